@@ -1,0 +1,49 @@
+"""Image embeddings you can trust, from one pass over your pictures."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Names are loaded on first use, so that `import nearsight` and `nearsight --help` stay instant.
+_HOMES = {
+    "Collection": "collection",
+    "Embedder": "embedder",
+    "Failure": "errors",
+    "ImageEmbedder": "transformer",
+    "Limits": "images",
+    "ModelSpec": "models",
+    "NearsightError": "errors",
+    "available_models": "models",
+    "load_model": "models",
+}
+
+__all__ = [
+    "Collection",
+    "Embedder",
+    "Failure",
+    "ImageEmbedder",
+    "Limits",
+    "ModelSpec",
+    "NearsightError",
+    "available_models",
+    "load_model",
+]
+
+if TYPE_CHECKING:
+    from nearsight.collection import Collection
+    from nearsight.embedder import Embedder
+    from nearsight.errors import Failure, NearsightError
+    from nearsight.images import Limits
+    from nearsight.models import ModelSpec, available_models, load_model
+    from nearsight.transformer import ImageEmbedder
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562 fixes this signature
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nearsight' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"nearsight.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,175 @@
+"""Frozen facts about a model, and the fingerprint that says which vectors may be compared."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Literal
+
+from nearsight.images import DECODER_RULES, DRAFT_FACTOR
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What made a vector: two vectors are comparable exactly when their fingerprints match.
+
+    Attributes
+    ----------
+    model : str
+        The model's id.
+    weights_sha256 : str
+        Hash of the weights as their publisher ships them.
+    preprocessing, decoder : mapping
+        Every rule between a file's bytes and the numbers the network sees.
+    output : mapping
+        Layer, dimension, normalisation and precision of the vector.
+    """
+
+    model: str
+    weights_sha256: str
+    preprocessing: Mapping[str, Any]
+    decoder: Mapping[str, Any]
+    output: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        # Through JSON once, so that a fingerprint read back from a manifest equals the one written.
+        for name in ("preprocessing", "decoder", "output"):
+            object.__setattr__(self, name, MappingProxyType(json.loads(json.dumps(dict(getattr(self, name))))))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for a manifest."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Fingerprint":
+        """Read what `to_dict` wrote."""
+        return cls(**{f.name: data[f.name] for f in fields(cls)})
+
+    @cached_property
+    def digest(self) -> str:
+        """First 16 hex digits of the SHA-256 of the canonical JSON."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fingerprint) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Fingerprint, tuple(_plain(getattr(self, f.name)) for f in fields(self))
+
+    def differences(self, other: "Fingerprint") -> list[str]:
+        """Name each fact in which the two differ, as ``"model: a, here b"``."""
+        mine, theirs = _flat(self.to_dict()), _flat(other.to_dict())
+        return [
+            f"{key}: {mine.get(key, 'unset')}, there {theirs.get(key, 'unset')}"
+            for key in sorted(mine.keys() | theirs.keys())
+            if mine.get(key) != theirs.get(key)
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """Frozen facts about one model.
+
+    Attributes
+    ----------
+    id : str
+        The name it is asked for by.
+    dim : int
+        Length of its vectors.
+    input_px : tuple of int
+        Height and width of the network's input, in pixels.
+    resize_px : int
+        Side the picture is resized to before the crop, in pixels.
+    resize_mode : {"short-side", "squash"}
+        ``short-side`` keeps the aspect ratio and makes the shorter side `resize_px`;
+        ``squash`` stretches to `input_px`.
+    interpolation : {"bicubic", "bilinear", "lanczos", "nearest"}
+        Pillow's filter of that name, antialiased.
+    mean, std : tuple of float
+        Per channel, on values in 0..1.
+    layer : str
+        Where the vector is taken from.
+    normalize : bool
+        Whether vectors are scaled to unit L2 length.
+    precision : str
+        Arithmetic of the network.
+    weights_sha256 : str
+        Hash of the weights as published.
+    source, licence, training_data, accuracy : str
+        For people: where it comes from and on what terms.
+    size_bytes : int
+        Size of the weights.
+    """
+
+    id: str
+    dim: int
+    weights_sha256: str
+    input_px: tuple[int, int] = (224, 224)
+    resize_px: int = 256
+    resize_mode: Literal["short-side", "squash"] = "short-side"
+    interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] = "bicubic"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    layer: str = "pooled"
+    normalize: bool = True
+    precision: str = "float32"
+    source: str = ""
+    licence: str = "unknown"
+    training_data: str = ""
+    accuracy: str = ""
+    size_bytes: int = 0
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What makes this model's vectors comparable; prose facts such as the licence are left out."""
+        return Fingerprint(
+            model=self.id,
+            weights_sha256=self.weights_sha256,
+            preprocessing={
+                "input_px": self.input_px,
+                "resize_px": self.resize_px,
+                "resize_mode": self.resize_mode,
+                "interpolation": self.interpolation,
+                "mean": self.mean,
+                "std": self.std,
+            },
+            decoder={**DECODER_RULES, "draft_factor": DRAFT_FACTOR},
+            output={
+                "layer": self.layer,
+                "dim": self.dim,
+                "normalize": self.normalize,
+                "precision": self.precision,
+            },
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for a manifest."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "ModelSpec":
+        """Read what `to_dict` wrote; facts added by later versions are ignored."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known})
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{inner}": v for inner, v in value.items()}
+        else:
+            flat[key] = value
+    return flat

@@ -1,0 +1,3 @@
+"""Placeholder until the filter lands."""
+
+class Filter: ...
