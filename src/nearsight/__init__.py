@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from nearsight.transformer import ImageEmbedder
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562 fixes this signature
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'nearsight' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(f"nearsight.{_HOMES[name]}"), name)

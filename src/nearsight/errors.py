@@ -4,6 +4,7 @@
 
     NearsightError
     ├── ImageError (ValueError)                 one picture cannot be used
+    ├── InvalidParameterError (ValueError)      an argument outside its range
     ├── UnknownModelError (KeyError)            no model of that name
     ├── MissingExtraError (ImportError)         an optional package is not installed
     ├── WeightsError (RuntimeError)             weights are missing, damaged or not the expected ones
@@ -49,6 +50,10 @@ class ImageError(NearsightError, ValueError):
 
     def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
         return type(self), (self.path, self.reason)
+
+
+class InvalidParameterError(NearsightError, ValueError):
+    """An argument is outside its range."""
 
 
 class UnknownModelError(NearsightError, KeyError):

@@ -1,0 +1,31 @@
+"""Find pictures and decode them: one way in for the whole product."""
+
+from nearsight.images.decode import Picture, content_id, decode, thumbnail
+from nearsight.images.find import count, covers, exists, find, roots
+from nearsight.images.limits import DECODER_RULES, DRAFT_FACTOR, EXTENSIONS, Limits, Stat
+from nearsight.images.paths import decode_path, encode_path
+from nearsight.images.pixels import Pixels
+from nearsight.images.sources import FileSource, MemorySource, Source
+
+__all__ = [
+    "DECODER_RULES",
+    "DRAFT_FACTOR",
+    "EXTENSIONS",
+    "FileSource",
+    "Limits",
+    "MemorySource",
+    "Picture",
+    "Pixels",
+    "Source",
+    "Stat",
+    "content_id",
+    "count",
+    "covers",
+    "decode",
+    "decode_path",
+    "encode_path",
+    "exists",
+    "find",
+    "roots",
+    "thumbnail",
+]

@@ -1,0 +1,16 @@
+"""Models: their facts, how to find them by name, and the one protocol they all stand behind."""
+
+from nearsight.models.backend import Backend, ModelEntry
+from nearsight.models.registry import DEFAULT_MODEL, available_models, find_model, load_model
+from nearsight.models.spec import Fingerprint, ModelSpec
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "Backend",
+    "Fingerprint",
+    "ModelEntry",
+    "ModelSpec",
+    "available_models",
+    "find_model",
+    "load_model",
+]

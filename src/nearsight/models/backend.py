@@ -30,7 +30,7 @@ class Backend(Protocol):
         """Shorter side, in pixels, that a decoded picture must have at least; None for full size."""
         ...
 
-    def prepare(self, image: Image.Image) -> Any:  # noqa: ANN401 - only `embed` looks inside
+    def prepare(self, image: Image.Image) -> Any:
         """Turn one upright RGB picture into what `embed` takes a sequence of."""
         ...
 

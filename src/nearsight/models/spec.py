@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from nearsight.errors import InvalidParameterError
 from nearsight.images import DECODER_RULES, DRAFT_FACTOR
+
+ResizeMode = Literal["short-side", "squash"]
+Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,9 @@ class Fingerprint:
     def __post_init__(self) -> None:
         # Through JSON once, so that a fingerprint read back from a manifest equals the one written.
         for name in ("preprocessing", "decoder", "output"):
-            object.__setattr__(self, name, MappingProxyType(json.loads(json.dumps(dict(getattr(self, name))))))
+            object.__setattr__(
+                self, name, MappingProxyType(json.loads(json.dumps(dict(getattr(self, name)))))
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for a manifest."""
@@ -63,7 +69,7 @@ class Fingerprint:
         return Fingerprint, tuple(_plain(getattr(self, f.name)) for f in fields(self))
 
     def differences(self, other: "Fingerprint") -> list[str]:
-        """Name each fact in which the two differ, as ``"model: a, here b"``."""
+        """Name each fact in which the two differ, as ``"model: a, there b"``."""
         mine, theirs = _flat(self.to_dict()), _flat(other.to_dict())
         return [
             f"{key}: {mine.get(key, 'unset')}, there {theirs.get(key, 'unset')}"
@@ -85,7 +91,7 @@ class ModelSpec:
     input_px : tuple of int
         Height and width of the network's input, in pixels.
     resize_px : int
-        Side the picture is resized to before the crop, in pixels.
+        Length the shorter side is resized to before the crop, in pixels; unused by ``squash``.
     resize_mode : {"short-side", "squash"}
         ``short-side`` keeps the aspect ratio and makes the shorter side `resize_px`;
         ``squash`` stretches to `input_px`.
@@ -105,6 +111,11 @@ class ModelSpec:
         For people: where it comes from and on what terms.
     size_bytes : int
         Size of the weights.
+
+    Raises
+    ------
+    InvalidParameterError
+        A crop larger than the resized picture, an unknown word, or a zero where a size belongs.
     """
 
     id: str
@@ -112,8 +123,8 @@ class ModelSpec:
     weights_sha256: str
     input_px: tuple[int, int] = (224, 224)
     resize_px: int = 256
-    resize_mode: Literal["short-side", "squash"] = "short-side"
-    interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] = "bicubic"
+    resize_mode: ResizeMode = "short-side"
+    interpolation: Interpolation = "bicubic"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     layer: str = "pooled"
@@ -125,6 +136,21 @@ class ModelSpec:
     accuracy: str = ""
     size_bytes: int = 0
 
+    def __post_init__(self) -> None:
+        for name, words in (("resize_mode", ResizeMode), ("interpolation", Interpolation)):
+            allowed = get_args(words)
+            if getattr(self, name) not in allowed:
+                raise InvalidParameterError(
+                    f"{name} is {getattr(self, name)!r}; it must be {' or '.join(allowed)}"
+                )
+        if min(self.dim, self.resize_px, *self.input_px, *self.std) <= 0:
+            raise InvalidParameterError(f"{self.id}: dim, resize_px, input_px and std must be greater than 0")
+        if self.resize_mode == "short-side" and self.resize_px < max(self.input_px):
+            raise InvalidParameterError(
+                f"resize_px is {self.resize_px}, but a crop of {self.input_px} needs at least "
+                f"{max(self.input_px)}; give a larger resize_px, or resize_mode='squash'"
+            )
+
     @property
     def fingerprint(self) -> Fingerprint:
         """What makes this model's vectors comparable; prose facts such as the licence are left out."""
@@ -133,7 +159,8 @@ class ModelSpec:
             weights_sha256=self.weights_sha256,
             preprocessing={
                 "input_px": self.input_px,
-                "resize_px": self.resize_px,
+                # Squashing goes straight to input_px, so there it changes nothing.
+                "resize_px": self.resize_px if self.resize_mode == "short-side" else None,
                 "resize_mode": self.resize_mode,
                 "interpolation": self.interpolation,
                 "mean": self.mean,
@@ -150,16 +177,21 @@ class ModelSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for a manifest."""
-        return _plain(asdict(self))
+        return {name: _plain(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "ModelSpec":
         """Read what `to_dict` wrote; facts added by later versions are ignored."""
         known = {f.name for f in fields(cls)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known})
+        facts: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in data.items()
+            if name in known
+        }
+        return cls(**facts)
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value

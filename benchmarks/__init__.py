@@ -1,0 +1,1 @@
+"""The figures of the README, measured again: each script prints ratios of one run."""

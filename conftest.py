@@ -1,0 +1,38 @@
+"""Run the Python in the documents, in a folder that holds what they speak of."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+
+def _enter(namespace: dict[str, object]) -> None:
+    namespace["_before"] = Path.cwd()
+    folder = Path(tempfile.mkdtemp())
+    (folder / "photos").mkdir()
+    for seed in range(12):
+        pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+        Image.fromarray(pixels).resize((320, 240), Image.Resampling.BICUBIC).save(
+            folder / f"photos/{seed}.jpg"
+        )
+    shutil.copy(folder / "photos/0.jpg", folder / "query.jpg")
+    os.chdir(folder)
+
+
+def _leave(namespace: dict[str, object]) -> None:
+    folder = Path.cwd()
+    os.chdir(str(namespace["_before"]))
+    shutil.rmtree(folder)
+
+
+pytest_collect_file = Sybil(
+    parsers=[PythonCodeBlockParser(), SkipParser()],
+    patterns=["*.md"],
+    setup=_enter,
+    teardown=_leave,
+).pytest()

@@ -1,0 +1,39 @@
+"""The `nearsight` command: its name, its version and the list of its commands."""
+
+import click
+
+import nearsight
+from nearsight.apps.command import Group
+from nearsight.apps.commands import asking, filling, keeping, machine
+
+
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    commands=[
+        filling.index,
+        asking.search,
+        asking.ls,
+        asking.info,
+        keeping.rm,
+        keeping.optimize,
+        asking.export,
+        filling.embed,
+        machine.models,
+        machine.doctor,
+        machine.demo,
+        machine.completion,
+    ],
+)
+@click.version_option(nearsight.__version__, prog_name="nearsight")
+def cli() -> None:
+    """Turn a folder of pictures into something you can search.
+
+    Start with `nearsight demo`, or with `nearsight index ~/Pictures` and
+    `nearsight search PICTURE --open`.
+    """
+
+
+def main() -> None:
+    """Run the command line."""
+    cli()

@@ -1,0 +1,253 @@
+"""Looks at this machine the way nearsight will use it, and says what to do about what it finds."""
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import nearsight
+from nearsight.apps.output import count, size
+from nearsight.apps.settings import Settings
+from nearsight.errors import CollectionNotFoundError, NearsightError
+
+# Below this, the next collection or cache file may already fail.
+_LOW_DISK_BYTES = 1_000_000_000
+
+_FORMATS = {
+    "jpg": "JPEG",
+    "zlib": "PNG",
+    "webp": "WebP",
+    "avif": "AVIF",
+    "libtiff": "TIFF",
+    "jpg_2000": "JPEG 2000",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at.
+
+    Attributes
+    ----------
+    name : str
+        What.
+    status : {"ok", "warn", "fail"}
+        ``fail`` means that indexing or searching will not work; ``warn`` that something optional won't.
+    detail : str
+        What was found.
+    fix : str
+        The way out, where there is something to get out of.
+    """
+
+    name: str
+    status: Literal["ok", "warn", "fail"]
+    detail: str
+    fix: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+
+def examine(settings: Settings, collection: Path) -> Iterator[Check]:
+    """Yield the checks one after another, so that they show while the slow ones run.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where the cache is.
+    collection : Path
+        Looked into if it is there; that it is not is fine.
+    """
+    yield python()
+    yield system()
+    processor = cpu()
+    yield processor
+    yield packages()
+    yield onnx_runtime()
+    yield formats()
+    yield cache(settings.cache_dir)
+    yield _guarded("model", lambda: embedding(settings.cache_dir))
+    if processor.status == "fail":
+        # Importing the store would end the process with an illegal instruction.
+        yield Check("collection", "fail", "not opened: the processor cannot run lancedb", processor.fix)
+    else:
+        yield _guarded("collection", lambda: stored(collection, settings.cache_dir))
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except NearsightError as error:
+        return Check(name, "fail", str(error))
+    except Exception as error:  # whatever is broken here is what the doctor is for
+        return Check(
+            name,
+            "fail",
+            f"{type(error).__name__}: {error}",
+            "reinstall: pip install --force-reinstall nearsight",
+        )
+
+
+def python() -> Check:
+    """Look at the interpreter."""
+    detail = f"{platform.python_implementation()} {platform.python_version()} at {sys.executable}"
+    if sys.maxsize < 2**32:
+        return Check("python", "fail", f"{detail}, 32-bit", "install a 64-bit Python")
+    return Check("python", "ok", detail)
+
+
+def system() -> Check:
+    """Look at the operating system."""
+    return Check("system", "ok", f"{platform.platform()}, {platform.machine()}")
+
+
+def cpu() -> Check:
+    """Look at the processor: how many cores may be used, and whether the installed wheels run on it."""
+    from joblib import cpu_count
+
+    usable, present = cpu_count(), os.cpu_count() or 1
+    detail = f"{count(usable, 'core')} usable" + (f" of {present}" if usable != present else "")
+    has = avx2()
+    if has is False:
+        return Check(
+            "processor",
+            "fail",
+            f"{detail}, no AVX2, which the lancedb wheel needs",
+            "use a machine with AVX2 (Intel from 2013, AMD from 2015); in a virtual machine,"
+            " pass the host's processor through",
+        )
+    return Check("processor", "ok", detail + {True: ", AVX2", None: ""}[has])
+
+
+def avx2(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool | None:
+    """Whether the processor has AVX2; None where the question does not arise or cannot be answered."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return None
+    if sys.platform == "win32":
+        import ctypes
+
+        return bool(ctypes.windll.kernel32.IsProcessorFeaturePresent(40))
+    try:
+        flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), None)
+    except OSError:
+        return None
+    return None if flags is None else "avx2" in flags.split()
+
+
+def packages() -> Check:
+    """Look at the versions of what nearsight stands on."""
+    found, missing = [], []
+    for requirement in metadata.requires("nearsight") or []:
+        if "extra ==" in requirement:
+            continue
+        name = requirement.partition(";")[0].strip().rstrip("0123456789.,<>=!~* ")
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        return Check("packages", "fail", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}")
+    return Check("packages", "ok", ", ".join([f"nearsight {nearsight.__version__}", *found]))
+
+
+def onnx_runtime() -> Check:
+    """Look at the runtime of the networks, and at what it can run on."""
+    try:
+        # By name: only nearsight.models.onnx may depend on it, and here its absence is an answer.
+        onnxruntime = importlib.import_module("onnxruntime")
+    except Exception as error:  # a broken native library raises more than ImportError
+        fix = "pip install --force-reinstall onnxruntime; on Windows, install the Visual C++ runtime as well"
+        return Check("onnxruntime", "fail", str(error), fix)
+    detail = f"{onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}"
+    rivals = [n for n in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino") if _installed(n)]
+    if len(rivals) > 1:
+        fix = f"pip uninstall {' '.join(rivals)}, then install the one you want"
+        return Check("onnxruntime", "warn", f"{detail}; {' and '.join(rivals)} overwrite each other", fix)
+    return Check("onnxruntime", "ok", detail)
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def formats() -> Check:
+    """Look at which picture formats can be read here."""
+    import PIL
+    from PIL import features
+
+    readable = {label: bool(features.check(feature)) for feature, label in _FORMATS.items()}
+    readable["HEIC"] = importlib.util.find_spec("pillow_heif") is not None
+    detail = f"Pillow {PIL.__version__}: {', '.join(label for label, ok in readable.items() if ok)}"
+    if lacking := [label for label, ok in readable.items() if not ok]:
+        fix = "pip install --force-reinstall --only-binary :all: pillow pillow-heif"
+        return Check("formats", "warn", f"{detail}; not {', '.join(lacking)}", fix)
+    return Check("formats", "ok", detail)
+
+
+def cache(folder: Path) -> Check:
+    """Look whether converted models can be kept."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"nearsight")
+    except OSError as error:
+        fix = "set NEARSIGHT_CACHE to a folder that you may write to"
+        return Check("cache", "fail", f"{folder}: {error.strerror or error}", fix)
+    return _with_disk("cache", str(folder), folder)
+
+
+def _with_disk(name: str, detail: str, folder: Path) -> Check:
+    free = shutil.disk_usage(folder).free
+    status: Literal["ok", "warn"] = "warn" if free < _LOW_DISK_BYTES else "ok"
+    fix = f"free some space on the disk of {folder}" if status == "warn" else ""
+    return Check(name, status, f"{detail}, {size(free)} free", fix)
+
+
+def embedding(cache_dir: Path) -> Check:
+    """Embed a made-up picture for real."""
+    import numpy as np
+
+    started = time.perf_counter()
+    embedder = nearsight.Embedder(cache_dir=cache_dir, progress=False)
+    loaded = time.perf_counter()
+    ramp = np.linspace(0, 255, 320, dtype=np.uint8)
+    picture = np.stack(np.broadcast_arrays(ramp, ramp[:240, None], np.uint8(128)), axis=-1)
+    result = embedder.embed([picture], on_error="raise")
+    spent = time.perf_counter() - loaded
+    spec = embedder.backend.spec
+    length = float(np.linalg.norm(result.vectors))
+    detail = (
+        f"{spec.id} turned a picture into {result.vectors.shape[1]} numbers in {spent * 1000:.0f} ms"
+        f" (loaded in {(loaded - started) * 1000:.0f} ms)"
+    )
+    if result.vectors.shape != (1, spec.dim) or (spec.normalize and abs(length - 1) > 1e-3):
+        fix = f"delete {cache_dir} and run again; if that does not help, reinstall onnxruntime"
+        return Check("model", "fail", f"{detail}, of length {length:.3f}: that is wrong", fix)
+    return Check("model", "ok", detail)
+
+
+def stored(directory: Path, cache_dir: Path) -> Check:
+    """Look into the collection, if there is one."""
+    try:
+        collection = nearsight.Collection.open(directory, cache_dir=cache_dir)
+    except CollectionNotFoundError:
+        return Check("collection", "ok", f"none at {directory} yet; nearsight index FOLDER makes one")
+    detail = f"{directory}: {count(len(collection), 'picture')} by {collection.spec.id}"
+    if not os.access(directory, os.W_OK):
+        return Check(
+            "collection", "warn", f"{detail}, read-only", f"to index, get write permission for {directory}"
+        )
+    return _with_disk("collection", detail, directory)

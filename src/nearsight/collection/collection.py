@@ -1,0 +1,485 @@
+"""The thing a user owns: pictures' rows for one model, in a directory."""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import BaseFileLock, FileLock
+from numpy.typing import ArrayLike, NDArray
+
+from nearsight import images
+from nearsight.collection import manifest, rows
+from nearsight.collection.export import export
+from nearsight.collection.indexing import AddReport, IndexJob
+from nearsight.collection.rows import Item
+from nearsight.collection.writing import Batch, Note, Writer
+from nearsight.embedder import Embedder, OnError
+from nearsight.errors import (
+    FingerprintMismatchError,
+    InvalidParameterError,
+    NotACollectionError,
+    UnknownIdError,
+)
+from nearsight.images import Limits
+from nearsight.models import DEFAULT_MODEL, Backend, Fingerprint, ModelSpec, find_model, load_model
+from nearsight.store import Filter, VectorStore, parse
+from nearsight.store.lance import LanceStore
+
+Metadata = Mapping[str, Any]
+
+# The shortest start of an id that stands for the whole.
+_PREFIX_DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One picture found by similarity.
+
+    Attributes
+    ----------
+    id : str
+        Hash of the content, 32 hex digits.
+    path : str
+        Where it is; empty for a picture that never was a file.
+    similarity : float
+        Cosine in -1..1; higher is closer.
+    metadata : dict
+        What the user attached.
+    """
+
+    id: str
+    path: str
+    similarity: float
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class Collection:
+    """Pictures' rows for one model, in a directory. Use `create` or `open`.
+
+    Several processes may read and write one collection at once. What a method that writes has returned
+    for is on disk: killing the process, at any moment, loses none of it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> from nearsight import Collection
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for colour in ("red", "green", "navy"):
+    ...         Image.new("RGB", (320, 240), colour).save(f"{folder}/{colour}.png")
+    ...     collection = Collection.create(f"{folder}/collection")
+    ...     report = collection.add(folder)
+    ...     [best, *_] = collection.search(f"{folder}/navy.png", k=2)
+    >>> report.added, best.path.endswith("navy.png"), round(best.similarity, 3)
+    (3, True, 1.0)
+    """
+
+    def __init__(
+        self, directory: Path, facts: manifest.Manifest, store: VectorStore, cache_dir: Path | None = None
+    ) -> None:
+        self.directory = directory
+        self._manifest = facts
+        self._store = store
+        self._cache_dir = cache_dir
+
+    @classmethod
+    def create(
+        cls,
+        directory: str | Path,
+        *,
+        model: str | Backend = DEFAULT_MODEL,
+        exist_ok: bool = True,
+        cache_dir: Path | None = None,
+    ) -> "Collection":
+        """Make a collection, or open the one that is there.
+
+        Parameters
+        ----------
+        directory : path
+            Made if missing. It must be empty, or a collection of the same model.
+        model : str or Backend
+            Whose vectors it will hold.
+        exist_ok : bool, default True
+            Whether a collection may be there already.
+        cache_dir : Path, optional
+            Where converted models are kept.
+
+        Raises
+        ------
+        NotACollectionError
+            The directory holds something else.
+        FingerprintMismatchError
+            It is a collection of another model.
+        """
+        directory = Path(directory)
+        spec = find_model(model).spec if isinstance(model, str) else model.spec
+        if directory.exists() and not directory.is_dir():
+            raise NotACollectionError(f"{directory} is a file; a collection is a directory")
+        if not (directory / manifest.FILENAME).exists():
+            _make(directory, spec)
+        elif not exist_ok:
+            raise NotACollectionError(
+                f"{directory} is a collection already; open it, or choose another directory"
+            )
+        return cls.open(directory, model=model, cache_dir=cache_dir)
+
+    @classmethod
+    def open(
+        cls, directory: str | Path, *, model: str | Backend | None = None, cache_dir: Path | None = None
+    ) -> "Collection":
+        """Open a collection that exists.
+
+        Parameters
+        ----------
+        directory : path
+        model : str or Backend, optional
+            The model it must be of; by default the one it was made with, loaded when needed.
+        cache_dir : Path, optional
+            Where converted models are kept.
+
+        Raises
+        ------
+        CollectionNotFoundError, NotACollectionError, NewerFormatError
+            What is at `directory` is no collection this version can read.
+        FingerprintMismatchError
+            It holds vectors of another model or preprocessing.
+        """
+        directory = Path(directory)
+        facts = manifest.read(directory)
+        collection = cls(directory, facts, LanceStore.open(directory / manifest.STORE), cache_dir)
+        if model is not None:
+            spec = find_model(model).spec if isinstance(model, str) else model.spec
+            collection._require(spec.fingerprint)
+            if not isinstance(model, str):
+                collection.__dict__["_backend"] = model
+        return collection
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model whose vectors these are."""
+        return self._manifest.spec
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What made the vectors; only vectors of the same fingerprint may come in."""
+        return self._manifest.fingerprint
+
+    def __len__(self) -> int:
+        return self._store.count()
+
+    def __repr__(self) -> str:
+        return f"Collection({str(self.directory)!r}, model={self.spec.id!r}, {len(self)} pictures)"
+
+    def add(
+        self,
+        inputs: Any,
+        *,
+        metadata: Metadata | Callable[[str], Metadata] | None = None,
+        prune: bool = False,
+        allow_remote: bool = False,
+        on_error: OnError = "record",
+        limits: Limits | None = None,
+        n_threads: int | None = None,
+        progress: bool | None = None,
+    ) -> AddReport:
+        """Bring the collection up to date with pictures, embedding only what is new.
+
+        A file as it was costs a stat; a moved, copied or touched one a hash; a changed one is embedded
+        again and keeps its metadata. Pictures are saved as the job goes (each 1,024 pictures or ten
+        seconds), so that an interrupted job goes on where it stopped.
+
+        Parameters
+        ----------
+        inputs : path, URL, PIL image, uint8 array, bytes, or iterable of those
+            Folders, globs and tar shards are walked.
+        metadata : mapping, or callable from path to mapping, optional
+            Attached to every picture met; text, numbers, and true or false by key.
+        prune : bool, default False
+            Whether to drop files below the inputs that are gone from disk. Nothing is dropped where no
+            picture was found at all, which is what an unmounted disk looks like.
+        allow_remote : bool, default False
+            Whether http and https URLs may be fetched.
+        on_error : {"record", "raise"}
+            Whether a picture that cannot be used is listed in the report or raises `ImageError`.
+        limits, n_threads, progress
+            See `Embedder`.
+
+        Returns
+        -------
+        AddReport
+            Counts, and each picture that failed with the reason.
+
+        Raises
+        ------
+        StorageError
+            The disk is full or gone. What was saved stays; the same call goes on from there.
+        MetadataError
+            `metadata` has a bad key or value (from a callable: recorded for that picture).
+        """
+        if metadata is None or not callable(metadata):
+            fixed = dict(metadata or {})
+            rows.metadata_types(fixed, {f.name: f.type for f in self._store.schema})
+            metadata = partial(_same_for_all, fixed)
+        embedder = self._embedder(limits=limits, n_threads=n_threads, progress=progress)
+        job = IndexJob(self._store, self._lock, lambda: embedder, metadata)
+        total = images.count(inputs, allow_remote=allow_remote) if embedder.can_count(inputs) else None
+        with embedder.bar(total) as bar:
+            report = job.run(inputs, prune=prune, allow_remote=allow_remote, on_error=on_error, bar=bar)
+        self._store.maintain()
+        return report
+
+    def search(
+        self,
+        query: Any = None,
+        *,
+        id: str | None = None,
+        k: int = 10,
+        where: str | None = None,
+        exact: bool = False,
+    ) -> list[Match]:
+        """Return the `k` most similar pictures, the most similar first.
+
+        Parameters
+        ----------
+        query : path, URL, PIL image, uint8 array or bytes
+            The picture to look for.
+        id : str
+            Instead of `query`: a picture of the collection, which is then left out of the result.
+            A unique start of at least 4 digits will do.
+        k : int, default 10
+            At least 1.
+        where : str, optional
+            Search only among the rows that match, such as ``"width >= 640 AND path LIKE '%beach%'"``.
+        exact : bool, default False
+            Compare with every row even where there is an index.
+
+        Raises
+        ------
+        ImageError
+            The query picture cannot be used.
+        UnknownIdError, FilterError
+            No such row; an expression that is not understood.
+        """
+        if (query is None) == (id is None):
+            raise InvalidParameterError("search for one thing: a picture, or the id of one in the collection")
+        if id is not None:
+            whole = self.get(id).id
+            [vector] = self.vectors([whole])
+            found = self.search_vector(vector, k=k + 1, where=where, exact=exact)
+            return [match for match in found if match.id != whole][:k]
+        return self.search_vector(self.embed_query(query), k=k, where=where, exact=exact)
+
+    def embed_query(self, query: Any) -> NDArray[np.float32]:
+        """Return the (dim,) vector of one picture, as this collection's model sees it."""
+        result = self._embedder(n_threads=1, progress=False).embed(
+            [query], on_error="raise", allow_remote=True
+        )
+        if len(result.vectors) != 1:
+            raise InvalidParameterError(f"a query is one picture; {query} holds {len(result.vectors)}")
+        vector: NDArray[np.float32] = result.vectors[0]
+        return vector
+
+    def search_vector(
+        self, vector: ArrayLike, *, k: int = 10, where: str | None = None, exact: bool = False
+    ) -> list[Match]:
+        """Return the `k` rows most similar to a (dim,) float vector of this collection's fingerprint."""
+        [hits] = self._store.search(
+            np.asarray(vector, np.float32)[None],
+            k,
+            where=self._filter(where),
+            columns=["path", *rows.metadata_columns(self._store.schema)],
+            exact=exact,
+        )
+        return [
+            Match(hit.id, images.decode_path(hit.row["path"]), hit.similarity, rows.metadata_of(hit.row))
+            for hit in hits
+        ]
+
+    def items(self, where: str | None = None) -> Iterator[Item]:
+        """Stream the pictures, or those that match, in the order they came in."""
+        columns = [*rows.ITEM_COLUMNS, *rows.metadata_columns(self._store.schema)]
+        for batch in self._store.scan(columns, self._filter(where)):
+            yield from map(Item.of, batch.to_pylist())
+
+    def get(self, id: str) -> Item:
+        """Return one picture by its id, or by a unique start of it of at least 4 digits.
+
+        Raises
+        ------
+        UnknownIdError
+            No picture's id starts so, or more than one does.
+        """
+        if not set(id) <= set("0123456789abcdef") or not _PREFIX_DIGITS <= len(id) <= 32:
+            raise UnknownIdError(
+                f"{id!r} is no id: an id is 32 hex digits, of which at least the first"
+                f" {_PREFIX_DIGITS} are needed; nearsight ls shows them"
+            )
+        found = list(self.items(f"id = '{id}'" if len(id) == 32 else f"id LIKE '{id}%'"))
+        if len(found) != 1:
+            what = (
+                f"{len(found)} pictures have ids that start" if found else "no picture has an id that starts"
+            )
+            raise UnknownIdError(f"{what} with {id!r}; nearsight ls shows the ids")
+        return found[0]
+
+    def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
+        """Return the (n, dim) vectors of pictures, in the order of `ids`."""
+        found = self._column("vector", ids)
+        return np.array([found[id] for id in ids], np.float32).reshape(len(ids), self.spec.dim)
+
+    def thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
+        """Return the JPEG thumbnails of pictures by id; rows without one are left out."""
+        return {id: value for id, value in self._column("thumbnail", ids).items() if value is not None}
+
+    def add_vectors(
+        self,
+        vectors: ArrayLike,
+        *,
+        ids: Sequence[str],
+        fingerprint: Fingerprint,
+        metadata: Sequence[Metadata] | None = None,
+    ) -> int:
+        """Add vectors that were made elsewhere; return how many were new.
+
+        Parameters
+        ----------
+        vectors : array of shape (n, dim), float32, unit length
+        ids : sequence of str, length n
+            32 lower-case hex digits each. Those the collection has are left as they are.
+        fingerprint : Fingerprint
+            What made the vectors.
+        metadata : sequence of mapping, length n, optional
+
+        Raises
+        ------
+        FingerprintMismatchError
+            The vectors are of another model or preprocessing, and cannot be compared.
+        """
+        self._require(fingerprint)
+        X = np.asarray(vectors, np.float32)
+        if X.shape != (len(ids), self.spec.dim):
+            raise InvalidParameterError(
+                f"vectors have shape {X.shape}; {(len(ids), self.spec.dim)} is needed"
+            )
+        n_new = self._writer().write_vectors(X, ids, metadata or [{}] * len(ids))
+        self._store.maintain()
+        return n_new
+
+    def annotate(self, id: str, metadata: Metadata) -> None:
+        """Attach metadata to a picture; None removes a key.
+
+        Raises
+        ------
+        UnknownIdError
+            No such picture.
+        MetadataError
+            A bad key, or a value of another type than the collection holds under that key.
+        """
+        note = Note(self.get(id).id, metadata, was_unchanged=True)
+        self._writer().write(Batch(notes=[note]))
+
+    def remove(self, ids: Iterable[str] = (), *, where: str | None = None) -> int:
+        """Remove pictures by id or by filter; return how many. The files stay where they are.
+
+        Raises
+        ------
+        UnknownIdError
+            One of the ids is not there; then nothing is removed.
+        """
+        doomed = [self.get(id).id for id in ids]
+        if where is not None:
+            doomed += [item.id for item in self.items(where)]
+        with self._lock:
+            return self._store.delete(list(dict.fromkeys(doomed)))
+
+    def optimize(self) -> None:
+        """Compact the files and bring the index up to date now; both also happen by themselves."""
+        self._store.optimize()
+
+    def export(self, file: str | Path, *, where: str | None = None) -> int:
+        """Write vectors and metadata to a ``.parquet`` or ``.npz`` file; return the number of rows."""
+        extra = {"model": self.spec.id, "fingerprint": self.fingerprint.digest}
+        return export(self._store, Path(file), self._filter(where), extra)
+
+    def info(self) -> dict[str, Any]:
+        """Return what the collection is and holds."""
+        n = len(self)
+        size = sum(f.stat().st_size for f in self.directory.rglob("*") if f.is_file())
+        return {
+            "directory": str(self.directory),
+            "pictures": n,
+            "model": self.spec.id,
+            "dim": self.spec.dim,
+            "fingerprint": self.fingerprint.digest,
+            "licence": self.spec.licence,
+            "size_bytes": size,
+            "bytes_per_picture": round(size / n) if n else 0,
+            "metadata": {
+                c.removeprefix(rows.PREFIX): str(self._store.schema.field(c).type)
+                for c in rows.metadata_columns(self._store.schema)
+            },
+            "created": self._manifest.created.isoformat(),
+            "written_by": self._manifest.written_by,
+        }
+
+    @cached_property
+    def _backend(self) -> Backend:
+        backend = load_model(self.spec.id, cache_dir=self._cache_dir)
+        self._require(backend.spec.fingerprint)
+        return backend
+
+    @property
+    def _lock(self) -> BaseFileLock:
+        return FileLock(self.directory / manifest.LOCK)
+
+    def _writer(self) -> Writer:
+        return Writer(self._store, self._lock)
+
+    def _embedder(self, **options: Any) -> Embedder:
+        return Embedder(self._backend, **options)
+
+    def _filter(self, where: str | None) -> Filter | None:
+        return None if where is None else parse(where, rows.filter_fields(self._store.schema))
+
+    def _column(self, name: str, ids: Sequence[str]) -> dict[str, Any]:
+        found = {
+            id: value
+            for batch in self._store.scan(["id", name], ids=ids)
+            for id, value in zip(batch.column("id").to_pylist(), batch.column(name).to_pylist(), strict=True)
+        }
+        if missing := [id for id in ids if id not in found]:
+            raise UnknownIdError(f"the collection has no row {missing[0]!r}; nearsight ls shows the ids")
+        return found
+
+    def _require(self, fingerprint: Fingerprint) -> None:
+        """Refuse vectors that could not be compared with those that are here."""
+        if fingerprint != self.fingerprint:
+            differences = "; ".join(self.fingerprint.differences(fingerprint))
+            raise FingerprintMismatchError(
+                f"{self.directory} holds vectors of {self.spec.id} (fingerprint {self.fingerprint.digest});"
+                f" these are of {fingerprint.model} ({fingerprint.digest}). They differ in: {differences}."
+                " Index the pictures into another collection with -c DIR"
+            )
+
+
+def _same_for_all(metadata: Metadata, path: str) -> Metadata:
+    return metadata
+
+
+def _make(directory: Path, spec: ModelSpec) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    if not manifest.is_free(directory):
+        raise NotACollectionError(
+            f"{directory} is not empty and not a nearsight collection (it has no {manifest.FILENAME});"
+            " choose an empty or new directory with -c DIR"
+        )
+    with FileLock(directory / manifest.LOCK):
+        # Another process may have been first; without a manifest, a store is what a crash left.
+        if not (directory / manifest.FILENAME).exists():
+            shutil.rmtree(directory / manifest.STORE, ignore_errors=True)
+            LanceStore.create(directory / manifest.STORE, rows.schema(spec.dim))
+            manifest.Manifest.of(spec).write(directory)

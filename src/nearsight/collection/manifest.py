@@ -1,0 +1,138 @@
+"""The file that makes a directory a collection, and says whose vectors it holds."""
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import nearsight
+from nearsight.errors import CollectionNotFoundError, NewerFormatError, NotACollectionError
+from nearsight.models import Fingerprint, ModelSpec
+
+# Grows when an older nearsight could no longer read what is written.
+FORMAT = 1
+FILENAME = "collection.json"
+STORE = "store"
+LOCK = "write.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What `collection.json` holds.
+
+    Attributes
+    ----------
+    spec : ModelSpec
+        The model whose vectors these are.
+    fingerprint : Fingerprint
+        As it was when the collection was made.
+    created : datetime
+        UTC.
+    written_by : str
+        Version of nearsight that made it. It is told, not compared: a new version that
+        gives the same vectors may go on writing.
+    """
+
+    spec: ModelSpec
+    fingerprint: Fingerprint
+    created: datetime
+    written_by: str
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> "Manifest":
+        """Return the manifest of a new collection."""
+        return cls(spec, spec.fingerprint, datetime.now(timezone.utc), nearsight.__version__)
+
+    def write(self, directory: Path) -> None:
+        """Write atomically: after a crash there is a whole manifest or none."""
+        text = json.dumps(
+            {
+                "format": FORMAT,
+                "nearsight": self.written_by,
+                "created": self.created.isoformat(),
+                "model": self.spec.to_dict(),
+                "fingerprint": self.fingerprint.to_dict(),
+            },
+            indent=2,
+        )
+        with tempfile.NamedTemporaryFile(
+            "w", dir=directory, prefix=".manifest-", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(file.name).replace(directory / FILENAME)
+
+
+def read(directory: Path) -> Manifest:
+    """Read a collection's manifest.
+
+    Raises
+    ------
+    CollectionNotFoundError
+        There is nothing at `directory`.
+    NotACollectionError
+        There is something else, or the manifest is damaged.
+    NewerFormatError
+        A newer nearsight wrote it.
+    """
+    path = directory / FILENAME
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _absent(directory) from None
+    except NotADirectoryError:
+        raise NotACollectionError(
+            f"{directory} is a file; a collection is a directory: choose another with -c DIR"
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise NotACollectionError(
+            f"{path} is damaged ({error}); restore that file from a backup, or index into another directory"
+        ) from error
+    return _parse(data, path)
+
+
+def _parse(data: Any, path: Path) -> Manifest:
+    if not isinstance(data, dict) or not isinstance(data.get("format"), int):
+        raise NotACollectionError(
+            f"{path} was not written by nearsight; choose another directory with -c DIR"
+        )
+    if data["format"] > FORMAT:
+        raise NewerFormatError(
+            f"{path.parent} has collection format {data['format']}, written by nearsight"
+            f" {data.get('nearsight', '?')}; this is nearsight {nearsight.__version__}, which reads up to"
+            f" format {FORMAT}: pip install --upgrade nearsight"
+        )
+    try:
+        return Manifest(
+            ModelSpec.from_dict(data["model"]),
+            Fingerprint.from_dict(data["fingerprint"]),
+            datetime.fromisoformat(data["created"]),
+            data["nearsight"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotACollectionError(
+            f"{path} is damaged ({error!r}); restore that file from a backup, or index into another directory"
+        ) from error
+
+
+def _absent(directory: Path) -> CollectionNotFoundError | NotACollectionError:
+    if directory.is_dir() and any(directory.iterdir()):
+        return NotACollectionError(
+            f"{directory} exists and is not a nearsight collection (it has no {FILENAME});"
+            " choose another directory with -c DIR"
+        )
+    return CollectionNotFoundError(
+        f"there is no collection at {directory}; make one with: nearsight index PATH -c {directory}"
+    )
+
+
+def is_free(directory: Path) -> bool:
+    """Whether a collection may be made there: nothing is there, or what a crash left of making one."""
+    leftovers = {STORE, LOCK}
+    return all(
+        entry.name in leftovers or entry.name.startswith(".manifest-") for entry in directory.iterdir()
+    )

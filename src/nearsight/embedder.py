@@ -1,0 +1,298 @@
+"""Pictures in, vectors out: decoding and inference overlapped, in input order, in bounded memory."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from joblib import cpu_count
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from nearsight.errors import Failure, ImageError, InvalidParameterError
+from nearsight.images import Limits, Source, Stat, content_id, count, decode, find, thumbnail
+from nearsight.models import DEFAULT_MODEL, Backend, load_model
+
+OnError = Literal["record", "raise"]
+
+# Pictures that travel through the network together, and the most a worker holds decoded.
+BATCH_SIZE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """One picture's vector, and what was learnt on the way to it.
+
+    Attributes
+    ----------
+    position : int
+        Index among everything the job saw, failures included.
+    source : Source
+        Where the picture came from.
+    stat : Stat
+        Size and time stamp taken before the bytes were read.
+    id : str
+        Hash of the content, 32 hex digits.
+    vector : ndarray of shape (dim,), float32, or None
+        None where the caller's `known` said that this id needs no embedding.
+    width, height : int
+        Size of the upright picture in pixels; 0 where `vector` is None.
+    thumbnail : bytes or None
+        JPEG, where thumbnails were asked for.
+    """
+
+    position: int
+    source: Source
+    stat: Stat
+    id: str
+    vector: NDArray[np.float32] | None
+    width: int = 0
+    height: int = 0
+    thumbnail: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """The vectors of a job, in input order, without those that failed.
+
+    Attributes
+    ----------
+    vectors : ndarray of shape (n, dim), float32
+        Unit length where the model normalises.
+    paths, ids : list of str, length n
+        Each picture as it was given, and the hash of its content.
+    positions : ndarray of shape (n,), int64
+        Index of each row's picture in the input, failures counted.
+    failed : list of Failure
+        Pictures that could not be used, and why.
+    """
+
+    vectors: NDArray[np.float32]
+    paths: list[str]
+    ids: list[str]
+    positions: NDArray[np.int64]
+    failed: list[Failure] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A decoded picture on its way to the network."""
+
+    embedded: Callable[[NDArray[np.float32]], Embedded]
+    path: str
+    value: Any
+
+
+class Embedder:
+    """Embeds pictures with one model.
+
+    *Method.* Each worker thread takes a few pictures from bytes to vectors by itself, with a network
+    session that runs on the calling thread. That keeps every core busy whatever the ratio of decoding
+    to inference, and holds only `n_threads` small batches in memory at a time.
+
+    Parameters
+    ----------
+    model : str or Backend, default "efficientnet-lite0"
+        A registered name, or a loaded model.
+    n_threads : int, optional
+        Worker threads; by default as many as the cores this process may use (affinity and cgroup
+        quotas respected).
+    batch_size : int, default 8
+        Pictures a worker embeds at once, at least 1.
+    limits : Limits
+        Pixels, bytes and seconds one picture may cost.
+    cache_dir : Path, optional
+        Where converted models are kept.
+    progress : bool, optional
+        Show a progress bar on stderr; by default only when that is a terminal.
+
+    Raises
+    ------
+    UnknownModelError
+        No such model; the message suggests the nearest names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nearsight import Embedder
+    >>> red, blue = np.zeros((2, 64, 64, 3), np.uint8)
+    >>> red[..., 0] = blue[..., 2] = 255
+    >>> result = Embedder().embed([red, blue])
+    >>> result.vectors.shape
+    (2, 1280)
+    """
+
+    def __init__(
+        self,
+        model: str | Backend = DEFAULT_MODEL,
+        *,
+        n_threads: int | None = None,
+        batch_size: int = BATCH_SIZE,
+        limits: Limits | None = None,
+        cache_dir: Path | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        for name, value in (("n_threads", n_threads), ("batch_size", batch_size)):
+            if value is not None and value < 1:
+                raise InvalidParameterError(f"{name} is {value}; it must be at least 1")
+        self.backend = load_model(model, cache_dir=cache_dir) if isinstance(model, str) else model
+        self.n_threads = n_threads or cpu_count()
+        self.batch_size = batch_size
+        self.limits = limits or Limits()
+        self.progress = progress
+
+    def embed(self, inputs: Any, *, on_error: OnError = "record", allow_remote: bool = False) -> Embeddings:
+        """Embed pictures and return all vectors at once.
+
+        Parameters
+        ----------
+        inputs : path, URL, PIL image, uint8 array, bytes, or iterable of those
+            Folders, globs and tar shards are walked.
+        on_error : {"record", "raise"}
+            Whether a picture that cannot be used is listed in `failed` or raises `ImageError`.
+        allow_remote : bool, default False
+            Whether http and https URLs may be fetched.
+
+        Returns
+        -------
+        Embeddings
+            Vectors of shape (n, dim) in input order, with their paths, ids and positions.
+        """
+        total = count(inputs, allow_remote=allow_remote) if self.can_count(inputs) else None
+        done: list[Embedded] = []
+        failed: list[Failure] = []
+        with self.bar(total) as bar:
+            for result in self.stream(find(inputs, allow_remote=allow_remote), on_error=on_error):
+                bar.update()
+                if isinstance(result, Failure):
+                    failed.append(result)
+                else:
+                    done.append(result)
+        vectors = np.empty((len(done), self.backend.spec.dim), np.float32)
+        for row, result in zip(vectors, done, strict=True):
+            row[:] = result.vector
+        return Embeddings(
+            vectors=vectors,
+            paths=[r.source.path for r in done],
+            ids=[r.id for r in done],
+            positions=np.array([r.position for r in done], np.int64),
+            failed=failed,
+        )
+
+    def stream(
+        self,
+        sources: Iterable[Source | Failure],
+        *,
+        known: Callable[[str], bool] | None = None,
+        thumbnails: bool = False,
+        on_error: OnError = "record",
+    ) -> Iterator[Embedded | Failure]:
+        """Embed sources one after another, yielding in input order, in memory that does not grow.
+
+        Parameters
+        ----------
+        sources : iterable of Source or Failure
+            As `images.find` yields them; failures pass through.
+        known : callable, optional
+            Given a content id, says whether the vector is not needed. Called from worker threads.
+        thumbnails : bool, default False
+            Whether to make a thumbnail of each picture that is embedded.
+        on_error : {"record", "raise"}
+            Whether failures are yielded or raised as `ImageError`.
+        """
+        if on_error not in ("record", "raise"):
+            raise InvalidParameterError(f"on_error is {on_error!r}; it must be 'record' or 'raise'")
+        pending: deque[Future[list[Embedded | Failure]]] = deque()
+        batches = _batches(enumerate(sources), self.batch_size, self.n_threads)
+        pool = ThreadPoolExecutor(self.n_threads, thread_name_prefix="nearsight-embed")
+        try:
+            # One batch beyond the workers waits ready, so that none idles while results are consumed.
+            for batch in batches:
+                pending.append(pool.submit(self._embed_batch, batch, known, thumbnails))
+                if len(pending) > 2 * self.n_threads:
+                    yield from _checked(pending.popleft().result(), on_error)
+            while pending:
+                yield from _checked(pending.popleft().result(), on_error)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def bar(self, total: int | None) -> Any:
+        """Return a progress bar with rate and time left, silent where stderr is no terminal."""
+        return tqdm(
+            total=total,
+            unit=" pictures",
+            dynamic_ncols=True,
+            smoothing=0.05,
+            disable=None if self.progress is None else not self.progress,
+        )
+
+    def can_count(self, inputs: Any) -> bool:
+        """Whether inputs should be counted first: somebody watches, and they can be read twice."""
+        with self.bar(None) as bar:
+            return not bar.disable and not isinstance(inputs, Iterator)
+
+    def _embed_batch(
+        self,
+        batch: list[tuple[int, Source | Failure]],
+        known: Callable[[str], bool] | None,
+        thumbnails: bool,
+    ) -> list[Embedded | Failure]:
+        items = [self._prepare(position, source, known, thumbnails) for position, source in batch]
+        prepared = [item for item in items if isinstance(item, _Prepared)]
+        vectors = iter(self.backend.embed([item.value for item in prepared]))
+        return [_finish(item, next(vectors)) if isinstance(item, _Prepared) else item for item in items]
+
+    def _prepare(
+        self, position: int, source: Source | Failure, known: Callable[[str], bool] | None, thumbnails: bool
+    ) -> _Prepared | Embedded | Failure:
+        if isinstance(source, Failure):
+            return source
+        try:
+            stat = source.stat()
+            data = source.read(self.limits)
+            id = content_id(data)
+            if known is not None and known(id):
+                return Embedded(position, source, stat, id, None)
+            picture = decode(data, path=source.path, min_side_px=self.backend.decode_px, limits=self.limits)
+            small = thumbnail(picture.image) if thumbnails else None
+            return _Prepared(
+                lambda vector: Embedded(
+                    position, source, stat, id, vector, picture.width, picture.height, small
+                ),
+                source.path,
+                self.backend.prepare(picture.image),
+            )
+        except ImageError as error:
+            return Failure(error.path, error.reason)
+        except MemoryError:
+            return Failure(source.path, "there is not enough memory to decode it")
+
+
+def _finish(item: _Prepared, vector: NDArray[np.float32]) -> Embedded | Failure:
+    if not np.isfinite(vector).all() or not vector.any():
+        return Failure(item.path, "the model gave it a vector without direction: all zeros, or not finite")
+    return item.embedded(vector)
+
+
+def _batches(items: Iterator[Any], size: int, n_threads: int) -> Iterator[list[Any]]:
+    """Cut into batches that start small, so that a short job still reaches every worker."""
+    for step in (1, 2, 4):
+        for _ in range(n_threads):
+            if step >= size:
+                break
+            if not (batch := list(islice(items, step))):
+                return
+            yield batch
+    while batch := list(islice(items, size)):
+        yield batch
+
+
+def _checked(results: list[Embedded | Failure], on_error: OnError) -> Iterator[Embedded | Failure]:
+    for result in results:
+        if on_error == "raise" and isinstance(result, Failure):
+            raise ImageError(result.path, result.reason)
+        yield result

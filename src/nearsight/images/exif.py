@@ -1,0 +1,72 @@
+"""The one EXIF fact that changes pixels: which way is up.
+
+Pillow's own EXIF reader parses every tag, warns about harmless damage (a process-wide side effect that
+no thread can silence for itself) and can fail the picture. One tag needs none of that.
+"""
+
+import re
+import struct
+from typing import Final
+
+from PIL import Image
+
+_ORIENTATION = 0x0112
+_XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)([1-8])")
+_FORMATS = {1: "B", 3: "H", 4: "L"}
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Return the picture turned as its EXIF orientation, 1 to 8, asks."""
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
+    r"""Return the orientation, 1 to 8; 1 where none is stated or the block is damaged.
+
+    Parameters
+    ----------
+    exif : bytes or None
+        EXIF block, with or without its ``Exif\0\0`` prefix.
+    xmp : bytes or None
+        XMP packet, asked where the EXIF block says nothing, as Pillow does.
+
+    Examples
+    --------
+    >>> orientation(b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0")
+    6
+    >>> orientation(b"damaged"), orientation(None)
+    (1, 1)
+    """
+    value = _from_exif(exif) if exif else None
+    if value is None and xmp and (match := _XMP_ORIENTATION.search(xmp)):
+        value = int(match[1])
+    return value if value is not None and 1 <= value <= 8 else 1
+
+
+def _from_exif(block: bytes) -> int | None:
+    while block.startswith(b"Exif\0\0"):
+        block = block[6:]
+    endian = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if endian is None:
+        return None
+    try:
+        (start,) = struct.unpack_from(endian + "L", block, 4)
+        (n_entries,) = struct.unpack_from(endian + "H", block, start)
+        for offset in range(start + 2, start + 2 + 12 * n_entries, 12):
+            tag, kind, count = struct.unpack_from(endian + "HHL", block, offset)
+            if tag == _ORIENTATION:
+                if kind not in _FORMATS or count != 1:
+                    return None
+                return int(struct.unpack_from(endian + _FORMATS[kind], block, offset + 8)[0])
+    except struct.error:  # the block ends early
+        return None
+    return None

@@ -1,0 +1,236 @@
+"""Which format a picture is in, told by its first bytes, and how each is opened.
+
+The list is closed on purpose: formats that start other programs (EPS) or have no signature (TGA) stay out.
+Opening goes straight to the format's reader and not through `PIL.Image.open`, whose own size limit is a
+process-wide setting that warns first and cannot know about reduced JPEGs.
+"""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from PIL import Image, ImageFile
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from nearsight.images.codecs import BrokenError, TimedReader, check_pixels, make_strict
+from nearsight.images.exif import orientation
+from nearsight.images.gif import open_gif
+from nearsight.images.jpeg import open_jpeg
+from nearsight.images.limits import Limits
+from nearsight.images.png import open_png
+from nearsight.images.tiff import open_tiff
+
+
+@dataclass(slots=True)
+class Opened:
+    """A picture whose header was read and whose pixels were not.
+
+    Attributes
+    ----------
+    image : PIL.Image.Image
+        Not yet loaded; a JPEG may be reduced.
+    width, height : int
+        Full size in pixels, before orientation.
+    n_pixels : int
+        Pixels that decoding keeps in memory.
+    orientation : int
+        EXIF orientation still to be applied, 1 to 8.
+    icc : bytes or None
+        Colour profile.
+    grey_scale : int or None
+        Largest value of a deep grey picture, where the format states it.
+    inverted : bool
+        Whether a deep grey picture counts from white.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+    n_pixels: int
+    orientation: int = 1
+    icc: bytes | None = None
+    grey_scale: int | None = None
+    inverted: bool = False
+
+
+Opener = Callable[[bytes, float, int | None, Limits], Opened]
+
+
+def identify(data: bytes) -> tuple[str, Opener] | None:
+    """Return the format's name and its opener, or None for what is not a picture."""
+    head = data[:16]
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG", _jpeg
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG", _png
+    if head[4:8] == b"ftyp":
+        return _identify_brands(data)
+    for prefix, name, opener in _SIGNATURES:
+        if head.startswith(prefix) and (name != "WebP" or head[8:12] == b"WEBP"):
+            return name, opener
+    if len(head) > 2 and head[:1] == b"P" and head[1:2] in b"123456" and head[2:3] in b" \t\r\n#":
+        return "PPM", _ppm
+    return None
+
+
+def _identify_brands(data: bytes) -> tuple[str, Opener] | None:
+    size = min(int.from_bytes(data[:4], "big"), 1024)
+    brands = {data[8:12], *(data[i : i + 4] for i in range(16, size, 4))}
+    if brands & {b"avif", b"avis"}:
+        return "AVIF", _avif
+    if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}:
+        return "HEIF", _heif
+    return None
+
+
+def _opened(image: ImageFile.ImageFile, **facts: Any) -> Opened:
+    width, height = image.size
+    return Opened(image, width, height, width * height, **facts)
+
+
+def _metadata(image: Image.Image) -> dict[str, Any]:
+    info = image.info
+    exif, xmp = info.get("exif"), info.get("xmp")
+    return {
+        "orientation": orientation(
+            exif if isinstance(exif, bytes) else None, xmp if isinstance(xmp, bytes) else None
+        ),
+        "icc": info.get("icc_profile"),
+    }
+
+
+def _jpeg(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
+    image, full_size, n_pixels = open_jpeg(data, deadline, min_side_px)
+    make_strict(image)
+    return Opened(image, *full_size, n_pixels, **_metadata(image))
+
+
+def _png(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
+    image, turned, icc = open_png(data, deadline)
+    make_strict(image)
+    return _opened(image, orientation=turned, icc=icc, grey_scale=65535)
+
+
+def _gif(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
+    image = open_gif(data, deadline)
+    make_strict(image)
+    return _opened(image)
+
+
+def _tiff(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
+    image, facts = open_tiff(data, deadline)
+    scale = {12: 4095, 16: 65535}.get(facts.bits) if image.mode.startswith("I;16") else None
+    return _opened(
+        image,
+        orientation=facts.orientation,
+        icc=facts.icc,
+        grey_scale=scale,
+        inverted=facts.white_is_zero and image.mode.startswith("I;16"),
+    )
+
+
+def _webp(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
+    if len(data) < 30 or int.from_bytes(data[4:8], "little") + 8 > len(data) + 1:
+        raise BrokenError("the WebP is cut off: it is shorter than it says")
+    # The decoder allocates the canvas when it is made; so the limit cannot wait until afterwards.
+    width, height = _webp_size(data)
+    check_pixels(width, height, width * height, limits)
+    image = WebPImageFile(TimedReader(data, deadline))
+    return _opened(image, **_metadata(image))
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+class _Avif(AvifImageFile):
+    """Pillow's AVIF reader without its EXIF parsing, and on one thread.
+
+    Many pictures are decoded at once already. The container's own rotation is the one that counts;
+    the decoder hands it over as an EXIF orientation.
+    """
+
+    def _open(self) -> None:
+        from PIL import _avif  # absent where Pillow was built without AVIF
+
+        if self.fp is None:
+            raise SyntaxError("no file")
+        self._decoder = _avif.AvifDecoder(self.fp.read(), "auto", 1)
+        self._size, self.n_frames, self._mode, icc, _, self.turned, _ = self._decoder.get_info()
+        self.is_animated = self.n_frames > 1
+        if icc:
+            self.info["icc_profile"] = icc
+        self.seek(0)
+
+
+def _avif(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
+    image = _Avif(TimedReader(data, deadline))
+    turned = image.turned if image.turned in range(1, 9) else 1
+    return _opened(image, orientation=turned, icc=image.info.get("icc_profile"))
+
+
+@cache
+def _heif_reader() -> Callable[..., Any]:
+    # 40 ms to import, and most folders hold no HEIC.
+    from pillow_heif import open_heif
+
+    reader: Callable[..., Any] = open_heif
+    return reader
+
+
+def _heif(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
+    heif = _heif_reader()(TimedReader(data, deadline), convert_hdr_to_8bit=True)
+    width, height = heif.size
+    check_pixels(width, height, width * height, limits)
+    # The decoder turns the picture itself; the EXIF orientation beside it repeats what was done.
+    image = heif.to_pillow()
+    width, height = image.size
+    return Opened(image, width, height, width * height, icc=image.info.get("icc_profile"), grey_scale=65535)
+
+
+def _plain(reader: Callable[[Any], ImageFile.ImageFile], *, grey_scale: int | None = None) -> Opener:
+    def opener(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
+        image = reader(TimedReader(data, deadline))
+        make_strict(image)
+        return _opened(image, icc=image.info.get("icc_profile"), grey_scale=grey_scale)
+
+    return opener
+
+
+def _jpeg2000(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
+    # The decoder makes do with what there is. Two bytes above FF 8F cannot occur in the compressed data,
+    # so the end mark is there exactly when the data is.
+    start = data.find(b"\xff\x93")
+    if start == -1 or data.rfind(b"\xff\xd9") < start:
+        raise BrokenError("the JPEG 2000 is cut off: it ends without its end mark")
+    return _plain(Jpeg2KImageFile, grey_scale=65535)(data, deadline, min_side_px, limits)
+
+
+_bmp = _plain(BmpImageFile)
+_ppm = _plain(PpmImageFile, grey_scale=65535)
+
+_SIGNATURES: tuple[tuple[bytes, str, Opener], ...] = (
+    (b"GIF87a", "GIF", _gif),
+    (b"GIF89a", "GIF", _gif),
+    (b"RIFF", "WebP", _webp),
+    (b"II*\0", "TIFF", _tiff),
+    (b"MM\0*", "TIFF", _tiff),
+    (b"II+\0", "TIFF", _tiff),
+    (b"MM\0+", "TIFF", _tiff),
+    (b"BM", "BMP", _bmp),
+    (b"\xff\x4f\xff\x51", "JPEG 2000", _jpeg2000),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000", _jpeg2000),
+)

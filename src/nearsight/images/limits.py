@@ -1,0 +1,69 @@
+"""What counts as a picture, how much of one is accepted, and the rules that shape its pixels."""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+DRAFT_FACTOR: Final = 2
+"""A JPEG is never decoded below this many times the side the network wants."""
+
+DECODER_RULES: Final[MappingProxyType[str, Any]] = MappingProxyType(
+    {
+        # Raise this number with every change that alters a pixel: it is part of every fingerprint.
+        "version": 1,
+        "orientation": "exif",
+        "colour": "sRGB by embedded ICC profile, perceptual",
+        "alpha": "over white",
+        "depth": "16-bit / 257, rounded",
+        "frame": "first",
+    }
+)
+"""Facts of the decoder that change pixels, as plain JSON values."""
+
+EXTENSIONS: Final = frozenset(
+    {"apng", "avif", "avifs", "bmp", "gif", "heic", "heics", "heif", "heifs", "hif", "j2c", "j2k", "jfif"}
+    | {"jp2", "jpc", "jpe", "jpeg", "jpf", "jpg", "jpx", "mpo", "pbm", "pgm", "png", "pnm", "ppm", "tif"}
+    | {"tiff", "webp"}
+)
+"""Extensions, lower case and without the dot, that a walked folder or a shard counts as pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one picture may cost.
+
+    Parameters
+    ----------
+    max_pixels : int
+        Pixels to decode, width × height. A JPEG counts after its draft reduction, so a huge photograph
+        passes when the part of it that is decoded fits.
+    max_bytes : int
+        Size of the encoded picture.
+    max_seconds : float
+        Seconds to read it, and again to decode it. Checked between reads: one call into a C decoder
+        is not interrupted.
+    """
+
+    max_pixels: int = 178_956_970
+    max_bytes: int = 256 * 2**20
+    max_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What tells whether a picture changed, without reading it.
+
+    Attributes
+    ----------
+    size_bytes : int
+        Size of the encoded picture; 0 where the far side does not say.
+    stamp : int
+        Modification time in ns of a local file or of the shard that holds it; a 63-bit hash of the
+        entity tag, modification time and size of a remote one.
+    modified_s : float
+        Modification time in seconds since 1970, UTC; 0 where unknown.
+    """
+
+    size_bytes: int
+    stamp: int
+    modified_s: float

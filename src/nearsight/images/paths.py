@@ -1,0 +1,104 @@
+"""Names of pictures: storing any of them as text, and saying in words what the system says in numbers."""
+
+# Paths stay strings: names that are not UTF-8 survive, and a million of them stay cheap.
+# ruff: noqa: PTH114, PTH115
+
+import errno
+import os
+import re
+
+from nearsight.images.limits import EXTENSIONS
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+(?:::|://)", re.IGNORECASE)
+_NEEDS_ESCAPE = re.compile("[\udc80-\udcff\uef80-\uefff]+")
+_ESCAPED = re.compile("[\uef80-\uefff]+")
+_ESCAPE_BASE = 0xEF00
+SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+
+
+def encode_path(path: str) -> str:
+    r"""Return a path as text that any database accepts, without loss.
+
+    A byte that is not UTF-8 becomes the private character U+EF00 + byte (the mapping known as OPTU-8).
+    A name that holds such a character itself has it escaped byte by byte, so that no two names collide.
+
+    Parameters
+    ----------
+    path : str
+        As `os.fsdecode` returns it.
+
+    Returns
+    -------
+    str
+        Valid Unicode; the path itself unless it is odd.
+
+    Raises
+    ------
+    UnicodeEncodeError
+        It holds a surrogate that no file name can hold.
+
+    Examples
+    --------
+    >>> encode_path("/a/été.jpg")
+    '/a/été.jpg'
+    >>> encode_path("/a/\udce9.jpg") == "/a/\uefe9.jpg"
+    True
+    """
+    if path.isascii():
+        return path
+    encoded = _NEEDS_ESCAPE.sub(_escape, path)
+    encoded.encode()  # refuses what is left of surrogates
+    return encoded
+
+
+def _escape(found: re.Match[str]) -> str:
+    return "".join(chr(_ESCAPE_BASE + byte) for byte in found[0].encode("utf-8", "surrogateescape"))
+
+
+def decode_path(text: str) -> str:
+    r"""Return the path that `encode_path` made text of.
+
+    Examples
+    --------
+    >>> decode_path(encode_path("/a/\udce9.jpg")) == "/a/\udce9.jpg"
+    True
+    """
+    if text.isascii():
+        return text
+    return _ESCAPED.sub(
+        lambda found: bytes(ord(c) - _ESCAPE_BASE for c in found[0]).decode("utf-8", "surrogateescape"), text
+    )
+
+
+def is_url(text: str) -> bool:
+    """Return whether a string is a URL of two letters or more, chained or not, rather than a path."""
+    return _URL.match(text) is not None
+
+
+def is_picture_name(name: str) -> bool:
+    """Return whether a file in a folder or shard counts as a picture."""
+    _, dot, extension = name.rpartition(".")
+    return dot == "." and extension.lower() in EXTENSIONS
+
+
+def is_shard_name(name: str) -> bool:
+    """Return whether a name is that of a tar shard."""
+    return name.lower().endswith(SHARD_SUFFIXES)
+
+
+def describe(error: OSError | ValueError, path: str) -> str:
+    """Return the reason why a path cannot be used, for a person."""
+    code = error.errno if isinstance(error, OSError) else None
+    if code in (errno.ENOENT, errno.ENOTDIR):
+        if os.path.islink(path):
+            return f"is a dangling link: it points to {os.readlink(path)!r}, which does not exist"
+        return "does not exist"
+    if code in (errno.EACCES, errno.EPERM):
+        return "cannot be read: permission denied"
+    if code == errno.ELOOP:
+        return "is a loop of links: it leads back to itself"
+    if code == errno.ENAMETOOLONG:
+        return "cannot be read: its name is too long for this file system"
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror or error}"
+    return f"is not a possible path: {error}"

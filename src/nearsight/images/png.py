@@ -1,0 +1,100 @@
+"""PNG: every checksum counts, and only the chunks that make the picture are read.
+
+Pillow checks the checksums of the picture data only in `verify()`, which spends the opened file, and a
+flipped bit often decodes into a wrong picture. Chunks of text, animation and metadata can make Pillow
+warn or fail for reasons that have nothing to do with the picture. So the file is walked once here, all
+checksums are compared, and a file of just the picture is passed on.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+from PIL.PngImagePlugin import PngImageFile
+
+from nearsight.images.codecs import BrokenError, TimedReader
+from nearsight.images.exif import orientation
+
+_PICTURE = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_MAX_SIDE_BYTES = 16 << 20
+_GREY = 0
+
+
+@dataclass(slots=True)
+class _Chunks:
+    picture: list[memoryview]
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+
+
+def open_png(data: bytes, deadline: float) -> tuple[PngImageFile, int, bytes | None]:
+    """Open a PNG; return the picture, not yet loaded, its orientation and its ICC profile."""
+    chunks = _walk(data)
+    image = PngImageFile(TimedReader(b"".join(chunks.picture), deadline))
+    _scale_transparent_value(image, bit_depth=data[24], colour_type=data[25])
+    return image, orientation(chunks.exif, chunks.xmp), chunks.icc
+
+
+def _walk(data: bytes) -> _Chunks:
+    view = memoryview(data)
+    chunks = _Chunks([view[:8]])
+    position, kind = 8, b""
+    while kind != b"IEND":
+        if position + 12 > len(data):
+            raise BrokenError("the PNG is cut off: it ends without its end chunk")
+        length, kind = struct.unpack_from(">L4s", data, position)
+        end = position + 12 + length
+        name = kind.decode("ascii", "replace")
+        if end > len(data):
+            raise BrokenError(f"the PNG is cut off inside its chunk {name!r}")
+        if zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+            raise BrokenError(f"the PNG is damaged: wrong checksum of its chunk {name!r}")
+        if kind in _PICTURE:
+            chunks.picture.append(view[position:end])
+        elif length <= _MAX_SIDE_BYTES:
+            _note(chunks, kind, view[position + 8 : end - 4])
+        position = end
+    return chunks
+
+
+def _note(chunks: _Chunks, kind: bytes, content: memoryview) -> None:
+    """Keep what side chunks say about colour and orientation; what is damaged says nothing."""
+    if kind == b"iCCP":
+        name, _, profile = content.tobytes().partition(b"\0")
+        if name and profile[:1] == b"\0":
+            chunks.icc = _inflate(profile[1:])
+    elif kind == b"eXIf":
+        chunks.exif = content.tobytes()
+    elif kind in _TEXT:
+        keyword, _, text = content.tobytes().partition(b"\0")
+        if keyword == b"XML:com.adobe.xmp":
+            chunks.xmp = text
+        elif keyword == b"Raw profile type exif" and chunks.exif is None:
+            # ImageMagick's way, older than the eXIf chunk: a name, a length, then lines of hex digits.
+            plain = _inflate(text[1:]) if kind == b"zTXt" else text
+            chunks.exif = _unhex(b"".join((plain or b"").split(b"\n")[3:]))
+
+
+def _inflate(packed: bytes) -> bytes | None:
+    try:
+        return zlib.decompressobj().decompress(packed, _MAX_SIDE_BYTES)
+    except zlib.error:
+        return None
+
+
+def _unhex(digits: bytes) -> bytes | None:
+    try:
+        return bytes.fromhex(digits.decode("ascii"))
+    except ValueError:
+        return None
+
+
+def _scale_transparent_value(image: PngImageFile, *, bit_depth: int, colour_type: int) -> None:
+    # The transparent colour is stated in the file's depth, while Pillow delivers 8 bits (grey of 16 aside).
+    value = image.info.get("transparency")
+    if isinstance(value, tuple) and bit_depth == 16:
+        image.info["transparency"] = tuple(v >> 8 for v in value)
+    elif isinstance(value, int) and colour_type == _GREY and bit_depth in (2, 4):
+        image.info["transparency"] = min(255, value * (255 // (2**bit_depth - 1)))

@@ -1,0 +1,198 @@
+"""Pictures behind URLs, by fsspec.
+
+Object stores (S3, Google Cloud, Azure) and memory are opened when they are named: their credentials say who
+may. ``http``, ``https`` and every other protocol are fetched only after `allow_remote=True`: a server that
+fetches any address a stranger names can be made to call its own neighbours.
+"""
+
+import glob
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from nearsight.errors import Failure, ImageError, MissingExtraError
+from nearsight.images.limits import Limits, Stat
+from nearsight.images.paths import is_picture_name
+from nearsight.images.sources import read_stream, too_large
+
+_FREE: Final = frozenset(
+    {"abfs", "abfss", "az", "file", "gcs", "gs", "local", "memory", "s3", "s3a", "tar", "zip"}
+)
+_EXTRAS: Final = {"gcs": "gcs", "gs": "gcs", "http": "http", "https": "http", "s3": "s3", "s3a": "s3"}
+_WEB: Final = frozenset({"http", "https"})
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSource:
+    """One picture behind a URL."""
+
+    path: str
+    key: str
+    known: Stat | None = None
+
+    def stat(self) -> Stat:
+        """Return what the listing said, or ask."""
+        if self.known is not None:
+            return self.known
+        try:
+            fs, place = url_to_fs(self.key)
+            return remote_stat(fs.info(place))
+        except Exception as error:  # every driver has exceptions of its own
+            raise ImageError(self.path, reason(error)) from error
+
+    def read(self, limits: Limits) -> bytes:
+        """Fetch the bytes, in chunks, within the limits."""
+        if self.known is not None and self.known.size_bytes > limits.max_bytes:
+            raise ImageError(self.path, too_large(self.known.size_bytes, limits))
+        try:
+            fs, place = url_to_fs(self.key)
+            with fs.open(place, "rb") as file:
+                return read_stream(file, self.path, limits)
+        except ImageError:
+            raise
+        except Exception as error:
+            raise ImageError(self.path, reason(error)) from error
+
+
+def protocols(url: str) -> list[str]:
+    """Return every protocol of a chained URL, lower case.
+
+    Examples
+    --------
+    >>> protocols("tar://a.jpg::https://example.org/a.tar")
+    ['tar', 'https']
+    """
+    return [link.partition("://")[0].lower() for link in url.split("::") if link]
+
+
+def refusal(url: str, *, allow_remote: bool) -> str | None:
+    """Return why a URL may not be opened, or None."""
+    asked = [p for p in protocols(url) if p not in _FREE and not p.startswith("/")]
+    if allow_remote or not asked:
+        return None
+    return (
+        f"{asked[0]}:// addresses are fetched only when that is allowed; "
+        "pass allow_remote=True, or --allow-remote on the command line"
+    )
+
+
+def url_to_fs(url: str) -> tuple[Any, str]:
+    """Return the file system and the path in it that a URL names.
+
+    Raises
+    ------
+    MissingExtraError
+        Its driver is not installed; the message holds the command.
+    """
+    # 140 ms to import, and most collections are local.
+    from fsspec.core import url_to_fs as open_url
+
+    try:
+        fs, path = open_url(url)
+    except ImportError as error:
+        extra = next((_EXTRAS[p] for p in protocols(url) if p in _EXTRAS), None)
+        way_out = f"pip install 'nearsight[{extra}]'" if extra else str(error)
+        raise MissingExtraError(f"reading {protocols(url)[-1]}:// needs an extra: {way_out}") from error
+    return fs, str(path)
+
+
+def find_remote(url: str) -> Iterator[RemoteSource | Failure]:
+    """Yield the pictures at a URL: one object, a folder of them, or a glob."""
+    try:
+        fs, path = url_to_fs(url)
+        web = bool(_WEB.intersection(protocols(url)))
+        if not web and glob.has_magic(path) and not fs.exists(path):
+            yield from _matching(fs, path, url)
+        elif url.endswith("/") or (not web and "::" not in url and fs.isdir(path)):
+            yield from _below(fs, path)
+        elif web:
+            yield RemoteSource(url, url)
+        else:
+            yield RemoteSource(url, url, remote_stat(fs.info(path)))
+    except Exception as error:
+        yield Failure(url, reason(error))
+
+
+def _below(fs: Any, root: str) -> Iterator[RemoteSource | Failure]:
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = sorted(fs.ls(folder, detail=True), key=lambda entry: str(entry["name"]))
+        except Exception as error:
+            yield Failure(_url(fs, folder), reason(error))
+            continue
+        below = []
+        for entry in entries:
+            name = str(entry["name"])
+            last = name.rstrip("/").rpartition("/")[2]
+            if last.startswith(".") or name.rstrip("/") == folder.rstrip("/"):
+                continue
+            if entry.get("type") == "directory":
+                below.append(name)
+            elif is_picture_name(last):
+                yield RemoteSource(_url(fs, name), _url(fs, name), remote_stat(entry))
+        folders.extend(reversed(below))
+
+
+def _matching(fs: Any, pattern: str, url: str) -> Iterator[RemoteSource | Failure]:
+    found = False
+    for name, entry in sorted(fs.glob(pattern, detail=True).items()):
+        if entry.get("type") != "directory" and is_picture_name(name):
+            found = True
+            yield RemoteSource(_url(fs, name), _url(fs, name), remote_stat(entry))
+    if not found:
+        yield Failure(url, "nothing matches this pattern")
+
+
+def _url(fs: Any, path: str) -> str:
+    return str(fs.unstrip_protocol(path))
+
+
+def remote_stat(info: Mapping[str, Any]) -> Stat:
+    """Return what a listing tells about an object; names for the same thing differ between drivers."""
+    size = info.get("size")
+    modified = _first(info, "LastModified", "last_modified", "updated", "mtime", "created")
+    entity = _first(info, "ETag", "etag", "md5Hash", "checksum")
+    digest = hashlib.sha256(repr((entity, str(modified), size)).encode()).digest()
+    return Stat(int(size or 0), int.from_bytes(digest[:8], "big") >> 1, _seconds(modified))
+
+
+def _first(info: Mapping[str, Any], *names: str) -> Any:
+    return next((info[name] for name in names if info.get(name)), None)
+
+
+def _seconds(moment: object) -> float:
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+        except ValueError:
+            return 0.0
+    if isinstance(moment, datetime):
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    return float(moment) if isinstance(moment, (int, float)) else 0.0
+
+
+def exists_remote(url: str) -> bool:
+    """Return False only where the far side says that there is nothing."""
+    try:
+        fs, path = url_to_fs(url)
+        fs.info(path)
+    except FileNotFoundError:
+        return False
+    except Exception:
+        return True
+    return True
+
+
+def reason(error: Exception) -> str:
+    """Return why a URL cannot be used, for a person."""
+    if isinstance(error, FileNotFoundError):
+        return "does not exist"
+    if isinstance(error, PermissionError):
+        return "cannot be read: permission denied"
+    if isinstance(error, MissingExtraError):
+        return str(error)
+    return f"cannot be read: {error or type(error).__name__}"

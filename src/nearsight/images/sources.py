@@ -1,0 +1,160 @@
+"""Where one picture's bytes come from."""
+
+# Paths stay strings: names that are not UTF-8 survive, and a million of them stay cheap.
+# ruff: noqa: PTH116
+
+import os
+import stat
+import time
+from dataclasses import dataclass, field
+from typing import IO, Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from nearsight.errors import ImageError
+from nearsight.images.codecs import BrokenError
+from nearsight.images.limits import Limits, Stat
+from nearsight.images.paths import describe
+from nearsight.images.pixels import Pixels, from_array, from_image
+
+_CHUNK_BYTES = 4 << 20
+_OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+class Source(Protocol):
+    """One picture that was found and not yet read."""
+
+    @property
+    def path(self) -> str:
+        """The name for people: as it was given; absolute where a folder was walked."""
+
+    @property
+    def key(self) -> str:
+        """The identity: absolute path or URL; empty for what lives in memory only."""
+
+    def stat(self) -> Stat:
+        """Return what tells whether it changed; `ImageError` where that cannot be known."""
+
+    def read(self, limits: Limits) -> bytes:
+        """Return its bytes; `ImageError` on any trouble."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """A local file."""
+
+    path: str
+    key: str
+
+    def stat(self) -> Stat:
+        """Return size and modification time."""
+        try:
+            info = os.stat(self.key)
+        except (OSError, ValueError) as error:
+            raise ImageError(self.path, _vanished(error, self.key)) from None
+        return Stat(info.st_size, info.st_mtime_ns, info.st_mtime)
+
+    def read(self, limits: Limits) -> bytes:
+        """Read the file. Neither a FIFO nor a device is waited for."""
+        try:
+            handle = os.open(self.key, _OPEN_FLAGS)
+        except (OSError, ValueError) as error:
+            raise ImageError(self.path, _vanished(error, self.key)) from None
+        try:
+            return self._read(handle, limits)
+        except OSError as error:
+            raise ImageError(self.path, describe(error, self.key)) from None
+        finally:
+            os.close(handle)
+
+    def _read(self, handle: int, limits: Limits) -> bytes:
+        info = os.fstat(handle)
+        if not stat.S_ISREG(info.st_mode):
+            kind = next((name for test, name in _KINDS if test(info.st_mode)), "special")
+            raise ImageError(self.path, f"is not a file but {kind}")
+        if info.st_size > limits.max_bytes:
+            raise ImageError(self.path, too_large(info.st_size, limits))
+        deadline = time.monotonic() + limits.max_seconds
+        chunks, n_bytes = [], 0
+        # One byte more than there should be: a file that grows is still being written.
+        while chunk := os.read(handle, min(_CHUNK_BYTES, info.st_size + 1 - n_bytes)):
+            chunks.append(chunk)
+            n_bytes += len(chunk)
+            if n_bytes > info.st_size:
+                break
+            if time.monotonic() > deadline:
+                raise ImageError(self.path, too_slow(limits))
+        if n_bytes != info.st_size:
+            raise ImageError(self.path, "changed while it was read; try again when it is complete")
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySource:
+    """A picture the caller holds: encoded bytes, a PIL image or a uint8 array."""
+
+    path: str
+    picture: bytes | Image.Image | np.ndarray[Any, Any] = field(repr=False)
+    key: str = ""
+
+    def stat(self) -> Stat:
+        """Return the size; there is no time to tell."""
+        if isinstance(self.picture, Image.Image):
+            width, height = self.picture.size
+            return Stat(3 * width * height, 0, 0.0)
+        return Stat(len(self.picture) if isinstance(self.picture, bytes) else self.picture.nbytes, 0, 0.0)
+
+    def read(self, limits: Limits) -> bytes:
+        """Return the bytes, or the upright RGB pixels as `Pixels`."""
+        try:
+            if isinstance(self.picture, Image.Image):
+                return from_image(self.picture, limits)
+            if isinstance(self.picture, np.ndarray):
+                return from_array(self.picture, limits)
+        except BrokenError as error:
+            raise ImageError(self.path, str(error)) from None
+        except Exception as error:  # a lazily opened PIL image fails in as many ways as its file
+            raise ImageError(self.path, f"is not a readable picture: {error}") from error
+        if isinstance(self.picture, Pixels):
+            # Only `decode` may be handed pixels that claim to be upright RGB.
+            return bytes(self.picture)
+        return self.picture
+
+
+def read_stream(file: IO[bytes], path: str, limits: Limits) -> bytes:
+    """Read an open file of unknown length to its end, within the limits."""
+    deadline = time.monotonic() + limits.max_seconds
+    chunks, n_bytes = [], 0
+    while chunk := file.read(min(_CHUNK_BYTES, limits.max_bytes + 1 - n_bytes)):
+        chunks.append(chunk)
+        n_bytes += len(chunk)
+        if n_bytes > limits.max_bytes:
+            raise ImageError(path, too_large(n_bytes, limits))
+        if time.monotonic() > deadline:
+            raise ImageError(path, too_slow(limits))
+    return b"".join(chunks)
+
+
+def too_large(n_bytes: int, limits: Limits) -> str:
+    """Return the reason for refusing a file by its size."""
+    rule = f"Limits.max_bytes = {limits.max_bytes:,}"
+    return f"{n_bytes:,} bytes or more, above {rule}; raise the limit if it is meant to be this large"
+
+
+def too_slow(limits: Limits) -> str:
+    """Return the reason for giving up on a slow file."""
+    rule = f"Limits.max_seconds = {limits.max_seconds:g}"
+    return f"takes longer to read than {rule}; raise the limit to wait longer"
+
+
+def _vanished(error: OSError | ValueError, path: str) -> str:
+    reason = describe(error, path)
+    return "vanished before it was read" if reason == "does not exist" else reason

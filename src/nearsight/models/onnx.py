@@ -1,0 +1,146 @@
+"""Runs ONNX files with ONNX Runtime on the processor."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nearsight.errors import WeightsError
+from nearsight.models.backend import Backend
+from nearsight.models.preprocess import fit, normalise
+from nearsight.models.spec import ModelSpec
+
+
+class OnnxBackend:
+    """An image tower in an ONNX file, run on the calling thread.
+
+    One session serves all threads. Each call keeps to the thread it came from, because n threads with a
+    picture each finish more pictures than n threads sharing one. Pictures of a batch go through one by
+    one: on a processor that is as quick as any batch (the network's inner arrays then stay in the cache),
+    needs no copy into one array, and makes a vector independent of its batch to the last bit.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        The model's facts. `spec.layer` names the graph's output.
+    model : Path or bytes
+        The file, or its content. It takes one input (n, 3, H, W) float32 and gives (n, dim) float32.
+    reload : callable, optional
+        Returns the same backend; what a pickle holds. Without it the pickle holds `model` itself.
+
+    Raises
+    ------
+    WeightsError
+        The file is not a sound ONNX model, or does not fit `spec`.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, model: Path | bytes, *, reload: Callable[[], Backend] | None = None
+    ) -> None:
+        self._spec = spec
+        self._recipe: tuple[Any, ...] = (reload, ()) if reload else (OnnxBackend, (spec, model))
+        self._session = _open_session(spec, model)
+        self._input = _checked_input(spec, self._session)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's facts."""
+        return self._spec
+
+    @property
+    def decode_px(self) -> int:
+        """Shorter side, in pixels, that a decoded picture must have at least."""
+        return self._spec.resize_px if self._spec.resize_mode == "short-side" else max(self._spec.input_px)
+
+    def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Resize and crop one upright RGB picture to (H, W, 3) uint8.
+
+        Normalisation waits for `embed`: bytes are a quarter of the size while they queue.
+        """
+        return fit(image, self._spec)
+
+    def embed(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Return the vectors of prepared pictures.
+
+        Parameters
+        ----------
+        prepared : sequence of ndarray of uint8, each of shape (H, W, 3)
+            What `prepare` returned.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, dim)
+            In order, of length 1 where `spec.normalize` says so. A picture in which the network sees
+            nothing at all, so that every feature is 0, has no direction: its vector stays 0, and its
+            similarity to anything is 0.
+
+        Raises
+        ------
+        WeightsError
+            The network gave a number that is not finite.
+        """
+        vectors = np.empty((len(prepared), self._spec.dim), np.float32)
+        pixels = np.empty((1, 3, *self._spec.input_px), np.float32)
+        for vector, picture in zip(vectors, prepared, strict=True):
+            normalise(picture, self._spec, pixels[0])
+            (output,) = self._session.run([self._spec.layer], {self._input: pixels})
+            vector[:] = output[0]
+        if not np.isfinite(vectors).all():
+            raise WeightsError(
+                f"{self._spec.id} gave numbers that are not finite. Its file is damaged, or its arithmetic "
+                f"({self._spec.precision}) overflows: use the float32 version of the model."
+            )
+        return _unit(vectors) if self._spec.normalize else vectors
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._recipe
+
+
+def _open_session(spec: ModelSpec, model: Path | bytes) -> Any:
+    # Here, since listing models must not pay for a runtime.
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # its warnings are about graph details nobody here can act on
+    for pool in ("intra", "inter"):
+        options.add_session_config_entry(f"session.{pool}_op.allow_spinning", "0")
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    # The runtime's own exceptions share no base but this one.
+    except Exception as error:
+        name = "its content" if isinstance(model, bytes) else model
+        raise WeightsError(f"ONNX Runtime cannot load {spec.id} from {name}: {error}") from error
+
+
+def _checked_input(spec: ModelSpec, session: Any) -> str:
+    """Return the name of the graph's input once the graph is known to fit the spec."""
+    inputs, outputs = session.get_inputs(), {output.name: output for output in session.get_outputs()}
+    if len(inputs) != 1 or not _fits(inputs[0].shape, (3, *spec.input_px)):
+        found = ", ".join(f"{i.name} {i.shape}" for i in inputs)
+        raise WeightsError(f"{spec.id} should take one input (n, 3, {spec.input_px}), but takes {found}.")
+    if spec.layer not in outputs:
+        raise WeightsError(f"{spec.id} has no output {spec.layer!r}; it has {', '.join(sorted(outputs))}.")
+    if not _fits(outputs[spec.layer].shape, (spec.dim,)):
+        raise WeightsError(
+            f"{spec.id} should give (n, {spec.dim}), but {spec.layer!r} is {outputs[spec.layer].shape}."
+        )
+    return str(inputs[0].name)
+
+
+def _fits(shape: list[Any], wanted: tuple[int, ...]) -> bool:
+    """Whether the graph takes or gives one picture of that shape; an axis without a number takes any."""
+    return len(shape) == 1 + len(wanted) and all(
+        not isinstance(n, int) or n == m for n, m in zip(shape, (1, *wanted), strict=True)
+    )
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.divide(vectors, lengths, out=vectors, where=lengths > 0)
+    return vectors

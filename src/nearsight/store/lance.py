@@ -1,0 +1,573 @@
+"""The embedded engine: one LanceDB table in a directory, safe to share between processes.
+
+LanceDB never tidies up by itself, so this module does: it merges the small fragments that single
+appends leave behind, builds indexes when they pay, and drops old versions. `upkeep` says when.
+"""
+
+import logging
+import os
+import platform
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from nearsight.errors import CollectionNotFoundError, MetadataError, StorageError, UnsupportedMachineError
+from nearsight.store import upkeep
+from nearsight.store.base import Hit, VectorError, check_queries, check_rows
+from nearsight.store.filter import Filter, quote_name, quote_text
+from nearsight.store.presence import Presence
+
+_LOG = logging.getLogger(__name__)
+_TABLE = "pictures"
+# Lance's 2.0 files are scanned up to three times faster than those of 2.1 and 2.2, which pay for
+# compression that neither unit vectors nor JPEGs yield to; compacting them takes half the memory.
+_FILE_FORMAT = {"new_table_data_storage_version": "2.0"}
+# What other processes may still be reading. Nothing is kept for them when there are none.
+_RETENTION = timedelta(hours=1)
+_BATCH_ROWS = 1024
+_IDS_PER_LOOKUP = 1000
+_QUERIES_PER_CALL = 64
+# Four bits a dimension and exact distances for five times k candidates: recall@10 of .999 and more
+# on clustered vectors, where one bit gives .89 to .95 at the same speed (benchmarks/search.py).
+_INDEX_BITS = 4
+_REFINE_FACTOR = 5
+_N_PROBES = 20
+# Measuring the disk takes milliseconds, so it is not done after every write.
+_VERSIONS_BETWEEN_CHECKS = 64
+
+
+def check_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
+    """Refuse a processor on which importing LanceDB would kill the process.
+
+    Raises
+    ------
+    UnsupportedMachineError
+        On Linux on x86, where the processor lacks AVX2.
+    """
+    if platform.system() != "Linux" or platform.machine() not in ("x86_64", "AMD64", "i686"):
+        return
+    try:
+        text = cpuinfo.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return
+    flags = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    if flags and "avx2" not in flags[1].split():
+        raise UnsupportedMachineError(
+            "this processor has no AVX2 instructions, which LanceDB's package needs (Intel since 2013, AMD since "
+            "2015). Use another machine, or in a virtual machine pass the host's processor through "
+            "(for QEMU: -cpu host)."
+        )
+
+
+_imported_by: int | None = None
+
+
+def _lancedb() -> Any:  # noqa: ANN401 - an untyped module
+    global _imported_by
+    if _imported_by is None:
+        check_machine()
+        # Rust's own log would otherwise print harmless warnings on the user's terminal.
+        os.environ.setdefault("LANCEDB_LOG", "error")
+    import lancedb
+
+    _imported_by = _imported_by or os.getpid()
+    _check_process()
+    return lancedb
+
+
+def _check_process() -> None:
+    # Its threads do not survive a fork: calls in the child hang or crash, now and then.
+    if _imported_by is not None and _imported_by != os.getpid():
+        raise StorageError(
+            "a collection cannot be used in a process forked from one that has opened a collection. Start workers "
+            "with multiprocessing.get_context('spawn'), or use threads."
+        )
+
+
+_REASONS = {
+    13: "permission was denied. Check who owns the directory",
+    1: "permission was denied. Check who owns the directory",
+    28: "the disk is full. Free some space and run the same command again; rows already saved are intact",
+    122: "the disk quota is used up. Free some space and run the same command again; rows already saved are intact",
+    27: "a file grew over the allowed size. Raise the limit (ulimit -f) and run the same command again; "
+    "rows already saved are intact",
+    30: "the file system is read-only. Copy the collection to a place where you can write",
+    5: "the disk reported a read or write error. Check the disk; rows already saved are intact",
+}
+
+
+def _storage_error(error: BaseException, directory: Path, doing: str) -> StorageError:
+    text = str(error)
+    found = re.search(r"os error (\d+)", text)
+    code = int(found[1]) if found else getattr(error, "errno", None)
+    # The engine adds the place in its own source, which helps nobody.
+    detail = re.sub(r",? *(/[^ ]*)?\.rs:\d+:\d+.*$", "", text, flags=re.DOTALL).removeprefix("lance error: ")
+    reason = _REASONS.get(code or 0, f"{detail}. Run the same command again; if it persists, restore a copy")
+    if "ot found" in text or code == 2:
+        reason = f"a file is gone ({detail}). If another process has removed or tidied the collection, try again"
+    wrapped = StorageError(f"{directory}: {doing} failed: {reason}.")
+    wrapped.errno = code
+    return wrapped
+
+
+def _is_conflict(error: StorageError) -> bool:
+    return "conflict" in str(error.__cause__).lower()
+
+
+class LanceStore:
+    """A VectorStore in a local directory.
+
+    Use `create` or `open`. An object may be shared by threads, and any number of processes may have
+    the same directory open; forked children may not use it.
+    """
+
+    def __init__(self, directory: Path, table: Any) -> None:  # noqa: ANN401 - an untyped class
+        self._directory = directory
+        self._table = table
+        self._presence = Presence(directory / ".in-use.lock")
+        self._dim: int = table.schema.field("vector").type.list_size
+        self._mutex = threading.Lock()
+        # Sizes of the last fragments, as of a version; None when they must be looked up.
+        self._tail: tuple[int, list[int]] | None = None
+        self._n_unchecked = 0
+        self._next_cleanup_check = 0
+        self._sizes: tuple[int, int, bool] = (-1, 0, False)
+
+    # --- opening ------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, directory: Path, schema: pa.Schema) -> "LanceStore":
+        """Make a table in `directory`; one that is there already with these columns is opened.
+
+        Parameters
+        ----------
+        directory : Path
+            Made if it does not exist.
+        schema : pa.Schema
+            With ``id`` (string) and ``vector`` (fixed-size list of float32) at least.
+
+        Raises
+        ------
+        StorageError
+            If the disk refuses.
+        UnsupportedMachineError
+            If the processor cannot run the engine.
+        """
+        vector = schema.field("vector").type if "vector" in schema.names else None
+        if "id" not in schema.names or not pa.types.is_fixed_size_list(vector) or vector.value_type != pa.float32():
+            raise VectorError(f"a table needs columns 'id' (string) and 'vector' (float32[d]), not {schema}.")
+        lancedb = _lancedb()
+        with _translated(directory, "making the collection"):
+            connection = lancedb.connect(directory, read_consistency_interval=timedelta(0))
+            table = connection.create_table(_TABLE, schema=schema, exist_ok=True, storage_options=_FILE_FORMAT)
+        if not set(schema).issubset(table.schema):
+            raise StorageError(f"{directory}: there is a table of other columns already. Choose another directory.")
+        return cls(directory, table)
+
+    @classmethod
+    def open(cls, directory: Path) -> "LanceStore":
+        """Open the table in `directory`.
+
+        Raises
+        ------
+        CollectionNotFoundError
+            If there is none.
+        StorageError
+            If it cannot be read.
+        UnsupportedMachineError
+            If the processor cannot run the engine.
+        """
+        if not (directory / f"{_TABLE}.lance").is_dir():
+            raise CollectionNotFoundError(f"{directory}: there is no collection. Check the path, or create one.")
+        lancedb = _lancedb()
+        with _translated(directory, "opening the collection"):
+            connection = lancedb.connect(directory, read_consistency_interval=timedelta(0))
+            try:
+                return cls(directory, connection.open_table(_TABLE))
+            except ValueError as error:  # what LanceDB raises for a table without a single version
+                raise CollectionNotFoundError(f"{directory}: the collection was never finished. {error}") from error
+
+    @contextmanager
+    def _doing(self, what: str) -> Iterator[None]:
+        _check_process()
+        with _translated(self._directory, what), self._presence.shared():
+            yield
+
+    # --- reading ------------------------------------------------------------------------------
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns as they are now."""
+        with self._doing("reading"):
+            return self._table.schema
+
+    @property
+    def version(self) -> int:
+        """Grows with every change, by whichever process; housekeeping may count as one."""
+        with self._doing("reading"):
+            return int(self._table.version)
+
+    def count(self, where: Filter | None = None) -> int:
+        """Return the number of rows."""
+        with self._doing("counting"):
+            return int(self._table.count_rows(where.to_sql() if where else None))
+
+    def scan(
+        self, columns: Sequence[str], where: Filter | None = None, *, ids: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream `columns`; see VectorStore."""
+        condition = where.to_sql() if where else None
+        if ids is None:
+            yield from self._scan(columns, condition)
+            return
+        unique = list(dict.fromkeys(ids))
+        for start in range(0, len(unique), _IDS_PER_LOOKUP):
+            named = _named(unique[start : start + _IDS_PER_LOOKUP])
+            yield from self._scan(columns, f"{named} AND {condition}" if condition else named)
+
+    def _scan(self, columns: Sequence[str], condition: str | None) -> Iterator[pa.RecordBatch]:
+        with self._doing("reading"):
+            query = self._table.search().select(list(columns)).limit(None)
+            if condition:
+                query = query.where(condition)
+            yield from query.to_batches(_BATCH_ROWS)
+
+    def search(
+        self,
+        vectors: NDArray[np.float32],
+        k: int,
+        *,
+        where: Filter | None = None,
+        columns: Sequence[str] = (),
+        exact: bool = False,
+    ) -> list[list[Hit]]:
+        """Return the k nearest rows of each vector; see VectorStore."""
+        queries = check_queries(vectors, k, self._dim)
+        condition = where.to_sql() if where else None
+        wanted = list(dict.fromkeys(["id", *columns]))
+        found: list[list[Hit]] = []
+        for start in range(0, len(queries), _QUERIES_PER_CALL):
+            some = queries[start : start + _QUERIES_PER_CALL]
+            # Another process may have dropped, just now, the version this one was about to read.
+            table = _retried(lambda some=some: self._nearest(some, k, condition, wanted, exact), "gone")
+            found += _hits(table, len(some), wanted, k)
+        return found
+
+    def _nearest(
+        self, queries: NDArray[np.float32], k: int, condition: str | None, wanted: list[str], exact: bool
+    ) -> pa.Table:
+        with self._doing("searching"):
+            n_rows, has_index = self._state()
+            if n_rows == 0:
+                return self._table.schema.empty_table().select(wanted)
+            query = self._table.search(queries if len(queries) > 1 else queries[0], vector_column_name="vector")
+            query = query.distance_type("cosine").select([*wanted, "_distance"]).limit(min(k, n_rows))
+            if condition:
+                query = query.where(condition, prefilter=True)
+            if exact or not has_index or n_rows < upkeep.MIN_INDEXED_ROWS:
+                query = query.bypass_vector_index()
+            else:
+                # All partitions are opened if need be, lest a narrow filter find fewer than k.
+                query = query.minimum_nprobes(_N_PROBES).maximum_nprobes(0).refine_factor(_REFINE_FACTOR)
+            return query.to_arrow()
+
+    def _state(self) -> tuple[int, bool]:
+        """Return the number of rows and whether there is a vector index, remembered per version."""
+        version = int(self._table.version)
+        known, n_rows, has_index = self._sizes
+        if known != version:
+            n_rows = int(self._table.count_rows())
+            has_index = any(index.columns == ["vector"] for index in self._table.list_indices())
+            self._sizes = (version, n_rows, has_index)
+        return n_rows, has_index
+
+    # --- writing ------------------------------------------------------------------------------
+
+    def append(self, rows: pa.Table) -> None:
+        """Add rows; see VectorStore."""
+        with self._doing("saving rows"):
+            schema = self._table.schema
+        rows = check_rows(rows, schema)
+        if "vector" not in rows.column_names:
+            raise VectorError("the rows have no column 'vector'.")
+        if not rows.num_rows:
+            return
+        for place, field in enumerate(schema):
+            if field.name not in rows.column_names:
+                rows = rows.add_column(place, field, pa.nulls(rows.num_rows, field.type))
+        with self._doing("saving rows"):
+            self._table.add(rows)
+        self._after_writing(rows.num_rows)
+
+    def update(self, rows: pa.Table) -> None:
+        """Overwrite the given columns of some rows; see VectorStore."""
+        with self._doing("updating rows"):
+            schema = self._table.schema
+        rows = check_rows(rows, schema)
+        if not rows.num_rows or rows.num_columns == 1:
+            return
+        with self._doing("updating rows"):
+            stats = self._table.stats()
+            in_place = upkeep.is_update_in_place_cheaper(
+                n_rows=stats["num_rows"],
+                n_updated=rows.num_rows,
+                row_bytes=stats["total_bytes"] / max(1, stats["num_rows"]),
+                updated_bytes=rows.nbytes / rows.num_rows,
+            )
+        if not in_place and rows.num_columns < len(schema):
+            rows = self._completed(rows, schema)
+        if rows.num_rows:
+            self._merge(rows, "updating rows")
+            self._after_writing(0 if in_place else rows.num_rows)
+
+    def _completed(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+        """Return the rows that exist, their other columns filled in from the table."""
+        others = [name for name in schema.names if name == "id" or name not in rows.column_names]
+        batches = list(self.scan(others, ids=rows["id"].to_pylist()))
+        if not batches:
+            return rows.slice(0, 0)
+        joined = pa.Table.from_batches(batches)
+        places = {key: place for place, key in enumerate(rows["id"].to_pylist())}
+        given = rows.take([places[key] for key in joined["id"].to_pylist()])
+        return pa.table(
+            [(given if name in given.column_names else joined)[name] for name in schema.names], schema=schema
+        )
+
+    def _merge(self, rows: pa.Table, doing: str) -> None:
+        def merge() -> None:
+            with self._doing(doing):
+                self._table.merge_insert("id").when_matched_update_all().execute(rows)
+
+        _retried(merge, "conflict")
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Remove rows; return how many there were."""
+        unique, n_deleted = list(dict.fromkeys(ids)), 0
+        for start in range(0, len(unique), _IDS_PER_LOOKUP):
+            condition = _named(unique[start : start + _IDS_PER_LOOKUP])
+
+            def delete(condition: str = condition) -> int:
+                with self._doing("removing rows"):
+                    n_there = int(self._table.count_rows(condition))
+                    if n_there:
+                        self._table.delete(condition)
+                    return n_there
+
+            n_deleted += _retried(delete, "conflict")
+        return n_deleted
+
+    def add_columns(self, columns: Sequence[pa.Field]) -> None:
+        """Add nullable columns; those that exist with the same type already are left alone."""
+        with self._doing("adding columns"):
+            there = self._table.schema
+            for field in columns:
+                if field.name in there.names and there.field(field.name).type != field.type:
+                    raise MetadataError(
+                        f"column {field.name!r} holds {there.field(field.name).type}, not {field.type}. "
+                        "Use another name, or values of that type."
+                    )
+            new = [field.with_nullable(True) for field in columns if field.name not in there.names]
+            if new:
+                self._table.add_columns(new)
+
+    # --- housekeeping -------------------------------------------------------------------------
+
+    def _after_writing(self, n_rows: int) -> None:
+        """Merge small fragments, and while much is being added build the index at every doubling."""
+        try:
+            with self._mutex:
+                self._merge_tail(n_rows)
+            self._n_unchecked += n_rows
+            if self._n_unchecked >= upkeep.MIN_KEYED_ROWS:
+                self._n_unchecked = 0
+                self._housekeep(growth=1.0)
+        except StorageError as error:  # the rows are saved; tidying can wait
+            self._tail = None
+            _LOG.warning("housekeeping put off: %s", error)
+
+    def _merge_tail(self, n_appended: int) -> None:
+        if n_appended >= upkeep.LARGE_FRAGMENT_ROWS:
+            self._tail = None
+            return
+        version = self.version
+        if self._tail is not None and self._tail[0] == version - 1 and n_appended:
+            sizes = [*self._tail[1], n_appended]
+        else:
+            sizes = self._tail_sizes()
+        n_due = upkeep.n_fragments_to_merge(sizes)
+        if n_due:
+            n_rows = sum(sizes[-n_due:])
+            # One transaction that gives the rows their own values again moves them to one new fragment,
+            # and costs what these rows cost. LanceDB's optimize() would rewrite the whole table.
+            with self._doing("tidying"):
+                query = self._table.search().offset(max(0, int(self._table.count_rows()) - n_rows)).limit(n_rows)
+                rows = query.to_arrow()
+            self._merge(rows, "tidying")
+            sizes, version = [*sizes[:-n_due], n_rows], version + 1
+        self._tail = (version, sizes)
+
+    def _tail_sizes(self) -> list[int]:
+        """Return the rows of the last fragments, of which the first may be cut short."""
+        window = 4 * upkeep.LARGE_FRAGMENT_ROWS
+        with self._doing("tidying"):
+            n_rows = int(self._table.count_rows())
+            query = self._table.search().with_row_id(True).select(["_rowid"]).offset(max(0, n_rows - window))
+            fragments = np.asarray(query.limit(window).to_arrow()["_rowid"]) >> np.uint64(32)
+        ends = np.flatnonzero(np.diff(fragments)) + 1
+        sizes = np.diff([0, *ends, len(fragments)]).tolist()
+        # A cut fragment is in truth a large one, whatever is left of it.
+        return [upkeep.LARGE_FRAGMENT_ROWS, *sizes[1:]] if n_rows > window else sizes
+
+    def maintain(self) -> None:
+        """Do the housekeeping that is due, if any; see VectorStore."""
+        try:
+            self._housekeep(growth=0.25)
+        except StorageError as error:
+            _LOG.warning("housekeeping put off: %s", error)
+
+    def optimize(self) -> None:
+        """Compact, build or extend the index, and drop old versions now; waits for others who are at it."""
+        with self._maintenance_lock(blocking=True):
+            self._build_indexes(growth=0.0)
+            self._compact()
+
+    def _housekeep(self, *, growth: float) -> None:
+        if not self._is_anything_due(growth):
+            return
+        try:
+            with self._maintenance_lock(blocking=False):
+                self._build_indexes(growth)
+                if self._is_cleanup_due():
+                    _LOG.info("%s: dropping old versions", self._directory)
+                    self._compact()
+        except filelock.Timeout:
+            _LOG.debug("%s: another process is tidying up", self._directory)
+
+    def _is_anything_due(self, growth: float) -> bool:
+        n_rows, n_unindexed = self._index_state()
+        return (
+            upkeep.is_vector_index_due(n_rows, n_unindexed["vector"], growth=growth)
+            or upkeep.is_key_index_due(n_rows, n_unindexed["id"])
+            or self._is_cleanup_due()
+        )
+
+    def _index_state(self) -> tuple[int, dict[str, int]]:
+        """Return the number of rows, and how many the index of each column lacks."""
+        with self._doing("tidying"):
+            n_rows = int(self._table.count_rows())
+            lacking = {"vector": n_rows, "id": n_rows}
+            for index in self._table.list_indices():
+                lacking[index.columns[0]] = int(index.num_unindexed_rows or 0)
+        return n_rows, lacking
+
+    def _build_indexes(self, growth: float) -> None:
+        from lancedb.index import BTree, IvfRq
+
+        n_rows, lacking = self._index_state()
+        explicit = growth == 0.0
+        if upkeep.is_key_index_due(n_rows, lacking["id"]) or (
+            explicit and lacking["id"] and n_rows >= upkeep.MIN_KEYED_ROWS
+        ):
+            self._build("id", BTree())
+        if upkeep.is_vector_index_due(n_rows, lacking["vector"], growth=growth) or (
+            explicit and lacking["vector"] and n_rows >= upkeep.MIN_INDEXED_ROWS
+        ):
+            _LOG.info("%s: building the search index of %d rows", self._directory, n_rows)
+            self._build("vector", IvfRq(distance_type="cosine", num_bits=_INDEX_BITS))
+
+    def _build(self, column: str, config: Any) -> None:  # noqa: ANN401 - an untyped class
+        def build() -> None:
+            with self._doing("building an index"):
+                self._table.create_index(column, config=config, replace=True)
+
+        _retried(build, "conflict")
+
+    def _is_cleanup_due(self) -> bool:
+        version = self.version
+        if version < self._next_cleanup_check:
+            return False
+        root = self._directory / f"{_TABLE}.lance"
+        try:
+            versions = [entry.stat().st_mtime for entry in os.scandir(root / "_versions")]
+            if len(versions) < upkeep.MIN_VERSIONS:
+                return False
+            disk_bytes = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
+        except OSError:  # files come and go under our feet; there will be a next time
+            return False
+        with self._doing("tidying"):
+            live_bytes = int(self._table.stats()["total_bytes"])
+            live_bytes += sum(int(index.size_bytes or 0) for index in self._table.list_indices())
+        if not upkeep.is_cleanup_due(n_versions=len(versions), live_bytes=live_bytes, disk_bytes=disk_bytes):
+            self._next_cleanup_check = version + _VERSIONS_BETWEEN_CHECKS
+            return False
+        # While others are at work, recent versions stay; if all are recent, nothing would be gained.
+        with self._presence.alone() as alone:
+            return alone or time.time() - min(versions) > _RETENTION.total_seconds()
+
+    def _compact(self) -> None:
+        def compact() -> None:
+            with self._doing("compacting"):
+                self._table.optimize(cleanup_older_than=_RETENTION)
+
+        _retried(compact, "conflict")
+        with _translated(self._directory, "dropping old versions"), self._presence.alone() as alone:
+            if alone:
+                # Nobody else is reading or writing, so every file of no version is a leftover.
+                self._table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
+
+    @contextmanager
+    def _maintenance_lock(self, *, blocking: bool) -> Iterator[None]:
+        lock = filelock.FileLock(self._directory / ".upkeep.lock", blocking=blocking, thread_local=False)
+        with _translated(self._directory, "tidying"), lock:
+            yield
+
+
+def _named(ids: Sequence[str]) -> str:
+    if len(ids) == 1:
+        return f"({quote_name('id')} = {quote_text(ids[0])})"
+    return f"({quote_name('id')} IN ({', '.join(map(quote_text, ids))}))"
+
+
+def _hits(table: pa.Table, n_queries: int, wanted: Sequence[str], k: int) -> list[list[Hit]]:
+    found: list[list[Hit]] = [[] for _ in range(n_queries)]
+    for row in table.to_pylist():
+        distance, place = row.pop("_distance"), row.pop("query_index", 0)
+        values = {name: row[name] for name in wanted if name != "id"}
+        found[place].append(Hit(row["id"], min(1.0, max(-1.0, 1.0 - distance)), values))
+    return [sorted(hits, key=lambda hit: (-hit.similarity, hit.id))[:k] for hits in found]
+
+
+@contextmanager
+def _translated(directory: Path, doing: str) -> Iterator[None]:
+    try:
+        yield
+    except (StorageError, CollectionNotFoundError, filelock.Timeout):
+        raise
+    except (RuntimeError, OSError) as error:
+        raise _storage_error(error, directory, doing) from error
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":  # how a bug or a full disk in Rust code arrives
+            raise _storage_error(error, directory, doing) from error
+        raise
+
+
+def _retried(call: Any, on: str, n_tries: int = 5) -> Any:  # noqa: ANN401
+    """Return ``call()``, tried again when another process was faster ("conflict") or tidied up ("gone")."""
+    for n_left in reversed(range(n_tries)):
+        try:
+            return call()
+        except StorageError as error:
+            matches = _is_conflict(error) if on == "conflict" else "is gone" in str(error)
+            if not matches or not n_left:
+                raise
+    return None

@@ -1,0 +1,104 @@
+"""The embedder as a scikit-learn transformer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags
+
+from nearsight.embedder import BATCH_SIZE, Embedder
+from nearsight.errors import InvalidParameterError
+from nearsight.models import DEFAULT_MODEL, Backend, find_model
+
+
+class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn is untyped
+    """Turn pictures into vectors inside a scikit-learn `Pipeline`.
+
+    There is nothing to fit. No model is loaded before the first `transform`, so that cloning and
+    pickling cost nothing.
+
+    Parameters
+    ----------
+    model : str or Backend, default "efficientnet-lite0"
+        A registered name, or a loaded model.
+    n_threads : int, optional
+        Worker threads; by default as many as this process may use cores.
+    batch_size : int, default 8
+        Pictures a worker embeds at once.
+    on_error : {"raise", "nan"}, default "raise"
+        Whether a picture that cannot be used raises `ImageError` or becomes a row of NaN.
+
+    Attributes
+    ----------
+    n_features_out_ : int
+        Length of the vectors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from nearsight import ImageEmbedder
+    >>> dark, light = np.full((32, 32, 3), 20, np.uint8), np.full((32, 32, 3), 230, np.uint8)
+    >>> model = make_pipeline(ImageEmbedder(), KNeighborsClassifier(1)).fit([dark, light], ["dark", "light"])
+    >>> list(map(str, model.predict([light + 5])))
+    ['light']
+    """
+
+    def __init__(
+        self,
+        model: str | Backend = DEFAULT_MODEL,
+        *,
+        n_threads: int | None = None,
+        batch_size: int = BATCH_SIZE,
+        on_error: str = "raise",
+    ) -> None:
+        self.model = model
+        self.n_threads = n_threads
+        self.batch_size = batch_size
+        self.on_error = on_error
+
+    def fit(self, X: Sequence[Any], y: Any = None) -> "ImageEmbedder":
+        """Check the parameters; pictures are not looked at."""
+        if self.on_error not in ("raise", "nan"):
+            raise InvalidParameterError(f"on_error is {self.on_error!r}; it must be 'raise' or 'nan'")
+        spec = find_model(self.model).spec if isinstance(self.model, str) else self.model.spec
+        self.n_features_out_ = spec.dim
+        return self
+
+    def transform(self, X: Sequence[Any]) -> NDArray[np.float32]:
+        """Embed pictures.
+
+        Parameters
+        ----------
+        X : sequence of path, PIL image, uint8 array or bytes, length n
+            One picture each.
+
+        Returns
+        -------
+        ndarray of shape (n, dim), float32
+            In the order of `X`.
+        """
+        self.fit(X)
+        pictures = list(X)
+        embedder = Embedder(self.model, n_threads=self.n_threads, batch_size=self.batch_size, progress=False)
+        result = embedder.embed(pictures, on_error="raise" if self.on_error == "raise" else "record")
+        if len(result.vectors) + len(result.failed) != len(pictures):
+            raise InvalidParameterError("X holds a folder or an archive; each element must be one picture")
+        vectors = np.full((len(pictures), self.n_features_out_), np.nan, np.float32)
+        vectors[result.positions] = result.vectors
+        return vectors
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Return a name for each of the vector's numbers."""
+        self.fit([])
+        return np.array([f"embedding{i}" for i in range(self.n_features_out_)], dtype=object)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.requires_fit = False
+        return tags

@@ -1,0 +1,171 @@
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+def test_search_finds_the_picture_itself_first(indexed, photos):
+    hits = indexed.json("search", photos / "3.png", "-k", 4)["hits"]
+    assert len(hits) == 4
+    assert set(hits[0]) == {"id", "path", "similarity", "metadata"}
+    assert hits[0]["path"] == str(photos / "3.png")
+    assert hits[0]["similarity"] == pytest.approx(1, abs=1e-3)
+    assert hits[0]["metadata"] == {"year": 2024}
+    similarities = [hit["similarity"] for hit in hits]
+    assert similarities == sorted(similarities, reverse=True)
+
+
+def test_search_by_id_leaves_that_picture_out(indexed):
+    items = indexed.json("ls")["items"]
+    hits = indexed.json("search", "--id", items[0]["id"][:8])["hits"]
+    assert {hit["id"] for hit in hits} == {item["id"] for item in items[1:]}
+
+
+def test_search_by_bytes_from_standard_input(indexed, photos):
+    hits = indexed.json("search", "-", "-k", 1, input=(photos / "2.png").read_bytes())["hits"]
+    assert hits[0]["path"] == str(photos / "2.png")
+
+
+def test_search_exactly_and_among_some(indexed, photos, strange):
+    hits = indexed.json("search", photos / "3.png", "--exact", "--where", "width = 200")["hits"]
+    assert [os.fsencode(Path(hit["path"]).name) for hit in hits] == [os.fsencode(strange)]
+
+
+def test_search_for_people(indexed, photos):
+    result = indexed("search", photos / "3.png")
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["similarity", "id", "path"]
+    assert lines[1].split()[0] == "1.000"
+    assert len(lines) == 7
+    assert "caf\\xe9\\nnew line.png" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "message"),
+    [
+        ((), "UsageError", "IMAGE or --id"),
+        (("a.png", "--id", "abcd"), "UsageError", "IMAGE or --id"),
+        (("nowhere.png",), "ImageError", "nowhere.png"),
+        (("--id", "ffffffff"), "UnknownIdError", "ffffffff"),
+        (("--id", "xyz"), "UnknownIdError", "xyz"),
+        (("nowhere.png", "-k", "0"), "UsageError", "0"),
+        (("--id", "abcd", "--out", "/nowhere/x.html"), "UsageError", "does not exist"),
+        (("/",), "BadInputError", "is a folder"),
+    ],
+)
+def test_bad_searches(indexed, words, kind, message):
+    error = indexed.json("search", *words, code=2)["error"]
+    assert error["type"] == kind
+    assert message in error["message"]
+
+
+@pytest.mark.parametrize("command", ["ls", "search x", "info", "optimize", "rm abcd", "export x.npz"])
+def test_without_a_collection_the_way_out_is_told(nearsight, command):
+    error = nearsight.json(*command.split(), code=2)["error"]
+    assert error["type"] == "CollectionNotFoundError"
+    assert "nearsight index" in error["message"]
+    assert not nearsight.collection.exists()
+
+
+def test_a_bad_filter_is_bad_input(indexed):
+    for expression in ("wdth > 3", "width >", "id = 'a'; DROP TABLE x"):
+        error = indexed.json("ls", "--where", expression, code=2)["error"]
+        assert error["type"] == "FilterError"
+
+
+def test_the_page_of_a_search(indexed, photos, tmp_path):
+    out = tmp_path / "results.html"
+    result = indexed("search", photos / "3.png", "--out", out, "--json")
+    assert json.loads(result.stdout)["hits"]
+    html = out.read_text(encoding="utf-8")
+    assert html.count("data:image/jpeg;base64,") == 7
+    assert "Pictures like 3.png" in html
+    assert "caf\\xe9\\nnew line.png" in html
+    assert "caf%E9%0Anew%20line.png" in html
+    assert str(out) in result.stderr
+
+
+def test_the_page_of_a_search_by_id_or_bytes(indexed, photos, tmp_path):
+    out = tmp_path / "results.html"
+    id = indexed.json("ls")["items"][0]["id"]
+    indexed("search", "--id", id, "--out", out)
+    assert out.read_text(encoding="utf-8").count("data:image/jpeg;base64,") == 6
+    indexed("search", "-", "--out", out, input=(photos / "2.png").read_bytes())
+    assert "Pictures like standard input" in out.read_text(encoding="utf-8")
+
+
+def test_open_shows_the_page(indexed, photos, cache, monkeypatch):
+    shown = []
+    monkeypatch.setattr("webbrowser.open", lambda address: shown.append(address) or True)
+    indexed("search", photos / "3.png", "--open")
+    assert shown == [(cache / "search.html").as_uri()]
+    assert (cache / "search.html").stat().st_size > 1000
+
+
+def test_open_without_a_browser_says_where_the_page_is(indexed, photos, cache, monkeypatch):
+    monkeypatch.setattr("webbrowser.open", lambda address: False)
+    result = indexed("search", photos / "3.png", "--open", "-q")
+    assert str(cache / "search.html") in result.stderr
+
+
+def test_ls(indexed, photos):
+    items = indexed.json("ls")["items"]
+    assert len(items) == 6
+    for item in items:
+        assert set(item) == {
+            "id",
+            "path",
+            "paths",
+            "metadata",
+            "width",
+            "height",
+            "size_bytes",
+            "modified",
+            "added",
+        }
+        assert TIME.fullmatch(item["modified"])
+        assert TIME.fullmatch(item["added"])
+        assert Path(item["path"]).stat().st_size == item["size_bytes"]
+    assert {item["path"] for item in items} == {str(path) for path in photos.iterdir()}
+
+
+def test_ls_some(indexed):
+    assert len(indexed.json("ls", "--limit", 2)["items"]) == 2
+    assert indexed.json("ls", "--limit", 0)["items"] == []
+    assert len(indexed.json("ls", "--where", "year = 2024 AND width < 200")["items"]) == 5
+
+
+def test_ls_for_people_is_a_line_a_picture(indexed):
+    lines = indexed("ls").stdout.splitlines()
+    assert len(lines) == 6
+    assert all("year=2024" in line for line in lines)
+    assert any("caf\\xe9\\nnew line.png" in line for line in lines)
+
+
+def test_info(indexed):
+    facts = indexed.json("info")
+    assert (facts["pictures"], facts["model"], facts["dim"]) == (6, "efficientnet-lite0", 1280)
+    assert facts["metadata"].keys() == {"year"}
+    text = indexed("info").stdout
+    assert "efficientnet-lite0" in text
+    assert "year (" in text
+
+
+def test_export(indexed, photos, tmp_path, strange):
+    report = indexed.json("export", tmp_path / "all.parquet")
+    assert report == {"exported": 6, "file": str(tmp_path / "all.parquet")}
+    assert pq.read_table(tmp_path / "all.parquet").num_rows == 6
+    assert indexed.json("export", tmp_path / "some.npz", "--where", "width = 200")["exported"] == 1
+    with np.load(tmp_path / "some.npz") as saved:
+        assert saved["paths"].tolist() == [str(photos / strange)]
+
+
+def test_export_knows_two_formats(indexed, tmp_path):
+    error = indexed.json("export", tmp_path / "all.csv", code=2)["error"]
+    assert "must end in .parquet or .npz" in error["message"]

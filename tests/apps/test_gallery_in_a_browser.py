@@ -1,0 +1,94 @@
+"""Open the page in a real browser: pictures decode, nothing complains, it fits a phone, dark is dark."""
+
+import shutil
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address(indexed, photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("page") / "results.html"
+    indexed("search", photos / "3.png", "--out", out)
+    return out.as_uri()
+
+
+@pytest.fixture
+def visit(browser, address):
+    pages = []
+
+    def open_page(**options):
+        page = browser.new_page(**options)
+        page.complaints, page.requests = [], []
+        page.on("console", lambda message: page.complaints.append(message.text))
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.on("request", lambda request: page.requests.append(request.url))
+        page.goto(address)
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+
+
+def test_every_picture_decodes_and_nothing_complains(visit):
+    page = visit()
+    widths = page.evaluate(
+        "async () => { await Promise.all([...document.images].map(i => i.decode()));"
+        " return [...document.images].map(i => i.naturalWidth) }"
+    )
+    assert len(widths) == 7
+    assert all(width > 0 for width in widths)
+    assert page.complaints == []
+    assert page.requests
+    assert all(url.startswith(("file:", "data:")) for url in page.requests)
+
+
+def test_dark_is_dark_and_light_is_light(visit):
+    def brightness(scheme):
+        page = visit(color_scheme=scheme)
+        color = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(int(part) for part in color.removeprefix("rgb(").rstrip(")").split(",")[:3]) / 3
+
+    assert brightness("dark") < 60
+    assert brightness("light") > 200
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1600])
+def test_no_width_needs_sideways_scrolling(visit, width):
+    page = visit(viewport={"width": width, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_keyboard_reaches_every_original(visit):
+    page = visit()
+    reached = set()
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.href || ''"))
+    assert len({target for target in reached if target.startswith("file:")}) == 6

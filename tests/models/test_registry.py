@@ -1,0 +1,116 @@
+"""Models by name, built in and plugged in."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from fake import FakeBackend
+from nearsight.errors import UnknownModelError
+from nearsight.models import DEFAULT_MODEL, Backend, available_models, find_model, load_model
+
+PLUGIN = """
+from pathlib import Path
+from nearsight.models import ModelEntry, ModelSpec
+from fake import FakeBackend
+
+def entry(id):
+    spec = ModelSpec(id=id, dim=64, weights_sha256="", source=id)
+    return ModelEntry(spec, lambda cache_dir: FakeBackend(), lambda: True)
+
+def good(): return entry("good")
+def misnamed(): return entry("another")
+def nothing(): return None
+def failing(): raise OSError("no licence found")
+def hub(rest): return entry("hub:" + rest)
+"""
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return a function that installs a package with the given entry points."""
+
+    def install(models: dict[str, str], schemes: dict[str, str] | None = None) -> None:
+        info = tmp_path / "plugged-1.0.dist-info"
+        info.mkdir(exist_ok=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
+        lines = ["[nearsight.models]", *(f"{name} = {value}" for name, value in models.items())]
+        lines += [
+            "[nearsight.model_schemes]",
+            *(f"{name} = {value}" for name, value in (schemes or {}).items()),
+        ]
+        (info / "entry_points.txt").write_text("\n".join(lines))
+        (tmp_path / "plugged.py").write_text(PLUGIN)
+        monkeypatch.syspath_prepend(tmp_path)
+        importlib.invalidate_caches()
+
+    return install
+
+
+def ids() -> list[str]:
+    return [entry.spec.id for entry in available_models()]
+
+
+def test_the_default_is_there() -> None:
+    assert DEFAULT_MODEL in ids()
+    assert find_model(DEFAULT_MODEL).available()
+
+
+def test_loading_by_name(cache_dir: Path, lite0: Backend) -> None:
+    assert load_model(cache_dir=cache_dir).spec == find_model(DEFAULT_MODEL).spec
+
+
+def test_the_default_cache_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nearsight.models.registry.user_cache_path", lambda *_, **__: tmp_path)
+    load_model()
+    assert len(list((tmp_path / "models").iterdir())) == 1
+
+
+def test_a_plugin(install) -> None:
+    install({"good": "plugged:good"})
+    assert ids() == sorted([DEFAULT_MODEL, "good"])
+    assert isinstance(load_model("good"), FakeBackend)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("bad", "plugged:failing", "no licence found"),
+        ("bad", "plugged:nothing", "returns NoneType, not ModelEntry"),
+        ("bad", "plugged:misnamed", "id 'another'"),
+        ("bad", "plugged:missing", "AttributeError"),
+        ("bad", "not_there:entry", "ModuleNotFoundError"),
+    ],
+)
+def test_a_broken_plugin_is_left_out(install, name: str, value: str, message: str) -> None:
+    install({name: value, "good": "plugged:good"})
+    with pytest.warns(RuntimeWarning, match=f"'bad'.*does not work.*{message}"):
+        assert ids() == sorted([DEFAULT_MODEL, "good"])
+    with pytest.raises(UnknownModelError, match=message):
+        find_model("bad")
+    assert find_model("good").spec.id == "good"
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(
+        UnknownModelError, match=f"'efficientnet_lite0'. Did you mean {DEFAULT_MODEL}[?] Known:"
+    ):
+        find_model("efficientnet_lite0")
+    with pytest.raises(KeyError, match=f"no model 'zzz'. Known: {DEFAULT_MODEL}"):
+        load_model("zzz")
+
+
+def test_schemes(install) -> None:
+    install({}, {"hub": "plugged:hub"})
+    assert find_model("hub:openai/clip:v1").spec.id == "hub:openai/clip:v1"
+    assert ids() == [DEFAULT_MODEL]
+    with pytest.raises(UnknownModelError, match="Known: efficientnet-lite0, hub:…"):
+        find_model("hub")
+    with pytest.raises(UnknownModelError, match="no model 'dir:x'"):
+        find_model("dir:x")
+
+
+def test_a_failing_scheme(install) -> None:
+    install({}, {"hub": "plugged:nothing"})
+    with pytest.raises(UnknownModelError, match="'hub' .*TypeError"):
+        find_model("hub:a/b")

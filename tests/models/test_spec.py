@@ -1,0 +1,119 @@
+"""Facts, and the fingerprints they make."""
+
+import dataclasses
+import json
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearsight.errors import InvalidParameterError
+from nearsight.models import Fingerprint, ModelSpec
+from nearsight.models import spec as spec_module
+
+SPEC = ModelSpec(id="m", dim=8, weights_sha256="a" * 64)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "n"},
+        {"dim": 9},
+        {"weights_sha256": "b" * 64},
+        {"input_px": (224, 192)},
+        {"resize_px": 255},
+        {"resize_mode": "squash"},
+        {"interpolation": "bilinear"},
+        {"mean": (0.5, 0.5, 0.4)},
+        {"std": (0.5, 0.5, 0.4)},
+        {"layer": "head"},
+        {"normalize": False},
+        {"precision": "bfloat16"},
+    ],
+)
+def test_what_changes_vectors_changes_the_fingerprint(change: dict[str, object]) -> None:
+    changed = dataclasses.replace(SPEC, **change).fingerprint
+    assert changed != SPEC.fingerprint
+    assert changed.digest != SPEC.fingerprint.digest
+    (first, *_) = SPEC.fingerprint.differences(changed)
+    assert next(iter(change)).removeprefix("id") in first
+
+
+@pytest.mark.parametrize("name", ["source", "licence", "training_data", "accuracy"])
+def test_prose_does_not(name: str) -> None:
+    assert dataclasses.replace(SPEC, **{name: "else"}).fingerprint == SPEC.fingerprint
+
+
+def test_every_fact_is_one_or_the_other() -> None:
+    # A new field must be added to one of the two tests above.
+    prose = {"source", "licence", "training_data", "accuracy", "size_bytes"}
+    flat = SPEC.fingerprint.to_dict()
+    facts = {"id", "weights_sha256", *flat["preprocessing"], *flat["output"]}
+    assert {field.name for field in dataclasses.fields(ModelSpec)} == facts | prose
+
+
+def test_decoder_rules_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = SPEC.fingerprint
+    monkeypatch.setattr(spec_module, "DRAFT_FACTOR", 99)
+    assert SPEC.fingerprint != before
+    monkeypatch.undo()
+    monkeypatch.setattr(spec_module, "DECODER_RULES", {**spec_module.DECODER_RULES, "version": 99})
+    assert SPEC.fingerprint != before
+    assert "decoder.version" in SPEC.fingerprint.differences(before)[0]
+
+
+def test_resize_px_means_nothing_to_squashing() -> None:
+    one, other = (dataclasses.replace(SPEC, resize_mode="squash", resize_px=px) for px in (256, 300))
+    assert one.fingerprint == other.fingerprint
+
+
+numbers = st.floats(0.01, 10)
+specs = st.builds(
+    ModelSpec,
+    id=st.text(min_size=1),
+    dim=st.integers(1, 4096),
+    weights_sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
+    input_px=st.tuples(st.integers(1, 512), st.integers(1, 512)),
+    resize_px=st.integers(512, 1024),
+    resize_mode=st.sampled_from(["short-side", "squash"]),
+    mean=st.tuples(numbers, numbers, numbers),
+    std=st.tuples(numbers, numbers, numbers),
+    accuracy=st.text(),
+)
+
+
+@given(specs)
+def test_round_trip_through_json(spec: ModelSpec) -> None:
+    assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    fingerprint = spec.fingerprint
+    again = Fingerprint.from_dict(json.loads(json.dumps(fingerprint.to_dict())))
+    assert again == fingerprint
+    assert hash(again) == hash(fingerprint)
+    assert again.differences(fingerprint) == []
+    assert pickle.loads(pickle.dumps(fingerprint)) == fingerprint
+
+
+def test_facts_of_later_versions_are_ignored() -> None:
+    assert ModelSpec.from_dict({**SPEC.to_dict(), "patch_px": 14}) == SPEC
+
+
+def test_a_digest_is_for_ever() -> None:
+    # Collections hold it: a change here makes every existing collection foreign.
+    made = Fingerprint("m", "a" * 64, {"resize_px": 256}, {"version": 1}, {"dim": 8})
+    assert made.digest == "30dfae017648ad09"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"resize_px": 223}, "resize_px is 223, but a crop of [(]224, 224[)] needs at least 224"),
+        ({"resize_mode": "stretch"}, "resize_mode is 'stretch'; it must be short-side or squash"),
+        ({"interpolation": "cubic"}, "interpolation is 'cubic'; it must be bicubic or"),
+        ({"dim": 0}, "greater than 0"),
+        ({"std": (1, 0, 1)}, "greater than 0"),
+    ],
+)
+def test_facts_that_cannot_be(change: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidParameterError, match=message):
+        dataclasses.replace(SPEC, **change)

@@ -1,0 +1,165 @@
+"""Makers of small test pictures: real encoders, no files in the repository."""
+
+import io
+import struct
+import zlib
+from functools import cache
+
+import numpy as np
+import pillow_heif
+from PIL import Image, ImageCms
+
+# EXIF orientation → what was done to the upright picture to store it.
+STORED_AS = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@cache
+def scene(width: int = 160, height: int = 120, seed: int = 0) -> Image.Image:
+    """Return a smooth colourful picture without any symmetry, so that each wrong turn shows."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width] / max(width, height)
+    planes = [
+        sum(
+            rng.uniform(0.3, 1) * np.sin(rng.uniform(2, 14) * x + rng.uniform(2, 14) * y + rng.uniform(0, 6))
+            for _ in range(4)
+        )
+        for _ in range(3)
+    ]
+    array = np.stack(planes, -1)
+    array = (array - array.min()) / (array.max() - array.min()) * 255
+    array[: height // 4, : width // 3] = (250, 20, 20)
+    return Image.fromarray(np.rint(array).astype(np.uint8))
+
+
+def encoded(image: Image.Image, image_format: str, **options) -> bytes:
+    """Encode with Pillow; HEIF with pillow-heif."""
+    file = io.BytesIO()
+    if image_format == "HEIF":
+        pillow_heif.from_pillow(image).save(file, **options)
+    else:
+        image.save(file, image_format, **options)
+    return file.getvalue()
+
+
+def exif_block(orientation: int, *, kind: int = 3, endian: str = "<") -> bytes:
+    """Return a minimal EXIF block, written by hand."""
+    value = struct.pack(endian + {1: "B3x", 3: "H2x", 4: "L"}[kind], orientation)
+    entry = struct.pack(endian + "HHL", 0x0112, kind, 1) + value
+    head = (b"II*\0" if endian == "<" else b"MM\0*") + struct.pack(endian + "L", 8)
+    return b"Exif\0\0" + head + struct.pack(endian + "H", 1) + entry + bytes(4)
+
+
+def turned(orientation: int, image_format: str = "JPEG", image: Image.Image | None = None, **options) -> bytes:
+    """Return the scene stored turned, with the EXIF orientation that turns it back."""
+    image = image or scene()
+    how = STORED_AS[orientation]
+    stored = image if how is None else image.transpose(how)
+    if image_format == "TIFF":
+        return encoded(stored, "TIFF", tiffinfo={274: orientation}, **options)
+    return encoded(stored, image_format, exif=exif_block(orientation), **options)
+
+
+def png(width: int, height: int, bit_depth: int, colour_type: int, rows: bytes, *extra: bytes) -> bytes:
+    """Return a PNG of unfiltered rows, chunk by chunk, for what Pillow does not write."""
+    header = struct.pack(">LLBBBBB", width, height, bit_depth, colour_type, 0, 0, 0)
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            png_chunk(b"IHDR", header),
+            *extra,
+            png_chunk(b"IDAT", zlib.compress(rows, 9)),
+            png_chunk(b"IEND", b""),
+        )
+    )
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    """Return one PNG chunk with its checksum."""
+    return struct.pack(">L", len(content)) + kind + content + struct.pack(">L", zlib.crc32(kind + content))
+
+
+@cache
+def png_bomb(side_px: int = 30_000) -> bytes:
+    """Return a valid PNG of side² black pixels in a few kilobytes: one bit each, all alike."""
+    packer = zlib.compressobj(9)
+    row = bytes(1 + (side_px + 7) // 8)
+    body = b"".join(packer.compress(row * 1000) for _ in range(side_px // 1000)) + packer.flush()
+    header = struct.pack(">LLBBBBB", side_px, side_px, 1, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", body) + png_chunk(b"IEND", b"")
+    )
+
+
+def profile(name: str) -> bytes:
+    """Return an ICC profile: ``sRGB``, ``swapped`` (its red is blue) or ``grey`` (a linear grey)."""
+    if name == "sRGB":
+        return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    if name == "swapped":
+        data = bytearray(profile("sRGB"))
+        # The tag table follows 128 bytes of header: exchange where the red and blue colorants lie.
+        entries = {data[i : i + 4].decode(): i for i in range(132, 132 + 12 * data[131], 12)}
+        red, blue = entries["rXYZ"], entries["bXYZ"]
+        data[red + 4 : red + 12], data[blue + 4 : blue + 12] = (
+            data[blue + 4 : blue + 12],
+            data[red + 4 : red + 12],
+        )
+        return bytes(data)
+    if name == "grey":
+        white = b"XYZ \0\0\0\0" + struct.pack(">3l", 63190, 65536, 54061)
+        curve = b"curv\0\0\0\0" + struct.pack(">L", 0)
+        text = b"desc\0\0\0\0" + struct.pack(">L", 5) + b"grey\0" + bytes(78)
+        parts, table, offset = [], b"", 128 + 4 + 3 * 12
+        for tag, content in ((b"wtpt", white), (b"kTRC", curve), (b"desc", text)):
+            content += bytes(-len(content) % 4)
+            table += tag + struct.pack(">LL", offset, len(content))
+            parts.append(content)
+            offset += len(content)
+        head = struct.pack(">L4sL4s4s4s", offset, b"none", 0x02100000, b"mntr", b"GRAY", b"XYZ ")
+        head += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3l", 63190, 65536, 54061)
+        return head.ljust(128, b"\0") + struct.pack(">L", 3) + table + b"".join(parts)
+    raise ValueError(name)
+
+
+@cache
+def samples() -> dict[str, bytes]:
+    """Return one valid small picture of each format and variant, by name."""
+    image = scene(64, 48)
+    rgba = image.convert("RGBA")
+    rgba.putalpha(Image.linear_gradient("L").resize(image.size))
+    frames = [scene(64, 48, seed) for seed in (1, 2)]
+    deep = Image.fromarray((np.asarray(image.convert("L")).astype(np.uint16) * 257))
+    return {
+        "jpeg": encoded(image, "JPEG", quality=90),
+        "jpeg-exif": turned(6, image=image),
+        "jpeg-progressive": encoded(image, "JPEG", progressive=True),
+        "jpeg-grey": encoded(image.convert("L"), "JPEG"),
+        "jpeg-cmyk": encoded(image.convert("CMYK"), "JPEG"),
+        "jpeg-restarts": encoded(image, "JPEG", restart_marker_blocks=2),
+        "png": encoded(image, "PNG"),
+        "png-palette": encoded(image.quantize(16), "PNG", transparency=3),
+        "png-alpha": encoded(rgba, "PNG"),
+        "png-16": encoded(deep, "PNG"),
+        "apng": encoded(frames[0], "PNG", save_all=True, append_images=frames[1:]),
+        "gif": encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], disposal=2),
+        "webp": encoded(image, "WEBP", quality=80),
+        "webp-lossless": encoded(rgba, "WEBP", lossless=True, exif=exif_block(1)),
+        "webp-animated": encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]),
+        "tiff": encoded(image, "TIFF"),
+        "tiff-lzw": encoded(image, "TIFF", compression="tiff_lzw"),
+        "tiff-jpeg": encoded(image, "TIFF", compression="jpeg"),
+        "tiff-pages": encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:]),
+        "bmp": encoded(image, "BMP"),
+        "ppm": encoded(image, "PPM"),
+        "jpeg2000": encoded(image, "JPEG2000"),
+        "avif": encoded(image, "AVIF", speed=10),
+        "heif": encoded(image, "HEIF", quality=60),
+    }

@@ -1,0 +1,359 @@
+"""What every VectorStore must do, whatever the engine. Subclass StoreConformance and give it `make`."""
+
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from nearsight.errors import MetadataError, NearsightError
+from nearsight.store import Field, VectorStore, parse
+
+DIM = 8
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("path", pa.string()),
+        pa.field("other_paths", pa.list_(pa.string())),
+        pa.field("width", pa.int32()),
+        pa.field("modified", pa.timestamp("us", tz="UTC")),
+        pa.field("thumbnail", pa.binary()),
+        pa.field("vector", pa.list_(pa.float32(), DIM)),
+    ]
+)
+FIELDS = {
+    "id": pa.string(),
+    "path": Field("path", pa.string(), "other_paths"),
+    "width": pa.int32(),
+    "modified": pa.timestamp("us", tz="UTC"),
+}
+
+
+def vectors_of(*seeds: int, dim: int = DIM) -> np.ndarray:
+    drawn = np.stack([np.random.default_rng(seed).standard_normal(dim) for seed in seeds]).astype(np.float32)
+    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+
+
+def vector_array(vectors: np.ndarray) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.asarray(vectors, np.float32).ravel()), vectors.shape[1])
+
+
+def rows(ids: list[str], vectors: np.ndarray | None = None, **columns: Any) -> pa.Table:
+    """A table of `ids`; the vectors are drawn from the ids' positions unless given."""
+    vectors = vectors_of(*range(len(ids)), dim=DIM) if vectors is None else vectors
+    extra = {name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}
+    return pa.table({"id": pa.array(ids, pa.string()), **extra, "vector": vector_array(vectors)})
+
+
+def fetch(store: VectorStore, columns: list[str], **how: Any) -> list[dict[str, Any]]:
+    found = [row for batch in store.scan(["id", *columns], **how) for row in batch.to_pylist()]
+    return sorted(found, key=lambda row: row["id"])
+
+
+def ids_of(store: VectorStore, **how: Any) -> list[str]:
+    return [row["id"] for row in fetch(store, [], **how)]
+
+
+class StoreConformance:
+    """Inherited by the tests of each engine."""
+
+    def make(self, directory: Path) -> VectorStore:
+        """Return a new, empty store of SCHEMA."""
+        raise NotImplementedError
+
+    def reopen(self, directory: Path) -> VectorStore:
+        """Return a second handle on the store made in `directory`."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> VectorStore:
+        return self.make(tmp_path / "store")
+
+    def test_it_is_a_vector_store(self, store):
+        assert isinstance(store, VectorStore)
+        assert store.schema.names == SCHEMA.names
+        assert [field.type for field in store.schema] == [field.type for field in SCHEMA]
+
+    def test_an_empty_store_answers(self, store):
+        assert store.count() == 0
+        assert ids_of(store) == []
+        assert store.search(vectors_of(1, 2), 3) == [[], []]
+        assert store.delete(["a"]) == 0
+
+    def test_rows_come_back_as_they_were_written(self, store):
+        table = rows(
+            ["a", "b"],
+            path=["/ü\n'\"\\.jpg", None],
+            other_paths=[["x", "y"], []],
+            width=[640, None],
+            modified=[1_700_000_000_123_456, None],
+            thumbnail=[b"\x00\xff", None],
+        )
+        store.append(table)
+        found = fetch(store, [name for name in SCHEMA.names if name != "id"])
+        expected = table.select(SCHEMA.names).to_pylist()
+        assert found == expected
+
+    def test_columns_left_out_become_null(self, store):
+        store.append(rows(["a"]))
+        assert fetch(store, ["path", "other_paths", "width", "modified", "thumbnail"]) == [
+            {"id": "a", "path": None, "other_paths": None, "width": None, "modified": None, "thumbnail": None}
+        ]
+
+    def test_scan_by_ids_and_filter(self, store):
+        names = [f"{number:04}" for number in range(2500)]
+        store.append(rows(names, width=list(range(2500))))
+        assert ids_of(store, ids=[*names[10:2200], "missing", names[10]]) == names[10:2200]
+        assert ids_of(store, ids=names[:50], where=parse("width >= 48", FIELDS)) == names[48:50]
+        assert ids_of(store, ids=[]) == []
+        assert store.count(parse("width BETWEEN 10 AND 19", FIELDS)) == 10
+
+    def test_ids_with_quotes_are_just_ids(self, store):
+        names = ["it's", "') OR (1=1", 'a"b`c', "\\"]
+        store.append(rows(names))
+        assert ids_of(store, ids=["') OR (1=1"]) == ["') OR (1=1"]
+        assert store.delete(["it's", "\\"]) == 2
+        assert ids_of(store) == sorted(["') OR (1=1", 'a"b`c'])
+
+    def test_search_returns_the_most_similar_first(self, store):
+        stored = vectors_of(*range(50))
+        store.append(rows([f"{number:02}" for number in range(50)], stored, width=list(range(50))))
+        queries = vectors_of(100, 101, 102)
+        found = store.search(queries, 7, columns=["width"])
+        for query, hits in zip(queries, found, strict=True):
+            cosines = stored @ query
+            expected = np.argsort(-cosines)[:7]
+            assert [hit.row["width"] for hit in hits] == expected.tolist()
+            assert [hit.id for hit in hits] == [f"{number:02}" for number in expected]
+            assert np.allclose([hit.similarity for hit in hits], cosines[expected], atol=1e-5)
+
+    def test_search_among_rows_that_match(self, store):
+        store.append(rows([f"{number:02}" for number in range(50)], vectors_of(*range(50)), width=list(range(50))))
+        hits = store.search(vectors_of(3), 10, where=parse("width > 44", FIELDS))[0]
+        assert sorted(hit.id for hit in hits) == ["45", "46", "47", "48", "49"]
+        assert store.search(vectors_of(3), 10, where=parse("width > 99", FIELDS)) == [[]]
+
+    def test_k_beyond_the_rows_gives_all_rows(self, store):
+        store.append(rows(["a", "b"]))
+        assert len(store.search(vectors_of(0), 1000)[0]) == 2
+
+    def test_similarity_stays_in_its_range(self, store):
+        one = vectors_of(5)
+        store.append(rows(["same", "opposite"], np.vstack([one, -one])))
+        same, opposite = store.search(one, 2)[0]
+        assert same.id == "same"
+        assert same.similarity == pytest.approx(1, abs=1e-6)
+        assert opposite.similarity == pytest.approx(-1, abs=1e-6)
+        assert -1 <= opposite.similarity <= same.similarity <= 1
+
+    @pytest.mark.parametrize("k", [0, -1, 1.5, True, "3"])
+    def test_a_wrong_k_is_refused(self, store, k):
+        with pytest.raises(ValueError, match="k is") as caught:
+            store.search(vectors_of(1), k)
+        assert isinstance(caught.value, NearsightError)
+
+    @pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e30, 0.0])
+    def test_vectors_without_a_direction_are_refused(self, store, wrong):
+        bad = vectors_of(1, 2)
+        bad[1] = 0 if wrong == 0 else bad[1]
+        bad[1, 3] = wrong
+        if wrong == 1e30:  # the square of this is infinite in float32, though it is a fine direction
+            store.append(rows(["a", "b"], bad))
+            return
+        with pytest.raises(ValueError, match="vector 1 is all zeros or holds NaN") as caught:
+            store.append(rows(["a", "b"], bad))
+        assert isinstance(caught.value, NearsightError)
+        with pytest.raises(ValueError, match="query vector 1"):
+            store.search(bad, 1)
+        assert store.count() == 0
+
+    @pytest.mark.parametrize("shape", [(DIM,), (1, DIM + 1), (1, 1, DIM)])
+    def test_queries_of_another_shape_are_refused(self, store, shape):
+        with pytest.raises(ValueError, match=f"needs \\(n, {DIM}\\)"):
+            store.search(np.ones(shape, np.float32), 1)
+
+    def test_rows_that_do_not_fit_are_refused(self, store):
+        good = rows(["a", "b"])
+        wide = pa.table({"id": ["a"], "vector": vector_array(np.ones((1, DIM + 1)))})
+        cases = {
+            "several rows have the same id": rows(["a", "a"]),
+            f"needs fixed_size_list.*\\[{DIM}\\]": wide,
+            "no column 'id'": good.drop_columns(["id"]),
+            "no column 'vector'": good.drop_columns(["vector"]),
+            "do not fit the table": good.append_column("colour", pa.array(["red", "blue"])),
+            "have no id": good.set_column(0, "id", pa.array(["a", None])),
+            "do not fit the table's types": good.append_column("width", pa.array(["x", "y"])),
+        }
+        for message, table in cases.items():
+            with pytest.raises(ValueError, match=message) as caught:
+                store.append(table)
+            assert isinstance(caught.value, NearsightError)
+        assert store.count() == 0
+
+    def test_update_changes_only_what_it_names(self, store):
+        store.append(rows(["a", "b", "c"], width=[1, 2, 3], path=["p", "q", "r"], thumbnail=[b"1", b"2", b"3"]))
+        store.update(pa.table({"id": ["b", "missing"], "width": pa.array([20, 0], pa.int32())}))
+        found = fetch(store, ["width", "path", "thumbnail"])
+        assert [tuple(row.values()) for row in found] == [
+            ("a", 1, "p", b"1"),
+            ("b", 20, "q", b"2"),
+            ("c", 3, "r", b"3"),
+        ]
+        assert np.allclose([hit.similarity for hit in store.search(vectors_of(1), 1)[0]], 1, atol=1e-5)
+
+    def test_update_moves_a_vector(self, store):
+        store.append(rows([f"{number}" for number in range(5)], width=list(range(5))))
+        new = vectors_of(77)
+        store.update(pa.table({"id": ["3"], "vector": vector_array(new)}))
+        best = store.search(new, 1, columns=["width"])[0][0]
+        assert (best.id, best.row) == ("3", {"width": 3})
+        assert store.search(vectors_of(3), 5)[0][0].similarity < 0.999
+        assert store.count() == 5
+
+    def test_update_of_many_rows(self, store):
+        names = [f"{number:04}" for number in range(3000)]
+        store.append(rows(names))
+        store.update(pa.table({"id": names, "width": pa.array(range(3000), pa.int32())}))
+        assert [row["width"] for row in fetch(store, ["width"])] == list(range(3000))
+
+    def test_deleted_rows_are_gone_at_once(self, store):
+        store.append(rows([f"{number}" for number in range(5)]))
+        assert store.delete(["1", "3", "3", "missing"]) == 2
+        assert ids_of(store) == ["0", "2", "4"]
+        assert {hit.id for hit in store.search(vectors_of(1), 5)[0]} == {"0", "2", "4"}
+        store.append(rows(["1"]))
+        assert store.count() == 4
+
+    def test_new_columns_start_out_null(self, store):
+        store.append(rows(["a", "b"]))
+        wanted = [pa.field("meta_stars", pa.int64()), pa.field("meta_Place name", pa.string())]
+        store.add_columns(wanted)
+        store.add_columns(wanted)
+        assert fetch(store, ["meta_stars"]) == [{"id": "a", "meta_stars": None}, {"id": "b", "meta_stars": None}]
+        store.update(pa.table({"id": ["b"], "meta_stars": [5], "meta_Place name": ["Ålesund"]}))
+        store.append(rows(["c"]))
+        fields = {"metadata.place": Field("meta_Place name", pa.string())}
+        assert ids_of(store, where=parse("metadata.place = 'Ålesund'", fields)) == ["b"]
+        with pytest.raises(MetadataError, match="holds int64, not string"):
+            store.add_columns([pa.field("meta_stars", pa.string())])
+
+    def test_versions_grow(self, store):
+        seen = [store.version]
+        for change in (
+            lambda: store.append(rows(["a"])),
+            lambda: store.update(pa.table({"id": ["a"], "width": pa.array([1], pa.int32())})),
+            lambda: store.add_columns([pa.field("x", pa.int64())]),
+            lambda: store.delete(["a"]),
+        ):
+            change()
+            seen.append(store.version)
+        assert seen == sorted(set(seen))
+        store.search(vectors_of(1), 1)
+        assert store.version == seen[-1]
+
+    def test_another_handle_sees_writes_at_its_next_call(self, store, tmp_path):
+        other = self.reopen(tmp_path / "store")
+        for number in range(5):
+            store.append(rows([f"{number}"], vectors_of(number)))
+            assert other.count() == number + 1
+            assert other.version == store.version
+            assert other.search(vectors_of(number), 1)[0][0].id == f"{number}"
+        other.add_columns([pa.field("x", pa.int64())])
+        assert "x" in store.schema.names
+
+    def test_housekeeping_changes_nothing_that_can_be_read(self, store):
+        for number in range(40):
+            store.append(rows([f"{number:02}"], vectors_of(number), width=[number], thumbnail=[bytes([number])]))
+        store.delete(["07"])
+        store.update(pa.table({"id": ["08"], "width": pa.array([80], pa.int32())}))
+        everything = ["path", "width", "thumbnail", "vector"]
+        before = fetch(store, everything), store.search(vectors_of(3), 39)
+        store.maintain()
+        store.optimize()
+        assert (fetch(store, everything), store.search(vectors_of(3), 39)) == before
+
+    def test_against_a_dict(self, tmp_path):
+        numbers = iter(range(10**6))
+        make = self.make
+
+        class Machine(_AgainstDict):
+            def make(self) -> VectorStore:
+                return make(tmp_path / f"machine{next(numbers)}")
+
+        run_state_machine_as_test(
+            Machine,
+            settings=settings(
+                max_examples=15,
+                stateful_step_count=20,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+
+
+_KEYS = st.sampled_from([f"k{number}" for number in range(8)])
+
+
+class _AgainstDict(RuleBasedStateMachine):
+    """Random calls; the dict holds (width, seed of the vector) by id."""
+
+    def make(self) -> VectorStore:
+        raise NotImplementedError
+
+    @initialize()
+    def start(self) -> None:
+        self.store = self.make()
+        self.model: dict[str, tuple[int | None, int]] = {}
+
+    @rule(keys=st.lists(_KEYS, unique=True, max_size=4), seed=st.integers(0, 99))
+    def append(self, keys, seed):
+        new = [key for key in keys if key not in self.model]
+        added = {key: (seed % 5, seed + place) for place, key in enumerate(new)}
+        if new:
+            self.store.append(
+                rows(new, vectors_of(*(s for _, s in added.values())), width=[w for w, _ in added.values()])
+            )
+        self.model |= added
+
+    @rule(keys=st.lists(_KEYS, unique=True, min_size=1, max_size=4), width=st.none() | st.integers(0, 9))
+    def update_widths(self, keys, width):
+        self.store.update(pa.table({"id": keys, "width": pa.array([width] * len(keys), pa.int32())}))
+        self.model |= {key: (width, self.model[key][1]) for key in keys if key in self.model}
+
+    @rule(key=_KEYS, seed=st.integers(0, 99))
+    def update_vector(self, key, seed):
+        self.store.update(pa.table({"id": [key], "vector": vector_array(vectors_of(seed))}))
+        if key in self.model:
+            self.model[key] = (self.model[key][0], seed)
+
+    @rule(keys=st.lists(_KEYS, max_size=4))
+    def delete(self, keys):
+        assert self.store.delete(keys) == len(set(keys) & self.model.keys())
+        self.model = {key: value for key, value in self.model.items() if key not in keys}
+
+    @rule()
+    def optimize(self):
+        self.store.optimize()
+
+    @rule(seed=st.integers(0, 99), k=st.integers(1, 9), least=st.none() | st.integers(0, 9))
+    def search(self, seed, k, least):
+        where = None if least is None else parse(f"width >= {least}", FIELDS)
+        hits = self.store.search(vectors_of(seed), k, where=where)[0]
+        matching = {
+            key: float(vectors_of(s)[0] @ vectors_of(seed)[0])
+            for key, (width, s) in self.model.items()
+            if least is None or (width is not None and width >= least)
+        }
+        assert np.allclose([hit.similarity for hit in hits], sorted(matching.values(), reverse=True)[:k], atol=1e-5)
+        assert np.allclose([hit.similarity for hit in hits], [matching[hit.id] for hit in hits], atol=1e-5)
+
+    @invariant()
+    def the_rows_are_those_of_the_dict(self):
+        assert self.store.count() == len(self.model)
+        assert {row["id"]: row["width"] for row in fetch(self.store, ["width"])} == {
+            key: width for key, (width, _) in self.model.items()
+        }

@@ -1,0 +1,84 @@
+"""The gates that guard the house, each seen to bite."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nearsight
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "src" / "nearsight").rglob("*.py"))
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as main; main()"]
+    # The copy must be found before the installed package.
+    environment = {"PYTHONPATH": str(folder / "src"), "PATH": "/usr/bin:/bin"}
+    return subprocess.run(
+        [*command, "--no-cache"], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "contract"),
+    [
+        ("images/__init__.py", "from nearsight import embedder", "Data flows one way"),
+        ("store/filter.py", "import nearsight.models", "Models and stores never see each other"),
+        ("models/registry.py", "import nearsight.store.base", "Models and stores never see each other"),
+        ("collection/rows.py", "import lancedb", "LanceDB stays in store.lance"),
+        ("embedder.py", "import onnxruntime", "ONNX Runtime stays in models.onnx"),
+        ("collection/rows.py", "import sqlglot", "sqlglot stays in store.filter"),
+        ("images/__init__.py", "import click", "click stays in the apps"),
+    ],
+)
+def test_a_broken_import_is_caught(tmp_path: Path, module: str, line: str, contract: str) -> None:
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    target = tmp_path / "src" / "nearsight" / module
+    target.write_text(target.read_text() + f"\n{line}\n")
+    result = lint_imports(tmp_path)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert f"{contract} BROKEN" in result.stdout
+
+
+def test_the_house_as_it_stands_keeps_its_contracts(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    result = lint_imports(tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_public_names_are_sorted_complete_and_real() -> None:
+    assert nearsight.__all__ == sorted(nearsight.__all__)
+    assert set(nearsight._HOMES) == set(nearsight.__all__)
+    for name in nearsight.__all__:
+        assert getattr(nearsight, name).__doc__, f"{name} has no docstring"
+    with pytest.raises(AttributeError, match="Colection"):
+        nearsight.Colection  # noqa: B018 - the access is the test
+
+
+def test_only_settings_reads_the_environment() -> None:
+    readers = {
+        path.relative_to(ROOT / "src" / "nearsight").as_posix()
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
+    }
+    # LanceDB's log level can be set in no other way; that is a write.
+    assert readers <= {"apps/settings.py", "store/lance.py"}
+
+
+def test_no_module_outgrows_a_sitting() -> None:
+    lengths = {path.name: len(path.read_text().splitlines()) for path in MODULES}
+    assert max(lengths.values()) <= 500, lengths
+
+
+def test_no_assert_guards_user_input() -> None:
+    guilty = [
+        p for p in MODULES if any(isinstance(n, ast.Assert) for n in ast.walk(ast.parse(p.read_text())))
+    ]
+    assert guilty == []
