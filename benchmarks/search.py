@@ -21,12 +21,16 @@ from nearsight.store.lance import LanceStore
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--k", type=int, default=10)
-    parser.add_argument("--spread", type=float, default=1.0, help="of a cluster, relative to its centre's length")
+    parser.add_argument(
+        "--spread", type=float, default=1.0, help="of a cluster, relative to its centre's length"
+    )
     parser.add_argument("--thumbnail-bytes", type=int, default=0, help="random bytes stored with each row")
     parser.add_argument("--adds", type=int, default=500, help="single-row adds of the second part")
     parser.add_argument("--dir", type=Path, help="where to put the store (default: a temporary directory)")

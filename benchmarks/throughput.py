@@ -1,8 +1,8 @@
 """Pictures per second from files to a searchable collection, beside a plain loop and beside the limit.
 
 *12 megapixels*: a plain loop decodes each JPEG in full with Pillow, resizes, and runs the same ONNX file in
-ONNX Runtime on all cores, eight pictures at a time. It keeps its vectors in a list; nearsight also hashes
-each file, makes a thumbnail and writes a collection.
+ONNX Runtime on all cores. It keeps its vectors in a list; nearsight also hashes each file, makes a thumbnail
+and writes a collection.
 
 *640 x 480*: the limit is n_cores / (decode seconds + inference seconds), each measured alone on one thread:
 decoding is reading the file, decoding it and preprocessing it; inference is the network at its best batch size.
@@ -27,9 +27,9 @@ from nearsight import Collection, load_model
 from nearsight.images import decode
 
 
-def plain_loop(files: Sequence[Path], onnx_file: bytes, batch_size: int = 8) -> float:
+def plain_loop(files: Sequence[Path], onnx_file: Path, batch_size: int = 8) -> float:
     """Return the images/s of what one would write first."""
-    session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
     def embed(batch: list[np.ndarray]) -> np.ndarray:
@@ -109,7 +109,8 @@ def main() -> None:
         large = make(root / "large", options.large, (4000, 3000))
         small = make(root / "small", options.small, (640, 480))
         warm = make(root / "warm", 2 * cpu_count(), (600, 500))
-        onnx_file = load_model().model_bytes()
+        load_model(cache_dir=root)
+        [onnx_file] = root.glob("models/*.onnx")
         large_files, small_files = sorted(large.iterdir()), sorted(small.iterdir())[:64]
         rounds = []
         for _ in range(options.rounds):

@@ -58,7 +58,9 @@ def exif_block(orientation: int, *, kind: int = 3, endian: str = "<") -> bytes:
     return b"Exif\0\0" + head + struct.pack(endian + "H", 1) + entry + bytes(4)
 
 
-def turned(orientation: int, image_format: str = "JPEG", image: Image.Image | None = None, **options) -> bytes:
+def turned(
+    orientation: int, image_format: str = "JPEG", image: Image.Image | None = None, **options
+) -> bytes:
     """Return the scene stored turned, with the EXIF orientation that turns it back."""
     image = image or scene()
     how = STORED_AS[orientation]
@@ -136,7 +138,7 @@ def samples() -> dict[str, bytes]:
     rgba = image.convert("RGBA")
     rgba.putalpha(Image.linear_gradient("L").resize(image.size))
     frames = [scene(64, 48, seed) for seed in (1, 2)]
-    deep = Image.fromarray((np.asarray(image.convert("L")).astype(np.uint16) * 257))
+    deep = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
     return {
         "jpeg": encoded(image, "JPEG", quality=90),
         "jpeg-exif": turned(6, image=image),

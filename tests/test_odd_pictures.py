@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from nearsight import Collection, Embedder
 
 
-def photo(width: int = 400, height: int = 300) -> Image.Image:
+def photo(width: int = 1200, height: int = 900) -> Image.Image:
     """Return a picture with a clear upside: sky over hills, a sun to the left, a house to the right."""
     y, x = np.mgrid[:height, :width] / height
     sky = np.stack([90 + 90 * y, 140 + 60 * y, 230 - 30 * y], -1)
@@ -27,9 +27,9 @@ def photo(width: int = 400, height: int = 300) -> Image.Image:
     noise = np.random.default_rng(5).normal(0, 2, (height, width, 1))
     image = Image.fromarray(np.clip(np.where(ground[..., None], hills, sky) + noise, 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
-    draw.ellipse((40, 30, 100, 90), fill=(255, 220, 60))
-    draw.rectangle((240, 140, 330, 230), fill=(190, 70, 50))
-    draw.polygon([(230, 140), (285, 90), (340, 140)], fill=(90, 40, 30))
+    draw.ellipse((120, 90, 300, 270), fill=(255, 220, 60))
+    draw.rectangle((720, 420, 990, 690), fill=(190, 70, 50))
+    draw.polygon([(690, 420), (855, 270), (1020, 420)], fill=(90, 40, 30))
     return image.filter(ImageFilter.GaussianBlur(0.7))
 
 
@@ -67,10 +67,12 @@ STORED = {
 
 
 @pytest.mark.parametrize("orientation", STORED)
-def test_exif_orientation(embedder: Embedder, upright: np.ndarray, orientation: int) -> None:
+def test_exif_orientation(embedder: Embedder, orientation: int) -> None:
+    upright = vector(embedder, saved(photo(), "JPEG", quality=97, subsampling=0))
     image = photo() if STORED[orientation] is None else photo().transpose(STORED[orientation])
     exif = Image.Exif()
     exif[0x0112] = orientation
+    # Compression treats turned pixels a little differently; at this quality that is far below the bound.
     assert vector(embedder, saved(image, "JPEG", quality=97, subsampling=0, exif=exif)) @ upright >= 0.999
     if orientation in (3, 4, 6, 8):
         ignored = vector(embedder, saved(image, "JPEG", quality=97))
@@ -88,7 +90,7 @@ def palette_with_transparency() -> bytes:
 
 
 def animation() -> bytes:
-    frames = [photo().convert("P", palette=Image.Palette.ADAPTIVE), Image.new("P", (400, 300))]
+    frames = [photo().convert("P", palette=Image.Palette.ADAPTIVE), Image.new("P", (1200, 900))]
     return saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
 
 

@@ -1,7 +1,7 @@
 """Pictures in, vectors out: decoding and inference overlapped, in input order, in bounded memory."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -190,7 +190,7 @@ class Embedder:
         known: Callable[[str], bool] | None = None,
         thumbnails: bool = False,
         on_error: OnError = "record",
-    ) -> Iterator[Embedded | Failure]:
+    ) -> Generator[Embedded | Failure, None, None]:
         """Embed sources one after another, yielding in input order, in memory that does not grow.
 
         Parameters

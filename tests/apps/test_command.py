@@ -166,8 +166,8 @@ def test_hostile_names_in_any_locale(indexed, photos, encoding, words, strange):
         assert rb"caf\xe9\nnew line.png" in done.stdout
 
 
-# Enough to be at work for seconds on one thread.
-N_PICTURES = 500
+# Enough to be at work for a second or more on one thread.
+N_PICTURES = 250
 
 
 def test_ctrl_c_keeps_what_was_finished(tmp_path, nearsight, save_picture):

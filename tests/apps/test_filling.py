@@ -1,6 +1,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -203,6 +205,34 @@ def test_embed_stopped_half_way_leaves_the_old_file(nearsight, tmp_path):
     nearsight("embed", tmp_path / "bad.jpg", "--out", out, "--fail-fast", code=1)
     assert out.read_bytes() == b"old"
     assert {p.name for p in tmp_path.iterdir()} == {"v.npz", "bad.jpg"}
+
+
+def test_embed_of_nothing_but_failures_is_an_empty_table(nearsight, tmp_path):
+    (tmp_path / "bad.jpg").touch()
+    nearsight("embed", tmp_path / "bad.jpg", "--out", tmp_path / "v.npz", code=1)
+    with np.load(tmp_path / "v.npz") as saved:
+        assert saved["vectors"].shape == (0, 1280)
+        assert saved["paths"].tolist() == saved["ids"].tolist() == []
+
+
+def test_embed_on_a_full_disk_leaves_nothing_behind(indexed, photos, tmp_path):
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
+        "from nearsight.apps.cli import main; main()"
+    )
+    env = {**os.environ, **{name: value for name, value in indexed.env.items() if value}}
+    words = ["embed", photos, "--out", tmp_path / "v.npz", "--json"]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, env=env, timeout=60)
+    assert done.returncode == 1
+    error = json.loads(done.stdout)["error"]
+    assert error["type"] == "StorageError"
+    assert "v.npz could not be written" in error["message"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_is_no_failure_but_is_told(nearsight, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "No pictures were found there." in nearsight("index", tmp_path / "empty").stderr
 
 
 def test_notes_of_index_never_reach_stdout(nearsight, photos, tmp_path):

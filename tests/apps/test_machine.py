@@ -201,7 +201,6 @@ def test_demo_without_its_packages(monkeypatch, tmp_path):
 
 
 def test_demo_of_the_packages_pictures(nearsight, tmp_path):
-    pytest.importorskip("conformal_clip_data")
     document = nearsight.json("demo", "--out", tmp_path / "out")
     assert document["pictures"] == sum(map(len, demo_module._PHOTOGRAPHS.values())) + sum(
         demo_module._FABRICS.values()

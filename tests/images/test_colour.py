@@ -5,12 +5,12 @@ import io
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageDraw
-from pictures import encoded, png, png_chunk, profile, samples, scene
 
 from nearsight.errors import ImageError
 from nearsight.images import decode
 from nearsight.images.codecs import BrokenError
 from nearsight.images.colour import to_rgb
+from pictures import encoded, png, png_chunk, profile, samples, scene
 
 
 def pixels(data):

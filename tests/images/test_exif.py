@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from pictures import exif_block
 
 from nearsight.images.exif import orientation, upright
+from pictures import exif_block
 
 XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="8"/></x:xmpmeta>'
 
@@ -38,7 +38,7 @@ def test_xmp_is_asked_where_exif_is_silent():
     assert orientation(None, XMP) == orientation(silent, XMP) == 8
     assert orientation(exif_block(3), XMP) == 3
     assert orientation(None, XMP.replace(b'="8"', b">8<")) == 8
-    assert orientation(None, b"tiff:Orientation=\"0\"") == 1
+    assert orientation(None, b'tiff:Orientation="0"') == 1
 
 
 def test_a_list_of_values_is_not_an_orientation():

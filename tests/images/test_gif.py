@@ -5,10 +5,10 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image
-from pictures import encoded, samples, scene
 
 from nearsight.errors import ImageError
 from nearsight.images import decode
+from pictures import encoded, samples, scene
 
 
 def test_a_bomb_that_pillow_would_fill_while_opening():

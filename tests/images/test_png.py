@@ -5,10 +5,10 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
-from pictures import encoded, exif_block, png_chunk, samples, scene
 
 from nearsight.errors import ImageError
 from nearsight.images import decode
+from pictures import encoded, exif_block, png_chunk, samples, scene
 
 PLAIN = encoded(scene(64, 48), "PNG")
 

@@ -5,10 +5,10 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image
-from pictures import encoded, exif_block, profile, scene
 
 from nearsight.errors import ImageError
 from nearsight.images import decode
+from pictures import encoded, exif_block, profile, scene
 
 IMAGE = scene(64, 48)
 

@@ -39,7 +39,9 @@ def vectors_of(*seeds: int, dim: int = DIM) -> np.ndarray:
 
 
 def vector_array(vectors: np.ndarray) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.asarray(vectors, np.float32).ravel()), vectors.shape[1])
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(np.asarray(vectors, np.float32).ravel()), vectors.shape[1]
+    )
 
 
 def rows(ids: list[str], vectors: np.ndarray | None = None, **columns: Any) -> pa.Table:
@@ -132,7 +134,9 @@ class StoreConformance:
             assert np.allclose([hit.similarity for hit in hits], cosines[expected], atol=1e-5)
 
     def test_search_among_rows_that_match(self, store):
-        store.append(rows([f"{number:02}" for number in range(50)], vectors_of(*range(50)), width=list(range(50))))
+        store.append(
+            rows([f"{number:02}" for number in range(50)], vectors_of(*range(50)), width=list(range(50)))
+        )
         hits = store.search(vectors_of(3), 10, where=parse("width > 44", FIELDS))[0]
         assert sorted(hit.id for hit in hits) == ["45", "46", "47", "48", "49"]
         assert store.search(vectors_of(3), 10, where=parse("width > 99", FIELDS)) == [[]]
@@ -195,7 +199,9 @@ class StoreConformance:
         assert store.count() == 0
 
     def test_update_changes_only_what_it_names(self, store):
-        store.append(rows(["a", "b", "c"], width=[1, 2, 3], path=["p", "q", "r"], thumbnail=[b"1", b"2", b"3"]))
+        store.append(
+            rows(["a", "b", "c"], width=[1, 2, 3], path=["p", "q", "r"], thumbnail=[b"1", b"2", b"3"])
+        )
         store.update(pa.table({"id": ["b", "missing"], "width": pa.array([20, 0], pa.int32())}))
         found = fetch(store, ["width", "path", "thumbnail"])
         assert [tuple(row.values()) for row in found] == [
@@ -233,7 +239,10 @@ class StoreConformance:
         wanted = [pa.field("meta_stars", pa.int64()), pa.field("meta_Place name", pa.string())]
         store.add_columns(wanted)
         store.add_columns(wanted)
-        assert fetch(store, ["meta_stars"]) == [{"id": "a", "meta_stars": None}, {"id": "b", "meta_stars": None}]
+        assert fetch(store, ["meta_stars"]) == [
+            {"id": "a", "meta_stars": None},
+            {"id": "b", "meta_stars": None},
+        ]
         store.update(pa.table({"id": ["b"], "meta_stars": [5], "meta_Place name": ["Ålesund"]}))
         store.append(rows(["c"]))
         fields = {"metadata.place": Field("meta_Place name", pa.string())}
@@ -267,7 +276,9 @@ class StoreConformance:
 
     def test_housekeeping_changes_nothing_that_can_be_read(self, store):
         for number in range(40):
-            store.append(rows([f"{number:02}"], vectors_of(number), width=[number], thumbnail=[bytes([number])]))
+            store.append(
+                rows([f"{number:02}"], vectors_of(number), width=[number], thumbnail=[bytes([number])])
+            )
         store.delete(["07"])
         store.update(pa.table({"id": ["08"], "width": pa.array([80], pa.int32())}))
         everything = ["path", "width", "thumbnail", "vector"]
@@ -348,7 +359,9 @@ class _AgainstDict(RuleBasedStateMachine):
             for key, (width, s) in self.model.items()
             if least is None or (width is not None and width >= least)
         }
-        assert np.allclose([hit.similarity for hit in hits], sorted(matching.values(), reverse=True)[:k], atol=1e-5)
+        assert np.allclose(
+            [hit.similarity for hit in hits], sorted(matching.values(), reverse=True)[:k], atol=1e-5
+        )
         assert np.allclose([hit.similarity for hit in hits], [matching[hit.id] for hit in hits], atol=1e-5)
 
     @invariant()

@@ -46,7 +46,9 @@ _TEXT = st.text(st.sampled_from("abAB%_'\\\"`/. -;é😀\n*([{^$|"), max_size=4)
 _WIDTHS = st.integers(-3, 3) | st.sampled_from([2**31 - 1, -(2**31)])
 _SIZES = st.integers(-3, 3) | st.sampled_from([2**40, -(2**62)])
 _SCORES = st.integers(-6, 6).map(lambda n: n / 2)
-_DATES = st.integers(-3, 3).map(lambda n: datetime(2024, 5, 1, tzinfo=UTC) + timedelta(hours=12 * n, microseconds=n))
+_DATES = st.integers(-3, 3).map(
+    lambda n: datetime(2024, 5, 1, tzinfo=UTC) + timedelta(hours=12 * n, microseconds=n)
+)
 _ROWS = st.lists(
     st.fixed_dictionaries(
         {
@@ -63,7 +65,14 @@ _ROWS = st.lists(
     min_size=12,
     max_size=12,
 )
-_OPERATORS = {"=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_OPERATORS = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 def quoted(text):
@@ -120,8 +129,18 @@ def comparisons(draw):
                 ("size_bytes", "size_bytes", _SIZES, str),
                 ("score", "meta_score", _SCORES, str),
                 ("metadata.score", "meta_score", st.integers(-3, 3), str),
-                ("modified", "modified", _DATES, lambda d: f"'{d.isoformat(sep=' ').removesuffix('+00:00')}'"),
-                ("modified", "modified", _DATES, lambda d: f"'{d.astimezone(timezone(timedelta(hours=2))).isoformat()}'"),
+                (
+                    "modified",
+                    "modified",
+                    _DATES,
+                    lambda d: f"'{d.isoformat(sep=' ').removesuffix('+00:00')}'",
+                ),
+                (
+                    "modified",
+                    "modified",
+                    _DATES,
+                    lambda d: f"'{d.astimezone(timezone(timedelta(hours=2))).isoformat()}'",
+                ),
             ]
         )
     )
@@ -140,7 +159,9 @@ def comparisons(draw):
         return f"{name} {no}IN ({as_sql(value)}, {as_sql(other)})", lambda row: maybe(among(row[column]))
     if kind == "between":
         within = known(lambda v: value <= v <= other)
-        return f"{name} {no}BETWEEN {as_sql(value)} AND {as_sql(other)}", lambda row: maybe(within(row[column]))
+        return f"{name} {no}BETWEEN {as_sql(value)} AND {as_sql(other)}", lambda row: maybe(
+            within(row[column])
+        )
     return f"{name} IS {no}NULL", lambda row: (row[column] is None) != negated
 
 
@@ -149,11 +170,15 @@ def likes(draw):
     name, pattern, ignore_case = draw(st.sampled_from(["name", "path"])), draw(_TEXT), draw(st.booleans())
     escape = draw(st.sampled_from([None, "\\", "a"]))
     negated, operator_ = draw(st.booleans()), "ILIKE" if ignore_case else "LIKE"
-    if escape and (len(re.match(f"^(.*?)({re.escape(escape)}*)$", pattern, re.DOTALL)[2]) % 2 or pattern.endswith(escape)):
+    if escape and (
+        len(re.match(f"^(.*?)({re.escape(escape)}*)$", pattern, re.DOTALL)[2]) % 2 or pattern.endswith(escape)
+    ):
         pattern += escape + "%" if not pattern.endswith(escape) else ""
         escape = None if pattern.endswith(escape) else escape
     matches = like(pattern, escape, ignore_case)
-    text = f"{name} {'NOT ' if negated else ''}{operator_} {quoted(pattern)}" + (f" ESCAPE '{escape}'" if escape else "")
+    text = f"{name} {'NOT ' if negated else ''}{operator_} {quoted(pattern)}" + (
+        f" ESCAPE '{escape}'" if escape else ""
+    )
 
     def verdict(row):
         if name == "name":
@@ -185,9 +210,8 @@ _OTHERS = st.sampled_from(
         ("good != true", lambda row: known(operator.not_)(row["meta_Good one"])),
         ("width < size_bytes", lambda row: known(operator.lt)(row["width"], row["size_bytes"])),
         ("score >= width", lambda row: known(operator.ge)(row["meta_score"], row["width"])),
-        ("name != path_first", None),
     ]
-).filter(lambda pair: pair[1] is not None)
+)
 
 
 def joined(conditions):
@@ -230,7 +254,9 @@ def test_a_filter_means_what_python_says(store, found, expressions):
         assert matching(store, text) == [n for n, row in enumerate(found) if function(row) is True], text
 
 
-@pytest.mark.parametrize("name", ["it's", "'; DROP TABLE x; --", "a\\", "\\'", "x\ny", "é😀", "100%", "a_b", "`", '"', ""])
+@pytest.mark.parametrize(
+    "name", ["it's", "'; DROP TABLE x; --", "a\\", "\\'", "x\ny", "é😀", "100%", "a_b", "`", '"', ""]
+)
 def test_text_of_any_kind_is_only_text(store, name):
     fill(store, [{"name": name}, {"name": "other"}, {"name": None}])
     assert matching(store, f"name = {quoted(name)}") == [0]
@@ -341,7 +367,6 @@ def test_dates_are_utc(store):
     assert matching(store, "modified = '2024-05-01 12:00:00'") == [0]
     assert matching(store, "modified = '2024-05-01T12:00:00Z'") == [0]
     assert matching(store, "modified = '2024-05-01T14:00+02:00'") == [0]
-    assert matching(store, "modified > '2024-05-01 12:00:00.0000009'.") == [] if False else True
     assert matching(store, "modified > '2024-05-01 12:00:00'") == [1]
     assert matching(store, "modified >= '2024-05-01' AND modified < '2024-05-02'") == [0, 1]
 

@@ -146,7 +146,11 @@ def avx2(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool | None:
 def packages() -> Check:
     """Look at the versions of what nearsight stands on."""
     found, missing = [], []
-    for requirement in metadata.requires("nearsight") or []:
+    try:
+        requirements = metadata.requires("nearsight") or []
+    except metadata.PackageNotFoundError:
+        return Check("packages", "warn", "nearsight runs from its source, not installed", "pip install -e .")
+    for requirement in requirements:
         if "extra ==" in requirement:
             continue
         name = requirement.partition(";")[0].strip().rstrip("0123456789.,<>=!~* ")

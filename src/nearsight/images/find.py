@@ -16,8 +16,8 @@ from PIL import Image
 from nearsight.errors import Failure
 from nearsight.images.folders import count_folder, expand, matches, walk
 from nearsight.images.paths import describe, is_shard_name, is_url
-from nearsight.images.remote import exists_remote, find_remote, refusal
-from nearsight.images.shards import members
+from nearsight.images.remote import exists_remote, find_remote, identity, refusal
+from nearsight.images.shards import find_member, holds, is_member_url, members
 from nearsight.images.sources import FileSource, MemorySource, Source
 
 Input: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | tuple[str, Any]"
@@ -76,9 +76,8 @@ def find(inputs: Inputs, *, allow_remote: bool = False) -> Iterator[Source | Fai
         elif isinstance(one, (Image.Image, np.ndarray)):
             yield MemorySource(name, one)
         else:
-            yield Failure(
-                name, f"is a {type(one).__name__}; give a path, bytes, a PIL image or a uint8 array"
-            )
+            kind = type(one).__name__
+            yield Failure(name, f"is of type {kind}; give a path, bytes, a PIL image or a uint8 array")
 
 
 def _each(inputs: Any) -> Iterable[Any]:
@@ -89,7 +88,7 @@ def _each(inputs: Any) -> Iterable[Any]:
     if isinstance(inputs, Iterable):
         return inputs
     raise TypeError(
-        f"cannot look for pictures in a {type(inputs).__name__}; "
+        f"cannot look for pictures in an object of type {type(inputs).__name__}; "
         "give a path, bytes, a PIL image, a uint8 array, or an iterable of those"
     )
 
@@ -110,8 +109,11 @@ def _find_path(path: str, allow_remote: bool) -> Iterator[Source | Failure]:
         why_not = refusal(path, allow_remote=allow_remote)
         if why_not is not None:
             yield Failure(path, why_not)
+        elif is_member_url(path):
+            shard = _local(path.partition("::")[2])
+            yield find_member(path, shard or path.partition("::")[2], remote=shard is None)
         elif is_shard_name(path):
-            yield from members(path, path, remote=True)
+            yield from members(path, identity(path), remote=True)
         else:
             yield from find_remote(path)
         return
@@ -183,7 +185,7 @@ def count(inputs: Inputs, *, allow_remote: bool = False) -> int | None:
 def _count_path(path: str, allow_remote: bool) -> int | None:
     local = _local(path)
     if local is None:
-        return 1 if refusal(path, allow_remote=allow_remote) else None
+        return 1 if is_member_url(path) or refusal(path, allow_remote=allow_remote) else None
     if is_shard_name(local):
         return None
     if os.path.lexists(local) or not has_magic(local):
@@ -210,7 +212,7 @@ def roots(inputs: Inputs) -> list[str]:
         path = os.fsdecode(one)
         local = _local(path)
         if local is None:
-            covered.append(path)
+            covered += [identity(path)] if not has_magic(path) else [identity(path), _GLOB + identity(path)]
         elif has_magic(local) and not os.path.lexists(local):
             covered.append(_GLOB + os.path.abspath(local))
         elif os.path.lexists(local):
@@ -231,13 +233,13 @@ def covers(roots: Iterable[str], key: str) -> bool:
     True
     """
     # A member of a shard is covered by whatever covers the shard.
-    outer = key.partition("::")[2] if key.startswith("tar://") else ""
+    outer = key.partition("::")[2] if is_member_url(key) else ""
     return any(_covers(root, key) or (bool(outer) and _covers_shard(root, outer)) for root in roots)
 
 
 def _covers(root: str, key: str) -> bool:
     if root.startswith(_GLOB):
-        return key.startswith("/") and matches(root.removeprefix(_GLOB), key)
+        return matches(root.removeprefix(_GLOB), key)
     if root.startswith(_ONE):
         return key == root.removeprefix(_ONE)
     return key == root or key.startswith(root if root.endswith(("/", os.sep)) else root + "/")
@@ -254,6 +256,8 @@ def exists(key: str) -> bool:
     False only where that is certain: what may not be looked at, or lies on a server that does not answer,
     counts as existing, so that nothing is forgotten by mistake.
     """
+    if is_member_url(key) and (shard := _local(key.partition("::")[2])) is not None:
+        return holds(key, shard)
     if is_url(key):
         return exists_remote(key)
     try:

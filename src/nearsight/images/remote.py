@@ -98,6 +98,17 @@ def url_to_fs(url: str) -> tuple[Any, str]:
     return fs, str(path)
 
 
+def identity(url: str) -> str:
+    """Return the one spelling of a URL that listings use; the URL itself where its driver is missing."""
+    if "::" in url or _WEB.intersection(protocols(url)):
+        return url
+    try:
+        fs, path = url_to_fs(url)
+        return _url(fs, path)
+    except Exception:
+        return url
+
+
 def find_remote(url: str) -> Iterator[RemoteSource | Failure]:
     """Yield the pictures at a URL: one object, a folder of them, or a glob."""
     try:
@@ -110,7 +121,7 @@ def find_remote(url: str) -> Iterator[RemoteSource | Failure]:
         elif web:
             yield RemoteSource(url, url)
         else:
-            yield RemoteSource(url, url, remote_stat(fs.info(path)))
+            yield RemoteSource(url, identity(url), remote_stat(fs.info(path)))
     except Exception as error:
         yield Failure(url, reason(error))
 
@@ -140,7 +151,7 @@ def _below(fs: Any, root: str) -> Iterator[RemoteSource | Failure]:
 def _matching(fs: Any, pattern: str, url: str) -> Iterator[RemoteSource | Failure]:
     found = False
     for name, entry in sorted(fs.glob(pattern, detail=True).items()):
-        if entry.get("type") != "directory" and is_picture_name(name):
+        if entry.get("type") != "directory" and is_picture_name(name) and "/." not in name:
             found = True
             yield RemoteSource(_url(fs, name), _url(fs, name), remote_stat(entry))
     if not found:

@@ -1,7 +1,7 @@
 """Pictures inside tar archives, as data sets for training come."""
 
 # Paths stay strings: names that are not UTF-8 survive, and a million of them stay cheap.
-# ruff: noqa: PTH113
+# ruff: noqa: PTH113, PTH116
 
 import gzip
 import os
@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import IO, Any, cast
 
 from nearsight.errors import Failure, ImageError
@@ -94,6 +95,49 @@ def members(shard: str, key: str, *, remote: bool = False) -> Iterator[MemberSou
         yield Failure(shard, f"the shard is damaged or cut off: {error}")
     except (OSError, ValueError) as error:
         yield Failure(shard, describe(error, key))
+
+
+def is_member_url(text: str) -> bool:
+    """Return whether a string is the path of a `MemberSource`.
+
+    Examples
+    --------
+    >>> is_member_url("tar://0.jpg::/data/a.tar"), is_member_url("/data/a.tar")
+    (True, False)
+    """
+    return text.startswith("tar://") and "::" in text
+
+
+def find_member(url: str, shard: str, *, remote: bool) -> MemberSource | Failure:
+    """Return one member of a shard by the path it was found under."""
+    for one in members(shard, shard, remote=remote):
+        if isinstance(one, Failure):
+            return Failure(url, f"its shard cannot be used: {one.reason}")
+        if one.path == url:
+            return one
+    return Failure(url, "does not exist in its shard")
+
+
+def holds(url: str, shard: str) -> bool:
+    """Return False only where it is certain that a local shard lacks a member, or is gone itself."""
+    try:
+        stamp = os.stat(shard).st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError):
+        return True
+    paths = _paths_in(shard, stamp)
+    return paths is None or url in paths
+
+
+@lru_cache(maxsize=4)
+def _paths_in(shard: str, stamp: int) -> frozenset[str] | None:
+    paths = set()
+    for one in members(shard, shard):
+        if isinstance(one, Failure):
+            return None
+        paths.add(one.path)
+    return frozenset(paths)
 
 
 def _open(key: str, remote: bool, opened: ExitStack) -> tuple[IO[bytes], int]:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from nearsight.errors import NearsightError
-from nearsight.store.filter import Filter
+from nearsight.store.conditions import Filter
 
 
 class VectorError(NearsightError, ValueError):
@@ -143,7 +143,9 @@ def check_rows(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return `rows` with the types of `schema`, in its order, or say what is wrong with them."""
     unknown = [name for name in rows.column_names if name not in schema.names]
     if unknown or len(set(rows.column_names)) != len(rows.column_names):
-        raise VectorError(f"columns {unknown or rows.column_names} do not fit the table, which has {schema.names}.")
+        raise VectorError(
+            f"columns {unknown or rows.column_names} do not fit the table, which has {schema.names}."
+        )
     wanted = pa.schema([schema.field(name) for name in schema.names if name in rows.column_names])
     if "id" not in wanted.names:
         raise VectorError("the rows have no column 'id', which names them.")

@@ -1,16 +1,13 @@
 """Filters on rows: a small, safe part of SQL's WHERE, checked against the known fields.
 
 A user's text is parsed by sqlglot, and every node is translated, by a whitelist, into the few
-classes below. Engines get SQL that is written anew from those classes; no part of the user's text
-reaches them other than as a quoted literal.
+classes of `conditions`; no part of the text goes further than that.
 """
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import TypeAlias
 
 import pyarrow as pa
 import sqlglot
@@ -18,8 +15,21 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from nearsight.errors import FilterError
+from nearsight.store.conditions import (
+    Among,
+    Compare,
+    Field,
+    Filter,
+    IsNull,
+    IsTrue,
+    Junction,
+    Like,
+    Node,
+    Not,
+    Value,
+)
 
-Value: TypeAlias = "str | int | float | bool | datetime"
+__all__ = ["Field", "Filter", "parse"]
 
 _SYNTAX = (
     "Write for example: width >= 1000 AND (path LIKE '%/cats/%' OR metadata.stars IN (4, 5)). "
@@ -28,122 +38,6 @@ _SYNTAX = (
 # Nobody types this much; sqlglot and the engine recurse, so a bound keeps their stacks safe.
 _MAX_CHARS = 20_000
 _MAX_DEPTH = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """Where the values of a user-visible name live.
-
-    Attributes
-    ----------
-    column : str
-        The physical column.
-    type : pa.DataType
-        Its type: string, integer, floating, boolean or timestamp.
-    list_column : str, optional
-        A list-of-strings column with further values of the same field (a picture with several
-        paths). A comparison holds when any of the values satisfies it; a negated one (``!=``,
-        ``NOT IN``, ``NOT LIKE``) when none does.
-    """
-
-    column: str
-    type: pa.DataType
-    list_column: str | None = None
-
-    @property
-    def kind(self) -> str:
-        """One of text, integer, number, boolean, date; anything else cannot be compared."""
-        tests: tuple[tuple[str, Callable[[pa.DataType], bool]], ...] = (
-            ("text", pa.types.is_string),
-            ("text", pa.types.is_large_string),
-            ("boolean", pa.types.is_boolean),
-            ("integer", pa.types.is_integer),
-            ("number", pa.types.is_floating),
-            ("date", pa.types.is_timestamp),
-        )
-        return next((kind for kind, test in tests if test(self.type)), "opaque")
-
-
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """``field op value`` or ``field op field``; op is one of = != < <= > >=."""
-
-    field: Field
-    op: str
-    value: "Value | Field"
-
-
-@dataclass(frozen=True, slots=True)
-class Among:
-    """``field IN (values)``."""
-
-    field: Field
-    values: tuple[Value, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Like:
-    """``field LIKE pattern``: the pattern's parts are literal text, ``"%"`` any run, ``"_"`` any character.
-
-    Attributes
-    ----------
-    parts : tuple of (bool, str)
-        (False, text) for literal text, (True, "%") and (True, "_") for wildcards.
-    """
-
-    field: Field
-    parts: tuple[tuple[bool, str], ...]
-    ignore_case: bool
-
-
-@dataclass(frozen=True, slots=True)
-class IsNull:
-    """``field IS NULL``."""
-
-    field: Field
-
-
-@dataclass(frozen=True, slots=True)
-class IsTrue:
-    """A boolean field standing alone."""
-
-    field: Field
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    """``NOT node``, with SQL's three values."""
-
-    node: "Node"
-
-
-@dataclass(frozen=True, slots=True)
-class Junction:
-    """``left AND right`` or ``left OR right``."""
-
-    op: str
-    left: "Node"
-    right: "Node"
-
-
-Node: TypeAlias = "Compare | Among | Like | IsNull | IsTrue | Not | Junction"
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """A condition on rows, valid by construction.
-
-    Attributes
-    ----------
-    node : Node
-        The tree, for engines that do not speak SQL.
-    """
-
-    node: Node
-
-    def to_sql(self) -> str:
-        """Return the condition in the SQL of DataFusion, which Lance speaks."""
-        return _sql(self.node)
 
 
 def parse(expression: str, fields: Mapping[str, pa.DataType | Field]) -> Filter:
@@ -190,12 +84,16 @@ def parse(expression: str, fields: Mapping[str, pa.DataType | Field]) -> Filter:
 def _tree(expression: str) -> exp.Expression:
     try:
         if any(token.comments for token in sqlglot.tokenize(expression)):
-            raise FilterError(f"the filter holds a comment, which has no place there: {_short(expression)}. {_SYNTAX}.")
+            raise FilterError(
+                f"the filter holds a comment, which has no place there: {_short(expression)}. {_SYNTAX}."
+            )
         return sqlglot.parse_one(expression, into=exp.Condition)
     except RecursionError:
         raise FilterError("the filter is nested too deeply. Simplify it.") from None
     except SqlglotError as error:
-        raise FilterError(f"the filter is not understood{_position(error)}: {_short(expression)}. {_SYNTAX}.") from None
+        raise FilterError(
+            f"the filter is not understood{_position(error)}: {_short(expression)}. {_SYNTAX}."
+        ) from None
 
 
 def _position(error: SqlglotError) -> str:
@@ -283,7 +181,9 @@ class _Reader:
         if type(node) is exp.Paren:
             return self._field(node.this, what=what)
         if type(node) is not exp.Column:
-            raise FilterError(f"{what} needs the name of a field on its left, not {_text(node)}. {self._listing()}")
+            raise FilterError(
+                f"{what} needs the name of a field on its left, not {_text(node)}. {self._listing()}"
+            )
         return self._named(node)
 
     def _named(self, node: exp.Expression) -> Field:
@@ -291,16 +191,22 @@ class _Reader:
         identifier = node.this
         if type(identifier) is not exp.Identifier:
             raise FilterError(f"{_text(node)} is not the name of a field. {self._listing()}")
-        name = ".".join(part for part in (node.args["table"].name if node.args.get("table") else "", node.name) if part)
+        name = ".".join(
+            part for part in (node.args["table"].name if node.args.get("table") else "", node.name) if part
+        )
         field = self._fields.get(name)
         if field is None:
             raise FilterError(self._unknown(name, quoted=bool(identifier.args.get("quoted"))))
         if field.kind == "opaque":
-            raise FilterError(f"field {name!r} holds {field.type}, which cannot be compared. {self._listing()}")
+            raise FilterError(
+                f"field {name!r} holds {field.type}, which cannot be compared. {self._listing()}"
+            )
         return field
 
     def _unknown(self, name: str, *, quoted: bool) -> str:
-        by_folded = {known.casefold(): known for known, field in self._fields.items() if field.kind != "opaque"}
+        by_folded = {
+            known.casefold(): known for known, field in self._fields.items() if field.kind != "opaque"
+        }
         close = difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.6)
         hint = f" Did you mean {' or '.join(by_folded[c] for c in close)}?" if close else ""
         if quoted and not close:
@@ -329,8 +235,12 @@ class _Reader:
             return Compare(field, op, self._peer(field, right))
         value = self._value(field, right)
         if field.kind == "boolean" and op not in ("=", "!="):
-            raise FilterError(f"field {self._name_of(field)!r} is true or false: {op} does not apply. Use = or !=.")
-        return Not(Compare(field, "=", value)) if field.list_column and op == "!=" else Compare(field, op, value)
+            raise FilterError(
+                f"field {self._name_of(field)!r} is true or false: {op} does not apply. Use = or !=."
+            )
+        return (
+            Not(Compare(field, "=", value)) if field.list_column and op == "!=" else Compare(field, op, value)
+        )
 
     def _peer(self, field: Field, node: exp.Expression) -> Field:
         other = self._named(node)
@@ -350,7 +260,11 @@ class _Reader:
             return found
         if field.kind == "boolean" and isinstance(found, bool):
             return found
-        if field.kind in ("integer", "number") and isinstance(found, int | float) and not isinstance(found, bool):
+        if (
+            field.kind in ("integer", "number")
+            and isinstance(found, int | float)
+            and not isinstance(found, bool)
+        ):
             return _number(name, found)
         if field.kind == "date" and isinstance(found, str):
             return _instant(name, found)
@@ -373,12 +287,16 @@ class _Reader:
         field = self._field(node.this, what="IS")
         if type(node.expression) is exp.Null:
             return IsNull(field)
-        raise FilterError(f"IS goes with NULL or NOT NULL, not with {_text(node.expression)}. Compare with =.")
+        raise FilterError(
+            f"IS goes with NULL or NOT NULL, not with {_text(node.expression)}. Compare with =."
+        )
 
     def _alone(self, node: exp.Expression) -> Node:
         field = self._named(node)
         if field.kind != "boolean":
-            raise FilterError(f"field {self._name_of(field)!r} stands alone. Compare it with something. {_SYNTAX}.")
+            raise FilterError(
+                f"field {self._name_of(field)!r} stands alone. Compare it with something. {_SYNTAX}."
+            )
         return IsTrue(field)
 
     def _like(self, node: exp.Expression) -> Node:
@@ -386,7 +304,9 @@ class _Reader:
         if type(node) is exp.Escape:
             escape = _literal(node.expression)
             if not isinstance(escape, str) or len(escape) != 1:
-                raise FilterError(f"ESCAPE needs one character in single quotes, not {_text(node.expression)}.")
+                raise FilterError(
+                    f"ESCAPE needs one character in single quotes, not {_text(node.expression)}."
+                )
             node = node.this
         if type(node) not in (exp.Like, exp.ILike):
             raise FilterError(f"{_text(node)} is not a condition. {_SYNTAX}.")
@@ -487,103 +407,3 @@ def _parts(pattern: str, escape: str | None) -> tuple[tuple[bool, str], ...]:
         else:
             parts.append((character in "%_", character))
     return tuple(parts)
-
-
-# --- DataFusion's SQL -------------------------------------------------------------------------
-
-# Joins the values of a list column for LIKE. No path and no text holds it: parse() refuses it too.
-_JOINT = "\x00"
-
-
-def quote_text(text: str) -> str:
-    """Return `text` as an SQL literal."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def quote_name(name: str) -> str:
-    """Return `name` as a case-sensitive column reference."""
-    if "`" in name:
-        raise FilterError(f"column {name!r} holds a backtick, which cannot be quoted.")
-    return f"`{name}`"
-
-
-def _sql(node: Node) -> str:
-    if isinstance(node, Junction):
-        return f"({_sql(node.left)} {node.op} {_sql(node.right)})"
-    if isinstance(node, Not):
-        return f"(NOT {_sql(node.node)})"
-    column = quote_name(node.field.column)
-    if isinstance(node, IsNull):
-        return f"({column} IS NULL)"
-    if isinstance(node, IsTrue):
-        return f"({column} = true)"
-    if isinstance(node, Compare):
-        return _compare_sql(node)
-    if isinstance(node, Among):
-        return _among_sql(node)
-    return _like_sql(node)
-
-
-def _compare_sql(node: Compare) -> str:
-    if isinstance(node.value, Field):
-        return f"({_widened(node.field)} {node.op} {_widened(node.value)})"
-    one = f"({_operand(node.field, (node.value,))} {node.op} {_literal_sql(node.value)})"
-    return _any(node.field, one, lambda rest: f"array_has({rest}, {_literal_sql(node.value)})")
-
-
-def _among_sql(node: Among) -> str:
-    values = ", ".join(_literal_sql(value) for value in node.values)
-    one = f"({_operand(node.field, node.values)} IN ({values}))"
-    return _any(node.field, one, lambda rest: f"array_has_any({rest}, make_array({values}))")
-
-
-def _any(field: Field, one: str, of_list: Callable[[str], str]) -> str:
-    if field.list_column is None:
-        return one
-    # A missing list holds nothing; without coalesce it would make NOT (...) unknown.
-    return f"({one} OR coalesce({of_list(quote_name(field.list_column))}, false))"
-
-
-def _operand(field: Field, values: tuple[Value, ...]) -> str:
-    """Return the column, widened where Lance could not fit a literal into its type."""
-    column = quote_name(field.column)
-    if field.kind != "integer":
-        return column
-    if any(isinstance(value, float) for value in values):
-        return f"cast({column} as double)"
-    return column if field.type == pa.int64() else f"cast({column} as bigint)"
-
-
-def _widened(field: Field) -> str:
-    column = quote_name(field.column)
-    if field.kind == "integer":
-        return f"cast({column} as bigint)"
-    return f"cast({column} as double)" if field.kind == "number" else column
-
-
-def _literal_sql(value: Value) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime):
-        plain = value.astimezone(timezone.utc).replace(tzinfo=None)
-        return f"timestamp '{plain.isoformat(sep=' ', timespec='microseconds')}'"
-    return quote_text(value) if isinstance(value, str) else repr(value)
-
-
-def _like_sql(node: Like) -> str:
-    escaped = "".join(text if wild else re.sub(r"([\\%_])", r"\\\1", text) for wild, text in node.parts)
-    operator = "ILIKE" if node.ignore_case else "LIKE"
-    one = f"({quote_name(node.field.column)} {operator} {quote_text(escaped)})"
-    return _any(node.field, one, lambda rest: _list_like(node, rest))
-
-
-def _list_like(node: Like, column: str) -> str:
-    """Return LIKE over the elements of a list: one regular expression over all, joined."""
-    wildcards = {"%": f"[^{_JOINT}]*", "_": f"[^{_JOINT}]"}
-    body = "".join(wildcards[text] if wild else _regex_escape(text) for wild, text in node.parts)
-    pattern = f"{'(?i)' if node.ignore_case else ''}(^|{_JOINT}){body}($|{_JOINT})"
-    return f"regexp_like(array_to_string({column}, {quote_text(_JOINT)}), {quote_text(pattern)})"
-
-
-def _regex_escape(text: str) -> str:
-    return re.sub(r"([][\\.+*?()|{}^$#&~-])", r"\\\1", text)

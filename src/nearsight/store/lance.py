@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from nearsight.errors import CollectionNotFoundError, MetadataError, StorageError, UnsupportedMachineError
 from nearsight.store import upkeep
 from nearsight.store.base import Hit, VectorError, check_queries, check_rows
-from nearsight.store.filter import Filter, quote_name, quote_text
+from nearsight.store.conditions import Filter, quote_name, quote_text
+from nearsight.store.faults import retried, translated
 from nearsight.store.presence import Presence
 
 _LOG = logging.getLogger(__name__)
@@ -34,7 +35,8 @@ _TABLE = "pictures"
 _FILE_FORMAT = {"new_table_data_storage_version": "2.0"}
 # What other processes may still be reading. Nothing is kept for them when there are none.
 _RETENTION = timedelta(hours=1)
-_BATCH_ROWS = 1024
+# Rows of a batch, without and with vectors or thumbnails: several batches are in flight at once.
+_NARROW_BATCH_ROWS, _WIDE_BATCH_ROWS = 4096, 256
 _IDS_PER_LOOKUP = 1000
 _QUERIES_PER_CALL = 64
 # Four bits a dimension and exact distances for five times k candidates: recall@10 of .999 and more
@@ -72,12 +74,14 @@ def check_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
 _imported_by: int | None = None
 
 
-def _lancedb() -> Any:  # noqa: ANN401 - an untyped module
+def _lancedb() -> Any:
     global _imported_by
     if _imported_by is None:
         check_machine()
         # Rust's own log would otherwise print harmless warnings on the user's terminal.
         os.environ.setdefault("LANCEDB_LOG", "error")
+        # It reads two gigabytes ahead of a slow reader; this much is as fast.
+        os.environ.setdefault("LANCE_DEFAULT_IO_BUFFER_SIZE", str(32 * 2**20))
     import lancedb
 
     _imported_by = _imported_by or os.getpid()
@@ -94,36 +98,6 @@ def _check_process() -> None:
         )
 
 
-_REASONS = {
-    13: "permission was denied. Check who owns the directory",
-    1: "permission was denied. Check who owns the directory",
-    28: "the disk is full. Free some space and run the same command again; rows already saved are intact",
-    122: "the disk quota is used up. Free some space and run the same command again; rows already saved are intact",
-    27: "a file grew over the allowed size. Raise the limit (ulimit -f) and run the same command again; "
-    "rows already saved are intact",
-    30: "the file system is read-only. Copy the collection to a place where you can write",
-    5: "the disk reported a read or write error. Check the disk; rows already saved are intact",
-}
-
-
-def _storage_error(error: BaseException, directory: Path, doing: str) -> StorageError:
-    text = str(error)
-    found = re.search(r"os error (\d+)", text)
-    code = int(found[1]) if found else getattr(error, "errno", None)
-    # The engine adds the place in its own source, which helps nobody.
-    detail = re.sub(r",? *(/[^ ]*)?\.rs:\d+:\d+.*$", "", text, flags=re.DOTALL).removeprefix("lance error: ")
-    reason = _REASONS.get(code or 0, f"{detail}. Run the same command again; if it persists, restore a copy")
-    if "ot found" in text or code == 2:
-        reason = f"a file is gone ({detail}). If another process has removed or tidied the collection, try again"
-    wrapped = StorageError(f"{directory}: {doing} failed: {reason}.")
-    wrapped.errno = code
-    return wrapped
-
-
-def _is_conflict(error: StorageError) -> bool:
-    return "conflict" in str(error.__cause__).lower()
-
-
 class LanceStore:
     """A VectorStore in a local directory.
 
@@ -131,7 +105,7 @@ class LanceStore:
     the same directory open; forked children may not use it.
     """
 
-    def __init__(self, directory: Path, table: Any) -> None:  # noqa: ANN401 - an untyped class
+    def __init__(self, directory: Path, table: Any) -> None:
         self._directory = directory
         self._table = table
         self._presence = Presence(directory / ".in-use.lock")
@@ -163,15 +137,26 @@ class LanceStore:
         UnsupportedMachineError
             If the processor cannot run the engine.
         """
-        vector = schema.field("vector").type if "vector" in schema.names else None
-        if "id" not in schema.names or not pa.types.is_fixed_size_list(vector) or vector.value_type != pa.float32():
+        types = {field.name: field.type for field in schema}
+        vector = types.get("vector", pa.null())
+        if (
+            types.get("id") != pa.string()
+            or not pa.types.is_fixed_size_list(vector)
+            or vector.value_type != pa.float32()
+        ):
             raise VectorError(f"a table needs columns 'id' (string) and 'vector' (float32[d]), not {schema}.")
         lancedb = _lancedb()
-        with _translated(directory, "making the collection"):
+        with translated(directory, "making the collection"):
             connection = lancedb.connect(directory, read_consistency_interval=timedelta(0))
-            table = connection.create_table(_TABLE, schema=schema, exist_ok=True, storage_options=_FILE_FORMAT)
-        if not set(schema).issubset(table.schema):
-            raise StorageError(f"{directory}: there is a table of other columns already. Choose another directory.")
+            try:
+                table = connection.create_table(_TABLE, schema=schema, storage_options=_FILE_FORMAT)
+            except ValueError:  # there is one, perhaps made this very moment
+                table = connection.open_table(_TABLE)
+        there = {field.name: field.type for field in table.schema}
+        if any(there.get(name) != type_ for name, type_ in types.items()):
+            raise StorageError(
+                f"{directory}: there is a table of other columns already. Choose another directory."
+            )
         return cls(directory, table)
 
     @classmethod
@@ -188,19 +173,23 @@ class LanceStore:
             If the processor cannot run the engine.
         """
         if not (directory / f"{_TABLE}.lance").is_dir():
-            raise CollectionNotFoundError(f"{directory}: there is no collection. Check the path, or create one.")
+            raise CollectionNotFoundError(
+                f"{directory}: there is no collection. Check the path, or create one."
+            )
         lancedb = _lancedb()
-        with _translated(directory, "opening the collection"):
+        with translated(directory, "opening the collection"):
             connection = lancedb.connect(directory, read_consistency_interval=timedelta(0))
             try:
                 return cls(directory, connection.open_table(_TABLE))
             except ValueError as error:  # what LanceDB raises for a table without a single version
-                raise CollectionNotFoundError(f"{directory}: the collection was never finished. {error}") from error
+                raise CollectionNotFoundError(
+                    f"{directory}: the collection was never finished. {error}"
+                ) from error
 
     @contextmanager
     def _doing(self, what: str) -> Iterator[None]:
         _check_process()
-        with _translated(self._directory, what), self._presence.shared():
+        with translated(self._directory, what), self._presence.shared():
             yield
 
     # --- reading ------------------------------------------------------------------------------
@@ -240,7 +229,8 @@ class LanceStore:
             query = self._table.search().select(list(columns)).limit(None)
             if condition:
                 query = query.where(condition)
-            yield from query.to_batches(_BATCH_ROWS)
+            wide = any(_is_wide(self._table.schema.field(name).type) for name in columns if name[:1] != "_")
+            yield from query.to_batches(_WIDE_BATCH_ROWS if wide else _NARROW_BATCH_ROWS)
 
     def search(
         self,
@@ -259,7 +249,7 @@ class LanceStore:
         for start in range(0, len(queries), _QUERIES_PER_CALL):
             some = queries[start : start + _QUERIES_PER_CALL]
             # Another process may have dropped, just now, the version this one was about to read.
-            table = _retried(lambda some=some: self._nearest(some, k, condition, wanted, exact), "gone")
+            table = retried(lambda some=some: self._nearest(some, k, condition, wanted, exact), "gone")
             found += _hits(table, len(some), wanted, k)
         return found
 
@@ -270,7 +260,9 @@ class LanceStore:
             n_rows, has_index = self._state()
             if n_rows == 0:
                 return self._table.schema.empty_table().select(wanted)
-            query = self._table.search(queries if len(queries) > 1 else queries[0], vector_column_name="vector")
+            query = self._table.search(
+                queries if len(queries) > 1 else queries[0], vector_column_name="vector"
+            )
             query = query.distance_type("cosine").select([*wanted, "_distance"]).limit(min(k, n_rows))
             if condition:
                 query = query.where(condition, prefilter=True)
@@ -348,7 +340,7 @@ class LanceStore:
             with self._doing(doing):
                 self._table.merge_insert("id").when_matched_update_all().execute(rows)
 
-        _retried(merge, "conflict")
+        retried(merge, "conflict")
 
     def delete(self, ids: Sequence[str]) -> int:
         """Remove rows; return how many there were."""
@@ -363,7 +355,7 @@ class LanceStore:
                         self._table.delete(condition)
                     return n_there
 
-            n_deleted += _retried(delete, "conflict")
+            n_deleted += retried(delete, "conflict")
         return n_deleted
 
     def add_columns(self, columns: Sequence[pa.Field]) -> None:
@@ -410,7 +402,9 @@ class LanceStore:
             # One transaction that gives the rows their own values again moves them to one new fragment,
             # and costs what these rows cost. LanceDB's optimize() would rewrite the whole table.
             with self._doing("tidying"):
-                query = self._table.search().offset(max(0, int(self._table.count_rows()) - n_rows)).limit(n_rows)
+                query = (
+                    self._table.search().offset(max(0, int(self._table.count_rows()) - n_rows)).limit(n_rows)
+                )
                 rows = query.to_arrow()
             self._merge(rows, "tidying")
             sizes, version = [*sizes[:-n_due], n_rows], version + 1
@@ -485,12 +479,12 @@ class LanceStore:
             _LOG.info("%s: building the search index of %d rows", self._directory, n_rows)
             self._build("vector", IvfRq(distance_type="cosine", num_bits=_INDEX_BITS))
 
-    def _build(self, column: str, config: Any) -> None:  # noqa: ANN401 - an untyped class
+    def _build(self, column: str, config: Any) -> None:
         def build() -> None:
             with self._doing("building an index"):
                 self._table.create_index(column, config=config, replace=True)
 
-        _retried(build, "conflict")
+        retried(build, "conflict")
 
     def _is_cleanup_due(self) -> bool:
         version = self.version
@@ -519,8 +513,8 @@ class LanceStore:
             with self._doing("compacting"):
                 self._table.optimize(cleanup_older_than=_RETENTION)
 
-        _retried(compact, "conflict")
-        with _translated(self._directory, "dropping old versions"), self._presence.alone() as alone:
+        retried(compact, "conflict")
+        with translated(self._directory, "dropping old versions"), self._presence.alone() as alone:
             if alone:
                 # Nobody else is reading or writing, so every file of no version is a leftover.
                 self._table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
@@ -528,8 +522,12 @@ class LanceStore:
     @contextmanager
     def _maintenance_lock(self, *, blocking: bool) -> Iterator[None]:
         lock = filelock.FileLock(self._directory / ".upkeep.lock", blocking=blocking, thread_local=False)
-        with _translated(self._directory, "tidying"), lock:
+        with translated(self._directory, "tidying"), lock:
             yield
+
+
+def _is_wide(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(type_) or pa.types.is_fixed_size_list(type_))
 
 
 def _named(ids: Sequence[str]) -> str:
@@ -545,29 +543,3 @@ def _hits(table: pa.Table, n_queries: int, wanted: Sequence[str], k: int) -> lis
         values = {name: row[name] for name in wanted if name != "id"}
         found[place].append(Hit(row["id"], min(1.0, max(-1.0, 1.0 - distance)), values))
     return [sorted(hits, key=lambda hit: (-hit.similarity, hit.id))[:k] for hits in found]
-
-
-@contextmanager
-def _translated(directory: Path, doing: str) -> Iterator[None]:
-    try:
-        yield
-    except (StorageError, CollectionNotFoundError, filelock.Timeout):
-        raise
-    except (RuntimeError, OSError) as error:
-        raise _storage_error(error, directory, doing) from error
-    except BaseException as error:
-        if type(error).__name__ == "PanicException":  # how a bug or a full disk in Rust code arrives
-            raise _storage_error(error, directory, doing) from error
-        raise
-
-
-def _retried(call: Any, on: str, n_tries: int = 5) -> Any:  # noqa: ANN401
-    """Return ``call()``, tried again when another process was faster ("conflict") or tidied up ("gone")."""
-    for n_left in reversed(range(n_tries)):
-        try:
-            return call()
-        except StorageError as error:
-            matches = _is_conflict(error) if on == "conflict" else "is gone" in str(error)
-            if not matches or not n_left:
-                raise
-    return None

@@ -72,7 +72,9 @@ def is_cleanup_due(*, n_versions: int, live_bytes: int, disk_bytes: int) -> bool
     return n_versions >= MIN_VERSIONS and disk_bytes - live_bytes >= max(_MIN_GARBAGE_BYTES, live_bytes // 2)
 
 
-def is_update_in_place_cheaper(*, n_rows: int, n_updated: int, row_bytes: float, updated_bytes: float) -> bool:
+def is_update_in_place_cheaper(
+    *, n_rows: int, n_updated: int, row_bytes: float, updated_bytes: float
+) -> bool:
     """Tell how to overwrite some columns of some rows.
 
     In place, the engine rewrites those columns of every fragment touched, at worst of all rows;

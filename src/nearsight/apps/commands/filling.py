@@ -90,6 +90,8 @@ def index(
     )
     if sheet and sheet.unmet:
         run.console.note(f"{count(len(sheet.unmet), 'row')} of {sheet.file} named no picture met here")
+    if not (report.added or report.updated or report.unchanged or report.failed):
+        run.console.note("No pictures were found there.")
     if report.vanished and not prune:
         run.console.note(f"{count(len(report.vanished), 'picture')} gone from disk; --prune removes them")
     return tell(run, report.failed)

@@ -76,9 +76,8 @@ def doctor(run: Run, /) -> int:
     checks = []
     for check in examine(run.settings, run.collection):
         checks.append(check)
-        run.console.say(
-            f"{check.status:<4}  {check.name:<11}  {printable(check.detail)}", fg=_STATUS_COLORS[check.status]
-        )
+        status = click.style(f"{check.status:<4}", fg=_STATUS_COLORS[check.status])
+        run.console.say(f"{status}  {check.name:<11}  {printable(check.detail)}")
         if check.fix:
             run.console.say(f"{'':<4}  {'':<11}  -> {printable(check.fix)}")
     run.console.document({"checks": [check.to_dict() for check in checks]})
