@@ -5,7 +5,8 @@ ONNX Runtime on all cores. It keeps its vectors in a list; nearsight also hashes
 and writes a collection.
 
 *640 x 480*: the limit is n_cores / (decode seconds + inference seconds), each measured alone on one thread:
-decoding is reading the file, decoding it and preprocessing it; inference is the network at its best batch size.
+decoding is reading the file, decoding it and preprocessing it; inference is the network at its best batch
+size.
 """
 
 import argparse
@@ -138,7 +139,7 @@ def main() -> None:
         f"12 Mpx JPEG    plain loop {medians[0]:7.1f}/s   nearsight {medians[1]:7.1f}/s   {medians[2]:.2f} x"
     )
     print(
-        f"640x480 JPEG   limit      {medians[3]:7.1f}/s   nearsight {medians[4]:7.1f}/s   {medians[5]:.2f} of it"
+        f"640x480 JPEG   limit      {medians[3]:7.1f}/s   nearsight {medians[4]:7.1f}/s   {medians[5]:.2f} x"
     )
 
 

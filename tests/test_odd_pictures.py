@@ -43,9 +43,9 @@ def upright(embedder: Embedder) -> np.ndarray:
     return embedder.embed([photo()]).vectors[0]
 
 
-def saved(image: Image.Image, format: str, **options: object) -> bytes:
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 

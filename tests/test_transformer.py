@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake import FakeBackend
 from sklearn.base import clone
 from sklearn.exceptions import SkipTestWarning
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
+from fake import FakeBackend
 from nearsight import ImageEmbedder
 from nearsight.errors import ImageError, InvalidParameterError, UnknownModelError
 
@@ -21,7 +21,7 @@ def pictures(n: int) -> np.ndarray:
 
 
 def test_check_estimator() -> None:
-    # Most checks feed tables of numbers, which scikit-learn leaves out for estimators of other input, and says so.
+    # Most checks feed tables of numbers. scikit-learn leaves those out for other input, and says so.
     with pytest.warns(SkipTestWarning):
         check_estimator(ImageEmbedder(FakeBackend()))
 

@@ -8,7 +8,7 @@ import pytest
 from nearsight.apps import demo as demo_module
 from nearsight.apps import doctor
 from nearsight.apps.demo import play
-from nearsight.errors import InvalidParameterError, MissingExtraError
+from nearsight.errors import InvalidParameterError, MissingExtraError, UnsupportedMachineError
 
 MODEL_KEYS = {
     "model",
@@ -77,28 +77,17 @@ def test_doctor_sees_a_damaged_collection(nearsight):
     assert "damaged" in check["detail"]
 
 
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [("flags\t: fpu sse avx avx2\n", True), ("flags\t: fpu sse avx\n", False), ("model name: x\n", None)],
-)
-def test_avx2_is_read_from_the_processor_and_not_tried(tmp_path, monkeypatch, content, expected):
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(content)
-    assert doctor.avx2(cpuinfo) is expected
-
-
-def test_other_processors_need_no_avx2(monkeypatch):
-    monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    assert doctor.avx2() is None
-
-
 def test_a_processor_without_avx2_is_told_before_lancedb_is_touched(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "avx2", lambda: False)
+    def refuse():
+        raise UnsupportedMachineError("this processor has no AVX2")
+
+    monkeypatch.setattr("nearsight.store.machine.check_machine", refuse)
     settings = doctor.Settings.from_environment({"NEARSIGHT_CACHE": str(tmp_path)})
     checks = {check.name: check for check in doctor.examine(settings, tmp_path / "none")}
     assert checks["processor"].status == checks["collection"].status == "fail"
-    assert "AVX2" in checks["processor"].fix
+    assert "no AVX2" in checks["processor"].detail
+    assert "not opened" in checks["collection"].detail
+    assert checks["model"].status == "ok"
 
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearsight.apps import output
-from nearsight.apps.output import Console, plain, printable, replacing
+from nearsight.apps.output import Console, plain, printable
 
 # Any text a file name can become, bytes that are not UTF-8 included.
 NAMES = st.binary().map(lambda b: b.decode("utf-8", "surrogateescape"))
@@ -139,15 +139,3 @@ def test_a_stream_that_breaks_prints_nothing(capsys):
     with pytest.raises(OSError, match="went away"):
         Console(as_json=True).documents("items", items())
     assert capsys.readouterr().out == ""
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
-    target = tmp_path / "page.html"
-    target.write_text("old")
-    with pytest.raises(TypeError), replacing(target) as file:
-        file.write("not bytes")
-    assert target.read_text() == "old"
-    with replacing(target) as file:
-        file.write(b"new")
-    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
-    assert target.read_text() == "new"

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from fake import FakeBackend
 from PIL import Image
 
+from fake import FakeBackend
 from nearsight import Collection
 from nearsight.collection import manifest
 from nearsight.errors import (
@@ -178,8 +178,12 @@ def test_search_wants_one_query(collection: Collection, photos: Path) -> None:
     collection.add(photos)
     with pytest.raises(InvalidParameterError, match="one thing"):
         collection.search()
-    with pytest.raises(InvalidParameterError, match="6"):
+    with pytest.raises(InvalidParameterError, match="folder"):
         collection.search(photos)
+    with pytest.raises(InvalidParameterError, match="holds 6"):
+        collection.search(f"{photos}/*.png")
+    with pytest.raises(ImageError, match="allow_remote"):
+        collection.search("http://127.0.0.1:9/x.jpg")
     with pytest.raises(UnknownIdError, match="hex"):
         collection.search(id="../x")
     with pytest.raises(UnknownIdError, match="starts"):

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake import FakeBackend
 from PIL import Image
 
+from fake import FakeBackend
 from nearsight import Collection
 from nearsight.errors import StorageError
 

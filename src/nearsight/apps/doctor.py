@@ -16,7 +16,7 @@ from typing import Any, Literal
 import nearsight
 from nearsight.apps.output import count, size
 from nearsight.apps.settings import Settings
-from nearsight.errors import CollectionNotFoundError, NearsightError
+from nearsight.errors import CollectionNotFoundError, NearsightError, UnsupportedMachineError
 
 # Below this, the next collection or cache file may already fail.
 _LOW_DISK_BYTES = 1_000_000_000
@@ -78,7 +78,7 @@ def examine(settings: Settings, collection: Path) -> Iterator[Check]:
     yield _guarded("model", lambda: embedding(settings.cache_dir))
     if processor.status == "fail":
         # Importing the store would end the process with an illegal instruction.
-        yield Check("collection", "fail", "not opened: the processor cannot run lancedb", processor.fix)
+        yield Check("collection", "fail", "not opened: the processor cannot run LanceDB")
     else:
         yield _guarded("collection", lambda: stored(collection, settings.cache_dir))
 
@@ -114,33 +114,15 @@ def cpu() -> Check:
     """Look at the processor: how many cores may be used, and whether the installed wheels run on it."""
     from joblib import cpu_count
 
+    from nearsight.store.machine import check_machine
+
     usable, present = cpu_count(), os.cpu_count() or 1
     detail = f"{count(usable, 'core')} usable" + (f" of {present}" if usable != present else "")
-    has = avx2()
-    if has is False:
-        return Check(
-            "processor",
-            "fail",
-            f"{detail}, no AVX2, which the lancedb wheel needs",
-            "use a machine with AVX2 (Intel from 2013, AMD from 2015); in a virtual machine,"
-            " pass the host's processor through",
-        )
-    return Check("processor", "ok", detail + {True: ", AVX2", None: ""}[has])
-
-
-def avx2(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool | None:
-    """Whether the processor has AVX2; None where the question does not arise or cannot be answered."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return None
-    if sys.platform == "win32":
-        import ctypes
-
-        return bool(ctypes.windll.kernel32.IsProcessorFeaturePresent(40))
     try:
-        flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), None)
-    except OSError:
-        return None
-    return None if flags is None else "avx2" in flags.split()
+        check_machine()
+    except UnsupportedMachineError as error:
+        return Check("processor", "fail", f"{detail}; {error}")
+    return Check("processor", "ok", f"{detail}; has what LanceDB needs (AVX2 on x86)")
 
 
 def packages() -> Check:

@@ -8,8 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nearsight.apps.output import count, plain, printable, replacing
+from nearsight.apps.output import count, plain, printable
 from nearsight.errors import Failure, ImageError
+from nearsight.files import replacing
 
 if TYPE_CHECKING:
     from nearsight.collection import Collection, Match

@@ -1,22 +1,21 @@
 """What a command says: one JSON document for programs, short aligned text for people, notes on stderr."""
 
-import contextlib
 import json
 import math
-import secrets
 import shutil
 import sys
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import IO, Any
 
 import click
 
-# Characters that would move the cursor, colour the terminal or turn the reading direction round.
+# How Python carries the bytes of a name that is not UTF-8.
 _SURROGATE_BYTE = range(0xDC80, 0xDD00)
+
+# Larger lists wait on disk.
 _JSON_SPOOL_BYTES = 8 * 1024 * 1024
 
 
@@ -41,7 +40,7 @@ def printable(text: str, *, keep: str = "") -> str:
 
 
 def _escape(char: str) -> str:
-    if ord(char) in _SURROGATE_BYTE:  # how Python carries a byte of a name that is not UTF-8
+    if ord(char) in _SURROGATE_BYTE:
         return f"\\x{ord(char) - 0xDC00:02x}"
     return char.encode("unicode_escape").decode("ascii")
 
@@ -158,14 +157,9 @@ class Console:
         self._err: IO[str] = sys.stderr
 
     @property
-    def columns(self) -> int:
-        """Cells in a line of the terminal; 100 where there is none."""
-        return shutil.get_terminal_size((100, 24)).columns
-
-    @property
-    def progress(self) -> bool:
-        """Whether a progress bar makes sense: somebody watches and has not asked for quiet."""
-        return not self.quiet and self._err.isatty()
+    def progress(self) -> bool | None:
+        """What the library is told about its progress bar: none when quiet, else as it finds the terminal."""
+        return False if self.quiet else None
 
     def say(self, text: str = "", **style: Any) -> None:
         """Print one line of the answer for a person."""
@@ -222,23 +216,3 @@ class Console:
 def _dumps(value: Any) -> str:
     # ASCII only: a name with bytes that are not UTF-8 stays valid JSON, as \udcXX, whatever the locale.
     return json.dumps(plain(value), ensure_ascii=True, allow_nan=False)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that becomes `path` at the end of the block, whole, or never.
-
-    Raises
-    ------
-    OSError
-        The directory is missing, read-only or full; the old file, if any, is untouched.
-    """
-    # Not tempfile: its files are closed to others, and a result deserves the mode of any new file.
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,7 @@ class Collection:
         k: int = 10,
         where: str | None = None,
         exact: bool = False,
+        allow_remote: bool = False,
     ) -> list[Match]:
         """Return the `k` most similar pictures, the most similar first.
 
@@ -256,6 +258,8 @@ class Collection:
             Search only among the rows that match, such as ``"width >= 640 AND path LIKE '%beach%'"``.
         exact : bool, default False
             Compare with every row even where there is an index.
+        allow_remote : bool, default False
+            Whether an http or https URL may be fetched.
 
         Raises
         ------
@@ -271,13 +275,15 @@ class Collection:
             [vector] = self.vectors([whole])
             found = self.search_vector(vector, k=k + 1, where=where, exact=exact)
             return [match for match in found if match.id != whole][:k]
-        return self.search_vector(self.embed_query(query), k=k, where=where, exact=exact)
+        vector = self.embed_query(query, allow_remote=allow_remote)
+        return self.search_vector(vector, k=k, where=where, exact=exact)
 
-    def embed_query(self, query: Any) -> NDArray[np.float32]:
+    def embed_query(self, query: Any, *, allow_remote: bool = False) -> NDArray[np.float32]:
         """Return the (dim,) vector of one picture, as this collection's model sees it."""
-        result = self._embedder(n_threads=1, progress=False).embed(
-            [query], on_error="raise", allow_remote=True
-        )
+        if isinstance(query, (str, PathLike)) and Path(query).is_dir():
+            raise InvalidParameterError(f"a query is one picture; {query} is a folder")
+        embedder = self._embedder(n_threads=1, progress=False)
+        result = embedder.embed([query], on_error="raise", allow_remote=allow_remote)
         if len(result.vectors) != 1:
             raise InvalidParameterError(f"a query is one picture; {query} holds {len(result.vectors)}")
         vector: NDArray[np.float32] = result.vectors[0]
@@ -304,6 +310,10 @@ class Collection:
         columns = [*rows.ITEM_COLUMNS, *rows.metadata_columns(self._store.schema)]
         for batch in self._store.scan(columns, self._filter(where)):
             yield from map(Item.of, batch.to_pylist())
+
+    def count(self, where: str | None = None) -> int:
+        """Return the number of pictures, or of those that match."""
+        return self._store.count(self._filter(where))
 
     def get(self, id: str) -> Item:
         """Return one picture by its id, or by a unique start of it of at least 4 digits.
@@ -402,8 +412,8 @@ class Collection:
 
     def export(self, file: str | Path, *, where: str | None = None) -> int:
         """Write vectors and metadata to a ``.parquet`` or ``.npz`` file; return the number of rows."""
-        extra = {"model": self.spec.id, "fingerprint": self.fingerprint.digest}
-        return export(self._store, Path(file), self._filter(where), extra)
+        facts = {"model": self.spec.id, "fingerprint": self.fingerprint.digest}
+        return export(self._store, Path(file), self._filter(where), facts)
 
     def info(self) -> dict[str, Any]:
         """Return what the collection is and holds."""

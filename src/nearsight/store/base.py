@@ -151,14 +151,13 @@ def check_rows(rows: pa.Table, schema: pa.Schema) -> pa.Table:
         raise VectorError("the rows have no column 'id', which names them.")
     if "vector" in wanted.names:
         _check_vectors(rows["vector"], wanted.field("vector").type)
+    if rows["id"].null_count:
+        raise VectorError("some rows have no id.")
     try:
         rows = rows.select(wanted.names).cast(wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         raise VectorError(f"the rows do not fit the table's types: {error}.") from error
-    ids = rows["id"]
-    if ids.null_count:
-        raise VectorError("some rows have no id.")
-    if pc.count_distinct(ids).as_py() != len(ids):
+    if pc.count_distinct(rows["id"]).as_py() != rows.num_rows:
         raise VectorError("several rows have the same id; give each id once.")
     return rows
 

@@ -4,7 +4,7 @@ SQL is written anew from the tree; a user's text only ever appears in it as a qu
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TypeAlias
@@ -150,6 +150,13 @@ def quote_name(name: str) -> str:
     return f"`{name}`"
 
 
+def named_rows(ids: Sequence[str]) -> str:
+    """Return the condition for the rows of these ids, of which there is one at least."""
+    if len(ids) == 1:
+        return f"({quote_name('id')} = {quote_text(ids[0])})"
+    return f"({quote_name('id')} IN ({', '.join(map(quote_text, ids))}))"
+
+
 def _sql(node: Node) -> str:
     if isinstance(node, Junction):
         return f"({_sql(node.left)} {node.op} {_sql(node.right)})"
@@ -170,8 +177,9 @@ def _sql(node: Node) -> str:
 def _compare_sql(node: Compare) -> str:
     if isinstance(node.value, Field):
         return f"({_widened(node.field)} {node.op} {_widened(node.value)})"
-    one = f"({_operand(node.field, (node.value,))} {node.op} {_literal_sql(node.value)})"
-    return _any(node.field, one, lambda rest: f"array_has({rest}, {_literal_sql(node.value)})")
+    value = _literal_sql(node.value)
+    one = f"({_operand(node.field, (node.value,))} {node.op} {value})"
+    return _any(node.field, one, lambda rest: f"array_has({rest}, {value})")
 
 
 def _among_sql(node: Among) -> str:

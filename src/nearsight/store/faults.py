@@ -16,7 +16,8 @@ _REASONS = {
     13: "permission was denied. Check who owns the directory",
     1: "permission was denied. Check who owns the directory",
     28: "the disk is full. Free some space and run the same command again; rows already saved are intact",
-    122: "the disk quota is used up. Free some space and run the same command again; rows already saved are intact",
+    122: "the disk quota is used up. Free some space and run the same command again; "
+    "rows already saved are intact",
     27: "a file grew over the allowed size. Raise the limit (ulimit -f) and run the same command again; "
     "rows already saved are intact",
     30: "the file system is read-only. Copy the collection to a place where you can write",

@@ -8,6 +8,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import sqlglot
@@ -31,9 +32,13 @@ from nearsight.store.conditions import (
 
 __all__ = ["Field", "Filter", "parse"]
 
+# A node of sqlglot: its base class has another name in each of the versions that will do.
+Tree: TypeAlias = Any
+
 _SYNTAX = (
     "Write for example: width >= 1000 AND (path LIKE '%/cats/%' OR metadata.stars IN (4, 5)). "
-    "There are = != < <= > >=, AND, OR, NOT, LIKE, ILIKE, IN, BETWEEN, IS NULL; text and dates go in single quotes"
+    "There are = != < <= > >=, AND, OR, NOT, LIKE, ILIKE, IN, BETWEEN, IS NULL; "
+    "text and dates go in single quotes"
 )
 # Nobody types this much; sqlglot and the engine recurse, so a bound keeps their stacks safe.
 _MAX_CHARS = 20_000
@@ -81,7 +86,7 @@ def parse(expression: str, fields: Mapping[str, pa.DataType | Field]) -> Filter:
     return Filter(_Reader(known).read(_tree(expression)))
 
 
-def _tree(expression: str) -> exp.Expression:
+def _tree(expression: str) -> Tree:
     try:
         if any(token.comments for token in sqlglot.tokenize(expression)):
             raise FilterError(
@@ -104,7 +109,7 @@ def _position(error: SqlglotError) -> str:
     return f" at line {details[0]['line']}, column {details[0]['col']}" + (f", near {near!r}" if near else "")
 
 
-_COMPARISONS: dict[type[exp.Expression], str] = {
+_COMPARISONS: dict[type[Any], str] = {
     exp.EQ: "=",
     exp.NEQ: "!=",
     exp.LT: "<",
@@ -114,7 +119,7 @@ _COMPARISONS: dict[type[exp.Expression], str] = {
 }
 _FLIPPED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 # What may sit in a node's arguments without being looked at; anything else that is set is refused.
-_ARGUMENTS: dict[type[exp.Expression], frozenset[str]] = {
+_ARGUMENTS: dict[type[Any], frozenset[str]] = {
     exp.Column: frozenset({"this", "table"}),
     exp.In: frozenset({"this", "expressions"}),
     exp.Between: frozenset({"this", "low", "high"}),
@@ -130,7 +135,7 @@ class _Reader:
     def __init__(self, fields: Mapping[str, Field]) -> None:
         self._fields = fields
 
-    def read(self, node: exp.Expression, depth: int = 0) -> Node:
+    def read(self, node: Tree, depth: int = 0) -> Node:
         if depth > _MAX_DEPTH:
             raise FilterError("the filter is nested too deeply. Simplify it.")
         kind = type(node)
@@ -156,17 +161,17 @@ class _Reader:
         raise FilterError(f"{_text(node)} is not a condition. {_SYNTAX}.")
 
     @staticmethod
-    def _refuse_extras(node: exp.Expression) -> None:
+    def _refuse_extras(node: Tree) -> None:
         allowed = _ARGUMENTS.get(type(node))
         extra = [name for name, value in node.args.items() if value] if allowed is not None else []
         for name in extra:
             if allowed is not None and name not in allowed:
                 raise FilterError(f"{_text(node)} uses more than filters allow. {_SYNTAX}.")
 
-    def _junction(self, node: exp.Expression, depth: int) -> Node:
+    def _junction(self, node: Tree, depth: int) -> Node:
         # A long chain of ANDs is a deep left spine; flatten it so that only real nesting counts.
         kind, parts = type(node), []
-        here: exp.Expression = node
+        here: Tree = node
         while type(here) is kind:
             parts.append(here.expression)
             here = here.this
@@ -177,7 +182,7 @@ class _Reader:
             nodes = paired + nodes[len(paired) * 2 :]
         return nodes[0]
 
-    def _field(self, node: exp.Expression, *, what: str) -> Field:
+    def _field(self, node: Tree, *, what: str) -> Field:
         if type(node) is exp.Paren:
             return self._field(node.this, what=what)
         if type(node) is not exp.Column:
@@ -186,7 +191,7 @@ class _Reader:
             )
         return self._named(node)
 
-    def _named(self, node: exp.Expression) -> Field:
+    def _named(self, node: Tree) -> Field:
         self._refuse_extras(node)
         identifier = node.this
         if type(identifier) is not exp.Identifier:
@@ -221,15 +226,15 @@ class _Reader:
     def _name_of(self, field: Field) -> str:
         return next(name for name, known in self._fields.items() if known == field)
 
-    def _compare(self, node: exp.Expression, op: str) -> Node:
+    def _compare(self, node: Tree, op: str) -> Node:
         left, right = _bare(node.this), _bare(node.expression)
         if type(left) is not exp.Column and type(right) is exp.Column:
             left, right, op = right, left, _FLIPPED[op]
         field = self._field(left, what=f"a comparison ({op})")
         if field.list_column is not None and op not in ("=", "!="):
             raise FilterError(
-                f"field {self._name_of(field)!r} can have several values, so it has no order: {op} does not apply. "
-                "Use =, !=, IN or LIKE."
+                f"field {self._name_of(field)!r} can have several values, so it has no order: "
+                f"{op} does not apply. Use =, !=, IN or LIKE."
             )
         if type(right) is exp.Column:
             return Compare(field, op, self._peer(field, right))
@@ -242,7 +247,7 @@ class _Reader:
             Not(Compare(field, "=", value)) if field.list_column and op == "!=" else Compare(field, op, value)
         )
 
-    def _peer(self, field: Field, node: exp.Expression) -> Field:
+    def _peer(self, field: Field, node: Tree) -> Field:
         other = self._named(node)
         numeric = {"integer", "number"}
         if not (field.kind == other.kind or {field.kind, other.kind} <= numeric) or field.kind == "boolean":
@@ -254,7 +259,7 @@ class _Reader:
             raise FilterError("a field that can have several values cannot be compared with another field.")
         return other
 
-    def _value(self, field: Field, node: exp.Expression) -> Value:
+    def _value(self, field: Field, node: Tree) -> Value:
         name, found = self._name_of(field), _literal(node)
         if field.kind == "text" and isinstance(found, str):
             return found
@@ -270,20 +275,20 @@ class _Reader:
             return _instant(name, found)
         raise FilterError(f"field {name!r} {_EXPECTED[field.kind]}, not {_text(node)}.")
 
-    def _among(self, node: exp.Expression) -> Node:
+    def _among(self, node: Tree) -> Node:
         field = self._field(node.this, what="IN")
         if not node.expressions:
             raise FilterError(f"IN needs a list of literals in parentheses. {_SYNTAX}.")
         return Among(field, tuple(self._value(field, item) for item in node.expressions))
 
-    def _between(self, node: exp.Expression) -> Node:
+    def _between(self, node: Tree) -> Node:
         field = self._field(node.this, what="BETWEEN")
         if field.list_column is not None or field.kind == "boolean":
             raise FilterError(f"BETWEEN does not apply to field {self._name_of(field)!r}: it has no order.")
         low, high = (self._value(field, node.args[side]) for side in ("low", "high"))
         return Junction("AND", Compare(field, ">=", low), Compare(field, "<=", high))
 
-    def _is(self, node: exp.Expression) -> Node:
+    def _is(self, node: Tree) -> Node:
         field = self._field(node.this, what="IS")
         if type(node.expression) is exp.Null:
             return IsNull(field)
@@ -291,7 +296,7 @@ class _Reader:
             f"IS goes with NULL or NOT NULL, not with {_text(node.expression)}. Compare with =."
         )
 
-    def _alone(self, node: exp.Expression) -> Node:
+    def _alone(self, node: Tree) -> Node:
         field = self._named(node)
         if field.kind != "boolean":
             raise FilterError(
@@ -299,11 +304,12 @@ class _Reader:
             )
         return IsTrue(field)
 
-    def _like(self, node: exp.Expression) -> Node:
-        escape = None
+    def _like(self, node: Tree) -> Node:
+        escape: str | None = None
         if type(node) is exp.Escape:
-            escape = _literal(node.expression)
-            if not isinstance(escape, str) or len(escape) != 1:
+            given = _literal(node.expression)
+            escape = given if isinstance(given, str) and len(given) == 1 else None
+            if escape is None:
                 raise FilterError(
                     f"ESCAPE needs one character in single quotes, not {_text(node.expression)}."
                 )
@@ -331,7 +337,7 @@ _EXPECTED = {
 }
 
 
-def _text(node: exp.Expression) -> str:
+def _text(node: Tree) -> str:
     if type(node) is exp.Null:
         return "NULL (for a missing value write IS NULL)"
     if type(node) is exp.Column and node.this.args.get("quoted"):
@@ -347,13 +353,13 @@ def _short(text: str) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _bare(node: exp.Expression) -> exp.Expression:
+def _bare(node: Tree) -> Tree:
     while type(node) is exp.Paren:
         node = node.this
     return node
 
 
-def _literal(node: exp.Expression) -> str | int | float | bool | None:
+def _literal(node: Tree) -> str | int | float | bool | None:
     """Return the literal's value, None if the node is something else."""
     node = _bare(node)
     if type(node) is exp.Boolean:
@@ -380,7 +386,8 @@ def _number(name: str, value: int | float) -> int | float:
 
 def _instant(name: str, text: str) -> datetime:
     wrong = FilterError(
-        f"field {name!r} holds dates, and {text!r} is not one: write 'YYYY-MM-DD' or 'YYYY-MM-DD HH:MM:SS' (UTC)."
+        f"field {name!r} holds dates, and {text!r} is not one: write 'YYYY-MM-DD' or "
+        "'YYYY-MM-DD HH:MM:SS' (UTC)."
     )
     if not re.fullmatch(
         r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?)?", text.strip(), re.ASCII

@@ -6,13 +6,12 @@ appends leave behind, builds indexes when they pay, and drops old versions. `upk
 
 import logging
 import os
-import platform
-import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nearsight.errors import CollectionNotFoundError, MetadataError, StorageError, UnsupportedMachineError
+from nearsight.errors import CollectionNotFoundError, MetadataError, StorageError
 from nearsight.store import upkeep
 from nearsight.store.base import Hit, VectorError, check_queries, check_rows
-from nearsight.store.conditions import Filter, quote_name, quote_text
+from nearsight.store.conditions import Filter, named_rows
 from nearsight.store.faults import retried, translated
+from nearsight.store.machine import check_machine
 from nearsight.store.presence import Presence
 
 _LOG = logging.getLogger(__name__)
@@ -46,29 +46,6 @@ _REFINE_FACTOR = 5
 _N_PROBES = 20
 # Measuring the disk takes milliseconds, so it is not done after every write.
 _VERSIONS_BETWEEN_CHECKS = 64
-
-
-def check_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
-    """Refuse a processor on which importing LanceDB would kill the process.
-
-    Raises
-    ------
-    UnsupportedMachineError
-        On Linux on x86, where the processor lacks AVX2.
-    """
-    if platform.system() != "Linux" or platform.machine() not in ("x86_64", "AMD64", "i686"):
-        return
-    try:
-        text = cpuinfo.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return
-    flags = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
-    if flags and "avx2" not in flags[1].split():
-        raise UnsupportedMachineError(
-            "this processor has no AVX2 instructions, which LanceDB's package needs (Intel since 2013, AMD since "
-            "2015). Use another machine, or in a virtual machine pass the host's processor through "
-            "(for QEMU: -cpu host)."
-        )
 
 
 _imported_by: int | None = None
@@ -93,16 +70,16 @@ def _check_process() -> None:
     # Its threads do not survive a fork: calls in the child hang or crash, now and then.
     if _imported_by is not None and _imported_by != os.getpid():
         raise StorageError(
-            "a collection cannot be used in a process forked from one that has opened a collection. Start workers "
-            "with multiprocessing.get_context('spawn'), or use threads."
+            "a collection cannot be used in a process forked from one that has opened a collection. "
+            "Start workers with multiprocessing.get_context('spawn'), or use threads."
         )
 
 
 class LanceStore:
     """A VectorStore in a local directory.
 
-    Use `create` or `open`. An object may be shared by threads, and any number of processes may have
-    the same directory open; forked children may not use it.
+    Use `create` or `open`. Threads may share an object, any number of processes may open a directory;
+    forked children may not use it.
     """
 
     def __init__(self, directory: Path, table: Any) -> None:
@@ -132,10 +109,8 @@ class LanceStore:
 
         Raises
         ------
-        StorageError
-            If the disk refuses.
-        UnsupportedMachineError
-            If the processor cannot run the engine.
+        StorageError, UnsupportedMachineError
+            If the disk refuses, or the processor cannot run the engine.
         """
         types = {field.name: field.type for field in schema}
         vector = types.get("vector", pa.null())
@@ -147,7 +122,7 @@ class LanceStore:
             raise VectorError(f"a table needs columns 'id' (string) and 'vector' (float32[d]), not {schema}.")
         lancedb = _lancedb()
         with translated(directory, "making the collection"):
-            connection = lancedb.connect(directory, read_consistency_interval=timedelta(0))
+            connection = lancedb.connect(directory, read_consistency_interval=None)
             try:
                 table = connection.create_table(_TABLE, schema=schema, storage_options=_FILE_FORMAT)
             except ValueError:  # there is one, perhaps made this very moment
@@ -167,10 +142,8 @@ class LanceStore:
         ------
         CollectionNotFoundError
             If there is none.
-        StorageError
-            If it cannot be read.
-        UnsupportedMachineError
-            If the processor cannot run the engine.
+        StorageError, UnsupportedMachineError
+            If it cannot be read, or the processor cannot run the engine.
         """
         if not (directory / f"{_TABLE}.lance").is_dir():
             raise CollectionNotFoundError(
@@ -178,7 +151,7 @@ class LanceStore:
             )
         lancedb = _lancedb()
         with translated(directory, "opening the collection"):
-            connection = lancedb.connect(directory, read_consistency_interval=timedelta(0))
+            connection = lancedb.connect(directory, read_consistency_interval=None)
             try:
                 return cls(directory, connection.open_table(_TABLE))
             except ValueError as error:  # what LanceDB raises for a table without a single version
@@ -190,6 +163,8 @@ class LanceStore:
     def _doing(self, what: str) -> Iterator[None]:
         _check_process()
         with translated(self._directory, what), self._presence.shared():
+            # Once per call, since every look for a newer version lists the directory of versions.
+            self._table.checkout_latest()
             yield
 
     # --- reading ------------------------------------------------------------------------------
@@ -221,15 +196,15 @@ class LanceStore:
             return
         unique = list(dict.fromkeys(ids))
         for start in range(0, len(unique), _IDS_PER_LOOKUP):
-            named = _named(unique[start : start + _IDS_PER_LOOKUP])
+            named = named_rows(unique[start : start + _IDS_PER_LOOKUP])
             yield from self._scan(columns, f"{named} AND {condition}" if condition else named)
 
     def _scan(self, columns: Sequence[str], condition: str | None) -> Iterator[pa.RecordBatch]:
         with self._doing("reading"):
             query = self._table.search().select(list(columns)).limit(None)
-            if condition:
-                query = query.where(condition)
-            wide = any(_is_wide(self._table.schema.field(name).type) for name in columns if name[:1] != "_")
+            query = query.where(condition) if condition else query
+            types = [self._table.schema.field(name).type for name in columns]
+            wide = any(pa.types.is_binary(type_) or pa.types.is_fixed_size_list(type_) for type_ in types)
             yield from query.to_batches(_WIDE_BATCH_ROWS if wide else _NARROW_BATCH_ROWS)
 
     def search(
@@ -249,7 +224,7 @@ class LanceStore:
         for start in range(0, len(queries), _QUERIES_PER_CALL):
             some = queries[start : start + _QUERIES_PER_CALL]
             # Another process may have dropped, just now, the version this one was about to read.
-            table = retried(lambda some=some: self._nearest(some, k, condition, wanted, exact), "gone")
+            table = retried(partial(self._nearest, some, k, condition, wanted, exact), "gone")
             found += _hits(table, len(some), wanted, k)
         return found
 
@@ -264,8 +239,7 @@ class LanceStore:
                 queries if len(queries) > 1 else queries[0], vector_column_name="vector"
             )
             query = query.distance_type("cosine").select([*wanted, "_distance"]).limit(min(k, n_rows))
-            if condition:
-                query = query.where(condition, prefilter=True)
+            query = query.where(condition, prefilter=True) if condition else query
             if exact or not has_index or n_rows < upkeep.MIN_INDEXED_ROWS:
                 query = query.bypass_vector_index()
             else:
@@ -336,17 +310,19 @@ class LanceStore:
         )
 
     def _merge(self, rows: pa.Table, doing: str) -> None:
-        def merge() -> None:
+        def merge_rows() -> None:
             with self._doing(doing):
-                self._table.merge_insert("id").when_matched_update_all().execute(rows)
+                n_rows, lacking = self._index_state()
+                merge = self._table.merge_insert("id").when_matched_update_all()
+                merge.use_index(upkeep.is_key_index_useful(n_rows, lacking["id"])).execute(rows)
 
-        retried(merge, "conflict")
+        retried(merge_rows, "conflict")
 
     def delete(self, ids: Sequence[str]) -> int:
         """Remove rows; return how many there were."""
         unique, n_deleted = list(dict.fromkeys(ids)), 0
         for start in range(0, len(unique), _IDS_PER_LOOKUP):
-            condition = _named(unique[start : start + _IDS_PER_LOOKUP])
+            condition = named_rows(unique[start : start + _IDS_PER_LOOKUP])
 
             def delete(condition: str = condition) -> int:
                 with self._doing("removing rows"):
@@ -416,11 +392,8 @@ class LanceStore:
         with self._doing("tidying"):
             n_rows = int(self._table.count_rows())
             query = self._table.search().with_row_id(True).select(["_rowid"]).offset(max(0, n_rows - window))
-            fragments = np.asarray(query.limit(window).to_arrow()["_rowid"]) >> np.uint64(32)
-        ends = np.flatnonzero(np.diff(fragments)) + 1
-        sizes = np.diff([0, *ends, len(fragments)]).tolist()
-        # A cut fragment is in truth a large one, whatever is left of it.
-        return [upkeep.LARGE_FRAGMENT_ROWS, *sizes[1:]] if n_rows > window else sizes
+            row_ids = np.asarray(query.limit(window).to_arrow()["_rowid"])
+        return upkeep.fragment_sizes(row_ids >> np.uint64(32), is_cut=n_rows > window)
 
     def maintain(self) -> None:
         """Do the housekeeping that is due, if any; see VectorStore."""
@@ -448,34 +421,30 @@ class LanceStore:
             _LOG.debug("%s: another process is tidying up", self._directory)
 
     def _is_anything_due(self, growth: float) -> bool:
-        n_rows, n_unindexed = self._index_state()
+        with self._doing("tidying"):
+            n_rows, n_unindexed = self._index_state()
         return (
             upkeep.is_vector_index_due(n_rows, n_unindexed["vector"], growth=growth)
-            or upkeep.is_key_index_due(n_rows, n_unindexed["id"])
+            or upkeep.is_key_index_due(n_rows, n_unindexed["id"], growth=growth)
             or self._is_cleanup_due()
         )
 
     def _index_state(self) -> tuple[int, dict[str, int]]:
         """Return the number of rows, and how many the index of each column lacks."""
-        with self._doing("tidying"):
-            n_rows = int(self._table.count_rows())
-            lacking = {"vector": n_rows, "id": n_rows}
-            for index in self._table.list_indices():
-                lacking[index.columns[0]] = int(index.num_unindexed_rows or 0)
+        n_rows = int(self._table.count_rows())
+        lacking = {"vector": n_rows, "id": n_rows}
+        for index in self._table.list_indices():
+            lacking[index.columns[0]] = int(index.num_unindexed_rows or 0)
         return n_rows, lacking
 
     def _build_indexes(self, growth: float) -> None:
         from lancedb.index import BTree, IvfRq
 
-        n_rows, lacking = self._index_state()
-        explicit = growth == 0.0
-        if upkeep.is_key_index_due(n_rows, lacking["id"]) or (
-            explicit and lacking["id"] and n_rows >= upkeep.MIN_KEYED_ROWS
-        ):
+        with self._doing("tidying"):
+            n_rows, lacking = self._index_state()
+        if upkeep.is_key_index_due(n_rows, lacking["id"], growth=growth):
             self._build("id", BTree())
-        if upkeep.is_vector_index_due(n_rows, lacking["vector"], growth=growth) or (
-            explicit and lacking["vector"] and n_rows >= upkeep.MIN_INDEXED_ROWS
-        ):
+        if upkeep.is_vector_index_due(n_rows, lacking["vector"], growth=growth):
             _LOG.info("%s: building the search index of %d rows", self._directory, n_rows)
             self._build("vector", IvfRq(distance_type="cosine", num_bits=_INDEX_BITS))
 
@@ -524,16 +493,6 @@ class LanceStore:
         lock = filelock.FileLock(self._directory / ".upkeep.lock", blocking=blocking, thread_local=False)
         with translated(self._directory, "tidying"), lock:
             yield
-
-
-def _is_wide(type_: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(type_) or pa.types.is_fixed_size_list(type_))
-
-
-def _named(ids: Sequence[str]) -> str:
-    if len(ids) == 1:
-        return f"({quote_name('id')} = {quote_text(ids[0])})"
-    return f"({quote_name('id')} IN ({', '.join(map(quote_text, ids))}))"
 
 
 def _hits(table: pa.Table, n_queries: int, wanted: Sequence[str], k: int) -> list[list[Hit]]:

@@ -5,14 +5,19 @@ The figures behind them are measured by ``benchmarks/search.py`` and told in doc
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 # Below this, scanning every vector takes tens of milliseconds and is exact: no index is used.
 MIN_INDEXED_ROWS = 50_000
 # Looking up ids gets an index earlier, because building that one takes milliseconds.
 MIN_KEYED_ROWS = 10_000
-# A fragment of this many rows costs a search nothing worth saving; smaller ones are merged by fours,
-# so every row is rewritten at most once per power of four and at most three of each size remain.
+# A search opens every fragment that no index covers. One of this many rows is worth that; smaller
+# ones are merged by fours, first up to the lower bound, then up to the upper one. So at most seven
+# small ones remain, and a row is rewritten about six times in its life.
 _FANOUT = 4
-LARGE_FRAGMENT_ROWS = _FANOUT**4
+_SMALL_FRAGMENT_ROWS = 16
+LARGE_FRAGMENT_ROWS = 256
 # Old versions of the table are dropped when they hold this much, and at least half of what is live,
 # so that the bytes rewritten stay in proportion to the bytes written.
 _MIN_GARBAGE_BYTES = 64 * 2**20
@@ -36,33 +41,58 @@ def n_fragments_to_merge(sizes: Sequence[int]) -> int:
     0
     >>> n_fragments_to_merge([5000, 1, 1, 1, 1])
     4
-    >>> n_fragments_to_merge([5000, 16, 4, 4, 4, 1, 1, 1, 1])
+    >>> n_fragments_to_merge([5000, 20, 17, 16, 13, 1, 1, 1])
     7
     """
     due = before = carried = 0
-    bound = _FANOUT
-    while bound <= LARGE_FRAGMENT_ROWS:
-        trailing = 0
-        for size in reversed(sizes):
-            if size >= bound:
-                break
-            trailing += 1
+    for bound in (_SMALL_FRAGMENT_ROWS, LARGE_FRAGMENT_ROWS):
+        trailing = next((n for n, size in enumerate(reversed(sizes)) if size >= bound), len(sizes))
         if trailing - before + carried >= _FANOUT:
             due, carried = trailing, 1
-        else:
-            carried = 0
-        before, bound = trailing, bound * _FANOUT
+        before = trailing
     return due
 
 
+def fragment_sizes(fragments: NDArray[np.integer], *, is_cut: bool) -> list[int]:
+    """Return the sizes of the last fragments, oldest first.
+
+    Parameters
+    ----------
+    fragments : ndarray of int, shape (n,)
+        The fragment of each of the last rows.
+    is_cut : bool
+        Whether there are rows before these. The first fragment then counts as a large one, for
+        what is seen of it may be its end only.
+    """
+    if not len(fragments):
+        return []
+    ends = np.flatnonzero(np.diff(fragments)) + 1
+    sizes: list[int] = np.diff([0, *ends, len(fragments)]).tolist()
+    return [LARGE_FRAGMENT_ROWS, *sizes[1:]] if is_cut else sizes
+
+
 def is_vector_index_due(n_rows: int, n_unindexed: int, *, growth: float) -> bool:
-    """Tell whether to build the index anew: it is large enough, and has grown by the share `growth`."""
-    return n_rows >= MIN_INDEXED_ROWS and n_unindexed >= max(10_000, growth * (n_rows - n_unindexed))
+    """Tell whether to build the index anew: it pays, and lacks the share `growth` of what it holds.
+
+    With a growth of 0 it is due as soon as it lacks a row.
+    """
+    least = max(10_000, growth * (n_rows - n_unindexed)) if growth else 1
+    return n_rows >= MIN_INDEXED_ROWS and n_unindexed >= least
 
 
-def is_key_index_due(n_rows: int, n_unindexed: int) -> bool:
-    """Tell whether to build the index of ids anew."""
-    return n_rows >= MIN_KEYED_ROWS and n_unindexed >= max(MIN_KEYED_ROWS // 2, 0.25 * (n_rows - n_unindexed))
+def is_key_index_due(n_rows: int, n_unindexed: int, *, growth: float) -> bool:
+    """Tell whether to build the index of ids anew; it is built so quickly that little growth is enough."""
+    least = max(1000, 0.02 * (n_rows - n_unindexed)) if growth else 1
+    return n_rows >= MIN_KEYED_ROWS and n_unindexed >= least
+
+
+def is_key_index_useful(n_rows: int, n_unindexed: int) -> bool:
+    """Tell whether to look up the ids of a merge in the index.
+
+    The engine then reads the rows that the index lacks in full, thumbnails and all; without the
+    index it reads the ids of all rows. Measured, the former is 150 times as much per row.
+    """
+    return n_unindexed <= n_rows / 200
 
 
 def is_cleanup_due(*, n_versions: int, live_bytes: int, disk_bytes: int) -> bool:

@@ -35,6 +35,7 @@ _SHORT = 12
 @options.k("How many to find.")
 @options.where
 @click.option("--exact", is_flag=True, help="Compare with every picture; slower in a large collection.")
+@options.allow_remote
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -52,6 +53,7 @@ def search(
     k: int,
     where: str | None,
     exact: bool,
+    allow_remote: bool,
     out: Path | None,
     show: bool,
 ) -> None:
@@ -66,7 +68,7 @@ def search(
         raise BadInputError(f"{image} is a folder; name one picture in it")
     collection = run.open_collection()
     query: Any = sys.stdin.buffer.read() if image == "-" else image
-    found = collection.search(query, id=like_id, k=k, where=where, exact=exact)
+    found = collection.search(query, id=like_id, k=k, where=where, exact=exact, allow_remote=allow_remote)
     run.console.document({"hits": [as_hit(match) for match in found]})
     say_hits(run, found)
     if out or show:

@@ -81,7 +81,7 @@ def index(
         on_error="raise" if fail_fast else "record",
         limits=options.limits_of(**limits),
         n_threads=threads,
-        progress=False if run.console.quiet else None,
+        progress=run.console.progress,
     )
     run.console.document(report.to_dict())
     run.console.say(
@@ -163,7 +163,7 @@ def embed(
 
     No collection is needed. FILE.npz holds vectors (n, d) float32, paths and ids, in input order.
     """
-    from nearsight.apps.vectors import write_npz
+    from nearsight.files import write_npz
 
     require_some(paths)
     run.fail_fast = fail_fast
@@ -172,12 +172,13 @@ def embed(
         n_threads=threads,
         limits=options.limits_of(**limits),
         cache_dir=run.settings.cache_dir,
-        progress=False if run.console.quiet else None,
+        progress=run.console.progress,
     )
     started = time.perf_counter()
     spec = embedder.backend.spec
+    failed: list[Failure] = []
     results = _stream(embedder, list(paths), allow_remote=allow_remote, fail_fast=fail_fast)
-    n, failed = write_npz(out, spec.dim, results)
+    n = write_npz(out, spec.dim, _good(results, failed))
     seconds = time.perf_counter() - started
     rate = (n + len(failed)) / seconds
     run.console.document(
@@ -203,7 +204,20 @@ def _stream(
     from nearsight import images
 
     found = images.find(paths, allow_remote=allow_remote)
-    with embedder.bar(images.count(paths) if embedder.can_count(paths) else None) as bar:
+    with embedder.bar(
+        images.count(paths, allow_remote=allow_remote) if embedder.can_count(paths) else None
+    ) as bar:
         for result in embedder.stream(found, on_error="raise" if fail_fast else "record"):
             bar.update()
             yield result
+
+
+def _good(
+    results: "Iterator[Embedded | Failure]", failed: "list[Failure]"
+) -> "Iterator[tuple[list[str], list[str], Any]]":
+    """Pass on what has a vector, and set failures aside."""
+    for result in results:
+        if isinstance(result, nearsight.Failure):
+            failed.append(result)
+        else:
+            yield [result.id], [result.source.path], result.vector

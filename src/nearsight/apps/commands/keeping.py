@@ -34,7 +34,7 @@ def rm(run: Run, /, ids: tuple[str, ...], where: str | None, yes: bool) -> int:
         raise click.UsageError("name the pictures to remove: either ID... or --where EXPR")
     collection = run.open_collection()
     if where is not None and not yes:
-        doomed = sum(1 for _ in collection.items(where=where))
+        doomed = collection.count(where)
         if not is_terminal():
             raise BadInputError(f"{count(doomed, 'picture')} would be removed; add --yes to do it")
         if not click.confirm(f"Remove {count(doomed, 'picture')} from {run.collection}?", err=True):

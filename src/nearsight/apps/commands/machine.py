@@ -117,8 +117,7 @@ def demo(run: Run, /, folder: str | None, out: Path, k: int, show: bool) -> int:
     if folder is not None:
         require_some([folder])
     run.if_stopped = RESUMES
-    progress = False if run.console.quiet else None
-    result = play(folder, out, k=k, cache_dir=run.settings.cache_dir, progress=progress)
+    result = play(folder, out, k=k, cache_dir=run.settings.cache_dir, progress=run.console.progress)
     run.console.document(result.to_dict())
     for line in result.lines():
         run.console.say(line)

@@ -18,6 +18,8 @@ paths = click.argument("paths", nargs=-1, required=True, metavar="PATH...", type
 where = click.option("--where", metavar="EXPR", help='Only pictures that match, such as "width > 640".')
 model = click.option("--model", metavar="NAME", shell_complete=_models, help="See `nearsight models`.")
 
+allow_remote = click.option("--allow-remote", is_flag=True, help="Fetch http and https addresses.")
+
 
 def k(text: str, default: int = 10) -> Callable[[_F], _F]:
     """Return the option for how many of something are wanted."""
@@ -27,7 +29,7 @@ def k(text: str, default: int = 10) -> Callable[[_F], _F]:
 
 
 _COST = (
-    click.option("--allow-remote", is_flag=True, help="Fetch http and https addresses."),
+    allow_remote,
     click.option(
         "--threads", type=click.IntRange(min=1), metavar="N", help="Default: the cores you may use."
     ),

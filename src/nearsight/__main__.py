@@ -1,0 +1,5 @@
+"""`python -m nearsight` is `nearsight`."""
+
+from nearsight.apps.cli import main
+
+main()

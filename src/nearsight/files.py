@@ -1,0 +1,101 @@
+"""Files that appear whole or not at all, and vectors as an `.npz`."""
+
+import secrets
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from nearsight.errors import StorageError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that becomes `path` at the end of the block, whole, or never.
+
+    Raises
+    ------
+    OSError
+        The directory is missing, read-only or full; the old file, if any, is untouched.
+    """
+    # Not tempfile: its files are closed to others, and a result deserves the mode of any new file.
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def exported(path: Path) -> Iterator[IO[bytes]]:
+    """Like `replacing`, and raise `StorageError` with a way out where the disk refuses."""
+    try:
+        with replacing(path) as file:
+            yield file
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"{path} could not be written: {error.strerror or error}; free some space or choose another place"
+        ) from error
+
+
+def write_npz(
+    path: Path,
+    dim: int,
+    chunks: Iterable[tuple[Sequence[str], Sequence[str], Any]],
+    facts: Mapping[str, str] | None = None,
+) -> int:
+    """Write ``vectors``, ``ids`` and ``paths`` from a stream, in memory that does not grow with the vectors.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.npz``. An older file of that name is replaced at the very end.
+    dim : int
+        Length of each vector.
+    chunks : iterable of (ids, paths, vectors)
+        Vectors of shape (n, dim), and the ids and paths of their pictures.
+    facts : mapping of str to str, optional
+        Further arrays of one text each.
+
+    Returns
+    -------
+    int
+        Rows written. ``vectors`` is float32; the texts load without pickle.
+
+    Raises
+    ------
+    StorageError
+        The disk is full or cannot be written to; nothing is left behind.
+    """
+    ids: list[str] = []
+    paths: list[str] = []
+    # The number of vectors, which their file begins with, is known only at the end.
+    with exported(path) as file, tempfile.TemporaryFile(dir=path.parent) as raw:
+        for some_ids, some_paths, vectors in chunks:
+            ids += some_ids
+            paths += some_paths
+            raw.write(vectors.astype("<f4", copy=False).tobytes())
+        raw.seek(0)
+        _write_archive(file, raw, (len(ids), dim), {"ids": ids, "paths": paths, **(facts or {})})
+    return len(ids)
+
+
+def _write_archive(file: IO[bytes], raw: IO[bytes], shape: tuple[int, int], texts: Mapping[str, Any]) -> None:
+    import numpy as np
+    from numpy.lib import format as npy
+
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open("vectors.npy", "w", force_zip64=True) as entry:
+            npy.write_array_header_1_0(entry, {"descr": "<f4", "fortran_order": False, "shape": shape})
+            shutil.copyfileobj(raw, entry, 1024 * 1024)
+        for name, values in texts.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                npy.write_array(entry, np.array(values, dtype=str), allow_pickle=False)
