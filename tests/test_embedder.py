@@ -156,3 +156,12 @@ def test_a_failing_network_is_no_picture_failure() -> None:
 def test_failures_compare_and_print() -> None:
     assert Failure("a", "b") == Failure("a", "b")
     assert "a: b" in str(ImageError("a", "b"))
+
+
+def test_the_progress_bar_is_for_people_only(capsys: pytest.CaptureFixture[str]) -> None:
+    Embedder(FakeBackend()).embed(arrays(9))
+    assert capsys.readouterr().err == ""
+    Embedder(FakeBackend(), progress=True).embed(arrays(9))
+    shown = capsys.readouterr().err
+    assert "9/9" in shown
+    assert "pictures/s" in shown

@@ -1,5 +1,6 @@
 """Pictures in, vectors out: decoding and inference overlapped, in input order, in bounded memory."""
 
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -227,13 +228,15 @@ class Embedder:
             unit=" pictures",
             dynamic_ncols=True,
             smoothing=0.05,
-            disable=None if self.progress is None else not self.progress,
+            disable=not self._is_watched(),
         )
 
     def can_count(self, inputs: Any) -> bool:
         """Whether inputs should be counted first: somebody watches, and they can be read twice."""
-        with self.bar(None) as bar:
-            return not bar.disable and not isinstance(inputs, Iterator)
+        return self._is_watched() and not isinstance(inputs, Iterator)
+
+    def _is_watched(self) -> bool:
+        return sys.stderr.isatty() if self.progress is None else self.progress
 
     def _embed_batch(
         self,

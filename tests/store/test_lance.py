@@ -487,6 +487,21 @@ def test_the_index_is_built_when_it_is_due(low_thresholds, directory):
     assert indexes(store)["vector"] == 300
 
 
+def test_many_fragments_of_an_indexed_table_become_few(low_thresholds, directory):
+    store = LanceStore.create(directory, WIDE_SCHEMA)
+    vectors = clustered(70 * 256, 1)
+    for start in range(0, len(vectors), 256):
+        store.append(wide_rows(start, vectors[start : start + 256]))
+    assert n_fragments(store) == 70
+    queries = clustered(20, 2)
+    before = [[hit.id for hit in hits] for hits in store.search(queries, 10, exact=True)]
+    store.maintain()
+    assert n_fragments(store) < 10
+    assert indexes(store)["vector"] == 0
+    assert recall(store, queries) >= 0.99
+    assert [[hit.id for hit in hits] for hits in store.search(queries, 10, exact=True)] == before
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux only")
 def test_scanning_takes_bounded_memory(store, directory):
     for number in range(40):

@@ -88,3 +88,10 @@ def test_an_explicit_wish_builds_for_a_single_row():
     assert not upkeep.is_vector_index_due(60_000, 0, growth=0)
     assert upkeep.is_key_index_due(60_000, 1, growth=0)
     assert not upkeep.is_key_index_due(60_000, 1, growth=0.25)
+
+
+def test_compaction_is_for_large_tables_of_many_fragments_that_are_not_too_large():
+    due = {"n_rows": 100_000, "n_fragments": 100, "live_bytes": 2**30}
+    assert upkeep.is_compaction_due(**due)
+    for less in ({"n_rows": 20_000}, {"n_fragments": 20}, {"live_bytes": 2**34}):
+        assert not upkeep.is_compaction_due(**due | less)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import nearsight
 from nearsight.errors import CollectionNotFoundError, NewerFormatError, NotACollectionError
+from nearsight.files import replacing
 from nearsight.models import Fingerprint, ModelSpec
 
 # Grows when an older nearsight could no longer read what is written.
@@ -58,13 +58,10 @@ class Manifest:
             },
             indent=2,
         )
-        with tempfile.NamedTemporaryFile(
-            "w", dir=directory, prefix=".manifest-", delete=False, encoding="utf-8"
-        ) as file:
-            file.write(text + "\n")
+        with replacing(directory / FILENAME) as file:
+            file.write(text.encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        Path(file.name).replace(directory / FILENAME)
 
 
 def read(directory: Path) -> Manifest:
@@ -134,5 +131,5 @@ def is_free(directory: Path) -> bool:
     """Whether a collection may be made there: nothing is there, or what a crash left of making one."""
     leftovers = {STORE, LOCK}
     return all(
-        entry.name in leftovers or entry.name.startswith(".manifest-") for entry in directory.iterdir()
+        entry.name in leftovers or entry.name.startswith(f".{FILENAME}.") for entry in directory.iterdir()
     )

@@ -202,7 +202,9 @@ def _operand(field: Field, values: tuple[Value, ...]) -> str:
         return column
     if any(isinstance(value, float) for value in values):
         return f"cast({column} as double)"
-    return column if field.type == pa.int64() else f"cast({column} as bigint)"
+    bound = 2 ** (field.type.bit_width - 1)
+    fits = pa.types.is_signed_integer(field.type) and all(-bound < value < bound for value in values)
+    return column if fits else f"cast({column} as bigint)"
 
 
 def _widened(field: Field) -> str:

@@ -25,7 +25,7 @@ from nearsight.store import upkeep
 from nearsight.store.base import Hit, VectorError, check_queries, check_rows
 from nearsight.store.conditions import Filter, named_rows
 from nearsight.store.faults import retried, translated
-from nearsight.store.machine import check_machine
+from nearsight.store.machine import check_machine, check_process
 from nearsight.store.presence import Presence
 
 _LOG = logging.getLogger(__name__)
@@ -48,31 +48,16 @@ _N_PROBES = 20
 _VERSIONS_BETWEEN_CHECKS = 64
 
 
-_imported_by: int | None = None
-
-
 def _lancedb() -> Any:
-    global _imported_by
-    if _imported_by is None:
-        check_machine()
-        # Rust's own log would otherwise print harmless warnings on the user's terminal.
-        os.environ.setdefault("LANCEDB_LOG", "error")
-        # It reads two gigabytes ahead of a slow reader; this much is as fast.
-        os.environ.setdefault("LANCE_DEFAULT_IO_BUFFER_SIZE", str(32 * 2**20))
+    check_machine()
+    # Rust's own log would otherwise print harmless warnings on the user's terminal.
+    os.environ.setdefault("LANCEDB_LOG", "error")
+    # It reads two gigabytes ahead of a slow reader; this much is as fast.
+    os.environ.setdefault("LANCE_DEFAULT_IO_BUFFER_SIZE", str(32 * 2**20))
+    check_process()
     import lancedb
 
-    _imported_by = _imported_by or os.getpid()
-    _check_process()
     return lancedb
-
-
-def _check_process() -> None:
-    # Its threads do not survive a fork: calls in the child hang or crash, now and then.
-    if _imported_by is not None and _imported_by != os.getpid():
-        raise StorageError(
-            "a collection cannot be used in a process forked from one that has opened a collection. "
-            "Start workers with multiprocessing.get_context('spawn'), or use threads."
-        )
 
 
 class LanceStore:
@@ -161,7 +146,7 @@ class LanceStore:
 
     @contextmanager
     def _doing(self, what: str) -> Iterator[None]:
-        _check_process()
+        check_process()
         with translated(self._directory, what), self._presence.shared():
             # Once per call, since every look for a newer version lists the directory of versions.
             self._table.checkout_latest()
@@ -358,7 +343,7 @@ class LanceStore:
             self._n_unchecked += n_rows
             if self._n_unchecked >= upkeep.MIN_KEYED_ROWS:
                 self._n_unchecked = 0
-                self._housekeep(growth=1.0)
+                self._housekeep(growth=1.0, may_rewrite=False)
         except StorageError as error:  # the rows are saved; tidying can wait
             self._tail = None
             _LOG.warning("housekeeping put off: %s", error)
@@ -398,7 +383,7 @@ class LanceStore:
     def maintain(self) -> None:
         """Do the housekeeping that is due, if any; see VectorStore."""
         try:
-            self._housekeep(growth=0.25)
+            self._housekeep(growth=0.25, may_rewrite=True)
         except StorageError as error:
             _LOG.warning("housekeeping put off: %s", error)
 
@@ -408,26 +393,24 @@ class LanceStore:
             self._build_indexes(growth=0.0)
             self._compact()
 
-    def _housekeep(self, *, growth: float) -> None:
-        if not self._is_anything_due(growth):
+    def _housekeep(self, *, growth: float, may_rewrite: bool) -> None:
+        if not self._is_index_due(growth) and not (may_rewrite and self._is_rewrite_due()):
             return
         try:
             with self._maintenance_lock(blocking=False):
                 self._build_indexes(growth)
-                if self._is_cleanup_due():
-                    _LOG.info("%s: dropping old versions", self._directory)
+                if may_rewrite and self._is_rewrite_due():
+                    _LOG.info("%s: compacting", self._directory)
                     self._compact()
         except filelock.Timeout:
             _LOG.debug("%s: another process is tidying up", self._directory)
 
-    def _is_anything_due(self, growth: float) -> bool:
+    def _is_index_due(self, growth: float) -> bool:
         with self._doing("tidying"):
-            n_rows, n_unindexed = self._index_state()
-        return (
-            upkeep.is_vector_index_due(n_rows, n_unindexed["vector"], growth=growth)
-            or upkeep.is_key_index_due(n_rows, n_unindexed["id"], growth=growth)
-            or self._is_cleanup_due()
-        )
+            n_rows, lacking = self._index_state()
+        return upkeep.is_vector_index_due(
+            n_rows, lacking["vector"], growth=growth
+        ) or upkeep.is_key_index_due(n_rows, lacking["id"], growth=growth)
 
     def _index_state(self) -> tuple[int, dict[str, int]]:
         """Return the number of rows, and how many the index of each column lacks."""
@@ -455,10 +438,16 @@ class LanceStore:
 
         retried(build, "conflict")
 
-    def _is_cleanup_due(self) -> bool:
-        version = self.version
-        if version < self._next_cleanup_check:
-            return False
+    def _is_rewrite_due(self) -> bool:
+        with self._doing("tidying"):
+            version, stats = int(self._table.version), self._table.stats()
+            n_rows, n_fragments = stats["num_rows"], stats["fragment_stats"]["num_fragments"]
+            live_bytes = int(stats["total_bytes"])
+            if upkeep.is_compaction_due(n_rows=n_rows, n_fragments=n_fragments, live_bytes=live_bytes):
+                return True
+            if version < self._next_cleanup_check:
+                return False
+            live_bytes += sum(int(index.size_bytes or 0) for index in self._table.list_indices())
         root = self._directory / f"{_TABLE}.lance"
         try:
             versions = [entry.stat().st_mtime for entry in os.scandir(root / "_versions")]
@@ -467,9 +456,6 @@ class LanceStore:
             disk_bytes = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
         except OSError:  # files come and go under our feet; there will be a next time
             return False
-        with self._doing("tidying"):
-            live_bytes = int(self._table.stats()["total_bytes"])
-            live_bytes += sum(int(index.size_bytes or 0) for index in self._table.list_indices())
         if not upkeep.is_cleanup_due(n_versions=len(versions), live_bytes=live_bytes, disk_bytes=disk_bytes):
             self._next_cleanup_check = version + _VERSIONS_BETWEEN_CHECKS
             return False

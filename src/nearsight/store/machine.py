@@ -1,10 +1,11 @@
-"""Whether the embedded engine can run here at all; asked before it is imported."""
+"""Whether the embedded engine can run on this processor and in this process."""
 
+import os
 import platform
 import re
 from pathlib import Path
 
-from nearsight.errors import UnsupportedMachineError
+from nearsight.errors import StorageError, UnsupportedMachineError
 
 
 def check_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
@@ -27,4 +28,26 @@ def check_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
             "this processor has no AVX2 instructions, which LanceDB's package needs (Intel since 2013, "
             "AMD since 2015). Use another machine, or in a virtual machine pass the host's processor through "
             "(for QEMU: -cpu host)."
+        )
+
+
+_first_process: int | None = None
+
+
+def check_process() -> None:
+    """Refuse to go on in a child forked after the first call.
+
+    The engine's threads do not survive a fork: calls in the child hang or crash, now and then.
+
+    Raises
+    ------
+    StorageError
+        In such a child.
+    """
+    global _first_process
+    _first_process = _first_process or os.getpid()
+    if _first_process != os.getpid():
+        raise StorageError(
+            "a collection cannot be used in a process forked from one that has opened a collection. "
+            "Start workers with multiprocessing.get_context('spawn'), or use threads."
         )

@@ -22,6 +22,10 @@ LARGE_FRAGMENT_ROWS = 256
 # so that the bytes rewritten stay in proportion to the bytes written.
 _MIN_GARBAGE_BYTES = 64 * 2**20
 MIN_VERSIONS = 100
+# An indexed search reads its candidates from all over the table: twice as fast from a few fragments
+# as from hundreds. Rewriting a larger table than this takes too long to do it unasked.
+_MANY_FRAGMENTS = 64
+_MAX_REWRITTEN_BYTES = 4 * 2**30
 # Very many versions slow down opening; a small collection then is rewritten whatever it gains.
 _MANY_VERSIONS = 2_000
 _SMALL_COLLECTION_BYTES = 2**30
@@ -93,6 +97,13 @@ def is_key_index_useful(n_rows: int, n_unindexed: int) -> bool:
     index it reads the ids of all rows. Measured, the former is 150 times as much per row.
     """
     return n_unindexed <= n_rows / 200
+
+
+def is_compaction_due(*, n_rows: int, n_fragments: int, live_bytes: int) -> bool:
+    """Tell whether to rewrite the fragments as few large ones."""
+    return (
+        n_rows >= MIN_INDEXED_ROWS and n_fragments >= _MANY_FRAGMENTS and live_bytes <= _MAX_REWRITTEN_BYTES
+    )
 
 
 def is_cleanup_due(*, n_versions: int, live_bytes: int, disk_bytes: int) -> bool:
