@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake import FakeBackend
 from PIL import Image
 
+from fake import FakeBackend
 from nearsight import Embedder, Failure
 from nearsight.embedder import BATCH_SIZE
 from nearsight.errors import ImageError, InvalidParameterError, UnknownModelError
