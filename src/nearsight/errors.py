@@ -15,6 +15,7 @@
     ├── UnknownIdError (KeyError)               no such row
     ├── FilterError (ValueError)                a `where` expression that is not understood
     ├── MetadataError (ValueError)              user metadata of a wrong name or type
+    ├── VectorError (ValueError)                vectors, rows or a k that no store can work with
     ├── UnsupportedMachineError (RuntimeError)  the processor cannot run what is installed
     └── StorageError (OSError)                  the disk is full, read-only or gone
 
@@ -94,6 +95,10 @@ class FilterError(NearsightError, ValueError):
 
 class MetadataError(NearsightError, ValueError):
     """User metadata whose name or type does not fit the collection."""
+
+
+class VectorError(NearsightError, ValueError):
+    """Vectors, rows or a number of neighbours that no store can work with."""
 
 
 class UnsupportedMachineError(NearsightError, RuntimeError):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
@@ -89,6 +90,8 @@ class IndexJob:
         self._ledger = Ledger(store.scan(list(Ledger.COLUMNS)))
         self._counts = Counts()
         self._batch = Batch()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="nearsight-write")
+        self._writing: Future[None] | None = None
         # What the ledger knew of files that are being looked at now.
         self._before: dict[str, list[Entry]] = {}
         self._types = {f.name: f.type for f in store.schema}
@@ -106,8 +109,8 @@ class IndexJob:
         """Bring the collection up to date with the inputs."""
         started = time.monotonic()
         sources = self._changed(images.find(inputs, allow_remote=allow_remote), bar)
-        with ThreadPoolExecutor(1, thread_name_prefix="nearsight-write") as pool:
-            self._embed(sources, on_error, pool, bar)
+        with self._pool:
+            self._embed(sources, on_error, bar)
         vanished = self._vanished(inputs)
         removed = self._prune(vanished) if prune and self._n_found else 0
         counts, seconds = self._counts + self._writer.counts, time.monotonic() - started
@@ -124,23 +127,19 @@ class IndexJob:
             images_per_second=round(n_files / seconds, 1) if seconds else 0.0,
         )
 
-    def _embed(
-        self, sources: Iterator[Source | Failure], on_error: OnError, pool: ThreadPoolExecutor, bar: Any
-    ) -> None:
-        first = next(sources, None)
-        if first is None:
-            self._flush(pool, None)
-            return
-        writing: Future[None] | None = None
-        stream = self._embedder().stream(
-            chain([first], sources), known=self._ledger.has_id, thumbnails=True, on_error=on_error
-        )
+    def _embed(self, sources: Iterator[Source | Failure], on_error: OnError, bar: Any) -> None:
         try:
-            for result in stream:
-                self._take(result)
-                bar.update()
-                if self._batch.is_due():
-                    writing = self._flush(pool, writing)
+            # No model is loaded where nothing is new.
+            for first in sources:
+                embedded = self._embedder().stream(
+                    chain([first], sources), known=self._ledger.has_id, thumbnails=True, on_error=on_error
+                )
+                with closing(embedded):
+                    for result in embedded:
+                        self._take(result)
+                        bar.update()
+                        self._flush_if_due()
+            self._flush()
         except StorageError as error:
             # What is in the batch cannot be saved; what was written before is.
             raise StorageError(
@@ -148,21 +147,29 @@ class IndexJob:
                 " the same command goes on from there"
             ) from error
         except BaseException:
-            stream.close()
-            self._flush(pool, writing)
+            # Stopped by a bad picture, a bug or a person: what is finished is kept.
+            self._flush()
             raise
-        self._flush(pool, self._flush(pool, writing))
 
-    def _flush(self, pool: ThreadPoolExecutor, writing: Future[None] | None) -> Future[None] | None:
+    def _flush_if_due(self) -> None:
+        if self._batch.is_due():
+            self._submit()
+
+    def _submit(self) -> None:
         """Hand the batch to the writing thread, once it has finished the one before."""
-        if writing is not None:
-            writing.result()
+        if self._writing is not None:
+            self._writing.result()
         batch, self._batch = self._batch, Batch()
-        if not len(batch):
-            return None
         # From here on, pictures of the same content become links to these rows.
         self._ledger.add_ids(batch.new)
-        return pool.submit(self._writer.write, batch)
+        self._writing = self._pool.submit(self._writer.write, batch)
+
+    def _flush(self) -> None:
+        """Write what there is, and wait for it."""
+        if len(self._batch):
+            self._submit()
+        if self._writing is not None:
+            self._writing.result()
 
     def _changed(self, found: Iterator[Source | Failure], bar: Any) -> Iterator[Source | Failure]:
         """Pass on what must be read: files that the ledger does not know just so."""
@@ -192,6 +199,7 @@ class IndexJob:
         self._batch.unlinks += [(e.id, key) for e in entries if e.id != same.id]
         if metadata := self._metadata_of(source.path):
             self._batch.notes.append(Note(same.id, metadata, was_unchanged=True))
+        self._flush_if_due()
         return False
 
     def _take(self, result: Embedded | Failure) -> None:

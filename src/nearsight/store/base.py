@@ -9,12 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from nearsight.errors import NearsightError
+from nearsight.errors import VectorError
 from nearsight.store.conditions import Filter
-
-
-class VectorError(NearsightError, ValueError):
-    """Vectors, rows or a number of neighbours that no store can work with."""
 
 
 @dataclass(frozen=True, slots=True)
