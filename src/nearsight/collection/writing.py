@@ -19,8 +19,8 @@ from nearsight.images import exists as source_exists
 from nearsight.store import VectorStore
 
 # A batch is written once it has this many pictures or this many seconds: what a kill can cost.
-_ROWS = 1024
-_SECONDS = 10.0
+_ROWS = 512
+_SECONDS = 5.0
 
 # A row that never was a file.
 _BARE = {"path": "", "paths": [], "keys": [], "stamps": [], "size_bytes": 0, "width": 0, "height": 0}

@@ -190,7 +190,7 @@ def thumbnail(image: Image.Image, side_px: int = 256) -> bytes:
         raise ValueError(f"side_px={side_px}; a thumbnail has at least 1 pixel")
     if image.mode != "RGB":
         image = to_rgb(image)
-    block_px = round(max(image.size) / side_px)
+    block_px = int(max(image.size) / side_px + 0.5)
     if block_px > 1:
         image = image.reduce(block_px)
     file = io.BytesIO()

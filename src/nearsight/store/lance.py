@@ -20,9 +20,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nearsight.errors import CollectionNotFoundError, MetadataError, StorageError
+from nearsight.errors import CollectionNotFoundError, MetadataError, StorageError, VectorError
 from nearsight.store import upkeep
-from nearsight.store.base import Hit, VectorError, check_queries, check_rows
+from nearsight.store.base import Hit, check_queries, check_rows
 from nearsight.store.conditions import Filter, named_rows
 from nearsight.store.faults import retried, translated
 from nearsight.store.machine import check_machine, check_process
