@@ -60,6 +60,7 @@ sides = st.one_of(st.integers(1, 40), st.integers(41, 900))
 @example(width=1, height=1, crop=(224, 224), more=32, interpolation="bicubic")
 @example(width=3, height=900, crop=(224, 224), more=32, interpolation="bicubic")
 @example(width=400, height=257, crop=(224, 224), more=32, interpolation="bicubic")
+@example(width=6, height=6, crop=(32, 48), more=12, interpolation="bilinear")
 def test_equals_resizing_everything(
     width: int, height: int, crop: tuple[int, int], more: int, interpolation: str
 ) -> None:
@@ -72,7 +73,8 @@ def test_equals_resizing_everything(
     # exact halves); one that is tipped in the first pass can count double in the second.
     assert difference.max() <= 2
     assert (difference > 1).mean() < 1e-3
-    assert difference.mean() < 0.05
+    # A handful of pixels enlarged many times puts most values on exact halves.
+    assert difference.mean() < (0.05 if min(width, height) > 16 else 0.3)
 
 
 def test_nearest() -> None:
