@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fake import FakeBackend
 from nearsight import Embedder, Failure
 from nearsight.embedder import BATCH_SIZE
 from nearsight.errors import ImageError, InvalidParameterError, UnknownModelError
 from nearsight.images import find
+
+from fake import FakeBackend
 
 
 def arrays(n: int, size: int = 24) -> list[np.ndarray]:

@@ -11,9 +11,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
-from fake import FakeBackend
 from nearsight import ImageEmbedder
 from nearsight.errors import ImageError, InvalidParameterError, UnknownModelError
+
+from fake import FakeBackend
 
 
 def pictures(n: int) -> np.ndarray:

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from fake import FakeBackend
 from nearsight import Collection
 from nearsight.collection import manifest
 from nearsight.errors import (
@@ -24,6 +23,8 @@ from nearsight.errors import (
     NotACollectionError,
     UnknownIdError,
 )
+
+from fake import FakeBackend
 
 
 def paint(path: Path, seed: int) -> Path:

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fake import FakeBackend
 from nearsight import Collection
 from nearsight.errors import StorageError
+
+from fake import FakeBackend
 
 N_PICTURES = 60
 

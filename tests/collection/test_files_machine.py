@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from fake import FakeBackend
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -15,6 +14,8 @@ from PIL import Image
 
 from nearsight import Collection
 from nearsight.images import content_id
+
+from fake import FakeBackend
 
 NAMES = st.sampled_from(["a.png", "b.png", "c d.png", "e'f.png", "sub/g.png", "sub/ü\n.png"])
 CLOCK = itertools.count(1)

@@ -10,6 +10,7 @@ from nearsight.errors import ImageError
 from nearsight.images import decode
 from nearsight.images.codecs import BrokenError
 from nearsight.images.colour import to_rgb
+
 from pictures import encoded, png, png_chunk, profile, samples, scene
 
 

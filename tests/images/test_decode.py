@@ -12,6 +12,7 @@ from PIL import Image, ImageFile, ImageOps
 from nearsight.errors import ImageError
 from nearsight.images import DRAFT_FACTOR, Limits, content_id, decode, thumbnail
 from nearsight.images import decode as decode_function
+
 from pictures import encoded, exif_block, png_bomb, samples, scene, turned
 
 NAMES = sorted(samples())

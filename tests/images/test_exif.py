@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nearsight.images.exif import orientation, upright
+
 from pictures import exif_block
 
 XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="8"/></x:xmpmeta>'

@@ -7,6 +7,7 @@ import pytest
 
 from nearsight.errors import Failure
 from nearsight.images import count, covers, decode, exists, find, folders, roots
+
 from pictures import samples
 
 PICTURE = samples()["jpeg"]

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from nearsight.errors import ImageError
 from nearsight.images import Limits, decode
+
 from pictures import samples
 
 LIMITS = Limits(max_pixels=1_000_000, max_bytes=1 << 20, max_seconds=5)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from nearsight.errors import ImageError
 from nearsight.images import decode
+
 from pictures import encoded, exif_block, scene
 
 WHOLE = encoded(scene(320, 240), "JPEG", quality=85)

@@ -8,6 +8,7 @@ from PIL import Image, PngImagePlugin
 
 from nearsight.errors import ImageError
 from nearsight.images import decode
+
 from pictures import encoded, exif_block, png_chunk, samples, scene
 
 PLAIN = encoded(scene(64, 48), "PNG")

@@ -12,6 +12,7 @@ import pytest
 from nearsight.errors import Failure, ImageError
 from nearsight.images import Limits, count, covers, decode, exists, find, roots
 from nearsight.images.remote import RemoteSource, protocols, refusal, remote_stat
+
 from pictures import samples
 
 PICTURE = samples()["jpeg"]

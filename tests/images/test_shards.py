@@ -10,6 +10,7 @@ import pytest
 from nearsight.errors import Failure, ImageError
 from nearsight.images import Limits, count, covers, decode, exists, find, roots
 from nearsight.images.shards import MemberSource
+
 from pictures import samples
 
 PICTURES = {name: samples()[name] for name in ("jpeg", "png", "webp", "gif")}

@@ -16,6 +16,7 @@ from PIL import Image
 from nearsight.errors import Failure, ImageError
 from nearsight.images import Limits, MemorySource, Pixels, Stat, content_id, decode, find
 from nearsight.images.sources import FileSource
+
 from pictures import encoded, profile, samples, scene, turned
 
 LIMITS = Limits()

@@ -8,6 +8,7 @@ from PIL import Image
 
 from nearsight.errors import ImageError
 from nearsight.images import decode
+
 from pictures import encoded, exif_block, profile, scene
 
 IMAGE = scene(64, 48)

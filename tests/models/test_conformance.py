@@ -1,10 +1,11 @@
 """The conformance suite over the backends there are."""
 
 import pytest
+from models.conformance import BackendConformance
+
+from nearsight.models import Backend
 
 from fake import FakeBackend
-from models.conformance import BackendConformance
-from nearsight.models import Backend
 
 
 class TestFake(BackendConformance):

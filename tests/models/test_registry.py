@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fake import FakeBackend
 from nearsight.errors import UnknownModelError
 from nearsight.models import DEFAULT_MODEL, Backend, available_models, find_model, load_model
+
+from fake import FakeBackend
 
 PLUGIN = """
 from pathlib import Path

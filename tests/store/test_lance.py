@@ -12,10 +12,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-
-from nearsight.errors import CollectionNotFoundError, StorageError, UnsupportedMachineError
-from nearsight.store import parse, upkeep
-from nearsight.store.lance import LanceStore, check_machine
 from store.conformance import (
     DIM,
     FIELDS,
@@ -27,6 +23,10 @@ from store.conformance import (
     vector_array,
     vectors_of,
 )
+
+from nearsight.errors import CollectionNotFoundError, StorageError, UnsupportedMachineError
+from nearsight.store import parse, upkeep
+from nearsight.store.lance import LanceStore, check_machine
 
 WRITER = Path(__file__).with_name("crashing_writer.py")
 
