@@ -123,3 +123,23 @@ def test_both_together() -> None:
     assert array.shape == (3, 224, 224)
     assert array.dtype == np.float32
     np.testing.assert_array_equal(array, normalise(fit(image, rules), rules))
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [
+        ((640, 480), (48, 64)),
+        ((480, 640), (64, 48)),
+        ((64, 64), (64, 64)),
+        ((30, 20), (20, 30)),
+        ((1, 1), (1, 1)),
+        ((5000, 3), (1, 64)),
+    ],
+)
+def test_shrinking_keeps_the_shape_and_never_enlarges(size: tuple[int, int], shape: tuple[int, int]) -> None:
+    facts = spec(input_px=(64, 64), resize_mode="shrink")
+    image = picture(*size, seed=1)
+    assert fit(image, facts).shape == (*shape, 3)
+    assert fit(image.convert("L"), facts).shape == shape
+    if size == shape[::-1]:
+        np.testing.assert_array_equal(fit(image, facts), np.asarray(image))

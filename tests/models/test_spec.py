@@ -24,6 +24,7 @@ SPEC = ModelSpec(id="m", dim=8, weights_sha256="a" * 64)
         {"input_px": (224, 192)},
         {"resize_px": 255},
         {"resize_mode": "squash"},
+        {"resize_mode": "shrink"},
         {"interpolation": "bilinear"},
         {"mean": (0.5, 0.5, 0.4)},
         {"std": (0.5, 0.5, 0.4)},
@@ -63,9 +64,10 @@ def test_decoder_rules_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "decoder.version" in SPEC.fingerprint.differences(before)[0]
 
 
-def test_resize_px_means_nothing_to_squashing() -> None:
-    one, other = (dataclasses.replace(SPEC, resize_mode="squash", resize_px=px) for px in (256, 300))
-    assert one.fingerprint == other.fingerprint
+def test_resize_px_means_nothing_to_squashing_and_shrinking() -> None:
+    for mode in ("squash", "shrink"):
+        one, other = (dataclasses.replace(SPEC, resize_mode=mode, resize_px=px) for px in (256, 300))
+        assert one.fingerprint == other.fingerprint
 
 
 numbers = st.floats(0.01, 10)
@@ -76,7 +78,7 @@ specs = st.builds(
     weights_sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
     input_px=st.tuples(st.integers(1, 512), st.integers(1, 512)),
     resize_px=st.integers(512, 1024),
-    resize_mode=st.sampled_from(["short-side", "squash"]),
+    resize_mode=st.sampled_from(["short-side", "squash", "shrink"]),
     mean=st.tuples(numbers, numbers, numbers),
     std=st.tuples(numbers, numbers, numbers),
     accuracy=st.text(),
@@ -108,7 +110,7 @@ def test_a_digest_is_for_ever() -> None:
     ("change", "message"),
     [
         ({"resize_px": 223}, "resize_px is 223, but a crop of [(]224, 224[)] needs at least 224"),
-        ({"resize_mode": "stretch"}, "resize_mode is 'stretch'; it must be short-side or squash"),
+        ({"resize_mode": "stretch"}, "resize_mode is 'stretch'; it must be short-side or squash or shrink"),
         ({"interpolation": "cubic"}, "interpolation is 'cubic'; it must be bicubic or"),
         ({"dim": 0}, "greater than 0"),
         ({"std": (1, 0, 1)}, "greater than 0"),

@@ -47,15 +47,17 @@ def fit(image: Image.Image, spec: ModelSpec) -> NDArray[np.uint8]:
     Parameters
     ----------
     image : PIL.Image.Image
-        Upright RGB, of any size from 1×1.
+        Upright RGB or grey, of any size from 1×1.
     spec : ModelSpec
         The rules.
 
     Returns
     -------
-    ndarray of uint8, shape (H, W, 3)
-        H and W are `spec.input_px`. May be read-only.
+    ndarray of uint8, shape (H, W, 3), or (H, W) for grey
+        H and W are `spec.input_px`, or at most those for ``shrink``. May be read-only.
     """
+    if spec.resize_mode == "shrink":
+        return _shrunk(image, spec)
     height, width = spec.input_px
     (left, right), (top, bottom) = _kept(image.size, spec)
     x0, x1 = _read(left, right, width, image.width)
@@ -93,6 +95,14 @@ def normalise(
     np.multiply(pixels.transpose(2, 0, 1), (1 / (255 * std)).astype(np.float32), out=out)
     out -= (mean / std).astype(np.float32)
     return out
+
+
+def _shrunk(image: Image.Image, spec: ModelSpec) -> NDArray[np.uint8]:
+    factor = min(1, spec.input_px[0] / image.height, spec.input_px[1] / image.width)
+    width, height = (max(1, round(factor * side)) for side in image.size)
+    resample = _FILTERS[spec.interpolation]
+    # Columns first, for the reason given in `fit`.
+    return np.asarray(image.resize((width, image.height), resample).resize((width, height), resample))
 
 
 def _kept(size: tuple[int, int], spec: ModelSpec) -> tuple[tuple[float, float], tuple[float, float]]:

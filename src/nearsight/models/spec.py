@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from nearsight.errors import InvalidParameterError
 from nearsight.images import DECODER_RULES, DRAFT_FACTOR
 
-ResizeMode = Literal["short-side", "squash"]
+ResizeMode = Literal["short-side", "squash", "shrink"]
 Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest"]
 
 
@@ -89,12 +89,13 @@ class ModelSpec:
     dim : int
         Length of its vectors.
     input_px : tuple of int
-        Height and width of the network's input, in pixels.
+        Height and width of the network's input, in pixels; for ``shrink`` the most they may be.
     resize_px : int
-        Length the shorter side is resized to before the crop, in pixels; unused by ``squash``.
-    resize_mode : {"short-side", "squash"}
+        Length the shorter side is resized to before the crop, in pixels; used by ``short-side``.
+    resize_mode : {"short-side", "squash", "shrink"}
         ``short-side`` keeps the aspect ratio and makes the shorter side `resize_px`;
-        ``squash`` stretches to `input_px`.
+        ``squash`` stretches to `input_px`; ``shrink``, for what takes pictures of any size, keeps the
+        aspect ratio and makes a picture fit into `input_px`, without cropping or enlarging it.
     interpolation : {"bicubic", "bilinear", "lanczos", "nearest"}
         Pillow's filter of that name, antialiased.
     mean, std : tuple of float
@@ -159,7 +160,7 @@ class ModelSpec:
             weights_sha256=self.weights_sha256,
             preprocessing={
                 "input_px": self.input_px,
-                # Squashing goes straight to input_px, so there it changes nothing.
+                # The others go straight to input_px, so there it changes nothing.
                 "resize_px": self.resize_px if self.resize_mode == "short-side" else None,
                 "resize_mode": self.resize_mode,
                 "interpolation": self.interpolation,
