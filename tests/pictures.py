@@ -40,6 +40,17 @@ def scene(width: int = 160, height: int = 120, seed: int = 0) -> Image.Image:
     return Image.fromarray(np.rint(array).astype(np.uint8))
 
 
+@cache
+def texture(width: int = 240, height: int = 180, seed: int = 0) -> Image.Image:
+    """Return noise of several scales, like a photograph's spectrum: full of details."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((height, width, 3), np.float32)
+    for cell in (4, 16, 64):
+        cells = rng.integers(0, 256, (height // cell + 1, width // cell + 1, 3), np.uint8)
+        total += np.asarray(Image.fromarray(cells).resize((width, height), Image.Resampling.BICUBIC)) / 3
+    return Image.fromarray(total.astype(np.uint8))
+
+
 def encoded(image: Image.Image, image_format: str, **options) -> bytes:
     """Encode with Pillow; HEIF with pillow-heif."""
     file = io.BytesIO()

@@ -32,6 +32,7 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
         ("collection/rows.py", "import lancedb", "LanceDB stays in store.lance"),
         ("embedder.py", "import onnxruntime", "ONNX Runtime stays in models.onnx"),
         ("models/registry.py", "import onnx", "onnx stays in models.efficientnet"),
+        ("models/vlad.py", "import cv2", "OpenCV stays in models.sift"),
         ("collection/rows.py", "import sqlglot", "sqlglot stays in store.filter"),
         ("images/__init__.py", "import click", "click stays in the apps"),
     ],

@@ -15,6 +15,7 @@ _HOMES = {
     "ModelSpec": "models",
     "NearsightError": "errors",
     "available_models": "models",
+    "fit_sift_vlad": "models.vlad",
     "load_model": "models",
 }
 
@@ -27,6 +28,7 @@ __all__ = [
     "ModelSpec",
     "NearsightError",
     "available_models",
+    "fit_sift_vlad",
     "load_model",
 ]
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from nearsight.errors import Failure, NearsightError
     from nearsight.images import Limits
     from nearsight.models import ModelSpec, available_models, load_model
+    from nearsight.models.vlad import fit_sift_vlad
     from nearsight.transformer import ImageEmbedder
 
 

@@ -24,6 +24,9 @@ def pictures(n: int) -> list[Image.Image]:
 class BackendConformance:
     """One promise of the `Backend` protocol per test."""
 
+    # The first two pictures are flat. Where a model finds nothing in those, their vectors must be all zeros.
+    blank_is_zero = False
+
     @pytest.fixture
     def prepared(self, backend: Backend) -> list[object]:
         return [backend.prepare(picture) for picture in pictures(9)]
@@ -43,7 +46,9 @@ class BackendConformance:
 
     def test_unit_length(self, backend: Backend, vectors: np.ndarray) -> None:
         if backend.spec.normalize:
-            np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+            lengths = np.ones(len(vectors))
+            lengths[:2] -= self.blank_is_zero
+            np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), lengths, atol=1e-5)
 
     def test_unlike_pictures_differ(self, vectors: np.ndarray) -> None:
         similarities = vectors @ vectors.T
@@ -74,9 +79,9 @@ class BackendConformance:
         assert picture.tobytes() == before
 
     def test_results_are_the_callers(self, backend: Backend, prepared: list[object]) -> None:
-        first = backend.embed(prepared[:1])
+        first = backend.embed(prepared[2:3])
         kept = first.copy()
-        backend.embed(prepared[1:2])[:] = 0
+        backend.embed(prepared[3:4])[:] = 0
         np.testing.assert_array_equal(first, kept)
 
     def test_threads(self, backend: Backend, vectors: np.ndarray) -> None:

@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from nearsight.errors import UnknownModelError
+from nearsight.errors import UnknownModelError, WeightsError
 from nearsight.models import DEFAULT_MODEL, Backend, available_models, find_model, load_model
 
 from fake import FakeBackend
 
+BUILT_IN = [DEFAULT_MODEL, "sift-vlad"]
+
 PLUGIN = """
 from pathlib import Path
+from nearsight.errors import WeightsError
 from nearsight.models import ModelEntry, ModelSpec
 from fake import FakeBackend
 
@@ -23,6 +26,7 @@ def good(): return entry("good")
 def misnamed(): return entry("another")
 def nothing(): return None
 def failing(): raise OSError("no licence found")
+def damaged(rest): raise WeightsError(f"{rest} is damaged")
 def hub(rest): return entry("hub:" + rest)
 """
 
@@ -69,7 +73,7 @@ def test_the_default_cache_is_the_users(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_plugin(install) -> None:
     install({"good": "plugged:good"})
-    assert ids() == sorted([DEFAULT_MODEL, "good"])
+    assert ids() == sorted([*BUILT_IN, "good"])
     assert isinstance(load_model("good"), FakeBackend)
 
 
@@ -86,7 +90,7 @@ def test_a_plugin(install) -> None:
 def test_a_broken_plugin_is_left_out(install, name: str, value: str, message: str) -> None:
     install({name: value, "good": "plugged:good"})
     with pytest.warns(RuntimeWarning, match=f"'bad'.*does not work.*{message}"):
-        assert ids() == sorted([DEFAULT_MODEL, "good"])
+        assert ids() == sorted([*BUILT_IN, "good"])
     with pytest.raises(UnknownModelError, match=message):
         find_model("bad")
     assert find_model("good").spec.id == "good"
@@ -97,15 +101,15 @@ def test_unknown_names() -> None:
         UnknownModelError, match=f"'efficientnet_lite0'. Did you mean {DEFAULT_MODEL}[?] Known:"
     ):
         find_model("efficientnet_lite0")
-    with pytest.raises(KeyError, match=f"no model 'zzz'. Known: {DEFAULT_MODEL}"):
+    with pytest.raises(KeyError, match=f"no model 'zzz'. Known: {DEFAULT_MODEL}, sift-vlad, sift-vlad:…."):
         load_model("zzz")
 
 
 def test_schemes(install) -> None:
     install({}, {"hub": "plugged:hub"})
     assert find_model("hub:openai/clip:v1").spec.id == "hub:openai/clip:v1"
-    assert ids() == [DEFAULT_MODEL]
-    with pytest.raises(UnknownModelError, match="Known: efficientnet-lite0, hub:…"):
+    assert ids() == BUILT_IN
+    with pytest.raises(UnknownModelError, match="Known: efficientnet-lite0, sift-vlad, hub:…, sift-vlad:…"):
         find_model("hub")
     with pytest.raises(UnknownModelError, match="no model 'dir:x'"):
         find_model("dir:x")
@@ -114,4 +118,10 @@ def test_schemes(install) -> None:
 def test_a_failing_scheme(install) -> None:
     install({}, {"hub": "plugged:nothing"})
     with pytest.raises(UnknownModelError, match="'hub' .*TypeError"):
+        find_model("hub:a/b")
+
+
+def test_a_scheme_says_itself_what_is_wrong(install) -> None:
+    install({}, {"hub": "plugged:damaged"})
+    with pytest.raises(WeightsError, match="^a/b is damaged$"):
         find_model("hub:a/b")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from nearsight.errors import UnknownModelError
+from nearsight.errors import NearsightError, UnknownModelError
 from nearsight.models.backend import Backend, ModelEntry
 
 DEFAULT_MODEL = "efficientnet-lite0"
@@ -33,7 +33,7 @@ def available_models() -> list[ModelEntry]:
     --------
     >>> from nearsight.models import available_models
     >>> [(entry.spec.id, entry.spec.dim) for entry in available_models()]
-    [('efficientnet-lite0', 1280)]
+    [('efficientnet-lite0', 1280), ('sift-vlad', 8192)]
     """
     entries = (_entry_or_warning(point) for point in _points(MODELS_GROUP).values())
     return sorted(filter(None, entries), key=lambda entry: entry.spec.id)
@@ -51,6 +51,8 @@ def find_model(name: str) -> ModelEntry:
     ------
     UnknownModelError
         Nothing of that name is registered, or its plugin fails; the message lists what there is.
+    NearsightError
+        What the plugin itself raises of that kind, such as `WeightsError` for a file that is not there.
     """
     points, schemes = _points(MODELS_GROUP), _points(SCHEMES_GROUP)
     scheme, colon, rest = name.partition(":")
@@ -59,6 +61,8 @@ def find_model(name: str) -> ModelEntry:
         raise UnknownModelError(_unknown(name, [*points, *(f"{s}:…" for s in schemes)]))
     try:
         return _entry(point) if name in points else _checked(point.load()(rest))
+    except NearsightError:
+        raise
     except Exception as error:
         raise UnknownModelError(_complaint(point, error)) from error
 
