@@ -16,6 +16,7 @@ _HOMES = {
     "NearsightError": "errors",
     "available_models": "models",
     "fit_sift_vlad": "models.vlad",
+    "geometric_rerank": "models.geometry",
     "load_model": "models",
 }
 
@@ -29,6 +30,7 @@ __all__ = [
     "NearsightError",
     "available_models",
     "fit_sift_vlad",
+    "geometric_rerank",
     "load_model",
 ]
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from nearsight.errors import Failure, NearsightError
     from nearsight.images import Limits
     from nearsight.models import ModelSpec, available_models, load_model
+    from nearsight.models.geometry import geometric_rerank
     from nearsight.models.vlad import fit_sift_vlad
     from nearsight.transformer import ImageEmbedder
 
