@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from nearsight.embedder import Embedder
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, MissingExtraError, WeightsError
 from nearsight.models import Backend, available_models, find_model, load_model
 from nearsight.models.sift import root_sift
-from nearsight.models.vlad import SiftVlad, _learn_whitening, _Sample, fit_sift_vlad, vlad
+from nearsight.models.vlad import SiftVlad, _learn_whitening, _read_all, _Sample, fit_sift_vlad, vlad
 from nearsight.models.vocabulary import Method
 
 from pictures import encoded, texture
@@ -157,6 +158,18 @@ def test_the_sample_is_bounded_and_fair() -> None:
     assert (np.diff(rows.astype(int)) >= 0).all()
     # Of 60 fair draws, 30 are expected from either half, give or take 4.
     assert 18 < (rows < 100).sum() < 42
+
+
+def test_a_random_few_are_kept(plain: SiftVlad, photos: list[Image.Image]) -> None:
+    rng = np.random.default_rng(0)
+    named = [(str(number), photo.resize((60, 45))) for number, photo in enumerate(photos)]
+    draws = [_read_all(named, plain, 3, rng) for _ in range(20)]
+    assert {n_used for _, n_used, _ in draws} == {10}
+    assert all(len({source.path for source in kept}) == 3 for _, _, kept in draws)
+    # Each of ten is drawn 6 times of 20 on average; none is always or never there.
+    times = Counter(source.path for _, _, kept in draws for source in kept)
+    assert len(times) == 10
+    assert max(times.values()) < 15
 
 
 def test_saved_and_loaded_by_name(
