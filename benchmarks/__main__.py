@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-SCRIPTS = ["throughput", "refresh", "search"]
+SCRIPTS = ["throughput", "refresh", "search", "baseline"]
 
 if __name__ == "__main__":
     for name in SCRIPTS:

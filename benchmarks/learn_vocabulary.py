@@ -7,6 +7,7 @@ so that no texture takes most of the words.
 """
 
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,7 +38,10 @@ if __name__ == "__main__":
     # Half size gives the coarse structures a say that the fine ones outnumber.
     pictures = [Image.open(folder / name).convert("RGB") for name in PHOTOGRAPHS]
     pictures += [picture.reduce(2) for picture in pictures]
-    model = fit_sift_vlad(pictures)
+    vocabulary = replace(
+        fit_sift_vlad(pictures).vocabulary,
+        learnt_from=f"{len(PHOTOGRAPHS)} free photographs from scikit-image, in full and half size",
+    )
     default = Path(__file__).parents[1] / "src/nearsight/models/sift_vlad.npz"
-    model.vocabulary.save(Path(sys.argv[1]) if len(sys.argv) > 1 else default)
-    print(model.vocabulary.learnt_from, model.vocabulary.sha256)
+    vocabulary.save(Path(sys.argv[1]) if len(sys.argv) > 1 else default)
+    print(vocabulary.learnt_from, vocabulary.sha256)
