@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 from nearsight.errors import ImageError, InvalidParameterError
 from nearsight.models.geometry import count_inliers, geometric_rerank, local_features
 from nearsight.models.sift import Keypoints
+
 from pictures import encoded, texture
 
 QUERY = texture(320, 240, seed=5)
