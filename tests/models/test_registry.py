@@ -9,6 +9,8 @@ from fake import FakeBackend
 from nearsight.errors import UnknownModelError
 from nearsight.models import DEFAULT_MODEL, Backend, available_models, find_model, load_model
 
+BUILT_IN = [DEFAULT_MODEL, "efficientnet-lite2"]
+
 PLUGIN = """
 from pathlib import Path
 from nearsight.models import ModelEntry, ModelSpec
@@ -68,7 +70,7 @@ def test_the_default_cache_is_the_users(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_plugin(install) -> None:
     install({"good": "plugged:good"})
-    assert ids() == sorted([DEFAULT_MODEL, "good"])
+    assert ids() == sorted([*BUILT_IN, "good"])
     assert isinstance(load_model("good"), FakeBackend)
 
 
@@ -85,7 +87,7 @@ def test_a_plugin(install) -> None:
 def test_a_broken_plugin_is_left_out(install, name: str, value: str, message: str) -> None:
     install({name: value, "good": "plugged:good"})
     with pytest.warns(RuntimeWarning, match=f"'bad'.*does not work.*{message}"):
-        assert ids() == sorted([DEFAULT_MODEL, "good"])
+        assert ids() == sorted([*BUILT_IN, "good"])
     with pytest.raises(UnknownModelError, match=message):
         find_model("bad")
     assert find_model("good").spec.id == "good"
@@ -93,7 +95,8 @@ def test_a_broken_plugin_is_left_out(install, name: str, value: str, message: st
 
 def test_unknown_names() -> None:
     with pytest.raises(
-        UnknownModelError, match=f"'efficientnet_lite0'. Did you mean {DEFAULT_MODEL}[?] Known:"
+        UnknownModelError,
+        match=f"'efficientnet_lite0'. Did you mean {DEFAULT_MODEL} or efficientnet-lite2[?] Known:",
     ):
         find_model("efficientnet_lite0")
     with pytest.raises(KeyError, match=f"no model 'zzz'. Known: {DEFAULT_MODEL}"):
@@ -103,8 +106,8 @@ def test_unknown_names() -> None:
 def test_schemes(install) -> None:
     install({}, {"hub": "plugged:hub"})
     assert find_model("hub:openai/clip:v1").spec.id == "hub:openai/clip:v1"
-    assert ids() == [DEFAULT_MODEL]
-    with pytest.raises(UnknownModelError, match="Known: efficientnet-lite0, hub:…"):
+    assert ids() == BUILT_IN
+    with pytest.raises(UnknownModelError, match="Known: efficientnet-lite0, efficientnet-lite2, hub:…"):
         find_model("hub")
     with pytest.raises(UnknownModelError, match="no model 'dir:x'"):
         find_model("dir:x")

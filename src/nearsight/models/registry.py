@@ -33,7 +33,7 @@ def available_models() -> list[ModelEntry]:
     --------
     >>> from nearsight.models import available_models
     >>> [(entry.spec.id, entry.spec.dim) for entry in available_models()]
-    [('efficientnet-lite0', 1280)]
+    [('efficientnet-lite0', 1280), ('efficientnet-lite2', 1280)]
     """
     entries = (_entry_or_warning(point) for point in _points(MODELS_GROUP).values())
     return sorted(filter(None, entries), key=lambda entry: entry.spec.id)
@@ -82,6 +82,8 @@ def load_model(name: str = DEFAULT_MODEL, *, cache_dir: Path | None = None) -> B
     ------
     UnknownModelError
         Nothing of that name is registered.
+    MissingExtraError
+        The model comes with an extra that is not installed; the message holds the command.
     WeightsError
         The weights are missing or damaged; the message holds the way out.
 
