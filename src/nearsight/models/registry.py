@@ -15,7 +15,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from nearsight.errors import UnknownModelError
+from nearsight.errors import NearsightError, UnknownModelError
 from nearsight.models.backend import Backend, ModelEntry
 
 DEFAULT_MODEL = "efficientnet-lite0"
@@ -51,6 +51,8 @@ def find_model(name: str) -> ModelEntry:
     ------
     UnknownModelError
         Nothing of that name is registered, or its plugin fails; the message lists what there is.
+    NearsightError
+        What a scheme finds wrong with the name, file or folder.
     """
     points, schemes = _points(MODELS_GROUP), _points(SCHEMES_GROUP)
     scheme, colon, rest = name.partition(":")
@@ -59,6 +61,9 @@ def find_model(name: str) -> ModelEntry:
         raise UnknownModelError(_unknown(name, [*points, *(f"{s}:…" for s in schemes)]))
     try:
         return _entry(point) if name in points else _checked(point.load()(rest))
+    except NearsightError:
+        # A scheme that works and says what is wrong with this name.
+        raise
     except Exception as error:
         raise UnknownModelError(_complaint(point, error)) from error
 
