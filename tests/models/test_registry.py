@@ -104,16 +104,16 @@ def test_unknown_names() -> None:
 
 
 def test_schemes(install) -> None:
-    install({}, {"hub": "plugged:hub"})
-    assert find_model("hub:openai/clip:v1").spec.id == "hub:openai/clip:v1"
+    install({}, {"shelf": "plugged:hub"})
+    assert find_model("shelf:openai/clip:v1").spec.id == "hub:openai/clip:v1"
     assert ids() == BUILT_IN
-    with pytest.raises(UnknownModelError, match="Known: efficientnet-lite0, efficientnet-lite2, hub:…"):
-        find_model("hub")
-    with pytest.raises(UnknownModelError, match="no model 'dir:x'"):
-        find_model("dir:x")
+    with pytest.raises(UnknownModelError, match="Known: .*efficientnet-lite2, dir:…, hub:…, onnx:…, shelf:…"):
+        find_model("shelf")
+    with pytest.raises(UnknownModelError, match="no model 'nowhere:x'"):
+        find_model("nowhere:x")
 
 
 def test_a_failing_scheme(install) -> None:
-    install({}, {"hub": "plugged:nothing"})
-    with pytest.raises(UnknownModelError, match="'hub' .*TypeError"):
-        find_model("hub:a/b")
+    install({}, {"shelf": "plugged:nothing"})
+    with pytest.raises(UnknownModelError, match="'shelf' .*TypeError"):
+        find_model("shelf:a/b")

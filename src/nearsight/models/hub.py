@@ -67,7 +67,8 @@ def _fetch(repo: str, revision: str | None, precision: str) -> Path:
         names = {sibling.rfilename for sibling in info.siblings or ()}
         model = choose(names, precision, f"hub:{repo}")
         wanted = [*SIDE_FILES, model, f"{model}_data*"]
-        return Path(huggingface_hub.snapshot_download(repo, revision=info.sha, allow_patterns=wanted))
+        # Asked for by the name that was given: only then is it noted what the name means, for going offline.
+        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=wanted))
     except UnknownModelError:
         raise
     # The hub can be missing in many ways (no network, offline mode, no such repository, no right to it).
