@@ -6,8 +6,8 @@ import pytest
 
 from nearsight.models import Backend, load_model
 
-# Its imports are not installed here.
-collect_ignore = ["canonical/make.py"]
+# Their imports are not installed here.
+collect_ignore = ["canonical/make.py", "parity/export.py"]
 
 
 @pytest.fixture(scope="session")

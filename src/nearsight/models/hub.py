@@ -10,6 +10,7 @@ from typing import Any
 
 from nearsight.errors import MissingExtraError, UnknownModelError, WeightsError
 from nearsight.models.backend import ModelEntry
+from nearsight.models.graph import inspect
 from nearsight.models.layout import SIDE_FILES, ModelFolder, choose, split_precision
 
 _NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
@@ -86,9 +87,15 @@ def _fetch(repo: str, revision: str | None, precision: str) -> Path:
 def _kept(huggingface_hub: Any, repo: str, revision: str | None, precision: str) -> Path | None:
     """Return the folder of a revision that was fetched before, if the model is in it."""
     try:
-        path = Path(huggingface_hub.snapshot_download(repo, revision=revision, local_files_only=True))
-        folder = ModelFolder(path, precision)
-        folder.config()
-        return path if folder.image_model.is_file() else None
+        # The file that every model has leads to the folder; that of the whole repository would be refused,
+        # since most of it was never wanted.
+        config = huggingface_hub.hf_hub_download(
+            repo, "config.json", revision=revision, local_files_only=True
+        )
+        path = Path(config).parent
+        model = ModelFolder(path, precision).image_model
+        # A download that was cut short may have left the graph without its weights.
+        whole = all((model.parent / name).is_file() for name in inspect(model).data_files)
+        return path if whole else None
     except (OSError, ValueError, WeightsError, UnknownModelError):
         return None
