@@ -66,6 +66,7 @@ sides = st.one_of(st.integers(1, 40), st.integers(41, 900))
 @example(width=1, height=1, crop=(224, 224), more=32, interpolation="bicubic", **USUAL)
 @example(width=3, height=900, crop=(224, 224), more=32, interpolation="bicubic", **USUAL)
 @example(width=400, height=257, crop=(224, 224), more=32, interpolation="bicubic", **USUAL)
+@example(width=20, height=20, crop=(61, 60), more=14, interpolation="bilinear", **USUAL)
 def test_equals_resizing_everything(
     width: int, height: int, crop: tuple[int, int], more: int, **words: str
 ) -> None:
@@ -78,7 +79,8 @@ def test_equals_resizing_everything(
     # exact halves); one that is tipped in the first pass can count double in the second.
     assert difference.max() <= 2
     assert (difference > 1).mean() < 1e-3
-    assert difference.mean() < 0.05
+    # A small picture that is enlarged by a plain ratio has most of these halves.
+    assert difference.mean() < 0.1
 
 
 def test_where_an_odd_margin_goes() -> None:
