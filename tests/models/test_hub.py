@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import onnx
 import pytest
 
 from models.layouts import write_layout
@@ -136,6 +137,20 @@ def test_only_what_is_needed_is_fetched_once_and_then_works_offline(hub: Hub, lo
     assert message.startswith(f"WeightsError hub:{REPO} is not on this machine in full")
     assert load(f"hub:{REPO}#quantized").startswith(f"hub:{REPO}@{COMMIT}#quantized (1, 6) ")
     assert f"UnknownModelError hub:{REPO} has no onnx/vision_model_fp16.onnx" in load(f"hub:{REPO}#fp16")
+
+
+def test_a_download_that_was_cut_short_is_completed(hub: Hub, load, tmp_path: Path) -> None:
+    path = tmp_path / "published" / "onnx" / "vision_model.onnx"
+    location = "vision_model.onnx_data"
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location=location, size_threshold=100)
+    hub.files |= {f"onnx/{name}": (path.parent / name).read_bytes() for name in (path.name, location)}
+    name = f"hub:{REPO}@{COMMIT}"
+    whole = load(name)
+    assert f"onnx/{location}" in hub.fetched
+    (data,) = (tmp_path / "home").rglob(location)
+    data.unlink()
+    assert load(name) == whole
+    assert data.is_file()
 
 
 def test_a_copy_of_the_folder_is_the_same_model(hub: Hub, load, tmp_path: Path) -> None:

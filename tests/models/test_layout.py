@@ -39,11 +39,13 @@ def test_which_file(names: set[str], precision: str, chosen: str) -> None:
 
 def test_another_precision_is_offered() -> None:
     with pytest.raises(
-        UnknownModelError, match="x has no onnx/vision_model.onnx or .*it has #quantized: add"
+        UnknownModelError, match="x has no onnx/vision_model.onnx or .*add #quantized to the name"
     ):
         choose({"onnx/vision_model_quantized.onnx", "onnx/text_model.onnx"}, "", "x")
-    with pytest.raises(UnknownModelError, match="export it to ONNX"):
+    with pytest.raises(UnknownModelError, match="export the model to ONNX"):
         choose({"model.safetensors"}, "", "x")
+    with pytest.raises(UnknownModelError, match="leave #fp16 away"):
+        choose({"model.onnx"}, "fp16", "x")
 
 
 def test_precision_in_a_name(tmp_path: Path) -> None:

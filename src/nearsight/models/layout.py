@@ -180,7 +180,10 @@ def choose(names: Collection[str], precision: str, where: str) -> str:
         if f"{stem}{ending}.onnx" in names:
             return f"{stem}{ending}.onnx"
     others = [f"#{p}" for p in PRECISIONS if any(f"{stem}_{p}.onnx" in names for stem in _STEMS)]
-    hint = f"it has {' and '.join(others)}: add one of them to the name" if others else "export it to ONNX"
+    if any(f"{stem}.onnx" in names for stem in _STEMS):
+        hint = f"leave #{precision} away for the full precision"
+    else:
+        hint = f"add {' or '.join(others)} to the name" if others else "export the model to ONNX"
     raise UnknownModelError(f"{where} has no {' or '.join(f'{s}{ending}.onnx' for s in _STEMS)}; {hint}.")
 
 
