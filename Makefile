@@ -1,11 +1,15 @@
 # make demo   index real pictures and search them      make check   everything CI checks
 # make test   the tests                                make bench   the README's figures
+# make parity models against torch and transformers
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check lint types imports docs bench clean
+# torch lives here, away from what users and the other tests need.
+PARITY := .venv-parity
+
+.PHONY: demo test check lint types imports docs bench parity clean
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -41,5 +45,14 @@ docs: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
+$(PARITY)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(PARITY)
+	$(PARITY)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(PARITY)/bin/python -m pip install --quiet --editable '.[demo]' --group parity
+	@touch $@
+
+parity: $(PARITY)/.ready
+	$(PARITY)/bin/python -m pytest -m parity tests/models/parity
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PARITY) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

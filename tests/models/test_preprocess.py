@@ -39,12 +39,16 @@ def plainly(image: Image.Image, spec: ModelSpec) -> np.ndarray:
         size = spec.resize_px, int(spec.resize_px * height / width)
     else:
         size = int(spec.resize_px * width / height), spec.resize_px
+    if spec.resize_mode == "squash-crop":
+        size = spec.resize_px, spec.resize_px
     resized = image.resize((size[0], height), resample).resize(size, resample)
     crop_height, crop_width = spec.input_px
-    left, top = round((size[0] - crop_width) / 2), round((size[1] - crop_height) / 2)
+    left, top = (size[0] - crop_width) / 2, (size[1] - crop_height) / 2
+    left, top = (int(left), int(top)) if spec.crop_rounding == "down" else (round(left), round(top))
     return np.asarray(resized.crop((left, top, left + crop_width, top + crop_height)))
 
 
+USUAL = {"resize_mode": "short-side", "crop_rounding": "nearest"}
 sides = st.one_of(st.integers(1, 40), st.integers(41, 900))
 
 
@@ -55,16 +59,19 @@ sides = st.one_of(st.integers(1, 40), st.integers(41, 900))
     crop=st.sampled_from([(224, 224), (32, 48), (61, 60)]),
     more=st.integers(0, 40),
     interpolation=st.sampled_from(["bicubic", "bilinear", "lanczos"]),
+    resize_mode=st.sampled_from(["short-side", "squash-crop"]),
+    crop_rounding=st.sampled_from(["nearest", "down"]),
 )
-@example(width=640, height=480, crop=(224, 224), more=32, interpolation="bicubic")
-@example(width=1, height=1, crop=(224, 224), more=32, interpolation="bicubic")
-@example(width=3, height=900, crop=(224, 224), more=32, interpolation="bicubic")
-@example(width=400, height=257, crop=(224, 224), more=32, interpolation="bicubic")
-@example(width=6, height=6, crop=(32, 48), more=12, interpolation="bilinear")
+@example(width=640, height=480, crop=(224, 224), more=32, interpolation="bicubic", **USUAL)
+@example(width=1, height=1, crop=(224, 224), more=32, interpolation="bicubic", **USUAL)
+@example(width=3, height=900, crop=(224, 224), more=32, interpolation="bicubic", **USUAL)
+@example(width=400, height=257, crop=(224, 224), more=32, interpolation="bicubic", **USUAL)
+@example(width=20, height=20, crop=(61, 60), more=14, interpolation="bilinear", **USUAL)
+@example(width=6, height=6, crop=(32, 48), more=12, interpolation="bilinear", **USUAL)
 def test_equals_resizing_everything(
-    width: int, height: int, crop: tuple[int, int], more: int, interpolation: str
+    width: int, height: int, crop: tuple[int, int], more: int, **words: str
 ) -> None:
-    rules = spec(input_px=crop, resize_px=max(crop) + more, interpolation=interpolation)
+    rules = spec(input_px=crop, resize_px=max(crop) + more, **words)
     image = picture(width, height, seed=width * 1000 + height)
     found, wanted = fit(image, rules), plainly(image, rules)
     assert found.shape == wanted.shape == (*crop, 3)
@@ -75,6 +82,14 @@ def test_equals_resizing_everything(
     assert (difference > 1).mean() < 2e-3
     # Few pixels enlarged by simple ratios put most values on exact halves.
     assert difference.mean() < (0.05 if min(width, height) > 64 else 0.3)
+
+
+def test_where_an_odd_margin_goes() -> None:
+    # 7 wide, a crop of 4: 1.5 pixels on the left are 2 to torchvision and 1 to transformers.
+    image = Image.fromarray(np.arange(7, dtype=np.uint8)[None, :, None].repeat(7, 0).repeat(3, 2))
+    for rounding, first in (("nearest", 2), ("down", 1)):
+        rules = spec(input_px=(4, 4), resize_px=7, crop_rounding=rounding)
+        assert fit(image, rules)[0, :, 0].tolist() == [first, first + 1, first + 2, first + 3]
 
 
 def test_nearest() -> None:

@@ -10,7 +10,7 @@ from nearsight.models import DEFAULT_MODEL, Backend, available_models, find_mode
 
 from fake import FakeBackend
 
-BUILT_IN = [DEFAULT_MODEL, "sift-vlad"]
+BUILT_IN = [DEFAULT_MODEL, "efficientnet-lite2", "sift-vlad"]
 
 PLUGIN = """
 from pathlib import Path
@@ -98,30 +98,33 @@ def test_a_broken_plugin_is_left_out(install, name: str, value: str, message: st
 
 def test_unknown_names() -> None:
     with pytest.raises(
-        UnknownModelError, match=f"'efficientnet_lite0'. Did you mean {DEFAULT_MODEL}[?] Known:"
+        UnknownModelError,
+        match=f"'efficientnet_lite0'. Did you mean {DEFAULT_MODEL} or efficientnet-lite2[?] Known:",
     ):
         find_model("efficientnet_lite0")
-    with pytest.raises(KeyError, match=f"no model 'zzz'. Known: {DEFAULT_MODEL}, sift-vlad, sift-vlad:…."):
+    with pytest.raises(
+        KeyError, match=f"no model 'zzz'. Known: {DEFAULT_MODEL}, efficientnet-lite2, sift-vlad, "
+    ):
         load_model("zzz")
 
 
 def test_schemes(install) -> None:
-    install({}, {"hub": "plugged:hub"})
-    assert find_model("hub:openai/clip:v1").spec.id == "hub:openai/clip:v1"
+    install({}, {"shelf": "plugged:hub"})
+    assert find_model("shelf:openai/clip:v1").spec.id == "hub:openai/clip:v1"
     assert ids() == BUILT_IN
-    with pytest.raises(UnknownModelError, match="Known: efficientnet-lite0, sift-vlad, hub:…, sift-vlad:…"):
-        find_model("hub")
-    with pytest.raises(UnknownModelError, match="no model 'dir:x'"):
-        find_model("dir:x")
+    with pytest.raises(UnknownModelError, match="Known: .*, dir:…, hub:…, onnx:…, shelf:…"):
+        find_model("shelf")
+    with pytest.raises(UnknownModelError, match="no model 'nowhere:x'"):
+        find_model("nowhere:x")
 
 
 def test_a_failing_scheme(install) -> None:
-    install({}, {"hub": "plugged:nothing"})
-    with pytest.raises(UnknownModelError, match="'hub' .*TypeError"):
-        find_model("hub:a/b")
+    install({}, {"shelf": "plugged:nothing"})
+    with pytest.raises(UnknownModelError, match="'shelf' .*TypeError"):
+        find_model("shelf:a/b")
 
 
 def test_a_scheme_says_itself_what_is_wrong(install) -> None:
-    install({}, {"hub": "plugged:damaged"})
+    install({}, {"shelf": "plugged:damaged"})
     with pytest.raises(WeightsError, match="^a/b is damaged$"):
-        find_model("hub:a/b")
+        find_model("shelf:a/b")

@@ -25,10 +25,13 @@ SPEC = ModelSpec(id="m", dim=8, weights_sha256="a" * 64)
         {"resize_px": 255},
         {"resize_mode": "squash"},
         {"resize_mode": "shrink"},
+        {"resize_mode": "squash-crop"},
+        {"crop_rounding": "down"},
         {"interpolation": "bilinear"},
         {"mean": (0.5, 0.5, 0.4)},
         {"std": (0.5, 0.5, 0.4)},
         {"layer": "head"},
+        {"pooling": "cls"},
         {"normalize": False},
         {"precision": "bfloat16"},
     ],
@@ -49,9 +52,37 @@ def test_prose_does_not(name: str) -> None:
 def test_every_fact_is_one_or_the_other() -> None:
     # A new field must be added to one of the two tests above.
     prose = {"source", "licence", "training_data", "accuracy", "size_bytes"}
-    flat = SPEC.fingerprint.to_dict()
-    facts = {"id", "weights_sha256", *flat["preprocessing"], *flat["output"]}
+    unusual = dataclasses.replace(SPEC, crop_rounding="down", pooling="cls")
+    flat = unusual.fingerprint.to_dict()
+    facts = {"id", "identity", "draft", "weights_sha256", *flat["preprocessing"], *flat["output"]}
     assert {field.name for field in dataclasses.fields(ModelSpec)} == facts | prose
+
+
+def test_an_identity_takes_the_place_of_the_id() -> None:
+    here, there = (dataclasses.replace(SPEC, id=id, identity="onnx-1") for id in ("dir:/a", "dir:/b"))
+    assert here.fingerprint == there.fingerprint
+    assert here.fingerprint != dataclasses.replace(here, identity="onnx-2").fingerprint
+
+
+def test_reduced_decoding_changes_it() -> None:
+    full = dataclasses.replace(SPEC, draft=False).fingerprint
+    assert full.decoder["draft_factor"] is None
+    assert full != SPEC.fingerprint
+
+
+def test_younger_facts_leave_old_collections_alone() -> None:
+    # What the first collections hold: a new fact must be absent at its old value.
+    assert set(SPEC.fingerprint.preprocessing) == {
+        "input_px", "resize_px", "resize_mode", "interpolation", "mean", "std"
+    }  # fmt: skip
+    assert set(SPEC.fingerprint.output) == {"layer", "dim", "normalize", "precision"}
+
+
+def test_crop_rounding_means_nothing_to_squashing() -> None:
+    one, other = (
+        dataclasses.replace(SPEC, resize_mode="squash", crop_rounding=word) for word in ("down", "nearest")
+    )
+    assert one.fingerprint == other.fingerprint
 
 
 def test_decoder_rules_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,8 +141,15 @@ def test_a_digest_is_for_ever() -> None:
     ("change", "message"),
     [
         ({"resize_px": 223}, "resize_px is 223, but a crop of [(]224, 224[)] needs at least 224"),
-        ({"resize_mode": "stretch"}, "resize_mode is 'stretch'; it must be short-side or squash or shrink"),
+        (
+            {"resize_mode": "stretch"},
+            "resize_mode is 'stretch'; it must be short-side or squash or squash-crop or shrink",
+        ),
+        ({"resize_px": 200, "resize_mode": "squash-crop"}, "resize_px is 200"),
+        ({"crop_rounding": "up"}, "crop_rounding is 'up'; it must be nearest or down"),
+        ({"pooling": "max"}, "pooling is 'max'; it must be mean or cls"),
         ({"interpolation": "cubic"}, "interpolation is 'cubic'; it must be bicubic or"),
+        ({"mean": (0.5, 0.5)}, "mean is .*; it must be 3 numbers"),
         ({"dim": 0}, "greater than 0"),
         ({"std": (1, 0, 1)}, "greater than 0"),
     ],

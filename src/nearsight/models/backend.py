@@ -51,8 +51,11 @@ class ModelEntry:
         Given the cache directory, returns the backend. Heavy imports belong inside.
     available : callable
         Whether `load` would work offline on this machine now.
+    install : str
+        The command that makes it available; empty where there is none.
     """
 
     spec: ModelSpec
     load: Callable[[Path], Backend]
     available: Callable[[], bool]
+    install: str = ""

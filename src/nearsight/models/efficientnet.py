@@ -14,13 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import WeightsError
+from nearsight.models.graph import make_node, serialise
 
 #: Part of the cached file's name: raise it whenever `build_graph` would write another graph.
 GRAPH_VERSION = 1
-
-# ONNX Runtime 1.20, the oldest supported, reads these.
-_OPSET = 17
-_IR_VERSION = 8
 
 _BATCH_NORM_EPSILON = 1e-3
 
@@ -55,19 +52,16 @@ class _Graph:
     def convolution(
         self, x: str, name: str, torch_conv: str, torch_norm: str, *, size_px: int, stride: int = 1
     ) -> str:
-        from onnx import helper
-
         kernel, bias = _folded(self.weights, torch_conv, torch_norm)
         self.initializers |= {f"{name}.weight": kernel, f"{name}.bias": bias}
         before, after = _same_padding(size_px, kernel.shape[-1], stride)
         # One input channel per filter is what makes a convolution depthwise.
         groups = kernel.shape[0] if kernel.shape[1] == 1 else 1
         self.nodes.append(
-            helper.make_node(
+            make_node(
                 "Conv",
                 [x, f"{name}.weight", f"{name}.bias"],
-                [name],
-                name=name,
+                name,
                 kernel_shape=kernel.shape[2:],
                 strides=[stride, stride],
                 pads=[before, before, after, after],
@@ -77,16 +71,12 @@ class _Graph:
         return name
 
     def relu6(self, x: str) -> str:
-        from onnx import helper
-
         self.initializers |= {"zero": np.float32(0).reshape(()), "six": np.float32(6).reshape(())}
-        self.nodes.append(helper.make_node("Clip", [x, "zero", "six"], [f"{x}.relu6"], name=f"{x}.relu6"))
+        self.nodes.append(make_node("Clip", [x, "zero", "six"], f"{x}.relu6"))
         return f"{x}.relu6"
 
     def add(self, x: str, y: str, name: str) -> str:
-        from onnx import helper
-
-        self.nodes.append(helper.make_node("Add", [x, y], [name], name=name))
+        self.nodes.append(make_node("Add", [x, y], name))
         return name
 
     def block(self, x: str, i: int, stage: _Stage, *, stride: int, size_px: int) -> str:
@@ -148,12 +138,16 @@ def build_graph(weights: Mapping[str, NDArray[Any]], *, input_px: int, repeats: 
         dim = _add_layers(graph, input_px, repeats)
     except KeyError as error:
         raise WeightsError(f"The weights lack {error}, so they are not an EfficientNet-Lite.") from error
-    return _serialise(graph, input_px, dim)
+    return serialise(
+        "efficientnet-lite",
+        graph.nodes,
+        graph.initializers,
+        inputs={"pixels": ["n", 3, input_px, input_px]},
+        outputs={"pooled": ["n", dim]},
+    )
 
 
 def _add_layers(graph: _Graph, input_px: int, repeats: float) -> int:
-    from onnx import helper
-
     x = graph.relu6(graph.convolution("pixels", "stem", "_conv_stem", "_bn0", size_px=input_px, stride=2))
     size_px, i = math.ceil(input_px / 2), 0
     for number, stage in enumerate(_STAGES):
@@ -166,28 +160,9 @@ def _add_layers(graph: _Graph, input_px: int, repeats: float) -> int:
     if f"_blocks.{i}._project_conv.weight" in graph.weights:
         raise WeightsError(f"The weights hold more than the {i} blocks expected.")
     x = graph.relu6(graph.convolution(x, "head", "_conv_head", "_bn1", size_px=size_px))
-    graph.nodes.append(helper.make_node("GlobalAveragePool", [x], ["pool"], name="pool"))
-    graph.nodes.append(helper.make_node("Flatten", ["pool"], ["pooled"], name="pooled", axis=1))
+    graph.nodes.append(make_node("GlobalAveragePool", [x], "pool"))
+    graph.nodes.append(make_node("Flatten", ["pool"], "pooled", axis=1))
     return len(graph.initializers["head.weight"])
-
-
-def _serialise(graph: _Graph, input_px: int, dim: int) -> bytes:
-    from onnx import TensorProto, checker, helper, numpy_helper
-
-    model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            "efficientnet-lite",
-            [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, input_px, input_px])],
-            [helper.make_tensor_value_info("pooled", TensorProto.FLOAT, ["n", dim])],
-            [numpy_helper.from_array(value, name) for name, value in graph.initializers.items()],
-        ),
-        producer_name="nearsight",
-        opset_imports=[helper.make_opsetid("", _OPSET)],
-        ir_version=_IR_VERSION,
-    )
-    checker.check_model(model)
-    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _folded(

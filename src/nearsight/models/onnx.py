@@ -27,7 +27,8 @@ class OnnxBackend:
     spec : ModelSpec
         The model's facts. `spec.layer` names the graph's output.
     model : Path or bytes
-        The file, or its content. It takes one input (n, 3, H, W) float32 and gives (n, dim) float32.
+        The file, or its content. It takes one input (n, 3, H, W) and gives (n, dim), or as many places
+        (n, dim, h, w) or tokens (n, t, dim), which are pooled as `spec.pooling` says.
     reload : callable, optional
         Returns the same backend; what a pickle holds. Without it the pickle holds `model` itself.
 
@@ -43,7 +44,7 @@ class OnnxBackend:
         self._spec = spec
         self._recipe: tuple[Any, ...] = (reload, ()) if reload else (OnnxBackend, (spec, model))
         self._session = _open_session(spec, model)
-        self._input = _checked_input(spec, self._session)
+        self._input, self._dtype = _checked_input(spec, self._session)
 
     @property
     def spec(self) -> ModelSpec:
@@ -51,9 +52,11 @@ class OnnxBackend:
         return self._spec
 
     @property
-    def decode_px(self) -> int:
-        """Shorter side, in pixels, that a decoded picture must have at least."""
-        return self._spec.resize_px if self._spec.resize_mode == "short-side" else max(self._spec.input_px)
+    def decode_px(self) -> int | None:
+        """Shorter side, in pixels, that a decoded picture must have at least; None for full size."""
+        if not self._spec.draft:
+            return None
+        return max(self._spec.input_px) if self._spec.resize_mode == "squash" else self._spec.resize_px
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Resize and crop one upright RGB picture to (H, W, 3) uint8.
@@ -86,8 +89,9 @@ class OnnxBackend:
         pixels = np.empty((1, 3, *self._spec.input_px), np.float32)
         for vector, picture in zip(vectors, prepared, strict=True):
             normalise(picture, self._spec, pixels[0])
-            (output,) = self._session.run([self._spec.layer], {self._input: pixels})
-            vector[:] = output[0]
+            given = {self._input: pixels.astype(self._dtype, copy=False)}
+            (output,) = self._session.run([self._spec.layer], given)
+            vector[:] = _pooled(output[0], self._spec)
         if not np.isfinite(vectors).all():
             raise WeightsError(
                 f"{self._spec.id} gave numbers that are not finite. Its file is damaged, or its arithmetic "
@@ -118,25 +122,51 @@ def _open_session(spec: ModelSpec, model: Path | bytes) -> Any:
         raise WeightsError(f"ONNX Runtime cannot load {spec.id} from {name}: {error}") from error
 
 
-def _checked_input(spec: ModelSpec, session: Any) -> str:
-    """Return the name of the graph's input once the graph is known to fit the spec."""
+def _checked_input(spec: ModelSpec, session: Any) -> tuple[str, str]:
+    """Return name and dtype of the graph's input once the graph is known to fit the spec."""
     inputs, outputs = session.get_inputs(), {output.name: output for output in session.get_outputs()}
     if len(inputs) != 1 or not _fits(inputs[0].shape, (3, *spec.input_px)):
         found = ", ".join(f"{i.name} {i.shape}" for i in inputs)
         raise WeightsError(f"{spec.id} should take one input (n, 3, {spec.input_px}), but takes {found}.")
     if spec.layer not in outputs:
         raise WeightsError(f"{spec.id} has no output {spec.layer!r}; it has {', '.join(sorted(outputs))}.")
-    if not _fits(outputs[spec.layer].shape, (spec.dim,)):
-        raise WeightsError(
-            f"{spec.id} should give (n, {spec.dim}), but {spec.layer!r} is {outputs[spec.layer].shape}."
-        )
-    return str(inputs[0].name)
+    shape = outputs[spec.layer].shape
+    # A layer inside the graph may be declared without any shape; its vectors are then checked as they come.
+    if shape and not any(_fits(shape, wanted) for wanted in _vector_shapes(spec)):
+        raise _misshapen(spec, shape)
+    return str(inputs[0].name), "float16" if inputs[0].type == "tensor(float16)" else "float32"
 
 
-def _fits(shape: list[Any], wanted: tuple[int, ...]) -> bool:
+def _vector_shapes(spec: ModelSpec) -> list[tuple[int | None, ...]]:
+    shapes: list[tuple[int | None, ...]] = [(spec.dim,), (None, spec.dim)]
+    # Places have no first one that stands for all.
+    return [*shapes, (spec.dim, None, None)] if spec.pooling == "mean" else shapes
+
+
+def _pooled(output: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
+    """Return one vector of one picture's output."""
+    values = output.astype(np.float32, copy=False)
+    if values.ndim == 3 and spec.pooling == "mean":
+        values = values.mean((1, 2))
+    elif values.ndim == 2:
+        values = values[0] if spec.pooling == "cls" else values.mean(0)
+    if values.shape != (spec.dim,):
+        raise _misshapen(spec, [1, *output.shape])
+    return values
+
+
+def _misshapen(spec: ModelSpec, shape: list[Any]) -> WeightsError:
+    places = f", (n, {spec.dim}, h, w)" if spec.pooling == "mean" else ""
+    return WeightsError(
+        f"{spec.id} should give (n, {spec.dim}), (n, t, {spec.dim}){places} with pooling={spec.pooling!r}, "
+        f"but {spec.layer!r} is {shape}. Correct dim or layer."
+    )
+
+
+def _fits(shape: list[Any], wanted: tuple[int | None, ...]) -> bool:
     """Whether the graph takes or gives one picture of that shape; an axis without a number takes any."""
     return len(shape) == 1 + len(wanted) and all(
-        not isinstance(n, int) or n == m for n, m in zip(shape, (1, *wanted), strict=True)
+        not isinstance(n, int) or m is None or n == m for n, m in zip(shape, (1, *wanted), strict=True)
     )
 
 

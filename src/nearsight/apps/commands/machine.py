@@ -19,13 +19,14 @@ _STATUS_COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 @click.command(
     cls=Command,
-    json_shape="""{"models": [{"model", "dim": int, "licence", "available": bool, "input": [height, width],
-             "size_bytes": int, "training_data", "accuracy", "source", "fingerprint"}]}""",
+    json_shape="""{"models": [{"model", "dim": int, "licence", "available": bool, "install",
+             "input": [height, width], "size_bytes": int, "training_data", "accuracy", "source",
+             "fingerprint"}]}""",
 )
 @click.pass_obj
 def models(run: Run, /) -> None:
     """List the models that can be asked for by name."""
-    entries = [(entry.spec, entry.available()) for entry in nearsight.available_models()]
+    entries = [(entry.spec, entry.available(), entry.install) for entry in nearsight.available_models()]
     run.console.document(
         {
             "models": [
@@ -34,6 +35,7 @@ def models(run: Run, /) -> None:
                     "dim": spec.dim,
                     "licence": spec.licence,
                     "available": available,
+                    "install": install,
                     "input": spec.input_px,
                     "size_bytes": spec.size_bytes,
                     "training_data": spec.training_data,
@@ -41,7 +43,7 @@ def models(run: Run, /) -> None:
                     "source": spec.source,
                     "fingerprint": spec.fingerprint.digest,
                 }
-                for spec, available in entries
+                for spec, available, install in entries
             ]
         }
     )
@@ -55,11 +57,15 @@ def models(run: Run, /) -> None:
             "yes" if available else "no",
             "; ".join(filter(None, [spec.training_data, spec.accuracy])),
         ]
-        for spec, available in entries
+        for spec, available, _ in entries
     ]
     header = ("model", "dim", "input", "size", "licence", "available", "trained on")
     for line in output.table(rows, header=header, right=(1, 3)):
         run.console.say(line)
+    for spec, available, install in entries:
+        if install and not available:
+            run.console.say(f"For {spec.id}: {install}")
+    run.console.say("Your own, by place: dir:PATH, hub:ORG/REPO@REVISION, onnx:FILE")
 
 
 @click.command(

@@ -1,0 +1,101 @@
+"""Models on a Hugging Face hub: ``hub:ORG/REPO[@REVISION][#PRECISION]``, fetched once, then found offline.
+
+`huggingface_hub` keeps the files and knows the rules: ``HF_HOME``, ``HF_HUB_OFFLINE``, ``HF_ENDPOINT`` and
+tokens are its business.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from nearsight.errors import MissingExtraError, UnknownModelError, WeightsError
+from nearsight.models.backend import ModelEntry
+from nearsight.models.graph import inspect
+from nearsight.models.layout import SIDE_FILES, ModelFolder, choose, split_precision
+
+_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def hub(name: str) -> ModelEntry:
+    """Return a model on the hub, as the registry asks for it; fetch what is not here yet.
+
+    The id names the commit, whatever branch was asked for: a collection goes on with the very model it
+    was made with, though the branch moves.
+
+    Parameters
+    ----------
+    name : str
+        ``ORG/REPO``, with ``@`` and a branch, tag or commit, and with ``#`` and a precision.
+
+    Raises
+    ------
+    MissingExtraError
+        huggingface_hub is not installed.
+    UnknownModelError
+        The name is none, or the repository has no such model.
+    WeightsError
+        The model is not here and cannot be fetched, or cannot be used.
+    """
+    place, precision = split_precision(name)
+    match = _NAME.fullmatch(place)
+    if match is None:
+        raise UnknownModelError(
+            f"{name!r} is no model on a hub; the name is hub:ORG/REPO, hub:ORG/REPO@REVISION or "
+            "hub:ORG/REPO#PRECISION"
+        )
+    folder = _fetch(match["repo"], match["revision"], precision)
+    # The cache names a snapshot's folder after its commit.
+    ending = f"#{precision}" if precision else ""
+    return ModelFolder(folder, precision).entry(f"hub:{match['repo']}@{folder.name}{ending}")
+
+
+def _fetch(repo: str, revision: str | None, precision: str) -> Path:
+    """Return the local folder of a revision, with every file in it that is needed."""
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise MissingExtraError(
+            f"hub:{repo} needs huggingface_hub. Run: pip install 'nearsight[hub]'"
+        ) from error
+    # A commit never changes: where it is here, nobody need be asked.
+    if revision is not None and _COMMIT.fullmatch(revision):
+        kept = _kept(huggingface_hub, repo, revision, precision)
+        if kept is not None:
+            return kept
+    try:
+        info = huggingface_hub.HfApi().model_info(repo, revision=revision)
+        names = {sibling.rfilename for sibling in info.siblings or ()}
+        model = choose(names, precision, f"hub:{repo}")
+        wanted = [*SIDE_FILES, model, f"{model}_data*"]
+        # Asked for by the name that was given: only then is it noted what the name means, for going offline.
+        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=wanted))
+    except UnknownModelError:
+        raise
+    # The hub can be missing in many ways (no network, offline mode, no such repository, no right to it).
+    except Exception as error:
+        kept = _kept(huggingface_hub, repo, revision, precision)
+        if kept is not None:
+            return kept
+        raise WeightsError(
+            f"hub:{repo} is not on this machine in full and could not be fetched "
+            f"({type(error).__name__}: {error}). Check the name and the network, log in with `hf auth login` "
+            "where it is private, or copy its folder here and use dir:PATH."
+        ) from error
+
+
+def _kept(huggingface_hub: Any, repo: str, revision: str | None, precision: str) -> Path | None:
+    """Return the folder of a revision that was fetched before, if the model is in it."""
+    try:
+        # The file that every model has leads to the folder; that of the whole repository would be refused,
+        # since most of it was never wanted.
+        config = huggingface_hub.hf_hub_download(
+            repo, "config.json", revision=revision, local_files_only=True
+        )
+        path = Path(config).parent
+        model = ModelFolder(path, precision).image_model
+        # A download that was cut short may have left the graph without its weights.
+        whole = all((model.parent / name).is_file() for name in inspect(model).data_files)
+        return path if whole else None
+    except (OSError, ValueError, WeightsError, UnknownModelError):
+        return None

@@ -1,0 +1,148 @@
+"""Anybody's ONNX file by name: ``onnx:FILE``, with the model's facts in ``FILE.json``."""
+
+import difflib
+import hashlib
+import json
+from dataclasses import asdict, fields
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from nearsight.errors import InvalidParameterError, UnknownModelError, WeightsError
+from nearsight.models.backend import ModelEntry
+from nearsight.models.graph import GraphFacts, inspect, tap
+from nearsight.models.onnx import OnnxBackend
+from nearsight.models.spec import ModelSpec
+
+# The file itself tells these.
+_MEASURED = {"id", "identity", "weights_sha256", "size_bytes"}
+# Nobody can guess these, and a wrong guess gives vectors that are merely worse.
+_REQUIRED = ("dim", "input_px", "mean", "std", "layer")
+
+
+def onnx_file(name: str) -> ModelEntry:
+    """Return the model in an ONNX file, as the registry asks for it.
+
+    Parameters
+    ----------
+    name : str
+        Path of the file. Beside it, ``FILE.json`` holds facts of `ModelSpec` by name: at least `dim`,
+        `input_px`, `mean`, `std` and `layer`, which may be any value inside the graph.
+
+    Raises
+    ------
+    UnknownModelError
+        There is no such file.
+    InvalidParameterError
+        The facts are missing or wrong; the message holds a template.
+    WeightsError
+        The file is no ONNX model, or has no such layer.
+    """
+    path = Path(name).expanduser().absolute()
+    if not path.is_file():
+        raise UnknownModelError(f"There is no file {path}; the name is onnx:FILE with the path of a model.")
+    facts = inspect(path)
+    given = _read_facts(path, facts)
+    if given["layer"] not in facts.layers:
+        near = difflib.get_close_matches(str(given["layer"]), facts.layers, n=3)
+        hint = (
+            f"did you mean {' or '.join(near)}?" if near else f"its outputs are {', '.join(facts.outputs)}."
+        )
+        raise WeightsError(f"{path} has no layer {given['layer']!r}; {hint}")
+    try:
+        spec = ModelSpec.from_dict({**given, **measured(f"onnx:{path}", path, facts)})
+    except TypeError as error:
+        raise InvalidParameterError(f"{_beside(path)} holds a fact of the wrong type: {error}") from error
+    return ModelEntry(spec, lambda _: open_file(spec, path), path.is_file)
+
+
+def measured(id: str, path: Path, facts: GraphFacts) -> dict[str, Any]:
+    """Return the facts of `ModelSpec` that a file itself tells.
+
+    The fingerprint calls the model by its content. So it is the same model in whatever place, as long as
+    no byte of it changes.
+    """
+    files = [path, *(path.parent / name for name in facts.data_files)]
+    try:
+        stats = [file.stat() for file in files]
+        sha256 = _sha256(tuple((file, stat.st_mtime_ns) for file, stat in zip(files, stats, strict=True)))
+    except OSError as error:
+        raise WeightsError(
+            f"{path} cannot be read whole ({error}); its weights lie in {', '.join(facts.data_files) or 'it'}"
+        ) from error
+    return {
+        "id": id,
+        "identity": f"onnx-{sha256[:16]}",
+        "weights_sha256": sha256,
+        "size_bytes": sum(stat.st_size for stat in stats),
+        "source": str(path),
+    }
+
+
+def open_file(spec: ModelSpec, path: Path) -> OnnxBackend:
+    """Return the backend; the graph is cut where `spec.layer` is no output, or where it takes texts too."""
+    facts = inspect(path)
+    if spec.layer in facts.outputs and len(facts.inputs) == 1:
+        return OnnxBackend(spec, path)
+    return OnnxBackend(spec, tap(path, spec.layer), reload=partial(open_file, spec, path))
+
+
+@lru_cache(maxsize=64)
+def _sha256(files: tuple[tuple[Path, int], ...]) -> str:
+    """Hash the files one after the other; the time stamps only say when to do it again."""
+    digest = hashlib.sha256()
+    for path, _ in files:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _read_facts(path: Path, facts: GraphFacts) -> dict[str, Any]:
+    beside = _beside(path)
+    try:
+        given = json.loads(beside.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _incomplete(path, "is missing", facts) from None
+    except (OSError, ValueError) as error:
+        raise InvalidParameterError(f"{beside} cannot be read as JSON ({error}); correct it") from error
+    if not isinstance(given, dict):
+        raise _incomplete(path, "holds no JSON object", facts)
+    known = {field.name for field in fields(ModelSpec)} - _MEASURED
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
+            raise InvalidParameterError(f"{beside} has the key {key!r}; {hint}")
+    if missing := [key for key in _REQUIRED if key not in given]:
+        raise _incomplete(path, f"lacks {', '.join(missing)}", facts)
+    return given
+
+
+def _incomplete(path: Path, problem: str, facts: GraphFacts) -> InvalidParameterError:
+    return InvalidParameterError(
+        f"{_beside(path)} {problem}. It tells how the model was trained to see; write this and correct it:\n"
+        f"{json.dumps(_template(facts), indent=2)}"
+    )
+
+
+def _template(facts: GraphFacts) -> dict[str, Any]:
+    """Return plausible facts, with what the graph tells filled in."""
+    layer, shape = next(iter(facts.outputs.items()), ("pooled", ()))
+    height, width = next((s[2:] for s in facts.inputs.values() if len(s) == 4 and all(s[2:])), (224, 224))
+    spec = ModelSpec(
+        id="-",
+        weights_sha256="-",
+        layer=layer,
+        dim=next((n for n in reversed(shape) if n), None) or 512,
+        input_px=(height or 224, width or 224),
+        resize_px=max(height or 224, width or 224),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    )
+    shown = (*_REQUIRED, "resize_mode", "resize_px", "interpolation", "pooling", "normalize", "licence")
+    return {key: asdict(spec)[key] for key in shown}
