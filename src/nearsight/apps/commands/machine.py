@@ -65,7 +65,7 @@ def models(run: Run, /) -> None:
     for spec, available, install in entries:
         if install and not available:
             run.console.say(f"For {spec.id}: {install}")
-    run.console.say("Your own, by place: dir:PATH, hub:ORG/REPO@REVISION, onnx:FILE")
+    run.console.say("Your own, by place: dir:PATH, hub:ORG/REPO@REVISION, onnx:FILE, sift-vlad:FILE")
 
 
 @click.command(
