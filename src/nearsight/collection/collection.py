@@ -190,7 +190,7 @@ class Collection:
         """Bring the collection up to date with pictures, embedding only what is new.
 
         A file as it was costs a stat; a moved, copied or touched one a hash; a changed one is embedded
-        again and keeps its metadata. Pictures are saved as the job goes (each 1,024 pictures or five
+        again and keeps its metadata. Pictures are saved as the job goes (each 512 pictures or five
         seconds), so that an interrupted job goes on where it stopped.
 
         Parameters

@@ -19,7 +19,7 @@ from nearsight.images import exists as source_exists
 from nearsight.store import VectorStore
 
 # A batch is written once it has this many pictures or this many seconds: what a kill can cost.
-_ROWS = 1024
+_ROWS = 512
 _SECONDS = 5.0
 
 # A row that never was a file.
