@@ -171,7 +171,7 @@ def _members(tape: _Tape, key: str, stamp: int, *, hold: bool) -> Iterator[Membe
     with tarfile.open(fileobj=cast(Any, tape), mode="r:") as tar:
         while (member := tar.next()) is not None:
             # tarfile keeps every member it has seen; a shard may have millions.
-            tar.members = []  # type: ignore[attr-defined]
+            tar.members = []  # type: ignore[attr-defined] # typeshed leaves it out
             name = member.name.rpartition("/")[2]
             if not member.isreg() or member.issparse() or name.startswith(".") or not is_picture_name(name):
                 continue
