@@ -469,10 +469,14 @@ class LanceStore:
                 self._table.optimize(cleanup_older_than=_RETENTION)
 
         retried(compact, "conflict")
-        with translated(self._directory, "dropping old versions"), self._presence.alone() as alone:
-            if alone:
-                # Nobody else is reading or writing, so every file of no version is a leftover.
-                self._table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
+        def drop() -> None:
+            with translated(self._directory, "dropping old versions"), self._presence.alone() as alone:
+                if alone:
+                    # Nobody else is reading or writing, so every file of no version is a leftover.
+                    self._table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
+
+        # A write that began before the others were kept waiting may still have won.
+        retried(drop, "conflict")
 
     @contextmanager
     def _maintenance_lock(self, *, blocking: bool) -> Iterator[None]:
