@@ -469,6 +469,7 @@ class LanceStore:
                 self._table.optimize(cleanup_older_than=_RETENTION)
 
         retried(compact, "conflict")
+
         def drop() -> None:
             with translated(self._directory, "dropping old versions"), self._presence.alone() as alone:
                 if alone:
