@@ -6,7 +6,10 @@ and writes a collection.
 
 *640 x 480*: the limit is n_cores / (decode seconds + inference seconds), each measured alone on one thread:
 decoding is reading the file, decoding it and preprocessing it; inference is the network at its best batch
-size. Both sides are measured several times by turns, and the fastest of each is told.
+size.
+
+A shared machine is faster in one minute than in the next, so the two sides of each ratio are measured by
+turns, the limit both before and after nearsight, and the median of the rounds' ratios is told.
 """
 
 import argparse
@@ -14,7 +17,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,34 +69,32 @@ def nearsight_rate(folder: Path, warm: Path) -> float:
     return report.embedded / report.seconds
 
 
-def seconds_per(function: Callable[[Any], object], arguments: Sequence[Any], repeats: int = 3) -> float:
-    """Return the median over repeats of the mean seconds per call."""
-    means = []
-    for _ in range(repeats):
+class Limit:
+    """The images/s at which decoding and inference, each alone on one thread, would fill all cores."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+        self.backend = load_model()
+        self.prepared = [self.read(file) for file in files]
+        self.batch_size = min((1, 2, 4, 8), key=lambda size: min(self.infer(size) for _ in range(3)))
+
+    def read(self, file: Path) -> Any:
+        picture = decode(file.read_bytes(), path=str(file), min_side_px=self.backend.decode_px)
+        return self.backend.prepare(picture.image)
+
+    def infer(self, size: int) -> float:
+        """Return the seconds that the network takes for all pictures."""
         started = time.perf_counter()
-        for argument in arguments:
-            function(argument)
-        means.append((time.perf_counter() - started) / len(arguments))
-    return statistics.median(means)
+        for at in range(0, len(self.prepared), size):
+            self.backend.embed(self.prepared[at : at + size])
+        return time.perf_counter() - started
 
-
-def limit(files: Sequence[Path]) -> tuple[float, float]:
-    """Return decode and inference seconds per picture, each alone on one thread."""
-    backend = load_model()
-
-    def read(file: Path) -> Any:
-        picture = decode(file.read_bytes(), path=str(file), min_side_px=backend.decode_px)
-        return backend.prepare(picture.image)
-
-    prepared = [read(file) for file in files]
-    inference = min(
-        seconds_per(
-            backend.embed, [prepared[at : at + size] for at in range(0, len(prepared) - size + 1, size)]
-        )
-        / size
-        for size in (1, 2, 4, 8)
-    )
-    return seconds_per(read, files), inference
+    def rate(self) -> float:
+        started = time.perf_counter()
+        for file in self.files:
+            self.read(file)
+        decoding = time.perf_counter() - started
+        return cpu_count() * len(self.files) / (decoding + self.infer(self.batch_size))
 
 
 def main() -> None:
@@ -101,9 +102,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--large", type=int, default=96, help="12-megapixel pictures")
-    parser.add_argument("--small", type=int, default=1500, help="640x480 pictures")
-    parser.add_argument("--rounds", type=int, default=4, help="repeats, of which the fastest of each is told")
+    parser.add_argument("--small", type=int, default=3000, help="640x480 pictures")
+    parser.add_argument("--rounds", type=int, default=5, help="repeats, of which the median is told")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--verbose", action="store_true", help="tell each round as well")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
@@ -112,30 +114,36 @@ def main() -> None:
         warm = make(root / "warm", 2 * cpu_count(), (600, 500))
         load_model(cache_dir=root)
         [onnx_file] = root.glob("models/*.onnx")
-        large_files, small_files = sorted(large.iterdir()), sorted(small.iterdir())[:64]
+        large_files = sorted(large.iterdir())[: max(16, options.large // 4)]
+        limit = Limit(sorted(small.iterdir())[:256])
         rounds = []
         for _ in range(options.rounds):
-            plain = plain_loop(large_files[: max(16, options.large // 4)], onnx_file)
+            plain = plain_loop(large_files, onnx_file)
             ours_large = nearsight_rate(large, warm)
-            ceiling = cpu_count() / sum(limit(small_files))
-            rounds.append((plain, ours_large, ceiling, nearsight_rate(small, warm)))
-    # Other tenants of a machine only ever slow a round down, so each figure is its fastest.
-    plain, ours_large, ceiling, ours_small = (max(column) for column in zip(*rounds, strict=True))
-    result = {
-        "plain_12mp": round(plain, 1),
-        "nearsight_12mp": round(ours_large, 1),
-        "ratio_12mp": round(ours_large / plain, 2),
-        "limit_640x480": round(ceiling, 1),
-        "nearsight_640x480": round(ours_small, 1),
-        "ratio_640x480": round(ours_small / ceiling, 3),
-        "cores": cpu_count(),
-    }
+            before = limit.rate()
+            ours_small = nearsight_rate(small, warm)
+            ceiling = (before + limit.rate()) / 2
+            rounds.append((plain, ours_large, ours_large / plain, ceiling, ours_small, ours_small / ceiling))
+    names = (
+        "plain_12mp",
+        "nearsight_12mp",
+        "ratio_12mp",
+        "limit_640x480",
+        "nearsight_640x480",
+        "ratio_640x480",
+    )
+    medians = map(statistics.median, zip(*rounds, strict=True))
+    result = {name: round(value, 3) for name, value in zip(names, medians, strict=True)}
+    result["cores"] = cpu_count()
     if options.json:
         print(json.dumps(result))
         return
     line = "{:14} {:10} {:7.1f}/s   nearsight {:7.1f}/s   {:.2f} x"
-    print(line.format("12 Mpx JPEG", "plain loop", plain, ours_large, ours_large / plain))
-    print(line.format("640x480 JPEG", "limit", ceiling, ours_small, ours_small / ceiling))
+    print(line.format("12 Mpx JPEG", "plain loop", *list(result.values())[:3]))
+    print(line.format("640x480 JPEG", "limit", *list(result.values())[3:6]))
+    if options.verbose:
+        for values in rounds:
+            print("  " + "  ".join(f"{value:.3f}" for value in values))
 
 
 if __name__ == "__main__":
