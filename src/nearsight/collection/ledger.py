@@ -1,14 +1,15 @@
 """Which files a collection knows: some 100 bytes a picture, whatever the length of its path."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-# Ids added during a run are merged into the sorted array once there are this many.
-_MERGE_EVERY = 65_536
+# What a run adds is merged into a sorted array once there is this much of it, or an eighth of the array:
+# a set takes four times the memory, and each merge reads everything.
+_MERGE_AT_LEAST = 4096
 
 # An id is 32 hex digits, kept as ASCII: numpy would strip the NULs that raw bytes may end in.
 _ID = "S32"
@@ -21,6 +22,29 @@ class Entry(NamedTuple):
     id: str
     size_bytes: int
     stamp: int
+
+
+class _Growing:
+    """Values that are only added to, in sorted arrays: a set that takes little more than its values."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self._sorted = np.sort(values)
+        self._fresh: set[Any] = set()
+
+    def __contains__(self, value: Any) -> bool:
+        # In this order: what another thread merges meanwhile is in the array before it leaves the set.
+        if value in self._fresh:
+            return True
+        at = int(np.searchsorted(self._sorted, value))
+        return at < len(self._sorted) and bool(self._sorted[at] == value)
+
+    def update(self, values: Iterable[Any]) -> None:
+        """Add values."""
+        self._fresh.update(values)
+        if len(self._fresh) >= max(_MERGE_AT_LEAST, len(self._sorted) // 8):
+            self._sorted = np.union1d(self._sorted, np.array(list(self._fresh), self._sorted.dtype))
+            # Replaced, not cleared: worker threads may be looking into it.
+            self._fresh = set()
 
 
 class Ledger:
@@ -44,9 +68,8 @@ class Ledger:
             files.append(_files_of(batch, ids[-1]))
         self._files = np.sort(np.concatenate(files), order="key")
         self._keys = np.ascontiguousarray(self._files["key"])
-        self._ids = np.sort(np.concatenate(ids))
-        self._fresh_ids: set[str] = set()
-        self._new_keys: set[int] = set()
+        self._ids = _Growing(np.concatenate(ids))
+        self._new_keys = _Growing(np.empty(0, np.int64))
 
     def visit(self, key: str) -> list[Entry] | None:
         """Return what is known of a file: nothing if it is new, None if this run met it before.
@@ -58,7 +81,7 @@ class Ledger:
             hashed = hash(key)
             if hashed in self._new_keys:
                 return None
-            self._new_keys.add(hashed)
+            self._new_keys.update([hashed])
             return []
         if found["seen"].any():
             return None
@@ -76,18 +99,11 @@ class Ledger:
 
     def has_id(self, id: str) -> bool:
         """Whether a row holds this content."""
-        if id in self._fresh_ids:
-            return True
-        at = int(np.searchsorted(self._ids, id.encode()))
-        return at < len(self._ids) and self._ids[at].decode() == id
+        return id.encode() in self._ids
 
     def add_ids(self, ids: Iterable[str]) -> None:
         """Note rows that are in the store now."""
-        self._fresh_ids.update(ids)
-        if len(self._fresh_ids) >= _MERGE_EVERY:
-            self._ids = np.union1d(self._ids, np.array(sorted(self._fresh_ids), _ID))
-            # Replaced, not cleared: worker threads may be looking into it.
-            self._fresh_ids = set()
+        self._ids.update(id.encode() for id in ids)
 
     def _find(self, key: str) -> NDArray[np.void]:
         hashed = hash(key)
