@@ -1,6 +1,5 @@
 """The thing a user owns: pictures' rows for one model, in a directory."""
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from filelock import BaseFileLock, FileLock
 from numpy.typing import ArrayLike, NDArray
 
@@ -16,6 +16,7 @@ from nearsight import images
 from nearsight.collection import manifest, rows
 from nearsight.collection.export import export
 from nearsight.collection.indexing import AddReport, IndexJob
+from nearsight.collection.making import make
 from nearsight.collection.rows import Item
 from nearsight.collection.writing import Batch, Note, Writer
 from nearsight.embedder import Embedder, OnError
@@ -121,7 +122,7 @@ class Collection:
         if directory.exists() and not directory.is_dir():
             raise NotACollectionError(f"{directory} is a file; a collection is a directory")
         if not (directory / manifest.FILENAME).exists():
-            _make(directory, spec)
+            make(directory, spec)
         elif not exist_ok:
             raise NotACollectionError(
                 f"{directory} is a collection already; open it, or choose another directory"
@@ -311,6 +312,19 @@ class Collection:
         for batch in self._store.scan(columns, self._filter(where)):
             yield from map(Item.of, batch.to_pylist())
 
+    def scan(self, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
+        """Stream columns of the pictures, or of those that match, a few thousand rows at a time.
+
+        Parameters
+        ----------
+        columns : sequence of str
+            ``vector``, ``thumbnail``, and what may be named in `where`, metadata keys included.
+        where : str, optional
+        """
+        stored = rows.columns_named(columns, self._store.schema)
+        for batch in self._store.scan(stored, self._filter(where)):
+            yield pa.RecordBatch.from_arrays([batch.column(name) for name in stored], names=list(columns))
+
     def count(self, where: str | None = None) -> int:
         """Return the number of pictures, or of those that match."""
         return self._store.count(self._filter(where))
@@ -478,18 +492,3 @@ class Collection:
 
 def _same_for_all(metadata: Metadata, path: str) -> Metadata:
     return metadata
-
-
-def _make(directory: Path, spec: ModelSpec) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    if not manifest.is_free(directory):
-        raise NotACollectionError(
-            f"{directory} is not empty and not a nearsight collection (it has no {manifest.FILENAME});"
-            " choose an empty or new directory with -c DIR"
-        )
-    with FileLock(directory / manifest.LOCK):
-        # Another process may have been first; without a manifest, a store is what a crash left.
-        if not (directory / manifest.FILENAME).exists():
-            shutil.rmtree(directory / manifest.STORE, ignore_errors=True)
-            LanceStore.create(directory / manifest.STORE, rows.schema(spec.dim))
-            manifest.Manifest.of(spec).write(directory)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from nearsight.errors import MetadataError
+from nearsight.errors import InvalidParameterError, MetadataError
 from nearsight.images import decode_path
 from nearsight.store import Field
 
@@ -118,6 +118,22 @@ def filter_fields(stored: pa.Schema) -> dict[str, Field]:
         fields[f"metadata.{key}"] = Field(column, type_)
         fields.setdefault(key, Field(column, type_))
     return fields
+
+
+def columns_named(names: Sequence[str], stored: pa.Schema) -> list[str]:
+    """Return the stored columns of names that a user gives.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is no such column; the message lists those there are.
+    """
+    known = {name: field.column for name, field in filter_fields(stored).items()}
+    known |= {name: name for name in ("vector", "thumbnail")}
+    for name in names:
+        if name not in known:
+            raise InvalidParameterError(f"there is no column {name!r}; there are {', '.join(sorted(known))}")
+    return [known[name] for name in names]
 
 
 def metadata_columns(stored: pa.Schema) -> list[str]:
