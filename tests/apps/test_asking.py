@@ -51,6 +51,8 @@ def test_search_for_people(indexed, photos):
     [
         ((), "UsageError", "IMAGE or --id"),
         (("a.png", "--id", "abcd"), "UsageError", "IMAGE or --id"),
+        (("a.png", "--text", "a cat"), "UsageError", "or --text TEXT"),
+        (("--text", ""), "InvalidParameterError", "the text is empty"),
         (("nowhere.png",), "ImageError", "nowhere.png"),
         (("--id", "ffffffff"), "UnknownIdError", "ffffffff"),
         (("--id", "xyz"), "UnknownIdError", "xyz"),

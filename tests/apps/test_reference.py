@@ -22,12 +22,12 @@ def test_check_says_when_it_is_not(tmp_path, capsys):
     assert reference.main([str(file), "--check"]) == 1
 
 
-@pytest.mark.parametrize("name", cli.commands)
+@pytest.mark.parametrize("name", dict(reference.leaves(cli)))
 def test_every_command_and_option_is_there(name):
     _, _, rest = reference.render().partition(f"\n## {name}\n")
     section = rest.partition("\n## ")[0]
     assert "With `--json`:" in section
-    for parameter in cli.commands[name].params:
+    for parameter in dict(reference.leaves(cli))[name].params:
         for word in parameter.opts:
             if parameter.name not in ("collection", "as_json", "quiet") and word.startswith("-"):
                 assert f"`{word}" in section or f", {word}" in section

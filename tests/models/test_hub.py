@@ -12,7 +12,7 @@ from threading import Thread
 
 import onnx
 import pytest
-from models.layouts import write_layout
+from models.layouts import write_layout, write_text_tower
 
 from nearsight.errors import MissingExtraError, UnknownModelError
 from nearsight.models import find_model
@@ -33,6 +33,16 @@ except NearsightError as error:
 else:
     shape = model.embed([model.prepare(Image.new("RGB", (20, 20), "red"))]).shape
     print(model.spec.id, shape, model.spec.fingerprint.digest)
+"""
+
+TEXT_CODE = """
+import sys
+from nearsight.errors import NearsightError
+from nearsight.models import load_text
+try:
+    print(load_text(sys.argv[1]).embed(["a cat"]).shape)
+except NearsightError as error:
+    print(type(error).__name__, error)
 """
 
 
@@ -107,7 +117,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 def load(hub: Hub, tmp_path: Path):
     """Return a function that loads a name in a process with a cache of its own."""
 
-    def load(name: str, **settings: str) -> str:
+    def load(name: str, code: str = CODE, **settings: str) -> str:
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("HF_")},
             "HF_HOME": str(tmp_path / "home"),
@@ -116,7 +126,7 @@ def load(hub: Hub, tmp_path: Path):
             **settings,
         }
         done = subprocess.run(
-            [sys.executable, "-c", CODE, name], env=environment, capture_output=True, text=True, timeout=100
+            [sys.executable, "-c", code, name], env=environment, capture_output=True, text=True, timeout=100
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -151,6 +161,23 @@ def test_a_download_that_was_cut_short_is_completed(hub: Hub, load, tmp_path: Pa
     data.unlink()
     assert load(name) == whole
     assert data.is_file()
+
+
+def test_the_text_tower_is_fetched_when_there_is_a_text(hub: Hub, load, tmp_path: Path) -> None:
+    write_text_tower(tmp_path / "published")
+    for name in ("onnx/text_model.onnx", "tokenizer.json", "config.json"):
+        hub.files[name] = (tmp_path / "published" / name).read_bytes()
+    load(f"hub:{REPO}")
+    assert "onnx/text_model.onnx" not in hub.fetched
+    message = load(f"hub:{REPO}", TEXT_CODE, HF_HUB_OFFLINE="1")
+    assert "the text tower of hub:someone/tiny-clip is not on this machine" in message
+    assert load(f"hub:{REPO}", TEXT_CODE) == "(1, 6)"
+    assert load(f"hub:{REPO}", TEXT_CODE, HF_HUB_OFFLINE="1") == "(1, 6)"
+
+
+def test_a_repository_without_one_says_so(hub: Hub, load) -> None:
+    del hub.files["onnx/text_model.onnx"]
+    assert load(f"hub:{REPO}", TEXT_CODE).startswith(f"UnknownModelError hub:{REPO} knows no texts")
 
 
 def test_a_copy_of_the_folder_is_the_same_model(hub: Hub, load, tmp_path: Path) -> None:

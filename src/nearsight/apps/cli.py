@@ -4,7 +4,7 @@ import click
 
 import nearsight
 from nearsight.apps.command import Group
-from nearsight.apps.commands import asking, filling, keeping, machine
+from nearsight.apps.commands import asking, filling, keeping, labelling, machine
 
 
 @click.group(
@@ -13,6 +13,7 @@ from nearsight.apps.commands import asking, filling, keeping, machine
     commands=[
         filling.index,
         asking.search,
+        labelling.classify,
         asking.ls,
         asking.info,
         keeping.rm,

@@ -142,18 +142,22 @@ class Command(click.Command):
         return code
 
 
-class Group(click.Group):
-    """The `nearsight` command: it turns every outcome into an exit code and a message."""
+class Subgroup(click.Group):
+    """Commands that share a first word, such as `classify predict`."""
 
     command_class = Command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of their definition."""
+        return list(self.commands)
+
+
+class Group(Subgroup):
+    """The `nearsight` command: it turns every outcome into an exit code and a message."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params.extend(_shared_options())
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order of their definition, which is the order of their use."""
-        return list(self.commands)
 
     def main(self, args: Any = None, *rest: Any, **extra: Any) -> NoReturn:
         """Run the command line and exit."""

@@ -52,6 +52,8 @@ class Card:
         Shown instead of the folder.
     linked : bool
         False for a picture that is no file, such as one edited in memory.
+    words : str
+        Shown where the picture would be.
     """
 
     path: str
@@ -62,6 +64,7 @@ class Card:
     name: str = ""
     detail: str = ""
     linked: bool = True
+    words: str = ""
 
     def with_badge(self, badge: str) -> "Card":
         """Return the same card with a word of praise."""
@@ -139,9 +142,11 @@ def write(path: Path, html: str) -> None:
 def write_search(
     file: Path,
     collection: "Collection",
-    query: str | bytes | None,
-    like_id: str | None,
     found: "Sequence[Match]",
+    *,
+    query: str | bytes | None = None,
+    like_id: str | None = None,
+    text: str | None = None,
 ) -> None:
     """Write the page of one search.
 
@@ -151,14 +156,18 @@ def write_search(
         Replaced whole.
     collection : Collection
         Where the thumbnails are.
-    query : str, bytes or None
-        The picture looked for; None where `like_id` names it.
-    like_id : str or None
-        Its id, or a unique start of one, in the collection.
     found : sequence of Match
         The most similar first.
+    query : str or bytes, optional
+        The picture looked for, or
+    like_id : str, optional
+        its id, or a unique start of one, in the collection, or
+    text : str, optional
+        the words looked for.
     """
-    if like_id is not None:
+    if text is not None:
+        card = Card("", None, name=f"“{text}”", words=text, linked=False)
+    elif like_id is not None:
         item = collection.get(like_id)
         card = Card(item.path, collection.thumbnails([item.id]).get(item.id), metadata=item.metadata)
     elif isinstance(query, bytes):
@@ -172,7 +181,7 @@ def write_search(
         "Collection": str(collection.directory),
     }
     sections = [Section(rows=[Row(card, hits(collection, found))])]
-    title = f"Pictures like {name}" if name else "Similar pictures"
+    title = f"Pictures {'of' if text else 'like'} {name}" if name else "Similar pictures"
     write(file, page(title, sections, facts=facts, footer=[SCALE]))
 
 
@@ -243,7 +252,7 @@ def _card(card: Card, rank: int | None = None) -> str:
     caption = [
         f'<span class="badge">{_text(card.badge)}</span>' if card.badge else "",
         _similarity(card.similarity),
-        f'<span class="name">{_text(card.name or name)}</span>',
+        "" if card.words else f'<span class="name">{_text(card.name or name)}</span>',
         _folder(card.detail or ("" if card.name else folder)),
     ]
     metadata = "".join(
@@ -289,6 +298,8 @@ def _linked(card: Card, body: str) -> str:
 
 
 def _image(card: Card) -> str:
+    if card.words:
+        return f'<span class="words">{_text(card.words)}</span>'
     if card.thumbnail is None:
         return '<span class="none">no thumbnail</span>'
     data = base64.b64encode(card.thumbnail).decode("ascii")

@@ -41,9 +41,18 @@ These three options are understood before and after a command's name:
 def render() -> str:
     """Return the whole page as Markdown."""
     parts = [_OPENING, *_options(cli), ""]
-    for name, command in cli.commands.items():
+    for name, command in leaves(cli):
         parts += _command(name, command)
     return "\n".join(parts).rstrip() + "\n"
+
+
+def leaves(group: click.Group, start: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Yield every command below a group, with its whole name."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from leaves(command, f"{start}{name} ")
+        else:
+            yield f"{start}{name}", command
 
 
 def _command(name: str, command: click.Command) -> Iterator[str]:

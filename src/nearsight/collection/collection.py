@@ -1,7 +1,6 @@
 """The thing a user owns: pictures' rows for one model, in a directory."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
@@ -17,7 +16,9 @@ from nearsight.collection import manifest, rows
 from nearsight.collection.export import export
 from nearsight.collection.indexing import AddReport, IndexJob
 from nearsight.collection.making import make
+from nearsight.collection.match import Match
 from nearsight.collection.rows import Item
+from nearsight.collection.words import search_words
 from nearsight.collection.writing import Batch, Note, Writer
 from nearsight.embedder import Embedder, OnError
 from nearsight.errors import (
@@ -27,7 +28,16 @@ from nearsight.errors import (
     UnknownIdError,
 )
 from nearsight.images import Limits
-from nearsight.models import DEFAULT_MODEL, Backend, Fingerprint, ModelSpec, find_model, load_model
+from nearsight.models import (
+    DEFAULT_MODEL,
+    Backend,
+    Fingerprint,
+    ModelSpec,
+    TextTower,
+    find_model,
+    load_model,
+    load_text,
+)
 from nearsight.store import Filter, VectorStore, parse
 from nearsight.store.lance import LanceStore
 
@@ -35,28 +45,6 @@ Metadata = Mapping[str, Any]
 
 # The shortest start of an id that stands for the whole.
 _PREFIX_DIGITS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """One picture found by similarity.
-
-    Attributes
-    ----------
-    id : str
-        Hash of the content, 32 hex digits.
-    path : str
-        Where it is; empty for a picture that never was a file.
-    similarity : float
-        Cosine in -1..1; higher is closer.
-    metadata : dict
-        What the user attached.
-    """
-
-    id: str
-    path: str
-    similarity: float
-    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 class Collection:
@@ -239,6 +227,7 @@ class Collection:
         query: Any = None,
         *,
         id: str | None = None,
+        text: str | None = None,
         k: int = 10,
         where: str | None = None,
         exact: bool = False,
@@ -253,6 +242,9 @@ class Collection:
         id : str
             Instead of `query`: a picture of the collection, which is then left out of the result.
             A unique start of at least 4 digits will do.
+        text : str
+            Instead of `query`: words that say what is to be seen. See `load_text` for which models know
+            words, and what similarities then mean.
         k : int, default 10
             At least 1.
         where : str, optional
@@ -269,8 +261,12 @@ class Collection:
         UnknownIdError, FilterError
             No such row; an expression that is not understood.
         """
-        if (query is None) == (id is None):
-            raise InvalidParameterError("search for one thing: a picture, or the id of one in the collection")
+        if sum(given is not None for given in (query, id, text)) != 1:
+            raise InvalidParameterError(
+                "search for one thing: a picture, the id of one in the collection, or a text"
+            )
+        if text is not None:
+            return search_words(self, self._text_tower, text, k=k, where=where, exact=exact)
         if id is not None:
             whole = self.get(id).id
             [vector] = self.vectors([whole])
@@ -455,6 +451,12 @@ class Collection:
         backend = load_model(self.spec.id, cache_dir=self._cache_dir)
         self._require(backend.spec.fingerprint)
         return backend
+
+    @cached_property
+    def _text_tower(self) -> TextTower:
+        tower = load_text(self.spec.id, cache_dir=self._cache_dir)
+        self._require(tower.spec.fingerprint)
+        return tower
 
     @property
     def _lock(self) -> BaseFileLock:

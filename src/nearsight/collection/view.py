@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from nearsight.collection.match import Match
 from nearsight.collection.rows import Item
 from nearsight.errors import InvalidParameterError
 from nearsight.images import decode_path
@@ -51,6 +52,12 @@ class View(Protocol):
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """Return the (n, dim) vectors of pictures."""
+        ...
+
+    def search_vector(
+        self, vector: ArrayLike, *, k: int = 10, where: str | None = None, exact: bool = False
+    ) -> list[Match]:
+        """Return the pictures most similar to a (dim,) vector."""
         ...
 
     def thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:

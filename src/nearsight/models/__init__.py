@@ -1,7 +1,7 @@
 """Models: their facts, how to find them by name, and the one protocol they all stand behind."""
 
-from nearsight.models.backend import Backend, ModelEntry
-from nearsight.models.registry import DEFAULT_MODEL, available_models, find_model, load_model
+from nearsight.models.backend import Backend, ModelEntry, TextTower
+from nearsight.models.registry import DEFAULT_MODEL, available_models, find_model, load_model, load_text
 from nearsight.models.spec import Fingerprint, ModelSpec
 
 __all__ = [
@@ -10,7 +10,9 @@ __all__ = [
     "Fingerprint",
     "ModelEntry",
     "ModelSpec",
+    "TextTower",
     "available_models",
     "find_model",
     "load_model",
+    "load_text",
 ]

@@ -39,6 +39,45 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class TextTower(Protocol):
+    """Compares texts with one model's picture vectors.
+
+    The similarity of a picture and a text is the cosine of what `project` and `embed` make of them.
+    """
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model whose picture vectors it compares texts with."""
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether texts and pictures share one space, so that `project` and `aim` change nothing."""
+        ...
+
+    @property
+    def prompt(self) -> str:
+        """How a bare name is best put, with ``{}`` for the name."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the (n, d) vectors of texts, unit length."""
+        ...
+
+    def project(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Bring (n, dim) picture vectors among texts: (n, d), unit length."""
+        ...
+
+    def aim(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the (n, dim) picture vectors whose neighbours are the best candidates for texts."""
+        ...
+
+    def logits(self, X: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (n, m) log-odds, up to a constant a picture, that texts name pictures."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
     """What a plugin registers: the facts, and how to get the model.
@@ -53,9 +92,13 @@ class ModelEntry:
         Whether `load` would work offline on this machine now.
     install : str
         The command that makes it available; empty where there is none.
+    load_text : callable, optional
+        Given the cache directory, returns what compares texts with this model's vectors; None where
+        nothing does.
     """
 
     spec: ModelSpec
     load: Callable[[Path], Backend]
     available: Callable[[], bool]
     install: str = ""
+    load_text: Callable[[Path], TextTower] | None = None

@@ -1,11 +1,10 @@
 """ONNX graphs: built node by node, looked into, and tapped at any layer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import WeightsError
@@ -47,16 +46,25 @@ def make_node(kind: str, inputs: Sequence[str], name: str, **attributes: Any) ->
 def serialise(
     name: str,
     nodes: Sequence[Any],
-    weights: Mapping[str, NDArray[np.float32]],
+    weights: Mapping[str, NDArray[Any]],
     *,
     inputs: Mapping[str, Sequence[str | int]],
     outputs: Mapping[str, Sequence[str | int]],
+    integers: Collection[str] = (),
 ) -> bytes:
-    """Return a checked float32 model of these nodes; the same bytes for the same arguments."""
+    """Return a checked float32 model of these nodes; the same bytes for the same arguments.
+
+    The inputs named in `integers` are int64, and weights keep the type they have.
+    """
     from onnx import TensorProto, checker, helper, numpy_helper
 
     def infos(values: Mapping[str, Sequence[str | int]]) -> list[Any]:
-        return [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in values.items()]
+        return [
+            helper.make_tensor_value_info(
+                name, TensorProto.INT64 if name in integers else TensorProto.FLOAT, shape
+            )
+            for name, shape in values.items()
+        ]
 
     initializers = [numpy_helper.from_array(value, key) for key, value in weights.items()]
     model = helper.make_model(

@@ -5,13 +5,16 @@ tokens are its business.
 """
 
 import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nearsight.errors import MissingExtraError, UnknownModelError, WeightsError
-from nearsight.models.backend import ModelEntry
+from nearsight.models.backend import ModelEntry, TextTower
 from nearsight.models.graph import inspect
-from nearsight.models.layout import SIDE_FILES, ModelFolder, choose, split_precision
+from nearsight.models.layout import SIDE_FILES, ModelFolder, choose, split_precision, text_file
+from nearsight.models.spec import ModelSpec
 
 _NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -47,7 +50,31 @@ def hub(name: str) -> ModelEntry:
     folder = _fetch(match["repo"], match["revision"], precision)
     # The cache names a snapshot's folder after its commit.
     ending = f"#{precision}" if precision else ""
-    return ModelFolder(folder, precision).entry(f"hub:{match['repo']}@{folder.name}{ending}")
+    entry = ModelFolder(folder, precision).entry(f"hub:{match['repo']}@{folder.name}{ending}")
+    if entry.load_text is None:
+        # The tower for texts is fetched when somebody has a text.
+        return replace(entry, load_text=partial(_load_text, entry.spec, match["repo"], folder, precision))
+    return entry
+
+
+def _load_text(spec: ModelSpec, repo: str, folder: Path, precision: str, cache_dir: Path) -> TextTower:
+    """Fetch the text tower of the very commit that the image tower is of, and load it."""
+    import huggingface_hub
+
+    name = text_file(precision)
+    try:
+        huggingface_hub.snapshot_download(repo, revision=folder.name, allow_patterns=[name, f"{name}_data*"])
+    # As for the image tower: what is here already is used all the same.
+    except Exception as error:
+        if not (folder / name).is_file():
+            raise WeightsError(
+                f"the text tower of hub:{repo} is not on this machine and could not be fetched "
+                f"({type(error).__name__}: {error}). Go online once, and search with words then."
+            ) from error
+    load = ModelFolder(folder, precision).text_loader(spec)
+    if load is None:
+        raise UnknownModelError(f"hub:{repo} knows no texts: it has no {name} with a tokenizer.json")
+    return load(cache_dir)
 
 
 def _fetch(repo: str, revision: str | None, precision: str) -> Path:

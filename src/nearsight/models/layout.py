@@ -6,17 +6,18 @@ by the ending of its file name: ``dir:clip#quantized`` takes ``onnx/vision_model
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nearsight.errors import UnknownModelError, WeightsError
-from nearsight.models.backend import ModelEntry
+from nearsight.models.backend import ModelEntry, TextTower
 from nearsight.models.graph import GraphFacts, Shape, inspect
 from nearsight.models.onnx_file import measured, open_file
 from nearsight.models.processor import preprocessing
 from nearsight.models.spec import ModelSpec
+from nearsight.models.text.clip import ClipText
 
 #: Variants by the ending of their file's name, and what the fingerprint calls them.
 PRECISIONS = {
@@ -70,8 +71,8 @@ class ModelFolder:
     @property
     def text_model(self) -> Path | None:
         """The file of the text tower in the same precision, where there is one."""
-        ending = f"_{self.precision}" if self.precision else ""
-        files = (self.path / folder / f"text_model{ending}.onnx" for folder in ("onnx", "."))
+        file = self.path / text_file(self.precision)
+        files = (file, self.path / file.name)
         return next((file for file in files if file.is_file()), None)
 
     @property
@@ -136,7 +137,19 @@ class ModelFolder:
                 "precision": PRECISIONS.get(self.precision, "float32"),
             }
         )
-        return ModelEntry(spec, lambda _: open_file(spec, path), path.is_file)
+        return ModelEntry(
+            spec, lambda _: open_file(spec, path), path.is_file, load_text=self.text_loader(spec)
+        )
+
+    def text_loader(self, spec: ModelSpec) -> Callable[[Path], TextTower] | None:
+        """Return what loads the text tower beside the image tower; None where there is none."""
+        # Only these compare pictures with texts: the projection, and SigLIP's pooler.
+        if self.tokenizer is None or spec.layer not in ("image_embeds", "pooler_output"):
+            return None
+        path = self.text_model or self.image_model
+        if self.text_model is None and "text_embeds" not in inspect(path).outputs:
+            return None
+        return lambda _: ClipText(spec, path, self.path)
 
 
 def folder(name: str) -> ModelEntry:
@@ -165,6 +178,11 @@ def split_precision(name: str) -> tuple[str, str]:
     """Split ``PLACE#PRECISION``; a ``#`` before anything but a known precision belongs to the place."""
     place, sign, precision = name.rpartition("#")
     return (place, precision) if sign and precision in PRECISIONS else (name, "")
+
+
+def text_file(precision: str) -> str:
+    """Return where a folder keeps its text tower."""
+    return f"onnx/text_model{f'_{precision}' if precision else ''}.onnx"
 
 
 def choose(names: Collection[str], precision: str, where: str) -> str:

