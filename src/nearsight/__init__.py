@@ -18,6 +18,7 @@ _HOMES = {
     "fit_sift_vlad": "models.vlad",
     "geometric_rerank": "models.geometry",
     "load_model": "models",
+    "load_text": "models",
 }
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "fit_sift_vlad",
     "geometric_rerank",
     "load_model",
+    "load_text",
 ]
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from nearsight.embedder import Embedder
     from nearsight.errors import Failure, NearsightError
     from nearsight.images import Limits
-    from nearsight.models import ModelSpec, available_models, load_model
+    from nearsight.models import ModelSpec, available_models, load_model, load_text
     from nearsight.models.geometry import geometric_rerank
     from nearsight.models.vlad import fit_sift_vlad
     from nearsight.transformer import ImageEmbedder
