@@ -8,6 +8,7 @@
     ├── UnknownModelError (KeyError)            no model of that name
     ├── MissingExtraError (ImportError)         an optional package is not installed
     ├── WeightsError (RuntimeError)             weights are missing, damaged or not the expected ones
+    ├── ParityError (RuntimeError)              a fast way of running a model strays too far
     ├── FingerprintMismatchError (ValueError)   vectors of another model or preprocessing
     ├── CollectionNotFoundError (FileNotFoundError)
     ├── NotACollectionError (ValueError)        the directory holds something else
@@ -67,6 +68,10 @@ class MissingExtraError(NearsightError, ImportError):
 
 class WeightsError(NearsightError, RuntimeError):
     """Weights are missing, damaged, or not the ones the model was published with."""
+
+
+class ParityError(NearsightError, RuntimeError):
+    """A fast way of running a model gives other vectors than the exact one."""
 
 
 class FingerprintMismatchError(NearsightError, ValueError):

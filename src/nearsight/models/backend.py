@@ -1,6 +1,6 @@
 """The protocol every model stands behind, and what the registry knows before loading one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nearsight.models.spec import ModelSpec
+from nearsight.models.variant import Variant
 
 
 @runtime_checkable
@@ -93,12 +94,27 @@ class ModelEntry:
     install : str
         The command that makes it available; empty where there is none.
     load_text : callable, optional
-        Given the cache directory, returns what compares texts with this model's vectors; None where
-        nothing does.
+        Given the cache directory and the spec of some form of this model, returns what compares texts with
+        that form's vectors; None where nothing does.
+    forms : Forms, optional
+        The model's other forms; None where it has only one.
     """
 
     spec: ModelSpec
     load: Callable[[Path], Backend]
     available: Callable[[], bool]
     install: str = ""
-    load_text: Callable[[Path], TextTower] | None = None
+    load_text: Callable[[Path, ModelSpec], TextTower] | None = None
+    forms: "Forms | None" = None
+
+
+class Forms(Protocol):
+    """The other forms of a model."""
+
+    def vary(self, variant: Variant) -> ModelEntry:
+        """Return the model in that form."""
+        ...
+
+    def layers(self) -> Mapping[str, tuple[int | None, ...]]:
+        """Return the shape of every layer that a vector can be taken from, for one picture."""
+        ...

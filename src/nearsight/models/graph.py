@@ -77,7 +77,7 @@ def serialise(
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def inspect(path: Path) -> GraphFacts:
+def inspect(model: Path | bytes) -> GraphFacts:
     """Read what a model file says of itself; weights in files beside it are not read.
 
     Raises
@@ -85,7 +85,7 @@ def inspect(path: Path) -> GraphFacts:
     WeightsError
         The file is missing or is no ONNX model.
     """
-    graph = _read(path, with_data=False).graph
+    graph = _read(model, with_data=False).graph
     held = {tensor.name for tensor in graph.initializer}
     files = {
         entry.value
@@ -101,14 +101,14 @@ def inspect(path: Path) -> GraphFacts:
     )
 
 
-def tap(path: Path, layer: str) -> bytes:
+def tap(source: Path | bytes, layer: str) -> bytes:
     """Return the part of a model that computes one layer, as a model of its own.
 
     What the layer does not need is left out, inputs too: of a file with two towers, one remains.
 
     Parameters
     ----------
-    path : Path
+    source : Path or bytes
         The model; weights beside it are taken in, to at most 2 GB in all.
     layer : str
         The name of a value: an output of any node.
@@ -120,7 +120,8 @@ def tap(path: Path, layer: str) -> bytes:
     """
     import onnx
 
-    model = _read(path, with_data=True)
+    model = _read(source, with_data=True)
+    path = _named(source)
     graph = model.graph
     nodes, wanted = [], {layer}
     # Nodes are stored in an order in which each follows what it needs.
@@ -146,11 +147,111 @@ def tap(path: Path, layer: str) -> bytes:
         ) from error
 
 
-def _read(path: Path, *, with_data: bool) -> Any:
+def layer_shapes(source: Path | bytes, input_px: tuple[int, int]) -> dict[str, Shape]:
+    """Return the shape of every layer whose shape follows from one picture at the input.
+
+    Parameters
+    ----------
+    source : Path or bytes
+        The model.
+    input_px : tuple of int
+        Height and width of that picture.
+    """
+    from onnx import shape_inference
+
+    model = _read(source, with_data=False)
+    for value in model.graph.input:
+        axes = value.type.tensor_type.shape.dim
+        if len(axes) == 4:
+            for axis, size in zip(axes, (1, 3, *input_px), strict=True):
+                axis.dim_value = size
+    # Declared for any number of pictures, these would hide what follows from one.
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    graph = shape_inference.infer_shapes(model, data_prop=True).graph
+    return {value.name: _shape(value) for value in (*graph.value_info, *graph.output) if _shape(value)}
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """One convolution of a graph.
+
+    Attributes
+    ----------
+    name, reads : str
+        Of the node, and of the value it reads.
+    weight, bias : str
+        Of its parameters; `bias` is empty where it has none.
+    groups : int
+    """
+
+    name: str
+    reads: str
+    weight: str
+    bias: str
+    groups: int
+
+
+def convolutions(source: Path | bytes) -> list[Convolution]:
+    """Return the convolutions whose weights are held in the graph, in order."""
+    graph = _read(source, with_data=False).graph
+    held = {tensor.name for tensor in graph.initializer}
+    return [
+        Convolution(
+            node.name,
+            node.input[0],
+            node.input[1],
+            node.input[2] if len(node.input) > 2 else "",
+            next((a.i for a in node.attribute if a.name == "group"), 1),
+        )
+        for node in graph.node
+        if node.op_type == "Conv" and node.input[1] in held
+    ]
+
+
+def weights(source: Path | bytes) -> dict[str, NDArray[Any]]:
+    """Return what the graph holds, by name."""
+    from onnx import numpy_helper
+
+    return {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in _read(source, with_data=True).graph.initializer
+    }
+
+
+def with_weights(source: Path | bytes, changed: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return the model with some of its weights replaced."""
+    from onnx import numpy_helper
+
+    model = _read(source, with_data=True)
+    for tensor in model.graph.initializer:
+        if tensor.name in changed:
+            tensor.CopyFrom(numpy_helper.from_array(changed[tensor.name], tensor.name))
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def with_outputs(source: Path | bytes, names: Collection[str]) -> bytes:
+    """Return the model giving these values as well."""
+    from onnx import ValueInfoProto
+
+    model = _read(source, with_data=True)
+    there = {value.name for value in model.graph.output}
+    model.graph.output.extend(ValueInfoProto(name=name) for name in names if name not in there)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _named(source: Path | bytes) -> str:
+    return "the model" if isinstance(source, bytes) else str(source)
+
+
+def _read(source: Path | bytes, *, with_data: bool) -> Any:
     import onnx
 
+    path = _named(source)
     try:
-        return onnx.load(path, load_external_data=with_data)
+        if isinstance(source, bytes):
+            return onnx.load_model_from_string(source)
+        return onnx.load(source, load_external_data=with_data)
     # A damaged file can raise protobuf's errors, which are no public names.
     except Exception as error:
         raise WeightsError(

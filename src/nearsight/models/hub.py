@@ -53,11 +53,11 @@ def hub(name: str) -> ModelEntry:
     entry = ModelFolder(folder, precision).entry(f"hub:{match['repo']}@{folder.name}{ending}")
     if entry.load_text is None:
         # The tower for texts is fetched when somebody has a text.
-        return replace(entry, load_text=partial(_load_text, entry.spec, match["repo"], folder, precision))
+        return replace(entry, load_text=partial(_load_text, match["repo"], folder, precision))
     return entry
 
 
-def _load_text(spec: ModelSpec, repo: str, folder: Path, precision: str, cache_dir: Path) -> TextTower:
+def _load_text(repo: str, folder: Path, precision: str, cache_dir: Path, spec: ModelSpec) -> TextTower:
     """Fetch the text tower of the very commit that the image tower is of, and load it."""
     import huggingface_hub
 
@@ -74,7 +74,7 @@ def _load_text(spec: ModelSpec, repo: str, folder: Path, precision: str, cache_d
     load = ModelFolder(folder, precision).text_loader(spec)
     if load is None:
         raise UnknownModelError(f"hub:{repo} knows no texts: it has no {name} with a tokenizer.json")
-    return load(cache_dir)
+    return load(cache_dir, spec)
 
 
 def _fetch(repo: str, revision: str | None, precision: str) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 
 from nearsight.errors import UnknownModelError, WeightsError
 from nearsight.models.backend import ModelEntry, TextTower
+from nearsight.models.forms import OnnxForms
 from nearsight.models.graph import GraphFacts, Shape, inspect
 from nearsight.models.onnx_file import measured, open_file
 from nearsight.models.processor import preprocessing
@@ -138,10 +139,14 @@ class ModelFolder:
             }
         )
         return ModelEntry(
-            spec, lambda _: open_file(spec, path), path.is_file, load_text=self.text_loader(spec)
+            spec,
+            lambda _: open_file(spec, path),
+            path.is_file,
+            load_text=self.text_loader(spec),
+            forms=OnnxForms(spec, lambda _: path),
         )
 
-    def text_loader(self, spec: ModelSpec) -> Callable[[Path], TextTower] | None:
+    def text_loader(self, spec: ModelSpec) -> Callable[[Path, ModelSpec], TextTower] | None:
         """Return what loads the text tower beside the image tower; None where there is none."""
         # Only these compare pictures with texts: the projection, and SigLIP's pooler.
         if self.tokenizer is None or spec.layer not in ("image_embeds", "pooler_output"):
@@ -149,7 +154,7 @@ class ModelFolder:
         path = self.text_model or self.image_model
         if self.text_model is None and "text_embeds" not in inspect(path).outputs:
             return None
-        return lambda _: ClipText(spec, path, self.path)
+        return lambda _, form: ClipText(form, path, self.path)
 
 
 def folder(name: str) -> ModelEntry:

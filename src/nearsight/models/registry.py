@@ -10,6 +10,7 @@ A plugin registers an entry point in one of two groups, each naming a callable t
 
 import difflib
 import warnings
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from platformdirs import user_cache_path
 
 from nearsight.errors import NearsightError, UnknownModelError
 from nearsight.models.backend import Backend, ModelEntry, TextTower
+from nearsight.models.variant import split_variant
 
 DEFAULT_MODEL = "efficientnet-lite0"
 
@@ -45,7 +47,8 @@ def find_model(name: str) -> ModelEntry:
     Parameters
     ----------
     name : str
-        A model's id, or ``SCHEME:REST`` where a plugin registers that scheme.
+        A model's id, or ``SCHEME:REST`` where a plugin registers that scheme. ``#`` and parts with commas
+        between ask for another form: ``layer=VALUE``, ``pooling=mean|cls|patches``, ``bf16``.
 
     Raises
     ------
@@ -54,6 +57,19 @@ def find_model(name: str) -> ModelEntry:
     NearsightError
         What a scheme finds wrong with the name, file or folder.
     """
+    name, variant = split_variant(name)
+    if variant:
+        entry = find_model(name)
+        if entry.forms is None:
+            raise UnknownModelError(f"{name} has only one form; leave #{variant} away")
+        # A form is there where the model is. Texts are compared with what the model was trained to give.
+        is_own_layer = not (variant.layer or variant.pooling)
+        return replace(
+            entry.forms.vary(variant),
+            available=entry.available,
+            install=entry.install,
+            load_text=entry.load_text if is_own_layer else None,
+        )
     points, schemes = _points(MODELS_GROUP), _points(SCHEMES_GROUP)
     scheme, colon, rest = name.partition(":")
     point = points.get(name) or (schemes.get(scheme) if colon else None)
@@ -130,7 +146,7 @@ def load_text(name: str = DEFAULT_MODEL, *, cache_dir: Path | None = None) -> Te
             f"{name} knows no texts. Use a model with a text tower (dir: or hub: with a CLIP or SigLIP), "
             f"or a classifier such as {DEFAULT_MODEL}"
         )
-    return entry.load_text(cache_dir or _cache())
+    return entry.load_text(cache_dir or _cache(), entry.spec)
 
 
 def _cache() -> Path:

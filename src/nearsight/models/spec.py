@@ -13,7 +13,7 @@ from nearsight.images import DECODER_RULES, DRAFT_FACTOR
 
 ResizeMode = Literal["short-side", "squash", "squash-crop", "shrink"]
 CropRounding = Literal["nearest", "down"]
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["mean", "cls", "patches"]
 Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest"]
 
 
@@ -114,9 +114,10 @@ class ModelSpec:
         Per channel, on values in 0..1.
     layer : str
         The output of the network that the vector is taken from.
-    pooling : {"mean", "cls"}
-        How a layer that has a vector for each token or place becomes one: their mean, or the first token.
-        A layer that has one vector is taken as it is.
+    pooling : {"mean", "cls", "patches"}
+        How a layer that has a vector for each token or place becomes one: their mean, the first token, or
+        the mean of those that stand for places: the last tokens, as many as make a square. A layer that
+        has one vector is taken as it is.
     normalize : bool
         Whether vectors are scaled to unit L2 length.
     precision : str

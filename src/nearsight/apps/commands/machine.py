@@ -21,31 +21,21 @@ _STATUS_COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
     cls=Command,
     json_shape="""{"models": [{"model", "dim": int, "licence", "available": bool, "install",
              "input": [height, width], "size_bytes": int, "training_data", "accuracy", "source",
-             "fingerprint"}]}""",
+             "fingerprint"}]}, or with NAME: {"model": {...}, "layers": {name: shape}}""",
+    examples=("nearsight models", "nearsight models efficientnet-lite0"),
 )
+@click.argument("name", required=False)
 @click.pass_obj
-def models(run: Run, /) -> None:
-    """List the models that can be asked for by name."""
+def models(run: Run, /, name: str | None) -> None:
+    """List the models that can be asked for by name.
+
+    With NAME, tell what there is to know of that one, with the layers that vectors can be taken from.
+    """
+    if name is not None:
+        return _model(run, name)
     entries = [(entry.spec, entry.available(), entry.install) for entry in nearsight.available_models()]
     run.console.document(
-        {
-            "models": [
-                {
-                    "model": spec.id,
-                    "dim": spec.dim,
-                    "licence": spec.licence,
-                    "available": available,
-                    "install": install,
-                    "input": spec.input_px,
-                    "size_bytes": spec.size_bytes,
-                    "training_data": spec.training_data,
-                    "accuracy": spec.accuracy,
-                    "source": spec.source,
-                    "fingerprint": spec.fingerprint.digest,
-                }
-                for spec, available, install in entries
-            ]
-        }
+        {"models": [_facts(spec, available, install) for spec, available, install in entries]}
     )
     rows = [
         [
@@ -66,6 +56,38 @@ def models(run: Run, /) -> None:
         if install and not available:
             run.console.say(f"For {spec.id}: {install}")
     run.console.say("Your own, by place: dir:PATH, hub:ORG/REPO@REVISION, onnx:FILE, sift-vlad:FILE")
+    return None
+
+
+def _facts(spec: "nearsight.ModelSpec", available: bool, install: str) -> dict[str, Any]:
+    return {
+        "model": spec.id,
+        "dim": spec.dim,
+        "licence": spec.licence,
+        "available": available,
+        "install": install,
+        "input": spec.input_px,
+        "size_bytes": spec.size_bytes,
+        "training_data": spec.training_data,
+        "accuracy": spec.accuracy,
+        "source": spec.source,
+        "fingerprint": spec.fingerprint.digest,
+    }
+
+
+def _model(run: Run, name: str) -> None:
+    from nearsight.models import find_model
+
+    entry = find_model(name)
+    facts = _facts(entry.spec, entry.available(), entry.install)
+    layers = entry.forms.layers() if entry.forms else {}
+    run.console.document({"model": facts, "layers": layers})
+    for line in output.table([[key.replace("_", " "), str(value)] for key, value in facts.items() if value]):
+        run.console.say(line)
+    if layers:
+        run.console.say("\nLayers, and their shapes for one picture:")
+    for line in output.table([[layer, " x ".join(map(str, shape))] for layer, shape in layers.items()]):
+        run.console.say(line)
 
 
 @click.command(

@@ -1,7 +1,8 @@
 """Options and arguments that several commands share."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -16,7 +17,41 @@ def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 paths = click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
 where = click.option("--where", metavar="EXPR", help='Only pictures that match, such as "width > 640".')
-model = click.option("--model", metavar="NAME", shell_complete=_models, help="See `nearsight models`.")
+
+_MODEL = (
+    click.option("--model", metavar="NAME", shell_complete=_models, help="See `nearsight models`."),
+    click.option("--layer", metavar="LAYER", help="Take vectors from here: see `nearsight models NAME`."),
+    click.option(
+        "--precision",
+        # models.variant.PRECISIONS; importing it would make --help slow.
+        type=click.Choice(["float32", "bf16"]),
+        help="bf16 is faster on processors that have it, and a little less exact.",
+    ),
+)
+
+
+def model(command: _F) -> _F:
+    """Add which model to use, and in which form; the command gets the name of that form, or None."""
+
+    @wraps(command)
+    def named(*args: Any, model: str | None, layer: str | None, precision: str | None, **rest: Any) -> Any:
+        return command(*args, model=_form(model, layer, precision), **rest)
+
+    result: Any = named
+    for option in reversed(_MODEL):
+        result = option(result)
+    return cast(_F, result)
+
+
+def _form(model: str | None, layer: str | None, precision: str | None) -> str | None:
+    if not layer and precision in (None, "float32"):
+        return model
+    from nearsight.models import DEFAULT_MODEL
+    from nearsight.models.variant import Variant
+
+    form = Variant(layer=layer or "", precision="" if precision in (None, "float32") else precision or "")
+    return form.applied_to(model or DEFAULT_MODEL)
+
 
 allow_remote = click.option("--allow-remote", is_flag=True, help="Fetch http and https addresses.")
 

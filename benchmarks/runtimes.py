@@ -1,0 +1,111 @@
+"""The default model in bfloat16 beside the exact one: how much faster, and how near its vectors are.
+
+Both get the same prepared pictures, through nearsight's own backends, from one thread a core. They are timed
+by turns, and the median of the rounds' ratios is told. FOLDER holds the photographs; without one, those of
+scikit-learn and scikit-image, cut into pieces.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from joblib import cpu_count
+from PIL import Image
+
+from nearsight import load_model
+from nearsight.images import decode, find
+from nearsight.models import Backend
+from nearsight.models.parity import compare
+
+
+def from_packages() -> list[Image.Image]:
+    import skimage
+    from sklearn.datasets import load_sample_images
+
+    folder = Path(skimage.__file__).parent / "data"
+    whole = [Image.fromarray(pixels) for pixels in load_sample_images().images]
+    whole += [Image.open(file).convert("RGB") for file in sorted(folder.glob("*")) if is_photograph(file)]
+    pieces = []
+    for picture in whole:
+        width, height = picture.size
+        for x, y in ((0, 0), (0.5, 0), (0, 0.5), (0.5, 0.5), (0.25, 0.25)):
+            pieces.append(
+                picture.crop(
+                    (
+                        int(x * width),
+                        int(y * height),
+                        int(x * width) + width // 2,
+                        int(y * height) + height // 2,
+                    )
+                )
+            )
+    return whole + pieces
+
+
+def is_photograph(file: Path) -> bool:
+    return file.suffix in (".png", ".jpg", ".jpeg") and file.stat().st_size > 100_000
+
+
+def from_folder(folder: Path, most: int, min_side_px: int | None) -> list[Image.Image]:
+    sources = list(find(folder))
+    step = max(1, len(sources) // most)
+    return [decode(source, min_side_px=min_side_px).image for source in sources[::step][:most]]
+
+
+def rate(backend: Backend, prepared: list[Any]) -> float:
+    n = cpu_count()
+    started = time.perf_counter()
+    with ThreadPoolExecutor(n) as pool:
+        list(pool.map(backend.embed, (prepared[i::n] for i in range(n))))
+    return len(prepared) / (time.perf_counter() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--model", default="efficientnet-lite0")
+    parser.add_argument("--pictures", type=int, default=400)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    exact, near = load_model(options.model), load_model(f"{options.model}#bf16")
+    if options.folder:
+        pictures = from_folder(options.folder, options.pictures, exact.decode_px)
+    else:
+        pictures = from_packages()
+    prepared = [exact.prepare(picture) for picture in pictures]
+    parity = compare(near.embed(prepared), exact.embed(prepared))
+    prepared = (prepared * (1 + options.pictures // len(prepared)))[: options.pictures]
+    rounds = []
+    for _ in range(options.rounds):
+        before, ours, after = rate(exact, prepared), rate(near, prepared), rate(exact, prepared)
+        rounds.append((2 / (1 / before + 1 / after), ours))
+    result = {
+        "pictures": len(pictures),
+        "smallest_cosine": round(parity.smallest, 5),
+        "mean_cosine": round(parity.mean, 5),
+        "top10_overlap": round(parity.overlap, 3),
+        "float32_per_s": round(statistics.median(r[0] for r in rounds), 1),
+        "bf16_per_s": round(statistics.median(r[1] for r in rounds), 1),
+        "ratio": round(statistics.median(b / a for a, b in rounds), 2),
+        "rounds": [round(b / a, 2) for a, b in rounds],
+        "threads": cpu_count(),
+    }
+    if options.json:
+        print(json.dumps(result))
+        return
+    print(f"{result['pictures']} photographs: {parity}")
+    print(
+        f"float32 {result['float32_per_s']}/s, bf16 {result['bf16_per_s']}/s on {result['threads']} threads: "
+        f"{result['ratio']} x (rounds {', '.join(map(str, result['rounds']))})"
+    )
+
+
+if __name__ == "__main__":
+    main()

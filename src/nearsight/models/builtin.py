@@ -1,0 +1,46 @@
+"""Pictures made by arithmetic: what models are compared on where no file can be counted on.
+
+They have what photographs have: smooth shades, textures at several scales, edges, flat backgrounds. A flat,
+bright background matters most: there, a network's rounding errors all point the same way.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+
+def builtin_pictures(n: int, *, seed: int) -> list[Image.Image]:
+    """Return `n` RGB pictures of several sizes; the same for the same arguments on every machine."""
+    rng = np.random.default_rng(seed)
+    return [_picture(rng, i) for i in range(n)]
+
+
+def _picture(rng: np.random.Generator, i: int) -> Image.Image:
+    width, height = (int(side) for side in rng.integers(240, 640, 2))
+    if i % 3 == 0:
+        # Something before a plain background, as in a catalogue.
+        shade = tuple(int(v) for v in rng.integers(200, 256, 3))
+        picture = Image.new("RGB", (width, height), shade)
+    else:
+        picture = _clouds(rng, width, height)
+    mask = Image.new("L", (width, height))
+    draw = ImageDraw.Draw(mask)
+    for _ in range(int(rng.integers(1, 6))):
+        x, y = rng.integers(0, width), rng.integers(0, height)
+        w, h = rng.integers(20, width), rng.integers(20, height)
+        box = [int(v) for v in (x - w // 2, y - h // 2, x + w // 2, y + h // 2)]
+        (draw.ellipse if rng.random() < 0.5 else draw.rectangle)(box, fill=255)
+    mask = mask.filter(ImageFilter.GaussianBlur(float(rng.choice([0.5, 1, 4]))))
+    return Image.composite(_clouds(rng, width, height), picture, mask)
+
+
+def _clouds(rng: np.random.Generator, width: int, height: int) -> Image.Image:
+    """Return random colours, blown up smoothly and added at four scales."""
+    total: NDArray[np.float64] = np.zeros((height, width, 3))
+    for cells in (2, 7, 30, 110):
+        noise = rng.integers(0, 256, (cells, cells, 3), np.uint8)
+        smooth = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+        total += np.asarray(smooth, np.float64) * rng.random() / cells**0.5
+    low, high = total.min(), total.max()
+    spread = 255 * rng.uniform(0.4, 1)
+    return Image.fromarray(((total - low) / (high - low) * spread).astype(np.uint8))

@@ -1,0 +1,116 @@
+"""Other forms of an ONNX model: another layer, another way of pooling, bfloat16."""
+
+import difflib
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from nearsight.errors import UnknownModelError, WeightsError
+from nearsight.models import openvino
+from nearsight.models.backend import Backend, ModelEntry
+from nearsight.models.cache import kept
+from nearsight.models.graph import Shape, inspect, layer_shapes, tap
+from nearsight.models.onnx import OnnxBackend
+from nearsight.models.parity import require_parity
+from nearsight.models.rounding import rounded
+from nearsight.models.spec import ModelSpec
+from nearsight.models.variant import Variant
+
+#: Part of the fingerprint: raise it whenever bfloat16 vectors would be others.
+_ROUNDING_VERSION = 1
+
+
+@dataclass(frozen=True)
+class OnnxForms:
+    """The forms of one ONNX model.
+
+    Attributes
+    ----------
+    spec : ModelSpec
+        The model as its name alone stands for it.
+    graph : callable
+        Returns the model; given the cache directory, or None to keep nothing.
+    sensitive : sequence of str
+        Operations that stay in float32 when the rest is bfloat16.
+    """
+
+    spec: ModelSpec
+    graph: Callable[[Path | None], Path | bytes]
+    sensitive: Sequence[str] = ()
+
+    def vary(self, variant: Variant) -> ModelEntry:
+        """Return the model in that form, as the registry asks for it.
+
+        Raises
+        ------
+        UnknownModelError
+            There is no such layer; the message suggests the nearest.
+        WeightsError
+            The length of the layer's vectors does not follow from the graph.
+        """
+        name = variant.applied_to(self.spec.id)
+        spec = replace(self.spec, id=name, identity=self.spec.identity or self.spec.id)
+        if variant.layer and variant.layer != spec.layer:
+            spec = replace(spec, layer=variant.layer, dim=self._dim(variant.layer), pooling="mean")
+        if variant.pooling:
+            spec = replace(spec, pooling=variant.pooling)
+        if variant.precision:
+            spec = replace(spec, precision=self._precision)
+        return ModelEntry(spec, partial(self.load, spec), lambda: True)
+
+    def layers(self) -> dict[str, Shape]:
+        """Return the shape of every layer that a vector can be taken from, for one picture."""
+        shapes = layer_shapes(self.graph(None), self.spec.input_px)
+        return {name: shape for name, shape in shapes.items() if _length(shape) is not None}
+
+    def load(self, spec: ModelSpec, cache_dir: Path) -> Backend:
+        """Return a form of this model."""
+        reload = partial(self.load, spec, cache_dir)
+        graph = self._cut(spec, cache_dir)
+        exact = OnnxBackend(replace(spec, precision=self.spec.precision), graph, reload=reload)
+        if spec.precision == self.spec.precision:
+            return exact
+        openvino.require()
+        stem = f"bf16-{spec.fingerprint.digest}"
+        near = kept(cache_dir / "models", stem, ".onnx", lambda: self._rounded(spec, graph))
+        backend = openvino.OpenVinoBackend(spec, near, keep=self.sensitive, reload=reload)
+        require_parity(backend, exact, cache_dir)
+        return backend
+
+    @property
+    def _precision(self) -> str:
+        """Name the arithmetic: which operations are exact is a part of it."""
+        chosen = hashlib.sha256(repr((_ROUNDING_VERSION, sorted(self.sensitive))).encode()).hexdigest()[:8]
+        return f"bf16-{chosen}"
+
+    def _cut(self, spec: ModelSpec, cache_dir: Path | None) -> Path | bytes:
+        graph = self.graph(cache_dir)
+        facts = inspect(graph)
+        alone = list(facts.outputs) == [spec.layer] and len(facts.inputs) == 1
+        return graph if alone else tap(graph, spec.layer)
+
+    def _rounded(self, spec: ModelSpec, graph: Path | bytes) -> bytes:
+        return rounded(graph, spec, keep=self.sensitive)
+
+    def _dim(self, layer: str) -> int:
+        graph = self.graph(None)
+        names = inspect(graph).layers
+        if layer not in names:
+            near = difflib.get_close_matches(layer, names, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else "nearsight models NAME lists them."
+            raise UnknownModelError(f"{self.spec.id} has no layer {layer!r}; {hint}")
+        dim = _length(layer_shapes(graph, self.spec.input_px).get(layer, ()))
+        if dim is None:
+            raise WeightsError(
+                f"{layer!r} of {self.spec.id} has no shape that a vector can be taken from; choose another"
+            )
+        return dim
+
+
+def _length(shape: Shape) -> int | None:
+    """Return how long a vector out of a layer is: its channels, or its last axis."""
+    if len(shape) == 4:
+        return shape[1]
+    return shape[-1] if len(shape) in (2, 3) else None

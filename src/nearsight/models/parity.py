@@ -1,0 +1,150 @@
+"""Measures how near a fast way of running a model comes to the exact one, before it is trusted."""
+
+import hashlib
+import json
+import logging
+import platform
+import warnings
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearsight.errors import ParityError
+from nearsight.files import replacing
+from nearsight.models.backend import Backend
+from nearsight.models.builtin import builtin_pictures
+
+_log = logging.getLogger(__name__)
+
+#: With this smallest cosine, vectors are the same for every purpose.
+SAME = 0.9999
+#: With less than this, they are of no use beside each other.
+LEAST = 0.99
+
+_N_PICTURES = 48
+# Others than those that rounding is corrected on.
+_SEED = 7
+_N_NEIGHBOURS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How near the vectors of two ways of running a model are.
+
+    Attributes
+    ----------
+    smallest, mean : float
+        Cosine of a picture's two vectors, over the built-in pictures.
+    overlap : float
+        Share of the ten nearest neighbours that are the same.
+    """
+
+    smallest: float
+    mean: float
+    overlap: float
+
+    def __str__(self) -> str:
+        return (
+            f"cosine to the exact vectors {self.smallest:.5f} at least, {self.mean:.5f} on average; "
+            f"{self.overlap:.1%} of the nearest ten the same"
+        )
+
+
+def compare(X: NDArray[np.float32], exact: NDArray[np.float32]) -> Parity:
+    """Compare (n, dim) vectors, row by row, with the exact ones of the same pictures."""
+    cosines = (X * exact).sum(1) / (np.linalg.norm(X, axis=1) * np.linalg.norm(exact, axis=1))
+    k = min(_N_NEIGHBOURS, len(X) - 1)
+    pairs = zip(_nearest(X, k), _nearest(exact, k), strict=True)
+    overlap = np.mean([len(set(a) & set(b)) / k for a, b in pairs]) if k else 1.0
+    return Parity(float(cosines.min()), float(cosines.mean()), float(overlap))
+
+
+def require_parity(backend: Backend, exact: Backend, cache_dir: Path) -> Parity:
+    """Return how near a backend is to the exact one: measured once on this machine, then remembered.
+
+    Parameters
+    ----------
+    backend, exact : Backend
+        Of one model.
+    cache_dir : Path
+        What was measured is kept in its folder ``parity``.
+
+    Raises
+    ------
+    ParityError
+        The smallest cosine is below .99.
+
+    Warns
+    -----
+    UserWarning
+        Once, at the measurement: how near it is, where that is not the same for every purpose.
+    """
+    file = cache_dir / "parity" / f"{backend.spec.fingerprint.digest}-{_machine()}.json"
+    parity = _remembered(file)
+    if parity is None:
+        pictures = builtin_pictures(_N_PICTURES, seed=_SEED)
+        X, wanted = (b.embed([b.prepare(picture) for picture in pictures]) for b in (backend, exact))
+        parity = compare(X, wanted)
+        _remember(file, parity, backend)
+        if LEAST <= parity.smallest < SAME:
+            warnings.warn(f"{backend.spec.id}, measured once on this machine: {parity}", stacklevel=2)
+    if parity.smallest < LEAST:
+        raise ParityError(
+            f"{backend.spec.id} is not near enough on this machine ({parity}); at least {LEAST} is needed. "
+            f"Use {exact.spec.identity or exact.spec.id} in full precision"
+        )
+    return parity
+
+
+def _nearest(X: NDArray[np.float32], k: int) -> list[list[int]]:
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    similarities = unit @ unit.T
+    np.fill_diagonal(similarities, -np.inf)
+    return [row.tolist() for row in np.argsort(-similarities, axis=1, kind="stable")[:, :k]]
+
+
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    """Name what a measurement holds for: the processor, and the runtimes' versions."""
+    facts = [platform.machine(), _processor(), *(_version(name) for name in ("onnxruntime", "openvino"))]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    # Only what says which instructions there are; the clock changes from moment to moment.
+    return "".join(
+        sorted({line for line in lines if line.startswith(("model", "flags", "Features", "CPU part"))})
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return f"no {name}"
+
+
+def _remembered(file: Path) -> Parity | None:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        return Parity(*(float(data[key]) for key in ("smallest", "mean", "overlap")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _remember(file: Path, parity: Parity, backend: Backend) -> None:
+    facts = {"model": backend.spec.id, **asdict(parity), "pictures": _N_PICTURES}
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as out:
+            out.write(json.dumps(facts, indent=2).encode())
+    except OSError as error:
+        _log.warning("%s was not kept (%s), so it is measured again at each start.", file, error)
