@@ -2,6 +2,7 @@
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -102,3 +103,33 @@ class BackendConformance:
     def test_fingerprint_survives_a_manifest(self, backend: Backend) -> None:
         fingerprint = backend.spec.fingerprint
         assert Fingerprint.from_dict(fingerprint.to_dict()) == fingerprint
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"weights_sha256": "0" * 64},
+            {"input_px": (10, 10), "resize_px": 1000},
+            {"interpolation": "nearest"},
+            {"mean": (0.1, 0.2, 0.3)},
+            {"std": (0.1, 0.2, 0.3)},
+            {"layer": "another"},
+            {"pooling": "patches"},
+            {"dim": 7},
+            {"precision": "another"},
+            {"identity": "another"},
+            {"draft": None},
+            {"normalize": None},
+        ],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_what_changes_vectors_changes_the_fingerprint(
+        self, backend: Backend, change: dict[str, object]
+    ) -> None:
+        # None turns a switch over.
+        change = {k: not getattr(backend.spec, k) if v is None else v for k, v in change.items()}
+        changed = replace(backend.spec, **change)
+        assert changed.fingerprint != backend.spec.fingerprint
+
+    def test_what_is_only_told_does_not(self, backend: Backend) -> None:
+        told = {"source": "x", "licence": "x", "training_data": "x", "accuracy": "x", "size_bytes": 1}
+        assert replace(backend.spec, **told).fingerprint == backend.spec.fingerprint

@@ -293,6 +293,8 @@ def _spec(vocabulary: Vocabulary, id: str, size_bytes: int) -> ModelSpec:
     size_px = vocabulary.method.size_px
     return ModelSpec(
         id=id,
+        # A file is asked for by its place, and is the same model in any.
+        identity="" if id == "sift-vlad" else f"sift-vlad-{vocabulary.sha256[:16]}",
         dim=vocabulary.dim,
         weights_sha256=vocabulary.sha256,
         input_px=(size_px, size_px),
