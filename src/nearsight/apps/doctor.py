@@ -73,6 +73,9 @@ def examine(settings: Settings, collection: Path) -> Iterator[Check]:
     yield processor
     yield packages()
     yield onnx_runtime()
+    yield fast_runtime()
+    yield gpu()
+    yield words()
     yield formats()
     yield cache(settings.cache_dir)
     yield _guarded("model", lambda: embedding(settings.cache_dir))
@@ -95,6 +98,39 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
             f"{type(error).__name__}: {error}",
             "reinstall: pip install --force-reinstall nearsight",
         )
+
+
+def fast_runtime() -> Check:
+    """Look whether bfloat16 can be had."""
+    from nearsight.errors import MissingExtraError
+    from nearsight.models import openvino
+
+    try:
+        found = openvino.require()
+    except MissingExtraError:
+        return Check("bf16", "ok", "OpenVINO is not installed; float32 needs none")
+    except NearsightError as error:
+        return Check("bf16", "ok", str(error))
+    return Check("bf16", "ok", f"OpenVINO {found.__version__.split('-')[0]}: --precision bf16 is faster here")
+
+
+def gpu() -> Check:
+    """Look for a GPU that would stand idle."""
+    if Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi"):
+        return Check(
+            "gpu", "warn", "there is an NVIDIA GPU, and it is not used: nearsight runs on the processor"
+        )
+    return Check("gpu", "ok", "none seen")
+
+
+def words() -> Check:
+    """Look whether the default model can be asked with words."""
+    from nearsight.models.text import minilm
+
+    extra = all(importlib.util.find_spec(name) for name in ("safetensors", "tokenizers"))
+    if extra and minilm.locate():
+        return Check("words", "ok", "search --text works: all-MiniLM-L6-v2 is here")
+    return Check("words", "warn", "search --text has no text encoder", f"run: {minilm.INSTALL}")
 
 
 def python() -> Check:

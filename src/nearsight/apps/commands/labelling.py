@@ -51,7 +51,7 @@ def predict(
     fail_fast: bool,
     **limits: float | None,
 ) -> int:
-    """Choose one of some names for each picture, without an example.
+    """Choose among names for each picture, untrained.
 
     No collection is needed. The probability is that of the name among those given. A picture that common
     words fit better than any of the names is `unknown`: probably none of them.
