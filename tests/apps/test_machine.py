@@ -107,6 +107,15 @@ def test_a_layer_is_asked_for_by_name(nearsight, photos, tmp_path):
     assert nearsight.json("search", photos / "3.png", "-k", 1)["hits"][0]["path"] == str(photos / "3.png")
 
 
+def test_project_makes_a_smaller_collection(indexed, photos, tmp_path):
+    found = indexed.json("project", "--dim", 3, "--out", tmp_path / "short")
+    assert (found["pictures"], found["dim"]) == (6, 3)
+    assert 0 < found["variance_kept"] < 1
+    hits = indexed.json("search", photos / "3.png", "-c", tmp_path / "short", "-k", 1)["hits"]
+    assert hits[0]["path"] == str(photos / "3.png")
+    indexed("project", "--dim", 6, "--out", tmp_path / "other", code=2)
+
+
 def test_doctor_for_people_names_the_way_out(nearsight, tmp_path):
     (tmp_path / "file").touch()
     nearsight.env["NEARSIGHT_CACHE"] = str(tmp_path / "file" / "cache")

@@ -18,6 +18,7 @@ from nearsight.apps.commands import asking, filling, keeping, labelling, machine
         asking.info,
         keeping.rm,
         keeping.optimize,
+        keeping.project,
         asking.export,
         filling.embed,
         machine.models,

@@ -17,6 +17,7 @@ from nearsight.collection.export import export
 from nearsight.collection.indexing import AddReport, IndexJob
 from nearsight.collection.making import make
 from nearsight.collection.match import Match
+from nearsight.collection.projecting import own_model, project
 from nearsight.collection.rows import Item
 from nearsight.collection.words import search_words
 from nearsight.collection.writing import Batch, Note, Writer
@@ -416,6 +417,8 @@ class Collection:
         with self._lock:
             return self._store.delete(list(dict.fromkeys(doomed)))
 
+    project = project
+
     def optimize(self) -> None:
         """Compact the files and bring the index up to date now; both also happen by themselves."""
         self._store.optimize()
@@ -448,13 +451,13 @@ class Collection:
 
     @cached_property
     def _backend(self) -> Backend:
-        backend = load_model(self.spec.id, cache_dir=self._cache_dir)
+        backend = load_model(own_model(self.directory, self.spec.id), cache_dir=self._cache_dir)
         self._require(backend.spec.fingerprint)
         return backend
 
     @cached_property
     def _text_tower(self) -> TextTower:
-        tower = load_text(self.spec.id, cache_dir=self._cache_dir)
+        tower = load_text(own_model(self.directory, self.spec.id), cache_dir=self._cache_dir)
         self._require(tower.spec.fingerprint)
         return tower
 

@@ -17,6 +17,9 @@ FORMAT = 1
 FILENAME = "collection.json"
 STORE = "store"
 LOCK = "write.lock"
+# Of a collection of shorter vectors, and the name of its model in the manifest: it lies wherever they lie.
+PROJECTION = "projection.npz"
+OWN_PROJECTION = "pca:the collection's own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,8 @@ def _absent(directory: Path) -> CollectionNotFoundError | NotACollectionError:
 
 def is_free(directory: Path) -> bool:
     """Whether a collection may be made there: nothing is there, or what a crash left of making one."""
-    leftovers = {STORE, LOCK}
+    leftovers = {STORE, LOCK, PROJECTION}
     return all(
-        entry.name in leftovers or entry.name.startswith(f".{FILENAME}.") for entry in directory.iterdir()
+        entry.name in leftovers or entry.name.startswith((f".{FILENAME}.", f".{PROJECTION}."))
+        for entry in directory.iterdir()
     )

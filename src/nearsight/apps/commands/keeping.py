@@ -1,14 +1,16 @@
-"""Keeping a collection in order: `rm`, `optimize`."""
+"""Keeping a collection in order: `rm`, `optimize`, `project`."""
 
 import sys
 import time
+from pathlib import Path
 
 import click
 
+import nearsight
 from nearsight.apps import output
 from nearsight.apps.command import FAILURES_FOUND, BadInputError, Command, Run
 from nearsight.apps.commands import options
-from nearsight.apps.output import count
+from nearsight.apps.output import count, printable
 
 
 def is_terminal() -> bool:
@@ -71,3 +73,42 @@ def optimize(run: Run, /) -> None:
     )
     change = f"{output.size(abs(freed))} {'freed' if freed >= 0 else 'more, for the index'}"
     run.console.say(f"{count(after['pictures'], 'picture')} in {output.size(after['size_bytes'])} ({change})")
+
+
+@click.command(
+    cls=Command,
+    json_shape="""{"pictures": int, "dim": int, "variance_kept": float, "collection",
+ "bytes_per_picture": int}""",
+    examples=("nearsight project --dim 256 --out small/",),
+)
+@click.option("--dim", required=True, type=click.IntRange(min=1), metavar="D", help="Numbers a vector has.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="The new collection.",
+)
+@click.pass_obj
+def project(run: Run, /, dim: int, out: Path) -> None:
+    """Make a collection of shorter vectors from this one.
+
+    Nothing is embedded again: the vectors are projected onto the directions in which the pictures differ
+    most (PCA). The new collection can be searched and added to like any other.
+    """
+    projection = run.open_collection().project(dim, out)
+    made = nearsight.Collection.open(out, cache_dir=run.settings.cache_dir).info()
+    run.console.document(
+        {
+            "pictures": made["pictures"],
+            "dim": dim,
+            "variance_kept": round(projection.variance_kept, 4),
+            "collection": str(out),
+            "bytes_per_picture": made["bytes_per_picture"],
+        }
+    )
+    run.console.say(
+        f"{count(made['pictures'], 'picture')} of {dim} numbers each in {printable(str(out))}:"
+        f" {projection.variance_kept:.1%} of the variance kept,"
+        f" {output.size(made['bytes_per_picture'])} a picture"
+    )

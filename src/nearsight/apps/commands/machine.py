@@ -55,7 +55,9 @@ def models(run: Run, /, name: str | None) -> None:
     for spec, available, install in entries:
         if install and not available:
             run.console.say(f"For {spec.id}: {install}")
-    run.console.say("Your own, by place: dir:PATH, hub:ORG/REPO@REVISION, onnx:FILE, sift-vlad:FILE")
+    run.console.say(
+        "Your own, by place: dir:PATH, hub:ORG/REPO@REVISION, onnx:FILE, pca:FILE, sift-vlad:FILE"
+    )
     return None
 
 
