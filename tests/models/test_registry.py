@@ -112,7 +112,7 @@ def test_schemes(install) -> None:
     install({}, {"shelf": "plugged:hub"})
     assert find_model("shelf:openai/clip:v1").spec.id == "hub:openai/clip:v1"
     assert ids() == BUILT_IN
-    with pytest.raises(UnknownModelError, match="Known: .*, dir:…, hub:…, onnx:…, shelf:…"):
+    with pytest.raises(UnknownModelError, match="Known: .*, dir:…, hub:…, onnx:…, pca:…, shelf:…"):
         find_model("shelf")
     with pytest.raises(UnknownModelError, match="no model 'nowhere:x'"):
         find_model("nowhere:x")
