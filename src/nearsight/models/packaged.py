@@ -113,8 +113,8 @@ class PackagedWeights:
         )
 
 
-# By greedy search on photographs, weighing what each adds to the smallest cosine against its time. The first
-# layers matter most: before a flat background, all their errors point the same way.
+# By greedy search on photographs (scripts/bf16_layers.py), weighing what each adds to the smallest cosine
+# against its time. The first layers matter most: before a flat background, all their errors point one way.
 _SENSITIVE = ("stem", "block0", "block1.project", "block5.depthwise", "block11.project")
 
 
