@@ -1,9 +1,9 @@
 """Searches which operations of a packaged model to keep in float32 when the rest runs in bfloat16.
 
-Starting from ``--keep``, it tries each convolution, and tells what it adds to the cosine of the worst pictures
-(the mean of the lowest twentieth) and what it costs in time. The list in `models/packaged.py` was chosen so,
-a few at a time; `benchmarks/runtimes.py` judges the whole. OpenVINO cannot keep the last convolution of a
-block with a residual sum by itself; such ones are told as "cannot". ::
+Starting from ``--keep``, it tries each convolution, and tells what it adds to the cosine of the worst
+pictures (the mean of the lowest twentieth) and what it costs in time. The list in `models/packaged.py` was
+chosen so, a few at a time; `benchmarks/runtimes.py` judges the whole. OpenVINO cannot keep the last
+convolution of a block with a residual sum by itself; such ones are told as "cannot". ::
 
     python scripts/bf16_layers.py FOLDER --keep stem block0
 """

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image, ImageOps
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
@@ -35,6 +36,27 @@ def test_search_by_bytes_from_standard_input(indexed, photos):
 def test_search_exactly_and_among_some(indexed, photos, strange):
     hits = indexed.json("search", photos / "3.png", "--exact", "--where", "width = 200")["hits"]
     assert [os.fsencode(Path(hit["path"]).name) for hit in hits] == [os.fsencode(strange)]
+
+
+def test_the_very_same_object_comes_first(nearsight, tmp_path):
+    pytest.importorskip("cv2")
+    rng = np.random.default_rng(1)
+    (tmp_path / "photos").mkdir()
+    for i in range(6):
+        blocks = rng.integers(0, 256, (15, 20, 3), np.uint8).repeat(16, axis=0).repeat(16, axis=1)
+        Image.fromarray(blocks).save(tmp_path / "photos" / f"{i}.png")
+    # Upside down and mirrored, the network takes it for something else.
+    query = ImageOps.mirror(Image.open(tmp_path / "photos" / "4.png").rotate(180))
+    query.save(tmp_path / "query.png")
+    nearsight("index", tmp_path / "photos")
+    plain = nearsight.json("search", tmp_path / "query.png", "-k", 1)["hits"]
+    assert plain[0]["path"] != str(tmp_path / "photos" / "4.png")
+    hits = nearsight.json("search", tmp_path / "query.png", "--verify", "-k", 2)["hits"]
+    assert len(hits) == 2
+    assert hits[0]["path"] == str(tmp_path / "photos" / "4.png")
+    best = nearsight.json("search", "--id", hits[0]["id"], "--verify", "-k", 1)["hits"]
+    assert best[0]["path"] != hits[0]["path"]
+    nearsight("search", "--text", "a cat", "--verify", code=2)
 
 
 def test_search_for_people(indexed, photos):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Digits of an id that people see; commands take any unique start of an id.
 _SHORT = 12
+# The best of a search that are looked at in detail; each costs some 50 ms.
+_VERIFIED = 50
 
 
 @click.command(
@@ -28,6 +30,7 @@ _SHORT = 12
         "nearsight search photo.jpg --open",
         "nearsight search --id 3fa9c1 -k 20 --where \"width >= 640 AND path LIKE '%beach%'\"",
         'nearsight search --text "a dog on a beach" --open',
+        "nearsight search logo.png --verify",
         "curl -s https://example.org/a.jpg | nearsight search -",
     ),
 )
@@ -36,6 +39,7 @@ _SHORT = 12
 @click.option("--text", metavar="TEXT", help="Instead of IMAGE: words that say what is to be seen.")
 @options.k("How many to find.")
 @options.where
+@click.option("--verify", is_flag=True, help="Put first what shows the very same object (SIFT, RANSAC).")
 @click.option("--exact", is_flag=True, help="Compare with every picture; slower in a large collection.")
 @options.allow_remote
 @click.option(
@@ -56,6 +60,7 @@ def search(
     k: int,
     where: str | None,
     exact: bool,
+    verify: bool,
     allow_remote: bool,
     out: Path | None,
     show: bool,
@@ -71,10 +76,15 @@ def search(
     if image is not None and Path(image).is_dir():
         raise BadInputError(f"{image} is a folder; name one picture in it")
     collection = run.open_collection()
+    if verify and text is not None:
+        raise click.UsageError("--verify compares pictures; it has nothing to compare a text with")
     query: Any = sys.stdin.buffer.read() if image == "-" else image
+    n = max(k, _VERIFIED) if verify else k
     found = collection.search(
-        query, id=like_id, text=text, k=k, where=where, exact=exact, allow_remote=allow_remote
+        query, id=like_id, text=text, k=n, where=where, exact=exact, allow_remote=allow_remote
     )
+    if verify:
+        found = _verified(query if like_id is None else collection.get(like_id).path, found)[:k]
     run.console.document({"hits": [as_hit(match) for match in found]})
     say_hits(run, found)
     if out or show:
@@ -84,6 +94,13 @@ def search(
         file.parent.mkdir(parents=True, exist_ok=True)
         write_search(file, collection, found, query=query, like_id=like_id, text=text)
         present(run, file, show=show)
+
+
+def _verified(query: Any, found: "list[Match]") -> "list[Match]":
+    """Put first the pictures that show the very object of the query, as their files are now."""
+    from nearsight.models.geometry import geometric_rerank
+
+    return [found[v.position] for v in geometric_rerank(query, [match.path for match in found], mirror=True)]
 
 
 def as_hit(match: "Match") -> dict[str, Any]:
