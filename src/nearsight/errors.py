@@ -9,6 +9,7 @@
     ├── MissingExtraError (ImportError)         an optional package is not installed
     ├── WeightsError (RuntimeError)             weights are missing, damaged or not the expected ones
     ├── ParityError (RuntimeError)              a fast way of running a model strays too far
+    ├── CalibrationError (ValueError)           data that cannot promise what is asked
     ├── FingerprintMismatchError (ValueError)   vectors of another model or preprocessing
     ├── CollectionNotFoundError (FileNotFoundError)
     ├── NotACollectionError (ValueError)        the directory holds something else
@@ -72,6 +73,10 @@ class WeightsError(NearsightError, RuntimeError):
 
 class ParityError(NearsightError, RuntimeError):
     """A fast way of running a model gives other vectors than the exact one."""
+
+
+class CalibrationError(NearsightError, ValueError):
+    """The examples cannot promise the rate that is asked for, or their scores are no numbers."""
 
 
 class FingerprintMismatchError(NearsightError, ValueError):

@@ -15,9 +15,10 @@ from nearsight import images
 from nearsight.collection import manifest, rows
 from nearsight.collection.export import export
 from nearsight.collection.indexing import AddReport, IndexJob
+from nearsight.collection.jobs import Jobs
 from nearsight.collection.making import make
 from nearsight.collection.match import Match
-from nearsight.collection.projecting import own_model, project
+from nearsight.collection.projecting import own_model
 from nearsight.collection.rows import Item
 from nearsight.collection.words import search_words
 from nearsight.collection.writing import Batch, Note, Writer
@@ -48,7 +49,7 @@ Metadata = Mapping[str, Any]
 _PREFIX_DIGITS = 4
 
 
-class Collection:
+class Collection(Jobs):
     """Pictures' rows for one model, in a directory. Use `create` or `open`.
 
     Several processes may read and write one collection at once. What a method that writes has returned
@@ -416,8 +417,6 @@ class Collection:
             doomed += [item.id for item in self.items(where)]
         with self._lock:
             return self._store.delete(list(dict.fromkeys(doomed)))
-
-    project = project
 
     def optimize(self) -> None:
         """Compact the files and bring the index up to date now; both also happen by themselves."""

@@ -1,0 +1,12 @@
+"""What can be done with all the pictures of a collection: each job is a module, and a line here.
+
+A job is a function whose first argument is a `View`. It reads rows as arrays and calls a task.
+"""
+
+from nearsight.collection.projecting import project
+
+
+class Jobs:
+    """The jobs, as methods of `Collection`."""
+
+    project = project
