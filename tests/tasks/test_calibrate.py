@@ -34,7 +34,7 @@ def test_no_more_than_the_rate_of_all_but_one_and_the_next_exceed_it(
     assert np.mean(alarms) <= rate * (1 + 1e-9)
 
 
-@given(st.integers(1, 400), st.floats(0.001, 0.999), st.none() | st.floats(0.5, 0.999))
+@given(st.integers(1, 400), st.floats(0.001, 0.999), st.none() | st.floats(0.7, 0.999))
 def test_refuses_exactly_what_the_number_of_examples_cannot_promise(
     n: int, rate: float, confidence: float | None
 ) -> None:
