@@ -18,9 +18,9 @@ import numpy as np
 
 from nearsight.images import decode, find
 from nearsight.models import find_model, load_model
-from nearsight.models.graph import convolutions
+from nearsight.models.graph import convolutions, is_kept
 from nearsight.models.openvino import OpenVinoBackend
-from nearsight.models.rounding import is_kept, rounded
+from nearsight.models.rounding import rounded
 
 
 def main() -> None:
@@ -44,7 +44,11 @@ def main() -> None:
 
     def measure(keep: list[str]) -> tuple[float, float]:
         near = OpenVinoBackend(
-            exact.spec, rounded(graph, exact.spec, keep=keep), keep=keep, reload=partial(load_model)
+            exact.spec,
+            rounded(graph, exact.spec, keep=keep),
+            keep=keep,
+            precision="bf16",
+            reload=partial(load_model),
         )
         near.embed(prepared[:4])
         started = time.perf_counter()

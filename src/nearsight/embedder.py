@@ -20,6 +20,12 @@ from nearsight.models import DEFAULT_MODEL, Backend, load_model
 
 OnError = Literal["record", "raise"]
 
+# While an accelerator computes, those who wait for it must not leave cores idle.
+_WAITING_THREADS = 4
+
+# Devices that are the cores themselves.
+_ON_CORES = ("cpu", "openvino")
+
 # Pictures that travel through the network together, and the most a worker holds decoded.
 BATCH_SIZE = 8
 
@@ -99,6 +105,8 @@ class Embedder:
     ----------
     model : str or Backend, default "efficientnet-lite0"
         A registered name, or a loaded model.
+    device : str, default "auto"
+        Where a model that is named runs; see `load_model`.
     n_threads : int, optional
         Worker threads; by default as many as the cores this process may use (affinity and cgroup
         quotas respected).
@@ -131,6 +139,7 @@ class Embedder:
         self,
         model: str | Backend = DEFAULT_MODEL,
         *,
+        device: str = "auto",
         n_threads: int | None = None,
         batch_size: int = BATCH_SIZE,
         limits: Limits | None = None,
@@ -140,8 +149,16 @@ class Embedder:
         for name, value in (("n_threads", n_threads), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise InvalidParameterError(f"{name} is {value}; it must be at least 1")
-        self.backend = load_model(model, cache_dir=cache_dir) if isinstance(model, str) else model
-        self.n_threads = n_threads or cpu_count()
+        self.backend = (
+            load_model(model, device=device, cache_dir=cache_dir) if isinstance(model, str) else model
+        )
+        # Of a model that came loaded, the device has been chosen.
+        here = getattr(self.backend, "device", "cpu")
+        if not isinstance(model, str) and device not in ("auto", here):
+            raise InvalidParameterError(
+                f"device is {device!r}, but the model is loaded and runs on {here}; give its name instead"
+            )
+        self.n_threads = n_threads or cpu_count() + (_WAITING_THREADS if here not in _ON_CORES else 0)
         self.batch_size = batch_size
         self.limits = limits or Limits()
         self.progress = progress

@@ -9,6 +9,7 @@
     ├── MissingExtraError (ImportError)         an optional package is not installed
     ├── WeightsError (RuntimeError)             weights are missing, damaged or not the expected ones
     ├── ParityError (RuntimeError)              a fast way of running a model strays too far
+    ├── DeviceError (RuntimeError)              a device that is not there, or cannot run this model
     ├── CalibrationError (ValueError)           data that cannot promise what is asked
     ├── FingerprintMismatchError (ValueError)   vectors of another model or preprocessing
     ├── CollectionNotFoundError (FileNotFoundError)
@@ -77,6 +78,10 @@ class ParityError(NearsightError, RuntimeError):
 
 class CalibrationError(NearsightError, ValueError):
     """The examples cannot promise the rate that is asked for, or their scores are no numbers."""
+
+
+class DeviceError(NearsightError, RuntimeError):
+    """A device is not there, or cannot run the model; the message says what to install."""
 
 
 class FingerprintMismatchError(NearsightError, ValueError):

@@ -23,6 +23,8 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc] # sc
     ----------
     model : str or Backend, default "efficientnet-lite0"
         A registered name, or a loaded model.
+    device : str, default "auto"
+        Where a model that is named runs; see `load_model`.
     n_threads : int, optional
         Worker threads; by default as many as this process may use cores.
     batch_size : int, default 8
@@ -51,11 +53,13 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc] # sc
         self,
         model: str | Backend = DEFAULT_MODEL,
         *,
+        device: str = "auto",
         n_threads: int | None = None,
         batch_size: int = BATCH_SIZE,
         on_error: str = "raise",
     ) -> None:
         self.model = model
+        self.device = device
         self.n_threads = n_threads
         self.batch_size = batch_size
         self.on_error = on_error
@@ -83,7 +87,13 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc] # sc
         """
         self.fit(X)
         pictures = list(X)
-        embedder = Embedder(self.model, n_threads=self.n_threads, batch_size=self.batch_size, progress=False)
+        embedder = Embedder(
+            self.model,
+            device=self.device,
+            n_threads=self.n_threads,
+            batch_size=self.batch_size,
+            progress=False,
+        )
         result = embedder.embed(pictures, on_error="raise" if self.on_error == "raise" else "record")
         if len(result.vectors) + len(result.failed) != len(pictures):
             raise InvalidParameterError("X holds a folder or an archive; each element must be one picture")

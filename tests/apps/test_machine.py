@@ -9,6 +9,7 @@ from nearsight.apps import demo as demo_module
 from nearsight.apps import doctor
 from nearsight.apps.demo import play
 from nearsight.errors import InvalidParameterError, MissingExtraError, UnsupportedMachineError
+from nearsight.models import devices, onnx
 from nearsight.models.packaged import PackagedWeights
 
 MODEL_KEYS = {
@@ -81,9 +82,42 @@ def test_doctor_names_what_words_need(monkeypatch):
 
 
 def test_doctor_sees_a_gpu_that_stands_idle(monkeypatch):
-    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    assert doctor.gpu().status == "warn"
-    assert "not used" in doctor.gpu().detail
+    monkeypatch.setattr(devices, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(devices, "installed_wheels", lambda: ["onnxruntime"])
+    check = doctor.gpu()
+    assert check.status == "warn"
+    assert "stands idle" in check.detail
+    assert check.fix == "run: pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"
+
+
+def test_doctor_says_what_is_offered(monkeypatch):
+    monkeypatch.setattr(onnx, "_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert doctor.gpu().status == "ok"
+    assert "offers cuda" in doctor.gpu().detail
+
+
+def test_doctor_repairs_two_builds_of_onnxruntime(monkeypatch):
+    monkeypatch.setattr(devices, "installed_wheels", lambda: ["onnxruntime", "onnxruntime-gpu"])
+    check = doctor.onnx_runtime()
+    assert check.status == "warn"
+    assert "onnxruntime and onnxruntime-gpu have overwritten" in check.detail
+    assert check.fix == (
+        "run: pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'onnxruntime-gpu[cuda,cudnn]'"
+    )
+
+
+def test_doctor_asks_for_no_second_build(monkeypatch):
+    real = metadata.version
+
+    def version(name):
+        if name == "onnxruntime":
+            raise metadata.PackageNotFoundError(name)
+        return "1.32.0" if name == "onnxruntime-gpu" else real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    check = doctor.packages()
+    assert check.status == "ok"
+    assert "onnxruntime-gpu 1.32.0" in check.detail
 
 
 def test_doctor_says_why_there_is_no_bf16(monkeypatch):

@@ -39,6 +39,8 @@ class Run:
         Where results and remarks go.
     collection : Path
         The collection meant: `-c`, else the settings'.
+    device : str
+        Where models run: `--device`, else the settings'.
     fail_fast : bool
         Whether the first bad picture ends the work, which is then a failure and not bad input.
     if_stopped : str
@@ -48,12 +50,15 @@ class Run:
     settings: Settings
     console: Console
     collection: Path
+    device: str = "auto"
     fail_fast: bool = False
     if_stopped: str = "nothing was written"
 
     def open_collection(self) -> "nearsight.Collection":
         """Open the collection meant."""
-        return nearsight.Collection.open(self.collection, cache_dir=self.settings.cache_dir)
+        return nearsight.Collection.open(
+            self.collection, device=self.device, cache_dir=self.settings.cache_dir
+        )
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -166,7 +171,7 @@ class Group(Subgroup):
         settings = Settings.from_environment()
         # Known before parsing, so that a mistake in the usage is told as JSON too.
         console = Console(as_json="--json" in options, color=not settings.no_color)
-        run = Run(settings, console, settings.collection)
+        run = Run(settings, console, settings.collection, settings.device)
         extra.update(standalone_mode=False)
         extra.setdefault("obj", run)
         sys.exit(_guarded(lambda: super(Group, self).main(args, *rest, **extra), run))

@@ -106,7 +106,7 @@ def fast_runtime() -> Check:
     from nearsight.models import openvino
 
     try:
-        found = openvino.require()
+        found = openvino.require_bfloat16()
     except MissingExtraError:
         return Check("bf16", "ok", "OpenVINO is not installed; float32 needs none")
     except NearsightError as error:
@@ -115,11 +115,18 @@ def fast_runtime() -> Check:
 
 
 def gpu() -> Check:
-    """Look for a GPU that would stand idle."""
-    if Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi"):
-        return Check(
-            "gpu", "warn", "there is an NVIDIA GPU, and it is not used: nearsight runs on the processor"
-        )
+    """Look for a GPU, and whether it can be used."""
+    from nearsight.models import devices, onnx
+
+    try:
+        offered = onnx.offered_devices()
+    except Exception:  # the check of onnxruntime tells what is wrong with it
+        offered = []
+    if offered:
+        return Check("gpu", "ok", f"onnxruntime offers {', '.join(offered)}: --device auto tries them")
+    if said := devices.idle_gpu(()):
+        said, _, fix = said.partition(" To use it: ")
+        return Check("gpu", "warn", said, f"run: {fix}")
     return Check("gpu", "ok", "none seen")
 
 
@@ -163,6 +170,8 @@ def cpu() -> Check:
 
 def packages() -> Check:
     """Look at the versions of what nearsight stands on."""
+    from nearsight.models import devices
+
     found, missing = [], []
     try:
         requirements = metadata.requires("nearsight") or []
@@ -172,6 +181,9 @@ def packages() -> Check:
         if "extra ==" in requirement:
             continue
         name = requirement.partition(";")[0].strip().rstrip("0123456789.,<>=!~* ")
+        if name == "onnxruntime":
+            # Whichever build there is; to ask for this one beside another would break both.
+            name = next(iter(devices.installed_wheels()), name)
         try:
             found.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
@@ -183,26 +195,21 @@ def packages() -> Check:
 
 def onnx_runtime() -> Check:
     """Look at the runtime of the networks, and at what it can run on."""
+    from nearsight.models import devices
+
     try:
         # By name: only nearsight.models.onnx may depend on it, and here its absence is an answer.
         onnxruntime = importlib.import_module("onnxruntime")
     except Exception as error:  # a broken native library raises more than ImportError
-        fix = "pip install --force-reinstall onnxruntime; on Windows, install the Visual C++ runtime as well"
+        fix = f"run: {devices.repair_command(devices.installed_wheels())}; on Windows, install the Visual C++"
+        fix += " runtime as well"
         return Check("onnxruntime", "fail", str(error), fix)
     detail = f"{onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}"
-    rivals = [n for n in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino") if _installed(n)]
-    if len(rivals) > 1:
-        fix = f"pip uninstall {' '.join(rivals)}, then install the one you want"
-        return Check("onnxruntime", "warn", f"{detail}; {' and '.join(rivals)} overwrite each other", fix)
+    wheels = devices.installed_wheels()
+    if len(wheels) > 1:
+        said = f"{detail}; {' and '.join(wheels)} have overwritten each other's files"
+        return Check("onnxruntime", "warn", said, f"run: {devices.repair_command(wheels)}")
     return Check("onnxruntime", "ok", detail)
-
-
-def _installed(distribution: str) -> bool:
-    try:
-        metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def formats() -> Check:

@@ -20,12 +20,15 @@ class Settings:
     cache_dir : Path
         Where converted models and temporary pages live. ``NEARSIGHT_CACHE``, or the system's cache
         directory for ``nearsight``.
+    device : str
+        Where models run. ``NEARSIGHT_DEVICE``, or ``auto``.
     no_color : bool
         Whether colours are unwanted even on a terminal. ``NO_COLOR`` (https://no-color.org).
     """
 
     collection: Path
     cache_dir: Path
+    device: str = "auto"
     no_color: bool = False
 
     @classmethod
@@ -43,6 +46,7 @@ class Settings:
             # A variable from a file or a service unit has not passed through a shell: `~` is still there.
             collection=Path(collection).expanduser() if collection else DEFAULT_COLLECTION,
             cache_dir=Path(cache).expanduser() if cache else _system_cache(),
+            device=environ.get("NEARSIGHT_DEVICE") or "auto",
             no_color=bool(environ.get("NO_COLOR")) or environ.get("TERM") == "dumb",
         )
 

@@ -16,7 +16,7 @@ from nearsight.collection import manifest, rows
 from nearsight.collection.export import export
 from nearsight.collection.indexing import AddReport, IndexJob
 from nearsight.collection.jobs import Jobs
-from nearsight.collection.making import make
+from nearsight.collection.making import make, on_device, spec_of
 from nearsight.collection.match import Match
 from nearsight.collection.projecting import own_model
 from nearsight.collection.rows import Item
@@ -26,7 +26,6 @@ from nearsight.embedder import Embedder, OnError
 from nearsight.errors import (
     FingerprintMismatchError,
     InvalidParameterError,
-    NotACollectionError,
     UnknownIdError,
 )
 from nearsight.images import Limits
@@ -36,7 +35,6 @@ from nearsight.models import (
     Fingerprint,
     ModelSpec,
     TextTower,
-    find_model,
     load_model,
     load_text,
 )
@@ -77,6 +75,7 @@ class Collection(Jobs):
         self._manifest = facts
         self._store = store
         self._cache_dir = cache_dir
+        self._device = "auto"
 
     @classmethod
     def create(
@@ -84,6 +83,7 @@ class Collection(Jobs):
         directory: str | Path,
         *,
         model: str | Backend = DEFAULT_MODEL,
+        device: str = "auto",
         exist_ok: bool = True,
         cache_dir: Path | None = None,
     ) -> "Collection":
@@ -95,6 +95,8 @@ class Collection(Jobs):
             Made if missing. It must be empty, or a collection of the same model.
         model : str or Backend
             Whose vectors it will hold.
+        device : str, default "auto"
+            Where a model that is named runs; see `load_model`.
         exist_ok : bool, default True
             Whether a collection may be there already.
         cache_dir : Path, optional
@@ -108,20 +110,18 @@ class Collection(Jobs):
             It is a collection of another model.
         """
         directory = Path(directory)
-        spec = find_model(model).spec if isinstance(model, str) else model.spec
-        if directory.exists() and not directory.is_dir():
-            raise NotACollectionError(f"{directory} is a file; a collection is a directory")
-        if not (directory / manifest.FILENAME).exists():
-            make(directory, spec)
-        elif not exist_ok:
-            raise NotACollectionError(
-                f"{directory} is a collection already; open it, or choose another directory"
-            )
-        return cls.open(directory, model=model, cache_dir=cache_dir)
+        model = on_device(model, device, cache_dir)
+        make(directory, spec_of(model), exist_ok=exist_ok)
+        return cls.open(directory, model=model, device=device, cache_dir=cache_dir)
 
     @classmethod
     def open(
-        cls, directory: str | Path, *, model: str | Backend | None = None, cache_dir: Path | None = None
+        cls,
+        directory: str | Path,
+        *,
+        model: str | Backend | None = None,
+        device: str = "auto",
+        cache_dir: Path | None = None,
     ) -> "Collection":
         """Open a collection that exists.
 
@@ -130,6 +130,8 @@ class Collection(Jobs):
         directory : path
         model : str or Backend, optional
             The model it must be of; by default the one it was made with, loaded when needed.
+        device : str, default "auto"
+            Where that runs; see `load_model`.
         cache_dir : Path, optional
             Where converted models are kept.
 
@@ -143,9 +145,9 @@ class Collection(Jobs):
         directory = Path(directory)
         facts = manifest.read(directory)
         collection = cls(directory, facts, LanceStore.open(directory / manifest.STORE), cache_dir)
+        collection._device = device
         if model is not None:
-            spec = find_model(model).spec if isinstance(model, str) else model.spec
-            collection._require(spec.fingerprint)
+            collection._require(spec_of(model).fingerprint)
             if not isinstance(model, str):
                 collection.__dict__["_backend"] = model
         return collection
@@ -342,10 +344,8 @@ class Collection(Jobs):
             )
         found = list(self.items(f"id = '{id}'" if len(id) == 32 else f"id LIKE '{id}%'"))
         if len(found) != 1:
-            what = (
-                f"{len(found)} pictures have ids that start" if found else "no picture has an id that starts"
-            )
-            raise UnknownIdError(f"{what} with {id!r}; nearsight ls shows the ids")
+            n = len(found) or "no"
+            raise UnknownIdError(f"{n} pictures have ids that start with {id!r}; nearsight ls shows them")
         return found[0]
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
@@ -450,7 +450,8 @@ class Collection(Jobs):
 
     @cached_property
     def _backend(self) -> Backend:
-        backend = load_model(own_model(self.directory, self.spec.id), cache_dir=self._cache_dir)
+        name = own_model(self.directory, self.spec.id)
+        backend = load_model(name, device=self._device, cache_dir=self._cache_dir)
         self._require(backend.spec.fingerprint)
         return backend
 

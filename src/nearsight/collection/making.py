@@ -7,18 +7,38 @@ from filelock import FileLock
 
 from nearsight.collection import manifest, rows
 from nearsight.errors import NotACollectionError
-from nearsight.models import ModelSpec
+from nearsight.models import Backend, ModelSpec, find_model, load_model
 from nearsight.store.lance import LanceStore
 
 
-def make(directory: Path, spec: ModelSpec) -> None:
-    """Make an empty collection, unless another process has just done so.
+def on_device(model: str | Backend, device: str, cache_dir: Path | None) -> str | Backend:
+    """Load a model where a device is named: only then does it show whether its vectors are its own."""
+    if isinstance(model, str) and device not in ("auto", "cpu"):
+        return load_model(model, device=device, cache_dir=cache_dir)
+    return model
+
+
+def spec_of(model: str | Backend) -> ModelSpec:
+    """Return a model's facts; of one that is named, without loading it."""
+    return find_model(model).spec if isinstance(model, str) else model.spec
+
+
+def make(directory: Path, spec: ModelSpec, *, exist_ok: bool = True) -> None:
+    """Make an empty collection, where there is none yet.
 
     Raises
     ------
     NotACollectionError
-        The directory holds something else.
+        The directory holds something else, or a collection where that is not wanted.
     """
+    if directory.exists() and not directory.is_dir():
+        raise NotACollectionError(f"{directory} is a file; a collection is a directory")
+    if (directory / manifest.FILENAME).exists():
+        if not exist_ok:
+            raise NotACollectionError(
+                f"{directory} is a collection already; open it, or choose another directory"
+            )
+        return
     clear(directory)
     with FileLock(directory / manifest.LOCK):
         # Another process may have been first; without a manifest, a store is what a crash left.

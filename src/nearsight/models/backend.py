@@ -41,6 +41,39 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class Movable(Backend, Protocol):
+    """A backend on the processor that can run on other devices too."""
+
+    @property
+    def devices(self) -> Sequence[str]:
+        """What the installed runtime offers to `auto`, the best first."""
+        ...
+
+    def on(self, device: str, cache_dir: Path, *, spec: ModelSpec | None = None) -> Backend:
+        """Return the same model run on a device, telling that in its property `device`.
+
+        Parameters
+        ----------
+        device : str
+            One of `devices.DEVICES` but `auto`, with a number where there are several.
+        cache_dir : Path
+            Where what is compiled for the device may be kept.
+        spec : ModelSpec, optional
+            The facts it shall tell, where its vectors need a fingerprint of their own.
+
+        Raises
+        ------
+        DeviceError
+            The device is not there, or cannot run the model.
+        """
+        ...
+
+    def idle_device(self) -> str:
+        """Say what stands idle while the model runs on the processor, and how to use it; or nothing."""
+        ...
+
+
+@runtime_checkable
 class TextTower(Protocol):
     """Compares texts with one model's picture vectors.
 

@@ -11,9 +11,11 @@ from nearsight.errors import UnknownModelError, WeightsError
 from nearsight.models import openvino
 from nearsight.models.backend import Backend, ModelEntry
 from nearsight.models.cache import kept
+from nearsight.models.devices import PROVIDERS
 from nearsight.models.graph import Shape, inspect, layer_shapes, tap
 from nearsight.models.onnx import OnnxBackend
 from nearsight.models.parity import require_parity
+from nearsight.models.placing import computed_by, place_for_good
 from nearsight.models.rounding import rounded
 from nearsight.models.spec import ModelSpec
 from nearsight.models.variant import Variant
@@ -56,7 +58,9 @@ class OnnxForms:
             spec = replace(spec, layer=variant.layer, dim=self._dim(variant.layer), pooling="mean")
         if variant.pooling:
             spec = replace(spec, pooling=variant.pooling)
-        if variant.precision:
+        if variant.precision in PROVIDERS:
+            spec = computed_by(spec, variant.precision)
+        elif variant.precision:
             spec = replace(spec, precision=self._precision)
         return ModelEntry(spec, partial(self.load, spec), lambda: True)
 
@@ -69,13 +73,17 @@ class OnnxForms:
         """Return a form of this model."""
         reload = partial(self.load, spec, cache_dir)
         graph = self._cut(spec, cache_dir)
-        exact = OnnxBackend(replace(spec, precision=self.spec.precision), graph, reload=reload)
+        own = replace(spec, precision=self.spec.precision)
         if spec.precision == self.spec.precision:
-            return exact
-        openvino.require()
+            return OnnxBackend(spec, graph, reload=reload)
+        exact = OnnxBackend(own, graph, reload=partial(self.load, own, cache_dir))
+        for device in PROVIDERS:
+            if spec.precision == computed_by(own, device).precision:
+                return place_for_good(exact, device, cache_dir, spec)
+        openvino.require_bfloat16()
         stem = f"bf16-{spec.fingerprint.digest}"
         near = kept(cache_dir / "models", stem, ".onnx", lambda: self._rounded(spec, graph))
-        backend = openvino.OpenVinoBackend(spec, near, keep=self.sensitive, reload=reload)
+        backend = openvino.OpenVinoBackend(spec, near, keep=self.sensitive, precision="bf16", reload=reload)
         require_parity(backend, exact, cache_dir)
         return backend
 
@@ -114,3 +122,8 @@ def _length(shape: Shape) -> int | None:
     if len(shape) == 4:
         return shape[1]
     return shape[-1] if len(shape) in (2, 3) else None
+
+
+def in_file(path: Path, cache_dir: Path | None) -> Path:
+    """Return the graph that is a file already; a lambda in its stead could not be pickled."""
+    return path

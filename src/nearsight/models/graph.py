@@ -281,3 +281,14 @@ def _some(graph: Any, n: int = 8) -> str:
     names = [name for node in graph.node for name in node.output]
     shown = ", ".join(names[-n:])
     return shown if len(names) <= n else f"{len(names)} values, the last of them {shown}"
+
+
+def is_kept(name: str, keep: Sequence[str]) -> bool:
+    """Whether an operation is one of those named, or a part of one.
+
+    Examples
+    --------
+    >>> [is_kept(name, ["block1"]) for name in ("block1", "block1.project", "block1/Add", "block11")]
+    [True, True, True, False]
+    """
+    return any(name == start or name.startswith((f"{start}.", f"{start}/")) for start in keep)

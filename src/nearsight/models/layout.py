@@ -8,12 +8,13 @@ by the ending of its file name: ``dir:clip#quantized`` takes ``onnx/vision_model
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nearsight.errors import UnknownModelError, WeightsError
 from nearsight.models.backend import ModelEntry, TextTower
-from nearsight.models.forms import OnnxForms
+from nearsight.models.forms import OnnxForms, in_file
 from nearsight.models.graph import GraphFacts, Shape, inspect
 from nearsight.models.onnx_file import measured, open_file
 from nearsight.models.processor import preprocessing
@@ -143,7 +144,7 @@ class ModelFolder:
             lambda _: open_file(spec, path),
             path.is_file,
             load_text=self.text_loader(spec),
-            forms=OnnxForms(spec, lambda _: path),
+            forms=OnnxForms(spec, partial(in_file, path)),
         )
 
     def text_loader(self, spec: ModelSpec) -> Callable[[Path, ModelSpec], TextTower] | None:

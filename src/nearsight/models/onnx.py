@@ -1,7 +1,9 @@
-"""Runs ONNX files with ONNX Runtime on the processor."""
+"""Runs ONNX files with ONNX Runtime, on the processor or on a device that it knows."""
 
-import math
+import contextlib
+import io
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nearsight.errors import WeightsError
-from nearsight.models.backend import Backend
+from nearsight.errors import DeviceError, WeightsError
+from nearsight.models import devices, openvino
+from nearsight.models.backend import Backend, Movable
+from nearsight.models.batching import MOST, Batches
+from nearsight.models.features import decode_px, finished, misshapen, pooled
 from nearsight.models.preprocess import fit, normalise
 from nearsight.models.spec import ModelSpec
 
@@ -43,9 +48,38 @@ class OnnxBackend:
         self, spec: ModelSpec, model: Path | bytes, *, reload: Callable[[], Backend] | None = None
     ) -> None:
         self._spec = spec
-        self._recipe: tuple[Any, ...] = (reload, ()) if reload else (OnnxBackend, (spec, model))
+        self._model = model
+        self._reload = reload or partial(OnnxBackend, spec, model)
         self._session = _open_session(spec.id, model)
         self._input, self._dtype = _checked_input(spec, self._session)
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return "cpu"
+
+    @property
+    def devices(self) -> Sequence[str]:
+        """What the installed build of ONNX Runtime offers to `auto`, the best first."""
+        return offered_devices()
+
+    def on(self, device: str, cache_dir: Path, *, spec: ModelSpec | None = None) -> Backend:
+        """Return the same model run on a device; see `Movable`.
+
+        `openvino` is the package of that name where it is installed, and else what ONNX Runtime offers.
+        """
+        spec = spec or self._spec
+        name, _ = devices.split_device(device)
+        if name == "cpu":
+            return self
+        reload = partial(_moved, self._reload, device, cache_dir, spec)
+        if name == "openvino" and (openvino.is_installed() or name not in offered_devices()):
+            return openvino.OpenVinoBackend(spec, self._model, reload=reload)
+        return DeviceBackend(spec, self._model, device=device, cache_dir=cache_dir, reload=reload)
+
+    def idle_device(self) -> str:
+        """Say that a GPU stands idle, and how to use it; or nothing."""
+        return devices.idle_gpu(_providers())
 
     @property
     def spec(self) -> ModelSpec:
@@ -88,13 +122,103 @@ class OnnxBackend:
         pixels = np.empty((1, 3, *self._spec.input_px), np.float32)
         for vector, picture in zip(vectors, prepared, strict=True):
             normalise(picture, self._spec, pixels[0])
-            given = {self._input: pixels.astype(self._dtype, copy=False)}
-            (output,) = self._session.run([self._spec.layer], given)
-            vector[:] = pooled(output[0], self._spec)
+            vector[:] = pooled(self._run(pixels)[0], self._spec)
         return finished(vectors, self._spec)
 
+    def _run(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
+        given = {self._input: pixels.astype(self._dtype, copy=False)}
+        output: NDArray[Any] = self._session.run([self._spec.layer], given)[0]
+        return output
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._recipe
+        return self._reload, ()
+
+
+class DeviceBackend(OnnxBackend):
+    """An image tower in an ONNX file, run on an accelerator.
+
+    An accelerator wants batches: one session serves all threads, and what several of them want at a time
+    goes through it together, see `Batches`. Batches are filled up to a few sizes, because many runtimes
+    tune or compile for each size they meet.
+
+    Parameters
+    ----------
+    spec, model
+        As for `OnnxBackend`.
+    device : str
+        A name in `devices.PROVIDERS`, with a number where there are several.
+    cache_dir : Path
+        Where what is compiled for the device may be kept.
+    reload : callable
+        Returns the same backend; what a pickle holds.
+
+    Raises
+    ------
+    DeviceError
+        The device is not there, or cannot run the model.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        model: Path | bytes,
+        *,
+        device: str,
+        cache_dir: Path,
+        reload: Callable[[], Backend],
+    ) -> None:
+        self._spec = spec
+        self._model = model
+        self._device = device
+        self._reload = reload
+        self._session = _open_on(spec.id, model, device, cache_dir)
+        self._input, self._dtype = _checked_input(spec, self._session)
+        self._sizes = self._usable_sizes()
+        self._batches = Batches(self._run_together, self._sizes[-1])
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self._device
+
+    def embed(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Return the (n, dim) vectors of prepared pictures, as `OnnxBackend.embed` does."""
+        vectors = np.empty((len(prepared), self._spec.dim), np.float32)
+        for vector, row in zip(vectors, self._batches(prepared), strict=True):
+            vector[:] = row
+        return finished(vectors, self._spec)
+
+    def _run_together(self, pictures: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        size = next(size for size in self._sizes if size >= len(pictures))
+        pixels = np.zeros((size, 3, *self._spec.input_px), np.float32)
+        for place, picture in zip(pixels, pictures, strict=False):
+            normalise(picture, self._spec, place)
+        output = self._run(pixels)
+        return np.stack([pooled(values, self._spec) for values in output[: len(pictures)]])
+
+    def _usable_sizes(self) -> tuple[int, ...]:
+        """Return the sizes of batches that the graph takes; a session that cannot run is found out here."""
+        blank = np.zeros((MOST, 3, *self._spec.input_px), np.float32)
+        try:
+            self._run(blank[:1])
+        # The runtime's own exceptions share no base but this one.
+        except Exception as error:
+            raise DeviceError(
+                f"{self._device} cannot run {self._spec.id}: {error}. Use device='cpu'"
+            ) from error
+        # Core ML is slow with sizes that change, and some graphs are made for one picture, declared or not.
+        if self._device.startswith("coreml") or isinstance(self._session.get_inputs()[0].shape[0], int):
+            return (1,)
+        try:
+            fits = len(self._run(blank[:8])) == 8
+        except Exception:
+            fits = False
+        return (1, 8, MOST) if fits else (1,)
+
+
+def _moved(reload: Callable[[], Backend], device: str, cache_dir: Path, spec: ModelSpec) -> Backend:
+    backend = reload()
+    return backend.on(device, cache_dir, spec=spec) if isinstance(backend, Movable) else backend
 
 
 class Network:
@@ -137,23 +261,29 @@ class Network:
         return dict(zip(outputs, found, strict=True))
 
 
-def decode_px(spec: ModelSpec) -> int | None:
-    """Return the shorter side that a decoded picture must have at least for this model."""
-    if not spec.draft:
-        return None
-    return max(spec.input_px) if spec.resize_mode == "squash" else spec.resize_px
+def offered_devices() -> list[str]:
+    """Return the devices that the installed build of ONNX Runtime offers to `auto`, the best first."""
+    offered = _providers()
+    return [
+        name
+        for name, provider in devices.PROVIDERS.items()
+        if provider in offered and name not in devices.BY_NAME_ONLY
+    ]
+
+
+def _providers() -> list[str]:
+    import onnxruntime
+
+    return list(onnxruntime.get_available_providers())
 
 
 def _open_session(name: str, model: Path | bytes) -> Any:
     # Here, since listing models must not pay for a runtime.
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
+    options = _options(onnxruntime)
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # its warnings are about graph details nobody here can act on
-    for pool in ("intra", "inter"):
-        options.add_session_config_entry(f"session.{pool}_op.allow_spinning", "0")
     source = model if isinstance(model, bytes) else str(model)
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
@@ -161,6 +291,69 @@ def _open_session(name: str, model: Path | bytes) -> Any:
     except Exception as error:
         place = "its content" if isinstance(model, bytes) else model
         raise WeightsError(f"ONNX Runtime cannot load {name} from {place}: {error}") from error
+
+
+def _options(onnxruntime: Any) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # its warnings are about graph details nobody here can act on
+    for pool in ("intra", "inter"):
+        options.add_session_config_entry(f"session.{pool}_op.allow_spinning", "0")
+    return options
+
+
+def _open_on(name: str, model: Path | bytes, device: str, cache_dir: Path) -> Any:
+    import onnxruntime
+
+    kind, number = devices.split_device(device)
+    if kind not in devices.PROVIDERS:
+        raise DeviceError(f"{name} cannot run on {kind}; ONNX Runtime knows {', '.join(devices.PROVIDERS)}")
+    provider = devices.PROVIDERS[kind]
+    if provider not in _providers():
+        raise DeviceError(
+            f"this onnxruntime has no {provider}, which {device} needs. Run: {devices.install_command(kind)}"
+        )
+    if kind in ("cuda", "tensorrt") and hasattr(onnxruntime, "preload_dlls"):
+        # Finds CUDA's libraries in their Python packages. What it prints, the session below says better.
+        with contextlib.redirect_stdout(io.StringIO()):
+            onnxruntime.preload_dlls()
+    options = _options(onnxruntime)
+    if kind == "directml":
+        options.enable_mem_pattern = False
+    source = model if isinstance(model, bytes) else str(model)
+    wanted = [(provider, _provider_options(kind, number, cache_dir))]
+    try:
+        # Its own way of falling back prints to stdout, and tells nobody else.
+        session = onnxruntime.InferenceSession(source, options, providers=wanted, enable_fallback=0)
+    except Exception as error:
+        raise DeviceError(f"{device} cannot open {name}: {error}. Use device='cpu'") from error
+    if provider not in session.get_providers():
+        raise DeviceError(
+            f"onnxruntime offers {device} but cannot open it: a library or the driver is missing "
+            f"(onnxruntime has said which on stderr). Run: {devices.install_command(kind)}; "
+            "or use device='cpu'"
+        )
+    return session
+
+
+def _provider_options(kind: str, number: int, cache_dir: Path) -> dict[str, Any]:
+    if kind == "cuda":
+        # Without TensorFloat-32, which keeps ten bits only; and without trying each algorithm for each size.
+        return {"device_id": number, "use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"}
+    if kind == "tensorrt":
+        kept = cache_dir / "tensorrt"
+        kept.mkdir(parents=True, exist_ok=True)
+        return {
+            "device_id": number,
+            "trt_engine_cache_enable": True,
+            "trt_engine_cache_path": str(kept),
+            "trt_timing_cache_enable": True,
+        }
+    if kind == "directml":
+        return {"device_id": number}
+    if kind == "coreml":
+        return {"ModelFormat": "MLProgram"}
+    # Its plugin for GPUs would take 16 bits.
+    return {"precision": "FP32"}
 
 
 def _checked_input(spec: ModelSpec, session: Any) -> tuple[str, str]:
@@ -174,7 +367,7 @@ def _checked_input(spec: ModelSpec, session: Any) -> tuple[str, str]:
     shape = outputs[spec.layer].shape
     # A layer inside the graph may be declared without any shape; its vectors are then checked as they come.
     if shape and not any(_fits(shape, wanted) for wanted in _vector_shapes(spec)):
-        raise _misshapen(spec, shape)
+        raise misshapen(spec, shape)
     return str(inputs[0].name), "float16" if inputs[0].type == "tensor(float16)" else "float32"
 
 
@@ -184,47 +377,8 @@ def _vector_shapes(spec: ModelSpec) -> list[tuple[int | None, ...]]:
     return shapes if spec.pooling == "cls" else [*shapes, (spec.dim, None, None)]
 
 
-def pooled(output: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
-    """Return one vector of one picture's output."""
-    values = output.astype(np.float32, copy=False)
-    if values.ndim == 3 and spec.pooling != "cls":
-        values = values.mean((1, 2))
-    elif values.ndim == 2:
-        if spec.pooling == "patches":
-            # What comes first is no place: the class token, and DINO's registers.
-            values = values[len(values) - math.isqrt(len(values)) ** 2 :]
-        values = values[0] if spec.pooling == "cls" else values.mean(0)
-    if values.shape != (spec.dim,):
-        raise _misshapen(spec, [1, *output.shape])
-    return values
-
-
-def _misshapen(spec: ModelSpec, shape: list[Any]) -> WeightsError:
-    places = f", (n, {spec.dim}, h, w)" if spec.pooling != "cls" else ""
-    return WeightsError(
-        f"{spec.id} should give (n, {spec.dim}), (n, t, {spec.dim}){places} with pooling={spec.pooling!r}, "
-        f"but {spec.layer!r} is {shape}. Correct dim or layer."
-    )
-
-
 def _fits(shape: list[Any], wanted: tuple[int | None, ...]) -> bool:
     """Whether the graph takes or gives one picture of that shape; an axis without a number takes any."""
     return len(shape) == 1 + len(wanted) and all(
         not isinstance(n, int) or m is None or n == m for n, m in zip(shape, (1, *wanted), strict=True)
     )
-
-
-def finished(vectors: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
-    """Check what a network gave, and bring it to unit length where the model's vectors are."""
-    if not np.isfinite(vectors).all():
-        raise WeightsError(
-            f"{spec.id} gave numbers that are not finite. Its file is damaged, or its arithmetic "
-            f"({spec.precision}) overflows: use the float32 version of the model."
-        )
-    return _unit(vectors) if spec.normalize else vectors
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    np.divide(vectors, lengths, out=vectors, where=lengths > 0)
-    return vectors

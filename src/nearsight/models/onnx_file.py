@@ -10,7 +10,7 @@ from typing import Any
 
 from nearsight.errors import InvalidParameterError, UnknownModelError, WeightsError
 from nearsight.models.backend import ModelEntry
-from nearsight.models.forms import OnnxForms
+from nearsight.models.forms import OnnxForms, in_file
 from nearsight.models.graph import GraphFacts, inspect, tap
 from nearsight.models.onnx import OnnxBackend
 from nearsight.models.spec import ModelSpec
@@ -55,7 +55,7 @@ def onnx_file(name: str) -> ModelEntry:
     except TypeError as error:
         raise InvalidParameterError(f"{_beside(path)} holds a fact of the wrong type: {error}") from error
     return ModelEntry(
-        spec, lambda _: open_file(spec, path), path.is_file, forms=OnnxForms(spec, lambda _: path)
+        spec, lambda _: open_file(spec, path), path.is_file, forms=OnnxForms(spec, partial(in_file, path))
     )
 
 

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from nearsight.errors import ParityError
 from nearsight.files import replacing
+from nearsight.models import devices
 from nearsight.models.backend import Backend
 from nearsight.models.builtin import builtin_pictures
+from nearsight.models.spec import ModelSpec
 
 _log = logging.getLogger(__name__)
 
@@ -56,15 +58,22 @@ class Parity:
 
 def compare(X: NDArray[np.float32], exact: NDArray[np.float32]) -> Parity:
     """Compare (n, dim) vectors, row by row, with the exact ones of the same pictures."""
-    cosines = (X * exact).sum(1) / (np.linalg.norm(X, axis=1) * np.linalg.norm(exact, axis=1))
+    # Two vectors of zeros are the same; one alone is as far as can be.
+    lengths = np.linalg.norm(X, axis=1) * np.linalg.norm(exact, axis=1)
+    cosines = np.divide((X * exact).sum(1), lengths, out=np.zeros(len(X), np.float32), where=lengths > 0)
+    cosines[~(X.any(1) | exact.any(1))] = 1
     k = min(_N_NEIGHBOURS, len(X) - 1)
     pairs = zip(_nearest(X, k), _nearest(exact, k), strict=True)
     overlap = np.mean([len(set(a) & set(b)) / k for a, b in pairs]) if k else 1.0
     return Parity(float(cosines.min()), float(cosines.mean()), float(overlap))
 
 
-def require_parity(backend: Backend, exact: Backend, cache_dir: Path) -> Parity:
-    """Return how near a backend is to the exact one: measured once on this machine, then remembered.
+def measure_parity(
+    backend: Backend, exact: Backend, cache_dir: Path, *, runtime: str = ""
+) -> tuple[Parity, bool]:
+    """Return how near a backend is to the exact one, and whether that had to be measured now.
+
+    It is measured once on this machine, with these versions of what it runs on, then remembered.
 
     Parameters
     ----------
@@ -72,6 +81,23 @@ def require_parity(backend: Backend, exact: Backend, cache_dir: Path) -> Parity:
         Of one model.
     cache_dir : Path
         What was measured is kept in its folder ``parity``.
+    runtime : str
+        What the first runs on, where its fingerprint does not tell.
+    """
+    names = (backend.spec.fingerprint.digest, runtime.replace(":", "-"), _machine())
+    file = cache_dir / "parity" / f"{'-'.join(filter(None, names))}.json"
+    parity = _remembered(file)
+    if parity is not None:
+        return parity, False
+    pictures = builtin_pictures(_N_PICTURES, seed=_SEED)
+    X, wanted = (b.embed([b.prepare(picture) for picture in pictures]) for b in (backend, exact))
+    parity = compare(X, wanted)
+    _remember(file, parity, backend, runtime)
+    return parity, True
+
+
+def require_parity(backend: Backend, exact: Backend, cache_dir: Path, *, runtime: str = "") -> Parity:
+    """Return how near a backend is to the exact one; see `measure_parity`.
 
     Raises
     ------
@@ -83,21 +109,20 @@ def require_parity(backend: Backend, exact: Backend, cache_dir: Path) -> Parity:
     UserWarning
         Once, at the measurement: how near it is, where that is not the same for every purpose.
     """
-    file = cache_dir / "parity" / f"{backend.spec.fingerprint.digest}-{_machine()}.json"
-    parity = _remembered(file)
-    if parity is None:
-        pictures = builtin_pictures(_N_PICTURES, seed=_SEED)
-        X, wanted = (b.embed([b.prepare(picture) for picture in pictures]) for b in (backend, exact))
-        parity = compare(X, wanted)
-        _remember(file, parity, backend)
-        if LEAST <= parity.smallest < SAME:
-            warnings.warn(f"{backend.spec.id}, measured once on this machine: {parity}", stacklevel=2)
+    parity, is_new = measure_parity(backend, exact, cache_dir, runtime=runtime)
     if parity.smallest < LEAST:
-        raise ParityError(
-            f"{backend.spec.id} is not near enough on this machine ({parity}); at least {LEAST} is needed. "
-            f"Use {exact.spec.identity or exact.spec.id} in full precision"
-        )
+        raise too_far(backend.spec, parity, exact.spec)
+    if is_new and parity.smallest < SAME:
+        warnings.warn(f"{backend.spec.id}, measured once on this machine: {parity}", stacklevel=2)
     return parity
+
+
+def too_far(spec: ModelSpec, parity: Parity, exact: ModelSpec) -> ParityError:
+    """Return the error that a fast way of running a model is of no use."""
+    return ParityError(
+        f"{spec.id} is not near enough on this machine ({parity}); at least {LEAST} is needed. "
+        f"Use {exact.identity or exact.id} in full precision, on the processor"
+    )
 
 
 def _nearest(X: NDArray[np.float32], k: int) -> list[list[int]]:
@@ -109,8 +134,11 @@ def _nearest(X: NDArray[np.float32], k: int) -> list[list[int]]:
 
 @lru_cache(maxsize=1)
 def _machine() -> str:
-    """Name what a measurement holds for: the processor, and the runtimes' versions."""
-    facts = [platform.machine(), _processor(), *(_version(name) for name in ("onnxruntime", "openvino"))]
+    """Name what a measurement holds for: processor, system, driver, and the runtimes' versions."""
+    # Of Linux, drivers tell their own version; elsewhere they come with the system.
+    system = "Linux" if platform.system() == "Linux" else platform.platform()
+    runtimes = [_version(name) for name in (*devices.WHEELS, "openvino", "torch")]
+    facts = [platform.machine(), system, _processor(), devices.driver(), *runtimes]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
 
@@ -140,8 +168,9 @@ def _remembered(file: Path) -> Parity | None:
         return None
 
 
-def _remember(file: Path, parity: Parity, backend: Backend) -> None:
-    facts = {"model": backend.spec.id, **asdict(parity), "pictures": _N_PICTURES}
+def _remember(file: Path, parity: Parity, backend: Backend, runtime: str) -> None:
+    about = {"model": backend.spec.id, "runtime": runtime, "driver": devices.driver()}
+    facts = {**about, **asdict(parity), "pictures": _N_PICTURES}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as out:

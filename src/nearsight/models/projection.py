@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nearsight.errors import InvalidParameterError, UnknownModelError, WeightsError
+from nearsight.errors import DeviceError, InvalidParameterError, UnknownModelError, WeightsError
 from nearsight.files import replacing
-from nearsight.models.backend import Backend, ModelEntry
+from nearsight.models.backend import Backend, ModelEntry, Movable
 from nearsight.models.spec import Fingerprint, ModelSpec
 
 _FORMAT = 1
@@ -189,6 +189,26 @@ class ProjectedBackend:
     def spec(self) -> ModelSpec:
         """The facts of the model with its projection."""
         return self._spec
+
+    @property
+    def device(self) -> str:
+        """Where the model runs; the projection is always the processor's work."""
+        return getattr(self._backend, "device", "cpu")
+
+    @property
+    def devices(self) -> Sequence[str]:
+        """What the model's runtime offers."""
+        return self._backend.devices if isinstance(self._backend, Movable) else ()
+
+    def on(self, device: str, cache_dir: Path, *, spec: ModelSpec | None = None) -> "ProjectedBackend":
+        """Return the same with the model on a device; see `Movable`."""
+        if not isinstance(self._backend, Movable) or spec is not None:
+            raise DeviceError(f"{self._spec.id} cannot run on {device}; leave the device away")
+        return ProjectedBackend(self._backend.on(device, cache_dir), self._projection, self._spec.id)
+
+    def idle_device(self) -> str:
+        """Say what stands idle; or nothing."""
+        return self._backend.idle_device() if isinstance(self._backend, Movable) else ""
 
     @property
     def decode_px(self) -> int | None:

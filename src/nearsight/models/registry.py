@@ -11,14 +11,16 @@ A plugin registers an entry point in one of two groups, each naming a callable t
 import difflib
 import warnings
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from nearsight.errors import NearsightError, UnknownModelError
+from nearsight.errors import NearsightError, ParityError, UnknownModelError
 from nearsight.models.backend import Backend, ModelEntry, TextTower
-from nearsight.models.variant import split_variant
+from nearsight.models.placing import place
+from nearsight.models.variant import Variant, split_variant
 
 DEFAULT_MODEL = "efficientnet-lite0"
 
@@ -84,13 +86,17 @@ def find_model(name: str) -> ModelEntry:
         raise UnknownModelError(_complaint(point, error)) from error
 
 
-def load_model(name: str = DEFAULT_MODEL, *, cache_dir: Path | None = None) -> Backend:
+def load_model(name: str = DEFAULT_MODEL, *, device: str = "auto", cache_dir: Path | None = None) -> Backend:
     """Load a model by name.
 
     Parameters
     ----------
     name : str
         A model's id, see `available_models`, or ``SCHEME:REST``.
+    device : str, default "auto"
+        Where it runs: ``cpu``, ``cuda``, ``tensorrt``, ``directml``, ``coreml``, ``openvino`` or ``mps``,
+        with a number where there are several (``cuda:1``). ``auto`` takes the best that gives the same
+        vectors as the processor. See `placing.place`.
     cache_dir : Path, optional
         Where converted models are kept; by default the user's cache directory of this system.
 
@@ -107,6 +113,8 @@ def load_model(name: str = DEFAULT_MODEL, *, cache_dir: Path | None = None) -> B
         The model comes with an extra that is not installed; the message holds the command.
     WeightsError
         The weights are missing or damaged; the message holds the way out.
+    DeviceError, ParityError
+        The device is not there, or does not give this model's vectors.
 
     Examples
     --------
@@ -117,7 +125,18 @@ def load_model(name: str = DEFAULT_MODEL, *, cache_dir: Path | None = None) -> B
     >>> model.embed([model.prepare(picture)]).shape
     (1, 1280)
     """
-    return find_model(name).load(cache_dir or _cache())
+    cache_dir = cache_dir or _cache()
+    return place(find_model(name).load(cache_dir), device, cache_dir, own=partial(_own, name, cache_dir))
+
+
+def _own(name: str, cache_dir: Path, device: str) -> Backend:
+    """Load the form of a model whose vectors are what a device makes of it."""
+    given = split_variant(name)[1].precision
+    if given:
+        raise ParityError(
+            f"{name} on {device} gives neither the vectors of {given} nor those of float32; use device='cpu'"
+        )
+    return find_model(Variant(precision=device).applied_to(name)).load(cache_dir)
 
 
 def load_text(name: str = DEFAULT_MODEL, *, cache_dir: Path | None = None) -> TextTower:

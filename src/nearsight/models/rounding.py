@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.models.builtin import builtin_pictures
-from nearsight.models.graph import Convolution, convolutions, weights, with_outputs, with_weights
+from nearsight.models.graph import Convolution, convolutions, is_kept, weights, with_outputs, with_weights
 from nearsight.models.onnx import Network
 from nearsight.models.preprocess import preprocess
 from nearsight.models.spec import ModelSpec
@@ -32,7 +32,7 @@ def rounded(model: Path | bytes, spec: ModelSpec, *, keep: Sequence[str] = ()) -
     spec : ModelSpec
         Says how pictures are prepared.
     keep : sequence of str
-        Operations to leave as they are, see `is_kept`.
+        Operations to leave as they are, see `graph.is_kept`.
     """
     found = [c for c in convolutions(model) if c.bias and not is_kept(c.name, keep)]
     means = _input_means(model, spec, found)
@@ -46,17 +46,6 @@ def rounded(model: Path | bytes, spec: ModelSpec, *, keep: Sequence[str] = ()) -
         changed[convolution.weight] = near
         changed[convolution.bias] = (held[convolution.bias] + shift).astype(np.float32)
     return with_weights(model, changed)
-
-
-def is_kept(name: str, keep: Sequence[str]) -> bool:
-    """Whether an operation is one of those named, or a part of one.
-
-    Examples
-    --------
-    >>> [is_kept(name, ["block1"]) for name in ("block1", "block1.project", "block1/Add", "block11")]
-    [True, True, True, False]
-    """
-    return any(name == start or name.startswith((f"{start}.", f"{start}/")) for start in keep)
 
 
 def to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from nearsight.errors import UnknownModelError
+from nearsight.models.devices import PROVIDERS
 from nearsight.models.spec import Pooling
 
 #: Arithmetic that a runtime can be asked for; files of other precisions are a folder's matter.
@@ -20,8 +21,9 @@ class Variant:
         The value inside the network that the vector is taken from; empty for the model's own choice.
     pooling : {"", "mean", "cls", "patches"}
         How a layer with many vectors becomes one; empty for the model's own choice.
-    precision : {"", "bf16"}
-        Arithmetic; empty for float32.
+    precision : str
+        Arithmetic: one of `PRECISIONS`, or a device whose arithmetic is not quite that of the processor;
+        empty for the model's own.
     """
 
     layer: str = ""
@@ -68,7 +70,7 @@ def split_variant(name: str) -> tuple[str, Variant]:
     found: dict[str, Any] = {}
     for part in rest.split(",") if sign and base else ():
         key, equals, value = part.partition("=")
-        if not equals and part in PRECISIONS:
+        if not equals and (part in PRECISIONS or part in PROVIDERS):
             key, value = "precision", part
         elif key not in ("layer", "pooling") or not value:
             return name, Variant()

@@ -39,6 +39,7 @@ _VERIFIED = 50
 @click.option("--text", metavar="TEXT", help="Instead of IMAGE: words that say what is to be seen.")
 @options.k("How many to find.")
 @options.where
+@options.device
 @click.option("--verify", is_flag=True, help="Put first what shows the very same object (SIFT, RANSAC).")
 @click.option("--exact", is_flag=True, help="Compare with every picture; slower in a large collection.")
 @options.allow_remote
@@ -75,6 +76,9 @@ def search(
         raise click.UsageError("name one thing to look for: IMAGE or --id ID or --text TEXT")
     if image is not None and Path(image).is_dir():
         raise BadInputError(f"{image} is a folder; name one picture in it")
+    if run.device == "auto":
+        # Opening a session on a GPU takes longer than one picture does here.
+        run.device = "cpu"
     collection = run.open_collection()
     if verify and text is not None:
         raise click.UsageError("--verify compares pictures; it has nothing to compare a text with")

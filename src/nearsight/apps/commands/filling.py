@@ -36,6 +36,7 @@ _MOST_FAILURES_SHOWN = 20
 )
 @options.paths
 @options.model
+@options.device
 @click.option("--prune", is_flag=True, help="Remove pictures below PATH that are gone from disk.")
 @click.option("--meta", multiple=True, metavar="KEY=VALUE", help="Attach to every picture. Repeatable.")
 @click.option(
@@ -111,10 +112,12 @@ def _exists(path: str) -> bool:
 
 def _collection_for(run: Run, model: str | None) -> "nearsight.Collection":
     """Open the collection, or make it; only a new one gets the default model."""
-    given: dict[str, Any] = {"model": model} if model else {}
+    given: dict[str, Any] = {"device": run.device, "cache_dir": run.settings.cache_dir}
+    if model:
+        given["model"] = model
     with suppress(CollectionNotFoundError):
-        return nearsight.Collection.open(run.collection, cache_dir=run.settings.cache_dir, **given)
-    return nearsight.Collection.create(run.collection, cache_dir=run.settings.cache_dir, **given)
+        return nearsight.Collection.open(run.collection, **given)
+    return nearsight.Collection.create(run.collection, **given)
 
 
 def tell(run: Run, failed: "list[Failure]") -> int:
@@ -145,6 +148,7 @@ def tell(run: Run, failed: "list[Failure]") -> int:
     help="Written at the end, whole.",
 )
 @options.model
+@options.device
 @options.cost
 @click.pass_obj
 def embed(
@@ -169,6 +173,7 @@ def embed(
     run.fail_fast = fail_fast
     embedder = nearsight.Embedder(
         **({"model": model} if model else {}),  # type: ignore[arg-type]
+        device=run.device,
         n_threads=threads,
         limits=options.limits_of(**limits),
         cache_dir=run.settings.cache_dir,

@@ -37,6 +37,7 @@ def classify() -> None:
     help="What to choose from; @FILE has a name on each line. Repeatable.",
 )
 @options.model
+@options.device
 @options.cost
 @click.pass_obj
 def predict(
@@ -65,6 +66,7 @@ def predict(
     classifier = ZeroShotClassifier(load_text(model or DEFAULT_MODEL, cache_dir=cache_dir), _names(names))
     embedder = nearsight.Embedder(
         model or DEFAULT_MODEL,
+        device=run.device,
         n_threads=threads,
         limits=options.limits_of(**limits),
         cache_dir=cache_dir,

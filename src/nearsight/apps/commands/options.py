@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 import click
 
 import nearsight
+from nearsight.apps.command import Run
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -52,6 +53,21 @@ def _form(model: str | None, layer: str | None, precision: str | None) -> str | 
     form = Variant(layer=layer or "", precision="" if precision in (None, "float32") else precision or "")
     return form.applied_to(model or DEFAULT_MODEL)
 
+
+def _run_on(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    run = ctx.find_object(Run)
+    if run is not None and value is not None:  # None while the shell asks for completions
+        run.device = value
+
+
+device = click.option(
+    "--device",
+    metavar="NAME",
+    expose_value=False,
+    callback=_run_on,
+    # models.devices.DEVICES; importing it would make --help slow.
+    help="Where the model runs: auto, cpu, cuda, cuda:1, tensorrt, directml, coreml, openvino or mps.",
+)
 
 allow_remote = click.option("--allow-remote", is_flag=True, help="Fetch http and https addresses.")
 
