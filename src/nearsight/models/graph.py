@@ -240,6 +240,27 @@ def with_outputs(source: Path | bytes, names: Collection[str]) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
+def with_free_sizes(source: Path | bytes) -> bytes:
+    """Return the model for pictures of any number and size; its weights no longer count as inputs.
+
+    The runtime merges layers only where it knows that the weights cannot change.
+    """
+    model = _read(source, with_data=True)
+    held = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in held]
+    for value in (*inputs, *model.graph.output):
+        axes = value.type.tensor_type.shape.dim
+        for i, axis in enumerate(axes):
+            if i != 1:
+                axis.dim_param = f"{value.name}.{i}"
+    kept = [type(value).FromString(value.SerializeToString()) for value in inputs]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    # Shapes told for one size would be wrong for others.
+    del model.graph.value_info[:]
+    return bytes(model.SerializeToString(deterministic=True))
+
+
 def _named(source: Path | bytes) -> str:
     return "the model" if isinstance(source, bytes) else str(source)
 

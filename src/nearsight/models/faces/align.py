@@ -1,0 +1,83 @@
+"""Cuts a face out of a picture so that its landmarks lie where a recogniser expects them.
+
+*Method*: the similarity transform (turn, scale, shift) that brings the landmarks nearest to a template in
+the least-squares sense; Umeyama 1991, equations 40-43.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+def similarity_transform(points: NDArray[np.floating], template: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the 2×3 matrix that maps points nearest to a template by turning, scaling and shifting.
+
+    Parameters
+    ----------
+    points, template : ndarray of shape (n, 2)
+        Corresponding x and y, at least two different ones.
+
+    Returns
+    -------
+    ndarray of shape (2, 3), float64
+        ``matrix @ (x, y, 1)`` is where a point goes. Points that all lie in one place, or are no numbers,
+        have no transform; they get one that is all NaN.
+
+    Examples
+    --------
+    >>> square = np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]])
+    >>> similarity_transform(square, 2 * square + 5).round(6).tolist()
+    [[2.0, -0.0, 5.0], [0.0, 2.0, 5.0]]
+    """
+    centre, aim = points.mean(0, dtype=np.float64), template.mean(0, dtype=np.float64)
+    a, b = points - centre, template - aim
+    spread = float((a**2).sum())
+    if not np.isfinite(spread) or spread < 1e-12:
+        return np.full((2, 3), np.nan)
+    # In the plane, the best turn and scale are one complex number: no decomposition is needed.
+    cos = float((a * b).sum()) / spread
+    sin = float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / spread
+    turn = np.array([[cos, -sin], [sin, cos]])
+    return np.column_stack([turn, aim - turn @ centre])
+
+
+def chip(image: Image.Image, matrix: NDArray[np.float64], size_px: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return an aligned face as RGB pixels.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Upright RGB picture.
+    matrix : ndarray of shape (2, 3)
+        Where its pixels go, from `similarity_transform`.
+    size_px : tuple of int
+        Height and width of the result.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, 3)
+        What lies outside the picture is black. Where the face is larger than the result, pixels are averaged
+        first, so that nothing is skipped.
+    """
+    height, width = size_px
+    full = np.vstack([matrix, [0, 0, 1]])
+    if not np.isfinite(full).all():
+        return np.zeros((height, width, 3), np.uint8)
+    back = np.linalg.inv(full)
+    corners = back @ np.array([[0, width, width, 0], [0, 0, height, height], [1, 1, 1, 1]])
+    block_px = max(1, int(np.hypot(back[0, 0], back[1, 0])))
+    # Only what the face covers is averaged, and a little more for the filter.
+    margin = 2 * block_px + 2
+    left, top = np.floor(corners[:2].min(1)).astype(int) - margin
+    right, bottom = np.ceil(corners[:2].max(1)).astype(int) + margin
+    left, top = max(0, min(left, image.width - 1)), max(0, min(top, image.height - 1))
+    right, bottom = max(left + 1, min(right, image.width)), max(top + 1, min(bottom, image.height))
+    part = image.crop((left, top, right, bottom))
+    if block_px > 1:
+        part = part.reduce(block_px)
+    shift = np.array([[1, 0, -left], [0, 1, -top], [0, 0, block_px]]) @ back
+    coefficients = tuple((shift[:2] / block_px).ravel())
+    made = part.transform(
+        (width, height), Image.Transform.AFFINE, coefficients, resample=Image.Resampling.BILINEAR
+    )
+    return np.asarray(made, np.uint8)
