@@ -261,6 +261,11 @@ def with_free_sizes(source: Path | bytes) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
+def operations(source: Path | bytes) -> list[str]:
+    """Return the kind of each node, in order."""
+    return [node.op_type for node in _read(source, with_data=False).graph.node]
+
+
 def _named(source: Path | bytes) -> str:
     return "the model" if isinstance(source, bytes) else str(source)
 

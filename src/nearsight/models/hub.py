@@ -5,6 +5,7 @@ tokens are its business.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -55,6 +56,46 @@ def hub(name: str) -> ModelEntry:
         # The tower for texts is fetched when somebody has a text.
         return replace(entry, load_text=partial(_load_text, match["repo"], folder, precision))
     return entry
+
+
+def fetch_folder(name: str, patterns: Sequence[str]) -> Path:
+    """Return the local folder of a repository with the files that match, fetched where they are not here.
+
+    Parameters
+    ----------
+    name : str
+        ``ORG/REPO`` or ``ORG/REPO@REVISION``.
+    patterns : sequence of str
+        Of file names, as for `fnmatch`.
+
+    Raises
+    ------
+    MissingExtraError, UnknownModelError, WeightsError
+        As for `hub`.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise UnknownModelError(
+            f"{name!r} is no repository; the name is hub:ORG/REPO or hub:ORG/REPO@REVISION"
+        )
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise MissingExtraError(
+            f"hub:{name} needs huggingface_hub. Run: pip install 'nearsight[hub]'"
+        ) from error
+    asked = {"revision": match["revision"], "allow_patterns": list(patterns)}
+    try:
+        return Path(huggingface_hub.snapshot_download(match["repo"], **asked))
+    # As above: whatever is wrong with the hub, what was fetched before will do.
+    except Exception as error:
+        try:
+            return Path(huggingface_hub.snapshot_download(match["repo"], local_files_only=True, **asked))
+        except (OSError, ValueError):
+            raise WeightsError(
+                f"hub:{name} is not on this machine and could not be fetched ({type(error).__name__}: "
+                f"{error}). Check the name and the network, or copy its folder here and use dir:PATH."
+            ) from error
 
 
 def _load_text(repo: str, folder: Path, precision: str, cache_dir: Path, spec: ModelSpec) -> TextTower:

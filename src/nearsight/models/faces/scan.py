@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nearsight.errors import InvalidParameterError
+from nearsight.models.faces.align import chip
 from nearsight.models.faces.protocol import Candidates, FaceDetector, FoundFace
 
 # Side of the smallest face that is found reliably, in pixels of the detector's input.
@@ -30,6 +31,9 @@ _FRAMED_PX = 256
 # The second look: a raster of this side, with the face over this part of it.
 _CLOSE_PX = 128
 _CLOSE_PART = 0.5
+# From this tilt on (radians), it is turned upright for another look, and at most so often.
+_UPRIGHT = 0.35
+_MOST_TURNS = 3
 _MOST_OVERLAP = 0.4
 
 
@@ -117,41 +121,47 @@ def _tiles(
 
 
 def _closer(detector: FaceDetector, image: Image.Image, face: Candidates) -> Candidates:
-    """Return the same face seen at the size that suits the detector best."""
+    """Return the same face seen at the size that suits the detector best and, where it is tilted, upright."""
+    seen = _seen_closer(detector, image, face, 0.0)
+    for _ in range(_MOST_TURNS):
+        tilt = _tilt(seen.landmarks[0])
+        turned = _seen_closer(detector, image, seen, tilt) if abs(tilt) > _UPRIGHT else None
+        if turned is None:
+            break
+        seen, before = turned, tilt
+        if abs(_tilt(seen.landmarks[0]) - before) < _UPRIGHT / 2:
+            break
+    return seen
+
+
+def _seen_closer(detector: FaceDetector, image: Image.Image, face: Candidates, tilt: float) -> Candidates:
+    """Return a face as it is seen when it fills half the raster, turned back by `tilt` (radians)."""
     left, top, right, bottom = map(float, face.boxes[0])
-    side = max(right - left, bottom - top) / _CLOSE_PART
     height, width = detector.input_px or (_CLOSE_PX, _CLOSE_PX)
-    scale = min(width, height) / side
-    x, y = (left + right - side) / 2, (top + bottom - side) / 2
-    raster = image.transform(
-        (width, height),
-        Image.Transform.AFFINE,
-        (1 / scale, 0, x, 0, 1 / scale, y),
-        resample=Image.Resampling.BILINEAR,
-    ) if scale >= 1 else _reduced(image, (x, y, side), (width, height), scale)
-    seen = detector.find(np.asarray(raster, np.uint8)).moved((1 / scale, 1 / scale), (x, y))
-    if not len(seen):
+    scale = min(width, height) * _CLOSE_PART / max(right - left, bottom - top, 1.0)
+    turn = scale * np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
+    middle = np.array([width, height]) / 2
+    shift = middle - turn @ [(left + right) / 2, (top + bottom) / 2]
+    found = detector.find(chip(image, np.column_stack([turn, shift]), (height, width)))
+    half = scale * np.array([right - left, bottom - top]) / 2
+    expected = np.concatenate([middle - half, middle + half])[None].astype(np.float32)
+    overlap = overlaps(expected, found.boxes)[0]
+    # Turned, a box covers something else of the same face.
+    likely = np.where(overlap >= (0.3 if tilt else 0.5), found.scores, -1)
+    if not len(found) or likely.max() < 0:
         return face
-    overlap = overlaps(face.boxes, seen.boxes)[0]
-    best = np.argmax(np.where(overlap >= 0.5, seen.scores, -1))
-    if overlap[best] < 0.5:
-        return face
+    best = int(likely.argmax())
+    landmarks = (found.landmarks[best] - shift) @ np.linalg.inv(turn).T
+    boxes = face.boxes if tilt else found.boxes[[best]] / scale - np.tile(shift, 2) / scale
     # It was found in the picture as a whole: that is how sure one can be of it.
-    return Candidates(seen.boxes[[best]], seen.landmarks[[best]], np.maximum(face.scores, seen.scores[best]))
+    scores = np.maximum(face.scores, found.scores[best])
+    return Candidates(boxes.astype(np.float32), landmarks[None].astype(np.float32), scores)
 
 
-def _reduced(
-    image: Image.Image, square: tuple[float, float, float], size: tuple[int, int], scale: float
-) -> Image.Image:
-    """Return a square of the picture at a smaller scale; what lies outside the picture is black."""
-    x, y, side = square
-    left, top = max(0, int(x)), max(0, int(y))
-    right, bottom = min(image.width, int(x + side) + 1), min(image.height, int(y + side) + 1)
-    framed = Image.new("RGB", size)
-    part = image.crop((left, top, right, bottom))
-    small = part.resize(_scaled(part.size, scale), Image.Resampling.BILINEAR)
-    framed.paste(small, (round((left - x) * scale), round((top - y) * scale)))
-    return framed
+def _tilt(landmarks: NDArray[np.float32]) -> float:
+    """Return how far the line between the eyes is turned, in radians."""
+    across = landmarks[1] - landmarks[0]
+    return float(np.arctan2(across[1], across[0]))
 
 
 def _raster(image: Image.Image, input_px: tuple[int, int] | None) -> NDArray[np.uint8]:

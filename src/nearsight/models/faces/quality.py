@@ -1,0 +1,128 @@
+"""Says how good a face's picture is for recognising: size, sharpness, pose, exposure.
+
+These are measures of the picture, by simple rules that can be checked by eye. They say nothing of the person.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Each rule: the value at which a face is as good as lost, and that from which on it could not be better.
+_SIZE_PX = (16.0, 80.0)
+_SHARPNESS = (0.01, 0.06)
+_TURN = (0.9, 0.3)
+_NOD = (0.6, 0.2)
+_CONTRAST = (8.0, 30.0)
+_DARKEST, _BRIGHTEST = (20.0, 60.0), (245.0, 215.0)
+#: Below this, a face had better not be enrolled.
+POOR = 0.35
+
+# Where the nose lies between the line of the eyes and that of the mouth, seen from the front.
+_NOSE_HEIGHT = 0.56
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How good a face's picture is.
+
+    Attributes
+    ----------
+    score : float
+        The worst of its parts, in 0..1; below `POOR` the picture is poor.
+    size_px : float
+        Side of the face in the picture, in pixels.
+    sharpness : float
+        How much of the contrast is fine detail, in 0..1.
+    turn, nod : float
+        To the side and up or down, 0 from the front; about 1 in profile. Positive is towards the right and
+        the bottom of the picture.
+    tilt_deg : float
+        Of the line between the eyes, in degrees.
+    brightness, contrast : float
+        Mean and standard deviation of the grey values, in 0..255.
+    problems : tuple of str
+        What is poor, in words.
+    """
+
+    score: float
+    size_px: float
+    sharpness: float
+    turn: float
+    nod: float
+    tilt_deg: float
+    brightness: float
+    contrast: float
+    problems: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, rounded."""
+        return {
+            name: round(value, 3) if isinstance(value, float) else list(value)
+            for name, value in asdict(self).items()
+        }
+
+
+def quality_of(chip: NDArray[np.uint8], landmarks: NDArray[np.floating], size_px: float) -> Quality:
+    """Judge a face by its aligned picture and its landmarks.
+
+    Parameters
+    ----------
+    chip : ndarray of uint8, shape (H, W, 3)
+        Aligned, RGB.
+    landmarks : ndarray of shape (5, 2)
+        In pixels of the picture.
+    size_px : float
+        Side of the face in the picture.
+    """
+    height, width = chip.shape[:2]
+    # Hair and background lie around.
+    inner = chip[height // 5 : -height // 5 or None, width // 5 : -width // 5 or None]
+    grey: NDArray[np.float32] = inner.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    brightness, contrast = float(grey.mean()), float(grey.std())
+    sharpness = _sharpness(grey, contrast)
+    turn, nod, tilt = _pose(np.asarray(landmarks, np.float64))
+    parts = {
+        "small": _part(size_px, _SIZE_PX),
+        "blurred": _part(sharpness, _SHARPNESS),
+        "turned away": min(_part(abs(turn), _TURN), _part(abs(nod), _NOD)),
+        "dark": _part(brightness, _DARKEST),
+        "overexposed": _part(brightness, _BRIGHTEST),
+        "without contrast": _part(contrast, _CONTRAST),
+    }
+    problems = tuple(name for name, value in parts.items() if value < POOR)
+    score = min(parts.values())
+    return Quality(score, size_px, sharpness, turn, nod, tilt, brightness, contrast, problems)
+
+
+def _part(value: float, ends: tuple[float, float]) -> float:
+    """Return where a value lies between the worst and the best end, in 0..1."""
+    worst, best = ends
+    return float(np.clip((value - worst) / (best - worst), 0, 1))
+
+
+def _sharpness(grey: NDArray[np.float32], contrast: float) -> float:
+    """Return the mean size of the Laplacian as a part of the contrast, by which it would grow as well."""
+    if min(grey.shape) < 3 or contrast < 1e-3:
+        return 0.0
+    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
+    return float(min(1.0, np.abs(grey[1:-1, 1:-1] - around / 4).mean() / contrast))
+
+
+def _pose(points: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return turn, nod and tilt from where the nose lies among eyes and mouth."""
+    left, right, nose = points[:3]
+    across = right - left
+    between, mouth = (left + right) / 2, points[3:].mean(0)
+    reach = float(np.hypot(*across))
+    if not np.isfinite(points).all() or reach < 1e-6:
+        return 1.0, 1.0, 0.0
+    along = across / reach
+    down = np.array([-along[1], along[0]])
+    length = float((mouth - between) @ down)
+    # In profile the eyes come together and the nose leaves them behind.
+    turn = 2 * float((nose - between) @ along) / reach
+    nod = 2 * (float((nose - between) @ down) / length - _NOSE_HEIGHT) if abs(length) > 1e-6 else 1.0
+    tilt = float(np.degrees(np.arctan2(across[1], across[0])))
+    return float(np.clip(turn, -2, 2)), float(np.clip(nod, -2, 2)), tilt
