@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import WeightsError
-from nearsight.models.onnx import Network, finished
+from nearsight.models.features import finished
+from nearsight.models.onnx import Network
 from nearsight.models.spec import ModelSpec
 
 #: Where ArcFace, and OpenCV's SFace, expect eyes, nose and corners of the mouth in 112×112 pixels
