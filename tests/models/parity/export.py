@@ -4,11 +4,13 @@ No weights are fetched: what is to be proven is that pictures are prepared, run 
 does it, and that does not depend on what the weights have learnt.
 """
 
+import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -66,7 +68,8 @@ class Family:
             # The exporter without onnxscript is said to be old; it is the one that needs least.
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                _Outputs(model, self.outputs),
+                # Exporting brings back the mode that it found, in every part.
+                _Outputs(model, self.outputs).eval(),
                 (pixels,),
                 folder / self.file,
                 input_names=["pixel_values"],
@@ -161,11 +164,109 @@ def _convnext() -> Family:
     )
 
 
+class _DinoV3Processor:
+    """What transformers' DINOv3 processor does, in the functions it does it with.
+
+    Its only variant needs torchvision, which has no build for this torch. Unlike the others, it scales
+    pixels to 0..1 first, and resizes numbers that are no whole ones; torchvision hands that to `interpolate`.
+    """
+
+    config: ClassVar = {
+        "image_processor_type": "DINOv3ViTImageProcessorFast",
+        "do_resize": True,
+        "size": {"height": 96, "width": 96},
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+        "do_center_crop": None,
+    }
+
+    def __call__(self, picture: Image.Image, return_tensors: str) -> dict[str, torch.Tensor]:
+        pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 255
+        pixels = torch.nn.functional.interpolate(
+            pixels, (96, 96), mode="bilinear", align_corners=False, antialias=True
+        )
+        mean, std = (torch.tensor(self.config[f"image_{key}"]).view(3, 1, 1) for key in ("mean", "std"))
+        return {"pixel_values": (pixels - mean) / std}
+
+    def save_pretrained(self, folder: Path) -> None:
+        (folder / "preprocessor_config.json").write_text(json.dumps(self.config))
+
+
+def _dinov3() -> Family:
+    # Register tokens stand between the class token and those of places.
+    config = hf.DINOv3ViTConfig(**SMALL, image_size=96, patch_size=16, num_register_tokens=4)
+    return Family(
+        config,
+        hf.DINOv3ViTModel,
+        _DinoV3Processor(),
+        ("last_hidden_state", "pooler_output"),
+        lambda output: output.last_hidden_state[:, 0],
+    )
+
+
+class _MobileTower(torch.nn.Module):
+    """Stands for MobileCLIP's image tower, a class that transformers has not.
+
+    Of the same parts: a stem of strided convolutions, depthwise blocks with batch normalisation and
+    residuals, means, and a projection to `image_embeds`. The means are of nine regions rather than of all:
+    untrained, a network hardly tells pictures apart by one.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        nn = torch.nn
+
+        def step(before: int, after: int, stride: int, groups: int = 1) -> torch.nn.Module:
+            convolution = nn.Conv2d(before, after, 3, stride, 1, groups=groups, bias=False)
+            return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.GELU())
+
+        self.stem = nn.Sequential(step(3, 16, 2), step(16, 16, 2, groups=16), nn.Conv2d(16, 48, 1))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(step(48, 48, 1, groups=48), nn.Conv2d(48, 96, 1), nn.GELU(), nn.Conv2d(96, 48, 1))
+            for _ in range(2)
+        )
+        self.projection = nn.Linear(48 * 9, config.projection_dim, bias=False)
+
+    def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+        values = self.stem(pixel_values)
+        for block in self.blocks:
+            values = values + block(values)
+        return SimpleNamespace(
+            image_embeds=self.projection(torch.nn.functional.avg_pool2d(values, 8).flatten(1))
+        )
+
+
+def _mobileclip() -> Family:
+    # As the published folders have it: pixels in 0..1 and no more, and a bilinear filter.
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": 96},
+        crop_size={"height": 96, "width": 96},
+        resample=2,
+        do_normalize=False,
+        image_mean=[0.0, 0.0, 0.0],
+        image_std=[1.0, 1.0, 1.0],
+    )
+    return Family(
+        hf.CLIPVisionConfig(projection_dim=32, model_type="clip"),
+        _MobileTower,
+        processor,
+        ("image_embeds",),
+        lambda output: output.image_embeds,
+        "onnx/vision_model.onnx",
+    )
+
+
 FAMILIES: dict[str, Callable[[], Family]] = {
     "clip": _clip,
     "siglip": _siglip,
     "vit": _vit,
     "deit": _deit,
     "dinov2": _dinov2,
+    "dinov3": _dinov3,
+    "mobileclip": _mobileclip,
     "convnext": _convnext,
 }
