@@ -60,6 +60,7 @@ $(PARITY)/.ready: pyproject.toml
 
 parity: $(PARITY)/.ready
 	$(PARITY)/bin/python -m pytest -m parity tests/models/parity
+	$(PARITY)/bin/python -m pytest tests/models/test_torch.py docs/extend/model.md
 
 clean:
 	rm -rf $(VENV) $(PARITY) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

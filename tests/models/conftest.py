@@ -7,7 +7,13 @@ import pytest
 from nearsight.models import Backend, load_model
 
 # Their imports are not installed here.
-collect_ignore = ["canonical/make.py", "canonical/make_text.py", "parity/export.py", "parity/export_text.py"]
+collect_ignore = [
+    "canonical/make.py",
+    "canonical/make_text.py",
+    "parity/export.py",
+    "parity/export_text.py",
+    "nets.py",
+]
 
 
 @pytest.fixture(scope="session")

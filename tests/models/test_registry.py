@@ -1,11 +1,12 @@
 """Models by name, built in and plugged in."""
 
 import importlib
+import sys
 from pathlib import Path
 
 import pytest
 
-from nearsight.errors import UnknownModelError, WeightsError
+from nearsight.errors import MissingExtraError, UnknownModelError, WeightsError
 from nearsight.models import DEFAULT_MODEL, Backend, available_models, find_model, load_model
 
 from fake import FakeBackend
@@ -128,3 +129,9 @@ def test_a_scheme_says_itself_what_is_wrong(install) -> None:
     install({}, {"shelf": "plugged:damaged"})
     with pytest.raises(WeightsError, match="^a/b is damaged$"):
         find_model("shelf:a/b")
+
+
+def test_torch_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'nearsight\[torch\]'"):
+        find_model("torch:my_nets:make")

@@ -19,8 +19,10 @@ PROVIDERS = {
 }
 #: Never tried by `auto`: TensorRT builds an engine for minutes before the first picture.
 BY_NAME_ONLY = ("tensorrt",)
-#: What may be asked for. `mps` is the GPU of a Mac as torch calls it.
-DEVICES = ("auto", "cpu", *PROVIDERS, "mps")
+#: All but the processor. `mps` is the GPU of a Mac as torch calls it.
+ACCELERATORS = (*PROVIDERS, "mps")
+#: What may be asked for.
+DEVICES = ("auto", "cpu", *ACCELERATORS)
 
 #: Builds of ONNX Runtime. All put their files into one folder, so there must never be two of them.
 WHEELS = (

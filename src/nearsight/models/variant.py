@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from nearsight.errors import UnknownModelError
-from nearsight.models.devices import PROVIDERS
+from nearsight.models.devices import ACCELERATORS
 from nearsight.models.spec import Pooling
 
 #: Arithmetic that a runtime can be asked for; files of other precisions are a folder's matter.
@@ -70,7 +70,7 @@ def split_variant(name: str) -> tuple[str, Variant]:
     found: dict[str, Any] = {}
     for part in rest.split(",") if sign and base else ():
         key, equals, value = part.partition("=")
-        if not equals and (part in PRECISIONS or part in PROVIDERS):
+        if not equals and (part in PRECISIONS or part in ACCELERATORS):
             key, value = "precision", part
         elif key not in ("layer", "pooling") or not value:
             return name, Variant()

@@ -56,7 +56,8 @@ def models(run: Run, /, name: str | None) -> None:
         if install and not available:
             run.console.say(f"For {spec.id}: {install}")
     run.console.say(
-        "Your own, by place: dir:PATH, hub:ORG/REPO@REVISION, onnx:FILE, pca:FILE, sift-vlad:FILE"
+        "Your own, by place: dir:PATH, hub:ORG/REPO@REVISION, onnx:FILE, pca:FILE, sift-vlad:FILE,"
+        " torch:MODULE:FACTORY"
     )
     return None
 
