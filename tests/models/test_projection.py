@@ -5,7 +5,7 @@ import pytest
 from models.conformance import BackendConformance
 
 from nearsight.errors import InvalidParameterError, UnknownModelError, WeightsError
-from nearsight.models import find_model, load_model
+from nearsight.models import find_model, load_model, load_text
 from nearsight.models.projection import ProjectedBackend, Projection, fit_projection
 
 from fake import DIM, FakeBackend
@@ -107,3 +107,39 @@ def test_a_projection_of_another_model_is_refused(tmp_path, X):
     fit_projection(rng.standard_normal((9, 1280)).astype(np.float32), 3, base).save(tmp_path / "p.npz")
     with pytest.raises(WeightsError, match="weights_sha256"):
         find_model(f"pca:{tmp_path}/p.npz")
+
+
+def test_restoring_finds_the_distance_from_the_mean(X):
+    # With every direction that the vectors have but one, hardly anything is lost.
+    projection = fit_projection(X, DIM - 1, FakeBackend().spec)
+    restored = projection.restore(projection.apply(X))
+    assert (restored * X).sum(1).min() > 0.999
+    np.testing.assert_allclose(np.linalg.norm(restored, axis=1), 1, atol=1e-5)
+    # And the directions alone would not do.
+    alone = projection.apply(X) @ projection.components
+    assert (alone * X).sum(1).mean() < (restored * X).sum(1).mean()
+
+
+def test_words_go_through_the_vectors_in_full(tmp_path, cache_dir):
+    words = pytest.importorskip("nearsight.models.text.minilm")
+    if words.locate() is None:
+        pytest.skip("the text encoder is not installed")
+    base = load_model("efficientnet-lite0", cache_dir=cache_dir)
+    from models.conformance import pictures
+
+    X = base.embed([base.prepare(picture) for picture in pictures(30)])
+    fit_projection(X, 20, base.spec).save(tmp_path / "p.npz")
+    name = f"pca:{tmp_path}/p.npz"
+    near, exact = load_text(name, cache_dir=cache_dir), load_text(cache_dir=cache_dir)
+    short = load_model(name, cache_dir=cache_dir)
+    assert near.spec == short.spec
+    queries = near.embed(["a dog", "a house"])
+    np.testing.assert_array_equal(queries, exact.embed(["a dog", "a house"]))
+    shorter = short.embed([short.prepare(picture) for picture in pictures(30)])
+    similarities = near.project(shorter) @ queries.T
+    wanted = exact.project(X) @ queries.T
+    assert np.corrcoef(similarities[:, 0], wanted[:, 0])[0, 1] > 0.9
+    assert near.aim(queries).shape == (2, 20)
+    assert near.logits(shorter, queries).shape == (30, 2)
+    assert near.prompt == exact.prompt
+    assert not near.is_shared

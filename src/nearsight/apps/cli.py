@@ -3,8 +3,8 @@
 import click
 
 import nearsight
-from nearsight.apps.command import Group
-from nearsight.apps.commands import asking, filling, keeping, labelling, machine
+from nearsight.apps.command import Family, Group
+from nearsight.apps.commands import asking, filling, keeping, labelling, machine, quantizing
 
 
 @click.group(
@@ -21,7 +21,7 @@ from nearsight.apps.commands import asking, filling, keeping, labelling, machine
         keeping.project,
         asking.export,
         filling.embed,
-        machine.models,
+        Family(own=machine.models, commands=[quantizing.quantize]),
         machine.doctor,
         machine.demo,
         machine.completion,

@@ -157,6 +157,29 @@ class Subgroup(click.Group):
         return list(self.commands)
 
 
+class Family(Subgroup):
+    """Commands that share a first word which is a command by itself as well, such as `models`.
+
+    Parameters
+    ----------
+    own : Command
+        What the word alone does, and with anything behind it that is no command.
+    """
+
+    def __init__(self, *, own: Command, **kwargs: Any) -> None:
+        super().__init__(own.name, help=own.help, **kwargs)
+        self.own = own
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of that name, which is nothing for the word alone."""
+        return super().get_command(ctx, cmd_name) if cmd_name else self.own
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Pass everything on to the word's own command, unless another is named."""
+        first = next((word for word in args if not word.startswith("-")), "")
+        return super().parse_args(ctx, args if first in self.commands else ["", *args])
+
+
 class Group(Subgroup):
     """The `nearsight` command: it turns every outcome into an exit code and a message."""
 

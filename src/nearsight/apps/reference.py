@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from nearsight.apps.cli import cli
-from nearsight.apps.command import Command
+from nearsight.apps.command import Command, Family
 
 DEFAULT_FILE = Path("docs/cli.md")
 
@@ -49,6 +49,8 @@ def render() -> str:
 def leaves(group: click.Group, start: str = "") -> Iterator[tuple[str, click.Command]]:
     """Yield every command below a group, with its whole name."""
     for name, command in group.commands.items():
+        if isinstance(command, Family):
+            yield f"{start}{name}", command.own
         if isinstance(command, click.Group):
             yield from leaves(command, f"{start}{name} ")
         else:

@@ -7,9 +7,16 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 _log = logging.getLogger(__name__)
 
 _N_DIGITS = 16
+
+
+def user_cache() -> Path:
+    """Return the directory of this user's system for what can be made again."""
+    return user_cache_path("nearsight", appauthor=False)
 
 
 def kept(directory: Path, stem: str, suffix: str, build: Callable[[], bytes]) -> bytes:

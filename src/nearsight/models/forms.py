@@ -1,4 +1,4 @@
-"""Other forms of an ONNX model: another layer, another way of pooling, bfloat16."""
+"""Other forms of an ONNX model: another layer, another way of pooling, bfloat16, eight-bit integers."""
 
 import difflib
 import hashlib
@@ -8,20 +8,24 @@ from functools import partial
 from pathlib import Path
 
 from nearsight.errors import UnknownModelError, WeightsError
-from nearsight.models import openvino
+from nearsight.models import openvino, quantize
 from nearsight.models.backend import Backend, ModelEntry
+from nearsight.models.builtin import builtin_pictures
 from nearsight.models.cache import kept
 from nearsight.models.devices import PROVIDERS
 from nearsight.models.graph import Shape, inspect, layer_shapes, tap
 from nearsight.models.onnx import OnnxBackend
 from nearsight.models.parity import require_parity
 from nearsight.models.placing import computed_by, place_for_good
+from nearsight.models.preprocess import fit
 from nearsight.models.rounding import rounded
 from nearsight.models.spec import ModelSpec
-from nearsight.models.variant import Variant
+from nearsight.models.variant import Variant, split_variant
 
 #: Part of the fingerprint: raise it whenever bfloat16 vectors would be others.
 _ROUNDING_VERSION = 1
+# Int8 without a user's pictures: the ranges of activations come from these.
+_N_CALIBRATING, _SEED = 48, 33
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,14 @@ class OnnxForms:
         Returns the model; given the cache directory, or None to keep nothing.
     sensitive : sequence of str
         Operations that stay in float32 when the rest is bfloat16.
+    sensitive_int8 : sequence of str
+        Operations that stay in float32 when the rest is int8.
     """
 
     spec: ModelSpec
     graph: Callable[[Path | None], Path | bytes]
     sensitive: Sequence[str] = ()
+    sensitive_int8: Sequence[str] = ()
 
     def vary(self, variant: Variant) -> ModelEntry:
         """Return the model in that form, as the registry asks for it.
@@ -61,7 +68,7 @@ class OnnxForms:
         if variant.precision in PROVIDERS:
             spec = computed_by(spec, variant.precision)
         elif variant.precision:
-            spec = replace(spec, precision=self._precision)
+            spec = replace(spec, precision=self._precision(variant.precision))
         return ModelEntry(spec, partial(self.load, spec), lambda: True)
 
     def layers(self) -> dict[str, Shape]:
@@ -72,26 +79,54 @@ class OnnxForms:
     def load(self, spec: ModelSpec, cache_dir: Path) -> Backend:
         """Return a form of this model."""
         reload = partial(self.load, spec, cache_dir)
-        graph = self._cut(spec, cache_dir)
-        own = replace(spec, precision=self.spec.precision)
+        exact, graph = self.exact(spec, cache_dir)
         if spec.precision == self.spec.precision:
-            return OnnxBackend(spec, graph, reload=reload)
-        exact = OnnxBackend(own, graph, reload=partial(self.load, own, cache_dir))
+            return exact
         for device in PROVIDERS:
-            if spec.precision == computed_by(own, device).precision:
+            if spec.precision == computed_by(exact.spec, device).precision:
                 return place_for_good(exact, device, cache_dir, spec)
-        openvino.require_bfloat16()
-        stem = f"bf16-{spec.fingerprint.digest}"
-        near = kept(cache_dir / "models", stem, ".onnx", lambda: self._rounded(spec, graph))
-        backend = openvino.OpenVinoBackend(spec, near, keep=self.sensitive, precision="bf16", reload=reload)
+        run = self._int8 if spec.precision.startswith("int8") else self._bf16
+        backend = run(spec, graph, cache_dir, reload)
         require_parity(backend, exact, cache_dir)
         return backend
 
-    @property
-    def _precision(self) -> str:
-        """Name the arithmetic: which operations are exact is a part of it."""
-        chosen = hashlib.sha256(repr((_ROUNDING_VERSION, sorted(self.sensitive))).encode()).hexdigest()[:8]
-        return f"bf16-{chosen}"
+    def exact(self, spec: ModelSpec, cache_dir: Path) -> tuple[OnnxBackend, Path | bytes]:
+        """Return a form in full precision, and its graph, which ends where the vector is taken."""
+        graph = self._cut(spec, cache_dir)
+        full = replace(spec, precision=self.spec.precision)
+        return OnnxBackend(full, graph, reload=partial(self.load, full, cache_dir)), graph
+
+    def _bf16(
+        self, spec: ModelSpec, graph: Path | bytes, cache_dir: Path, reload: Callable[[], Backend]
+    ) -> Backend:
+        openvino.require_bfloat16()
+        stem = f"bf16-{spec.fingerprint.digest}"
+        near = kept(cache_dir / "models", stem, ".onnx", lambda: self._rounded(spec, graph))
+        return openvino.OpenVinoBackend(spec, near, keep=self.sensitive, precision="bf16", reload=reload)
+
+    def _int8(
+        self, spec: ModelSpec, graph: Path | bytes, cache_dir: Path, reload: Callable[[], Backend]
+    ) -> Backend:
+        def build() -> bytes:
+            if split_variant(spec.id)[1].precision != "int8":
+                raise WeightsError(
+                    f"{spec.id} is not on this machine. Make it again from the same pictures: nearsight"
+                    f" models quantize {self.spec.id} --calibration DIR"
+                )
+            pictures = [fit(picture, spec) for picture in builtin_pictures(_N_CALIBRATING, seed=_SEED)]
+            return quantize.quantized(graph, spec, pictures, keep=self.sensitive_int8)
+
+        near = kept(cache_dir / "models", int8_stem(spec), ".onnx", build)
+        return OnnxBackend(spec, near, reload=reload)
+
+    def _precision(self, name: str) -> str:
+        """Name the arithmetic: which operations are exact, and what it was calibrated on, are parts of it."""
+        if name.startswith("int8="):
+            return f"int8-{name.removeprefix('int8=')}"
+        facts = (_ROUNDING_VERSION, sorted(self.sensitive))
+        if name == "int8":
+            facts = (quantize.VERSION, sorted(self.sensitive_int8))
+        return f"{name}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:8]}"
 
     def _cut(self, spec: ModelSpec, cache_dir: Path | None) -> Path | bytes:
         graph = self.graph(cache_dir)
@@ -115,6 +150,11 @@ class OnnxForms:
                 f"{layer!r} of {self.spec.id} has no shape that a vector can be taken from; choose another"
             )
         return dim
+
+
+def int8_stem(spec: ModelSpec) -> str:
+    """Return how the file of a form in int8 is called in the cache."""
+    return f"int8-{spec.fingerprint.digest}"
 
 
 def _length(shape: Shape) -> int | None:

@@ -209,6 +209,25 @@ def convolutions(source: Path | bytes) -> list[Convolution]:
     ]
 
 
+def named_operations(source: Path | bytes) -> list[tuple[str, str]]:
+    """Return name and kind of each node, in order."""
+    return [(node.name, node.op_type) for node in _read(source, with_data=False).graph.node]
+
+
+def named(source: Path | bytes) -> bytes:
+    """Return the model with a name for each operation, marked as ready for ONNX Runtime's quantiser."""
+    from onnx import StringStringEntryProto
+
+    model = _read(source, with_data=True)
+    for node in model.graph.node:
+        node.name = node.name or next(filter(None, node.output))
+    # Without it, the quantiser writes a warning through the root logger.
+    model.metadata_props.append(
+        StringStringEntryProto(key="onnx.quant.pre_process", value="onnxruntime.quant")
+    )
+    return bytes(model.SerializeToString(deterministic=True))
+
+
 def weights(source: Path | bytes) -> dict[str, NDArray[Any]]:
     """Return what the graph holds, by name."""
     from onnx import numpy_helper

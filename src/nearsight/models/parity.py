@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from nearsight.errors import ParityError
 from nearsight.files import replacing
@@ -177,3 +178,8 @@ def _remember(file: Path, parity: Parity, backend: Backend, runtime: str) -> Non
             out.write(json.dumps(facts, indent=2).encode())
     except OSError as error:
         _log.warning("%s was not kept (%s), so it is measured again at each start.", file, error)
+
+
+def gate_pictures() -> list[Image.Image]:
+    """Return the built-in pictures that ways of running a model are compared on."""
+    return builtin_pictures(_N_PICTURES, seed=_SEED)

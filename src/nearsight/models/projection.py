@@ -17,7 +17,7 @@ from PIL import Image
 
 from nearsight.errors import DeviceError, InvalidParameterError, UnknownModelError, WeightsError
 from nearsight.files import replacing
-from nearsight.models.backend import Backend, ModelEntry, Movable
+from nearsight.models.backend import Backend, ModelEntry, Movable, TextTower
 from nearsight.models.spec import Fingerprint, ModelSpec
 
 _FORMAT = 1
@@ -57,6 +57,24 @@ class Projection:
         lengths = np.linalg.norm(short, axis=1, keepdims=True)
         unit: NDArray[np.float32] = np.divide(short, lengths, out=np.zeros_like(short), where=lengths > 0)
         return unit
+
+    def restore(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what (n, dim) projected vectors probably were: (n, base.dim), unit length.
+
+        *Method*: what the projection threw away is a vector's distance from the mean, and what lies outside
+        of the components. The vector had unit length, and what lies outside is taken to have its mean
+        length; that leaves a quadratic equation for the distance.
+        """
+        mean = self.mean.astype(np.float64)
+        outside = (1 - mean @ mean) * (1 - self.variance_kept)
+        directions = np.asarray(X, np.float32) @ self.components
+        along = directions @ mean
+        # |mean + distance · direction|² = 1 - outside, for a direction of unit length.
+        inside = np.maximum(along**2 - mean @ mean + 1 - outside, 0)
+        distances = np.maximum(np.sqrt(inside) - along, 0)
+        full: NDArray[np.float32] = (mean + distances[:, None] * directions).astype(np.float32)
+        full /= np.maximum(np.linalg.norm(full, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        return full
 
     def spec(self, id: str) -> ModelSpec:
         """Return the facts of the projected model; by content it is the same in any place."""
@@ -229,6 +247,49 @@ class ProjectedBackend:
         return short
 
 
+class ProjectedText:
+    """Compares texts with projected picture vectors, through what those probably were in full.
+
+    Parameters
+    ----------
+    tower : TextTower
+        Of the model whose vectors were projected.
+    projection : Projection
+        Of vectors of unit length.
+    spec : ModelSpec
+        The facts of the projected model.
+    """
+
+    # Even where texts and pictures share one space, projecting would lose how far each is from the mean.
+    is_shared = False
+
+    def __init__(self, tower: TextTower, projection: Projection, spec: ModelSpec) -> None:
+        self.spec = spec
+        self._tower = tower
+        self._projection = projection
+
+    @property
+    def prompt(self) -> str:
+        """How a bare name is best put, with ``{}`` for the name."""
+        return self._tower.prompt
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the (n, d) vectors of texts, unit length."""
+        return self._tower.embed(texts)
+
+    def project(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Bring (n, dim) picture vectors among texts: (n, d), unit length."""
+        return self._tower.project(self._projection.restore(X))
+
+    def aim(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the (n, dim) picture vectors whose neighbours are the best candidates for texts."""
+        return self._projection.apply(self._tower.aim(queries))
+
+    def logits(self, X: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (n, m) log-odds, up to a constant a picture, that texts name pictures."""
+        return self._tower.logits(self._projection.restore(X), queries)
+
+
 def pca(name: str) -> ModelEntry:
     """Return the model with a projection in a file, as the registry asks for it.
 
@@ -250,8 +311,21 @@ def pca(name: str) -> ModelEntry:
             "with nearsight project"
         )
     id = f"pca:{path}"
-    return ModelEntry(projection.spec(id), partial(_load, base, projection, id), base.available, base.install)
+    knows_words = base.load_text is not None and base.spec.normalize
+    return ModelEntry(
+        projection.spec(id),
+        partial(_load, base, projection, id),
+        base.available,
+        base.install,
+        partial(_load_text, base, projection) if knows_words else None,
+    )
 
 
 def _load(base: ModelEntry, projection: Projection, id: str, cache_dir: Path) -> ProjectedBackend:
     return ProjectedBackend(base.load(cache_dir), projection, id)
+
+
+def _load_text(base: ModelEntry, projection: Projection, cache_dir: Path, spec: ModelSpec) -> TextTower:
+    if base.load_text is None:
+        raise UnknownModelError(f"{base.spec.id} knows no texts")
+    return ProjectedText(base.load_text(cache_dir, base.spec), projection, spec)

@@ -15,10 +15,10 @@ from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 from nearsight.errors import NearsightError, ParityError, UnknownModelError
 from nearsight.models.backend import Backend, ModelEntry, TextTower
+from nearsight.models.cache import user_cache
+from nearsight.models.matryoshka import shortened
 from nearsight.models.placing import place
 from nearsight.models.variant import Variant, split_variant
 
@@ -50,7 +50,8 @@ def find_model(name: str) -> ModelEntry:
     ----------
     name : str
         A model's id, or ``SCHEME:REST`` where a plugin registers that scheme. ``#`` and parts with commas
-        between ask for another form: ``layer=VALUE``, ``pooling=mean|cls|patches``, ``bf16``.
+        between ask for another form: ``layer=VALUE``, ``pooling=mean|cls|patches``, ``bf16``, ``int8``,
+        ``int8=DIGITS`` of a calibration, and ``dim=D`` for a model that can be cut.
 
     Raises
     ------
@@ -60,6 +61,8 @@ def find_model(name: str) -> ModelEntry:
         What a scheme finds wrong with the name, file or folder.
     """
     name, variant = split_variant(name)
+    if variant.dim:
+        return shortened(find_model(replace(variant, dim=0).applied_to(name)), variant.dim)
     if variant:
         entry = find_model(name)
         if entry.forms is None:
@@ -125,7 +128,7 @@ def load_model(name: str = DEFAULT_MODEL, *, device: str = "auto", cache_dir: Pa
     >>> model.embed([model.prepare(picture)]).shape
     (1, 1280)
     """
-    cache_dir = cache_dir or _cache()
+    cache_dir = cache_dir or user_cache()
     return place(find_model(name).load(cache_dir), device, cache_dir, own=partial(_own, name, cache_dir))
 
 
@@ -165,11 +168,7 @@ def load_text(name: str = DEFAULT_MODEL, *, cache_dir: Path | None = None) -> Te
             f"{name} knows no texts. Use a model with a text tower (dir: or hub: with a CLIP or SigLIP), "
             f"or a classifier such as {DEFAULT_MODEL}"
         )
-    return entry.load_text(cache_dir or _cache(), entry.spec)
-
-
-def _cache() -> Path:
-    return user_cache_path("nearsight", appauthor=False)
+    return entry.load_text(cache_dir or user_cache(), entry.spec)
 
 
 def _points(group: str) -> dict[str, EntryPoint]:

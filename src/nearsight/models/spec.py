@@ -128,6 +128,9 @@ class ModelSpec:
         For people: where it comes from and on what terms.
     size_bytes : int
         Size of the weights.
+    matryoshka_dims : tuple of int
+        Lengths to which the model's vectors were trained to be cut; empty for most models. Any length from
+        the least of them on will do.
 
     Raises
     ------
@@ -156,6 +159,7 @@ class ModelSpec:
     size_bytes: int = 0
     identity: str = ""
     draft: bool = True
+    matryoshka_dims: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name, words in _WORDS.items():

@@ -1,5 +1,6 @@
 """A model in another form: ``NAME#PART,PART``, such as ``efficientnet-lite0#bf16``."""
 
+import re
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -8,7 +9,13 @@ from nearsight.models.devices import ACCELERATORS
 from nearsight.models.spec import Pooling
 
 #: Arithmetic that a runtime can be asked for; files of other precisions are a folder's matter.
-PRECISIONS = ("bf16",)
+PRECISIONS = ("bf16", "int8")
+#: What int8 is when no pictures of the user's were calibrated on: `int8` for short.
+BUILTIN = "builtin"
+
+_CALIBRATION = re.compile(r"[0-9a-f]{8}")
+# Their folders hold files in precisions of their own, which "#int8" names there.
+_WITH_FILES = ("dir:", "hub:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +29,23 @@ class Variant:
     pooling : {"", "mean", "cls", "patches"}
         How a layer with many vectors becomes one; empty for the model's own choice.
     precision : str
-        Arithmetic: one of `PRECISIONS`, or a device whose arithmetic is not quite that of the processor;
-        empty for the model's own.
+        Arithmetic: ``bf16``; ``int8``, calibrated on built-in pictures; ``int8=DIGITS``, calibrated by
+        `models.quantize`; a device whose arithmetic is not quite that of the processor; empty for the
+        model's own.
+    dim : int
+        How many of a vector's numbers are kept, for models trained to be cut; 0 for all.
     """
 
     layer: str = ""
     pooling: Pooling | Literal[""] = ""
     precision: str = ""
+    dim: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.layer or self.pooling or self.precision)
+        return self != Variant()
 
     def __str__(self) -> str:
-        named = [f"{key}={value}" for key in ("layer", "pooling") if (value := getattr(self, key))]
+        named = [f"{key}={value}" for key in ("layer", "pooling", "dim") if (value := getattr(self, key))]
         return ",".join([*named, *filter(None, [self.precision])])
 
     def applied_to(self, name: str) -> str:
@@ -49,6 +60,8 @@ class Variant:
         chosen: dict[str, Any] = {
             f.name: getattr(self, f.name) or getattr(given, f.name) for f in fields(self)
         }
+        if chosen["precision"] == "int8" and base.startswith(_WITH_FILES):
+            chosen["precision"] = f"int8={BUILTIN}"
         both = Variant(**chosen)
         return f"{base}#{both}" if both else base
 
@@ -59,7 +72,7 @@ def split_variant(name: str) -> tuple[str, Variant]:
     Raises
     ------
     UnknownModelError
-        A form that contradicts itself, or a pooling that is none.
+        A form that contradicts itself, a pooling or calibration that is none, or a dim that is no number.
 
     Examples
     --------
@@ -70,13 +83,36 @@ def split_variant(name: str) -> tuple[str, Variant]:
     found: dict[str, Any] = {}
     for part in rest.split(",") if sign and base else ():
         key, equals, value = part.partition("=")
-        if not equals and (part in PRECISIONS or part in ACCELERATORS):
+        if not equals and (part in PRECISIONS or part in ACCELERATORS) and not _is_file(base, part):
             key, value = "precision", part
-        elif key not in ("layer", "pooling") or not value:
+        elif key == "int8" and value:
+            key, value = "precision", _int8(name, value)
+        elif key not in ("layer", "pooling", "dim") or not value:
             return name, Variant()
         if key in found:
             raise UnknownModelError(f"{name!r} names its {key} twice; name it once")
-        found[key] = value
+        found[key] = _dim(name, value) if key == "dim" else value
     if found.get("pooling", "mean") not in get_args(Pooling):
         raise UnknownModelError(f"{name!r}: pooling is {' or '.join(get_args(Pooling))}")
     return (base, Variant(**found)) if found else (name, Variant())
+
+
+def _is_file(base: str, precision: str) -> bool:
+    return precision == "int8" and base.startswith(_WITH_FILES)
+
+
+def _int8(name: str, calibration: str) -> str:
+    if calibration == BUILTIN:
+        return "int8"
+    if not _CALIBRATION.fullmatch(calibration):
+        raise UnknownModelError(
+            f"{name!r}: int8={calibration} is no calibration; nearsight models quantize makes one and tells"
+            " its 8 digits"
+        )
+    return f"int8={calibration}"
+
+
+def _dim(name: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit()) or int(value) < 1:
+        raise UnknownModelError(f"{name!r}: dim is {value!r}; it must be a whole number of at least 1")
+    return int(value)

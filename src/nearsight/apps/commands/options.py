@@ -25,8 +25,8 @@ _MODEL = (
     click.option(
         "--precision",
         # models.variant.PRECISIONS; importing it would make --help slow.
-        type=click.Choice(["float32", "bf16"]),
-        help="bf16 is faster on processors that have it, and a little less exact.",
+        type=click.Choice(["float32", "bf16", "int8"]),
+        help="bf16 (on processors that have it) and int8 are faster, and a little less exact.",
     ),
 )
 

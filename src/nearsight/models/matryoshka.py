@@ -1,0 +1,183 @@
+"""Shorter vectors of models that were trained for it: the first numbers of each, ``NAME#dim=D``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nearsight.errors import DeviceError, UnknownModelError
+from nearsight.models.backend import Backend, ModelEntry, Movable, TextTower
+from nearsight.models.spec import ModelSpec
+from nearsight.models.variant import Variant
+
+
+def cut(X: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+    """Return the first `dim` numbers of (n, d) vectors, brought to unit length again.
+
+    *Method*: Matryoshka representation learning (Kusupati et al. 2022, arXiv 2205.13147, section 3): a model
+    trained with losses on the first numbers too puts most of what it knows there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cut(np.array([[3, 4, 12]], np.float32) / 13, 2).round(3).tolist()
+    [[0.6000000238418579, 0.800000011920929]]
+    """
+    short = np.array(X[:, :dim], np.float32)
+    lengths = np.linalg.norm(short, axis=1, keepdims=True)
+    np.divide(short, lengths, out=short, where=lengths > 0)
+    return short
+
+
+def shortened(entry: ModelEntry, dim: int) -> ModelEntry:
+    """Return a model that gives `dim` numbers a picture.
+
+    Raises
+    ------
+    UnknownModelError
+        The model was not trained to be cut, or not to so few numbers.
+    """
+    spec = entry.spec
+    if dim == spec.dim:
+        return entry
+    if not spec.matryoshka_dims:
+        raise UnknownModelError(
+            f"the vectors of {spec.id} were not trained to be cut to {dim} numbers. Project them onto the"
+            f" directions in which your pictures differ: nearsight index PATH --dim {dim}"
+        )
+    if not min(spec.matryoshka_dims) <= dim < spec.dim:
+        raise UnknownModelError(
+            f"dim is {dim}; {spec.id} can be cut to {min(spec.matryoshka_dims)} to {spec.dim} numbers"
+        )
+    short = _spec(spec, dim)
+    load_text = entry.load_text
+    return replace(
+        entry,
+        spec=short,
+        load=partial(_load, entry, short),
+        load_text=None if load_text is None else partial(_load_text, entry),
+    )
+
+
+@dataclass(frozen=True)
+class CutBackend:
+    """A model whose vectors are cut.
+
+    Attributes
+    ----------
+    backend : Backend
+        The model.
+    spec : ModelSpec
+        The facts of the model with its vectors cut.
+    """
+
+    backend: Backend
+    spec: ModelSpec
+
+    @property
+    def device(self) -> str:
+        """Where the model runs."""
+        return getattr(self.backend, "device", "cpu")
+
+    @property
+    def devices(self) -> Sequence[str]:
+        """What the model's runtime offers."""
+        return self.backend.devices if isinstance(self.backend, Movable) else ()
+
+    def on(self, device: str, cache_dir: Path, *, spec: ModelSpec | None = None) -> "CutBackend":
+        """Return the same with the model on a device; see `Movable`."""
+        if not isinstance(self.backend, Movable) or spec is not None:
+            raise DeviceError(f"{self.spec.id} cannot run on {device}; leave the device away")
+        return CutBackend(self.backend.on(device, cache_dir), self.spec)
+
+    def idle_device(self) -> str:
+        """Say what stands idle; or nothing."""
+        return self.backend.idle_device() if isinstance(self.backend, Movable) else ""
+
+    @property
+    def decode_px(self) -> int | None:
+        """Shorter side, in pixels, that a decoded picture must have at least; None for full size."""
+        return self.backend.decode_px
+
+    def prepare(self, image: Image.Image) -> Any:
+        """Turn one upright RGB picture into what `embed` takes a sequence of."""
+        return self.backend.prepare(image)
+
+    def embed(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+        """Return the (n, dim) vectors of prepared pictures."""
+        return cut(self.backend.embed(prepared), self.spec.dim)
+
+
+@dataclass(frozen=True)
+class CutText:
+    """A text tower whose vectors are cut like those of its pictures.
+
+    Attributes
+    ----------
+    tower : TextTower
+        Of the model with vectors in full; texts and pictures share one space.
+    spec : ModelSpec
+        The facts of the model with its vectors cut.
+    """
+
+    tower: TextTower
+    spec: ModelSpec
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether texts and pictures share one space: they do."""
+        return True
+
+    @property
+    def prompt(self) -> str:
+        """How a bare name is best put, with ``{}`` for the name."""
+        return self.tower.prompt
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the (n, dim) vectors of texts, unit length."""
+        return cut(self.tower.embed(texts), self.spec.dim)
+
+    def project(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return picture vectors as they are."""
+        return X
+
+    def aim(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return text vectors as they are."""
+        return queries
+
+    def logits(self, X: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (n, m) log-odds, up to a constant a picture, that texts name pictures."""
+        return self.tower.logits(X, queries)
+
+
+def _spec(spec: ModelSpec, dim: int) -> ModelSpec:
+    return replace(
+        spec,
+        id=Variant(dim=dim).applied_to(spec.id),
+        identity=spec.identity or spec.id,
+        dim=dim,
+        # Unit length after the cut, whatever it was before.
+        normalize=True,
+        matryoshka_dims=(),
+    )
+
+
+def _load(entry: ModelEntry, spec: ModelSpec, cache_dir: Path) -> CutBackend:
+    return CutBackend(entry.load(cache_dir), spec)
+
+
+def _load_text(entry: ModelEntry, cache_dir: Path, form: ModelSpec) -> TextTower:
+    if entry.load_text is None:  # pragma: no cover - bound only where there is one
+        raise UnknownModelError(f"{entry.spec.id} knows no texts")
+    tower = entry.load_text(cache_dir, entry.spec)
+    if not tower.is_shared:
+        raise UnknownModelError(
+            f"texts are not in one space with the pictures of {entry.spec.id}, so they cannot be cut along;"
+            " search with words in a collection of its vectors in full"
+        )
+    return CutText(tower, form)
