@@ -164,7 +164,7 @@ def test_what_loses_too_much_is_refused_after_half_of_it_was_tried_in_float32(
 ):
     tried = []
     monkeypatch.setattr(calibration, "LEAST", 1.01)
-    with pytest.raises(ParityError, match=r"at best the smallest cosine is 0\.9.*at least 1.01 is needed"):
+    with pytest.raises(ParityError, match=r"at best the smallest cosine is .*at least 1.01 is needed"):
         calibrate(name, photos, cache_dir=tmp_path, progress=tried.append)
     assert tried[1:] == [
         "calibrating",
