@@ -67,7 +67,7 @@ def test_loading_by_name(cache_dir: Path, lite0: Backend) -> None:
 
 
 def test_the_default_cache_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nearsight.models.registry.user_cache_path", lambda *_, **__: tmp_path)
+    monkeypatch.setattr("nearsight.models.cache.user_cache_path", lambda *_, **__: tmp_path)
     load_model()
     assert len(list((tmp_path / "models").iterdir())) == 1
 

@@ -204,9 +204,12 @@ def _forms(name: str) -> tuple[OnnxForms, Variant]:
 
 
 def _choices(forms: OnnxForms, graph: Path | bytes) -> list[list[str]]:
-    known = list(forms.sensitive_int8)
-    guessed = [first_operations(graph, share) for share in _SHARES]
-    return [known, *(keep for keep in guessed if len(keep) > len(known))] if known else guessed
+    choices = [list(forms.sensitive_int8)]
+    for share in _SHARES:
+        keep = first_operations(graph, share)
+        if len(keep) > len(choices[-1]):
+            choices.append(keep)
+    return choices
 
 
 def _prepared(

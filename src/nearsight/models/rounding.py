@@ -66,7 +66,7 @@ def corrected(
     pictures : sequence of ndarray of uint8, each of shape (H, W, 3)
         Prepared ones.
     keep : sequence of str
-        Operations to leave as they are, see `is_kept`.
+        Operations to leave as they are, see `graph.is_kept`.
     """
     found = [c for c in convolutions(model) if c.bias and not is_kept(c.name, keep)]
     means = _input_means(model, spec, found, pictures)
