@@ -1,0 +1,225 @@
+"""Near-duplicates as an estimator."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.utils.validation import validate_data
+
+from nearsight.errors import InvalidParameterError
+from nearsight.tasks.calibrate import Threshold, from_good
+from nearsight.tasks.duplicates.candidates import EXACT_ROWS, near_pairs
+from nearsight.tasks.duplicates.grouping import star_groups
+
+#: Given rows (m,) and (m,): how surely the two of each pair are the same, (m,); higher is surer, NaN is never.
+Confirm = Callable[[NDArray[np.int64], NDArray[np.int64]], ArrayLike]
+
+# What a row without any candidate scores: less than any pair.
+_NOTHING_LIKE_IT = -1.0
+
+
+class NearDuplicates(ClusterMixin, BaseEstimator):
+    """Finds rows that are copies of one another: alike, and confirmed by a second signal.
+
+    *Method*: each row's nearest neighbours by cosine are candidates (`near_pairs`). `confirm` scores
+    them by something that knows nothing of the vectors; pairs above the threshold are the same. Groups are
+    formed around the row of the highest quality, and every other was confirmed against that very row
+    (`star_groups`).
+
+    With `false_alarm_rate`, the threshold is learnt on these data by split conformal prediction
+    (`calibrate.from_good`): each row is one question, its score the best among its candidates. Rows that do have a
+    copy must not count as good examples, so pairs that score `surely` or more are left out of it. Copies that
+    score less are taken for unlike pairs: they push the threshold up, never beyond `surely`. So the rate is
+    kept as far as pairs above `surely` are truly the same; where many copies are hard to confirm, fewer are
+    found.
+
+    Parameters
+    ----------
+    threshold : float, default 0.95
+        Pairs above it are the same: a score of `confirm`, or the cosine where there is none. With
+        `false_alarm_rate`, it is used only where fewer rows than that share have any candidate.
+    false_alarm_rate : float, optional
+        In (0, 1): the share of rows without a copy that may be given one.
+    surely : float, optional
+        See above; by default no pair is left out, and a row's score is that of its best candidate.
+    min_similarity : float, default 0.5
+        In -1..1: the cosine below which a pair is no candidate.
+    n_neighbors : int, default 10
+        Candidates of each row, at least 1.
+    confirm : callable, optional
+        Called with two int64 arrays of row numbers.
+    exact_rows : int, default 20000
+        Beyond so many rows, neighbours are looked for in the nearest cells only.
+    random_state : int, optional
+        Chooses what cells are learnt on. Default 0: the same data give the same answer.
+
+    Attributes
+    ----------
+    pairs_ : ndarray of shape (m, 2), int64
+        Rows that are the same, the lower first; sorted.
+    similarities_ : ndarray of shape (m,), float32
+        Their cosines, in -1..1.
+    scores_ : ndarray of shape (m,), float32
+        What `confirm` said, or the cosines.
+    labels_ : ndarray of shape (n,), int64
+        Number of the group, -1 for rows without a copy.
+    kept_ : ndarray of shape (n_groups,), int64
+        The row of each group that is best kept.
+    threshold_ : float
+        A pair above it is the same.
+    calibration_ : Threshold or None
+        What is known of it, with `false_alarm_rate`.
+
+    Notes
+    -----
+    n²d operations up to `exact_rows` rows, then 8 n^1.5 d, and n times `n_neighbors` calls of `confirm` at most.
+    Memory beside X: a copy of it where it is not of unit length, and 12 bytes a candidate.
+
+    No rows are refused, by scikit-learn's rule; one has no copy; two are compared. NaN and infinity are
+    refused. Rows that repeat, or are all the same, have a cosine of 1 and are copies if `confirm` agrees. A row of
+    zeros has no direction and no copy.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nearsight.tasks.duplicates import NearDuplicates
+    >>> X = np.random.default_rng(0).normal(size=(5, 16))
+    >>> X[3] = X[1] + 0.01
+    >>> found = NearDuplicates().fit(X)
+    >>> found.labels_.tolist(), found.kept_.tolist()
+    ([-1, 0, -1, 0, -1], [1])
+    """
+
+    def __init__(
+        self,
+        *,
+        threshold: float = 0.95,
+        false_alarm_rate: float | None = None,
+        surely: float | None = None,
+        min_similarity: float = 0.5,
+        n_neighbors: int = 10,
+        confirm: Confirm | None = None,
+        exact_rows: int = EXACT_ROWS,
+        random_state: int | None = 0,
+    ) -> None:
+        self.threshold = threshold
+        self.false_alarm_rate = false_alarm_rate
+        self.surely = surely
+        self.min_similarity = min_similarity
+        self.n_neighbors = n_neighbors
+        self.confirm = confirm
+        self.exact_rows = exact_rows
+        self.random_state = random_state
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        *,
+        quality: ArrayLike | None = None,
+        sides: ArrayLike | None = None,
+    ) -> "NearDuplicates":
+        """Find the copies among the rows of X.
+
+        Parameters
+        ----------
+        X : array of shape (n, d), float
+            Vectors of any length; directions are compared.
+        y : ignored
+        quality : array of shape (n,), float, optional
+            Which copy to keep: higher is better. Of equal rows, the first.
+        sides : array of shape (n,), int, optional
+            Look only for pairs that lie on different sides (0, 1, ...), such as a training and a test set; rows of
+            side -1 are left out.
+
+        Raises
+        ------
+        InvalidParameterError
+            A parameter is out of its range, or an array has another length.
+        CalibrationError
+            There are too few rows for that rate of false alarms; the message says how many are needed.
+        """
+        self._check()
+        unit = _unit(validate_data(self, X, dtype=np.float32))
+        n = len(unit)
+        sides_ = None if sides is None else _checked("sides", sides, n, np.int64)
+        pairs, similarities = near_pairs(
+            unit,
+            n_neighbors=self.n_neighbors,
+            min_similarity=self.min_similarity,
+            sides=sides_,
+            exact_rows=self.exact_rows,
+            random_state=self.random_state,
+        )
+        scores = similarities if self.confirm is None else self._confirmed(pairs[:, 0], pairs[:, 1])
+        asked = np.ones(n, bool) if sides_ is None else sides_ >= 0
+        self.calibration_ = self._calibrated(pairs, scores, asked)
+        self.threshold_ = float(self.threshold)
+        # Where so few rows have a candidate that all of them may be wrong, the calibration has nothing to say.
+        if self.calibration_ and self.calibration_.value > _NOTHING_LIKE_IT:
+            self.threshold_ = self.calibration_.value
+        same = scores > self.threshold_
+        self.pairs_, self.similarities_, self.scores_ = pairs[same], similarities[same], scores[same]
+        best = np.zeros(n) if quality is None else _checked("quality", quality, n, np.float64)
+
+        def judge(here: NDArray[np.int64], there: NDArray[np.int64]) -> NDArray[np.bool_]:
+            cosines = np.einsum("nd,nd->n", unit[here], unit[there])
+            alike: NDArray[np.bool_] = cosines >= self.min_similarity
+            score = cosines if self.confirm is None else self._confirmed(here, there)
+            return alike & (score > self.threshold_)
+
+        self.labels_, self.kept_ = star_groups(n, self.pairs_, best, judge)
+        return self
+
+    def _confirmed(self, here: NDArray[np.int64], there: NDArray[np.int64]) -> NDArray[np.float32]:
+        if not len(here) or self.confirm is None:
+            return np.empty(0, np.float32)
+        scores = np.asarray(self.confirm(here, there), np.float32)
+        if scores.shape != here.shape:
+            raise InvalidParameterError(
+                f"confirm gave an array of shape {scores.shape} for {len(here)} pairs; it must give one score each"
+            )
+        # Whatever could not be compared is not confirmed.
+        return np.nan_to_num(scores, nan=_NOTHING_LIKE_IT, posinf=np.inf, neginf=_NOTHING_LIKE_IT)
+
+    def _calibrated(
+        self, pairs: NDArray[np.int64], scores: NDArray[np.float32], asked: NDArray[np.bool_]
+    ) -> Threshold | None:
+        if self.false_alarm_rate is None:
+            return None
+        counted = np.ones(len(pairs), bool) if self.surely is None else scores < self.surely
+        best = np.full(len(asked), _NOTHING_LIKE_IT)
+        for column in pairs[counted].T:
+            np.maximum.at(best, column, scores[counted])
+        return from_good(best[asked], false_alarm_rate=self.false_alarm_rate)
+
+    def _check(self) -> None:
+        if self.n_neighbors < 1 or self.exact_rows < 1:
+            raise InvalidParameterError(
+                f"n_neighbors is {self.n_neighbors} and exact_rows is {self.exact_rows}; both must be at least 1"
+            )
+        if not -1 <= self.min_similarity <= 1:
+            raise InvalidParameterError(
+                f"min_similarity is {self.min_similarity}; a cosine lies between -1 and 1"
+            )
+
+
+def _unit(X: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return rows of unit length; the array itself where they are."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", X, X, dtype=np.float64))
+    if (np.abs(lengths - 1) < 1e-4).all():
+        return X
+    lengths[lengths == 0] = 1
+    unit: NDArray[np.float32] = (X / lengths[:, None]).astype(np.float32)
+    return unit
+
+
+def _checked(name: str, values: ArrayLike, n: int, dtype: Any) -> NDArray[Any]:
+    array = np.asarray(values, dtype)
+    if array.shape != (n,):
+        raise InvalidParameterError(f"{name} has shape {array.shape}; it must be one number a row, ({n},)")
+    if np.isnan(array).any():
+        raise InvalidParameterError(f"{name} holds NaN; give every row a number")
+    return array
