@@ -3,10 +3,12 @@
 A job is a function whose first argument is a `View`. It reads rows as arrays and calls a task.
 """
 
+from nearsight.collection.duplicates import duplicates
 from nearsight.collection.projecting import project
 
 
 class Jobs:
     """The jobs, as methods of `Collection`."""
 
+    duplicates = duplicates
     project = project

@@ -18,6 +18,9 @@ from nearsight.errors import InvalidParameterError
 from nearsight.images import decode_path
 from nearsight.models import Fingerprint, ModelSpec
 
+# Rows asked for in one expression.
+_IDS_AT_ONCE = 200
+
 
 class View(Protocol):
     """The part of a `Collection` that jobs read; see there."""
@@ -144,6 +147,15 @@ def sample(view: View, n: int, *, where: str | None = None, random_state: int = 
             X[len(ids) : len(ids) + len(here)] = vectors_of(taken)
             ids += taken.column("id").to_pylist()
     return Rows(ids, X[: len(ids)], {})
+
+
+def items_of(view: View, ids: Sequence[str]) -> dict[str, Item]:
+    """Return pictures by their whole ids; those that are not there (any more) are left out."""
+    found: dict[str, Item] = {}
+    for at in range(0, len(ids), _IDS_AT_ONCE):
+        chosen = ", ".join(f"'{id}'" for id in ids[at : at + _IDS_AT_ONCE])
+        found |= {item.id: item for item in view.items(f"id IN ({chosen})")}
+    return found
 
 
 def vectors_of(batch: pa.RecordBatch) -> NDArray[np.float32]:

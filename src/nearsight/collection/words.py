@@ -6,16 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.collection.match import Match
-from nearsight.collection.rows import Item
-from nearsight.collection.view import View, vectors_of
+from nearsight.collection.view import View, items_of, vectors_of
 from nearsight.errors import InvalidParameterError
 from nearsight.models import TextTower
 
 # So many pictures are compared with a text one by one (0.3 s); of more, the index chooses candidates.
 _FEW = 5000
 _CANDIDATES = 2000
-# Rows asked for in one expression.
-_AT_ONCE = 200
 
 
 def search_words(
@@ -65,19 +62,11 @@ def search_words(
         best += zip(similarities.tolist(), ids, strict=True)
         # Equal similarities are told apart by id: the same search gives the same order.
         best = sorted(best, key=lambda pair: (-pair[0], pair[1]))[:k]
-    items = _items(view, [id for _, id in best])
+    items = items_of(view, [id for _, id in best])
     # A row that another process has removed meanwhile is no match any more.
     return [
         Match(id, items[id].path, similarity, items[id].metadata) for similarity, id in best if id in items
     ]
-
-
-def _items(view: View, ids: list[str]) -> dict[str, Item]:
-    found: dict[str, Item] = {}
-    for at in range(0, len(ids), _AT_ONCE):
-        chosen = ", ".join(f"'{id}'" for id in ids[at : at + _AT_ONCE])
-        found |= {item.id: item for item in view.items(f"id IN ({chosen})")}
-    return found
 
 
 def _all(view: View, where: str | None) -> Iterator[tuple[list[str], NDArray[np.float32]]]:

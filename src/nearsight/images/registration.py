@@ -1,4 +1,4 @@
-"""Are two pictures one picture? Laid over each other, do their details coincide?
+"""Whether two pictures are one: laid over each other, their details coincide.
 
 A check that knows nothing of vectors: it looks at pixels only, and at details rather than at large shapes, so
 that two white shirts photographed alike do not count as one.
@@ -102,8 +102,8 @@ def register(here: Pixels, there: Pixels) -> Registration:
     https://doi.org/10.1023/B:VISI.0000011205.11775.fd, section 3.2) for an affine transform, from coarse to
     fine, on details: pixels less their surroundings, over the local contrast. What is made smallest is the
     difference of images of zero mean and unit length, whose correlation over the common area is the agreement
-    (compare Evangelidis and Psarakis 2008, https://doi.org/10.1109/TPAMI.2008.113). It starts from the best two
-    of the eight ways to turn and mirror a square.
+    (compare Evangelidis and Psarakis 2008, https://doi.org/10.1109/TPAMI.2008.113). It starts from the best
+    two of the eight ways to turn and mirror a square.
 
     Parameters
     ----------

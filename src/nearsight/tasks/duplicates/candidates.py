@@ -32,8 +32,8 @@ def near_pairs(
     """Return the pairs of which one is among the nearest of the other.
 
     *Method*: among up to `exact_rows` rows, every similarity is computed, block by block. Beyond, rows are
-    put into about as many cells as a cell has rows (k-means on a sample), and each is compared with the rows of the
-    8 nearest cells: an inverted file, searched for all rows at once (Jegou et al. 2011,
+    put into about as many cells as a cell has rows (k-means on a sample), and each is compared with the rows
+    of the 8 nearest cells: an inverted file, searched for all rows at once (Jegou et al. 2011,
     https://doi.org/10.1109/TPAMI.2010.57, section IV, without the codes).
 
     Parameters

@@ -13,14 +13,17 @@ from nearsight.tasks.calibrate import Threshold, from_good
 from nearsight.tasks.duplicates.candidates import EXACT_ROWS, near_pairs
 from nearsight.tasks.duplicates.grouping import star_groups
 
-#: Given rows (m,) and (m,): how surely the two of each pair are the same, (m,); higher is surer, NaN is never.
+#: Given rows (m,) and (m,): how surely the two of each pair are the same; higher is surer, NaN is never.
 Confirm = Callable[[NDArray[np.int64], NDArray[np.int64]], ArrayLike]
+
+#: Given rows (k,): a number for each, higher for what is better kept.
+Quality = Callable[[NDArray[np.int64]], ArrayLike]
 
 # What a row without any candidate scores: less than any pair.
 _NOTHING_LIKE_IT = -1.0
 
 
-class NearDuplicates(ClusterMixin, BaseEstimator):
+class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Finds rows that are copies of one another: alike, and confirmed by a second signal.
 
     *Method*: each row's nearest neighbours by cosine are candidates (`near_pairs`). `confirm` scores
@@ -29,11 +32,10 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
     (`star_groups`).
 
     With `false_alarm_rate`, the threshold is learnt on these data by split conformal prediction
-    (`calibrate.from_good`): each row is one question, its score the best among its candidates. Rows that do have a
-    copy must not count as good examples, so pairs that score `surely` or more are left out of it. Copies that
-    score less are taken for unlike pairs: they push the threshold up, never beyond `surely`. So the rate is
-    kept as far as pairs above `surely` are truly the same; where many copies are hard to confirm, fewer are
-    found.
+    (`calibrate.from_good`): each row is one question, its score the best among its candidates. Rows that
+    have a copy are no good examples, so those that score `surely` or more are left out. Copies that score
+    less are taken for unlike pairs: they push the threshold up, never beyond `surely`. So the rate is kept
+    as far as pairs above `surely` are truly the same; where many copies are hard to confirm, fewer are found.
 
     Parameters
     ----------
@@ -43,7 +45,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
     false_alarm_rate : float, optional
         In (0, 1): the share of rows without a copy that may be given one.
     surely : float, optional
-        See above; by default no pair is left out, and a row's score is that of its best candidate.
+        See above; by default no row is left out.
     min_similarity : float, default 0.5
         In -1..1: the cosine below which a pair is no candidate.
     n_neighbors : int, default 10
@@ -74,12 +76,12 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
 
     Notes
     -----
-    n²d operations up to `exact_rows` rows, then 8 n^1.5 d, and n times `n_neighbors` calls of `confirm` at most.
-    Memory beside X: a copy of it where it is not of unit length, and 12 bytes a candidate.
+    n²d operations up to `exact_rows` rows, then 8 n^1.5 d, and n times `n_neighbors` calls of `confirm` at
+    most. Memory beside X: a copy of it where it is not of unit length, and 12 bytes a candidate.
 
     No rows are refused, by scikit-learn's rule; one has no copy; two are compared. NaN and infinity are
-    refused. Rows that repeat, or are all the same, have a cosine of 1 and are copies if `confirm` agrees. A row of
-    zeros has no direction and no copy.
+    refused. Rows that repeat, or are all the same, have a cosine of 1 and are copies if `confirm` agrees. A
+    row of zeros has no direction and no copy.
 
     Examples
     --------
@@ -118,7 +120,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
         X: ArrayLike,
         y: Any = None,
         *,
-        quality: ArrayLike | None = None,
+        quality: ArrayLike | Quality | None = None,
         sides: ArrayLike | None = None,
     ) -> "NearDuplicates":
         """Find the copies among the rows of X.
@@ -128,11 +130,12 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
         X : array of shape (n, d), float
             Vectors of any length; directions are compared.
         y : ignored
-        quality : array of shape (n,), float, optional
-            Which copy to keep: higher is better. Of equal rows, the first.
+        quality : array of shape (n,), float, or callable, optional
+            Which copy to keep: higher is better. Of equal rows, the first. A callable is given the rows (k,)
+            that have copies and returns a number for each, where that is costly to know for all.
         sides : array of shape (n,), int, optional
-            Look only for pairs that lie on different sides (0, 1, ...), such as a training and a test set; rows of
-            side -1 are left out.
+            Look only for pairs that lie on different sides (0, 1, ...), such as a training and a test set;
+            rows of side -1 are left out.
 
         Raises
         ------
@@ -157,12 +160,17 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
         asked = np.ones(n, bool) if sides_ is None else sides_ >= 0
         self.calibration_ = self._calibrated(pairs, scores, asked)
         self.threshold_ = float(self.threshold)
-        # Where so few rows have a candidate that all of them may be wrong, the calibration has nothing to say.
+        # Where so few rows have a candidate that all may be wrong, the calibration has nothing to say.
         if self.calibration_ and self.calibration_.value > _NOTHING_LIKE_IT:
             self.threshold_ = self.calibration_.value
         same = scores > self.threshold_
         self.pairs_, self.similarities_, self.scores_ = pairs[same], similarities[same], scores[same]
-        best = np.zeros(n) if quality is None else _checked("quality", quality, n, np.float64)
+        best = np.zeros(n)
+        if callable(quality):
+            rows = np.unique(self.pairs_)
+            best[rows] = _checked("quality", quality(rows), len(rows), np.float64)
+        elif quality is not None:
+            best = _checked("quality", quality, n, np.float64)
 
         def judge(here: NDArray[np.int64], there: NDArray[np.int64]) -> NDArray[np.bool_]:
             cosines = np.einsum("nd,nd->n", unit[here], unit[there])
@@ -179,7 +187,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
         scores = np.asarray(self.confirm(here, there), np.float32)
         if scores.shape != here.shape:
             raise InvalidParameterError(
-                f"confirm gave an array of shape {scores.shape} for {len(here)} pairs; it must give one score each"
+                f"confirm gave an array of shape {scores.shape} for {len(here)} pairs; it must give one each"
             )
         # Whatever could not be compared is not confirmed.
         return np.nan_to_num(scores, nan=_NOTHING_LIKE_IT, posinf=np.inf, neginf=_NOTHING_LIKE_IT)
@@ -189,16 +197,16 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
     ) -> Threshold | None:
         if self.false_alarm_rate is None:
             return None
-        counted = np.ones(len(pairs), bool) if self.surely is None else scores < self.surely
         best = np.full(len(asked), _NOTHING_LIKE_IT)
-        for column in pairs[counted].T:
-            np.maximum.at(best, column, scores[counted])
-        return from_good(best[asked], false_alarm_rate=self.false_alarm_rate)
+        for column in pairs.T:
+            np.maximum.at(best, column, scores)
+        good = asked if self.surely is None else asked & (best < self.surely)
+        return from_good(best[good], false_alarm_rate=self.false_alarm_rate)
 
     def _check(self) -> None:
         if self.n_neighbors < 1 or self.exact_rows < 1:
             raise InvalidParameterError(
-                f"n_neighbors is {self.n_neighbors} and exact_rows is {self.exact_rows}; both must be at least 1"
+                f"n_neighbors is {self.n_neighbors}, exact_rows is {self.exact_rows}; each must be 1 or more"
             )
         if not -1 <= self.min_similarity <= 1:
             raise InvalidParameterError(

@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
+Floats = NDArray[np.float64]
 
 # Given rows (m,) and (m,): which of these pairs are the same.
 Judge = Callable[[Ints, Ints], NDArray[np.bool_]]
@@ -44,13 +44,13 @@ def star_groups(n: int, pairs: Ints, quality: Floats, judge: Judge) -> tuple[Int
     kept: list[int] = []
     rank = np.empty(n, np.int64)
     rank[np.lexsort((np.arange(n), -quality))] = np.arange(n)
-    same = {(here, there): True for here, there in pairs.tolist()}
+    same = dict.fromkeys(map(_edge, *pairs.T.tolist()), True)
     while len(pairs):
         graph = _graph(n, pairs)
         stars = {hub: _within_two(graph, hub) for hub in _hubs(graph, pairs, rank)}
         edges = [_edge(hub, row) for hub, rows in stars.items() for row in rows]
         if asked := [edge for edge in edges if edge not in same]:
-            here, there = np.array(asked, np.int64).T
+            here, there = np.array(asked, np.int64).T  # the lower row first
             same |= dict(zip(asked, judge(here, there).tolist(), strict=True))
         for hub, rows in stars.items():
             labels[[hub, *(row for row in rows if same[_edge(hub, row)])]] = len(kept)
@@ -87,7 +87,7 @@ def _edge(here: int, there: int) -> tuple[int, int]:
 
 
 def _in_order(labels: Ints, kept: Ints) -> tuple[Ints, Ints]:
-    """Number groups by their first rows, so that the order of the work does not show."""
+    """Return both with groups numbered by their first rows, whatever the order of the work was."""
     members = np.flatnonzero(labels >= 0)
     _, first = np.unique(labels[members], return_index=True)
     order = np.argsort(members[first])

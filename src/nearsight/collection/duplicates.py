@@ -1,0 +1,375 @@
+"""Finds the copies among a collection's pictures, and the best of them."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+import numpy as np
+from joblib import cpu_count
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from nearsight.collection.rows import Item
+from nearsight.collection.view import Rows, View, gather, items_of
+from nearsight.errors import InvalidParameterError
+from nearsight.images import registration
+from nearsight.tasks.calibrate import Threshold
+from nearsight.tasks.duplicates import NearDuplicates
+
+_FACTS = ("width", "height", "size_bytes", "modified")
+# Sharper by less than this factor is as sharp.
+_SHARPER = 1.2
+# Pairs that a thread compares in one go, and thumbnails that are read in one go.
+_PAIRS, _THUMBNAILS = 512, 256
+# Of the rows, from which share on reading all thumbnails is quicker than asking for some.
+_MOST = 0.1
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class CopyGroup:
+    """Pictures that are one picture.
+
+    Attributes
+    ----------
+    keep : Item
+        The best of them.
+    items : list of Item
+        All of them, the kept one first; each was compared with the kept one. A single one that lies in
+        several files is a group, too.
+    similarities : list of float
+        Cosine of the kept one and each of the others, in -1..1.
+    agreements : list of float
+        How well their pixels agree, in -1..1.
+    why : str
+        Why that one is kept.
+    """
+
+    keep: Item
+    items: list[Item]
+    similarities: list[float]
+    agreements: list[float]
+    why: str
+
+    @property
+    def similarity(self) -> float:
+        """The least of `similarities`; 1 for files of the same bytes."""
+        return min(self.similarities, default=1.0)
+
+    @property
+    def agreement(self) -> float:
+        """The least of `agreements`; 1 for files of the same bytes."""
+        return min(self.agreements, default=1.0)
+
+    @property
+    def redundant(self) -> list[str]:
+        """The files that are not needed any more: all but the first path of the kept picture."""
+        return [*self.keep.paths[1:], *(path for item in self.items[1:] for path in item.paths)]
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A picture of one set that is in the other as well.
+
+    Attributes
+    ----------
+    here, there : Item
+        Of the first set, and of the second; the same where files of the same bytes lie in both.
+    similarity, agreement : float
+        Cosine, and how well their pixels agree, in -1..1; 1 for files of the same bytes.
+    """
+
+    here: Item
+    there: Item
+    similarity: float
+    agreement: float
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """What `Collection.duplicates` found.
+
+    Attributes
+    ----------
+    groups : list of CopyGroup
+        Most pictures first.
+    leaks : list of Leak
+        Where two sets were compared: every pair across them, the surest first.
+    n_pictures : int
+        Pictures looked at.
+    threshold : float
+        Agreement above which two pictures were taken for one.
+    calibration : Threshold or None
+        What is known of that threshold where it was learnt on the collection.
+    n_unseen : int
+        Pictures without a thumbnail, which cannot be compared and have no near copies.
+    """
+
+    groups: list[CopyGroup]
+    leaks: list[Leak] = field(default_factory=list)
+    n_pictures: int = 0
+    threshold: float = registration.SAME
+    calibration: Threshold | None = None
+    n_unseen: int = 0
+
+
+def duplicates(
+    self: View,
+    *,
+    where: str | None = None,
+    between: tuple[str, str] | None = None,
+    false_alarm_rate: float | None = None,
+    n_neighbors: int = 10,
+    min_similarity: float = 0.5,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+) -> Duplicates:
+    """Find pictures that are copies of one another: re-encoded, resized, cropped, turned, mirrored, marked.
+
+    *Method*: `tasks.duplicates.NearDuplicates`. Candidates are each picture's nearest by vector; what
+    confirms them looks at pixels only (`images.registration.register`, on the thumbnails: no file is
+    opened). So a picture that is merely like another is no copy of it. Of the copies, the largest is kept;
+    of equally large ones the sharpest, then that of most bytes, the oldest, the first that came in.
+
+    Parameters
+    ----------
+    where : str, optional
+        Only among the pictures that match.
+    between : pair of str, optional
+        Two filters, such as ``("path LIKE '%/train/%'", "path LIKE '%/test/%'")``: only copies of pictures
+        of the first among those of the second are looked for. They must not name the same files.
+    false_alarm_rate : float, optional
+        In (0, 1): the share of pictures without a copy that may be given one, by a threshold learnt on this
+        collection. Default: a threshold of 0.65, which no two different photographs of 1,654 reached.
+    n_neighbors : int, default 10
+        Candidates of each picture.
+    min_similarity : float, default 0.5
+        The cosine, in -1..1, below which a pair is no candidate.
+    n_threads : int, optional
+        By default all cores.
+    progress : bool, optional
+        By default where somebody watches.
+
+    Returns
+    -------
+    Duplicates
+
+    Raises
+    ------
+    CalibrationError
+        There are too few pictures for that rate; the message says how many are needed.
+    InvalidParameterError, FilterError
+        The two sets overlap; an expression that is not understood.
+
+    Notes
+    -----
+    A picture needs 4 bytes a number of its vector, and 9 kB where it has a candidate. 100,000 pictures take
+    minutes; `benchmarks/duplicates.py` says how many. A picture without any detail (a plain colour) is never
+    confirmed.
+    """
+    rows = gather(self, _either(where, between), _FACTS)
+    if not len(rows):
+        return Duplicates([])
+    sides = None if between is None else _sides(self, rows, where, between)
+    shown = sys.stderr.isatty() if progress is None else progress
+    pixels = _Pixels(self, rows.ids, n_threads or cpu_count(), shown)
+    quality = _Quality(self, rows)
+    found = NearDuplicates(
+        threshold=registration.SAME,
+        surely=registration.SURE,
+        false_alarm_rate=false_alarm_rate,
+        min_similarity=min_similarity,
+        n_neighbors=n_neighbors,
+        confirm=pixels.agreement,
+    ).fit(rows.X, quality=quality, sides=sides)
+    return Duplicates(
+        groups=_groups(self, rows, found, pixels, quality, where if between is None else None, sides),
+        leaks=[] if sides is None else _leaks(self, rows, found, sides),
+        n_pictures=len(rows),
+        threshold=found.threshold_,
+        calibration=found.calibration_,
+        n_unseen=pixels.n_unseen,
+    )
+
+
+def _either(where: str | None, between: tuple[str, str] | None) -> str | None:
+    if between is None:
+        return where
+    return _and(f"({between[0]}) OR ({between[1]})", where)
+
+
+def _and(one: str, other: str | None) -> str:
+    return one if other is None else f"({one}) AND ({other})"
+
+
+def _sides(view: View, rows: Rows, where: str | None, between: tuple[str, str]) -> Ints:
+    """Return 0 and 1 for the two sets, 2 for what has files in both."""
+    first, second = ({item.id: item for item in view.items(_and(one, where))} for one in between)
+    for name, some, expression in (("first", first, between[0]), ("second", second, between[1])):
+        if not some:
+            raise InvalidParameterError(f"no picture is in the {name} set, {expression!r}; nothing can leak")
+    both = first.keys() & second.keys()
+    if alone := [id for id in both if len(first[id].paths) < 2]:
+        raise InvalidParameterError(
+            f"{first[alone[0]].path} is in both sets, like {len(alone) - 1} more; name sets without common files"
+        )
+    return np.array([2 if id in both else int(id not in first) for id in rows.ids], np.int64)
+
+
+class _Pixels:
+    """The second signal: whether the pixels of two pictures agree."""
+
+    def __init__(self, view: View, ids: Sequence[str], n_threads: int, progress: bool) -> None:
+        self._view, self._ids, self._n_threads, self._progress = view, ids, n_threads, progress
+        # Pages that are never written to take no memory.
+        self._miniatures = np.zeros((len(ids), registration.SIDE_PX, registration.SIDE_PX), np.uint8)
+        self._state = np.zeros(len(ids), np.int8)  # 1: seen, -1: has no thumbnail
+
+    @property
+    def n_unseen(self) -> int:
+        return int((self._state < 0).sum())
+
+    def agreement(self, here: Ints, there: Ints) -> NDArray[np.float32]:
+        """Return how well the pixels of each pair agree; NaN where one has no thumbnail."""
+        self._look_at(np.unique(np.concatenate([here, there])))
+        scores = np.full(len(here), np.nan, np.float32)
+        seen = np.flatnonzero((self._state[here] > 0) & (self._state[there] > 0))
+        parts = [seen[at : at + _PAIRS] for at in range(0, len(seen), _PAIRS)]
+
+        def compare(part: Ints) -> NDArray[np.float32]:
+            return registration.register(
+                self._miniatures[here[part]], self._miniatures[there[part]]
+            ).agreement
+
+        with self._bar("comparing", len(seen), " pairs") as bar, ThreadPoolExecutor(self._n_threads) as pool:
+            for part, agreement in zip(parts, pool.map(compare, parts), strict=True):
+                scores[part] = agreement
+                bar.update(len(part))
+        return scores
+
+    def _look_at(self, rows: Ints) -> None:
+        rows = rows[self._state[rows] == 0]
+        place = {self._ids[row]: row for row in rows}
+        self._state[rows] = -1
+        with self._bar("reading", len(rows), " pictures") as bar, ThreadPoolExecutor(self._n_threads) as pool:
+            for some in _thumbnails(self._view, list(place), len(self._ids)):
+                mine = {id: data for id, data in some.items() if id in place}
+                for id, small in zip(mine, pool.map(registration.miniature, mine.values()), strict=True):
+                    self._miniatures[place[id]], self._state[place[id]] = small, 1
+                bar.update(len(mine))
+
+    def _bar(self, what: str, total: int, unit: str) -> "tqdm[None]":
+        # A bar that comes and goes at once is a flicker.
+        shown = self._progress and total > 2 * _PAIRS
+        return tqdm(total=total, desc=what, unit=unit, dynamic_ncols=True, disable=not shown)
+
+
+def _thumbnails(view: View, ids: list[str], n_rows: int) -> Iterator[dict[str, bytes]]:
+    if len(ids) > _MOST * n_rows:
+        for batch in view.scan(["id", "thumbnail"]):
+            columns = (batch.column(name).to_pylist() for name in ("id", "thumbnail"))
+            yield {id: data for id, data in zip(*columns, strict=True) if data is not None}
+        return
+    for at in range(0, len(ids), _THUMBNAILS):
+        yield view.thumbnails(ids[at : at + _THUMBNAILS])
+
+
+class _Quality:
+    """Which of several copies is best kept."""
+
+    def __init__(self, view: View, rows: Rows) -> None:
+        self._view, self._rows = view, rows
+        self.sharpness: dict[int, float] = {}
+
+    def __call__(self, rows: Ints) -> NDArray[np.float64]:
+        """Return a number for each row, higher for what is better kept."""
+        ids = [self._rows.ids[row] for row in rows]
+        for some in _thumbnails(self._view, ids, len(self._rows)):
+            for id, row in zip(ids, rows.tolist(), strict=True):
+                if id in some:
+                    self.sharpness[row] = registration.sharpness(some[id])
+        keys = np.array([self.keys(row) for row in rows.tolist()], np.float64).reshape(len(rows), 4)
+        rank = np.empty(len(rows))
+        # Earlier rows win where all else is equal; lexsort looks at its last key first.
+        rank[np.lexsort((-rows, *keys.T[::-1]))] = np.arange(len(rows))
+        return rank
+
+    def keys(self, row: int) -> tuple[float, float, float, float]:
+        """Return what is compared, in this order; more is better."""
+        width, height, size, modified = (self._rows.columns[name][row] for name in _FACTS)
+        crisp = round(float(np.log(self.sharpness.get(row, 0.0) + 0.1) / np.log(_SHARPER)))
+        return (width or 0) * (height or 0), crisp, size or 0, -modified.timestamp() if modified else -np.inf
+
+    def why(self, keep: int, others: Sequence[int]) -> str:
+        """Say why `keep` is the best of them."""
+        best, runner_up = self.keys(keep), max(self.keys(row) for row in others)
+        first = next((at for at in range(4) if best[at] != runner_up[at]), None)
+        columns, same = self._rows.columns, "of those as large"
+        if first == 0:
+            width, height = columns["width"][keep], columns["height"][keep]
+            times = best[0] / max(1, runner_up[0])
+            return f"the largest: {width} × {height}, {times:.3g} times the pixels of the next"
+        if first == 1:
+            return f"the sharpest {same}"
+        if first == 2:
+            return f"the most bytes {same} and sharp: {best[2]:,.0f}, the next {runner_up[2]:,.0f}"
+        if first == 3:
+            date: datetime = columns["modified"][keep]
+            return f"the oldest {same} and sharp: {date.astimezone(timezone.utc):%Y-%m-%d %H:%M}"
+        return "the first that came in; they are as good as each other"
+
+
+def _groups(
+    view: View,
+    rows: Rows,
+    found: NearDuplicates,
+    pixels: _Pixels,
+    quality: _Quality,
+    where: str | None,
+    sides: Ints | None,
+) -> list[CopyGroup]:
+    members = [np.flatnonzero(found.labels_ == label) for label in range(len(found.kept_))]
+    items = items_of(view, [rows.ids[row] for row in np.flatnonzero(found.labels_ >= 0)])
+    groups, grouped = [], set(items)
+    for keep, all_of in zip(found.kept_.tolist(), members, strict=True):
+        others = all_of[all_of != keep]
+        # A picture that another process has removed meanwhile is no copy any more.
+        there = [items[rows.ids[row]] for row in (keep, *others) if rows.ids[row] in items]
+        if len(there) == len(all_of):
+            cosines = rows.X[others] @ rows.X[keep]
+            # As they were judged, the lower row first: from the other side the last digits differ.
+            agreement = pixels.agreement(np.minimum(keep, others), np.maximum(keep, others))
+            why = quality.why(keep, others.tolist())
+            groups.append(CopyGroup(there[0], there, cosines.tolist(), agreement.tolist(), why))
+    groups += [
+        CopyGroup(item, [item], [], [], "the first of several files of the same bytes")
+        for item in _in_several_files(view, rows, where, sides)
+        if item.id not in grouped
+    ]
+    return sorted(groups, key=lambda group: -sum(len(item.paths) for item in group.items))
+
+
+def _in_several_files(view: View, rows: Rows, where: str | None, sides: Ints | None) -> Iterator[Item]:
+    if sides is None:
+        yield from (item for item in view.items(where) if len(item.paths) > 1)
+    else:
+        yield from items_of(view, [rows.ids[row] for row in np.flatnonzero(sides == 2)]).values()
+
+
+def _leaks(view: View, rows: Rows, found: NearDuplicates, sides: Ints) -> list[Leak]:
+    items = items_of(view, [rows.ids[row] for row in {*found.pairs_.ravel(), *np.flatnonzero(sides == 2)}])
+    leaks = [
+        Leak(item, item, 1.0, 1.0) for row in np.flatnonzero(sides == 2) if (item := items.get(rows.ids[row]))
+    ]
+    for pair, similarity, agreement in zip(
+        found.pairs_.tolist(), found.similarities_.tolist(), found.scores_.tolist(), strict=True
+    ):
+        # What lies in both sets stands on whichever side the other does not.
+        here, there = sorted(pair, key=lambda row: (sides[row] != 0, sides[row] == 1))
+        one, other = items.get(rows.ids[here]), items.get(rows.ids[there])
+        if one and other:
+            leaks.append(Leak(one, other, similarity, agreement))
+    return sorted(leaks, key=lambda leak: (-leak.agreement, -leak.similarity))

@@ -1,0 +1,204 @@
+"""Copies among rows: the conformance suite, exact search as the oracle, groups that are stars."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tasks.conformance import EstimatorConformance
+
+from nearsight.errors import CalibrationError, InvalidParameterError
+from nearsight.tasks.duplicates import NearDuplicates
+from nearsight.tasks.duplicates.candidates import near_pairs
+from nearsight.tasks.duplicates.grouping import star_groups
+
+
+class TestConformance(EstimatorConformance):
+    @pytest.fixture
+    def estimator(self):
+        return NearDuplicates()
+
+
+def unit(X: np.ndarray) -> np.ndarray:
+    return (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
+
+
+def copies(n: int = 400, n_copies: int = 60, dim: int = 32, seed: int = 0) -> np.ndarray:
+    """Return n rows, and after them a near copy of each of the first."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, dim))
+    return unit(np.concatenate([X, X[:n_copies] + 0.05 * rng.normal(size=(n_copies, dim))]))
+
+
+def by_hand(X, k, least, sides=None):
+    found = {}
+    for i in range(len(X)):
+        near = [
+            (-float(X[i] @ X[j]), j)
+            for j in range(len(X))
+            if j != i and (sides is None or (min(sides[i], sides[j]) >= 0 and sides[i] != sides[j]))
+        ]
+        for negative, j in sorted(near)[:k]:
+            if -negative >= least:
+                found[min(i, j), max(i, j)] = -negative
+    return found
+
+
+@pytest.mark.parametrize("k", [1, 3, 50])
+@pytest.mark.parametrize("sided", [False, True])
+def test_candidates_are_what_comparing_all_with_all_gives(k, sided):
+    X = copies(40, 10)
+    sides = np.random.default_rng(1).integers(-1, 3, len(X)) if sided else None
+    pairs, similarities = near_pairs(X, n_neighbors=k, min_similarity=0.1, sides=sides)
+    expected = by_hand(X, k, 0.1, sides)
+    assert [tuple(pair) for pair in pairs.tolist()] == sorted(expected)
+    np.testing.assert_allclose(similarities, [expected[tuple(pair)] for pair in pairs.tolist()], atol=1e-6)
+
+
+def test_cells_find_the_copies_that_exact_search_finds():
+    X = copies(3000, 500)
+    exact, _ = near_pairs(X, n_neighbors=5, min_similarity=0.8)
+    cells, _ = near_pairs(X, n_neighbors=5, min_similarity=0.8, exact_rows=100)
+    missed = {tuple(pair) for pair in exact.tolist()} - {tuple(pair) for pair in cells.tolist()}
+    assert len(exact) == 500
+    assert len(missed) <= 5
+
+
+def test_cells_look_across_sides_only():
+    X = copies(600, 200)
+    sides = np.arange(800) % 2
+    pairs, _ = near_pairs(X, n_neighbors=3, min_similarity=0.8, exact_rows=50, sides=sides)
+    assert (sides[pairs[:, 0]] != sides[pairs[:, 1]]).all()
+    assert len(near_pairs(X, n_neighbors=3, min_similarity=0.8, exact_rows=50)[0]) > 150
+
+
+def test_finds_the_copies_and_nothing_else():
+    found = NearDuplicates().fit(copies())
+    assert found.pairs_.tolist() == [[i, 400 + i] for i in range(60)]
+    assert found.labels_[:60].tolist() == found.labels_[400:].tolist() == list(range(60))
+    assert set(found.labels_[60:400]) == {-1}
+    assert found.kept_.tolist() == list(range(60))
+
+
+def test_like_is_not_the_same_where_the_second_signal_says_no():
+    X = copies()
+    asked = []
+
+    def confirm(here, there):
+        asked.extend(zip(here.tolist(), there.tolist(), strict=True))
+        return np.where(here % 2 == 0, 0.9, np.nan)
+
+    found = NearDuplicates(confirm=confirm, threshold=0.5, min_similarity=0.8).fit(X)
+    assert found.pairs_[:, 0].tolist() == list(range(0, 60, 2))
+    assert set(asked) >= {(i, 400 + i) for i in range(60)}
+    np.testing.assert_allclose(found.scores_, 0.9)
+
+
+def test_what_is_kept_is_the_best():
+    X = copies(50, 10)
+    quality = np.arange(60) % 7
+    for given_as in (quality, lambda rows: quality[rows]):
+        found = NearDuplicates().fit(X, quality=given_as)
+        assert found.kept_.tolist() == [i if quality[i] >= quality[50 + i] else 50 + i for i in range(10)]
+
+
+def test_a_rate_needs_rows_enough():
+    X = copies(40, 0)
+    with pytest.raises(CalibrationError, match="needs at least 99 good examples; there are 40"):
+        NearDuplicates(false_alarm_rate=0.01).fit(X)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.05])
+def test_the_stated_rate_of_false_alarms_is_kept_among_copies(rate):
+    # Truth: rows 1500.. are copies of the first 300. The scores of unlike pairs are normal numbers.
+    realised, missed = [], []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        X, noise = copies(1500, 300, seed=seed), rng.normal(size=(1800, 1800))
+
+        def confirm(here, there, noise=noise):
+            return np.where(there - here == 1500, 8 + noise[here, there] / 2, noise[here, there])
+
+        found = NearDuplicates(confirm=confirm, surely=5.0, false_alarm_rate=rate, min_similarity=0.2).fit(X)
+        wrong = found.pairs_[found.pairs_[:, 1] - found.pairs_[:, 0] != 1500]
+        lonely = np.arange(300, 1500)
+        realised.append(np.isin(lonely, wrong).mean())
+        missed.append(300 - (found.pairs_[:, 1] - found.pairs_[:, 0] == 1500).sum())
+    low, high = found.calibration_.band(20 * 1200)
+    # A row of a pair that is wrong is counted twice, which leaves the rate a little below.
+    assert 0.7 * low <= np.mean(realised) <= high
+    assert np.mean(missed) < 3
+
+
+def test_nothing_alike_is_no_reason_to_declare_everything_the_same():
+    X = unit(np.concatenate([np.eye(200), np.eye(200)[:1]]))
+    found = NearDuplicates(false_alarm_rate=0.02, surely=0.99, threshold=0.9).fit(X)
+    assert found.threshold_ == 0.9
+    assert found.pairs_.tolist() == [[0, 200]]
+
+
+def chain(n):
+    return np.array([[i, i + 1] for i in range(n - 1)], np.int64)
+
+
+def test_a_chain_whose_ends_have_nothing_in_common_is_no_group():
+    labels, kept = star_groups(5, chain(5), np.zeros(5), lambda here, there: np.zeros(len(here), bool))
+    assert labels.tolist() == [0, 0, 1, 1, -1]
+    assert kept.tolist() == [0, 2]
+
+
+def test_who_is_the_same_over_another_is_asked_about():
+    asked = []
+
+    def judge(here, there):
+        asked.extend(zip(here.tolist(), there.tolist(), strict=True))
+        return np.ones(len(here), bool)
+
+    labels, kept = star_groups(3, chain(3), np.array([2.0, 0.0, 1.0]), judge)
+    assert asked == [(0, 2)]
+    assert labels.tolist() == [0, 0, 0]
+    assert kept.tolist() == [0]
+
+
+@settings(max_examples=60)
+@given(st.integers(2, 12), st.randoms(use_true_random=False))
+def test_every_member_of_a_group_is_the_same_as_the_kept_one(n, random):
+    same = {(i, j): random.random() < 0.3 for i in range(n) for j in range(i + 1, n)}
+    pairs = np.array([p for p, yes in same.items() if yes and random.random() < 0.7], np.int64).reshape(-1, 2)
+    quality = np.array([random.random() for _ in range(n)])
+
+    def judge(here, there):
+        return np.array([same[pair] for pair in zip(here.tolist(), there.tolist(), strict=True)], bool)
+
+    labels, kept = star_groups(n, pairs, quality, judge)
+    for label, keep in enumerate(kept.tolist()):
+        members = np.flatnonzero(labels == label).tolist()
+        assert keep in members
+        assert len(members) > 1
+        assert quality[keep] == quality[members].max()
+        assert all(same[min(keep, m), max(keep, m)] for m in members if m != keep)
+    assert labels.max(initial=-1) == len(kept) - 1
+    # Whoever is left alone has no copy among those left alone.
+    assert (labels[pairs] >= 0).any(axis=1).all()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "arrays", "message"),
+    [
+        ({"n_neighbors": 0}, {}, "n_neighbors is 0"),
+        ({"min_similarity": 2}, {}, "min_similarity is 2"),
+        ({}, {"quality": [1.0]}, r"quality has shape \(1,\)"),
+        ({}, {"quality": [np.nan] * 12}, "quality holds NaN"),
+        ({}, {"sides": [0, 1]}, r"sides has shape \(2,\)"),
+        ({"confirm": lambda here, there: [1.0]}, {}, r"confirm gave an array of shape \(1,\)"),
+    ],
+)
+def test_what_cannot_be_is_named(parameters, arrays, message):
+    X = np.repeat(copies(4, 0), 3, axis=0)
+    with pytest.raises(InvalidParameterError, match=message):
+        NearDuplicates(**parameters).fit(X, **arrays)
+
+
+def test_a_row_of_zeros_is_no_copy():
+    X = np.zeros((4, 8))
+    X[:2] = 1
+    assert NearDuplicates().fit(X).labels_.tolist() == [0, 0, -1, -1]
