@@ -214,7 +214,7 @@ def _sides(view: View, rows: Rows, where: str | None, between: tuple[str, str]) 
     both = first.keys() & second.keys()
     if alone := [id for id in both if len(first[id].paths) < 2]:
         raise InvalidParameterError(
-            f"{first[alone[0]].path} is in both sets, like {len(alone) - 1} more; name sets without common files"
+            f"{first[alone[0]].path} is in both sets, like {len(alone) - 1} more; name two that share no file"
         )
     return np.array([2 if id in both else int(id not in first) for id in rows.ids], np.int64)
 

@@ -1,0 +1,99 @@
+import shutil
+
+import pytest
+from PIL import Image
+
+from nearsight.apps.cli import cli
+
+from pictures import texture
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, strange):
+    root = tmp_path_factory.mktemp("dups")
+    for seed in range(4):
+        texture(240, 180, seed).save(root / f"{seed}.png")
+    texture(240, 180, 0).transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((160, 120)).save(root / strange)
+    shutil.copy(root / "1.png", root / "again.png")
+    return root
+
+
+@pytest.fixture
+def filled(nearsight, folder):
+    nearsight("index", folder)
+    return nearsight
+
+
+def test_groups_as_the_contract_has_them(filled, folder, strange):
+    document = filled.json("dups")
+    assert document.keys() == {"groups", "leaks", "pictures", "threshold", "false_alarm_rate"}
+    by_path = {group["paths"][0]: group for group in document["groups"]}
+    assert by_path.keys() == {f"{folder}/0.png", f"{folder}/1.png"}
+    near = by_path[f"{folder}/0.png"]
+    assert near["keep"] == near["ids"][0]
+    assert len(near["ids"]) == 2
+    assert near["redundant"] == [f"{folder}/{strange}"]
+    assert near["why"].startswith("the largest: 240 × 180")
+    assert 0.5 < near["similarity"] <= 1
+    assert near["agreement"] > document["threshold"] == 0.65
+    same = by_path[f"{folder}/1.png"]
+    assert same["redundant"] == [f"{folder}/again.png"]
+    assert (same["similarity"], len(same["ids"])) == (1.0, 1)
+    assert document["pictures"] == 5
+
+
+def test_for_people(filled, folder):
+    answer = filled("dups").stdout
+    assert f"keep  {folder}/0.png" in answer
+    assert "2 pictures of 5 in several copies; 2 files could go (agreement above 0.65)" in answer
+
+
+def test_redundant_files_as_the_system_names_them(filled, folder, strange):
+    result = filled("dups", "--list-redundant", "-0")
+    expected = {f"{folder}/{strange}", f"{folder}/again.png"}
+    assert set(result.stdout_bytes.decode("utf-8", "surrogateescape").split("\0")[:-1]) == expected
+    assert len(list(folder.iterdir())) == 6
+
+
+def test_leaks(filled, folder):
+    sets = ("path LIKE '%/again.png' OR path LIKE '%/0.png'", "width = 160")
+    document = filled.json("dups", "--between", *sets)
+    [leak] = document["leaks"]
+    assert leak["paths"][0] == f"{folder}/0.png"
+    assert len(leak["ids"]) == 2
+    assert "1 leak among 3 pictures" in filled("dups", "--between", *sets).stdout
+
+
+def test_a_page(filled, tmp_path, folder):
+    page = tmp_path / "copies.html"
+    result = filled("dups", "--out", page)
+    html = page.read_text(encoding="utf-8")
+    assert f"Page: {page}" in result.stderr
+    assert "2 pictures in several copies" in html
+    assert html.count('<span class="badge">kept</span>') == 2
+    assert html.count("data:image/jpeg") == 4
+    assert "the largest: 240 × 180" in html
+
+
+def test_a_page_of_nothing(nearsight, tmp_path, folder):
+    nearsight("index", folder / "2.png", folder / "3.png")
+    nearsight("dups", "--out", tmp_path / "none.html")
+    assert "Every picture is there once." in (tmp_path / "none.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-0",),
+        ("--list-redundant", "--between", "width = 1", "width = 2"),
+        ("--false-alarm-rate", "0"),
+        ("--false-alarm-rate", "0.001"),
+        ("--between", "width = 240"),
+    ],
+)
+def test_what_cannot_be(filled, words):
+    assert "error" in filled.json("dups", *words, code=2)
+
+
+def test_it_is_listed():
+    assert "dups" in cli.commands

@@ -1,0 +1,137 @@
+"""Copies in a collection: what is found, what is kept, and that it stays among the chosen."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from nearsight import Collection
+from nearsight.errors import CalibrationError, InvalidParameterError
+
+from fake import FakeBackend
+from pictures import texture
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Eight photographs in train/, copies of four of them in test/."""
+    root = tmp_path_factory.mktemp("photos")
+    for folder in ("train", "test"):
+        (root / folder).mkdir()
+    for seed in range(8):
+        texture(400, 300, seed).save(root / f"train/{seed}.png")
+    shutil.copy(root / "train/0.png", root / "test/same.png")
+    texture(400, 300, 1).resize((200, 150), Image.Resampling.LANCZOS).save(root / "test/small.png")
+    texture(400, 300, 2).filter(ImageFilter.GaussianBlur(2)).save(root / "test/blurred.png")
+    texture(400, 300, 3).save(root / "test/worse.webp", quality=30)
+    texture(400, 300, 20).save(root / "test/alone.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def collection(photos, tmp_path_factory):
+    made = Collection.create(tmp_path_factory.mktemp("c") / "c", model=FakeBackend())
+    made.add([photos / "train", photos / "test"])
+    return made
+
+
+def names(paths):
+    return [os.path.basename(path) for path in paths]
+
+
+def test_groups_name_the_best_copy_and_why(collection):
+    found = collection.duplicates()
+    groups = {names(group.keep.paths)[0]: group for group in found.groups}
+    assert {keep: names(group.redundant) for keep, group in groups.items()} == {
+        "0.png": ["same.png"],
+        "1.png": ["small.png"],
+        "2.png": ["blurred.png"],
+        "3.png": ["worse.webp"],
+    }
+    assert groups["0.png"].why == "the first of several files of the same bytes"
+    assert groups["1.png"].why == "the largest: 400 × 300, 4 times the pixels of the next"
+    assert groups["2.png"].why == "the sharpest of those as large"
+    assert groups["3.png"].why.startswith(("the sharpest", "the most bytes"))
+    assert (groups["0.png"].similarity, groups["0.png"].agreement) == (1.0, 1.0)
+    assert all(group.agreement > found.threshold for group in found.groups)
+    assert found.n_pictures == 12
+    assert found.leaks == []
+
+
+def test_only_among_those_that_match(collection):
+    found = collection.duplicates(where="path LIKE '%/train/%'")
+    # Files of the same bytes are one picture wherever they lie.
+    assert [names(group.keep.paths) for group in found.groups] == [["0.png", "same.png"]]
+    assert found.n_pictures == 8
+
+
+def test_leaks_between_two_folders(collection):
+    found = collection.duplicates(between=("path LIKE '%/train/%'", "path LIKE '%/test/%'"))
+    leaks = {(names([leak.here.path])[0], names(leak.there.paths)[-1]) for leak in found.leaks}
+    assert leaks == {
+        ("0.png", "same.png"),
+        ("1.png", "small.png"),
+        ("2.png", "blurred.png"),
+        ("3.png", "worse.webp"),
+    }
+    assert found.leaks[0].here is found.leaks[0].there
+    assert len(found.groups) == 4
+    turned = collection.duplicates(between=("path LIKE '%/test/%'", "path LIKE '%/train/%'"))
+    assert {(leak.there.id, leak.here.id) for leak in turned.leaks} == {
+        (leak.here.id, leak.there.id) for leak in found.leaks
+    }
+
+
+@pytest.mark.parametrize(
+    ("between", "message"),
+    [
+        (("width = 400", "path LIKE '%/train/%'"), "is in both sets, like 6 more"),
+        (("width = 400", "width = 5"), "no picture is in the second set, 'width = 5'"),
+    ],
+)
+def test_sets_that_cannot_be_compared(collection, between, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        collection.duplicates(between=between)
+
+
+def test_a_rate_that_few_pictures_cannot_promise(collection):
+    with pytest.raises(CalibrationError, match="needs at least 99 good examples; there are 6"):
+        collection.duplicates(false_alarm_rate=0.01)
+
+
+def test_a_rate_that_they_can(collection):
+    found = collection.duplicates(false_alarm_rate=0.2)
+    assert found.calibration.false_alarm_rate == 0.2
+    assert found.calibration.n_examples == 6
+    assert {names(group.keep.paths)[0] for group in found.groups} >= {"0.png", "1.png", "2.png", "3.png"}
+
+
+def test_an_empty_collection_and_one_of_one(tmp_path):
+    made = Collection.create(tmp_path / "c", model=FakeBackend())
+    assert made.duplicates().groups == []
+    texture(100, 80).save(tmp_path / "one.png")
+    made.add(tmp_path / "one.png")
+    assert made.duplicates().groups == []
+    assert made.duplicates().n_pictures == 1
+
+
+def test_without_a_thumbnail_there_is_nothing_to_confirm(tmp_path):
+    made = Collection.create(tmp_path / "c", model=FakeBackend())
+    vector = np.full(64, 1 / 8, np.float32)
+    made.add_vectors([vector, vector], ids=["0" * 32, "1" * 32], fingerprint=made.fingerprint)
+    found = made.duplicates()
+    assert found.groups == []
+    assert found.n_unseen == 2
+
+
+def test_progress_is_told_where_somebody_watches(tmp_path, capsys):
+    for seed in range(60):
+        texture(60, 40, seed).save(tmp_path / f"{seed}.png")
+    made = Collection.create(tmp_path / "c", model=FakeBackend())
+    made.add(tmp_path)
+    made.duplicates(min_similarity=-1, n_neighbors=59, progress=True)
+    assert "comparing" in capsys.readouterr().err
+    made.duplicates(min_similarity=-1, n_neighbors=59, progress=False)
+    assert capsys.readouterr().err == ""
