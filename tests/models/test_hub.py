@@ -35,6 +35,11 @@ else:
     print(model.spec.id, shape, model.spec.fingerprint.digest)
 """
 
+LIST_CODE = """
+from nearsight.models.hub import fetched_models
+print([(entry.spec.id, entry.spec.licence, entry.available()) for entry in fetched_models()])
+"""
+
 TEXT_CODE = """
 import sys
 from nearsight.errors import NearsightError
@@ -107,6 +112,8 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     write_layout(folder, file="onnx/vision_model_quantized.onnx", seed=1)
     for name in ("onnx/text_model.onnx", "model.safetensors", "README.md", "tokenizer.json"):
         (folder / name).write_text("{}")
+    # A file of the same content would not be fetched again.
+    (folder / "README.md").write_text("# A tiny model")
     hub = Hub(folder)
     yield hub
     hub.server.shutdown()
@@ -137,7 +144,13 @@ def load(hub: Hub, tmp_path: Path):
 def test_only_what_is_needed_is_fetched_once_and_then_works_offline(hub: Hub, load) -> None:
     first = load(f"hub:{REPO}")
     assert first.startswith(f"hub:{REPO}@{COMMIT} (1, 6) ")
-    needed = {"config.json", "preprocessor_config.json", "tokenizer.json", "onnx/vision_model.onnx"}
+    needed = {
+        "README.md",
+        "config.json",
+        "preprocessor_config.json",
+        "tokenizer.json",
+        "onnx/vision_model.onnx",
+    }
     assert set(hub.fetched) == needed
     assert load(f"hub:{REPO}", HF_HUB_OFFLINE="1") == first
     # The id names the commit, and asks nobody.
@@ -183,6 +196,19 @@ def test_a_repository_without_one_says_so(hub: Hub, load) -> None:
 def test_a_copy_of_the_folder_is_the_same_model(hub: Hub, load, tmp_path: Path) -> None:
     copy = find_model(f"dir:{tmp_path / 'published'}").spec
     assert load(f"hub:{REPO}").endswith(copy.fingerprint.digest)
+
+
+def test_what_has_been_fetched_is_listed(hub: Hub, load, tmp_path: Path) -> None:
+    assert load("", LIST_CODE) == "[]"
+    hub.files["README.md"] = b"---\nlicense: mit\n---\n"
+    load(f"hub:{REPO}")
+    load(f"hub:{REPO}#quantized")
+    name = f"hub:{REPO}@{COMMIT}"
+    listed = [(name, "mit", True), (f"{name}#quantized", "mit", True)]
+    assert load("", LIST_CODE, HF_ENDPOINT="http://127.0.0.1:9") == str(listed)
+    # What was cut short is left out.
+    next((tmp_path / "home").rglob("config.json")).unlink()
+    assert load("", LIST_CODE) == "[]"
 
 
 def test_an_unknown_repository(load) -> None:

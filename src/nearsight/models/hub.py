@@ -6,12 +6,13 @@ tokens are its business.
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nearsight.errors import MissingExtraError, UnknownModelError, WeightsError
+from nearsight.errors import MissingExtraError, NearsightError, UnknownModelError, WeightsError
 from nearsight.models.backend import ModelEntry, TextTower
 from nearsight.models.graph import inspect
 from nearsight.models.layout import SIDE_FILES, ModelFolder, choose, split_precision, text_file
@@ -96,6 +97,30 @@ def fetch_folder(name: str, patterns: Sequence[str]) -> Path:
                 f"hub:{name} is not on this machine and could not be fetched ({type(error).__name__}: "
                 f"{error}). Check the name and the network, or copy its folder here and use dir:PATH."
             ) from error
+
+
+def fetched_models() -> list[ModelEntry]:
+    """Return the models of a hub that are on this machine already, in each precision that is.
+
+    Only what lies in the ONNX layout counts. Every file is hashed, at about a gigabyte a second.
+    """
+    try:
+        import huggingface_hub
+    except ImportError:
+        return []
+    try:
+        cache = huggingface_hub.scan_cache_dir()
+    except huggingface_hub.errors.CacheNotFound:
+        return []
+    found = []
+    for repo in sorted(cache.repos, key=lambda repo: str(repo.repo_id)):
+        for revision in sorted(repo.revisions, key=lambda revision: str(revision.commit_hash)):
+            for folder in ModelFolder.all_in(Path(revision.snapshot_path)):
+                ending = f"#{folder.precision}" if folder.precision else ""
+                # What is of another kind, or was fetched in part, is no model that can be had here.
+                with suppress(NearsightError):
+                    found.append(folder.entry(f"hub:{repo.repo_id}@{revision.commit_hash}{ending}"))
+    return found
 
 
 def _load_text(repo: str, folder: Path, precision: str, cache_dir: Path, spec: ModelSpec) -> TextTower:

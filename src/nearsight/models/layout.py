@@ -14,6 +14,7 @@ from typing import Any
 
 from nearsight.errors import UnknownModelError, WeightsError
 from nearsight.models.backend import ModelEntry, TextTower
+from nearsight.models.card import read_card
 from nearsight.models.forms import OnnxForms, in_file
 from nearsight.models.graph import GraphFacts, Shape, inspect
 from nearsight.models.onnx_file import measured, open_file
@@ -31,6 +32,8 @@ PRECISIONS = {
     "q4f16": "q4f16",
     "bnb4": "bnb4",
 }
+#: What tells the licence.
+CARD = "README.md"
 #: Small files beside the weights: how to prepare pictures and texts.
 SIDE_FILES = (
     "config.json",
@@ -39,6 +42,7 @@ SIDE_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    CARD,
 )
 
 _STEMS = ("onnx/vision_model", "onnx/model", "vision_model", "model")
@@ -63,6 +67,17 @@ class ModelFolder:
 
     path: Path
     precision: str = ""
+
+    @classmethod
+    def all_in(cls, path: Path) -> "list[ModelFolder]":
+        """Return a folder once for each precision that its model is there in."""
+        names = {file.relative_to(path).as_posix() for file in path.rglob("*.onnx")}
+        endings = {"": "", **{precision: f"_{precision}" for precision in PRECISIONS}}
+        return [
+            cls(path, precision)
+            for precision, ending in endings.items()
+            if any(f"{stem}{ending}.onnx" in names for stem in _STEMS)
+        ]
 
     @property
     def image_model(self) -> Path:
@@ -131,6 +146,7 @@ class ModelFolder:
             **{
                 **measured(id, path, facts),
                 **self.preprocessing(),
+                **read_card(self.path / CARD),
                 "dim": _dim(config, layer, facts.outputs[layer], path),
                 "layer": layer,
                 # Reduced decoding has brought the cosine to the reference's vector from .9999 to .98.

@@ -18,6 +18,7 @@ from pathlib import Path
 from nearsight.errors import NearsightError, ParityError, UnknownModelError
 from nearsight.models.backend import Backend, ModelEntry, TextTower
 from nearsight.models.cache import user_cache
+from nearsight.models.card import warn_of_terms
 from nearsight.models.matryoshka import shortened
 from nearsight.models.placing import place
 from nearsight.models.variant import Variant, split_variant
@@ -119,6 +120,11 @@ def load_model(name: str = DEFAULT_MODEL, *, device: str = "auto", cache_dir: Pa
     DeviceError, ParityError
         The device is not there, or does not give this model's vectors.
 
+    Warns
+    -----
+    UserWarning
+        Once: its licence forbids commercial use; a device is not used that could be.
+
     Examples
     --------
     >>> from PIL import Image
@@ -129,7 +135,9 @@ def load_model(name: str = DEFAULT_MODEL, *, device: str = "auto", cache_dir: Pa
     (1, 1280)
     """
     cache_dir = cache_dir or user_cache()
-    return place(find_model(name).load(cache_dir), device, cache_dir, own=partial(_own, name, cache_dir))
+    entry = find_model(name)
+    warn_of_terms(entry.spec)
+    return place(entry.load(cache_dir), device, cache_dir, own=partial(_own, name, cache_dir))
 
 
 def _own(name: str, cache_dir: Path, device: str) -> Backend:

@@ -27,13 +27,17 @@ _STATUS_COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
 @click.argument("name", required=False)
 @click.pass_obj
 def models(run: Run, /, name: str | None) -> None:
-    """List the models that can be asked for by name.
+    """List the models that can be asked for by name, those of a hub that have been fetched among them.
 
     With NAME, tell what there is to know of that one, with the layers that vectors can be taken from.
     """
     if name is not None:
         return _model(run, name)
-    entries = [(entry.spec, entry.available(), entry.install) for entry in nearsight.available_models()]
+    from nearsight.models.card import is_non_commercial
+    from nearsight.models.hub import fetched_models
+
+    found = [*nearsight.available_models(), *fetched_models()]
+    entries = [(entry.spec, entry.available(), entry.install) for entry in found]
     run.console.document(
         {"models": [_facts(spec, available, install) for spec, available, install in entries]}
     )
@@ -43,7 +47,7 @@ def models(run: Run, /, name: str | None) -> None:
             str(spec.dim),
             "x".join(map(str, spec.input_px)),
             output.size(spec.size_bytes),
-            spec.licence,
+            spec.licence + " (NOT COMMERCIAL)" * is_non_commercial(spec.licence),
             "yes" if available else "no",
             "; ".join(filter(None, [spec.training_data, spec.accuracy])),
         ]
