@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 
 # Names are loaded on first use, so that `import nearsight` and `nearsight --help` stay instant.
 _HOMES = {
+    "AnomalyDetector": "inspection",
     "Collection": "collection",
     "Embedder": "embedder",
     "Failure": "errors",
@@ -22,6 +23,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AnomalyDetector",
     "Collection",
     "Embedder",
     "Failure",
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from nearsight.embedder import Embedder
     from nearsight.errors import Failure, NearsightError
     from nearsight.images import Limits
+    from nearsight.inspection import AnomalyDetector
     from nearsight.models import ModelSpec, available_models, load_model, load_text
     from nearsight.models.geometry import geometric_rerank
     from nearsight.models.vlad import fit_sift_vlad

@@ -14,6 +14,7 @@
     ├── FingerprintMismatchError (ValueError)   vectors of another model or preprocessing
     ├── CollectionNotFoundError (FileNotFoundError)
     ├── NotACollectionError (ValueError)        the directory holds something else
+    ├── DetectorFileError (ValueError)          a file that holds no sound detector
     ├── NewerFormatError (RuntimeError)         written by a newer nearsight
     ├── UnknownIdError (KeyError)               no such row
     ├── FilterError (ValueError)                a `where` expression that is not understood
@@ -94,6 +95,10 @@ class CollectionNotFoundError(NearsightError, FileNotFoundError):
 
 class NotACollectionError(NearsightError, ValueError):
     """The directory exists and holds something that is not a collection."""
+
+
+class DetectorFileError(NearsightError, ValueError):
+    """A file that is missing, damaged, or holds no fitted detector."""
 
 
 class NewerFormatError(NearsightError, RuntimeError):

@@ -4,7 +4,7 @@ import click
 
 import nearsight
 from nearsight.apps.command import Family, Group
-from nearsight.apps.commands import asking, filling, keeping, labelling, machine, quantizing, tidying
+from nearsight.apps.commands import asking, filling, inspecting, keeping, labelling, machine, quantizing, tidying
 
 
 @click.group(
@@ -14,6 +14,7 @@ from nearsight.apps.commands import asking, filling, keeping, labelling, machine
         filling.index,
         asking.search,
         labelling.classify,
+        inspecting.anomaly,
         tidying.dups,
         asking.ls,
         asking.info,

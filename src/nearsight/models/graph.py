@@ -172,6 +172,17 @@ def layer_shapes(source: Path | bytes, input_px: tuple[int, int]) -> dict[str, S
     return {value.name: _shape(value) for value in (*graph.value_info, *graph.output) if _shape(value)}
 
 
+def sums(source: Path | bytes) -> list[str]:
+    """Return the values that are sums of two values of the graph, in order: where residual blocks end."""
+    graph = _read(source, with_data=False).graph
+    held = {tensor.name for tensor in graph.initializer}
+    return [
+        node.output[0]
+        for node in graph.node
+        if node.op_type == "Add" and not held & set(node.input) and node.output[0]
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Convolution:
     """One convolution of a graph.

@@ -1,0 +1,133 @@
+"""Cuts pictures into squares that a network takes, so that all of each is seen, and joins their maps."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from nearsight.models.preprocess import fit
+from nearsight.models.spec import ModelSpec
+
+# Of a tile's side: 4 of 224 pixels (Roth et al. 2022, section 3.3).
+_SMOOTHING = 4 / 224
+
+# Tiles share an eighth of their side with each neighbour: at a tile's edge a network sees less.
+_OVERLAP = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """How one picture is cut.
+
+    Attributes
+    ----------
+    picture_px, tile_px : tuple of int
+        Height and width of the picture and of a tile.
+    n_rows, n_cols : int
+        Tiles down and across.
+    """
+
+    picture_px: tuple[int, int]
+    tile_px: tuple[int, int]
+    n_rows: int
+    n_cols: int
+
+    @property
+    def sheet_px(self) -> tuple[int, int]:
+        """Height and width that the picture is scaled to, so that the tiles cover it exactly."""
+        height, width = (
+            n * side - (n - 1) * (side // _OVERLAP)
+            for n, side in zip((self.n_rows, self.n_cols), self.tile_px, strict=True)
+        )
+        return height, width
+
+    @property
+    def corners(self) -> list[tuple[int, int]]:
+        """Top and left of each tile on that sheet, row by row."""
+        down, across = (side - side // _OVERLAP for side in self.tile_px)
+        return [(row * down, col * across) for row in range(self.n_rows) for col in range(self.n_cols)]
+
+
+def grid_for(picture_px: tuple[int, int], tile_px: tuple[int, int], max_tiles: int) -> Grid:
+    """Return how to cut a picture: so that no detail is lost, as far as `max_tiles` allow.
+
+    Parameters
+    ----------
+    picture_px, tile_px : tuple of int
+        Height and width.
+    max_tiles : int
+        At least 1. A larger picture is shrunk, both sides alike up to whole tiles.
+
+    Examples
+    --------
+    >>> [(g.n_rows, g.n_cols) for g in (grid_for(px, (224, 224), 16) for px in
+    ...     ((200, 200), (250, 250), (100, 2000), (3000, 4000)))]
+    [(1, 1), (2, 2), (1, 11), (3, 5)]
+    """
+
+    def tiles(share: float) -> tuple[int, int]:
+        n_rows, n_cols = (
+            max(1, math.ceil((share * px - side // _OVERLAP) / (side - side // _OVERLAP) - 1e-9))
+            for px, side in zip(picture_px, tile_px, strict=True)
+        )
+        return n_rows, n_cols
+
+    low, high = 0.0, 1.0
+    if math.prod(tiles(1.0)) > max_tiles:
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if math.prod(tiles(middle)) <= max_tiles else (low, middle)
+        high = low
+    return Grid(picture_px, tile_px, *tiles(high))
+
+
+def cut(image: Image.Image, spec: ModelSpec, grid: Grid) -> list[NDArray[np.uint8]]:
+    """Return the tiles of a picture, (H, W, 3) uint8 each, row by row.
+
+    The picture is stretched to the sheet, as a model of that input would have it squashed.
+    """
+    sheet = fit(image, replace(spec, resize_mode="squash", input_px=grid.sheet_px))
+    height, width = grid.tile_px
+    return [sheet[top : top + height, left : left + width] for top, left in grid.corners]
+
+
+def join(maps: Iterable[NDArray[np.float32]], grid: Grid) -> NDArray[np.float32]:
+    """Put the tiles' maps together to one at the picture's size.
+
+    Parameters
+    ----------
+    maps : iterable of ndarray of shape (h, w), float32
+        One a tile, of any resolution. Where tiles overlap, the nearer to its own middle counts more.
+
+    Returns
+    -------
+    ndarray of shape (height, width), float32
+        Bilinear, then smoothed a little; every pixel lies in some tile, so none is made up.
+    """
+    total, weights = (np.zeros(grid.sheet_px, np.float32) for _ in range(2))
+    height, width = grid.tile_px
+    ramp = np.outer(_ramp(height), _ramp(width))
+    for one, (top, left) in zip(maps, grid.corners, strict=True):
+        here = (slice(top, top + height), slice(left, left + width))
+        total[here] += ramp * resized(one, grid.tile_px)
+        weights[here] += ramp
+    sheet = gaussian_filter(total / weights, [_SMOOTHING * side for side in grid.tile_px], mode="nearest")
+    return resized(sheet, grid.picture_px)
+
+
+def resized(values: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray[np.float32]:
+    """Return a map of numbers at another size (height, width), bilinear."""
+    height, width = size_px
+    image = Image.fromarray(np.ascontiguousarray(values, np.float32))
+    return np.array(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _ramp(side_px: int) -> NDArray[np.float32]:
+    """Weights that rise over the part shared with a neighbour, and are 1 between."""
+    steps = np.arange(side_px, dtype=np.float32) + 0.5
+    shared = max(1, side_px // _OVERLAP)
+    return np.asarray(np.minimum(1, np.minimum(steps, steps[::-1]) / shared), np.float32)
