@@ -12,6 +12,7 @@ _HOMES = {
     "Embedder": "embedder",
     "Failure": "errors",
     "ImageEmbedder": "transformer",
+    "Inspection": "inspection",
     "Limits": "images",
     "ModelSpec": "models",
     "NearsightError": "errors",
@@ -28,6 +29,7 @@ __all__ = [
     "Embedder",
     "Failure",
     "ImageEmbedder",
+    "Inspection",
     "Limits",
     "ModelSpec",
     "NearsightError",
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from nearsight.embedder import Embedder
     from nearsight.errors import Failure, NearsightError
     from nearsight.images import Limits
-    from nearsight.inspection import AnomalyDetector
+    from nearsight.inspection import AnomalyDetector, Inspection
     from nearsight.models import ModelSpec, available_models, load_model, load_text
     from nearsight.models.geometry import geometric_rerank
     from nearsight.models.vlad import fit_sift_vlad

@@ -29,6 +29,8 @@ _HELD_SHARE = 1 / 3
 # Scores of good pictures that a threshold rests on, at most: the latest.
 _MOST_SCORES = 5000
 _IMAGE = "image"
+# Products of matrices differ in their last bits with where arrays happen to lie; scores must not.
+_DECIMALS = 6
 # Vectors learnt together: inverting the covariance costs more than all else.
 _CHUNK = 64
 
@@ -209,7 +211,8 @@ class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is 
             for name, (_, distances) in found.items()
             if distances is not None
         ]
-        return Assessment(float(combined([np.array(z) for z in levels.values()])), levels, heat)
+        score = float(combined([np.array(z) for z in levels.values()]))
+        return Assessment(round(score, _DECIMALS), levels, heat)
 
     def score_samples(self, X: Iterable[Layers]) -> NDArray[np.float64]:
         """Return how normal each picture is: minus its score, so that higher is more normal."""

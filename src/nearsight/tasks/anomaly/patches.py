@@ -61,8 +61,8 @@ class PatchMemory(BaseEstimator):  # type: ignore[misc] # scikit-learn is untype
     -----
     The whitening is learnt on the first 8 million numbers and then stays. To fit costs
     n h w x n_rows x d multiplications, to score the same, and memory is n_rows x d whatever n is. One map is
-    enough. Maps that are all the same leave one patch, from which everything else is far. NaN and infinity
-    are refused.
+    enough. Where all maps are the same there is nothing to whiten: distances are plain ones. NaN and
+    infinity are refused.
 
     Examples
     --------

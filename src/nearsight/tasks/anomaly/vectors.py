@@ -240,7 +240,9 @@ class VectorAnomaly(OutlierMixin, BaseEstimator):  # type: ignore[misc] # scikit
         # Chan et al. 1983: the moments of two groups together.
         centre = X.mean(0)
         step = centre - self._mean
-        self._scatter += (X - centre).T @ (X - centre) + np.outer(step, step) * (n * m / (n + m))
+        between = np.outer(step, step) * (n * m / (n + m))
+        # Not in place: the arrays of a state belong to whoever asked for it.
+        self._scatter = self._scatter + (X - centre).T @ (X - centre) + between
         self._mean = self._mean + step * (m / (n + m))
         self._scale, self._precision = _precision(self._scatter, n + m, self._mean)
 

@@ -1,0 +1,114 @@
+"""`anomaly fit` and `anomaly score`."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nearsight import AnomalyDetector
+
+
+def save(path, seed, torn=False):
+    pixels = np.clip(np.random.default_rng(seed).normal(128, 30, (96, 96)), 0, 255).astype(np.uint8)
+    if torn:
+        pixels[30:50, 40:60] = 255
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="module")
+def factory(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("factory")
+    for name in ("good", "new", "more"):
+        (folder / name).mkdir()
+    for seed in range(40):
+        save(folder / "good" / f"{seed}.png", seed)
+    for seed in range(50, 55):
+        save(folder / "more" / f"{seed}.png", seed)
+    save(folder / "new" / "a.png", 62)
+    save(folder / "new" / "b.png", 61, torn=True)
+    (folder / "new" / "c.jpg").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fitted(factory):
+    path = factory / "made.npz"
+    AnomalyDetector(n_patches=300).fit(factory / "good").save(path)
+    return path
+
+
+def test_fit_says_what_it_made(nearsight, factory, tmp_path):
+    found = nearsight.json("anomaly", "fit", factory / "good", "--out", tmp_path / "d.npz")
+    assert found["pictures"] == 40
+    assert found["held_out"] == 19
+    assert found["false_alarm_rate"] == 0.05
+    assert found["failed"] == []
+    assert found["file"] == str(tmp_path / "d.npz")
+    assert AnomalyDetector.load(tmp_path / "d.npz").threshold_.value == found["threshold"]
+
+
+def test_score_gives_what_the_library_gives(nearsight, factory, fitted):
+    found = nearsight.json("anomaly", "score", fitted, factory / "new", code=1)
+    assert set(found) == {"scores", "failed", "model"}
+    own = AnomalyDetector.load(fitted).score(factory / "new")[:2]
+    assert found["scores"] == [
+        {
+            "path": str(factory / "new" / name),
+            "score": one.score,
+            "threshold": one.threshold,
+            "defect": one.defect,
+        }
+        for name, one in zip(("a.png", "b.png"), own, strict=True)
+    ]
+    assert [row["defect"] for row in found["scores"]] == [False, True]
+    assert [row["path"] for row in found["failed"]] == [str(factory / "new" / "c.jpg")]
+
+
+def test_defects_are_no_failure_of_the_run(nearsight, factory, fitted):
+    result = nearsight("anomaly", "score", fitted, factory / "new" / "b.png", code=0)
+    assert result.stdout.splitlines()[1].split()[0] == "DEFECT"
+
+
+def test_heatmaps_are_pictures(nearsight, factory, fitted, tmp_path):
+    one, same = factory / "new" / "b.png", factory / "new" / ".." / "new" / "b.png"
+    found = nearsight.json("anomaly", "score", fitted, one, same, "--heatmaps", tmp_path / "h" / "x")
+    drawn = [row["heatmap"] for row in found["scores"]]
+    assert drawn == [str(tmp_path / "h" / "x" / name) for name in ("b.png", "b-2.png")]
+    for path in drawn:
+        with Image.open(path) as picture:
+            assert min(picture.size) > 500
+    found = nearsight.json(
+        "anomaly", "score", fitted, factory / "new" / "a.png", "--heatmaps", tmp_path / "y", "--defects-only"
+    )
+    assert found["scores"][0]["heatmap"] is None
+    assert list((tmp_path / "y").iterdir()) == []
+
+
+def test_a_detector_learns_on(nearsight, factory, fitted, tmp_path):
+    found = nearsight.json(
+        "anomaly", "fit", factory / "more", "--update", fitted, "--out", tmp_path / "e.npz"
+    )
+    assert (found["pictures"], found["held_out"]) == (45, 24)
+    assert AnomalyDetector.load(fitted).n_pictures_seen_ == 40
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "message"),
+    [
+        (("fit", "more"), "UsageError", "--out"),
+        (("fit", "more", "--out", "x.zip"), "UsageError", ".npz"),
+        (("fit", "more", "--out", "x.npz"), "CalibrationError", "at least 29 good pictures"),
+        (("fit", "more", "--update", "made.npz", "--level", "image"), "UsageError", "leave out level"),
+        (("fit", "more", "--out", "x.npz", "--model", "sift-vlad"), "UnknownModelError", "no layers"),
+        (("score", "nowhere.npz", "new"), "DetectorFileError", "anomaly fit"),
+        (("score", "new/a.png", "new"), "DetectorFileError", "no sound detector"),
+        (("score", "made.npz", "nowhere"), "BadInputError", "nothing at"),
+    ],
+)
+def test_bad_input(nearsight, factory, fitted, monkeypatch, words, kind, message):
+    monkeypatch.chdir(factory)
+    result = nearsight("anomaly", *words, "--json", code=2)
+    error = json.loads(result.stdout)["error"]
+    assert error["type"] == kind
+    assert message in error["message"]
