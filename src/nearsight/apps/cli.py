@@ -4,7 +4,16 @@ import click
 
 import nearsight
 from nearsight.apps.command import Family, Group
-from nearsight.apps.commands import asking, filling, inspecting, keeping, labelling, machine, quantizing, tidying
+from nearsight.apps.commands import (
+    asking,
+    filling,
+    inspecting,
+    keeping,
+    labelling,
+    machine,
+    quantizing,
+    tidying,
+)
 
 
 @click.group(
