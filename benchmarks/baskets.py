@@ -1,8 +1,8 @@
-"""Real baskets of things with pictures, taken out of Debian packages: `make` writes pictures and a baskets.csv.
+"""Real baskets of things with pictures, taken out of Debian packages, with a baskets.csv.
 
-sweethome   Sweet Home 3D (package sweethome3d; GPL-2+, its models and homes also CC-BY 3.0). Items are the icons
-            of its furniture catalogue; a basket is one room of one of its nine example homes: the pieces that
-            stand inside the room's outline, or nearest to it (doors and windows stand in walls).
+sweethome   Sweet Home 3D (package sweethome3d; GPL-2+, its models and homes also CC-BY 3.0). Items are the
+            icons of its furniture catalogue; a basket is one room of one of its nine example homes: the
+            pieces that stand inside the room's outline, or nearest to it (doors and windows stand in walls).
 wesnoth     The Battle for Wesnoth 1.16 (packages wesnoth-1.16-*; GPL-2+). Items are the pictures of units and
             of terrain; a basket is one scenario: the terrain of its map and the units its file names outside
             of what is said in dialogues.
@@ -22,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-_CAMPAIGNS = "did dm dw ei httt l low nr sof sota sotbe thot trow tsg ttb utbs".split()
+_CAMPAIGNS = ["did", "dm", "dw", "ei", "httt", "l", "low", "nr", "sof", "sota", "sotbe", "thot"]
+_CAMPAIGNS += ["trow", "tsg", "ttb", "utbs"]
 PACKAGES = {
     "sweethome": ["sweethome3d"],
     "wesnoth": [f"wesnoth-1.16-{part}" for part in ["data", *_CAMPAIGNS]],
@@ -30,7 +31,7 @@ PACKAGES = {
 
 
 def make(name: str, folder: Path) -> Path:
-    """Write pictures and ``baskets.csv`` (basket,item) below `folder`, once; return the folder that has them."""
+    """Write pictures and ``baskets.csv`` below `folder`, once; return the folder that has them."""
     made = folder / name
     if not (made / "baskets.csv").exists():
         unpacked = folder / f"{name}-packages"
@@ -131,7 +132,7 @@ def _wesnoth(unpacked: Path) -> dict[str, dict[str, bytes]]:
         if not re.search(r"\[(scenario|multiplayer)\]", text):
             continue
         used = set(unit.findall(re.sub(r'_\s*"[^"]*"', "", text)))
-        for name in re.findall(r'map_(?:file|data)=\W*([\w./-]+\.map|[\w./-]+)', text):
+        for name in re.findall(r"map_(?:file|data)=\W*([\w./-]+\.map|[\w./-]+)", text):
             path = maps.get(f"{Path(name).stem}.map")
             if path is not None:
                 used |= {f"terrain {code}" for code in _codes(path.read_text(encoding="utf-8"))}
@@ -184,7 +185,9 @@ def _file_name(item: str) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/data"))
     for chosen in PACKAGES:
         made = make(chosen, parser.parse_args().out)

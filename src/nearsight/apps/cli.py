@@ -12,6 +12,7 @@ from nearsight.apps.commands import (
     labelling,
     machine,
     quantizing,
+    recommending,
     tidying,
 )
 
@@ -25,6 +26,7 @@ from nearsight.apps.commands import (
         labelling.classify,
         inspecting.anomaly,
         tidying.dups,
+        recommending.recommend,
         asking.ls,
         asking.info,
         keeping.rm,

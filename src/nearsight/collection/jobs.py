@@ -5,6 +5,7 @@ A job is a function whose first argument is a `View`. It reads rows as arrays an
 
 from nearsight.collection.duplicates import duplicates
 from nearsight.collection.projecting import project
+from nearsight.collection.recommending import catalogue, recommend
 
 
 class Jobs:
@@ -12,3 +13,5 @@ class Jobs:
 
     duplicates = duplicates
     project = project
+    catalogue = catalogue
+    recommend = recommend

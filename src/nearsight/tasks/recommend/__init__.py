@@ -1,4 +1,4 @@
-"""What goes with what: lookalikes, things that are bought together, and both for what nobody has bought yet."""
+"""What goes with what: lookalikes, what is bought together, and both for what nobody has bought yet."""
 
 from nearsight.tasks.recommend.diversity import diversify
 from nearsight.tasks.recommend.recommender import Recommendation, Recommender

@@ -1,7 +1,7 @@
 """How much each kind of evidence counts, learnt from the baskets themselves."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -63,19 +63,27 @@ class Blend:
     def chances(self, features: NDArray[np.float64], bought: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the chance that an item is the next of its basket, (m,)."""
         intercept = np.where(bought, self.bought.intercept, self.new.intercept)
-        chances: NDArray[np.float64] = 1 / (1 + np.exp(-(self.parts(features, bought).sum(axis=1) + intercept)))
+        chances: NDArray[np.float64] = 1 / (
+            1 + np.exp(-(self.parts(features, bought).sum(axis=1) + intercept))
+        )
         return chances
 
 
 @dataclass
 class _Examples:
-    """Candidates, whether each was the one held out, and the basket it came from."""
+    """Candidates, whether each was the one held out, and the basket it came from.
 
-    features: list[NDArray[np.float64]]
-    held_out: list[NDArray[np.bool_]]
-    bought: list[NDArray[np.bool_]]
-    basket: list[int]
-    others: list[int]
+    Attributes
+    ----------
+    n_others : int
+        Items that those held out compete with, all together.
+    """
+
+    features: list[NDArray[np.float64]] = field(default_factory=list)
+    held_out: list[NDArray[np.bool_]] = field(default_factory=list)
+    bought: list[NDArray[np.bool_]] = field(default_factory=list)
+    basket: list[NDArray[np.int64]] = field(default_factory=list)
+    n_others: int = 0
 
 
 def learn(
@@ -113,22 +121,14 @@ def learn(
     if len(usable) < _FOLDS:
         return None
     rng = np.random.default_rng(random_state)
-    examples = {kind: _Examples([], [], [], [], []) for kind in ("item", "history")}
+    examples = {"item": _Examples(), "history": _Examples()}
+    in_stock = sold(baskets)
     for rest, fold in KFold(_FOLDS, shuffle=True, random_state=random_state).split(usable):
         hidden = rng.random(baskets.shape[1]) < _HIDDEN
-        shown = baskets[usable[rest]] @ sparse.diags((~hidden).astype(np.float32))
-        shown = shown.tocsr()
+        shown = (baskets[usable[rest]] @ sparse.diags((~hidden).astype(np.float32))).tocsr()
         shown.eliminate_zeros()
-        evidence = read(shown)
-        for basket, target, others in _held_out(baskets, usable[fold], n_examples // _FOLDS, rng):
-            candidates = _against(baskets, basket, target, evidence, rng)
-            for kind, found in examples.items():
-                history = others if kind == "history" else rng.choice(others, 1)
-                found.features.append(evidence.features(history, candidates))
-                found.held_out.append(candidates == target)
-                found.bought.append(evidence.bought[candidates] > 0)
-                found.basket.append(basket)
-                found.others.append(baskets.shape[1] - len(others) - 1)
+        held_out = list(_held_out(baskets, usable[fold], n_examples // _FOLDS, rng))
+        _add(examples, held_out, read(shown), in_stock, rng)
     blends = {kind: _fitted(found) for kind, found in examples.items()}
     learnt = {kind: blend for kind, blend in blends.items() if blend is not None}
     return learnt if len(learnt) == len(blends) else None
@@ -145,15 +145,32 @@ def _held_out(
             yield int(basket), int(target), items[items != target]
 
 
-def _against(
-    baskets: sparse.csr_matrix, basket: int, target: int, evidence: Evidence, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Return the item held out and random ones that are in other baskets, but not in this."""
-    n = baskets.shape[1]
-    held = baskets.indices[baskets.indptr[basket] : baskets.indptr[basket + 1]]
-    drawn = np.unique(rng.integers(n, size=3 * _NEGATIVES))
-    drawn = rng.permutation(drawn[~np.isin(drawn, held) & sold(baskets)[drawn]])[:_NEGATIVES]
-    return np.concatenate([[target], drawn]).astype(np.int64)
+def _add(
+    examples: dict[str, _Examples],
+    held_out: list[tuple[int, int, NDArray[np.int64]]],
+    evidence: Evidence,
+    in_stock: NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> None:
+    """Add what evidence says of each item held out, and of random ones that are not in its basket."""
+    n = len(in_stock)
+    against = []
+    for _, target, others in held_out:
+        drawn = np.unique(rng.integers(n, size=3 * _NEGATIVES))
+        drawn = drawn[in_stock[drawn] & (drawn != target) & ~np.isin(drawn, others)]
+        against.append(np.concatenate([[target], rng.permutation(drawn)[:_NEGATIVES]]).astype(np.int64))
+    event = np.repeat(np.arange(len(held_out)), [len(candidates) for candidates in against])
+    item = np.concatenate([*against, np.empty(0, np.int64)])
+    for kind, found in examples.items():
+        histories = [others if kind == "history" else rng.choice(others, 1) for _, _, others in held_out]
+        rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+        columns = np.concatenate([*histories, np.empty(0, np.int64)])
+        held = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), (len(histories), n))
+        found.features.append(evidence.features_of(held, event, item))
+        found.held_out.append(item == np.array([target for _, target, _ in held_out])[event])
+        found.bought.append(evidence.bought[item] > 0)
+        found.basket.append(np.array([basket for basket, _, _ in held_out])[event])
+        found.n_others += sum(n - len(others) - 1 for _, _, others in held_out)
 
 
 def sold(baskets: sparse.csr_matrix) -> NDArray[np.bool_]:
@@ -163,13 +180,11 @@ def sold(baskets: sparse.csr_matrix) -> NDArray[np.bool_]:
 
 
 def _fitted(examples: _Examples) -> Blend | None:
-    if not examples.features:
-        return None
     features, held_out = np.concatenate(examples.features), np.concatenate(examples.held_out)
     bought = np.concatenate(examples.bought)
-    basket = np.repeat(examples.basket, [len(part) for part in examples.features])
+    basket = np.concatenate(examples.basket)
     # Of the items that a held-out one competes with, only some were drawn.
-    drawn = (~held_out).sum() / max(sum(examples.others), 1)
+    drawn = (~held_out).sum() / max(examples.n_others, 1)
     halves = [_weights(features[of], held_out[of], basket[of], drawn) for of in (bought, ~bought)]
     return None if halves[0] is None or halves[1] is None else Blend(halves[0], halves[1])
 

@@ -24,17 +24,20 @@ def as_baskets(baskets: object, n_items: int) -> sparse.csr_matrix:
     InvalidParameterError
         The shape is not (n_baskets, n_items), or a number is negative or not finite.
     """
-    B = sparse.csr_matrix(baskets, dtype=np.float32)
-    if B.shape[1] != n_items:
+    held = sparse.csr_matrix(baskets, dtype=np.float32, copy=True)
+    held.sum_duplicates()
+    if held.shape[1] != n_items:
         raise InvalidParameterError(
-            f"baskets has shape {B.shape}; it must have a column for each of the {n_items} items, the rows of X"
+            f"baskets has shape {held.shape}; it needs a column for each of the {n_items} items in X"
         )
-    if B.nnz and not (np.isfinite(B.data).all() and B.data.min() >= 0):
-        raise InvalidParameterError("baskets holds NaN, infinity or negative numbers; give 1 where an item is in")
-    B.eliminate_zeros()
-    B.sort_indices()
-    B.data[:] = 1
-    return B
+    if held.nnz and not (np.isfinite(held.data).all() and held.data.min() >= 0):
+        raise InvalidParameterError(
+            "baskets holds NaN, infinity or negative numbers; give 1 where an item is in"
+        )
+    held.eliminate_zeros()
+    held.sort_indices()
+    held.data[:] = 1
+    return held
 
 
 def association(
@@ -66,7 +69,9 @@ def association(
         )
     left, right = _weighted(baskets, normalisation)
     n = baskets.shape[1]
-    mean_row = max(1.0, float(np.diff(baskets.indptr).astype(np.float64) @ np.diff(baskets.indptr)) / max(n, 1))
+    mean_row = max(
+        1.0, float(np.diff(baskets.indptr).astype(np.float64) @ np.diff(baskets.indptr)) / max(n, 1)
+    )
     step = max(1, int(_BLOCK / min(mean_row, max(n, 1))))
     blocks = [_strongest((left[at : at + step] @ right).tocsr(), at, n_related) for at in range(0, n, step)]
     related: sparse.csr_matrix = (

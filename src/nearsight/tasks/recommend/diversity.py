@@ -6,9 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 from nearsight.errors import InvalidParameterError
 
 
-def diversify(
-    relevance: ArrayLike, X: ArrayLike, k: int, *, diversity: float = 0.5
-) -> NDArray[np.int64]:
+def diversify(relevance: ArrayLike, X: ArrayLike, k: int, *, diversity: float = 0.5) -> NDArray[np.int64]:
     """Choose `k` rows that are relevant and unlike each other, in the order in which they are to be shown.
 
     *Method*: maximal marginal relevance (Carbonell and Goldstein 1998, section 2), with lambda = 1 -

@@ -1,6 +1,7 @@
 """What speaks for an item, given a history: one number for each kind of evidence."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from nearsight.tasks.recommend.lookalikes import Lookalikes
 #: The columns of `Evidence.features`.
 FEATURES = ("together", "regression", "lookalike", "popularity", "similarity", "twin")
 TOGETHER, REGRESSION, LOOKALIKE, POPULARITY, SIMILARITY, TWIN = range(len(FEATURES))
+
+
+_BLOCK = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -61,40 +65,68 @@ class Evidence:
         stand_ins = lookalikes.weights(bought > 0, n_neighbors)
         return cls(X, related, regression(baskets, most_regressed), stand_ins, bought, alike)
 
-    def drawn(self, history: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return how strongly a history draws each item, on average over its items.
+    def features(self, history: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return an (n, 6) array: a row for each item; see `FEATURES` and `features_of`."""
+        histories = sparse.csr_matrix(
+            (np.ones(len(history)), ([0] * len(history), history)), (1, len(self.X))
+        )
+        return self.features_of(histories, np.zeros(len(self.X), np.int64), np.arange(len(self.X)))
 
-        An item that nobody has bought is replaced by its lookalikes.
-        """
-        known = history[self.bought[history] > 0]
-        unknown = history[self.bought[history] == 0]
-        total = np.asarray(self.related[known].sum(axis=0), np.float64).ravel()
-        if len(unknown):
-            say = sparse.csr_matrix(self.stand_ins[unknown].sum(axis=0))
-            total += np.asarray((say @ self.related).todense(), np.float64).ravel()
-        drawn: NDArray[np.float64] = total / max(len(history), 1)
-        return drawn
-
-    def features(
-        self, history: NDArray[np.int64], candidates: NDArray[np.int64] | None = None
+    def features_of(
+        self, histories: sparse.csr_matrix, event: NDArray[np.int64], item: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """Return an (m, 6) array: a row for each candidate, or for each item; see `FEATURES`.
+        """Return an (m, 6) array: a row for each pair of a history and an item; see `FEATURES`.
 
-        *together*: how strongly the history draws it. *lookalike*: how strongly it draws its bought
-        lookalikes. Both as a root, which tames what is very strong. *regression*: its chance given the whole
-        history, or that of its lookalikes where nobody has bought it. *popularity*: log of 1 + its baskets.
-        *similarity*: the largest cosine to an item of the history. *twin*: what of that lies above `alike`.
+        *together*: how strongly the history draws the item, on average over what it holds; what nobody has
+        bought is replaced there by its lookalikes. *lookalike*: how strongly it draws the item's bought
+        lookalikes. Both as a root, which tames what is very strong. *regression*: the item's chance given
+        the whole history, or that of its lookalikes where nobody has bought it. *popularity*: log of 1 + its
+        baskets. *similarity*: the largest cosine to an item of the history. *twin*: what of that lies above
+        `alike`.
+
+        Parameters
+        ----------
+        histories : sparse matrix of shape (n_histories, n)
+            Ones where a history holds an item; none is empty.
+        event : ndarray of shape (m,), int64, ascending
+            Rows of `histories`.
+        item : ndarray of shape (m,), int64
         """
-        drawn = self.drawn(history)
-        predicted = np.zeros(len(self.X)) if self.given is None else self.given[history].sum(axis=0)
-        chosen = np.arange(len(self.X)) if candidates is None else candidates
-        similarity = (self.X[chosen] @ self.X[history].T).max(axis=1).astype(np.float64)
+        features = np.empty((len(event), len(FEATURES)))
+        # Dense numbers of one block: every item for some histories.
+        step = max(1, _BLOCK // max(len(self.X), 1))
+        for at in range(0, histories.shape[0], step):
+            here = slice(*np.searchsorted(event, [at, at + step]))
+            features[here] = self._block(histories[at : at + step], event[here] - at, item[here])
+        return features
+
+    def _block(
+        self, histories: sparse.csr_matrix, event: NDArray[np.int64], item: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        known = sparse.diags((self.bought > 0).astype(np.float64))
+        replaced = histories @ known + (histories - histories @ known) @ self.stand_ins
+        sizes = np.diff(histories.indptr)[:, None]
+        drawn = (replaced @ self.related).toarray() / sizes
+        predicted = np.zeros_like(drawn) if self.given is None else np.asarray(histories @ self.given)
+        bridged, foreseen = (np.asarray((self.stand_ins @ told.T).T) for told in (drawn, predicted))
+        bought = self.bought[item]
+        similarity = self._similarity(histories, event, item)
         columns = (
-            np.sqrt(drawn[chosen]),
-            np.where(self.bought[chosen] > 0, predicted[chosen], self.stand_ins[chosen] @ predicted),
-            np.sqrt(self.stand_ins[chosen] @ drawn),
-            np.log1p(self.bought[chosen]),
+            np.sqrt(drawn[event, item]),
+            np.where(bought > 0, predicted[event, item], foreseen[event, item]),
+            np.sqrt(bridged[event, item]),
+            np.log1p(bought),
             similarity,
             np.maximum(similarity - self.alike, 0),
         )
         return np.stack(columns, axis=1)
+
+    def _similarity(
+        self, histories: sparse.csr_matrix, event: NDArray[np.int64], item: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        similarity = np.empty(len(event))
+        ends = np.searchsorted(event, np.arange(histories.shape[0] + 1))
+        for row, (start, end) in enumerate(pairwise(ends)):
+            held = histories.indices[histories.indptr[row] : histories.indptr[row + 1]]
+            similarity[start:end] = (self.X[item[start:end]] @ self.X[held].T).max(axis=1)
+        return similarity

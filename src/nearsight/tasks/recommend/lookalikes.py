@@ -91,6 +91,9 @@ def alike_above(X: NDArray[np.float32], random_state: int) -> float | None:
     first = rng.integers(n, size=_PAIRS)
     second = (first + rng.integers(1, n, size=_PAIRS)) % n
     cosines = np.concatenate(
-        [np.einsum("ij,ij->i", X[first[at : at + 512]], X[second[at : at + 512]]) for at in range(0, _PAIRS, 512)]
+        [
+            np.einsum("ij,ij->i", X[first[at : at + 512]], X[second[at : at + 512]])
+            for at in range(0, _PAIRS, 512)
+        ]
     )
     return from_background(cosines, false_alarm_rate=_ALIKE_RATE).value

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nearsight.errors import InvalidParameterError
-from nearsight.tasks.recommend.blend import learn, sold
+from nearsight.tasks.recommend.blend import Blend, learn, sold
 from nearsight.tasks.recommend.cooccurrence import Normalisation, as_baskets
 from nearsight.tasks.recommend.diversity import check_diversity, diversify
 from nearsight.tasks.recommend.evidence import (
@@ -59,12 +59,13 @@ class Recommendation:
     why: tuple[Reason, ...]
 
 
-class Recommender(BaseEstimator):
+class Recommender(BaseEstimator):  # type: ignore[misc]
     """Recommend items by their pictures and by the baskets they were in.
 
     *Method*: without baskets, the nearest pictures. With baskets, a logistic blend of what an item draws
-    (see `association` and `regression` in `nearsight.tasks.recommend.cooccurrence`), of what it draws that looks alike, of
-    popularity, and of likeness itself. What counts how much is learnt by leaving items out
+    and of its chance given the whole history (see `association` and `regression` in
+    `nearsight.tasks.recommend.cooccurrence`), of what it draws that looks alike, of popularity, and of
+    likeness itself. What counts how much is learnt by leaving items out
     (see `nearsight.tasks.recommend.blend.learn`), separately for histories of one item and longer ones,
     and for items that have been bought and that have not. So whether lookalikes complement or replace each
     other is told by the data: their weight is negative where they compete. Too few baskets to learn from:
@@ -164,7 +165,7 @@ class Recommender(BaseEstimator):
         # Without a copy only where they are of unit length already.
         self.X_ = unit(validate_data(self, X, dtype=np.float32))
         self.baskets_: sparse.csr_matrix | None = None
-        self.blends_ = None
+        self.blends_: dict[str, Blend] | None = None
         self.alike_above_ = alike_above(self.X_, self.random_state)
         self.twins_together_: float | None = None
         if baskets is not None:
@@ -226,7 +227,9 @@ class Recommender(BaseEstimator):
         scores = self.scores(rows)
         open_to = np.ones(len(scores), bool) if among is None else np.asarray(among, bool).copy()
         if open_to.shape != scores.shape:
-            raise InvalidParameterError(f"among has shape {open_to.shape}; give one bool an item, {scores.shape}")
+            raise InvalidParameterError(
+                f"among has shape {open_to.shape}; give one bool an item, {scores.shape}"
+            )
         open_to[rows] = False
         pool = np.flatnonzero(open_to)
         # By score, then by row.
@@ -275,7 +278,11 @@ class Recommender(BaseEstimator):
         if not expected > 0:
             return None
         both = sum(
-            int(self._columns[:, first[at : at + 4096]].multiply(self._columns[:, second[at : at + 4096]]).sum())
+            int(
+                self._columns[:, first[at : at + 4096]]
+                .multiply(self._columns[:, second[at : at + 4096]])
+                .sum()
+            )
             for at in range(0, len(first), 4096)
         )
         return float(both / expected)
@@ -287,7 +294,7 @@ class Recommender(BaseEstimator):
             raise InvalidParameterError("the history is empty; name at least one item")
         if rows.dtype.kind not in "iu" or rows[0] < 0 or rows[-1] >= len(self.X_):
             raise InvalidParameterError(
-                f"the history {rows[:5].tolist()} must hold rows of X: whole numbers of 0 to {len(self.X_) - 1}"
+                f"the history {rows[:5].tolist()} must hold rows of X: whole numbers, 0 to {len(self.X_) - 1}"
             )
         return rows.astype(np.int64)
 
@@ -325,5 +332,5 @@ class Recommender(BaseEstimator):
         order: Sequence[Kind] = sorted(found, key=lambda kind: -counted[kind])
         helped = [kind for kind in order if counted[kind] > 0] or list(order[:1])
         if not helped:
-            return (Reason("popularity", times=0, of=contributions.shape[0] and self._columns.shape[0]),)
+            return (Reason("popularity", of=self._columns.shape[0]),)
         return tuple(found[kind] for kind in helped[:_MOST_REASONS])

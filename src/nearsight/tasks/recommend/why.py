@@ -70,7 +70,11 @@ class Reason:
 def reasons(
     item: int, history: NDArray[np.int64], evidence: Evidence, baskets: sparse.csc_matrix
 ) -> dict[Kind, Reason]:
-    """Return all that can be said for an item, by kind; what is not so is left out."""
+    """Return all that can be said for an item, by kind; what is not so is left out.
+
+    Two items look alike where `Evidence.alike` says so. What nobody has bought has only its lookalikes,
+    however far they are.
+    """
     found: dict[Kind, Reason] = {}
     pairs = [
         (int(h), None if evidence.bought[h] else int(s))
@@ -80,15 +84,19 @@ def reasons(
     direct = _strongest(item, None, pairs, evidence, baskets)
     if direct:
         found["together"] = direct
-    similar = [_strongest(item, int(m), pairs, evidence, baskets) for m in _row(evidence.stand_ins, item)]
+    similar = [
+        _strongest(item, int(m), pairs, evidence, baskets)
+        for m in _row(evidence.stand_ins, item)
+        if not evidence.bought[item] or evidence.X[m] @ evidence.X[item] > evidence.alike
+    ]
     bridges = [reason for reason in similar if reason is not None]
     if bridges:
-        # The best lookalike is named unless another has far more to tell.
+        # The most alike, unless another has more to tell.
         found["lookalike"] = max(bridges, key=lambda reason: _weight(reason, item, evidence))
     if evidence.bought[item]:
         found["popularity"] = Reason("popularity", times=int(evidence.bought[item]), of=baskets.shape[0])
     cosines = evidence.X[history] @ evidence.X[item]
-    if len(cosines) and cosines.max() > 0:
+    if cosines.max() > evidence.alike:
         best = int(np.argmax(cosines))
         found["similarity"] = Reason(
             "similarity", item=int(history[best]), similarity=min(1.0, float(cosines[best]))
@@ -105,7 +113,9 @@ def _strongest(
 ) -> Reason | None:
     """Return the item of the history that draws `item`, or its lookalike, most."""
     target = item if lookalike is None else lookalike
-    drawing = [(evidence.related[h if s is None else s, target], h, s) for h, s in pairs if target not in (h, s)]
+    drawing = [
+        (evidence.related[h if s is None else s, target], h, s) for h, s in pairs if target not in (h, s)
+    ]
     strength, h, s = max(drawing, key=lambda found: found[0], default=(0, 0, None))
     if not strength > 0:
         return None

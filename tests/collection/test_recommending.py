@@ -1,0 +1,144 @@
+"""Recommendations from a collection: names, filters, and the same answers as the estimator's."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nearsight import Collection
+from nearsight.collection.recommending import Names
+from nearsight.collection.rows import Item
+from nearsight.errors import FilterError, InvalidParameterError, UnknownIdError
+from nearsight.tasks.recommend import Recommender
+
+from fake import FakeBackend
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """Twelve pictures in three folders, the names 0.png to 3.png in each; nobody may change it."""
+    folder = tmp_path_factory.mktemp("shop")
+    for number in range(12):
+        kind, name = divmod(number, 4)
+        (folder / f"kind{kind}").mkdir(exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (4, 4, 3), np.uint8)
+        Image.fromarray(pixels).resize((64, 64)).save(folder / f"kind{kind}/{name}.png")
+    collection = Collection.create(folder / "collection", model=FakeBackend())
+    for kind in range(3):
+        collection.add(folder / f"kind{kind}", metadata={"kind": kind})
+    return collection
+
+
+@pytest.fixture(scope="module")
+def orders():
+    """Who buys 0 of a kind buys 1 of the next; enough to learn from."""
+    rng = np.random.default_rng(0)
+    baskets = {}
+    for number in range(200):
+        kind = rng.integers(3)
+        baskets[f"order {number}"] = [
+            f"kind{kind}/0.png",
+            f"kind{(kind + 1) % 3}/1.png",
+            f"kind{rng.integers(3)}/{rng.integers(4)}.png",
+        ]
+    return baskets
+
+
+def id_of(shop, end):
+    [item] = [item for item in shop.items() if item.path.endswith(end)]
+    return item.id
+
+
+def test_lookalikes_are_those_of_the_estimator(shop):
+    ids = [item.id for item in shop.items()]
+    asked = [ids[2], ids[7]]
+    fitted = Recommender().fit(shop.vectors(ids))
+    for diversity in (0.0, 0.6):
+        found = shop.recommend(asked, k=4, diversity=diversity).items
+        expected = fitted.recommend([2, 7], k=4, diversity=diversity)
+        assert [one.id for one in found] == [ids[one.item] for one in expected]
+        assert [one.score for one in found] == pytest.approx([one.score for one in expected], abs=1e-5)
+        assert all(one.why.startswith("looks like ") for one in found)
+
+
+def test_what_is_bought_together_comes_first_and_says_so(shop, orders):
+    advice = shop.recommend(id_of(shop, "kind0/0.png")[:8], baskets=orders, k=3)
+    best = advice.items[0]
+    assert best.path.endswith("kind1/1.png")
+    assert "bought with 0.png in" in best.why
+    assert (advice.n_baskets, advice.unknown, advice.learnt) == (200, {}, True)
+    assert 0 < best.score <= 1
+    assert best.metadata == {"kind": 1}
+
+
+def test_a_filter_limits_what_is_recommended_and_not_what_is_learnt(shop, orders):
+    asked = id_of(shop, "kind0/0.png")
+    whole = {s.id: s.score for s in shop.recommend(asked, baskets=orders, k=12).items}
+    part = shop.recommend(asked, baskets=orders, k=12, where="kind = 2").items
+    assert len(part) == 4
+    assert all(s.metadata["kind"] == 2 and s.score == whole[s.id] for s in part)
+    assert [s.metadata["kind"] for s in shop.recommend(asked, where="kind = 2").items] == [2] * 4
+
+
+def test_unknown_items_are_counted_and_listed(shop, orders):
+    baskets = {**orders, "a": ["nothing.png", "kind0/0.png"], "b": ["nothing.png"], "c": ["0.png"]}
+    catalogue = shop.catalogue(baskets)
+    # 0.png is the name of three pictures.
+    assert dict(catalogue.unknown) == {"nothing.png": 2, "0.png": 1}
+    assert catalogue.recommend(id_of(shop, "kind0/0.png")).n_baskets == 201
+
+
+def test_baskets_of_nothing_known_are_refused(shop):
+    with pytest.raises(InvalidParameterError, match=r"'x.png'.*nearsight ls"):
+        shop.recommend(id_of(shop, "kind0/0.png"), baskets={"a": ["x.png"]})
+
+
+def test_a_catalogue_answers_like_the_collection(shop, orders):
+    catalogue = shop.catalogue(orders)
+    for end in ("kind0/0.png", "kind2/3.png"):
+        asked = id_of(shop, end)
+        assert catalogue.recommend(asked, k=5) == shop.recommend(asked, baskets=orders, k=5)
+
+
+def test_a_picture_that_came_later_is_told(tmp_path, orders):
+    for number in range(3):
+        Image.new("RGB", (32, 32), (number * 80, 0, 90)).save(tmp_path / f"{number}.png")
+    collection = Collection.create(tmp_path / "collection", model=FakeBackend())
+    collection.add([tmp_path / "0.png", tmp_path / "1.png"])
+    catalogue = collection.catalogue({"a": ["0", "1"]})
+    collection.add(tmp_path / "2.png")
+    with pytest.raises(UnknownIdError, match="make it again"):
+        catalogue.recommend(id_of(collection, "2.png"))
+
+
+def test_bad_questions(shop, orders):
+    asked = id_of(shop, "kind0/0.png")
+    for baskets in (None, orders):
+        with pytest.raises(UnknownIdError):
+            shop.recommend("ffffffffffff", baskets=baskets)
+        with pytest.raises(InvalidParameterError, match="no id"):
+            shop.recommend([], baskets=baskets)
+        with pytest.raises(InvalidParameterError, match="k is 0"):
+            shop.recommend(asked, baskets=baskets, k=0)
+        with pytest.raises(InvalidParameterError, match="diversity"):
+            shop.recommend(asked, baskets=baskets, diversity=-1)
+        with pytest.raises(FilterError):
+            shop.recommend(asked, baskets=baskets, where="kind =")
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("a" * 32, {"a" * 32}),
+        ("/shop/shoes/1.jpg", {"a" * 32}),
+        ("shoes/1.jpg", {"a" * 32}),
+        ("1.jpg", {"a" * 32, "b" * 32}),
+        ("2", {"c" * 32}),
+        ("hoes/1.jpg", set()),
+        ("1.png", set()),
+        ("a.b", {"d" * 32}),
+    ],
+)
+def test_names(name, found):
+    paths = ["/shop/shoes/1.jpg", "/shop/hats/1.jpg", "/shop/hats/2.jpg", "/shop/a.b.jpg"]
+    items = [Item(letter * 32, path, [path]) for letter, path in zip("abcd", paths, strict=True)]
+    assert Names(items).find(name) == found
