@@ -24,7 +24,7 @@ from store.conformance import (
     vectors_of,
 )
 
-from nearsight.errors import CollectionNotFoundError, StorageError, UnsupportedMachineError
+from nearsight.errors import CollectionNotFoundError, StorageError, UnsupportedMachineError, VectorError
 from nearsight.store import parse, upkeep
 from nearsight.store.lance import LanceStore, check_machine
 
@@ -51,6 +51,28 @@ class TestLance(StoreConformance):
 
     def reopen(self, directory):
         return LanceStore.open(directory)
+
+
+class TestLanceFloat16(StoreConformance):
+    # Eleven significant bits.
+    atol = 5e-4
+    largest = 6e4
+
+    def make(self, directory):
+        at = SCHEMA.get_field_index("vector")
+        return LanceStore.create(directory, SCHEMA.set(at, pa.field("vector", pa.list_(pa.float16(), DIM))))
+
+    def reopen(self, directory):
+        return LanceStore.open(directory)
+
+    def test_it_takes_half_the_room(self, store):
+        store.append(rows(["a"]))
+        assert store._table.schema.field("vector").type == pa.list_(pa.float16(), DIM)
+
+    def test_numbers_beyond_float16_are_refused(self, store):
+        with pytest.raises(VectorError, match="beyond 65,504"):
+            store.append(rows(["a"], np.full((1, DIM), 1e5)))
+        assert store.count() == 0
 
 
 # --- opening ----------------------------------------------------------------------------------

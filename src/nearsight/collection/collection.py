@@ -83,6 +83,7 @@ class Collection(Jobs):
         directory: str | Path,
         *,
         model: str | Backend = DEFAULT_MODEL,
+        storage: str = "float32",
         device: str = "auto",
         exist_ok: bool = True,
         cache_dir: Path | None = None,
@@ -95,6 +96,9 @@ class Collection(Jobs):
             Made if missing. It must be empty, or a collection of the same model.
         model : str or Backend
             Whose vectors it will hold.
+        storage : {"float32", "float16"}
+            What each number is kept as; float16 takes half the room. Vectors are read as float32 anyway, and
+            a collection that is there keeps its own.
         device : str, default "auto"
             Where a model that is named runs; see `load_model`.
         exist_ok : bool, default True
@@ -111,7 +115,7 @@ class Collection(Jobs):
         """
         directory = Path(directory)
         model = on_device(model, device, cache_dir)
-        make(directory, spec_of(model), exist_ok=exist_ok)
+        make(directory, spec_of(model), storage=storage, exist_ok=exist_ok)
         return cls.open(directory, model=model, device=device, cache_dir=cache_dir)
 
     @classmethod
@@ -426,27 +430,6 @@ class Collection(Jobs):
         """Write vectors and metadata to a ``.parquet`` or ``.npz`` file; return the number of rows."""
         facts = {"model": self.spec.id, "fingerprint": self.fingerprint.digest}
         return export(self._store, Path(file), self._filter(where), facts)
-
-    def info(self) -> dict[str, Any]:
-        """Return what the collection is and holds."""
-        n = len(self)
-        size = sum(f.stat().st_size for f in self.directory.rglob("*") if f.is_file())
-        return {
-            "directory": str(self.directory),
-            "pictures": n,
-            "model": self.spec.id,
-            "dim": self.spec.dim,
-            "fingerprint": self.fingerprint.digest,
-            "licence": self.spec.licence,
-            "size_bytes": size,
-            "bytes_per_picture": round(size / n) if n else 0,
-            "metadata": {
-                c.removeprefix(rows.PREFIX): str(self._store.schema.field(c).type)
-                for c in rows.metadata_columns(self._store.schema)
-            },
-            "created": self._manifest.created.isoformat(),
-            "written_by": self._manifest.written_by,
-        }
 
     @cached_property
     def _backend(self) -> Backend:

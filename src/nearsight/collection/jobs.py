@@ -4,6 +4,7 @@ A job is a function whose first argument is a `View`. It reads rows as arrays an
 """
 
 from nearsight.collection.duplicates import duplicates
+from nearsight.collection.facts import info
 from nearsight.collection.projecting import project
 from nearsight.collection.recommending import catalogue, recommend
 
@@ -12,6 +13,7 @@ class Jobs:
     """The jobs, as methods of `Collection`."""
 
     duplicates = duplicates
+    info = info
     project = project
     catalogue = catalogue
     recommend = recommend

@@ -23,11 +23,13 @@ def spec_of(model: str | Backend) -> ModelSpec:
     return find_model(model).spec if isinstance(model, str) else model.spec
 
 
-def make(directory: Path, spec: ModelSpec, *, exist_ok: bool = True) -> None:
+def make(directory: Path, spec: ModelSpec, *, storage: str = "float32", exist_ok: bool = True) -> None:
     """Make an empty collection, where there is none yet.
 
     Raises
     ------
+    InvalidParameterError
+        Vectors cannot be kept as `storage` says.
     NotACollectionError
         The directory holds something else, or a collection where that is not wanted.
     """
@@ -39,13 +41,16 @@ def make(directory: Path, spec: ModelSpec, *, exist_ok: bool = True) -> None:
                 f"{directory} is a collection already; open it, or choose another directory"
             )
         return
+    schema = rows.schema(spec.dim, storage)
+    if (directory / manifest.FULL).is_dir():
+        raise manifest.interrupted(directory)
     clear(directory)
     with FileLock(directory / manifest.LOCK):
         # Another process may have been first; without a manifest, a store is what a crash left.
         if not (directory / manifest.FILENAME).exists():
             shutil.rmtree(directory / manifest.STORE, ignore_errors=True)
-            LanceStore.create(directory / manifest.STORE, rows.schema(spec.dim))
-            manifest.Manifest.of(spec).write(directory)
+            LanceStore.create(directory / manifest.STORE, schema)
+            manifest.Manifest.of(spec, storage).write(directory)
 
 
 def clear(directory: Path) -> None:

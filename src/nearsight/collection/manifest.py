@@ -20,6 +20,9 @@ LOCK = "write.lock"
 # Of a collection of shorter vectors, and the name of its model in the manifest: it lies wherever they lie.
 PROJECTION = "projection.npz"
 OWN_PROJECTION = "pca:the collection's own"
+# While a collection of shorter vectors is made: a collection of them in full, and who is at it.
+FULL = "full"
+BUILD_LOCK = "build.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +40,21 @@ class Manifest:
     written_by : str
         Version of nearsight that made it. It is told, not compared: a new version that
         gives the same vectors may go on writing.
+    storage : str
+        What a number of a vector is kept as. Vectors in float16 have a cosine of .9999999 to those in
+        float32, so that it is no part of the fingerprint.
     """
 
     spec: ModelSpec
     fingerprint: Fingerprint
     created: datetime
     written_by: str
+    storage: str = "float32"
 
     @classmethod
-    def of(cls, spec: ModelSpec) -> "Manifest":
+    def of(cls, spec: ModelSpec, storage: str = "float32") -> "Manifest":
         """Return the manifest of a new collection."""
-        return cls(spec, spec.fingerprint, datetime.now(timezone.utc), nearsight.__version__)
+        return cls(spec, spec.fingerprint, datetime.now(timezone.utc), nearsight.__version__, storage)
 
     def write(self, directory: Path) -> None:
         """Write atomically: after a crash there is a whole manifest or none."""
@@ -56,6 +63,7 @@ class Manifest:
                 "format": FORMAT,
                 "nearsight": self.written_by,
                 "created": self.created.isoformat(),
+                "storage": self.storage,
                 "model": self.spec.to_dict(),
                 "fingerprint": self.fingerprint.to_dict(),
             },
@@ -112,6 +120,8 @@ def _parse(data: Any, path: Path) -> Manifest:
             Fingerprint.from_dict(data["fingerprint"]),
             datetime.fromisoformat(data["created"]),
             data["nearsight"],
+            # Collections older than the choice have the one there was.
+            data.get("storage", "float32"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise NotACollectionError(
@@ -119,7 +129,17 @@ def _parse(data: Any, path: Path) -> Manifest:
         ) from error
 
 
+def interrupted(directory: Path) -> NotACollectionError:
+    """Return the error that a collection of shorter vectors was never finished."""
+    return NotACollectionError(
+        f"{directory} was to become a collection of shorter vectors, and that was interrupted or lacks"
+        " pictures; nothing is lost: the same nearsight index PATH --dim D goes on from there"
+    )
+
+
 def _absent(directory: Path) -> CollectionNotFoundError | NotACollectionError:
+    if (directory / FULL).is_dir():
+        return interrupted(directory)
     if directory.is_dir() and any(directory.iterdir()):
         return NotACollectionError(
             f"{directory} exists and is not a nearsight collection (it has no {FILENAME});"
@@ -132,7 +152,7 @@ def _absent(directory: Path) -> CollectionNotFoundError | NotACollectionError:
 
 def is_free(directory: Path) -> bool:
     """Whether a collection may be made there: nothing is there, or what a crash left of making one."""
-    leftovers = {STORE, LOCK, PROJECTION}
+    leftovers = {STORE, LOCK, PROJECTION, FULL, BUILD_LOCK}
     return all(
         entry.name in leftovers or entry.name.startswith((f".{FILENAME}.", f".{PROJECTION}."))
         for entry in directory.iterdir()

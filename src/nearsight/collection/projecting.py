@@ -7,7 +7,7 @@ from typing import Protocol
 import pyarrow as pa
 from filelock import FileLock
 
-from nearsight.collection import manifest
+from nearsight.collection import manifest, rows
 from nearsight.collection.making import clear
 from nearsight.collection.view import View, sample
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, NotACollectionError
@@ -25,9 +25,17 @@ class Stored(View, Protocol):
     """A collection with its store."""
 
     _store: VectorStore
+    _manifest: manifest.Manifest
 
 
-def project(self: Stored, dim: int, directory: str | Path, *, random_state: int = 0) -> Projection:
+def project(
+    self: Stored,
+    dim: int,
+    directory: str | Path,
+    *,
+    storage: str | None = None,
+    random_state: int = 0,
+) -> Projection:
     """Make a collection of shorter vectors, `dim` numbers each, from the pictures that are here.
 
     Everything else of a picture comes along. Pictures can be added to the new collection like to any other:
@@ -39,6 +47,8 @@ def project(self: Stored, dim: int, directory: str | Path, *, random_state: int 
         At least 1, less than the model's own, and less than there are pictures.
     directory : path
         Of the new collection: missing or empty.
+    storage : {"float32", "float16"}, optional
+        What each number is kept as; by default as here.
     random_state : int, default 0
         Chooses the pictures that the projection is learnt on where there are more than 20,000.
 
@@ -63,6 +73,8 @@ def project(self: Stored, dim: int, directory: str | Path, *, random_state: int 
         raise InvalidParameterError(
             f"{directory} is this collection; choose another directory for the new one"
         )
+    kept_as = storage or self._manifest.storage
+    rows.schema(dim, kept_as)  # says so where vectors cannot be kept so
     projection = fit_projection(sample(self, _MOST_PICTURES, random_state=random_state).X, dim, self.spec)
     clear(directory)
     with FileLock(directory / manifest.LOCK):
@@ -70,12 +82,12 @@ def project(self: Stored, dim: int, directory: str | Path, *, random_state: int 
             raise NotACollectionError(f"{directory} is a collection already; choose another directory")
         # Without a manifest, a store is what a crash left.
         shutil.rmtree(directory / manifest.STORE, ignore_errors=True)
-        schema = _shortened(self._store.schema, dim)
+        schema = _shortened(self._store.schema, dim, kept_as)
         store = LanceStore.create(directory / manifest.STORE, schema)
         _copy(self._store, store, projection)
         projection.save(directory / manifest.PROJECTION)
         # Last: before it, the directory is no collection.
-        manifest.Manifest.of(projection.spec(manifest.OWN_PROJECTION)).write(directory)
+        manifest.Manifest.of(projection.spec(manifest.OWN_PROJECTION), kept_as).write(directory)
     store.maintain()
     return projection
 
@@ -99,9 +111,9 @@ def own_model(directory: Path, id: str) -> str:
     return f"pca:{path}"
 
 
-def _shortened(schema: pa.Schema, dim: int) -> pa.Schema:
+def _shortened(schema: pa.Schema, dim: int, storage: str) -> pa.Schema:
     at = schema.get_field_index("vector")
-    return schema.set(at, pa.field("vector", pa.list_(pa.float32(), dim), nullable=False))
+    return schema.set(at, rows.schema(dim, storage).field("vector"))
 
 
 def _copy(source: VectorStore, target: VectorStore, projection: Projection) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from nearsight.errors import InvalidParameterError, MetadataError
 from nearsight.images import decode_path
 from nearsight.store import Field
+from nearsight.store.tables import NUMBERS
 
 # User metadata lives in columns of its own, so that filters run where the rows are.
 PREFIX = "meta_"
@@ -82,12 +83,23 @@ class Item:
         return cls(path=paths[0] if paths else "", paths=paths, metadata=metadata_of(row), **facts)
 
 
-def schema(dim: int) -> pa.Schema:
-    """Return the columns of a new collection.
+def schema(dim: int, storage: str = "float32") -> pa.Schema:
+    """Return the columns of a new collection, its vectors kept as `storage` says.
 
     ``paths`` are as the user gave them, ``keys`` the same files under names that do not depend on the
     working directory, ``stamps`` their time stamps; the three run in parallel.
+
+    Raises
+    ------
+    InvalidParameterError
+        Vectors cannot be kept so.
     """
+    if storage not in NUMBERS:
+        raise InvalidParameterError(
+            f"storage is {storage!r}; vectors can be kept as {' or '.join(NUMBERS)}. The engine cannot search"
+            " smaller numbers, and its index takes four bits of each anyway: keep fewer numbers instead"
+            " (nearsight index PATH --dim 256)"
+        )
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False),
@@ -100,7 +112,7 @@ def schema(dim: int) -> pa.Schema:
             pa.field("width", pa.int32(), nullable=False),
             pa.field("height", pa.int32(), nullable=False),
             pa.field("added", _TIME, nullable=False),
-            pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
+            pa.field("vector", pa.list_(NUMBERS[storage], dim), nullable=False),
             pa.field("thumbnail", pa.binary()),
         ]
     )

@@ -27,6 +27,7 @@ from nearsight.store.conditions import Filter, named_rows
 from nearsight.store.faults import retried, translated
 from nearsight.store.machine import check_machine, check_process
 from nearsight.store.presence import Presence
+from nearsight.store.tables import as_kept, as_seen, hits_of, is_storable, seen
 
 _LOG = logging.getLogger(__name__)
 _TABLE = "pictures"
@@ -71,7 +72,7 @@ class LanceStore:
         self._directory = directory
         self._table = table
         self._presence = Presence(directory / ".in-use.lock")
-        self._dim: int = table.schema.field("vector").type.list_size
+        self._vector_type: pa.DataType = table.schema.field("vector").type
         self._mutex = threading.Lock()
         # Sizes of the last fragments, as of a version; None when they must be looked up.
         self._tail: tuple[int, list[int]] | None = None
@@ -90,21 +91,17 @@ class LanceStore:
         directory : Path
             Made if it does not exist.
         schema : pa.Schema
-            With ``id`` (string) and ``vector`` (fixed-size list of float32) at least.
+            With ``id`` (string) and ``vector`` (fixed-size list of float32 or float16) at least.
 
         Raises
         ------
         StorageError, UnsupportedMachineError
             If the disk refuses, or the processor cannot run the engine.
         """
-        types = {field.name: field.type for field in schema}
-        vector = types.get("vector", pa.null())
-        if (
-            types.get("id") != pa.string()
-            or not pa.types.is_fixed_size_list(vector)
-            or vector.value_type != pa.float32()
-        ):
-            raise VectorError(f"a table needs columns 'id' (string) and 'vector' (float32[d]), not {schema}.")
+        if not is_storable(schema):
+            raise VectorError(
+                f"a table needs columns 'id' (string) and 'vector' (float32[d] or float16[d]), not {schema}."
+            )
         lancedb = _lancedb()
         with translated(directory, "making the collection"):
             connection = lancedb.connect(directory, read_consistency_interval=None)
@@ -113,7 +110,7 @@ class LanceStore:
             except ValueError:  # there is one, perhaps made this very moment
                 table = connection.open_table(_TABLE)
         there = {field.name: field.type for field in table.schema}
-        if any(there.get(name) != type_ for name, type_ in types.items()):
+        if any(there.get(field.name) != field.type for field in schema):
             raise StorageError(
                 f"{directory}: there is a table of other columns already. Choose another directory."
             )
@@ -156,9 +153,9 @@ class LanceStore:
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns as they are now."""
+        """Columns as they are now, the vector in float32 however it is kept."""
         with self._doing("reading"):
-            return self._table.schema
+            return as_seen(self._table.schema)
 
     @property
     def version(self) -> int:
@@ -190,7 +187,7 @@ class LanceStore:
             query = query.where(condition) if condition else query
             types = [self._table.schema.field(name).type for name in columns]
             wide = any(pa.types.is_binary(type_) or pa.types.is_fixed_size_list(type_) for type_ in types)
-            yield from query.to_batches(_WIDE_BATCH_ROWS if wide else _NARROW_BATCH_ROWS)
+            yield from map(seen, query.to_batches(_WIDE_BATCH_ROWS if wide else _NARROW_BATCH_ROWS))
 
     def search(
         self,
@@ -202,7 +199,7 @@ class LanceStore:
         exact: bool = False,
     ) -> list[list[Hit]]:
         """Return the k nearest rows of each vector; see VectorStore."""
-        queries = check_queries(vectors, k, self._dim)
+        queries = check_queries(vectors, k, self._vector_type.list_size)
         condition = where.to_sql() if where else None
         wanted = list(dict.fromkeys(["id", *columns]))
         found: list[list[Hit]] = []
@@ -210,7 +207,7 @@ class LanceStore:
             some = queries[start : start + _QUERIES_PER_CALL]
             # Another process may have dropped, just now, the version this one was about to read.
             table = retried(partial(self._nearest, some, k, condition, wanted, exact), "gone")
-            found += _hits(table, len(some), wanted, k)
+            found += hits_of(table, len(some), wanted, k)
         return found
 
     def _nearest(
@@ -246,8 +243,7 @@ class LanceStore:
 
     def append(self, rows: pa.Table) -> None:
         """Add rows; see VectorStore."""
-        with self._doing("saving rows"):
-            schema = self._table.schema
+        schema = self.schema
         rows = check_rows(rows, schema)
         if "vector" not in rows.column_names:
             raise VectorError("the rows have no column 'vector'.")
@@ -256,14 +252,14 @@ class LanceStore:
         for place, field in enumerate(schema):
             if field.name not in rows.column_names:
                 rows = rows.add_column(place, field, pa.nulls(rows.num_rows, field.type))
+        rows = as_kept(rows, self._vector_type)
         with self._doing("saving rows"):
             self._table.add(rows)
         self._after_writing(rows.num_rows)
 
     def update(self, rows: pa.Table) -> None:
         """Overwrite the given columns of some rows; see VectorStore."""
-        with self._doing("updating rows"):
-            schema = self._table.schema
+        schema = self.schema
         rows = check_rows(rows, schema)
         if not rows.num_rows or rows.num_columns == 1:
             return
@@ -278,7 +274,7 @@ class LanceStore:
         if not in_place and rows.num_columns < len(schema):
             rows = self._completed(rows, schema)
         if rows.num_rows:
-            self._merge(rows, "updating rows")
+            self._merge(as_kept(rows, self._vector_type), "updating rows")
             self._after_writing(0 if in_place else rows.num_rows)
 
     def _completed(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -484,12 +480,3 @@ class LanceStore:
         lock = filelock.FileLock(self._directory / ".upkeep.lock", blocking=blocking, thread_local=False)
         with translated(self._directory, "tidying"), lock:
             yield
-
-
-def _hits(table: pa.Table, n_queries: int, wanted: Sequence[str], k: int) -> list[list[Hit]]:
-    found: list[list[Hit]] = [[] for _ in range(n_queries)]
-    for row in table.to_pylist():
-        distance, place = row.pop("_distance"), row.pop("query_index", 0)
-        values = {name: row[name] for name in wanted if name != "id"}
-        found[place].append(Hit(row["id"], min(1.0, max(-1.0, 1.0 - distance)), values))
-    return [sorted(hits, key=lambda hit: (-hit.similarity, hit.id))[:k] for hits in found]

@@ -157,8 +157,9 @@ def _line(item: "Item") -> str:
 
 @click.command(
     cls=Command,
-    json_shape="""{"directory", "pictures": int, "model", "dim": int, "fingerprint", "licence",
- "size_bytes": int, "bytes_per_picture": int, "metadata": {key: type}, "created": time, "written_by"}""",
+    json_shape="""{"directory", "pictures": int, "model", "dim": int, "storage", "fingerprint", "licence",
+ "size_bytes": int, "bytes_per_picture": int, "bytes_per_vector": int,
+ "metadata": {key: type}, "created": time, "written_by"}""",
 )
 @click.pass_obj
 def info(run: Run, /) -> None:

@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from glob import has_magic, iglob
 from pathlib import Path
@@ -18,6 +17,7 @@ from nearsight.apps.output import count, printable
 from nearsight.errors import CollectionNotFoundError
 
 if TYPE_CHECKING:
+    from nearsight.collection import AddReport
     from nearsight.embedder import Embedded
     from nearsight.errors import Failure
 
@@ -32,10 +32,16 @@ _MOST_FAILURES_SHOWN = 20
         "nearsight index ~/Pictures",
         "nearsight index shoes/ --meta season=winter --metadata prices.csv",
         "nearsight index ~/Pictures --prune",
+        "nearsight index ~/Pictures --dim 256 --storage float16",
     ),
 )
 @options.paths
 @options.model
+@options.dim(
+    "Of a new collection: numbers a vector has. They are cut where the model was trained for it, else"
+    " projected (PCA) onto what the pictures differ in."
+)
+@options.storage
 @options.device
 @click.option("--prune", is_flag=True, help="Remove pictures below PATH that are gone from disk.")
 @click.option("--meta", multiple=True, metavar="KEY=VALUE", help="Attach to every picture. Repeatable.")
@@ -53,6 +59,8 @@ def index(
     paths: tuple[str, ...],
     *,
     model: str | None,
+    dim: int | None,
+    storage: str | None,
     prune: bool,
     meta: tuple[str, ...],
     metadata: Path | None,
@@ -74,16 +82,20 @@ def index(
     sheet = Sheet(metadata) if metadata else None
     run.fail_fast = fail_fast
     run.if_stopped = RESUMES
-    report = _collection_for(run, model).add(
-        list(paths),
-        metadata=(lambda path: {**fixed, **sheet.of(path)}) if sheet else fixed,
-        prune=prune,
-        allow_remote=allow_remote,
-        on_error="raise" if fail_fast else "record",
-        limits=options.limits_of(**limits),
-        n_threads=threads,
-        progress=run.console.progress,
-    )
+
+    def fill(collection: "nearsight.Collection") -> "AddReport":
+        return collection.add(
+            list(paths),
+            metadata=(lambda path: {**fixed, **sheet.of(path)}) if sheet else fixed,
+            prune=prune,
+            allow_remote=allow_remote,
+            on_error="raise" if fail_fast else "record",
+            limits=options.limits_of(**limits),
+            n_threads=threads,
+            progress=run.console.progress,
+        )
+
+    report = _fill(run, fill, model=model, dim=dim, storage=storage)
     run.console.document(report.to_dict())
     run.console.say(
         f"{count(report.added, 'picture')} added, {report.updated:,} updated, {report.unchanged:,} unchanged,"
@@ -110,14 +122,28 @@ def _exists(path: str) -> bool:
     return os.path.lexists(path) or (has_magic(path) and any(True for _ in iglob(path, recursive=True)))  # noqa: PTH207
 
 
-def _collection_for(run: Run, model: str | None) -> "nearsight.Collection":
-    """Open the collection, or make it; only a new one gets the default model."""
+def _fill(
+    run: Run,
+    fill: "Callable[[nearsight.Collection], AddReport]",
+    *,
+    model: str | None,
+    dim: int | None,
+    storage: str | None,
+) -> "AddReport":
+    """Fill the collection, or make it; only a new one gets the default model and storage."""
+    from nearsight.collection.shortening import fill_short, require_storage
+
     given: dict[str, Any] = {"device": run.device, "cache_dir": run.settings.cache_dir}
     if model:
         given["model"] = model
-    with suppress(CollectionNotFoundError):
-        return nearsight.Collection.open(run.collection, **given)
-    return nearsight.Collection.create(run.collection, **given)
+    if dim is not None:
+        return fill_short(run.collection, dim, fill, storage=storage, **given)
+    try:
+        collection = nearsight.Collection.open(run.collection, **given)
+        require_storage(collection, storage)
+    except CollectionNotFoundError:
+        collection = nearsight.Collection.create(run.collection, storage=storage or "float32", **given)
+    return fill(collection)
 
 
 def tell(run: Run, failed: "list[Failure]") -> int:
@@ -148,6 +174,7 @@ def tell(run: Run, failed: "list[Failure]") -> int:
     help="Written at the end, whole.",
 )
 @options.model
+@options.dim("Numbers a vector has, for models trained to be cut.")
 @options.device
 @options.cost
 @click.pass_obj
@@ -158,6 +185,7 @@ def embed(
     *,
     out: Path,
     model: str | None,
+    dim: int | None,
     allow_remote: bool,
     threads: int | None,
     fail_fast: bool,
@@ -168,9 +196,13 @@ def embed(
     No collection is needed. FILE.npz holds vectors (n, d) float32, paths and ids, in input order.
     """
     from nearsight.files import write_npz
+    from nearsight.models import DEFAULT_MODEL
+    from nearsight.models.variant import Variant
 
     require_some(paths)
     run.fail_fast = fail_fast
+    if dim is not None:
+        model = Variant(dim=dim).applied_to(model or DEFAULT_MODEL)
     embedder = nearsight.Embedder(
         **({"model": model} if model else {}),  # type: ignore[arg-type]
         device=run.device,

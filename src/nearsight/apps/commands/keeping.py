@@ -89,14 +89,17 @@ def optimize(run: Run, /) -> None:
     metavar="DIR",
     help="The new collection.",
 )
+@click.option(
+    "--storage", metavar="TYPE", help="Keep vectors as float32 or float16. Default: as in this one."
+)
 @click.pass_obj
-def project(run: Run, /, dim: int, out: Path) -> None:
+def project(run: Run, /, dim: int, out: Path, storage: str | None) -> None:
     """Make a collection of shorter vectors from this one.
 
     Nothing is embedded again: the vectors are projected onto the directions in which the pictures differ
     most (PCA). The new collection can be searched and added to like any other.
     """
-    projection = run.open_collection().project(dim, out)
+    projection = run.open_collection().project(dim, out, storage=storage)
     made = nearsight.Collection.open(out, cache_dir=run.settings.cache_dir).info()
     run.console.document(
         {

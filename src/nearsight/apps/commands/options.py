@@ -69,6 +69,17 @@ device = click.option(
     help="Where the model runs: auto, cpu, cuda, cuda:1, tensorrt, directml, coreml, openvino or mps.",
 )
 
+
+def dim(text: str) -> Callable[[_F], _F]:
+    """Return the option for how many numbers a vector has."""
+    return click.option("--dim", type=click.IntRange(min=1), metavar="D", help=text)
+
+
+storage = click.option(
+    "--storage",
+    metavar="TYPE",
+    help="Of a new collection: keep vectors as float32 or, in half the room, float16.",
+)
 allow_remote = click.option("--allow-remote", is_flag=True, help="Fetch http and https addresses.")
 
 
