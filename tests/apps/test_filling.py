@@ -240,3 +240,16 @@ def test_notes_of_index_never_reach_stdout(nearsight, photos, tmp_path):
     result = nearsight("index", photos, tmp_path / "bad.jpg", "--json", code=1)
     json.loads(result.stdout)
     assert "bad.jpg" in result.stderr
+
+
+def test_shorter_vectors_in_one_command(nearsight, photos, tmp_path):
+    first = nearsight.json("index", photos, "--dim", "3", "--storage", "float16", "-c", tmp_path / "c")
+    assert first["added"] > 3
+    again = nearsight.json("index", photos, "--dim", "3", "-c", tmp_path / "c")
+    assert (again["embedded"], again["unchanged"]) == (0, first["added"])
+    info = nearsight.json("info", "-c", tmp_path / "c")
+    assert (info["dim"], info["storage"], info["bytes_per_vector"]) == (3, "float16", 6)
+    nearsight("index", photos, "--dim", "4", "-c", tmp_path / "c", code=2)
+    nearsight("index", photos, "--storage", "float32", "-c", tmp_path / "c", code=2)
+    nearsight("index", photos, "--storage", "int8", "-c", tmp_path / "d", code=2)
+    nearsight("embed", photos, "--dim", "3", "--out", tmp_path / "x.npz", code=2)
