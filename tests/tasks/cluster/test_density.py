@@ -1,0 +1,161 @@
+import numpy as np
+import pytest
+from scipy.sparse.csgraph import connected_components
+from sklearn.datasets import load_digits
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from tasks.conformance import EstimatorConformance
+
+from nearsight.errors import InvalidParameterError
+from nearsight.tasks.cluster import DensityClusters, Members
+from nearsight.tasks.cluster import density as module
+from nearsight.tasks.cluster.graph import diffusion, neighbours, shortened, unit
+
+
+class TestConformance(EstimatorConformance):
+    least_rows = 1
+
+    @pytest.fixture
+    def estimator(self) -> DensityClusters:
+        return DensityClusters()
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    data = load_digits()
+    X = data.data - data.data.mean(0)
+    return unit(X), data.target
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[DensityClusters, np.ndarray, np.ndarray]:
+    X, y = digits()
+    return DensityClusters().fit(X), X, y
+
+
+def test_finds_handwritten_digits(fitted: tuple) -> None:
+    found, _, y = fitted
+    inside = found.labels_ >= 0
+    assert 8 <= found.n_clusters_ <= 13
+    assert inside.mean() > 0.75
+    assert normalized_mutual_info_score(y[inside], found.labels_[inside]) > 0.85
+
+
+def test_what_is_scattered_is_noise_and_what_is_dense_is_not() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(5, 64))
+    dense = np.repeat(centres, 80, axis=0) + 0.5 * rng.normal(size=(400, 64))
+    X = np.concatenate([dense, 3 * rng.normal(size=(40, 64))])
+    labels = DensityClusters().fit_predict(X)
+    assert adjusted_rand_score(labels[:400], np.repeat(range(5), 80)) > 0.99
+    assert (labels[400:] < 0).mean() > 0.9
+
+
+@pytest.mark.parametrize("d", [64, 512])
+def test_pure_noise_is_called_noise(d: int) -> None:
+    X = np.random.default_rng(0).normal(size=(800, d))
+    assert (DensityClusters().fit_predict(X) < 0).mean() > 0.95
+
+
+def test_the_largest_cluster_comes_first_and_strengths_go_with_noise(fitted: tuple) -> None:
+    found, _, _ = fitted
+    sizes = np.bincount(found.labels_[found.labels_ >= 0])
+    assert (np.diff(sizes) <= 0).all()
+    assert ((found.probabilities_ == 0) == (found.labels_ < 0)).all()
+    assert found.probabilities_.max() == 1.0
+
+
+def test_new_vectors_get_the_cluster_that_a_new_fit_would_give_them() -> None:
+    X, y = digits()
+    order = np.random.default_rng(0).permutation(len(X))
+    old, new = order[:1200], order[1200:]
+    found = DensityClusters().fit(X[old])
+    before = found.labels_.copy()
+    predicted = found.predict(X[new])
+    assert (found.labels_ == before).all()
+    inside = predicted >= 0
+    assert abs(inside.mean() - (before >= 0).mean()) < 0.08
+    majority = np.array([np.bincount(y[old][before == c]).argmax() for c in range(found.n_clusters_)])
+    assert (majority[predicted[inside]] == y[new][inside]).mean() > 0.9
+    assert (found.predict(X[old])[before >= 0] == before[before >= 0]).mean() > 0.93
+
+
+def test_strangers_belong_nowhere_and_members_are_turned_away_at_the_stated_rate() -> None:
+    rng = np.random.default_rng(3)
+    centres = rng.normal(size=(4, 48))
+
+    def draw(n: int) -> np.ndarray:
+        return np.repeat(centres, n, axis=0) + 0.4 * rng.normal(size=(4 * n, 48))
+
+    realised = []
+    for rate in (0.05, 0.2):
+        found = DensityClusters(false_alarm_rate=rate).fit(draw(150))
+        assert found.n_clusters_ == 4
+        turned_away = (found.predict(draw(500)) < 0).mean()
+        realised.append(turned_away)
+        # 600 calibration and 2,000 test rows: both vary.
+        assert abs(turned_away - rate) < 5 * np.sqrt(rate * (1 - rate) * (1 / 600 + 1 / 2000))
+        assert (found.predict(rng.normal(size=(200, 48))) < 0).all()
+    assert realised[0] < realised[1]
+
+
+def test_the_order_of_rows_hardly_matters(fitted: tuple) -> None:
+    found, X, _ = fitted
+    order = np.random.default_rng(5).permutation(len(X))
+    again = DensityClusters().fit(X[order])
+    assert adjusted_rand_score(found.labels_[order], again.labels_) > 0.95
+
+
+def test_of_too_many_rows_some_are_clustered_and_the_rest_assigned() -> None:
+    X, y = digits()
+    found = DensityClusters(max_rows=900, max_members=500).fit(X)
+    inside = found.labels_ >= 0
+    assert len(found.labels_) == len(X)
+    assert normalized_mutual_info_score(y[inside], found.labels_[inside]) > 0.8
+    assert len(found.members_.X) < 700
+
+
+def test_members_survive_a_file(fitted: tuple) -> None:
+    found, X, _ = fitted
+    again = Members.from_arrays(found.members_.to_arrays())
+    # Half precision moves a vector by less than its neighbours are apart.
+    assert (again.assign(X) == found.predict(X)).mean() > 0.99
+
+
+def test_few_or_equal_vectors() -> None:
+    assert DensityClusters().fit_predict(np.eye(3)).tolist() == [-1, -1, -1]
+    assert DensityClusters().fit_predict(np.ones((7, 3))).tolist() == [0] * 7
+    assert DensityClusters(min_cluster_size=2).fit_predict(np.ones((2, 3))).tolist() == [0, 0]
+    # Copies of two pictures are two clusters, not noise.
+    two = np.repeat(np.eye(2, 8), 40, axis=0)
+    assert adjusted_rand_score(DensityClusters().fit_predict(two), np.repeat([0, 1], 40)) == 1.0
+
+
+def test_bad_parameters_are_named() -> None:
+    for name, value in (("min_cluster_size", 1), ("false_alarm_rate", 1.0), ("n_neighbors", 0)):
+        with pytest.raises(InvalidParameterError, match=name):
+            DensityClusters(**{name: value}).fit(np.eye(4))
+
+
+def test_coordinates_keep_pieces_of_the_graph_apart() -> None:
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(c, 0.1, (150, 3)) for c in (0, 40, 80, 120)]).astype(np.float32)
+    found = neighbours(X, 6)
+    n_pieces, piece = connected_components(_adjacency(found[1]), directed=False)
+    assert n_pieces >= 4
+    coordinates = diffusion(*found, 10, random_state=0)
+    nearest = neighbours(coordinates, 1)[1][:, 0]
+    assert (piece[nearest] == piece).all()
+
+
+def _adjacency(rows: np.ndarray) -> np.ndarray:
+    adjacency = np.zeros((len(rows), len(rows)), bool)
+    adjacency[np.arange(len(rows))[:, None], rows] = True
+    return adjacency
+
+
+def test_fewer_dimensions_are_those_of_scikit_learns_pca() -> None:
+    from sklearn.decomposition import PCA
+
+    X = digits()[0] @ np.random.default_rng(0).normal(size=(64, 100)).astype(np.float32)
+    mine, theirs = shortened(X, 5), PCA(5, svd_solver="full").fit_transform(X)
+    np.testing.assert_allclose(np.abs(mine), np.abs(theirs), atol=2e-3)
+    assert module.shortened(X[:, :50]).shape == (len(X), 50)

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score
+from tasks.conformance import EstimatorConformance
+
+from nearsight.errors import InvalidParameterError
+from nearsight.tasks.cluster import CustomerSegments
+from nearsight.tasks.cluster.graph import unit
+from nearsight.tasks.cluster.segments import Customers
+
+
+class TestConformance(EstimatorConformance):
+    least_rows = 3
+
+    @pytest.fixture
+    def estimator(self) -> CustomerSegments:
+        # Trying many numbers would make scikit-learn's checks take half a minute.
+        return CustomerSegments(n_segments=3)
+
+    def answers(self, estimator: CustomerSegments, X: np.ndarray) -> np.ndarray:
+        return estimator.predict(X)
+
+
+def test_the_mean_and_the_spread_of_each_customer_by_a_plain_loop() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 8)) + 1
+    owners = rng.choice(["a", "b", "c"], 60)
+    made = Customers.of(X, owners)
+    vectors = unit(X)
+    for i, name in enumerate(made.names):
+        own = vectors[owners == name]
+        np.testing.assert_allclose(made.means[i], unit(own.mean(0)[None])[0], atol=1e-6)
+        # Without weights, the spread is 1 - the mean cosine of all pairs of different pictures.
+        pairs = (own @ own.T)[np.triu_indices(len(own), 1)]
+        assert made.spreads[i] == pytest.approx(1 - pairs.mean(), abs=1e-5)
+    assert made.n_pictures.tolist() == [np.sum(owners == n) for n in made.names]
+
+
+def test_a_weight_is_a_number_of_times() -> None:
+    X = np.random.default_rng(1).normal(size=(3, 5))
+    weighted = Customers.of(X, ["a", "a", "a"], [3, 1, 2])
+    repeated = Customers.of(np.repeat(X, [3, 1, 2], axis=0), ["a"] * 6)
+    np.testing.assert_allclose(weighted.means, repeated.means, atol=1e-6)
+
+
+def test_the_spread_does_not_depend_on_how_many_pictures_there_are() -> None:
+    rng = np.random.default_rng(2)
+    owners = np.concatenate([np.repeat([f"few {i}" for i in range(300)], 2), ["many"] * 600])
+    made = Customers.of(rng.normal(size=(1200, 16)) + 1, owners)
+    assert made.spreads[:-1].mean() == pytest.approx(made.spreads[-1], abs=0.03)
+
+
+def test_tastes_and_breadth_of_taste_make_segments() -> None:
+    rng = np.random.default_rng(0)
+    themes = rng.normal(size=(3, 24))
+    tastes = [[0], [1], [2]]
+    owners, rows, truth = [], [], []
+    for c in range(45):
+        truth.append(c % 3)
+        for _ in range(8):
+            owners.append(f"{c:03}")
+            rows.append(themes[rng.choice(tastes[c % 3])] + 0.5 * rng.normal(size=24))
+    made = Customers.of(np.array(rows), owners)
+    found = CustomerSegments().fit(made.features)
+    assert found.n_segments_ == 3
+    assert found.silhouette_ > 0.5
+    assert adjusted_rand_score(found.labels_, truth) == 1.0
+    np.testing.assert_array_equal(found.predict(made.features), found.labels_)
+    assert np.unique(CustomerSegments(n_segments=5).fit_predict(made.features)).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_customers_with_one_taste_are_told_apart_by_its_breadth() -> None:
+    rng = np.random.default_rng(4)
+    theme = rng.normal(size=16)
+    owners = np.repeat([f"{c:03}" for c in range(40)], 30)
+    width = np.repeat(np.where(np.arange(40) < 20, 0.2, 1.0), 30)[:, None]
+    made = Customers.of(theme + width * rng.normal(size=(1200, 16)), owners)
+    assert made.spreads[:20].max() < made.spreads[20:].min()
+    scaled = made.features[:, -1]
+    assert scaled[:20].max() < scaled[20:].min()
+    share = scaled.var() / made.means.var(0).sum()
+    assert share == pytest.approx(0.25**2, rel=1e-3)
+
+
+def test_one_picture_each_says_nothing_of_the_spread() -> None:
+    made = Customers.of(np.eye(3), ["a", "b", "c"])
+    assert np.isnan(made.spreads).all()
+    assert (made.features[:, -1] == 0).all()
+
+
+def test_few_or_equal_customers_are_one_segment() -> None:
+    assert CustomerSegments().fit_predict(np.eye(1)).tolist() == [0]
+    assert CustomerSegments().fit_predict(np.eye(2)).tolist() == [0, 0]
+    assert CustomerSegments().fit_predict(np.ones((9, 3))).tolist() == [0] * 9
+    assert CustomerSegments(n_segments=2).fit_predict(np.ones((9, 3))).tolist() == [0] * 9
+
+
+def test_bad_input_is_named() -> None:
+    with pytest.raises(InvalidParameterError, match="2 vectors, 1 customers"):
+        Customers.of(np.eye(2), ["a"])
+    for weight in (0, -1, np.nan):
+        with pytest.raises(InvalidParameterError, match="weight"):
+            Customers.of(np.eye(2), ["a", "b"], [1, weight])
+    with pytest.raises(InvalidParameterError, match="ask for at most 2"):
+        CustomerSegments(n_segments=3).fit(np.eye(2))
