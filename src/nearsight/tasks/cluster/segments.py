@@ -78,8 +78,8 @@ class Customers:
         w = np.ones(len(vectors)) if weights is None else np.asarray(weights, np.float64)
         if not len(vectors) == len(owners) == len(w):
             raise InvalidParameterError(
-                f"there are {len(vectors)} vectors, {len(owners)} customers and {len(w)} weights; give one of each"
-                " a picture"
+                f"there are {len(vectors)} vectors, {len(owners)} customers and {len(w)} weights; give one"
+                " of each a picture"
             )
         if not np.isfinite(vectors).all() or not np.all((w > 0) & np.isfinite(w)):
             raise InvalidParameterError(

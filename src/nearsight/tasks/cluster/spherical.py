@@ -101,7 +101,8 @@ class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):  # type: i
         vectors = unit(validate_data(self, X, dtype=[np.float32, np.float64]))
         if len(vectors) < self.n_clusters:
             raise InvalidParameterError(
-                f"n_samples={len(vectors)} is less than n_clusters={self.n_clusters}; ask for at most {len(vectors)}"
+                f"n_samples={len(vectors)} is less than n_clusters={self.n_clusters};"
+                f" ask for at most {len(vectors)}"
             )
         rng = np.random.default_rng(self.random_state)
         tried = (
