@@ -112,3 +112,11 @@ def test_bad_input(nearsight, factory, fitted, monkeypatch, words, kind, message
     error = json.loads(result.stdout)["error"]
     assert error["type"] == kind
     assert message in error["message"]
+
+
+def test_rank_lists_the_collection(indexed):
+    found = indexed.json("anomaly", "rank", "-k", 3)["items"]
+    assert len(found) == 3
+    assert set(found[0]) == {"id", "path", "distance"}
+    assert found[0]["distance"] >= found[1]["distance"] >= found[2]["distance"]
+    assert indexed("anomaly", "rank").stdout.splitlines()[0].split() == ["distance", "id", "path"]

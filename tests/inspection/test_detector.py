@@ -114,6 +114,16 @@ def test_pictures_that_cannot_be_used_are_told(detector, tmp_path):
     assert sorted(f.reason for f in learning.failed_) == ["does not exist", "is empty: 0 bytes"]
 
 
+def test_copies_are_left_out(tmp_path):
+    some = AnomalyDetector(false_alarm_rate=0.3, n_patches=50).fit(
+        [*map(fabric, range(16)), fabric(3), fabric(5)]
+    )
+    assert some.n_pictures_seen_ == 16
+    assert len(some.copies_) == 2
+    again = some.fit(map(fabric, range(16)))
+    assert again.copies_ == []
+
+
 def test_too_few_good_pictures_are_refused_before_any_work(monkeypatch):
     some = AnomalyDetector()
     monkeypatch.setattr(some, "_see", None)

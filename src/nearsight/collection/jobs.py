@@ -5,6 +5,7 @@ A job is a function whose first argument is a `View`. It reads rows as arrays an
 
 from nearsight.collection.duplicates import duplicates
 from nearsight.collection.facts import info
+from nearsight.collection.outlying import anomalies
 from nearsight.collection.projecting import project
 from nearsight.collection.recommending import catalogue, recommend
 
@@ -12,6 +13,7 @@ from nearsight.collection.recommending import catalogue, recommend
 class Jobs:
     """The jobs, as methods of `Collection`."""
 
+    anomalies = anomalies
     duplicates = duplicates
     info = info
     project = project

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from nearsight.errors import Failure, ImageError, InvalidParameterError
-from nearsight.images import Limits, Source, decode, find
+from nearsight.images import Limits, Source, content_id, decode, find
 from nearsight.inspection import saved
 from nearsight.inspection.tiles import Grid, cut, grid_for, join
 from nearsight.models import DEFAULT_MODEL, Fingerprint
@@ -65,6 +65,7 @@ class _Seen:
     """One picture as the network sees it."""
 
     path: str
+    id: str
     grid: Grid
     layers: list[NDArray[np.float32]] = field(repr=False)
     image: Image.Image = field(repr=False)
@@ -107,6 +108,9 @@ class AnomalyDetector:
     threshold_ : Threshold
     failed_ : list of Failure
         Good pictures that could not be used.
+    copies_ : list of str
+        Good pictures left out because another has the same content: held out from what was learnt, a copy
+        would make the threshold too low.
 
     Raises
     ------
@@ -166,6 +170,7 @@ class AnomalyDetector:
         self.features = features
         self.max_tiles = max_tiles
         self.failed_: list[Failure] = []
+        self.copies_: list[str] = []
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -197,6 +202,7 @@ class AnomalyDetector:
             There are too few for the rate; the message says how many are needed.
         """
         sources, self.failed_ = _sorted_out(find(pictures, allow_remote=allow_remote))
+        self.copies_ = []
         self._task.split(len(sources))
         order = np.random.default_rng(self._task.random_state).permutation(len(sources))
         seen = self._good(iter([sources[i] for i in order]), len(sources))
@@ -209,6 +215,7 @@ class AnomalyDetector:
         Each is scored before it is learnt, and its score joins those the threshold rests on.
         """
         sources, self.failed_ = _sorted_out(find(pictures, allow_remote=allow_remote))
+        self.copies_ = []
         self._task.partial_fit(self._good(iter(sources), len(sources)))
         return self
 
@@ -288,24 +295,37 @@ class AnomalyDetector:
 
     def bar(self, total: int | None) -> Any:
         """Return a progress bar with rate and time left, silent where stderr is no terminal."""
-        watched = sys.stderr.isatty() if self.progress is None else self.progress
-        return tqdm(total=total, unit=" pictures", dynamic_ncols=True, smoothing=0.05, disable=not watched)
+        return tqdm(
+            total=total, unit=" pictures", dynamic_ncols=True, smoothing=0.05, disable=not self.is_watched
+        )
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody sees the progress bar."""
+        return sys.stderr.isatty() if self.progress is None else self.progress
 
     def _good(self, sources: Iterator[Source], total: int) -> Iterator[list[NDArray[np.float32]]]:
+        known: set[str] = set()
         with self.bar(total) as bar:
             for seen in _in_order(sources, self._see, self.n_threads):
                 bar.update()
                 if isinstance(seen, Failure):
                     self.failed_.append(seen)
+                elif seen.id in known:
+                    self.copies_.append(seen.path)
                 else:
+                    known.add(seen.id)
                     yield seen.layers
 
     def _see(self, source: Source) -> _Seen:
-        image = decode(source, limits=self.limits).image
+        data = source.read(self.limits)
+        image = decode(data, path=source.path, limits=self.limits).image
         spec = self.features.spec
         grid = grid_for((image.height, image.width), spec.input_px, self.max_tiles)
         tiles = [self.features.maps(tile) for tile in cut(image, spec, grid)]
-        return _Seen(source.path, grid, [np.stack(maps) for maps in zip(*tiles, strict=True)], image)
+        return _Seen(
+            source.path, content_id(data), grid, [np.stack(maps) for maps in zip(*tiles, strict=True)], image
+        )
 
     def _judged(self, seen: _Seen, heatmaps: bool) -> Inspection:
         found = self._task.assess(seen.layers)

@@ -140,6 +140,8 @@ def fit(
         f" threshold: above {threshold.value:.2f} is a defect,"
         f" {threshold.expected_rate:.1%} of good pictures by mistake"
     )
+    if detector.copies_:
+        run.console.note(f"{count(len(detector.copies_), 'copy', 'copies')} of the same bytes left out")
     run.console.say(f"{printable(str(file))} ({output.size(file.stat().st_size)})")
     return tell(run, detector.failed_)
 
@@ -201,7 +203,9 @@ def score(
     found: list[dict[str, Any]] = []
     failed: list[Failure] = []
     sources = images.find(list(paths), allow_remote=allow_remote)
-    with detector.bar(images.count(list(paths), allow_remote=allow_remote)) as bar:
+    # Counting can mean reading: only where somebody watches.
+    total = images.count(list(paths), allow_remote=allow_remote) if detector.is_watched else None
+    with detector.bar(total) as bar:
         for result in detector.stream(sources, heatmaps=gallery is not None):
             bar.update()
             if isinstance(result, Failure):
@@ -227,6 +231,29 @@ def score(
         f" {threshold.expected_rate:.1%} of good pictures exceed by mistake"
     )
     return tell(run, failed)
+
+
+@anomaly.command(
+    cls=Command,
+    json_shape="""{"items": [{"id", "path", "distance": float}]}""",
+    examples=("nearsight anomaly rank -k 50", "nearsight anomaly rank --where \"label = 'shoe'\""),
+)
+@options.k("How many pictures.", default=20)
+@options.where
+@click.pass_obj
+def rank(run: Run, /, *, k: int, where: str | None) -> None:
+    """List the pictures of the collection that are least like any other.
+
+    The distance is that to the nearest others, the most unusual first. There is no threshold: without
+    good pictures, nobody can say what is wrong.
+    """
+    found = run.open_collection().anomalies(k, where=where)
+    run.console.document(
+        {"items": [{"id": o.item.id, "path": o.item.path, "distance": o.distance} for o in found]}
+    )
+    rows = [[f"{o.distance:.3f}", o.item.id[:8], o.item.path] for o in found]
+    for line in output.table(rows, header=("distance", "id", "path") if rows else ()):
+        run.console.say(line)
 
 
 class _Folder:

@@ -3,6 +3,7 @@
 from nearsight.tasks.anomaly.coreset import Coreset, k_center
 from nearsight.tasks.anomaly.levels import Scale, combined
 from nearsight.tasks.anomaly.multilevel import Assessment, Level, MultiLevelAnomaly
+from nearsight.tasks.anomaly.outlying import outlyingness
 from nearsight.tasks.anomaly.patches import PatchMemory
 from nearsight.tasks.anomaly.vectors import VectorAnomaly
 
@@ -16,4 +17,5 @@ __all__ = [
     "VectorAnomaly",
     "combined",
     "k_center",
+    "outlyingness",
 ]
