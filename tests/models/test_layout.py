@@ -5,13 +5,15 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from models.conformance import BackendConformance
 from models.layouts import PROCESSOR, write_layout
+from onnx import TensorProto, numpy_helper
 from PIL import Image
 
 from nearsight import Collection
-from nearsight.errors import FingerprintMismatchError, UnknownModelError, WeightsError
+from nearsight.errors import FingerprintMismatchError, ParityError, UnknownModelError, WeightsError
 from nearsight.models import Backend, find_model, load_model
 from nearsight.models.layout import ModelFolder, choose, split_precision
 
@@ -143,3 +145,33 @@ def test_what_is_missing_or_damaged(tmp_path: Path) -> None:
         with pytest.raises(WeightsError, match=f"has no {name}"):
             find_model(f"dir:{tmp_path}")
         (tmp_path / name).write_text(kept)
+
+
+def halve(path: Path) -> None:
+    """Write a model's weights, inputs and outputs in 16 bits."""
+    model = onnx.load(path)
+    for weight in model.graph.initializer:
+        if weight.data_type == TensorProto.FLOAT:
+            values = numpy_helper.to_array(weight).astype(np.float16)
+            weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    onnx.save(model, path)
+
+
+def test_a_file_in_16_bits_is_measured_beside_the_full_one(tmp_path: Path) -> None:
+    folder = write_layout(tmp_path / "model")
+    half = write_layout(folder, file="onnx/vision_model_fp16.onnx") / "onnx" / "vision_model_fp16.onnx"
+    halve(half)
+    model = load_model(f"dir:{folder}#fp16", cache_dir=tmp_path)
+    assert model.spec.precision == "float16"
+    [file] = (tmp_path / "parity").iterdir()
+    assert json.loads(file.read_text())["smallest"] > 0.9999
+    # A file of another model is found out.
+    write_layout(folder, file="onnx/vision_model_fp16.onnx", seed=1)
+    halve(half)
+    with pytest.raises(ParityError, match="#fp16 is not near enough"):
+        load_model(f"dir:{folder}#fp16", cache_dir=tmp_path)
+    # Alone, there is nothing to compare it with.
+    (folder / "onnx" / "vision_model.onnx").unlink()
+    assert load_model(f"dir:{folder}#fp16", cache_dir=tmp_path).spec.dim == 6

@@ -123,7 +123,10 @@ def gpu() -> Check:
     except Exception:  # the check of onnxruntime tells what is wrong with it
         offered = []
     if offered:
-        return Check("gpu", "ok", f"onnxruntime offers {', '.join(offered)}: --device auto tries them")
+        said = f"onnxruntime offers {', '.join(offered)}: --device auto tries them"
+        if "cuda" in offered and not devices.has_nvidia_gpu():
+            said += "; no NVIDIA GPU with its driver is seen"
+        return Check("gpu", "ok", said)
     if said := devices.idle_gpu(()):
         said, _, fix = said.partition(" To use it: ")
         return Check("gpu", "warn", said, f"run: {fix}")
@@ -260,6 +263,7 @@ def embedding(cache_dir: Path) -> Check:
     length = float(np.linalg.norm(result.vectors))
     detail = (
         f"{spec.id} turned a picture into {result.vectors.shape[1]} numbers in {spent * 1000:.0f} ms"
+        f" on {getattr(embedder.backend, 'device', 'cpu')}"
         f" (loaded in {(loaded - started) * 1000:.0f} ms)"
     )
     if result.vectors.shape != (1, spec.dim) or (spec.normalize and abs(length - 1) > 1e-3):

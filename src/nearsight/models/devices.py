@@ -104,6 +104,14 @@ def install_command(device: str, wheels: Sequence[str] | None = None) -> str:
     return _replaced(_WHEEL_OF.get(device, "onnxruntime"), installed_wheels() if wheels is None else wheels)
 
 
+def way_out(device: str) -> str:
+    """Say what to do where a device cannot be used."""
+    run = f"run: {install_command(device)}"
+    if device in ("cuda", "tensorrt") and not has_nvidia_gpu():
+        return f"no NVIDIA GPU with its driver is seen on this machine; where there is one, {run}"
+    return run
+
+
 def repair_command(wheels: Sequence[str]) -> str:
     """Return the command that makes one build of ONNX Runtime of several: the one that does most."""
     special = next((name for name in wheels if name != "onnxruntime"), "onnxruntime")

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from nearsight.errors import UnknownModelError, WeightsError
-from nearsight.models.backend import ModelEntry, TextTower
+from nearsight.models.backend import Backend, ModelEntry, TextTower
 from nearsight.models.card import read_card
 from nearsight.models.forms import OnnxForms, in_file
 from nearsight.models.graph import GraphFacts, Shape, inspect
 from nearsight.models.onnx_file import measured, open_file
+from nearsight.models.parity import require_parity
 from nearsight.models.processor import preprocessing
 from nearsight.models.spec import ModelSpec
 from nearsight.models.text.clip import ClipText
@@ -158,11 +159,20 @@ class ModelFolder:
         )
         return ModelEntry(
             spec,
-            lambda _: open_file(spec, path),
+            partial(self._load, spec, path),
             path.is_file,
             load_text=self.text_loader(spec),
             forms=OnnxForms(spec, partial(in_file, path)),
         )
+
+    def _load(self, spec: ModelSpec, path: Path, cache_dir: Path) -> Backend:
+        backend = open_file(spec, path)
+        full = ModelFolder(self.path)
+        if self.precision == "fp16" and full in ModelFolder.all_in(self.path):
+            # Of another precision by design; that it is the same model still has to show.
+            exact = full.entry(f"dir:{self.path}")
+            require_parity(backend, open_file(exact.spec, full.image_model), cache_dir)
+        return backend
 
     def text_loader(self, spec: ModelSpec) -> Callable[[Path, ModelSpec], TextTower] | None:
         """Return what loads the text tower beside the image tower; None where there is none."""

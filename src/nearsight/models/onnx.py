@@ -310,7 +310,7 @@ def _open_on(name: str, model: Path | bytes, device: str, cache_dir: Path) -> An
     provider = devices.PROVIDERS[kind]
     if provider not in _providers():
         raise DeviceError(
-            f"this onnxruntime has no {provider}, which {device} needs. Run: {devices.install_command(kind)}"
+            f"this onnxruntime has no {provider}, which {device} needs: {devices.way_out(kind)}"
         )
     if kind in ("cuda", "tensorrt") and hasattr(onnxruntime, "preload_dlls"):
         # Finds CUDA's libraries in their Python packages. What it prints, the session below says better.
@@ -325,12 +325,11 @@ def _open_on(name: str, model: Path | bytes, device: str, cache_dir: Path) -> An
         # Its own way of falling back prints to stdout, and tells nobody else.
         session = onnxruntime.InferenceSession(source, options, providers=wanted, enable_fallback=0)
     except Exception as error:
-        raise DeviceError(f"{device} cannot open {name}: {error}. Use device='cpu'") from error
+        raise DeviceError(f"{device} cannot open {name}: {str(error).strip()}. Use device='cpu'") from error
     if provider not in session.get_providers():
         raise DeviceError(
-            f"onnxruntime offers {device} but cannot open it: a library or the driver is missing "
-            f"(onnxruntime has said which on stderr). Run: {devices.install_command(kind)}; "
-            "or use device='cpu'"
+            f"onnxruntime offers {device} but cannot open it (it has said why on stderr): "
+            f"{devices.way_out(kind)}; or use device='cpu'"
         )
     return session
 
