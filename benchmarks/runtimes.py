@@ -1,4 +1,4 @@
-"""The default model in bfloat16 beside the exact one: how much faster, and how near its vectors are.
+"""The default model in bfloat16, or on a device, beside the exact one: how much faster, and how near.
 
 Both get the same prepared pictures, through nearsight's own backends, from one thread a core. They are timed
 by turns, and the median of the rounds' ratios is told. FOLDER holds the photographs; without one, those of
@@ -70,11 +70,17 @@ def main() -> None:
     )
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--model", default="efficientnet-lite0")
+    parser.add_argument("--device", help="Instead of bfloat16: the same model on a device, such as openvino.")
     parser.add_argument("--pictures", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    exact, near = load_model(options.model), load_model(f"{options.model}#bf16")
+    exact = load_model(options.model, device="cpu")
+    name = options.device or "bf16"
+    if options.device:
+        near = load_model(options.model, device=options.device)
+    else:
+        near = load_model(f"{options.model}#bf16")
     if options.folder:
         pictures = from_folder(options.folder, options.pictures, exact.decode_px)
     else:
@@ -92,7 +98,7 @@ def main() -> None:
         "mean_cosine": round(parity.mean, 5),
         "top10_overlap": round(parity.overlap, 3),
         "float32_per_s": round(statistics.median(r[0] for r in rounds), 1),
-        "bf16_per_s": round(statistics.median(r[1] for r in rounds), 1),
+        f"{name}_per_s": round(statistics.median(r[1] for r in rounds), 1),
         "ratio": round(statistics.median(b / a for a, b in rounds), 2),
         "rounds": [round(b / a, 2) for a, b in rounds],
         "threads": cpu_count(),
@@ -102,7 +108,8 @@ def main() -> None:
         return
     print(f"{result['pictures']} photographs: {parity}")
     print(
-        f"float32 {result['float32_per_s']}/s, bf16 {result['bf16_per_s']}/s on {result['threads']} threads: "
+        f"float32 {result['float32_per_s']}/s, {name} {result[f'{name}_per_s']}/s"
+        f" on {result['threads']} threads: "
         f"{result['ratio']} x (rounds {', '.join(map(str, result['rounds']))})"
     )
 
