@@ -1,5 +1,22 @@
 """Faces: read them out of pictures, keep them with names in a bank, recognise them again."""
 
+from nearsight.faces.bank import FaceBank, Identified, IdentifiedFace, Verified, verify
+from nearsight.faces.enrolling import Caution, EnrolReport
+from nearsight.faces.grouping import FaceGroup
 from nearsight.faces.reader import Face, FaceReader, Reading
+from nearsight.faces.rows import BankedFace
 
-__all__ = ["Face", "FaceReader", "Reading"]
+__all__ = [
+    "BankedFace",
+    "Caution",
+    "EnrolReport",
+    "Face",
+    "FaceBank",
+    "FaceGroup",
+    "FaceReader",
+    "Identified",
+    "IdentifiedFace",
+    "Reading",
+    "Verified",
+    "verify",
+]

@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from nearsight.models import Fingerprint
 from nearsight.models.faces import (
     DEFAULT_DETECTOR,
     DEFAULT_RECOGNISER,
+    SCAN_VERSION,
     FaceDetector,
     FaceRecogniser,
     FoundFace,
@@ -141,6 +142,7 @@ class FaceReader:
         recogniser, own = self.recogniser, self.recogniser.spec.fingerprint
         facts: dict[str, Any] = {
             **own.preprocessing,
+            "scan": SCAN_VERSION,
             "detector_sha256": self.detector.spec.weights_sha256,
             "template": recogniser.template.tolist(),
             "template_weights": recogniser.weights.tolist(),
@@ -170,10 +172,15 @@ class FaceReader:
             if vector.any()
         ]
 
-    def read(self, source: Source) -> Reading | Failure:
-        """Return the faces in one picture, or what is wrong with it."""
+    def read(self, source: Source, *, known: Callable[[str], bool] | None = None) -> Reading | Failure:
+        """Return the faces in one picture, or what is wrong with it.
+
+        Where `known` says so of the hash of its content, it is not looked into, and no face is returned.
+        """
         try:
             data = source.read(self.limits)
+            if known is not None and known(content_id(data)):
+                return Reading(source, content_id(data), 0, 0)
             picture = decode(data, path=source.path, limits=self.limits)
             faces = self.faces(picture.image)
             return Reading(source, content_id(data), picture.width, picture.height, faces)
@@ -182,13 +189,15 @@ class FaceReader:
         except MemoryError:
             return Failure(source.path, "there is not enough memory to look for faces in it")
 
-    def stream(self, sources: Iterable[Source | Failure]) -> Generator[Reading | Failure, None, None]:
+    def stream(
+        self, sources: Iterable[Source | Failure], *, known: Callable[[str], bool] | None = None
+    ) -> Generator[Reading | Failure, None, None]:
         """Read pictures one after another, in input order and bounded memory; failures pass through."""
         pending: deque[Future[Reading | Failure]] = deque()
         pool = ThreadPoolExecutor(self.n_threads, thread_name_prefix="nearsight-faces")
         try:
             for source in sources:
-                pending.append(pool.submit(self._read, source))
+                pending.append(pool.submit(self._read, source, known))
                 if len(pending) > 2 * self.n_threads:
                     yield pending.popleft().result()
             while pending:
@@ -196,7 +205,9 @@ class FaceReader:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def read_all(self, inputs: Any, *, allow_remote: bool = False) -> Iterator[Reading | Failure]:
+    def read_all(
+        self, inputs: Any, *, allow_remote: bool = False, known: Callable[[str], bool] | None = None
+    ) -> Iterator[Reading | Failure]:
         """Find and read pictures with a progress bar.
 
         Parameters
@@ -205,6 +216,8 @@ class FaceReader:
             Folders, globs and tar shards are walked.
         allow_remote : bool, default False
             Whether http and https addresses may be fetched.
+        known : callable, optional
+            See `read`; called from worker threads.
         """
         watched = sys.stderr.isatty() if self.progress is None else self.progress
         countable = watched and not isinstance(inputs, Iterator)
@@ -212,12 +225,12 @@ class FaceReader:
         with tqdm(
             total=total, unit=" pictures", dynamic_ncols=True, smoothing=0.05, disable=not watched
         ) as bar:
-            for result in self.stream(find(inputs, allow_remote=allow_remote)):
+            for result in self.stream(find(inputs, allow_remote=allow_remote), known=known):
                 bar.update()
                 yield result
 
-    def _read(self, source: Source | Failure) -> Reading | Failure:
-        return source if isinstance(source, Failure) else self.read(source)
+    def _read(self, source: Source | Failure, known: Callable[[str], bool] | None) -> Reading | Failure:
+        return source if isinstance(source, Failure) else self.read(source, known=known)
 
     def _chip(self, image: Image.Image, face: FoundFace) -> NDArray[np.uint8]:
         model = self.recogniser

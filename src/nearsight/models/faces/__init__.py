@@ -17,7 +17,7 @@ from nearsight.models.faces.protocol import (
     FoundFace,
 )
 from nearsight.models.faces.quality import POOR, Quality, quality_of
-from nearsight.models.faces.scan import detect
+from nearsight.models.faces.scan import SCAN_VERSION, detect
 
 __all__ = [
     "DEFAULT_DETECTOR",
@@ -25,6 +25,7 @@ __all__ = [
     "INSTALL",
     "LANDMARKS",
     "POOR",
+    "SCAN_VERSION",
     "DetectorSpec",
     "FaceDetector",
     "FaceRecogniser",

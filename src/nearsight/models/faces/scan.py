@@ -17,6 +17,9 @@ from nearsight.errors import InvalidParameterError
 from nearsight.models.faces.align import chip
 from nearsight.models.faces.protocol import Candidates, FaceDetector, FoundFace
 
+#: Part of the fingerprint of a face's vector: raise it with every change that moves landmarks.
+SCAN_VERSION = 1
+
 # Side of the smallest face that is found reliably, in pixels of the detector's input: CenterFace notices 9 in
 # 10 of this size, if faintly, and 6 in 10 of 14 pixels.
 _SEEN_PX = 16

@@ -1,0 +1,508 @@
+"""A bank of faces with names: enrol, identify, verify, group, and forget."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from nearsight.errors import Failure, ImageError, InvalidParameterError, UnknownIdError
+from nearsight.faces.background import background_of
+from nearsight.faces.enrolling import Enrolment, EnrolReport, Naming
+from nearsight.faces.grouping import FaceGroup, groups_of
+from nearsight.faces.keeping import Keeper
+from nearsight.faces.reader import Face, FaceReader, Reading
+from nearsight.faces.rows import BankedFace, matrix_of, table_of
+from nearsight.images import find
+from nearsight.models.faces import DEFAULT_DETECTOR, DEFAULT_RECOGNISER
+from nearsight.tasks.calibrate import Threshold, from_background
+from nearsight.tasks.faces import FaceIdentifier
+
+DEFAULT_RATE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifiedFace:
+    """A face in a picture, and who it is.
+
+    Attributes
+    ----------
+    face : Face
+        Where it is and how good its picture is.
+    person : str or None
+        None where the face is unknown.
+    nearest : str or None
+        The most similar person of the bank, known or not; None where the bank is empty.
+    similarity : float
+        Cosine to that person's nearest face; higher is closer. -1 where the bank is empty.
+    rival : str or None
+        The second most similar person.
+    rival_similarity : float
+    ambiguous : bool
+        The rival would be accepted as well: siblings, or one person under two names.
+    """
+
+    face: Face
+    person: str | None
+    nearest: str | None
+    similarity: float
+    rival: str | None
+    rival_similarity: float
+    ambiguous: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """Who is in one picture: `faces`, the largest first."""
+
+    reading: Reading
+    faces: list[IdentifiedFace]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Whether the largest faces of two pictures are of one person.
+
+    Attributes
+    ----------
+    same : bool
+    similarity : float
+        Cosine; higher is closer.
+    threshold : Threshold
+        Above its `value`, they count as one person.
+    """
+
+    same: bool
+    similarity: float
+    threshold: Threshold
+
+
+class FaceBank:
+    """Faces with names, in a directory of their own.
+
+    A bank is personal data. Enrol only people who have agreed to it, and only as long as they agree; `remove`
+    and `forget` leave nothing behind in the bank's files. Everything happens on this machine. Nothing is
+    guessed about a person but whether two faces are the same one's.
+
+    Use `create` or `open`.
+    """
+
+    def __init__(self, keeper: Keeper, reader: Callable[[], FaceReader]) -> None:
+        self._keeper = keeper
+        self._make_reader = reader
+        self._reader: FaceReader | None = None
+
+    @classmethod
+    def create(
+        cls,
+        directory: str | Path,
+        *,
+        detector: str = DEFAULT_DETECTOR,
+        recogniser: str = DEFAULT_RECOGNISER,
+        reader: FaceReader | None = None,
+        cache_dir: Path | None = None,
+        **options: Any,
+    ) -> "FaceBank":
+        """Make a bank, or open the one that is there.
+
+        Parameters
+        ----------
+        directory : path
+            Of its own; made where it is missing.
+        detector, recogniser : str
+            Names of models, see `models.faces`.
+        reader : FaceReader, optional
+            In place of the two.
+        cache_dir : Path, optional
+            Where converted models are kept.
+        **options
+            For `FaceReader`.
+
+        Raises
+        ------
+        MissingExtraError
+            The models are not installed; the message holds the command.
+        FingerprintMismatchError
+            There is a bank of other models.
+        """
+        reader = reader or FaceReader(detector, recogniser, cache_dir=cache_dir, **options)
+        found, compared = reader.detector.spec, reader.recogniser.spec
+        facts = {
+            "detector": found.id,
+            "recogniser": compared.id,
+            "licences": (found.licence, compared.licence),
+            "dim": compared.dim,
+            "fingerprint": reader.fingerprint,
+        }
+        keeper = Keeper.make(Path(directory), facts)
+        keeper.require(reader.fingerprint)
+        return cls(keeper, lambda: reader)
+
+    @classmethod
+    def open(
+        cls,
+        directory: str | Path,
+        *,
+        reader: FaceReader | None = None,
+        cache_dir: Path | None = None,
+        **options: Any,
+    ) -> "FaceBank":
+        """Open a bank that exists; its models are loaded when they are needed.
+
+        Raises
+        ------
+        CollectionNotFoundError, NotACollectionError, NewerFormatError
+            There is no bank that this version can read.
+        """
+        keeper = Keeper(Path(directory))
+        facts = keeper.manifest
+        return cls(
+            keeper,
+            lambda: reader or FaceReader(facts.detector, facts.recogniser, cache_dir=cache_dir, **options),
+        )
+
+    @property
+    def directory(self) -> Path:
+        """Where it lies."""
+        return self._keeper.directory
+
+    @property
+    def models(self) -> list[tuple[str, str]]:
+        """Names and licences of the detector and the recogniser."""
+        facts = self._keeper.manifest
+        return list(zip((facts.detector, facts.recogniser), facts.licences, strict=True))
+
+    @property
+    def reader(self) -> FaceReader:
+        """What reads faces for this bank.
+
+        Raises
+        ------
+        FingerprintMismatchError
+            The models on this machine are not those that the bank was made with.
+        """
+        if self._reader is None:
+            reader = self._make_reader()
+            self._keeper.require(reader.fingerprint)
+            self._reader = reader
+        return self._reader
+
+    # --- what is in it ------------------------------------------------------------------------
+
+    def faces(self, person: str | None = None) -> list[BankedFace]:
+        """Return the faces in the bank, or those of one person, oldest first."""
+        table = self._keeper.table(*_COLUMNS)
+        found = [BankedFace.of(row) for row in table.to_pylist()]
+        return [face for face in found if person is None or face.person == person]
+
+    def persons(self) -> dict[str, int]:
+        """Return how many faces each person has, by name."""
+        names = self._keeper.table("person")["person"].to_pylist()
+        return {name: names.count(name) for name in sorted({name for name in names if name})}
+
+    def vectors(self) -> tuple[list[BankedFace], NDArray[np.float32]]:
+        """Return all faces, and their (n, dim) vectors."""
+        table = self._keeper.table()
+        return [BankedFace.of(row) for row in table.drop_columns(["vector", "landmarks"]).to_pylist()], (
+            matrix_of(table, self._keeper.manifest.dim)
+        )
+
+    # --- coming in ----------------------------------------------------------------------------
+
+    def enroll(
+        self, inputs: Any, *, name: str | None = None, allow_remote: bool = False, allow_poor: bool = True
+    ) -> EnrolReport:
+        """Take faces into the bank.
+
+        Parameters
+        ----------
+        inputs : path, URL, picture, or iterable of those
+            Photographs of one person each.
+        name : str, optional
+            Whose they are; by default each picture's folder is called after the person.
+        allow_remote : bool, default False
+            Whether http and https addresses may be fetched.
+        allow_poor : bool, default True
+            Whether faces of poor quality are enrolled, with a warning, or left out.
+
+        Returns
+        -------
+        EnrolReport
+            What was enrolled, what was there already, warnings, and pictures that cannot be used: without a
+            face, or with several of like size.
+        """
+        enrolment = Enrolment(Naming(name), self._keeper.table("id")["id"].to_pylist(), allow_poor=allow_poor)
+        for reading in self.reader.read_all(inputs, allow_remote=allow_remote):
+            enrolment.take(reading)
+        self._append(enrolment.accepted)
+        if enrolment.accepted:
+            enrolment.compare(*self.vectors(), self._pair_threshold(DEFAULT_RATE))
+        return enrolment.report()
+
+    def _append(self, faces: Sequence[tuple[Reading, Face, str]]) -> None:
+        table = table_of(faces, self._keeper.manifest.dim)
+        with self._keeper.writing() as store:
+            there = set(self._keeper.table("id")["id"].to_pylist())
+            store.append(
+                table.filter(pa.array([id not in there for id in table["id"].to_pylist()], pa.bool_()))
+            )
+
+    # --- asking -------------------------------------------------------------------------------
+
+    def identifier(self, false_match_rate: float = DEFAULT_RATE) -> FaceIdentifier | None:
+        """Return the estimator that names faces, fitted on the bank; None where nobody is enrolled."""
+        faces, X = self.vectors()
+        named = np.array([bool(face.person) for face in faces], bool)
+        if not named.any():
+            return None
+        persons = np.array([face.person for face in faces])[named]
+        return FaceIdentifier(
+            false_match_rate=false_match_rate, background=background_of(self._keeper.manifest.fingerprint)
+        ).fit(X[named], persons)
+
+    def identify(
+        self, inputs: Any, *, false_match_rate: float = DEFAULT_RATE, allow_remote: bool = False
+    ) -> Iterator[Identified | Failure]:
+        """Say who is in pictures.
+
+        Parameters
+        ----------
+        inputs : path, URL, picture, or iterable of those
+        false_match_rate : float, default 0.01
+            In (0, 1): the share of strangers that may be taken for somebody in the bank.
+        allow_remote : bool, default False
+            Whether http and https addresses may be fetched.
+
+        Yields
+        ------
+        Identified or Failure
+            In input order.
+        """
+        identifier = self.identifier(false_match_rate)
+        for reading in self.reader.read_all(inputs, allow_remote=allow_remote):
+            if isinstance(reading, Failure):
+                yield reading
+            else:
+                yield Identified(reading, _identified(identifier, reading.faces))
+
+    def verify(self, a: Any, b: Any, *, false_match_rate: float = DEFAULT_RATE) -> Verified:
+        """Say whether the largest faces of two pictures are of one person; see `verify`."""
+        return verify(self.reader, a, b, false_match_rate=false_match_rate)
+
+    def _pair_threshold(self, rate: float) -> Threshold | None:
+        background = background_of(self._keeper.manifest.fingerprint)
+        return None if background is None else from_background(background, false_alarm_rate=rate)
+
+    # --- grouping -----------------------------------------------------------------------------
+
+    def scan(self, inputs: Any, *, allow_remote: bool = False) -> list[Failure]:
+        """Read the faces of pictures into the bank without names, for `group`.
+
+        Pictures that were read before are not read again. Returns those that cannot be used.
+        """
+        known = set(self._keeper.table("picture")["picture"].to_pylist()) | self._keeper.without_faces()
+        failed, found, empty = [], [], set()
+        for reading in self.reader.read_all(inputs, allow_remote=allow_remote, known=known.__contains__):
+            if isinstance(reading, Failure):
+                failed.append(reading)
+            elif reading.id in known:
+                continue
+            elif reading.faces:
+                found += [(reading, face, "") for face in reading.faces]
+            else:
+                empty.add(reading.id)
+            known |= set() if isinstance(reading, Failure) else {reading.id}
+        self._append(found)
+        self._keeper.note_without_faces(empty)
+        return failed
+
+    def group(self, *, false_match_rate: float = DEFAULT_RATE) -> list[FaceGroup]:
+        """Group the faces of the bank into persons, the largest group first.
+
+        Faces that resemble an enrolled person are put to that one; the others form groups, which keep their
+        names (``g1``, ``g2``, ...) from run to run as long as most of their faces stay together. Two faces of
+        one picture are never one person.
+
+        Raises
+        ------
+        InvalidParameterError
+            Nothing is known about strangers under this bank's models, and there are too few pictures with
+            several faces to learn it from.
+        """
+        faces, X = self.vectors()
+        groups, names = groups_of(
+            faces,
+            X,
+            self.identifier(false_match_rate),
+            background_of(self._keeper.manifest.fingerprint),
+            false_match_rate,
+        )
+        changed = [face.id for face in faces if names.get(face.id, "") != face.group]
+        if changed:
+            with self._keeper.writing() as store:
+                store.update(pa.table({"id": changed, "group": [names.get(id, "") for id in changed]}))
+        return groups
+
+    def name_group(self, group: str, person: str) -> int:
+        """Say who a group is: its faces are enrolled under that name. Returns how many.
+
+        Raises
+        ------
+        UnknownIdError
+            There is no such group.
+        """
+        _check_name(person)
+        n = self._change(
+            lambda row: row["group"] == group and not row["person"], {"person": person, "group": ""}
+        )
+        if not n:
+            raise UnknownIdError(f"there is no group {group!r}; `group` tells those there are")
+        return n
+
+    # --- going out ----------------------------------------------------------------------------
+
+    def rename(self, person: str, name: str) -> int:
+        """Give a person another name; with the name of somebody else, the two become one.
+
+        Returns how many faces changed.
+
+        Raises
+        ------
+        UnknownIdError
+            There is no such person.
+        """
+        _check_name(name)
+        self._require([person])
+        return self._change(lambda row: row["person"] == person, {"person": name})
+
+    def merge(self, persons: Sequence[str], name: str) -> int:
+        """Make several persons one, called `name`. Returns how many faces that one has."""
+        _check_name(name)
+        self._require(persons)
+        self._change(lambda row: row["person"] in persons, {"person": name})
+        return self.persons()[name]
+
+    def remove(self, persons: Sequence[str] = (), *, faces: Sequence[str] = ()) -> int:
+        """Remove persons, or single faces by their ids. Nothing of them is left in the bank's files.
+
+        Returns how many faces were removed.
+
+        Raises
+        ------
+        UnknownIdError
+            There is no such person or face; nothing is removed then.
+        """
+        self._require(persons)
+        known = set(self._keeper.table("id")["id"].to_pylist())
+        if missing := [id for id in faces if id not in known]:
+            raise UnknownIdError(f"there is no face {missing[0]!r} in the bank at {self.directory}")
+        gone_persons, gone_faces = set(persons), set(faces)
+        return self._drop(lambda row: row["person"] in gone_persons or row["id"] in gone_faces)
+
+    def forget_unnamed(self) -> int:
+        """Remove every face that has no person's name. Returns how many there were."""
+        return self._drop(lambda row: not row["person"])
+
+    def destroy(self) -> None:
+        """Remove the whole bank."""
+        self._keeper.destroy()
+
+    def _require(self, persons: Sequence[str]) -> None:
+        there = self.persons()
+        for person in persons:
+            if person not in there:
+                known = ", ".join(list(there)[:20]) or "nobody"
+                raise UnknownIdError(f"there is no person {person!r} in the bank; there is {known}")
+
+    def _drop(self, is_gone: Callable[[dict[str, Any]], bool]) -> int:
+        with self._keeper.writing():
+            table = self._keeper.table()
+            kept = [not is_gone(row) for row in table.select(["id", "person"]).to_pylist()]
+            if not all(kept):
+                self._keeper.rewrite(table.filter(pa.array(kept, pa.bool_())))
+            return kept.count(False)
+
+    def _change(self, is_meant: Callable[[dict[str, Any]], bool], values: dict[str, str]) -> int:
+        with self._keeper.writing():
+            table = self._keeper.table()
+            meant = [is_meant(row) for row in table.select(["id", "person", "group"]).to_pylist()]
+            for name, value in values.items():
+                old = table[name].to_pylist()
+                new = [value if hit else before for hit, before in zip(meant, old, strict=True)]
+                place = table.schema.get_field_index(name)
+                table = table.set_column(place, table.schema.field(name), pa.array(new, pa.string()))
+            if any(meant):
+                self._keeper.rewrite(table)
+            return meant.count(True)
+
+
+_COLUMNS = tuple(BankedFace.__dataclass_fields__)
+
+
+def verify(reader: FaceReader, a: Any, b: Any, *, false_match_rate: float = DEFAULT_RATE) -> Verified:
+    """Say whether the largest faces of two pictures are of one person.
+
+    Parameters
+    ----------
+    reader : FaceReader
+    a, b : path, URL, PIL image, uint8 array or bytes
+    false_match_rate : float, default 0.01
+        In (0, 1): the share of pairs of strangers that may be called the same.
+
+    Raises
+    ------
+    ImageError
+        A picture cannot be used, or has no face.
+    InvalidParameterError
+        Nothing is known about strangers under these models.
+    CalibrationError
+        The background cannot promise that rate.
+    """
+    background = background_of(reader.fingerprint)
+    if background is None:
+        raise InvalidParameterError(
+            f"no background of strangers is known for {reader.recogniser.spec.id} with faces found by "
+            f"{reader.detector.spec.id}; enrol the two persons in a bank with others and identify, or use "
+            "the built-in models"
+        )
+    first, second = (_largest(reader, picture) for picture in (a, b))
+    threshold = from_background(background, false_alarm_rate=false_match_rate)
+    similarity = float(first @ second)
+    return Verified(bool(threshold.exceeded(similarity)), similarity, threshold)
+
+
+def _largest(reader: FaceReader, picture: Any) -> NDArray[np.float32]:
+    source = next(iter(find([picture])))
+    reading = source if isinstance(source, Failure) else reader.read(source)
+    if isinstance(reading, Failure):
+        raise ImageError(reading.path, reading.reason)
+    if not reading.faces:
+        raise ImageError(reading.source.path, "no face was found in it")
+    return reading.faces[0].vector
+
+
+def _identified(identifier: FaceIdentifier | None, faces: list[Face]) -> list[IdentifiedFace]:
+    if identifier is None or not faces:
+        return [IdentifiedFace(face, None, None, -1.0, None, -1.0, False) for face in faces]
+    found = identifier.identify(np.stack([face.vector for face in faces]))
+    has_rival = len(identifier.classes_) > 1
+    return [
+        IdentifiedFace(
+            face,
+            None if found.unknown[i] else str(found.persons[i]),
+            str(found.persons[i]),
+            float(found.similarity[i]),
+            str(found.rivals[i]) if has_rival else None,
+            float(found.rival_similarity[i]),
+            bool(found.ambiguous[i]),
+        )
+        for i, face in enumerate(faces)
+    ]
+
+
+def _check_name(name: str) -> None:
+    if not name.strip():
+        raise InvalidParameterError("a person's name is empty; give one with at least one letter")
