@@ -6,6 +6,7 @@ import nearsight
 from nearsight.apps.command import Family, Group
 from nearsight.apps.commands import (
     asking,
+    faces,
     filling,
     inspecting,
     keeping,
@@ -27,6 +28,7 @@ from nearsight.apps.commands import (
         inspecting.anomaly,
         tidying.dups,
         recommending.recommend,
+        faces.faces,
         asking.ls,
         asking.info,
         keeping.rm,

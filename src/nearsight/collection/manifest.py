@@ -19,6 +19,8 @@ STORE = "store"
 LOCK = "write.lock"
 # Of a collection of shorter vectors, and the name of its model in the manifest: it lies wherever they lie.
 PROJECTION = "projection.npz"
+# Where the command line keeps the bank of faces; it may be there first.
+FACES = "faces"
 OWN_PROJECTION = "pca:the collection's own"
 # While a collection of shorter vectors is made: a collection of them in full, and who is at it.
 FULL = "full"
@@ -140,7 +142,7 @@ def interrupted(directory: Path) -> NotACollectionError:
 def _absent(directory: Path) -> CollectionNotFoundError | NotACollectionError:
     if (directory / FULL).is_dir():
         return interrupted(directory)
-    if directory.is_dir() and any(directory.iterdir()):
+    if directory.is_dir() and any(entry.name != FACES for entry in directory.iterdir()):
         return NotACollectionError(
             f"{directory} exists and is not a nearsight collection (it has no {FILENAME});"
             " choose another directory with -c DIR"
@@ -151,8 +153,8 @@ def _absent(directory: Path) -> CollectionNotFoundError | NotACollectionError:
 
 
 def is_free(directory: Path) -> bool:
-    """Whether a collection may be made there: nothing is there, or what a crash left of making one."""
-    leftovers = {STORE, LOCK, PROJECTION, FULL, BUILD_LOCK}
+    """Whether a collection may be made there: nothing is there, a bank of faces, or what a crash left."""
+    leftovers = {STORE, LOCK, PROJECTION, FULL, BUILD_LOCK, FACES}
     return all(
         entry.name in leftovers or entry.name.startswith((f".{FILENAME}.", f".{PROJECTION}."))
         for entry in directory.iterdir()

@@ -1,6 +1,7 @@
 """Faces: read them out of pictures, keep them with names in a bank, recognise them again."""
 
-from nearsight.faces.bank import FaceBank, Identified, IdentifiedFace, Verified, verify
+from nearsight.faces.answers import Identified, IdentifiedFace, Verified, verify
+from nearsight.faces.bank import FaceBank
 from nearsight.faces.enrolling import Caution, EnrolReport
 from nearsight.faces.grouping import FaceGroup
 from nearsight.faces.reader import Face, FaceReader, Reading

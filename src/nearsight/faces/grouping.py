@@ -113,8 +113,8 @@ def _least(
     if not found:
         raise InvalidParameterError(
             f"nothing is known about strangers under this bank's models, and {len(own)} pairs of faces in "
-            f"one picture are too few for a rate of {rate:g}; scan more pictures with several people, or allow a "
-            "higher rate"
+            f"one picture are too few for a rate of {rate:g}; scan more pictures with several people, "
+            "or allow a higher rate"
         )
     return max(found)
 
