@@ -1,0 +1,315 @@
+import json
+import multiprocessing
+
+import numpy as np
+import pytest
+from fake_faces import ColourRecogniser, SquareDetector, album, hash_of, photograph
+
+from nearsight.errors import (
+    CollectionNotFoundError,
+    FingerprintMismatchError,
+    ImageError,
+    InvalidParameterError,
+    NewerFormatError,
+    NotACollectionError,
+    UnknownIdError,
+)
+from nearsight.faces import FaceBank, FaceReader
+from nearsight.faces.keeping import FILENAME
+
+
+@pytest.fixture
+def bank(tmp_path, reader):
+    return FaceBank.create(tmp_path / "bank", reader=reader)
+
+
+@pytest.fixture
+def people(tmp_path):
+    return album(tmp_path / "people")
+
+
+def names(bank, picture):
+    (result,) = bank.identify([picture])
+    return [face.person for face in result.faces]
+
+
+def test_folders_are_persons_and_twice_is_once(bank, people, reader):
+    report = bank.enroll(people)
+    assert report.enrolled == {"ann": 3, "bob": 3}
+    assert not report.failed
+    assert not report.cautions
+    again = bank.enroll(people)
+    assert (again.enrolled, again.already) == ({}, 6)
+    reopened = FaceBank.open(bank.directory, reader=reader)
+    assert reopened.persons() == {"ann": 3, "bob": 3}
+    (face, *_) = reopened.faces("ann")
+    assert face.path.endswith("ann/0.png")
+    assert face.enrolled_at.tzinfo is not None
+
+
+def test_persons_are_recognised_and_strangers_are_not(bank, people):
+    bank.enroll(people)
+    picture = photograph(("bob", 10, 20, 90), ("ann", 150, 30, 60), ("cy", 120, 110, 30), seed=7)
+    (found,) = bank.identify([picture])
+    assert [face.person for face in found.faces] == ["bob", "ann", None]
+    assert [face.similarity > 0.9 for face in found.faces] == [True, True, False]
+    assert found.faces[2].nearest in ("ann", "bob")
+    assert not any(face.ambiguous for face in found.faces)
+
+
+def test_an_empty_bank_knows_nobody(bank):
+    (found,) = bank.identify([photograph(("ann", 60, 40, 80))])
+    assert [(face.person, face.nearest) for face in found.faces] == [(None, None)]
+    assert bank.persons() == {}
+    assert bank.group() == []
+
+
+def test_what_cannot_be_enrolled_is_told_and_the_rest_is_not_lost(bank, tmp_path):
+    folder = tmp_path / "people" / "ann"
+    folder.mkdir(parents=True)
+    photograph().save(folder / "nobody.png")
+    photograph(("ann", 10, 20, 60), ("bob", 150, 30, 60)).save(folder / "two alike.png")
+    photograph(("ann", 10, 20, 90), ("bob", 150, 30, 40)).save(folder / "one is larger.png")
+    (folder / "broken.png").write_bytes(b"")
+    report = bank.enroll(tmp_path / "people")
+    assert report.enrolled == {"ann": 1}
+    reasons = {failure.path.rsplit("/", 1)[1]: failure.reason for failure in report.failed}
+    assert set(reasons) == {"nobody.png", "two alike.png", "broken.png"}
+    assert "no face" in reasons["nobody.png"]
+    assert "2 faces of like size" in reasons["two alike.png"]
+    assert [caution.kind for caution in report.cautions if caution.kind == "several faces"] == [
+        "several faces"
+    ]
+
+
+def test_a_picture_in_memory_needs_a_name(bank):
+    picture = photograph(("ann", 60, 40, 80))
+    assert "whose face" in bank.enroll([picture]).failed[0].reason
+    assert bank.enroll([picture], name="ann").enrolled == {"ann": 1}
+    with pytest.raises(InvalidParameterError, match="name is empty"):
+        bank.enroll([picture], name=" ")
+
+
+def test_a_face_that_belongs_to_somebody_else_is_told(bank, people):
+    bank.enroll(people)
+    (caution,) = bank.enroll([photograph(("ann", 70, 30, 80), seed=99)], name="not ann").cautions
+    assert caution.kind == "like someone else"
+    assert "resembles ann" in caution.text
+
+
+def test_poor_faces_are_told_or_left_out(bank):
+    small = photograph(("ann", 60, 40, 18))
+    assert (
+        bank.enroll([small], name="ann", allow_poor=False).failed[0].reason.startswith("the face is of poor")
+    )
+    (caution,) = bank.enroll([small], name="ann").cautions
+    assert caution.kind == "poor quality"
+    assert "small" in caution.text
+
+
+def test_one_person_under_two_names_is_ambiguous_until_they_are_merged(bank, people):
+    bank.enroll(people)
+    bank.enroll([photograph(("ann", 70, 30, 80), seed=99)], name="annie")
+    (found,) = bank.identify([photograph(("ann", 50, 30, 80), seed=5)])
+    assert found.faces[0].ambiguous
+    assert {found.faces[0].person, found.faces[0].rival} == {"ann", "annie"}
+    assert bank.merge(["ann", "annie"], "Ann") == 4
+    (found,) = bank.identify([photograph(("ann", 50, 30, 80), seed=5)])
+    assert (found.faces[0].person, found.faces[0].ambiguous) == ("Ann", False)
+
+
+def test_rename(bank, people):
+    bank.enroll(people)
+    assert bank.rename("ann", "Ann Lee") == 3
+    assert bank.persons() == {"Ann Lee": 3, "bob": 3}
+    with pytest.raises(UnknownIdError, match="there is Ann Lee, bob"):
+        bank.rename("ann", "x")
+    with pytest.raises(InvalidParameterError, match="empty"):
+        bank.rename("bob", "")
+
+
+def every_byte(directory):
+    return b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("way", ["person", "face", "rename", "destroy"])
+def test_what_is_removed_is_gone_from_every_file(bank, people, way):
+    bank.enroll(people)
+    # Several versions of the table, as they come about in daily use.
+    bank.enroll([photograph(("ann", 75, 30, 70), seed=123)], name="ann")
+    faces, X = bank.vectors()
+    marks = [X[i].tobytes() for i, face in enumerate(faces) if face.person == "ann"]
+    kept = [X[i].tobytes() for i, face in enumerate(faces) if face.person == "bob"]
+    before = every_byte(bank.directory)
+    assert all(mark in before for mark in marks + kept)
+    if way == "person":
+        assert bank.remove(["ann"]) == 4
+    elif way == "face":
+        assert bank.remove(faces=[face.id for face in faces if face.person == "ann"]) == 4
+    elif way == "rename":
+        bank.rename("ann", "zoe")
+    else:
+        bank.destroy()
+    after = every_byte(bank.directory)
+    if way == "rename":
+        assert all(mark in after for mark in marks + kept)
+        assert b"ann\x00" not in after.replace(b"/ann/", b"")
+        return
+    assert not any(mark in after for mark in marks)
+    # Not even the first numbers of a vector, in case it is stored in parts.
+    assert not any(mark[:16] in after for mark in marks)
+    assert all((mark in after) == (way != "destroy") for mark in kept)
+
+
+def test_removing_nobody_known_removes_nothing(bank, people):
+    bank.enroll(people)
+    with pytest.raises(UnknownIdError, match="'zoe'"):
+        bank.remove(["ann", "zoe"])
+    with pytest.raises(UnknownIdError, match="'ffff'"):
+        bank.remove(faces=["ffff"])
+    assert bank.persons() == {"ann": 3, "bob": 3}
+
+
+def test_verify(bank):
+    ann, again, bob = (
+        photograph((who, 60, 40, 80), seed=s) for who, s in (("ann", 1), ("ann", 2), ("bob", 3))
+    )
+    assert bank.verify(ann, again).same
+    found = bank.verify(ann, bob)
+    assert not found.same
+    assert found.similarity < found.threshold.value
+    with pytest.raises(ImageError, match="no face"):
+        bank.verify(ann, photograph())
+
+
+def test_groups_keep_their_names_and_are_named_once(bank, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(4):
+        photograph(("ann", 10, 20, 60), ("bob", 150, 30, 60), seed=i).save(folder / f"{i}.png")
+    photograph(("cy", 60, 30, 60), seed=50).save(folder / "alone.png")
+    photograph(seed=60).save(folder / "nobody.png")
+    assert bank.scan(folder) == []
+    groups = bank.group()
+    assert [(g.group, g.person, len(g.faces)) for g in groups] == [
+        ("g1", "", 4),
+        ("g2", "", 4),
+        ("g3", "", 1),
+    ]
+    assert all(len({face.picture for face in g.faces}) == len(g.faces) for g in groups)
+    assert bank.name_group("g2", "second") == 4
+    # More of everybody: the first keeps its name though it is smaller now, and nobody is asked twice.
+    for i in range(6):
+        photograph(("cy", 60, 30, 60), seed=70 + i).save(folder / f"cy{i}.png")
+    photograph(("ann", 10, 20, 60), ("bob", 150, 30, 60), seed=80).save(folder / "both.png")
+    bank.scan(folder)
+    found = {g.person or g.group: len(g.faces) for g in bank.group()}
+    assert found == {"g3": 7, "second": 5, "g1": 5}
+    with pytest.raises(UnknownIdError, match="g9"):
+        bank.name_group("g9", "x")
+    assert bank.forget_unnamed() == 13
+    assert bank.persons() == {"second": 4}
+
+
+def test_a_picture_is_read_once(bank, tmp_path, monkeypatch):
+    folder = album(tmp_path / "a", persons=("ann",))
+    photograph(seed=3).save(folder / "nobody.png")
+    bank.scan(folder)
+    monkeypatch.setattr(type(bank.reader), "faces", lambda *_: pytest.fail("looked into again"))
+    bank.scan(folder)
+    assert len(bank.faces()) == 3
+
+
+def test_two_faces_of_one_picture_are_never_one_person(bank):
+    twins = [photograph(("ann", 10, 20, 60), ("ann", 150, 30, 60), seed=i) for i in range(3)]
+    bank.scan(twins)
+    assert [len(group.faces) for group in bank.group()] == [3, 3]
+    bank.name_group("g1", "ann")
+    assert sorted((g.person, len(g.faces)) for g in bank.group()) == [("", 3), ("ann", 3)]
+
+
+def test_faces_of_other_models_are_refused(bank, people):
+    other = ColourRecogniser()
+    other.template = other.template + 1
+    reader = FaceReader(SquareDetector(), other, progress=False)
+    with pytest.raises(FingerprintMismatchError, match="template"):
+        FaceBank.create(bank.directory, reader=reader)
+    with pytest.raises(FingerprintMismatchError, match="another bank"):
+        FaceBank.open(bank.directory, reader=reader).enroll(people)
+
+
+def test_what_is_no_bank_is_told(tmp_path, bank):
+    with pytest.raises(CollectionNotFoundError, match="nearsight faces enroll"):
+        FaceBank.open(tmp_path / "nothing")
+    path = bank.directory / FILENAME
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({**facts, "format": 99}))
+    with pytest.raises(NewerFormatError, match="pip install --upgrade"):
+        FaceBank.open(bank.directory)
+    for text in ("{", '{"format": 1}'):
+        path.write_text(text)
+        with pytest.raises(NotACollectionError, match="damaged"):
+            FaceBank.open(bank.directory)
+
+
+def test_another_object_sees_what_this_one_removes(bank, people, reader):
+    bank.enroll(people)
+    other = FaceBank.open(bank.directory, reader=reader)
+    assert names(other, photograph(("ann", 60, 40, 80), seed=4)) == ["ann"]
+    bank.remove(["ann"])
+    assert other.persons() == {"bob": 3}
+    assert names(other, photograph(("ann", 60, 40, 80), seed=4)) == [None]
+
+
+def test_what_a_crash_left_is_swept_away(bank, people):
+    bank.enroll(people)
+    left = bank.directory / "faces-deadbeef"
+    left.mkdir()
+    (left / "vectors").write_bytes(b"somebody")
+    bank.remove(["bob"])
+    assert not left.exists()
+    assert bank.persons() == {"ann": 3}
+
+
+def _enroll_one(directory, person, seed):
+    reader = FaceReader(SquareDetector(), ColourRecogniser(), progress=False, n_threads=1)
+    bank = FaceBank.open(directory, reader=reader)
+    bank._append(
+        [
+            (reading, reading.faces[0], person)
+            for reading in reader.read_all([photograph((person, 60, 40, 80), seed=seed)])
+        ]
+    )
+
+
+def test_processes_enrol_side_by_side(bank):
+    context = multiprocessing.get_context("spawn")
+    jobs = [("ann", 1), ("bob", 2)]
+    workers = [context.Process(target=_enroll_one, args=(bank.directory, *job)) for job in jobs]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    assert bank.persons() == {"ann": 1, "bob": 1}
+
+
+def test_a_bank_of_many_persons_calibrates_on_itself(bank, reader, monkeypatch):
+    rng = np.random.default_rng(0)
+    persons = rng.normal(size=(12, 16))
+    rows = []
+    for person in range(12):
+        for i in range(9):
+            (reading,) = reader.read_all([photograph(("ann", 60, 40, 80), seed=hash_of(person, i))])
+            vector = persons[person] + 0.05 * rng.normal(size=16)
+            face = reading.faces[0]
+            made = type(face)(
+                face.box,
+                face.landmarks,
+                0.9,
+                (vector / np.linalg.norm(vector)).astype(np.float32),
+                face.quality,
+            )
+            rows.append((reading, made, f"p{person}"))
+    bank._append(rows)
+    assert bank.identifier(0.02).threshold_.source == "good"
