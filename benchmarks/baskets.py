@@ -3,6 +3,7 @@
 sweethome   Sweet Home 3D (package sweethome3d; GPL-2+, its models and homes also CC-BY 3.0). Items are the
             icons of its furniture catalogue; a basket is one room of one of its nine example homes: the
             pieces that stand inside the room's outline, or nearest to it (doors and windows stand in walls).
+            Pieces that no home has are there as pictures without a basket.
 wesnoth     The Battle for Wesnoth 1.16 (packages wesnoth-1.16-*; GPL-2+). Items are the pictures of units and
             of terrain; a basket is one scenario: the terrain of its map and the units its file names outside
             of what is said in dialogues.
@@ -37,8 +38,8 @@ def make(name: str, folder: Path) -> Path:
         unpacked = folder / f"{name}-packages"
         if not unpacked.exists():
             _fetch(PACKAGES[name], unpacked)
-        baskets = _sweethome(unpacked) if name == "sweethome" else _wesnoth(unpacked)
-        _write(made, baskets)
+        found = _sweethome(unpacked) if name == "sweethome" else _wesnoth(unpacked)
+        _write(made, *found)
     return made
 
 
@@ -67,7 +68,10 @@ def _fetch(packages: Iterable[str], target: Path) -> None:
     partial.rename(target)
 
 
-def _write(made: Path, baskets: Mapping[str, Mapping[str, bytes]]) -> None:
+Baskets = dict[str, dict[str, bytes]]
+
+
+def _write(made: Path, baskets: Baskets, others: Mapping[str, bytes]) -> None:
     partial = made.with_name(made.name + ".part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -78,11 +82,13 @@ def _write(made: Path, baskets: Mapping[str, Mapping[str, bytes]]) -> None:
             for item, picture in items.items():
                 (partial / item).write_bytes(picture)
                 writer.writerow([basket, item])
+    for item, picture in others.items():
+        (partial / item).write_bytes(picture)
     partial.rename(made)
 
 
-def _sweethome(unpacked: Path) -> dict[str, dict[str, bytes]]:
-    baskets: dict[str, dict[str, bytes]] = {}
+def _sweethome(unpacked: Path) -> tuple[Baskets, dict[str, bytes]]:
+    baskets: Baskets = {}
     with zipfile.ZipFile(unpacked / "usr/share/sweethome3d/sweethome3d.jar") as jar:
         for name in sorted(jar.namelist()):
             if not re.search(r"/resources/examples/.*\.xml$", name):
@@ -98,7 +104,10 @@ def _sweethome(unpacked: Path) -> dict[str, dict[str, bytes]]:
                 basket = min(rooms, key=lambda room: _distance(at, room[1]))[0]
                 icon = piece.get("icon", "")
                 baskets.setdefault(basket, {})[Path(icon).name] = jar.read(icon)
-    return baskets
+        listed = jar.read("com/eteks/sweethome3d/io/DefaultFurnitureCatalog.properties").decode("latin-1")
+        icons = [name.strip("/") for name in re.findall(r"^icon#\d+=(\S+)", listed, re.MULTILINE)]
+        catalogue = {Path(icon).name: jar.read(icon) for icon in icons}
+    return baskets, catalogue
 
 
 def _outline(room: ET.Element) -> np.ndarray:
@@ -119,14 +128,14 @@ def _distance(at: np.ndarray, outline: np.ndarray) -> float:
     return float(np.linalg.norm(at - nearest, axis=1).min())
 
 
-def _wesnoth(unpacked: Path) -> dict[str, dict[str, bytes]]:
+def _wesnoth(unpacked: Path) -> tuple[Baskets, dict[str, bytes]]:
     [data] = unpacked.glob("usr/share/games/wesnoth/*/data")
     pictures = _units(data)
     names = "|".join(sorted(map(re.escape, pictures), key=len, reverse=True))
     unit = re.compile(rf"(?<!\w)(?:{names})(?!\w)")
     pictures |= {f"terrain {code}": path for code, path in _terrains(data / "core").items()}
     maps = {path.name: path for path in sorted(data.rglob("*.map"))}
-    baskets: dict[str, dict[str, bytes]] = {}
+    baskets: Baskets = {}
     for file in sorted(data.rglob("scenarios/**/*.cfg")):
         text = re.sub(r"#(?!ifdef|endif).*", "", file.read_text(encoding="utf-8", errors="replace"))
         if not re.search(r"\[(scenario|multiplayer)\]", text):
@@ -139,7 +148,7 @@ def _wesnoth(unpacked: Path) -> dict[str, dict[str, bytes]]:
         items = {_file_name(item): pictures[item].read_bytes() for item in sorted(used & pictures.keys())}
         if items:
             baskets[file.relative_to(data).with_suffix("").as_posix()] = items
-    return baskets
+    return baskets, {}
 
 
 def _units(data: Path) -> dict[str, Path]:

@@ -135,7 +135,13 @@ class Catalogue:
         self.recommender = Recommender(random_state=random_state).fit(rows.X, baskets=self._baskets)
 
     def recommend(
-        self, ids: str | Sequence[str], *, k: int = 10, where: str | None = None, diversity: float = 0.0
+        self,
+        ids: str | Sequence[str],
+        *,
+        k: int = 10,
+        where: str | None = None,
+        diversity: float = 0.0,
+        fresh: bool = False,
     ) -> Advice:
         """Return what goes with pictures; see `Collection.recommend`."""
         asked = [self._view.get(id).id for id in _listed(ids)]
@@ -149,7 +155,7 @@ class Catalogue:
             }
             among = np.array([id in allowed for id in self._ids], bool)
         rows = [self._row[id] for id in asked]
-        found = self.recommender.recommend(rows, k, among=among, diversity=diversity)
+        found = self.recommender.recommend(rows, k, among=among, diversity=diversity, fresh=fresh)
         texts = [(self._ids[one.item], one.score, one.why) for one in found]
         return Advice(
             _suggestions(self._view, texts, self._ids),
@@ -190,6 +196,7 @@ def recommend(
     k: int = 10,
     where: str | None = None,
     diversity: float = 0.0,
+    fresh: bool = False,
     random_state: int = 0,
 ) -> Advice:
     """Return what looks like pictures, or, with baskets, what is bought with them.
@@ -206,6 +213,9 @@ def recommend(
         Recommend only what matches; all baskets count all the same.
     diversity : float, default 0.0
         In 0..1: how much the list should vary. See `nearsight.tasks.recommend.diversify`.
+    fresh : bool, default False
+        Whether pictures that no basket has came in after the baskets. Otherwise they were on offer and nobody
+        took them, and they come after what was taken.
     random_state : int, default 0
 
     Returns
@@ -221,7 +231,7 @@ def recommend(
     """
     if baskets is not None:
         return catalogue(self, baskets, random_state=random_state).recommend(
-            ids, k=k, where=where, diversity=diversity
+            ids, k=k, where=where, diversity=diversity, fresh=fresh
         )
     if k < 1:
         raise InvalidParameterError(f"k is {k}; it must be at least 1")

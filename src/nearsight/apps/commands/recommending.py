@@ -52,6 +52,9 @@ _SHOWN = 5
     help="How much the list should vary.",
 )
 @click.option(
+    "--fresh", is_flag=True, help="Pictures in no basket are new here; otherwise: nobody wanted them so far."
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     callback=out_file(".html", ".htm"),
@@ -69,6 +72,7 @@ def recommend(
     k: int,
     where: str | None,
     diversity: float,
+    fresh: bool,
     out: Path | None,
     show: bool,
 ) -> None:
@@ -88,7 +92,7 @@ def recommend(
     from nearsight.apps.baskets import read_baskets
 
     contents = None if baskets is None else read_baskets(baskets)
-    advice = collection.recommend(ids, baskets=contents, k=k, where=where, diversity=diversity)
+    advice = collection.recommend(ids, baskets=contents, k=k, where=where, diversity=diversity, fresh=fresh)
     run.console.document(
         {
             "items": [

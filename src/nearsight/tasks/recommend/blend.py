@@ -51,18 +51,24 @@ class Blend:
     Attributes
     ----------
     bought, new : Weights
+    rarity : float
+        Log of how much rarer than others an item is that was on offer and is in no basket; at most 0.
     """
 
     bought: Weights
     new: Weights
+    rarity: float = 0.0
 
     def parts(self, features: NDArray[np.float64], bought: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return what each feature adds to the log odds of an item, (m, 6)."""
         return np.where(bought[:, None], self.bought.parts(features), self.new.parts(features))
 
-    def chances(self, features: NDArray[np.float64], bought: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the chance that an item is the next of its basket, (m,)."""
-        intercept = np.where(bought, self.bought.intercept, self.new.intercept)
+    def chances(
+        self, features: NDArray[np.float64], bought: NDArray[np.bool_], *, fresh: bool
+    ) -> NDArray[np.float64]:
+        """Return the chance that an item is the next of its basket, (m,); see `Recommender.scores`."""
+        new = self.new.intercept if fresh else self.new.intercept + self.rarity
+        intercept = np.where(bought, self.bought.intercept, new)
         chances: NDArray[np.float64] = 1 / (
             1 + np.exp(-(self.parts(features, bought).sum(axis=1) + intercept))
         )
@@ -77,6 +83,8 @@ class _Examples:
     ----------
     n_others : int
         Items that those held out compete with, all together.
+    n_unseen, n_chances : int
+        Items held out that no basket that taught has, and how many there could have been.
     """
 
     features: list[NDArray[np.float64]] = field(default_factory=list)
@@ -84,6 +92,8 @@ class _Examples:
     bought: list[NDArray[np.bool_]] = field(default_factory=list)
     basket: list[NDArray[np.int64]] = field(default_factory=list)
     n_others: int = 0
+    n_unseen: int = 0
+    n_chances: int = 0
 
 
 def learn(
@@ -101,6 +111,8 @@ def learn(
     the basket stand against the one held out. Logistic regression, its penalty chosen by three-fold
     cross-validation over baskets; the intercept is then put right for all the items that were not drawn
     (King and Zeng 2001, section 4.1), so that a score is the chance to be the next item of the basket.
+    How much rarer what was on offer and never bought is than the rest is counted in the same folds, on what
+    their other baskets do not have.
 
     Parameters
     ----------
@@ -129,7 +141,11 @@ def learn(
         shown.eliminate_zeros()
         held_out = list(_held_out(baskets, usable[fold], n_examples // _FOLDS, rng))
         _add(examples, held_out, read(shown), in_stock, rng)
-    blends = {kind: _fitted(found) for kind, found in examples.items()}
+        unseen = ~sold(baskets[usable[rest]])
+        for found in examples.values():
+            found.n_unseen += sum(bool(unseen[target]) for _, target, _ in held_out)
+            found.n_chances += int(unseen.sum()) * len(held_out)
+    blends = {kind: _fitted(found, int(in_stock.sum())) for kind, found in examples.items()}
     learnt = {kind: blend for kind, blend in blends.items() if blend is not None}
     return learnt if len(learnt) == len(blends) else None
 
@@ -179,14 +195,18 @@ def sold(baskets: sparse.csr_matrix) -> NDArray[np.bool_]:
     return counts
 
 
-def _fitted(examples: _Examples) -> Blend | None:
+def _fitted(examples: _Examples, n_in_stock: int) -> Blend | None:
     features, held_out = np.concatenate(examples.features), np.concatenate(examples.held_out)
     bought = np.concatenate(examples.bought)
     basket = np.concatenate(examples.basket)
     # Of the items that a held-out one competes with, only some were drawn.
     drawn = (~held_out).sum() / max(examples.n_others, 1)
     halves = [_weights(features[of], held_out[of], basket[of], drawn) for of in (bought, ~bought)]
-    return None if halves[0] is None or halves[1] is None else Blend(halves[0], halves[1])
+    if halves[0] is None or halves[1] is None:
+        return None
+    # How often an item comes that was on offer and in no basket so far, over how often any other does.
+    rarity = np.log((examples.n_unseen + 0.5) / (examples.n_chances + 0.5) * n_in_stock)
+    return Blend(halves[0], halves[1], min(0.0, float(rarity)))
 
 
 def _weights(
@@ -196,7 +216,7 @@ def _weights(
         return None
 
     def model(penalty: float) -> Any:
-        return make_pipeline(StandardScaler(), LogisticRegression(C=penalty))
+        return make_pipeline(StandardScaler(), LogisticRegression(C=penalty, solver="newton-cholesky"))
 
     folds = list(GroupKFold(3).split(features, groups=basket))
     if all(len(np.unique(held_out[part])) == 2 for fold in folds for part in fold):

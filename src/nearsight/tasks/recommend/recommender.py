@@ -172,13 +172,17 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
             self._learn(as_baskets(baskets, len(self.X_)))
         return self
 
-    def scores(self, history: ArrayLike) -> NDArray[np.float64]:
+    def scores(self, history: ArrayLike, *, fresh: bool = False) -> NDArray[np.float64]:
         """Return how well each item fits a history, (n,); see `Recommendation`.
 
         Parameters
         ----------
         history : array of int
             At least one row of X.
+        fresh : bool, default False
+            Whether items that no basket has came in after the baskets: they then have the chances that
+            their looks give them. Otherwise they were on offer and nobody took them, which makes each as
+            rare as such items have been so far. Their order among each other is the same.
         """
         rows = self._history(history)
         if self.baskets_ is None:
@@ -188,7 +192,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         if self.blends_ is None:
             return self._by_rule(features)
         kind = "item" if len(rows) == 1 else "history"
-        return self.blends_[kind].chances(features, self._evidence.bought > 0)
+        return self.blends_[kind].chances(features, self._evidence.bought > 0, fresh=fresh)
 
     def recommend(
         self,
@@ -197,6 +201,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         *,
         among: ArrayLike | None = None,
         diversity: float = 0.0,
+        fresh: bool = False,
     ) -> list[Recommendation]:
         """Return the `k` items that fit a history best and are not in it, the best first.
 
@@ -210,6 +215,8 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
             Which items may be recommended.
         diversity : float, default 0.0
             In 0..1; see `diversify`. Above 0, a list is made of the best 10 × `k`.
+        fresh : bool, default False
+            Whether items that no basket has came in after the baskets; see `scores`.
 
         Returns
         -------
@@ -224,7 +231,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         check_diversity(diversity)
         if k < 1:
             raise InvalidParameterError(f"k is {k}; it must be at least 1")
-        scores = self.scores(rows)
+        scores = self.scores(rows, fresh=fresh)
         open_to = np.ones(len(scores), bool) if among is None else np.asarray(among, bool).copy()
         if open_to.shape != scores.shape:
             raise InvalidParameterError(
