@@ -30,7 +30,7 @@ def test_the_contract(indexed, orders):
         assert set(item) == {"id", "path", "score", "why", "metadata"}
     best = found["items"][0]
     assert best["path"].endswith("/1.png")
-    assert "bought with 0.png in " in best["why"]
+    assert "bought with 0 in " in best["why"]
     assert best["metadata"] == {"year": 2024}
     assert found["unknown"] == {"gift wrap": 2}
     assert (found["baskets"], found["learnt"]) == (121, True)
@@ -69,8 +69,8 @@ def test_the_page(indexed, orders, tmp_path):
     page = tmp_path / "page.html"
     indexed("recommend", "0.png", "--baskets", orders, "--out", page)
     html = page.read_text()
-    assert "What goes with 0.png" in html
-    assert "bought with 0.png in" in html
+    assert "What goes with 0<" in html
+    assert "bought with 0 in" in html
     assert html.count("data:image/jpeg") == 6
     indexed("recommend", "--history", "0,2", "--out", page)
     assert "What looks like 2 pictures" in page.read_text()

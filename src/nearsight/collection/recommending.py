@@ -264,7 +264,7 @@ def _listed(ids: str | Sequence[str]) -> list[str]:
 def _suggestions(
     view: View, found: Sequence[tuple[str, float, Sequence[Reason]]], ids: Sequence[str]
 ) -> list[Suggestion]:
-    """Put reasons into words, with the pictures' file names."""
+    """Put reasons into words, with the pictures' file names, without their endings."""
     told = {
         ids[i] for _, _, why in found for r in why for i in (r.item, r.stand_in, r.lookalike) if i is not None
     }
@@ -277,7 +277,7 @@ def _suggestions(
 
     def name(row: int) -> str:
         item = items.get(ids[row])
-        return (PurePath(item.path).name if item else "") or ids[row][:12]
+        return (PurePath(item.path).stem if item else "") or ids[row][:12]
 
     return [
         Suggestion(id, items[id].path, score, "; ".join(r.text(name) for r in why), items[id].metadata)

@@ -33,7 +33,7 @@ class TestWithBaskets(TestWithoutBaskets):
         return estimator.fit(X, baskets=baskets)
 
 
-def world(*, substitutes, n_baskets=400, seed=0):
+def world(*, substitutes, n_baskets=300, seed=0):
     """Forty items of ten looks. Customers take one look after the other, or one and its lookalike.
 
     Where lookalikes are substitutes, a basket holds one item of each of three looks that go together;
@@ -89,7 +89,7 @@ def test_what_nobody_bought_is_found_by_its_lookalikes():
     baskets[:, [0, 17, 30]] = False
     fitted = Recommender().fit(X, baskets=baskets)
     # Item 17 has look 4; what has look 3 or 2, 5 or 6 goes with it.
-    scores = fitted.scores([int(np.flatnonzero(look == 3)[0])])
+    scores = fitted.scores([int(np.flatnonzero(look == 3)[0])], fresh=True)
     assert scores[17] > scores[30] > 0
     assert scores[17] > scores[0]
     among = np.zeros(40, bool)
@@ -100,6 +100,18 @@ def test_what_nobody_bought_is_found_by_its_lookalikes():
     assert look[why.lookalike] == look[17]
     assert baskets[:, why.item].sum() == why.of
     assert (baskets[:, why.item] & baskets[:, why.lookalike]).sum() == why.times
+
+
+def test_unsold_items_are_as_rare_as_such_items_were_and_keep_their_order():
+    X, _, baskets = world(substitutes=True)
+    baskets[:, [0, 17, 30]] = False
+    fitted = Recommender().fit(X, baskets=baskets)
+    fresh, unsold = (fitted.scores([5], fresh=f) for f in (True, False))
+    bought = baskets.any(axis=0)
+    np.testing.assert_array_equal(fresh[bought], unsold[bought])
+    # In these baskets nothing is ever bought for the first time.
+    assert (unsold[~bought] < fresh[~bought] / 20).all()
+    assert np.argsort(unsold[~bought]).tolist() == np.argsort(fresh[~bought]).tolist()
 
 
 def test_an_item_that_nobody_bought_draws_what_its_lookalikes_draw():
@@ -128,7 +140,7 @@ def test_the_evidence_is_counted_right():
 @pytest.mark.parametrize("substitutes", [True, False])
 def test_the_blend_beats_each_of_its_parts_on_baskets_it_has_not_seen(substitutes):
     X, _, baskets = world(substitutes=substitutes)
-    train, test = baskets[:300], baskets[300:]
+    train, test = baskets[:200], baskets[200:]
     fitted = Recommender().fit(X, baskets=train)
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)
     ranks = {"blend": [], "popularity": [], "pictures": []}

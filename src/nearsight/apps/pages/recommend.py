@@ -35,12 +35,13 @@ def write_advice(file: Path, collection: "Collection", ids: Sequence[str], advic
     cards = [Card(item.path, thumbnails.get(item.id), metadata=item.metadata) for item in asked]
     hits = [_card(s, thumbnails.get(s.id), chance=advice.n_baskets > 0) for s in advice.items]
     label = "Bought with" if advice.n_baskets else "Looks like"
+    told = PurePath(asked[0].path).stem if len(asked) == 1 else count(len(asked), "picture")
     sections = (
         [Section(rows=[Row(cards[0], hits, label=label)])]
         if len(cards) == 1
         else [
             Section("The history", sheet=cards),
-            Section("What goes with it", rows=[Row(cards[-1], hits, "Last")]),
+            Section(rows=[Row(Card("", None, words=told, linked=False), hits, label=label)]),
         ]
     )
     facts = {"Collection": str(collection.directory), "Pictures": f"{len(collection):,}"}
@@ -51,16 +52,16 @@ def write_advice(file: Path, collection: "Collection", ids: Sequence[str], advic
             facts["Lookalikes"] = f"bought together {advice.twins_together:.1f} × as often as others"
         if advice.unknown:
             facts["Left out"] = f"{count(len(advice.unknown), 'item')} without a picture"
-    name = PurePath(asked[0].path).name if len(asked) == 1 else count(len(asked), "picture")
-    title = f"What goes with {name}" if advice.n_baskets else f"What looks like {name}"
+    title = f"What goes with {told}" if advice.n_baskets else f"What looks like {told}"
     write(file, page(title, sections, facts=facts, footer=[_CHANCE if advice.n_baskets else SCALE]))
 
 
 def _card(suggestion: "Suggestion", thumbnail: bytes | None, *, chance: bool) -> Card:
     told = {"chance": f"{suggestion.score:.1%}"} if chance else {}
+    first, _, rest = suggestion.why.partition("; ")
     return Card(
         suggestion.path,
         thumbnail,
         None if chance else suggestion.score,
-        {**told, "why": suggestion.why, **suggestion.metadata},
+        {**told, "why": first, "also": rest or None, **suggestion.metadata},
     )

@@ -1,0 +1,38 @@
+"""Recommend what looks like a picture, what is bought with it, and what to offer for a customer's history."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import skimage
+
+from nearsight import Collection
+
+pictures = Path(skimage.__file__).parent / "data"
+
+# Orders of a shop that sells prints: who takes an animal takes food, who takes the sky takes a machine.
+rng = np.random.default_rng(0)
+pairs = [("chelsea.png", "coffee.png"), ("rocket.jpg", "motorcycle_left.png")]
+orders = {
+    f"order {n}": [*pairs[n % 2], str(rng.choice(["coins.png", "brick.png", "grass.png"]))]
+    for n in range(100)
+}
+orders["order 100"] = ["chelsea.png", "gift wrap"]
+
+with tempfile.TemporaryDirectory() as folder:
+    collection = Collection.create(Path(folder) / "collection")
+    collection.add(pictures)
+    by_name = {Path(item.path).name: item.id for item in collection.items()}
+
+    print("Looks like the cat, in variety:")
+    for item in collection.recommend(by_name["chelsea.png"], k=3, diversity=0.5).items:
+        print(f"{item.score:.3f}  {Path(item.path).name}")
+
+    catalogue = collection.catalogue(orders)  # learns once, for any number of questions
+    print(f"\nBought with the cat (left out, because they are no pictures: {dict(catalogue.unknown)}):")
+    for item in catalogue.recommend(by_name["chelsea.png"], k=3).items:
+        print(f"{item.score:.3f}  {Path(item.path).name}: {item.why}")
+
+    history = [by_name["rocket.jpg"], by_name["coins.png"]]
+    [best, *_] = catalogue.recommend(history).items
+    print(f"\nFor who has the rocket and the coins: {Path(best.path).name}: {best.why}")
