@@ -1,0 +1,114 @@
+"""Which pictures to label next."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nearsight.errors import InvalidParameterError
+
+# n² similarities are held; of more rows than this, the most doubtful are taken.
+_MOST = 4_000
+
+
+def suggest(
+    X: ArrayLike,
+    n: int,
+    *,
+    probabilities: ArrayLike | None = None,
+    labelled: ArrayLike | None = None,
+) -> NDArray[np.intp]:
+    """Return which rows to label next: doubtful ones that stand for many others and not for each other.
+
+    *Method*: facility location over doubt (Wei, Iyer and Bilmes 2015, "Submodularity in data subset
+    selection and active learning", section 4): each step takes the row that brings the unlabelled rows,
+    weighted by their doubt (1 - the lead of the likeliest class over the next), most nearer to a row that is
+    labelled or taken. Without probabilities every row is in doubt, and what is chosen is representative:
+    the better start where nothing is labelled (Hacohen et al. 2022, arXiv 2202.02794).
+
+    Parameters
+    ----------
+    X : array of shape (m, d), float
+        Rows that have no label.
+    n : int
+        How many to suggest, at least 1; with fewer rows, all of them.
+    probabilities : array of shape (m, n_classes), optional
+        What a classifier makes of `X`.
+    labelled : array of shape (l, d), optional
+        Rows that have labels.
+
+    Returns
+    -------
+    ndarray of shape (min(n, m),), int
+        Rows of `X`, the most useful first; equals by order of the rows.
+
+    Raises
+    ------
+    InvalidParameterError
+        `n` is below 1, shapes do not agree, or a number is not finite.
+
+    Notes
+    -----
+    Costs m² (d + n) time and m² numbers, m at most 4,000: of more rows, only the most doubtful are weighed
+    (without probabilities, rows at equal steps). 0 rows: nothing is suggested. A copy of a row that is taken
+    brings nothing nearer, and comes last; identical rows come in order. One class: all are in doubt.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[1, 0], [0.99, 0.1], [0.98, 0.2], [0, 1]], float)
+    >>> suggest(X, 2).tolist()
+    [2, 3]
+    >>> suggest(X, 1, labelled=X[:1]).tolist()
+    [3]
+    """
+    rows = _checked(X, "X")
+    if n < 1:
+        raise InvalidParameterError(f"n is {n}; it must be at least 1")
+    doubt = np.ones(len(rows), np.float32)
+    if probabilities is not None:
+        p = np.asarray(probabilities, np.float32)
+        if p.ndim != 2 or len(p) != len(rows) or not np.isfinite(p).all():
+            raise InvalidParameterError(
+                f"probabilities have shape {p.shape}; give finite numbers, one row for each of {len(rows)}"
+            )
+        if p.shape[1] > 1:
+            best = np.sort(p, axis=1)
+            doubt = 1 - (best[:, -1] - best[:, -2])
+    pool = _pool(doubt, max(_MOST, n))
+    known = np.zeros(len(pool), np.float32)
+    near = _checked(labelled, "labelled") if labelled is not None else rows[:0]
+    for at in range(0, len(near), _MOST):
+        known = np.maximum(known, (rows[pool] @ near[at : at + _MOST].T).max(axis=1))
+    chosen: NDArray[np.intp] = pool[_covering(rows[pool], doubt[pool], known, min(n, len(pool)))]
+    return chosen
+
+
+def _checked(X: ArrayLike, name: str) -> NDArray[np.float32]:
+    rows = np.asarray(X, np.float32)
+    if rows.ndim != 2 or not np.isfinite(rows).all():
+        raise InvalidParameterError(f"{name} has shape {rows.shape}; give finite numbers of shape (n, d)")
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: NDArray[np.float32] = rows / np.where(lengths > 0, lengths, np.float32(1))
+    return scaled
+
+
+def _pool(doubt: NDArray[np.float32], most: int) -> NDArray[np.intp]:
+    if len(doubt) <= most:
+        return np.arange(len(doubt))
+    if np.ptp(doubt) == 0:
+        return np.linspace(0, len(doubt) - 1, most).astype(np.intp)
+    return np.sort(np.argsort(-doubt, kind="stable")[:most])
+
+
+def _covering(
+    rows: NDArray[np.float32], doubt: NDArray[np.float32], covered: NDArray[np.float32], n: int
+) -> list[int]:
+    similarities = np.maximum(rows @ rows.T, 0)
+    chosen: list[int] = []
+    free = np.ones(len(rows), bool)
+    for _ in range(n):
+        gains = doubt @ np.maximum(similarities - covered[:, None], 0)
+        best = int(np.argmax(np.where(free, gains, -1)))
+        chosen.append(best)
+        free[best] = False
+        covered = np.maximum(covered, similarities[best])
+    return chosen
