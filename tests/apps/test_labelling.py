@@ -25,7 +25,7 @@ def shown(tmp_path_factory):
 def test_each_picture_gets_a_name(nearsight, shown):
     names = "cat,cup of coffee,space rocket"
     found = nearsight.json("classify", "predict", shown, "--names", names, code=1)
-    assert set(found) == {"predictions", "failed", "model"}
+    assert set(found) == {"predictions", "failed", "model", "false_alarm_rate"}
     assert [(p["path"], p["label"], p["unknown"]) for p in found["predictions"]] == [
         (str(shown / "cat.jpg"), "cat", False),
         (str(shown / "coffee.jpg"), "cup of coffee", False),

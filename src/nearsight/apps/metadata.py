@@ -1,6 +1,7 @@
 """User metadata from the command line: `KEY=VALUE`, and a CSV file with a `path` column."""
 
 import csv
+import io
 import math
 import os
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nearsight.errors import MetadataError
+from nearsight.files import exported
 
 # A number that begins with 0 is a code, such as an article number: it stays text.
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})\Z")
@@ -95,6 +97,45 @@ class Sheet:
     def unmet(self) -> list[str]:
         """Pictures that the sheet names and nobody asked for."""
         return [key for key in self._rows if key not in self._met]
+
+
+def read_column(file: Path, name: str) -> dict[str, str]:
+    """Return one column of a table by picture, as text; empty cells are left out.
+
+    Parameters
+    ----------
+    file : Path
+        See `Sheet`.
+    name : str
+        Of the column.
+
+    Raises
+    ------
+    MetadataError
+        There is no such column, or what `Sheet` refuses.
+    OSError
+        The file cannot be read.
+    """
+    columns, rows = _read(file)
+    if name not in columns:
+        raise MetadataError(
+            f"{file} has no column named {name}; it has: {', '.join(['path', *columns])}. Name one {name}"
+        )
+    return {key: row[name] for key, row in rows.items() if row[name]}
+
+
+def write_column(file: Path, name: str, paths: Sequence[str]) -> None:
+    """Write a table with an empty column, for a person to fill in.
+
+    Raises
+    ------
+    StorageError
+        The disk refuses.
+    """
+    text = io.StringIO()
+    csv.writer(text).writerows([["path", name], *([path, ""] for path in paths)])
+    with exported(file) as handle:
+        handle.write(text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def _read(file: Path) -> tuple[list[str], dict[str, dict[str, str]]]:

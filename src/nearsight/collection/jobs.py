@@ -5,6 +5,7 @@ A job is a function whose first argument is a `View`. It reads rows as arrays an
 
 from nearsight.collection.duplicates import duplicates
 from nearsight.collection.facts import info
+from nearsight.collection.labelling import classifier, classify, fit_classifier, suggest_labels
 from nearsight.collection.outlying import anomalies
 from nearsight.collection.projecting import project
 from nearsight.collection.recommending import catalogue, recommend
@@ -19,3 +20,7 @@ class Jobs:
     project = project
     catalogue = catalogue
     recommend = recommend
+    classifier = classifier
+    classify = classify
+    fit_classifier = fit_classifier
+    suggest_labels = suggest_labels

@@ -18,7 +18,7 @@ from nearsight.errors import CollectionNotFoundError
 
 if TYPE_CHECKING:
     from nearsight.collection import AddReport
-    from nearsight.embedder import Embedded
+    from nearsight.embedder import Embedded, OnError
     from nearsight.errors import Failure
 
 _MOST_FAILURES_SHOWN = 20
@@ -236,7 +236,12 @@ def embed(
 
 
 def stream(
-    embedder: "nearsight.Embedder", paths: list[str], *, allow_remote: bool, fail_fast: bool
+    embedder: "nearsight.Embedder",
+    paths: list[str],
+    *,
+    allow_remote: bool,
+    fail_fast: bool,
+    thumbnails: bool = False,
 ) -> "Iterator[Embedded | Failure]":
     """Embed what a command line names, with a progress bar."""
     from nearsight import images
@@ -245,7 +250,8 @@ def stream(
     with embedder.bar(
         images.count(paths, allow_remote=allow_remote) if embedder.can_count(paths) else None
     ) as bar:
-        for result in embedder.stream(found, on_error="raise" if fail_fast else "record"):
+        on_error: OnError = "raise" if fail_fast else "record"
+        for result in embedder.stream(found, on_error=on_error, thumbnails=thumbnails):
             bar.update()
             yield result
 

@@ -1,7 +1,7 @@
 """A classifier for 1 to some thousands of examples a class that can say "none of these"."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,20 +197,18 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: ArrayLike) -> Floats:
         """Return the (n, n_classes) probabilities of the classes, given that it is one of them."""
-        return softmax(self.temperature_ * self._blockwise(X, self._scores_of, len(self.classes_)))
+        scores = self._blockwise(X, self._scores_of)
+        return softmax(self.temperature_ * scores)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the likeliest class of each row, whether or not the row is `unknown`."""
-        labels: NDArray[Any] = self.classes_[self._chosen(X)]
+        best = self.predict_proba(X).argmax(axis=1)
+        labels: NDArray[Any] = self.classes_[best]
         return labels
-
-    def _chosen(self, X: ArrayLike) -> Ints:
-        best: Ints = self.predict_proba(X).argmax(axis=1)
-        return best
 
     def strangeness(self, X: ArrayLike) -> Floats:
         """Return how unlike all classes each row is, (n,); higher is stranger."""
-        return self._blockwise(X, self._strangeness_of, 1)[:, 0]
+        return self._blockwise(X, self._strangeness_of)[:, 0]
 
     def unknown(self, X: ArrayLike) -> NDArray[np.bool_]:
         """Return which rows are probably none of the classes, (n,); none where there is no `threshold_`."""
@@ -224,14 +222,14 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         linear = self._probe.scores(heads.unit(raw - self._centre))
         return _strangeness(raw @ self._means.T, linear)[:, None]
 
-    def _blockwise(self, X: ArrayLike, score: Any, width: int) -> Floats:
+    def _blockwise(self, X: ArrayLike, score: Callable[[Floats], Floats]) -> Floats:
         """Score rows in double precision, without a copy of all of them in it."""
         check_is_fitted(self, "classes_")
         given = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-        found = np.empty((len(given), width))
-        for at in range(0, len(given), _BLOCK):
-            found[at : at + _BLOCK] = score(heads.unit(np.asarray(given[at : at + _BLOCK], np.float64)))
-        return found
+        starts = range(0, len(given), _BLOCK)
+        return np.concatenate(
+            [score(heads.unit(np.asarray(given[at : at + _BLOCK], np.float64))) for at in starts]
+        )
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return all that was learnt as arrays, for a file that needs no pickle; see `from_arrays`.
