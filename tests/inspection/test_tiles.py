@@ -4,11 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nearsight.inspection.tiles import Grid, cut, grid_for, join, resized
+from nearsight.inspection.tiles import Grid, cut, grid_for, resized, stitch
 from nearsight.models.spec import ModelSpec
 
 SPEC = ModelSpec(id="x", dim=1, weights_sha256="-", input_px=(64, 64), resize_px=64)
 sides = st.integers(1, 5000)
+
+
+def join(maps: list[np.ndarray], grid: Grid) -> np.ndarray:
+    return resized(stitch(maps, grid), grid.picture_px)
 
 
 @given(sides, sides, st.integers(1, 40))

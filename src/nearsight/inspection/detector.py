@@ -18,7 +18,7 @@ from tqdm import tqdm
 from nearsight.errors import Failure, ImageError, InvalidParameterError
 from nearsight.images import Limits, Source, content_id, decode, find
 from nearsight.inspection import saved
-from nearsight.inspection.tiles import Grid, cut, grid_for, join
+from nearsight.inspection.tiles import Grid, cut, grid_for, resized, stitch
 from nearsight.models import DEFAULT_MODEL, Fingerprint
 from nearsight.models.places import FeatureMaps, load_features
 from nearsight.tasks.anomaly import Level, MultiLevelAnomaly, combined
@@ -332,7 +332,8 @@ class AnomalyDetector:
         threshold = self._task.threshold_
         heatmap = None
         if heatmaps and found.heat:
-            heatmap = combined([join(maps, seen.grid) for maps in found.heat]).astype(np.float32)
+            sheet = combined([stitch(maps, seen.grid) for maps in found.heat]).astype(np.float32)
+            heatmap = resized(sheet, seen.grid.picture_px)
         names = {str(i): layer for i, layer in enumerate(self.features.layers)}
         return Inspection(
             path=seen.path,

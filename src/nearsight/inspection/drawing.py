@@ -33,7 +33,7 @@ def draw(inspection: Inspection, *, panel_px: int = 560) -> Image.Image:
     inspection : Inspection
         With its picture: made with ``heatmaps=True``.
     panel_px : int, default 560
-        Longer side of each of the two, in pixels.
+        Longer side of each of the two, in pixels; twice that for a picture more than twice as wide as high.
 
     Raises
     ------
@@ -45,7 +45,8 @@ def draw(inspection: Inspection, *, panel_px: int = 560) -> Image.Image:
             f"the inspection of {inspection.path} has no picture; make it with heatmaps=True"
         )
     image = inspection.image
-    factor = panel_px / max(image.size)
+    wide = image.width > 2 * image.height
+    factor = (2 * panel_px + _MARGIN_PX if wide else panel_px) / max(image.size)
     width, height = (max(1, round(factor * side)) for side in image.size)
     resample = Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC
     picture = image.convert("RGB").resize((width, height), resample)
@@ -87,7 +88,7 @@ def _coloured(ratio: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[
 def _sheet(inspection: Inspection, picture: Image.Image, overlaid: Image.Image) -> Image.Image:
     title, small = ImageFont.load_default(20), ImageFont.load_default(14)
     width, height = picture.size
-    # A tall picture's pair stands side by side, a wide one's on top of each other.
+    # A wide picture's pair stands on top of each other.
     beside = width <= 2 * height
     panels = (2 * width + _MARGIN_PX, height) if beside else (width, 2 * height + _MARGIN_PX)
     sheet_width = max(panels[0], 520) + 2 * _MARGIN_PX

@@ -95,8 +95,8 @@ def cut(image: Image.Image, spec: ModelSpec, grid: Grid) -> list[NDArray[np.uint
     return [sheet[top : top + height, left : left + width] for top, left in grid.corners]
 
 
-def join(maps: Iterable[NDArray[np.float32]], grid: Grid) -> NDArray[np.float32]:
-    """Put the tiles' maps together to one at the picture's size.
+def stitch(maps: Iterable[NDArray[np.float32]], grid: Grid) -> NDArray[np.float32]:
+    """Put the tiles' maps together to one of the whole sheet.
 
     Parameters
     ----------
@@ -105,8 +105,9 @@ def join(maps: Iterable[NDArray[np.float32]], grid: Grid) -> NDArray[np.float32]
 
     Returns
     -------
-    ndarray of shape (height, width), float32
-        Bilinear, then smoothed a little; every pixel lies in some tile, so none is made up.
+    ndarray of shape `grid.sheet_px`, float32
+        Bilinear, then smoothed a little; every pixel lies in some tile, so none is made up. `resized` brings
+        it to the picture's size.
     """
     total, weights = (np.zeros(grid.sheet_px, np.float32) for _ in range(2))
     height, width = grid.tile_px
@@ -115,8 +116,8 @@ def join(maps: Iterable[NDArray[np.float32]], grid: Grid) -> NDArray[np.float32]
         here = (slice(top, top + height), slice(left, left + width))
         total[here] += ramp * resized(one, grid.tile_px)
         weights[here] += ramp
-    sheet = gaussian_filter(total / weights, [_SMOOTHING * side for side in grid.tile_px], mode="nearest")
-    return resized(sheet, grid.picture_px)
+    smoothing = [_SMOOTHING * side for side in grid.tile_px]
+    return np.asarray(gaussian_filter(total / weights, smoothing, mode="nearest"), np.float32)
 
 
 def resized(values: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray[np.float32]:
