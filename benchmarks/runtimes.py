@@ -1,6 +1,6 @@
-"""The default model in bfloat16, or on a device, beside the exact one: how much faster, and how near.
+"""The default model in bfloat16, in int8, or on a device, beside the exact one: how much faster, how near.
 
-Both get the same prepared pictures, through nearsight's own backends, from one thread a core. They are timed
+All get the same prepared pictures, through nearsight's own backends, from one thread a core. They are timed
 by turns, and the median of the rounds' ratios is told. FOLDER holds the photographs; without one, those of
 scikit-learn and scikit-image, cut into pieces.
 """
@@ -70,48 +70,55 @@ def main() -> None:
     )
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--model", default="efficientnet-lite0")
-    parser.add_argument("--device", help="Instead of bfloat16: the same model on a device, such as openvino.")
+    parser.add_argument("--forms", nargs="+", default=["bf16", "int8"], help="such as bf16, int8=3fa9c1d2")
+    parser.add_argument("--device", help="Instead of forms: the same model on a device, such as openvino.")
     parser.add_argument("--pictures", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     exact = load_model(options.model, device="cpu")
-    name = options.device or "bf16"
     if options.device:
-        near = load_model(options.model, device=options.device)
+        forms = {options.device: load_model(options.model, device=options.device)}
     else:
-        near = load_model(f"{options.model}#bf16")
+        forms = {form: load_model(f"{options.model}#{form}") for form in options.forms}
     if options.folder:
         pictures = from_folder(options.folder, options.pictures, exact.decode_px)
     else:
         pictures = from_packages()
     prepared = [exact.prepare(picture) for picture in pictures]
-    parity = compare(near.embed(prepared), exact.embed(prepared))
+    wanted = exact.embed(prepared)
+    parities = {form: compare(near.embed(prepared), wanted) for form, near in forms.items()}
     prepared = (prepared * (1 + options.pictures // len(prepared)))[: options.pictures]
-    rounds = []
+    rounds: dict[str, list[tuple[float, float]]] = {form: [] for form in forms}
     for _ in range(options.rounds):
-        before, ours, after = rate(exact, prepared), rate(near, prepared), rate(exact, prepared)
-        rounds.append((2 / (1 / before + 1 / after), ours))
+        for form, near in forms.items():
+            before, ours, after = rate(exact, prepared), rate(near, prepared), rate(exact, prepared)
+            rounds[form].append((2 / (1 / before + 1 / after), ours))
     result = {
         "pictures": len(pictures),
-        "smallest_cosine": round(parity.smallest, 5),
-        "mean_cosine": round(parity.mean, 5),
-        "top10_overlap": round(parity.overlap, 3),
-        "float32_per_s": round(statistics.median(r[0] for r in rounds), 1),
-        f"{name}_per_s": round(statistics.median(r[1] for r in rounds), 1),
-        "ratio": round(statistics.median(b / a for a, b in rounds), 2),
-        "rounds": [round(b / a, 2) for a, b in rounds],
         "threads": cpu_count(),
+        "float32_per_s": round(statistics.median(r[0] for found in rounds.values() for r in found), 1),
+        "forms": {
+            form: {
+                "smallest_cosine": round(parities[form].smallest, 5),
+                "mean_cosine": round(parities[form].mean, 5),
+                "top10_overlap": round(parities[form].overlap, 3),
+                "per_s": round(statistics.median(r[1] for r in found), 1),
+                "ratio": round(statistics.median(b / a for a, b in found), 2),
+                "rounds": [round(b / a, 2) for a, b in found],
+            }
+            for form, found in rounds.items()
+        },
     }
     if options.json:
         print(json.dumps(result))
         return
-    print(f"{result['pictures']} photographs: {parity}")
     print(
-        f"float32 {result['float32_per_s']}/s, {name} {result[f'{name}_per_s']}/s"
-        f" on {result['threads']} threads: "
-        f"{result['ratio']} x (rounds {', '.join(map(str, result['rounds']))})"
+        f"{result['pictures']} photographs, {result['threads']} threads, float32 {result['float32_per_s']}/s"
     )
+    for form, told in result["forms"].items():
+        print(f"{form}: {told['per_s']}/s, {told['ratio']} x (rounds {', '.join(map(str, told['rounds']))})")
+        print(f"  {parities[form]}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ the phrase that ``--name FOLDER=PHRASE`` gives. Told are, with a picture's class
 
 With ``--captions``, pictures that have a text beside them (``a.png``, ``a.txt``: its first line) are searched
 for by it. The files are split in two by their names' hash: nearsight's settings were chosen on half A of
-Tux Paint's stamps (Debian's ``tuxpaint-stamps-default``), so that half B is what counts.
+Tux Paint's stamps (Debian's ``tuxpaint-stamps-default``), so that half B is what counts. With ``--dim``,
+classes are asked for through projected vectors too, those of ``nearsight index --dim``.
 
 The plain recipe: softmax of 5 × (vector · head weights) over the ten likeliest classes, their first names in
 "a photo of a ...", and the cosine with the query in the same words.
@@ -23,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from nearsight import Embedder, load_text
+from nearsight.models.projection import ProjectedText, fit_projection
 from nearsight.models.text.conse import ConSE, classes
 from nearsight.models.text.zeroshot import ZeroShotClassifier
 
@@ -68,6 +70,17 @@ def by_class(tower: ConSE, X: np.ndarray, y: np.ndarray, names: list[str]) -> di
     }
 
 
+def projected(tower: ConSE, X: np.ndarray, y: np.ndarray, names: list[str], dim: int) -> dict[str, float]:
+    projection = fit_projection(X, dim, tower.spec)
+    short = projection.apply(X)
+    near = ProjectedText(tower, projection, projection.spec("projected"))
+    found = ZeroShotClassifier(near, names).predict(short)
+    return {
+        f"precision@10 dim {dim}": precision_at_10(near.project(short) @ near.embed(names).T, y, len(names)),
+        f"zero-shot dim {dim}": float((found.probabilities.argmax(1) == y).mean()),
+    }
+
+
 def by_caption(tower: ConSE, X: np.ndarray, captions: list[str], is_b: np.ndarray) -> dict[str, float]:
     plain = Plain(tower)
     result: dict[str, float] = {"captions": len(captions)}
@@ -96,6 +109,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], help="a class to take; by default all")
     parser.add_argument("--skip", action="append", default=[], help="a folder of the path to leave out")
     parser.add_argument("--fewest", type=int, default=5, help="pictures a class needs to count")
+    parser.add_argument("--dim", type=int, nargs="*", default=[], help="projected to so many numbers, too")
     parser.add_argument("--captions", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -125,7 +139,10 @@ def main() -> None:
             raise SystemExit(f"{options.folder} has no class with {options.fewest} pictures")
         kept &= np.isin(folders, chosen)
         y = np.array([chosen.index(folder) for folder, keep in zip(folders, kept, strict=True) if keep])
-        told = by_class(tower, result.vectors[kept], y, [phrases.get(name, name) for name in chosen])
+        names = [phrases.get(name, name) for name in chosen]
+        told = by_class(tower, result.vectors[kept], y, names)
+        for dim in options.dim:
+            told |= projected(tower, result.vectors[kept], y, names, dim)
     if options.json:
         print(json.dumps(told))
         return

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nearsight.models import Backend, Fingerprint
+from nearsight.models import Backend, Fingerprint, spec
 
 
 def pictures(n: int) -> list[Image.Image]:
@@ -109,6 +109,9 @@ class BackendConformance:
         [
             {"weights_sha256": "0" * 64},
             {"input_px": (10, 10), "resize_px": 1000},
+            {"resize_mode": "shrink"},
+            {"resize_mode": "squash-crop", "resize_px": 1001},
+            {"resize_mode": "squash-crop", "resize_px": 1000, "crop_rounding": "down"},
             {"interpolation": "nearest"},
             {"mean": (0.1, 0.2, 0.3)},
             {"std": (0.1, 0.2, 0.3)},
@@ -120,7 +123,7 @@ class BackendConformance:
             {"draft": None},
             {"normalize": None},
         ],
-        ids=lambda change: next(iter(change)),
+        ids=lambda change: "-".join(change),
     )
     def test_what_changes_vectors_changes_the_fingerprint(
         self, backend: Backend, change: dict[str, object]
@@ -130,6 +133,14 @@ class BackendConformance:
         changed = replace(backend.spec, **change)
         assert changed.fingerprint != backend.spec.fingerprint
 
+    def test_another_rule_of_the_decoder_changes_it(
+        self, backend: Backend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = backend.spec.fingerprint
+        monkeypatch.setattr(spec, "DECODER_RULES", {**spec.DECODER_RULES, "version": -1})
+        assert backend.spec.fingerprint != before
+
     def test_what_is_only_told_does_not(self, backend: Backend) -> None:
         told = {"source": "x", "licence": "x", "training_data": "x", "accuracy": "x", "size_bytes": 1}
+        told |= {"matryoshka_dims": (1,)}
         assert replace(backend.spec, **told).fingerprint == backend.spec.fingerprint
