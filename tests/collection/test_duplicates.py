@@ -51,7 +51,7 @@ def test_groups_name_the_best_copy_and_why(collection):
         "3.png": ["worse.webp"],
     }
     assert groups["0.png"].why == "the first of several files of the same bytes"
-    assert groups["1.png"].why == "the largest: 400 × 300, 4 times the pixels of the next"
+    assert groups["1.png"].why == "the largest: 400 × 300, 4 times the next"
     assert groups["2.png"].why == "the sharpest of those as large"
     assert groups["3.png"].why.startswith(("the sharpest", "the most bytes"))
     assert (groups["0.png"].similarity, groups["0.png"].agreement) == (1.0, 1.0)
@@ -135,3 +135,14 @@ def test_progress_is_told_where_somebody_watches(tmp_path, capsys):
     assert "comparing" in capsys.readouterr().err
     made.duplicates(min_similarity=-1, n_neighbors=59, progress=False)
     assert capsys.readouterr().err == ""
+
+
+def test_black_corners_do_not_count_as_pixels(tmp_path):
+    picture = texture(400, 300, 5).point(lambda v: 40 + v * 0.8)
+    picture.save(tmp_path / "whole.png")
+    picture.rotate(8, Image.Resampling.BICUBIC, expand=True).save(tmp_path / "turned.png")
+    made = Collection.create(tmp_path / "c", model=FakeBackend())
+    made.add(tmp_path)
+    [group] = made.duplicates(min_similarity=-1).groups
+    assert names(group.redundant) == ["turned.png"]
+    assert "black corners left out" in group.why

@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from nearsight.errors import InvalidParameterError
 from nearsight.images import thumbnail
-from nearsight.images.registration import SAME, SURE, miniature, register, sharpness
+from nearsight.images.registration import SAME, SURE, black_corners, miniature, register, sharpness
 
 from pictures import scene, texture
 
@@ -117,3 +117,12 @@ def test_sharpness_tells_blurred_from_crisp_whatever_is_laid_over(picture):
     assert crisp > 1.5 * blurred
     assert crisp > 1.5 * blurred_and_marked
     assert sharpness(thumbnail(Image.new("RGB", (3, 2)))) == 0
+
+
+def test_black_corners_are_what_turning_leaves(picture):
+    brighter = picture.point(lambda v: 40 + v * 0.8)
+    assert black_corners(miniature(brighter)) == 0
+    assert 0.2 < black_corners(miniature(brighter.rotate(30, expand=True))) < 0.6
+    inside = brighter.copy()
+    ImageDraw.Draw(inside).rectangle((100, 100, 300, 200), fill="black")
+    assert black_corners(miniature(inside)) == 0

@@ -21,6 +21,8 @@ from nearsight.tasks.duplicates import NearDuplicates
 _FACTS = ("width", "height", "size_bytes", "modified")
 # Sharper by less than this factor is as sharp.
 _SHARPER = 1.2
+# What a pixel is worth in a picture that was turned: each is a mixture of its neighbours.
+_TURNED = 0.8
 # Pairs that a thread compares in one go, and thumbnails that are read in one go.
 _PAIRS, _THUMBNAILS = 512, 256
 # Of the rows, from which share on reading all thumbnails is quicker than asking for some.
@@ -131,8 +133,8 @@ def duplicates(
 
     *Method*: `tasks.duplicates.NearDuplicates`. Candidates are each picture's nearest by vector; what
     confirms them looks at pixels only (`images.registration.register`, on the thumbnails: no file is
-    opened). So a picture that is merely like another is no copy of it. Of the copies, the largest is kept;
-    of equally large ones the sharpest, then that of most bytes, the oldest, the first that came in.
+    opened). So a picture that is merely like another is no copy of it. Of the copies, the largest is kept,
+    without black corners; of equally large ones the sharpest, then that of most bytes, the oldest, the first that came in.
 
     Parameters
     ----------
@@ -175,7 +177,7 @@ def duplicates(
         return Duplicates([])
     sides = None if between is None else _sides(self, rows, where, between)
     shown = sys.stderr.isatty() if progress is None else progress
-    pixels = _Pixels(self, rows.ids, n_threads or cpu_count(), shown)
+    pixels = _Pixels(self, rows, n_threads or cpu_count(), shown)
     quality = _Quality(self, rows)
     found = NearDuplicates(
         threshold=registration.SAME,
@@ -222,11 +224,13 @@ def _sides(view: View, rows: Rows, where: str | None, between: tuple[str, str]) 
 class _Pixels:
     """The second signal: whether the pixels of two pictures agree."""
 
-    def __init__(self, view: View, ids: Sequence[str], n_threads: int, progress: bool) -> None:
-        self._view, self._ids, self._n_threads, self._progress = view, ids, n_threads, progress
+    def __init__(self, view: View, rows: Rows, n_threads: int, progress: bool) -> None:
+        self._view, self._ids, self._n_threads, self._progress = view, rows.ids, n_threads, progress
+        width, height = (np.array(rows.columns[name], np.float32) for name in ("width", "height"))
+        self._aspects = np.maximum(width, 1) / np.maximum(height, 1)
         # Pages that are never written to take no memory.
-        self._miniatures = np.zeros((len(ids), registration.SIDE_PX, registration.SIDE_PX), np.uint8)
-        self._state = np.zeros(len(ids), np.int8)  # 1: seen, -1: has no thumbnail
+        self._miniatures = np.zeros((len(rows), registration.SIDE_PX, registration.SIDE_PX), np.uint8)
+        self._state = np.zeros(len(rows), np.int8)  # 1: seen, -1: has no thumbnail
 
     @property
     def n_unseen(self) -> int:
@@ -240,9 +244,9 @@ class _Pixels:
         parts = [seen[at : at + _PAIRS] for at in range(0, len(seen), _PAIRS)]
 
         def compare(part: Ints) -> NDArray[np.float32]:
-            return registration.register(
-                self._miniatures[here[part]], self._miniatures[there[part]]
-            ).agreement
+            one, other = here[part], there[part]
+            aspects = np.stack([self._aspects[one], self._aspects[other]], axis=1)
+            return registration.register(self._miniatures[one], self._miniatures[other], aspects).agreement
 
         with self._bar("comparing", len(seen), " pairs") as bar, ThreadPoolExecutor(self._n_threads) as pool:
             for part, agreement in zip(parts, pool.map(compare, parts), strict=True):
@@ -283,6 +287,7 @@ class _Quality:
     def __init__(self, view: View, rows: Rows) -> None:
         self._view, self._rows = view, rows
         self.sharpness: dict[int, float] = {}
+        self.black: dict[int, float] = {}
 
     def __call__(self, rows: Ints) -> NDArray[np.float64]:
         """Return a number for each row, higher for what is better kept."""
@@ -291,6 +296,7 @@ class _Quality:
             for id, row in zip(ids, rows.tolist(), strict=True):
                 if id in some:
                     self.sharpness[row] = registration.sharpness(some[id])
+                    self.black[row] = registration.black_corners(registration.miniature(some[id]))
         keys = np.array([self.keys(row) for row in rows.tolist()], np.float64).reshape(len(rows), 4)
         rank = np.empty(len(rows))
         # Earlier rows win where all else is equal; lexsort looks at its last key first.
@@ -301,7 +307,9 @@ class _Quality:
         """Return what is compared, in this order; more is better."""
         width, height, size, modified = (self._rows.columns[name][row] for name in _FACTS)
         crisp = round(float(np.log(self.sharpness.get(row, 0.0) + 0.1) / np.log(_SHARPER)))
-        return (width or 0) * (height or 0), crisp, size or 0, -modified.timestamp() if modified else -np.inf
+        black = self.black.get(row, 0.0)
+        shown = (width or 0) * (height or 0) * (1 - black) * (_TURNED if black else 1)
+        return shown, crisp, size or 0, -modified.timestamp() if modified else -np.inf
 
     def why(self, keep: int, others: Sequence[int]) -> str:
         """Say why `keep` is the best of them."""
@@ -311,7 +319,9 @@ class _Quality:
         if first == 0:
             width, height = columns["width"][keep], columns["height"][keep]
             times = best[0] / max(1, runner_up[0])
-            return f"the largest: {width} × {height}, {times:.3g} times the pixels of the next"
+            turned = any(self.black.get(row) for row in (keep, *others))
+            what = "black corners and mixed pixels left out, " if turned else ""
+            return f"the largest: {width} × {height}, {what}{times:.3g} times the next"
         if first == 1:
             return f"the sharpest {same}"
         if first == 2:

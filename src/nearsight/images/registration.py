@@ -6,9 +6,10 @@ that two white shirts photographed alike do not count as one.
 
 import io
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy import ndimage
 
@@ -20,22 +21,27 @@ SIDE_PX = 96
 #: Agreement above which two photographs are one; benchmarks/duplicates.py measures it.
 SAME = 0.65
 #: Agreement that pictures which are not the same never reached there.
-SURE = 0.8
+SURE = 0.7
 
 # Widths, in pixels of the miniature, of what is taken for a detail: at first coarse, which finds the way from
 # far, then fine, which tells like from same. With each, by how much the miniature is shrunk, and how many
 # steps are taken.
 _STAGES = ((6.0, 4, 12), (4.0, 2, 6), (1.5, 1, 5))
-# Where the first and the second stage leave less agreement than this, the last would not help.
-_HOPELESS = (0.3, 0.4)
-# Of the eight ways a square can lie, so many are tried.
-_POSES = 2
+# What agrees less than this before a stage, at first as seen from far, is left: copies agree more by then.
+_HOPELESS = (0.15, 0.3, 0.4)
+# Ways to lay one picture over the other that are looked at from far: turned by every 15 degrees, mirrored,
+# shrunk and enlarged. The best are tried.
+_ANGLES, _SCALES, _TRIED = 24, (0.64, 0.8, 1.0, 1.25, 1.56), 2
+# From far, a picture lies in a canvas of so many pixels, so that turns keep its shape; wide ones shrink.
+_CANVAS_PX, _WIDEST = 12, 1.78
 # Contrast, in grey levels, below which a detail is taken for noise.
 _NOISE = 4.0
 # Less in common than this share of the picture is no ground to stand on.
 _LEAST_OVERLAP = 0.4
 # A step that moves the picture's corner by more than a quarter of its side comes of a singular equation.
 _LONGEST_STEP = 0.5
+# Grey levels that pass for black after JPEG, and the share of a picture that matters.
+_BLACK, _SOME_BLACK = 8, 0.02
 # Fits in a processor's cache.
 _PAIRS_AT_ONCE = 64
 
@@ -95,7 +101,18 @@ def sharpness(thumbnail: bytes) -> float:
     return float(np.median(blocks)) if blocks.size else float(edges.mean())
 
 
-def register(here: Pixels, there: Pixels) -> Registration:
+def black_corners(small: Pixels) -> float:
+    """Return which share of a miniature is black and hangs on a corner: what turning leaves behind.
+
+    0 where that is less than 1 in 50.
+    """
+    patches, _ = ndimage.label(small <= _BLACK)
+    at_corners = set(patches[:: SIDE_PX - 1, :: SIDE_PX - 1].ravel().tolist()) - {0}
+    share = float(np.isin(patches, list(at_corners)).mean())
+    return share if share >= _SOME_BLACK else 0.0
+
+
+def register(here: Pixels, there: Pixels, aspects: ArrayLike | None = None) -> Registration:
     """Lay pictures over each other, pair by pair, and tell how well their details coincide.
 
     *Method*: inverse compositional alignment (Baker and Matthews 2004,
@@ -109,12 +126,14 @@ def register(here: Pixels, there: Pixels) -> Registration:
     ----------
     here, there : ndarray of shape (n, 96, 96), uint8
         From `miniature`; row i of one is compared with row i of the other.
+    aspects : array of shape (n, 2), float, optional
+        Width over height of the two pictures of each pair, so that any turn is found; default 1.
 
     Returns
     -------
     Registration
-        Found are re-encoding, other sizes, crops down to some 80 % of a side, turns by up to some 10 degrees
-        and by quarters, mirror images, other colours, and marks laid over.
+        Found are re-encoding, other sizes, crops down to some 80 % of a side, turns by any angle, mirror
+        images, other colours, and marks laid over.
 
     Raises
     ------
@@ -130,33 +149,38 @@ def register(here: Pixels, there: Pixels) -> Registration:
             f"here has shape {here.shape} and there {there.shape}; both must be (n, {SIDE_PX}, {SIDE_PX}),"
             " as `miniature` gives them"
         )
+    shapes = np.ones((len(here), 2), np.float32) if aspects is None else np.asarray(aspects, np.float32)
+    if shapes.shape != (len(here), 2) or not (shapes > 0).all():
+        raise InvalidParameterError(
+            f"aspects has shape {shapes.shape}; it must be width over height of both, ({len(here)}, 2)"
+        )
     agreement = np.zeros(len(here), np.float32)
     transforms = np.zeros((len(here), 2, 3), np.float32)
     for at in range(0, len(here), _PAIRS_AT_ONCE):
         part = slice(at, at + _PAIRS_AT_ONCE)
         agreement[part], transforms[part] = _register(
-            here[part].astype(np.float32), there[part].astype(np.float32)
+            here[part].astype(np.float32), there[part].astype(np.float32), shapes[part]
         )
     return Registration(agreement, transforms)
 
 
-def _register(here: Floats, there: Floats) -> tuple[Floats, Floats]:
-    width, factor, n_steps = _STAGES[0]
-    a, b = _details(here, width, factor), _details(there, width, factor)
-    starts = _poses(here, there)
-    found = [_align(a, b, starts[:, k], n_steps) for k in range(starts.shape[1])]
-    scores = np.stack([score for score, _ in found])
-    best, rows = scores.argmax(axis=0), np.arange(len(here))
-    score, transform = scores[best, rows], np.stack([t for _, t in found])[best, rows]
-    alive = rows
-    for (width, factor, n_steps), hopeless in zip(_STAGES[1:], _HOPELESS, strict=True):
-        # What falls out keeps a part of its score, so that it stays below what was looked at closely.
-        alive, lost = alive[score[alive] >= hopeless], alive[score[alive] < hopeless]
-        score[lost] = np.minimum(score[lost], 0.0)
+def _register(here: Floats, there: Floats, aspects: Floats) -> tuple[Floats, Floats]:
+    starts, score = _poses(here, there, aspects)
+    transform = starts[:, 0]
+    alive = np.arange(len(here))
+    for (width, factor, n_steps), hopeless in zip(_STAGES, _HOPELESS, strict=True):
+        # What falls out must not pass for what was looked at closely.
+        lost = alive[score[alive] < hopeless]
+        score[lost] = np.minimum(score[lost], 0)
+        alive = alive[score[alive] >= hopeless]
         if not len(alive):
             break
         a, b = _details(here[alive], width, factor), _details(there[alive], width, factor)
-        score[alive], transform[alive] = _align(a, b, transform[alive], n_steps)
+        tries = starts[alive].swapaxes(0, 1) if factor == _STAGES[0][1] else transform[alive][None]
+        found = [_align(a, b, start, n_steps) for start in tries]
+        scores = np.stack([reached for reached, _ in found])
+        best, rows = scores.argmax(axis=0), np.arange(len(alive))
+        score[alive], transform[alive] = scores[best, rows], np.stack([t for _, t in found])[best, rows]
     return score, transform
 
 
@@ -175,28 +199,71 @@ def _shrunk(images: Floats, factor: int) -> Floats:
     return small
 
 
-def _poses(here: Floats, there: Floats) -> Floats:
-    """Return the (n, 2, 2, 3) ways to turn or mirror the second picture that look best from far."""
-    a, b = (ndimage.gaussian_filter(_shrunk(images, 8), (0, 1, 1)) for images in (here, there))
-    everywhere = np.ones((len(a), a[0].size), np.float32)
-    a_flat = _unit(a.reshape(len(a), -1), everywhere)
-    scores = [
-        np.einsum("nk,nk->n", a_flat, _unit(_warped(b, pose[None].repeat(len(b), 0))[0], everywhere))
-        for pose in _SQUARE
-    ]
-    chosen = np.argsort(-np.stack(scores, axis=1), axis=1, kind="stable")[:, :_POSES]
-    starts: Floats = _SQUARE[chosen]
-    return starts
+def _poses(here: Floats, there: Floats, aspects: Floats) -> tuple[Floats, Floats]:
+    """Return the (n, 2, 2, 3) transforms that look best from far, and the (n,) agreement of the best.
+
+    The correlation over the common area for each way of turning, mirroring and scaling: sums of products of
+    the first picture with what `_turns` makes of the second.
+    """
+    shapes = np.sqrt(np.clip(aspects, 1 / _WIDEST, _WIDEST)).astype(np.float32)
+    a, in_a = _on_canvas(here, shapes[:, 0])
+    b, in_b = _on_canvas(there, shapes[:, 1])
+    turns, ways = _turns()
+    n = len(here)
+
+    def turned(values: Floats) -> Floats:
+        done: Floats = (values @ turns).reshape(n, len(ways), -1)
+        return done
+
+    def summed(left: Floats, right: Floats) -> Floats:
+        total: Floats = np.matmul(right, left[:, :, None])[:, :, 0]
+        return total
+
+    tb, tb2, t_in = turned(b), turned(b * b), turned(in_b)
+    area = np.maximum(summed(in_a, t_in), 1e-3)
+    sum_a, sum_b = summed(a, t_in), summed(in_a, tb)
+    covariance = summed(a, tb) - sum_a * sum_b / area
+    of_a = np.maximum(summed(a * a, t_in) - sum_a**2 / area, 1e-3)
+    of_b = np.maximum(summed(in_a, tb2) - sum_b**2 / area, 1e-3)
+    # A small common area agrees by chance.
+    share = np.minimum(area / (0.5 * in_a.sum(axis=1, keepdims=True)), 1)
+    score = covariance / np.sqrt(of_a * of_b) * np.sqrt(share)
+    chosen = ways[np.argsort(-score, axis=1, kind="stable")[:, :_TRIED]]
+    # Back from the canvas to the squares that the pictures are.
+    chosen *= np.stack([shapes[:, 0], 1 / shapes[:, 0]], axis=1)[:, None, None, :]
+    chosen *= np.stack([1 / shapes[:, 1], shapes[:, 1]], axis=1)[:, None, :, None]
+    starts = np.concatenate([chosen, np.zeros((*chosen.shape[:3], 1), np.float32)], axis=3)
+    return starts, score.max(axis=1)
 
 
-def _square() -> Floats:
-    quarter, mirror = np.array([[0, -1], [1, 0]]), np.diag([-1, 1])
-    turns = [np.linalg.matrix_power(quarter, k) for k in range(4)]
-    ways = np.array(turns + [turn @ mirror for turn in turns], np.float32)
-    return np.concatenate([ways, np.zeros((8, 2, 1), np.float32)], axis=2)
+def _on_canvas(images: Floats, shapes: Floats) -> tuple[Floats, Floats]:
+    """Return pictures as they are, less their means, on canvases (n, pixels), and where they lie on it."""
+    small = _shrunk(images, SIDE_PX // _CANVAS_PX)
+    small -= small.mean(axis=(1, 2), keepdims=True)
+    reach = _WIDEST**0.5
+    transforms = np.zeros((len(images), 2, 3), np.float32)
+    transforms[:, 0, 0], transforms[:, 1, 1] = reach / shapes, reach * shapes
+    places = np.abs(transforms[:, :, :2] @ _grid(_CANVAS_PX)[:2])
+    inside = (places <= 1).all(axis=1).astype(np.float32)
+    return _warped(small, transforms)[0] * inside, inside
 
 
-_SQUARE = _square()
+@cache
+def _turns() -> tuple[Floats, Floats]:
+    """Return the (pixels, ways * pixels) matrix that lays a canvas in each of the (ways, 2, 2) ways."""
+    angles = 2 * np.pi * np.arange(_ANGLES) / _ANGLES
+    turn = np.array([[np.cos(angles), -np.sin(angles)], [np.sin(angles), np.cos(angles)]]).transpose(2, 0, 1)
+    ways = np.concatenate([s * t for s in _SCALES for t in (turn, turn @ np.diag([-1, 1]))]).astype(
+        np.float32
+    )
+    transforms = np.concatenate([ways, np.zeros((len(ways), 2, 1), np.float32)], axis=2)
+    pixels = _CANVAS_PX**2
+    matrix = np.empty((pixels, len(ways), pixels), np.float32)
+    dots = np.eye(pixels, dtype=np.float32).reshape(pixels, _CANVAS_PX, _CANVAS_PX)
+    for at, transform in enumerate(transforms):
+        values, inside = _warped(dots, transform[None].repeat(pixels, 0))
+        matrix[:, at] = values * inside
+    return matrix.reshape(pixels, -1), ways
 
 
 def _grid(side: int) -> Floats:

@@ -71,7 +71,8 @@ def _rows(collection: "Collection", groups: "Sequence[CopyGroup]") -> list[Row]:
     rows = []
     for group in groups:
         small = thumbnails.get(group.keep.id)
-        kept = Card(group.keep.path, small, metadata=_facts(group.keep), badge="kept", detail=group.why)
+        why = {"why": group.why} | _facts(group.keep)
+        kept = Card(group.keep.path, small, metadata=why, badge="kept")
         others = [Card(path, small, metadata={"bytes": "the same"}) for path in group.keep.paths[1:]]
         for item, similarity, agreement in zip(
             group.items[1:], group.similarities, group.agreements, strict=True

@@ -1,0 +1,308 @@
+"""Copies found among pictures that are merely alike, beside imagehash and a cut-off on the cosine.
+
+FOLDER has photographs. Of some, chosen at random, seven edits are made: JPEG at quality 30, half the size,
+10 % cropped off each side, turned by 3 to 8 degrees, mirrored, colours shifted, and a watermark over the
+whole width. All pictures, edited or not, are then searched for copies, by each method in the same run:
+
+- nearsight: `Collection.duplicates`, at its own threshold and at a stated rate of false alarms;
+- imagehash: `phash` of 64 bits, at most 10 bits apart (the cut-off that imagededup uses for it);
+- cosine: imagededup's CNN rule, a cosine of at least 0.9, on nearsight's default vectors. Its own network
+needs
+  torchvision and weights from a hub, and is not run.
+
+For the last two, the cut-off that gives the best F1 on this very truth is told as well. Recall is over
+(original, edit) pairs, precision over all pairs that a method declares; both with 95 % intervals (Wilson).
+`alarmed` is the share of the pictures without any copy that were given one. FOLDER's own copies count as
+wrong for all.
+
+    pip install imagehash
+    python -m benchmarks.duplicates FOLDER
+    python -m benchmarks.duplicates FOLDER --rows 100000    only time and memory, for so many rows
+
+With --rows, vectors are mixtures of those of FOLDER, one in ten a near copy, and each row has the pixels of
+a photograph.
+"""
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from nearsight import Collection
+from nearsight.collection.view import gather
+from nearsight.images.registration import SAME, SIDE_PX, SURE, miniature, register
+from nearsight.tasks.duplicates import NearDuplicates
+
+Edit = Callable[[Image.Image, np.random.Generator], Image.Image]
+Pairs = set[tuple[int, int]]
+
+
+def crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    width, height = round(image.width * 0.9), round(image.height * 0.9)
+    x, y = rng.integers(image.width - width + 1), rng.integers(image.height - height + 1)
+    return image.crop((x, y, x + width, y + height))
+
+
+def turn(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    degrees = float(rng.choice([-1, 1]) * rng.uniform(3, 8))
+    return image.rotate(degrees, Image.Resampling.BICUBIC)
+
+
+def recolour(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    pixels = np.asarray(image, np.float32) * rng.uniform(0.8, 1.25, 3)
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def mark(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    layer = Image.new("RGBA", image.size, (0, 0, 0, 0))
+    draw, font = ImageDraw.Draw(layer), ImageFont.load_default(size=image.width // 9)
+    for line in range(3):
+        place = (image.width * 0.05, image.height * (0.1 + 0.3 * line))
+        draw.text(place, "© EXAMPLE 2026", font=font, fill=(255, 255, 255, 140))
+    return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
+
+
+EDITS: dict[str, Edit] = {
+    "jpeg30": lambda image, rng: image,
+    "half": lambda image, rng: image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS),
+    "crop": crop,
+    "turn": turn,
+    "mirror": lambda image, rng: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    "colour": recolour,
+    "watermark": mark,
+}
+
+
+def make(source: Path, target: Path, n_edited: int, seed: int) -> None:
+    """Write every picture as N_original.jpg, and the edits of some as N_edit.jpg."""
+    rng = np.random.default_rng(seed)
+    paths = sorted(source.rglob("*.jpg"))
+    chosen = set(rng.choice(len(paths), min(n_edited, len(paths)), replace=False).tolist())
+    for number, path in enumerate(paths):
+        (target / f"{number:05}_original.jpg").write_bytes(path.read_bytes())
+        if number in chosen:
+            image = Image.open(path).convert("RGB")
+            for name, edit in EDITS.items():
+                quality = 30 if name == "jpeg30" else 90
+                edit(image, rng).save(target / f"{number:05}_{name}.jpg", quality=quality)
+
+
+class Truth:
+    """Which pictures are one, from their names."""
+
+    def __init__(self, paths: list[str]) -> None:
+        names = [Path(path).stem.split("_") for path in paths]
+        self.number = np.array([int(number) for number, _ in names])
+        self.edit = np.array([edit for _, edit in names])
+        originals = {n: row for row, n in enumerate(self.number.tolist()) if self.edit[row] == "original"}
+        self.wanted = {
+            edit: [
+                tuple(sorted((originals[int(self.number[row])], int(row))))
+                for row in np.flatnonzero(self.edit == edit)
+            ]
+            for edit in EDITS
+        }
+        edited = set(self.number[self.edit != "original"].tolist())
+        self.alone = [row for row, number in enumerate(self.number.tolist()) if number not in edited]
+
+    def judge(self, pairs: Pairs) -> dict[str, object]:
+        found = {edit: sum(pair in pairs for pair in wanted) for edit, wanted in self.wanted.items()}
+        n_wanted = sum(map(len, self.wanted.values()))
+        right = sum(self.number[i] == self.number[j] for i, j in pairs)
+        precision, recall = right / max(1, len(pairs)), sum(found.values()) / n_wanted
+        in_pairs = {row for pair in pairs for row in pair}
+        return {
+            "precision": precision,
+            "precision_95": wilson(int(right), len(pairs)),
+            "recall": recall,
+            "recall_95": wilson(sum(found.values()), n_wanted),
+            "f1": 2 * precision * recall / max(1e-9, precision + recall),
+            "recall_of": {edit: n / len(self.wanted[edit]) for edit, n in found.items()},
+            "alarmed": sum(row in in_pairs for row in self.alone) / len(self.alone),
+            "n_pairs": len(pairs),
+        }
+
+
+def wilson(k: int, n: int) -> list[float]:
+    if n == 0:
+        return [0.0, 1.0]
+    z, p = 1.96, k / n
+    centre, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    return [(centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)]
+
+
+def ours(collection: Collection, rate: float | None) -> tuple[list[list[str]], float, float]:
+    started = time.perf_counter()
+    found = collection.duplicates(false_alarm_rate=rate, progress=None)
+    seconds = time.perf_counter() - started
+    return [[item.id for item in group.items] for group in found.groups], found.threshold, seconds
+
+
+def hashes(paths: list[str]) -> np.ndarray:
+    import imagehash
+
+    return np.stack([imagehash.phash(Image.open(path)).hash.ravel() for path in paths])
+
+
+def above(similarity: np.ndarray, cut: float) -> Pairs:
+    i, j = np.nonzero(np.triu(similarity >= cut, 1))
+    return set(zip(i.tolist(), j.tolist(), strict=True))
+
+
+def best_of(truth: Truth, similarity: np.ndarray, cuts: Iterator[float]) -> tuple[float, dict[str, object]]:
+    judged = [(cut, truth.judge(above(similarity, cut))) for cut in cuts]
+    return max(judged, key=lambda pair: float(pair[1]["f1"]))  # type: ignore[arg-type]
+
+
+def compare(options: argparse.Namespace) -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory, "pictures")
+        folder.mkdir()
+        make(options.folder, folder, options.edited, options.seed)
+        collection = Collection.create(Path(directory, "collection"))
+        collection.add(folder)
+        rows = gather(collection, columns=["path"])
+        paths = rows.columns["path"]
+        truth, row_of = Truth(paths), {id: row for row, id in enumerate(rows.ids)}
+        result: dict[str, object] = {"pictures": len(paths), "edited": options.edited}
+        for name, rate in (("nearsight", None), *((f"nearsight, rate {r:g}", r) for r in options.rates)):
+            groups, threshold, seconds = ours(collection, rate)
+            pairs = {
+                tuple(sorted(pair))
+                for group in groups
+                for pair in combinations([row_of[id] for id in group], 2)
+            }
+            result[name] = {"cut": threshold, "seconds": seconds, **truth.judge(pairs)}
+        started = time.perf_counter()
+        bits = hashes(paths).astype(np.float32) * 2 - 1
+        same_bits = (bits @ bits.T + 64) / 2
+        seconds = time.perf_counter() - started
+        result["imagehash"] = {"cut": 10, "seconds": seconds, **truth.judge(above(same_bits, 54))}
+        cut, judged = best_of(truth, same_bits, iter(range(40, 65, 2)))
+        result["imagehash, best cut"] = {"cut": 64 - cut, **judged}
+        cosine = rows.X @ rows.X.T
+        result["cosine"] = {"cut": 0.9, **truth.judge(above(cosine, 0.9))}
+        cut, judged = best_of(truth, cosine, iter(np.arange(0.8, 1, 0.01).tolist()))
+        result["cosine, best cut"] = {"cut": round(cut, 3), **judged}
+        return result
+
+
+def scale(options: argparse.Namespace) -> dict[str, object]:
+    rng = np.random.default_rng(options.seed)
+    with tempfile.TemporaryDirectory() as directory:
+        collection = Collection.create(Path(directory, "collection"))
+        collection.add(options.folder)
+        rows = gather(collection)
+        thumbnails = collection.thumbnails(rows.ids)
+        photographs = np.stack([miniature(thumbnails[id]) for id in rows.ids])
+    n, X = options.rows, rows.X
+    n_copies = n // 10
+    vectors = np.empty((n, X.shape[1]), np.float32)
+    source = rng.integers(len(X), size=n)
+
+    def unit(rows: np.ndarray, noise: float) -> np.ndarray:
+        rows = rows + rng.standard_normal(rows.shape, np.float32) * np.float32(noise / rows.shape[1] ** 0.5)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    for at in range(0, n - n_copies, 4096):
+        some = source[at : min(at + 4096, n - n_copies)]
+        weight = rng.uniform(0.3, 0.7, (len(some), 1)).astype(np.float32)
+        mixed = weight * X[some] + (1 - weight) * X[rng.integers(len(X), size=len(some))]
+        vectors[at : at + len(some)] = unit(mixed, 0.6)
+    copied = rng.choice(n - n_copies, n_copies, replace=False)
+    vectors[n - n_copies :] = unit(vectors[copied], 0.3)
+    source[n - n_copies :] = source[copied]
+    pixels = np.empty((n, SIDE_PX, SIDE_PX), np.uint8)
+    # Each row a photograph of its own: another brightness, other noise.
+    for at in range(0, n, 4096):
+        some = photographs[source[at : at + 4096]].astype(np.int16)
+        pixels[at : at + 4096] = np.clip(some + rng.integers(-12, 13, some.shape, np.int16), 0, 255)
+    return timed(options, vectors, pixels, copied)
+
+
+def timed(
+    options: argparse.Namespace, vectors: np.ndarray, pixels: np.ndarray, copied: np.ndarray
+) -> dict[str, object]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    n, n_asked, in_confirm = len(vectors), 0, 0.0
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    def confirm(here: np.ndarray, there: np.ndarray) -> np.ndarray:
+        nonlocal n_asked, in_confirm
+        started, n_asked = time.perf_counter(), n_asked + len(here)
+        parts = np.array_split(np.arange(len(here)), max(1, len(here) // 512))
+        with ThreadPoolExecutor(options.threads) as pool:
+            scores = list(
+                pool.map(lambda part: register(pixels[here[part]], pixels[there[part]]).agreement, parts)
+            )
+        in_confirm += time.perf_counter() - started
+        return np.concatenate(scores)
+
+    started, busy = time.perf_counter(), time.process_time()
+    found = NearDuplicates(confirm=confirm, threshold=SAME, surely=SURE).fit(vectors)
+    seconds, busy = time.perf_counter() - started, time.process_time() - busy
+    declared = set(map(tuple, found.pairs_.tolist()))
+    first = n - len(copied)
+    return {
+        "rows": n,
+        "dim": vectors.shape[1],
+        "seconds": seconds,
+        "of_which_confirming": in_confirm,
+        "processor_seconds": busy,
+        "pairs_compared": n_asked,
+        "copies_found": float(
+            np.mean([(row, first + at) in declared for at, row in enumerate(copied.tolist())])
+        ),
+        "input_mb": (vectors.nbytes + pixels.nbytes) / 1e6,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "peak_before_mb": before / 1e3,
+    }
+
+
+def show(result: dict[str, object]) -> None:
+    print(f"{result['pictures']} pictures, {result['edited']} of them in 8 versions")
+    print(f"{'':22} {'cut':>6} precision  recall  {'  '.join(f'{edit:>9}' for edit in EDITS)}  alarmed")
+    for name, row in result.items():
+        if isinstance(row, dict):
+            each = "  ".join(f"{row['recall_of'][edit]:9.3f}" for edit in EDITS)
+            print(
+                f"{name:22} {row['cut']:6.3g} {row['precision']:9.3f} {row['recall']:7.3f}  {each}"
+                f"  {row['alarmed']:7.4f}"
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--edited", type=int, default=200, help="photographs that are edited")
+    parser.add_argument("--rates", type=float, nargs="*", default=[0.01, 0.05], help="of false alarms")
+    parser.add_argument("--rows", type=int, help="measure time and memory instead, for so many rows")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print one JSON document only")
+    options = parser.parse_args()
+    if options.rows:
+        result = scale(options)
+        if not options.json:
+            for name, value in result.items():
+                print(f"{name:>22}  {value:,.4g}" if isinstance(value, float) else f"{name:>22}  {value:,}")
+    else:
+        result = compare(options)
+        if not options.json:
+            show(result)
+    if options.json:
+        print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
