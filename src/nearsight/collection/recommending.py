@@ -1,5 +1,6 @@
 """Recommends pictures of a collection: lookalikes, and what is bought together."""
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -107,7 +108,14 @@ class Names:
 class Catalogue:
     """Pictures with what baskets tell of them, for any number of questions. See `Collection.catalogue`."""
 
-    def __init__(self, view: View, baskets: Mapping[str, Sequence[str]], *, random_state: int = 0) -> None:
+    def __init__(
+        self,
+        view: View,
+        baskets: Mapping[str, Sequence[str]],
+        *,
+        random_state: int = 0,
+        progress: bool | None = None,
+    ) -> None:
         self._view = view
         rows = gather(view)
         self._row = {id: row for row, id in enumerate(rows.ids)}
@@ -132,7 +140,10 @@ class Catalogue:
         self._baskets = sparse.csr_matrix(
             (np.ones(len(at), np.float32), (at, columns)), shape=(len(lines), len(self._ids))
         )
-        self.recommender = Recommender(random_state=random_state).fit(rows.X, baskets=self._baskets)
+        shown = sys.stderr.isatty() if progress is None else progress
+        self.recommender = Recommender(random_state=random_state, progress=shown).fit(
+            rows.X, baskets=self._baskets
+        )
 
     def recommend(
         self,
@@ -166,7 +177,13 @@ class Catalogue:
         )
 
 
-def catalogue(self: View, baskets: Mapping[str, Sequence[str]], *, random_state: int = 0) -> Catalogue:
+def catalogue(
+    self: View,
+    baskets: Mapping[str, Sequence[str]],
+    *,
+    random_state: int = 0,
+    progress: bool | None = None,
+) -> Catalogue:
     """Learn from baskets, once for any number of `Catalogue.recommend`.
 
     Parameters
@@ -175,6 +192,8 @@ def catalogue(self: View, baskets: Mapping[str, Sequence[str]], *, random_state:
         The items of each basket: ids, paths, ends of paths, file names, or names without their endings (such
         as article numbers). What no single picture answers to is counted in `Catalogue.unknown`.
     random_state : int, default 0
+    progress : bool, optional
+        Show a progress bar on stderr; by default only when that is a terminal.
 
     Raises
     ------
@@ -185,7 +204,7 @@ def catalogue(self: View, baskets: Mapping[str, Sequence[str]], *, random_state:
     -----
     All vectors are read, 4 bytes a number. For the time see `Recommender.fit`.
     """
-    return Catalogue(self, baskets, random_state=random_state)
+    return Catalogue(self, baskets, random_state=random_state, progress=progress)
 
 
 def recommend(
@@ -198,6 +217,7 @@ def recommend(
     diversity: float = 0.0,
     fresh: bool = False,
     random_state: int = 0,
+    progress: bool | None = None,
 ) -> Advice:
     """Return what looks like pictures, or, with baskets, what is bought with them.
 
@@ -217,6 +237,8 @@ def recommend(
         Whether pictures that no basket has came in after the baskets. Otherwise they were on offer and nobody
         took them, and they come after what was taken.
     random_state : int, default 0
+    progress : bool, optional
+        Show a progress bar on stderr; by default only when that is a terminal.
 
     Returns
     -------
@@ -230,7 +252,7 @@ def recommend(
         No ids; the baskets name no picture; `k` or `diversity` is out of range.
     """
     if baskets is not None:
-        return catalogue(self, baskets, random_state=random_state).recommend(
+        return catalogue(self, baskets, random_state=random_state, progress=progress).recommend(
             ids, k=k, where=where, diversity=diversity, fresh=fresh
         )
     if k < 1:

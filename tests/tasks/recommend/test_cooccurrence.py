@@ -100,6 +100,14 @@ def test_what_competes_gets_a_negative_weight():
     assert weights[0, 1] < 0 < weights[0, 2]
 
 
+def test_regression_leaves_out_what_nobody_bought():
+    held = baskets()
+    wide = np.zeros((40, 100_000), np.float32)
+    wide[:, 5000:5015] = held
+    found = regression(as_baskets(wide, 100_000), 100)
+    np.testing.assert_array_equal(found, regression(as_baskets(held, 15), 100))
+
+
 def test_a_large_catalogue_is_not_regressed():
     assert regression(as_baskets(baskets(), 15), 5) is None
 

@@ -261,3 +261,14 @@ def test_bad_questions():
         fitted.recommend([0], diversity=2)
     with pytest.raises(InvalidParameterError, match="one bool an item"):
         fitted.recommend([0], among=[True])
+
+
+def test_progress_is_shown_where_asked_for(capsys):
+    X, _, baskets = world(substitutes=True)
+    first = Recommender(progress=True).fit(X, baskets=baskets)
+    told = capsys.readouterr().err
+    assert "lookalikes" in told
+    assert "baskets" in told
+    second = Recommender().fit(X, baskets=baskets)
+    assert capsys.readouterr().err == ""
+    np.testing.assert_array_equal(first.scores([3]), second.scores([3]))

@@ -92,7 +92,15 @@ def recommend(
     from nearsight.apps.baskets import read_baskets
 
     contents = None if baskets is None else read_baskets(baskets)
-    advice = collection.recommend(ids, baskets=contents, k=k, where=where, diversity=diversity, fresh=fresh)
+    advice = collection.recommend(
+        ids,
+        baskets=contents,
+        k=k,
+        where=where,
+        diversity=diversity,
+        fresh=fresh,
+        progress=run.console.progress,
+    )
     run.console.document(
         {
             "items": [

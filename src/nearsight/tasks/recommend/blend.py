@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from tqdm import tqdm
 
 from nearsight.tasks.recommend.evidence import FEATURES, Evidence
 
@@ -102,6 +103,7 @@ def learn(
     *,
     n_examples: int,
     random_state: int,
+    progress: bool = False,
 ) -> dict[str, Blend] | None:
     """Learn what counts, for histories of one item ("item") and for longer ones ("history").
 
@@ -122,6 +124,8 @@ def learn(
     n_examples : int
         Held-out items at most, for each kind of history.
     random_state : int
+    progress : bool
+        Whether to show a bar on stderr.
 
     Returns
     -------
@@ -135,7 +139,8 @@ def learn(
     rng = np.random.default_rng(random_state)
     examples = {"item": _Examples(), "history": _Examples()}
     in_stock = sold(baskets)
-    for rest, fold in KFold(_FOLDS, shuffle=True, random_state=random_state).split(usable):
+    folds = list(KFold(_FOLDS, shuffle=True, random_state=random_state).split(usable))
+    for rest, fold in tqdm(folds, "baskets", unit="fold", disable=not progress, leave=False):
         hidden = rng.random(baskets.shape[1]) < _HIDDEN
         shown = (baskets[usable[rest]] @ sparse.diags((~hidden).astype(np.float32))).tocsr()
         shown.eliminate_zeros()

@@ -82,8 +82,8 @@ def association(
     return related
 
 
-def regression(baskets: sparse.csr_matrix, most_items: int) -> NDArray[np.float32] | None:
-    """Return how much each item (row) raises or lowers the chance of each other (column), all else equal.
+def regression(baskets: sparse.csr_matrix, most_items: int) -> NDArray[np.float64] | None:
+    """Return how much each bought item (row) raises or lowers the chance of each other, all else equal.
 
     *Method*: EASE (Steck 2019, arXiv 1905.03375, section 3.1): every item is predicted from the others by
     one ridge regression, in closed form. What competes gets a negative weight, and what goes with two
@@ -103,11 +103,9 @@ def regression(baskets: sparse.csr_matrix, most_items: int) -> NDArray[np.float3
     gram = (held.T @ held).toarray()
     gram[np.diag_indices_from(gram)] += np.diag(gram).mean()
     inverse = np.linalg.inv(gram)
-    weights = -inverse / np.diag(inverse)[None]
+    weights: NDArray[np.float64] = -inverse / np.diag(inverse)[None]
     np.fill_diagonal(weights, 0)
-    spread = np.zeros((baskets.shape[1],) * 2, np.float32)
-    spread[np.ix_(bought, bought)] = weights
-    return spread
+    return weights
 
 
 def _weighted(

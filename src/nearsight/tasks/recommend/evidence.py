@@ -27,7 +27,7 @@ class Evidence:
     X : ndarray of shape (n, d), float32, unit rows
     related : sparse matrix of shape (n, n)
         Row: what an item draws; 1 is the mean of what is there.
-    given : ndarray of shape (n, n), float32, or None
+    given : ndarray of shape (items bought, items bought), float64, or None
         Row: what an item adds to the chance of others; None for a catalogue that is too large.
     stand_ins : sparse matrix of shape (n, n)
         Row: an item's bought lookalikes, by their say.
@@ -39,7 +39,7 @@ class Evidence:
 
     X: NDArray[np.float32]
     related: sparse.csr_matrix
-    given: NDArray[np.float32] | None
+    given: NDArray[np.float64] | None
     stand_ins: sparse.csr_matrix
     bought: NDArray[np.int64]
     alike: float
@@ -107,7 +107,10 @@ class Evidence:
         replaced = histories @ known + (histories - histories @ known) @ self.stand_ins
         sizes = np.diff(histories.indptr)[:, None]
         drawn = (replaced @ self.related).toarray() / sizes
-        predicted = np.zeros_like(drawn) if self.given is None else np.asarray(histories @ self.given)
+        predicted = np.zeros_like(drawn)
+        if self.given is not None:
+            sold = np.flatnonzero(self.bought)
+            predicted[:, sold] = histories[:, sold] @ self.given
         bridged, foreseen = (np.asarray((self.stand_ins @ told.T).T) for told in (drawn, predicted))
         bought = self.bought[item]
         similarity = self._similarity(histories, event, item)

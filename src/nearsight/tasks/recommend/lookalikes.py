@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+from tqdm import tqdm
 
 from nearsight.errors import InvalidParameterError
 from nearsight.tasks.calibrate import from_background, required_examples
@@ -43,7 +44,9 @@ class Lookalikes:
     similarity: NDArray[np.float32]
 
     @classmethod
-    def of(cls, X: NDArray[np.float32], bought: NDArray[np.bool_], n_neighbors: int) -> "Lookalikes":
+    def of(
+        cls, X: NDArray[np.float32], bought: NDArray[np.bool_], n_neighbors: int, *, progress: bool = False
+    ) -> "Lookalikes":
         """Find them exactly, in blocks: n × (bought items) × d operations."""
         if n_neighbors < 1:
             raise InvalidParameterError(f"n_neighbors is {n_neighbors}; it must be at least 1")
@@ -52,7 +55,8 @@ class Lookalikes:
         neighbours = np.full((len(X), m), -1, np.int64)
         similarity = np.full((len(X), m), -np.inf, np.float32)
         step = max(1, _BLOCK // max(len(known), 1))
-        for at in range(0, len(X) if m else 0, step):
+        starts = range(0, len(X) if m else 0, step)
+        for at in tqdm(starts, "lookalikes", unit="block", disable=not progress, leave=False):
             cosines = X[at : at + step] @ X[known].T
             cosines[known[None] == np.arange(at, at + len(cosines))[:, None]] = -np.inf
             best = np.argpartition(-cosines, m - 1, axis=1)[:, :m] if m < len(known) else None

@@ -88,6 +88,8 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
     n_examples : int, default 2000
         Held-out items that the blend is learnt from, for each kind of history.
     random_state : int, default 0
+    progress : bool, default False
+        Whether `fit` shows a bar on stderr.
 
     Attributes
     ----------
@@ -126,6 +128,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         most_regressed: int = 4000,
         n_examples: int = 2000,
         random_state: int = 0,
+        progress: bool = False,
     ) -> None:
         self.normalisation = normalisation
         self.n_related = n_related
@@ -133,6 +136,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         self.most_regressed = most_regressed
         self.n_examples = n_examples
         self.random_state = random_state
+        self.progress = progress
 
     def fit(self, X: ArrayLike, y: Any = None, *, baskets: Any = None) -> "Recommender":
         """Learn a catalogue.
@@ -251,7 +255,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         ]
 
     def _learn(self, baskets: sparse.csr_matrix) -> None:
-        lookalikes = Lookalikes.of(self.X_, sold(baskets), self.n_neighbors)
+        lookalikes = Lookalikes.of(self.X_, sold(baskets), self.n_neighbors, progress=self.progress)
 
         def read(some: sparse.csr_matrix) -> Evidence:
             return Evidence.of(
@@ -269,7 +273,13 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         self.baskets_ = baskets
         self._columns = baskets.tocsc()
         self._evidence = read(baskets)
-        self.blends_ = learn(baskets, read, n_examples=self.n_examples, random_state=self.random_state)
+        self.blends_ = learn(
+            baskets,
+            read,
+            n_examples=self.n_examples,
+            random_state=self.random_state,
+            progress=self.progress,
+        )
         self.twins_together_ = self._twins_together(lookalikes)
 
     def _twins_together(self, lookalikes: Lookalikes) -> float | None:
