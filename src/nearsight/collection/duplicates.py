@@ -134,7 +134,8 @@ def duplicates(
     *Method*: `tasks.duplicates.NearDuplicates`. Candidates are each picture's nearest by vector; what
     confirms them looks at pixels only (`images.registration.register`, on the thumbnails: no file is
     opened). So a picture that is merely like another is no copy of it. Of the copies, the largest is kept,
-    without black corners; of equally large ones the sharpest, then that of most bytes, the oldest, the first that came in.
+    what turning has added or blurred left out; of equally large ones the sharpest, then that of most bytes,
+    the oldest, the first that came in.
 
     Parameters
     ----------
