@@ -29,7 +29,7 @@ _SHOWN = 5
         "nearsight recommend --history 3fa9c1,shirts/4711.jpg --baskets orders.csv",
     ),
 )
-@click.argument("id", required=False, metavar="ID")
+@click.argument("id", required=False, metavar="[ID]")
 @click.option(
     "--history",
     metavar="ID,ID...",
