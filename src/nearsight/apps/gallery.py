@@ -22,7 +22,7 @@ SCALE = "Similarity is the cosine of two vectors: 1 is the same picture. Cards l
 # Nothing may be fetched and nothing may run, whatever a file name tries.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
-_EYE = (
+EYE = (
     '<svg viewBox="0 0 32 32" fill="none" stroke="currentColor" stroke-width="2.6" aria-hidden="true">'
     '<path d="M2.5 16S7.5 7 16 7s13.5 9 13.5 9-5 9-13.5 9S2.5 16 2.5 16Z"/>'
     '<circle cx="16" cy="16" r="4.6"/>'
@@ -121,7 +121,7 @@ def page(
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
             '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n',
             f"<title>{_text(title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n<div class=wrap>\n",
-            f'<header><div class="brand">{_EYE}<span>nearsight</span></div><h1>{_text(title)}</h1>',
+            f'<header><div class="brand">{EYE}<span>nearsight</span></div><h1>{_text(title)}</h1>',
             f'<p class="lead">{_text(lead)}</p>' if lead else "",
             f'<dl class="facts">{figures}</dl>' if figures else "",
             "</header>\n<main>\n",

@@ -6,6 +6,7 @@ A job is a function whose first argument is a `View`. It reads rows as arrays an
 from nearsight.collection.duplicates import duplicates
 from nearsight.collection.facts import info
 from nearsight.collection.labelling import classifier, classify, fit_classifier, suggest_labels
+from nearsight.collection.mapping import map_
 from nearsight.collection.outlying import anomalies
 from nearsight.collection.projecting import project
 from nearsight.collection.recommending import catalogue, recommend
@@ -17,6 +18,7 @@ class Jobs:
     anomalies = anomalies
     duplicates = duplicates
     info = info
+    map = map_
     project = project
     catalogue = catalogue
     recommend = recommend

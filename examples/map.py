@@ -1,0 +1,30 @@
+"""Lay pictures out on a map, add some without moving any, and write an interactive page of it."""
+
+import tempfile
+from pathlib import Path
+
+import conformal_clip_data
+import numpy as np
+
+from nearsight import Collection
+
+textile = Path(conformal_clip_data.__file__).parent / "data/textile_images/simulated"
+
+with tempfile.TemporaryDirectory() as folder:
+    collection = Collection.create(Path(folder) / "collection")
+    for kind in ("nominal", "global"):
+        collection.add(sorted((textile / kind).glob("*.jpg"))[:25], metadata={"kind": kind})
+
+    # method="umap" shows neighbourhoods better, with: pip install 'nearsight[map]'
+    first = collection.map(method="pca")
+    print(f"{len(first.ids)} pictures laid out, trustworthiness {first.trustworthiness:.2f}")
+
+    collection.add(sorted((textile / "local").glob("*.jpg"))[:10], metadata={"kind": "local"})
+    then = collection.map()
+    unmoved = np.array_equal(then.only(first.ids).places, first.places)
+    print(f"{then.n_new} placed later; nothing moved: {unmoved}")
+
+    for kind in ("nominal", "global", "local"):
+        part = then.only([item.id for item in collection.items(f"kind = '{kind}'")])
+        x, y = part.places.mean(axis=0)
+        print(f"{kind:8} around ({x:+.2f}, {y:+.2f})")

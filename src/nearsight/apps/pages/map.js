@@ -1,0 +1,111 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const n = data.ids.length;
+  const at = (id) => document.getElementById(id);
+  const style = getComputedStyle(document.documentElement);
+  const [ink, soft, accent] = ["--ink", "--soft", "--accent"].map((v) => style.getPropertyValue(v).trim());
+  // Colours that people with any colour vision tell apart (Okabe and Ito), then the same, lighter.
+  const hues = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#b3a100", "#7a52a1",
+    "#7fb8d8", "#f2cf80", "#7fceb9", "#e5bcd3", "#eaae7f", "#3f6f8f", "#8a6000", "#00604a"];
+  const grey = "#9a978f";
+  const webgl = (() => {
+    try { return !!document.createElement("canvas").getContext("webgl"); } catch { return false; }
+  })();
+  const kind = webgl ? "scattergl" : "scatter";
+  const size = n < 300 ? 11 : n < 3000 ? 8 : n < 20000 ? 5 : 3;
+  document.documentElement.dataset.renderer = kind;
+
+  const trace = (rows, name, colour) => ({
+    type: kind, mode: "markers", name, showlegend: name !== "",
+    x: rows.map((i) => data.x[i]), y: rows.map((i) => data.y[i]), customdata: rows,
+    hoverinfo: "none", marker: { size, opacity: 0.85, color: colour, line: { width: 0 } },
+    selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: 0.12 } },
+  });
+  const all = [...Array(n).keys()];
+
+  function traces(key) {
+    const values = data.keys[key];
+    if (!values) return [trace(all, "", hues[0])];
+    const numbers = values.filter((v) => typeof v === "number");
+    if (numbers.length && new Set(numbers).size > 12) {
+      const rows = all.filter((i) => typeof values[i] === "number");
+      const one = trace(rows, "", rows.map((i) => values[i]));
+      Object.assign(one.marker, { colorscale: "Viridis", showscale: true, colorbar: { title: { text: key } } });
+      const rest = all.filter((i) => typeof values[i] !== "number");
+      return rest.length ? [trace(rest, "without", grey), one] : [one];
+    }
+    const groups = new Map();
+    all.forEach((i) => {
+      const value = values[i] === null ? "without" : String(values[i]);
+      groups.has(value) ? groups.get(value).push(i) : groups.set(value, [i]);
+    });
+    const order = [...groups.keys()].filter((v) => v !== "without")
+      .sort((a, b) => groups.get(b).length - groups.get(a).length);
+    const shown = order.slice(0, hues.length);
+    const made = shown.map((v, c) => trace(groups.get(v), v, hues[c]));
+    const rest = order.slice(hues.length).flatMap((v) => groups.get(v)).concat(groups.get("without") || []);
+    return rest.length ? [trace(rest, order.length > shown.length ? "others" : "without", grey), ...made] : made;
+  }
+
+  const layout = () => ({
+    margin: { l: 12, r: 12, t: 12, b: 12 }, dragmode: "lasso", hovermode: "closest",
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink },
+    xaxis: { visible: false }, yaxis: { visible: false },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: accent },
+    legend: { bgcolor: "rgba(0,0,0,0)", itemsizing: "constant", y: 0.95 },
+  });
+  const plot = at("plot");
+  const config = { responsive: true, displaylogo: false, displayModeBar: true, scrollZoom: true,
+    modeBarButtons: [["lasso2d", "select2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]] };
+
+  function draw() {
+    Plotly.react(plot, traces(at("colour").value), layout(), config);
+    pick([]);
+  }
+
+  function look(i) {
+    at("look").replaceChildren();
+    if (data.pictures[i]) {
+      const image = new Image();
+      image.src = "data:image/jpeg;base64," + data.pictures[i];
+      image.alt = data.names[i];
+      at("look").append(image);
+    } else {
+      at("look").textContent = "no thumbnail on this page";
+    }
+    at("name").textContent = data.names[i];
+    at("id").textContent = data.ids[i];
+    at("facts").replaceChildren(...Object.keys(data.keys).filter((k) => data.keys[k][i] !== null).flatMap((k) => {
+      const term = document.createElement("dt"), value = document.createElement("dd");
+      term.textContent = k;
+      value.textContent = String(data.keys[k][i]);
+      return [term, value];
+    }));
+  }
+
+  function pick(rows) {
+    at("count").textContent = rows.length ? `${rows.length.toLocaleString("en")} selected` : "Nothing selected";
+    at("ids").value = rows.map((i) => data.ids[i]).join("\n");
+    at("copy").disabled = !rows.length;
+    at("copy").textContent = "Copy the ids";
+    at("picked").replaceChildren(...rows.filter((i) => data.pictures[i]).slice(0, 60).map((i) => {
+      const image = new Image();
+      image.src = "data:image/jpeg;base64," + data.pictures[i];
+      image.alt = data.names[i];
+      image.title = data.names[i];
+      return image;
+    }));
+  }
+
+  draw();
+  plot.on("plotly_hover", (event) => look(event.points[0].customdata));
+  plot.on("plotly_selected", (event) => pick(event ? event.points.map((p) => p.customdata) : []));
+  plot.on("plotly_deselect", () => pick([]));
+  at("colour").addEventListener("change", draw);
+  at("copy").addEventListener("click", async () => {
+    at("ids").select();
+    try { await navigator.clipboard.writeText(at("ids").value); } catch { document.execCommand("copy"); }
+    at("copy").textContent = "Copied";
+  });
+})();
