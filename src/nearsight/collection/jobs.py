@@ -3,6 +3,7 @@
 A job is a function whose first argument is a `View`. It reads rows as arrays and calls a task.
 """
 
+from nearsight.collection.clustering import assign, cluster, save_clusters
 from nearsight.collection.duplicates import duplicates
 from nearsight.collection.facts import info
 from nearsight.collection.labelling import classifier, classify, fit_classifier, suggest_labels
@@ -10,11 +11,16 @@ from nearsight.collection.mapping import map_
 from nearsight.collection.outlying import anomalies
 from nearsight.collection.projecting import project
 from nearsight.collection.recommending import catalogue, recommend
+from nearsight.collection.segmenting import segment
 
 
 class Jobs:
     """The jobs, as methods of `Collection`."""
 
+    assign = assign
+    cluster = cluster
+    save_clusters = save_clusters
+    segment = segment
     anomalies = anomalies
     duplicates = duplicates
     info = info

@@ -47,20 +47,22 @@ def test_representatives_of_a_large_cluster_of_few_and_of_none() -> None:
         representatives(X, -1)
 
 
-def test_words_that_all_of_a_cluster_share_tell_it_apart() -> None:
+def test_a_word_must_be_frequent_in_the_cluster_and_rare_elsewhere() -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, -1], 40)
-    scores = rng.normal(size=(120, 6))
-    scores[labels == 0, 2] += 3
-    scores[labels == 1, 4] += 3
-    scores[:, 5] += 9  # what fits everything tells nothing
-    found = distinctive(scores, labels)
+    scores = rng.uniform(size=(120, 6))
+    scores[labels == 0, 2] += 5
+    scores[labels == 1, 4] += 5
+    scores[:, 5] += 20  # what fits everything tells nothing
+    scores[labels == 0, 0] += 0.5  # neither does what is rare everywhere
+    found = distinctive(scores / scores.sum(1, keepdims=True), labels)
     assert found.shape == (2, 6)
     assert found.argmax(1).tolist() == [2, 4]
 
 
-def test_one_cluster_with_nothing_elsewhere_is_compared_with_nothing() -> None:
-    assert distinctive([[1.0, 3.0], [1.0, 3.1]], [0, 0]).argmax(1).tolist() == [1]
+def test_one_cluster_with_nothing_elsewhere_and_no_rows_at_all() -> None:
+    assert distinctive([[0.2, 0.8], [0.3, 0.7]], [0, 0]).argmax(1).tolist() == [1]
+    assert np.isfinite(distinctive([[1.0, 0.0], [0.0, 1.0]], [0, 1])).all()
     assert distinctive(np.empty((0, 3)), []).shape == (0, 3)
 
 

@@ -88,6 +88,19 @@ def test_one_picture_each_says_nothing_of_the_spread() -> None:
     assert (made.features[:, -1] == 0).all()
 
 
+def test_no_segments_where_there_are_none() -> None:
+    assert CustomerSegments().fit(np.random.default_rng(0).normal(size=(120, 20))).n_segments_ == 1
+
+
+def test_a_group_far_out_does_not_hide_the_others() -> None:
+    rng = np.random.default_rng(1)
+    centres = np.array([[0, 0, 0], [4, 0, 0], [0, 4, 0], [40, 40, 40]])
+    X = np.repeat(centres, 20, axis=0) + 0.5 * rng.normal(size=(80, 3))
+    found = CustomerSegments().fit(X)
+    assert found.n_segments_ == 4
+    assert adjusted_rand_score(found.labels_, np.repeat(range(4), 20)) == 1.0
+
+
 def test_few_or_equal_customers_are_one_segment() -> None:
     assert CustomerSegments().fit_predict(np.eye(1)).tolist() == [0]
     assert CustomerSegments().fit_predict(np.eye(2)).tolist() == [0, 0]

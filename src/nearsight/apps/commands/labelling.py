@@ -309,7 +309,7 @@ def _from_names(run: Run, names: tuple[str, ...], model: str | None) -> tuple[La
 
     model = model or DEFAULT_MODEL
     tower = load_text(model, cache_dir=run.settings.cache_dir)
-    untrained = ZeroShotClassifier(tower, _names(names))
+    untrained = ZeroShotClassifier(tower, names_of(names))
 
     def label(pictures: list["Embedded"], embedder: nearsight.Embedder) -> list[Prediction]:
         found = untrained.predict(_stacked(pictures))
@@ -434,7 +434,7 @@ def suggest(run: Run, /, *, n: int, file: Path | None, where: str | None, out: P
         run.console.note(f"Fill in the column label of {printable(str(out))}")
 
 
-def _names(given: tuple[str, ...]) -> list[str]:
+def names_of(given: tuple[str, ...]) -> list[str]:
     """Read names off the command line, or out of files with one on each line."""
     found: list[str] = []
     for word in given:

@@ -8,6 +8,7 @@ from nearsight.tasks.cluster.graph import unit
 
 # Members of a large cluster that are looked at; candidates for standing for it are among them.
 _MOST = 1000
+_TINY = 1e-6
 
 
 def representatives(X: ArrayLike, n: int, *, random_state: int = 0) -> NDArray[np.int64]:
@@ -51,40 +52,41 @@ def representatives(X: ArrayLike, n: int, *, random_state: int = 0) -> NDArray[n
     return rows[chosen_rows]
 
 
-def distinctive(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
-    """Return how much higher each score is within each cluster than elsewhere, (k, m).
+def distinctive(shares: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
+    """Return how much each word tells of each cluster, (k, m); higher tells more, 0 nothing.
 
-    *Method*: the difference of means over its standard error (Welch's t), so that a small difference that
-    all members share counts for more than a large one of few; noise belongs to elsewhere. A single cluster
-    with nothing elsewhere is compared with 0.
+    *Method*: the word's part of the Kullback-Leibler divergence (1951) between the words of the cluster and
+    those of all else, noise among it: p log(p / q). So a word must both be frequent there and set it apart;
+    the difference alone praises words that fit nothing else either. A single cluster with nothing else is
+    compared with words that are all alike.
 
     Parameters
     ----------
-    scores : array of shape (n, m), float
-        Such as the similarity of n pictures to m words.
+    shares : array of shape (n, m), float
+        How probable each of m words is for each of n rows; rows add up to 1.
     labels : array of shape (n,), int
         Clusters 0..k-1; -1 is noise.
 
     Examples
     --------
-    >>> distinctive([[1, 0], [1, 1], [0, 1], [0, 0]], [0, 0, 1, 1]).argmax(1).tolist()
+    >>> distinctive([[0.9, 0.1], [0.8, 0.2], [0.2, 0.8]], [0, 0, 1]).argmax(1).tolist()
     [0, 1]
     """
-    values, groups = np.asarray(scores, np.float64), np.asarray(labels)
+    values, groups = np.asarray(shares, np.float64), np.asarray(labels)
+    n, m = values.shape
     k = int(groups.max(initial=-1)) + 1
-    result = np.zeros((k, values.shape[1]))
-    total, squares, n = values.sum(0), (values**2).sum(0), len(values)
+    result = np.zeros((k, m))
+    total = values.sum(0)
     for label in range(k):
         inside = groups == label
-        m = int(inside.sum())
-        if m == 0:
+        n_own = int(inside.sum())
+        if n_own == 0:
             continue
-        own, own_squares = values[inside].sum(0), (values[inside] ** 2).sum(0)
-        rest = max(n - m, 1)
-        mean, other = own / m, (total - own) / rest
-        spread = np.maximum(own_squares / m - mean**2, 0) / m
-        spread_other = np.maximum((squares - own_squares) / rest - other**2, 0) / rest
-        result[label] = (mean - other) / np.sqrt(spread + spread_other + 1e-3 / m)
+        own = values[inside].sum(0)
+        p = own / n_own
+        q = (total - own) / (n - n_own) if n_own < n else np.full(m, 1 / m)
+        # A word that nothing else has must not count infinitely.
+        result[label] = p * np.log(np.maximum(p, _TINY) / np.maximum(q, _TINY))
     return result
 
 

@@ -1,0 +1,283 @@
+"""Groups of pictures and of customers: `cluster`, `segment`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nearsight.apps import output
+from nearsight.apps.command import Command, Run, out_file
+from nearsight.apps.commands import options
+from nearsight.apps.commands.asking import present
+from nearsight.apps.commands.labelling import names_of
+from nearsight.apps.output import count, printable
+
+if TYPE_CHECKING:
+    from nearsight.collection import Collection
+    from nearsight.collection.clustering import Clustering
+    from nearsight.collection.segmenting import Segmentation
+
+# Unknown pictures and customers that people are shown.
+_SHOWN = 5
+
+_words = click.option(
+    "--words",
+    multiple=True,
+    metavar="WORD,...",
+    help="To name groups with; @FILE has one on each line. Default: 1,000 common things.",
+)
+_no_labels = click.option("--no-labels", is_flag=True, help="Do not name groups.")
+_page = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    callback=out_file(".html", ".htm"),
+    metavar="FILE.html",
+    help="Write a page of thumbnails.",
+)
+_open = click.option("--open", "show", is_flag=True, help="Show that page in the browser.")
+
+
+@click.command(
+    cls=Command,
+    json_shape="""{"clusters": [{"id": int, "size": int, "representative", "label": text or null, "ids": [id],
+   "representatives": [id], "words": [text]}], "noise": [id], "algorithm",
+ "tree": [{"node": int, "joins": [node, node], "similarity": float, "size": int}]}""",
+    examples=(
+        "nearsight cluster --open",
+        "nearsight cluster --k 12 --save kind",
+        'nearsight cluster --where "kind = 3" --model inside.npz',
+        "nearsight cluster --assign --where \"added > '2026-11-01'\"",
+    ),
+)
+@click.option(
+    "--algorithm",
+    type=click.Choice(["density", "kmeans"]),
+    help="density finds the clusters that are there; kmeans makes K of all. Default: kmeans if K is given.",
+)
+@click.option(
+    "--k", "-k", type=click.IntRange(min=1), metavar="K", help="How many; density joins the most alike."
+)
+@click.option("--min-size", type=click.IntRange(min=2), metavar="N", help="Of density: less is no cluster.")
+@options.where
+@_words
+@_no_labels
+@click.option("--save", metavar="KEY", help="Write each picture's cluster into its metadata.")
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=out_file(".npz"),
+    metavar="FILE.npz",
+    help="Where clusters are kept for --assign. Default: in the collection.",
+)
+@click.option("--assign", is_flag=True, help="Find none: say to which of those kept pictures belong.")
+@click.option(
+    "--false-alarm-rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    metavar="R",
+    help="Share of a cluster's like that --assign may call noise.",
+)
+@_page
+@_open
+@click.pass_obj
+def cluster(
+    run: Run,
+    /,
+    algorithm: str | None,
+    k: int | None,
+    min_size: int | None,
+    where: str | None,
+    words: tuple[str, ...],
+    no_labels: bool,
+    save: str | None,
+    model: Path | None,
+    assign: bool,
+    false_alarm_rate: float,
+    out: Path | None,
+    show: bool,
+) -> None:
+    """Find groups of pictures that look alike.
+
+    Without --k, the groups that are there; what belongs to none is noise. Groups are named with words that
+    set them apart, if words can be read (see `nearsight search --text`). The answer is kept, so that
+    --assign can say later where new pictures belong, without a change to the groups. To zoom out, join
+    groups with --algorithm density --k; to zoom in, --save a key and look into one group with --where.
+    """
+    from nearsight.collection.clustering import FILENAME, Clustering
+
+    if words and no_labels:
+        raise click.UsageError("--words names groups and --no-labels does not; give one of them")
+    if assign and any(given for given in (algorithm, k, min_size, words, no_labels)):
+        raise click.UsageError("--assign takes the clusters as they are; it goes with --where, --save, --out")
+    collection = run.open_collection()
+    file = model or collection.directory / FILENAME
+    if assign:
+        found = collection.assign(Clustering.load(file), where=where)
+    else:
+        found = collection.cluster(
+            k,
+            algorithm=algorithm,  # type: ignore[arg-type]
+            where=where,
+            words=[] if no_labels else names_of(words) or None,
+            min_cluster_size=min_size,
+            false_alarm_rate=false_alarm_rate,
+            progress=run.console.progress,
+        )
+        found.save(file)
+    if save is not None:
+        collection.save_clusters(found, save)
+    run.console.document(_document(found))
+    _say(run, collection, found, save)
+    if out or show:
+        from nearsight.apps.pages import clusters as page
+
+        target = out or run.settings.cache_dir / "clusters.html"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        page.write(target, collection, found)
+        present(run, target, show=show)
+
+
+def _document(found: "Clustering") -> dict[str, Any]:
+    k = len(found.clusters)
+    return {
+        "clusters": [
+            {
+                "id": c.id,
+                "size": len(c.ids),
+                "representative": c.representative,
+                "label": c.label,
+                "ids": c.ids,
+                "representatives": c.representatives,
+                "words": c.words,
+            }
+            for c in found.clusters
+        ],
+        "noise": found.noise,
+        "algorithm": found.algorithm,
+        "tree": [
+            {"node": node, "joins": [a, b], "similarity": similarity, "size": size}
+            for node, (a, b, similarity, size) in enumerate(found.tree, k)
+        ],
+    }
+
+
+def _say(run: Run, collection: "Collection", found: "Clustering", save: str | None) -> None:
+    from nearsight.collection.view import items_of
+
+    shown = [c.representative for c in found.clusters if c.representative]
+    items = {} if run.console.as_json else items_of(collection, shown)
+    rows = [
+        [
+            str(c.id),
+            f"{len(c.ids):,}",
+            c.label or "",
+            items[c.representative].path if c.representative in items else "",
+        ]
+        for c in found.clusters
+    ]
+    for line in output.table(
+        rows, header=("id", "pictures", "label", "representative") if rows else (), right=(0, 1)
+    ):
+        run.console.say(line)
+    n = sum(len(c.ids) for c in found.clusters) + len(found.noise)
+    if not found.clusters:
+        run.console.note(
+            f"No groups among {count(n, 'picture')}; --k makes some, --min-size allows small ones."
+        )
+    else:
+        run.console.note(f"{count(len(found.noise), 'picture')} of {n:,} in no cluster.")
+    if save is not None:
+        run.console.note(f'Saved: look into one with --where "{printable(save)} = 0".')
+
+
+@click.command(
+    cls=Command,
+    json_shape="""{"segments": [{"id": int, "size": int, "customers": [name], "representatives": [id],
+   "spread": float or null, "label": text or null, "words": [text]}],
+ "customers": {name: segment}, "unknown": {picture: lines}, "silhouette": float or null}""",
+    examples=(
+        "nearsight segment --customers orders.csv --open",
+        "nearsight segment --customers orders.csv --k 5",
+    ),
+)
+@click.option(
+    "--customers",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="CSV",
+    help="Whose pictures: a file with the columns customer, picture, and perhaps weight.",
+)
+@click.option(
+    "--k", "-k", type=click.IntRange(min=1), metavar="K", help="How many. Default: what suits best."
+)
+@_words
+@_no_labels
+@_page
+@_open
+@click.pass_obj
+def segment(
+    run: Run,
+    /,
+    customers: Path,
+    k: int | None,
+    words: tuple[str, ...],
+    no_labels: bool,
+    out: Path | None,
+    show: bool,
+) -> None:
+    """Segment customers by the pictures that are theirs.
+
+    A picture is an id, a path, a file name, or a name without its ending, such as an article number; what
+    is no picture of the collection is listed and left out. Customers are compared by the mean of their
+    pictures and by how much these differ. Without --k, there are as many segments as two halves of the
+    customers agree on.
+    """
+    from nearsight.apps.customers import read_customers
+
+    if words and no_labels:
+        raise click.UsageError("--words names segments and --no-labels does not; give one of them")
+    collection = run.open_collection()
+    lines = read_customers(customers)
+    found = collection.segment(lines, k, words=[] if no_labels else names_of(words) or None)
+    run.console.document(
+        {
+            "segments": [{"size": len(s.customers), **asdict(s)} for s in found.segments],
+            "customers": found.customers,
+            "unknown": found.unknown,
+            "silhouette": found.silhouette,
+        }
+    )
+    _say_segments(run, found, customers)
+    if out or show:
+        from nearsight.apps.pages import clusters as page
+
+        target = out or run.settings.cache_dir / "segments.html"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        page.write_segments(target, collection, found)
+        present(run, target, show=show)
+
+
+def _say_segments(run: Run, found: "Segmentation", file: Path) -> None:
+    rows = [
+        [
+            str(s.id),
+            f"{len(s.customers):,}",
+            f"{s.spread:.2f}",
+            s.label or "",
+            ", ".join(s.customers[:_SHOWN]),
+        ]
+        for s in found.segments
+    ]
+    for line in output.table(rows, header=("id", "customers", "spread", "label", "such as"), right=(0, 1, 2)):
+        run.console.say(line)
+    if found.silhouette == found.silhouette:
+        run.console.note(f"Silhouette {found.silhouette:.2f} (1 is distinct, 0 a continuum).")
+    if found.unknown:
+        some = ", ".join(list(found.unknown)[:_SHOWN])
+        more = f" and {len(found.unknown) - _SHOWN:,} more" if len(found.unknown) > _SHOWN else ""
+        run.console.warn(
+            f"{count(sum(found.unknown.values()), 'line')} of {file} name no single picture of the"
+            f" collection, and were left out: {some}{more}"
+        )

@@ -1,0 +1,140 @@
+"""The pages of clusters and of customers' segments: a contact sheet for each."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nearsight.apps import gallery
+from nearsight.apps.gallery import Card, Section
+from nearsight.apps.output import count
+from nearsight.collection.view import items_of
+
+if TYPE_CHECKING:
+    from nearsight.collection import Collection
+    from nearsight.collection.clustering import Cluster, Clustering
+    from nearsight.collection.segmenting import Segment, Segmentation
+
+# A page of more takes a browser too long; all are in the command's answer.
+_PICTURES, _CLUSTERS, _CUSTOMERS = 48, 100, 12
+
+_LINKS = "Pictures link to the originals; the first of a sheet are the most typical."
+
+
+def write(file: Path, collection: "Collection", found: "Clustering") -> None:
+    """Write the page of what `Collection.cluster` found.
+
+    Parameters
+    ----------
+    file : Path
+        Replaced whole.
+    collection : Collection
+        Where the thumbnails are.
+    found : Clustering
+    """
+    inside = sum(len(c.ids) for c in found.clusters)
+    n = inside + len(found.noise)
+    sections = [
+        Section(_title(c), _lead(found, c), sheet=_sheet(collection, _some(c.representatives, c.ids)))
+        for c in found.clusters[:_CLUSTERS]
+        if c.ids
+    ]
+    if found.noise:
+        sections.append(
+            Section(
+                "In no cluster",
+                f"{count(len(found.noise), 'picture')} without enough others like them.",
+                sheet=_sheet(collection, _some([], found.noise)),
+            )
+        )
+    facts = {
+        "Pictures": f"{n:,}",
+        "Clusters": f"{len(found.clusters):,}",
+        "In no cluster": f"{len(found.noise) / max(n, 1):.0%}",
+        "Found by": "their number (k-means)" if found.algorithm == "kmeans" else "density",
+        "Model": collection.spec.id,
+        "Collection": str(collection.directory),
+    }
+    title = f"{count(len(found.clusters), 'kind')} of pictures" if found.clusters else "No clusters"
+    lead = "" if len(found.clusters) <= _CLUSTERS else f"The {_CLUSTERS} largest of {len(found.clusters):,}."
+    gallery.write(file, gallery.page(title, sections, lead=lead, facts=facts, footer=[_LINKS]))
+
+
+def write_segments(file: Path, collection: "Collection", found: "Segmentation") -> None:
+    """Write the page of what `Collection.segment` found."""
+    sections = [
+        Section(
+            f"{count(len(s.customers), 'customer')}" + (f": {s.label}" if s.label else ""),
+            _describe(s),
+            sheet=_sheet(collection, s.representatives),
+        )
+        for s in found.segments
+    ]
+    facts = {
+        "Customers": f"{len(found.customers):,}",
+        "Segments": f"{len(found.segments):,}",
+        "Collection": str(collection.directory),
+    }
+    if np.isfinite(found.silhouette):
+        facts["Silhouette"] = f"{found.silhouette:.2f}"
+    if found.unknown:
+        facts["Left out"] = f"{count(len(found.unknown), 'name')} without a picture"
+    footer = [
+        "Customers are compared by the mean of their pictures and by how much these differ. A silhouette of "
+        "1 means distinct segments, 0 a continuum.",
+        _LINKS,
+    ]
+    title = f"{count(len(found.segments), 'segment')} of customers"
+    gallery.write(file, gallery.page(title, sections, facts=facts, footer=footer))
+
+
+def _title(cluster: "Cluster") -> str:
+    return cluster.label or f"Cluster {cluster.id}"
+
+
+def _lead(found: "Clustering", cluster: "Cluster") -> str:
+    parts = [count(len(cluster.ids), "picture"), f"cluster {cluster.id}"]
+    if len(cluster.words) > 1:
+        parts.append("also " + ", ".join(cluster.words[1:]))
+    near = _most_alike(found, cluster)
+    if near is not None:
+        parts.append(f"most like {_title(near)}" if near.label else f"most like cluster {near.id}")
+    return " · ".join(parts)
+
+
+def _most_alike(found: "Clustering", cluster: "Cluster") -> "Cluster | None":
+    """Return the cluster that this one joins as a whole, where it joins a single one."""
+    k = len(found.clusters)
+    for a, b, _, _ in found.tree:
+        if cluster.id in (a, b):
+            other = b if a == cluster.id else a
+            return found.clusters[other] if other < k else None
+    return None
+
+
+def _describe(segment: "Segment") -> str:
+    names = ", ".join(segment.customers[:_CUSTOMERS])
+    more = len(segment.customers) - _CUSTOMERS
+    text = f"Such as {names}" + (f" and {more:,} more" if more > 0 else "")
+    if np.isfinite(segment.spread):
+        text += f" · pictures of one customer differ by {segment.spread:.2f}"
+    return text
+
+
+def _some(first: Sequence[str], ids: Sequence[str]) -> list[str]:
+    """Return some pictures: those that stand for all, and then evenly spread ones."""
+    held = set(ids)
+    shown = [id for id in first if id in held]
+    rest = [id for id in ids if id not in set(shown)]
+    free = _PICTURES - len(shown)
+    if len(rest) > free:
+        rest = [rest[int(i)] for i in np.linspace(0, len(rest) - 1, max(free, 0)).round()]
+    return shown + rest
+
+
+def _sheet(collection: "Collection", ids: Sequence[str]) -> list[Card]:
+    items = items_of(collection, ids)
+    here = [id for id in ids if id in items]
+    thumbnails = collection.thumbnails(here)
+    return [Card(items[id].path, thumbnails.get(id)) for id in here]

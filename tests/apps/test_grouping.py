@@ -1,0 +1,137 @@
+"""`cluster` and `segment` on the command line."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nearsight.apps.customers import read_customers
+from nearsight.errors import MetadataError
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory):
+    """Two kinds of pictures, thirty of each: crops of two photographs."""
+    data = pytest.importorskip("skimage.data")
+    folder = tmp_path_factory.mktemp("kinds")
+    rng = np.random.default_rng(0)
+    for name, pixels in (("cat", data.chelsea()), ("cup", data.coffee())):
+        for number in range(30):
+            x, y = rng.integers(0, 100, 2)
+            Image.fromarray(pixels[y : y + 200, x : x + 300]).resize((96, 64)).save(
+                folder / f"{name}{number}.png"
+            )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def orders(tmp_path_factory):
+    file = tmp_path_factory.mktemp("orders") / "orders.csv"
+    lines = ["customer;picture;weight"]
+    lines += [
+        f"{n};{'cat' if n % 2 else 'cup'}{(n * 3 + i) % 30};{i + 1}" for n in range(20) for i in range(3)
+    ]
+    file.write_text("\n".join([*lines, "0;gone.png;", "21;gone.png;1"]) + "\n")
+    return file
+
+
+@pytest.fixture
+def cli(nearsight, kinds):
+    nearsight("index", kinds, "-q")
+    return nearsight
+
+
+def test_clusters_are_found_kept_and_assigned(cli, kinds, tmp_path):
+    found = cli.json("cluster", "--no-labels", "--min-size", 10, "--save", "kind")
+    assert set(found) == {"clusters", "noise", "algorithm", "tree"}
+    assert found["algorithm"] == "density"
+    names = {item["id"]: item["path"].rpartition("/")[2] for item in cli.json("ls")["items"]}
+    for one in found["clusters"]:
+        assert set(one) == {"id", "size", "representative", "label", "ids", "representatives", "words"}
+        assert one["size"] == len(one["ids"])
+        assert one["label"] is None
+        assert one["representative"] == one["representatives"][0]
+        assert len({names[i][:3] for i in one["ids"]}) == 1
+    assert sum(c["size"] for c in found["clusters"]) + len(found["noise"]) == 60
+    assert {i["id"] for i in cli.json("ls", "--where", "kind = 0")["items"]} == set(
+        found["clusters"][0]["ids"]
+    )
+    again = cli.json("cluster", "--assign", "--where", "path LIKE '%cat%'")
+    assert sum(c["size"] for c in again["clusters"]) + len(again["noise"]) == 30
+    assert [c["representatives"] for c in again["clusters"]] == [
+        c["representatives"] for c in found["clusters"]
+    ]
+
+
+def test_as_many_as_asked_for_with_a_page(cli, tmp_path):
+    page, model = tmp_path / "page.html", tmp_path / "two.npz"
+    result = cli("cluster", "--k", 2, "--no-labels", "--out", page, "--model", model)
+    assert [line.split()[:2] for line in result.stdout.splitlines()[1:]] == [["0", "30"], ["1", "30"]]
+    assert "0 pictures of 60 in no cluster" in result.stderr
+    html = page.read_text()
+    assert html.count("<img") == 60
+    assert "2 kinds of pictures" in html
+    assert len(cli.json("cluster", "--assign", "--model", model)["clusters"]) == 2
+
+
+def test_clusters_get_names(cli):
+    minilm = pytest.importorskip("nearsight.models.text.minilm")
+    if minilm.locate() is None:
+        pytest.skip(f"needs {minilm.REQUIREMENT}")
+    found = cli.json("cluster", "--k", 2, "--words", "cat,cup of coffee,airplane")
+    assert {c["label"] for c in found["clusters"]} == {"cat", "cup of coffee"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("cluster", "--assign", "--k", "3"), "--assign takes the clusters as they are"),
+        (("cluster", "--words", "a", "--no-labels"), "give one of them"),
+        (("cluster", "--k", "61"), "there are 60 pictures"),
+        (("cluster", "--algorithm", "kmeans"), "how many groups"),
+        (("cluster", "--assign", "--model", "nowhere.npz"), "find some first"),
+        (("segment",), "--customers"),
+    ],
+)
+def test_bad_usage(cli, words, message):
+    assert message in json.dumps(cli.json(*words, code=2))
+
+
+def test_segments_with_a_page_and_unknown_pictures(cli, orders, tmp_path):
+    page = tmp_path / "page.html"
+    found = cli.json("segment", "--customers", orders, "--no-labels", "--out", page)
+    assert set(found) == {"segments", "customers", "unknown", "silhouette"}
+    assert found["unknown"] == {"gone.png": 2}
+    assert len(found["segments"]) == 2
+    for one in found["segments"]:
+        assert set(one) == {"id", "size", "customers", "representatives", "spread", "label", "words"}
+        assert len({int(c) % 2 for c in one["customers"]}) == 1
+        assert {found["customers"][c] for c in one["customers"]} == {one["id"]}
+    assert "2 segments of customers" in page.read_text()
+    result = cli("segment", "--customers", orders, "--k", 3, "--no-labels")
+    assert len(result.stdout.splitlines()) == 4
+    assert "2 lines of" in result.stderr
+    assert "gone.png" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,picture\na,b\n", "customer and picture"),
+        ("customer,picture\n,\n", "no line"),
+        ("customer,picture,weight\na,b,none\n", "line 2: the weight 'none'"),
+        ("customer,picture,weight\na,b,1\na,b,-1\n", "line 3"),
+    ],
+)
+def test_bad_customers(tmp_path, text, message):
+    (tmp_path / "bad.csv").write_text(text)
+    with pytest.raises(MetadataError, match=message):
+        read_customers(tmp_path / "bad.csv")
+
+
+def test_customers_with_and_without_weights(tmp_path):
+    (tmp_path / "a.csv").write_text("\ufeffpicture\tcustomer\tnote\nx.jpg\tann\thello\n", encoding="utf-8")
+    assert read_customers(tmp_path / "a.csv") == [("ann", "x.jpg", 1.0)]
+    (tmp_path / "b.csv").write_text("customer,picture,weight\nann,x.jpg,2.5\nbob,y.jpg,\n")
+    assert read_customers(tmp_path / "b.csv") == [("ann", "x.jpg", 2.5), ("bob", "y.jpg", 1.0)]
