@@ -18,6 +18,9 @@ _CLUSTER = "cluster"
 # From this share of pictures placed later on, a new map would show more.
 _MANY_PLACED = 0.3
 
+# From so many pictures on, the first map is worth a word beforehand.
+_LONG = 5_000
+
 
 @click.command(
     name="map",
@@ -75,6 +78,8 @@ def map_(
     color = color or (_CLUSTER if _CLUSTER in keys else None)
     if show and out is not None and out.suffix.lower() == ".parquet":
         raise click.UsageError("--open shows a page; give --out FILE.html, or leave --open out")
+    if len(collection) > _LONG:
+        run.console.note("New pictures are laid out or placed; a first map of many takes minutes.")
     whole = collection.map(refit=refit, method=method)
     items, found = _shown(collection, whole, where)
     values: dict[str, list[Any]] = {key: [item.metadata.get(key) for item in items] for key in keys}
