@@ -76,6 +76,7 @@ def examine(settings: Settings, collection: Path) -> Iterator[Check]:
     yield fast_runtime()
     yield gpu()
     yield words()
+    yield faces()
     yield formats()
     yield cache(settings.cache_dir)
     yield _guarded("model", lambda: embedding(settings.cache_dir))
@@ -141,6 +142,17 @@ def words() -> Check:
     if extra and minilm.locate():
         return Check("words", "ok", "search --text works: all-MiniLM-L6-v2 is here")
     return Check("words", "warn", "search --text has no text encoder", f"run: {minilm.INSTALL}")
+
+
+def faces() -> Check:
+    """Look whether faces can be found and compared."""
+    from nearsight.models.faces import packaged
+
+    if packaged.is_available():
+        detector, recogniser = packaged.CENTERFACE_SPEC, packaged.DLIB_SPEC
+        licences = f"{detector.id} ({detector.licence}) and {recogniser.id} ({recogniser.licence})"
+        return Check("faces", "ok", f"nearsight faces works: {licences} are here")
+    return Check("faces", "warn", "nearsight faces has no models", f"run: {packaged.INSTALL}")
 
 
 def python() -> Check:

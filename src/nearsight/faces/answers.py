@@ -10,10 +10,12 @@ from nearsight.errors import Failure, ImageError, InvalidParameterError
 from nearsight.faces.background import background_of
 from nearsight.faces.reader import Face, FaceReader, Reading
 from nearsight.images import find
-from nearsight.tasks.calibrate import Threshold, from_background
+from nearsight.tasks.calibrate import Threshold, from_background, required_examples
 from nearsight.tasks.faces import FaceIdentifier
 
 DEFAULT_RATE = 0.01
+# A background is of few persons.
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,16 @@ def verify(reader: FaceReader, a: Any, b: Any, *, false_match_rate: float = DEFA
             "the built-in models"
         )
     first, second = (_largest(reader, picture) for picture in (a, b))
-    threshold = from_background(background, false_alarm_rate=false_match_rate)
+    threshold = _pair_threshold(background, false_match_rate)
     similarity = float(first @ second)
     return Verified(bool(threshold.exceeded(similarity)), similarity, threshold)
+
+
+def _pair_threshold(background: NDArray[np.float64], rate: float) -> Threshold:
+    """Return the threshold for one comparison, held with confidence where there are pairs enough."""
+    n_needed = required_examples(rate, confidence=CONFIDENCE)
+    confidence = CONFIDENCE if len(background) >= n_needed else None
+    return from_background(background, false_alarm_rate=rate, confidence=confidence)
 
 
 def _largest(reader: FaceReader, picture: Any) -> NDArray[np.float32]:

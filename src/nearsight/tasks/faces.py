@@ -5,6 +5,7 @@ faces that are enrolled or on a background of pairs of different persons, for a 
 """
 
 import heapq
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +16,16 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nearsight.errors import CalibrationError, InvalidParameterError
-from nearsight.tasks.calibrate import Threshold, from_background, from_good
+from nearsight.tasks.calibrate import Threshold, from_background, from_good, required_examples
 
 _BLOCK_ROWS = 1024
-# With fewer persons, their faces say too little about strangers.
-_LEAST_PERSONS = 10
 # More pictures of one person hardly give a stranger more chances: they are alike.
 _MOST_CHANCES = 10
 # Faces of one bank are compared with all others; so many of them say enough.
 _MOST_CALIBRATED = 5000
+_CONFIDENCE = 0.95
+# A threshold that promises less is not worth having.
+_WORST_RATE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,12 @@ class FaceIdentifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
     vote, each with the square of what it is above it (after Dudani 1976, doi 10.1109/TSMC.1976.5408784, who
     weights linearly, from the k-th distance on): so one very near face outweighs several that are merely
     similar. The threshold is
-    split conformal, see `calibrate`. With at least 10 persons it is learnt from the bank itself: each
-    enrolled face is compared with all faces of *other* persons, as a stranger would be, and the rate is
-    lowered by (persons - 1) / persons, because a stranger meets one person more. Otherwise it comes from a
-    background of pairs of different persons, where a stranger has as many chances as there are faces, at most
-    10 a person.
+    split conformal, see `calibrate`. With many persons it is learnt from the bank itself: each enrolled face
+    is compared with all faces of *other* persons, as a stranger would be. Faces of one person are alike, so
+    each person counts as one example only, with the face most like somebody else's; that promises a rate r
+    from about 1/r persons on, and keeps it with room to spare. Otherwise it comes from a background of pairs
+    of different persons, where a stranger has as many chances as there are faces, at most 10 a person; the
+    rate is then held with 95 % confidence if there are pairs enough.
 
     Parameters
     ----------
@@ -81,10 +84,11 @@ class FaceIdentifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
     Attributes
     ----------
     threshold_ : Threshold or None
-        A face must be more similar than its `value` to somebody. None where nothing can promise the rate;
-        everybody is unknown then.
+        A face must be more similar than its `value` to somebody. Where nothing can promise the rate, it is
+        the threshold that promises most, as its `false_alarm_rate` tells; where that is above 10 %, it is
+        None, and everybody is unknown.
     reason_ : str
-        Why `threshold_` is None; empty otherwise.
+        Why `threshold_` promises less than was asked for, or is None; empty otherwise.
     classes_ : ndarray
         The persons, sorted.
 
@@ -98,11 +102,11 @@ class FaceIdentifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
     --------
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
-    >>> persons = rng.normal(size=(12, 32))
-    >>> faces = np.repeat(persons, 10, axis=0) + 0.1 * rng.normal(size=(120, 32))
-    >>> names = np.repeat([f"person {i}" for i in range(12)], 10)
+    >>> persons = rng.normal(size=(99, 64))
+    >>> faces = np.repeat(persons, 2, axis=0) + 0.1 * rng.normal(size=(198, 64))
+    >>> names = np.repeat([f"person {i}" for i in range(99)], 2)
     >>> identifier = FaceIdentifier().fit(faces, names)
-    >>> stranger = rng.normal(size=32)
+    >>> stranger = rng.normal(size=64)
     >>> identifier.predict([persons[3], stranger]).tolist()
     ['person 3', None]
     """
@@ -142,11 +146,7 @@ class FaceIdentifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         faces, y = validate_data(self, X, y, dtype=[np.float32, np.float64])
         self._faces = _unit(faces)
         self.classes_, self._persons = np.unique(y, return_inverse=True)
-        self.reason_ = ""
-        try:
-            self.threshold_: Threshold | None = self._calibrated()
-        except CalibrationError as error:
-            self.threshold_, self.reason_ = None, str(error)
+        self.threshold_, self.reason_ = self._calibrated()
         return self
 
     def __sklearn_tags__(self) -> Any:
@@ -155,40 +155,64 @@ class FaceIdentifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         tags.target_tags.required = True
         return tags
 
-    def _calibrated(self) -> Threshold:
-        n_persons = len(self.classes_)
+    def _calibrated(self) -> tuple[Threshold | None, str]:
+        """Return the threshold, and why it is none or promises less than was asked for."""
+        rate, strangers = self.false_match_rate, self._as_strangers()
         try:
-            if n_persons < _LEAST_PERSONS:
-                raise CalibrationError(
-                    f"a bank of {n_persons} persons says too little about strangers; enrol at least "
-                    f"{_LEAST_PERSONS}"
-                )
-            # Of all persons, a face's own is no stranger.
-            rate = self.false_match_rate * (n_persons - 1) / n_persons
-            return from_good(self._as_strangers(), false_alarm_rate=rate)
-        except CalibrationError:
-            if self.background is None:
-                raise
+            return from_good(strangers, false_alarm_rate=rate), ""
+        except CalibrationError as error:
+            reason = str(error)
+        background = None if self.background is None else np.asarray(self.background, np.float64)
         chances = int(np.minimum(np.bincount(self._persons), _MOST_CHANCES).sum())
-        return from_background(
-            np.asarray(self.background, np.float64),
-            false_alarm_rate=self.false_match_rate,
-            n_comparisons=chances,
-        )
+        if background is not None:
+            # A background is of few persons: where it has pairs enough, the rate is held with confidence.
+            each = -math.expm1(math.log1p(-rate) / chances)
+            is_enough = len(background) >= required_examples(each, confidence=_CONFIDENCE)
+            confidence = _CONFIDENCE if is_enough else None
+            try:
+                return from_background(
+                    background, false_alarm_rate=rate, n_comparisons=chances, confidence=confidence
+                ), ""
+            except CalibrationError as error:
+                reason = str(error)
+        return self._at_best(strangers, background, chances, reason)
+
+    def _at_best(
+        self,
+        strangers: NDArray[np.float64],
+        background: NDArray[np.float64] | None,
+        chances: int,
+        reason: str,
+    ) -> tuple[Threshold | None, str]:
+        """Return the threshold that promises most, if that is anything worth a promise."""
+        by_bank = _best_rate(len(strangers), 1)
+        by_background = 1.0 if background is None else _best_rate(len(background), chances)
+        best = min(by_bank, by_background)
+        if best > _WORST_RATE:
+            return None, f"everybody is unknown: {reason}"
+        if by_bank <= by_background:
+            found = from_good(strangers, false_alarm_rate=best)
+        else:
+            found = from_background(np.asarray(background), false_alarm_rate=best, n_comparisons=chances)
+        return found, f"the rate of false matches is at most {best:g} only: {reason}"
 
     def _as_strangers(self) -> NDArray[np.float64]:
-        """Return how like each enrolled face is to the most similar face of another person."""
+        """Return for each person how like the most similar of its faces is to a face of somebody else."""
         n = len(self._faces)
+        if len(self.classes_) < 2:
+            return np.empty(0)
         rows = np.arange(n)
         if n > _MOST_CALIBRATED:
             rows = np.random.default_rng(self.random_state).choice(n, _MOST_CALIBRATED, replace=False)
-        scores = np.empty(len(rows))
+        scores = np.full(len(self.classes_), -np.inf)
         for start in range(0, len(rows), _BLOCK_ROWS):
             block = rows[start : start + _BLOCK_ROWS]
             similarity = self._faces[block] @ self._faces.T
             similarity[self._persons[block][:, None] == self._persons[None]] = -2
-            scores[start : start + len(block)] = similarity.max(1)
-        return scores
+            np.maximum.at(scores, self._persons[block], similarity.max(1))
+        # Of very many faces, a person may have none among those that were drawn.
+        found: NDArray[np.float64] = scores[np.isfinite(scores)]
+        return found
 
     def identify(self, X: ArrayLike) -> Identities:
         """Say who faces are.
@@ -395,6 +419,14 @@ def _by_size(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     rank = np.empty(len(counts), np.int64)
     rank[np.lexsort((first, -counts))] = np.arange(len(counts))
     return rank[inverse]
+
+
+def _best_rate(n_examples: int, n_comparisons: int) -> float:
+    """Return the rate that so many examples can promise, rounded up so that asking for it succeeds."""
+    if n_examples == 0:
+        return 1.0
+    best = -math.expm1(n_comparisons * math.log1p(-1 / (n_examples + 1)))
+    return min(1.0, math.ceil(best * 1e4) / 1e4)
 
 
 def _unit(X: NDArray[np.floating]) -> NDArray[np.floating]:

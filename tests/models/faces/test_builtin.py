@@ -140,7 +140,8 @@ def test_vectors_are_of_unit_length_and_do_not_depend_on_their_batch(recogniser)
     assert recogniser.embed([]).shape == (0, DIM)
 
 
-def test_a_face_and_its_mirror_image_have_one_vector(recogniser):
+def test_a_face_and_its_mirror_image_have_one_vector_if_asked_for(recogniser, monkeypatch):
+    monkeypatch.setattr(recogniser, "is_mirrored", True)
     (made,) = np.random.default_rng(3).integers(0, 256, (1, 150, 150, 3), np.uint8)
     a, b = recogniser.embed([made, made[:, ::-1]])
     np.testing.assert_allclose(a, b, atol=1e-6)

@@ -108,7 +108,8 @@ def enroll(
             "similarity": float, "unknown": bool, "ambiguous": bool, "nearest", "rival",
             "rival_similarity": float, "confidence": float, "quality": float, "drawn"}],
             largest face of a picture first,
- "without_faces": [path], "failed": [{"path", "reason"}], "threshold": float|null, "models"}""",
+ "without_faces": [path], "failed": [{"path", "reason"}], "threshold": float|null,
+ "false_match_rate": float|null, "models"}""",
     examples=("nearsight faces identify party.jpg", "nearsight faces identify album/ --draw drawn/"),
 )
 @options.paths
@@ -142,8 +143,8 @@ def identify(
     require_some(paths)
     found = open_bank(run, bank, **reading)
     identifier = found.identifier(rate)
-    if identifier is not None and identifier.threshold_ is None:
-        run.console.warn(f"Everybody is unknown: {identifier.reason_}")
+    if identifier is not None and identifier.reason_:
+        run.console.warn(f"Note: {identifier.reason_}")
     listed: list[dict[str, Any]] = []
     empty: list[str] = []
     failed: list[Failure] = []
@@ -157,13 +158,14 @@ def identify(
         listed += rows
         if not rows:
             empty.append(result.reading.source.path)
-    threshold = identifier.threshold_.value if identifier is not None and identifier.threshold_ else None
+    limit = identifier.threshold_ if identifier is not None else None
     run.console.document(
         {
             "faces": listed,
             "without_faces": empty,
             "failed": [asdict(failure) for failure in failed],
-            "threshold": threshold,
+            "threshold": limit.value if limit else None,
+            "false_match_rate": limit.false_alarm_rate if limit else None,
             "models": models_of(found),
         }
     )
@@ -174,8 +176,9 @@ def identify(
         run.console.say(line)
     for path in empty:
         run.console.say(f"no face in {printable(path)}")
-    if threshold is not None:
-        run.console.note(f"Similar from {threshold:.3f} on: at most {rate:.2%} of strangers are.")
+    if limit is not None:
+        share = f"{limit.false_alarm_rate:.2%}"
+        run.console.note(f"Similar from {limit.value:.3f} on: at most {share} of strangers are.")
     return tell(run, failed)
 
 

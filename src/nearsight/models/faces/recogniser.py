@@ -24,8 +24,9 @@ ARCFACE_TEMPLATE = (
 class OnnxRecogniser:
     """A face network in an ONNX file, run on the calling thread.
 
-    *Method*: the vector of a face is the mean of those of its aligned picture and of that picture's mirror
-    image, at unit length: what a network has learnt of left and right then cancels out.
+    *Method*: the vector of a face is that of its aligned picture or, with `is_mirrored`, the mean of that and
+    of its mirror image's, so that what a network has learnt of left and right cancels out. On the first half
+    of the ORL persons that took a third more time and told persons apart no better, so it is off.
 
     Parameters
     ----------
@@ -37,8 +38,8 @@ class OnnxRecogniser:
         Where landmarks lie in its input, in pixels.
     weights : array of shape (5,)
         How much each counts in getting there.
-    is_mirrored : bool, default True
-        Whether the mirror image counts; without it, embedding takes half the time.
+    is_mirrored : bool, default False
+        Whether the mirror image counts as well; embedding then takes twice the time.
 
     Raises
     ------
@@ -53,7 +54,7 @@ class OnnxRecogniser:
         *,
         template: Sequence[tuple[float, float]] = ARCFACE_TEMPLATE,
         weights: Sequence[float] = (1, 1, 1, 1, 1),
-        is_mirrored: bool = True,
+        is_mirrored: bool = False,
     ) -> None:
         self.spec = spec
         self.template = np.array(template, np.float32)

@@ -33,7 +33,7 @@ _TILE_PX = 960
 _OVERLAP_PX = 160
 # A face that fills the picture is seen better with something around it.
 _MARGIN_PART = 0.15
-_FRAMED_PX = 256
+_FRAMED_PX = 192
 # The second look: a raster of this side, with the face over this part of it.
 _CLOSE_PX = 128
 _CLOSE_PART = 0.5

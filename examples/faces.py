@@ -1,0 +1,31 @@
+"""Enrol a person, and find her again in other pictures; needs the face models (see docs/faces.md)."""
+
+import tempfile
+from pathlib import Path
+
+import skimage
+from PIL import Image
+
+from nearsight.faces import FaceBank
+from nearsight.models.faces import INSTALL, is_available
+
+if not is_available():
+    raise SystemExit(print(f"The face models are not installed. Run: {INSTALL}"))
+
+# Eileen Collins, a photograph by NASA that scikit-image ships.
+portrait = Image.open(Path(skimage.__file__).parent / "data" / "astronaut.png")
+small, mirrored = portrait.resize((200, 200)), portrait.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+with tempfile.TemporaryDirectory() as folder:
+    bank = FaceBank.create(Path(folder) / "bank", progress=False)
+    report = bank.enroll([("portrait", portrait)], name="Eileen Collins")
+    print("enrolled:", report.enrolled)
+
+    for picture in bank.identify([("small", small), ("mirrored", mirrored), ("grey", portrait.convert("L"))]):
+        for face in picture.faces:
+            print(f"{picture.reading.source.path}: {face.person or 'unknown'} ({face.similarity:.3f})")
+
+    found = bank.verify(small, mirrored)
+    print(f"the same person: {found.same}, {found.similarity:.3f} against {found.threshold.value:.3f}")
+
+    print("removed:", bank.remove(["Eileen Collins"]))
