@@ -195,6 +195,7 @@ def run(kinds: dict[str, list[Path]], options: argparse.Namespace) -> dict[str, 
     realised = [rate for rate, _, _ in rates]
     told["at the threshold"] = {
         "false alarms, stated": RATE,
+        "false alarms, by theory": detector.threshold_.expected_rate,
         "false alarms, realised": mean(realised),
         "false alarms, standard error": round(
             float(np.std(realised) / np.sqrt(max(1, len(realised) - 1))), 4

@@ -60,8 +60,8 @@ def test_finds_the_hole_and_where_it_is(detector):
 
 def test_good_pictures_pass(detector):
     found = detector.score(list(map(fabric, range(200, 240))))
-    # 13 held out: the threshold's own rate has a spread of .07.
-    assert np.mean([one.defect for one in found]) < 0.1 + 3 * 0.07
+    # 9 held out: the threshold's own rate has a spread of .09.
+    assert np.mean([one.defect for one in found]) < 0.1 + 3 * 0.09
     assert all(one.heatmap is None and one.image is None for one in found)
 
 
@@ -94,7 +94,7 @@ def test_a_saved_detector_is_the_same(detector, file):
 def test_a_loaded_detector_learns_on(file):
     again = AnomalyDetector.load(file)
     again.partial_fit(map(fabric, range(50, 60)))
-    assert (again.n_pictures_seen_, again.threshold_.n_examples) == (50, 23)
+    assert (again.n_pictures_seen_, again.threshold_.n_examples) == (50, 19)
 
 
 def test_a_score_depends_neither_on_batch_nor_threads(detector, file):

@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.tasks.anomaly import MultiLevelAnomaly, Scale, combined
 from nearsight.tasks.anomaly.multilevel import summary
+from nearsight.tasks.calibrate import from_good, required_examples
 
 LAYERS = ((8, 3), (4, 5))
 
@@ -68,8 +69,18 @@ def test_the_stated_rate_is_kept_over_many_draws() -> None:
         draw = pictures(110, seed)
         detector = quick(n_patches=100, false_alarm_rate=0.2).fit(draw[:60])
         alarms.append(float((detector.predict(draw[60:]) == -1).mean()))
-    # 20 held out: a threshold's own rate has a spread of .085, and 50 pictures' add .057.
-    assert abs(np.mean(alarms) - 4 / 21) < 3 * 0.102 / np.sqrt(12)
+    # 19 held out: a threshold's own rate has a spread of .087, and 50 pictures' add .057.
+    assert abs(np.mean(alarms) - 0.2) < 3 * 0.104 / np.sqrt(12)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.1, 0.05, 0.01])
+@pytest.mark.parametrize("n", [40, 100, 157, 1000])
+def test_as_many_are_held_out_as_meet_the_rate_exactly(n: int, rate: float) -> None:
+    if n - required_examples(rate) < 10:
+        return
+    held = n - sum(MultiLevelAnomaly(false_alarm_rate=rate).split(n))
+    assert from_good(np.arange(held), false_alarm_rate=rate).expected_rate == pytest.approx(rate)
+    assert held >= n / 5
 
 
 def test_the_held_out_are_never_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,8 +89,8 @@ def test_the_held_out_are_never_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
         "nearsight.tasks.anomaly.multilevel.summary", lambda layers: learnt.append(1.0) or summary(layers)
     )
     detector = quick(level="patch").fit(pictures(60))
-    assert len(learnt) == 40
-    assert detector.threshold_.n_examples == 20
+    assert len(learnt) == 41
+    assert detector.threshold_.n_examples == 19
     assert detector.n_pictures_seen_ == 60
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from itertools import islice
@@ -64,7 +65,7 @@ class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is 
     brought to the unit of what is usual among good pictures, and `combined`.
 
     Good pictures serve three ends, in the order in which they come, which must be random: the first are
-    learnt; the next are scored, to know what is usual, and then learnt; the last, about a third, are held out
+    learnt; the next are scored, to know what is usual, and then learnt; the last, about a third and as many as meet the rate exactly, are held out
     for the threshold (split conformal, `calibrate.from_good`), and never learnt.
 
     Parameters
@@ -188,6 +189,10 @@ class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is 
         """
         required = required_examples(self.false_alarm_rate, confidence=self.confidence)
         held = max(required, round(n * _HELD_SHARE))
+        if self.confidence is None:
+            # So many that the rate is met exactly: in between, pictures are held out for nothing.
+            k = max(1, round(self.false_alarm_rate * (n * _HELD_SHARE + 1)))
+            held = math.ceil(k / self.false_alarm_rate - 1 - 1e-9)
         if n - held < _LEAST_LEARNT:
             raise CalibrationError(
                 f"a false-alarm rate of {self.false_alarm_rate:g} needs at least {required + _LEAST_LEARNT}"
