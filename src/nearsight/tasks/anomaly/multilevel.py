@@ -65,8 +65,9 @@ class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is 
     brought to the unit of what is usual among good pictures, and `combined`.
 
     Good pictures serve three ends, in the order in which they come, which must be random: the first are
-    learnt; the next are scored, to know what is usual, and then learnt; the last, about a third and as many as meet the rate exactly, are held out
-    for the threshold (split conformal, `calibrate.from_good`), and never learnt.
+    learnt; the next are scored, to know what is usual, and then learnt; the last, about a third and as many
+    as meet the rate exactly, are held out for the threshold (split conformal, `calibrate.from_good`), and
+    never learnt.
 
     Parameters
     ----------
