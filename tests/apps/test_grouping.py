@@ -57,6 +57,7 @@ def test_clusters_are_found_kept_and_assigned(cli, kinds, tmp_path):
     assert {i["id"] for i in cli.json("ls", "--where", "kind = 0")["items"]} == set(
         found["clusters"][0]["ids"]
     )
+    cli("cluster", "--k", 1, "--where", "kind = 0", "--no-labels")
     again = cli.json("cluster", "--assign", "--where", "path LIKE '%cat%'")
     assert sum(c["size"] for c in again["clusters"]) + len(again["noise"]) == 30
     assert [c["representatives"] for c in again["clusters"]] == [

@@ -135,9 +135,10 @@ def test_files_that_hold_no_clusters(tmp_path):
     with pytest.raises(InvalidParameterError, match="find some first"):
         Clustering.load(tmp_path / FILENAME)
     (tmp_path / "text.npz").write_text("no archive")
+    (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04 torn")
     np.savez(tmp_path / "else.npz", X=np.eye(2))
     np.savez(tmp_path / "newer.npz", facts=np.array(json.dumps({"format": 99})))
-    for name in ("text.npz", "else.npz"):
+    for name in ("text.npz", "torn.npz", "else.npz"):
         with pytest.raises(InvalidParameterError, match="holds no clusters"):
             Clustering.load(tmp_path / name)
     with pytest.raises(NewerFormatError, match="99"):

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -163,7 +164,8 @@ class Clustering:
         """
         file = Path(file)
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            # Opened here: of a torn archive, numpy would leave the file open.
+            with file.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
                 facts = json.loads(str(arrays["facts"]))
                 if facts["format"] > _FORMAT:
                     raise NewerFormatError(
@@ -180,9 +182,9 @@ class Clustering:
             raise InvalidParameterError(
                 f"there are no clusters at {file}; find some first: nearsight cluster"
             ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise InvalidParameterError(
-                f"{file} holds no clusters ({error}); name a file that nearsight cluster wrote"
+                f"{file} holds no clusters; name a file that nearsight cluster wrote"
             ) from error
 
 

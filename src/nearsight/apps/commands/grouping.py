@@ -53,6 +53,7 @@ _open = click.option("--open", "show", is_flag=True, help="Show that page in the
 @click.option(
     "--algorithm",
     type=click.Choice(["density", "kmeans"]),
+    metavar="NAME",
     help="density finds the clusters that are there; kmeans makes K of all. Default: kmeans if K is given.",
 )
 @click.option(
@@ -68,7 +69,7 @@ _open = click.option("--open", "show", is_flag=True, help="Show that page in the
     type=click.Path(path_type=Path, dir_okay=False),
     callback=out_file(".npz"),
     metavar="FILE.npz",
-    help="Where clusters are kept for --assign. Default: in the collection.",
+    help="Where clusters are kept for --assign. Default: in the collection; not kept with --where.",
 )
 @click.option("--assign", is_flag=True, help="Find none: say to which of those kept pictures belong.")
 @click.option(
@@ -125,7 +126,9 @@ def cluster(
             false_alarm_rate=false_alarm_rate,
             progress=run.console.progress,
         )
-        found.save(file)
+        # A look into one cluster must not replace the clusters of all.
+        if model is not None or where is None:
+            found.save(file)
     if save is not None:
         collection.save_clusters(found, save)
     run.console.document(_document(found))

@@ -1,0 +1,211 @@
+"""Clusters beside their peers, on the same vectors in one run.
+
+    python -m benchmarks.cluster FOLDER [--peers] [--json]
+    python -m benchmarks.cluster --fashion /usr/share/datasets/fashion-mnist [--peers]
+    python -m benchmarks.cluster --rows 100000 --dim 512
+
+FOLDER has pictures, each in a folder of its class's name. Told are: the number of clusters; the share of
+pictures that are noise; normalised mutual information and adjusted Rand index with the classes, noise being
+one cluster more; both again among what is no noise, with the purity there; and seconds. "Later" clusters 70 %
+of the pictures and assigns the others. With --peers also EVoC, if installed. With --rows, made vectors of 200
+unequal clusters and 10 % noise are clustered in a process of its own: seconds and its peak memory.
+"""
+
+import argparse
+import gzip
+import json
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from sklearn.cluster import HDBSCAN, KMeans
+from sklearn.decomposition import PCA
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+from nearsight import Embedder
+from nearsight.tasks.cluster import DensityClusters, SphericalKMeans
+
+PICTURES = 6000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument(
+        "--fashion", type=Path, help="Fashion-MNIST: the folder with t10k-images-idx3-ubyte.gz"
+    )
+    parser.add_argument("--model", default="efficientnet-lite0")
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--rows", type=int, help="measure time and memory on so many made vectors")
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--child", choices=["density", "kmeans", "nothing"], help=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(child(options.child, options.rows, options.dim)))
+        return
+    if options.rows:
+        rows = [scale(kind, options.rows, options.dim) for kind in ("nothing", "density", "kmeans")]
+    elif options.folder or options.fashion:
+        X, y = fashion(options) if options.fashion else pictures(options)
+        rows = compare(X, y, peers=options.peers)
+    else:
+        parser.error("name a FOLDER, --fashion or --rows")
+    show(rows, as_json=options.json)
+
+
+def pictures(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    found = Embedder(options.model).embed(options.folder)
+    return found.vectors, np.unique([Path(p).parent.name for p in found.paths], return_inverse=True)[1]
+
+
+def fashion(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    def read(name: str, offset: int) -> np.ndarray:
+        with gzip.open(options.fashion / name) as file:
+            return np.frombuffer(file.read(), np.uint8, offset=offset)
+
+    pixels = read("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)[:PICTURES]
+    found = Embedder(options.model).embed([Image.fromarray(p).convert("RGB") for p in pixels])
+    return found.vectors, read("t10k-labels-idx1-ubyte.gz", 8)[:PICTURES].astype(int)
+
+
+def compare(X: np.ndarray, y: np.ndarray, *, peers: bool) -> list[dict[str, Any]]:
+    k = len(np.unique(y))
+    methods: dict[str, Callable[[], np.ndarray]] = {
+        "nearsight, density": lambda: DensityClusters().fit_predict(X),
+        f"nearsight, density joined to {k}": lambda: joined(X, k),
+        f"nearsight, kmeans {k}": lambda: SphericalKMeans(n_clusters=k).fit_predict(X),
+        f"scikit-learn KMeans {k}": lambda: KMeans(k, n_init=5, random_state=0).fit_predict(X),
+        "scikit-learn HDBSCAN, PCA 10": lambda: hdbscan(X, 10),
+        "scikit-learn HDBSCAN, PCA 50": lambda: hdbscan(X, 50),
+    }
+    if peers and find_spec("evoc"):
+        methods["EVoC"] = lambda: evoc(X)
+    rows = [score(name, y, *timed(method)) for name, method in methods.items()]
+    order = np.random.default_rng(0).permutation(len(X))
+    old, new = np.split(order, [len(X) * 7 // 10])
+    fitted = DensityClusters().fit(X[old])
+    return [*rows, score("later", y[new], *timed(lambda: fitted.predict(X[new])))]
+
+
+def joined(X: np.ndarray, k: int) -> np.ndarray:
+    from nearsight.tasks.cluster import merge_order
+
+    labels = DensityClusters().fit_predict(X)
+    n = int(labels.max()) + 1
+    tree = merge_order(
+        [X[labels == c].mean(0) for c in range(n)], np.bincount(labels[labels >= 0], minlength=n)
+    )
+    for new, (a, b) in enumerate(tree[: max(n - k, 0), :2].astype(int), n):
+        labels = np.where((labels == a) | (labels == b), new, labels)
+    return labels
+
+
+def hdbscan(X: np.ndarray, dim: int) -> np.ndarray:
+    least = max(5, int(0.75 * len(X) ** 0.5))
+    coordinates = PCA(dim, random_state=0).fit_transform(X)
+    return HDBSCAN(min_cluster_size=least, min_samples=5, copy=True).fit_predict(coordinates)
+
+
+def evoc(X: np.ndarray) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import evoc
+
+        return evoc.EVoC(random_state=0).fit_predict(X)
+
+
+def timed(method: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
+    started = time.perf_counter()
+    labels = method()
+    return labels, time.perf_counter() - started
+
+
+def score(name: str, y: np.ndarray, labels: np.ndarray, seconds: float) -> dict[str, Any]:
+    inside = labels >= 0
+    found, truth = labels[inside], y[inside]
+    right = sum(np.bincount(truth[found == c]).max() for c in np.unique(found))
+    return {
+        "method": name,
+        "clusters": len(np.unique(found)),
+        "noise": 1 - float(inside.mean()),
+        "nmi": normalized_mutual_info_score(y, labels),
+        "ari": adjusted_rand_score(y, labels),
+        "nmi_inside": normalized_mutual_info_score(truth, found),
+        "ari_inside": adjusted_rand_score(truth, found),
+        "purity": float(right / max(len(found), 1)),
+        "seconds": seconds,
+    }
+
+
+def made(n: int, dim: int, k: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """Unequal clusters around centres of few common directions, and noise between them."""
+    rng = np.random.default_rng(0)
+    y = rng.choice(k, n, p=rng.dirichlet(np.full(k, 2.0)))
+    common = rng.normal(size=(16, dim)) / 4
+    centres = (rng.normal(size=(k, 16)) @ common).astype(np.float32)
+    y[rng.random(n) < 0.1] = -1
+    X = np.empty((n, dim), np.float32)
+    for at in range(0, n, 10_000):
+        part = y[at : at + 10_000]
+        lost = (rng.normal(size=(len(part), 16)) @ common).astype(np.float32)
+        X[at : at + 10_000] = np.where(part[:, None] < 0, lost, centres[part])
+        X[at : at + 10_000] += 0.5 * rng.normal(size=(len(part), dim)).astype(np.float32)
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    return X, y
+
+
+def child(kind: str, n: int, dim: int) -> dict[str, Any]:
+    X, y = made(n, dim)
+    model = {"density": DensityClusters(), "kmeans": SphericalKMeans(n_clusters=200), "nothing": None}[kind]
+    row: dict[str, Any] = {"method": f"{kind}, {n:,} x {dim}"}
+    if model is not None:
+        labels, seconds = timed(lambda: model.fit_predict(X))
+        row |= score(row["method"], y[y >= 0], labels[y >= 0], seconds)
+        row["noise_found"] = float((labels[y < 0] < 0).mean())
+    row["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return row
+
+
+def scale(kind: str, n: int, dim: int) -> dict[str, Any]:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.cluster",
+        "--child",
+        kind,
+        "--rows",
+        str(n),
+        "--dim",
+        str(dim),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    names = list(dict.fromkeys(name for row in rows for name in row if name != "method"))
+    width = max(len(row["method"]) for row in rows)
+    print(" " * width + "  " + "  ".join(f"{name:>11}" for name in names))
+    for row in rows:
+        cells = [row.get(name, "") for name in names]
+        text = [f"{c:>11.3f}" if isinstance(c, float) else f"{c:>11}" for c in cells]
+        print(f"{row['method']:<{width}}  " + "  ".join(text))
+
+
+if __name__ == "__main__":
+    main()
