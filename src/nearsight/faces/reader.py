@@ -93,7 +93,7 @@ class FaceReader:
     min_confidence : float, default 0.5
         Fainter faces are left out; in 0..1.
     smallest_px : float, optional
-        Side of the smallest face that is looked for, in pixels; by default a 50th of the picture's longer
+        Side of the smallest face that is looked for, in pixels; by default a 64th of the picture's longer
         side, and at least 20.
     n_threads : int, optional
         Worker threads; by default as many as the cores this process may use.

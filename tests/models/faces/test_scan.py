@@ -29,8 +29,8 @@ def test_small_faces_of_a_large_picture_are_found_when_asked_for(planted):
     assert len(found) == len(wanted)
     np.testing.assert_allclose(found, wanted, atol=8)
     # Memory: whatever the picture, no raster is larger than a tile.
-    assert max(max(shape[:2]) for shape in detector.rasters) <= 960
-    assert len(detect(planted(), image)) < 4
+    assert max(max(shape[:2]) for shape in detector.rasters) <= 1024
+    assert len(detect(planted(), image, smallest_px=100)) < 4
 
 
 @pytest.mark.parametrize("size", [(12, 12), (33, 250), (640, 480), (1, 1), (5000, 10)])

@@ -38,7 +38,7 @@ _READING = (
         "--smallest",
         type=click.FloatRange(min=1),
         metavar="PX",
-        help="Side of the smallest face looked for. Default: a 50th of the longer side, at least 20.",
+        help="Side of the smallest face looked for. Default: a 64th of the longer side, at least 20.",
     ),
     click.option(
         "--min-confidence",
