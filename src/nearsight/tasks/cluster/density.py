@@ -20,6 +20,8 @@ _SAME = 1e-5
 # pictures clusters have 0.6 to 3; what scattered vectors fall into has 0 to 0.3.
 _LEAST_COHESION = 0.5
 _PAIRS = 20_000
+# Whatever the number of pictures, a hundred alike are a group.
+_LARGEST_LEAST = 100
 
 
 class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -38,7 +40,7 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     min_cluster_size : int, optional
         At least 2: what is smaller is no cluster. By default three quarters
-        of the square root of n, at least 5.
+        of the square root of n, within 5..100.
     min_samples : int, default 5
         Neighbours, the vector itself among them, that make a place dense; more gives more noise.
     n_neighbors : int, default 15
@@ -160,7 +162,7 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     def _labels(self, X: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         n = len(X)
-        least = self.min_cluster_size or max(5, int(0.75 * n**0.5))
+        least = self.min_cluster_size or min(max(5, int(0.75 * n**0.5)), _LARGEST_LEAST)
         if n >= max(least, 2) and np.all(X @ X[0] > 1 - _SAME):
             return np.zeros(n, np.int64), np.ones(n)
         if n < max(least, 4):
