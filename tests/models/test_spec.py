@@ -51,7 +51,7 @@ def test_prose_does_not(name: str) -> None:
 
 def test_every_fact_is_one_or_the_other() -> None:
     # A new field must be added to one of the two tests above.
-    prose = {"source", "licence", "training_data", "accuracy", "size_bytes"}
+    prose = {"source", "licence", "training_data", "accuracy", "size_bytes", "matryoshka_dims"}
     unusual = dataclasses.replace(SPEC, crop_rounding="down", pooling="cls")
     flat = unusual.fingerprint.to_dict()
     facts = {"id", "identity", "draft", "weights_sha256", *flat["preprocessing"], *flat["output"]}

@@ -100,7 +100,7 @@ def _list_faces(run: Run, bank: "FaceBank", name: str) -> None:
 @BANK
 @click.pass_obj
 def remove(run: Run, /, names: tuple[str, ...], *, ids: tuple[str, ...], yes: bool, bank: Path | None) -> int:
-    """Remove persons, or single faces, from the bank for good.
+    """Remove persons or single faces for good.
 
     Their vectors and names are gone from all files of the bank, old versions of the table included. The
     photographs stay where they are, and so do backups that others made.
@@ -278,7 +278,10 @@ def group(
 @BANK
 @click.pass_obj
 def name(run: Run, /, group_name: str, person: str, *, bank: Path | None) -> None:
-    """Say who a group of faces is: they are enrolled under that name."""
+    """Say who a group of faces is.
+
+    They are enrolled under that name.
+    """
     n = open_bank(run, bank).name_group(group_name, person)
     run.console.document({"group": group_name, "name": person, "faces": n})
     run.console.say(f"{printable(person)}: {count(n, 'face')} enrolled")
@@ -295,7 +298,7 @@ def name(run: Run, /, group_name: str, person: str, *, bank: Path | None) -> Non
 @BANK
 @click.pass_obj
 def forget(run: Run, /, *, unnamed: bool, everything: bool, yes: bool, bank: Path | None) -> None:
-    """Remove the faces that nobody has named, or the whole bank, for good."""
+    """Remove unnamed faces, or the whole bank, for good."""
     if unnamed == everything:
         raise click.UsageError("say what to forget: either --unnamed or --all")
     found = open_bank(run, bank)

@@ -181,7 +181,7 @@ def score(
     fail_fast: bool,
     **limits: float | None,
 ) -> int:
-    """Judge pictures with a detector that `anomaly fit` wrote.
+    """Judge pictures by what `anomaly fit` learnt.
 
     A score above the threshold is a defect. Defects are an answer and no failure: the exit code tells only
     whether each picture could be judged.
@@ -242,7 +242,7 @@ def score(
 @options.where
 @click.pass_obj
 def rank(run: Run, /, *, k: int, where: str | None) -> None:
-    """List the pictures of the collection that are least like any other.
+    """List the pictures that are least like any other.
 
     The distance is that to the nearest others, the most unusual first. There is no threshold: without
     good pictures, nobody can say what is wrong.

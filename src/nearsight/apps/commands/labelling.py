@@ -132,7 +132,7 @@ def fit(
     return tell(run, made.failed)
 
 
-def _embedder(run: Run, model: str | None, **options: Any) -> nearsight.Embedder:
+def _embedder(run: Run, model: str | None, **options: Any) -> "nearsight.Embedder":
     from nearsight.models import DEFAULT_MODEL
 
     return nearsight.Embedder(
@@ -261,7 +261,9 @@ def predict(
     fail_fast: bool,
     **limits: float | None,
 ) -> int:
-    """Label pictures: with what `classify fit` learnt, or untrained with --names.
+    """Label pictures.
+
+    With what `classify fit` learnt, or untrained with --names.
 
     The probability is that of the label among the classes. `unknown` pictures are probably none of them:
     fewer of the known classes are called so than the rate given to `fit`, or, with --names, those that common
@@ -299,7 +301,7 @@ def predict(
     return tell(run, failed)
 
 
-Labeller = Callable[[list["Embedded"], nearsight.Embedder], list["Prediction"]]
+Labeller = Callable[[list["Embedded"], "nearsight.Embedder"], list["Prediction"]]
 
 
 def _from_names(run: Run, names: tuple[str, ...], model: str | None) -> tuple[Labeller, str, float | None]:
@@ -311,7 +313,7 @@ def _from_names(run: Run, names: tuple[str, ...], model: str | None) -> tuple[La
     tower = load_text(model, cache_dir=run.settings.cache_dir)
     untrained = ZeroShotClassifier(tower, names_of(names))
 
-    def label(pictures: list["Embedded"], embedder: nearsight.Embedder) -> list[Prediction]:
+    def label(pictures: list["Embedded"], embedder: "nearsight.Embedder") -> list[Prediction]:
         found = untrained.predict(_stacked(pictures))
         return [
             Prediction(picture.id, picture.source.path, name, float(p.max()), bool(unknown))
@@ -335,7 +337,7 @@ def _from_examples(run: Run, file: Path | None, model: str | None) -> tuple[Labe
     fitted = labelling.Classifier.load(file)
     place = labelling.model_of(run.collection, fitted)
 
-    def label(pictures: list["Embedded"], embedder: nearsight.Embedder) -> "list[Prediction]":
+    def label(pictures: list["Embedded"], embedder: "nearsight.Embedder") -> "list[Prediction]":
         fitted.require(embedder.backend.spec.fingerprint)
         return fitted.predict(_stacked(pictures), [p.id for p in pictures], [p.source.path for p in pictures])
 

@@ -27,7 +27,9 @@ _STATUS_COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
 @click.argument("name", required=False)
 @click.pass_obj
 def models(run: Run, /, name: str | None) -> None:
-    """List the models that can be asked for by name, those of a hub that have been fetched among them.
+    """List the models that can be asked for by name.
+
+    Those of a hub that have been fetched are among them.
 
     With NAME, tell what there is to know of that one, with the layers that vectors can be taken from.
     """

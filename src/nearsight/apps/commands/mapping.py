@@ -64,7 +64,9 @@ def map_(
     out: Path | None,
     show: bool,
 ) -> None:
-    """Lay the pictures out on a plane, alike ones near each other.
+    """Lay the pictures out on a plane.
+
+    Those that are alike lie near each other.
 
     The map is kept with the collection. Pictures that come in later are placed on it, and nothing that was
     there moves, until --refit asks for a new one.

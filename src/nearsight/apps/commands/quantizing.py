@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 )
 @click.pass_obj
 def quantize(run: Run, /, name: str, calibration: Path) -> None:
-    """Make an eight-bit form of a model, and say what that costs and gains.
+    """Make an eight-bit form of a model.
+
+    It says what that costs and gains.
 
     Half of the pictures give the ranges of the network's numbers; on the other half, vectors are compared
     with the exact ones. Operations that suffer stay in float32, as few as will do: the smallest cosine is

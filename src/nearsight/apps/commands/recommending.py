@@ -76,7 +76,9 @@ def recommend(
     out: Path | None,
     show: bool,
 ) -> None:
-    """Recommend pictures that look like one, or with --baskets, what is bought with it.
+    """Recommend what looks like a picture.
+
+    With --baskets, recommend what is bought with it.
 
     ID, and what a basket holds, is an id or a start of one, a path, a file name, or a name without its
     ending. Items that are no pictures of the collection are counted and listed, and left out.

@@ -60,7 +60,7 @@ def dups(
     out: Path | None,
     show: bool,
 ) -> None:
-    """Find pictures that are copies of one another, and which to keep.
+    """Find copies of one picture, and which to keep.
 
     Found are files of the same bytes, and copies that were re-encoded, resized, cropped, turned a little or
     by quarters, mirrored, recoloured or marked. Vectors propose, pixels confirm: what is merely similar is
