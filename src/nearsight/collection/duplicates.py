@@ -169,9 +169,9 @@ def duplicates(
 
     Notes
     -----
-    A picture needs 4 bytes a number of its vector, and 9 kB where it has a candidate. 100,000 pictures take
-    minutes; `benchmarks/duplicates.py` says how many. A picture without any detail (a plain colour) is never
-    confirmed.
+    A picture needs 4 bytes a number of its vector, and 9 kB where it has a candidate. 100,000 rows
+    took more than eight minutes on two cores (`benchmarks/duplicates.py`). A picture without any detail (a
+    plain colour) is never confirmed.
     """
     rows = gather(self, _either(where, between), _FACTS)
     if not len(rows):
