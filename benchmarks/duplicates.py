@@ -158,7 +158,7 @@ def above(similarity: np.ndarray, cut: float) -> Pairs:
 
 def best_of(truth: Truth, similarity: np.ndarray, cuts: Iterator[float]) -> tuple[float, dict[str, object]]:
     judged = [(cut, truth.judge(above(similarity, cut))) for cut in cuts]
-    return max(judged, key=lambda pair: float(pair[1]["f1"]))  # type: ignore[arg-type]
+    return max(judged, key=lambda pair: float(pair[1]["f1"]))  # type: ignore[arg-type]  # f1 is one
 
 
 def compare(options: argparse.Namespace) -> dict[str, object]:

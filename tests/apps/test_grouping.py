@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nearsight.apps.customers import read_customers
+from nearsight.apps.tables import read_customers
 from nearsight.errors import MetadataError
 
 

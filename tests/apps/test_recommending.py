@@ -2,7 +2,7 @@
 
 import pytest
 
-from nearsight.apps.baskets import read_baskets
+from nearsight.apps.tables import read_baskets
 from nearsight.errors import MetadataError
 
 

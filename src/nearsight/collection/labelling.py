@@ -414,7 +414,7 @@ def _ids_of(view: View, labels: Mapping[str, str]) -> dict[str, str]:
         if item.id in labels:
             ids[item.id] = item.id
         for path in item.paths:
-            place = path if "://" in path else os.path.abspath(path)  # noqa: PTH100
+            place = path if "://" in path else os.path.abspath(path)  # noqa: PTH100 - likewise
             if place in wanted:
                 by_place[place] = item.id
     return ids | {name: by_place[place] for name, place in places.items() if place in by_place}

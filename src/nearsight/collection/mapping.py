@@ -165,7 +165,7 @@ def _write(view: View, made: Map) -> None:
             ids=np.array(made.ids, dtype="S32"),
             places=made.places,
             placed=made.placed,
-            **made.axes,  # type: ignore[arg-type]
+            **made.axes,  # type: ignore[arg-type]  # numpy takes arrays under any name
         )
 
 

@@ -75,7 +75,7 @@ def enroll(
     except CollectionNotFoundError:
         models = {"detector": detector, "recogniser": recogniser}
         chosen = {key: value for key, value in models.items() if value}
-        found = FaceBank.create(directory, **chosen, **reading)  # type: ignore[arg-type]
+        found = FaceBank.create(directory, **chosen, **reading)  # type: ignore[arg-type]  # by key
     report = found.enroll(list(paths), name=name, allow_remote=allow_remote, allow_poor=not skip_poor)
     persons = found.persons()
     run.console.document(

@@ -119,7 +119,7 @@ def cluster(
     else:
         found = collection.cluster(
             k,
-            algorithm=algorithm,  # type: ignore[arg-type]
+            algorithm=algorithm,  # type: ignore[arg-type]  # click has checked the word
             where=where,
             words=[] if no_labels else names_of(words) or None,
             min_cluster_size=min_size,
@@ -237,7 +237,7 @@ def segment(
     pictures and by how much these differ. Without --k, there are as many segments as two halves of the
     customers agree on.
     """
-    from nearsight.apps.customers import read_customers
+    from nearsight.apps.tables import read_customers
 
     if words and no_labels:
         raise click.UsageError("--words names segments and --no-labels does not; give one of them")

@@ -91,7 +91,7 @@ def recommend(
     collection = run.open_collection()
     asked = [name.strip() for name in (history or "").split(",") if name.strip()] if id is None else [id]
     ids = _ids(collection, asked)
-    from nearsight.apps.baskets import read_baskets
+    from nearsight.apps.tables import read_baskets
 
     contents = None if baskets is None else read_baskets(baskets)
     advice = collection.recommend(
