@@ -55,6 +55,18 @@ def test_redundant_files_as_the_system_names_them(filled, folder, strange):
     assert len(list(folder.iterdir())) == 6
 
 
+def test_nothing_is_redundant_beside_a_copy_that_is_gone(nearsight, tmp_path):
+    texture(240, 180, 0).save(tmp_path / "large.png")
+    texture(240, 180, 0).resize((160, 120)).save(tmp_path / "small.png")
+    texture(240, 180, 1).save(tmp_path / "one.png")
+    shutil.copy(tmp_path / "one.png", tmp_path / "two.png")
+    nearsight("index", tmp_path)
+    (tmp_path / "large.png").unlink()
+    result = nearsight("dups", "--list-redundant", "-q")
+    assert result.stdout.splitlines() == [f"{tmp_path}/two.png"]
+    assert "The best copy of 1 picture is gone" in result.stderr
+
+
 def test_leaks(filled, folder):
     sets = ("path LIKE '%/again.png' OR path LIKE '%/0.png'", "width = 160")
     document = filled.json("dups", "--between", *sets)

@@ -146,3 +146,25 @@ def test_black_corners_do_not_count_as_pixels(tmp_path):
     [group] = made.duplicates(min_similarity=-1).groups
     assert names(group.redundant) == ["turned.png"]
     assert "black corners" in group.why
+
+
+def test_a_link_is_no_copy(tmp_path):
+    """To keep a link and delete the file it leads to would lose the picture."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "real").mkdir()
+    texture(400, 300, 1).save(tmp_path / "real/large.png")
+    texture(400, 300, 1).resize((200, 150)).save(tmp_path / "real/small.png")
+    texture(400, 300, 2).save(tmp_path / "real/linked.png")
+    texture(400, 300, 3).save(tmp_path / "real/several.png")
+    shutil.copy(tmp_path / "real/several.png", tmp_path / "real/again.png")
+    for name in ("large", "linked", "several"):
+        (tmp_path / f"a/{name}_link.png").symlink_to(f"../real/{name}.png")
+    (tmp_path / "b").symlink_to("real")
+    made = Collection.create(tmp_path / "c", model=FakeBackend())
+    # By name, since a folder that is a link is not walked into.
+    made.add([tmp_path / "a", tmp_path / "b/linked.png", tmp_path / "real"])
+    groups = {os.path.basename(group.keep.path): group for group in made.duplicates().groups}
+    assert {keep: names(group.redundant) for keep, group in groups.items()} == {
+        "large.png": ["small.png"],
+        "again.png": ["several.png"],
+    }

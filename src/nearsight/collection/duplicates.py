@@ -1,9 +1,10 @@
 """Finds the copies among a collection's pictures, and the best of them."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 import numpy as np
@@ -38,7 +39,7 @@ class CopyGroup:
     Attributes
     ----------
     keep : Item
-        The best of them.
+        The best of them. Links to a file that is there already are left out of its paths.
     items : list of Item
         All of them, the kept one first; each was compared with the kept one. A single one that lies in
         several files is a group, too.
@@ -353,14 +354,26 @@ def _groups(
             cosines = rows.X[others] @ rows.X[keep]
             # As they were judged, the lower row first: from the other side the last digits differ.
             agreement = pixels.agreement(np.minimum(keep, others), np.maximum(keep, others))
-            why = quality.why(keep, others.tolist())
-            groups.append(CopyGroup(there[0], there, cosines.tolist(), agreement.tolist(), why))
+            why, best = quality.why(keep, others.tolist()), _without_links(there[0])
+            groups.append(CopyGroup(best, [best, *there[1:]], cosines.tolist(), agreement.tolist(), why))
     groups += [
         CopyGroup(item, [item], [], [], "the first of several files of the same bytes")
-        for item in _in_several_files(view, rows, where, sides)
-        if item.id not in grouped
+        for item in map(_without_links, _in_several_files(view, rows, where, sides))
+        if item.id not in grouped and len(item.paths) > 1
     ]
     return sorted(groups, key=lambda group: -sum(len(item.paths) for item in group.items))
+
+
+def _without_links(item: Item) -> Item:
+    """Name each file of an item once, by a path that is no link where there is one.
+
+    A link is no copy: whoever keeps it and deletes what it leads to has lost the picture.
+    """
+    files: dict[str, str] = {}
+    for path in sorted(item.paths, key=lambda path: os.path.realpath(path) != os.path.abspath(path)):  # noqa: PTH100
+        files.setdefault(os.path.realpath(path), path)
+    paths = [path for path in item.paths if path in files.values()]
+    return replace(item, path=paths[0], paths=paths) if paths else item
 
 
 def _in_several_files(view: View, rows: Rows, where: str | None, sides: Ints | None) -> Iterator[Item]:

@@ -13,6 +13,7 @@ from nearsight.apps.output import count, printable
 
 if TYPE_CHECKING:
     from nearsight.collection.duplicates import CopyGroup, Duplicates, Leak
+    from nearsight.collection.rows import Item
 
 
 @click.command(
@@ -126,13 +127,29 @@ def _leak(leak: "Leak") -> dict[str, Any]:
 def _list(run: Run, found: "Duplicates", end: str) -> None:
     """Print names as the system has them, for a program that takes them away."""
     n_others = 0
-    for path in (path for group in found.groups for path in group.redundant):
+    safe = [group for group in found.groups if _is_there(group.keep)]
+    for path in (path for group in safe for path in group.redundant):
         if "://" in path:
             n_others += 1
         else:
             click.echo(os.fsencode(path + end), nl=False)
     if n_others:
         run.console.note(f"{count(n_others, 'more')} that lie in shards or elsewhere are not listed.")
+    if n_unsafe := len(found.groups) - len(safe):
+        run.console.warn(
+            f"The best copy of {count(n_unsafe, 'picture')} is gone or has changed, so the others are not"
+            " listed; nearsight index --prune brings the collection up to date."
+        )
+
+
+def _is_there(item: "Item") -> bool:
+    """Say whether the file that would be kept still is what was indexed."""
+    if "://" in item.path:
+        return True
+    try:
+        return os.stat(item.path).st_size == item.size_bytes
+    except OSError:
+        return False
 
 
 def _say(run: Run, found: "Duplicates", is_leak: bool) -> None:
