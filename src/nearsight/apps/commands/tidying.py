@@ -147,7 +147,7 @@ def _is_there(item: "Item") -> bool:
     if "://" in item.path:
         return True
     try:
-        return os.stat(item.path).st_size == item.size_bytes
+        return Path(item.path).stat().st_size == item.size_bytes
     except OSError:
         return False
 
