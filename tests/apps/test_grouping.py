@@ -1,6 +1,7 @@
 """`cluster` and `segment` on the command line."""
 
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -97,6 +98,20 @@ def test_clusters_get_names(cli):
 )
 def test_bad_usage(cli, words, message):
     assert message in json.dumps(cli.json(*words, code=2))
+
+
+def test_bars_are_for_people_at_a_terminal(cli, monkeypatch):
+    words = ("cluster", "--k", 2, "--no-labels")
+    assert "k-means" not in cli(*words).stderr
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda stream: True)
+    assert "k-means" in cli(*words).stderr
+    for silent in ("-q", "--json"):
+        assert "k-means" not in cli(*words, silent).stderr
+    assert "neighbours" in cli("cluster", "--no-labels").stderr
+    assert "assigning" in cli("cluster", "--assign").stderr
+    if find_spec("umap"):
+        assert "laying out" in cli("map").stderr
+        assert "laying out" not in cli("map", "--refit", "--json").stderr
 
 
 def test_segments_with_a_page_and_unknown_pictures(cli, orders, tmp_path):

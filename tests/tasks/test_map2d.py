@@ -137,3 +137,15 @@ def test_without_umap(monkeypatch):
 def test_bad_parameters(options):
     with pytest.raises(InvalidParameterError, match=str(next(iter(options.values())))):
         PictureMap(**options).fit(islands()[0])
+
+
+def test_progress_is_shown_where_asked_for(fitted, capsys):
+    X, _ = islands()
+    shown = PictureMap(method="umap", most_fitted=60, progress=True).fit(X)
+    told = capsys.readouterr()
+    assert "laying out" in told.err
+    assert "placing" in told.err
+    assert told.out == ""
+    silent = PictureMap(method="umap", most_fitted=60).fit(X)
+    assert capsys.readouterr() == ("", "")
+    np.testing.assert_array_equal(shown.embedding_, silent.embedding_)

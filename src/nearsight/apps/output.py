@@ -158,8 +158,8 @@ class Console:
 
     @property
     def progress(self) -> bool | None:
-        """What the library is told about its progress bar: none when quiet, else as it finds the terminal."""
-        return False if self.quiet else None
+        """What the library is told about its bars: none for programs and when quiet, else as it likes."""
+        return False if self.quiet or self.as_json else None
 
     def say(self, text: str = "", **style: Any) -> None:
         """Print one line of the answer for a person."""

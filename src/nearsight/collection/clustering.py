@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from filelock import BaseFileLock
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from nearsight.collection.naming import Reading, labels_of, name_groups
 from nearsight.collection.view import gather, vectors_of
@@ -232,7 +233,7 @@ def cluster(
         In (0, 1): the share of pictures like those of a group that `assign` may turn away.
     random_state : int, default 0
     progress : bool, optional
-        Whether a bar is shown; by default on a terminal.
+        Show progress bars on stderr; by default only when that is a terminal.
 
     Raises
     ------
@@ -299,12 +300,16 @@ def _fit(
         return found.labels_, found.members_
     if k is not None and k > len(X):
         raise InvalidParameterError(f"k is {k}, and there are {len(X)} pictures; ask for at most so many")
-    means = SphericalKMeans(n_clusters=k or 1, false_alarm_rate=rate, random_state=random_state).fit(X)
+    means = SphericalKMeans(
+        n_clusters=k or 1, false_alarm_rate=rate, random_state=random_state, progress=progress
+    ).fit(X)
     # A centre is the one member that has a say.
     return means.labels_, Members(means.cluster_centers_, np.arange(k or 1), means.limits_, rate)
 
 
-def assign(self: Reading, found: Clustering, *, where: str | None = None) -> Clustering:
+def assign(
+    self: Reading, found: Clustering, *, where: str | None = None, progress: bool | None = None
+) -> Clustering:
     """Say to which of the clusters found earlier each picture belongs; they stay as they are.
 
     Parameters
@@ -313,6 +318,8 @@ def assign(self: Reading, found: Clustering, *, where: str | None = None) -> Clu
         Of this collection or another of the same fingerprint; from `cluster` or `Clustering.load`.
     where : str, optional
         Only the pictures that match, such as those added since.
+    progress : bool, optional
+        Show a progress bar on stderr; by default only when that is a terminal.
 
     Raises
     ------
@@ -326,10 +333,14 @@ def assign(self: Reading, found: Clustering, *, where: str | None = None) -> Clu
         )
     held: list[list[str]] = [[] for _ in found.clusters]
     noise: list[str] = []
-    for batch in self.scan(["id", "vector"], where):
-        labels = found.members.assign(vectors_of(batch))
-        for id, label in zip(batch.column("id").to_pylist(), labels.tolist(), strict=True):
-            (noise if label < 0 else held[label]).append(id)
+    shown = sys.stderr.isatty() if progress is None else progress
+    total = self.count(where) if shown else None
+    with tqdm(desc="assigning", total=total, unit=" pictures", disable=not shown, leave=False) as bar:
+        for batch in self.scan(["id", "vector"], where):
+            labels = found.members.assign(vectors_of(batch))
+            for id, label in zip(batch.column("id").to_pylist(), labels.tolist(), strict=True):
+                (noise if label < 0 else held[label]).append(id)
+            bar.update(len(batch))
     clusters = [replace(c, ids=ids) for c, ids in zip(found.clusters, held, strict=True)]
     return replace(found, clusters=clusters, noise=noise)
 

@@ -1,6 +1,7 @@
 """A map of the collection's pictures that stays as it is when pictures come in."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +66,14 @@ class Map:
         )
 
 
-def map_(self: View, *, refit: bool = False, method: str | None = None, random_state: int = 0) -> Map:
+def map_(
+    self: View,
+    *,
+    refit: bool = False,
+    method: str | None = None,
+    random_state: int = 0,
+    progress: bool | None = None,
+) -> Map:
     """Return the map of the pictures: made the first time, and kept with the collection.
 
     Pictures that came in later are placed on it; none that was there moves. `refit` lays all out anew.
@@ -77,6 +85,8 @@ def map_(self: View, *, refit: bool = False, method: str | None = None, random_s
     method : {"auto", "umap", "pca"}, optional
         Of a new map: by default "auto", which is UMAP where it is installed.
     random_state : int, default 0
+    progress : bool, optional
+        Show progress bars on stderr; by default only when that is a terminal.
 
     Raises
     ------
@@ -99,22 +109,23 @@ def map_(self: View, *, refit: bool = False, method: str | None = None, random_s
     ids = [id for batch in self.scan(["id"]) for id in batch.column("id").to_pylist()]
     if not ids:
         raise InvalidParameterError("there are no pictures to make a map of; nearsight index PATH adds some")
+    shown = sys.stderr.isatty() if progress is None else progress
     if kept is not None:
         known = set(kept.ids)
         if all(id in known for id in ids):
             return kept.only(ids)
-        made = _placed(self, kept)
+        made = _placed(self, kept, shown)
     else:
-        made = _laid_out(self, method or "auto", random_state)
+        made = _laid_out(self, method or "auto", random_state, shown)
     _write(self, made)
     return made
 
 
-def _laid_out(view: View, method: str, random_state: int) -> Map:
+def _laid_out(view: View, method: str, random_state: int, progress: bool) -> Map:
     from nearsight.tasks.map2d import PictureMap, trustworthiness
 
     rows = gather(view)
-    made = PictureMap(method=method, random_state=random_state).fit(rows.X)
+    made = PictureMap(method=method, random_state=random_state, progress=progress).fit(rows.X)
     placed = np.ones(len(rows), bool)
     placed[made.fitted_] = False
     axes = {"middle": made._middle, "axes": made._axes} if made.method_ == "pca" else {}
@@ -122,7 +133,7 @@ def _laid_out(view: View, method: str, random_state: int) -> Map:
     return Map(rows.ids, made.embedding_, placed, made.method_, trust, len(rows), True, axes)
 
 
-def _placed(view: View, kept: Map) -> Map:
+def _placed(view: View, kept: Map, progress: bool) -> Map:
     """Place the pictures that are not on the map."""
     from nearsight.tasks.map2d import place, trustworthiness
 
@@ -145,7 +156,7 @@ def _placed(view: View, kept: Map) -> Map:
                 "none of the pictures that the map was laid out with is left; make a new one with refit=True"
                 " (--refit)"
             )
-        places[new] = place(rows.X[new], rows.X[guides], places[guides])
+        places[new] = place(rows.X[new], rows.X[guides], places[guides], progress=progress)
     trust = trustworthiness(rows.X, places)
     return Map(rows.ids, places, placed, kept.method, trust, int(new.sum()), False, kept.axes)
 

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness as exact_trustworthiness
 from sklearn.utils.validation import check_is_fitted, validate_data
+from tqdm import tqdm
 
 from nearsight.errors import InvalidParameterError, MissingExtraError
 
@@ -47,6 +48,8 @@ class PictureMap(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     most_fitted : int, default 20_000
         At least 10: rows that UMAP lays out, chosen at random where there are more.
     random_state : int, default 0
+    progress : bool, default False
+        Whether `fit` shows bars on stderr.
 
     Attributes
     ----------
@@ -81,12 +84,14 @@ class PictureMap(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         min_dist: float = 0.1,
         most_fitted: int = 20_000,
         random_state: int = 0,
+        progress: bool = False,
     ) -> None:
         self.method = method
         self.n_neighbors = n_neighbors
         self.min_dist = min_dist
         self.most_fitted = most_fitted
         self.random_state = random_state
+        self.progress = progress
 
     def fit(self, X: ArrayLike, y: Any = None) -> "PictureMap":
         """Lay rows out.
@@ -119,8 +124,8 @@ class PictureMap(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             chosen = np.sort(rng.choice(chosen, self.most_fitted, replace=False))
         self.fitted_ = chosen
         self._guides = rows[chosen]
-        self._places = _umap(self._guides, self.n_neighbors, self.min_dist, self.random_state)
-        self.embedding_ = self._placed(rows)
+        self._places = _umap(self._guides, self.n_neighbors, self.min_dist, self.random_state, self.progress)
+        self.embedding_ = self._placed(rows, progress=self.progress)
         return self
 
     def __sklearn_tags__(self) -> Any:
@@ -155,14 +160,16 @@ class PictureMap(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "embedding_")
         return self._placed(_unit(validate_data(self, X, reset=False, dtype=[np.float32, np.float64])))
 
-    def _placed(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+    def _placed(self, rows: NDArray[Any], *, progress: bool = False) -> NDArray[np.float32]:
         if self.method_ == "pca":
             flat: NDArray[np.float32] = ((rows - self._middle) @ self._axes.T).astype(np.float32)
             return flat
-        return place(rows, self._guides, self._places)
+        return place(rows, self._guides, self._places, progress=progress)
 
 
-def place(X: ArrayLike, guides: ArrayLike, places: ArrayLike) -> NDArray[np.float32]:
+def place(
+    X: ArrayLike, guides: ArrayLike, places: ArrayLike, *, progress: bool = False
+) -> NDArray[np.float32]:
     """Return where rows belong on a map, by the rows that are on it.
 
     *Method*: see `PictureMap`.
@@ -174,6 +181,8 @@ def place(X: ArrayLike, guides: ArrayLike, places: ArrayLike) -> NDArray[np.floa
         Rows on the map, at least one.
     places : array of shape (m, 2), float
         Where those are.
+    progress : bool, default False
+        Whether a bar is shown on stderr.
 
     Returns
     -------
@@ -193,7 +202,8 @@ def place(X: ArrayLike, guides: ArrayLike, places: ArrayLike) -> NDArray[np.floa
     rows = _unit(np.asarray(X))
     found = np.empty((len(rows), 2), np.float32)
     k = min(_GUIDES, len(known))
-    for start in range(0, len(rows), _BLOCK):
+    starts = range(0, len(rows), _BLOCK)
+    for start in tqdm(starts, desc="placing", unit="block", disable=not progress, leave=False):
         part = rows[start : start + _BLOCK]
         similarities = part @ known.T
         nearest = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
@@ -284,7 +294,7 @@ def _available(method: str) -> str:
     return "pca"
 
 
-def _umap(rows: NDArray[Any], n_neighbors: int, min_dist: float, random_state: int) -> Floats:
+def _umap(rows: NDArray[Any], n_neighbors: int, min_dist: float, random_state: int, progress: bool) -> Floats:
     with warnings.catch_warnings():
         # It says that a seed means one thread, and what its spectral start does; both are meant.
         warnings.simplefilter("ignore")
@@ -296,6 +306,7 @@ def _umap(rows: NDArray[Any], n_neighbors: int, min_dist: float, random_state: i
             metric="cosine",
             random_state=random_state,
             n_jobs=1,
+            tqdm_kwds={"desc": "laying out", "unit": "epoch", "disable": not progress, "leave": False},
         )
         places: Floats = np.asarray(reducer.fit_transform(rows), np.float64)
     return places

@@ -159,3 +159,14 @@ def test_fewer_dimensions_are_those_of_scikit_learns_pca() -> None:
     mine, theirs = shortened(X, 5), PCA(5, svd_solver="full").fit_transform(X)
     np.testing.assert_allclose(np.abs(mine), np.abs(theirs), atol=2e-3)
     assert module.shortened(X[:, :50]).shape == (len(X), 50)
+
+
+def test_progress_is_shown_where_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    X, _ = digits()
+    shown = DensityClusters(progress=True, max_rows=900).fit(X)
+    told = capsys.readouterr().err
+    for stage in ("neighbours", "coordinates", "limits", "assigning"):
+        assert stage in told
+    silent = DensityClusters(max_rows=900).fit(X)
+    assert capsys.readouterr() == ("", "")
+    np.testing.assert_array_equal(shown.labels_, silent.labels_)

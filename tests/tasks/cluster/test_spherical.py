@@ -82,3 +82,14 @@ def test_lengths_do_not_matter_and_too_few_vectors_are_refused_by_number() -> No
     assert adjusted_rand_score(a, b) > 0.99
     with pytest.raises(InvalidParameterError, match="n_clusters=4; ask for at most 2"):
         SphericalKMeans(n_clusters=4).fit(X[:2])
+
+
+def test_progress_is_shown_where_asked_for(capsys):
+    X = np.random.default_rng(0).normal(size=(6000, 32))
+    shown = SphericalKMeans(n_clusters=50, progress=True).fit(X)
+    told = capsys.readouterr().err
+    assert "k-means" in told
+    assert "of 6,000 moved" in told
+    silent = SphericalKMeans(n_clusters=50).fit(X)
+    assert capsys.readouterr() == ("", "")
+    np.testing.assert_array_equal(shown.labels_, silent.labels_)

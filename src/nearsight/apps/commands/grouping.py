@@ -115,7 +115,7 @@ def cluster(
     collection = run.open_collection()
     file = model or collection.directory / FILENAME
     if assign:
-        found = collection.assign(Clustering.load(file), where=where)
+        found = collection.assign(Clustering.load(file), where=where, progress=run.console.progress)
     else:
         found = collection.cluster(
             k,

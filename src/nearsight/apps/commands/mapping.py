@@ -82,7 +82,7 @@ def map_(
         raise click.UsageError("--open shows a page; give --out FILE.html, or leave --open out")
     if len(collection) > _LONG:
         run.console.note("New pictures are laid out or placed; a first map of many takes minutes.")
-    whole = collection.map(refit=refit, method=method)
+    whole = collection.map(refit=refit, method=method, progress=run.console.progress)
     items, found = _shown(collection, whole, where)
     values: dict[str, list[Any]] = {key: [item.metadata.get(key) for item in items] for key in keys}
     clusters = values[color] if color else [None] * len(items)

@@ -56,7 +56,7 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         Vectors kept for `predict`.
     random_state : int, default 0
     progress : bool, default False
-        Whether a bar is shown.
+        Whether `fit` shows bars on stderr.
 
     Attributes
     ----------
@@ -144,12 +144,13 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             most=self.max_members,
             false_alarm_rate=self.false_alarm_rate,
             random_state=self.random_state,
+            progress=self.progress,
         )
         self.n_clusters_ = len(self.members_.limits)
         if len(rows) == len(vectors):
             self.labels_, self.probabilities_ = labels, strengths
         else:
-            self.labels_ = self.members_.assign(vectors)
+            self.labels_ = self.members_.assign(vectors, progress=self.progress)
             self.labels_[rows] = labels
             self.probabilities_ = (self.labels_ >= 0).astype(np.float64)
             self.probabilities_[rows] = strengths
@@ -169,7 +170,9 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             return np.full(n, -1), np.zeros(n)
         k = min(self.n_neighbors, n - 1)
         found = neighbours(shortened(X), k, progress=self.progress)
-        coordinates = diffusion(*found, self.n_components, random_state=self.random_state)
+        coordinates = diffusion(
+            *found, self.n_components, random_state=self.random_state, progress=self.progress
+        )
         near = neighbours(coordinates, k, progress=self.progress)
         flat = cluster(*near, min_cluster_size=least, min_samples=min(self.min_samples, k + 1))
         labels = self._cohesive(X, flat.labels)

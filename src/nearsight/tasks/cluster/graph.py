@@ -61,7 +61,12 @@ def neighbours(X: Floats, k: int, *, progress: bool = False) -> tuple[NDArray[np
 
 
 def diffusion(
-    distances: NDArray[np.float32], rows: NDArray[np.int32], dim: int, *, random_state: int
+    distances: NDArray[np.float32],
+    rows: NDArray[np.int32],
+    dim: int,
+    *,
+    random_state: int,
+    progress: bool = False,
 ) -> Floats:
     """Return (n, dim) coordinates of unit length that keep well-connected rows together.
 
@@ -85,10 +90,16 @@ def diffusion(
         values, vectors = np.linalg.eigh(walk.toarray() - np.outer(constant, constant))
         values, vectors = values[-dim:], vectors[:, -dim:]
     else:
-        operator = LinearOperator(
-            (n, n), matvec=lambda v: walk @ v - constant * (constant @ v), dtype=np.float64
-        )
         start = np.random.default_rng(random_state).normal(size=n)
-        values, vectors = eigsh(operator, k=dim, which="LA", v0=start, tol=1e-3, ncv=max(2 * dim + 1, 40))
+        # How many steps it takes, nobody knows beforehand.
+        with tqdm(desc="coordinates", unit="step", disable=not progress, leave=False) as bar:
+
+            def stepped(v: NDArray[np.float64]) -> NDArray[np.float64]:
+                bar.update()
+                taken: NDArray[np.float64] = walk @ v - constant * (constant @ v)
+                return taken
+
+            operator = LinearOperator((n, n), matvec=stepped, dtype=np.float64)
+            values, vectors = eigsh(operator, k=dim, which="LA", v0=start, tol=1e-3, ncv=max(2 * dim + 1, 40))
     coordinates = vectors * np.maximum(values, 0) / np.sqrt(degree)[:, None]
     return unit(coordinates * np.sqrt(n))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from nearsight.tasks.calibrate import from_good, required_examples
 from nearsight.tasks.cluster.graph import Floats, unit
@@ -42,7 +43,14 @@ class Members:
 
     @classmethod
     def of(
-        cls, X: Floats, labels: NDArray[np.int64], *, most: int, false_alarm_rate: float, random_state: int
+        cls,
+        X: Floats,
+        labels: NDArray[np.int64],
+        *,
+        most: int,
+        false_alarm_rate: float,
+        random_state: int,
+        progress: bool = False,
     ) -> "Members":
         """Choose what to remember of (n, d) unit vectors and their labels.
 
@@ -60,17 +68,18 @@ class Members:
             inside = np.sort(rng.choice(inside, _MOST_EXAMPLES, replace=False))
         place = np.full(len(X), -1)
         place[kept] = np.arange(len(kept))
+        blocks = np.split(inside, range(_ROWS, len(inside), _ROWS))
         distances = np.concatenate(
             [
                 remembered._distances(X[rows] @ remembered.X.T, labels[rows], without=place[rows])
-                for rows in np.split(inside, range(_ROWS, len(inside), _ROWS))
+                for rows in tqdm(blocks, desc="limits", unit="block", disable=not progress, leave=False)
             ]
         )
         known = np.isfinite(distances)
         remembered.limits[:] = _limits(distances[known], labels[inside][known], k, false_alarm_rate)
         return remembered
 
-    def assign(self, X: NDArray[np.floating]) -> NDArray[np.int64]:
+    def assign(self, X: NDArray[np.floating], *, progress: bool = False) -> NDArray[np.int64]:
         """Return the cluster of each of (n, d) rows, -1 where none is near enough; n * m * d operations.
 
         *Method*: the vote of the 10 most similar remembered rows, noise among them; a tie goes to the
@@ -80,7 +89,8 @@ class Members:
         labels = np.full(len(X), -1, np.int64)
         if not len(self.labels) or not len(self.limits):
             return labels
-        for at in range(0, len(X), _ROWS):
+        starts = range(0, len(X), _ROWS)
+        for at in tqdm(starts, desc="assigning", unit="block", disable=not progress, leave=False):
             similarities = X[at : at + _ROWS] @ self.X.T
             voted = self._vote(similarities)
             far = self._distances(similarities, voted) > np.append(self.limits, np.inf)[voted]

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
+from tqdm import tqdm
 
 from nearsight.errors import InvalidParameterError
 from nearsight.tasks.calibrate import from_good, required_examples
@@ -37,6 +38,8 @@ class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):  # type: i
         In (0, 1). If given, `predict` answers -1 for what is farther from its centre than all but this share
         of the centre's own vectors. By default every vector belongs somewhere.
     random_state : int, default 0
+    progress : bool, default False
+        Whether `fit` shows on stderr how many rounds it took so far, and how many vectors the last one moved.
 
     Attributes
     ----------
@@ -69,6 +72,7 @@ class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):  # type: i
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "false_alarm_rate": [Interval(Real, 0, 1, closed="neither"), None],
         "random_state": [Interval(Integral, 0, None, closed="left")],
+        "progress": ["boolean"],
     }
 
     def __init__(
@@ -79,12 +83,14 @@ class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):  # type: i
         max_iter: int = 100,
         false_alarm_rate: float | None = None,
         random_state: int = 0,
+        progress: bool = False,
     ) -> None:
         self.n_clusters = n_clusters
         self.n_init = n_init
         self.max_iter = max_iter
         self.false_alarm_rate = false_alarm_rate
         self.random_state = random_state
+        self.progress = progress
 
     def fit(self, X: ArrayLike, y: None = None) -> "SphericalKMeans":
         """Cluster (n, d) vectors.
@@ -110,9 +116,12 @@ class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):  # type: i
             if len(vectors) <= _MOST_TRIED
             else vectors[np.sort(rng.choice(len(vectors), _MOST_TRIED, replace=False))]
         )
-        runs = [self._run(tried, _plus_plus(tried, self.n_clusters, rng)) for _ in range(self.n_init)]
-        centres = min(runs, key=lambda run: run[2])[0]
-        centres, labels, self.inertia_, self.n_iter_ = self._run(vectors, centres)
+        with tqdm(desc="k-means", unit="round", disable=not self.progress, leave=False) as bar:
+            runs = [
+                self._run(tried, _plus_plus(tried, self.n_clusters, rng), bar) for _ in range(self.n_init)
+            ]
+            centres = min(runs, key=lambda run: run[2])[0]
+            centres, labels, self.inertia_, self.n_iter_ = self._run(vectors, centres, bar)
         order = np.argsort(-np.bincount(labels, minlength=self.n_clusters), kind="stable")
         self.cluster_centers_ = centres[order]
         self.labels_ = np.argsort(order)[labels]
@@ -133,13 +142,16 @@ class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):  # type: i
         distances: NDArray[np.floating] = (1 - unit(checked) @ self.cluster_centers_.T).astype(checked.dtype)
         return distances
 
-    def _run(self, X: Floats, centres: Floats) -> tuple[Floats, NDArray[np.int64], float, int]:
+    def _run(self, X: Floats, centres: Floats, bar: Any) -> tuple[Floats, NDArray[np.int64], float, int]:
         labels, n_iter = np.full(len(X), -1), 0
         while n_iter < self.max_iter:
             n_iter += 1
             before = labels
             labels, similarities = _nearest(X, centres)
-            if np.array_equal(labels, before):
+            n_moved = int((labels != before).sum())
+            bar.set_postfix_str(f"{n_moved:,} of {len(X):,} moved", refresh=False)
+            bar.update()
+            if n_moved == 0:
                 break
             centres = _means(X, labels, similarities, centres)
         labels, similarities = _nearest(X, centres)
