@@ -1,5 +1,6 @@
-"""Files that appear whole or not at all, and vectors as an `.npz`."""
+"""Files that appear whole or not at all; vectors as an `.npz`, and so what was learnt."""
 
+import json
 import secrets
 import shutil
 import tempfile
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from nearsight.errors import StorageError
+from nearsight.errors import NearsightError, NewerFormatError, StorageError
 
 
 @contextmanager
@@ -99,3 +100,88 @@ def _write_archive(file: IO[bytes], raw: IO[bytes], shape: tuple[int, int], text
         for name, values in texts.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 npy.write_array(entry, np.array(values, dtype=str), allow_pickle=False)
+
+
+def write_learnt(
+    path: Path,
+    kind: str,
+    version: int,
+    facts: Mapping[str, Any],
+    arrays: Mapping[str, Any],
+    *,
+    compressed: bool = False,
+) -> None:
+    """Write what was learnt, whole or not at all: an `.npz` of arrays and JSON, nothing that runs when read.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.npz``, unless it is somebody's wish.
+    kind : str
+        What it is, such as "clustering"; `learnt` reads no other.
+    version : int
+        Of the file's format.
+    facts : mapping
+        JSON can hold it.
+    arrays : mapping of str to ndarray
+        None is called "about".
+    compressed : bool, default False
+
+    Raises
+    ------
+    StorageError
+        The disk refuses.
+    """
+    import numpy as np
+
+    about = json.dumps({**facts, "kind": f"nearsight {kind}", "format": version})
+    write = np.savez_compressed if compressed else np.savez
+    with exported(path) as file:
+        write(file, allow_pickle=False, about=np.array(about), **arrays)
+
+
+@contextmanager
+def learnt(
+    path: Path, kind: str, version: int, *, error: type[NearsightError], remedy: str
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Give the facts and arrays that `write_learnt` wrote to the block, which makes of them what they were.
+
+    Zip's own checksums tell a damaged file; whatever the block finds missing or misshapen counts as damage.
+
+    Parameters
+    ----------
+    path, kind, version
+        See `write_learnt`.
+    error : type of NearsightError
+        Raised for a file that is missing, damaged, or something else.
+    remedy : str
+        How to get one, for the end of its message.
+
+    Raises
+    ------
+    NewerFormatError
+        A newer nearsight wrote it.
+    """
+    import numpy as np
+
+    try:
+        # Opened here: of a torn archive, numpy would leave the file open.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            facts = json.loads(str(archive["about"]))
+            if facts["kind"] != f"nearsight {kind}":
+                raise ValueError(f"it is a {facts['kind']}")
+            if facts["format"] > version:
+                raise NewerFormatError(
+                    f"{path} is of format {facts['format']}, and this version reads {version}:"
+                    " pip install --upgrade nearsight"
+                )
+            arrays = {name: archive[name] for name in archive.files if name != "about"}
+        yield facts, arrays
+    except FileNotFoundError:
+        raise error(f"there is no {kind} at {path}; {remedy}") from None
+    # A file that is right can still be refused, such as for its fingerprint.
+    except NearsightError:
+        raise
+    # A damaged archive can raise nearly anything.
+    except Exception as damage:
+        raise error(f"{path} holds no sound {kind} ({type(damage).__name__}: {damage}); {remedy}") from damage

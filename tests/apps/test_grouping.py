@@ -92,7 +92,7 @@ def test_clusters_get_names(cli):
         (("cluster", "--words", "a", "--no-labels"), "give one of them"),
         (("cluster", "--k", "61"), "there are 60 pictures"),
         (("cluster", "--algorithm", "kmeans"), "how many groups"),
-        (("cluster", "--assign", "--model", "nowhere.npz"), "find some first"),
+        (("cluster", "--assign", "--model", "nowhere.npz"), "find clusters first"),
         (("segment",), "--customers"),
     ],
 )

@@ -24,7 +24,7 @@ def path_of(found, name):
 
 def test_the_contract(indexed, orders):
     found = indexed.json("recommend", "0.png", "--baskets", orders, "-k", 3)
-    assert set(found) == {"items", "for", "baskets", "unknown", "learnt", "twins_together"}
+    assert set(found) == {"items", "for", "baskets", "unknown", "learnt", "twins_together", "new"}
     assert len(found["items"]) == 3
     for item in found["items"]:
         assert set(item) == {"id", "path", "score", "why", "metadata"}
@@ -52,6 +52,24 @@ def test_lookalikes_without_baskets(indexed):
     assert scores == sorted(scores, reverse=True)
     varied = indexed.json("recommend", found["for"][0], "--diversity", 1, "-k", 3)
     assert varied["items"][0] == found["items"][0]
+
+
+def test_what_is_kept_answers_the_same(indexed, orders, tmp_path):
+    kept = tmp_path / "learnt.npz"
+    first = indexed.json("recommend", "0.png", "--baskets", orders, "--save", kept)
+    again = indexed.json("recommend", "0.png", "--model", kept)
+    assert [item.pop("score") for item in again["items"]] == pytest.approx(
+        [item.pop("score") for item in first["items"]], rel=1e-9
+    )
+    assert again == first
+    kept.unlink()
+    # Learning alone, such as every night.
+    result = indexed("recommend", "--baskets", orders, "--save", kept)
+    assert result.stdout == ""
+    assert "ask it with --model" in result.stderr
+    assert kept.exists()
+    assert indexed.json("recommend", "--baskets", orders, "--save", kept)["baskets"] == 121
+    assert "121 baskets" in indexed("recommend", "0.png", "--model", kept).stderr
 
 
 def test_a_history(indexed, orders):
@@ -86,9 +104,14 @@ def test_the_page(indexed, orders, tmp_path):
         (("0.png", "--diversity", "2"), "UsageError", "diversity"),
         (("0.png", "--baskets", "/nowhere.csv"), "UsageError", "does not exist"),
         (("0.png", "--out", "page.txt"), "UsageError", ".html"),
+        (("0.png", "--save", "x.npz"), "UsageError", "give --baskets CSV"),
+        (("0.png", "--model", "x.npz", "--baskets", "{orders}"), "UsageError", "learnt from baskets already"),
+        (("--baskets", "{orders}", "--save", "x.npz", "--open"), "UsageError", "ID or --history"),
+        (("0.png", "--model", "nowhere.npz"), "InvalidParameterError", "no catalogue at nowhere.npz"),
     ],
 )
-def test_bad_usage(indexed, words, kind, message):
+def test_bad_usage(indexed, orders, words, kind, message):
+    words = [word.format(orders=orders) for word in words]
     found = indexed.json("recommend", *words, code=2)["error"]
     assert kind in {found["type"], "UsageError"}
     assert message in found["message"]

@@ -103,7 +103,7 @@ def test_later_pictures_are_assigned_by_a_file(collection, tmp_path, k):
     found.save(tmp_path / "kept.npz")
     before = labels_in(found)
     with np.load(tmp_path / "kept.npz", allow_pickle=False) as arrays:
-        assert json.loads(str(arrays["facts"]))["fingerprint"] == collection.fingerprint.digest
+        assert json.loads(str(arrays["about"]))["fingerprint"] == collection.fingerprint.to_dict()
     made(tmp_path / "c", seed=5, n_each=25, noise=20, first=10_000)
     loaded = Clustering.load(tmp_path / "kept.npz")
     after = collection.assign(loaded)
@@ -132,14 +132,14 @@ def test_clusters_of_other_vectors_are_refused(collection, tmp_path):
 
 
 def test_files_that_hold_no_clusters(tmp_path):
-    with pytest.raises(InvalidParameterError, match="find some first"):
+    with pytest.raises(InvalidParameterError, match="find clusters first"):
         Clustering.load(tmp_path / FILENAME)
     (tmp_path / "text.npz").write_text("no archive")
     (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04 torn")
     np.savez(tmp_path / "else.npz", X=np.eye(2))
-    np.savez(tmp_path / "newer.npz", facts=np.array(json.dumps({"format": 99})))
+    np.savez(tmp_path / "newer.npz", about=np.array('{"kind": "nearsight clustering", "format": 99}'))
     for name in ("text.npz", "torn.npz", "else.npz"):
-        with pytest.raises(InvalidParameterError, match="holds no clusters"):
+        with pytest.raises(InvalidParameterError, match="holds no sound clustering"):
             Clustering.load(tmp_path / name)
     with pytest.raises(NewerFormatError, match="99"):
         Clustering.load(tmp_path / "newer.npz")

@@ -131,7 +131,7 @@ def test_files_that_are_no_classifier(collection, tmp_path):
     (tmp_path / "text.npz").write_text("text")
     np.savez(tmp_path / "arrays.npz", a=np.ones(3))
     for name in ("text.npz", "arrays.npz"):
-        with pytest.raises(InvalidParameterError, match="is no classifier that this nearsight can read"):
+        with pytest.raises(InvalidParameterError, match="holds no sound classifier"):
             Classifier.load(tmp_path / name)
 
 

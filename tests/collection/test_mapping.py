@@ -102,13 +102,13 @@ def test_no_pictures_and_none_left(tmp_path, collection):
 def test_maps_that_cannot_be_read(collection, tmp_path):
     file = collection.directory / "map.npz"
     file.write_text("text")
-    with pytest.raises(InvalidParameterError, match="is no map that this nearsight can read"):
+    with pytest.raises(InvalidParameterError, match="holds no sound map"):
         collection.map()
     collection.map(refit=True, method="pca")
     other = Collection.create(tmp_path / "other", model=FakeBackend(seed=1))
     add(other, 0, 5)
     (other.directory / "map.npz").write_bytes(file.read_bytes())
-    with pytest.raises(FingerprintMismatchError, match="make a new one: nearsight map --refit"):
+    with pytest.raises(FingerprintMismatchError, match="nearsight map --refit"):
         other.map()
 
 

@@ -1,5 +1,7 @@
 """Recommendations from a collection: names, filters, and the same answers as the estimator's."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,7 +9,12 @@ from PIL import Image
 from nearsight import Collection
 from nearsight.collection.recommending import Names
 from nearsight.collection.rows import Item
-from nearsight.errors import FilterError, InvalidParameterError, UnknownIdError
+from nearsight.errors import (
+    FilterError,
+    FingerprintMismatchError,
+    InvalidParameterError,
+    UnknownIdError,
+)
 from nearsight.tasks.recommend import Recommender
 
 from fake import FakeBackend
@@ -108,6 +115,60 @@ def test_a_catalogue_answers_like_the_collection(shop, orders):
     for end in ("kind0/0.png", "kind2/3.png"):
         asked = id_of(shop, end)
         assert catalogue.recommend(asked, k=5) == shop.recommend(asked, baskets=orders, k=5)
+
+
+def test_a_kept_catalogue_answers_the_same(shop, orders, tmp_path):
+    made = shop.catalogue({**orders, "a": ["gift wrap"]})
+    made.save(tmp_path / "kept.npz")
+    with np.load(tmp_path / "kept.npz", allow_pickle=False) as arrays:
+        assert json.loads(str(arrays["about"]))["fingerprint"] == shop.fingerprint.to_dict()
+        assert "X" not in arrays
+    kept = shop.load_catalogue(tmp_path / "kept.npz")
+    for options in ({}, {"where": "kind = 2"}, {"diversity": 0.4, "fresh": True}):
+        for asked in (id_of(shop, "kind0/0.png"), [id_of(shop, "kind2/3.png"), id_of(shop, "kind1/1.png")]):
+            found, expected = (one.recommend(asked, k=5, **options) for one in (kept, made))
+            assert [s.score for s in found.items] == pytest.approx(
+                [s.score for s in expected.items], rel=1e-9
+            )
+            assert [(s.id, s.why) for s in found.items] == [(s.id, s.why) for s in expected.items]
+            assert (found.n_baskets, found.unknown) == (100, {"gift wrap": 1})
+
+
+def test_what_came_and_went_since_a_catalogue_was_kept(tmp_path, orders):
+    for number in range(6):
+        pixels = np.random.default_rng(number).integers(0, 256, (4, 4, 3), np.uint8)
+        Image.fromarray(pixels).resize((64, 64)).save(tmp_path / f"{number}.png")
+    collection = Collection.create(tmp_path / "collection", model=FakeBackend())
+    collection.add([tmp_path / f"{number}.png" for number in range(5)])
+    baskets = {f"{n}": ["0", "1" if n % 3 else "2"] for n in range(60)}
+    made = collection.catalogue(baskets)
+    made.save(tmp_path / "kept.npz")
+    gone, asked = id_of(collection, "1.png"), id_of(collection, "0.png")
+    before = {s.id: s.score for s in made.recommend(asked).items}
+    collection.remove([gone])
+    collection.add(tmp_path / "5.png")
+    kept = collection.load_catalogue(tmp_path / "kept.npz")
+    advice = kept.recommend(asked, k=4)
+    assert advice.n_new == 1
+    del before[gone]
+    assert {s.id: s.score for s in advice.items} == pytest.approx(before, rel=1e-6)
+    with pytest.raises(UnknownIdError, match="make it again"):
+        kept.recommend(id_of(collection, "5.png"))
+
+
+def test_a_kept_catalogue_of_something_else_is_refused(shop, orders, tmp_path):
+    shop.catalogue(orders).save(tmp_path / "kept.npz")
+    other = Collection.create(tmp_path / "other", model=FakeBackend(seed=1))
+    with pytest.raises(FingerprintMismatchError, match=r"weights_sha256.* nearsight recommend --baskets CSV"):
+        other.load_catalogue(tmp_path / "kept.npz")
+    empty = Collection.create(tmp_path / "empty", model=FakeBackend())
+    with pytest.raises(InvalidParameterError, match="none of the 12 pictures"):
+        empty.load_catalogue(tmp_path / "kept.npz")
+    with pytest.raises(InvalidParameterError, match="no catalogue at"):
+        shop.load_catalogue(tmp_path / "none.npz")
+    shop.map(method="pca")
+    with pytest.raises(InvalidParameterError, match="it is a nearsight map"):
+        shop.load_catalogue(shop.directory / "map.npz")
 
 
 def test_a_picture_that_came_later_is_told(tmp_path, orders):

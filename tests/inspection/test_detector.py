@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import nearsight.inspection.saved as saved
 from nearsight import AnomalyDetector
 from nearsight.errors import (
     CalibrationError,
@@ -157,7 +156,7 @@ def rewritten(file, path, change):
     with zipfile.ZipFile(file) as old, zipfile.ZipFile(path, "w") as new:
         for name in old.namelist():
             data = old.read(name)
-            if name == "facts.npy":
+            if name == "about.npy":
                 facts = json.loads(str(np.load(old.open(name))))
                 change(facts)
                 with new.open(name, "w") as entry:
@@ -198,12 +197,12 @@ def test_what_is_no_detector_is_refused(file, tmp_path, change, error):
 
 
 def test_other_files_are_no_detectors(tmp_path):
-    with pytest.raises(DetectorFileError, match="There is no file"):
+    with pytest.raises(DetectorFileError, match="there is no detector"):
         AnomalyDetector.load(tmp_path / "none.npz")
     np.savez(tmp_path / "other.npz", vectors=np.eye(3))
     with pytest.raises(DetectorFileError, match="no sound detector"):
         AnomalyDetector.load(tmp_path / "other.npz")
-    np.savez(tmp_path / "evil.npz", facts=np.array([{"a": 1}], dtype=object))
+    np.savez(tmp_path / "evil.npz", about=np.array([{"a": 1}], dtype=object))
     with pytest.raises(DetectorFileError, match="no sound detector"):
         AnomalyDetector.load(tmp_path / "evil.npz")
 
@@ -215,7 +214,7 @@ def test_a_file_appears_whole_or_not_at_all(detector, file, tmp_path, monkeypatc
     def breaks(*_, **__):
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr(saved.np, "savez", breaks)
+    monkeypatch.setattr(np, "savez", breaks)
     with pytest.raises(RuntimeError):
         detector.save(path)
     assert path.read_bytes() == file.read_bytes()

@@ -1,9 +1,6 @@
 """Groups a collection's pictures, names the groups, and says where later pictures belong."""
 
-import io
-import json
 import sys
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,18 +11,20 @@ from filelock import BaseFileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from nearsight.collection.fitted import require
 from nearsight.collection.naming import Reading, labels_of, name_groups
 from nearsight.collection.view import gather, vectors_of
 from nearsight.collection.writing import Batch, Note, Writer
-from nearsight.errors import FingerprintMismatchError, InvalidParameterError, NewerFormatError
-from nearsight.files import exported
+from nearsight.errors import InvalidParameterError
+from nearsight.files import learnt, write_learnt
+from nearsight.models import Fingerprint
 from nearsight.tasks.cluster import DensityClusters, Members, SphericalKMeans, merge_order, representatives
 
 Algorithm = Literal["density", "kmeans"]
 
 #: Where a collection keeps its clusters unless told otherwise.
 FILENAME = "clusters.npz"
-_FORMAT = 1
+_KIND, _FORMAT = "clustering", 1
 # Rows whose metadata is written at once.
 _ROWS = 4096
 _N_REPRESENTATIVES = 8
@@ -76,8 +75,8 @@ class Clustering:
         there are in both. Clusters are nodes 0..k-1, row i makes node k + i.
     members : Members
         Says where other pictures belong.
-    fingerprint : str
-        Digest of what made the vectors.
+    fingerprint : Fingerprint
+        What made the vectors.
     """
 
     clusters: list[Cluster]
@@ -85,7 +84,7 @@ class Clustering:
     algorithm: Algorithm
     tree: list[tuple[int, int, float, int]]
     members: Members
-    fingerprint: str
+    fingerprint: Fingerprint
 
     def joined(self, n: int) -> "Clustering":
         """Return at most `n` clusters, the most alike being one: zoom out. To zoom in, see `where`.
@@ -137,20 +136,15 @@ class Clustering:
             The disk refuses.
         """
         facts = {
-            "format": _FORMAT,
             "algorithm": self.algorithm,
-            "fingerprint": self.fingerprint,
+            "fingerprint": self.fingerprint.to_dict(),
             "tree": self.tree,
             "clusters": [
                 {"id": c.id, "representatives": c.representatives, "words": c.words, "label": c.label}
                 for c in self.clusters
             ],
         }
-        buffer = io.BytesIO()
-        arrays: dict[str, Any] = {"facts": np.array(json.dumps(facts)), **self.members.to_arrays()}
-        np.savez_compressed(buffer, **arrays)
-        with exported(Path(file)) as handle:
-            handle.write(buffer.getvalue())
+        write_learnt(Path(file), _KIND, _FORMAT, facts, self.members.to_arrays(), compressed=True)
 
     @classmethod
     def load(cls, file: str | Path) -> "Clustering":
@@ -163,30 +157,17 @@ class Clustering:
         NewerFormatError
             A newer nearsight wrote it.
         """
-        file = Path(file)
-        try:
-            # Opened here: of a torn archive, numpy would leave the file open.
-            with file.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
-                facts = json.loads(str(arrays["facts"]))
-                if facts["format"] > _FORMAT:
-                    raise NewerFormatError(
-                        f"{file} is of format {facts['format']}; this version reads {_FORMAT}:"
-                        " upgrade nearsight"
-                    )
-                members = Members.from_arrays(arrays)
+        remedy = "find clusters first: nearsight cluster"
+        with learnt(Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (
+            facts,
+            arrays,
+        ):
             clusters = [
                 Cluster(c["id"], [], c["representatives"], c["words"], c["label"]) for c in facts["clusters"]
             ]
             tree = [(int(a), int(b), float(s), int(n)) for a, b, s, n in facts["tree"]]
-            return cls(clusters, [], facts["algorithm"], tree, members, facts["fingerprint"])
-        except FileNotFoundError as error:
-            raise InvalidParameterError(
-                f"there are no clusters at {file}; find some first: nearsight cluster"
-            ) from error
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise InvalidParameterError(
-                f"{file} holds no clusters; name a file that nearsight cluster wrote"
-            ) from error
+            fingerprint = Fingerprint.from_dict(facts["fingerprint"])
+            return cls(clusters, [], facts["algorithm"], tree, Members.from_arrays(arrays), fingerprint)
 
 
 class Stored(Reading, Protocol):
@@ -273,7 +254,7 @@ def cluster(
         algorithm,
         [(int(a), int(b), float(1 - d), int(m)) for a, b, d, m in tree],
         members,
-        self.fingerprint.digest,
+        self.fingerprint,
     )
     return found.joined(k) if algorithm == "density" and k is not None else found
 
@@ -326,11 +307,8 @@ def assign(
     FingerprintMismatchError
         The clusters are of vectors that cannot be compared with these.
     """
-    if found.fingerprint != self.fingerprint.digest:
-        raise FingerprintMismatchError(
-            f"the clusters are of vectors with fingerprint {found.fingerprint}; {self.directory} holds"
-            f" {self.fingerprint.digest}, which cannot be compared: find its own with nearsight cluster"
-        )
+    remedy = f"Find those of {self.directory} with nearsight cluster"
+    require(found.fingerprint, self.fingerprint, "the clustering", remedy)
     held: list[list[str]] = [[] for _ in found.clusters]
     noise: list[str] = []
     shown = sys.stderr.isatty() if progress is None else progress

@@ -10,7 +10,7 @@ from nearsight.collection.labelling import classifier, classify, fit_classifier,
 from nearsight.collection.mapping import map_
 from nearsight.collection.outlying import anomalies
 from nearsight.collection.projecting import project
-from nearsight.collection.recommending import catalogue, recommend
+from nearsight.collection.recommending import catalogue, load_catalogue, recommend
 from nearsight.collection.segmenting import segment
 
 
@@ -27,6 +27,7 @@ class Jobs:
     map = map_
     project = project
     catalogue = catalogue
+    load_catalogue = load_catalogue
     recommend = recommend
     classifier = classifier
     classify = classify

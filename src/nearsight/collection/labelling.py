@@ -1,6 +1,5 @@
 """Labels for pictures, learnt from a few that have one."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,16 +9,18 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from nearsight.collection.fitted import require
 from nearsight.collection.projecting import own_model
 from nearsight.collection.view import View, sample, vectors_of
 from nearsight.embedder import Embedder
-from nearsight.errors import Failure, FingerprintMismatchError, InvalidParameterError
-from nearsight.files import exported
+from nearsight.errors import Failure, InvalidParameterError
+from nearsight.files import learnt, write_learnt
 from nearsight.images import Limits, decode_path
 from nearsight.models import Fingerprint
 
 # Of a fitted classifier, in the collection's directory.
 FILENAME = "classifier.npz"
+_KIND, _FORMAT = "classifier", 1
 # Pictures that are weighed when some are to be suggested for labelling.
 _MOST_WEIGHED = 20_000
 
@@ -88,13 +89,8 @@ class Classifier:
         FingerprintMismatchError
             They cannot be compared with those it was fitted on.
         """
-        if fingerprint != self.fingerprint:
-            differences = "; ".join(self.fingerprint.differences(fingerprint))
-            raise FingerprintMismatchError(
-                f"the classifier was fitted on vectors of {self.model} (fingerprint"
-                f" {self.fingerprint.digest}); these are of {fingerprint.model} ({fingerprint.digest}). They"
-                f" differ in: {differences}. Fit it again on vectors of this model: nearsight classify fit"
-            )
+        remedy = "Fit it again on vectors of this model: nearsight classify fit"
+        require(self.fingerprint, fingerprint, "the classifier", remedy)
 
     def predict(self, X: NDArray[np.float32], ids: Sequence[str], paths: Sequence[str]) -> list[Prediction]:
         """Label pictures by their (n, dim) vectors of this classifier's fingerprint."""
@@ -117,15 +113,12 @@ class Classifier:
             The disk refuses.
         """
         facts = {
-            "kind": "nearsight classifier",
-            "format": 1,
             "model": self.model,
             "fingerprint": self.fingerprint.to_dict(),
             "ids": self.ids,
             "counts": self.counts,
         }
-        with exported(file) as handle:
-            np.savez(handle, about=np.array(json.dumps(facts)), **self.estimator.to_arrays())
+        write_learnt(file, _KIND, _FORMAT, facts, self.estimator.to_arrays())
 
     @classmethod
     def load(cls, file: str | Path) -> "Classifier":
@@ -135,27 +128,23 @@ class Classifier:
         ------
         InvalidParameterError
             The file is missing, or no classifier.
+        NewerFormatError
+            A newer nearsight wrote it.
         """
         from nearsight.tasks.fewshot import FewShotClassifier
 
-        file = Path(file)
-        if not file.is_file():
-            raise InvalidParameterError(
-                f"there is no classifier at {file}; fit one first: nearsight classify fit --labels LABELS"
+        remedy = "fit one first: nearsight classify fit --labels LABELS"
+        with learnt(Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (
+            facts,
+            arrays,
+        ):
+            return cls(
+                FewShotClassifier.from_arrays(arrays),
+                Fingerprint.from_dict(facts["fingerprint"]),
+                facts["model"],
+                facts["ids"],
+                facts["counts"],
             )
-        try:
-            with np.load(file, allow_pickle=False) as arrays:
-                facts = json.loads(str(arrays["about"]))
-                if facts["kind"] != "nearsight classifier" or facts["format"] > 1:
-                    raise ValueError(f"{facts['kind']}, format {facts['format']}")
-                estimator = FewShotClassifier.from_arrays(arrays)
-                fingerprint = Fingerprint.from_dict(facts["fingerprint"])
-            return cls(estimator, fingerprint, facts["model"], facts["ids"], facts["counts"])
-        except (KeyError, TypeError, ValueError, OSError, EOFError) as error:
-            raise InvalidParameterError(
-                f"{file} is no classifier that this nearsight can read ({error}); fit it again: nearsight"
-                " classify fit"
-            ) from error
 
 
 def fit_classifier(

@@ -1,22 +1,22 @@
 """A map of the collection's pictures that stays as it is when pictures come in."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nearsight.collection.fitted import require
 from nearsight.collection.view import View, gather
-from nearsight.errors import FingerprintMismatchError, InvalidParameterError
-from nearsight.files import exported
+from nearsight.errors import InvalidParameterError
+from nearsight.files import learnt, write_learnt
 from nearsight.models import Fingerprint
 
 # In the collection's directory.
 FILENAME = "map.npz"
+_KIND, _FORMAT = "map", 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,22 +162,18 @@ def _placed(view: View, kept: Map, progress: bool) -> Map:
 
 
 def _write(view: View, made: Map) -> None:
-    about = {
-        "kind": "nearsight map",
-        "format": 1,
+    facts = {
         "method": made.method,
         "trustworthiness": made.trustworthiness,
         "fingerprint": view.fingerprint.to_dict(),
     }
-    with exported(view.directory / FILENAME) as file:
-        np.savez(
-            file,
-            about=np.array(json.dumps(about)),
-            ids=np.array(made.ids, dtype="S32"),
-            places=made.places,
-            placed=made.placed,
-            **made.axes,  # type: ignore[arg-type]  # numpy takes arrays under any name
-        )
+    arrays = {
+        "ids": np.array(made.ids, dtype="S32"),
+        "places": made.places,
+        "placed": made.placed,
+        **made.axes,
+    }
+    write_learnt(view.directory / FILENAME, _KIND, _FORMAT, facts, arrays)
 
 
 def _read(view: View) -> Map | None:
@@ -187,33 +183,22 @@ def _read(view: View) -> Map | None:
     ------
     InvalidParameterError
         It is damaged.
+    NewerFormatError
+        A newer nearsight wrote it.
     FingerprintMismatchError
         It is of vectors of another model.
     """
-    file: Path = view.directory / FILENAME
+    file = view.directory / FILENAME
     if not file.is_file():
         return None
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            about = json.loads(str(arrays["about"]))
-            if about["kind"] != "nearsight map" or about["format"] > 1:
-                raise ValueError(f"{about['kind']}, format {about['format']}")
-            found = Map(
-                np.char.decode(arrays["ids"], "ascii").tolist(),
-                arrays["places"],
-                arrays["placed"],
-                about["method"],
-                about["trustworthiness"],
-                axes={name: arrays[name] for name in ("middle", "axes") if name in arrays},
-            )
-        fingerprint = Fingerprint.from_dict(about["fingerprint"])
-    except (KeyError, TypeError, ValueError, OSError, EOFError) as error:
-        raise InvalidParameterError(
-            f"{file} is no map that this nearsight can read ({error}); make a new one: nearsight map --refit"
-        ) from error
-    if fingerprint != view.fingerprint:
-        raise FingerprintMismatchError(
-            f"{file} is of vectors of {fingerprint.model} ({fingerprint.digest}), the collection of"
-            f" {view.fingerprint.model} ({view.fingerprint.digest}); make a new one: nearsight map --refit"
+    remedy = "make a new one: nearsight map --refit"
+    with learnt(file, _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (facts, arrays):
+        require(Fingerprint.from_dict(facts["fingerprint"]), view.fingerprint, f"{file}", remedy.capitalize())
+        return Map(
+            np.char.decode(arrays["ids"], "ascii").tolist(),
+            arrays["places"],
+            arrays["placed"],
+            facts["method"],
+            facts["trustworthiness"],
+            axes={name: arrays[name] for name in ("middle", "axes") if name in arrays},
         )
-    return found

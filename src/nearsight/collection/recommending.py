@@ -3,20 +3,25 @@
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import PurePath
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
+from nearsight.collection.fitted import require
 from nearsight.collection.rows import Item
 from nearsight.collection.view import View, gather
 from nearsight.errors import InvalidParameterError, UnknownIdError
+from nearsight.files import learnt, write_learnt
+from nearsight.models import Fingerprint
 from nearsight.tasks.recommend import Reason, Recommender, diversify
 
 # Of how many times as many pictures as are asked for a varied list is made.
 _POOL = 10
+_KIND, _FORMAT = "catalogue", 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ class Advice:
     twins_together : float or None
         How often pictures that look much alike are bought together, over how often any two are: above 1
         they complement each other, below 1 they replace each other.
+    n_new : int
+        Pictures that came in after this was learnt, and cannot be recommended.
     """
 
     items: list[Suggestion]
@@ -66,6 +73,7 @@ class Advice:
     unknown: dict[str, int] = field(default_factory=dict)
     learnt: bool = False
     twins_together: float | None = None
+    n_new: int = 0
 
 
 class Names:
@@ -106,44 +114,67 @@ class Names:
 
 
 class Catalogue:
-    """Pictures with what baskets tell of them, for any number of questions. See `Collection.catalogue`."""
+    """Pictures with what baskets tell of them, for any number of questions. See `Collection.catalogue`.
 
-    def __init__(
-        self,
-        view: View,
-        baskets: Mapping[str, Sequence[str]],
-        *,
-        random_state: int = 0,
-        progress: bool | None = None,
-    ) -> None:
-        self._view = view
-        rows = gather(view)
-        self._row = {id: row for row, id in enumerate(rows.ids)}
-        self._ids = rows.ids
-        self.unknown: dict[str, int] = defaultdict(int)
-        lines: list[set[int]] = []
-        names = Names(view.items())
-        for contents in baskets.values():
-            held = set()
-            for name in contents:
-                found = names.find(name) & self._row.keys()
-                if len(found) == 1:
-                    held.add(self._row[found.pop()])
-                else:
-                    self.unknown[name] += 1
-            if held:
-                lines.append(held)
-        if baskets and not lines:
-            raise InvalidParameterError(_nothing_known(self.unknown))
-        at = np.repeat(np.arange(len(lines)), [len(held) for held in lines])
-        columns = np.array([row for held in lines for row in sorted(held)], np.int64)
-        self._baskets = sparse.csr_matrix(
-            (np.ones(len(at), np.float32), (at, columns)), shape=(len(lines), len(self._ids))
-        )
-        shown = sys.stderr.isatty() if progress is None else progress
-        self.recommender = Recommender(random_state=random_state, progress=shown).fit(
-            rows.X, baskets=self._baskets
-        )
+    Attributes
+    ----------
+    recommender : Recommender
+        Fitted.
+    n_baskets : int
+        Baskets that hold a picture of the collection.
+    unknown : dict of str to int
+        What baskets name and no single picture answers to, and in how many lines.
+    n_new : int
+        Pictures of the collection that came in after this was learnt: they are not recommended.
+    """
+
+    def __init__(self, view: View, ids: list[str], recommender: Recommender, unknown: dict[str, int]) -> None:
+        self._view, self._ids = view, ids
+        self._row = {id: row for row, id in enumerate(ids)}
+        self._is_here = np.ones(len(ids), bool)
+        self.recommender, self.unknown = recommender, unknown
+        self.n_baskets = int(recommender.baskets_.shape[0])  # type: ignore[union-attr]  # there are some
+        self.n_new = 0
+
+    def save(self, file: str | Path) -> None:
+        """Write to one ``.npz`` what `Collection.load_catalogue` needs to answer the same; no pickle.
+
+        Vectors stay with the collection. The file grows with the baskets, some 2 kB a picture, and up to
+        4,000 bought pictures with the square of their number, 128 MB at most.
+
+        Raises
+        ------
+        StorageError
+            The disk refuses.
+        """
+        facts, arrays = self.recommender.state()
+        del arrays["X"]
+        about = {
+            "fingerprint": self._view.fingerprint.to_dict(),
+            "unknown": self.unknown,
+            "recommender": facts,
+        }
+        write_learnt(Path(file), _KIND, _FORMAT, about, {"ids": np.array(self._ids, dtype="S32"), **arrays})
+
+    @classmethod
+    def load(cls, view: View, file: str | Path) -> "Catalogue":
+        """Read what `save` wrote; see `Collection.load_catalogue`."""
+        remedy = "learn one: nearsight recommend --baskets CSV --save FILE"
+        with learnt(Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (
+            about,
+            arrays,
+        ):
+            require(Fingerprint.from_dict(about["fingerprint"]), view.fingerprint, f"{file}", _again(remedy))
+            ids: list[str] = np.char.decode(arrays["ids"], "ascii").tolist()
+            X, is_here, n_new = _vectors(view, ids)
+            if not is_here.any():
+                raise InvalidParameterError(
+                    f"none of the {len(ids)} pictures that {file} knows is in {view.directory}; {remedy}"
+                )
+            recommender = Recommender.from_state(about["recommender"], {**arrays, "X": X})
+            found = cls(view, ids, recommender, about["unknown"])
+        found._is_here, found.n_new = is_here, n_new
+        return found
 
     def recommend(
         self,
@@ -159,21 +190,26 @@ class Catalogue:
         missing = [id for id in asked if id not in self._row]
         if missing:
             raise UnknownIdError(f"picture {missing[0]} came in after this catalogue was made; make it again")
-        among = None
+        among = self._is_here
         if where is not None:
             allowed = {
                 id for batch in self._view.scan(["id"], where) for id in batch.column("id").to_pylist()
             }
-            among = np.array([id in allowed for id in self._ids], bool)
+            among = among & np.array([id in allowed for id in self._ids], bool)
         rows = [self._row[id] for id in asked]
         found = self.recommender.recommend(rows, k, among=among, diversity=diversity, fresh=fresh)
         texts = [(self._ids[one.item], one.score, one.why) for one in found]
+        return replace(self.nothing(), items=_suggestions(self._view, texts, self._ids))
+
+    def nothing(self) -> Advice:
+        """Return no suggestions, and what all of them would rest on."""
         return Advice(
-            _suggestions(self._view, texts, self._ids),
-            self._baskets.shape[0],
+            [],
+            self.n_baskets,
             dict(self.unknown),
             self.recommender.blends_ is not None,
             self.recommender.twins_together_,
+            self.n_new,
         )
 
 
@@ -184,7 +220,7 @@ def catalogue(
     random_state: int = 0,
     progress: bool | None = None,
 ) -> Catalogue:
-    """Learn from baskets, once for any number of `Catalogue.recommend`.
+    """Learn from baskets, once for any number of `Catalogue.recommend`; `Catalogue.save` keeps it.
 
     Parameters
     ----------
@@ -204,7 +240,69 @@ def catalogue(
     -----
     All vectors are read, 4 bytes a number. For the time see `Recommender.fit`.
     """
-    return Catalogue(self, baskets, random_state=random_state, progress=progress)
+    rows = gather(self)
+    row = {id: at for at, id in enumerate(rows.ids)}
+    unknown: dict[str, int] = defaultdict(int)
+    lines: list[set[int]] = []
+    names = Names(self.items())
+    for contents in baskets.values():
+        held = set()
+        for name in contents:
+            found = names.find(name) & row.keys()
+            if len(found) == 1:
+                held.add(row[found.pop()])
+            else:
+                unknown[name] += 1
+        if held:
+            lines.append(held)
+    if baskets and not lines:
+        raise InvalidParameterError(_nothing_known(unknown))
+    at = np.repeat(np.arange(len(lines)), [len(held) for held in lines])
+    columns = np.array([item for held in lines for item in sorted(held)], np.int64)
+    matrix = sparse.csr_matrix(
+        (np.ones(len(at), np.float32), (at, columns)), shape=(len(lines), len(rows.ids))
+    )
+    shown = sys.stderr.isatty() if progress is None else progress
+    recommender = Recommender(random_state=random_state, progress=shown).fit(rows.X, baskets=matrix)
+    return Catalogue(self, rows.ids, recommender, dict(unknown))
+
+
+def load_catalogue(self: View, file: str | Path) -> Catalogue:
+    """Return what `Catalogue.save` kept, with the vectors of this collection; it gives the same answers.
+
+    Pictures that were removed since are not recommended, and baskets of theirs still count. Those that came
+    in since are counted in `Catalogue.n_new`.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is no such file, it is another, or knows no picture of this collection.
+    NewerFormatError
+        A newer nearsight wrote it.
+    FingerprintMismatchError
+        It was learnt on vectors that cannot be compared with these.
+
+    Notes
+    -----
+    All vectors are read, 4 bytes a number.
+    """
+    return Catalogue.load(self, file)
+
+
+def _vectors(view: View, ids: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
+    """Return vectors in the order of ids, zeros for what is gone; what is there; and how many others are."""
+    rows = gather(view)
+    if rows.ids == list(ids):
+        return rows.X, np.ones(len(ids), bool), 0
+    row = {id: at for at, id in enumerate(rows.ids)}
+    at = np.array([row.get(id, -1) for id in ids], np.intp)
+    X = np.zeros((len(ids), view.spec.dim), np.float32)
+    X[at >= 0] = rows.X[at[at >= 0]]
+    return X, at >= 0, len(rows) - int((at >= 0).sum())
+
+
+def _again(remedy: str) -> str:
+    return remedy[0].upper() + remedy[1:]
 
 
 def recommend(
@@ -252,9 +350,8 @@ def recommend(
         No ids; the baskets name no picture; `k` or `diversity` is out of range.
     """
     if baskets is not None:
-        return catalogue(self, baskets, random_state=random_state, progress=progress).recommend(
-            ids, k=k, where=where, diversity=diversity, fresh=fresh
-        )
+        made = catalogue(self, baskets, random_state=random_state, progress=progress)
+        return made.recommend(ids, k=k, where=where, diversity=diversity, fresh=fresh)
     if k < 1:
         raise InvalidParameterError(f"k is {k}; it must be at least 1")
     history = list(dict.fromkeys(self.get(id).id for id in _listed(ids)))

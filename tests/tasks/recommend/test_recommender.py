@@ -1,5 +1,6 @@
 """Recommendations from made catalogues whose truth is known."""
 
+import json
 from typing import ClassVar
 
 import numpy as np
@@ -272,3 +273,34 @@ def test_progress_is_shown_where_asked_for(capsys):
     second = Recommender().fit(X, baskets=baskets)
     assert capsys.readouterr().err == ""
     np.testing.assert_array_equal(first.scores([3]), second.scores([3]))
+
+
+@pytest.mark.parametrize(("n_baskets", "most_regressed"), [(300, 4000), (300, 10), (3, 4000), (None, 4000)])
+def test_what_was_learnt_survives_a_file(n_baskets, most_regressed):
+    X, _, baskets = world(substitutes=True)
+    fitted = Recommender(most_regressed=most_regressed, n_related=15).fit(
+        X, baskets=None if n_baskets is None else baskets[:n_baskets]
+    )
+    facts, arrays = fitted.state()
+    assert (facts["blends"] is None) == (n_baskets != 300)
+    again = Recommender.from_state(json.loads(json.dumps(facts)), {k: v.copy() for k, v in arrays.items()})
+    assert again.get_params() == fitted.get_params()
+    assert (again.twins_together_, again.alike_above_) == (fitted.twins_together_, fitted.alike_above_)
+    for history in ([3], [3, 20, 7]):
+        for fresh in (False, True):
+            np.testing.assert_allclose(
+                again.scores(history, fresh=fresh), fitted.scores(history, fresh=fresh), rtol=1e-12
+            )
+        found, expected = again.recommend(history, diversity=0.3), fitted.recommend(history, diversity=0.3)
+        assert [(one.item, one.why) for one in found] == [(one.item, one.why) for one in expected]
+
+
+def test_a_state_that_does_not_fit_is_refused():
+    X, _, baskets = world(substitutes=True)
+    facts, arrays = Recommender().fit(X, baskets=baskets).state()
+    with pytest.raises(ValueError, match="39 vectors"):
+        Recommender.from_state(facts, {**arrays, "X": arrays["X"][:39]})
+    with pytest.raises(ValueError, match="indices"):
+        Recommender.from_state(facts, {**arrays, "related.indices": arrays["related.indices"] + 40})
+    with pytest.raises(KeyError):
+        Recommender.from_state(facts, {"X": arrays["X"], "baskets.data": arrays["baskets.data"]})

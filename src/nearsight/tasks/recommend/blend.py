@@ -1,6 +1,6 @@
 """How much each kind of evidence counts, learnt from the baskets themselves."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,20 @@ class Weights:
         """Return the weight of each feature, in log odds for one standard deviation."""
         return {name: round(float(c), 4) for name, c in zip(FEATURES, self.coefficients, strict=True)}
 
+    def state(self) -> dict[str, Any]:
+        """Return all of it as plain data; see `from_state`."""
+        lists = {name: getattr(self, name).tolist() for name in ("mean", "scale", "coefficients")}
+        return {**lists, "intercept": self.intercept}
+
+    @classmethod
+    def from_state(cls, facts: Mapping[str, Any]) -> "Weights":
+        """Return what `state` described."""
+        mean, scale, coefficients = (
+            np.array(facts[name], np.float64).reshape(len(FEATURES))
+            for name in ("mean", "scale", "coefficients")
+        )
+        return cls(mean, scale, coefficients, float(facts["intercept"]))
+
 
 @dataclass(frozen=True)
 class Blend:
@@ -59,6 +73,16 @@ class Blend:
     bought: Weights
     new: Weights
     rarity: float = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """Return it as plain data; see `from_state`."""
+        return {"bought": self.bought.state(), "new": self.new.state(), "rarity": self.rarity}
+
+    @classmethod
+    def from_state(cls, facts: Mapping[str, Any]) -> "Blend":
+        """Return what `state` described."""
+        bought, new = Weights.from_state(facts["bought"]), Weights.from_state(facts["new"])
+        return cls(bought, new, float(facts["rarity"]))
 
     def parts(self, features: NDArray[np.float64], bought: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return what each feature adds to the log odds of an item, (m, 6)."""

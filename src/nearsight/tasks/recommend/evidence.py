@@ -1,12 +1,15 @@
 """What speaks for an item, given a history: one number for each kind of evidence."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from nearsight.tasks.recommend import stored
 from nearsight.tasks.recommend.cooccurrence import Normalisation, association, regression
 from nearsight.tasks.recommend.lookalikes import Lookalikes
 
@@ -64,6 +67,24 @@ class Evidence:
             related.data /= related.data.mean()
         stand_ins = lookalikes.weights(bought > 0, n_neighbors)
         return cls(X, related, regression(baskets, most_regressed), stand_ins, bought, alike)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return arrays without X; see `from_state`."""
+        arrays = stored.to_arrays("related", self.related) | stored.to_arrays("stand_ins", self.stand_ins)
+        arrays |= {"bought": self.bought, "alike": np.array(self.alike)}
+        return arrays if self.given is None else {**arrays, "given": self.given}
+
+    @classmethod
+    def from_state(cls, X: NDArray[np.float32], arrays: Mapping[str, NDArray[Any]]) -> "Evidence":
+        """Return what `state` described, for the same (n, d) unit rows."""
+        return cls(
+            X,
+            stored.from_arrays("related", arrays),
+            arrays.get("given"),
+            stored.from_arrays("stand_ins", arrays),
+            arrays["bought"],
+            float(arrays["alike"]),
+        )
 
     def features(self, history: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return an (n, 6) array: a row for each item; see `FEATURES` and `features_of`."""

@@ -1,6 +1,7 @@
 """Recommends items of a catalogue: what looks alike, or what is bought together."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nearsight.errors import InvalidParameterError
+from nearsight.tasks.recommend import stored
 from nearsight.tasks.recommend.blend import Blend, learn, sold
 from nearsight.tasks.recommend.cooccurrence import Normalisation, as_baskets
 from nearsight.tasks.recommend.diversity import check_diversity, diversify
@@ -253,6 +255,48 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
             Recommendation(int(item), float(scores[item]), self._why(int(item), rows, contributions))
             for item in chosen
         ]
+
+    def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return what was learnt as plain data and arrays; `from_state` makes it whole again.
+
+        The vectors are the array "X", which may be kept elsewhere in between.
+        """
+        check_is_fitted(self)
+        facts: dict[str, Any] = {
+            "params": self.get_params(deep=False),
+            "alike_above": self.alike_above_,
+            "twins_together": self.twins_together_,
+            "blends": self.blends_ and {kind: blend.state() for kind, blend in self.blends_.items()},
+        }
+        arrays: dict[str, NDArray[Any]] = {"X": self.X_}
+        if self.baskets_ is not None:
+            arrays |= stored.to_arrays("baskets", self.baskets_) | self._evidence.state()
+        return json.loads(json.dumps(facts)), arrays
+
+    @classmethod
+    def from_state(cls, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> "Recommender":
+        """Return what `state` described; it gives the same answers.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            It is not what `state` returned.
+        """
+        found = cls(**facts["params"])
+        found.X_ = unit(arrays["X"])
+        n, found.n_features_in_ = found.X_.shape
+        found.alike_above_, found.twins_together_ = facts["alike_above"], facts["twins_together"]
+        found.baskets_, found.blends_ = None, None
+        if "baskets.data" in arrays:
+            found.baskets_ = stored.from_arrays("baskets", arrays)
+            found._columns = found.baskets_.tocsc()
+            found._evidence = Evidence.from_state(found.X_, arrays)
+            shapes = {found.baskets_.shape[1], *found._evidence.related.shape, len(found._evidence.bought)}
+            if shapes != {n}:
+                raise ValueError(f"there are {n} vectors, and evidence of {sorted(shapes)} items")
+        if facts["blends"] is not None:
+            found.blends_ = {kind: Blend.from_state(facts["blends"][kind]) for kind in ("item", "history")}
+        return found
 
     def _learn(self, baskets: sparse.csr_matrix) -> None:
         lookalikes = Lookalikes.of(self.X_, sold(baskets), self.n_neighbors, progress=self.progress)
