@@ -48,6 +48,26 @@ def test_fit_says_what_it_made(nearsight, factory, tmp_path):
     assert AnomalyDetector.load(tmp_path / "d.npz").threshold_.value == found["threshold"]
 
 
+def test_fit_tells_how_sure_the_rate_is(nearsight, factory, tmp_path):
+    told = nearsight("anomaly", "fit", factory / "good", "--out", tmp_path / "d.npz")
+    assert "5.0% of good pictures by mistake" in told.stdout
+    assert "with 19 held out, this detector's own lies between 0.1% and 17.6%" in told.stderr
+    assert nearsight("anomaly", "fit", factory / "good", "--out", tmp_path / "d.npz", "-q").stderr == ""
+
+
+def test_good_pictures_that_are_all_the_same(nearsight, tmp_path):
+    """Nothing varies, so nothing is known of what may; numbers stay readable."""
+    (tmp_path / "same").mkdir()
+    for i in range(30):
+        Image.new("RGB", (32, 32), (120, 80, 40)).save(tmp_path / f"same/{i}.png", dpi=(i + 1, i + 1))
+    save(tmp_path / "other.png", 1)
+    told = nearsight("anomaly", "fit", tmp_path / "same", "--out", tmp_path / "d.npz")
+    assert "all but the same" in told.stderr
+    answer = nearsight("anomaly", "score", tmp_path / "d.npz", tmp_path / "other.png").stdout
+    assert "DEFECT" in answer
+    assert "e+" in answer
+
+
 def test_score_gives_what_the_library_gives(nearsight, factory, fitted):
     found = nearsight.json("anomaly", "score", fitted, factory / "new", code=1)
     assert set(found) == {"scores", "failed", "model"}

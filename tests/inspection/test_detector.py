@@ -16,6 +16,7 @@ from nearsight.errors import (
     UnknownModelError,
 )
 from nearsight.inspection import Inspection, draw
+from nearsight.inspection.drawing import reason
 
 rng = np.random.default_rng(1)
 
@@ -121,6 +122,15 @@ def test_copies_are_left_out(tmp_path):
     assert len(some.copies_) == 2
     again = some.fit(map(fabric, range(16)))
     assert again.copies_ == []
+
+
+def test_many_copies_leave_enough_to_be_held_out(tmp_path):
+    made = AnomalyDetector(false_alarm_rate=0.3, n_patches=50)
+    some = made.fit([fabric(i % 16) for i in range(160)])
+    assert (some.n_pictures_seen_, len(some.copies_)) == (16, 144)
+    assert some.threshold_.n_examples >= 3
+    with pytest.raises(CalibrationError, match="there are 5.*Not counted: 35 copies"):
+        made.fit([fabric(i % 5) for i in range(40)])
 
 
 def test_too_few_good_pictures_are_refused_before_any_work(monkeypatch):
@@ -240,6 +250,36 @@ def test_drawings_show_picture_and_places(detector):
     assert np.asarray(draw(good)).shape[1] > np.asarray(draw(good)).shape[0]
     with pytest.raises(InvalidParameterError, match="heatmaps=True"):
         draw(detector.score([fabric(1)])[0])
+
+
+def inspection(score, levels, heat=0.0):
+    heatmap = np.full((8, 8), heat, np.float32)
+    return Inspection("a.png", score, 3.0, score > 3, levels, heatmap, Image.new("RGB", (8, 8)))
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (inspection(9.0, {"image": 0.5, "block2": 8.0, "block10": 4.0}, 9), "in the outlined places."),
+        (inspection(9.0, {"image": 9.0, "block2": 1.0}), "as a whole; it is no single place"),
+        (inspection(9.0, {"image": 5.0, "block2": 7.0}, 9), "as a whole, and most of all"),
+        (inspection(3.5, {"image": 2.5, "block2": 2.5}), "together too much"),
+        (inspection(1.0, {"image": 1.0, "block2": 0.1}), "Like good pictures."),
+        (inspection(1.0, {"image": 1.0, "block2": 0.1}, 4), "too small to count"),
+        (inspection(9.0, {"image": 9.0}), "it is no single place"),
+    ],
+)
+def test_a_sentence_says_what_the_verdict_rests_on(found, words):
+    assert words in reason(found)
+    assert draw(found).width >= 560
+
+
+@pytest.mark.parametrize("size", [(20000, 10), (10, 20000)])
+def test_a_thread_of_a_picture_can_be_seen(size):
+    found = Inspection("a.png", 9e27, 3.0, True, {"image": 9e27}, None, Image.new("RGB", size, "red"))
+    red = np.all(np.asarray(draw(found)) == (255, 0, 0), axis=-1)
+    rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
+    assert min(len(rows), len(columns)) >= 48
 
 
 def test_names_that_no_font_has_are_drawn(detector):

@@ -177,3 +177,14 @@ def test_bad_arguments_are_named() -> None:
 def test_a_threshold_survives_a_file() -> None:
     threshold = from_pairs([0.1, 0.9, 0.2], [False, True, False], false_alarm_rate=0.4)
     assert Threshold.from_dict(json.loads(json.dumps(threshold.to_dict()))) == threshold
+
+
+def test_a_thresholds_own_rate_lies_in_its_band():
+    rng, n = np.random.default_rng(0), 39
+    inside = 0
+    for _ in range(1000):
+        threshold = from_good(rng.random(n), false_alarm_rate=0.05)
+        low, high = threshold.own_rate()
+        inside += low <= 1 - threshold.value <= high
+    # The binomial 99.9 % band of 95 % among 1,000.
+    assert 925 <= inside <= 972

@@ -15,7 +15,7 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from nearsight.errors import Failure, ImageError, InvalidParameterError
+from nearsight.errors import CalibrationError, Failure, ImageError, InvalidParameterError
 from nearsight.images import Limits, Source, content_id, decode, find
 from nearsight.inspection import saved
 from nearsight.inspection.tiles import Grid, cut, grid_for, resized, stitch
@@ -205,9 +205,24 @@ class AnomalyDetector:
         self.copies_ = []
         self._task.split(len(sources))
         order = np.random.default_rng(self._task.random_state).permutation(len(sources))
-        seen = self._good(iter([sources[i] for i in order]), len(sources))
-        self._task.fit(seen, n=len(sources))
+        shuffled, used = [sources[i] for i in order], list[Source]()
+        try:
+            self._task.fit(self._good(shuffled, used), n=len(shuffled))
+        except (CalibrationError, InvalidParameterError):
+            if len(used) == len(shuffled):
+                raise
+            # So many were copies or unusable that too few were left to be held out: now their number is known.
+            self._fit_again(used, len(shuffled) - len(used))
         return self
+
+    def _fit_again(self, sources: list[Source], n_left_out: int) -> None:
+        try:
+            self._task.split(len(sources))
+        except CalibrationError as error:
+            raise CalibrationError(
+                f"{error}. Not counted: {n_left_out} copies of the same bytes or pictures that cannot be used"
+            ) from None
+        self._task.fit(self._good(sources, []), n=len(sources))
 
     def partial_fit(self, pictures: Any, *, allow_remote: bool = False) -> "AnomalyDetector":
         """Learn from more good pictures, in memory that does not grow with them.
@@ -216,7 +231,7 @@ class AnomalyDetector:
         """
         sources, self.failed_ = _sorted_out(find(pictures, allow_remote=allow_remote))
         self.copies_ = []
-        self._task.partial_fit(self._good(iter(sources), len(sources)))
+        self._task.partial_fit(self._good(sources, []))
         return self
 
     def score(
@@ -304,10 +319,11 @@ class AnomalyDetector:
         """Whether somebody sees the progress bar."""
         return sys.stderr.isatty() if self.progress is None else self.progress
 
-    def _good(self, sources: Iterator[Source], total: int) -> Iterator[list[NDArray[np.float32]]]:
+    def _good(self, sources: list[Source], used: list[Source]) -> Iterator[list[NDArray[np.float32]]]:
+        """Yield what the network sees of each picture that counts, and put its source into `used`."""
         known: set[str] = set()
-        with self.bar(total) as bar:
-            for seen in _in_order(sources, self._see, self.n_threads):
+        with self.bar(len(sources)) as bar:
+            for source, seen in zip(sources, _in_order(sources, self._see, self.n_threads), strict=True):
                 bar.update()
                 if isinstance(seen, Failure):
                     self.failed_.append(seen)
@@ -315,6 +331,7 @@ class AnomalyDetector:
                     self.copies_.append(seen.path)
                 else:
                     known.add(seen.id)
+                    used.append(source)
                     yield seen.layers
 
     def _see(self, source: Source) -> _Seen:

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from nearsight.errors import InvalidParameterError
 from nearsight.inspection.detector import Inspection
+from nearsight.tasks.anomaly import combined
 
 _PAPER, _INK, _FAINT = (255, 255, 255), (24, 24, 27), (113, 113, 122)
 _ALARM, _GOOD = (185, 28, 28), (21, 94, 60)
@@ -15,6 +16,9 @@ _MARGIN_PX = 16
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 # The scale ends at twice the threshold, for every picture of every detector.
 _SCALE_END = 2.0
+# Shorter side of a panel, at least: of a long picture, else there is but a line to see.
+_LEAST_PX = 48
+_TOP_PX, _FOOT_PX = 92, 74
 # From nothing to twice the threshold: light enough to see the picture through, dark where it matters;
 # told apart by lightness alone, too.
 _STOPS = (0.0, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -26,7 +30,7 @@ def draw(inspection: Inspection, *, panel_px: int = 560) -> Image.Image:
     """Return the picture beside itself with what is unusual coloured.
 
     The colours mean the same on every picture: they begin at half the threshold, and a line runs where
-    the threshold is reached.
+    the threshold is reached. A sentence says what the verdict rests on.
 
     Parameters
     ----------
@@ -47,7 +51,7 @@ def draw(inspection: Inspection, *, panel_px: int = 560) -> Image.Image:
     image = inspection.image
     wide = image.width > 2 * image.height
     factor = (2 * panel_px + _MARGIN_PX if wide else panel_px) / max(image.size)
-    width, height = (max(1, round(factor * side)) for side in image.size)
+    width, height = (max(_LEAST_PX, round(factor * side)) for side in image.size)
     resample = Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC
     picture = image.convert("RGB").resize((width, height), resample)
     overlaid = picture
@@ -91,29 +95,62 @@ def _sheet(inspection: Inspection, picture: Image.Image, overlaid: Image.Image) 
     # A wide picture's pair stands on top of each other.
     beside = width <= 2 * height
     panels = (2 * width + _MARGIN_PX, height) if beside else (width, 2 * height + _MARGIN_PX)
-    sheet_width = max(panels[0], 520) + 2 * _MARGIN_PX
-    top, foot = 66, 74
+    sheet_width = max(panels[0], 560) + 2 * _MARGIN_PX
+    top, foot = _TOP_PX, _FOOT_PX
     sheet = Image.new("RGB", (sheet_width, top + panels[1] + foot), _PAPER)
     pen = ImageDraw.Draw(sheet)
     verdict = "Defect" if inspection.defect else "No defect"
     pen.text((_MARGIN_PX, 12), verdict, _ALARM if inspection.defect else _GOOD, title)
     name = _fitting(pen, PurePath(inspection.path).name, small, sheet_width - 2 * _MARGIN_PX - 130)
     pen.text((_MARGIN_PX + 120, 17), name, _INK, small)
-    parts = ", ".join(f"{_level(k)} {v:+.1f}" for k, v in inspection.levels.items())
-    facts = f"score {inspection.score:.2f}, threshold {inspection.threshold:.2f}   ({parts})"
-    pen.text((_MARGIN_PX, 40), _fitting(pen, facts, small, sheet_width - 2 * _MARGIN_PX), _FAINT, small)
+    whole, places = _halves(inspection)
+    parts = {"whole picture": whole, "places": places}
+    shown = ", ".join(f"{name} {_number(value)}" for name, value in parts.items() if value is not None)
+    facts = f"score {_number(inspection.score)}, threshold {_number(inspection.threshold)}   ({shown})"
+    for line, colour, at in ((reason(inspection), _INK, 40), (facts, _FAINT, 62)):
+        pen.text((_MARGIN_PX, at), _fitting(pen, line, small, sheet_width - 2 * _MARGIN_PX), colour, small)
     sheet.paste(picture, (_MARGIN_PX, top))
     second = (_MARGIN_PX + width + _MARGIN_PX, top) if beside else (_MARGIN_PX, top + height + _MARGIN_PX)
     sheet.paste(overlaid, second)
     if inspection.heatmap is None:
         pen.text((_MARGIN_PX, sheet.height - foot + 20), "judged as a whole: no places", _FAINT, small)
     else:
-        _scale(sheet, pen, small, sheet.height - foot + 16, min(panels[0], 560))
+        _scale(sheet, pen, small, sheet.height - foot + 16, min(max(panels[0], 320), 560))
     return sheet
 
 
-def _level(name: str) -> str:
-    return "whole picture" if name == "image" else name
+def reason(inspection: Inspection) -> str:
+    """Say in words what the verdict rests on: the picture as a whole, or places in it.
+
+    Parameters
+    ----------
+    inspection : Inspection
+        With or without its heatmap.
+    """
+    whole, places = (value is not None and value > inspection.threshold for value in _halves(inspection))
+    if inspection.defect:
+        if whole and places:
+            return "Unlike good pictures as a whole, and most of all in the outlined places."
+        if places:
+            return "Unlike good pictures in the outlined places."
+        if whole:
+            return "Unlike good pictures as a whole; it is no single place."
+        return "A little unlike good pictures as a whole and in places: together too much."
+    heat = inspection.heatmap
+    if heat is not None and bool((heat >= _unit(inspection)).any()):
+        return "Like good pictures. The outlined specks are too small to count."
+    return "Like good pictures."
+
+
+def _halves(inspection: Inspection) -> tuple[float | None, float | None]:
+    """Return the scores of the picture as a whole, and of its places in all layers together."""
+    levels = dict(inspection.levels)
+    whole = levels.pop("image", None)
+    return whole, float(combined([np.array(v) for v in levels.values()])) if levels else None
+
+
+def _number(score: float) -> str:
+    return f"{score:.2f}" if abs(score) < 1e4 else f"{score:.1e}"
 
 
 def _scale(sheet: Image.Image, pen: ImageDraw.ImageDraw, font: _Font, top: int, width: int) -> None:

@@ -91,6 +91,34 @@ class Threshold:
         low, high = stats.binom.interval(confidence, n, self.false_alarm_rate)
         return float(low) / n, float(high) / n
 
+    def own_rate(self, *, confidence: float = 0.95) -> tuple[float, float]:
+        """Return between which shares of good examples this very threshold calls alarms.
+
+        *Method*: `expected_rate` is a mean over all the sets of examples that could have been drawn. Of one
+        set, the k-th largest of n is exceeded by a share that follows Beta(k, n + 1 - k) (Vovk 2012, arXiv
+        1209.2673, proposition 2a); these are its quantiles. More examples narrow it.
+
+        Parameters
+        ----------
+        confidence : float, default 0.95
+            In (0, 1).
+
+        Returns
+        -------
+        (low, high) : float
+            In 0..1. Where examples are background pairs, of single comparisons.
+
+        Examples
+        --------
+        >>> few, many = (from_good(range(n), false_alarm_rate=0.05) for n in (19, 999))
+        >>> [round(rate, 3) for rate in (*few.own_rate(), *many.own_rate())]
+        [0.001, 0.176, 0.037, 0.064]
+        """
+        _check_rate("confidence", confidence)
+        rank = max(1, round(self.expected_rate * (self.n_examples + 1)))
+        low, high = stats.beta.interval(confidence, rank, self.n_examples + 1 - rank)
+        return float(low), float(high)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for a file."""
         return asdict(self)

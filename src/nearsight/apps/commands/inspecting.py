@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from nearsight.inspection import Inspection
 
 
+# Above this many times the stated rate, somebody will be surprised by it.
+_UNSURE = 2
+# Scores are in standard deviations of good pictures: so many mean that there was no deviation.
+_ALIKE = 1e4
+
+
 @click.group(cls=Subgroup)
 def anomaly() -> None:
     """Find defects, having seen only good pictures."""
@@ -137,9 +143,22 @@ def fit(
     )
     run.console.say(
         f"{count(detector.n_pictures_seen_, 'good picture')} seen, {threshold.n_examples:,} of them for the"
-        f" threshold: above {threshold.value:.2f} is a defect,"
+        f" threshold: above {_number(threshold.value)} is a defect,"
         f" {threshold.expected_rate:.1%} of good pictures by mistake"
     )
+    low, high = threshold.own_rate()
+    if high > _UNSURE * threshold.expected_rate:
+        run.console.note(
+            f"That rate is an average: with {threshold.n_examples} held out, this detector's own lies between"
+            f" {low:.1%} and {high:.1%} (95 %). More good pictures narrow it: nearsight anomaly fit GOOD_DIR"
+            f" --update {printable(str(file))}"
+        )
+    if threshold.value > _ALIKE:
+        run.console.note(
+            "The good pictures are all but the same, so whatever differs at all will be called a defect; give"
+            " pictures that vary as good ones do.",
+            fg="yellow",
+        )
     if detector.copies_:
         run.console.note(f"{count(len(detector.copies_), 'copy', 'copies')} of the same bytes left out")
     run.console.say(f"{printable(str(file))} ({output.size(file.stat().st_size)})")
@@ -222,12 +241,12 @@ def score(
             "model": detector.features.spec.id,
         }
     )
-    rows = [["DEFECT" if row["defect"] else "", f"{row['score']:.2f}", row["path"]] for row in found]
+    rows = [["DEFECT" if row["defect"] else "", _number(row["score"]), row["path"]] for row in found]
     for line in output.table(rows, header=("", "score", "path") if rows else (), right=(1,)):
         run.console.say(line)
     threshold, n_defects = detector.threshold_, sum(row["defect"] for row in found)
     run.console.note(
-        f"{n_defects:,} of {count(len(found), 'picture')} defective: above {threshold.value:.2f}, which"
+        f"{n_defects:,} of {count(len(found), 'picture')} defective: above {_number(threshold.value)}, which"
         f" {threshold.expected_rate:.1%} of good pictures exceed by mistake"
     )
     return tell(run, failed)
@@ -254,6 +273,10 @@ def rank(run: Run, /, *, k: int, where: str | None) -> None:
     rows = [[f"{o.distance:.3f}", o.item.id[:8], o.item.path] for o in found]
     for line in output.table(rows, header=("distance", "id", "path") if rows else ()):
         run.console.say(line)
+
+
+def _number(score: float) -> str:
+    return f"{score:.2f}" if abs(score) < _ALIKE else f"{score:.1e}"
 
 
 class _Folder:

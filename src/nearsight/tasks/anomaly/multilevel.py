@@ -153,6 +153,10 @@ class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is 
                 yield layers
 
         self._learn(watched())
+        if not usual:
+            raise CalibrationError(
+                f"of {total} good pictures only {self.n_pictures_seen_} came; say by n= how many there are"
+            )
         self.scales_ = {
             name: Scale.of(np.array([scores[name] for scores in usual])) for name in self._members
         }
