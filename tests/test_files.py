@@ -95,3 +95,10 @@ def test_what_is_missing_damaged_or_else_says_how_to_get_one(tmp_path):
     with pytest.raises(InvalidParameterError, match="KeyError: 'wanted'"):  # noqa: SIM117 - the block fails
         with learnt(path, "thing", 2, error=InvalidParameterError, remedy="x") as (facts, _):
             facts["wanted"]
+
+
+def test_nobody_is_told_to_load_a_pickle(tmp_path):
+    (tmp_path / "any.npz").write_bytes(b"\x80 no archive")
+    with pytest.raises(InvalidParameterError, match="it is no npz file") as caught:
+        read(tmp_path / "any.npz")
+    assert "pickle" not in str(caught.value)

@@ -184,4 +184,6 @@ def learnt(
         raise
     # A damaged archive can raise nearly anything.
     except Exception as damage:
-        raise error(f"{path} holds no sound {kind} ({type(damage).__name__}: {damage}); {remedy}") from damage
+        # numpy takes whatever it does not know for a pickle, and says how to run it.
+        reason = "it is no npz file" if "pickle" in str(damage) else f"{type(damage).__name__}: {damage}"
+        raise error(f"{path} holds no sound {kind} ({reason}); {remedy}") from damage

@@ -211,7 +211,7 @@ class AnomalyDetector:
         except (CalibrationError, InvalidParameterError):
             if len(used) == len(shuffled):
                 raise
-            # So many were copies or unusable that too few were left to be held out: now their number is known.
+            # So many were copies or unusable that too few were left to hold out: now their number is known.
             self._fit_again(used, len(shuffled) - len(used))
         return self
 
