@@ -28,6 +28,8 @@ class FakeRuntime:
         self.sessions = []
         self.preloaded = 0
         self.SessionOptions = onnxruntime.SessionOptions
+        # Its converters are the real ones.
+        self.__path__, self.__spec__ = onnxruntime.__path__, onnxruntime.__spec__
         self.InferenceSession = self.open
 
     def get_available_providers(self):

@@ -16,7 +16,7 @@ from nearsight.collection import manifest, rows
 from nearsight.collection.export import export
 from nearsight.collection.indexing import AddReport, IndexJob
 from nearsight.collection.jobs import Jobs
-from nearsight.collection.making import make, on_device, spec_of
+from nearsight.collection.making import make, settled, spec_of
 from nearsight.collection.match import Match
 from nearsight.collection.projecting import own_model
 from nearsight.collection.rows import Item
@@ -114,7 +114,7 @@ class Collection(Jobs):
             It is a collection of another model.
         """
         directory = Path(directory)
-        model = on_device(model, device, cache_dir)
+        model = settled(model, device, cache_dir)
         make(directory, spec_of(model), storage=storage, exist_ok=exist_ok)
         return cls.open(directory, model=model, device=device, cache_dir=cache_dir)
 
@@ -151,6 +151,7 @@ class Collection(Jobs):
         collection = cls(directory, facts, LanceStore.open(directory / manifest.STORE), cache_dir)
         collection._device = device
         if model is not None:
+            model = settled(model, device, cache_dir)
             collection._require(spec_of(model).fingerprint)
             if not isinstance(model, str):
                 collection.__dict__["_backend"] = model

@@ -11,9 +11,9 @@ from nearsight.models import Backend, ModelSpec, find_model, load_model
 from nearsight.store.lance import LanceStore
 
 
-def on_device(model: str | Backend, device: str, cache_dir: Path | None) -> str | Backend:
-    """Load a model where a device is named: only then does it show whether its vectors are its own."""
-    if isinstance(model, str) and device not in ("auto", "cpu"):
+def settled(model: str | Backend, device: str, cache_dir: Path | None) -> str | Backend:
+    """Load a model where only that shows whose vectors it gives: on a device, or in some arithmetic."""
+    if isinstance(model, str) and (device not in ("auto", "cpu") or find_model(model).load_on is not None):
         return load_model(model, device=device, cache_dir=cache_dir)
     return model
 

@@ -9,9 +9,9 @@ from filelock import FileLock
 
 from nearsight.collection import manifest
 from nearsight.collection.collection import Collection
-from nearsight.collection.making import clear
+from nearsight.collection.making import clear, settled, spec_of
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, NotACollectionError
-from nearsight.models import DEFAULT_MODEL, find_model
+from nearsight.models import DEFAULT_MODEL, Backend, find_model
 from nearsight.models.projection import Projection
 from nearsight.models.variant import Variant
 
@@ -91,7 +91,7 @@ def fill_short(
             # It may have been stopped between its last two steps.
             shutil.rmtree(directory / manifest.FULL, ignore_errors=True)
             collection = Collection.open(directory, device=device, cache_dir=cache_dir)
-            _require(collection, dim, model)
+            _require(collection, dim, None if model is None else settled(model, device, cache_dir))
             require_storage(collection, storage)
         else:
             full = Collection.create(
@@ -129,7 +129,7 @@ def _project(full: Collection, dim: int, directory: Path, storage: str) -> None:
         ) from error
 
 
-def _require(collection: Collection, dim: int, model: str | None) -> None:
+def _require(collection: Collection, dim: int, model: str | Backend | None) -> None:
     """Refuse another length or another model than a collection has."""
     spec, directory = collection.spec, collection.directory
     if spec.dim != dim:
@@ -140,13 +140,13 @@ def _require(collection: Collection, dim: int, model: str | None) -> None:
         )
     if model is None:
         return
-    wanted = find_model(model).spec
+    wanted = spec_of(model)
     if spec.id == manifest.OWN_PROJECTION:
         spec = Projection.load(directory / manifest.PROJECTION).base
     elif wanted.matryoshka_dims:
-        wanted = find_model(Variant(dim=dim).applied_to(model)).spec
+        wanted = find_model(Variant(dim=dim).applied_to(wanted.id)).spec
     if spec.fingerprint != wanted.fingerprint:
         raise FingerprintMismatchError(
-            f"{directory} holds vectors of {spec.id}, not of {model}. Leave --model away, or index into"
+            f"{directory} holds vectors of {spec.id}, not of {wanted.id}. Leave --model away, or index into"
             " another directory with -c DIR"
         )

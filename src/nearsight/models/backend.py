@@ -131,6 +131,10 @@ class ModelEntry:
         that form's vectors; None where nothing does.
     forms : Forms, optional
         The model's other forms; None where it has only one.
+    load_on : callable, optional
+        Given the cache directory and the device that is asked for, returns the backend there: of a form that
+        belongs to a device, or of which only running it shows whose vectors it gives. None for models that
+        are loaded and then moved.
     """
 
     spec: ModelSpec
@@ -139,6 +143,7 @@ class ModelEntry:
     install: str = ""
     load_text: Callable[[Path, ModelSpec], TextTower] | None = None
     forms: "Forms | None" = None
+    load_on: Callable[[Path, str], Backend] | None = None
 
 
 class Forms(Protocol):

@@ -1,4 +1,4 @@
-"""Other forms of an ONNX model: another layer, another way of pooling, bfloat16, eight-bit integers."""
+"""Other forms of an ONNX model: another layer, another way of pooling, float16, bfloat16, int8."""
 
 import difflib
 import hashlib
@@ -8,15 +8,15 @@ from functools import partial
 from pathlib import Path
 
 from nearsight.errors import UnknownModelError, WeightsError
-from nearsight.models import openvino, quantize
+from nearsight.models import half, openvino, quantize
 from nearsight.models.backend import Backend, ModelEntry
 from nearsight.models.builtin import builtin_pictures
 from nearsight.models.cache import kept
-from nearsight.models.devices import PROVIDERS
+from nearsight.models.devices import PROVIDERS, split_device
 from nearsight.models.graph import Shape, inspect, layer_shapes, tap
 from nearsight.models.onnx import OnnxBackend
 from nearsight.models.parity import require_parity
-from nearsight.models.placing import computed_by, place_for_good
+from nearsight.models.placing import computed_by, device_within, place_arithmetic, place_for_good
 from nearsight.models.preprocess import fit
 from nearsight.models.rounding import rounded
 from nearsight.models.spec import ModelSpec
@@ -40,6 +40,8 @@ class OnnxForms:
         Returns the model; given the cache directory, or None to keep nothing.
     sensitive : sequence of str
         Operations that stay in float32 when the rest is bfloat16.
+    sensitive_fp16 : sequence of str
+        Operations that stay in float32 when the rest is float16.
     sensitive_int8 : sequence of str
         Operations that stay in float32 when the rest is int8.
     """
@@ -47,6 +49,7 @@ class OnnxForms:
     spec: ModelSpec
     graph: Callable[[Path | None], Path | bytes]
     sensitive: Sequence[str] = ()
+    sensitive_fp16: Sequence[str] = ()
     sensitive_int8: Sequence[str] = ()
 
     def vary(self, variant: Variant) -> ModelEntry:
@@ -55,7 +58,8 @@ class OnnxForms:
         Raises
         ------
         UnknownModelError
-            There is no such layer; the message suggests the nearest.
+            There is no such layer, and the message suggests the nearest; or the model is not in full
+            precision.
         WeightsError
             The length of the layer's vectors does not follow from the graph.
         """
@@ -65,11 +69,17 @@ class OnnxForms:
             spec = replace(spec, layer=variant.layer, dim=self._dim(variant.layer), pooling="mean")
         if variant.pooling:
             spec = replace(spec, pooling=variant.pooling)
-        if variant.precision in PROVIDERS:
-            spec = computed_by(spec, variant.precision)
-        elif variant.precision:
+        if variant.precision:
             spec = replace(spec, precision=self._precision(variant.precision))
-        return ModelEntry(spec, partial(self.load, spec), lambda: True)
+        if variant.device:
+            spec = self._at(spec, variant)
+        by_itself = variant.precision == "fp16" if not variant.device else variant.device in PROVIDERS
+        return ModelEntry(
+            spec,
+            partial(self.load, spec),
+            lambda: True,
+            load_on=partial(self.load_on, spec) if by_itself else None,
+        )
 
     def layers(self) -> dict[str, Shape]:
         """Return the shape of every layer that a vector can be taken from, for one picture."""
@@ -77,24 +87,74 @@ class OnnxForms:
         return {name: shape for name, shape in shapes.items() if _length(shape) is not None}
 
     def load(self, spec: ModelSpec, cache_dir: Path) -> Backend:
-        """Return a form of this model."""
-        reload = partial(self.load, spec, cache_dir)
+        """Return a form of this model; on the processor, unless it belongs to a device."""
+        return self.load_on(spec, cache_dir, "cpu")
+
+    def load_on(self, spec: ModelSpec, cache_dir: Path, device: str) -> Backend:
+        """Return a form of this model on the device that is asked for, as far as it can choose."""
+        form = split_variant(spec.id)[1]
         exact, graph = self.exact(spec, cache_dir)
-        if spec.precision == self.spec.precision:
-            return exact
-        for device in PROVIDERS:
-            if spec.precision == computed_by(exact.spec, device).precision:
+        if form.precision == "fp16" and not form.device:
+            return place_arithmetic(
+                spec,
+                partial(self._fp16, exact.spec, cache_dir),
+                exact,
+                device,
+                cache_dir,
+                own=partial(self._own_fp16, spec, cache_dir),
+                on_cores="" if openvino.has_float16() else half.NO_FASTER,
+            )
+        if form.device in PROVIDERS:
+            device = device_within(spec.id, form.device, device)
+            if not form.precision:
                 return place_for_good(exact, device, cache_dir, spec)
-        run = self._int8 if spec.precision.startswith("int8") else self._bf16
-        backend = run(spec, graph, cache_dir, reload)
+        elif not form.precision:
+            return exact
+        if form.precision == "fp16":
+            backend = self._fp16(spec, cache_dir, device)
+            require_parity(backend, exact, cache_dir, runtime=device)
+            return backend
+        run = self._int8 if form.precision.startswith("int8") else self._bf16
+        backend = run(spec, graph, cache_dir, partial(self.load, spec, cache_dir))
         require_parity(backend, exact, cache_dir)
         return backend
 
     def exact(self, spec: ModelSpec, cache_dir: Path) -> tuple[OnnxBackend, Path | bytes]:
         """Return a form in full precision, and its graph, which ends where the vector is taken."""
         graph = self._cut(spec, cache_dir)
-        full = replace(spec, precision=self.spec.precision)
+        form = replace(split_variant(spec.id)[1], precision="", device="")
+        full = replace(spec, precision=self.spec.precision, id=form.applied_to(self.spec.id))
+        if not form:
+            full = self.spec
         return OnnxBackend(full, graph, reload=partial(self.load, full, cache_dir)), graph
+
+    def _fp16(self, spec: ModelSpec, cache_dir: Path, device: str) -> Backend:
+        keep = self.sensitive_fp16
+        # By what it is, whether its vectors turned out to be those of full precision or not.
+        own = replace(spec, precision=self._precision("fp16"))
+        return half.open_half(
+            spec,
+            self._cut(spec, cache_dir),
+            device,
+            cache_dir,
+            stem=f"fp16-{own.fingerprint.digest}",
+            keep=keep,
+            reload=partial(self._fp16, spec, cache_dir, device),
+        )
+
+    def _own_fp16(self, spec: ModelSpec, cache_dir: Path, device: str) -> Backend:
+        return self.load_on(computed_by(spec, split_device(device)[0]), cache_dir, device)
+
+    def _at(self, spec: ModelSpec, variant: Variant) -> ModelSpec:
+        """Return the facts of a form that belongs to a device."""
+        if variant.precision in ("", "fp16") and variant.device in PROVIDERS:
+            return computed_by(spec, variant.device)
+        if variant.precision == "fp16" and variant.device == "cpu":
+            return computed_by(spec, "cpu")
+        raise UnknownModelError(
+            f"{self.spec.id} has no form {variant}: only fp16 and full precision are told apart by device. "
+            f"Leave {variant.device} away"
+        )
 
     def _bf16(
         self, spec: ModelSpec, graph: Path | bytes, cache_dir: Path, reload: Callable[[], Backend]
@@ -121,11 +181,18 @@ class OnnxForms:
 
     def _precision(self, name: str) -> str:
         """Name the arithmetic: which operations are exact, and what it was calibrated on, are parts of it."""
+        if self.spec.precision != "float32":
+            raise UnknownModelError(
+                f"{self.spec.id} is in {self.spec.precision}, and {name} is made out of float32; leave it "
+                "away, or name the model in full precision"
+            )
         if name.startswith("int8="):
             return f"int8-{name.removeprefix('int8=')}"
-        facts = (_ROUNDING_VERSION, sorted(self.sensitive))
-        if name == "int8":
-            facts = (quantize.VERSION, sorted(self.sensitive_int8))
+        facts = {
+            "bf16": (_ROUNDING_VERSION, sorted(self.sensitive)),
+            "fp16": (half.VERSION, sorted(self.sensitive_fp16)),
+            "int8": (quantize.VERSION, sorted(self.sensitive_int8)),
+        }[name]
         return f"{name}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:8]}"
 
     def _cut(self, spec: ModelSpec, cache_dir: Path | None) -> Path | bytes:

@@ -1,6 +1,6 @@
 """ONNX graphs: built node by node, looked into, and tapped at any layer."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -225,6 +225,21 @@ def named_operations(source: Path | bytes) -> list[tuple[str, str]]:
     return [(node.name, node.op_type) for node in _read(source, with_data=False).graph.node]
 
 
+def chained(source: Path | bytes, kinds: Collection[str], between: Collection[str]) -> list[str]:
+    """Return the operations of some kinds, and those `between` that work on nothing but what they give."""
+    graph = _read(source, with_data=False).graph
+    held = {tensor.name for tensor in graph.initializer}
+    held |= {node.output[0] for node in graph.node if node.op_type == "Constant"}
+    given: set[str] = set()
+    found = []
+    for node in graph.node:
+        worked_on = set(node.input) - held
+        if node.op_type in kinds or (node.op_type in between and worked_on and worked_on <= given):
+            given.update(node.output)
+            found.append(node.name)
+    return found
+
+
 def named(source: Path | bytes) -> bytes:
     """Return the model with a name for each operation, marked as ready for ONNX Runtime's quantiser."""
     from onnx import StringStringEntryProto
@@ -291,6 +306,29 @@ def with_free_sizes(source: Path | bytes) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
+def converted(source: Path | bytes, convert: Callable[[Any], Any]) -> bytes:
+    """Return what a converter of types makes of the model, without pairs of casts that only lose bits.
+
+    Where an operation left in float32 follows another, it reads what that one gave, not what was rounded
+    to float16 in between.
+    """
+    from onnx import TensorProto
+
+    graph = (model := convert(_read(source, with_data=True))).graph
+    casts = [node for node in graph.node if node.op_type == "Cast"]
+    up = {c.output[0]: c.input[0] for c in casts if any(a.i == TensorProto.FLOAT for a in c.attribute)}
+    # Those of the converter, which names them so; others may come from whole numbers.
+    down = {c.output[0]: c.input[0] for c in casts if c.name.endswith("_cast_to_fp16_node")}
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = down.get(up.get(name, ""), name)
+    # The converter puts all its casts last.
+    ordered = _in_order(graph.node)
+    del graph.node[:]
+    graph.node.extend(ordered)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
 def operations(source: Path | bytes) -> list[str]:
     """Return the kind of each node, in order."""
     return [node.op_type for node in _read(source, with_data=False).graph.node]
@@ -331,6 +369,24 @@ def _needs(node: Any) -> set[str]:
                 names |= _needs(inner)
             names.update(value.name for value in graph.output)
     return names
+
+
+def _in_order(nodes: Sequence[Any]) -> list[Any]:
+    """Return copies of nodes, each after those that give what it needs; as they are, as far as that goes."""
+    makers = {name: node for node in nodes for name in node.output}
+    ordered: dict[int, Any] = {}
+
+    def place(node: Any) -> None:
+        if id(node) in ordered:
+            return
+        for name in sorted(_needs(node)):
+            if name in makers:
+                place(makers[name])
+        ordered[id(node)] = node
+
+    for node in nodes:
+        place(node)
+    return [type(node).FromString(node.SerializeToString()) for node in ordered.values()]
 
 
 def _some(graph: Any, n: int = 8) -> str:

@@ -1,6 +1,6 @@
 """Shorter vectors of models that were trained for it: the first numbers of each, ``NAME#dim=D``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -59,7 +59,8 @@ def shortened(entry: ModelEntry, dim: int) -> ModelEntry:
     return replace(
         entry,
         spec=short,
-        load=partial(_load, entry, short),
+        load=partial(_load, entry, dim),
+        load_on=None if entry.load_on is None else partial(_load_on, entry.load_on, dim),
         load_text=None if load_text is None else partial(_load_text, entry),
     )
 
@@ -167,8 +168,17 @@ def _spec(spec: ModelSpec, dim: int) -> ModelSpec:
     )
 
 
-def _load(entry: ModelEntry, spec: ModelSpec, cache_dir: Path) -> CutBackend:
-    return CutBackend(entry.load(cache_dir), spec)
+def _load(entry: ModelEntry, dim: int, cache_dir: Path) -> CutBackend:
+    return _cut(entry.load(cache_dir), dim)
+
+
+def _load_on(load_on: Callable[[Path, str], Backend], dim: int, cache_dir: Path, device: str) -> CutBackend:
+    return _cut(load_on(cache_dir, device), dim)
+
+
+def _cut(backend: Backend, dim: int) -> CutBackend:
+    # Only what was loaded knows whose vectors it gives.
+    return CutBackend(backend, _spec(backend.spec, dim))
 
 
 def _load_text(entry: ModelEntry, cache_dir: Path, form: ModelSpec) -> TextTower:

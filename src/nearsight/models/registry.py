@@ -19,6 +19,7 @@ from nearsight.errors import NearsightError, ParityError, UnknownModelError
 from nearsight.models.backend import Backend, ModelEntry, TextTower
 from nearsight.models.cache import user_cache
 from nearsight.models.card import warn_of_terms
+from nearsight.models.devices import split_device
 from nearsight.models.matryoshka import shortened
 from nearsight.models.placing import place
 from nearsight.models.variant import Variant, split_variant
@@ -51,8 +52,9 @@ def find_model(name: str) -> ModelEntry:
     ----------
     name : str
         A model's id, or ``SCHEME:REST`` where a plugin registers that scheme. ``#`` and parts with commas
-        between ask for another form: ``layer=VALUE``, ``pooling=mean|cls|patches``, ``bf16``, ``int8``,
-        ``int8=DIGITS`` of a calibration, and ``dim=D`` for a model that can be cut.
+        between ask for another form: ``layer=VALUE``, ``pooling=mean|cls|patches``, ``bf16``, ``fp16``,
+        ``int8``, ``int8=DIGITS`` of a calibration, and ``dim=D`` for a model that can be cut. A folder or a
+        hub may hold files called fp16 and int8: ``fp16=builtin`` and ``int8=builtin`` are made here.
 
     Raises
     ------
@@ -137,17 +139,26 @@ def load_model(name: str = DEFAULT_MODEL, *, device: str = "auto", cache_dir: Pa
     cache_dir = cache_dir or user_cache()
     entry = find_model(name)
     warn_of_terms(entry.spec)
+    if entry.load_on is not None:
+        return entry.load_on(cache_dir, device)
     return place(entry.load(cache_dir), device, cache_dir, own=partial(_own, name, cache_dir))
 
 
 def _own(name: str, cache_dir: Path, device: str) -> Backend:
     """Load the form of a model whose vectors are what a device makes of it."""
-    given = split_variant(name)[1].precision
-    if given:
+    base, given = split_variant(name)
+    if given.precision:
         raise ParityError(
-            f"{name} on {device} gives neither the vectors of {given} nor those of float32; use device='cpu'"
+            f"{name} on {device} gives neither the vectors of {given.precision} nor those of float32; use "
+            "device='cpu'"
         )
-    return find_model(Variant(precision=device).applied_to(name)).load(cache_dir)
+    if find_model(base).forms is None:
+        raise ParityError(
+            f"{name} has only one form, and {device} does not quite give its vectors; use device='cpu'"
+        )
+    kind, _ = split_device(device)
+    form = find_model(Variant(device=kind).applied_to(name))
+    return form.load(cache_dir) if form.load_on is None else form.load_on(cache_dir, device)
 
 
 def load_text(name: str = DEFAULT_MODEL, *, cache_dir: Path | None = None) -> TextTower:

@@ -31,7 +31,7 @@ from nearsight.models.backend import Backend, ModelEntry, Movable
 from nearsight.models.batching import MOST, Batches
 from nearsight.models.features import decode_px, finished, pooled
 from nearsight.models.parity import require_parity
-from nearsight.models.placing import computed_by, place_for_good
+from nearsight.models.placing import computed_by, device_within, place_for_good
 from nearsight.models.preprocess import fit, normalise
 from nearsight.models.spec import ModelSpec
 from nearsight.models.variant import Variant
@@ -188,7 +188,7 @@ class TorchForms:
         UnknownModelError
             It is one that the factory decides on.
         """
-        if variant.layer or variant.precision not in ("", *devices.ACCELERATORS):
+        if variant.layer or variant.precision or variant.device == "cpu":
             raise UnknownModelError(
                 f"{self.spec.id} has no form {variant}; its factory decides on layer and precision, as facts"
             )
@@ -197,14 +197,16 @@ class TorchForms:
         )
         if variant.pooling:
             spec = replace(spec, pooling=variant.pooling)
-        if variant.precision:
-            spec = computed_by(spec, variant.precision)
-        return ModelEntry(spec, partial(self.load, spec, variant.precision), lambda: True)
+        if not variant.device:
+            return ModelEntry(spec, partial(_load, self.name, spec=spec), lambda: True)
+        spec = computed_by(spec, variant.device)
+        load_on = partial(self.load_on, spec, variant.device)
+        return ModelEntry(spec, partial(load_on, device="auto"), lambda: True, load_on=load_on)
 
-    def load(self, spec: ModelSpec, device: str, cache_dir: Path) -> Backend:
-        """Return the model in a form."""
+    def load_on(self, spec: ModelSpec, home: str, cache_dir: Path, device: str) -> Backend:
+        """Return a form that belongs to one kind of device."""
         backend = _load(self.name, cache_dir, replace(spec, precision=self.spec.precision))
-        return place_for_good(backend, device, cache_dir, spec) if device else backend
+        return place_for_good(backend, device_within(spec.id, home, device), cache_dir, spec)
 
     def layers(self) -> Mapping[str, tuple[int | None, ...]]:
         """Return the one there is."""

@@ -9,13 +9,14 @@ from nearsight.models.devices import ACCELERATORS
 from nearsight.models.spec import Pooling
 
 #: Arithmetic that a runtime can be asked for; files of other precisions are a folder's matter.
-PRECISIONS = ("bf16", "int8")
-#: What int8 is when no pictures of the user's were calibrated on: `int8` for short.
+PRECISIONS = ("bf16", "int8", "fp16")
+#: A precision as nearsight makes it without pictures of the user's: `int8` and `fp16` for short.
 BUILTIN = "builtin"
 
 _CALIBRATION = re.compile(r"[0-9a-f]{8}")
-# Their folders hold files in precisions of their own, which "#int8" names there.
+# Their folders hold files in precisions of their own, which "#int8" and "#fp16" name there.
 _WITH_FILES = ("dir:", "hub:")
+_FILES = ("int8", "fp16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,11 @@ class Variant:
     pooling : {"", "mean", "cls", "patches"}
         How a layer with many vectors becomes one; empty for the model's own choice.
     precision : str
-        Arithmetic: ``bf16``; ``int8``, calibrated on built-in pictures; ``int8=DIGITS``, calibrated by
-        `models.quantize`; a device whose arithmetic is not quite that of the processor; empty for the
-        model's own.
+        Arithmetic: ``bf16``; ``fp16``; ``int8``, calibrated on built-in pictures; ``int8=DIGITS``,
+        calibrated by `models.quantize`; empty for the model's own.
+    device : str
+        Where it is computed for good, because vectors are not quite the same elsewhere; empty where they are,
+        or where nobody has looked yet.
     dim : int
         How many of a vector's numbers are kept, for models trained to be cut; 0 for all.
     """
@@ -39,6 +42,7 @@ class Variant:
     layer: str = ""
     pooling: Pooling | Literal[""] = ""
     precision: str = ""
+    device: str = ""
     dim: int = 0
 
     def __bool__(self) -> bool:
@@ -46,7 +50,7 @@ class Variant:
 
     def __str__(self) -> str:
         named = [f"{key}={value}" for key in ("layer", "pooling", "dim") if (value := getattr(self, key))]
-        return ",".join([*named, *filter(None, [self.precision])])
+        return ",".join([*named, *filter(None, [self.precision, self.device])])
 
     def applied_to(self, name: str) -> str:
         """Return the name of a model in this form; the same form has one name.
@@ -60,8 +64,8 @@ class Variant:
         chosen: dict[str, Any] = {
             f.name: getattr(self, f.name) or getattr(given, f.name) for f in fields(self)
         }
-        if chosen["precision"] == "int8" and base.startswith(_WITH_FILES):
-            chosen["precision"] = f"int8={BUILTIN}"
+        if _is_file(base, chosen["precision"]):
+            chosen["precision"] += f"={BUILTIN}"
         both = Variant(**chosen)
         return f"{base}#{both}" if both else base
 
@@ -83,10 +87,14 @@ def split_variant(name: str) -> tuple[str, Variant]:
     found: dict[str, Any] = {}
     for part in rest.split(",") if sign and base else ():
         key, equals, value = part.partition("=")
-        if not equals and (part in PRECISIONS or part in ACCELERATORS) and not _is_file(base, part):
+        if not equals and part in PRECISIONS and not _is_file(base, part):
             key, value = "precision", part
+        elif not equals and part in ("cpu", *ACCELERATORS):
+            key, value = "device", part
+        elif key in _FILES and value == BUILTIN:
+            key, value = "precision", key
         elif key == "int8" and value:
-            key, value = "precision", _int8(name, value)
+            key, value = "precision", _calibration(name, value)
         elif key not in ("layer", "pooling", "dim") or not value:
             return name, Variant()
         if key in found:
@@ -98,12 +106,10 @@ def split_variant(name: str) -> tuple[str, Variant]:
 
 
 def _is_file(base: str, precision: str) -> bool:
-    return precision == "int8" and base.startswith(_WITH_FILES)
+    return precision in _FILES and base.startswith(_WITH_FILES)
 
 
-def _int8(name: str, calibration: str) -> str:
-    if calibration == BUILTIN:
-        return "int8"
+def _calibration(name: str, calibration: str) -> str:
     if not _CALIBRATION.fullmatch(calibration):
         raise UnknownModelError(
             f"{name!r}: int8={calibration} is no calibration; nearsight models quantize makes one and tells"
