@@ -35,6 +35,15 @@ else:
     print(model.spec.id, shape, model.spec.fingerprint.digest)
 """
 
+NOTES_CODE = """
+import sys, warnings
+from nearsight.models import load_model
+with warnings.catch_warnings(record=True) as notes:
+    warnings.simplefilter("always")
+    load_model(sys.argv[1], device="cpu")
+print(*(note.message for note in notes))
+"""
+
 LIST_CODE = """
 from nearsight.models.hub import fetched_models
 print([(entry.spec.id, entry.spec.licence, entry.available()) for entry in fetched_models()])
@@ -55,6 +64,7 @@ class Hub:
     """Serves one repository, and remembers which files were asked for."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.files = {
             path.relative_to(folder).as_posix(): path.read_bytes()
             for path in folder.rglob("*")
@@ -109,10 +119,13 @@ class Hub:
 def hub(tmp_path: Path) -> Iterator[Hub]:
     pytest.importorskip("huggingface_hub")
     folder = write_layout(tmp_path / "published")
-    write_layout(folder, file="onnx/vision_model_quantized.onnx", seed=1)
+    write_layout(folder, file="onnx/vision_model_quantized.onnx")
+    # A file of the same content would not be fetched again.
+    model = onnx.load(folder / "onnx" / "vision_model_quantized.onnx")
+    model.doc_string = "as good as the full one"
+    onnx.save(model, folder / "onnx" / "vision_model_quantized.onnx")
     for name in ("onnx/text_model.onnx", "model.safetensors", "README.md", "tokenizer.json"):
         (folder / name).write_text("{}")
-    # A file of the same content would not be fetched again.
     (folder / "README.md").write_text("# A tiny model")
     hub = Hub(folder)
     yield hub
@@ -128,6 +141,8 @@ def load(hub: Hub, tmp_path: Path):
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("HF_")},
             "HF_HOME": str(tmp_path / "home"),
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+            "PYTHONWARNINGS": "ignore",
             "HF_ENDPOINT": f"http://127.0.0.1:{hub.server.server_port}",
             "NO_PROXY": "127.0.0.1",
             **settings,
@@ -160,6 +175,22 @@ def test_only_what_is_needed_is_fetched_once_and_then_works_offline(hub: Hub, lo
     assert message.startswith(f"WeightsError hub:{REPO} is not on this machine in full")
     assert load(f"hub:{REPO}#quantized").startswith(f"hub:{REPO}@{COMMIT}#quantized (1, 6) ")
     assert f"UnknownModelError hub:{REPO} has no onnx/vision_model_fp16.onnx" in load(f"hub:{REPO}#fp16")
+
+
+def test_a_quantised_file_is_compared_where_the_full_one_was_fetched_too(hub: Hub, load) -> None:
+    name = f"hub:{REPO}#quantized"
+    told = load(name, code=NOTES_CODE)
+    assert "not compared with the model in full precision, which is not here; fetch the full one" in told
+    assert told.endswith(f"nearsight models hub:{REPO}@{COMMIT}")
+    assert load(name, code=NOTES_CODE) == ""
+    # Another model, as far as its vectors show.
+    hub.files["onnx/vision_model.onnx"] = (
+        write_layout(hub.folder, seed=1).joinpath("onnx", "vision_model.onnx").read_bytes()
+    )
+    load(f"hub:{REPO}")
+    refused = load(name)
+    assert refused.startswith(f"ParityError {name.replace('#', f'@{COMMIT}#')} is not near enough")
+    assert f"Use hub:{REPO}@{COMMIT} in full precision" in refused
 
 
 def test_a_download_that_was_cut_short_is_completed(hub: Hub, load, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from PIL import Image
 
 from nearsight import Collection
 from nearsight.errors import FingerprintMismatchError, ParityError, UnknownModelError, WeightsError
-from nearsight.models import Backend, find_model, load_model
-from nearsight.models.layout import ModelFolder, choose, split_precision
+from nearsight.models import Backend, find_model, load_model, parity
+from nearsight.models.layout import PRECISIONS, ModelFolder, choose, split_precision
 
 TOKENS = {"last_hidden_state": [5, 8], "pooler_output": [8]}
 
@@ -54,7 +54,7 @@ def test_precision_in_a_name(tmp_path: Path) -> None:
     assert split_precision("a/b#fp16") == ("a/b", "fp16")
     assert split_precision("my #1 folder") == ("my #1 folder", "")
     write_layout(tmp_path / "m#1")
-    write_layout(tmp_path / "m#1", file="onnx/vision_model_quantized.onnx", seed=1)
+    write_layout(tmp_path / "m#1", file="onnx/vision_model_quantized.onnx")
     full = find_model(f"dir:{tmp_path / 'm#1'}").spec
     small = find_model(f"dir:{tmp_path / 'm#1'}#quantized").spec
     assert (full.precision, small.precision) == ("float32", "quantized")
@@ -172,6 +172,64 @@ def test_a_file_in_16_bits_is_measured_beside_the_full_one(tmp_path: Path) -> No
     halve(half)
     with pytest.raises(ParityError, match="#fp16 is not near enough"):
         load_model(f"dir:{folder}#fp16", cache_dir=tmp_path)
-    # Alone, there is nothing to compare it with.
-    (folder / "onnx" / "vision_model.onnx").unlink()
-    assert load_model(f"dir:{folder}#fp16", cache_dir=tmp_path).spec.dim == 6
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure on a dozen pictures."""
+    monkeypatch.setattr(parity, "_N_PICTURES", 12)
+
+
+def coarsen(path: Path, step: float) -> None:
+    """Round a model's weights to multiples of a step."""
+    model = onnx.load(path)
+    for weight in model.graph.initializer:
+        if weight.data_type == TensorProto.FLOAT:
+            values = np.rint(numpy_helper.to_array(weight) / step) * step
+            weight.CopyFrom(numpy_helper.from_array(values.astype(np.float32), weight.name))
+    onnx.save(model, path)
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("precision", [p for p in PRECISIONS if p != "fp16"])
+def test_a_publishers_file_is_measured_beside_the_full_one(tmp_path: Path, precision: str) -> None:
+    folder = write_layout(tmp_path / "model")
+    file = write_layout(folder, file=f"onnx/vision_model_{precision}.onnx") / "onnx"
+    coarsen(file / f"vision_model_{precision}.onnx", 0.15)
+    name = f"dir:{folder}#{precision}"
+    with pytest.warns(UserWarning, match=rf"#{precision}, measured once .* at least, .* of the nearest ten"):
+        model = load_model(name, device="cpu", cache_dir=tmp_path)
+    assert model.spec.fingerprint != find_model(f"dir:{folder}").spec.fingerprint
+    load_model(name, device="cpu", cache_dir=tmp_path)
+    coarsen(file / f"vision_model_{precision}.onnx", 2)
+    with pytest.raises(
+        ParityError, match=rf"#{precision} is not near enough .* Use dir:{folder} in full precision"
+    ):
+        load_model(name, device="cpu", cache_dir=tmp_path)
+
+
+@pytest.mark.usefixtures("few")
+def test_what_cannot_be_compared_is_told_once(tmp_path: Path) -> None:
+    folder = write_layout(tmp_path / "model", file="onnx/vision_model_quantized.onnx")
+    name, said = f"dir:{folder}#quantized", rf"not compared with .* lay the full one into {folder}"
+    with pytest.warns(UserWarning, match=said):
+        assert load_model(name, device="cpu", cache_dir=tmp_path).spec.dim == 6
+    load_model(name, device="cpu", cache_dir=tmp_path)
+    # A full file that comes later is compared, unless it gives something else.
+    write_layout(folder, outputs={"pooler_output": [6]})
+    with pytest.warns(UserWarning, match=said):
+        load_model(name, device="cpu", cache_dir=tmp_path / "new")
+    write_layout(folder, seed=1)
+    with pytest.raises(ParityError, match="not near enough"):
+        load_model(name, device="cpu", cache_dir=tmp_path)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_full_file_without_its_weights_is_not_there(tmp_path: Path) -> None:
+    folder = write_layout(tmp_path / "model")
+    write_layout(folder, file="onnx/vision_model_quantized.onnx")
+    full = folder / "onnx" / "vision_model.onnx"
+    onnx.save(onnx.load(full), full, save_as_external_data=True, location="weights", size_threshold=100)
+    (folder / "onnx" / "weights").unlink()
+    with pytest.warns(UserWarning, match="not compared"):
+        load_model(f"dir:{folder}#quantized", device="cpu", cache_dir=tmp_path)

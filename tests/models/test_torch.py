@@ -209,6 +209,11 @@ def test_a_device_that_is_there(tmp_path, monkeypatch):
     assert backend.spec.fingerprint == find_model("torch:models.nets:make").spec.fingerprint
     assert pickle.loads(pickle.dumps(backend)).device == "cuda"
     assert load_model("torch:models.nets:make", device="cuda:1", cache_dir=tmp_path).device == "cuda:1"
+    own = load_model("torch:models.nets:make#cuda", device="cuda:1", cache_dir=tmp_path)
+    assert (own.device, own.spec.id) == ("cuda:1", "torch:models.nets:make#cuda")
+    assert load_model("torch:models.nets:make#cuda", cache_dir=tmp_path).device == "cuda"
+    with pytest.raises(DeviceError, match="#cuda runs on cuda only"):
+        load_model("torch:models.nets:make#cuda", device="mps", cache_dir=tmp_path)
 
 
 @pytest.mark.gpu

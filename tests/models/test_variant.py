@@ -12,7 +12,8 @@ FORMS = st.builds(
     Variant,
     layer=st.sampled_from(["", "block9.add", "/encoder/layers.3/Add_output_0"]),
     pooling=st.sampled_from(["", "mean", "cls", "patches"]),
-    precision=st.sampled_from(["", *PRECISIONS]),
+    precision=st.sampled_from(["", *PRECISIONS, "int8=0123abcd"]),
+    device=st.sampled_from(["", "cpu", "cuda"]),
 )
 BASES = st.sampled_from(
     ["efficientnet-lite0", "dir:/a b/#1", "hub:org/repo@main#quantized", "onnx:/x,y.onnx"]
@@ -32,6 +33,13 @@ def test_the_later_wish_counts_and_the_name_is_one(base, first, second):
     assert Variant().applied_to(name) == name
 
 
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+@pytest.mark.parametrize("base", ["dir:/clip", "hub:org/repo@main"])
+def test_a_folders_own_file_is_not_what_is_made_here(base, precision):
+    assert split_variant(f"{base}#{precision}") == (f"{base}#{precision}", Variant())
+    assert Variant(precision=precision).applied_to(base) == f"{base}#{precision}=builtin"
+
+
 @given(st.text(max_size=30))
 def test_any_text_is_a_name(text):
     try:
@@ -46,6 +54,7 @@ def test_any_text_is_a_name(text):
     [
         ("a#bf16,bf16", "precision twice"),
         ("a#layer=b,layer=c", "layer twice"),
+        ("a#cuda,coreml", "device twice"),
         ("a#pooling=max", "mean or cls or"),
     ],
 )

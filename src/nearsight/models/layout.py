@@ -17,8 +17,9 @@ from nearsight.models.backend import Backend, ModelEntry, TextTower
 from nearsight.models.card import read_card
 from nearsight.models.forms import OnnxForms, in_file
 from nearsight.models.graph import GraphFacts, Shape, inspect
+from nearsight.models.onnx import OnnxBackend
 from nearsight.models.onnx_file import measured, open_file
-from nearsight.models.parity import require_parity
+from nearsight.models.parity import require_parity, tell_uncompared
 from nearsight.models.processor import preprocessing
 from nearsight.models.spec import ModelSpec
 from nearsight.models.text.clip import ClipText
@@ -167,12 +168,33 @@ class ModelFolder:
 
     def _load(self, spec: ModelSpec, path: Path, cache_dir: Path) -> Backend:
         backend = open_file(spec, path)
-        full = ModelFolder(self.path)
-        if self.precision == "fp16" and full in ModelFolder.all_in(self.path):
+        if self.precision:
             # Of another precision by design; that it is the same model still has to show.
-            exact = full.entry(f"dir:{self.path}")
-            require_parity(backend, open_file(exact.spec, full.image_model), cache_dir)
+            exact = self._exact(spec)
+            if exact is None:
+                tell_uncompared(spec, self._how_to_compare(spec), cache_dir)
+            else:
+                require_parity(backend, exact, cache_dir)
         return backend
+
+    def _exact(self, spec: ModelSpec) -> OnnxBackend | None:
+        """Return the model in full precision, where its file lies here whole and gives the same layer."""
+        full = ModelFolder(self.path)
+        if full not in ModelFolder.all_in(self.path):
+            return None
+        file = full.image_model
+        if not all((file.parent / name).is_file() for name in inspect(file).data_files):
+            return None
+        exact = full.entry(split_precision(spec.id)[0]).spec
+        if (exact.layer, exact.pooling, exact.dim) != (spec.layer, spec.pooling, spec.dim):
+            return None
+        return open_file(exact, file)
+
+    def _how_to_compare(self, spec: ModelSpec) -> str:
+        base = split_precision(spec.id)[0]
+        if base.startswith("hub:"):
+            return f"fetch the full one, and both are compared: nearsight models {base}"
+        return f"lay the full one into {self.path}, and both are compared"
 
     def text_loader(self, spec: ModelSpec) -> Callable[[Path, ModelSpec], TextTower] | None:
         """Return what loads the text tower beside the image tower; None where there is none."""

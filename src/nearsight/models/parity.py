@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,11 +119,34 @@ def require_parity(backend: Backend, exact: Backend, cache_dir: Path, *, runtime
     return parity
 
 
+def tell_uncompared(spec: ModelSpec, way_out: str, cache_dir: Path) -> None:
+    """Say, once on this machine, that nobody knows how near a file's vectors are to the model's.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Of the file.
+    way_out : str
+        What makes them comparable.
+    cache_dir : Path
+        That it was told is kept in its folder ``parity``.
+    """
+    file = cache_dir / "parity" / f"{spec.fingerprint.digest}-uncompared.json"
+    if file.exists():
+        return
+    warnings.warn(
+        f"{spec.id} is used as its publisher made it, and not compared with the model in full precision, "
+        f"which is not here; {way_out}",
+        stacklevel=2,
+    )
+    _keep(file, {"model": spec.id})
+
+
 def too_far(spec: ModelSpec, parity: Parity, exact: ModelSpec) -> ParityError:
     """Return the error that a fast way of running a model is of no use."""
     return ParityError(
         f"{spec.id} is not near enough on this machine ({parity}); at least {LEAST} is needed. "
-        f"Use {exact.identity or exact.id} in full precision, on the processor"
+        f"Use {exact.id} in full precision, on the processor"
     )
 
 
@@ -171,7 +195,10 @@ def _remembered(file: Path) -> Parity | None:
 
 def _remember(file: Path, parity: Parity, backend: Backend, runtime: str) -> None:
     about = {"model": backend.spec.id, "runtime": runtime, "driver": devices.driver()}
-    facts = {**about, **asdict(parity), "pictures": _N_PICTURES}
+    _keep(file, {**about, **asdict(parity), "pictures": _N_PICTURES})
+
+
+def _keep(file: Path, facts: dict[str, Any]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as out:
