@@ -151,6 +151,27 @@ def test_project_makes_a_smaller_collection(indexed, photos, tmp_path):
     indexed("project", "--dim", 6, "--out", tmp_path / "other", code=2)
 
 
+def test_project_keeps_vectors_as_it_is_told(indexed, photos, tmp_path):
+    def storage(directory):
+        facts = indexed.json("info", "-c", directory)
+        return facts["storage"], facts["bytes_per_vector"]
+
+    indexed("project", "--dim", 3, "--out", tmp_path / "plain")
+    assert storage(tmp_path / "plain") == ("float32", 12)
+    indexed("project", "--dim", 3, "--out", tmp_path / "half", "--storage", "float16")
+    assert storage(tmp_path / "half") == ("float16", 6)
+    hits = indexed.json("search", photos / "3.png", "-c", tmp_path / "half", "-k", 1)["hits"]
+    assert hits[0]["path"] == str(photos / "3.png")
+    # What nobody says is as it was in the collection that is projected.
+    indexed("index", photos, "--storage", "float16", "-c", tmp_path / "small")
+    indexed("project", "--dim", 3, "--out", tmp_path / "again", "-c", tmp_path / "small")
+    assert storage(tmp_path / "again") == ("float16", 6)
+    refused = indexed("project", "--dim", 3, "--out", tmp_path / "x", "--storage", "int8", code=2).stderr
+    assert "int8" in refused
+    assert "float16" in refused
+    assert not (tmp_path / "x").exists()
+
+
 def test_doctor_for_people_names_the_way_out(nearsight, tmp_path):
     (tmp_path / "file").touch()
     nearsight.env["NEARSIGHT_CACHE"] = str(tmp_path / "file" / "cache")
