@@ -194,3 +194,36 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path, nearsight, save_picture):
     report = nearsight.json("index", folder)
     assert report["unchanged"] == saved
     assert report["added"] == N_PICTURES - saved
+
+
+def test_ctrl_c_while_a_library_loads_is_no_fault(nearsight, one_command):
+    def work(run: Run):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as interrupt:
+            raise ImportError("initialization failed") from interrupt
+
+    one_command(work)
+    assert "please report" not in nearsight("probe", code=130).stderr
+
+
+def test_permission_denied_names_the_file_and_the_way_out(nearsight, one_command):
+    def work(run: Run):
+        raise PermissionError(13, "Permission denied", "/a/write.lock")
+
+    one_command(work)
+    assert "/a/write.lock: permission denied; check who owns it" in nearsight("probe", code=1).stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("words", ["ls", "ls --json"])
+@pytest.mark.parametrize(("stdout", "code"), [(">/dev/full", 1), (">&-", 0)])
+def test_a_stdout_that_takes_nothing(indexed, words, stdout, code):
+    line = f'"$0" -c "$1" {words} {stdout}'
+    done = subprocess.run(
+        ["sh", "-c", line, PROGRAM[0], PROGRAM[2]],
+        stderr=subprocess.PIPE,
+        env=environment(indexed),
+        timeout=60,
+    )
+    assert (done.returncode, b"Traceback" in done.stderr) == (code, False), done.stderr

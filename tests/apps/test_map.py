@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import warnings
 
 import pyarrow.parquet as pq
 import pytest
@@ -136,3 +137,13 @@ def _hover_and_lasso(page):
     assert len(page.input_value("#ids").split("\n")) == 6
     assert page.locator("#picked img").count() == 6
     assert page.is_enabled("#copy")
+
+
+def test_a_collection_that_cannot_be_written_to_still_answers(pictured, monkeypatch):
+    monkeypatch.setattr("nearsight.collection.mapping.os.access", lambda *_: False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        told = pictured("map", "--method", "pca")
+    assert "laid out by PCA" in told.stdout
+    assert "the map is not kept" in told.stderr
+    assert not (pictured.collection / "map.npz").exists()

@@ -31,3 +31,9 @@ def test_every_command_and_option_is_there(name):
         for word in parameter.opts:
             if parameter.name not in ("collection", "as_json", "quiet") and word.startswith("-"):
                 assert f"`{word}" in section or f", {word}" in section
+
+
+def test_every_value_has_a_name():
+    text = reference.render()
+    assert " None`" not in text
+    assert "`--level combined\\|image\\|patch`" in text

@@ -138,7 +138,8 @@ class Command(click.Command):
         try:
             with contextlib.redirect_stdout(sys.stderr) if spoiled else contextlib.nullcontext():
                 code = super().invoke(ctx)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except BrokenPipeError:
             # `| head` has seen enough. Whatever is still buffered has nowhere to go.
             with contextlib.suppress(OSError, ValueError):
@@ -221,10 +222,19 @@ def _guarded(work: Callable[[], Any], run: Run) -> int:
         run.console.error(type(error).__name__, str(error))
         broke_off = isinstance(error, StorageError) or (isinstance(error, ImageError) and run.fail_fast)
         return FAILURES_FOUND if broke_off else BAD_INPUT
+    except PermissionError as error:
+        name = printable(os.fsdecode(error.filename or "a file"))
+        run.console.error(
+            type(error).__name__, f"{name}: permission denied; check who owns it, or choose another place"
+        )
+        return FAILURES_FOUND
     except OSError as error:
         run.console.error(type(error).__name__, str(error))
         return FAILURES_FOUND
     except Exception as error:
+        # A library that Ctrl-C caught while it was being loaded calls that an ImportError.
+        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            return _stopped(KeyboardInterrupt(), run)
         traceback.print_exc(file=sys.stderr)
         run.console.error(type(error).__name__, f"{error} (this is a fault in nearsight: please report it)")
         return FAILURES_FOUND

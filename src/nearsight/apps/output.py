@@ -1,5 +1,7 @@
 """What a command says: one JSON document for programs, short aligned text for people, notes on stderr."""
 
+import contextlib
+import io
 import json
 import math
 import shutil
@@ -135,6 +137,14 @@ def table(
     return lines
 
 
+class _Nowhere(io.StringIO):
+    """A stream whose text is dropped."""
+
+    def write(self, text: str, /) -> int:
+        """Drop the text."""
+        return len(text)
+
+
 class Console:
     """The two streams of one command.
 
@@ -153,8 +163,9 @@ class Console:
         self.quiet = quiet
         self.color = color
         # Taken now: a command that prints JSON points sys.stdout elsewhere while it works.
-        self._out: IO[str] = sys.stdout
-        self._err: IO[str] = sys.stderr
+        # None where the caller has closed it (`>&-`).
+        self._out: IO[str] = sys.stdout or _Nowhere()
+        self._err: IO[str] = sys.stderr or _Nowhere()
 
     @property
     def progress(self) -> bool | None:
@@ -201,7 +212,9 @@ class Console:
     def error(self, kind: str, message: str) -> None:
         """Print what went wrong: on stdout for a program, on stderr for a person."""
         if self.as_json:
-            self.document({"error": {"type": kind, "message": message}})
+            # A stdout that refuses (a full disk) is what went wrong then; there is no other place to say it.
+            with contextlib.suppress(OSError):
+                self.document({"error": {"type": kind, "message": message}})
         else:
             self._write(self._err, f"{click.style('Error:', fg='red')} {printable(message, keep=chr(10))}")
 

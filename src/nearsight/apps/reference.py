@@ -87,7 +87,9 @@ def _options(command: click.Command) -> list[str]:
 
 def _row(option: click.Option) -> str:
     """Return a line of the table, from the option's own facts: click's wording changes between versions."""
-    names = ", ".join(option.opts) + ("" if option.is_flag else f" {option.metavar}")
+    kind = option.type
+    values = "|".join(map(str, kind.choices)) if isinstance(kind, click.Choice) else option.type.name.upper()
+    names = ", ".join(option.opts) + ("" if option.is_flag else f" {option.metavar or values}")
     text = option.help or ""
     if option.required:
         text += " Required."

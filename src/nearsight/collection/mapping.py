@@ -1,6 +1,8 @@
 """A map of the collection's pictures that stays as it is when pictures come in."""
 
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,7 +78,8 @@ def map_(
 ) -> Map:
     """Return the map of the pictures: made the first time, and kept with the collection.
 
-    Pictures that came in later are placed on it; none that was there moves. `refit` lays all out anew.
+    Pictures that came in later are placed on it; none that was there moves. `refit` lays all out anew. Where
+    the collection cannot be written to, a warning says that the map is not kept.
 
     Parameters
     ----------
@@ -117,7 +120,10 @@ def map_(
         made = _placed(self, kept, shown)
     else:
         made = _laid_out(self, method or "auto", random_state, shown)
-    _write(self, made)
+    if os.access(self.directory, os.W_OK):
+        _write(self, made)
+    else:
+        warnings.warn(f"{self.directory} cannot be written to, so the map is not kept", stacklevel=2)
     return made
 
 

@@ -99,7 +99,7 @@ def enroll(
     run.console.say(
         f"The bank holds {count(sum(persons.values()), 'face')} of {count(len(persons), 'person')}"
     )
-    return tell(run, report.failed)
+    return tell(run, report.failed, some=bool(report.enrolled or report.already))
 
 
 @click.command(
@@ -179,7 +179,7 @@ def identify(
     if limit is not None:
         share = f"{limit.false_alarm_rate:.2%}"
         run.console.note(f"Similar from {limit.value:.3f} on: at most {share} of strangers are.")
-    return tell(run, failed)
+    return tell(run, failed, some=bool(listed or empty))
 
 
 @click.command(

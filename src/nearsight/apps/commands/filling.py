@@ -103,11 +103,9 @@ def index(
     )
     if sheet and sheet.unmet:
         run.console.note(f"{count(len(sheet.unmet), 'row')} of {sheet.file} named no picture met here")
-    if not (report.added or report.updated or report.unchanged or report.failed):
-        run.console.note("No pictures were found there.")
     if report.vanished and not prune:
         run.console.note(f"{count(len(report.vanished), 'picture')} gone from disk; --prune removes them")
-    return tell(run, report.failed)
+    return tell(run, report.failed, some=bool(report.added or report.updated or report.unchanged))
 
 
 def require_some(paths: Sequence[str]) -> None:
@@ -132,6 +130,7 @@ def _fill(
 ) -> "AddReport":
     """Fill the collection, or make it; only a new one gets the default model and storage."""
     from nearsight.collection.shortening import fill_short, require_storage
+    from nearsight.models import DEFAULT_MODEL, load_model
 
     given: dict[str, Any] = {"device": run.device, "cache_dir": run.settings.cache_dir}
     if model:
@@ -142,13 +141,19 @@ def _fill(
         collection = nearsight.Collection.open(run.collection, **given)
         require_storage(collection, storage)
     except CollectionNotFoundError:
+        # Loaded first: one that cannot be would leave an empty collection, which refuses every other model.
+        given["model"] = load_model(
+            model or DEFAULT_MODEL, device=run.device, cache_dir=run.settings.cache_dir
+        )
         collection = nearsight.Collection.create(run.collection, storage=storage or "float32", **given)
     return fill(collection)
 
 
-def tell(run: Run, failed: "list[Failure]") -> int:
-    """Name the pictures that failed, and return the exit code."""
+def tell(run: Run, failed: "list[Failure]", *, some: bool = True) -> int:
+    """Name the pictures that failed, or say that there were not even `some`, and return the exit code."""
     if not failed:
+        if not some:
+            run.console.note("No pictures were found there.")
         return 0
     run.console.warn(f"{count(len(failed), 'picture')} could not be used:")
     for failure in failed[:_MOST_FAILURES_SHOWN]:
@@ -232,7 +237,7 @@ def embed(
     run.console.say(
         f"{count(n, 'vector')} of {spec.dim} written to {printable(str(out))} ({rate:,.0f} a second)"
     )
-    return tell(run, failed)
+    return tell(run, failed, some=n > 0)
 
 
 def stream(

@@ -1,5 +1,6 @@
 """Groups of pictures and of customers: `cluster`, `segment`."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,8 +128,13 @@ def cluster(
             progress=run.console.progress,
         )
         # A look into one cluster must not replace the clusters of all.
-        if model is not None or where is None:
+        if model is not None or (where is None and os.access(collection.directory, os.W_OK)):
             found.save(file)
+        elif where is None:
+            run.console.note(
+                f"{printable(str(collection.directory))} cannot be written to, so the groups are not kept for"
+                " --assign; --model FILE.npz keeps them elsewhere."
+            )
     if save is not None:
         collection.save_clusters(found, save)
     run.console.document(_document(found))

@@ -249,7 +249,7 @@ def score(
         f"{n_defects:,} of {count(len(found), 'picture')} defective: above {_number(threshold.value)}, which"
         f" {threshold.expected_rate:.1%} of good pictures exceed by mistake"
     )
-    return tell(run, failed)
+    return tell(run, failed, some=bool(found))
 
 
 @anomaly.command(

@@ -298,7 +298,7 @@ def predict(
         pictures = [(prediction, picture.thumbnail) for picture, prediction in found]
         write_labels(page, pictures, facts={"Model": embedder.backend.spec.id}, rate=rate)
         present(run, page, show=show)
-    return tell(run, failed)
+    return tell(run, failed, some=bool(found))
 
 
 Labeller = Callable[[list["Embedded"], "nearsight.Embedder"], list["Prediction"]]
@@ -382,7 +382,10 @@ def as_prediction(prediction: "Prediction") -> dict[str, Any]:
 
 
 def _say(run: Run, found: "list[Prediction]") -> None:
-    rows = [["unknown" if p.unknown else p.label, f"{p.probability:.2f}", p.path] for p in found]
+    # The probability is that of the nearest class, which an unknown picture does not have.
+    rows = [
+        ["unknown", "-", p.path] if p.unknown else [p.label, f"{p.probability:.2f}", p.path] for p in found
+    ]
     for line in output.table(rows, header=("label", "probability", "path") if rows else (), right=(1,)):
         run.console.say(line)
 
