@@ -241,7 +241,7 @@ def timed(
         parts = np.array_split(np.arange(len(here)), max(1, len(here) // 512))
         with ThreadPoolExecutor(options.threads) as pool:
             scores = list(
-                pool.map(lambda part: register(pixels[here[part]], pixels[there[part]]).agreement, parts)
+                pool.map(lambda part: register(pixels, np.stack([here[part], there[part]], axis=1)).agreement, parts)
             )
         in_confirm += time.perf_counter() - started
         return np.concatenate(scores)

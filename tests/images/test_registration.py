@@ -12,7 +12,8 @@ from pictures import scene, texture
 
 
 def agreement(here: Image.Image, there: Image.Image) -> float:
-    [value] = register(*(miniature(thumbnail(image))[None] for image in (here, there))).agreement
+    minis = np.stack([miniature(thumbnail(image)) for image in (here, there)])
+    [value] = register(minis, [(0, 1)]).agreement
     return float(value)
 
 
@@ -56,8 +57,8 @@ def test_an_edited_picture_is_still_the_same(picture, edit):
 
 def test_other_pictures_are_not_the_same():
     minis = np.stack([miniature(texture(400, 300, seed)) for seed in range(16)])
-    i, j = np.triu_indices(16, 1)
-    assert register(minis[i], minis[j]).agreement.max() < SAME < SURE
+    pairs = np.stack(np.triu_indices(16, 1), axis=1)
+    assert register(minis, pairs).agreement.max() < SAME < SURE
 
 
 def test_alike_from_far_is_not_the_same():
@@ -68,24 +69,36 @@ def test_alike_from_far_is_not_the_same():
 
 def test_a_mirror_image_is_told(picture):
     minis = [miniature(p) for p in (picture, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT))]
-    found = register(np.stack([minis[0]] * 2), np.stack(minis))
+    found = register(np.stack(minis), [(0, 0), (0, 1)])
     assert found.mirrored.tolist() == [False, True]
     np.testing.assert_allclose(found.transforms[1], [[-1, 0, 0], [0, 1, 0]], atol=0.02)
 
 
 def test_the_transform_says_where_things_lie(picture):
     there = picture.crop((0, 0, 360, 276))
-    [transform] = register(miniature(picture)[None], miniature(there)[None]).transforms
+    minis = np.stack([miniature(picture), miniature(there)])
+    [transform] = register(minis, [(0, 1)]).transforms
     np.testing.assert_allclose(transform, [[400 / 360, 0, 40 / 360], [0, 300 / 276, 24 / 276]], atol=0.03)
 
 
 def test_each_pair_is_compared_for_itself(picture):
-    edits = [picture, turned(picture, 5), marked(picture), texture(400, 300, 9)] * 30
+    edits = [picture, turned(picture, 5), marked(picture), texture(400, 300, 9)]
     minis = np.stack([miniature(edit) for edit in edits])
-    first = np.stack([miniature(picture)] * len(minis))
-    together = register(first, minis).agreement
-    alone = [register(first[i : i + 1], minis[i : i + 1]).agreement[0] for i in range(4)]
-    np.testing.assert_allclose(together, alone * 30, atol=2e-3)
+    aspects = np.array([4 / 3, 4 / 3, 4 / 3, 1])
+    pairs = [(i, j) for i in range(4) for j in range(4)]
+    alone = [register(minis[[i, j]], [(0, 1)], aspects[[i, j]]).agreement[0] for i, j in pairs]
+    # Many at once, in no order.
+    order = np.random.default_rng(0).permutation(np.tile(np.arange(16), 40))
+    together = register(minis, np.array(pairs)[order], aspects).agreement
+    np.testing.assert_allclose(together, np.array(alone)[order], atol=2e-3)
+
+
+@pytest.mark.parametrize("degrees", [40, 90, 155, 250])
+def test_any_turn_is_found_where_the_shape_is_known(picture, degrees):
+    there = picture.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
+    minis = np.stack([miniature(thumbnail(image)) for image in (picture, there)])
+    aspects = [image.width / image.height for image in (picture, there)]
+    assert register(minis, [(0, 1), (1, 0)], aspects).agreement.min() > SAME
 
 
 def test_a_plain_colour_agrees_with_nothing(picture):
@@ -96,13 +109,25 @@ def test_a_plain_colour_agrees_with_nothing(picture):
 
 def test_no_pairs_at_all():
     nothing = np.empty((0, 96, 96), np.uint8)
-    assert register(nothing, nothing).agreement.shape == (0,)
+    assert register(nothing, []).agreement.shape == (0,)
+    assert register(nothing, np.empty((0, 2), np.int64)).transforms.shape == (0, 2, 3)
 
 
-@pytest.mark.parametrize("shape", [(2, 96, 96), (1, 64, 64), (96, 96)])
-def test_other_shapes_are_refused(shape):
-    with pytest.raises(InvalidParameterError, match="as `miniature` gives them"):
-        register(np.zeros((1, 96, 96), np.uint8), np.zeros(shape, np.uint8))
+@pytest.mark.parametrize(
+    ("shape", "pairs", "aspects", "message"),
+    [
+        ((1, 64, 64), [], None, "as `miniature` gives"),
+        ((96, 96), [], None, "as `miniature` gives"),
+        ((2, 96, 96), [(0, 2)], None, "names the pictures 0 to 2; there are 0 to 1"),
+        ((2, 96, 96), [(-1, 1)], None, "names the pictures -1 to 1"),
+        ((2, 96, 96), [(0, 1, 1)], None, "two numbers a row"),
+        ((2, 96, 96), [(0, 1)], [1.0], "width over height of each picture"),
+        ((2, 96, 96), [(0, 1)], [1.0, 0.0], "width over height of each picture"),
+    ],
+)
+def test_what_does_not_fit_is_refused(shape, pairs, aspects, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        register(np.zeros(shape, np.uint8), pairs, aspects)
 
 
 def test_sharpness_tells_blurred_from_crisp_whatever_is_laid_over(picture):

@@ -246,9 +246,8 @@ class _Pixels:
         parts = [seen[at : at + _PAIRS] for at in range(0, len(seen), _PAIRS)]
 
         def compare(part: Ints) -> NDArray[np.float32]:
-            one, other = here[part], there[part]
-            aspects = np.stack([self._aspects[one], self._aspects[other]], axis=1)
-            return registration.register(self._miniatures[one], self._miniatures[other], aspects).agreement
+            pairs = np.stack([here[part], there[part]], axis=1)
+            return registration.register(self._miniatures, pairs, self._aspects).agreement
 
         with self._bar("comparing", len(seen), " pairs") as bar, ThreadPoolExecutor(self._n_threads) as pool:
             for part, agreement in zip(parts, pool.map(compare, parts), strict=True):
