@@ -19,11 +19,12 @@ wrong for all.
     python -m benchmarks.duplicates FOLDER
     python -m benchmarks.duplicates FOLDER --rows 100000    only time and memory, for so many rows
 
-With --rows, vectors are mixtures of those of FOLDER, one in ten a near copy, and each row has the pixels of
-a photograph.
+With --rows, a collection is filled with made rows and searched for copies: vectors are mixtures of two of
+FOLDER's, thumbnails are pieces of the same two side by side, and one in ten is a near copy of another row.
 """
 
 import argparse
+import io
 import json
 import resource
 import tempfile
@@ -36,9 +37,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from nearsight import Collection
+from nearsight.collection.rows import table
 from nearsight.collection.view import gather
-from nearsight.images.registration import SAME, SIDE_PX, SURE, miniature, register
-from nearsight.tasks.duplicates import NearDuplicates
 
 Edit = Callable[[Image.Image, np.random.Generator], Image.Image]
 Pairs = set[tuple[int, int]]
@@ -195,76 +195,83 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
 
 
 def scale(options: argparse.Namespace) -> dict[str, object]:
+    """Time a search for copies in a collection of so many rows, made from few photographs."""
     rng = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory() as directory:
         collection = Collection.create(Path(directory, "collection"))
         collection.add(options.folder)
-        rows = gather(collection)
-        thumbnails = collection.thumbnails(rows.ids)
-        photographs = np.stack([miniature(thumbnails[id]) for id in rows.ids])
-    n, X = options.rows, rows.X
+        wanted = fill(collection, options.rows - len(collection), rng)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        started, busy = time.perf_counter(), time.process_time()
+        found = collection.duplicates(n_threads=options.threads)
+        seconds, busy = time.perf_counter() - started, time.process_time() - busy
+        group_of = {item.id: at for at, group in enumerate(found.groups) for item in group.items}
+        together = [group_of.get(one, -1) == group_of.get(other, -2) for one, other in wanted]
+        return {
+            "rows": len(collection),
+            "dim": collection.info()["dim"],
+            "threads": options.threads,
+            "seconds": seconds,
+            "processor_seconds": busy,
+            "groups": len(found.groups),
+            "copies": len(wanted),
+            "copies_found": float(np.mean(together)),
+            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+            "peak_before_mb": before / 1e3,
+        }
+
+
+def fill(collection: Collection, n: int, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """Add n rows, one in ten a near copy of another; return the ids of copies and what they are copies of."""
+    store = collection._store  # made rows have no file that could be added
+    rows = [row for batch in store.scan(store.schema.names) for row in batch.to_pylist()]
+    X = np.array([row["vector"] for row in rows], np.float32)
+    looks = [np.asarray(Image.open(io.BytesIO(row["thumbnail"])).convert("RGB"), np.int16) for row in rows]
     n_copies = n // 10
-    vectors = np.empty((n, X.shape[1]), np.float32)
-    source = rng.integers(len(X), size=n)
-
-    def unit(rows: np.ndarray, noise: float) -> np.ndarray:
-        rows = rows + rng.standard_normal(rows.shape, np.float32) * np.float32(noise / rows.shape[1] ** 0.5)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-    for at in range(0, n - n_copies, 4096):
-        some = source[at : min(at + 4096, n - n_copies)]
-        weight = rng.uniform(0.3, 0.7, (len(some), 1)).astype(np.float32)
-        mixed = weight * X[some] + (1 - weight) * X[rng.integers(len(X), size=len(some))]
-        vectors[at : at + len(some)] = unit(mixed, 0.6)
+    sources, others = rng.integers(len(X), size=(2, n - n_copies))
+    weights = rng.uniform(0.3, 0.7, n - n_copies).astype(np.float32)
     copied = rng.choice(n - n_copies, n_copies, replace=False)
-    vectors[n - n_copies :] = unit(vectors[copied], 0.3)
-    source[n - n_copies :] = source[copied]
-    pixels = np.empty((n, SIDE_PX, SIDE_PX), np.uint8)
-    # Each row a photograph of its own: another brightness, other noise.
+
+    def vector(number: int) -> np.ndarray:
+        """Return a mixture of two photographs' vectors."""
+        mixed = weights[number] * X[sources[number]] + (1 - weights[number]) * X[others[number]]
+        return noisy(mixed, 0.6, np.random.default_rng(number))
+
+    def made(number: int) -> dict[str, object]:
+        of = number if number < n - n_copies else int(copied[number - n + n_copies])
+        row = rows[sources[of]]
+        # Each row a photograph of its own: a piece of either, and other noise.
+        scene, noise = np.random.default_rng(of), np.random.default_rng(n + number)
+        pieces = [piece(looks[one], scene) for one in (sources[of], others[of])]
+        look = np.hstack(pieces)
+        look = np.clip(look + noise.integers(-12, 13, look.shape, np.int16), 0, 255).astype(np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(look).save(file, "JPEG", quality=85)
+        own = vector(of) if of == number else noisy(vector(of), 0.3, noise)
+        key = f"{number:032x}"
+        return (
+            row
+            | {"id": key, "path": key, "paths": [key], "keys": [key], "vector": own}
+            | {"stamps": [0], "thumbnail": file.getvalue()}
+        )
+
     for at in range(0, n, 4096):
-        some = photographs[source[at : at + 4096]].astype(np.int16)
-        pixels[at : at + 4096] = np.clip(some + rng.integers(-12, 13, some.shape, np.int16), 0, 255)
-    return timed(options, vectors, pixels, copied)
+        some = [made(number) for number in range(at, min(at + 4096, n))]
+        store.append(table(some, store.schema))
+    return [(f"{n - n_copies + at:032x}", f"{row:032x}") for at, row in enumerate(copied.tolist())]
 
 
-def timed(
-    options: argparse.Namespace, vectors: np.ndarray, pixels: np.ndarray, copied: np.ndarray
-) -> dict[str, object]:
-    from concurrent.futures import ThreadPoolExecutor
+def piece(look: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a quarter to a half of a picture, 96 pixels wide and 192 high."""
+    height, width = (round(size * rng.uniform(0.5, 0.7)) for size in look.shape[:2])
+    y, x = rng.integers(look.shape[0] - height + 1), rng.integers(look.shape[1] - width + 1)
+    image = Image.fromarray(look[y : y + height, x : x + width].astype(np.uint8))
+    return np.asarray(image.resize((96, 192)), np.int16)
 
-    n, n_asked, in_confirm = len(vectors), 0, 0.0
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    def confirm(here: np.ndarray, there: np.ndarray) -> np.ndarray:
-        nonlocal n_asked, in_confirm
-        started, n_asked = time.perf_counter(), n_asked + len(here)
-        parts = np.array_split(np.arange(len(here)), max(1, len(here) // 512))
-        with ThreadPoolExecutor(options.threads) as pool:
-            scores = list(
-                pool.map(lambda part: register(pixels, np.stack([here[part], there[part]], axis=1)).agreement, parts)
-            )
-        in_confirm += time.perf_counter() - started
-        return np.concatenate(scores)
-
-    started, busy = time.perf_counter(), time.process_time()
-    found = NearDuplicates(confirm=confirm, threshold=SAME, surely=SURE).fit(vectors)
-    seconds, busy = time.perf_counter() - started, time.process_time() - busy
-    declared = set(map(tuple, found.pairs_.tolist()))
-    first = n - len(copied)
-    return {
-        "rows": n,
-        "dim": vectors.shape[1],
-        "seconds": seconds,
-        "of_which_confirming": in_confirm,
-        "processor_seconds": busy,
-        "pairs_compared": n_asked,
-        "copies_found": float(
-            np.mean([(row, first + at) in declared for at, row in enumerate(copied.tolist())])
-        ),
-        "input_mb": (vectors.nbytes + pixels.nbytes) / 1e6,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
-        "peak_before_mb": before / 1e3,
-    }
+def noisy(vector: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
+    vector = vector + rng.standard_normal(len(vector), np.float32) * np.float32(noise / len(vector) ** 0.5)
+    return vector / np.linalg.norm(vector)
 
 
 def show(result: dict[str, object]) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 import numpy as np
 from joblib import cpu_count
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from nearsight.collection.rows import Item
@@ -249,7 +250,12 @@ class _Pixels:
             pairs = np.stack([here[part], there[part]], axis=1)
             return registration.register(self._miniatures, pairs, self._aspects).agreement
 
-        with self._bar("comparing", len(seen), " pairs") as bar, ThreadPoolExecutor(self._n_threads) as pool:
+        # Products as small as these are slower on several threads, and these threads are busy.
+        with (
+            self._bar("comparing", len(seen), " pairs") as bar,
+            threadpool_limits(1, "blas"),
+            ThreadPoolExecutor(self._n_threads) as pool,
+        ):
             for part, agreement in zip(parts, pool.map(compare, parts), strict=True):
                 scores[part] = agreement
                 bar.update(len(part))
@@ -342,19 +348,22 @@ def _groups(
     where: str | None,
     sides: Ints | None,
 ) -> list[CopyGroup]:
-    members = [np.flatnonzero(found.labels_ == label) for label in range(len(found.kept_))]
+    rest = [others[others != keep] for keep, others in zip(found.kept_, _members(found), strict=True)]
+    here = np.repeat(found.kept_, [len(others) for others in rest])
+    there = np.concatenate([*rest, np.empty(0, np.int64)])
+    # As they were judged, the lower row first: from the other side the last digits differ.
+    agreements = pixels.agreement(np.minimum(here, there), np.maximum(here, there))
+    cosines = np.einsum("nd,nd->n", rows.X[here], rows.X[there])
     items = items_of(view, [rows.ids[row] for row in np.flatnonzero(found.labels_ >= 0)])
     groups, grouped = [], set(items)
-    for keep, all_of in zip(found.kept_.tolist(), members, strict=True):
-        others = all_of[all_of != keep]
+    for keep, others in zip(found.kept_.tolist(), rest, strict=True):
+        mine, agreements = agreements[: len(others)], agreements[len(others) :]
+        near, cosines = cosines[: len(others)], cosines[len(others) :]
         # A picture that another process has removed meanwhile is no copy any more.
-        there = [items[rows.ids[row]] for row in (keep, *others) if rows.ids[row] in items]
-        if len(there) == len(all_of):
-            cosines = rows.X[others] @ rows.X[keep]
-            # As they were judged, the lower row first: from the other side the last digits differ.
-            agreement = pixels.agreement(np.minimum(keep, others), np.maximum(keep, others))
-            why, best = quality.why(keep, others.tolist()), _without_links(there[0])
-            groups.append(CopyGroup(best, [best, *there[1:]], cosines.tolist(), agreement.tolist(), why))
+        shown = [items[rows.ids[row]] for row in (keep, *others) if rows.ids[row] in items]
+        if len(shown) == 1 + len(others):
+            why, best = quality.why(keep, others.tolist()), _without_links(shown[0])
+            groups.append(CopyGroup(best, [best, *shown[1:]], near.tolist(), mine.tolist(), why))
     groups += [
         CopyGroup(item, [item], [], [], "the first of several files of the same bytes")
         for item in map(_without_links, _in_several_files(view, rows, where, sides))
@@ -373,6 +382,12 @@ def _without_links(item: Item) -> Item:
         files.setdefault(os.path.realpath(path), path)
     paths = [path for path in item.paths if path in files.values()]
     return replace(item, path=paths[0], paths=paths) if paths else item
+
+
+def _members(found: NearDuplicates) -> list[Ints]:
+    """Return the rows of each group."""
+    order = np.argsort(found.labels_, kind="stable")
+    return np.split(order, np.searchsorted(found.labels_[order], np.arange(len(found.kept_) + 1)))[1:-1]
 
 
 def _in_several_files(view: View, rows: Rows, where: str | None, sides: Ints | None) -> Iterator[Item]:
