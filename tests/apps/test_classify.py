@@ -92,6 +92,7 @@ def test_a_page_of_labels(fitted, classes, tmp_path):
     assert html.count("<figure") == 4 + 2
     assert html.count("data:image/jpeg") == 4
     assert "at most 5.0% of known pictures" in html
+    assert "the least certain first" in html
     assert "<script" not in html
 
 

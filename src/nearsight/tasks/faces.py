@@ -95,8 +95,11 @@ class FaceIdentifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
     Notes
     -----
     Fitting costs min(n, 5000) x n x d, identifying m faces m x n x d, in memory linear in n. Duplicate faces
-    are voters like any other; if they carry two names, both persons are `ambiguous`. Rows need not be of unit
-    length; a row of zeros is like nobody.
+    are voters like any other; if they carry two names, both persons are `ambiguous`. Where all faces are the
+    same, nobody is more alike than strangers are, so everybody is unknown. Rows need not be of unit length; a
+    row of zeros is like nobody. No rows are refused, and so are NaN and infinity. One face, two, or many of
+    one person give no strangers to learn a threshold from: without `background` everybody is unknown, and
+    `reason_` says why.
 
     Examples
     --------
@@ -286,7 +289,9 @@ class FaceGrouper(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
     Notes
     -----
     Costs n² x d for the pairs, in blocks, then time and memory linear in the pairs that are similar enough.
-    Identical rows are one group, unless they come from one picture.
+    Duplicate rows are one group, and so are rows that are all the same, unless they come from one picture. No
+    rows are refused; one is a group, two are one or two. NaN and infinity are refused; a row of zeros is a
+    group by itself.
 
     Examples
     --------

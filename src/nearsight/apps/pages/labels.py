@@ -70,4 +70,5 @@ def _row(label: str, pictures: "list[tuple[Prediction, bytes | None]]") -> Row:
         for p, thumbnail in in_doubt
     ]
     name = label or "none of them"
-    return Row(Card("", None, name=name, words=name, linked=False), cards, label=count(len(cards), "picture"))
+    said = count(len(cards), "picture") + (", the least certain first" if len(cards) > 1 else "")
+    return Row(Card("", None, name=name, words=name, linked=False), cards, label=said)

@@ -89,7 +89,13 @@ class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is 
 
     Notes
     -----
-    Memory depends on `n_patches` and the number of features, not on how many pictures are seen.
+    Memory depends on `n_patches` and the number of features, not on how many pictures are seen. To learn a
+    picture and to score one cost the same: places x `n_patches` x features, for each layer.
+
+    Pictures fewer than the rate needs are refused by number, so none, one and two always are. NaN and
+    infinity are refused. Duplicate pictures, some learnt and some held out, make the threshold too low: leave
+    them out first, as `AnomalyDetector` does. Of pictures that are all the same, any other has an enormous
+    score.
 
     Examples
     --------

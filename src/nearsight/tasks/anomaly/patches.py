@@ -60,9 +60,10 @@ class PatchMemory(BaseEstimator):  # type: ignore[misc] # scikit-learn is untype
     Notes
     -----
     The whitening is learnt on the first 8 million numbers and then stays. To fit costs
-    n h w x n_rows x d multiplications, to score the same, and memory is n_rows x d whatever n is. One map is
-    enough. Where all maps are the same there is nothing to whiten: distances are plain ones. NaN and
-    infinity are refused.
+    n h w x n_rows x d multiplications, to score the same, and memory is n_rows x d whatever n is. No map is
+    refused; one is enough, and two are no special case. Duplicate maps add nothing to what is remembered.
+    Where all maps are the same there is nothing to whiten: distances are plain ones. NaN and infinity are
+    refused.
 
     Examples
     --------

@@ -71,8 +71,11 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     -----
     Cost: n² · 64 operations for the neighbours, n · d for all else; memory 4 · n · (64 + 2 · 15) bytes
     beside the vectors. 100,000 x 512 take some minutes on two cores. Vectors are compared by direction, so
-    their lengths do not matter. Fewer than `min_cluster_size` are all noise; vectors that are all the same
-    are one cluster. NaN and infinity are refused.
+    their lengths do not matter.
+
+    No rows are refused; one, two, or fewer than `min_cluster_size` are all noise. Vectors that are all the
+    same are one cluster; duplicate rows are neighbours like any other. NaN and infinity are refused; a vector
+    of zeros has no direction and is noise.
 
     Examples
     --------

@@ -108,6 +108,15 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         equal popularity: above 1 they complement each other, below 1 they replace each other. None
         without baskets or without such pairs.
 
+    Notes
+    -----
+    Memory: X once more, `n_related` numbers for each item, and a square of the bought ones up to
+    `most_regressed`, which costs their cube once. Each held-out item, and each question, costs n x d.
+
+    No rows are refused; one item has nothing to be recommended with, two have each other. NaN and infinity
+    are refused. Duplicate items, and items that are all the same, have a similarity of 1 and are recommended
+    for each other. No baskets, or empty ones, leave the pictures alone.
+
     Examples
     --------
     >>> import numpy as np
