@@ -94,6 +94,9 @@ def test_clusters_get_names(cli):
         (("cluster", "--k", "61"), "there are 60 pictures"),
         (("cluster", "--algorithm", "kmeans"), "how many groups"),
         (("cluster", "--assign", "--model", "nowhere.npz"), "find clusters first"),
+        (("cluster", "--save", "path"), "every picture has its own path already"),
+        (("cluster", "--save", "null"), "a word of its own"),
+        (("cluster", "--save", "a b"), "is not a name"),
         (("segment",), "--customers"),
     ],
 )

@@ -8,6 +8,8 @@ import warnings
 import pyarrow.parquet as pq
 import pytest
 
+from nearsight import Collection
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--no-sandbox",
@@ -90,6 +92,12 @@ def test_the_page_in_a_browser(pictured, tmp_path):
     pytest.importorskip("plotly")
     from playwright.sync_api import sync_playwright
 
+    collection = Collection.open(pictured.collection)
+    for number, item in enumerate(list(collection.items())):
+        label = {0: "jersey", 1: None}.get(number % 3)
+        collection.annotate(
+            item.id, {"cluster": number % 3 if number % 3 < 2 else -1, "cluster_label": label}
+        )
     pictured("map", "--out", tmp_path / "map.html")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -100,6 +108,8 @@ def test_the_page_in_a_browser(pictured, tmp_path):
         page.on("request", lambda request: requests.append(request.url))
         page.goto((tmp_path / "map.html").as_uri())
         page.wait_for_selector("#plot .nsewdrag")
+        names = page.evaluate("document.getElementById('plot').data.map((trace) => trace.name)")
+        assert names == ["in no cluster", "0 jersey", "1"]
         for scheme, key in (("light", ""), ("dark", "season")):
             page.emulate_media(color_scheme=scheme)
             page.select_option("#colour", key)

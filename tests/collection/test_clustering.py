@@ -8,7 +8,7 @@ from collection.test_words import Tower
 from sklearn.metrics import adjusted_rand_score
 
 from nearsight import Collection
-from nearsight.collection.clustering import FILENAME, Clustering
+from nearsight.collection.clustering import FILENAME, Clustering, check_key
 from nearsight.collection.naming import labels_of
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, MetadataError, NewerFormatError
 
@@ -153,8 +153,12 @@ def test_clusters_in_the_metadata(collection):
     assert {i.id for i in collection.items("kind = -1")} == set(found.noise)
     inside = collection.cluster(2, where="kind = 1")
     assert sorted(i for c in inside.clusters for i in c.ids) == sorted(found.clusters[1].ids)
-    with pytest.raises(MetadataError, match="a b"):
-        collection.save_clusters(found, "a b")
+    for key, message in {"a b": "'a b'", "width": "every picture has", "not": "a word of its own"}.items():
+        with pytest.raises(MetadataError, match=message):
+            collection.save_clusters(found, key)
+    collection.annotate(found.noise[0], {"name": "jar"})
+    with pytest.raises(MetadataError, match="holds text"):
+        check_key(collection, "name")
 
 
 def test_words_name_clusters(collection, monkeypatch):

@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import pyarrow as pa
 from filelock import BaseFileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from nearsight.collection import rows
 from nearsight.collection.fitted import require
 from nearsight.collection.naming import Reading, labels_of, name_groups
 from nearsight.collection.view import gather, vectors_of
 from nearsight.collection.writing import Batch, Note, Writer
-from nearsight.errors import InvalidParameterError
+from nearsight.errors import FilterError, InvalidParameterError, MetadataError
 from nearsight.files import learnt, write_learnt
 from nearsight.models import Fingerprint
+from nearsight.store import VectorStore
+from nearsight.store.filter import parse
 from nearsight.tasks.cluster import DensityClusters, Members, SphericalKMeans, merge_order, representatives
 
 Algorithm = Literal["density", "kmeans"]
@@ -173,6 +177,8 @@ class Clustering:
 class Stored(Reading, Protocol):
     """A collection that can be written to."""
 
+    _store: VectorStore
+
     @property
     def _lock(self) -> BaseFileLock: ...
 
@@ -232,25 +238,25 @@ def cluster(
         raise InvalidParameterError(f"there is no algorithm {algorithm!r}; there are density and kmeans")
     if algorithm == "kmeans" and k is None:
         raise InvalidParameterError("kmeans needs to know how many groups; give k, or use density")
-    rows = gather(self, where)
+    read = gather(self, where)
     shows = sys.stderr.isatty() if progress is None else progress
-    labels, members = _fit(rows.X, algorithm, k, min_cluster_size, false_alarm_rate, random_state, shows)
+    labels, members = _fit(read.X, algorithm, k, min_cluster_size, false_alarm_rate, random_state, shows)
     n = int(labels.max(initial=-1)) + 1
-    words_of = name_groups(self, rows.X, labels, words, random_state=random_state)
+    words_of = name_groups(self, read.X, labels, words, random_state=random_state)
     clusters, means, sizes = [], [], []
     for number, (own, label) in enumerate(zip(words_of, labels_of(words_of), strict=True)):
         inside = np.flatnonzero(labels == number)
-        vectors = rows.X[inside]
+        vectors = read.X[inside]
         means.append(vectors.mean(0) if len(inside) else np.zeros(self.spec.dim))
         sizes.append(max(len(inside), 1))
         shown = inside[representatives(vectors, n_representatives, random_state=random_state)]
         clusters.append(
-            Cluster(number, [rows.ids[i] for i in inside], [rows.ids[i] for i in shown], own, label)
+            Cluster(number, [read.ids[i] for i in inside], [read.ids[i] for i in shown], own, label)
         )
     tree = merge_order(np.array(means), np.array(sizes)) if n else np.empty((0, 4))
     found = Clustering(
         clusters,
-        [rows.ids[i] for i in np.flatnonzero(labels < 0)],
+        [read.ids[i] for i in np.flatnonzero(labels < 0)],
         algorithm,
         [(int(a), int(b), float(1 - d), int(m)) for a, b, d, m in tree],
         members,
@@ -323,6 +329,30 @@ def assign(
     return replace(found, clusters=clusters, noise=noise)
 
 
+def check_key(view: Stored, key: str) -> None:
+    """See beforehand whether `save_clusters` will take a key.
+
+    Raises
+    ------
+    MetadataError
+        See there.
+    """
+    known = {field.name: field.type for field in view._store.schema}
+    rows.metadata_types({key: 0, f"{key}_label": ""}, known)
+    if key in rows.schema(1).names:
+        raise MetadataError(
+            f"clusters cannot be saved under {key!r}: every picture has its own {key} already, and `where`"
+            f" means that; choose another key, such as {key}_kind"
+        )
+    try:
+        parse(f"{key} = 0", {key: pa.float64()})
+    except FilterError as error:
+        raise MetadataError(
+            f"clusters cannot be saved under {key!r}, which `where` takes for a word of its own; choose"
+            f" another key, such as {key}_kind"
+        ) from error
+
+
 def save_clusters(self: Stored, found: Clustering, key: str = "cluster") -> int:
     """Write each picture's cluster into its metadata; return how many pictures were written to.
 
@@ -332,8 +362,9 @@ def save_clusters(self: Stored, found: Clustering, key: str = "cluster") -> int:
     Raises
     ------
     MetadataError
-        `key` is no name, or holds something else already.
+        `key` is no name, is that of a fact or a word in `where`, or holds text already.
     """
+    check_key(self, key)
     notes: list[Note] = []
     for group in found.clusters:
         facts: dict[str, Any] = {key: group.id, f"{key}_label": group.label}

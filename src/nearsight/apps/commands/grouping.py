@@ -107,7 +107,7 @@ def cluster(
     --assign can say later where new pictures belong, without a change to the groups. To zoom out, join
     groups with --algorithm density --k; to zoom in, --save a key and look into one group with --where.
     """
-    from nearsight.collection.clustering import FILENAME, Clustering
+    from nearsight.collection.clustering import FILENAME, Clustering, check_key
 
     if words and no_labels:
         raise click.UsageError("--words names groups and --no-labels does not; give one of them")
@@ -115,6 +115,8 @@ def cluster(
         raise click.UsageError("--assign takes the clusters as they are; it goes with --where, --save, --out")
     collection = run.open_collection()
     file = model or collection.directory / FILENAME
+    if save is not None:
+        check_key(collection, save)
     if assign:
         found = collection.assign(Clustering.load(file), where=where, progress=run.console.progress)
     else:

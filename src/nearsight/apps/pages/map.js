@@ -8,7 +8,8 @@
   // Colours that people with any colour vision tell apart (Okabe and Ito), then the same, lighter.
   const hues = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#b3a100", "#7a52a1",
     "#7fb8d8", "#f2cf80", "#7fceb9", "#e5bcd3", "#eaae7f", "#3f6f8f", "#8a6000", "#00604a"];
-  const grey = "#9a978f";
+  const symbols = ["circle", "diamond", "square", "triangle-up"];
+  const grey = "#b5b2a9";
   const webgl = (() => {
     try { return !!document.createElement("canvas").getContext("webgl"); } catch { return false; }
   })();
@@ -16,19 +17,26 @@
   const size = n < 300 ? 11 : n < 3000 ? 8 : n < 20000 ? 5 : 3;
   document.documentElement.dataset.renderer = kind;
 
-  const trace = (rows, name, colour) => ({
+  const trace = (rows, name, colour, symbol = "circle") => ({
     type: kind, mode: "markers", name, showlegend: name !== "",
     x: rows.map((i) => data.x[i]), y: rows.map((i) => data.y[i]), customdata: rows,
-    hoverinfo: "none", marker: { size, opacity: 0.85, color: colour, line: { width: 0 } },
+    hoverinfo: "none", marker: { size, symbol, opacity: 0.85, color: colour, line: { width: 0 } },
     selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: 0.12 } },
   });
   const all = [...Array(n).keys()];
+
+  // Clusters are numbered 0, 1, ... without a gap, and -1 is none: names, whose size means nothing.
+  function isNumbered(numbers) {
+    const known = new Set(numbers), most = Math.max(...known);
+    known.delete(-1);
+    return known.size > 0 && known.size === most + 1 && [...known].every((v) => Number.isInteger(v) && v >= 0);
+  }
 
   function traces(key) {
     const values = data.keys[key];
     if (!values) return [trace(all, "", hues[0])];
     const numbers = values.filter((v) => typeof v === "number");
-    if (numbers.length && new Set(numbers).size > 12) {
+    if (!isNumbered(numbers) && new Set(numbers).size > 12) {
       const rows = all.filter((i) => typeof values[i] === "number");
       const one = trace(rows, "", rows.map((i) => values[i]));
       Object.assign(one.marker, { colorscale: "Viridis", showscale: true, colorbar: { title: { text: key } } });
@@ -40,12 +48,21 @@
       const value = values[i] === null ? "without" : String(values[i]);
       groups.has(value) ? groups.get(value).push(i) : groups.set(value, [i]);
     });
-    const order = [...groups.keys()].filter((v) => v !== "without")
-      .sort((a, b) => groups.get(b).length - groups.get(a).length);
-    const shown = order.slice(0, hues.length);
-    const made = shown.map((v, c) => trace(groups.get(v), v, hues[c]));
-    const rest = order.slice(hues.length).flatMap((v) => groups.get(v)).concat(groups.get("without") || []);
-    return rest.length ? [trace(rest, order.length > shown.length ? "others" : "without", grey), ...made] : made;
+    const isCluster = isNumbered(numbers);
+    const aside = isCluster ? ["-1", "without"] : ["without"];
+    const order = [...groups.keys()].filter((v) => !aside.includes(v))
+      .sort((a, b) => (isCluster ? a - b : groups.get(b).length - groups.get(a).length));
+    const shown = order.slice(0, hues.length * (isCluster ? symbols.length : 1));
+    const labels = isCluster && data.keys[key + "_label"];
+    const name = (v) => (labels && labels[groups.get(v)[0]] ? `${v} ${labels[groups.get(v)[0]]}` : v);
+    const made = shown.map((v, c) =>
+      trace(groups.get(v), name(v), hues[c % hues.length], symbols[Math.floor(c / hues.length)]));
+    const under = [["others", order.slice(shown.length).flatMap((v) => groups.get(v))],
+      ["in no cluster", (isCluster && groups.get("-1")) || []], ["without", groups.get("without") || []]];
+    // What belongs nowhere lies beneath, and comes last in the legend.
+    const rest = under.filter(([, rows]) => rows.length)
+      .map(([what, rows]) => Object.assign(trace(rows, what, grey), { legendrank: 2000 }));
+    return [...rest, ...made];
   }
 
   const layout = () => ({
