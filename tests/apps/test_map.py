@@ -95,9 +95,7 @@ def test_the_page_in_a_browser(pictured, tmp_path):
     collection = Collection.open(pictured.collection)
     for number, item in enumerate(list(collection.items())):
         label = {0: "jersey", 1: None}.get(number % 3)
-        collection.annotate(
-            item.id, {"cluster": number % 3 if number % 3 < 2 else -1, "cluster_label": label}
-        )
+        collection.annotate(item.id, {"kind": number % 3 if number % 3 < 2 else -1, "kind_label": label})
     pictured("map", "--out", tmp_path / "map.html")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -108,12 +106,13 @@ def test_the_page_in_a_browser(pictured, tmp_path):
         page.on("request", lambda request: requests.append(request.url))
         page.goto((tmp_path / "map.html").as_uri())
         page.wait_for_selector("#plot .nsewdrag")
-        names = page.evaluate("document.getElementById('plot').data.map((trace) => trace.name)")
-        assert names == ["in no cluster", "0 jersey", "1"]
         for scheme, key in (("light", ""), ("dark", "season")):
             page.emulate_media(color_scheme=scheme)
             page.select_option("#colour", key)
             _hover_and_lasso(page)
+        page.select_option("#colour", "kind")
+        names = page.evaluate("document.getElementById('plot').data.map((trace) => trace.name)")
+        assert names == ["in no cluster", "0 jersey", "1"]
         page.set_viewport_size({"width": 390, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         browser.close()
