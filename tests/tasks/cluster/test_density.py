@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy.sparse.csgraph import connected_components
+from scipy.stats import binom
 from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from tasks.conformance import EstimatorConformance
@@ -170,3 +171,36 @@ def test_progress_is_shown_where_asked_for(capsys: pytest.CaptureFixture[str]) -
     silent = DensityClusters(max_rows=900).fit(X)
     assert capsys.readouterr() == ("", "")
     np.testing.assert_array_equal(shown.labels_, silent.labels_)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.2])
+def test_on_real_vectors_later_members_are_turned_away_at_the_stated_rate(rate: float) -> None:
+    X, _ = digits()
+    # Who belongs somewhere is said by clusters of all, those that are asked about among them.
+    belongs = DensityClusters().fit_predict(X) >= 0
+    realised, noise, n = [], [], 0
+    for seed in range(10):
+        old, new = np.split(np.random.default_rng(seed).permutation(len(X)), [len(X) * 7 // 10])
+        found = DensityClusters(false_alarm_rate=rate, random_state=seed).fit(X[old])
+        turned_away = found.predict(X[new]) < 0
+        realised.append(turned_away[belongs[new]].mean())
+        n = int(belongs[new].sum())
+        noise.append(turned_away[~belongs[new]].mean())
+    low, high = binom.ppf([0.025, 0.975], n, rate) / n
+    assert low <= np.mean(realised) <= high
+    assert np.mean([low <= one <= high for one in realised]) >= 0.6
+    assert np.mean(noise) > 3 * np.mean(realised)
+
+
+def test_limits_are_learnt_from_rows_that_had_no_part_in_the_clusters() -> None:
+    rng = np.random.default_rng(0)
+    X = unit(np.repeat(rng.normal(size=(2, 32)), 200, axis=0) + 0.5 * rng.normal(size=(400, 32)))
+    labels = np.repeat([0, 1], 200)
+    options = {"most": 8192, "false_alarm_rate": 0.05, "random_state": 0}
+    rows = np.arange(0, 400, 2)
+    plain = Members.of(X, labels, **options)
+    earlier = Members.of(X, labels, **options, earlier=(rows, labels[rows]))
+    np.testing.assert_allclose(earlier.limits, plain.limits, rtol=0.2)
+    # Where half of the rows did not make one of the clusters, those who came later were strange to it.
+    halved = Members.of(X, labels, **options, earlier=(rows, np.where(rows % 4 == 0, labels[rows], -1)))
+    assert (halved.limits > 1.2 * plain.limits).all()

@@ -18,11 +18,14 @@ _NEAREST = 3
 _ROWS = 1024
 # Rows that a threshold is learnt from; more would not move it.
 _MOST_EXAMPLES = 20_000
+# So many times what a rate needs at least, a cluster must have for a limit of its own.
+_ENOUGH = 10
+_LEAST_USUAL = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """Some rows of each cluster, and how far its own rows are from them.
+    """Some rows of each cluster, and how strange a row may be for it.
 
     Attributes
     ----------
@@ -30,8 +33,7 @@ class Members:
     labels : ndarray of shape (m,), int
         The cluster of each; -1 is noise, which is remembered too.
     limits : ndarray of shape (k,), float
-        Of each cluster: what is farther away belongs nowhere. Infinite where the cluster is too small to
-        tell and all clusters together are, too.
+        Of each cluster: what is stranger belongs nowhere. Infinite where there are too few rows to tell.
     false_alarm_rate : float
         The share of a cluster's own pictures that its limit may turn away.
     """
@@ -50,72 +52,118 @@ class Members:
         most: int,
         false_alarm_rate: float,
         random_state: int,
+        earlier: tuple[NDArray[np.intp], NDArray[np.int64]] | None = None,
         progress: bool = False,
     ) -> "Members":
-        """Choose what to remember of (n, d) unit vectors and their labels.
+        """Choose what to remember of (n, d) unit vectors and their labels: a random share of each cluster.
 
-        *Method*: a random share of every cluster, at least 20 of each. The distance of a row to its cluster
-        is the mean over the 3 nearest remembered rows, itself left out (the jackknife). Limits are learnt
-        for each cluster by itself (Mondrian conformal prediction, Vovk et al. 2003) where it has rows
-        enough for the rate, and from those of all clusters elsewhere.
+        *Method*: rows that made a cluster are less strange to it than those that come later. So limits are
+        learnt from rows that had no part in it: `earlier` has been clustered without them, they were given
+        clusters there by vote, and each is judged by all others (a split of the rows, Lei et al. 2018,
+        section 2.2, with the others kept so that places are as dense as they will be). A limit is of its
+        cluster's own where this has rows enough; elsewhere all clusters are judged together, each in
+        multiples of what is usual in it.
+
+        Parameters
+        ----------
+        most : int
+            To remember, but at least 20 of each cluster.
+        earlier : (rows, labels), optional
+            Some of the rows, and the labels that they get when nothing else is clustered. Without, limits
+            are learnt from rows that made the clusters, which is less than is promised.
         """
         rng = np.random.default_rng(random_state)
         kept = _sample(labels, most, rng)
         k = int(labels.max(initial=-1)) + 1
-        remembered = cls(X[kept], labels[kept], np.full(k, np.inf), false_alarm_rate)
-        inside = np.flatnonzero(labels >= 0)
-        if len(inside) > _MOST_EXAMPLES:
-            inside = np.sort(rng.choice(inside, _MOST_EXAMPLES, replace=False))
-        place = np.full(len(X), -1)
-        place[kept] = np.arange(len(kept))
-        blocks = np.split(inside, range(_ROWS, len(inside), _ROWS))
-        distances = np.concatenate(
-            [
-                remembered._distances(X[rows] @ remembered.X.T, labels[rows], without=place[rows])
-                for rows in tqdm(blocks, desc="limits", unit="block", disable=not progress, leave=False)
-            ]
+        found = cls(X[kept], labels[kept], np.full(k, np.inf), false_alarm_rate)
+        if k == 0:
+            return found
+        inside = _some(np.flatnonzero(labels >= 0), rng)
+        scores = found._scores(X, inside, kept, progress=progress)
+        usual = np.array(
+            [np.median(scores[labels[inside] == c]) if (labels[inside] == c).any() else 0 for c in range(k)]
         )
-        known = np.isfinite(distances)
-        remembered.limits[:] = _limits(distances[known], labels[inside][known], k, false_alarm_rate)
-        return remembered
+        if earlier is not None and earlier[1].max(initial=-1) >= 0:
+            rows, own = earlier
+            later = np.setdiff1d(np.arange(len(X)), rows)
+            before = cls.of(
+                X[rows], own, most=most, false_alarm_rate=false_alarm_rate, random_state=random_state
+            )
+            mixed = np.empty(len(X), np.int64)
+            mixed[rows], mixed[later] = own, before._voted(X[later])
+            examples = _some(later[labels[later] >= 0], rng)
+            if len(examples) >= required_examples(false_alarm_rate):
+                kept = _sample(mixed, most, rng)
+                judge = cls(X[kept], mixed[kept], before.limits, false_alarm_rate)
+                inside, scores = examples, judge._scores(X, examples, kept, progress=progress)
+        found.limits[:] = _limits(scores, labels[inside], usual, false_alarm_rate)
+        return found
 
     def assign(self, X: NDArray[np.floating], *, progress: bool = False) -> NDArray[np.int64]:
         """Return the cluster of each of (n, d) rows, -1 where none is near enough; n * m * d operations.
 
-        *Method*: the vote of the 10 most similar remembered rows, noise among them; a tie goes to the
-        cluster that is nearer.
+        *Method*: the vote of the 10 most similar remembered rows; a tie goes to the cluster that is nearer.
+        How strange a row is: its distance to the 3 nearest of that cluster, times one more than the share of
+        the vote that noise has. Beyond the cluster's limit it is noise.
         """
         X = unit(X)
         labels = np.full(len(X), -1, np.int64)
-        if not len(self.labels) or not len(self.limits):
+        if not (self.labels >= 0).any():
             return labels
         starts = range(0, len(X), _ROWS)
         for at in tqdm(starts, desc="assigning", unit="block", disable=not progress, leave=False):
-            similarities = X[at : at + _ROWS] @ self.X.T
-            voted = self._vote(similarities)
-            far = self._distances(similarities, voted) > np.append(self.limits, np.inf)[voted]
-            labels[at : at + _ROWS] = np.where(far, -1, voted)
+            voted, scores, _ = self._judge(X[at : at + _ROWS] @ self.X.T)
+            labels[at : at + _ROWS] = np.where(scores > self.limits[voted], -1, voted)
         return labels
 
-    def _vote(self, similarities: Floats) -> NDArray[np.int64]:
-        n, m = similarities.shape
-        k = min(_VOTERS, m)
-        voters = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
-        votes = np.zeros((n, len(self.limits) + 1))
-        weights = 1 + 0.01 * np.take_along_axis(similarities, voters, 1)
-        # Noise is the last column, which is what an index of -1 means.
-        np.add.at(votes, (np.arange(n)[:, None], self.labels[voters]), weights)
-        winner = votes.argmax(1)
-        return np.where(winner == len(self.limits), -1, winner)
+    def _voted(self, X: Floats) -> NDArray[np.int64]:
+        """Return the cluster of each row by vote alone, in which noise is a cluster too."""
+        labels = np.full(len(X), -1, np.int64)
+        for at in range(0, len(X), _ROWS):
+            voted, _, is_noise = self._judge(X[at : at + _ROWS] @ self.X.T)
+            labels[at : at + _ROWS] = np.where(is_noise, -1, voted)
+        return labels
 
-    def _distances(
-        self, similarities: Floats, labels: NDArray[np.int64], without: NDArray[np.int64] | None = None
+    def _scores(
+        self, X: Floats, rows: NDArray[np.intp], kept: NDArray[np.intp], *, progress: bool
     ) -> NDArray[np.float64]:
+        """Return how strange rows are to their cluster, each left out of what is remembered."""
+        place = np.full(len(X), -1)
+        place[kept] = np.arange(len(kept))
+        scores = [np.empty(0)]
+        blocks = np.split(rows, range(_ROWS, len(rows), _ROWS))
+        for block in tqdm(blocks, desc="limits", unit="block", disable=not progress, leave=False):
+            similarities = X[block] @ self.X.T
+            own = np.flatnonzero(place[block] >= 0)
+            similarities[own, place[block][own]] = -np.inf
+            scores.append(self._judge(similarities)[1])
+        return np.concatenate(scores)
+
+    def _judge(
+        self, similarities: Floats
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Return the cluster that rows are nearest to, how strange they are there, and whether noise won."""
+        n, m = similarities.shape
+        k = len(self.limits)
+        voters = np.argpartition(-similarities, min(_VOTERS, m) - 1, axis=1)[:, :_VOTERS]
+        alike = np.take_along_axis(similarities, voters, 1)
+        # Noise is the last column, which is what an index of -1 means; who is left out has no vote.
+        votes = np.zeros((n, k + 1))
+        np.add.at(
+            votes,
+            (np.arange(n)[:, None], self.labels[voters]),
+            np.where(np.isfinite(alike), 1 + 0.01 * alike, 0),
+        )
+        share = votes[:, k] / np.maximum(votes.sum(1), 1e-9)
+        labels = votes[:, :k].argmax(1)
+        without = np.flatnonzero(votes[:, :k].sum(1) == 0)
+        nearest = np.where(self.labels >= 0, similarities[without], -np.inf).argmax(1)
+        labels[without] = np.maximum(self.labels[nearest], 0)
+        return labels, self._distances(similarities, labels) * (1 + share), votes.argmax(1) == k
+
+    def _distances(self, similarities: Floats, labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return how far rows are from the clusters named; 1 - cosine, infinite where nothing is left."""
         masked = np.where(self.labels[None] == labels[:, None], similarities, -np.inf)
-        if without is not None:
-            rows = np.flatnonzero(without >= 0)
-            masked[rows, without[rows]] = -np.inf
         k = min(_NEAREST, masked.shape[1])
         best = -np.partition(-masked, k - 1, axis=1)[:, :k]
         there = np.isfinite(best)
@@ -154,14 +202,26 @@ def _sample(labels: NDArray[np.int64], most: int, rng: np.random.Generator) -> N
     return np.sort(np.concatenate(kept)) if kept else np.empty(0, np.int64)
 
 
+def _some(rows: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return the rows, or a random part of them that is large enough to learn a threshold from."""
+    if len(rows) <= _MOST_EXAMPLES:
+        return rows
+    return np.sort(rng.choice(rows, _MOST_EXAMPLES, replace=False))
+
+
 def _limits(
-    distances: NDArray[np.float64], labels: NDArray[np.int64], k: int, rate: float
+    scores: NDArray[np.float64], labels: NDArray[np.int64], usual: NDArray[np.float64], rate: float
 ) -> NDArray[np.float64]:
+    """Return a limit for each cluster; `usual` is what its own rows have."""
     needed = required_examples(rate)
-    together = from_good(distances, false_alarm_rate=rate).value if len(distances) >= needed else np.inf
-    limits = np.full(k, together)
-    for label in range(k):
-        own = distances[labels == label]
-        if len(own) >= needed:
+    # Copies have no distance to be a multiple of.
+    scale = np.maximum(usual, _LEAST_USUAL)
+    limits = np.full(len(usual), np.inf)
+    if len(scores) >= needed:
+        limits = scale * from_good(scores / scale[labels], false_alarm_rate=rate).value
+    for label in range(len(usual)):
+        own = scores[labels == label]
+        # A rank among few examples is a coarse one: with just enough, the rate would be half of what is said.
+        if len(own) >= _ENOUGH * needed:
             limits[label] = from_good(own, false_alarm_rate=rate).value
     return limits
