@@ -22,7 +22,7 @@ _MOST_TRIED = 2000
 _LEAST_OF_EACH = 4
 _STRONG, _DIVISIONS = 0.7, 5
 _DIRECTIONS = 10
-_SPREAD_WEIGHT = 0.25
+_SPREAD_WEIGHT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Customers:
         spread 1 less the mean cosine of two different pictures, which is estimated without bias from the
         length of the mean, R, and the effective number of pictures, n = (sum w)² / sum w²:
         (n R² - 1) / (n - 1). A spread that is not known counts as the mean one. Its standard deviation
-        counts a quarter of that of the means.
+        counts a tenth of that of the means.
 
         Parameters
         ----------
