@@ -3,7 +3,7 @@
     python -m benchmarks.cluster FOLDER [--peers] [--json]
     python -m benchmarks.cluster --fashion /usr/share/datasets/fashion-mnist [--peers]
     python -m benchmarks.cluster FOLDER --rates | --customers
-    python -m benchmarks.cluster --rows 100000 --dim 512
+    python -m benchmarks.cluster --rows 100000 --dim 512 [--peers]
 
 FOLDER has pictures, each in a folder of its class's name. Told are: the number of clusters; the share of
 pictures that are noise; normalised mutual information and adjusted Rand index with the classes, noise being
@@ -69,14 +69,18 @@ def main() -> None:
     parser.add_argument("--customers", action="store_true", help="segments of customers of known tastes")
     parser.add_argument("--rows", type=int, help="measure time and memory on so many made vectors")
     parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--child", choices=["density", "kmeans", "nothing"], help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--child", choices=["density", "kmeans", "nothing", "fast_hdbscan"], help=argparse.SUPPRESS
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.child:
         print(json.dumps(child(options.child, options.rows, options.dim)))
         return
     if options.rows:
-        rows = [scale(kind, options.rows, options.dim) for kind in ("nothing", "density", "kmeans")]
+        kinds = ["nothing", "density", "kmeans"]
+        kinds += ["fast_hdbscan"] if options.peers and find_spec("fast_hdbscan") else []
+        rows = [scale(kind, options.rows, options.dim) for kind in kinds]
     elif options.folder or options.fashion:
         X, y = fashion(options) if options.fashion else pictures(options)
         if options.rates:
@@ -120,6 +124,8 @@ def compare(X: np.ndarray, y: np.ndarray, *, peers: bool) -> list[dict[str, Any]
     if peers and find_spec("fast_hdbscan"):
         methods["fast_hdbscan, PCA 10"] = lambda seed: fast_hdbscan(X, 10, seed)
         methods["fast_hdbscan, PCA 50"] = lambda seed: fast_hdbscan(X, 50, seed)
+        if find_spec("umap"):
+            methods["fast_hdbscan, UMAP 10"] = lambda seed: fast_hdbscan(umap(X, seed), None, seed)
     if peers and find_spec("evoc"):
         methods["EVoC"] = lambda seed: evoc(X, seed)
     rows = []
@@ -229,11 +235,19 @@ def hdbscan(X: np.ndarray, dim: int, seed: int) -> np.ndarray:
     return HDBSCAN(min_cluster_size=least, min_samples=5, copy=True).fit_predict(coordinates)
 
 
-def fast_hdbscan(X: np.ndarray, dim: int, seed: int) -> np.ndarray:
+def umap(X: np.ndarray, seed: int) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from umap import UMAP
+
+        return UMAP(n_components=10, min_dist=0.0, metric="cosine", random_state=seed).fit_transform(X)
+
+
+def fast_hdbscan(X: np.ndarray, dim: int | None, seed: int) -> np.ndarray:
     import fast_hdbscan
 
-    least = max(5, int(0.75 * len(X) ** 0.5))
-    coordinates = PCA(dim, random_state=seed).fit_transform(X)
+    least = min(max(5, int(0.75 * len(X) ** 0.5)), 100)
+    coordinates = X if dim is None else PCA(dim, random_state=seed).fit_transform(X)
     return fast_hdbscan.HDBSCAN(min_cluster_size=least, min_samples=5).fit_predict(coordinates)
 
 
@@ -287,10 +301,16 @@ def made(n: int, dim: int, k: int = 200) -> tuple[np.ndarray, np.ndarray]:
 
 def child(kind: str, n: int, dim: int) -> dict[str, Any]:
     X, y = made(n, dim)
-    model = {"density": DensityClusters(), "kmeans": SphericalKMeans(n_clusters=200), "nothing": None}[kind]
+    methods: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "density": DensityClusters().fit_predict,
+        "kmeans": SphericalKMeans(n_clusters=200).fit_predict,
+        "fast_hdbscan": lambda X: fast_hdbscan(X, 10, 0),
+    }
     row: dict[str, Any] = {"method": f"{kind}, {n:,} x {dim}"}
-    if model is not None:
-        labels, seconds = timed(lambda: model.fit_predict(X))
+    if kind in methods:
+        if kind == "fast_hdbscan":
+            methods[kind](X[:2000])  # compiles
+        labels, seconds = timed(lambda: methods[kind](X))
         row |= score(row["method"], y[y >= 0], labels[y >= 0], seconds)
         row["noise_found"] = float((labels[y < 0] < 0).mean())
     row["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
