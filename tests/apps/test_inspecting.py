@@ -1,12 +1,14 @@
 """`anomaly fit` and `anomaly score`."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from nearsight import AnomalyDetector
+from nearsight.apps.pages import inspections
 
 
 def save(path, seed, torn=False):
@@ -103,6 +105,31 @@ def test_heatmaps_are_pictures(nearsight, factory, fitted, tmp_path):
     )
     assert found["scores"][0]["heatmap"] is None
     assert list((tmp_path / "y").iterdir()) == []
+
+
+def test_a_page_with_defects_first(nearsight, factory, fitted, tmp_path):
+    page = tmp_path / "page.html"
+    told = nearsight("anomaly", "score", fitted, factory / "new", "--out", page, code=1)
+    html = page.read_text()
+    assert f"Page: {page}" in told.stderr
+    assert "1 defect in 2 pictures" in html
+    assert html.index("b.png") < html.index("a.png")
+    assert "in the outlined places." in html
+    assert html.count("data:image/jpeg") == 2
+    assert "<script" not in html
+
+
+def test_a_page_shows_the_most_unusual(monkeypatch, fitted, factory, tmp_path):
+    monkeypatch.setattr(inspections, "MOST_PICTURES", 2)
+    detector, inspected = AnomalyDetector.load(fitted), inspections.Inspected()
+    found = detector.score([factory / "good" / f"{seed}.png" for seed in range(7)], heatmaps=True)
+    for one in found:
+        inspected.add(one)
+    inspected.write(tmp_path / "page.html", detector.threshold_, model="m")
+    html = (tmp_path / "page.html").read_text()
+    assert "The 2 most unusual pictures of 7." in html
+    for one in sorted(found, key=lambda one: -one.score)[:2]:
+        assert Path(one.path).name in html
 
 
 def test_a_detector_learns_on(nearsight, factory, fitted, tmp_path):

@@ -16,7 +16,7 @@ from nearsight.errors import (
     UnknownModelError,
 )
 from nearsight.inspection import Inspection, draw
-from nearsight.inspection.drawing import reason
+from nearsight.inspection.drawing import overlay, reason
 
 rng = np.random.default_rng(1)
 
@@ -272,6 +272,7 @@ def inspection(score, levels, heat=0.0):
 def test_a_sentence_says_what_the_verdict_rests_on(found, words):
     assert words in reason(found)
     assert draw(found).width >= 560
+    assert max(overlay(found, longer_px=100).size) == 100
 
 
 @pytest.mark.parametrize("size", [(20000, 10), (10, 20000)])

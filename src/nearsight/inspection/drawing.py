@@ -19,6 +19,7 @@ _SCALE_END = 2.0
 # Shorter side of a panel, at least: of a long picture, else there is but a line to see.
 _LEAST_PX = 48
 _TOP_PX, _FOOT_PX = 92, 74
+_FAINTER = 0.6
 # From nothing to twice the threshold: light enough to see the picture through, dark where it matters;
 # told apart by lightness alone, too.
 _STOPS = (0.0, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -44,13 +45,42 @@ def draw(inspection: Inspection, *, panel_px: int = 560) -> Image.Image:
     InvalidParameterError
         The inspection was made without heatmaps.
     """
+    image = _pictured(inspection)
+    wide = image.width > 2 * image.height
+    return _sheet(inspection, *_panels(inspection, 2 * panel_px + _MARGIN_PX if wide else panel_px))
+
+
+def overlay(inspection: Inspection, *, longer_px: int = 320) -> Image.Image:
+    """Return the picture with what is unusual coloured, and nothing else.
+
+    Parameters
+    ----------
+    inspection : Inspection
+        With its picture: made with ``heatmaps=True``.
+    longer_px : int, default 320
+        Longer side, in pixels.
+
+    Raises
+    ------
+    InvalidParameterError
+        The inspection was made without heatmaps.
+    """
+    # No plain picture stands beside it, so more of it must show through.
+    return _panels(inspection, longer_px, strength=_FAINTER)[1]
+
+
+def _pictured(inspection: Inspection) -> Image.Image:
     if inspection.image is None:
         raise InvalidParameterError(
             f"the inspection of {inspection.path} has no picture; make it with heatmaps=True"
         )
-    image = inspection.image
-    wide = image.width > 2 * image.height
-    factor = (2 * panel_px + _MARGIN_PX if wide else panel_px) / max(image.size)
+    return inspection.image
+
+
+def _panels(inspection: Inspection, longer_px: int, strength: float = 1.0) -> tuple[Image.Image, Image.Image]:
+    """Return the picture, and the same coloured."""
+    image = _pictured(inspection)
+    factor = longer_px / max(image.size)
     width, height = (max(_LEAST_PX, round(factor * side)) for side in image.size)
     resample = Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC
     picture = image.convert("RGB").resize((width, height), resample)
@@ -58,8 +88,8 @@ def draw(inspection: Inspection, *, panel_px: int = 560) -> Image.Image:
     if inspection.heatmap is not None:
         heat = Image.fromarray(np.ascontiguousarray(inspection.heatmap, np.float32))
         values = np.array(heat.resize((width, height), Image.Resampling.BILINEAR), np.float32)
-        overlaid = _overlaid(picture, values / np.float32(_unit(inspection)))
-    return _sheet(inspection, picture, overlaid)
+        overlaid = _overlaid(picture, values / np.float32(_unit(inspection)), strength)
+    return picture, overlaid
 
 
 def _unit(inspection: Inspection) -> float:
@@ -67,8 +97,9 @@ def _unit(inspection: Inspection) -> float:
     return inspection.threshold if inspection.threshold > 0 else 1.0
 
 
-def _overlaid(picture: Image.Image, ratio: NDArray[np.float32]) -> Image.Image:
+def _overlaid(picture: Image.Image, ratio: NDArray[np.float32], strength: float) -> Image.Image:
     colours, opacity = _coloured(ratio)
+    opacity = opacity * np.float32(strength)
     # Under colour, grey: a red defect on a red part must not hide.
     grey = np.asarray(picture.convert("L"), np.float32)[..., None].repeat(3, -1)
     mixed = grey * (1 - opacity[..., None]) + colours * opacity[..., None]

@@ -10,6 +10,7 @@ import click
 from nearsight.apps import output
 from nearsight.apps.command import Command, Run, Subgroup, out_file
 from nearsight.apps.commands import options
+from nearsight.apps.commands.asking import present
 from nearsight.apps.commands.filling import require_some, tell
 from nearsight.apps.output import count, printable
 from nearsight.errors import Failure, ImageError, StorageError
@@ -170,7 +171,7 @@ def fit(
     json_shape="""{"scores": [{"path", "score": float, "threshold": float, "defect": bool, "heatmap"}],
  "failed": [{"path", "reason"}], "model"}""",
     examples=(
-        "nearsight anomaly score bottles.npz today/",
+        "nearsight anomaly score bottles.npz today/ --open",
         "nearsight anomaly score bottles.npz today/ --heatmaps found/ --json",
     ),
 )
@@ -183,6 +184,14 @@ def fit(
     help="Draw each picture with what is unusual coloured, into this folder.",
 )
 @click.option("--defects-only", is_flag=True, help="Draw only pictures with a defect.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    callback=out_file(".html", ".htm"),
+    metavar="FILE.html",
+    help="Write a page of the pictures, defects first, with what is unusual coloured.",
+)
+@click.option("--open", "show", is_flag=True, help="Show that page in the browser.")
 @click.option("--model", metavar="NAME", help="Where the model lies now, if it was a file that has moved.")
 @options.cost
 @click.pass_obj
@@ -194,6 +203,8 @@ def score(
     *,
     heatmaps: Path | None,
     defects_only: bool,
+    out: Path | None,
+    show: bool,
     model: str | None,
     allow_remote: bool,
     threads: int | None,
@@ -206,6 +217,7 @@ def score(
     whether each picture could be judged.
     """
     from nearsight import images
+    from nearsight.apps.pages.inspections import Inspected
     from nearsight.inspection import AnomalyDetector
 
     require_some(paths)
@@ -219,13 +231,14 @@ def score(
         progress=run.console.progress,
     )
     gallery = _Folder(heatmaps, defects_only) if heatmaps is not None else None
+    inspected = Inspected() if out or show else None
     found: list[dict[str, Any]] = []
     failed: list[Failure] = []
     sources = images.find(list(paths), allow_remote=allow_remote)
     # Counting can mean reading: only where somebody watches.
     total = images.count(list(paths), allow_remote=allow_remote) if detector.is_watched else None
     with detector.bar(total) as bar:
-        for result in detector.stream(sources, heatmaps=gallery is not None):
+        for result in detector.stream(sources, heatmaps=bool(gallery or inspected)):
             bar.update()
             if isinstance(result, Failure):
                 if fail_fast:
@@ -234,6 +247,8 @@ def score(
                 continue
             row = {key: getattr(result, key) for key in ("path", "score", "threshold", "defect")}
             found.append({**row, **(gallery.add(result) if gallery else {})})
+            if inspected:
+                inspected.add(result)
     run.console.document(
         {
             "scores": found,
@@ -249,6 +264,11 @@ def score(
         f"{n_defects:,} of {count(len(found), 'picture')} defective: above {_number(threshold.value)}, which"
         f" {threshold.expected_rate:.1%} of good pictures exceed by mistake"
     )
+    if inspected:
+        page = out or run.settings.cache_dir / "inspections.html"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        inspected.write(page, threshold, model=detector.features.spec.id)
+        present(run, page, show=show)
     return tell(run, failed, some=bool(found))
 
 
