@@ -24,7 +24,7 @@ from nearsight.errors import (
 from nearsight.models import find_model, half, load_model, openvino, parity, placing
 from nearsight.models.builtin import builtin_pictures
 from nearsight.models.calibration import calibrate
-from nearsight.models.graph import converted, with_weights
+from nearsight.models.graph import converted, weights, with_weights
 from nearsight.models.parity import compare
 from nearsight.models.preprocess import preprocess
 
@@ -196,6 +196,22 @@ def test_nothing_is_rounded_between_what_stays_in_float32(vit):
     nodes = {node.name: node for node in graph.node}
     for first, then in (("squared", "variance"), ("variance", "safe"), ("safe", "root")):
         assert nodes[f"first.{then}"].input[0] in nodes[f"first.{first}"].output
+
+
+@pytest.mark.parametrize("by_identity", [False, True])
+def test_parameters_that_convolutions_share_are_nobodys_to_correct(tmp_path, by_identity):
+    name, path = network(tmp_path / "net.onnx"), tmp_path / "net.onnx"
+    model = onnx.load(path)
+    second = next(node for node in model.graph.node if node.output[0] == "conv1")
+    if by_identity:
+        model.graph.node.insert(0, onnx.helper.make_node("Identity", ["b0"], ["same"]))
+    second.input[2] = "same" if by_identity else "b0"
+    onnx.save(model, path)
+    entry = find_model(name)
+    before, after = weights(path), weights(half.near_half(path, entry.spec))
+    np.testing.assert_array_equal(after["b0"], before["b0"])
+    assert not np.array_equal(after["b2"], before["b2"])
+    assert load(f"{name}#fp16", tmp_path).spec.fingerprint == entry.spec.fingerprint
 
 
 def test_the_same_bytes_each_time(vit):

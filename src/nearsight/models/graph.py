@@ -1,5 +1,6 @@
 """ONNX graphs: built node by node, looked into, and tapped at any layer."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,7 +193,7 @@ class Convolution:
     name, reads : str
         Of the node, and of the value it reads.
     weight, bias : str
-        Of its parameters; `bias` is empty where it has none.
+        Of its parameters; `bias` is empty where it has none of its own.
     groups : int
     """
 
@@ -204,19 +205,21 @@ class Convolution:
 
 
 def convolutions(source: Path | bytes) -> list[Convolution]:
-    """Return the convolutions whose weights are held in the graph, in order."""
+    """Return the convolutions whose weights are held in the graph for them alone, in order."""
     graph = _read(source, with_data=False).graph
-    held = {tensor.name for tensor in graph.initializer}
+    # Exporters let parameters of equal value share one place.
+    uses = Counter(name for node in graph.node for name in node.input)
+    own = {tensor.name for tensor in graph.initializer if uses[tensor.name] == 1}
     return [
         Convolution(
             node.name,
             node.input[0],
             node.input[1],
-            node.input[2] if len(node.input) > 2 else "",
+            next((name for name in node.input[2:] if name in own), ""),
             next((a.i for a in node.attribute if a.name == "group"), 1),
         )
         for node in graph.node
-        if node.op_type == "Conv" and node.input[1] in held
+        if node.op_type == "Conv" and node.input[1] in own
     ]
 
 

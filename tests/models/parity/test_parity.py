@@ -45,7 +45,7 @@ def photographs() -> dict[str, bytes]:
 
 @pytest.fixture(scope="module", params=sorted(FAMILIES))
 def vectors(request, tmp_path_factory) -> tuple[np.ndarray, np.ndarray, Backend]:
-    """Return the vectors of transformers and of nearsight, row by row."""
+    """Return the vectors of transformers and of nearsight, row by row; and the model."""
     family = FAMILIES[request.param]()
     model = family.build()
     folder = tmp_path_factory.mktemp(request.param)
@@ -67,6 +67,16 @@ def test_same_vectors(vectors, record_property) -> None:
     print(f"\n{backend.spec.id}: cosine smallest {cosines.min():.6f}, mean {cosines.mean():.6f}")
     assert len(cosines) >= 15
     assert cosines.min() >= 0.9999, dict(zip(photographs(), cosines, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:.*measured once", "ignore:.*no faster than float32")
+def test_float16_is_the_model_by_its_vectors(vectors, tmp_path) -> None:
+    _, exact, backend = vectors
+    half = load_model(f"{backend.spec.id}#fp16=builtin", device="cpu", cache_dir=tmp_path)
+    assert half.spec == backend.spec
+    found = half.embed([half.prepare(decode(data).image) for data in photographs().values()])
+    assert (exact * found).sum(1).min() >= 0.9999
+    assert not np.array_equal(exact, found)
 
 
 def test_the_networks_tell_pictures_apart(vectors) -> None:
