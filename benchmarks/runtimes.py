@@ -1,7 +1,8 @@
 """The default model in bfloat16, in int8, or on a device, beside the exact one: how much faster, how near.
 
 All get the same prepared pictures, through nearsight's own backends, from one thread a core. They are timed
-by turns, and the median of the rounds' ratios is told. FOLDER holds the photographs; without one, those of
+by turns, and the median of the rounds' ratios is told; beside it, that of the time which processors spent,
+which other work on the machine disturbs less. FOLDER holds the photographs; without one, those of
 scikit-learn and scikit-image, cut into pieces.
 """
 
@@ -56,12 +57,13 @@ def from_folder(folder: Path, most: int, min_side_px: int | None) -> list[Image.
     return [decode(source, min_side_px=min_side_px).image for source in sources[::step][:most]]
 
 
-def rate(backend: Backend, prepared: list[Any]) -> float:
+def rates(backend: Backend, prepared: list[Any]) -> tuple[float, float]:
+    """Return pictures a second, and pictures a second of processors' time."""
     n = cpu_count()
-    started = time.perf_counter()
+    started, spent = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(n) as pool:
         list(pool.map(backend.embed, (prepared[i::n] for i in range(n))))
-    return len(prepared) / (time.perf_counter() - started)
+    return len(prepared) / (time.perf_counter() - started), len(prepared) / (time.process_time() - spent)
 
 
 def main() -> None:
@@ -70,7 +72,7 @@ def main() -> None:
     )
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--model", default="efficientnet-lite0")
-    parser.add_argument("--forms", nargs="+", default=["bf16", "int8"], help="such as bf16, int8=3fa9c1d2")
+    parser.add_argument("--forms", nargs="+", default=["bf16", "int8", "fp16"], help="such as bf16, fp16")
     parser.add_argument("--device", help="Instead of forms: the same model on a device, such as openvino.")
     parser.add_argument("--pictures", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=7)
@@ -90,10 +92,12 @@ def main() -> None:
     parities = {form: compare(near.embed(prepared), wanted) for form, near in forms.items()}
     prepared = (prepared * (1 + options.pictures // len(prepared)))[: options.pictures]
     rounds: dict[str, list[tuple[float, float]]] = {form: [] for form in forms}
+    spent: dict[str, list[float]] = {form: [] for form in forms}
     for _ in range(options.rounds):
         for form, near in forms.items():
-            before, ours, after = rate(exact, prepared), rate(near, prepared), rate(exact, prepared)
-            rounds[form].append((2 / (1 / before + 1 / after), ours))
+            before, ours, after = (rates(backend, prepared) for backend in (exact, near, exact))
+            rounds[form].append((2 / (1 / before[0] + 1 / after[0]), ours[0]))
+            spent[form].append(ours[1] / (2 / (1 / before[1] + 1 / after[1])))
     result = {
         "pictures": len(pictures),
         "threads": cpu_count(),
@@ -106,6 +110,7 @@ def main() -> None:
                 "per_s": round(statistics.median(r[1] for r in found), 1),
                 "ratio": round(statistics.median(b / a for a, b in found), 2),
                 "rounds": [round(b / a, 2) for a, b in found],
+                "processor_ratio": round(statistics.median(spent[form]), 2),
             }
             for form, found in rounds.items()
         },
@@ -118,6 +123,7 @@ def main() -> None:
     )
     for form, told in result["forms"].items():
         print(f"{form}: {told['per_s']}/s, {told['ratio']} x (rounds {', '.join(map(str, told['rounds']))})")
+        print(f"  {told['processor_ratio']} x by the time that processors spent")
         print(f"  {parities[form]}")
 
 

