@@ -49,6 +49,13 @@ def test_compares_as_a_plain_loop_does():
     assert compare(exact[:1], exact[:1]).overlap == 1
 
 
+def test_pictures_in_which_a_network_sees_nothing():
+    exact = np.eye(4, 6, dtype=np.float32)
+    exact[2] = 0
+    assert compare(exact, exact) == parity.Parity(1, 1, 1)
+    assert compare(np.abs(exact - 1), exact).smallest == 0
+
+
 def test_what_is_the_same_is_used_without_a_word(tmp_path):
     assert require_parity(Near(0.001), FakeBackend(), tmp_path).smallest > parity.SAME
 

@@ -15,7 +15,7 @@ from nearsight.models.backend import Backend
 from nearsight.models.cache import kept, user_cache
 from nearsight.models.forms import OnnxForms, int8_stem
 from nearsight.models.onnx import OnnxBackend
-from nearsight.models.parity import LEAST, Parity, compare, gate_pictures
+from nearsight.models.parity import LEAST, Parity, compare, gate_pictures, nearest
 from nearsight.models.quantize import calibration_digits, first_operations, quantized
 from nearsight.models.registry import find_model
 from nearsight.models.variant import Variant, split_variant
@@ -185,7 +185,7 @@ def agreement(X: NDArray[np.float32], exact: NDArray[np.float32], labels: Sequen
     1.0
     """
     k = min(_N_VOTING, len(X) - 1)
-    near, far = (_nearest(vectors, k) for vectors in (X, exact))
+    near, far = (nearest(vectors, k) for vectors in (X, exact))
     names, y = np.unique(np.asarray(labels), return_inverse=True)
     if len(names) < 2:
         return float((near[:, 0] == far[:, 0]).mean())
@@ -235,14 +235,6 @@ def _prepared(
     chosen = set(np.linspace(0, len(prepared) - 1, n).astype(int).tolist())
     rest = [i for i in range(len(prepared)) if i not in chosen][:_MOST_HELD_OUT]
     return [prepared[i] for i in sorted(chosen)], [prepared[i] for i in rest], [folders[i] for i in rest]
-
-
-def _nearest(X: NDArray[np.float32], k: int) -> NDArray[np.intp]:
-    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
-    similarities = unit @ unit.T
-    np.fill_diagonal(similarities, -np.inf)
-    nearest: NDArray[np.intp] = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
-    return nearest
 
 
 def _speedup(exact: Backend, near: Backend, pictures: list[NDArray[np.uint8]]) -> float:

@@ -48,10 +48,18 @@ def finished(vectors: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float3
             f"{spec.id} gave numbers that are not finite. Its file is damaged, or its arithmetic "
             f"({spec.precision}) overflows: use the float32 version of the model."
         )
-    return _unit(vectors) if spec.normalize else vectors
+    return unit(vectors) if spec.normalize else vectors
 
 
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    np.divide(vectors, lengths, out=vectors, where=lengths > 0)
-    return vectors
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return vectors, along the last axis, at unit length; one of zeros has no direction, and stays so.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> unit(np.array([[3, 4], [0, 0]], np.float32)).tolist()
+    [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    result: NDArray[np.float32] = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return result

@@ -79,16 +79,11 @@ def fetch_folder(name: str, patterns: Sequence[str]) -> Path:
         raise UnknownModelError(
             f"{name!r} is no repository; the name is hub:ORG/REPO or hub:ORG/REPO@REVISION"
         )
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise MissingExtraError(
-            f"hub:{name} needs huggingface_hub. Run: pip install 'nearsight[hub]'"
-        ) from error
+    huggingface_hub = _require(name)
     asked = {"revision": match["revision"], "allow_patterns": list(patterns)}
     try:
         return Path(huggingface_hub.snapshot_download(match["repo"], **asked))
-    # As above: whatever is wrong with the hub, what was fetched before will do.
+    # The hub can be missing in many ways; whichever it is, what was fetched before will do.
     except Exception as error:
         try:
             return Path(huggingface_hub.snapshot_download(match["repo"], local_files_only=True, **asked))
@@ -143,14 +138,19 @@ def _load_text(repo: str, folder: Path, precision: str, cache_dir: Path, spec: M
     return load(cache_dir, spec)
 
 
-def _fetch(repo: str, revision: str | None, precision: str) -> Path:
-    """Return the local folder of a revision, with every file in it that is needed."""
+def _require(name: str) -> Any:
     try:
         import huggingface_hub
     except ImportError as error:
         raise MissingExtraError(
-            f"hub:{repo} needs huggingface_hub. Run: pip install 'nearsight[hub]'"
+            f"hub:{name} needs huggingface_hub. Run: pip install 'nearsight[hub]'"
         ) from error
+    return huggingface_hub
+
+
+def _fetch(repo: str, revision: str | None, precision: str) -> Path:
+    """Return the local folder of a revision, with every file in it that is needed."""
+    huggingface_hub = _require(repo)
     # A commit never changes: where it is here, nobody need be asked.
     if revision is not None and _COMMIT.fullmatch(revision):
         kept = _kept(huggingface_hub, repo, revision, precision)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from nearsight.errors import DeviceError, UnknownModelError
 from nearsight.models.backend import Backend, ModelEntry, Movable, TextTower
+from nearsight.models.features import unit
 from nearsight.models.spec import ModelSpec
 from nearsight.models.variant import Variant
 
@@ -28,10 +29,7 @@ def cut(X: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
     >>> cut(np.array([[3, 4, 12]], np.float32) / 13, 2).round(3).tolist()
     [[0.6000000238418579, 0.800000011920929]]
     """
-    short = np.array(X[:, :dim], np.float32)
-    lengths = np.linalg.norm(short, axis=1, keepdims=True)
-    np.divide(short, lengths, out=short, where=lengths > 0)
-    return short
+    return unit(np.asarray(X[:, :dim], np.float32))
 
 
 def shortened(entry: ModelEntry, dim: int) -> ModelEntry:

@@ -291,7 +291,9 @@ def _open_session(name: str, model: Path | bytes) -> Any:
     # The runtime's own exceptions share no base but this one.
     except Exception as error:
         place = "its content" if isinstance(model, bytes) else model
-        raise WeightsError(f"ONNX Runtime cannot load {name} from {place}: {error}") from error
+        raise WeightsError(
+            f"ONNX Runtime cannot load {name} from {place}: {error}. Fetch or export it again"
+        ) from error
 
 
 def _options(onnxruntime: Any) -> Any:

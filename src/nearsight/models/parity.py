@@ -20,6 +20,7 @@ from nearsight.files import replacing
 from nearsight.models import devices
 from nearsight.models.backend import Backend
 from nearsight.models.builtin import builtin_pictures
+from nearsight.models.features import unit
 from nearsight.models.spec import ModelSpec
 
 _log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def compare(X: NDArray[np.float32], exact: NDArray[np.float32]) -> Parity:
     cosines = np.divide((X * exact).sum(1), lengths, out=np.zeros(len(X), np.float32), where=lengths > 0)
     cosines[~(X.any(1) | exact.any(1))] = 1
     k = min(_N_NEIGHBOURS, len(X) - 1)
-    pairs = zip(_nearest(X, k), _nearest(exact, k), strict=True)
+    pairs = zip(nearest(X, k), nearest(exact, k), strict=True)
     overlap = np.mean([len(set(a) & set(b)) / k for a, b in pairs]) if k else 1.0
     return Parity(float(cosines.min()), float(cosines.mean()), float(overlap))
 
@@ -150,11 +151,13 @@ def too_far(spec: ModelSpec, parity: Parity, exact: ModelSpec) -> ParityError:
     )
 
 
-def _nearest(X: NDArray[np.float32], k: int) -> list[list[int]]:
-    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
-    similarities = unit @ unit.T
+def nearest(X: NDArray[np.float32], k: int) -> NDArray[np.intp]:
+    """Return the k other rows whose vectors are nearest to each of (n, dim), the nearest first: (n, k)."""
+    directions = unit(X)
+    similarities = directions @ directions.T
     np.fill_diagonal(similarities, -np.inf)
-    return [row.tolist() for row in np.argsort(-similarities, axis=1, kind="stable")[:, :k]]
+    found: NDArray[np.intp] = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
+    return found
 
 
 @lru_cache(maxsize=1)

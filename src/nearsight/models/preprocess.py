@@ -41,9 +41,9 @@ def fit(image: Image.Image, spec: ModelSpec) -> NDArray[np.uint8]:
 
     *Method*: torchvision's ``Resize`` and ``CenterCrop`` on a Pillow image (or those of transformers, where
     `spec.crop_rounding` is ``down``), to the pixel's rounding, except that only what the crop keeps is
-    computed: the result is the same to one level of 255. Columns
-    are always resized before rows. Pillow 13 picks the order by the picture's shape, which moves
-    sharp edges by up to 30 levels, and so a vector would depend on the version of Pillow.
+    computed: the result is the same to one level of 255. Columns are always resized before rows. Pillow 13
+    picks the order by the picture's shape, which moves sharp edges by up to 30 levels, and so a vector would
+    depend on the version of Pillow.
 
     Parameters
     ----------

@@ -18,6 +18,7 @@ from PIL import Image
 from nearsight.errors import DeviceError, InvalidParameterError, UnknownModelError, WeightsError
 from nearsight.files import replacing
 from nearsight.models.backend import Backend, ModelEntry, Movable, TextTower
+from nearsight.models.features import unit
 from nearsight.models.spec import Fingerprint, ModelSpec
 
 _FORMAT = 1
@@ -53,10 +54,7 @@ class Projection:
 
     def apply(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Project (n, base.dim) vectors: (n, dim), unit length; 0 for one exactly at the mean."""
-        short = (np.asarray(X, np.float32) - self.mean) @ self.components.T
-        lengths = np.linalg.norm(short, axis=1, keepdims=True)
-        unit: NDArray[np.float32] = np.divide(short, lengths, out=np.zeros_like(short), where=lengths > 0)
-        return unit
+        return unit((np.asarray(X, np.float32) - self.mean) @ self.components.T)
 
     def restore(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what (n, dim) projected vectors probably were: (n, base.dim), unit length.

@@ -41,7 +41,7 @@ PRECISIONS = ("float32", "float16", "bfloat16")
 
 # Nobody can guess these, and a wrong guess gives vectors that are merely worse.
 _REQUIRED = ("input_px", "mean", "std")
-_MEASURED = ("id", "weights_sha256", "size_bytes", "dim")
+_MEASURED = ("id", "weights_sha256", "size_bytes")
 # On the processor more at once is no faster.
 _MOST_ON_CORES = 8
 
@@ -322,12 +322,12 @@ def _called(name: str, factory: Callable[[], Any]) -> Any:
 
 def _as_facts(name: str, source: Any) -> dict[str, Any]:
     if isinstance(source, ModelSpec):
-        return {f.name: getattr(source, f.name) for f in fields(source) if f.name not in _MEASURED[:3]}
+        return {f.name: getattr(source, f.name) for f in fields(source) if f.name not in _MEASURED}
     if not isinstance(source, Mapping):
         raise InvalidParameterError(
             f"torch:{name} returns {type(source).__name__} as facts; it must be a dict or a ModelSpec"
         )
-    known = {field.name for field in fields(ModelSpec)} - set(_MEASURED[:3])
+    known = {field.name for field in fields(ModelSpec)} - set(_MEASURED)
     for key in source:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)

@@ -3,8 +3,8 @@
 *Method*: a detector sees faces down to some size in its own pixels. So the smallest face that is wanted says
 at which scale the picture must be looked at. If it is then larger than a tile, it is looked at in overlapping
 tiles, and once as a whole for faces larger than the overlap. One look at a small copy within a frame finds
-faces that fill the picture. Each face found is looked at again, enlarged or
-reduced to one size, which makes its landmarks more precise. Doubles are dropped by non-maximum suppression.
+faces that fill the picture. Each face found is looked at again, enlarged or reduced to one size, which makes
+its landmarks more precise. Doubles are dropped by non-maximum suppression.
 """
 
 from collections.abc import Iterator

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import WeightsError
+from nearsight.models.features import unit
 from nearsight.models.graph import inspect, tap
 from nearsight.models.onnx import Network
 from nearsight.models.spec import ModelSpec
@@ -49,7 +50,10 @@ class ClipText:
         facts = inspect(path)
         output = next((name for name in _OUTPUTS if name in facts.outputs), None)
         if output is None:
-            raise WeightsError(f"{path} gives {', '.join(facts.outputs)}, not {' or '.join(_OUTPUTS)}")
+            raise WeightsError(
+                f"{path} gives {', '.join(facts.outputs)}, not {' or '.join(_OUTPUTS)}; export it with one "
+                "of them"
+            )
         self._output = output
         alone = len(facts.outputs) <= 2 and "pixel_values" not in facts.inputs
         self._network = Network(f"the text tower of {spec.id}", path if alone else tap(path, output))
@@ -70,8 +74,9 @@ class ClipText:
                     f"{self.spec.dim} numbers; the two files are not of one model"
                 )
             vectors[at : at + len(ids)] = found
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors
+        if not np.isfinite(vectors).all():
+            raise WeightsError(f"{self._network.name} gave numbers that are not finite; fetch its file again")
+        return unit(vectors)
 
     def project(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return picture vectors as they are."""

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from nearsight.errors import WeightsError
 from nearsight.models.cache import kept
+from nearsight.models.features import unit
 from nearsight.models.spec import ModelSpec
 from nearsight.models.text.minilm import DIM, MiniLM
 
@@ -66,28 +67,28 @@ class ConSE:
         self.spec = spec
         self._encoder = MiniLM(cache_dir)
         self._head = np.ascontiguousarray(head.T, np.float32)
-        self._directions = _unit(head) - _unit(head).mean(0)
+        self._directions = unit(head) - unit(head).mean(0)
         labels = np.load(BytesIO(_kept_labels(self._encoder, cache_dir)))
         self._middle = labels.mean(0)
         self._labels = labels - self._middle
-        self._typical = self.project(_unit(head))
+        self._typical = self.project(unit(head))
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the (n, 384 + dim) unit vectors of texts."""
-        words = _unit(self._encoder.embed([f"a photo of {text}" for text in texts]) - self._middle)
-        beliefs = _softmax(words @ _unit(self._labels).T / _TEMPERATURE)
-        return _joined(words, _unit(beliefs @ self._directions))
+        words = unit(self._encoder.embed([f"a photo of {text}" for text in texts]) - self._middle)
+        beliefs = _softmax(words @ unit(self._labels).T / _TEMPERATURE)
+        return _joined(words, unit(beliefs @ self._directions))
 
     def project(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring (n, dim) picture vectors among texts: (n, 384 + dim), unit length."""
         logits = _SHARPNESS * (np.asarray(X, np.float32) @ self._head)
         least = np.partition(logits, -_N_CLASSES, axis=1)[:, [-_N_CLASSES]]
         beliefs = _softmax(np.where(logits >= least, logits, -np.inf))
-        return _joined(_unit(beliefs @ self._labels), X)
+        return _joined(unit(beliefs @ self._labels), X)
 
     def aim(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the (n, dim) picture vectors whose neighbours are the best candidates for texts."""
-        return _unit(queries[:, DIM:])
+        return unit(queries[:, DIM:])
 
     def logits(self, X: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (n, m) log-odds, up to a constant a picture, that texts name pictures.
@@ -117,7 +118,7 @@ def label_vectors(embed: Callable[[Sequence[str]], NDArray[np.float32]]) -> NDAr
     means = np.zeros((len(classes()), DIM), np.float32)
     np.add.at(means, owners, embed([f"a photo of a {name}" for name in names]))
     meanings = embed([f"{names[0]}: {meaning}" for names, meaning in classes()])
-    return _unit(_unit(means) + meanings)
+    return unit(unit(means) + meanings)
 
 
 def _kept_labels(encoder: MiniLM, cache_dir: Path) -> bytes:
@@ -140,9 +141,3 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     shares = np.exp(logits - logits.max(1, keepdims=True))
     result: NDArray[np.float32] = shares / shares.sum(1, keepdims=True)
     return result
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    unit: NDArray[np.float32] = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-    return unit
