@@ -102,7 +102,7 @@ class OnnxForms:
                 device,
                 cache_dir,
                 own=partial(self._own_fp16, spec, cache_dir),
-                on_cores="" if openvino.has_float16() else half.NO_FASTER,
+                on_cores="" if openvino.has_float16() else half.SLOWER,
             )
         if form.device in PROVIDERS:
             device = device_within(spec.id, form.device, device)

@@ -20,7 +20,7 @@ from nearsight.models.spec import ModelSpec
 #: Part of the fingerprint: raise it whenever float16 vectors would be others.
 VERSION = 1
 #: Told where `open_half` has a processor that does not compute in float16.
-NO_FASTER = "this processor has no arithmetic for it, so it is no faster than float32 here"
+SLOWER = "this processor has no arithmetic for it, so it is slower than float32 here"
 
 # Squares leave the range of float16 at 256, and their means lose what a normalisation divides by. Layers that
 # are normalised by one operation take care of that themselves.
@@ -98,8 +98,7 @@ def open_half(
     """Return a model in float16 on a device, without asking how near it is.
 
     On a processor that computes in float16, and on devices of OpenVINO, that does the work. ONNX Runtime on
-    a processor rounds to 16 bits and computes in float32, so it is no faster there; vectors are then what an
-    accelerator's are.
+    a processor computes in float32 on weights of 16 bits, which takes a third longer than float32 alone.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ def test_same_vectors(vectors, record_property) -> None:
     assert cosines.min() >= 0.9999, dict(zip(photographs(), cosines, strict=True))
 
 
-@pytest.mark.filterwarnings("ignore:.*measured once", "ignore:.*no faster than float32")
+@pytest.mark.filterwarnings("ignore:.*measured once", "ignore:.*slower than float32")
 def test_float16_is_the_model_by_its_vectors(vectors, tmp_path) -> None:
     _, exact, backend = vectors
     half = load_model(f"{backend.spec.id}#fp16=builtin", device="cpu", cache_dir=tmp_path)

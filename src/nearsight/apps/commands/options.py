@@ -28,7 +28,7 @@ _MODEL = (
         type=click.Choice(["float32", "bf16", "int8", "fp16"]),
         metavar="float32|bf16|int8|fp16",
         help="bf16 (on processors that have it) and int8 are faster, and a little less exact; fp16 is for"
-        " accelerators, and no faster on most processors.",
+        " accelerators, and slower on most processors.",
     ),
 )
 
