@@ -33,6 +33,11 @@ def test_search_by_bytes_from_standard_input(indexed, photos):
     assert hits[0]["path"] == str(photos / "2.png")
 
 
+def test_bytes_that_are_no_picture_have_a_name(indexed):
+    message = indexed.json("search", "-", input=b"text", code=2)["error"]["message"]
+    assert message.startswith("standard input: is not a picture")
+
+
 def test_search_exactly_and_among_some(indexed, photos, strange):
     hits = indexed.json("search", photos / "3.png", "--exact", "--where", "width = 200")["hits"]
     assert [os.fsencode(Path(hit["path"]).name) for hit in hits] == [os.fsencode(strange)]

@@ -135,6 +135,13 @@ def test_segments_with_a_page_and_unknown_pictures(cli, orders, tmp_path):
     assert "gone.png" in result.stderr
 
 
+def test_a_spread_that_is_not_known_is_no_number(cli, tmp_path):
+    (tmp_path / "one.csv").write_text("Customer,Picture\nann,cat1\nbob,cup1\n")
+    told = cli("segment", "--customers", tmp_path / "one.csv", "--no-labels").stdout
+    assert "nan" not in told
+    assert told.splitlines()[1].split()[2] == "-"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

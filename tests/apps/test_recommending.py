@@ -122,6 +122,7 @@ def test_bad_usage(indexed, orders, words, kind, message):
     [
         "basket,item\n1,a\n1,b\n2,a\n",
         "\ufeffbasket;item;price\n1;a;3,50\n1;b;\n2;a;1\n",
+        "Basket,ITEM\n1,a\n1,b\n2,a\n",
         "item\tbasket\na\t1\n\nb\t1\nlonely\na\t2\n\t2\n",
     ],
 )

@@ -59,7 +59,7 @@ def test_a_place_that_is_taken(collection, tmp_path):
     with pytest.raises(NotACollectionError, match="is not empty"):
         collection.project(6, tmp_path / "x")
     collection.project(6, tmp_path / "short")
-    with pytest.raises(NotACollectionError, match="not empty|is a collection already"):
+    with pytest.raises(NotACollectionError, match="is a collection already"):
         collection.project(6, tmp_path / "short")
     with pytest.raises(InvalidParameterError, match="is this collection"):
         collection.project(6, collection.directory)

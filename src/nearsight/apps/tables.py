@@ -1,4 +1,7 @@
-"""Baskets and customers from CSV files: UTF-8, with a header; separated by commas, semicolons or tabs."""
+"""Baskets and customers from CSV files: UTF-8, with a header; separated by commas, semicolons or tabs.
+
+Whether names of columns are written large or small does not matter.
+"""
 
 import csv
 import math
@@ -66,7 +69,7 @@ def _lines(file: Path, one: str, other: str) -> Iterator[tuple[int, dict[str, st
                 " name the columns there"
             )
         reader = csv.DictReader(handle, delimiter=separator, restkey="", restval="")
-        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
         for row in reader:
             cells = {name: value.strip() for name, value in row.items() if isinstance(value, str)}
             if cells[one] and cells[other]:
@@ -93,4 +96,4 @@ def _weight(file: Path, number: int, text: str) -> float:
 
 
 def _header(line: str, separator: str) -> set[str]:
-    return {name.strip() for name in next(csv.reader([line], delimiter=separator), [])}
+    return {name.strip().lower() for name in next(csv.reader([line], delimiter=separator), [])}

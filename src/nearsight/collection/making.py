@@ -61,6 +61,8 @@ def clear(directory: Path) -> None:
     NotACollectionError
         It holds something else than what a crash left of making a collection.
     """
+    if (directory / manifest.FILENAME).exists():
+        raise NotACollectionError(f"{directory} is a collection already; choose another directory")
     directory.mkdir(parents=True, exist_ok=True)
     if not manifest.is_free(directory):
         raise NotACollectionError(

@@ -201,6 +201,13 @@ def test_no_baskets_at_all_leave_nothing_but_zeros():
     assert [one.why[0].of for one in fitted.recommend([0])] == [0, 0]
 
 
+def test_where_baskets_say_nothing_looks_decide():
+    X = np.array([[1.0, 0, 0], [0, 1, 0], [0.2, 0.1, 1], [1, 0.2, 0]])
+    first, *_ = Recommender().fit(X, baskets=np.array([[1, 0, 0, 0]])).recommend([0])
+    assert first.item == 3
+    assert "in no basket so far" in first.why[0].text(str)
+
+
 def test_sparse_and_dense_baskets_are_the_same_and_stay_as_they_were():
     X, _, baskets = world(substitutes=False)
     amounts = sparse.csr_matrix(baskets * 3.0)

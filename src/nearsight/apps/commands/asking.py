@@ -13,6 +13,7 @@ from nearsight.apps import output
 from nearsight.apps.command import BadInputError, Command, Run, out_file
 from nearsight.apps.commands import options
 from nearsight.apps.output import count, pairs, printable
+from nearsight.errors import ImageError
 
 if TYPE_CHECKING:
     from nearsight.collection import Item, Match
@@ -84,9 +85,12 @@ def search(
         raise click.UsageError("--verify compares pictures; it has nothing to compare a text with")
     query: Any = sys.stdin.buffer.read() if image == "-" else image
     n = max(k, _VERIFIED) if verify else k
-    found = collection.search(
-        query, id=like_id, text=text, k=n, where=where, exact=exact, allow_remote=allow_remote
-    )
+    try:
+        found = collection.search(
+            query, id=like_id, text=text, k=n, where=where, exact=exact, allow_remote=allow_remote
+        )
+    except ImageError as error:
+        raise ImageError("standard input" if image == "-" else error.path, error.reason) from error
     if verify:
         found = _verified(query if like_id is None else collection.get(like_id).path, found)[:k]
     run.console.document({"hits": [as_hit(match) for match in found]})

@@ -1,5 +1,6 @@
 """Groups of pictures and of customers: `cluster`, `segment`."""
 
+import math
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -275,7 +276,7 @@ def _say_segments(run: Run, found: "Segmentation", file: Path) -> None:
         [
             str(s.id),
             f"{len(s.customers):,}",
-            f"{s.spread:.2f}",
+            "-" if math.isnan(s.spread) else f"{s.spread:.2f}",
             s.label or "",
             ", ".join(s.customers[:_SHOWN]),
         ]

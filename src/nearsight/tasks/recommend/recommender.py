@@ -254,8 +254,9 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
             )
         open_to[rows] = False
         pool = np.flatnonzero(open_to)
-        # By score, then by row.
-        pool = pool[np.argsort(-scores[pool], kind="stable")][: k if diversity == 0 else k * _POOL]
+        # By score, then by likeness, then by row: where baskets say nothing, looks do.
+        likeness = (self.X_[pool] @ self.X_[rows].T).max(axis=1)
+        pool = pool[np.lexsort((-likeness, -scores[pool]))][: k if diversity == 0 else k * _POOL]
         chosen = pool
         if diversity > 0 and len(pool):
             chosen = pool[diversify(scores[pool], self.X_[pool], k, diversity=diversity)]

@@ -59,6 +59,8 @@ class Reason:
         if self.kind == "similarity" and self.item is not None:
             return f"looks like {name(self.item)} (similarity {self.similarity:.2f})"
         if self.item is None:
+            if not self.times:
+                return "in no basket so far"
             return f"in {self.times} of all {self.of} baskets"
         own = self.item if self.stand_in is None else self.stand_in
         text = f"bought with {name(own)} in {self.times} of its {self.of} baskets"
