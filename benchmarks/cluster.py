@@ -13,9 +13,10 @@ others each time, and assigns the rest. With --peers also fast_hdbscan and EVoC,
 "compile" is what their first call takes beyond the others. With --rows, made vectors of 200 unequal clusters
 and 10 % noise are clustered in a process of its own: seconds and its peak memory.
 
---rates: 70 % of the pictures are clustered and the others assigned, twenty times. "realised" is the share of
-those turned away that are in a cluster when all are clustered at once, beside the stated rate and its
-binomial 95 % band for so many pictures; "noise" is the share turned away of those that are then in none.
+--rates: 70 % of the pictures are grouped and the others assigned, twenty times: by their classes, by k-means
+for as many, and by density. "realised" is the share that is turned away, beside the stated rate and its
+binomial 95 % band for so many pictures. By density it is the share of those that are in a cluster when all
+are clustered at once; "noise" is the share turned away of those that are then in none.
 
 --customers: customers with six to twenty pictures, drawn from the classes. There are four tastes, each a
 mixture of classes drawn from a Dirichlet distribution, anew for each of twenty worlds; segments are compared
@@ -53,12 +54,14 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, s
 from nearsight import Embedder, load_text
 from nearsight.collection.naming import _named as named
 from nearsight.collection.naming import _vocabulary as vocabulary
-from nearsight.tasks.cluster import CustomerSegments, DensityClusters, SphericalKMeans, merge_order
+from nearsight.tasks.cluster import CustomerSegments, DensityClusters, Members, SphericalKMeans, merge_order
+from nearsight.tasks.cluster.graph import unit
 from nearsight.tasks.cluster.segments import Customers
 
 PICTURES = 6000
 N_SEEDS = 10
 N_SPLITS = N_WORLDS = 20
+RATES = (0.01, 0.05, 0.2)
 N_DRAWS = 40
 NAMES = {
     "dress": ("gown",),
@@ -104,7 +107,7 @@ def main() -> None:
     elif options.folder or options.fashion:
         X, y = fashion(options) if options.fashion else pictures(options)
         if options.rates:
-            rows = rates(X)
+            rows = rates(unit(X), y)
         elif options.names:
             rows = names(X, y, options)
         elif options.customers:
@@ -180,34 +183,40 @@ def compare(X: np.ndarray, y: np.ndarray, *, peers: bool) -> list[dict[str, Any]
     return [*rows, mean(later)]
 
 
-def rates(X: np.ndarray) -> list[dict[str, Any]]:
-    belongs = DensityClusters().fit_predict(X) >= 0
-    rows = []
-    for rate in (0.05, 0.1, 0.2):
-        found, noise, n = [], [], 0
-        for seed in range(N_SPLITS):
-            old, new = np.split(np.random.default_rng(seed).permutation(len(X)), [len(X) * 7 // 10])
-            fitted = DensityClusters(false_alarm_rate=rate, random_state=seed).fit(X[old])
-            away = fitted.predict(X[new]) < 0
-            found.append(away[belongs[new]].mean())
-            noise.append(away[~belongs[new]].mean())
-            n = int(belongs[new].sum())
-        low, high = binom.ppf([0.025, 0.975], n, rate) / n
-        inside = np.mean([low <= one <= high for one in found])
-        rows.append(
-            {
-                "method": f"stated {rate}",
-                "realised": float(np.mean(found)),
-                "sd": float(np.std(found, ddof=1)),
-            }
-            | {
-                "low": float(low),
-                "high": float(high),
-                "in_band": float(inside),
-                "noise": float(np.mean(noise)),
-            }
-        )
-    return rows
+def rates(X: np.ndarray, y: np.ndarray) -> list[dict[str, Any]]:
+    belongs, k = DensityClusters().fit_predict(X) >= 0, len(np.unique(y))
+    found: dict[tuple[str, float], list[tuple[float, float, int]]] = {}
+    for seed in range(N_SPLITS):
+        old, new = np.split(np.random.default_rng(seed).permutation(len(X)), [len(X) * 7 // 10])
+        by_density = DensityClusters(random_state=seed).fit_predict(X[old])
+        for rate in RATES:
+            options = {"most": 8192, "false_alarm_rate": rate, "random_state": seed}
+            means = SphericalKMeans(n_clusters=k, false_alarm_rate=rate, random_state=seed).fit(X[old])
+            everyone = np.ones(len(X), bool)
+            for name, away, own in (
+                ("classes", Members.of(X[old], y[old], **options).assign(X[new]) < 0, everyone),
+                (f"kmeans {k}", means.predict(X[new]) < 0, everyone),
+                ("density", Members.of(X[old], by_density, **options).assign(X[new]) < 0, belongs),
+            ):
+                inside = own[new]
+                noise = float(away[~inside].mean()) if not inside.all() else float("nan")
+                found.setdefault((name, rate), []).append((away[inside].mean(), noise, int(inside.sum())))
+    return [row_of_rates(name, rate, np.array(splits)) for (name, rate), splits in found.items()]
+
+
+def row_of_rates(name: str, rate: float, splits: np.ndarray) -> dict[str, Any]:
+    realised, n = splits[:, 0], splits[:, 2].mean()
+    low, high = binom.ppf([0.025, 0.975], int(n), rate) / n
+    inside = np.mean((realised >= low) & (realised <= high))
+    return {
+        "method": f"{name}, stated {rate}",
+        "realised": float(realised.mean()),
+        "sd": float(realised.std(ddof=1)),
+        "low": float(low),
+        "high": float(high),
+        "in_band": float(inside),
+        "noise": float(splits[:, 1].mean()),
+    }
 
 
 def customers(X: np.ndarray, y: np.ndarray) -> list[dict[str, Any]]:

@@ -22,8 +22,6 @@ _LEAST_COHESION = 0.5
 _PAIRS = 20_000
 # Whatever the number of pictures, a hundred alike are a group.
 _LARGEST_LEAST = 100
-# Rows that are clustered a second time; the others show how later ones fare.
-_EARLIER = 0.7
 
 
 class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -36,8 +34,7 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     vectors, so a cluster must also be more alike within than to others, by half a standard deviation of
     random pairs. UMAP and EVoC follow the same plan with
     coordinates found by descent; `benchmarks/cluster.py` sets them side by side. New vectors are assigned by
-    vote (see `Members`), without fitting anew; how far away they may be is learnt by clustering seven tenths
-    of the rows by themselves and assigning the others.
+    vote (see `Members`), without fitting anew.
 
     Parameters
     ----------
@@ -51,8 +48,8 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     n_components : int, default 10
         Coordinates.
     false_alarm_rate : float, default 0.05
-        In (0, 1): the share of later pictures that `predict` may call noise though they would be in a
-        cluster if all were clustered anew.
+        In (0, 1): the share of pictures like those of a cluster that `predict` may call noise. What would
+        have made the clusters others is not like them: where clusters are vague, more are turned away.
     max_rows : int, default 150000
         Of more vectors, so many random ones are clustered, and the others assigned: n² comparisons have an
         end.
@@ -73,7 +70,7 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    Cost: 1.5 · n² · 64 operations for the neighbours, n · d for all else; memory 4 · n · (64 + 2 · 15) bytes
+    Cost: n² · 64 operations for the neighbours, n · d for all else; memory 4 · n · (64 + 2 · 15) bytes
     beside the vectors. 100,000 x 512 take some minutes on two cores. Vectors are compared by direction, so
     their lengths do not matter.
 
@@ -151,7 +148,6 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             most=self.max_members,
             false_alarm_rate=self.false_alarm_rate,
             random_state=self.random_state,
-            earlier=self._earlier(part) if labels.max(initial=-1) >= 0 else None,
             progress=self.progress,
         )
         self.n_clusters_ = len(self.members_.limits)
@@ -168,12 +164,6 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         """Return the cluster of (n, d) vectors, -1 for what belongs to none."""
         check_is_fitted(self)
         return self.members_.assign(validate_data(self, X, dtype=[np.float32, np.float64], reset=False))
-
-    def _earlier(self, X: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-        """Cluster seven tenths of the rows as if the others came later; see `Members.of`."""
-        order = np.random.default_rng(self.random_state).permutation(len(X))
-        rows = np.sort(order[: round(_EARLIER * len(X))])
-        return rows, self._labels(X[rows])[0]
 
     def _labels(self, X: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         n = len(X)

@@ -52,25 +52,19 @@ class Members:
         most: int,
         false_alarm_rate: float,
         random_state: int,
-        earlier: tuple[NDArray[np.intp], NDArray[np.int64]] | None = None,
         progress: bool = False,
     ) -> "Members":
         """Choose what to remember of (n, d) unit vectors and their labels: a random share of each cluster.
 
-        *Method*: rows that made a cluster are less strange to it than those that come later. So limits are
-        learnt from rows that had no part in it: `earlier` has been clustered without them, they were given
-        clusters there by vote, and each is judged by all others (a split of the rows, Lei et al. 2018,
-        section 2.2, with the others kept so that places are as dense as they will be). A limit is of its
-        cluster's own where this has rows enough; elsewhere all clusters are judged together, each in
+        *Method*: each row of a cluster is judged by all others that are remembered (the jackknife), and the
+        limit of the cluster that it is nearest to is learnt from that (Mondrian conformal prediction, Vovk
+        et al. 2003), where there are rows enough; elsewhere all clusters are judged together, each in
         multiples of what is usual in it.
 
         Parameters
         ----------
         most : int
             To remember, but at least 20 of each cluster.
-        earlier : (rows, labels), optional
-            Some of the rows, and the labels that they get when nothing else is clustered. Without, limits
-            are learnt from rows that made the clusters, which is less than is promised.
         """
         rng = np.random.default_rng(random_state)
         kept = _sample(labels, most, rng)
@@ -79,24 +73,9 @@ class Members:
         if k == 0:
             return found
         inside = _some(np.flatnonzero(labels >= 0), rng)
-        scores = found._scores(X, inside, kept, progress=progress)
-        usual = np.array(
-            [np.median(scores[labels[inside] == c]) if (labels[inside] == c).any() else 0 for c in range(k)]
-        )
-        if earlier is not None and earlier[1].max(initial=-1) >= 0:
-            rows, own = earlier
-            later = np.setdiff1d(np.arange(len(X)), rows)
-            before = cls.of(
-                X[rows], own, most=most, false_alarm_rate=false_alarm_rate, random_state=random_state
-            )
-            mixed = np.empty(len(X), np.int64)
-            mixed[rows], mixed[later] = own, before._voted(X[later])
-            examples = _some(later[labels[later] >= 0], rng)
-            if len(examples) >= required_examples(false_alarm_rate):
-                kept = _sample(mixed, most, rng)
-                judge = cls(X[kept], mixed[kept], before.limits, false_alarm_rate)
-                inside, scores = examples, judge._scores(X, examples, kept, progress=progress)
-        found.limits[:] = _limits(scores, labels[inside], usual, false_alarm_rate)
+        voted, scores = found._scores(X, inside, kept, progress=progress)
+        usual = np.array([np.median(scores[voted == c]) if (voted == c).any() else 0 for c in range(k)])
+        found.limits[:] = _limits(scores, voted, usual, false_alarm_rate)
         return found
 
     def assign(self, X: NDArray[np.floating], *, progress: bool = False) -> NDArray[np.int64]:
@@ -112,37 +91,29 @@ class Members:
             return labels
         starts = range(0, len(X), _ROWS)
         for at in tqdm(starts, desc="assigning", unit="block", disable=not progress, leave=False):
-            voted, scores, _ = self._judge(X[at : at + _ROWS] @ self.X.T)
+            voted, scores = self._judge(X[at : at + _ROWS] @ self.X.T)
             labels[at : at + _ROWS] = np.where(scores > self.limits[voted], -1, voted)
-        return labels
-
-    def _voted(self, X: Floats) -> NDArray[np.int64]:
-        """Return the cluster of each row by vote alone, in which noise is a cluster too."""
-        labels = np.full(len(X), -1, np.int64)
-        for at in range(0, len(X), _ROWS):
-            voted, _, is_noise = self._judge(X[at : at + _ROWS] @ self.X.T)
-            labels[at : at + _ROWS] = np.where(is_noise, -1, voted)
         return labels
 
     def _scores(
         self, X: Floats, rows: NDArray[np.intp], kept: NDArray[np.intp], *, progress: bool
-    ) -> NDArray[np.float64]:
-        """Return how strange rows are to their cluster, each left out of what is remembered."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Judge rows, each left out of what is remembered."""
         place = np.full(len(X), -1)
         place[kept] = np.arange(len(kept))
-        scores = [np.empty(0)]
+        voted, scores = [np.empty(0, np.int64)], [np.empty(0)]
         blocks = np.split(rows, range(_ROWS, len(rows), _ROWS))
         for block in tqdm(blocks, desc="limits", unit="block", disable=not progress, leave=False):
             similarities = X[block] @ self.X.T
             own = np.flatnonzero(place[block] >= 0)
             similarities[own, place[block][own]] = -np.inf
-            scores.append(self._judge(similarities)[1])
-        return np.concatenate(scores)
+            labels, strange = self._judge(similarities)
+            voted.append(labels)
+            scores.append(strange)
+        return np.concatenate(voted), np.concatenate(scores)
 
-    def _judge(
-        self, similarities: Floats
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
-        """Return the cluster that rows are nearest to, how strange they are there, and whether noise won."""
+    def _judge(self, similarities: Floats) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the cluster that rows are nearest to, and how strange they are there."""
         n, m = similarities.shape
         k = len(self.limits)
         voters = np.argpartition(-similarities, min(_VOTERS, m) - 1, axis=1)[:, :_VOTERS]
@@ -159,7 +130,7 @@ class Members:
         without = np.flatnonzero(votes[:, :k].sum(1) == 0)
         nearest = np.where(self.labels >= 0, similarities[without], -np.inf).argmax(1)
         labels[without] = np.maximum(self.labels[nearest], 0)
-        return labels, self._distances(similarities, labels) * (1 + share), votes.argmax(1) == k
+        return labels, self._distances(similarities, labels) * (1 + share)
 
     def _distances(self, similarities: Floats, labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return how far rows are from the clusters named; 1 - cosine, infinite where nothing is left."""
