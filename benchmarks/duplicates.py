@@ -40,6 +40,8 @@ from nearsight import Collection
 from nearsight.collection.rows import table
 from nearsight.collection.view import gather
 
+PICTURES = {".jpg", ".jpeg", ".png", ".pgm"}
+
 Edit = Callable[[Image.Image, np.random.Generator], Image.Image]
 Pairs = set[tuple[int, int]]
 
@@ -83,10 +85,10 @@ EDITS: dict[str, Edit] = {
 def make(source: Path, target: Path, n_edited: int, seed: int) -> None:
     """Write every picture as N_original.jpg, and the edits of some as N_edit.jpg."""
     rng = np.random.default_rng(seed)
-    paths = sorted(source.rglob("*.jpg"))
+    paths = sorted(path for path in source.rglob("*") if path.suffix in PICTURES)
     chosen = set(rng.choice(len(paths), min(n_edited, len(paths)), replace=False).tolist())
     for number, path in enumerate(paths):
-        (target / f"{number:05}_original.jpg").write_bytes(path.read_bytes())
+        (target / f"{number:05}_original{path.suffix}").write_bytes(path.read_bytes())
         if number in chosen:
             image = Image.open(path).convert("RGB")
             for name, edit in EDITS.items():
