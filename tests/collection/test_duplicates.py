@@ -168,3 +168,11 @@ def test_a_link_is_no_copy(tmp_path):
         "large.png": ["small.png"],
         "again.png": ["several.png"],
     }
+
+
+def test_copies_are_found_where_vectors_tell_nothing(photos, collection):
+    # No vectors but equal ones are that near: what is found here is found by its look.
+    found = collection.duplicates(min_similarity=1)
+    copies = {frozenset(names(path for item in group.items for path in item.paths)) for group in found.groups}
+    assert {frozenset({"1.png", "small.png"}), frozenset({"3.png", "worse.webp"})} <= copies
+    assert not any("alone.png" in group for group in copies)

@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from nearsight.errors import InvalidParameterError
 from nearsight.images import thumbnail
-from nearsight.images.registration import SAME, SURE, black_corners, miniature, register, sharpness
+from nearsight.images.registration import SAME, SURE, black_corners, looks, miniature, register, sharpness
 
 from pictures import scene, texture
 
@@ -151,3 +151,25 @@ def test_black_corners_are_what_turning_leaves(picture):
     inside = brighter.copy()
     ImageDraw.Draw(inside).rectangle((100, 100, 300, 200), fill="black")
     assert black_corners(miniature(inside)) == 0
+
+
+def test_a_look_survives_edits_and_knows_its_mirror_image(picture):
+    edits = [
+        picture,
+        picture.resize((200, 150)),
+        picture.point(lambda v: v * 0.6 + 30),
+        marked(picture),
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        texture(400, 300, 8),
+    ]
+    plain, mirrored = looks(np.stack([miniature(thumbnail(edit)) for edit in edits]))
+    assert set(np.unique(plain)) == {-1, 1}
+    same = (plain == plain[0]).mean(axis=1)
+    assert same[:3].min() > 0.95
+    assert same[3] > 0.6 > same[4:].max()
+    assert (mirrored[4] == plain[0]).mean() > 0.95
+
+
+def test_a_plain_colour_looks_like_nothing():
+    assert not looks(np.full((2, 96, 96), 77, np.uint8)).any()
+    assert looks(np.empty((0, 96, 96), np.uint8)).shape == (2, 0, 63)

@@ -159,10 +159,20 @@ def test_who_is_the_same_over_another_is_asked_about():
     assert kept.tolist() == [0]
 
 
+@pytest.mark.parametrize(("n_for", "comes_in"), [(1, False), (2, True), (3, True)])
+def test_who_differs_from_the_kept_one_comes_in_by_most_of_its_copies(n_for, comes_in):
+    # 0 is kept and takes 1, 2 and 3; 4 is the same as some of these only.
+    pairs = np.array([(0, 1), (0, 2), (0, 3), *((row, 4) for row in (1, 2, 3)[:n_for])])
+    quality = np.array([9.0, 1, 2, 3, 0])
+    labels, kept = star_groups(5, pairs, quality, lambda here, there: np.zeros(len(here), bool))
+    assert labels.tolist() == [0, 0, 0, 0, 0 if comes_in else -1]
+    assert kept.tolist() == [0]
+
+
 @settings(max_examples=60)
 @given(st.integers(2, 12), st.randoms(use_true_random=False))
-def test_every_member_of_a_group_is_the_same_as_the_kept_one(n, random):
-    same = {(i, j): random.random() < 0.3 for i in range(n) for j in range(i + 1, n)}
+def test_every_member_is_the_same_as_the_kept_one_or_as_most_of_its_best_copies(n, random):
+    same = {(i, j): random.random() < 0.4 for i in range(n) for j in range(i + 1, n)}
     pairs = np.array([p for p, yes in same.items() if yes and random.random() < 0.7], np.int64).reshape(-1, 2)
     quality = np.array([random.random() for _ in range(n)])
 
@@ -175,7 +185,12 @@ def test_every_member_of_a_group_is_the_same_as_the_kept_one(n, random):
         assert keep in members
         assert len(members) > 1
         assert quality[keep] == quality[members].max()
-        assert all(same[min(keep, m), max(keep, m)] for m in members if m != keep)
+        copies = [m for m in members if m != keep and same[min(keep, m), max(keep, m)]]
+        best = sorted(copies, key=lambda row: -quality[row])[:5]
+        for member in {*members} - {keep, *copies}:
+            votes = sum(same[min(member, one), max(member, one)] for one in best)
+            assert votes >= 2
+            assert votes > len(best) / 2
     assert labels.max(initial=-1) == len(kept) - 1
     # Whoever is left alone has no copy among those left alone.
     assert (labels[pairs] >= 0).any(axis=1).all()
@@ -202,3 +217,55 @@ def test_a_row_of_zeros_is_no_copy():
     X = np.zeros((4, 8))
     X[:2] = 1
     assert NearDuplicates().fit(X).labels_.tolist() == [0, 0, -1, -1]
+
+
+def signs(n, seed=0):
+    return np.random.default_rng(seed).choice([-1.0, 1.0], size=(n, 63))
+
+
+@pytest.mark.parametrize("exact_rows", [20_000, 50])
+def test_a_look_finds_what_vectors_miss(exact_rows):
+    # Vectors that say nothing; 0 looks like 100 but for six signs, 1 like the mirror image of 101.
+    X, plain, mirrored = np.random.default_rng(0).normal(size=(200, 32)), signs(200), signs(200, 1)
+    plain[100], plain[1] = plain[0], mirrored[101]
+    mirrored[1] = plain[101]
+    plain[100, :6] *= -1
+    asked = []
+
+    def confirm(here, there):
+        asked.extend(zip(here.tolist(), there.tolist(), strict=True))
+        return np.ones(len(here))
+
+    model = NearDuplicates(confirm=confirm, min_similarity=0.99, exact_rows=exact_rows)
+    found = model.fit(X, looks=[plain, mirrored])
+    assert asked == [(0, 100), (1, 101)]
+    np.testing.assert_allclose(
+        found.similarities_, [unit(X)[i] @ unit(X)[i + 100] for i in (0, 1)], atol=1e-6
+    )
+    assert model.fit(X, looks=[plain]).pairs_.tolist() == [[0, 100]]
+    assert model.fit(X).pairs_.tolist() == []
+    # Across sides only.
+    sides = np.arange(200) // 100
+    assert model.fit(X, looks=[plain, mirrored], sides=sides).pairs_.tolist() == [[0, 100], [1, 101]]
+    sides[:] = 0
+    sides[0] = 1
+    assert model.fit(X, looks=[plain, mirrored], sides=sides).pairs_.tolist() == [[0, 100]]
+
+
+def test_rows_without_a_look_have_none_in_common():
+    X = np.random.default_rng(0).normal(size=(4, 32))
+    found = NearDuplicates(threshold=-1, min_similarity=1).fit(X, looks=np.zeros((2, 4, 63)))
+    assert found.pairs_.tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("looks", "message"),
+    [
+        (np.zeros((4, 63)), r"looks has shape \(4, 63\); it must be \(n_ways, n, e\), n being 4"),
+        (np.zeros((1, 5, 63)), "n being 4"),
+        (np.full((1, 4, 63), np.nan), "NaN or infinity"),
+    ],
+)
+def test_looks_that_do_not_fit_are_refused(looks, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        NearDuplicates().fit(np.eye(4), looks=looks)

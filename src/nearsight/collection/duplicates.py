@@ -42,8 +42,8 @@ class CopyGroup:
     keep : Item
         The best of them. Links to a file that is there already are left out of its paths.
     items : list of Item
-        All of them, the kept one first; each was compared with the kept one. A single one that lies in
-        several files is a group, too.
+        All of them, the kept one first; each was confirmed against the kept one, or against most of those
+        that were. A single one that lies in several files is a group, too.
     similarities : list of float
         Cosine of the kept one and each of the others, in -1..1.
     agreements : list of float
@@ -133,11 +133,12 @@ def duplicates(
 ) -> Duplicates:
     """Find pictures that are copies of one another: re-encoded, resized, cropped, turned, mirrored, marked.
 
-    *Method*: `tasks.duplicates.NearDuplicates`. Candidates are each picture's nearest by vector; what
-    confirms them looks at pixels only (`images.registration.register`, on the thumbnails: no file is
-    opened). So a picture that is merely like another is no copy of it. Of the copies, the largest is kept,
-    what turning has added or blurred left out; of equally large ones the sharpest, then that of most bytes,
-    the oldest, the first that came in.
+    *Method*: `tasks.duplicates.NearDuplicates`. Candidates are each picture's nearest by vector, and by a
+    perceptual hash of it and of its mirror image (`images.registration.looks`), since vectors tell little
+    where all pictures are alike. What confirms them looks at pixels only (`images.registration.register`, on
+    the thumbnails: no file is opened). So a picture that is merely like another is no copy of it. Of the
+    copies, the largest is kept, what turning has added or blurred left out; of equally large ones the
+    sharpest, then that of most bytes, the oldest, the first that came in.
 
     Parameters
     ----------
@@ -150,9 +151,9 @@ def duplicates(
         In (0, 1): the share of pictures without a copy that may be given one, by a threshold learnt on this
         collection. Default: a threshold of 0.65, which no two different photographs of 1,654 reached.
     n_neighbors : int, default 10
-        Candidates of each picture.
+        Candidates of each picture by vector.
     min_similarity : float, default 0.5
-        The cosine, in -1..1, below which a pair is no candidate.
+        The cosine, in -1..1, below which a pair is no candidate by its vectors.
     n_threads : int, optional
         By default all cores.
     progress : bool, optional
@@ -189,7 +190,7 @@ def duplicates(
         min_similarity=min_similarity,
         n_neighbors=n_neighbors,
         confirm=pixels.agreement,
-    ).fit(rows.X, quality=quality, sides=sides)
+    ).fit(rows.X, quality=quality, sides=sides, looks=pixels.looks())
     return Duplicates(
         groups=_groups(self, rows, found, pixels, quality, where if between is None else None, sides),
         leaks=[] if sides is None else _leaks(self, rows, found, sides),
@@ -235,6 +236,11 @@ class _Pixels:
         self._miniatures = np.zeros((len(rows), registration.SIDE_PX, registration.SIDE_PX), np.uint8)
         self._state = np.zeros(len(rows), np.int8)  # 1: seen, -1: has no thumbnail
 
+    def looks(self) -> NDArray[np.float32]:
+        """Return how every picture looks from far, and how its mirror image does; zeros for one unseen."""
+        self._look_at(np.arange(len(self._ids)))
+        return registration.looks(self._miniatures)
+
     @property
     def n_unseen(self) -> int:
         return int((self._state < 0).sum())
@@ -266,7 +272,7 @@ class _Pixels:
         place = {self._ids[row]: row for row in rows}
         self._state[rows] = -1
         with self._bar("reading", len(rows), " pictures") as bar, ThreadPoolExecutor(self._n_threads) as pool:
-            for some in _thumbnails(self._view, list(place), len(self._ids)):
+            for some in _thumbnails(self._view, list(place)):
                 mine = {id: data for id, data in some.items() if id in place}
                 for id, small in zip(mine, pool.map(registration.miniature, mine.values()), strict=True):
                     self._miniatures[place[id]], self._state[place[id]] = small, 1
@@ -278,8 +284,8 @@ class _Pixels:
         return tqdm(total=total, desc=what, unit=unit, dynamic_ncols=True, disable=not shown)
 
 
-def _thumbnails(view: View, ids: list[str], n_rows: int) -> Iterator[dict[str, bytes]]:
-    if len(ids) > _MOST * n_rows:
+def _thumbnails(view: View, ids: list[str]) -> Iterator[dict[str, bytes]]:
+    if len(ids) > _MOST * view.count():
         for batch in view.scan(["id", "thumbnail"]):
             columns = (batch.column(name).to_pylist() for name in ("id", "thumbnail"))
             yield {id: data for id, data in zip(*columns, strict=True) if data is not None}
@@ -299,7 +305,7 @@ class _Quality:
     def __call__(self, rows: Ints) -> NDArray[np.float64]:
         """Return a number for each row, higher for what is better kept."""
         ids = [self._rows.ids[row] for row in rows]
-        for some in _thumbnails(self._view, ids, len(self._rows)):
+        for some in _thumbnails(self._view, ids):
             for id, row in zip(ids, rows.tolist(), strict=True):
                 if id in some:
                     self.sharpness[row] = registration.sharpness(some[id])

@@ -1,6 +1,7 @@
 """Near-duplicates as an estimator."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,12 @@ Confirm = Callable[[NDArray[np.int64], NDArray[np.int64]], ArrayLike]
 #: Given rows (k,): a number for each, higher for what is better kept.
 Quality = Callable[[NDArray[np.int64]], ArrayLike]
 
+# Candidates of each row by its look, and the cosine that they have at least: of 63 signs, 50 are the same.
+_LOOK_NEIGHBORS, _LEAST_LOOK = 5, 0.6
+
+# Rows whose products are computed together.
+_ROWS = 65_536
+
 # What a row without any candidate scores: less than any pair.
 _NOTHING_LIKE_IT = -1.0
 
@@ -26,7 +33,8 @@ _NOTHING_LIKE_IT = -1.0
 class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Finds rows that are copies of one another: alike, and confirmed by a second signal.
 
-    *Method*: each row's nearest neighbours by cosine are candidates (`near_pairs`). `confirm` scores
+    *Method*: each row's nearest neighbours by cosine are candidates (`near_pairs`), and so are its nearest
+    by `looks`, where they are given: vectors miss copies where all rows are alike. `confirm` scores
     them by something that knows nothing of the vectors; pairs above the threshold are the same. Groups are
     formed around the row of the highest quality, and every other was confirmed against that very row
     (`star_groups`).
@@ -47,7 +55,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     surely : float, optional
         See above; by default no row is left out.
     min_similarity : float, default 0.5
-        In -1..1: the cosine below which a pair is no candidate.
+        In -1..1: the cosine below which a pair is no candidate by its vectors.
     n_neighbors : int, default 10
         Candidates of each row, at least 1.
     confirm : callable, optional
@@ -122,6 +130,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         *,
         quality: ArrayLike | Quality | None = None,
         sides: ArrayLike | None = None,
+        looks: ArrayLike | None = None,
     ) -> "NearDuplicates":
         """Find the copies among the rows of X.
 
@@ -136,6 +145,10 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         sides : array of shape (n,), int, optional
             Look only for pairs that lie on different sides (0, 1, ...), such as a training and a test set;
             rows of side -1 are left out.
+        looks : array of shape (n_ways, n, e), float, optional
+            Another description of each row, such as a perceptual hash in signs (-1 and 1), in one or more
+            ways (such as its mirror image's). The 5 rows any of whose ways are nearest to a row's first are
+            candidates if their cosine is at least 0.6. A row of zeros has no look.
 
         Raises
         ------
@@ -148,14 +161,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         unit = _unit(validate_data(self, X, dtype=np.float32))
         n = len(unit)
         sides_ = None if sides is None else _checked("sides", sides, n, np.int64)
-        pairs, similarities = near_pairs(
-            unit,
-            n_neighbors=self.n_neighbors,
-            min_similarity=self.min_similarity,
-            sides=sides_,
-            exact_rows=self.exact_rows,
-            random_state=self.random_state,
-        )
+        pairs, similarities = self._candidates(unit, sides_, looks)
         scores = similarities if self.confirm is None else self._confirmed(pairs[:, 0], pairs[:, 1])
         asked = np.ones(n, bool) if sides_ is None else sides_ >= 0
         self.calibration_ = self._calibrated(pairs, scores, asked)
@@ -173,13 +179,36 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             best = _checked("quality", quality, n, np.float64)
 
         def judge(here: NDArray[np.int64], there: NDArray[np.int64]) -> NDArray[np.bool_]:
-            cosines = np.einsum("nd,nd->n", unit[here], unit[there])
-            alike: NDArray[np.bool_] = cosines >= self.min_similarity
-            score = cosines if self.confirm is None else self._confirmed(here, there)
-            return alike & (score > self.threshold_)
+            score = _cosines(unit, here, there) if self.confirm is None else self._confirmed(here, there)
+            same: NDArray[np.bool_] = score > self.threshold_
+            return same
 
         self.labels_, self.kept_ = star_groups(n, self.pairs_, best, judge)
         return self
+
+    def _candidates(
+        self, unit: NDArray[np.float32], sides: NDArray[np.int64] | None, looks: ArrayLike | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the pairs to confirm, the lower row first and sorted, and their cosines."""
+        n = len(unit)
+        search = partial(near_pairs, exact_rows=self.exact_rows, random_state=self.random_state)
+        pairs, similarities = search(
+            unit, n_neighbors=self.n_neighbors, min_similarity=self.min_similarity, sides=sides
+        )
+        if looks is None:
+            return pairs, similarities
+        first, *others = (_unit(way) for way in _ways(looks, n))
+        by_look = partial(search, n_neighbors=_LOOK_NEIGHBORS, min_similarity=_LEAST_LOOK)
+        found = [pairs, by_look(first, sides=sides)[0]]
+        for other in others:
+            across, _ = by_look(np.concatenate([first, other]), sides=np.repeat([0, 1], n))
+            across = np.sort(across % n, axis=1)
+            apart = across[:, 0] != across[:, 1]
+            if sides is not None:
+                apart &= (sides[across] >= 0).all(axis=1) & (sides[across[:, 0]] != sides[across[:, 1]])
+            found.append(across[apart])
+        pairs = np.unique(np.concatenate(found), axis=0)
+        return pairs, _cosines(unit, *pairs.T)
 
     def _confirmed(self, here: NDArray[np.int64], there: NDArray[np.int64]) -> NDArray[np.float32]:
         if not len(here) or self.confirm is None:
@@ -222,6 +251,27 @@ def _unit(X: NDArray[np.float32]) -> NDArray[np.float32]:
     lengths[lengths == 0] = 1
     unit: NDArray[np.float32] = (X / lengths[:, None]).astype(np.float32)
     return unit
+
+
+def _cosines(
+    unit: NDArray[np.float32], here: NDArray[np.int64], there: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    cosines = np.empty(len(here), np.float32)
+    for at in range(0, len(here), _ROWS):
+        part = slice(at, at + _ROWS)
+        np.einsum("nd,nd->n", unit[here[part]], unit[there[part]], out=cosines[part])
+    return cosines
+
+
+def _ways(looks: ArrayLike, n: int) -> NDArray[np.float32]:
+    array = np.asarray(looks, np.float32)
+    if array.ndim != 3 or array.shape[1] != n or not len(array):
+        raise InvalidParameterError(f"looks has shape {array.shape}; it must be (n_ways, n, e), n being {n}")
+    if not np.isfinite(array).all():
+        raise InvalidParameterError(
+            "looks holds NaN or infinity; give every row numbers, or zeros for no look"
+        )
+    return array
 
 
 def _checked(name: str, values: ArrayLike, n: int, dtype: Any) -> NDArray[Any]:

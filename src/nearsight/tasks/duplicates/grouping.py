@@ -1,6 +1,6 @@
 """From pairs to groups in which every row was compared with the one that is kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,9 @@ from scipy.sparse.csgraph import connected_components
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+# Of the rows that are the same as the kept one, the best so many decide about one in doubt.
+_JURY = 5
 
 # Given rows (m,) and (m,): which of these pairs are the same.
 Judge = Callable[[Ints, Ints], NDArray[np.bool_]]
@@ -20,7 +23,9 @@ def star_groups(n: int, pairs: Ints, quality: Floats, judge: Judge) -> tuple[Int
     *Method*: of the rows that hang together, the one of the highest quality is kept, and takes all those with
     it that are the same as *it*; what is left goes on among itself (star clustering, Aslam et al. 2004,
     https://doi.org/10.7155/jgaa.00084, with quality in place of degree). So a chain of pictures, each like
-    the next, whose ends have nothing in common is no group.
+    the next, whose ends have nothing in common is no group. Where we deviate: the kept one may be an edit
+    itself, which two other edits have too little in common with; so a row also comes in that is the same as
+    most of those that the kept one took, at least two (of the best 5).
 
     Parameters
     ----------
@@ -44,19 +49,38 @@ def star_groups(n: int, pairs: Ints, quality: Floats, judge: Judge) -> tuple[Int
     kept: list[int] = []
     rank = np.empty(n, np.int64)
     rank[np.lexsort((np.arange(n), -quality))] = np.arange(n)
-    same = dict.fromkeys(map(_edge, *pairs.T.tolist()), True)
+    known = _Known(pairs, judge)
     while len(pairs):
         graph = _graph(n, pairs)
-        stars = {hub: _within_two(graph, hub) for hub in _hubs(graph, pairs, rank)}
-        edges = [_edge(hub, row) for hub, rows in stars.items() for row in rows]
-        if asked := [edge for edge in edges if edge not in same]:
-            here, there = np.array(asked, np.int64).T  # the lower row first
-            same |= dict(zip(asked, judge(here, there).tolist(), strict=True))
+        near = {hub: _within_two(graph, hub) for hub in _hubs(graph, pairs, rank)}
+        known.ask([(hub, row) for hub, rows in near.items() for row in rows])
+        stars = {hub: [row for row in rows if known.same(hub, row)] for hub, rows in near.items()}
+        juries = {hub: sorted(rows, key=rank.__getitem__)[:_JURY] for hub, rows in stars.items()}
+        in_doubt = {hub: sorted({*near[hub]} - {*rows}) for hub, rows in stars.items()}
+        known.ask([(row, one) for hub, rows in in_doubt.items() for row in rows for one in juries[hub]])
         for hub, rows in stars.items():
-            labels[[hub, *(row for row in rows if same[_edge(hub, row)])]] = len(kept)
+            votes = {row: sum(known.same(row, one) for one in juries[hub]) for row in in_doubt[hub]}
+            voted_in = [row for row, n_for in votes.items() if n_for >= max(2, len(juries[hub]) / 2 + 0.5)]
+            labels[[hub, *rows, *voted_in]] = len(kept)
             kept.append(hub)
         pairs = pairs[(labels[pairs] < 0).all(axis=1)]
     return _in_order(labels, np.array(kept, np.int64))
+
+
+class _Known:
+    """Which pairs are the same, each asked once."""
+
+    def __init__(self, pairs: Ints, judge: Judge) -> None:
+        self._judge = judge
+        self._same = dict.fromkeys(map(_edge, *pairs.T.tolist()), True)
+
+    def ask(self, edges: Iterable[tuple[int, int]]) -> None:
+        if asked := sorted({_edge(*edge) for edge in edges} - self._same.keys()):
+            here, there = np.array(asked, np.int64).T  # the lower row first
+            self._same |= dict(zip(asked, self._judge(here, there).tolist(), strict=True))
+
+    def same(self, here: int, there: int) -> bool:
+        return self._same[_edge(here, there)]
 
 
 def _graph(n: int, pairs: Ints) -> csr_array:
