@@ -381,12 +381,16 @@ def _groups(
 def _without_links(item: Item) -> Item:
     """Name each file of an item once, by a path that is no link where there is one.
 
-    A link is no copy: whoever keeps it and deletes what it leads to has lost the picture.
+    A link is no copy: whoever keeps it and deletes what it leads to has lost the picture. The file that
+    most links lead to comes first, so that they keep leading somewhere.
     """
-    files: dict[str, str] = {}
-    for path in sorted(item.paths, key=lambda path: os.path.realpath(path) != os.path.abspath(path)):  # noqa: PTH100
-        files.setdefault(os.path.realpath(path), path)
-    paths = [path for path in item.paths if path in files.values()]
+    led_to: dict[str, list[str]] = {}
+    for path in item.paths:
+        led_to.setdefault(os.path.realpath(path), []).append(path)
+    paths = [
+        next((path for path in some if os.path.abspath(path) == real), some[0])  # noqa: PTH100
+        for real, some in sorted(led_to.items(), key=lambda entry: -len(entry[1]))
+    ]
     return replace(item, path=paths[0], paths=paths) if paths else item
 
 
