@@ -44,14 +44,7 @@ _VERIFIED = 50
 @click.option("--verify", is_flag=True, help="Put first what shows the very same object (SIFT, RANSAC).")
 @click.option("--exact", is_flag=True, help="Compare with every picture; slower in a large collection.")
 @options.allow_remote
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    callback=out_file(".html", ".htm"),
-    metavar="FILE.html",
-    help="Write a page of thumbnails.",
-)
-@click.option("--open", "show", is_flag=True, help="Show that page in the browser.")
+@options.page("Write a page of thumbnails.")
 @click.pass_obj
 def search(
     run: Run,

@@ -30,14 +30,6 @@ _words = click.option(
     help="To name groups with; @FILE has one on each line. Default: 1,000 common things.",
 )
 _no_labels = click.option("--no-labels", is_flag=True, help="Do not name groups.")
-_page = click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    callback=out_file(".html", ".htm"),
-    metavar="FILE.html",
-    help="Write a page of thumbnails.",
-)
-_open = click.option("--open", "show", is_flag=True, help="Show that page in the browser.")
 
 
 @click.command(
@@ -82,8 +74,7 @@ _open = click.option("--open", "show", is_flag=True, help="Show that page in the
     metavar="R",
     help="Share of a cluster's like that --assign may call noise.",
 )
-@_page
-@_open
+@options.page("Write a page of thumbnails.")
 @click.pass_obj
 def cluster(
     run: Run,
@@ -226,8 +217,7 @@ def _say(run: Run, collection: "Collection", found: "Clustering", save: str | No
 )
 @_words
 @_no_labels
-@_page
-@_open
+@options.page("Write a page of thumbnails.")
 @click.pass_obj
 def segment(
     run: Run,

@@ -184,14 +184,7 @@ def fit(
     help="Draw each picture with what is unusual coloured, into this folder.",
 )
 @click.option("--defects-only", is_flag=True, help="Draw only pictures with a defect.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    callback=out_file(".html", ".htm"),
-    metavar="FILE.html",
-    help="Write a page of the pictures, defects first, with what is unusual coloured.",
-)
-@click.option("--open", "show", is_flag=True, help="Show that page in the browser.")
+@options.page("Write a page of the pictures, defects first, with what is unusual coloured.")
 @click.option("--model", metavar="NAME", help="Where the model lies now, if it was a file that has moved.")
 @options.cost
 @click.pass_obj

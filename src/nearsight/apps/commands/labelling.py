@@ -234,14 +234,7 @@ def _tell_fit(run: Run, made: "Classifier", file: Path) -> None:
     help="Untrained: what to choose from; @FILE has a name on each line. Repeatable.",
 )
 @_classifier
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    callback=out_file(".html", ".htm"),
-    metavar="FILE.html",
-    help="Write a page of the pictures by label.",
-)
-@click.option("--open", "show", is_flag=True, help="Show that page in the browser.")
+@options.page("Write a page of the pictures by label.")
 @options.model
 @options.device
 @options.cost

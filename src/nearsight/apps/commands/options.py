@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
 
 import nearsight
-from nearsight.apps.command import Run
+from nearsight.apps.command import Run, out_file
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -31,6 +32,23 @@ _MODEL = (
         " accelerators, and slower on most processors.",
     ),
 )
+
+
+def page(what: str) -> Callable[[_F], _F]:
+    """Add where to write a page, and whether to show it."""
+
+    def add(command: _F) -> _F:
+        show = click.option("--open", "show", is_flag=True, help="Show that page in the browser.")
+        out = click.option(
+            "--out",
+            type=click.Path(path_type=Path),
+            callback=out_file(".html", ".htm"),
+            metavar="FILE.html",
+            help=what,
+        )
+        return out(show(command))
+
+    return add
 
 
 def model(command: _F) -> _F:

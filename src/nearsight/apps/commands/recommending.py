@@ -70,14 +70,7 @@ _SHOWN = 5
 @click.option(
     "--fresh", is_flag=True, help="Pictures in no basket are new here; otherwise: nobody wanted them so far."
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    callback=out_file(".html", ".htm"),
-    metavar="FILE.html",
-    help="Write a page of thumbnails.",
-)
-@click.option("--open", "show", is_flag=True, help="Show that page in the browser.")
+@options.page("Write a page of thumbnails.")
 @click.pass_obj
 def recommend(
     run: Run,

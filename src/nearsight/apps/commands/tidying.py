@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nearsight.apps.command import Command, Run, out_file
+from nearsight.apps.command import Command, Run
 from nearsight.apps.commands import options
 from nearsight.apps.commands.asking import present
 from nearsight.apps.output import count, printable
@@ -41,14 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option("--list-redundant", is_flag=True, help="Print only the files not needed, one a line.")
 @click.option("-0", "--null", is_flag=True, help="With --list-redundant: end each name with NUL.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    callback=out_file(".html", ".htm"),
-    metavar="FILE.html",
-    help="Write a page of the copies side by side.",
-)
-@click.option("--open", "show", is_flag=True, help="Show that page in the browser.")
+@options.page("Write a page of the copies side by side.")
 @click.pass_obj
 def dups(
     run: Run,
