@@ -198,20 +198,27 @@ def test_nothing_is_rounded_between_what_stays_in_float32(vit):
         assert nodes[f"first.{then}"].input[0] in nodes[f"first.{first}"].output
 
 
-@pytest.mark.parametrize("by_identity", [False, True])
-def test_parameters_that_convolutions_share_are_nobodys_to_correct(tmp_path, by_identity):
+@pytest.mark.parametrize("passed_on", [False, True])
+def test_biases_that_convolutions_share(tmp_path, passed_on):
+    """As exporters store them: one for several, or passed on by an operation that does nothing."""
     name, path = network(tmp_path / "net.onnx"), tmp_path / "net.onnx"
     model = onnx.load(path)
     second = next(node for node in model.graph.node if node.output[0] == "conv1")
-    if by_identity:
+    if passed_on:
         model.graph.node.insert(0, onnx.helper.make_node("Identity", ["b0"], ["same"]))
-    second.input[2] = "same" if by_identity else "b0"
+    second.input[2] = "same" if passed_on else "b0"
     onnx.save(model, path)
     entry = find_model(name)
     before, after = weights(path), weights(half.near_half(path, entry.spec))
-    np.testing.assert_array_equal(after["b0"], before["b0"])
     assert not np.array_equal(after["b2"], before["b2"])
+    if passed_on:
+        # Each gets its own correction.
+        assert not np.array_equal(after["b0"], after["same"])
+    else:
+        # It is nobody's to correct.
+        np.testing.assert_array_equal(after["b0"], before["b0"])
     assert load(f"{name}#fp16", tmp_path).spec.fingerprint == entry.spec.fingerprint
+    assert load(f"{name}#int8", tmp_path).spec.precision.startswith("int8")
 
 
 def test_the_same_bytes_each_time(vit):

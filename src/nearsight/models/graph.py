@@ -257,6 +257,29 @@ def named(source: Path | bytes) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
+def unshared(source: Path | bytes) -> bytes:
+    """Return the model with a copy of a weight wherever an exporter let an operation pass on another's.
+
+    Weights of equal value are stored once then, and what corrects one of them would change them all.
+    """
+    model = _read(source, with_data=True)
+    graph = model.graph
+    held = {tensor.name: tensor for tensor in graph.initializer}
+    given = {value.name for value in graph.output}
+    kept = []
+    for node in graph.node:
+        if node.op_type == "Identity" and node.input[0] in held and node.output[0] not in given:
+            copy = graph.initializer.add()
+            copy.CopyFrom(held[node.input[0]])
+            copy.name = node.output[0]
+            held[copy.name] = copy
+        else:
+            kept.append(type(node).FromString(node.SerializeToString()))
+    del graph.node[:]
+    graph.node.extend(kept)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
 def weights(source: Path | bytes) -> dict[str, NDArray[Any]]:
     """Return what the graph holds, by name."""
     from onnx import numpy_helper

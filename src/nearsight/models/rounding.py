@@ -7,7 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.models.builtin import builtin_pictures
-from nearsight.models.graph import Convolution, convolutions, is_kept, weights, with_outputs, with_weights
+from nearsight.models.graph import (
+    Convolution,
+    convolutions,
+    is_kept,
+    unshared,
+    weights,
+    with_outputs,
+    with_weights,
+)
 from nearsight.models.onnx import Network
 from nearsight.models.preprocess import fit, normalise
 from nearsight.models.spec import ModelSpec
@@ -68,6 +76,7 @@ def corrected(
     keep : sequence of str
         Operations to leave as they are, see `graph.is_kept`.
     """
+    model = unshared(model)
     found = [c for c in convolutions(model) if c.bias and not is_kept(c.name, keep)]
     means = _input_means(model, spec, found, pictures)
     held = weights(model)
