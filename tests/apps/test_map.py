@@ -122,16 +122,21 @@ def test_the_page_in_a_browser(pictured, tmp_path):
 
 def _hover_and_lasso(page):
     box = page.locator("#plot .nsewdrag").bounding_box()
-    x, y = page.evaluate(
-        """() => {
-          const plot = document.getElementById("plot"), l = plot._fullLayout, t = plot.data[0];
-          const at = plot.getBoundingClientRect();
-          return [at.x + l.xaxis._offset + l.xaxis.d2p(t.x[0]), at.y + l.yaxis._offset + l.yaxis.d2p(t.y[0])];
-        }"""
-    )
-    page.mouse.move(x - 3, y - 3)
-    page.mouse.move(x, y, steps=3)
-    page.wait_for_function("document.querySelector('#look img') !== null")
+    # The legend moves the points once it is drawn: where they are is asked anew until one is met.
+    for _ in range(40):
+        x, y = page.evaluate(
+            """() => {
+              const plot = document.getElementById("plot"), l = plot._fullLayout, t = plot.data[0];
+              const at = plot.getBoundingClientRect();
+              const { xaxis: h, yaxis: v } = l;
+              return [at.x + h._offset + h.d2p(t.x[0]), at.y + v._offset + v.d2p(t.y[0])];
+            }"""
+        )
+        page.mouse.move(x - 3, y - 3)
+        page.mouse.move(x, y, steps=3)
+        page.wait_for_timeout(250)
+        if page.locator("#look img").count():
+            break
     assert page.evaluate("document.querySelector('#look img').naturalWidth") > 0
     first = page.evaluate("JSON.parse(document.getElementById('data').textContent).ids[0]")
     assert page.inner_text("#id") == first
