@@ -99,7 +99,7 @@ def test_the_page_in_a_browser(pictured, tmp_path):
     pictured("map", "--out", tmp_path / "map.html")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1300, "height": 1000})
+        page = browser.new_page(viewport={"width": 1300, "height": 1500})
         faults, requests = [], []
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
@@ -121,15 +121,16 @@ def test_the_page_in_a_browser(pictured, tmp_path):
 
 
 def _hover_and_lasso(page):
-    box = page.locator("#plot .nsewdrag").bounding_box()
-    # The legend moves the points once it is drawn: where they are is asked anew until one is met.
+    page.evaluate("document.getElementById('look').replaceChildren()")
+    # The lowest point: others may lie beneath the buttons or the legend, which moves them once it is drawn.
     for _ in range(40):
-        x, y = page.evaluate(
+        row, x, y = page.evaluate(
             """() => {
               const plot = document.getElementById("plot"), l = plot._fullLayout, t = plot.data[0];
-              const at = plot.getBoundingClientRect();
-              const { xaxis: h, yaxis: v } = l;
-              return [at.x + h._offset + h.d2p(t.x[0]), at.y + v._offset + v.d2p(t.y[0])];
+              const at = plot.getBoundingClientRect(), { xaxis: h, yaxis: v } = l;
+              const low = t.y.indexOf(Math.min(...t.y));
+              const x = at.x + h._offset + h.d2p(t.x[low]), y = at.y + v._offset + v.d2p(t.y[low]);
+              return [t.customdata[low], x, y];
             }"""
         )
         page.mouse.move(x - 3, y - 3)
@@ -137,9 +138,10 @@ def _hover_and_lasso(page):
         page.wait_for_timeout(250)
         if page.locator("#look img").count():
             break
-    assert page.evaluate("document.querySelector('#look img').naturalWidth") > 0
-    first = page.evaluate("JSON.parse(document.getElementById('data').textContent).ids[0]")
-    assert page.inner_text("#id") == first
+    page.wait_for_function("document.querySelector('#look img').naturalWidth > 0")
+    box = page.locator("#plot .nsewdrag").bounding_box()
+    ids = page.evaluate("JSON.parse(document.getElementById('data').textContent).ids")
+    assert page.inner_text("#id") == ids[row]
     left, top = box["x"] + 2, box["y"] + 2
     right, bottom = box["x"] + box["width"] - 2, box["y"] + box["height"] - 2
     page.mouse.move(left, top)
