@@ -18,6 +18,7 @@ wrong for all.
     pip install imagehash
     python -m benchmarks.duplicates FOLDER
     python -m benchmarks.duplicates FOLDER --rows 100000    only time and memory, for so many rows
+    python -m benchmarks.duplicates FOLDER --rows 100000 --least -1     the same at its worst
 
 With --rows, a collection is filled with made rows and searched for copies: vectors are mixtures of two of
 FOLDER's, thumbnails are pieces of the same two side by side, and one in ten is a near copy of another row.
@@ -205,7 +206,7 @@ def scale(options: argparse.Namespace) -> dict[str, object]:
         wanted = fill(collection, options.rows - len(collection), rng)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started, busy = time.perf_counter(), time.process_time()
-        found = collection.duplicates(n_threads=options.threads)
+        found = collection.duplicates(n_threads=options.threads, min_similarity=options.least)
         seconds, busy = time.perf_counter() - started, time.process_time() - busy
         group_of = {item.id: at for at, group in enumerate(found.groups) for item in group.items}
         together = [group_of.get(one, -1) == group_of.get(other, -2) for one, other in wanted]
@@ -213,6 +214,7 @@ def scale(options: argparse.Namespace) -> dict[str, object]:
             "rows": len(collection),
             "dim": collection.info()["dim"],
             "threads": options.threads,
+            "min_similarity": options.least,
             "seconds": seconds,
             "processor_seconds": busy,
             "groups": len(found.groups),
@@ -297,6 +299,7 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="*", default=[0.01, 0.05], help="of false alarms")
     parser.add_argument("--rows", type=int, help="measure time and memory instead, for so many rows")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--least", type=float, default=0.7, help="with --rows: cosine of candidates")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON document only")
     options = parser.parse_args()

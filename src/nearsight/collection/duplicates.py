@@ -127,7 +127,7 @@ def duplicates(
     between: tuple[str, str] | None = None,
     false_alarm_rate: float | None = None,
     n_neighbors: int = 10,
-    min_similarity: float = 0.5,
+    min_similarity: float = 0.7,
     n_threads: int | None = None,
     progress: bool | None = None,
 ) -> Duplicates:
@@ -152,7 +152,7 @@ def duplicates(
         collection. Default: a threshold of 0.65, which no two different photographs of 1,654 reached.
     n_neighbors : int, default 10
         Candidates of each picture by vector.
-    min_similarity : float, default 0.5
+    min_similarity : float, default 0.7
         The cosine, in -1..1, below which a pair is no candidate by its vectors.
     n_threads : int, optional
         By default all cores.
