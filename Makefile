@@ -49,7 +49,7 @@ docs: $(READY)
 	$(BIN)/python -m nearsight.apps.reference --check
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(FOLDER)
 
 $(PARITY)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(PARITY)
