@@ -181,8 +181,8 @@ def duplicates(
         return Duplicates([])
     sides = None if between is None else _sides(self, rows, where, between)
     shown = sys.stderr.isatty() if progress is None else progress
-    pixels = _Pixels(self, rows, n_threads or cpu_count(), shown)
-    quality = _Quality(self, rows)
+    n_threads = n_threads or cpu_count()
+    pixels, quality = _Pixels(self, rows, n_threads, shown), _Quality(self, rows, n_threads)
     found = NearDuplicates(
         threshold=registration.SAME,
         surely=registration.SURE,
@@ -294,22 +294,27 @@ def _thumbnails(view: View, ids: list[str]) -> Iterator[dict[str, bytes]]:
         yield view.thumbnails(ids[at : at + _THUMBNAILS])
 
 
+def _seen(thumbnail: bytes) -> tuple[float, float]:
+    """Return how crisp a picture is, and how much of it is black corners."""
+    return registration.sharpness(thumbnail), registration.black_corners(registration.miniature(thumbnail))
+
+
 class _Quality:
     """Which of several copies is best kept."""
 
-    def __init__(self, view: View, rows: Rows) -> None:
-        self._view, self._rows = view, rows
+    def __init__(self, view: View, rows: Rows, n_threads: int) -> None:
+        self._view, self._rows, self._n_threads = view, rows, n_threads
         self.sharpness: dict[int, float] = {}
         self.black: dict[int, float] = {}
 
     def __call__(self, rows: Ints) -> NDArray[np.float64]:
         """Return a number for each row, higher for what is better kept."""
-        ids = [self._rows.ids[row] for row in rows]
-        for some in _thumbnails(self._view, ids):
-            for id, row in zip(ids, rows.tolist(), strict=True):
-                if id in some:
-                    self.sharpness[row] = registration.sharpness(some[id])
-                    self.black[row] = registration.black_corners(registration.miniature(some[id]))
+        place = {self._rows.ids[row]: row for row in rows.tolist()}
+        with ThreadPoolExecutor(self._n_threads) as pool:
+            for some in _thumbnails(self._view, list(place)):
+                mine = {place[id]: data for id, data in some.items() if id in place}
+                for row, (sharp, black) in zip(mine, pool.map(_seen, mine.values()), strict=True):
+                    self.sharpness[row], self.black[row] = sharp, black
         keys = np.array([self.keys(row) for row in rows.tolist()], np.float64).reshape(len(rows), 4)
         rank = np.empty(len(rows))
         # Earlier rows win where all else is equal; lexsort looks at its last key first.
