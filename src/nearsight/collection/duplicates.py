@@ -172,9 +172,9 @@ def duplicates(
 
     Notes
     -----
-    A picture needs 4 bytes a number of its vector, and 9 kB. 100,000 rows of 1,280 numbers took 4.7 minutes on
-    two cores (`benchmarks/duplicates.py`). A picture without any detail (a plain colour) is never confirmed. Two
-    shots of a burst may agree like copies, and then no rate of false alarms covers them.
+    A picture needs 4 bytes a number of its vector, and 9 kB. 100,000 rows of 1,280 numbers took 4.7 minutes
+    on two cores (`benchmarks/duplicates.py`). A picture without any detail (a plain colour) is never
+    confirmed. Two shots of a burst may agree like copies, and no rate of false alarms covers them.
     """
     rows = gather(self, _either(where, between), _FACTS)
     if not len(rows):
