@@ -170,6 +170,13 @@ def test_ls_some(indexed):
     assert len(indexed.json("ls", "--where", "year = 2024 AND width < 200")["items"]) == 5
 
 
+@pytest.mark.parametrize("command", ["ls", "anomaly rank", "classify suggest"])
+def test_a_list_of_nothing_says_so(indexed, command):
+    result = indexed(*command.split(), "--where", "width > 99999")
+    assert result.stdout == ""
+    assert "No picture matches." in result.stderr
+
+
 def test_ls_for_people_is_a_line_a_picture(indexed):
     lines = indexed("ls").stdout.splitlines()
     assert len(lines) == 6

@@ -135,6 +135,12 @@ def test_segments_with_a_page_and_unknown_pictures(cli, orders, tmp_path):
     assert "gone.png" in result.stderr
 
 
+def test_more_segments_than_customers_are_refused(cli, tmp_path):
+    (tmp_path / "two.csv").write_text("customer,picture\nann,cat1\nbob,cup1\n")
+    result = cli("segment", "--customers", tmp_path / "two.csv", "--k", "3", "--no-labels", code=2)
+    assert "k is 3, and there are 2 customers" in result.stderr
+
+
 def test_a_spread_that_is_not_known_is_no_number(cli, tmp_path):
     (tmp_path / "one.csv").write_text("Customer,Picture\nann,cat1\nbob,cup1\n")
     told = cli("segment", "--customers", tmp_path / "one.csv", "--no-labels").stdout

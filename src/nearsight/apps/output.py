@@ -98,6 +98,11 @@ def count(n: int, noun: str, plural: str = "") -> str:
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
+def nothing(where: str | None) -> str:
+    """Say why there are no pictures to list."""
+    return "No picture matches." if where else "No pictures yet: nearsight index adds some."
+
+
 def pairs(metadata: Mapping[str, Any]) -> str:
     """Return metadata on one line: ``year=2024 place="north wing"``; values that are not set are left out."""
     parts = []

@@ -140,8 +140,12 @@ def ls(run: Run, /, where: str | None, limit: int | None) -> None:
     if run.console.as_json:
         run.console.documents("items", map(asdict, items))
         return
+    empty = limit != 0
     for item in items:
         run.console.say(_line(item))
+        empty = False
+    if empty:
+        run.console.note(output.nothing(where))
 
 
 def _line(item: "Item") -> str:

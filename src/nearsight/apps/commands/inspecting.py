@@ -286,6 +286,8 @@ def rank(run: Run, /, *, k: int, where: str | None) -> None:
     rows = [[f"{o.distance:.3f}", o.item.id[:8], o.item.path] for o in found]
     for line in output.table(rows, header=("distance", "id", "path") if rows else ()):
         run.console.say(line)
+    if not rows:
+        run.console.note(output.nothing(where))
 
 
 def _number(score: float) -> str:

@@ -425,6 +425,8 @@ def suggest(run: Run, /, *, n: int, file: Path | None, where: str | None, out: P
     header = ("now", "probability", "path") if rows else ()
     for line in output.table(rows, header=header, right=(1,)):
         run.console.say(line)
+    if not rows:
+        run.console.note(output.nothing(where))
     if out:
         from nearsight.apps.metadata import write_column
 
