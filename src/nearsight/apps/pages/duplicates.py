@@ -21,7 +21,7 @@ _AT_ONCE = 100
 
 _FOOTER = (
     "Nothing was deleted. Of each group, the picture on the left is best kept, for the reason given; every "
-    "other was compared with it.",
+    "other agrees with it, or with most of its copies.",
     "Agreement is the correlation of details once the pictures are laid over each other, 1 at most. Bars "
     "show the similarity, the cosine of two vectors. Cards link to the originals.",
 )
