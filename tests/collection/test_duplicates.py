@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from nearsight import Collection
 from nearsight.errors import CalibrationError, InvalidParameterError
@@ -177,3 +177,22 @@ def test_copies_are_found_where_vectors_tell_nothing(photos, collection):
     copies = {frozenset(names(path for item in group.items for path in item.paths)) for group in found.groups}
     assert {frozenset({"1.png", "small.png"}), frozenset({"3.png", "worse.webp"})} <= copies
     assert not any("alone.png" in group for group in copies)
+
+
+@pytest.mark.parametrize("n_copies", [1, 3])
+def test_a_mark_does_not_pass_for_crispness_or_bytes(tmp_path, n_copies):
+    picture = texture(400, 300, 4).filter(ImageFilter.GaussianBlur(1))
+    for number in range(n_copies):
+        picture.save(tmp_path / f"plain{number}.jpg", quality=88 + number)
+    layer = Image.new("RGBA", picture.size)
+    for y in (40, 130):
+        font = ImageFont.load_default(size=30)
+        ImageDraw.Draw(layer).text((20, y), "© EXAMPLE 2026", fill=(255, 255, 255, 140), font=font)
+    marked = Image.alpha_composite(picture.convert("RGBA"), layer).convert("RGB")
+    marked.save(tmp_path / "marked.jpg", quality=95)
+    made = Collection.create(tmp_path / "c", model=FakeBackend())
+    made.add(tmp_path)
+    [group] = made.duplicates().groups
+    assert len(group.items) == n_copies + 1
+    assert names(group.keep.paths)[0] == f"plain{n_copies - 1}.jpg"
+    assert n_copies > 1 or group.why == "nothing seems laid over it, of those as large and sharp"

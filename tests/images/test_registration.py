@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from nearsight.errors import InvalidParameterError
 from nearsight.images import thumbnail
-from nearsight.images.registration import SAME, SURE, black_corners, looks, miniature, register, sharpness
+from nearsight.images.registration import SAME, SURE, black_corners, edges, looks, miniature, register
 
 from pictures import scene, texture
 
@@ -130,18 +130,16 @@ def test_what_does_not_fit_is_refused(shape, pairs, aspects, message):
         register(np.zeros(shape, np.uint8), pairs, aspects)
 
 
-def test_sharpness_tells_blurred_from_crisp_whatever_is_laid_over(picture):
-    crisp, blurred, blurred_and_marked = (
-        sharpness(thumbnail(p))
-        for p in (
-            picture,
-            picture.filter(ImageFilter.GaussianBlur(2)),
-            marked(picture.filter(ImageFilter.GaussianBlur(2))),
-        )
+def test_edges_are_told_place_by_place(picture):
+    whole, blurred, some = (
+        edges(thumbnail(p)) for p in (picture, picture.filter(ImageFilter.GaussianBlur(2)), marked(picture))
     )
-    assert crisp > 1.5 * blurred
-    assert crisp > 1.5 * blurred_and_marked
-    assert sharpness(thumbnail(Image.new("RGB", (3, 2)))) == 0
+    assert whole.shape == (8, 8)
+    assert (whole > 1.5 * blurred).all()
+    # The bar, with its strong outline, lies in the lowest two of eight rows, and in five of eight columns.
+    np.testing.assert_allclose(some[:6], whole[:6], rtol=0.15)
+    assert (some[6:, 1:5] > whole[6:, 1:5]).all()
+    assert not edges(thumbnail(Image.new("RGB", (3, 2)))).any()
 
 
 def test_black_corners_are_what_turning_leaves(picture):

@@ -96,7 +96,7 @@ def test_like_is_not_the_same_where_the_second_signal_says_no():
 def test_what_is_kept_is_the_best():
     X = copies(50, 10)
     quality = np.arange(60) % 7
-    for given_as in (quality, lambda rows: quality[rows]):
+    for given_as in (quality, lambda rows, pairs: quality[rows]):
         found = NearDuplicates().fit(X, quality=given_as)
         assert found.kept_.tolist() == [i if quality[i] >= quality[50 + i] else 50 + i for i in range(10)]
 

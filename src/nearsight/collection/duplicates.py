@@ -2,10 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 
 import numpy as np
 from joblib import cpu_count
@@ -13,22 +12,16 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from nearsight.collection.best_copy import FACTS, Quality
 from nearsight.collection.rows import Item
-from nearsight.collection.view import Rows, View, gather, items_of
+from nearsight.collection.view import Rows, View, gather, items_of, thumbnails_of
 from nearsight.errors import InvalidParameterError
 from nearsight.images import registration
 from nearsight.tasks.calibrate import Threshold
 from nearsight.tasks.duplicates import NearDuplicates
 
-_FACTS = ("width", "height", "size_bytes", "modified")
-# Sharper by less than this factor is as sharp.
-_SHARPER = 1.2
-# What a pixel is worth in a picture that was turned: each is a mixture of its neighbours.
-_TURNED = 0.8
-# Pairs that a thread compares in one go, and thumbnails that are read in one go.
-_PAIRS, _THUMBNAILS = 512, 256
-# Of the rows, from which share on reading all thumbnails is quicker than asking for some.
-_MOST = 0.1
+# Pairs that a thread compares in one go.
+_PAIRS = 512
 
 Ints = NDArray[np.int64]
 
@@ -138,7 +131,7 @@ def duplicates(
     where all pictures are alike. What confirms them looks at pixels only (`images.registration.register`, on
     the thumbnails: no file is opened). So a picture that is merely like another is no copy of it. Of the
     copies, the largest is kept, what turning has added or blurred left out; of equally large ones the
-    sharpest, then that of most bytes, the oldest, the first that came in.
+    sharpest, then one with nothing laid over, then that of most bytes, the oldest, the first that came in.
 
     Parameters
     ----------
@@ -176,13 +169,13 @@ def duplicates(
     on two cores (`benchmarks/duplicates.py`). A picture without any detail (a plain colour) is never
     confirmed. Two shots of a burst may agree like copies, and no rate of false alarms covers them.
     """
-    rows = gather(self, _either(where, between), _FACTS)
+    rows = gather(self, _either(where, between), FACTS)
     if not len(rows):
         return Duplicates([])
     sides = None if between is None else _sides(self, rows, where, between)
     shown = sys.stderr.isatty() if progress is None else progress
     n_threads = n_threads or cpu_count()
-    pixels, quality = _Pixels(self, rows, n_threads, shown), _Quality(self, rows, n_threads)
+    pixels, quality = _Pixels(self, rows, n_threads, shown), Quality(self, rows, n_threads)
     found = NearDuplicates(
         threshold=registration.SAME,
         surely=registration.SURE,
@@ -272,7 +265,7 @@ class _Pixels:
         place = {self._ids[row]: row for row in rows}
         self._state[rows] = -1
         with self._bar("reading", len(rows), " pictures") as bar, ThreadPoolExecutor(self._n_threads) as pool:
-            for some in _thumbnails(self._view, list(place)):
+            for some in thumbnails_of(self._view, list(place)):
                 mine = {id: data for id, data in some.items() if id in place}
                 for id, small in zip(mine, pool.map(registration.miniature, mine.values()), strict=True):
                     self._miniatures[place[id]], self._state[place[id]] = small, 1
@@ -284,78 +277,12 @@ class _Pixels:
         return tqdm(total=total, desc=what, unit=unit, dynamic_ncols=True, disable=not shown)
 
 
-def _thumbnails(view: View, ids: list[str]) -> Iterator[dict[str, bytes]]:
-    if len(ids) > _MOST * view.count():
-        for batch in view.scan(["id", "thumbnail"]):
-            columns = (batch.column(name).to_pylist() for name in ("id", "thumbnail"))
-            yield {id: data for id, data in zip(*columns, strict=True) if data is not None}
-        return
-    for at in range(0, len(ids), _THUMBNAILS):
-        yield view.thumbnails(ids[at : at + _THUMBNAILS])
-
-
-def _seen(thumbnail: bytes) -> tuple[float, float]:
-    """Return how crisp a picture is, and how much of it is black corners."""
-    return registration.sharpness(thumbnail), registration.black_corners(registration.miniature(thumbnail))
-
-
-class _Quality:
-    """Which of several copies is best kept."""
-
-    def __init__(self, view: View, rows: Rows, n_threads: int) -> None:
-        self._view, self._rows, self._n_threads = view, rows, n_threads
-        self.sharpness: dict[int, float] = {}
-        self.black: dict[int, float] = {}
-
-    def __call__(self, rows: Ints) -> NDArray[np.float64]:
-        """Return a number for each row, higher for what is better kept."""
-        place = {self._rows.ids[row]: row for row in rows.tolist()}
-        with ThreadPoolExecutor(self._n_threads) as pool:
-            for some in _thumbnails(self._view, list(place)):
-                mine = {place[id]: data for id, data in some.items() if id in place}
-                for row, (sharp, black) in zip(mine, pool.map(_seen, mine.values()), strict=True):
-                    self.sharpness[row], self.black[row] = sharp, black
-        keys = np.array([self.keys(row) for row in rows.tolist()], np.float64).reshape(len(rows), 4)
-        rank = np.empty(len(rows))
-        # Earlier rows win where all else is equal; lexsort looks at its last key first.
-        rank[np.lexsort((-rows, *keys.T[::-1]))] = np.arange(len(rows))
-        return rank
-
-    def keys(self, row: int) -> tuple[float, float, float, float]:
-        """Return what is compared, in this order; more is better."""
-        width, height, size, modified = (self._rows.columns[name][row] for name in _FACTS)
-        crisp = round(float(np.log(self.sharpness.get(row, 0.0) + 0.1) / np.log(_SHARPER)))
-        black = self.black.get(row, 0.0)
-        shown = (width or 0) * (height or 0) * (1 - black) * (_TURNED if black else 1)
-        return shown, crisp, size or 0, -modified.timestamp() if modified else -np.inf
-
-    def why(self, keep: int, others: Sequence[int]) -> str:
-        """Say why `keep` is the best of them."""
-        best, runner_up = self.keys(keep), max(self.keys(row) for row in others)
-        first = next((at for at in range(4) if best[at] != runner_up[at]), None)
-        columns, same = self._rows.columns, "of those as large"
-        if first == 0:
-            width, height = columns["width"][keep], columns["height"][keep]
-            times = best[0] / max(1, runner_up[0])
-            turned = any(self.black.get(row) for row in (keep, *others))
-            what = "black corners and mixed pixels left out, " if turned else ""
-            return f"the largest: {width} × {height}, {what}{times:.3g} times the next"
-        if first == 1:
-            return f"the sharpest {same}"
-        if first == 2:
-            return f"the most bytes {same} and sharp: {best[2]:,.0f}, the next {runner_up[2]:,.0f}"
-        if first == 3:
-            date: datetime = columns["modified"][keep]
-            return f"the oldest {same} and sharp: {date.astimezone(timezone.utc):%Y-%m-%d %H:%M}"
-        return "the first that came in; they are as good as each other"
-
-
 def _groups(
     view: View,
     rows: Rows,
     found: NearDuplicates,
     pixels: _Pixels,
-    quality: _Quality,
+    quality: Quality,
     where: str | None,
     sides: Ints | None,
 ) -> list[CopyGroup]:

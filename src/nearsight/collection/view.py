@@ -18,6 +18,8 @@ from nearsight.errors import InvalidParameterError
 from nearsight.images import decode_path
 from nearsight.models import Fingerprint, ModelSpec
 
+# Thumbnails that are read in one go; and the share of rows from which on reading all is quicker than asking.
+_THUMBNAILS, _MOST = 256, 0.1
 # Rows asked for in one expression.
 _IDS_AT_ONCE = 200
 
@@ -156,6 +158,17 @@ def items_of(view: View, ids: Sequence[str]) -> dict[str, Item]:
         chosen = ", ".join(f"'{id}'" for id in ids[at : at + _IDS_AT_ONCE])
         found |= {item.id: item for item in view.items(f"id IN ({chosen})")}
     return found
+
+
+def thumbnails_of(view: View, ids: Sequence[str]) -> Iterator[dict[str, bytes]]:
+    """Yield the thumbnails of the rows named, some at a time, perhaps with others among them."""
+    if len(ids) > _MOST * view.count():
+        for batch in view.scan(["id", "thumbnail"]):
+            columns = (batch.column(name).to_pylist() for name in ("id", "thumbnail"))
+            yield {id: data for id, data in zip(*columns, strict=True) if data is not None}
+        return
+    for at in range(0, len(ids), _THUMBNAILS):
+        yield view.thumbnails(ids[at : at + _THUMBNAILS])
 
 
 def vectors_of(batch: pa.RecordBatch) -> NDArray[np.float32]:

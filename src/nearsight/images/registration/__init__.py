@@ -4,7 +4,7 @@ A check that knows nothing of vectors: it looks at pixels only, and at details r
 that two white shirts photographed alike do not count as one.
 """
 
-from nearsight.images.registration.miniature import SIDE_PX, black_corners, looks, miniature, sharpness
+from nearsight.images.registration.miniature import SIDE_PX, black_corners, edges, looks, miniature
 from nearsight.images.registration.register import SAME, SURE, Registration, register
 
 __all__ = [
@@ -13,8 +13,8 @@ __all__ = [
     "SURE",
     "Registration",
     "black_corners",
+    "edges",
     "looks",
     "miniature",
     "register",
-    "sharpness",
 ]

@@ -17,8 +17,9 @@ from nearsight.tasks.duplicates.grouping import star_groups
 #: Given rows (m,) and (m,): how surely the two of each pair are the same; higher is surer, NaN is never.
 Confirm = Callable[[NDArray[np.int64], NDArray[np.int64]], ArrayLike]
 
-#: Given rows (k,): a number for each, higher for what is better kept.
-Quality = Callable[[NDArray[np.int64]], ArrayLike]
+#: Given rows (k,), sorted, and the (m, 2) pairs of them that are the same: a number for each row, higher for
+#: what is better kept.
+Quality = Callable[[NDArray[np.int64], NDArray[np.int64]], ArrayLike]
 
 # Candidates of each row by its look, and the cosine that they have at least: of 63 signs, 50 are the same.
 _LOOK_NEIGHBORS, _LEAST_LOOK = 5, 0.6
@@ -141,7 +142,8 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         y : ignored
         quality : array of shape (n,), float, or callable, optional
             Which copy to keep: higher is better. Of equal rows, the first. A callable is given the rows (k,)
-            that have copies and returns a number for each, where that is costly to know for all.
+            that have copies and the pairs that are the same, and returns a number for each row, where that is
+            costly to know for all.
         sides : array of shape (n,), int, optional
             Look only for pairs that lie on different sides (0, 1, ...), such as a training and a test set;
             rows of side -1 are left out.
@@ -174,7 +176,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         best = np.zeros(n)
         if callable(quality):
             rows = np.unique(self.pairs_)
-            best[rows] = _checked("quality", quality(rows), len(rows), np.float64)
+            best[rows] = _checked("quality", quality(rows, self.pairs_), len(rows), np.float64)
         elif quality is not None:
             best = _checked("quality", quality, n, np.float64)
 
