@@ -181,6 +181,8 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path, nearsight, save_picture):
         stderr=subprocess.PIPE,
         env=environment(nearsight),
         text=True,
+        # Whoever runs the tests in the background may have it ignored, and programs inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while process.poll() is None and not (nearsight.collection / "collection.json").exists():
         time.sleep(0.02)

@@ -19,7 +19,7 @@ _BLACK, _SOME_BLACK = 8, 0.02
 # Waves along each side that a look consists of, and grey levels below which a wave is none.
 _WAVES, _NO_WAVE = 8, 1e-2
 # Places along each side that edges are told of.
-_EDGES = 8
+_EDGES = 16
 # Miniatures that are transformed together.
 _AT_ONCE = 1024
 
@@ -72,7 +72,7 @@ def looks(small: Pixels) -> Floats:
 
 
 def edges(thumbnail: bytes) -> Floats:
-    """Return how strong a thumbnail's edges are, in grey levels, in each of 8 × 8 places."""
+    """Return how strong a thumbnail's edges are, in grey levels, in each of 16 × 16 places."""
     grey = np.asarray(Image.open(io.BytesIO(thumbnail)).convert("L"), np.float32)
     strength = Image.fromarray(np.abs(ndimage.laplace(grey, mode="nearest")))
     return np.asarray(strength.resize((_EDGES, _EDGES), Image.Resampling.BOX))
