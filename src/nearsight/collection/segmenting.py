@@ -116,7 +116,8 @@ def segment(
     made = Customers.of(X[at], [customer for customer, _, _ in lines], [weight for *_, weight in lines])
     if k is not None and k > len(made.names):
         raise InvalidParameterError(
-            f"k is {k}, and there are {len(made.names)} customers with a picture; a segment has one at least"
+            f"k is {k}, and there are {len(made.names)} customers with a picture; ask for at most"
+            f" {len(made.names)}"
         )
     model = CustomerSegments(n_segments=k, random_state=random_state).fit(made.features)
     number = dict(zip(made.names, model.labels_.tolist(), strict=True))

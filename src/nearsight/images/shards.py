@@ -169,7 +169,8 @@ class _Tape:
 def _members(tape: _Tape, key: str, stamp: int, *, hold: bool) -> Iterator[MemberSource]:
     end = _BLOCK_BYTES
     with tarfile.open(fileobj=cast(Any, tape), mode="r:") as tar:
-        while (member := tar.next()) is not None:
+        # Of an empty one, Python 3.10 would go back before its beginning.
+        while tar.offset and (member := tar.next()) is not None:
             # tarfile keeps every member it has seen; a shard may have millions.
             tar.members = []  # type: ignore[attr-defined] # typeshed leaves it out
             name = member.name.rpartition("/")[2]
