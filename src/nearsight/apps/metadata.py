@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from nearsight.errors import MetadataError
 from nearsight.files import exported
+from nearsight.images.paths import absolute
 
 # A number that begins with 0 is a code, such as an article number: it stays text.
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})\Z")
@@ -86,7 +86,7 @@ class Sheet:
 
     def of(self, path: str) -> Mapping[str, Any]:
         """Return what the sheet says of a picture; nothing for one it does not name."""
-        key = _identity(path)
+        key = absolute(path)
         row = self._rows.get(key)
         if row is None:
             return {}
@@ -167,11 +167,6 @@ def _read(file: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
     return columns, rows
 
 
-def _identity(path: str, folder: Path = Path()) -> str:
-    # Links are not followed: a collection knows a file by the name it was given.
-    return path if "://" in path else os.path.abspath(folder / path)  # noqa: PTH100
-
-
 def _header(line: str, separator: str) -> list[str]:
     return [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
 
@@ -186,4 +181,4 @@ def _row(file: Path, number: int, header: list[str], cells: list[str]) -> tuple[
     path = row.pop("path")
     if not path:
         raise MetadataError(f"{file}, line {number}: the path is empty")
-    return _identity(path, file.parent), {name: value.strip() for name, value in row.items()}
+    return absolute(path, str(file.parent)), {name: value.strip() for name, value in row.items()}

@@ -17,6 +17,7 @@ from nearsight.collection.rows import Item
 from nearsight.collection.view import Rows, View, gather, items_of, thumbnails_of
 from nearsight.errors import InvalidParameterError
 from nearsight.images import registration
+from nearsight.images.paths import absolute
 from nearsight.tasks.calibrate import Threshold
 from nearsight.tasks.duplicates import NearDuplicates
 
@@ -320,7 +321,7 @@ def _without_links(item: Item) -> Item:
     for path in item.paths:
         led_to.setdefault(os.path.realpath(path), []).append(path)
     paths = [
-        next((path for path in some if os.path.abspath(path) == real), some[0])  # noqa: PTH100
+        next((path for path in some if absolute(path) == real), some[0])
         for real, some in sorted(led_to.items(), key=lambda entry: -len(entry[1]))
     ]
     return replace(item, path=paths[0], paths=paths) if paths else item

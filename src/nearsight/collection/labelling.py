@@ -1,6 +1,5 @@
 """Labels for pictures, learnt from a few that have one."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from nearsight.embedder import Embedder
 from nearsight.errors import Failure, InvalidParameterError
 from nearsight.files import learnt, write_learnt
 from nearsight.images import Limits, decode_path
+from nearsight.images.paths import absolute
 from nearsight.models import Fingerprint
 
 # Of a fitted classifier, in the collection's directory.
@@ -394,8 +394,7 @@ def labels_by_key(view: View, key: str, where: str | None = None) -> dict[str, s
 
 def _ids_of(view: View, labels: Mapping[str, str]) -> dict[str, str]:
     """Return the ids of those names that are ids or paths of pictures in the collection."""
-    # Links are not followed: a collection knows a file by the name it was given.
-    places = {name: name if "://" in name else os.path.abspath(name) for name in labels}  # noqa: PTH100
+    places = {name: absolute(name) for name in labels}
     wanted = set(places.values())
     ids: dict[str, str] = {}
     by_place: dict[str, str] = {}
@@ -403,7 +402,7 @@ def _ids_of(view: View, labels: Mapping[str, str]) -> dict[str, str]:
         if item.id in labels:
             ids[item.id] = item.id
         for path in item.paths:
-            place = path if "://" in path else os.path.abspath(path)  # noqa: PTH100 - likewise
+            place = absolute(path)
             if place in wanted:
                 by_place[place] = item.id
     return ids | {name: by_place[place] for name, place in places.items() if place in by_place}

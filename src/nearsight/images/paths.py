@@ -75,6 +75,12 @@ def is_url(text: str) -> bool:
     return _URL.match(text) is not None
 
 
+def absolute(path: str, folder: str = "") -> str:
+    """Return a picture's name in a collection: absolute, without following links; URLs as they are."""
+    # Path.resolve follows links, Path.absolute keeps "..".
+    return path if "://" in path else os.path.abspath(os.path.join(folder, path))  # noqa: PTH100, PTH118
+
+
 def is_picture_name(name: str) -> bool:
     """Return whether a file in a folder or shard counts as a picture."""
     _, dot, extension = name.rpartition(".")

@@ -209,7 +209,7 @@ def embed(
     if dim is not None:
         model = Variant(dim=dim).applied_to(model or DEFAULT_MODEL)
     embedder = nearsight.Embedder(
-        **({"model": model} if model else {}),  # type: ignore[arg-type]
+        model or DEFAULT_MODEL,
         device=run.device,
         n_threads=threads,
         limits=options.limits_of(**limits),

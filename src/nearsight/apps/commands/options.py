@@ -133,4 +133,5 @@ def cost(command: _F) -> _F:
 
 def limits_of(**given: float | None) -> "nearsight.Limits":
     """Return the limits on one picture, those not given at their defaults."""
+    # mypy sees one type for all values; click has made whole numbers of those that must be.
     return nearsight.Limits(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
