@@ -1,132 +1,14 @@
-"""Thresholds for a stated rate of false alarms, learnt from the user's own data.
-
-Scores run one way here: higher is more alarming. For "this is a defect" or "this is none of the known
-classes" that is a distance; for "these two are the same" it is a similarity.
-
-Every threshold rests on one fact (Vovk et al. 2005, chapter 2; Angelopoulos and Bates 2021, arXiv
-2107.07511, section 1): of n + 1 scores that could have come in any order, the last is among the k largest
-with a chance of at most k / (n + 1). Nothing is assumed about how scores are distributed. What is assumed
-is that the examples are like what will come, and do not depend on each other: pictures of one series count
-as fewer than they are.
-"""
+"""Thresholds by the rank of a score among those of examples."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from nearsight.errors import CalibrationError, InvalidParameterError
-
-Source = Literal["good", "pairs", "background"]
-
-
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """Where an alarm begins, and what is known of how often it is false.
-
-    Attributes
-    ----------
-    value : float
-        A score above it is an alarm.
-    false_alarm_rate : float
-        As stated: at most this share of good examples raises an alarm.
-    expected_rate : float
-        What the examples allow, at most the stated rate and at most 1 / (n_examples + 1) below it, unless
-        `confidence` asks for more room.
-    n_examples : int
-        Examples it was learnt from: good ones, pairs that are not the same, or background pairs.
-    source : {"good", "pairs", "background"}
-        What those were.
-    confidence : float or None
-        The chance that the stated rate holds for this very threshold; None where it holds on average.
-    detection_rate : float or None
-        From labelled pairs: share of the pairs that are the same that were found.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from nearsight.tasks.calibrate import from_good
-    >>> good = np.random.default_rng(0).normal(size=999)
-    >>> threshold = from_good(good, false_alarm_rate=0.01)
-    >>> threshold.n_examples, round(threshold.expected_rate, 4), bool(threshold.exceeded([5.0])[0])
-    (999, 0.01, True)
-    """
-
-    value: float
-    false_alarm_rate: float
-    expected_rate: float
-    n_examples: int
-    source: Source
-    confidence: float | None = None
-    detection_rate: float | None = None
-
-    def exceeded(self, scores: ArrayLike) -> NDArray[np.bool_]:
-        """Return which scores are alarms; a score equal to the threshold is none, NaN always is one.
-
-        What has no score cannot be called good.
-        """
-        values = np.asarray(scores, np.float64)
-        alarms: NDArray[np.bool_] = ~(values <= self.value)
-        return alarms
-
-    def band(self, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
-        """Return between which rates false alarms among `n` good examples lie, if the stated one is true.
-
-        *Method*: quantiles of the binomial distribution; both ends belong to the band.
-
-        Parameters
-        ----------
-        n : int
-            At least 1.
-        confidence : float, default 0.95
-            In (0, 1).
-        """
-        _check_rate("confidence", confidence)
-        if n < 1:
-            raise InvalidParameterError(f"n is {n}; a rate needs at least 1 example")
-        low, high = stats.binom.interval(confidence, n, self.false_alarm_rate)
-        return float(low) / n, float(high) / n
-
-    def own_rate(self, *, confidence: float = 0.95) -> tuple[float, float]:
-        """Return between which shares of good examples this very threshold calls alarms.
-
-        *Method*: `expected_rate` is a mean over all the sets of examples that could have been drawn. Of one
-        set, the k-th largest of n is exceeded by a share that follows Beta(k, n + 1 - k) (Vovk 2012, arXiv
-        1209.2673, proposition 2a); these are its quantiles. More examples narrow it.
-
-        Parameters
-        ----------
-        confidence : float, default 0.95
-            In (0, 1).
-
-        Returns
-        -------
-        (low, high) : float
-            In 0..1. Where examples are background pairs, of single comparisons.
-
-        Examples
-        --------
-        >>> few, many = (from_good(range(n), false_alarm_rate=0.05) for n in (19, 999))
-        >>> [round(rate, 3) for rate in (*few.own_rate(), *many.own_rate())]
-        [0.001, 0.176, 0.037, 0.064]
-        """
-        _check_rate("confidence", confidence)
-        rank = max(1, round(self.expected_rate * (self.n_examples + 1)))
-        low, high = stats.beta.interval(confidence, rank, self.n_examples + 1 - rank)
-        return float(low), float(high)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data for a file."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Threshold":
-        """Read what `to_dict` wrote."""
-        return cls(**{f.name: data[f.name] for f in fields(cls)})
+from nearsight.tasks.calibrate.threshold import Source, Threshold, check_rate, finite_scores
 
 
 def required_examples(false_alarm_rate: float, *, confidence: float | None = None) -> int:
@@ -145,11 +27,11 @@ def required_examples(false_alarm_rate: float, *, confidence: float | None = Non
     >>> required_examples(0.01), required_examples(0.01, confidence=0.95)
     (99, 299)
     """
-    _check_rate("false_alarm_rate", false_alarm_rate)
+    check_rate("false_alarm_rate", false_alarm_rate)
     if confidence is None:
         # One part in a billion, since 1 / 0.01 - 1 must be 99 whatever the last bit says.
         return max(1, math.ceil((1 / false_alarm_rate - 1) * (1 - 1e-9)))
-    _check_rate("confidence", confidence)
+    check_rate("confidence", confidence)
     return max(1, math.ceil(math.log(1 - confidence) / math.log1p(-false_alarm_rate)))
 
 
@@ -185,8 +67,13 @@ def from_good(scores: ArrayLike, *, false_alarm_rate: float, confidence: float |
     nearsight.errors.CalibrationError: a false-alarm rate of 0.01 needs at least 99 good examples; there are \
 50, which can promise 0.0197 at best. Give 49 more, or ask for a rate of at least 0.0197
     """
-    return _threshold(
-        _checked(scores, "scores"), false_alarm_rate, false_alarm_rate, confidence, "good", "good examples"
+    return threshold_of(
+        finite_scores(scores, "scores"),
+        false_alarm_rate,
+        false_alarm_rate,
+        confidence,
+        "good",
+        "good examples",
     )
 
 
@@ -215,12 +102,12 @@ def from_pairs(
     InvalidParameterError
         The two arrays are not of one length.
     """
-    values, truth = _checked(scores, "scores"), np.asarray(same, bool)
+    values, truth = finite_scores(scores, "scores"), np.asarray(same, bool)
     if truth.shape != values.shape:
         raise InvalidParameterError(
             f"scores has shape {values.shape} and same {truth.shape}; give one answer for each pair"
         )
-    found = _threshold(
+    found = threshold_of(
         values[~truth],
         false_alarm_rate,
         false_alarm_rate,
@@ -264,10 +151,10 @@ def from_background(
     """
     if n_comparisons < 1:
         raise InvalidParameterError(f"n_comparisons is {n_comparisons}; it must be at least 1")
-    _check_rate("false_alarm_rate", false_alarm_rate)
+    check_rate("false_alarm_rate", false_alarm_rate)
     each = -math.expm1(math.log1p(-false_alarm_rate) / n_comparisons)
-    return _threshold(
-        _checked(scores, "scores"), false_alarm_rate, each, confidence, "background", "random pairs"
+    return threshold_of(
+        finite_scores(scores, "scores"), false_alarm_rate, each, confidence, "background", "random pairs"
     )
 
 
@@ -294,7 +181,7 @@ def p_values(calibration: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
     >>> p_values([1.0, 2.0, 3.0], [0.0, 2.5, 9.0]).tolist()
     [1.0, 0.5, 0.25]
     """
-    known = np.sort(_checked(calibration, "calibration"))
+    known = np.sort(finite_scores(calibration, "calibration"))
     asked = np.asarray(scores, np.float64)
     # NaN sorts behind everything, infinity included, which is where it belongs.
     above = len(known) - np.searchsorted(known, asked, side="left")
@@ -302,7 +189,7 @@ def p_values(calibration: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
     return p
 
 
-def _threshold(
+def threshold_of(
     scores: NDArray[np.float64],
     stated: float,
     each: float,
@@ -310,8 +197,9 @@ def _threshold(
     source: Source,
     noun: str,
 ) -> Threshold:
+    """Learn a threshold for questions that may go wrong at the rate `stated`, their parts at `each`."""
     n, needed = len(scores), required_examples(each, confidence=confidence)
-    _check_rate("false_alarm_rate", stated)
+    check_rate("false_alarm_rate", stated)
     if n < needed:
         raise CalibrationError(_refusal(n, needed, stated, each, confidence, noun))
     k = _rank(n, each, confidence)
@@ -349,21 +237,3 @@ def _refusal(n: int, needed: int, stated: float, each: float, confidence: float 
         f"{text}, which can promise {best:g} at best. Give {needed - n} more, or ask for a rate of at least"
         f" {best:g}"
     )
-
-
-def _checked(scores: ArrayLike, name: str) -> NDArray[np.float64]:
-    values = np.asarray(scores, np.float64)
-    if values.ndim != 1:
-        raise InvalidParameterError(f"{name} has shape {values.shape}; it must be one score an example, (n,)")
-    wrong = np.flatnonzero(~np.isfinite(values))
-    if len(wrong):
-        raise CalibrationError(
-            f"{name}[{wrong[0]}] is {values[wrong[0]]}; a threshold is learnt from finite scores only: leave"
-            f" out the {len(wrong)} that are not"
-        )
-    return values
-
-
-def _check_rate(name: str, rate: float) -> None:
-    if not 0 < rate < 1:
-        raise InvalidParameterError(f"{name} is {rate!r}; it must lie between 0 and 1, both left out")
