@@ -1,3 +1,5 @@
+import json
+import re
 import shutil
 
 import pytest
@@ -26,7 +28,10 @@ def filled(nearsight, folder):
 
 def test_groups_as_the_contract_has_them(filled, folder, strange):
     document = filled.json("dups")
-    assert document.keys() == {"groups", "leaks", "pictures", "threshold", "false_alarm_rate"}
+    assert document.keys() == {
+        *("groups", "leaks", "pictures", "threshold", "false_alarm_rate", "expected_rate")
+    }
+    assert document["expected_rate"] == 0
     by_path = {group["paths"][0]: group for group in document["groups"]}
     assert by_path.keys() == {f"{folder}/0.png", f"{folder}/1.png"}
     near = by_path[f"{folder}/0.png"]
@@ -109,3 +114,35 @@ def test_what_cannot_be(filled, words):
 
 def test_it_is_listed():
     assert "dups" in cli.commands
+
+
+@pytest.fixture(scope="module")
+def burst(tmp_path_factory):
+    """Shots of one scene, each with more or less of its own in it, and none a copy."""
+    root = tmp_path_factory.mktemp("burst")
+    base = texture(240, 180, 100)
+    for seed in range(40):
+        Image.blend(base, texture(240, 180, seed), 0.2 + 0.4 * seed / 40).save(root / f"{seed}.png")
+    return root
+
+
+def test_shots_of_one_scene_are_warned_of(nearsight, burst):
+    nearsight("index", burst)
+    result = nearsight("dups", "--json")
+    assert re.search(r"up to \d\d % of those without a copy", result.stderr)
+    assert json.loads(result.stdout)["expected_rate"] > 0.1
+    refused = nearsight("dups", "--false-alarm-rate", "0.05", code=2).stderr
+    assert "cannot be promised" in refused
+    assert "distinct" in refused
+
+
+def test_a_rate_learnt_on_pictures_without_copies(nearsight, burst):
+    nearsight("index", burst)
+    sure = nearsight.json("dups", "--false-alarm-rate", "0.05", "--distinct", "width > 0")
+    assert sure["threshold"] > nearsight.json("dups")["threshold"]
+    assert len(sure["groups"]) <= 1
+    assert (
+        "width > 999"
+        in nearsight(*("dups", "--false-alarm-rate", "0.05", "--distinct", "width > 999"), code=2).stderr
+    )
+    assert "add --false-alarm-rate" in nearsight("dups", "--distinct", "width > 0", code=2).stderr

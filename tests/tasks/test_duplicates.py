@@ -129,6 +129,56 @@ def test_the_stated_rate_of_false_alarms_is_kept_among_copies(rate):
     assert np.mean(missed) < 3
 
 
+def shots(n, seed):
+    """Made rows, ten of each scene, how well their pixels agree, and copies of the first fifth of them."""
+    rng = np.random.default_rng(seed)
+    X = unit(np.repeat(rng.normal(size=(n // 10, 32)), 10, axis=0) + 0.3 * rng.normal(size=(n, 32)))
+    agreement = rng.beta(4, 3, size=(n, n))
+    agreement[: n // 5, : n // 5] = agreement[: n // 5, : n // 5].T
+    X = np.concatenate([X, X[: n // 5] + 0.01])
+
+    def confirm(here, there):
+        scene = np.minimum(agreement[here % n, there % n], agreement[there % n, here % n])
+        return np.where(here % n == there % n, 0.97, scene)
+
+    return X, confirm
+
+
+def test_where_shots_agree_like_copies_a_rate_is_refused():
+    X, confirm = shots(600, 0)
+    with pytest.raises(CalibrationError, match=r"0.4 to 0.7 and get no rarer there.*\(distinct\)"):
+        NearDuplicates(confirm=confirm, surely=0.7, false_alarm_rate=0.05).fit(X)
+    # Told, where no rate is stated.
+    found = NearDuplicates(confirm=confirm, surely=0.7, threshold=0.65).fit(X)
+    alone = np.arange(120, 600)
+    wrong = found.pairs_[found.pairs_[:, 1] - found.pairs_[:, 0] != 600]
+    assert found.expected_rate_ == pytest.approx(np.isin(alone, wrong).mean(), abs=0.2)
+    assert found.expected_rate_ > 0.3
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2])
+def test_learnt_on_rows_that_are_distinct_the_rate_is_kept(rate):
+    realised, n = [], 0
+    for seed in range(10):
+        X, confirm = shots(600, seed)
+        distinct = np.arange(len(X)) < 600
+        found = NearDuplicates(confirm=confirm, surely=0.7, false_alarm_rate=rate, n_neighbors=40).fit(
+            X, distinct=distinct
+        )
+        wrong = found.pairs_[found.pairs_[:, 1] - found.pairs_[:, 0] != 600]
+        realised.append(np.isin(np.arange(120, 600), wrong).mean())
+        n += 480
+        assert found.calibration_.source == "background"
+        assert found.expected_rate_ == found.calibration_.expected_rate <= rate
+        assert found.threshold_ > 0.7
+    assert 0.2 * rate < np.mean(realised) <= found.calibration_.band(n)[1]
+
+
+def test_what_is_distinct_needs_a_rate():
+    with pytest.raises(InvalidParameterError, match="give false_alarm_rate as well"):
+        NearDuplicates().fit(copies(4, 0), distinct=[True] * 4)
+
+
 def test_nothing_alike_is_no_reason_to_declare_everything_the_same():
     X = unit(np.concatenate([np.eye(200), np.eye(200)[:1]]))
     found = NearDuplicates(false_alarm_rate=0.02, surely=0.99, threshold=0.9).fit(X)
@@ -204,6 +254,7 @@ def test_every_member_is_the_same_as_the_kept_one_or_as_most_of_its_best_copies(
         ({}, {"quality": [1.0]}, r"quality has shape \(1,\)"),
         ({}, {"quality": [np.nan] * 12}, "quality holds NaN"),
         ({}, {"sides": [0, 1]}, r"sides has shape \(2,\)"),
+        ({"false_alarm_rate": 0.5}, {"distinct": [True]}, r"distinct has shape \(1,\)"),
         ({"confirm": lambda here, there: [1.0]}, {}, r"confirm gave an array of shape \(1,\)"),
     ],
 )

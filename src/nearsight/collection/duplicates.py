@@ -102,6 +102,9 @@ class Duplicates:
         Agreement above which two pictures were taken for one.
     calibration : Threshold or None
         What is known of that threshold where it was learnt on the collection.
+    expected_rate : float or None
+        The share of pictures without a copy that are given one, as reckoned; by the default threshold, from
+        how few pictures agree nearly as much as copies do. Where many do, they may be shots of one scene.
     n_unseen : int
         Pictures without a thumbnail, which cannot be compared and have no near copies.
     """
@@ -111,6 +114,7 @@ class Duplicates:
     n_pictures: int = 0
     threshold: float = registration.SAME
     calibration: Threshold | None = None
+    expected_rate: float | None = None
     n_unseen: int = 0
 
 
@@ -120,6 +124,7 @@ def duplicates(
     where: str | None = None,
     between: tuple[str, str] | None = None,
     false_alarm_rate: float | None = None,
+    distinct: str | None = None,
     n_neighbors: int = 10,
     min_similarity: float = 0.7,
     n_threads: int | None = None,
@@ -144,6 +149,10 @@ def duplicates(
     false_alarm_rate : float, optional
         In (0, 1): the share of pictures without a copy that may be given one, by a threshold learnt on this
         collection. Default: a threshold of 0.65, which no two different photographs of 1,654 reached.
+    distinct : str, optional
+        A filter that matches pictures of which no two are copies; the rate is learnt on them. Without it,
+        pictures that agree above 0.7 are taken for copies, which the shots of a burst may do as well: where
+        others come near to it, the rate is refused.
     n_neighbors : int, default 10
         Candidates of each picture by vector.
     min_similarity : float, default 0.7
@@ -160,15 +169,16 @@ def duplicates(
     Raises
     ------
     CalibrationError
-        There are too few pictures for that rate; the message says how many are needed.
+        There are too few pictures for that rate; the message says how many are needed. Or pictures that are
+        no copies agree as copies do.
     InvalidParameterError, FilterError
-        The two sets overlap; an expression that is not understood.
+        The two sets overlap; nothing is in a set; an expression that is not understood.
 
     Notes
     -----
     A picture needs 4 bytes a number of its vector, and 9 kB. 100,000 rows of 1,280 numbers took 4.7 minutes
     on two cores (`benchmarks/duplicates.py`). A picture without any detail (a plain colour) is never
-    confirmed. Two shots of a burst may agree like copies, and no rate of false alarms covers them.
+    confirmed. Two shots of a burst may agree like copies: see `distinct` and `Duplicates.expected_rate`.
     """
     rows = gather(self, _either(where, between), FACTS)
     if not len(rows):
@@ -184,13 +194,20 @@ def duplicates(
         min_similarity=min_similarity,
         n_neighbors=n_neighbors,
         confirm=pixels.agreement,
-    ).fit(rows.X, quality=quality, sides=sides, looks=pixels.looks())
+    ).fit(
+        rows.X,
+        quality=quality,
+        sides=sides,
+        looks=pixels.looks(),
+        distinct=None if distinct is None else _distinct(self, rows, where, distinct),
+    )
     return Duplicates(
         groups=_groups(self, rows, found, pixels, quality, where if between is None else None, sides),
         leaks=[] if sides is None else _leaks(self, rows, found, sides),
         n_pictures=len(rows),
         threshold=found.threshold_,
         calibration=found.calibration_,
+        expected_rate=found.expected_rate_,
         n_unseen=pixels.n_unseen,
     )
 
@@ -217,6 +234,18 @@ def _sides(view: View, rows: Rows, where: str | None, between: tuple[str, str]) 
             f"{first[alone[0]].path} is in both sets, like {len(alone) - 1} more; name two that share no file"
         )
     return np.array([2 if id in both else int(id not in first) for id in rows.ids], np.int64)
+
+
+def _distinct(view: View, rows: Rows, where: str | None, expression: str) -> NDArray[np.bool_]:
+    """Return which pictures are said to have no copies among each other."""
+    some = {item.id for item in view.items(_and(expression, where))}
+    found = np.array([id in some for id in rows.ids], bool)
+    if not found.any():
+        raise InvalidParameterError(
+            f"no picture that is looked at matches distinct, {expression!r}; it must match some of which no"
+            " two are copies"
+        )
+    return found
 
 
 class _Pixels:

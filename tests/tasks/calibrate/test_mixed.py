@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from nearsight.errors import CalibrationError
+from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.tasks.calibrate import from_good, from_mixed, unseen_alarms
 
 N_SPLITS = 60
@@ -43,8 +43,8 @@ def test_nothing_near_means_nothing_unseen():
 @given(st.lists(st.floats(-1, 1), max_size=60), st.floats(0.4, 1))
 def test_fewer_score_more(scores, at):
     rest = unseen_alarms(scores, at, surely=0.7)
-    assert 0 <= rest <= 2 * len(scores)
-    assert unseen_alarms(scores, min(1.0, at + 0.1), surely=0.7) <= rest + 1e-9
+    assert 0 <= rest <= 2 * len(scores) + 1e-6
+    assert unseen_alarms(scores, min(1.0, at + 0.1), surely=0.7) <= rest + 1e-6
 
 
 def test_without_others_it_is_from_good():
@@ -90,3 +90,9 @@ def test_good_ones_that_pass_for_others_are_refused():
 def test_too_few_are_refused():
     with pytest.raises(CalibrationError, match="at least 99"):
         from_mixed([0.1] * 50 + [0.9] * 60, false_alarm_rate=0.01, surely=0.7)
+
+
+@pytest.mark.parametrize("wrong", [{"fading": 0}, {"highest": 0.7}])
+def test_what_cannot_be_is_named(wrong):
+    with pytest.raises(InvalidParameterError, match="surely is 0.7"):
+        unseen_alarms([0.5], 0.7, surely=0.7, **wrong)

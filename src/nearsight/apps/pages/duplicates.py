@@ -48,6 +48,8 @@ def write(file: Path, collection: "Collection", found: "Duplicates") -> None:
         "Agreement above": f"{found.threshold:.2f}",
         "Collection": str(collection.directory),
     }
+    if found.expected_rate is not None:
+        facts["Of those without a copy, given one"] = f"up to {found.expected_rate:.1%}".replace("%", " %")
     title = f"{count(len(found.groups), 'picture')} in several copies"
     lead = (
         ""

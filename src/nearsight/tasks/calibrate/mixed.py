@@ -6,7 +6,7 @@ from dataclasses import replace
 from numpy.typing import ArrayLike
 from scipy import optimize
 
-from nearsight.errors import CalibrationError
+from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.tasks.calibrate.conformal import threshold_of
 from nearsight.tasks.calibrate.threshold import Threshold, check_rate, finite_scores
 
@@ -83,7 +83,7 @@ is meant for. Give examples that are known to be good, or ask for a rate of at l
 def unseen_alarms(
     scores: ArrayLike, at: float, *, surely: float, fading: float = 0.3, highest: float = 1.0
 ) -> float:
-    """Return how many good examples probably score `at` or more, told by those that score below `surely`.
+    """Return how many good examples probably score `at` or more, by how many of them score below `surely`.
 
     *Method*: peaks over a threshold with an exponential tail (Davison and Smith 1990,
     https://doi.org/10.1111/j.2517-6161.1990.tb01796.x, section 2, shape 0), fitted by maximum likelihood to
@@ -97,7 +97,7 @@ def unseen_alarms(
     scores : array of shape (n,), float
         Those of `surely` or more have no say.
     at : float
-        In ``surely - fading`` .. `highest`.
+        Up to `highest`. Below ``surely - fading``, those that score less than that are counted.
     surely : float
         What is no good example mostly scores that, or more.
     fading : float, default 0.3
@@ -110,6 +110,11 @@ def unseen_alarms(
     float
         0 or more; 0 where nothing lies between.
 
+    Raises
+    ------
+    InvalidParameterError
+        `fading` is not above 0, or `surely` is not below `highest`.
+
     Examples
     --------
     >>> import numpy as np
@@ -117,16 +122,22 @@ def unseen_alarms(
     >>> round(unseen_alarms(scores, 0.7, surely=0.7)), int((scores >= 0.7).sum())
     (8, 7)
     """
+    if not (fading > 0 and surely < highest):
+        raise InvalidParameterError(
+            f"surely is {surely}, fading {fading}, highest {highest}; fading must be above 0, and surely be"
+            " below the highest score there can be"
+        )
     values, start = finite_scores(scores, "scores"), surely - fading
+    n_before = int(((values >= at) & (values < start)).sum())
     over = values[(values >= start) & (values < surely)] - start
     if not len(over):
-        return 0.0
+        return n_before
     decay = _decay(float(over.mean()), fading)
 
     def mass(low: float, high: float) -> float:
         return math.exp(-decay * low) * -math.expm1(-decay * (high - low)) if decay else high - low
 
-    return len(over) * mass(at - start, highest - start) / mass(0, fading)
+    return n_before + len(over) * mass(max(0.0, at - start), highest - start) / mass(0, fading)
 
 
 def _decay(mean: float, width: float) -> float:

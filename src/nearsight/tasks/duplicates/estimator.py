@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import validate_data
 
-from nearsight.errors import InvalidParameterError
-from nearsight.tasks.calibrate import Threshold, from_good
+from nearsight.errors import CalibrationError, InvalidParameterError
+from nearsight.tasks.calibrate import Threshold, from_background, from_good, from_mixed, unseen_alarms
 from nearsight.tasks.duplicates.candidates import EXACT_ROWS, near_pairs
 from nearsight.tasks.duplicates.grouping import star_groups
 
@@ -40,11 +40,14 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     formed around the row of the highest quality, and every other was confirmed against that very row
     (`star_groups`).
 
-    With `false_alarm_rate`, the threshold is learnt on these data by split conformal prediction
-    (`calibrate.from_good`): each row is one question, its score the best among its candidates. Rows that
-    have a copy are no good examples, so those that score `surely` or more are left out. Copies that score
-    less are taken for unlike pairs: they push the threshold up, never beyond `surely`. So the rate is kept
-    as far as pairs above `surely` are truly the same; where many copies are hard to confirm, fewer are found.
+    With `false_alarm_rate`, the threshold is learnt on these data by split conformal prediction: each row is
+    one question, its score the best among its candidates. Rows that have a copy are no good examples, and
+    are not known; so those that score `surely` or more are left out, and how many good ones that leaves out
+    is told by how the others' scores fall off below it (`calibrate.from_mixed`). Where they do not fall off,
+    as among the shots of a burst, the rate is refused. Copies that score less than `surely` push the
+    threshold up, and fewer are found. Where some rows are known to have no copy among each other
+    (`distinct`), the threshold is learnt on them instead (`calibrate.from_background`: one question is as
+    many comparisons with all of them as there are rows for each), and `surely` has no part in it.
 
     Parameters
     ----------
@@ -54,7 +57,8 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     false_alarm_rate : float, optional
         In (0, 1): the share of rows without a copy that may be given one.
     surely : float, optional
-        See above; by default no row is left out.
+        See above; by default no row is left out, and what rows that are alike but no copies score is not
+        told (`expected_rate_`).
     min_similarity : float, default 0.5
         In -1..1: the cosine below which a pair is no candidate by its vectors.
     n_neighbors : int, default 10
@@ -82,6 +86,9 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         A pair above it is the same.
     calibration_ : Threshold or None
         What is known of it, with `false_alarm_rate`.
+    expected_rate_ : float or None
+        The share of rows without a copy that are given one at this threshold, as reckoned: by the
+        calibration, or by how scores fall off below `surely` (`calibrate.unseen_alarms`). None without both.
 
     Notes
     -----
@@ -132,6 +139,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         quality: ArrayLike | Quality | None = None,
         sides: ArrayLike | None = None,
         looks: ArrayLike | None = None,
+        distinct: ArrayLike | None = None,
     ) -> "NearDuplicates":
         """Find the copies among the rows of X.
 
@@ -151,41 +159,51 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             Another description of each row, such as a perceptual hash in signs (-1 and 1), in one or more
             ways (such as its mirror image's). The 5 rows any of whose ways are nearest to a row's first are
             candidates if their cosine is at least 0.6. A row of zeros has no look.
+        distinct : array of shape (n,), bool, optional
+            Rows of which no two are the same; the rate of false alarms is learnt on them.
 
         Raises
         ------
         InvalidParameterError
             A parameter is out of its range, or an array has another length.
         CalibrationError
-            There are too few rows for that rate of false alarms; the message says how many are needed.
+            There are too few rows for that rate of false alarms, and the message says how many are needed; or
+            too many are alike without being the same.
         """
         self._check()
         unit = _unit(validate_data(self, X, dtype=np.float32))
         n = len(unit)
         sides_ = None if sides is None else _checked("sides", sides, n, np.int64)
         pairs, similarities = self._candidates(unit, sides_, looks)
-        scores = similarities if self.confirm is None else self._confirmed(pairs[:, 0], pairs[:, 1])
+        scores = similarities if self.confirm is None else self._confirmed(*pairs.T)
         asked = np.ones(n, bool) if sides_ is None else sides_ >= 0
-        self.calibration_ = self._calibrated(pairs, scores, asked)
+        best = _best(n, pairs, scores)[asked]
+        if distinct is None:
+            self.calibration_ = self._calibrated(best)
+        else:
+            self.calibration_ = self._calibrated_on(
+                np.flatnonzero(_checked("distinct", distinct, n, bool)), unit, looks, len(best)
+            )
         self.threshold_ = float(self.threshold)
         # Where so few rows have a candidate that all may be wrong, the calibration has nothing to say.
         if self.calibration_ and self.calibration_.value > _NOTHING_LIKE_IT:
             self.threshold_ = self.calibration_.value
+        self.expected_rate_ = self._expected_rate(best)
         same = scores > self.threshold_
         self.pairs_, self.similarities_, self.scores_ = pairs[same], similarities[same], scores[same]
-        best = np.zeros(n)
+        worth = np.zeros(n)
         if callable(quality):
             rows = np.unique(self.pairs_)
-            best[rows] = _checked("quality", quality(rows, self.pairs_), len(rows), np.float64)
+            worth[rows] = _checked("quality", quality(rows, self.pairs_), len(rows), np.float64)
         elif quality is not None:
-            best = _checked("quality", quality, n, np.float64)
+            worth = _checked("quality", quality, n, np.float64)
 
         def judge(here: NDArray[np.int64], there: NDArray[np.int64]) -> NDArray[np.bool_]:
             score = _cosines(unit, here, there) if self.confirm is None else self._confirmed(here, there)
             same: NDArray[np.bool_] = score > self.threshold_
             return same
 
-        self.labels_, self.kept_ = star_groups(n, self.pairs_, best, judge)
+        self.labels_, self.kept_ = star_groups(n, self.pairs_, worth, judge)
         return self
 
     def _candidates(
@@ -223,16 +241,49 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         # Whatever could not be compared is not confirmed.
         return np.nan_to_num(scores, nan=_NOTHING_LIKE_IT, posinf=np.inf, neginf=_NOTHING_LIKE_IT)
 
-    def _calibrated(
-        self, pairs: NDArray[np.int64], scores: NDArray[np.float32], asked: NDArray[np.bool_]
-    ) -> Threshold | None:
+    def _calibrated(self, best: NDArray[np.float64]) -> Threshold | None:
+        """Learn the threshold from the best score of each row, of which some have a copy."""
         if self.false_alarm_rate is None:
             return None
-        best = np.full(len(asked), _NOTHING_LIKE_IT)
-        for column in pairs.T:
-            np.maximum.at(best, column, scores)
-        good = asked if self.surely is None else asked & (best < self.surely)
-        return from_good(best[good], false_alarm_rate=self.false_alarm_rate)
+        if self.surely is None:
+            return from_good(best, false_alarm_rate=self.false_alarm_rate)
+        try:
+            return from_mixed(best, false_alarm_rate=self.false_alarm_rate, **self._where_copies_begin(best))
+        except CalibrationError as error:
+            way = "Good ones are rows without a copy: name some of which no two are the same (distinct)"
+            raise CalibrationError(f"{error}. {way}") from error
+
+    def _calibrated_on(
+        self, rows: NDArray[np.int64], unit: NDArray[np.float32], looks: ArrayLike | None, n_asked: int
+    ) -> Threshold:
+        """Learn the threshold from rows of which no two are the same."""
+        if self.false_alarm_rate is None:
+            raise InvalidParameterError(
+                "distinct says what a rate of false alarms is learnt on; give false_alarm_rate as well"
+            )
+        seen = None if looks is None else _ways(looks, len(unit))[:, rows]
+        pairs, similarities = self._candidates(unit[rows], None, seen)
+        scores = similarities if self.confirm is None else self._confirmed(*rows[pairs].T)
+        return from_background(
+            _best(len(rows), pairs, scores),
+            false_alarm_rate=self.false_alarm_rate,
+            # Each was compared with these rows only, and will be with all.
+            n_comparisons=max(1, -(-n_asked // max(1, len(rows)))),
+        )
+
+    def _expected_rate(self, best: NDArray[np.float64]) -> float | None:
+        if self.calibration_ and self.threshold_ == self.calibration_.value:
+            return self.calibration_.expected_rate
+        if self.surely is None:
+            return None
+        begin = self._where_copies_begin(best)
+        n = int((best < self.surely).sum()) + unseen_alarms(best, self.surely, **begin)
+        return min(1.0, unseen_alarms(best, self.threshold_, **begin) / max(1, n))
+
+    def _where_copies_begin(self, best: NDArray[np.float64]) -> dict[str, float]:
+        # Scores end at 1, as correlations and cosines do, unless `confirm` gives others.
+        surely = float("inf") if self.surely is None else self.surely
+        return {"surely": surely, "highest": max(1.0, surely + 1e-6, best.max(initial=0))}
 
     def _check(self) -> None:
         if self.n_neighbors < 1 or self.exact_rows < 1:
@@ -243,6 +294,14 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             raise InvalidParameterError(
                 f"min_similarity is {self.min_similarity}; a cosine lies between -1 and 1"
             )
+
+
+def _best(n: int, pairs: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the score of each row's best pair."""
+    best = np.full(n, _NOTHING_LIKE_IT)
+    for column in pairs.T:
+        np.maximum.at(best, column, scores)
+    return best
 
 
 def _unit(X: NDArray[np.float32]) -> NDArray[np.float32]:
