@@ -146,7 +146,7 @@ def shots(n, seed):
 
 def test_where_shots_agree_like_copies_a_rate_is_refused():
     X, confirm = shots(600, 0)
-    with pytest.raises(CalibrationError, match=r"0.4 to 0.7 and get no rarer there.*\(distinct\)"):
+    with pytest.raises(CalibrationError, match=r"score 0.4 to 0.7, some .*\(distinct\)"):
         NearDuplicates(confirm=confirm, surely=0.7, false_alarm_rate=0.05).fit(X)
     # Told, where no rate is stated.
     found = NearDuplicates(confirm=confirm, surely=0.7, threshold=0.65).fit(X)
@@ -172,6 +172,11 @@ def test_learnt_on_rows_that_are_distinct_the_rate_is_kept(rate):
         assert found.expected_rate_ == found.calibration_.expected_rate <= rate
         assert found.threshold_ > 0.7
     assert 0.2 * rate < np.mean(realised) <= found.calibration_.band(n)[1]
+
+
+def test_too_few_distinct_ones_are_counted():
+    with pytest.raises(CalibrationError, match="at least 199 distinct ones; there are 20, .* Give 179 more"):
+        NearDuplicates(false_alarm_rate=0.01).fit(copies(40, 0), distinct=np.arange(40) < 20)
 
 
 def test_what_is_distinct_needs_a_rate():

@@ -93,7 +93,7 @@ def dups(
         _say(run, found, bool(between))
     if found.n_unseen:
         run.console.note(f"{count(found.n_unseen, 'picture')} without a thumbnail could not be compared.")
-    if found.expected_rate is not None and found.expected_rate > _MANY:
+    if found.calibration is None and found.expected_rate is not None and found.expected_rate > _MANY:
         run.console.warn(
             f"Pictures here agree nearly as much as copies do: up to {round(100 * found.expected_rate)} % of"
             " those without a copy may have been given one (shots of one scene). Look before you delete"

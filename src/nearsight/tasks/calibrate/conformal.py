@@ -125,6 +125,7 @@ def from_background(
     false_alarm_rate: float,
     n_comparisons: int = 1,
     confidence: float | None = None,
+    examples: str = "random pairs",
 ) -> Threshold:
     """Learn a threshold from pairs drawn at random, which are taken not to be the same.
 
@@ -143,6 +144,8 @@ def from_background(
         Comparisons that make one question, at least 1.
     confidence : float, optional
         See `required_examples`.
+    examples : str, default "random pairs"
+        What a refusal calls them.
 
     Raises
     ------
@@ -154,7 +157,7 @@ def from_background(
     check_rate("false_alarm_rate", false_alarm_rate)
     each = -math.expm1(math.log1p(-false_alarm_rate) / n_comparisons)
     return threshold_of(
-        finite_scores(scores, "scores"), false_alarm_rate, each, confidence, "background", "random pairs"
+        finite_scores(scores, "scores"), false_alarm_rate, each, confidence, "background", examples
     )
 
 

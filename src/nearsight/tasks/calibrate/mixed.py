@@ -54,9 +54,9 @@ def from_mixed(
     0.24
     >>> from_mixed(rng.uniform(size=1000), false_alarm_rate=0.01, surely=0.7)
     Traceback (most recent call last):
-    nearsight.errors.CalibrationError: a false-alarm rate of 0.01 cannot be promised: 266 examples score 0.4 \
-to 0.7 and get no rarer there, so 27.3 % of the good ones may score more, where they pass for what an alarm \
-is meant for. Give examples that are known to be good, or ask for a rate of at least 0.2739
+    nearsight.errors.CalibrationError: a false-alarm rate of 0.01 cannot be promised: going by 266 examples \
+that score 0.4 to 0.7, some 27.3 % of the good ones score more, where they pass for what an alarm is meant \
+for. Give examples that are known to be good, or ask for a rate of at least 0.2739
     """
     values = finite_scores(scores, "scores")
     check_rate("false_alarm_rate", false_alarm_rate)
@@ -68,11 +68,11 @@ is meant for. Give examples that are known to be good, or ask for a rate of at l
         # Rounded up, with room for one of those that are seen, so that asking for it succeeds.
         best = math.ceil((share + (1 - share) / (len(below) + 1)) * 1e4) / 1e4
         way = f", or ask for a rate of at least {best:g}" if best < 1 else ""
+        unseen_share = f"{100 * share:.1f} %"
         raise CalibrationError(
-            f"a false-alarm rate of {false_alarm_rate:g} cannot be promised: {n:,} examples score"
-            f" {surely - fading:g} to {surely:g} and get no rarer there, so {share:.1%} of the good ones may"
-            f" score more, where they pass for what an alarm is meant for. Give examples that are known to be"
-            f" good{way}".replace("%", " %")
+            f"a false-alarm rate of {false_alarm_rate:g} cannot be promised: going by {n:,} examples that"
+            f" score {surely - fading:g} to {surely:g}, some {unseen_share} of the good ones score more, where"
+            f" they pass for what an alarm is meant for. Give examples that are known to be good{way}"
         )
     each = (false_alarm_rate - share) / (1 - share)
     found = threshold_of(below, each, each, confidence, "good", "good examples")

@@ -269,6 +269,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             false_alarm_rate=self.false_alarm_rate,
             # Each was compared with these rows only, and will be with all.
             n_comparisons=max(1, -(-n_asked // max(1, len(rows)))),
+            examples="distinct ones",
         )
 
     def _expected_rate(self, best: NDArray[np.float64]) -> float | None:
