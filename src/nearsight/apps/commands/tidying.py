@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from nearsight.collection.rows import Item
 
 
-# More false copies than that are worth a word; at the default threshold, 1,654 photographs have .1 % of them.
-_MANY = 0.02
-
-
 @click.command(
     cls=Command,
     json_shape="""{"groups": [{"keep": id, "ids": [id], "similarity": float, "agreement": float,
@@ -93,9 +89,9 @@ def dups(
         _say(run, found, bool(between))
     if found.n_unseen:
         run.console.note(f"{count(found.n_unseen, 'picture')} without a thumbnail could not be compared.")
-    if found.calibration is None and found.expected_rate is not None and found.expected_rate > _MANY:
+    if found.is_doubtful:
         run.console.warn(
-            f"Pictures here agree nearly as much as copies do: up to {round(100 * found.expected_rate)} % of"
+            f"Pictures here agree nearly as much as copies do: up to {100 * (found.expected_rate or 0):.0f} % of"
             " those without a copy may have been given one (shots of one scene). Look before you delete"
             " (--open), or state a rate and what to learn it on (--false-alarm-rate R --distinct EXPR)."
         )

@@ -19,6 +19,11 @@ MOST_GROUPS = 500
 # Groups whose thumbnails are in memory together with what became of them.
 _AT_ONCE = 100
 
+_ALIKE = (
+    "Pictures here agree nearly as much as copies do, so some groups may be shots of one scene: look before you"
+    " delete."
+)
+
 _FOOTER = (
     "Nothing was deleted. Of each group, the picture on the left is best kept, for the reason given; every "
     "other agrees with it, or with most of its copies.",
@@ -56,6 +61,8 @@ def write(file: Path, collection: "Collection", found: "Duplicates") -> None:
         if len(shown) == len(found.groups)
         else f"The {len(shown):,} largest of {len(found.groups):,} groups."
     )
+    if found.is_doubtful:
+        lead = f"{_ALIKE} {lead}".rstrip()
     if not shown:
         title, lead = "No copies", "Every picture is there once."
     rows = [row for part in _parts(shown) for row in _rows(collection, part)]

@@ -68,10 +68,10 @@ for. Give examples that are known to be good, or ask for a rate of at least 0.27
         # Rounded up, with room for one of those that are seen, so that asking for it succeeds.
         best = math.ceil((share + (1 - share) / (len(below) + 1)) * 1e4) / 1e4
         way = f", or ask for a rate of at least {best:g}" if best < 1 else ""
-        unseen_share = f"{100 * share:.1f} %"
+        hidden = f"{100 * share:.1f} %"
         raise CalibrationError(
             f"a false-alarm rate of {false_alarm_rate:g} cannot be promised: going by {n:,} examples that"
-            f" score {surely - fading:g} to {surely:g}, some {unseen_share} of the good ones score more, where"
+            f" score {surely - fading:g} to {surely:g}, some {hidden} of the good ones score more, where"
             f" they pass for what an alarm is meant for. Give examples that are known to be good{way}"
         )
     each = (false_alarm_rate - share) / (1 - share)
