@@ -20,8 +20,8 @@ MOST_GROUPS = 500
 _AT_ONCE = 100
 
 _ALIKE = (
-    "Pictures here agree nearly as much as copies do, so some groups may be shots of one scene: look before you"
-    " delete."
+    "Pictures here agree nearly as much as copies do, so some groups may be shots of one scene: look before"
+    " you delete."
 )
 
 _FOOTER = (
