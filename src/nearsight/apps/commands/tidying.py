@@ -91,8 +91,10 @@ def dups(
         run.console.note(f"{count(found.n_unseen, 'picture')} without a thumbnail could not be compared.")
     if found.is_doubtful:
         run.console.warn(
-            "Pictures here agree nearly as much as copies do: up to"
-            f" {100 * (found.expected_rate or 0):.0f} % of those without a copy may have been given one (shots of one scene). Look before you delete"
+            f"Pictures here agree nearly as much as copies do: up to {found.expected_rate:.0%}".replace(
+                "%", " %"
+            )
+            + " of those without a copy may have been given one (shots of one scene). Look before you delete"
             " (--open), or state a rate and what to learn it on (--false-alarm-rate R --distinct EXPR)."
         )
     if out or show:
