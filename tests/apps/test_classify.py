@@ -112,6 +112,10 @@ def test_suggestions_can_be_filled_in(nearsight, classes, tmp_path):
     then = nearsight.json("classify", "suggest", "-n", "4")["suggestions"]
     assert not {s["id"] for s in then} & {s["id"] for s in first}
     assert all(s["label"] and 0 < s["probability"] <= 1 for s in then)
+    nearsight("classify", "fit", "--labels", "folder")
+    nothing_left = nearsight("classify", "-c", nearsight.collection, "suggest")
+    assert "have a label already" in nothing_left.stderr
+    assert "No picture matches" in nearsight("classify", "suggest", "--where", "width = 1").stderr
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,8 @@ def test_keeping_the_bank(nearsight, people, party, tmp_path):
         assert file["vectors"].shape == (5, 16)
         assert set(file["persons"]) == {"everybody"}
     assert "Add --yes" in nearsight("faces", "remove", "everybody", code=2).stderr
+    assert "no person 'nobody'" in nearsight("faces", "remove", "nobody", code=2).stderr
+    assert "no face 'f00'" in nearsight("faces", "remove", "--face", "f00", code=2).stderr
     assert nearsight.json("faces", "remove", "everybody", "--yes") == {"removed": 5, "persons": 0}
     assert nearsight.json("faces", "identify", party)["faces"][0]["name"] is None
 

@@ -78,6 +78,19 @@ def test_as_many_as_asked_for_with_a_page(cli, tmp_path):
     assert len(cli.json("cluster", "--assign", "--model", model)["clusters"]) == 2
 
 
+def test_saved_clusters_are_not_mixed_with_others(cli, kinds):
+    cli("cluster", "--k", 2, "--no-labels", "--save", "kind")
+    part = ("cluster", "--k", 2, "--where", "kind = 0", "--no-labels", "--save")
+    assert "30 pictures beside these" in cli(*part, "kind", code=2).stderr
+    cli(*part, "inside")
+    cli("cluster", "--assign", "--where", "path LIKE '%cat%'", "--save", "kind")
+    cli("index", kinds, "--meta", "shelf=3", "-q")
+    for words in (("cluster", "--k", 2, "--no-labels"), ("cluster", "--assign")):
+        assert "60 pictures have metadata 'shelf'" in cli(*words, "--save", "shelf", code=2).stderr
+    cli("cluster", "--k", 2, "--no-labels", "--save", "shelf", "--overwrite")
+    assert len(cli.json("ls", "--where", "shelf = 3")["items"]) == 0
+
+
 def test_clusters_get_names(cli):
     minilm = pytest.importorskip("nearsight.models.text.minilm")
     if minilm.locate() is None:
@@ -97,6 +110,8 @@ def test_clusters_get_names(cli):
         (("cluster", "--save", "path"), "every picture has its own path already"),
         (("cluster", "--save", "null"), "a word of its own"),
         (("cluster", "--save", "a b"), "is not a name"),
+        (("cluster", "--overwrite"), "--save KEY"),
+        (("cluster", "--where", "width > 9999", "--k", "1"), "or index more"),
         (("segment",), "--customers"),
     ],
 )
@@ -154,7 +169,11 @@ def test_a_spread_that_is_not_known_is_no_number(cli, tmp_path):
         ("name,picture\na,b\n", "customer and picture"),
         ("customer,picture\n,\n", "no line"),
         ("customer,picture,weight\na,b,none\n", "line 2: the weight 'none'"),
-        ("customer,picture,weight\na,b,1\na,b,-1\n", "line 3"),
+        ("customer,picture,weight\na,b,1\na,b,-1\n", "line 3.*leave out lines"),
+        ('customer,picture,weight\na,b,"2,5"\n', "the weight '2,5'.*such as 2.5"),
+        ("customer;picture;weight\na;b;1.000,5\n", "the weight '1.000,5'"),
+        ("customer,customer,picture\na,b,c\n", "2 columns named customer"),
+        ("customer\0,picture\na,b\n", "is no text"),
     ],
 )
 def test_bad_customers(tmp_path, text, message):
@@ -166,6 +185,10 @@ def test_bad_customers(tmp_path, text, message):
 def test_customers_with_and_without_weights(tmp_path):
     (tmp_path / "a.csv").write_text("\ufeffpicture\tcustomer\tnote\nx.jpg\tann\thello\n", encoding="utf-8")
     assert read_customers(tmp_path / "a.csv") == [("ann", "x.jpg", 1.0)]
+    (tmp_path / "c.csv").write_text("customer;picture;weight\nann;x.jpg;2,5\n")
+    assert read_customers(tmp_path / "c.csv") == [("ann", "x.jpg", 2.5)]
+    (tmp_path / "d.csv").write_text("customer\tpicture\tweight\nann\tx.jpg\t2,5\n", encoding="utf-16")
+    assert read_customers(tmp_path / "d.csv") == [("ann", "x.jpg", 2.5)]
     (tmp_path / "b.csv").write_text("customer,picture,weight\nann,x.jpg,2.5\nbob,y.jpg,\n")
     assert read_customers(tmp_path / "b.csv") == [("ann", "x.jpg", 2.5), ("bob", "y.jpg", 1.0)]
 

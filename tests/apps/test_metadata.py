@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from nearsight.apps.metadata import Sheet, parse_pair
+from nearsight.apps.metadata import Sheet, parse_pair, read_column
 from nearsight.errors import MetadataError
 
 
@@ -67,6 +67,26 @@ def test_rows_that_nobody_asked_for_are_known(tmp_path):
 def test_separators_and_a_byte_order_mark(tmp_path, separator):
     text = "\ufeff" + separator.join(["name", "path"]) + "\r\n" + separator.join(["Zoë", "a.jpg"]) + "\r\n"
     assert sheet(tmp_path, text).of(str(tmp_path / "a.jpg")) == {"name": "Zoë"}
+
+
+def test_a_decimal_comma_where_semicolons_separate(tmp_path):
+    rows = sheet(tmp_path, "path;price;note;n\na.jpg;3,50;1,2 m;1\nb.jpg;4;x;2\nc.jpg;;;\n")
+    assert rows.of(str(tmp_path / "a.jpg")) == {"price": 3.5, "note": "1,2 m", "n": 1}
+    assert rows.of(str(tmp_path / "b.jpg")) == {"price": 4.0, "note": "x", "n": 2}
+    assert rows.of(str(tmp_path / "c.jpg")) == {}
+    assert sheet(tmp_path, 'path,price\na.jpg,"3,50"\n').of(str(tmp_path / "a.jpg")) == {"price": "3,50"}
+
+
+def test_what_spreadsheets_call_unicode_and_large_letters(tmp_path):
+    rows = sheet(tmp_path, "Path\tPlace\na.jpg\tZürich\n", encoding="utf-16")
+    assert rows.of(str(tmp_path / "a.jpg")) == {"Place": "Zürich"}
+    (tmp_path / "labels.csv").write_text("PATH,Label\na.jpg,cat\n")
+    assert read_column(tmp_path / "labels.csv", "label") == {str(tmp_path / "a.jpg"): "cat"}
+
+
+def test_a_quote_that_is_never_closed(tmp_path):
+    with pytest.raises(MetadataError, match="close each quote"):
+        sheet(tmp_path, 'path,n\na.jpg,"' + "x" * 200_000)
 
 
 def test_a_name_that_is_not_utf8_is_found(tmp_path):

@@ -8,7 +8,8 @@ from collection.test_words import Tower
 from sklearn.metrics import adjusted_rand_score
 
 from nearsight import Collection
-from nearsight.collection.clustering import FILENAME, Clustering, check_key
+from nearsight.collection.cluster_keys import check_key
+from nearsight.collection.clustering import FILENAME, Clustering
 from nearsight.collection.naming import labels_of
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, MetadataError, NewerFormatError
 
@@ -151,6 +152,8 @@ def test_clusters_in_the_metadata(collection):
     for cluster in found.clusters:
         assert {i.id for i in collection.items(f"kind = {cluster.id}")} == set(cluster.ids)
     assert {i.id for i in collection.items("kind = -1")} == set(found.noise)
+    # Again, nothing new, and without a label that would have made its column.
+    assert collection.save_clusters(found, "kind") == len(collection)
     inside = collection.cluster(2, where="kind = 1")
     assert sorted(i for c in inside.clusters for i in c.ids) == sorted(found.clusters[1].ids)
     for key, message in {"a b": "'a b'", "width": "every picture has", "not": "a word of its own"}.items():
@@ -159,6 +162,22 @@ def test_clusters_in_the_metadata(collection):
     collection.annotate(found.noise[0], {"name": "jar"})
     with pytest.raises(MetadataError, match="holds text"):
         check_key(collection, "name")
+
+
+def test_what_the_user_wrote_is_not_written_over(collection):
+    found = collection.cluster()
+    mine = found.noise[0]
+    collection.annotate(mine, {"kind": 7})
+    collection.annotate(found.clusters[0].ids[0], {"sort_label": "mine"})
+    for key in ("kind", "sort"):
+        with pytest.raises(MetadataError, match=r"1 pictures have metadata .*overwrite"):
+            collection.save_clusters(found, key)
+    assert collection.get(mine).metadata["kind"] == 7
+    collection.save_clusters(found, "kind", overwrite=True)
+    assert collection.get(mine).metadata["kind"] == -1
+    # From then on it is the clusters' own.
+    collection.save_clusters(collection.cluster(2), "kind")
+    assert collection.count("kind = 1") > 0
 
 
 def test_words_name_clusters(collection, monkeypatch):

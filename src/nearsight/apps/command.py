@@ -74,7 +74,7 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 
 
 def _shared_options() -> list[click.Parameter]:
-    """Return fresh `-c`, `--json` and `-q`; they are understood before and after the command's name."""
+    """Return fresh `-c`, `--json` and `-q`; they are understood before, within and after a command's name."""
     return [
         click.Option(
             ["-c", "--collection"],
@@ -153,6 +153,10 @@ class Subgroup(click.Group):
 
     command_class = Command
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.extend(_shared_options())
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order of their definition."""
         return list(self.commands)
@@ -183,10 +187,6 @@ class Family(Subgroup):
 
 class Group(Subgroup):
     """The `nearsight` command: it turns every outcome into an exit code and a message."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.params.extend(_shared_options())
 
     def main(self, args: Any = None, *rest: Any, **extra: Any) -> NoReturn:
         """Run the command line and exit."""

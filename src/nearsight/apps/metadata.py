@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nearsight.apps.tables import opened
 from nearsight.errors import MetadataError
 from nearsight.files import exported
 from nearsight.images.paths import absolute
@@ -54,15 +55,24 @@ def _convert(value: str, kind: type) -> Value:
     return _TRUTH[value.lower()] if kind is bool else kind(value)
 
 
+def _turn_commas(columns: Sequence[str], rows: Mapping[str, dict[str, str]]) -> None:
+    """Write a point for the decimal comma in columns of nothing but numbers."""
+    for name in columns:
+        values = {value: value.replace(",", ".") for row in rows.values() if (value := row[name])}
+        if any("," in value for value in values) and _kind([*values.values()]) is float:
+            for row in rows.values():
+                row[name] = values.get(row[name], "")
+
+
 class Sheet:
     """The rows of a CSV file, by picture.
 
     Parameters
     ----------
     file : Path
-        UTF-8, with a header; the separator is a comma, a semicolon or a tab. The column ``path``
-        names the picture, absolute or relative to `file`. A column is of numbers or of
-        true/false where all its values are; an empty cell is unset.
+        With a header; the separator is a comma, a semicolon or a tab. The column ``path`` names the
+        picture, absolute or relative to `file`. A column is of numbers or of true/false where all its
+        values are, with a decimal comma too where semicolons separate; an empty cell is unset.
 
     Raises
     ------
@@ -74,7 +84,9 @@ class Sheet:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.columns, rows = _read(file)
+        self.columns, rows, separator = _read(file)
+        if separator == ";":
+            _turn_commas(self.columns, rows)
         kinds = {c: _kind([v for row in rows.values() if (v := row[c])]) for c in self.columns}
         self._rows: dict[str, dict[str, Any]] = {
             key: {c: _convert(v, kinds[c]) for c, v in row.items() if v} for key, row in rows.items()
@@ -116,7 +128,8 @@ def read_column(file: Path, name: str) -> dict[str, str]:
     OSError
         The file cannot be read.
     """
-    columns, rows = _read(file)
+    columns, rows, _ = _read(file)
+    name = next((one for one in columns if one.lower() == name), name) if name not in columns else name
     if name not in columns:
         raise MetadataError(
             f"{file} has no column named {name}; it has: {', '.join(['path', *columns])}. Name one {name}"
@@ -138,19 +151,19 @@ def write_column(file: Path, name: str, paths: Sequence[str]) -> None:
         handle.write(text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def _read(file: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
-    # A name with stray bytes must meet the one that the file system gives: same escape as Python's own.
-    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
+def _read(file: Path) -> tuple[list[str], dict[str, dict[str, str]], str]:
+    """Return the columns beside the path, the rows by picture, and the separator."""
+    with opened(file) as handle:
         first = handle.readline()
         handle.seek(0)
-        separator = next((s for s in (",", ";", "\t") if "path" in _header(first, s)), None)
+        separator = next((s for s in (",", ";", "\t") if "path" in map(str.lower, _header(first, s))), None)
         if separator is None:
             raise MetadataError(
                 f"{file} has no column named path; its first line is {first.strip()[:80]!r}:"
                 " name the columns there, one of them path"
             )
         lines = csv.reader(handle, delimiter=separator)
-        header = [name.strip() for name in next(lines)]
+        header = _with_path([name.strip() for name in next(lines)])
         columns = [name for name in header if name != "path"]
         if len(set(header)) < len(header) or "" in header:
             raise MetadataError(
@@ -164,7 +177,15 @@ def _read(file: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
             if key in rows:
                 raise MetadataError(f"{file}, line {lines.line_num}: a second row for {key!r}; keep one")
             rows[key] = row
-    return columns, rows
+    return columns, rows, separator
+
+
+def _with_path(header: list[str]) -> list[str]:
+    """Call the column of paths ``path``, however large its letters are."""
+    if "path" in header:
+        return header
+    at = [name.lower() for name in header].index("path")
+    return [*header[:at], "path", *header[at + 1 :]]
 
 
 def _header(line: str, separator: str) -> list[str]:

@@ -4,24 +4,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import numpy as np
-import pyarrow as pa
-from filelock import BaseFileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from nearsight.collection import rows
 from nearsight.collection.fitted import require
 from nearsight.collection.naming import Reading, labels_of, name_groups
 from nearsight.collection.view import gather, vectors_of
-from nearsight.collection.writing import Batch, Note, Writer
-from nearsight.errors import FilterError, InvalidParameterError, MetadataError
+from nearsight.errors import InvalidParameterError
 from nearsight.files import learnt, write_learnt
 from nearsight.models import Fingerprint
-from nearsight.store import VectorStore
-from nearsight.store.filter import parse
 from nearsight.tasks.cluster import DensityClusters, Members, SphericalKMeans, merge_order, representatives
 
 Algorithm = Literal["density", "kmeans"]
@@ -29,8 +23,6 @@ Algorithm = Literal["density", "kmeans"]
 #: Where a collection keeps its clusters unless told otherwise.
 FILENAME = "clusters.npz"
 _KIND, _FORMAT = "clustering", 1
-# Rows whose metadata is written at once.
-_ROWS = 4096
 _N_REPRESENTATIVES = 8
 
 
@@ -174,17 +166,6 @@ class Clustering:
             return cls(clusters, [], facts["algorithm"], tree, Members.from_arrays(arrays), fingerprint)
 
 
-class Stored(Reading, Protocol):
-    """A collection that can be written to."""
-
-    _store: VectorStore
-
-    @property
-    def _lock(self) -> BaseFileLock: ...
-
-    def _writer(self) -> Writer: ...
-
-
 def cluster(
     self: Reading,
     k: int | None = None,
@@ -286,7 +267,9 @@ def _fit(
         ).fit(X)
         return found.labels_, found.members_
     if k is not None and k > len(X):
-        raise InvalidParameterError(f"k is {k}, and there are {len(X)} pictures; ask for at most so many")
+        raise InvalidParameterError(
+            f"k is {k}, and there are {len(X)} pictures; ask for at most so many, or index more"
+        )
     means = SphericalKMeans(
         n_clusters=k or 1, false_alarm_rate=rate, random_state=random_state, progress=progress
     ).fit(X)
@@ -327,50 +310,3 @@ def assign(
             bar.update(len(batch))
     clusters = [replace(c, ids=ids) for c, ids in zip(found.clusters, held, strict=True)]
     return replace(found, clusters=clusters, noise=noise)
-
-
-def check_key(view: Stored, key: str) -> None:
-    """See beforehand whether `save_clusters` will take a key.
-
-    Raises
-    ------
-    MetadataError
-        See there.
-    """
-    known = {field.name: field.type for field in view._store.schema}
-    rows.metadata_types({key: 0, f"{key}_label": ""}, known)
-    if key in rows.schema(1).names:
-        raise MetadataError(
-            f"clusters cannot be saved under {key!r}: every picture has its own {key} already, and `where`"
-            f" means that; choose another key, such as {key}_kind"
-        )
-    try:
-        parse(f"{key} = 0", {key: pa.float64()})
-    except FilterError as error:
-        raise MetadataError(
-            f"clusters cannot be saved under {key!r}, which `where` takes for a word of its own; choose"
-            f" another key, such as {key}_kind"
-        ) from error
-
-
-def save_clusters(self: Stored, found: Clustering, key: str = "cluster") -> int:
-    """Write each picture's cluster into its metadata; return how many pictures were written to.
-
-    The number goes under `key` (-1 for noise) and the label, where there is one, under ``key_label``, so
-    that both can be used in `where`.
-
-    Raises
-    ------
-    MetadataError
-        `key` is no name, is that of a fact or a word in `where`, or holds text already.
-    """
-    check_key(self, key)
-    notes: list[Note] = []
-    for group in found.clusters:
-        facts: dict[str, Any] = {key: group.id, f"{key}_label": group.label}
-        notes += [Note(id, facts, was_unchanged=True) for id in group.ids]
-    notes += [Note(id, {key: -1, f"{key}_label": None}, was_unchanged=True) for id in found.noise]
-    writer = self._writer()
-    for at in range(0, len(notes), _ROWS):
-        writer.write(Batch(notes=notes[at : at + _ROWS]))
-    return len(notes)

@@ -3,7 +3,8 @@
 A job is a function whose first argument is a `View`. It reads rows as arrays and calls a task.
 """
 
-from nearsight.collection.clustering import assign, cluster, save_clusters
+from nearsight.collection.cluster_keys import save_clusters
+from nearsight.collection.clustering import assign, cluster
 from nearsight.collection.duplicates import duplicates
 from nearsight.collection.facts import info
 from nearsight.collection.labelling import classifier, classify, fit_classifier, suggest_labels

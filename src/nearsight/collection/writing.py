@@ -295,7 +295,7 @@ class Writer:
         for note in notes:
             old = current.get(note.id)
             given = {rows.PREFIX + key: value for key, value in note.metadata.items()}
-            if old is not None and any(old[column] != value for column, value in given.items()):
+            if old is not None and any(old.get(column) != value for column, value in given.items()):
                 old.update(given)
                 changed[note.id] = old
                 self.counts.updated += note.was_unchanged

@@ -316,13 +316,13 @@ class FaceBank:
             There is no such person.
         """
         _check_name(name)
-        self._require([person])
+        self.require([person])
         return self._change(lambda row: row["person"] == person, {"person": name})
 
     def merge(self, persons: Sequence[str], name: str) -> int:
         """Make several persons one, called `name`. Returns how many faces that one has."""
         _check_name(name)
-        self._require(persons)
+        self.require(persons)
         self._change(lambda row: row["person"] in persons, {"person": name})
         return self.persons()[name]
 
@@ -336,10 +336,7 @@ class FaceBank:
         UnknownIdError
             There is no such person or face; nothing is removed then.
         """
-        self._require(persons)
-        known = set(self._keeper.table("id")["id"].to_pylist())
-        if missing := [id for id in faces if id not in known]:
-            raise UnknownIdError(f"there is no face {missing[0]!r} in the bank at {self.directory}")
+        self.require(persons, faces=faces)
         gone_persons, gone_faces = set(persons), set(faces)
         return self._drop(lambda row: row["person"] in gone_persons or row["id"] in gone_faces)
 
@@ -351,12 +348,25 @@ class FaceBank:
         """Remove the whole bank."""
         self._keeper.destroy()
 
-    def _require(self, persons: Sequence[str]) -> None:
+    def require(self, persons: Sequence[str] = (), *, faces: Sequence[str] = ()) -> None:
+        """See that persons, and faces by their ids, are in the bank.
+
+        Raises
+        ------
+        UnknownIdError
+            One is not.
+        """
         there = self.persons()
         for person in persons:
             if person not in there:
                 known = ", ".join(list(there)[:20]) or "nobody"
                 raise UnknownIdError(f"there is no person {person!r} in the bank; there is {known}")
+        ids = set(self._keeper.table("id")["id"].to_pylist()) if faces else set()
+        if missing := [id for id in faces if id not in ids]:
+            raise UnknownIdError(
+                f"there is no face {missing[0]!r} in the bank at {self.directory}; the faces of a person are"
+                " listed by: nearsight faces list NAME"
+            )
 
     def _drop(self, is_gone: Callable[[dict[str, Any]], bool]) -> int:
         with self._keeper.writing():

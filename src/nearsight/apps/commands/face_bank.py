@@ -108,6 +108,8 @@ def remove(run: Run, /, names: tuple[str, ...], *, ids: tuple[str, ...], yes: bo
     if not names and not ids:
         raise click.UsageError("name whom to remove: NAME... or --face ID")
     found = open_bank(run, bank)
+    # Nobody should have to say yes to what cannot be done.
+    found.require(names, faces=ids)
     _confirm(f"Remove {', '.join([*names, *ids])} from the bank for good?", yes)
     removed = found.remove(names, faces=ids)
     run.console.document({"removed": removed, "persons": len(found.persons())})

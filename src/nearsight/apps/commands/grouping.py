@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nearsight.apps import output
-from nearsight.apps.command import Command, Run, out_file
+from nearsight.apps.command import BadInputError, Command, Run, out_file
 from nearsight.apps.commands import options
 from nearsight.apps.commands.asking import present
 from nearsight.apps.commands.labelling import names_of
@@ -58,6 +58,7 @@ _no_labels = click.option("--no-labels", is_flag=True, help="Do not name groups.
 @_words
 @_no_labels
 @click.option("--save", metavar="KEY", help="Write each picture's cluster into its metadata.")
+@click.option("--overwrite", is_flag=True, help="With --save: even where KEY is metadata of your own.")
 @click.option(
     "--model",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -86,6 +87,7 @@ def cluster(
     words: tuple[str, ...],
     no_labels: bool,
     save: str | None,
+    overwrite: bool,
     model: Path | None,
     assign: bool,
     false_alarm_rate: float,
@@ -99,16 +101,21 @@ def cluster(
     --assign can say later where new pictures belong, without a change to the groups. To zoom out, join
     groups with --algorithm density --k; to zoom in, --save a key and look into one group with --where.
     """
-    from nearsight.collection.clustering import FILENAME, Clustering, check_key
+    from nearsight.collection.cluster_keys import check_key
+    from nearsight.collection.clustering import FILENAME, Clustering
 
     if words and no_labels:
         raise click.UsageError("--words names groups and --no-labels does not; give one of them")
     if assign and any(given for given in (algorithm, k, min_size, words, no_labels)):
         raise click.UsageError("--assign takes the clusters as they are; it goes with --where, --save, --out")
+    if overwrite and save is None:
+        raise click.UsageError("--overwrite says what --save KEY may do; add it")
     collection = run.open_collection()
     file = model or collection.directory / FILENAME
     if save is not None:
-        check_key(collection, save)
+        check_key(collection, save, overwrite=overwrite)
+        if where is not None and not assign and not overwrite:
+            _require_others_without(collection, save, where)
     if assign:
         found = collection.assign(Clustering.load(file), where=where, progress=run.console.progress)
     else:
@@ -130,9 +137,15 @@ def cluster(
                 " --assign; --model FILE.npz keeps them elsewhere."
             )
     if save is not None:
-        collection.save_clusters(found, save)
+        collection.save_clusters(found, save, overwrite=overwrite)
     run.console.document(_document(found))
-    _say(run, collection, found, save)
+    _say(run, collection, found, save, where)
+    if k is not None and 0 < len(found.clusters) < k:
+        run.console.note(
+            f"No more than {count(len(found.clusters), 'group')}: otherwise the pictures are the same."
+            if found.algorithm == "kmeans"
+            else f"No more than {count(len(found.clusters), 'group')} are there; --algorithm kmeans makes {k}."
+        )
     if out or show:
         from nearsight.apps.pages import clusters as page
 
@@ -140,6 +153,17 @@ def cluster(
         target.parent.mkdir(parents=True, exist_ok=True)
         page.write(target, collection, found)
         present(run, target, show=show)
+
+
+def _require_others_without(collection: "Collection", key: str, where: str) -> None:
+    """Refuse to number a part's clusters as those of the rest are numbered already."""
+    there = key in collection.info()["metadata"]
+    n = collection.count(f"{key} IS NOT NULL AND NOT ({where})") if there else 0
+    if n:
+        raise BadInputError(
+            f"{count(n, 'picture')} beside these have a {key!r} already, so its numbers would mean two"
+            f" things; choose another key, such as {key}_part, or add --overwrite"
+        )
 
 
 def _document(found: "Clustering") -> dict[str, Any]:
@@ -166,7 +190,9 @@ def _document(found: "Clustering") -> dict[str, Any]:
     }
 
 
-def _say(run: Run, collection: "Collection", found: "Clustering", save: str | None) -> None:
+def _say(
+    run: Run, collection: "Collection", found: "Clustering", save: str | None, where: str | None
+) -> None:
     from nearsight.collection.view import items_of
 
     shown = [c.representative for c in found.clusters if c.representative]
@@ -185,7 +211,9 @@ def _say(run: Run, collection: "Collection", found: "Clustering", save: str | No
     ):
         run.console.say(line)
     n = sum(len(c.ids) for c in found.clusters) + len(found.noise)
-    if not found.clusters:
+    if not n:
+        run.console.note(output.nothing(where))
+    elif not found.clusters:
         run.console.note(
             f"No groups among {count(n, 'picture')}; --k makes some, --min-size allows small ones."
         )

@@ -407,7 +407,8 @@ def suggest(run: Run, /, *, n: int, file: Path | None, where: str | None, out: P
     Those whose label is most in doubt, and that stand for many others; before anything was fitted, those that
     stand for most.
     """
-    found = run.open_collection().suggest_labels(n, where=where, file=file)
+    collection = run.open_collection()
+    found = collection.suggest_labels(n, where=where, file=file)
     run.console.document(
         {
             "suggestions": [
@@ -426,12 +427,14 @@ def suggest(run: Run, /, *, n: int, file: Path | None, where: str | None, out: P
     for line in output.table(rows, header=header, right=(1,)):
         run.console.say(line)
     if not rows:
-        run.console.note(output.nothing(where))
+        all_done = collection.count(where) > 0
+        run.console.note("All of them have a label already." if all_done else output.nothing(where))
     if out:
         from nearsight.apps.metadata import write_column
 
         write_column(out, "label", [p.path for p in found if p.path])
-        run.console.note(f"Fill in the column label of {printable(str(out))}")
+        if rows:
+            run.console.note(f"Fill in the column label of {printable(str(out))}")
 
 
 def names_of(given: tuple[str, ...]) -> list[str]:

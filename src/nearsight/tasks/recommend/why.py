@@ -61,7 +61,7 @@ class Reason:
         if self.item is None:
             if not self.times:
                 return "in no basket so far"
-            return f"in {self.times} of all {self.of} baskets"
+            return f"in {self.times} of all {self.of} baskets" if self.of > 1 else "in the only basket"
         own = self.item if self.stand_in is None else self.stand_in
         text = f"bought with {name(own)} in {self.times} of its {self.of} baskets"
         if self.stand_in is not None:
