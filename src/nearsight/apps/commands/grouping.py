@@ -141,11 +141,12 @@ def cluster(
     run.console.document(_document(found))
     _say(run, collection, found, save, where)
     if k is not None and 0 < len(found.clusters) < k:
-        run.console.note(
-            f"No more than {count(len(found.clusters), 'group')}: otherwise the pictures are the same."
+        why = (
+            "others would be of equal pictures"
             if found.algorithm == "kmeans"
-            else f"No more than {count(len(found.clusters), 'group')} are there; --algorithm kmeans makes {k}."
+            else "--algorithm kmeans cuts them"
         )
+        run.console.note(f"There are no more than {count(len(found.clusters), 'group')}; {why}.")
     if out or show:
         from nearsight.apps.pages import clusters as page
 
@@ -157,8 +158,11 @@ def cluster(
 
 def _require_others_without(collection: "Collection", key: str, where: str) -> None:
     """Refuse to number a part's clusters as those of the rest are numbered already."""
-    there = key in collection.info()["metadata"]
-    n = collection.count(f"{key} IS NOT NULL AND NOT ({where})") if there else 0
+    if key not in collection.info()["metadata"]:
+        return
+    has = f"{key} IS NOT NULL"
+    # Not by NOT: what `where` cannot tell of would be on neither side.
+    n = collection.count(has) - collection.count(f"{has} AND ({where})")
     if n:
         raise BadInputError(
             f"{count(n, 'picture')} beside these have a {key!r} already, so its numbers would mean two"
