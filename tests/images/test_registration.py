@@ -160,7 +160,7 @@ def test_a_look_survives_edits_and_knows_its_mirror_image(picture):
         picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
         texture(400, 300, 8),
     ]
-    plain, mirrored = looks(np.stack([miniature(thumbnail(edit)) for edit in edits]))
+    plain, mirrored, *_ = looks(np.stack([miniature(thumbnail(edit)) for edit in edits]))
     assert set(np.unique(plain)) == {-1, 1}
     same = (plain == plain[0]).mean(axis=1)
     assert same[:3].min() > 0.95
@@ -168,6 +168,24 @@ def test_a_look_survives_edits_and_knows_its_mirror_image(picture):
     assert (mirrored[4] == plain[0]).mean() > 0.95
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda p: p.rotate(-5),
+        lambda p: p.rotate(7).crop((40, 30, 360, 270)),
+        lambda p: p.rotate(90, expand=True),
+        lambda p: p.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        lambda p: p.crop((40, 0, 400, 270)),
+        lambda p: p.crop((11, 15, 371, 285)),
+        lambda p: p.crop((0, 60, 320, 300)),
+    ],
+)
+def test_a_picture_looks_in_some_way_as_its_edits_do(picture, edit):
+    ways = looks(np.stack([miniature(thumbnail(p)) for p in (picture, edit(picture), texture(400, 300, 8))]))
+    of_edit, of_other = ((ways[:, 0] == ways[0, there]).mean(axis=1).max() for there in (1, 2))
+    assert of_edit > 0.75 > of_other
+
+
 def test_a_plain_colour_looks_like_nothing():
     assert not looks(np.full((2, 96, 96), 77, np.uint8)).any()
-    assert looks(np.empty((0, 96, 96), np.uint8)).shape == (2, 0, 63)
+    assert looks(np.empty((0, 96, 96), np.uint8)).shape == (35, 0, 63)

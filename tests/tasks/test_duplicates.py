@@ -29,17 +29,19 @@ def copies(n: int = 400, n_copies: int = 60, dim: int = 32, seed: int = 0) -> np
     return unit(np.concatenate([X, X[:n_copies] + 0.05 * rng.normal(size=(n_copies, dim))]))
 
 
-def by_hand(X, k, least, sides=None):
+def by_hand(X, k, least, sides=None, ways=()):
     found = {}
     for i in range(len(X)):
+        looks = np.array([X[i], *(unit(way[i : i + 1])[0] for way in ways)])
         near = [
-            (-float(X[i] @ X[j]), j)
+            (-float((looks @ X[j]).max()), j)
             for j in range(len(X))
             if j != i and (sides is None or (min(sides[i], sides[j]) >= 0 and sides[i] != sides[j]))
         ]
         for negative, j in sorted(near)[:k]:
             if -negative >= least:
-                found[min(i, j), max(i, j)] = -negative
+                pair = min(i, j), max(i, j)
+                found[pair] = max(-negative, found.get(pair, -1))
     return found
 
 
@@ -52,6 +54,31 @@ def test_candidates_are_what_comparing_all_with_all_gives(k, sided):
     expected = by_hand(X, k, 0.1, sides)
     assert [tuple(pair) for pair in pairs.tolist()] == sorted(expected)
     np.testing.assert_allclose(similarities, [expected[tuple(pair)] for pair in pairs.tolist()], atol=1e-6)
+
+
+@pytest.mark.parametrize("sided", [False, True])
+@pytest.mark.parametrize("n_ways", [1, 4])
+def test_candidates_in_several_ways(n_ways, sided, monkeypatch):
+    monkeypatch.setattr("nearsight.tasks.duplicates.candidates._BLOCK", 7)
+    X, rng = copies(40, 10), np.random.default_rng(2)
+    ways = rng.integers(-1, 2, (n_ways, *X.shape)).astype(np.int8)
+    ways[0] = 20 * np.roll(X, 3, axis=0)
+    sides = rng.integers(-1, 3, len(X)) if sided else None
+    pairs, similarities = near_pairs(X, n_neighbors=3, min_similarity=0.2, sides=sides, ways=ways)
+    expected = by_hand(X, 3, 0.2, sides, ways)
+    assert [tuple(pair) for pair in pairs.tolist()] == sorted(expected)
+    np.testing.assert_allclose(similarities, [expected[tuple(pair)] for pair in pairs.tolist()], atol=1e-6)
+
+
+def test_cells_in_several_ways_find_what_exact_search_finds(monkeypatch):
+    monkeypatch.setattr("nearsight.tasks.duplicates.candidates._ASKING", 700)
+    X = copies(3000, 0)
+    # The next one, as one of the ways has it.
+    ways = np.stack([np.roll(X, -1, axis=0) + 0.01, np.random.default_rng(0).normal(size=X.shape)])
+    exact, _ = near_pairs(X, n_neighbors=2, min_similarity=0.9, ways=ways)
+    cells, _ = near_pairs(X, n_neighbors=2, min_similarity=0.9, ways=ways, exact_rows=100)
+    assert {tuple(pair) for pair in exact.tolist()} >= {(i, i + 1) for i in range(2999)}
+    assert len({tuple(pair) for pair in exact.tolist()} - {tuple(pair) for pair in cells.tolist()}) <= 30
 
 
 def test_cells_find_the_copies_that_exact_search_finds():

@@ -140,8 +140,8 @@ def duplicates(
     """Find pictures that are copies of one another: re-encoded, resized, cropped, turned, mirrored, marked.
 
     *Method*: `tasks.duplicates.NearDuplicates`. Candidates are each picture's nearest by vector, and by a
-    perceptual hash of it and of its mirror image (`images.registration.looks`), since vectors tell little
-    where all pictures are alike. What confirms them looks at pixels only (`images.registration.register`, on
+    perceptual hash of it and of edits of it (`images.registration.looks`), since vectors tell little where
+    all pictures are alike. What confirms them looks at pixels only (`images.registration.register`, on
     the thumbnails: no file is opened). So a picture that is merely like another is no copy of it. Of the
     copies, the largest is kept, what turning has added or blurred left out; of equally large ones the
     sharpest, then one with nothing laid over, then that of most bytes, the oldest, the first that came in.
@@ -266,8 +266,8 @@ class _Pixels:
         self._miniatures = np.zeros((len(rows), registration.SIDE_PX, registration.SIDE_PX), np.uint8)
         self._state = np.zeros(len(rows), np.int8)  # 1: seen, -1: has no thumbnail
 
-    def looks(self) -> NDArray[np.float32]:
-        """Return how every picture looks from far, and how its mirror image does; zeros for one unseen."""
+    def looks(self) -> NDArray[np.int8]:
+        """Return how every picture looks from far, and how edits of it would; zeros for one unseen."""
         self._look_at(np.arange(len(self._ids)))
         return registration.looks(self._miniatures)
 

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from scipy.fft import dctn
 
-from nearsight.images.registration.warp import Floats, shrunk
+from nearsight.images.registration.warp import Floats
 
 #: Pixels of a miniature's side. Each costs this number squared in bytes.
 SIDE_PX = 96
@@ -16,12 +15,8 @@ SIDE_PX = 96
 # Grey levels that pass for black after JPEG, and the share of a picture that matters.
 _BLACK, _SOME_BLACK = 8, 0.02
 
-# Waves along each side that a look consists of, and grey levels below which a wave is none.
-_WAVES, _NO_WAVE = 8, 1e-2
 # Places along each side that edges are told of.
 _EDGES = 16
-# Miniatures that are transformed together.
-_AT_ONCE = 1024
 
 Pixels = NDArray[np.uint8]
 
@@ -42,33 +37,6 @@ def miniature(picture: bytes | Image.Image) -> Pixels:
     image.draft("L", (2 * SIDE_PX, 2 * SIDE_PX))
     grey = image.convert("L").resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC, reducing_gap=2.0)
     return np.asarray(grey)
-
-
-def looks(small: Pixels) -> Floats:
-    """Return how miniatures look from far, and how their mirror images do: 63 signs each.
-
-    *Method*: the signs of the lowest waves of a discrete cosine transform, a perceptual hash (Zauner 2010,
-    "Implementation and benchmarking of perceptual image hash functions", section 3.2.1; signs stand in place
-    of more or less than the median). Other colours, sizes, a re-encoding or a mark change few of them.
-    Mirroring turns the signs of the waves that are odd from left to right.
-
-    Parameters
-    ----------
-    small : ndarray of shape (n, 96, 96), uint8
-
-    Returns
-    -------
-    ndarray of shape (2, n, 63), float32
-        -1, 1, or 0 where there is no such wave; nothing but 0 for a plain colour.
-    """
-    found = np.empty((2, len(small), _WAVES**2 - 1), np.float32)
-    mirrored = np.where(np.arange(_WAVES) % 2, -1, 1)
-    for at in range(0, len(small), _AT_ONCE):
-        waves = dctn(shrunk(small[at : at + _AT_ONCE], 3), axes=(1, 2), norm="ortho")[:, :_WAVES, :_WAVES]
-        signs = np.sign(waves) * (np.abs(waves) > _NO_WAVE)
-        both = np.stack([signs, signs * mirrored])
-        found[:, at : at + _AT_ONCE] = both.reshape(2, len(signs), -1)[:, :, 1:]
-    return found
 
 
 def edges(thumbnail: bytes) -> Floats:
