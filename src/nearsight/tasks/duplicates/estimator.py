@@ -95,7 +95,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    n²d operations up to `exact_rows` rows, then 8 n^1.5 d; the same for each look, beyond 5,000 rows by cells;
+    n²d operations up to `exact_rows` rows, then 8 n^1.5 d; the same for each look, by cells beyond 5,000;
     and a call of `confirm` for each of n times `n_neighbors` candidates at most. Memory beside X: a copy of
     it where it is not of unit length, and 12 bytes a candidate.
 
