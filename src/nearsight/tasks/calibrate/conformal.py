@@ -123,7 +123,7 @@ def from_background(
     scores: ArrayLike,
     *,
     false_alarm_rate: float,
-    n_comparisons: int = 1,
+    n_comparisons: float = 1,
     confidence: float | None = None,
     examples: str = "random pairs",
 ) -> Threshold:
@@ -140,7 +140,7 @@ def from_background(
         Similarities of random pairs.
     false_alarm_rate : float
         In (0, 1): the share of questions whose answer may be a false alarm.
-    n_comparisons : int, default 1
+    n_comparisons : float, default 1
         Comparisons that make one question, at least 1.
     confidence : float, optional
         See `required_examples`.

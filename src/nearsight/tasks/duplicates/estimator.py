@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import validate_data
 
@@ -49,8 +51,9 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     is told by how the others' scores fall off below it (`calibrate.from_mixed`). Where they do not fall off,
     as among the shots of a burst, the rate is refused. Copies that score less than `surely` push the
     threshold up, and fewer are found. Where some rows are known to have no copy among each other
-    (`distinct`), the threshold is learnt on them instead (`calibrate.from_background`: one question is as
-    many comparisons with all of them as there are rows for each), and `surely` has no part in it.
+    (`distinct`), the threshold is learnt on them instead (`calibrate.from_background`). Each of them was
+    compared with those only, and rows are compared with all: a question is so many comparisons as there are
+    more rows, those that hang together above `surely` counted as one.
 
     Parameters
     ----------
@@ -185,9 +188,9 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         if distinct is None:
             self.calibration_ = self._calibrated(best)
         else:
-            self.calibration_ = self._calibrated_on(
-                np.flatnonzero(_checked("distinct", distinct, n, bool)), unit, looks, len(best)
-            )
+            known = np.flatnonzero(_checked("distinct", distinct, n, bool))
+            n_others = self._n_apart(n, pairs, scores) - np.count_nonzero(~asked)
+            self.calibration_ = self._calibrated_on(known, unit, looks, n_others)
         self.threshold_ = float(self.threshold)
         # Where so few rows have a candidate that all may be wrong, the calibration has nothing to say.
         if self.calibration_ and self.calibration_.value > _NOTHING_LIKE_IT:
@@ -257,7 +260,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             raise CalibrationError(f"{error}. {way}") from error
 
     def _calibrated_on(
-        self, rows: NDArray[np.int64], unit: NDArray[np.float32], looks: ArrayLike | None, n_asked: int
+        self, rows: NDArray[np.int64], unit: NDArray[np.float32], looks: ArrayLike | None, n_others: int
     ) -> Threshold:
         """Learn the threshold from rows of which no two are the same."""
         if self.false_alarm_rate is None:
@@ -270,10 +273,15 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         return from_background(
             _best(len(rows), pairs, scores),
             false_alarm_rate=self.false_alarm_rate,
-            # Each was compared with these rows only, and will be with all.
-            n_comparisons=max(1, -(-n_asked // max(1, len(rows)))),
+            n_comparisons=max(1.0, n_others / max(1, self._n_apart(len(rows), pairs, scores))),
             examples="distinct ones",
         )
+
+    def _n_apart(self, n: int, pairs: NDArray[np.int64], scores: NDArray[np.float32]) -> int:
+        """Return how many rows there are, those that surely hang together counted as one."""
+        sure = pairs[scores >= (np.inf if self.surely is None else self.surely)]
+        graph = coo_array((np.ones(len(sure), bool), sure.T), (n, n))
+        return int(connected_components(graph, directed=False, return_labels=False))
 
     def _expected_rate(self, best: NDArray[np.float64]) -> float | None:
         if self.calibration_ and self.threshold_ == self.calibration_.value:
