@@ -60,6 +60,31 @@ def test_groups_name_the_best_copy_and_why(collection):
     assert found.leaks == []
 
 
+def test_what_each_was_confirmed_against(collection, monkeypatch):
+    """One that has nothing in common with the kept one comes in by its copies, and this is told."""
+    where = "path LIKE '%/train/%'"
+    order = [item.id for item in collection.items(where)]
+    kept, stranger = 0, 3
+
+    def agreement(self, here, there):
+        both = np.sort(np.stack([here, there]), axis=0)
+        alone = (both[0] == kept) & (both[1] == stranger)
+        return np.where(alone, 0.1, 0.8 + both.sum(0) / 100).astype(np.float32)
+
+    monkeypatch.setattr("nearsight.collection.duplicates._Pixels.agreement", agreement)
+    monkeypatch.setattr(
+        "nearsight.collection.best_copy.Quality.__call__", lambda self, rows, pairs: -rows.astype(float)
+    )
+    monkeypatch.setattr("nearsight.collection.best_copy.Quality.why", lambda self, keep, others: "first")
+    group = collection.duplicates(where=where, min_similarity=-1).groups[0]
+    assert [item.id for item in group.items] == order
+    assert dict(zip(order[1:], group.against, strict=True)) == {
+        id: order[7] if at == stranger else order[kept] for at, id in enumerate(order) if at
+    }
+    assert group.agreements[stranger - 1] == pytest.approx(0.9)
+    assert group.agreement > 0.8
+
+
 def test_only_among_those_that_match(collection):
     found = collection.duplicates(where="path LIKE '%/train/%'")
     # Files of the same bytes are one picture wherever they lie.

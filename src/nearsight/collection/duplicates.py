@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -43,7 +43,10 @@ class CopyGroup:
     similarities : list of float
         Cosine of the kept one and each of the others, in -1..1.
     agreements : list of float
-        How well their pixels agree, in -1..1.
+        How well the pixels of each of the others agree with what it was confirmed against, in -1..1.
+    against : list of str
+        The id of that: the kept one, or, where the two have too little in common, the copy of it that agrees
+        most, of those that did confirm it.
     why : str
         Why that one is kept.
     """
@@ -52,6 +55,7 @@ class CopyGroup:
     items: list[Item]
     similarities: list[float]
     agreements: list[float]
+    against: list[str]
     why: str
 
     @property
@@ -326,25 +330,48 @@ def _groups(
     rest = [others[others != keep] for keep, others in zip(found.kept_, _members(found), strict=True)]
     here = np.repeat(found.kept_, [len(others) for others in rest])
     there = np.concatenate([*rest, np.empty(0, np.int64)])
-    # As they were judged, the lower row first: from the other side the last digits differ.
-    agreements = pixels.agreement(np.minimum(here, there), np.maximum(here, there))
+    agreements = _between(pixels, here, there)
+    against = _against(found, pixels, rest, agreements)
     cosines = np.einsum("nd,nd->n", rows.X[here], rows.X[there])
     items = items_of(view, [rows.ids[row] for row in np.flatnonzero(found.labels_ >= 0)])
     groups, grouped = [], set(items)
     for keep, others in zip(found.kept_.tolist(), rest, strict=True):
         mine, agreements = agreements[: len(others)], agreements[len(others) :]
+        by, against = [rows.ids[row] for row in against[: len(others)]], against[len(others) :]
         near, cosines = cosines[: len(others)], cosines[len(others) :]
         # A picture that another process has removed meanwhile is no copy any more.
         shown = [items[rows.ids[row]] for row in (keep, *others) if rows.ids[row] in items]
         if len(shown) == 1 + len(others):
             why, best = quality.why(keep, others.tolist()), _without_links(shown[0])
-            groups.append(CopyGroup(best, [best, *shown[1:]], near.tolist(), mine.tolist(), why))
+            groups.append(CopyGroup(best, [best, *shown[1:]], near.tolist(), mine.tolist(), by, why))
     groups += [
-        CopyGroup(item, [item], [], [], "the first of several files of the same bytes")
+        CopyGroup(item, [item], [], [], [], "the first of several files of the same bytes")
         for item in map(_without_links, _in_several_files(view, rows, where, sides))
         if item.id not in grouped and len(item.paths) > 1
     ]
     return sorted(groups, key=lambda group: -sum(len(item.paths) for item in group.items))
+
+
+def _between(pixels: _Pixels, here: Ints, there: Ints) -> NDArray[np.float32]:
+    # As they were judged, the lower row first: from the other side the last digits differ.
+    return pixels.agreement(np.minimum(here, there), np.maximum(here, there))
+
+
+def _against(
+    found: NearDuplicates, pixels: _Pixels, rest: Sequence[Ints], agreements: NDArray[np.float32]
+) -> Ints:
+    """Return what each of the others was confirmed against; write how well it agrees with that."""
+    rows = np.concatenate([*rest, np.empty(0, np.int64)])
+    group = np.repeat(np.arange(len(rest)), [len(others) for others in rest])
+    against, is_sure = found.kept_[group], agreements > found.threshold_
+    juries = [others[is_sure[group == number]] for number, others in enumerate(rest)]
+    asked = [(at, one) for at in np.flatnonzero(~is_sure) for one in juries[group[at]]]
+    at, jury = np.array(asked, np.int64).reshape(-1, 2).T
+    told = _between(pixels, rows[at], jury)
+    # The last word is that of the best.
+    for best in np.argsort(told, kind="stable"):
+        against[at[best]], agreements[at[best]] = jury[best], told[best]
+    return against
 
 
 def _without_links(item: Item) -> Item:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command(
     cls=Command,
     json_shape="""{"groups": [{"keep": id, "ids": [id], "similarity": float, "agreement": float,
-             "paths": [path], "redundant": [path], "why"}],
+             "against": [id], "paths": [path], "redundant": [path], "why"}],
  "leaks": [{"ids": [id, id], "paths": [path, path], "similarity": float, "agreement": float}],
  "pictures": int, "threshold": float, "false_alarm_rate": float or null, "expected_rate": float}""",
     examples=(
@@ -123,6 +123,7 @@ def _group(group: "CopyGroup") -> dict[str, Any]:
         "ids": [item.id for item in group.items],
         "similarity": group.similarity,
         "agreement": group.agreement,
+        "against": group.against,
         "paths": [path for item in group.items for path in item.paths],
         "redundant": group.redundant,
         "why": group.why,
@@ -176,11 +177,13 @@ def _say(run: Run, found: "Duplicates", is_leak: bool) -> None:
     for group in found.groups:
         run.console.say(printable(f"keep  {group.keep.path or group.keep.id}"), bold=True)
         run.console.say(f"      {group.why}")
-        scores = [1.0] * (len(group.keep.paths) - 1)
-        for item, agreement in zip(group.items[1:], group.agreements, strict=True):
-            scores += [agreement] * len(item.paths)
-        for path, agreement in zip(group.redundant, scores, strict=True):
-            run.console.say(printable(f"      {agreement:.3f}  {path}"))
+        for path in group.keep.paths[1:]:
+            run.console.say(printable(f"      {1:.3f}  {path}"))
+        names = {item.id: item.path or item.id for item in group.items}
+        for item, agreement, by in zip(group.items[1:], group.agreements, group.against, strict=True):
+            other = "" if by == group.keep.id else f" (with {names[by]}, a copy of it)"
+            for path in item.paths:
+                run.console.say(printable(f"      {agreement:.3f}  {path}{other}"))
     n_redundant = sum(len(group.redundant) for group in found.groups)
     run.console.say(
         f"{count(len(found.groups), 'picture')} of {found.n_pictures:,} in several copies;"

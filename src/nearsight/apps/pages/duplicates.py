@@ -1,7 +1,7 @@
 """The page of copies: each group side by side, the kept one in front."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from nearsight.apps import gallery, output
@@ -26,7 +26,7 @@ _ALIKE = (
 
 _FOOTER = (
     "Nothing was deleted. Of each group, the picture on the left is best kept, for the reason given; every "
-    "other agrees with it, or with most of its copies.",
+    "other agrees with it, or with most of its copies, where too little of the picture is left to compare.",
     "Agreement is the correlation of details once the pictures are laid over each other, 1 at most. Bars "
     "show the similarity, the cosine of two vectors. Cards link to the originals.",
 )
@@ -83,10 +83,15 @@ def _rows(collection: "Collection", groups: "Sequence[CopyGroup]") -> list[Row]:
         why = {"why": group.why} | _facts(group.keep)
         kept = Card(group.keep.path, small, metadata=why, badge="kept")
         others = [Card(path, small, metadata={"bytes": "the same"}) for path in group.keep.paths[1:]]
-        for item, similarity, agreement in zip(
-            group.items[1:], group.similarities, group.agreements, strict=True
+        names = {item.id: PurePath(item.path).name or item.id[:12] for item in group.items}
+        for item, similarity, agreement, by in zip(
+            group.items[1:], group.similarities, group.agreements, group.against, strict=True
         ):
             facts = {"agreement": f"{agreement:.2f}"} | _facts(item)
+            if by != group.keep.id:
+                facts["agreement"] += (
+                    f" with {names[by]}, one of the copies; too little of the kept one is in it"
+                )
             others += [Card(path, thumbnails.get(item.id), similarity, facts) for path in item.paths]
         rows.append(Row(kept, others, label=""))
     return rows

@@ -42,8 +42,8 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     *Method*: each row's nearest neighbours by cosine are candidates (`near_pairs`), and so are its nearest
     by `looks`, where they are given: vectors miss copies where all rows are alike. `confirm` scores
     them by something that knows nothing of the vectors; pairs above the threshold are the same. Groups are
-    formed around the row of the highest quality, and every other was confirmed against that very row
-    (`star_groups`).
+    formed around the row of the highest quality, and every other was confirmed against that very row, or
+    against most of those that were (`star_groups`).
 
     With `false_alarm_rate`, the threshold is learnt on these data by split conformal prediction: each row is
     one question, its score the best among its candidates. Rows that have a copy are no good examples, and
