@@ -6,6 +6,9 @@ import json
 import pytest
 from PIL import Image
 
+from nearsight.apps.pages import labels
+from nearsight.collection.labelling import Prediction
+
 
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory, save_picture):
@@ -148,3 +151,12 @@ def test_bad_questions(nearsight, classes, tmp_path, words, message):
 def test_without_a_collection_a_file_must_be_named(nearsight, classes):
     result = nearsight("classify", "fit", "--labels", classes / "train", code=2)
     assert "name a file: --out FILE.npz" in result.stderr.replace("\n", " ")
+
+
+def test_a_page_of_too_many_shows_the_least_certain(tmp_path, monkeypatch):
+    monkeypatch.setattr(labels, "MOST_PICTURES", 2)
+    pictures = [(Prediction(str(p), f"{p}.jpg", "cat", p, False), None) for p in (0.9, 0.2, 0.7, 0.4)]
+    labels.write_labels(tmp_path / "page.html", pictures, facts={}, rate=None)
+    html = (tmp_path / "page.html").read_text()
+    assert "The 2 least certain of 4" in html
+    assert [p for p in ("0.9", "0.2", "0.7", "0.4") if f">{p}.jpg<" in html] == ["0.2", "0.4"]

@@ -155,3 +155,10 @@ def test_a_page_is_written_as_utf8(tmp_path):
     file = tmp_path / "page.html"
     write(file, page("Zoë's pictures", []))
     assert "Zoë&#x27;s pictures" in file.read_text(encoding="utf-8")
+
+
+def test_a_sentence_is_no_column_of_single_words():
+    card = Card("a.jpg", None, metadata={"size": "3 × 4", "why": "bought with bread in 12 of its 40 baskets"})
+    html = page("x", [Section(rows=[Row(card, [])])])
+    assert "<dt>size</dt><dd>3 × 4</dd>" in html
+    assert "<dt class=wide>why</dt><dd class=wide>bought with bread" in html

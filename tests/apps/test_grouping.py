@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nearsight.apps.pages import clusters
 from nearsight.apps.tables import read_customers
 from nearsight.collection.clustering import FILENAME
 from nearsight.errors import MetadataError
@@ -67,7 +68,7 @@ def test_clusters_are_found_kept_and_assigned(cli, kinds, tmp_path):
     ]
 
 
-def test_as_many_as_asked_for_with_a_page(cli, tmp_path):
+def test_as_many_as_asked_for_with_a_page(cli, tmp_path, monkeypatch):
     page, model = tmp_path / "page.html", tmp_path / "two.npz"
     result = cli("cluster", "--k", 2, "--no-labels", "--out", page, "--model", model)
     assert [line.split()[:2] for line in result.stdout.splitlines()[1:]] == [["0", "30"], ["1", "30"]]
@@ -75,6 +76,11 @@ def test_as_many_as_asked_for_with_a_page(cli, tmp_path):
     html = page.read_text()
     assert html.count("<img") == 60
     assert "2 kinds of pictures" in html
+    assert "are shown" not in html
+    monkeypatch.setattr(clusters, "_PICTURES", 10)
+    cli("cluster", "--k", 2, "--no-labels", "--out", page)
+    assert page.read_text().count("30 pictures, of which 10 are shown") == 2
+    assert page.read_text().count("<img") == 20
     assert len(cli.json("cluster", "--assign", "--model", model)["clusters"]) == 2
 
 

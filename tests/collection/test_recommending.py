@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nearsight import Collection
-from nearsight.collection.recommending import Names
+from nearsight.collection.recommending import Names, _short
 from nearsight.collection.rows import Item
 from nearsight.errors import (
     FilterError,
@@ -215,3 +215,8 @@ def test_names(name, found):
     paths = ["/shop/shoes/1.jpg", "/shop/hats/1.jpg", "/shop/hats/2.jpg", "/shop/a.b.jpg"]
     items = [Item(letter * 32, path, [path]) for letter, path in zip("abcd", paths, strict=True)]
     assert Names(items).find(name) == found
+
+
+def test_long_names_leave_room_for_the_sentence():
+    assert _short("bread") == "bread"
+    assert _short("047b4988-aeb2-423b-8a2e-163477a6cae2") == "047b4988-aeb…a6cae2"

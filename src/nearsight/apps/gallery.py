@@ -19,6 +19,9 @@ THUMBNAIL_PX = 256
 
 SCALE = "Similarity is the cosine of two vectors: 1 is the same picture. Cards link to the originals."
 
+# Values of more characters get lines of their own.
+_WIDE = 32
+
 # Nothing may be fetched and nothing may run, whatever a file name tries.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
@@ -256,14 +259,18 @@ def _card(card: Card, rank: int | None = None) -> str:
         _folder(card.detail or ("" if card.name else folder)),
     ]
     metadata = "".join(
-        f"<dt>{_text(key)}</dt><dd>{_text(_value(value))}</dd>"
-        for key, value in card.metadata.items()
-        if value is not None
+        _entry(key, _value(value)) for key, value in card.metadata.items() if value is not None
     )
     if metadata:
         caption.append(f'<dl class="meta">{metadata}</dl>')
     body = f"{well}<figcaption>{''.join(caption)}</figcaption>"
     return f'<figure class="card{" found" if card.badge else ""}">{_linked(card, body)}</figure>'
+
+
+def _entry(key: str, value: str) -> str:
+    # Beside its key, a sentence would be a column of single words.
+    wide = " class=wide" if len(value) > _WIDE else ""
+    return f"<dt{wide}>{_text(key)}</dt><dd{wide}>{_text(value)}</dd>"
 
 
 def _split(path: str) -> tuple[str, str]:

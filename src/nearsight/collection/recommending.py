@@ -22,6 +22,8 @@ from nearsight.tasks.recommend import Reason, Recommender, diversify
 # Of how many times as many pictures as are asked for a varied list is made.
 _POOL = 10
 _KIND, _FORMAT = "catalogue", 1
+# Characters of a name that a reason has room for.
+_NAME = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ class Suggestion:
         With baskets: the chance, in 0..1, that it is the next item of the basket. Without: the largest
         cosine to a picture of the history. Higher is better.
     why : str
-        The evidence in words, what counts most first.
+        The evidence in words, what counts most first; files by their names without endings, long ones
+        without their middle.
     metadata : dict
         What the user attached.
     """
@@ -396,13 +399,18 @@ def _suggestions(
 
     def name(row: int) -> str:
         item = items.get(ids[row])
-        return (PurePath(item.path).stem if item else "") or ids[row][:12]
+        return _short((PurePath(item.path).stem if item else "") or ids[row][:12])
 
     return [
         Suggestion(id, items[id].path, score, "; ".join(r.text(name) for r in why), items[id].metadata)
         for id, score, why in found
         if id in items
     ]
+
+
+def _short(name: str) -> str:
+    """Leave out the middle of a name that would be most of the sentence, such as 36 digits."""
+    return name if len(name) <= _NAME else f"{name[: _NAME // 2]}…{name[-_NAME // 4 :]}"
 
 
 def _nothing_known(unknown: Mapping[str, int]) -> str:

@@ -44,7 +44,7 @@ def write(file: Path, collection: "Collection", found: "Clustering") -> None:
         sections.append(
             Section(
                 "In no cluster",
-                f"{count(len(found.noise), 'picture')} without enough others like them.",
+                f"{count(len(found.noise), 'picture')} without enough others like them{_part(found.noise)}.",
                 sheet=_sheet(collection, _some([], found.noise)),
             )
         )
@@ -94,13 +94,18 @@ def _title(cluster: "Cluster") -> str:
 
 
 def _lead(found: "Clustering", cluster: "Cluster") -> str:
-    parts = [count(len(cluster.ids), "picture"), f"cluster {cluster.id}"]
+    parts = [count(len(cluster.ids), "picture") + _part(cluster.ids), f"cluster {cluster.id}"]
     if len(cluster.words) > 1:
         parts.append("also " + ", ".join(cluster.words[1:]))
     near = _most_alike(found, cluster)
     if near is not None:
         parts.append(f"most like {_title(near)}" if near.label else f"most like cluster {near.id}")
     return " · ".join(parts)
+
+
+def _part(ids: Sequence[str]) -> str:
+    """Say how many are shown, where that is not all."""
+    return f", of which {_PICTURES} are shown" if len(ids) > _PICTURES else ""
 
 
 def _most_alike(found: "Clustering", cluster: "Cluster") -> "Cluster | None":

@@ -87,11 +87,10 @@ def _rows(collection: "Collection", groups: "Sequence[CopyGroup]") -> list[Row]:
         for item, similarity, agreement, by in zip(
             group.items[1:], group.similarities, group.agreements, group.against, strict=True
         ):
-            facts = {"agreement": f"{agreement:.2f}"} | _facts(item)
+            facts = {"agreement": f"{agreement:.2f}"}
             if by != group.keep.id:
-                facts["agreement"] += (
-                    f" with {names[by]}, one of the copies; too little of the kept one is in it"
-                )
+                facts["with"] = f"{names[by]}; it shows too little of what the kept one does"
+            facts |= _facts(item)
             others += [Card(path, thumbnails.get(item.id), similarity, facts) for path in item.paths]
         rows.append(Row(kept, others, label=""))
     return rows

@@ -34,7 +34,7 @@ class Inspected:
         """Take a picture in."""
         self._n += 1
         self._n_defects += inspection.defect
-        facts = {"score": f"{inspection.score:.3g}", "why": reason(inspection)}
+        facts = {"score": f"{inspection.score:,.2f}", "why": reason(inspection)}
         small = io.BytesIO()
         overlay(inspection).save(small, "JPEG", quality=82)
         card = Card(inspection.path, small.getvalue(), metadata=facts)

@@ -1,6 +1,7 @@
 """The page of `nearsight classify predict`: pictures by their label, the doubtful ones first."""
 
 from collections.abc import Sequence
+from heapq import nsmallest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ def write_labels(
     rate : float or None
         Share of known pictures that may be called unknown; None where nothing is promised.
     """
-    shown = pictures[:MOST_PICTURES]
+    shown = nsmallest(MOST_PICTURES, pictures, key=lambda pair: pair[0].probability)
     by_label: dict[str, list[tuple[Prediction, bytes | None]]] = {}
     for prediction, thumbnail in shown:
         by_label.setdefault("" if prediction.unknown else prediction.label, []).append(
@@ -57,7 +58,7 @@ def write_labels(
         **({"False alarms": f"at most {rate:.1%} of known pictures"} if rate is not None else {}),
         **facts,
     }
-    lead = "" if len(shown) == len(pictures) else f"The first {len(shown):,} of {len(pictures):,}."
+    lead = "" if len(shown) == len(pictures) else f"The {len(shown):,} least certain of {len(pictures):,}."
     title = f"{count(len(pictures), 'picture')}, labelled"
     html = page(title, [Section(rows=rows)] if rows else [], lead=lead, facts=figures, footer=_FOOTER)
     write(file, html)
