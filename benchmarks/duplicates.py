@@ -1,14 +1,13 @@
 """Copies found among pictures that are merely alike, beside imagehash and a cut-off on the cosine.
 
 FOLDER has photographs. Of some, chosen at random, seven edits are made: JPEG at quality 30, half the size,
-10 % cropped off each side, turned by 3 to 8 degrees, mirrored, colours shifted, and a watermark over the
+10 % of width and height cropped off, turned by 3 to 8 degrees, mirrored, colours shifted, and a watermark over the
 whole width. All pictures, edited or not, are then searched for copies, by each method in the same run:
 
 - nearsight: `Collection.duplicates`, at its own threshold and at a stated rate of false alarms;
 - imagehash: `phash` of 64 bits, at most 10 bits apart (the cut-off that imagededup uses for it);
 - cosine: imagededup's CNN rule, a cosine of at least 0.9, on nearsight's default vectors. Its own network
-needs
-  torchvision and weights from a hub, and is not run.
+  needs torchvision and weights from a hub, and is not run.
 
 For the last two, the cut-off that gives the best F1 on this very truth is told as well. Recall is over
 (original, edit) pairs, precision over all pairs that a method declares; both with 95 % intervals (Wilson).
