@@ -119,13 +119,14 @@ def test_clusters_get_names(cli):
         (("cluster", "--overwrite"), "--save KEY"),
         (("cluster", "--where", "width > 9999", "--k", "1"), "or index more"),
         (("segment",), "--customers"),
+        (("cluster", "--assign", "--false-alarm-rate", "0.05"), "--assign takes the clusters as they are"),
     ],
 )
 def test_bad_usage(cli, words, message):
     assert message in json.dumps(cli.json(*words, code=2))
 
 
-def test_bars_are_for_people_at_a_terminal(cli, monkeypatch):
+def test_bars_are_for_people_at_a_terminal(cli, orders, monkeypatch):
     words = ("cluster", "--k", 2, "--no-labels")
     assert "k-means" not in cli(*words).stderr
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda stream: True)
@@ -133,16 +134,24 @@ def test_bars_are_for_people_at_a_terminal(cli, monkeypatch):
     for silent in ("-q", "--json"):
         assert "k-means" not in cli(*words, silent).stderr
     assert "neighbours" in cli("cluster", "--no-labels").stderr
+    segmenting = ("segment", "--customers", orders, "--no-labels")
+    for stage in ("how many", "segments"):
+        assert f"{stage}:" in cli(*segmenting).stderr
+        for silent in ("-q", "--json"):
+            assert f"{stage}:" not in cli(*segmenting, silent).stderr
     assert "assigning" in cli("cluster", "--assign").stderr
     if find_spec("umap"):
-        assert "laying out" in cli("map").stderr
+        told = cli("map").stderr
+        assert "neighbours" in told
+        assert "laying out" in told
         assert "laying out" not in cli("map", "--refit", "--json").stderr
 
 
 def test_segments_with_a_page_and_unknown_pictures(cli, orders, tmp_path):
     page = tmp_path / "page.html"
     found = cli.json("segment", "--customers", orders, "--no-labels", "--out", page)
-    assert set(found) == {"segments", "customers", "unknown", "silhouette"}
+    assert set(found) == {"segments", "customers", "strangers", "unknown", "silhouette"}
+    assert found["strangers"] == []
     assert found["unknown"] == {"gone.png": 2}
     assert len(found["segments"]) == 2
     for one in found["segments"]:
@@ -154,6 +163,51 @@ def test_segments_with_a_page_and_unknown_pictures(cli, orders, tmp_path):
     assert len(result.stdout.splitlines()) == 4
     assert "2 lines of" in result.stderr
     assert "gone.png" in result.stderr
+
+
+def test_segments_are_kept_and_new_customers_asked_for(cli, orders, tmp_path):
+    file, page = tmp_path / "segments.npz", tmp_path / "later.html"
+    kept = cli("segment", "--customers", orders, "--no-labels", "--save", file)
+    assert "ask them with --model" in kept.stderr
+    assert "too few customers" not in kept.stderr
+    found = cli.json("segment", "--customers", orders, "--no-labels")
+    (tmp_path / "new.csv").write_text(
+        "customer,picture\n" + "".join(f"ann,cat{n}\nbob,cup{n}\n" for n in (2, 5, 8))
+    )
+    words = ("segment", "--customers", tmp_path / "new.csv", "--model", file)
+    asked = cli.json(*words, "--out", page)
+    assert asked["customers"] == {"ann": found["customers"]["1"], "bob": found["customers"]["0"]}
+    assert asked["strangers"] == []
+    assert [s["representatives"] for s in asked["segments"]] == [
+        s["representatives"] for s in found["segments"]
+    ]
+    assert page.read_text().count("<img") > 2
+    assert "0 customers of 2 in no segment." in cli(*words).stderr
+
+
+def test_who_is_like_no_segment_is_a_stranger(cli, tmp_path):
+    file, page = tmp_path / "segments.npz", tmp_path / "later.html"
+    rng = np.random.default_rng(0)
+    lines = [f"{owner},cat{n}" for owner in range(40) for n in rng.choice(30, 3, replace=False)]
+    (tmp_path / "cats.csv").write_text("\n".join(["customer,picture", *lines]))
+    cli("segment", "--customers", tmp_path / "cats.csv", "--k", 1, "--no-labels", "--save", file)
+    (tmp_path / "new.csv").write_text("customer,picture\nann,cat1\nann,cat2\nann,cat3\nbob,cup1\nbob,cup2\nbob,cup3\n")
+    words = ("segment", "--customers", tmp_path / "new.csv", "--model", file)
+    asked = cli.json(*words, "--out", page)
+    assert asked["strangers"] == ["bob"]
+    assert asked["customers"] == {"ann": 0, "bob": -1}
+    assert "In no segment" in page.read_text()
+    assert "1 customer of 2 in no segment: bob." in cli(*words).stderr
+
+
+def test_too_few_customers_to_know_a_stranger_by(cli, tmp_path):
+    (tmp_path / "few.csv").write_text("customer,picture\nann,cat1\nbob,cat2\n")
+    file = tmp_path / "few.npz"
+    told = cli("segment", "--customers", tmp_path / "few.csv", "--no-labels", "--save", file).stderr
+    assert "too few customers to know strangers by" in told
+    for extra in (("--k", "2"), ("--save", file), ("--no-labels",), ("--false-alarm-rate", "0.1")):
+        told = cli("segment", "--customers", tmp_path / "few.csv", "--model", file, *extra, code=2).stderr
+        assert "--model takes the segments as they are" in told
 
 
 def test_more_segments_than_customers_are_refused(cli, tmp_path):

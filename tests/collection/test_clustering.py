@@ -11,6 +11,7 @@ from nearsight import Collection
 from nearsight.collection.cluster_keys import check_key
 from nearsight.collection.clustering import FILENAME, Clustering
 from nearsight.collection.naming import labels_of
+from nearsight.collection.segmenting import Segmentation
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, MetadataError, NewerFormatError
 
 from fake import DIM, FakeBackend
@@ -132,18 +133,26 @@ def test_clusters_of_other_vectors_are_refused(collection, tmp_path):
         other.assign(collection.cluster())
 
 
-def test_files_that_hold_no_clusters(tmp_path):
-    with pytest.raises(InvalidParameterError, match="find clusters first"):
-        Clustering.load(tmp_path / FILENAME)
+@pytest.mark.parametrize(
+    ("kind", "remedy", "noun"),
+    [
+        (Clustering, "find clusters first", "clustering"),
+        (Segmentation, "find segments first: nearsight segment", "segmentation"),
+    ],
+)
+def test_files_that_hold_no_clusters_or_segments(tmp_path, kind, remedy, noun):
+    with pytest.raises(InvalidParameterError, match=remedy):
+        kind.load(tmp_path / FILENAME)
     (tmp_path / "text.npz").write_text("no archive")
     (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04 torn")
     np.savez(tmp_path / "else.npz", X=np.eye(2))
-    np.savez(tmp_path / "newer.npz", about=np.array('{"kind": "nearsight clustering", "format": 99}'))
-    for name in ("text.npz", "torn.npz", "else.npz"):
-        with pytest.raises(InvalidParameterError, match="holds no sound clustering"):
-            Clustering.load(tmp_path / name)
+    np.savez(tmp_path / "newer.npz", about=np.array(f'{{"kind": "nearsight {noun}", "format": 99}}'))
+    np.savez(tmp_path / "bare.npz", about=np.array(f'{{"kind": "nearsight {noun}", "format": 1}}'))
+    for name in ("text.npz", "torn.npz", "else.npz", "bare.npz"):
+        with pytest.raises(InvalidParameterError, match=f"holds no sound {noun}"):
+            kind.load(tmp_path / name)
     with pytest.raises(NewerFormatError, match="99"):
-        Clustering.load(tmp_path / "newer.npz")
+        kind.load(tmp_path / "newer.npz")
 
 
 def test_clusters_in_the_metadata(collection):
@@ -252,3 +261,35 @@ def test_segments_of_unknown_pictures_or_too_few_customers(collection):
         collection.segment(bought(collection), 25)
     with pytest.raises(InvalidParameterError, match="weight"):
         collection.segment([("a", f"{0:032x}", 0)])
+
+
+def test_later_customers_are_asked_for_by_a_file(collection, tmp_path):
+    found = collection.segment(bought(collection, 60))
+    assert found.promises
+    assert found.strangers == []
+    found.save(tmp_path / "segments.npz")
+    with np.load(tmp_path / "segments.npz", allow_pickle=False) as arrays:
+        about = str(arrays["about"])
+    assert json.loads(about)["fingerprint"] == collection.fingerprint.to_dict()
+    assert '"00"' not in about
+    loaded = Segmentation.load(tmp_path / "segments.npz")
+    assert (loaded.customers, [s.customers for s in loaded.segments]) == ({}, [[], []])
+    later = collection.assign_customers(
+        loaded, [*[(f"new {c}", i, w) for c, i, w in bought(collection, 10)], ("new 1", "gone.jpg", 1)]
+    )
+    assert later.unknown == {"gone.jpg": 1}
+    assert later.customers == {f"new {n:02}": found.customers[f"{n:02}"] for n in range(10)}
+    for one, before in zip(later.segments, found.segments, strict=True):
+        assert {later.customers[c] for c in one.customers} == {one.id}
+        assert (one.representatives, one.spread) == (before.representatives, before.spread)
+    noise = [i for i, kind in truth_of(collection).items() if kind < 0]
+    odd = collection.assign_customers(loaded, [(f"odd {n}", i, 1) for n, i in enumerate(noise[:20])])
+    assert len(odd.strangers) > 15
+    assert all(odd.customers[name] == -1 for name in odd.strangers)
+
+
+def test_segments_of_other_vectors_are_refused(collection, tmp_path):
+    found = collection.segment(bought(collection))
+    other = Collection.create(tmp_path / "other", model=FakeBackend(seed=1))
+    with pytest.raises(FingerprintMismatchError, match="nearsight segment"):
+        other.assign_customers(found, bought(collection))

@@ -223,7 +223,7 @@ def cluster(
     shows = sys.stderr.isatty() if progress is None else progress
     labels, members = _fit(read.X, algorithm, k, min_cluster_size, false_alarm_rate, random_state, shows)
     n = int(labels.max(initial=-1)) + 1
-    words_of = name_groups(self, read.X, labels, words, random_state=random_state)
+    words_of = name_groups(self, read.X, labels, words, random_state=random_state, progress=shows)
     clusters, means, sizes = [], [], []
     for number, (own, label) in enumerate(zip(words_of, labels_of(words_of), strict=True)):
         inside = np.flatnonzero(labels == number)

@@ -12,7 +12,7 @@ from nearsight.collection.mapping import map_
 from nearsight.collection.outlying import anomalies
 from nearsight.collection.projecting import project
 from nearsight.collection.recommending import catalogue, load_catalogue, recommend
-from nearsight.collection.segmenting import segment
+from nearsight.collection.segmenting import assign_customers, segment
 
 
 class Jobs:
@@ -22,6 +22,7 @@ class Jobs:
     cluster = cluster
     save_clusters = save_clusters
     segment = segment
+    assign_customers = assign_customers
     anomalies = anomalies
     duplicates = duplicates
     info = info

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
+from tqdm import tqdm
 
 from nearsight.collection.view import View
 from nearsight.errors import InvalidParameterError, MissingExtraError, UnknownModelError, WeightsError
@@ -19,6 +20,8 @@ _PICTURES = 100
 _WORDS = 3
 # A word must tell so much of what the best one does, and more than rounding.
 _LEAST, _NOTHING = 0.25, 1e-4
+# Words that are read between two steps of the bar.
+_AT_ONCE = 128
 
 
 class Reading(View, Protocol):
@@ -35,6 +38,7 @@ def name_groups(
     words: Sequence[str] | None,
     *,
     random_state: int = 0,
+    progress: bool = False,
 ) -> list[list[str]]:
     """Return for each group the words that set it apart, the most telling first.
 
@@ -50,6 +54,9 @@ def name_groups(
     words : sequence of str or None
         To choose from; none are given if it is empty. None stands for the names of ImageNet's classes, and
         for no names where texts cannot be read.
+    random_state : int, default 0
+    progress : bool, default False
+        Whether a bar is shown on stderr while words are read.
 
     Raises
     ------
@@ -63,11 +70,12 @@ def name_groups(
         return [[] for _ in range(k)]
     if words is None:
         with suppress(MissingExtraError, UnknownModelError, WeightsError):
-            return _named(view._text_tower, X, labels, k, _vocabulary(), random_state)
+            return _named(view._text_tower, X, labels, k, _vocabulary(), random_state, progress)
         return [[] for _ in range(k)]
     if not all(word.strip() for word in words):
         raise InvalidParameterError("a word is empty; leave it out")
-    return _named(view._text_tower, X, labels, k, [word.strip() for word in words], random_state)
+    stripped = [word.strip() for word in words]
+    return _named(view._text_tower, X, labels, k, stripped, random_state, progress)
 
 
 def _vocabulary() -> list[str]:
@@ -81,6 +89,7 @@ def _named(
     k: int,
     words: Sequence[str],
     random_state: int,
+    progress: bool = False,
 ) -> list[list[str]]:
     rng = np.random.default_rng(random_state)
     chosen = []
@@ -88,11 +97,21 @@ def _named(
         rows = np.flatnonzero(labels == label)
         chosen.append(rows if len(rows) <= _PICTURES else rng.choice(rows, _PICTURES, replace=False))
     some = np.concatenate(chosen)
-    queries = tower.embed([tower.prompt.replace("{}", word) for word in words])
+    queries = _read(tower, [tower.prompt.replace("{}", word) for word in words], progress)
     found = distinctive(softmax(tower.logits(X[some], queries), axis=1), labels[some])
     best = np.argsort(-found, axis=1, kind="stable")[:, :_WORDS]
     least = np.maximum(found.max(1, initial=0) * _LEAST, _NOTHING)
     return [[words[j] for j in row if found[i, j] > least[i]] for i, row in enumerate(best)]
+
+
+def _read(tower: TextTower, texts: list[str], progress: bool) -> NDArray[np.float32]:
+    """Return the vectors of texts, some at a time so that it can be seen."""
+    # Texts of like length together, as they are read fastest.
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    blocks = [order[at : at + _AT_ONCE] for at in range(0, len(order), _AT_ONCE)]
+    shown = tqdm(blocks, desc="reading words", unit="block", disable=not progress, leave=False)
+    vectors = np.concatenate([tower.embed([texts[i] for i in block]) for block in shown])
+    return vectors[np.argsort(order)]
 
 
 def labels_of(words: Sequence[Sequence[str]]) -> list[str | None]:

@@ -30,12 +30,13 @@ _BLOCK = 1024
 class PictureMap(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Lays rows out on a plane so that neighbours stay neighbours; later rows are placed among them.
 
-    *Method*: UMAP (McInnes, Healy and Melville 2018, arXiv 1802.03426) on the cosine, or the first two
-    principal components. `fit` lays out at most `most_fitted` different rows; all others are placed. With
-    UMAP, a row is placed at the weighted geometric median (Weiszfeld 1937) of its 10 nearest fitted rows,
-    where UMAP's own transform takes their mean and then optimises anew: the median is in no void between two
-    islands, does not depend on what else is placed with it, and costs no optimisation. A row that was fitted
-    is placed where it is. With PCA, placing is the projection itself.
+    *Method*: UMAP (McInnes, Healy and Melville 2018, arXiv 1802.03426) on the cosine, with exact neighbours
+    where the original looks for them by descent; or the first two principal components. `fit` lays out at
+    most `most_fitted` different rows; all others are placed. With UMAP, a row is placed at the weighted
+    geometric median (Weiszfeld 1937) of its 10 nearest fitted rows, where UMAP's own transform takes their
+    mean and then optimises anew: the median is in no void between two islands, does not depend on what else
+    is placed with it, and costs no optimisation. A row that was fitted is placed where it is. With PCA,
+    placing is the projection itself.
 
     Parameters
     ----------
@@ -62,10 +63,10 @@ class PictureMap(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    UMAP runs on one thread, so that the map is the same every time; its time grows a little faster than the
-    rows, and its first use takes 15 s more. Placing costs m × d a row, PCA n × d. 0 rows are refused; 1 to 10
-    are laid out by PCA, one of them in the middle. NaN and infinity are refused. Duplicates share a place,
-    and so do rows that are all the same.
+    UMAP runs on one thread, so that the map is the same every time; its time grows with the rows, that of the
+    neighbours, m² × d, with their square, and its first use takes 15 s more. Placing costs m × d a row, PCA
+    n × d. 0 rows are refused; 1 to 10 are laid out by PCA, one of them in the middle. NaN and infinity are
+    refused. Duplicates share a place, and so do rows that are all the same.
 
     Examples
     --------
@@ -205,11 +206,33 @@ def place(
     starts = range(0, len(rows), _BLOCK)
     for start in tqdm(starts, desc="placing", unit="block", disable=not progress, leave=False):
         part = rows[start : start + _BLOCK]
-        similarities = part @ known.T
-        nearest = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
-        alike = np.take_along_axis(similarities, nearest, axis=1).astype(np.float64)
-        found[start : start + len(part)] = _medians(at[nearest], _weights(alike))
+        nearest, alike = _most_similar(part @ known.T, k)
+        found[start : start + len(part)] = _medians(at[nearest], _weights(alike.astype(np.float64)))
     return found
+
+
+def _most_similar(similarities: NDArray[Any], k: int) -> tuple[Ints, NDArray[Any]]:
+    """Return where the `k` highest of each row are, in no order, and what they are."""
+    nearest = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
+    return nearest, np.take_along_axis(similarities, nearest, axis=1)
+
+
+def _neighbours(rows: NDArray[Any], k: int, *, progress: bool) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    """Return the `k` nearest of each row, itself the first, and how far they are: exact, 1 - cosine."""
+    n = len(rows)
+    found, distances = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
+    starts = range(0, n, _BLOCK)
+    for start in tqdm(starts, desc="neighbours", unit="block", disable=not progress, leave=False):
+        similarities = rows[start : start + _BLOCK] @ rows.T
+        own = np.arange(len(similarities))
+        # Rounding must not make another row nearer than the row itself.
+        similarities[own, start + own] = np.inf
+        nearest, alike = _most_similar(similarities, k)
+        order = np.argsort(-alike, axis=1, kind="stable")
+        block = slice(start, start + len(similarities))
+        found[block] = np.take_along_axis(nearest, order, axis=1)
+        distances[block] = np.maximum(1 - np.take_along_axis(alike, order, axis=1), 0)
+    return found, distances
 
 
 def _weights(similarities: Floats) -> Floats:
@@ -300,8 +323,10 @@ def _umap(rows: NDArray[Any], n_neighbors: int, min_dist: float, random_state: i
         warnings.simplefilter("ignore")
         from umap import UMAP
 
+        k = min(n_neighbors, len(rows) - 1)
         reducer = UMAP(
-            n_neighbors=min(n_neighbors, len(rows) - 1),
+            n_neighbors=k,
+            precomputed_knn=_neighbours(rows, k, progress=progress),
             min_dist=min_dist,
             metric="cosine",
             random_state=random_state,

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
+from scipy.stats import binom
 from sklearn.metrics import adjusted_rand_score
 from tasks.conformance import EstimatorConformance
 
 from nearsight.errors import InvalidParameterError
 from nearsight.tasks.cluster import CustomerSegments
 from nearsight.tasks.cluster.graph import unit
-from nearsight.tasks.cluster.segments import Customers
+from nearsight.tasks.cluster.segments import Centres, Customers
 
 
 class TestConformance(EstimatorConformance):
@@ -116,3 +117,108 @@ def test_bad_input_is_named() -> None:
             Customers.of(np.eye(2), ["a", "b"], [1, weight])
     with pytest.raises(InvalidParameterError, match="ask for at most 2"):
         CustomerSegments(n_segments=3).fit(np.eye(2))
+
+
+def drawn(n: int, rng: np.random.Generator, *, foreign: bool = False, most: int = 12) -> tuple:
+    """Customers of three tastes, with one to `most` pictures each; foreign ones have another."""
+    themes = np.random.default_rng(77).normal(size=(4, 24))
+    taste = np.full(n, 3) if foreign else rng.integers(3, size=n)
+    sizes = rng.integers(1, most + 1, n)
+    owners = np.repeat(np.arange(n), sizes)
+    rows = themes[taste[owners]] + 0.9 * rng.normal(size=(len(owners), 24))
+    return rows, np.array([f"{owner:04}" for owner in owners])
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2])
+def test_later_customers_are_turned_away_at_the_stated_rate_and_strangers_nearly_always(rate: float) -> None:
+    realised, strangers, n = [], [], 100
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        made = Customers.of(*drawn(150, rng))
+        found = CustomerSegments(n_segments=3, false_alarm_rate=rate, random_state=seed)
+        found.fit(made.features, n_pictures=made.n_effective)
+        for foreign, answers in ((False, realised), (True, strangers)):
+            new = Customers.of(*drawn(n, rng, foreign=foreign), breadth=made.breadth)
+            answers.append((found.predict(new.features, n_pictures=new.n_effective) < 0).mean())
+    # All splits together: what is turned away, and the luck of each threshold's 150 examples.
+    spread = np.sqrt(rate * (1 - rate) * (1 / n + 1 / 150) / len(realised))
+    assert abs(np.mean(realised) - rate) < 3 * spread
+    low, high = binom.ppf([0.025, 0.975], n, rate) / n
+    assert np.mean([low <= one <= high for one in realised]) >= 0.7
+    assert np.mean(strangers) > 0.9
+
+
+def test_few_pictures_are_no_reason_to_be_turned_away() -> None:
+    away = {"with": [], "without": []}
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        made = Customers.of(*drawn(300, rng))
+        new = Customers.of(*drawn(200, rng, most=1), breadth=made.breadth)
+        for name, old, later in (
+            ("with", made.n_effective, new.n_effective),
+            ("without", None, None),
+        ):
+            found = CustomerSegments(n_segments=3, false_alarm_rate=0.1, random_state=seed)
+            found.fit(made.features, n_pictures=old)
+            away[name].append((found.predict(new.features, n_pictures=later) < 0).mean())
+    assert np.mean(away["with"]) < 0.2
+    assert np.mean(away["without"]) > 0.4
+
+
+def test_limits_rest_on_centres_that_the_customer_had_no_part_in() -> None:
+    rng = np.random.default_rng(6)
+    X = np.repeat(rng.normal(size=(3, 5)), 30, axis=0) + 0.5 * rng.normal(size=(90, 5))
+    found = CustomerSegments(n_segments=3, false_alarm_rate=0.1).fit(X)
+    scores = []
+    for i in range(len(X)):
+        centres = found.cluster_centers_.copy()
+        own = found.labels_ == found.labels_[i]
+        own[i] = False
+        centres[found.labels_[i]] = X[own].mean(0)
+        scores.append(((X[i] - centres) ** 2).sum(1).min())
+    # All have as many pictures, so strangeness is this distance over the mean one; 90 examples, rank 9.
+    usual = found.centres_.usual.sum()
+    assert usual == pytest.approx(np.mean(scores), rel=1e-6)
+    labels = [int(((x - found.cluster_centers_) ** 2).sum(1).argmin()) for x in X]
+    medians = np.array(
+        [np.median([s for s, c in zip(scores, labels, strict=True) if c == k]) for k in range(3)]
+    )
+    together = np.sort(np.array(scores) / medians[labels])[-9]
+    np.testing.assert_allclose(found.centres_.limits, together * medians / usual, rtol=1e-6)
+
+
+def test_centres_survive_a_file() -> None:
+    made = Customers.of(*drawn(80, np.random.default_rng(1)))
+    for rate in (None, 0.05):
+        found = CustomerSegments(false_alarm_rate=rate).fit(made.features).centres_
+        again = Centres.from_arrays(found.to_arrays())
+        assert again.false_alarm_rate == rate
+        np.testing.assert_array_equal(
+            again.assign(made.features, made.n_effective), found.assign(made.features, made.n_effective)
+        )
+
+
+def test_too_few_customers_turn_nobody_away() -> None:
+    found = CustomerSegments(false_alarm_rate=0.05).fit(np.eye(4))
+    assert np.isinf(found.centres_.limits).all()
+    assert found.predict(100 * np.ones((1, 4))).tolist() == [0]
+    same = CustomerSegments(false_alarm_rate=0.05).fit(np.ones((30, 4)))
+    assert same.predict(np.ones((2, 4))).tolist() == [0, 0]
+    assert same.predict(-np.ones((1, 4))).tolist() == [-1]
+
+
+def test_numbers_of_pictures_are_checked() -> None:
+    for numbers in ([1, 2], [1, 2, 0], [1, 2, np.nan]):
+        with pytest.raises(InvalidParameterError, match="n_pictures"):
+            CustomerSegments(n_segments=1).fit(np.eye(3), n_pictures=numbers)
+
+
+def test_progress_is_shown_where_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    X = np.random.default_rng(0).normal(size=(40, 6))
+    shown = CustomerSegments(progress=True).fit(X)
+    told = capsys.readouterr().err
+    assert "how many" in told
+    assert "segments" in told
+    silent = CustomerSegments().fit(X)
+    assert capsys.readouterr() == ("", "")
+    np.testing.assert_array_equal(shown.labels_, silent.labels_)

@@ -2,11 +2,13 @@
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from nearsight.apps import output
 from nearsight.apps.command import BadInputError, Command, Run, out_file
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from nearsight.collection.clustering import Clustering
     from nearsight.collection.segmenting import Segmentation
 
+_F = TypeVar("_F", bound=Callable[..., Any])
+
 # Unknown pictures and customers that people are shown.
 _SHOWN = 5
 
@@ -30,6 +34,23 @@ _words = click.option(
     help="To name groups with; @FILE has one on each line. Default: 1,000 common things.",
 )
 _no_labels = click.option("--no-labels", is_flag=True, help="Do not name groups.")
+
+
+def _rate(text: str) -> Callable[[_F], _F]:
+    """Return the option for the stated rate of false alarms."""
+    return click.option(
+        "--false-alarm-rate",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=0.05,
+        show_default=True,
+        metavar="R",
+        help=text,
+    )
+
+
+def _is_given(name: str) -> bool:
+    """Return whether an option was named, rather than at its default."""
+    return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
 @click.command(
@@ -67,14 +88,7 @@ _no_labels = click.option("--no-labels", is_flag=True, help="Do not name groups.
     help="Where clusters are kept for --assign. Default: in the collection; not kept with --where.",
 )
 @click.option("--assign", is_flag=True, help="Find none: say to which of those kept pictures belong.")
-@click.option(
-    "--false-alarm-rate",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.05,
-    show_default=True,
-    metavar="R",
-    help="Share of a cluster's like that --assign may call noise.",
-)
+@_rate("Share of a cluster's like that --assign may call noise.")
 @options.page("Write a page of thumbnails.")
 @click.pass_obj
 def cluster(
@@ -106,7 +120,8 @@ def cluster(
 
     if words and no_labels:
         raise click.UsageError("--words names groups and --no-labels does not; give one of them")
-    if assign and any(given for given in (algorithm, k, min_size, words, no_labels)):
+    learns = (algorithm, k, min_size, words, no_labels, _is_given("false_alarm_rate"))
+    if assign and any(given for given in learns):
         raise click.UsageError("--assign takes the clusters as they are; it goes with --where, --save, --out")
     if overwrite and save is None:
         raise click.UsageError("--overwrite says what --save KEY may do; add it")
@@ -231,10 +246,12 @@ def _say(
     cls=Command,
     json_shape="""{"segments": [{"id": int, "size": int, "customers": [name], "representatives": [id],
    "spread": float or null, "label": text or null, "words": [text]}],
- "customers": {name: segment}, "unknown": {picture: lines}, "silhouette": float or null}""",
+ "customers": {name: segment, or -1 for none}, "strangers": [name], "unknown": {picture: lines},
+ "silhouette": float or null}""",
     examples=(
         "nearsight segment --customers orders.csv --open",
-        "nearsight segment --customers orders.csv --k 5",
+        "nearsight segment --customers orders.csv --k 5 --save segments.npz",
+        "nearsight segment --customers new-customers.csv --model segments.npz",
     ),
 )
 @click.option(
@@ -249,6 +266,20 @@ def _say(
 )
 @_words
 @_no_labels
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=out_file(".npz"),
+    metavar="FILE.npz",
+    help="Keep the segments, so that --model can ask them; no customer's name is kept.",
+)
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.npz",
+    help="Find none: say to which of those that --save kept these customers belong.",
+)
+@_rate("Share of customers like these that --model may call strangers.")
 @options.page("Write a page of thumbnails.")
 @click.pass_obj
 def segment(
@@ -258,6 +289,9 @@ def segment(
     k: int | None,
     words: tuple[str, ...],
     no_labels: bool,
+    save: Path | None,
+    model: Path | None,
+    false_alarm_rate: float,
     out: Path | None,
     show: bool,
 ) -> None:
@@ -267,23 +301,46 @@ def segment(
     is no picture of the collection is listed and left out. Customers are compared by the mean of their
     pictures and by how much these differ. Without --k, there are as many segments as two halves of the
     customers agree on.
+
+    --save keeps the segments, and --model says where other customers belong, without a change to them;
+    who is like none of theirs is a stranger.
     """
     from nearsight.apps.tables import read_customers
+    from nearsight.collection.segmenting import Segmentation
 
     if words and no_labels:
         raise click.UsageError("--words names segments and --no-labels does not; give one of them")
+    learns = (k, words, no_labels, save, _is_given("false_alarm_rate"))
+    if model is not None and any(given for given in learns):
+        raise click.UsageError("--model takes the segments as they are; it goes with --customers and --out")
     collection = run.open_collection()
     lines = read_customers(customers)
-    found = collection.segment(lines, k, words=[] if no_labels else names_of(words) or None)
+    if model is not None:
+        found = collection.assign_customers(Segmentation.load(model), lines)
+    else:
+        found = collection.segment(
+            lines,
+            k,
+            words=[] if no_labels else names_of(words) or None,
+            false_alarm_rate=false_alarm_rate,
+            progress=run.console.progress,
+        )
+    if save is not None:
+        found.save(save)
     run.console.document(
         {
             "segments": [{"size": len(s.customers), **asdict(s)} for s in found.segments],
             "customers": found.customers,
+            "strangers": found.strangers,
             "unknown": found.unknown,
             "silhouette": found.silhouette,
         }
     )
-    _say_segments(run, found, customers)
+    _say_segments(run, found, customers, asked=model is not None)
+    if save is not None:
+        run.console.note(f"The segments are in {printable(str(save))}; ask them with --model.")
+        if not found.promises:
+            run.console.note("There are too few customers to know strangers by: everyone will belong to one.")
     if out or show:
         from nearsight.apps.pages import clusters as page
 
@@ -293,7 +350,7 @@ def segment(
         present(run, target, show=show)
 
 
-def _say_segments(run: Run, found: "Segmentation", file: Path) -> None:
+def _say_segments(run: Run, found: "Segmentation", file: Path, *, asked: bool) -> None:
     rows = [
         [
             str(s.id),
@@ -306,7 +363,14 @@ def _say_segments(run: Run, found: "Segmentation", file: Path) -> None:
     ]
     for line in output.table(rows, header=("id", "customers", "spread", "label", "such as"), right=(0, 1, 2)):
         run.console.say(line)
-    if found.silhouette == found.silhouette:
+    if asked:
+        n, some = len(found.strangers), ", ".join(found.strangers[:_SHOWN])
+        more = f" and {n - _SHOWN:,} more" if n > _SHOWN else ""
+        run.console.note(
+            f"{count(n, 'customer')} of {len(found.customers):,} in no segment"
+            + (f": {printable(some)}{more}." if n else ".")
+        )
+    elif found.silhouette == found.silhouette:
         run.console.note(f"Silhouette {found.silhouette:.2f} (1 is distinct, 0 a continuum).")
     if found.unknown:
         some = ", ".join(list(found.unknown)[:_SHOWN])

@@ -62,7 +62,7 @@ def write(file: Path, collection: "Collection", found: "Clustering") -> None:
 
 
 def write_segments(file: Path, collection: "Collection", found: "Segmentation") -> None:
-    """Write the page of what `Collection.segment` found."""
+    """Write the page of what `Collection.segment` or `assign_customers` found."""
     sections = [
         Section(
             f"{count(len(s.customers), 'customer')}" + (f": {s.label}" if s.label else ""),
@@ -78,6 +78,9 @@ def write_segments(file: Path, collection: "Collection", found: "Segmentation") 
     }
     if np.isfinite(found.silhouette):
         facts["Silhouette"] = f"{found.silhouette:.2f}"
+    if found.strangers:
+        sections.append(Section("In no segment", _names(found.strangers)))
+        facts["In no segment"] = f"{len(found.strangers):,}"
     if found.unknown:
         facts["Left out"] = f"{count(len(found.unknown), 'name')} without a picture"
     footer = [
@@ -119,12 +122,15 @@ def _most_alike(found: "Clustering", cluster: "Cluster") -> "Cluster | None":
 
 
 def _describe(segment: "Segment") -> str:
-    names = ", ".join(segment.customers[:_CUSTOMERS])
-    more = len(segment.customers) - _CUSTOMERS
-    text = f"Such as {names}" + (f" and {more:,} more" if more > 0 else "")
+    text = f"Such as {_names(segment.customers)}" if segment.customers else ""
     if np.isfinite(segment.spread):
-        text += f" · pictures of one customer differ by {segment.spread:.2f}"
+        text += " · " * bool(text) + f"pictures of one customer differ by {segment.spread:.2f}"
     return text
+
+
+def _names(customers: Sequence[str]) -> str:
+    more = len(customers) - _CUSTOMERS
+    return ", ".join(customers[:_CUSTOMERS]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _some(first: Sequence[str], ids: Sequence[str]) -> list[str]:

@@ -75,7 +75,7 @@ class Members:
         inside = _some(np.flatnonzero(labels >= 0), rng)
         voted, scores = found._scores(X, inside, kept, progress=progress)
         usual = np.array([np.median(scores[voted == c]) if (voted == c).any() else 0 for c in range(k)])
-        found.limits[:] = _limits(scores, voted, usual, false_alarm_rate)
+        found.limits[:] = limits_of(scores, voted, usual, false_alarm_rate)
         return found
 
     def assign(self, X: NDArray[np.floating], *, progress: bool = False) -> NDArray[np.int64]:
@@ -180,10 +180,22 @@ def _some(rows: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
     return np.sort(rng.choice(rows, _MOST_EXAMPLES, replace=False))
 
 
-def _limits(
+def limits_of(
     scores: NDArray[np.float64], labels: NDArray[np.int64], usual: NDArray[np.float64], rate: float
 ) -> NDArray[np.float64]:
-    """Return a limit for each cluster; `usual` is what its own rows have."""
+    """Return how strange what belongs to each cluster may be, infinite where there are too few to tell.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n,), float
+        Of rows that belong somewhere and had no part in what judges them; higher is stranger.
+    labels : ndarray of shape (n,), int
+        The cluster that each was judged by.
+    usual : ndarray of shape (k,), float
+        The score that is usual in each cluster.
+    rate : float
+        In (0, 1): the share that may lie beyond its limit.
+    """
     needed = required_examples(rate)
     # Copies have no distance to be a multiple of.
     scale = np.maximum(usual, _LEAST_USUAL)

@@ -1,20 +1,24 @@
 """Customers as vectors, and their segments."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
+from tqdm import tqdm
 
 from nearsight.errors import InvalidParameterError
 from nearsight.tasks.cluster.graph import unit
+from nearsight.tasks.cluster.members import limits_of
 
 # How many numbers of segments are tried, and on how many customers.
 _MOST_SEGMENTS = 10
@@ -23,6 +27,39 @@ _LEAST_OF_EACH = 4
 _STRONG, _DIVISIONS = 0.7, 5
 _DIRECTIONS = 10
 _SPREAD_WEIGHT = 0.1
+_STARTS = 10
+# Customers who are all the same are at no distance.
+_LEAST_SQUARED = 1e-8
+
+
+@dataclass(frozen=True, slots=True)
+class Breadth:
+    """How a customer's spread becomes a number beside the mean.
+
+    Attributes
+    ----------
+    usual : float
+        The mean spread, which counts as that of whose spread is not known.
+    factor : float
+        What a difference to it is multiplied with; 0 where nothing is known of spreads.
+    """
+
+    usual: float
+    factor: float
+
+    @classmethod
+    def of(cls, means: NDArray[np.float32], spreads: NDArray[np.float64]) -> "Breadth":
+        """Learn it from (n, d) means and their (n,) spreads."""
+        known = spreads[np.isfinite(spreads)]
+        if len(known) < 2 or known.std() < 1e-9:
+            return cls(0.0, 0.0)
+        size = float(np.sqrt(means.var(0).sum()))
+        return cls(float(known.mean()), float(_SPREAD_WEIGHT * size / known.std()))
+
+    def scaled(self, spreads: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return the number of each spread."""
+        filled = np.where(np.isfinite(spreads), spreads, self.usual)
+        return (self.factor * (filled - self.usual)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +75,31 @@ class Customers:
     spreads : ndarray of shape (n,), float
         In 0..1: how much each one's pictures differ; NaN where one picture cannot tell.
     n_pictures : ndarray of shape (n,), int
+    n_effective : ndarray of shape (n,), float
+        How many pictures of equal weight would tell as much: (sum w)² / sum w².
     features : ndarray of shape (n, d + 1), float32
         What segments are made from: the means, and the spread on a scale of theirs.
+    breadth : Breadth
+        That scale, for customers who come later.
     """
 
     names: list[str]
     means: NDArray[np.float32]
     spreads: NDArray[np.float64]
     n_pictures: NDArray[np.int64]
+    n_effective: NDArray[np.float64]
     features: NDArray[np.float32]
+    breadth: Breadth
 
     @classmethod
-    def of(cls, X: ArrayLike, customers: ArrayLike, weights: ArrayLike | None = None) -> "Customers":
+    def of(
+        cls,
+        X: ArrayLike,
+        customers: ArrayLike,
+        weights: ArrayLike | None = None,
+        *,
+        breadth: Breadth | None = None,
+    ) -> "Customers":
         """Embed customers from their pictures.
 
         *Method*: directional statistics (Mardia and Jupp 2000, section 9.2): the mean direction, and as
@@ -66,6 +116,8 @@ class Customers:
             Whose picture each row is.
         weights : array of shape (m,), float, optional
             More than 0, such as how often it was bought.
+        breadth : Breadth, optional
+            Of those whose segments these customers will be asked for; by default their own.
 
         Raises
         ------
@@ -101,25 +153,107 @@ class Customers:
                 effective > 1 + 1e-9, 1 - (effective * squared - 1) / (effective - 1), np.nan
             ).clip(0, 1)
         means = unit(sums)
+        breadth = breadth or Breadth.of(means, spreads)
         return cls(
             [str(name) for name in names],
             means,
             spreads,
             np.bincount(place, minlength=n),
-            np.hstack([means, _scaled(means, spreads)[:, None]]),
+            effective,
+            np.hstack([means, breadth.scaled(spreads)[:, None]]),
+            breadth,
         )
 
 
-def _scaled(means: NDArray[np.float32], spreads: NDArray[np.float64]) -> NDArray[np.float32]:
-    known = spreads[np.isfinite(spreads)]
-    if len(known) < 2 or known.std() < 1e-9:
-        return np.zeros(len(means), np.float32)
-    filled = np.where(np.isfinite(spreads), spreads, known.mean())
-    size = float(np.sqrt(means.var(0).sum()))
-    scaled: NDArray[np.float32] = (_SPREAD_WEIGHT * size * (filled - known.mean()) / known.std()).astype(
-        np.float32
-    )
-    return scaled
+@dataclass(frozen=True, slots=True)
+class Centres:
+    """Where segments are, and how strange a customer may be for them.
+
+    Attributes
+    ----------
+    X : ndarray of shape (k, d), float
+    limits : ndarray of shape (k,), float
+        Of each segment: who is stranger belongs to none. Infinite where there are too few customers to tell.
+    usual : ndarray of shape (2,), float
+        The squared distance from the nearest centre that is usual with n pictures is the first, and the
+        second over n.
+    false_alarm_rate : float or None
+        The share of customers like those that it was learnt from whom the limits may turn away.
+    """
+
+    X: NDArray[np.floating]
+    limits: NDArray[np.float64]
+    usual: NDArray[np.float64]
+    false_alarm_rate: float | None
+
+    @classmethod
+    def of(
+        cls,
+        X: NDArray[np.floating],
+        labels: NDArray[np.int64],
+        centres: NDArray[np.floating],
+        n_pictures: NDArray[np.float64],
+        false_alarm_rate: float | None,
+    ) -> "Centres":
+        """Learn limits from (n, d) customers of known segments.
+
+        *Method*: each is judged by the centres as they would be without it (the jackknife). Strangeness is
+        the squared distance from the nearest one over what is usual with so many pictures, since the mean of
+        few lies far out by chance; what is usual is a least-squares fit. The limits are `from_good`'s, for
+        each segment where it has customers enough, else for all together.
+        """
+        k, rows = len(centres), np.arange(len(X))
+        found = cls(centres, np.full(k, np.inf), np.array([0.0, 0.0]), false_alarm_rate)
+        if false_alarm_rate is None:
+            return found
+        squared, sizes = _squared(X, centres), np.bincount(labels, minlength=k)[labels]
+        # Without this one, the mean of the others is n / (n - 1) times as far away.
+        further = np.divide(sizes, sizes - 1, out=np.full(len(X), np.inf), where=sizes > 1)
+        squared[rows, labels] = np.maximum(squared[rows, labels], _LEAST_SQUARED) * further**2
+        nearest = squared.argmin(1)
+        known = np.isfinite(squared[rows, nearest])
+        nearest, own, n = nearest[known], squared[rows, nearest][known], n_pictures[known]
+        if len(own):
+            found.usual[:] = nnls(np.column_stack([np.ones(len(n)), 1 / n]), own)[0]
+            strange = found._strange(own, n)
+            medians = [np.median(strange[nearest == c]) if (nearest == c).any() else 0.0 for c in range(k)]
+            found.limits[:] = limits_of(strange, nearest, np.array(medians), false_alarm_rate)
+        return found
+
+    def assign(self, X: NDArray[np.floating], n_pictures: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the segment of (n, d) customers with so many pictures, -1 for who is too strange for any."""
+        squared = _squared(X, self.X)
+        nearest = squared.argmin(1)
+        strange = self._strange(squared[np.arange(len(X)), nearest], n_pictures)
+        return np.where(strange > self.limits[nearest], -1, nearest)
+
+    def _strange(self, squared: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.float64]:
+        strange: NDArray[np.float64] = squared / np.maximum(self.usual[0] + self.usual[1] / n, _LEAST_SQUARED)
+        return strange
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return arrays for a file."""
+        rate = np.nan if self.false_alarm_rate is None else self.false_alarm_rate
+        return {
+            "centres": self.X,
+            "limits": self.limits,
+            "usual": self.usual,
+            "false_alarm_rate": np.array(rate),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Centres":
+        """Read what `to_arrays` returned."""
+        rate = float(arrays["false_alarm_rate"])
+        return cls(arrays["centres"], arrays["limits"], arrays["usual"], None if np.isnan(rate) else rate)
+
+
+def _squared(X: NDArray[np.floating], centres: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the (n, k) squared distances."""
+    wide, there = X.astype(np.float64), centres.astype(np.float64)
+    squared = (wide**2).sum(1)[:, None] - 2 * wide @ there.T + (there**2).sum(1)
+    positive: NDArray[np.float64] = np.maximum(squared, 0)
+    return positive
 
 
 class CustomerSegments(ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -136,13 +270,20 @@ class CustomerSegments(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     n_segments : int, optional
         At least 1 and at most the number of customers.
+    false_alarm_rate : float, optional
+        In (0, 1). If given, `predict` answers -1 for customers who are stranger than all but this share of
+        those that come like the ones it was fitted on (see `Centres`). By default everyone belongs somewhere.
     random_state : int, default 0
+    progress : bool, default False
+        Whether `fit` shows bars on stderr: which number of segments is tried, and k-means from its starts.
 
     Attributes
     ----------
     labels_ : ndarray of shape (n,), int
         The largest segment is 0.
     cluster_centers_ : ndarray of shape (k, d)
+    centres_ : Centres
+        The same, with what `predict` needs besides.
     n_segments_ : int
     silhouette_ : float
         In -1..1 (Rousseeuw 1987): how much closer customers are to their own segment than to the next. NaN
@@ -163,15 +304,33 @@ class CustomerSegments(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_segments": [Interval(Integral, 1, None, closed="left"), None],
+        "false_alarm_rate": [Interval(Real, 0, 1, closed="neither"), None],
         "random_state": [Interval(Integral, 0, None, closed="left")],
+        "progress": ["boolean"],
     }
 
-    def __init__(self, *, n_segments: int | None = None, random_state: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        n_segments: int | None = None,
+        false_alarm_rate: float | None = None,
+        random_state: int = 0,
+        progress: bool = False,
+    ) -> None:
         self.n_segments = n_segments
+        self.false_alarm_rate = false_alarm_rate
         self.random_state = random_state
+        self.progress = progress
 
-    def fit(self, X: ArrayLike, y: None = None) -> "CustomerSegments":
+    def fit(self, X: ArrayLike, y: None = None, *, n_pictures: ArrayLike | None = None) -> "CustomerSegments":
         """Segment (n, d) customers, such as `Customers.features`.
+
+        Parameters
+        ----------
+        X : array of shape (n, d), float
+        y : ignored
+        n_pictures : array of shape (n,), float, optional
+            More than 0, such as `Customers.n_effective`: few pictures tell less. By default 1 each.
 
         Raises
         ------
@@ -196,23 +355,45 @@ class CustomerSegments(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             best = self.n_segments or 1
         else:
             few = PCA(min(_DIRECTIONS, *part.shape), random_state=self.random_state).fit_transform(part)
-            best = max((k for k in numbers if self._strength(few, k) >= _STRONG), default=1)
+            tried = tqdm(numbers, "how many", unit="number", disable=not self.progress, leave=False)
+            best = max((k for k in tried if self._strength(few, k) >= _STRONG), default=1)
         # More centres than different customers would only be copies of each other.
-        model = KMeans(min(best, max(n_different, 1)), n_init=10, random_state=self.random_state).fit(vectors)
+        model = self._fitted(vectors, min(best, max(n_different, 1)), rng)
         order = np.argsort(-np.bincount(model.labels_), kind="stable")
         self.cluster_centers_ = model.cluster_centers_[order]
         self.labels_ = np.argsort(order)[model.labels_]
         self.n_segments_ = len(order)
+        self.centres_ = Centres.of(
+            vectors,
+            self.labels_,
+            self.cluster_centers_,
+            _numbers(n_pictures, n),
+            self.false_alarm_rate,
+        )
         self.silhouette_ = self._silhouette(part, self.n_segments_)
         return self
 
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Return the segment of (n, d) customers, the segments staying as they are."""
+    def predict(self, X: ArrayLike, *, n_pictures: ArrayLike | None = None) -> NDArray[np.int64]:
+        """Return the segment of (n, d) customers, the segments staying as they are; with a rate, -1 for none.
+
+        Parameters
+        ----------
+        X : array of shape (n, d), float
+        n_pictures : array of shape (n,), float, optional
+            See `fit`.
+        """
         check_is_fitted(self)
         vectors: NDArray[np.floating] = validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
-        distances = (vectors**2).sum(1)[:, None] - 2 * vectors @ self.cluster_centers_.T
-        labels: NDArray[np.int64] = (distances + (self.cluster_centers_**2).sum(1)).argmin(1)
-        return labels
+        return self.centres_.assign(vectors, _numbers(n_pictures, len(vectors)))
+
+    def _fitted(self, X: NDArray[np.floating], k: int, rng: np.random.Generator) -> KMeans:
+        """Return the best of several starts, one after the other so that each can be seen."""
+        seeds = rng.integers(2**31, size=_STARTS)
+        starts = tqdm(seeds, "segments", unit="start", disable=not self.progress, leave=False)
+        return min(
+            (KMeans(k, n_init=1, random_state=int(seed)).fit(X) for seed in starts),
+            key=lambda model: model.inertia_,
+        )
 
     def _strength(self, X: NDArray[np.floating], k: int) -> float:
         """Return the prediction strength of `k` segments, in 0..1."""
@@ -240,3 +421,12 @@ class CustomerSegments(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         labels = KMeans(k, n_init=3, random_state=self.random_state).fit_predict(X)
         n_labels = len(np.unique(labels))
         return float(silhouette_score(X, labels)) if 2 <= n_labels < len(X) else float("nan")
+
+
+def _numbers(n_pictures: ArrayLike | None, n: int) -> NDArray[np.float64]:
+    numbers = np.ones(n) if n_pictures is None else np.asarray(n_pictures, np.float64)
+    if numbers.shape != (n,) or not np.all((numbers > 0) & np.isfinite(numbers)):
+        raise InvalidParameterError(
+            f"n_pictures has shape {numbers.shape}; give a number above 0 for each of {n} customers"
+        )
+    return numbers
