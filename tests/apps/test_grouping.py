@@ -191,7 +191,9 @@ def test_who_is_like_no_segment_is_a_stranger(cli, tmp_path):
     lines = [f"{owner},cat{n}" for owner in range(40) for n in rng.choice(30, 3, replace=False)]
     (tmp_path / "cats.csv").write_text("\n".join(["customer,picture", *lines]))
     cli("segment", "--customers", tmp_path / "cats.csv", "--k", 1, "--no-labels", "--save", file)
-    (tmp_path / "new.csv").write_text("customer,picture\nann,cat1\nann,cat2\nann,cat3\nbob,cup1\nbob,cup2\nbob,cup3\n")
+    (tmp_path / "new.csv").write_text(
+        "customer,picture\nann,cat1\nann,cat2\nann,cat3\nbob,cup1\nbob,cup2\nbob,cup3\n"
+    )
     words = ("segment", "--customers", tmp_path / "new.csv", "--model", file)
     asked = cli.json(*words, "--out", page)
     assert asked["strangers"] == ["bob"]

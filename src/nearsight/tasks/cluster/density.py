@@ -8,9 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
+from tqdm import tqdm
 
 from nearsight.errors import InvalidParameterError
-from nearsight.tasks.cluster.graph import diffusion, neighbours, shortened, unit
+from nearsight.tasks.cluster.graph import Floats, diffusion, neighbours, shortened, unit
 from nearsight.tasks.cluster.members import Members
 from nearsight.tasks.cluster.tree import cluster
 
@@ -22,6 +23,8 @@ _LEAST_COHESION = 0.5
 _PAIRS = 20_000
 # Whatever the number of pictures, a hundred alike are a group.
 _LARGEST_LEAST = 100
+# Clusters are made anew without one part of so many, in turns until so many rows were left out, and twice.
+_PARTS, _LEFT_OUT, _LEAST_TURNS = 10, 2000, 2
 
 
 class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -141,15 +144,10 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         else:
             rows = np.arange(len(vectors))
         part = vectors if len(rows) == len(vectors) else vectors[rows]
-        labels, strengths = self._labels(part)
-        self.members_ = Members.of(
-            part,
-            labels,
-            most=self.max_members,
-            false_alarm_rate=self.false_alarm_rate,
-            random_state=self.random_state,
-            progress=self.progress,
-        )
+        few = shortened(part)
+        labels, strengths = self._labels(part, few, progress=self.progress)
+        members = self._members(part, labels, progress=self.progress)
+        self.members_ = members.widened(self._excess(part, few, labels)) if len(members.limits) else members
         self.n_clusters_ = len(self.members_.limits)
         if len(rows) == len(vectors):
             self.labels_, self.probabilities_ = labels, strengths
@@ -165,7 +163,31 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return self.members_.assign(validate_data(self, X, dtype=[np.float32, np.float64], reset=False))
 
-    def _labels(self, X: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def _members(self, X: Floats, labels: NDArray[np.int64], *, progress: bool) -> Members:
+        return Members.of(
+            X,
+            labels,
+            most=self.max_members,
+            false_alarm_rate=self.false_alarm_rate,
+            random_state=self.random_state,
+            progress=progress,
+        )
+
+    def _excess(self, X: Floats, few: Floats, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return how strange members are for clusters that were made without them and a tenth of all rows."""
+        parts = np.array_split(np.random.default_rng(self.random_state).permutation(len(X)), _PARTS)
+        turns = min(_PARTS, max(_LEAST_TURNS, -(-_LEFT_OUT * _PARTS // len(X))))
+        found = []
+        for out in tqdm(parts[:turns], "unseen", unit="part", disable=not self.progress, leave=False):
+            kept = np.setdiff1d(np.arange(len(X)), out)
+            without = self._members(X[kept], self._labels(X[kept], few[kept])[0], progress=False)
+            found.append(without.excess(X[out[labels[out] >= 0]]))
+        return np.concatenate(found)
+
+    def _labels(
+        self, X: Floats, few: Floats, *, progress: bool = False
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the cluster of each row and how firmly it belongs; `few` is `shortened(X)`."""
         n = len(X)
         least = self.min_cluster_size or min(max(5, int(0.75 * n**0.5)), _LARGEST_LEAST)
         if n >= max(least, 2) and np.all(X @ X[0] > 1 - _SAME):
@@ -173,16 +195,14 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         if n < max(least, 4):
             return np.full(n, -1), np.zeros(n)
         k = min(self.n_neighbors, n - 1)
-        found = neighbours(shortened(X), k, progress=self.progress)
-        coordinates = diffusion(
-            *found, self.n_components, random_state=self.random_state, progress=self.progress
-        )
-        near = neighbours(coordinates, k, progress=self.progress)
+        found = neighbours(few, k, progress=progress)
+        coordinates = diffusion(*found, self.n_components, random_state=self.random_state, progress=progress)
+        near = neighbours(coordinates, k, progress=progress)
         flat = cluster(*near, min_cluster_size=least, min_samples=min(self.min_samples, k + 1))
         labels = self._cohesive(X, flat.labels)
         return _by_size(labels), np.where(labels < 0, 0, flat.strengths)
 
-    def _cohesive(self, X: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _cohesive(self, X: Floats, labels: NDArray[np.int64]) -> NDArray[np.int64]:
         """Call noise what hangs together for want of better neighbours only: scattered vectors do, too."""
         rng = np.random.default_rng(self.random_state)
         left, right = rng.integers(len(X), size=(2, _PAIRS))

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.neighbors import NearestNeighbors
@@ -37,7 +38,8 @@ def shortened(X: Floats, dim: int = _DIM_OF_NEIGHBOURS) -> Floats:
     for at in range(0, len(X), _ROWS):
         part = X[at : at + _ROWS] - mean
         scatter += part.T @ part
-    directions = np.linalg.eigh(scatter)[1][:, ::-1][:, :dim].astype(np.float32)
+    last = len(scatter) - 1
+    directions = eigh(scatter, subset_by_index=[last + 1 - dim, last])[1][:, ::-1].astype(np.float32)
     result: Floats = X @ directions - mean @ directions
     return result
 

@@ -1,7 +1,7 @@
 """What a clustering remembers of its rows, to say later where others belong, if anywhere."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ _MOST_EXAMPLES = 20_000
 # So many times what a rate needs at least, a cluster must have for a limit of its own.
 _ENOUGH = 10
 _LEAST_USUAL = 1e-4
+# In multiples of a limit, what is near no cluster at all.
+_FAR = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Members:
     limits : ndarray of shape (k,), float
         Of each cluster: what is stranger belongs nowhere. Infinite where there are too few rows to tell.
     false_alarm_rate : float
-        The share of a cluster's own pictures that its limit may turn away.
+        The share of a cluster's own rows that its limit may turn away where they come later.
     """
 
     X: Floats
@@ -85,15 +87,43 @@ class Members:
         How strange a row is: its distance to the 3 nearest of that cluster, times one more than the share of
         the vote that noise has. Beyond the cluster's limit it is noise.
         """
-        X = unit(X)
-        labels = np.full(len(X), -1, np.int64)
+        labels, excess = self._judged(unit(X), progress=progress)
+        return np.where(excess > 1, -1, labels)
+
+    def widened(self, excess: NDArray[np.float64]) -> "Members":
+        """Return the same, with limits that rows need which had no part in the clusters.
+
+        *Method*: the limits rest on rows that the clusters were made of, and such clusters may look otherwise
+        without one. Each limit is multiplied so that no more than the stated share of others lies beyond it.
+
+        Parameters
+        ----------
+        excess : ndarray of shape (m,), float
+            How strange rows are, in multiples of the limit, for clusters that were made without them. Fewer
+            than the rate needs change nothing.
+        """
+        if len(excess) < required_examples(self.false_alarm_rate):
+            return self
+        factor = from_good(excess, false_alarm_rate=self.false_alarm_rate).value
+        return replace(self, limits=self.limits * factor)
+
+    def excess(self, X: Floats) -> NDArray[np.float64]:
+        """Return how strange (n, d) unit vectors are where they are nearest, in multiples of the limit."""
+        return self._judged(X, progress=False)[1]
+
+    def _judged(self, X: Floats, *, progress: bool) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the cluster that rows are nearest to, and their strangeness there over its limit."""
+        labels, excess = np.full(len(X), -1, np.int64), np.full(len(X), _FAR)
         if not (self.labels >= 0).any():
-            return labels
+            return labels, excess
         starts = range(0, len(X), _ROWS)
         for at in tqdm(starts, desc="assigning", unit="block", disable=not progress, leave=False):
-            voted, scores = self._judge(X[at : at + _ROWS] @ self.X.T)
-            labels[at : at + _ROWS] = np.where(scores > self.limits[voted], -1, voted)
-        return labels
+            block = slice(at, at + _ROWS)
+            labels[block], scores = self._judge(X[block] @ self.X.T)
+            limits = self.limits[labels[block]]
+            excess[block] = np.where(scores <= limits, 0, _FAR)
+            np.divide(scores, limits, out=excess[block], where=(limits > 0) & np.isfinite(scores))
+        return labels, np.minimum(excess, _FAR)
 
     def _scores(
         self, X: Floats, rows: NDArray[np.intp], kept: NDArray[np.intp], *, progress: bool
