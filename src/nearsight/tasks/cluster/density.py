@@ -35,9 +35,14 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     leading principal directions), diffusion coordinates (see `graph.diffusion`), then the clusters of
     greatest excess of mass on the graph of neighbours there. Such a graph has groups even among scattered
     vectors, so a cluster must also be more alike within than to others, by half a standard deviation of
-    random pairs. UMAP and EVoC follow the same plan with
-    coordinates found by descent; `benchmarks/cluster.py` sets them side by side. New vectors are assigned by
-    vote (see `Members`), without fitting anew.
+    random pairs. UMAP and EVoC follow the same plan with coordinates found by descent;
+    `benchmarks/cluster.py` sets them side by side. New vectors are assigned by vote (see `Members`), without
+    fitting anew.
+
+    What is too strange for a cluster is learnt in two steps: each member is judged by all others, and then a
+    tenth of the vectors at a time is left out, the others clustered anew, and the limits widened by what the
+    members among the left out ones need there (cross-conformal prediction, Vovk 2015). The first step alone
+    turns too many away, since where clusters are vague they depend on the very vectors that they hold.
 
     Parameters
     ----------
@@ -51,8 +56,10 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     n_components : int, default 10
         Coordinates.
     false_alarm_rate : float, default 0.05
-        In (0, 1): the share of pictures like those of a cluster that `predict` may call noise. What would
-        have made the clusters others is not like them: where clusters are vague, more are turned away.
+        In (0, 1): the share that `predict` calls noise of later vectors that belong to a cluster, which is
+        to say that clustering them with the others, a tenth more at most, puts them into one. It holds on
+        average over samples; of one clustering it may be more or less, where clusters are vague. Among so
+        many more vectors that they make clusters of their own, more are turned away.
     max_rows : int, default 150000
         Of more vectors, so many random ones are clustered, and the others assigned: n² comparisons have an
         end.
@@ -73,8 +80,9 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    Cost: n² · 64 operations for the neighbours, n · d for all else; memory 4 · n · (64 + 2 · 15) bytes
-    beside the vectors. 100,000 x 512 take some minutes on two cores. Vectors are compared by direction, so
+    Cost: n² · 64 operations for the neighbours, n · d for all else, ten times over for up to 2,000 vectors
+    (the limits) and three times from 10,000 on; memory 4 · n · (d + 64 + 2 · 15) bytes beside the vectors.
+    100,000 x 512 take some minutes on two cores. Vectors are compared by direction, so
     their lengths do not matter.
 
     No rows are refused; one, two, or fewer than `min_cluster_size` are all noise. Vectors that are all the

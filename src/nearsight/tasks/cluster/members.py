@@ -61,7 +61,8 @@ class Members:
         *Method*: each row of a cluster is judged by all others that are remembered (the jackknife), and the
         limit of the cluster that it is nearest to is learnt from that (Mondrian conformal prediction, Vovk
         et al. 2003), where there are rows enough; elsewhere all clusters are judged together, each in
-        multiples of what is usual in it.
+        multiples of what is usual in it. That is right for groups which do not depend on the rows; clusters
+        found in them need wider limits (`widened`).
 
         Parameters
         ----------

@@ -1,5 +1,6 @@
 """Customers as vectors, and their segments."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -11,12 +12,14 @@ from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import silhouette_score
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm import tqdm
 
 from nearsight.errors import InvalidParameterError
+from nearsight.tasks.calibrate import required_examples
 from nearsight.tasks.cluster.graph import unit
 from nearsight.tasks.cluster.members import limits_of
 
@@ -28,6 +31,7 @@ _STRONG, _DIVISIONS = 0.7, 5
 _DIRECTIONS = 10
 _SPREAD_WEIGHT = 0.1
 _STARTS = 10
+_PARTS = 10
 # Customers who are all the same are at no distance.
 _LEAST_SQUARED = 1e-8
 
@@ -190,34 +194,40 @@ class Centres:
     def of(
         cls,
         X: NDArray[np.floating],
-        labels: NDArray[np.int64],
         centres: NDArray[np.floating],
         n_pictures: NDArray[np.float64],
+        *,
         false_alarm_rate: float | None,
+        random_state: int,
+        progress: bool = False,
     ) -> "Centres":
-        """Learn limits from (n, d) customers of known segments.
+        """Learn limits from the (n, d) customers that the (k, d) centres were found among.
 
-        *Method*: each is judged by the centres as they would be without it (the jackknife). Strangeness is
-        the squared distance from the nearest one over what is usual with so many pictures, since the mean of
-        few lies far out by chance; what is usual is a least-squares fit. The limits are `from_good`'s, for
-        each segment where it has customers enough, else for all together.
+        *Method*: a tenth of the customers at a time is left out, and judged by the centres that k-means then
+        moves to (cross-conformal prediction, Vovk 2015). Strangeness is the squared distance from the nearest
+        one over what is usual with so many pictures, since the mean of few lies far out by chance; what is
+        usual is a least-squares fit. The limits are `from_good`'s, for each segment where it has customers
+        enough, else for all together.
         """
-        k, rows = len(centres), np.arange(len(X))
+        k, n = len(centres), len(X)
         found = cls(centres, np.full(k, np.inf), np.array([0.0, 0.0]), false_alarm_rate)
-        if false_alarm_rate is None:
+        # Fewer cannot promise it anyway, or would leave a centre without anyone.
+        if false_alarm_rate is None or n < max(required_examples(false_alarm_rate), 2 * k, 2):
             return found
-        squared, sizes = _squared(X, centres), np.bincount(labels, minlength=k)[labels]
-        # Without this one, the mean of the others is n / (n - 1) times as far away.
-        further = np.divide(sizes, sizes - 1, out=np.full(len(X), np.inf), where=sizes > 1)
-        squared[rows, labels] = np.maximum(squared[rows, labels], _LEAST_SQUARED) * further**2
-        nearest = squared.argmin(1)
-        known = np.isfinite(squared[rows, nearest])
-        nearest, own, n = nearest[known], squared[rows, nearest][known], n_pictures[known]
-        if len(own):
-            found.usual[:] = nnls(np.column_stack([np.ones(len(n)), 1 / n]), own)[0]
-            strange = found._strange(own, n)
-            medians = [np.median(strange[nearest == c]) if (nearest == c).any() else 0.0 for c in range(k)]
-            found.limits[:] = limits_of(strange, nearest, np.array(medians), false_alarm_rate)
+        nearest, squared = np.empty(n, np.int64), np.empty(n)
+        parts = np.array_split(np.random.default_rng(random_state).permutation(n), min(_PARTS, n))
+        for out in tqdm(parts, "unseen", unit="part", disable=not progress, leave=False):
+            kept = np.setdiff1d(np.arange(n), out)
+            with warnings.catch_warnings():
+                # Among customers who are all the same, it says that centres coincide.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                moved = KMeans(k, init=centres, n_init=1, random_state=random_state).fit(X[kept])
+            distances = _squared(X[out], moved.cluster_centers_)
+            nearest[out], squared[out] = distances.argmin(1), distances.min(1)
+        found.usual[:] = nnls(np.column_stack([np.ones(n), 1 / n_pictures]), squared)[0]
+        strange = found._strange(squared, n_pictures)
+        medians = [np.median(strange[nearest == c]) if (nearest == c).any() else 0.0 for c in range(k)]
+        found.limits[:] = limits_of(strange, nearest, np.array(medians), false_alarm_rate)
         return found
 
     def assign(self, X: NDArray[np.floating], n_pictures: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -365,10 +375,11 @@ class CustomerSegments(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.n_segments_ = len(order)
         self.centres_ = Centres.of(
             vectors,
-            self.labels_,
             self.cluster_centers_,
             _numbers(n_pictures, n),
-            self.false_alarm_rate,
+            false_alarm_rate=self.false_alarm_rate,
+            random_state=self.random_state,
+            progress=self.progress,
         )
         self.silhouette_ = self._silhouette(part, self.n_segments_)
         return self
