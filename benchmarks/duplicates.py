@@ -1,8 +1,9 @@
 """Copies found among pictures that are merely alike, beside imagehash and a cut-off on the cosine.
 
 FOLDER has photographs. Of some, chosen at random, seven edits are made: JPEG at quality 30, half the size,
-10 % of width and height cropped off, turned by 3 to 8 degrees, mirrored, colours shifted, and a watermark over the
-whole width. All pictures, edited or not, are then searched for copies, by each method in the same run:
+10 % of width and height cropped off, turned by 3 to 8 degrees, mirrored, colours shifted, and a watermark
+over the whole width. All pictures, edited or not, are then searched for copies, by each method in the same
+run:
 
 - nearsight: `Collection.duplicates`, at its own threshold and at a stated rate of false alarms;
 - imagehash: `phash` of 64 bits, at most 10 bits apart (the cut-off that imagededup uses for it);
