@@ -1,5 +1,6 @@
 """`cluster` and `segment` on the command line."""
 
+import errno
 import json
 from importlib.util import find_spec
 
@@ -265,3 +266,20 @@ def test_a_collection_that_cannot_be_written_to_still_answers(cli, monkeypatch, 
     assert not (cli.collection / FILENAME).exists()
     cli("cluster", "--no-labels", "--model", tmp_path / "groups.npz")
     assert (tmp_path / "groups.npz").exists()
+
+
+def test_a_page_that_the_disk_refuses(cli, monkeypatch, tmp_path):
+    def refuse(self, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", refuse)
+    page = tmp_path / "page.html"
+    words = ("cluster", "--k", 2, "--no-labels", "--model", tmp_path / "x.npz")
+    assert "x.npz could not be written: No space left" in cli(*words, code=1).stderr
+    monkeypatch.undo()
+    cli("cluster", "--k", 2, "--no-labels")
+    monkeypatch.setattr("pathlib.Path.replace", refuse)
+    result = cli("cluster", "--assign", "--json", "--out", page, code=1)
+    assert len(json.loads(result.stdout)["clusters"]) == 2
+    assert "page.html could not be written: No space left on device; free some space" in result.stderr
+    assert not page.exists()

@@ -139,3 +139,12 @@ def test_a_stream_that_breaks_prints_nothing(capsys):
     with pytest.raises(OSError, match="went away"):
         Console(as_json=True).documents("items", items())
     assert capsys.readouterr().out == ""
+
+
+def test_what_goes_wrong_after_the_answer_is_no_second_document(capsys):
+    console = Console(as_json=True)
+    console.document({"groups": []})
+    console.error("StorageError", "the page could not be written")
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"groups": []}
+    assert "could not be written" in err

@@ -5,6 +5,7 @@ Exit codes: 0 success; 1 it ran and found failures; 2 bad usage or input; 130 in
 """
 
 import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -229,7 +230,11 @@ def _guarded(work: Callable[[], Any], run: Run) -> int:
         )
         return FAILURES_FOUND
     except OSError as error:
-        run.console.error(type(error).__name__, str(error))
+        told = str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            name = f"{printable(os.fsdecode(error.filename))}: " if error.filename else ""
+            told = f"{name}{error.strerror}; free some space or choose another place"
+        run.console.error(type(error).__name__, told)
         return FAILURES_FOUND
     except Exception as error:
         # A library that Ctrl-C caught while it was being loaded calls that an ImportError.

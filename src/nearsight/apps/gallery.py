@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nearsight.apps.output import count, plain, printable
 from nearsight.errors import Failure, ImageError
-from nearsight.files import replacing
+from nearsight.files import exported
 
 if TYPE_CHECKING:
     from nearsight.collection import Collection, Match
@@ -137,8 +137,14 @@ def page(
 
 
 def write(path: Path, html: str) -> None:
-    """Write a page whole or not at all."""
-    with replacing(path) as file:
+    """Write a page whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        The disk refuses.
+    """
+    with exported(path) as file:
         file.write(html.encode("utf-8"))
 
 

@@ -171,6 +171,7 @@ class Console:
         # None where the caller has closed it (`>&-`).
         self._out: IO[str] = sys.stdout or _Nowhere()
         self._err: IO[str] = sys.stderr or _Nowhere()
+        self._has_answered = False
 
     @property
     def progress(self) -> bool | None:
@@ -196,6 +197,7 @@ class Console:
         if self.as_json:
             self._out.write(_dumps(content) + "\n")
             self._out.flush()
+            self._has_answered = True
 
     def documents(self, key: str, items: Iterable[Mapping[str, Any]]) -> int:
         """Print ``{key: [items...]}`` and return how many; all or nothing, in bounded memory.
@@ -212,11 +214,12 @@ class Console:
             shutil.copyfileobj(spool, self._out)
             self._out.write("]}\n")
             self._out.flush()
+            self._has_answered = True
         return n
 
     def error(self, kind: str, message: str) -> None:
-        """Print what went wrong: on stdout for a program, on stderr for a person."""
-        if self.as_json:
+        """Print what went wrong: on stdout for a program that has no answer yet, else on stderr."""
+        if self.as_json and not self._has_answered:
             # A stdout that refuses (a full disk) is what went wrong then; there is no other place to say it.
             with contextlib.suppress(OSError):
                 self.document({"error": {"type": kind, "message": message}})
