@@ -1,5 +1,6 @@
 """Files that appear whole or not at all; vectors as an `.npz`, and so what was learnt."""
 
+import errno
 import json
 import secrets
 import shutil
@@ -43,8 +44,15 @@ def exported(path: Path) -> Iterator[IO[bytes]]:
         raise
     except OSError as error:
         raise StorageError(
-            f"{path} could not be written: {error.strerror or error}; free some space or choose another place"
+            f"{path} could not be written: {error.strerror or error}; {remedy(error)}"
         ) from error
+
+
+def remedy(error: OSError) -> str:
+    """Return what to do where the system refuses to write."""
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return "choose a place that you may write to"
+    return "free some space or choose another place"
 
 
 def write_npz(

@@ -261,6 +261,7 @@ def test_a_collection_that_cannot_be_written_to_still_answers(cli, monkeypatch, 
     with monkeypatch.context() as patched:
         patched.setattr("nearsight.apps.commands.grouping.os.access", lambda *_: False)
         told = cli("cluster", "--no-labels")
+        assert "no clusters can be saved in it" in cli("cluster", "--save", "kind", code=1).stderr
     assert "representative" in told.stdout
     assert "--model FILE.npz keeps them elsewhere" in told.stderr
     assert not (cli.collection / FILENAME).exists()

@@ -21,6 +21,7 @@ import nearsight
 from nearsight.apps.output import Console, printable
 from nearsight.apps.settings import Settings
 from nearsight.errors import ImageError, NearsightError, StorageError
+from nearsight.files import remedy
 
 # What Ctrl-C means for a command that saves as it goes.
 RESUMES = "what was finished is saved, and the same command goes on from there"
@@ -233,7 +234,7 @@ def _guarded(work: Callable[[], Any], run: Run) -> int:
         told = str(error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             name = f"{printable(os.fsdecode(error.filename))}: " if error.filename else ""
-            told = f"{name}{error.strerror}; free some space or choose another place"
+            told = f"{name}{error.strerror}; {remedy(error)}"
         run.console.error(type(error).__name__, told)
         return FAILURES_FOUND
     except Exception as error:

@@ -1,6 +1,7 @@
 """Writes clusters into the metadata of pictures, and nothing of the user's own over."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ from nearsight.collection import rows
 from nearsight.collection.clustering import Clustering
 from nearsight.collection.naming import Reading
 from nearsight.collection.writing import Batch, Note, Writer
-from nearsight.errors import FilterError, MetadataError
+from nearsight.errors import FilterError, MetadataError, StorageError
 from nearsight.files import exported
 from nearsight.store import VectorStore
 from nearsight.store.filter import parse
@@ -38,9 +39,14 @@ def check_key(view: Stored, key: str, *, overwrite: bool = False) -> None:
 
     Raises
     ------
-    MetadataError
+    MetadataError, StorageError
         See there.
     """
+    if not os.access(view.directory, os.W_OK):
+        raise StorageError(
+            f"{view.directory} cannot be written to, so no clusters can be saved in it; copy it to a place"
+            " where you can write"
+        )
     names = (key, _label(key))
     known = {field.name: field.type for field in view._store.schema}
     rows.metadata_types({key: 0, _label(key): ""}, known)
@@ -87,7 +93,7 @@ def save_clusters(self: Stored, found: Clustering, key: str = "cluster", *, over
         `key` is no name, is that of a fact or a word in `where`, holds text already, or is metadata that
         was not written by this method.
     StorageError
-        The disk refuses.
+        The disk refuses, or the collection cannot be written to.
     """
     check_key(self, key, overwrite=overwrite)
     written = _written(self.directory)

@@ -224,6 +224,8 @@ def score(
         progress=run.console.progress,
     )
     gallery = _Folder(heatmaps, defects_only) if heatmaps is not None else None
+    if gallery:
+        run.if_stopped = f"what was drawn so far is in {printable(str(heatmaps))}"
     inspected = Inspected() if out or show else None
     found: list[dict[str, Any]] = []
     failed: list[Failure] = []
