@@ -97,7 +97,7 @@ class FaceIdentifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
     Fitting costs min(n, 5000) x n x d, identifying m faces m x n x d, in memory linear in n. Duplicate faces
     are voters like any other; if they carry two names, both persons are `ambiguous`. Where all faces are the
     same, nobody is more alike than strangers are, so everybody is unknown. Rows need not be of unit length; a
-    row of zeros is like nobody. No rows are refused, and so are NaN and infinity. One face, two, or many of
+    row of zeros is like nobody. Without rows it refuses, and NaN and infinity. One face, two, or many of
     one person give no strangers to learn a threshold from: without `background` everybody is unknown, and
     `reason_` says why.
 

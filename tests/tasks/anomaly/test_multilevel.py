@@ -156,6 +156,10 @@ def test_refuses_what_it_cannot_work_with(fitted: MultiLevelAnomaly) -> None:
         quick(level="pixel").fit(pictures(40))
     with pytest.raises(InvalidParameterError, match="no length"):
         quick().fit(iter(pictures(40)))
+    with pytest.raises(InvalidParameterError, match=r"\(tiles, h, w, d\)"):
+        quick().fit(np.ones((40, 8)))
+    with pytest.raises(InvalidParameterError, match="3 layers; those learnt from had"):
+        fitted.assess([*pictures(1)[0], *pictures(1)[0]][:3])
     spoiled = pictures(1)[0]
     spoiled[0][0, 0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="NaN"):

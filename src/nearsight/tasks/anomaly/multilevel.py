@@ -285,6 +285,7 @@ class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is 
     def _learn(self, pictures: Iterable[Layers]) -> None:
         """Let every level learn, and leave them ready to score."""
         for layers in pictures:
+            _require_maps(layers)
             if not self._members:
                 self._members = self._new_members(len(layers))
             self.n_pictures_seen_ += 1
@@ -314,6 +315,17 @@ class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is 
         return members
 
 
+def _require_maps(layers: Layers, n_layers: int = 0) -> None:
+    """Refuse what is no picture, or one of other layers; whether numbers are finite, members see."""
+    found = [np.shape(maps) for maps in layers]
+    if not found or any(len(shape) != 4 or 0 in shape for shape in found):
+        raise InvalidParameterError(
+            f"a picture has arrays of shape {found}; give one of shape (tiles, h, w, d) for each layer"
+        )
+    if n_layers and len(found) != n_layers:
+        raise InvalidParameterError(f"a picture has {len(found)} layers; those learnt from had {n_layers}")
+
+
 def summary(layers: Layers) -> NDArray[np.float64]:
     """Return one vector for a picture: each feature's mean and standard deviation over all places."""
     parts = []
@@ -328,6 +340,7 @@ def _scores(
 ) -> dict[str, tuple[float, NDArray[np.float32] | None]]:
     """Return each member's own score, and its distances where it has places."""
     found: dict[str, tuple[float, NDArray[np.float32] | None]] = {}
+    _require_maps(layers, sum(name != _IMAGE for name in members))
     for name, member in members.items():
         if isinstance(member, PatchMemory):
             distances, score = member.assess(layers[int(name)])

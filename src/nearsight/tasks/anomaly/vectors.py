@@ -56,7 +56,7 @@ class VectorAnomaly(OutlierMixin, BaseEstimator):  # type: ignore[misc] # scikit
     Notes
     -----
     ``mahalanobis`` keeps d x d numbers and costs n d² to fit, d³ once, d² a row to score; ``knn`` keeps
-    max_rows x d and costs max_rows x d a row. No rows are refused, one is enough for scores: every
+    max_rows x d and costs max_rows x d a row. Without rows it refuses; one is enough for scores: every
     distance is then measured from it, with the identity for a covariance. Duplicate rows count as often as
     they come; all-identical rows score 0.
     NaN and infinity are refused.

@@ -56,7 +56,7 @@ class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):  # type: i
 
     Notes
     -----
-    Cost: n · k · d a round. No rows are refused, and so are fewer than `n_clusters`; one and two are
+    Cost: n · k · d a round. Without rows or with fewer than `n_clusters` it refuses; one and two are
     clusters of their own. Duplicate rows are of one cluster; where all are the same, that is cluster 0 and
     there is no other. NaN and infinity are refused; vectors of zeros belong to cluster 0.
 

@@ -102,7 +102,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     and a call of `confirm` for each of n times `n_neighbors` candidates at most. Memory beside X: a copy of
     it where it is not of unit length, and 12 bytes a candidate.
 
-    No rows are refused, by scikit-learn's rule; one has no copy; two are compared. NaN and infinity are
+    Without rows it refuses, by scikit-learn's rule; one has no copy; two are compared. NaN and infinity are
     refused. Rows that repeat, or are all the same, have a cosine of 1 and are copies if `confirm` agrees. A
     row of zeros has no direction and no copy.
 

@@ -113,7 +113,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
     Memory: X once more, `n_related` numbers for each item, and a square of the bought ones up to
     `most_regressed`, which costs their cube once. Each held-out item, and each question, costs n x d.
 
-    No rows are refused; one item has nothing to be recommended with, two have each other. NaN and infinity
+    Without rows it refuses; one item has nothing to be shown with, two have each other. NaN and infinity
     are refused. Duplicate items, and items that are all the same, have a similarity of 1 and are recommended
     for each other. No baskets, or empty ones, leave the pictures alone.
 
