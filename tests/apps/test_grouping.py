@@ -82,6 +82,10 @@ def test_as_many_as_asked_for_with_a_page(cli, tmp_path, monkeypatch):
     cli("cluster", "--k", 2, "--no-labels", "--out", page)
     assert page.read_text().count("30 pictures, of which 10 are shown") == 2
     assert page.read_text().count("<img") == 20
+    monkeypatch.setattr(clusters, "_ALL_PICTURES", 12)
+    monkeypatch.setattr(clusters, "_LEAST_PICTURES", 4)
+    cli("cluster", "--k", 2, "--no-labels", "--out", page)
+    assert page.read_text().count("30 pictures, of which 6 are shown") == 2
     assert len(cli.json("cluster", "--assign", "--model", model)["clusters"]) == 2
 
 

@@ -209,6 +209,19 @@ def _thumbnail(query: str | bytes) -> bytes:
     return images.thumbnail(images.decode(source, min_side_px=THUMBNAIL_PX).image, THUMBNAIL_PX)
 
 
+def shrunk(jpeg: bytes, side_px: int) -> bytes:
+    """Return a thumbnail that is no longer than that on either side."""
+    import io
+
+    from PIL import Image
+
+    with Image.open(io.BytesIO(jpeg)) as image:
+        image.thumbnail((side_px, side_px))
+        out = io.BytesIO()
+        image.convert("RGB").save(out, "JPEG", quality=78)
+    return out.getvalue()
+
+
 def link(path: str) -> str | None:
     """Return where a browser finds the original, or None for what it cannot open.
 

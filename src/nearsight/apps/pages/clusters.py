@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 # A page of more takes a browser too long; all are in the command's answer.
 _PICTURES, _CLUSTERS, _CUSTOMERS = 48, 100, 12
+# On all sheets together, unless each had too few to tell what it is.
+_ALL_PICTURES, _LEAST_PICTURES = 1500, 12
+# Twice as large as a sheet shows them, for fine screens.
+_PICTURE_PX = 148
 
 _LINKS = "Pictures link to the originals; the first of a sheet are the most typical."
 
@@ -35,17 +39,21 @@ def write(file: Path, collection: "Collection", found: "Clustering") -> None:
     """
     inside = sum(len(c.ids) for c in found.clusters)
     n = inside + len(found.noise)
+    shown = [c for c in found.clusters[:_CLUSTERS] if c.ids]
+    most = min(_PICTURES, max(_LEAST_PICTURES, _ALL_PICTURES // max(1, len(shown))))
     sections = [
-        Section(_title(c), _lead(found, c), sheet=_sheet(collection, _some(c.representatives, c.ids)))
-        for c in found.clusters[:_CLUSTERS]
-        if c.ids
+        Section(
+            _title(c), _lead(found, c, most), sheet=_sheet(collection, _some(c.representatives, c.ids, most))
+        )
+        for c in shown
     ]
     if found.noise:
         sections.append(
             Section(
                 "In no cluster",
-                f"{count(len(found.noise), 'picture')} without enough others like them{_part(found.noise)}.",
-                sheet=_sheet(collection, _some([], found.noise)),
+                f"{count(len(found.noise), 'picture')} without enough others like them"
+                f"{_part(found.noise, most)}.",
+                sheet=_sheet(collection, _some([], found.noise, most)),
             )
         )
     facts = {
@@ -96,8 +104,8 @@ def _title(cluster: "Cluster") -> str:
     return cluster.label or f"Cluster {cluster.id}"
 
 
-def _lead(found: "Clustering", cluster: "Cluster") -> str:
-    parts = [count(len(cluster.ids), "picture") + _part(cluster.ids), f"cluster {cluster.id}"]
+def _lead(found: "Clustering", cluster: "Cluster", most: int) -> str:
+    parts = [count(len(cluster.ids), "picture") + _part(cluster.ids, most), f"cluster {cluster.id}"]
     if len(cluster.words) > 1:
         parts.append("also " + ", ".join(cluster.words[1:]))
     near = _most_alike(found, cluster)
@@ -106,9 +114,9 @@ def _lead(found: "Clustering", cluster: "Cluster") -> str:
     return " · ".join(parts)
 
 
-def _part(ids: Sequence[str]) -> str:
+def _part(ids: Sequence[str], most: int) -> str:
     """Say how many are shown, where that is not all."""
-    return f", of which {_PICTURES} are shown" if len(ids) > _PICTURES else ""
+    return f", of which {most} are shown" if len(ids) > most else ""
 
 
 def _most_alike(found: "Clustering", cluster: "Cluster") -> "Cluster | None":
@@ -133,12 +141,12 @@ def _names(customers: Sequence[str]) -> str:
     return ", ".join(customers[:_CUSTOMERS]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _some(first: Sequence[str], ids: Sequence[str]) -> list[str]:
+def _some(first: Sequence[str], ids: Sequence[str], most: int) -> list[str]:
     """Return some pictures: those that stand for all, and then evenly spread ones."""
     held = set(ids)
     shown = [id for id in first if id in held]
     rest = [id for id in ids if id not in set(shown)]
-    free = _PICTURES - len(shown)
+    free = most - len(shown)
     if len(rest) > free:
         rest = [rest[int(i)] for i in np.linspace(0, len(rest) - 1, max(free, 0)).round()]
     return shown + rest
@@ -148,4 +156,5 @@ def _sheet(collection: "Collection", ids: Sequence[str]) -> list[Card]:
     items = items_of(collection, ids)
     here = [id for id in ids if id in items]
     thumbnails = collection.thumbnails(here)
-    return [Card(items[id].path, thumbnails.get(id)) for id in here]
+    small = {id: gallery.shrunk(thumbnails[id], _PICTURE_PX) for id in here if thumbnails.get(id)}
+    return [Card(items[id].path, small.get(id)) for id in here]

@@ -1,15 +1,12 @@
 """The page of `nearsight map`: one file with plotly's own script and all that it draws."""
 
 import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from PIL import Image
 
 from nearsight.apps import gallery
 from nearsight.apps.output import count, plain, printable
@@ -69,7 +66,8 @@ def write_map(
         thumbnails = collection.thumbnails([found.ids[row] for row in rows])
         for row in rows:
             if (picture := thumbnails.get(found.ids[row])) is not None:
-                pictures[row] = base64.b64encode(_small(picture)).decode("ascii")
+                small = gallery.shrunk(picture, _THUMBNAIL_PX)
+                pictures[row] = base64.b64encode(small).decode("ascii")
     data = {
         "ids": found.ids,
         "x": [round(float(x), 4) for x in found.places[:, 0]],
@@ -134,14 +132,14 @@ def _html(
 <div class=wrap>
 <header><div class="brand">{gallery.EYE}<span>nearsight</span></div>
 <h1>{title}</h1>
-<p class="lead">Point at a picture to see it. Draw around some to get their ids; scroll to zoom.</p>
+<p class="lead">Point at a picture, or tap it, to see it. Draw around some for their ids; scroll to zoom.</p>
 <dl class="facts">{figures}</dl></header>
 <main class="map">
 <div class="stage"><div id="plot" role="img" aria-label="{title}, near is alike"></div></div>
 <aside>
 <div class="panel"><label for="colour">Colour by</label>
 <select id="colour"><option value="">nothing</option>{options}</select></div>
-<div class="panel"><div class="look" id="look">Point at the map</div>
+<div class="panel"><div class="look" id="look">Point at the map, or tap it</div>
 <span class="name" id="name"></span><span class="folder" id="id"></span>
 <dl class="meta" id="facts"></dl></div>
 <div class="panel"><h2 id="count" aria-live="polite">Nothing selected</h2>
@@ -170,11 +168,3 @@ def _text(text: str) -> str:
 
 def _shown(value: Any) -> Any:
     return printable(value) if isinstance(value, str) else value
-
-
-def _small(jpeg: bytes) -> bytes:
-    with Image.open(io.BytesIO(jpeg)) as image:
-        image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
-        out = io.BytesIO()
-        image.convert("RGB").save(out, "JPEG", quality=78)
-    return out.getvalue()
