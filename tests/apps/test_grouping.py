@@ -228,6 +228,8 @@ def test_a_spread_that_is_not_known_is_no_number(cli, tmp_path):
     told = cli("segment", "--customers", tmp_path / "one.csv", "--no-labels").stdout
     assert "nan" not in told
     assert told.splitlines()[1].split()[2] == "-"
+    assert "--k makes one" in cli("segment", "--customers", tmp_path / "one.csv", "--no-labels").stderr
+    assert "--k makes" not in cli("segment", "--customers", tmp_path / "one.csv", "--k", 1).stderr
 
 
 @pytest.mark.parametrize(

@@ -177,22 +177,28 @@ class _Lines:
 def _read(view: View, pictures: Iterable[tuple[str, str, float]]) -> _Lines:
     names = Names(view.items())
     unknown: dict[str, int] = {}
-    lines: list[tuple[str, str, float]] = []
+    # Bought twice is one picture of twice the weight: two of the same would pass for a narrow taste.
+    weights: dict[tuple[str, str], float] = {}
     for customer, picture, weight in pictures:
+        if not 0 < weight < np.inf:
+            raise InvalidParameterError(
+                f"the weight of {picture!r} for customer {customer!r} is {weight}; it must be above 0, and finite"
+            )
         found = names.find(picture)
         if len(found) == 1:
-            lines.append((customer, found.pop(), weight))
+            line = (customer, found.pop())
+            weights[line] = weights.get(line, 0.0) + weight
         else:
             unknown[picture] = unknown.get(picture, 0) + 1
-    if not lines:
+    if not weights:
         raise InvalidParameterError(
             f"none of the {sum(unknown.values())} lines names a picture of the collection, such as"
             f" {next(iter(unknown), '')!r}; nearsight ls shows what there is"
         )
-    ids = sorted({id for _, id, _ in lines})
+    ids = sorted({id for _, id in weights})
     place = {id: row for row, id in enumerate(ids)}
-    at = np.array([place[id] for _, id, _ in lines])
-    return _Lines([c for c, _, _ in lines], [w for *_, w in lines], ids, at, unknown)
+    at = np.array([place[id] for _, id in weights])
+    return _Lines([customer for customer, _ in weights], [*weights.values()], ids, at, unknown)
 
 
 def segment(
@@ -212,8 +218,9 @@ def segment(
     ----------
     pictures : iterable of (customer, picture, weight)
         A picture is an id, a path, the end of a path, a file name, or one without its ending. A weight is
-        more than 0, such as how often it was bought. What no single picture answers to is left out and
-        counted; so are customers without any other.
+        more than 0, such as how often it was bought; those of a customer's lines with the same picture are
+        added up. What no single picture answers to is left out and counted; so are customers without any
+        other.
     k : int, optional
         How many segments; see `CustomerSegments`.
     words : sequence of str, optional

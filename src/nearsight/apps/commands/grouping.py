@@ -338,6 +338,8 @@ def segment(
         }
     )
     _say_segments(run, found, customers, asked=model is not None)
+    if k is None and model is None and len(found.segments) == 1 < len(found.customers):
+        run.console.note("No division that two halves of the customers agree on; --k makes one.")
     if save is not None:
         run.console.note(f"The segments are in {printable(str(save))}; ask them with --model.")
         if not found.promises:
