@@ -182,7 +182,7 @@ def _read(view: View, pictures: Iterable[tuple[str, str, float]]) -> _Lines:
     for customer, picture, weight in pictures:
         if not 0 < weight < np.inf:
             raise InvalidParameterError(
-                f"the weight of {picture!r} for customer {customer!r} is {weight}; it must be above 0, and finite"
+                f"the weight of {picture!r} for customer {customer!r} is {weight}; it must be above 0"
             )
         found = names.find(picture)
         if len(found) == 1:
