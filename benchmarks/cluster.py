@@ -24,7 +24,9 @@ widened (see `Members.widened`).
 --customers: customers with six to twenty pictures, drawn from the classes. There are four tastes, each a
 mixture of classes drawn from a Dirichlet distribution, anew for each of twenty worlds; segments are compared
 with the tastes. Beside ours: k-means of the plain mean vectors, for four groups and for as many as the
-silhouette says.
+silhouette says. Of sixty worlds in which nobody buys of three of the classes, 70 % of the customers are
+segmented and the others asked for: "realised" is the share of these that is in no segment, "noise" that of
+as many customers who buy of those three classes only.
 
 --names: forty pictures of each class are given the word that sets them apart from those of the other classes.
 It is right if it is one of those that NAMES accepts for the class; told is the share over forty draws, for
@@ -246,7 +248,7 @@ def customers(X: np.ndarray, y: np.ndarray) -> list[dict[str, Any]]:
             "k-means of means, silhouette": grouped(plain, best),
         }.items():
             found.setdefault(name, []).append((adjusted_rand_score(taste, labels), len(np.unique(labels))))
-    return [
+    segments = [
         {
             "method": name,
             "ari": float(np.mean([ari for ari, _ in worlds])),
@@ -256,10 +258,38 @@ def customers(X: np.ndarray, y: np.ndarray) -> list[dict[str, Any]]:
         }
         for name, worlds in found.items()
     ]
+    return [*segments, *strangers(X, y)]
+
+
+def strangers(X: np.ndarray, y: np.ndarray) -> list[dict[str, Any]]:
+    n_old, rows_of_rates = N_CUSTOMERS * 7 // 10, []
+    for rate in RATES[1:]:
+        worlds = []
+        for world in range(3 * N_WORLDS):
+            rng = np.random.default_rng(world)
+            foreign = np.isin(y, rng.choice(np.unique(y), 3, replace=False))
+            here, away = np.flatnonzero(~foreign), np.flatnonzero(foreign)
+            _, owners, rows = taken(y[here], rng)
+            old = owners < n_old
+            known = Customers.of(X[here[rows[old]]], owners[old])
+            found = CustomerSegments(false_alarm_rate=rate).fit(known.features, n_pictures=known.n_effective)
+            others = taken(y[away], rng)
+            asked = others[1] < N_CUSTOMERS - n_old
+            shares = []
+            for pictures, whose in (
+                (here[rows[~old]], owners[~old]),
+                (away[others[2][asked]], others[1][asked]),
+            ):
+                new = Customers.of(X[pictures], whose, breadth=known.breadth)
+                shares.append((found.predict(new.features, n_pictures=new.n_effective) < 0).mean())
+            worlds.append((*shares, N_CUSTOMERS - n_old))
+        rows_of_rates.append(row_of_rates("customers", rate, np.array(worlds)))
+    return rows_of_rates
 
 
 def taken(y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return each customer's taste, and the owner and the picture of each line."""
+    y = np.unique(y, return_inverse=True)[1]
     tastes = rng.dirichlet(np.full(len(np.unique(y)), 0.3), N_TASTES)
     taste = rng.integers(N_TASTES, size=N_CUSTOMERS)
     owners, rows = [], []

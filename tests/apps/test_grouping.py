@@ -163,7 +163,10 @@ def test_segments_with_a_page_and_unknown_pictures(cli, orders, tmp_path):
         assert set(one) == {"id", "size", "customers", "representatives", "spread", "label", "words"}
         assert len({int(c) % 2 for c in one["customers"]}) == 1
         assert {found["customers"][c] for c in one["customers"]} == {one["id"]}
-    assert "2 segments of customers" in page.read_text()
+    html = page.read_text()
+    assert "20 customers in 2 segments" in html
+    assert "10 customers: " in html
+    assert "breadth of taste" in html
     result = cli("segment", "--customers", orders, "--k", 3, "--no-labels")
     assert len(result.stdout.splitlines()) == 4
     assert "2 lines of" in result.stderr

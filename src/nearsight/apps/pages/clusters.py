@@ -73,7 +73,7 @@ def write_segments(file: Path, collection: "Collection", found: "Segmentation") 
     """Write the page of what `Collection.segment` or `assign_customers` found."""
     sections = [
         Section(
-            f"{count(len(s.customers), 'customer')}" + (f": {s.label}" if s.label else ""),
+            _capital(s.label) if s.label else f"Segment {s.id}",
             _describe(s),
             sheet=_sheet(collection, s.representatives),
         )
@@ -92,25 +92,32 @@ def write_segments(file: Path, collection: "Collection", found: "Segmentation") 
     if found.unknown:
         facts["Left out"] = f"{count(len(found.unknown), 'name')} without a picture"
     footer = [
-        "Customers are compared by the mean of their pictures and by how much these differ. A silhouette of "
-        "1 means distinct segments, 0 a continuum.",
-        _LINKS,
+        "Customers are compared by the mean of their pictures and by how much these differ: the breadth of "
+        "their taste is 0 where all pictures of one customer are the same, and 1 where they have nothing in "
+        "common. A silhouette of 1 means distinct segments, 0 a continuum.",
+        "Pictures are those that stand for a segment, the most typical first; they link to the originals.",
     ]
-    title = f"{count(len(found.segments), 'segment')} of customers"
+    title = f"{count(len(found.customers), 'customer')} in {count(len(found.segments), 'segment')}"
     gallery.write(file, gallery.page(title, sections, facts=facts, footer=footer))
 
 
 def _title(cluster: "Cluster") -> str:
-    return cluster.label or f"Cluster {cluster.id}"
+    return _capital(cluster.label) if cluster.label else f"Cluster {cluster.id}"
+
+
+def _capital(label: str) -> str:
+    return label[:1].upper() + label[1:]
 
 
 def _lead(found: "Clustering", cluster: "Cluster", most: int) -> str:
     parts = [count(len(cluster.ids), "picture") + _part(cluster.ids, most), f"cluster {cluster.id}"]
-    if len(cluster.words) > 1:
-        parts.append("also " + ", ".join(cluster.words[1:]))
+    named = (cluster.label or "").split(", ")
+    also = [word for word in cluster.words if word not in named]
+    if also:
+        parts.append("also " + ", ".join(also))
     near = _most_alike(found, cluster)
     if near is not None:
-        parts.append(f"most like {_title(near)}" if near.label else f"most like cluster {near.id}")
+        parts.append(f"most like {near.label or f'cluster {near.id}'}")
     return " · ".join(parts)
 
 
@@ -130,10 +137,13 @@ def _most_alike(found: "Clustering", cluster: "Cluster") -> "Cluster | None":
 
 
 def _describe(segment: "Segment") -> str:
-    text = f"Such as {_names(segment.customers)}" if segment.customers else ""
+    parts = [count(len(segment.customers), "customer")]
+    if segment.customers:
+        such = ", such as" if len(segment.customers) > _CUSTOMERS else ":"
+        parts[0] += f"{such} {_names(segment.customers)}"
     if np.isfinite(segment.spread):
-        text += " · " * bool(text) + f"pictures of one customer differ by {segment.spread:.2f}"
-    return text
+        parts.append(f"breadth of taste {segment.spread:.2f}")
+    return " · ".join(parts)
 
 
 def _names(customers: Sequence[str]) -> str:

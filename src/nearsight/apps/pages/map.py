@@ -79,7 +79,7 @@ def write_map(
     facts = {
         "Method": {"umap": "UMAP", "pca": "PCA"}[found.method],
         "Trustworthiness": "–" if found.trustworthiness is None else f"{found.trustworthiness:.3f}",
-        "Placed later": f"{int(found.placed.sum()):,}",
+        **({"Placed later": f"{int(found.placed.sum()):,}"} if found.placed.any() else {}),
         "Model": collection.spec.id,
         "Collection": str(collection.directory),
     }
