@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _PICTURES, _CLUSTERS, _CUSTOMERS = 48, 100, 12
 # On all sheets together, unless each had too few to tell what it is.
 _ALL_PICTURES, _LEAST_PICTURES = 1500, 12
-# Twice as large as a sheet shows them, for fine screens.
-_PICTURE_PX = 148
+# Twice as large as a sheet shows them, for fine screens: many, and the few of a segment.
+_PICTURE_PX, _LARGE_PX = 148, 264
 
 _LINKS = "Pictures link to the originals; the first of a sheet are the most typical."
 
@@ -75,7 +75,7 @@ def write_segments(file: Path, collection: "Collection", found: "Segmentation") 
         Section(
             _capital(s.label) if s.label else f"Segment {s.id}",
             _describe(s),
-            sheet=_sheet(collection, s.representatives),
+            sheet=_sheet(collection, s.representatives, _LARGE_PX),
         )
         for s in found.segments
     ]
@@ -162,9 +162,9 @@ def _some(first: Sequence[str], ids: Sequence[str], most: int) -> list[str]:
     return shown + rest
 
 
-def _sheet(collection: "Collection", ids: Sequence[str]) -> list[Card]:
+def _sheet(collection: "Collection", ids: Sequence[str], px: int = _PICTURE_PX) -> list[Card]:
     items = items_of(collection, ids)
     here = [id for id in ids if id in items]
     thumbnails = collection.thumbnails(here)
-    small = {id: gallery.shrunk(thumbnails[id], _PICTURE_PX) for id in here if thumbnails.get(id)}
+    small = {id: gallery.shrunk(thumbnails[id], px) for id in here if thumbnails.get(id)}
     return [Card(items[id].path, small.get(id)) for id in here]
