@@ -53,14 +53,14 @@ def check_key(view: Stored, key: str, *, overwrite: bool = False) -> None:
     if key in rows.schema(1).names:
         raise MetadataError(
             f"clusters cannot be saved under {key!r}: every picture has its own {key} already, and `where`"
-            f" means that; choose another key, such as {key}_kind"
+            f" means that; choose another key, such as {key}_group"
         )
     try:
         parse(f"{key} = 0", {key: pa.float64()})
     except FilterError as error:
         raise MetadataError(
             f"clusters cannot be saved under {key!r}, which `where` takes for a word of its own; choose"
-            f" another key, such as {key}_kind"
+            f" another key, such as {key}_group"
         ) from error
     if overwrite or key in _written(view.directory):
         return
@@ -69,7 +69,7 @@ def check_key(view: Stored, key: str, *, overwrite: bool = False) -> None:
         if n:
             raise MetadataError(
                 f"{n:,} pictures have metadata {name!r} already, which is no cluster saved earlier; choose"
-                f" another key, such as {key}_kind, or write over it (--overwrite, overwrite=True)"
+                f" another key, such as {key}_group, or write over it (--overwrite, overwrite=True)"
             )
 
 
