@@ -213,6 +213,9 @@ def cluster(
     Notes
     -----
     Vectors are held in memory, 4 bytes a number. For the time see `DensityClusters` and `SphericalKMeans`.
+
+    No pictures have no clusters; with "density", fewer than `min_cluster_size` are noise. Pictures that are
+    all the same are one cluster, whatever `k` is.
     """
     algorithm = algorithm or ("density" if k is None else "kmeans")
     if algorithm not in ("density", "kmeans"):
@@ -295,6 +298,11 @@ def assign(
     ------
     FingerprintMismatchError
         The clusters are of vectors that cannot be compared with these.
+
+    Notes
+    -----
+    A few thousand pictures are in memory at a time. For the time see `Members.assign`. Without pictures, all
+    clusters are empty.
     """
     remedy = f"Find those of {self.directory} with nearsight cluster"
     require(found.fingerprint, self.fingerprint, "the clustering", remedy)

@@ -189,7 +189,8 @@ def duplicates(
     -----
     A picture needs 4 bytes a number of its vector, and 9 kB. 100,000 rows of 1,280 numbers took 4.7 minutes
     on two cores (`benchmarks/duplicates.py`). A picture without any detail (a plain colour) is never
-    confirmed. Two shots of a burst may agree like copies: see `distinct` and `Duplicates.expected_rate`.
+    confirmed. No picture and one have no copies. Two shots of a burst may agree like copies: see `distinct`
+    and `Duplicates.expected_rate`.
     """
     rows = gather(self, _either(where, between), FACTS)
     if not len(rows):

@@ -186,6 +186,11 @@ def fit_classifier(
         No picture that can be used has a label, a picture has two, or a parameter is out of its range.
     StorageError
         The file cannot be written.
+
+    Notes
+    -----
+    The vectors of the pictures with a label are held in memory, 4 bytes a number. For the time see
+    `FewShotClassifier`. One class is enough, and so is one picture of it; nothing is called unknown then.
     """
     if shots is not None and shots < 1:
         raise InvalidParameterError(f"shots is {shots}; it must be at least 1")
@@ -304,6 +309,11 @@ def classify(self: View, *, where: str | None = None, file: str | Path | None = 
     ------
     InvalidParameterError
         No classifier was fitted.
+
+    Notes
+    -----
+    A few thousand pictures are in memory at a time. For the time see `FewShotClassifier`. Without pictures,
+    nothing comes.
     """
     found = classifier(self, file)
     return _classified(self, found, where)
@@ -340,7 +350,8 @@ def suggest_labels(
 
     Notes
     -----
-    Memory grows with the pictures weighed; see `nearsight.tasks.fewshot.suggest` for the method.
+    Memory grows with the pictures weighed; see `nearsight.tasks.fewshot.suggest` for the method. Without
+    pictures, or where all have a label, the answer is empty.
     """
     from nearsight.tasks.fewshot import suggest
 

@@ -101,7 +101,7 @@ def map_(
     Notes
     -----
     All vectors are held, 4 bytes a number, while pictures are laid out or placed; a map without new pictures
-    reads none.
+    reads none. One picture, and pictures that are all the same, lie in one place.
     """
     kept = None if refit else _read(self)
     if kept is not None and method not in (None, "auto", kept.method):

@@ -54,6 +54,11 @@ def anomalies(
         `k` or `n_neighbors` is less than 1.
     FilterError
         `where` is not understood.
+
+    Notes
+    -----
+    A picture costs as many multiplications as the 5,000 have numbers. Without pictures the answer is empty;
+    one alone has a distance of 0, and so have pictures that are all the same. Of two, both are as unusual.
     """
     if k < 1:
         raise InvalidParameterError(f"k is {k}; it must be at least 1")

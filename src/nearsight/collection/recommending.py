@@ -351,6 +351,12 @@ def recommend(
         No such picture; an expression that is not understood.
     InvalidParameterError
         No ids; the baskets name no picture; `k` or `diversity` is out of range.
+
+    Notes
+    -----
+    Without baskets, it costs one search for each picture asked about, and memory for what they find. The
+    only picture of a collection has nothing to go with it, two have each other, and pictures that are all
+    the same have a similarity of 1.
     """
     if baskets is not None:
         made = catalogue(self, baskets, random_state=random_state, progress=progress)

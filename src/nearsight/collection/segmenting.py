@@ -240,7 +240,8 @@ def segment(
 
     Notes
     -----
-    The vectors of the pictures named are held in memory, 4 bytes a number.
+    The vectors of the pictures named are held in memory, 4 bytes a number. For the time see
+    `CustomerSegments`. One customer is one segment, and so are customers whose pictures are all the same.
     """
     shown = sys.stderr.isatty() if progress is None else progress
     lines = _read(self, pictures)
