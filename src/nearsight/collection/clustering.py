@@ -198,7 +198,8 @@ def cluster(
     n_representatives : int, default 8
         Pictures that stand for each group.
     false_alarm_rate : float, default 0.05
-        In (0, 1): the share of pictures like those of a group that `assign` may turn away.
+        In (0, 1): the share of later pictures of a group that `assign` may turn away; on what that holds, see
+        `DensityClusters`.
     random_state : int, default 0
     progress : bool, optional
         Show progress bars on stderr; by default only when that is a terminal.
