@@ -56,7 +56,12 @@ def splits(options: argparse.Namespace) -> dict[str, dict[str, object]]:
                     learnt_on = distinct[mine] if used is not asked else None
                     alone = np.intersect1d(truth.alone, np.flatnonzero(asked))
                     try:
-                        found = finder.fit(rows.X[mine], looks=looks[:, mine], distinct=learnt_on)
+                        found = finder.fit(
+                            rows.X[mine],
+                            looks=looks[: registration.N_PLAIN, mine],
+                            edited_looks=looks[registration.N_PLAIN :, mine],
+                            distinct=learnt_on,
+                        )
                         alarms = np.isin(alone, mine[found.pairs_]).mean()
                     except CalibrationError:
                         alarms = np.nan

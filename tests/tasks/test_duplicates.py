@@ -335,6 +335,37 @@ def test_a_look_finds_what_vectors_miss(exact_rows):
     assert model.fit(X, looks=[plain, mirrored], sides=sides).pairs_.tolist() == [[0, 100]]
 
 
+def test_a_look_of_an_edit_needs_a_vector_that_is_not_too_unlike():
+    X, plain = np.random.default_rng(0).normal(size=(200, 32)), signs(200)
+    edited = signs(200, 1)
+    edited[0], edited[1] = plain[100], plain[101]
+    X[100] = X[0] + 0.5
+    model = NearDuplicates(confirm=lambda here, there: np.ones(len(here)), min_similarity=0.75, n_neighbors=1)
+    alone = model.fit(X, looks=[plain]).pairs_.tolist()
+    # 1 and 101 look alike, too, but their vectors do not.
+    assert model.fit(X, looks=[plain], edited_looks=[edited]).pairs_.tolist() == alone == [[0, 100]]
+    model.min_similarity = -1
+    assert [1, 101] in model.fit(X, looks=[plain], edited_looks=[edited]).pairs_.tolist()
+
+
+def test_edited_looks_find_what_neither_vectors_nor_looks_do():
+    # All are so alike that a row's nearest say nothing.
+    X, plain = np.random.default_rng(0).normal(size=(200, 32)) + 9, signs(200)
+    edited = signs(200, 1)
+    edited[0] = plain[100]
+    asked = []
+
+    def confirm(here, there):
+        asked.extend(zip(here.tolist(), there.tolist(), strict=True))
+        return np.zeros(len(here))
+
+    model = NearDuplicates(confirm=confirm, min_similarity=0.9, n_neighbors=1)
+    model.fit(X, looks=[plain])
+    assert (0, 100) not in asked
+    model.fit(X, looks=[plain], edited_looks=[edited])
+    assert (0, 100) in asked
+
+
 def test_rows_without_a_look_have_none_in_common():
     X = np.random.default_rng(0).normal(size=(4, 32))
     found = NearDuplicates(threshold=-1, min_similarity=1).fit(X, looks=np.zeros((2, 4, 63)))
@@ -352,3 +383,16 @@ def test_rows_without_a_look_have_none_in_common():
 def test_looks_that_do_not_fit_are_refused(looks, message):
     with pytest.raises(InvalidParameterError, match=message):
         NearDuplicates().fit(np.eye(4), looks=looks)
+
+
+@pytest.mark.parametrize(
+    ("looks", "edited", "message"),
+    [
+        (None, np.zeros((1, 4, 63)), "give looks as well"),
+        (np.zeros((1, 4, 63)), np.zeros((1, 4, 8)), "n being 4 and e 63"),
+        (np.zeros((0, 4, 63)), None, "at least one way"),
+    ],
+)
+def test_edited_looks_that_do_not_fit_are_refused(looks, edited, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        NearDuplicates().fit(np.eye(4), looks=looks, edited_looks=edited)

@@ -199,6 +199,7 @@ def duplicates(
     shown = sys.stderr.isatty() if progress is None else progress
     n_threads = n_threads or cpu_count()
     pixels, quality = _Pixels(self, rows, n_threads, shown), Quality(self, rows, n_threads)
+    ways = pixels.looks()
     found = NearDuplicates(
         threshold=registration.SAME,
         surely=registration.SURE,
@@ -210,7 +211,8 @@ def duplicates(
         rows.X,
         quality=quality,
         sides=sides,
-        looks=pixels.looks(),
+        looks=ways[: registration.N_PLAIN],
+        edited_looks=ways[registration.N_PLAIN :],
         distinct=None if distinct is None else _distinct(self, rows, where, distinct),
     )
     return Duplicates(

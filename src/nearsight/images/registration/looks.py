@@ -9,6 +9,9 @@ from scipy.fft import dctn
 from nearsight.images.registration.miniature import SIDE_PX, Pixels
 from nearsight.images.registration.warp import Floats, shrunk, warped
 
+#: Of the ways that `looks` returns, the first so many are no crops and turns: as it is, and mirrored.
+N_PLAIN = 2
+
 # Waves along each side that a look consists of, and grey levels below which a wave is none.
 _WAVES, _NO_WAVE = 8, 1e-2
 # By how much a miniature is shrunk first: such waves need no more pixels.

@@ -23,6 +23,9 @@ Confirm = Callable[[NDArray[np.int64], NDArray[np.int64]], ArrayLike]
 #: what is better kept.
 Quality = Callable[[NDArray[np.int64], NDArray[np.int64]], ArrayLike]
 
+# How rows look, and how edits of them would.
+Looks = tuple[NDArray[Any], NDArray[Any]]
+
 # Candidates of each row by its look, and the cosine that they have at least: of 63 signs, 50 are the same.
 _LOOK_NEIGHBORS, _LEAST_LOOK = 10, 0.6
 
@@ -146,6 +149,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         quality: ArrayLike | Quality | None = None,
         sides: ArrayLike | None = None,
         looks: ArrayLike | None = None,
+        edited_looks: ArrayLike | None = None,
         distinct: ArrayLike | None = None,
     ) -> "NearDuplicates":
         """Find the copies among the rows of X.
@@ -166,6 +170,9 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             Another description of each row, such as a perceptual hash in signs (-1 and 1), in one or more
             ways (such as its mirror image's). The 10 rows whose first way is nearest to any of a row's ways
             are candidates if their cosine is at least 0.6. A row of zeros has no look.
+        edited_looks : array of shape (n_edits, n, e), float or int, optional
+            How edits of each row would look that its vector bears, such as crops. As `looks`, but a pair that
+            only they propose needs `min_similarity`, too.
         distinct : array of shape (n,), bool, optional
             Rows of which no two are the same; the rate of false alarms is learnt on them.
 
@@ -181,7 +188,8 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         unit = _unit(validate_data(self, X, dtype=np.float32))
         n = len(unit)
         sides_ = None if sides is None else _checked("sides", sides, n, np.int64)
-        pairs, similarities = self._candidates(unit, sides_, looks)
+        ways = _ways(n, looks, edited_looks)
+        pairs, similarities = self._candidates(unit, sides_, ways)
         scores = similarities if self.confirm is None else self._confirmed(*pairs.T)
         asked = np.ones(n, bool) if sides_ is None else sides_ >= 0
         best = _best(n, pairs, scores)[asked]
@@ -190,7 +198,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         else:
             known = np.flatnonzero(_checked("distinct", distinct, n, bool))
             n_others = self._n_apart(n, pairs, scores) - np.count_nonzero(~asked)
-            self.calibration_ = self._calibrated_on(known, unit, looks, n_others)
+            self.calibration_ = self._calibrated_on(known, unit, ways, n_others)
         self.threshold_ = float(self.threshold)
         # Where so few rows have a candidate that all may be wrong, the calibration has nothing to say.
         if self.calibration_ and self.calibration_.value > _NOTHING_LIKE_IT:
@@ -214,26 +222,30 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _candidates(
-        self, unit: NDArray[np.float32], sides: NDArray[np.int64] | None, looks: ArrayLike | None
+        self, unit: NDArray[np.float32], sides: NDArray[np.int64] | None, looks: Looks | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the pairs to confirm, the lower row first and sorted, and their cosines."""
-        n = len(unit)
         search = partial(near_pairs, exact_rows=self.exact_rows, random_state=self.random_state)
         pairs, similarities = search(
             unit, n_neighbors=self.n_neighbors, min_similarity=self.min_similarity, sides=sides
         )
         if looks is None:
             return pairs, similarities
-        ways = _ways(looks, n)
-        by_look, _ = search(
-            _unit(ways[0].astype(np.float32)),
+        plain, edited = looks
+        by_look = partial(
+            search,
+            _unit(plain[0].astype(np.float32)),
             n_neighbors=_LOOK_NEIGHBORS,
             min_similarity=_LEAST_LOOK,
             sides=sides,
-            ways=ways[1:],
             exact_rows=min(self.exact_rows, _EXACT_LOOKS),
         )
-        pairs = np.unique(np.concatenate([pairs, by_look]), axis=0)
+        found = [pairs, by_look(ways=plain[1:])[0]]
+        if len(edited):
+            # Among so many ways much is alike by chance.
+            more, _ = by_look(ways=edited)
+            found.append(more[_cosines(unit, *more.T) >= self.min_similarity])
+        pairs = np.unique(np.concatenate(found), axis=0)
         return pairs, _cosines(unit, *pairs.T)
 
     def _confirmed(self, here: NDArray[np.int64], there: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -260,14 +272,14 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             raise CalibrationError(f"{error}. {way}") from error
 
     def _calibrated_on(
-        self, rows: NDArray[np.int64], unit: NDArray[np.float32], looks: ArrayLike | None, n_others: int
+        self, rows: NDArray[np.int64], unit: NDArray[np.float32], looks: Looks | None, n_others: int
     ) -> Threshold:
         """Learn the threshold from rows of which no two are the same."""
         if self.false_alarm_rate is None:
             raise InvalidParameterError(
                 "distinct says what a rate of false alarms is learnt on; give false_alarm_rate as well"
             )
-        seen = None if looks is None else _ways(looks, len(unit))[:, rows]
+        seen = None if looks is None else (looks[0][:, rows], looks[1][:, rows])
         pairs, similarities = self._candidates(unit[rows], None, seen)
         scores = similarities if self.confirm is None else self._confirmed(*rows[pairs].T)
         return from_background(
@@ -336,13 +348,25 @@ def _cosines(
     return cosines
 
 
-def _ways(looks: ArrayLike, n: int) -> NDArray[Any]:
-    array = np.asarray(looks)
-    if array.ndim != 3 or array.shape[1] != n or not len(array):
-        raise InvalidParameterError(f"looks has shape {array.shape}; it must be (n_ways, n, e), n being {n}")
+def _ways(n: int, looks: ArrayLike | None, edited: ArrayLike | None) -> Looks | None:
+    if looks is None:
+        if edited is not None:
+            raise InvalidParameterError("edited_looks are compared with looks; give looks as well")
+        return None
+    plain = _look("looks", looks, n)
+    if not len(plain):
+        raise InvalidParameterError(f"looks has shape {plain.shape}; it must have at least one way")
+    return plain, plain[:0] if edited is None else _look("edited_looks", edited, n, plain.shape[2])
+
+
+def _look(name: str, values: ArrayLike, n: int, e: int | None = None) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.ndim != 3 or array.shape[1] != n or e not in (None, array.shape[2]):
+        asked = f"n being {n}" if e is None else f"n being {n} and e {e}"
+        raise InvalidParameterError(f"{name} has shape {array.shape}; it must be (n_ways, n, e), {asked}")
     if array.dtype.kind not in "iu" and not np.isfinite(array).all():
         raise InvalidParameterError(
-            "looks holds NaN or infinity; give every row numbers, or zeros for no look"
+            f"{name} holds NaN or infinity; give every row numbers, or zeros for no look"
         )
     return array
 
