@@ -187,7 +187,7 @@ def duplicates(
 
     Notes
     -----
-    A picture needs 4 bytes a number of its vector, and 9 kB. 100,000 rows of 1,280 numbers took 4.7 minutes
+    A picture needs 4 bytes a number of its vector, and 11 kB. 100,000 rows of 1,280 numbers took 6.4 minutes
     on two cores (`benchmarks/duplicates.py`). A picture without any detail (a plain colour) is never
     confirmed. No picture and one have no copies. Two shots of a burst may agree like copies: see `distinct`
     and `Duplicates.expected_rate`.
