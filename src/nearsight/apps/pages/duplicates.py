@@ -54,7 +54,8 @@ def write(file: Path, collection: "Collection", found: "Duplicates") -> None:
         "Collection": str(collection.directory),
     }
     if found.expected_rate is not None:
-        facts["Of those without a copy, given one"] = f"up to {found.expected_rate:.1%}".replace("%", " %")
+        share = max(0.1, 100 * found.expected_rate)
+        facts["Of those without a copy, given one"] = f"up to {share:.1f} %"
     title = f"{count(len(found.groups), 'picture')} in several copies"
     lead = (
         ""
