@@ -266,7 +266,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         if self.surely is None:
             return from_good(best, false_alarm_rate=self.false_alarm_rate)
         try:
-            return from_mixed(best, false_alarm_rate=self.false_alarm_rate, **self._where_copies_begin(best))
+            return from_mixed(best, false_alarm_rate=self.false_alarm_rate, **_ends(best, self.surely))
         except CalibrationError as error:
             way = "Good ones are rows without a copy: name some of which no two are the same (distinct)"
             raise CalibrationError(f"{error}. {way}") from error
@@ -300,14 +300,9 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             return self.calibration_.expected_rate
         if self.surely is None:
             return None
-        begin = self._where_copies_begin(best)
-        n = int((best < self.surely).sum()) + unseen_alarms(best, self.surely, **begin)
-        return min(1.0, unseen_alarms(best, self.threshold_, **begin) / max(1, n))
-
-    def _where_copies_begin(self, best: NDArray[np.float64]) -> dict[str, float]:
-        # Scores end at 1, as correlations and cosines do, unless `confirm` gives others.
-        surely = float("inf") if self.surely is None else self.surely
-        return {"surely": surely, "highest": max(1.0, surely + 1e-6, best.max(initial=0))}
+        ends = _ends(best, self.surely)
+        n = int((best < self.surely).sum()) + unseen_alarms(best, self.surely, **ends)
+        return min(1.0, unseen_alarms(best, self.threshold_, **ends) / max(1, n))
 
     def _check(self) -> None:
         if self.n_neighbors < 1 or self.exact_rows < 1:
@@ -326,6 +321,11 @@ def _best(n: int, pairs: NDArray[np.int64], scores: NDArray[np.float32]) -> NDAr
     for column in pairs.T:
         np.maximum.at(best, column, scores)
     return best
+
+
+def _ends(best: NDArray[np.float64], surely: float) -> dict[str, float]:
+    """Return where copies begin, and where scores end: at 1, as cosines do, unless `confirm` gives others."""
+    return {"surely": surely, "highest": max(1.0, surely + 1e-6, best.max(initial=0))}
 
 
 def _unit(X: NDArray[np.float32]) -> NDArray[np.float32]:
