@@ -46,7 +46,7 @@ imports: $(READY)
 	$(BIN)/lint-imports
 
 docs: $(READY)
-	$(BIN)/python -m nearsight.apps.reference --check
+	$(BIN)/python tools/cli_reference.py --check
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(FOLDER)

@@ -39,12 +39,12 @@ from scipy import ndimage, stats
 from sklearn.metrics import roc_auc_score
 
 from nearsight import Embedder
+from nearsight.anomaly.tiling import Grid, cut, grid_for, resized, stitch
+from nearsight.estimators.anomaly import Assessment, MultiLevelAnomaly, PatchMemory, VectorAnomaly, combined
 from nearsight.images import decode
-from nearsight.inspection.tiles import Grid, cut, grid_for, resized, stitch
 from nearsight.models import find_model
-from nearsight.models.places import FeatureMaps, load_features
+from nearsight.models.dense_features import FeatureMaps, load_features
 from nearsight.models.preprocess import fit as preprocessed
-from nearsight.tasks.anomaly import Assessment, MultiLevelAnomaly, PatchMemory, VectorAnomaly, combined
 
 LAYERS = ("block2.add", "block4.add", "block10.add", "block15.project")
 OURS = (0, 2, 3)

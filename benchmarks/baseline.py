@@ -25,9 +25,9 @@ from nearsight.embedder import Embedder
 from nearsight.errors import Failure
 from nearsight.images import find
 from nearsight.models import Backend, load_model
-from nearsight.models.geometry import geometric_rerank, local_features
-from nearsight.models.sift import Keypoints
-from nearsight.models.vlad import fit_sift_vlad
+from nearsight.models.sift_vlad.model import fit_sift_vlad
+from nearsight.verification.keypoints import geometric_rerank, local_features
+from nearsight.verification.sift import Keypoints
 
 
 def crop(image: Image.Image) -> Image.Image:

@@ -57,11 +57,17 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
 
 from nearsight import Embedder, load_text
-from nearsight.collection.naming import _named as named
-from nearsight.collection.naming import _vocabulary as vocabulary
-from nearsight.tasks.cluster import CustomerSegments, DensityClusters, Members, SphericalKMeans, merge_order
-from nearsight.tasks.cluster.graph import shortened, unit
-from nearsight.tasks.cluster.segments import Customers
+from nearsight.analyses.cluster_names import _named as named
+from nearsight.analyses.cluster_names import _vocabulary as vocabulary
+from nearsight.estimators.clustering import (
+    CustomerSegments,
+    DensityClusters,
+    Members,
+    SphericalKMeans,
+    merge_order,
+)
+from nearsight.estimators.clustering.spectral import shortened, unit
+from nearsight.estimators.customer_segments import Customers
 
 PICTURES = 6000
 N_SEEDS = 10

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from nearsight import Embedder
-from nearsight.models.projection import fit_projection
+from nearsight.models.pca import fit_projection
 
 
 def nearest(X: np.ndarray, k: int = 10) -> np.ndarray:

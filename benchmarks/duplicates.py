@@ -40,7 +40,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from nearsight import Collection
-from nearsight.collection.rows import table
+from nearsight.collection.schema import table
 from nearsight.collection.view import gather
 
 PICTURES = {".jpg", ".jpeg", ".png", ".pgm"}

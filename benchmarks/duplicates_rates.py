@@ -20,12 +20,12 @@ from scipy.stats import binom
 
 from benchmarks.duplicates import Truth, make
 from nearsight import Collection
-from nearsight.collection.best_copy import FACTS
-from nearsight.collection.duplicates import _Pixels
+from nearsight.analyses.best_copy import FACTS
+from nearsight.analyses.duplicates import _Pixels
 from nearsight.collection.view import gather
 from nearsight.errors import CalibrationError
-from nearsight.images import registration
-from nearsight.tasks.duplicates import NearDuplicates
+from nearsight.estimators.duplicates import NearDuplicates
+from nearsight.verification import dense
 
 
 def splits(options: argparse.Namespace) -> dict[str, dict[str, object]]:
@@ -49,7 +49,7 @@ def splits(options: argparse.Namespace) -> dict[str, dict[str, object]]:
                     mine = np.flatnonzero(used)
                     finder = NearDuplicates(
                         false_alarm_rate=rate,
-                        surely=registration.SURE,
+                        surely=dense.SURE,
                         min_similarity=0.7,
                         confirm=lambda here, there, mine=mine: known(mine[here], mine[there]),
                     )
@@ -58,8 +58,8 @@ def splits(options: argparse.Namespace) -> dict[str, dict[str, object]]:
                     try:
                         found = finder.fit(
                             rows.X[mine],
-                            looks=looks[: registration.N_PLAIN, mine],
-                            edited_looks=looks[registration.N_PLAIN :, mine],
+                            looks=looks[: dense.N_PLAIN, mine],
+                            edited_looks=looks[dense.N_PLAIN :, mine],
                             distinct=learnt_on,
                         )
                         alarms = np.isin(alone, mine[found.pairs_]).mean()

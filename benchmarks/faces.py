@@ -33,11 +33,11 @@ from typing import Any
 import numpy as np
 
 from nearsight.errors import Failure
+from nearsight.estimators.faces.identifier import FaceIdentifier
 from nearsight.faces import FaceReader
-from nearsight.faces.background import background_of
+from nearsight.faces.impostor_scores import background_of
+from nearsight.faces.models.weights import DLIB
 from nearsight.images import FileSource, decode
-from nearsight.models.faces.packaged import DLIB
-from nearsight.tasks.faces import FaceIdentifier
 
 N_SPLITS = 20
 RATE = 0.01

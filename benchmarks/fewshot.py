@@ -27,8 +27,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from nearsight import Embedder
-from nearsight.tasks.fewshot import FewShotClassifier, suggest
-from nearsight.tasks.fewshot.probabilities import calibration_error
+from nearsight.estimators.classification import FewShotClassifier, suggest
+from nearsight.estimators.classification.temperature_scaling import calibration_error
 
 OURS = ("auto", "prototype", "neighbours", "probe")
 
@@ -133,7 +133,7 @@ def active(train: Pictures, test: Pictures, k: int, n: int) -> dict[str, dict[st
 def zero_shot(test: Pictures, model: str) -> float | None:
     from nearsight import load_text
     from nearsight.errors import NearsightError
-    from nearsight.models.text.zeroshot import ZeroShotClassifier
+    from nearsight.models.text.zero_shot import ZeroShotClassifier
 
     try:
         names = sorted(set(test.y))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from nearsight import Embedder
-from nearsight.tasks.map2d import PictureMap, trustworthiness
+from nearsight.estimators.layout2d import PictureMap, trustworthiness
 
 
 def made(n: int, d: int) -> np.ndarray:

@@ -24,9 +24,9 @@ from sklearn.model_selection import GroupKFold, KFold
 
 from benchmarks.baskets import group, make, read
 from nearsight import Embedder
-from nearsight.tasks.recommend import Recommender
-from nearsight.tasks.recommend.cooccurrence import as_baskets, association
-from nearsight.tasks.recommend.lookalikes import unit
+from nearsight.estimators.recommendation import Recommender
+from nearsight.estimators.recommendation.cooccurrence import as_baskets, association
+from nearsight.estimators.recommendation.visual_neighbors import unit
 
 K = 10
 EACH = 10

@@ -20,7 +20,7 @@ from PIL import Image
 from nearsight import load_model
 from nearsight.images import decode, find
 from nearsight.models import Backend
-from nearsight.models.parity import compare
+from nearsight.models.precision.parity import compare
 
 
 def from_packages() -> list[Image.Image]:

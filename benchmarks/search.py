@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from nearsight.store.lance import LanceStore
+from nearsight.store.lance.store import LanceStore
 
 
 def main() -> None:

@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from nearsight import Embedder, load_text
-from nearsight.models.projection import ProjectedText, fit_projection
+from nearsight.models.pca import ProjectedText, fit_projection
 from nearsight.models.text.conse import ConSE, classes
-from nearsight.models.text.zeroshot import ZeroShotClassifier
+from nearsight.models.text.zero_shot import ZeroShotClassifier
 
 
 class Plain:

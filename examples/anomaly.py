@@ -6,7 +6,7 @@ from pathlib import Path
 import conformal_clip_data
 
 from nearsight import AnomalyDetector, Inspection
-from nearsight.inspection import draw
+from nearsight.anomaly import draw
 
 textiles = Path(conformal_clip_data.__file__).parent / "data/textile_images/simulated"
 good = sorted((textiles / "nominal").glob("*.jpg"))

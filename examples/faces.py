@@ -7,7 +7,7 @@ import skimage
 from PIL import Image
 
 from nearsight.faces import FaceBank
-from nearsight.models.faces import INSTALL, is_available
+from nearsight.faces.models import INSTALL, is_available
 
 if not is_available():
     raise SystemExit(print(f"The face models are not installed. Run: {INSTALL}"))

@@ -9,7 +9,7 @@ import skimage
 from nearsight import load_model
 from nearsight.errors import NearsightError
 from nearsight.images import decode, find
-from nearsight.models.parity import compare
+from nearsight.models.precision.parity import compare
 
 warnings.simplefilter("ignore")  # what is told at the first use is shown below
 

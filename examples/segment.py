@@ -7,7 +7,7 @@ from pathlib import Path
 from skimage import data
 
 from nearsight import Collection
-from nearsight.collection.segmenting import Segmentation
+from nearsight.analyses.customer_segments import Segmentation
 
 draw = random.Random(0)
 kinds = {"cat": data.chelsea(), "coffee": data.coffee(), "rocket": data.rocket()}

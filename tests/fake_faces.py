@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from nearsight.models.faces.protocol import Candidates, DetectorSpec
+from nearsight.faces.models.base import Candidates, DetectorSpec
 from nearsight.models.spec import ModelSpec
 
 DIM = 16

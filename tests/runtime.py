@@ -8,7 +8,7 @@ import onnxruntime
 
 
 class FakeRuntime:
-    """What `nearsight.models.onnx` uses of onnxruntime; the numbers come from the real one, on the processor.
+    """What `nearsight.models.runtimes.onnx` uses of onnxruntime; the real one computes.
 
     Parameters
     ----------

@@ -3,23 +3,23 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from nearsight._version import __version__ as __version__
 
 # Names are loaded on first use, so that `import nearsight` and `nearsight --help` stay instant.
 _HOMES = {
-    "AnomalyDetector": "inspection",
+    "AnomalyDetector": "anomaly",
     "Collection": "collection",
     "Embedder": "embedder",
     "FaceBank": "faces",
     "Failure": "errors",
     "ImageEmbedder": "transformer",
-    "Inspection": "inspection",
+    "Inspection": "anomaly",
     "Limits": "images",
     "ModelSpec": "models",
     "NearsightError": "errors",
     "available_models": "models",
-    "fit_sift_vlad": "models.vlad",
-    "geometric_rerank": "models.geometry",
+    "fit_sift_vlad": "models.sift_vlad.model",
+    "geometric_rerank": "verification.keypoints",
     "load_model": "models",
     "load_text": "models",
 }
@@ -43,16 +43,16 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from nearsight.anomaly import AnomalyDetector, Inspection
     from nearsight.collection import Collection
     from nearsight.embedder import Embedder
     from nearsight.errors import Failure, NearsightError
     from nearsight.faces import FaceBank
     from nearsight.images import Limits
-    from nearsight.inspection import AnomalyDetector, Inspection
     from nearsight.models import ModelSpec, available_models, load_model, load_text
-    from nearsight.models.geometry import geometric_rerank
-    from nearsight.models.vlad import fit_sift_vlad
+    from nearsight.models.sift_vlad.model import fit_sift_vlad
     from nearsight.transformer import ImageEmbedder
+    from nearsight.verification.keypoints import geometric_rerank
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,5 @@
 """`python -m nearsight` is `nearsight`."""
 
-from nearsight.apps.cli import main
+from nearsight.cli.main import main
 
 main()

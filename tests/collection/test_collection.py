@@ -372,18 +372,18 @@ def test_a_crash_while_making_one_leaves_room_for_the_next_try(tmp_path: Path, p
 
 def test_a_file_named_by_two_rows_is_mended(collection: Collection, photos: Path) -> None:
     """The state a crash leaves between writing a changed file's new row and unlinking its old one."""
-    from nearsight.collection import writing
+    from nearsight.collection import writer
 
     collection.add(photos)
     old = by_path(collection)["3.png"]
     paint(photos / "3.png", 99)
-    relink = writing.Writer._relink
+    relink = writer.Writer._relink
     try:
-        writing.Writer._relink = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        writer.Writer._relink = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
             collection.add(photos)
     finally:
-        writing.Writer._relink = relink
+        writer.Writer._relink = relink
     assert len(collection) == 7
     report = collection.add(photos)
     assert (report.embedded, report.unchanged) == (0, 6)

@@ -133,7 +133,7 @@ def small_disk(tmp_path: Path) -> Path:
 def test_a_full_disk_stops_the_job_and_keeps_what_was_saved(
     small_disk: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nearsight.collection.writing._ROWS", 4)
+    monkeypatch.setattr("nearsight.collection.writer._ROWS", 4)
     ballast = small_disk / "ballast"
     collection = Collection.create(small_disk / "collection", model=FakeBackend())
     collection.add(photos / "000.png")

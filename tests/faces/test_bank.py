@@ -16,7 +16,7 @@ from nearsight.errors import (
     UnknownIdError,
 )
 from nearsight.faces import FaceBank, FaceReader
-from nearsight.faces.keeping import FILENAME
+from nearsight.faces.storage import FILENAME
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def spec(**facts: object) -> ModelSpec:
     return ModelSpec(id="m", dim=1, weights_sha256="", **facts)
 
 
-def picture(width: int, height: int, seed: int) -> Image.Image:
+def random_image(width: int, height: int, seed: int) -> Image.Image:
     """Noise of several scales, like a photograph's spectrum."""
     rng = np.random.default_rng(seed)
     total = np.zeros((height, width, 3), np.float32)
@@ -72,7 +72,7 @@ def test_equals_resizing_everything(
     width: int, height: int, crop: tuple[int, int], more: int, **words: str
 ) -> None:
     rules = spec(input_px=crop, resize_px=max(crop) + more, **words)
-    image = picture(width, height, seed=width * 1000 + height)
+    image = random_image(width, height, seed=width * 1000 + height)
     found, wanted = fit(image, rules), plainly(image, rules)
     assert found.shape == wanted.shape == (*crop, 3)
     difference = np.abs(found.astype(int) - wanted)
@@ -114,7 +114,7 @@ def test_the_middle_of_a_long_picture_is_kept() -> None:
 
 
 def test_squash_shows_all_of_the_picture() -> None:
-    image = picture(300, 100, seed=1)
+    image = random_image(300, 100, seed=1)
     rules = spec(input_px=(64, 32), resize_mode="squash", interpolation="bilinear")
     wanted = image.resize((32, 100), FILTERS["bilinear"]).resize((32, 64), FILTERS["bilinear"])
     np.testing.assert_array_equal(fit(image, rules), np.asarray(wanted))
@@ -133,7 +133,7 @@ def test_normalising() -> None:
 
 
 def test_both_together() -> None:
-    image, rules = picture(90, 60, seed=2), spec()
+    image, rules = random_image(90, 60, seed=2), spec()
     array = preprocess(image, rules)
     assert array.shape == (3, 224, 224)
     assert array.dtype == np.float32
@@ -153,7 +153,7 @@ def test_both_together() -> None:
 )
 def test_shrinking_keeps_the_shape_and_never_enlarges(size: tuple[int, int], shape: tuple[int, int]) -> None:
     facts = spec(input_px=(64, 64), resize_mode="shrink")
-    image = picture(*size, seed=1)
+    image = random_image(*size, seed=1)
     assert fit(image, facts).shape == (*shape, 3)
     assert fit(image.convert("L"), facts).shape == shape
     if size == shape[::-1]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from nearsight.store.lance import LanceStore
+from nearsight.store.lance.store import LanceStore
 
 
 def main():

@@ -12,16 +12,16 @@ from filelock import BaseFileLock, FileLock
 from numpy.typing import ArrayLike, NDArray
 
 from nearsight import images
-from nearsight.collection import manifest, rows
+from nearsight.analyses.pca import own_model
+from nearsight.collection import manifest, schema
+from nearsight.collection.create import make, settled, spec_of
 from nearsight.collection.export import export
-from nearsight.collection.indexing import AddReport, IndexJob
+from nearsight.collection.ingest import AddReport, IndexJob
 from nearsight.collection.jobs import Jobs
-from nearsight.collection.making import make, settled, spec_of
-from nearsight.collection.match import Match
-from nearsight.collection.projecting import own_model
-from nearsight.collection.rows import Item
-from nearsight.collection.words import search_words
-from nearsight.collection.writing import Batch, Note, Writer
+from nearsight.collection.results import Match
+from nearsight.collection.schema import Item
+from nearsight.collection.text_search import search_words
+from nearsight.collection.writer import Batch, Note, Writer
 from nearsight.embedder import Embedder, OnError
 from nearsight.errors import (
     FingerprintMismatchError,
@@ -39,7 +39,7 @@ from nearsight.models import (
     load_text,
 )
 from nearsight.store import Filter, VectorStore, parse
-from nearsight.store.lance import LanceStore
+from nearsight.store.lance.store import LanceStore
 
 Metadata = Mapping[str, Any]
 
@@ -221,7 +221,7 @@ class Collection(Jobs):
         """
         if metadata is None or not callable(metadata):
             fixed = dict(metadata or {})
-            rows.metadata_types(fixed, {f.name: f.type for f in self._store.schema})
+            schema.metadata_types(fixed, {f.name: f.type for f in self._store.schema})
             metadata = partial(_same_for_all, fixed)
         embedder = self._embedder(limits=limits, n_threads=n_threads, progress=progress)
         job = IndexJob(self._store, self._lock, lambda: embedder, metadata)
@@ -303,17 +303,17 @@ class Collection(Jobs):
             np.asarray(vector, np.float32)[None],
             k,
             where=self._filter(where),
-            columns=["path", *rows.metadata_columns(self._store.schema)],
+            columns=["path", *schema.metadata_columns(self._store.schema)],
             exact=exact,
         )
         return [
-            Match(hit.id, images.decode_path(hit.row["path"]), hit.similarity, rows.metadata_of(hit.row))
+            Match(hit.id, images.decode_path(hit.row["path"]), hit.similarity, schema.metadata_of(hit.row))
             for hit in hits
         ]
 
     def items(self, where: str | None = None) -> Iterator[Item]:
         """Stream the pictures, or those that match, in the order they came in."""
-        columns = [*rows.ITEM_COLUMNS, *rows.metadata_columns(self._store.schema)]
+        columns = [*schema.ITEM_COLUMNS, *schema.metadata_columns(self._store.schema)]
         for batch in self._store.scan(columns, self._filter(where)):
             yield from map(Item.of, batch.to_pylist())
 
@@ -326,7 +326,7 @@ class Collection(Jobs):
             ``vector``, ``thumbnail``, and what may be named in `where`, metadata keys included.
         where : str, optional
         """
-        stored = rows.columns_named(columns, self._store.schema)
+        stored = schema.columns_named(columns, self._store.schema)
         for batch in self._store.scan(stored, self._filter(where)):
             yield pa.RecordBatch.from_arrays([batch.column(name) for name in stored], names=list(columns))
 
@@ -456,7 +456,7 @@ class Collection(Jobs):
         return Embedder(self._backend, **options)
 
     def _filter(self, where: str | None) -> Filter | None:
-        return None if where is None else parse(where, rows.filter_fields(self._store.schema))
+        return None if where is None else parse(where, schema.filter_fields(self._store.schema))
 
     def _column(self, name: str, ids: Sequence[str]) -> dict[str, Any]:
         found = {

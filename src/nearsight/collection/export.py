@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nearsight.collection import rows
+from nearsight.artifacts import exported, write_npz
+from nearsight.collection import schema as row_schema
 from nearsight.errors import InvalidParameterError
-from nearsight.files import exported, write_npz
 from nearsight.images import decode_path
 from nearsight.store import Filter, VectorStore
 
@@ -49,4 +49,8 @@ def _parquet(store: VectorStore, file: Path, where: Filter | None, facts: Mappin
 
 
 def _public_name(column: str) -> str:
-    return f"metadata.{column.removeprefix(rows.PREFIX)}" if column.startswith(rows.PREFIX) else column
+    return (
+        f"metadata.{column.removeprefix(row_schema.PREFIX)}"
+        if column.startswith(row_schema.PREFIX)
+        else column
+    )

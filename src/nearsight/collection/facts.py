@@ -2,11 +2,11 @@
 
 from typing import Any, Protocol
 
-from nearsight.collection import rows
+from nearsight.collection import schema
 from nearsight.collection.manifest import Manifest
 from nearsight.collection.view import View
 from nearsight.store import VectorStore
-from nearsight.store.tables import NUMBERS
+from nearsight.store.lance.arrow import NUMBERS
 
 
 class Stored(View, Protocol):
@@ -40,8 +40,8 @@ def info(self: Stored) -> dict[str, Any]:
         "bytes_per_picture": round(size / n) if n else 0,
         "bytes_per_vector": self.spec.dim * NUMBERS[storage].bit_width // 8,
         "metadata": {
-            c.removeprefix(rows.PREFIX): str(self._store.schema.field(c).type)
-            for c in rows.metadata_columns(self._store.schema)
+            c.removeprefix(schema.PREFIX): str(self._store.schema.field(c).type)
+            for c in schema.metadata_columns(self._store.schema)
         },
         "created": self._manifest.created.isoformat(),
         "written_by": self._manifest.written_by,

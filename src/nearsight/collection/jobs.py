@@ -3,16 +3,16 @@
 A job is a function whose first argument is a `View`. It reads rows as arrays and calls a task.
 """
 
-from nearsight.collection.cluster_keys import save_clusters
-from nearsight.collection.clustering import assign, cluster
-from nearsight.collection.duplicates import duplicates
+from nearsight.analyses.classification import classifier, classify, fit_classifier, suggest_labels
+from nearsight.analyses.clusters import assign, cluster
+from nearsight.analyses.customer_segments import assign_customers, segment
+from nearsight.analyses.duplicates import duplicates
+from nearsight.analyses.map import map_
+from nearsight.analyses.outliers import anomalies
+from nearsight.analyses.pca import project
+from nearsight.analyses.recommendations import catalogue, load_catalogue, recommend
+from nearsight.analyses.saved_clusters import save_clusters
 from nearsight.collection.facts import info
-from nearsight.collection.labelling import classifier, classify, fit_classifier, suggest_labels
-from nearsight.collection.mapping import map_
-from nearsight.collection.outlying import anomalies
-from nearsight.collection.projecting import project
-from nearsight.collection.recommending import catalogue, load_catalogue, recommend
-from nearsight.collection.segmenting import assign_customers, segment
 
 
 class Jobs:

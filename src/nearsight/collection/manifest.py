@@ -7,9 +7,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import nearsight
+from nearsight._version import __version__
+from nearsight.artifacts import replacing
 from nearsight.errors import CollectionNotFoundError, NewerFormatError, NotACollectionError
-from nearsight.files import replacing
 from nearsight.models import Fingerprint, ModelSpec
 
 # Grows when an older nearsight could no longer read what is written.
@@ -56,7 +56,7 @@ class Manifest:
     @classmethod
     def of(cls, spec: ModelSpec, storage: str = "float32") -> "Manifest":
         """Return the manifest of a new collection."""
-        return cls(spec, spec.fingerprint, datetime.now(timezone.utc), nearsight.__version__, storage)
+        return cls(spec, spec.fingerprint, datetime.now(timezone.utc), __version__, storage)
 
     def write(self, directory: Path) -> None:
         """Write atomically: after a crash there is a whole manifest or none."""
@@ -113,7 +113,7 @@ def _parse(data: Any, path: Path) -> Manifest:
     if data["format"] > FORMAT:
         raise NewerFormatError(
             f"{path.parent} has collection format {data['format']}, written by nearsight"
-            f" {data.get('nearsight', '?')}; this is nearsight {nearsight.__version__}, which reads up to"
+            f" {data.get('nearsight', '?')}; this is nearsight {__version__}, which reads up to"
             f" format {FORMAT}: pip install --upgrade nearsight"
         )
     try:

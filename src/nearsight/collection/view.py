@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from nearsight.collection.match import Match
-from nearsight.collection.rows import Item
+from nearsight.collection.results import Match
+from nearsight.collection.schema import Item
 from nearsight.errors import InvalidParameterError
 from nearsight.images import decode_path
 from nearsight.models import Fingerprint, ModelSpec

@@ -9,16 +9,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearsight.errors import Failure, InvalidParameterError, UnknownIdError
-from nearsight.faces.answers import DEFAULT_RATE, Identified, Verified, identified, verify
-from nearsight.faces.background import background_of
-from nearsight.faces.enrolling import Enrolment, EnrolReport, Naming
+from nearsight.estimators.conformal import Threshold, from_background
+from nearsight.estimators.faces.identifier import FaceIdentifier
+from nearsight.faces.enrollment import Enrolment, EnrolReport, Naming
 from nearsight.faces.grouping import FaceGroup, groups_of
-from nearsight.faces.keeping import Keeper
-from nearsight.faces.reader import Face, FaceReader, Reading
-from nearsight.faces.rows import BankedFace, matrix_of, table_of
-from nearsight.models.faces import DEFAULT_DETECTOR, DEFAULT_RECOGNISER
-from nearsight.tasks.calibrate import Threshold, from_background
-from nearsight.tasks.faces import FaceIdentifier
+from nearsight.faces.impostor_scores import background_of
+from nearsight.faces.models import DEFAULT_DETECTOR, DEFAULT_RECOGNISER
+from nearsight.faces.pipeline import Face, FaceReader, Reading
+from nearsight.faces.results import DEFAULT_RATE, Identified, Verified, identified, verify
+from nearsight.faces.schema import BankedFace, matrix_of, table_of
+from nearsight.faces.storage import Keeper
 
 
 class FaceBank:

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import CalibrationError, InvalidParameterError
-from nearsight.faces.rows import BankedFace
-from nearsight.tasks.calibrate import from_background
-from nearsight.tasks.faces import FaceGrouper, FaceIdentifier, strangers
+from nearsight.estimators.conformal import from_background
+from nearsight.estimators.faces.identifier import FaceGrouper, FaceIdentifier, strangers
+from nearsight.faces.schema import BankedFace
 
 
 @dataclass(frozen=True, slots=True)

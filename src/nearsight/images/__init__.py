@@ -1,10 +1,10 @@
 """Find pictures and decode them: one way in for the whole product."""
 
 from nearsight.images.decode import Picture, content_id, decode, thumbnail
-from nearsight.images.find import count, covers, exists, find, roots
+from nearsight.images.discovery import count, covers, exists, find, roots
+from nearsight.images.in_memory import Pixels
 from nearsight.images.limits import DECODER_RULES, DRAFT_FACTOR, EXTENSIONS, Limits, Stat
-from nearsight.images.paths import decode_path, encode_path
-from nearsight.images.pixels import Pixels
+from nearsight.images.path_encoding import decode_path, encode_path
 from nearsight.images.sources import FileSource, MemorySource, Source
 
 __all__ = [

@@ -11,13 +11,13 @@ from typing import Final
 from PIL import Image
 
 from nearsight.errors import ImageError
-from nearsight.images.codecs import BrokenError, check_pixels
-from nearsight.images.colour import to_rgb
-from nearsight.images.exif import upright
+from nearsight.images.color import to_rgb
 from nearsight.images.formats import Opened, identify
+from nearsight.images.in_memory import Pixels
 from nearsight.images.limits import Limits
-from nearsight.images.pixels import Pixels
+from nearsight.images.orientation import upright
 from nearsight.images.sources import Source
+from nearsight.images.strict_decoding import BrokenError, check_pixels
 
 _DEFAULT_LIMITS: Final = Limits()
 _BIG_PX: Final = 50_000_000

@@ -18,12 +18,12 @@ from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.PpmImagePlugin import PpmImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from nearsight.images.codecs import BrokenError, TimedReader, check_pixels, make_strict
-from nearsight.images.exif import orientation
 from nearsight.images.gif import open_gif
 from nearsight.images.jpeg import open_jpeg
 from nearsight.images.limits import Limits
+from nearsight.images.orientation import orientation
 from nearsight.images.png import open_png
+from nearsight.images.strict_decoding import BrokenError, TimedReader, check_pixels, make_strict
 from nearsight.images.tiff import open_tiff
 
 

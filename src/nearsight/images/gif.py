@@ -4,7 +4,7 @@ import struct
 
 from PIL.GifImagePlugin import GifImageFile
 
-from nearsight.images.codecs import BrokenError, TimedReader
+from nearsight.images.strict_decoding import BrokenError, TimedReader
 
 _CUT_OFF = "the GIF is cut off: it ends before its first picture"
 

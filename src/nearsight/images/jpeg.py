@@ -15,8 +15,8 @@ import struct
 import numpy as np
 from PIL.JpegImagePlugin import JpegImageFile
 
-from nearsight.images.codecs import BrokenError, TimedReader
 from nearsight.images.limits import DRAFT_FACTOR
+from nearsight.images.strict_decoding import BrokenError, TimedReader
 
 _BASELINE = (0xC0, 0xC1)
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})

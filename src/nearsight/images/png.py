@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from PIL.PngImagePlugin import PngImageFile
 
-from nearsight.images.codecs import BrokenError, TimedReader
-from nearsight.images.exif import orientation
+from nearsight.images.orientation import orientation
+from nearsight.images.strict_decoding import BrokenError, TimedReader
 
 _PICTURE = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})

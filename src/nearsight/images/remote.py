@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from nearsight.errors import Failure, ImageError, MissingExtraError
 from nearsight.images.limits import Limits, Stat
-from nearsight.images.paths import is_picture_name
+from nearsight.images.path_encoding import is_picture_name
 from nearsight.images.sources import read_stream, too_large
 
 _FREE: Final = frozenset(

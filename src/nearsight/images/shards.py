@@ -15,7 +15,7 @@ from typing import IO, Any, cast
 
 from nearsight.errors import Failure, ImageError
 from nearsight.images.limits import Limits, Stat
-from nearsight.images.paths import describe, is_picture_name
+from nearsight.images.path_encoding import describe, is_picture_name
 from nearsight.images.remote import remote_stat, url_to_fs
 from nearsight.images.sources import too_large
 

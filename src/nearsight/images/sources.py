@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from nearsight.errors import ImageError
-from nearsight.images.codecs import BrokenError
+from nearsight.images.in_memory import Pixels, from_array, from_image
 from nearsight.images.limits import Limits, Stat
-from nearsight.images.paths import describe
-from nearsight.images.pixels import Pixels, from_array, from_image
+from nearsight.images.path_encoding import describe
+from nearsight.images.strict_decoding import BrokenError
 
 _CHUNK_BYTES = 4 << 20
 _OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from PIL import ImageFile, TiffTags, _imaging
 from PIL.TiffImagePlugin import TiffImageFile
 
-from nearsight.images.codecs import BrokenError, TimedReader, make_strict
+from nearsight.images.strict_decoding import BrokenError, TimedReader, make_strict
 
 _PIXEL_TAGS = frozenset(
     {254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325}

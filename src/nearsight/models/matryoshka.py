@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nearsight.errors import DeviceError, UnknownModelError
-from nearsight.models.backend import Backend, ModelEntry, Movable, TextTower
-from nearsight.models.features import unit
+from nearsight.models.base import Backend, ModelEntry, Movable, TextTower
+from nearsight.models.model_name import Variant
+from nearsight.models.pooling import unit
 from nearsight.models.spec import ModelSpec
-from nearsight.models.variant import Variant
 
 
 def cut(X: NDArray[np.float32], dim: int) -> NDArray[np.float32]:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from nearsight.errors import InvalidParameterError, UnknownModelError, WeightsError
-from nearsight.models.backend import ModelEntry
-from nearsight.models.forms import OnnxForms, in_file
-from nearsight.models.graph import GraphFacts, inspect, tap
-from nearsight.models.onnx import OnnxBackend
+from nearsight.models.base import ModelEntry
+from nearsight.models.onnx_graph import GraphFacts, inspect, tap
+from nearsight.models.runtimes.onnx import OnnxBackend
+from nearsight.models.runtimes.variants import OnnxForms, in_file
 from nearsight.models.spec import ModelSpec
 
 # The file itself tells these.

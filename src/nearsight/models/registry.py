@@ -16,13 +16,13 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from nearsight.errors import NearsightError, ParityError, UnknownModelError
-from nearsight.models.backend import Backend, ModelEntry, TextTower
+from nearsight.models.base import Backend, ModelEntry, TextTower
 from nearsight.models.cache import user_cache
-from nearsight.models.card import warn_of_terms
-from nearsight.models.devices import split_device
+from nearsight.models.huggingface.model_card import warn_of_terms
 from nearsight.models.matryoshka import shortened
-from nearsight.models.placing import place
-from nearsight.models.variant import Variant, split_variant
+from nearsight.models.model_name import Variant, split_variant
+from nearsight.models.runtimes.devices import split_device
+from nearsight.models.runtimes.placement import place
 
 DEFAULT_MODEL = "efficientnet-lite0"
 

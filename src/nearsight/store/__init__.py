@@ -2,6 +2,6 @@
 
 from nearsight.errors import VectorError
 from nearsight.store.base import Hit, VectorStore
-from nearsight.store.filter import Field, Filter, parse
+from nearsight.store.filters.parser import Field, Filter, parse
 
 __all__ = ["Field", "Filter", "Hit", "VectorError", "VectorStore", "parse"]

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from nearsight.errors import VectorError
-from nearsight.store.conditions import Filter
+from nearsight.store.filters.ast import Filter
 
 
 @dataclass(frozen=True, slots=True)

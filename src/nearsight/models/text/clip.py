@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import WeightsError
-from nearsight.models.features import unit
-from nearsight.models.graph import inspect, tap
-from nearsight.models.onnx import Network
+from nearsight.models.onnx_graph import inspect, tap
+from nearsight.models.pooling import unit
+from nearsight.models.runtimes.onnx import Network
 from nearsight.models.spec import ModelSpec
-from nearsight.models.text.tokens import Tokenizer
+from nearsight.models.text.tokenizer import Tokenizer
 
 # Best first: the projection into the space of pictures; SigLIP's pooler is one already.
 _OUTPUTS = ("text_embeds", "pooler_output")

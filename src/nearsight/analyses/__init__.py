@@ -1,0 +1,1 @@
+"""Analyses: functions of a collection that read its rows and call an estimator."""

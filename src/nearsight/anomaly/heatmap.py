@@ -1,0 +1,208 @@
+"""Draws what an inspection found, so that a person can judge it."""
+
+from pathlib import PurePath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from nearsight.anomaly.detector import Inspection
+from nearsight.errors import InvalidParameterError
+from nearsight.estimators.anomaly import combined
+
+_PAPER, _INK, _FAINT = (255, 255, 255), (24, 24, 27), (113, 113, 122)
+_ALARM, _GOOD = (185, 28, 28), (21, 94, 60)
+_MARGIN_PX = 16
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+# The scale ends at twice the threshold, for every picture of every detector.
+_SCALE_END = 2.0
+# Shorter side of a panel, at least: of a long picture, else there is but a line to see.
+_LEAST_PX = 48
+_TOP_PX, _FOOT_PX = 92, 74
+_FAINTER = 0.6
+# From nothing to twice the threshold: light enough to see the picture through, dark where it matters;
+# told apart by lightness alone, too.
+_STOPS = (0.0, 0.5, 0.75, 1.0, 1.5, 2.0)
+_COLOURS = ((255, 245, 157), (255, 245, 157), (253, 203, 64), (244, 109, 30), (200, 30, 80), (90, 10, 110))
+_OPACITY = (0.0, 0.0, 0.35, 0.55, 0.7, 0.8)
+
+
+def draw(inspection: Inspection, *, panel_px: int = 560) -> Image.Image:
+    """Return the picture beside itself with what is unusual coloured.
+
+    The colours mean the same on every picture: they begin at half the threshold, and a line runs where
+    the threshold is reached. A sentence says what the verdict rests on.
+
+    Parameters
+    ----------
+    inspection : Inspection
+        With its picture: made with ``heatmaps=True``.
+    panel_px : int, default 560
+        Longer side of each of the two, in pixels; twice that for a picture more than twice as wide as high.
+
+    Raises
+    ------
+    InvalidParameterError
+        The inspection was made without heatmaps.
+    """
+    image = _pictured(inspection)
+    wide = image.width > 2 * image.height
+    return _sheet(inspection, *_panels(inspection, 2 * panel_px + _MARGIN_PX if wide else panel_px))
+
+
+def overlay(inspection: Inspection, *, longer_px: int = 320) -> Image.Image:
+    """Return the picture with what is unusual coloured, and nothing else.
+
+    Parameters
+    ----------
+    inspection : Inspection
+        With its picture: made with ``heatmaps=True``.
+    longer_px : int, default 320
+        Longer side, in pixels.
+
+    Raises
+    ------
+    InvalidParameterError
+        The inspection was made without heatmaps.
+    """
+    # No plain picture stands beside it, so more of it must show through.
+    return _panels(inspection, longer_px, strength=_FAINTER)[1]
+
+
+def _pictured(inspection: Inspection) -> Image.Image:
+    if inspection.image is None:
+        raise InvalidParameterError(
+            f"the inspection of {inspection.path} has no picture; make it with heatmaps=True"
+        )
+    return inspection.image
+
+
+def _panels(inspection: Inspection, longer_px: int, strength: float = 1.0) -> tuple[Image.Image, Image.Image]:
+    """Return the picture, and the same coloured."""
+    image = _pictured(inspection)
+    factor = longer_px / max(image.size)
+    width, height = (max(_LEAST_PX, round(factor * side)) for side in image.size)
+    resample = Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC
+    shown = image.convert("RGB").resize((width, height), resample)
+    overlaid = shown
+    if inspection.heatmap is not None:
+        heat = Image.fromarray(np.ascontiguousarray(inspection.heatmap, np.float32))
+        values = np.array(heat.resize((width, height), Image.Resampling.BILINEAR), np.float32)
+        overlaid = _overlaid(shown, values / np.float32(_unit(inspection)), strength)
+    return shown, overlaid
+
+
+def _unit(inspection: Inspection) -> float:
+    # A threshold of 0 or less belongs to a rate of half of all good pictures.
+    return inspection.threshold if inspection.threshold > 0 else 1.0
+
+
+def _overlaid(picture: Image.Image, ratio: NDArray[np.float32], strength: float) -> Image.Image:
+    colours, opacity = _coloured(ratio)
+    opacity = opacity * np.float32(strength)
+    # Under colour, grey: a red defect on a red part must not hide.
+    grey = np.asarray(picture.convert("L"), np.float32)[..., None].repeat(3, -1)
+    mixed = grey * (1 - opacity[..., None]) + colours * opacity[..., None]
+    above = ratio >= 1
+    line = np.zeros_like(above)
+    for axis in (0, 1):
+        edge = np.diff(above, axis=axis)
+        before, after = ([slice(None)] * 2 for _ in range(2))
+        before[axis], after[axis] = slice(None, -1), slice(1, None)
+        line[tuple(before)] |= edge
+        line[tuple(after)] |= edge
+    mixed[line] = _INK
+    return Image.fromarray(np.rint(mixed).astype(np.uint8))
+
+
+def _coloured(ratio: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    colours = np.stack([np.interp(ratio, _STOPS, [c[i] for c in _COLOURS]) for i in range(3)], -1)
+    return colours.astype(np.float32), np.interp(ratio, _STOPS, _OPACITY).astype(np.float32)
+
+
+def _sheet(inspection: Inspection, picture: Image.Image, overlaid: Image.Image) -> Image.Image:
+    title, small = ImageFont.load_default(20), ImageFont.load_default(14)
+    width, height = picture.size
+    # A wide picture's pair stands on top of each other.
+    beside = width <= 2 * height
+    panels = (2 * width + _MARGIN_PX, height) if beside else (width, 2 * height + _MARGIN_PX)
+    sheet_width = max(panels[0], 560) + 2 * _MARGIN_PX
+    top, foot = _TOP_PX, _FOOT_PX
+    sheet = Image.new("RGB", (sheet_width, top + panels[1] + foot), _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    verdict = "Defect" if inspection.defect else "No defect"
+    pen.text((_MARGIN_PX, 12), verdict, _ALARM if inspection.defect else _GOOD, title)
+    name = _fitting(pen, PurePath(inspection.path).name, small, sheet_width - 2 * _MARGIN_PX - 130)
+    pen.text((_MARGIN_PX + 120, 17), name, _INK, small)
+    whole, places = _halves(inspection)
+    parts = {"whole picture": whole, "places": places}
+    shown = ", ".join(f"{name} {_number(value)}" for name, value in parts.items() if value is not None)
+    facts = f"score {_number(inspection.score)}, threshold {_number(inspection.threshold)}   ({shown})"
+    for line, colour, at in ((reason(inspection), _INK, 40), (facts, _FAINT, 62)):
+        pen.text((_MARGIN_PX, at), _fitting(pen, line, small, sheet_width - 2 * _MARGIN_PX), colour, small)
+    sheet.paste(picture, (_MARGIN_PX, top))
+    second = (_MARGIN_PX + width + _MARGIN_PX, top) if beside else (_MARGIN_PX, top + height + _MARGIN_PX)
+    sheet.paste(overlaid, second)
+    if inspection.heatmap is None:
+        pen.text((_MARGIN_PX, sheet.height - foot + 20), "judged as a whole: no places", _FAINT, small)
+    else:
+        _scale(sheet, pen, small, sheet.height - foot + 16, min(max(panels[0], 320), 560))
+    return sheet
+
+
+def reason(inspection: Inspection) -> str:
+    """Say in words what the verdict rests on: the picture as a whole, or places in it.
+
+    Parameters
+    ----------
+    inspection : Inspection
+        With or without its heatmap.
+    """
+    whole, places = (value is not None and value > inspection.threshold for value in _halves(inspection))
+    if inspection.defect:
+        if whole and places:
+            return "Unlike good pictures as a whole, and most of all in the outlined places."
+        if places:
+            return "Unlike good pictures in the outlined places."
+        if whole:
+            return "Unlike good pictures as a whole; it is no single place."
+        return "A little unlike good pictures as a whole and in places: together too much."
+    heat = inspection.heatmap
+    if heat is not None and bool((heat >= _unit(inspection)).any()):
+        return "Like good pictures. The outlined specks are too small to count."
+    return "Like good pictures."
+
+
+def _halves(inspection: Inspection) -> tuple[float | None, float | None]:
+    """Return the scores of the picture as a whole, and of its places in all layers together."""
+    levels = dict(inspection.levels)
+    whole = levels.pop("image", None)
+    return whole, float(combined([np.array(v) for v in levels.values()])) if levels else None
+
+
+def _number(score: float) -> str:
+    return f"{score:.2f}" if abs(score) < 1e4 else f"{score:.1e}"
+
+
+def _scale(sheet: Image.Image, pen: ImageDraw.ImageDraw, font: _Font, top: int, width: int) -> None:
+    """Draw what the colours mean."""
+    ratio = np.tile(np.linspace(0, _SCALE_END, width, dtype=np.float32), (14, 1))
+    colours, opacity = _coloured(ratio)
+    bar = 235 * (1 - opacity[..., None]) + colours * opacity[..., None]
+    sheet.paste(Image.fromarray(np.rint(bar).astype(np.uint8)), (_MARGIN_PX, top))
+    for at, text in ((0.0, "usual"), (1.0, "threshold"), (_SCALE_END, "twice that, or more")):
+        x = _MARGIN_PX + round(at / _SCALE_END * (width - 1))
+        if at == 1:
+            pen.line([(x, top - 3), (x, top + 17)], _INK, 2)
+        anchor = "la" if at == 0 else "ma" if at == 1 else "ra"
+        pen.text((x, top + 20), text, _FAINT, font, anchor)
+
+
+def _fitting(pen: ImageDraw.ImageDraw, text: str, font: _Font, width: float) -> str:
+    """Shorten text to what fits; what a font cannot draw becomes a question mark."""
+    text = "".join(c if c.isprintable() and ord(c) < 0x250 else "?" for c in text)
+    if pen.textlength(text, font) <= width:
+        return text
+    while len(text) > 1 and pen.textlength(f"{text}...", font) > width:
+        text = text[:-1]
+    return f"{text}..."

@@ -1,1 +1,0 @@
-"""Pages of the jobs, one module each; `nearsight.apps.gallery` has what they are built of."""

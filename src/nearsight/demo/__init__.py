@@ -1,0 +1,1 @@
+"""The demonstration: real images in, one report worth looking at out."""

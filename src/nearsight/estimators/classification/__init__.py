@@ -1,0 +1,6 @@
+"""Labels from a handful of examples, and which pictures to label next."""
+
+from nearsight.estimators.classification.few_shot import FewShotClassifier
+from nearsight.estimators.classification.label_suggestions import suggest
+
+__all__ = ["FewShotClassifier", "suggest"]

@@ -1,0 +1,346 @@
+"""A classifier for 1 to some thousands of examples a class that can say "none of these"."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from nearsight.errors import CalibrationError, InvalidParameterError
+from nearsight.estimators.classification import heads
+from nearsight.estimators.classification.heads import Floats, Head, Ints, Neighbours, Probe, Prototypes, Ridge
+from nearsight.estimators.classification.temperature_scaling import (
+    calibration_error,
+    fit_temperature,
+    log_loss,
+    softmax,
+)
+from nearsight.estimators.conformal import Threshold, from_good
+
+Rows = NDArray[np.bool_]
+
+METHODS = ("auto", "prototype", "neighbours", "probe")
+# Examples a class, on average and not counting those that are alone, from which on the data choose the
+# method; with fewer, on photographs of clothes, what they chose was worse than the rule.
+_ENOUGH_TO_CHOOSE = 20
+# The same for the temperature, which is one number only.
+_ENOUGH_TO_TEMPER = 3
+# Neighbours cost n²; with more examples than this they are not tried unless asked for.
+_MOST_FOR_NEIGHBOURS = 5_000
+_BLOCK = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class _Probed:
+    """The probe that "unknown" needs whichever head is used."""
+
+    head: Probe
+    left_out: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A fitted head, and what its examples score without themselves."""
+
+    method: str
+    head: Head
+    left_out: Floats
+
+
+class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Learns classes from a few examples each, with calibrated probabilities and an honest "unknown".
+
+    *Method*: three heads on centred unit vectors (Wang et al. 2019, arXiv 1911.04623, section 3: "CL2N", the
+    centre being that of the examples): nearest prototype (Snell et al. 2017, arXiv 1703.05175), weighted
+    nearest neighbours, and a linear probe with an L2 penalty, here by least squares, because its left-out
+    scores are exact at no cost. With 20 examples a class or more, on average, leave-one-out log loss chooses
+    among them and their settings. With fewer, a rule: prototypes for one example a class, else the probe with
+    a fixed penalty. Probabilities: temperature scaling on left-out scores, or with less than 3 examples a
+    class a fixed temperature. "Unknown": a row's strangeness is its distance
+    (1 - cosine) to the nearest class's mean, plus half of what its best linear score lacks of 1; the
+    threshold is conformal over the examples' own strangeness, each left out (`tasks.calibrate.from_good`).
+
+    Parameters
+    ----------
+    method : {"auto", "prototype", "neighbours", "probe"}, default "auto"
+        Which head; with "auto", the examples choose.
+    false_alarm_rate : float, default 0.05
+        In (0, 1): the share of pictures of known classes that may be called unknown.
+    confidence : float, optional
+        In (0, 1): see `tasks.calibrate.required_examples`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        In sorted order.
+    method_ : str
+        The head that is used.
+    chosen_by_ : {"cross-validation", "rule", "you"}
+        Who chose it.
+    left_out_ : dict of str to dict
+        By method tried: ``accuracy``, ``log_loss`` (nats) and ``calibration_error`` of examples left out;
+        empty with less than 3 examples a class.
+    temperature_ : float
+        What scores are multiplied with before the softmax.
+    threshold_ : Threshold or None
+        Of `strangeness`; None where the examples cannot promise the rate: then nothing is called unknown.
+    why_no_threshold_ : str
+        How many examples the rate needs; empty where there is a threshold.
+    n_features_in_ : int
+
+    Notes
+    -----
+    `fit` costs n d min(n, d) time for n examples, and n² d more for "neighbours", which "auto" leaves out
+    above 5,000 examples; `predict` costs d times the number of classes a row (with neighbours, of examples).
+    0 rows are refused. One class: every row gets it, and only `unknown` tells. One example a class: chosen
+    by rule; a threshold then compares each example with the other classes, so that hardly anything is
+    unknown. NaN and infinity are refused. A row of zeros is alike to none. Duplicate examples make the
+    classifier too sure of itself, as if they were seen more often. Identical vectors of several classes:
+    probabilities are the classes' shares. Nothing is random.
+
+    Left-out scores come from one example fewer than predictions do, and the rate is promised for pictures
+    that come like the examples did: classes in the same shares, and no series of one object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> centres = rng.normal(size=(3, 32))
+    >>> X = np.repeat(centres, 10, axis=0) + 0.3 * rng.normal(size=(30, 32))
+    >>> classifier = FewShotClassifier().fit(X, np.repeat(["cat", "dog", "emu"], 10))
+    >>> classifier.predict(centres).tolist(), classifier.chosen_by_
+    (['cat', 'dog', 'emu'], 'rule')
+    >>> classifier.unknown(np.concatenate([centres, -centres])).tolist()
+    [False, False, False, True, True, True]
+    """
+
+    def __init__(
+        self, *, method: str = "auto", false_alarm_rate: float = 0.05, confidence: float | None = None
+    ) -> None:
+        self.method = method
+        self.false_alarm_rate = false_alarm_rate
+        self.confidence = confidence
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> "FewShotClassifier":
+        """Learn from examples.
+
+        Parameters
+        ----------
+        X : array of shape (n, d), float
+            Brought to unit length here.
+        y : array of shape (n,)
+            Their classes: texts or whole numbers.
+
+        Raises
+        ------
+        InvalidParameterError
+            `method` is none of those there are, or a rate lies outside (0, 1).
+        ValueError
+            No rows, NaN or infinity, or not one class for each row.
+        """
+        if self.method not in METHODS:
+            raise InvalidParameterError(f"method is {self.method!r}; choose one of {', '.join(METHODS)}")
+        given, labels = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(labels)
+        self.classes_, numbers = np.unique(labels, return_inverse=True)
+        m = len(self.classes_)
+        raw = heads.unit(given)
+        means, alike = heads.fit_prototypes(raw, numbers, m)
+        self._means = means.means
+        # The middle of the classes, not of the examples, of which one class may have most.
+        self._centre = self._means.mean(axis=0) if m > 1 else np.zeros(raw.shape[1])
+        points = heads.unit(raw - self._centre)
+        counted = np.bincount(numbers)[numbers] > 1
+        each = counted.sum() / m if m > 1 else 0.0
+        probe = _probe(points, numbers, m, counted if each >= _ENOUGH_TO_CHOOSE else None)
+        self._probe = probe.head
+        self._choose(points, numbers, probe, counted, each)
+        self._learn_unknown(_strangeness(alike, probe.left_out))
+        return self
+
+    def _choose(self, points: Floats, y: Ints, probe: _Probed, counted: Rows, each: float) -> None:
+        """Take the head that is asked for, that the examples choose, or that the rule says."""
+        m = len(self.classes_)
+        by_data = each >= _ENOUGH_TO_CHOOSE
+        candidates: list[_Candidate] = []
+        wanted = {self.method}
+        if self.method == "auto":
+            wanted = {"probe", "prototype"} if by_data else {"probe" if each > 1 else "prototype"}
+            wanted |= {"neighbours"} if by_data and len(points) <= _MOST_FOR_NEIGHBOURS else set()
+        if "probe" in wanted:
+            candidates.append(_Candidate("probe", probe.head, probe.left_out))
+        if "prototype" in wanted:
+            candidates.append(_Candidate("prototype", *heads.fit_prototypes(points, y, m)))
+        if "neighbours" in wanted:
+            candidates.append(_neighbours(points, y, m, counted if by_data else None))
+        self.chosen_by_ = "you" if self.method != "auto" else "cross-validation" if by_data else "rule"
+        best = candidates[0]
+        self.temperature_ = _temperature_by_rule(best.method, m)
+        self.left_out_: dict[str, dict[str, float]] = {}
+        if each >= _ENOUGH_TO_TEMPER:
+            judged = {c.method: _judged(c.left_out[counted], y[counted]) for c in candidates}
+            self.left_out_ = {method: facts for method, (facts, _) in judged.items()}
+            best = min(candidates, key=lambda c: self.left_out_[c.method]["log_loss"])
+            self.temperature_ = judged[best.method][1]
+        self.method_ = best.method
+        self._head = best.head
+
+    def _learn_unknown(self, scores: Floats) -> None:
+        self.threshold_: Threshold | None = None
+        self.why_no_threshold_ = ""
+        try:
+            self.threshold_ = from_good(
+                scores, false_alarm_rate=self.false_alarm_rate, confidence=self.confidence
+            )
+        except CalibrationError as error:
+            self.why_no_threshold_ = str(error)
+
+    def predict_proba(self, X: ArrayLike) -> Floats:
+        """Return the (n, n_classes) probabilities of the classes, given that it is one of them."""
+        scores = self._blockwise(X, self._scores_of)
+        return softmax(self.temperature_ * scores)
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the likeliest class of each row, whether or not the row is `unknown`."""
+        best = self.predict_proba(X).argmax(axis=1)
+        labels: NDArray[Any] = self.classes_[best]
+        return labels
+
+    def strangeness(self, X: ArrayLike) -> Floats:
+        """Return how unlike all classes each row is, (n,); higher is stranger."""
+        return self._blockwise(X, self._strangeness_of)[:, 0]
+
+    def unknown(self, X: ArrayLike) -> NDArray[np.bool_]:
+        """Return which rows are probably none of the classes, (n,); none where there is no `threshold_`."""
+        scores = self.strangeness(X)
+        return np.zeros(len(scores), bool) if self.threshold_ is None else self.threshold_.exceeded(scores)
+
+    def _scores_of(self, raw: Floats) -> Floats:
+        return self._head.scores(heads.unit(raw - self._centre))
+
+    def _strangeness_of(self, raw: Floats) -> Floats:
+        linear = self._probe.scores(heads.unit(raw - self._centre))
+        return _strangeness(raw @ self._means.T, linear)[:, None]
+
+    def _blockwise(self, X: ArrayLike, score: Callable[[Floats], Floats]) -> Floats:
+        """Score rows in double precision, without a copy of all of them in it."""
+        check_is_fitted(self, "classes_")
+        given = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        starts = range(0, len(given), _BLOCK)
+        return np.concatenate(
+            [score(heads.unit(np.asarray(given[at : at + _BLOCK], np.float64))) for at in starts]
+        )
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return all that was learnt as arrays, for a file that needs no pickle; see `from_arrays`.
+
+        Raises
+        ------
+        InvalidParameterError
+            The classes are not texts.
+        """
+        check_is_fitted(self, "classes_")
+        if self.classes_.dtype.kind != "U":
+            raise InvalidParameterError(
+                f"the classes are of type {self.classes_.dtype}; only classes that are texts can be saved:"
+                " give str labels to fit"
+            )
+        facts = {
+            "parameters": self.get_params(),
+            "method": self.method_,
+            "chosen_by": self.chosen_by_,
+            "left_out": self.left_out_,
+            "temperature": self.temperature_,
+            "threshold": self.threshold_.to_dict() if self.threshold_ else None,
+            "why_no_threshold": self.why_no_threshold_,
+            "ridge": self._probe.ridge,
+            "k": self._head.k if isinstance(self._head, Neighbours) else 0,
+        }
+        arrays: dict[str, NDArray[Any]] = {
+            "facts": np.array(json.dumps(facts)),
+            "classes": self.classes_,
+            "centre": self._centre,
+            "means": self._means,
+            "weights": self._probe.weights,
+            "bias": self._probe.bias,
+        }
+        if isinstance(self._head, Prototypes):
+            arrays["prototypes"] = self._head.means
+        elif isinstance(self._head, Neighbours):
+            arrays |= {"examples": self._head.examples, "y": self._head.y}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "FewShotClassifier":
+        """Return the classifier that `to_arrays` was called on; it answers the same to the last bit.
+
+        Raises
+        ------
+        InvalidParameterError
+            The arrays are not those of a classifier.
+        """
+        try:
+            facts = json.loads(str(arrays["facts"]))
+            made = cls(**facts["parameters"])
+            made.classes_, made._centre, made._means = arrays["classes"], arrays["centre"], arrays["means"]
+            made._probe = Probe(arrays["weights"], arrays["bias"], facts["ridge"])
+            made._head = made._probe
+            if facts["method"] == "prototype":
+                made._head = Prototypes(arrays["prototypes"])
+            elif facts["method"] == "neighbours":
+                made._head = Neighbours(arrays["examples"], arrays["y"], facts["k"], len(made.classes_))
+            made.method_, made.chosen_by_ = facts["method"], facts["chosen_by"]
+            made.left_out_, made.temperature_ = facts["left_out"], facts["temperature"]
+            made.threshold_ = Threshold.from_dict(facts["threshold"]) if facts["threshold"] else None
+            made.why_no_threshold_ = facts["why_no_threshold"]
+            made.n_features_in_ = len(made._centre)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidParameterError(f"these are no classifier's arrays: {error!r}") from error
+        return made
+
+
+def _probe(points: Floats, y: Ints, m: int, counted: Rows | None) -> _Probed:
+    """Fit the probe; its penalty is chosen by the examples that count, or by rule."""
+    solver = Ridge(points, y, m)
+    ridge = heads.RIDGE_BY_RULE
+    if counted is not None:
+        ridge = min(
+            heads.RIDGES, key=lambda r: _judged(solver.left_out(r)[counted], y[counted])[0]["log_loss"]
+        )
+    return _Probed(solver.probe(ridge), solver.left_out(ridge))
+
+
+def _neighbours(points: Floats, y: Ints, m: int, counted: Rows | None) -> _Candidate:
+    if counted is None:
+        return _Candidate("neighbours", *heads.fit_neighbours(points, y, m, heads.NEIGHBOURS_BY_RULE))
+    made = [heads.fit_neighbours(points, y, m, k) for k in heads.NEIGHBOURS]
+    best = min(made, key=lambda pair: _judged(pair[1][counted], y[counted])[0]["log_loss"])
+    return _Candidate("neighbours", *best)
+
+
+def _temperature_by_rule(method: str, m: int) -> float:
+    """Return what fitted one or two examples a class best, on photographs of clothes and of faces."""
+    return 1.0 if method == "neighbours" else min(10.0, m + 1.0) * (2.0 if method == "probe" else 1.0)
+
+
+def _judged(scores: Floats, y: Ints) -> tuple[dict[str, float], float]:
+    """Return how good scores of left-out examples are, and the temperature that fits them."""
+    temperature = fit_temperature(scores, y)
+    p = softmax(temperature * scores)
+    right = p.argmax(axis=1) == y
+    facts = {
+        "accuracy": float(right.mean()),
+        "log_loss": log_loss(scores, y, temperature),
+        "calibration_error": calibration_error(p.max(axis=1), right),
+    }
+    return facts, temperature
+
+
+def _strangeness(alike: Floats, linear: Floats) -> Floats:
+    scores: Floats = 1 - alike.max(axis=1) + 0.5 * (1 - linear.max(axis=1))
+    return scores

@@ -1,0 +1,1 @@
+"""Faces as vectors: whose are they, and which belong together."""

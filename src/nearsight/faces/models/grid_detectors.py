@@ -1,0 +1,124 @@
+"""Detectors that judge every place of three grids: SCRFD and YuNet, from a file of the user's own.
+
+*Method*: SCRFD, Guo et al. 2021 (arXiv 2105.04714): distances from a place to the four sides and offsets to
+the landmarks, in steps of 8, 16 and 32 pixels. YuNet, Wu et al. 2023 (doi 10.1007/s11633-023-1423-y), as
+OpenCV's model zoo publishes it: centre and logarithm of the size.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearsight.errors import WeightsError
+from nearsight.faces.models.base import Candidates, DetectorSpec
+from nearsight.models.runtimes.onnx import Network
+
+_STEPS_PX = (8, 16, 32)
+_LEAST_SCORE = 0.2
+
+
+class GridDetector:
+    """A detector of one of the two layouts.
+
+    Parameters
+    ----------
+    spec : DetectorSpec
+        Its `layout` is ``scrfd`` or ``yunet``.
+    network : Network
+
+    Raises
+    ------
+    WeightsError
+        Its outputs are of another layout.
+    """
+
+    def __init__(self, spec: DetectorSpec, network: Network) -> None:
+        self.spec = spec
+        self._network = network
+        (self._input, shape), *_ = network.inputs.items()
+        height, width = shape[2:]
+        fixed = isinstance(height, int) and isinstance(width, int)
+        self.input_px = (int(height), int(width)) if fixed else None
+
+    def find(self, pixels: NDArray[np.uint8]) -> Candidates:
+        """Return what it sees in an RGB raster."""
+        yunet = self.spec.layout == "yunet"
+        # YuNet was trained on OpenCV's order of colours, and on plain values.
+        given = pixels[:, :, ::-1].astype(np.float32) if yunet else (pixels - np.float32(127.5)) / 128
+        inputs = {self._input: np.ascontiguousarray(given.transpose(2, 0, 1)[None], np.float32)}
+        out = self._network.run_all(list(self._network.outputs), inputs)
+        return (decode_yunet if yunet else decode_scrfd)(out, pixels.shape[:2])
+
+
+def decode_scrfd(outputs: Mapping[str, NDArray[np.float32]], size: tuple[int, ...]) -> Candidates:
+    """Return the faces that SCRFD's nine outputs tell of.
+
+    Parameters
+    ----------
+    outputs : mapping of str to ndarray
+        Of each step, (places, 1) scores, (places, 4) distances and (places, 10) offsets, with or without
+        a leading axis of 1.
+    size : tuple of int
+        Height and width of the raster.
+    """
+    by_width: dict[int, list[NDArray[np.float32]]] = {}
+    for values in outputs.values():
+        by_width.setdefault(values.shape[-1], []).append(values.reshape(-1, values.shape[-1]))
+    if {width: len(values) for width, values in by_width.items()} != {1: 3, 4: 3, 10: 3}:
+        shapes = {name: values.shape for name, values in outputs.items()}
+        raise WeightsError(
+            f"the outputs {shapes} are not those of SCRFD with landmarks (three of 1, 4 and 10 columns each)"
+        )
+    # Finer steps have more places.
+    levels = [sorted(by_width[width], key=len, reverse=True) for width in (1, 4, 10)]
+    parts = []
+    for step, scores, sides, points in zip(_STEPS_PX, *levels, strict=True):
+        places, n_anchors = _places(size, step, len(scores))
+        seen = np.flatnonzero(scores[:, 0] > _LEAST_SCORE)
+        at = places[seen // n_anchors] * step
+        sides = sides[seen] * step
+        boxes = np.concatenate([at - sides[:, :2], at + sides[:, 2:]], axis=1)
+        landmarks = at[:, None] + points[seen].reshape(-1, 5, 2) * step
+        parts.append(Candidates(boxes, landmarks, scores[seen, 0]))
+    return Candidates.joined(parts)
+
+
+def decode_yunet(outputs: Mapping[str, NDArray[np.float32]], size: tuple[int, ...]) -> Candidates:
+    """Return the faces that YuNet's twelve outputs tell of.
+
+    Parameters
+    ----------
+    outputs : mapping of str to ndarray
+        ``cls_8``, ``obj_8``, ``bbox_8``, ``kps_8`` and those of 16 and 32, each (1, places, columns).
+    size : tuple of int
+        Height and width of the raster.
+    """
+    parts = []
+    for step in _STEPS_PX:
+        try:
+            cls, obj, box, kps = (
+                outputs[f"{name}_{step}"].reshape(-1, n)
+                for name, n in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10))
+            )
+        except (KeyError, ValueError) as error:
+            raise WeightsError(f"the outputs {', '.join(outputs)} are not those of YuNet: {error}") from error
+        places, _ = _places(size, step, len(cls))
+        scores = np.sqrt(np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1))
+        seen = np.flatnonzero(scores > _LEAST_SCORE)
+        centres = (places[seen] + box[seen, :2]) * step
+        halves = np.exp(np.minimum(box[seen, 2:], 10)) * step / 2
+        landmarks = (places[seen][:, None] + kps[seen].reshape(-1, 5, 2)) * step
+        boxes = np.concatenate([centres - halves, centres + halves], axis=1)
+        parts.append(Candidates(boxes, landmarks, scores[seen]))
+    return Candidates.joined(parts)
+
+
+def _places(size: tuple[int, ...], step: int, n_values: int) -> tuple[NDArray[np.float32], int]:
+    """Return x and y of each place of a grid, row by row, and how many values there are for each."""
+    height, width = size[0] // step, size[1] // step
+    n_places = height * width
+    if n_places == 0 or n_values % n_places:
+        raise WeightsError(f"{n_values} values do not fit a grid of {height}×{width} places")
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([columns.ravel(), rows.ravel()], axis=1).astype(np.float32), n_values // n_places

@@ -1,0 +1,235 @@
+"""Finds face detectors and recognisers by name: the built-in ones, ``dir:PATH``, ``hub:ORG/REPO``.
+
+A file or folder of one's own is taken for what its inputs and outputs say it is: CenterFace, SCRFD or YuNet
+find faces; ArcFace and SFace compare them.
+"""
+
+import contextlib
+import json
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nearsight.errors import NearsightError, UnknownModelError
+from nearsight.faces.models import weights
+from nearsight.faces.models.base import DetectorSpec, FaceDetector, FaceRecogniser
+from nearsight.faces.models.centerface import CenterFace
+from nearsight.faces.models.grid_detectors import GridDetector
+from nearsight.faces.models.onnx_recognizer import OnnxRecogniser
+from nearsight.models.cache import user_cache
+from nearsight.models.huggingface.hub import fetch_folder
+from nearsight.models.huggingface.model_card import CARD, is_non_commercial, read_card
+from nearsight.models.onnx_file import measured
+from nearsight.models.onnx_graph import inspect, operations
+from nearsight.models.runtimes.onnx import Network
+from nearsight.models.spec import ModelSpec
+
+DEFAULT_DETECTOR = weights.CENTERFACE_SPEC.id
+DEFAULT_RECOGNISER = weights.DLIB_SPEC.id
+
+_FACE_PX = 112
+# Fewer numbers are an age, a gender or a pose.
+_LEAST_DIM = 64
+_UNKNOWN = "unknown"
+_HUB_FILES = ("*.onnx", CARD, "LICENSE*", "LICENCE*", "config.json")
+
+
+def load_detector(name: str = DEFAULT_DETECTOR) -> FaceDetector:
+    """Load a face detector.
+
+    Parameters
+    ----------
+    name : str
+        ``centerface``, or ``dir:PATH`` or ``hub:ORG/REPO[@REVISION]`` with an ONNX file of CenterFace, SCRFD
+        or YuNet in it.
+
+    Raises
+    ------
+    UnknownModelError
+        There is no such model, file or folder, or no detector in it.
+    MissingExtraError
+        A package is missing; the message holds the command.
+    WeightsError
+        A file is damaged or not the published one.
+
+    Warns
+    -----
+    UserWarning
+        The licence of the weights allows no commercial use, or is not told.
+    """
+    if name == DEFAULT_DETECTOR:
+        return weights.centerface()
+    for path in _files(name):
+        layout = _detector_layout(path)
+        if layout is None:
+            continue
+        facts = measured(name, path, inspect(path))
+        spec = DetectorSpec(
+            name,
+            layout,
+            facts["weights_sha256"],
+            _told(name, path, layout),
+            facts["source"],
+            facts["size_bytes"],
+        )
+        if layout == "centerface":
+            return CenterFace(spec, path.read_bytes())
+        return GridDetector(spec, Network(name, path))
+    raise UnknownModelError(
+        f"{name} holds no face detector: none of its ONNX files has the outputs of CenterFace, SCRFD with "
+        "landmarks, or YuNet"
+    )
+
+
+def load_recogniser(name: str = DEFAULT_RECOGNISER, *, cache_dir: Path | None = None) -> FaceRecogniser:
+    """Load a face recogniser.
+
+    Parameters
+    ----------
+    name : str
+        ``dlib-resnet29``, or ``dir:PATH`` or ``hub:ORG/REPO[@REVISION]`` with an ONNX file of ArcFace or
+        SFace in it.
+    cache_dir : Path, optional
+        Where the converted built-in model is kept.
+
+    Raises
+    ------
+    UnknownModelError, MissingExtraError, WeightsError
+        As for `load_detector`.
+
+    Warns
+    -----
+    UserWarning
+        The licence of the weights allows no commercial use, or is not told.
+    """
+    if name == DEFAULT_RECOGNISER:
+        return weights.dlib_resnet29(cache_dir or user_cache())
+    for path in _files(name):
+        spec = _recogniser_spec(name, path)
+        if spec is not None:
+            return OnnxRecogniser(spec, path.read_bytes())
+    raise UnknownModelError(
+        f"{name} holds no face recogniser: none of its ONNX files takes a face of {_FACE_PX}×{_FACE_PX} "
+        f"pixels and gives one vector of {_LEAST_DIM} numbers or more, as ArcFace and SFace do"
+    )
+
+
+def is_restricted(licence: str) -> bool:
+    """Tell whether a licence forbids commercial use, or may.
+
+    Examples
+    --------
+    >>> [is_restricted(licence) for licence in ("MIT", "cc-by-nc-4.0", "non-commercial research", "other")]
+    [False, True, True, True]
+    """
+    return licence.startswith((_UNKNOWN, "other")) or is_non_commercial(licence)
+
+
+def _files(name: str) -> Sequence[Path]:
+    scheme, _, place = name.partition(":")
+    if scheme == "hub" and place:
+        path = fetch_folder(place, _HUB_FILES)
+    elif scheme == "dir" and place:
+        path = Path(place).expanduser().absolute()
+    else:
+        raise UnknownModelError(
+            f"There is no face model {name!r}. Known: {DEFAULT_DETECTOR} finds faces, {DEFAULT_RECOGNISER} "
+            "compares them; your own are dir:PATH or hub:ORG/REPO"
+        )
+    if path.is_file():
+        return [path]
+    found = sorted(path.rglob("*.onnx")) if path.is_dir() else []
+    if not found:
+        raise UnknownModelError(f"There is no ONNX file at {path}; the name is dir:PATH with one in it")
+    return found
+
+
+def _detector_layout(path: Path) -> str | None:
+    try:
+        outputs = inspect(path).outputs
+    except NearsightError:
+        return None  # another file of the folder may do
+    if {"cls_8", "obj_8", "bbox_8", "kps_8"} <= set(outputs):
+        return "yunet"
+    channels = [shape[1] if len(shape) == 4 else None for shape in outputs.values()]
+    if channels == [1, 2, 2, 10]:
+        return "centerface"
+    # The second half of a name for an axis without a length tells nothing; nine are SCRFD's alone.
+    return "scrfd" if len(outputs) == 9 else None
+
+
+def _recogniser_spec(name: str, path: Path) -> ModelSpec | None:
+    try:
+        facts = inspect(path)
+    except NearsightError:
+        return None
+    (layer, shape), *more = facts.outputs.items() or [("", ())]
+    (_, taken), *others = facts.inputs.items() or [("", ())]
+    dim = shape[-1] if shape else None
+    if more or others or tuple(taken[2:]) != (_FACE_PX, _FACE_PX):
+        return None
+    if len(shape) != 2 or dim is None or dim < _LEAST_DIM:
+        return None
+    # SFace, and some files of ArcFace, normalise in the graph and take plain values.
+    is_plain = {"Sub", "Mul"} <= set(operations(path)[:8])
+    return ModelSpec(
+        **{
+            **measured(name, path, facts),
+            "dim": dim,
+            "input_px": (_FACE_PX, _FACE_PX),
+            "resize_mode": "squash",
+            "interpolation": "bilinear",
+            "mean": (0.0,) * 3 if is_plain else (0.5,) * 3,
+            "std": (1 / 255,) * 3 if is_plain else (0.5,) * 3,
+            "layer": layer,
+            "draft": False,
+            "licence": _told(name, path, "sface" if is_plain else "arcface"),
+        }
+    )
+
+
+def _told(name: str, path: Path, layout: str) -> str:
+    """Return the licence beside a file, and warn where it allows no commercial use or is not told."""
+    licence = _licence(path.parent)
+    if licence == _UNKNOWN and layout in ("scrfd", "arcface"):
+        licence = f"{_UNKNOWN} (InsightFace publishes its weights for non-commercial research only)"
+    if is_restricted(licence):
+        warnings.warn(
+            f"NOT FOR COMMERCIAL USE, as far as can be told: the licence of {name} ({path.name}) is "
+            f"{licence}. Ask the owner of the weights before you use them for more than research.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return licence
+
+
+def _licence(folder: Path) -> str:
+    for read in (_licence_in_config, _licence_in_readme, _licence_in_file):
+        with contextlib.suppress(OSError, ValueError):
+            if found := read(folder):
+                return found
+    return _UNKNOWN
+
+
+def _licence_in_config(folder: Path) -> str:
+    config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    found = (config.get("license") or config.get("licence")) if isinstance(config, dict) else None
+    return found if isinstance(found, str) else ""
+
+
+def _licence_in_readme(folder: Path) -> str:
+    # What a hub reads: "other" there says nothing, and the name beside it does.
+    if found := read_card(folder / CARD).get("licence"):
+        return found
+    head = (folder / CARD).read_text(encoding="utf-8")[:4000]
+    given = re.search(r"^licen[sc]e(?:_name)?:\s*(\S.*)$", head, re.MULTILINE | re.IGNORECASE)
+    return given[1].strip() if given else ""
+
+
+def _licence_in_file(folder: Path) -> str:
+    for file in sorted(folder.glob("LICEN[SC]E*")):
+        lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+        return next((line for line in lines if line), "")
+    return ""

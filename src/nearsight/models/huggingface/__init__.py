@@ -1,0 +1,1 @@
+"""Models in the Hugging Face layout: from a folder or from a hub."""

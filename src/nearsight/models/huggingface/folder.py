@@ -1,0 +1,294 @@
+"""Model folders in the Hugging Face ONNX layout: ``dir:PATH[#PRECISION]``.
+
+``onnx/vision_model.onnx``, else ``onnx/model.onnx``, else the same in the root; `preprocessor_config.json`
+says how pictures are prepared, `config.json` of which family the model is. A quantised variant is asked for
+by the ending of its file name: ``dir:clip#quantized`` takes ``onnx/vision_model_quantized.onnx``.
+"""
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nearsight.errors import UnknownModelError, WeightsError
+from nearsight.models.base import Backend, ModelEntry, TextTower
+from nearsight.models.huggingface.image_processor import preprocessing
+from nearsight.models.huggingface.model_card import CARD, read_card
+from nearsight.models.onnx_file import measured, open_file
+from nearsight.models.onnx_graph import GraphFacts, Shape, inspect
+from nearsight.models.precision.parity import require_parity, tell_uncompared
+from nearsight.models.runtimes.onnx import OnnxBackend
+from nearsight.models.runtimes.variants import OnnxForms, in_file
+from nearsight.models.spec import ModelSpec
+from nearsight.models.text.clip import ClipText
+
+#: Variants by the ending of their file's name, and what the fingerprint calls them.
+PRECISIONS = {
+    "fp16": "float16",
+    "quantized": "quantized",
+    "int8": "int8",
+    "uint8": "uint8",
+    "q4": "q4",
+    "q4f16": "q4f16",
+    "bnb4": "bnb4",
+}
+#: Small files beside the weights: how to prepare pictures and texts.
+SIDE_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    CARD,
+)
+
+_STEMS = ("onnx/vision_model", "onnx/model", "vision_model", "model")
+# Best first: what the family was trained to compare, its pooled features, all its tokens.
+_OUTPUTS = ("image_embeds", "pooler_output", "last_hidden_state")
+# Their checkpoints often lack the pooler, and an export then fills it with random numbers.
+_DOUBTFUL_POOLER = {"vit", "deit", "vit_msn", "vit_mae"}
+_FIRST_TOKEN = {"clip", "clip_vision_model", "dinov2", "dinov2_with_registers", "dinov3_vit", "ijepa"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A folder in the Hugging Face ONNX layout.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    precision : str
+        A key of `PRECISIONS`, or empty for the full one.
+    """
+
+    path: Path
+    precision: str = ""
+
+    @classmethod
+    def all_in(cls, path: Path) -> "list[ModelFolder]":
+        """Return a folder once for each precision that its model is there in."""
+        names = {file.relative_to(path).as_posix() for file in path.rglob("*.onnx")}
+        endings = {"": "", **{precision: f"_{precision}" for precision in PRECISIONS}}
+        return [
+            cls(path, precision)
+            for precision, ending in endings.items()
+            if any(f"{stem}{ending}.onnx" in names for stem in _STEMS)
+        ]
+
+    @property
+    def image_model(self) -> Path:
+        """The file that turns pictures into vectors."""
+        names = {file.relative_to(self.path).as_posix() for file in self.path.rglob("*.onnx")}
+        return self.path / choose(names, self.precision, str(self.path))
+
+    @property
+    def text_model(self) -> Path | None:
+        """The file of the text tower in the same precision, where there is one."""
+        file = self.path / text_file(self.precision)
+        files = (file, self.path / file.name)
+        return next((file for file in files if file.is_file()), None)
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The file that cuts texts into tokens, where there is one."""
+        file = self.path / "tokenizer.json"
+        return file if file.is_file() else None
+
+    def config(self, name: str = "config.json") -> dict[str, Any]:
+        """Return what a JSON file in the folder holds.
+
+        Raises
+        ------
+        WeightsError
+            The file is missing or damaged.
+        """
+        file = self.path / name
+        try:
+            data = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise WeightsError(
+                f"{self.path} has no {name}, which says what the model is; copy it from where the model "
+                "came from, or use onnx:FILE with facts of your own."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{file} cannot be read as JSON ({error}); fetch it again") from error
+        if not isinstance(data, dict):
+            raise WeightsError(f"{file} holds no JSON object; fetch it again")
+        return data
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return the facts of `ModelSpec` about preparing pictures."""
+        # Newer processors keep those of pictures and texts in one file.
+        if (
+            not (self.path / "preprocessor_config.json").is_file()
+            and (self.path / "processor_config.json").is_file()
+        ):
+            return preprocessing(self.config("processor_config.json").get("image_processor") or {})
+        return preprocessing(self.config("preprocessor_config.json"))
+
+    def entry(self, id: str) -> ModelEntry:
+        """Return what the registry wants to know.
+
+        Parameters
+        ----------
+        id : str
+            The name that leads here.
+        """
+        path = self.image_model
+        facts = inspect(path)
+        config = self.config()
+        layer, pooling = _output(config, facts, path)
+        spec = ModelSpec(
+            **{
+                **measured(id, path, facts),
+                **self.preprocessing(),
+                **read_card(self.path / CARD),
+                "dim": _dim(config, layer, facts.outputs[layer], path),
+                "layer": layer,
+                # Reduced decoding has brought the cosine to the reference's vector from .9999 to .98.
+                "draft": False,
+                "pooling": pooling,
+                "matryoshka_dims": _lengths(config),
+                "precision": PRECISIONS.get(self.precision, "float32"),
+            }
+        )
+        return ModelEntry(
+            spec,
+            partial(self._load, spec, path),
+            path.is_file,
+            load_text=self.text_loader(spec),
+            forms=OnnxForms(spec, partial(in_file, path)),
+        )
+
+    def _load(self, spec: ModelSpec, path: Path, cache_dir: Path) -> Backend:
+        backend = open_file(spec, path)
+        if self.precision:
+            # Of another precision by design; that it is the same model still has to show.
+            exact = self._exact(spec)
+            if exact is None:
+                tell_uncompared(spec, self._how_to_compare(spec), cache_dir)
+            else:
+                require_parity(backend, exact, cache_dir)
+        return backend
+
+    def _exact(self, spec: ModelSpec) -> OnnxBackend | None:
+        """Return the model in full precision, where its file lies here whole and gives the same layer."""
+        full = ModelFolder(self.path)
+        if full not in ModelFolder.all_in(self.path):
+            return None
+        file = full.image_model
+        if not all((file.parent / name).is_file() for name in inspect(file).data_files):
+            return None
+        exact = full.entry(split_precision(spec.id)[0]).spec
+        if (exact.layer, exact.pooling, exact.dim) != (spec.layer, spec.pooling, spec.dim):
+            return None
+        return open_file(exact, file)
+
+    def _how_to_compare(self, spec: ModelSpec) -> str:
+        base = split_precision(spec.id)[0]
+        if base.startswith("hub:"):
+            return f"fetch the full one, and both are compared: nearsight models {base}"
+        return f"lay the full one into {self.path}, and both are compared"
+
+    def text_loader(self, spec: ModelSpec) -> Callable[[Path, ModelSpec], TextTower] | None:
+        """Return what loads the text tower beside the image tower; None where there is none."""
+        # Only these compare pictures with texts: the projection, and SigLIP's pooler.
+        if self.tokenizer is None or spec.layer not in ("image_embeds", "pooler_output"):
+            return None
+        path = self.text_model or self.image_model
+        if self.text_model is None and "text_embeds" not in inspect(path).outputs:
+            return None
+        return lambda _, form: ClipText(form, path, self.path)
+
+
+def folder(name: str) -> ModelEntry:
+    """Return the model in a folder, as the registry asks for it.
+
+    Parameters
+    ----------
+    name : str
+        ``PATH`` or ``PATH#PRECISION``.
+
+    Raises
+    ------
+    UnknownModelError
+        There is no such folder, or no such model in it.
+    WeightsError
+        Something in the folder is missing, damaged or of an unknown kind.
+    """
+    place, precision = split_precision(name)
+    path = Path(place).expanduser().absolute()
+    if not path.is_dir():
+        raise UnknownModelError(f"There is no folder {path}; the name is dir:PATH with a model's folder.")
+    return ModelFolder(path, precision).entry(f"dir:{path}{f'#{precision}' if precision else ''}")
+
+
+def split_precision(name: str) -> tuple[str, str]:
+    """Split ``PLACE#PRECISION``; a ``#`` before anything but a known precision belongs to the place."""
+    place, sign, precision = name.rpartition("#")
+    return (place, precision) if sign and precision in PRECISIONS else (name, "")
+
+
+def text_file(precision: str) -> str:
+    """Return where a folder keeps its text tower."""
+    return f"onnx/text_model{f'_{precision}' if precision else ''}.onnx"
+
+
+def choose(names: Collection[str], precision: str, where: str) -> str:
+    """Return which of a folder's files embeds pictures.
+
+    Raises
+    ------
+    UnknownModelError
+        There is none in that precision; the message tells those there are.
+    """
+    ending = f"_{precision}" if precision else ""
+    for stem in _STEMS:
+        if f"{stem}{ending}.onnx" in names:
+            return f"{stem}{ending}.onnx"
+    others = [f"#{p}" for p in PRECISIONS if any(f"{stem}_{p}.onnx" in names for stem in _STEMS)]
+    if any(f"{stem}.onnx" in names for stem in _STEMS):
+        hint = f"leave #{precision} away for the full precision"
+    else:
+        hint = f"add {' or '.join(others)} to the name" if others else "export the model to ONNX"
+    raise UnknownModelError(f"{where} has no {' or '.join(f'{s}{ending}.onnx' for s in _STEMS)}; {hint}.")
+
+
+def _output(config: Mapping[str, Any], facts: GraphFacts, path: Path) -> tuple[str, str]:
+    """Return which output is the vector, and how it is pooled where it has many."""
+    family = str(config.get("model_type", ""))
+    order = _OUTPUTS if family not in _DOUBTFUL_POOLER else ("image_embeds", "last_hidden_state")
+    layer = next((name for name in order if name in facts.outputs), None)
+    if layer is None:
+        raise WeightsError(
+            f"{path} gives {', '.join(facts.outputs)}, but a vector is looked for in {', '.join(order)}. "
+            f"Name the layer you want in {path.name}.json and use onnx:{path}"
+        )
+    first = family in _DOUBTFUL_POOLER | _FIRST_TOKEN and layer == "last_hidden_state"
+    return layer, "cls" if first else "mean"
+
+
+def _dim(config: Mapping[str, Any], layer: str, shape: Shape, path: Path) -> int:
+    """Return the vector's length, as the graph or else the configuration tells it."""
+    told = shape[1] if len(shape) == 4 else (shape[-1] if shape else None)
+    vision = {**config, **(config.get("vision_config") or {})}
+    if told is None and layer == "image_embeds":
+        told = config.get("projection_dim") or vision.get("projection_dim")
+    elif told is None:
+        told = vision.get("hidden_size") or (vision.get("hidden_sizes") or [None])[-1]
+    if not isinstance(told, int):
+        raise WeightsError(
+            f"Neither {path} nor config.json tells the length of {layer}; name it as dim in {path.name}.json "
+            f"and use onnx:{path}"
+        )
+    return told
+
+
+def _lengths(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the lengths that a configuration says vectors can be cut to."""
+    told = config.get("matryoshka_dimensions")
+    return tuple(n for n in told if isinstance(n, int) and n > 0) if isinstance(told, list) else ()

@@ -1,0 +1,1 @@
+"""Lower precision, and how near its vectors stay to the exact ones."""

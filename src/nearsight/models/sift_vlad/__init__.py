@@ -1,0 +1,1 @@
+"""SIFT with VLAD: the classical baseline behind the same protocol."""

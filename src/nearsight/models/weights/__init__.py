@@ -1,0 +1,1 @@
+"""Weights that packages ship, converted once to ONNX without torch."""

@@ -1,0 +1,132 @@
+"""Values as text for people and as JSON for programs."""
+
+import json
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+# How Python carries the bytes of a name that is not UTF-8.
+_SURROGATE_BYTE = range(0xDC80, 0xDD00)
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""Return `text` safe for a terminal or a page: control characters and stray bytes become escapes.
+
+    Parameters
+    ----------
+    text : str
+        Often a file name, which may hold anything but ``/`` and NUL.
+    keep : str
+        Control characters to let through, for prose that has lines.
+
+    Examples
+    --------
+    >>> print(printable("a\nb\x1b[31m\udcff é"))
+    a\nb\x1b[31m\xff é
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else _escape(c) for c in text)
+
+
+def _escape(char: str) -> str:
+    if ord(char) in _SURROGATE_BYTE:
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as JSON can hold it: times in ISO 8601 UTC, NaN and infinity as null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(v) for v in value]
+    if isinstance(value, datetime):
+        return moment(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if hasattr(value, "tolist"):  # numpy scalars and arrays, without importing numpy here
+        return plain(value.tolist())
+    return str(value)
+
+
+def moment(value: datetime) -> str:
+    """Return a time as ISO 8601 in UTC, to the millisecond; a time without a zone is UTC already."""
+    utc = value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
+    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def size(n_bytes: float) -> str:
+    """Return a size for people, in powers of 1000.
+
+    Examples
+    --------
+    >>> [size(n) for n in (0, 999, 1000, 15_400_000, 2.5e12)]
+    ['0 B', '999 B', '1.0 kB', '15 MB', '2.5 TB']
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 999.5:
+            return f"{n_bytes:.0f} {unit}" if unit == "B" or n_bytes >= 9.95 else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.0f} TB" if n_bytes >= 9.95 else f"{n_bytes:.1f} TB"
+
+
+def count(n: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun.
+
+    Examples
+    --------
+    >>> count(1, "picture"), count(20_000, "picture"), count(2, "copy", "copies")
+    ('1 picture', '20,000 pictures', '2 copies')
+    """
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def nothing(where: str | None) -> str:
+    """Say why there are no pictures to list."""
+    return "No picture matches." if where else "No pictures yet: nearsight index adds some."
+
+
+def pairs(metadata: Mapping[str, Any]) -> str:
+    """Return metadata on one line: ``year=2024 place="north wing"``; values that are not set are left out."""
+    parts = []
+    for key, value in metadata.items():
+        if value is None:
+            continue
+        text = value if isinstance(value, str) else str(plain(value))
+        # Quoted where a reader could not tell where it ends.
+        parts.append(f"{key}={json.dumps(text, ensure_ascii=False)}" if " " in text else f"{key}={text}")
+    return " ".join(parts)
+
+
+def width(text: str) -> int:
+    """Return how many terminal cells a printable text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )
+
+
+def table(
+    rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), right: Sequence[int] = ()
+) -> list[str]:
+    """Return aligned lines; the last column is never padded, those numbered in `right` are flush right."""
+    cells = [[printable(cell) for cell in row] for row in ([header] if header else []) + list(rows)]
+    if not cells:
+        return []
+    widths = [max(width(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = []
+    for row in cells:
+        padded = []
+        for i, cell in enumerate(row):
+            space = " " * (widths[i] - width(cell))
+            padded.append(space + cell if i in right else cell if i == len(row) - 1 else cell + space)
+        lines.append("  ".join(padded).rstrip())
+    return lines

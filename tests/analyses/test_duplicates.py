@@ -1,0 +1,234 @@
+"""Copies in a collection: what is found, what is kept, and that it stays among the chosen."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from nearsight import Collection
+from nearsight.errors import CalibrationError, InvalidParameterError
+
+from fake import FakeBackend
+from pictures import texture
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Eight photographs in train/, copies of four of them in test/."""
+    root = tmp_path_factory.mktemp("photos")
+    for folder in ("train", "test"):
+        (root / folder).mkdir()
+    for seed in range(8):
+        texture(400, 300, seed).save(root / f"train/{seed}.png")
+    shutil.copy(root / "train/0.png", root / "test/same.png")
+    texture(400, 300, 1).resize((200, 150), Image.Resampling.LANCZOS).save(root / "test/small.png")
+    texture(400, 300, 2).filter(ImageFilter.GaussianBlur(2)).save(root / "test/blurred.png")
+    texture(400, 300, 3).save(root / "test/worse.webp", quality=30)
+    texture(400, 300, 20).save(root / "test/alone.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def collection(photos, tmp_path_factory):
+    made = Collection.create(tmp_path_factory.mktemp("c") / "c", model=FakeBackend())
+    made.add([photos / "train", photos / "test"])
+    return made
+
+
+def names(paths):
+    return [os.path.basename(path) for path in paths]
+
+
+def test_groups_name_the_best_copy_and_why(collection):
+    found = collection.duplicates()
+    groups = {names(group.keep.paths)[0]: group for group in found.groups}
+    assert {keep: names(group.redundant) for keep, group in groups.items()} == {
+        "0.png": ["same.png"],
+        "1.png": ["small.png"],
+        "2.png": ["blurred.png"],
+        "3.png": ["worse.webp"],
+    }
+    assert groups["0.png"].why == "the first of several files of the same bytes"
+    assert groups["1.png"].why == "the largest: 400 × 300, 4 times the next"
+    assert groups["2.png"].why == "the sharpest of those as large"
+    assert groups["3.png"].why.startswith(("the sharpest", "the most bytes"))
+    assert (groups["0.png"].similarity, groups["0.png"].agreement) == (1.0, 1.0)
+    assert all(group.agreement > found.threshold for group in found.groups)
+    assert found.n_pictures == 12
+    assert found.leaks == []
+
+
+def test_what_each_was_confirmed_against(collection, monkeypatch):
+    """One that has nothing in common with the kept one comes in by its copies, and this is told."""
+    where = "path LIKE '%/train/%'"
+    order = [item.id for item in collection.items(where)]
+    kept, stranger = 0, 3
+
+    def agreement(self, here, there):
+        both = np.sort(np.stack([here, there]), axis=0)
+        alone = (both[0] == kept) & (both[1] == stranger)
+        return np.where(alone, 0.1, 0.8 + both.sum(0) / 100).astype(np.float32)
+
+    monkeypatch.setattr("nearsight.analyses.duplicates._Pixels.agreement", agreement)
+    monkeypatch.setattr(
+        "nearsight.analyses.best_copy.Quality.__call__", lambda self, rows, pairs: -rows.astype(float)
+    )
+    monkeypatch.setattr("nearsight.analyses.best_copy.Quality.why", lambda self, keep, others: "first")
+    group = collection.duplicates(where=where, min_similarity=-1).groups[0]
+    assert [item.id for item in group.items] == order
+    assert dict(zip(order[1:], group.against, strict=True)) == {
+        id: order[7] if at == stranger else order[kept] for at, id in enumerate(order) if at
+    }
+    assert group.agreements[stranger - 1] == pytest.approx(0.9)
+    assert group.agreement > 0.8
+
+
+def test_only_among_those_that_match(collection):
+    found = collection.duplicates(where="path LIKE '%/train/%'")
+    # Files of the same bytes are one picture wherever they lie.
+    assert [names(group.keep.paths) for group in found.groups] == [["0.png", "same.png"]]
+    assert found.n_pictures == 8
+
+
+def test_leaks_between_two_folders(collection):
+    found = collection.duplicates(between=("path LIKE '%/train/%'", "path LIKE '%/test/%'"))
+    leaks = {(names([leak.here.path])[0], names(leak.there.paths)[-1]) for leak in found.leaks}
+    assert leaks == {
+        ("0.png", "same.png"),
+        ("1.png", "small.png"),
+        ("2.png", "blurred.png"),
+        ("3.png", "worse.webp"),
+    }
+    assert found.leaks[0].here is found.leaks[0].there
+    assert len(found.groups) == 4
+    turned = collection.duplicates(between=("path LIKE '%/test/%'", "path LIKE '%/train/%'"))
+    assert {(leak.there.id, leak.here.id) for leak in turned.leaks} == {
+        (leak.here.id, leak.there.id) for leak in found.leaks
+    }
+
+
+@pytest.mark.parametrize(
+    ("between", "message"),
+    [
+        (("width = 400", "path LIKE '%/train/%'"), "is in both sets, like 6 more"),
+        (("width = 400", "width = 5"), "no picture is in the second set, 'width = 5'"),
+    ],
+)
+def test_sets_that_cannot_be_compared(collection, between, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        collection.duplicates(between=between)
+
+
+def test_a_rate_that_few_pictures_cannot_promise(collection):
+    with pytest.raises(CalibrationError, match="needs at least 99 good examples; there are 6"):
+        collection.duplicates(false_alarm_rate=0.01)
+
+
+def test_a_rate_that_they_can(collection):
+    found = collection.duplicates(false_alarm_rate=0.2)
+    assert found.calibration.false_alarm_rate == 0.2
+    assert found.calibration.n_examples == 6
+    assert {names(group.keep.paths)[0] for group in found.groups} >= {"0.png", "1.png", "2.png", "3.png"}
+
+
+def test_a_rate_learnt_on_pictures_said_to_be_distinct(collection):
+    found = collection.duplicates(false_alarm_rate=0.4, distinct="path LIKE '%/train/%'")
+    # Eight of twelve: two comparisons are one question.
+    assert (found.calibration.source, found.calibration.n_examples) == ("background", 8)
+    # None of the eight looks like another: the default threshold stays.
+    assert (found.threshold, found.expected_rate) == (0.65, 0.0)
+    assert {names(group.keep.paths)[0] for group in found.groups} >= {"0.png", "1.png", "2.png", "3.png"}
+    with pytest.raises(InvalidParameterError, match="no picture that is looked at matches distinct"):
+        collection.duplicates(false_alarm_rate=0.4, distinct="width = 5")
+
+
+def test_an_empty_collection_and_one_of_one(tmp_path):
+    made = Collection.create(tmp_path / "c", model=FakeBackend())
+    assert made.duplicates().groups == []
+    texture(100, 80).save(tmp_path / "one.png")
+    made.add(tmp_path / "one.png")
+    assert made.duplicates().groups == []
+    assert made.duplicates().n_pictures == 1
+
+
+def test_without_a_thumbnail_there_is_nothing_to_confirm(tmp_path):
+    made = Collection.create(tmp_path / "c", model=FakeBackend())
+    vector = np.full(64, 1 / 8, np.float32)
+    made.add_vectors([vector, vector], ids=["0" * 32, "1" * 32], fingerprint=made.fingerprint)
+    found = made.duplicates()
+    assert found.groups == []
+    assert found.n_unseen == 2
+
+
+def test_progress_is_told_where_somebody_watches(tmp_path, capsys):
+    for seed in range(60):
+        texture(60, 40, seed).save(tmp_path / f"{seed}.png")
+    made = Collection.create(tmp_path / "c", model=FakeBackend())
+    made.add(tmp_path)
+    made.duplicates(min_similarity=-1, n_neighbors=59, progress=True)
+    assert "comparing" in capsys.readouterr().err
+    made.duplicates(min_similarity=-1, n_neighbors=59, progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_black_corners_do_not_count_as_pixels(tmp_path):
+    picture = texture(400, 300, 5).point(lambda v: 40 + v * 0.8)
+    picture.save(tmp_path / "whole.png")
+    picture.rotate(8, Image.Resampling.BICUBIC, expand=True).save(tmp_path / "turned.png")
+    made = Collection.create(tmp_path / "c", model=FakeBackend())
+    made.add(tmp_path)
+    [group] = made.duplicates(min_similarity=-1).groups
+    assert names(group.redundant) == ["turned.png"]
+    assert "black corners" in group.why
+
+
+def test_a_link_is_no_copy(tmp_path):
+    """To keep a link and delete the file it leads to would lose the picture."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "real").mkdir()
+    texture(400, 300, 1).save(tmp_path / "real/large.png")
+    texture(400, 300, 1).resize((200, 150)).save(tmp_path / "real/small.png")
+    texture(400, 300, 2).save(tmp_path / "real/linked.png")
+    texture(400, 300, 3).save(tmp_path / "real/several.png")
+    shutil.copy(tmp_path / "real/several.png", tmp_path / "real/again.png")
+    for name in ("large", "linked", "several"):
+        (tmp_path / f"a/{name}_link.png").symlink_to(f"../real/{name}.png")
+    (tmp_path / "b").symlink_to("real")
+    made = Collection.create(tmp_path / "c", model=FakeBackend())
+    # By name, since a folder that is a link is not walked into.
+    made.add([tmp_path / "a", tmp_path / "b/linked.png", tmp_path / "real"])
+    groups = {os.path.basename(group.keep.path): group for group in made.duplicates().groups}
+    assert {keep: names(group.redundant) for keep, group in groups.items()} == {
+        "large.png": ["small.png"],
+        # The one that a link leads to.
+        "several.png": ["again.png"],
+    }
+
+
+def test_copies_are_found_where_vectors_tell_nothing(photos, collection):
+    # No vectors but equal ones are that near: what is found here is found by its look.
+    found = collection.duplicates(min_similarity=1)
+    copies = {frozenset(names(path for item in group.items for path in item.paths)) for group in found.groups}
+    assert {frozenset({"1.png", "small.png"}), frozenset({"3.png", "worse.webp"})} <= copies
+    assert not any("alone.png" in group for group in copies)
+
+
+@pytest.mark.parametrize("n_copies", [1, 3])
+def test_a_mark_does_not_pass_for_crispness_or_bytes(tmp_path, n_copies):
+    picture = texture(400, 300, 4).filter(ImageFilter.GaussianBlur(1))
+    for number in range(n_copies):
+        picture.save(tmp_path / f"plain{number}.jpg", quality=88 + number)
+    layer = Image.new("RGBA", picture.size)
+    for y in (40, 130):
+        font = ImageFont.load_default(size=30)
+        ImageDraw.Draw(layer).text((20, y), "© EXAMPLE 2026", fill=(255, 255, 255, 140), font=font)
+    marked = Image.alpha_composite(picture.convert("RGBA"), layer).convert("RGB")
+    marked.save(tmp_path / "marked.jpg", quality=95)
+    made = Collection.create(tmp_path / "c", model=FakeBackend())
+    made.add(tmp_path)
+    [group] = made.duplicates().groups
+    assert len(group.items) == n_copies + 1
+    assert names(group.keep.paths)[0] == f"plain{n_copies - 1}.jpg"
+    assert n_copies > 1 or group.why == "nothing seems laid over it, of those as large and sharp"

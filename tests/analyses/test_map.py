@@ -1,0 +1,145 @@
+"""The map of a collection: kept, added to, and never moved unless that is asked for."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from nearsight import Collection
+from nearsight.analyses.embedding_atlas import write_atlas
+from nearsight.errors import FingerprintMismatchError, InvalidParameterError
+
+from fake import DIM, FakeBackend
+
+
+def vectors(n, seed=0):
+    rng = np.random.default_rng(seed)
+    X = np.random.default_rng(1).normal(size=(3, DIM))[np.arange(n) % 3] + 0.2 * rng.normal(size=(n, DIM))
+    return (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
+
+
+def add(collection, first, n, seed=0):
+    ids = [f"{i:032x}" for i in range(first, first + n)]
+    metadata = [{"group": i % 3, "name": f"n{i}"} for i in range(n)]
+    collection.add_vectors(vectors(n, seed), ids=ids, fingerprint=collection.fingerprint, metadata=metadata)
+
+
+@pytest.fixture
+def collection(tmp_path):
+    made = Collection.create(tmp_path / "c", model=FakeBackend())
+    add(made, 0, 60)
+    return made
+
+
+@pytest.mark.parametrize("method", ["pca", "umap"])
+def test_nothing_moves_when_pictures_come_and_go(collection, method):
+    if method == "umap":
+        pytest.importorskip("umap")
+    first = collection.map(method=method)
+    assert (first.moved, first.n_new, first.method, first.placed.sum()) == (True, 60, method, 0)
+    assert 0.6 < first.trustworthiness <= 1
+    add(collection, 100, 30, seed=5)
+    collection.remove([f"{3:032x}"])
+    second = Collection.open(collection.directory).map()
+    assert (second.moved, second.n_new, second.method, second.placed.sum()) == (False, 30, method, 30)
+    old, new = (
+        dict(zip(first.ids, first.places, strict=True)),
+        dict(zip(second.ids, second.places, strict=True)),
+    )
+    assert set(new) == (set(old) - {f"{3:032x}"}) | {f"{i:032x}" for i in range(100, 130)}
+    for id in set(old) & set(new):
+        np.testing.assert_array_equal(old[id], new[id])
+    # Pictures of a group lie nearer to each other than to the others.
+    third = collection.map()
+    assert third.n_new == 0
+    np.testing.assert_array_equal(third.places, second.places)
+
+
+def test_a_refit_moves_and_says_so(collection):
+    first = collection.map(method="pca")
+    add(collection, 100, 60, seed=5)
+    collection.map()
+    again = collection.map(refit=True, method="pca")
+    assert (again.moved, again.placed.sum(), len(again.ids)) == (True, 0, 120)
+    assert not np.allclose(again.places[:60], first.places)
+
+
+def test_placed_by_pca_is_the_projection_itself(collection):
+    collection.map(method="pca")
+    add(collection, 100, 30, seed=0)
+    found = collection.map()
+    # The same vectors as the first 30: the same places.
+    np.testing.assert_allclose(found.places[60:], found.places[:30], atol=1e-5)
+
+
+def test_a_map_by_another_method_must_be_asked_for(collection):
+    collection.map(method="pca")
+    assert collection.map(method="auto").method == "pca"
+    with pytest.raises(InvalidParameterError, match="one by umap moves every picture"):
+        collection.map(method="umap")
+
+
+def test_some_of_a_map_keeps_the_order_asked_for(collection):
+    whole = collection.map(method="pca")
+    part = whole.only([whole.ids[7], "no id", whole.ids[2]])
+    assert part.ids == [whole.ids[7], whole.ids[2]]
+    np.testing.assert_array_equal(part.places, whole.places[[7, 2]])
+
+
+def test_no_pictures_and_none_left(tmp_path, collection):
+    with pytest.raises(InvalidParameterError, match="no pictures to make a map of"):
+        Collection.create(tmp_path / "empty", model=FakeBackend()).map()
+    pytest.importorskip("umap")
+    collection.map(method="umap")
+    add(collection, 100, 20, seed=5)
+    collection.remove([f"{i:032x}" for i in range(60)])
+    with pytest.raises(InvalidParameterError, match="none of the pictures that the map was laid out with"):
+        collection.map()
+    assert collection.map(refit=True).moved
+
+
+def test_maps_that_cannot_be_read(collection, tmp_path):
+    file = collection.directory / "map.npz"
+    file.write_text("text")
+    with pytest.raises(InvalidParameterError, match="holds no sound map"):
+        collection.map()
+    collection.map(refit=True, method="pca")
+    other = Collection.create(tmp_path / "other", model=FakeBackend(seed=1))
+    add(other, 0, 5)
+    (other.directory / "map.npz").write_bytes(file.read_bytes())
+    with pytest.raises(FingerprintMismatchError, match="nearsight map --refit"):
+        other.map()
+
+
+def test_the_file_needs_no_pickle(collection):
+    collection.map(method="pca")
+    with np.load(collection.directory / "map.npz", allow_pickle=False) as arrays:
+        assert json.loads(str(arrays["about"]))["kind"] == "nearsight map"
+        assert arrays["places"].shape == (60, 2)
+
+
+def test_a_table_for_embedding_atlas(collection, tmp_path):
+    found = collection.map(method="pca")
+    write_atlas(tmp_path / "map.parquet", collection, found, list(collection.items()))
+    table = pq.read_table(tmp_path / "map.parquet")
+    assert set(table.column_names) == {
+        "id",
+        "path",
+        "projection_x",
+        "projection_y",
+        "group",
+        "name",
+        "neighbors",
+        "image",
+    }
+    rows = table.to_pylist()
+    assert [row["id"] for row in rows] == found.ids
+    np.testing.assert_array_equal([[r["projection_x"], r["projection_y"]] for r in rows], found.places)
+    assert [row["group"] for row in rows[:4]] == [0, 1, 2, 0]
+    X = collection.vectors(found.ids)
+    for i in (0, 17, 59):
+        told = rows[i]["neighbors"]
+        wanted = sorted((j for j in range(60) if j != i), key=lambda j: -float(X[i] @ X[j]))[:15]
+        assert told["ids"] == wanted
+        np.testing.assert_allclose(told["distances"], [1 - X[i] @ X[j] for j in wanted], atol=1e-5)

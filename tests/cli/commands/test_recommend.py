@@ -1,0 +1,142 @@
+"""`recommend` on the command line."""
+
+import pytest
+
+from nearsight.cli.basket_tables import read_baskets
+from nearsight.errors import MetadataError
+
+
+@pytest.fixture(scope="module")
+def orders(tmp_path_factory):
+    """Who buys 0 buys 1; who buys 2 buys 3; and something that is no picture."""
+    file = tmp_path_factory.mktemp("orders") / "orders.csv"
+    lines = ["basket,item"]
+    for number in range(120):
+        pair = ("0.png", "1.png") if number % 2 else ("2", "3")
+        lines += [f"{number},{item}" for item in (*pair, f"{number % 5}.png")]
+    file.write_text("\n".join([*lines, "120,gift wrap", "121,gift wrap", "121,4.png"]) + "\n")
+    return file
+
+
+def path_of(found, name):
+    return next(item for item in found["items"] if item["path"].endswith(name))
+
+
+def test_the_contract(indexed, orders):
+    found = indexed.json("recommend", "0.png", "--baskets", orders, "-k", 3)
+    assert set(found) == {"items", "for", "baskets", "unknown", "learnt", "twins_together", "new"}
+    assert len(found["items"]) == 3
+    for item in found["items"]:
+        assert set(item) == {"id", "path", "score", "why", "metadata"}
+    best = found["items"][0]
+    assert best["path"].endswith("/1.png")
+    assert "bought with 0 in " in best["why"]
+    assert best["metadata"] == {"year": 2024}
+    assert found["unknown"] == {"gift wrap": 2}
+    assert (found["baskets"], found["learnt"]) == (121, True)
+
+
+def test_unknown_items_are_told_and_not_fatal(indexed, orders):
+    result = indexed("recommend", "0.png", "--baskets", orders)
+    assert "2 lines of" in result.stderr
+    assert "gift wrap" in result.stderr
+    assert "121 baskets; what counts how much was learnt from them" in result.stderr
+    assert result.stdout.splitlines()[0].split() == ["score", "id", "path", "why"]
+
+
+def test_lookalikes_without_baskets(indexed):
+    found = indexed.json("recommend", "0.png")
+    assert len(found["items"]) == 5
+    assert (found["baskets"], found["unknown"], found["twins_together"]) == (0, {}, None)
+    scores = [item["score"] for item in found["items"]]
+    assert scores == sorted(scores, reverse=True)
+    varied = indexed.json("recommend", found["for"][0], "--diversity", 1, "-k", 3)
+    assert varied["items"][0] == found["items"][0]
+
+
+def test_what_is_kept_answers_the_same(indexed, orders, tmp_path):
+    kept = tmp_path / "learnt.npz"
+    first = indexed.json("recommend", "0.png", "--baskets", orders, "--save", kept)
+    again = indexed.json("recommend", "0.png", "--model", kept)
+    assert [item.pop("score") for item in again["items"]] == pytest.approx(
+        [item.pop("score") for item in first["items"]], rel=1e-9
+    )
+    assert again == first
+    kept.unlink()
+    # Learning alone, such as every night.
+    result = indexed("recommend", "--baskets", orders, "--save", kept)
+    assert result.stdout == ""
+    assert "ask it with --model" in result.stderr
+    assert kept.exists()
+    assert indexed.json("recommend", "--baskets", orders, "--save", kept)["baskets"] == 121
+    assert "121 baskets" in indexed("recommend", "0.png", "--model", kept).stderr
+
+
+def test_a_history(indexed, orders):
+    found = indexed.json("recommend", "--history", "0.png, 2", "--baskets", orders, "-k", 2)
+    assert len(found["for"]) == 2
+    assert {item["path"].rpartition("/")[2] for item in found["items"]} == {"1.png", "3.png"}
+
+
+def test_a_filter(indexed, orders):
+    assert indexed.json("recommend", "0.png", "--baskets", orders, "--where", "year < 2000")["items"] == []
+    assert "nothing to recommend" in indexed("recommend", "0.png", "--where", "year < 2000").stderr
+
+
+def test_the_page(indexed, orders, tmp_path):
+    page = tmp_path / "page.html"
+    indexed("recommend", "0.png", "--baskets", orders, "--out", page)
+    html = page.read_text()
+    assert "What goes with 0<" in html
+    assert "bought with 0 in" in html
+    assert html.count("data:image/jpeg") == 6
+    indexed("recommend", "--history", "0,2", "--out", page)
+    assert "What looks like 2 pictures" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "message"),
+    [
+        ((), "UsageError", "ID or --history"),
+        (("0.png", "--history", "1"), "UsageError", "ID or --history"),
+        (("nowhere.png",), "UnknownIdError", "nowhere.png"),
+        (("--history", ","), "InvalidParameterError", "no id"),
+        (("0.png", "--diversity", "2"), "UsageError", "diversity"),
+        (("0.png", "--baskets", "/nowhere.csv"), "UsageError", "does not exist"),
+        (("0.png", "--out", "page.txt"), "UsageError", ".html"),
+        (("0.png", "--save", "x.npz"), "UsageError", "give --baskets CSV"),
+        (("0.png", "--model", "x.npz", "--baskets", "{orders}"), "UsageError", "learnt from baskets already"),
+        (("--baskets", "{orders}", "--save", "x.npz", "--open"), "UsageError", "ID or --history"),
+        (("0.png", "--model", "nowhere.npz"), "InvalidParameterError", "no catalogue at nowhere.npz"),
+    ],
+)
+def test_bad_usage(indexed, orders, words, kind, message):
+    words = [word.format(orders=orders) for word in words]
+    found = indexed.json("recommend", *words, code=2)["error"]
+    assert kind in {found["type"], "UsageError"}
+    assert message in found["message"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "basket,item\n1,a\n1,b\n2,a\n",
+        "\ufeffbasket;item;price\n1;a;3,50\n1;b;\n2;a;1\n",
+        "Basket,ITEM\n1,a\n1,b\n2,a\n",
+        "item\tbasket\na\t1\n\nb\t1\nlonely\na\t2\n\t2\n",
+    ],
+)
+def test_kinds_of_csv(tmp_path, text):
+    file = tmp_path / "baskets.csv"
+    file.write_text(text, encoding="utf-8")
+    assert read_baskets(file) == {"1": ["a", "b"], "2": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("order,sku\n1,a\n", "order,sku"), ("basket,item\n", "no line")]
+)
+def test_a_csv_without_baskets(tmp_path, text, message):
+    file = tmp_path / "baskets.csv"
+    file.write_text(text)
+    with pytest.raises(MetadataError, match=message):
+        read_baskets(file)

@@ -1,0 +1,155 @@
+import io
+import json
+import math
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearsight import text_format
+from nearsight.cli import console as console_module
+from nearsight.cli.console import Console
+from nearsight.text_format import plain, printable
+
+# Any text a file name can become, bytes that are not UTF-8 included.
+NAMES = st.binary().map(lambda b: b.decode("utf-8", "surrogateescape"))
+
+
+@given(NAMES)
+def test_a_printable_name_is_one_harmless_line(name):
+    shown = printable(name)
+    assert shown.isprintable()
+    shown.encode("utf-8")
+
+
+@given(st.text(st.characters(categories=["L", "N"])))
+def test_a_harmless_name_is_shown_as_it_is(name):
+    assert printable(name) == name
+
+
+def test_prose_keeps_its_lines_and_nothing_else():
+    assert printable("a\nb\x1b[2J", keep="\n") == "a\nb\\x1b[2J"
+
+
+JSON_LIKE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | NAMES | st.datetimes(),
+    lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner),
+    max_leaves=10,
+)
+
+
+@given(JSON_LIKE)
+def test_any_value_becomes_json_in_ascii(value):
+    text = console_module._dumps(value)
+    assert text.isascii()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    json.loads(text)
+
+
+@given(NAMES)
+def test_a_name_survives_json(name):
+    assert json.loads(console_module._dumps(name)) == name
+
+
+def test_values_that_json_lacks():
+    zone = timezone(timedelta(hours=2))
+    moment = datetime(2026, 3, 1, 12, 0, 0, 5000, tzinfo=zone)
+    assert plain([moment, math.nan, np.float32(0.5), np.arange(2), b"\x01"]) == [
+        "2026-03-01T10:00:00.005Z",
+        None,
+        0.5,
+        [0, 1],
+        "01",
+    ]
+
+
+def test_tables_align_by_cells_and_not_by_characters():
+    lines = text_format.table([["猫", "1"], ["dog", "22"]], header=("name", "n"), right=(1,))
+    assert lines == ["name   n", "猫     1", "dog   22"]
+    assert text_format.table([]) == []
+
+
+def test_a_table_shows_no_raw_control_characters():
+    [line] = text_format.table([["a\nb", "\x1b[31m"]])
+    assert line == r"a\nb  \x1b[31m"
+
+
+def test_metadata_on_one_line():
+    assert (
+        text_format.pairs({"year": 2024, "place": "north wing", "gone": None})
+        == 'year=2024 place="north wing"'
+    )
+
+
+class Terminal(io.TextIOWrapper):
+    def __init__(self, encoding, tty=False):
+        super().__init__(io.BytesIO(), encoding=encoding)
+        self.tty = tty
+
+    def isatty(self):
+        return self.tty
+
+    def text(self):
+        self.flush()
+        return self.buffer.getvalue().decode(self.encoding)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_no_encoding_of_stdout_ends_the_command(monkeypatch, encoding):
+    stdout = Terminal(encoding)
+    monkeypatch.setattr("sys.stdout", stdout)
+    Console().say("naïve 猫 \udcff")
+    text = stdout.text()
+    assert text.startswith("na")
+    assert text.endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("tty", "color", "expected"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_colours_only_where_wanted(monkeypatch, tty, color, expected):
+    stdout = Terminal("utf-8", tty)
+    monkeypatch.setattr("sys.stdout", stdout)
+    Console(color=color).say("fine", fg="green")
+    assert ("\x1b[" in stdout.text()) is expected
+
+
+def test_json_silences_the_prose_and_quiet_the_remarks(capsys):
+    console = Console(as_json=True, quiet=True)
+    console.say("for people")
+    console.note("by the way")
+    console.warn("beware")
+    console.document({"a": 1})
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"a": 1}
+    assert captured.err == "beware\n"
+
+
+def test_a_stream_of_documents_is_one_document(capsys):
+    console = Console(as_json=True)
+    assert console.documents("items", ({"n": n} for n in range(3))) == 3
+    assert json.loads(capsys.readouterr().out) == {"items": [{"n": 0}, {"n": 1}, {"n": 2}]}
+    assert console.documents("items", []) == 0
+    assert json.loads(capsys.readouterr().out) == {"items": []}
+
+
+def test_a_stream_that_breaks_prints_nothing(capsys):
+    def items():
+        yield {"n": 0}
+        raise OSError("the disk went away")
+
+    with pytest.raises(OSError, match="went away"):
+        Console(as_json=True).documents("items", items())
+    assert capsys.readouterr().out == ""
+
+
+def test_what_goes_wrong_after_the_answer_is_no_second_document(capsys):
+    console = Console(as_json=True)
+    console.document({"groups": []})
+    console.error("StorageError", "the page could not be written")
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"groups": []}
+    assert "could not be written" in err

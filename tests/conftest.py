@@ -1,0 +1,75 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from nearsight.cli.main import cli
+
+
+@pytest.fixture(scope="session")
+def strange():
+    """A file name with a line break and a byte that is not UTF-8."""
+    return os.fsdecode(b"caf\xe9\nnew line.png")
+
+
+@pytest.fixture(scope="session")
+def save_picture():
+    """Write a small picture; see `_save_picture`."""
+    return _save_picture
+
+
+def _save_picture(path: Path, seed: int, size=(160, 120)) -> Path:
+    """A smooth picture that only this seed gives."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8)
+    Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory, strange):
+    """Six pictures, one of a name that is no UTF-8; nobody may change this folder."""
+    folder = tmp_path_factory.mktemp("photos")
+    for seed in range(5):
+        _save_picture(folder / f"{seed}.png", seed)
+    _save_picture(folder / strange, 99, (200, 100))
+    return folder
+
+
+class Cli:
+    """The command line with one collection and one cache."""
+
+    def __init__(self, collection: Path, cache: Path) -> None:
+        self.collection = collection
+        self.env = {"NEARSIGHT_COLLECTION": str(collection), "NEARSIGHT_CACHE": str(cache), "NO_COLOR": None}
+
+    def __call__(self, *words, code=0, **options):
+        result = CliRunner(env=self.env).invoke(cli, [str(word) for word in words], **options)
+        assert result.exit_code == code, (result.exit_code, result.stdout, result.stderr, result.exception)
+        return result
+
+    def json(self, *words, code=0, **options):
+        result = self(*words, "--json", code=code, **options)
+        return json.loads(result.stdout)
+
+
+@pytest.fixture
+def nearsight(tmp_path, cache):
+    """A command line whose collection does not exist yet."""
+    return Cli(tmp_path / "collection", cache)
+
+
+@pytest.fixture(scope="session")
+def indexed(tmp_path_factory, photos, cache):
+    """A command line with `photos` indexed; nobody may change this collection."""
+    cli = Cli(tmp_path_factory.mktemp("indexed") / "collection", cache)
+    cli("index", photos, "--meta", "year=2024")
+    return cli

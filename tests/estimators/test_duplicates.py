@@ -1,0 +1,398 @@
+"""Copies among rows: the conformance suite, exact search as the oracle, groups that are stars."""
+
+import numpy as np
+import pytest
+from estimators.conformance import EstimatorConformance
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nearsight.errors import CalibrationError, InvalidParameterError
+from nearsight.estimators.duplicates import NearDuplicates
+from nearsight.estimators.duplicates.candidate_pairs import near_pairs
+from nearsight.estimators.duplicates.star_grouping import star_groups
+
+
+class TestConformance(EstimatorConformance):
+    @pytest.fixture
+    def estimator(self):
+        return NearDuplicates()
+
+
+def unit(X: np.ndarray) -> np.ndarray:
+    return (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
+
+
+def copies(n: int = 400, n_copies: int = 60, dim: int = 32, seed: int = 0) -> np.ndarray:
+    """Return n rows, and after them a near copy of each of the first."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, dim))
+    return unit(np.concatenate([X, X[:n_copies] + 0.05 * rng.normal(size=(n_copies, dim))]))
+
+
+def by_hand(X, k, least, sides=None, ways=()):
+    found = {}
+    for i in range(len(X)):
+        looks = np.array([X[i], *(unit(way[i : i + 1])[0] for way in ways)])
+        near = [
+            (-float((looks @ X[j]).max()), j)
+            for j in range(len(X))
+            if j != i and (sides is None or (min(sides[i], sides[j]) >= 0 and sides[i] != sides[j]))
+        ]
+        for negative, j in sorted(near)[:k]:
+            if -negative >= least:
+                pair = min(i, j), max(i, j)
+                found[pair] = max(-negative, found.get(pair, -1))
+    return found
+
+
+@pytest.mark.parametrize("k", [1, 3, 50])
+@pytest.mark.parametrize("sided", [False, True])
+def test_candidates_are_what_comparing_all_with_all_gives(k, sided):
+    X = copies(40, 10)
+    sides = np.random.default_rng(1).integers(-1, 3, len(X)) if sided else None
+    pairs, similarities = near_pairs(X, n_neighbors=k, min_similarity=0.1, sides=sides)
+    expected = by_hand(X, k, 0.1, sides)
+    assert [tuple(pair) for pair in pairs.tolist()] == sorted(expected)
+    np.testing.assert_allclose(similarities, [expected[tuple(pair)] for pair in pairs.tolist()], atol=1e-6)
+
+
+@pytest.mark.parametrize("sided", [False, True])
+@pytest.mark.parametrize("n_ways", [1, 4])
+def test_candidates_in_several_ways(n_ways, sided, monkeypatch):
+    monkeypatch.setattr("nearsight.estimators.duplicates.candidate_pairs._BLOCK", 7)
+    X, rng = copies(40, 10), np.random.default_rng(2)
+    ways = rng.integers(-1, 2, (n_ways, *X.shape)).astype(np.int8)
+    ways[0] = 20 * np.roll(X, 3, axis=0)
+    sides = rng.integers(-1, 3, len(X)) if sided else None
+    pairs, similarities = near_pairs(X, n_neighbors=3, min_similarity=0.2, sides=sides, ways=ways)
+    expected = by_hand(X, 3, 0.2, sides, ways)
+    assert [tuple(pair) for pair in pairs.tolist()] == sorted(expected)
+    np.testing.assert_allclose(similarities, [expected[tuple(pair)] for pair in pairs.tolist()], atol=1e-6)
+
+
+def test_cells_in_several_ways_find_what_exact_search_finds(monkeypatch):
+    monkeypatch.setattr("nearsight.estimators.duplicates.candidate_pairs._ASKING", 700)
+    X = copies(3000, 0)
+    # The next one, as one of the ways has it.
+    ways = np.stack([np.roll(X, -1, axis=0) + 0.01, np.random.default_rng(0).normal(size=X.shape)])
+    exact, _ = near_pairs(X, n_neighbors=2, min_similarity=0.9, ways=ways)
+    cells, _ = near_pairs(X, n_neighbors=2, min_similarity=0.9, ways=ways, exact_rows=100)
+    assert {tuple(pair) for pair in exact.tolist()} >= {(i, i + 1) for i in range(2999)}
+    assert len({tuple(pair) for pair in exact.tolist()} - {tuple(pair) for pair in cells.tolist()}) <= 30
+
+
+def test_cells_find_the_copies_that_exact_search_finds():
+    X = copies(3000, 500)
+    exact, _ = near_pairs(X, n_neighbors=5, min_similarity=0.8)
+    cells, _ = near_pairs(X, n_neighbors=5, min_similarity=0.8, exact_rows=100)
+    missed = {tuple(pair) for pair in exact.tolist()} - {tuple(pair) for pair in cells.tolist()}
+    assert len(exact) == 500
+    assert len(missed) <= 5
+
+
+def test_cells_look_across_sides_only():
+    X = copies(600, 200)
+    sides = np.arange(800) % 2
+    pairs, _ = near_pairs(X, n_neighbors=3, min_similarity=0.8, exact_rows=50, sides=sides)
+    assert (sides[pairs[:, 0]] != sides[pairs[:, 1]]).all()
+    assert len(near_pairs(X, n_neighbors=3, min_similarity=0.8, exact_rows=50)[0]) > 150
+
+
+def test_finds_the_copies_and_nothing_else():
+    found = NearDuplicates().fit(copies())
+    assert found.pairs_.tolist() == [[i, 400 + i] for i in range(60)]
+    assert found.labels_[:60].tolist() == found.labels_[400:].tolist() == list(range(60))
+    assert set(found.labels_[60:400]) == {-1}
+    assert found.kept_.tolist() == list(range(60))
+
+
+def test_like_is_not_the_same_where_the_second_signal_says_no():
+    X = copies()
+    asked = []
+
+    def confirm(here, there):
+        asked.extend(zip(here.tolist(), there.tolist(), strict=True))
+        return np.where(here % 2 == 0, 0.9, np.nan)
+
+    found = NearDuplicates(confirm=confirm, threshold=0.5, min_similarity=0.8).fit(X)
+    assert found.pairs_[:, 0].tolist() == list(range(0, 60, 2))
+    assert set(asked) >= {(i, 400 + i) for i in range(60)}
+    np.testing.assert_allclose(found.scores_, 0.9)
+
+
+def test_what_is_kept_is_the_best():
+    X = copies(50, 10)
+    quality = np.arange(60) % 7
+    for given_as in (quality, lambda rows, pairs: quality[rows]):
+        found = NearDuplicates().fit(X, quality=given_as)
+        assert found.kept_.tolist() == [i if quality[i] >= quality[50 + i] else 50 + i for i in range(10)]
+
+
+def test_a_rate_needs_rows_enough():
+    X = copies(40, 0)
+    with pytest.raises(CalibrationError, match="needs at least 99 good examples; there are 40"):
+        NearDuplicates(false_alarm_rate=0.01).fit(X)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.05])
+def test_the_stated_rate_of_false_alarms_is_kept_among_copies(rate):
+    # Truth: rows 1500.. are copies of the first 300. The scores of unlike pairs are normal numbers.
+    realised, missed = [], []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        X, noise = copies(1500, 300, seed=seed), rng.normal(size=(1800, 1800))
+
+        def confirm(here, there, noise=noise):
+            return np.where(there - here == 1500, 8 + noise[here, there] / 2, noise[here, there])
+
+        found = NearDuplicates(confirm=confirm, surely=5.0, false_alarm_rate=rate, min_similarity=0.2).fit(X)
+        wrong = found.pairs_[found.pairs_[:, 1] - found.pairs_[:, 0] != 1500]
+        lonely = np.arange(300, 1500)
+        realised.append(np.isin(lonely, wrong).mean())
+        missed.append(300 - (found.pairs_[:, 1] - found.pairs_[:, 0] == 1500).sum())
+    low, high = found.calibration_.band(20 * 1200)
+    # A row of a pair that is wrong is counted twice, which leaves the rate a little below.
+    assert 0.7 * low <= np.mean(realised) <= high
+    assert np.mean(missed) < 3
+
+
+def shots(n, seed):
+    """Made rows, ten of each scene, how well their pixels agree, and copies of the first fifth of them."""
+    rng = np.random.default_rng(seed)
+    X = unit(np.repeat(rng.normal(size=(n // 10, 32)), 10, axis=0) + 0.3 * rng.normal(size=(n, 32)))
+    agreement = rng.beta(4, 3, size=(n, n))
+    agreement[: n // 5, : n // 5] = agreement[: n // 5, : n // 5].T
+    X = np.concatenate([X, X[: n // 5] + 0.01])
+
+    def confirm(here, there):
+        scene = np.minimum(agreement[here % n, there % n], agreement[there % n, here % n])
+        return np.where(here % n == there % n, 0.97, scene)
+
+    return X, confirm
+
+
+def test_where_shots_agree_like_copies_a_rate_is_refused():
+    X, confirm = shots(600, 0)
+    with pytest.raises(CalibrationError, match=r"score 0.4 to 0.7, some .*\(distinct\)"):
+        NearDuplicates(confirm=confirm, surely=0.7, false_alarm_rate=0.05).fit(X)
+    # Told, where no rate is stated.
+    found = NearDuplicates(confirm=confirm, surely=0.7, threshold=0.65).fit(X)
+    alone = np.arange(120, 600)
+    wrong = found.pairs_[found.pairs_[:, 1] - found.pairs_[:, 0] != 600]
+    assert found.expected_rate_ == pytest.approx(np.isin(alone, wrong).mean(), abs=0.2)
+    assert found.expected_rate_ > 0.3
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2])
+def test_learnt_on_rows_that_are_distinct_the_rate_is_kept(rate):
+    realised, n = [], 0
+    for seed in range(10):
+        X, confirm = shots(600, seed)
+        distinct = np.arange(len(X)) < 600
+        found = NearDuplicates(confirm=confirm, surely=0.7, false_alarm_rate=rate, n_neighbors=40).fit(
+            X, distinct=distinct
+        )
+        wrong = found.pairs_[found.pairs_[:, 1] - found.pairs_[:, 0] != 600]
+        realised.append(np.isin(np.arange(120, 600), wrong).mean())
+        n += 480
+        assert found.calibration_.source == "background"
+        assert found.expected_rate_ == found.calibration_.expected_rate <= rate
+        assert found.threshold_ > 0.7
+    assert 0.2 * rate < np.mean(realised) <= found.calibration_.band(n)[1]
+
+
+def test_too_few_distinct_ones_are_counted():
+    with pytest.raises(CalibrationError, match="at least 199 distinct ones; there are 20, .* Give 179 more"):
+        NearDuplicates(false_alarm_rate=0.01).fit(copies(40, 0), distinct=np.arange(40) < 20)
+
+
+def test_what_is_distinct_needs_a_rate():
+    with pytest.raises(InvalidParameterError, match="give false_alarm_rate as well"):
+        NearDuplicates().fit(copies(4, 0), distinct=[True] * 4)
+
+
+def test_nothing_alike_is_no_reason_to_declare_everything_the_same():
+    X = unit(np.concatenate([np.eye(200), np.eye(200)[:1]]))
+    found = NearDuplicates(false_alarm_rate=0.02, surely=0.99, threshold=0.9).fit(X)
+    assert found.threshold_ == 0.9
+    assert found.pairs_.tolist() == [[0, 200]]
+
+
+def chain(n):
+    return np.array([[i, i + 1] for i in range(n - 1)], np.int64)
+
+
+def test_a_chain_whose_ends_have_nothing_in_common_is_no_group():
+    labels, kept = star_groups(5, chain(5), np.zeros(5), lambda here, there: np.zeros(len(here), bool))
+    assert labels.tolist() == [0, 0, 1, 1, -1]
+    assert kept.tolist() == [0, 2]
+
+
+def test_who_is_the_same_over_another_is_asked_about():
+    asked = []
+
+    def judge(here, there):
+        asked.extend(zip(here.tolist(), there.tolist(), strict=True))
+        return np.ones(len(here), bool)
+
+    labels, kept = star_groups(3, chain(3), np.array([2.0, 0.0, 1.0]), judge)
+    assert asked == [(0, 2)]
+    assert labels.tolist() == [0, 0, 0]
+    assert kept.tolist() == [0]
+
+
+@pytest.mark.parametrize(("n_for", "comes_in"), [(1, False), (2, True), (3, True)])
+def test_who_differs_from_the_kept_one_comes_in_by_most_of_its_copies(n_for, comes_in):
+    # 0 is kept and takes 1, 2 and 3; 4 is the same as some of these only.
+    pairs = np.array([(0, 1), (0, 2), (0, 3), *((row, 4) for row in (1, 2, 3)[:n_for])])
+    quality = np.array([9.0, 1, 2, 3, 0])
+    labels, kept = star_groups(5, pairs, quality, lambda here, there: np.zeros(len(here), bool))
+    assert labels.tolist() == [0, 0, 0, 0, 0 if comes_in else -1]
+    assert kept.tolist() == [0]
+
+
+@settings(max_examples=60)
+@given(st.integers(2, 12), st.randoms(use_true_random=False))
+def test_every_member_is_the_same_as_the_kept_one_or_as_most_of_its_best_copies(n, random):
+    same = {(i, j): random.random() < 0.4 for i in range(n) for j in range(i + 1, n)}
+    pairs = np.array([p for p, yes in same.items() if yes and random.random() < 0.7], np.int64).reshape(-1, 2)
+    quality = np.array([random.random() for _ in range(n)])
+
+    def judge(here, there):
+        return np.array([same[pair] for pair in zip(here.tolist(), there.tolist(), strict=True)], bool)
+
+    labels, kept = star_groups(n, pairs, quality, judge)
+    for label, keep in enumerate(kept.tolist()):
+        members = np.flatnonzero(labels == label).tolist()
+        assert keep in members
+        assert len(members) > 1
+        assert quality[keep] == quality[members].max()
+        copies = [m for m in members if m != keep and same[min(keep, m), max(keep, m)]]
+        best = sorted(copies, key=lambda row: -quality[row])[:5]
+        for member in {*members} - {keep, *copies}:
+            votes = sum(same[min(member, one), max(member, one)] for one in best)
+            assert votes >= 2
+            assert votes > len(best) / 2
+    assert labels.max(initial=-1) == len(kept) - 1
+    # Whoever is left alone has no copy among those left alone.
+    assert (labels[pairs] >= 0).any(axis=1).all()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "arrays", "message"),
+    [
+        ({"n_neighbors": 0}, {}, "n_neighbors is 0"),
+        ({"min_similarity": 2}, {}, "min_similarity is 2"),
+        ({}, {"quality": [1.0]}, r"quality has shape \(1,\)"),
+        ({}, {"quality": [np.nan] * 12}, "quality holds NaN"),
+        ({}, {"sides": [0, 1]}, r"sides has shape \(2,\)"),
+        ({"false_alarm_rate": 0.5}, {"distinct": [True]}, r"distinct has shape \(1,\)"),
+        ({"confirm": lambda here, there: [1.0]}, {}, r"confirm gave an array of shape \(1,\)"),
+    ],
+)
+def test_what_cannot_be_is_named(parameters, arrays, message):
+    X = np.repeat(copies(4, 0), 3, axis=0)
+    with pytest.raises(InvalidParameterError, match=message):
+        NearDuplicates(**parameters).fit(X, **arrays)
+
+
+def test_a_row_of_zeros_is_no_copy():
+    X = np.zeros((4, 8))
+    X[:2] = 1
+    assert NearDuplicates().fit(X).labels_.tolist() == [0, 0, -1, -1]
+
+
+def signs(n, seed=0):
+    return np.random.default_rng(seed).choice([-1.0, 1.0], size=(n, 63))
+
+
+@pytest.mark.parametrize("exact_rows", [20_000, 50])
+def test_a_look_finds_what_vectors_miss(exact_rows):
+    # Vectors that say nothing; 0 looks like 100 but for six signs, 1 like the mirror image of 101.
+    X, plain, mirrored = np.random.default_rng(0).normal(size=(200, 32)), signs(200), signs(200, 1)
+    plain[100], plain[1] = plain[0], mirrored[101]
+    mirrored[1] = plain[101]
+    plain[100, :6] *= -1
+    asked = []
+
+    def confirm(here, there):
+        asked.extend(zip(here.tolist(), there.tolist(), strict=True))
+        return np.ones(len(here))
+
+    model = NearDuplicates(confirm=confirm, min_similarity=0.99, exact_rows=exact_rows)
+    found = model.fit(X, looks=[plain, mirrored])
+    assert asked == [(0, 100), (1, 101)]
+    np.testing.assert_allclose(
+        found.similarities_, [unit(X)[i] @ unit(X)[i + 100] for i in (0, 1)], atol=1e-6
+    )
+    assert model.fit(X, looks=[plain]).pairs_.tolist() == [[0, 100]]
+    assert model.fit(X).pairs_.tolist() == []
+    # Across sides only.
+    sides = np.arange(200) // 100
+    assert model.fit(X, looks=[plain, mirrored], sides=sides).pairs_.tolist() == [[0, 100], [1, 101]]
+    sides[:] = 0
+    sides[0] = 1
+    assert model.fit(X, looks=[plain, mirrored], sides=sides).pairs_.tolist() == [[0, 100]]
+
+
+def test_a_look_of_an_edit_needs_a_vector_that_is_not_too_unlike():
+    X, plain = np.random.default_rng(0).normal(size=(200, 32)), signs(200)
+    edited = signs(200, 1)
+    edited[0], edited[1] = plain[100], plain[101]
+    X[100] = X[0] + 0.5
+    model = NearDuplicates(confirm=lambda here, there: np.ones(len(here)), min_similarity=0.75, n_neighbors=1)
+    alone = model.fit(X, looks=[plain]).pairs_.tolist()
+    # 1 and 101 look alike, too, but their vectors do not.
+    assert model.fit(X, looks=[plain], edited_looks=[edited]).pairs_.tolist() == alone == [[0, 100]]
+    model.min_similarity = -1
+    assert [1, 101] in model.fit(X, looks=[plain], edited_looks=[edited]).pairs_.tolist()
+
+
+def test_edited_looks_find_what_neither_vectors_nor_looks_do():
+    # All are so alike that a row's nearest say nothing.
+    X, plain = np.random.default_rng(0).normal(size=(200, 32)) + 9, signs(200)
+    edited = signs(200, 1)
+    edited[0] = plain[100]
+    asked = []
+
+    def confirm(here, there):
+        asked.extend(zip(here.tolist(), there.tolist(), strict=True))
+        return np.zeros(len(here))
+
+    model = NearDuplicates(confirm=confirm, min_similarity=0.9, n_neighbors=1)
+    model.fit(X, looks=[plain])
+    assert (0, 100) not in asked
+    model.fit(X, looks=[plain], edited_looks=[edited])
+    assert (0, 100) in asked
+
+
+def test_rows_without_a_look_have_none_in_common():
+    X = np.random.default_rng(0).normal(size=(4, 32))
+    found = NearDuplicates(threshold=-1, min_similarity=1).fit(X, looks=np.zeros((2, 4, 63)))
+    assert found.pairs_.tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("looks", "message"),
+    [
+        (np.zeros((4, 63)), r"looks has shape \(4, 63\); it must be \(n_ways, n, e\), n being 4"),
+        (np.zeros((1, 5, 63)), "n being 4"),
+        (np.full((1, 4, 63), np.nan), "NaN or infinity"),
+    ],
+)
+def test_looks_that_do_not_fit_are_refused(looks, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        NearDuplicates().fit(np.eye(4), looks=looks)
+
+
+@pytest.mark.parametrize(
+    ("looks", "edited", "message"),
+    [
+        (None, np.zeros((1, 4, 63)), "give looks as well"),
+        (np.zeros((1, 4, 63)), np.zeros((1, 4, 8)), "n being 4 and e 63"),
+        (np.zeros((0, 4, 63)), None, "at least one way"),
+    ],
+)
+def test_edited_looks_that_do_not_fit_are_refused(looks, edited, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        NearDuplicates().fit(np.eye(4), looks=looks, edited_looks=edited)

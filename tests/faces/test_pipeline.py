@@ -1,0 +1,70 @@
+import io
+
+import numpy as np
+import pytest
+from fake_faces import ColourRecogniser, SquareDetector, photograph
+from PIL import Image
+
+from nearsight.errors import Failure, InvalidParameterError
+from nearsight.faces import FaceReader
+from nearsight.faces.models import is_available
+
+
+def test_pictures_come_back_in_order_with_their_faces(reader, tmp_path):
+    for i in range(8):
+        photograph(*[("ann", 10 + 70 * j, 30, 40 + j) for j in range(i % 4)], size=(320, 160)).save(
+            tmp_path / f"{i}.png"
+        )
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    results = list(reader.read_all([tmp_path, "no/such.jpg"]))
+    assert [len(r.faces) for r in results[:8]] == [0, 1, 2, 3] * 2
+    assert all(isinstance(r, Failure) for r in results[8:])
+    assert len(results) == 10
+    sides = [face.box[2] - face.box[0] for face in results[3].faces]
+    assert sides == sorted(sides, reverse=True)
+
+
+def test_boxes_are_in_pixels_of_the_upright_picture(reader):
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    upright = photograph(("bob", 150, 20, 60))
+    upright.transpose(Image.Transpose.ROTATE_90).save(file, "PNG", exif=exif)
+    (turned,), (plain,) = (list(reader.read_all([source])) for source in (file.getvalue(), upright))
+    assert (turned.width, turned.height) == (240, 160)
+    np.testing.assert_allclose(turned.faces[0].box, (150, 20, 210, 80), atol=2)
+    np.testing.assert_allclose(turned.faces[0].box, plain.faces[0].box, atol=1e-3)
+    assert turned.faces[0].vector @ plain.faces[0].vector > 0.99
+
+
+def test_what_is_known_is_not_looked_into(reader):
+    picture = photograph(("ann", 60, 40, 80))
+    (first,) = reader.read_all([picture])
+    (second,) = reader.read_all([picture], known=first.id.__eq__)
+    assert second.id == first.id
+    assert second.faces == []
+
+
+def test_the_fingerprint_names_all_that_makes_a_vector(reader):
+    assert reader.fingerprint == FaceReader(SquareDetector(), ColourRecogniser()).fingerprint
+    for change in ("template", "weights"):
+        other = ColourRecogniser()
+        setattr(other, change, getattr(other, change) + 1)
+        assert FaceReader(SquareDetector(), other).fingerprint != reader.fingerprint
+
+
+def test_no_thread_is_no_reader():
+    with pytest.raises(InvalidParameterError, match="n_threads"):
+        FaceReader(SquareDetector(), ColourRecogniser(), n_threads=0)
+
+
+def test_the_shipped_background_is_of_the_built_in_models(tmp_path_factory):
+    if not is_available():
+        pytest.skip("needs the face models")
+    from nearsight.faces.impostor_scores import background_of
+
+    own = FaceReader(cache_dir=tmp_path_factory.getbasetemp() / "models")
+    values = background_of(own.fingerprint)
+    assert values is not None, "run tools/face_background.py again: the models or the way to them changed"
+    assert values.shape == (19_000,)
+    assert 0.9 < np.quantile(values, 0.99) < 0.95
+    assert background_of(FaceReader(SquareDetector(), ColourRecogniser()).fingerprint) is None

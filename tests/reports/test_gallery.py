@@ -1,0 +1,164 @@
+import base64
+import io
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from nearsight.reports.gallery import Card, Row, Section, link, page, write
+
+HOSTILE = [
+    "<script>alert(1)</script>.jpg",
+    "a\"b'c&amp;.jpg",
+    "line\nbreak\x1b[31m.jpg",
+    "caf\udce9.jpg",
+    "\u202egpj.exe",
+]
+
+
+def jpeg(color="teal", size=(64, 48)):
+    buffer = io.BytesIO()
+    Image.new("RGB", size, color).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+class Reader(HTMLParser):
+    """Collects what a browser would see."""
+
+    VOID = frozenset({"meta", "img", "path", "circle"})
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.open, self.text = [], [], []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def all(self, name):
+        return [attrs for tag, attrs in self.tags if tag == name]
+
+
+def search_page(paths, **extra):
+    hits = [Card(path, jpeg(), 0.9 - 0.1 * i, {"note": path}) for i, path in enumerate(paths)]
+    return page("Pictures", [Section("S", "lead", [Row(Card(paths[0], jpeg()), hits)])], **extra)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_stay_text(name):
+    html = search_page([f"/photos/{name}"], lead=name, facts={name: name}, footer=[name])
+    reader = Reader(html)
+    assert reader.open == []
+    assert reader.all("script") == []
+    assert not any(key.startswith("on") for _, attrs in reader.tags for key in attrs)
+    assert html.encode("utf-8")
+    assert not any(ord(c) < 32 and c != "\n" for c in html)
+
+
+@given(st.binary(min_size=1).filter(lambda b: b"\0" not in b and b"/" not in b))
+def test_any_file_name_makes_a_sound_page_and_a_true_link(raw):
+    path = "/photos/" + os.fsdecode(raw)
+    reader = Reader(search_page([path]))
+    assert reader.open == []
+    for attrs in reader.all("a"):
+        parts = urlsplit(attrs["href"])
+        assert parts.scheme == "file"
+        assert unquote_to_bytes(parts.path) == os.fsencode(str(Path(path)))
+        assert not parts.query
+        assert not parts.fragment
+
+
+def test_links_lead_to_the_originals():
+    assert link("/a b/ü.jpg") == "file:///a%20b/%C3%BC.jpg"
+    assert link("x.jpg") == (Path.cwd() / "x.jpg").as_uri()
+    assert link("https://example.org/?q=a&b") == "https://example.org/?q=a&b"
+    assert link("s3://bucket/x.jpg") is None
+    assert link("javascript://%0aalert(1)") is None
+    assert link("") is None
+
+
+def test_the_page_needs_nothing_else():
+    reader = Reader(search_page(["/p/a.jpg", "/p/b.jpg"]))
+    assert reader.all("link") == reader.all("script") == []
+    assert [m["content"] for m in reader.all("meta") if m.get("http-equiv")] == [
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    ]
+    for image in reader.all("img"):
+        kind, _, data = image["src"].partition(",")
+        assert kind == "data:image/jpeg;base64"
+        assert Image.open(io.BytesIO(base64.b64decode(data))).size == (64, 48)
+        assert image["alt"]
+
+
+def test_a_search_page_says_what_was_found():
+    html = search_page(["/photos/sea/beach.jpg", "/photos/sea/dune.jpg"], facts={"Searched": "2 pictures"})
+    text = " ".join(Reader(html).text)
+    for expected in ("beach.jpg", "dune.jpg", "0.900", "0.800", "2 pictures", "note"):
+        assert expected in text
+    assert re.findall(r'<i style="width:([\d.]+)%">', html) == ["90.0", "80.0"]
+
+
+def test_members_of_shards_and_buckets_have_their_own_names():
+    cards = [Card("tar://a/one.jpg::/data/shard.tar", None), Card("s3://bucket/b/two.jpg", None)]
+    text = Reader(page("t", [Section(rows=[Row(Card("/q.jpg", None), cards)])])).text
+    assert {"one.jpg", "/data/shard.tar", "two.jpg", "s3://bucket/b"} <= set(text)
+
+
+def test_bars_stay_within_their_frame():
+    cards = [Card("/a", None, s) for s in (-0.2, 1.0000001)]
+    html = page("t", [Section(rows=[Row(Card("/q", None), cards)])])
+    assert re.findall(r'<i style="width:([\d.]+)%">', html) == ["0.0", "100.0"]
+    assert "no thumbnail" in html
+
+
+def test_nothing_found_is_said():
+    assert "Nothing was found." in page("t", [Section(rows=[Row(Card("/q", jpeg()), [])])])
+
+
+def test_a_badge_frames_its_card_alone():
+    cards = [Card("/a", None), Card("/b", None).with_badge("the original")]
+    html = page("t", [Section(rows=[Row(Card("/q", None), cards)])])
+    assert html.count('class="card found"') == 1
+    assert html.count("the original") == 1
+
+
+def test_sheet_and_commands():
+    html = page(
+        "t", [Section(sheet=[Card("/a.jpg", jpeg()), Card("s3://b/c.jpg", jpeg())], commands=["a < b"])]
+    )
+    reader = Reader(html)
+    assert reader.open == []
+    assert len(reader.all("img")) == 2
+    assert [a["href"] for a in reader.all("a")] == ["file:///a.jpg"]
+    assert "a &lt; b" in html
+
+
+def test_a_page_is_written_as_utf8(tmp_path):
+    file = tmp_path / "page.html"
+    write(file, page("Zoë's pictures", []))
+    assert "Zoë&#x27;s pictures" in file.read_text(encoding="utf-8")
+
+
+def test_a_sentence_is_no_column_of_single_words():
+    card = Card("a.jpg", None, metadata={"size": "3 × 4", "why": "bought with bread in 12 of its 40 baskets"})
+    html = page("x", [Section(rows=[Row(card, [])])])
+    assert "<dt>size</dt><dd>3 × 4</dd>" in html
+    assert "<dt class=wide>why</dt><dd class=wide>bought with bread" in html

@@ -1,0 +1,39 @@
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+
+from nearsight.settings import DEFAULT_COLLECTION, Settings
+
+
+def test_an_empty_environment_gives_the_defaults():
+    settings = Settings.from_environment({})
+    assert settings.collection == DEFAULT_COLLECTION == Path(".nearsight")
+    assert settings.cache_dir.name == "nearsight"
+    assert not settings.no_color
+
+
+def test_the_environment_is_read_and_home_expanded():
+    settings = Settings.from_environment({"NEARSIGHT_COLLECTION": "~/photos", "NEARSIGHT_CACHE": "/tmp/c"})
+    assert settings.collection == Path.home() / "photos"
+    assert settings.cache_dir == Path("/tmp/c")
+
+
+def test_a_variable_set_to_nothing_is_unset():
+    empty = {"NEARSIGHT_COLLECTION": "", "NEARSIGHT_CACHE": "", "NO_COLOR": ""}
+    assert Settings.from_environment(empty) == Settings.from_environment({})
+
+
+@pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_colours_can_be_refused(environ):
+    assert Settings.from_environment(environ).no_color
+
+
+def test_the_process_environment_is_the_default(monkeypatch):
+    monkeypatch.setenv("NEARSIGHT_COLLECTION", "elsewhere")
+    assert Settings.from_environment().collection == Path("elsewhere")
+
+
+def test_settings_do_not_change():
+    with pytest.raises(FrozenInstanceError):
+        Settings.from_environment({}).collection = Path()

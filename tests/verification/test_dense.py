@@ -1,0 +1,191 @@
+"""Whether two pictures are one, seen from their pixels."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFilter
+
+from nearsight.errors import InvalidParameterError
+from nearsight.images import thumbnail
+from nearsight.verification.dense import SAME, SURE, black_corners, edges, looks, miniature, register
+
+from pictures import scene, texture
+
+
+def agreement(here: Image.Image, there: Image.Image) -> float:
+    minis = np.stack([miniature(thumbnail(p)) for image in (here, there)])
+    [value] = register(minis, [(0, 1)]).agreement
+    return float(value)
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return texture(400, 300, 7)
+
+
+def turned(picture, degrees):
+    return picture.rotate(degrees, Image.Resampling.BICUBIC)
+
+
+def marked(picture):
+    copy = picture.copy()
+    ImageDraw.Draw(copy).rectangle((20, 250, 250, 285), fill="white")
+    return copy
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda p: p,
+        lambda p: p.resize((200, 150), Image.Resampling.LANCZOS),
+        lambda p: p.resize((800, 300)),
+        lambda p: p.crop((30, 20, 390, 290)),
+        lambda p: p.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        lambda p: p.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        lambda p: p.transpose(Image.Transpose.ROTATE_90),
+        lambda p: p.transpose(Image.Transpose.TRANSVERSE),
+        lambda p: turned(p, 6),
+        lambda p: turned(p, -9),
+        lambda p: p.point(lambda v: v * 0.6 + 30),
+        lambda p: p.convert("L"),
+        marked,
+    ],
+)
+def test_an_edited_picture_is_still_the_same(picture, edit):
+    assert agreement(picture, edit(picture)) > SAME
+    assert agreement(edit(picture), picture) > SAME
+
+
+def test_other_pictures_are_not_the_same():
+    minis = np.stack([miniature(texture(400, 300, seed)) for seed in range(16)])
+    pairs = np.stack(np.triu_indices(16, 1), axis=1)
+    assert register(minis, pairs).agreement.max() < SAME < SURE
+
+
+def test_alike_from_far_is_not_the_same():
+    # One large shape in common, other details.
+    a, b = (Image.blend(scene(400, 300, 3), texture(400, 300, seed), 0.5) for seed in (1, 2))
+    assert agreement(a, b) < SAME
+
+
+def test_a_mirror_image_is_told(picture):
+    minis = [miniature(p) for p in (picture, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT))]
+    found = register(np.stack(minis), [(0, 0), (0, 1)])
+    assert found.mirrored.tolist() == [False, True]
+    np.testing.assert_allclose(found.transforms[1], [[-1, 0, 0], [0, 1, 0]], atol=0.02)
+
+
+def test_the_transform_says_where_things_lie(picture):
+    there = picture.crop((0, 0, 360, 276))
+    minis = np.stack([miniature(picture), miniature(there)])
+    [transform] = register(minis, [(0, 1)]).transforms
+    np.testing.assert_allclose(transform, [[400 / 360, 0, 40 / 360], [0, 300 / 276, 24 / 276]], atol=0.03)
+
+
+def test_each_pair_is_compared_for_itself(picture):
+    edits = [picture, turned(picture, 5), marked(picture), texture(400, 300, 9)]
+    minis = np.stack([miniature(edit) for edit in edits])
+    aspects = np.array([4 / 3, 4 / 3, 4 / 3, 1])
+    pairs = [(i, j) for i in range(4) for j in range(4)]
+    alone = [register(minis[[i, j]], [(0, 1)], aspects[[i, j]]).agreement[0] for i, j in pairs]
+    # Many at once, in no order.
+    order = np.random.default_rng(0).permutation(np.tile(np.arange(16), 40))
+    together = register(minis, np.array(pairs)[order], aspects).agreement
+    np.testing.assert_allclose(together, np.array(alone)[order], atol=2e-3)
+
+
+@pytest.mark.parametrize("degrees", [40, 90, 155, 250])
+def test_any_turn_is_found_where_the_shape_is_known(picture, degrees):
+    there = picture.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
+    minis = np.stack([miniature(thumbnail(p)) for p in (picture, there)])
+    aspects = [p.width / p.height for p in (picture, there)]
+    assert register(minis, [(0, 1), (1, 0)], aspects).agreement.min() > SAME
+
+
+def test_a_plain_colour_agrees_with_nothing(picture):
+    plain = Image.new("RGB", (400, 300), "teal")
+    assert agreement(plain, plain) == 0
+    assert agreement(plain, picture) <= 0.3
+
+
+def test_no_pairs_at_all():
+    nothing = np.empty((0, 96, 96), np.uint8)
+    assert register(nothing, []).agreement.shape == (0,)
+    assert register(nothing, np.empty((0, 2), np.int64)).transforms.shape == (0, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "pairs", "aspects", "message"),
+    [
+        ((1, 64, 64), [], None, "as `miniature` gives"),
+        ((96, 96), [], None, "as `miniature` gives"),
+        ((2, 96, 96), [(0, 2)], None, "names the pictures 0 to 2; there are 0 to 1"),
+        ((2, 96, 96), [(-1, 1)], None, "names the pictures -1 to 1"),
+        ((2, 96, 96), [(0, 1, 1)], None, "two numbers a row"),
+        ((2, 96, 96), [(0, 1)], [1.0], "width over height of each picture"),
+        ((2, 96, 96), [(0, 1)], [1.0, 0.0], "width over height of each picture"),
+    ],
+)
+def test_what_does_not_fit_is_refused(shape, pairs, aspects, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        register(np.zeros(shape, np.uint8), pairs, aspects)
+
+
+def test_edges_are_told_place_by_place(picture):
+    whole, blurred, some = (
+        edges(thumbnail(p)) for p in (picture, picture.filter(ImageFilter.GaussianBlur(2)), marked(picture))
+    )
+    assert whole.shape == (16, 16)
+    assert (whole > 1.5 * blurred).mean() > 0.95
+    # The bar lies in the rows 13 to 15 of 16, plain inside.
+    np.testing.assert_allclose(some[:12], whole[:12], rtol=0.15)
+    assert (some[14, 2:9] < 0.5 * whole[14, 2:9]).all()
+    assert not edges(thumbnail(Image.new("RGB", (3, 2)))).any()
+
+
+def test_black_corners_are_what_turning_leaves(picture):
+    brighter = picture.point(lambda v: 40 + v * 0.8)
+    assert black_corners(miniature(brighter)) == 0
+    assert 0.2 < black_corners(miniature(brighter.rotate(30, expand=True))) < 0.6
+    inside = brighter.copy()
+    ImageDraw.Draw(inside).rectangle((100, 100, 300, 200), fill="black")
+    assert black_corners(miniature(inside)) == 0
+
+
+def test_a_look_survives_edits_and_knows_its_mirror_image(picture):
+    edits = [
+        picture,
+        picture.resize((200, 150)),
+        picture.point(lambda v: v * 0.6 + 30),
+        marked(picture),
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        texture(400, 300, 8),
+    ]
+    plain, mirrored, *_ = looks(np.stack([miniature(thumbnail(edit)) for edit in edits]))
+    assert set(np.unique(plain)) == {-1, 1}
+    same = (plain == plain[0]).mean(axis=1)
+    assert same[:3].min() > 0.95
+    assert same[3] > 0.6 > same[4:].max()
+    assert (mirrored[4] == plain[0]).mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda p: p.rotate(-5),
+        lambda p: p.rotate(7).crop((40, 30, 360, 270)),
+        lambda p: p.rotate(90, expand=True),
+        lambda p: p.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        lambda p: p.crop((40, 0, 400, 270)),
+        lambda p: p.crop((11, 15, 371, 285)),
+        lambda p: p.crop((0, 60, 320, 300)),
+    ],
+)
+def test_a_picture_looks_in_some_way_as_its_edits_do(picture, edit):
+    ways = looks(np.stack([miniature(thumbnail(p)) for p in (picture, edit(picture), texture(400, 300, 8))]))
+    of_edit, of_other = ((ways[:, 0] == ways[0, there]).mean(axis=1).max() for there in (1, 2))
+    assert of_edit > 0.75 > of_other
+
+
+def test_a_plain_colour_looks_like_nothing():
+    assert not looks(np.full((2, 96, 96), 77, np.uint8)).any()
+    assert looks(np.empty((0, 96, 96), np.uint8)).shape == (35, 0, 63)
