@@ -1,4 +1,4 @@
-# make demo   index real pictures and search them      make check   everything CI checks
+# make demo   index real images and search them      make check   everything CI checks
 # make test   the tests                                make bench   the README's figures
 # make parity models against torch and transformers
 PYTHON ?= python3

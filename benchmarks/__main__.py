@@ -1,7 +1,7 @@
 """Run the benchmarks one after another, each in a process of its own.
 
-    python -m benchmarks            those that need no pictures of yours
-    python -m benchmarks FOLDER     the others as well, on pictures in train/CLASS/ and test/CLASS/
+    python -m benchmarks            those that need no images of yours
+    python -m benchmarks FOLDER     the others as well, on images in train/CLASS/ and test/CLASS/
 
 Only what needs other data still (faces, baskets, solar cells) is left out: see the scripts themselves.
 """

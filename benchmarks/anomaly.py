@@ -1,4 +1,4 @@
-"""Defects found by detectors that saw good pictures only, over random splits, all methods in one run.
+"""Defects found by detectors that saw good images only, over random splits, all methods in one run.
 
     python -m benchmarks.anomaly [--solar FOLDER] [--splits N] [--fit N] [--masks | --oracle] [--json]
 
@@ -7,20 +7,20 @@ pixels, 500 of another weave everywhere. Solar cells: the folder ``elpv_dataset/
 (CC BY-NC-SA, so it is nobody's dependency: ``pip install elpv-dataset==1.0.0.post1``, or unzip its wheel);
 good are cells of defect probability 0, defective those of 1.
 
-Told for each method: AUROC of pictures, mean and standard deviation over splits. Also
-the realised rate of false alarms beside the stated one, over all splits, and in how many of them it lies in
-the binomial 95 % band. That band is for a threshold that is exactly right; one learnt from so many
-held-out pictures has luck of its own, so fewer than 95 % of the splits lie in it: how many should, is told.
+Told for each method: AUROC of images, mean and standard deviation over splits. Also
+the realized rate of false alarms beside the stated one, over all splits, and in how many of them it lies in
+the binomial 95 % band. That band is for a threshold that is exactly right; one learned from so many
+held-out images has luck of its own, so fewer than 95 % of the splits lie in it: how many should, is told.
 
 ``--masks`` puts defects of known shape into good fabric (a spot of noise, a scratch, an ellipse of the other
 weave) and tells AUPRO up to 30 % false positives (Bergmann et al. 2021) and the AUROC of pixels.
 The defects are made, and say so; the set has no masks of its own.
 
-``--oracle`` compares the bounded memory with one of every patch, on one split with fewer pictures.
+``--oracle`` compares the bounded memory with one of every patch, on one split with fewer images.
 
 References: PatchCore as published, on the same network (layers of strides 8 and 16 joined, no whitening, the
 highest place, reweighted), in its published view (resize 256, crop 224) and on our tiles; and the nearest
-neighbours of plain embeddings. anomalib's own backbone cannot be installed from the package index alone.
+neighbors of plain embeddings. anomalib's own backbone cannot be installed from the package index alone.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def solar(folder: Path) -> dict[str, list[Path]]:
 
 
 class Views:
-    """Features of pictures: our tiles, and the published centre crop."""
+    """Features of images: our tiles, and the published center crop."""
 
     def __init__(self, features: FeatureMaps) -> None:
         self.features = features
@@ -95,7 +95,7 @@ class Views:
 
 
 def joined(layers: Layers) -> np.ndarray:
-    """The published features: neighbourhoods averaged, brought to the finest layer's places, end to end."""
+    """The published features: neighborhoods averaged, brought to the finest layer's places, end to end."""
     chosen = [ndimage.uniform_filter(layers[i], (0, 3, 3, 0), mode="nearest") for i in PAPER]
     height, width = chosen[0].shape[1:3]
     parts = [chosen[0]]
@@ -106,7 +106,7 @@ def joined(layers: Layers) -> np.ndarray:
 
 
 def patchcore(n_rows: int) -> PatchMemory:
-    return PatchMemory(n_rows=n_rows, neighbourhood=1, shrinkage=None, top=0.0)
+    return PatchMemory(n_rows=n_rows, neighborhood=1, shrinkage=None, top=0.0)
 
 
 def ours(layers: Layers) -> Layers:
@@ -118,7 +118,7 @@ def auroc(good: np.ndarray, bad: np.ndarray) -> float:
 
 
 class Split:
-    """One random choice of good pictures to learn from and to be tested with."""
+    """One random choice of good images to learn from and to be tested with."""
 
     def __init__(self, n_good: int, n_fit: int, n_test: int, seed: int) -> None:
         order = np.random.default_rng(seed).permutation(n_good)
@@ -192,13 +192,13 @@ def run(kinds: dict[str, list[Path]], options: argparse.Namespace) -> dict[str, 
         name: {kind: {"auroc": mean(v), "sd": sd(v)} for kind, v in by_kind.items()}
         for name, by_kind in rows.items()
     }
-    realised = [rate for rate, _, _ in rates]
+    realized = [rate for rate, _, _ in rates]
     told["at the threshold"] = {
         "false alarms, stated": RATE,
         "false alarms, by theory": detector.threshold_.expected_rate,
-        "false alarms, realised": mean(realised),
+        "false alarms, realized": mean(realized),
         "false alarms, standard error": round(
-            float(np.std(realised) / np.sqrt(max(1, len(realised) - 1))), 4
+            float(np.std(realized) / np.sqrt(max(1, len(realized) - 1))), 4
         ),
         "splits in the band": mean([float(inside) for _, inside, _ in rates]),
         "splits in the band, expected": mean([share for _, _, share in rates]),
@@ -219,7 +219,7 @@ def by(some: list[Assessment], level: str) -> np.ndarray:
 
 
 def expected_in_band(held: int, n: int) -> float:
-    """How often a threshold from so many held-out pictures gives a rate inside the band, by theory."""
+    """How often a threshold from so many held-out images gives a rate inside the band, by theory."""
     k = max(1, int(RATE * (held + 1) * (1 + 1e-9)))
     low, high = stats.binom.interval(0.95, n, RATE)
     law = stats.betabinom(n, k, held + 1 - k)
@@ -270,7 +270,7 @@ def aupro(maps: list[np.ndarray], masks: list[np.ndarray], limit: float = 0.3) -
     return float(np.trapezoid(np.r_[0, overlap], np.r_[0, rates]) / limit)
 
 
-def localisation(kinds: dict[str, list[Path]], options: argparse.Namespace) -> dict[str, Any]:
+def localization(kinds: dict[str, list[Path]], options: argparse.Namespace) -> dict[str, Any]:
     views = Views(load_features("efficientnet-lite0", LAYERS))
     rng = np.random.default_rng(1)
     order = rng.permutation(len(kinds["good"]))
@@ -290,9 +290,9 @@ def localisation(kinds: dict[str, list[Path]], options: argparse.Namespace) -> d
         masks.append(mask)
         heat = detector.assess(ours(layers)).heat
         sheet = combined([stitch(h, grid) for h in heat])
-        maps["nearsight"].append(resized(sheet, grid.picture_px))
+        maps["nearsight"].append(resized(sheet, grid.image_px))
         maps["PatchCore as published, our tiles"].append(
-            resized(stitch(published.distances(joined(layers)), grid), grid.picture_px)
+            resized(stitch(published.distances(joined(layers)), grid), grid.image_px)
         )
     told: dict[str, Any] = {}
     truth = np.concatenate([m.ravel() for m in masks])
@@ -328,7 +328,7 @@ def oracle(kinds: dict[str, list[Path]]) -> dict[str, Any]:
                 k: round(auroc(scores, np.array([detector.assess(ours(t)).score for t, _ in v])), 4)
                 for k, v in bad.items()
             },
-            "ms a picture": round(1000 * spent, 1),
+            "ms an image": round(1000 * spent, 1),
             "memory MB": round(sum(a.nbytes for a in detector.state()[1].values()) / 1e6, 1),
         }
     return told
@@ -340,9 +340,9 @@ def main() -> None:
     )
     parser.add_argument("--solar", type=Path, metavar="FOLDER")
     parser.add_argument("--splits", type=int, default=20)
-    parser.add_argument("--fit", type=int, default=200, help="good pictures a detector is given")
-    parser.add_argument("--test", type=int, default=200, help="good pictures, and of each defect, to judge")
-    parser.add_argument("--pool", type=int, default=1000, help="good pictures that splits are drawn from")
+    parser.add_argument("--fit", type=int, default=200, help="good images a detector is given")
+    parser.add_argument("--test", type=int, default=200, help="good images, and of each defect, to judge")
+    parser.add_argument("--pool", type=int, default=1000, help="good images that splits are drawn from")
     parser.add_argument("--no-references", dest="references", action="store_false")
     parser.add_argument("--masks", action="store_true")
     parser.add_argument("--oracle", action="store_true")
@@ -352,7 +352,7 @@ def main() -> None:
     if options.masks and options.solar:
         raise SystemExit("--masks goes with textiles")
     if options.masks:
-        told = localisation(kinds, options)
+        told = localization(kinds, options)
     else:
         told = oracle(kinds) if options.oracle else run(kinds, options)
     if options.json:

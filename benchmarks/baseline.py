@@ -1,11 +1,11 @@
-"""SIFT and VLAD beside a network: the same picture again, and the same kind of thing.
+"""SIFT and VLAD beside a network: the same image again, and the same kind of thing.
 
-    python -m benchmarks.baseline [FOLDER] [--pictures N] [--json]
+    python -m benchmarks.baseline [FOLDER] [--images N] [--json]
 
-Near-duplicates: each picture is the answer to edits of itself (cropped, turned, scaled, compressed,
-mirrored), among all pictures. Kinds: with class sub-folders, the nearest other picture should be of the
+Near-duplicates: each image is the answer to edits of itself (cropped, turned, scaled, compressed,
+mirrored), among all images. Kinds: with class sub-folders, the nearest other image should be of the
 same class. Both as recall@1. Three models: the default network, VLAD with the vocabulary that comes along,
-and VLAD with one learnt on the folder itself, as its owner would, or on another (--learn); then the same with
+and VLAD with one learned on the folder itself, or on another (--learn); then the same with
 the first ten verified geometrically. "Mean" is over the edits.
 """
 
@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from benchmarks.pictures import make
+from benchmarks.sample_images import make
 from nearsight.embedder import Embedder
-from nearsight.errors import Failure
+from nearsight.errors import ImageFailure
 from nearsight.images import find
 from nearsight.models import Backend, load_model
 from nearsight.models.sift_vlad.model import fit_sift_vlad
@@ -55,23 +55,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "folder", nargs="?", type=Path, help="pictures, in class sub-folders if there are any"
-    )
-    parser.add_argument("--pictures", type=int, default=60, help="how many are edited, evenly spaced")
+    parser.add_argument("folder", nargs="?", type=Path, help="images, in class sub-folders if there are any")
+    parser.add_argument("--images", type=int, default=60, help="how many are edited, evenly spaced")
     parser.add_argument("--top", type=int, default=10, help="how many are verified")
-    parser.add_argument("--learn", type=Path, help="learn the vocabulary from these pictures instead")
-    parser.add_argument("--words", type=int, nargs="*", default=[64], help="sizes of the learnt vocabulary")
-    parser.add_argument("--dim", type=int, help="whiten the learnt vocabulary's vectors to this many numbers")
+    parser.add_argument("--learn", type=Path, help="learn the vocabulary from these images instead")
+    parser.add_argument("--words", type=int, nargs="*", default=[64], help="sizes of the learned vocabulary")
+    parser.add_argument(
+        "--dim", type=int, help="whiten the learned vocabulary's vectors to this many numbers"
+    )
     parser.add_argument("--size-px", type=int, default=640)
     parser.add_argument("--max-features", type=int, default=800)
     parser.add_argument("--power", type=float, default=0.5)
-    parser.add_argument("--no-intra", action="store_true", help="do not intra-normalise")
+    parser.add_argument("--no-intra", action="store_true", help="do not intra-normalize")
     parser.add_argument("--no-rerank", action="store_true")
     parser.add_argument("--json", action="store_true", help="print one JSON document only")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        folder = options.folder or make(Path(directory) / "pictures", options.pictures, (640, 480))
+        folder = options.folder or make(Path(directory) / "images", options.images, (640, 480))
         rows = run(options, folder, Path(directory))
     if options.json:
         print(json.dumps(rows, indent=2))
@@ -80,8 +80,8 @@ def main() -> None:
 
 
 def run(options: argparse.Namespace, folder: Path, directory: Path) -> list[dict[str, Any]]:
-    paths = [Path(found.path) for found in find(folder) if not isinstance(found, Failure)]
-    edited = paths[:: max(1, len(paths) // options.pictures)][: options.pictures]
+    paths = [Path(found.path) for found in find(folder) if not isinstance(found, ImageFailure)]
+    edited = paths[:: max(1, len(paths) // options.images)][: options.images]
     queries = {name: write(edited, edit, directory / name) for name, edit in EDITS.items()}
     answers = [paths.index(path) for path in edited]
     rerank = None if options.no_rerank else Rerank(paths, options)
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace, folder: Path, directory: Path) -> list[dict
         row: dict[str, Any] = {
             "model": name,
             "dim": model.spec.dim,
-            "ms a picture": 1e3 * seconds / len(paths),
+            "ms an image": 1e3 * seconds / len(paths),
         }
         rows.append(row | scores({e: s.argmax(axis=1) for e, s in found.items()}, answers, index, paths))
         if rerank:
@@ -108,14 +108,14 @@ def run(options: argparse.Namespace, folder: Path, directory: Path) -> list[dict
 def models(options: argparse.Namespace, folder: Path) -> dict[str, Backend]:
     found: dict[str, Backend] = {"network": load_model(), "vlad": load_model("sift-vlad")}
     for n_words in options.words:
-        found[f"vlad {n_words} words, learnt"] = fit_sift_vlad(
+        found[f"vlad {n_words} words, learned"] = fit_sift_vlad(
             options.learn or folder,
             n_words=n_words,
             dim=options.dim,
             size_px=options.size_px,
             max_features=options.max_features,
             power=options.power,
-            intra_normalise=not options.no_intra,
+            intra_normalize=not options.no_intra,
         )
     return found
 
@@ -133,7 +133,7 @@ def write(paths: list[Path], edit: Callable[[Image.Image], Image.Image], folder:
 def embed(model: Backend, paths: list[Path]) -> np.ndarray:
     result = Embedder(model).embed(paths)
     vectors = np.zeros((len(paths), model.spec.dim), np.float32)
-    # A picture without keypoints finds nothing and is found by nothing.
+    # An image without keypoints finds nothing and is found by nothing.
     vectors[result.positions] = result.vectors
     return vectors
 

@@ -1,10 +1,10 @@
-"""Real baskets of things with pictures, taken out of Debian packages, with a baskets.csv.
+"""Real baskets of things with images, taken out of Debian packages, with a baskets.csv.
 
 sweethome   Sweet Home 3D (package sweethome3d; GPL-2+, its models and homes also CC-BY 3.0). Items are the
-            icons of its furniture catalogue; a basket is one room of one of its nine example homes: the
+            icons of its furniture catalog; a basket is one room of one of its nine example homes: the
             pieces that stand inside the room's outline, or nearest to it (doors and windows stand in walls).
-            Pieces that no home has are there as pictures without a basket.
-wesnoth     The Battle for Wesnoth 1.16 (packages wesnoth-1.16-*; GPL-2+). Items are the pictures of units and
+            Pieces that no home has are there as images without a basket.
+wesnoth     The Battle for Wesnoth 1.16 (packages wesnoth-1.16-*; GPL-2+). Items are the images of units and
             of terrain; a basket is one scenario: the terrain of its map and the units its file names outside
             of what is said in dialogues.
 
@@ -32,7 +32,7 @@ PACKAGES = {
 
 
 def make(name: str, folder: Path) -> Path:
-    """Write pictures and ``baskets.csv`` below `folder`, once; return the folder that has them."""
+    """Write images and ``baskets.csv`` below `folder`, once; return the folder that has them."""
     made = folder / name
     if not (made / "baskets.csv").exists():
         unpacked = folder / f"{name}-packages"
@@ -79,11 +79,11 @@ def _write(made: Path, baskets: Baskets, others: Mapping[str, bytes]) -> None:
         writer = csv.writer(file)
         writer.writerow(["basket", "item"])
         for basket, items in baskets.items():
-            for item, picture in items.items():
-                (partial / item).write_bytes(picture)
+            for item, image in items.items():
+                (partial / item).write_bytes(image)
                 writer.writerow([basket, item])
-    for item, picture in others.items():
-        (partial / item).write_bytes(picture)
+    for item, image in others.items():
+        (partial / item).write_bytes(image)
     partial.rename(made)
 
 
@@ -98,7 +98,7 @@ def _sweethome(unpacked: Path) -> tuple[Baskets, dict[str, bytes]]:
                 (f"{Path(name).stem}/{room.get('name') or 'room'} {i}", _outline(room))
                 for i, room in enumerate(home.findall("room"))
             ]
-            # What is not part of the catalogue has its icon in the home's own archive, and nowhere else.
+            # What is not part of the catalog has its icon in the home's own archive, and nowhere else.
             for piece in (p for p in home.iter() if p.get("icon", "").startswith("com/eteks/")):
                 at = np.array([float(piece.get("x", 0)), float(piece.get("y", 0))])
                 basket = min(rooms, key=lambda room: _distance(at, room[1]))[0]
@@ -106,8 +106,8 @@ def _sweethome(unpacked: Path) -> tuple[Baskets, dict[str, bytes]]:
                 baskets.setdefault(basket, {})[Path(icon).name] = jar.read(icon)
         listed = jar.read("com/eteks/sweethome3d/io/DefaultFurnitureCatalog.properties").decode("latin-1")
         icons = [name.strip("/") for name in re.findall(r"^icon#\d+=(\S+)", listed, re.MULTILINE)]
-        catalogue = {Path(icon).name: jar.read(icon) for icon in icons}
-    return baskets, catalogue
+        catalog = {Path(icon).name: jar.read(icon) for icon in icons}
+    return baskets, catalog
 
 
 def _outline(room: ET.Element) -> np.ndarray:
@@ -130,10 +130,10 @@ def _distance(at: np.ndarray, outline: np.ndarray) -> float:
 
 def _wesnoth(unpacked: Path) -> tuple[Baskets, dict[str, bytes]]:
     [data] = unpacked.glob("usr/share/games/wesnoth/*/data")
-    pictures = _units(data)
-    names = "|".join(sorted(map(re.escape, pictures), key=len, reverse=True))
+    images = _units(data)
+    names = "|".join(sorted(map(re.escape, images), key=len, reverse=True))
     unit = re.compile(rf"(?<!\w)(?:{names})(?!\w)")
-    pictures |= {f"terrain {code}": path for code, path in _terrains(data / "core").items()}
+    images |= {f"terrain {code}": path for code, path in _terrains(data / "core").items()}
     maps = {path.name: path for path in sorted(data.rglob("*.map"))}
     baskets: Baskets = {}
     for file in sorted(data.rglob("scenarios/**/*.cfg")):
@@ -145,7 +145,7 @@ def _wesnoth(unpacked: Path) -> tuple[Baskets, dict[str, bytes]]:
             path = maps.get(f"{Path(name).stem}.map")
             if path is not None:
                 used |= {f"terrain {code}" for code in _codes(path.read_text(encoding="utf-8"))}
-        items = {_file_name(item): pictures[item].read_bytes() for item in sorted(used & pictures.keys())}
+        items = {_file_name(item): images[item].read_bytes() for item in sorted(used & images.keys())}
         if items:
             baskets[file.relative_to(data).with_suffix("").as_posix()] = items
     return baskets, {}

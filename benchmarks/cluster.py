@@ -5,30 +5,30 @@
     python -m benchmarks.cluster FOLDER --rates | --customers | --names
     python -m benchmarks.cluster --rows 100000 --dim 512 [--peers]
 
-FOLDER has pictures, each in a folder of its class's name. Told are: the number of clusters; the share of
-pictures that are noise; normalised mutual information and adjusted Rand index with the classes, noise being
+FOLDER has images, each in a folder of its class's name. Told are: the number of clusters; the share of
+images that are noise; normalized mutual information and adjusted Rand index with the classes, noise being
 one cluster more; both again among what is no noise, with the purity there; and seconds. All are means over
-ten random states, `sd` the standard deviation of the information. "Later" clusters 70 % of the pictures,
+ten random states, `sd` the standard deviation of the information. "Later" clusters 70 % of the images,
 others each time, and assigns the rest. With --peers also fast_hdbscan and EVoC, where they are installed;
 "compile" is what their first call takes beyond the others. With --rows, made vectors of 200 unequal clusters
 and 10 % noise are clustered in a process of its own: seconds and its peak memory.
 
---rates: 70 % of the pictures are grouped and the others assigned, twenty times: by their classes, by k-means
-for as many, and by density. "realised" is the share that is turned away, beside the stated rate and its
-binomial 95 % band for so many pictures. By density, it is the share of those that are in a cluster when they
+--rates: 70 % of the images are grouped and the others assigned, twenty times: by their classes, by k-means
+for as many, and by density. "realized" is the share that is turned away, beside the stated rate and its
+binomial 95 % band for so many images. By density, it is the share of those that are in a cluster when they
 are clustered together with the 70 %: those of one tenth of these at a time, which is what is promised, or
 where all are clustered at once, which is harsher, since other clusters may be found among so many more.
 "noise" is the share turned away of those that are then in none. "jackknife" is by limits that have not been
 widened (see `Members.widened`).
 
---customers: customers with six to twenty pictures, drawn from the classes. There are four tastes, each a
+--customers: customers with six to twenty images, drawn from the classes. There are four tastes, each a
 mixture of classes drawn from a Dirichlet distribution, anew for each of twenty worlds; segments are compared
 with the tastes. Beside ours: k-means of the plain mean vectors, for four groups and for as many as the
 silhouette says. Of sixty worlds in which nobody buys of three of the classes, 70 % of the customers are
-segmented and the others asked for: "realised" is the share of these that is in no segment, "noise" that of
+segmented and the others asked for: "realized" is the share of these that is in no segment, "noise" that of
 as many customers who buy of those three classes only.
 
---names: forty pictures of each class are given the word that sets them apart from those of the other classes.
+--names: forty images of each class are given the word that sets them apart from those of the other classes.
 It is right if it is one of those that NAMES accepts for the class; told is the share over forty draws, for
 the classes of clothes that NAMES knows.
 
@@ -56,7 +56,7 @@ from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
 
-from nearsight import Embedder, load_text
+from nearsight import Embedder, load_text_encoder
 from nearsight.analyses.cluster_names import _named as named
 from nearsight.analyses.cluster_names import _vocabulary as vocabulary
 from nearsight.estimators.clustering import (
@@ -69,7 +69,7 @@ from nearsight.estimators.clustering import (
 from nearsight.estimators.clustering.spectral import shortened, unit
 from nearsight.estimators.customer_segments import Customers
 
-PICTURES = 6000
+IMAGES = 6000
 N_SEEDS = 10
 N_SPLITS = N_WORLDS = 20
 RATES = (0.01, 0.05, 0.2)
@@ -98,7 +98,7 @@ def main() -> None:
     )
     parser.add_argument("--model", default="efficientnet-lite0")
     parser.add_argument("--peers", action="store_true")
-    parser.add_argument("--rates", action="store_true", help="stated and realised rates of assigning")
+    parser.add_argument("--rates", action="store_true", help="stated and realized rates of assigning")
     parser.add_argument("--names", action="store_true", help="words for groups of clothes")
     parser.add_argument("--customers", action="store_true", help="segments of customers of known tastes")
     parser.add_argument("--rows", type=int, help="measure time and memory on so many made vectors")
@@ -116,7 +116,7 @@ def main() -> None:
         kinds += ["fast_hdbscan"] if options.peers and find_spec("fast_hdbscan") else []
         rows = [scale(kind, options.rows, options.dim) for kind in kinds]
     elif options.folder or options.fashion:
-        X, y = fashion(options) if options.fashion else pictures(options)
+        X, y = fashion(options) if options.fashion else images(options)
         if options.rates:
             rows = rates(unit(X), y)
         elif options.names:
@@ -132,7 +132,7 @@ def main() -> None:
 
 def names(X: np.ndarray, y: np.ndarray, options: argparse.Namespace) -> list[dict[str, Any]]:
     classes = sorted({folder.name for folder in options.folder.rglob("*") if any(folder.glob("*.jpg"))})
-    tower, right = load_text(options.model), np.zeros((N_DRAWS, len(classes)))
+    tower, right = load_text_encoder(options.model), np.zeros((N_DRAWS, len(classes)))
     for draw in range(N_DRAWS):
         rng = np.random.default_rng(draw)
         rows = np.concatenate([rng.choice(np.flatnonzero(y == c), 40, replace=False) for c in np.unique(y)])
@@ -147,7 +147,7 @@ def names(X: np.ndarray, y: np.ndarray, options: argparse.Namespace) -> list[dic
     ]
 
 
-def pictures(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+def images(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     found = Embedder(options.model).embed(options.folder)
     return found.vectors, np.unique([Path(p).parent.name for p in found.paths], return_inverse=True)[1]
 
@@ -157,9 +157,9 @@ def fashion(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
         with gzip.open(options.fashion / name) as file:
             return np.frombuffer(file.read(), np.uint8, offset=offset)
 
-    pixels = read("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)[:PICTURES]
+    pixels = read("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)[:IMAGES]
     found = Embedder(options.model).embed([Image.fromarray(p).convert("RGB") for p in pixels])
-    return found.vectors, read("t10k-labels-idx1-ubyte.gz", 8)[:PICTURES].astype(int)
+    return found.vectors, read("t10k-labels-idx1-ubyte.gz", 8)[:IMAGES].astype(int)
 
 
 def compare(X: np.ndarray, y: np.ndarray, *, peers: bool) -> list[dict[str, Any]]:
@@ -226,13 +226,13 @@ def rates(X: np.ndarray, y: np.ndarray) -> list[dict[str, Any]]:
 
 
 def row_of_rates(name: str, rate: float, splits: np.ndarray) -> dict[str, Any]:
-    realised, n = splits[:, 0], splits[:, 2].mean()
+    realized, n = splits[:, 0], splits[:, 2].mean()
     low, high = binom.ppf([0.025, 0.975], int(n), rate) / n
-    inside = np.mean((realised >= low) & (realised <= high))
+    inside = np.mean((realized >= low) & (realized <= high))
     return {
         "method": f"{name}, stated {rate}",
-        "realised": float(realised.mean()),
-        "sd": float(realised.std(ddof=1)),
+        "realized": float(realized.mean()),
+        "sd": float(realized.std(ddof=1)),
         "low": float(low),
         "high": float(high),
         "in_band": float(inside),
@@ -278,23 +278,23 @@ def strangers(X: np.ndarray, y: np.ndarray) -> list[dict[str, Any]]:
             _, owners, rows = taken(y[here], rng)
             old = owners < n_old
             known = Customers.of(X[here[rows[old]]], owners[old])
-            found = CustomerSegments(false_alarm_rate=rate).fit(known.features, n_pictures=known.n_effective)
+            found = CustomerSegments(false_alarm_rate=rate).fit(known.features, n_images=known.n_effective)
             others = taken(y[away], rng)
             asked = others[1] < N_CUSTOMERS - n_old
             shares = []
-            for pictures, whose in (
+            for images, whose in (
                 (here[rows[~old]], owners[~old]),
                 (away[others[2][asked]], others[1][asked]),
             ):
-                new = Customers.of(X[pictures], whose, breadth=known.breadth)
-                shares.append((found.predict(new.features, n_pictures=new.n_effective) < 0).mean())
+                new = Customers.of(X[images], whose, breadth=known.breadth)
+                shares.append((found.predict(new.features, n_images=new.n_effective) < 0).mean())
             worlds.append((*shares, N_CUSTOMERS - n_old))
         rows_of_rates.append(row_of_rates("customers", rate, np.array(worlds)))
     return rows_of_rates
 
 
 def taken(y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each customer's taste, and the owner and the picture of each line."""
+    """Return each customer's taste, and the owner and the image of each line."""
     y = np.unique(y, return_inverse=True)[1]
     tastes = rng.dirichlet(np.full(len(np.unique(y)), 0.3), N_TASTES)
     taste = rng.integers(N_TASTES, size=N_CUSTOMERS)
@@ -380,17 +380,17 @@ def score(name: str, y: np.ndarray, labels: np.ndarray, seconds: float) -> dict[
 
 
 def made(n: int, dim: int, k: int = 200) -> tuple[np.ndarray, np.ndarray]:
-    """Unequal clusters around centres of few common directions, and noise between them."""
+    """Unequal clusters around centers of few common directions, and noise between them."""
     rng = np.random.default_rng(0)
     y = rng.choice(k, n, p=rng.dirichlet(np.full(k, 2.0)))
     common = rng.normal(size=(16, dim)) / 4
-    centres = (rng.normal(size=(k, 16)) @ common).astype(np.float32)
+    centers = (rng.normal(size=(k, 16)) @ common).astype(np.float32)
     y[rng.random(n) < 0.1] = -1
     X = np.empty((n, dim), np.float32)
     for at in range(0, n, 10_000):
         part = y[at : at + 10_000]
         lost = (rng.normal(size=(len(part), 16)) @ common).astype(np.float32)
-        X[at : at + 10_000] = np.where(part[:, None] < 0, lost, centres[part])
+        X[at : at + 10_000] = np.where(part[:, None] < 0, lost, centers[part])
         X[at : at + 10_000] += 0.5 * rng.normal(size=(len(part), dim)).astype(np.float32)
     X /= np.linalg.norm(X, axis=1, keepdims=True)
     return X, y

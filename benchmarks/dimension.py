@@ -1,9 +1,9 @@
 """How much of what vectors tell is left when they are shorter.
 
-FOLDER has a folder of pictures for each class. Half of the pictures, chosen by their names' hash, teach the
+FOLDER has a folder of images for each class. Half of the images, chosen by their names' hash, teach the
 projection; the other half are searched, each for its ten nearest among that half. Told are, for each
 dimension: bytes of a vector, the share of the variance kept, the share of the full vectors' ten nearest that
-are found, and the share of the ten nearest that are of the picture's own class.
+are found, and the share of the ten nearest that are of the image's own class.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def main() -> None:
     if options.json:
         print(json.dumps(rows))
         return
-    print(f"{len(X)} pictures searched, {len(taught)} taught the projection")
+    print(f"{len(X)} images searched, {len(taught)} taught the projection")
     print(" dim  bytes  variance  same ten  own class")
     for r in rows:
         print("{dim:4}  {bytes:5}  {variance:8.3f}  {same:8.3f}  {own_class:9.3f}".format(**r))

@@ -1,8 +1,8 @@
-"""Copies found among pictures that are merely alike, beside imagehash and a cut-off on the cosine.
+"""Copies found among images that are merely alike, beside imagehash and a cut-off on the cosine.
 
 FOLDER has photographs. Of some, chosen at random, seven edits are made: JPEG at quality 30, half the size,
-10 % of width and height cropped off, turned by 3 to 8 degrees, mirrored, colours shifted, and a watermark
-over the whole width. All pictures, edited or not, are then searched for copies, by each method in the same
+10 % of width and height cropped off, turned by 3 to 8 degrees, mirrored, colors shifted, and a watermark
+over the whole width. All images, edited or not, are then searched for copies, by each method in the same
 run:
 
 - nearsight: `Collection.duplicates`, at its own threshold and at a stated rate of false alarms;
@@ -12,7 +12,7 @@ run:
 
 For the last two, the cut-off that gives the best F1 on this very truth is told as well. Recall is over
 (original, edit) pairs, precision over all pairs that a method declares; both with 95 % intervals (Wilson).
-`alarmed` is the share of the pictures without any copy that were given one. FOLDER's own copies count as
+`alarmed` is the share of the images without any copy that were given one. FOLDER's own copies count as
 wrong for all.
 
     pip install imagehash
@@ -43,7 +43,7 @@ from nearsight import Collection
 from nearsight.collection.schema import table
 from nearsight.collection.view import gather
 
-PICTURES = {".jpg", ".jpeg", ".png", ".pgm"}
+IMAGES = {".jpg", ".jpeg", ".png", ".pgm"}
 
 Edit = Callable[[Image.Image, np.random.Generator], Image.Image]
 Pairs = set[tuple[int, int]]
@@ -70,7 +70,7 @@ def straighten(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return turned.crop((x, y, image.width - x, image.height - y))
 
 
-def recolour(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+def recolor(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     pixels = np.asarray(image, np.float32) * rng.uniform(0.8, 1.25, 3)
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
@@ -90,7 +90,7 @@ EDITS: dict[str, Edit] = {
     "crop": crop,
     "turn": turn,
     "mirror": lambda image, rng: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
-    "colour": recolour,
+    "color": recolor,
     "watermark": mark,
 }
 
@@ -104,9 +104,9 @@ OTHER_EDITS: dict[str, Edit] = {
 
 
 def make(source: Path, target: Path, n_edited: int, seed: int, edits: Mapping[str, Edit] = EDITS) -> None:
-    """Write every picture as N_original.jpg, and the edits of some as N_edit.jpg."""
+    """Write every image as N_original.jpg, and the edits of some as N_edit.jpg."""
     rng = np.random.default_rng(seed)
-    paths = sorted(path for path in source.rglob("*") if path.suffix in PICTURES)
+    paths = sorted(path for path in source.rglob("*") if path.suffix in IMAGES)
     chosen = set(rng.choice(len(paths), min(n_edited, len(paths)), replace=False).tolist())
     for number, path in enumerate(paths):
         (target / f"{number:05}_original{path.suffix}").write_bytes(path.read_bytes())
@@ -118,7 +118,7 @@ def make(source: Path, target: Path, n_edited: int, seed: int, edits: Mapping[st
 
 
 class Truth:
-    """Which pictures are one, from their names."""
+    """Which images are one, from their names."""
 
     def __init__(self, paths: list[str], edits: Iterable[str] = EDITS) -> None:
         names = [Path(path).stem.split("_") for path in paths]
@@ -157,13 +157,13 @@ def wilson(k: int, n: int) -> list[float]:
     if n == 0:
         return [0.0, 1.0]
     z, p = 1.96, k / n
-    centre, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    return [(centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)]
+    center, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    return [(center - half) / (1 + z * z / n), (center + half) / (1 + z * z / n)]
 
 
 def ours(collection: Collection, rate: float | None) -> tuple[list[list[str]], float, float]:
     started = time.perf_counter()
-    found = collection.duplicates(false_alarm_rate=rate, progress=None)
+    found = collection.find_duplicates(false_alarm_rate=rate, progress=None)
     seconds = time.perf_counter() - started
     return [[item.id for item in group.items] for group in found.groups], found.threshold, seconds
 
@@ -186,7 +186,7 @@ def best_of(truth: Truth, similarity: np.ndarray, cuts: Iterator[float]) -> tupl
 
 def compare(options: argparse.Namespace) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as directory:
-        folder = Path(directory, "pictures")
+        folder = Path(directory, "images")
         folder.mkdir()
         edits = OTHER_EDITS if options.other_edits else EDITS
         make(options.folder, folder, options.edited, options.seed, edits)
@@ -195,7 +195,7 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
         rows = gather(collection, columns=["path"])
         paths = rows.columns["path"]
         truth, row_of = Truth(paths, edits), {id: row for row, id in enumerate(rows.ids)}
-        result: dict[str, object] = {"pictures": len(paths), "edited": options.edited}
+        result: dict[str, object] = {"images": len(paths), "edited": options.edited}
         for name, rate in (("nearsight", None), *((f"nearsight, rate {r:g}", r) for r in options.rates)):
             groups, threshold, seconds = ours(collection, rate)
             pairs = {
@@ -227,7 +227,7 @@ def scale(options: argparse.Namespace) -> dict[str, object]:
         wanted = fill(collection, options.rows - len(collection), rng)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started, busy = time.perf_counter(), time.process_time()
-        found = collection.duplicates(n_threads=options.threads, min_similarity=options.least)
+        found = collection.find_duplicates(n_threads=options.threads, min_similarity=options.least)
         seconds, busy = time.perf_counter() - started, time.process_time() - busy
         group_of = {item.id: at for at, group in enumerate(found.groups) for item in group.items}
         together = [group_of.get(one, -1) == group_of.get(other, -2) for one, other in wanted]
@@ -287,7 +287,7 @@ def fill(collection: Collection, n: int, rng: np.random.Generator) -> list[tuple
 
 
 def piece(look: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return a quarter to a half of a picture, 96 pixels wide and 192 high."""
+    """Return a quarter to a half of an image, 96 pixels wide and 192 high."""
     height, width = (round(size * rng.uniform(0.5, 0.7)) for size in look.shape[:2])
     y, x = rng.integers(look.shape[0] - height + 1), rng.integers(look.shape[1] - width + 1)
     image = Image.fromarray(look[y : y + height, x : x + width].astype(np.uint8))
@@ -301,7 +301,7 @@ def noisy(vector: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndar
 
 def show(result: dict[str, object]) -> None:
     edits = list(result["nearsight"]["recall_of"])  # type: ignore[index]  # it is a row
-    print(f"{result['pictures']} pictures, {result['edited']} of them in {1 + len(edits)} versions")
+    print(f"{result['images']} images, {result['edited']} of them in {1 + len(edits)} versions")
     print(f"{'':22} {'cut':>6} precision  recall  {'  '.join(f'{edit:>10}' for edit in edits)}  alarmed")
     for name, row in result.items():
         if isinstance(row, dict):

@@ -1,9 +1,9 @@
 """Whether the rate of false alarms that is stated for copies holds, over many splits.
 
 FOLDER has photographs, of which some are edited as in `benchmarks.duplicates`. Half of them, chosen at
-random, are searched for copies with their edits: once with the rate learnt on these very pictures, then
-together with the other half's unedited ones, with the rate learnt on those (`distinct`). Told is the share of
-the half's pictures without a copy that were given one, in how many of the splits it lies in the binomial 95 %
+random, are searched for copies with their edits: once with the rate learned on these very images, then
+together with the other half's unedited ones, with the rate learned on those (`distinct`). Told is the share
+of the half's images without a copy that were given one, in how many of the splits it lies in the binomial 95 %
 band of the stated rate, and in how many not above it; a rate that is refused is counted.
 
     python -m benchmarks.duplicates_rates FOLDER [--edited N] [--splits N] [--rates R ...] [--json]
@@ -30,7 +30,7 @@ from nearsight.verification import dense
 
 def splits(options: argparse.Namespace) -> dict[str, dict[str, object]]:
     with tempfile.TemporaryDirectory() as directory:
-        folder = Path(directory, "pictures")
+        folder = Path(directory, "images")
         folder.mkdir()
         make(options.folder, folder, options.edited, options.seed)
         collection = Collection.create(Path(directory, "collection"))
@@ -45,7 +45,7 @@ def splits(options: argparse.Namespace) -> dict[str, dict[str, object]]:
             asked = np.isin(truth.number, rng.choice(numbers, len(numbers) // 2, replace=False))
             distinct = ~asked & (truth.edit == "original")
             for rate in options.rates:
-                for name, used in (("these pictures", asked), ("others, distinct", asked | distinct)):
+                for name, used in (("these images", asked), ("others, distinct", asked | distinct)):
                     mine = np.flatnonzero(used)
                     finder = NearDuplicates(
                         false_alarm_rate=rate,
@@ -53,19 +53,19 @@ def splits(options: argparse.Namespace) -> dict[str, dict[str, object]]:
                         min_similarity=0.7,
                         confirm=lambda here, there, mine=mine: known(mine[here], mine[there]),
                     )
-                    learnt_on = distinct[mine] if used is not asked else None
+                    learned_on = distinct[mine] if used is not asked else None
                     alone = np.intersect1d(truth.alone, np.flatnonzero(asked))
                     try:
                         found = finder.fit(
                             rows.X[mine],
                             looks=looks[: dense.N_PLAIN, mine],
                             edited_looks=looks[dense.N_PLAIN :, mine],
-                            distinct=learnt_on,
+                            distinct=learned_on,
                         )
                         alarms = np.isin(alone, mine[found.pairs_]).mean()
                     except CalibrationError:
                         alarms = np.nan
-                    result.setdefault(f"{rate:g}, learnt on {name}", []).append(float(alarms))
+                    result.setdefault(f"{rate:g}, learned on {name}", []).append(float(alarms))
         return {
             name: band_of(np.array(v), float(name.split(",")[0]), len(alone)) for name, v in result.items()
         }
@@ -90,7 +90,7 @@ def band_of(alarms: np.ndarray, rate: float, n: int) -> dict[str, object]:
     kept = alarms[np.isfinite(alarms)]
     return {
         "refused": int(np.isnan(alarms).sum()),
-        "realised": float(kept.mean()) if len(kept) else None,
+        "realized": float(kept.mean()) if len(kept) else None,
         "not above the band": int((kept <= high).sum()),
         "in the band": int(((kept >= low) & (kept <= high)).sum()),
         "band": [float(low), float(high)],

@@ -1,21 +1,21 @@
-"""Faces: how often persons are recognised, how often strangers are taken for somebody, and how fast.
+"""Faces: how often persons are recognized, how often strangers are taken for somebody, and how fast.
 
 FOLDER has a folder of photographs for each person, one face in each. Told are, each with a 95 % interval from
 drawing persons anew (bootstrap, 1,000 times), or with the range over random splits:
 
-*rank-1*: with 1, 3 and 5 enrolled pictures a person, the share of all other pictures whose most similar
+*rank-1*: with 1, 3 and 5 enrolled images a person, the share of all other images whose most similar
 person is the right one; the mean over 20 random choices of the enrolled.
 *verification*: over all pairs, the accuracy at a cut-off chosen on other persons (ten parts), the mean of the
 rates for same and different; and the share of true pairs accepted where 1 % of false ones are (TAR).
-*open set*: half the persons are kept out as strangers, the others have 5 pictures enrolled. The threshold
+*open set*: half the persons are kept out as strangers, the others have 5 images enrolled. The threshold
 is one for 1 % from the shipped background, among the persons that are not in it (those of
 ``--background-persons`` are); one for 1 % from a background of the other half of the persons, for each half
 in turn; and one for 5 % from the bank itself, which 20 persons can promise. Told are the share of known faces
 that are named right, and of strangers that are taken for somebody, beside the stated rate and the band in
 which it would lie for so many strangers; the mean over 20 random splits.
 
-With ``--peer``, the same for dlib's own way (HOG detector, five-point alignment, the same network), a picture
-in which it finds no face being a miss. With ``--photos``, the pictures a second of finding and embedding all
+With ``--peer``, the same for dlib's own way (HOG detector, five-point alignment, the same network), an image
+in which it finds no face being a miss. With ``--photos``, the images a second of finding and embedding all
 faces beside the calls of face_recognition 1.3.0 (HOG, upsampled once, five points, one jitter) on the same
 files, in turns; that one is a thread of C++, nearsight uses the cores there are, and is told on one as well.
 Both need dlib-bin. ::
@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from nearsight.errors import Failure
+from nearsight.errors import ImageFailure
 from nearsight.estimators.faces.identifier import FaceIdentifier
 from nearsight.faces import FaceReader
 from nearsight.faces.impostor_scores import background_of
@@ -63,7 +63,7 @@ class Peer:
 def read_folder(reader: FaceReader, folder: Path) -> tuple[np.ndarray, np.ndarray, list[str], int]:
     vectors, persons, paths, missed = [], [], [], 0
     for reading in reader.read_all(folder):
-        if isinstance(reading, Failure) or not reading.faces:
+        if isinstance(reading, ImageFailure) or not reading.faces:
             missed += 1
             continue
         vectors.append(reading.faces[0].vector)
@@ -106,7 +106,7 @@ def verification(X: np.ndarray, y: np.ndarray) -> dict[str, Any]:
         rows = np.concatenate([np.flatnonzero(y == name) for name in chosen])
         pairs = similarity[np.ix_(rows, rows)]
         first, second = np.triu_indices(len(rows), 1)
-        # A person drawn twice is no pair of strangers, and no picture a pair with itself.
+        # A person drawn twice is no pair of strangers, and no image a pair with itself.
         same = y[rows][first] == y[rows][second]
         real = rows[first] != rows[second]
         return pairs[first, second][same & real], pairs[first, second][~same]
@@ -196,15 +196,15 @@ def speed(folder: Path, peer: Peer, rounds: int) -> dict[str, Any]:
             started = time.perf_counter()
             results = list(reader.read_all(paths))
             seconds[name].append(time.perf_counter() - started)
-            n_faces[name] = sum(len(r.faces) for r in results if not isinstance(r, Failure))
+            n_faces[name] = sum(len(r.faces) for r in results if not isinstance(r, ImageFailure))
         started = time.perf_counter()
         n_faces["face_recognition"] = sum(len(peer.faces(path)) for path in paths)
         seconds["face_recognition"].append(time.perf_counter() - started)
     theirs = np.array(seconds["face_recognition"])
     return {
-        "pictures": len(paths),
+        "images": len(paths),
         "faces": n_faces,
-        "pictures_per_second": {
+        "images_per_second": {
             name: round(len(paths) / float(np.median(s)), 2) for name, s in seconds.items()
         },
         "times_as_fast": {
@@ -228,7 +228,7 @@ def main() -> None:
     X, y, paths, missed = read_folder(reader, options.folder)
     result: dict[str, Any] = {
         "persons": len(np.unique(y)),
-        "pictures": len(y),
+        "images": len(y),
         "without_a_face": missed,
         **{f"rank_1 of {n}": rank_1(X, y, n) for n in (1, 3, 5)},
         "verification": verification(X, y),

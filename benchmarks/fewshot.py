@@ -1,14 +1,14 @@
 """Few-shot labels: accuracy, calibration and "unknown" over episodes, beside scikit-learn's classifiers.
 
-FOLDER has `train` and `test`, each with a folder of pictures for each class. An episode draws k training
-pictures of each class and labels all the test pictures. Told are means over the episodes with the half
+FOLDER has `train` and `test`, each with a folder of images for each class. An episode draws k training
+images of each class and labels all the test images. Told are means over the episodes with the half
 width of their 95 % confidence interval (Student's t):
 
-*accuracy* of each method, of scikit-learn's LogisticRegression and 1-nearest-neighbour on the same
+*accuracy* of each method, of scikit-learn's LogisticRegression and 1-nearest-neighbor on the same
 vectors, and once of zero-shot where words are installed;
 *calibration error* (ECE, ten bins) of the probabilities;
-*false alarms*: the share of test pictures called unknown when all classes but three are known, and that are
-of a known class; *found*: the share of those of the three, and of the pictures in ``--foreign``;
+*false alarms*: the share of test images called unknown when all classes but three are known, and that are
+of a known class; *found*: the share of those of the three, and of the images in ``--foreign``;
 *suggested*: accuracy with as many labels as that in all, half of them drawn at random and half suggested,
 beside all drawn at random.
 """
@@ -30,10 +30,10 @@ from nearsight import Embedder
 from nearsight.estimators.classification import FewShotClassifier, suggest
 from nearsight.estimators.classification.temperature_scaling import calibration_error
 
-OURS = ("auto", "prototype", "neighbours", "probe")
+OURS = ("auto", "prototype", "neighbors", "probe")
 
 
-class Pictures:
+class Images:
     """Vectors and classes of one folder."""
 
     def __init__(self, folder: Path, model: str) -> None:
@@ -52,11 +52,11 @@ def draw(y: np.ndarray, k: int, rng: np.random.Generator, classes: np.ndarray) -
     return np.concatenate([rng.choice(np.flatnonzero(y == c), k, replace=False) for c in classes])
 
 
-def accuracy(train: Pictures, test: Pictures, k: int, n: int) -> dict[str, dict[str, float]]:
+def accuracy(train: Images, test: Images, k: int, n: int) -> dict[str, dict[str, float]]:
     methods: dict[str, Callable[[], object]] = {
         **{name: lambda name=name: FewShotClassifier(method=name) for name in OURS},
         "LogisticRegression": lambda: LogisticRegression(max_iter=1000),
-        "1-nearest-neighbour": lambda: KNeighborsClassifier(1),
+        "1-nearest-neighbor": lambda: KNeighborsClassifier(1),
     }
     right: dict[str, list[float]] = {name: [] for name in methods}
     errors: dict[str, list[float]] = {name: [] for name in methods}
@@ -86,7 +86,7 @@ def accuracy(train: Pictures, test: Pictures, k: int, n: int) -> dict[str, dict[
     return told
 
 
-def unknown(train: Pictures, test: Pictures, foreign: np.ndarray, k: int, n: int, rate: float) -> dict:
+def unknown(train: Images, test: Images, foreign: np.ndarray, k: int, n: int, rate: float) -> dict:
     alarms, found, strangers, promised = [], [], [], 0
     for episode in range(n):
         rng = np.random.default_rng(1000 + episode)
@@ -110,7 +110,7 @@ def unknown(train: Pictures, test: Pictures, foreign: np.ndarray, k: int, n: int
     return told
 
 
-def active(train: Pictures, test: Pictures, k: int, n: int) -> dict[str, dict[str, float]]:
+def active(train: Images, test: Images, k: int, n: int) -> dict[str, dict[str, float]]:
     n_labels, results = k * len(np.unique(train.y)), {"suggested": [], "random": []}
     for episode in range(n):
         order = np.random.default_rng(2000 + episode).permutation(len(train.y))
@@ -123,21 +123,21 @@ def active(train: Pictures, test: Pictures, k: int, n: int) -> dict[str, dict[st
                     train.X[rest],
                     min(10, n_labels - len(rows)),
                     probabilities=model.predict_proba(train.X[rest]),
-                    labelled=train.X[rows],
+                    labeled=train.X[rows],
                 )
                 rows = np.concatenate([rows, rest[new]])
             scores.append(FewShotClassifier().fit(train.X[rows], train.y[rows]).score(test.X, test.y))
     return {how: mean(scores) for how, scores in results.items()}
 
 
-def zero_shot(test: Pictures, model: str) -> float | None:
-    from nearsight import load_text
+def zero_shot(test: Images, model: str) -> float | None:
+    from nearsight import load_text_encoder
     from nearsight.errors import NearsightError
     from nearsight.models.text.zero_shot import ZeroShotClassifier
 
     try:
         names = sorted(set(test.y))
-        found = ZeroShotClassifier(load_text(model), names).predict(test.X)
+        found = ZeroShotClassifier(load_text_encoder(model), names).predict(test.X)
     except NearsightError:
         return None
     return float((np.array(found.labels) == test.y).mean())
@@ -152,13 +152,13 @@ def main() -> None:
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 2, 5, 10, 20])
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--false-alarm-rate", type=float, default=0.05)
-    parser.add_argument("--foreign", type=Path, help="pictures that are none of the classes")
+    parser.add_argument("--foreign", type=Path, help="images that are none of the classes")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
-    train, test = (Pictures(options.folder / part, options.model) for part in ("train", "test"))
-    foreign = Pictures(options.foreign, options.model).X if options.foreign else test.X[:0]
-    told: dict = {"test pictures": len(test.y), "zero-shot": zero_shot(test, options.model)}
+    train, test = (Images(options.folder / part, options.model) for part in ("train", "test"))
+    foreign = Images(options.foreign, options.model).X if options.foreign else test.X[:0]
+    told: dict = {"test images": len(test.y), "zero-shot": zero_shot(test, options.model)}
     for k in options.shots:
         told[f"{k} a class"] = {
             "methods": accuracy(train, test, k, options.episodes),

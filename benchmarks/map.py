@@ -1,8 +1,8 @@
-"""Maps: how far neighbours stay neighbours, and what placing new pictures costs, beside UMAP's own transform.
+"""Maps: how far neighbors stay neighbors, and what placing new images costs, beside UMAP's own transform.
 
-FOLDER's pictures are split in two at random: one part is laid out, the other placed. Told are the
-trustworthiness of the whole (10 neighbours, among 2,000 at most), the seconds, and how far pictures that were
-there moved, in shares of the map's width. "UMAP, its own neighbours" is umap-learn alone, which finds them
+FOLDER's images are split in two at random: one part is laid out, the other placed. Told are the
+trustworthiness of the whole (10 neighbors, among 2,000 at most), the seconds, and how far images that were
+there moved, in shares of the map's width. "UMAP, its own neighbors" is umap-learn alone, which finds them
 pair by pair among fewer than 4,096 and by descent among more; all is compiled beforehand. Without FOLDER,
 `--rows` made vectors in 100 groups.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from nearsight import Embedder
-from nearsight.estimators.layout2d import PictureMap, trustworthiness
+from nearsight.estimators.layout2d import Layout2D, trustworthiness
 
 
 def made(n: int, d: int) -> np.ndarray:
@@ -42,10 +42,10 @@ def width(places: np.ndarray) -> float:
 
 def run(old: np.ndarray, new: np.ndarray, *, peers: bool) -> list[dict]:
     whole, rows = np.concatenate([old, new]), []
-    PictureMap(method="umap").fit(old[:200])  # compiles
+    Layout2D(method="umap").fit(old[:200])  # compiles
     for method in ("umap", "pca"):
         started = time.perf_counter()
-        map_ = PictureMap(method=method).fit(old)
+        map_ = Layout2D(method=method).fit(old)
         rows.append(told(f"{method}, laid out", old, map_.embedding_, time.perf_counter() - started, None))
         before = map_.embedding_.copy()
         started = time.perf_counter()
@@ -57,9 +57,9 @@ def run(old: np.ndarray, new: np.ndarray, *, peers: bool) -> list[dict]:
     from umap import UMAP
 
     started = time.perf_counter()
-    again = PictureMap(method="umap").fit(whole).embedding_
+    again = Layout2D(method="umap").fit(whole).embedding_
     seconds = time.perf_counter() - started
-    reference = PictureMap(method="umap").fit(old).embedding_
+    reference = Layout2D(method="umap").fit(old).embedding_
     moved = float(np.linalg.norm(again[: len(old)] - reference, axis=1).mean() / width(reference))
     rows.append(told("umap, laid out anew", whole, again, seconds, round(moved, 3)))
     UMAP(metric="cosine", random_state=0, n_jobs=1, force_approximation_algorithm=True).fit(old[:200])
@@ -67,7 +67,7 @@ def run(old: np.ndarray, new: np.ndarray, *, peers: bool) -> list[dict]:
     started = time.perf_counter()
     theirs = UMAP(metric="cosine", random_state=0, n_jobs=1).fit(old)
     before = theirs.embedding_.copy()
-    rows.append(told("UMAP, its own neighbours", old, before, time.perf_counter() - started, None))
+    rows.append(told("UMAP, its own neighbors", old, before, time.perf_counter() - started, None))
     started = time.perf_counter()
     placed = theirs.transform(new)
     moved = float(np.abs(theirs.embedding_ - before).max() / width(before))

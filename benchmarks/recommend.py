@@ -37,7 +37,7 @@ def popularity(X: np.ndarray, baskets: np.ndarray) -> Scores:
     return lambda history: baskets.sum(axis=0)
 
 
-def pictures(X: np.ndarray, baskets: np.ndarray) -> Scores:
+def images(X: np.ndarray, baskets: np.ndarray) -> Scores:
     return lambda history: (X @ X[history].T).max(axis=1)
 
 
@@ -56,7 +56,7 @@ def fresh(X: np.ndarray, baskets: np.ndarray) -> Scores:
 
 
 def implicit_bm25(X: np.ndarray, baskets: np.ndarray) -> Scores:
-    from implicit.nearest_neighbours import BM25Recommender
+    from implicit.nearest_neighbors import BM25Recommender
 
     model = BM25Recommender(K=len(X), num_threads=1)
     model.fit(sparse.csr_matrix(baskets, dtype=np.float32), show_progress=False)
@@ -83,7 +83,7 @@ def implicit_als(factors: int) -> Callable[[np.ndarray, np.ndarray], Scores]:
     return fit
 
 
-METHODS = {"popularity": popularity, "pictures": pictures, "co-occurrence": together, "blend": blend}
+METHODS = {"popularity": popularity, "images": images, "co-occurrence": together, "blend": blend}
 PEERS = {"implicit BM25": implicit_bm25} | {f"implicit ALS {f}": implicit_als(f) for f in (16, 64)}
 
 
@@ -183,7 +183,7 @@ def measure(name: str, X: np.ndarray, baskets: np.ndarray, groups: np.ndarray) -
 
 
 def load(made: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return the pictures' unit vectors, which basket holds which, and the baskets' names."""
+    """Return the images' unit vectors, which basket holds which, and the baskets' names."""
     found = Embedder().embed(sorted(made.glob("*.png")))
     row = {Path(path).name: i for i, path in enumerate(found.paths)}
     contents = read(made)

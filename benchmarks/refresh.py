@@ -1,4 +1,4 @@
-"""What a second run over unchanged pictures costs, and whether memory grows with their number.
+"""What a second run over unchanged images costs, and whether memory grows with their number.
 
 Each run is a process of its own, so that its peak resident memory is its own.
 """
@@ -12,7 +12,7 @@ import tempfile
 import textwrap
 from pathlib import Path
 
-from benchmarks.pictures import make
+from benchmarks.sample_images import make
 
 RUN = """
     import json, resource, sys, time
@@ -36,13 +36,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pictures", type=int, default=20_000)
+    parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--few", type=int, default=2_000)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
-        many = make(root / "many", options.pictures, (320, 240), quality=85)
+        many = make(root / "many", options.images, (320, 240), quality=85)
         few = root / "few"
         few.mkdir()
         for file in sorted(many.iterdir())[: options.few]:
@@ -50,7 +50,7 @@ def main() -> None:
         small = run(root / "c-few", few)
         first = run(root / "c-many", many)
         again = run(root / "c-many", many)
-    if (first["embedded"], again["unchanged"]) != (options.pictures, options.pictures):
+    if (first["embedded"], again["unchanged"]) != (options.images, options.images):
         raise SystemExit(f"the runs did not do their work: {first}, {again}")
     result = {
         "first_s": round(first["seconds"], 2),
@@ -65,12 +65,12 @@ def main() -> None:
         print(json.dumps(result))
         return
     print(
-        f"{options.pictures} pictures: first run {result['first_s']} s, unchanged {result['again_s']} s:"
+        f"{options.images} images: first run {result['first_s']} s, unchanged {result['again_s']} s:"
         f" {100 * result['again_to_first']:.2f} %"
     )
     print(
-        f"peak memory: {options.few} pictures {result['peak_few_mb']} MB,"
-        f" {options.pictures} {result['peak_many_mb']} MB: {result['peak_ratio']} x"
+        f"peak memory: {options.few} images {result['peak_few_mb']} MB,"
+        f" {options.images} {result['peak_many_mb']} MB: {result['peak_ratio']} x"
         f" (unchanged: {result['peak_again_mb']} MB)"
     )
 

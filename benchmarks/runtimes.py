@@ -1,6 +1,6 @@
 """The default model in bfloat16, in int8, or on a device, beside the exact one: how much faster, how near.
 
-All get the same prepared pictures, through nearsight's own backends, from one thread a core. They are timed
+All get the same prepared images, through nearsight's own backends, from one thread a core. They are timed
 by turns, and the median of the rounds' ratios is told; beside it, that of the time which processors spent,
 which other work on the machine disturbs less. FOLDER holds the photographs; without one, those of
 scikit-learn and scikit-image, cut into pieces.
@@ -31,11 +31,11 @@ def from_packages() -> list[Image.Image]:
     whole = [Image.fromarray(pixels) for pixels in load_sample_images().images]
     whole += [Image.open(file).convert("RGB") for file in sorted(folder.glob("*")) if is_photograph(file)]
     pieces = []
-    for picture in whole:
-        width, height = picture.size
+    for image in whole:
+        width, height = image.size
         for x, y in ((0, 0), (0.5, 0), (0, 0.5), (0.5, 0.5), (0.25, 0.25)):
             pieces.append(
-                picture.crop(
+                image.crop(
                     (
                         int(x * width),
                         int(y * height),
@@ -58,7 +58,7 @@ def from_folder(folder: Path, most: int, min_side_px: int | None) -> list[Image.
 
 
 def rates(backend: Backend, prepared: list[Any]) -> tuple[float, float]:
-    """Return pictures a second, and pictures a second of processors' time."""
+    """Return images a second, and images a second of processors' time."""
     n = cpu_count()
     started, spent = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(n) as pool:
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--model", default="efficientnet-lite0")
     parser.add_argument("--forms", nargs="+", default=["bf16", "int8", "fp16"], help="such as bf16, fp16")
     parser.add_argument("--device", help="Instead of forms: the same model on a device, such as openvino.")
-    parser.add_argument("--pictures", type=int, default=400)
+    parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -84,13 +84,13 @@ def main() -> None:
     else:
         forms = {form: load_model(f"{options.model}#{form}") for form in options.forms}
     if options.folder:
-        pictures = from_folder(options.folder, options.pictures, exact.decode_px)
+        images = from_folder(options.folder, options.images, exact.decode_px)
     else:
-        pictures = from_packages()
-    prepared = [exact.prepare(picture) for picture in pictures]
+        images = from_packages()
+    prepared = [exact.prepare(image) for image in images]
     wanted = exact.embed(prepared)
     parities = {form: compare(near.embed(prepared), wanted) for form, near in forms.items()}
-    prepared = (prepared * (1 + options.pictures // len(prepared)))[: options.pictures]
+    prepared = (prepared * (1 + options.images // len(prepared)))[: options.images]
     rounds: dict[str, list[tuple[float, float]]] = {form: [] for form in forms}
     spent: dict[str, list[float]] = {form: [] for form in forms}
     for _ in range(options.rounds):
@@ -99,7 +99,7 @@ def main() -> None:
             rounds[form].append((2 / (1 / before[0] + 1 / after[0]), ours[0]))
             spent[form].append(ours[1] / (2 / (1 / before[1] + 1 / after[1])))
     result = {
-        "pictures": len(pictures),
+        "images": len(images),
         "threads": cpu_count(),
         "float32_per_s": round(statistics.median(r[0] for found in rounds.values() for r in found), 1),
         "forms": {
@@ -118,9 +118,7 @@ def main() -> None:
     if options.json:
         print(json.dumps(result))
         return
-    print(
-        f"{result['pictures']} photographs, {result['threads']} threads, float32 {result['float32_per_s']}/s"
-    )
+    print(f"{result['images']} photographs, {result['threads']} threads, float32 {result['float32_per_s']}/s")
     for form, told in result["forms"].items():
         print(f"{form}: {told['per_s']}/s, {told['ratio']} x (rounds {', '.join(map(str, told['rounds']))})")
         print(f"  {told['processor_ratio']} x by the time that processors spent")

@@ -2,8 +2,8 @@
 
     python benchmarks/search.py --rows 100000 --dim 512
 
-Vectors are drawn around 1,000 random centres, as pictures of 1,000 kinds would lie; queries are
-further draws from the same centres, not stored. Everything runs in this one process, so the ratios
+Vectors are drawn around 1,000 random centers, as images of 1,000 kinds would lie; queries are
+further draws from the same centers, not stored. Everything runs in this one process, so the ratios
 hold whatever the machine.
 """
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument(
-        "--spread", type=float, default=1.0, help="of a cluster, relative to its centre's length"
+        "--spread", type=float, default=1.0, help="of a cluster, relative to its center's length"
     )
     parser.add_argument("--thumbnail-bytes", type=int, default=0, help="random bytes stored with each row")
     parser.add_argument("--adds", type=int, default=500, help="single-row adds of the second part")
@@ -106,11 +106,11 @@ def single_adds(
 
 
 class Clusters:
-    """Unit vectors around 1,000 centres, always the same ones."""
+    """Unit vectors around 1,000 centers, always the same ones."""
 
     def __init__(self, dim: int, spread: float, thumbnail_bytes: int) -> None:
         self._rng = np.random.default_rng(0)
-        self._centres = self._rng.standard_normal((1000, dim), np.float32)
+        self._centers = self._rng.standard_normal((1000, dim), np.float32)
         self._dim, self._spread, self._thumbnail_bytes = dim, spread, thumbnail_bytes
         self.schema = pa.schema(
             [("id", pa.string()), ("thumbnail", pa.binary()), ("vector", pa.list_(pa.float32(), dim))]
@@ -118,7 +118,7 @@ class Clusters:
 
     def draw(self, n: int) -> np.ndarray:
         noise = self._rng.standard_normal((n, self._dim), np.float32)
-        vectors = self._centres[self._rng.integers(0, 1000, n)] + self._spread * noise
+        vectors = self._centers[self._rng.integers(0, 1000, n)] + self._spread * noise
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     def rows(self, start: int, n: int) -> tuple[pa.Table, np.ndarray]:

@@ -1,6 +1,6 @@
 """What vectors are kept as: room, and what a search finds of it.
 
-FOLDER holds pictures; half of them, every second, ask for their ten nearest among all. float32 and float16
+FOLDER holds images; half of them, every second, ask for their ten nearest among all. float32 and float16
 are kept and searched by the store itself; int8 (one scale for all) and binary (above or below each number's
 mean) are arithmetic only, since the store does not search them. With ``--rows``, made vectors are added until
 there are so many, and from 50,000 on the store's own index is used.
@@ -26,7 +26,7 @@ def recall(found: np.ndarray, truth: np.ndarray) -> float:
 
 
 def grown(X: np.ndarray, n: int) -> np.ndarray:
-    """Return n vectors: those given, then neighbours of them."""
+    """Return n vectors: those given, then neighbors of them."""
     rng = np.random.default_rng(0)
     made = X[rng.integers(0, len(X), max(0, n - len(X)))]
     made = np.abs(made + 0.01 * rng.standard_normal(made.shape).astype(np.float32))
@@ -41,7 +41,7 @@ def kept_as(
         collection = Collection.create(f"{folder}/c", model=model, storage=storage)
         ids = [f"{i:032x}" for i in range(len(X))]
         collection.add_vectors(X, ids=ids, fingerprint=collection.fingerprint)
-        collection.optimize()
+        collection.compact()
         found, seconds = [], []
         for query in queries:
             started = time.perf_counter()
@@ -53,7 +53,7 @@ def kept_as(
         return {
             "storage": storage,
             "bytes_per_vector": collection.info()["bytes_per_vector"],
-            "bytes_per_picture": collection.info()["bytes_per_picture"],
+            "bytes_per_image": collection.info()["bytes_per_image"],
             "smallest_cosine": float(cosines.min()),
             "recall@10": recall(np.array(found), truth),
             "search_ms": 1000 * float(np.median(seconds)),

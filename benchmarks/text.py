@@ -1,12 +1,12 @@
-"""Words for pictures: ConSE as nearsight does it beside ConSE as its paper first describes it, in one run.
+"""Words for images: ConSE as nearsight does it beside ConSE as its paper first describes it, in one run.
 
-FOLDER has a folder of pictures for each class, at any depth; a class is asked for by its folder's name, or by
-the phrase that ``--name FOLDER=PHRASE`` gives. Told are, with a picture's class as the truth:
+FOLDER has a folder of images for each class, at any depth; a class is asked for by its folder's name, or by
+the phrase that ``--name FOLDER=PHRASE`` gives. Told are, with an image's class as the truth:
 
 *precision@10* of searching for each class by its name, the mean over classes;
-*zero-shot*: the share of pictures given the right one of all names.
+*zero-shot*: the share of images given the right one of all names.
 
-With ``--captions``, pictures that have a text beside them (``a.png``, ``a.txt``: its first line) are searched
+With ``--captions``, images that have a text beside them (``a.png``, ``a.txt``: its first line) are searched
 for by it. The files are split in two by their names' hash: nearsight's settings were chosen on half A of
 Tux Paint's stamps (Debian's ``tuxpaint-stamps-default``), so that half B is what counts. With ``--dim``,
 classes are asked for through projected vectors too, those of ``nearsight index --dim``.
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nearsight import Embedder, load_text
+from nearsight import Embedder, load_text_encoder
 from nearsight.models.pca import ProjectedText, fit_projection
 from nearsight.models.text.conse import ConSE, classes
 from nearsight.models.text.zero_shot import ZeroShotClassifier
@@ -60,7 +60,7 @@ def by_class(tower: ConSE, X: np.ndarray, y: np.ndarray, names: list[str]) -> di
     ours = tower.project(X) @ tower.embed(names).T
     found = ZeroShotClassifier(tower, names).predict(X)
     return {
-        "pictures": len(X),
+        "images": len(X),
         "classes": len(names),
         "precision@10": precision_at_10(ours, y, len(names)),
         "precision@10 plain": precision_at_10(theirs, y, len(names)),
@@ -108,13 +108,13 @@ def main() -> None:
     parser.add_argument("--name", action="append", default=[], metavar="FOLDER=PHRASE")
     parser.add_argument("--only", action="append", default=[], help="a class to take; by default all")
     parser.add_argument("--skip", action="append", default=[], help="a folder of the path to leave out")
-    parser.add_argument("--fewest", type=int, default=5, help="pictures a class needs to count")
+    parser.add_argument("--fewest", type=int, default=5, help="images a class needs to count")
     parser.add_argument("--dim", type=int, nargs="*", default=[], help="projected to so many numbers, too")
     parser.add_argument("--captions", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     phrases = dict(pair.split("=", 1) for pair in options.name)
-    tower = load_text(options.model)
+    tower = load_text_encoder(options.model)
     result = Embedder(options.model).embed(options.folder)
     folders = [Path(path).parent.name for path in result.paths]
     kept = np.array([not set(Path(path).parts) & set(options.skip) for path in result.paths])
@@ -136,7 +136,7 @@ def main() -> None:
             if n >= options.fewest and (not options.only or name in options.only)
         )
         if not chosen:
-            raise SystemExit(f"{options.folder} has no class with {options.fewest} pictures")
+            raise SystemExit(f"{options.folder} has no class with {options.fewest} images")
         kept &= np.isin(folders, chosen)
         y = np.array([chosen.index(folder) for folder, keep in zip(folders, kept, strict=True) if keep])
         names = [phrases.get(name, name) for name in chosen]

@@ -1,4 +1,4 @@
-"""Pictures per second from files to a searchable collection, beside a plain loop and beside the limit.
+"""Images per second from files to a searchable collection, beside a plain loop and beside the limit.
 
 *12 megapixels*: a plain loop decodes each JPEG in full with Pillow, resizes, and runs the same ONNX file in
 ONNX Runtime on all cores. It keeps its vectors in a list; nearsight also hashes each file, makes a thumbnail
@@ -26,7 +26,7 @@ import onnxruntime
 from joblib import cpu_count
 from PIL import Image
 
-from benchmarks.pictures import make
+from benchmarks.sample_images import make
 from nearsight import Collection, load_model
 from nearsight.images import decode
 
@@ -65,7 +65,7 @@ def nearsight_rate(folder: Path, warm: Path) -> float:
         collection.add(warm, progress=False)
         report = collection.add(folder, progress=False)
     if report.failed or not report.embedded:
-        raise SystemExit(f"{len(report.failed)} of {report.embedded} pictures failed")
+        raise SystemExit(f"{len(report.failed)} of {report.embedded} images failed")
     return report.embedded / report.seconds
 
 
@@ -79,11 +79,11 @@ class Limit:
         self.batch_size = min((1, 2, 4, 8), key=lambda size: min(self.infer(size) for _ in range(3)))
 
     def read(self, file: Path) -> Any:
-        picture = decode(file.read_bytes(), path=str(file), min_side_px=self.backend.decode_px)
-        return self.backend.prepare(picture.image)
+        image = decode(file.read_bytes(), path=str(file), min_side_px=self.backend.decode_px)
+        return self.backend.prepare(image.image)
 
     def infer(self, size: int) -> float:
-        """Return the seconds that the network takes for all pictures."""
+        """Return the seconds that the network takes for all images."""
         started = time.perf_counter()
         for at in range(0, len(self.prepared), size):
             self.backend.embed(self.prepared[at : at + size])
@@ -101,8 +101,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--large", type=int, default=96, help="12-megapixel pictures")
-    parser.add_argument("--small", type=int, default=3000, help="640x480 pictures")
+    parser.add_argument("--large", type=int, default=96, help="12-megapixel images")
+    parser.add_argument("--small", type=int, default=3000, help="640x480 images")
     parser.add_argument("--rounds", type=int, default=5, help="repeats, of which the median is told")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--verbose", action="store_true", help="tell each round as well")

@@ -1,4 +1,4 @@
-"""Find the kinds of pictures in a folder, and say later where new pictures belong."""
+"""Find the kinds of images in a folder, and say later where new images belong."""
 
 import tempfile
 from pathlib import Path
@@ -17,11 +17,11 @@ with tempfile.TemporaryDirectory() as folder:
     collection.add(old)
     found = collection.cluster(words=[])
     for cluster in found.clusters:
-        print(f"cluster {cluster.id}: {len(cluster.ids)} pictures, such as {cluster.representative}")
-    print(f"{len(found.noise)} pictures belong to none\n")
+        print(f"cluster {cluster.id}: {len(cluster.ids)} images, such as {cluster.representative}")
+    print(f"{len(found.noise)} images belong to none\n")
 
     collection.add(new, metadata={"batch": "new"})
-    later = collection.assign(found, where="batch = 'new'")
+    later = collection.predict_clusters(found, where="batch = 'new'")
     for cluster in later.clusters:
-        print(f"cluster {cluster.id}: {len(cluster.ids)} of the new pictures")
+        print(f"cluster {cluster.id}: {len(cluster.ids)} of the new images")
     print(f"{len(later.noise)} of the new ones belong to none")

@@ -1,4 +1,4 @@
-"""Find the copies among pictures, which of them to keep, and what has leaked from one folder into another."""
+"""Find the copies among images, which of them to keep, and what has leaked from one folder into another."""
 
 import tempfile
 from pathlib import Path
@@ -21,11 +21,11 @@ with tempfile.TemporaryDirectory() as folder:
     collection = Collection.create(Path(folder) / "collection")
     collection.add([shipped, edited])
 
-    for group in collection.duplicates().groups:
+    for group in collection.find_duplicates().groups:
         print(f"keep {Path(group.keep.path).name}: {group.why}")
         for path in group.redundant:
             print(f"     {Path(path).name} is not needed")
 
-    found = collection.duplicates(between=(f"path LIKE '{shipped}/%'", f"path LIKE '{edited}/%'"))
+    found = collection.find_duplicates(between=(f"path LIKE '{shipped}/%'", f"path LIKE '{edited}/%'"))
     for leak in found.leaks:
         print(f"{Path(leak.there.path).name} is {Path(leak.here.path).name}, agreement {leak.agreement:.2f}")

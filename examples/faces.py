@@ -1,4 +1,4 @@
-"""Enrol a person, and find her again in other pictures; needs the face models (see docs/faces.md)."""
+"""Enroll a person, and find her again in other images; needs the face models (see docs/faces.md)."""
 
 import tempfile
 from pathlib import Path
@@ -21,9 +21,9 @@ with tempfile.TemporaryDirectory() as folder:
     report = bank.enroll([("portrait", portrait)], name="Eileen Collins")
     print("enrolled:", report.enrolled)
 
-    for picture in bank.identify([("small", small), ("mirrored", mirrored), ("grey", portrait.convert("L"))]):
-        for face in picture.faces:
-            print(f"{picture.reading.source.path}: {face.person or 'unknown'} ({face.similarity:.3f})")
+    for image in bank.identify([("small", small), ("mirrored", mirrored), ("gray", portrait.convert("L"))]):
+        for face in image.faces:
+            print(f"{image.reading.source.path}: {face.person or 'unknown'} ({face.similarity:.3f})")
 
     found = bank.verify(small, mirrored)
     print(f"the same person: {found.same}, {found.similarity:.3f} against {found.threshold.value:.3f}")

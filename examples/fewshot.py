@@ -1,4 +1,4 @@
-"""Label pictures from a few examples of each class, and say which are of none of them."""
+"""Label images from a few examples of each class, and say which are of none of them."""
 
 import tempfile
 from pathlib import Path
@@ -16,14 +16,14 @@ with tempfile.TemporaryDirectory() as folder:
     collection = Collection.create(Path(folder) / "collection")
     collection.add(first)
 
-    # Twenty of each are labelled by hand, so to speak.
+    # Twenty of each are labeled by hand, so to speak.
     labels = {str(p): p.parent.name for i, p in enumerate(first) if i % 30 < 20}
     fitted = collection.fit_classifier(labels)
     print(f"{fitted.counts}: {fitted.estimator.method_}, chosen by {fitted.estimator.chosen_by_}")
 
     others = [p for p in collection.classify() if p.path not in labels]
     right = sum(p.label == Path(p.path).parent.name for p in others)
-    print(f"{right} of {len(others)} other pictures are labelled right")
+    print(f"{right} of {len(others)} other images are labeled right")
 
     photographs = Path(skimage.__file__).parent / "data"
     for name in ("chelsea.png", "coffee.png"):

@@ -1,4 +1,4 @@
-"""Lay pictures out on a map, add some without moving any, and write an interactive page of it."""
+"""Lay images out on a map, add some without moving any, and write an interactive page of it."""
 
 import tempfile
 from pathlib import Path
@@ -15,12 +15,12 @@ with tempfile.TemporaryDirectory() as folder:
     for kind in ("nominal", "global"):
         collection.add(sorted((textile / kind).glob("*.jpg"))[:25], metadata={"kind": kind})
 
-    # method="umap" shows neighbourhoods better, with: pip install 'nearsight[map]'
-    first = collection.map(method="pca")
-    print(f"{len(first.ids)} pictures laid out, trustworthiness {first.trustworthiness:.2f}")
+    # method="umap" shows neighborhoods better, with: pip install 'nearsight[map]'
+    first = collection.layout_2d(method="pca")
+    print(f"{len(first.ids)} images laid out, trustworthiness {first.trustworthiness:.2f}")
 
     collection.add(sorted((textile / "local").glob("*.jpg"))[:10], metadata={"kind": "local"})
-    then = collection.map()
+    then = collection.layout_2d()
     unmoved = np.array_equal(then.only(first.ids).places, first.places)
     print(f"{then.n_new} placed later; nothing moved: {unmoved}")
 

@@ -15,9 +15,9 @@ warnings.simplefilter("ignore")  # what is told at the first use is shown below
 
 exact = load_model("efficientnet-lite0", device="cpu")
 files = [source for source in find(Path(skimage.__file__).parent / "data") if source.path.endswith(".png")]
-pictures = [exact.prepare(decode(source, min_side_px=exact.decode_px).image) for source in files]
-vectors = exact.embed(pictures)
-print(f"{len(pictures)} photographs and textures, beside float32:")
+images = [exact.prepare(decode(source, min_side_px=exact.decode_px).image) for source in files]
+vectors = exact.embed(images)
+print(f"{len(images)} photographs and textures, beside float32:")
 
 for precision in ("bf16", "int8", "fp16"):
     try:
@@ -25,11 +25,11 @@ for precision in ("bf16", "int8", "fp16"):
     except NearsightError as error:
         print(f"\n{precision}: {error}")
         continue
-    parity = compare(model.embed(pictures), vectors)
+    parity = compare(model.embed(images), vectors)
     seconds = {}
     for backend in (exact, model):
         started = time.perf_counter()
-        backend.embed(pictures)
+        backend.embed(images)
         seconds[backend] = time.perf_counter() - started
     same = model.spec.fingerprint == exact.spec.fingerprint
     print(f"\n{precision}: {parity}")

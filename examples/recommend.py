@@ -1,4 +1,4 @@
-"""Recommend what looks like a picture, what is bought with it, and what to offer for a customer's history."""
+"""Recommend what looks like an image, what is bought with it, and what to offer for a customer's history."""
 
 import tempfile
 from pathlib import Path
@@ -8,7 +8,7 @@ import skimage
 
 from nearsight import Collection
 
-pictures = Path(skimage.__file__).parent / "data"
+images = Path(skimage.__file__).parent / "data"
 
 # Orders of a shop that sells prints: who takes an animal takes food, who takes the sky takes a machine.
 rng = np.random.default_rng(0)
@@ -21,18 +21,18 @@ orders["order 100"] = ["chelsea.png", "gift wrap"]
 
 with tempfile.TemporaryDirectory() as folder:
     collection = Collection.create(Path(folder) / "collection")
-    collection.add(pictures)
+    collection.add(images)
     by_name = {Path(item.path).name: item.id for item in collection.items()}
 
     print("Looks like the cat, in variety:")
     for item in collection.recommend(by_name["chelsea.png"], k=3, diversity=0.5).items:
         print(f"{item.score:.3f}  {Path(item.path).name}")
 
-    catalogue = collection.catalogue(orders)  # learns once, for any number of questions
-    print(f"\nBought with the cat (left out, because they are no pictures: {dict(catalogue.unknown)}):")
-    for item in catalogue.recommend(by_name["chelsea.png"], k=3).items:
+    catalog = collection.catalog(orders)  # learns once, for any number of questions
+    print(f"\nBought with the cat (left out, because they are no images: {dict(catalog.unknown)}):")
+    for item in catalog.recommend(by_name["chelsea.png"], k=3).items:
         print(f"{item.score:.3f}  {Path(item.path).name}: {item.why}")
 
     history = [by_name["rocket.jpg"], by_name["coins.png"]]
-    [best, *_] = catalogue.recommend(history).items
+    [best, *_] = catalog.recommend(history).items
     print(f"\nFor who has the rocket and the coins: {Path(best.path).name}: {best.why}")

@@ -1,4 +1,4 @@
-"""Index pictures, and find those most similar to one of them, with and without a filter."""
+"""Index images, and find those most similar to one of them, with and without a filter."""
 
 import tempfile
 from pathlib import Path
@@ -7,16 +7,16 @@ import skimage
 
 from nearsight import Collection
 
-pictures = Path(skimage.__file__).parent / "data"  # some twenty photographs and textures
+images = Path(skimage.__file__).parent / "data"  # some twenty photographs and textures
 
 with tempfile.TemporaryDirectory() as folder:
     collection = Collection.create(Path(folder) / "collection")
-    report = collection.add(pictures, metadata={"source": "scikit-image"})
-    print(f"{report.added} pictures added, {len(report.failed)} could not be read")
+    report = collection.add(images, metadata={"source": "scikit-image"})
+    print(f"{report.added} images added, {len(report.failed)} could not be read")
 
-    for match in collection.search(pictures / "chelsea.png", k=3):
+    for match in collection.search(images / "chelsea.png", k=3):
         print(f"{match.similarity:.3f}  {Path(match.path).name}")
 
-    print("\nOnly among wide pictures:")
-    for match in collection.search(pictures / "chelsea.png", k=3, where="width >= 500"):
+    print("\nOnly among wide images:")
+    for match in collection.search(images / "chelsea.png", k=3, where="width >= 500"):
         print(f"{match.similarity:.3f}  {Path(match.path).name}")

@@ -1,4 +1,4 @@
-"""Segment customers by the pictures that are theirs, and say later where new ones belong."""
+"""Segment customers by the images that are theirs, and say later where new ones belong."""
 
 import random
 import tempfile
@@ -14,10 +14,10 @@ kinds = {"cat": data.chelsea(), "coffee": data.coffee(), "rocket": data.rocket()
 tastes = {"cat people": ["cat"], "coffee drinkers": ["coffee"], "engineers": ["rocket", "coffee"]}
 
 
-def orders(pictures: dict[str, list[str]], n: int, era: str) -> list[tuple[str, str, float]]:
-    """Customer, picture and weight: of each taste `n` customers with five pictures."""
+def orders(images: dict[str, list[str]], n: int, era: str) -> list[tuple[str, str, float]]:
+    """Customer, image and weight: of each taste `n` customers with five images."""
     each = [(f"{era} {taste} {who}", likes) for taste, likes in tastes.items() for who in range(n)]
-    return [(who, draw.choice(pictures[draw.choice(likes)]), 1.0) for who, likes in each for _ in range(5)]
+    return [(who, draw.choice(images[draw.choice(likes)]), 1.0) for who, likes in each for _ in range(5)]
 
 
 with tempfile.TemporaryDirectory() as folder:
@@ -26,12 +26,12 @@ with tempfile.TemporaryDirectory() as folder:
         for _ in range(15):  # some part of a photograph, in place of another of its kind
             y, x = draw.randrange(photo.shape[0] - 200), draw.randrange(photo.shape[1] - 200)
             collection.add(photo[y : y + 200, x : x + 200], metadata={"kind": name}, progress=False)
-    pictures = {name: [item.id for item in collection.items(f"kind = '{name}'")] for name in kinds}
-    found = collection.segment(orders(pictures, 10, "old"), 3, words=[])
+    images = {name: [item.id for item in collection.items(f"kind = '{name}'")] for name in kinds}
+    found = collection.segment_customers(orders(images, 10, "old"), 3, words=[])
     for segment in found.segments:
         print(f"{len(segment.customers)} customers, such as {', '.join(segment.customers[:3])}")
     found.save(Path(folder) / "segments.npz")
 
     kept = Segmentation.load(Path(folder) / "segments.npz")
-    later = collection.assign_customers(kept, orders(pictures, 1, "new"))
+    later = collection.assign_customers(kept, orders(images, 1, "new"))
     print("later:", later.customers, "in no segment:", later.strangers)

@@ -17,13 +17,13 @@ def strange():
 
 
 @pytest.fixture(scope="session")
-def save_picture():
-    """Write a small picture; see `_save_picture`."""
-    return _save_picture
+def save_image():
+    """Write a small image; see `_save_image`."""
+    return _save_image
 
 
-def _save_picture(path: Path, seed: int, size=(160, 120)) -> Path:
-    """A smooth picture that only this seed gives."""
+def _save_image(path: Path, seed: int, size=(160, 120)) -> Path:
+    """A smooth image that only this seed gives."""
     pixels = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8)
     Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(path)
     return path
@@ -36,11 +36,11 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory, strange):
-    """Six pictures, one of a name that is no UTF-8; nobody may change this folder."""
+    """Six images, one of a name that is no UTF-8; nobody may change this folder."""
     folder = tmp_path_factory.mktemp("photos")
     for seed in range(5):
-        _save_picture(folder / f"{seed}.png", seed)
-    _save_picture(folder / strange, 99, (200, 100))
+        _save_image(folder / f"{seed}.png", seed)
+    _save_image(folder / strange, 99, (200, 100))
     return folder
 
 

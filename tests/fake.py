@@ -15,9 +15,9 @@ DIM = 64
 
 
 class FakeBackend:
-    """Random projection of a 16×16 picture to 64 numbers of unit length.
+    """Random projection of a 16×16 image to 64 numbers of unit length.
 
-    Like pictures get like vectors, and it costs microseconds. Backends of one seed share a fingerprint;
+    Like images get like vectors, and it costs microseconds. Backends of one seed share a fingerprint;
     those of different seeds do not.
     """
 
@@ -32,7 +32,7 @@ class FakeBackend:
             input_px=(SIDE_PX, SIDE_PX),
             resize_px=SIDE_PX,
             interpolation="bilinear",
-            licence="Apache-2.0",
+            license="Apache-2.0",
             size_bytes=self._projection.nbytes,
         )
 

@@ -1,4 +1,4 @@
-"""Faces that are squares, and persons that are colours: for tests of everything above the face models."""
+"""Faces that are squares, and persons that are colors: for tests of everything above the face models."""
 
 import hashlib
 
@@ -14,7 +14,7 @@ POINTS = ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.8), (0.65, 0.8))
 _RNG = np.random.default_rng(0)
 _PROJECTION = _RNG.normal(size=(3, DIM))
 #: Persons by name; every channel is bright, since that is what the detector sees.
-COLOURS = {
+COLORS = {
     "ann": (235, 185, 185),
     "bob": (185, 235, 185),
     "cy": (185, 185, 235),
@@ -44,16 +44,16 @@ class SquareDetector:
         return Candidates(boxes, landmarks.astype(np.float32), np.full(len(boxes), 0.9, np.float32))
 
 
-class ColourRecogniser:
-    """The vector of a face is a projection of its colour."""
+class ColorRecognizer:
+    """The vector of a face is a projection of its color."""
 
     spec = ModelSpec(
-        id="colours",
+        id="colors",
         dim=DIM,
         weights_sha256=hashlib.sha256(_PROJECTION.tobytes()).hexdigest(),
         input_px=(32, 32),
         resize_mode="squash",
-        licence="MIT",
+        license="MIT",
         draft=False,
     )
     template = np.array(POINTS, np.float32) * 32
@@ -68,14 +68,14 @@ class ColourRecogniser:
 
 
 def strangers_background(n=20_000):
-    """Below what two pictures of one colour give, above what two colours give."""
+    """Below what two images of one color give, above what two colors give."""
     return np.linspace(-1, 0.9, n)
 
 
 def photograph(*faces, size=(240, 160), seed=0):
-    """Return a picture of squares.
+    """Return an image of squares.
 
-    Each face is a person of `COLOURS` and left, top and side.
+    Each face is a person of `COLORS` and left, top and side.
     """
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 100, (size[1], size[0], 3), np.uint8)
@@ -83,7 +83,7 @@ def photograph(*faces, size=(240, 160), seed=0):
         # Grain makes a face sharp enough to be enrolled without a word.
         blocks = rng.integers(-45, 46, (side // 8 + 1, side // 8 + 1))
         grain = np.kron(blocks, np.ones((8, 8)))[:side, :side, None]
-        pixels[top : top + side, left : left + side] = np.clip(COLOURS[person] + grain, 0, 255)
+        pixels[top : top + side, left : left + side] = np.clip(COLORS[person] + grain, 0, 255)
     return Image.fromarray(pixels)
 
 

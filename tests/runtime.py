@@ -19,7 +19,7 @@ class FakeRuntime:
     error : float
         Length of what is added to each vector of length 1.
     single : bool
-        Whether networks fail on more than one picture.
+        Whether networks fail on more than one image.
     """
 
     def __init__(self, *offered, opens=True, error=0.0, single=False):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nearsight.artifacts import learnt, replacing, write_learnt, write_npz
+from nearsight.artifacts import read_artifact, replacing, write_artifact, write_npz
 from nearsight.errors import InvalidParameterError, NewerFormatError, StorageError
 
 
@@ -55,14 +55,16 @@ def test_a_refusing_disk_is_said_so(tmp_path: Path) -> None:
 
 
 def read(path, version=1):
-    with learnt(path, "thing", version, error=InvalidParameterError, remedy="make one: thing fit") as found:
+    with read_artifact(
+        path, "thing", version, error=InvalidParameterError, remedy="make one: thing fit"
+    ) as found:
         return found
 
 
 @pytest.mark.parametrize("compressed", [True, False])
-def test_what_was_learnt_comes_back_without_pickle(tmp_path, compressed):
+def test_what_was_learned_comes_back_without_pickle(tmp_path, compressed):
     path = tmp_path / "a.npz"
-    write_learnt(
+    write_artifact(
         path, "thing", 1, {"a": [1, None]}, {"x": np.eye(2), "y": np.array("é")}, compressed=compressed
     )
     facts, arrays = read(path)
@@ -70,7 +72,7 @@ def test_what_was_learnt_comes_back_without_pickle(tmp_path, compressed):
     np.testing.assert_array_equal(arrays["x"], np.eye(2))
     assert arrays.keys() == {"x", "y"}
     with pytest.raises(ValueError, match="allow_pickle"):
-        write_learnt(path, "thing", 1, {}, {"x": np.array([{}], dtype=object)})
+        write_artifact(path, "thing", 1, {}, {"x": np.array([{}], dtype=object)})
     assert read(path)[0] == facts
 
 
@@ -78,12 +80,12 @@ def test_what_is_missing_damaged_or_else_says_how_to_get_one(tmp_path):
     path = tmp_path / "a.npz"
     with pytest.raises(InvalidParameterError, match=r"no thing at .*a\.npz; make one: thing fit"):
         read(path)
-    write_learnt(path, "thing", 2, {}, {"x": np.arange(1000)})
+    write_artifact(path, "thing", 2, {}, {"x": np.arange(1000)})
     whole = path.read_bytes()
     with pytest.raises(NewerFormatError, match="upgrade"):
         read(path)
     assert len(read(path, 2)[1]["x"]) == 1000
-    write_learnt(tmp_path / "else.npz", "other", 1, {}, {})
+    write_artifact(tmp_path / "else.npz", "other", 1, {}, {})
     np.savez(tmp_path / "none.npz", about=np.array(["no JSON"]))
     np.savez(tmp_path / "evil.npz", about=np.array([{"a": 1}], dtype=object))
     (tmp_path / "torn.npz").write_bytes(whole[:-100])
@@ -93,7 +95,7 @@ def test_what_is_missing_damaged_or_else_says_how_to_get_one(tmp_path):
         with pytest.raises(InvalidParameterError, match="holds no sound thing"):
             read(tmp_path / f"{name}.npz", 2)
     with pytest.raises(InvalidParameterError, match="KeyError: 'wanted'"):  # noqa: SIM117 - the block fails
-        with learnt(path, "thing", 2, error=InvalidParameterError, remedy="x") as (facts, _):
+        with read_artifact(path, "thing", 2, error=InvalidParameterError, remedy="x") as (facts, _):
             facts["wanted"]
 
 

@@ -1,4 +1,4 @@
-"""Order, failures, memory and equality of the one road from pictures to vectors."""
+"""Order, failures, memory and equality of the one road from images to vectors."""
 
 import threading
 import tracemalloc
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nearsight import Embedder, Failure
+from nearsight import Embedder, ImageFailure
 from nearsight.embedder import BATCH_SIZE
 from nearsight.errors import ImageError, InvalidParameterError, UnknownModelError
 from nearsight.images import find
@@ -24,11 +24,11 @@ def arrays(n: int, size: int = 24) -> list[np.ndarray]:
 @pytest.mark.parametrize("n_threads", [1, 3])
 @pytest.mark.parametrize("batch_size", [1, 5, 8])
 def test_results_come_in_input_order_whatever_the_threads(n_threads: int, batch_size: int) -> None:
-    pictures = arrays(37)
+    images = arrays(37)
     expected = np.concatenate(
-        [Embedder(FakeBackend(), n_threads=1, batch_size=1).embed(p).vectors for p in pictures]
+        [Embedder(FakeBackend(), n_threads=1, batch_size=1).embed(p).vectors for p in images]
     )
-    result = Embedder(FakeBackend(), n_threads=n_threads, batch_size=batch_size).embed(pictures)
+    result = Embedder(FakeBackend(), n_threads=n_threads, batch_size=batch_size).embed(images)
     assert np.allclose(result.vectors, expected, atol=1e-5)
     assert result.positions.tolist() == list(range(37))
     assert result.failed == []
@@ -78,7 +78,7 @@ def test_a_vector_that_is_not_finite_is_a_failure() -> None:
     assert "finite" in result.failed[0].reason
 
 
-def test_streaming_holds_a_bounded_number_of_pictures() -> None:
+def test_streaming_holds_a_bounded_number_of_images() -> None:
     """The source is never asked for more than the workers can hold."""
     taken = 0
 
@@ -98,11 +98,11 @@ def test_streaming_holds_a_bounded_number_of_pictures() -> None:
     assert not [t for t in threading.enumerate() if t.name.startswith("nearsight-embed")]
 
 
-def test_memory_does_not_grow_with_the_number_of_pictures() -> None:
+def test_memory_does_not_grow_with_the_number_of_images() -> None:
     def peak(n: int) -> int:
         tracemalloc.start()
-        pictures = (np.full((64, 64, 3), i % 256, np.uint8) for i in range(n))
-        for _ in Embedder(FakeBackend(), n_threads=2).stream(find(pictures)):
+        images = (np.full((64, 64, 3), i % 256, np.uint8) for i in range(n))
+        for _ in Embedder(FakeBackend(), n_threads=2).stream(find(images)):
             pass
         result = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -143,8 +143,8 @@ def test_bad_parameters_are_named() -> None:
         Embedder("efficientnet-lite")
 
 
-def test_a_failing_network_is_no_picture_failure() -> None:
-    """A bug in a model must be seen, not listed under pictures."""
+def test_a_failing_network_is_no_image_failure() -> None:
+    """A bug in a model must be seen, not listed under images."""
 
     class Bug(FakeBackend):
         def embed(self, prepared):
@@ -155,7 +155,7 @@ def test_a_failing_network_is_no_picture_failure() -> None:
 
 
 def test_failures_compare_and_print() -> None:
-    assert Failure("a", "b") == Failure("a", "b")
+    assert ImageFailure("a", "b") == ImageFailure("a", "b")
     assert "a: b" in str(ImageError("a", "b"))
 
 
@@ -165,4 +165,4 @@ def test_the_progress_bar_is_for_people_only(capsys: pytest.CaptureFixture[str])
     Embedder(FakeBackend(), progress=True).embed(arrays(9))
     shown = capsys.readouterr().err
     assert "9/9" in shown
-    assert "pictures/s" in shown
+    assert "images/s" in shown

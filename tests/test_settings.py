@@ -25,7 +25,7 @@ def test_a_variable_set_to_nothing_is_unset():
 
 
 @pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_colours_can_be_refused(environ):
+def test_colors_can_be_refused(environ):
     assert Settings.from_environment(environ).no_color
 
 

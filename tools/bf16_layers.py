@@ -1,7 +1,7 @@
 """Searches which operations of a packaged model to keep in float32 when the rest runs in bfloat16.
 
 Starting from ``--keep``, it tries each convolution, and tells what it adds to the cosine of the worst
-pictures (the mean of the lowest twentieth) and what it costs in time. The list in `models/packaged.py` was
+images (the mean of the lowest twentieth) and what it costs in time. The list in `models/packaged.py` was
 chosen so, a few at a time; `benchmarks/runtimes.py` judges the whole. OpenVINO cannot keep the last
 convolution of a block with a residual sum by itself; such ones are told as "cannot". ::
 
@@ -31,12 +31,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="efficientnet-lite0")
     parser.add_argument("--keep", nargs="*", default=[])
-    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--images", type=int, default=200)
     options = parser.parse_args()
     exact = load_model(options.model)
     graph: Any = find_model(options.model).forms.graph(None)  # type: ignore[union-attr]  # packaged ones have forms
     sources = list(find(options.folder))
-    step = max(1, len(sources) // options.pictures)
+    step = max(1, len(sources) // options.images)
     prepared = [
         exact.prepare(decode(source, min_side_px=exact.decode_px).image) for source in sources[::step]
     ]
@@ -58,7 +58,7 @@ def main() -> None:
         return float(losses.mean()), 1000 * seconds / len(prepared)
 
     base = measure(options.keep)
-    print(f"{' '.join(options.keep) or 'nothing'}: loses {base[0]:.6f}, {base[1]:.2f} ms a picture")
+    print(f"{' '.join(options.keep) or 'nothing'}: loses {base[0]:.6f}, {base[1]:.2f} ms an image")
     rows = []
     for convolution in convolutions(graph):
         if is_kept(convolution.name, options.keep):
@@ -69,7 +69,7 @@ def main() -> None:
         except RuntimeError:
             print(f"{convolution.name}: cannot")
     for loss, ms, name in sorted(rows):
-        print(f"{name:24} loses {loss:.6f}, {ms:.2f} ms a picture")
+        print(f"{name:24} loses {loss:.6f}, {ms:.2f} ms an image")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ UTF-8 appear as `\\udcXX`, times as ISO 8601 in UTC.
 | exit code | meaning |
 |---|---|
 | 0 | success |
-| 1 | it ran and found failures: pictures that cannot be used, a check that failed, a full disk |
+| 1 | it ran and found failures: images that cannot be used, a check that failed, a full disk |
 | 2 | bad usage or input: an unknown option, model or id, no such file or collection |
 | 130 | interrupted by Ctrl-C; what `index` had finished is saved |
 | 141 | the reader of the pipe went away |
@@ -32,7 +32,7 @@ UTF-8 appear as `\\udcXX`, times as ISO 8601 in UTC.
 |---|---|
 | `NEARSIGHT_COLLECTION` | the collection, where `-c` does not say; otherwise `./.nearsight` |
 | `NEARSIGHT_CACHE` | where converted models are kept; otherwise the system's cache directory |
-| `NO_COLOR` | no colours, even on a terminal |
+| `NO_COLOR` | no colors, even on a terminal |
 
 These three options are understood before and after a command's name:
 """

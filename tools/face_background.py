@@ -1,7 +1,7 @@
 """Computes the background of `faces.background`: how alike faces of different persons are.
 
-It writes similarities only, no vectors and no pictures. The one that is shipped was computed on persons s1 to
-s20 of the ORL set (AT&T Laboratories Cambridge; 10 grey photographs of each); persons s21 to s40 had no part
+It writes similarities only, no vectors and no images. The one that is shipped was computed on persons s1 to
+s20 of the ORL set (AT&T Laboratories Cambridge; 10 gray photographs of each); persons s21 to s40 had no part
 in it, so that figures can be measured on them. ::
 
     python tools/face_background.py ../shared/data/faces-orl --persons s1 s2 ... --out FILE.npz
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nearsight.errors import Failure
+from nearsight.errors import ImageFailure
 from nearsight.faces import FaceReader
 
 # Written upwards, so that rounding makes no pair seem less alike than it is.
@@ -31,7 +31,7 @@ def main() -> None:
     reader = FaceReader()
     vectors, persons = [], []
     for reading in reader.read_all([options.folder / person for person in options.persons]):
-        if isinstance(reading, Failure) or not reading.faces:
+        if isinstance(reading, ImageFailure) or not reading.faces:
             continue
         vectors.append(reading.faces[0].vector)
         persons.append(Path(reading.source.path).parent.name)

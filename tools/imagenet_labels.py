@@ -1,6 +1,6 @@
 """Writes the names and meanings of ImageNet-1k's classes, from the lists in timm's wheel.
 
-The words are WordNet 3.0's; its licence lies beside the file that this writes. To run it again, in an
+The words are WordNet 3.0's; its license lies beside the file that this writes. To run it again, in an
 environment of its own::
 
     pip install --no-deps timm==1.0.31

@@ -36,12 +36,12 @@ if __name__ == "__main__":
         raise SystemExit("scikit-image is needed: pip install 'nearsight[demo]'")
     folder = Path(spec.origin).parent / "data"
     # Half size gives the coarse structures a say that the fine ones outnumber.
-    pictures = [Image.open(folder / name).convert("RGB") for name in PHOTOGRAPHS]
-    pictures += [picture.reduce(2) for picture in pictures]
+    images = [Image.open(folder / name).convert("RGB") for name in PHOTOGRAPHS]
+    images += [image.reduce(2) for image in images]
     vocabulary = replace(
-        fit_sift_vlad(pictures).vocabulary,
-        learnt_from=f"{len(PHOTOGRAPHS)} free photographs from scikit-image, in full and half size",
+        fit_sift_vlad(images).vocabulary,
+        learned_from=f"{len(PHOTOGRAPHS)} free photographs from scikit-image, in full and half size",
     )
     default = Path(__file__).parents[1] / "src/nearsight/models/sift_vlad/vocabulary.npz"
     vocabulary.save(Path(sys.argv[1]) if len(sys.argv) > 1 else default)
-    print(vocabulary.learnt_from, vocabulary.sha256)
+    print(vocabulary.learned_from, vocabulary.sha256)

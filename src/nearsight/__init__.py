@@ -1,4 +1,4 @@
-"""Image embeddings you can trust, from one pass over your pictures."""
+"""Image embeddings you can trust, from one pass over your images."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,47 +11,47 @@ _HOMES = {
     "Collection": "collection",
     "Embedder": "embedder",
     "FaceBank": "faces",
-    "Failure": "errors",
-    "ImageEmbedder": "transformer",
-    "Inspection": "anomaly",
+    "ImageFailure": "errors",
+    "ImageEmbeddingTransformer": "transformer",
+    "AnomalyResult": "anomaly",
     "Limits": "images",
     "ModelSpec": "models",
     "NearsightError": "errors",
-    "available_models": "models",
+    "list_models": "models",
     "fit_sift_vlad": "models.sift_vlad.model",
     "geometric_rerank": "verification.keypoints",
     "load_model": "models",
-    "load_text": "models",
+    "load_text_encoder": "models",
 }
 
 __all__ = [
     "AnomalyDetector",
+    "AnomalyResult",
     "Collection",
     "Embedder",
     "FaceBank",
-    "Failure",
-    "ImageEmbedder",
-    "Inspection",
+    "ImageEmbeddingTransformer",
+    "ImageFailure",
     "Limits",
     "ModelSpec",
     "NearsightError",
-    "available_models",
     "fit_sift_vlad",
     "geometric_rerank",
+    "list_models",
     "load_model",
-    "load_text",
+    "load_text_encoder",
 ]
 
 if TYPE_CHECKING:
-    from nearsight.anomaly import AnomalyDetector, Inspection
+    from nearsight.anomaly import AnomalyDetector, AnomalyResult
     from nearsight.collection import Collection
     from nearsight.embedder import Embedder
-    from nearsight.errors import Failure, NearsightError
+    from nearsight.errors import ImageFailure, NearsightError
     from nearsight.faces import FaceBank
     from nearsight.images import Limits
-    from nearsight.models import ModelSpec, available_models, load_model, load_text
+    from nearsight.models import ModelSpec, list_models, load_model, load_text_encoder
     from nearsight.models.sift_vlad.model import fit_sift_vlad
-    from nearsight.transformer import ImageEmbedder
+    from nearsight.transformer import ImageEmbeddingTransformer
     from nearsight.verification.keypoints import geometric_rerank
 
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all; vectors as an `.npz`, and so what was learnt."""
+"""Files that appear whole or not at all; vectors as an `.npz`, and so what estimators learned."""
 
 import errno
 import json
@@ -70,7 +70,7 @@ def write_npz(
     dim : int
         Length of each vector.
     chunks : iterable of (ids, paths, vectors)
-        Vectors of shape (n, dim), and the ids and paths of their pictures.
+        Vectors of shape (n, dim), and the ids and paths of their images.
     facts : mapping of str to str, optional
         Further arrays of one text each.
 
@@ -110,7 +110,7 @@ def _write_archive(file: IO[bytes], raw: IO[bytes], shape: tuple[int, int], text
                 npy.write_array(entry, np.array(values, dtype=str), allow_pickle=False)
 
 
-def write_learnt(
+def write_artifact(
     path: Path,
     kind: str,
     version: int,
@@ -119,14 +119,14 @@ def write_learnt(
     *,
     compressed: bool = False,
 ) -> None:
-    """Write what was learnt, whole or not at all: an `.npz` of arrays and JSON, nothing that runs when read.
+    """Write what was learned, whole or not at all: an `.npz` of arrays and JSON, nothing that runs when read.
 
     Parameters
     ----------
     path : Path
         Ends in ``.npz``, unless it is somebody's wish.
     kind : str
-        What it is, such as "clustering"; `learnt` reads no other.
+        What it is, such as "clustering"; `read_artifact` reads no other.
     version : int
         Of the file's format.
     facts : mapping
@@ -149,17 +149,17 @@ def write_learnt(
 
 
 @contextmanager
-def learnt(
+def read_artifact(
     path: Path, kind: str, version: int, *, error: type[NearsightError], remedy: str
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Give the facts and arrays that `write_learnt` wrote to the block, which makes of them what they were.
+    """Give the facts and arrays that `write_artifact` wrote to the block, which makes of them what they were.
 
     Zip's own checksums tell a damaged file; whatever the block finds missing or misshapen counts as damage.
 
     Parameters
     ----------
     path, kind, version
-        See `write_learnt`.
+        See `write_artifact`.
     error : type of NearsightError
         Raised for a file that is missing, damaged, or something else.
     remedy : str

@@ -149,9 +149,9 @@ def faces() -> Check:
     from nearsight.faces.models import weights
 
     if weights.is_available():
-        detector, recogniser = weights.CENTERFACE_SPEC, weights.DLIB_SPEC
-        licences = f"{detector.id} ({detector.licence}) and {recogniser.id} ({recogniser.licence})"
-        return Check("faces", "ok", f"nearsight faces works: {licences} are here")
+        detector, recognizer = weights.CENTERFACE_SPEC, weights.DLIB_SPEC
+        licenses = f"{detector.id} ({detector.license}) and {recognizer.id} ({recognizer.license})"
+        return Check("faces", "ok", f"nearsight faces works: {licenses} are here")
     return Check("faces", "warn", "nearsight faces has no models", f"run: {weights.INSTALL}")
 
 
@@ -228,7 +228,7 @@ def onnx_runtime() -> Check:
 
 
 def formats() -> Check:
-    """Look at which picture formats can be read here."""
+    """Look at which image formats can be read here."""
     import PIL
     from PIL import features
 
@@ -261,20 +261,20 @@ def _with_disk(name: str, detail: str, folder: Path) -> Check:
 
 
 def embedding(cache_dir: Path) -> Check:
-    """Embed a made-up picture for real."""
+    """Embed a made-up image for real."""
     import numpy as np
 
     started = time.perf_counter()
     embedder = nearsight.Embedder(cache_dir=cache_dir, progress=False)
     loaded = time.perf_counter()
     ramp = np.linspace(0, 255, 320, dtype=np.uint8)
-    picture = np.stack(np.broadcast_arrays(ramp, ramp[:240, None], np.uint8(128)), axis=-1)
-    result = embedder.embed([picture], on_error="raise")
+    image = np.stack(np.broadcast_arrays(ramp, ramp[:240, None], np.uint8(128)), axis=-1)
+    result = embedder.embed([image], on_error="raise")
     spent = time.perf_counter() - loaded
     spec = embedder.backend.spec
     length = float(np.linalg.norm(result.vectors))
     detail = (
-        f"{spec.id} turned a picture into {result.vectors.shape[1]} numbers in {spent * 1000:.0f} ms"
+        f"{spec.id} turned an image into {result.vectors.shape[1]} numbers in {spent * 1000:.0f} ms"
         f" on {getattr(embedder.backend, 'device', 'cpu')}"
         f" (loaded in {(loaded - started) * 1000:.0f} ms)"
     )
@@ -290,7 +290,7 @@ def stored(directory: Path, cache_dir: Path) -> Check:
         collection = nearsight.Collection.open(directory, cache_dir=cache_dir)
     except CollectionNotFoundError:
         return Check("collection", "ok", f"none at {directory} yet; nearsight index FOLDER makes one")
-    detail = f"{directory}: {count(len(collection), 'picture')} by {collection.spec.id}"
+    detail = f"{directory}: {count(len(collection), 'image')} by {collection.spec.id}"
     if not os.access(directory, os.W_OK):
         return Check(
             "collection", "warn", f"{detail}, read-only", f"to index, get write permission for {directory}"

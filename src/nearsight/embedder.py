@@ -1,4 +1,4 @@
-"""Pictures in, vectors out: decoding and inference overlapped, in input order, in bounded memory."""
+"""Images in, vectors out: decoding and inference overlapped, in input order, in bounded memory."""
 
 import sys
 from collections import deque
@@ -14,8 +14,8 @@ from joblib import cpu_count
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from nearsight.errors import Failure, ImageError, InvalidParameterError
-from nearsight.images import Limits, Source, Stat, content_id, count, decode, find, thumbnail
+from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
+from nearsight.images import ImageSource, Limits, Stat, content_id, count, decode, find, thumbnail
 from nearsight.models import DEFAULT_MODEL, Backend, load_model
 
 OnError = Literal["record", "raise"]
@@ -26,20 +26,20 @@ _WAITING_THREADS = 4
 # Devices that are the cores themselves.
 _ON_CORES = ("cpu", "openvino")
 
-# Pictures that travel through the network together, and the most a worker holds decoded.
+# Images that travel through the network together, and the most a worker holds decoded.
 BATCH_SIZE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """One picture's vector, and what was learnt on the way to it.
+    """One image's vector, and what was learned on the way to it.
 
     Attributes
     ----------
     position : int
         Index among everything the job saw, failures included.
-    source : Source
-        Where the picture came from.
+    source : ImageSource
+        Where the image came from.
     stat : Stat
         Size and time stamp taken before the bytes were read.
     id : str
@@ -47,13 +47,13 @@ class Embedded:
     vector : ndarray of shape (dim,), float32, or None
         None where the caller's `known` said that this id needs no embedding.
     width, height : int
-        Size of the upright picture in pixels; 0 where `vector` is None.
+        Size of the upright image in pixels; 0 where `vector` is None.
     thumbnail : bytes or None
         JPEG, where thumbnails were asked for.
     """
 
     position: int
-    source: Source
+    source: ImageSource
     stat: Stat
     id: str
     vector: NDArray[np.float32] | None
@@ -69,25 +69,25 @@ class Embeddings:
     Attributes
     ----------
     vectors : ndarray of shape (n, dim), float32
-        Unit length where the model normalises.
+        Unit length where the model normalizes.
     paths, ids : list of str, length n
-        Each picture as it was given, and the hash of its content.
+        Each image as it was given, and the hash of its content.
     positions : ndarray of shape (n,), int64
-        Index of each row's picture in the input, failures counted.
-    failed : list of Failure
-        Pictures that could not be used, and why.
+        Index of each row's image in the input, failures counted.
+    failed : list of ImageFailure
+        Images that could not be used, and why.
     """
 
     vectors: NDArray[np.float32]
     paths: list[str]
     ids: list[str]
     positions: NDArray[np.int64]
-    failed: list[Failure] = field(default_factory=list)
+    failed: list[ImageFailure] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A decoded picture on its way to the network."""
+    """A decoded image on its way to the network."""
 
     embedded: Callable[[NDArray[np.float32]], Embedded]
     path: str
@@ -95,9 +95,9 @@ class _Prepared:
 
 
 class Embedder:
-    """Embeds pictures with one model.
+    """Embeds images with one model.
 
-    *Method.* Each worker thread takes a few pictures from bytes to vectors by itself, with a network
+    *Method.* Each worker thread takes a few images from bytes to vectors by itself, with a network
     session that runs on the calling thread. That keeps every core busy whatever the ratio of decoding
     to inference, and holds only `n_threads` small batches in memory at a time.
 
@@ -111,9 +111,9 @@ class Embedder:
         Worker threads; by default as many as the cores this process may use (affinity and cgroup
         quotas respected).
     batch_size : int, default 8
-        Pictures a worker embeds at once, at least 1.
+        Images a worker embeds at once, at least 1.
     limits : Limits
-        Pixels, bytes and seconds one picture may cost.
+        Pixels, bytes and seconds one image may cost.
     cache_dir : Path, optional
         Where converted models are kept.
     progress : bool, optional
@@ -164,14 +164,14 @@ class Embedder:
         self.progress = progress
 
     def embed(self, inputs: Any, *, on_error: OnError = "record", allow_remote: bool = False) -> Embeddings:
-        """Embed pictures and return all vectors at once.
+        """Embed images and return all vectors at once.
 
         Parameters
         ----------
         inputs : path, URL, PIL image, uint8 array, bytes, or iterable of those
             Folders, globs and tar shards are walked.
         on_error : {"record", "raise"}
-            Whether a picture that cannot be used is listed in `failed` or raises `ImageError`.
+            Whether an image that cannot be used is listed in `failed` or raises `ImageError`.
         allow_remote : bool, default False
             Whether http and https URLs may be fetched.
 
@@ -182,11 +182,11 @@ class Embedder:
         """
         total = count(inputs, allow_remote=allow_remote) if self.can_count(inputs) else None
         done: list[Embedded] = []
-        failed: list[Failure] = []
+        failed: list[ImageFailure] = []
         with self.bar(total) as bar:
             for result in self.stream(find(inputs, allow_remote=allow_remote), on_error=on_error):
                 bar.update()
-                if isinstance(result, Failure):
+                if isinstance(result, ImageFailure):
                     failed.append(result)
                 else:
                     done.append(result)
@@ -203,28 +203,28 @@ class Embedder:
 
     def stream(
         self,
-        sources: Iterable[Source | Failure],
+        sources: Iterable[ImageSource | ImageFailure],
         *,
         known: Callable[[str], bool] | None = None,
         thumbnails: bool = False,
         on_error: OnError = "record",
-    ) -> Generator[Embedded | Failure, None, None]:
+    ) -> Generator[Embedded | ImageFailure, None, None]:
         """Embed sources one after another, yielding in input order, in memory that does not grow.
 
         Parameters
         ----------
-        sources : iterable of Source or Failure
+        sources : iterable of ImageSource or ImageFailure
             As `images.find` yields them; failures pass through.
         known : callable, optional
             Given a content id, says whether the vector is not needed. Called from worker threads.
         thumbnails : bool, default False
-            Whether to make a thumbnail of each picture that is embedded.
+            Whether to make a thumbnail of each image that is embedded.
         on_error : {"record", "raise"}
             Whether failures are yielded or raised as `ImageError`.
         """
         if on_error not in ("record", "raise"):
             raise InvalidParameterError(f"on_error is {on_error!r}; it must be 'record' or 'raise'")
-        pending: deque[Future[list[Embedded | Failure]]] = deque()
+        pending: deque[Future[list[Embedded | ImageFailure]]] = deque()
         batches = _batches(enumerate(sources), self.batch_size, self.n_threads)
         pool = ThreadPoolExecutor(self.n_threads, thread_name_prefix="nearsight-embed")
         try:
@@ -242,7 +242,7 @@ class Embedder:
         """Return a progress bar with rate and time left, silent where stderr is no terminal."""
         return tqdm(
             total=total,
-            unit=" pictures",
+            unit=" images",
             dynamic_ncols=True,
             smoothing=0.05,
             disable=not self._is_watched(),
@@ -257,19 +257,23 @@ class Embedder:
 
     def _embed_batch(
         self,
-        batch: list[tuple[int, Source | Failure]],
+        batch: list[tuple[int, ImageSource | ImageFailure]],
         known: Callable[[str], bool] | None,
         thumbnails: bool,
-    ) -> list[Embedded | Failure]:
+    ) -> list[Embedded | ImageFailure]:
         items = [self._prepare(position, source, known, thumbnails) for position, source in batch]
         prepared = [item for item in items if isinstance(item, _Prepared)]
         vectors = iter(self.backend.embed([item.value for item in prepared]))
         return [_finish(item, next(vectors)) if isinstance(item, _Prepared) else item for item in items]
 
     def _prepare(
-        self, position: int, source: Source | Failure, known: Callable[[str], bool] | None, thumbnails: bool
-    ) -> _Prepared | Embedded | Failure:
-        if isinstance(source, Failure):
+        self,
+        position: int,
+        source: ImageSource | ImageFailure,
+        known: Callable[[str], bool] | None,
+        thumbnails: bool,
+    ) -> _Prepared | Embedded | ImageFailure:
+        if isinstance(source, ImageFailure):
             return source
         try:
             stat = source.stat()
@@ -277,24 +281,24 @@ class Embedder:
             id = content_id(data)
             if known is not None and known(id):
                 return Embedded(position, source, stat, id, None)
-            picture = decode(data, path=source.path, min_side_px=self.backend.decode_px, limits=self.limits)
-            small = thumbnail(picture.image) if thumbnails else None
+            image = decode(data, path=source.path, min_side_px=self.backend.decode_px, limits=self.limits)
+            small = thumbnail(image.image) if thumbnails else None
             return _Prepared(
-                lambda vector: Embedded(
-                    position, source, stat, id, vector, picture.width, picture.height, small
-                ),
+                lambda vector: Embedded(position, source, stat, id, vector, image.width, image.height, small),
                 source.path,
-                self.backend.prepare(picture.image),
+                self.backend.prepare(image.image),
             )
         except ImageError as error:
-            return Failure(error.path, error.reason)
+            return ImageFailure(error.path, error.reason)
         except MemoryError:
-            return Failure(source.path, "there is not enough memory to decode it")
+            return ImageFailure(source.path, "there is not enough memory to decode it")
 
 
-def _finish(item: _Prepared, vector: NDArray[np.float32]) -> Embedded | Failure:
+def _finish(item: _Prepared, vector: NDArray[np.float32]) -> Embedded | ImageFailure:
     if not np.isfinite(vector).all() or not vector.any():
-        return Failure(item.path, "the model gave it a vector without direction: all zeros, or not finite")
+        return ImageFailure(
+            item.path, "the model gave it a vector without direction: all zeros, or not finite"
+        )
     return item.embedded(vector)
 
 
@@ -311,8 +315,8 @@ def _batches(items: Iterator[Any], size: int, n_threads: int) -> Iterator[list[A
         yield batch
 
 
-def _checked(results: list[Embedded | Failure], on_error: OnError) -> Iterator[Embedded | Failure]:
+def _checked(results: list[Embedded | ImageFailure], on_error: OnError) -> Iterator[Embedded | ImageFailure]:
     for result in results:
-        if on_error == "raise" and isinstance(result, Failure):
+        if on_error == "raise" and isinstance(result, ImageFailure):
             raise ImageError(result.path, result.reason)
         yield result

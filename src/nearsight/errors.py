@@ -1,9 +1,9 @@
-"""Every error nearsight raises, and the record of one failed picture.
+"""Every error nearsight raises, and the record of one failed image.
 
 ::
 
     NearsightError
-    ├── ImageError (ValueError)                 one picture cannot be used
+    ├── ImageError (ValueError)                 one image cannot be used
     ├── InvalidParameterError (ValueError)      an argument outside its range
     ├── UnknownModelError (KeyError)            no model of that name
     ├── MissingExtraError (ImportError)         an optional package is not installed
@@ -38,12 +38,12 @@ class NearsightError(Exception):
 
 
 class ImageError(NearsightError, ValueError):
-    """One picture cannot be used.
+    """One image cannot be used.
 
     Parameters
     ----------
     path : str
-        The picture, as it was given.
+        The image, as it was given.
     reason : str
         What is wrong with it, for a person.
     """
@@ -118,7 +118,7 @@ class MetadataError(NearsightError, ValueError):
 
 
 class VectorError(NearsightError, ValueError):
-    """Vectors, rows or a number of neighbours that no store can work with."""
+    """Vectors, rows or a number of neighbors that no store can work with."""
 
 
 class UnsupportedMachineError(NearsightError, RuntimeError):
@@ -130,13 +130,13 @@ class StorageError(NearsightError, OSError):
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """One picture that could not be used, and why.
+class ImageFailure:
+    """One image that could not be used, and why.
 
     Attributes
     ----------
     path : str
-        The picture, as it was given (absolute where a folder was walked).
+        The image, as it was given (absolute where a folder was walked).
     reason : str
         What is wrong with it, for a person.
     """

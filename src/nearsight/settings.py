@@ -23,7 +23,7 @@ class Settings:
     device : str
         Where models run. ``NEARSIGHT_DEVICE``, or ``auto``.
     no_color : bool
-        Whether colours are unwanted even on a terminal. ``NO_COLOR`` (https://no-color.org).
+        Whether colors are unwanted even on a terminal. ``NO_COLOR`` (https://no-color.org).
     """
 
     collection: Path

@@ -82,15 +82,15 @@ def count(n: int, noun: str, plural: str = "") -> str:
 
     Examples
     --------
-    >>> count(1, "picture"), count(20_000, "picture"), count(2, "copy", "copies")
-    ('1 picture', '20,000 pictures', '2 copies')
+    >>> count(1, "image"), count(20_000, "image"), count(2, "copy", "copies")
+    ('1 image', '20,000 images', '2 copies')
     """
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
 def nothing(where: str | None) -> str:
-    """Say why there are no pictures to list."""
-    return "No picture matches." if where else "No pictures yet: nearsight index adds some."
+    """Say why there are no images to list."""
+    return "No image matches." if where else "No images yet: nearsight index adds some."
 
 
 def pairs(metadata: Mapping[str, Any]) -> str:

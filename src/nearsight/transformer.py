@@ -13,8 +13,8 @@ from nearsight.errors import InvalidParameterError
 from nearsight.models import DEFAULT_MODEL, Backend, find_model
 
 
-class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn is untyped
-    """Turn pictures into vectors inside a scikit-learn `Pipeline`.
+class ImageEmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn is untyped
+    """Turn images into vectors inside a scikit-learn `Pipeline`.
 
     There is nothing to fit. No model is loaded before the first `transform`, so that cloning and
     pickling cost nothing.
@@ -28,9 +28,9 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc] # sc
     n_threads : int, optional
         Worker threads; by default as many as this process may use cores.
     batch_size : int, default 8
-        Pictures a worker embeds at once.
+        Images a worker embeds at once.
     on_error : {"raise", "nan"}, default "raise"
-        Whether a picture that cannot be used raises `ImageError` or becomes a row of NaN.
+        Whether an image that cannot be used raises `ImageError` or becomes a row of NaN.
 
     Attributes
     ----------
@@ -42,9 +42,10 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc] # sc
     >>> import numpy as np
     >>> from sklearn.neighbors import KNeighborsClassifier
     >>> from sklearn.pipeline import make_pipeline
-    >>> from nearsight import ImageEmbedder
+    >>> from nearsight import ImageEmbeddingTransformer
     >>> dark, light = np.full((32, 32, 3), 20, np.uint8), np.full((32, 32, 3), 230, np.uint8)
-    >>> model = make_pipeline(ImageEmbedder(), KNeighborsClassifier(1)).fit([dark, light], ["dark", "light"])
+    >>> model = make_pipeline(ImageEmbeddingTransformer(), KNeighborsClassifier(1))
+    >>> model = model.fit([dark, light], ["dark", "light"])
     >>> list(map(str, model.predict([light + 5])))
     ['light']
     """
@@ -64,8 +65,8 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc] # sc
         self.batch_size = batch_size
         self.on_error = on_error
 
-    def fit(self, X: Sequence[Any], y: Any = None) -> "ImageEmbedder":
-        """Check the parameters; pictures are not looked at."""
+    def fit(self, X: Sequence[Any], y: Any = None) -> "ImageEmbeddingTransformer":
+        """Check the parameters; images are not looked at."""
         if self.on_error not in ("raise", "nan"):
             raise InvalidParameterError(f"on_error is {self.on_error!r}; it must be 'raise' or 'nan'")
         spec = find_model(self.model).spec if isinstance(self.model, str) else self.model.spec
@@ -73,12 +74,12 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc] # sc
         return self
 
     def transform(self, X: Sequence[Any]) -> NDArray[np.float32]:
-        """Embed pictures.
+        """Embed images.
 
         Parameters
         ----------
         X : sequence of path, PIL image, uint8 array or bytes, length n
-            One picture each.
+            One image each.
 
         Returns
         -------
@@ -86,7 +87,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc] # sc
             In the order of `X`.
         """
         self.fit(X)
-        pictures = list(X)
+        images = list(X)
         embedder = Embedder(
             self.model,
             device=self.device,
@@ -94,10 +95,10 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc] # sc
             batch_size=self.batch_size,
             progress=False,
         )
-        result = embedder.embed(pictures, on_error="raise" if self.on_error == "raise" else "record")
-        if len(result.vectors) + len(result.failed) != len(pictures):
-            raise InvalidParameterError("X holds a folder or an archive; each element must be one picture")
-        vectors = np.full((len(pictures), self.n_features_out_), np.nan, np.float32)
+        result = embedder.embed(images, on_error="raise" if self.on_error == "raise" else "record")
+        if len(result.vectors) + len(result.failed) != len(images):
+            raise InvalidParameterError("X holds a folder or an archive; each element must be one image")
+        vectors = np.full((len(images), self.n_features_out_), np.nan, np.float32)
         vectors[result.positions] = result.vectors
         return vectors
 

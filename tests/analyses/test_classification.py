@@ -1,4 +1,4 @@
-"""Labels from a few pictures: what a collection keeps, refuses and suggests."""
+"""Labels from a few images: what a collection keeps, refuses and suggests."""
 
 import numpy as np
 import pytest
@@ -12,46 +12,46 @@ from nearsight.estimators.classification import FewShotClassifier
 from fake import FakeBackend
 
 
-def paint(folder, colour, n, seed=0):
-    """Pictures of one colour, each a little different."""
+def paint(folder, color, n, seed=0):
+    """Images of one color, each a little different."""
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng([seed, *colour])
+    rng = np.random.default_rng([seed, *color])
     paths = []
     for i in range(n):
-        pixels = np.clip(np.array(colour) + rng.integers(-25, 26, (16, 16, 3)), 0, 255).astype(np.uint8)
+        pixels = np.clip(np.array(color) + rng.integers(-25, 26, (16, 16, 3)), 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{i}.png")
         paths.append(str(folder / f"{i}.png"))
     return paths
 
 
-COLOURS = {"red": (230, 30, 30), "green": (30, 230, 30), "blue": (30, 30, 230)}
+COLORS = {"red": (230, 30, 30), "green": (30, 230, 30), "blue": (30, 30, 230)}
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("colours")
-    for name, colour in COLOURS.items():
-        paint(folder / "known" / name, colour, 10)
-        paint(folder / "more" / name, colour, 3, seed=1)
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("colors")
+    for name, color in COLORS.items():
+        paint(folder / "known" / name, color, 10)
+        paint(folder / "more" / name, color, 3, seed=1)
     return folder
 
 
 @pytest.fixture
-def collection(pictures, tmp_path):
+def collection(images, tmp_path):
     made = Collection.create(tmp_path / "c", model=FakeBackend())
-    made.add(pictures / "known", metadata=lambda path: {"colour": path.split("/")[-2]})
+    made.add(images / "known", metadata=lambda path: {"color": path.split("/")[-2]})
     return made
 
 
-def test_labels_of_the_collections_own_pictures(collection):
+def test_labels_of_the_collections_own_images(collection):
     by_folder = labels_by_folder(collection)
-    assert by_folder == labels_by_key(collection, "colour")
+    assert by_folder == labels_by_key(collection, "color")
     made = collection.fit_classifier(by_folder)
     assert made.counts == {"blue": 10, "green": 10, "red": 10}
     found = list(collection.classify())
     assert {p.id: p.label for p in found} == by_folder
     assert [p.path for p in found] == [item.path for item in collection.items()]
-    assert {p.label for p in collection.classify(where="colour = 'red'")} == {"red"}
+    assert {p.label for p in collection.classify(where="color = 'red'")} == {"red"}
 
 
 def test_is_what_the_estimator_says_of_the_same_vectors(collection):
@@ -65,24 +65,24 @@ def test_is_what_the_estimator_says_of_the_same_vectors(collection):
     assert [found[id].unknown for id in ids] == plain.unknown(collection.vectors(ids)).tolist()
 
 
-def test_pictures_that_are_not_in_the_collection(collection, pictures):
+def test_images_that_are_not_in_the_collection(collection, images):
     n = len(collection)
     inside = {item.path: item.path.split("/")[-2] for item in collection.items()}
-    outside = {str(path): path.parent.name for path in (pictures / "more").rglob("*.png")}
+    outside = {str(path): path.parent.name for path in (images / "more").rglob("*.png")}
     made = collection.fit_classifier(inside | outside)
     assert made.counts == {"blue": 13, "green": 13, "red": 13}
     assert len(collection) == n
     alone = collection.fit_classifier(outside)
-    assert {p.label for p in collection.classify(where="colour = 'green'")} == {"green"}
+    assert {p.label for p in collection.classify(where="color = 'green'")} == {"green"}
     assert set(alone.ids).isdisjoint(item.id for item in collection.items())
 
 
-def test_a_copy_of_a_picture_counts_once(collection, pictures, tmp_path):
-    original = pictures / "known/red/0.png"
+def test_a_copy_of_an_image_counts_once(collection, images, tmp_path):
+    original = images / "known/red/0.png"
     (tmp_path / "copy.png").write_bytes(original.read_bytes())
     labels = labels_by_folder(collection)
     assert collection.fit_classifier({**labels, str(tmp_path / "copy.png"): "red"}).counts["red"] == 10
-    with pytest.raises(InvalidParameterError, match="is labelled 'pink', and the very same picture 'red'"):
+    with pytest.raises(InvalidParameterError, match="is labeled 'pink', and the very same image 'red'"):
         collection.fit_classifier({**labels, str(tmp_path / "copy.png"): "pink"})
 
 
@@ -96,13 +96,13 @@ def test_shots(collection):
         collection.fit_classifier(labels, shots=0)
 
 
-def test_a_bad_picture_among_the_labelled_is_named(collection, tmp_path):
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+def test_a_bad_image_among_the_labeled_is_named(collection, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no image")
     labels = {**labels_by_folder(collection), str(tmp_path / "bad.png"): "red"}
     made = collection.fit_classifier(labels)
     assert [failure.path for failure in made.failed] == [str(tmp_path / "bad.png")]
     assert made.counts["red"] == 10
-    with pytest.raises(InvalidParameterError, match="no picture with a label was found"):
+    with pytest.raises(InvalidParameterError, match="no image with a label was found"):
         collection.fit_classifier({str(tmp_path / "bad.png"): "red"})
 
 
@@ -117,10 +117,10 @@ def test_a_file_says_the_same_anywhere(collection, tmp_path):
     assert list(collection.classify(file=tmp_path / "f.npz"))
 
 
-def test_vectors_of_another_model_are_refused(collection, pictures, tmp_path):
+def test_vectors_of_another_model_are_refused(collection, images, tmp_path):
     collection.fit_classifier(labels_by_folder(collection), file=tmp_path / "f.npz")
     other = Collection.create(tmp_path / "other", model=FakeBackend(seed=1))
-    other.add(pictures / "known")
+    other.add(images / "known")
     with pytest.raises(FingerprintMismatchError, match="They differ in: weights_sha256"):
         list(other.classify(file=tmp_path / "f.npz"))
 
@@ -138,14 +138,14 @@ def test_files_that_are_no_classifier(collection, tmp_path):
 def test_suggestions_before_and_after_a_fit(collection):
     labels = labels_by_folder(collection)
     first = collection.suggest_labels(3)
-    # One of each colour stands for all.
-    assert {labels[p.id] for p in first} == set(COLOURS)
+    # One of each color stands for all.
+    assert {labels[p.id] for p in first} == set(COLORS)
     assert {p.label for p in first} == {""}
     collection.fit_classifier({p.id: labels[p.id] for p in first})
     then = collection.suggest_labels(5)
     assert len(then) == 5
     assert not {p.id for p in then} & {p.id for p in first}
-    assert {p.label for p in then} <= set(COLOURS)
+    assert {p.label for p in then} <= set(COLORS)
     collection.fit_classifier(labels)
     assert collection.suggest_labels(5) == []
 

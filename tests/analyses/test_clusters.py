@@ -21,10 +21,10 @@ N_EACH = 60
 
 def made(folder, *, seed=0, n_each=N_EACH, noise=30, first=0):
     rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).normal(size=(4, DIM))
+    centers = np.random.default_rng(99).normal(size=(4, DIM))
     X = np.concatenate(
         [
-            np.repeat(centres, n_each, axis=0) + 0.4 * rng.normal(size=(4 * n_each, DIM)),
+            np.repeat(centers, n_each, axis=0) + 0.4 * rng.normal(size=(4 * n_each, DIM)),
             rng.normal(size=(noise, DIM)),
         ]
     )
@@ -100,7 +100,7 @@ def test_zooming_out_joins_the_most_alike(collection):
 
 
 @pytest.mark.parametrize("k", [None, 4])
-def test_later_pictures_are_assigned_by_a_file(collection, tmp_path, k):
+def test_later_images_are_assigned_by_a_file(collection, tmp_path, k):
     found = collection.cluster(k, where="truth >= 0")
     found.save(tmp_path / "kept.npz")
     before = labels_in(found)
@@ -108,7 +108,7 @@ def test_later_pictures_are_assigned_by_a_file(collection, tmp_path, k):
         assert json.loads(str(arrays["about"]))["fingerprint"] == collection.fingerprint.to_dict()
     made(tmp_path / "c", seed=5, n_each=25, noise=20, first=10_000)
     loaded = Clustering.load(tmp_path / "kept.npz")
-    after = collection.assign(loaded)
+    after = collection.predict_clusters(loaded)
     assert [c.representatives for c in after.clusters] == [c.representatives for c in found.clusters]
     new = {i: label for i, label in labels_in(after).items() if int(i, 16) >= 10_000}
     truth = truth_of(collection)
@@ -123,14 +123,14 @@ def test_later_pictures_are_assigned_by_a_file(collection, tmp_path, k):
 
 def test_joined_clusters_assign_too(collection):
     coarse = collection.cluster(2, algorithm="density")
-    again = labels_in(collection.assign(coarse))
+    again = labels_in(collection.predict_clusters(coarse))
     assert np.mean([again[i] == label for i, label in labels_in(coarse).items()]) > 0.9
 
 
 def test_clusters_of_other_vectors_are_refused(collection, tmp_path):
     other = Collection.create(tmp_path / "other", model=FakeBackend(seed=1))
     with pytest.raises(FingerprintMismatchError, match="nearsight cluster"):
-        other.assign(collection.cluster())
+        other.predict_clusters(collection.cluster())
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_clusters_in_the_metadata(collection):
     assert collection.save_clusters(found, "kind") == len(collection)
     inside = collection.cluster(2, where="kind = 1")
     assert sorted(i for c in inside.clusters for i in c.ids) == sorted(found.clusters[1].ids)
-    for key, message in {"a b": "'a b'", "width": "every picture has", "not": "a word of its own"}.items():
+    for key, message in {"a b": "'a b'", "width": "every image has", "not": "a word of its own"}.items():
         with pytest.raises(MetadataError, match=message):
             collection.save_clusters(found, key)
     collection.annotate(found.noise[0], {"name": "jar"})
@@ -179,7 +179,7 @@ def test_what_the_user_wrote_is_not_written_over(collection):
     collection.annotate(mine, {"kind": 7})
     collection.annotate(found.clusters[0].ids[0], {"sort_label": "mine"})
     for key in ("kind", "sort"):
-        with pytest.raises(MetadataError, match=r"1 pictures have metadata .*overwrite"):
+        with pytest.raises(MetadataError, match=r"1 images have metadata .*overwrite"):
             collection.save_clusters(found, key)
     assert collection.get(mine).metadata["kind"] == 7
     collection.save_clusters(found, "kind", overwrite=True)
@@ -191,11 +191,11 @@ def test_what_the_user_wrote_is_not_written_over(collection):
 
 def test_words_name_clusters(collection, monkeypatch):
     tower = Tower(collection.spec)
-    centres = np.random.default_rng(99).normal(size=(4, DIM))
-    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    centers = np.random.default_rng(99).normal(size=(4, DIM))
+    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
     names = ["jar", "kite", "lamp", "moon"]
     monkeypatch.setattr(
-        tower, "embed", lambda texts: centres[[names.index(t) for t in texts]].astype(np.float32)
+        tower, "embed", lambda texts: centers[[names.index(t) for t in texts]].astype(np.float32)
     )
     monkeypatch.setattr(tower, "logits", lambda X, queries: 20 * X @ queries.T)
     collection.__dict__["_text_tower"] = tower
@@ -210,11 +210,11 @@ def test_words_name_clusters(collection, monkeypatch):
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
-def test_few_pictures_are_noise(tmp_path, n):
+def test_few_images_are_noise(tmp_path, n):
     few = made(tmp_path / "few", n_each=0, noise=n)
     found = few.cluster()
     assert (found.clusters, len(found.noise)) == ([], n)
-    assert few.assign(found).noise == found.noise
+    assert few.predict_clusters(found).noise == found.noise
 
 
 def test_bad_arguments(collection):
@@ -222,7 +222,7 @@ def test_bad_arguments(collection):
         collection.cluster(algorithm="dbscan")
     with pytest.raises(InvalidParameterError, match="how many"):
         collection.cluster(algorithm="kmeans")
-    with pytest.raises(InvalidParameterError, match="there are 270 pictures"):
+    with pytest.raises(InvalidParameterError, match="there are 270 images"):
         collection.cluster(999)
 
 
@@ -239,7 +239,7 @@ def bought(collection, n_customers=24):
 
 
 def test_segments_are_customers_of_one_taste(collection):
-    found = collection.segment([*bought(collection), ("00", "gone.jpg", 1), ("99", "gone.jpg", 1)])
+    found = collection.segment_customers([*bought(collection), ("00", "gone.jpg", 1), ("99", "gone.jpg", 1)])
     assert len(found.segments) == 2
     assert found.unknown == {"gone.jpg": 2}
     assert set(found.customers) == {f"{n:02}" for n in range(24)}
@@ -251,29 +251,29 @@ def test_segments_are_customers_of_one_taste(collection):
         assert kinds == ({0, 1} if int(segment.customers[0]) % 2 else {2, 3})
         assert 0 < segment.spread < 1
     assert found.silhouette > 0.2
-    assert len(collection.segment(bought(collection), 3).segments) == 3
+    assert len(collection.segment_customers(bought(collection), 3).segments) == 3
 
 
-def test_what_is_bought_twice_is_one_picture_of_twice_the_weight(collection):
-    once = collection.segment(bought(collection), 2)
-    twice = collection.segment([line for line in bought(collection) for _ in range(2)], 2)
+def test_what_is_bought_twice_is_one_image_of_twice_the_weight(collection):
+    once = collection.segment_customers(bought(collection), 2)
+    twice = collection.segment_customers([line for line in bought(collection) for _ in range(2)], 2)
     assert [s.customers for s in twice.segments] == [s.customers for s in once.segments]
     np.testing.assert_allclose([s.spread for s in twice.segments], [s.spread for s in once.segments])
     with pytest.raises(InvalidParameterError, match="for customer 'a' is -1"):
-        collection.segment([("a", f"{0:032x}", 2), ("a", f"{0:032x}", -1)])
+        collection.segment_customers([("a", f"{0:032x}", 2), ("a", f"{0:032x}", -1)])
 
 
-def test_segments_of_unknown_pictures_or_too_few_customers(collection):
+def test_segments_of_unknown_images_or_too_few_customers(collection):
     with pytest.raises(InvalidParameterError, match="none of the 1 lines"):
-        collection.segment([("a", "gone.jpg", 1)])
+        collection.segment_customers([("a", "gone.jpg", 1)])
     with pytest.raises(InvalidParameterError, match="ask for at most 24"):
-        collection.segment(bought(collection), 25)
+        collection.segment_customers(bought(collection), 25)
     with pytest.raises(InvalidParameterError, match="weight"):
-        collection.segment([("a", f"{0:032x}", 0)])
+        collection.segment_customers([("a", f"{0:032x}", 0)])
 
 
 def test_later_customers_are_asked_for_by_a_file(collection, tmp_path):
-    found = collection.segment(bought(collection, 60))
+    found = collection.segment_customers(bought(collection, 60))
     assert found.promises
     assert found.strangers == []
     found.save(tmp_path / "segments.npz")
@@ -302,7 +302,7 @@ def test_later_customers_are_asked_for_by_a_file(collection, tmp_path):
 
 
 def test_segments_of_other_vectors_are_refused(collection, tmp_path):
-    found = collection.segment(bought(collection))
+    found = collection.segment_customers(bought(collection))
     other = Collection.create(tmp_path / "other", model=FakeBackend(seed=1))
     with pytest.raises(FingerprintMismatchError, match="nearsight segment"):
         other.assign_customers(found, bought(collection))

@@ -11,7 +11,7 @@ from nearsight import Collection
 from nearsight.errors import CalibrationError, InvalidParameterError
 
 from fake import FakeBackend
-from pictures import texture
+from sample_images import texture
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def names(paths):
 
 
 def test_groups_name_the_best_copy_and_why(collection):
-    found = collection.duplicates()
+    found = collection.find_duplicates()
     groups = {names(group.keep.paths)[0]: group for group in found.groups}
     assert {keep: names(group.redundant) for keep, group in groups.items()} == {
         "0.png": ["same.png"],
@@ -56,7 +56,7 @@ def test_groups_name_the_best_copy_and_why(collection):
     assert groups["3.png"].why.startswith(("the sharpest", "the most bytes"))
     assert (groups["0.png"].similarity, groups["0.png"].agreement) == (1.0, 1.0)
     assert all(group.agreement > found.threshold for group in found.groups)
-    assert found.n_pictures == 12
+    assert found.n_images == 12
     assert found.leaks == []
 
 
@@ -76,7 +76,7 @@ def test_what_each_was_confirmed_against(collection, monkeypatch):
         "nearsight.analyses.best_copy.Quality.__call__", lambda self, rows, pairs: -rows.astype(float)
     )
     monkeypatch.setattr("nearsight.analyses.best_copy.Quality.why", lambda self, keep, others: "first")
-    group = collection.duplicates(where=where, min_similarity=-1).groups[0]
+    group = collection.find_duplicates(where=where, min_similarity=-1).groups[0]
     assert [item.id for item in group.items] == order
     assert dict(zip(order[1:], group.against, strict=True)) == {
         id: order[7] if at == stranger else order[kept] for at, id in enumerate(order) if at
@@ -86,14 +86,14 @@ def test_what_each_was_confirmed_against(collection, monkeypatch):
 
 
 def test_only_among_those_that_match(collection):
-    found = collection.duplicates(where="path LIKE '%/train/%'")
-    # Files of the same bytes are one picture wherever they lie.
+    found = collection.find_duplicates(where="path LIKE '%/train/%'")
+    # Files of the same bytes are one image wherever they lie.
     assert [names(group.keep.paths) for group in found.groups] == [["0.png", "same.png"]]
-    assert found.n_pictures == 8
+    assert found.n_images == 8
 
 
 def test_leaks_between_two_folders(collection):
-    found = collection.duplicates(between=("path LIKE '%/train/%'", "path LIKE '%/test/%'"))
+    found = collection.find_duplicates(between=("path LIKE '%/train/%'", "path LIKE '%/test/%'"))
     leaks = {(names([leak.here.path])[0], names(leak.there.paths)[-1]) for leak in found.leaks}
     assert leaks == {
         ("0.png", "same.png"),
@@ -103,7 +103,7 @@ def test_leaks_between_two_folders(collection):
     }
     assert found.leaks[0].here is found.leaks[0].there
     assert len(found.groups) == 4
-    turned = collection.duplicates(between=("path LIKE '%/test/%'", "path LIKE '%/train/%'"))
+    turned = collection.find_duplicates(between=("path LIKE '%/test/%'", "path LIKE '%/train/%'"))
     assert {(leak.there.id, leak.here.id) for leak in turned.leaks} == {
         (leak.here.id, leak.there.id) for leak in found.leaks
     }
@@ -113,51 +113,51 @@ def test_leaks_between_two_folders(collection):
     ("between", "message"),
     [
         (("width = 400", "path LIKE '%/train/%'"), "is in both sets, like 6 more"),
-        (("width = 400", "width = 5"), "no picture is in the second set, 'width = 5'"),
+        (("width = 400", "width = 5"), "no image is in the second set, 'width = 5'"),
     ],
 )
 def test_sets_that_cannot_be_compared(collection, between, message):
     with pytest.raises(InvalidParameterError, match=message):
-        collection.duplicates(between=between)
+        collection.find_duplicates(between=between)
 
 
-def test_a_rate_that_few_pictures_cannot_promise(collection):
+def test_a_rate_that_few_images_cannot_promise(collection):
     with pytest.raises(CalibrationError, match="needs at least 99 good examples; there are 6"):
-        collection.duplicates(false_alarm_rate=0.01)
+        collection.find_duplicates(false_alarm_rate=0.01)
 
 
 def test_a_rate_that_they_can(collection):
-    found = collection.duplicates(false_alarm_rate=0.2)
+    found = collection.find_duplicates(false_alarm_rate=0.2)
     assert found.calibration.false_alarm_rate == 0.2
     assert found.calibration.n_examples == 6
     assert {names(group.keep.paths)[0] for group in found.groups} >= {"0.png", "1.png", "2.png", "3.png"}
 
 
-def test_a_rate_learnt_on_pictures_said_to_be_distinct(collection):
-    found = collection.duplicates(false_alarm_rate=0.4, distinct="path LIKE '%/train/%'")
+def test_a_rate_learned_on_images_said_to_be_distinct(collection):
+    found = collection.find_duplicates(false_alarm_rate=0.4, distinct="path LIKE '%/train/%'")
     # Eight of twelve: two comparisons are one question.
     assert (found.calibration.source, found.calibration.n_examples) == ("background", 8)
     # None of the eight looks like another: the default threshold stays.
     assert (found.threshold, found.expected_rate) == (0.65, 0.0)
     assert {names(group.keep.paths)[0] for group in found.groups} >= {"0.png", "1.png", "2.png", "3.png"}
-    with pytest.raises(InvalidParameterError, match="no picture that is looked at matches distinct"):
-        collection.duplicates(false_alarm_rate=0.4, distinct="width = 5")
+    with pytest.raises(InvalidParameterError, match="no image that is looked at matches distinct"):
+        collection.find_duplicates(false_alarm_rate=0.4, distinct="width = 5")
 
 
 def test_an_empty_collection_and_one_of_one(tmp_path):
     made = Collection.create(tmp_path / "c", model=FakeBackend())
-    assert made.duplicates().groups == []
+    assert made.find_duplicates().groups == []
     texture(100, 80).save(tmp_path / "one.png")
     made.add(tmp_path / "one.png")
-    assert made.duplicates().groups == []
-    assert made.duplicates().n_pictures == 1
+    assert made.find_duplicates().groups == []
+    assert made.find_duplicates().n_images == 1
 
 
 def test_without_a_thumbnail_there_is_nothing_to_confirm(tmp_path):
     made = Collection.create(tmp_path / "c", model=FakeBackend())
     vector = np.full(64, 1 / 8, np.float32)
     made.add_vectors([vector, vector], ids=["0" * 32, "1" * 32], fingerprint=made.fingerprint)
-    found = made.duplicates()
+    found = made.find_duplicates()
     assert found.groups == []
     assert found.n_unseen == 2
 
@@ -167,25 +167,25 @@ def test_progress_is_told_where_somebody_watches(tmp_path, capsys):
         texture(60, 40, seed).save(tmp_path / f"{seed}.png")
     made = Collection.create(tmp_path / "c", model=FakeBackend())
     made.add(tmp_path)
-    made.duplicates(min_similarity=-1, n_neighbors=59, progress=True)
+    made.find_duplicates(min_similarity=-1, n_neighbors=59, progress=True)
     assert "comparing" in capsys.readouterr().err
-    made.duplicates(min_similarity=-1, n_neighbors=59, progress=False)
+    made.find_duplicates(min_similarity=-1, n_neighbors=59, progress=False)
     assert capsys.readouterr().err == ""
 
 
 def test_black_corners_do_not_count_as_pixels(tmp_path):
-    picture = texture(400, 300, 5).point(lambda v: 40 + v * 0.8)
-    picture.save(tmp_path / "whole.png")
-    picture.rotate(8, Image.Resampling.BICUBIC, expand=True).save(tmp_path / "turned.png")
+    image = texture(400, 300, 5).point(lambda v: 40 + v * 0.8)
+    image.save(tmp_path / "whole.png")
+    image.rotate(8, Image.Resampling.BICUBIC, expand=True).save(tmp_path / "turned.png")
     made = Collection.create(tmp_path / "c", model=FakeBackend())
     made.add(tmp_path)
-    [group] = made.duplicates(min_similarity=-1).groups
+    [group] = made.find_duplicates(min_similarity=-1).groups
     assert names(group.redundant) == ["turned.png"]
     assert "black corners" in group.why
 
 
 def test_a_link_is_no_copy(tmp_path):
-    """To keep a link and delete the file it leads to would lose the picture."""
+    """To keep a link and delete the file it leads to would lose the image."""
     (tmp_path / "a").mkdir()
     (tmp_path / "real").mkdir()
     texture(400, 300, 1).save(tmp_path / "real/large.png")
@@ -199,7 +199,7 @@ def test_a_link_is_no_copy(tmp_path):
     made = Collection.create(tmp_path / "c", model=FakeBackend())
     # By name, since a folder that is a link is not walked into.
     made.add([tmp_path / "a", tmp_path / "b/linked.png", tmp_path / "real"])
-    groups = {os.path.basename(group.keep.path): group for group in made.duplicates().groups}
+    groups = {os.path.basename(group.keep.path): group for group in made.find_duplicates().groups}
     assert {keep: names(group.redundant) for keep, group in groups.items()} == {
         "large.png": ["small.png"],
         # The one that a link leads to.
@@ -209,7 +209,7 @@ def test_a_link_is_no_copy(tmp_path):
 
 def test_copies_are_found_where_vectors_tell_nothing(photos, collection):
     # No vectors but equal ones are that near: what is found here is found by its look.
-    found = collection.duplicates(min_similarity=1)
+    found = collection.find_duplicates(min_similarity=1)
     copies = {frozenset(names(path for item in group.items for path in item.paths)) for group in found.groups}
     assert {frozenset({"1.png", "small.png"}), frozenset({"3.png", "worse.webp"})} <= copies
     assert not any("alone.png" in group for group in copies)
@@ -217,18 +217,18 @@ def test_copies_are_found_where_vectors_tell_nothing(photos, collection):
 
 @pytest.mark.parametrize("n_copies", [1, 3])
 def test_a_mark_does_not_pass_for_crispness_or_bytes(tmp_path, n_copies):
-    picture = texture(400, 300, 4).filter(ImageFilter.GaussianBlur(1))
+    image = texture(400, 300, 4).filter(ImageFilter.GaussianBlur(1))
     for number in range(n_copies):
-        picture.save(tmp_path / f"plain{number}.jpg", quality=88 + number)
-    layer = Image.new("RGBA", picture.size)
+        image.save(tmp_path / f"plain{number}.jpg", quality=88 + number)
+    layer = Image.new("RGBA", image.size)
     for y in (40, 130):
         font = ImageFont.load_default(size=30)
         ImageDraw.Draw(layer).text((20, y), "© EXAMPLE 2026", fill=(255, 255, 255, 140), font=font)
-    marked = Image.alpha_composite(picture.convert("RGBA"), layer).convert("RGB")
+    marked = Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
     marked.save(tmp_path / "marked.jpg", quality=95)
     made = Collection.create(tmp_path / "c", model=FakeBackend())
     made.add(tmp_path)
-    [group] = made.duplicates().groups
+    [group] = made.find_duplicates().groups
     assert len(group.items) == n_copies + 1
     assert names(group.keep.paths)[0] == f"plain{n_copies - 1}.jpg"
     assert n_copies > 1 or group.why == "nothing seems laid over it, of those as large and sharp"

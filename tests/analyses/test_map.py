@@ -33,15 +33,15 @@ def collection(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["pca", "umap"])
-def test_nothing_moves_when_pictures_come_and_go(collection, method):
+def test_nothing_moves_when_images_come_and_go(collection, method):
     if method == "umap":
         pytest.importorskip("umap")
-    first = collection.map(method=method)
+    first = collection.layout_2d(method=method)
     assert (first.moved, first.n_new, first.method, first.placed.sum()) == (True, 60, method, 0)
     assert 0.6 < first.trustworthiness <= 1
     add(collection, 100, 30, seed=5)
     collection.remove([f"{3:032x}"])
-    second = Collection.open(collection.directory).map()
+    second = Collection.open(collection.directory).layout_2d()
     assert (second.moved, second.n_new, second.method, second.placed.sum()) == (False, 30, method, 30)
     old, new = (
         dict(zip(first.ids, first.places, strict=True)),
@@ -50,77 +50,77 @@ def test_nothing_moves_when_pictures_come_and_go(collection, method):
     assert set(new) == (set(old) - {f"{3:032x}"}) | {f"{i:032x}" for i in range(100, 130)}
     for id in set(old) & set(new):
         np.testing.assert_array_equal(old[id], new[id])
-    # Pictures of a group lie nearer to each other than to the others.
-    third = collection.map()
+    # Images of a group lie nearer to each other than to the others.
+    third = collection.layout_2d()
     assert third.n_new == 0
     np.testing.assert_array_equal(third.places, second.places)
 
 
 def test_a_refit_moves_and_says_so(collection):
-    first = collection.map(method="pca")
+    first = collection.layout_2d(method="pca")
     add(collection, 100, 60, seed=5)
-    collection.map()
-    again = collection.map(refit=True, method="pca")
+    collection.layout_2d()
+    again = collection.layout_2d(refit=True, method="pca")
     assert (again.moved, again.placed.sum(), len(again.ids)) == (True, 0, 120)
     assert not np.allclose(again.places[:60], first.places)
 
 
 def test_placed_by_pca_is_the_projection_itself(collection):
-    collection.map(method="pca")
+    collection.layout_2d(method="pca")
     add(collection, 100, 30, seed=0)
-    found = collection.map()
+    found = collection.layout_2d()
     # The same vectors as the first 30: the same places.
     np.testing.assert_allclose(found.places[60:], found.places[:30], atol=1e-5)
 
 
 def test_a_map_by_another_method_must_be_asked_for(collection):
-    collection.map(method="pca")
-    assert collection.map(method="auto").method == "pca"
-    with pytest.raises(InvalidParameterError, match="one by umap moves every picture"):
-        collection.map(method="umap")
+    collection.layout_2d(method="pca")
+    assert collection.layout_2d(method="auto").method == "pca"
+    with pytest.raises(InvalidParameterError, match="one by umap moves every image"):
+        collection.layout_2d(method="umap")
 
 
 def test_some_of_a_map_keeps_the_order_asked_for(collection):
-    whole = collection.map(method="pca")
+    whole = collection.layout_2d(method="pca")
     part = whole.only([whole.ids[7], "no id", whole.ids[2]])
     assert part.ids == [whole.ids[7], whole.ids[2]]
     np.testing.assert_array_equal(part.places, whole.places[[7, 2]])
 
 
-def test_no_pictures_and_none_left(tmp_path, collection):
-    with pytest.raises(InvalidParameterError, match="no pictures to make a map of"):
-        Collection.create(tmp_path / "empty", model=FakeBackend()).map()
+def test_no_images_and_none_left(tmp_path, collection):
+    with pytest.raises(InvalidParameterError, match="no images to make a map of"):
+        Collection.create(tmp_path / "empty", model=FakeBackend()).layout_2d()
     pytest.importorskip("umap")
-    collection.map(method="umap")
+    collection.layout_2d(method="umap")
     add(collection, 100, 20, seed=5)
     collection.remove([f"{i:032x}" for i in range(60)])
-    with pytest.raises(InvalidParameterError, match="none of the pictures that the map was laid out with"):
-        collection.map()
-    assert collection.map(refit=True).moved
+    with pytest.raises(InvalidParameterError, match="none of the images that the map was laid out with"):
+        collection.layout_2d()
+    assert collection.layout_2d(refit=True).moved
 
 
 def test_maps_that_cannot_be_read(collection, tmp_path):
     file = collection.directory / "map.npz"
     file.write_text("text")
     with pytest.raises(InvalidParameterError, match="holds no sound map"):
-        collection.map()
-    collection.map(refit=True, method="pca")
+        collection.layout_2d()
+    collection.layout_2d(refit=True, method="pca")
     other = Collection.create(tmp_path / "other", model=FakeBackend(seed=1))
     add(other, 0, 5)
     (other.directory / "map.npz").write_bytes(file.read_bytes())
     with pytest.raises(FingerprintMismatchError, match="nearsight map --refit"):
-        other.map()
+        other.layout_2d()
 
 
 def test_the_file_needs_no_pickle(collection):
-    collection.map(method="pca")
+    collection.layout_2d(method="pca")
     with np.load(collection.directory / "map.npz", allow_pickle=False) as arrays:
         assert json.loads(str(arrays["about"]))["kind"] == "nearsight map"
         assert arrays["places"].shape == (60, 2)
 
 
 def test_a_table_for_embedding_atlas(collection, tmp_path):
-    found = collection.map(method="pca")
+    found = collection.layout_2d(method="pca")
     write_atlas(tmp_path / "map.parquet", collection, found, list(collection.items()))
     table = pq.read_table(tmp_path / "map.parquet")
     assert set(table.column_names) == {

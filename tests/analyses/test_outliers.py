@@ -1,4 +1,4 @@
-"""Pictures unlike the others."""
+"""Images unlike the others."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def collection(tmp_path):
 
 
 def test_the_odd_one_out_comes_first(collection):
-    found = collection.anomalies(5)
+    found = collection.outliers(5)
     assert found[0].item.path.endswith("07.png")
     distances = [one.distance for one in found]
     assert distances == sorted(distances, reverse=True)
@@ -36,17 +36,17 @@ def test_the_odd_one_out_comes_first(collection):
 
 
 def test_only_among_those_that_match(collection):
-    found = collection.anomalies(50, where="odd = 0")
+    found = collection.outliers(50, where="odd = 0")
     assert len(found) == 8
     assert all(one.item.metadata["odd"] == 0 for one in found)
-    assert collection.anomalies(where="odd = 5") == []
+    assert collection.outliers(where="odd = 5") == []
 
 
 def test_a_random_part_stands_for_many(collection, monkeypatch):
     monkeypatch.setattr(outliers, "_REFERENCE", 6)
-    assert collection.anomalies(1)[0].item.path.endswith("07.png")
+    assert collection.outliers(1)[0].item.path.endswith("07.png")
 
 
 def test_refuses_less_than_one(collection):
     with pytest.raises(InvalidParameterError, match="k is 0"):
-        collection.anomalies(0)
+        collection.outliers(0)

@@ -31,7 +31,7 @@ def collection(tmp_path_factory, photos):
 def test_everything_else_comes_along(collection, tmp_path, monkeypatch):
     # More than one write.
     monkeypatch.setattr(pca, "_ROWS", 5)
-    projection = collection.project(6, tmp_path / "short")
+    projection = collection.reduce_dim(6, tmp_path / "short")
     short = Collection.open(tmp_path / "short")
     assert [*short.items()] == [*collection.items()]
     ids = [item.id for item in short.items()]
@@ -40,8 +40,8 @@ def test_everything_else_comes_along(collection, tmp_path, monkeypatch):
     assert short.info()["dim"] == 6
 
 
-def test_new_pictures_are_embedded_and_projected(collection, photos, tmp_path):
-    collection.project(6, tmp_path / "short")
+def test_new_images_are_embedded_and_projected(collection, photos, tmp_path):
+    collection.reduce_dim(6, tmp_path / "short")
     # Moved: it holds its projection itself.
     shutil.move(tmp_path / "short", tmp_path / "moved")
     short = Collection.open(tmp_path / "moved")
@@ -58,31 +58,31 @@ def test_a_place_that_is_taken(collection, tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "letter.txt").write_text("dear")
     with pytest.raises(NotACollectionError, match="is not empty"):
-        collection.project(6, tmp_path / "x")
-    collection.project(6, tmp_path / "short")
+        collection.reduce_dim(6, tmp_path / "x")
+    collection.reduce_dim(6, tmp_path / "short")
     with pytest.raises(NotACollectionError, match="is a collection already"):
-        collection.project(6, tmp_path / "short")
+        collection.reduce_dim(6, tmp_path / "short")
     with pytest.raises(InvalidParameterError, match="is this collection"):
-        collection.project(6, collection.directory)
+        collection.reduce_dim(6, collection.directory)
 
 
 def test_what_a_crash_left_is_no_hindrance(collection, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(manifest.Manifest, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            collection.project(6, tmp_path / "short")
-    collection.project(5, tmp_path / "short")
+            collection.reduce_dim(6, tmp_path / "short")
+    collection.reduce_dim(5, tmp_path / "short")
     assert Collection.open(tmp_path / "short").info()["dim"] == 5
 
 
 def test_not_twice(collection, tmp_path):
-    collection.project(6, tmp_path / "short")
+    collection.reduce_dim(6, tmp_path / "short")
     with pytest.raises(InvalidParameterError, match="projected already"):
-        Collection.open(tmp_path / "short").project(3, tmp_path / "shorter")
+        Collection.open(tmp_path / "short").reduce_dim(3, tmp_path / "shorter")
 
 
 def test_a_lost_projection_is_told(collection, photos, tmp_path):
-    collection.project(6, tmp_path / "short")
+    collection.reduce_dim(6, tmp_path / "short")
     (tmp_path / "short" / manifest.PROJECTION).unlink()
     short = Collection.open(tmp_path / "short")
     # What is there can still be compared with itself.
@@ -91,7 +91,7 @@ def test_a_lost_projection_is_told(collection, photos, tmp_path):
         short.search(photos / "03.png")
 
 
-def test_too_few_pictures(collection, tmp_path):
+def test_too_few_images(collection, tmp_path):
     with pytest.raises(InvalidParameterError, match="15 are needed"):
-        collection.project(14, tmp_path / "short")
+        collection.reduce_dim(14, tmp_path / "short")
     assert not (tmp_path / "short").exists()

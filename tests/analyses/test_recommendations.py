@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nearsight import Collection
-from nearsight.analyses.recommendations import Names, _short
+from nearsight.analyses.recommendations import ImageLookup, _short
 from nearsight.collection.schema import Item
 from nearsight.errors import (
     FilterError,
@@ -22,7 +22,7 @@ from fake import FakeBackend
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """Twelve pictures in three folders, the names 0.png to 3.png in each; nobody may change it."""
+    """Twelve images in three folders, the names 0.png to 3.png in each; nobody may change it."""
     folder = tmp_path_factory.mktemp("shop")
     for number in range(12):
         kind, name = divmod(number, 4)
@@ -72,12 +72,12 @@ def test_what_is_bought_together_comes_first_and_says_so(shop, orders):
     best = advice.items[0]
     assert best.path.endswith("kind1/1.png")
     assert "bought with 0 in" in best.why
-    assert (advice.n_baskets, advice.unknown, advice.learnt) == (100, {}, True)
+    assert (advice.n_baskets, advice.unknown, advice.learned) == (100, {}, True)
     assert 0 < best.score <= 1
     assert best.metadata == {"kind": 1}
 
 
-def test_a_filter_limits_what_is_recommended_and_not_what_is_learnt(shop, orders):
+def test_a_filter_limits_what_is_recommended_and_not_what_is_learned(shop, orders):
     asked = id_of(shop, "kind0/0.png")
     whole = {s.id: s.score for s in shop.recommend(asked, baskets=orders, k=12).items}
     part = shop.recommend(asked, baskets=orders, k=12, where="kind = 2").items
@@ -88,10 +88,10 @@ def test_a_filter_limits_what_is_recommended_and_not_what_is_learnt(shop, orders
 
 def test_unknown_items_are_counted_and_listed(shop, orders):
     baskets = {**orders, "a": ["nothing.png", "kind0/0.png"], "b": ["nothing.png"], "c": ["0.png"]}
-    catalogue = shop.catalogue(baskets)
-    # 0.png is the name of three pictures.
-    assert dict(catalogue.unknown) == {"nothing.png": 2, "0.png": 1}
-    assert catalogue.recommend(id_of(shop, "kind0/0.png")).n_baskets == 101
+    catalog = shop.catalog(baskets)
+    # 0.png is the name of three images.
+    assert dict(catalog.unknown) == {"nothing.png": 2, "0.png": 1}
+    assert catalog.recommend(id_of(shop, "kind0/0.png")).n_baskets == 101
 
 
 def test_baskets_of_nothing_known_are_refused(shop):
@@ -101,29 +101,29 @@ def test_baskets_of_nothing_known_are_refused(shop):
 
 def test_what_nobody_bought_comes_last_unless_it_is_fresh(shop, orders):
     unsold = {name: [item for item in items if "/3" not in item] for name, items in orders.items()}
-    catalogue = shop.catalogue(unsold)
+    catalog = shop.catalog(unsold)
     places = {}
     for fresh in (False, True):
-        found = catalogue.recommend(id_of(shop, "kind0/0.png"), k=12, fresh=fresh).items
+        found = catalog.recommend(id_of(shop, "kind0/0.png"), k=12, fresh=fresh).items
         places[fresh] = [place for place, one in enumerate(found) if one.path.endswith("/3.png")]
     assert places[False] == [8, 9, 10]
     assert places[True][0] < 8
 
 
-def test_a_catalogue_answers_like_the_collection(shop, orders):
-    catalogue = shop.catalogue(orders)
+def test_a_catalog_answers_like_the_collection(shop, orders):
+    catalog = shop.catalog(orders)
     for end in ("kind0/0.png", "kind2/3.png"):
         asked = id_of(shop, end)
-        assert catalogue.recommend(asked, k=5) == shop.recommend(asked, baskets=orders, k=5)
+        assert catalog.recommend(asked, k=5) == shop.recommend(asked, baskets=orders, k=5)
 
 
-def test_a_kept_catalogue_answers_the_same(shop, orders, tmp_path):
-    made = shop.catalogue({**orders, "a": ["gift wrap"]})
+def test_a_kept_catalog_answers_the_same(shop, orders, tmp_path):
+    made = shop.catalog({**orders, "a": ["gift wrap"]})
     made.save(tmp_path / "kept.npz")
     with np.load(tmp_path / "kept.npz", allow_pickle=False) as arrays:
         assert json.loads(str(arrays["about"]))["fingerprint"] == shop.fingerprint.to_dict()
         assert "X" not in arrays
-    kept = shop.load_catalogue(tmp_path / "kept.npz")
+    kept = shop.load_catalog(tmp_path / "kept.npz")
     for options in ({}, {"where": "kind = 2"}, {"diversity": 0.4, "fresh": True}):
         for asked in (id_of(shop, "kind0/0.png"), [id_of(shop, "kind2/3.png"), id_of(shop, "kind1/1.png")]):
             found, expected = (one.recommend(asked, k=5, **options) for one in (kept, made))
@@ -134,20 +134,20 @@ def test_a_kept_catalogue_answers_the_same(shop, orders, tmp_path):
             assert (found.n_baskets, found.unknown) == (100, {"gift wrap": 1})
 
 
-def test_what_came_and_went_since_a_catalogue_was_kept(tmp_path, orders):
+def test_what_came_and_went_since_a_catalog_was_kept(tmp_path, orders):
     for number in range(6):
         pixels = np.random.default_rng(number).integers(0, 256, (4, 4, 3), np.uint8)
         Image.fromarray(pixels).resize((64, 64)).save(tmp_path / f"{number}.png")
     collection = Collection.create(tmp_path / "collection", model=FakeBackend())
     collection.add([tmp_path / f"{number}.png" for number in range(5)])
     baskets = {f"{n}": ["0", "1" if n % 3 else "2"] for n in range(60)}
-    made = collection.catalogue(baskets)
+    made = collection.catalog(baskets)
     made.save(tmp_path / "kept.npz")
     gone, asked = id_of(collection, "1.png"), id_of(collection, "0.png")
     before = {s.id: s.score for s in made.recommend(asked).items}
     collection.remove([gone])
     collection.add(tmp_path / "5.png")
-    kept = collection.load_catalogue(tmp_path / "kept.npz")
+    kept = collection.load_catalog(tmp_path / "kept.npz")
     advice = kept.recommend(asked, k=4)
     assert advice.n_new == 1
     del before[gone]
@@ -156,30 +156,30 @@ def test_what_came_and_went_since_a_catalogue_was_kept(tmp_path, orders):
         kept.recommend(id_of(collection, "5.png"))
 
 
-def test_a_kept_catalogue_of_something_else_is_refused(shop, orders, tmp_path):
-    shop.catalogue(orders).save(tmp_path / "kept.npz")
+def test_a_kept_catalog_of_something_else_is_refused(shop, orders, tmp_path):
+    shop.catalog(orders).save(tmp_path / "kept.npz")
     other = Collection.create(tmp_path / "other", model=FakeBackend(seed=1))
     with pytest.raises(FingerprintMismatchError, match=r"weights_sha256.* nearsight recommend --baskets CSV"):
-        other.load_catalogue(tmp_path / "kept.npz")
+        other.load_catalog(tmp_path / "kept.npz")
     empty = Collection.create(tmp_path / "empty", model=FakeBackend())
-    with pytest.raises(InvalidParameterError, match="none of the 12 pictures"):
-        empty.load_catalogue(tmp_path / "kept.npz")
-    with pytest.raises(InvalidParameterError, match="no catalogue at"):
-        shop.load_catalogue(tmp_path / "none.npz")
-    shop.map(method="pca")
+    with pytest.raises(InvalidParameterError, match="none of the 12 images"):
+        empty.load_catalog(tmp_path / "kept.npz")
+    with pytest.raises(InvalidParameterError, match="no catalog at"):
+        shop.load_catalog(tmp_path / "none.npz")
+    shop.layout_2d(method="pca")
     with pytest.raises(InvalidParameterError, match="it is a nearsight map"):
-        shop.load_catalogue(shop.directory / "map.npz")
+        shop.load_catalog(shop.directory / "map.npz")
 
 
-def test_a_picture_that_came_later_is_told(tmp_path, orders):
+def test_an_image_that_came_later_is_told(tmp_path, orders):
     for number in range(3):
         Image.new("RGB", (32, 32), (number * 80, 0, 90)).save(tmp_path / f"{number}.png")
     collection = Collection.create(tmp_path / "collection", model=FakeBackend())
     collection.add([tmp_path / "0.png", tmp_path / "1.png"])
-    catalogue = collection.catalogue({"a": ["0", "1"]})
+    catalog = collection.catalog({"a": ["0", "1"]})
     collection.add(tmp_path / "2.png")
     with pytest.raises(UnknownIdError, match="make it again"):
-        catalogue.recommend(id_of(collection, "2.png"))
+        catalog.recommend(id_of(collection, "2.png"))
 
 
 def test_bad_questions(shop, orders):
@@ -214,7 +214,7 @@ def test_bad_questions(shop, orders):
 def test_names(name, found):
     paths = ["/shop/shoes/1.jpg", "/shop/hats/1.jpg", "/shop/hats/2.jpg", "/shop/a.b.jpg"]
     items = [Item(letter * 32, path, [path]) for letter, path in zip("abcd", paths, strict=True)]
-    assert Names(items).find(name) == found
+    assert ImageLookup(items).find(name) == found
 
 
 def test_long_names_leave_room_for_the_sentence():

@@ -38,7 +38,7 @@ def test_is_what_projecting_afterwards_makes(tmp_path, photos):
     made = Collection.open(tmp_path / "c")
     full = Collection.create(tmp_path / "full")
     full.add(photos)
-    full.project(5, tmp_path / "two-steps")
+    full.reduce_dim(5, tmp_path / "two-steps")
     other = Collection.open(tmp_path / "two-steps")
     ids = [item.id for item in full.items()]
     np.testing.assert_allclose(made.vectors(ids), other.vectors(ids), atol=1e-5)
@@ -47,7 +47,7 @@ def test_is_what_projecting_afterwards_makes(tmp_path, photos):
     assert not (tmp_path / "c" / manifest.FULL).exists()
 
 
-def test_more_pictures_are_embedded_and_projected(tmp_path, photos):
+def test_more_images_are_embedded_and_projected(tmp_path, photos):
     fill_short(tmp_path / "c", 5, adding([photos / f"{i:02}.png" for i in range(8)]))
     report = fill_short(tmp_path / "c", 5, adding(photos), model="efficientnet-lite0")
     assert (report.added, report.unchanged) == (4, 8)
@@ -58,7 +58,7 @@ def test_more_pictures_are_embedded_and_projected(tmp_path, photos):
     assert best.similarity == pytest.approx(1, abs=1e-4)
 
 
-def test_too_few_pictures_are_kept_for_the_next_call(tmp_path, photos):
+def test_too_few_images_are_kept_for_the_next_call(tmp_path, photos):
     with pytest.raises(InvalidParameterError, match=r"13 are needed.*What was embedded is kept"):
         fill_short(tmp_path / "c", 12, adding(photos))
     with pytest.raises(NotACollectionError, match="goes on from there"):

@@ -6,13 +6,13 @@ import pytest
 from PIL import Image
 
 from nearsight import AnomalyDetector
-from nearsight.anomaly import Inspection, draw
+from nearsight.anomaly import AnomalyResult, draw
 from nearsight.anomaly.heatmap import overlay, reason
 from nearsight.errors import (
     CalibrationError,
     DetectorFileError,
-    Failure,
     FingerprintMismatchError,
+    ImageFailure,
     InvalidParameterError,
     NewerFormatError,
     UnknownModelError,
@@ -58,7 +58,7 @@ def test_finds_the_hole_and_where_it_is(detector):
         assert set(one.levels) == {"image", *detector.features.layers}
 
 
-def test_good_pictures_pass(detector):
+def test_good_images_pass(detector):
     found = detector.score(list(map(fabric, range(200, 240))))
     # 9 held out: the threshold's own rate has a spread of .09.
     assert np.mean([one.defect for one in found]) < 0.1 + 3 * 0.09
@@ -72,7 +72,7 @@ def test_any_size_is_seen_whole(detector, size):
     assert np.isfinite(found.heatmap).all()
 
 
-def test_a_defect_in_the_far_end_of_a_long_picture_is_found():
+def test_a_defect_in_the_far_end_of_a_long_image_is_found():
     size = (60, 500)
     some = AnomalyDetector(false_alarm_rate=0.2, n_patches=300).fit(fabric(i, size) for i in range(20))
     [found] = some.score([torn(99, (20, 480), size)], heatmaps=True)
@@ -86,7 +86,7 @@ def test_a_saved_detector_is_the_same(detector, file):
     assert [one.score for one in again.score(some)] == [one.score for one in detector.score(some)]
     assert again.threshold_ == detector.threshold_
     assert again.fingerprint == detector.fingerprint
-    assert again.n_pictures_seen_ == 40
+    assert again.n_images_seen_ == 40
     [heat], [same] = (d.score([torn(301)], heatmaps=True) for d in (again, detector))
     np.testing.assert_array_equal(heat.heatmap, same.heatmap)
 
@@ -94,7 +94,7 @@ def test_a_saved_detector_is_the_same(detector, file):
 def test_a_loaded_detector_learns_on(file):
     again = AnomalyDetector.load(file)
     again.partial_fit(map(fabric, range(50, 60)))
-    assert (again.n_pictures_seen_, again.threshold_.n_examples) == (50, 19)
+    assert (again.n_images_seen_, again.threshold_.n_examples) == (50, 19)
 
 
 def test_a_score_depends_neither_on_batch_nor_threads(detector, file):
@@ -103,11 +103,11 @@ def test_a_score_depends_neither_on_batch_nor_threads(detector, file):
     assert [one.score for one in AnomalyDetector.load(file, n_threads=1).score(some)] == alone
 
 
-def test_pictures_that_cannot_be_used_are_told(detector, tmp_path):
+def test_images_that_cannot_be_used_are_told(detector, tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     Image.fromarray(torn(3)).save(tmp_path / "torn.png")
     failure, found = detector.score(tmp_path)
-    assert isinstance(failure, Failure)
+    assert isinstance(failure, ImageFailure)
     assert found.defect
     learning = AnomalyDetector(false_alarm_rate=0.3, n_patches=50)
     learning.fit([*(fabric(i) for i in range(16)), tmp_path / "empty.jpg", tmp_path / "nowhere.jpg"])
@@ -118,7 +118,7 @@ def test_copies_are_left_out(tmp_path):
     some = AnomalyDetector(false_alarm_rate=0.3, n_patches=50).fit(
         [*map(fabric, range(16)), fabric(3), fabric(5)]
     )
-    assert some.n_pictures_seen_ == 16
+    assert some.n_images_seen_ == 16
     assert len(some.copies_) == 2
     again = some.fit(map(fabric, range(16)))
     assert again.copies_ == []
@@ -127,16 +127,16 @@ def test_copies_are_left_out(tmp_path):
 def test_many_copies_leave_enough_to_be_held_out(tmp_path):
     made = AnomalyDetector(false_alarm_rate=0.3, n_patches=50)
     some = made.fit([fabric(i % 16) for i in range(160)])
-    assert (some.n_pictures_seen_, len(some.copies_)) == (16, 144)
+    assert (some.n_images_seen_, len(some.copies_)) == (16, 144)
     assert some.threshold_.n_examples >= 3
     with pytest.raises(CalibrationError, match="there are 5.*Not counted: 35 copies"):
         made.fit([fabric(i % 5) for i in range(40)])
 
 
-def test_too_few_good_pictures_are_refused_before_any_work(monkeypatch):
+def test_too_few_good_images_are_refused_before_any_work(monkeypatch):
     some = AnomalyDetector()
     monkeypatch.setattr(some, "_see", None)
-    with pytest.raises(CalibrationError, match="at least 29 good pictures"):
+    with pytest.raises(CalibrationError, match="at least 29 good images"):
         some.fit(map(fabric, range(28)))
 
 
@@ -239,12 +239,12 @@ def test_refuses_parameters_out_of_range():
         AnomalyDetector(layers=["block2.ad"])
 
 
-def test_drawings_show_picture_and_places(detector):
+def test_drawings_show_image_and_places(detector):
     good, bad = detector.score([fabric(400), torn(401)], heatmaps=True)
     drawn = draw(bad, panel_px=200)
     pixels = np.asarray(drawn).astype(int)
-    coloured = np.abs(pixels - pixels.mean(-1, keepdims=True)).max(-1) > 30
-    left, right = coloured[70:260, :220], coloured[70:260, 232:]
+    colored = np.abs(pixels - pixels.mean(-1, keepdims=True)).max(-1) > 30
+    left, right = colored[70:260, :220], colored[70:260, 232:]
     assert not left.any()
     assert right.sum() > 200
     assert np.asarray(draw(good)).shape[1] > np.asarray(draw(good)).shape[0]
@@ -254,7 +254,7 @@ def test_drawings_show_picture_and_places(detector):
 
 def inspection(score, levels, heat=0.0):
     heatmap = np.full((8, 8), heat, np.float32)
-    return Inspection("a.png", score, 3.0, score > 3, levels, heatmap, Image.new("RGB", (8, 8)))
+    return AnomalyResult("a.png", score, 3.0, score > 3, levels, heatmap, Image.new("RGB", (8, 8)))
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def inspection(score, levels, heat=0.0):
         (inspection(9.0, {"image": 9.0, "block2": 1.0}), "as a whole; it is no single place"),
         (inspection(9.0, {"image": 5.0, "block2": 7.0}, 9), "as a whole, and most of all"),
         (inspection(3.5, {"image": 2.5, "block2": 2.5}), "together too much"),
-        (inspection(1.0, {"image": 1.0, "block2": 0.1}), "Like good pictures."),
+        (inspection(1.0, {"image": 1.0, "block2": 0.1}), "Like good images."),
         (inspection(1.0, {"image": 1.0, "block2": 0.1}, 4), "too small to count"),
         (inspection(9.0, {"image": 9.0}), "it is no single place"),
     ],
@@ -276,8 +276,8 @@ def test_a_sentence_says_what_the_verdict_rests_on(found, words):
 
 
 @pytest.mark.parametrize("size", [(20000, 10), (10, 20000)])
-def test_a_thread_of_a_picture_can_be_seen(size):
-    found = Inspection("a.png", 9e27, 3.0, True, {"image": 9e27}, None, Image.new("RGB", size, "red"))
+def test_a_thread_of_an_image_can_be_seen(size):
+    found = AnomalyResult("a.png", 9e27, 3.0, True, {"image": 9e27}, None, Image.new("RGB", size, "red"))
     red = np.all(np.asarray(draw(found)) == (255, 0, 0), axis=-1)
     rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
     assert min(len(rows), len(columns)) >= 48
@@ -285,5 +285,5 @@ def test_a_thread_of_a_picture_can_be_seen(size):
 
 def test_names_that_no_font_has_are_drawn(detector):
     [found] = detector.score([torn(1)], heatmaps=True)
-    odd = Inspection("/a/\udcff日本\n" + "x" * 300, 9.0, 1.0, True, found.levels, None, found.image)
+    odd = AnomalyResult("/a/\udcff日本\n" + "x" * 300, 9.0, 1.0, True, found.levels, None, found.image)
     assert draw(odd).width > 500

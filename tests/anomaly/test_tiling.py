@@ -12,11 +12,11 @@ sides = st.integers(1, 5000)
 
 
 def join(maps: list[np.ndarray], grid: Grid) -> np.ndarray:
-    return resized(stitch(maps, grid), grid.picture_px)
+    return resized(stitch(maps, grid), grid.image_px)
 
 
 @given(sides, sides, st.integers(1, 40))
-def test_tiles_cover_the_picture_and_are_no_more_than_allowed(height: int, width: int, most: int) -> None:
+def test_tiles_cover_the_image_and_are_no_more_than_allowed(height: int, width: int, most: int) -> None:
     grid = grid_for((height, width), (64, 48), most)
     assert grid.n_rows * grid.n_cols <= most
     covered = np.zeros(grid.sheet_px, bool)
@@ -35,23 +35,23 @@ def test_nothing_is_shrunk_where_there_are_tiles_enough(height: int, width: int)
 
 def test_what_is_cut_comes_together_again() -> None:
     y, x = np.mgrid[0:150, 0:260]
-    picture = np.stack([(np.sin(y / 40) * 60 + x / 3 + 90)] * 3, -1).astype(np.uint8)
+    image = np.stack([(np.sin(y / 40) * 60 + x / 3 + 90)] * 3, -1).astype(np.uint8)
     grid = grid_for((150, 260), (64, 64), 100)
-    tiles = cut(Image.fromarray(picture), SPEC, grid)
+    tiles = cut(Image.fromarray(image), SPEC, grid)
     assert [tile.shape for tile in tiles] == [(64, 64, 3)] * grid.n_rows * grid.n_cols
     joined = join([tile[..., 0].astype(np.float32) for tile in tiles], grid)
     assert joined.shape == (150, 260)
-    # Away from the border, where smoothing has all its neighbours.
-    assert np.abs(joined - picture[..., 0])[8:-8, 8:-8].max() < 3
+    # Away from the border, where smoothing has all its neighbors.
+    assert np.abs(joined - image[..., 0])[8:-8, 8:-8].max() < 3
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (0, -1), (-1, 0), (-1, -1)])
-def test_the_corners_of_a_picture_are_seen(corner: tuple[int, int]) -> None:
-    picture = np.zeros((100, 300, 3), np.uint8)
+def test_the_corners_of_an_image_are_seen(corner: tuple[int, int]) -> None:
+    image = np.zeros((100, 300, 3), np.uint8)
     y, x = (slice(0, 6) if c == 0 else slice(-6, None) for c in corner)
-    picture[y, x] = 255
+    image[y, x] = 255
     grid = grid_for((100, 300), (64, 64), 100)
-    joined = join([t[..., 0].astype(np.float32) for t in cut(Image.fromarray(picture), SPEC, grid)], grid)
+    joined = join([t[..., 0].astype(np.float32) for t in cut(Image.fromarray(image), SPEC, grid)], grid)
     assert joined[corner] > 100
     assert np.unravel_index(joined.argmax(), joined.shape)[0] in (
         range(8) if corner[0] == 0 else range(92, 100)

@@ -110,7 +110,7 @@ def test_no_encoding_of_stdout_ends_the_command(monkeypatch, encoding):
 @pytest.mark.parametrize(
     ("tty", "color", "expected"), [(True, True, True), (True, False, False), (False, True, False)]
 )
-def test_colours_only_where_wanted(monkeypatch, tty, color, expected):
+def test_colors_only_where_wanted(monkeypatch, tty, color, expected):
     stdout = Terminal("utf-8", tty)
     monkeypatch.setattr("sys.stdout", stdout)
     Console(color=color).say("fine", fg="green")

@@ -168,14 +168,14 @@ def test_hostile_names_in_any_locale(indexed, photos, encoding, words, strange):
 
 
 # Enough to be at work for a second or more on one thread.
-N_PICTURES = 250
+N_IMAGES = 250
 
 
-def test_ctrl_c_keeps_what_was_finished(tmp_path, nearsight, save_picture):
+def test_ctrl_c_keeps_what_was_finished(tmp_path, nearsight, save_image):
     folder = tmp_path / "many"
     folder.mkdir()
-    for seed in range(N_PICTURES):
-        save_picture(folder / f"{seed}.png", seed, (64, 64))
+    for seed in range(N_IMAGES):
+        save_image(folder / f"{seed}.png", seed, (64, 64))
     process = subprocess.Popen(
         [*PROGRAM, "index", folder, "--threads", "1"],
         stderr=subprocess.PIPE,
@@ -195,7 +195,7 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path, nearsight, save_picture):
     saved = len(nearsight.json("ls")["items"])
     report = nearsight.json("index", folder)
     assert report["unchanged"] == saved
-    assert report["added"] == N_PICTURES - saved
+    assert report["added"] == N_IMAGES - saved
 
 
 def test_ctrl_c_while_a_library_loads_is_no_fault(nearsight, one_command):

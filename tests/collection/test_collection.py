@@ -28,7 +28,7 @@ from fake import FakeBackend
 
 
 def paint(path: Path, seed: int) -> Path:
-    """Write a small picture, different for each seed."""
+    """Write a small image, different for each seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).resize((64, 48), Image.Resampling.NEAREST).save(path)
@@ -103,7 +103,7 @@ def test_touched_moved_and_copied_files_cost_a_hash(collection: Collection, phot
     assert collection.add(photos).unchanged == 7
 
 
-def test_removing_one_of_two_copies_keeps_the_picture(collection: Collection, photos: Path) -> None:
+def test_removing_one_of_two_copies_keeps_the_image(collection: Collection, photos: Path) -> None:
     shutil.copyfile(photos / "2.png", photos / "a-copy.png")
     report = collection.add(photos)
     assert (report.added, report.embedded) == (7, 6)
@@ -136,8 +136,8 @@ def test_an_empty_folder_prunes_nothing(collection: Collection, photos: Path) ->
     assert (report.removed, len(report.vanished), len(collection)) == (0, 6, 6)
 
 
-def test_a_bad_picture_is_recorded_and_the_rest_goes_on(collection: Collection, photos: Path) -> None:
-    (photos / "bad.jpg").write_text("no picture")
+def test_a_bad_image_is_recorded_and_the_rest_goes_on(collection: Collection, photos: Path) -> None:
+    (photos / "bad.jpg").write_text("no image")
     report = collection.add(photos)
     assert report.added == 6
     [failure] = report.failed
@@ -153,24 +153,24 @@ def test_a_file_that_went_bad_keeps_its_old_row(collection: Collection, photos: 
 
 
 def test_raising_keeps_what_was_finished(collection: Collection, photos: Path) -> None:
-    (photos / "zz.jpg").write_text("no picture")
+    (photos / "zz.jpg").write_text("no image")
     with pytest.raises(ImageError, match="zz.jpg"):
         collection.add(photos, on_error="raise", n_threads=1)
     assert len(collection) == 6
 
 
-def test_search_by_picture_id_and_vector_agree(collection: Collection, photos: Path) -> None:
+def test_search_by_image_id_and_vector_agree(collection: Collection, photos: Path) -> None:
     collection.add(photos)
-    by_picture = collection.search(photos / "2.png", k=3)
+    by_image = collection.search(photos / "2.png", k=3)
     id = by_path(collection)["2.png"]
-    assert by_picture[0].id == id
-    assert by_picture[0].similarity == pytest.approx(1, abs=1e-5)
-    similarities = [match.similarity for match in by_picture]
+    assert by_image[0].id == id
+    assert by_image[0].similarity == pytest.approx(1, abs=1e-5)
+    similarities = [match.similarity for match in by_image]
     assert similarities == sorted(similarities, reverse=True)
     by_id = collection.search(id=id[:8], k=2)
-    assert [m.id for m in by_id] == [m.id for m in by_picture[1:]]
+    assert [m.id for m in by_id] == [m.id for m in by_image[1:]]
     [vector] = collection.vectors([id])
-    assert collection.search_vector(vector, k=3) == by_picture
+    assert collection.search_vector(vector, k=3) == by_image
     assert collection.search(Image.open(photos / "2.png"), k=1)[0].id == id
     assert collection.search((photos / "2.png").read_bytes(), k=1)[0].id == id
 
@@ -187,7 +187,7 @@ def test_search_wants_one_query(collection: Collection, photos: Path) -> None:
         collection.search("http://127.0.0.1:9/x.jpg")
     with pytest.raises(UnknownIdError, match="hex"):
         collection.search(id="../x")
-    with pytest.raises(UnknownIdError, match="no pictures have ids that start"):
+    with pytest.raises(UnknownIdError, match="no images have ids that start"):
         collection.search(id="0123456789abcdef")
     with pytest.raises(ImageError, match="nothing.png"):
         collection.search(photos / "nothing.png")
@@ -215,7 +215,7 @@ def test_filters_on_facts_and_metadata(collection: Collection, photos: Path) -> 
         list(collection.items("nmber = 3"))
 
 
-def test_metadata_of_unchanged_pictures_is_brought_up_to_date(collection: Collection, photos: Path) -> None:
+def test_metadata_of_unchanged_images_is_brought_up_to_date(collection: Collection, photos: Path) -> None:
     collection.add(photos)
     report = collection.add(photos, metadata={"album": "winter", "stars": 4})
     assert (report.updated, report.unchanged, report.embedded) == (6, 0, 0)
@@ -253,13 +253,13 @@ def test_bad_metadata_is_refused_before_any_work(
     assert len(collection) == 1
 
 
-def test_bad_metadata_of_one_picture_is_a_record(collection: Collection, photos: Path) -> None:
+def test_bad_metadata_of_one_image_is_a_record(collection: Collection, photos: Path) -> None:
     report = collection.add(photos, metadata=lambda path: {"n": "one" if path.endswith("1.png") else 1})
     assert report.added == 5
     assert "number" in report.failed[0].reason
 
 
-def test_pictures_that_are_no_files(collection: Collection) -> None:
+def test_images_that_are_no_files(collection: Collection) -> None:
     array = np.full((30, 40, 3), 7, np.uint8)
     assert collection.add([array, Image.fromarray(array + 90)]).added == 2
     assert collection.add([array]).unchanged == 1
@@ -303,7 +303,7 @@ def test_thumbnails(collection: Collection, photos: Path) -> None:
     ids = list(by_path(collection).values())
     small = collection.thumbnails(ids)
     assert small.keys() == set(ids)
-    assert Image.open(BytesIO(small[ids[0]])).size == (64, 48), "a small picture is not enlarged"
+    assert Image.open(BytesIO(small[ids[0]])).size == (64, 48), "a small image is not enlarged"
 
 
 def test_export(collection: Collection, photos: Path, tmp_path: Path) -> None:
@@ -328,8 +328,8 @@ def test_an_empty_collection_answers(collection: Collection, tmp_path: Path) -> 
     assert collection.search(np.zeros((8, 8, 3), np.uint8)) == []
     assert list(collection.items()) == []
     assert collection.export(tmp_path / "x.npz") == 0
-    assert collection.info()["pictures"] == 0
-    collection.optimize()
+    assert collection.info()["images"] == 0
+    collection.compact()
 
 
 def test_what_is_not_a_collection_is_refused(tmp_path: Path) -> None:

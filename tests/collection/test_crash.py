@@ -19,7 +19,7 @@ from nearsight.errors import StorageError
 
 from fake import FakeBackend
 
-N_PICTURES = 60
+N_IMAGES = 60
 
 # Indexes a folder in batches of four, and says on stdout which rows each finished write holds.
 INDEX = """
@@ -55,7 +55,7 @@ def start(collection: Path, photos: Path) -> subprocess.Popen[str]:
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
-    for seed in range(N_PICTURES):
+    for seed in range(N_IMAGES):
         pixels = np.random.default_rng(seed).integers(0, 256, (48, 64, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{seed:03}.png")
     return folder
@@ -95,8 +95,8 @@ def test_kill_9_loses_no_acknowledged_row(tmp_path: Path, photos: Path) -> None:
     collection = Collection.open(directory, model=FakeBackend())
     n_before = len(collection)
     report = collection.add(photos)
-    assert report.embedded == N_PICTURES - n_before
-    assert (report.failed, len(collection)) == ([], N_PICTURES)
+    assert report.embedded == N_IMAGES - n_before
+    assert (report.failed, len(collection)) == ([], N_IMAGES)
     check_whole(collection, acknowledged)
 
 
@@ -112,10 +112,10 @@ def test_two_processes_index_the_same_folder_while_a_third_searches(tmp_path: Pa
     said = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     embedded = [int(text.split()[-1]) for text in said]
-    assert sum(embedded) == N_PICTURES, "a picture was written by both or by none"
+    assert sum(embedded) == N_IMAGES, "an image was written by both or by none"
     check_whole(collection, set())
-    assert len(collection) == N_PICTURES
-    assert collection.add(photos).unchanged == N_PICTURES
+    assert len(collection) == N_IMAGES
+    assert collection.add(photos).unchanged == N_IMAGES
 
 
 @pytest.fixture
@@ -143,9 +143,9 @@ def test_a_full_disk_stops_the_job_and_keeps_what_was_saved(
         collection.add(photos, n_threads=1)
     assert "space" in str(caught.value)
     saved = {item.id for item in collection.items()}
-    assert 1 <= len(saved) < N_PICTURES
+    assert 1 <= len(saved) < N_IMAGES
     check_whole(collection, saved)
     ballast.unlink()
     report = collection.add(photos)
-    assert (report.embedded, len(collection)) == (N_PICTURES - len(saved), N_PICTURES)
+    assert (report.embedded, len(collection)) == (N_IMAGES - len(saved), N_IMAGES)
     check_whole(collection, saved)

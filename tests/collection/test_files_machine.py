@@ -29,7 +29,7 @@ class Folder(RuleBasedStateMachine):
         self.root = Path(tempfile.mkdtemp())
         self.photos = self.root / "photos"
         (self.photos / "sub").mkdir(parents=True)
-        # One picture that stays: a folder without any is never pruned.
+        # One image that stays: a folder without any is never pruned.
         self.paint("stays.png", 1000)
         self.collection = Collection.create(self.root / "collection", model=FakeBackend())
         self.known: set[str] = set()

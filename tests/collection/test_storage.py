@@ -42,7 +42,7 @@ def test_every_way_of_reading_gives_float32(collection, X, tmp_path):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, X, atol=2e-4)
     assert sample(collection, 20).X.dtype == np.float32
-    [batch, *_] = collection.scan(["vector"])
+    [batch, *_] = collection.iter_batches(["vector"])
     assert batch.schema.field("vector").type.value_type == pa.float32()
 
 
@@ -86,7 +86,7 @@ def test_a_manifest_older_than_the_choice_means_float32(tmp_path):
 
 @pytest.mark.parametrize(("given", "kept"), [(None, "float16"), ("float32", "float32")])
 def test_a_projection_keeps_it_or_is_told(collection, tmp_path, given, kept):
-    collection.project(8, tmp_path / "short", storage=given)
+    collection.reduce_dim(8, tmp_path / "short", storage=given)
     made = Collection.open(tmp_path / "short")
     assert made.info()["storage"] == kept
     assert made.vectors(IDS).shape == (200, 8)

@@ -1,4 +1,4 @@
-"""Searching with words: every way finds what comparing with each picture finds."""
+"""Searching with words: every way finds what comparing with each image finds."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from fake import DIM, FakeBackend
 
 
 class Tower:
-    """Texts are seeds of random vectors; pictures are brought among them by squaring."""
+    """Texts are seeds of random vectors; images are brought among them by squaring."""
 
     prompt = "{}"
 

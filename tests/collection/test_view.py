@@ -41,7 +41,7 @@ def test_a_column_that_is_not_there(collection):
 
 
 @pytest.mark.parametrize("n", [1, 5, 12, 100])
-def test_a_sample_is_of_so_many_different_pictures(collection, n):
+def test_a_sample_is_of_so_many_different_images(collection, n):
     found = sample(collection, n)
     assert len(found) == len(set(found.ids)) == min(n, 12)
     np.testing.assert_array_equal(found.X, collection.vectors(found.ids))

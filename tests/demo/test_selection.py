@@ -14,10 +14,10 @@ def unit(rows):
 
 @pytest.fixture
 def clusters():
-    """Three tight groups of five, interleaved, and one picture unlike all."""
+    """Three tight groups of five, interleaved, and one image unlike all."""
     rng = np.random.default_rng(0)
-    centres = np.eye(8)[:3]
-    rows = [centres[i % 3] + 0.03 * rng.standard_normal(8) for i in range(15)]
+    centers = np.eye(8)[:3]
+    rows = [centers[i % 3] + 0.03 * rng.standard_normal(8) for i in range(15)]
     return unit([*rows, np.eye(8)[7]])
 
 
@@ -59,7 +59,7 @@ def test_rank():
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.name)
 @pytest.mark.parametrize("size", [(640, 480), (1, 1), (3, 500)])
-def test_edits_change_pictures_of_any_size(edit, size):
+def test_edits_change_images_of_any_size(edit, size):
     pixels = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), np.uint8)
     image = Image.fromarray(pixels)
     changed = edit.apply(image)

@@ -11,8 +11,8 @@ from sklearn.utils.estimator_checks import check_estimator
 
 rng = np.random.default_rng(11)
 #: 60 unit vectors in three groups, as embeddings are.
-CENTRES = rng.normal(size=(3, 16))
-X = (np.repeat(CENTRES, 20, axis=0) + 0.2 * rng.normal(size=(60, 16))).astype(np.float32)
+CENTERS = rng.normal(size=(3, 16))
+X = (np.repeat(CENTERS, 20, axis=0) + 0.2 * rng.normal(size=(60, 16))).astype(np.float32)
 X /= np.linalg.norm(X, axis=1, keepdims=True)
 Y = np.repeat(["cat", "dog", "emu"], 20)
 

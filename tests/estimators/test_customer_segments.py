@@ -7,7 +7,7 @@ from sklearn.metrics import adjusted_rand_score
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.clustering import CustomerSegments
 from nearsight.estimators.clustering.spectral import unit
-from nearsight.estimators.customer_segments import Centres, Customers
+from nearsight.estimators.customer_segments import Centers, Customers
 
 
 class TestConformance(EstimatorConformance):
@@ -31,10 +31,10 @@ def test_the_mean_and_the_spread_of_each_customer_by_a_plain_loop() -> None:
     for i, name in enumerate(made.names):
         own = vectors[owners == name]
         np.testing.assert_allclose(made.means[i], unit(own.mean(0)[None])[0], atol=1e-6)
-        # Without weights, the spread is 1 - the mean cosine of all pairs of different pictures.
+        # Without weights, the spread is 1 - the mean cosine of all pairs of different images.
         pairs = (own @ own.T)[np.triu_indices(len(own), 1)]
         assert made.spreads[i] == pytest.approx(1 - pairs.mean(), abs=1e-5)
-    assert made.n_pictures.tolist() == [np.sum(owners == n) for n in made.names]
+    assert made.n_images.tolist() == [np.sum(owners == n) for n in made.names]
 
 
 def test_a_weight_is_a_number_of_times() -> None:
@@ -44,7 +44,7 @@ def test_a_weight_is_a_number_of_times() -> None:
     np.testing.assert_allclose(weighted.means, repeated.means, atol=1e-6)
 
 
-def test_the_spread_does_not_depend_on_how_many_pictures_there_are() -> None:
+def test_the_spread_does_not_depend_on_how_many_images_there_are() -> None:
     rng = np.random.default_rng(2)
     owners = np.concatenate([np.repeat([f"few {i}" for i in range(300)], 2), ["many"] * 600])
     made = Customers.of(rng.normal(size=(1200, 16)) + 1, owners)
@@ -83,7 +83,7 @@ def test_customers_with_one_taste_are_told_apart_by_its_breadth() -> None:
     assert share == pytest.approx(0.1**2, rel=1e-3)
 
 
-def test_one_picture_each_says_nothing_of_the_spread() -> None:
+def test_one_image_each_says_nothing_of_the_spread() -> None:
     made = Customers.of(np.eye(3), ["a", "b", "c"])
     assert np.isnan(made.spreads).all()
     assert (made.features[:, -1] == 0).all()
@@ -95,8 +95,8 @@ def test_no_segments_where_there_are_none() -> None:
 
 def test_a_group_far_out_does_not_hide_the_others() -> None:
     rng = np.random.default_rng(1)
-    centres = np.array([[0, 0, 0], [4, 0, 0], [0, 4, 0], [40, 40, 40]])
-    X = np.repeat(centres, 20, axis=0) + 0.5 * rng.normal(size=(80, 3))
+    centers = np.array([[0, 0, 0], [4, 0, 0], [0, 4, 0], [40, 40, 40]])
+    X = np.repeat(centers, 20, axis=0) + 0.5 * rng.normal(size=(80, 3))
     found = CustomerSegments().fit(X)
     assert found.n_segments_ == 4
     assert adjusted_rand_score(found.labels_, np.repeat(range(4), 20)) == 1.0
@@ -120,7 +120,7 @@ def test_bad_input_is_named() -> None:
 
 
 def drawn(n: int, rng: np.random.Generator, *, foreign: bool = False, most: int = 12) -> tuple:
-    """Customers of three tastes, with one to `most` pictures each; foreign ones have another."""
+    """Customers of three tastes, with one to `most` images each; foreign ones have another."""
     themes = np.random.default_rng(77).normal(size=(4, 24))
     taste = np.full(n, 3) if foreign else rng.integers(3, size=n)
     sizes = rng.integers(1, most + 1, n)
@@ -131,24 +131,24 @@ def drawn(n: int, rng: np.random.Generator, *, foreign: bool = False, most: int 
 
 @pytest.mark.parametrize("rate", [0.05, 0.2])
 def test_later_customers_are_turned_away_at_the_stated_rate_and_strangers_nearly_always(rate: float) -> None:
-    realised, strangers, n = [], [], 100
+    realized, strangers, n = [], [], 100
     for seed in range(40):
         rng = np.random.default_rng(seed)
         made = Customers.of(*drawn(150, rng))
         found = CustomerSegments(n_segments=3, false_alarm_rate=rate, random_state=seed)
-        found.fit(made.features, n_pictures=made.n_effective)
-        for foreign, answers in ((False, realised), (True, strangers)):
+        found.fit(made.features, n_images=made.n_effective)
+        for foreign, answers in ((False, realized), (True, strangers)):
             new = Customers.of(*drawn(n, rng, foreign=foreign), breadth=made.breadth)
-            answers.append((found.predict(new.features, n_pictures=new.n_effective) < 0).mean())
+            answers.append((found.predict(new.features, n_images=new.n_effective) < 0).mean())
     # All splits together: what is turned away, and the luck of each threshold's 150 examples.
-    spread = np.sqrt(rate * (1 - rate) * (1 / n + 1 / 150) / len(realised))
-    assert abs(np.mean(realised) - rate) < 3 * spread
+    spread = np.sqrt(rate * (1 - rate) * (1 / n + 1 / 150) / len(realized))
+    assert abs(np.mean(realized) - rate) < 3 * spread
     low, high = binom.ppf([0.025, 0.975], n, rate) / n
-    assert np.mean([low <= one <= high for one in realised]) >= 0.7
+    assert np.mean([low <= one <= high for one in realized]) >= 0.7
     assert np.mean(strangers) > 0.9
 
 
-def test_few_pictures_are_no_reason_to_be_turned_away() -> None:
+def test_few_images_are_no_reason_to_be_turned_away() -> None:
     away = {"with": [], "without": []}
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -159,37 +159,37 @@ def test_few_pictures_are_no_reason_to_be_turned_away() -> None:
             ("without", None, None),
         ):
             found = CustomerSegments(n_segments=3, false_alarm_rate=0.1, random_state=seed)
-            found.fit(made.features, n_pictures=old)
-            away[name].append((found.predict(new.features, n_pictures=later) < 0).mean())
+            found.fit(made.features, n_images=old)
+            away[name].append((found.predict(new.features, n_images=later) < 0).mean())
     assert np.mean(away["with"]) < 0.2
     assert np.mean(away["without"]) > 0.4
 
 
-def test_limits_rest_on_centres_that_the_customer_had_no_part_in() -> None:
+def test_limits_rest_on_centers_that_the_customer_had_no_part_in() -> None:
     rng = np.random.default_rng(6)
     X = np.repeat(rng.normal(size=(3, 5)), 30, axis=0) + 0.2 * rng.normal(size=(90, 5))
     found = CustomerSegments(n_segments=3, false_alarm_rate=0.1).fit(X)
     scores, nearest = np.empty(90), np.empty(90, int)
-    # The segments lie apart, so that without a tenth they are the same, and centres plain means.
+    # The segments lie apart, so that without a tenth they are the same, and centers plain means.
     for out in np.array_split(np.random.default_rng(0).permutation(90), 10):
         kept = np.setdiff1d(np.arange(90), out)
-        centres = np.array([X[kept][found.labels_[kept] == c].mean(0) for c in range(3)])
+        centers = np.array([X[kept][found.labels_[kept] == c].mean(0) for c in range(3)])
         for i in out:
-            squared = ((X[i] - centres) ** 2).sum(1)
+            squared = ((X[i] - centers) ** 2).sum(1)
             scores[i], nearest[i] = squared.min(), squared.argmin()
-    # All have as many pictures, so strangeness is this distance over the mean one; 90 examples, rank 9.
-    usual = found.centres_.usual.sum()
+    # All have as many images, so strangeness is this distance over the mean one; 90 examples, rank 9.
+    usual = found.centers_.usual.sum()
     assert usual == pytest.approx(np.mean(scores), rel=1e-6)
     medians = np.array([np.median(scores[nearest == c]) for c in range(3)])
     together = np.sort(scores / medians[nearest])[-9]
-    np.testing.assert_allclose(found.centres_.limits, together * medians / usual, rtol=1e-6)
+    np.testing.assert_allclose(found.centers_.limits, together * medians / usual, rtol=1e-6)
 
 
-def test_centres_survive_a_file() -> None:
+def test_centers_survive_a_file() -> None:
     made = Customers.of(*drawn(80, np.random.default_rng(1)))
     for rate in (None, 0.05):
-        found = CustomerSegments(false_alarm_rate=rate).fit(made.features).centres_
-        again = Centres.from_arrays(found.to_arrays())
+        found = CustomerSegments(false_alarm_rate=rate).fit(made.features).centers_
+        again = Centers.from_arrays(found.to_arrays())
         assert again.false_alarm_rate == rate
         np.testing.assert_array_equal(
             again.assign(made.features, made.n_effective), found.assign(made.features, made.n_effective)
@@ -198,17 +198,17 @@ def test_centres_survive_a_file() -> None:
 
 def test_too_few_customers_turn_nobody_away() -> None:
     found = CustomerSegments(false_alarm_rate=0.05).fit(np.eye(4))
-    assert np.isinf(found.centres_.limits).all()
+    assert np.isinf(found.centers_.limits).all()
     assert found.predict(100 * np.ones((1, 4))).tolist() == [0]
     same = CustomerSegments(false_alarm_rate=0.05).fit(np.ones((30, 4)))
     assert same.predict(np.ones((2, 4))).tolist() == [0, 0]
     assert same.predict(-np.ones((1, 4))).tolist() == [-1]
 
 
-def test_numbers_of_pictures_are_checked() -> None:
+def test_numbers_of_images_are_checked() -> None:
     for numbers in ([1, 2], [1, 2, 0], [1, 2, np.nan]):
-        with pytest.raises(InvalidParameterError, match="n_pictures"):
-            CustomerSegments(n_segments=1).fit(np.eye(3), n_pictures=numbers)
+        with pytest.raises(InvalidParameterError, match="n_images"):
+            CustomerSegments(n_segments=1).fit(np.eye(3), n_images=numbers)
 
 
 def test_progress_is_shown_where_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,7 +137,7 @@ def test_a_rate_needs_rows_enough():
 @pytest.mark.parametrize("rate", [0.01, 0.05])
 def test_the_stated_rate_of_false_alarms_is_kept_among_copies(rate):
     # Truth: rows 1500.. are copies of the first 300. The scores of unlike pairs are normal numbers.
-    realised, missed = [], []
+    realized, missed = [], []
     for seed in range(20):
         rng = np.random.default_rng(seed)
         X, noise = copies(1500, 300, seed=seed), rng.normal(size=(1800, 1800))
@@ -148,11 +148,11 @@ def test_the_stated_rate_of_false_alarms_is_kept_among_copies(rate):
         found = NearDuplicates(confirm=confirm, surely=5.0, false_alarm_rate=rate, min_similarity=0.2).fit(X)
         wrong = found.pairs_[found.pairs_[:, 1] - found.pairs_[:, 0] != 1500]
         lonely = np.arange(300, 1500)
-        realised.append(np.isin(lonely, wrong).mean())
+        realized.append(np.isin(lonely, wrong).mean())
         missed.append(300 - (found.pairs_[:, 1] - found.pairs_[:, 0] == 1500).sum())
     low, high = found.calibration_.band(20 * 1200)
     # A row of a pair that is wrong is counted twice, which leaves the rate a little below.
-    assert 0.7 * low <= np.mean(realised) <= high
+    assert 0.7 * low <= np.mean(realized) <= high
     assert np.mean(missed) < 3
 
 
@@ -184,8 +184,8 @@ def test_where_shots_agree_like_copies_a_rate_is_refused():
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.2])
-def test_learnt_on_rows_that_are_distinct_the_rate_is_kept(rate):
-    realised, n = [], 0
+def test_learned_on_rows_that_are_distinct_the_rate_is_kept(rate):
+    realized, n = [], 0
     for seed in range(10):
         X, confirm = shots(600, seed)
         distinct = np.arange(len(X)) < 600
@@ -193,12 +193,12 @@ def test_learnt_on_rows_that_are_distinct_the_rate_is_kept(rate):
             X, distinct=distinct
         )
         wrong = found.pairs_[found.pairs_[:, 1] - found.pairs_[:, 0] != 600]
-        realised.append(np.isin(np.arange(120, 600), wrong).mean())
+        realized.append(np.isin(np.arange(120, 600), wrong).mean())
         n += 480
         assert found.calibration_.source == "background"
         assert found.expected_rate_ == found.calibration_.expected_rate <= rate
         assert found.threshold_ > 0.7
-    assert 0.2 * rate < np.mean(realised) <= found.calibration_.band(n)[1]
+    assert 0.2 * rate < np.mean(realized) <= found.calibration_.band(n)[1]
 
 
 def test_too_few_distinct_ones_are_counted():

@@ -2,7 +2,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from estimators.conformance import CENTRES, EstimatorConformance, X, Y
+from estimators.conformance import CENTERS, EstimatorConformance, X, Y
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
@@ -69,7 +69,7 @@ def test_persons_are_named_and_strangers_are_not():
 
 
 def test_the_rate_is_kept_on_average_though_faces_of_a_person_are_alike():
-    """Lookalikes come with all their pictures: counted face by face, the rate would be several times this."""
+    """Lookalikes come with all their images: counted face by face, the rate would be several times this."""
     rates, naive = [], []
     for seed in range(60):
         faces, names, _ = people(25, 8, seed=seed, spread=0.02, d=8)
@@ -126,16 +126,16 @@ def test_where_less_can_be_promised_that_is_told(n_persons, n_background, source
 
 
 def test_a_single_near_face_outweighs_many_that_are_merely_similar():
-    """Plain votes, even weighted by 1/distance, would go to whoever has the most pictures."""
+    """Plain votes, even weighted by 1/distance, would go to whoever has the most images."""
     e = np.eye(16)
     query = e[0]
     near, far = unit(e[0] + 0.15 * e[1]), unit(e[0] + 0.6 * e[2])
     faces = np.stack([near, *[unit(far + 0.01 * e[3 + i]) for i in range(6)]])
-    names = np.array(["one picture", *["many pictures"] * 6])
+    names = np.array(["one image", *["many images"] * 6])
     identifier = FaceIdentifier(background=np.linspace(-1, 0.8, 5000)).fit(faces, names)
-    assert identifier.predict([query]).tolist() == ["one picture"]
+    assert identifier.predict([query]).tolist() == ["one image"]
     plain = KNeighborsClassifier(5, weights="distance").fit(faces, names)
-    assert plain.predict([query]).tolist() == ["many pictures"]
+    assert plain.predict([query]).tolist() == ["many images"]
 
 
 def test_twins_are_told_as_such():
@@ -173,14 +173,14 @@ def test_groups_are_found():
     assert all(len(np.unique(labels[name == Y])) == 1 for name in np.unique(Y))
 
 
-def naive_groups(X, pictures, least):
+def naive_groups(X, images, least):
     groups = [[i] for i in range(len(X))]
     while True:
         best = None
         for a in range(len(groups)):
             for b in range(a + 1, len(groups)):
                 pairs = [(i, j) for i in groups[a] for j in groups[b]]
-                if {pictures[i] for i in groups[a]} & {pictures[j] for j in groups[b]}:
+                if {images[i] for i in groups[a]} & {images[j] for j in groups[b]}:
                     continue
                 mean = np.mean([X[i] @ X[j] for i, j in pairs])
                 if mean > least and (best is None or mean > best[0]):
@@ -193,20 +193,20 @@ def naive_groups(X, pictures, least):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 100_000), st.integers(2, 14), st.integers(1, 8), st.floats(0.3, 0.95))
-def test_grouping_is_what_a_plain_loop_does(seed, n, n_pictures, least):
+def test_grouping_is_what_a_plain_loop_does(seed, n, n_images, least):
     rng = np.random.default_rng(seed)
     faces = unit(rng.normal(size=(3, 4))[rng.integers(0, 3, n)] + 0.3 * rng.normal(size=(n, 4)))
-    pictures = rng.integers(0, n_pictures, n).tolist()
-    labels = FaceGrouper(min_similarity=least).fit_predict(faces, pictures=pictures)
+    images = rng.integers(0, n_images, n).tolist()
+    labels = FaceGrouper(min_similarity=least).fit_predict(faces, images=images)
     found = {frozenset(np.flatnonzero(labels == label).tolist()) for label in np.unique(labels)}
-    assert found == naive_groups(faces, pictures, least)
+    assert found == naive_groups(faces, images, least)
 
 
-def test_two_faces_of_one_picture_are_two_persons_even_if_identical():
-    faces = np.repeat(unit(CENTRES[:1]), 6, axis=0)
-    labels = FaceGrouper().fit_predict(faces, pictures=["a", "a", "b", "b", "c", "d"])
-    for picture in ((0, 1), (2, 3)):
-        assert labels[picture[0]] != labels[picture[1]]
+def test_two_faces_of_one_image_are_two_persons_even_if_identical():
+    faces = np.repeat(unit(CENTERS[:1]), 6, axis=0)
+    labels = FaceGrouper().fit_predict(faces, images=["a", "a", "b", "b", "c", "d"])
+    for image in ((0, 1), (2, 3)):
+        assert labels[image[0]] != labels[image[1]]
     assert len(np.unique(labels)) == 2
 
 
@@ -215,11 +215,11 @@ def test_parameters_are_checked():
         FaceIdentifier(n_neighbors=0).fit(X, Y)
     with pytest.raises(InvalidParameterError, match="min_similarity"):
         FaceGrouper(min_similarity=2).fit(X)
-    with pytest.raises(InvalidParameterError, match="2 pictures for 60"):
-        FaceGrouper().fit(X, pictures=["a", "b"])
+    with pytest.raises(InvalidParameterError, match="2 images for 60"):
+        FaceGrouper().fit(X, images=["a", "b"])
 
 
-def test_strangers_are_the_pairs_within_a_picture():
+def test_strangers_are_the_pairs_within_an_image():
     faces = unit(np.random.default_rng(3).normal(size=(6, 4)))
     found = strangers(faces, list("aabbbc"))
     wanted = [faces[0] @ faces[1], faces[2] @ faces[3], faces[2] @ faces[4], faces[3] @ faces[4]]

@@ -1,4 +1,4 @@
-"""Maps: nothing moves, neighbours stay neighbours, and each shortcut is what a plain loop gives."""
+"""Maps: nothing moves, neighbors stay neighbors, and each shortcut is what a plain loop gives."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,13 @@ from sklearn.manifold import trustworthiness as exact
 
 from nearsight.errors import InvalidParameterError, MissingExtraError
 from nearsight.estimators import layout2d
-from nearsight.estimators.layout2d import PictureMap, place, trustworthiness
+from nearsight.estimators.layout2d import Layout2D, place, trustworthiness
 
 
 class TestConformance(EstimatorConformance):
     @pytest.fixture
     def estimator(self):
-        return PictureMap(method="pca")
+        return Layout2D(method="pca")
 
 
 def islands(n_each=25, n=4, d=16, seed=0):
@@ -29,10 +29,10 @@ def fitted():
     pytest.importorskip("umap")
     X, _ = islands()
     # Two copies, which must share a place.
-    return PictureMap(method="umap").fit(np.concatenate([X, X[:2]]))
+    return Layout2D(method="umap").fit(np.concatenate([X, X[:2]]))
 
 
-def test_umap_keeps_neighbours(fitted):
+def test_umap_keeps_neighbors(fitted):
     X, _ = islands()
     assert fitted.method_ == "umap"
     assert fitted.embedding_.shape == (102, 2)
@@ -43,7 +43,7 @@ def test_umap_keeps_neighbours(fitted):
 
 def test_umap_gives_the_same_map_each_time(fitted):
     X, _ = islands()
-    again = PictureMap(method="umap").fit(np.concatenate([X, X[:2]]))
+    again = Layout2D(method="umap").fit(np.concatenate([X, X[:2]]))
     np.testing.assert_array_equal(again.embedding_, fitted.embedding_)
 
 
@@ -68,7 +68,7 @@ def test_new_rows_land_on_their_island_whatever_comes_with_them(fitted):
 
 def test_more_rows_than_are_laid_out(fitted):
     X, _ = islands()
-    made = PictureMap(method="umap", most_fitted=60).fit(X)
+    made = Layout2D(method="umap", most_fitted=60).fit(X)
     assert len(made.fitted_) == 60
     assert trustworthiness(X, made.embedding_) > 0.8
 
@@ -112,23 +112,23 @@ def test_trustworthiness_is_that_of_scikit_learn():
 @pytest.mark.parametrize("n", [1, 2, 10])
 def test_few_rows_are_laid_out_by_pca(n):
     X, _ = islands()
-    made = PictureMap().fit(X[:n])
+    made = Layout2D().fit(X[:n])
     assert made.method_ == "pca"
     assert np.isfinite(made.embedding_).all()
 
 
 def test_all_the_same_rows_share_a_place():
     X, _ = islands()
-    made = PictureMap().fit(np.repeat(X[:1], 30, axis=0))
+    made = Layout2D().fit(np.repeat(X[:1], 30, axis=0))
     np.testing.assert_allclose(made.embedding_, 0, atol=1e-6)
 
 
 def test_without_umap(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     X, _ = islands()
-    assert PictureMap().fit(X).method_ == "pca"
+    assert Layout2D().fit(X).method_ == "pca"
     with pytest.raises(MissingExtraError, match="pip install 'nearsight\\[map\\]'"):
-        PictureMap(method="umap").fit(X)
+        Layout2D(method="umap").fit(X)
 
 
 @pytest.mark.parametrize(
@@ -136,16 +136,16 @@ def test_without_umap(monkeypatch):
 )
 def test_bad_parameters(options):
     with pytest.raises(InvalidParameterError, match=str(next(iter(options.values())))):
-        PictureMap(**options).fit(islands()[0])
+        Layout2D(**options).fit(islands()[0])
 
 
 def test_progress_is_shown_where_asked_for(fitted, capsys):
     X, _ = islands()
-    shown = PictureMap(method="umap", most_fitted=60, progress=True).fit(X)
+    shown = Layout2D(method="umap", most_fitted=60, progress=True).fit(X)
     told = capsys.readouterr()
     assert "laying out" in told.err
     assert "placing" in told.err
     assert told.out == ""
-    silent = PictureMap(method="umap", most_fitted=60).fit(X)
+    silent = Layout2D(method="umap", most_fitted=60).fit(X)
     assert capsys.readouterr() == ("", "")
     np.testing.assert_array_equal(shown.embedding_, silent.embedding_)

@@ -1,12 +1,12 @@
 import pytest
-from fake_faces import ColourRecogniser, SquareDetector, strangers_background
+from fake_faces import ColorRecognizer, SquareDetector, strangers_background
 
 from nearsight.faces import FaceReader
 
 
 @pytest.fixture
 def reader():
-    return FaceReader(SquareDetector(), ColourRecogniser(), progress=False, n_threads=2)
+    return FaceReader(SquareDetector(), ColorRecognizer(), progress=False, n_threads=2)
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_faces import ColourRecogniser, SquareDetector, album, photograph
+from fake_faces import ColorRecognizer, SquareDetector, album, photograph
 
 from nearsight.errors import (
     CollectionNotFoundError,
@@ -29,8 +29,8 @@ def people(tmp_path):
     return album(tmp_path / "people")
 
 
-def names(bank, picture):
-    (result,) = bank.identify([picture])
+def names(bank, image):
+    (result,) = bank.identify([image])
     return [face.person for face in result.faces]
 
 
@@ -48,10 +48,10 @@ def test_folders_are_persons_and_twice_is_once(bank, people, reader):
     assert face.enrolled_at.tzinfo is not None
 
 
-def test_persons_are_recognised_and_strangers_are_not(bank, people):
+def test_persons_are_recognized_and_strangers_are_not(bank, people):
     bank.enroll(people)
-    picture = photograph(("bob", 10, 20, 90), ("ann", 150, 30, 60), ("cy", 120, 110, 30), seed=7)
-    (found,) = bank.identify([picture])
+    image = photograph(("bob", 10, 20, 90), ("ann", 150, 30, 60), ("cy", 120, 110, 30), seed=7)
+    (found,) = bank.identify([image])
     assert [face.person for face in found.faces] == ["bob", "ann", None]
     assert [face.similarity > 0.9 for face in found.faces] == [True, True, False]
     assert found.faces[2].nearest in ("ann", "bob")
@@ -83,12 +83,12 @@ def test_what_cannot_be_enrolled_is_told_and_the_rest_is_not_lost(bank, tmp_path
     ]
 
 
-def test_a_picture_in_memory_needs_a_name(bank):
-    picture = photograph(("ann", 60, 40, 80))
-    assert "whose face" in bank.enroll([picture]).failed[0].reason
-    assert bank.enroll([picture], name="ann").enrolled == {"ann": 1}
+def test_an_image_in_memory_needs_a_name(bank):
+    image = photograph(("ann", 60, 40, 80))
+    assert "whose face" in bank.enroll([image]).failed[0].reason
+    assert bank.enroll([image], name="ann").enrolled == {"ann": 1}
     with pytest.raises(InvalidParameterError, match="name is empty"):
-        bank.enroll([picture], name=" ")
+        bank.enroll([image], name=" ")
 
 
 def test_a_face_that_belongs_to_somebody_else_is_told(bank, people):
@@ -184,7 +184,7 @@ def test_verify(bank):
 
 
 def test_groups_keep_their_names_and_are_named_once(bank, tmp_path):
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     for i in range(4):
         photograph(("ann", 10, 20, 60), ("bob", 150, 30, 60), seed=i).save(folder / f"{i}.png")
@@ -197,7 +197,7 @@ def test_groups_keep_their_names_and_are_named_once(bank, tmp_path):
         ("g2", "", 4),
         ("g3", "", 1),
     ]
-    assert all(len({face.picture for face in g.faces}) == len(g.faces) for g in groups)
+    assert all(len({face.image for face in g.faces}) == len(g.faces) for g in groups)
     assert bank.name_group("g2", "second") == 4
     # More of everybody: the first keeps its name though it is smaller now, and nobody is asked twice.
     for i in range(6):
@@ -212,7 +212,7 @@ def test_groups_keep_their_names_and_are_named_once(bank, tmp_path):
     assert bank.persons() == {"second": 4}
 
 
-def test_a_picture_is_read_once(bank, tmp_path, monkeypatch):
+def test_an_image_is_read_once(bank, tmp_path, monkeypatch):
     folder = album(tmp_path / "a", persons=("ann",))
     photograph(seed=3).save(folder / "nobody.png")
     bank.scan(folder)
@@ -221,7 +221,7 @@ def test_a_picture_is_read_once(bank, tmp_path, monkeypatch):
     assert len(bank.faces()) == 3
 
 
-def test_two_faces_of_one_picture_are_never_one_person(bank):
+def test_two_faces_of_one_image_are_never_one_person(bank):
     twins = [photograph(("ann", 10, 20, 60), ("ann", 150, 30, 60), seed=i) for i in range(3)]
     bank.scan(twins)
     assert [len(group.faces) for group in bank.group()] == [3, 3]
@@ -230,7 +230,7 @@ def test_two_faces_of_one_picture_are_never_one_person(bank):
 
 
 def test_faces_of_other_models_are_refused(bank, people):
-    other = ColourRecogniser()
+    other = ColorRecognizer()
     other.template = other.template + 1
     reader = FaceReader(SquareDetector(), other, progress=False)
     with pytest.raises(FingerprintMismatchError, match="template"):
@@ -273,7 +273,7 @@ def test_what_a_crash_left_is_swept_away(bank, people):
 
 
 def _enroll_one(directory, person, seed):
-    reader = FaceReader(SquareDetector(), ColourRecogniser(), progress=False, n_threads=1)
+    reader = FaceReader(SquareDetector(), ColorRecognizer(), progress=False, n_threads=1)
     bank = FaceBank.open(directory, reader=reader)
     bank._append(
         [

@@ -2,29 +2,29 @@ import io
 
 import numpy as np
 import pytest
-from fake_faces import ColourRecogniser, SquareDetector, photograph
+from fake_faces import ColorRecognizer, SquareDetector, photograph
 from PIL import Image
 
-from nearsight.errors import Failure, InvalidParameterError
+from nearsight.errors import ImageFailure, InvalidParameterError
 from nearsight.faces import FaceReader
 from nearsight.faces.models import is_available
 
 
-def test_pictures_come_back_in_order_with_their_faces(reader, tmp_path):
+def test_images_come_back_in_order_with_their_faces(reader, tmp_path):
     for i in range(8):
         photograph(*[("ann", 10 + 70 * j, 30, 40 + j) for j in range(i % 4)], size=(320, 160)).save(
             tmp_path / f"{i}.png"
         )
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     results = list(reader.read_all([tmp_path, "no/such.jpg"]))
     assert [len(r.faces) for r in results[:8]] == [0, 1, 2, 3] * 2
-    assert all(isinstance(r, Failure) for r in results[8:])
+    assert all(isinstance(r, ImageFailure) for r in results[8:])
     assert len(results) == 10
     sides = [face.box[2] - face.box[0] for face in results[3].faces]
     assert sides == sorted(sides, reverse=True)
 
 
-def test_boxes_are_in_pixels_of_the_upright_picture(reader):
+def test_boxes_are_in_pixels_of_the_upright_image(reader):
     file, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = 6
     upright = photograph(("bob", 150, 20, 60))
@@ -37,24 +37,24 @@ def test_boxes_are_in_pixels_of_the_upright_picture(reader):
 
 
 def test_what_is_known_is_not_looked_into(reader):
-    picture = photograph(("ann", 60, 40, 80))
-    (first,) = reader.read_all([picture])
-    (second,) = reader.read_all([picture], known=first.id.__eq__)
+    image = photograph(("ann", 60, 40, 80))
+    (first,) = reader.read_all([image])
+    (second,) = reader.read_all([image], known=first.id.__eq__)
     assert second.id == first.id
     assert second.faces == []
 
 
 def test_the_fingerprint_names_all_that_makes_a_vector(reader):
-    assert reader.fingerprint == FaceReader(SquareDetector(), ColourRecogniser()).fingerprint
+    assert reader.fingerprint == FaceReader(SquareDetector(), ColorRecognizer()).fingerprint
     for change in ("template", "weights"):
-        other = ColourRecogniser()
+        other = ColorRecognizer()
         setattr(other, change, getattr(other, change) + 1)
         assert FaceReader(SquareDetector(), other).fingerprint != reader.fingerprint
 
 
 def test_no_thread_is_no_reader():
     with pytest.raises(InvalidParameterError, match="n_threads"):
-        FaceReader(SquareDetector(), ColourRecogniser(), n_threads=0)
+        FaceReader(SquareDetector(), ColorRecognizer(), n_threads=0)
 
 
 def test_the_shipped_background_is_of_the_built_in_models(tmp_path_factory):
@@ -67,4 +67,4 @@ def test_the_shipped_background_is_of_the_built_in_models(tmp_path_factory):
     assert values is not None, "run tools/face_background.py again: the models or the way to them changed"
     assert values.shape == (19_000,)
     assert 0.9 < np.quantile(values, 0.99) < 0.95
-    assert background_of(FaceReader(SquareDetector(), ColourRecogniser()).fingerprint) is None
+    assert background_of(FaceReader(SquareDetector(), ColorRecognizer()).fingerprint) is None

@@ -11,7 +11,7 @@ from nearsight.images import decode
 from nearsight.images.color import to_rgb
 from nearsight.images.strict_decoding import BrokenError
 
-from pictures import encoded, png, png_chunk, profile, samples, scene
+from sample_images import encoded, png, png_chunk, profile, samples, scene
 
 
 def pixels(data):
@@ -23,7 +23,7 @@ def ramp16():
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "TIFF", "PPM", "JPEG2000"])
-def test_sixteen_bit_grey_keeps_its_range(image_format):
+def test_sixteen_bit_gray_keeps_its_range(image_format):
     data = encoded(Image.fromarray(ramp16()), image_format)
     expected = np.rint(ramp16() / 257).astype(int)
     got = pixels(data)
@@ -37,7 +37,7 @@ def test_big_endian_sixteen_bit_tiff():
     assert np.array_equal(pixels(data)[..., 0], np.rint(ramp16() / 257).astype(int))
 
 
-def test_dark_sixteen_bit_pictures_stay_dark():
+def test_dark_sixteen_bit_images_stay_dark():
     dark = Image.fromarray(np.full((8, 8), 200, np.uint16))
     for image_format in ("PNG", "PPM", "TIFF"):
         assert pixels(encoded(dark, image_format)).max() == 1, image_format
@@ -48,7 +48,7 @@ def test_sixteen_bit_white_is_zero_is_inverted():
     assert np.abs(pixels(data)[..., 0] - (255 - np.rint(ramp16() / 257))).max() <= 0
 
 
-def test_sixteen_bit_colour():
+def test_sixteen_bit_color():
     values = np.stack([ramp16(), ramp16().T.reshape(48, 64), 65535 - ramp16()], -1)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     assert np.abs(pixels(png(64, 48, 16, 2, rows)) - values / 257).max() <= 1
@@ -56,7 +56,7 @@ def test_sixteen_bit_colour():
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 @pytest.mark.parametrize("highest", [255, 65535])
-def test_wide_grey_is_scaled_by_its_range(mode, highest):
+def test_wide_gray_is_scaled_by_its_range(mode, highest):
     values = np.linspace(0, highest, 64).reshape(8, 8)
     if mode == "F" and highest == 65535:
         values = values / 65535
@@ -102,8 +102,8 @@ def test_transparency_lies_on_white(image_format):
 def test_half_transparency_is_mixed_with_white():
     image = Image.new("RGBA", (4, 4), (0, 0, 0, 128))
     assert np.abs(pixels(encoded(image, "PNG")) - 127).max() <= 1
-    grey = Image.new("LA", (4, 4), (0, 128))
-    assert np.abs(pixels(encoded(grey, "PNG")) - 127).max() <= 1
+    gray = Image.new("LA", (4, 4), (0, 128))
+    assert np.abs(pixels(encoded(gray, "PNG")) - 127).max() <= 1
 
 
 def test_palette_with_transparency():
@@ -116,7 +116,7 @@ def test_palette_with_transparency():
 
 
 @pytest.mark.parametrize(
-    ("bit_depth", "colour_type", "row", "transparent", "expected"),
+    ("bit_depth", "color_type", "row", "transparent", "expected"),
     [
         (8, 0, bytes([7, 9]), b"\0\x07", [255, 9]),
         (16, 0, bytes([1, 2, 200, 9]), b"\x01\x02", [255, 199]),
@@ -127,8 +127,8 @@ def test_palette_with_transparency():
         (16, 2, bytes([1, 0, 2, 0, 3, 0] + [90, 0] * 3), b"\x01\0\x02\0\x03\0", [255, 90]),
     ],
 )
-def test_a_transparent_colour_at_every_depth(bit_depth, colour_type, row, transparent, expected):
-    data = png(2, 1, bit_depth, colour_type, b"\0" + row, png_chunk(b"tRNS", transparent))
+def test_a_transparent_color_at_every_depth(bit_depth, color_type, row, transparent, expected):
+    data = png(2, 1, bit_depth, color_type, b"\0" + row, png_chunk(b"tRNS", transparent))
     assert pixels(data)[0].tolist() == [[value] * 3 for value in expected]
 
 
@@ -195,13 +195,13 @@ def test_the_srgb_profile_changes_nothing():
     assert np.array_equal(pixels(encoded(scene(), "PNG", icc_profile=profile("sRGB"))), pixels(plain))
 
 
-def test_a_grey_profile_is_applied_to_grey():
-    grey = Image.new("L", (8, 8), 64)
-    got = pixels(encoded(grey, "PNG", icc_profile=profile("grey")))
+def test_a_gray_profile_is_applied_to_gray():
+    gray = Image.new("L", (8, 8), 64)
+    got = pixels(encoded(gray, "PNG", icc_profile=profile("gray")))
     # linear 0.25 is 0.537 in sRGB
     assert np.abs(got - 137).max() <= 2
     rgb = Image.new("RGB", (8, 8), (64, 64, 64))
-    assert np.abs(pixels(encoded(rgb, "PNG", icc_profile=profile("grey"))) - 64).max() == 0
+    assert np.abs(pixels(encoded(rgb, "PNG", icc_profile=profile("gray"))) - 64).max() == 0
 
 
 def test_cmyk_with_a_profile_of_another_space_keeps_its_plain_conversion():
@@ -218,18 +218,18 @@ def test_a_damaged_profile_is_ignored(image_format, broken):
     assert np.array_equal(pixels(data), pixels(encoded(scene(), image_format, **options)))
 
 
-def test_grey_jpeg_with_a_colour_profile():
+def test_gray_jpeg_with_a_color_profile():
     data = encoded(scene().convert("L"), "JPEG", icc_profile=profile("sRGB"))
     got = pixels(data)
     assert np.array_equal(got[..., 0], got[..., 1])
 
 
-def test_gif_shows_its_palette_colours():
+def test_gif_shows_its_palette_colors():
     image = scene(64, 48).quantize(32)
     expected = np.asarray(image.convert("RGB")).astype(int)
     assert np.array_equal(pixels(encoded(image, "GIF")), expected)
 
 
-def test_all_samples_are_bright_enough_to_be_pictures():
+def test_all_samples_are_bright_enough_to_be_images():
     for name, data in samples().items():
         assert pixels(data).std() > 20, name

@@ -13,7 +13,7 @@ from nearsight.errors import ImageError
 from nearsight.images import DRAFT_FACTOR, Limits, content_id, decode, thumbnail
 from nearsight.images import decode as decode_function
 
-from pictures import encoded, exif_block, png_bomb, samples, scene, turned
+from sample_images import encoded, exif_block, png_bomb, samples, scene, turned
 
 NAMES = sorted(samples())
 
@@ -31,11 +31,11 @@ def decoded_or_none(data):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_format_gives_bare_upright_rgb(name):
-    picture = decode(samples()[name])
-    assert (picture.width, picture.height) == picture.image.size == (64, 48)
-    assert picture.image.mode == "RGB"
-    assert type(picture.image) is Image.Image
-    assert picture.image.info == {}
+    image = decode(samples()[name])
+    assert (image.width, image.height) == image.image.size == (64, 48)
+    assert image.image.mode == "RGB"
+    assert type(image.image) is Image.Image
+    assert image.image.info == {}
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_of_several_frames_the_first_is_taken(name):
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_each_orientation_is_turned_upright(image_format, orientation):
     options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}}.get(image_format, {})
-    picture = decode(turned(orientation, image_format, **options))
-    assert (picture.width, picture.height) == picture.image.size == scene().size
-    difference = np.abs(np.asarray(picture.image).astype(int) - np.asarray(scene()).astype(int))
+    image = decode(turned(orientation, image_format, **options))
+    assert (image.width, image.height) == image.image.size == scene().size
+    difference = np.abs(np.asarray(image.image).astype(int) - np.asarray(scene()).astype(int))
     assert difference.max() <= (40 if image_format == "JPEG" else 0)
     assert difference.mean() < 1
 
@@ -116,7 +116,7 @@ def test_damaged_exif_in_a_container(image_format):
     assert np.array_equal(pixels(damaged), pixels(data))
 
 
-def test_the_picture_cannot_be_turned_again_by_its_metadata():
+def test_the_image_cannot_be_turned_again_by_its_metadata():
     upright = decode(turned(6)).image
     assert ImageOps.exif_transpose(upright).size == upright.size == scene().size
 
@@ -168,15 +168,15 @@ def test_a_cut_photo_is_an_error_reduced_or_not(progressive, min_side_px):
     ("data", "reason"),
     [
         (b"", "is empty: 0 bytes"),
-        (b"Dear diary, today I saw a cat.\n", "is not a picture in a known format"),
+        (b"Dear diary, today I saw a cat.\n", "is not an image in a known format"),
         (b"\xff\xd8\xff", "JPEG"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "is not a picture in a known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "is not an image in a known format"),
         (b"GIF89a", "cut off"),
         (b"P6\n0 0\n255\n", "PPM"),
         (b"P5\n-4 4\n255\n" + bytes(16), "PPM"),
     ],
 )
-def test_what_is_no_picture_says_so(data, reason):
+def test_what_is_no_image_says_so(data, reason):
     with pytest.raises(ImageError, match="^holiday.jpg: ") as caught:
         decode(data, path="holiday.jpg")
     assert reason in caught.value.reason
@@ -207,9 +207,9 @@ def test_a_huge_photo_passes_when_its_reduction_fits():
     limits = Limits(max_pixels=500_000)
     with pytest.raises(ImageError, match="max_pixels"):
         decode(data, limits=limits)
-    picture = decode(data, min_side_px=100, limits=limits)
-    assert (picture.width, picture.height) == (1600, 1200)
-    assert picture.image.size == (400, 300)
+    image = decode(data, min_side_px=100, limits=limits)
+    assert (image.width, image.height) == (1600, 1200)
+    assert image.image.size == (400, 300)
 
 
 def test_a_huge_progressive_photo_does_not_since_it_is_held_whole():
@@ -227,9 +227,9 @@ def test_sizes_beyond_pillows_own_limit_are_ours_to_decide(monkeypatch):
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "TIFF", "GIF"])
 def test_extreme_shapes(size, image_format):
-    picture = decode(encoded(Image.new("RGB", size, (200, 30, 30)), image_format), min_side_px=256)
-    assert picture.image.size == size
-    red, green, _ = np.asarray(picture.image)[0, 0]
+    image = decode(encoded(Image.new("RGB", size, (200, 30, 30)), image_format), min_side_px=256)
+    assert image.image.size == size
+    red, green, _ = np.asarray(image.image)[0, 0]
     assert red > 190
     assert green < 45
 
@@ -237,9 +237,9 @@ def test_extreme_shapes(size, image_format):
 @pytest.mark.parametrize("min_side_px", [1, 30, 59, 60, 61, 100, 119, 120, 121, 240, 1000])
 @pytest.mark.parametrize("size", [(640, 480), (479, 641), (961, 485)])
 def test_reduction_never_goes_below_its_floor(size, min_side_px):
-    picture = decode(encoded(scene(*size), "JPEG"), min_side_px=min_side_px)
-    assert (picture.width, picture.height) == size
-    shorter = min(picture.image.size)
+    image = decode(encoded(scene(*size), "JPEG"), min_side_px=min_side_px)
+    assert (image.width, image.height) == size
+    shorter = min(image.image.size)
     assert shorter >= min(DRAFT_FACTOR * min_side_px, min(size))
     # and takes the largest step that the floor allows
     assert shorter - 1 < 2 * DRAFT_FACTOR * min_side_px or shorter <= -(-min(size) // 8)
@@ -267,7 +267,7 @@ def test_time_runs_out(name):
         decode(samples()[name], limits=Limits(max_seconds=-1))
 
 
-def test_threads_decode_the_same_picture_alike():
+def test_threads_decode_the_same_image_alike():
     everything = list(samples().values()) * 3
     expected = [pixels(data) for data in everything]
     wrong = []
@@ -284,7 +284,7 @@ def test_threads_decode_the_same_picture_alike():
     assert wrong == []
 
 
-def test_huge_pictures_wait_for_one_another(monkeypatch):
+def test_huge_images_wait_for_one_another(monkeypatch):
     module = __import__(decode_function.__module__, fromlist=["decode"])
     monkeypatch.setattr(module, "_BIG_PX", 1000)
     done = threading.Event()
@@ -296,7 +296,7 @@ def test_huge_pictures_wait_for_one_another(monkeypatch):
     assert done.wait(10)
 
 
-# -- what is made of a picture -----------------------------------------------------------------------------
+# -- what is made of an image -----------------------------------------------------------------------------
 
 
 def test_content_id_is_the_hash_of_the_bytes():

@@ -5,12 +5,12 @@ import tracemalloc
 
 import pytest
 
-from nearsight.errors import Failure
+from nearsight.errors import ImageFailure
 from nearsight.images import count, covers, decode, directory_walk, exists, find, roots
 
-from pictures import samples
+from sample_images import samples
 
-PICTURE = samples()["jpeg"]
+IMAGE = samples()["jpeg"]
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def make(*names):
         if folder:
             os.makedirs(folder, exist_ok=True)
         with open(name, "wb") as file:
-            file.write(PICTURE)
+            file.write(IMAGE)
 
 
 def found(inputs, **options):
@@ -33,7 +33,7 @@ def found(inputs, **options):
     got = []
     for one in find(inputs, **options):
         path = os.path.relpath(one.path) if os.path.isabs(one.path) else one.path
-        got.append((path, one.reason.split(":")[0]) if isinstance(one, Failure) else path)
+        got.append((path, one.reason.split(":")[0]) if isinstance(one, ImageFailure) else path)
     return got
 
 
@@ -53,7 +53,7 @@ def test_hidden_things_and_other_files_are_skipped(here):
     assert count(".") == 1
 
 
-def test_a_folder_called_like_a_picture_is_walked(here):
+def test_a_folder_called_like_an_image_is_walked(here):
     make("x.jpg/y.jpg")
     os.mkdir("empty.jpg")
     assert found(".") == found("x.jpg") == ["x.jpg/y.jpg"]
@@ -138,7 +138,7 @@ def test_names_of_every_kind(here):
     ]
     for name in odd:
         with open(name, "wb") as file:
-            file.write(PICTURE)
+            file.write(IMAGE)
     got = [os.fsencode(os.path.basename(one.path)) for one in find(".")]
     assert sorted(got) == sorted(odd)
     for name in odd:
@@ -183,7 +183,7 @@ def test_globs(here):
     assert found("./sub/**/a*.jpg") == ["./sub/a3.jpg", "./sub/deep/a4.jpg"]
     assert found("s*/*.jpg") == ["sub/a3.jpg"]
     assert found(".h*.jpg") == [".h.jpg"]
-    assert found("*") == ["a1.jpg", "a2.png", "b.jpg", "sub/a3.jpg", "sub/deep/a4.jpg"]  # text is no picture
+    assert found("*") == ["a1.jpg", "a2.png", "b.jpg", "sub/a3.jpg", "sub/deep/a4.jpg"]  # text is no image
     assert found("*.dat") == ["raw.dat"]  # but what the pattern spells out is tried
     assert found("sub/**") == ["sub/a3.jpg", "sub/deep/a4.jpg"]
     assert found(str(here / "s?b" / "*.jpg")) == ["sub/a3.jpg"]
@@ -230,7 +230,7 @@ def test_a_large_folder_is_read_in_batches(here, monkeypatch):
             assert [one.path for one in find(".")] == expected, batch
 
 
-def test_memory_does_not_grow_with_the_number_of_pictures(here, monkeypatch):
+def test_memory_does_not_grow_with_the_number_of_images(here, monkeypatch):
     monkeypatch.setattr(directory_walk, "_BATCH_NAMES", 100)
     for name in range(6000):
         os.close(os.open(f"{name:05}.jpg", os.O_CREAT))
@@ -252,7 +252,7 @@ def test_a_folder_that_vanishes_while_it_is_walked(here):
     os.rmdir("b")
     rest = list(walk)
     assert first.path.endswith("1.jpg")
-    assert rest[0] == Failure(str(here / "b"), "does not exist")
+    assert rest[0] == ImageFailure(str(here / "b"), "does not exist")
     assert rest[1].path.endswith("3.jpg")
 
 

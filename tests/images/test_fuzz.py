@@ -1,4 +1,4 @@
-"""Whatever the bytes: a picture or an ImageError, no other exception, no warning, no hang."""
+"""Whatever the bytes: an image or an ImageError, no other exception, no warning, no hang."""
 
 import numpy as np
 from hypothesis import HealthCheck, example, given, settings
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from nearsight.errors import ImageError
 from nearsight.images import Limits, decode
 
-from pictures import samples
+from sample_images import samples
 
 LIMITS = Limits(max_pixels=1_000_000, max_bytes=1 << 20, max_seconds=5)
 HEADS = sorted({data[:size] for data in samples().values() for size in (4, 12, 16, 40)})
@@ -15,7 +15,7 @@ HEADS = sorted({data[:size] for data in samples().values() for size in (4, 12, 1
 
 def try_decoding(data, min_side_px=None):
     try:
-        picture = decode(data, path="fuzz", min_side_px=min_side_px, limits=LIMITS)
+        image = decode(data, path="fuzz", min_side_px=min_side_px, limits=LIMITS)
     except ImageError as error:
         refusal = error
     else:
@@ -24,10 +24,10 @@ def try_decoding(data, min_side_px=None):
         assert refusal.path == "fuzz"
         assert refusal.reason
         return
-    assert picture.image.mode == "RGB"
-    assert picture.width >= picture.image.width >= 1
-    assert picture.height >= picture.image.height >= 1
-    picture.image.tobytes()
+    assert image.image.mode == "RGB"
+    assert image.width >= image.image.width >= 1
+    assert image.height >= image.image.height >= 1
+    image.image.tobytes()
 
 
 @settings(max_examples=300, deadline=None)
@@ -66,7 +66,7 @@ def mutate(data, steps):
 
 @settings(max_examples=1200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(sorted(samples())), mutations, st.sampled_from([None, 8]))
-def test_damaged_pictures(name, steps, min_side_px):
+def test_damaged_images(name, steps, min_side_px):
     try_decoding(mutate(samples()[name], steps), min_side_px)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from nearsight.errors import ImageError
 from nearsight.images import decode
 
-from pictures import encoded, samples, scene
+from sample_images import encoded, samples, scene
 
 
 def test_a_bomb_that_pillow_would_fill_while_opening():
@@ -23,8 +23,8 @@ def test_a_bomb_that_pillow_would_fill_while_opening():
 def test_a_frame_beyond_the_screen_enlarges_it():
     data = bytearray(encoded(scene(64, 48).quantize(16), "GIF"))
     struct.pack_into("<HH", data, 6, 10, 10)
-    picture = decode(bytes(data))
-    assert picture.image.size == (64, 48)
+    image = decode(bytes(data))
+    assert image.image.size == (64, 48)
 
 
 def test_a_frame_in_a_corner_leaves_the_rest():
@@ -40,11 +40,11 @@ def test_interlacing(interlace):
     assert np.array_equal(got, np.asarray(image.convert("RGB")))
 
 
-def test_comments_before_the_picture():
+def test_comments_before_the_image():
     data = encoded(scene(64, 48).quantize(64), "GIF", comment="x" * 1000)
     assert decode(data).image.size == (64, 48)
 
 
-def test_no_picture():
-    with pytest.raises(ImageError, match="holds no picture"):
+def test_no_image():
+    with pytest.raises(ImageError, match="holds no image"):
         decode(b"GIF89a\x08\0\x08\0\0\0\0;")

@@ -11,7 +11,7 @@ from PIL import Image
 from nearsight.errors import ImageError
 from nearsight.images import decode
 
-from pictures import encoded, exif_block, scene
+from sample_images import encoded, exif_block, scene
 
 WHOLE = encoded(scene(320, 240), "JPEG", quality=85)
 
@@ -31,7 +31,7 @@ def test_a_cut_is_noticed_whatever_follows_it(tail, share, min_side_px):
         decode(cut + tail, min_side_px=min_side_px)
 
 
-def test_of_a_picture_closed_too_early_at_most_the_last_block_is_lost():
+def test_of_an_image_closed_too_early_at_most_the_last_block_is_lost():
     whole, n_lost_bytes = pixels(WHOLE), 0
     for n_cut in range(3, 60):
         try:
@@ -55,7 +55,7 @@ def test_padding_before_markers_does_not_matter():
     assert np.array_equal(pixels(WHOLE[:-2] + b"\xff\xff\xff\xd9"), pixels(WHOLE))
 
 
-def test_a_thumbnail_inside_is_not_the_picture():
+def test_a_thumbnail_inside_is_not_the_image():
     exif = exif_block(1) + encoded(scene(32, 24), "JPEG")
     data = encoded(scene(320, 240), "JPEG", quality=85, exif=exif)
     assert np.array_equal(pixels(data), pixels(WHOLE))
@@ -76,7 +76,7 @@ def test_a_thumbnail_inside_is_not_the_picture():
     progressive=st.booleans(),
     min_side_px=st.sampled_from([None, 1, 4, 9]),
 )
-def test_whole_pictures_are_never_called_cut(
+def test_whole_images_are_never_called_cut(
     width, height, quality, content, mode, subsampling, restarts, optimize, progressive, min_side_px
 ):
     noise = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)

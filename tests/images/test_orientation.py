@@ -9,7 +9,7 @@ from PIL import Image
 
 from nearsight.images.orientation import orientation, upright
 
-from pictures import exif_block
+from sample_images import exif_block
 
 XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="8"/></x:xmpmeta>'
 

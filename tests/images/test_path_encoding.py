@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nearsight.images import decode_path, encode_path
-from nearsight.images.path_encoding import is_picture_name, is_shard_name, is_url
+from nearsight.images.path_encoding import is_image_name, is_shard_name, is_url
 
 names = st.binary(max_size=40) | st.text(st.characters(exclude_categories=["Cs"]), max_size=20).map(
     str.encode
@@ -67,9 +67,9 @@ def test_urls_are_told_from_paths(text, expected):
 
 
 def test_names_that_count():
-    assert is_picture_name("a.JPG")
-    assert is_picture_name("a.b.Heic")
-    assert not is_picture_name("jpg")
-    assert not is_picture_name("a.jpg.txt")
+    assert is_image_name("a.JPG")
+    assert is_image_name("a.b.Heic")
+    assert not is_image_name("jpg")
+    assert not is_image_name("a.jpg.txt")
     assert is_shard_name("a.TAR.gz")
     assert not is_shard_name("a.gz")

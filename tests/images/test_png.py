@@ -1,4 +1,4 @@
-"""Every checksum of a PNG, and chunks that have nothing to do with the picture."""
+"""Every checksum of a PNG, and chunks that have nothing to do with the image."""
 
 import zlib
 
@@ -9,7 +9,7 @@ from PIL import Image, PngImagePlugin
 from nearsight.errors import ImageError
 from nearsight.images import decode
 
-from pictures import encoded, exif_block, png_chunk, samples, scene
+from sample_images import encoded, exif_block, png_chunk, samples, scene
 
 PLAIN = encoded(scene(64, 48), "PNG")
 
@@ -64,7 +64,7 @@ def test_side_chunks_neither_fail_nor_warn(kind, content, after_header):
 
 
 @pytest.mark.parametrize("after_header", [True, False])
-def test_orientation_may_stand_before_or_behind_the_picture(after_header):
+def test_orientation_may_stand_before_or_behind_the_image(after_header):
     block = exif_block(6).removeprefix(b"Exif\0\0")
     assert decode(with_chunk(b"eXIf", block, after_header=after_header)).image.size == (48, 64)
 
@@ -87,7 +87,7 @@ def test_text_written_by_pillow():
     assert np.array_equal(pixels(encoded(scene(64, 48), "PNG", pnginfo=info)), pixels(PLAIN))
 
 
-def test_no_picture_chunk():
+def test_no_image_chunk():
     start, end = PLAIN.index(b"IDAT") - 4, len(PLAIN) - 12
     with pytest.raises(ImageError, match="PNG"):
         decode(PLAIN[:start] + PLAIN[end:])

@@ -9,13 +9,13 @@ import uuid
 import fsspec
 import pytest
 
-from nearsight.errors import Failure, ImageError
+from nearsight.errors import ImageError, ImageFailure
 from nearsight.images import Limits, count, covers, decode, exists, find, roots
 from nearsight.images.remote import RemoteSource, protocols, refusal, remote_stat
 
-from pictures import samples
+from sample_images import samples
 
-PICTURE = samples()["jpeg"]
+IMAGE = samples()["jpeg"]
 MAY_DAY = datetime.datetime(2024, 5, 1, tzinfo=datetime.timezone.utc)
 
 
@@ -24,13 +24,13 @@ def store():
     fs = fsspec.filesystem("memory")
     root = f"/{uuid.uuid4().hex}"
     for name in ("b.jpg", "a/z.png", "a/b/c.jpg", "notes.txt", ".hidden.jpg", "a/.hid/d.jpg", "x[1].jpg"):
-        fs.pipe(f"{root}/{name}", PICTURE)
+        fs.pipe(f"{root}/{name}", IMAGE)
     yield f"memory://{root}"
     fs.rm(root, recursive=True)
 
 
 def found(url, **options):
-    return [one if isinstance(one, Failure) else one.path for one in find(url, **options)]
+    return [one if isinstance(one, ImageFailure) else one.path for one in find(url, **options)]
 
 
 def test_a_folder_of_objects(store):
@@ -43,12 +43,12 @@ def test_a_folder_of_objects(store):
 def test_one_object(store):
     [one] = find(f"{store}/b.jpg")
     assert (one.path, one.key) == (f"{store}/b.jpg",) * 2
-    assert one.read(Limits()) == PICTURE
-    assert one.stat().size_bytes == len(PICTURE)
+    assert one.read(Limits()) == IMAGE
+    assert one.stat().size_bytes == len(IMAGE)
     assert decode(one).image.size == (64, 48)
     assert exists(one.key)
     assert found(f"{store}/x[1].jpg") == [f"{store}/x[1].jpg"]
-    assert found(f"{store}/no.jpg") == [Failure(f"{store}/no.jpg", "does not exist")]
+    assert found(f"{store}/no.jpg") == [ImageFailure(f"{store}/no.jpg", "does not exist")]
 
 
 def test_one_object_has_one_identity(store):
@@ -64,7 +64,7 @@ def test_one_object_has_one_identity(store):
 def test_globs_of_objects(store):
     assert found(f"{store}/**/*.jpg") == sorted(found(f"{store}/**/*.jpg"))
     assert f"{store}/a/b/c.jpg" in found(f"{store}/**/*.jpg")
-    assert found(f"{store}/*.bmp") == [Failure(f"{store}/*.bmp", "nothing matches this pattern")]
+    assert found(f"{store}/*.bmp") == [ImageFailure(f"{store}/*.bmp", "nothing matches this pattern")]
 
 
 def test_an_object_that_vanished(store):
@@ -87,7 +87,7 @@ def test_limits_hold(store):
 def test_the_stamp_changes_with_the_object(store):
     [before] = find(f"{store}/b.jpg")
     assert before.stat() == next(iter(find(f"{store}/b.jpg"))).stat() == RemoteSource("", before.key).stat()
-    fsspec.filesystem("memory").pipe(before.key.removeprefix("memory://"), PICTURE + b"x")
+    fsspec.filesystem("memory").pipe(before.key.removeprefix("memory://"), IMAGE + b"x")
     [after] = find(f"{store}/b.jpg")
     assert after.stat().stamp != before.stat().stamp
     assert 0 <= after.stat().stamp < 2**63
@@ -168,9 +168,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/a.jpg":
             self.send_response(200)
-            self.send_header("Content-Length", str(len(PICTURE)))
+            self.send_header("Content-Length", str(len(IMAGE)))
             self.end_headers()
-            self.wfile.write(PICTURE)
+            self.wfile.write(IMAGE)
         else:
             self.send_error(404)
 
@@ -193,7 +193,7 @@ def web():
 
 def test_the_web_when_allowed(web):
     [one] = find(f"{web}/a.jpg", allow_remote=True)
-    assert one.read(Limits()) == PICTURE
+    assert one.read(Limits()) == IMAGE
     [gone] = find(f"{web}/b.jpg", allow_remote=True)
     with pytest.raises(ImageError, match="does not exist"):
         gone.read(Limits())

@@ -7,22 +7,20 @@ import fsspec
 import numpy as np
 import pytest
 
-from nearsight.errors import Failure, ImageError
+from nearsight.errors import ImageError, ImageFailure
 from nearsight.images import Limits, count, covers, decode, exists, find, roots
 from nearsight.images.shards import MemberSource
 
-from pictures import samples
+from sample_images import samples
 
-PICTURES = {name: samples()[name] for name in ("jpeg", "png", "webp", "gif")}
-MEMBERS = {f"{i:04}.{name}": data for i, (name, data) in enumerate(PICTURES.items())}
+IMAGES = {name: samples()[name] for name in ("jpeg", "png", "webp", "gif")}
+MEMBERS = {f"{i:04}.{name}": data for i, (name, data) in enumerate(IMAGES.items())}
 KINDS = [("a.tar", "w"), ("a.tar.gz", "w:gz"), ("A.TGZ", "w:gz")]
 
 
 def write(path, members=None, mode="w", **options):
     with tarfile.open(path, mode, **options) as tar:
-        for name, data in (
-            members or {f"{i:04}.{n}": d for i, (n, d) in enumerate(PICTURES.items())}
-        ).items():
+        for name, data in (members or {f"{i:04}.{n}": d for i, (n, d) in enumerate(IMAGES.items())}).items():
             info = tarfile.TarInfo(name)
             info.size, info.mtime = len(data), 1_700_000_000
             tar.addfile(info, io.BytesIO(data))
@@ -32,21 +30,21 @@ def write(path, members=None, mode="w", **options):
 def split(inputs):
     sources, failures = [], []
     for one in find(inputs):
-        (failures if isinstance(one, Failure) else sources).append(one)
+        (failures if isinstance(one, ImageFailure) else sources).append(one)
     return sources, failures
 
 
 @pytest.mark.parametrize(("name", "mode"), KINDS)
 @pytest.mark.parametrize("tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_members_are_pictures(tmp_path, name, mode, tar_format):
+def test_members_are_images(tmp_path, name, mode, tar_format):
     shard = write(tmp_path / name, mode=mode, format=tar_format)
     sources, failures = split(shard)
     assert failures == []
-    assert [s.read(Limits()) for s in sources] == list(PICTURES.values())
+    assert [s.read(Limits()) for s in sources] == list(IMAGES.values())
     assert [s.path for s in sources] == [f"tar://{name}::{shard}" for name in MEMBERS]
     stat = sources[1].stat()
     assert (stat.size_bytes, stat.stamp, stat.modified_s) == (
-        len(PICTURES["png"]),
+        len(IMAGES["png"]),
         shard.stat().st_mtime_ns,
         1.7e9,
     )
@@ -56,9 +54,7 @@ def test_members_are_pictures(tmp_path, name, mode, tar_format):
 
 @pytest.mark.parametrize(("name", "mode"), KINDS)
 def test_fsspec_opens_the_paths_again_and_so_do_we(tmp_path, name, mode):
-    sources, _ = split(
-        write(tmp_path / name, {"d/0 0.jpg": PICTURES["jpeg"], "1.png": PICTURES["png"]}, mode)
-    )
+    sources, _ = split(write(tmp_path / name, {"d/0 0.jpg": IMAGES["jpeg"], "1.png": IMAGES["png"]}, mode))
     for source in sources:
         if name == name.lower():  # fsspec does not know the extension in capitals
             with fsspec.open(source.key) as file:
@@ -74,7 +70,7 @@ def test_fsspec_opens_the_paths_again_and_so_do_we(tmp_path, name, mode):
 def test_other_members_are_skipped(tmp_path):
     shard = write(
         tmp_path / "a.tar",
-        {"0.txt": b"x", "0.jpg": PICTURES["jpeg"], "d/._1.jpg": b"x", "0.json": b"{}", "d/.hid.jpg": b"x"},
+        {"0.txt": b"x", "0.jpg": IMAGES["jpeg"], "d/._1.jpg": b"x", "0.json": b"{}", "d/.hid.jpg": b"x"},
     )
     with tarfile.open(shard, "a") as tar:
         for name, kind in (
@@ -92,7 +88,7 @@ def test_other_members_are_skipped(tmp_path):
 
 def test_names_of_every_kind(tmp_path):
     names = ["é.jpg", "new\nline.jpg", "caf\udce9.jpg", "x" * 300 + ".jpg"]
-    shard = write(tmp_path / "a.tar", dict.fromkeys(names, PICTURES["jpeg"]))
+    shard = write(tmp_path / "a.tar", dict.fromkeys(names, IMAGES["jpeg"]))
     sources, failures = split(shard)
     assert [s.path for s in sources] == [f"tar://{name}::{shard}" for name in names]
     assert failures == []
@@ -114,7 +110,7 @@ def test_shards_count_when_named_or_matched_but_not_in_a_folder(tmp_path):
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.8, 0.9])
 def test_a_cut_shard_keeps_the_members_before_the_cut(tmp_path, name, mode, share):
     rng = np.random.default_rng(0)
-    members = {f"{i}.jpg": PICTURES["jpeg"] + rng.bytes(5000) for i in range(20)}
+    members = {f"{i}.jpg": IMAGES["jpeg"] + rng.bytes(5000) for i in range(20)}
     data = write(tmp_path / name, members, mode).read_bytes()
     (tmp_path / name).write_bytes(data[: int(len(data) * share)])
     sources, failures = split(tmp_path / name)
@@ -127,8 +123,8 @@ def test_a_cut_shard_keeps_the_members_before_the_cut(tmp_path, name, mode, shar
 
 
 def test_every_cut_is_told(tmp_path):
-    data = write(tmp_path / "a.tar", {"0.jpg": PICTURES["jpeg"], "1.png": PICTURES["png"]}).read_bytes()
-    end = 512 * 2 + -(-len(PICTURES["jpeg"]) // 512) * 512 + -(-len(PICTURES["png"]) // 512) * 512
+    data = write(tmp_path / "a.tar", {"0.jpg": IMAGES["jpeg"], "1.png": IMAGES["png"]}).read_bytes()
+    end = 512 * 2 + -(-len(IMAGES["jpeg"]) // 512) * 512 + -(-len(IMAGES["png"]) // 512) * 512
     assert data[end : end + 512] == bytes(512)
     for cut in range(0, end + 1, 128):
         (tmp_path / "b.tar").write_bytes(data[:cut])
@@ -148,7 +144,7 @@ def test_a_damaged_header_is_told(tmp_path, name, mode):
     raw[at + 100 : at + 140] = b"\xff" * 40
     (tmp_path / name).write_bytes(gzip.compress(bytes(raw)) if "gz" in mode else bytes(raw))
     sources, [failure] = split(tmp_path / name)
-    assert [s.read(Limits()) for s in sources] == [PICTURES["jpeg"], PICTURES["png"]]
+    assert [s.read(Limits()) for s in sources] == [IMAGES["jpeg"], IMAGES["png"]]
     assert "damaged header" in failure.reason
 
 
@@ -169,7 +165,7 @@ def test_an_empty_shard_is_no_failure(tmp_path):
 
 def test_a_folder_called_like_a_shard_is_walked(tmp_path):
     (tmp_path / "a.tar").mkdir()
-    (tmp_path / "a.tar" / "0.jpg").write_bytes(PICTURES["jpeg"])
+    (tmp_path / "a.tar" / "0.jpg").write_bytes(IMAGES["jpeg"])
     sources, failures = split(tmp_path / "a.tar")
     assert [s.path for s in sources] == [str(tmp_path / "a.tar" / "0.jpg")]
     assert failures == []
@@ -184,7 +180,7 @@ def test_a_shard_that_changes_or_vanishes(tmp_path):
     shard.unlink()
     with pytest.raises(ImageError, match="its shard does not exist"):
         sources[0].read(Limits())
-    assert split(shard)[1] == [Failure(str(shard), "does not exist")]
+    assert split(shard)[1] == [ImageFailure(str(shard), "does not exist")]
 
 
 @pytest.mark.parametrize(("name", "mode"), KINDS)
@@ -207,11 +203,11 @@ def test_shards_behind_urls(tmp_path, name, mode):
         file.write(data)
     sources, failures = split(url)
     assert failures == []
-    assert [s.read(Limits()) for s in sources] == list(PICTURES.values())
+    assert [s.read(Limits()) for s in sources] == list(IMAGES.values())
     assert sources[0].path == f"tar://0000.jpeg::{url}"
     assert split(url)[0][0].stat() == sources[0].stat()
     for spelling in (url, url.replace(":///", "://")):
         assert [s.key for s in find(spelling)] == [s.key for s in sources]
         assert covers(roots(spelling), sources[0].key)
     [again] = find(sources[1].path)
-    assert again.read(Limits()) == PICTURES["png"]
+    assert again.read(Limits()) == IMAGES["png"]

@@ -1,4 +1,4 @@
-"""Reading one picture: files that are none, files that change, pictures in memory."""
+"""Reading one image: files that are none, files that change, images in memory."""
 
 import os
 import socket
@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nearsight.errors import Failure, ImageError
-from nearsight.images import Limits, MemorySource, Pixels, Stat, content_id, decode, find
+from nearsight.errors import ImageError, ImageFailure
+from nearsight.images import InMemoryImage, Limits, MemorySource, Stat, content_id, decode, find
 from nearsight.images.sources import FileSource
 
-from pictures import encoded, profile, samples, scene, turned
+from sample_images import encoded, profile, samples, scene, turned
 
 LIMITS = Limits()
 
@@ -135,13 +135,14 @@ def test_a_file_without_permission(public_folder):
     (public_folder / "closed").chmod(0)
     code = """
 import os, sys
-from nearsight.errors import Failure, ImageError
+from nearsight.errors import ImageFailure, ImageError
 from nearsight.images import decode, exists, find
 if os.getuid() == 0:  # root may read everything: become nobody
     os.setgid(65534); os.setuid(65534)
 for one in find(sys.argv[1]):
     try:
-        print(os.path.basename(one.path), one.reason if isinstance(one, Failure) else decode(one).image.size)
+        name = os.path.basename(one.path)
+        print(name, one.reason if isinstance(one, ImageFailure) else decode(one).image.size)
     except ImageError as error:
         print(os.path.basename(one.path), error.reason)
 print("still there:", exists(os.path.join(sys.argv[1], "closed", "b.jpg")))
@@ -158,7 +159,7 @@ print("still there:", exists(os.path.join(sys.argv[1], "closed", "b.jpg")))
     ]
 
 
-# -- pictures in memory ------------------------------------------------------------------------------------
+# -- images in memory ------------------------------------------------------------------------------------
 
 
 def only(inputs):
@@ -167,7 +168,7 @@ def only(inputs):
 
 
 @pytest.mark.parametrize("shape", [(48, 64), (48, 64, 1), (48, 64, 3), (48, 64, 4)])
-def test_arrays_are_pictures(shape):
+def test_arrays_are_images(shape):
     array = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     if shape[-1] == 4:
         array[..., 3] = 255
@@ -194,12 +195,12 @@ def test_strided_arrays():
         np.array("text"),
     ],
 )
-def test_other_arrays_say_what_a_picture_is(array):
+def test_other_arrays_say_what_an_image_is(array):
     text = reason(decode, only([array]))
     assert "uint8" in text or "is empty: 4×0 pixels" in text
 
 
-def test_a_stack_of_arrays_is_many_pictures():
+def test_a_stack_of_arrays_is_many_images():
     stack = np.stack([np.full((4, 5, 3), value, np.uint8) for value in (1, 2, 3)])
     assert [np.asarray(decode(one).image).max() for one in find(stack)] == [1, 2, 3]
 
@@ -232,7 +233,7 @@ def test_the_callers_image_is_left_alone():
 def test_a_lazily_opened_image_with_a_damaged_file(tmp_path):
     (tmp_path / "a.jpg").write_bytes(samples()["jpeg"][:700])
     with Image.open(tmp_path / "a.jpg") as image:
-        assert "is not a readable picture" in reason(decode, only(image))
+        assert "is not a readable image" in reason(decode, only(image))
 
 
 def test_equal_pixels_have_equal_ids_and_others_do_not():
@@ -250,12 +251,12 @@ def test_bytes_are_a_file():
     for one in (data, bytearray(data), memoryview(data)):
         found = only([one])
         assert found.read(LIMITS) == data
-        assert (found.path, found.key, found.stat().size_bytes) == ("<picture 1>", "", len(data))
+        assert (found.path, found.key, found.stat().size_bytes) == ("<image 1>", "", len(data))
 
 
 def test_pixels_cannot_be_smuggled_in_as_bytes():
     packed = only(np.asarray(scene(64, 48))).read(LIMITS)
-    assert isinstance(packed, Pixels)
+    assert isinstance(packed, InMemoryImage)
     assert decode(packed).image.size == (64, 48)
     assert "known format" in reason(decode, MemorySource("a", bytes(packed)))
     assert "known format" in reason(decode, MemorySource("a", packed))
@@ -267,12 +268,12 @@ def test_limits_hold_in_memory_too():
 
 
 def test_names_and_positions():
-    picture = np.zeros((2, 2), np.uint8)
-    found = list(find([picture, ("mine", picture), samples()["png"], 7, ("a", "b.jpg")]))
-    assert [one.path for one in found] == ["<picture 1>", "mine", "<picture 3>", "<picture 4>", "a"]
-    assert found[3] == Failure(
-        "<picture 4>", "is of type int; give a path, bytes, a PIL image or a uint8 array"
+    image = np.zeros((2, 2), np.uint8)
+    found = list(find([image, ("mine", image), samples()["png"], 7, ("a", "b.jpg")]))
+    assert [one.path for one in found] == ["<image 1>", "mine", "<image 3>", "<image 4>", "a"]
+    assert found[3] == ImageFailure(
+        "<image 4>", "is of type int; give a path, bytes, a PIL image or a uint8 array"
     )
-    assert isinstance(found[4], Failure)
-    with pytest.raises(TypeError, match="cannot look for pictures in an object of type int"):
+    assert isinstance(found[4], ImageFailure)
+    with pytest.raises(TypeError, match="cannot look for images in an object of type int"):
         list(find(7))

@@ -9,7 +9,7 @@ from PIL import Image
 from nearsight.errors import ImageError
 from nearsight.images import decode
 
-from pictures import encoded, exif_block, profile, scene
+from sample_images import encoded, exif_block, profile, scene
 
 IMAGE = scene(64, 48)
 
@@ -68,7 +68,7 @@ def test_a_pixel_tag_that_points_nowhere_is_an_error(tag):
         decode(bytes(data))
 
 
-def test_exif_beside_the_picture_does_not_matter():
+def test_exif_beside_the_image_does_not_matter():
     data = encoded(IMAGE, "TIFF", exif=exif_block(1))
     assert np.array_equal(pixels(data), np.asarray(IMAGE).astype(int))
 

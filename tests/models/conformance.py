@@ -11,8 +11,8 @@ from PIL import Image
 from nearsight.models import Backend, Fingerprint, spec
 
 
-def pictures(n: int) -> list[Image.Image]:
-    """Return n unlike pictures of odd sizes, a flat one and a one-pixel one among them."""
+def images(n: int) -> list[Image.Image]:
+    """Return n unlike images of odd sizes, a flat one and a one-pixel one among them."""
     rng = np.random.default_rng(7)
     made = [Image.new("RGB", (1, 1), (10, 200, 30)), Image.new("RGB", (40, 300), (250, 250, 250))]
     while len(made) < n:
@@ -25,12 +25,12 @@ def pictures(n: int) -> list[Image.Image]:
 class BackendConformance:
     """One promise of the `Backend` protocol per test."""
 
-    # The first two pictures are flat. Where a model finds nothing in those, their vectors must be all zeros.
+    # The first two images are flat. Where a model finds nothing in those, their vectors must be all zeros.
     blank_is_zero = False
 
     @pytest.fixture
     def prepared(self, backend: Backend) -> list[object]:
-        return [backend.prepare(picture) for picture in pictures(9)]
+        return [backend.prepare(image) for image in images(9)]
 
     @pytest.fixture
     def vectors(self, backend: Backend, prepared: list[object]) -> np.ndarray:
@@ -51,7 +51,7 @@ class BackendConformance:
             lengths[:2] -= self.blank_is_zero
             np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), lengths, atol=1e-5)
 
-    def test_unlike_pictures_differ(self, vectors: np.ndarray) -> None:
+    def test_unlike_images_differ(self, vectors: np.ndarray) -> None:
         similarities = vectors @ vectors.T
         assert similarities[~np.eye(len(vectors), dtype=bool)].max() < 0.999
 
@@ -73,11 +73,11 @@ class BackendConformance:
     def test_order_is_kept(self, backend: Backend, prepared: list[object], vectors: np.ndarray) -> None:
         np.testing.assert_allclose(backend.embed(prepared[::-1]), vectors[::-1], atol=1e-5)
 
-    def test_preparing_leaves_the_picture_alone(self, backend: Backend) -> None:
-        picture = pictures(3)[2]
-        before = picture.tobytes()
-        backend.embed([backend.prepare(picture)])
-        assert picture.tobytes() == before
+    def test_preparing_leaves_the_image_alone(self, backend: Backend) -> None:
+        image = images(3)[2]
+        before = image.tobytes()
+        backend.embed([backend.prepare(image)])
+        assert image.tobytes() == before
 
     def test_results_are_the_callers(self, backend: Backend, prepared: list[object]) -> None:
         first = backend.embed(prepared[2:3])
@@ -86,7 +86,7 @@ class BackendConformance:
         np.testing.assert_array_equal(first, kept)
 
     def test_threads(self, backend: Backend, vectors: np.ndarray) -> None:
-        made = pictures(9)
+        made = images(9)
 
         def embed(i: int) -> np.ndarray:
             return backend.embed([backend.prepare(made[i % 9])])[0]
@@ -143,6 +143,6 @@ class BackendConformance:
         assert backend.spec.fingerprint != before
 
     def test_what_is_only_told_does_not(self, backend: Backend) -> None:
-        told = {"source": "x", "licence": "x", "training_data": "x", "accuracy": "x", "size_bytes": 1}
+        told = {"source": "x", "license": "x", "training_data": "x", "accuracy": "x", "size_bytes": 1}
         told |= {"matryoshka_dims": (1,)}
         assert replace(backend.spec, **told).fingerprint == backend.spec.fingerprint

@@ -57,7 +57,7 @@ def alone():
 
 def with_attribute():
     module = Tiny()
-    module.nearsight = {**FACTS, "licence": "CC0-1.0"}
+    module.nearsight = {**FACTS, "license": "CC0-1.0"}
     return module
 
 

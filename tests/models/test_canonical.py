@@ -14,16 +14,16 @@ VECTORS = dict(np.load(CANONICAL / "canonical.npz"))
 LITE2 = dict(np.load(CANONICAL / "canonical-lite2.npz"))
 
 
-def test_every_picture_has_a_vector() -> None:
-    pictures = {path.name for path in CANONICAL.iterdir() if path.suffix in {".jpg", ".png"}}
-    assert pictures == VECTORS.keys() == LITE2.keys()
-    assert len(pictures) == 6
+def test_every_image_has_a_vector() -> None:
+    images = {path.name for path in CANONICAL.iterdir() if path.suffix in {".jpg", ".png"}}
+    assert images == VECTORS.keys() == LITE2.keys()
+    assert len(images) == 6
 
 
 @pytest.mark.parametrize("name", VECTORS)
 def test_from_file_to_vector(lite0: Backend, name: str) -> None:
-    picture = decode((CANONICAL / name).read_bytes(), path=name, min_side_px=lite0.decode_px)
-    (vector,) = lite0.embed([lite0.prepare(picture.image)])
+    image = decode((CANONICAL / name).read_bytes(), path=name, min_side_px=lite0.decode_px)
+    (vector,) = lite0.embed([lite0.prepare(image.image)])
     assert vector @ VECTORS[name] >= 0.99999
     # Cropping before resizing moves a few pixels in ten thousand by one level of 255.
     np.testing.assert_allclose(vector, VECTORS[name], atol=5e-4)
@@ -45,7 +45,7 @@ def test_from_pixels_to_vector(lite0: Backend, name: str) -> None:
 
 @pytest.mark.parametrize("name", LITE2)
 def test_lite2_from_file_to_vector(lite2: Backend, name: str) -> None:
-    picture = decode((CANONICAL / name).read_bytes(), path=name, min_side_px=lite2.decode_px)
-    (vector,) = lite2.embed([lite2.prepare(picture.image)])
+    image = decode((CANONICAL / name).read_bytes(), path=name, min_side_px=lite2.decode_px)
+    (vector,) = lite2.embed([lite2.prepare(image.image)])
     assert vector @ LITE2[name] >= 0.99999
     np.testing.assert_allclose(vector, LITE2[name], atol=1e-3)

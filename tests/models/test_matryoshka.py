@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from models.conformance import BackendConformance, pictures
+from models.conformance import BackendConformance, images
 from models.layouts import write_layout, write_text_tower
 
 from nearsight.errors import UnknownModelError
-from nearsight.models import find_model, load_model, load_text
+from nearsight.models import find_model, load_model, load_text_encoder
 from nearsight.models.matryoshka import cut
 
 
@@ -30,7 +30,7 @@ class TestCut(BackendConformance):
 
 def test_is_the_start_of_the_vector_in_full(name, cache_dir):
     full, short = (load_model(name + form, cache_dir=cache_dir) for form in ("", "#dim=4"))
-    shown = [full.prepare(picture) for picture in pictures(6)]
+    shown = [full.prepare(image) for image in images(6)]
     wanted = full.embed(shown)[:, :4]
     wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
     np.testing.assert_allclose(short.embed(shown), wanted, atol=1e-6)
@@ -50,7 +50,7 @@ def test_in_full_length_it_is_the_model(name):
 
 
 def test_texts_are_cut_along(name, cache_dir):
-    full, short = (load_text(name + form, cache_dir=cache_dir) for form in ("", "#dim=4"))
+    full, short = (load_text_encoder(name + form, cache_dir=cache_dir) for form in ("", "#dim=4"))
     texts = ["a cat", "two dogs"]
     np.testing.assert_allclose(short.embed(texts), cut(full.embed(texts), 4))
     assert short.is_shared

@@ -5,7 +5,7 @@ import pytest
 from models.conformance import BackendConformance
 
 from nearsight.errors import InvalidParameterError, UnknownModelError, WeightsError
-from nearsight.models import find_model, load_model, load_text
+from nearsight.models import find_model, load_model, load_text_encoder
 from nearsight.models.pca import ProjectedBackend, Projection, fit_projection
 
 from fake import DIM, FakeBackend
@@ -67,10 +67,10 @@ def test_is_found_by_name(tmp_path, cache_dir):
     projection.save(tmp_path / "p.npz")
     from PIL import Image
 
-    picture = Image.radial_gradient("L").convert("RGB")
+    image = Image.radial_gradient("L").convert("RGB")
     short, exact = (load_model(name, cache_dir=cache_dir) for name in (f"pca:{tmp_path}/p.npz", base.id))
-    wanted = projection.apply(exact.embed([exact.prepare(picture)]))
-    np.testing.assert_allclose(short.embed([short.prepare(picture)]), wanted, atol=1e-6)
+    wanted = projection.apply(exact.embed([exact.prepare(image)]))
+    np.testing.assert_allclose(short.embed([short.prepare(image)]), wanted, atol=1e-6)
     assert short.spec.dim == 5
 
 
@@ -82,7 +82,7 @@ def test_bad_dimensions(X, dim, n, message):
         fit_projection(X[:n], dim, FakeBackend().spec)
 
 
-def test_pictures_that_are_all_the_same(X):
+def test_images_that_are_all_the_same(X):
     with pytest.raises(InvalidParameterError, match="no direction to keep"):
         fit_projection(np.repeat(X[:1], 30, axis=0), 3, FakeBackend().spec)
 
@@ -125,17 +125,17 @@ def test_words_go_through_the_vectors_in_full(tmp_path, cache_dir):
     if words.locate() is None:
         pytest.skip("the text encoder is not installed")
     base = load_model("efficientnet-lite0", cache_dir=cache_dir)
-    from models.conformance import pictures
+    from models.conformance import images
 
-    X = base.embed([base.prepare(picture) for picture in pictures(30)])
+    X = base.embed([base.prepare(image) for image in images(30)])
     fit_projection(X, 20, base.spec).save(tmp_path / "p.npz")
     name = f"pca:{tmp_path}/p.npz"
-    near, exact = load_text(name, cache_dir=cache_dir), load_text(cache_dir=cache_dir)
+    near, exact = load_text_encoder(name, cache_dir=cache_dir), load_text_encoder(cache_dir=cache_dir)
     short = load_model(name, cache_dir=cache_dir)
     assert near.spec == short.spec
     queries = near.embed(["a dog", "a house"])
     np.testing.assert_array_equal(queries, exact.embed(["a dog", "a house"]))
-    shorter = short.embed([short.prepare(picture) for picture in pictures(30)])
+    shorter = short.embed([short.prepare(image) for image in images(30)])
     similarities = near.project(shorter) @ queries.T
     wanted = exact.project(X) @ queries.T
     assert np.corrcoef(similarities[:, 0], wanted[:, 0])[0, 1] > 0.9

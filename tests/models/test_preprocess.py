@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nearsight.models.preprocess import fit, normalise, preprocess
+from nearsight.models.preprocess import fit, normalize, preprocess
 from nearsight.models.spec import ModelSpec
 
 FILTERS = {
@@ -93,42 +93,42 @@ def test_where_an_odd_margin_goes() -> None:
 
 
 def test_nearest() -> None:
-    # Levels equal columns, so a neighbour taken instead would differ by one.
+    # Levels equal columns, so a neighbor taken instead would differ by one.
     image = Image.fromarray(np.arange(200, dtype=np.uint8)[None, :, None].repeat(150, 0).repeat(3, 2))
     rules = spec(input_px=(50, 50), resize_px=60, interpolation="nearest")
     assert np.abs(fit(image, rules).astype(int) - plainly(image, rules)).max() <= 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (2, 30_000)])
-def test_extreme_shapes_of_one_colour_stay_it(size: tuple[int, int]) -> None:
+def test_extreme_shapes_of_one_color_stay_it(size: tuple[int, int]) -> None:
     found = fit(Image.new("RGB", size, (7, 100, 250)), spec())
     assert found.shape == (224, 224, 3)
     assert (found == (7, 100, 250)).all()
 
 
-def test_the_middle_of_a_long_picture_is_kept() -> None:
+def test_the_middle_of_a_long_image_is_kept() -> None:
     image = Image.new("RGB", (1, 5000), (255, 0, 0))
     image.putpixel((0, 2499), (0, 255, 0))
     image.putpixel((0, 2500), (0, 255, 0))
     assert (fit(image, spec())[:, :, 1] > 100).all()
 
 
-def test_squash_shows_all_of_the_picture() -> None:
+def test_squash_shows_all_of_the_image() -> None:
     image = random_image(300, 100, seed=1)
     rules = spec(input_px=(64, 32), resize_mode="squash", interpolation="bilinear")
     wanted = image.resize((32, 100), FILTERS["bilinear"]).resize((32, 64), FILTERS["bilinear"])
     np.testing.assert_array_equal(fit(image, rules), np.asarray(wanted))
 
 
-def test_normalising() -> None:
+def test_normalizing() -> None:
     rules = spec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     wanted = ((pixels / 255 - rules.mean) / rules.std).transpose(2, 0, 1)
-    found = normalise(pixels, rules)
+    found = normalize(pixels, rules)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted, atol=2e-6)
     room = np.empty((3, 20, 30), np.float32)
-    assert normalise(pixels, rules, room) is room
+    assert normalize(pixels, rules, room) is room
     np.testing.assert_array_equal(room, found)
 
 
@@ -137,7 +137,7 @@ def test_both_together() -> None:
     array = preprocess(image, rules)
     assert array.shape == (3, 224, 224)
     assert array.dtype == np.float32
-    np.testing.assert_array_equal(array, normalise(fit(image, rules), rules))
+    np.testing.assert_array_equal(array, normalize(fit(image, rules), rules))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nearsight.errors import MissingExtraError, UnknownModelError, WeightsError
-from nearsight.models import DEFAULT_MODEL, Backend, available_models, find_model, load_model
+from nearsight.models import DEFAULT_MODEL, Backend, find_model, list_models, load_model
 
 from fake import FakeBackend
 
@@ -26,7 +26,7 @@ def entry(id):
 def good(): return entry("good")
 def misnamed(): return entry("another")
 def nothing(): return None
-def failing(): raise OSError("no licence found")
+def failing(): raise OSError("no license found")
 def damaged(rest): raise WeightsError(f"{rest} is damaged")
 def hub(rest): return entry("hub:" + rest)
 """
@@ -54,7 +54,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def ids() -> list[str]:
-    return [entry.spec.id for entry in available_models()]
+    return [entry.spec.id for entry in list_models()]
 
 
 def test_the_default_is_there() -> None:
@@ -81,7 +81,7 @@ def test_a_plugin(install) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("bad", "plugged:failing", "no licence found"),
+        ("bad", "plugged:failing", "no license found"),
         ("bad", "plugged:nothing", "returns NoneType, not ModelEntry"),
         ("bad", "plugged:misnamed", "id 'another'"),
         ("bad", "plugged:missing", "AttributeError"),

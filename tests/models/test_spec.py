@@ -44,14 +44,14 @@ def test_what_changes_vectors_changes_the_fingerprint(change: dict[str, object])
     assert next(iter(change)).removeprefix("id") in first
 
 
-@pytest.mark.parametrize("name", ["source", "licence", "training_data", "accuracy"])
+@pytest.mark.parametrize("name", ["source", "license", "training_data", "accuracy"])
 def test_prose_does_not(name: str) -> None:
     assert dataclasses.replace(SPEC, **{name: "else"}).fingerprint == SPEC.fingerprint
 
 
 def test_every_fact_is_one_or_the_other() -> None:
     # A new field must be added to one of the two tests above.
-    prose = {"source", "licence", "training_data", "accuracy", "size_bytes", "matryoshka_dims"}
+    prose = {"source", "license", "training_data", "accuracy", "size_bytes", "matryoshka_dims"}
     unusual = dataclasses.replace(SPEC, crop_rounding="down", pooling="cls")
     flat = unusual.fingerprint.to_dict()
     facts = {"id", "identity", "draft", "weights_sha256", *flat["preprocessing"], *flat["output"]}

@@ -34,14 +34,14 @@ class _Graph:
         self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
         return name
 
-    def normalised(self, x, at):
-        """Layer normalisation in parts, as exporters wrote it before there was one operation for it."""
+    def normalized(self, x, at):
+        """Layer normalization in parts, as exporters wrote it before there was one operation for it."""
         mean = self.op("ReduceMean", x, name=f"{at}.mean", axes=[-1])
-        centred = self.op("Sub", x, mean, name=f"{at}.centred")
-        squared = self.op("Pow", centred, self.held(np.float32(2), f"{at}.two"), name=f"{at}.squared")
+        centered = self.op("Sub", x, mean, name=f"{at}.centered")
+        squared = self.op("Pow", centered, self.held(np.float32(2), f"{at}.two"), name=f"{at}.squared")
         variance = self.op("ReduceMean", squared, name=f"{at}.variance", axes=[-1])
         safe = self.op("Add", variance, self.held(np.float32(1e-12), f"{at}.tiny"), name=f"{at}.safe")
-        return self.op("Div", centred, self.op("Sqrt", safe, name=f"{at}.root"), name=f"{at}.unit")
+        return self.op("Div", centered, self.op("Sqrt", safe, name=f"{at}.root"), name=f"{at}.unit")
 
     def linear(self, x, n_in, n_out, at):
         product = self.op("MatMul", x, self.random(f"{at}.weight", n_in, n_out), name=f"{at}.product")
@@ -54,7 +54,7 @@ def transformer(path, *, loudness=1.0):
     Parameters
     ----------
     loudness : float
-        Factor of what goes into the first normalisation, which takes it out again. Some trained networks have
+        Factor of what goes into the first normalization, which takes it out again. Some trained networks have
         values there whose squares are more than 65504.
     """
     graph = _Graph()
@@ -68,12 +68,12 @@ def transformer(path, *, loudness=1.0):
     bias = graph.random("patches.bias", _DIM)
     maps = graph.op("Conv", "pixels", filters, bias, name="patches", strides=[_PATCH_PX] * 2)
     flat = graph.op("Reshape", maps, graph.held(np.array([0, _DIM, -1]), "shape"), name="flat")
-    x = graph.normalised(graph.op("Transpose", flat, name="tokens", perm=[0, 2, 1]), "first")
+    x = graph.normalized(graph.op("Transpose", flat, name="tokens", perm=[0, 2, 1]), "first")
     q, k, v = (graph.linear(x, _DIM, _DIM, part) for part in ("query", "key", "value"))
     scores = graph.op("MatMul", q, graph.op("Transpose", k, name="keys", perm=[0, 2, 1]), name="scores")
     weights = graph.op("Softmax", scores, name="weights", axis=-1)
     x = graph.op("Add", x, graph.op("MatMul", weights, v, name="attended"), name="residual")
-    wide = graph.linear(graph.normalised(x, "second"), _DIM, 2 * _DIM, "wide")
+    wide = graph.linear(graph.normalized(x, "second"), _DIM, 2 * _DIM, "wide")
     bent = graph.op("Mul", wide, graph.op("Erf", wide, name="erf"), name="bent")
     x = graph.op("Add", x, graph.linear(bent, 2 * _DIM, _DIM, "narrow"), name="block")
     graph.op("ReduceMean", x, name="image_embeds", axes=[1], keepdims=0)

@@ -59,7 +59,7 @@ class Reader(HTMLParser):
 
 def search_page(paths, **extra):
     hits = [Card(path, jpeg(), 0.9 - 0.1 * i, {"note": path}) for i, path in enumerate(paths)]
-    return page("Pictures", [Section("S", "lead", [Row(Card(paths[0], jpeg()), hits)])], **extra)
+    return page("Images", [Section("S", "lead", [Row(Card(paths[0], jpeg()), hits)])], **extra)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -109,9 +109,9 @@ def test_the_page_needs_nothing_else():
 
 
 def test_a_search_page_says_what_was_found():
-    html = search_page(["/photos/sea/beach.jpg", "/photos/sea/dune.jpg"], facts={"Searched": "2 pictures"})
+    html = search_page(["/photos/sea/beach.jpg", "/photos/sea/dune.jpg"], facts={"Searched": "2 images"})
     text = " ".join(Reader(html).text)
-    for expected in ("beach.jpg", "dune.jpg", "0.900", "0.800", "2 pictures", "note"):
+    for expected in ("beach.jpg", "dune.jpg", "0.900", "0.800", "2 images", "note"):
         assert expected in text
     assert re.findall(r'<i style="width:([\d.]+)%">', html) == ["90.0", "80.0"]
 
@@ -153,8 +153,8 @@ def test_sheet_and_commands():
 
 def test_a_page_is_written_as_utf8(tmp_path):
     file = tmp_path / "page.html"
-    write(file, page("Zoë's pictures", []))
-    assert "Zoë&#x27;s pictures" in file.read_text(encoding="utf-8")
+    write(file, page("Zoë's images", []))
+    assert "Zoë&#x27;s images" in file.read_text(encoding="utf-8")
 
 
 def test_a_sentence_is_no_column_of_single_words():

@@ -1,4 +1,4 @@
-"""Open the page in a real browser: pictures decode, nothing complains, it fits a phone, dark is dark."""
+"""Open the page in a real browser: images decode, nothing complains, it fits a phone, dark is dark."""
 
 import shutil
 
@@ -56,7 +56,7 @@ def visit(browser, address):
         page.close()
 
 
-def test_every_picture_decodes_and_nothing_complains(visit):
+def test_every_image_decodes_and_nothing_complains(visit):
     page = visit()
     widths = page.evaluate(
         "async () => { await Promise.all([...document.images].map(i => i.decode()));"

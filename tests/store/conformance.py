@@ -199,7 +199,7 @@ class StoreConformance:
             f"needs fixed_size_list.*\\[{DIM}\\]": wide,
             "no column 'id'": good.drop_columns(["id"]),
             "no column 'vector'": good.drop_columns(["vector"]),
-            "do not fit the table": good.append_column("colour", pa.array(["red", "blue"])),
+            "do not fit the table": good.append_column("color", pa.array(["red", "blue"])),
             "have no id": good.set_column(0, "id", pa.array(["a", None])),
             "do not fit the table's types": good.append_column("width", pa.array(["x", "y"])),
         }

@@ -1,4 +1,4 @@
-"""Whether two pictures are one, seen from their pixels."""
+"""Whether two images are one, seen from their pixels."""
 
 import numpy as np
 import pytest
@@ -8,26 +8,26 @@ from nearsight.errors import InvalidParameterError
 from nearsight.images import thumbnail
 from nearsight.verification.dense import SAME, SURE, black_corners, edges, looks, miniature, register
 
-from pictures import scene, texture
+from sample_images import scene, texture
 
 
 def agreement(here: Image.Image, there: Image.Image) -> float:
-    minis = np.stack([miniature(thumbnail(p)) for image in (here, there)])
+    minis = np.stack([miniature(thumbnail(p)) for p in (here, there)])
     [value] = register(minis, [(0, 1)]).agreement
     return float(value)
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     return texture(400, 300, 7)
 
 
-def turned(picture, degrees):
-    return picture.rotate(degrees, Image.Resampling.BICUBIC)
+def turned(image, degrees):
+    return image.rotate(degrees, Image.Resampling.BICUBIC)
 
 
-def marked(picture):
-    copy = picture.copy()
+def marked(image):
+    copy = image.copy()
     ImageDraw.Draw(copy).rectangle((20, 250, 250, 285), fill="white")
     return copy
 
@@ -50,12 +50,12 @@ def marked(picture):
         marked,
     ],
 )
-def test_an_edited_picture_is_still_the_same(picture, edit):
-    assert agreement(picture, edit(picture)) > SAME
-    assert agreement(edit(picture), picture) > SAME
+def test_an_edited_image_is_still_the_same(image, edit):
+    assert agreement(image, edit(image)) > SAME
+    assert agreement(edit(image), image) > SAME
 
 
-def test_other_pictures_are_not_the_same():
+def test_other_images_are_not_the_same():
     minis = np.stack([miniature(texture(400, 300, seed)) for seed in range(16)])
     pairs = np.stack(np.triu_indices(16, 1), axis=1)
     assert register(minis, pairs).agreement.max() < SAME < SURE
@@ -67,22 +67,22 @@ def test_alike_from_far_is_not_the_same():
     assert agreement(a, b) < SAME
 
 
-def test_a_mirror_image_is_told(picture):
-    minis = [miniature(p) for p in (picture, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT))]
+def test_a_mirror_image_is_told(image):
+    minis = [miniature(p) for p in (image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))]
     found = register(np.stack(minis), [(0, 0), (0, 1)])
     assert found.mirrored.tolist() == [False, True]
     np.testing.assert_allclose(found.transforms[1], [[-1, 0, 0], [0, 1, 0]], atol=0.02)
 
 
-def test_the_transform_says_where_things_lie(picture):
-    there = picture.crop((0, 0, 360, 276))
-    minis = np.stack([miniature(picture), miniature(there)])
+def test_the_transform_says_where_things_lie(image):
+    there = image.crop((0, 0, 360, 276))
+    minis = np.stack([miniature(image), miniature(there)])
     [transform] = register(minis, [(0, 1)]).transforms
     np.testing.assert_allclose(transform, [[400 / 360, 0, 40 / 360], [0, 300 / 276, 24 / 276]], atol=0.03)
 
 
-def test_each_pair_is_compared_for_itself(picture):
-    edits = [picture, turned(picture, 5), marked(picture), texture(400, 300, 9)]
+def test_each_pair_is_compared_for_itself(image):
+    edits = [image, turned(image, 5), marked(image), texture(400, 300, 9)]
     minis = np.stack([miniature(edit) for edit in edits])
     aspects = np.array([4 / 3, 4 / 3, 4 / 3, 1])
     pairs = [(i, j) for i in range(4) for j in range(4)]
@@ -94,17 +94,17 @@ def test_each_pair_is_compared_for_itself(picture):
 
 
 @pytest.mark.parametrize("degrees", [40, 90, 155, 250])
-def test_any_turn_is_found_where_the_shape_is_known(picture, degrees):
-    there = picture.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
-    minis = np.stack([miniature(thumbnail(p)) for p in (picture, there)])
-    aspects = [p.width / p.height for p in (picture, there)]
+def test_any_turn_is_found_where_the_shape_is_known(image, degrees):
+    there = image.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
+    minis = np.stack([miniature(thumbnail(p)) for p in (image, there)])
+    aspects = [p.width / p.height for p in (image, there)]
     assert register(minis, [(0, 1), (1, 0)], aspects).agreement.min() > SAME
 
 
-def test_a_plain_colour_agrees_with_nothing(picture):
+def test_a_plain_color_agrees_with_nothing(image):
     plain = Image.new("RGB", (400, 300), "teal")
     assert agreement(plain, plain) == 0
-    assert agreement(plain, picture) <= 0.3
+    assert agreement(plain, image) <= 0.3
 
 
 def test_no_pairs_at_all():
@@ -118,11 +118,11 @@ def test_no_pairs_at_all():
     [
         ((1, 64, 64), [], None, "as `miniature` gives"),
         ((96, 96), [], None, "as `miniature` gives"),
-        ((2, 96, 96), [(0, 2)], None, "names the pictures 0 to 2; there are 0 to 1"),
-        ((2, 96, 96), [(-1, 1)], None, "names the pictures -1 to 1"),
+        ((2, 96, 96), [(0, 2)], None, "names the images 0 to 2; there are 0 to 1"),
+        ((2, 96, 96), [(-1, 1)], None, "names the images -1 to 1"),
         ((2, 96, 96), [(0, 1, 1)], None, "two numbers a row"),
-        ((2, 96, 96), [(0, 1)], [1.0], "width over height of each picture"),
-        ((2, 96, 96), [(0, 1)], [1.0, 0.0], "width over height of each picture"),
+        ((2, 96, 96), [(0, 1)], [1.0], "width over height of each image"),
+        ((2, 96, 96), [(0, 1)], [1.0, 0.0], "width over height of each image"),
     ],
 )
 def test_what_does_not_fit_is_refused(shape, pairs, aspects, message):
@@ -130,9 +130,9 @@ def test_what_does_not_fit_is_refused(shape, pairs, aspects, message):
         register(np.zeros(shape, np.uint8), pairs, aspects)
 
 
-def test_edges_are_told_place_by_place(picture):
+def test_edges_are_told_place_by_place(image):
     whole, blurred, some = (
-        edges(thumbnail(p)) for p in (picture, picture.filter(ImageFilter.GaussianBlur(2)), marked(picture))
+        edges(thumbnail(p)) for p in (image, image.filter(ImageFilter.GaussianBlur(2)), marked(image))
     )
     assert whole.shape == (16, 16)
     assert (whole > 1.5 * blurred).mean() > 0.95
@@ -142,8 +142,8 @@ def test_edges_are_told_place_by_place(picture):
     assert not edges(thumbnail(Image.new("RGB", (3, 2)))).any()
 
 
-def test_black_corners_are_what_turning_leaves(picture):
-    brighter = picture.point(lambda v: 40 + v * 0.8)
+def test_black_corners_are_what_turning_leaves(image):
+    brighter = image.point(lambda v: 40 + v * 0.8)
     assert black_corners(miniature(brighter)) == 0
     assert 0.2 < black_corners(miniature(brighter.rotate(30, expand=True))) < 0.6
     inside = brighter.copy()
@@ -151,13 +151,13 @@ def test_black_corners_are_what_turning_leaves(picture):
     assert black_corners(miniature(inside)) == 0
 
 
-def test_a_look_survives_edits_and_knows_its_mirror_image(picture):
+def test_a_look_survives_edits_and_knows_its_mirror_image(image):
     edits = [
-        picture,
-        picture.resize((200, 150)),
-        picture.point(lambda v: v * 0.6 + 30),
-        marked(picture),
-        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        image,
+        image.resize((200, 150)),
+        image.point(lambda v: v * 0.6 + 30),
+        marked(image),
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
         texture(400, 300, 8),
     ]
     plain, mirrored, *_ = looks(np.stack([miniature(thumbnail(edit)) for edit in edits]))
@@ -180,12 +180,12 @@ def test_a_look_survives_edits_and_knows_its_mirror_image(picture):
         lambda p: p.crop((0, 60, 320, 300)),
     ],
 )
-def test_a_picture_looks_in_some_way_as_its_edits_do(picture, edit):
-    ways = looks(np.stack([miniature(thumbnail(p)) for p in (picture, edit(picture), texture(400, 300, 8))]))
+def test_an_image_looks_in_some_way_as_its_edits_do(image, edit):
+    ways = looks(np.stack([miniature(thumbnail(p)) for p in (image, edit(image), texture(400, 300, 8))]))
     of_edit, of_other = ((ways[:, 0] == ways[0, there]).mean(axis=1).max() for there in (1, 2))
     assert of_edit > 0.75 > of_other
 
 
-def test_a_plain_colour_looks_like_nothing():
+def test_a_plain_color_looks_like_nothing():
     assert not looks(np.full((2, 96, 96), 77, np.uint8)).any()
     assert looks(np.empty((0, 96, 96), np.uint8)).shape == (35, 0, 63)

@@ -10,7 +10,7 @@ from nearsight.errors import ImageError, InvalidParameterError
 from nearsight.verification.keypoints import count_inliers, geometric_rerank, local_features
 from nearsight.verification.sift import Keypoints
 
-from pictures import encoded, texture
+from sample_images import encoded, texture
 
 QUERY = texture(320, 240, seed=5)
 OTHERS = [texture(320, 240, seed=seed) for seed in range(4)]
@@ -27,7 +27,7 @@ EDITS = {
 
 @pytest.fixture(scope="module")
 def others() -> list[Keypoints]:
-    return [local_features(picture) for picture in OTHERS]
+    return [local_features(image) for image in OTHERS]
 
 
 @pytest.mark.parametrize("edit", EDITS)
@@ -62,7 +62,7 @@ def test_mirror_images(others: list[Keypoints]) -> None:
     assert {(one.position, one.mirrored) for one in found[:2]} == {(4, True), (5, False)}
 
 
-def test_every_kind_of_picture(tmp_path: Path, others: list[Keypoints]) -> None:
+def test_every_kind_of_image(tmp_path: Path, others: list[Keypoints]) -> None:
     QUERY.save(tmp_path / "q.png")
     kinds = [tmp_path / "q.png", str(tmp_path / "q.png"), np.asarray(QUERY), encoded(QUERY, "PNG"), QUERY]
     counts = {count_inliers(local_features(kind), local_features(QUERY)) for kind in kinds}
@@ -74,7 +74,7 @@ def test_every_kind_of_picture(tmp_path: Path, others: list[Keypoints]) -> None:
 def test_one_bad_candidate_stops_nothing(others: list[Keypoints]) -> None:
     found = geometric_rerank(QUERY, ["no/such.jpg", b"Dear diary", others[0], QUERY])
     assert [one.position for one in found] == [3, 0, 1, 2]
-    assert [one.reason for one in found[1:3]] == ["does not exist", "is not a picture in a known format"]
+    assert [one.reason for one in found[1:3]] == ["does not exist", "is not an image in a known format"]
     assert geometric_rerank(QUERY, []) == []
 
 
@@ -83,11 +83,11 @@ def test_a_bad_query_is_an_error(tmp_path: Path) -> None:
         geometric_rerank("no/such.jpg", [QUERY])
     for name in "ab":
         QUERY.save(tmp_path / f"{name}.png")
-    with pytest.raises(ImageError, match="stands for 2 pictures; give one"):
+    with pytest.raises(ImageError, match="stands for 2 images; give one"):
         geometric_rerank(tmp_path, [QUERY])
 
 
-def test_blank_pictures_verify_nothing() -> None:
+def test_blank_images_verify_nothing() -> None:
     blank = Image.new("RGB", (200, 100), "white")
     assert [one.n_inliers for one in geometric_rerank(blank, [QUERY, blank])] == [0, 0]
     assert geometric_rerank(QUERY, [blank])[0].n_inliers == 0
@@ -125,5 +125,5 @@ def test_parameters_out_of_range(parameters: dict, message: str) -> None:
 
 
 def test_keypoints_cannot_be_mirrored() -> None:
-    with pytest.raises(InvalidParameterError, match="give the picture itself"):
+    with pytest.raises(InvalidParameterError, match="give the image itself"):
         geometric_rerank(local_features(QUERY), [QUERY], mirror=True)

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from nearsight.errors import MissingExtraError
 from nearsight.verification import sift
 
-from pictures import texture
+from sample_images import texture
 
 
-def grey(seed: int = 0) -> np.ndarray:
+def gray(seed: int = 0) -> np.ndarray:
     return np.asarray(texture(seed=seed).convert("L"))
 
 
 def test_keypoints() -> None:
-    found = sift.find_keypoints(grey(), 50)
+    found = sift.find_keypoints(gray(), 50)
     # A few more than asked for share the last one's contrast: one place in two directions.
     assert 50 <= len(found) <= 60
     assert found.xy.shape == (len(found), 2)
@@ -28,7 +28,7 @@ def test_keypoints() -> None:
     assert found.descriptors.max(axis=1).min() > 0
     assert (found.xy >= 0).all()
     assert (found.xy < [240, 180]).all()
-    again = sift.find_keypoints(grey(), 50)
+    again = sift.find_keypoints(gray(), 50)
     np.testing.assert_array_equal(found.descriptors, again.descriptors)
     np.testing.assert_array_equal(found.xy, again.xy)
 
@@ -42,7 +42,7 @@ def test_nothing_stands_out(shape: tuple[int, int]) -> None:
 
 
 def test_a_view_of_pixels_is_as_good_as_a_copy() -> None:
-    mirrored = grey()[:, ::-1]
+    mirrored = gray()[:, ::-1]
     np.testing.assert_array_equal(
         sift.find_keypoints(mirrored, 50).descriptors, sift.find_keypoints(mirrored.copy(), 50).descriptors
     )
@@ -57,9 +57,9 @@ def test_each_thread_has_a_detector_of_its_own() -> None:
 
 
 def test_threads_see_the_same() -> None:
-    alone = [sift.find_keypoints(grey(seed), 50).descriptors for seed in range(4)]
+    alone = [sift.find_keypoints(gray(seed), 50).descriptors for seed in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda i: sift.find_keypoints(grey(i % 4), 50).descriptors, range(16)))
+        found = list(pool.map(lambda i: sift.find_keypoints(gray(i % 4), 50).descriptors, range(16)))
     for i, descriptors in enumerate(found):
         np.testing.assert_array_equal(descriptors, alone[i % 4])
 

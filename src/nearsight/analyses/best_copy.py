@@ -1,4 +1,4 @@
-"""Which of several copies of a picture is best kept, and why."""
+"""Which of several copies of an image is best kept, and why."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,19 +17,19 @@ FACTS = ("width", "height", "size_bytes", "modified")
 
 # Sharper by less than this factor is as sharp.
 _SHARPER = 1.2
-# What a pixel is worth in a picture that was turned: each is a mixture of its neighbours.
+# What a pixel is worth in an image that was turned: each is a mixture of its neighbors.
 _TURNED = 0.8
 # In a tenth of the places a quarter more edges than among its copies: something is laid over.
 _MORE_EDGES, _PLACES = 1.25, 0.1
-# How crisp a picture is shows in three tenths of its places; a mark covers up to half of them.
+# How crisp an image is shows in three tenths of its places; a mark covers up to half of them.
 _BARE = 0.3
-# Edges that are noise, in grey levels.
+# Edges that are noise, in gray levels.
 _NO_EDGE = 2.0
 
 Ints = NDArray[np.int64]
 
 
-class Quality:
+class CopyQuality:
     """Which of several copies is best kept."""
 
     def __init__(self, view: View, rows: Rows, n_threads: int) -> None:
@@ -39,7 +39,7 @@ class Quality:
         self._black: dict[int, float] = {}
 
     def __call__(self, rows: Ints, pairs: Ints) -> NDArray[np.float64]:
-        """Return a number for each row, higher for what is better kept; `pairs` are the same picture."""
+        """Return a number for each row, higher for what is better kept; `pairs` are the same image."""
         edges = self._look_at(rows)
         graph = coo_array((np.ones(len(pairs)), np.searchsorted(rows, pairs.T)), shape=(len(rows),) * 2)
         _, number = connected_components(graph, directed=False)
@@ -107,5 +107,5 @@ class Quality:
 
 
 def _seen(thumbnail: bytes) -> tuple[NDArray[np.float32], float]:
-    """Return where a picture has how many edges, and how much of it is black corners."""
+    """Return where an image has how many edges, and how much of it is black corners."""
     return dense.edges(thumbnail), dense.black_corners(dense.miniature(thumbnail))

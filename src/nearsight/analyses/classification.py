@@ -1,4 +1,4 @@
-"""Labels for pictures, learnt from a few that have one."""
+"""Labels for images, learned from a few that have one."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.analyses.pca import own_model
-from nearsight.artifacts import learnt, write_learnt
+from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection.fitted import require
 from nearsight.collection.view import View, sample, vectors_of
 from nearsight.embedder import Embedder
-from nearsight.errors import Failure, InvalidParameterError
+from nearsight.errors import ImageFailure, InvalidParameterError
 from nearsight.images import Limits, decode_path
 from nearsight.images.path_encoding import absolute
 from nearsight.models import Fingerprint
@@ -21,24 +21,24 @@ from nearsight.models import Fingerprint
 # Of a fitted classifier, in the collection's directory.
 FILENAME = "classifier.npz"
 _KIND, _FORMAT = "classifier", 1
-# Pictures that are weighed when some are to be suggested for labelling.
+# Images that are weighed when some are to be suggested for labeling.
 _MOST_WEIGHED = 20_000
 
 
 class Embedding(View, Protocol):
-    """A collection that can embed pictures."""
+    """A collection that can embed images."""
 
     def _embedder(self, **options: Any) -> Embedder: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a picture was taken for.
+    """What an image was taken for.
 
     Attributes
     ----------
     id, path : str
-        The picture.
+        The image.
     label : str
         The likeliest class, also where `unknown`.
     probability : float
@@ -67,11 +67,11 @@ class Classifier:
     model : str
         The name of that model.
     ids : list of str
-        Pictures it was fitted on.
+        Images it was fitted on.
     counts : dict of str to int
         Examples by class.
-    failed : list of Failure
-        Pictures with a label that could not be used; empty when read from a file.
+    failed : list of ImageFailure
+        Images with a label that could not be used; empty when read from a file.
     """
 
     estimator: Any
@@ -79,7 +79,7 @@ class Classifier:
     model: str
     ids: list[str]
     counts: dict[str, int]
-    failed: list[Failure] = field(default_factory=list)
+    failed: list[ImageFailure] = field(default_factory=list)
 
     def require(self, fingerprint: Fingerprint) -> None:
         """Refuse vectors of another model or preprocessing.
@@ -93,7 +93,7 @@ class Classifier:
         require(self.fingerprint, fingerprint, "the classifier", remedy)
 
     def predict(self, X: NDArray[np.float32], ids: Sequence[str], paths: Sequence[str]) -> list[Prediction]:
-        """Label pictures by their (n, dim) vectors of this classifier's fingerprint."""
+        """Label images by their (n, dim) vectors of this classifier's fingerprint."""
         if not len(X):
             return []
         p = self.estimator.predict_proba(X)
@@ -118,7 +118,7 @@ class Classifier:
             "ids": self.ids,
             "counts": self.counts,
         }
-        write_learnt(file, _KIND, _FORMAT, facts, self.estimator.to_arrays())
+        write_artifact(file, _KIND, _FORMAT, facts, self.estimator.to_arrays())
 
     @classmethod
     def load(cls, file: str | Path) -> "Classifier":
@@ -134,7 +134,7 @@ class Classifier:
         from nearsight.estimators.classification import FewShotClassifier
 
         remedy = "fit one first: nearsight classify fit --labels LABELS"
-        with learnt(Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (
+        with read_artifact(Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (
             facts,
             arrays,
         ):
@@ -161,9 +161,9 @@ def fit_classifier(
     n_threads: int | None = None,
     progress: bool | None = None,
 ) -> Classifier:
-    """Learn classes from a few pictures that have a label, and keep what was learnt.
+    """Learn classes from a few images that have a label, and keep what was learned.
 
-    Pictures of the collection are not embedded again; others are embedded, and do not come in.
+    Images of the collection are not embedded again; others are embedded, and do not come in.
 
     Parameters
     ----------
@@ -172,25 +172,25 @@ def fit_classifier(
     file : path, optional
         Where to keep the classifier: by default in the collection's directory, for `classify`.
     shots : int, optional
-        So many pictures of each label at most, chosen at random.
+        So many images of each label at most, chosen at random.
     method, false_alarm_rate, confidence
         See `nearsight.estimators.classification.FewShotClassifier`.
     random_state : int, default 0
-        Chooses the pictures where `shots` is given.
+        Chooses the images where `shots` is given.
     limits, n_threads, progress
-        See `nearsight.Embedder`; for pictures that are not in the collection.
+        See `nearsight.Embedder`; for images that are not in the collection.
 
     Raises
     ------
     InvalidParameterError
-        No picture that can be used has a label, a picture has two, or a parameter is out of its range.
+        No image that can be used has a label, an image has two, or a parameter is out of its range.
     StorageError
         The file cannot be written.
 
     Notes
     -----
-    The vectors of the pictures with a label are held in memory, 4 bytes a number. For the time see
-    `FewShotClassifier`. One class is enough, and so is one picture of it; nothing is called unknown then.
+    The vectors of the images with a label are held in memory, 4 bytes a number. For the time see
+    `FewShotClassifier`. One class is enough, and so is one image of it; nothing is called unknown then.
     """
     if shots is not None and shots < 1:
         raise InvalidParameterError(f"shots is {shots}; it must be at least 1")
@@ -201,7 +201,7 @@ def fit_classifier(
         if name in known:
             _note(by_id, known[name], labels[name], name)
     X = self.vectors(list(by_id))
-    failed: list[Failure] = []
+    failed: list[ImageFailure] = []
     if outside := [name for name in chosen if name not in known]:
         embedder = self._embedder(limits=limits, n_threads=n_threads, progress=progress)
         more, failed = _embedded(embedder, outside, labels, by_id)
@@ -229,7 +229,7 @@ def fit_alone(
     random_state: int = 0,
     **parameters: Any,
 ) -> Classifier:
-    """Learn classes from pictures without a collection: see `fit_classifier`, and give paths."""
+    """Learn classes from images without a collection: see `fit_classifier`, and give paths."""
     by_id: dict[str, str] = {}
     X, failed = _embedded(embedder, _few(labels, shots, random_state), labels, by_id)
     spec = embedder.backend.spec
@@ -243,7 +243,7 @@ def fitted(
     labels: Mapping[str, str],
     fingerprint: Fingerprint,
     model: str,
-    failed: Sequence[Failure] = (),
+    failed: Sequence[ImageFailure] = (),
     **parameters: Any,
 ) -> Classifier:
     """Fit a classifier on (n, dim) vectors, whose ids are the keys of `labels`, in order.
@@ -258,7 +258,7 @@ def fitted(
     if not len(X):
         first = f" ({len(failed)} could not be used: {failed[0].reason})" if failed else ""
         raise InvalidParameterError(
-            f"no picture with a label was found{first}; give at least one for each class"
+            f"no image with a label was found{first}; give at least one for each class"
         )
     y = np.array(list(labels.values()), dtype=str)
     estimator = FewShotClassifier(**parameters).fit(X, y)
@@ -269,8 +269,8 @@ def fitted(
 
 def _embedded(
     embedder: Embedder, names: list[str], labels: Mapping[str, str], by_id: dict[str, str]
-) -> tuple[NDArray[np.float32], list[Failure]]:
-    """Embed pictures and note their labels by id; return the vectors of those that are new there."""
+) -> tuple[NDArray[np.float32], list[ImageFailure]]:
+    """Embed images and note their labels by id; return the vectors of those that are new there."""
     found = embedder.embed(names)
     new: list[int] = []
     for row, id in enumerate(found.ids):
@@ -297,7 +297,7 @@ def classifier(self: View, file: str | Path | None = None) -> Classifier:
 
 
 def classify(self: View, *, where: str | None = None, file: str | Path | None = None) -> Iterator[Prediction]:
-    """Label the pictures of the collection, or those that match, one after another.
+    """Label the images of the collection, or those that match, one after another.
 
     Parameters
     ----------
@@ -312,7 +312,7 @@ def classify(self: View, *, where: str | None = None, file: str | Path | None = 
 
     Notes
     -----
-    A few thousand pictures are in memory at a time. For the time see `FewShotClassifier`. Without pictures,
+    A few thousand images are in memory at a time. For the time see `FewShotClassifier`. Without images,
     nothing comes.
     """
     found = classifier(self, file)
@@ -320,7 +320,7 @@ def classify(self: View, *, where: str | None = None, file: str | Path | None = 
 
 
 def _classified(view: View, found: Classifier, where: str | None) -> Iterator[Prediction]:
-    for batch in view.scan(["id", "path", "vector"], where):
+    for batch in view.iter_batches(["id", "path", "vector"], where):
         paths = [decode_path(path) for path in batch.column("path").to_pylist()]
         yield from found.predict(vectors_of(batch), batch.column("id").to_pylist(), paths)
 
@@ -333,7 +333,7 @@ def suggest_labels(
     file: str | Path | None = None,
     random_state: int = 0,
 ) -> list[Prediction]:
-    """Return which pictures to label next, the most useful first, each with what it is taken for now.
+    """Return which images to label next, the most useful first, each with what it is taken for now.
 
     Where no classifier was fitted yet, those that stand for most others, with an empty label.
 
@@ -342,16 +342,16 @@ def suggest_labels(
     n : int, default 10
         How many.
     where : str, optional
-        Only among pictures that match.
+        Only among images that match.
     file : path, optional
         Of the classifier; by default the collection's own.
     random_state : int, default 0
-        Chooses the 20,000 pictures that are weighed where there are more.
+        Chooses the 20,000 images that are weighed where there are more.
 
     Notes
     -----
-    Memory grows with the pictures weighed; see `nearsight.estimators.classification.label_suggestions` for the method. Without
-    pictures, or where all have a label, the answer is empty.
+    Memory grows with the images weighed; see `nearsight.estimators.classification.label_suggestions`
+    for the method. Without images, or where all have a label, the answer is empty.
     """
     from nearsight.estimators.classification import suggest
 
@@ -369,7 +369,7 @@ def suggest_labels(
         X,
         n,
         probabilities=found.estimator.predict_proba(X) if found else None,
-        labelled=self.vectors(here) if here else None,
+        labeled=self.vectors(here) if here else None,
     )
     ids = [rows.ids[at] for at in open_[chosen]]
     paths = [self.get(id).path for id in ids]
@@ -379,12 +379,12 @@ def suggest_labels(
 
 
 def labels_by_folder(view: View, where: str | None = None) -> dict[str, str]:
-    """Return the name of the folder that each picture of a collection lies in, by its id."""
+    """Return the name of the folder that each image of a collection lies in, by its id."""
     return {item.id: Path(item.path).parent.name for item in view.items(where) if Path(item.path).parent.name}
 
 
 def labels_by_key(view: View, key: str, where: str | None = None) -> dict[str, str]:
-    """Return the metadata of one key of each picture that has it, by its id.
+    """Return the metadata of one key of each image that has it, by its id.
 
     Raises
     ------
@@ -393,7 +393,7 @@ def labels_by_key(view: View, key: str, where: str | None = None) -> dict[str, s
     """
     rows = [
         (batch.column("id").to_pylist(), batch.column(key).to_pylist())
-        for batch in view.scan(["id", key], where)
+        for batch in view.iter_batches(["id", key], where)
     ]
     return {
         id: str(int(value) if isinstance(value, float) and value.is_integer() else value)
@@ -404,7 +404,7 @@ def labels_by_key(view: View, key: str, where: str | None = None) -> dict[str, s
 
 
 def _ids_of(view: View, labels: Mapping[str, str]) -> dict[str, str]:
-    """Return the ids of those names that are ids or paths of pictures in the collection."""
+    """Return the ids of those names that are ids or paths of images in the collection."""
     places = {name: absolute(name) for name in labels}
     wanted = set(places.values())
     ids: dict[str, str] = {}
@@ -437,14 +437,16 @@ def _few(labels: Mapping[str, str], shots: int | None, random_state: int) -> lis
 def _note(labels: dict[str, str], id: str, label: str, name: str) -> None:
     if labels.setdefault(id, label) != label:
         raise InvalidParameterError(
-            f"{name} is labelled {label!r}, and the very same picture {labels[id]!r} under another name;"
+            f"{name} is labeled {label!r}, and the very same image {labels[id]!r} under another name;"
             " keep one of the two labels"
         )
 
 
 def _present(view: View, ids: Sequence[str]) -> list[str]:
     wanted = set(ids)
-    return [id for batch in view.scan(["id"]) for id in batch.column("id").to_pylist() if id in wanted]
+    return [
+        id for batch in view.iter_batches(["id"]) for id in batch.column("id").to_pylist() if id in wanted
+    ]
 
 
 def model_of(directory: Path, found: Classifier) -> str:

@@ -1,4 +1,4 @@
-"""Names for groups of pictures, out of words."""
+"""Names for groups of images, out of words."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,8 +15,8 @@ from nearsight.estimators.clustering import distinctive
 from nearsight.models import TextTower
 from nearsight.models.text.conse import classes
 
-# Pictures of one group that are compared with words, and words that a group gets.
-_PICTURES = 100
+# Images of one group that are compared with words, and words that a group gets.
+_IMAGES = 100
 _WORDS = 3
 # A word must tell so much of what the best one does, and more than rounding.
 _LEAST, _NOTHING = 0.25, 1e-4
@@ -24,7 +24,7 @@ _LEAST, _NOTHING = 0.25, 1e-4
 _AT_ONCE = 128
 
 
-class Reading(View, Protocol):
+class NamedGroups(View, Protocol):
     """A collection that may know words."""
 
     @property
@@ -32,7 +32,7 @@ class Reading(View, Protocol):
 
 
 def name_groups(
-    view: Reading,
+    view: NamedGroups,
     X: NDArray[np.float32],
     labels: NDArray[np.int64],
     words: Sequence[str] | None,
@@ -42,8 +42,9 @@ def name_groups(
 ) -> list[list[str]]:
     """Return for each group the words that set it apart, the most telling first.
 
-    *Method*: at most 100 pictures of each group and of the noise are labelled with the words, and what tells
-    most of each group is kept (see `nearsight.estimators.clustering.distinctive`), with what tells a quarter as much.
+    *Method*: at most 100 images of each group and of the noise are labeled with the words, and what tells
+    most of each group is kept (see `nearsight.estimators.clustering.distinctive`),
+    with what tells a quarter as much.
 
     Parameters
     ----------
@@ -95,7 +96,7 @@ def _named(
     chosen = []
     for label in range(-1, k):
         rows = np.flatnonzero(labels == label)
-        chosen.append(rows if len(rows) <= _PICTURES else rng.choice(rows, _PICTURES, replace=False))
+        chosen.append(rows if len(rows) <= _IMAGES else rng.choice(rows, _IMAGES, replace=False))
     some = np.concatenate(chosen)
     queries = _read(tower, [tower.prompt.replace("{}", word) for word in words], progress)
     found = distinctive(softmax(tower.logits(X[some], queries), axis=1), labels[some])

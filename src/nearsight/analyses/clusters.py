@@ -1,4 +1,4 @@
-"""Groups a collection's pictures, names the groups, and says where later pictures belong."""
+"""Groups a collection's images, names the groups, and says where later images belong."""
 
 import sys
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from nearsight.analyses.cluster_names import Reading, labels_of, name_groups
-from nearsight.artifacts import learnt, write_learnt
+from nearsight.analyses.cluster_names import NamedGroups, labels_of, name_groups
+from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection.fitted import require
 from nearsight.collection.view import gather, vectors_of
 from nearsight.errors import InvalidParameterError
@@ -34,16 +34,16 @@ _N_REPRESENTATIVES = 8
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Pictures that belong together.
+    """Images that belong together.
 
     Attributes
     ----------
     id : int
         0 is the largest when the clusters were found.
     ids : list of str
-        The pictures.
+        The images.
     representatives : list of str
-        Pictures that stand for all, the most typical first.
+        Images that stand for all, the most typical first.
     words : list of str
         What sets it apart, the most telling first; empty where texts cannot be read.
     label : str or None
@@ -58,7 +58,7 @@ class Cluster:
 
     @property
     def representative(self) -> str | None:
-        """The most typical picture."""
+        """The most typical image."""
         return self.representatives[0] if self.representatives else None
 
 
@@ -70,13 +70,13 @@ class Clustering:
     ----------
     clusters : list of Cluster
     noise : list of str
-        Pictures that belong to none.
+        Images that belong to none.
     algorithm : {"density", "kmeans"}
     tree : list of (int, int, float, int)
-        How clusters join into ever fewer: two nodes, the mean cosine between their pictures, and how many
+        How clusters join into ever fewer: two nodes, the mean cosine between their images, and how many
         there are in both. Clusters are nodes 0..k-1, row i makes node k + i.
     members : Members
-        Says where other pictures belong.
+        Says where other images belong.
     fingerprint : Fingerprint
         What made the vectors.
     """
@@ -116,7 +116,7 @@ class Clustering:
 
     def _join(self, id: int, part: Sequence[int]) -> Cluster:
         inside = sorted((self.clusters[i] for i in part), key=lambda cluster: -len(cluster.ids))
-        # The typical picture of each, in turns: all that was joined is shown.
+        # The typical image of each, in turns: all that was joined is shown.
         most = max(len(cluster.representatives) for cluster in inside)
         shown = [c.representatives[i] for i in range(most) for c in inside if i < len(c.representatives)]
         words = list(dict.fromkeys(c.words[0] for c in inside if c.words))
@@ -130,7 +130,7 @@ class Clustering:
         )
 
     def save(self, file: str | Path) -> None:
-        """Write to one ``.npz`` what `load` needs to assign other pictures; JSON and arrays, no pickle.
+        """Write to one ``.npz`` what `load` needs to assign other images; JSON and arrays, no pickle.
 
         Raises
         ------
@@ -146,11 +146,11 @@ class Clustering:
                 for c in self.clusters
             ],
         }
-        write_learnt(Path(file), _KIND, _FORMAT, facts, self.members.to_arrays(), compressed=True)
+        write_artifact(Path(file), _KIND, _FORMAT, facts, self.members.to_arrays(), compressed=True)
 
     @classmethod
     def load(cls, file: str | Path) -> "Clustering":
-        """Read what `save` wrote: clusters without pictures, which `Collection.assign` fills.
+        """Read what `save` wrote: clusters without images, which `Collection.assign` fills.
 
         Raises
         ------
@@ -160,7 +160,7 @@ class Clustering:
             A newer nearsight wrote it.
         """
         remedy = "find clusters first: nearsight cluster"
-        with learnt(Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (
+        with read_artifact(Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (
             facts,
             arrays,
         ):
@@ -173,7 +173,7 @@ class Clustering:
 
 
 def cluster(
-    self: Reading,
+    self: NamedGroups,
     k: int | None = None,
     *,
     algorithm: Algorithm | None = None,
@@ -185,26 +185,26 @@ def cluster(
     random_state: int = 0,
     progress: bool | None = None,
 ) -> Clustering:
-    """Find groups of pictures that look alike.
+    """Find groups of images that look alike.
 
     Parameters
     ----------
     k : int, optional
-        How many groups. By default, those that are there, and pictures between them are noise.
+        How many groups. By default, those that are there, and images between them are noise.
     algorithm : {"density", "kmeans"}, optional
         By default "kmeans" where `k` is given, else "density". With "density" and `k`, the clusters that
         are most alike are joined until `k` are left.
     where : str, optional
-        Only the pictures that match; such as one cluster, to see what is in it.
+        Only the images that match; such as one cluster, to see what is in it.
     words : sequence of str, optional
         To name groups with; none if empty. By default the names of ImageNet's classes, where texts can be
         read.
     min_cluster_size : int, optional
         Of "density": see `DensityClusters`.
     n_representatives : int, default 8
-        Pictures that stand for each group.
+        Images that stand for each group.
     false_alarm_rate : float, default 0.05
-        In (0, 1): the share of later pictures of a group that `assign` may turn away; on what that holds, see
+        In (0, 1): the share of later images of a group that `assign` may turn away; on what that holds, see
         `DensityClusters`.
     random_state : int, default 0
     progress : bool, optional
@@ -213,7 +213,7 @@ def cluster(
     Raises
     ------
     InvalidParameterError
-        `k` is more than there are pictures, "kmeans" without `k`, or no such algorithm.
+        `k` is more than there are images, "kmeans" without `k`, or no such algorithm.
     FilterError
         `where` is not understood.
 
@@ -221,7 +221,7 @@ def cluster(
     -----
     Vectors are held in memory, 4 bytes a number. For the time see `DensityClusters` and `SphericalKMeans`.
 
-    No pictures have no clusters; with "density", fewer than `min_cluster_size` are noise. Pictures that are
+    No images have no clusters; with "density", fewer than `min_cluster_size` are noise. Images that are
     all the same are one cluster, whatever `k` is.
     """
     algorithm = algorithm or ("density" if k is None else "kmeans")
@@ -265,7 +265,7 @@ def _fit(
     random_state: int,
     progress: bool,
 ) -> tuple[NDArray[np.int64], Members]:
-    """Return labels and members; of no pictures at all, there is nothing to group."""
+    """Return labels and members; of no images at all, there is nothing to group."""
     if len(X) == 0 and (k is None or algorithm == "density"):
         return np.empty(0, np.int64), Members(X, np.empty(0, np.int64), np.empty(0), rate)
     if algorithm == "density":
@@ -278,26 +278,26 @@ def _fit(
         return found.labels_, found.members_
     if k is not None and k > len(X):
         raise InvalidParameterError(
-            f"k is {k}, and there are {len(X)} pictures; ask for at most so many, or index more"
+            f"k is {k}, and there are {len(X)} images; ask for at most so many, or index more"
         )
     means = SphericalKMeans(
         n_clusters=k or 1, false_alarm_rate=rate, random_state=random_state, progress=progress
     ).fit(X)
-    # A centre is the one member that has a say.
+    # A center is the one member that has a say.
     return means.labels_, Members(means.cluster_centers_, np.arange(k or 1), means.limits_, rate)
 
 
-def assign(
-    self: Reading, found: Clustering, *, where: str | None = None, progress: bool | None = None
+def predict_clusters(
+    self: NamedGroups, found: Clustering, *, where: str | None = None, progress: bool | None = None
 ) -> Clustering:
-    """Say to which of the clusters found earlier each picture belongs; they stay as they are.
+    """Say to which of the clusters found earlier each image belongs; they stay as they are.
 
     Parameters
     ----------
     found : Clustering
         Of this collection or another of the same fingerprint; from `cluster` or `Clustering.load`.
     where : str, optional
-        Only the pictures that match, such as those added since.
+        Only the images that match, such as those added since.
     progress : bool, optional
         Show a progress bar on stderr; by default only when that is a terminal.
 
@@ -308,7 +308,7 @@ def assign(
 
     Notes
     -----
-    A few thousand pictures are in memory at a time. For the time see `Members.assign`. Without pictures, all
+    A few thousand images are in memory at a time. For the time see `Members.assign`. Without images, all
     clusters are empty.
     """
     remedy = f"Find those of {self.directory} with nearsight cluster"
@@ -317,8 +317,8 @@ def assign(
     noise: list[str] = []
     shown = sys.stderr.isatty() if progress is None else progress
     total = self.count(where) if shown else None
-    with tqdm(desc="assigning", total=total, unit=" pictures", disable=not shown, leave=False) as bar:
-        for batch in self.scan(["id", "vector"], where):
+    with tqdm(desc="assigning", total=total, unit=" images", disable=not shown, leave=False) as bar:
+        for batch in self.iter_batches(["id", "vector"], where):
             labels = found.members.assign(vectors_of(batch))
             for id, label in zip(batch.column("id").to_pylist(), labels.tolist(), strict=True):
                 (noise if label < 0 else held[label]).append(id)

@@ -1,4 +1,4 @@
-"""Segments customers by the pictures that are theirs, and says later where new customers belong."""
+"""Segments customers by the images that are theirs, and says later where new customers belong."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.analyses.cluster_names import Reading, labels_of, name_groups
-from nearsight.analyses.recommendations import Names
-from nearsight.artifacts import learnt, write_learnt
+from nearsight.analyses.cluster_names import NamedGroups, labels_of, name_groups
+from nearsight.analyses.recommendations import ImageLookup
+from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection.fitted import require
 from nearsight.collection.view import View
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.clustering import CustomerSegments, representatives
-from nearsight.estimators.customer_segments import Breadth, Centres, Customers
+from nearsight.estimators.customer_segments import Breadth, Centers, Customers
 from nearsight.models import Fingerprint
 
 _KIND, _FORMAT = "segmentation", 1
@@ -23,7 +23,7 @@ _KIND, _FORMAT = "segmentation", 1
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Customers with like pictures.
+    """Customers with like images.
 
     Attributes
     ----------
@@ -32,11 +32,11 @@ class Segment:
     customers : list of str
         The most typical first.
     representatives : list of str
-        Ids of pictures that stand for those of the customers it was found among.
+        Ids of images that stand for those of the customers it was found among.
     spread : float
-        In 0..1: how much the pictures of one of these differ, on average. NaN where none has two.
+        In 0..1: how much the images of one of these differ, on average. NaN where none has two.
     words : list of str
-        What sets their pictures apart; empty where texts cannot be read.
+        What sets their images apart; empty where texts cannot be read.
     label : str or None
         Of those words, a name.
     """
@@ -59,11 +59,11 @@ class Segmentation:
     customers : dict of str to int
         The segment of each customer; -1 for those who belong to none.
     unknown : dict of str to int
-        What no single picture answers to, and in how many lines.
+        What no single image answers to, and in how many lines.
     silhouette : float
         In -1..1: 1 means distinct segments, 0 a continuum. NaN for fewer than two segments. Of the customers
         they were found among.
-    centres : Centres
+    centers : Centers
         Says where other customers belong.
     breadth : Breadth
         The scale of spreads.
@@ -75,7 +75,7 @@ class Segmentation:
     customers: dict[str, int]
     unknown: dict[str, int]
     silhouette: float
-    centres: Centres
+    centers: Centers
     breadth: Breadth
     fingerprint: Fingerprint
 
@@ -87,7 +87,7 @@ class Segmentation:
     @property
     def promises(self) -> bool:
         """Whether there were customers enough to say who is a stranger, at the stated rate."""
-        return bool(np.isfinite(self.centres.limits).all())
+        return bool(np.isfinite(self.centers.limits).all())
 
     def save(self, file: str | Path) -> None:
         """Write to one ``.npz`` what `load` needs to place other customers; JSON and arrays, no pickle.
@@ -114,7 +114,7 @@ class Segmentation:
                 for s in self.segments
             ],
         }
-        write_learnt(Path(file), _KIND, _FORMAT, facts, self.centres.to_arrays(), compressed=True)
+        write_artifact(Path(file), _KIND, _FORMAT, facts, self.centers.to_arrays(), compressed=True)
 
     @classmethod
     def load(cls, file: str | Path) -> "Segmentation":
@@ -128,7 +128,7 @@ class Segmentation:
             A newer nearsight wrote it.
         """
         remedy = "find segments first: nearsight segment --customers CSV --save FILE.npz"
-        with learnt(Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (
+        with read_artifact(Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (
             facts,
             arrays,
         ):
@@ -141,7 +141,7 @@ class Segmentation:
                 {},
                 {},
                 _number(facts["silhouette"]),
-                Centres.from_arrays(arrays),
+                Centers.from_arrays(arrays),
                 Breadth(**facts["breadth"]),
                 Fingerprint.from_dict(facts["fingerprint"]),
             )
@@ -153,14 +153,14 @@ def _number(value: float | None) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """Whose pictures which are.
+    """Whose images which are.
 
     Attributes
     ----------
     customers : list of str, length n
     weights : list of float, length n
     ids : list of str, length m
-        The pictures that are named, each once.
+        The images that are named, each once.
     at : ndarray of shape (n,), int
         Which of these each line names.
     unknown : dict of str to int
@@ -174,25 +174,25 @@ class _Lines:
     unknown: dict[str, int]
 
 
-def _read(view: View, pictures: Iterable[tuple[str, str, float]]) -> _Lines:
-    names = Names(view.items())
+def _read(view: View, images: Iterable[tuple[str, str, float]]) -> _Lines:
+    names = ImageLookup(view.items())
     unknown: dict[str, int] = {}
-    # Bought twice is one picture of twice the weight: two of the same would pass for a narrow taste.
+    # Bought twice is one image of twice the weight: two of the same would pass for a narrow taste.
     weights: dict[tuple[str, str], float] = {}
-    for customer, picture, weight in pictures:
+    for customer, image, weight in images:
         if not 0 < weight < np.inf:
             raise InvalidParameterError(
-                f"the weight of {picture!r} for customer {customer!r} is {weight}; it must be above 0"
+                f"the weight of {image!r} for customer {customer!r} is {weight}; it must be above 0"
             )
-        found = names.find(picture)
+        found = names.find(image)
         if len(found) == 1:
             line = (customer, found.pop())
             weights[line] = weights.get(line, 0.0) + weight
         else:
-            unknown[picture] = unknown.get(picture, 0) + 1
+            unknown[image] = unknown.get(image, 0) + 1
     if not weights:
         raise InvalidParameterError(
-            f"none of the {sum(unknown.values())} lines names a picture of the collection, such as"
+            f"none of the {sum(unknown.values())} lines names an image of the collection, such as"
             f" {next(iter(unknown), '')!r}; nearsight ls shows what there is"
         )
     ids = sorted({id for _, id in weights})
@@ -201,9 +201,9 @@ def _read(view: View, pictures: Iterable[tuple[str, str, float]]) -> _Lines:
     return _Lines([customer for customer, _ in weights], [*weights.values()], ids, at, unknown)
 
 
-def segment(
-    self: Reading,
-    pictures: Iterable[tuple[str, str, float]],
+def segment_customers(
+    self: NamedGroups,
+    images: Iterable[tuple[str, str, float]],
     k: int | None = None,
     *,
     words: Sequence[str] | None = None,
@@ -212,21 +212,21 @@ def segment(
     random_state: int = 0,
     progress: bool | None = None,
 ) -> Segmentation:
-    """Segment customers by what their pictures show.
+    """Segment customers by what their images show.
 
     Parameters
     ----------
-    pictures : iterable of (customer, picture, weight)
-        A picture is an id, a path, the end of a path, a file name, or one without its ending. A weight is
-        more than 0, such as how often it was bought; those of a customer's lines with the same picture are
-        added up. What no single picture answers to is left out and counted; so are customers without any
+    images : iterable of (customer, image, weight)
+        An image is an id, a path, the end of a path, a file name, or one without its ending. A weight is
+        more than 0, such as how often it was bought; those of a customer's lines with the same image are
+        added up. What no single image answers to is left out and counted; so are customers without any
         other.
     k : int, optional
         How many segments; see `CustomerSegments`.
     words : sequence of str, optional
         To name segments with; see `cluster`.
     n_representatives : int, default 8
-        Pictures that stand for each segment.
+        Images that stand for each segment.
     false_alarm_rate : float, default 0.05
         In (0, 1): the share of customers who come like these that `assign_customers` may call strangers.
     random_state : int, default 0
@@ -236,25 +236,25 @@ def segment(
     Raises
     ------
     InvalidParameterError
-        No picture is known, a weight is not more than 0, or there are fewer customers than `k`.
+        No image is known, a weight is not more than 0, or there are fewer customers than `k`.
 
     Notes
     -----
-    The vectors of the pictures named are held in memory, 4 bytes a number. For the time see
-    `CustomerSegments`. One customer is one segment, and so are customers whose pictures are all the same.
+    The vectors of the images named are held in memory, 4 bytes a number. For the time see
+    `CustomerSegments`. One customer is one segment, and so are customers whose images are all the same.
     """
     shown = sys.stderr.isatty() if progress is None else progress
-    lines = _read(self, pictures)
+    lines = _read(self, images)
     X = self.vectors(lines.ids)
     made = Customers.of(X[lines.at], lines.customers, lines.weights)
     if k is not None and k > len(made.names):
         raise InvalidParameterError(
-            f"k is {k}, and there are {len(made.names)} customers with a picture; ask for at most"
+            f"k is {k}, and there are {len(made.names)} customers with an image; ask for at most"
             f" {len(made.names)}"
         )
     model = CustomerSegments(
         n_segments=k, false_alarm_rate=false_alarm_rate, random_state=random_state, progress=shown
-    ).fit(made.features, n_pictures=made.n_effective)
+    ).fit(made.features, n_images=made.n_effective)
     number = dict(zip(made.names, model.labels_.tolist(), strict=True))
     of_line = np.array([number[customer] for customer in lines.customers])
     words_of = name_groups(self, X[lines.at], of_line, words, random_state=random_state, progress=shown)
@@ -267,7 +267,7 @@ def segment(
         segments.append(
             Segment(
                 one,
-                _typical_first(made, model.labels_, model.centres_, one),
+                _typical_first(made, model.labels_, model.centers_, one),
                 [lines.ids[i] for i in shown_rows],
                 float(known.mean()) if len(known) else float("nan"),
                 own,
@@ -275,30 +275,30 @@ def segment(
             )
         )
     return Segmentation(
-        segments, number, lines.unknown, model.silhouette_, model.centres_, made.breadth, self.fingerprint
+        segments, number, lines.unknown, model.silhouette_, model.centers_, made.breadth, self.fingerprint
     )
 
 
-def _typical_first(made: Customers, labels: NDArray[np.int64], centres: Centres, segment: int) -> list[str]:
-    """Return the names of a segment's customers, who is nearest to its centre first."""
+def _typical_first(made: Customers, labels: NDArray[np.int64], centers: Centers, segment: int) -> list[str]:
+    """Return the names of a segment's customers, who is nearest to its center first."""
     inside = np.flatnonzero(labels == segment)
-    squared = ((made.features[inside] - centres.X[segment]) ** 2).sum(1)
+    squared = ((made.features[inside] - centers.X[segment]) ** 2).sum(1)
     return [made.names[i] for i in inside[np.argsort(squared, kind="stable")]]
 
 
 def assign_customers(
-    self: View, found: Segmentation, pictures: Iterable[tuple[str, str, float]]
+    self: View, found: Segmentation, images: Iterable[tuple[str, str, float]]
 ) -> Segmentation:
     """Say to which of the segments found earlier customers belong; the segments stay as they are.
 
-    Of customers who come like those that the segments were found among, as many pictures each for instance,
+    Of customers who come like those that the segments were found among, as many images each for instance,
     at most the stated share are strangers, who belong to none.
 
     Parameters
     ----------
     found : Segmentation
         Of this collection or another of the same fingerprint; from `segment` or `Segmentation.load`.
-    pictures : iterable of (customer, picture, weight)
+    images : iterable of (customer, image, weight)
         See `segment`.
 
     Raises
@@ -306,16 +306,16 @@ def assign_customers(
     FingerprintMismatchError
         The segments are of vectors that cannot be compared with these.
     InvalidParameterError
-        No picture is known, or a weight is not more than 0.
+        No image is known, or a weight is not more than 0.
     """
     remedy = f"Find those of {self.directory} with nearsight segment --customers CSV --save FILE.npz"
     require(found.fingerprint, self.fingerprint, "the segmentation", remedy)
-    lines = _read(self, pictures)
+    lines = _read(self, images)
     X = self.vectors(lines.ids)
     made = Customers.of(X[lines.at], lines.customers, lines.weights, breadth=found.breadth)
-    labels = found.centres.assign(made.features, made.n_effective)
+    labels = found.centers.assign(made.features, made.n_effective)
     segments = [
-        replace(s, customers=_typical_first(made, labels, found.centres, s.id)) for s in found.segments
+        replace(s, customers=_typical_first(made, labels, found.centers, s.id)) for s in found.segments
     ]
     number = dict(zip(made.names, labels.tolist(), strict=True))
     return replace(found, segments=segments, customers=number, unknown=lines.unknown)

@@ -1,4 +1,4 @@
-"""Finds the copies among a collection's pictures, and the best of them."""
+"""Finds the copies among a collection's images, and the best of them."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from nearsight.analyses.best_copy import FACTS, Quality
+from nearsight.analyses.best_copy import FACTS, CopyQuality
 from nearsight.collection.schema import Item
 from nearsight.collection.view import Rows, View, gather, items_of, thumbnails_of
 from nearsight.errors import InvalidParameterError
@@ -31,7 +31,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class CopyGroup:
-    """Pictures that are one picture.
+    """Images that are one image.
 
     Attributes
     ----------
@@ -70,13 +70,13 @@ class CopyGroup:
 
     @property
     def redundant(self) -> list[str]:
-        """The files that are not needed any more: all but the first path of the kept picture."""
+        """The files that are not needed any more: all but the first path of the kept image."""
         return [*self.keep.paths[1:], *(path for item in self.items[1:] for path in item.paths)]
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A picture of one set that is in the other as well.
+    """An image of one set that is in the other as well.
 
     Attributes
     ----------
@@ -99,25 +99,25 @@ class Duplicates:
     Attributes
     ----------
     groups : list of CopyGroup
-        Most pictures first.
+        Most images first.
     leaks : list of Leak
         Where two sets were compared: every pair across them, the surest first.
-    n_pictures : int
-        Pictures looked at.
+    n_images : int
+        Images looked at.
     threshold : float
-        Agreement above which two pictures were taken for one.
+        Agreement above which two images were taken for one.
     calibration : Threshold or None
-        What is known of that threshold where it was learnt on the collection.
+        What is known of that threshold where it was learned on the collection.
     expected_rate : float or None
-        The share of pictures without a copy that are given one, as reckoned; by the default threshold, from
-        how few pictures agree nearly as much as copies do. Where many do, they may be shots of one scene.
+        The share of images without a copy that are given one, as reckoned; by the default threshold, from
+        how few images agree nearly as much as copies do. Where many do, they may be shots of one scene.
     n_unseen : int
-        Pictures without a thumbnail, which cannot be compared and have no near copies.
+        Images without a thumbnail, which cannot be compared and have no near copies.
     """
 
     groups: list[CopyGroup]
     leaks: list[Leak] = field(default_factory=list)
-    n_pictures: int = 0
+    n_images: int = 0
     threshold: float = dense.SAME
     calibration: Threshold | None = None
     expected_rate: float | None = None
@@ -129,7 +129,7 @@ class Duplicates:
         return self.calibration is None and (self.expected_rate or 0) > _MANY
 
 
-def duplicates(
+def find_duplicates(
     self: View,
     *,
     where: str | None = None,
@@ -141,31 +141,31 @@ def duplicates(
     n_threads: int | None = None,
     progress: bool | None = None,
 ) -> Duplicates:
-    """Find pictures that are copies of one another: re-encoded, resized, cropped, turned, mirrored, marked.
+    """Find images that are copies of one another: re-encoded, resized, cropped, turned, mirrored, marked.
 
-    *Method*: `tasks.duplicates.NearDuplicates`. Candidates are each picture's nearest by vector, and by a
+    *Method*: `tasks.duplicates.NearDuplicates`. Candidates are each image's nearest by vector, and by a
     perceptual hash of it and of edits of it (`images.registration.looks`), since vectors tell little where
-    all pictures are alike. What confirms them looks at pixels only (`images.registration.register`, on
-    the thumbnails: no file is opened). So a picture that is merely like another is no copy of it. Of the
+    all images are alike. What confirms them looks at pixels only (`images.registration.register`, on
+    the thumbnails: no file is opened). So an image that is merely like another is no copy of it. Of the
     copies, the largest is kept, what turning has added or blurred left out; of equally large ones the
     sharpest, then one with nothing laid over, then that of most bytes, the oldest, the first that came in.
 
     Parameters
     ----------
     where : str, optional
-        Only among the pictures that match.
+        Only among the images that match.
     between : pair of str, optional
-        Two filters, such as ``("path LIKE '%/train/%'", "path LIKE '%/test/%'")``: only copies of pictures
+        Two filters, such as ``("path LIKE '%/train/%'", "path LIKE '%/test/%'")``: only copies of images
         of the first among those of the second are looked for. They must not name the same files.
     false_alarm_rate : float, optional
-        In (0, 1): the share of pictures without a copy that may be given one, by a threshold learnt on this
+        In (0, 1): the share of images without a copy that may be given one, by a threshold learned on this
         collection. Default: a threshold of 0.65, which no two different photographs of 1,654 reached.
     distinct : str, optional
-        A filter that matches pictures of which no two are copies; the rate is learnt on them. Without it,
-        pictures that agree above 0.7 are taken for copies, which the shots of a burst may do as well: where
+        A filter that matches images of which no two are copies; the rate is learned on them. Without it,
+        images that agree above 0.7 are taken for copies, which the shots of a burst may do as well: where
         others come near to it, the rate is refused.
     n_neighbors : int, default 10
-        Candidates of each picture by vector.
+        Candidates of each image by vector.
     min_similarity : float, default 0.7
         The cosine, in -1..1, below which a pair is no candidate by its vectors.
     n_threads : int, optional
@@ -180,16 +180,16 @@ def duplicates(
     Raises
     ------
     CalibrationError
-        There are too few pictures for that rate; the message says how many are needed. Or pictures that are
+        There are too few images for that rate; the message says how many are needed. Or images that are
         no copies agree as copies do.
     InvalidParameterError, FilterError
         The two sets overlap; nothing is in a set; an expression that is not understood.
 
     Notes
     -----
-    A picture needs 4 bytes a number of its vector, and 11 kB. 100,000 rows of 1,280 numbers took 6.4 minutes
-    on two cores (`benchmarks/duplicates.py`). A picture without any detail (a plain colour) is never
-    confirmed. No picture and one have no copies. Two shots of a burst may agree like copies: see `distinct`
+    An image needs 4 bytes a number of its vector, and 11 kB. 100,000 rows of 1,280 numbers took 6.4 minutes
+    on two cores (`benchmarks/duplicates.py`). An image without any detail (a plain color) is never
+    confirmed. No image and one have no copies. Two shots of a burst may agree like copies: see `distinct`
     and `Duplicates.expected_rate`.
     """
     rows = gather(self, _either(where, between), FACTS)
@@ -198,7 +198,7 @@ def duplicates(
     sides = None if between is None else _sides(self, rows, where, between)
     shown = sys.stderr.isatty() if progress is None else progress
     n_threads = n_threads or cpu_count()
-    pixels, quality = _Pixels(self, rows, n_threads, shown), Quality(self, rows, n_threads)
+    pixels, quality = _Pixels(self, rows, n_threads, shown), CopyQuality(self, rows, n_threads)
     ways = pixels.looks()
     found = NearDuplicates(
         threshold=dense.SAME,
@@ -218,7 +218,7 @@ def duplicates(
     return Duplicates(
         groups=_groups(self, rows, found, pixels, quality, where if between is None else None, sides),
         leaks=[] if sides is None else _leaks(self, rows, found, sides),
-        n_pictures=len(rows),
+        n_images=len(rows),
         threshold=found.threshold_,
         calibration=found.calibration_,
         expected_rate=found.expected_rate_,
@@ -241,7 +241,7 @@ def _sides(view: View, rows: Rows, where: str | None, between: tuple[str, str]) 
     first, second = ({item.id: item for item in view.items(_and(one, where))} for one in between)
     for name, some, expression in (("first", first, between[0]), ("second", second, between[1])):
         if not some:
-            raise InvalidParameterError(f"no picture is in the {name} set, {expression!r}; nothing can leak")
+            raise InvalidParameterError(f"no image is in the {name} set, {expression!r}; nothing can leak")
     both = first.keys() & second.keys()
     if alone := [id for id in both if len(first[id].paths) < 2]:
         raise InvalidParameterError(
@@ -251,19 +251,19 @@ def _sides(view: View, rows: Rows, where: str | None, between: tuple[str, str]) 
 
 
 def _distinct(view: View, rows: Rows, where: str | None, expression: str) -> NDArray[np.bool_]:
-    """Return which pictures are said to have no copies among each other."""
+    """Return which images are said to have no copies among each other."""
     some = {item.id for item in view.items(_and(expression, where))}
     found = np.array([id in some for id in rows.ids], bool)
     if not found.any():
         raise InvalidParameterError(
-            f"no picture that is looked at matches distinct, {expression!r}; it must match some of which no"
+            f"no image that is looked at matches distinct, {expression!r}; it must match some of which no"
             " two are copies"
         )
     return found
 
 
 class _Pixels:
-    """The second signal: whether the pixels of two pictures agree."""
+    """The second signal: whether the pixels of two images agree."""
 
     def __init__(self, view: View, rows: Rows, n_threads: int, progress: bool) -> None:
         self._view, self._ids, self._n_threads, self._progress = view, rows.ids, n_threads, progress
@@ -274,7 +274,7 @@ class _Pixels:
         self._state = np.zeros(len(rows), np.int8)  # 1: seen, -1: has no thumbnail
 
     def looks(self) -> NDArray[np.int8]:
-        """Return how every picture looks from far, and how edits of it would; zeros for one unseen."""
+        """Return how every image looks from far, and how edits of it would; zeros for one unseen."""
         self._look_at(np.arange(len(self._ids)))
         return dense.looks(self._miniatures)
 
@@ -308,7 +308,7 @@ class _Pixels:
         rows = rows[self._state[rows] == 0]
         place = {self._ids[row]: row for row in rows}
         self._state[rows] = -1
-        with self._bar("reading", len(rows), " pictures") as bar, ThreadPoolExecutor(self._n_threads) as pool:
+        with self._bar("reading", len(rows), " images") as bar, ThreadPoolExecutor(self._n_threads) as pool:
             for some in thumbnails_of(self._view, list(place)):
                 mine = {id: data for id, data in some.items() if id in place}
                 for id, small in zip(mine, pool.map(dense.miniature, mine.values()), strict=True):
@@ -326,7 +326,7 @@ def _groups(
     rows: Rows,
     found: NearDuplicates,
     pixels: _Pixels,
-    quality: Quality,
+    quality: CopyQuality,
     where: str | None,
     sides: Ints | None,
 ) -> list[CopyGroup]:
@@ -342,7 +342,7 @@ def _groups(
         mine, agreements = agreements[: len(others)], agreements[len(others) :]
         by, against = [rows.ids[row] for row in against[: len(others)]], against[len(others) :]
         near, cosines = cosines[: len(others)], cosines[len(others) :]
-        # A picture that another process has removed meanwhile is no copy any more.
+        # An image that another process has removed meanwhile is no copy any more.
         shown = [items[rows.ids[row]] for row in (keep, *others) if rows.ids[row] in items]
         if len(shown) == 1 + len(others):
             why, best = quality.why(keep, others.tolist()), _without_links(shown[0])
@@ -380,7 +380,7 @@ def _against(
 def _without_links(item: Item) -> Item:
     """Name each file of an item once, by a path that is no link where there is one.
 
-    A link is no copy: whoever keeps it and deletes what it leads to has lost the picture. The file that
+    A link is no copy: whoever keeps it and deletes what it leads to has lost the image. The file that
     most links lead to comes first, so that they keep leading somewhere.
     """
     led_to: dict[str, list[str]] = {}

@@ -13,13 +13,13 @@ from nearsight.artifacts import exported
 from nearsight.collection.schema import Item
 from nearsight.collection.view import View
 
-# Neighbours of each row, as many as embedding-atlas finds itself.
-_NEIGHBOURS = 15
+# Neighbors of each row, as many as embedding-atlas finds itself.
+_NEIGHBORS = 15
 # They cost the square of the rows: of more, the column is left out, and the tool works without.
-_MOST_FOR_NEIGHBOURS = 20_000
+_MOST_FOR_NEIGHBORS = 20_000
 _BLOCK = 1024
 
-_NEIGHBOUR_TYPE = pa.struct([("ids", pa.list_(pa.int64())), ("distances", pa.list_(pa.float32()))])
+_NEIGHBOR_TYPE = pa.struct([("ids", pa.list_(pa.int64())), ("distances", pa.list_(pa.float32()))])
 _IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
@@ -35,7 +35,7 @@ def write_atlas(file: Path, view: View, found: Map, items: Sequence[Item]) -> No
     view : Collection
     found : Map
     items : sequence of Item, length n
-        Of the same pictures, in the same order.
+        Of the same images, in the same order.
 
     Raises
     ------
@@ -57,8 +57,8 @@ def write_atlas(file: Path, view: View, found: Map, items: Sequence[Item]) -> No
     for key in keys:
         name = key if key not in (*columns, "neighbors", "image") else f"metadata.{key}"
         columns[name] = pa.array([_alike(item.metadata.get(key)) for item in items])
-    if len(items) <= _MOST_FOR_NEIGHBOURS:
-        columns["neighbors"] = _neighbours(view.vectors(found.ids))
+    if len(items) <= _MOST_FOR_NEIGHBORS:
+        columns["neighbors"] = _neighbors(view.vectors(found.ids))
     whole = pa.table(columns)
     schema = whole.schema.append(pa.field("image", _IMAGE_TYPE))
     with exported(file) as handle, pq.ParquetWriter(handle, schema) as writer:
@@ -66,12 +66,12 @@ def write_atlas(file: Path, view: View, found: Map, items: Sequence[Item]) -> No
             part = whole.slice(at, _BLOCK)
             ids = found.ids[at : at + _BLOCK]
             thumbnails = view.thumbnails(ids)
-            pictures = [{"bytes": thumbnails.get(id), "path": f"{id}.jpg"} for id in ids]
-            writer.write_table(part.append_column(schema.field("image"), pa.array(pictures, _IMAGE_TYPE)))
+            images = [{"bytes": thumbnails.get(id), "path": f"{id}.jpg"} for id in ids]
+            writer.write_table(part.append_column(schema.field("image"), pa.array(images, _IMAGE_TYPE)))
 
 
-def _neighbours(X: Any) -> pa.Array:
-    k = min(_NEIGHBOURS, len(X) - 1)
+def _neighbors(X: Any) -> pa.Array:
+    k = min(_NEIGHBORS, len(X) - 1)
     told = []
     for at in range(0, len(X), _BLOCK):
         similarities = X[at : at + _BLOCK] @ X.T
@@ -83,7 +83,7 @@ def _neighbours(X: Any) -> pa.Array:
             {"ids": i.tolist(), "distances": np.maximum(d, 0).tolist()}
             for i, d in zip(order, distances, strict=True)
         ]
-    return pa.array(told, _NEIGHBOUR_TYPE)
+    return pa.array(told, _NEIGHBOR_TYPE)
 
 
 def _alike(value: Any) -> Any:

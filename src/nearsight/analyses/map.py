@@ -1,4 +1,4 @@
-"""A map of the collection's pictures that stays as it is when pictures come in."""
+"""A map of the collection's images that stays as it is when images come in."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.artifacts import learnt, write_learnt
+from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection.fitted import require
 from nearsight.collection.view import View, gather
 from nearsight.errors import InvalidParameterError
@@ -23,7 +23,7 @@ _KIND, _FORMAT = "map", 1
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """Where pictures are on a plane.
+    """Where images are on a plane.
 
     Attributes
     ----------
@@ -31,14 +31,14 @@ class Map:
     places : ndarray of shape (n, 2), float32
         In units that mean nothing; near is alike.
     placed : ndarray of shape (n,), bool
-        Whether a picture was placed on the map that was there, rather than laid out with it.
+        Whether an image was placed on the map that was there, rather than laid out with it.
     method : {"umap", "pca"}
     trustworthiness : float or None
-        How far neighbours on the map are neighbours in truth, in 0..1; None with fewer than 4 pictures.
+        How far neighbors on the map are neighbors in truth, in 0..1; None with fewer than 4 images.
     n_new : int
-        Pictures that had no place before this call.
+        Images that had no place before this call.
     moved : bool
-        Whether the map was laid out by this call: every picture has a new place.
+        Whether the map was laid out by this call: every image has a new place.
     axes : dict of str to ndarray
         Of PCA: what projects a vector.
     """
@@ -53,7 +53,7 @@ class Map:
     axes: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def only(self, ids: Sequence[str]) -> "Map":
-        """Return the map of some of its pictures, in that order."""
+        """Return the map of some of its images, in that order."""
         rows = {id: row for row, id in enumerate(self.ids)}
         chosen = np.array([rows[id] for id in ids if id in rows], np.intp)
         return Map(
@@ -68,7 +68,7 @@ class Map:
         )
 
 
-def map_(
+def layout_2d(
     self: View,
     *,
     refit: bool = False,
@@ -76,15 +76,15 @@ def map_(
     random_state: int = 0,
     progress: bool | None = None,
 ) -> Map:
-    """Return the map of the pictures: made the first time, and kept with the collection.
+    """Return the map of the images: made the first time, and kept with the collection.
 
-    Pictures that came in later are placed on it; none that was there moves. `refit` lays all out anew. Where
+    Images that came in later are placed on it; none that was there moves. `refit` lays all out anew. Where
     the collection cannot be written to, a warning says that the map is not kept.
 
     Parameters
     ----------
     refit : bool, default False
-        Whether to make a new map, in which every picture moves.
+        Whether to make a new map, in which every image moves.
     method : {"auto", "umap", "pca"}, optional
         Of a new map: by default "auto", which is UMAP where it is installed.
     random_state : int, default 0
@@ -94,24 +94,24 @@ def map_(
     Raises
     ------
     InvalidParameterError
-        There are no pictures, the map that is there is of another method, or none of its pictures are left.
+        There are no images, the map that is there is of another method, or none of its images are left.
     MissingExtraError
         UMAP is asked for and not installed.
 
     Notes
     -----
-    All vectors are held, 4 bytes a number, while pictures are laid out or placed; a map without new pictures
-    reads none. One picture, and pictures that are all the same, lie in one place.
+    All vectors are held, 4 bytes a number, while images are laid out or placed; a map without new images
+    reads none. One image, and images that are all the same, lie in one place.
     """
     kept = None if refit else _read(self)
     if kept is not None and method not in (None, "auto", kept.method):
         raise InvalidParameterError(
-            f"the map of this collection is by {kept.method}; one by {method} moves every picture: ask for"
+            f"the map of this collection is by {kept.method}; one by {method} moves every image: ask for"
             " that with refit=True (--refit)"
         )
-    ids = [id for batch in self.scan(["id"]) for id in batch.column("id").to_pylist()]
+    ids = [id for batch in self.iter_batches(["id"]) for id in batch.column("id").to_pylist()]
     if not ids:
-        raise InvalidParameterError("there are no pictures to make a map of; nearsight index PATH adds some")
+        raise InvalidParameterError("there are no images to make a map of; nearsight index PATH adds some")
     shown = sys.stderr.isatty() if progress is None else progress
     if kept is not None:
         known = set(kept.ids)
@@ -128,10 +128,10 @@ def map_(
 
 
 def _laid_out(view: View, method: str, random_state: int, progress: bool) -> Map:
-    from nearsight.estimators.layout2d import PictureMap, trustworthiness
+    from nearsight.estimators.layout2d import Layout2D, trustworthiness
 
     rows = gather(view)
-    made = PictureMap(method=method, random_state=random_state, progress=progress).fit(rows.X)
+    made = Layout2D(method=method, random_state=random_state, progress=progress).fit(rows.X)
     placed = np.ones(len(rows), bool)
     placed[made.fitted_] = False
     axes = {"middle": made._middle, "axes": made._axes} if made.method_ == "pca" else {}
@@ -140,7 +140,7 @@ def _laid_out(view: View, method: str, random_state: int, progress: bool) -> Map
 
 
 def _placed(view: View, kept: Map, progress: bool) -> Map:
-    """Place the pictures that are not on the map."""
+    """Place the images that are not on the map."""
     from nearsight.estimators.layout2d import place, trustworthiness
 
     rows = gather(view)
@@ -159,7 +159,7 @@ def _placed(view: View, kept: Map, progress: bool) -> Map:
         guides = ~placed
         if not guides.any():
             raise InvalidParameterError(
-                "none of the pictures that the map was laid out with is left; make a new one with refit=True"
+                "none of the images that the map was laid out with is left; make a new one with refit=True"
                 " (--refit)"
             )
         places[new] = place(rows.X[new], rows.X[guides], places[guides], progress=progress)
@@ -179,7 +179,7 @@ def _write(view: View, made: Map) -> None:
         "placed": made.placed,
         **made.axes,
     }
-    write_learnt(view.directory / FILENAME, _KIND, _FORMAT, facts, arrays)
+    write_artifact(view.directory / FILENAME, _KIND, _FORMAT, facts, arrays)
 
 
 def _read(view: View) -> Map | None:
@@ -198,7 +198,7 @@ def _read(view: View) -> Map | None:
     if not file.is_file():
         return None
     remedy = "make a new one: nearsight map --refit"
-    with learnt(file, _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (facts, arrays):
+    with read_artifact(file, _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (facts, arrays):
         require(Fingerprint.from_dict(facts["fingerprint"]), view.fingerprint, f"{file}", remedy.capitalize())
         return Map(
             np.char.decode(arrays["ids"], "ascii").tolist(),

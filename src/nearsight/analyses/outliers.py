@@ -1,4 +1,4 @@
-"""The pictures of a collection that are unlike the others."""
+"""The images of a collection that are unlike the others."""
 
 import heapq
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from nearsight.collection.view import View, items_of, sample, vectors_of
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.anomaly import outlyingness
 
-# Pictures that each is compared with, at most.
+# Images that each is compared with, at most.
 _REFERENCE = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class Outlier:
-    """A picture that has few like it.
+    """An image that has few like it.
 
     Attributes
     ----------
@@ -29,13 +29,13 @@ class Outlier:
     distance: float
 
 
-def anomalies(
+def outliers(
     self: View, k: int = 20, *, where: str | None = None, n_neighbors: int = 3, random_state: int = 0
 ) -> list[Outlier]:
-    """Return the pictures that are least like any other, the most unusual first.
+    """Return the images that are least like any other, the most unusual first.
 
-    Each is compared with up to 5,000 of the pictures, drawn at random; memory does not grow with the rest. To
-    find defects among pictures that are all alike, fit an `AnomalyDetector` on good ones instead: it looks
+    Each is compared with up to 5,000 of the images, drawn at random; memory does not grow with the rest. To
+    find defects among images that are all alike, fit an `AnomalyDetector` on good ones instead: it looks
     closer, and knows when to raise an alarm.
 
     Parameters
@@ -43,7 +43,7 @@ def anomalies(
     k : int, default 20
         How many, at least 1.
     where : str, optional
-        Only among the pictures that match.
+        Only among the images that match.
     n_neighbors : int, default 3
         Nearest others whose distance counts.
     random_state : int
@@ -57,15 +57,15 @@ def anomalies(
 
     Notes
     -----
-    A picture costs as many multiplications as the 5,000 have numbers. Without pictures the answer is empty;
-    one alone has a distance of 0, and so have pictures that are all the same. Of two, both are as unusual.
+    An image costs as many multiplications as the 5,000 have numbers. Without images the answer is empty;
+    one alone has a distance of 0, and so have images that are all the same. Of two, both are as unusual.
     """
     if k < 1:
         raise InvalidParameterError(f"k is {k}; it must be at least 1")
     reference = sample(self, _REFERENCE, where=where, random_state=random_state)
     places = {id: at for at, id in enumerate(reference.ids)}
     best: list[tuple[float, str]] = []
-    for batch in self.scan(["id", "vector"], where):
+    for batch in self.iter_batches(["id", "vector"], where):
         ids = batch.column("id").to_pylist()
         own = np.array([places.get(id, -1) for id in ids], np.int64)
         found = outlyingness(vectors_of(batch), reference.X, own, n_neighbors=n_neighbors)

@@ -16,8 +16,8 @@ from nearsight.models.pca import Projection, fit_projection
 from nearsight.store import VectorStore
 from nearsight.store.lance.store import LanceStore
 
-# Enough for any sensible dimension: the directions hardly move after some four times as many pictures.
-_MOST_PICTURES = 20_000
+# Enough for any sensible dimension: the directions hardly move after some four times as many images.
+_MOST_IMAGES = 20_000
 # Rows that travel together.
 _ROWS = 1024
 
@@ -29,7 +29,7 @@ class Stored(View, Protocol):
     _manifest: manifest.Manifest
 
 
-def project(
+def reduce_dim(
     self: Stored,
     dim: int,
     directory: str | Path,
@@ -37,26 +37,26 @@ def project(
     storage: str | None = None,
     random_state: int = 0,
 ) -> Projection:
-    """Make a collection of shorter vectors, `dim` numbers each, from the pictures that are here.
+    """Make a collection of shorter vectors, `dim` numbers each, from the images that are here.
 
-    Everything else of a picture comes along. Pictures can be added to the new collection like to any other:
+    Everything else of an image comes along. Images can be added to the new collection like to any other:
     they are embedded and projected. It holds its projection itself, so that it can be moved.
 
     Parameters
     ----------
     dim : int
-        At least 1, less than the model's own, and less than there are pictures.
+        At least 1, less than the model's own, and less than there are images.
     directory : path
         Of the new collection: missing or empty.
     storage : {"float32", "float16"}, optional
         What each number is kept as; by default as here.
     random_state : int, default 0
-        Chooses the pictures that the projection is learnt on where there are more than 20,000.
+        Chooses the images that the projection is learned on where there are more than 20,000.
 
     Returns
     -------
     Projection
-        What was learnt; `variance_kept` says how much of the differences is left.
+        What was learned; `variance_kept` says how much of the differences is left.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def project(
         )
     kept_as = storage or self._manifest.storage
     row_schema.schema(dim, kept_as)  # says so where vectors cannot be kept so
-    projection = fit_projection(sample(self, _MOST_PICTURES, random_state=random_state).X, dim, self.spec)
+    projection = fit_projection(sample(self, _MOST_IMAGES, random_state=random_state).X, dim, self.spec)
     clear(directory)
     with FileLock(directory / manifest.LOCK):
         if (directory / manifest.FILENAME).exists():
@@ -106,7 +106,7 @@ def own_model(directory: Path, id: str) -> str:
     path = directory / manifest.PROJECTION
     if not path.is_file():
         raise FingerprintMismatchError(
-            f"{path} is gone, without which no picture can be compared with those of {directory}; restore it "
+            f"{path} is gone, without which no image can be compared with those of {directory}; restore it "
             "from a backup, or make the collection again with nearsight project"
         )
     return f"pca:{path}"

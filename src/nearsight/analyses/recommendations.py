@@ -1,4 +1,4 @@
-"""Recommends pictures of a collection: lookalikes, and what is bought together."""
+"""Recommends images of a collection: lookalikes, and what is bought together."""
 
 import sys
 from collections import defaultdict
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from nearsight.artifacts import learnt, write_learnt
+from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection.fitted import require
 from nearsight.collection.schema import Item
 from nearsight.collection.view import View, gather
@@ -19,7 +19,7 @@ from nearsight.errors import InvalidParameterError, UnknownIdError
 from nearsight.estimators.recommendation import Reason, Recommender, diversify
 from nearsight.models import Fingerprint
 
-# Of how many times as many pictures as are asked for a varied list is made.
+# Of how many times as many images as are asked for a varied list is made.
 _POOL = 10
 _KIND, _FORMAT = "catalogue", 1
 # Characters of a name that a reason has room for.
@@ -28,14 +28,14 @@ _NAME = 24
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """One picture that is recommended.
+    """One image that is recommended.
 
     Attributes
     ----------
     id, path : str
     score : float
         With baskets: the chance, in 0..1, that it is the next item of the basket. Without: the largest
-        cosine to a picture of the history. Higher is better.
+        cosine to an image of the history. Higher is better.
     why : str
         The evidence in words, what counts most first; files by their names without endings, long ones
         without their middle.
@@ -59,28 +59,28 @@ class Advice:
     items : list of Suggestion
         The best first.
     n_baskets : int
-        Baskets that hold a picture of the collection.
+        Baskets that hold an image of the collection.
     unknown : dict of str to int
-        What baskets name and no single picture answers to, and in how many lines.
-    learnt : bool
-        Whether what counts how much was learnt from the baskets; they were too few otherwise.
+        What baskets name and no single image answers to, and in how many lines.
+    learned : bool
+        Whether what counts how much was learned from the baskets; they were too few otherwise.
     twins_together : float or None
-        How often pictures that look much alike are bought together, over how often any two are: above 1
+        How often images that look much alike are bought together, over how often any two are: above 1
         they complement each other, below 1 they replace each other.
     n_new : int
-        Pictures that came in after this was learnt, and cannot be recommended.
+        Images that came in after this was learned, and cannot be recommended.
     """
 
     items: list[Suggestion]
     n_baskets: int = 0
     unknown: dict[str, int] = field(default_factory=dict)
-    learnt: bool = False
+    learned: bool = False
     twins_together: float | None = None
     n_new: int = 0
 
 
-class Names:
-    """Finds pictures by id, path, the end of a path, file name, or file name without its ending.
+class ImageLookup:
+    """Finds images by id, path, the end of a path, file name, or file name without its ending.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class Names:
                     self._names[key].add((path, item.id))
 
     def find(self, name: str) -> set[str]:
-        """Return the ids of the pictures that answer to a name; the first of the five ways that finds any."""
+        """Return the ids of the images that answer to a name; the first of the five ways that finds any."""
         if name in self.ids:
             return {name}
         if name in self._paths:
@@ -116,19 +116,19 @@ class Names:
         return whole or {id for _, id in called}
 
 
-class Catalogue:
-    """Pictures with what baskets tell of them, for any number of questions. See `Collection.catalogue`.
+class Catalog:
+    """Images with what baskets tell of them, for any number of questions. See `Collection.catalog`.
 
     Attributes
     ----------
     recommender : Recommender
         Fitted.
     n_baskets : int
-        Baskets that hold a picture of the collection.
+        Baskets that hold an image of the collection.
     unknown : dict of str to int
-        What baskets name and no single picture answers to, and in how many lines.
+        What baskets name and no single image answers to, and in how many lines.
     n_new : int
-        Pictures of the collection that came in after this was learnt: they are not recommended.
+        Images of the collection that came in after this was learned: they are not recommended.
     """
 
     def __init__(self, view: View, ids: list[str], recommender: Recommender, unknown: dict[str, int]) -> None:
@@ -140,10 +140,10 @@ class Catalogue:
         self.n_new = 0
 
     def save(self, file: str | Path) -> None:
-        """Write to one ``.npz`` what `Collection.load_catalogue` needs to answer the same; no pickle.
+        """Write to one ``.npz`` what `Collection.load_catalog` needs to answer the same; no pickle.
 
-        Vectors stay with the collection. The file grows with the baskets, some 2 kB a picture, and up to
-        4,000 bought pictures with the square of their number, 128 MB at most.
+        Vectors stay with the collection. The file grows with the baskets, some 2 kB an image, and up to
+        4,000 bought images with the square of their number, 128 MB at most.
 
         Raises
         ------
@@ -157,13 +157,13 @@ class Catalogue:
             "unknown": self.unknown,
             "recommender": facts,
         }
-        write_learnt(Path(file), _KIND, _FORMAT, about, {"ids": np.array(self._ids, dtype="S32"), **arrays})
+        write_artifact(Path(file), _KIND, _FORMAT, about, {"ids": np.array(self._ids, dtype="S32"), **arrays})
 
     @classmethod
-    def load(cls, view: View, file: str | Path) -> "Catalogue":
-        """Read what `save` wrote; see `Collection.load_catalogue`."""
+    def load(cls, view: View, file: str | Path) -> "Catalog":
+        """Read what `save` wrote; see `Collection.load_catalog`."""
         remedy = "learn one: nearsight recommend --baskets CSV --save FILE"
-        with learnt(Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (
+        with read_artifact(Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (
             about,
             arrays,
         ):
@@ -172,7 +172,7 @@ class Catalogue:
             X, is_here, n_new = _vectors(view, ids)
             if not is_here.any():
                 raise InvalidParameterError(
-                    f"none of the {len(ids)} pictures that {file} knows is in {view.directory}; {remedy}"
+                    f"none of the {len(ids)} images that {file} knows is in {view.directory}; {remedy}"
                 )
             recommender = Recommender.from_state(about["recommender"], {**arrays, "X": X})
             found = cls(view, ids, recommender, about["unknown"])
@@ -188,15 +188,17 @@ class Catalogue:
         diversity: float = 0.0,
         fresh: bool = False,
     ) -> Advice:
-        """Return what goes with pictures; see `Collection.recommend`."""
+        """Return what goes with images; see `Collection.recommend`."""
         asked = [self._view.get(id).id for id in _listed(ids)]
         missing = [id for id in asked if id not in self._row]
         if missing:
-            raise UnknownIdError(f"picture {missing[0]} came in after this catalogue was made; make it again")
+            raise UnknownIdError(f"image {missing[0]} came in after this catalog was made; make it again")
         among = self._is_here
         if where is not None:
             allowed = {
-                id for batch in self._view.scan(["id"], where) for id in batch.column("id").to_pylist()
+                id
+                for batch in self._view.iter_batches(["id"], where)
+                for id in batch.column("id").to_pylist()
             }
             among = among & np.array([id in allowed for id in self._ids], bool)
         rows = [self._row[id] for id in asked]
@@ -216,20 +218,20 @@ class Catalogue:
         )
 
 
-def catalogue(
+def catalog(
     self: View,
     baskets: Mapping[str, Sequence[str]],
     *,
     random_state: int = 0,
     progress: bool | None = None,
-) -> Catalogue:
-    """Learn from baskets, once for any number of `Catalogue.recommend`; `Catalogue.save` keeps it.
+) -> Catalog:
+    """Learn from baskets, once for any number of `Catalog.recommend`; `Catalog.save` keeps it.
 
     Parameters
     ----------
     baskets : mapping of str to sequence of str
         The items of each basket: ids, paths, ends of paths, file names, or names without their endings (such
-        as article numbers). What no single picture answers to is counted in `Catalogue.unknown`.
+        as article numbers). What no single image answers to is counted in `Catalog.unknown`.
     random_state : int, default 0
     progress : bool, optional
         Show a progress bar on stderr; by default only when that is a terminal.
@@ -237,7 +239,7 @@ def catalogue(
     Raises
     ------
     InvalidParameterError
-        The baskets name no picture of the collection.
+        The baskets name no image of the collection.
 
     Notes
     -----
@@ -247,7 +249,7 @@ def catalogue(
     row = {id: at for at, id in enumerate(rows.ids)}
     unknown: dict[str, int] = defaultdict(int)
     lines: list[set[int]] = []
-    names = Names(self.items())
+    names = ImageLookup(self.items())
     for contents in baskets.values():
         held = set()
         for name in contents:
@@ -267,29 +269,29 @@ def catalogue(
     )
     shown = sys.stderr.isatty() if progress is None else progress
     recommender = Recommender(random_state=random_state, progress=shown).fit(rows.X, baskets=matrix)
-    return Catalogue(self, rows.ids, recommender, dict(unknown))
+    return Catalog(self, rows.ids, recommender, dict(unknown))
 
 
-def load_catalogue(self: View, file: str | Path) -> Catalogue:
-    """Return what `Catalogue.save` kept, with the vectors of this collection; it gives the same answers.
+def load_catalog(self: View, file: str | Path) -> Catalog:
+    """Return what `Catalog.save` kept, with the vectors of this collection; it gives the same answers.
 
-    Pictures that were removed since are not recommended, and baskets of theirs still count. Those that came
-    in since are counted in `Catalogue.n_new`.
+    Images that were removed since are not recommended, and baskets of theirs still count. Those that came
+    in since are counted in `Catalog.n_new`.
 
     Raises
     ------
     InvalidParameterError
-        There is no such file, it is another, or knows no picture of this collection.
+        There is no such file, it is another, or knows no image of this collection.
     NewerFormatError
         A newer nearsight wrote it.
     FingerprintMismatchError
-        It was learnt on vectors that cannot be compared with these.
+        It was learned on vectors that cannot be compared with these.
 
     Notes
     -----
     All vectors are read, 4 bytes a number.
     """
-    return Catalogue.load(self, file)
+    return Catalog.load(self, file)
 
 
 def _vectors(view: View, ids: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
@@ -320,14 +322,14 @@ def recommend(
     random_state: int = 0,
     progress: bool | None = None,
 ) -> Advice:
-    """Return what looks like pictures, or, with baskets, what is bought with them.
+    """Return what looks like images, or, with baskets, what is bought with them.
 
     Parameters
     ----------
     ids : str or sequence of str
-        The picture looked at, or a customer's history. Unique starts of ids will do.
+        The image looked at, or a customer's history. Unique starts of ids will do.
     baskets : mapping of str to sequence of str, optional
-        See `catalogue`, which saves learning anew for each question.
+        See `catalog`, which saves learning anew for each question.
     k : int, default 10
         At least 1.
     where : str, optional
@@ -335,7 +337,7 @@ def recommend(
     diversity : float, default 0.0
         In 0..1: how much the list should vary. See `nearsight.estimators.recommendation.diversify`.
     fresh : bool, default False
-        Whether pictures that no basket has came in after the baskets. Otherwise they were on offer and nobody
+        Whether images that no basket has came in after the baskets. Otherwise they were on offer and nobody
         took them, and they come after what was taken.
     random_state : int, default 0
     progress : bool, optional
@@ -348,18 +350,18 @@ def recommend(
     Raises
     ------
     UnknownIdError, FilterError
-        No such picture; an expression that is not understood.
+        No such image; an expression that is not understood.
     InvalidParameterError
-        No ids; the baskets name no picture; `k` or `diversity` is out of range.
+        No ids; the baskets name no image; `k` or `diversity` is out of range.
 
     Notes
     -----
-    Without baskets, it costs one search for each picture asked about, and memory for what they find. The
-    only picture of a collection has nothing to go with it, two have each other, and pictures that are all
+    Without baskets, it costs one search for each image asked about, and memory for what they find. The
+    only image of a collection has nothing to go with it, two have each other, and images that are all
     the same have a similarity of 1.
     """
     if baskets is not None:
-        made = catalogue(self, baskets, random_state=random_state, progress=progress)
+        made = catalog(self, baskets, random_state=random_state, progress=progress)
         return made.recommend(ids, k=k, where=where, diversity=diversity, fresh=fresh)
     if k < 1:
         raise InvalidParameterError(f"k is {k}; it must be at least 1")
@@ -385,14 +387,14 @@ def recommend(
 def _listed(ids: str | Sequence[str]) -> list[str]:
     asked = [ids] if isinstance(ids, str) else list(ids)
     if not asked:
-        raise InvalidParameterError("no id is given; name at least one picture")
+        raise InvalidParameterError("no id is given; name at least one image")
     return asked
 
 
 def _suggestions(
     view: View, found: Sequence[tuple[str, float, Sequence[Reason]]], ids: Sequence[str]
 ) -> list[Suggestion]:
-    """Put reasons into words, with the pictures' file names, without their endings."""
+    """Put reasons into words, with the images' file names, without their endings."""
     told = {
         ids[i] for _, _, why in found for r in why for i in (r.item, r.stand_in, r.lookalike) if i is not None
     }
@@ -422,6 +424,6 @@ def _short(name: str) -> str:
 def _nothing_known(unknown: Mapping[str, int]) -> str:
     some = ", ".join(repr(name) for name in list(unknown)[:3])
     return (
-        f"the baskets name no picture of this collection, but {some}; name items by id, path or file name,"
+        f"the baskets name no image of this collection, but {some}; name items by id, path or file name,"
         " as nearsight ls shows them"
     )

@@ -1,4 +1,4 @@
-"""Makes a collection of shorter vectors in one go: pictures in full first, then projected."""
+"""Makes a collection of shorter vectors in one go: images in full first, then projected."""
 
 import shutil
 from collections.abc import Callable
@@ -30,8 +30,8 @@ def fill_short(
 ) -> _Report:
     """Fill a collection whose vectors have `dim` numbers; make it if it is not there.
 
-    The vectors of a model that was trained to be cut are cut. Otherwise pictures are first embedded into a
-    collection of vectors in full, inside the directory; a projection onto what they differ in is learnt on
+    The vectors of a model that was trained to be cut are cut. Otherwise images are first embedded into a
+    collection of vectors in full, inside the directory; a projection onto what they differ in is learned on
     at most 20,000 of them; then the directory becomes the collection, at once, and what it was made from
     goes. Whenever that is interrupted, the same call goes on from there. Two processes at it take turns.
 
@@ -40,9 +40,9 @@ def fill_short(
     directory : path
         Missing, empty, what an interrupted call left, or a collection of `dim` numbers.
     dim : int
-        At least 1, less than the model's own, and less than there are pictures.
+        At least 1, less than the model's own, and less than there are images.
     fill : callable
-        Adds the pictures to the collection it is given, and returns what is to be returned.
+        Adds the images to the collection it is given, and returns what is to be returned.
     model : str, optional
         Whose vectors are shortened; by default the collection's own, or the default model's.
     storage : {"float32", "float16"}, optional
@@ -55,8 +55,8 @@ def fill_short(
     Raises
     ------
     InvalidParameterError
-        `dim` is out of its range or not the collection's, or there are too few pictures. Those that were
-        embedded are kept: with more pictures, or for fewer numbers, none of them is embedded again.
+        `dim` is out of its range or not the collection's, or there are too few images. Those that were
+        embedded are kept: with more images, or for fewer numbers, none of them is embedded again.
     FingerprintMismatchError
         The collection is of another model.
     NotACollectionError
@@ -122,10 +122,10 @@ def require_storage(collection: Collection, storage: str | None) -> None:
 
 def _project(full: Collection, dim: int, directory: Path, storage: str) -> None:
     try:
-        full.project(dim, directory, storage=storage)
+        full.reduce_dim(dim, directory, storage=storage)
     except InvalidParameterError as error:
         raise InvalidParameterError(
-            f"{error}. What was embedded is kept: with more pictures or a smaller dim, none is embedded again"
+            f"{error}. What was embedded is kept: with more images or a smaller dim, none is embedded again"
         ) from error
 
 

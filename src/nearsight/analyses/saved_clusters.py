@@ -1,4 +1,4 @@
-"""Writes clusters into the metadata of pictures, and nothing of the user's own over."""
+"""Writes clusters into the metadata of images, and nothing of the user's own over."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 from filelock import BaseFileLock
 
-from nearsight.analyses.cluster_names import Reading
+from nearsight.analyses.cluster_names import NamedGroups
 from nearsight.analyses.clusters import Clustering
 from nearsight.artifacts import exported
 from nearsight.collection import schema
@@ -23,7 +23,7 @@ FILENAME = "cluster_keys.json"
 _ROWS = 4096
 
 
-class Stored(Reading, Protocol):
+class SavedClusters(NamedGroups, Protocol):
     """A collection that can be written to."""
 
     _store: VectorStore
@@ -34,7 +34,7 @@ class Stored(Reading, Protocol):
     def _writer(self) -> Writer: ...
 
 
-def check_key(view: Stored, key: str, *, overwrite: bool = False) -> None:
+def check_key(view: SavedClusters, key: str, *, overwrite: bool = False) -> None:
     """See beforehand whether `save_clusters` will take a key.
 
     Raises
@@ -52,7 +52,7 @@ def check_key(view: Stored, key: str, *, overwrite: bool = False) -> None:
     schema.metadata_types({key: 0, _label(key): ""}, known)
     if key in schema.schema(1).names:
         raise MetadataError(
-            f"clusters cannot be saved under {key!r}: every picture has its own {key} already, and `where`"
+            f"clusters cannot be saved under {key!r}: every image has its own {key} already, and `where`"
             f" means that; choose another key, such as {key}_group"
         )
     try:
@@ -68,13 +68,15 @@ def check_key(view: Stored, key: str, *, overwrite: bool = False) -> None:
         n = view.count(f"{name} IS NOT NULL") if schema.PREFIX + name in known else 0
         if n:
             raise MetadataError(
-                f"{n:,} pictures have metadata {name!r} already, which is no cluster saved earlier; choose"
+                f"{n:,} images have metadata {name!r} already, which is no cluster saved earlier; choose"
                 f" another key, such as {key}_group, or write over it (--overwrite, overwrite=True)"
             )
 
 
-def save_clusters(self: Stored, found: Clustering, key: str = "cluster", *, overwrite: bool = False) -> int:
-    """Write each picture's cluster into its metadata; return how many pictures were written to.
+def save_clusters(
+    self: SavedClusters, found: Clustering, key: str = "cluster", *, overwrite: bool = False
+) -> int:
+    """Write each image's cluster into its metadata; return how many images were written to.
 
     The number goes under `key` (-1 for noise) and the label, where there is one, under ``key_label``, so
     that both can be used in `where`.

@@ -3,7 +3,7 @@
 ::
 
     about.npy           JSON: format, library version, model, layers, fingerprint, tiles, what the task says
-    *.npy               what was learnt
+    *.npy               what was learned
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from nearsight.artifacts import learnt, write_learnt
+from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.errors import DetectorFileError, FingerprintMismatchError
 from nearsight.estimators.anomaly import MultiLevelAnomaly
 from nearsight.models import Fingerprint
@@ -61,13 +61,13 @@ def write(
         "max_tiles": max_tiles,
         "task": facts,
     }
-    write_learnt(path, _KIND, _FORMAT, document, arrays)
+    write_artifact(path, _KIND, _FORMAT, document, arrays)
 
 
 def read(path: Path, model: str | None, cache_dir: Path | None) -> Saved:
     """Read a detector, and load its model; see `AnomalyDetector.load`."""
-    remedy = "nearsight anomaly fit GOOD_DIR --out FILE makes one of good pictures"
-    with learnt(path, _KIND, _FORMAT, error=DetectorFileError, remedy=remedy) as (document, arrays):
+    remedy = "nearsight anomaly fit GOOD_DIR --out FILE makes one of good images"
+    with read_artifact(path, _KIND, _FORMAT, error=DetectorFileError, remedy=remedy) as (document, arrays):
         stamped = Fingerprint.from_dict(document["fingerprint"])
         task = MultiLevelAnomaly.from_state(document["task"], arrays)
         layers, max_tiles = list(document["layers"]), int(document["max_tiles"])
@@ -77,6 +77,6 @@ def read(path: Path, model: str | None, cache_dir: Path | None) -> Saved:
         differences = "; ".join(stamped.differences(features.fingerprint))
         raise FingerprintMismatchError(
             f"{path} was fitted on features that {name} does not give here: {differences}. Fit it again on"
-            " the good pictures, or install what it was fitted with"
+            " the good images, or install what it was fitted with"
         )
     return Saved(features, max_tiles, task)

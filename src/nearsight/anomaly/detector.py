@@ -1,4 +1,4 @@
-"""Finds what is wrong with pictures, having seen only good ones."""
+"""Finds what is wrong with images, having seen only good ones."""
 
 import sys
 from collections import deque
@@ -17,38 +17,38 @@ from tqdm import tqdm
 
 from nearsight.anomaly import artifact
 from nearsight.anomaly.tiling import Grid, cut, grid_for, resized, stitch
-from nearsight.errors import CalibrationError, Failure, ImageError, InvalidParameterError
+from nearsight.errors import CalibrationError, ImageError, ImageFailure, InvalidParameterError
 from nearsight.estimators.anomaly import Level, MultiLevelAnomaly, combined
 from nearsight.estimators.conformal import Threshold
-from nearsight.images import Limits, Source, content_id, decode, find
+from nearsight.images import ImageSource, Limits, content_id, decode, find
 from nearsight.models import DEFAULT_MODEL, Fingerprint
 from nearsight.models.dense_features import FeatureMaps, load_features
 
-# A picture's features take about a megabyte a tile while they wait.
+# An image's features take about a megabyte a tile while they wait.
 _MAX_TILES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Inspection:
-    """What was found on one picture.
+class AnomalyResult:
+    """What was found on one image.
 
     Attributes
     ----------
     path : str
-        The picture, as it was given.
+        The image, as it was given.
     score : float
         Higher is more alarming; about 0 for what is usual.
     threshold : float
         A score above it is a defect.
     defect : bool
     levels : dict of str to float
-        What the score is made of, in standard deviations of good pictures: ``image`` for the picture as a
+        What the score is made of, in standard deviations of good images: ``image`` for the image as a
         whole, and each layer by its name.
     heatmap : ndarray of shape (height, width), float32, or None
-        At the picture's size, in the unit of the score: where a hundredth of the picture is at `threshold`,
-        there is an alarm. None where it was not asked for, or the detector looks at whole pictures only.
+        At the image's size, in the unit of the score: where a hundredth of the image is at `threshold`,
+        there is an alarm. None where it was not asked for, or the detector looks at whole images only.
     image : PIL.Image.Image or None
-        The picture, where a heatmap was asked for.
+        The image, where a heatmap was asked for.
     """
 
     path: str
@@ -62,7 +62,7 @@ class Inspection:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """One picture as the network sees it."""
+    """One image as the network sees it."""
 
     path: str
     id: str
@@ -72,10 +72,10 @@ class _Seen:
 
 
 class AnomalyDetector:
-    """Detects what is unlike good pictures.
+    """Detects what is unlike good images.
 
-    *Method*: see `nearsight.estimators.anomaly.MultiLevelAnomaly`. A picture is cut into overlapping squares of
-    the network's input, so that nothing of it is cropped and no detail is lost to scaling, as far as
+    *Method*: see `nearsight.estimators.anomaly.MultiLevelAnomaly`. An image is cut into overlapping squares
+    of the network's input, so that nothing of it is cropped and no detail is lost to scaling, as far as
     `max_tiles` allow; beyond that it is shrunk.
 
     Parameters
@@ -85,12 +85,12 @@ class AnomalyDetector:
     layers : sequence of str, optional
         See `nearsight.models.dense_features.load_features`.
     false_alarm_rate : float, default 0.05
-        Share of good pictures that may be called defective. Some 1 / rate good pictures are held out for
+        Share of good images that may be called defective. Some 1 / rate good images are held out for
         the threshold.
     confidence : float, optional
         The chance that the rate holds for this very detector; without it, it holds on average.
     level : {"combined", "image", "patch"}
-        Whether pictures are judged as wholes, place by place, or both.
+        Whether images are judged as wholes, place by place, or both.
     max_tiles : int, default 16
     n_patches : int, default 2000
         Places remembered of each layer: memory and time of a score grow with it.
@@ -101,15 +101,15 @@ class AnomalyDetector:
     progress : bool, optional
         Show a progress bar on stderr; by default only when that is a terminal.
     random_state : int, default 0
-        Orders the good pictures, and chooses what is remembered.
+        Orders the good images, and chooses what is remembered.
 
     Attributes
     ----------
     threshold_ : Threshold
-    failed_ : list of Failure
-        Good pictures that could not be used.
+    failed_ : list of ImageFailure
+        Good images that could not be used.
     copies_ : list of str
-        Good pictures left out because another has the same content: held out from what was learnt, a copy
+        Good images left out because another has the same content: held out from what was learned, a copy
         would make the threshold too low.
 
     Raises
@@ -120,7 +120,7 @@ class AnomalyDetector:
     Notes
     -----
     About 10 ms a tile for the network and 7 ms for the comparison, on one core. Memory does not grow with the
-    number of pictures.
+    number of images.
 
     Examples
     --------
@@ -169,7 +169,7 @@ class AnomalyDetector:
     def _start(self, features: FeatureMaps, max_tiles: int) -> None:
         self.features = features
         self.max_tiles = max_tiles
-        self.failed_: list[Failure] = []
+        self.failed_: list[ImageFailure] = []
         self.copies_: list[str] = []
 
     @property
@@ -183,16 +183,16 @@ class AnomalyDetector:
         return self._task.threshold_
 
     @property
-    def n_pictures_seen_(self) -> int:
-        """Good pictures that were learnt or held out."""
-        return self._task.n_pictures_seen_
+    def n_images_seen_(self) -> int:
+        """Good images that were learned or held out."""
+        return self._task.n_images_seen_
 
-    def fit(self, pictures: Any, *, allow_remote: bool = False) -> "AnomalyDetector":
-        """Learn what good pictures look like.
+    def fit(self, images: Any, *, allow_remote: bool = False) -> "AnomalyDetector":
+        """Learn what good images look like.
 
         Parameters
         ----------
-        pictures : path, PIL image, uint8 array, bytes, or iterable of those
+        images : path, PIL image, uint8 array, bytes, or iterable of those
             Good ones only. Folders, globs and tar shards are walked. Their order does not matter: it is
             drawn at random. Those that cannot be used are listed in `failed_`.
 
@@ -201,11 +201,11 @@ class AnomalyDetector:
         CalibrationError
             There are too few for the rate; the message says how many are needed.
         """
-        sources, self.failed_ = _sorted_out(find(pictures, allow_remote=allow_remote))
+        sources, self.failed_ = _sorted_out(find(images, allow_remote=allow_remote))
         self.copies_ = []
         self._task.split(len(sources))
         order = np.random.default_rng(self._task.random_state).permutation(len(sources))
-        shuffled, used = [sources[i] for i in order], list[Source]()
+        shuffled, used = [sources[i] for i in order], list[ImageSource]()
         try:
             self._task.fit(self._good(shuffled, used), n=len(shuffled))
         except (CalibrationError, InvalidParameterError):
@@ -215,49 +215,49 @@ class AnomalyDetector:
             self._fit_again(used, len(shuffled) - len(used))
         return self
 
-    def _fit_again(self, sources: list[Source], n_left_out: int) -> None:
+    def _fit_again(self, sources: list[ImageSource], n_left_out: int) -> None:
         try:
             self._task.split(len(sources))
         except CalibrationError as error:
             raise CalibrationError(
-                f"{error}. Not counted: {n_left_out} copies of the same bytes or pictures that cannot be used"
+                f"{error}. Not counted: {n_left_out} copies of the same bytes or images that cannot be used"
             ) from None
         self._task.fit(self._good(sources, []), n=len(sources))
 
-    def partial_fit(self, pictures: Any, *, allow_remote: bool = False) -> "AnomalyDetector":
-        """Learn from more good pictures, in memory that does not grow with them.
+    def partial_fit(self, images: Any, *, allow_remote: bool = False) -> "AnomalyDetector":
+        """Learn from more good images, in memory that does not grow with them.
 
-        Each is scored before it is learnt, and its score joins those the threshold rests on.
+        Each is scored before it is learned, and its score joins those the threshold rests on.
         """
-        sources, self.failed_ = _sorted_out(find(pictures, allow_remote=allow_remote))
+        sources, self.failed_ = _sorted_out(find(images, allow_remote=allow_remote))
         self.copies_ = []
         self._task.partial_fit(self._good(sources, []))
         return self
 
     def score(
-        self, pictures: Any, *, heatmaps: bool = False, allow_remote: bool = False
-    ) -> list[Inspection | Failure]:
-        """Judge pictures.
+        self, images: Any, *, heatmaps: bool = False, allow_remote: bool = False
+    ) -> list[AnomalyResult | ImageFailure]:
+        """Judge images.
 
         Parameters
         ----------
-        pictures : path, PIL image, uint8 array, bytes, or iterable of those
+        images : path, PIL image, uint8 array, bytes, or iterable of those
         heatmaps : bool, default False
             Whether to say where.
 
         Returns
         -------
-        list of Inspection or Failure
-            In input order; a failure for a picture that cannot be used.
+        list of AnomalyResult or ImageFailure
+            In input order; a failure for an image that cannot be used.
         """
-        return list(self.stream(find(pictures, allow_remote=allow_remote), heatmaps=heatmaps))
+        return list(self.stream(find(images, allow_remote=allow_remote), heatmaps=heatmaps))
 
     def stream(
-        self, sources: Iterable[Source | Failure], *, heatmaps: bool = False
-    ) -> Generator[Inspection | Failure, None, None]:
+        self, sources: Iterable[ImageSource | ImageFailure], *, heatmaps: bool = False
+    ) -> Generator[AnomalyResult | ImageFailure, None, None]:
         """Judge sources as `images.find` yields them, one after another, in memory that does not grow."""
 
-        def judge(source: Source) -> Inspection:
+        def judge(source: ImageSource) -> AnomalyResult:
             return self._judged(self._see(source), heatmaps)
 
         yield from _in_order(sources, judge, self.n_threads)
@@ -311,7 +311,7 @@ class AnomalyDetector:
     def bar(self, total: int | None) -> Any:
         """Return a progress bar with rate and time left, silent where stderr is no terminal."""
         return tqdm(
-            total=total, unit=" pictures", dynamic_ncols=True, smoothing=0.05, disable=not self.is_watched
+            total=total, unit=" images", dynamic_ncols=True, smoothing=0.05, disable=not self.is_watched
         )
 
     @property
@@ -319,13 +319,15 @@ class AnomalyDetector:
         """Whether somebody sees the progress bar."""
         return sys.stderr.isatty() if self.progress is None else self.progress
 
-    def _good(self, sources: list[Source], used: list[Source]) -> Iterator[list[NDArray[np.float32]]]:
-        """Yield what the network sees of each picture that counts, and put its source into `used`."""
+    def _good(
+        self, sources: list[ImageSource], used: list[ImageSource]
+    ) -> Iterator[list[NDArray[np.float32]]]:
+        """Yield what the network sees of each image that counts, and put its source into `used`."""
         known: set[str] = set()
         with self.bar(len(sources)) as bar:
             for source, seen in zip(sources, _in_order(sources, self._see, self.n_threads), strict=True):
                 bar.update()
-                if isinstance(seen, Failure):
+                if isinstance(seen, ImageFailure):
                     self.failed_.append(seen)
                 elif seen.id in known:
                     self.copies_.append(seen.path)
@@ -334,7 +336,7 @@ class AnomalyDetector:
                     used.append(source)
                     yield seen.layers
 
-    def _see(self, source: Source) -> _Seen:
+    def _see(self, source: ImageSource) -> _Seen:
         data = source.read(self.limits)
         image = decode(data, path=source.path, limits=self.limits).image
         spec = self.features.spec
@@ -344,15 +346,15 @@ class AnomalyDetector:
             source.path, content_id(data), grid, [np.stack(maps) for maps in zip(*tiles, strict=True)], image
         )
 
-    def _judged(self, seen: _Seen, heatmaps: bool) -> Inspection:
+    def _judged(self, seen: _Seen, heatmaps: bool) -> AnomalyResult:
         found = self._task.assess(seen.layers)
         threshold = self._task.threshold_
         heatmap = None
         if heatmaps and found.heat:
             sheet = combined([stitch(maps, seen.grid) for maps in found.heat]).astype(np.float32)
-            heatmap = resized(sheet, seen.grid.picture_px)
+            heatmap = resized(sheet, seen.grid.image_px)
         names = {str(i): layer for i, layer in enumerate(self.features.layers)}
-        return Inspection(
+        return AnomalyResult(
             path=seen.path,
             score=found.score,
             threshold=threshold.value,
@@ -363,29 +365,29 @@ class AnomalyDetector:
         )
 
 
-def _sorted_out(found: Iterable[Source | Failure]) -> tuple[list[Source], list[Failure]]:
-    sources: list[Source] = []
-    failed: list[Failure] = []
+def _sorted_out(found: Iterable[ImageSource | ImageFailure]) -> tuple[list[ImageSource], list[ImageFailure]]:
+    sources: list[ImageSource] = []
+    failed: list[ImageFailure] = []
     for one in found:
-        if isinstance(one, Failure):
+        if isinstance(one, ImageFailure):
             failed.append(one)
         else:
             sources.append(one)
     return sources, failed
 
 
-def _in_order(sources: Iterable[Source | Failure], work: Any, n_threads: int) -> Iterator[Any]:
-    """Work on sources in threads and yield in order; what cannot be used becomes a `Failure`."""
+def _in_order(sources: Iterable[ImageSource | ImageFailure], work: Any, n_threads: int) -> Iterator[Any]:
+    """Work on sources in threads and yield in order; what cannot be used becomes a `ImageFailure`."""
 
-    def one(source: Source | Failure) -> Any:
-        if isinstance(source, Failure):
+    def one(source: ImageSource | ImageFailure) -> Any:
+        if isinstance(source, ImageFailure):
             return source
         try:
             return work(source)
         except ImageError as error:
-            return Failure(error.path, error.reason)
+            return ImageFailure(error.path, error.reason)
         except MemoryError:
-            return Failure(source.path, "there is not enough memory to look at it")
+            return ImageFailure(source.path, "there is not enough memory to look at it")
 
     pending: deque[Future[Any]] = deque()
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="nearsight-inspect")

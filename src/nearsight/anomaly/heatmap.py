@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from nearsight.anomaly.detector import Inspection
+from nearsight.anomaly.detector import AnomalyResult
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.anomaly import combined
 
@@ -14,49 +14,49 @@ _PAPER, _INK, _FAINT = (255, 255, 255), (24, 24, 27), (113, 113, 122)
 _ALARM, _GOOD = (185, 28, 28), (21, 94, 60)
 _MARGIN_PX = 16
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-# The scale ends at twice the threshold, for every picture of every detector.
+# The scale ends at twice the threshold, for every image of every detector.
 _SCALE_END = 2.0
-# Shorter side of a panel, at least: of a long picture, else there is but a line to see.
+# Shorter side of a panel, at least: of a long image, else there is but a line to see.
 _LEAST_PX = 48
 _TOP_PX, _FOOT_PX = 92, 74
 _FAINTER = 0.6
-# From nothing to twice the threshold: light enough to see the picture through, dark where it matters;
+# From nothing to twice the threshold: light enough to see the image through, dark where it matters;
 # told apart by lightness alone, too.
 _STOPS = (0.0, 0.5, 0.75, 1.0, 1.5, 2.0)
-_COLOURS = ((255, 245, 157), (255, 245, 157), (253, 203, 64), (244, 109, 30), (200, 30, 80), (90, 10, 110))
+_COLORS = ((255, 245, 157), (255, 245, 157), (253, 203, 64), (244, 109, 30), (200, 30, 80), (90, 10, 110))
 _OPACITY = (0.0, 0.0, 0.35, 0.55, 0.7, 0.8)
 
 
-def draw(inspection: Inspection, *, panel_px: int = 560) -> Image.Image:
-    """Return the picture beside itself with what is unusual coloured.
+def draw(inspection: AnomalyResult, *, panel_px: int = 560) -> Image.Image:
+    """Return the image beside itself with what is unusual colored.
 
-    The colours mean the same on every picture: they begin at half the threshold, and a line runs where
+    The colors mean the same on every image: they begin at half the threshold, and a line runs where
     the threshold is reached. A sentence says what the verdict rests on.
 
     Parameters
     ----------
-    inspection : Inspection
-        With its picture: made with ``heatmaps=True``.
+    inspection : AnomalyResult
+        With its image: made with ``heatmaps=True``.
     panel_px : int, default 560
-        Longer side of each of the two, in pixels; twice that for a picture more than twice as wide as high.
+        Longer side of each of the two, in pixels; twice that for an image more than twice as wide as high.
 
     Raises
     ------
     InvalidParameterError
         The inspection was made without heatmaps.
     """
-    image = _pictured(inspection)
+    image = _imaged(inspection)
     wide = image.width > 2 * image.height
     return _sheet(inspection, *_panels(inspection, 2 * panel_px + _MARGIN_PX if wide else panel_px))
 
 
-def overlay(inspection: Inspection, *, longer_px: int = 320) -> Image.Image:
-    """Return the picture with what is unusual coloured, and nothing else.
+def overlay(inspection: AnomalyResult, *, longer_px: int = 320) -> Image.Image:
+    """Return the image with what is unusual colored, and nothing else.
 
     Parameters
     ----------
-    inspection : Inspection
-        With its picture: made with ``heatmaps=True``.
+    inspection : AnomalyResult
+        With its image: made with ``heatmaps=True``.
     longer_px : int, default 320
         Longer side, in pixels.
 
@@ -65,21 +65,23 @@ def overlay(inspection: Inspection, *, longer_px: int = 320) -> Image.Image:
     InvalidParameterError
         The inspection was made without heatmaps.
     """
-    # No plain picture stands beside it, so more of it must show through.
+    # No plain image stands beside it, so more of it must show through.
     return _panels(inspection, longer_px, strength=_FAINTER)[1]
 
 
-def _pictured(inspection: Inspection) -> Image.Image:
+def _imaged(inspection: AnomalyResult) -> Image.Image:
     if inspection.image is None:
         raise InvalidParameterError(
-            f"the inspection of {inspection.path} has no picture; make it with heatmaps=True"
+            f"the inspection of {inspection.path} has no image; make it with heatmaps=True"
         )
     return inspection.image
 
 
-def _panels(inspection: Inspection, longer_px: int, strength: float = 1.0) -> tuple[Image.Image, Image.Image]:
-    """Return the picture, and the same coloured."""
-    image = _pictured(inspection)
+def _panels(
+    inspection: AnomalyResult, longer_px: int, strength: float = 1.0
+) -> tuple[Image.Image, Image.Image]:
+    """Return the image, and the same colored."""
+    image = _imaged(inspection)
     factor = longer_px / max(image.size)
     width, height = (max(_LEAST_PX, round(factor * side)) for side in image.size)
     resample = Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC
@@ -92,17 +94,17 @@ def _panels(inspection: Inspection, longer_px: int, strength: float = 1.0) -> tu
     return shown, overlaid
 
 
-def _unit(inspection: Inspection) -> float:
-    # A threshold of 0 or less belongs to a rate of half of all good pictures.
+def _unit(inspection: AnomalyResult) -> float:
+    # A threshold of 0 or less belongs to a rate of half of all good images.
     return inspection.threshold if inspection.threshold > 0 else 1.0
 
 
-def _overlaid(picture: Image.Image, ratio: NDArray[np.float32], strength: float) -> Image.Image:
-    colours, opacity = _coloured(ratio)
+def _overlaid(image: Image.Image, ratio: NDArray[np.float32], strength: float) -> Image.Image:
+    colors, opacity = _colored(ratio)
     opacity = opacity * np.float32(strength)
-    # Under colour, grey: a red defect on a red part must not hide.
-    grey = np.asarray(picture.convert("L"), np.float32)[..., None].repeat(3, -1)
-    mixed = grey * (1 - opacity[..., None]) + colours * opacity[..., None]
+    # Under color, gray: a red defect on a red part must not hide.
+    gray = np.asarray(image.convert("L"), np.float32)[..., None].repeat(3, -1)
+    mixed = gray * (1 - opacity[..., None]) + colors * opacity[..., None]
     above = ratio >= 1
     line = np.zeros_like(above)
     for axis in (0, 1):
@@ -115,15 +117,15 @@ def _overlaid(picture: Image.Image, ratio: NDArray[np.float32], strength: float)
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
 
 
-def _coloured(ratio: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    colours = np.stack([np.interp(ratio, _STOPS, [c[i] for c in _COLOURS]) for i in range(3)], -1)
-    return colours.astype(np.float32), np.interp(ratio, _STOPS, _OPACITY).astype(np.float32)
+def _colored(ratio: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    colors = np.stack([np.interp(ratio, _STOPS, [c[i] for c in _COLORS]) for i in range(3)], -1)
+    return colors.astype(np.float32), np.interp(ratio, _STOPS, _OPACITY).astype(np.float32)
 
 
-def _sheet(inspection: Inspection, picture: Image.Image, overlaid: Image.Image) -> Image.Image:
+def _sheet(inspection: AnomalyResult, image: Image.Image, overlaid: Image.Image) -> Image.Image:
     title, small = ImageFont.load_default(20), ImageFont.load_default(14)
-    width, height = picture.size
-    # A wide picture's pair stands on top of each other.
+    width, height = image.size
+    # A wide image's pair stands on top of each other.
     beside = width <= 2 * height
     panels = (2 * width + _MARGIN_PX, height) if beside else (width, 2 * height + _MARGIN_PX)
     sheet_width = max(panels[0], 560) + 2 * _MARGIN_PX
@@ -135,12 +137,12 @@ def _sheet(inspection: Inspection, picture: Image.Image, overlaid: Image.Image) 
     name = _fitting(pen, PurePath(inspection.path).name, small, sheet_width - 2 * _MARGIN_PX - 130)
     pen.text((_MARGIN_PX + 120, 17), name, _INK, small)
     whole, places = _halves(inspection)
-    parts = {"whole picture": whole, "places": places}
+    parts = {"whole image": whole, "places": places}
     shown = ", ".join(f"{name} {_number(value)}" for name, value in parts.items() if value is not None)
     facts = f"score {_number(inspection.score)}, threshold {_number(inspection.threshold)}   ({shown})"
-    for line, colour, at in ((reason(inspection), _INK, 40), (facts, _FAINT, 62)):
-        pen.text((_MARGIN_PX, at), _fitting(pen, line, small, sheet_width - 2 * _MARGIN_PX), colour, small)
-    sheet.paste(picture, (_MARGIN_PX, top))
+    for line, color, at in ((reason(inspection), _INK, 40), (facts, _FAINT, 62)):
+        pen.text((_MARGIN_PX, at), _fitting(pen, line, small, sheet_width - 2 * _MARGIN_PX), color, small)
+    sheet.paste(image, (_MARGIN_PX, top))
     second = (_MARGIN_PX + width + _MARGIN_PX, top) if beside else (_MARGIN_PX, top + height + _MARGIN_PX)
     sheet.paste(overlaid, second)
     if inspection.heatmap is None:
@@ -150,31 +152,31 @@ def _sheet(inspection: Inspection, picture: Image.Image, overlaid: Image.Image) 
     return sheet
 
 
-def reason(inspection: Inspection) -> str:
-    """Say in words what the verdict rests on: the picture as a whole, or places in it.
+def reason(inspection: AnomalyResult) -> str:
+    """Say in words what the verdict rests on: the image as a whole, or places in it.
 
     Parameters
     ----------
-    inspection : Inspection
+    inspection : AnomalyResult
         With or without its heatmap.
     """
     whole, places = (value is not None and value > inspection.threshold for value in _halves(inspection))
     if inspection.defect:
         if whole and places:
-            return "Unlike good pictures as a whole, and most of all in the outlined places."
+            return "Unlike good images as a whole, and most of all in the outlined places."
         if places:
-            return "Unlike good pictures in the outlined places."
+            return "Unlike good images in the outlined places."
         if whole:
-            return "Unlike good pictures as a whole; it is no single place."
-        return "A little unlike good pictures as a whole and in places: together too much."
+            return "Unlike good images as a whole; it is no single place."
+        return "A little unlike good images as a whole and in places: together too much."
     heat = inspection.heatmap
     if heat is not None and bool((heat >= _unit(inspection)).any()):
-        return "Like good pictures. The outlined specks are too small to count."
-    return "Like good pictures."
+        return "Like good images. The outlined specks are too small to count."
+    return "Like good images."
 
 
-def _halves(inspection: Inspection) -> tuple[float | None, float | None]:
-    """Return the scores of the picture as a whole, and of its places in all layers together."""
+def _halves(inspection: AnomalyResult) -> tuple[float | None, float | None]:
+    """Return the scores of the image as a whole, and of its places in all layers together."""
     levels = dict(inspection.levels)
     whole = levels.pop("image", None)
     return whole, float(combined([np.array(v) for v in levels.values()])) if levels else None
@@ -185,10 +187,10 @@ def _number(score: float) -> str:
 
 
 def _scale(sheet: Image.Image, pen: ImageDraw.ImageDraw, font: _Font, top: int, width: int) -> None:
-    """Draw what the colours mean."""
+    """Draw what the colors mean."""
     ratio = np.tile(np.linspace(0, _SCALE_END, width, dtype=np.float32), (14, 1))
-    colours, opacity = _coloured(ratio)
-    bar = 235 * (1 - opacity[..., None]) + colours * opacity[..., None]
+    colors, opacity = _colored(ratio)
+    bar = 235 * (1 - opacity[..., None]) + colors * opacity[..., None]
     sheet.paste(Image.fromarray(np.rint(bar).astype(np.uint8)), (_MARGIN_PX, top))
     for at, text in ((0.0, "usual"), (1.0, "threshold"), (_SCALE_END, "twice that, or more")):
         x = _MARGIN_PX + round(at / _SCALE_END * (width - 1))

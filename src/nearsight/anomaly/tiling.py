@@ -1,4 +1,4 @@
-"""Cuts pictures into squares that a network takes, so that all of each is seen, and joins their maps."""
+"""Cuts images into squares that a network takes, so that all of each is seen, and joins their maps."""
 
 import math
 from collections.abc import Iterable
@@ -15,30 +15,30 @@ from nearsight.models.spec import ModelSpec
 # Of a tile's side: 4 of 224 pixels (Roth et al. 2022, section 3.3).
 _SMOOTHING = 4 / 224
 
-# Tiles share an eighth of their side with each neighbour: at a tile's edge a network sees less.
+# Tiles share an eighth of their side with each neighbor: at a tile's edge a network sees less.
 _OVERLAP = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """How one picture is cut.
+    """How one image is cut.
 
     Attributes
     ----------
-    picture_px, tile_px : tuple of int
-        Height and width of the picture and of a tile.
+    image_px, tile_px : tuple of int
+        Height and width of the image and of a tile.
     n_rows, n_cols : int
         Tiles down and across.
     """
 
-    picture_px: tuple[int, int]
+    image_px: tuple[int, int]
     tile_px: tuple[int, int]
     n_rows: int
     n_cols: int
 
     @property
     def sheet_px(self) -> tuple[int, int]:
-        """Height and width that the picture is scaled to, so that the tiles cover it exactly."""
+        """Height and width that the image is scaled to, so that the tiles cover it exactly."""
         height, width = (
             n * side - (n - 1) * (side // _OVERLAP)
             for n, side in zip((self.n_rows, self.n_cols), self.tile_px, strict=True)
@@ -52,15 +52,15 @@ class Grid:
         return [(row * down, col * across) for row in range(self.n_rows) for col in range(self.n_cols)]
 
 
-def grid_for(picture_px: tuple[int, int], tile_px: tuple[int, int], max_tiles: int) -> Grid:
-    """Return how to cut a picture: so that no detail is lost, as far as `max_tiles` allow.
+def grid_for(image_px: tuple[int, int], tile_px: tuple[int, int], max_tiles: int) -> Grid:
+    """Return how to cut an image: so that no detail is lost, as far as `max_tiles` allow.
 
     Parameters
     ----------
-    picture_px, tile_px : tuple of int
+    image_px, tile_px : tuple of int
         Height and width.
     max_tiles : int
-        At least 1. A larger picture is shrunk, both sides alike up to whole tiles.
+        At least 1. A larger image is shrunk, both sides alike up to whole tiles.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def grid_for(picture_px: tuple[int, int], tile_px: tuple[int, int], max_tiles: i
     def tiles(share: float) -> tuple[int, int]:
         n_rows, n_cols = (
             max(1, math.ceil((share * px - side // _OVERLAP) / (side - side // _OVERLAP) - 1e-9))
-            for px, side in zip(picture_px, tile_px, strict=True)
+            for px, side in zip(image_px, tile_px, strict=True)
         )
         return n_rows, n_cols
 
@@ -82,13 +82,13 @@ def grid_for(picture_px: tuple[int, int], tile_px: tuple[int, int], max_tiles: i
             middle = (low + high) / 2
             low, high = (middle, high) if math.prod(tiles(middle)) <= max_tiles else (low, middle)
         high = low
-    return Grid(picture_px, tile_px, *tiles(high))
+    return Grid(image_px, tile_px, *tiles(high))
 
 
 def cut(image: Image.Image, spec: ModelSpec, grid: Grid) -> list[NDArray[np.uint8]]:
-    """Return the tiles of a picture, (H, W, 3) uint8 each, row by row.
+    """Return the tiles of an image, (H, W, 3) uint8 each, row by row.
 
-    The picture is stretched to the sheet, as a model of that input would have it squashed.
+    The image is stretched to the sheet, as a model of that input would have it squashed.
     """
     sheet = fit(image, replace(spec, resize_mode="squash", input_px=grid.sheet_px))
     height, width = grid.tile_px
@@ -107,7 +107,7 @@ def stitch(maps: Iterable[NDArray[np.float32]], grid: Grid) -> NDArray[np.float3
     -------
     ndarray of shape `grid.sheet_px`, float32
         Bilinear, then smoothed a little; every pixel lies in some tile, so none is made up. `resized` brings
-        it to the picture's size.
+        it to the image's size.
     """
     total, weights = (np.zeros(grid.sheet_px, np.float32) for _ in range(2))
     height, width = grid.tile_px
@@ -128,7 +128,7 @@ def resized(values: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray[np
 
 
 def _ramp(side_px: int) -> NDArray[np.float32]:
-    """Weights that rise over the part shared with a neighbour, and are 1 between."""
+    """Weights that rise over the part shared with a neighbor, and are 1 between."""
     steps = np.arange(side_px, dtype=np.float32) + 0.5
     shared = max(1, side_px // _OVERLAP)
     return np.asarray(np.minimum(1, np.minimum(steps, steps[::-1]) / shared), np.float32)

@@ -65,13 +65,13 @@ def read_baskets(file: Path) -> dict[str, list[str]]:
 
 
 def read_customers(file: Path) -> list[tuple[str, str, float]]:
-    """Return (customer, picture, weight) of each line; without the column, or in an empty cell, it is 1.
+    """Return (customer, image, weight) of each line; without the column, or in an empty cell, it is 1.
 
     Parameters
     ----------
     file : Path
-        With the columns ``customer``, ``picture`` and perhaps ``weight``. Other columns are left alone, and
-        so are lines without a customer or a picture.
+        With the columns ``customer``, ``image`` and perhaps ``weight``. Other columns are left alone, and
+        so are lines without a customer or an image.
 
     Raises
     ------
@@ -81,8 +81,8 @@ def read_customers(file: Path) -> list[tuple[str, str, float]]:
         The file cannot be read.
     """
     return [
-        (row["customer"], row["picture"], _weight(file, number, row.get("weight", ""), separator))
-        for number, row, separator in _lines(file, "customer", "picture", "weight")
+        (row["customer"], row["image"], _weight(file, number, row.get("weight", ""), separator))
+        for number, row, separator in _lines(file, "customer", "image", "weight")
     ]
 
 

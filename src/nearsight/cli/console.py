@@ -35,7 +35,7 @@ class Console:
     quiet : bool
         Whether `note` is silent and no progress is wanted.
     color : bool
-        Whether colours may be used where a stream is a terminal.
+        Whether colors may be used where a stream is a terminal.
     """
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False, color: bool = True) -> None:

@@ -65,19 +65,19 @@ def _turn_commas(columns: Sequence[str], rows: Mapping[str, dict[str, str]]) -> 
 
 
 class Sheet:
-    """The rows of a CSV file, by picture.
+    """The rows of a CSV file, by image.
 
     Parameters
     ----------
     file : Path
         With a header; the separator is a comma, a semicolon or a tab. The column ``path`` names the
-        picture, absolute or relative to `file`. A column is of numbers or of true/false where all its
+        image, absolute or relative to `file`. A column is of numbers or of true/false where all its
         values are, with a decimal comma too where semicolons separate; an empty cell is unset.
 
     Raises
     ------
     MetadataError
-        No ``path`` column, a row without a path, one of another length, or two for the same picture.
+        No ``path`` column, a row without a path, one of another length, or two for the same image.
     OSError
         The file cannot be read.
     """
@@ -97,7 +97,7 @@ class Sheet:
         return len(self._rows)
 
     def of(self, path: str) -> Mapping[str, Any]:
-        """Return what the sheet says of a picture; nothing for one it does not name."""
+        """Return what the sheet says of an image; nothing for one it does not name."""
         key = absolute(path)
         row = self._rows.get(key)
         if row is None:
@@ -107,12 +107,12 @@ class Sheet:
 
     @property
     def unmet(self) -> list[str]:
-        """Pictures that the sheet names and nobody asked for."""
+        """Images that the sheet names and nobody asked for."""
         return [key for key in self._rows if key not in self._met]
 
 
 def read_column(file: Path, name: str) -> dict[str, str]:
-    """Return one column of a table by picture, as text; empty cells are left out.
+    """Return one column of a table by image, as text; empty cells are left out.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def write_column(file: Path, name: str, paths: Sequence[str]) -> None:
 
 
 def _read(file: Path) -> tuple[list[str], dict[str, dict[str, str]], str]:
-    """Return the columns beside the path, the rows by picture, and the separator."""
+    """Return the columns beside the path, the rows by image, and the separator."""
     with opened(file) as handle:
         first = handle.readline()
         handle.seek(0)

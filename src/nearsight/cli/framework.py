@@ -45,7 +45,7 @@ class Run:
     device : str
         Where models run: `--device`, else the settings'.
     fail_fast : bool
-        Whether the first bad picture ends the work, which is then a failure and not bad input.
+        Whether the first bad image ends the work, which is then a failure and not bad input.
     if_stopped : str
         What Ctrl-C means for the work so far.
     """

@@ -49,10 +49,10 @@ from nearsight.cli.framework import Family, Group
 )
 @click.version_option(nearsight.__version__, prog_name="nearsight")
 def cli() -> None:
-    """Turn a folder of pictures into something you can search.
+    """Turn a folder of images into something you can search.
 
-    Start with `nearsight demo`, or with `nearsight index ~/Pictures` and
-    `nearsight search PICTURE --open`.
+    Start with `nearsight demo`, or with `nearsight index ~/Images` and
+    `nearsight search IMAGE --open`.
     """
 
 

@@ -14,11 +14,11 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    return [entry.spec.id for entry in nearsight.available_models() if entry.spec.id.startswith(incomplete)]
+    return [entry.spec.id for entry in nearsight.list_models() if entry.spec.id.startswith(incomplete)]
 
 
 paths = click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
-where = click.option("--where", metavar="EXPR", help='Only pictures that match, such as "width > 640".')
+where = click.option("--where", metavar="EXPR", help='Only images that match, such as "width > 640".')
 
 _MODEL = (
     click.option("--model", metavar="NAME", shell_complete=_models, help="See `nearsight models`."),
@@ -120,18 +120,18 @@ _COST = (
     click.option(
         "--max-seconds", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Default: 30."
     ),
-    click.option("--fail-fast", is_flag=True, help="Stop at the first picture that cannot be used."),
+    click.option("--fail-fast", is_flag=True, help="Stop at the first image that cannot be used."),
 )
 
 
 def cost(command: _F) -> _F:
-    """Add what a command that embeds may spend, on all pictures and on one."""
+    """Add what a command that embeds may spend, on all images and on one."""
     for option in reversed(_COST):
         command = option(command)
     return command
 
 
 def limits_of(**given: float | None) -> "nearsight.Limits":
-    """Return the limits on one picture, those not given at their defaults."""
+    """Return the limits on one image, those not given at their defaults."""
     # mypy sees one type for all values; click has made whole numbers of those that must be.
     return nearsight.Limits(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Collections: the pictures' rows for one model, in a directory."""
+"""Collections: the images' rows for one model, in a directory."""
 
 from nearsight.collection.collection import Collection
 from nearsight.collection.ingest import AddReport

@@ -1,4 +1,4 @@
-"""The thing a user owns: pictures' rows for one model, in a directory."""
+"""The thing a user owns: images' rows for one model, in a directory."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
@@ -16,7 +16,7 @@ from nearsight.analyses.pca import own_model
 from nearsight.collection import manifest, schema
 from nearsight.collection.create import make, settled, spec_of
 from nearsight.collection.export import export
-from nearsight.collection.ingest import AddReport, IndexJob
+from nearsight.collection.ingest import AddReport, Ingest
 from nearsight.collection.jobs import Jobs
 from nearsight.collection.results import Match
 from nearsight.collection.schema import Item
@@ -36,7 +36,7 @@ from nearsight.models import (
     ModelSpec,
     TextTower,
     load_model,
-    load_text,
+    load_text_encoder,
 )
 from nearsight.store import Filter, VectorStore, parse
 from nearsight.store.lance.store import LanceStore
@@ -48,7 +48,7 @@ _PREFIX_DIGITS = 4
 
 
 class Collection(Jobs):
-    """Pictures' rows for one model, in a directory. Use `create` or `open`.
+    """Images' rows for one model, in a directory. Use `create` or `open`.
 
     Several processes may read and write one collection at once. What a method that writes has returned
     for is on disk: killing the process, at any moment, loses none of it.
@@ -59,8 +59,8 @@ class Collection(Jobs):
     >>> from PIL import Image
     >>> from nearsight import Collection
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for colour in ("red", "green", "navy"):
-    ...         Image.new("RGB", (320, 240), colour).save(f"{folder}/{colour}.png")
+    ...     for color in ("red", "green", "navy"):
+    ...         Image.new("RGB", (320, 240), color).save(f"{folder}/{color}.png")
     ...     collection = Collection.create(f"{folder}/collection")
     ...     report = collection.add(folder)
     ...     [best, *_] = collection.search(f"{folder}/navy.png", k=2)
@@ -171,7 +171,7 @@ class Collection(Jobs):
         return self._store.count()
 
     def __repr__(self) -> str:
-        return f"Collection({str(self.directory)!r}, model={self.spec.id!r}, {len(self)} pictures)"
+        return f"Collection({str(self.directory)!r}, model={self.spec.id!r}, {len(self)} images)"
 
     def add(
         self,
@@ -185,10 +185,10 @@ class Collection(Jobs):
         n_threads: int | None = None,
         progress: bool | None = None,
     ) -> AddReport:
-        """Bring the collection up to date with pictures, embedding only what is new.
+        """Bring the collection up to date with images, embedding only what is new.
 
         A file as it was costs a stat; a moved, copied or touched one a hash; a changed one is embedded
-        again and keeps its metadata. Pictures are saved as the job goes (each 512 pictures or five
+        again and keeps its metadata. Images are saved as the job goes (each 512 images or five
         seconds), so that an interrupted job goes on where it stopped.
 
         Parameters
@@ -196,35 +196,35 @@ class Collection(Jobs):
         inputs : path, URL, PIL image, uint8 array, bytes, or iterable of those
             Folders, globs and tar shards are walked.
         metadata : mapping, or callable from path to mapping, optional
-            Attached to every picture met; text, numbers, and true or false by key.
+            Attached to every image met; text, numbers, and true or false by key.
         prune : bool, default False
             Whether to drop files below the inputs that are gone from disk. Nothing is dropped where no
-            picture was found at all, which is what an unmounted disk looks like.
+            image was found at all, which is what an unmounted disk looks like.
         allow_remote : bool, default False
             Whether http and https URLs may be fetched.
         on_error : {"record", "raise"}
-            Whether a picture that cannot be used is listed in the report or raises `ImageError`.
+            Whether an image that cannot be used is listed in the report or raises `ImageError`.
         limits, n_threads, progress
             See `Embedder`.
 
         Returns
         -------
         AddReport
-            Counts, and each picture that failed with the reason.
+            Counts, and each image that failed with the reason.
 
         Raises
         ------
         StorageError
             The disk is full or gone. What was saved stays; the same call goes on from there.
         MetadataError
-            `metadata` has a bad key or value (from a callable: recorded for that picture).
+            `metadata` has a bad key or value (from a callable: recorded for that image).
         """
         if metadata is None or not callable(metadata):
             fixed = dict(metadata or {})
             schema.metadata_types(fixed, {f.name: f.type for f in self._store.schema})
             metadata = partial(_same_for_all, fixed)
         embedder = self._embedder(limits=limits, n_threads=n_threads, progress=progress)
-        job = IndexJob(self._store, self._lock, lambda: embedder, metadata)
+        job = Ingest(self._store, self._lock, lambda: embedder, metadata)
         total = images.count(inputs, allow_remote=allow_remote) if embedder.can_count(inputs) else None
         with embedder.bar(total) as bar:
             report = job.run(inputs, prune=prune, allow_remote=allow_remote, on_error=on_error, bar=bar)
@@ -242,18 +242,18 @@ class Collection(Jobs):
         exact: bool = False,
         allow_remote: bool = False,
     ) -> list[Match]:
-        """Return the `k` most similar pictures, the most similar first.
+        """Return the `k` most similar images, the most similar first.
 
         Parameters
         ----------
         query : path, URL, PIL image, uint8 array or bytes
-            The picture to look for.
+            The image to look for.
         id : str
-            Instead of `query`: a picture of the collection, which is then left out of the result.
+            Instead of `query`: an image of the collection, which is then left out of the result.
             A unique start of at least 4 digits will do.
         text : str
-            Instead of `query`: words that say what is to be seen. See `load_text` for which models know
-            words, and what similarities then mean.
+            Instead of `query`: words that say what is to be seen. See `load_text_encoder` for which models
+            know words, and what similarities then mean.
         k : int, default 10
             At least 1.
         where : str, optional
@@ -266,13 +266,13 @@ class Collection(Jobs):
         Raises
         ------
         ImageError
-            The query picture cannot be used.
+            The query image cannot be used.
         UnknownIdError, FilterError
             No such row; an expression that is not understood.
         """
         if sum(given is not None for given in (query, id, text)) != 1:
             raise InvalidParameterError(
-                "search for one thing: a picture, the id of one in the collection, or a text"
+                "search for one thing: an image, the id of one in the collection, or a text"
             )
         if text is not None:
             return search_words(self, self._text_tower, text, k=k, where=where, exact=exact)
@@ -285,13 +285,13 @@ class Collection(Jobs):
         return self.search_vector(vector, k=k, where=where, exact=exact)
 
     def embed_query(self, query: Any, *, allow_remote: bool = False) -> NDArray[np.float32]:
-        """Return the (dim,) vector of one picture, as this collection's model sees it."""
+        """Return the (dim,) vector of one image, as this collection's model sees it."""
         if isinstance(query, (str, PathLike)) and Path(query).is_dir():
-            raise InvalidParameterError(f"a query is one picture; {query} is a folder")
+            raise InvalidParameterError(f"a query is one image; {query} is a folder")
         embedder = self._embedder(n_threads=1, progress=False)
         result = embedder.embed([query], on_error="raise", allow_remote=allow_remote)
         if len(result.vectors) != 1:
-            raise InvalidParameterError(f"a query is one picture; {query} holds {len(result.vectors)}")
+            raise InvalidParameterError(f"a query is one image; {query} holds {len(result.vectors)}")
         vector: NDArray[np.float32] = result.vectors[0]
         return vector
 
@@ -312,13 +312,13 @@ class Collection(Jobs):
         ]
 
     def items(self, where: str | None = None) -> Iterator[Item]:
-        """Stream the pictures, or those that match, in the order they came in."""
+        """Stream the images, or those that match, in the order they came in."""
         columns = [*schema.ITEM_COLUMNS, *schema.metadata_columns(self._store.schema)]
         for batch in self._store.scan(columns, self._filter(where)):
             yield from map(Item.of, batch.to_pylist())
 
-    def scan(self, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
-        """Stream columns of the pictures, or of those that match, a few thousand rows at a time.
+    def iter_batches(self, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
+        """Stream columns of the images, or of those that match, a few thousand rows at a time.
 
         Parameters
         ----------
@@ -331,16 +331,16 @@ class Collection(Jobs):
             yield pa.RecordBatch.from_arrays([batch.column(name) for name in stored], names=list(columns))
 
     def count(self, where: str | None = None) -> int:
-        """Return the number of pictures, or of those that match."""
+        """Return the number of images, or of those that match."""
         return self._store.count(self._filter(where))
 
     def get(self, id: str) -> Item:
-        """Return one picture by its id, or by a unique start of it of at least 4 digits.
+        """Return one image by its id, or by a unique start of it of at least 4 digits.
 
         Raises
         ------
         UnknownIdError
-            No picture's id starts so, or more than one does.
+            No image's id starts so, or more than one does.
         """
         if not set(id) <= set("0123456789abcdef") or not _PREFIX_DIGITS <= len(id) <= 32:
             raise UnknownIdError(
@@ -350,16 +350,16 @@ class Collection(Jobs):
         found = list(self.items(f"id = '{id}'" if len(id) == 32 else f"id LIKE '{id}%'"))
         if len(found) != 1:
             n = len(found) or "no"
-            raise UnknownIdError(f"{n} pictures have ids that start with {id!r}; nearsight ls shows them")
+            raise UnknownIdError(f"{n} images have ids that start with {id!r}; nearsight ls shows them")
         return found[0]
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
-        """Return the (n, dim) vectors of pictures, in the order of `ids`."""
+        """Return the (n, dim) vectors of images, in the order of `ids`."""
         found = self._column("vector", ids)
         return np.array([found[id] for id in ids], np.float32).reshape(len(ids), self.spec.dim)
 
     def thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
-        """Return the JPEG thumbnails of pictures by id; rows without one are left out."""
+        """Return the JPEG thumbnails of images by id; rows without one are left out."""
         return {id: value for id, value in self._column("thumbnail", ids).items() if value is not None}
 
     def add_vectors(
@@ -397,12 +397,12 @@ class Collection(Jobs):
         return n_new
 
     def annotate(self, id: str, metadata: Metadata) -> None:
-        """Attach metadata to a picture; None removes a key.
+        """Attach metadata to an image; None removes a key.
 
         Raises
         ------
         UnknownIdError
-            No such picture.
+            No such image.
         MetadataError
             A bad key, or a value of another type than the collection holds under that key.
         """
@@ -410,7 +410,7 @@ class Collection(Jobs):
         self._writer().write(Batch(notes=[note]))
 
     def remove(self, ids: Iterable[str] = (), *, where: str | None = None) -> int:
-        """Remove pictures by id or by filter; return how many. The files stay where they are.
+        """Remove images by id or by filter; return how many. The files stay where they are.
 
         Raises
         ------
@@ -423,7 +423,7 @@ class Collection(Jobs):
         with self._lock:
             return self._store.delete(list(dict.fromkeys(doomed)))
 
-    def optimize(self) -> None:
+    def compact(self) -> None:
         """Compact the files and bring the index up to date now; both also happen by themselves."""
         self._store.optimize()
 
@@ -441,7 +441,7 @@ class Collection(Jobs):
 
     @cached_property
     def _text_tower(self) -> TextTower:
-        tower = load_text(own_model(self.directory, self.spec.id), cache_dir=self._cache_dir)
+        tower = load_text_encoder(own_model(self.directory, self.spec.id), cache_dir=self._cache_dir)
         self._require(tower.spec.fingerprint)
         return tower
 
@@ -475,7 +475,7 @@ class Collection(Jobs):
             raise FingerprintMismatchError(
                 f"{self.directory} holds vectors of {self.spec.id} (fingerprint {self.fingerprint.digest});"
                 f" these are of {fingerprint.model} ({fingerprint.digest}). They differ in: {differences}."
-                " Index the pictures into another collection with -c DIR"
+                " Index the images into another collection with -c DIR"
             )
 
 

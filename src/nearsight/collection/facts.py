@@ -22,22 +22,22 @@ def info(self: Stored) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``bytes_per_vector`` is what the numbers of one vector take; ``bytes_per_picture`` is everything on
-        disk, thumbnails, index and old versions included, by the number of pictures.
+        ``bytes_per_vector`` is what the numbers of one vector take; ``bytes_per_image`` is everything on
+        disk, thumbnails, index and old versions included, by the number of images.
     """
     n = self._store.count()
     size = sum(f.stat().st_size for f in self.directory.rglob("*") if f.is_file())
     storage = self._manifest.storage
     return {
         "directory": str(self.directory),
-        "pictures": n,
+        "images": n,
         "model": self.spec.id,
         "dim": self.spec.dim,
         "storage": storage,
         "fingerprint": self.fingerprint.digest,
-        "licence": self.spec.licence,
+        "license": self.spec.license,
         "size_bytes": size,
-        "bytes_per_picture": round(size / n) if n else 0,
+        "bytes_per_image": round(size / n) if n else 0,
         "bytes_per_vector": self.spec.dim * NUMBERS[storage].bit_width // 8,
         "metadata": {
             c.removeprefix(schema.PREFIX): str(self._store.schema.field(c).type)

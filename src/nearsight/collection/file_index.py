@@ -1,4 +1,4 @@
-"""Which files a collection knows: some 100 bytes a picture, whatever the length of its path."""
+"""Which files a collection knows: some 100 bytes an image, whatever the length of its path."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple

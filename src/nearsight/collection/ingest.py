@@ -15,8 +15,8 @@ from nearsight.collection import schema
 from nearsight.collection.file_index import Entry, Ledger
 from nearsight.collection.writer import Batch, Counts, File, Note, Writer, exists
 from nearsight.embedder import Embedded, Embedder, OnError
-from nearsight.errors import Failure, ImageError, MetadataError, StorageError
-from nearsight.images import Source, Stat
+from nearsight.errors import ImageError, ImageFailure, MetadataError, StorageError
+from nearsight.images import ImageSource, Stat
 from nearsight.store import VectorStore
 
 MetadataGiver = Callable[[str], Mapping[str, Any]]
@@ -29,7 +29,7 @@ _GONE = Stat(size_bytes=0, stamp=0, modified_s=0.0)
 
 @dataclass(frozen=True, slots=True)
 class AddReport:
-    """What became of the pictures of one `Collection.add`.
+    """What became of the images of one `Collection.add`.
 
     Attributes
     ----------
@@ -38,11 +38,11 @@ class AddReport:
     removed : int
         Files gone from disk whose rows were dropped, with ``prune``.
     embedded : int
-        Pictures that went through the network; the rest cost a stat or a hash.
+        Images that went through the network; the rest cost a stat or a hash.
     vanished : list of str
         Files the collection knows below the given inputs that are gone from disk.
-    failed : list of Failure
-        Pictures that could not be used, and why.
+    failed : list of ImageFailure
+        Images that could not be used, and why.
     seconds, images_per_second : float
         Wall-clock time, and all files above divided by it.
     """
@@ -53,7 +53,7 @@ class AddReport:
     removed: int
     embedded: int
     vanished: list[str] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
+    failed: list[ImageFailure] = field(default_factory=list)
     seconds: float = 0.0
     images_per_second: float = 0.0
 
@@ -62,7 +62,7 @@ class AddReport:
         return asdict(self)
 
 
-class IndexJob:
+class Ingest:
     """One run over some inputs.
 
     Parameters
@@ -73,7 +73,7 @@ class IndexJob:
     embedder : callable
         Returns the embedder; called only if there is something to embed.
     metadata : callable
-        From a picture's path to what to attach to it.
+        From an image's path to what to attach to it.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class IndexJob:
             images_per_second=round(n_files / seconds, 1) if seconds else 0.0,
         )
 
-    def _embed(self, sources: Iterator[Source | Failure], on_error: OnError, bar: Any) -> None:
+    def _embed(self, sources: Iterator[ImageSource | ImageFailure], on_error: OnError, bar: Any) -> None:
         try:
             # No model is loaded where nothing is new.
             for first in sources:
@@ -143,11 +143,11 @@ class IndexJob:
         except StorageError as error:
             # What is in the batch cannot be saved; what was written before is.
             raise StorageError(
-                f"{error} {self._writer.counts.embedded} pictures of this run are saved;"
+                f"{error} {self._writer.counts.embedded} images of this run are saved;"
                 " the same command goes on from there"
             ) from error
         except BaseException:
-            # Stopped by a bad picture, a bug or a person: what is finished is kept.
+            # Stopped by a bad image, a bug or a person: what is finished is kept.
             self._flush()
             raise
 
@@ -160,7 +160,7 @@ class IndexJob:
         if self._writing is not None:
             self._writing.result()
         batch, self._batch = self._batch, Batch()
-        # From here on, pictures of the same content become links to these rows.
+        # From here on, images of the same content become links to these rows.
         self._ledger.add_ids(batch.new)
         self._writing = self._pool.submit(self._writer.write, batch)
 
@@ -171,21 +171,23 @@ class IndexJob:
         if self._writing is not None:
             self._writing.result()
 
-    def _changed(self, found: Iterator[Source | Failure], bar: Any) -> Iterator[Source | Failure]:
+    def _changed(
+        self, found: Iterator[ImageSource | ImageFailure], bar: Any
+    ) -> Iterator[ImageSource | ImageFailure]:
         """Pass on what must be read: files that the ledger does not know just so."""
         for source in found:
-            if not isinstance(source, Failure):
+            if not isinstance(source, ImageFailure):
                 self._n_found += 1
                 try:
                     if source.key and not self._is_changed(source):
                         bar.update()
                         continue
                 except ImageError as error:
-                    yield Failure(error.path, error.reason)
+                    yield ImageFailure(error.path, error.reason)
                     continue
             yield source
 
-    def _is_changed(self, source: Source) -> bool:
+    def _is_changed(self, source: ImageSource) -> bool:
         key = images.encode_path(source.key)
         entries = self._ledger.visit(key)
         if entries is None:
@@ -202,15 +204,15 @@ class IndexJob:
         self._flush_if_due()
         return False
 
-    def _take(self, result: Embedded | Failure) -> None:
+    def _take(self, result: Embedded | ImageFailure) -> None:
         """Put one result into the batch."""
-        if isinstance(result, Failure):
+        if isinstance(result, ImageFailure):
             self._counts.failed.append(result)
             return
         try:
             metadata = self._metadata_of(result.source.path)
         except ImageError as error:
-            self._counts.failed.append(Failure(error.path, error.reason))
+            self._counts.failed.append(ImageFailure(error.path, error.reason))
             return
         file = File.of(result.source, result.stat)
         before = self._before.pop(file.key, [])

@@ -1,16 +1,16 @@
-"""What can be done with all the pictures of a collection: each job is a module, and a line here.
+"""What can be done with all the images of a collection: each job is a module, and a line here.
 
 A job is a function whose first argument is a `View`. It reads rows as arrays and calls a task.
 """
 
 from nearsight.analyses.classification import classifier, classify, fit_classifier, suggest_labels
-from nearsight.analyses.clusters import assign, cluster
-from nearsight.analyses.customer_segments import assign_customers, segment
-from nearsight.analyses.duplicates import duplicates
-from nearsight.analyses.map import map_
-from nearsight.analyses.outliers import anomalies
-from nearsight.analyses.pca import project
-from nearsight.analyses.recommendations import catalogue, load_catalogue, recommend
+from nearsight.analyses.clusters import cluster, predict_clusters
+from nearsight.analyses.customer_segments import assign_customers, segment_customers
+from nearsight.analyses.duplicates import find_duplicates
+from nearsight.analyses.map import layout_2d
+from nearsight.analyses.outliers import outliers
+from nearsight.analyses.pca import reduce_dim
+from nearsight.analyses.recommendations import catalog, load_catalog, recommend
 from nearsight.analyses.saved_clusters import save_clusters
 from nearsight.collection.facts import info
 
@@ -18,18 +18,18 @@ from nearsight.collection.facts import info
 class Jobs:
     """The jobs, as methods of `Collection`."""
 
-    assign = assign
+    predict_clusters = predict_clusters
     cluster = cluster
     save_clusters = save_clusters
-    segment = segment
+    segment_customers = segment_customers
     assign_customers = assign_customers
-    anomalies = anomalies
-    duplicates = duplicates
+    outliers = outliers
+    find_duplicates = find_duplicates
     info = info
-    map = map_
-    project = project
-    catalogue = catalogue
-    load_catalogue = load_catalogue
+    layout_2d = layout_2d
+    reduce_dim = reduce_dim
+    catalog = catalog
+    load_catalog = load_catalog
     recommend = recommend
     classifier = classifier
     classify = classify

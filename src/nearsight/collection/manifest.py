@@ -135,7 +135,7 @@ def interrupted(directory: Path) -> NotACollectionError:
     """Return the error that a collection of shorter vectors was never finished."""
     return NotACollectionError(
         f"{directory} was to become a collection of shorter vectors, and that was interrupted or lacks"
-        " pictures; nothing is lost: the same nearsight index PATH --dim D goes on from there"
+        " images; nothing is lost: the same nearsight index PATH --dim D goes on from there"
     )
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One picture found by similarity.
+    """One image found by similarity.
 
     Attributes
     ----------
     id : str
         Hash of the content, 32 hex digits.
     path : str
-        Where it is; empty for a picture that never was a file.
+        Where it is; empty for an image that never was a file.
     similarity : float
         Cosine in -1..1; higher is closer.
     metadata : dict

@@ -1,4 +1,4 @@
-"""How a picture becomes a row, and a row an item again."""
+"""How an image becomes a row, and a row an item again."""
 
 import math
 import re
@@ -45,20 +45,20 @@ ITEM_COLUMNS = ("id", "paths", "width", "height", "size_bytes", "modified", "add
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture of a collection.
+    """One image of a collection.
 
     Attributes
     ----------
     id : str
         Hash of the content, 32 hex digits.
     path : str
-        The first of `paths`; empty for a picture that never was a file.
+        The first of `paths`; empty for an image that never was a file.
     paths : list of str
         Every file with this content, as it was given (absolute where a folder was walked).
     metadata : dict
         What the user attached.
     width, height : int
-        Of the upright picture, in pixels.
+        Of the upright image, in pixels.
     size_bytes : int
         Of the file.
     modified, added : datetime
@@ -119,7 +119,7 @@ def schema(dim: int, storage: str = "float32") -> pa.Schema:
 
 
 def filter_fields(stored: pa.Schema) -> dict[str, Field]:
-    """Return what a user may name in ``where``: the facts of a picture, and metadata by its key.
+    """Return what a user may name in ``where``: the facts of an image, and metadata by its key.
 
     A key that is also a fact's name is reached as ``metadata.KEY``.
     """

@@ -10,7 +10,7 @@ from nearsight.collection.view import View, items_of, vectors_of
 from nearsight.errors import InvalidParameterError
 from nearsight.models import TextTower
 
-# So many pictures are compared with a text one by one (0.3 s); of more, the index chooses candidates.
+# So many images are compared with a text one by one (0.3 s); of more, the index chooses candidates.
 _FEW = 5000
 _CANDIDATES = 2000
 
@@ -24,11 +24,11 @@ def search_words(
     where: str | None = None,
     exact: bool = False,
 ) -> list[Match]:
-    """Return the `k` pictures most similar to a text, the most similar first.
+    """Return the `k` images most similar to a text, the most similar first.
 
-    *Method*: where texts and pictures share a space, the text's vector is searched for. Elsewhere each
-    picture vector must first be brought among texts; in a large collection, that is done for the nearest
-    neighbours of where the text aims, at least 2,000 of them.
+    *Method*: where texts and images share a space, the text's vector is searched for. Elsewhere each
+    image vector must first be brought among texts; in a large collection, that is done for the nearest
+    neighbors of where the text aims, at least 2,000 of them.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def search_words(
 
 
 def _all(view: View, where: str | None) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
-    for batch in view.scan(["id", "vector"], where):
+    for batch in view.iter_batches(["id", "vector"], where):
         yield batch.column("id").to_pylist(), vectors_of(batch)
 
 

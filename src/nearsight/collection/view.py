@@ -40,39 +40,39 @@ class View(Protocol):
         ...
 
     def count(self, where: str | None = None) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         ...
 
-    def scan(self, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
-        """Stream columns of the pictures."""
+    def iter_batches(self, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
+        """Stream columns of the images."""
         ...
 
     def items(self, where: str | None = None) -> Iterator[Item]:
-        """Stream the pictures."""
+        """Stream the images."""
         ...
 
     def get(self, id: str) -> Item:
-        """Return one picture by its id, or by a unique start of it."""
+        """Return one image by its id, or by a unique start of it."""
         ...
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
-        """Return the (n, dim) vectors of pictures."""
+        """Return the (n, dim) vectors of images."""
         ...
 
     def search_vector(
         self, vector: ArrayLike, *, k: int = 10, where: str | None = None, exact: bool = False
     ) -> list[Match]:
-        """Return the pictures most similar to a (dim,) vector."""
+        """Return the images most similar to a (dim,) vector."""
         ...
 
     def thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
-        """Return the JPEG thumbnails of pictures."""
+        """Return the JPEG thumbnails of images."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Pictures as arrays, row by row.
+    """Images as arrays, row by row.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class Rows:
     X : ndarray of shape (n, dim), float32
         Their vectors.
     columns : mapping of str to list, each of length n
-        What else was asked for, None where a picture has none.
+        What else was asked for, None where an image has none.
     """
 
     ids: list[str]
@@ -92,13 +92,13 @@ class Rows:
 
 
 def gather(view: View, where: str | None = None, columns: Sequence[str] = ()) -> Rows:
-    """Read pictures into arrays; 4 bytes a number, and nothing is held twice.
+    """Read images into arrays; 4 bytes a number, and nothing is held twice.
 
     Parameters
     ----------
     view : Collection
     where : str, optional
-        Only the pictures that match.
+        Only the images that match.
     columns : sequence of str
         Facts or metadata keys to read along, such as ``("path", "label")``.
 
@@ -113,9 +113,9 @@ def gather(view: View, where: str | None = None, columns: Sequence[str] = ()) ->
     X = np.empty((n, view.spec.dim), np.float32)
     ids: list[str] = []
     kept: dict[str, list[Any]] = {name: [] for name in columns}
-    for batch in view.scan(["id", "vector", *kept], where):
+    for batch in view.iter_batches(["id", "vector", *kept], where):
         at = len(ids)
-        # Another process may have added pictures since they were counted.
+        # Another process may have added images since they were counted.
         batch = batch.slice(0, n - at)
         ids += batch.column("id").to_pylist()
         X[at : len(ids)] = vectors_of(batch)
@@ -126,7 +126,7 @@ def gather(view: View, where: str | None = None, columns: Sequence[str] = ()) ->
 
 
 def sample(view: View, n: int, *, where: str | None = None, random_state: int = 0) -> Rows:
-    """Read at most `n` random pictures, in memory for `n`.
+    """Read at most `n` random images, in memory for `n`.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def sample(view: View, n: int, *, where: str | None = None, random_state: int = 
     ids: list[str] = []
     X = np.empty((len(chosen), view.spec.dim), np.float32)
     start = 0
-    for batch in view.scan(["id", "vector"], where):
+    for batch in view.iter_batches(["id", "vector"], where):
         here = chosen[(chosen >= start) & (chosen < start + len(batch))] - start
         start += len(batch)
         if len(here):
@@ -152,7 +152,7 @@ def sample(view: View, n: int, *, where: str | None = None, random_state: int = 
 
 
 def items_of(view: View, ids: Sequence[str]) -> dict[str, Item]:
-    """Return pictures by their whole ids; those that are not there (any more) are left out."""
+    """Return images by their whole ids; those that are not there (any more) are left out."""
     found: dict[str, Item] = {}
     for at in range(0, len(ids), _IDS_AT_ONCE):
         chosen = ", ".join(f"'{id}'" for id in ids[at : at + _IDS_AT_ONCE])
@@ -163,7 +163,7 @@ def items_of(view: View, ids: Sequence[str]) -> dict[str, Item]:
 def thumbnails_of(view: View, ids: Sequence[str]) -> Iterator[dict[str, bytes]]:
     """Yield the thumbnails of the rows named, some at a time, perhaps with others among them."""
     if len(ids) > _MOST * view.count():
-        for batch in view.scan(["id", "thumbnail"]):
+        for batch in view.iter_batches(["id", "thumbnail"]):
             columns = (batch.column(name).to_pylist() for name in ("id", "thumbnail"))
             yield {id: data for id, data in zip(*columns, strict=True) if data is not None}
         return

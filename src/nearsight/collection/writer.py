@@ -1,4 +1,4 @@
-"""How found and embedded pictures become rows, so that a crash at any moment loses none."""
+"""How found and embedded images become rows, so that a crash at any moment loses none."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from nearsight.collection import schema as row_schema
 from nearsight.embedder import Embedded
-from nearsight.errors import Failure
-from nearsight.images import Source, Stat, decode_path, encode_path
+from nearsight.errors import ImageFailure
+from nearsight.images import ImageSource, Stat, decode_path, encode_path
 from nearsight.images import exists as source_exists
 from nearsight.store import VectorStore
 
-# A batch is written once it has this many pictures or this many seconds: what a kill can cost.
+# A batch is written once it has this many images or this many seconds: what a kill can cost.
 _ROWS = 512
 _SECONDS = 5.0
 
@@ -30,13 +30,13 @@ _FILE_COLUMNS = ("path", "paths", "keys", "stamps", "modified")
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the pictures so far."""
+    """What became of the images so far."""
 
     added: int = 0
     updated: int = 0
     unchanged: int = 0
     embedded: int = 0
-    failed: list[Failure] = field(default_factory=list)
+    failed: list[ImageFailure] = field(default_factory=list)
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -51,14 +51,14 @@ class File:
     stat: Stat
 
     @classmethod
-    def of(cls, source: Source, stat: Stat) -> "File":
+    def of(cls, source: ImageSource, stat: Stat) -> "File":
         """Return the file as rows name it: valid text whatever bytes the name has."""
         return cls(encode_path(source.path), encode_path(source.key), stat)
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Metadata given for a picture that has a row already."""
+    """Metadata given for an image that has a row already."""
 
     id: str
     metadata: Mapping[str, Any]
@@ -78,7 +78,7 @@ class Batch:
     unlinks : list of (id, key)
         Files that no longer hold that row's content.
     notes : list of Note
-        Metadata for pictures that have a row.
+        Metadata for images that have a row.
     heirs : dict of new id to old id
         The same file before it was changed, whose metadata goes on.
     """
@@ -98,7 +98,7 @@ class Batch:
         return len(self) >= _ROWS or (len(self) > 0 and time.monotonic() - self.since >= _SECONDS)
 
     def put(self, result: Embedded, metadata: Mapping[str, Any]) -> None:
-        """Add a picture that was embedded."""
+        """Add an image that was embedded."""
         file = File.of(result.source, result.stat)
         files = [file] if file.key else []
         self.new[result.id] = {
@@ -117,7 +117,7 @@ class Batch:
         }
 
     def put_copy(self, id: str, file: File) -> None:
-        """Add a second file with the content of a picture of this batch."""
+        """Add a second file with the content of an image of this batch."""
         row = self.new[id]
         if file.key and file.key not in row["keys"]:
             row["paths"].append(file.path)
@@ -141,7 +141,7 @@ class Writer:
     Attributes
     ----------
     counts : Counts
-        What became of the pictures written so far.
+        What became of the images written so far.
     """
 
     def __init__(self, store: VectorStore, lock: BaseFileLock) -> None:
@@ -249,7 +249,9 @@ class Writer:
                 self._link(current[id], file)
             else:
                 self.counts.failed.append(
-                    Failure(file.path, "its row was removed by another process meanwhile; index it again")
+                    ImageFailure(
+                        file.path, "its row was removed by another process meanwhile; index it again"
+                    )
                 )
         emptied = set()
         for id, key in batch.unlinks:

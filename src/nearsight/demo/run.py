@@ -1,4 +1,4 @@
-"""`nearsight demo`: pictures in, one page worth looking at out."""
+"""`nearsight demo`: images in, one page worth looking at out."""
 
 import importlib.util
 import shlex
@@ -37,23 +37,23 @@ _PHOTOGRAPHS = {
     "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
 }
 _FABRICS = {"nominal": 60, "local": 30, "global": 30}
-_LICENCES = {
+_LICENSES = {
     "scikit-image's photographs": "CC0, public domain, or no known copyright restrictions",
     "china.jpg and flower.jpg of scikit-learn": "CC BY 2.0, by danielbuechele and vultilion on Flickr",
     "conformal-clip-data's fabrics": "MIT",
 }
 
-# Vectors compared with each other, thumbnails on the contact sheet, rows of neighbours.
+# Vectors compared with each other, thumbnails on the contact sheet, rows of neighbors.
 _SAMPLE, _SHEET, _QUERIES = 2000, 320, 6
 _SHEET_PX = 112
-# An edit is about one picture: its first few results tell whether it was found.
+# An edit is about one image: its first few results tell whether it was found.
 _EDIT_HITS = 5
 _EDITABLE = ("chelsea.png", "astronaut.png", "coffee.png")
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """The pictures of a demonstration.
+    """The images of a demonstration.
 
     Attributes
     ----------
@@ -62,26 +62,26 @@ class Material:
     title : str
         What they are.
     metadata : callable
-        From a picture's path to what is attached to it.
-    licences : mapping of str to str
+        From an image's path to what is attached to it.
+    licenses : mapping of str to str
         On what terms they may be used; empty for the user's own.
     where : callable
-        From a picture to the filter its neighbours must pass, or None.
+        From an image to the filter its neighbors must pass, or None.
     editable : sequence of str
-        File names of the pictures to edit first.
+        File names of the images to edit first.
     """
 
     inputs: list[str]
     title: str
     metadata: Callable[[str], Mapping[str, Any]]
-    licences: Mapping[str, str] = field(default_factory=dict)
+    licenses: Mapping[str, str] = field(default_factory=dict)
     where: Callable[[Item], str | None] = lambda _: None
     editable: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """A picture that was changed, and where its original was found."""
+    """An image that was changed, and where its original was found."""
 
     item: Item
     edit: str
@@ -96,7 +96,7 @@ class Edited:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A picture of the collection and its nearest neighbours."""
+    """An image of the collection and its nearest neighbors."""
 
     item: Item
     where: str | None
@@ -120,13 +120,13 @@ class Result:
         where = shlex.quote(printable(str(self.collection.directory)))
         example = self.queries[0].item.id[:12] if self.queries else "ID"
         commands = [
-            f"nearsight search PICTURE -c {where} --open",
+            f"nearsight search IMAGE -c {where} --open",
             f"nearsight search --id {example} -c {where} -k 20",
         ]
-        if self.material.licences:
+        if self.material.licenses:
             commands.append(f"nearsight ls -c {where} --where \"defect = 'local'\"")
-            commands.append("nearsight demo ~/Pictures --open")
-        commands.append("nearsight index ~/Pictures")
+            commands.append("nearsight demo ~/Images --open")
+        commands.append("nearsight index ~/Images")
         return commands
 
     @property
@@ -134,9 +134,9 @@ class Result:
         """How fast it went, in words that are true for a second run as well."""
         report = self.report
         if not report.embedded:
-            return f"{count(report.unchanged, 'picture')} unchanged, checked in {report.seconds:.1f} s"
+            return f"{count(report.unchanged, 'image')} unchanged, checked in {report.seconds:.1f} s"
         rate = f"{report.images_per_second:,.0f} a second"
-        return f"{count(report.embedded, 'picture')} embedded in {report.seconds:.1f} s, {rate}"
+        return f"{count(report.embedded, 'image')} embedded in {report.seconds:.1f} s, {rate}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document of ``--json``."""
@@ -144,7 +144,7 @@ class Result:
         return {
             "page": str(self.page),
             "collection": str(self.collection.directory),
-            "pictures": len(self.collection),
+            "images": len(self.collection),
             **{key: report[key] for key in ("embedded", "seconds", "images_per_second")},
             "edits": [
                 {
@@ -165,7 +165,7 @@ class Result:
                 for query in self.queries
             ],
             "failed": report["failed"],
-            "licences": {self.collection.spec.id: self.collection.spec.licence, **self.material.licences},
+            "licenses": {self.collection.spec.id: self.collection.spec.license, **self.material.licenses},
             "next": self.commands,
         }
 
@@ -174,9 +174,9 @@ class Result:
         found = sum(1 for edited in self.edits if edited.rank == 1)
         return [
             f"{self.material.title}: {self.speed}.",
-            f"Edited pictures whose original came first: {found} of {len(self.edits)}.",
-            f"Model: {self.collection.spec.id}, {self.collection.spec.licence}.",
-            *(f"Pictures: {name}, {licence}." for name, licence in self.material.licences.items()),
+            f"Edited images whose original came first: {found} of {len(self.edits)}.",
+            f"Model: {self.collection.spec.id}, {self.collection.spec.license}.",
+            *(f"Images: {name}, {license}." for name, license in self.material.licenses.items()),
             "",
             "Next:",
             *(f"  {command}" for command in self.commands),
@@ -186,16 +186,16 @@ class Result:
 def play(
     folder: str | None, out: Path, *, k: int = 10, cache_dir: Path | None = None, progress: bool | None = None
 ) -> Result:
-    """Index pictures into ``out/collection`` and write ``out/index.html``.
+    """Index images into ``out/collection`` and write ``out/index.html``.
 
     Parameters
     ----------
     folder : str, optional
-        The user's pictures; by default, those of installed packages.
+        The user's images; by default, those of installed packages.
     out : Path
         Made if missing.
     k : int, default 10
-        Neighbours shown of each picture.
+        Neighbors shown of each image.
     cache_dir : Path, optional
         Where converted models are kept.
     progress : bool, optional
@@ -206,7 +206,7 @@ def play(
     MissingExtraError
         No folder was given and the packages are not installed.
     InvalidParameterError
-        There is no picture in the folder.
+        There is no image in the folder.
     """
     material = _from_packages() if folder is None else _from_folder(folder)
     out.mkdir(parents=True, exist_ok=True)
@@ -214,7 +214,7 @@ def play(
     report = collection.add(material.inputs, metadata=material.metadata, prune=True, progress=progress)
     items = _only(collection, material.inputs)
     if not items:
-        raise InvalidParameterError(f"there is no picture that can be used in {folder}; name another folder")
+        raise InvalidParameterError(f"there is no image that can be used in {folder}; name another folder")
     sample = [items[i] for i in selection.spread(len(items), _SAMPLE)]
     vectors = collection.vectors([item.id for item in sample])
     queries = []
@@ -246,7 +246,7 @@ def _from_packages() -> Material:
         [str(path) for path in [*photographs, *fabrics] if path.is_file()],
         "Photographs and simulated fabrics",
         about,
-        _LICENCES,
+        _LICENSES,
         lambda item: f"kind = '{item.metadata['kind']}'",
         _EDITABLE,
     )
@@ -257,15 +257,15 @@ def _package(name: str) -> Path:
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError(
-            f"the demo's own pictures need the package {name}, which is not installed:"
-            " pip install 'nearsight[demo]', or use your own pictures: nearsight demo FOLDER"
+            f"the demo's own images need the package {name}, which is not installed:"
+            " pip install 'nearsight[demo]', or use your own images: nearsight demo FOLDER"
         )
     return Path(spec.submodule_search_locations[0])
 
 
 def _from_folder(folder: str) -> Material:
     name = Path(folder).resolve().name or folder
-    return Material([folder], f"Pictures in {name}", lambda _: {})
+    return Material([folder], f"Images in {name}", lambda _: {})
 
 
 def _only(collection: Collection, inputs: list[str]) -> list[Item]:
@@ -284,7 +284,7 @@ def _only(collection: Collection, inputs: list[str]) -> list[Item]:
 
 
 def _edit(candidates: Sequence[Item], collection: Collection) -> list[Edited]:
-    """Change a picture for each of the edits, and look for its original."""
+    """Change an image for each of the edits, and look for its original."""
     edits = list(selection.EDITS)
     done: dict[str, Edited] = {}
     for item in candidates:
@@ -295,7 +295,7 @@ def _edit(candidates: Sequence[Item], collection: Collection) -> list[Edited]:
         edit = edits[len(done)]
         try:
             source = next(images.find([item.path]))
-            if isinstance(source, nearsight.Failure):
+            if isinstance(source, nearsight.ImageFailure):
                 continue
             changed = edit.apply(images.decode(source, min_side_px=2 * gallery.THUMBNAIL_PX).image)
         except ImageError:
@@ -313,18 +313,18 @@ def _page(result: Result, sheet: Sequence[Item], n_items: int) -> str:
         _sheet_section(result, sheet, n_items),
     ]
     sections.append(Section("What to do next", commands=result.commands))
-    licences = [f"Pictures: {name}, {licence}." for name, licence in result.material.licences.items()]
+    licenses = [f"Images: {name}, {license}." for name, license in result.material.licenses.items()]
     return gallery.page(
         result.material.title,
         [section for section in sections if section.rows or section.sheet or section.commands],
-        lead=f"One pass over {count(n_items, 'picture')}; everything below came from it, on this machine.",
+        lead=f"One pass over {count(n_items, 'image')}; everything below came from it, on this machine.",
         facts={
-            "Pictures": f"{n_items:,}",
+            "Images": f"{n_items:,}",
             "This run": result.speed,
             "Model": spec.id,
             "A vector": f"{spec.dim:,} numbers",
         },
-        footer=[gallery.SCALE, f"Model: {spec.id}, {spec.licence}.", *licences],
+        footer=[gallery.SCALE, f"Model: {spec.id}, {spec.license}.", *licenses],
     )
 
 
@@ -340,7 +340,7 @@ def _edits_section(result: Result, n_items: int) -> Section:
         label = "An edited copy" if edited.rank else f"Original not among the first {len(hits)}"
         rows.append(Row(query, hits, label))
     lead = (
-        f"{count(len(rows), 'picture was', 'pictures were')} changed in memory and looked for among all"
+        f"{count(len(rows), 'image was', 'images were')} changed in memory and looked for among all"
         f" {n_items:,}. The original came first in {first} of {len(rows)}."
     )
     return Section("Edited copies find their original", lead, rows)
@@ -354,7 +354,7 @@ def _queries_section(result: Result) -> Section:
         card = Card(item.path, thumbnails.get(item.id), metadata=item.metadata)
         label = f"Where {query.where}" if query.where else "Looked for"
         rows.append(Row(card, gallery.hits(result.collection, query.found), label))
-    lead = "Pictures unlike each other, each with its nearest neighbours."
+    lead = "Images unlike each other, each with its nearest neighbors."
     return Section("What is closest to what", lead, rows)
 
 

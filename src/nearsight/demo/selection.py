@@ -1,4 +1,4 @@
-"""Chooses what a demonstration shows: telling queries, edits of a picture, an order for a contact sheet."""
+"""Chooses what a demonstration shows: telling queries, edits of an image, an order for a contact sheet."""
 
 import io
 from collections.abc import Callable
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A change that leaves a picture recognisable.
+    """A change that leaves an image recognizable.
 
     Attributes
     ----------
     name : str
         What was done, for people.
     apply : callable
-        From an RGB picture to another.
+        From an RGB image to another.
     """
 
     name: str
@@ -42,7 +42,7 @@ def _mirror_and_relight(image: Image.Image) -> Image.Image:
     )
 
 
-def _shrink_and_grey(image: Image.Image) -> Image.Image:
+def _shrink_and_gray(image: Image.Image) -> Image.Image:
     small = image.copy()
     small.thumbnail((160, 160))
     buffer = io.BytesIO()
@@ -53,7 +53,7 @@ def _shrink_and_grey(image: Image.Image) -> Image.Image:
 EDITS = (
     Edit("Turned by 10° and cropped", _crop_and_turn),
     Edit("Mirrored, in dim and warm light", _mirror_and_relight),
-    Edit("Grey, 160 px, a poor JPEG", _shrink_and_grey),
+    Edit("Gray, 160 px, a poor JPEG", _shrink_and_gray),
 )
 
 
@@ -79,10 +79,10 @@ def varied(vectors: NDArray[np.float32], n: int) -> list[int]:
 
 
 def telling(vectors: NDArray[np.float32], n: int) -> list[int]:
-    """Return rows that have close neighbours and are unlike each other: their results are worth seeing.
+    """Return rows that have close neighbors and are unlike each other: their results are worth seeing.
 
     *Method.* Greedy: each step takes the row with the largest (1 - similarity to the nearest row taken)
-    × (similarity to its own nearest neighbour) squared. A picture without relatives scores low however
+    × (similarity to its own nearest neighbor) squared. An image without relatives scores low however
     far out it is, and so does a second one of the same kind.
 
     Parameters

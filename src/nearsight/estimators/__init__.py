@@ -1,1 +1,1 @@
-"""What embeddings are for: estimators over arrays, which know neither pictures nor stores."""
+"""What embeddings are for: estimators over arrays, which know neither images nor stores."""

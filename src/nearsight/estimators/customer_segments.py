@@ -68,19 +68,19 @@ class Breadth:
 
 @dataclass(frozen=True, slots=True)
 class Customers:
-    """Customers, by what their pictures show.
+    """Customers, by what their images show.
 
     Attributes
     ----------
     names : list of str, length n
         In alphabetical order.
     means : ndarray of shape (n, d), float32, unit length
-        The weighted mean direction of each one's pictures.
+        The weighted mean direction of each one's images.
     spreads : ndarray of shape (n,), float
-        In 0..1: how much each one's pictures differ; NaN where one picture cannot tell.
-    n_pictures : ndarray of shape (n,), int
+        In 0..1: how much each one's images differ; NaN where one image cannot tell.
+    n_images : ndarray of shape (n,), int
     n_effective : ndarray of shape (n,), float
-        How many pictures of equal weight would tell as much: (sum w)² / sum w².
+        How many images of equal weight would tell as much: (sum w)² / sum w².
     features : ndarray of shape (n, d + 1), float32
         What segments are made from: the means, and the spread on a scale of theirs.
     breadth : Breadth
@@ -90,7 +90,7 @@ class Customers:
     names: list[str]
     means: NDArray[np.float32]
     spreads: NDArray[np.float64]
-    n_pictures: NDArray[np.int64]
+    n_images: NDArray[np.int64]
     n_effective: NDArray[np.float64]
     features: NDArray[np.float32]
     breadth: Breadth
@@ -104,20 +104,20 @@ class Customers:
         *,
         breadth: Breadth | None = None,
     ) -> "Customers":
-        """Embed customers from their pictures.
+        """Embed customers from their images.
 
         *Method*: directional statistics (Mardia and Jupp 2000, section 9.2): the mean direction, and as
-        spread 1 less the mean cosine of two different pictures, which is estimated without bias from the
-        length of the mean, R, and the effective number of pictures, n = (sum w)² / sum w²:
+        spread 1 less the mean cosine of two different images, which is estimated without bias from the
+        length of the mean, R, and the effective number of images, n = (sum w)² / sum w²:
         (n R² - 1) / (n - 1). A spread that is not known counts as the mean one. Its standard deviation
         counts a tenth of that of the means.
 
         Parameters
         ----------
         X : array of shape (m, d), float
-            Pictures' vectors, one a row; lengths do not matter.
+            Images' vectors, one a row; lengths do not matter.
         customers : array of shape (m,), str
-            Whose picture each row is.
+            Whose image each row is.
         weights : array of shape (m,), float, optional
             More than 0, such as how often it was bought.
         breadth : Breadth, optional
@@ -139,7 +139,7 @@ class Customers:
         if not len(vectors) == len(owners) == len(w):
             raise InvalidParameterError(
                 f"there are {len(vectors)} vectors, {len(owners)} customers and {len(w)} weights; give one"
-                " of each a picture"
+                " of each an image"
             )
         if not np.isfinite(vectors).all() or not np.all((w > 0) & np.isfinite(w)):
             raise InvalidParameterError(
@@ -170,7 +170,7 @@ class Customers:
 
 
 @dataclass(frozen=True, slots=True)
-class Centres:
+class Centers:
     """Where segments are, and how strange a customer may be for them.
 
     Attributes
@@ -179,10 +179,10 @@ class Centres:
     limits : ndarray of shape (k,), float
         Of each segment: who is stranger belongs to none. Infinite where there are too few customers to tell.
     usual : ndarray of shape (2,), float
-        The squared distance from the nearest centre that is usual with n pictures is the first, and the
+        The squared distance from the nearest center that is usual with n images is the first, and the
         second over n.
     false_alarm_rate : float or None
-        The share of customers like those that it was learnt from whom the limits may turn away.
+        The share of customers like those that it was learned from whom the limits may turn away.
     """
 
     X: NDArray[np.floating]
@@ -194,24 +194,24 @@ class Centres:
     def of(
         cls,
         X: NDArray[np.floating],
-        centres: NDArray[np.floating],
-        n_pictures: NDArray[np.float64],
+        centers: NDArray[np.floating],
+        n_images: NDArray[np.float64],
         *,
         false_alarm_rate: float | None,
         random_state: int,
         progress: bool = False,
-    ) -> "Centres":
-        """Learn limits from the (n, d) customers that the (k, d) centres were found among.
+    ) -> "Centers":
+        """Learn limits from the (n, d) customers that the (k, d) centers were found among.
 
-        *Method*: a tenth of the customers at a time is left out, and judged by the centres that k-means then
+        *Method*: a tenth of the customers at a time is left out, and judged by the centers that k-means then
         moves to (cross-conformal prediction, Vovk 2015). Strangeness is the squared distance from the nearest
-        one over what is usual with so many pictures, since the mean of few lies far out by chance; what is
+        one over what is usual with so many images, since the mean of few lies far out by chance; what is
         usual is a least-squares fit. The limits are `from_good`'s, for each segment where it has customers
         enough, else for all together.
         """
-        k, n = len(centres), len(X)
-        found = cls(centres, np.full(k, np.inf), np.array([0.0, 0.0]), false_alarm_rate)
-        # Fewer cannot promise it anyway, or would leave a centre without anyone.
+        k, n = len(centers), len(X)
+        found = cls(centers, np.full(k, np.inf), np.array([0.0, 0.0]), false_alarm_rate)
+        # Fewer cannot promise it anyway, or would leave a center without anyone.
         if false_alarm_rate is None or n < max(required_examples(false_alarm_rate), 2 * k, 2):
             return found
         nearest, squared = np.empty(n, np.int64), np.empty(n)
@@ -219,22 +219,22 @@ class Centres:
         for out in tqdm(parts, "unseen", unit="part", disable=not progress, leave=False):
             kept = np.setdiff1d(np.arange(n), out)
             with warnings.catch_warnings():
-                # Among customers who are all the same, it says that centres coincide.
+                # Among customers who are all the same, it says that centers coincide.
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                moved = KMeans(k, init=centres, n_init=1, random_state=random_state).fit(X[kept])
+                moved = KMeans(k, init=centers, n_init=1, random_state=random_state).fit(X[kept])
             distances = _squared(X[out], moved.cluster_centers_)
             nearest[out], squared[out] = distances.argmin(1), distances.min(1)
-        found.usual[:] = nnls(np.column_stack([np.ones(n), 1 / n_pictures]), squared)[0]
-        strange = found._strange(squared, n_pictures)
+        found.usual[:] = nnls(np.column_stack([np.ones(n), 1 / n_images]), squared)[0]
+        strange = found._strange(squared, n_images)
         medians = [np.median(strange[nearest == c]) if (nearest == c).any() else 0.0 for c in range(k)]
         found.limits[:] = limits_of(strange, nearest, np.array(medians), false_alarm_rate)
         return found
 
-    def assign(self, X: NDArray[np.floating], n_pictures: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the segment of (n, d) customers with so many pictures, -1 for who is too strange for any."""
+    def assign(self, X: NDArray[np.floating], n_images: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the segment of (n, d) customers with so many images, -1 for who is too strange for any."""
         squared = _squared(X, self.X)
         nearest = squared.argmin(1)
-        strange = self._strange(squared[np.arange(len(X)), nearest], n_pictures)
+        strange = self._strange(squared[np.arange(len(X)), nearest], n_images)
         return np.where(strange > self.limits[nearest], -1, nearest)
 
     def _strange(self, squared: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -252,15 +252,15 @@ class Centres:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Centres":
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Centers":
         """Read what `to_arrays` returned."""
         rate = float(arrays["false_alarm_rate"])
         return cls(arrays["centres"], arrays["limits"], arrays["usual"], None if np.isnan(rate) else rate)
 
 
-def _squared(X: NDArray[np.floating], centres: NDArray[np.floating]) -> NDArray[np.float64]:
+def _squared(X: NDArray[np.floating], centers: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the (n, k) squared distances."""
-    wide, there = X.astype(np.float64), centres.astype(np.float64)
+    wide, there = X.astype(np.float64), centers.astype(np.float64)
     squared = (wide**2).sum(1)[:, None] - 2 * wide @ there.T + (there**2).sum(1)
     positive: NDArray[np.float64] = np.maximum(squared, 0)
     return positive
@@ -282,7 +282,7 @@ class CustomerSegments(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         At least 1 and at most the number of customers.
     false_alarm_rate : float, optional
         In (0, 1). If given, `predict` answers -1 for customers who are stranger than all but this share of
-        those that come like the ones it was fitted on (see `Centres`). By default everyone belongs somewhere.
+        those that come like the ones it was fitted on (see `Centers`). By default everyone belongs somewhere.
     random_state : int, default 0
     progress : bool, default False
         Whether `fit` shows bars on stderr: which number of segments is tried, and k-means from its starts.
@@ -292,7 +292,7 @@ class CustomerSegments(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     labels_ : ndarray of shape (n,), int
         The largest segment is 0.
     cluster_centers_ : ndarray of shape (k, d)
-    centres_ : Centres
+    centers_ : Centers
         The same, with what `predict` needs besides.
     n_segments_ : int
     silhouette_ : float
@@ -332,15 +332,15 @@ class CustomerSegments(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
         self.progress = progress
 
-    def fit(self, X: ArrayLike, y: None = None, *, n_pictures: ArrayLike | None = None) -> "CustomerSegments":
+    def fit(self, X: ArrayLike, y: None = None, *, n_images: ArrayLike | None = None) -> "CustomerSegments":
         """Segment (n, d) customers, such as `Customers.features`.
 
         Parameters
         ----------
         X : array of shape (n, d), float
         y : ignored
-        n_pictures : array of shape (n,), float, optional
-            More than 0, such as `Customers.n_effective`: few pictures tell less. By default 1 each.
+        n_images : array of shape (n,), float, optional
+            More than 0, such as `Customers.n_effective`: few images tell less. By default 1 each.
 
         Raises
         ------
@@ -367,16 +367,16 @@ class CustomerSegments(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             few = PCA(min(_DIRECTIONS, *part.shape), random_state=self.random_state).fit_transform(part)
             tried = tqdm(numbers, "how many", unit="number", disable=not self.progress, leave=False)
             best = max((k for k in tried if self._strength(few, k) >= _STRONG), default=1)
-        # More centres than different customers would only be copies of each other.
+        # More centers than different customers would only be copies of each other.
         model = self._fitted(vectors, min(best, max(n_different, 1)), rng)
         order = np.argsort(-np.bincount(model.labels_), kind="stable")
         self.cluster_centers_ = model.cluster_centers_[order]
         self.labels_ = np.argsort(order)[model.labels_]
         self.n_segments_ = len(order)
-        self.centres_ = Centres.of(
+        self.centers_ = Centers.of(
             vectors,
             self.cluster_centers_,
-            _numbers(n_pictures, n),
+            _numbers(n_images, n),
             false_alarm_rate=self.false_alarm_rate,
             random_state=self.random_state,
             progress=self.progress,
@@ -384,18 +384,18 @@ class CustomerSegments(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.silhouette_ = self._silhouette(part, self.n_segments_)
         return self
 
-    def predict(self, X: ArrayLike, *, n_pictures: ArrayLike | None = None) -> NDArray[np.int64]:
+    def predict(self, X: ArrayLike, *, n_images: ArrayLike | None = None) -> NDArray[np.int64]:
         """Return the segment of (n, d) customers, the segments staying as they are; with a rate, -1 for none.
 
         Parameters
         ----------
         X : array of shape (n, d), float
-        n_pictures : array of shape (n,), float, optional
+        n_images : array of shape (n,), float, optional
             See `fit`.
         """
         check_is_fitted(self)
         vectors: NDArray[np.floating] = validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
-        return self.centres_.assign(vectors, _numbers(n_pictures, len(vectors)))
+        return self.centers_.assign(vectors, _numbers(n_images, len(vectors)))
 
     def _fitted(self, X: NDArray[np.floating], k: int, rng: np.random.Generator) -> KMeans:
         """Return the best of several starts, one after the other so that each can be seen."""
@@ -434,10 +434,10 @@ class CustomerSegments(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         return float(silhouette_score(X, labels)) if 2 <= n_labels < len(X) else float("nan")
 
 
-def _numbers(n_pictures: ArrayLike | None, n: int) -> NDArray[np.float64]:
-    numbers = np.ones(n) if n_pictures is None else np.asarray(n_pictures, np.float64)
+def _numbers(n_images: ArrayLike | None, n: int) -> NDArray[np.float64]:
+    numbers = np.ones(n) if n_images is None else np.asarray(n_images, np.float64)
     if numbers.shape != (n,) or not np.all((numbers > 0) & np.isfinite(numbers)):
         raise InvalidParameterError(
-            f"n_pictures has shape {numbers.shape}; give a number above 0 for each of {n} customers"
+            f"n_images has shape {numbers.shape}; give a number above 0 for each of {n} customers"
         )
     return numbers

@@ -18,24 +18,24 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 METHODS = ("auto", "umap", "pca")
-# So few rows have no neighbourhoods to keep: they are laid out by PCA whatever is asked for.
+# So few rows have no neighborhoods to keep: they are laid out by PCA whatever is asked for.
 _FEW = 10
-# Neighbours that say where a new row belongs.
+# Neighbors that say where a new row belongs.
 _GUIDES = 10
 # Steps towards the point that is least far from the guides; they converge in fewer.
 _STEPS = 30
 _BLOCK = 1024
 
 
-class PictureMap(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Lays rows out on a plane so that neighbours stay neighbours; later rows are placed among them.
+class Layout2D(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Lays rows out on a plane so that neighbors stay neighbors; later rows are placed among them.
 
-    *Method*: UMAP (McInnes, Healy and Melville 2018, arXiv 1802.03426) on the cosine, with exact neighbours
+    *Method*: UMAP (McInnes, Healy and Melville 2018, arXiv 1802.03426) on the cosine, with exact neighbors
     where the original looks for them by descent; or the first two principal components. `fit` lays out at
     most `most_fitted` different rows; all others are placed. With UMAP, a row is placed at the weighted
     geometric median (Weiszfeld 1937) of its 10 nearest fitted rows, where UMAP's own transform takes their
-    mean and then optimises anew: the median is in no void between two islands, does not depend on what else
-    is placed with it, and costs no optimisation. A row that was fitted is placed where it is. With PCA,
+    mean and then optimizes anew: the median is in no void between two islands, does not depend on what else
+    is placed with it, and costs no optimization. A row that was fitted is placed where it is. With PCA,
     placing is the projection itself.
 
     Parameters
@@ -64,7 +64,7 @@ class PictureMap(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Notes
     -----
     UMAP runs on one thread, so that the map is the same every time; its time grows with the rows, that of the
-    neighbours, m² × d, with their square, and its first use takes 15 s more. Placing costs m × d a row, PCA
+    neighbors, m² × d, with their square, and its first use takes 15 s more. Placing costs m × d a row, PCA
     n × d. 0 rows are refused; 1 to 10 are laid out by PCA, one of them in the middle. NaN and infinity are
     refused. Duplicates share a place, and so do rows that are all the same.
 
@@ -72,7 +72,7 @@ class PictureMap(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     --------
     >>> import numpy as np
     >>> X = np.eye(4)[[0, 0, 1, 2, 3]]
-    >>> map_ = PictureMap(method="pca").fit(X)
+    >>> map_ = Layout2D(method="pca").fit(X)
     >>> map_.embedding_.shape, bool(np.allclose(map_.transform(X), map_.embedding_))
     ((5, 2), True)
     """
@@ -94,7 +94,7 @@ class PictureMap(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
         self.progress = progress
 
-    def fit(self, X: ArrayLike, y: Any = None) -> "PictureMap":
+    def fit(self, X: ArrayLike, y: Any = None) -> "Layout2D":
         """Lay rows out.
 
         Parameters
@@ -173,7 +173,7 @@ def place(
 ) -> NDArray[np.float32]:
     """Return where rows belong on a map, by the rows that are on it.
 
-    *Method*: see `PictureMap`.
+    *Method*: see `Layout2D`.
 
     Parameters
     ----------
@@ -217,12 +217,12 @@ def _most_similar(similarities: NDArray[Any], k: int) -> tuple[Ints, NDArray[Any
     return nearest, np.take_along_axis(similarities, nearest, axis=1)
 
 
-def _neighbours(rows: NDArray[Any], k: int, *, progress: bool) -> tuple[NDArray[np.int32], NDArray[Any]]:
+def _neighbors(rows: NDArray[Any], k: int, *, progress: bool) -> tuple[NDArray[np.int32], NDArray[Any]]:
     """Return the `k` nearest of each row, itself the first, and how far they are: exact, 1 - cosine."""
     n = len(rows)
     found, distances = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
     starts = range(0, n, _BLOCK)
-    for start in tqdm(starts, desc="neighbours", unit="block", disable=not progress, leave=False):
+    for start in tqdm(starts, desc="neighbors", unit="block", disable=not progress, leave=False):
         similarities = rows[start : start + _BLOCK] @ rows.T
         own = np.arange(len(similarities))
         # Rounding must not make another row nearer than the row itself.
@@ -263,7 +263,7 @@ def _medians(points: Floats, weights: Floats) -> Floats:
 def trustworthiness(
     X: ArrayLike, places: ArrayLike, *, n_neighbors: int = 10, most: int = 2_000, random_state: int = 0
 ) -> float | None:
-    """Return how far neighbours on a map are neighbours in truth: 1 is perfect, .5 is chance.
+    """Return how far neighbors on a map are neighbors in truth: 1 is perfect, .5 is chance.
 
     *Method*: Venna and Kaski 2001, section 4, by cosine, among at most `most` random rows, whose number
     squared it costs.
@@ -326,7 +326,7 @@ def _umap(rows: NDArray[Any], n_neighbors: int, min_dist: float, random_state: i
         k = min(n_neighbors, len(rows) - 1)
         reducer = UMAP(
             n_neighbors=k,
-            precomputed_knn=_neighbours(rows, k, progress=progress),
+            precomputed_knn=_neighbors(rows, k, progress=progress),
             min_dist=min_dist,
             metric="cosine",
             random_state=random_state,

@@ -1,23 +1,23 @@
-"""Faces: read them out of pictures, keep them with names in a bank, recognise them again."""
+"""Faces: read them out of images, keep them with names in a bank, recognize them again."""
 
 from nearsight.faces.bank import FaceBank
-from nearsight.faces.enrollment import Caution, EnrolReport
+from nearsight.faces.enrollment import Caution, EnrollReport
 from nearsight.faces.grouping import FaceGroup
-from nearsight.faces.pipeline import Face, FaceReader, Reading
-from nearsight.faces.results import Identified, IdentifiedFace, Verified, verify
+from nearsight.faces.pipeline import Face, FaceReader, ImageFaces
+from nearsight.faces.results import FaceVerification, Identified, IdentifiedFace, verify
 from nearsight.faces.schema import BankedFace
 
 __all__ = [
     "BankedFace",
     "Caution",
-    "EnrolReport",
+    "EnrollReport",
     "Face",
     "FaceBank",
     "FaceGroup",
     "FaceReader",
+    "FaceVerification",
     "Identified",
     "IdentifiedFace",
-    "Reading",
-    "Verified",
+    "ImageFaces",
     "verify",
 ]

@@ -1,4 +1,4 @@
-"""A bank of faces with names: enrol, identify, verify, group, and forget."""
+"""A bank of faces with names: enroll, identify, verify, group, and forget."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -8,30 +8,30 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nearsight.errors import Failure, InvalidParameterError, UnknownIdError
+from nearsight.errors import ImageFailure, InvalidParameterError, UnknownIdError
 from nearsight.estimators.conformal import Threshold, from_background
 from nearsight.estimators.faces.identifier import FaceIdentifier
-from nearsight.faces.enrollment import Enrolment, EnrolReport, Naming
+from nearsight.faces.enrollment import Enrollment, EnrollReport, Naming
 from nearsight.faces.grouping import FaceGroup, groups_of
 from nearsight.faces.impostor_scores import background_of
-from nearsight.faces.models import DEFAULT_DETECTOR, DEFAULT_RECOGNISER
-from nearsight.faces.pipeline import Face, FaceReader, Reading
-from nearsight.faces.results import DEFAULT_RATE, Identified, Verified, identified, verify
+from nearsight.faces.models import DEFAULT_DETECTOR, DEFAULT_RECOGNIZER
+from nearsight.faces.pipeline import Face, FaceReader, ImageFaces
+from nearsight.faces.results import DEFAULT_RATE, FaceVerification, Identified, identified, verify
 from nearsight.faces.schema import BankedFace, matrix_of, table_of
-from nearsight.faces.storage import Keeper
+from nearsight.faces.storage import BankStorage
 
 
 class FaceBank:
     """Faces with names, in a directory of their own.
 
-    A bank is personal data. Enrol only people who have agreed to it, and only as long as they agree; `remove`
-    and `forget` leave nothing behind in the bank's files. Everything happens on this machine. Nothing is
-    guessed about a person but whether two faces are the same one's.
+    A bank is personal data. Enroll only people who have agreed to it, and only as long as they agree;
+    `remove` and `forget` leave nothing behind in the bank's files. Everything happens on this machine.
+    Nothing is guessed about a person but whether two faces are the same one's.
 
     Use `create` or `open`.
     """
 
-    def __init__(self, keeper: Keeper, reader: Callable[[], FaceReader]) -> None:
+    def __init__(self, keeper: BankStorage, reader: Callable[[], FaceReader]) -> None:
         self._keeper = keeper
         self._make_reader = reader
         self._reader: FaceReader | None = None
@@ -42,7 +42,7 @@ class FaceBank:
         directory: str | Path,
         *,
         detector: str = DEFAULT_DETECTOR,
-        recogniser: str = DEFAULT_RECOGNISER,
+        recognizer: str = DEFAULT_RECOGNIZER,
         reader: FaceReader | None = None,
         cache_dir: Path | None = None,
         **options: Any,
@@ -53,7 +53,7 @@ class FaceBank:
         ----------
         directory : path
             Of its own; made where it is missing.
-        detector, recogniser : str
+        detector, recognizer : str
             Names of models, see `models.faces`.
         reader : FaceReader, optional
             In place of the two.
@@ -69,16 +69,16 @@ class FaceBank:
         FingerprintMismatchError
             There is a bank of other models.
         """
-        reader = reader or FaceReader(detector, recogniser, cache_dir=cache_dir, **options)
-        found, compared = reader.detector.spec, reader.recogniser.spec
+        reader = reader or FaceReader(detector, recognizer, cache_dir=cache_dir, **options)
+        found, compared = reader.detector.spec, reader.recognizer.spec
         facts = {
             "detector": found.id,
             "recogniser": compared.id,
-            "licences": (found.licence, compared.licence),
+            "licences": (found.license, compared.license),
             "dim": compared.dim,
             "fingerprint": reader.fingerprint,
         }
-        keeper = Keeper.make(Path(directory), facts)
+        keeper = BankStorage.make(Path(directory), facts)
         keeper.require(reader.fingerprint)
         return cls(keeper, lambda: reader)
 
@@ -98,11 +98,11 @@ class FaceBank:
         CollectionNotFoundError, NotACollectionError, NewerFormatError
             There is no bank that this version can read.
         """
-        keeper = Keeper(Path(directory))
+        keeper = BankStorage(Path(directory))
         facts = keeper.manifest
         return cls(
             keeper,
-            lambda: reader or FaceReader(facts.detector, facts.recogniser, cache_dir=cache_dir, **options),
+            lambda: reader or FaceReader(facts.detector, facts.recognizer, cache_dir=cache_dir, **options),
         )
 
     @property
@@ -112,9 +112,9 @@ class FaceBank:
 
     @property
     def models(self) -> list[tuple[str, str]]:
-        """Names and licences of the detector and the recogniser."""
+        """Names and licenses of the detector and the recognizer."""
         facts = self._keeper.manifest
-        return list(zip((facts.detector, facts.recogniser), facts.licences, strict=True))
+        return list(zip((facts.detector, facts.recognizer), facts.licenses, strict=True))
 
     @property
     def reader(self) -> FaceReader:
@@ -155,15 +155,15 @@ class FaceBank:
 
     def enroll(
         self, inputs: Any, *, name: str | None = None, allow_remote: bool = False, allow_poor: bool = True
-    ) -> EnrolReport:
+    ) -> EnrollReport:
         """Take faces into the bank.
 
         Parameters
         ----------
-        inputs : path, URL, picture, or iterable of those
+        inputs : path, URL, image, or iterable of those
             Photographs of one person each.
         name : str, optional
-            Whose they are; by default each picture's folder is called after the person.
+            Whose they are; by default each image's folder is called after the person.
         allow_remote : bool, default False
             Whether http and https addresses may be fetched.
         allow_poor : bool, default True
@@ -171,19 +171,21 @@ class FaceBank:
 
         Returns
         -------
-        EnrolReport
-            What was enrolled, what was there already, warnings, and pictures that cannot be used: without a
+        EnrollReport
+            What was enrolled, what was there already, warnings, and images that cannot be used: without a
             face, or with several of like size.
         """
-        enrolment = Enrolment(Naming(name), self._keeper.table("id")["id"].to_pylist(), allow_poor=allow_poor)
+        enrollment = Enrollment(
+            Naming(name), self._keeper.table("id")["id"].to_pylist(), allow_poor=allow_poor
+        )
         for reading in self.reader.read_all(inputs, allow_remote=allow_remote):
-            enrolment.take(reading)
-        self._append(enrolment.accepted)
-        if enrolment.accepted:
-            enrolment.compare(*self.vectors(), self._pair_threshold(DEFAULT_RATE))
-        return enrolment.report()
+            enrollment.take(reading)
+        self._append(enrollment.accepted)
+        if enrollment.accepted:
+            enrollment.compare(*self.vectors(), self._pair_threshold(DEFAULT_RATE))
+        return enrollment.report()
 
-    def _append(self, faces: Sequence[tuple[Reading, Face, str]]) -> None:
+    def _append(self, faces: Sequence[tuple[ImageFaces, Face, str]]) -> None:
         table = table_of(faces, self._keeper.manifest.dim)
         with self._keeper.writing() as store:
             there = set(self._keeper.table("id")["id"].to_pylist())
@@ -206,12 +208,12 @@ class FaceBank:
 
     def identify(
         self, inputs: Any, *, false_match_rate: float = DEFAULT_RATE, allow_remote: bool = False
-    ) -> Iterator[Identified | Failure]:
-        """Say who is in pictures.
+    ) -> Iterator[Identified | ImageFailure]:
+        """Say who is in images.
 
         Parameters
         ----------
-        inputs : path, URL, picture, or iterable of those
+        inputs : path, URL, image, or iterable of those
         false_match_rate : float, default 0.01
             In (0, 1): the share of strangers that may be taken for somebody in the bank.
         allow_remote : bool, default False
@@ -219,18 +221,18 @@ class FaceBank:
 
         Yields
         ------
-        Identified or Failure
+        Identified or ImageFailure
             In input order.
         """
         identifier = self.identifier(false_match_rate)
         for reading in self.reader.read_all(inputs, allow_remote=allow_remote):
-            if isinstance(reading, Failure):
+            if isinstance(reading, ImageFailure):
                 yield reading
             else:
                 yield Identified(reading, identified(identifier, reading.faces))
 
-    def verify(self, a: Any, b: Any, *, false_match_rate: float = DEFAULT_RATE) -> Verified:
-        """Say whether the largest faces of two pictures are of one person; see `verify`."""
+    def verify(self, a: Any, b: Any, *, false_match_rate: float = DEFAULT_RATE) -> FaceVerification:
+        """Say whether the largest faces of two images are of one person; see `verify`."""
         return verify(self.reader, a, b, false_match_rate=false_match_rate)
 
     def _pair_threshold(self, rate: float) -> Threshold | None:
@@ -239,15 +241,15 @@ class FaceBank:
 
     # --- grouping -----------------------------------------------------------------------------
 
-    def scan(self, inputs: Any, *, allow_remote: bool = False) -> list[Failure]:
-        """Read the faces of pictures into the bank without names, for `group`.
+    def scan(self, inputs: Any, *, allow_remote: bool = False) -> list[ImageFailure]:
+        """Read the faces of images into the bank without names, for `group`.
 
-        Pictures that were read before are not read again. Returns those that cannot be used.
+        Images that were read before are not read again. Returns those that cannot be used.
         """
         known = set(self._keeper.table("picture")["picture"].to_pylist()) | self._keeper.without_faces()
         failed, found, empty = [], [], set()
         for reading in self.reader.read_all(inputs, allow_remote=allow_remote, known=known.__contains__):
-            if isinstance(reading, Failure):
+            if isinstance(reading, ImageFailure):
                 failed.append(reading)
             elif reading.id in known:
                 continue
@@ -255,7 +257,7 @@ class FaceBank:
                 found += [(reading, face, "") for face in reading.faces]
             else:
                 empty.add(reading.id)
-            known |= set() if isinstance(reading, Failure) else {reading.id}
+            known |= set() if isinstance(reading, ImageFailure) else {reading.id}
         self._append(found)
         self._keeper.note_without_faces(empty)
         return failed
@@ -265,12 +267,12 @@ class FaceBank:
 
         Faces that resemble an enrolled person are put to that one; the others form groups, which keep their
         names (``g1``, ``g2``, ...) from run to run as long as most of their faces stay together. Two faces of
-        one picture are never one person.
+        one image are never one person.
 
         Raises
         ------
         InvalidParameterError
-            Nothing is known about strangers under this bank's models, and there are too few pictures with
+            Nothing is known about strangers under this bank's models, and there are too few images with
             several faces to learn it from.
         """
         faces, X = self.vectors()

@@ -1,4 +1,4 @@
-"""Boxes and names, drawn on copies of pictures."""
+"""Boxes and names, drawn on copies of images."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from nearsight.errors import StorageError
 
 _KNOWN, _UNKNOWN, _DOUBTFUL = "#1a7f37", "#5c6370", "#b35900"
-# Text of a fixed part of the picture, but never too small to read.
+# Text of a fixed part of the image, but never too small to read.
 _TEXT_PART, _LEAST_TEXT_PX = 1 / 45, 12
 
 
@@ -32,7 +32,7 @@ class Label:
 
 
 def draw(image: Image.Image, labels: Sequence[Label]) -> Image.Image:
-    """Return a copy of an RGB picture with boxes, and a line of text above each or, at the top, inside it."""
+    """Return a copy of an RGB image with boxes, and a line of text above each or, at the top, inside it."""
     made = image.copy()
     pen = ImageDraw.Draw(made)
     size = max(_LEAST_TEXT_PX, round(max(image.size) * _TEXT_PART))
@@ -64,7 +64,7 @@ def _write(
 
 
 def save(image: Image.Image, folder: Path, path: str, taken: set[str]) -> Path:
-    """Save a drawn picture as JPEG under the name of the picture it came from.
+    """Save a drawn image as JPEG under the name of the image it came from.
 
     Parameters
     ----------
@@ -72,11 +72,11 @@ def save(image: Image.Image, folder: Path, path: str, taken: set[str]) -> Path:
     folder : Path
         Made where it is missing.
     path : str
-        Of the picture it came from.
+        Of the image it came from.
     taken : set of str
-        Names given in this run, added to; a second picture of one name gets a number.
+        Names given in this run, added to; a second image of one name gets a number.
     """
-    stem = re.sub(r"[^\w.-]+", "_", PurePath(path).stem).strip("._") or "picture"
+    stem = re.sub(r"[^\w.-]+", "_", PurePath(path).stem).strip("._") or "image"
     name, n = f"{stem}.jpg", 1
     while name in taken:
         n += 1

@@ -7,10 +7,10 @@ from pathlib import PurePath
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.errors import Failure, InvalidParameterError
+from nearsight.errors import ImageFailure, InvalidParameterError
 from nearsight.estimators.conformal import Threshold
 from nearsight.faces.models import POOR
-from nearsight.faces.pipeline import Face, Reading
+from nearsight.faces.pipeline import Face, ImageFaces
 from nearsight.faces.schema import BankedFace, face_id
 
 # The largest face is the one meant if the next is smaller by this.
@@ -24,7 +24,7 @@ class Caution:
     Attributes
     ----------
     path : str
-        The picture.
+        The image.
     person : str
         Under whose name it was enrolled.
     kind : {"several faces", "poor quality", "like someone else"}
@@ -39,7 +39,7 @@ class Caution:
 
 
 @dataclass(frozen=True, slots=True)
-class EnrolReport:
+class EnrollReport:
     """What `FaceBank.enroll` did.
 
     Attributes
@@ -49,25 +49,25 @@ class EnrolReport:
     already : int
         Faces that were in the bank.
     cautions : list of Caution
-    failed : list of Failure
-        Pictures of which nothing was enrolled.
+    failed : list of ImageFailure
+        Images of which nothing was enrolled.
     """
 
     enrolled: dict[str, int] = field(default_factory=dict)
     already: int = 0
     cautions: list[Caution] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
+    failed: list[ImageFailure] = field(default_factory=list)
 
 
 class Naming:
-    """Whose face is in a picture: a given name, or that of its folder."""
+    """Whose face is in an image: a given name, or that of its folder."""
 
     def __init__(self, name: str | None) -> None:
         if name is not None and not name.strip():
             raise InvalidParameterError("name is empty; give one with at least one letter, or none at all")
         self._name = name
 
-    def __call__(self, reading: Reading) -> str:
+    def __call__(self, reading: ImageFaces) -> str:
         """Return the name; empty where there is none."""
         if self._name is not None:
             return self._name
@@ -75,8 +75,8 @@ class Naming:
         return PurePath(reading.source.key).parent.name if reading.source.key else ""
 
 
-class Enrolment:
-    """One run of enrolling, picture by picture.
+class Enrollment:
+    """One run of enrolling, image by image.
 
     Parameters
     ----------
@@ -88,32 +88,34 @@ class Enrolment:
     """
 
     def __init__(self, naming: Naming, known: Iterable[str], *, allow_poor: bool) -> None:
-        self.accepted: list[tuple[Reading, Face, str]] = []
+        self.accepted: list[tuple[ImageFaces, Face, str]] = []
         self._naming, self._known, self._allow_poor = naming, set(known), allow_poor
         self._already = 0
         self._cautions: list[Caution] = []
-        self._failed: list[Failure] = []
+        self._failed: list[ImageFailure] = []
 
-    def take(self, reading: Reading | Failure) -> None:
-        """Take the face that is meant in one picture, or say why not."""
-        if isinstance(reading, Failure):
+    def take(self, reading: ImageFaces | ImageFailure) -> None:
+        """Take the face that is meant in one image, or say why not."""
+        if isinstance(reading, ImageFailure):
             self._failed.append(reading)
             return
         path, person = reading.source.path, self._naming(reading)
         if not person:
             self._failed.append(
-                Failure(path, "whose face is it? Give a name, or a folder called after the person")
+                ImageFailure(path, "whose face is it? Give a name, or a folder called after the person")
             )
         elif not reading.faces:
-            self._failed.append(Failure(path, "no face was found in it"))
+            self._failed.append(ImageFailure(path, "no face was found in it"))
         elif len(reading.faces) > 1 and not _is_clear(reading.faces):
             self._failed.append(
-                Failure(path, f"has {len(reading.faces)} faces of like size; cut out the one that is meant")
+                ImageFailure(
+                    path, f"has {len(reading.faces)} faces of like size; cut out the one that is meant"
+                )
             )
         else:
             self._accept(reading, person)
 
-    def _accept(self, reading: Reading, person: str) -> None:
+    def _accept(self, reading: ImageFaces, person: str) -> None:
         face, path = reading.faces[0], reading.source.path
         id = face_id(reading.id, face)
         if id in self._known:
@@ -123,7 +125,7 @@ class Enrolment:
         if quality.score < POOR:
             problems = ", ".join(quality.problems) or "poor"
             if not self._allow_poor:
-                self._failed.append(Failure(path, f"the face is of poor quality: {problems}"))
+                self._failed.append(ImageFailure(path, f"the face is of poor quality: {problems}"))
                 return
             self._caution(path, person, "poor quality", f"the face is {problems}; a better photograph helps")
         if len(reading.faces) > 1:
@@ -150,10 +152,10 @@ class Enrolment:
                 )
                 self._caution(reading.source.path, person, "like someone else", text)
 
-    def report(self) -> EnrolReport:
+    def report(self) -> EnrollReport:
         """Return what was done."""
         names = [person for _, _, person in self.accepted]
-        return EnrolReport(
+        return EnrollReport(
             {name: names.count(name) for name in sorted(set(names))},
             self._already,
             self._cautions,

@@ -62,9 +62,9 @@ def groups_of(
     ]
     names: dict[str, str] = {}
     if len(rest):
-        pictures = [faces[row].picture for row in rest]
+        images = [faces[row].image for row in rest]
         labels = FaceGrouper(min_similarity=_least(X, faces, background, rate)).fit_predict(
-            X[rest], pictures=pictures
+            X[rest], images=images
         )
         called = _called(labels, [faces[row].group for row in rest])
         for label, name in called.items():
@@ -81,18 +81,18 @@ def _put_to_persons(
     X: NDArray[np.float32],
     identifier: FaceIdentifier | None,
 ) -> NDArray[np.int64]:
-    """Put faces to the persons they resemble, one face of a picture at most; return the others."""
+    """Put faces to the persons they resemble, one face of an image at most; return the others."""
     if identifier is None or not len(unnamed):
         return unnamed
     found = identifier.identify(X[unnamed])
-    taken = {(faces[row].picture, person) for person, rows in by_person.items() for row in rows}
+    taken = {(faces[row].image, person) for person, rows in by_person.items() for row in rows}
     rest = []
     for i in np.argsort(-found.similarity):
         row, person = int(unnamed[i]), str(found.persons[i])
-        if found.unknown[i] or (faces[row].picture, person) in taken:
+        if found.unknown[i] or (faces[row].image, person) in taken:
             rest.append(row)
         else:
-            taken.add((faces[row].picture, person))
+            taken.add((faces[row].image, person))
             by_person[person].append(row)
     return np.sort(np.array(rest, np.int64))
 
@@ -100,9 +100,9 @@ def _put_to_persons(
 def _least(
     X: NDArray[np.float32], faces: list[BankedFace], background: NDArray[np.float64] | None, rate: float
 ) -> float:
-    """Return how similar faces of one person are at least: faces of one picture and the background tell."""
-    # Faces that are in one picture twice, in a mirror say, are few; the higher of two thresholds is kept.
-    own = strangers(X, [face.picture for face in faces])
+    """Return how similar faces of one person are at least: faces of one image and the background tell."""
+    # Faces that are in one image twice, in a mirror say, are few; the higher of two thresholds is kept.
+    own = strangers(X, [face.image for face in faces])
     found = []
     for scores in (own, background):
         if scores is not None:
@@ -113,7 +113,7 @@ def _least(
     if not found:
         raise InvalidParameterError(
             f"nothing is known about strangers under this bank's models, and {len(own)} pairs of faces in "
-            f"one picture are too few for a rate of {rate:g}; scan more pictures with several people, "
+            f"one image are too few for a rate of {rate:g}; scan more images with several people, "
             "or allow a higher rate"
         )
     return max(found)

@@ -1,7 +1,7 @@
 """How alike faces of different persons are, for banks with too few persons to tell.
 
 Computed by ``tools/face_background.py`` on persons s1 to s20 of the ORL set (AT&T Laboratories Cambridge):
-19,000 pairs of grey studio photographs of 20 persons. That is a narrow sample of mankind: few women, one
+19,000 pairs of gray studio photographs of 20 persons. That is a narrow sample of mankind: few women, one
 place, one time. The rate of false matches that it promises is one among such faces. A bank
 with enough persons for the rate that is asked for (99 for 1 %) is calibrated on itself instead.
 """

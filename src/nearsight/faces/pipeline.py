@@ -1,4 +1,4 @@
-"""Pictures in, faces with vectors out: decoding, finding, aligning and embedding, overlapped and in order."""
+"""Images in, faces with vectors out: decoding, finding, aligning and embedding, overlapped and in order."""
 
 import sys
 from collections import deque
@@ -14,67 +14,67 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from nearsight.errors import Failure, ImageError, InvalidParameterError
+from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.faces.models import (
     DEFAULT_DETECTOR,
-    DEFAULT_RECOGNISER,
+    DEFAULT_RECOGNIZER,
     SCAN_VERSION,
     FaceDetector,
-    FaceRecogniser,
+    FaceQuality,
+    FaceRecognizer,
     FoundFace,
-    Quality,
     chip,
     detect,
     load_detector,
-    load_recogniser,
+    load_recognizer,
     quality_of,
     similarity_transform,
 )
-from nearsight.images import Limits, Source, content_id, count, decode, find
+from nearsight.images import ImageSource, Limits, content_id, count, decode, find
 from nearsight.models import Fingerprint
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face in one picture.
+    """One face in one image.
 
     Attributes
     ----------
     box : tuple of float
-        Left, top, right, bottom in pixels of the full upright picture.
+        Left, top, right, bottom in pixels of the full upright image.
     landmarks : ndarray of shape (5, 2), float32
-        Eyes, nose and corners of the mouth, left before right as seen in the picture; same pixels.
+        Eyes, nose and corners of the mouth, left before right as seen in the image; same pixels.
     confidence : float
         How sure the detector is that this is a face, in 0..1.
     vector : ndarray of shape (dim,), float32
         Unit length; the cosine of two says how alike the faces are.
-    quality : Quality
+    quality : FaceQuality
     """
 
     box: tuple[float, float, float, float]
     landmarks: NDArray[np.float32]
     confidence: float
     vector: NDArray[np.float32]
-    quality: Quality
+    quality: FaceQuality
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What was found in one picture.
+class ImageFaces:
+    """What was found in one image.
 
     Attributes
     ----------
-    source : Source
-        Where the picture came from.
+    source : ImageSource
+        Where the image came from.
     id : str
         Hash of its content, 32 hex digits.
     width, height : int
-        Size of the upright picture in pixels.
+        Size of the upright image in pixels.
     faces : list of Face
         The largest first.
     """
 
-    source: Source
+    source: ImageSource
     id: str
     width: int
     height: int
@@ -82,23 +82,23 @@ class Reading:
 
 
 class FaceReader:
-    """Finds the faces in pictures and turns each into a vector.
+    """Finds the faces in images and turns each into a vector.
 
-    *Method.* Each worker thread takes a picture from bytes to vectors by itself, as in `Embedder`.
+    *Method.* Each worker thread takes an image from bytes to vectors by itself, as in `Embedder`.
 
     Parameters
     ----------
-    detector, recogniser : str or model, default "centerface" and "dlib-resnet29"
-        Names (see `models.faces.load_detector` and `load_recogniser`) or loaded models.
+    detector, recognizer : str or model, default "centerface" and "dlib-resnet29"
+        Names (see `models.faces.load_detector` and `load_recognizer`) or loaded models.
     min_confidence : float, default 0.5
         Fainter faces are left out; in 0..1.
     smallest_px : float, optional
-        Side of the smallest face that is looked for, in pixels; by default a 64th of the picture's longer
+        Side of the smallest face that is looked for, in pixels; by default a 64th of the image's longer
         side, and at least 20.
     n_threads : int, optional
         Worker threads; by default as many as the cores this process may use.
     limits : Limits, optional
-        Pixels, bytes and seconds one picture may cost.
+        Pixels, bytes and seconds one image may cost.
     cache_dir : Path, optional
         Where converted models are kept.
     progress : bool, optional
@@ -115,7 +115,7 @@ class FaceReader:
     def __init__(
         self,
         detector: str | FaceDetector = DEFAULT_DETECTOR,
-        recogniser: str | FaceRecogniser = DEFAULT_RECOGNISER,
+        recognizer: str | FaceRecognizer = DEFAULT_RECOGNIZER,
         *,
         min_confidence: float = 0.5,
         smallest_px: float | None = None,
@@ -127,8 +127,8 @@ class FaceReader:
         if n_threads is not None and n_threads < 1:
             raise InvalidParameterError(f"n_threads is {n_threads}; it must be at least 1")
         self.detector = load_detector(detector) if isinstance(detector, str) else detector
-        self.recogniser = (
-            load_recogniser(recogniser, cache_dir=cache_dir) if isinstance(recogniser, str) else recogniser
+        self.recognizer = (
+            load_recognizer(recognizer, cache_dir=cache_dir) if isinstance(recognizer, str) else recognizer
         )
         self.min_confidence = min_confidence
         self.smallest_px = smallest_px
@@ -139,14 +139,14 @@ class FaceReader:
     @property
     def fingerprint(self) -> Fingerprint:
         """What makes vectors comparable: both models, and how a face gets from the one to the other."""
-        recogniser, own = self.recogniser, self.recogniser.spec.fingerprint
+        recognizer, own = self.recognizer, self.recognizer.spec.fingerprint
         facts: dict[str, Any] = {
             **own.preprocessing,
             "scan": SCAN_VERSION,
             "detector_sha256": self.detector.spec.weights_sha256,
-            "template": recogniser.template.tolist(),
-            "template_weights": recogniser.weights.tolist(),
-            "mirrored": bool(getattr(recogniser, "is_mirrored", False)),
+            "template": recognizer.template.tolist(),
+            "template_weights": recognizer.weights.tolist(),
+            "mirrored": bool(getattr(recognizer, "is_mirrored", False)),
         }
         return Fingerprint(
             model=own.model,
@@ -157,7 +157,7 @@ class FaceReader:
         )
 
     def faces(self, image: Image.Image) -> list[Face]:
-        """Return the faces in an upright RGB picture, the largest first."""
+        """Return the faces in an upright RGB image, the largest first."""
         found = detect(self.detector, image, min_confidence=self.min_confidence, smallest_px=self.smallest_px)
         chips = [self._chip(image, face) for face in found]
         return [
@@ -168,32 +168,34 @@ class FaceReader:
                 vector,
                 quality_of(made, face.landmarks, face.side_px),
             )
-            for face, made, vector in zip(found, chips, self.recogniser.embed(chips), strict=True)
+            for face, made, vector in zip(found, chips, self.recognizer.embed(chips), strict=True)
             if vector.any()
         ]
 
-    def read(self, source: Source, *, known: Callable[[str], bool] | None = None) -> Reading | Failure:
-        """Return the faces in one picture, or what is wrong with it.
+    def read(
+        self, source: ImageSource, *, known: Callable[[str], bool] | None = None
+    ) -> ImageFaces | ImageFailure:
+        """Return the faces in one image, or what is wrong with it.
 
         Where `known` says so of the hash of its content, it is not looked into, and no face is returned.
         """
         try:
             data = source.read(self.limits)
             if known is not None and known(content_id(data)):
-                return Reading(source, content_id(data), 0, 0)
-            picture = decode(data, path=source.path, limits=self.limits)
-            faces = self.faces(picture.image)
-            return Reading(source, content_id(data), picture.width, picture.height, faces)
+                return ImageFaces(source, content_id(data), 0, 0)
+            image = decode(data, path=source.path, limits=self.limits)
+            faces = self.faces(image.image)
+            return ImageFaces(source, content_id(data), image.width, image.height, faces)
         except ImageError as error:
-            return Failure(error.path, error.reason)
+            return ImageFailure(error.path, error.reason)
         except MemoryError:
-            return Failure(source.path, "there is not enough memory to look for faces in it")
+            return ImageFailure(source.path, "there is not enough memory to look for faces in it")
 
     def stream(
-        self, sources: Iterable[Source | Failure], *, known: Callable[[str], bool] | None = None
-    ) -> Generator[Reading | Failure, None, None]:
-        """Read pictures one after another, in input order and bounded memory; failures pass through."""
-        pending: deque[Future[Reading | Failure]] = deque()
+        self, sources: Iterable[ImageSource | ImageFailure], *, known: Callable[[str], bool] | None = None
+    ) -> Generator[ImageFaces | ImageFailure, None, None]:
+        """Read images one after another, in input order and bounded memory; failures pass through."""
+        pending: deque[Future[ImageFaces | ImageFailure]] = deque()
         pool = ThreadPoolExecutor(self.n_threads, thread_name_prefix="nearsight-faces")
         try:
             for source in sources:
@@ -207,8 +209,8 @@ class FaceReader:
 
     def read_all(
         self, inputs: Any, *, allow_remote: bool = False, known: Callable[[str], bool] | None = None
-    ) -> Iterator[Reading | Failure]:
-        """Find and read pictures with a progress bar.
+    ) -> Iterator[ImageFaces | ImageFailure]:
+        """Find and read images with a progress bar.
 
         Parameters
         ----------
@@ -223,16 +225,18 @@ class FaceReader:
         countable = watched and not isinstance(inputs, Iterator)
         total = count(inputs, allow_remote=allow_remote) if countable else None
         with tqdm(
-            total=total, unit=" pictures", dynamic_ncols=True, smoothing=0.05, disable=not watched
+            total=total, unit=" images", dynamic_ncols=True, smoothing=0.05, disable=not watched
         ) as bar:
             for result in self.stream(find(inputs, allow_remote=allow_remote), known=known):
                 bar.update()
                 yield result
 
-    def _read(self, source: Source | Failure, known: Callable[[str], bool] | None) -> Reading | Failure:
-        return source if isinstance(source, Failure) else self.read(source, known=known)
+    def _read(
+        self, source: ImageSource | ImageFailure, known: Callable[[str], bool] | None
+    ) -> ImageFaces | ImageFailure:
+        return source if isinstance(source, ImageFailure) else self.read(source, known=known)
 
     def _chip(self, image: Image.Image, face: FoundFace) -> NDArray[np.uint8]:
-        model = self.recogniser
+        model = self.recognizer
         matrix = similarity_transform(face.landmarks, model.template, model.weights)
         return chip(image, matrix, model.spec.input_px)

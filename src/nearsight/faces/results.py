@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.errors import Failure, ImageError, InvalidParameterError
+from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.estimators.conformal import Threshold, from_background, required_examples
 from nearsight.estimators.faces.identifier import FaceIdentifier
 from nearsight.faces.impostor_scores import background_of
-from nearsight.faces.pipeline import Face, FaceReader, Reading
+from nearsight.faces.pipeline import Face, FaceReader, ImageFaces
 from nearsight.images import find
 
 DEFAULT_RATE = 0.01
@@ -20,12 +20,12 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class IdentifiedFace:
-    """A face in a picture, and who it is.
+    """A face in an image, and who it is.
 
     Attributes
     ----------
     face : Face
-        Where it is and how good its picture is.
+        Where it is and how good its image is.
     person : str or None
         None where the face is unknown.
     nearest : str or None
@@ -50,15 +50,15 @@ class IdentifiedFace:
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """Who is in one picture: `faces`, the largest first."""
+    """Who is in one image: `faces`, the largest first."""
 
-    reading: Reading
+    reading: ImageFaces
     faces: list[IdentifiedFace]
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """Whether the largest faces of two pictures are of one person.
+class FaceVerification:
+    """Whether the largest faces of two images are of one person.
 
     Attributes
     ----------
@@ -74,8 +74,8 @@ class Verified:
     threshold: Threshold
 
 
-def verify(reader: FaceReader, a: Any, b: Any, *, false_match_rate: float = DEFAULT_RATE) -> Verified:
-    """Say whether the largest faces of two pictures are of one person.
+def verify(reader: FaceReader, a: Any, b: Any, *, false_match_rate: float = DEFAULT_RATE) -> FaceVerification:
+    """Say whether the largest faces of two images are of one person.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def verify(reader: FaceReader, a: Any, b: Any, *, false_match_rate: float = DEFA
     Raises
     ------
     ImageError
-        A picture cannot be used, or has no face.
+        An image cannot be used, or has no face.
     InvalidParameterError
         Nothing is known about strangers under these models.
     CalibrationError
@@ -96,14 +96,14 @@ def verify(reader: FaceReader, a: Any, b: Any, *, false_match_rate: float = DEFA
     background = background_of(reader.fingerprint)
     if background is None:
         raise InvalidParameterError(
-            f"no background of strangers is known for {reader.recogniser.spec.id} with faces found by "
-            f"{reader.detector.spec.id}; enrol the two persons in a bank with others and identify, or use "
+            f"no background of strangers is known for {reader.recognizer.spec.id} with faces found by "
+            f"{reader.detector.spec.id}; enroll the two persons in a bank with others and identify, or use "
             "the built-in models"
         )
-    first, second = (_largest(reader, picture) for picture in (a, b))
+    first, second = (_largest(reader, image) for image in (a, b))
     threshold = _pair_threshold(background, false_match_rate)
     similarity = float(first @ second)
-    return Verified(bool(threshold.exceeded(similarity)), similarity, threshold)
+    return FaceVerification(bool(threshold.exceeded(similarity)), similarity, threshold)
 
 
 def _pair_threshold(background: NDArray[np.float64], rate: float) -> Threshold:
@@ -113,10 +113,10 @@ def _pair_threshold(background: NDArray[np.float64], rate: float) -> Threshold:
     return from_background(background, false_alarm_rate=rate, confidence=confidence)
 
 
-def _largest(reader: FaceReader, picture: Any) -> NDArray[np.float32]:
-    source = next(iter(find([picture])))
-    reading = source if isinstance(source, Failure) else reader.read(source)
-    if isinstance(reading, Failure):
+def _largest(reader: FaceReader, image: Any) -> NDArray[np.float32]:
+    source = next(iter(find([image])))
+    reading = source if isinstance(source, ImageFailure) else reader.read(source)
+    if isinstance(reading, ImageFailure):
         raise ImageError(reading.path, reading.reason)
     if not reading.faces:
         raise ImageError(reading.source.path, "no face was found in it")
@@ -124,7 +124,7 @@ def _largest(reader: FaceReader, picture: Any) -> NDArray[np.float32]:
 
 
 def identified(identifier: FaceIdentifier | None, faces: list[Face]) -> list[IdentifiedFace]:
-    """Return who the faces of a picture are; everybody is unknown to no identifier."""
+    """Return who the faces of an image are; everybody is unknown to no identifier."""
     if identifier is None or not faces:
         return [IdentifiedFace(face, None, None, -1.0, None, -1.0, False) for face in faces]
     found = identifier.identify(np.stack([face.vector for face in faces]))

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nearsight.faces.pipeline import Face, Reading
+from nearsight.faces.pipeline import Face, ImageFaces
 from nearsight.images import decode_path, encode_path
 
 _BOX = pa.list_(pa.float32(), 4)
@@ -24,21 +24,21 @@ class BankedFace:
     Attributes
     ----------
     id : str
-        16 hex digits, made of the picture's content and the place of the face in it.
+        16 hex digits, made of the image's content and the place of the face in it.
     person : str
         Empty while nobody has said whose it is.
     group : str
         Of a face without a person: the group it was put into; empty where there is none.
     path : str
-        The picture, as it was given.
-    picture : str
+        The image, as it was given.
+    image : str
         Hash of its content.
     box : tuple of float
         Left, top, right, bottom in pixels.
     confidence, quality : float
-        How sure the detector is, and how good the picture is for recognising; in 0..1.
+        How sure the detector is, and how good the image is for recognizing; in 0..1.
     problems : str
-        What is poor about the picture, in words; empty where nothing is.
+        What is poor about the image, in words; empty where nothing is.
     enrolled_at : datetime
         When it came into the bank; UTC.
     """
@@ -47,7 +47,7 @@ class BankedFace:
     person: str
     group: str
     path: str
-    picture: str
+    image: str
     box: tuple[float, float, float, float]
     confidence: float
     quality: float
@@ -96,19 +96,19 @@ def schema(dim: int) -> pa.Schema:
     )
 
 
-def face_id(picture: str, face: Face) -> str:
-    """Return what names a face: the same place in the same picture is the same face."""
+def face_id(image: str, face: Face) -> str:
+    """Return what names a face: the same place in the same image is the same face."""
     place = ",".join(str(round(value)) for value in face.box)
-    return hashlib.sha256(f"{picture}:{place}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{image}:{place}".encode()).hexdigest()[:16]
 
 
-def table_of(faces: Iterable[tuple[Reading, Face, str]], dim: int) -> pa.Table:
+def table_of(faces: Iterable[tuple[ImageFaces, Face, str]], dim: int) -> pa.Table:
     """Return rows for the store.
 
     Parameters
     ----------
-    faces : iterable of (Reading, Face, str)
-        A face with the picture it is in, and the person it belongs to; empty for nobody yet.
+    faces : iterable of (ImageFaces, Face, str)
+        A face with the image it is in, and the person it belongs to; empty for nobody yet.
     dim : int
         Length of the vectors.
     """

@@ -39,14 +39,14 @@ _WITHOUT_FACES = "without-faces.txt"
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class BankManifest:
     """What `faces.json` holds.
 
     Attributes
     ----------
-    detector, recogniser : str
+    detector, recognizer : str
         Names of the models.
-    licences : tuple of str
+    licenses : tuple of str
         Of the two, in that order.
     dim : int
         Length of the vectors.
@@ -57,8 +57,8 @@ class Manifest:
     """
 
     detector: str
-    recogniser: str
-    licences: tuple[str, ...]
+    recognizer: str
+    licenses: tuple[str, ...]
     dim: int
     fingerprint: Fingerprint
     store: str
@@ -69,8 +69,8 @@ class Manifest:
             "format": FORMAT,
             "nearsight": version("nearsight"),
             "detector": self.detector,
-            "recogniser": self.recogniser,
-            "licences": list(self.licences),
+            "recogniser": self.recognizer,
+            "licences": list(self.licenses),
             "dim": self.dim,
             "fingerprint": self.fingerprint.to_dict(),
             "store": self.store,
@@ -81,7 +81,7 @@ class Manifest:
             os.fsync(file.fileno())
 
 
-def read(directory: Path) -> Manifest:
+def read(directory: Path) -> BankManifest:
     """Read the manifest.
 
     Raises
@@ -107,7 +107,7 @@ def read(directory: Path) -> Manifest:
                 f"{directory} has format {data['format']}, written by nearsight {data['nearsight']}; this is "
                 f"{version('nearsight')}: pip install --upgrade nearsight"
             )
-        return Manifest(
+        return BankManifest(
             data["detector"],
             data["recogniser"],
             tuple(data["licences"]),
@@ -119,7 +119,7 @@ def read(directory: Path) -> Manifest:
         raise NotACollectionError(f"{path} is damaged ({error!r}); restore it from a backup") from error
 
 
-class Keeper:
+class BankStorage:
     """The files of one bank, shared between processes.
 
     Parameters
@@ -134,18 +134,18 @@ class Keeper:
         self._store = LanceStore.open(directory / self._manifest.store)
 
     @classmethod
-    def make(cls, directory: Path, facts: Mapping[str, Any]) -> "Keeper":
-        """Make an empty bank, unless there is one; `facts` are those of `Manifest`, without the store."""
+    def make(cls, directory: Path, facts: Mapping[str, Any]) -> "BankStorage":
+        """Make an empty bank, unless there is one; `facts` are those of `BankManifest`, without the store."""
         directory.mkdir(parents=True, exist_ok=True)
         with FileLock(directory / _LOCK):
             if not (directory / FILENAME).exists():
-                manifest = Manifest(**facts, store=_fresh())
+                manifest = BankManifest(**facts, store=_fresh())
                 LanceStore.create(directory / manifest.store, schema(manifest.dim))
                 manifest.write(directory)
         return cls(directory)
 
     @property
-    def manifest(self) -> Manifest:
+    def manifest(self) -> BankManifest:
         """As it was when it was last looked at."""
         return self._manifest
 
@@ -159,9 +159,9 @@ class Keeper:
         if fingerprint != self._manifest.fingerprint:
             different = "; ".join(self._manifest.fingerprint.differences(fingerprint))
             raise FingerprintMismatchError(
-                f"the bank at {self.directory} holds faces of {self._manifest.recogniser} found by "
-                f"{self._manifest.detector}; other vectors cannot be compared with them ({different}). Enrol "
-                "the photographs into another bank"
+                f"the bank at {self.directory} holds faces of {self._manifest.recognizer} found by "
+                f"{self._manifest.detector}; other vectors cannot be compared with them ({different}). "
+                "Enroll the photographs into another bank"
             )
 
     @contextmanager
@@ -211,17 +211,17 @@ class Keeper:
                 shutil.rmtree(entry)
 
     def without_faces(self) -> set[str]:
-        """Return the contents of pictures that were looked at and hold no face."""
+        """Return the contents of images that were looked at and hold no face."""
         try:
             return set((self.directory / _WITHOUT_FACES).read_text(encoding="ascii").split())
         except FileNotFoundError:
             return set()
 
-    def note_without_faces(self, pictures: set[str]) -> None:
-        """Remember pictures that hold no face."""
-        if pictures:
+    def note_without_faces(self, images: set[str]) -> None:
+        """Remember images that hold no face."""
+        if images:
             with open(self.directory / _WITHOUT_FACES, "a", encoding="ascii") as file:
-                file.write("".join(f"{picture}\n" for picture in sorted(pictures)))
+                file.write("".join(f"{image}\n" for image in sorted(images)))
 
     def destroy(self) -> None:
         """Remove the whole bank."""

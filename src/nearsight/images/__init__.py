@@ -1,22 +1,22 @@
-"""Find pictures and decode them: one way in for the whole product."""
+"""Find images and decode them: one way in for the whole product."""
 
-from nearsight.images.decode import Picture, content_id, decode, thumbnail
+from nearsight.images.decode import DecodedImage, content_id, decode, thumbnail
 from nearsight.images.discovery import count, covers, exists, find, roots
-from nearsight.images.in_memory import Pixels
+from nearsight.images.in_memory import InMemoryImage
 from nearsight.images.limits import DECODER_RULES, DRAFT_FACTOR, EXTENSIONS, Limits, Stat
 from nearsight.images.path_encoding import decode_path, encode_path
-from nearsight.images.sources import FileSource, MemorySource, Source
+from nearsight.images.sources import FileSource, ImageSource, MemorySource
 
 __all__ = [
     "DECODER_RULES",
     "DRAFT_FACTOR",
     "EXTENSIONS",
+    "DecodedImage",
     "FileSource",
+    "ImageSource",
+    "InMemoryImage",
     "Limits",
     "MemorySource",
-    "Picture",
-    "Pixels",
-    "Source",
     "Stat",
     "content_id",
     "count",

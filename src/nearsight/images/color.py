@@ -1,4 +1,4 @@
-"""Any picture to 8-bit sRGB on white."""
+"""Any image to 8-bit sRGB on white."""
 
 import io
 from functools import lru_cache
@@ -15,37 +15,37 @@ _SRGB = ImageCms.createProfile("sRGB")
 
 
 def to_rgb(
-    image: Image.Image, icc: bytes | None = None, *, grey_scale: int | None = None, inverted: bool = False
+    image: Image.Image, icc: bytes | None = None, *, gray_scale: int | None = None, inverted: bool = False
 ) -> Image.Image:
-    """Convert a loaded picture to mode RGB.
+    """Convert a loaded image to mode RGB.
 
     Parameters
     ----------
     image : PIL.Image.Image
         Any mode.
     icc : bytes or None
-        Its colour profile. One that is damaged or belongs to another colour space is ignored.
-    grey_scale : int or None
-        Largest value of a deep grey picture. Unknown: values up to 255 are taken as they are, values up to
+        Its color profile. One that is damaged or belongs to another color space is ignored.
+    gray_scale : int or None
+        Largest value of a deep gray image. Unknown: values up to 255 are taken as they are, values up to
         65535 as 16 bits, anything else is refused.
     inverted : bool
-        Whether a deep grey picture counts from white.
+        Whether a deep gray image counts from white.
 
     Returns
     -------
     PIL.Image.Image
-        Mode RGB, same size; the picture itself where nothing was to do.
+        Mode RGB, same size; the image itself where nothing was to do.
 
     Raises
     ------
     BrokenError
-        The values of a deep or floating-point picture have no scale.
+        The values of a deep or floating-point image have no scale.
     """
     alpha = None
     if image.mode in _DEEP_MODES:
-        base, alpha = _deep_grey(image, grey_scale, inverted)
+        base, alpha = _deep_gray(image, gray_scale, inverted)
     elif image.mode == "F":
-        base = _float_grey(image)
+        base = _float_gray(image)
     elif image.has_transparency_data:
         base, alpha = _split_alpha(image)
     else:
@@ -54,14 +54,14 @@ def to_rgb(
     return base if alpha is None else _on_white(base, alpha)
 
 
-def _deep_grey(
+def _deep_gray(
     image: Image.Image, scale: int | None, inverted: bool
 ) -> tuple[Image.Image, Image.Image | None]:
     values = np.asarray(image)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise BrokenError(
-            f"grey values from {low} to {high} have no known scale; convert the picture to 8 or 16 bits"
+            f"gray values from {low} to {high} have no known scale; convert the image to 8 or 16 bits"
         )
     transparent = image.info.get("transparency")
     if scale is None:
@@ -80,12 +80,12 @@ def _deep_grey(
     return Image.fromarray(eight), alpha
 
 
-def _float_grey(image: Image.Image) -> Image.Image:
+def _float_gray(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 255):  # NaN fails this too
         raise BrokenError(
-            f"floating-point values from {low:g} to {high:g} have no known scale; convert the picture to 0..1"
+            f"floating-point values from {low:g} to {high:g} have no known scale; convert the image to 0..1"
         )
     return Image.fromarray(np.rint(values * (255 if high <= 1 else 1)).astype(np.uint8))
 

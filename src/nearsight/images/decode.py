@@ -1,4 +1,4 @@
-"""One decoder for the whole product: bytes of any format to an upright sRGB picture, or one clear error."""
+"""One decoder for the whole product: bytes of any format to an upright sRGB image, or one clear error."""
 
 import hashlib
 import io
@@ -13,28 +13,28 @@ from PIL import Image
 from nearsight.errors import ImageError
 from nearsight.images.color import to_rgb
 from nearsight.images.formats import Opened, identify
-from nearsight.images.in_memory import Pixels
+from nearsight.images.in_memory import InMemoryImage
 from nearsight.images.limits import Limits
 from nearsight.images.orientation import upright
-from nearsight.images.sources import Source
+from nearsight.images.sources import ImageSource
 from nearsight.images.strict_decoding import BrokenError, check_pixels
 
 _DEFAULT_LIMITS: Final = Limits()
 _BIG_PX: Final = 50_000_000
-# Memory stays bounded however many threads decode: one huge picture at a time.
+# Memory stays bounded however many threads decode: one huge image at a time.
 _one_big_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A decoded picture.
+class DecodedImage:
+    """A decoded image.
 
     Attributes
     ----------
     image : PIL.Image.Image
         Mode RGB, sRGB, upright, without metadata. Smaller than `width` × `height` where a JPEG was reduced.
     width, height : int
-        Size of the full picture in pixels, upright.
+        Size of the full image in pixels, upright.
     """
 
     image: Image.Image
@@ -43,43 +43,43 @@ class Picture:
 
 
 def decode(
-    source: Source | bytes,
+    source: ImageSource | bytes,
     *,
     path: str = "",
     min_side_px: int | None = None,
     limits: Limits = _DEFAULT_LIMITS,
-) -> Picture:
-    """Decode one picture once and right.
+) -> DecodedImage:
+    """Decode one image once and right.
 
-    The EXIF orientation is applied, colours are converted to sRGB by the embedded ICC profile, depths beyond
+    The EXIF orientation is applied, colors are converted to sRGB by the embedded ICC profile, depths beyond
     8 bits are scaled, transparency is laid over white, and of an animation the first frame is taken.
 
     Parameters
     ----------
-    source : Source or bytes
-        From `find`, or an encoded picture, or what `Source.read` returned.
+    source : ImageSource or bytes
+        From `find`, or an encoded image, or what `ImageSource.read` returned.
     path : str
         Name for errors; the source's own where it is empty.
     min_side_px : int or None
         Side that is wanted afterwards. A JPEG may then be decoded at 1/2, 1/4 or 1/8 of its size, with the
         shorter side never below ``DRAFT_FACTOR * min_side_px``. None decodes in full.
     limits : Limits
-        What the picture may cost.
+        What the image may cost.
 
     Returns
     -------
-    Picture
-        The picture and its full size.
+    DecodedImage
+        The image and its full size.
 
     Raises
     ------
     ImageError
-        Anything that is wrong with the picture. No other exception leaves this function.
+        Anything that is wrong with the image. No other exception leaves this function.
 
     Notes
     -----
     Threads may call this at the same time: Pillow lets go of the interpreter lock while it decodes.
-    Pictures of more than 50 megapixels wait for one another.
+    Images of more than 50 megapixels wait for one another.
 
     The time limit is checked whenever a decoder asks for more bytes. WebP, AVIF, HEIF and compressed TIFF
     are decoded in a single call, which nothing interrupts.
@@ -90,28 +90,28 @@ def decode(
     >>> from PIL import Image
     >>> file = io.BytesIO()
     >>> Image.new("RGB", (640, 480), "red").save(file, "JPEG")
-    >>> picture = decode(file.getvalue())
-    >>> picture.image.size, picture.image.mode
+    >>> image = decode(file.getvalue())
+    >>> image.image.size, image.image.mode
     ((640, 480), 'RGB')
     >>> decode(b"Dear diary", path="diary.jpg")
     Traceback (most recent call last):
         ...
-    nearsight.errors.ImageError: diary.jpg: is not a picture in a known format
+    nearsight.errors.ImageError: diary.jpg: is not an image in a known format
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
-        data, path = source if isinstance(source, bytes) else bytes(source), path or "<picture>"
+        data, path = source if isinstance(source, bytes) else bytes(source), path or "<image>"
     else:
         path = path or source.path
         data = source.read(limits)
-    if isinstance(data, Pixels):
-        return Picture(data.image(), *data.size)
+    if isinstance(data, InMemoryImage):
+        return DecodedImage(data.image(), *data.size)
     if not data:
         raise ImageError(path, "is empty: 0 bytes")
     if len(data) > limits.max_bytes:
         raise ImageError(path, f"{len(data):,} bytes, more than Limits.max_bytes = {limits.max_bytes:,}")
     known = identify(data)
     if known is None:
-        raise ImageError(path, "is not a picture in a known format")
+        raise ImageError(path, "is not an image in a known format")
     name, opener = known
     try:
         opened = opener(data, time.monotonic() + limits.max_seconds, min_side_px, limits)
@@ -124,12 +124,12 @@ def decode(
         raise ImageError(path, f"is not a readable {name}: {error or type(error).__name__}") from error
 
 
-def _finish(opened: Opened, limits: Limits) -> Picture:
+def _finish(opened: Opened, limits: Limits) -> DecodedImage:
     check_pixels(opened.width, opened.height, opened.n_pixels, limits)
     with _one_big_at_a_time if opened.n_pixels > _BIG_PX else nullcontext():
         image = opened.image
         image.load()
-        image = to_rgb(image, opened.icc, grey_scale=opened.grey_scale, inverted=opened.inverted)
+        image = to_rgb(image, opened.icc, gray_scale=opened.gray_scale, inverted=opened.inverted)
         image = upright(image, opened.orientation)
         # A bare image: with its metadata it would be turned a second time by whoever trusts the metadata.
         bare = image._new(image.im)
@@ -137,16 +137,16 @@ def _finish(opened: Opened, limits: Limits) -> Picture:
     width, height = opened.width, opened.height
     if opened.orientation >= 5:
         width, height = height, width
-    return Picture(bare, width, height)
+    return DecodedImage(bare, width, height)
 
 
 def content_id(data: bytes) -> str:
-    """Return 32 hex digits that identify a picture by its bytes.
+    """Return 32 hex digits that identify an image by its bytes.
 
     Parameters
     ----------
     data : bytes
-        What `Source.read` returned.
+        What `ImageSource.read` returned.
 
     Returns
     -------
@@ -162,17 +162,17 @@ def content_id(data: bytes) -> str:
 
 
 def thumbnail(image: Image.Image, side_px: int = 256) -> bytes:
-    """Return a small JPEG of a picture.
+    """Return a small JPEG of an image.
 
     *Method*: averages whole blocks of pixels, which takes a third of the time of a filter that hits a size
-    exactly, and every indexed picture pays it.
+    exactly, and every indexed image pays it.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        A decoded picture.
+        A decoded image.
     side_px : int
-        About the longest side, in pixels: the result has 2/3 to 3/2 of it. A smaller picture is not enlarged.
+        About the longest side, in pixels: the result has 2/3 to 3/2 of it. A smaller image is not enlarged.
 
     Returns
     -------

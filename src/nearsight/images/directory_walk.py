@@ -11,23 +11,23 @@ from collections.abc import Iterator
 from glob import has_magic
 from itertools import chain, islice
 
-from nearsight.errors import Failure
-from nearsight.images.path_encoding import describe, is_picture_name, is_shard_name
+from nearsight.errors import ImageFailure
+from nearsight.images.path_encoding import describe, is_image_name, is_shard_name
 
 _Identity = tuple[int, int]
 # Names of one directory that are sorted at a time: about 20 MB. A larger directory is read several times.
 _BATCH_NAMES = 250_000
 
 
-def walk(root: str) -> Iterator[str | Failure]:
-    """Yield the pictures below an absolute folder in the order of their paths.
+def walk(root: str) -> Iterator[str | ImageFailure]:
+    """Yield the images below an absolute folder in the order of their paths.
 
-    Hidden files and folders are skipped, and so is what has no picture's extension. A linked folder is
+    Hidden files and folders are skipped, and so is what has no image's extension. A linked folder is
     followed once; one that lies inside `root` is met under its own name and not followed.
 
     Yields
     ------
-    str or Failure
+    str or ImageFailure
         Absolute path; a failure for an unreadable folder, a dangling link and a loop of links.
     """
     visited: set[_Identity] = set()
@@ -44,7 +44,7 @@ def walk(root: str) -> Iterator[str | Failure]:
             yield entry
 
 
-def _entries(folder: str, visited: set[_Identity]) -> Iterator[str | Failure]:
+def _entries(folder: str, visited: set[_Identity]) -> Iterator[str | ImageFailure]:
     """Yield the sorted entries of one folder; sub-folders end in a separator, so they sort as paths do."""
     try:
         info = os.stat(folder)
@@ -54,7 +54,7 @@ def _entries(folder: str, visited: set[_Identity]) -> Iterator[str | Failure]:
         for name in _sorted_names(folder):
             yield _unusable_link(folder, name[:-1]) if name.endswith("\0") else os.path.join(folder, name)
     except OSError as error:
-        yield Failure(folder, describe(error, folder))
+        yield ImageFailure(folder, describe(error, folder))
 
 
 def _sorted_names(folder: str) -> Iterator[str]:
@@ -72,7 +72,7 @@ def _sorted_names(folder: str) -> Iterator[str]:
 
 
 def _interesting(entry: os.DirEntry[str]) -> str | None:
-    """Return the name of a picture, a folder's with a separator, a broken link's with a NUL, or None."""
+    """Return the name of an image, a folder's with a separator, a broken link's with a NUL, or None."""
     name = entry.name
     if name.startswith("."):
         return None
@@ -83,18 +83,18 @@ def _interesting(entry: os.DirEntry[str]) -> str | None:
     except OSError:  # a loop of links, or one into a forbidden folder
         usable = False
     if usable:
-        return name if is_picture_name(name) else None
-    # A broken link without an extension may have been a folder of pictures.
-    return name + "\0" if is_picture_name(name) or "." not in name else None
+        return name if is_image_name(name) else None
+    # A broken link without an extension may have been a folder of images.
+    return name + "\0" if is_image_name(name) or "." not in name else None
 
 
-def _unusable_link(folder: str, name: str) -> Failure:
+def _unusable_link(folder: str, name: str) -> ImageFailure:
     path = os.path.join(folder, name)
     try:
         os.stat(path)
     except OSError as error:
-        return Failure(path, describe(error, path))
-    return Failure(path, "was a broken link a moment ago; try again")
+        return ImageFailure(path, describe(error, path))
+    return ImageFailure(path, "was a broken link a moment ago; try again")
 
 
 def _leads_back(folder: str, real_root: str) -> bool:
@@ -108,9 +108,9 @@ def _leads_back(folder: str, real_root: str) -> bool:
 
 
 def count_folder(root: str) -> int:
-    """Return about how many pictures `walk` will find, without sorting."""
+    """Return about how many images `walk` will find, without sorting."""
     visited: set[_Identity] = set()
-    pending, n_pictures = [root], 0
+    pending, n_images = [root], 0
     real_root = os.path.realpath(root)
     while pending:
         folder = pending.pop()
@@ -125,25 +125,25 @@ def count_folder(root: str) -> int:
                     if name is None:
                         continue
                     if not name.endswith(os.sep):
-                        n_pictures += 1
+                        n_images += 1
                     elif not _leads_back(entry.path, real_root):
                         pending.append(entry.path)
         except OSError:
             continue
-    return n_pictures
+    return n_images
 
 
 def expand(pattern: str) -> Iterator[str]:
     """Yield the paths that match a glob, sorted, as the shell would write them.
 
     ``*``, ``?`` and ``[...]`` stay within one name and do not match hidden ones; ``**`` stands for any number
-    of folders and does not follow links. Of matched files, those count that have a picture's or a shard's
+    of folders and does not follow links. Of matched files, those count that have an image's or a shard's
     extension, and any whose extension the pattern spells out; folders are yielded to be walked.
     """
     parts = pattern.split(os.sep)
     spelled = bool(re.search(r"\.[^.*?\[\]]+$", parts[-1]))
     for path in _match(parts[0] + os.sep if pattern.startswith(os.sep) else "", [p for p in parts if p]):
-        if spelled or is_picture_name(path) or is_shard_name(path) or os.path.isdir(path):
+        if spelled or is_image_name(path) or is_shard_name(path) or os.path.isdir(path):
             yield path
 
 

@@ -1,4 +1,4 @@
-"""From what a user names to the pictures it stands for."""
+"""From what a user names to the images it stands for."""
 
 # Paths stay strings: names that are not UTF-8 survive, and a million of them stay cheap.
 # ruff: noqa: PTH100, PTH112, PTH116, PTH120
@@ -13,12 +13,12 @@ from urllib.parse import unquote
 import numpy as np
 from PIL import Image
 
-from nearsight.errors import Failure
+from nearsight.errors import ImageFailure
 from nearsight.images.directory_walk import count_folder, expand, matches, walk
 from nearsight.images.path_encoding import describe, is_shard_name, is_url
 from nearsight.images.remote import exists_remote, find_remote, identity, refusal
 from nearsight.images.shards import find_member, holds, is_member_url, members
-from nearsight.images.sources import FileSource, MemorySource, Source
+from nearsight.images.sources import FileSource, ImageSource, MemorySource
 
 Input: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | tuple[str, Any]"
 Inputs: TypeAlias = "Input | Iterable[Input]"
@@ -28,22 +28,22 @@ _GLOB = "glob:"
 _ONE = "one:"
 
 
-def find(inputs: Inputs, *, allow_remote: bool = False) -> Iterator[Source | Failure]:
-    """Find pictures, lazily and in the order of the inputs.
+def find(inputs: Inputs, *, allow_remote: bool = False) -> Iterator[ImageSource | ImageFailure]:
+    """Find images, lazily and in the order of the inputs.
 
     Parameters
     ----------
     inputs : str, path, bytes, PIL image, uint8 array, or an iterable of those
-        A string is a folder (walked; sorted; only files with a picture's extension; hidden ones skipped), a
+        A string is a folder (walked; sorted; only files with an image's extension; hidden ones skipped), a
         file (always tried), a glob, a tar shard (``.tar``, ``.tar.gz``, ``.tgz``) or a URL that fsspec knows.
-        Bytes are an encoded picture. An array of four dimensions is a stack of pictures. A picture in memory
-        may be given as ``(name, picture)``.
+        Bytes are an encoded image. An array of four dimensions is a stack of images. An image in memory
+        may be given as ``(name, image)``.
     allow_remote : bool
         Whether addresses other than object stores, such as ``https://``, may be fetched.
 
     Yields
     ------
-    Source or Failure
+    ImageSource or ImageFailure
         A failure for what does not exist, matches nothing or may not be read. Nothing is read yet,
         except from compressed and remote shards, whose members come with their bytes.
 
@@ -58,16 +58,16 @@ def find(inputs: Inputs, *, allow_remote: bool = False) -> Iterator[Source | Fai
 
     Examples
     --------
-    >>> [failure] = find("no/such/picture.jpg")
+    >>> [failure] = find("no/such/image.jpg")
     >>> failure
-    Failure(path='no/such/picture.jpg', reason='does not exist')
+    ImageFailure(path='no/such/image.jpg', reason='does not exist')
     """
     for position, one in enumerate(_each(inputs), start=1):
-        name = f"<picture {position}>"
+        name = f"<image {position}>"
         if isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str):
             name, one = one
             if isinstance(one, (str, os.PathLike)):
-                yield Failure(name, "is named and given as a path; give the path alone")
+                yield ImageFailure(name, "is named and given as a path; give the path alone")
                 continue
         if isinstance(one, (str, os.PathLike)):
             yield from _find_path(os.fsdecode(one), allow_remote)
@@ -77,7 +77,7 @@ def find(inputs: Inputs, *, allow_remote: bool = False) -> Iterator[Source | Fai
             yield MemorySource(name, one)
         else:
             kind = type(one).__name__
-            yield Failure(name, f"is of type {kind}; give a path, bytes, a PIL image or a uint8 array")
+            yield ImageFailure(name, f"is of type {kind}; give a path, bytes, a PIL image or a uint8 array")
 
 
 def _each(inputs: Any) -> Iterable[Any]:
@@ -88,7 +88,7 @@ def _each(inputs: Any) -> Iterable[Any]:
     if isinstance(inputs, Iterable):
         return inputs
     raise TypeError(
-        f"cannot look for pictures in an object of type {type(inputs).__name__}; "
+        f"cannot look for images in an object of type {type(inputs).__name__}; "
         "give a path, bytes, a PIL image, a uint8 array, or an iterable of those"
     )
 
@@ -103,12 +103,12 @@ def _local(path: str) -> str | None:
     return unquote(rest) if "%" in rest and not os.path.lexists(rest) else rest
 
 
-def _find_path(path: str, allow_remote: bool) -> Iterator[Source | Failure]:
+def _find_path(path: str, allow_remote: bool) -> Iterator[ImageSource | ImageFailure]:
     local = _local(path)
     if local is None:
         why_not = refusal(path, allow_remote=allow_remote)
         if why_not is not None:
-            yield Failure(path, why_not)
+            yield ImageFailure(path, why_not)
         elif is_member_url(path):
             shard = _local(path.partition("::")[2])
             yield find_member(path, shard or path.partition("::")[2], remote=shard is None)
@@ -123,12 +123,12 @@ def _find_path(path: str, allow_remote: bool) -> Iterator[Source | Failure]:
         if has_magic(local) and not os.path.lexists(local):
             yield from _find_matching(path, local)
         else:
-            yield Failure(path, describe(error, local))
+            yield ImageFailure(path, describe(error, local))
         return
     yield from _find_existing(path, os.path.abspath(local), info.st_mode)
 
 
-def _find_existing(path: str, key: str, mode: int) -> Iterator[Source | Failure]:
+def _find_existing(path: str, key: str, mode: int) -> Iterator[ImageSource | ImageFailure]:
     if stat.S_ISDIR(mode):
         for found in walk(key):
             yield FileSource(found, found) if isinstance(found, str) else found
@@ -138,18 +138,18 @@ def _find_existing(path: str, key: str, mode: int) -> Iterator[Source | Failure]
         yield FileSource(path, key)
 
 
-def _find_matching(given: str, pattern: str) -> Iterator[Source | Failure]:
+def _find_matching(given: str, pattern: str) -> Iterator[ImageSource | ImageFailure]:
     found = False
     for path in expand(pattern):
         found = True
         try:
             mode = os.stat(path).st_mode
         except OSError as error:
-            yield Failure(path, describe(error, path))
+            yield ImageFailure(path, describe(error, path))
             continue
         yield from _find_existing(path, os.path.abspath(path), mode)
     if not found:
-        yield Failure(given, "does not exist, and as a pattern it matches nothing")
+        yield ImageFailure(given, "does not exist, and as a pattern it matches nothing")
 
 
 def count(inputs: Inputs, *, allow_remote: bool = False) -> int | None:
@@ -203,7 +203,7 @@ def roots(inputs: Inputs) -> list[str]:
 
     What is not there covers only its own name and nothing below it, so that an unmounted disk does not look
     like an emptied one.
-    Pictures in memory cover nothing. An iterator is used up.
+    Images in memory cover nothing. An iterator is used up.
     """
     covered = []
     for one in _each(inputs):
@@ -223,7 +223,7 @@ def roots(inputs: Inputs) -> list[str]:
 
 
 def covers(roots: Iterable[str], key: str) -> bool:
-    """Return whether a picture's key lies at or below one of the roots.
+    """Return whether an image's key lies at or below one of the roots.
 
     Examples
     --------
@@ -251,7 +251,7 @@ def _covers_shard(root: str, shard: str) -> bool:
 
 
 def exists(key: str) -> bool:
-    """Return whether a picture found earlier is still there.
+    """Return whether an image found earlier is still there.
 
     False only where that is certain: what may not be looked at, or lies on a server that does not answer,
     counts as existing, so that nothing is forgotten by mistake.

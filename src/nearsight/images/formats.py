@@ -1,4 +1,4 @@
-"""Which format a picture is in, told by its first bytes, and how each is opened.
+"""Which format an image is in, told by its first bytes, and how each is opened.
 
 The list is closed on purpose: formats that start other programs (EPS) or have no signature (TGA) stay out.
 Opening goes straight to the format's reader and not through `PIL.Image.open`, whose own size limit is a
@@ -29,7 +29,7 @@ from nearsight.images.tiff import open_tiff
 
 @dataclass(slots=True)
 class Opened:
-    """A picture whose header was read and whose pixels were not.
+    """An image whose header was read and whose pixels were not.
 
     Attributes
     ----------
@@ -42,11 +42,11 @@ class Opened:
     orientation : int
         EXIF orientation still to be applied, 1 to 8.
     icc : bytes or None
-        Colour profile.
-    grey_scale : int or None
-        Largest value of a deep grey picture, where the format states it.
+        Color profile.
+    gray_scale : int or None
+        Largest value of a deep gray image, where the format states it.
     inverted : bool
-        Whether a deep grey picture counts from white.
+        Whether a deep gray image counts from white.
     """
 
     image: Image.Image
@@ -55,7 +55,7 @@ class Opened:
     n_pixels: int
     orientation: int = 1
     icc: bytes | None = None
-    grey_scale: int | None = None
+    gray_scale: int | None = None
     inverted: bool = False
 
 
@@ -63,7 +63,7 @@ Opener = Callable[[bytes, float, int | None, Limits], Opened]
 
 
 def identify(data: bytes) -> tuple[str, Opener] | None:
-    """Return the format's name and its opener, or None for what is not a picture."""
+    """Return the format's name and its opener, or None for what is not an image."""
     head = data[:16]
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG", _jpeg
@@ -114,7 +114,7 @@ def _jpeg(data: bytes, deadline: float, min_side_px: int | None, limits: Limits)
 def _png(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
     image, turned, icc = open_png(data, deadline)
     make_strict(image)
-    return _opened(image, orientation=turned, icc=icc, grey_scale=65535)
+    return _opened(image, orientation=turned, icc=icc, gray_scale=65535)
 
 
 def _gif(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
@@ -130,7 +130,7 @@ def _tiff(data: bytes, deadline: float, min_side_px: int | None, limits: Limits)
         image,
         orientation=facts.orientation,
         icc=facts.icc,
-        grey_scale=scale,
+        gray_scale=scale,
         inverted=facts.white_is_zero and image.mode.startswith("I;16"),
     )
 
@@ -159,7 +159,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 class _Avif(AvifImageFile):
     """Pillow's AVIF reader without its EXIF parsing, and on one thread.
 
-    Many pictures are decoded at once already. The container's own rotation is the one that counts;
+    Many images are decoded at once already. The container's own rotation is the one that counts;
     the decoder hands it over as an EXIF orientation.
     """
 
@@ -195,17 +195,17 @@ def _heif(data: bytes, deadline: float, min_side_px: int | None, limits: Limits)
     heif = _heif_reader()(TimedReader(data, deadline), convert_hdr_to_8bit=True)
     width, height = heif.size
     check_pixels(width, height, width * height, limits)
-    # The decoder turns the picture itself; the EXIF orientation beside it repeats what was done.
+    # The decoder turns the image itself; the EXIF orientation beside it repeats what was done.
     image = heif.to_pillow()
     width, height = image.size
-    return Opened(image, width, height, width * height, icc=image.info.get("icc_profile"), grey_scale=65535)
+    return Opened(image, width, height, width * height, icc=image.info.get("icc_profile"), gray_scale=65535)
 
 
-def _plain(reader: Callable[[Any], ImageFile.ImageFile], *, grey_scale: int | None = None) -> Opener:
+def _plain(reader: Callable[[Any], ImageFile.ImageFile], *, gray_scale: int | None = None) -> Opener:
     def opener(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
         image = reader(TimedReader(data, deadline))
         make_strict(image)
-        return _opened(image, icc=image.info.get("icc_profile"), grey_scale=grey_scale)
+        return _opened(image, icc=image.info.get("icc_profile"), gray_scale=gray_scale)
 
     return opener
 
@@ -216,11 +216,11 @@ def _jpeg2000(data: bytes, deadline: float, min_side_px: int | None, limits: Lim
     start = data.find(b"\xff\x93")
     if start == -1 or data.rfind(b"\xff\xd9") < start:
         raise BrokenError("the JPEG 2000 is cut off: it ends without its end mark")
-    return _plain(Jpeg2KImageFile, grey_scale=65535)(data, deadline, min_side_px, limits)
+    return _plain(Jpeg2KImageFile, gray_scale=65535)(data, deadline, min_side_px, limits)
 
 
 _bmp = _plain(BmpImageFile)
-_ppm = _plain(PpmImageFile, grey_scale=65535)
+_ppm = _plain(PpmImageFile, gray_scale=65535)
 
 _SIGNATURES: tuple[tuple[bytes, str, Opener], ...] = (
     (b"GIF87a", "GIF", _gif),

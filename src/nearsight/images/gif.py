@@ -6,7 +6,7 @@ from PIL.GifImagePlugin import GifImageFile
 
 from nearsight.images.strict_decoding import BrokenError, TimedReader
 
-_CUT_OFF = "the GIF is cut off: it ends before its first picture"
+_CUT_OFF = "the GIF is cut off: it ends before its first image"
 
 
 def open_gif(data: bytes, deadline: float) -> GifImageFile:
@@ -29,7 +29,7 @@ def _first_frame(data: bytes) -> tuple[int, int, int | None]:
         at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
         while data[at] != 0x2C:
             if data[at] == 0x3B:
-                raise BrokenError("the GIF holds no picture")
+                raise BrokenError("the GIF holds no image")
             if data[at] != 0x21:  # junk between blocks
                 at += 1
                 continue

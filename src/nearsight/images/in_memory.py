@@ -1,4 +1,4 @@
-"""Pictures that are in memory already: PIL images and arrays."""
+"""Images that are in memory already: PIL images and arrays."""
 
 import struct
 from typing import Any
@@ -15,7 +15,7 @@ _HEADER = struct.Struct(">16sLL")
 _MAGIC = b"nearsight pixels"
 
 
-class Pixels(bytes):
+class InMemoryImage(bytes):
     """Upright RGB pixels as bytes: a header, then rows.
 
     They can be hashed like a file, and decoded without an encoder in between.
@@ -28,11 +28,11 @@ class Pixels(bytes):
         return width, height
 
     def image(self) -> Image.Image:
-        """Return the picture, mode RGB."""
+        """Return the image, mode RGB."""
         return Image.frombytes("RGB", self.size, memoryview(self)[_HEADER.size :])
 
 
-def from_image(image: Image.Image, limits: Limits) -> Pixels:
+def from_image(image: Image.Image, limits: Limits) -> InMemoryImage:
     """Take a PIL image for what its file would be: turned by its EXIF block, in sRGB, on white.
 
     Raises
@@ -46,16 +46,16 @@ def from_image(image: Image.Image, limits: Limits) -> Pixels:
     image.load()
     exif, xmp, icc = (_bytes(image.info.get(key)) for key in ("exif", "xmp", "icc_profile"))
     rgb = upright(to_rgb(image, icc), orientation(exif, xmp))
-    return Pixels(b"".join((_HEADER.pack(_MAGIC, *rgb.size), rgb.tobytes())))
+    return InMemoryImage(b"".join((_HEADER.pack(_MAGIC, *rgb.size), rgb.tobytes())))
 
 
-def from_array(array: np.ndarray[Any, Any], limits: Limits) -> Pixels:
-    """Take an array for an upright sRGB picture.
+def from_array(array: np.ndarray[Any, Any], limits: Limits) -> InMemoryImage:
+    """Take an array for an upright sRGB image.
 
     Parameters
     ----------
     array : ndarray of uint8
-        Height × width, or height × width × 1 (grey), 3 (RGB) or 4 (RGBA, laid over white).
+        Height × width, or height × width × 1 (gray), 3 (RGB) or 4 (RGBA, laid over white).
     limits : Limits
         Only the pixels count.
 
@@ -64,7 +64,7 @@ def from_array(array: np.ndarray[Any, Any], limits: Limits) -> Pixels:
     BrokenError
         Another type or shape, or more pixels than the limit.
     """
-    rule = "an array is a picture when it is uint8 and height × width, or that × 1, 3 or 4"
+    rule = "an array is an image when it is uint8 and height × width, or that × 1, 3 or 4"
     if array.dtype != np.uint8:
         raise BrokenError(f"has dtype {array.dtype}; {rule}")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):

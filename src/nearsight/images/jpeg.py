@@ -1,12 +1,12 @@
 """JPEG: reduced decoding, and noticing that the end is missing.
 
-libjpeg paints what is missing from a damaged file grey and says nothing. Pillow notices when the file's
+libjpeg paints what is missing from a damaged file gray and says nothing. Pillow notices when the file's
 bytes run out, but not when the cut is followed by other bytes: an end marker that a tool appended, zeros
-of a preallocated file, another file. So a single-scan picture is given to the decoder *without* its end
+of a preallocated file, another file. So a single-scan image is given to the decoder *without* its end
 marker: its compressed data then either suffices for every row, or the decoder asks for more.
 
 Not detectable: bytes changed in the middle of the data that still decode, and later scans missing from
-a progressive picture that was properly closed. The format carries no checksum, and the standard does
+a progressive image that was properly closed. The format carries no checksum, and the standard does
 not require all scans.
 """
 
@@ -22,7 +22,7 @@ _BASELINE = (0xC0, 0xC1)
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _SCAN = 0xDA
 _END = b"\xff\xd9"
-# The Huffman decoder prefetches up to 64 bits, so a complete picture needs as many behind it to finish.
+# The Huffman decoder prefetches up to 64 bits, so a complete image needs as many behind it to finish.
 # Ones (as data bytes, FF is followed by 00): no code consists of ones alone, so each missing one costs the
 # decoder 17 bits, and 64 do not make up for a missing block row.
 _PREFETCH = b"\xff\0" * 8
@@ -53,13 +53,13 @@ def open_jpeg(data: bytes, deadline: float, min_side_px: int | None) -> tuple[Jp
     full_size : tuple of int
         Width and height before the reduction.
     n_pixels : int
-        Pixels that decoding keeps in memory. A multi-scan picture is kept whole whatever its reduction.
+        Pixels that decoding keeps in memory. A multi-scan image is kept whole whatever its reduction.
     """
     reader = TimedReader(data, deadline)
     image = Jpeg(reader)
     start = reader.tell()
     if not image.tile:
-        raise BrokenError("the JPEG holds no picture data: it is cut off or damaged")
+        raise BrokenError("the JPEG holds no image data: it is cut off or damaged")
     frame, n_scan_components = _frame_and_scan(data, start)
     end = _end_of_scan(data, start)
     if end is None:

@@ -1,4 +1,4 @@
-"""What counts as a picture, how much of one is accepted, and the rules that shape its pixels."""
+"""What counts as an image, how much of one is accepted, and the rules that shape its pixels."""
 
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -25,12 +25,12 @@ EXTENSIONS: Final = frozenset(
     | {"jp2", "jpc", "jpe", "jpeg", "jpf", "jpg", "jpx", "mpo", "pbm", "pgm", "png", "pnm", "ppm", "tif"}
     | {"tiff", "webp"}
 )
-"""Extensions, lower case and without the dot, that a walked folder or a shard counts as pictures."""
+"""Extensions, lower case and without the dot, that a walked folder or a shard counts as images."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one picture may cost.
+    """How much one image may cost.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Limits:
         Pixels to decode, width × height. A JPEG counts after its draft reduction, so a huge photograph
         passes when the part of it that is decoded fits.
     max_bytes : int
-        Size of the encoded picture.
+        Size of the encoded image.
     max_seconds : float
         Seconds to read it, and again to decode it. Checked between reads: one call into a C decoder
         is not interrupted.
@@ -51,12 +51,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What tells whether a picture changed, without reading it.
+    """What tells whether an image changed, without reading it.
 
     Attributes
     ----------
     size_bytes : int
-        Size of the encoded picture; 0 where the far side does not say.
+        Size of the encoded image; 0 where the far side does not say.
     stamp : int
         Modification time in ns of a local file or of the shard that holds it; a 63-bit hash of the
         entity tag, modification time and size of a remote one.

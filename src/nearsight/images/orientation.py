@@ -1,7 +1,7 @@
 """The one EXIF fact that changes pixels: which way is up.
 
 Pillow's own EXIF reader parses every tag, warns about harmless damage (a process-wide side effect that
-no thread can silence for itself) and can fail the picture. One tag needs none of that.
+no thread can silence for itself) and can fail the image. One tag needs none of that.
 """
 
 import re
@@ -25,7 +25,7 @@ _TURNS: Final = {
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Return the picture turned as its EXIF orientation, 1 to 8, asks."""
+    """Return the image turned as its EXIF orientation, 1 to 8, asks."""
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 

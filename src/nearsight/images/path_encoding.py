@@ -1,4 +1,4 @@
-"""Names of pictures: storing any of them as text, and saying in words what the system says in numbers."""
+"""Names of images: storing any of them as text, and saying in words what the system says in numbers."""
 
 # Paths stay strings: names that are not UTF-8 survive, and a million of them stay cheap.
 # ruff: noqa: PTH114, PTH115
@@ -76,13 +76,13 @@ def is_url(text: str) -> bool:
 
 
 def absolute(path: str, folder: str = "") -> str:
-    """Return a picture's name in a collection: absolute, without following links; URLs as they are."""
+    """Return an image's name in a collection: absolute, without following links; URLs as they are."""
     # Path.resolve follows links, Path.absolute keeps "..".
     return path if "://" in path else os.path.abspath(os.path.join(folder, path))  # noqa: PTH100, PTH118
 
 
-def is_picture_name(name: str) -> bool:
-    """Return whether a file in a folder or shard counts as a picture."""
+def is_image_name(name: str) -> bool:
+    """Return whether a file in a folder or shard counts as an image."""
     _, dot, extension = name.rpartition(".")
     return dot == "." and extension.lower() in EXTENSIONS
 

@@ -1,9 +1,9 @@
-"""PNG: every checksum counts, and only the chunks that make the picture are read.
+"""PNG: every checksum counts, and only the chunks that make the image are read.
 
-Pillow checks the checksums of the picture data only in `verify()`, which spends the opened file, and a
-flipped bit often decodes into a wrong picture. Chunks of text, animation and metadata can make Pillow
-warn or fail for reasons that have nothing to do with the picture. So the file is walked once here, all
-checksums are compared, and a file of just the picture is passed on.
+Pillow checks the checksums of the image data only in `verify()`, which spends the opened file, and a
+flipped bit often decodes into a wrong image. Chunks of text, animation and metadata can make Pillow
+warn or fail for reasons that have nothing to do with the image. So the file is walked once here, all
+checksums are compared, and a file of just the image is passed on.
 """
 
 import struct
@@ -15,25 +15,25 @@ from PIL.PngImagePlugin import PngImageFile
 from nearsight.images.orientation import orientation
 from nearsight.images.strict_decoding import BrokenError, TimedReader
 
-_PICTURE = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_IMAGE = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _MAX_SIDE_BYTES = 16 << 20
-_GREY = 0
+_GRAY = 0
 
 
 @dataclass(slots=True)
 class _Chunks:
-    picture: list[memoryview]
+    image: list[memoryview]
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
 
 
 def open_png(data: bytes, deadline: float) -> tuple[PngImageFile, int, bytes | None]:
-    """Open a PNG; return the picture, not yet loaded, its orientation and its ICC profile."""
+    """Open a PNG; return the image, not yet loaded, its orientation and its ICC profile."""
     chunks = _walk(data)
-    image = PngImageFile(TimedReader(b"".join(chunks.picture), deadline))
-    _scale_transparent_value(image, bit_depth=data[24], colour_type=data[25])
+    image = PngImageFile(TimedReader(b"".join(chunks.image), deadline))
+    _scale_transparent_value(image, bit_depth=data[24], color_type=data[25])
     return image, orientation(chunks.exif, chunks.xmp), chunks.icc
 
 
@@ -51,8 +51,8 @@ def _walk(data: bytes) -> _Chunks:
             raise BrokenError(f"the PNG is cut off inside its chunk {name!r}")
         if zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
             raise BrokenError(f"the PNG is damaged: wrong checksum of its chunk {name!r}")
-        if kind in _PICTURE:
-            chunks.picture.append(view[position:end])
+        if kind in _IMAGE:
+            chunks.image.append(view[position:end])
         elif length <= _MAX_SIDE_BYTES:
             _note(chunks, kind, view[position + 8 : end - 4])
         position = end
@@ -60,7 +60,7 @@ def _walk(data: bytes) -> _Chunks:
 
 
 def _note(chunks: _Chunks, kind: bytes, content: memoryview) -> None:
-    """Keep what side chunks say about colour and orientation; what is damaged says nothing."""
+    """Keep what side chunks say about color and orientation; what is damaged says nothing."""
     if kind == b"iCCP":
         name, _, profile = content.tobytes().partition(b"\0")
         if name and profile[:1] == b"\0":
@@ -91,10 +91,10 @@ def _unhex(digits: bytes) -> bytes | None:
         return None
 
 
-def _scale_transparent_value(image: PngImageFile, *, bit_depth: int, colour_type: int) -> None:
-    # The transparent colour is stated in the file's depth, while Pillow delivers 8 bits (grey of 16 aside).
+def _scale_transparent_value(image: PngImageFile, *, bit_depth: int, color_type: int) -> None:
+    # The transparent color is stated in the file's depth, while Pillow delivers 8 bits (gray of 16 aside).
     value = image.info.get("transparency")
     if isinstance(value, tuple) and bit_depth == 16:
         image.info["transparency"] = tuple(v >> 8 for v in value)
-    elif isinstance(value, int) and colour_type == _GREY and bit_depth in (2, 4):
+    elif isinstance(value, int) and color_type == _GRAY and bit_depth in (2, 4):
         image.info["transparency"] = min(255, value * (255 // (2**bit_depth - 1)))

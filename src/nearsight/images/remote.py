@@ -1,8 +1,8 @@
-"""Pictures behind URLs, by fsspec.
+"""Images behind URLs, by fsspec.
 
 Object stores (S3, Google Cloud, Azure) and memory are opened when they are named: their credentials say who
 may. ``http``, ``https`` and every other protocol are fetched only after `allow_remote=True`: a server that
-fetches any address a stranger names can be made to call its own neighbours.
+fetches any address a stranger names can be made to call its own neighbors.
 """
 
 import glob
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from nearsight.errors import Failure, ImageError, MissingExtraError
+from nearsight.errors import ImageError, ImageFailure, MissingExtraError
 from nearsight.images.limits import Limits, Stat
-from nearsight.images.path_encoding import is_picture_name
+from nearsight.images.path_encoding import is_image_name
 from nearsight.images.sources import read_stream, too_large
 
 _FREE: Final = frozenset(
@@ -26,7 +26,7 @@ _WEB: Final = frozenset({"http", "https"})
 
 @dataclass(frozen=True, slots=True)
 class RemoteSource:
-    """One picture behind a URL."""
+    """One image behind a URL."""
 
     path: str
     key: str
@@ -109,8 +109,8 @@ def identity(url: str) -> str:
         return url
 
 
-def find_remote(url: str) -> Iterator[RemoteSource | Failure]:
-    """Yield the pictures at a URL: one object, a folder of them, or a glob."""
+def find_remote(url: str) -> Iterator[RemoteSource | ImageFailure]:
+    """Yield the images at a URL: one object, a folder of them, or a glob."""
     try:
         fs, path = url_to_fs(url)
         web = bool(_WEB.intersection(protocols(url)))
@@ -123,17 +123,17 @@ def find_remote(url: str) -> Iterator[RemoteSource | Failure]:
         else:
             yield RemoteSource(url, identity(url), remote_stat(fs.info(path)))
     except Exception as error:
-        yield Failure(url, reason(error))
+        yield ImageFailure(url, reason(error))
 
 
-def _below(fs: Any, root: str) -> Iterator[RemoteSource | Failure]:
+def _below(fs: Any, root: str) -> Iterator[RemoteSource | ImageFailure]:
     folders = [root]
     while folders:
         folder = folders.pop()
         try:
             entries = sorted(fs.ls(folder, detail=True), key=lambda entry: str(entry["name"]))
         except Exception as error:
-            yield Failure(_url(fs, folder), reason(error))
+            yield ImageFailure(_url(fs, folder), reason(error))
             continue
         below = []
         for entry in entries:
@@ -143,19 +143,19 @@ def _below(fs: Any, root: str) -> Iterator[RemoteSource | Failure]:
                 continue
             if entry.get("type") == "directory":
                 below.append(name)
-            elif is_picture_name(last):
+            elif is_image_name(last):
                 yield RemoteSource(_url(fs, name), _url(fs, name), remote_stat(entry))
         folders.extend(reversed(below))
 
 
-def _matching(fs: Any, pattern: str, url: str) -> Iterator[RemoteSource | Failure]:
+def _matching(fs: Any, pattern: str, url: str) -> Iterator[RemoteSource | ImageFailure]:
     found = False
     for name, entry in sorted(fs.glob(pattern, detail=True).items()):
-        if entry.get("type") != "directory" and is_picture_name(name) and "/." not in name:
+        if entry.get("type") != "directory" and is_image_name(name) and "/." not in name:
             found = True
             yield RemoteSource(_url(fs, name), _url(fs, name), remote_stat(entry))
     if not found:
-        yield Failure(url, "nothing matches this pattern")
+        yield ImageFailure(url, "nothing matches this pattern")
 
 
 def _url(fs: Any, path: str) -> str:

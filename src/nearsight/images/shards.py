@@ -1,4 +1,4 @@
-"""Pictures inside tar archives, as data sets for training come."""
+"""Images inside tar archives, as data sets for training come."""
 
 # Paths stay strings: names that are not UTF-8 survive, and a million of them stay cheap.
 # ruff: noqa: PTH113, PTH116
@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import IO, Any, cast
 
-from nearsight.errors import Failure, ImageError
+from nearsight.errors import ImageError, ImageFailure
 from nearsight.images.limits import Limits, Stat
-from nearsight.images.path_encoding import describe, is_picture_name
+from nearsight.images.path_encoding import describe, is_image_name
 from nearsight.images.remote import remote_stat, url_to_fs
 from nearsight.images.sources import too_large
 
@@ -64,8 +64,8 @@ class MemberSource:
         return data
 
 
-def members(shard: str, key: str, *, remote: bool = False) -> Iterator[MemberSource | Failure]:
-    """Yield the pictures of a shard in the order they lie in it.
+def members(shard: str, key: str, *, remote: bool = False) -> Iterator[MemberSource | ImageFailure]:
+    """Yield the images of a shard in the order they lie in it.
 
     Parameters
     ----------
@@ -78,11 +78,11 @@ def members(shard: str, key: str, *, remote: bool = False) -> Iterator[MemberSou
 
     Yields
     ------
-    MemberSource or Failure
+    MemberSource or ImageFailure
         A failure for a damaged or cut off shard comes last; the members before it stay good.
     """
     if not remote and not os.path.isfile(key):
-        yield Failure(shard, "is not a file")
+        yield ImageFailure(shard, "is not a file")
         return
     try:
         with ExitStack() as opened:
@@ -92,9 +92,9 @@ def members(shard: str, key: str, *, remote: bool = False) -> Iterator[MemberSou
                 file = opened.enter_context(cast(IO[bytes], gzip.GzipFile(fileobj=file)))
             yield from _members(_Tape(file), key, stamp, hold=compressed or remote)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        yield Failure(shard, f"the shard is damaged or cut off: {error}")
+        yield ImageFailure(shard, f"the shard is damaged or cut off: {error}")
     except (OSError, ValueError) as error:
-        yield Failure(shard, describe(error, key))
+        yield ImageFailure(shard, describe(error, key))
 
 
 def is_member_url(text: str) -> bool:
@@ -108,14 +108,14 @@ def is_member_url(text: str) -> bool:
     return text.startswith("tar://") and "::" in text
 
 
-def find_member(url: str, shard: str, *, remote: bool) -> MemberSource | Failure:
+def find_member(url: str, shard: str, *, remote: bool) -> MemberSource | ImageFailure:
     """Return one member of a shard by the path it was found under."""
     for one in members(shard, shard, remote=remote):
-        if isinstance(one, Failure):
-            return Failure(url, f"its shard cannot be used: {one.reason}")
+        if isinstance(one, ImageFailure):
+            return ImageFailure(url, f"its shard cannot be used: {one.reason}")
         if one.path == url:
             return one
-    return Failure(url, "does not exist in its shard")
+    return ImageFailure(url, "does not exist in its shard")
 
 
 def holds(url: str, shard: str) -> bool:
@@ -134,7 +134,7 @@ def holds(url: str, shard: str) -> bool:
 def _paths_in(shard: str, stamp: int) -> frozenset[str] | None:
     paths = set()
     for one in members(shard, shard):
-        if isinstance(one, Failure):
+        if isinstance(one, ImageFailure):
             return None
         paths.add(one.path)
     return frozenset(paths)
@@ -174,7 +174,7 @@ def _members(tape: _Tape, key: str, stamp: int, *, hold: bool) -> Iterator[Membe
             # tarfile keeps every member it has seen; a shard may have millions.
             tar.members = []  # type: ignore[attr-defined] # typeshed leaves it out
             name = member.name.rpartition("/")[2]
-            if not member.isreg() or member.issparse() or name.startswith(".") or not is_picture_name(name):
+            if not member.isreg() or member.issparse() or name.startswith(".") or not is_image_name(name):
                 continue
             end = member.offset_data + member.size
             data = None

@@ -1,4 +1,4 @@
-"""Where one picture's bytes come from."""
+"""Where one image's bytes come from."""
 
 # Paths stay strings: names that are not UTF-8 survive, and a million of them stay cheap.
 # ruff: noqa: PTH116
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from nearsight.errors import ImageError
-from nearsight.images.in_memory import Pixels, from_array, from_image
+from nearsight.images.in_memory import InMemoryImage, from_array, from_image
 from nearsight.images.limits import Limits, Stat
 from nearsight.images.path_encoding import describe
 from nearsight.images.strict_decoding import BrokenError
@@ -29,8 +29,8 @@ _KINDS = (
 )
 
 
-class Source(Protocol):
-    """One picture that was found and not yet read."""
+class ImageSource(Protocol):
+    """One image that was found and not yet read."""
 
     @property
     def path(self) -> str:
@@ -99,34 +99,34 @@ class FileSource:
 
 @dataclass(frozen=True, slots=True)
 class MemorySource:
-    """A picture the caller holds: encoded bytes, a PIL image or a uint8 array."""
+    """An image the caller holds: encoded bytes, a PIL image or a uint8 array."""
 
     path: str
-    picture: bytes | Image.Image | np.ndarray[Any, Any] = field(repr=False)
+    image: bytes | Image.Image | np.ndarray[Any, Any] = field(repr=False)
     key: str = ""
 
     def stat(self) -> Stat:
         """Return the size; there is no time to tell."""
-        if isinstance(self.picture, Image.Image):
-            width, height = self.picture.size
+        if isinstance(self.image, Image.Image):
+            width, height = self.image.size
             return Stat(3 * width * height, 0, 0.0)
-        return Stat(len(self.picture) if isinstance(self.picture, bytes) else self.picture.nbytes, 0, 0.0)
+        return Stat(len(self.image) if isinstance(self.image, bytes) else self.image.nbytes, 0, 0.0)
 
     def read(self, limits: Limits) -> bytes:
-        """Return the bytes, or the upright RGB pixels as `Pixels`."""
+        """Return the bytes, or the upright RGB pixels as `InMemoryImage`."""
         try:
-            if isinstance(self.picture, Image.Image):
-                return from_image(self.picture, limits)
-            if isinstance(self.picture, np.ndarray):
-                return from_array(self.picture, limits)
+            if isinstance(self.image, Image.Image):
+                return from_image(self.image, limits)
+            if isinstance(self.image, np.ndarray):
+                return from_array(self.image, limits)
         except BrokenError as error:
             raise ImageError(self.path, str(error)) from None
         except Exception as error:  # a lazily opened PIL image fails in as many ways as its file
-            raise ImageError(self.path, f"is not a readable picture: {error}") from error
-        if isinstance(self.picture, Pixels):
+            raise ImageError(self.path, f"is not a readable image: {error}") from error
+        if isinstance(self.image, InMemoryImage):
             # Only `decode` may be handed pixels that claim to be upright RGB.
-            return bytes(self.picture)
-        return self.picture
+            return bytes(self.image)
+        return self.image
 
 
 def read_stream(file: IO[bytes], path: str, limits: Limits) -> bytes:

@@ -10,7 +10,7 @@ from nearsight.images.limits import Limits
 
 
 class BrokenError(ValueError):
-    """The picture breaks a rule; its text is for a person. `decode` adds the path."""
+    """The image breaks a rule; its text is for a person. `decode` adds the path."""
 
 
 def check_pixels(width: int, height: int, n_pixels: int, limits: Limits) -> None:
@@ -20,12 +20,12 @@ def check_pixels(width: int, height: int, n_pixels: int, limits: Limits) -> None
     if n_pixels > limits.max_pixels:
         raise BrokenError(
             f"{width}×{height} = {n_pixels:,} pixels to decode, more than Limits.max_pixels = "
-            f"{limits.max_pixels:,}; raise the limit if the picture is meant to be this large"
+            f"{limits.max_pixels:,}; raise the limit if the image is meant to be this large"
         )
 
 
 class TimedReader(io.BytesIO):
-    """The picture's bytes as a file that refuses to be read once the deadline has passed."""
+    """The image's bytes as a file that refuses to be read once the deadline has passed."""
 
     def __init__(self, data: bytes, deadline: float) -> None:
         super().__init__(data)
@@ -39,7 +39,7 @@ class TimedReader(io.BytesIO):
 
 
 class _StrictDecoder(ImageFile.PyDecoder):
-    """Pillow's own decoder, which must reach the end of the picture without an error.
+    """Pillow's own decoder, which must reach the end of the image without an error.
 
     Pillow pads what is missing when the host application has set `ImageFile.LOAD_TRUNCATED_IMAGES`.
     That is one switch for the whole process, so it can be neither trusted nor changed here; a decoder
@@ -64,14 +64,14 @@ class _StrictDecoder(ImageFile.PyDecoder):
     def decode(self, buffer: Any) -> tuple[int, int]:
         n_consumed, error = self._inner.decode(buffer)
         if error < 0:
-            raise BrokenError(f"the compressed picture is damaged (codec error {error})")
+            raise BrokenError(f"the compressed image is damaged (codec error {error})")
         self._finished = self._finished or n_consumed < 0 or self.pulls_fd
         return n_consumed, error
 
     def cleanup(self) -> None:
         self._inner.cleanup()
         if not self._finished:
-            raise BrokenError("the picture is cut off: its data ends too early")
+            raise BrokenError("the image is cut off: its data ends too early")
 
 
 _STRICT = "nearsight-strict"
@@ -79,7 +79,7 @@ Image.register_decoder(_STRICT, _StrictDecoder)
 
 
 def make_strict(image: ImageFile.ImageFile) -> None:
-    """Wrap the decoders of an opened, not yet loaded picture."""
+    """Wrap the decoders of an opened, not yet loaded image."""
     image.tile = [
         ImageFile._Tile(_STRICT, tile[1], tile[2], (tile[0], *_as_tuple(tile[3]))) for tile in image.tile
     ]

@@ -37,17 +37,17 @@ class Tiff(TiffImageFile):
     """Pillow's TIFF reader; limits were checked and orientation is applied elsewhere."""
 
     def load_prepare(self) -> None:
-        """Allocate the picture without Pillow's size warning."""
+        """Allocate the image without Pillow's size warning."""
         if self._im is None:
             self.im = _imaging.new(self.mode, self.size)
         ImageFile.ImageFile.load_prepare(self)
 
     def load_end(self) -> None:
-        """Do nothing: Pillow would parse EXIF and turn the picture."""
+        """Do nothing: Pillow would parse EXIF and turn the image."""
 
 
 def open_tiff(data: bytes, deadline: float) -> tuple[Tiff, TiffFacts]:
-    """Open the first page of a TIFF; return the picture, not yet loaded, and the facts beside it."""
+    """Open the first page of a TIFF; return the image, not yet loaded, and the facts beside it."""
     clean, facts = _first_page(data)
     image = Tiff(TimedReader(clean, deadline))
     if not image.use_load_libtiff:  # libtiff's decoder is strict already
@@ -86,7 +86,7 @@ def _first_page(data: bytes) -> tuple[bytes, TiffFacts]:
         if intact:
             _note(facts, tag, kind, data[value_at : value_at + n_bytes], endian)
 
-    # In place, so that no byte is added that a cut off picture could be completed with.
+    # In place, so that no byte is added that a cut off image could be completed with.
     tags = struct.pack(endian + counter, len(kept)) + b"".join(kept[tag] for tag in sorted(kept))
     view = memoryview(data)
     return b"".join((view[:list_at], tags.ljust(list_end - list_at, b"\0"), view[list_end:])), facts

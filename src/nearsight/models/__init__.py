@@ -1,7 +1,7 @@
 """Models: their facts, how to find them by name, and the one protocol they all stand behind."""
 
 from nearsight.models.base import Backend, ModelEntry, TextTower
-from nearsight.models.registry import DEFAULT_MODEL, available_models, find_model, load_model, load_text
+from nearsight.models.registry import DEFAULT_MODEL, find_model, list_models, load_model, load_text_encoder
 from nearsight.models.spec import Fingerprint, ModelSpec
 
 __all__ = [
@@ -11,8 +11,8 @@ __all__ = [
     "ModelEntry",
     "ModelSpec",
     "TextTower",
-    "available_models",
     "find_model",
+    "list_models",
     "load_model",
-    "load_text",
+    "load_text_encoder",
 ]

@@ -15,9 +15,9 @@ from nearsight.models.spec import ModelSpec
 
 @runtime_checkable
 class Backend(Protocol):
-    """Turns pictures into vectors, in two halves so that the first can run beside others.
+    """Turns images into vectors, in two halves so that the first can run beside others.
 
-    Both halves are called from several threads at once, and give the same vector for a picture
+    Both halves are called from several threads at once, and give the same vector for an image
     whatever batch it travels in (to 1e-5). A backend can be pickled: it loads again on the other side.
     """
 
@@ -28,11 +28,11 @@ class Backend(Protocol):
 
     @property
     def decode_px(self) -> int | None:
-        """Shorter side, in pixels, that a decoded picture must have at least; None for full size."""
+        """Shorter side, in pixels, that a decoded image must have at least; None for full size."""
         ...
 
     def prepare(self, image: Image.Image) -> Any:
-        """Turn one upright RGB picture into what `embed` takes a sequence of."""
+        """Turn one upright RGB image into what `embed` takes a sequence of."""
         ...
 
     def embed(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
@@ -75,19 +75,19 @@ class Movable(Backend, Protocol):
 
 @runtime_checkable
 class TextTower(Protocol):
-    """Compares texts with one model's picture vectors.
+    """Compares texts with one model's image vectors.
 
-    The similarity of a picture and a text is the cosine of what `project` and `embed` make of them.
+    The similarity of an image and a text is the cosine of what `project` and `embed` make of them.
     """
 
     @property
     def spec(self) -> ModelSpec:
-        """The model whose picture vectors it compares texts with."""
+        """The model whose image vectors it compares texts with."""
         ...
 
     @property
     def is_shared(self) -> bool:
-        """Whether texts and pictures share one space, so that `project` and `aim` change nothing."""
+        """Whether texts and images share one space, so that `project` and `aim` change nothing."""
         ...
 
     @property
@@ -100,15 +100,15 @@ class TextTower(Protocol):
         ...
 
     def project(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Bring (n, dim) picture vectors among texts: (n, d), unit length."""
+        """Bring (n, dim) image vectors among texts: (n, d), unit length."""
         ...
 
     def aim(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the (n, dim) picture vectors whose neighbours are the best candidates for texts."""
+        """Return the (n, dim) image vectors whose neighbors are the best candidates for texts."""
         ...
 
     def logits(self, X: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (n, m) log-odds, up to a constant a picture, that texts name pictures."""
+        """Return (n, m) log-odds, up to a constant an image, that texts name images."""
         ...
 
 
@@ -126,7 +126,7 @@ class ModelEntry:
         Whether `load` would work offline on this machine now.
     install : str
         The command that makes it available; empty where there is none.
-    load_text : callable, optional
+    load_text_encoder : callable, optional
         Given the cache directory and the spec of some form of this model, returns what compares texts with
         that form's vectors; None where nothing does.
     forms : Forms, optional
@@ -141,7 +141,7 @@ class ModelEntry:
     load: Callable[[Path], Backend]
     available: Callable[[], bool]
     install: str = ""
-    load_text: Callable[[Path, ModelSpec], TextTower] | None = None
+    load_text_encoder: Callable[[Path, ModelSpec], TextTower] | None = None
     forms: "Forms | None" = None
     load_on: Callable[[Path, str], Backend] | None = None
 
@@ -154,5 +154,5 @@ class Forms(Protocol):
         ...
 
     def layers(self) -> Mapping[str, tuple[int | None, ...]]:
-        """Return the shape of every layer that a vector can be taken from, for one picture."""
+        """Return the shape of every layer that a vector can be taken from, for one image."""
         ...

@@ -1,4 +1,4 @@
-"""What a network sees at each place of a picture, at several depths at once."""
+"""What a network sees at each place of an image, at several depths at once."""
 
 import difflib
 import math
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nearsight.errors import UnknownModelError, WeightsError
 from nearsight.models.cache import user_cache
 from nearsight.models.onnx_graph import Shape, inspect, layer_shapes, sums, tap, with_outputs
-from nearsight.models.preprocess import normalise
+from nearsight.models.preprocess import normalize
 from nearsight.models.registry import find_model
 from nearsight.models.runtimes.onnx import Network
 from nearsight.models.runtimes.variants import OnnxForms
@@ -68,7 +68,7 @@ class FeatureMaps:
         WeightsError
             The network gave a number that is not finite.
         """
-        pixels = normalise(tile, self.spec)[None]
+        pixels = normalize(tile, self.spec)[None]
         found = self._network.run_all(self.layers, {self._input: pixels})
         maps = [_map(np.asarray(found[layer][0], np.float32), layer) for layer in self.layers]
         if not all(np.isfinite(one).all() for one in maps):
@@ -120,7 +120,7 @@ def load_features(name: str, layers: Sequence[str] = (), *, cache_dir: Path | No
         entry.spec,
         layer="+".join(chosen),
         dim=sum(_length(shapes[layer]) for layer in chosen),
-        # A picture is cut into squares that are seen whole, of pixels that were all decoded.
+        # An image is cut into squares that are seen whole, of pixels that were all decoded.
         resize_mode="squash",
         draft=False,
         pooling="mean",
@@ -172,4 +172,4 @@ def _map(values: NDArray[np.float32], layer: str) -> NDArray[np.float32]:
         side = math.isqrt(len(values))
         # What comes first is no place: the class token, and DINO's registers.
         return np.ascontiguousarray(values[len(values) - side**2 :].reshape(side, side, -1))
-    raise WeightsError(f"{layer!r} is {values.shape} for one picture; it must have a vector for each place")
+    raise WeightsError(f"{layer!r} is {values.shape} for one image; it must have a vector for each place")

@@ -33,7 +33,7 @@ def cut(X: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
 
 
 def shortened(entry: ModelEntry, dim: int) -> ModelEntry:
-    """Return a model that gives `dim` numbers a picture.
+    """Return a model that gives `dim` numbers an image.
 
     Raises
     ------
@@ -46,20 +46,20 @@ def shortened(entry: ModelEntry, dim: int) -> ModelEntry:
     if not spec.matryoshka_dims:
         raise UnknownModelError(
             f"the vectors of {spec.id} were not trained to be cut to {dim} numbers. Project them onto the"
-            f" directions in which your pictures differ: nearsight index PATH --dim {dim}"
+            f" directions in which your images differ: nearsight index PATH --dim {dim}"
         )
     if not min(spec.matryoshka_dims) <= dim < spec.dim:
         raise UnknownModelError(
             f"dim is {dim}; {spec.id} can be cut to {min(spec.matryoshka_dims)} to {spec.dim} numbers"
         )
     short = _spec(spec, dim)
-    load_text = entry.load_text
+    load_text_encoder = entry.load_text_encoder
     return replace(
         entry,
         spec=short,
         load=partial(_load, entry, dim),
         load_on=None if entry.load_on is None else partial(_load_on, entry.load_on, dim),
-        load_text=None if load_text is None else partial(_load_text, entry),
+        load_text_encoder=None if load_text_encoder is None else partial(_load_text, entry),
     )
 
 
@@ -100,26 +100,26 @@ class CutBackend:
 
     @property
     def decode_px(self) -> int | None:
-        """Shorter side, in pixels, that a decoded picture must have at least; None for full size."""
+        """Shorter side, in pixels, that a decoded image must have at least; None for full size."""
         return self.backend.decode_px
 
     def prepare(self, image: Image.Image) -> Any:
-        """Turn one upright RGB picture into what `embed` takes a sequence of."""
+        """Turn one upright RGB image into what `embed` takes a sequence of."""
         return self.backend.prepare(image)
 
     def embed(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
-        """Return the (n, dim) vectors of prepared pictures."""
+        """Return the (n, dim) vectors of prepared images."""
         return cut(self.backend.embed(prepared), self.spec.dim)
 
 
 @dataclass(frozen=True)
 class CutText:
-    """A text tower whose vectors are cut like those of its pictures.
+    """A text tower whose vectors are cut like those of its images.
 
     Attributes
     ----------
     tower : TextTower
-        Of the model with vectors in full; texts and pictures share one space.
+        Of the model with vectors in full; texts and images share one space.
     spec : ModelSpec
         The facts of the model with its vectors cut.
     """
@@ -129,7 +129,7 @@ class CutText:
 
     @property
     def is_shared(self) -> bool:
-        """Whether texts and pictures share one space: they do."""
+        """Whether texts and images share one space: they do."""
         return True
 
     @property
@@ -142,7 +142,7 @@ class CutText:
         return cut(self.tower.embed(texts), self.spec.dim)
 
     def project(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return picture vectors as they are."""
+        """Return image vectors as they are."""
         return X
 
     def aim(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -150,7 +150,7 @@ class CutText:
         return queries
 
     def logits(self, X: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (n, m) log-odds, up to a constant a picture, that texts name pictures."""
+        """Return (n, m) log-odds, up to a constant an image, that texts name images."""
         return self.tower.logits(X, queries)
 
 
@@ -180,12 +180,12 @@ def _cut(backend: Backend, dim: int) -> CutBackend:
 
 
 def _load_text(entry: ModelEntry, cache_dir: Path, form: ModelSpec) -> TextTower:
-    if entry.load_text is None:  # pragma: no cover - bound only where there is one
+    if entry.load_text_encoder is None:  # pragma: no cover - bound only where there is one
         raise UnknownModelError(f"{entry.spec.id} knows no texts")
-    tower = entry.load_text(cache_dir, entry.spec)
+    tower = entry.load_text_encoder(cache_dir, entry.spec)
     if not tower.is_shared:
         raise UnknownModelError(
-            f"texts are not in one space with the pictures of {entry.spec.id}, so they cannot be cut along;"
+            f"texts are not in one space with the images of {entry.spec.id}, so they cannot be cut along;"
             " search with words in a collection of its vectors in full"
         )
     return CutText(tower, form)

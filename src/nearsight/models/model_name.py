@@ -10,7 +10,7 @@ from nearsight.models.spec import Pooling
 
 #: Arithmetic that a runtime can be asked for; files of other precisions are a folder's matter.
 PRECISIONS = ("bf16", "int8", "fp16")
-#: A precision as nearsight makes it without pictures of the user's: `int8` and `fp16` for short.
+#: A precision as nearsight makes it without images of the user's: `int8` and `fp16` for short.
 BUILTIN = "builtin"
 
 _CALIBRATION = re.compile(r"[0-9a-f]{8}")
@@ -30,7 +30,7 @@ class Variant:
     pooling : {"", "mean", "cls", "patches"}
         How a layer with many vectors becomes one; empty for the model's own choice.
     precision : str
-        Arithmetic: ``bf16``; ``fp16``; ``int8``, calibrated on built-in pictures; ``int8=DIGITS``,
+        Arithmetic: ``bf16``; ``fp16``; ``int8``, calibrated on built-in images; ``int8=DIGITS``,
         calibrated by `models.quantize`; empty for the model's own.
     device : str
         Where it is computed for good, because vectors are not quite the same elsewhere; empty where they are,

@@ -147,5 +147,5 @@ def _template(facts: GraphFacts) -> dict[str, Any]:
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
     )
-    shown = (*_REQUIRED, "resize_mode", "resize_px", "interpolation", "pooling", "normalize", "licence")
+    shown = (*_REQUIRED, "resize_mode", "resize_px", "interpolation", "pooling", "normalize", "license")
     return {key: asdict(spec)[key] for key in shown}

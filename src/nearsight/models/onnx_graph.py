@@ -44,7 +44,7 @@ def make_node(kind: str, inputs: Sequence[str], name: str, **attributes: Any) ->
     return helper.make_node(kind, inputs, [name], name=name, **attributes)
 
 
-def serialise(
+def serialize(
     name: str,
     nodes: Sequence[Any],
     weights: Mapping[str, NDArray[Any]],
@@ -149,14 +149,14 @@ def tap(source: Path | bytes, layer: str) -> bytes:
 
 
 def layer_shapes(source: Path | bytes, input_px: tuple[int, int]) -> dict[str, Shape]:
-    """Return the shape of every layer whose shape follows from one picture at the input.
+    """Return the shape of every layer whose shape follows from one image at the input.
 
     Parameters
     ----------
     source : Path or bytes
         The model.
     input_px : tuple of int
-        Height and width of that picture.
+        Height and width of that image.
     """
     from onnx import shape_inference
 
@@ -166,7 +166,7 @@ def layer_shapes(source: Path | bytes, input_px: tuple[int, int]) -> dict[str, S
         if len(axes) == 4:
             for axis, size in zip(axes, (1, 3, *input_px), strict=True):
                 axis.dim_value = size
-    # Declared for any number of pictures, these would hide what follows from one.
+    # Declared for any number of images, these would hide what follows from one.
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     graph = shape_inference.infer_shapes(model, data_prop=True).graph
@@ -244,13 +244,13 @@ def chained(source: Path | bytes, kinds: Collection[str], between: Collection[st
 
 
 def named(source: Path | bytes) -> bytes:
-    """Return the model with a name for each operation, marked as ready for ONNX Runtime's quantiser."""
+    """Return the model with a name for each operation, marked as ready for ONNX Runtime's quantizer."""
     from onnx import StringStringEntryProto
 
     model = _read(source, with_data=True)
     for node in model.graph.node:
         node.name = node.name or next(filter(None, node.output))
-    # Without it, the quantiser writes a warning through the root logger.
+    # Without it, the quantizer writes a warning through the root logger.
     model.metadata_props.append(
         StringStringEntryProto(key="onnx.quant.pre_process", value="onnxruntime.quant")
     )
@@ -312,7 +312,7 @@ def with_outputs(source: Path | bytes, names: Collection[str]) -> bytes:
 
 
 def with_free_sizes(source: Path | bytes) -> bytes:
-    """Return the model for pictures of any number and size; its weights no longer count as inputs.
+    """Return the model for images of any number and size; its weights no longer count as inputs.
 
     The runtime merges layers only where it knows that the weights cannot change.
     """

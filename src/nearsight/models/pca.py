@@ -1,4 +1,4 @@
-"""Shorter vectors: a model's, projected onto the directions in which a collection's pictures differ most.
+"""Shorter vectors: a model's, projected onto the directions in which a collection's images differ most.
 
 ``pca:FILE`` names such a model; `Collection.project` and ``nearsight project`` make the file.
 """
@@ -143,8 +143,8 @@ class Projection:
 def fit_projection(X: NDArray[np.float32], dim: int, base: ModelSpec) -> Projection:
     """Learn the directions in which vectors differ most.
 
-    *Method*: principal component analysis (Jolliffe 2002, chapter 2), without whitening. Vectors are centred,
-    projected, and brought to unit length again, so that a cosine stays a cosine.
+    *Method*: principal component analysis (Jolliffe 2002, chapter 2), without whitening. Vectors are
+    centered, projected, and brought to unit length again, so that a cosine stays a cosine.
 
     Parameters
     ----------
@@ -168,12 +168,12 @@ def fit_projection(X: NDArray[np.float32], dim: int, base: ModelSpec) -> Project
         )
     if len(X) <= dim:
         raise InvalidParameterError(
-            f"dim is {dim}, but there are {len(X)} pictures; {dim + 1} are needed, and some {4 * dim} are"
+            f"dim is {dim}, but there are {len(X)} images; {dim + 1} are needed, and some {4 * dim} are"
             " better"
         )
     if (X[0] == X).all():
         raise InvalidParameterError(
-            f"all {len(X)} pictures have the same vector; there is no direction to keep"
+            f"all {len(X)} images have the same vector; there is no direction to keep"
         )
     pca = PCA(dim, svd_solver="covariance_eigh").fit(X)
     return Projection(
@@ -228,15 +228,15 @@ class ProjectedBackend:
 
     @property
     def decode_px(self) -> int | None:
-        """Shorter side, in pixels, that a decoded picture must have at least; None for full size."""
+        """Shorter side, in pixels, that a decoded image must have at least; None for full size."""
         return self._backend.decode_px
 
     def prepare(self, image: Image.Image) -> Any:
-        """Turn one upright RGB picture into what `embed` takes a sequence of."""
+        """Turn one upright RGB image into what `embed` takes a sequence of."""
         return self._backend.prepare(image)
 
     def embed(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
-        """Return the (n, dim) vectors of prepared pictures."""
+        """Return the (n, dim) vectors of prepared images."""
         vectors = self._backend.embed(prepared)
         short = np.empty((len(vectors), self._spec.dim), np.float32)
         # One by one: a product of matrices rounds by their shape, and a vector must not depend on its batch.
@@ -246,7 +246,7 @@ class ProjectedBackend:
 
 
 class ProjectedText:
-    """Compares texts with projected picture vectors, through what those probably were in full.
+    """Compares texts with projected image vectors, through what those probably were in full.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ class ProjectedText:
         The facts of the projected model.
     """
 
-    # Even where texts and pictures share one space, projecting would lose how far each is from the mean.
+    # Even where texts and images share one space, projecting would lose how far each is from the mean.
     is_shared = False
 
     def __init__(self, tower: TextTower, projection: Projection, spec: ModelSpec) -> None:
@@ -276,15 +276,15 @@ class ProjectedText:
         return self._tower.embed(texts)
 
     def project(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Bring (n, dim) picture vectors among texts: (n, d), unit length."""
+        """Bring (n, dim) image vectors among texts: (n, d), unit length."""
         return self._tower.project(self._projection.restore(X))
 
     def aim(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the (n, dim) picture vectors whose neighbours are the best candidates for texts."""
+        """Return the (n, dim) image vectors whose neighbors are the best candidates for texts."""
         return self._projection.apply(self._tower.aim(queries))
 
     def logits(self, X: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (n, m) log-odds, up to a constant a picture, that texts name pictures."""
+        """Return (n, m) log-odds, up to a constant an image, that texts name images."""
         return self._tower.logits(self._projection.restore(X), queries)
 
 
@@ -309,7 +309,7 @@ def pca(name: str) -> ModelEntry:
             "with nearsight project"
         )
     id = f"pca:{path}"
-    knows_words = base.load_text is not None and base.spec.normalize
+    knows_words = base.load_text_encoder is not None and base.spec.normalize
     return ModelEntry(
         projection.spec(id),
         partial(_load, base, projection, id),
@@ -331,6 +331,6 @@ def _load_on(
 
 
 def _load_text(base: ModelEntry, projection: Projection, cache_dir: Path, spec: ModelSpec) -> TextTower:
-    if base.load_text is None:
+    if base.load_text_encoder is None:
         raise UnknownModelError(f"{base.spec.id} knows no texts")
-    return ProjectedText(base.load_text(cache_dir, base.spec), projection, spec)
+    return ProjectedText(base.load_text_encoder(cache_dir, base.spec), projection, spec)

@@ -11,14 +11,14 @@ from nearsight.models.spec import ModelSpec
 
 
 def decode_px(spec: ModelSpec) -> int | None:
-    """Return the shorter side that a decoded picture must have at least for this model."""
+    """Return the shorter side that a decoded image must have at least for this model."""
     if not spec.draft:
         return None
     return max(spec.input_px) if spec.resize_mode == "squash" else spec.resize_px
 
 
 def pooled(output: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
-    """Return one vector of one picture's output."""
+    """Return one vector of one image's output."""
     values = output.astype(np.float32, copy=False)
     if values.ndim == 3 and spec.pooling != "cls":
         values = values.mean((1, 2))

@@ -1,4 +1,4 @@
-"""A picture becomes the array a network takes, by the rules of its `ModelSpec` and nothing else."""
+"""An image becomes the array a network takes, by the rules of its `ModelSpec` and nothing else."""
 
 import math
 
@@ -19,7 +19,7 @@ _WIDEST_FILTER_PX = 3
 
 
 def preprocess(image: Image.Image, spec: ModelSpec) -> NDArray[np.float32]:
-    """Resize, crop and normalise one picture.
+    """Resize, crop and normalize one image.
 
     Parameters
     ----------
@@ -33,28 +33,28 @@ def preprocess(image: Image.Image, spec: ModelSpec) -> NDArray[np.float32]:
     ndarray of float32, shape (3, H, W)
         H and W are `spec.input_px`; values are ``(v / 255 - mean) / std``.
     """
-    return normalise(fit(image, spec), spec)
+    return normalize(fit(image, spec), spec)
 
 
 def fit(image: Image.Image, spec: ModelSpec) -> NDArray[np.uint8]:
-    """Resize a picture to the network's input and cut away what lies outside.
+    """Resize an image to the network's input and cut away what lies outside.
 
     *Method*: torchvision's ``Resize`` and ``CenterCrop`` on a Pillow image (or those of transformers, where
     `spec.crop_rounding` is ``down``), to the pixel's rounding, except that only what the crop keeps is
     computed: the result is the same to one level of 255. Columns are always resized before rows. Pillow 13
-    picks the order by the picture's shape, which moves sharp edges by up to 30 levels, and so a vector would
+    picks the order by the image's shape, which moves sharp edges by up to 30 levels, and so a vector would
     depend on the version of Pillow.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        Upright RGB or grey, of any size from 1×1.
+        Upright RGB or gray, of any size from 1×1.
     spec : ModelSpec
         The rules.
 
     Returns
     -------
-    ndarray of uint8, shape (H, W, 3), or (H, W) for grey
+    ndarray of uint8, shape (H, W, 3), or (H, W) for gray
         H and W are `spec.input_px`, or at most those for ``shrink``. May be read-only.
     """
     if spec.resize_mode == "shrink":
@@ -71,7 +71,7 @@ def fit(image: Image.Image, spec: ModelSpec) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def normalise(
+def normalize(
     pixels: NDArray[np.uint8], spec: ModelSpec, out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
     """Scale pixels to what the network was trained on, channels first.
@@ -123,7 +123,7 @@ def _kept(size: tuple[int, int], spec: ModelSpec) -> tuple[tuple[float, float], 
 
 def _span(source_px: int, resized_px: int, crop_px: int, down: bool) -> tuple[float, float]:
     start = (resized_px - crop_px) // 2 if down else round((resized_px - crop_px) / 2)
-    # Multiplied first: the last pixel's edge is then exactly the picture's, and never beyond it.
+    # Multiplied first: the last pixel's edge is then exactly the image's, and never beyond it.
     return start * source_px / resized_px, (start + crop_px) * source_px / resized_px
 
 

@@ -30,15 +30,15 @@ MODELS_GROUP = "nearsight.models"
 SCHEMES_GROUP = "nearsight.model_schemes"
 
 
-def available_models() -> list[ModelEntry]:
+def list_models() -> list[ModelEntry]:
     """Return every registered model, sorted by id.
 
     A plugin that fails is left out with a `RuntimeWarning`. Nothing is loaded.
 
     Examples
     --------
-    >>> from nearsight.models import available_models
-    >>> [(entry.spec.id, entry.spec.dim) for entry in available_models()]
+    >>> from nearsight.models import list_models
+    >>> [(entry.spec.id, entry.spec.dim) for entry in list_models()]
     [('efficientnet-lite0', 1280), ('efficientnet-lite2', 1280), ('sift-vlad', 8192)]
     """
     entries = (_entry_or_warning(point) for point in _points(MODELS_GROUP).values())
@@ -76,7 +76,7 @@ def find_model(name: str) -> ModelEntry:
             entry.forms.vary(variant),
             available=entry.available,
             install=entry.install,
-            load_text=entry.load_text if is_own_layer else None,
+            load_text_encoder=entry.load_text_encoder if is_own_layer else None,
         )
     points, schemes = _points(MODELS_GROUP), _points(SCHEMES_GROUP)
     scheme, colon, rest = name.partition(":")
@@ -98,7 +98,7 @@ def load_model(name: str = DEFAULT_MODEL, *, device: str = "auto", cache_dir: Pa
     Parameters
     ----------
     name : str
-        A model's id, see `available_models`, or ``SCHEME:REST``.
+        A model's id, see `list_models`, or ``SCHEME:REST``.
     device : str, default "auto"
         Where it runs: ``cpu``, ``cuda``, ``tensorrt``, ``directml``, ``coreml``, ``openvino`` or ``mps``,
         with a number where there are several (``cuda:1``). ``auto`` takes the best that gives the same
@@ -125,15 +125,15 @@ def load_model(name: str = DEFAULT_MODEL, *, device: str = "auto", cache_dir: Pa
     Warns
     -----
     UserWarning
-        Once: its licence forbids commercial use; a device is not used that could be.
+        Once: its license forbids commercial use; a device is not used that could be.
 
     Examples
     --------
     >>> from PIL import Image
     >>> from nearsight.models import load_model
     >>> model = load_model()
-    >>> picture = Image.radial_gradient("L").convert("RGB")
-    >>> model.embed([model.prepare(picture)]).shape
+    >>> image = Image.radial_gradient("L").convert("RGB")
+    >>> model.embed([model.prepare(image)]).shape
     (1, 1280)
     """
     cache_dir = cache_dir or user_cache()
@@ -161,8 +161,8 @@ def _own(name: str, cache_dir: Path, device: str) -> Backend:
     return form.load(cache_dir) if form.load_on is None else form.load_on(cache_dir, device)
 
 
-def load_text(name: str = DEFAULT_MODEL, *, cache_dir: Path | None = None) -> TextTower:
-    """Load what compares texts with a model's picture vectors.
+def load_text_encoder(name: str = DEFAULT_MODEL, *, cache_dir: Path | None = None) -> TextTower:
+    """Load what compares texts with a model's image vectors.
 
     CLIP and its like bring a text tower. For an ImageNet classifier, ConSE leads from its classes to
     words, with the sentence encoder all-MiniLM-L6-v2.
@@ -182,12 +182,12 @@ def load_text(name: str = DEFAULT_MODEL, *, cache_dir: Path | None = None) -> Te
         What reads texts is not installed; the message holds the command.
     """
     entry = find_model(name)
-    if entry.load_text is None:
+    if entry.load_text_encoder is None:
         raise UnknownModelError(
             f"{name} knows no texts. Use a model with a text tower (dir: or hub: with a CLIP or SigLIP), "
             f"or a classifier such as {DEFAULT_MODEL}"
         )
-    return entry.load_text(cache_dir or user_cache(), entry.spec)
+    return entry.load_text_encoder(cache_dir or user_cache(), entry.spec)
 
 
 def _points(group: str) -> dict[str, EntryPoint]:

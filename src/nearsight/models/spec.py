@@ -30,7 +30,7 @@ class Fingerprint:
     preprocessing, decoder : mapping
         Every rule between a file's bytes and the numbers the network sees.
     output : mapping
-        Layer, dimension, normalisation and precision of the vector.
+        Layer, dimension, normalization and precision of the vector.
     """
 
     model: str
@@ -100,7 +100,7 @@ class ModelSpec:
     resize_mode : {"short-side", "squash", "squash-crop", "shrink"}
         ``short-side`` keeps the aspect ratio and makes the shorter side `resize_px`;
         ``squash`` stretches to `input_px`; ``squash-crop`` stretches to a square of `resize_px`, and crops;
-        ``shrink``, for what takes pictures of any size, keeps the aspect ratio and makes a picture fit into
+        ``shrink``, for what takes images of any size, keeps the aspect ratio and makes an image fit into
         `input_px`, without cropping or enlarging it.
     crop_rounding : {"nearest", "down"}
         Where the crop starts when the margin is odd: torchvision takes the nearest pixel, transformers
@@ -124,7 +124,7 @@ class ModelSpec:
         Arithmetic of the network.
     weights_sha256 : str
         Hash of the weights as published.
-    source, licence, training_data, accuracy : str
+    source, license, training_data, accuracy : str
         For people: where it comes from and on what terms.
     size_bytes : int
         Size of the weights.
@@ -135,7 +135,7 @@ class ModelSpec:
     Raises
     ------
     InvalidParameterError
-        A crop larger than the resized picture, an unknown word, or a zero where a size belongs.
+        A crop larger than the resized image, an unknown word, or a zero where a size belongs.
     """
 
     id: str
@@ -153,7 +153,7 @@ class ModelSpec:
     normalize: bool = True
     precision: str = "float32"
     source: str = ""
-    licence: str = "unknown"
+    license: str = "unknown"
     training_data: str = ""
     accuracy: str = ""
     size_bytes: int = 0
@@ -185,10 +185,10 @@ class ModelSpec:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What makes this model's vectors comparable; prose facts such as the licence are left out."""
+        """What makes this model's vectors comparable; prose facts such as the license are left out."""
         preprocessing: dict[str, Any] = {
             "input_px": self.input_px,
-            # Without a crop, pictures go straight to input_px, and it changes nothing.
+            # Without a crop, images go straight to input_px, and it changes nothing.
             "resize_px": self.resize_px if self._crops else None,
             "resize_mode": self.resize_mode,
             "interpolation": self.interpolation,
@@ -222,6 +222,8 @@ class ModelSpec:
     def from_dict(cls, data: Mapping[str, Any]) -> "ModelSpec":
         """Read what `to_dict` wrote; facts added by later versions are ignored."""
         known = {f.name for f in fields(cls)}
+        # Manifests of 0.1 spelled it so.
+        data = {"license" if name == "licence" else name: value for name, value in data.items()}
         facts: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in data.items()

@@ -1,4 +1,4 @@
-"""Pictures made by arithmetic: what models are compared on where no file can be counted on.
+"""Images made by arithmetic: what models are compared on where no file can be counted on.
 
 They have what photographs have: smooth shades, textures at several scales, edges, flat backgrounds. A flat,
 bright background matters most: there, a network's rounding errors all point the same way.
@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 
-def builtin_pictures(n: int, *, seed: int) -> list[Image.Image]:
-    """Return `n` RGB pictures of several sizes; the same for the same arguments on every machine."""
+def builtin_images(n: int, *, seed: int) -> list[Image.Image]:
+    """Return `n` RGB images of several sizes; the same for the same arguments on every machine."""
     rng = np.random.default_rng(seed)
-    return [_picture(rng, i) for i in range(n)]
+    return [_image(rng, i) for i in range(n)]
 
 
-def _picture(rng: np.random.Generator, i: int) -> Image.Image:
+def _image(rng: np.random.Generator, i: int) -> Image.Image:
     width, height = (int(side) for side in rng.integers(240, 640, 2))
     if i % 3 == 0:
-        # Something before a plain background, as in a catalogue.
+        # Something before a plain background, as in a catalog.
         shade = tuple(int(v) for v in rng.integers(200, 256, 3))
-        picture = Image.new("RGB", (width, height), shade)
+        image = Image.new("RGB", (width, height), shade)
     else:
-        picture = _clouds(rng, width, height)
+        image = _clouds(rng, width, height)
     mask = Image.new("L", (width, height))
     draw = ImageDraw.Draw(mask)
     for _ in range(int(rng.integers(1, 6))):
@@ -31,11 +31,11 @@ def _picture(rng: np.random.Generator, i: int) -> Image.Image:
         box = [int(v) for v in (x - w // 2, y - h // 2, x + w // 2, y + h // 2)]
         (draw.ellipse if rng.random() < 0.5 else draw.rectangle)(box, fill=255)
     mask = mask.filter(ImageFilter.GaussianBlur(float(rng.choice([0.5, 1, 4]))))
-    return Image.composite(_clouds(rng, width, height), picture, mask)
+    return Image.composite(_clouds(rng, width, height), image, mask)
 
 
 def _clouds(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Return random colours, blown up smoothly and added at four scales."""
+    """Return random colors, blown up smoothly and added at four scales."""
     total: NDArray[np.float64] = np.zeros((height, width, 3))
     for cells in (2, 7, 30, 110):
         noise = rng.integers(0, 256, (cells, cells, 3), np.uint8)

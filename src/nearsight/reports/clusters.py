@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from nearsight.collection import Collection
 
 # A page of more takes a browser too long; all are in the command's answer.
-_PICTURES, _CLUSTERS, _CUSTOMERS = 48, 100, 12
+_IMAGES, _CLUSTERS, _CUSTOMERS = 48, 100, 12
 # On all sheets together, unless each had too few to tell what it is.
-_ALL_PICTURES, _LEAST_PICTURES = 1500, 12
+_ALL_IMAGES, _LEAST_IMAGES = 1500, 12
 # Twice as large as a sheet shows them, for fine screens: many, and the few of a segment.
-_PICTURE_PX, _LARGE_PX = 148, 264
+_IMAGE_PX, _LARGE_PX = 148, 264
 
-_LINKS = "Pictures link to the originals; the first of a sheet are the most typical."
+_LINKS = "Images link to the originals; the first of a sheet are the most typical."
 
 
 def write(file: Path, collection: "Collection", found: "Clustering") -> None:
@@ -40,7 +40,7 @@ def write(file: Path, collection: "Collection", found: "Clustering") -> None:
     inside = sum(len(c.ids) for c in found.clusters)
     n = inside + len(found.noise)
     shown = [c for c in found.clusters[:_CLUSTERS] if c.ids]
-    most = min(_PICTURES, max(_LEAST_PICTURES, _ALL_PICTURES // max(1, len(shown))))
+    most = min(_IMAGES, max(_LEAST_IMAGES, _ALL_IMAGES // max(1, len(shown))))
     sections = [
         Section(
             _title(c), _lead(found, c, most), sheet=_sheet(collection, _some(c.representatives, c.ids, most))
@@ -51,20 +51,20 @@ def write(file: Path, collection: "Collection", found: "Clustering") -> None:
         sections.append(
             Section(
                 "In no cluster",
-                f"{count(len(found.noise), 'picture')} without enough others like them"
+                f"{count(len(found.noise), 'image')} without enough others like them"
                 f"{_part(found.noise, most)}.",
                 sheet=_sheet(collection, _some([], found.noise, most)),
             )
         )
     facts = {
-        "Pictures": f"{n:,}",
+        "Images": f"{n:,}",
         "Clusters": f"{len(found.clusters):,}",
         "In no cluster": f"{len(found.noise) / max(n, 1):.0%}",
         "Found by": "their number (k-means)" if found.algorithm == "kmeans" else "density",
         "Model": collection.spec.id,
         "Collection": str(collection.directory),
     }
-    title = f"{count(len(found.clusters), 'kind')} of pictures" if found.clusters else "No clusters"
+    title = f"{count(len(found.clusters), 'kind')} of images" if found.clusters else "No clusters"
     lead = "" if len(found.clusters) <= _CLUSTERS else f"The {_CLUSTERS} largest of {len(found.clusters):,}."
     gallery.write(file, gallery.page(title, sections, lead=lead, facts=facts, footer=[_LINKS]))
 
@@ -90,12 +90,12 @@ def write_segments(file: Path, collection: "Collection", found: "Segmentation") 
         sections.append(Section("In no segment", _names(found.strangers)))
         facts["In no segment"] = f"{len(found.strangers):,}"
     if found.unknown:
-        facts["Left out"] = f"{count(len(found.unknown), 'name')} without a picture"
+        facts["Left out"] = f"{count(len(found.unknown), 'name')} without an image"
     footer = [
-        "Customers are compared by the mean of their pictures and by how much these differ: the breadth of "
-        "their taste is 0 where all pictures of one customer are the same, and 1 where they have nothing in "
+        "Customers are compared by the mean of their images and by how much these differ: the breadth of "
+        "their taste is 0 where all images of one customer are the same, and 1 where they have nothing in "
         "common. A silhouette of 1 means distinct segments, 0 a continuum.",
-        "Pictures are those that stand for a segment, the most typical first; they link to the originals.",
+        "Images are those that stand for a segment, the most typical first; they link to the originals.",
     ]
     title = f"{count(len(found.customers), 'customer')} in {count(len(found.segments), 'segment')}"
     gallery.write(file, gallery.page(title, sections, facts=facts, footer=footer))
@@ -110,7 +110,7 @@ def _capital(label: str) -> str:
 
 
 def _lead(found: "Clustering", cluster: "Cluster", most: int) -> str:
-    parts = [count(len(cluster.ids), "picture") + _part(cluster.ids, most), f"cluster {cluster.id}"]
+    parts = [count(len(cluster.ids), "image") + _part(cluster.ids, most), f"cluster {cluster.id}"]
     named = (cluster.label or "").split(", ")
     also = [word for word in cluster.words if word not in named]
     if also:
@@ -152,7 +152,7 @@ def _names(customers: Sequence[str]) -> str:
 
 
 def _some(first: Sequence[str], ids: Sequence[str], most: int) -> list[str]:
-    """Return some pictures: those that stand for all, and then evenly spread ones."""
+    """Return some images: those that stand for all, and then evenly spread ones."""
     held = set(ids)
     shown = [id for id in first if id in held]
     rest = [id for id in ids if id not in set(shown)]
@@ -162,7 +162,7 @@ def _some(first: Sequence[str], ids: Sequence[str], most: int) -> list[str]:
     return shown + rest
 
 
-def _sheet(collection: "Collection", ids: Sequence[str], px: int = _PICTURE_PX) -> list[Card]:
+def _sheet(collection: "Collection", ids: Sequence[str], px: int = _IMAGE_PX) -> list[Card]:
     items = items_of(collection, ids)
     here = [id for id in ids if id in items]
     thumbnails = collection.thumbnails(here)

@@ -21,14 +21,14 @@ MOST_GROUPS = 500
 _AT_ONCE = 100
 
 _ALIKE = (
-    "Pictures here agree nearly as much as copies do, so some groups may be shots of one scene: look before"
+    "Images here agree nearly as much as copies do, so some groups may be shots of one scene: look before"
     " you delete."
 )
 
 _FOOTER = (
-    "Nothing was deleted. Of each group, the picture on the left is best kept, for the reason given; every "
-    "other agrees with it, or with most of its copies, where too little of the picture is left to compare.",
-    "Agreement is the correlation of details once the pictures are laid over each other, 1 at most. Bars "
+    "Nothing was deleted. Of each group, the image on the left is best kept, for the reason given; every "
+    "other agrees with it, or with most of its copies, where too little of the image is left to compare.",
+    "Agreement is the correlation of details once the images are laid over each other, 1 at most. Bars "
     "show the similarity, the cosine of two vectors. Cards link to the originals.",
 )
 
@@ -47,7 +47,7 @@ def write(file: Path, collection: "Collection", found: "Duplicates") -> None:
     shown = found.groups[:MOST_GROUPS]
     redundant = sum(len(group.redundant) for group in found.groups)
     facts = {
-        "Pictures": f"{found.n_pictures:,}",
+        "Images": f"{found.n_images:,}",
         "Groups": f"{len(found.groups):,}",
         "Files not needed": f"{redundant:,}",
         "Their size": text_format.size(sum(_bytes(group) for group in found.groups)),
@@ -57,7 +57,7 @@ def write(file: Path, collection: "Collection", found: "Duplicates") -> None:
     if found.expected_rate is not None:
         share = max(0.1, 100 * found.expected_rate)
         facts["Of those without a copy, given one"] = f"up to {share:.1f} %"
-    title = f"{count(len(found.groups), 'picture')} in several copies"
+    title = f"{count(len(found.groups), 'image')} in several copies"
     lead = (
         ""
         if len(shown) == len(found.groups)
@@ -66,7 +66,7 @@ def write(file: Path, collection: "Collection", found: "Duplicates") -> None:
     if found.is_doubtful:
         lead = f"{_ALIKE} {lead}".rstrip()
     if not shown:
-        title, lead = "No copies", "Every picture is there once."
+        title, lead = "No copies", "Every image is there once."
     rows = [row for part in _parts(shown) for row in _rows(collection, part)]
     html = gallery.page(title, [Section(rows=rows)] if rows else [], lead=lead, facts=facts, footer=_FOOTER)
     gallery.write(file, html)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nearsight.artifacts import exported
-from nearsight.errors import Failure, ImageError
+from nearsight.errors import ImageError, ImageFailure
 from nearsight.text_format import count, plain, printable
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 THUMBNAIL_PX = 256
 
-SCALE = "Similarity is the cosine of two vectors: 1 is the same picture. Cards link to the originals."
+SCALE = "Similarity is the cosine of two vectors: 1 is the same image. Cards link to the originals."
 
 # Values of more characters get lines of their own.
 _WIDE = 32
@@ -35,7 +35,7 @@ EYE = (
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One picture on a page.
+    """One image on a page.
 
     Attributes
     ----------
@@ -54,9 +54,9 @@ class Card:
     detail : str
         Shown instead of the folder.
     linked : bool
-        False for a picture that is no file, such as one edited in memory.
+        False for an image that is no file, such as one edited in memory.
     words : str
-        Shown where the picture would be.
+        Shown where the image would be.
     """
 
     path: str
@@ -113,7 +113,7 @@ def page(
     facts : mapping of str to str
         Figures shown below the heading.
     footer : sequence of str
-        Closing remarks, such as licences.
+        Closing remarks, such as licenses.
     """
     css = files("nearsight.reports").joinpath("gallery.css").read_text(encoding="utf-8")
     figures = "".join(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in (facts or {}).items())
@@ -168,7 +168,7 @@ def write_search(
     found : sequence of Match
         The most similar first.
     query : str or bytes, optional
-        The picture looked for, or
+        The image looked for, or
     like_id : str, optional
         its id, or a unique start of one, in the collection, or
     text : str, optional
@@ -185,12 +185,12 @@ def write_search(
         card = Card(query or "", _thumbnail(query or ""))
     name = card.name or _split(card.path)[0]
     facts = {
-        "Searched": count(len(collection), "picture"),
+        "Searched": count(len(collection), "image"),
         "Model": collection.spec.id,
         "Collection": str(collection.directory),
     }
     sections = [Section(rows=[Row(card, hits(collection, found))])]
-    title = f"Pictures {'of' if text else 'like'} {name}" if name else "Similar pictures"
+    title = f"Images {'of' if text else 'like'} {name}" if name else "Similar images"
     write(file, page(title, sections, facts=facts, footer=[SCALE]))
 
 
@@ -204,7 +204,7 @@ def _thumbnail(query: str | bytes) -> bytes:
     from nearsight import images
 
     source = next(images.find([query], allow_remote=True))
-    if isinstance(source, Failure):
+    if isinstance(source, ImageFailure):
         raise ImageError(source.path, source.reason)
     return images.thumbnail(images.decode(source, min_side_px=THUMBNAIL_PX).image, THUMBNAIL_PX)
 
@@ -293,7 +293,7 @@ def _entry(key: str, value: str) -> str:
 
 
 def _split(path: str) -> tuple[str, str]:
-    """Return the name of a picture and what it lies in: a folder, a bucket, or a shard."""
+    """Return the name of an image and what it lies in: a folder, a bucket, or a shard."""
     if path.startswith("tar://"):
         member, _, shard = path.removeprefix("tar://").partition("::")
         return member.rpartition("/")[2], shard
@@ -307,7 +307,7 @@ def _folder(folder: str) -> str:
     if not folder:
         return ""
     parts = Path(folder).parts
-    # The end tells pictures apart; the whole path is in the tooltip, and shown to those who use keys.
+    # The end tells images apart; the whole path is in the tooltip, and shown to those who use keys.
     short = folder if len(parts) <= 3 else str(Path("…", *parts[-2:]))
     return f'<span class="folder">{_text(short)}</span><span class="whole">{_text(folder)}</span>'
 
@@ -329,7 +329,7 @@ def _image(card: Card) -> str:
     if card.thumbnail is None:
         return '<span class="none">no thumbnail</span>'
     data = base64.b64encode(card.thumbnail).decode("ascii")
-    alt = _text(card.name or _split(card.path)[0] or "picture")
+    alt = _text(card.name or _split(card.path)[0] or "image")
     return f'<img src="data:image/jpeg;base64,{data}" alt="{alt}" decoding="async">'
 
 

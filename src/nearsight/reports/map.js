@@ -5,11 +5,11 @@
   const at = (id) => document.getElementById(id);
   const style = getComputedStyle(document.documentElement);
   const [ink, soft, accent] = ["--ink", "--soft", "--accent"].map((v) => style.getPropertyValue(v).trim());
-  // Colours that people with any colour vision tell apart (Okabe and Ito), then the same, lighter.
+  // Colors that people with any color vision tell apart (Okabe and Ito), then the same, lighter.
   const hues = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#b3a100", "#7a52a1",
     "#7fb8d8", "#f2cf80", "#7fceb9", "#e5bcd3", "#eaae7f", "#3f6f8f", "#8a6000", "#00604a"];
   const symbols = ["circle", "diamond", "square", "triangle-up"];
-  const grey = "#b5b2a9";
+  const gray = "#b5b2a9";
   const webgl = (() => {
     try { return !!document.createElement("canvas").getContext("webgl"); } catch { return false; }
   })();
@@ -17,10 +17,10 @@
   const size = n < 300 ? 11 : n < 3000 ? 8 : n < 20000 ? 5 : 3;
   document.documentElement.dataset.renderer = kind;
 
-  const trace = (rows, name, colour, symbol = "circle") => ({
+  const trace = (rows, name, color, symbol = "circle") => ({
     type: kind, mode: "markers", name, showlegend: name !== "",
     x: rows.map((i) => data.x[i]), y: rows.map((i) => data.y[i]), customdata: rows,
-    hoverinfo: "none", marker: { size, symbol, opacity: 0.85, color: colour, line: { width: 0 } },
+    hoverinfo: "none", marker: { size, symbol, opacity: 0.85, color: color, line: { width: 0 } },
     selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: 0.12 } },
   });
   const all = [...Array(n).keys()];
@@ -41,7 +41,7 @@
       const one = trace(rows, "", rows.map((i) => values[i]));
       Object.assign(one.marker, { colorscale: "Viridis", showscale: true, colorbar: { title: { text: key } } });
       const rest = all.filter((i) => typeof values[i] !== "number");
-      return rest.length ? [trace(rest, "without", grey), one] : [one];
+      return rest.length ? [trace(rest, "without", gray), one] : [one];
     }
     const groups = new Map();
     all.forEach((i) => {
@@ -61,7 +61,7 @@
       ["in no cluster", (isCluster && groups.get("-1")) || []], ["without", groups.get("without") || []]];
     // What belongs nowhere lies beneath, and comes last in the legend.
     const rest = under.filter(([, rows]) => rows.length)
-      .map(([what, rows]) => Object.assign(trace(rows, what, grey), { legendrank: 2000 }));
+      .map(([what, rows]) => Object.assign(trace(rows, what, gray), { legendrank: 2000 }));
     return [...rest, ...made];
   }
 
@@ -77,15 +77,15 @@
     modeBarButtons: [["lasso2d", "select2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]] };
 
   function draw() {
-    Plotly.react(plot, traces(at("colour").value), layout(), config);
+    Plotly.react(plot, traces(at("color").value), layout(), config);
     pick([]);
   }
 
   function look(i) {
     at("look").replaceChildren();
-    if (data.pictures[i]) {
+    if (data.images[i]) {
       const image = new Image();
-      image.src = "data:image/jpeg;base64," + data.pictures[i];
+      image.src = "data:image/jpeg;base64," + data.images[i];
       image.alt = data.names[i];
       at("look").append(image);
     } else {
@@ -106,9 +106,9 @@
     at("ids").value = rows.map((i) => data.ids[i]).join("\n");
     at("copy").disabled = !rows.length;
     at("copy").textContent = "Copy the ids";
-    at("picked").replaceChildren(...rows.filter((i) => data.pictures[i]).slice(0, 60).map((i) => {
+    at("picked").replaceChildren(...rows.filter((i) => data.images[i]).slice(0, 60).map((i) => {
       const image = new Image();
-      image.src = "data:image/jpeg;base64," + data.pictures[i];
+      image.src = "data:image/jpeg;base64," + data.images[i];
       image.alt = data.names[i];
       image.title = data.names[i];
       return image;
@@ -119,7 +119,7 @@
   plot.on("plotly_hover", (event) => look(event.points[0].customdata));
   plot.on("plotly_selected", (event) => pick(event ? event.points.map((p) => p.customdata) : []));
   plot.on("plotly_deselect", () => pick([]));
-  at("colour").addEventListener("change", draw);
+  at("color").addEventListener("change", draw);
   at("copy").addEventListener("click", async () => {
     at("ids").select();
     try { await navigator.clipboard.writeText(at("ids").value); } catch { document.execCommand("copy"); }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nearsight.analyses.map import Map
     from nearsight.collection import Collection
 
-# Thumbnails cost about 2 kB each; of more pictures, as many at equal steps have one.
+# Thumbnails cost about 2 kB each; of more images, as many at equal steps have one.
 MOST_THUMBNAILS = 5_000
 _THUMBNAIL_PX = 72
 _AT_ONCE = 500
@@ -48,7 +48,7 @@ def write_map(
     found : Map
     paths : sequence of str, length n
     keys : mapping of str to sequence, each of length n
-        What the points may be coloured by; None where a picture has none.
+        What the points may be colored by; None where an image has none.
     color : str, optional
         The key to begin with.
 
@@ -59,22 +59,22 @@ def write_map(
     """
     script = _plotly()
     step = max(1, -(-len(found.ids) // MOST_THUMBNAILS))
-    pictures: list[str | None] = [None] * len(found.ids)
+    images: list[str | None] = [None] * len(found.ids)
     chosen = range(0, len(found.ids), step)
     for start in range(0, len(chosen), _AT_ONCE):
         rows = chosen[start : start + _AT_ONCE]
         thumbnails = collection.thumbnails([found.ids[row] for row in rows])
         for row in rows:
-            if (picture := thumbnails.get(found.ids[row])) is not None:
-                small = gallery.shrunk(picture, _THUMBNAIL_PX)
-                pictures[row] = base64.b64encode(small).decode("ascii")
+            if (image := thumbnails.get(found.ids[row])) is not None:
+                small = gallery.shrunk(image, _THUMBNAIL_PX)
+                images[row] = base64.b64encode(small).decode("ascii")
     data = {
         "ids": found.ids,
         "x": [round(float(x), 4) for x in found.places[:, 0]],
         "y": [round(float(y), 4) for y in found.places[:, 1]],
         "names": [printable(path) or id for id, path in zip(found.ids, paths, strict=True)],
         "keys": {key: [_shown(value) for value in values] for key, values in keys.items()},
-        "pictures": pictures,
+        "images": images,
     }
     facts = {
         "Method": {"umap": "UMAP", "pca": "PCA"}[found.method],
@@ -85,11 +85,11 @@ def write_map(
     }
     notes = [
         "Near is alike; distances across the map, and its axes, mean nothing. Trustworthiness: 1 where every"
-        " neighbour on the map is one in truth, .5 by chance; UMAP of photographs reaches .9.",
-        "Pictures placed later moved nothing that was there.",
+        " neighbor on the map is one in truth, .5 by chance; UMAP of photographs reaches .9.",
+        "Images placed later moved nothing that was there.",
     ]
     if step > 1:
-        notes.append(f"One picture in {step} has a thumbnail on this page; the others have their name.")
+        notes.append(f"One image in {step} has a thumbnail on this page; the others have their name.")
     gallery.write(file, _html(data, script, facts, notes, color))
 
 
@@ -114,7 +114,7 @@ def _html(
     embedded = json.dumps(plain(data), separators=(",", ":")).replace("<", "\\u003c")
     figures = "".join(f"<div><dt>{escape(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in facts.items())
     options = "".join(_option(key, key == color) for key in data["keys"])
-    title = f"Map of {count(len(data['ids']), 'picture')}"
+    title = f"Map of {count(len(data['ids']), 'image')}"
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -132,18 +132,18 @@ def _html(
 <div class=wrap>
 <header><div class="brand">{gallery.EYE}<span>nearsight</span></div>
 <h1>{title}</h1>
-<p class="lead">Point at a picture, or tap it, to see it. Draw around some for their ids; scroll to zoom.</p>
+<p class="lead">Point at an image, or tap it, to see it. Draw around some for their ids; scroll to zoom.</p>
 <dl class="facts">{figures}</dl></header>
 <main class="map">
 <div class="stage"><div id="plot" role="img" aria-label="{title}, near is alike"></div></div>
 <aside>
-<div class="panel"><label for="colour">Colour by</label>
-<select id="colour"><option value="">nothing</option>{options}</select></div>
+<div class="panel"><label for="color">Color by</label>
+<select id="color"><option value="">nothing</option>{options}</select></div>
 <div class="panel"><div class="look" id="look">Point at the map, or tap it</div>
 <span class="name" id="name"></span><span class="folder" id="id"></span>
 <dl class="meta" id="facts"></dl></div>
 <div class="panel"><h2 id="count" aria-live="polite">Nothing selected</h2>
-<p class="hint">Lasso: drag around pictures. Double-click: nothing again.</p>
+<p class="hint">Lasso: drag around images. Double-click: nothing again.</p>
 <div class="picked" id="picked"></div>
 <label for="ids">Their ids</label><textarea id="ids" readonly spellcheck="false"></textarea>
 <button id="copy" type="button" disabled>Copy the ids</button></div>

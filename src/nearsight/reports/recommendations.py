@@ -18,7 +18,7 @@ _CHANCE = (
 
 
 def write_advice(file: Path, collection: "Collection", ids: Sequence[str], advice: "Advice") -> None:
-    """Write what is recommended for pictures, with the evidence below each.
+    """Write what is recommended for images, with the evidence below each.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def write_advice(file: Path, collection: "Collection", ids: Sequence[str], advic
     cards = [Card(item.path, thumbnails.get(item.id), metadata=item.metadata) for item in asked]
     hits = [_card(s, thumbnails.get(s.id), chance=advice.n_baskets > 0) for s in advice.items]
     label = "Bought with" if advice.n_baskets else "Looks like"
-    told = PurePath(asked[0].path).stem if len(asked) == 1 else count(len(asked), "picture")
+    told = PurePath(asked[0].path).stem if len(asked) == 1 else count(len(asked), "image")
     sections = (
         [Section(rows=[Row(cards[0], hits, label=label)])]
         if len(cards) == 1
@@ -44,14 +44,14 @@ def write_advice(file: Path, collection: "Collection", ids: Sequence[str], advic
             Section(rows=[Row(Card("", None, words=told, linked=False), hits, label=label)]),
         ]
     )
-    facts = {"Collection": str(collection.directory), "Pictures": f"{len(collection):,}"}
+    facts = {"Collection": str(collection.directory), "Images": f"{len(collection):,}"}
     if advice.n_baskets:
         facts["Baskets"] = f"{advice.n_baskets:,}"
-        facts["Weights"] = "learnt from the baskets" if advice.learnt else "by rule: too few baskets"
+        facts["Weights"] = "learned from the baskets" if advice.learned else "by rule: too few baskets"
         if advice.twins_together is not None:
             facts["Lookalikes"] = f"bought together {advice.twins_together:.1f} × as often as others"
         if advice.unknown:
-            facts["Left out"] = f"{count(len(advice.unknown), 'item')} without a picture"
+            facts["Left out"] = f"{count(len(advice.unknown), 'item')} without an image"
     title = f"What goes with {told}" if advice.n_baskets else f"What looks like {told}"
     write(file, page(title, sections, facts=facts, footer=[_CHANCE if advice.n_baskets else SCALE]))
 

@@ -36,7 +36,7 @@ class Hit:
 class VectorStore(Protocol):
     """Rows keyed by ``id`` with one ``vector`` each; every write is durable when the call returns.
 
-    The store knows columns, not pictures. Vectors are float32 and finite, and compared by cosine.
+    The store knows columns, not images. Vectors are float32 and finite, and compared by cosine.
     Rows written by another process are seen by the next call. Writing keeps the table tidy as it
     goes; `maintain` does the larger jobs that have become due.
 
@@ -127,7 +127,7 @@ class VectorStore(Protocol):
 def check_queries(vectors: NDArray[np.float32], k: int, dim: int) -> NDArray[np.float32]:
     """Return the (n, dim) float32 queries, or say what is wrong with them or with k."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise VectorError(f"k is {k!r}: ask for a whole number of neighbours, 1 or more.")
+        raise VectorError(f"k is {k!r}: ask for a whole number of neighbors, 1 or more.")
     queries = np.asarray(vectors, dtype=np.float32)
     if queries.ndim != 2 or queries.shape[1] != dim:
         raise VectorError(f"the query vectors have shape {queries.shape}; this collection needs (n, {dim}).")

@@ -1,4 +1,4 @@
-"""Is it really the same object? Verified by where its details lie, not by how alike two vectors are."""
+"""Is it really the same object? KeypointMatch by where its details lie, not by how alike two vectors are."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nearsight.errors import Failure, ImageError, InvalidParameterError
+from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.images import decode, find
 from nearsight.verification import sift
 from nearsight.verification.sift import Keypoints
 
-# Scales between two pictures of one thing; beyond, a handful of chance pairs collapsed into a point.
+# Scales between two images of one thing; beyond, a handful of chance pairs collapsed into a point.
 _SMALLEST_SCALE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
+class KeypointMatch:
     """One candidate, after its details were compared with the query's.
 
     Attributes
@@ -40,13 +40,13 @@ class Verified:
     reason: str = ""
 
 
-def local_features(picture: Any, *, size_px: int = 640, max_features: int = 800) -> Keypoints:
-    """Find a picture's local features, to be kept where it is compared more than once.
+def local_features(image: Any, *, size_px: int = 640, max_features: int = 800) -> Keypoints:
+    """Find an image's local features, to be kept where it is compared more than once.
 
     Parameters
     ----------
-    picture : path, PIL image, uint8 array or bytes
-        One picture.
+    image : path, PIL image, uint8 array or bytes
+        One image.
     size_px : int, default 640
         It is shrunk to this on the longer side, never enlarged.
     max_features : int, default 800
@@ -55,16 +55,16 @@ def local_features(picture: Any, *, size_px: int = 640, max_features: int = 800)
     Returns
     -------
     Keypoints
-        Positions in pixels of the shrunk picture.
+        Positions in pixels of the shrunk image.
 
     Raises
     ------
     ImageError
-        The picture cannot be used.
+        The image cannot be used.
     MissingExtraError
         OpenCV is not installed.
     """
-    return _features(_pixels(picture, size_px), max_features)
+    return _features(_pixels(image, size_px), max_features)
 
 
 def geometric_rerank(
@@ -77,7 +77,7 @@ def geometric_rerank(
     mirror: bool = False,
     size_px: int = 640,
     max_features: int = 800,
-) -> list[Verified]:
+) -> list[KeypointMatch]:
     """Put first the candidates that show the very object of the query.
 
     *Method*: Philbin et al. 2007 (https://doi.org/10.1109/CVPR.2007.383172), section 4: features are paired,
@@ -88,7 +88,7 @@ def geometric_rerank(
     Parameters
     ----------
     query : path, PIL image, uint8 array, bytes or Keypoints
-        One picture, or what `local_features` found in it (then `mirror` must be False).
+        One image, or what `local_features` found in it (then `mirror` must be False).
     candidates : iterable of the same
         The best of a search, best first.
     min_inliers : int, default 10
@@ -104,7 +104,7 @@ def geometric_rerank(
 
     Returns
     -------
-    list of Verified
+    list of KeypointMatch
         One for each candidate, in the new order. One that cannot be read has 0 inliers and a reason.
 
     Raises
@@ -125,9 +125,9 @@ def geometric_rerank(
     >>> import numpy as np
     >>> from nearsight import geometric_rerank
     >>> blocks = np.random.default_rng(0).integers(0, 256, (3, 15, 20, 3), np.uint8)
-    >>> pictures = blocks.repeat(8, axis=1).repeat(8, axis=2)
-    >>> turned = np.rot90(pictures[2])
-    >>> [best.position for best in geometric_rerank(turned, pictures)]
+    >>> images = blocks.repeat(8, axis=1).repeat(8, axis=2)
+    >>> turned = np.rot90(images[2])
+    >>> [best.position for best in geometric_rerank(turned, images)]
     [2, 0, 1]
     """
     if not 0 < ratio <= 1 or tolerance_px <= 0 or min_inliers < 1:
@@ -141,16 +141,16 @@ def geometric_rerank(
         try:
             found = _as_features(candidate, size_px, max_features)
         except ImageError as error:
-            checked.append(Verified(position, 0, reason=error.reason))
+            checked.append(KeypointMatch(position, 0, reason=error.reason))
             continue
         counts = [count_inliers(one, found, ratio=ratio, tolerance_px=tolerance_px) for one in queries]
-        checked.append(Verified(position, max(counts), mirrored=counts[0] < max(counts)))
+        checked.append(KeypointMatch(position, max(counts), mirrored=counts[0] < max(counts)))
     # Sorting is stable, so whatever is not verified stays as it came.
     return sorted(checked, key=lambda v: -v.n_inliers if v.n_inliers >= min_inliers else 0)
 
 
 def count_inliers(here: Keypoints, there: Keypoints, *, ratio: float = 0.8, tolerance_px: float = 5.0) -> int:
-    """Count the details of one picture that another shows in the same arrangement.
+    """Count the details of one image that another shows in the same arrangement.
 
     Parameters
     ----------
@@ -198,16 +198,16 @@ def _queries(query: Any, mirror: bool, size_px: int, max_features: int) -> list[
         return [_as_features(query, size_px, max_features)]
     if isinstance(query, Keypoints):
         raise InvalidParameterError(
-            "mirror is True and the query is Keypoints, which cannot be mirrored; give the picture itself"
+            "mirror is True and the query is Keypoints, which cannot be mirrored; give the image itself"
         )
     pixels = _pixels(query, size_px)
     return [_features(pixels, max_features), _features(pixels[:, ::-1], max_features)]
 
 
-def _as_features(picture: Any, size_px: int, max_features: int) -> Keypoints:
-    if isinstance(picture, Keypoints):
-        return picture
-    return local_features(picture, size_px=size_px, max_features=max_features)
+def _as_features(image: Any, size_px: int, max_features: int) -> Keypoints:
+    if isinstance(image, Keypoints):
+        return image
+    return local_features(image, size_px=size_px, max_features=max_features)
 
 
 def _features(pixels: NDArray[np.uint8], max_features: int) -> Keypoints:
@@ -219,14 +219,14 @@ def _pixels(source: Any, size_px: int) -> NDArray[np.uint8]:
     _check("size_px", size_px)
     found = list(find([source]))
     if len(found) != 1:
-        raise ImageError(str(source)[:200], f"stands for {len(found)} pictures; give one")
-    if isinstance(found[0], Failure):
+        raise ImageError(str(source)[:200], f"stands for {len(found)} images; give one")
+    if isinstance(found[0], ImageFailure):
         raise ImageError(found[0].path, found[0].reason)
-    grey = decode(found[0], min_side_px=size_px).image.convert("L")
-    factor = min(1, size_px / grey.height, size_px / grey.width)
-    width, height = (max(1, round(factor * side)) for side in grey.size)
+    gray = decode(found[0], min_side_px=size_px).image.convert("L")
+    factor = min(1, size_px / gray.height, size_px / gray.width)
+    width, height = (max(1, round(factor * side)) for side in gray.size)
     # Columns before rows, whatever order this version of Pillow would choose.
-    columns = grey.resize((width, grey.height), Image.Resampling.BICUBIC)
+    columns = gray.resize((width, gray.height), Image.Resampling.BICUBIC)
     return np.asarray(columns.resize((width, height), Image.Resampling.BICUBIC))
 
 

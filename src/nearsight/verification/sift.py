@@ -20,12 +20,12 @@ _of_this_thread = threading.local()
 
 @dataclass(frozen=True, slots=True)
 class Keypoints:
-    """Where a picture has corners and blobs, and what they look like.
+    """Where an image has corners and blobs, and what they look like.
 
     Attributes
     ----------
     xy : ndarray of shape (n, 2), float32
-        Positions in pixels of the picture they were found in: to the right, and down.
+        Positions in pixels of the image they were found in: to the right, and down.
     descriptors : ndarray of shape (n, 128), uint8
         SIFT's histograms, as OpenCV rounds them.
     """
@@ -48,14 +48,14 @@ def require() -> None:
 
 
 def find_keypoints(pixels: NDArray[np.uint8], max_features: int) -> Keypoints:
-    """Find the strongest SIFT keypoints of a grey picture.
+    """Find the strongest SIFT keypoints of a gray image.
 
     *Method*: Lowe 2004 (https://doi.org/10.1023/B:VISI.0000029664.99615.94), OpenCV's defaults.
 
     Parameters
     ----------
     pixels : ndarray of uint8, shape (H, W)
-        Grey.
+        Gray.
     max_features : int
         How many to keep, at least 1; a few more where contrasts are equal.
 

@@ -29,7 +29,7 @@ def factory(tmp_path_factory):
         save(folder / "more" / f"{seed}.png", seed)
     save(folder / "new" / "a.png", 62)
     save(folder / "new" / "b.png", 61, torn=True)
-    (folder / "new" / "c.jpg").write_bytes(b"no picture")
+    (folder / "new" / "c.jpg").write_bytes(b"no image")
     return folder
 
 
@@ -42,7 +42,7 @@ def fitted(factory):
 
 def test_fit_says_what_it_made(nearsight, factory, tmp_path):
     found = nearsight.json("anomaly", "fit", factory / "good", "--out", tmp_path / "d.npz")
-    assert found["pictures"] == 40
+    assert found["images"] == 40
     assert found["held_out"] == 19
     assert found["false_alarm_rate"] == 0.05
     assert found["failed"] == []
@@ -52,12 +52,12 @@ def test_fit_says_what_it_made(nearsight, factory, tmp_path):
 
 def test_fit_tells_how_sure_the_rate_is(nearsight, factory, tmp_path):
     told = nearsight("anomaly", "fit", factory / "good", "--out", tmp_path / "d.npz")
-    assert "5.0% of good pictures by mistake" in told.stdout
+    assert "5.0% of good images by mistake" in told.stdout
     assert "with 19 held out, this detector's own lies between 0.1% and 17.6%" in told.stderr
     assert nearsight("anomaly", "fit", factory / "good", "--out", tmp_path / "d.npz", "-q").stderr == ""
 
 
-def test_good_pictures_that_are_all_the_same(nearsight, tmp_path):
+def test_good_images_that_are_all_the_same(nearsight, tmp_path):
     """Nothing varies, so nothing is known of what may; numbers stay readable."""
     (tmp_path / "same").mkdir()
     for i in range(30):
@@ -92,14 +92,14 @@ def test_defects_are_no_failure_of_the_run(nearsight, factory, fitted):
     assert result.stdout.splitlines()[1].split()[0] == "DEFECT"
 
 
-def test_heatmaps_are_pictures(nearsight, factory, fitted, tmp_path):
+def test_heatmaps_are_images(nearsight, factory, fitted, tmp_path):
     one, same = factory / "new" / "b.png", factory / "new" / ".." / "new" / "b.png"
     found = nearsight.json("anomaly", "score", fitted, one, same, "--heatmaps", tmp_path / "h" / "x")
     drawn = [row["heatmap"] for row in found["scores"]]
     assert drawn == [str(tmp_path / "h" / "x" / name) for name in ("b.png", "b-2.png")]
     for path in drawn:
-        with Image.open(path) as picture:
-            assert min(picture.size) > 500
+        with Image.open(path) as image:
+            assert min(image.size) > 500
     found = nearsight.json(
         "anomaly", "score", fitted, factory / "new" / "a.png", "--heatmaps", tmp_path / "y", "--defects-only"
     )
@@ -112,7 +112,7 @@ def test_a_page_with_defects_first(nearsight, factory, fitted, tmp_path):
     told = nearsight("anomaly", "score", fitted, factory / "new", "--out", page, code=1)
     html = page.read_text()
     assert f"Page: {page}" in told.stderr
-    assert "1 defect in 2 pictures" in html
+    assert "1 defect in 2 images" in html
     assert html.index("b.png") < html.index("a.png")
     assert "in the outlined places." in html
     assert html.count("data:image/jpeg") == 2
@@ -120,14 +120,14 @@ def test_a_page_with_defects_first(nearsight, factory, fitted, tmp_path):
 
 
 def test_a_page_shows_the_most_unusual(monkeypatch, fitted, factory, tmp_path):
-    monkeypatch.setattr(anomalies, "MOST_PICTURES", 2)
+    monkeypatch.setattr(anomalies, "MOST_IMAGES", 2)
     detector, inspected = AnomalyDetector.load(fitted), anomalies.Inspected()
     found = detector.score([factory / "good" / f"{seed}.png" for seed in range(7)], heatmaps=True)
     for one in found:
         inspected.add(one)
     inspected.write(tmp_path / "page.html", detector.threshold_, model="m")
     html = (tmp_path / "page.html").read_text()
-    assert "The 2 most unusual pictures of 7." in html
+    assert "The 2 most unusual images of 7." in html
     for one in sorted(found, key=lambda one: -one.score)[:2]:
         assert Path(one.path).name in html
 
@@ -136,8 +136,8 @@ def test_a_detector_learns_on(nearsight, factory, fitted, tmp_path):
     found = nearsight.json(
         "anomaly", "fit", factory / "more", "--update", fitted, "--out", tmp_path / "e.npz"
     )
-    assert (found["pictures"], found["held_out"]) == (45, 24)
-    assert AnomalyDetector.load(fitted).n_pictures_seen_ == 40
+    assert (found["images"], found["held_out"]) == (45, 24)
+    assert AnomalyDetector.load(fitted).n_images_seen_ == 40
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_detector_learns_on(nearsight, factory, fitted, tmp_path):
     [
         (("fit", "more"), "UsageError", "--out"),
         (("fit", "more", "--out", "x.zip"), "UsageError", ".npz"),
-        (("fit", "more", "--out", "x.npz"), "CalibrationError", "at least 29 good pictures"),
+        (("fit", "more", "--out", "x.npz"), "CalibrationError", "at least 29 good images"),
         (("fit", "more", "--update", "made.npz", "--level", "image"), "UsageError", "leave out level"),
         (("fit", "more", "--out", "x.npz", "--model", "sift-vlad"), "UnknownModelError", "no layers"),
         (("score", "nowhere.npz", "new"), "DetectorFileError", "anomaly fit"),

@@ -22,7 +22,7 @@ def shown(tmp_path_factory):
     return folder
 
 
-def test_each_picture_gets_a_name(nearsight, shown):
+def test_each_image_gets_a_name(nearsight, shown):
     names = "cat,cup of coffee,space rocket"
     found = nearsight.json("classify", "predict", shown, "--names", names, code=1)
     assert set(found) == {"predictions", "failed", "model", "false_alarm_rate"}

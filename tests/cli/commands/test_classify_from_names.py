@@ -11,15 +11,15 @@ from nearsight.reports import classification
 
 
 @pytest.fixture(scope="module")
-def classes(tmp_path_factory, save_picture):
-    """Two classes that differ plainly, and pictures of neither."""
+def classes(tmp_path_factory, save_image):
+    """Two classes that differ plainly, and images of neither."""
     folder = tmp_path_factory.mktemp("classes")
     for kind in ("train", "test"):
         for name, seed in (("stripes", 1), ("blobs", 2)):
             (folder / kind / name).mkdir(parents=True)
             for i in range(12 if kind == "train" else 2):
                 path = folder / kind / name / f"{i}.png"
-                save_picture(path, 100 * seed + i + (50 if kind == "test" else 0))
+                save_image(path, 100 * seed + i + (50 if kind == "test" else 0))
                 if name == "stripes":
                     lines = Image.open(path).convert("RGB")
                     for x in range(0, 160, 16):
@@ -94,7 +94,7 @@ def test_a_page_of_labels(fitted, classes, tmp_path):
     html = page.read_text()
     assert html.count("<figure") == 4 + 2
     assert html.count("data:image/jpeg") == 4
-    assert "at most 5.0% of known pictures" in html
+    assert "at most 5.0% of known images" in html
     assert "the least certain first" in html
     assert "<script" not in html
 
@@ -118,20 +118,20 @@ def test_suggestions_can_be_filled_in(nearsight, classes, tmp_path):
     nearsight("classify", "fit", "--labels", "folder")
     nothing_left = nearsight("classify", "-c", nearsight.collection, "suggest")
     assert "have a label already" in nothing_left.stderr
-    assert "No picture matches" in nearsight("classify", "suggest", "--where", "width = 1").stderr
+    assert "No image matches" in nearsight("classify", "suggest", "--where", "width = 1").stderr
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["fit", "--labels", "nowhere"], "is no folder, no file and no metadata key (there are: none)"),
-        (["fit", "--labels", "{empty}"], "has no folders with pictures"),
+        (["fit", "--labels", "{empty}"], "has no folders with images"),
         (["fit", "--labels", "{table}"], "has no column named label"),
         (["fit", "--labels", "folder", "--model", "sift-vlad"], "leave --model out"),
         (["predict", "x.jpg", "--names", "a", "--classifier", "b.npz"], "there is nothing at x.jpg"),
-        (["predict", "{picture}", "--names", "a", "--classifier", "b.npz"], "not both"),
-        (["predict", "{picture}", "--classifier", "b.npz"], "there is no classifier at b.npz"),
-        (["predict", "{picture}"], "nearsight classify fit --labels"),
+        (["predict", "{image}", "--names", "a", "--classifier", "b.npz"], "not both"),
+        (["predict", "{image}", "--classifier", "b.npz"], "there is no classifier at b.npz"),
+        (["predict", "{image}"], "nearsight classify fit --labels"),
     ],
 )
 def test_bad_questions(nearsight, classes, tmp_path, words, message):
@@ -141,7 +141,7 @@ def test_bad_questions(nearsight, classes, tmp_path, words, message):
     places = {
         "empty": tmp_path / "empty",
         "table": tmp_path / "table.csv",
-        "picture": classes / "test/blobs/0.png",
+        "image": classes / "test/blobs/0.png",
     }
     words = [word.format(**places) for word in words]
     result = nearsight("classify", *words, "--json", code=2)
@@ -154,9 +154,9 @@ def test_without_a_collection_a_file_must_be_named(nearsight, classes):
 
 
 def test_a_page_of_too_many_shows_the_least_certain(tmp_path, monkeypatch):
-    monkeypatch.setattr(classification, "MOST_PICTURES", 2)
-    pictures = [(Prediction(str(p), f"{p}.jpg", "cat", p, False), None) for p in (0.9, 0.2, 0.7, 0.4)]
-    classification.write_labels(tmp_path / "page.html", pictures, facts={}, rate=None)
+    monkeypatch.setattr(classification, "MOST_IMAGES", 2)
+    images = [(Prediction(str(p), f"{p}.jpg", "cat", p, False), None) for p in (0.9, 0.2, 0.7, 0.4)]
+    classification.write_labels(tmp_path / "page.html", images, facts={}, rate=None)
     html = (tmp_path / "page.html").read_text()
     assert "The 2 least certain of 4" in html
     assert [p for p in ("0.9", "0.2", "0.7", "0.4") if f">{p}.jpg<" in html] == ["0.2", "0.4"]

@@ -16,7 +16,7 @@ from nearsight.reports import clusters
 
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory):
-    """Two kinds of pictures, thirty of each: crops of two photographs."""
+    """Two kinds of images, thirty of each: crops of two photographs."""
     data = pytest.importorskip("skimage.data")
     folder = tmp_path_factory.mktemp("kinds")
     rng = np.random.default_rng(0)
@@ -32,7 +32,7 @@ def kinds(tmp_path_factory):
 @pytest.fixture(scope="module")
 def orders(tmp_path_factory):
     file = tmp_path_factory.mktemp("orders") / "orders.csv"
-    lines = ["customer;picture;weight"]
+    lines = ["customer;image;weight"]
     lines += [
         f"{n};{'cat' if n % 2 else 'cup'}{(n * 3 + i) % 30};{i + 1}" for n in range(20) for i in range(3)
     ]
@@ -73,31 +73,31 @@ def test_as_many_as_asked_for_with_a_page(cli, tmp_path, monkeypatch):
     page, model = tmp_path / "page.html", tmp_path / "two.npz"
     result = cli("cluster", "--k", 2, "--no-labels", "--out", page, "--model", model)
     assert [line.split()[:2] for line in result.stdout.splitlines()[1:]] == [["0", "30"], ["1", "30"]]
-    assert "0 pictures of 60 in no cluster" in result.stderr
+    assert "0 images of 60 in no cluster" in result.stderr
     html = page.read_text()
     assert html.count("<img") == 60
-    assert "2 kinds of pictures" in html
+    assert "2 kinds of images" in html
     assert "are shown" not in html
-    monkeypatch.setattr(clusters, "_PICTURES", 10)
+    monkeypatch.setattr(clusters, "_IMAGES", 10)
     cli("cluster", "--k", 2, "--no-labels", "--out", page)
-    assert page.read_text().count("30 pictures, of which 10 are shown") == 2
+    assert page.read_text().count("30 images, of which 10 are shown") == 2
     assert page.read_text().count("<img") == 20
-    monkeypatch.setattr(clusters, "_ALL_PICTURES", 12)
-    monkeypatch.setattr(clusters, "_LEAST_PICTURES", 4)
+    monkeypatch.setattr(clusters, "_ALL_IMAGES", 12)
+    monkeypatch.setattr(clusters, "_LEAST_IMAGES", 4)
     cli("cluster", "--k", 2, "--no-labels", "--out", page)
-    assert page.read_text().count("30 pictures, of which 6 are shown") == 2
+    assert page.read_text().count("30 images, of which 6 are shown") == 2
     assert len(cli.json("cluster", "--assign", "--model", model)["clusters"]) == 2
 
 
 def test_saved_clusters_are_not_mixed_with_others(cli, kinds):
     cli("cluster", "--k", 2, "--no-labels", "--save", "kind")
     part = ("cluster", "--k", 2, "--where", "kind = 0", "--no-labels", "--save")
-    assert "30 pictures beside these" in cli(*part, "kind", code=2).stderr
+    assert "30 images beside these" in cli(*part, "kind", code=2).stderr
     cli(*part, "inside")
     cli("cluster", "--assign", "--where", "path LIKE '%cat%'", "--save", "kind")
     cli("index", kinds, "--meta", "shelf=3", "-q")
     for words in (("cluster", "--k", 2, "--no-labels"), ("cluster", "--assign")):
-        assert "60 pictures have metadata 'shelf'" in cli(*words, "--save", "shelf", code=2).stderr
+        assert "60 images have metadata 'shelf'" in cli(*words, "--save", "shelf", code=2).stderr
     cli("cluster", "--k", 2, "--no-labels", "--save", "shelf", "--overwrite")
     assert len(cli.json("ls", "--where", "shelf = 3")["items"]) == 0
 
@@ -115,10 +115,10 @@ def test_clusters_get_names(cli):
     [
         (("cluster", "--assign", "--k", "3"), "--assign takes the clusters as they are"),
         (("cluster", "--words", "a", "--no-labels"), "give one of them"),
-        (("cluster", "--k", "61"), "there are 60 pictures"),
+        (("cluster", "--k", "61"), "there are 60 images"),
         (("cluster", "--algorithm", "kmeans"), "how many groups"),
         (("cluster", "--assign", "--model", "nowhere.npz"), "find clusters first"),
-        (("cluster", "--save", "path"), "every picture has its own path already"),
+        (("cluster", "--save", "path"), "every image has its own path already"),
         (("cluster", "--save", "null"), "a word of its own"),
         (("cluster", "--save", "a b"), "is not a name"),
         (("cluster", "--overwrite"), "--save KEY"),
@@ -138,7 +138,7 @@ def test_bars_are_for_people_at_a_terminal(cli, orders, monkeypatch):
     assert "k-means" in cli(*words).stderr
     for silent in ("-q", "--json"):
         assert "k-means" not in cli(*words, silent).stderr
-    assert "neighbours" in cli("cluster", "--no-labels").stderr
+    assert "neighbors" in cli("cluster", "--no-labels").stderr
     segmenting = ("segment", "--customers", orders, "--no-labels")
     for stage in ("how many", "segments"):
         assert f"{stage}:" in cli(*segmenting).stderr
@@ -147,12 +147,12 @@ def test_bars_are_for_people_at_a_terminal(cli, orders, monkeypatch):
     assert "assigning" in cli("cluster", "--assign").stderr
     if find_spec("umap"):
         told = cli("map").stderr
-        assert "neighbours" in told
+        assert "neighbors" in told
         assert "laying out" in told
         assert "laying out" not in cli("map", "--refit", "--json").stderr
 
 
-def test_segments_with_a_page_and_unknown_pictures(cli, orders, tmp_path):
+def test_segments_with_a_page_and_unknown_images(cli, orders, tmp_path):
     page = tmp_path / "page.html"
     found = cli.json("segment", "--customers", orders, "--no-labels", "--out", page)
     assert set(found) == {"segments", "customers", "strangers", "unknown", "silhouette"}
@@ -180,7 +180,7 @@ def test_segments_are_kept_and_new_customers_asked_for(cli, orders, tmp_path):
     assert "too few customers" not in kept.stderr
     found = cli.json("segment", "--customers", orders, "--no-labels")
     (tmp_path / "new.csv").write_text(
-        "customer,picture\n" + "".join(f"ann,cat{n}\nbob,cup{n}\n" for n in (2, 5, 8))
+        "customer,image\n" + "".join(f"ann,cat{n}\nbob,cup{n}\n" for n in (2, 5, 8))
     )
     words = ("segment", "--customers", tmp_path / "new.csv", "--model", file)
     asked = cli.json(*words, "--out", page)
@@ -197,10 +197,10 @@ def test_who_is_like_no_segment_is_a_stranger(cli, tmp_path):
     file, page = tmp_path / "segments.npz", tmp_path / "later.html"
     rng = np.random.default_rng(0)
     lines = [f"{owner},cat{n}" for owner in range(40) for n in rng.choice(30, 3, replace=False)]
-    (tmp_path / "cats.csv").write_text("\n".join(["customer,picture", *lines]))
+    (tmp_path / "cats.csv").write_text("\n".join(["customer,image", *lines]))
     cli("segment", "--customers", tmp_path / "cats.csv", "--k", 1, "--no-labels", "--save", file)
     (tmp_path / "new.csv").write_text(
-        "customer,picture\nann,cat1\nann,cat2\nann,cat3\nbob,cup1\nbob,cup2\nbob,cup3\n"
+        "customer,image\nann,cat1\nann,cat2\nann,cat3\nbob,cup1\nbob,cup2\nbob,cup3\n"
     )
     words = ("segment", "--customers", tmp_path / "new.csv", "--model", file)
     asked = cli.json(*words, "--out", page)
@@ -211,7 +211,7 @@ def test_who_is_like_no_segment_is_a_stranger(cli, tmp_path):
 
 
 def test_too_few_customers_to_know_a_stranger_by(cli, tmp_path):
-    (tmp_path / "few.csv").write_text("customer,picture\nann,cat1\nbob,cat2\n")
+    (tmp_path / "few.csv").write_text("customer,image\nann,cat1\nbob,cat2\n")
     file = tmp_path / "few.npz"
     told = cli("segment", "--customers", tmp_path / "few.csv", "--no-labels", "--save", file).stderr
     assert "too few customers to know strangers by" in told
@@ -221,13 +221,13 @@ def test_too_few_customers_to_know_a_stranger_by(cli, tmp_path):
 
 
 def test_more_segments_than_customers_are_refused(cli, tmp_path):
-    (tmp_path / "two.csv").write_text("customer,picture\nann,cat1\nbob,cup1\n")
+    (tmp_path / "two.csv").write_text("customer,image\nann,cat1\nbob,cup1\n")
     result = cli("segment", "--customers", tmp_path / "two.csv", "--k", "3", "--no-labels", code=2)
     assert "k is 3, and there are 2 customers" in result.stderr
 
 
 def test_a_spread_that_is_not_known_is_no_number(cli, tmp_path):
-    (tmp_path / "one.csv").write_text("Customer,Picture\nann,cat1\nbob,cup1\n")
+    (tmp_path / "one.csv").write_text("Customer,Image\nann,cat1\nbob,cup1\n")
     told = cli("segment", "--customers", tmp_path / "one.csv", "--no-labels").stdout
     assert "nan" not in told
     assert told.splitlines()[1].split()[2] == "-"
@@ -238,14 +238,14 @@ def test_a_spread_that_is_not_known_is_no_number(cli, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,picture\na,b\n", "customer and picture"),
-        ("customer,picture\n,\n", "no line"),
-        ("customer,picture,weight\na,b,none\n", "line 2: the weight 'none'"),
-        ("customer,picture,weight\na,b,1\na,b,-1\n", "line 3.*leave out lines"),
-        ('customer,picture,weight\na,b,"2,5"\n', "the weight '2,5'.*such as 2.5"),
-        ("customer;picture;weight\na;b;1.000,5\n", "the weight '1.000,5'"),
-        ("customer,customer,picture\na,b,c\n", "2 columns named customer"),
-        ("customer\0,picture\na,b\n", "is no text"),
+        ("name,image\na,b\n", "customer and image"),
+        ("customer,image\n,\n", "no line"),
+        ("customer,image,weight\na,b,none\n", "line 2: the weight 'none'"),
+        ("customer,image,weight\na,b,1\na,b,-1\n", "line 3.*leave out lines"),
+        ('customer,image,weight\na,b,"2,5"\n', "the weight '2,5'.*such as 2.5"),
+        ("customer;image;weight\na;b;1.000,5\n", "the weight '1.000,5'"),
+        ("customer,customer,image\na,b,c\n", "2 columns named customer"),
+        ("customer\0,image\na,b\n", "is no text"),
     ],
 )
 def test_bad_customers(tmp_path, text, message):
@@ -255,13 +255,13 @@ def test_bad_customers(tmp_path, text, message):
 
 
 def test_customers_with_and_without_weights(tmp_path):
-    (tmp_path / "a.csv").write_text("\ufeffpicture\tcustomer\tnote\nx.jpg\tann\thello\n", encoding="utf-8")
+    (tmp_path / "a.csv").write_text("\ufeffimage\tcustomer\tnote\nx.jpg\tann\thello\n", encoding="utf-8")
     assert read_customers(tmp_path / "a.csv") == [("ann", "x.jpg", 1.0)]
-    (tmp_path / "c.csv").write_text("customer;picture;weight\nann;x.jpg;2,5\n")
+    (tmp_path / "c.csv").write_text("customer;image;weight\nann;x.jpg;2,5\n")
     assert read_customers(tmp_path / "c.csv") == [("ann", "x.jpg", 2.5)]
-    (tmp_path / "d.csv").write_text("customer\tpicture\tweight\nann\tx.jpg\t2,5\n", encoding="utf-16")
+    (tmp_path / "d.csv").write_text("customer\timage\tweight\nann\tx.jpg\t2,5\n", encoding="utf-16")
     assert read_customers(tmp_path / "d.csv") == [("ann", "x.jpg", 2.5)]
-    (tmp_path / "b.csv").write_text("customer,picture,weight\nann,x.jpg,2.5\nbob,y.jpg,\n")
+    (tmp_path / "b.csv").write_text("customer,image,weight\nann,x.jpg,2.5\nbob,y.jpg,\n")
     assert read_customers(tmp_path / "b.csv") == [("ann", "x.jpg", 2.5), ("bob", "y.jpg", 1.0)]
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from nearsight.cli.main import cli
 
-from pictures import texture
+from sample_images import texture
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def filled(nearsight, folder):
 def test_groups_as_the_contract_has_them(filled, folder, strange):
     document = filled.json("dups")
     assert document.keys() == {
-        *("groups", "leaks", "pictures", "threshold", "false_alarm_rate", "expected_rate")
+        *("groups", "leaks", "images", "threshold", "false_alarm_rate", "expected_rate")
     }
     assert document["expected_rate"] == 0
     by_path = {group["paths"][0]: group for group in document["groups"]}
@@ -44,13 +44,13 @@ def test_groups_as_the_contract_has_them(filled, folder, strange):
     same = by_path[f"{folder}/1.png"]
     assert same["redundant"] == [f"{folder}/again.png"]
     assert (same["similarity"], len(same["ids"])) == (1.0, 1)
-    assert document["pictures"] == 5
+    assert document["images"] == 5
 
 
 def test_for_people(filled, folder):
     answer = filled("dups").stdout
     assert f"keep  {folder}/0.png" in answer
-    assert "2 pictures of 5 in several copies; 2 files could go (agreement above 0.65)" in answer
+    assert "2 images of 5 in several copies; 2 files could go (agreement above 0.65)" in answer
 
 
 def test_redundant_files_as_the_system_names_them(filled, folder, strange):
@@ -69,7 +69,7 @@ def test_nothing_is_redundant_beside_a_copy_that_is_gone(nearsight, tmp_path):
     (tmp_path / "large.png").unlink()
     result = nearsight("dups", "--list-redundant", "-q")
     assert result.stdout.splitlines() == [f"{tmp_path}/two.png"]
-    assert "The best copy of 1 picture is gone" in result.stderr
+    assert "The best copy of 1 image is gone" in result.stderr
 
 
 def test_leaks(filled, folder):
@@ -78,7 +78,7 @@ def test_leaks(filled, folder):
     [leak] = document["leaks"]
     assert leak["paths"][0] == f"{folder}/0.png"
     assert len(leak["ids"]) == 2
-    assert "1 leak among 3 pictures" in filled("dups", "--between", *sets).stdout
+    assert "1 leak among 3 images" in filled("dups", "--between", *sets).stdout
 
 
 def test_a_page(filled, tmp_path, folder):
@@ -86,7 +86,7 @@ def test_a_page(filled, tmp_path, folder):
     result = filled("dups", "--out", page)
     html = page.read_text(encoding="utf-8")
     assert f"Page: {page}" in result.stderr
-    assert "2 pictures in several copies" in html
+    assert "2 images in several copies" in html
     assert html.count('<span class="badge">kept</span>') == 2
     assert html.count("data:image/jpeg") == 4
     assert "the largest: 240 × 180" in html
@@ -95,7 +95,7 @@ def test_a_page(filled, tmp_path, folder):
 def test_a_page_of_nothing(nearsight, tmp_path, folder):
     nearsight("index", folder / "2.png", folder / "3.png")
     nearsight("dups", "--out", tmp_path / "none.html")
-    assert "Every picture is there once." in (tmp_path / "none.html").read_text(encoding="utf-8")
+    assert "Every image is there once." in (tmp_path / "none.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_shots_of_one_scene_are_warned_of(nearsight, burst):
     assert "distinct" in refused
 
 
-def test_a_rate_learnt_on_pictures_without_copies(nearsight, burst):
+def test_a_rate_learned_on_images_without_copies(nearsight, burst):
     nearsight("index", burst)
     sure = nearsight.json("dups", "--false-alarm-rate", "0.05", "--distinct", "width > 0")
     assert sure["threshold"] > nearsight.json("dups")["threshold"]

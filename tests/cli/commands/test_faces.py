@@ -1,10 +1,10 @@
-"""`nearsight faces`, with faces that are squares and persons that are colours."""
+"""`nearsight faces`, with faces that are squares and persons that are colors."""
 
 import json
 
 import numpy as np
 import pytest
-from fake_faces import ColourRecogniser, SquareDetector, album, photograph, strangers_background
+from fake_faces import ColorRecognizer, SquareDetector, album, photograph, strangers_background
 from PIL import Image
 
 
@@ -13,7 +13,7 @@ def models(monkeypatch):
     values = strangers_background()
     monkeypatch.setattr("nearsight.faces.pipeline.load_detector", lambda name: SquareDetector())
     monkeypatch.setattr(
-        "nearsight.faces.pipeline.load_recogniser", lambda name, cache_dir=None: ColourRecogniser()
+        "nearsight.faces.pipeline.load_recognizer", lambda name, cache_dir=None: ColorRecognizer()
     )
     for module in ("bank", "answers"):
         monkeypatch.setattr(f"nearsight.faces.{module}.background_of", lambda fingerprint: values)
@@ -36,8 +36,8 @@ def test_enroll_identify_verify(nearsight, people, party, tmp_path):
     assert report["enrolled"] == {"ann": 3, "bob": 3}
     assert (report["persons"], report["faces"], report["failed"]) == (2, 6, [])
     assert report["models"] == [
-        {"model": "squares", "licence": "MIT"},
-        {"model": "colours", "licence": "MIT"},
+        {"model": "squares", "license": "MIT"},
+        {"model": "colors", "license": "MIT"},
     ]
     found = nearsight.json("faces", "identify", party, "--draw", tmp_path / "drawn")
     assert [(f["name"], f["unknown"]) for f in found["faces"]] == [
@@ -71,7 +71,7 @@ def test_verify_needs_no_bank(nearsight, people):
     assert "the same person" in nearsight("faces", "verify", a, b).stdout
 
 
-def test_pictures_without_a_face_and_broken_ones(nearsight, people, tmp_path):
+def test_images_without_a_face_and_broken_ones(nearsight, people, tmp_path):
     nearsight("faces", "enroll", people)
     photograph().save(tmp_path / "nobody.png")
     (tmp_path / "broken.png").write_bytes(b"x")

@@ -27,7 +27,7 @@ INDEX_KEYS = {
 }
 
 
-def test_index_tells_what_became_of_the_pictures(nearsight, photos):
+def test_index_tells_what_became_of_the_images(nearsight, photos):
     first = nearsight.json("index", photos)
     assert set(first) == INDEX_KEYS
     assert (first["added"], first["embedded"], first["failed"]) == (6, 6, [])
@@ -37,14 +37,14 @@ def test_index_tells_what_became_of_the_pictures(nearsight, photos):
 
 def test_index_for_people(nearsight, photos):
     result = nearsight("index", photos)
-    assert "6 pictures added, 0 updated, 0 unchanged, 0 removed" in result.stdout
+    assert "6 images added, 0 updated, 0 unchanged, 0 removed" in result.stdout
 
 
-def test_a_bad_picture_is_named_and_the_rest_goes_on(nearsight, tmp_path, save_picture):
+def test_a_bad_image_is_named_and_the_rest_goes_on(nearsight, tmp_path, save_image):
     folder = tmp_path / "mixed"
     folder.mkdir()
-    save_picture(folder / "good.png", 1)
-    (folder / "bad.jpg").write_text("this is no picture")
+    save_image(folder / "good.png", 1)
+    (folder / "bad.jpg").write_text("this is no image")
     report = nearsight.json("index", folder, code=1)
     assert report["added"] == 1
     [failure] = report["failed"]
@@ -52,12 +52,12 @@ def test_a_bad_picture_is_named_and_the_rest_goes_on(nearsight, tmp_path, save_p
     assert failure["path"] == str(folder / "bad.jpg")
     assert failure["reason"]
     again = nearsight("index", folder, code=1)
-    assert "1 picture could not be used:" in again.stderr
+    assert "1 image could not be used:" in again.stderr
     assert "bad.jpg" in again.stderr
 
 
 def test_fail_fast_stops_and_is_a_failure(nearsight, tmp_path):
-    (tmp_path / "bad.jpg").write_text("this is no picture")
+    (tmp_path / "bad.jpg").write_text("this is no image")
     error = nearsight.json("index", tmp_path / "bad.jpg", "--fail-fast", code=1)["error"]
     assert error["type"] == "ImageError"
     assert "bad.jpg" in error["message"]
@@ -69,7 +69,7 @@ def test_many_failures_are_cut_short_for_people(nearsight, tmp_path):
     for n in range(25):
         (folder / f"{n}.jpg").touch()
     result = nearsight("index", folder, code=1)
-    assert "25 pictures could not be used:" in result.stderr
+    assert "25 images could not be used:" in result.stderr
     assert "and 5 more; --json lists all" in result.stderr
     assert len(nearsight.json("index", folder, code=1)["failed"]) == 25
 
@@ -87,13 +87,13 @@ def test_one_path_of_two_is_a_record(nearsight, photos, tmp_path):
     assert [f["path"] for f in report["failed"]] == [str(tmp_path / "nowhere.png")]
 
 
-def test_gone_pictures_are_reported_then_pruned(nearsight, photos, tmp_path):
+def test_gone_images_are_reported_then_pruned(nearsight, photos, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(photos, folder)
     nearsight("index", folder)
     (folder / "0.png").unlink()
     result = nearsight("index", folder)
-    assert "1 picture gone from disk; --prune removes them" in result.stderr
+    assert "1 image gone from disk; --prune removes them" in result.stderr
     report = nearsight.json("index", folder, "--prune")
     assert (report["removed"], report["vanished"]) == (1, [str(folder / "0.png")])
     assert len(nearsight.json("ls")["items"]) == 5
@@ -171,7 +171,7 @@ def test_embed_writes_vectors_in_input_order(nearsight, photos, tmp_path, strang
     assert not nearsight.collection.exists()
 
 
-def test_embed_goes_past_a_bad_picture(nearsight, photos, tmp_path):
+def test_embed_goes_past_a_bad_image(nearsight, photos, tmp_path):
     (tmp_path / "bad.jpg").touch()
     report = nearsight.json(
         "embed", tmp_path / "bad.jpg", photos / "1.png", "--out", tmp_path / "v.npz", code=1
@@ -233,7 +233,7 @@ def test_embed_on_a_full_disk_leaves_nothing_behind(indexed, photos, tmp_path):
 
 def test_an_empty_folder_is_no_failure_but_is_told(nearsight, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "No pictures were found there." in nearsight("index", tmp_path / "empty").stderr
+    assert "No images were found there." in nearsight("index", tmp_path / "empty").stderr
 
 
 def test_notes_of_index_never_reach_stdout(nearsight, photos, tmp_path):
@@ -270,8 +270,8 @@ def test_a_model_that_cannot_be_loaded_leaves_no_collection(nearsight, photos, m
 @pytest.mark.parametrize(
     "words", [("index",), ("embed", "--out", "v.npz"), ("classify", "predict", "--names", "a,b")]
 )
-def test_a_folder_without_pictures_is_said_so(nearsight, tmp_path, monkeypatch, words):
+def test_a_folder_without_images_is_said_so(nearsight, tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    assert "No pictures were found there." in nearsight(*words, "empty").stderr
+    assert "No images were found there." in nearsight(*words, "empty").stderr
     assert nearsight(*words, "empty", "-q").stderr == ""

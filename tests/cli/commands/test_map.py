@@ -24,29 +24,29 @@ FLAGS = [
 
 
 @pytest.fixture
-def pictured(nearsight, photos):
+def imaged(nearsight, photos):
     nearsight("index", photos, "--meta", "season=</script><b>winter", code=0)
     return nearsight
 
 
-def test_points_and_what_became_of_them(pictured, tmp_path, save_picture):
-    first = pictured.json("map")
+def test_points_and_what_became_of_them(imaged, tmp_path, save_image):
+    first = imaged.json("map")
     assert set(first) == {"points", "method", "trustworthiness", "new", "placed", "moved", "file"}
     assert set(first["points"][0]) == {"id", "x", "y", "cluster"}
     assert (len(first["points"]), first["moved"], first["new"], first["placed"]) == (6, True, 6, 0)
     assert {point["cluster"] for point in first["points"]} == {None}
-    pictured("index", save_picture(tmp_path / "new.png", 77))
-    second = pictured.json("map", "--color", "season")
+    imaged("index", save_image(tmp_path / "new.png", 77))
+    second = imaged.json("map", "--color", "season")
     assert (len(second["points"]), second["moved"], second["new"], second["placed"]) == (7, False, 1, 1)
     kept = {point["id"]: (point["x"], point["y"]) for point in second["points"]}
     assert all(kept[point["id"]] == (point["x"], point["y"]) for point in first["points"])
     assert second["points"][0]["cluster"] == "</script><b>winter"
-    assert "none moved" in pictured("map").stdout
-    assert "laid out" in pictured("map", "--refit").stdout
-    assert len(pictured.json("map", "--where", "width = 200")["points"]) == 1
+    assert "none moved" in imaged("map").stdout
+    assert "laid out" in imaged("map", "--refit").stdout
+    assert len(imaged.json("map", "--where", "width = 200")["points"]) == 1
 
 
-def test_clusters_are_the_colours_where_there_are_some(nearsight, photos):
+def test_clusters_are_the_colors_where_there_are_some(nearsight, photos):
     nearsight("index", photos, "--meta", "cluster=7")
     assert {point["cluster"] for point in nearsight.json("map")["points"]} == {7}
 
@@ -54,49 +54,49 @@ def test_clusters_are_the_colours_where_there_are_some(nearsight, photos):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--color", "nothing"], "no picture has metadata 'nothing'"),
+        (["--color", "nothing"], "no image has metadata 'nothing'"),
         (["--out", "x.csv"], "must end in .html or .htm or .parquet"),
         (["--out", "{folder}/x.parquet", "--open"], "--open shows a page"),
-        (["--method", "umap"], "moves every picture"),
+        (["--method", "umap"], "moves every image"),
     ],
 )
-def test_bad_questions(pictured, tmp_path, words, message):
-    pictured("map", "--method", "pca")
-    result = pictured("map", *(word.format(folder=tmp_path) for word in words), "--json", code=2)
+def test_bad_questions(imaged, tmp_path, words, message):
+    imaged("map", "--method", "pca")
+    result = imaged("map", *(word.format(folder=tmp_path) for word in words), "--json", code=2)
     assert message in json.loads(result.stdout)["error"]["message"]
 
 
-def test_a_table(pictured, tmp_path):
-    pictured("map", "--out", tmp_path / "map.parquet")
+def test_a_table(imaged, tmp_path):
+    imaged("map", "--out", tmp_path / "map.parquet")
     table = pq.read_table(tmp_path / "map.parquet")
     assert len(table) == 6
     assert all(row["bytes"].startswith(b"\xff\xd8") for row in table["image"].to_pylist())
 
 
-def test_a_page_holds_all_it_needs_and_no_markup_of_others(pictured, tmp_path):
+def test_a_page_holds_all_it_needs_and_no_markup_of_others(imaged, tmp_path):
     pytest.importorskip("plotly")
-    told = pictured.json("map", "--color", "season", "--out", tmp_path / "map.html")
+    told = imaged.json("map", "--color", "season", "--out", tmp_path / "map.html")
     page = (tmp_path / "map.html").read_text()
     assert "<b>winter" not in page
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
     assert data["ids"] == [point["id"] for point in told["points"]]
     assert data["keys"] == {"season": ["</script><b>winter"] * 6}
-    assert all(data["pictures"])
+    assert all(data["images"])
     assert "connect-src" not in page.split("<title>")[0]
     assert "default-src 'none'" in page.split("<title>")[0]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_the_page_in_a_browser(pictured, tmp_path):
+def test_the_page_in_a_browser(imaged, tmp_path):
     pytest.importorskip("plotly")
     from playwright.sync_api import sync_playwright
 
-    collection = Collection.open(pictured.collection)
+    collection = Collection.open(imaged.collection)
     for number, item in enumerate(list(collection.items())):
         label = {0: "jersey", 1: None}.get(number % 3)
         collection.annotate(item.id, {"kind": number % 3 if number % 3 < 2 else -1, "kind_label": label})
-    pictured("map", "--out", tmp_path / "map.html")
+    imaged("map", "--out", tmp_path / "map.html")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1300, "height": 1500})
@@ -108,9 +108,9 @@ def test_the_page_in_a_browser(pictured, tmp_path):
         page.wait_for_selector("#plot .nsewdrag")
         for scheme, key in (("light", ""), ("dark", "season")):
             page.emulate_media(color_scheme=scheme)
-            page.select_option("#colour", key)
+            page.select_option("#color", key)
             _hover_and_lasso(page)
-        page.select_option("#colour", "kind")
+        page.select_option("#color", "kind")
         names = page.evaluate("document.getElementById('plot').data.map((trace) => trace.name)")
         assert names == ["in no cluster", "0 jersey", "1"]
         page.set_viewport_size({"width": 390, "height": 800})
@@ -155,11 +155,11 @@ def _hover_and_lasso(page):
     assert page.is_enabled("#copy")
 
 
-def test_a_collection_that_cannot_be_written_to_still_answers(pictured, monkeypatch):
+def test_a_collection_that_cannot_be_written_to_still_answers(imaged, monkeypatch):
     monkeypatch.setattr("nearsight.analyses.map.os.access", lambda *_: False)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        told = pictured("map", "--method", "pca")
+        told = imaged("map", "--method", "pca")
     assert "laid out by PCA" in told.stdout
     assert "the map is not kept" in told.stderr
-    assert not (pictured.collection / "map.npz").exists()
+    assert not (imaged.collection / "map.npz").exists()

@@ -15,7 +15,7 @@ from nearsight.models.weights.package_file import ShippedFile
 MODEL_KEYS = {
     "model",
     "dim",
-    "licence",
+    "license",
     "available",
     "install",
     "input",
@@ -31,7 +31,7 @@ def test_models(nearsight):
     models = {model["model"]: model for model in nearsight.json("models")["models"]}
     default = models["efficientnet-lite0"]
     assert set(default) == MODEL_KEYS
-    assert (default["dim"], default["licence"], default["available"]) == (1280, "Apache-2.0", True)
+    assert (default["dim"], default["license"], default["available"]) == (1280, "Apache-2.0", True)
     assert default["input"] == [224, 224]
     assert "efficientnet-lite0" in nearsight("models").stdout
 
@@ -72,7 +72,7 @@ def test_doctor_of_a_sound_machine(nearsight):
 
 def test_doctor_counts_the_collection(indexed):
     [check] = [c for c in indexed.json("doctor")["checks"] if c["name"] == "collection"]
-    assert "6 pictures by efficientnet-lite0" in check["detail"]
+    assert "6 images by efficientnet-lite0" in check["detail"]
 
 
 def test_doctor_names_what_words_need(monkeypatch):
@@ -144,7 +144,7 @@ def test_a_layer_is_asked_for_by_name(nearsight, photos, tmp_path):
 
 def test_project_makes_a_smaller_collection(indexed, photos, tmp_path):
     found = indexed.json("project", "--dim", 3, "--out", tmp_path / "short")
-    assert (found["pictures"], found["dim"]) == (6, 3)
+    assert (found["images"], found["dim"]) == (6, 3)
     assert 0 < found["variance_kept"] < 1
     hits = indexed.json("search", photos / "3.png", "-c", tmp_path / "short", "-k", 1)["hits"]
     assert hits[0]["path"] == str(photos / "3.png")
@@ -234,37 +234,37 @@ def test_completion_suggests_models():
 
 
 @pytest.fixture
-def family(tmp_path, save_picture):
-    """Twelve pictures in a folder."""
+def family(tmp_path, save_image):
+    """Twelve images in a folder."""
     folder = tmp_path / "family"
     folder.mkdir()
     for seed in range(12):
-        save_picture(folder / f"{seed}.jpg", seed, (320, 240))
+        save_image(folder / f"{seed}.jpg", seed, (320, 240))
     return folder
 
 
-def test_demo_of_the_users_own_pictures(nearsight, family, tmp_path):
+def test_demo_of_the_users_own_images(nearsight, family, tmp_path):
     out = tmp_path / "out"
     document = nearsight.json("demo", family, "--out", out, "-k", 3)
     assert document["page"] == str(out / "index.html")
-    assert (document["pictures"], document["embedded"], document["failed"]) == (12, 12, [])
+    assert (document["images"], document["embedded"], document["failed"]) == (12, 12, [])
     assert len(document["edits"]) == 3
     assert len(document["queries"]) == 6
     assert all(len(query["hits"]) == 3 for query in document["queries"])
-    assert document["licences"] == {"efficientnet-lite0": "Apache-2.0"}
+    assert document["licenses"] == {"efficientnet-lite0": "Apache-2.0"}
     html = (out / "index.html").read_text(encoding="utf-8")
     assert "All 12, arranged so that look-alikes sit together." in html
     assert sorted(p.name for p in out.iterdir()) == ["collection", "index.html"]
     # The second run finds everything as it was, and its commands work.
     again = nearsight.json("demo", family, "--out", out)
-    assert (again["embedded"], again["pictures"]) == (0, 12)
+    assert (again["embedded"], again["images"]) == (0, 12)
     [by_id] = [command for command in again["next"] if "--id" in command]
     assert nearsight(*by_id.split()[1:]).stdout
 
 
 def test_demo_for_people(nearsight, family, tmp_path):
     result = nearsight("demo", family, "--out", tmp_path / "out")
-    assert "Pictures in family: 12 pictures embedded" in result.stdout
+    assert "Images in family: 12 images embedded" in result.stdout
     assert "Model: efficientnet-lite0, Apache-2.0." in result.stdout
     assert "Next:" in result.stdout
     assert "index.html" in result.stderr
@@ -272,18 +272,18 @@ def test_demo_for_people(nearsight, family, tmp_path):
 
 def test_demo_shows_only_the_folder_asked_for(nearsight, family, photos, tmp_path):
     nearsight("demo", family, "--out", tmp_path / "out")
-    assert nearsight.json("demo", photos, "--out", tmp_path / "out")["pictures"] == 6
+    assert nearsight.json("demo", photos, "--out", tmp_path / "out")["images"] == 6
 
 
-def test_demo_of_very_few_pictures(cache, tmp_path, save_picture):
+def test_demo_of_very_few_images(cache, tmp_path, save_image):
     folder = tmp_path / "one"
     folder.mkdir()
-    save_picture(folder / "only.png", 1)
+    save_image(folder / "only.png", 1)
     result = play(str(folder), tmp_path / "out", cache_dir=cache, progress=False)
     assert len(result.collection) == 1
     assert result.queries[0].found == []
     (folder / "only.png").unlink()
-    with pytest.raises(InvalidParameterError, match="no picture"):
+    with pytest.raises(InvalidParameterError, match="no image"):
         play(str(folder), tmp_path / "out2", cache_dir=cache, progress=False)
 
 
@@ -300,15 +300,15 @@ def test_demo_without_its_packages(monkeypatch, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_demo_of_the_packages_pictures(nearsight, tmp_path):
+def test_demo_of_the_packages_images(nearsight, tmp_path):
     document = nearsight.json("demo", "--out", tmp_path / "out")
-    assert document["pictures"] == sum(map(len, demo_module._PHOTOGRAPHS.values())) + sum(
+    assert document["images"] == sum(map(len, demo_module._PHOTOGRAPHS.values())) + sum(
         demo_module._FABRICS.values()
     )
     assert document["failed"] == []
     assert [edit["rank"] for edit in document["edits"]] == [1, 1, 1]
     assert {Path(edit["path"]).name for edit in document["edits"]} == set(demo_module._EDITABLE)
-    assert "MIT" in document["licences"].values()
+    assert "MIT" in document["licenses"].values()
     for query in document["queries"]:
         kinds = {hit["metadata"]["kind"] for hit in query["hits"]}
         assert query["where"] == f"kind = '{kinds.pop()}'"

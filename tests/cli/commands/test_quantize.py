@@ -4,19 +4,19 @@ import pytest
 from models.convolutions import network
 from PIL import Image
 
-from nearsight.models.synthetic_images import builtin_pictures
+from nearsight.models.synthetic_images import builtin_images
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
-    for i, picture in enumerate(builtin_pictures(34, seed=5)):
-        picture.resize((64, 48)).save(folder / f"{i:02}.png")
+    for i, image in enumerate(builtin_images(34, seed=5)):
+        image.resize((64, 48)).save(folder / f"{i:02}.png")
     return folder
 
 
 @pytest.mark.filterwarnings("ignore:.*measured once on this machine")
-def test_a_quantised_model_can_be_used_by_its_name(nearsight, tmp_path, photos):
+def test_a_quantized_model_can_be_used_by_its_name(nearsight, tmp_path, photos):
     name = network(tmp_path / "net.onnx")
     made = nearsight.json("models", "quantize", name, "--calibration", photos)
     assert made["model"].startswith(f"{name}#int8=")

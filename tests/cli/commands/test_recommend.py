@@ -8,7 +8,7 @@ from nearsight.errors import MetadataError
 
 @pytest.fixture(scope="module")
 def orders(tmp_path_factory):
-    """Who buys 0 buys 1; who buys 2 buys 3; and something that is no picture."""
+    """Who buys 0 buys 1; who buys 2 buys 3; and something that is no image."""
     file = tmp_path_factory.mktemp("orders") / "orders.csv"
     lines = ["basket,item"]
     for number in range(120):
@@ -24,7 +24,7 @@ def path_of(found, name):
 
 def test_the_contract(indexed, orders):
     found = indexed.json("recommend", "0.png", "--baskets", orders, "-k", 3)
-    assert set(found) == {"items", "for", "baskets", "unknown", "learnt", "twins_together", "new"}
+    assert set(found) == {"items", "for", "baskets", "unknown", "learned", "twins_together", "new"}
     assert len(found["items"]) == 3
     for item in found["items"]:
         assert set(item) == {"id", "path", "score", "why", "metadata"}
@@ -33,14 +33,14 @@ def test_the_contract(indexed, orders):
     assert "bought with 0 in " in best["why"]
     assert best["metadata"] == {"year": 2024}
     assert found["unknown"] == {"gift wrap": 2}
-    assert (found["baskets"], found["learnt"]) == (121, True)
+    assert (found["baskets"], found["learned"]) == (121, True)
 
 
 def test_unknown_items_are_told_and_not_fatal(indexed, orders):
     result = indexed("recommend", "0.png", "--baskets", orders)
     assert "2 lines of" in result.stderr
     assert "gift wrap" in result.stderr
-    assert "121 baskets; what counts how much was learnt from them" in result.stderr
+    assert "121 baskets; what counts how much was learned from them" in result.stderr
     assert result.stdout.splitlines()[0].split() == ["score", "id", "path", "why"]
 
 
@@ -55,7 +55,7 @@ def test_lookalikes_without_baskets(indexed):
 
 
 def test_what_is_kept_answers_the_same(indexed, orders, tmp_path):
-    kept = tmp_path / "learnt.npz"
+    kept = tmp_path / "learned.npz"
     first = indexed.json("recommend", "0.png", "--baskets", orders, "--save", kept)
     again = indexed.json("recommend", "0.png", "--model", kept)
     assert [item.pop("score") for item in again["items"]] == pytest.approx(
@@ -91,7 +91,7 @@ def test_the_page(indexed, orders, tmp_path):
     assert "bought with 0 in" in html
     assert html.count("data:image/jpeg") == 6
     indexed("recommend", "--history", "0,2", "--out", page)
-    assert "What looks like 2 pictures" in page.read_text()
+    assert "What looks like 2 images" in page.read_text()
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,13 @@ def test_the_page(indexed, orders, tmp_path):
         (("0.png", "--baskets", "/nowhere.csv"), "UsageError", "does not exist"),
         (("0.png", "--out", "page.txt"), "UsageError", ".html"),
         (("0.png", "--save", "x.npz"), "UsageError", "give --baskets CSV"),
-        (("0.png", "--model", "x.npz", "--baskets", "{orders}"), "UsageError", "learnt from baskets already"),
+        (
+            ("0.png", "--model", "x.npz", "--baskets", "{orders}"),
+            "UsageError",
+            "learned from baskets already",
+        ),
         (("--baskets", "{orders}", "--save", "x.npz", "--open"), "UsageError", "ID or --history"),
-        (("0.png", "--model", "nowhere.npz"), "InvalidParameterError", "no catalogue at nowhere.npz"),
+        (("0.png", "--model", "nowhere.npz"), "InvalidParameterError", "no catalog at nowhere.npz"),
     ],
 )
 def test_bad_usage(indexed, orders, words, kind, message):

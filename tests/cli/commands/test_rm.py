@@ -23,18 +23,18 @@ def test_one_unknown_id_and_nothing_is_removed(filled):
 
 def test_rm_by_filter_wants_a_yes(filled):
     error = filled.json("rm", "--where", "width = 200", code=2)["error"]
-    assert "1 picture would be removed; add --yes" in error["message"]
+    assert "1 image would be removed; add --yes" in error["message"]
     assert len(filled.json("ls")["items"]) == 6
     assert filled.json("rm", "--where", "width = 200", "--yes") == {"removed": 1}
-    assert "0 pictures removed" in filled("rm", "--where", "width = 200", "-y").stdout
+    assert "0 images removed" in filled("rm", "--where", "width = 200", "-y").stdout
 
 
 def test_rm_asks_at_a_terminal(filled, monkeypatch):
     monkeypatch.setattr("nearsight.cli.commands.rm.is_terminal", lambda: True)
     result = filled("rm", "--where", "width = 200", code=1, input="n\n")
-    assert "Remove 1 picture from" in result.stderr
+    assert "Remove 1 image from" in result.stderr
     assert "Nothing was removed." in result.stderr
-    assert "1 picture removed" in filled("rm", "--where", "width = 200", input="y\n").stdout
+    assert "1 image removed" in filled("rm", "--where", "width = 200", input="y\n").stdout
 
 
 @pytest.mark.parametrize("words", [(), ("abcd", "--where", "width = 1")])
@@ -44,6 +44,6 @@ def test_rm_wants_either_ids_or_a_filter(filled, words):
 
 def test_optimize(filled):
     report = filled.json("optimize")
-    assert report.keys() == {"pictures", "size_bytes", "freed_bytes", "seconds"}
-    assert report["pictures"] == 6
-    assert "6 pictures in" in filled("optimize").stdout
+    assert report.keys() == {"images", "size_bytes", "freed_bytes", "seconds"}
+    assert report["images"] == 6
+    assert "6 images in" in filled("optimize").stdout

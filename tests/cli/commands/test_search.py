@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
-def test_search_finds_the_picture_itself_first(indexed, photos):
+def test_search_finds_the_image_itself_first(indexed, photos):
     hits = indexed.json("search", photos / "3.png", "-k", 4)["hits"]
     assert len(hits) == 4
     assert set(hits[0]) == {"id", "path", "similarity", "metadata"}
@@ -22,7 +22,7 @@ def test_search_finds_the_picture_itself_first(indexed, photos):
     assert similarities == sorted(similarities, reverse=True)
 
 
-def test_search_by_id_leaves_that_picture_out(indexed):
+def test_search_by_id_leaves_that_image_out(indexed):
     items = indexed.json("ls")["items"]
     hits = indexed.json("search", "--id", items[0]["id"][:8])["hits"]
     assert {hit["id"] for hit in hits} == {item["id"] for item in items[1:]}
@@ -33,9 +33,9 @@ def test_search_by_bytes_from_standard_input(indexed, photos):
     assert hits[0]["path"] == str(photos / "2.png")
 
 
-def test_bytes_that_are_no_picture_have_a_name(indexed):
+def test_bytes_that_are_no_image_have_a_name(indexed):
     message = indexed.json("search", "-", input=b"text", code=2)["error"]["message"]
-    assert message.startswith("standard input: is not a picture")
+    assert message.startswith("standard input: is not an image")
 
 
 def test_search_exactly_and_among_some(indexed, photos, strange):
@@ -114,7 +114,7 @@ def test_the_page_of_a_search(indexed, photos, tmp_path):
     assert json.loads(result.stdout)["hits"]
     html = out.read_text(encoding="utf-8")
     assert html.count("data:image/jpeg;base64,") == 7
-    assert "Pictures like 3.png" in html
+    assert "Images like 3.png" in html
     assert "caf\\xe9\\nnew line.png" in html
     assert "caf%E9%0Anew%20line.png" in html
     assert str(out) in result.stderr
@@ -126,7 +126,7 @@ def test_the_page_of_a_search_by_id_or_bytes(indexed, photos, tmp_path):
     indexed("search", "--id", id, "--out", out)
     assert out.read_text(encoding="utf-8").count("data:image/jpeg;base64,") == 6
     indexed("search", "-", "--out", out, input=(photos / "2.png").read_bytes())
-    assert "Pictures like standard input" in out.read_text(encoding="utf-8")
+    assert "Images like standard input" in out.read_text(encoding="utf-8")
 
 
 def test_open_shows_the_page(indexed, photos, cache, monkeypatch):
@@ -174,10 +174,10 @@ def test_ls_some(indexed):
 def test_a_list_of_nothing_says_so(indexed, command):
     result = indexed(*command.split(), "--where", "width > 99999")
     assert result.stdout == ""
-    assert "No picture matches." in result.stderr
+    assert "No image matches." in result.stderr
 
 
-def test_ls_for_people_is_a_line_a_picture(indexed):
+def test_ls_for_people_is_a_line_an_image(indexed):
     lines = indexed("ls").stdout.splitlines()
     assert len(lines) == 6
     assert all("year=2024" in line for line in lines)
@@ -186,7 +186,7 @@ def test_ls_for_people_is_a_line_a_picture(indexed):
 
 def test_info(indexed):
     facts = indexed.json("info")
-    assert (facts["pictures"], facts["model"], facts["dim"]) == (6, "efficientnet-lite0", 1280)
+    assert (facts["images"], facts["model"], facts["dim"]) == (6, "efficientnet-lite0", 1280)
     assert facts["metadata"].keys() == {"year"}
     text = indexed("info").stdout
     assert "efficientnet-lite0" in text

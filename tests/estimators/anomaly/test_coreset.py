@@ -51,9 +51,9 @@ def test_of_nothing_nothing_is_chosen() -> None:
 @given(arrays(np.float32, st.tuples(st.integers(1, 30), st.just(3)), elements=st.floats(-50, 50, width=32)))
 @settings(max_examples=50)
 def test_the_nearest_is_the_nearest(X: np.ndarray) -> None:
-    centres = rng.normal(size=(7, 3)).astype(np.float32)
-    distances, indices = nearest(X, centres)
-    exact = cdist(X.astype(float), centres.astype(float))
+    centers = rng.normal(size=(7, 3)).astype(np.float32)
+    distances, indices = nearest(X, centers)
+    exact = cdist(X.astype(float), centers.astype(float))
     np.testing.assert_allclose(distances, exact.min(1), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(exact[np.arange(len(X)), indices], exact.min(1), rtol=1e-4, atol=1e-3)
 

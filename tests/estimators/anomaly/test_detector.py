@@ -12,7 +12,7 @@ from nearsight.estimators.conformal import from_good, required_examples
 LAYERS = ((8, 3), (4, 5))
 
 
-def pictures(n: int, seed: int = 0, shift: float = 0.0) -> list[list[np.ndarray]]:
+def images(n: int, seed: int = 0, shift: float = 0.0) -> list[list[np.ndarray]]:
     """Two layers of noise each; a shift moves every place a little, as another fabric would."""
     rng = np.random.default_rng(seed)
     return [
@@ -33,7 +33,7 @@ def quick(**changed) -> MultiLevelAnomaly:
 
 @pytest.fixture(scope="module")
 def fitted() -> MultiLevelAnomaly:
-    return quick().fit(pictures(90))
+    return quick().fit(images(90))
 
 
 def auroc(detector: MultiLevelAnomaly, good: list, bad: list) -> float:
@@ -42,11 +42,11 @@ def auroc(detector: MultiLevelAnomaly, good: list, bad: list) -> float:
 
 
 def test_the_combination_sees_what_either_level_sees() -> None:
-    good = pictures(40, 1)
-    spots, shifted = with_a_spot(pictures(40, 2)), pictures(40, 3, shift=0.25)
+    good = images(40, 1)
+    spots, shifted = with_a_spot(images(40, 2)), images(40, 3, shift=0.25)
     seen = {}
     for level in ("image", "patch", "combined"):
-        detector = quick(level=level).fit(pictures(90))
+        detector = quick(level=level).fit(images(90))
         seen[level] = (auroc(detector, good, spots), auroc(detector, good, shifted))
     assert seen["patch"][0] > 0.99
     assert seen["image"][1] > seen["patch"][1] + 0.1
@@ -55,7 +55,7 @@ def test_the_combination_sees_what_either_level_sees() -> None:
 
 
 def test_heat_is_where_the_spot_is(fitted: MultiLevelAnomaly) -> None:
-    [layers] = with_a_spot(pictures(1, 9))
+    [layers] = with_a_spot(images(1, 9))
     found = fitted.assess(layers)
     assert set(found.levels) == {"image", "0", "1"}
     y, x = divmod(int(found.heat[0][0].argmax()), 8)
@@ -66,10 +66,10 @@ def test_heat_is_where_the_spot_is(fitted: MultiLevelAnomaly) -> None:
 def test_the_stated_rate_is_kept_over_many_draws() -> None:
     alarms = []
     for seed in range(12):
-        draw = pictures(110, seed)
+        draw = images(110, seed)
         detector = quick(n_patches=100, false_alarm_rate=0.2).fit(draw[:60])
         alarms.append(float((detector.predict(draw[60:]) == -1).mean()))
-    # 19 held out: a threshold's own rate has a spread of .087, and 50 pictures' add .057.
+    # 19 held out: a threshold's own rate has a spread of .087, and 50 images' add .057.
     assert abs(np.mean(alarms) - 0.2) < 3 * 0.104 / np.sqrt(12)
 
 
@@ -83,44 +83,44 @@ def test_as_many_are_held_out_as_meet_the_rate_exactly(n: int, rate: float) -> N
     assert held >= n / 5
 
 
-def test_the_held_out_are_never_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
-    learnt: list[float] = []
+def test_the_held_out_are_never_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned: list[float] = []
     monkeypatch.setattr(
-        "nearsight.estimators.anomaly.detector.summary", lambda layers: learnt.append(1.0) or summary(layers)
+        "nearsight.estimators.anomaly.detector.summary", lambda layers: learned.append(1.0) or summary(layers)
     )
-    detector = quick(level="patch").fit(pictures(60))
-    assert len(learnt) == 41
+    detector = quick(level="patch").fit(images(60))
+    assert len(learned) == 41
     assert detector.threshold_.n_examples == 19
-    assert detector.n_pictures_seen_ == 60
+    assert detector.n_images_seen_ == 60
 
 
-def test_says_how_many_good_pictures_it_needs() -> None:
-    with pytest.raises(CalibrationError, match=r"at least 29 good pictures.* there are 28"):
-        MultiLevelAnomaly().fit(pictures(28))
-    MultiLevelAnomaly(n_patches=50).fit(pictures(29))
+def test_says_how_many_good_images_it_needs() -> None:
+    with pytest.raises(CalibrationError, match=r"at least 29 good images.* there are 28"):
+        MultiLevelAnomaly().fit(images(28))
+    MultiLevelAnomaly(n_patches=50).fit(images(29))
     with pytest.raises(CalibrationError, match="at least 309"):
-        MultiLevelAnomaly(false_alarm_rate=0.01, confidence=0.95).fit(pictures(100))
+        MultiLevelAnomaly(false_alarm_rate=0.01, confidence=0.95).fit(images(100))
     for n in (0, 1, 2):
         with pytest.raises(CalibrationError, match=f"there are {n}"):
-            MultiLevelAnomaly().fit(pictures(n))
+            MultiLevelAnomaly().fit(images(n))
 
 
 def test_learns_on_in_bounded_memory_and_keeps_the_rate() -> None:
-    detector = quick(n_patches=100).fit(pictures(60))
+    detector = quick(n_patches=100).fit(images(60))
     before = detector.threshold_
     for seed in range(1, 5):
-        detector.partial_fit(pictures(50, seed))
-    assert detector.n_pictures_seen_ == 260
+        detector.partial_fit(images(50, seed))
+    assert detector.n_images_seen_ == 260
     assert detector.threshold_.n_examples == before.n_examples + 200
     assert all(len(m.memory_) <= 100 for name, m in detector._members.items() if name != "image")
-    rate = float((detector.predict(pictures(200, 77)) == -1).mean())
+    rate = float((detector.predict(images(200, 77)) == -1).mean())
     low, high = detector.threshold_.band(200)
     assert low - 0.03 <= rate <= high + 0.03
 
 
 def test_what_was_unusual_becomes_usual() -> None:
-    detector = quick().fit(pictures(60))
-    other = pictures(60, 5, shift=1.0)
+    detector = quick().fit(images(60))
+    other = images(60, 5, shift=1.0)
     assert (detector.predict(other[40:]) == -1).all()
     before = detector.score_samples(other[40:]).mean()
     detector.partial_fit(other[:40])
@@ -130,19 +130,19 @@ def test_what_was_unusual_becomes_usual() -> None:
 def test_its_state_is_all_of_it_and_plain(fitted: MultiLevelAnomaly) -> None:
     facts, arrays = fitted.state()
     again = MultiLevelAnomaly.from_state(json.loads(json.dumps(facts)), arrays)
-    some = [*pictures(5, 8), *with_a_spot(pictures(5, 9))]
+    some = [*images(5, 8), *with_a_spot(images(5, 9))]
     np.testing.assert_array_equal(fitted.score_samples(some), again.score_samples(some))
     assert again.threshold_ == fitted.threshold_
     assert {a.dtype.kind for a in arrays.values()} == {"f"}
 
 
 def test_reproducible(fitted: MultiLevelAnomaly) -> None:
-    again = quick().fit(iter(pictures(90)), n=90)
-    some = pictures(5, 8)
+    again = quick().fit(iter(images(90)), n=90)
+    some = images(5, 8)
     np.testing.assert_array_equal(fitted.score_samples(some), again.score_samples(some))
 
 
-def test_pictures_that_are_all_the_same() -> None:
+def test_images_that_are_all_the_same() -> None:
     same = [[np.ones((1, 4, 4, 3), np.float32)] for _ in range(40)]
     detector = quick().fit(same)
     assert detector.predict(same[:3]).tolist() == [1, 1, 1]
@@ -153,14 +153,14 @@ def test_pictures_that_are_all_the_same() -> None:
 
 def test_refuses_what_it_cannot_work_with(fitted: MultiLevelAnomaly) -> None:
     with pytest.raises(InvalidParameterError, match="level is 'pixel'"):
-        quick(level="pixel").fit(pictures(40))
+        quick(level="pixel").fit(images(40))
     with pytest.raises(InvalidParameterError, match="no length"):
-        quick().fit(iter(pictures(40)))
+        quick().fit(iter(images(40)))
     with pytest.raises(InvalidParameterError, match=r"\(tiles, h, w, d\)"):
         quick().fit(np.ones((40, 8)))
-    with pytest.raises(InvalidParameterError, match="3 layers; those learnt from had"):
-        fitted.assess([*pictures(1)[0], *pictures(1)[0]][:3])
-    spoiled = pictures(1)[0]
+    with pytest.raises(InvalidParameterError, match="3 layers; those learned from had"):
+        fitted.assess([*images(1)[0], *images(1)[0]][:3])
+    spoiled = images(1)[0]
     spoiled[0][0, 0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         fitted.assess(spoiled)
@@ -172,4 +172,4 @@ def test_one_blind_detector_does_not_hide_what_another_sees() -> None:
         combined([])
     with pytest.raises(InvalidParameterError, match="0 scores"):
         Scale.of(np.empty(0))
-    assert np.isfinite(Scale.of(np.zeros(4)).standardised([1.0]))
+    assert np.isfinite(Scale.of(np.zeros(4)).standardized([1.0]))

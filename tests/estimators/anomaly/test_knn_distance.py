@@ -35,6 +35,6 @@ def test_rows_that_are_the_same() -> None:
     assert outlyingness(same, same, np.arange(9)).tolist() == [0] * 9
 
 
-def test_refuses_no_neighbours() -> None:
+def test_refuses_no_neighbors() -> None:
     with pytest.raises(InvalidParameterError, match="n_neighbors is 0"):
         outlyingness(X, X, np.arange(len(X)), n_neighbors=0)

@@ -76,7 +76,7 @@ def test_the_stated_rate_is_kept_over_many_draws(method: str) -> None:
         alarms += int((detector.predict(draw[60:]) == -1).sum())
         n += 100
     # Each threshold has luck of its own, with a spread of .04: a mean over 30, 3 standard errors of that.
-    # Below the rate there is more room, because what answers has learnt more than what was calibrated.
+    # Below the rate there is more room, because what answers has learned more than what was calibrated.
     assert 0.05 <= alarms / n <= 0.1 + 3 * 0.04 / np.sqrt(30)
 
 
@@ -85,7 +85,7 @@ def test_says_how_many_examples_a_threshold_needs() -> None:
     assert (detector.score_samples(rng.normal(size=(3, 3))) < 0).all()
     with pytest.raises(CalibrationError, match="99"):
         detector.predict(rng.normal(size=(3, 3)))
-    # Scored before they are learnt, more rows become examples.
+    # Scored before they are learned, more rows become examples.
     detector.partial_fit(rng.normal(size=(120, 3)))
     assert detector.threshold_ is not None
     with pytest.raises(CalibrationError, match="state a rate"):

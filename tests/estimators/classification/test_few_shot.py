@@ -18,15 +18,15 @@ from nearsight.estimators.conformal import required_examples
 
 def blobs(n_each, n_classes=4, d=24, noise=0.25, seed=0):
     rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).normal(size=(n_classes, d))
-    X = np.repeat(centres, n_each, axis=0) + noise * np.sqrt(d) * rng.normal(size=(n_each * n_classes, d))
+    centers = np.random.default_rng(99).normal(size=(n_classes, d))
+    X = np.repeat(centers, n_each, axis=0) + noise * np.sqrt(d) * rng.normal(size=(n_each * n_classes, d))
     return X, np.repeat([f"class {i}" for i in range(n_classes)], n_each)
 
 
 class TestConformance(EstimatorConformance):
     supervised = True
 
-    @pytest.fixture(params=["auto", "prototype", "neighbours", "probe"])
+    @pytest.fixture(params=["auto", "prototype", "neighbors", "probe"])
     def estimator(self, request):
         return FewShotClassifier(method=request.param)
 
@@ -47,15 +47,15 @@ def test_left_out_by_the_probe_is_what_a_fit_without_the_row_predicts(shape):
         np.testing.assert_allclose(solver.probe(ridge).scores(points), whole.predict(points), atol=1e-8)
 
 
-def test_left_out_by_prototypes_and_neighbours_is_what_a_fit_without_the_row_scores():
+def test_left_out_by_prototypes_and_neighbors_is_what_a_fit_without_the_row_scores():
     X, numbers = blobs(6)
     points, y = heads.unit(X), np.unique(numbers, return_inverse=True)[1]
     _, by_means = heads.fit_prototypes(points, y, 4)
-    _, by_votes = heads.fit_neighbours(points, y, 4, 5)
+    _, by_votes = heads.fit_neighbors(points, y, 4, 5)
     for i in range(len(points)):
         rest = np.arange(len(points)) != i
         means, _ = heads.fit_prototypes(points[rest], y[rest], 4)
-        votes, _ = heads.fit_neighbours(points[rest], y[rest], 4, 5)
+        votes, _ = heads.fit_neighbors(points[rest], y[rest], 4, 5)
         np.testing.assert_allclose(by_means[i], means.scores(points[i : i + 1])[0], atol=1e-9)
         np.testing.assert_allclose(by_votes[i], votes.scores(points[i : i + 1])[0], atol=1e-9)
 
@@ -63,7 +63,7 @@ def test_left_out_by_prototypes_and_neighbours_is_what_a_fit_without_the_row_sco
 def test_votes_are_those_of_a_plain_loop():
     X, numbers = blobs(5, n_classes=3)
     points, y = heads.unit(X), np.unique(numbers, return_inverse=True)[1]
-    head, _ = heads.fit_neighbours(points, y, 3, 4)
+    head, _ = heads.fit_neighbors(points, y, 3, 4)
     query = heads.unit(np.random.default_rng(5).normal(size=(1, points.shape[1])))
     order = sorted(range(len(points)), key=lambda i: -float(query[0] @ points[i]))[:4]
     votes = np.full(3, 0.01)
@@ -84,7 +84,7 @@ def test_one_example_left_out_leaves_a_class_at_a_right_angle():
         (1, "rule", {"prototype"}),
         (2, "rule", {"probe"}),
         (8, "rule", {"probe"}),
-        (25, "cross-validation", {"probe", "prototype", "neighbours"}),
+        (25, "cross-validation", {"probe", "prototype", "neighbors"}),
     ],
 )
 def test_the_data_choose_where_there_are_enough(n_each, chosen_by, methods):
@@ -97,7 +97,7 @@ def test_the_data_choose_where_there_are_enough(n_each, chosen_by, methods):
 
 
 def test_asked_for_is_taken():
-    for method in ("prototype", "neighbours", "probe"):
+    for method in ("prototype", "neighbors", "probe"):
         model = FewShotClassifier(method=method).fit(*blobs(25))
         assert (model.method_, model.chosen_by_) == (method, "you")
 
@@ -105,7 +105,7 @@ def test_asked_for_is_taken():
 def test_probabilities_mean_what_they_say_on_fresh_data():
     X, y = blobs(20, noise=0.55)
     fresh, truth = blobs(500, noise=0.55, seed=1)
-    for method in ("auto", "prototype", "neighbours", "probe"):
+    for method in ("auto", "prototype", "neighbors", "probe"):
         model = FewShotClassifier(method=method).fit(X, y)
         p = model.predict_proba(fresh)
         np.testing.assert_allclose(p.sum(1), 1)
@@ -159,7 +159,7 @@ def test_a_row_of_zeros_is_like_none():
     assert np.isfinite(model.predict_proba(np.zeros((1, X.shape[1])))).all()
 
 
-@pytest.mark.parametrize("method", ["prototype", "neighbours", "probe"])
+@pytest.mark.parametrize("method", ["prototype", "neighbors", "probe"])
 @pytest.mark.parametrize("n_each", [1, 10])
 def test_arrays_keep_every_answer(tmp_path, method, n_each):
     X, y = blobs(n_each)

@@ -17,14 +17,14 @@ def groups(n_each, n=5, d=16, seed=0):
     return X, np.repeat(np.arange(n), n_each)
 
 
-def naive(X, n, doubt, labelled):
+def naive(X, n, doubt, labeled):
     """Facility location by trying every row at every step."""
     X = X / np.linalg.norm(X, axis=1, keepdims=True)
     taken = []
     for _ in range(n):
 
         def covered(rows):
-            near = np.concatenate([labelled, X[rows]])
+            near = np.concatenate([labeled, X[rows]])
             return sum(
                 d * max(0.0, float((near @ x).max(initial=0.0))) for d, x in zip(doubt, X, strict=True)
             )
@@ -36,11 +36,11 @@ def naive(X, n, doubt, labelled):
 def test_is_what_trying_every_row_finds():
     X, _ = groups(4)
     p = np.random.default_rng(2).dirichlet(np.ones(3), size=len(X))
-    labelled = X[:2] / np.linalg.norm(X[:2], axis=1, keepdims=True)
+    labeled = X[:2] / np.linalg.norm(X[:2], axis=1, keepdims=True)
     best = np.sort(p, axis=1)
     doubt = 1 - (best[:, -1] - best[:, -2])
-    found = suggest(X, 5, probabilities=p, labelled=labelled)
-    assert found.tolist() == naive(X, 5, doubt, labelled)
+    found = suggest(X, 5, probabilities=p, labeled=labeled)
+    assert found.tolist() == naive(X, 5, doubt, labeled)
 
 
 def test_each_group_once_before_any_twice():
@@ -48,9 +48,9 @@ def test_each_group_once_before_any_twice():
     assert set(y[suggest(X, 5)]) == set(range(5))
 
 
-def test_what_is_labelled_is_not_asked_for_again():
+def test_what_is_labeled_is_not_asked_for_again():
     X, y = groups(20)
-    assert set(y[suggest(X[20:], 4, labelled=X[:20])] + 1) == {1, 2, 3, 4}
+    assert set(y[suggest(X[20:], 4, labeled=X[:20])] + 1) == {1, 2, 3, 4}
 
 
 def test_doubt_decides():
@@ -89,7 +89,7 @@ def test_of_many_rows_the_most_doubtful_are_weighed(monkeypatch):
         ([1.0], 1, {}, "X has shape"),
         ([[np.nan, 0.0]], 1, {}, "give finite numbers"),
         ([[1.0, 0.0]], 1, {"probabilities": [[0.5], [0.5]]}, "one row for each of 1"),
-        ([[1.0, 0.0]], 1, {"labelled": [1.0]}, "labelled has shape"),
+        ([[1.0, 0.0]], 1, {"labeled": [1.0]}, "labeled has shape"),
     ],
 )
 def test_bad_questions(X, n, options, message):

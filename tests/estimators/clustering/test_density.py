@@ -9,7 +9,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.clustering import DensityClusters, Members
 from nearsight.estimators.clustering import density as module
-from nearsight.estimators.clustering.spectral import diffusion, neighbours, shortened, unit
+from nearsight.estimators.clustering.spectral import diffusion, neighbors, shortened, unit
 
 
 class TestConformance(EstimatorConformance):
@@ -42,8 +42,8 @@ def test_finds_handwritten_digits(fitted: tuple) -> None:
 
 def test_what_is_scattered_is_noise_and_what_is_dense_is_not() -> None:
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(5, 64))
-    dense = np.repeat(centres, 80, axis=0) + 0.5 * rng.normal(size=(400, 64))
+    centers = rng.normal(size=(5, 64))
+    dense = np.repeat(centers, 80, axis=0) + 0.5 * rng.normal(size=(400, 64))
     X = np.concatenate([dense, 3 * rng.normal(size=(40, 64))])
     labels = DensityClusters().fit_predict(X)
     assert adjusted_rand_score(labels[:400], np.repeat(range(5), 80)) > 0.99
@@ -81,21 +81,21 @@ def test_new_vectors_get_the_cluster_that_a_new_fit_would_give_them() -> None:
 
 def test_strangers_belong_nowhere_and_members_are_turned_away_at_the_stated_rate() -> None:
     rng = np.random.default_rng(3)
-    centres = rng.normal(size=(4, 48))
+    centers = rng.normal(size=(4, 48))
 
     def draw(n: int) -> np.ndarray:
-        return np.repeat(centres, n, axis=0) + 0.4 * rng.normal(size=(4 * n, 48))
+        return np.repeat(centers, n, axis=0) + 0.4 * rng.normal(size=(4 * n, 48))
 
-    realised = []
+    realized = []
     for rate in (0.05, 0.2):
         found = DensityClusters(false_alarm_rate=rate).fit(draw(150))
         assert found.n_clusters_ == 4
         turned_away = (found.predict(draw(500)) < 0).mean()
-        realised.append(turned_away)
+        realized.append(turned_away)
         # 600 calibration and 2,000 test rows: both vary.
         assert abs(turned_away - rate) < 5 * np.sqrt(rate * (1 - rate) * (1 / 600 + 1 / 2000))
         assert (found.predict(rng.normal(size=(200, 48))) < 0).all()
-    assert realised[0] < realised[1]
+    assert realized[0] < realized[1]
 
 
 def test_the_order_of_rows_hardly_matters(fitted: tuple) -> None:
@@ -117,7 +117,7 @@ def test_of_too_many_rows_some_are_clustered_and_the_rest_assigned() -> None:
 def test_members_survive_a_file(fitted: tuple) -> None:
     found, X, _ = fitted
     again = Members.from_arrays(found.members_.to_arrays())
-    # Half precision moves a vector by less than its neighbours are apart.
+    # Half precision moves a vector by less than its neighbors are apart.
     assert (again.assign(X) == found.predict(X)).mean() > 0.99
 
 
@@ -125,7 +125,7 @@ def test_few_or_equal_vectors() -> None:
     assert DensityClusters().fit_predict(np.eye(3)).tolist() == [-1, -1, -1]
     assert DensityClusters().fit_predict(np.ones((7, 3))).tolist() == [0] * 7
     assert DensityClusters(min_cluster_size=2).fit_predict(np.ones((2, 3))).tolist() == [0, 0]
-    # Copies of two pictures are two clusters, not noise.
+    # Copies of two images are two clusters, not noise.
     two = np.repeat(np.eye(2, 8), 40, axis=0)
     assert adjusted_rand_score(DensityClusters().fit_predict(two), np.repeat([0, 1], 40)) == 1.0
 
@@ -139,11 +139,11 @@ def test_bad_parameters_are_named() -> None:
 def test_coordinates_keep_pieces_of_the_graph_apart() -> None:
     rng = np.random.default_rng(0)
     X = np.concatenate([rng.normal(c, 0.1, (150, 3)) for c in (0, 40, 80, 120)]).astype(np.float32)
-    found = neighbours(X, 6)
+    found = neighbors(X, 6)
     n_pieces, piece = connected_components(_adjacency(found[1]), directed=False)
     assert n_pieces >= 4
     coordinates = diffusion(*found, 10, random_state=0)
-    nearest = neighbours(coordinates, 1)[1][:, 0]
+    nearest = neighbors(coordinates, 1)[1][:, 0]
     assert (piece[nearest] == piece).all()
 
 
@@ -166,7 +166,7 @@ def test_progress_is_shown_where_asked_for(capsys: pytest.CaptureFixture[str]) -
     X, _ = digits()
     shown = DensityClusters(progress=True, max_rows=900).fit(X)
     told = capsys.readouterr().err
-    for stage in ("neighbours", "coordinates", "limits", "unseen", "assigning"):
+    for stage in ("neighbors", "coordinates", "limits", "unseen", "assigning"):
         assert stage in told
     silent = DensityClusters(max_rows=900).fit(X)
     assert capsys.readouterr() == ("", "")
@@ -184,47 +184,47 @@ def belonging(old: np.ndarray, new: np.ndarray) -> np.ndarray:
 
 def vague(n: int, rng: np.random.Generator) -> np.ndarray:
     """Twenty clusters of unequal size, small and large ones overlapping, with far members."""
-    centres = np.random.default_rng(77).normal(size=(20, 24))
+    centers = np.random.default_rng(77).normal(size=(20, 24))
     y = rng.choice(20, n, p=np.random.default_rng(78).dirichlet(np.full(20, 2.0)))
-    return unit(centres[y] + rng.normal(size=(n, 24)) / np.sqrt(rng.chisquare(5, n) / 5)[:, None])
+    return unit(centers[y] + rng.normal(size=(n, 24)) / np.sqrt(rng.chisquare(5, n) / 5)[:, None])
 
 
 def test_of_vague_clusters_later_members_are_turned_away_at_the_stated_rate_on_average() -> None:
-    rate, realised, by_jackknife, n = 0.1, [], [], []
+    rate, realized, by_jackknife, n = 0.1, [], [], []
     for seed in range(24):
         rng = np.random.default_rng(seed)
         old, new = vague(300, rng), vague(300, rng)
         found = DensityClusters(false_alarm_rate=rate, random_state=seed).fit(old)
         inside = belonging(old, new)
-        realised.append((found.predict(new) < 0)[inside].mean())
+        realized.append((found.predict(new) < 0)[inside].mean())
         narrow = found._members(old, found.labels_, progress=False)
         by_jackknife.append((narrow.assign(new) < 0)[inside].mean())
         n.append(inside.sum())
     low, high = binom.ppf([0.025, 0.975], int(np.mean(n)), rate) / int(np.mean(n))
-    assert low <= np.mean(realised) <= high
-    sure = 3 / np.sqrt(len(realised))
-    assert abs(np.mean(realised) - rate) < sure * np.std(realised, ddof=1)
+    assert low <= np.mean(realized) <= high
+    sure = 3 / np.sqrt(len(realized))
+    assert abs(np.mean(realized) - rate) < sure * np.std(realized, ddof=1)
     # Without the second step the promise is broken: this test can tell.
     assert np.mean(by_jackknife) - rate > sure * np.std(by_jackknife, ddof=1)
 
 
 def test_on_real_vectors_later_members_are_turned_away_at_the_stated_rate() -> None:
     X, _ = digits()
-    # Harsher: who belongs is said by clusters of all, with two fifths more pictures than were fitted.
+    # Harsher: who belongs is said by clusters of all, with two fifths more images than were fitted.
     at_once = DensityClusters().fit_predict(X) >= 0
-    rate, realised, harsher, noise = 0.1, [], [], []
+    rate, realized, harsher, noise = 0.1, [], [], []
     for seed in range(5):
         old, new = np.split(np.random.default_rng(seed).permutation(len(X)), [len(X) * 7 // 10])
         found = DensityClusters(false_alarm_rate=rate, random_state=seed).fit(X[old])
         turned_away = found.predict(X[new]) < 0
-        realised.append(turned_away[belonging(X[old], X[new])].mean())
+        realized.append(turned_away[belonging(X[old], X[new])].mean())
         harsher.append(turned_away[at_once[new]].mean())
         noise.append(turned_away[~at_once[new]].mean())
     n = int(0.9 * len(new))
     low, high = binom.ppf([0.025, 0.975], n, rate) / n
-    assert low <= np.mean(realised) <= high
+    assert low <= np.mean(realized) <= high
     assert low <= np.mean(harsher) <= high
-    assert np.mean(noise) > 3 * np.mean(realised)
+    assert np.mean(noise) > 3 * np.mean(realized)
 
 
 def test_limits_are_widened_by_what_unseen_members_need() -> None:
@@ -246,13 +246,13 @@ def test_limits_are_widened_by_what_unseen_members_need() -> None:
 @pytest.mark.parametrize("rate", [0.05, 0.2])
 def test_of_given_groups_of_real_vectors_the_stated_rate_is_turned_away(rate: float) -> None:
     X, y = digits()
-    realised, n = [], 0
+    realized, n = [], 0
     for seed in range(20):
         old, new = np.split(np.random.default_rng(seed).permutation(len(X)), [len(X) * 7 // 10])
         found = Members.of(X[old], y[old], most=8192, false_alarm_rate=rate, random_state=seed)
-        realised.append((found.assign(X[new]) < 0).mean())
+        realized.append((found.assign(X[new]) < 0).mean())
         n = len(new)
     low, high = binom.ppf([0.025, 0.975], n, rate) / n
-    assert low <= np.mean(realised) <= high
+    assert low <= np.mean(realized) <= high
     # A threshold has luck of its own, since its examples are drawn as well.
-    assert np.mean([low <= one <= high for one in realised]) >= 0.7
+    assert np.mean([low <= one <= high for one in realized]) >= 0.7

@@ -8,11 +8,11 @@ from sklearn.datasets import make_blobs, make_moons
 from sklearn.metrics import adjusted_rand_score, pairwise_distances
 
 from nearsight.estimators.clustering import hdbscan_tree
-from nearsight.estimators.clustering.spectral import neighbours
+from nearsight.estimators.clustering.spectral import neighbors
 
 
 def everybody(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every row is a neighbour of every other."""
+    """Every row is a neighbor of every other."""
     distance = pairwise_distances(X)
     np.fill_diagonal(distance, -1)
     rows = np.argsort(distance, axis=1, kind="stable")[:, 1:]
@@ -57,9 +57,9 @@ def test_strengths_are_those_of_scikit_learn() -> None:
 
 
 @pytest.mark.parametrize("k", [10, 20])
-def test_a_few_neighbours_are_as_good_as_all(k: int) -> None:
+def test_a_few_neighbors_are_as_good_as_all(k: int) -> None:
     X, _ = make_moons(400, noise=0.05, random_state=0)
-    few = hdbscan_tree.cluster(*neighbours(X.astype(np.float32), k), min_cluster_size=15, min_samples=5)
+    few = hdbscan_tree.cluster(*neighbors(X.astype(np.float32), k), min_cluster_size=15, min_samples=5)
     theirs = HDBSCAN(min_cluster_size=15, min_samples=5, copy=True).fit(X)
     assert adjusted_rand_score(few.labels, theirs.labels_) > 0.95
 
@@ -67,14 +67,14 @@ def test_a_few_neighbours_are_as_good_as_all(k: int) -> None:
 def test_pieces_without_an_edge_between_them_are_clusters() -> None:
     rng = np.random.default_rng(0)
     X = np.concatenate([rng.normal(c, 0.1, (30, 2)) for c in (0, 50, 100, 150)]).astype(np.float32)
-    found = hdbscan_tree.cluster(*neighbours(X, 8), min_cluster_size=20, min_samples=3)
+    found = hdbscan_tree.cluster(*neighbors(X, 8), min_cluster_size=20, min_samples=3)
     assert same_partition(found.labels, np.repeat(range(4), 30))
 
 
-def test_neighbours_are_the_nearest_others_even_among_duplicates() -> None:
+def test_neighbors_are_the_nearest_others_even_among_duplicates() -> None:
     rng = np.random.default_rng(1)
     X = np.repeat(rng.normal(size=(20, 4)), 6, axis=0).astype(np.float32)
-    found, rows = neighbours(X, 7)
+    found, rows = neighbors(X, 7)
     assert (rows != np.arange(len(X))[:, None]).all()
     distance = pairwise_distances(X)
     np.fill_diagonal(distance, np.inf)

@@ -30,11 +30,11 @@ def test_as_good_as_scikit_learns_on_unit_vectors() -> None:
     X = digits()
     mine = SphericalKMeans(n_clusters=10).fit(X)
     theirs = KMeans(10, n_init=5, random_state=0).fit(X)
-    centres = unit(theirs.cluster_centers_)
-    assert mine.inertia_ <= 1.005 * float(1 - (X @ centres.T).max(1).mean())
+    centers = unit(theirs.cluster_centers_)
+    assert mine.inertia_ <= 1.005 * float(1 - (X @ centers.T).max(1).mean())
 
 
-def test_every_vector_is_with_its_nearest_centre_and_every_centre_is_a_mean() -> None:
+def test_every_vector_is_with_its_nearest_center_and_every_center_is_a_mean() -> None:
     X = digits()
     found = SphericalKMeans(n_clusters=7).fit(X)
     np.testing.assert_array_equal(found.labels_, (X @ found.cluster_centers_.T).argmax(1))
@@ -55,10 +55,10 @@ def test_a_sample_of_many_rows_finds_the_starts(monkeypatch: pytest.MonkeyPatch)
 
 def test_with_a_rate_strangers_belong_nowhere() -> None:
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(3, 40))
+    centers = rng.normal(size=(3, 40))
 
     def draw(n: int) -> np.ndarray:
-        return np.repeat(centres, n, axis=0) + 0.4 * rng.normal(size=(3 * n, 40))
+        return np.repeat(centers, n, axis=0) + 0.4 * rng.normal(size=(3 * n, 40))
 
     found = SphericalKMeans(n_clusters=3, false_alarm_rate=0.1).fit(draw(300))
     turned_away = (found.predict(draw(1000)) < 0).mean()

@@ -62,11 +62,11 @@ def test_the_number_needed_is_the_least() -> None:
 
 def test_with_confidence_the_rate_holds_in_that_share_of_draws() -> None:
     rng = np.random.default_rng(3)
-    realised = []
+    realized = []
     for _ in range(2000):
         threshold = from_good(rng.uniform(size=400), false_alarm_rate=0.05, confidence=0.9)
-        realised.append(1 - threshold.value)  # the true rate of uniform scores
-    held = np.mean(np.array(realised) <= 0.05)
+        realized.append(1 - threshold.value)  # the true rate of uniform scores
+    held = np.mean(np.array(realized) <= 0.05)
     # k is a whole number, so the chance is somewhat above the one asked for.
     assert 0.9 - 5 * np.sqrt(0.09 / 2000) < held < 0.97
 
@@ -80,20 +80,20 @@ def digits_scores() -> np.ndarray:
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.2])
-def test_the_realised_rate_on_real_data_is_the_stated_one(rate: float) -> None:
+def test_the_realized_rate_on_real_data_is_the_stated_one(rate: float) -> None:
     values, rng = digits_scores(), np.random.default_rng(1)
-    n_splits, inside, realised, n_each = 300, 0, [], 200
+    n_splits, inside, realized, n_each = 300, 0, [], 200
     for _ in range(n_splits):
         shuffled = rng.permutation(values)
         threshold = from_good(shuffled[:-n_each], false_alarm_rate=rate)
         alarms = threshold.exceeded(shuffled[-n_each:]).mean()
         low, high = threshold.band(n_each)
         inside += low <= alarms <= high
-        realised.append(alarms)
+        realized.append(alarms)
     # Calibration sets differ too, so a little less than 95 % of the splits lie within the binomial band.
     assert inside / n_splits > 0.88
     expected = threshold.expected_rate
-    assert abs(np.mean(realised) - expected) < 4 * np.sqrt(expected / n_each / n_splits) + 0.25 * rate
+    assert abs(np.mean(realized) - expected) < 4 * np.sqrt(expected / n_each / n_splits) + 0.25 * rate
 
 
 def test_pairs_are_calibrated_on_those_that_differ() -> None:

@@ -17,7 +17,7 @@ def test_unseen_alarms_are_what_a_truncated_exponential_leaves():
     for scale in (0.03, 0.08, 0.15):
         scores = 0.2 + rng.exponential(scale, 4000)
         over = scores[(scores >= 0.4) & (scores < 0.7)] - 0.4
-        # The likelihood of the paper, maximised by a search that knows nothing of its derivative.
+        # The likelihood of the paper, maximized by a search that knows nothing of its derivative.
         best = optimize.minimize_scalar(
             lambda d, over=over: d * over.sum() - len(over) * np.log(d / -np.expm1(-d * 0.3)),
             bounds=(1e-3, 200),
@@ -57,7 +57,7 @@ def test_without_others_it_is_from_good():
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.2])
 def test_the_rate_holds_or_is_refused(scale, rate, easy):
     """Of 3,000, a third is no good example: all of them far above the good ones, or a part among them."""
-    realised, n = [], 2000
+    realized, n = [], 2000
     for seed in range(N_SPLITS):
         rng = np.random.default_rng(seed)
         good = np.minimum(rng.exponential(scale, 2 * n), 0.999)
@@ -67,16 +67,16 @@ def test_the_rate_holds_or_is_refused(scale, rate, easy):
         except CalibrationError:
             continue
         assert found.expected_rate <= rate + 1e-12
-        realised.append(float(found.exceeded(good[n:]).mean()))
-    noise = np.sqrt(2 * rate / n / max(1, len(realised)))
+        realized.append(float(found.exceeded(good[n:]).mean()))
+    noise = np.sqrt(2 * rate / n / max(1, len(realized)))
     if easy and (scale < 0.2 or rate > 0.04):
-        assert len(realised) > 0.9 * N_SPLITS
-        assert np.mean(realised) == pytest.approx(rate, abs=4 * noise)
+        assert len(realized) > 0.9 * N_SPLITS
+        assert np.mean(realized) == pytest.approx(rate, abs=4 * noise)
     elif easy:
         # Of exponential ones with a scale of .2, three in a hundred score .7 or more.
-        assert len(realised) == 0
-    elif realised:
-        assert np.mean(realised) <= rate + 4 * noise
+        assert len(realized) == 0
+    elif realized:
+        assert np.mean(realized) <= rate + 4 * noise
 
 
 def test_good_ones_that_pass_for_others_are_refused():

@@ -1,4 +1,4 @@
-"""Normalised co-occurrence against naive loops, and against the library `implicit`."""
+"""Normalized co-occurrence against naive loops, and against the library `implicit`."""
 
 import math
 
@@ -14,7 +14,7 @@ def baskets(n_baskets=40, n_items=15, share=0.25, seed=0):
     return (np.random.default_rng(seed).random((n_baskets, n_items)) < share).astype(np.float32)
 
 
-def naive(held, normalisation):
+def naive(held, normalization):
     n_baskets, n = held.shape
     bought, sizes = held.sum(axis=0), held.sum(axis=1)
     strength = np.zeros((n, n))
@@ -23,9 +23,9 @@ def naive(held, normalisation):
             for b in range(n_baskets):
                 if i == j or not (held[b, i] and held[b, j]):
                     continue
-                if normalisation == "cosine":
+                if normalization == "cosine":
                     strength[i, j] += 1 / math.sqrt(bought[i] * bought[j])
-                elif normalisation == "lift":
+                elif normalization == "lift":
                     strength[i, j] += n_baskets / (bought[i] * bought[j])
                 else:
                     idf = math.log(1 + (n - sizes[b] + 0.5) / (sizes[b] + 0.5))
@@ -36,11 +36,11 @@ def naive(held, normalisation):
     return strength
 
 
-@pytest.mark.parametrize("normalisation", ["bm25", "cosine", "lift"])
-def test_the_same_as_naive_loops(normalisation):
+@pytest.mark.parametrize("normalization", ["bm25", "cosine", "lift"])
+def test_the_same_as_naive_loops(normalization):
     held = baskets()
-    found = association(as_baskets(held, 15), normalisation)
-    np.testing.assert_allclose(found.toarray(), naive(held, normalisation), rtol=1e-5, atol=1e-7)
+    found = association(as_baskets(held, 15), normalization)
+    np.testing.assert_allclose(found.toarray(), naive(held, normalization), rtol=1e-5, atol=1e-7)
 
 
 def test_only_the_strongest_are_kept():
@@ -60,7 +60,7 @@ def test_blocks_change_nothing(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")
 def test_as_implicit_has_it():
-    implicit = pytest.importorskip("implicit.nearest_neighbours")
+    implicit = pytest.importorskip("implicit.nearest_neighbors")
     held = baskets(200, 30, 0.15, seed=5)
     theirs = implicit.CosineRecommender(K=30, num_threads=1)
     theirs.fit(sparse.csr_matrix(held), show_progress=False)
@@ -108,7 +108,7 @@ def test_regression_leaves_out_what_nobody_bought():
     np.testing.assert_array_equal(found, regression(as_baskets(held, 15), 100))
 
 
-def test_a_large_catalogue_is_not_regressed():
+def test_a_large_catalog_is_not_regressed():
     assert regression(as_baskets(baskets(), 15), 5) is None
 
 
@@ -132,6 +132,6 @@ def test_bad_baskets(bad, message):
         as_baskets(bad, 3)
 
 
-def test_an_unknown_normalisation():
+def test_an_unknown_normalization():
     with pytest.raises(InvalidParameterError, match="bm25, cosine, lift"):
         association(as_baskets(baskets(), 15), "tfidf")

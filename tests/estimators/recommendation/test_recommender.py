@@ -1,4 +1,4 @@
-"""Recommendations from made catalogues whose truth is known."""
+"""Recommendations from made catalogs whose truth is known."""
 
 import json
 from typing import ClassVar
@@ -25,7 +25,7 @@ class TestWithoutBaskets(EstimatorConformance):
 
 
 class TestWithBaskets(TestWithoutBaskets):
-    """The same promises, with every picture's baskets made from its row's number."""
+    """The same promises, with every image's baskets made from its row's number."""
 
     def fit(self, estimator, X, y=None):
         n = len(X)
@@ -72,11 +72,11 @@ def test_lookalikes_without_baskets_are_the_nearest():
 
 
 @pytest.mark.parametrize("substitutes", [True, False])
-def test_whether_lookalikes_complement_or_compete_is_learnt(substitutes):
+def test_whether_lookalikes_complement_or_compete_is_learned(substitutes):
     X, look, baskets = world(substitutes=substitutes)
     fitted = Recommender().fit(X, baskets=baskets)
     assert (fitted.twins_together_ < 0.2) if substitutes else (fitted.twins_together_ > 2)
-    # Hide the direct evidence: what do pictures alone say of an item that nobody has bought?
+    # Hide the direct evidence: what do images alone say of an item that nobody has bought?
     unseen = baskets.copy()
     unseen[:, 0] = False
     fitted = Recommender().fit(X, baskets=unseen)
@@ -144,7 +144,7 @@ def test_the_blend_beats_each_of_its_parts_on_baskets_it_has_not_seen(substitute
     train, test = baskets[:200], baskets[200:]
     fitted = Recommender().fit(X, baskets=train)
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)
-    ranks = {"blend": [], "popularity": [], "pictures": []}
+    ranks = {"blend": [], "popularity": [], "images": []}
     for basket in test:
         items = np.flatnonzero(basket)
         for target in items:
@@ -152,7 +152,7 @@ def test_the_blend_beats_each_of_its_parts_on_baskets_it_has_not_seen(substitute
             told = {
                 "blend": fitted.scores(rest),
                 "popularity": train.sum(axis=0).astype(float),
-                "pictures": (unit @ unit[rest].T).max(axis=1),
+                "images": (unit @ unit[rest].T).max(axis=1),
             }
             for name, scores in told.items():
                 scores = scores.copy()
@@ -160,9 +160,9 @@ def test_the_blend_beats_each_of_its_parts_on_baskets_it_has_not_seen(substitute
                 ranks[name].append((scores > scores[target]).sum() < 5)
     recall = {name: np.mean(found) for name, found in ranks.items()}
     assert recall["blend"] > recall["popularity"] + 0.2
-    assert recall["blend"] > recall["pictures"] - 0.01
+    assert recall["blend"] > recall["images"] - 0.01
     if substitutes:
-        assert recall["blend"] > recall["pictures"] + 0.2
+        assert recall["blend"] > recall["images"] + 0.2
 
 
 def test_a_score_is_the_chance_to_be_next():
@@ -234,7 +234,7 @@ def test_a_varied_list_has_fewer_lookalikes():
     assert len({look[one.item] for one in varied}) > len({look[one.item] for one in plain})
 
 
-def test_items_without_a_picture_and_of_the_same_picture():
+def test_items_without_an_image_and_of_the_same_image():
     X, _, baskets = world(substitutes=False)
     X[7] = 0
     X[8] = X[9]
@@ -283,7 +283,7 @@ def test_progress_is_shown_where_asked_for(capsys):
 
 
 @pytest.mark.parametrize(("n_baskets", "most_regressed"), [(300, 4000), (300, 10), (3, 4000), (None, 4000)])
-def test_what_was_learnt_survives_a_file(n_baskets, most_regressed):
+def test_what_was_learned_survives_a_file(n_baskets, most_regressed):
     X, _, baskets = world(substitutes=True)
     fitted = Recommender(most_regressed=most_regressed, n_related=15).fit(
         X, baskets=None if n_baskets is None else baskets[:n_baskets]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nearsight.faces.models import is_available, load_detector, load_recogniser
+from nearsight.faces.models import is_available, load_detector, load_recognizer
 
 
 @pytest.fixture(scope="session")
@@ -22,10 +22,10 @@ def detector():
 
 
 @pytest.fixture(scope="session")
-def recogniser(cache_dir):
+def recognizer(cache_dir):
     if not is_available():
         pytest.skip("needs the face models")
-    return load_recogniser(cache_dir=cache_dir)
+    return load_recognizer(cache_dir=cache_dir)
 
 
 class Planted:

@@ -47,21 +47,21 @@ def test_points_that_say_nothing_have_no_transform(points):
 
 @pytest.mark.parametrize("scale", [0.8, 1, 3, 7.5])
 def test_a_chip_shows_what_lies_under_the_template(scale):
-    """Five coloured disks at the landmarks come to lie at the template, at any size of the face."""
-    colours = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), (0, 250, 250)]
+    """Five colored disks at the landmarks come to lie at the template, at any size of the face."""
+    colors = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), (0, 250, 250)]
     rows, columns = np.mgrid[: int(160 * scale) + 40, : int(160 * scale) + 40]
     pixels = np.zeros((*rows.shape, 3), np.uint8)
     points = TEMPLATE * scale + 12
-    for (x, y), colour in zip(points, colours, strict=True):
-        pixels[(rows + 0.5 - y) ** 2 + (columns + 0.5 - x) ** 2 < (8 * scale) ** 2] = colour
+    for (x, y), color in zip(points, colors, strict=True):
+        pixels[(rows + 0.5 - y) ** 2 + (columns + 0.5 - x) ** 2 < (8 * scale) ** 2] = color
     made = chip(Image.fromarray(pixels), similarity_transform(points, TEMPLATE), (150, 150))
     assert made.shape == (150, 150, 3)
-    for (x, y), colour in zip(TEMPLATE, colours, strict=True):
-        assert np.abs(made[int(y), int(x)].astype(int) - colour).max() < 30
+    for (x, y), color in zip(TEMPLATE, colors, strict=True):
+        assert np.abs(made[int(y), int(x)].astype(int) - color).max() < 30
     # Where a disk lies is right to a third of a pixel.
     red = (made[..., 0] > 125) & (made[..., 1] < 125)
-    centre = np.argwhere(red).mean(0)[::-1] + 0.5
-    np.testing.assert_allclose(centre, TEMPLATE[0], atol=0.34)
+    center = np.argwhere(red).mean(0)[::-1] + 0.5
+    np.testing.assert_allclose(center, TEMPLATE[0], atol=0.34)
 
 
 def test_a_fine_pattern_is_averaged_and_not_sampled():

@@ -23,7 +23,7 @@ def judge(image, landmarks=FRONT, size_px=120.0):
     return quality_of(np.asarray(image), landmarks, size_px)
 
 
-def test_a_good_picture_has_no_problem(chip):
+def test_a_good_image_has_no_problem(chip):
     good = judge(chip)
     assert good.problems == ()
     assert good.score > 0.8
@@ -38,7 +38,7 @@ def test_a_good_picture_has_no_problem(chip):
         (lambda image: image.point(lambda v: 120 + v * 0.05), "without contrast"),
     ],
 )
-def test_what_is_wrong_with_the_picture_is_named(chip, change, problem):
+def test_what_is_wrong_with_the_image_is_named(chip, change, problem):
     found = judge(change(chip))
     assert problem in found.problems
     assert found.score < POOR
@@ -73,5 +73,5 @@ def test_landmarks_that_say_nothing_are_poor_and_no_error(chip, landmarks):
     assert np.isfinite(list(found.to_dict().values())[:-1]).all()
 
 
-def test_a_single_colour_is_poor():
-    assert judge(Image.new("RGB", (150, 150), "grey")).score == 0
+def test_a_single_color_is_poor():
+    assert judge(Image.new("RGB", (150, 150), "gray")).score == 0

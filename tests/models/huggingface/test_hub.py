@@ -46,15 +46,15 @@ print(*(note.message for note in notes))
 
 LIST_CODE = """
 from nearsight.models.huggingface.hub import fetched_models
-print([(entry.spec.id, entry.spec.licence, entry.available()) for entry in fetched_models()])
+print([(entry.spec.id, entry.spec.license, entry.available()) for entry in fetched_models()])
 """
 
 TEXT_CODE = """
 import sys
 from nearsight.errors import NearsightError
-from nearsight.models import load_text
+from nearsight.models import load_text_encoder
 try:
-    print(load_text(sys.argv[1]).embed(["a cat"]).shape)
+    print(load_text_encoder(sys.argv[1]).embed(["a cat"]).shape)
 except NearsightError as error:
     print(type(error).__name__, error)
 """
@@ -177,7 +177,7 @@ def test_only_what_is_needed_is_fetched_once_and_then_works_offline(hub: Hub, lo
     assert f"UnknownModelError hub:{REPO} has no onnx/vision_model_fp16.onnx" in load(f"hub:{REPO}#fp16")
 
 
-def test_a_quantised_file_is_compared_where_the_full_one_was_fetched_too(hub: Hub, load) -> None:
+def test_a_quantized_file_is_compared_where_the_full_one_was_fetched_too(hub: Hub, load) -> None:
     name = f"hub:{REPO}#quantized"
     told = load(name, code=NOTES_CODE)
     assert "not compared with the model in full precision, which is not here; fetch the full one" in told

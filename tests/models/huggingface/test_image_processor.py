@@ -52,7 +52,7 @@ def test_families(config, input_px, resize_px, mode, interpolation) -> None:
 def test_mean_and_std_are_the_models_own() -> None:
     assert preprocessing(DINOV2)["mean"] == (0.485, 0.456, 0.406)
     assert preprocessing(DINOV2)["std"] == (0.229, 0.224, 0.225)
-    # Without normalisation values stay in 0..1, as MobileCLIP wants them.
+    # Without normalization values stay in 0..1, as MobileCLIP wants them.
     plain = preprocessing({**CLIP, "do_normalize": False})
     assert (plain["mean"], plain["std"]) == ((0, 0, 0), (1, 1, 1))
 

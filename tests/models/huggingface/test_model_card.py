@@ -44,7 +44,7 @@ def test_a_card(tmp_path, ending):
     path = tmp_path / "README.md"
     path.write_bytes(CARD.replace("\n", ending).encode())
     assert read_card(path) == {
-        "licence": "apple-amlr https://example.org/terms",
+        "license": "apple-amlr https://example.org/terms",
         "training_data": "imagenet-1k, laion/laion2B-en",
         "accuracy": "Top 1 Accuracy 81.2 on ImageNet-1k (published); "
         "accuracy 95.6 on ImageNet-1k (published)",
@@ -57,9 +57,9 @@ def test_a_card(tmp_path, ending):
         ("", {}),
         ("# No head\nlicense: mit\n", {}),
         ("---\nlicense: mit\n", {}),
-        ("---\nlicense: mit\n---\n", {"licence": "mit"}),
-        ("\ufeff---\nlicense: [mit, cc-by-nc-4.0]\n---", {"licence": "mit, cc-by-nc-4.0"}),
-        ("---\nlicense: other\n---\n", {"licence": "other"}),
+        ("---\nlicense: mit\n---\n", {"license": "mit"}),
+        ("\ufeff---\nlicense: [mit, cc-by-nc-4.0]\n---", {"license": "mit, cc-by-nc-4.0"}),
+        ("---\nlicense: other\n---\n", {"license": "other"}),
         ("---\ndatasets: coco\n---\n", {"training_data": "coco"}),
         ("---\n- a list\n---\n", {}),
         ("---\nlicense: {a: b}\ndatasets: 3\nmodel-index: text\n---\n", {"training_data": "3"}),
@@ -76,7 +76,7 @@ def test_a_card_that_is_no_yaml_is_logged(tmp_path, caplog):
     path = tmp_path / "README.md"
     path.write_text("---\nlicense: [\n---\n")
     assert read_card(path) == {}
-    assert "licence of its model is not known" in caplog.text
+    assert "license of its model is not known" in caplog.text
     # What makes objects is no data.
     path.write_text("---\nlicense: !!python/object/apply:os.getcwd []\n---\n")
     assert read_card(path) == {}
@@ -92,7 +92,7 @@ def test_no_card_stops_a_model(tmp_path_factory, text):
 
 
 @pytest.mark.parametrize(
-    ("licence", "forbids"),
+    ("license", "forbids"),
     [
         ("cc-by-nc-sa-4.0", True),
         ("CC-BY-NC-4.0", True),
@@ -106,8 +106,8 @@ def test_no_card_stops_a_model(tmp_path_factory, text):
         ("unknown", False),
     ],
 )
-def test_what_forbids_commercial_use(licence, forbids):
-    assert is_non_commercial(licence) == forbids
+def test_what_forbids_commercial_use(license, forbids):
+    assert is_non_commercial(license) == forbids
 
 
 def test_a_folder_tells_its_terms_once_it_is_used(tmp_path):
@@ -118,7 +118,7 @@ def test_a_folder_tells_its_terms_once_it_is_used(tmp_path):
     assert spec.training_data == "imagenet-1k, laion/laion2B-en"
     # For people only: no vector depends on it.
     assert spec.fingerprint == plain.fingerprint
-    with pytest.warns(UserWarning, match="NOT FOR COMMERCIAL USE: the licence of dir:.* is apple-amlr"):
+    with pytest.warns(UserWarning, match="NOT FOR COMMERCIAL USE: the license of dir:.* is apple-amlr"):
         load_model(f"dir:{folder}")
     load_model(f"dir:{folder}")
 
@@ -136,5 +136,5 @@ def test_the_list_marks_it(tmp_path, monkeypatch, capsys):
     [line] = [line for line in shown.splitlines() if line.startswith("dir:")]
     assert "NOT COMMERCIAL" in line
     models = json.loads(CliRunner().invoke(cli, ["models", "--json"]).stdout)["models"]
-    assert models[-1]["licence"].startswith("apple-amlr")
+    assert models[-1]["license"].startswith("apple-amlr")
     assert models[-1]["available"]

@@ -1,7 +1,7 @@
-"""Tiny, randomly initialised models of each family, written in the Hugging Face ONNX layout.
+"""Tiny, randomly initialized models of each family, written in the Hugging Face ONNX layout.
 
-No weights are fetched: what is to be proven is that pictures are prepared, run and pooled as transformers
-does it, and that does not depend on what the weights have learnt.
+No weights are fetched: what is to be proven is that images are prepared, run and pooled as transformers
+does it, and that does not depend on what the weights have learned.
 """
 
 import json
@@ -46,16 +46,16 @@ class Family:
         torch.manual_seed(1)
         model = self.model(self.config)
         with torch.no_grad():
-            # Fresh weights are so small that all pictures look the same to the network.
+            # Fresh weights are so small that all images look the same to the network.
             for parameter in model.parameters():
                 if parameter.ndim > 1:
                     parameter.normal_(0, parameter[0].numel() ** -0.5)
         return model.eval()
 
-    def vector(self, model: torch.nn.Module, picture: Image.Image) -> np.ndarray:
-        """Embed one upright RGB picture with transformers alone."""
+    def vector(self, model: torch.nn.Module, image: Image.Image) -> np.ndarray:
+        """Embed one upright RGB image with transformers alone."""
         with torch.no_grad():
-            output = model(**self.processor(picture, return_tensors="pt"))
+            output = model(**self.processor(image, return_tensors="pt"))
             return torch.nn.functional.normalize(self.pick(output))[0].flatten().numpy()
 
     def write(self, folder: Path, model: torch.nn.Module) -> None:
@@ -184,8 +184,8 @@ class _DinoV3Processor:
         "do_center_crop": None,
     }
 
-    def __call__(self, picture: Image.Image, return_tensors: str) -> dict[str, torch.Tensor]:
-        pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 255
+    def __call__(self, image: Image.Image, return_tensors: str) -> dict[str, torch.Tensor]:
+        pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 255
         pixels = torch.nn.functional.interpolate(
             pixels, (96, 96), mode="bilinear", align_corners=False, antialias=True
         )
@@ -211,9 +211,9 @@ def _dinov3() -> Family:
 class _MobileTower(torch.nn.Module):
     """Stands for MobileCLIP's image tower, a class that transformers has not.
 
-    Of the same parts: a stem of strided convolutions, depthwise blocks with batch normalisation and
+    Of the same parts: a stem of strided convolutions, depthwise blocks with batch normalization and
     residuals, means, and a projection to `image_embeds`. The means are of nine regions rather than of all:
-    untrained, a network hardly tells pictures apart by one.
+    untrained, a network hardly tells images apart by one.
     """
 
     def __init__(self, config: Any) -> None:

@@ -1,4 +1,4 @@
-"""Tiny, randomly initialised text towers, written in the Hugging Face ONNX layout beside an image tower."""
+"""Tiny, randomly initialized text towers, written in the Hugging Face ONNX layout beside an image tower."""
 
 import json
 from collections.abc import Sequence

@@ -22,14 +22,14 @@ PHOTOS = ("astronaut.png", "brick.png", "camera.png", "coffee.png", "hubble_deep
 
 
 def photographs() -> dict[str, bytes]:
-    """Return JPEG files of many sizes: odd sides, upright, wide, grey, turned by EXIF, and large."""
+    """Return JPEG files of many sizes: odd sides, upright, wide, gray, turned by EXIF, and large."""
     folder = Path(skimage.__file__).parent / "data"
     found = {}
     for name in PHOTOS:
         if (folder / name).is_file():
-            picture = Image.open(folder / name).convert("RGB")
+            image = Image.open(folder / name).convert("RGB")
             for label, (width, height), orientation in (
-                ("as-is", picture.size, 1),
+                ("as-is", image.size, 1),
                 ("odd", (331, 257), 1),
                 ("turned", (307, 401), 6),
                 ("wide", (700, 233), 1),
@@ -38,7 +38,7 @@ def photographs() -> dict[str, bytes]:
                 exif = Image.Exif()
                 exif[0x0112] = orientation
                 file = io.BytesIO()
-                picture.resize((width, height)).save(file, "JPEG", quality=90, exif=exif)
+                image.resize((width, height)).save(file, "JPEG", quality=90, exif=exif)
                 found[f"{name}-{label}"] = file.getvalue()
     return found
 
@@ -55,8 +55,8 @@ def vectors(request, tmp_path_factory) -> tuple[np.ndarray, np.ndarray, Backend]
     for name, data in photographs().items():
         upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
         wanted.append(family.vector(model, upright))
-        picture = decode(data, path=name, min_side_px=backend.decode_px).image
-        found.append(backend.embed([backend.prepare(picture)])[0])
+        image = decode(data, path=name, min_side_px=backend.decode_px).image
+        found.append(backend.embed([backend.prepare(image)])[0])
     return np.stack(wanted), np.stack(found), backend
 
 
@@ -79,7 +79,7 @@ def test_float16_is_the_model_by_its_vectors(vectors, tmp_path) -> None:
     assert not np.array_equal(exact, found)
 
 
-def test_the_networks_tell_pictures_apart(vectors) -> None:
+def test_the_networks_tell_images_apart(vectors) -> None:
     # Without this, equal vectors would prove nothing.
     wanted, _, _ = vectors
     similarities = wanted @ wanted.T

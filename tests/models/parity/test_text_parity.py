@@ -9,7 +9,7 @@ pytest.importorskip("transformers", reason="make parity installs it")
 # After the skips: these import what is missing elsewhere.
 from models.parity.export_text import TextFamily
 
-from nearsight.models import load_text
+from nearsight.models import load_text_encoder
 
 pytestmark = pytest.mark.parity
 
@@ -28,7 +28,7 @@ TEXTS = [
 def test_same_vectors(name, tmp_path) -> None:
     family = TextFamily(name)
     family.write(tmp_path / "model")
-    tower = load_text(f"dir:{tmp_path / 'model'}")
+    tower = load_text_encoder(f"dir:{tmp_path / 'model'}")
     wanted = family.vectors(TEXTS)
     cosines = (wanted * tower.embed(TEXTS)).sum(1)
     print(f"\n{name}: cosine smallest {cosines.min():.6f}")

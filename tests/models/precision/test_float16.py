@@ -28,20 +28,20 @@ from nearsight.models.precision.int8_calibration import calibrate
 from nearsight.models.precision.parity import compare
 from nearsight.models.preprocess import preprocess
 from nearsight.models.runtimes import openvino, placement
-from nearsight.models.synthetic_images import builtin_pictures
+from nearsight.models.synthetic_images import builtin_images
 
 # What is measured is told once, by whichever test comes first.
 pytestmark = pytest.mark.filterwarnings("ignore:.*measured once", f"ignore:.*{float16.SLOWER}")
 
-made = lru_cache(builtin_pictures)
+made = lru_cache(builtin_images)
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    """Nothing has been told, few pictures are measured on, and the runtime is that of most processors."""
+    """Nothing has been told, few images are measured on, and the runtime is that of most processors."""
     monkeypatch.setattr(placement, "_told", set())
-    monkeypatch.setattr(parity, "_N_PICTURES", 12)
-    monkeypatch.setattr(parity, "builtin_pictures", made)
+    monkeypatch.setattr(parity, "_N_IMAGES", 12)
+    monkeypatch.setattr(parity, "builtin_images", made)
     monkeypatch.setattr(openvino, "has_float16", lambda: False)
 
 
@@ -84,8 +84,8 @@ class TestLite0(BackendConformance):
         return lite0_half
 
     def test_is_the_default_model_by_its_vectors(self, backend, lite0):
-        shown = builtin_pictures(30, seed=99)
-        X, exact = (b.embed([b.prepare(picture) for picture in shown]) for b in (backend, lite0))
+        shown = builtin_images(30, seed=99)
+        X, exact = (b.embed([b.prepare(image) for image in shown]) for b in (backend, lite0))
         assert parity.SAME <= compare(X, exact).smallest < 1
         assert backend.spec == lite0.spec
 
@@ -119,14 +119,14 @@ def test_what_is_measured_is_told_once(vit, tmp_path):
 
 
 def test_a_collection_is_of_both(vit, tmp_path):
-    pictures = [np.asarray(picture) for picture in made(6, seed=2)]
+    images = [np.asarray(image) for image in made(6, seed=2)]
     collection = Collection.create(tmp_path / "c", model=f"{vit}#fp16", device="cpu", cache_dir=tmp_path)
     assert collection.spec == find_model(vit).spec
-    collection.add(pictures[:3])
+    collection.add(images[:3])
     exact = Collection.open(tmp_path / "c", model=vit, cache_dir=tmp_path)
-    exact.add(pictures[3:])
+    exact.add(images[3:])
     near = Collection.open(tmp_path / "c", model=f"{vit}#fp16", cache_dir=tmp_path)
-    assert near.search(pictures[4], k=1)[0].similarity > 0.9999
+    assert near.search(images[4], k=1)[0].similarity > 0.9999
 
 
 def test_what_is_not_quite_the_model_has_a_fingerprint_of_its_own(vit, tmp_path, monkeypatch):
@@ -138,12 +138,12 @@ def test_what_is_not_quite_the_model_has_a_fingerprint_of_its_own(vit, tmp_path,
         )
     assert collection.spec.id == f"{vit}#fp16,cpu"
     assert collection.fingerprint != find_model(vit).spec.fingerprint
-    picture = np.asarray(made(6, seed=2)[0])
-    collection.add([picture])
+    image = np.asarray(made(6, seed=2)[0])
+    collection.add([image])
     # Whatever a later measurement would say, its name means these vectors.
     monkeypatch.undo()
     again = Collection.open(tmp_path / "near", device="cpu", cache_dir=tmp_path)
-    assert again.search(picture, k=1)[0].similarity > 0.9999
+    assert again.search(image, k=1)[0].similarity > 0.9999
     with pytest.raises(FingerprintMismatchError, match=r"output.precision: fp16-\w+-cpu, there float32"):
         Collection.open(tmp_path / "near", model=vit, cache_dir=tmp_path)
 
@@ -159,7 +159,7 @@ def test_squares_may_leave_the_range(loud):
     """In numpy's float16: ONNX Runtime leaves out casts on a processor, and so hides what overflows."""
     entry = find_model(loud)
     graph = entry.forms.graph(None)
-    pixels = np.stack([preprocess(picture, entry.spec) for picture in made(12, seed=7)])
+    pixels = np.stack([preprocess(image, entry.spec) for image in made(12, seed=7)])
 
     def run(model):
         with np.errstate(all="ignore"):

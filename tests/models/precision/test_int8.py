@@ -1,11 +1,11 @@
-"""Eight-bit forms, and calibrating them on pictures."""
+"""Eight-bit forms, and calibrating them on images."""
 
 import warnings
 
 import numpy as np
 import onnx
 import pytest
-from models.conformance import BackendConformance, pictures
+from models.conformance import BackendConformance, images
 from models.convolutions import network
 from onnx import TensorProto
 from PIL import Image
@@ -14,10 +14,10 @@ from nearsight.errors import InvalidParameterError, ParityError, UnknownModelErr
 from nearsight.models import find_model, load_model
 from nearsight.models.precision import int8_calibration
 from nearsight.models.precision.int8 import calibration_digits, first_operations, quantized, to_int8
-from nearsight.models.precision.int8_calibration import LEAST_PICTURES, agreement, calibrate
+from nearsight.models.precision.int8_calibration import LEAST_IMAGES, agreement, calibrate
 from nearsight.models.precision.parity import compare
 from nearsight.models.preprocess import fit
-from nearsight.models.synthetic_images import builtin_pictures
+from nearsight.models.synthetic_images import builtin_images
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,9 @@ def name(tmp_path_factory):
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
-    for i, picture in enumerate(builtin_pictures(44, seed=5)):
+    for i, image in enumerate(builtin_images(44, seed=5)):
         (folder / f"{i % 2}").mkdir(exist_ok=True)
-        picture.resize((64, 48)).save(folder / f"{i % 2}" / f"{i:02}.png")
+        image.resize((64, 48)).save(folder / f"{i % 2}" / f"{i:02}.png")
     (folder / "broken.png").write_bytes(b"nothing")
     return folder
 
@@ -59,8 +59,8 @@ class TestLite0(BackendConformance):
 
 
 class TestCalibrated(BackendConformance):
-    # An untrained network sees textures, and most of these pictures alike.
-    test_unlike_pictures_differ = None
+    # An untrained network sees textures, and most of these images alike.
+    test_unlike_images_differ = None
 
     @pytest.fixture
     def backend(self, made, cache_dir):
@@ -68,22 +68,22 @@ class TestCalibrated(BackendConformance):
 
 
 def test_the_default_model_stays_near(lite0_int8, lite0):
-    shown = builtin_pictures(30, seed=99)
-    X, exact = (b.embed([b.prepare(picture) for picture in shown]) for b in (lite0_int8, lite0))
+    shown = builtin_images(30, seed=99)
+    X, exact = (b.embed([b.prepare(image) for image in shown]) for b in (lite0_int8, lite0))
     found = compare(X, exact)
     assert 0.99 <= found.smallest < 1
     assert found.mean > 0.997
 
 
-def test_the_same_pictures_give_the_same_name_and_vectors(name, photos, made, tmp_path, cache_dir):
+def test_the_same_images_give_the_same_name_and_vectors(name, photos, made, tmp_path, cache_dir):
     again = calibrate(name, photos, cache_dir=tmp_path)
     assert again.model == made.model
     one, other = load(made.model, cache_dir), load(again.model, tmp_path)
-    shown = [one.prepare(picture) for picture in pictures(5)]
+    shown = [one.prepare(image) for image in images(5)]
     np.testing.assert_allclose(one.embed(shown), other.embed(shown), atol=1e-5)
 
 
-def test_other_pictures_are_another_fingerprint(name, photos, made, tmp_path):
+def test_other_images_are_another_fingerprint(name, photos, made, tmp_path):
     for file in list(photos.rglob("*.png"))[:40]:
         if file.name != "broken.png":
             Image.open(file).rotate(180).save(tmp_path / file.name)
@@ -106,7 +106,7 @@ def test_what_is_told(made):
 
 def test_weights_and_activations_are_of_eight_bits(name):
     spec = find_model(name).spec
-    shown = [fit(picture, spec) for picture in builtin_pictures(4, seed=1)]
+    shown = [fit(image, spec) for image in builtin_images(4, seed=1)]
     graph = onnx.load_model_from_string(quantized(find_model(name).forms.graph(None), spec, shown)).graph
     kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
     assert sum(kind == TensorProto.INT8 for kind in kinds.values()) >= 3
@@ -137,19 +137,19 @@ def test_a_calibration_that_is_not_here(name, tmp_path):
         load_model(f"{name}#int8=01234567", cache_dir=tmp_path)
 
 
-def test_too_few_pictures(name, tmp_path):
+def test_too_few_images(name, tmp_path):
     Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
-    with pytest.raises(InvalidParameterError, match=f"1 usable pictures; {LEAST_PICTURES} are needed"):
+    with pytest.raises(InvalidParameterError, match=f"1 usable images; {LEAST_IMAGES} are needed"):
         calibrate(name, tmp_path, cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize("form", ["#bf16", "#int8"])
-def test_a_form_in_low_precision_is_not_quantised(photos, tmp_path, form):
+def test_a_form_in_low_precision_is_not_quantized(photos, tmp_path, form):
     with pytest.raises(UnknownModelError, match="name the model in full precision"):
         calibrate(f"efficientnet-lite0{form}", photos, cache_dir=tmp_path)
 
 
-def test_a_model_without_a_network_is_not_quantised(photos, tmp_path):
+def test_a_model_without_a_network_is_not_quantized(photos, tmp_path):
     with pytest.raises(UnknownModelError, match="sift-vlad is no ONNX model"):
         calibrate("sift-vlad", photos, cache_dir=tmp_path)
 

@@ -8,7 +8,7 @@ import pytest
 from nearsight.errors import ParityError
 from nearsight.models.precision import parity
 from nearsight.models.precision.parity import compare, require_parity
-from nearsight.models.synthetic_images import builtin_pictures
+from nearsight.models.synthetic_images import builtin_images
 
 from fake import FakeBackend
 
@@ -49,7 +49,7 @@ def test_compares_as_a_plain_loop_does():
     assert compare(exact[:1], exact[:1]).overlap == 1
 
 
-def test_pictures_in_which_a_network_sees_nothing():
+def test_images_in_which_a_network_sees_nothing():
     exact = np.eye(4, 6, dtype=np.float32)
     exact[2] = 0
     assert compare(exact, exact) == parity.Parity(1, 1, 1)
@@ -106,15 +106,15 @@ def test_the_machines_name_holds():
     assert "MHz" not in parity._processor()
 
 
-def test_builtin_pictures_are_many_and_always_the_same():
-    pictures = builtin_pictures(9, seed=3)
-    again = builtin_pictures(9, seed=3)
-    assert [p.tobytes() for p in pictures] == [p.tobytes() for p in again]
-    assert len({p.tobytes() for p in [*pictures, *builtin_pictures(9, seed=4)]}) == 18
+def test_builtin_images_are_many_and_always_the_same():
+    images = builtin_images(9, seed=3)
+    again = builtin_images(9, seed=3)
+    assert [p.tobytes() for p in images] == [p.tobytes() for p in again]
+    assert len({p.tobytes() for p in [*images, *builtin_images(9, seed=4)]}) == 18
     # Flat, bright backgrounds are what rounding suffers from most.
-    assert sum(_is_flat_and_bright(picture) for picture in pictures) >= 2
+    assert sum(_is_flat_and_bright(image) for image in images) >= 2
 
 
-def _is_flat_and_bright(picture):
-    n, colour = max(picture.getcolors(picture.width * picture.height))
-    return n > 0.2 * picture.width * picture.height and min(colour) >= 200
+def _is_flat_and_bright(image):
+    n, color = max(image.getcolors(image.width * image.height))
+    return n > 0.2 * image.width * image.height and min(color) >= 200

@@ -21,7 +21,7 @@ SPEC = ModelSpec(
 
 
 def means(shape: Sequence[object] = ("n", 3, 8, 6), output: str = "pooled", factor: float = 1) -> bytes:
-    """Return a network whose vector is the picture's mean colour."""
+    """Return a network whose vector is the image's mean color."""
     nodes = [
         helper.make_node("GlobalAveragePool", ["x"], ["pool"]),
         helper.make_node("Flatten", ["pool"], ["flat"]),
@@ -38,8 +38,8 @@ def means(shape: Sequence[object] = ("n", 3, 8, 6), output: str = "pooled", fact
     return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
 
 
-def embed(backend: Backend, colour: tuple[int, int, int]) -> np.ndarray:
-    return backend.embed([backend.prepare(Image.new("RGB", (9, 20), colour))])[0]
+def embed(backend: Backend, color: tuple[int, int, int]) -> np.ndarray:
+    return backend.embed([backend.prepare(Image.new("RGB", (9, 20), color))])[0]
 
 
 def test_the_vector_has_unit_length() -> None:
@@ -64,8 +64,8 @@ def test_numbers_that_are_none(factor: float) -> None:
 @pytest.mark.parametrize("shape", [["n", 3, 8, 6], [1, 3, 8, 6], [None, 3, "h", "w"]])
 def test_graphs_that_fit(shape: list[object]) -> None:
     backend = OnnxBackend(SPEC, means(shape))
-    pictures = [backend.prepare(Image.new("RGB", (8, 8), (10 * i, 5, 5))) for i in range(3)]
-    assert backend.embed(pictures).shape == (3, 3)
+    images = [backend.prepare(Image.new("RGB", (8, 8), (10 * i, 5, 5))) for i in range(3)]
+    assert backend.embed(images).shape == (3, 3)
 
 
 @pytest.mark.parametrize("shape", [["n", 3, 6, 8], [4, 3, 8, 6], ["n", 8, 6], ["n", 1, 8, 6]])
@@ -81,7 +81,7 @@ def test_graphs_of_another_output() -> None:
         OnnxBackend(dataclasses.replace(SPEC, dim=5), means())
 
 
-def test_a_wrong_dim_that_only_a_picture_shows() -> None:
+def test_a_wrong_dim_that_only_an_image_shows() -> None:
     model = onnx.load_from_string(means())
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "d"
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "c"

@@ -15,7 +15,7 @@ from nearsight.models.precision.bias_correction import rounded, to_bfloat16
 from nearsight.models.precision.parity import compare
 from nearsight.models.runtimes import openvino
 from nearsight.models.runtimes.onnx import OnnxBackend
-from nearsight.models.synthetic_images import builtin_pictures
+from nearsight.models.synthetic_images import builtin_images
 
 
 def has_bf16():
@@ -46,8 +46,8 @@ class TestConformance(BackendConformance):
 
     def test_is_near_the_exact_model(self, backend, cache_dir):
         exact = load_model(cache_dir=cache_dir)
-        pictures = builtin_pictures(20, seed=99)
-        X, wanted = (b.embed([b.prepare(p) for p in pictures]) for b in (backend, exact))
+        images = builtin_images(20, seed=99)
+        X, wanted = (b.embed([b.prepare(p) for p in images]) for b in (backend, exact))
         # Photographs come nearer, see benchmarks/runtimes.py.
         assert compare(X, wanted).smallest > 0.997
         assert not np.array_equal(X, wanted)
@@ -102,9 +102,9 @@ def test_corrected_biases_bring_features_back(lite0):
         np.testing.assert_array_equal(after[convolution.weight], expected)
     from nearsight.models.onnx_graph import with_weights
 
-    pictures = builtin_pictures(12, seed=5)
+    images = builtin_images(12, seed=5)
     exact, plain, better = (
-        backend.embed([backend.prepare(p) for p in pictures])
+        backend.embed([backend.prepare(p) for p in images])
         for backend in (
             OnnxBackend(spec, graph),
             OnnxBackend(spec, with_weights(graph, only_rounded)),

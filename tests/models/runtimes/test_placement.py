@@ -25,22 +25,22 @@ from nearsight.errors import (
 from nearsight.models import find_model, load_model
 from nearsight.models.precision import parity
 from nearsight.models.runtimes import devices, openvino, placement
-from nearsight.models.synthetic_images import builtin_pictures
+from nearsight.models.synthetic_images import builtin_images
 
 from fake import FakeBackend
 
 CUDA, COREML = "CUDAExecutionProvider", "CoreMLExecutionProvider"
 
 
-made = lru_cache(builtin_pictures)
+made = lru_cache(builtin_images)
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    """Nothing has been told; few pictures are measured on, and made once."""
+    """Nothing has been told; few images are measured on, and made once."""
     monkeypatch.setattr(placement, "_told", set())
-    monkeypatch.setattr(parity, "_N_PICTURES", 12)
-    monkeypatch.setattr(parity, "builtin_pictures", made)
+    monkeypatch.setattr(parity, "_N_IMAGES", 12)
+    monkeypatch.setattr(parity, "builtin_images", made)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def machine(monkeypatch):
 
 
 def vectors(backend, n=11):
-    return backend.embed([backend.prepare(picture) for picture in made(12, seed=1)[:n]])
+    return backend.embed([backend.prepare(image) for image in made(12, seed=1)[:n]])
 
 
 class TestOnADevice(BackendConformance):
@@ -212,18 +212,18 @@ def test_a_device_that_errs_much_is_refused(model, tmp_path, machine):
 
 def test_collections_of_two_arithmetics_do_not_mix(model, tmp_path, machine):
     machine(COREML, error=0.05)
-    pictures = [np.asarray(picture) for picture in made(12, seed=1)[:6]]
+    images = [np.asarray(image) for image in made(12, seed=1)[:6]]
     exact = Collection.create(tmp_path / "exact", model=model, device="cpu", cache_dir=tmp_path)
-    exact.add(pictures)
+    exact.add(images)
     with pytest.warns(UserWarning, match="measured once"):
         near = Collection.create(tmp_path / "near", model=model, device="coreml", cache_dir=tmp_path)
-    near.add(pictures)
+    near.add(images)
     assert near.spec.precision == "float32-coreml"
     # It goes on there, whatever is asked for.
     again = Collection.open(tmp_path / "near", cache_dir=tmp_path)
-    assert again.search(pictures[3], k=1)[0].similarity > 0.9999
+    assert again.search(images[3], k=1)[0].similarity > 0.9999
     with pytest.raises(FingerprintMismatchError, match=r"output.precision: float32, there float32-coreml"):
-        Collection.open(tmp_path / "exact", device="coreml", cache_dir=tmp_path).search(pictures[0])
+        Collection.open(tmp_path / "exact", device="coreml", cache_dir=tmp_path).search(images[0])
 
 
 def test_threads_fill_batches_of_few_sizes(model, tmp_path, machine):
@@ -231,7 +231,7 @@ def test_threads_fill_batches_of_few_sizes(model, tmp_path, machine):
     backend = load_model(model, device="cuda", cache_dir=tmp_path)
     [session] = runtime.sessions
     expected = np.tile(vectors(load_model(model, device="cpu", cache_dir=tmp_path), 12), (5, 1))
-    prepared = 5 * [backend.prepare(picture) for picture in made(12, seed=1)]
+    prepared = 5 * [backend.prepare(image) for image in made(12, seed=1)]
     session.batches.clear()
     session.delay_s = 0.02
     with ThreadPoolExecutor(10) as pool:
@@ -241,7 +241,7 @@ def test_threads_fill_batches_of_few_sizes(model, tmp_path, machine):
     assert len(session.batches) < 6
 
 
-def test_a_network_that_takes_one_picture_only(model, tmp_path, machine):
+def test_a_network_that_takes_one_image_only(model, tmp_path, machine):
     runtime = machine(CUDA, single=True)
     backend = load_model(model, device="cuda", cache_dir=tmp_path)
     assert vectors(backend).shape == (11, 6)
@@ -283,8 +283,8 @@ def test_a_loaded_model_has_its_place():
 
 def test_a_projection_goes_along(tmp_path, machine, model):
     collection = Collection.create(tmp_path / "c", model=model, device="cpu", cache_dir=tmp_path)
-    collection.add([np.asarray(picture) for picture in made(12, seed=1)])
-    collection.project(3, tmp_path / "short")
+    collection.add([np.asarray(image) for image in made(12, seed=1)])
+    collection.reduce_dim(3, tmp_path / "short")
     machine(CUDA)
     short = Collection.open(tmp_path / "short", device="cuda", cache_dir=tmp_path)
     assert short._backend.device == "cuda"
@@ -296,10 +296,10 @@ def test_an_embedder_on_a_device_has_threads_to_spare(model, tmp_path, machine):
     machine(CUDA)
     on_device = Embedder(model, cache_dir=tmp_path)
     assert on_device.n_threads > Embedder(model, device="cpu", cache_dir=tmp_path).n_threads
-    pictures = [np.asarray(picture) for picture in 2 * made(12, seed=1)]
-    found = on_device.embed(pictures).vectors
+    images = [np.asarray(image) for image in 2 * made(12, seed=1)]
+    found = on_device.embed(images).vectors
     np.testing.assert_allclose(
-        found, Embedder(model, device="cpu", cache_dir=tmp_path).embed(pictures).vectors, atol=1e-5
+        found, Embedder(model, device="cpu", cache_dir=tmp_path).embed(images).vectors, atol=1e-5
     )
 
 
@@ -342,8 +342,8 @@ def test_the_number_of_a_device_reaches_a_collections_own_projection(tmp_path, m
     runtime = machine(CUDA, error=0.05)
     with pytest.warns(UserWarning, match="measured once"):
         collection = Collection.create(tmp_path / "c", model=model, device="cuda:1", cache_dir=tmp_path)
-    collection.add([np.asarray(picture) for picture in made(12, seed=1)])
-    collection.project(3, tmp_path / "short")
+    collection.add([np.asarray(image) for image in made(12, seed=1)])
+    collection.reduce_dim(3, tmp_path / "short")
     short = Collection.open(tmp_path / "short", device="cuda:1", cache_dir=tmp_path)
     assert short.search(np.asarray(made(12, seed=1)[2]), k=1)[0].similarity > 0.999
     assert {session.provider_options["device_id"] for session in runtime.sessions} == {1}
@@ -386,8 +386,8 @@ def test_float16_on_a_device_that_errs_much_is_refused(model, tmp_path, machine)
 
 def test_a_lossy_device_and_a_model_of_one_form(tmp_path, machine, model):
     collection = Collection.create(tmp_path / "c", model=model, device="cpu", cache_dir=tmp_path)
-    collection.add([np.asarray(picture) for picture in made(12, seed=1)])
-    collection.project(3, tmp_path / "short")
+    collection.add([np.asarray(image) for image in made(12, seed=1)])
+    collection.reduce_dim(3, tmp_path / "short")
     machine(COREML, error=0.02)
     with pytest.raises(ParityError, match="has only one form, and coreml does not quite give its vectors"):
         load_model(f"pca:{tmp_path}/short/projection.npz", device="coreml", cache_dir=tmp_path)

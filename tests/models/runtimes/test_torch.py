@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from models.conformance import BackendConformance, pictures
+from models.conformance import BackendConformance, images
 
 from nearsight import Collection, ModelSpec
 from nearsight.errors import (
@@ -27,7 +27,7 @@ torch = pytest.importorskip("torch", reason="make parity installs it")
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     monkeypatch.setattr(placement, "_told", set())
-    monkeypatch.setattr(parity, "_N_PICTURES", 12)
+    monkeypatch.setattr(parity, "_N_IMAGES", 12)
     of_torch._built.cache_clear()
 
 
@@ -48,11 +48,11 @@ class TestConformance(BackendConformance):
 def test_a_vector_is_what_the_module_gives(tiny):
     from models import nets
 
-    [picture] = pictures(3)[2:]
-    pixels = torch.from_numpy(preprocess(picture, tiny.spec)[None])
+    [image] = images(3)[2:]
+    pixels = torch.from_numpy(preprocess(image, tiny.spec)[None])
     with torch.no_grad():
         wanted = torch.nn.functional.normalize(nets.Tiny().eval()(pixels))[0].numpy()
-    np.testing.assert_allclose(tiny.embed([tiny.prepare(picture)])[0], wanted, atol=1e-6)
+    np.testing.assert_allclose(tiny.embed([tiny.prepare(image)])[0], wanted, atol=1e-6)
     assert (tiny.spec.dim, tiny.spec.id, tiny.device) == (12, "torch:models.nets:make", "cpu")
     # Four for each number; the count of batches is an eight-byte whole number.
     assert tiny.spec.size_bytes == 4 * sum(v.numel() for v in nets.Tiny().state_dict().values()) + 4
@@ -61,7 +61,7 @@ def test_a_vector_is_what_the_module_gives(tiny):
 @pytest.mark.parametrize("name", ["from_dict", "from_object", "from_tuple"])
 def test_one_output_of_several(tiny, tmp_path, name):
     model = load_model(f"torch:models.nets:{name}", cache_dir=tmp_path)
-    prepared = [tiny.prepare(picture) for picture in pictures(4)]
+    prepared = [tiny.prepare(image) for image in images(4)]
     np.testing.assert_allclose(model.embed(prepared), tiny.embed(prepared), atol=1e-6)
 
 
@@ -95,7 +95,7 @@ def test_training_goes_on_without_us():
     module = nets.Tiny()
     spec = ModelSpec(id="mine", dim=12, weights_sha256="", **nets.FACTS)
     backend = of_torch.TorchBackend(module, spec)
-    prepared = [backend.prepare(picture) for picture in pictures(3)]
+    prepared = [backend.prepare(image) for image in images(3)]
     before = backend.embed(prepared)
     assert module.training
     with torch.no_grad():
@@ -108,16 +108,16 @@ def test_a_module_without_a_name_can_be_pickled():
 
     spec = ModelSpec(id="mine", dim=12, weights_sha256="", **nets.FACTS)
     backend = of_torch.TorchBackend(nets.Tiny(), spec)
-    prepared = [backend.prepare(picture) for picture in pictures(3)]
+    prepared = [backend.prepare(image) for image in images(3)]
     again = pickle.loads(pickle.dumps(backend))
     np.testing.assert_allclose(again.embed(prepared), backend.embed(prepared), atol=1e-6)
 
 
 def test_facts_from_the_module():
     spec = find_model("torch:models.nets:with_attribute").spec
-    assert (spec.input_px, spec.licence) == ((16, 16), "CC0-1.0")
+    assert (spec.input_px, spec.license) == ((16, 16), "CC0-1.0")
     spec = find_model("torch:models.nets:as_timm").spec
-    assert (spec.resize_px, spec.interpolation, spec.licence) == (17, "bilinear", "mit")
+    assert (spec.resize_px, spec.interpolation, spec.license) == (17, "bilinear", "mit")
     assert spec.mean == (0.485, 0.456, 0.406)
 
 
@@ -140,13 +140,13 @@ def test_half_precision_passes_the_gate(tmp_path, recwarn):
         (
             "models.nets:wrong_size",
             WeightsError,
-            r"does not take pictures of shape \[1, 3, 20, 16\]: RuntimeError",
+            r"does not take images of shape \[1, 3, 20, 16\]: RuntimeError",
         ),
         ("models.nets:no_module", WeightsError, "returns str; it must return a torch.nn.Module"),
         ("models.nets:failing", WeightsError, "failed: FileNotFoundError: weights.pt"),
         ("models.nets:unnamed", WeightsError, "without a tensor 'output'; name one .*: vector, places"),
         ("models.nets:text", WeightsError, "gives str without a tensor"),
-        ("models.nets:flat", WeightsError, r"gives shape \[1\] for 1 pictures"),
+        ("models.nets:flat", WeightsError, r"gives shape \[1\] for 1 images"),
     ],
 )
 def test_what_is_wrong_is_said(name, error, complaint):
@@ -156,8 +156,8 @@ def test_what_is_wrong_is_said(name, error, complaint):
 
 def test_an_output_too_short(tmp_path):
     backend = load_model("torch:models.nets:short", cache_dir=tmp_path)
-    with pytest.raises(WeightsError, match=r"gives shape \[1, 12\] for 3 pictures"):
-        backend.embed([backend.prepare(picture) for picture in pictures(3)])
+    with pytest.raises(WeightsError, match=r"gives shape \[1, 12\] for 3 images"):
+        backend.embed([backend.prepare(image) for image in images(3)])
 
 
 def test_a_factory_of_changing_weights(tmp_path):
@@ -222,12 +222,12 @@ def test_a_device_that_is_there(tmp_path, monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_on_a_real_gpu(tmp_path, tiny):
     backend = load_model("torch:models.nets:make", device="cuda", cache_dir=tmp_path)
-    prepared = [tiny.prepare(picture) for picture in pictures(9)]
+    prepared = [tiny.prepare(image) for image in images(9)]
     np.testing.assert_allclose(backend.embed(prepared), tiny.embed(prepared), atol=1e-3)
 
 
 def test_a_collection_of_it(tmp_path):
-    made = pictures(9)[2:]
+    made = images(9)[2:]
     collection = Collection.create(tmp_path / "c", model="torch:models.nets:make", cache_dir=tmp_path)
     collection.add(made)
     of_torch._built.cache_clear()
@@ -238,7 +238,7 @@ def test_a_collection_of_it(tmp_path):
 def test_a_spec_as_facts(monkeypatch):
     from models import nets
 
-    spec = ModelSpec(id="any", dim=12, weights_sha256="0", **nets.FACTS, licence="mit")
+    spec = ModelSpec(id="any", dim=12, weights_sha256="0", **nets.FACTS, license="mit")
     monkeypatch.setattr(nets, "make", lambda: (nets.Tiny(), spec))
     found = find_model("torch:models.nets:make").spec
     assert found == replace(

@@ -31,13 +31,13 @@ class TestLayer(BackendConformance):
 def test_a_layer_is_what_the_network_computes_there(cache_dir):
     base = find_model("efficientnet-lite0")
     model = load_model("efficientnet-lite0#layer=block4.add", cache_dir=cache_dir)
-    picture = Image.radial_gradient("L").convert("RGB")
+    image = Image.radial_gradient("L").convert("RGB")
     graph = base.forms.graph(cache_dir)
     places = Network("x", tap(graph, "block4.add")).run(
-        "block4.add", {"pixels": preprocess(picture, base.spec)[None]}
+        "block4.add", {"pixels": preprocess(image, base.spec)[None]}
     )
     wanted = places[0].mean((1, 2))
-    [found] = model.embed([model.prepare(picture)])
+    [found] = model.embed([model.prepare(image)])
     assert model.spec.dim == len(wanted) == places.shape[1]
     np.testing.assert_allclose(found, wanted / np.linalg.norm(wanted), atol=1e-5)
 
@@ -61,12 +61,12 @@ def test_pooling(tmp_path, cache_dir, pooling, rows):
     # Ten tokens: one for the whole, nine for places.
     folder = write_layout(tmp_path, outputs={"image_embeds": [6], "last_hidden_state": [10, 4]})
     model = load_model(f"dir:{folder}#layer=last_hidden_state,pooling={pooling}", cache_dir=cache_dir)
-    picture = Image.radial_gradient("L").convert("RGB")
+    image = Image.radial_gradient("L").convert("RGB")
     [file] = folder.rglob("*.onnx")
-    pixels = preprocess(picture, model.spec)[None]
+    pixels = preprocess(image, model.spec)[None]
     tokens = Network("x", file).run("last_hidden_state", {"pixel_values": pixels})[0]
     wanted = tokens[rows].mean(0)
-    [found] = model.embed([model.prepare(picture)])
+    [found] = model.embed([model.prepare(image)])
     np.testing.assert_allclose(found, wanted / np.linalg.norm(wanted), atol=1e-5)
 
 
@@ -125,5 +125,5 @@ def test_a_layer_without_a_usable_shape(tmp_path):
 
 
 def test_words_go_with_the_models_own_layer_only():
-    assert find_model("efficientnet-lite0#bf16").load_text is not None
-    assert find_model("efficientnet-lite0#layer=block9.add").load_text is None
+    assert find_model("efficientnet-lite0#bf16").load_text_encoder is not None
+    assert find_model("efficientnet-lite0#layer=block9.add").load_text_encoder is None

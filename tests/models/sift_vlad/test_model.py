@@ -1,4 +1,4 @@
-"""The classical baseline: gathered as defined, learnt the same each time, loaded by name."""
+"""The classical baseline: gathered as defined, learned the same each time, loaded by name."""
 
 import dataclasses
 import logging
@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from nearsight.collection import Collection
 from nearsight.embedder import Embedder
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, MissingExtraError, WeightsError
-from nearsight.models import Backend, available_models, find_model, load_model
+from nearsight.models import Backend, find_model, list_models, load_model
 from nearsight.models.sift_vlad.model import (
     SiftVlad,
     _learn_whitening,
@@ -26,7 +26,7 @@ from nearsight.models.sift_vlad.model import (
 from nearsight.models.sift_vlad.vocabulary import Method
 from nearsight.verification.sift import root_sift
 
-from pictures import encoded, texture
+from sample_images import encoded, texture
 
 SMALL = {"n_words": 8, "size_px": 160, "max_features": 100}
 
@@ -82,17 +82,17 @@ def test_vlad_is_as_defined(power: float, intra: bool) -> None:
     words = rng.random((5, 12), np.float32)
     words[4] = 99  # nobody's nearest
     descriptors = rng.random((40, 12), np.float32)
-    found = vlad(descriptors, words, power=power, intra_normalise=intra)
+    found = vlad(descriptors, words, power=power, intra_normalize=intra)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, naive_vlad(descriptors, words, power, intra), atol=2e-5)
     assert not found[-12:].any()
-    assert not vlad(descriptors[:0], words, power=power, intra_normalise=intra).any()
+    assert not vlad(descriptors[:0], words, power=power, intra_normalize=intra).any()
 
 
 def test_a_vector_is_that_of_the_method(plain: SiftVlad, photos: list[Image.Image]) -> None:
     prepared = plain.prepare(photos[0])
     method = plain.vocabulary.method
-    expected = naive_vlad(root_sift(prepared), plain.vocabulary.words, method.power, method.intra_normalise)
+    expected = naive_vlad(root_sift(prepared), plain.vocabulary.words, method.power, method.intra_normalize)
     np.testing.assert_allclose(plain.embed([prepared])[0], expected, atol=2e-5)
     assert plain.spec.dim == 8 * 128
     assert plain.decode_px == 160
@@ -111,12 +111,12 @@ def test_learning_is_repeatable(plain: SiftVlad, whitened: SiftVlad, photos: lis
     assert again.spec.fingerprint == whitened.spec.fingerprint
     other = fit_sift_vlad(photos, random_state=1, **SMALL)
     assert other.vocabulary.sha256 != plain.vocabulary.sha256
-    assert plain.vocabulary.learnt_from.startswith("10 pictures, ")
+    assert plain.vocabulary.learned_from.startswith("10 images, ")
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"size_px": 161}, {"max_features": 99}, {"power": 0.4}, {"intra_normalise": False}, {"version": 2}],
+    [{"size_px": 161}, {"max_features": 99}, {"power": 0.4}, {"intra_normalize": False}, {"version": 2}],
 )
 def test_every_choice_changes_the_fingerprint(plain: SiftVlad, change: dict[str, object]) -> None:
     method = dataclasses.replace(plain.vocabulary.method, **change)
@@ -133,8 +133,8 @@ def test_what_cannot_be_used_is_left_out(
     with caplog.at_level(logging.WARNING):
         found = fit_sift_vlad([broken, *photos, blank, "no/such.jpg"], **SMALL)
     assert found.vocabulary.sha256 == plain.vocabulary.sha256
-    assert found.vocabulary.learnt_from == plain.vocabulary.learnt_from
-    assert [record.message.split(":")[0] for record in caplog.records] == ["<picture 1>", "no/such.jpg"]
+    assert found.vocabulary.learned_from == plain.vocabulary.learned_from
+    assert [record.message.split(":")[0] for record in caplog.records] == ["<image 1>", "no/such.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ def test_what_cannot_be_used_is_left_out(
         ({"max_features": 0}, "max_features is 0"),
         ({"power": 0}, "power is 0; it must be greater than 0"),
         ({"power": 1.5}, "power is 1.5"),
-        ({"n_words": 5000}, "n_words is 5000, but the pictures have .* keypoints altogether; give more"),
-        ({"dim": 2}, "dim is 2, but 2 pictures .* span 1; give more pictures"),
+        ({"n_words": 5000}, "n_words is 5000, but the images have .* keypoints altogether; give more"),
+        ({"dim": 2}, "dim is 2, but 2 images .* span 1; give more images"),
     ],
 )
 def test_parameters_out_of_range(photos: list[Image.Image], parameters: dict, message: str) -> None:
@@ -196,7 +196,7 @@ def test_saved_and_loaded_by_name(
 
 def test_a_name_without_a_file(plain: SiftVlad, tmp_path: Path) -> None:
     assert plain.spec.id == f"sift-vlad:unsaved-{plain.vocabulary.sha256[:12]}"
-    with pytest.raises(WeightsError, match="no vocabulary at .*unsaved-.* fit_sift_vlad[(]PICTURES[)].save"):
+    with pytest.raises(WeightsError, match="no vocabulary at .*unsaved-.* fit_sift_vlad[(]IMAGES[)].save"):
         load_model(plain.spec.id)
 
 
@@ -217,7 +217,7 @@ def test_a_collection_finds_its_model_again(
         Collection.open(tmp_path / "c").search(turned, k=1)
 
 
-def test_a_blank_picture_is_a_failure(plain: SiftVlad, photos: list[Image.Image]) -> None:
+def test_a_blank_image_is_a_failure(plain: SiftVlad, photos: list[Image.Image]) -> None:
     found = Embedder(plain).embed([photos[0], Image.new("RGB", (200, 100), "white")])
     assert found.positions.tolist() == [0]
     [failure] = found.failed
@@ -229,10 +229,10 @@ class TestShipped:
 
     def test_facts(self) -> None:
         entry = find_model("sift-vlad")
-        assert entry.spec in [known.spec for known in available_models()]
+        assert entry.spec in [known.spec for known in list_models()]
         assert entry.available()
         assert entry.spec.dim == 64 * 128
-        assert entry.spec.licence == "Apache-2.0"
+        assert entry.spec.license == "Apache-2.0"
         assert 0 < entry.spec.size_bytes < 64 * 1024
         # Collections hold it: another vocabulary or method must be another model, and is on purpose.
         assert entry.spec.weights_sha256 == (
@@ -241,15 +241,15 @@ class TestShipped:
 
     def test_finds_edits_among_others(self) -> None:
         model = load_model("sift-vlad")
-        pictures = [texture(320, 240, seed) for seed in range(8)]
-        photo = pictures[5]
+        images = [texture(320, 240, seed) for seed in range(8)]
+        photo = images[5]
         edits = [
             photo.crop((60, 40, 280, 220)),
             photo.rotate(25, Image.Resampling.BICUBIC, expand=True),
             photo.resize((200, 150), Image.Resampling.LANCZOS),
             ImageOps.autocontrast(photo.point(lambda v: v * 0.6 + 40)),
         ]
-        index = model.embed([model.prepare(picture) for picture in pictures])
+        index = model.embed([model.prepare(image) for image in images])
         found = model.embed([model.prepare(edit) for edit in edits]) @ index.T
         assert found.argmax(axis=1).tolist() == [5] * 4
         np.testing.assert_array_less(np.delete(found, 5, axis=1).max(axis=1) + 0.05, found[:, 5])

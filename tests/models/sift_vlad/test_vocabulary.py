@@ -11,7 +11,7 @@ import pytest
 from nearsight.errors import NewerFormatError, StorageError, WeightsError
 from nearsight.models.sift_vlad.vocabulary import Method, Vocabulary
 
-METHOD = Method(size_px=100, max_features=50, power=0.5, intra_normalise=True)
+METHOD = Method(size_px=100, max_features=50, power=0.5, intra_normalize=True)
 
 
 def vocabulary(*, projected: bool = True) -> Vocabulary:
@@ -19,7 +19,7 @@ def vocabulary(*, projected: bool = True) -> Vocabulary:
     words = rng.random((3, 128), np.float32)
     if not projected:
         return Vocabulary(words, METHOD)
-    return Vocabulary(words, METHOD, words.ravel(), rng.random((384, 5), np.float32), "two pictures")
+    return Vocabulary(words, METHOD, words.ravel(), rng.random((384, 5), np.float32), "two images")
 
 
 def rewritten(path: Path, **changes: object) -> None:
@@ -44,7 +44,7 @@ def test_round_trip(tmp_path: Path, projected: bool) -> None:
     read = Vocabulary.load(tmp_path / "v.npz")
     assert read.sha256 == made.sha256
     assert read.dim == made.dim == (5 if projected else 384)
-    assert (read.method, read.learnt_from) == (made.method, made.learnt_from)
+    assert (read.method, read.learned_from) == (made.method, made.learned_from)
     assert read.arrays.keys() == made.arrays.keys()
     for name, array in made.arrays.items():
         np.testing.assert_array_equal(read.arrays[name], array)
@@ -58,7 +58,7 @@ def test_the_hash_covers_every_number_but_no_prose() -> None:
         changed.flat[-1] += 1e-3
         assert dataclasses.replace(made, **{name: changed}).sha256 != made.sha256
     assert dataclasses.replace(made, mean=None, projection=None).sha256 != made.sha256
-    assert dataclasses.replace(made, learnt_from="").sha256 == made.sha256
+    assert dataclasses.replace(made, learned_from="").sha256 == made.sha256
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_lone_array_and_pickled_objects(tmp_path: Path) -> None:
         ({"words": np.zeros((3, 128), np.float32)}, "its content has SHA-256"),
         ({"method": dataclasses.asdict(METHOD) | {"size_px": 99}}, "its content has SHA-256"),
         ({"method": {"size_px": 99}}, "a part is missing or foreign"),
-        ({"method": dataclasses.asdict(METHOD) | {"colour": True}}, "a part is missing or foreign: .*colour"),
+        ({"method": dataclasses.asdict(METHOD) | {"color": True}}, "a part is missing or foreign: .*color"),
         ({"format": "one"}, "its facts are not those of a vocabulary"),
     ],
 )

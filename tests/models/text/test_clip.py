@@ -8,7 +8,7 @@ import pytest
 from models.layouts import write_layout, write_text_tower
 
 from nearsight.errors import UnknownModelError, WeightsError
-from nearsight.models import TextTower, load_text
+from nearsight.models import TextTower, load_text_encoder
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def by_hand(folder, tokens, length):
     return rows.mean(0) / np.linalg.norm(rows.mean(0))
 
 
-def test_texts_share_the_space_of_pictures(folder):
-    tower = load_text(f"dir:{folder}")
+def test_texts_share_the_space_of_images(folder):
+    tower = load_text_encoder(f"dir:{folder}")
     assert isinstance(tower, TextTower)
     assert tower.is_shared
     vectors = tower.embed(["a cat", "the dog"])
@@ -38,45 +38,45 @@ def test_texts_share_the_space_of_pictures(folder):
 
 def test_tokens_come_from_the_tokenizer(folder):
     # [start] a cat [end] is 2 4 6 3 in the tiny tokenizer's list.
-    [found] = load_text(f"dir:{folder}").embed(["a cat"])
+    [found] = load_text_encoder(f"dir:{folder}").embed(["a cat"])
     np.testing.assert_allclose(found, by_hand(folder, [2, 4, 6, 3], 4), atol=1e-5)
 
 
 def test_long_texts_are_cut_and_keep_their_end(folder):
-    [found] = load_text(f"dir:{folder}").embed(["cat " * 50])
+    [found] = load_text_encoder(f"dir:{folder}").embed(["cat " * 50])
     np.testing.assert_allclose(found, by_hand(folder, [2, *[6] * 6, 3], 8), atol=1e-5)
 
 
 def test_siglip_reads_texts_of_one_length(tmp_path):
     folder = write_layout(tmp_path, model_type="siglip", outputs={"pooler_output": [6]})
     write_text_tower(folder, output="pooler_output")
-    [found] = load_text(f"dir:{folder}").embed(["a cat"])
+    [found] = load_text_encoder(f"dir:{folder}").embed(["a cat"])
     np.testing.assert_allclose(found, by_hand(folder, [2, 4, 6, 3], 8), atol=1e-5)
 
 
 def test_both_towers_in_one_file(tmp_path):
     folder = write_layout(tmp_path, file="onnx/model.onnx")
     write_text_tower(folder, into="onnx/model.onnx")
-    [found] = load_text(f"dir:{folder}").embed(["a cat"])
+    [found] = load_text_encoder(f"dir:{folder}").embed(["a cat"])
     np.testing.assert_allclose(found, by_hand(folder, [2, 4, 6, 3], 4), atol=1e-5)
 
 
 def test_the_text_tower_of_the_same_precision(tmp_path):
     folder = write_layout(tmp_path, file="onnx/vision_model_quantized.onnx")
     write_text_tower(folder, file="onnx/text_model_quantized.onnx")
-    assert load_text(f"dir:{folder}#quantized").embed(["cat"]).shape == (1, 6)
+    assert load_text_encoder(f"dir:{folder}#quantized").embed(["cat"]).shape == (1, 6)
 
 
 def test_a_model_without_one_says_so(tmp_path):
     folder = write_layout(tmp_path)
     with pytest.raises(UnknownModelError, match="knows no texts"):
-        load_text(f"dir:{folder}")
+        load_text_encoder(f"dir:{folder}")
 
 
 def test_towers_of_two_models_are_refused(folder):
     write_text_tower(folder, dim=5)
     with pytest.raises(WeightsError, match="not of one model"):
-        load_text(f"dir:{folder}").embed(["cat"])
+        load_text_encoder(f"dir:{folder}").embed(["cat"])
 
 
 @pytest.mark.parametrize(
@@ -90,18 +90,18 @@ def test_towers_of_two_models_are_refused(folder):
 def test_damaged_files_are_named(folder, file, content, message):
     (folder / file).write_text(content)
     with pytest.raises(WeightsError, match=message):
-        load_text(f"dir:{folder}")
+        load_text_encoder(f"dir:{folder}")
 
 
 def test_a_tower_without_a_known_output(folder):
     write_text_tower(folder, output="sentence")
     with pytest.raises(WeightsError, match="not text_embeds or pooler_output"):
-        load_text(f"dir:{folder}")
+        load_text_encoder(f"dir:{folder}")
 
 
 def test_a_mask_is_given_where_it_is_wanted(tmp_path):
     folder = write_text_tower(write_layout(tmp_path), masked=True)
-    tower = load_text(f"dir:{folder}")
+    tower = load_text_encoder(f"dir:{folder}")
     together = tower.embed(["a cat", "the dog and a cat"])
     np.testing.assert_allclose(together[0], by_hand(folder, [2, 4, 6, 3], 4), atol=1e-5)
 
@@ -109,6 +109,6 @@ def test_a_mask_is_given_where_it_is_wanted(tmp_path):
 def test_the_padding_token_is_the_files_own(folder):
     config = folder / "tokenizer_config.json"
     config.write_text(json.dumps({"pad_token": {"content": "[end]"}}))
-    tower = load_text(f"dir:{folder}")
+    tower = load_text_encoder(f"dir:{folder}")
     short, _ = tower.embed(["a cat", "the dog and a cat"])
     np.testing.assert_allclose(short, by_hand(folder, [2, 4, 6, 3, 3, 3, 3], 7), atol=1e-5)

@@ -1,10 +1,10 @@
-"""Words for a classifier's pictures."""
+"""Words for a classifier's images."""
 
 import numpy as np
 import pytest
 
 from nearsight.errors import WeightsError
-from nearsight.models import TextTower, load_model, load_text
+from nearsight.models import TextTower, load_model, load_text_encoder
 from nearsight.models.text import conse, minilm
 from nearsight.models.text.conse import ConSE, classes, label_vectors
 
@@ -13,7 +13,7 @@ needs_encoder = pytest.mark.skipif(minilm.locate() is None, reason=f"needs {mini
 
 @pytest.fixture(scope="module")
 def tower(text_cache) -> ConSE:
-    return load_text(cache_dir=text_cache)
+    return load_text_encoder(cache_dir=text_cache)
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +61,12 @@ def test_a_similarity_is_the_mean_of_two_cosines(tower, vectors):
 
 @needs_encoder
 def test_names_of_classes_find_those_classes(tower):
-    # A picture exactly as the head would like it best, for each of some classes.
+    # An image exactly as the head would like it best, for each of some classes.
     chosen = [1, 281, 404, 504, 817, 963]
-    pictures = tower._head.T[chosen] / np.linalg.norm(tower._head.T[chosen], axis=1, keepdims=True)
+    images = tower._head.T[chosen] / np.linalg.norm(tower._head.T[chosen], axis=1, keepdims=True)
     queries = tower.embed([classes()[i][0][0] for i in chosen])
-    assert ((tower.project(pictures) @ queries.T).argmax(0) == range(len(chosen))).all()
-    assert (tower.logits(pictures, queries).argmax(1) == range(len(chosen))).all()
+    assert ((tower.project(images) @ queries.T).argmax(0) == range(len(chosen))).all()
+    assert (tower.logits(images, queries).argmax(1) == range(len(chosen))).all()
 
 
 @needs_encoder
@@ -104,5 +104,5 @@ def test_a_head_that_does_not_fit_is_refused(tmp_path):
 @needs_encoder
 def test_the_classes_vectors_are_kept(text_cache, tower, monkeypatch):
     monkeypatch.setattr(conse, "label_vectors", lambda embed: pytest.fail("made again"))
-    again = load_text(cache_dir=text_cache)
+    again = load_text_encoder(cache_dir=text_cache)
     np.testing.assert_array_equal(again._labels, tower._labels)

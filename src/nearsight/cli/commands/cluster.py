@@ -1,4 +1,4 @@
-"""Groups of pictures and of customers: `cluster`, `segment`."""
+"""Groups of images and of customers: `cluster`, `segment`."""
 
 import math
 import os
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-# Unknown pictures and customers that people are shown.
+# Unknown images and customers that people are shown.
 _SHOWN = 5
 
 _words = click.option(
@@ -78,7 +78,7 @@ def _is_given(name: str) -> bool:
 @options.where
 @_words
 @_no_labels
-@click.option("--save", metavar="KEY", help="Write each picture's cluster into its metadata.")
+@click.option("--save", metavar="KEY", help="Write each image's cluster into its metadata.")
 @click.option("--overwrite", is_flag=True, help="With --save: even where KEY is metadata of your own.")
 @click.option(
     "--model",
@@ -87,7 +87,7 @@ def _is_given(name: str) -> bool:
     metavar="FILE.npz",
     help="Where clusters are kept for --assign. Default: in the collection; not kept with --where.",
 )
-@click.option("--assign", is_flag=True, help="Find none: say to which of those kept pictures belong.")
+@click.option("--assign", is_flag=True, help="Find none: say to which of those kept images belong.")
 @_rate("Share of a cluster's like that --assign may call noise.")
 @options.page("Write a page of thumbnails.")
 @click.pass_obj
@@ -108,11 +108,11 @@ def cluster(
     out: Path | None,
     show: bool,
 ) -> None:
-    """Find groups of pictures that look alike.
+    """Find groups of images that look alike.
 
     Without --k, the groups that are there; what belongs to none is noise. Groups are named with words that
     set them apart, if words can be read (see `nearsight search --text`). The answer is kept, so that
-    --assign can say later where new pictures belong, without a change to the groups. To zoom out, join
+    --assign can say later where new images belong, without a change to the groups. To zoom out, join
     groups with --algorithm density --k; to zoom in, --save a key and look into one group with --where.
     """
     from nearsight.analyses.clusters import FILENAME, Clustering
@@ -132,7 +132,7 @@ def cluster(
         if where is not None and not assign and not overwrite:
             _require_others_without(collection, save, where)
     if assign:
-        found = collection.assign(Clustering.load(file), where=where, progress=run.console.progress)
+        found = collection.predict_clusters(Clustering.load(file), where=where, progress=run.console.progress)
     else:
         found = collection.cluster(
             k,
@@ -152,13 +152,13 @@ def cluster(
                 " --assign; --model FILE.npz keeps them elsewhere."
             )
     if save is not None:
-        run.if_stopped = f"some pictures have their new {save!r} already; the same command finishes it"
+        run.if_stopped = f"some images have their new {save!r} already; the same command finishes it"
         collection.save_clusters(found, save, overwrite=overwrite)
     run.console.document(_document(found))
     _say(run, collection, found, save, where)
     if k is not None and 0 < len(found.clusters) < k:
         why = (
-            "others would be of equal pictures"
+            "others would be of equal images"
             if found.algorithm == "kmeans"
             else "--algorithm kmeans cuts them"
         )
@@ -181,7 +181,7 @@ def _require_others_without(collection: "Collection", key: str, where: str) -> N
     n = collection.count(has) - collection.count(f"{has} AND ({where})")
     if n:
         raise BadInputError(
-            f"{count(n, 'picture')} beside these have a {key!r} already, so its numbers would mean two"
+            f"{count(n, 'image')} beside these have a {key!r} already, so its numbers would mean two"
             f" things; choose another key, such as {key}_part, or add --overwrite"
         )
 
@@ -227,7 +227,7 @@ def _say(
         for c in found.clusters
     ]
     for line in text_format.table(
-        rows, header=("id", "pictures", "label", "representative") if rows else (), right=(0, 1)
+        rows, header=("id", "images", "label", "representative") if rows else (), right=(0, 1)
     ):
         run.console.say(line)
     n = sum(len(c.ids) for c in found.clusters) + len(found.noise)
@@ -235,10 +235,10 @@ def _say(
         run.console.note(text_format.nothing(where))
     elif not found.clusters:
         run.console.note(
-            f"No groups among {count(n, 'picture')}; --k makes some, --min-size allows small ones."
+            f"No groups among {count(n, 'image')}; --k makes some, --min-size allows small ones."
         )
     else:
-        run.console.note(f"{count(len(found.noise), 'picture')} of {n:,} in no cluster.")
+        run.console.note(f"{count(len(found.noise), 'image')} of {n:,} in no cluster.")
     if save is not None:
         run.console.note(f'Saved: look into one with --where "{printable(save)} = 0".')
 
@@ -247,7 +247,7 @@ def _say(
     cls=Command,
     json_shape="""{"segments": [{"id": int, "size": int, "customers": [name], "representatives": [id],
    "spread": float or null, "label": text or null, "words": [text]}],
- "customers": {name: segment, or -1 for none}, "strangers": [name], "unknown": {picture: lines},
+ "customers": {name: segment, or -1 for none}, "strangers": [name], "unknown": {image: lines},
  "silhouette": float or null}""",
     examples=(
         "nearsight segment --customers orders.csv --open",
@@ -260,7 +260,7 @@ def _say(
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="CSV",
-    help="Whose pictures: a file with the columns customer, picture, and perhaps weight.",
+    help="Whose images: a file with the columns customer, image, and perhaps weight.",
 )
 @click.option(
     "--k", "-k", type=click.IntRange(min=1), metavar="K", help="How many. Default: what suits best."
@@ -296,11 +296,11 @@ def segment(
     out: Path | None,
     show: bool,
 ) -> None:
-    """Segment customers by the pictures that are theirs.
+    """Segment customers by the images that are theirs.
 
-    A picture is an id, a path, a file name, or a name without its ending, such as an article number; what
-    is no picture of the collection is listed and left out. Customers are compared by the mean of their
-    pictures and by how much these differ. Without --k, there are as many segments as two halves of the
+    An image is an id, a path, a file name, or a name without its ending, such as an article number; what
+    is no image of the collection is listed and left out. Customers are compared by the mean of their
+    images and by how much these differ. Without --k, there are as many segments as two halves of the
     customers agree on.
 
     --save keeps the segments, and --model says where other customers belong, without a change to them;
@@ -319,7 +319,7 @@ def segment(
     if model is not None:
         found = collection.assign_customers(Segmentation.load(model), lines)
     else:
-        found = collection.segment(
+        found = collection.segment_customers(
             lines,
             k,
             words=[] if no_labels else names_of(words) or None,
@@ -381,6 +381,6 @@ def _say_segments(run: Run, found: "Segmentation", file: Path, *, asked: bool) -
         some = ", ".join(list(found.unknown)[:_SHOWN])
         more = f" and {len(found.unknown) - _SHOWN:,} more" if len(found.unknown) > _SHOWN else ""
         run.console.warn(
-            f"{count(sum(found.unknown.values()), 'line')} of {file} name no single picture of the"
+            f"{count(sum(found.unknown.values()), 'line')} of {file} name no single image of the"
             f" collection, and were left out: {some}{more}"
         )

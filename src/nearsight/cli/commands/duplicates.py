@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     json_shape="""{"groups": [{"keep": id, "ids": [id], "similarity": float, "agreement": float,
              "against": [id], "paths": [path], "redundant": [path], "why"}],
  "leaks": [{"ids": [id, id], "paths": [path, path], "similarity": float, "agreement": float}],
- "pictures": int, "threshold": float, "false_alarm_rate": float or null, "expected_rate": float}""",
+ "images": int, "threshold": float, "false_alarm_rate": float or null, "expected_rate": float}""",
     examples=(
         "nearsight dups --open",
         "nearsight dups --false-alarm-rate 0.001 --out copies.html",
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
     "--false-alarm-rate",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="R",
-    help="Share of pictures without a copy that may be given one; learnt on this collection.",
+    help="Share of images without a copy that may be given one; learned on this collection.",
 )
 @click.option(
     "--distinct",
     metavar="EXPR",
-    help="With --false-alarm-rate: learn it on these pictures, of which no two are copies.",
+    help="With --false-alarm-rate: learn it on these images, of which no two are copies.",
 )
 @options.where
 @click.option(
-    "--between", nargs=2, metavar="EXPR EXPR", help="Only copies of pictures of one set in another: leaks."
+    "--between", nargs=2, metavar="EXPR EXPR", help="Only copies of images of one set in another: leaks."
 )
 @click.option("--list-redundant", is_flag=True, help="Print only the files not needed, one a line.")
 @click.option("-0", "--null", is_flag=True, help="With --list-redundant: end each name with NUL.")
@@ -61,10 +61,10 @@ def dups(
     out: Path | None,
     show: bool,
 ) -> None:
-    """Find copies of one picture, and which to keep.
+    """Find copies of one image, and which to keep.
 
     Found are files of the same bytes, and copies that were re-encoded, resized, cropped, turned a little or
-    by quarters, mirrored, recoloured or marked. Vectors propose, pixels confirm: what is merely similar is
+    by quarters, mirrored, recolored or marked. Vectors propose, pixels confirm: what is merely similar is
     no copy. Nothing is ever deleted. --list-redundant names what could be: every file it names is there in a
     better copy.
     """
@@ -73,9 +73,9 @@ def dups(
     if list_redundant and (run.console.as_json or between):
         raise click.UsageError("--list-redundant goes with neither --json, which has them, nor --between")
     if distinct and false_alarm_rate is None:
-        raise click.UsageError("--distinct says what a rate is learnt on; add --false-alarm-rate R")
+        raise click.UsageError("--distinct says what a rate is learned on; add --false-alarm-rate R")
     collection = run.open_collection()
-    found = collection.duplicates(
+    found = collection.find_duplicates(
         where=where,
         between=between,
         false_alarm_rate=false_alarm_rate,
@@ -88,10 +88,10 @@ def dups(
         run.console.document(_document(found))
         _say(run, found, bool(between))
     if found.n_unseen:
-        run.console.note(f"{count(found.n_unseen, 'picture')} without a thumbnail could not be compared.")
+        run.console.note(f"{count(found.n_unseen, 'image')} without a thumbnail could not be compared.")
     if found.is_doubtful:
         run.console.warn(
-            f"Pictures here agree nearly as much as copies do: up to {found.expected_rate:.0%}".replace(
+            f"Images here agree nearly as much as copies do: up to {found.expected_rate:.0%}".replace(
                 "%", " %"
             )
             + " of those without a copy may have been given one (shots of one scene). Look before you delete"
@@ -110,7 +110,7 @@ def _document(found: "Duplicates") -> dict[str, Any]:
     return {
         "groups": [_group(group) for group in found.groups],
         "leaks": [_leak(leak) for leak in found.leaks],
-        "pictures": found.n_pictures,
+        "images": found.n_images,
         "threshold": found.threshold,
         "false_alarm_rate": found.calibration.false_alarm_rate if found.calibration else None,
         "expected_rate": found.expected_rate,
@@ -153,7 +153,7 @@ def _list(run: Run, found: "Duplicates", end: str) -> None:
         run.console.note(f"{count(n_others, 'more')} that lie in shards or elsewhere are not listed.")
     if n_unsafe := len(found.groups) - len(safe):
         run.console.warn(
-            f"The best copy of {count(n_unsafe, 'picture')} is gone or has changed, so the others are not"
+            f"The best copy of {count(n_unsafe, 'image')} is gone or has changed, so the others are not"
             " listed; nearsight index --prune brings the collection up to date."
         )
 
@@ -172,7 +172,7 @@ def _say(run: Run, found: "Duplicates", is_leak: bool) -> None:
     if is_leak:
         for leak in found.leaks:
             run.console.say(printable("  ".join([f"{leak.agreement:.3f}", *_leak(leak)["paths"]])))
-        run.console.say(f"{count(len(found.leaks), 'leak')} among {count(found.n_pictures, 'picture')}")
+        run.console.say(f"{count(len(found.leaks), 'leak')} among {count(found.n_images, 'image')}")
         return
     for group in found.groups:
         run.console.say(printable(f"keep  {group.keep.path or group.keep.id}"), bold=True)
@@ -186,6 +186,6 @@ def _say(run: Run, found: "Duplicates", is_leak: bool) -> None:
                 run.console.say(printable(f"      {agreement:.3f}  {path}{other}"))
     n_redundant = sum(len(group.redundant) for group in found.groups)
     run.console.say(
-        f"{count(len(found.groups), 'picture')} of {found.n_pictures:,} in several copies;"
+        f"{count(len(found.groups), 'image')} of {found.n_images:,} in several copies;"
         f" {count(n_redundant, 'file')} could go (agreement above {found.threshold:.2f})"
     )

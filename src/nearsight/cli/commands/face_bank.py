@@ -32,7 +32,7 @@ _YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.command(
     "list",
     cls=Command,
-    json_shape="""{"persons": [{"name", "faces": int}], "unnamed": int, "models": [{"model", "licence"}]},
+    json_shape="""{"persons": [{"name", "faces": int}], "unnamed": int, "models": [{"model", "license"}]},
  or with NAME: {"faces": [{"id", "path", "box", "quality": float, "problems", "enrolled_at"}]}""",
     examples=("nearsight faces list", 'nearsight faces list "Ada Lovelace"'),
 )
@@ -59,7 +59,7 @@ def list_(run: Run, /, name: str | None, *, bank: Path | None) -> None:
     if unnamed:
         run.console.say(f"and {count(unnamed, 'face')} without a name")
     for model in models_of(found):
-        run.console.note(f"{model['model']}: licence {model['licence']}")
+        run.console.note(f"{model['model']}: license {model['license']}")
     return None
 
 
@@ -197,7 +197,7 @@ def export(run: Run, /, file: Path, *, bank: Path | None) -> None:
 @click.argument("paths", nargs=-1, metavar="[PATH...]", type=click.Path())
 @RATE
 @click.option("--detector", metavar="NAME", help="For a new bank, as for `faces enroll`.")
-@click.option("--recogniser", metavar="NAME", help="For a new bank, as for `faces enroll`.")
+@click.option("--recognizer", metavar="NAME", help="For a new bank, as for `faces enroll`.")
 @BANK
 @reading_options
 @click.pass_obj
@@ -208,15 +208,15 @@ def group(
     *,
     rate: float,
     detector: str | None,
-    recogniser: str | None,
+    recognizer: str | None,
     bank: Path | None,
     allow_remote: bool,
     reading: dict[str, Any],
 ) -> int:
-    """Group the faces in pictures into persons, named or not.
+    """Group the faces in images into persons, named or not.
 
-    Without PATH, the pictures of the collection. Faces like those of an enrolled person are put to that
-    person; the others form groups, to be named with `faces name`. Two faces of one picture are never one
+    Without PATH, the images of the collection. Faces like those of an enrolled person are put to that
+    person; the others form groups, to be named with `faces name`. Two faces of one image are never one
     person. The faces found are kept in the bank without a name until `faces forget --unnamed`.
     """
     from nearsight.faces import FaceBank
@@ -226,7 +226,7 @@ def group(
         require_some(paths)
     else:
         wanted = [path for item in run.open_collection().items() for path in item.paths[:1]]
-    models = {"detector": detector, "recogniser": recogniser}
+    models = {"detector": detector, "recognizer": recognizer}
     try:
         found = open_bank(run, bank, **reading)
     except CollectionNotFoundError:

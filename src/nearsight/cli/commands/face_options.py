@@ -91,8 +91,8 @@ def open_bank(run: Run, bank: Path | None, **reading: Any) -> "FaceBank":
 
 
 def models_of(bank: "FaceBank") -> list[dict[str, str]]:
-    """Return the bank's models with their licences."""
-    return [{"model": model, "licence": licence} for model, licence in bank.models]
+    """Return the bank's models with their licenses."""
+    return [{"model": model, "license": license} for model, license in bank.models]
 
 
 def whole(box: tuple[float, float, float, float]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Recognising faces: `faces enroll`, `identify`, `verify`, and the group that holds all of `faces`."""
+"""Recognizing faces: `faces enroll`, `identify`, `verify`, and the group that holds all of `faces`."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +20,7 @@ from nearsight.cli.commands.face_options import (
 )
 from nearsight.cli.commands.index import require_some, tell
 from nearsight.cli.framework import BadInputError, Command, Run, Subgroup
-from nearsight.errors import CollectionNotFoundError, Failure
+from nearsight.errors import CollectionNotFoundError, ImageFailure
 from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     cls=Command,
     json_shape="""{"enrolled": {person: int}, "already": int,
  "cautions": [{"path", "person", "kind": "several faces"|"poor quality"|"like someone else", "text"}],
- "failed": [{"path", "reason"}], "persons": int, "faces": int, "bank", "models": [{"model", "licence"}]}""",
+ "failed": [{"path", "reason"}], "persons": int, "faces": int, "bank", "models": [{"model", "license"}]}""",
     examples=(
         "nearsight faces enroll people/",
         'nearsight faces enroll --name "Ada Lovelace" ada1.jpg ada2.jpg',
     ),
 )
 @options.paths
-@click.option("--name", metavar="NAME", help="Whose faces these are. Default: each picture's folder.")
+@click.option("--name", metavar="NAME", help="Whose faces these are. Default: each image's folder.")
 @click.option("--skip-poor", is_flag=True, help="Leave out faces of poor quality.")
 @click.option("--detector", metavar="NAME", help="For a new bank: centerface, dir:PATH or hub:ORG/REPO.")
-@click.option("--recogniser", metavar="NAME", help="For a new bank: dlib-resnet29, dir:PATH or hub:ORG/REPO.")
+@click.option("--recognizer", metavar="NAME", help="For a new bank: dlib-resnet29, dir:PATH or hub:ORG/REPO.")
 @BANK
 @reading_options
 @click.pass_obj
@@ -54,7 +54,7 @@ def enroll(
     name: str | None,
     skip_poor: bool,
     detector: str | None,
-    recogniser: str | None,
+    recognizer: str | None,
     bank: Path | None,
     allow_remote: bool,
     reading: dict[str, Any],
@@ -62,8 +62,8 @@ def enroll(
     """Take the faces of people into the bank.
 
     PATH is a folder with a folder of photographs for each person, or photographs of the one person NAME. Each
-    photograph should show one person; of several, the largest face counts if it is clearly the largest. Enrol
-    only people who have agreed to it.
+    photograph should show one person; of several, the largest face counts if it is clearly the largest.
+    Enroll only people who have agreed to it.
     """
     from nearsight.faces import FaceBank
 
@@ -71,10 +71,10 @@ def enroll(
     directory = bank_directory(run, bank)
     try:
         found = FaceBank.open(directory, **reading)
-        if detector or recogniser:
+        if detector or recognizer:
             raise BadInputError(f"the bank at {directory} has its models; name another with --bank DIR")
     except CollectionNotFoundError:
-        models = {"detector": detector, "recogniser": recogniser}
+        models = {"detector": detector, "recognizer": recognizer}
         chosen = {key: value for key, value in models.items() if value}
         found = FaceBank.create(directory, **chosen, **reading)  # type: ignore[arg-type]  # by key
     report = found.enroll(list(paths), name=name, allow_remote=allow_remote, allow_poor=not skip_poor)
@@ -108,7 +108,7 @@ def enroll(
     json_shape="""{"faces": [{"path", "box": [left, top, right, bottom], "name": str|null,
             "similarity": float, "unknown": bool, "ambiguous": bool, "nearest", "rival",
             "rival_similarity": float, "confidence": float, "quality": float, "drawn"}],
-            largest face of a picture first,
+            largest face of an image first,
  "without_faces": [path], "failed": [{"path", "reason"}], "threshold": float|null,
  "false_match_rate": float|null, "models"}""",
     examples=("nearsight faces identify party.jpg", "nearsight faces identify album/ --draw drawn/"),
@@ -119,7 +119,7 @@ def enroll(
     "--draw",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Write a copy of each picture with boxes and names.",
+    help="Write a copy of each image with boxes and names.",
 )
 @BANK
 @reading_options
@@ -135,7 +135,7 @@ def identify(
     allow_remote: bool,
     reading: dict[str, Any],
 ) -> int:
-    """Say who is in pictures.
+    """Say who is in images.
 
     Each face is compared with those in the bank; one that is not similar enough to anybody is unknown. How
     similar is enough follows from the rate of false matches that is allowed. Where a second person would be
@@ -148,10 +148,10 @@ def identify(
         run.console.warn(f"Note: {identifier.reason_}")
     listed: list[dict[str, Any]] = []
     empty: list[str] = []
-    failed: list[Failure] = []
+    failed: list[ImageFailure] = []
     taken: set[str] = set()
     for result in found.identify(list(paths), false_match_rate=rate, allow_remote=allow_remote):
-        if isinstance(result, Failure):
+        if isinstance(result, ImageFailure):
             failed.append(result)
             continue
         drawn = str(_drawn(found.reader, result, draw, taken)) if draw is not None else None
@@ -205,7 +205,7 @@ def verify(
     allow_remote: bool,
     reading: dict[str, Any],
 ) -> None:
-    """Say whether two pictures show the same person.
+    """Say whether two images show the same person.
 
     The largest face of each counts. No bank is needed.
     """
@@ -249,10 +249,10 @@ def verify(
     ],
 )
 def faces() -> None:
-    """Recognise people who have agreed to it.
+    """Recognize people who have agreed to it.
 
     Photographs of faces and the vectors made of them are personal data, in many places biometric data
-    under special protection: enrol people only with their consent, and remove them when they withdraw it.
+    under special protection: enroll people only with their consent, and remove them when they withdraw it.
     Everything stays on this machine. No age, gender, origin or mood is guessed. A match is a likelihood,
     not proof.
     """
@@ -282,7 +282,7 @@ def _said(row: dict[str, Any]) -> str:
 
 
 def _drawn(reader: "FaceReader", found: "Identified", folder: Path, taken: set[str]) -> Path:
-    """Draw what was found on the picture, decoded once more: it was not kept."""
+    """Draw what was found on the image, decoded once more: it was not kept."""
     from nearsight.faces.drawing import draw, save
     from nearsight.images import decode
 

@@ -1,4 +1,4 @@
-"""Putting pictures in: `index`, and `embed` for those who want only the vectors."""
+"""Putting images in: `index`, and `embed` for those who want only the vectors."""
 
 import os
 import time
@@ -19,7 +19,7 @@ from nearsight.text_format import count, printable
 if TYPE_CHECKING:
     from nearsight.collection import AddReport
     from nearsight.embedder import Embedded, OnError
-    from nearsight.errors import Failure
+    from nearsight.errors import ImageFailure
 
 _MOST_FAILURES_SHOWN = 20
 
@@ -29,27 +29,27 @@ _MOST_FAILURES_SHOWN = 20
     json_shape="""{"added": int, "updated": int, "unchanged": int, "removed": int, "embedded": int,
  "vanished": [path], "failed": [{"path", "reason"}], "seconds": float, "images_per_second": float}""",
     examples=(
-        "nearsight index ~/Pictures",
+        "nearsight index ~/Images",
         "nearsight index shoes/ --meta season=winter --metadata prices.csv",
-        "nearsight index ~/Pictures --prune",
-        "nearsight index ~/Pictures --dim 256 --storage float16",
+        "nearsight index ~/Images --prune",
+        "nearsight index ~/Images --dim 256 --storage float16",
     ),
 )
 @options.paths
 @options.model
 @options.dim(
     "Of a new collection: numbers a vector has. They are cut where the model was trained for it, else"
-    " projected (PCA) onto what the pictures differ in."
+    " projected (PCA) onto what the images differ in."
 )
 @options.storage
 @options.device
-@click.option("--prune", is_flag=True, help="Remove pictures below PATH that are gone from disk.")
-@click.option("--meta", multiple=True, metavar="KEY=VALUE", help="Attach to every picture. Repeatable.")
+@click.option("--prune", is_flag=True, help="Remove images below PATH that are gone from disk.")
+@click.option("--meta", multiple=True, metavar="KEY=VALUE", help="Attach to every image. Repeatable.")
 @click.option(
     "--metadata",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE.csv",
-    help="Attach the columns of a table; its column `path` names the pictures.",
+    help="Attach the columns of a table; its column `path` names the images.",
 )
 @options.cost
 @click.pass_obj
@@ -69,7 +69,7 @@ def index(
     fail_fast: bool,
     **limits: float | None,
 ) -> int:
-    """Bring the collection up to date with pictures.
+    """Bring the collection up to date with images.
 
     PATH is a folder (walked), a file, a glob, a tar shard, or an address such as s3://bucket/folder.
     Only what is new or has changed is embedded. The collection is made if it is not there.
@@ -98,18 +98,18 @@ def index(
     report = _fill(run, fill, model=model, dim=dim, storage=storage)
     run.console.document(report.to_dict())
     run.console.say(
-        f"{count(report.added, 'picture')} added, {report.updated:,} updated, {report.unchanged:,} unchanged,"
+        f"{count(report.added, 'image')} added, {report.updated:,} updated, {report.unchanged:,} unchanged,"
         f" {report.removed:,} removed in {report.seconds:.1f} s ({report.images_per_second:,.0f} a second)"
     )
     if sheet and sheet.unmet:
-        run.console.note(f"{count(len(sheet.unmet), 'row')} of {sheet.file} named no picture met here")
+        run.console.note(f"{count(len(sheet.unmet), 'row')} of {sheet.file} named no image met here")
     if report.vanished and not prune:
-        run.console.note(f"{count(len(report.vanished), 'picture')} gone from disk; --prune removes them")
+        run.console.note(f"{count(len(report.vanished), 'image')} gone from disk; --prune removes them")
     return tell(run, report.failed, some=bool(report.added or report.updated or report.unchanged))
 
 
 def require_some(paths: Sequence[str]) -> None:
-    """Refuse a command line of which nothing exists: a slip of the pen, and not a failed picture."""
+    """Refuse a command line of which nothing exists: a slip of the pen, and not a failed image."""
     missing = [path for path in paths if "://" not in path and not _exists(path)]
     if len(missing) == len(paths):
         raise BadInputError(f"there is nothing at {', '.join(missing)}; check the spelling")
@@ -149,13 +149,13 @@ def _fill(
     return fill(collection)
 
 
-def tell(run: Run, failed: "list[Failure]", *, some: bool = True) -> int:
-    """Name the pictures that failed, or say that there were not even `some`, and return the exit code."""
+def tell(run: Run, failed: "list[ImageFailure]", *, some: bool = True) -> int:
+    """Name the images that failed, or say that there were not even `some`, and return the exit code."""
     if not failed:
         if not some:
-            run.console.note("No pictures were found there.")
+            run.console.note("No images were found there.")
         return 0
-    run.console.warn(f"{count(len(failed), 'picture')} could not be used:")
+    run.console.warn(f"{count(len(failed), 'image')} could not be used:")
     for failure in failed[:_MOST_FAILURES_SHOWN]:
         run.console.warn(f"  {printable(failure.path)}: {printable(failure.reason)}")
     if len(failed) > _MOST_FAILURES_SHOWN:
@@ -196,7 +196,7 @@ def embed(
     fail_fast: bool,
     **limits: float | None,
 ) -> int:
-    """Turn pictures into a file of vectors.
+    """Turn images into a file of vectors.
 
     No collection is needed. FILE.npz holds vectors (n, d) float32, paths and ids, in input order.
     """
@@ -218,7 +218,7 @@ def embed(
     )
     started = time.perf_counter()
     spec = embedder.backend.spec
-    failed: list[Failure] = []
+    failed: list[ImageFailure] = []
     results = stream(embedder, list(paths), allow_remote=allow_remote, fail_fast=fail_fast)
     n = write_npz(out, spec.dim, _good(results, failed))
     seconds = time.perf_counter() - started
@@ -247,7 +247,7 @@ def stream(
     allow_remote: bool,
     fail_fast: bool,
     thumbnails: bool = False,
-) -> "Iterator[Embedded | Failure]":
+) -> "Iterator[Embedded | ImageFailure]":
     """Embed what a command line names, with a progress bar."""
     from nearsight import images
 
@@ -262,11 +262,11 @@ def stream(
 
 
 def _good(
-    results: "Iterator[Embedded | Failure]", failed: "list[Failure]"
+    results: "Iterator[Embedded | ImageFailure]", failed: "list[ImageFailure]"
 ) -> "Iterator[tuple[list[str], list[str], Any]]":
     """Pass on what has a vector, and set failures aside."""
     for result in results:
-        if isinstance(result, nearsight.Failure):
+        if isinstance(result, nearsight.ImageFailure):
             failed.append(result)
         else:
             yield [result.id], [result.source.path], result.vector

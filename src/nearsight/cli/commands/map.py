@@ -1,4 +1,4 @@
-"""Laying pictures out on a plane: `map`."""
+"""Laying images out on a plane: `map`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 # Metadata that other commands write clusters under.
 _CLUSTER = "cluster"
-# From this share of pictures placed later on, a new map would show more.
+# From this share of images placed later on, a new map would show more.
 _MANY_PLACED = 0.3
 
-# From so many pictures on, the first map is worth a word beforehand.
+# From so many images on, the first map is worth a word beforehand.
 _LONG = 5_000
 
 
@@ -36,14 +36,14 @@ _LONG = 5_000
 )
 @options.where
 @click.option(
-    "--color", metavar="KEY", help="Colour by this metadata. Default: `cluster`, where there is such."
+    "--color", metavar="KEY", help="Color by this metadata. Default: `cluster`, where there is such."
 )
 @click.option(
     "--method",
     type=click.Choice(["auto", "umap", "pca"]),
     help="Of a new map: UMAP where it is installed, else PCA.",
 )
-@click.option("--refit", is_flag=True, help="Lay all pictures out anew: every one of them moves.")
+@click.option("--refit", is_flag=True, help="Lay all images out anew: every one of them moves.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -64,25 +64,25 @@ def map_(
     out: Path | None,
     show: bool,
 ) -> None:
-    """Lay the pictures out on a plane.
+    """Lay the images out on a plane.
 
     Those that are alike lie near each other.
 
-    The map is kept with the collection. Pictures that come in later are placed on it, and nothing that was
+    The map is kept with the collection. Images that come in later are placed on it, and nothing that was
     there moves, until --refit asks for a new one.
     """
     collection = run.open_collection()
     keys = list(collection.info()["metadata"])
     if color is not None and color not in keys:
         raise BadInputError(
-            f"no picture has metadata {color!r} to colour by; there is: {', '.join(keys) or 'none'}"
+            f"no image has metadata {color!r} to color by; there is: {', '.join(keys) or 'none'}"
         )
     color = color or (_CLUSTER if _CLUSTER in keys else None)
     if show and out is not None and out.suffix.lower() == ".parquet":
         raise click.UsageError("--open shows a page; give --out FILE.html, or leave --open out")
     if len(collection) > _LONG:
-        run.console.note("New pictures are laid out or placed; a first map of many takes minutes.")
-    whole = collection.map(refit=refit, method=method, progress=run.console.progress)
+        run.console.note("New images are laid out or placed; a first map of many takes minutes.")
+    whole = collection.layout_2d(refit=refit, method=method, progress=run.console.progress)
     items, found = _shown(collection, whole, where)
     values: dict[str, list[Any]] = {key: [item.metadata.get(key) for item in items] for key in keys}
     clusters = values[color] if color else [None] * len(items)
@@ -128,14 +128,14 @@ def _say(run: Run, found: Any) -> None:
     trust = "" if found.trustworthiness is None else f", trustworthiness {found.trustworthiness:.3f}"
     name = {"umap": "UMAP", "pca": "PCA"}[found.method]
     if found.moved:
-        run.console.say(f"{count(len(found.ids), 'picture')} laid out by {name}{trust}")
+        run.console.say(f"{count(len(found.ids), 'image')} laid out by {name}{trust}")
     else:
         run.console.say(
-            f"{count(len(found.ids), 'picture')} on the map by {name}{trust}; {found.n_new:,} new ones"
+            f"{count(len(found.ids), 'image')} on the map by {name}{trust}; {found.n_new:,} new ones"
             " placed, none moved"
         )
     if len(found.ids) and found.placed.mean() > _MANY_PLACED and not found.moved:
         run.console.note(
-            f"{found.placed.mean():.0%} of the pictures came after the map was laid out; --refit makes a new"
+            f"{found.placed.mean():.0%} of the images came after the map was laid out; --refit makes a new"
             " one, in which all move"
         )

@@ -19,7 +19,7 @@ _STATUS_COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 @click.command(
     cls=Command,
-    json_shape="""{"models": [{"model", "dim": int, "licence", "available": bool, "install",
+    json_shape="""{"models": [{"model", "dim": int, "license", "available": bool, "install",
              "input": [height, width], "size_bytes": int, "training_data", "accuracy", "source",
              "fingerprint"}]}, or with NAME: {"model": {...}, "layers": {name: shape}}""",
     examples=("nearsight models", "nearsight models efficientnet-lite0"),
@@ -38,7 +38,7 @@ def models(run: Run, /, name: str | None) -> None:
     from nearsight.models.huggingface.hub import fetched_models
     from nearsight.models.huggingface.model_card import is_non_commercial
 
-    found = [*nearsight.available_models(), *fetched_models()]
+    found = [*nearsight.list_models(), *fetched_models()]
     entries = [(entry.spec, entry.available(), entry.install) for entry in found]
     run.console.document(
         {"models": [_facts(spec, available, install) for spec, available, install in entries]}
@@ -49,13 +49,13 @@ def models(run: Run, /, name: str | None) -> None:
             str(spec.dim),
             "x".join(map(str, spec.input_px)),
             text_format.size(spec.size_bytes),
-            spec.licence + " (NOT COMMERCIAL)" * is_non_commercial(spec.licence),
+            spec.license + " (NOT COMMERCIAL)" * is_non_commercial(spec.license),
             "yes" if available else "no",
             "; ".join(filter(None, [spec.training_data, spec.accuracy])),
         ]
         for spec, available, _ in entries
     ]
-    header = ("model", "dim", "input", "size", "licence", "available", "trained on")
+    header = ("model", "dim", "input", "size", "license", "available", "trained on")
     for line in text_format.table(rows, header=header, right=(1, 3)):
         run.console.say(line)
     for spec, available, install in entries:
@@ -72,7 +72,7 @@ def _facts(spec: "nearsight.ModelSpec", available: bool, install: str) -> dict[s
     return {
         "model": spec.id,
         "dim": spec.dim,
-        "licence": spec.licence,
+        "license": spec.license,
         "available": available,
         "install": install,
         "input": spec.input_px,
@@ -96,7 +96,7 @@ def _model(run: Run, name: str) -> None:
     ):
         run.console.say(line)
     if layers:
-        run.console.say("\nLayers, and their shapes for one picture:")
+        run.console.say("\nLayers, and their shapes for one image:")
     for line in text_format.table([[layer, " x ".join(map(str, shape))] for layer, shape in layers.items()]):
         run.console.say(line)
 
@@ -108,7 +108,7 @@ def _model(run: Run, name: str) -> None:
 def doctor(run: Run, /) -> int:
     """Check this machine and installation.
 
-    What is installed, whether it runs, whether a picture embeds, and what to do if not.
+    What is installed, whether it runs, whether an image embeds, and what to do if not.
     """
     from nearsight.doctor import examine
 
@@ -125,11 +125,11 @@ def doctor(run: Run, /) -> int:
 
 @click.command(
     cls=Command,
-    json_shape="""{"page", "collection", "pictures": int, "embedded": int, "seconds": float,
+    json_shape="""{"page", "collection", "images": int, "embedded": int, "seconds": float,
  "images_per_second": float, "edits": [{"path", "edit", "rank": int|null, "similarity": float|null}],
  "queries": [{"id", "path", "where", "hits": [{"id", "path", "similarity", "metadata"}]}],
- "failed": [{"path", "reason"}], "licences": {name: licence}, "next": [command]}""",
-    examples=("nearsight demo --open", "nearsight demo ~/Pictures --out /tmp/my-pictures"),
+ "failed": [{"path", "reason"}], "licenses": {name: license}, "next": [command]}""",
+    examples=("nearsight demo --open", "nearsight demo ~/Images --out /tmp/my-images"),
 )
 @click.argument("folder", required=False, type=click.Path())
 @click.option(
@@ -140,15 +140,15 @@ def doctor(run: Run, /) -> int:
     show_default=True,
     help="Where the page and the collection go.",
 )
-@options.k("Neighbours of each picture.", default=5)
+@options.k("Neighbors of each image.", default=5)
 @click.option("--open", "show", is_flag=True, help="Show the page in the browser.")
 @click.pass_obj
 def demo(run: Run, /, folder: str | None, out: Path, k: int, show: bool) -> int:
-    """Index some pictures and show what came of it.
+    """Index some images and show what came of it.
 
     It writes one page with searches worth looking at.
     Without FOLDER, it takes photographs from installed packages (pip install 'nearsight[demo]').
-    Pictures are neither copied nor changed.
+    Images are neither copied nor changed.
     """
     from nearsight.cli.commands.index import require_some, tell
     from nearsight.demo.run import play

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Pictures like those to come: 32 at least, some 300 are looked at.",
+    help="Images like those to come: 32 at least, some 300 are looked at.",
 )
 @click.pass_obj
 def quantize(run: Run, /, name: str, calibration: Path) -> None:
@@ -38,10 +38,10 @@ def quantize(run: Run, /, name: str, calibration: Path) -> None:
 
     It says what that costs and gains.
 
-    Half of the pictures give the ranges of the network's numbers; on the other half, vectors are compared
+    Half of the images give the ranges of the network's numbers; on the other half, vectors are compared
     with the exact ones. Operations that suffer stay in float32, as few as will do: the smallest cosine is
     .99 at least, or the form is refused. It is kept under the name that is printed; its vectors are another
-    fingerprint. `NAME#int8` without digits is calibrated on built-in pictures, and needs no command.
+    fingerprint. `NAME#int8` without digits is calibrated on built-in images, and needs no command.
     """
     from nearsight.models.precision.int8_calibration import calibrate
 
@@ -67,7 +67,7 @@ def quantize(run: Run, /, name: str, calibration: Path) -> None:
     for line in text_format.table(rows, header=header, right=tuple(range(len(header)))):
         run.console.say(line)
     run.console.say(
-        f"Calibrated on {made.n_calibrating} pictures, compared on {made.n_held_out} others."
+        f"Calibrated on {made.n_calibrating} images, compared on {made.n_held_out} others."
         f" Use it as {made.model}"
     )
 

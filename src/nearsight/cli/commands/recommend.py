@@ -1,4 +1,4 @@
-"""`recommend`: what looks like a picture, and what is bought with it."""
+"""`recommend`: what looks like an image, and what is bought with it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from nearsight.cli.framework import BadInputError, Command, Run, out_file
 from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
-    from nearsight.analyses.recommendations import Advice, Catalogue
+    from nearsight.analyses.recommendations import Advice, Catalog
     from nearsight.collection import Collection
 
 # Unknown items that people are shown.
@@ -22,14 +22,14 @@ _SHOWN = 5
 @click.command(
     cls=Command,
     json_shape="""{"items": [{"id", "path", "score": float, "why", "metadata": {}}], "for": [id],
- "baskets": int, "unknown": {item: lines}, "learnt": bool, "twins_together": float or null,
+ "baskets": int, "unknown": {item: lines}, "learned": bool, "twins_together": float or null,
  "new": int}""",
     examples=(
         "nearsight recommend 3fa9c1 --diversity 0.5",
         "nearsight recommend 3fa9c1 --baskets orders.csv --where \"season = 'winter'\" --open",
         "nearsight recommend --history 3fa9c1,shirts/4711.jpg --baskets orders.csv",
-        "nearsight recommend --baskets orders.csv --save learnt.npz",
-        "nearsight recommend 3fa9c1 --model learnt.npz",
+        "nearsight recommend --baskets orders.csv --save learned.npz",
+        "nearsight recommend 3fa9c1 --model learned.npz",
     ),
 )
 @click.argument("id", required=False, metavar="[ID]")
@@ -49,13 +49,13 @@ _SHOWN = 5
     type=click.Path(path_type=Path, dir_okay=False),
     callback=out_file(".npz"),
     metavar="FILE.npz",
-    help="Keep what was learnt from the baskets; ID is not needed then.",
+    help="Keep what was learned from the baskets; ID is not needed then.",
 )
 @click.option(
     "--model",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE.npz",
-    help="Instead of --baskets: what --save kept, so that nothing is learnt again.",
+    help="Instead of --baskets: what --save kept, so that nothing is learned again.",
 )
 @options.k("How many to recommend.")
 @options.where
@@ -68,7 +68,7 @@ _SHOWN = 5
     help="How much the list should vary.",
 )
 @click.option(
-    "--fresh", is_flag=True, help="Pictures in no basket are new here; otherwise: nobody wanted them so far."
+    "--fresh", is_flag=True, help="Images in no basket are new here; otherwise: nobody wanted them so far."
 )
 @options.page("Write a page of thumbnails.")
 @click.pass_obj
@@ -87,32 +87,32 @@ def recommend(
     out: Path | None,
     show: bool,
 ) -> None:
-    """Recommend what looks like a picture.
+    """Recommend what looks like an image.
 
     With --baskets, recommend what is bought with it.
 
     ID, and what a basket holds, is an id or a start of one, a path, a file name, or a name without its
-    ending. Items that are no pictures of the collection are counted and listed, and left out.
+    ending. Items that are no images of the collection are counted and listed, and left out.
 
     With --baskets, a score is the chance that this is the next item of the basket; without, the cosine of
-    two vectors. Learning from many baskets takes a while: --save keeps what was learnt, and --model asks it.
+    two vectors. Learning from many baskets takes a while: --save keeps what was learned, and --model asks it.
     """
     asks = id is not None or history is not None
     if (id is not None and history is not None) or not (asks or save) or ((out or show) and not asks):
         raise click.UsageError("name what to recommend for: ID or --history ID,ID...")
     if model is not None and baskets is not None:
-        raise click.UsageError("--model was learnt from baskets already; give it or --baskets")
+        raise click.UsageError("--model was learned from baskets already; give it or --baskets")
     if save is not None and baskets is None:
-        raise click.UsageError("--save keeps what is learnt from baskets; give --baskets CSV")
+        raise click.UsageError("--save keeps what is learned from baskets; give --baskets CSV")
     collection = run.open_collection()
     ids = _ids(collection, [id] if id is not None else _names(history or ""))
-    learnt = _learnt(run, collection, baskets, model)
-    if save is not None and learnt is not None:
-        learnt.save(save)
-    if learnt is not None and not asks:
-        advice = learnt.nothing()
+    learned = _learned(run, collection, baskets, model)
+    if save is not None and learned is not None:
+        learned.save(save)
+    if learned is not None and not asks:
+        advice = learned.nothing()
     else:
-        advice = (learnt or collection).recommend(ids, k=k, where=where, diversity=diversity, fresh=fresh)
+        advice = (learned or collection).recommend(ids, k=k, where=where, diversity=diversity, fresh=fresh)
     run.console.document(
         {
             "items": [
@@ -122,14 +122,14 @@ def recommend(
             "for": ids,
             "baskets": advice.n_baskets,
             "unknown": advice.unknown,
-            "learnt": advice.learnt,
+            "learned": advice.learned,
             "twins_together": advice.twins_together,
             "new": advice.n_new,
         }
     )
     _say(run, advice, baskets, asks=asks)
     if save is not None:
-        run.console.note(f"What was learnt is in {printable(str(save))}; ask it with --model.")
+        run.console.note(f"What was learned is in {printable(str(save))}; ask it with --model.")
     if out or show:
         from nearsight.reports.recommendations import write_advice
 
@@ -139,17 +139,17 @@ def recommend(
         present(run, file, show=show)
 
 
-def _learnt(
+def _learned(
     run: Run, collection: "Collection", baskets: Path | None, model: Path | None
-) -> "Catalogue | None":
-    """Return what was learnt from baskets, now or earlier."""
+) -> "Catalog | None":
+    """Return what was learned from baskets, now or earlier."""
     if model is not None:
-        return collection.load_catalogue(model)
+        return collection.load_catalog(model)
     if baskets is None:
         return None
     from nearsight.cli.basket_tables import read_baskets
 
-    return collection.catalogue(read_baskets(baskets), progress=run.console.progress)
+    return collection.catalog(read_baskets(baskets), progress=run.console.progress)
 
 
 def _names(history: str) -> list[str]:
@@ -157,11 +157,11 @@ def _names(history: str) -> list[str]:
 
 
 def _ids(collection: "Collection", asked: list[str]) -> list[str]:
-    """Return the ids of pictures by whatever they are called."""
-    from nearsight.analyses.recommendations import Names
+    """Return the ids of images by whatever they are called."""
+    from nearsight.analyses.recommendations import ImageLookup
     from nearsight.errors import UnknownIdError
 
-    names: Names | None = None
+    names: ImageLookup | None = None
     ids = []
     for name in asked:
         try:
@@ -169,14 +169,12 @@ def _ids(collection: "Collection", asked: list[str]) -> list[str]:
             continue
         except UnknownIdError as error:
             unknown = error
-        names = names or Names(collection.items())
+        names = names or ImageLookup(collection.items())
         found = names.find(name)
         if not found:
             raise unknown
         if len(found) > 1:
-            raise BadInputError(
-                f"{name} is the name of {len(found)} pictures; give the path or the id of one"
-            )
+            raise BadInputError(f"{name} is the name of {len(found)} images; give the path or the id of one")
         ids += found
     return ids
 
@@ -194,8 +192,8 @@ def _say(run: Run, advice: "Advice", baskets: Path | None, *, asks: bool) -> Non
         run.console.note(
             f"{count(advice.n_baskets, 'basket')}; "
             + (
-                "what counts how much was learnt from them"
-                if advice.learnt
+                "what counts how much was learned from them"
+                if advice.learned
                 else "too few to learn from: by rule"
             )
             + (
@@ -206,13 +204,13 @@ def _say(run: Run, advice: "Advice", baskets: Path | None, *, asks: bool) -> Non
         )
     if advice.n_new:
         run.console.note(
-            f"{count(advice.n_new, 'picture')} came in after this was learnt, and cannot be recommended;"
+            f"{count(advice.n_new, 'image')} came in after this was learned, and cannot be recommended;"
             " learn again with --baskets CSV --save"
         )
     if advice.unknown and baskets is not None:
         some = ", ".join(list(advice.unknown)[:_SHOWN])
         more = f" and {len(advice.unknown) - _SHOWN:,} more" if len(advice.unknown) > _SHOWN else ""
         run.console.warn(
-            f"{count(sum(advice.unknown.values()), 'line')} of {baskets} name no single picture of the"
+            f"{count(sum(advice.unknown.values()), 'line')} of {baskets} name no single image of the"
             f" collection, and were left out: {some}{more}"
         )

@@ -28,44 +28,44 @@ def is_terminal() -> bool:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def rm(run: Run, /, ids: tuple[str, ...], where: str | None, yes: bool) -> int:
-    """Remove pictures from the collection.
+    """Remove images from the collection.
 
     The files stay where they are. One unknown ID, and nothing is removed. With --where, it asks first.
     """
     if bool(ids) == (where is not None):
-        raise click.UsageError("name the pictures to remove: either ID... or --where EXPR")
+        raise click.UsageError("name the images to remove: either ID... or --where EXPR")
     collection = run.open_collection()
     if where is not None and not yes:
         doomed = collection.count(where)
         if not is_terminal():
-            raise BadInputError(f"{count(doomed, 'picture')} would be removed; add --yes to do it")
-        if not click.confirm(f"Remove {count(doomed, 'picture')} from {run.collection}?", err=True):
+            raise BadInputError(f"{count(doomed, 'image')} would be removed; add --yes to do it")
+        if not click.confirm(f"Remove {count(doomed, 'image')} from {run.collection}?", err=True):
             run.console.note("Nothing was removed.")
             run.console.document({"removed": 0})
             return FAILURES_FOUND
     removed = collection.remove(ids, where=where)
     run.console.document({"removed": removed})
-    run.console.say(f"{count(removed, 'picture')} removed")
+    run.console.say(f"{count(removed, 'image')} removed")
     return 0
 
 
 @click.command(
-    cls=Command, json_shape="""{"pictures": int, "size_bytes": int, "freed_bytes": int, "seconds": float}"""
+    cls=Command, json_shape="""{"images": int, "size_bytes": int, "freed_bytes": int, "seconds": float}"""
 )
 @click.pass_obj
 def optimize(run: Run, /) -> None:
     """Compact the collection and its index now.
 
-    Both also happen by themselves, as pictures come and go.
+    Both also happen by themselves, as images come and go.
     """
     collection = run.open_collection()
     before, started = collection.info(), time.perf_counter()
-    collection.optimize()
+    collection.compact()
     spent, after = time.perf_counter() - started, collection.info()
     freed = before["size_bytes"] - after["size_bytes"]
     run.console.document(
         {
-            "pictures": after["pictures"],
+            "images": after["images"],
             "size_bytes": after["size_bytes"],
             "freed_bytes": freed,
             "seconds": round(spent, 3),
@@ -73,14 +73,14 @@ def optimize(run: Run, /) -> None:
     )
     change = f"{text_format.size(abs(freed))} {'freed' if freed >= 0 else 'more, for the index'}"
     run.console.say(
-        f"{count(after['pictures'], 'picture')} in {text_format.size(after['size_bytes'])} ({change})"
+        f"{count(after['images'], 'image')} in {text_format.size(after['size_bytes'])} ({change})"
     )
 
 
 @click.command(
     cls=Command,
-    json_shape="""{"pictures": int, "dim": int, "variance_kept": float, "collection",
- "bytes_per_picture": int}""",
+    json_shape="""{"images": int, "dim": int, "variance_kept": float, "collection",
+ "bytes_per_image": int}""",
     examples=("nearsight project --dim 256 --out small/",),
 )
 @click.option("--dim", required=True, type=click.IntRange(min=1), metavar="D", help="Numbers a vector has.")
@@ -98,22 +98,22 @@ def optimize(run: Run, /) -> None:
 def project(run: Run, /, dim: int, out: Path, storage: str | None) -> None:
     """Make a collection of shorter vectors from this one.
 
-    Nothing is embedded again: the vectors are projected onto the directions in which the pictures differ
+    Nothing is embedded again: the vectors are projected onto the directions in which the images differ
     most (PCA). The new collection can be searched and added to like any other.
     """
-    projection = run.open_collection().project(dim, out, storage=storage)
+    projection = run.open_collection().reduce_dim(dim, out, storage=storage)
     made = nearsight.Collection.open(out, cache_dir=run.settings.cache_dir).info()
     run.console.document(
         {
-            "pictures": made["pictures"],
+            "images": made["images"],
             "dim": dim,
             "variance_kept": round(projection.variance_kept, 4),
             "collection": str(out),
-            "bytes_per_picture": made["bytes_per_picture"],
+            "bytes_per_image": made["bytes_per_image"],
         }
     )
     run.console.say(
-        f"{count(made['pictures'], 'picture')} of {dim} numbers each in {printable(str(out))}:"
+        f"{count(made['images'], 'image')} of {dim} numbers each in {printable(str(out))}:"
         f" {projection.variance_kept:.1%} of the variance kept,"
-        f" {text_format.size(made['bytes_per_picture'])} a picture"
+        f" {text_format.size(made['bytes_per_image'])} an image"
     )

@@ -36,13 +36,13 @@ _VERIFIED = 50
     ),
 )
 @click.argument("image", required=False, type=click.Path())
-@click.option("--id", "like_id", metavar="ID", help="Instead of IMAGE: a picture of the collection.")
+@click.option("--id", "like_id", metavar="ID", help="Instead of IMAGE: an image of the collection.")
 @click.option("--text", metavar="TEXT", help="Instead of IMAGE: words that say what is to be seen.")
 @options.k("How many to find.")
 @options.where
 @options.device
 @click.option("--verify", is_flag=True, help="Put first what shows the very same object (SIFT, RANSAC).")
-@click.option("--exact", is_flag=True, help="Compare with every picture; slower in a large collection.")
+@click.option("--exact", is_flag=True, help="Compare with every image; slower in a large collection.")
 @options.allow_remote
 @options.page("Write a page of thumbnails.")
 @click.pass_obj
@@ -60,22 +60,22 @@ def search(
     out: Path | None,
     show: bool,
 ) -> None:
-    """Find the pictures most similar to IMAGE, or to words.
+    """Find the images most similar to IMAGE, or to words.
 
-    IMAGE is a file, an address, or - for the bytes of a picture on standard input.
-    The similarity is the cosine of two vectors: 1 is the same picture. Between words and pictures it is
+    IMAGE is a file, an address, or - for the bytes of an image on standard input.
+    The similarity is the cosine of two vectors: 1 is the same image. Between words and images it is
     low even where they fit; only the order tells.
     """
     if sum(given is not None for given in (image, like_id, text)) != 1:
         raise click.UsageError("name one thing to look for: IMAGE or --id ID or --text TEXT")
     if image is not None and Path(image).is_dir():
-        raise BadInputError(f"{image} is a folder; name one picture in it")
+        raise BadInputError(f"{image} is a folder; name one image in it")
     if run.device == "auto":
-        # Opening a session on a GPU takes longer than one picture does here.
+        # Opening a session on a GPU takes longer than one image does here.
         run.device = "cpu"
     collection = run.open_collection()
     if verify and text is not None:
-        raise click.UsageError("--verify compares pictures; it has nothing to compare a text with")
+        raise click.UsageError("--verify compares images; it has nothing to compare a text with")
     query: Any = sys.stdin.buffer.read() if image == "-" else image
     n = max(k, _VERIFIED) if verify else k
     try:
@@ -98,7 +98,7 @@ def search(
 
 
 def _verified(query: Any, found: "list[Match]") -> "list[Match]":
-    """Put first the pictures that show the very object of the query, as their files are now."""
+    """Put first the images that show the very object of the query, as their files are now."""
     from nearsight.verification.keypoints import geometric_rerank
 
     return [found[v.position] for v in geometric_rerank(query, [match.path for match in found], mirror=True)]
@@ -135,7 +135,7 @@ def present(run: Run, file: Path, *, show: bool) -> None:
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many.")
 @click.pass_obj
 def ls(run: Run, /, where: str | None, limit: int | None) -> None:
-    """List the pictures in the order they came in."""
+    """List the images in the order they came in."""
     items = islice(run.open_collection().items(where=where), limit)
     if run.console.as_json:
         run.console.documents("items", map(asdict, items))
@@ -149,7 +149,7 @@ def ls(run: Run, /, where: str | None, limit: int | None) -> None:
 
 
 def _line(item: "Item") -> str:
-    """One picture on one line; the columns are fixed, so that the list can stream."""
+    """One image on one line; the columns are fixed, so that the list can stream."""
     area = f"{item.width}x{item.height}"
     copies = f" (+{count(len(item.paths) - 1, 'copy', 'copies')})" if len(item.paths) > 1 else ""
     text = (
@@ -160,8 +160,8 @@ def _line(item: "Item") -> str:
 
 @click.command(
     cls=Command,
-    json_shape="""{"directory", "pictures": int, "model", "dim": int, "storage", "fingerprint", "licence",
- "size_bytes": int, "bytes_per_picture": int, "bytes_per_vector": int,
+    json_shape="""{"directory", "images": int, "model", "dim": int, "storage", "fingerprint", "license",
+ "size_bytes": int, "bytes_per_image": int, "bytes_per_vector": int,
  "metadata": {key: type}, "created": time, "written_by"}""",
 )
 @click.pass_obj
@@ -203,4 +203,4 @@ def export(run: Run, /, file: Path, where: str | None) -> None:
     """
     rows = run.open_collection().export(file, where=where)
     run.console.document({"exported": rows, "file": str(file)})
-    run.console.say(f"{count(rows, 'picture')} written to {printable(str(file))}")
+    run.console.say(f"{count(rows, 'image')} written to {printable(str(file))}")

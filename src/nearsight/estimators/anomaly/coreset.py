@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 
 from nearsight.errors import InvalidParameterError
 
-# Distances of a block of rows to the centres: 32 MB at 2,000 centres.
+# Distances of a block of rows to the centers: 32 MB at 2,000 centers.
 _BLOCK = 4096
 
 
@@ -77,14 +77,14 @@ def k_center(
 
 
 def nearest(
-    X: NDArray[np.float32], centres: NDArray[np.float32]
+    X: NDArray[np.float32], centers: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return each row's Euclidean distance to the nearest centre, and which one that is.
+    """Return each row's Euclidean distance to the nearest center, and which one that is.
 
     Parameters
     ----------
     X : ndarray of shape (m, d), float32
-    centres : ndarray of shape (k, d), float32
+    centers : ndarray of shape (k, d), float32
         At least one.
 
     Returns
@@ -92,14 +92,14 @@ def nearest(
     distances : ndarray of shape (m,), float32
     indices : ndarray of shape (m,), int64
     """
-    half = np.einsum("kd,kd->k", centres, centres) / 2
+    half = np.einsum("kd,kd->k", centers, centers) / 2
     distances, indices = np.empty(len(X), np.float32), np.empty(len(X), np.int64)
     for start in range(0, len(X), _BLOCK):
         block = X[start : start + _BLOCK]
-        found = np.argmin(half - block @ centres.T, axis=1)
+        found = np.argmin(half - block @ centers.T, axis=1)
         indices[start : start + _BLOCK] = found
         # From the difference itself: a small distance out of two large products would be noise.
-        distances[start : start + _BLOCK] = np.linalg.norm(block - centres[found], axis=1)
+        distances[start : start + _BLOCK] = np.linalg.norm(block - centers[found], axis=1)
     return distances, indices
 
 

@@ -1,4 +1,4 @@
-"""Pictures judged by their feature maps: as a whole, and place by place in each layer."""
+"""Images judged by their feature maps: as a whole, and place by place in each layer."""
 
 import copy
 import json
@@ -20,32 +20,32 @@ from nearsight.estimators.anomaly.score_fusion import Scale, combined
 from nearsight.estimators.conformal import Threshold, from_good, required_examples
 
 Level = Literal["combined", "image", "patch"]
-#: One picture: for each layer its tiles' maps, (tiles, h, w, d) float32.
+#: One image: for each layer its tiles' maps, (tiles, h, w, d) float32.
 Layers = Sequence[NDArray[np.float32]]
 
-# Fewer pictures say nothing about what is usual.
-_LEAST_LEARNT = 10
-# Of many pictures, this share is held out for the threshold.
+# Fewer images say nothing about what is usual.
+_LEAST_LEARNED = 10
+# Of many images, this share is held out for the threshold.
 _HELD_SHARE = 1 / 3
-# Scores of good pictures that a threshold rests on, at most: the latest.
+# Scores of good images that a threshold rests on, at most: the latest.
 _MOST_SCORES = 5000
 _IMAGE = "image"
 # Products of matrices differ in their last bits with where arrays happen to lie; scores must not.
 _DECIMALS = 6
-# Vectors learnt together: inverting the covariance costs more than all else.
+# Vectors learned together: inverting the covariance costs more than all else.
 _CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What is unusual about one picture.
+    """What is unusual about one image.
 
     Attributes
     ----------
     score : float
         Higher is more alarming; about 0 for what is usual.
     levels : dict of str to float
-        Each level's part, in standard deviations of good pictures: ``image``, then the layers by number.
+        Each level's part, in standard deviations of good images: ``image``, then the layers by number.
     heat : list of ndarray of shape (tiles, h, w), float32
         For each layer the distance of each place, in the same unit; empty where the level is ``image``.
     """
@@ -56,25 +56,25 @@ class Assessment:
 
 
 class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is untyped
-    """Judge pictures by how unlike good ones they are, as a whole and place by place.
+    """Judge images by how unlike good ones they are, as a whole and place by place.
 
-    *Method*. As a whole: `VectorAnomaly` on the mean and standard deviation of each feature over the picture,
+    *Method*. As a whole: `VectorAnomaly` on the mean and standard deviation of each feature over the image,
     which sees what changes everywhere and nowhere in particular. Place by place: one `PatchMemory` a layer,
     so that a fine layer's few numbers are not drowned by a coarse layer's many, as they are where layers are
     joined into one vector (Roth et al. 2022, section 3.1, which this departs from). Each level's scores are
-    brought to the unit of what is usual among good pictures, and `combined`.
+    brought to the unit of what is usual among good images, and `combined`.
 
-    Good pictures serve three ends, in the order in which they come, which must be random: the first are
-    learnt; the next are scored, to know what is usual, and then learnt; the last, about a third and as many
+    Good images serve three ends, in the order in which they come, which must be random: the first are
+    learned; the next are scored, to know what is usual, and then learned; the last, about a third and as many
     as meet the rate exactly, are held out for the threshold (split conformal, `calibrate.from_good`), and
-    never learnt.
+    never learned.
 
     Parameters
     ----------
     level : {"combined", "image", "patch"}
         Which levels take part.
     false_alarm_rate : float, default 0.05
-        Share of good pictures that may be called defective.
+        Share of good images that may be called defective.
     confidence : float, optional
         See `calibrate.required_examples`.
     n_patches : int, default 2000
@@ -85,16 +85,16 @@ class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is 
     ----------
     threshold_ : Threshold
     scales_ : dict of str to Scale
-    n_pictures_seen_ : int
+    n_images_seen_ : int
 
     Notes
     -----
-    Memory depends on `n_patches` and the number of features, not on how many pictures are seen. To learn a
-    picture and to score one cost the same: places x `n_patches` x features, for each layer.
+    Memory depends on `n_patches` and the number of features, not on how many images are seen. To learn a
+    image and to score one cost the same: places x `n_patches` x features, for each layer.
 
-    Pictures fewer than the rate needs are refused by number, so none, one and two always are. NaN and
-    infinity are refused. Duplicate pictures, some learnt and some held out, make the threshold too low: leave
-    them out first, as `AnomalyDetector` does. Of pictures that are all the same, any other has an enormous
+    Images fewer than the rate needs are refused by number, so none, one and two always are. NaN and
+    infinity are refused. Duplicate images, some learned and some held out, make the threshold too low: leave
+    them out first, as `AnomalyDetector` does. Of images that are all the same, any other has an enormous
     score.
 
     Examples
@@ -125,11 +125,11 @@ class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is 
         self.random_state = random_state
 
     def fit(self, X: Iterable[Layers], y: Any = None, *, n: int | None = None) -> "MultiLevelAnomaly":
-        """Learn what good pictures look like, and where an alarm begins.
+        """Learn what good images look like, and where an alarm begins.
 
         Parameters
         ----------
-        X : iterable of pictures, each a sequence of ndarray of shape (tiles, h, w, d), float32
+        X : iterable of images, each a sequence of ndarray of shape (tiles, h, w, d), float32
             Good ones only, in random order. One is held at a time.
         n : int, optional
             How many there are; needed where `X` has no length.
@@ -143,38 +143,38 @@ class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is 
             raise InvalidParameterError(f"level is {self.level!r}; it must be 'combined', 'image' or 'patch'")
         total = len(X) if n is None and isinstance(X, Sized) else n
         if total is None:
-            raise InvalidParameterError("X has no length; say how many pictures there are by n=")
+            raise InvalidParameterError("X has no length; say how many images there are by n=")
         n_first, n_second = self.split(total)
-        pictures = iter(X)
+        images = iter(X)
         self._members: dict[str, VectorAnomaly | PatchMemory] = {}
         self._vectors: list[NDArray[np.float64]] = []
-        self.n_pictures_seen_ = 0
-        self._learn(islice(pictures, n_first))
+        self.n_images_seen_ = 0
+        self._learn(islice(images, n_first))
         half_way = copy.deepcopy(self._members)
         usual: list[dict[str, float]] = []
 
         def watched() -> Iterable[Layers]:
-            for layers in islice(pictures, n_second):
+            for layers in islice(images, n_second):
                 usual.append({name: score for name, (score, _) in _scores(half_way, layers).items()})
                 yield layers
 
         self._learn(watched())
         if not usual:
             raise CalibrationError(
-                f"of {total} good pictures only {self.n_pictures_seen_} came; say by n= how many there are"
+                f"of {total} good images only {self.n_images_seen_} came; say by n= how many there are"
             )
         self.scales_ = {
             name: Scale.of(np.array([scores[name] for scores in usual])) for name in self._members
         }
-        self.good_scores_ = np.array([self.assess(layers).score for layers in pictures])
-        self.n_pictures_seen_ += len(self.good_scores_)
+        self.good_scores_ = np.array([self.assess(layers).score for layers in images])
+        self.n_images_seen_ += len(self.good_scores_)
         self._calibrate()
         return self
 
     def partial_fit(self, X: Iterable[Layers], y: Any = None) -> "MultiLevelAnomaly":
-        """Learn from more good pictures.
+        """Learn from more good images.
 
-        Each is scored before it is learnt, as a new picture that is known to be good; the threshold rests on
+        Each is scored before it is learned, as a new image that is known to be good; the threshold rests on
         the latest 5,000 such scores. What is usual (`scales_`) stays, so that scores remain comparable.
         """
         check_is_fitted(self, "threshold_")
@@ -191,7 +191,7 @@ class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is 
         return self
 
     def split(self, n: int) -> tuple[int, int]:
-        """Return how many of n good pictures are learnt first, and how many second; the rest is held out.
+        """Return how many of n good images are learned first, and how many second; the rest is held out.
 
         Raises
         ------
@@ -201,19 +201,19 @@ class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is 
         required = required_examples(self.false_alarm_rate, confidence=self.confidence)
         held = max(required, round(n * _HELD_SHARE))
         if self.confidence is None:
-            # So many that the rate is met exactly: in between, pictures are held out for nothing.
+            # So many that the rate is met exactly: in between, images are held out for nothing.
             k = max(1, round(self.false_alarm_rate * (n * _HELD_SHARE + 1)))
             held = math.ceil(k / self.false_alarm_rate - 1 - 1e-9)
-        if n - held < _LEAST_LEARNT:
+        if n - held < _LEAST_LEARNED:
             raise CalibrationError(
-                f"a false-alarm rate of {self.false_alarm_rate:g} needs at least {required + _LEAST_LEARNT}"
-                f" good pictures, {required} of them held out for the threshold; there are {n}. Give more, or"
+                f"a false-alarm rate of {self.false_alarm_rate:g} needs at least {required + _LEAST_LEARNED}"
+                f" good images, {required} of them held out for the threshold; there are {n}. Give more, or"
                 " ask for a higher rate"
             )
         return (n - held + 1) // 2, (n - held) // 2
 
     def assess(self, layers: Layers) -> Assessment:
-        """Return what is unusual about one picture.
+        """Return what is unusual about one image.
 
         Parameters
         ----------
@@ -221,9 +221,9 @@ class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is 
         """
         check_is_fitted(self, "scales_")
         found = _scores(self._members, layers)
-        levels = {name: float(self.scales_[name].standardised(score)) for name, (score, _) in found.items()}
+        levels = {name: float(self.scales_[name].standardized(score)) for name, (score, _) in found.items()}
         heat = [
-            self.scales_[name].standardised(distances).astype(np.float32)
+            self.scales_[name].standardized(distances).astype(np.float32)
             for name, (_, distances) in found.items()
             if distances is not None
         ]
@@ -231,22 +231,22 @@ class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is 
         return Assessment(round(score, _DECIMALS), levels, heat)
 
     def score_samples(self, X: Iterable[Layers]) -> NDArray[np.float64]:
-        """Return how normal each picture is: minus its score, so that higher is more normal."""
+        """Return how normal each image is: minus its score, so that higher is more normal."""
         return np.array([-self.assess(layers).score for layers in X])
 
     def predict(self, X: Iterable[Layers]) -> NDArray[np.int64]:
-        """Return 1 for each picture that could be good, -1 for each that is not."""
+        """Return 1 for each image that could be good, -1 for each that is not."""
         return np.where(self.threshold_.exceeded(-self.score_samples(X)), -1, 1)
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return what was learnt as plain data and arrays; `from_state` makes it whole again."""
+        """Return what was learned as plain data and arrays; `from_state` makes it whole again."""
         check_is_fitted(self, "threshold_")
         arrays: dict[str, NDArray[Any]] = {"good_scores": self.good_scores_}
         facts: dict[str, Any] = {
             "params": self.get_params(deep=False),
             "threshold": self.threshold_.to_dict(),
             "scales": {name: scale.to_dict() for name, scale in self.scales_.items()},
-            "n_pictures_seen": self.n_pictures_seen_,
+            "n_pictures_seen": self.n_images_seen_,
             "members": {},
         }
         for name, member in self._members.items():
@@ -274,7 +274,7 @@ class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is 
         found.scales_ = {name: Scale.from_dict(facts["scales"][name]) for name in found._members}
         found.threshold_ = Threshold.from_dict(facts["threshold"])
         found.good_scores_ = np.asarray(arrays["good_scores"], np.float64)
-        found.n_pictures_seen_ = int(facts["n_pictures_seen"])
+        found.n_images_seen_ = int(facts["n_pictures_seen"])
         return found
 
     def _calibrate(self) -> None:
@@ -282,13 +282,13 @@ class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is 
             self.good_scores_, false_alarm_rate=self.false_alarm_rate, confidence=self.confidence
         )
 
-    def _learn(self, pictures: Iterable[Layers]) -> None:
+    def _learn(self, images: Iterable[Layers]) -> None:
         """Let every level learn, and leave them ready to score."""
-        for layers in pictures:
+        for layers in images:
             _require_maps(layers)
             if not self._members:
                 self._members = self._new_members(len(layers))
-            self.n_pictures_seen_ += 1
+            self.n_images_seen_ += 1
             for name, member in self._members.items():
                 if isinstance(member, PatchMemory):
                     member.add(layers[int(name)])
@@ -316,18 +316,18 @@ class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is 
 
 
 def _require_maps(layers: Layers, n_layers: int = 0) -> None:
-    """Refuse what is no picture, or one of other layers; whether numbers are finite, members see."""
+    """Refuse what is no image, or one of other layers; whether numbers are finite, members see."""
     found = [np.shape(maps) for maps in layers]
     if not found or any(len(shape) != 4 or 0 in shape for shape in found):
         raise InvalidParameterError(
-            f"a picture has arrays of shape {found}; give one of shape (tiles, h, w, d) for each layer"
+            f"an image has arrays of shape {found}; give one of shape (tiles, h, w, d) for each layer"
         )
     if n_layers and len(found) != n_layers:
-        raise InvalidParameterError(f"a picture has {len(found)} layers; those learnt from had {n_layers}")
+        raise InvalidParameterError(f"an image has {len(found)} layers; those learned from had {n_layers}")
 
 
 def summary(layers: Layers) -> NDArray[np.float64]:
-    """Return one vector for a picture: each feature's mean and standard deviation over all places."""
+    """Return one vector for an image: each feature's mean and standard deviation over all places."""
     parts = []
     for maps in layers:
         places = maps.reshape(-1, maps.shape[-1])

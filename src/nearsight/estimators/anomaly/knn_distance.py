@@ -18,7 +18,7 @@ def outlyingness(
 ) -> NDArray[np.float64]:
     """Return how far each row is from its nearest others.
 
-    *Method*: mean Euclidean distance to the nearest neighbours (Angiulli and Pizzuti 2002,
+    *Method*: mean Euclidean distance to the nearest neighbors (Angiulli and Pizzuti 2002,
     https://doi.org/10.1007/3-540-45681-3_2), among `reference`, which may be a random part of all rows
     (Sugiyama and Borgwardt 2013): that costs n rather than n².
 
@@ -27,7 +27,7 @@ def outlyingness(
     X : ndarray of shape (n, d), float32
     reference : ndarray of shape (m, d), float32
     own : ndarray of shape (n,), int64
-        Where in `reference` each row is itself; -1 where it is not. A row is no neighbour of its own.
+        Where in `reference` each row is itself; -1 where it is not. A row is no neighbor of its own.
     n_neighbors : int, default 3
         At least 1; as many as there are where that is fewer.
 

@@ -30,13 +30,13 @@ class VectorAnomaly(OutlierMixin, BaseEstimator):  # type: ignore[misc] # scikit
 
     The threshold of `predict` is conformal: scores of five-fold cross-fitting (Vovk 2015, arXiv 1208.0806)
     go to `calibrate.from_good`, and the model that answers is fitted on all rows, which makes it no more
-    alarming. Rows given to `partial_fit` are scored before they are learnt, and join those scores.
+    alarming. Rows given to `partial_fit` are scored before they are learned, and join those scores.
 
     Parameters
     ----------
     method : {"mahalanobis", "knn"}
     n_neighbors : int, default 3
-        Neighbours averaged by ``knn``.
+        Neighbors averaged by ``knn``.
     false_alarm_rate : float or None, default 0.1
         Share of good examples that `predict` may call outliers; None for scores alone, without the
         fivefold work of a threshold.
@@ -165,7 +165,7 @@ class VectorAnomaly(OutlierMixin, BaseEstimator):  # type: ignore[misc] # scikit
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return what was learnt as plain data and arrays; `from_state` makes it whole again."""
+        """Return what was learned as plain data and arrays; `from_state` makes it whole again."""
         check_is_fitted(self)
         facts = {
             "params": self.get_params(deep=False),
@@ -239,18 +239,18 @@ class VectorAnomaly(OutlierMixin, BaseEstimator):  # type: ignore[misc] # scikit
             self._coreset.add(X.astype(np.float32))
             return
         # Chan et al. 1983: the moments of two groups together.
-        centre = X.mean(0)
-        step = centre - self._mean
+        center = X.mean(0)
+        step = center - self._mean
         between = np.outer(step, step) * (n * m / (n + m))
         # Not in place: the arrays of a state belong to whoever asked for it.
-        self._scatter = self._scatter + (X - centre).T @ (X - centre) + between
+        self._scatter = self._scatter + (X - center).T @ (X - center) + between
         self._mean = self._mean + step * (m / (n + m))
         self._scale, self._precision = _precision(self._scatter, n + m, self._mean)
 
     def _distances(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self._to_neighbours(X) if self.method == "knn" else self._to_mean(X)
+        return self._to_neighbors(X) if self.method == "knn" else self._to_mean(X)
 
-    def _to_neighbours(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _to_neighbors(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         rows = self._coreset.rows.astype(np.float64)
         k = min(self.n_neighbors, len(rows))
         distances = np.empty(len(X))

@@ -1,4 +1,4 @@
-"""Patches of good pictures remembered, and how far those of another picture are from any of them."""
+"""Patches of good images remembered, and how far those of another image are from any of them."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,37 +14,37 @@ from nearsight.estimators.anomaly.coreset import Coreset, nearest
 
 Maps = NDArray[np.float32] | Iterable[NDArray[np.float32]]
 
-# Numbers that wait until the whitening is learnt: 32 MB.
+# Numbers that wait until the whitening is learned: 32 MB.
 _N_WAITING = 8_000_000
 
 
 class PatchMemory(BaseEstimator):  # type: ignore[misc] # scikit-learn is untyped
     """Score the places of feature maps by their distance to the nearest good place.
 
-    *Method*: PatchCore (Roth et al. 2022, arXiv 2106.08265). Features are averaged over their neighbourhood
+    *Method*: PatchCore (Roth et al. 2022, arXiv 2106.08265). Features are averaged over their neighborhood
     (section 3.1); a coreset of the good ones is kept (section 3.2), here out of a stream; a place's score is
     its distance to the nearest of them, times the weight of equation 7, which is larger where that one is
     itself far from the rest of the memory.
 
     Deviations, each measured in ``benchmarks/anomaly.py``: distances are taken after whitening (principal
     axes scaled to equal variance, `shrinkage` of the way to the mean), because otherwise a few strong and
-    variable features drown the rest; and a picture's score is the mean of its `top` highest places rather
+    variable features drown the rest; and an image's score is the mean of its `top` highest places rather
     than the one highest. ``shrinkage=None, top=0`` is the paper's.
 
     Parameters
     ----------
     n_rows : int, default 2000
         Patches that are remembered, at most.
-    neighbourhood : int, default 3
+    neighborhood : int, default 3
         Places on a side that are averaged, odd; 1 for none.
     most_places : int, default 28
         Maps with more places on a side are averaged in blocks, down to at most so many.
     shrinkage : float or None, default 0.01
-        In 0..1; 1 only centres and scales. None takes distances between features as they are.
+        In 0..1; 1 only centers and scales. None takes distances between features as they are.
     top : float, default 0.01
-        In 0..1: share of a picture's places that its score is the mean of, at least one.
+        In 0..1: share of an image's places that its score is the mean of, at least one.
     n_reweight : int, default 9
-        Neighbours in memory that the weight looks at; 0 for no weight.
+        Neighbors in memory that the weight looks at; 0 for no weight.
     random_state : int
         Seeds the choice of what is remembered.
 
@@ -59,7 +59,7 @@ class PatchMemory(BaseEstimator):  # type: ignore[misc] # scikit-learn is untype
 
     Notes
     -----
-    The whitening is learnt on the first 8 million numbers and then stays. To fit costs
+    The whitening is learned on the first 8 million numbers and then stays. To fit costs
     n h w x n_rows x d multiplications, to score the same, and memory is n_rows x d whatever n is. No map is
     refused; one is enough, and two are no special case. Duplicate maps add nothing to what is remembered.
     Where all maps are the same there is nothing to whiten: distances are plain ones. NaN and infinity are
@@ -72,7 +72,7 @@ class PatchMemory(BaseEstimator):  # type: ignore[misc] # scikit-learn is untype
     >>> good = rng.normal(size=(20, 8, 8, 4)).astype(np.float32)
     >>> odd = good[:1].copy()
     >>> odd[0, 5, 2] += 9
-    >>> memory = PatchMemory(neighbourhood=1).fit(good[1:])
+    >>> memory = PatchMemory(neighborhood=1).fit(good[1:])
     >>> divmod(int(memory.distances(odd)[0].argmax()), 8)
     (5, 2)
     """
@@ -81,7 +81,7 @@ class PatchMemory(BaseEstimator):  # type: ignore[misc] # scikit-learn is untype
         self,
         *,
         n_rows: int = 2000,
-        neighbourhood: int = 3,
+        neighborhood: int = 3,
         most_places: int = 28,
         shrinkage: float | None = 0.01,
         top: float = 0.01,
@@ -89,7 +89,7 @@ class PatchMemory(BaseEstimator):  # type: ignore[misc] # scikit-learn is untype
         random_state: int = 0,
     ) -> None:
         self.n_rows = n_rows
-        self.neighbourhood = neighbourhood
+        self.neighborhood = neighborhood
         self.most_places = most_places
         self.shrinkage = shrinkage
         self.top = top
@@ -97,7 +97,7 @@ class PatchMemory(BaseEstimator):  # type: ignore[misc] # scikit-learn is untype
         self.random_state = random_state
 
     def fit(self, X: Maps, y: Any = None) -> "PatchMemory":
-        """Learn from maps of good pictures only.
+        """Learn from maps of good images only.
 
         Parameters
         ----------
@@ -116,7 +116,7 @@ class PatchMemory(BaseEstimator):  # type: ignore[misc] # scikit-learn is untype
         return self.partial_fit(X)
 
     def partial_fit(self, X: Maps, y: Any = None) -> "PatchMemory":
-        """Learn from maps of more good pictures; what they add is kept as far as the memory has room."""
+        """Learn from maps of more good images; what they add is kept as far as the memory has room."""
         self.add(X)
         return self.finish()
 
@@ -140,7 +140,7 @@ class PatchMemory(BaseEstimator):  # type: ignore[misc] # scikit-learn is untype
         """Make ready to score after `add`."""
         if not hasattr(self, "whitening_"):
             if not self._waiting:
-                raise InvalidParameterError("there are 0 maps; a memory needs at least 1 of a good picture")
+                raise InvalidParameterError("there are 0 maps; a memory needs at least 1 of a good image")
             self._whiten()
         self.memory_ = self.coreset_.rows
         self.cover_, self.n_patches_seen_ = self.coreset_.cover, self.coreset_.n_seen
@@ -162,7 +162,7 @@ class PatchMemory(BaseEstimator):  # type: ignore[misc] # scikit-learn is untype
         return self.assess(X)[0]
 
     def score_samples(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return how normal each picture is: minus its score, so that higher is more normal.
+        """Return how normal each image is: minus its score, so that higher is more normal.
 
         Parameters
         ----------
@@ -171,12 +171,12 @@ class PatchMemory(BaseEstimator):  # type: ignore[misc] # scikit-learn is untype
         return np.array([-self.assess(X[i : i + 1])[1] for i in range(len(X))])
 
     def assess(self, X: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
-        """Return the distances of one picture's maps, and its score.
+        """Return the distances of one image's maps, and its score.
 
         Parameters
         ----------
         X : ndarray of shape (n, h, w, d), float32
-            The picture's tiles; one where it is not cut.
+            The image's tiles; one where it is not cut.
 
         Returns
         -------
@@ -205,7 +205,7 @@ class PatchMemory(BaseEstimator):  # type: ignore[misc] # scikit-learn is untype
         return distances, float((weights * flat[highest]).mean())
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return what was learnt as plain data and arrays; `from_state` makes it whole again."""
+        """Return what was learned as plain data and arrays; `from_state` makes it whole again."""
         check_is_fitted(self, "memory_")
         facts = {"params": self.get_params(deep=False), "coreset": self.coreset_.facts()}
         return facts, {"memory": self.memory_, "mean": self.mean_, "whitening": self.whitening_}
@@ -234,7 +234,7 @@ class PatchMemory(BaseEstimator):  # type: ignore[misc] # scikit-learn is untype
     def _weights(
         self, rows: NDArray[np.float32], distances: NDArray[np.float32], at: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """Equation 7: one less the softmax of the nearest among its own neighbours in memory."""
+        """Equation 7: one less the softmax of the nearest among its own neighbors in memory."""
         if not self.n_reweight or len(self.memory_) == 1:
             return np.ones(len(rows))
         weights = np.empty(len(rows))
@@ -247,8 +247,8 @@ class PatchMemory(BaseEstimator):  # type: ignore[misc] # scikit-learn is untype
         return weights
 
     def _check(self) -> None:
-        if self.neighbourhood < 1 or self.neighbourhood % 2 == 0:
-            raise InvalidParameterError(f"neighbourhood is {self.neighbourhood}; it must be odd, at least 1")
+        if self.neighborhood < 1 or self.neighborhood % 2 == 0:
+            raise InvalidParameterError(f"neighborhood is {self.neighborhood}; it must be odd, at least 1")
         if self.most_places < 1:
             raise InvalidParameterError(f"most_places is {self.most_places}; it must be at least 1")
         for name in ("shrinkage", "top"):
@@ -263,9 +263,9 @@ class PatchMemory(BaseEstimator):  # type: ignore[misc] # scikit-learn is untype
                 f"maps have shape {maps.shape}; it must be (n, h, w, d), none of them 0"
             )
         if not np.isfinite(maps).all():
-            raise InvalidParameterError("maps hold NaN or infinity; leave such pictures out")
-        if self.neighbourhood > 1:
-            maps = uniform_filter(maps, (0, self.neighbourhood, self.neighbourhood, 0), mode="nearest")
+            raise InvalidParameterError("maps hold NaN or infinity; leave such images out")
+        if self.neighborhood > 1:
+            maps = uniform_filter(maps, (0, self.neighborhood, self.neighborhood, 0), mode="nearest")
         return _coarser(maps, self.most_places)
 
     def _whiten(self) -> None:
@@ -295,10 +295,10 @@ def _coarser(maps: NDArray[np.float32], most: int) -> NDArray[np.float32]:
     return maps
 
 
-def _whitening(centred: NDArray[np.float32], shrinkage: float | None) -> NDArray[np.float32]:
-    """Return what brings centred rows to equal variance in all directions, and their mean square to 1."""
-    d = centred.shape[1]
-    covariance = (centred.T @ centred).astype(np.float64) / len(centred)
+def _whitening(centered: NDArray[np.float32], shrinkage: float | None) -> NDArray[np.float32]:
+    """Return what brings centered rows to equal variance in all directions, and their mean square to 1."""
+    d = centered.shape[1]
+    covariance = (centered.T @ centered).astype(np.float64) / len(centered)
     mean_variance = np.trace(covariance) / d
     if shrinkage is None or mean_variance == 0:
         return np.eye(d, dtype=np.float32)

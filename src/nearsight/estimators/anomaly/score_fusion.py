@@ -1,4 +1,4 @@
-"""Several detectors' scores of one picture made one, by a rule that needs no defect."""
+"""Several detectors' scores of one image made one, by a rule that needs no defect."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,15 +12,15 @@ from nearsight.errors import InvalidParameterError
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What scores of good pictures are usual for one detector.
+    """What scores of good images are usual for one detector.
 
     Attributes
     ----------
-    centre, spread : float
-        Mean and standard deviation of scores of good pictures that the detector had not learnt.
+    center, spread : float
+        Mean and standard deviation of scores of good images that the detector had not learned.
     """
 
-    centre: float
+    center: float
     spread: float
 
     @classmethod
@@ -34,12 +34,12 @@ class Scale:
         """
         if not len(scores):
             raise InvalidParameterError("there are 0 scores; a scale needs at least 1")
-        centre = float(np.mean(scores))
-        return cls(centre, max(float(np.std(scores)), 1e-6 * abs(centre), 1e-12))
+        center = float(np.mean(scores))
+        return cls(center, max(float(np.std(scores)), 1e-6 * abs(center), 1e-12))
 
-    def standardised(self, scores: Any) -> NDArray[np.float64]:
+    def standardized(self, scores: Any) -> NDArray[np.float64]:
         """Return scores in units of what is usual."""
-        return (np.asarray(scores, np.float64) - self.centre) / self.spread
+        return (np.asarray(scores, np.float64) - self.center) / self.spread
 
     def to_dict(self) -> dict[str, float]:
         """Return plain data for a file."""
@@ -51,8 +51,8 @@ class Scale:
         return cls(float(data["centre"]), float(data["spread"]))
 
 
-def combined(standardised: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
-    """Make one score of several detectors' standardised scores.
+def combined(standardized: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    """Make one score of several detectors' standardized scores.
 
     *Method*: the root of the sum of squares of those above 0, and the highest where none is. A detector
     that sees nothing odd is not held against one that does, and no defect is needed to choose among them.
@@ -61,7 +61,7 @@ def combined(standardised: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    standardised : sequence of k arrays of one shape, float64
+    standardized : sequence of k arrays of one shape, float64
         At least one; each in units of its `Scale`.
 
     Returns
@@ -74,9 +74,9 @@ def combined(standardised: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
     >>> combined([np.array([3.0, -1.0]), np.array([4.0, -2.0])]).tolist()
     [5.0, -1.0]
     """
-    if not len(standardised):
+    if not len(standardized):
         raise InvalidParameterError("there are 0 detectors to combine; give at least 1")
-    stacked = np.stack(standardised).astype(np.float64)
+    stacked = np.stack(standardized).astype(np.float64)
     highest = stacked.max(0)
     together = np.sqrt((np.maximum(stacked, 0) ** 2).sum(0))
     joined: NDArray[np.float64] = np.where(highest > 0, together, highest)

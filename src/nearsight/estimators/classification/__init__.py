@@ -1,4 +1,4 @@
-"""Labels from a handful of examples, and which pictures to label next."""
+"""Labels from a handful of examples, and which images to label next."""
 
 from nearsight.estimators.classification.few_shot import FewShotClassifier
 from nearsight.estimators.classification.label_suggestions import suggest

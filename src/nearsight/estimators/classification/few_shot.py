@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.classification import heads
-from nearsight.estimators.classification.heads import Floats, Head, Ints, Neighbours, Probe, Prototypes, Ridge
+from nearsight.estimators.classification.heads import Floats, Head, Ints, Neighbors, Probe, Prototypes, Ridge
 from nearsight.estimators.classification.temperature_scaling import (
     calibration_error,
     fit_temperature,
@@ -24,14 +24,14 @@ from nearsight.estimators.conformal import Threshold, from_good
 
 Rows = NDArray[np.bool_]
 
-METHODS = ("auto", "prototype", "neighbours", "probe")
+METHODS = ("auto", "prototype", "neighbors", "probe")
 # Examples a class, on average and not counting those that are alone, from which on the data choose the
 # method; with fewer, on photographs of clothes, what they chose was worse than the rule.
 _ENOUGH_TO_CHOOSE = 20
 # The same for the temperature, which is one number only.
 _ENOUGH_TO_TEMPER = 3
-# Neighbours cost n²; with more examples than this they are not tried unless asked for.
-_MOST_FOR_NEIGHBOURS = 5_000
+# Neighbors cost n²; with more examples than this they are not tried unless asked for.
+_MOST_FOR_NEIGHBORS = 5_000
 _BLOCK = 4096
 
 
@@ -55,9 +55,9 @@ class _Candidate:
 class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Learns classes from a few examples each, with calibrated probabilities and an honest "unknown".
 
-    *Method*: three heads on centred unit vectors (Wang et al. 2019, arXiv 1911.04623, section 3: "CL2N", the
-    centre being that of the examples): nearest prototype (Snell et al. 2017, arXiv 1703.05175), weighted
-    nearest neighbours, and a linear probe with an L2 penalty, here by least squares, because its left-out
+    *Method*: three heads on centered unit vectors (Wang et al. 2019, arXiv 1911.04623, section 3: "CL2N", the
+    center being that of the examples): nearest prototype (Snell et al. 2017, arXiv 1703.05175), weighted
+    nearest neighbors, and a linear probe with an L2 penalty, here by least squares, because its left-out
     scores are exact at no cost. With 20 examples a class or more, on average, leave-one-out log loss chooses
     among them and their settings. With fewer, a rule: prototypes for one example a class, else the probe with
     a fixed penalty. Probabilities: temperature scaling on left-out scores, or with less than 3 examples a
@@ -67,10 +67,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    method : {"auto", "prototype", "neighbours", "probe"}, default "auto"
+    method : {"auto", "prototype", "neighbors", "probe"}, default "auto"
         Which head; with "auto", the examples choose.
     false_alarm_rate : float, default 0.05
-        In (0, 1): the share of pictures of known classes that may be called unknown.
+        In (0, 1): the share of images of known classes that may be called unknown.
     confidence : float, optional
         In (0, 1): see `tasks.calibrate.required_examples`.
 
@@ -95,27 +95,27 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    `fit` costs n d min(n, d) time for n examples, and n² d more for "neighbours", which "auto" leaves out
-    above 5,000 examples; `predict` costs d times the number of classes a row (with neighbours, of examples).
+    `fit` costs n d min(n, d) time for n examples, and n² d more for "neighbors", which "auto" leaves out
+    above 5,000 examples; `predict` costs d times the number of classes a row (with neighbors, of examples).
     0 rows are refused. One class: every row gets it, and only `unknown` tells. One example a class: chosen
     by rule; a threshold then compares each example with the other classes, so that hardly anything is
     unknown. NaN and infinity are refused. A row of zeros is alike to none. Duplicate examples make the
     classifier too sure of itself, as if they were seen more often. Identical vectors of several classes:
     probabilities are the classes' shares. Nothing is random.
 
-    Left-out scores come from one example fewer than predictions do, and the rate is promised for pictures
+    Left-out scores come from one example fewer than predictions do, and the rate is promised for images
     that come like the examples did: classes in the same shares, and no series of one object.
 
     Examples
     --------
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
-    >>> centres = rng.normal(size=(3, 32))
-    >>> X = np.repeat(centres, 10, axis=0) + 0.3 * rng.normal(size=(30, 32))
+    >>> centers = rng.normal(size=(3, 32))
+    >>> X = np.repeat(centers, 10, axis=0) + 0.3 * rng.normal(size=(30, 32))
     >>> classifier = FewShotClassifier().fit(X, np.repeat(["cat", "dog", "emu"], 10))
-    >>> classifier.predict(centres).tolist(), classifier.chosen_by_
+    >>> classifier.predict(centers).tolist(), classifier.chosen_by_
     (['cat', 'dog', 'emu'], 'rule')
-    >>> classifier.unknown(np.concatenate([centres, -centres])).tolist()
+    >>> classifier.unknown(np.concatenate([centers, -centers])).tolist()
     [False, False, False, True, True, True]
     """
 
@@ -153,8 +153,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         means, alike = heads.fit_prototypes(raw, numbers, m)
         self._means = means.means
         # The middle of the classes, not of the examples, of which one class may have most.
-        self._centre = self._means.mean(axis=0) if m > 1 else np.zeros(raw.shape[1])
-        points = heads.unit(raw - self._centre)
+        self._center = self._means.mean(axis=0) if m > 1 else np.zeros(raw.shape[1])
+        points = heads.unit(raw - self._center)
         counted = np.bincount(numbers)[numbers] > 1
         each = counted.sum() / m if m > 1 else 0.0
         probe = _probe(points, numbers, m, counted if each >= _ENOUGH_TO_CHOOSE else None)
@@ -171,13 +171,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         wanted = {self.method}
         if self.method == "auto":
             wanted = {"probe", "prototype"} if by_data else {"probe" if each > 1 else "prototype"}
-            wanted |= {"neighbours"} if by_data and len(points) <= _MOST_FOR_NEIGHBOURS else set()
+            wanted |= {"neighbors"} if by_data and len(points) <= _MOST_FOR_NEIGHBORS else set()
         if "probe" in wanted:
             candidates.append(_Candidate("probe", probe.head, probe.left_out))
         if "prototype" in wanted:
             candidates.append(_Candidate("prototype", *heads.fit_prototypes(points, y, m)))
-        if "neighbours" in wanted:
-            candidates.append(_neighbours(points, y, m, counted if by_data else None))
+        if "neighbors" in wanted:
+            candidates.append(_neighbors(points, y, m, counted if by_data else None))
         self.chosen_by_ = "you" if self.method != "auto" else "cross-validation" if by_data else "rule"
         best = candidates[0]
         self.temperature_ = _temperature_by_rule(best.method, m)
@@ -221,10 +221,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.zeros(len(scores), bool) if self.threshold_ is None else self.threshold_.exceeded(scores)
 
     def _scores_of(self, raw: Floats) -> Floats:
-        return self._head.scores(heads.unit(raw - self._centre))
+        return self._head.scores(heads.unit(raw - self._center))
 
     def _strangeness_of(self, raw: Floats) -> Floats:
-        linear = self._probe.scores(heads.unit(raw - self._centre))
+        linear = self._probe.scores(heads.unit(raw - self._center))
         return _strangeness(raw @ self._means.T, linear)[:, None]
 
     def _blockwise(self, X: ArrayLike, score: Callable[[Floats], Floats]) -> Floats:
@@ -237,7 +237,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return all that was learnt as arrays, for a file that needs no pickle; see `from_arrays`.
+        """Return all that was learned as arrays, for a file that needs no pickle; see `from_arrays`.
 
         Raises
         ------
@@ -259,19 +259,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "threshold": self.threshold_.to_dict() if self.threshold_ else None,
             "why_no_threshold": self.why_no_threshold_,
             "ridge": self._probe.ridge,
-            "k": self._head.k if isinstance(self._head, Neighbours) else 0,
+            "k": self._head.k if isinstance(self._head, Neighbors) else 0,
         }
         arrays: dict[str, NDArray[Any]] = {
             "facts": np.array(json.dumps(facts)),
             "classes": self.classes_,
-            "centre": self._centre,
+            "centre": self._center,
             "means": self._means,
             "weights": self._probe.weights,
             "bias": self._probe.bias,
         }
         if isinstance(self._head, Prototypes):
             arrays["prototypes"] = self._head.means
-        elif isinstance(self._head, Neighbours):
+        elif isinstance(self._head, Neighbors):
             arrays |= {"examples": self._head.examples, "y": self._head.y}
         return arrays
 
@@ -287,18 +287,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         try:
             facts = json.loads(str(arrays["facts"]))
             made = cls(**facts["parameters"])
-            made.classes_, made._centre, made._means = arrays["classes"], arrays["centre"], arrays["means"]
+            made.classes_, made._center, made._means = arrays["classes"], arrays["centre"], arrays["means"]
             made._probe = Probe(arrays["weights"], arrays["bias"], facts["ridge"])
             made._head = made._probe
             if facts["method"] == "prototype":
                 made._head = Prototypes(arrays["prototypes"])
-            elif facts["method"] == "neighbours":
-                made._head = Neighbours(arrays["examples"], arrays["y"], facts["k"], len(made.classes_))
-            made.method_, made.chosen_by_ = facts["method"], facts["chosen_by"]
+            elif facts["method"] in ("neighbors", "neighbours"):  # the older spelling of 0.1
+                made._head = Neighbors(arrays["examples"], arrays["y"], facts["k"], len(made.classes_))
+            made.method_ = "neighbors" if facts["method"] == "neighbours" else facts["method"]
+            made.chosen_by_ = facts["chosen_by"]
             made.left_out_, made.temperature_ = facts["left_out"], facts["temperature"]
             made.threshold_ = Threshold.from_dict(facts["threshold"]) if facts["threshold"] else None
             made.why_no_threshold_ = facts["why_no_threshold"]
-            made.n_features_in_ = len(made._centre)
+            made.n_features_in_ = len(made._center)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidParameterError(f"these are no classifier's arrays: {error!r}") from error
         return made
@@ -315,17 +316,17 @@ def _probe(points: Floats, y: Ints, m: int, counted: Rows | None) -> _Probed:
     return _Probed(solver.probe(ridge), solver.left_out(ridge))
 
 
-def _neighbours(points: Floats, y: Ints, m: int, counted: Rows | None) -> _Candidate:
+def _neighbors(points: Floats, y: Ints, m: int, counted: Rows | None) -> _Candidate:
     if counted is None:
-        return _Candidate("neighbours", *heads.fit_neighbours(points, y, m, heads.NEIGHBOURS_BY_RULE))
-    made = [heads.fit_neighbours(points, y, m, k) for k in heads.NEIGHBOURS]
+        return _Candidate("neighbors", *heads.fit_neighbors(points, y, m, heads.NEIGHBORS_BY_RULE))
+    made = [heads.fit_neighbors(points, y, m, k) for k in heads.NEIGHBORS]
     best = min(made, key=lambda pair: _judged(pair[1][counted], y[counted])[0]["log_loss"])
-    return _Candidate("neighbours", *best)
+    return _Candidate("neighbors", *best)
 
 
 def _temperature_by_rule(method: str, m: int) -> float:
     """Return what fitted one or two examples a class best, on photographs of clothes and of faces."""
-    return 1.0 if method == "neighbours" else min(10.0, m + 1.0) * (2.0 if method == "probe" else 1.0)
+    return 1.0 if method == "neighbors" else min(10.0, m + 1.0) * (2.0 if method == "probe" else 1.0)
 
 
 def _judged(scores: Floats, y: Ints) -> tuple[dict[str, float], float]:

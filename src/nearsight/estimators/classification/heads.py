@@ -16,9 +16,9 @@ Ints = NDArray[np.intp]
 # it was within .005 of the best from 1 to 20 examples a class.
 RIDGE_BY_RULE = 1.0
 RIDGES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-NEIGHBOURS_BY_RULE = 5
-NEIGHBOURS = (1, 5, 10, 20)
-# How fast a neighbour's vote fades with its similarity, and a vote that each class has for nothing.
+NEIGHBORS_BY_RULE = 5
+NEIGHBORS = (1, 5, 10, 20)
+# How fast a neighbor's vote fades with its similarity, and a vote that each class has for nothing.
 _FADING = 10.0
 _FREE_VOTE = 0.01
 # Rows compared at once with all examples.
@@ -44,7 +44,7 @@ class Prototypes:
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbours:
+class Neighbors:
     """The logarithm of each class's share in the votes of the most similar examples.
 
     Attributes
@@ -93,7 +93,7 @@ class Probe:
         return found
 
 
-Head = Prototypes | Neighbours | Probe
+Head = Prototypes | Neighbors | Probe
 
 
 def unit(X: Floats) -> Floats:
@@ -121,7 +121,7 @@ def fit_prototypes(points: Floats, y: Ints, n_classes: int) -> tuple[Prototypes,
     return Prototypes(unit(sums)), np.where(nothing, 0.0, dots / np.where(nothing, 1.0, lengths))
 
 
-def fit_neighbours(points: Floats, y: Ints, n_classes: int, k: int) -> tuple[Neighbours, Floats]:
+def fit_neighbors(points: Floats, y: Ints, n_classes: int, k: int) -> tuple[Neighbors, Floats]:
     """Return the head and the (n, n_classes) scores of each row without itself; costs n² × d."""
     left_out = np.empty((len(points), n_classes))
     for at in range(0, len(points), _BLOCK):
@@ -129,7 +129,7 @@ def fit_neighbours(points: Floats, y: Ints, n_classes: int, k: int) -> tuple[Nei
         rows = np.arange(len(similarities))
         similarities[rows, at + rows] = -np.inf
         left_out[at : at + _BLOCK] = _votes(similarities, y, min(k, max(1, len(points) - 1)), n_classes)
-    return Neighbours(points, y, k, n_classes), left_out
+    return Neighbors(points, y, k, n_classes), left_out
 
 
 def _votes(similarities: Floats, y: Ints, k: int, n_classes: int) -> Floats:
@@ -166,16 +166,16 @@ class Ridge:
         self._middle = points.mean(axis=0)
         self._targets = np.eye(n_classes)[y]
         self._share = self._targets.mean(axis=0)
-        centred = points - self._middle
-        if len(centred) <= centred.shape[1]:
-            values, self._left = np.linalg.eigh(centred @ centred.T)
+        centered = points - self._middle
+        if len(centered) <= centered.shape[1]:
+            values, self._left = np.linalg.eigh(centered @ centered.T)
             self._values = np.maximum(values, 0)
-            self._right = centred.T @ self._left
+            self._right = centered.T @ self._left
         else:
-            values, vectors = np.linalg.eigh(centred.T @ centred)
+            values, vectors = np.linalg.eigh(centered.T @ centered)
             kept = values > values.max(initial=0) * 1e-12
             self._values = values[kept]
-            self._left = centred @ vectors[:, kept] / np.sqrt(self._values)
+            self._left = centered @ vectors[:, kept] / np.sqrt(self._values)
             self._right = vectors[:, kept] * np.sqrt(self._values)
 
     def probe(self, ridge: float) -> Probe:

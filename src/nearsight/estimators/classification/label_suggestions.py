@@ -1,4 +1,4 @@
-"""Which pictures to label next."""
+"""Which images to label next."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,15 +14,15 @@ def suggest(
     n: int,
     *,
     probabilities: ArrayLike | None = None,
-    labelled: ArrayLike | None = None,
+    labeled: ArrayLike | None = None,
 ) -> NDArray[np.intp]:
     """Return which rows to label next: doubtful ones that stand for many others and not for each other.
 
     *Method*: facility location over doubt (Wei, Iyer and Bilmes 2015, "Submodularity in data subset
-    selection and active learning", section 4): each step takes the row that brings the unlabelled rows,
+    selection and active learning", section 4): each step takes the row that brings the unlabeled rows,
     weighted by their doubt (1 - the lead of the likeliest class over the next), most nearer to a row that is
-    labelled or taken. Without probabilities every row is in doubt, and what is chosen is representative:
-    the better start where nothing is labelled (Hacohen et al. 2022, arXiv 2202.02794).
+    labeled or taken. Without probabilities every row is in doubt, and what is chosen is representative:
+    the better start where nothing is labeled (Hacohen et al. 2022, arXiv 2202.02794).
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def suggest(
         How many to suggest, at least 1; with fewer rows, all of them.
     probabilities : array of shape (m, n_classes), optional
         What a classifier makes of `X`.
-    labelled : array of shape (l, d), optional
+    labeled : array of shape (l, d), optional
         Rows that have labels.
 
     Returns
@@ -57,7 +57,7 @@ def suggest(
     >>> X = np.array([[1, 0], [0.99, 0.1], [0.98, 0.2], [0, 1]], float)
     >>> suggest(X, 2).tolist()
     [2, 3]
-    >>> suggest(X, 1, labelled=X[:1]).tolist()
+    >>> suggest(X, 1, labeled=X[:1]).tolist()
     [3]
     """
     rows = _checked(X, "X")
@@ -75,7 +75,7 @@ def suggest(
             doubt = 1 - (best[:, -1] - best[:, -2])
     pool = _pool(doubt, max(_MOST, n))
     known = np.zeros(len(pool), np.float32)
-    near = _checked(labelled, "labelled") if labelled is not None else rows[:0]
+    near = _checked(labeled, "labeled") if labeled is not None else rows[:0]
     for at in range(0, len(near), _MOST):
         known = np.maximum(known, (rows[pool] @ near[at : at + _MOST].T).max(axis=1))
     chosen: NDArray[np.intp] = pool[_covering(rows[pool], doubt[pool], known, min(n, len(pool)))]

@@ -34,7 +34,7 @@ def log_loss(scores: Floats, y: NDArray[np.intp], temperature: float) -> float:
 
 
 def fit_temperature(scores: Floats, y: NDArray[np.intp]) -> float:
-    """Return what to multiply scores with before a softmax, learnt from scores of rows that were left out.
+    """Return what to multiply scores with before a softmax, learned from scores of rows that were left out.
 
     *Method*: temperature scaling (Guo et al. 2017, arXiv 1706.04599, section 4.2), here by its inverse, in
     0.01..1000, on the `log_loss` above.

@@ -16,7 +16,7 @@ _VOTERS = 10
 # So many of the nearest of a cluster say how far away it is.
 _NEAREST = 3
 _ROWS = 1024
-# Rows that a threshold is learnt from; more would not move it.
+# Rows that a threshold is learned from; more would not move it.
 _MOST_EXAMPLES = 20_000
 # So many times what a rate needs at least, a cluster must have for a limit of its own.
 _ENOUGH = 10
@@ -59,7 +59,7 @@ class Members:
         """Choose what to remember of (n, d) unit vectors and their labels: a random share of each cluster.
 
         *Method*: each row of a cluster is judged by all others that are remembered (the jackknife), and the
-        limit of the cluster that it is nearest to is learnt from that (Mondrian conformal prediction, Vovk
+        limit of the cluster that it is nearest to is learned from that (Mondrian conformal prediction, Vovk
         et al. 2003), where there are rows enough; elsewhere all clusters are judged together, each in
         multiples of what is usual in it. That is right for groups which do not depend on the rows; clusters
         found in them need wider limits (`widened`).

@@ -13,33 +13,33 @@ from tqdm import tqdm
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.clustering.assigner import Members
 from nearsight.estimators.clustering.hdbscan_tree import cluster
-from nearsight.estimators.clustering.spectral import Floats, diffusion, neighbours, shortened, unit
+from nearsight.estimators.clustering.spectral import Floats, diffusion, neighbors, shortened, unit
 
 # Cosines of vectors that differ by rounding only.
 _SAME = 1e-5
 # By so many standard deviations of a random pair's cosine, members must be more alike than others. On real
-# pictures clusters have 0.6 to 3; what scattered vectors fall into has 0 to 0.3.
+# images clusters have 0.6 to 3; what scattered vectors fall into has 0 to 0.3.
 _LEAST_COHESION = 0.5
 _PAIRS = 20_000
-# Whatever the number of pictures, a hundred alike are a group.
+# Whatever the number of images, a hundred alike are a group.
 _LARGEST_LEAST = 100
 # Clusters are made anew without one part of so many, in turns until so many rows were left out, and twice.
 _PARTS, _LEFT_OUT, _LEAST_TURNS = 10, 2000, 2
 
 
 class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
-    """Find the clusters that are there; vectors between them are noise, labelled -1.
+    """Find the clusters that are there; vectors between them are noise, labeled -1.
 
     *Method*: HDBSCAN (Campello, Moulavi and Sander 2013) on coordinates from the graph of nearest
-    neighbours, since density means little among hundreds of dimensions: the 15 nearest by cosine (in the 64
+    neighbors, since density means little among hundreds of dimensions: the 15 nearest by cosine (in the 64
     leading principal directions), diffusion coordinates (see `graph.diffusion`), then the clusters of
-    greatest excess of mass on the graph of neighbours there. Such a graph has groups even among scattered
+    greatest excess of mass on the graph of neighbors there. Such a graph has groups even among scattered
     vectors, so a cluster must also be more alike within than to others, by half a standard deviation of
     random pairs. UMAP and EVoC follow the same plan with coordinates found by descent;
     `benchmarks/cluster.py` sets them side by side. New vectors are assigned by vote (see `Members`), without
     fitting anew.
 
-    What is too strange for a cluster is learnt in two steps: each member is judged by all others, and then a
+    What is too strange for a cluster is learned in two steps: each member is judged by all others, and then a
     tenth of the vectors at a time is left out, the others clustered anew, and the limits widened by what the
     members among the left out ones need there (cross-conformal prediction, Vovk 2015). The first step alone
     turns too many away, since where clusters are vague they depend on the very vectors that they hold.
@@ -50,7 +50,7 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         At least 2: what is smaller is no cluster. By default three quarters
         of the square root of n, within 5..100.
     min_samples : int, default 5
-        Neighbours, the vector itself among them, that make a place dense; more gives more noise.
+        Neighbors, the vector itself among them, that make a place dense; more gives more noise.
     n_neighbors : int, default 15
         Of the graph. Fewer find finer structure.
     n_components : int, default 10
@@ -80,13 +80,13 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    Cost: n² · 64 operations for the neighbours, n · d for all else, ten times over for up to 2,000 vectors
+    Cost: n² · 64 operations for the neighbors, n · d for all else, ten times over for up to 2,000 vectors
     (the limits) and three times from 10,000 on; memory 4 · n · (d + 64 + 2 · 15) bytes beside the vectors.
     100,000 x 512 take some minutes on two cores. Vectors are compared by direction, so
     their lengths do not matter.
 
     No rows are refused; one, two, or fewer than `min_cluster_size` are all noise. Vectors that are all the
-    same are one cluster; duplicate rows are neighbours like any other. NaN and infinity are refused; a vector
+    same are one cluster; duplicate rows are neighbors like any other. NaN and infinity are refused; a vector
     of zeros has no direction and is noise.
 
     Examples
@@ -203,15 +203,15 @@ class DensityClusters(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         if n < max(least, 4):
             return np.full(n, -1), np.zeros(n)
         k = min(self.n_neighbors, n - 1)
-        found = neighbours(few, k, progress=progress)
+        found = neighbors(few, k, progress=progress)
         coordinates = diffusion(*found, self.n_components, random_state=self.random_state, progress=progress)
-        near = neighbours(coordinates, k, progress=progress)
+        near = neighbors(coordinates, k, progress=progress)
         flat = cluster(*near, min_cluster_size=least, min_samples=min(self.min_samples, k + 1))
         labels = self._cohesive(X, flat.labels)
         return _by_size(labels), np.where(labels < 0, 0, flat.strengths)
 
     def _cohesive(self, X: Floats, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Call noise what hangs together for want of better neighbours only: scattered vectors do, too."""
+        """Call noise what hangs together for want of better neighbors only: scattered vectors do, too."""
         rng = np.random.default_rng(self.random_state)
         left, right = rng.integers(len(X), size=(2, _PAIRS))
         left, right = left[left != right], right[left != right]

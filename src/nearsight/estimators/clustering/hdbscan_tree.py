@@ -1,4 +1,4 @@
-"""HDBSCAN on a graph: from nearest neighbours to a tree of clusters, and from the tree to labels."""
+"""HDBSCAN on a graph: from nearest neighbors to a tree of clusters, and from the tree to labels."""
 
 from dataclasses import dataclass
 
@@ -36,9 +36,9 @@ def cluster(
 ) -> Flat:
     """Return the clusters of greatest excess of mass (HDBSCAN).
 
-    *Method*: Campello, Moulavi and Sander 2013 (PAKDD, sections 3 and 4), on the graph of nearest neighbours
+    *Method*: Campello, Moulavi and Sander 2013 (PAKDD, sections 3 and 4), on the graph of nearest neighbors
     instead of all pairs; pieces that no edge connects are infinitely far apart. Where every row is a
-    neighbour of every other, it is the original.
+    neighbor of every other, it is the original.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ _ROWS = 8192
 class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Divide unit vectors into a given number of clusters by direction.
 
-    *Method*: spherical k-means (Dhillon and Modha 2001): centres are mean directions, likeness is the
+    *Method*: spherical k-means (Dhillon and Modha 2001): centers are mean directions, likeness is the
     cosine. Starts by k-means++ (Arthur and Vassilvitskii 2007), several of them, tried on 20,000 random rows
     where there are more; the best goes on with all rows, so that none of it needs n * k numbers at once.
 
@@ -35,8 +35,8 @@ class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):  # type: i
     max_iter : int, default 100
         Rounds of each.
     false_alarm_rate : float, optional
-        In (0, 1). If given, `predict` answers -1 for what is farther from its centre than all but this share
-        of the centre's own vectors. By default every vector belongs somewhere.
+        In (0, 1). If given, `predict` answers -1 for what is farther from its center than all but this share
+        of the center's own vectors. By default every vector belongs somewhere.
     random_state : int, default 0
     progress : bool, default False
         Whether `fit` shows on stderr how many rounds it took so far, and how many vectors the last one moved.
@@ -50,7 +50,7 @@ class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):  # type: i
         Distances (1 - cosine) beyond which `predict` answers -1; infinite without a rate, or where the
         vectors are too few to promise it.
     inertia_ : float
-        Mean distance to the centre.
+        Mean distance to the center.
     n_iter_ : int
         Rounds with all vectors.
 
@@ -122,45 +122,45 @@ class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):  # type: i
             runs = [
                 self._run(tried, _plus_plus(tried, self.n_clusters, rng), bar) for _ in range(self.n_init)
             ]
-            centres = min(runs, key=lambda run: run[2])[0]
-            centres, labels, self.inertia_, self.n_iter_ = self._run(vectors, centres, bar)
+            centers = min(runs, key=lambda run: run[2])[0]
+            centers, labels, self.inertia_, self.n_iter_ = self._run(vectors, centers, bar)
         order = np.argsort(-np.bincount(labels, minlength=self.n_clusters), kind="stable")
-        self.cluster_centers_ = centres[order]
+        self.cluster_centers_ = centers[order]
         self.labels_ = np.argsort(order)[labels]
         self.limits_ = self._limits(vectors)
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Return the nearest centre of (n, d) vectors; with a rate, -1 for what belongs to none."""
+        """Return the nearest center of (n, d) vectors; with a rate, -1 for what belongs to none."""
         check_is_fitted(self)
         vectors = unit(validate_data(self, X, dtype=[np.float32, np.float64], reset=False))
         labels, similarities = _nearest(vectors, self.cluster_centers_)
         return np.where(1 - similarities > self.limits_[labels], -1, labels)
 
     def transform(self, X: ArrayLike) -> NDArray[np.floating]:
-        """Return (n, k) distances to the centres, 1 - cosine: lower is closer."""
+        """Return (n, k) distances to the centers, 1 - cosine: lower is closer."""
         check_is_fitted(self)
         checked = validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
         distances: NDArray[np.floating] = (1 - unit(checked) @ self.cluster_centers_.T).astype(checked.dtype)
         return distances
 
-    def _run(self, X: Floats, centres: Floats, bar: Any) -> tuple[Floats, NDArray[np.int64], float, int]:
+    def _run(self, X: Floats, centers: Floats, bar: Any) -> tuple[Floats, NDArray[np.int64], float, int]:
         labels, n_iter = np.full(len(X), -1), 0
         while n_iter < self.max_iter:
             n_iter += 1
             before = labels
-            labels, similarities = _nearest(X, centres)
+            labels, similarities = _nearest(X, centers)
             n_moved = int((labels != before).sum())
             bar.set_postfix_str(f"{n_moved:,} of {len(X):,} moved", refresh=False)
             bar.update()
             if n_moved == 0:
                 break
-            centres = _means(X, labels, similarities, centres)
-        labels, similarities = _nearest(X, centres)
-        return centres, labels, float(1 - similarities.mean(dtype=np.float64)), n_iter
+            centers = _means(X, labels, similarities, centers)
+        labels, similarities = _nearest(X, centers)
+        return centers, labels, float(1 - similarities.mean(dtype=np.float64)), n_iter
 
     def _limits(self, X: Floats) -> NDArray[np.float64]:
-        """Learn limits from how far each vector is from where its centre would be without it."""
+        """Learn limits from how far each vector is from where its center would be without it."""
         limits = np.full(self.n_clusters, np.inf)
         if self.false_alarm_rate is None:
             return limits
@@ -180,20 +180,20 @@ class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):  # type: i
         return limits
 
 
-def _nearest(X: Floats, centres: Floats) -> tuple[NDArray[np.int64], Floats]:
+def _nearest(X: Floats, centers: Floats) -> tuple[NDArray[np.int64], Floats]:
     labels, best = np.empty(len(X), np.int64), np.empty(len(X), np.float32)
     for at in range(0, len(X), _ROWS):
-        similarities = X[at : at + _ROWS] @ centres.T
+        similarities = X[at : at + _ROWS] @ centers.T
         labels[at : at + _ROWS] = similarities.argmax(1)
         best[at : at + _ROWS] = similarities.max(1)
     return labels, best
 
 
-def _means(X: Floats, labels: NDArray[np.int64], similarities: Floats, centres: Floats) -> Floats:
+def _means(X: Floats, labels: NDArray[np.int64], similarities: Floats, centers: Floats) -> Floats:
     """Return the mean directions; an empty cluster begins anew at the row that is worst off."""
     from scipy.sparse import csr_matrix
 
-    n, k = len(X), len(centres)
+    n, k = len(X), len(centers)
     member = csr_matrix((np.ones(n, np.float32), (labels, np.arange(n))), shape=(k, n))
     means = unit(np.asarray(member @ X))
     empty = np.flatnonzero(np.bincount(labels, minlength=k) == 0)

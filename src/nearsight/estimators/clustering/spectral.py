@@ -1,4 +1,4 @@
-"""The graph of nearest neighbours, and the few coordinates that it gives each vector."""
+"""The graph of nearest neighbors, and the few coordinates that it gives each vector."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 Floats = NDArray[np.float32]
 
-# Distances in so many dimensions tell neighbours as well as all of them do, at a fraction of the cost.
-_DIM_OF_NEIGHBOURS = 64
+# Distances in so many dimensions tell neighbors as well as all of them do, at a fraction of the cost.
+_DIM_OF_NEIGHBORS = 64
 # Rows that are looked up at once.
 _ROWS = 4096
 # Below it, all eigenvectors are computed; iterating for a few would take longer.
@@ -26,7 +26,7 @@ def unit(X: NDArray[np.floating]) -> Floats:
     return result
 
 
-def shortened(X: Floats, dim: int = _DIM_OF_NEIGHBOURS) -> Floats:
+def shortened(X: Floats, dim: int = _DIM_OF_NEIGHBORS) -> Floats:
     """Return the coordinates along the `dim` directions in which the rows differ most (PCA).
 
     The covariance is summed up block by block, so that nothing of the size of `X` is made beside it.
@@ -44,17 +44,17 @@ def shortened(X: Floats, dim: int = _DIM_OF_NEIGHBOURS) -> Floats:
     return result
 
 
-def neighbours(X: Floats, k: int, *, progress: bool = False) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+def neighbors(X: Floats, k: int, *, progress: bool = False) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Return distances and rows of the `k` nearest others of each row, the nearest first.
 
-    Exact, in n² comparisons; a few bytes a neighbour are kept.
+    Exact, in n² comparisons; a few bytes a neighbor are kept.
     """
     n = len(X)
     search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(X)
     distances, rows = np.empty((n, k), np.float32), np.empty((n, k), np.int32)
-    for at in tqdm(range(0, n, _ROWS), desc="neighbours", unit="block", disable=not progress, leave=False):
+    for at in tqdm(range(0, n, _ROWS), desc="neighbors", unit="block", disable=not progress, leave=False):
         found_d, found = search.kneighbors(X[at : at + _ROWS])
-        # A row is not its own neighbour; among duplicates it may not even be the first that is found.
+        # A row is not its own neighbor; among duplicates it may not even be the first that is found.
         own = found == np.arange(at, at + len(found))[:, None]
         own[~own.any(1), -1] = True
         distances[at : at + _ROWS] = found_d[~own].reshape(len(found), k)
@@ -72,7 +72,7 @@ def diffusion(
 ) -> Floats:
     """Return (n, dim) coordinates of unit length that keep well-connected rows together.
 
-    *Method*: weights with local scaling (Zelnik-Manor and Perona 2004), eigenvectors of the normalised graph
+    *Method*: weights with local scaling (Zelnik-Manor and Perona 2004), eigenvectors of the normalized graph
     (Ng, Jordan and Weiss 2001, step 4: rows of unit length) times their eigenvalues, that is diffusion for
     one step (Coifman and Lafon 2006). The constant eigenvector is taken out beforehand, whatever the number
     of pieces that the graph falls into.

@@ -27,13 +27,13 @@ class Threshold:
         What the examples allow, at most the stated rate and at most 1 / (n_examples + 1) below it, unless
         `confidence` asks for more room.
     n_examples : int
-        Examples it was learnt from: good ones, pairs that are not the same, or background pairs.
+        Examples it was learned from: good ones, pairs that are not the same, or background pairs.
     source : {"good", "pairs", "background"}
         What those were.
     confidence : float or None
         The chance that the stated rate holds for this very threshold; None where it holds on average.
     detection_rate : float or None
-        From labelled pairs: share of the pairs that are the same that were found.
+        From labeled pairs: share of the pairs that are the same that were found.
 
     Examples
     --------
@@ -127,7 +127,7 @@ def finite_scores(scores: ArrayLike, name: str) -> NDArray[np.float64]:
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
         raise CalibrationError(
-            f"{name}[{wrong[0]}] is {values[wrong[0]]}; a threshold is learnt from finite scores only: leave"
+            f"{name}[{wrong[0]}] is {values[wrong[0]]}; a threshold is learned from finite scores only: leave"
             f" out the {len(wrong)} that are not"
         )
     return values

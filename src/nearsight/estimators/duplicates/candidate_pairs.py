@@ -15,7 +15,7 @@ EXACT_ROWS = 20_000
 _BLOCK = 2048
 # Rows whose cells are known at a time.
 _ASKING = 20_000
-# Rows that cells are learnt on, for each cell.
+# Rows that cells are learned on, for each cell.
 _ROWS_A_CELL = 40
 # Cells that each row is looked for in; copies are so near that they are seldom further.
 _N_PROBES = 8
@@ -57,7 +57,7 @@ def near_pairs(
         X. A way of zeros is like nothing.
     exact_rows : int
     random_state : int, optional
-        Chooses the sample that cells are learnt on.
+        Chooses the sample that cells are learned on.
 
     Returns
     -------
@@ -93,15 +93,15 @@ def _by_cells(nearest: "_Nearest", X: Floats, here: Ints, there: Ints, random_st
     means = MiniBatchKMeans(
         n_cells, init="random", n_init=1, max_iter=10, batch_size=4096, random_state=random_state
     ).fit(X[np.sort(sample)])
-    centres = means.cluster_centers_.astype(np.float32)
-    centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
-    rows_in = _by_value(_nearest_cells(X[there], centres, 1)[:, 0], n_cells)
+    centers = means.cluster_centers_.astype(np.float32)
+    centers /= np.maximum(np.linalg.norm(centers, axis=1, keepdims=True), 1e-12)
+    rows_in = _by_value(_nearest_cells(X[there], centers, 1)[:, 0], n_cells)
     n_probes = min(_N_PROBES, n_cells)
     for at in range(0, len(here), _ASKING):
         asking = nearest.asking(here[at : at + _ASKING])
         looks_in = np.concatenate(
             [
-                _nearest_cells(nearest.asked(asking[start : start + _BLOCK]), centres, n_probes)
+                _nearest_cells(nearest.asked(asking[start : start + _BLOCK]), centers, n_probes)
                 for start in range(0, len(asking), _BLOCK)
             ]
         )
@@ -110,10 +110,10 @@ def _by_cells(nearest: "_Nearest", X: Floats, here: Ints, there: Ints, random_st
             nearest.offer(asking[asking_in[cell] // n_probes], there[rows_in[cell]])
 
 
-def _nearest_cells(X: Floats, centres: Floats, n: int) -> NDArray[np.int32]:
+def _nearest_cells(X: Floats, centers: Floats, n: int) -> NDArray[np.int32]:
     found = np.empty((len(X), n), np.int32)
     for at in range(0, len(X), _BLOCK):
-        products = X[at : at + _BLOCK] @ centres.T
+        products = X[at : at + _BLOCK] @ centers.T
         found[at : at + _BLOCK] = np.argpartition(-products, n - 1, axis=1)[:, :n]
     return found
 
@@ -125,7 +125,7 @@ def _by_value(values: NDArray[np.integer[Any]], n: int) -> list[Ints]:
 
 
 class _Nearest:
-    """The best neighbours of every row so far."""
+    """The best neighbors of every row so far."""
 
     def __init__(self, X: Floats, ways: Ways | None, k: int, min_similarity: float, sides: Ints) -> None:
         self._X, self._min_similarity, self._sides = X, min_similarity, sides
@@ -163,7 +163,7 @@ class _Nearest:
                 products = queries @ self._X[answers].T
                 if len(queries) > len(mine):
                     products = np.maximum.reduceat(products, starts[:-1] - starts[0], axis=0)
-                # No row is its own neighbour.
+                # No row is its own neighbor.
                 products[mine[:, None] == answers[None, :]] = -np.inf
                 self._merge(mine, answers, products)
 

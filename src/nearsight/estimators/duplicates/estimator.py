@@ -42,19 +42,19 @@ _NOTHING_LIKE_IT = -1.0
 class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Finds rows that are copies of one another: alike, and confirmed by a second signal.
 
-    *Method*: each row's nearest neighbours by cosine are candidates (`near_pairs`), and so are its nearest
+    *Method*: each row's nearest neighbors by cosine are candidates (`near_pairs`), and so are its nearest
     by `looks`, where they are given: vectors miss copies where all rows are alike. `confirm` scores
     them by something that knows nothing of the vectors; pairs above the threshold are the same. Groups are
     formed around the row of the highest quality, and every other was confirmed against that very row, or
     against most of those that were (`star_groups`).
 
-    With `false_alarm_rate`, the threshold is learnt on these data by split conformal prediction: each row is
+    With `false_alarm_rate`, the threshold is learned on these data by split conformal prediction: each row is
     one question, its score the best among its candidates. Rows that have a copy are no good examples, and
     are not known; so those that score `surely` or more are left out, and how many good ones that leaves out
     is told by how the others' scores fall off below it (`calibrate.from_mixed`). Where they do not fall off,
     as among the shots of a burst, the rate is refused. Copies that score less than `surely` push the
     threshold up, and fewer are found. Where some rows are known to have no copy among each other
-    (`distinct`), the threshold is learnt on them instead (`calibrate.from_background`). Each of them was
+    (`distinct`), the threshold is learned on them instead (`calibrate.from_background`). Each of them was
     compared with those only, and rows are compared with all: a question is so many comparisons as there are
     more rows, those that hang together above `surely` counted as one.
 
@@ -75,9 +75,9 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     confirm : callable, optional
         Called with two int64 arrays of row numbers.
     exact_rows : int, default 20000
-        Beyond so many rows, neighbours are looked for in the nearest cells only.
+        Beyond so many rows, neighbors are looked for in the nearest cells only.
     random_state : int, optional
-        Chooses what cells are learnt on. Default 0: the same data give the same answer.
+        Chooses what cells are learned on. Default 0: the same data give the same answer.
 
     Attributes
     ----------
@@ -174,7 +174,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             How edits of each row would look that its vector bears, such as crops. As `looks`, but a pair that
             only they propose needs `min_similarity`, too.
         distinct : array of shape (n,), bool, optional
-            Rows of which no two are the same; the rate of false alarms is learnt on them.
+            Rows of which no two are the same; the rate of false alarms is learned on them.
 
         Raises
         ------
@@ -277,7 +277,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         """Learn the threshold from rows of which no two are the same."""
         if self.false_alarm_rate is None:
             raise InvalidParameterError(
-                "distinct says what a rate of false alarms is learnt on; give false_alarm_rate as well"
+                "distinct says what a rate of false alarms is learned on; give false_alarm_rate as well"
             )
         seen = None if looks is None else (looks[0][:, rows], looks[1][:, rows])
         pairs, similarities = self._candidates(unit[rows], None, seen)

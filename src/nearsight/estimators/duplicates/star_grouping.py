@@ -22,7 +22,7 @@ def star_groups(n: int, pairs: Ints, quality: Floats, judge: Judge) -> tuple[Int
 
     *Method*: of the rows that hang together, the one of the highest quality is kept, and takes all those with
     it that are the same as *it*; what is left goes on among itself (star clustering, Aslam et al. 2004,
-    https://doi.org/10.7155/jgaa.00084, with quality in place of degree). So a chain of pictures, each like
+    https://doi.org/10.7155/jgaa.00084, with quality in place of degree). So a chain of images, each like
     the next, whose ends have nothing in common is no group. Where we deviate: the kept one may be an edit
     itself, which two other edits have too little in common with; so a row also comes in that is the same as
     most of those that the kept one took, at least two (of the best 5).
@@ -99,7 +99,7 @@ def _hubs(graph: csr_array, pairs: Ints, rank: Ints) -> list[int]:
 
 
 def _within_two(graph: csr_array, hub: int) -> list[int]:
-    """Return the neighbours of a row, and theirs: what lies further away is hardly a copy of it."""
+    """Return the neighbors of a row, and theirs: what lies further away is hardly a copy of it."""
     near = graph.indices[graph.indptr[hub] : graph.indptr[hub + 1]]
     far = [graph.indices[graph.indptr[row] : graph.indptr[row + 1]] for row in near]
     rows: list[int] = np.setdiff1d(np.concatenate([near, *far]), [hub]).tolist()

@@ -19,7 +19,7 @@ from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.conformal import Threshold, from_background, from_good, required_examples
 
 _BLOCK_ROWS = 1024
-# More pictures of one person hardly give a stranger more chances: they are alike.
+# More images of one person hardly give a stranger more chances: they are alike.
 _MOST_CHANCES = 10
 # Faces of one bank are compared with all others; so many of them say enough.
 _MOST_CALIBRATED = 5000
@@ -59,11 +59,11 @@ class Identities:
 class FaceIdentifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Names faces by their nearest enrolled faces, or calls them unknown.
 
-    *Method*: k nearest neighbours (Cover and Hart 1967) in cosine similarity. Only faces above the threshold
+    *Method*: k nearest neighbors (Cover and Hart 1967) in cosine similarity. Only faces above the threshold
     vote, each with the square of what it is above it (after Dudani 1976, doi 10.1109/TSMC.1976.5408784, who
     weights linearly, from the k-th distance on): so one very near face outweighs several that are merely
     similar. The threshold is
-    split conformal, see `calibrate`. With many persons it is learnt from the bank itself: each enrolled face
+    split conformal, see `calibrate`. With many persons it is learned from the bank itself: each enrolled face
     is compared with all faces of *other* persons, as a stranger would be. Faces of one person are alike, so
     each person counts as one example only, with the face most like somebody else's; that promises a rate r
     from about 1/r persons on, and keeps it with room to spare. Otherwise it comes from a background of pairs
@@ -128,7 +128,7 @@ class FaceIdentifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> "FaceIdentifier":
-        """Enrol faces and calibrate.
+        """Enroll faces and calibrate.
 
         Parameters
         ----------
@@ -269,11 +269,11 @@ class FaceIdentifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
 
 
 class FaceGrouper(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Groups faces into persons; two faces of one picture are never one person.
+    """Groups faces into persons; two faces of one image are never one person.
 
     *Method*: agglomerative clustering with average linkage (Sokal and Michener 1958) under cannot-link
     constraints (Wagstaff et al. 2001): the two most similar groups are joined, as long as their faces are on
-    average more similar than `min_similarity` and no picture holds a face of both. Only groups with at least
+    average more similar than `min_similarity` and no image holds a face of both. Only groups with at least
     one pair above that are looked at; the mean similarity of two groups is the product of their sums.
 
     Parameters
@@ -289,7 +289,7 @@ class FaceGrouper(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
     Notes
     -----
     Costs n² x d for the pairs, in blocks, then time and memory linear in the pairs that are similar enough.
-    Duplicate rows are one group, and so are rows that are all the same, unless they come from one picture. No
+    Duplicate rows are one group, and so are rows that are all the same, unless they come from one image. No
     rows are refused; one is a group, two are one or two. NaN and infinity are refused; a row of zeros is a
     group by itself.
 
@@ -299,7 +299,7 @@ class FaceGrouper(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
     >>> X = np.array([[1, 0], [0.99, 0.1], [0, 1], [1, 0.05]])
     >>> FaceGrouper().fit_predict(X).tolist()
     [0, 0, 1, 0]
-    >>> FaceGrouper().fit_predict(X, pictures=["a", "b", "a", "a"]).tolist()
+    >>> FaceGrouper().fit_predict(X, images=["a", "b", "a", "a"]).tolist()
     [1, 0, 2, 0]
     """
 
@@ -307,7 +307,7 @@ class FaceGrouper(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         self.min_similarity = min_similarity
 
     def fit(
-        self, X: ArrayLike, y: Any = None, *, pictures: Sequence[Any] | NDArray[Any] | None = None
+        self, X: ArrayLike, y: Any = None, *, images: Sequence[Any] | NDArray[Any] | None = None
     ) -> "FaceGrouper":
         """Group faces.
 
@@ -316,42 +316,40 @@ class FaceGrouper(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         X : array of shape (n, d)
             Vectors of at least one face; a row of zeros is like nobody.
         y : ignored
-        pictures : sequence of n hashable values, optional
-            The picture that each face is in; without it, every face is from a picture of its own.
+        images : sequence of n hashable values, optional
+            The image that each face is in; without it, every face is from an image of its own.
 
         Raises
         ------
         InvalidParameterError
-            `min_similarity` is outside its range, or `pictures` of another length.
+            `min_similarity` is outside its range, or `images` of another length.
         """
         if not -1 <= self.min_similarity <= 1:
             raise InvalidParameterError(f"min_similarity is {self.min_similarity}; it must lie in -1..1")
         X = _unit(validate_data(self, X, dtype=[np.float32, np.float64])).astype(np.float64)
-        if pictures is not None and len(pictures) != len(X):
+        if images is not None and len(images) != len(X):
             raise InvalidParameterError(
-                f"there are {len(pictures)} pictures for {len(X)} faces; name one for each face"
+                f"there are {len(images)} images for {len(X)} faces; name one for each face"
             )
-        where = list(range(len(X))) if pictures is None else list(pictures)
+        where = list(range(len(X))) if images is None else list(images)
         self.labels_ = _by_size(_agglomerated(X, where, self.min_similarity))
         return self
 
     def fit_predict(
-        self, X: ArrayLike, y: Any = None, *, pictures: Sequence[Any] | NDArray[Any] | None = None
+        self, X: ArrayLike, y: Any = None, *, images: Sequence[Any] | NDArray[Any] | None = None
     ) -> NDArray[np.int64]:
         """Return `labels_`; see `fit`."""
-        labels: NDArray[np.int64] = self.fit(X, pictures=pictures).labels_
+        labels: NDArray[np.int64] = self.fit(X, images=images).labels_
         return labels
 
 
-def strangers(
-    X: NDArray[np.floating], pictures: Sequence[Any], *, most: int = 100_000
-) -> NDArray[np.float64]:
-    """Return the similarities of faces that are surely of two persons: those of one picture.
+def strangers(X: NDArray[np.floating], images: Sequence[Any], *, most: int = 100_000) -> NDArray[np.float64]:
+    """Return the similarities of faces that are surely of two persons: those of one image.
 
     Parameters
     ----------
     X : ndarray of shape (n, d), unit length
-    pictures : sequence of n hashable values
+    images : sequence of n hashable values
     most : int
         Pairs to return at most; the first ones.
 
@@ -361,8 +359,8 @@ def strangers(
     [0.0]
     """
     places: dict[Any, list[int]] = {}
-    for row, picture in enumerate(pictures):
-        places.setdefault(picture, []).append(row)
+    for row, image in enumerate(images):
+        places.setdefault(image, []).append(row)
     found: list[float] = []
     for rows in places.values():
         if len(rows) > 1 and len(found) < most:
@@ -374,7 +372,7 @@ def strangers(
 def _agglomerated(X: NDArray[np.float64], where: list[Any], least: float) -> NDArray[np.int64]:
     """Return the group of each row."""
     sums, sizes = dict(enumerate(X)), dict.fromkeys(range(len(X)), 1)
-    seen_in = {i: {picture} for i, picture in enumerate(where)}
+    seen_in = {i: {image} for i, image in enumerate(where)}
     near: dict[int, set[int]] = {i: set() for i in range(len(X))}
     waiting: list[tuple[float, int, int]] = []
     for similarity, a, b in _similar(X, least):

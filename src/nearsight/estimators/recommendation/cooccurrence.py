@@ -8,7 +8,7 @@ from scipy import sparse
 
 from nearsight.errors import InvalidParameterError
 
-Normalisation = Literal["bm25", "cosine", "lift"]
+Normalization = Literal["bm25", "cosine", "lift"]
 
 # How fast more of the same stops counting, and how much a popular item is held back (1: like a mean).
 _K1, _B = 1.2, 0.75
@@ -41,7 +41,7 @@ def as_baskets(baskets: object, n_items: int) -> sparse.csr_matrix:
 
 
 def association(
-    baskets: sparse.csr_matrix, normalisation: Normalisation = "bm25", n_related: int = 200
+    baskets: sparse.csr_matrix, normalization: Normalization = "bm25", n_related: int = 200
 ) -> sparse.csr_matrix:
     """Return how strongly each item (row) draws each other item (column).
 
@@ -53,7 +53,7 @@ def association(
     Parameters
     ----------
     baskets : sparse matrix of shape (n_baskets, n_items), of zeros and ones
-    normalisation : {"bm25", "cosine", "lift"}
+    normalization : {"bm25", "cosine", "lift"}
     n_related : int, default 200
         The strongest of each row are kept: memory is 12 bytes × n_items × `n_related`. Time grows with the
         sum of the squared sizes of the baskets.
@@ -63,11 +63,11 @@ def association(
     sparse matrix of shape (n_items, n_items), float32
         Higher is stronger, nothing on the diagonal. Not symmetric where rows were cut.
     """
-    if normalisation not in get_args(Normalisation):
+    if normalization not in get_args(Normalization):
         raise InvalidParameterError(
-            f"normalisation is {normalisation!r}; it must be one of {', '.join(get_args(Normalisation))}"
+            f"normalization is {normalization!r}; it must be one of {', '.join(get_args(Normalization))}"
         )
-    left, right = _weighted(baskets, normalisation)
+    left, right = _weighted(baskets, normalization)
     n = baskets.shape[1]
     mean_row = max(
         1.0, float(np.diff(baskets.indptr).astype(np.float64) @ np.diff(baskets.indptr)) / max(n, 1)
@@ -109,20 +109,20 @@ def regression(baskets: sparse.csr_matrix, most_items: int) -> NDArray[np.float6
 
 
 def _weighted(
-    baskets: sparse.csr_matrix, normalisation: Normalisation
+    baskets: sparse.csr_matrix, normalization: Normalization
 ) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
     """Return two matrices whose product says how strongly items belong together."""
     n_baskets, n_items = baskets.shape
     bought = np.asarray(baskets.sum(axis=0), np.float64).ravel()
     items = sparse.csr_matrix(baskets.T, dtype=np.float64)
-    if normalisation == "cosine":
+    if normalization == "cosine":
         unit = _scaled(items, 1 / np.sqrt(np.maximum(bought, 1)))
         return unit, unit.T.tocsr()
-    if normalisation == "lift":
+    if normalization == "lift":
         share = _scaled(items, 1 / np.maximum(bought, 1))
         return share * float(n_baskets), share.T.tocsr()
     sizes = np.diff(baskets.indptr)
-    # Lucene's form, which never falls below zero: in a catalogue of three, every basket holds nearly all.
+    # Lucene's form, which never falls below zero: in a catalog of three, every basket holds nearly all.
     telling = np.log1p((n_items - sizes + 0.5) / (sizes + 0.5))
     length = 1 - _B + _B * bought / max(bought.mean(), 1e-12) if n_items else bought
     weight = _scaled(items, (_K1 + 1) / (_K1 * length + 1)) @ sparse.diags(telling)

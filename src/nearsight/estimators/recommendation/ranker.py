@@ -1,4 +1,4 @@
-"""How much each kind of evidence counts, learnt from the baskets themselves."""
+"""How much each kind of evidence counts, learned from the baskets themselves."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ _PENALTIES = (0.001, 0.03, 1.0)
 
 @dataclass(frozen=True)
 class Weights:
-    """A logistic regression on standardised features."""
+    """A logistic regression on standardized features."""
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
@@ -175,8 +175,8 @@ def learn(
             found.n_unseen += sum(bool(unseen[target]) for _, target, _ in held_out)
             found.n_chances += int(unseen.sum()) * len(held_out)
     blends = {kind: _fitted(found, int(in_stock.sum())) for kind, found in examples.items()}
-    learnt = {kind: blend for kind, blend in blends.items() if blend is not None}
-    return learnt if len(learnt) == len(blends) else None
+    learned = {kind: blend for kind, blend in blends.items() if blend is not None}
+    return learned if len(learned) == len(blends) else None
 
 
 def _held_out(

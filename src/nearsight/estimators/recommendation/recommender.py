@@ -1,4 +1,4 @@
-"""Recommends items of a catalogue: what looks alike, or what is bought together."""
+"""Recommends items of a catalog: what looks alike, or what is bought together."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.recommendation import serialization
-from nearsight.estimators.recommendation.cooccurrence import Normalisation, as_baskets
+from nearsight.estimators.recommendation.cooccurrence import Normalization, as_baskets
 from nearsight.estimators.recommendation.diversity import check_diversity, diversify
 from nearsight.estimators.recommendation.explanations import Kind, Reason, reasons
 from nearsight.estimators.recommendation.ranker import Blend, learn, sold
@@ -62,12 +62,12 @@ class Recommendation:
 
 
 class Recommender(BaseEstimator):  # type: ignore[misc]
-    """Recommend items by their pictures and by the baskets they were in.
+    """Recommend items by their images and by the baskets they were in.
 
-    *Method*: without baskets, the nearest pictures. With baskets, a logistic blend of what an item draws
+    *Method*: without baskets, the nearest images. With baskets, a logistic blend of what an item draws
     and of its chance given the whole history (see `association` and `regression` in
     `.cooccurrence`), of what it draws that looks alike, of popularity, and of
-    likeness itself. What counts how much is learnt by leaving items out
+    likeness itself. What counts how much is learned by leaving items out
     (see `.ranker.learn`), separately for histories of one item and longer ones,
     and for items that have been bought and that have not. So whether lookalikes complement or replace each
     other is told by the data: their weight is negative where they compete. Too few baskets to learn from:
@@ -79,7 +79,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    normalisation : {"bm25", "cosine", "lift"}, default "bm25"
+    normalization : {"bm25", "cosine", "lift"}, default "bm25"
         Of the numbers of common baskets.
     n_related : int, default 200
         Related items kept for each item.
@@ -88,7 +88,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
     most_regressed : int, default 4000
         Up to so many bought items, chances are regressed on the whole history as well.
     n_examples : int, default 2000
-        Held-out items that the blend is learnt from, for each kind of history.
+        Held-out items that the blend is learned from, for each kind of history.
     random_state : int, default 0
     progress : bool, default False
         Whether `fit` shows a bar on stderr.
@@ -115,7 +115,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
 
     Without rows it refuses; one item has nothing to be shown with, two have each other. NaN and infinity
     are refused. Duplicate items, and items that are all the same, have a similarity of 1 and are recommended
-    for each other. No baskets, or empty ones, leave the pictures alone.
+    for each other. No baskets, or empty ones, leave the images alone.
 
     Examples
     --------
@@ -133,7 +133,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        normalisation: Normalisation = "bm25",
+        normalization: Normalization = "bm25",
         n_related: int = 200,
         n_neighbors: int = 5,
         most_regressed: int = 4000,
@@ -141,7 +141,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         random_state: int = 0,
         progress: bool = False,
     ) -> None:
-        self.normalisation = normalisation
+        self.normalization = normalization
         self.n_related = n_related
         self.n_neighbors = n_neighbors
         self.most_regressed = most_regressed
@@ -150,12 +150,12 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         self.progress = progress
 
     def fit(self, X: ArrayLike, y: Any = None, *, baskets: Any = None) -> "Recommender":
-        """Learn a catalogue.
+        """Learn a catalog.
 
         Parameters
         ----------
         X : array of shape (n, d), float
-            A vector for each item; zeros for an item without a picture. Duplicate rows are items of their
+            A vector for each item; zeros for an item without an image. Duplicate rows are items of their
             own; with all rows identical only baskets tell.
         y : ignored
         baskets : array or sparse matrix of shape (n_baskets, n), optional
@@ -267,7 +267,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         ]
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return what was learnt as plain data and arrays; `from_state` makes it whole again.
+        """Return what was learned as plain data and arrays; `from_state` makes it whole again.
 
         The vectors are the array "X", which may be kept elsewhere in between.
         """
@@ -318,7 +318,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
                 lookalikes,
                 # Where nothing can be called alike, nothing is.
                 alike=1.0 if self.alike_above_ is None else self.alike_above_,
-                normalisation=self.normalisation,
+                normalization=self.normalization,
                 n_related=self.n_related,
                 n_neighbors=self.n_neighbors,
                 most_regressed=self.most_regressed,
@@ -342,7 +342,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         bought = self._evidence.bought.astype(np.float64)
         alike = (lookalikes.similarity > self.alike_above_) & (bought[:, None] > 0)
         first, ranks = np.nonzero(alike)
-        second = lookalikes.neighbours[first, ranks]
+        second = lookalikes.neighbors[first, ranks]
         sizes = np.diff(self.baskets_.indptr).astype(np.float64)  # type: ignore[union-attr]
         any_two = (sizes * (sizes - 1)).sum() / max(bought.sum() ** 2 - (bought**2).sum(), 1)
         expected = (bought[first] * bought[second]).sum() * any_two

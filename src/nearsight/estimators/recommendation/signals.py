@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from nearsight.estimators.recommendation import serialization
-from nearsight.estimators.recommendation.cooccurrence import Normalisation, association, regression
+from nearsight.estimators.recommendation.cooccurrence import Normalization, association, regression
 from nearsight.estimators.recommendation.visual_neighbors import Lookalikes
 
 #: The columns of `Evidence.features`.
@@ -23,7 +23,7 @@ _BLOCK = 4_000_000
 
 @dataclass(frozen=True)
 class Evidence:
-    """What baskets and pictures tell.
+    """What baskets and images tell.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Evidence:
     related : sparse matrix of shape (n, n)
         Row: what an item draws; 1 is the mean of what is there.
     given : ndarray of shape (items bought, items bought), float64, or None
-        Row: what an item adds to the chance of others; None for a catalogue that is too large.
+        Row: what an item adds to the chance of others; None for a catalog that is too large.
     stand_ins : sparse matrix of shape (n, n)
         Row: an item's bought lookalikes, by their say.
     bought : ndarray of shape (n,), int64
@@ -55,14 +55,14 @@ class Evidence:
         lookalikes: Lookalikes,
         *,
         alike: float,
-        normalisation: Normalisation,
+        normalization: Normalization,
         n_related: int,
         n_neighbors: int,
         most_regressed: int,
     ) -> "Evidence":
         """Read baskets of zeros and ones; `lookalikes` may name items that these do not have."""
         bought = np.asarray(baskets.sum(axis=0)).ravel().astype(np.int64)
-        related = association(baskets, normalisation, n_related)
+        related = association(baskets, normalization, n_related)
         if related.nnz:
             related.data /= related.data.mean()
         stand_ins = lookalikes.weights(bought > 0, n_neighbors)

@@ -12,7 +12,7 @@ from nearsight.estimators.conformal import from_background, required_examples
 
 # How fast a lookalike's say falls with its distance: one that is .05 less similar counts a third.
 _SHARPNESS = 0.05
-# Neighbours that are found for each that is used, since some of them are hidden while the blend is learnt.
+# Neighbors that are found for each that is used, since some of them are hidden while the blend is learned.
 _SPARE = 5
 _BLOCK = 8_000_000
 # Share of random pairs that count as looking alike, and how many pairs are looked at.
@@ -34,13 +34,13 @@ class Lookalikes:
 
     Attributes
     ----------
-    neighbours : ndarray of shape (n, m), int64
+    neighbors : ndarray of shape (n, m), int64
         The most similar first; -1 where there are no more.
     similarity : ndarray of shape (n, m), float32
         Cosines.
     """
 
-    neighbours: NDArray[np.int64]
+    neighbors: NDArray[np.int64]
     similarity: NDArray[np.float32]
 
     @classmethod
@@ -52,7 +52,7 @@ class Lookalikes:
             raise InvalidParameterError(f"n_neighbors is {n_neighbors}; it must be at least 1")
         known = np.flatnonzero(bought)
         m = min(n_neighbors * _SPARE, len(known))
-        neighbours = np.full((len(X), m), -1, np.int64)
+        neighbors = np.full((len(X), m), -1, np.int64)
         similarity = np.full((len(X), m), -np.inf, np.float32)
         step = max(1, _BLOCK // max(len(known), 1))
         starts = range(0, len(X) if m else 0, step)
@@ -65,25 +65,25 @@ class Lookalikes:
             order = np.argsort(-values, axis=1, kind="stable")
             values = np.take_along_axis(values, order, axis=1)
             found = known[np.take_along_axis(columns, order, axis=1)]
-            neighbours[at : at + step] = np.where(values > -np.inf, found, -1)
+            neighbors[at : at + step] = np.where(values > -np.inf, found, -1)
             similarity[at : at + step] = values
-        return cls(neighbours, similarity)
+        return cls(neighbors, similarity)
 
     def weights(self, bought: NDArray[np.bool_], n_neighbors: int) -> sparse.csr_matrix:
         """Return what each of an item's `n_neighbors` nearest bought lookalikes has to say; rows add up to 1.
 
-        *Method*: kernel regression on nearest neighbours (Nadaraya 1964), exp(cosine / 0.05).
+        *Method*: kernel regression on nearest neighbors (Nadaraya 1964), exp(cosine / 0.05).
         """
-        usable = (self.neighbours >= 0) & bought[self.neighbours]
+        usable = (self.neighbors >= 0) & bought[self.neighbors]
         usable &= np.cumsum(usable, axis=1) <= n_neighbors
         rows, ranks = np.nonzero(usable)
         values = self.similarity[rows, ranks].astype(np.float64)
-        best = np.full(len(self.neighbours), -np.inf)
+        best = np.full(len(self.neighbors), -np.inf)
         np.maximum.at(best, rows, values)
         say = np.exp((values - best[rows]) / _SHARPNESS)
-        say /= np.bincount(rows, say, minlength=len(self.neighbours))[rows]
-        n = len(self.neighbours)
-        return sparse.csr_matrix((say.astype(np.float32), (rows, self.neighbours[rows, ranks])), shape=(n, n))
+        say /= np.bincount(rows, say, minlength=len(self.neighbors))[rows]
+        n = len(self.neighbors)
+        return sparse.csr_matrix((say.astype(np.float32), (rows, self.neighbors[rows, ranks])), shape=(n, n))
 
 
 def alike_above(X: NDArray[np.float32], random_state: int) -> float | None:

@@ -5,38 +5,38 @@ from nearsight.faces.models.base import (
     LANDMARKS,
     DetectorSpec,
     FaceDetector,
-    FaceRecogniser,
+    FaceRecognizer,
     FoundFace,
 )
-from nearsight.faces.models.face_quality import POOR, Quality, quality_of
+from nearsight.faces.models.face_quality import POOR, FaceQuality, quality_of
 from nearsight.faces.models.multiscale import SCAN_VERSION, detect
 from nearsight.faces.models.registry import (
     DEFAULT_DETECTOR,
-    DEFAULT_RECOGNISER,
+    DEFAULT_RECOGNIZER,
     is_restricted,
     load_detector,
-    load_recogniser,
+    load_recognizer,
 )
 from nearsight.faces.models.weights import INSTALL, is_available
 
 __all__ = [
     "DEFAULT_DETECTOR",
-    "DEFAULT_RECOGNISER",
+    "DEFAULT_RECOGNIZER",
     "INSTALL",
     "LANDMARKS",
     "POOR",
     "SCAN_VERSION",
     "DetectorSpec",
     "FaceDetector",
-    "FaceRecogniser",
+    "FaceQuality",
+    "FaceRecognizer",
     "FoundFace",
-    "Quality",
     "chip",
     "detect",
     "is_available",
     "is_restricted",
     "load_detector",
-    "load_recogniser",
+    "load_recognizer",
     "quality_of",
     "similarity_transform",
 ]

@@ -1,4 +1,4 @@
-"""Cuts a face out of a picture so that its landmarks lie where a recogniser expects them.
+"""Cuts a face out of an image so that its landmarks lie where a recognizer expects them.
 
 *Method*: the similarity transform (turn, scale, shift) that brings the landmarks nearest to a template in
 the least-squares sense; Umeyama 1991, equations 40-43.
@@ -37,8 +37,8 @@ def similarity_transform(
     """
     share = np.full(len(points), 1.0) if weights is None else np.asarray(weights, np.float64)
     share = share[:, None] / share.sum()
-    centre, aim = (share * points).sum(0), (share * template).sum(0)
-    a, b = points - centre, template - aim
+    center, aim = (share * points).sum(0), (share * template).sum(0)
+    a, b = points - center, template - aim
     spread = float((share * a**2).sum())
     if not np.isfinite(spread) or spread < 1e-12:
         return np.full((2, 3), np.nan)
@@ -46,7 +46,7 @@ def similarity_transform(
     cos = float((share * a * b).sum()) / spread
     sin = float((share[:, 0] * (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])).sum()) / spread
     turn = np.array([[cos, -sin], [sin, cos]])
-    return np.column_stack([turn, aim - turn @ centre])
+    return np.column_stack([turn, aim - turn @ center])
 
 
 def chip(image: Image.Image, matrix: NDArray[np.float64], size_px: tuple[int, int]) -> NDArray[np.uint8]:
@@ -55,7 +55,7 @@ def chip(image: Image.Image, matrix: NDArray[np.float64], size_px: tuple[int, in
     Parameters
     ----------
     image : PIL.Image.Image
-        Upright RGB picture.
+        Upright RGB image.
     matrix : ndarray of shape (2, 3)
         Where its pixels go, from `similarity_transform`.
     size_px : tuple of int
@@ -64,7 +64,7 @@ def chip(image: Image.Image, matrix: NDArray[np.float64], size_px: tuple[int, in
     Returns
     -------
     ndarray of uint8, shape (height, width, 3)
-        What lies outside the picture is black. Where the face is larger than the result, pixels are averaged
+        What lies outside the image is black. Where the face is larger than the result, pixels are averaged
         first, so that nothing is skipped.
     """
     height, width = size_px

@@ -1,4 +1,4 @@
-"""What a face detector and a face recogniser are, whatever network is behind them."""
+"""What a face detector and a face recognizer are, whatever network is behind them."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nearsight.models.spec import ModelSpec
 
-#: The order of a face's five points, as seen in the picture.
+#: The order of a face's five points, as seen in the image.
 LANDMARKS = ("left eye", "right eye", "nose", "left corner of the mouth", "right corner of the mouth")
 
 
@@ -26,7 +26,7 @@ class DetectorSpec:
         How its outputs are read: ``centerface``, ``scrfd`` or ``yunet``.
     weights_sha256 : str
         Hash of the file as published.
-    licence, source : str
+    license, source : str
         For people: on what terms, and where from.
     size_bytes : int
     """
@@ -34,7 +34,7 @@ class DetectorSpec:
     id: str
     layout: str
     weights_sha256: str
-    licence: str = "unknown"
+    license: str = "unknown"
     source: str = ""
     size_bytes: int = 0
 
@@ -81,12 +81,12 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class FoundFace:
-    """A face found in a picture.
+    """A face found in an image.
 
     Attributes
     ----------
     box : tuple of float
-        Left, top, right, bottom in pixels of the full upright picture, within it.
+        Left, top, right, bottom in pixels of the full upright image, within it.
     landmarks : ndarray of shape (5, 2), float32
         x and y in the same pixels, in the order of `LANDMARKS`; they may lie outside.
     confidence : float
@@ -124,7 +124,7 @@ class FaceDetector(Protocol):
 
 
 @runtime_checkable
-class FaceRecogniser(Protocol):
+class FaceRecognizer(Protocol):
     """Turns aligned faces into vectors; from several threads at once."""
 
     @property

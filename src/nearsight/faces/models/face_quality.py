@@ -1,6 +1,6 @@
-"""Says how good a face's picture is for recognising: size, sharpness, pose, exposure.
+"""Says how good a face's image is for recognizing: size, sharpness, pose, exposure.
 
-These are measures of the picture, by simple rules that can be checked by eye. They say nothing of the person.
+These are measures of the image, by simple rules that can be checked by eye. They say nothing of the person.
 """
 
 from dataclasses import asdict, dataclass
@@ -24,24 +24,24 @@ _NOSE_HEIGHT = 0.56
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
-    """How good a face's picture is.
+class FaceQuality:
+    """How good a face's image is.
 
     Attributes
     ----------
     score : float
-        The worst of its parts, in 0..1; below `POOR` the picture is poor.
+        The worst of its parts, in 0..1; below `POOR` the image is poor.
     size_px : float
-        Side of the face in the picture, in pixels.
+        Side of the face in the image, in pixels.
     sharpness : float
         How much of the contrast is fine detail, in 0..1.
     turn, nod : float
         To the side and up or down, 0 from the front; about 1 in profile. Positive is towards the right and
-        the bottom of the picture.
+        the bottom of the image.
     tilt_deg : float
         Of the line between the eyes, in degrees.
     brightness, contrast : float
-        Mean and standard deviation of the grey values, in 0..255.
+        Mean and standard deviation of the gray values, in 0..255.
     problems : tuple of str
         What is poor, in words.
     """
@@ -64,24 +64,24 @@ class Quality:
         }
 
 
-def quality_of(chip: NDArray[np.uint8], landmarks: NDArray[np.floating], size_px: float) -> Quality:
-    """Judge a face by its aligned picture and its landmarks.
+def quality_of(chip: NDArray[np.uint8], landmarks: NDArray[np.floating], size_px: float) -> FaceQuality:
+    """Judge a face by its aligned image and its landmarks.
 
     Parameters
     ----------
     chip : ndarray of uint8, shape (H, W, 3)
         Aligned, RGB.
     landmarks : ndarray of shape (5, 2)
-        In pixels of the picture.
+        In pixels of the image.
     size_px : float
-        Side of the face in the picture.
+        Side of the face in the image.
     """
     height, width = chip.shape[:2]
     # Hair and background lie around.
     inner = chip[height // 5 : -height // 5 or None, width // 5 : -width // 5 or None]
-    grey: NDArray[np.float32] = inner.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-    brightness, contrast = float(grey.mean()), float(grey.std())
-    sharpness = _sharpness(grey, contrast)
+    gray: NDArray[np.float32] = inner.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    brightness, contrast = float(gray.mean()), float(gray.std())
+    sharpness = _sharpness(gray, contrast)
     turn, nod, tilt = _pose(np.asarray(landmarks, np.float64))
     parts = {
         "small": _part(size_px, _SIZE_PX),
@@ -93,7 +93,7 @@ def quality_of(chip: NDArray[np.uint8], landmarks: NDArray[np.floating], size_px
     }
     problems = tuple(name for name, value in parts.items() if value < POOR)
     score = min(parts.values())
-    return Quality(score, size_px, sharpness, turn, nod, tilt, brightness, contrast, problems)
+    return FaceQuality(score, size_px, sharpness, turn, nod, tilt, brightness, contrast, problems)
 
 
 def _part(value: float, ends: tuple[float, float]) -> float:
@@ -102,12 +102,12 @@ def _part(value: float, ends: tuple[float, float]) -> float:
     return float(np.clip((value - worst) / (best - worst), 0, 1))
 
 
-def _sharpness(grey: NDArray[np.float32], contrast: float) -> float:
+def _sharpness(gray: NDArray[np.float32], contrast: float) -> float:
     """Return the mean size of the Laplacian as a part of the contrast, by which it would grow as well."""
-    if min(grey.shape) < 3 or contrast < 1e-3:
+    if min(gray.shape) < 3 or contrast < 1e-3:
         return 0.0
-    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
-    return float(min(1.0, np.abs(grey[1:-1, 1:-1] - around / 4).mean() / contrast))
+    around = gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:]
+    return float(min(1.0, np.abs(gray[1:-1, 1:-1] - around / 4).mean() / contrast))
 
 
 def _pose(points: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -2,7 +2,7 @@
 
 *Method*: SCRFD, Guo et al. 2021 (arXiv 2105.04714): distances from a place to the four sides and offsets to
 the landmarks, in steps of 8, 16 and 32 pixels. YuNet, Wu et al. 2023 (doi 10.1007/s11633-023-1423-y), as
-OpenCV's model zoo publishes it: centre and logarithm of the size.
+OpenCV's model zoo publishes it: center and logarithm of the size.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ class GridDetector:
     def find(self, pixels: NDArray[np.uint8]) -> Candidates:
         """Return what it sees in an RGB raster."""
         yunet = self.spec.layout == "yunet"
-        # YuNet was trained on OpenCV's order of colours, and on plain values.
+        # YuNet was trained on OpenCV's order of colors, and on plain values.
         given = pixels[:, :, ::-1].astype(np.float32) if yunet else (pixels - np.float32(127.5)) / 128
         inputs = {self._input: np.ascontiguousarray(given.transpose(2, 0, 1)[None], np.float32)}
         out = self._network.run_all(list(self._network.outputs), inputs)
@@ -106,10 +106,10 @@ def decode_yunet(outputs: Mapping[str, NDArray[np.float32]], size: tuple[int, ..
         places, _ = _places(size, step, len(cls))
         scores = np.sqrt(np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1))
         seen = np.flatnonzero(scores > _LEAST_SCORE)
-        centres = (places[seen] + box[seen, :2]) * step
+        centers = (places[seen] + box[seen, :2]) * step
         halves = np.exp(np.minimum(box[seen, 2:], 10)) * step / 2
         landmarks = (places[seen][:, None] + kps[seen].reshape(-1, 5, 2)) * step
-        boxes = np.concatenate([centres - halves, centres + halves], axis=1)
+        boxes = np.concatenate([centers - halves, centers + halves], axis=1)
         parts.append(Candidates(boxes, landmarks, scores[seen]))
     return Candidates.joined(parts)
 

@@ -1,9 +1,9 @@
-"""Looks for faces in a picture of any size: at one scale where that is enough, in tiles where it is not.
+"""Looks for faces in an image of any size: at one scale where that is enough, in tiles where it is not.
 
 *Method*: a detector sees faces down to some size in its own pixels. So the smallest face that is wanted says
-at which scale the picture must be looked at. If it is then larger than a tile, it is looked at in overlapping
+at which scale the image must be looked at. If it is then larger than a tile, it is looked at in overlapping
 tiles, and once as a whole for faces larger than the overlap. One look at a small copy within a frame finds
-faces that fill the picture. Each face found is looked at again, enlarged or reduced to one size, which makes
+faces that fill the image. Each face found is looked at again, enlarged or reduced to one size, which makes
 its landmarks more precise. Doubles are dropped by non-maximum suppression.
 """
 
@@ -25,13 +25,13 @@ SCAN_VERSION = 1
 _SEEN_PX = 16
 # What is this likely to be a face gets a closer look, which decides.
 _NOTICED = 0.3
-# Faces smaller than this part of the picture's longer side are looked for only when asked to.
+# Faces smaller than this part of the image's longer side are looked for only when asked to.
 _SMALLEST_PART = 1 / 64
-# Smaller ones are found, but no recogniser makes much of them.
+# Smaller ones are found, but no recognizer makes much of them.
 _SMALLEST_PX = 20
 _TILE_PX = 1024
 _OVERLAP_PX = 160
-# A face that fills the picture is seen better with something around it.
+# A face that fills the image is seen better with something around it.
 _MARGIN_PART = 0.15
 _FRAMED_PX = 192
 # The second look: a raster of this side, with the face over this part of it.
@@ -50,17 +50,17 @@ def detect(
     min_confidence: float = 0.5,
     smallest_px: float | None = None,
 ) -> list[FoundFace]:
-    """Find the faces in a picture, the largest first.
+    """Find the faces in an image, the largest first.
 
     Parameters
     ----------
     detector : FaceDetector
     image : PIL.Image.Image
-        Upright RGB picture.
+        Upright RGB image.
     min_confidence : float, default 0.5
         In 0..1.
     smallest_px : float, optional
-        Side of the smallest face that is wanted, in pixels of the picture; by default a 64th of its longer
+        Side of the smallest face that is wanted, in pixels of the image; by default a 64th of its longer
         side, and at least 20. Halving it takes up to four times as long.
 
     Returns
@@ -89,7 +89,7 @@ def detect(
 
 
 def _looks(detector: FaceDetector, image: Image.Image, smallest_px: float) -> Iterator[Candidates]:
-    """Yield what is seen in the picture at the scale for small faces, and in a small one for large faces."""
+    """Yield what is seen in the image at the scale for small faces, and in a small one for large faces."""
     height, width = detector.input_px or (_TILE_PX, _TILE_PX)
     most = min(width / image.width, height / image.height)
     framed = _FRAMED_PX / ((1 + 2 * _MARGIN_PART) * max(image.size))
@@ -160,7 +160,7 @@ def _seen_closer(detector: FaceDetector, image: Image.Image, face: Candidates, t
     best = int(likely.argmax())
     landmarks = (found.landmarks[best] - shift) @ np.linalg.inv(turn).T
     boxes = face.boxes if tilt else found.boxes[[best]] / scale - np.tile(shift, 2) / scale
-    # It was found in the picture as a whole: that is how sure one can be of it.
+    # It was found in the image as a whole: that is how sure one can be of it.
     scores = np.maximum(face.scores, found.scores[best])
     return Candidates(boxes.astype(np.float32), landmarks[None].astype(np.float32), scores)
 
@@ -194,7 +194,7 @@ def _starts(length: int, tile: int) -> list[int]:
 def _is_inside(
     found: Candidates, left: int, top: int, tile: tuple[int, int], whole: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Tell which boxes keep off the edges of a tile, other than those of the picture."""
+    """Tell which boxes keep off the edges of a tile, other than those of the image."""
     x0, y0, x1, y1 = found.boxes.T
     inside: NDArray[np.bool_] = (
         ((x0 > left + 2) | (left == 0))

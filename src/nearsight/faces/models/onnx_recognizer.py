@@ -21,11 +21,11 @@ ARCFACE_TEMPLATE = (
 )
 
 
-class OnnxRecogniser:
+class OnnxRecognizer:
     """A face network in an ONNX file, run on the calling thread.
 
-    *Method*: the vector of a face is that of its aligned picture or, with `is_mirrored`, the mean of that and
-    of its mirror image's, so that what a network has learnt of left and right cancels out. On the first half
+    *Method*: the vector of a face is that of its aligned image or, with `is_mirrored`, the mean of that and
+    of its mirror image's, so that what a network has learned of left and right cancels out. On the first half
     of the ORL persons that took a third more time and told persons apart no better, so it is off.
 
     Parameters
@@ -64,8 +64,8 @@ class OnnxRecogniser:
         inputs = self._network.inputs
         if len(inputs) != 1 or spec.layer not in self._network.outputs:
             raise WeightsError(
-                f"{spec.id} takes {inputs} and gives {self._network.outputs}; a face recogniser takes one "
-                f"picture and gives {spec.layer!r}"
+                f"{spec.id} takes {inputs} and gives {self._network.outputs}; a face recognizer takes one "
+                f"image and gives {spec.layer!r}"
             )
         (self._input,) = inputs
         self._mean = 255 * np.array(spec.mean, np.float32)

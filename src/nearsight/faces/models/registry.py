@@ -1,4 +1,4 @@
-"""Finds face detectors and recognisers by name: the built-in ones, ``dir:PATH``, ``hub:ORG/REPO``.
+"""Finds face detectors and recognizers by name: the built-in ones, ``dir:PATH``, ``hub:ORG/REPO``.
 
 A file or folder of one's own is taken for what its inputs and outputs say it is: CenterFace, SCRFD or YuNet
 find faces; ArcFace and SFace compare them.
@@ -14,10 +14,10 @@ from typing import Any
 
 from nearsight.errors import NearsightError, UnknownModelError
 from nearsight.faces.models import weights
-from nearsight.faces.models.base import DetectorSpec, FaceDetector, FaceRecogniser
+from nearsight.faces.models.base import DetectorSpec, FaceDetector, FaceRecognizer
 from nearsight.faces.models.centerface import CenterFace
 from nearsight.faces.models.grid_detectors import GridDetector
-from nearsight.faces.models.onnx_recognizer import OnnxRecogniser
+from nearsight.faces.models.onnx_recognizer import OnnxRecognizer
 from nearsight.models.cache import user_cache
 from nearsight.models.huggingface.hub import fetch_folder
 from nearsight.models.huggingface.model_card import CARD, is_non_commercial, read_card
@@ -27,13 +27,13 @@ from nearsight.models.runtimes.onnx import Network
 from nearsight.models.spec import ModelSpec
 
 DEFAULT_DETECTOR = weights.CENTERFACE_SPEC.id
-DEFAULT_RECOGNISER = weights.DLIB_SPEC.id
+DEFAULT_RECOGNIZER = weights.DLIB_SPEC.id
 
 _FACE_PX = 112
 # Fewer numbers are an age, a gender or a pose.
 _LEAST_DIM = 64
 _UNKNOWN = "unknown"
-_HUB_FILES = ("*.onnx", CARD, "LICENSE*", "LICENCE*", "config.json")
+_HUB_FILES = ("*.onnx", CARD, "LICENSE*", "LICENSE*", "config.json")
 
 
 def load_detector(name: str = DEFAULT_DETECTOR) -> FaceDetector:
@@ -57,7 +57,7 @@ def load_detector(name: str = DEFAULT_DETECTOR) -> FaceDetector:
     Warns
     -----
     UserWarning
-        The licence of the weights allows no commercial use, or is not told.
+        The license of the weights allows no commercial use, or is not told.
     """
     if name == DEFAULT_DETECTOR:
         return weights.centerface()
@@ -83,8 +83,8 @@ def load_detector(name: str = DEFAULT_DETECTOR) -> FaceDetector:
     )
 
 
-def load_recogniser(name: str = DEFAULT_RECOGNISER, *, cache_dir: Path | None = None) -> FaceRecogniser:
-    """Load a face recogniser.
+def load_recognizer(name: str = DEFAULT_RECOGNIZER, *, cache_dir: Path | None = None) -> FaceRecognizer:
+    """Load a face recognizer.
 
     Parameters
     ----------
@@ -102,29 +102,29 @@ def load_recogniser(name: str = DEFAULT_RECOGNISER, *, cache_dir: Path | None = 
     Warns
     -----
     UserWarning
-        The licence of the weights allows no commercial use, or is not told.
+        The license of the weights allows no commercial use, or is not told.
     """
-    if name == DEFAULT_RECOGNISER:
+    if name == DEFAULT_RECOGNIZER:
         return weights.dlib_resnet29(cache_dir or user_cache())
     for path in _files(name):
-        spec = _recogniser_spec(name, path)
+        spec = _recognizer_spec(name, path)
         if spec is not None:
-            return OnnxRecogniser(spec, path.read_bytes())
+            return OnnxRecognizer(spec, path.read_bytes())
     raise UnknownModelError(
-        f"{name} holds no face recogniser: none of its ONNX files takes a face of {_FACE_PX}×{_FACE_PX} "
+        f"{name} holds no face recognizer: none of its ONNX files takes a face of {_FACE_PX}×{_FACE_PX} "
         f"pixels and gives one vector of {_LEAST_DIM} numbers or more, as ArcFace and SFace do"
     )
 
 
-def is_restricted(licence: str) -> bool:
-    """Tell whether a licence forbids commercial use, or may.
+def is_restricted(license: str) -> bool:
+    """Tell whether a license forbids commercial use, or may.
 
     Examples
     --------
-    >>> [is_restricted(licence) for licence in ("MIT", "cc-by-nc-4.0", "non-commercial research", "other")]
+    >>> [is_restricted(license) for license in ("MIT", "cc-by-nc-4.0", "non-commercial research", "other")]
     [False, True, True, True]
     """
-    return licence.startswith((_UNKNOWN, "other")) or is_non_commercial(licence)
+    return license.startswith((_UNKNOWN, "other")) or is_non_commercial(license)
 
 
 def _files(name: str) -> Sequence[Path]:
@@ -135,7 +135,7 @@ def _files(name: str) -> Sequence[Path]:
         path = Path(place).expanduser().absolute()
     else:
         raise UnknownModelError(
-            f"There is no face model {name!r}. Known: {DEFAULT_DETECTOR} finds faces, {DEFAULT_RECOGNISER} "
+            f"There is no face model {name!r}. Known: {DEFAULT_DETECTOR} finds faces, {DEFAULT_RECOGNIZER} "
             "compares them; your own are dir:PATH or hub:ORG/REPO"
         )
     if path.is_file():
@@ -160,7 +160,7 @@ def _detector_layout(path: Path) -> str | None:
     return "scrfd" if len(outputs) == 9 else None
 
 
-def _recogniser_spec(name: str, path: Path) -> ModelSpec | None:
+def _recognizer_spec(name: str, path: Path) -> ModelSpec | None:
     try:
         facts = inspect(path)
     except NearsightError:
@@ -172,7 +172,7 @@ def _recogniser_spec(name: str, path: Path) -> ModelSpec | None:
         return None
     if len(shape) != 2 or dim is None or dim < _LEAST_DIM:
         return None
-    # SFace, and some files of ArcFace, normalise in the graph and take plain values.
+    # SFace, and some files of ArcFace, normalize in the graph and take plain values.
     is_plain = {"Sub", "Mul"} <= set(operations(path)[:8])
     return ModelSpec(
         **{
@@ -185,50 +185,50 @@ def _recogniser_spec(name: str, path: Path) -> ModelSpec | None:
             "std": (1 / 255,) * 3 if is_plain else (0.5,) * 3,
             "layer": layer,
             "draft": False,
-            "licence": _told(name, path, "sface" if is_plain else "arcface"),
+            "license": _told(name, path, "sface" if is_plain else "arcface"),
         }
     )
 
 
 def _told(name: str, path: Path, layout: str) -> str:
-    """Return the licence beside a file, and warn where it allows no commercial use or is not told."""
-    licence = _licence(path.parent)
-    if licence == _UNKNOWN and layout in ("scrfd", "arcface"):
-        licence = f"{_UNKNOWN} (InsightFace publishes its weights for non-commercial research only)"
-    if is_restricted(licence):
+    """Return the license beside a file, and warn where it allows no commercial use or is not told."""
+    license = _license(path.parent)
+    if license == _UNKNOWN and layout in ("scrfd", "arcface"):
+        license = f"{_UNKNOWN} (InsightFace publishes its weights for non-commercial research only)"
+    if is_restricted(license):
         warnings.warn(
-            f"NOT FOR COMMERCIAL USE, as far as can be told: the licence of {name} ({path.name}) is "
-            f"{licence}. Ask the owner of the weights before you use them for more than research.",
+            f"NOT FOR COMMERCIAL USE, as far as can be told: the license of {name} ({path.name}) is "
+            f"{license}. Ask the owner of the weights before you use them for more than research.",
             UserWarning,
             stacklevel=4,
         )
-    return licence
+    return license
 
 
-def _licence(folder: Path) -> str:
-    for read in (_licence_in_config, _licence_in_readme, _licence_in_file):
+def _license(folder: Path) -> str:
+    for read in (_license_in_config, _license_in_readme, _license_in_file):
         with contextlib.suppress(OSError, ValueError):
             if found := read(folder):
                 return found
     return _UNKNOWN
 
 
-def _licence_in_config(folder: Path) -> str:
+def _license_in_config(folder: Path) -> str:
     config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    found = (config.get("license") or config.get("licence")) if isinstance(config, dict) else None
+    found = config.get("license") if isinstance(config, dict) else None
     return found if isinstance(found, str) else ""
 
 
-def _licence_in_readme(folder: Path) -> str:
+def _license_in_readme(folder: Path) -> str:
     # What a hub reads: "other" there says nothing, and the name beside it does.
-    if found := read_card(folder / CARD).get("licence"):
+    if found := read_card(folder / CARD).get("license"):
         return found
     head = (folder / CARD).read_text(encoding="utf-8")[:4000]
     given = re.search(r"^licen[sc]e(?:_name)?:\s*(\S.*)$", head, re.MULTILINE | re.IGNORECASE)
     return given[1].strip() if given else ""
 
 
-def _licence_in_file(folder: Path) -> str:
+def _license_in_file(folder: Path) -> str:
     for file in sorted(folder.glob("LICEN[SC]E*")):
         lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
         return next((line for line in lines if line), "")

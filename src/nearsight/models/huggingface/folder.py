@@ -1,7 +1,7 @@
 """Model folders in the Hugging Face ONNX layout: ``dir:PATH[#PRECISION]``.
 
 ``onnx/vision_model.onnx``, else ``onnx/model.onnx``, else the same in the root; `preprocessor_config.json`
-says how pictures are prepared, `config.json` of which family the model is. A quantised variant is asked for
+says how images are prepared, `config.json` of which family the model is. A quantized variant is asked for
 by the ending of its file name: ``dir:clip#quantized`` takes ``onnx/vision_model_quantized.onnx``.
 """
 
@@ -34,7 +34,7 @@ PRECISIONS = {
     "q4f16": "q4f16",
     "bnb4": "bnb4",
 }
-#: Small files beside the weights: how to prepare pictures and texts.
+#: Small files beside the weights: how to prepare images and texts.
 SIDE_FILES = (
     "config.json",
     "preprocessor_config.json",
@@ -81,7 +81,7 @@ class ModelFolder:
 
     @property
     def image_model(self) -> Path:
-        """The file that turns pictures into vectors."""
+        """The file that turns images into vectors."""
         names = {file.relative_to(self.path).as_posix() for file in self.path.rglob("*.onnx")}
         return self.path / choose(names, self.precision, str(self.path))
 
@@ -121,8 +121,8 @@ class ModelFolder:
         return data
 
     def preprocessing(self) -> dict[str, Any]:
-        """Return the facts of `ModelSpec` about preparing pictures."""
-        # Newer processors keep those of pictures and texts in one file.
+        """Return the facts of `ModelSpec` about preparing images."""
+        # Newer processors keep those of images and texts in one file.
         if (
             not (self.path / "preprocessor_config.json").is_file()
             and (self.path / "processor_config.json").is_file()
@@ -160,7 +160,7 @@ class ModelFolder:
             spec,
             partial(self._load, spec, path),
             path.is_file,
-            load_text=self.text_loader(spec),
+            load_text_encoder=self.text_loader(spec),
             forms=OnnxForms(spec, partial(in_file, path)),
         )
 
@@ -196,7 +196,7 @@ class ModelFolder:
 
     def text_loader(self, spec: ModelSpec) -> Callable[[Path, ModelSpec], TextTower] | None:
         """Return what loads the text tower beside the image tower; None where there is none."""
-        # Only these compare pictures with texts: the projection, and SigLIP's pooler.
+        # Only these compare images with texts: the projection, and SigLIP's pooler.
         if self.tokenizer is None or spec.layer not in ("image_embeds", "pooler_output"):
             return None
         path = self.text_model or self.image_model
@@ -239,7 +239,7 @@ def text_file(precision: str) -> str:
 
 
 def choose(names: Collection[str], precision: str, where: str) -> str:
-    """Return which of a folder's files embeds pictures.
+    """Return which of a folder's files embeds images.
 
     Raises
     ------

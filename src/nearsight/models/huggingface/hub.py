@@ -53,9 +53,9 @@ def hub(name: str) -> ModelEntry:
     # The cache names a snapshot's folder after its commit.
     ending = f"#{precision}" if precision else ""
     entry = ModelFolder(folder, precision).entry(f"hub:{match['repo']}@{folder.name}{ending}")
-    if entry.load_text is None:
+    if entry.load_text_encoder is None:
         # The tower for texts is fetched when somebody has a text.
-        return replace(entry, load_text=partial(_load_text, match["repo"], folder, precision))
+        return replace(entry, load_text_encoder=partial(_load_text, match["repo"], folder, precision))
     return entry
 
 

@@ -43,7 +43,7 @@ def preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts of `ModelSpec` that an image processor's configuration holds.
 
     *Method*: the rules of transformers 5 on Pillow images: ``shortest_edge`` or an exact size, then a
-    centre crop that starts on the pixel before an odd margin, rescaling and normalisation. ConvNeXt's
+    center crop that starts on the pixel before an odd margin, rescaling and normalization. ConvNeXt's
     ``crop_pct`` is followed.
 
     Parameters

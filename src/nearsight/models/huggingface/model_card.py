@@ -30,7 +30,7 @@ _told: set[str] = set()
 
 
 def read_card(path: Path) -> dict[str, str]:
-    """Return the facts of `ModelSpec` that a card tells: licence, training data, published accuracy.
+    """Return the facts of `ModelSpec` that a card tells: license, training data, published accuracy.
 
     A card that is missing or damaged tells nothing: it is written by hand, and no vector depends on it.
 
@@ -46,41 +46,41 @@ def read_card(path: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, yaml.YAMLError) as error:
-        _log.warning("%s cannot be read (%s), so the licence of its model is not known.", path, error)
+        _log.warning("%s cannot be read (%s), so the license of its model is not known.", path, error)
         return {}
     if not isinstance(card, Mapping):
         return {}
     facts = {
-        "licence": _licence(card),
+        "license": _license(card),
         "training_data": ", ".join(_texts(card.get("datasets"))[:_MOST_NAMED]),
         "accuracy": "; ".join(list(_results(card))[:_MOST_NAMED]),
     }
     return {key: value for key, value in facts.items() if value}
 
 
-def is_non_commercial(licence: str) -> bool:
-    """Whether a licence by that name forbids commercial use.
+def is_non_commercial(license: str) -> bool:
+    """Whether a license by that name forbids commercial use.
 
     Examples
     --------
     >>> [is_non_commercial(name) for name in ("cc-by-nc-4.0", "apple-amlr", "apache-2.0", "cc-by-sa-4.0")]
     [True, True, False, False]
     """
-    return _NON_COMMERCIAL.search(licence) is not None
+    return _NON_COMMERCIAL.search(license) is not None
 
 
 def warn_of_terms(spec: ModelSpec) -> None:
-    """Say once that a model must not be used commercially, where its licence says so."""
-    if is_non_commercial(spec.licence) and spec.fingerprint.model not in _told:
+    """Say once that a model must not be used commercially, where its license says so."""
+    if is_non_commercial(spec.license) and spec.fingerprint.model not in _told:
         _told.add(spec.fingerprint.model)
         warnings.warn(
-            f"NOT FOR COMMERCIAL USE: the licence of {spec.id} is {spec.licence}. What is made with it, "
+            f"NOT FOR COMMERCIAL USE: the license of {spec.id} is {spec.license}. What is made with it, "
             "vectors included, may fall under that; read its terms",
             stacklevel=3,
         )
 
 
-def _licence(card: Mapping[str, Any]) -> str:
+def _license(card: Mapping[str, Any]) -> str:
     names = _texts(card.get("license"))
     # "other" says nothing; the name beside it does.
     named = [*_texts(card.get("license_name")), *_texts(card.get("license_link"))[:1]]

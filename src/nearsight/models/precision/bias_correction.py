@@ -15,15 +15,15 @@ from nearsight.models.onnx_graph import (
     with_outputs,
     with_weights,
 )
-from nearsight.models.preprocess import fit, normalise
+from nearsight.models.preprocess import fit, normalize
 from nearsight.models.runtimes.onnx import Network
 from nearsight.models.spec import ModelSpec
-from nearsight.models.synthetic_images import builtin_pictures
+from nearsight.models.synthetic_images import builtin_images
 
 Rounding = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 # Twelve more changed nothing.
-_N_PICTURES = 24
+_N_IMAGES = 24
 _SEED = 20
 
 
@@ -35,31 +35,31 @@ def rounded(model: Path | bytes, spec: ModelSpec, *, keep: Sequence[str] = ()) -
     model : Path or bytes
         An ONNX model.
     spec : ModelSpec
-        Says how pictures are prepared.
+        Says how images are prepared.
     keep : sequence of str
         Operations to leave as they are, see `graph.is_kept`.
     """
-    return corrected(model, spec, to_bfloat16, rounding_pictures(spec), keep=keep)
+    return corrected(model, spec, to_bfloat16, rounding_images(spec), keep=keep)
 
 
-def rounding_pictures(spec: ModelSpec) -> list[NDArray[np.uint8]]:
-    """Return built-in pictures, prepared, on which the means of a network's layers are measured."""
-    return [fit(picture, spec) for picture in builtin_pictures(_N_PICTURES, seed=_SEED)]
+def rounding_images(spec: ModelSpec) -> list[NDArray[np.uint8]]:
+    """Return built-in images, prepared, on which the means of a network's layers are measured."""
+    return [fit(image, spec) for image in builtin_images(_N_IMAGES, seed=_SEED)]
 
 
 def corrected(
     model: Path | bytes,
     spec: ModelSpec,
     rounding: Rounding,
-    pictures: Sequence[NDArray[np.uint8]],
+    images: Sequence[NDArray[np.uint8]],
     *,
     keep: Sequence[str] = (),
 ) -> bytes:
     """Return the model with the weights of its convolutions rounded, and their biases corrected.
 
     *Method*: bias correction (Nagel et al. 2019, arXiv 1906.04721, section 4.2), with the means of each
-    layer's input measured on pictures. A rounded weight errs in the same direction in every place
-    of every picture; the mean of that error is taken off the bias. On photographs, that raised the smallest
+    layer's input measured on images. A rounded weight errs in the same direction in every place
+    of every image; the mean of that error is taken off the bias. On photographs, that raised the smallest
     cosine to the exact network from .987 to .997 in bfloat16, and from .984 to .998 in eight bits, at no
     cost in speed.
 
@@ -68,17 +68,17 @@ def corrected(
     model : Path or bytes
         An ONNX model.
     spec : ModelSpec
-        Says how prepared pictures become numbers.
+        Says how prepared images become numbers.
     rounding : callable
         From weights, output channels first, to the nearest that can be had.
-    pictures : sequence of ndarray of uint8, each of shape (H, W, 3)
+    images : sequence of ndarray of uint8, each of shape (H, W, 3)
         Prepared ones.
     keep : sequence of str
         Operations to leave as they are, see `graph.is_kept`.
     """
     model = unshared(model)
     found = [c for c in convolutions(model) if c.bias and not is_kept(c.name, keep)]
-    means = _input_means(model, spec, found, pictures)
+    means = _input_means(model, spec, found, images)
     held = weights(model)
     changed: dict[str, NDArray[np.float32]] = {}
     for convolution in found:
@@ -118,7 +118,7 @@ def _input_means(
     model: Path | bytes,
     spec: ModelSpec,
     found: list[Convolution],
-    pictures: Sequence[NDArray[np.uint8]],
+    images: Sequence[NDArray[np.uint8]],
 ) -> dict[str, NDArray[np.float64]]:
     """Return the mean of each channel that a convolution reads."""
     inputs = {c.reads for c in found}
@@ -126,9 +126,9 @@ def _input_means(
     [entrance] = network.inputs
     sums: dict[str, NDArray[np.float64]] = {}
     pixels = np.empty((1, 3, *spec.input_px), np.float32)
-    for picture in pictures:
-        normalise(picture, spec, pixels[0])
+    for image in images:
+        normalize(image, spec, pixels[0])
         seen = network.run_all(sorted(inputs - {entrance}), {entrance: pixels}) | {entrance: pixels}
         for name in inputs:
             sums[name] = sums.get(name, np.zeros(1)) + seen[name].mean((0, 2, 3), dtype=np.float64)
-    return {name: total / len(pictures) for name, total in sums.items()}
+    return {name: total / len(images) for name, total in sums.items()}

@@ -11,7 +11,7 @@ from nearsight.errors import WeightsError
 from nearsight.models.base import Backend
 from nearsight.models.cache import kept
 from nearsight.models.onnx_graph import chained, converted, is_kept, named, named_operations
-from nearsight.models.precision.bias_correction import corrected, rounding_pictures
+from nearsight.models.precision.bias_correction import corrected, rounding_images
 from nearsight.models.runtimes import openvino
 from nearsight.models.runtimes.devices import split_device
 from nearsight.models.runtimes.onnx import DeviceBackend, OnnxBackend
@@ -22,8 +22,8 @@ VERSION = 1
 #: Told where `open_half` has a processor that does not compute in float16.
 SLOWER = "this processor has no arithmetic for it, so it is slower than float32 here"
 
-# Squares leave the range of float16 at 256, and their means lose what a normalisation divides by. Layers that
-# are normalised by one operation take care of that themselves.
+# Squares leave the range of float16 at 256, and their means lose what a normalization divides by. Layers that
+# are normalized by one operation take care of that themselves.
 _PRECISE = ("Pow", "ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2", "Sqrt", "Exp", "Log")
 # ONNX's numbers for types.
 _FLOAT, _FLOAT16 = 1, 10
@@ -42,7 +42,7 @@ def halved(model: Path | bytes, spec: ModelSpec, *, keep: Sequence[str] = ()) ->
     model : Path or bytes
         An ONNX model in float32 with one input.
     spec : ModelSpec
-        Says how prepared pictures become numbers.
+        Says how prepared images become numbers.
     keep : sequence of str
         Operations that stay in float32, see `graph.is_kept`.
 
@@ -91,7 +91,7 @@ def _joined(graph: Any) -> None:
 
 def near_half(model: Path | bytes, spec: ModelSpec, *, keep: Sequence[str] = ()) -> bytes:
     """Return the model with the weights of its convolutions as float16 has them, still in float32."""
-    return corrected(named(model), spec, to_float16, rounding_pictures(spec), keep=keep)
+    return corrected(named(model), spec, to_float16, rounding_images(spec), keep=keep)
 
 
 def to_float16(values: NDArray[np.float32]) -> NDArray[np.float32]:

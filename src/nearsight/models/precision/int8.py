@@ -1,4 +1,4 @@
-"""Brings a network to eight-bit integers, with ONNX Runtime's quantiser."""
+"""Brings a network to eight-bit integers, with ONNX Runtime's quantizer."""
 
 import hashlib
 import tempfile
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from nearsight.errors import WeightsError
 from nearsight.models.onnx_graph import inspect, is_kept, named, named_operations
-from nearsight.models.precision.bias_correction import corrected, rounding_pictures
-from nearsight.models.preprocess import normalise
+from nearsight.models.precision.bias_correction import corrected, rounding_images
+from nearsight.models.preprocess import normalize
 from nearsight.models.spec import ModelSpec
 
 #: Part of the fingerprint: raise it whenever int8 vectors would be others.
@@ -27,7 +27,7 @@ _HEAVY = ("Conv", "Gemm", "MatMul")
 def quantized(
     model: Path | bytes,
     spec: ModelSpec,
-    pictures: Sequence[NDArray[np.uint8]],
+    images: Sequence[NDArray[np.uint8]],
     *,
     keep: Sequence[str] = (),
 ) -> bytes:
@@ -41,10 +41,10 @@ def quantized(
     Parameters
     ----------
     model : Path or bytes
-        An ONNX model with one input and batch normalisation folded, as exporters leave it.
+        An ONNX model with one input and batch normalization folded, as exporters leave it.
     spec : ModelSpec
-        Says how prepared pictures become numbers.
-    pictures : sequence of ndarray of uint8, each of shape (H, W, 3)
+        Says how prepared images become numbers.
+    images : sequence of ndarray of uint8, each of shape (H, W, 3)
         Prepared ones, like those to come. Built-in ones are taken along: what happens before a flat
         background must be in the ranges too.
     keep : sequence of str
@@ -53,7 +53,7 @@ def quantized(
     Raises
     ------
     WeightsError
-        The quantiser cannot use the model.
+        The quantizer cannot use the model.
     """
     from onnxruntime import quantization
 
@@ -64,7 +64,7 @@ def quantized(
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
             return next(self.given, None)
 
-    seen = [*pictures, *rounding_pictures(spec)]
+    seen = [*images, *rounding_images(spec)]
     ready = corrected(named(model), spec, to_int8, seen, keep=keep)
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
@@ -86,7 +86,7 @@ def quantized(
             )
         # It raises whatever it stumbles over.
         except Exception as error:
-            raise WeightsError(f"{spec.id} cannot be quantised: {type(error).__name__}: {error}") from error
+            raise WeightsError(f"{spec.id} cannot be quantized: {type(error).__name__}: {error}") from error
         return made.read_bytes()
 
 
@@ -121,19 +121,19 @@ def first_operations(model: Path | bytes, share: float) -> list[str]:
     return [name for name, _ in found[: heavy[n] if n < len(heavy) else len(found)]]
 
 
-def calibration_digits(spec: ModelSpec, keep: Sequence[str], pictures: Sequence[NDArray[np.uint8]]) -> str:
+def calibration_digits(spec: ModelSpec, keep: Sequence[str], images: Sequence[NDArray[np.uint8]]) -> str:
     """Return the 8 hex digits that name what `quantized` makes of these."""
     digest = hashlib.sha256(repr((VERSION, spec.fingerprint.digest, sorted(keep))).encode())
-    for picture in pictures:
-        digest.update(np.ascontiguousarray(picture).tobytes())
+    for image in images:
+        digest.update(np.ascontiguousarray(image).tobytes())
     return digest.hexdigest()[:8]
 
 
 def _inputs(
-    model: Path | bytes, spec: ModelSpec, pictures: Sequence[NDArray[np.uint8]]
+    model: Path | bytes, spec: ModelSpec, images: Sequence[NDArray[np.uint8]]
 ) -> Iterator[dict[str, Any]]:
     [entrance] = inspect(model).inputs
-    for picture in pictures:
+    for image in images:
         pixels = np.empty((1, 3, *spec.input_px), np.float32)
-        normalise(picture, spec, pixels[0])
+        normalize(image, spec, pixels[0])
         yield {entrance: pixels}

@@ -1,4 +1,4 @@
-"""Quantises a model on a user's own pictures, and says what that costs in fidelity and gains in speed."""
+"""Quantizes a model on a user's own images, and says what that costs in fidelity and gains in speed."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.errors import Failure, ImageError, InvalidParameterError, ParityError, UnknownModelError
+from nearsight.errors import ImageError, ImageFailure, InvalidParameterError, ParityError, UnknownModelError
 from nearsight.images import decode, find
 from nearsight.models.base import Backend
 from nearsight.models.cache import kept, user_cache
 from nearsight.models.model_name import Variant, split_variant
 from nearsight.models.precision.int8 import calibration_digits, first_operations, quantized
-from nearsight.models.precision.parity import LEAST, Parity, compare, gate_pictures, nearest
+from nearsight.models.precision.parity import LEAST, Parity, compare, gate_images, nearest
 from nearsight.models.registry import find_model
 from nearsight.models.runtimes.onnx import OnnxBackend
 from nearsight.models.runtimes.variants import OnnxForms, int8_stem
 
-#: As few pictures cannot tell neighbours.
-LEAST_PICTURES = 32
+#: As few images cannot tell neighbors.
+LEAST_IMAGES = 32
 
 # Ranges hardly move after so many; what is held out costs two runs of the network each.
 _MOST_CALIBRATING, _MOST_HELD_OUT = 96, 200
@@ -41,14 +41,14 @@ class Trial:
     n_float32 : int
         Operations that do.
     parity : Parity
-        On the pictures held out.
+        On the images held out.
     smallest_builtin : float
-        Smallest cosine on the built-in pictures, which every machine tries at first use.
+        Smallest cosine on the built-in images, which every machine tries at first use.
     knn_agreement : float
-        Share of the pictures held out that the ten nearest of the others name alike: with the folders as
-        names, or where there is only one, the share whose nearest picture is the same.
+        Share of the images held out that the ten nearest of the others name alike: with the folders as
+        names, or where there is only one, the share whose nearest image is the same.
     speedup : float
-        Times as many pictures a second as in float32, on one thread.
+        Times as many images a second as in float32, on one thread.
     """
 
     n_float32: int
@@ -65,14 +65,14 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What became of quantising a model.
+    """What became of quantizing a model.
 
     Attributes
     ----------
     model : str
         The name to ask for it by.
     n_calibrating, n_held_out : int
-        Pictures that gave the ranges, and others that were compared.
+        Images that gave the ranges, and others that were compared.
     trials : list of Trial
         The last is the one that was kept.
     """
@@ -85,38 +85,38 @@ class Calibration:
 
 def calibrate(
     name: str,
-    pictures: str | Path,
+    images: str | Path,
     *,
     cache_dir: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Calibration:
-    """Quantise a model to eight bits on pictures like those to come, and keep it.
+    """Quantize a model to eight bits on images like those to come, and keep it.
 
-    *Method*: see `quantize.quantized`. Half of the pictures give the ranges of activations, the other half
+    *Method*: see `quantize.quantized`. Half of the images give the ranges of activations, the other half
     are held out. The first operations stay in float32 as far as it takes.
 
     Parameters
     ----------
     name : str
         An ONNX model, in full precision.
-    pictures : path
-        A folder of at least 32 pictures. At most 296, evenly spaced, are looked at.
+    images : path
+        A folder of at least 32 images. At most 296, evenly spaced, are looked at.
     cache_dir : Path, optional
-        Where the quantised model is kept.
+        Where the quantized model is kept.
     progress : callable, optional
         Told what is being done.
 
     Returns
     -------
     Calibration
-        Its `model` can be asked for like any other. The same pictures give the same name.
+        Its `model` can be asked for like any other. The same images give the same name.
 
     Raises
     ------
     UnknownModelError
-        There is no such model, or it cannot be quantised.
+        There is no such model, or it cannot be quantized.
     InvalidParameterError
-        There are too few pictures.
+        There are too few images.
     ParityError
         Even with half of its operations in float32 the smallest cosine is below .99.
     """
@@ -124,8 +124,8 @@ def calibrate(
     forms, variant = _forms(name)
     spec = find_model(name).spec
     exact, graph = forms.exact(spec, cache_dir)
-    progress("preparing pictures")
-    calibrating, held_out, labels = _prepared(exact, pictures)
+    progress("preparing images")
+    calibrating, held_out, labels = _prepared(exact, images)
     wanted = _Wanted.of(exact, held_out, labels)
     trials: list[Trial] = []
     for keep in _choices(forms, graph):
@@ -159,7 +159,7 @@ class _Wanted:
 
     @classmethod
     def of(cls, exact: Backend, held_out: list[NDArray[np.uint8]], labels: list[str]) -> "_Wanted":
-        builtin = [exact.prepare(picture) for picture in gate_pictures()]
+        builtin = [exact.prepare(image) for image in gate_images()]
         return cls(exact, held_out, builtin, exact.embed(held_out), exact.embed(builtin), labels)
 
     def compared(self, near: Backend, n_float32: int) -> Trial:
@@ -197,7 +197,7 @@ def _forms(name: str) -> tuple[OnnxForms, Variant]:
     base, variant = split_variant(name)
     forms = find_model(base).forms
     if not isinstance(forms, OnnxForms):
-        raise UnknownModelError(f"{base} is no ONNX model, and only those can be quantised")
+        raise UnknownModelError(f"{base} is no ONNX model, and only those can be quantized")
     if variant.precision or variant.dim:
         raise UnknownModelError(f"{name}: name the model in full precision and length, without #{variant}")
     return forms, variant
@@ -213,36 +213,36 @@ def _choices(forms: OnnxForms, graph: Path | bytes) -> list[list[str]]:
 
 
 def _prepared(
-    exact: Backend, pictures: str | Path
+    exact: Backend, images: str | Path
 ) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]], list[str]]:
-    """Return pictures to calibrate on, others to compare, and the names of the latter's folders."""
-    found = list(find(pictures))
+    """Return images to calibrate on, others to compare, and the names of the latter's folders."""
+    found = list(find(images))
     step = max(1, len(found) // (_MOST_CALIBRATING + _MOST_HELD_OUT))
     prepared: list[NDArray[np.uint8]] = []
     folders: list[str] = []
     for source in found[::step]:
-        # What cannot be read is no picture to learn from; `nearsight index` is who tells.
+        # What cannot be read is no image to learn from; `nearsight index` is who tells.
         with suppress(ImageError):
-            if not isinstance(source, Failure):
+            if not isinstance(source, ImageFailure):
                 prepared.append(exact.prepare(decode(source, min_side_px=exact.decode_px).image))
                 folders.append(Path(source.path).parent.name)
-    if len(prepared) < LEAST_PICTURES:
+    if len(prepared) < LEAST_IMAGES:
         raise InvalidParameterError(
-            f"{pictures} holds {len(prepared)} usable pictures; {LEAST_PICTURES} are needed, 200 are better"
+            f"{images} holds {len(prepared)} usable images; {LEAST_IMAGES} are needed, 200 are better"
         )
     n = min(_MOST_CALIBRATING, len(prepared) // 2)
-    # Spread over the folders: pictures of one kind often lie side by side.
+    # Spread over the folders: images of one kind often lie side by side.
     chosen = set(np.linspace(0, len(prepared) - 1, n).astype(int).tolist())
     rest = [i for i in range(len(prepared)) if i not in chosen][:_MOST_HELD_OUT]
     return [prepared[i] for i in sorted(chosen)], [prepared[i] for i in rest], [folders[i] for i in rest]
 
 
-def _speedup(exact: Backend, near: Backend, pictures: list[NDArray[np.uint8]]) -> float:
+def _speedup(exact: Backend, near: Backend, images: list[NDArray[np.uint8]]) -> float:
     seconds = {id(backend): float("inf") for backend in (exact, near)}
     # By turns, so that what else the machine does hits both; the fastest of each.
     for _ in range(3):
         for backend in (exact, near):
             started = time.perf_counter()
-            backend.embed(pictures)
+            backend.embed(images)
             seconds[id(backend)] = min(seconds[id(backend)], time.perf_counter() - started)
     return seconds[id(exact)] / seconds[id(near)]

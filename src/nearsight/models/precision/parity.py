@@ -21,7 +21,7 @@ from nearsight.models.base import Backend
 from nearsight.models.pooling import unit
 from nearsight.models.runtimes import devices
 from nearsight.models.spec import ModelSpec
-from nearsight.models.synthetic_images import builtin_pictures
+from nearsight.models.synthetic_images import builtin_images
 
 _log = logging.getLogger(__name__)
 
@@ -30,10 +30,10 @@ SAME = 0.9999
 #: With less than this, they are of no use beside each other.
 LEAST = 0.99
 
-_N_PICTURES = 48
+_N_IMAGES = 48
 # Others than those that rounding is corrected on.
 _SEED = 7
-_N_NEIGHBOURS = 10
+_N_NEIGHBORS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Parity:
     Attributes
     ----------
     smallest, mean : float
-        Cosine of a picture's two vectors, over the built-in pictures.
+        Cosine of an image's two vectors, over the built-in images.
     overlap : float
-        Share of the ten nearest neighbours that are the same.
+        Share of the ten nearest neighbors that are the same.
     """
 
     smallest: float
@@ -60,12 +60,12 @@ class Parity:
 
 
 def compare(X: NDArray[np.float32], exact: NDArray[np.float32]) -> Parity:
-    """Compare (n, dim) vectors, row by row, with the exact ones of the same pictures."""
+    """Compare (n, dim) vectors, row by row, with the exact ones of the same images."""
     # Two vectors of zeros are the same; one alone is as far as can be.
     lengths = np.linalg.norm(X, axis=1) * np.linalg.norm(exact, axis=1)
     cosines = np.divide((X * exact).sum(1), lengths, out=np.zeros(len(X), np.float32), where=lengths > 0)
     cosines[~(X.any(1) | exact.any(1))] = 1
-    k = min(_N_NEIGHBOURS, len(X) - 1)
+    k = min(_N_NEIGHBORS, len(X) - 1)
     pairs = zip(nearest(X, k), nearest(exact, k), strict=True)
     overlap = np.mean([len(set(a) & set(b)) / k for a, b in pairs]) if k else 1.0
     return Parity(float(cosines.min()), float(cosines.mean()), float(overlap))
@@ -92,8 +92,8 @@ def measure_parity(
     parity = _remembered(file)
     if parity is not None:
         return parity, False
-    pictures = gate_pictures()
-    X, wanted = (b.embed([b.prepare(picture) for picture in pictures]) for b in (backend, exact))
+    images = gate_images()
+    X, wanted = (b.embed([b.prepare(image) for image in images]) for b in (backend, exact))
     parity = compare(X, wanted)
     _remember(file, parity, backend, runtime)
     return parity, True
@@ -198,7 +198,7 @@ def _remembered(file: Path) -> Parity | None:
 
 def _remember(file: Path, parity: Parity, backend: Backend, runtime: str) -> None:
     about = {"model": backend.spec.id, "runtime": runtime, "driver": devices.driver()}
-    _keep(file, {**about, **asdict(parity), "pictures": _N_PICTURES})
+    _keep(file, {**about, **asdict(parity), "images": _N_IMAGES})
 
 
 def _keep(file: Path, facts: dict[str, Any]) -> None:
@@ -210,6 +210,6 @@ def _keep(file: Path, facts: dict[str, Any]) -> None:
         _log.warning("%s was not kept (%s), so it is measured again at each start.", file, error)
 
 
-def gate_pictures() -> list[Image.Image]:
-    """Return the built-in pictures that ways of running a model are compared on."""
-    return builtin_pictures(_N_PICTURES, seed=_SEED)
+def gate_images() -> list[Image.Image]:
+    """Return the built-in images that ways of running a model are compared on."""
+    return builtin_images(_N_IMAGES, seed=_SEED)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: An accelerator takes 32 pictures in hardly more time than a few.
+#: An accelerator takes 32 images in hardly more time than a few.
 MOST = 32
 
 
@@ -31,7 +31,7 @@ class Batches:
     def __init__(self, run: Callable[[list[Any]], NDArray[np.float32]], most: int = MOST) -> None:
         self._run = run
         self._most = most
-        self._waiting: deque[_Item] = deque()
+        self._waiting: deque[_Request] = deque()
         self._is_running = False
         self._changed = threading.Condition()
 
@@ -43,7 +43,7 @@ class Batches:
         Exception
             Whatever `run` raised for a batch that one of the values was in.
         """
-        items = [_Item(value) for value in values]
+        items = [_Request(value) for value in values]
         with self._changed:
             self._waiting.extend(items)
         while batch := self._next(items):
@@ -53,7 +53,7 @@ class Batches:
                 raise item.error
         return [item.row for item in items if item.row is not None]
 
-    def _next(self, mine: "list[_Item]") -> "list[_Item]":
+    def _next(self, mine: "list[_Request]") -> "list[_Request]":
         """Wait until this thread is to run a batch, and return it; empty once all of its own is done."""
         with self._changed:
             while True:
@@ -65,7 +65,7 @@ class Batches:
                     return [self._waiting.popleft() for _ in range(n)]
                 self._changed.wait()
 
-    def _do(self, batch: "list[_Item]") -> None:
+    def _do(self, batch: "list[_Request]") -> None:
         try:
             rows = self._run([item.value for item in batch])
             for item, row in zip(batch, rows, strict=True):
@@ -80,7 +80,7 @@ class Batches:
                 self._changed.notify_all()
 
 
-class _Item:
+class _Request:
     """One value on its way through the device."""
 
     __slots__ = ("error", "row", "value")

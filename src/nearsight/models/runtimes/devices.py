@@ -17,7 +17,7 @@ PROVIDERS = {
     "openvino": "OpenVINOExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-#: Never tried by `auto`: TensorRT builds an engine for minutes before the first picture.
+#: Never tried by `auto`: TensorRT builds an engine for minutes before the first image.
 BY_NAME_ONLY = ("tensorrt",)
 #: All but the processor. `mps` is the GPU of a Mac as torch calls it.
 ACCELERATORS = (*PROVIDERS, "mps")

@@ -15,7 +15,7 @@ from PIL import Image
 from nearsight.errors import DeviceError, WeightsError
 from nearsight.models.base import Backend, Movable
 from nearsight.models.pooling import decode_px, finished, misshapen, pooled
-from nearsight.models.preprocess import fit, normalise
+from nearsight.models.preprocess import fit, normalize
 from nearsight.models.runtimes import devices, openvino
 from nearsight.models.runtimes.batching import MOST, Batches
 from nearsight.models.spec import ModelSpec
@@ -25,7 +25,7 @@ class OnnxBackend:
     """An image tower in an ONNX file, run on the calling thread.
 
     One session serves all threads. Each call keeps to the thread it came from, because n threads with a
-    picture each finish more pictures than n threads sharing one. Pictures of a batch go through one by
+    image each finish more images than n threads sharing one. Images of a batch go through one by
     one: on a processor that is as quick as any batch (the network's inner arrays then stay in the cache),
     needs no copy into one array, and makes a vector independent of its batch to the last bit.
 
@@ -89,18 +89,18 @@ class OnnxBackend:
 
     @property
     def decode_px(self) -> int | None:
-        """Shorter side, in pixels, that a decoded picture must have at least; None for full size."""
+        """Shorter side, in pixels, that a decoded image must have at least; None for full size."""
         return decode_px(self._spec)
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Resize and crop one upright RGB picture to (H, W, 3) uint8.
+        """Resize and crop one upright RGB image to (H, W, 3) uint8.
 
-        Normalisation waits for `embed`: bytes are a quarter of the size while they queue.
+        Normalization waits for `embed`: bytes are a quarter of the size while they queue.
         """
         return fit(image, self._spec)
 
     def embed(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Return the vectors of prepared pictures.
+        """Return the vectors of prepared images.
 
         Parameters
         ----------
@@ -110,7 +110,7 @@ class OnnxBackend:
         Returns
         -------
         ndarray of float32, shape (n, dim)
-            In order, of length 1 where `spec.normalize` says so. A picture in which the network sees
+            In order, of length 1 where `spec.normalize` says so. An image in which the network sees
             nothing at all, so that every feature is 0, has no direction: its vector stays 0, and its
             similarity to anything is 0.
 
@@ -121,8 +121,8 @@ class OnnxBackend:
         """
         vectors = np.empty((len(prepared), self._spec.dim), np.float32)
         pixels = np.empty((1, 3, *self._spec.input_px), np.float32)
-        for vector, picture in zip(vectors, prepared, strict=True):
-            normalise(picture, self._spec, pixels[0])
+        for vector, image in zip(vectors, prepared, strict=True):
+            normalize(image, self._spec, pixels[0])
             vector[:] = pooled(self._run(pixels)[0], self._spec)
         return finished(vectors, self._spec)
 
@@ -183,19 +183,19 @@ class DeviceBackend(OnnxBackend):
         return self._device
 
     def embed(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Return the (n, dim) vectors of prepared pictures, as `OnnxBackend.embed` does."""
+        """Return the (n, dim) vectors of prepared images, as `OnnxBackend.embed` does."""
         vectors = np.empty((len(prepared), self._spec.dim), np.float32)
         for vector, row in zip(vectors, self._batches(prepared), strict=True):
             vector[:] = row
         return finished(vectors, self._spec)
 
-    def _run_together(self, pictures: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        size = next(size for size in self._sizes if size >= len(pictures))
+    def _run_together(self, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        size = next(size for size in self._sizes if size >= len(images))
         pixels = np.zeros((size, 3, *self._spec.input_px), np.float32)
-        for place, picture in zip(pixels, pictures, strict=False):
-            normalise(picture, self._spec, place)
+        for place, image in zip(pixels, images, strict=False):
+            normalize(image, self._spec, place)
         output = self._run(pixels)
-        return np.stack([pooled(values, self._spec) for values in output[: len(pictures)]])
+        return np.stack([pooled(values, self._spec) for values in output[: len(images)]])
 
     def _usable_sizes(self) -> tuple[int, ...]:
         """Return the sizes of batches that the graph takes; a session that cannot run is found out here."""
@@ -207,7 +207,7 @@ class DeviceBackend(OnnxBackend):
             raise DeviceError(
                 f"{self._device} cannot run {self._spec.id}: {error}. Use device='cpu'"
             ) from error
-        # Core ML is slow with sizes that change, and some graphs are made for one picture, declared or not.
+        # Core ML is slow with sizes that change, and some graphs are made for one image, declared or not.
         if self._device.startswith("coreml") or isinstance(self._session.get_inputs()[0].shape[0], int):
             return (1,)
         try:
@@ -386,7 +386,7 @@ def _vector_shapes(spec: ModelSpec) -> list[tuple[int | None, ...]]:
 
 
 def _fits(shape: list[Any], wanted: tuple[int | None, ...]) -> bool:
-    """Whether the graph takes or gives one picture of that shape; an axis without a number takes any."""
+    """Whether the graph takes or gives one image of that shape; an axis without a number takes any."""
     return len(shape) == 1 + len(wanted) and all(
         not isinstance(n, int) or m is None or n == m for n, m in zip(shape, (1, *wanted), strict=True)
     )

@@ -111,15 +111,15 @@ class OpenVinoBackend:
 
     @property
     def decode_px(self) -> int | None:
-        """Shorter side, in pixels, that a decoded picture must have at least; None for full size."""
+        """Shorter side, in pixels, that a decoded image must have at least; None for full size."""
         return decode_px(self._spec)
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Resize and crop one upright RGB picture to (H, W, 3) uint8."""
+        """Resize and crop one upright RGB image to (H, W, 3) uint8."""
         return fit(image, self._spec)
 
     def embed(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Return the (n, dim) vectors of prepared pictures, as `OnnxBackend.embed` does."""
+        """Return the (n, dim) vectors of prepared images, as `OnnxBackend.embed` does."""
         if not hasattr(self._local, "requests"):
             self._local.requests = {n: model.create_infer_request() for n, model in self._compiled.items()}
         vectors = np.empty((len(prepared), self._spec.dim), np.float32)
@@ -235,7 +235,7 @@ def _mark(found: re.Match[str], keep: Sequence[str]) -> str:
 
 
 def _prepared(openvino: Any, graph: Any, spec: ModelSpec, n: int) -> Any:
-    """Return the graph taking (n, H, W, 3) bytes: it normalises them itself."""
+    """Return the graph taking (n, H, W, 3) bytes: it normalizes them itself."""
     height, width = spec.input_px
     graph.reshape([n, 3, height, width])
     steps = openvino.preprocess.PrePostProcessor(graph)

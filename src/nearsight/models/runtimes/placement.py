@@ -12,14 +12,14 @@ from nearsight.models.precision.parity import LEAST, SAME, measure_parity, requi
 from nearsight.models.runtimes.devices import split_device
 from nearsight.models.spec import ModelSpec
 
-# What has been said in this process; a remark that comes with each picture helps nobody.
+# What has been said in this process; a remark that comes with each image helps nobody.
 _told: set[str] = set()
 
 
 def place(backend: Backend, device: str, cache_dir: Path, *, own: Callable[[str], Backend]) -> Backend:
     """Return a backend on the device that is asked for.
 
-    At the first use on a machine, the built-in pictures are embedded there and on the processor. Where each
+    At the first use on a machine, the built-in images are embedded there and on the processor. Where each
     vector is the same (a cosine of .9999), the device is used and nothing more is said of it. Where it is
     not quite, only somebody who asks for that device by name gets it, with vectors of their own fingerprint.
 

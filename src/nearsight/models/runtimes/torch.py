@@ -30,7 +30,7 @@ from nearsight.models.base import Backend, ModelEntry, Movable
 from nearsight.models.model_name import Variant
 from nearsight.models.pooling import decode_px, finished, pooled
 from nearsight.models.precision.parity import require_parity
-from nearsight.models.preprocess import fit, normalise
+from nearsight.models.preprocess import fit, normalize
 from nearsight.models.runtimes import devices
 from nearsight.models.runtimes.batching import MOST, Batches
 from nearsight.models.runtimes.placement import computed_by, device_within, place_for_good
@@ -70,7 +70,7 @@ class TorchBackend:
     MissingExtraError
         PyTorch is not installed.
     WeightsError
-        The module does not take such pictures, or gives something else than the spec says.
+        The module does not take such images, or gives something else than the spec says.
     """
 
     def __init__(
@@ -140,22 +140,22 @@ class TorchBackend:
 
     @property
     def decode_px(self) -> int | None:
-        """Shorter side, in pixels, that a decoded picture must have at least; None for full size."""
+        """Shorter side, in pixels, that a decoded image must have at least; None for full size."""
         return decode_px(self._spec)
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Resize and crop one upright RGB picture to (H, W, 3) uint8."""
+        """Resize and crop one upright RGB image to (H, W, 3) uint8."""
         return fit(image, self._spec)
 
     def embed(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Return the (n, dim) vectors of prepared pictures, as `OnnxBackend.embed` does."""
+        """Return the (n, dim) vectors of prepared images, as `OnnxBackend.embed` does."""
         vectors = np.empty((len(prepared), self._spec.dim), np.float32)
         for vector, row in zip(vectors, self._batches(prepared), strict=True):
             vector[:] = row
         return finished(vectors, self._spec)
 
-    def _run(self, pictures: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        pixels = np.stack([normalise(picture, self._spec) for picture in pictures])
+    def _run(self, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        pixels = np.stack([normalize(image, self._spec) for image in images])
         values = _outputs(self._module, pixels, self._spec, self._device, self._dtype)
         return np.stack([pooled(row, self._spec) for row in values])
 
@@ -271,13 +271,13 @@ def _built(name: str) -> tuple[Any, ModelSpec]:
         given |= _as_facts(name, source)
     if missing := [key for key in _REQUIRED if key not in given]:
         raise InvalidParameterError(
-            f"torch:{name} tells no {' and no '.join(missing)}: how pictures are prepared. Return (module, "
+            f"torch:{name} tells no {' and no '.join(missing)}: how images are prepared. Return (module, "
             "{'input_px': (224, 224), 'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}), or set "
             "such facts as the module's attribute `nearsight`"
         )
     given.setdefault("resize_px", max(given["input_px"]))
     spec = ModelSpec(**{**given, "id": f"torch:{name}", "dim": 1, "weights_sha256": ""})
-    blank = normalise(np.zeros((*spec.input_px, 3), np.uint8), spec)[None]
+    blank = normalize(np.zeros((*spec.input_px, 3), np.uint8), spec)[None]
     exact = copy.deepcopy(module).float().eval()
     shape = _outputs(exact, blank, spec, "cpu", torch.float32).shape
     sha256, size_bytes = _weights(module)
@@ -337,7 +337,7 @@ def _as_facts(name: str, source: Any) -> dict[str, Any]:
 
 
 def _of_timm(module: Any) -> dict[str, Any]:
-    """Return what a model of timm tells of how pictures are prepared."""
+    """Return what a model of timm tells of how images are prepared."""
     config = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None)
     if not isinstance(config, Mapping) or not {"input_size", "mean", "std"} <= set(config):
         return {}
@@ -352,13 +352,13 @@ def _of_timm(module: Any) -> dict[str, Any]:
         facts["resize_mode"] = "squash"
     if config.get("interpolation") in ("bicubic", "bilinear", "nearest", "lanczos"):
         facts["interpolation"] = config["interpolation"]
-    return {**facts, "licence": config.get("license") or "unknown"}
+    return {**facts, "license": config.get("license") or "unknown"}
 
 
 def _outputs(
     module: Any, pixels: NDArray[np.float32], spec: ModelSpec, device: str, dtype: Any
 ) -> NDArray[np.float32]:
-    """Run the module and return the output that the vector is taken from, a row for each picture."""
+    """Run the module and return the output that the vector is taken from, a row for each image."""
     torch = _torch()
     with torch.inference_mode():
         try:
@@ -368,13 +368,13 @@ def _outputs(
             if device != "cpu":
                 raise
             raise WeightsError(
-                f"{spec.id} does not take pictures of shape {list(pixels.shape)}: "
+                f"{spec.id} does not take images of shape {list(pixels.shape)}: "
                 f"{type(error).__name__}: {error}"
             ) from error
     output = _chosen(output, spec, torch)
     if len(output) != len(pixels) or output.ndim not in (2, 3, 4):
         raise WeightsError(
-            f"{spec.id} gives shape {list(output.shape)} for {len(pixels)} pictures; it must be (n, dim), "
+            f"{spec.id} gives shape {list(output.shape)} for {len(pixels)} images; it must be (n, dim), "
             "(n, t, dim) or (n, dim, h, w)"
         )
     values: NDArray[np.float32] = output.float().cpu().numpy()

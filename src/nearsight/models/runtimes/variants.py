@@ -21,11 +21,11 @@ from nearsight.models.runtimes.devices import PROVIDERS, split_device
 from nearsight.models.runtimes.onnx import OnnxBackend
 from nearsight.models.runtimes.placement import computed_by, device_within, place_arithmetic, place_for_good
 from nearsight.models.spec import ModelSpec
-from nearsight.models.synthetic_images import builtin_pictures
+from nearsight.models.synthetic_images import builtin_images
 
 #: Part of the fingerprint: raise it whenever bfloat16 vectors would be others.
 _ROUNDING_VERSION = 1
-# Int8 without a user's pictures: the ranges of activations come from these.
+# Int8 without a user's images: the ranges of activations come from these.
 _N_CALIBRATING, _SEED = 48, 33
 
 
@@ -83,7 +83,7 @@ class OnnxForms:
         )
 
     def layers(self) -> dict[str, Shape]:
-        """Return the shape of every layer that a vector can be taken from, for one picture."""
+        """Return the shape of every layer that a vector can be taken from, for one image."""
         shapes = layer_shapes(self.graph(None), self.spec.input_px)
         return {name: shape for name, shape in shapes.items() if _length(shape) is not None}
 
@@ -171,11 +171,11 @@ class OnnxForms:
         def build() -> bytes:
             if split_variant(spec.id)[1].precision != "int8":
                 raise WeightsError(
-                    f"{spec.id} is not on this machine. Make it again from the same pictures: nearsight"
+                    f"{spec.id} is not on this machine. Make it again from the same images: nearsight"
                     f" models quantize {self.spec.id} --calibration DIR"
                 )
-            pictures = [fit(picture, spec) for picture in builtin_pictures(_N_CALIBRATING, seed=_SEED)]
-            return int8.quantized(graph, spec, pictures, keep=self.sensitive_int8)
+            images = [fit(image, spec) for image in builtin_images(_N_CALIBRATING, seed=_SEED)]
+            return int8.quantized(graph, spec, images, keep=self.sensitive_int8)
 
         near = kept(cache_dir / "models", int8_stem(spec), ".onnx", build)
         return OnnxBackend(spec, near, reload=reload)

@@ -1,4 +1,4 @@
-"""SIFT and VLAD: the classical baseline, learnt from pictures alone, behind the protocol of every model."""
+"""SIFT and VLAD: the classical baseline, learned from images alone, behind the protocol of every model."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nearsight.errors import Failure, ImageError, InvalidParameterError
-from nearsight.images import Source, decode, find
+from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
+from nearsight.images import ImageSource, decode, find
 from nearsight.models.base import ModelEntry
 from nearsight.models.preprocess import fit
 from nearsight.models.sift_vlad.vocabulary import Method, Vocabulary
@@ -23,24 +23,24 @@ _SHIPPED = Path(__file__).with_name("vocabulary.npz")
 
 # Words settle long before: 64 of them differ little between 100,000 descriptors and a million.
 _MOST_DESCRIPTORS = 200_000
-# The projection is learnt from whole vectors, of 32 KB each with 64 words.
+# The projection is learned from whole vectors, of 32 KB each with 64 words.
 _MOST_VECTORS = 4_000
 
 
 class SiftVlad:
     """Local features gathered into one vector: finds the same thing again, but knows no kinds of things.
 
-    *Method*: SIFT keypoints of the grey picture, their descriptors as RootSIFT (Arandjelović & Zisserman
+    *Method*: SIFT keypoints of the gray image, their descriptors as RootSIFT (Arandjelović & Zisserman
     2012, https://doi.org/10.1109/CVPR.2012.6248018), gathered by `vlad`. With a projection, the vector is
     whitened (Jégou & Chum 2012, https://doi.org/10.1007/978-3-642-33709-3_55) and brought to unit length.
 
-    A picture without a single keypoint, such as a blank page, has nothing to gather: its vector is all
+    An image without a single keypoint, such as a blank page, has nothing to gather: its vector is all
     zeros, and an `Embedder` reports it as failed.
 
     Parameters
     ----------
     vocabulary : Vocabulary
-        What was learnt; see `fit_sift_vlad`.
+        What was learned; see `fit_sift_vlad`.
     id : str
         The name it is loaded by.
     size_bytes : int
@@ -58,16 +58,16 @@ class SiftVlad:
 
     @property
     def decode_px(self) -> int:
-        """Shorter side, in pixels, that a decoded picture must have at least."""
+        """Shorter side, in pixels, that a decoded image must have at least."""
         return self.vocabulary.method.size_px
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Return the SIFT descriptors of one upright RGB picture, shape (n, 128); n is 0 for a blank one."""
+        """Return the SIFT descriptors of one upright RGB image, shape (n, 128); n is 0 for a blank one."""
         pixels = fit(image.convert("L"), self._spec)
         return sift.find_keypoints(pixels, self.vocabulary.method.max_features).descriptors
 
     def embed(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Return the vectors of prepared pictures.
+        """Return the vectors of prepared images.
 
         Parameters
         ----------
@@ -124,7 +124,7 @@ class SiftVlad:
 
     def _whitened(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         projection, mean = self.vocabulary.projection, self.vocabulary.mean
-        # Without the second test a blank picture would get the direction of the mean.
+        # Without the second test a blank image would get the direction of the mean.
         if projection is None or mean is None or not vector.any():
             return vector if projection is None else np.zeros(self._spec.dim, np.float32)
         return _unit(np.asarray((vector - mean) @ projection, np.float32))
@@ -135,13 +135,13 @@ def vlad(
     words: NDArray[np.float32],
     *,
     power: float = 0.5,
-    intra_normalise: bool = True,
+    intra_normalize: bool = True,
 ) -> NDArray[np.float32]:
-    """Gather a picture's descriptors into one vector.
+    """Gather an image's descriptors into one vector.
 
     *Method*: Jégou et al. 2010 (https://doi.org/10.1109/CVPR.2010.5540039): each descriptor goes to its
     nearest word, and what is left of it after taking the word off is summed per word. Then power law (Jégou
-    et al. 2012, https://doi.org/10.1109/TPAMI.2011.235) and unit length. `intra_normalise` brings each
+    et al. 2012, https://doi.org/10.1109/TPAMI.2011.235) and unit length. `intra_normalize` brings each
     word's sum to unit length first (Arandjelović & Zisserman 2013, https://doi.org/10.1109/CVPR.2013.207).
 
     Parameters
@@ -152,7 +152,7 @@ def vlad(
         The vocabulary.
     power : float, default 0.5
         Greater than 0, at most 1; 1 changes nothing.
-    intra_normalise : bool, default True
+    intra_normalize : bool, default True
         See above. Of 248 edits of 372 product photographs it found .972 instead of .939.
 
     Returns
@@ -163,7 +163,7 @@ def vlad(
     nearest = np.argmax(descriptors @ words.T - (words**2).sum(axis=1) / 2, axis=1)
     belongs = (nearest[:, None] == np.arange(len(words))).astype(np.float32)
     sums = belongs.T @ descriptors - belongs.sum(axis=0)[:, None] * words
-    if intra_normalise:
+    if intra_normalize:
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         sums /= np.where(lengths > 0, lengths, 1)
     flat = sums.ravel()
@@ -171,34 +171,34 @@ def vlad(
 
 
 def fit_sift_vlad(
-    pictures: Any,
+    images: Any,
     *,
     n_words: int = 64,
     dim: int | None = None,
     size_px: int = 640,
     max_features: int = 800,
     power: float = 0.5,
-    intra_normalise: bool = True,
+    intra_normalize: bool = True,
     random_state: int = 0,
 ) -> SiftVlad:
-    """Learn a vocabulary, and optionally a whitening, from pictures; no labels are needed.
+    """Learn a vocabulary, and optionally a whitening, from images; no labels are needed.
 
     *Method*: k-means in mini-batches (Sculley 2010, https://doi.org/10.1145/1772690.1772862) over a random
-    200,000 of the pictures' RootSIFT descriptors; the whitening is a PCA of at most 4,000 of their vectors.
+    200,000 of the images' RootSIFT descriptors; the whitening is a PCA of at most 4,000 of their vectors.
 
     Parameters
     ----------
-    pictures : path, PIL image, uint8 array, bytes, or iterable of those
+    images : path, PIL image, uint8 array, bytes, or iterable of those
         Folders, globs and tar shards are walked. Those that cannot be used are left out, with a log entry.
     n_words : int, default 64
         Visual words, at least 1. Vectors are ``128 * n_words`` long.
     dim : int, optional
-        Project to this many numbers, fewer than there are pictures.
+        Project to this many numbers, fewer than there are images.
     size_px : int, default 640
-        Pictures are shrunk to this on the longer side, never enlarged.
+        Images are shrunk to this on the longer side, never enlarged.
     max_features : int, default 800
-        Keypoints taken of a picture, the strongest.
-    power, intra_normalise
+        Keypoints taken of an image, the strongest.
+    power, intra_normalize
         See `vlad`.
     random_state : int, default 0
         Seeds the sample and k-means.
@@ -211,44 +211,44 @@ def fit_sift_vlad(
     Raises
     ------
     InvalidParameterError
-        A value out of its range, or too few pictures for it.
+        A value out of its range, or too few images for it.
     MissingExtraError
         OpenCV is not installed.
 
     Notes
     -----
-    Some 50 ms a picture, on one core; twice that with `dim`. Memory does not grow with the pictures.
+    Some 50 ms an image, on one core; twice that with `dim`. Memory does not grow with the images.
 
     Examples
     --------
     >>> import numpy as np
     >>> from nearsight import fit_sift_vlad
     >>> blocks = np.random.default_rng(0).integers(0, 256, (6, 15, 20, 3), np.uint8)
-    >>> pictures = blocks.repeat(8, axis=1).repeat(8, axis=2)
-    >>> model = fit_sift_vlad(pictures, n_words=4)
-    >>> model.spec.dim, model.vocabulary.learnt_from.startswith("6 pictures")
+    >>> images = blocks.repeat(8, axis=1).repeat(8, axis=2)
+    >>> model = fit_sift_vlad(images, n_words=4)
+    >>> model.spec.dim, model.vocabulary.learned_from.startswith("6 images")
     (512, True)
     """
     _check(n_words=n_words, dim=dim, size_px=size_px, max_features=max_features)
     if not 0 < power <= 1:
         raise InvalidParameterError(f"power is {power}; it must be greater than 0 and at most 1")
-    method = Method(size_px=size_px, max_features=max_features, power=power, intra_normalise=intra_normalise)
+    method = Method(size_px=size_px, max_features=max_features, power=power, intra_normalize=intra_normalize)
     # A vocabulary of one word stands in until there is one: preparing needs the method alone.
     reader = SiftVlad(Vocabulary(np.zeros((1, sift.SIFT_DIM), np.float32), method))
     n_kept = 0 if dim is None else _MOST_VECTORS
-    descriptors, n_used, kept = _read_all(pictures, reader, n_kept, np.random.default_rng(random_state))
+    descriptors, n_used, kept = _read_all(images, reader, n_kept, np.random.default_rng(random_state))
     words = _learn_words(sift.root_sift(descriptors), n_words, random_state)
-    learnt_from = f"{n_used:,} pictures, {len(descriptors):,} of their descriptors"
-    vocabulary = Vocabulary(words, method, learnt_from=learnt_from)
+    learned_from = f"{n_used:,} images, {len(descriptors):,} of their descriptors"
+    vocabulary = Vocabulary(words, method, learned_from=learned_from)
     if dim is not None:
         vectors = [_gathered(_descriptors(source, reader), vocabulary) for source in kept]
         mean, projection = _learn_whitening(np.stack(vectors), dim)
-        vocabulary = Vocabulary(words, method, mean, projection, learnt_from)
+        vocabulary = Vocabulary(words, method, mean, projection, learned_from)
     return SiftVlad(vocabulary, id=f"sift-vlad:unsaved-{vocabulary.sha256[:12]}")
 
 
 def sift_vlad() -> ModelEntry:
-    """Return SIFT and VLAD with the vocabulary that comes along, learnt from a few free photographs."""
+    """Return SIFT and VLAD with the vocabulary that comes along, learned from a few free photographs."""
     return _entry(SiftVlad(Vocabulary.load(_SHIPPED), size_bytes=_SHIPPED.stat().st_size))
 
 
@@ -303,8 +303,8 @@ def _spec(vocabulary: Vocabulary, id: str, size_bytes: int) -> ModelSpec:
         std=(1, 1, 1),
         layer="vlad" if vocabulary.projection is None else "whitened vlad",
         source="OpenCV's SIFT, and a vocabulary of visual words",
-        licence="Apache-2.0" if id == "sift-vlad" else "yours",
-        training_data=vocabulary.learnt_from,
+        license="Apache-2.0" if id == "sift-vlad" else "yours",
+        training_data=vocabulary.learned_from,
         size_bytes=size_bytes,
     )
 
@@ -319,7 +319,7 @@ def _gathered(descriptors: NDArray[np.uint8], vocabulary: Vocabulary) -> NDArray
         sift.root_sift(descriptors),
         vocabulary.words,
         power=method.power,
-        intra_normalise=method.intra_normalise,
+        intra_normalize=method.intra_normalize,
     )
 
 
@@ -334,26 +334,26 @@ def _check(*, dim: int | None, **counts: int) -> None:
             raise InvalidParameterError(f"{name} is {value}; it must be at least 1")
 
 
-def _sources(pictures: Any) -> Iterator[Source]:
-    for found in find(pictures):
-        if isinstance(found, Failure):
+def _sources(images: Any) -> Iterator[ImageSource]:
+    for found in find(images):
+        if isinstance(found, ImageFailure):
             _log.warning("%s: %s; it is left out of the vocabulary.", found.path, found.reason)
         else:
             yield found
 
 
-def _descriptors(source: Source, reader: SiftVlad) -> NDArray[np.uint8]:
+def _descriptors(source: ImageSource, reader: SiftVlad) -> NDArray[np.uint8]:
     return reader.prepare(decode(source, min_side_px=reader.decode_px).image)
 
 
 def _read_all(
-    pictures: Any, reader: SiftVlad, n_kept: int, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], int, list[Source]]:
-    """Return a sample of all descriptors, how many pictures had any, and a random `n_kept` of those."""
+    images: Any, reader: SiftVlad, n_kept: int, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], int, list[ImageSource]]:
+    """Return a sample of all descriptors, how many images had any, and a random `n_kept` of those."""
     sample = _Sample(_MOST_DESCRIPTORS, rng)
-    kept: list[Source] = []
+    kept: list[ImageSource] = []
     n_used = 0
-    for source in _sources(pictures):
+    for source in _sources(images):
         try:
             descriptors = _descriptors(source, reader)
         except ImageError as error:
@@ -377,8 +377,8 @@ def _learn_words(descriptors: NDArray[np.float32], n_words: int, random_state: i
 
     if len(descriptors) < n_words:
         raise InvalidParameterError(
-            f"n_words is {n_words}, but the pictures have {len(descriptors)} keypoints altogether; "
-            "give more pictures, or ask for fewer words"
+            f"n_words is {n_words}, but the images have {len(descriptors)} keypoints altogether; "
+            "give more images, or ask for fewer words"
         )
     kmeans = MiniBatchKMeans(
         n_words, batch_size=4096, n_init=3, compute_labels=False, random_state=random_state
@@ -393,8 +393,8 @@ def _learn_whitening(
 
     if dim >= min(len(vectors), vectors.shape[1] + 1):
         raise InvalidParameterError(
-            f"dim is {dim}, but {len(vectors)} pictures with keypoints and vectors of {vectors.shape[1]} "
-            f"span {min(len(vectors) - 1, vectors.shape[1])}; give more pictures, or ask for fewer dimensions"
+            f"dim is {dim}, but {len(vectors)} images with keypoints and vectors of {vectors.shape[1]} "
+            f"span {min(len(vectors) - 1, vectors.shape[1])}; give more images, or ask for fewer dimensions"
         )
     pca = PCA(dim, svd_solver="full").fit(vectors)
     projection = pca.components_.T / np.sqrt(pca.explained_variance_)

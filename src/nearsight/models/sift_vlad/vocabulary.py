@@ -1,4 +1,4 @@
-"""What a VLAD model has learnt, as arrays and facts in one file without pickle."""
+"""What a VLAD model has learned, as arrays and facts in one file without pickle."""
 
 import hashlib
 import json
@@ -25,12 +25,12 @@ class Method:
     Attributes
     ----------
     size_px : int
-        Pictures are shrunk to this on the longer side.
+        Images are shrunk to this on the longer side.
     max_features : int
-        Keypoints taken of a picture.
+        Keypoints taken of an image.
     power : float
         Exponent, in 0..1 without 0, that every component's size is raised to.
-    intra_normalise : bool
+    intra_normalize : bool
         Whether each word's part is brought to unit length before that.
     version : int
         Of the code that goes from pixels to the vector; grows when it gives another vector.
@@ -39,7 +39,7 @@ class Method:
     size_px: int
     max_features: int
     power: float
-    intra_normalise: bool
+    intra_normalize: bool
     version: int = 1
 
 
@@ -50,12 +50,12 @@ class Vocabulary:
     Attributes
     ----------
     words : ndarray of shape (n_words, 128), float32
-        Centres of RootSIFT descriptors.
+        Centers of RootSIFT descriptors.
     method : Method
         How vectors are made with them.
     mean, projection : ndarray of shape (n_words * 128,) and (n_words * 128, dim), float32, or None
         Taken off the VLAD vector, and multiplied with what remains.
-    learnt_from : str
+    learned_from : str
         For people.
     """
 
@@ -63,7 +63,7 @@ class Vocabulary:
     method: Method
     mean: NDArray[np.float32] | None = None
     projection: NDArray[np.float32] | None = None
-    learnt_from: str = ""
+    learned_from: str = ""
 
     @property
     def dim(self) -> int:
@@ -96,7 +96,7 @@ class Vocabulary:
         facts = {
             "format": FORMAT,
             "method": asdict(self.method),
-            "learnt_from": self.learnt_from,
+            "learnt_from": self.learned_from,
             "sha256": self.sha256,
         }
         with exported(path) as file:
@@ -119,8 +119,7 @@ class Vocabulary:
                 arrays = {name: archive[name] for name in archive.files if name != "facts"}
         except FileNotFoundError:
             raise WeightsError(
-                f"There is no vocabulary at {path}. "
-                f"Learn one with: fit_sift_vlad(PICTURES).save({str(path)!r})"
+                f"There is no vocabulary at {path}. Learn one with: fit_sift_vlad(IMAGES).save({str(path)!r})"
             ) from None
         # numpy raises whatever it stumbles over; a lone array is no archive.
         except (
@@ -145,7 +144,7 @@ class Vocabulary:
                 "pip install --upgrade nearsight"
             )
         try:
-            vocabulary = cls(method=Method(**facts["method"]), learnt_from=facts["learnt_from"], **arrays)
+            vocabulary = cls(method=Method(**facts["method"]), learned_from=facts["learnt_from"], **arrays)
             if vocabulary.sha256 != facts["sha256"]:
                 raise _damaged(path, f"its content has SHA-256 {vocabulary.sha256}, not {facts['sha256']}")
         except (KeyError, TypeError, AttributeError, ValueError) as error:

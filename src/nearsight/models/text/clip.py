@@ -15,7 +15,7 @@ from nearsight.models.runtimes.onnx import Network
 from nearsight.models.spec import ModelSpec
 from nearsight.models.text.tokenizer import Tokenizer
 
-# Best first: the projection into the space of pictures; SigLIP's pooler is one already.
+# Best first: the projection into the space of images; SigLIP's pooler is one already.
 _OUTPUTS = ("text_embeds", "pooler_output")
 # CLIP was trained with logits of 100 times the cosine (Radford et al. 2021, section 2.4).
 _SHARPNESS = 100.0
@@ -70,7 +70,7 @@ class ClipText:
             found = self._network.run(self._output, wanted)
             if found.shape != (len(ids), self.spec.dim):
                 raise WeightsError(
-                    f"{self._network.name} gives vectors of shape {found.shape}, but those of pictures have "
+                    f"{self._network.name} gives vectors of shape {found.shape}, but those of images have "
                     f"{self.spec.dim} numbers; the two files are not of one model"
                 )
             vectors[at : at + len(ids)] = found
@@ -79,7 +79,7 @@ class ClipText:
         return unit(vectors)
 
     def project(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return picture vectors as they are."""
+        """Return image vectors as they are."""
         return X
 
     def aim(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -87,7 +87,7 @@ class ClipText:
         return queries
 
     def logits(self, X: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (n, m) log-odds, up to a constant a picture, that texts name pictures."""
+        """Return (n, m) log-odds, up to a constant an image, that texts name images."""
         result: NDArray[np.float32] = _SHARPNESS * (X @ queries.T)
         return result
 

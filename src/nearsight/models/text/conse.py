@@ -1,15 +1,15 @@
-"""Words for the pictures of a classifier that never saw a text.
+"""Words for the images of a classifier that never saw a text.
 
-*Method*: ConSE (Norouzi et al. 2013, arXiv 1312.5650, section 3): a picture's place among texts is the mean
+*Method*: ConSE (Norouzi et al. 2013, arXiv 1312.5650, section 3): an image's place among texts is the mean
 of the classes' text vectors, weighted by what the classifier believes of them. We deviate in four ways, each
-chosen on the captions of half of the pictures of one set (`benchmarks/text.py`) and told on others:
+chosen on the captions of half of the images of one set (`benchmarks/text.py`) and told on others:
 
 - texts are read as "a photo of ..."; a class's text vector is the mean of its names' and of its name with
   its WordNet meaning, less the mean of all classes: what every class has in common tells nothing;
 - beliefs are a softmax of 8 times (unit vector · head weights) over the 30 likeliest classes;
 - the way back is taken too: a text's likeliest classes, weighted by a softmax of cosine / 0.05, make a
-  direction among picture vectors, out of the rows of the classifier's head;
-- both cosines count alike. They are the cosine of one longer vector, [text part, picture part] / √2.
+  direction among image vectors, out of the rows of the classifier's head;
+- both cosines count alike. They are the cosine of one longer vector, [text part, image part] / √2.
 """
 
 import hashlib
@@ -80,22 +80,22 @@ class ConSE:
         return _joined(words, unit(beliefs @ self._directions))
 
     def project(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Bring (n, dim) picture vectors among texts: (n, 384 + dim), unit length."""
+        """Bring (n, dim) image vectors among texts: (n, 384 + dim), unit length."""
         logits = _SHARPNESS * (np.asarray(X, np.float32) @ self._head)
         least = np.partition(logits, -_N_CLASSES, axis=1)[:, [-_N_CLASSES]]
         beliefs = _softmax(np.where(logits >= least, logits, -np.inf))
         return _joined(unit(beliefs @ self._labels), X)
 
     def aim(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the (n, dim) picture vectors whose neighbours are the best candidates for texts."""
+        """Return the (n, dim) image vectors whose neighbors are the best candidates for texts."""
         return unit(queries[:, DIM:])
 
     def logits(self, X: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (n, m) log-odds, up to a constant a picture, that texts name pictures.
+        """Return (n, m) log-odds, up to a constant an image, that texts name images.
 
-        *Method*: similarities in standard deviations above those of 1000 pictures, one of each class, text
-        by text: to some texts nearly every picture is rather similar. Times 1.3, the least log loss on
-        half of one set of pictures.
+        *Method*: similarities in standard deviations above those of 1000 images, one of each class, text
+        by text: to some texts nearly every image is rather similar. Times 1.3, the least log loss on
+        half of one set of images.
         """
         typical = self._typical @ queries.T
         scaled = (self.project(X) @ queries.T - typical.mean(0)) / typical.std(0)
@@ -131,8 +131,8 @@ def _kept_labels(encoder: MiniLM, cache_dir: Path) -> bytes:
     return kept(cache_dir / "models", f"conse-{content}-v{LABELS_VERSION}", ".npy", build)
 
 
-def _joined(text_part: NDArray[np.float32], picture_part: NDArray[np.float32]) -> NDArray[np.float32]:
-    joined: NDArray[np.float32] = np.hstack([text_part, picture_part]).astype(np.float32, copy=False)
+def _joined(text_part: NDArray[np.float32], image_part: NDArray[np.float32]) -> NDArray[np.float32]:
+    joined: NDArray[np.float32] = np.hstack([text_part, image_part]).astype(np.float32, copy=False)
     joined *= np.float32(2**-0.5)
     return joined
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nearsight.errors import WeightsError
 from nearsight.models.cache import kept
-from nearsight.models.onnx_graph import make_node, serialise
+from nearsight.models.onnx_graph import make_node, serialize
 from nearsight.models.runtimes.onnx import Network
 from nearsight.models.text.tokenizer import Tokenizer
 from nearsight.models.weights.package_file import ShippedFile
@@ -93,7 +93,7 @@ class MiniLM:
         ndarray of float32, shape (n, 384), unit length
         """
         vectors = np.empty((len(texts), DIM), np.float32)
-        # Neighbours of like length waste the least on padding.
+        # Neighbors of like length waste the least on padding.
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
 
         def embed(rows: list[int]) -> None:
@@ -144,7 +144,7 @@ class _Graph:
         product = self.node("MatMul", [x, self.weight(f"{name}.weight", transposed=True)], f"{name}.product")
         return self.node("Add", [product, self.weight(f"{name}.bias")], name)
 
-    def normalised(self, x: str, name: str) -> str:
+    def normalized(self, x: str, name: str) -> str:
         inputs = [x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias")]
         return self.node("LayerNormalization", inputs, name, axis=-1, epsilon=_EPSILON)
 
@@ -175,7 +175,7 @@ class _Graph:
             "Reshape", [back, self.constant("joined", [0, 0, DIM], np.int64)], f"{name}.joined"
         )
         out = self.node("Add", [self.linear(joined, f"{name}.output.dense"), x], f"{name}.sum")
-        return self.normalised(out, f"{name}.output.LayerNorm")
+        return self.normalized(out, f"{name}.output.LayerNorm")
 
 
 def build_graph(weights: Mapping[str, NDArray[Any]]) -> bytes:
@@ -202,7 +202,7 @@ def build_graph(weights: Mapping[str, NDArray[Any]]) -> bytes:
     total = g.node("ReduceSum", [weighed, axis], "total", keepdims=0)
     # The mean's divisor falls away with the length.
     g.node("LpNormalization", [total], "sentence", axis=-1, p=2)
-    return serialise(
+    return serialize(
         "minilm",
         g.nodes,
         g.initializers,
@@ -226,11 +226,11 @@ def _layers(g: _Graph) -> str:
     length = g.node("Shape", ["ids"], "length", start=1, end=2)
     start = g.constant("start", [0], np.int64)
     places = g.node("Slice", ["places.table", start, length], "places")
-    x = g.normalised(g.node("Add", [words, places], "embedded"), "embeddings.LayerNorm")
+    x = g.normalized(g.node("Add", [words, places], "embedded"), "embeddings.LayerNorm")
     for i in range(_N_LAYERS):
         name = f"encoder.layer.{i}"
         x = g.attention(x, f"{name}.attention")
         inner = g.gelu(g.linear(x, f"{name}.intermediate.dense"))
         outer = g.node("Add", [g.linear(inner, f"{name}.output.dense"), x], f"{name}.sum")
-        x = g.normalised(outer, f"{name}.output.LayerNorm")
+        x = g.normalized(outer, f"{name}.output.LayerNorm")
     return x

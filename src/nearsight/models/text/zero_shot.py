@@ -1,4 +1,4 @@
-"""Labels for pictures from nothing but their names."""
+"""Labels for images from nothing but their names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _MOST_BETTER = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ZeroShotLabels:
-    """What pictures were taken for, row by row.
+    """What images were taken for, row by row.
 
     Attributes
     ----------
@@ -37,16 +37,16 @@ class ZeroShotLabels:
 
     @property
     def labels(self) -> list[str]:
-        """The most probable name of each picture."""
+        """The most probable name of each image."""
         return [self.names[i] for i in self.probabilities.argmax(1)]
 
 
 class ZeroShotClassifier:
-    """Chooses among names for picture vectors, without an example.
+    """Chooses among names for image vectors, without an example.
 
     *Method*: Radford et al. 2021 (arXiv 2103.00020, section 3.1): a softmax over the similarities of a
-    picture and each name in a prompt. New here is "unknown": the best name is compared with 200 common
-    words, and where more than a tenth of those fits the picture better, it is not believed. On photographs
+    image and each name in a prompt. New here is "unknown": the best name is compared with 200 common
+    words, and where more than a tenth of those fits the image better, it is not believed. On photographs
     of clothes that refused 0.5 % with the right names to choose from, and 99 % with animals' names.
 
     Parameters
@@ -73,7 +73,7 @@ class ZeroShotClassifier:
         self._queries = self._put(self.names)
 
     def predict(self, X: NDArray[np.float32]) -> ZeroShotLabels:
-        """Label (n, dim) picture vectors."""
+        """Label (n, dim) image vectors."""
         X = np.asarray(X, np.float32).reshape(len(X), self.tower.spec.dim)
         logits = self.tower.logits(X, self._queries)
         shares = np.exp(logits - logits.max(1, keepdims=True))

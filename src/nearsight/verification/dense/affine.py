@@ -1,4 +1,4 @@
-"""Pictures shrunk, and as an affine transform shows them."""
+"""Images shrunk, and as an affine transform shows them."""
 
 from functools import cache
 
@@ -9,7 +9,7 @@ Floats = NDArray[np.float32]
 
 
 def shrunk(images: Floats | NDArray[np.uint8], factor: int) -> Floats:
-    """Return (n, side, side) pictures with each `factor`² pixels made one."""
+    """Return (n, side, side) images with each `factor`² pixels made one."""
     n, side, _ = images.shape
     lines = images.reshape(n, side // factor, factor, side).sum(axis=2, dtype=np.float32)
     small: Floats = np.sum([lines[:, :, at::factor] for at in range(factor)], axis=0)

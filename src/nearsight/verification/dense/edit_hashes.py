@@ -1,4 +1,4 @@
-"""How pictures look from far, and how edits of them would."""
+"""How images look from far, and how edits of them would."""
 
 from functools import cache
 
@@ -12,7 +12,7 @@ from nearsight.verification.dense.thumbnails import SIDE_PX, Pixels
 #: Of the ways that `looks` returns, the first so many are no crops and turns: as it is, and mirrored.
 N_PLAIN = 2
 
-# Waves along each side that a look consists of, and grey levels below which a wave is none.
+# Waves along each side that a look consists of, and gray levels below which a wave is none.
 _WAVES, _NO_WAVE = 8, 1e-2
 # By how much a miniature is shrunk first: such waves need no more pixels.
 _FACTOR = 3
@@ -30,7 +30,7 @@ def looks(small: Pixels) -> Signs:
 
     *Method*: the signs of the lowest waves of a discrete cosine transform, a perceptual hash (Zauner 2010,
     "Implementation and benchmarking of perceptual image hash functions", section 3.2.1; signs stand in place
-    of more or less than the median). Other colours, sizes, a re-encoding or a mark change few of them. What
+    of more or less than the median). Other colors, sizes, a re-encoding or a mark change few of them. What
     changes many is done to the miniature beforehand, so that an edit looks like one of the ways: mirrored,
     cropped to .9 or .8 of its sides at nine places, turned by quarters, or by 3.5, 5.5 or 7.5 degrees either
     way, black where that leaves nothing or cropped so that it does not. All of it is one product of matrices.
@@ -42,7 +42,7 @@ def looks(small: Pixels) -> Signs:
     Returns
     -------
     ndarray of shape (35, n, 63), int8
-        -1, 1, or 0 where there is no such wave; nothing but 0 for a plain colour. The first is the picture as
+        -1, 1, or 0 where there is no such wave; nothing but 0 for a plain color. The first is the image as
         it is.
     """
     waves = _waves()
@@ -51,7 +51,7 @@ def looks(small: Pixels) -> Signs:
         pixels = shrunk(small[at : at + _AT_ONCE], _FACTOR).reshape(-1, len(waves))
         heights = np.tensordot(pixels, waves, axes=1)
         signs = np.sign(heights) * (np.abs(heights) > _NO_WAVE)
-        # A plain colour would look like all others that are turned.
+        # A plain color would look like all others that are turned.
         signs[~signs[:, 0].any(axis=1)] = 0
         found[:, at : at + _AT_ONCE] = signs.swapaxes(0, 1)
     return found
@@ -73,7 +73,7 @@ def _waves() -> Floats:
 
 
 def _ways() -> Floats:
-    """Return the (n_ways, 2, 3) transforms: where a place of what is seen lies in the picture."""
+    """Return the (n_ways, 2, 3) transforms: where a place of what is seen lies in the image."""
     whole = [np.diag([1.0, 1.0]), np.diag([-1.0, 1.0]), *map(_turn, (*_TURNS, *_QUARTERS))]
     # A square of side 1 / (cos + sin) lies within one of side 1 that is turned.
     inside = [turn / np.abs(turn[0]).sum() for turn in map(_turn, _TURNS)]

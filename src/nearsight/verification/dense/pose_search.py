@@ -1,4 +1,4 @@
-"""How far turned, mirrored, shrunk or enlarged two pictures look alike from far."""
+"""How far turned, mirrored, shrunk or enlarged two images look alike from far."""
 
 from functools import cache
 
@@ -8,32 +8,32 @@ from numpy.typing import NDArray
 from nearsight.verification.dense.affine import Floats, grid, shrunk, warped
 from nearsight.verification.dense.thumbnails import SIDE_PX, Pixels
 
-# Ways to lay one picture over the other: turned by every 15 degrees, mirrored, shrunk and enlarged.
+# Ways to lay one image over the other: turned by every 15 degrees, mirrored, shrunk and enlarged.
 _ANGLES, _SCALES = 24, (0.64, 0.8, 1.0, 1.25, 1.56)
-# A picture lies in a canvas of so many pixels, so that turns keep its shape; wide ones shrink.
+# An image lies in a canvas of so many pixels, so that turns keep its shape; wide ones shrink.
 _CANVAS_PX, _WIDEST = 12, 1.78
-# Pictures that are laid in every way at a time: each takes 400 kB.
+# Images that are laid in every way at a time: each takes 400 kB.
 _TURNED_AT_ONCE = 16
 
 Ints = NDArray[np.int64]
 
 
-def poses(pictures: Pixels, aspects: Floats, pairs: Ints, n_best: int) -> tuple[Floats, Floats]:
+def poses(images: Pixels, aspects: Floats, pairs: Ints, n_best: int) -> tuple[Floats, Floats]:
     """Return the (m, n_best, 2, 3) transforms that look best, and the (m,) agreement of the best.
 
     The correlation over the common area for each way of turning, mirroring and scaling: sums of products of
-    what `_turns` makes of the first picture with the second. The first is turned once for all the pairs that
+    what `_turns` makes of the first image with the second. The first is turned once for all the pairs that
     it begins.
     """
     shapes = np.sqrt(np.clip(aspects, 1 / _WIDEST, _WIDEST)).astype(np.float32)
     shown, place = np.unique(pairs, return_inverse=True)
     here, there = place.reshape(-1, 2).T
-    canvases = _on_canvas(pictures[shown], shapes[shown])
+    canvases = _on_canvas(images[shown], shapes[shown])
     score = _correlation(_sums(canvases, here, there), canvases[there, 0].sum(axis=1))
     best = np.argsort(-score, axis=1, kind="stable")[:, :n_best]
     starts = np.zeros((*best.shape, 2, 3), np.float32)
     starts[..., :2] = _turns()[1][best]
-    # Back from the canvas to the squares that the pictures are.
+    # Back from the canvas to the squares that the images are.
     one, other = shapes[pairs.T]
     starts[..., :2] *= np.stack([one, 1 / one], axis=1)[:, None, None, :]
     starts[..., :2] *= np.stack([1 / other, other], axis=1)[:, None, :, None]
@@ -41,7 +41,7 @@ def poses(pictures: Pixels, aspects: Floats, pairs: Ints, n_best: int) -> tuple[
 
 
 def _on_canvas(images: Pixels, shapes: Floats) -> Floats:
-    """Return (n, 3, pixels): where a picture lies on its canvas; it, less its mean; and that squared."""
+    """Return (n, 3, pixels): where an image lies on its canvas; it, less its mean; and that squared."""
     small = shrunk(images, SIDE_PX // _CANVAS_PX)
     small -= small.mean(axis=(1, 2), keepdims=True)
     reach = _WIDEST**0.5

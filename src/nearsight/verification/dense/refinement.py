@@ -1,4 +1,4 @@
-"""Pictures laid over each other as exactly as their details allow."""
+"""Images laid over each other as exactly as their details allow."""
 
 import numpy as np
 from scipy import ndimage
@@ -6,11 +6,11 @@ from scipy import ndimage
 from nearsight.verification.dense.affine import Floats, grid, shrunk, warped
 from nearsight.verification.dense.thumbnails import Pixels
 
-# Contrast, in grey levels, below which a detail is taken for noise.
+# Contrast, in gray levels, below which a detail is taken for noise.
 _NOISE = 4.0
-# Less in common than this share of the picture is no ground to stand on.
+# Less in common than this share of the image is no ground to stand on.
 _LEAST_OVERLAP = 0.4
-# A step that moves the picture's corner by more than a quarter of its side comes of a singular equation.
+# A step that moves the image's corner by more than a quarter of its side comes of a singular equation.
 _LONGEST_STEP = 0.5
 
 
@@ -58,16 +58,16 @@ def _slopes(images: Floats) -> Floats:
 
 
 def _stepped(transform: Floats, slopes: Floats, flat: Floats, residual: Floats, weight: Floats) -> Floats:
-    """Return the transform after one Gauss-Newton step, taken on the side of the first picture."""
+    """Return the transform after one Gauss-Newton step, taken on the side of the first image."""
     area = np.maximum(weight.sum(axis=1), 1)
     mean = np.einsum("nk,nk->n", flat, weight) / area
     length = np.sqrt(np.einsum("nk,nk->n", (flat - mean[:, None]) ** 2, weight))
     # Outside the common area the residual is 0, and within it sums to 0: only the matrix needs the weight.
     towards = np.matmul(slopes, (residual * length[:, None])[:, :, None])
     weighted = slopes * weight[:, None, :]
-    centre = weighted.sum(axis=2)
+    center = weighted.sum(axis=2)
     matrix = np.matmul(weighted, slopes.transpose(0, 2, 1))
-    matrix -= centre[:, :, None] * centre[:, None, :] / area[:, None, None]
+    matrix -= center[:, :, None] * center[:, None, :] / area[:, None, None]
     damping = 1e-3 * np.trace(matrix, axis1=1, axis2=2) / 6 + 1e-6
     matrix += damping[:, None, None] * np.eye(6, dtype=np.float32)
     delta = np.linalg.solve(matrix, towards)[:, :, 0]

@@ -1,4 +1,4 @@
-"""Small grey pictures that are compared, and what can be seen on a picture by itself."""
+"""Small gray images that are compared, and what can be seen on an image by itself."""
 
 import io
 
@@ -12,7 +12,7 @@ from nearsight.verification.dense.affine import Floats
 #: Pixels of a miniature's side. Each costs this number squared in bytes.
 SIDE_PX = 96
 
-# Grey levels that pass for black after JPEG, and the share of a picture that matters.
+# Gray levels that pass for black after JPEG, and the share of an image that matters.
 _BLACK, _SOME_BLACK = 8, 0.02
 
 # Places along each side that edges are told of.
@@ -21,28 +21,28 @@ _EDGES = 16
 Pixels = NDArray[np.uint8]
 
 
-def miniature(picture: bytes | Image.Image) -> Pixels:
-    """Return a picture as `register` compares it: grey, and square whatever its shape.
+def miniature(image: bytes | Image.Image) -> Pixels:
+    """Return an image as `register` compares it: gray, and square whatever its shape.
 
     Parameters
     ----------
-    picture : bytes or PIL.Image.Image
-        A thumbnail (JPEG), or a decoded upright picture.
+    image : bytes or PIL.Image.Image
+        A thumbnail (JPEG), or a decoded upright image.
 
     Returns
     -------
     ndarray of shape (96, 96), uint8
     """
-    source = Image.open(io.BytesIO(picture)) if isinstance(picture, bytes) else picture
+    source = Image.open(io.BytesIO(image)) if isinstance(image, bytes) else image
     source.draft("L", (2 * SIDE_PX, 2 * SIDE_PX))
-    grey = source.convert("L").resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    return np.asarray(grey)
+    gray = source.convert("L").resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return np.asarray(gray)
 
 
 def edges(thumbnail: bytes) -> Floats:
-    """Return how strong a thumbnail's edges are, in grey levels, in each of 16 × 16 places."""
-    grey = np.asarray(Image.open(io.BytesIO(thumbnail)).convert("L"), np.float32)
-    strength = Image.fromarray(np.abs(ndimage.laplace(grey, mode="nearest")))
+    """Return how strong a thumbnail's edges are, in gray levels, in each of 16 × 16 places."""
+    gray = np.asarray(Image.open(io.BytesIO(thumbnail)).convert("L"), np.float32)
+    strength = Image.fromarray(np.abs(ndimage.laplace(gray, mode="nearest")))
     return np.asarray(strength.resize((_EDGES, _EDGES), Image.Resampling.BOX))
 
 

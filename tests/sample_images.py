@@ -1,4 +1,4 @@
-"""Makers of small test pictures: real encoders, no files in the repository."""
+"""Makers of small test images: real encoders, no files in the repository."""
 
 import io
 import struct
@@ -9,7 +9,7 @@ import numpy as np
 import pillow_heif
 from PIL import Image, ImageCms
 
-# EXIF orientation → what was done to the upright picture to store it.
+# EXIF orientation → what was done to the upright image to store it.
 STORED_AS = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -24,7 +24,7 @@ STORED_AS = {
 
 @cache
 def scene(width: int = 160, height: int = 120, seed: int = 0) -> Image.Image:
-    """Return a smooth colourful picture without any symmetry, so that each wrong turn shows."""
+    """Return a smooth colorful image without any symmetry, so that each wrong turn shows."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width] / max(width, height)
     planes = [
@@ -81,9 +81,9 @@ def turned(
     return encoded(stored, image_format, exif=exif_block(orientation), **options)
 
 
-def png(width: int, height: int, bit_depth: int, colour_type: int, rows: bytes, *extra: bytes) -> bytes:
+def png(width: int, height: int, bit_depth: int, color_type: int, rows: bytes, *extra: bytes) -> bytes:
     """Return a PNG of unfiltered rows, chunk by chunk, for what Pillow does not write."""
-    header = struct.pack(">LLBBBBB", width, height, bit_depth, colour_type, 0, 0, 0)
+    header = struct.pack(">LLBBBBB", width, height, bit_depth, color_type, 0, 0, 0)
     return b"".join(
         (
             b"\x89PNG\r\n\x1a\n",
@@ -113,7 +113,7 @@ def png_bomb(side_px: int = 30_000) -> bytes:
 
 
 def profile(name: str) -> bytes:
-    """Return an ICC profile: ``sRGB``, ``swapped`` (its red is blue) or ``grey`` (a linear grey)."""
+    """Return an ICC profile: ``sRGB``, ``swapped`` (its red is blue) or ``gray`` (a linear gray)."""
     if name == "sRGB":
         return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     if name == "swapped":
@@ -126,10 +126,10 @@ def profile(name: str) -> bytes:
             data[red + 4 : red + 12],
         )
         return bytes(data)
-    if name == "grey":
+    if name == "gray":
         white = b"XYZ \0\0\0\0" + struct.pack(">3l", 63190, 65536, 54061)
         curve = b"curv\0\0\0\0" + struct.pack(">L", 0)
-        text = b"desc\0\0\0\0" + struct.pack(">L", 5) + b"grey\0" + bytes(78)
+        text = b"desc\0\0\0\0" + struct.pack(">L", 5) + b"gray\0" + bytes(78)
         parts, table, offset = [], b"", 128 + 4 + 3 * 12
         for tag, content in ((b"wtpt", white), (b"kTRC", curve), (b"desc", text)):
             content += bytes(-len(content) % 4)
@@ -144,7 +144,7 @@ def profile(name: str) -> bytes:
 
 @cache
 def samples() -> dict[str, bytes]:
-    """Return one valid small picture of each format and variant, by name."""
+    """Return one valid small image of each format and variant, by name."""
     image = scene(64, 48)
     rgba = image.convert("RGBA")
     rgba.putalpha(Image.linear_gradient("L").resize(image.size))
@@ -154,7 +154,7 @@ def samples() -> dict[str, bytes]:
         "jpeg": encoded(image, "JPEG", quality=90),
         "jpeg-exif": turned(6, image=image),
         "jpeg-progressive": encoded(image, "JPEG", progressive=True),
-        "jpeg-grey": encoded(image.convert("L"), "JPEG"),
+        "jpeg-gray": encoded(image.convert("L"), "JPEG"),
         "jpeg-cmyk": encoded(image.convert("CMYK"), "JPEG"),
         "jpeg-restarts": encoded(image, "JPEG", restart_marker_blocks=2),
         "png": encoded(image, "PNG"),

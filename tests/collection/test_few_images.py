@@ -1,4 +1,4 @@
-"""What each job does with no picture, one, two, and pictures that are all the same: as its docstring says."""
+"""What each job does with no image, one, two, and images that are all the same: as its docstring says."""
 
 import pytest
 from PIL import Image
@@ -12,12 +12,12 @@ from fake import FakeBackend
 @pytest.fixture
 def of(tmp_path):
     def made(n, *, same=False):
-        folder = tmp_path / "pictures"
+        folder = tmp_path / "images"
         folder.mkdir()
         for i in range(n):
-            # Of another size, a plain picture has other bytes and the same vector.
-            colour = (90, 90, 90) if same else (40 + 60 * (i % 3), 200 - 30 * (i % 5), 7 * i % 250)
-            Image.new("RGB", (20 + i, 20), colour).save(folder / f"{i:02}.png")
+            # Of another size, a plain image has other bytes and the same vector.
+            color = (90, 90, 90) if same else (40 + 60 * (i % 3), 200 - 30 * (i % 5), 7 * i % 250)
+            Image.new("RGB", (20 + i, 20), color).save(folder / f"{i:02}.png")
         collection = Collection.create(tmp_path / "c", model=FakeBackend())
         if n:
             collection.add(folder)
@@ -26,35 +26,35 @@ def of(tmp_path):
     return made
 
 
-def test_without_pictures(of):
+def test_without_images(of):
     empty = of(0)
     found = empty.cluster()
     assert (found.clusters, found.noise) == ([], [])
-    assert empty.assign(found).clusters == []
-    assert (empty.duplicates().groups, empty.anomalies(), empty.suggest_labels()) == ([], [], [])
+    assert empty.predict_clusters(found).clusters == []
+    assert (empty.find_duplicates().groups, empty.outliers(), empty.suggest_labels()) == ([], [], [])
     for refused in (
         lambda: empty.cluster(1),
         empty.map,
-        lambda: empty.segment([("ann", "a.png", 1)]),
+        lambda: empty.segment_customers([("ann", "a.png", 1)]),
         lambda: empty.recommend("0000"),
-        lambda: empty.catalogue({"1": ["a"]}),
+        lambda: empty.catalog({"1": ["a"]}),
         lambda: empty.fit_classifier({}),
     ):
         with pytest.raises(NearsightError):
             refused()
 
 
-def test_one_picture(of):
+def test_one_image(of):
     alone = of(1)
     (id,) = [item.id for item in alone.items()]
     assert alone.cluster().noise == [id]
     assert alone.cluster(1).clusters[0].ids == [id]
-    assert alone.duplicates().groups == []
-    assert [one.distance for one in alone.anomalies()] == [0.0]
-    assert alone.map(method="pca").places.tolist() == [[0.0, 0.0]]
+    assert alone.find_duplicates().groups == []
+    assert [one.distance for one in alone.outliers()] == [0.0]
+    assert alone.layout_2d(method="pca").places.tolist() == [[0.0, 0.0]]
     assert alone.recommend(id).items == []
     assert alone.recommend(id, baskets={"1": [id]}).items == []
-    assert len(alone.segment([("ann", id, 1)]).segments) == 1
+    assert len(alone.segment_customers([("ann", id, 1)]).segments) == 1
     assert [p.id for p in alone.suggest_labels()] == [id]
     made = alone.fit_classifier({id: "cat"})
     assert made.estimator.threshold_ is None
@@ -62,7 +62,7 @@ def test_one_picture(of):
     assert alone.suggest_labels() == []
 
 
-def test_two_pictures(of):
+def test_two_images(of):
     pair = of(2)
     one, other = (item.id for item in pair.items())
     assert sorted(pair.cluster().noise) == sorted([one, other])
@@ -70,23 +70,23 @@ def test_two_pictures(of):
     with pytest.raises(InvalidParameterError, match="k is 3"):
         pair.cluster(3)
     assert [s.id for s in pair.recommend(one).items] == [other]
-    assert len({a.distance for a in pair.anomalies()}) == 1
-    assert len(pair.map(method="pca").ids) == 2
+    assert len({a.distance for a in pair.outliers()}) == 1
+    assert len(pair.layout_2d(method="pca").ids) == 2
 
 
-def test_pictures_that_are_all_the_same(of):
+def test_images_that_are_all_the_same(of):
     same = of(30, same=True)
     ids = [item.id for item in same.items()]
     for k in (None, 3):
         found = same.cluster(k)
         assert [len(c.ids) for c in found.clusters] == [30]
-        assert len(same.assign(found).clusters[0].ids) == 30
+        assert len(same.predict_clusters(found).clusters[0].ids) == 30
     # Without any detail, nothing confirms that they are copies.
-    assert same.duplicates().groups == []
-    assert max(one.distance for one in same.anomalies()) < 1e-3
-    places = same.map(method="pca").places
+    assert same.find_duplicates().groups == []
+    assert max(one.distance for one in same.outliers()) < 1e-3
+    places = same.layout_2d(method="pca").places
     assert abs(places - places[0]).max() < 1e-3
     assert all(s.score > 0.999 for s in same.recommend(ids[0]).items)
-    assert len(same.segment([(f"{i}", id, 1) for i, id in enumerate(ids)]).segments) == 1
-    same.fit_classifier(dict.fromkeys(ids, "grey"))
-    assert {p.label for p in same.classify()} == {"grey"}
+    assert len(same.segment_customers([(f"{i}", id, 1) for i, id in enumerate(ids)]).segments) == 1
+    same.fit_classifier(dict.fromkeys(ids, "gray"))
+    assert {p.label for p in same.classify()} == {"gray"}

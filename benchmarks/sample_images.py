@@ -40,10 +40,10 @@ def make(folder: Path, n: int, size: tuple[int, int], quality: int = 90) -> Path
         scale = rng.uniform(0.5, 0.95)
         width, height = int(photo.width * scale), int(photo.height * scale)
         x, y = rng.integers(photo.width - width), rng.integers(photo.height - height)
-        picture = photo.resize(size, Image.Resampling.BICUBIC, box=(x, y, x + width, y + height))
+        image = photo.resize(size, Image.Resampling.BICUBIC, box=(x, y, x + width, y + height))
         noise = rng.integers(-6, 7, (min(size[1], 512), min(size[0], 512), 1), np.int16)
         tiles = (-(-size[1] // noise.shape[0]), -(-size[0] // noise.shape[1]), 1)
-        pixels = np.asarray(picture, np.int16) + np.tile(noise, tiles)[: size[1], : size[0]]
+        pixels = np.asarray(image, np.int16) + np.tile(noise, tiles)[: size[1], : size[0]]
         pixels = np.clip(pixels * rng.uniform(0.8, 1.2), 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{seed:06}.jpg", quality=quality)
 

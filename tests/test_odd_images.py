@@ -1,4 +1,4 @@
-"""The whole road, with the real model, over every kind of picture and trouble that folders hold."""
+"""The whole road, with the real model, over every kind of image and trouble that folders hold."""
 
 import io
 import os
@@ -19,7 +19,7 @@ from nearsight import Collection, Embedder
 
 
 def photo(width: int = 1200, height: int = 900) -> Image.Image:
-    """Return a picture with a clear upside: sky over hills, a sun to the left, a house to the right."""
+    """Return an image with a clear upside: sky over hills, a sun to the left, a house to the right."""
     y, x = np.mgrid[:height, :width] / height
     sky = np.stack([90 + 90 * y, 140 + 60 * y, 230 - 30 * y], -1)
     hills = np.stack([60 + 40 * x, 120 - 30 * y, 50 + 0 * x], -1)
@@ -79,9 +79,9 @@ def test_exif_orientation(embedder: Embedder, orientation: int) -> None:
         assert ignored @ upright < 0.99, "the photo looks the same turned, and proves nothing"
 
 
-def grey16() -> bytes:
-    grey = np.asarray(photo().convert("L"), np.uint16) * 257
-    return saved(Image.fromarray(grey), "PNG")
+def gray16() -> bytes:
+    gray = np.asarray(photo().convert("L"), np.uint16) * 257
+    return saved(Image.fromarray(gray), "PNG")
 
 
 def palette_with_transparency() -> bytes:
@@ -102,7 +102,7 @@ def heic() -> bytes:
 
 KINDS: dict[str, tuple[Callable[[], bytes], float]] = {
     "cmyk.jpg": (lambda: saved(photo().convert("CMYK"), "JPEG", quality=95), 0.99),
-    "grey16.png": (grey16, 0.8),
+    "gray16.png": (gray16, 0.8),
     "palette.png": (palette_with_transparency, 0.95),
     "animation.gif": (animation, 0.95),
     "photo.heic": (heic, 0.98),
@@ -116,13 +116,13 @@ KINDS: dict[str, tuple[Callable[[], bytes], float]] = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_kinds_of_pictures_look_alike(embedder: Embedder, upright: np.ndarray, name: str) -> None:
+def test_kinds_of_images_look_alike(embedder: Embedder, upright: np.ndarray, name: str) -> None:
     make, least = KINDS[name]
     assert vector(embedder, make()) @ upright >= least
 
 
 def test_sixteen_bits_are_as_eight(embedder: Embedder) -> None:
-    assert vector(embedder, grey16()) @ vector(embedder, saved(photo().convert("L"), "PNG")) >= 0.9999
+    assert vector(embedder, gray16()) @ vector(embedder, saved(photo().convert("L"), "PNG")) >= 0.9999
 
 
 def test_transparent_is_white(embedder: Embedder) -> None:
@@ -161,7 +161,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "truncated.jpg").write_bytes(good[: len(good) // 2])
     (folder / "broken.png").write_bytes(broken_png)
     (folder / "empty.jpg").write_bytes(b"")
-    (folder / "text.jpg").write_text("Dear diary, no picture today.")
+    (folder / "text.jpg").write_text("Dear diary, no image today.")
     (folder / "dangling.jpg").symlink_to(folder / "nothing.jpg")
     (folder / "loop-a.jpg").symlink_to(folder / "loop-b.jpg")
     (folder / "loop-b.jpg").symlink_to(folder / "loop-a.jpg")
