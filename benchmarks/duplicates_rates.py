@@ -2,9 +2,10 @@
 
 FOLDER has photographs, of which some are edited as in `benchmarks.duplicates`. Half of them, chosen at
 random, are searched for copies with their edits: once with the rate learned on these very images, then
-together with the other half's unedited ones, with the rate learned on those (`distinct`). Told is the share
-of the half's images without a copy that were given one, in how many of the splits it lies in the binomial 95 %
-band of the stated rate, and in how many not above it; a rate that is refused is counted.
+together with the other half's unedited ones, with the rate learned on those (`distinct`). The report gives
+the share of the half's images without a duplicate that were given one, in how many of the splits that share
+lies in the binomial 95 % band of the stated rate, and in how many it is not above the band; a rate that is
+refused is counted.
 
     python -m benchmarks.duplicates_rates FOLDER [--edited N] [--splits N] [--rates R ...] [--json]
 """
