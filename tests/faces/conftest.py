@@ -13,6 +13,6 @@ def reader():
 def background(monkeypatch):
     """Similarities of strangers under the made-up models."""
     values = strangers_background()
-    for module in ("bank", "answers"):
+    for module in ("bank", "results"):
         monkeypatch.setattr(f"nearsight.faces.{module}.background_of", lambda fingerprint: values)
     return values

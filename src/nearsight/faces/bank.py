@@ -17,7 +17,7 @@ from nearsight.faces.impostor_scores import background_of
 from nearsight.faces.models import DEFAULT_DETECTOR, DEFAULT_RECOGNIZER
 from nearsight.faces.pipeline import Face, FaceReader, ImageFaces
 from nearsight.faces.results import DEFAULT_RATE, FaceVerification, Identified, identified, verify
-from nearsight.faces.schema import BankedFace, matrix_of, table_of
+from nearsight.faces.schema import COLUMNS, BankedFace, matrix_of, table_of
 from nearsight.faces.storage import BankStorage
 
 
@@ -73,8 +73,8 @@ class FaceBank:
         found, compared = reader.detector.spec, reader.recognizer.spec
         facts = {
             "detector": found.id,
-            "recogniser": compared.id,
-            "licences": (found.license, compared.license),
+            "recognizer": compared.id,
+            "licenses": (found.license, compared.license),
             "dim": compared.dim,
             "fingerprint": reader.fingerprint,
         }
@@ -135,7 +135,7 @@ class FaceBank:
 
     def faces(self, person: str | None = None) -> list[BankedFace]:
         """Return the faces in the bank, or those of one person, oldest first."""
-        table = self._keeper.table(*_COLUMNS)
+        table = self._keeper.table(*COLUMNS)
         found = [BankedFace.of(row) for row in table.to_pylist()]
         return [face for face in found if person is None or face.person == person]
 
@@ -390,9 +390,6 @@ class FaceBank:
             if any(meant):
                 self._keeper.rewrite(table)
             return meant.count(True)
-
-
-_COLUMNS = tuple(BankedFace.__dataclass_fields__)
 
 
 def _check_name(name: str) -> None:

@@ -58,6 +58,7 @@ class BankedFace:
     def of(cls, row: Mapping[str, Any]) -> "BankedFace":
         """Read a row with the columns `COLUMNS`."""
         values = {name: row[name] for name in COLUMNS}
+        values["image"] = values.pop("picture")  # the column's name in every bank written so far
         left, top, right, bottom = values["box"]
         return cls(**{**values, "box": (left, top, right, bottom), "path": decode_path(values["path"])})
 

@@ -15,7 +15,7 @@ def models(monkeypatch):
     monkeypatch.setattr(
         "nearsight.faces.pipeline.load_recognizer", lambda name, cache_dir=None: ColorRecognizer()
     )
-    for module in ("bank", "answers"):
+    for module in ("bank", "results"):
         monkeypatch.setattr(f"nearsight.faces.{module}.background_of", lambda fingerprint: values)
 
 
@@ -88,7 +88,7 @@ def test_images_without_a_face_and_broken_ones(nearsight, people, tmp_path):
 
 
 def test_without_a_bank_the_way_is_told(nearsight, party):
-    for words in (("identify", party), ("list",), ("remove", "ann", "--yes")):
+    for words in (("identify", party), ("list",), ("rm", "ann", "--yes")):
         error = nearsight.json("faces", *words, code=2)["error"]
         assert error["type"] == "CollectionNotFoundError"
         assert "nearsight faces enroll" in error["message"]
@@ -101,7 +101,7 @@ def test_keeping_the_bank(nearsight, people, party, tmp_path):
     listed = nearsight.json("faces", "list")
     assert listed["persons"] == [{"name": "Ann Lee", "faces": 3}, {"name": "bob", "faces": 3}]
     faces = nearsight.json("faces", "list", "bob")["faces"]
-    assert nearsight.json("faces", "remove", "--face", faces[0]["id"], "-y")["removed"] == 1
+    assert nearsight.json("faces", "rm", "--face", faces[0]["id"], "-y")["removed"] == 1
     assert nearsight.json("faces", "merge", "bob", "Ann Lee", "--into", "everybody")["faces"] == 5
     nearsight("faces", "export", tmp_path / "bank.json")
     exported = json.loads((tmp_path / "bank.json").read_text())["faces"]
@@ -110,10 +110,10 @@ def test_keeping_the_bank(nearsight, people, party, tmp_path):
     with np.load(tmp_path / "bank.npz") as file:
         assert file["vectors"].shape == (5, 16)
         assert set(file["persons"]) == {"everybody"}
-    assert "Add --yes" in nearsight("faces", "remove", "everybody", code=2).stderr
-    assert "no person 'nobody'" in nearsight("faces", "remove", "nobody", code=2).stderr
-    assert "no face 'f00'" in nearsight("faces", "remove", "--face", "f00", code=2).stderr
-    assert nearsight.json("faces", "remove", "everybody", "--yes") == {"removed": 5, "persons": 0}
+    assert "Add --yes" in nearsight("faces", "rm", "everybody", code=2).stderr
+    assert "no person 'nobody'" in nearsight("faces", "rm", "nobody", code=2).stderr
+    assert "no face 'f00'" in nearsight("faces", "rm", "--face", "f00", code=2).stderr
+    assert nearsight.json("faces", "rm", "everybody", "--yes") == {"removed": 5, "persons": 0}
     assert nearsight.json("faces", "identify", party)["faces"][0]["name"] is None
 
 

@@ -1,0 +1,80 @@
+"""`faces enroll`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nearsight.cli import options
+from nearsight.cli.commands.faces import options as face_options
+from nearsight.cli.commands.index import require_some, tell
+from nearsight.cli.framework import Command, Run
+from nearsight.text_format import count, printable
+
+
+@click.command(
+    cls=Command,
+    json_shape="""{"enrolled": {name: int}, "already": int,
+ "cautions": [{"path", "person", "kind": "several faces"|"poor quality"|"like someone else", "text"}],
+ "failed": [{"path", "reason"}], "persons": int, "faces": int, "bank", "models": [{"model", "license"}]}""",
+    examples=(
+        "nearsight faces enroll people/",
+        'nearsight faces enroll --name "Ada Lovelace" ada1.jpg ada2.jpg',
+    ),
+)
+@options.paths
+@click.option("--name", metavar="NAME", help="Name of the person. Default: the name of each image's folder.")
+@click.option("--skip-poor", is_flag=True, help="Skip faces of poor quality.")
+@face_options.detector
+@face_options.recognizer
+@face_options.bank
+@face_options.reader
+@click.pass_obj
+def enroll(
+    run: Run,
+    /,
+    paths: tuple[str, ...],
+    *,
+    name: str | None,
+    skip_poor: bool,
+    detector: str | None,
+    recognizer: str | None,
+    bank: Path | None,
+    allow_remote: bool,
+    reader_options: dict[str, Any],
+) -> int:
+    """Add the faces of people to the face bank.
+
+    PATH is a folder with one subfolder of photographs per person. With --name, PATH is photographs of that
+    one person. Each photograph should show one person. If it shows several, the largest face is enrolled,
+    provided that it is clearly the largest. Enroll only people who have consented to it.
+    """
+    from nearsight.services import open_or_create_bank
+
+    require_some(paths)
+    directory = face_options.bank_directory(run, bank)
+    face_bank = open_or_create_bank(directory, detector=detector, recognizer=recognizer, **reader_options)
+    report = face_bank.enroll(list(paths), name=name, allow_remote=allow_remote, allow_poor=not skip_poor)
+    persons = face_bank.persons()
+    n_faces = sum(persons.values())
+    run.console.document(
+        {
+            "enrolled": report.enrolled,
+            "already": report.already,
+            "cautions": [asdict(caution) for caution in report.cautions],
+            "failed": [asdict(failure) for failure in report.failed],
+            "persons": len(persons),
+            "faces": n_faces,
+            "bank": str(directory),
+            "models": face_options.models_of(face_bank),
+        }
+    )
+    for person, n in report.enrolled.items():
+        run.console.say(f"{printable(person)}: {count(n, 'face')} enrolled")
+    if report.already:
+        run.console.say(f"{count(report.already, 'face')} already enrolled")
+    for caution in report.cautions:
+        run.console.warn(f"{printable(caution.path)}: {printable(caution.text)}")
+    run.console.say(f"The bank holds {count(n_faces, 'face')} of {count(len(persons), 'person')}")
+    return tell(run, report.failed, some=bool(report.enrolled or report.already))

@@ -1,0 +1,94 @@
+"""`faces group`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nearsight import text_format
+from nearsight.cli.commands.faces import options as face_options
+from nearsight.cli.commands.index import require_some, tell
+from nearsight.cli.framework import Command, Run
+from nearsight.text_format import count, printable
+
+
+@click.command(
+    cls=Command,
+    json_shape="""{"groups": [{"group": group or null, "name": name or null, "size": int,
+             "faces": [{"id", "path", "box", "enrolled": bool}]}],
+ "alone": int, "failed": [{"path", "reason"}]}""",
+    examples=("nearsight faces group", "nearsight faces group album/"),
+)
+@click.argument("paths", nargs=-1, metavar="[PATH...]", type=click.Path())
+@face_options.false_match_rate
+@face_options.detector
+@face_options.recognizer
+@face_options.bank
+@face_options.reader
+@click.pass_obj
+def group(
+    run: Run,
+    /,
+    paths: tuple[str, ...],
+    *,
+    false_match_rate: float,
+    detector: str | None,
+    recognizer: str | None,
+    bank: Path | None,
+    allow_remote: bool,
+    reader_options: dict[str, Any],
+) -> int:
+    """Group the faces in images by person.
+
+    Without PATH, the images of the collection are used. Faces that match an enrolled person join that
+    person. The other faces form new groups, which `faces name` names. Two faces in one image always belong
+    to two persons. The bank stores the detected faces without a name until `faces forget --unnamed`.
+    """
+    from nearsight.services import open_or_create_bank
+
+    image_paths = list(paths)
+    if paths:
+        require_some(paths)
+    else:
+        image_paths = [path for item in run.open_collection().items() for path in item.paths[:1]]
+    directory = face_options.bank_directory(run, bank)
+    face_bank = open_or_create_bank(directory, detector=detector, recognizer=recognizer, **reader_options)
+    failed = face_bank.scan(image_paths, allow_remote=allow_remote)
+    groups = face_bank.group(false_match_rate=false_match_rate)
+    listed = [group for group in groups if group.person or len(group.faces) > 1]
+    n_alone = len(groups) - len(listed)
+    run.console.document(
+        {
+            "groups": [
+                {
+                    "group": group.group or None,
+                    "name": group.person or None,
+                    "size": len(group.faces),
+                    "faces": [
+                        {
+                            "id": face.id,
+                            "path": face.path,
+                            "box": face_options.rounded(face.box),
+                            "enrolled": bool(face.person),
+                        }
+                        for face in group.faces
+                    ],
+                }
+                for group in listed
+            ],
+            "alone": n_alone,
+            "failed": [asdict(failure) for failure in failed],
+        }
+    )
+    rows = [
+        [printable(group.person) or group.group, str(len(group.faces)), printable(group.faces[0].path)]
+        for group in listed
+    ]
+    header = ("person", "faces", "example") if rows else ()
+    for line in text_format.table(rows, header=header, right=(1,)):
+        run.console.say(line)
+    run.console.say(f"{count(n_alone, 'face')} in no group")
+    if any(group.group for group in listed):
+        run.console.note('To name a group: nearsight faces name g1 "NAME"')
+    return tell(run, failed)

@@ -1,0 +1,155 @@
+"""`faces identify`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nearsight import text_format
+from nearsight.cli import options
+from nearsight.cli.commands.faces import options as face_options
+from nearsight.cli.commands.index import require_some, tell
+from nearsight.cli.framework import Command, Run
+from nearsight.errors import ImageFailure
+from nearsight.text_format import printable
+
+if TYPE_CHECKING:
+    from nearsight.faces import FaceReader, Identified, IdentifiedFace
+    from nearsight.faces.drawing import Label
+
+
+@click.command(
+    cls=Command,
+    json_shape="""{"faces": [{"path", "box": [left, top, right, bottom], "name": name or null,
+            "similarity": float, "unknown": bool, "ambiguous": bool, "nearest", "rival",
+            "rival_similarity": float, "confidence": float, "quality": float, "drawn"}],
+            largest face of an image first,
+ "without_faces": [path], "failed": [{"path", "reason"}], "threshold": float or null,
+ "false_match_rate": float or null, "models": [{"model", "license"}]}""",
+    examples=("nearsight faces identify party.jpg", "nearsight faces identify album/ --draw drawn/"),
+)
+@options.paths
+@face_options.false_match_rate
+@click.option(
+    "--draw",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write each image with boxes and names drawn on it to this folder.",
+)
+@face_options.bank
+@face_options.reader
+@click.pass_obj
+def identify(
+    run: Run,
+    /,
+    paths: tuple[str, ...],
+    *,
+    false_match_rate: float,
+    draw: Path | None,
+    bank: Path | None,
+    allow_remote: bool,
+    reader_options: dict[str, Any],
+) -> int:
+    """Identify the people in images.
+
+    Each face is compared with the enrolled faces. A face that is not similar enough to anybody is unknown.
+    The match threshold follows from the false match rate that you allow. If the face would match a second
+    person as well, the answer is ambiguous. Verify every match that has consequences for a person.
+    """
+    require_some(paths)
+    face_bank = face_options.open_bank(run, bank, **reader_options)
+    identifier = face_bank.identifier(false_match_rate)
+    if identifier is not None and identifier.reason_:
+        run.console.warn(f"Note: {identifier.reason_}")
+    faces: list[dict[str, Any]] = []
+    without_faces: list[str] = []
+    failed: list[ImageFailure] = []
+    drawn_names: set[str] = set()
+    for result in face_bank.identify(
+        list(paths), false_match_rate=false_match_rate, allow_remote=allow_remote
+    ):
+        if isinstance(result, ImageFailure):
+            failed.append(result)
+            continue
+        drawn = str(_draw(face_bank.reader, result, draw, drawn_names)) if draw is not None else None
+        path = result.reading.source.path
+        faces += [_document(path, face, drawn) for face in result.faces]
+        if not result.faces:
+            without_faces.append(path)
+    threshold = identifier.threshold_ if identifier is not None else None
+    run.console.document(
+        {
+            "faces": faces,
+            "without_faces": without_faces,
+            "failed": [asdict(failure) for failure in failed],
+            "threshold": threshold.value if threshold else None,
+            "false_match_rate": threshold.false_alarm_rate if threshold else None,
+            "models": face_options.models_of(face_bank),
+        }
+    )
+    rows = [
+        [_name(face), f"{face['similarity']:.3f}", _geometry(face["box"]), face["path"]] for face in faces
+    ]
+    header = ("name", "similarity", "box", "path") if rows else ()
+    for line in text_format.table(rows, header=header, right=(1,)):
+        run.console.say(line)
+    for path in without_faces:
+        run.console.say(f"no face in {printable(path)}")
+    if threshold is not None:
+        run.console.note(
+            f"Match threshold {threshold.value:.3f}: it accepts at most {threshold.false_alarm_rate:.2%} of"
+            " unknown people."
+        )
+    return tell(run, failed, some=bool(faces or without_faces))
+
+
+def _document(path: str, face: "IdentifiedFace", drawn: str | None) -> dict[str, Any]:
+    return {
+        "path": path,
+        "box": face_options.rounded(face.face.box),
+        "name": face.person,
+        "similarity": round(face.similarity, 4),
+        "unknown": face.person is None,
+        "ambiguous": face.ambiguous,
+        "nearest": face.nearest,
+        "rival": face.rival,
+        "rival_similarity": round(face.rival_similarity, 4),
+        "confidence": round(face.face.confidence, 3),
+        "quality": round(face.face.quality.score, 3),
+        **({"drawn": drawn} if drawn else {}),
+    }
+
+
+def _name(face: dict[str, Any]) -> str:
+    if face["unknown"]:
+        return "unknown"
+    return printable(f"{face['name']} (or {face['rival']}?)" if face["ambiguous"] else face["name"])
+
+
+def _draw(reader: "FaceReader", result: "Identified", folder: Path, drawn_names: set[str]) -> Path:
+    """Draw boxes and names on an image, which is decoded again for it."""
+    from nearsight.faces.drawing import draw, save
+    from nearsight.images import decode
+
+    source = result.reading.source
+    image = decode(source, limits=reader.limits).image
+    return save(draw(image, [_label(face) for face in result.faces]), folder, source.path, drawn_names)
+
+
+def _label(face: "IdentifiedFace") -> "Label":
+    from nearsight.faces.drawing import Label
+
+    if face.person is None:
+        return Label(face.face.box, "unknown", "unknown")
+    text = f"{face.person} {face.similarity:.2f}"
+    return Label(
+        face.face.box,
+        f"{text} or {face.rival}?" if face.ambiguous else text,
+        "doubtful" if face.ambiguous else "known",
+    )
+
+
+def _geometry(box: list[int]) -> str:
+    left, top, right, bottom = box
+    return f"{right - left}x{bottom - top}+{left}+{top}"

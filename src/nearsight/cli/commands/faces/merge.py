@@ -1,0 +1,25 @@
+"""`faces merge`."""
+
+from pathlib import Path
+
+import click
+
+from nearsight.cli.commands.faces import options as face_options
+from nearsight.cli.framework import Command, Run
+from nearsight.text_format import count, printable
+
+
+@click.command(
+    cls=Command,
+    json_shape="""{"name", "faces": int}""",
+    examples=('nearsight faces merge ada "A. Lovelace" --into "Ada Lovelace"',),
+)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--into", required=True, metavar="NAME", help="Name of the merged person.")
+@face_options.bank
+@click.pass_obj
+def merge(run: Run, /, names: tuple[str, ...], *, into: str, bank: Path | None) -> None:
+    """Merge several persons into one."""
+    n_faces = face_options.open_bank(run, bank).merge(names, into)
+    run.console.document({"name": into, "faces": n_faces})
+    run.console.say(f"{printable(into)} has {count(n_faces, 'face')} now")

@@ -1,0 +1,115 @@
+"""Options and output that the face commands share."""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from nearsight.cli import options
+from nearsight.cli.commands.rm import is_terminal
+from nearsight.cli.framework import BadInputError, Run
+
+if TYPE_CHECKING:
+    from nearsight.faces import FaceBank
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+# The bank's folder in the collection's directory.
+_FOLDER = "faces"
+
+false_match_rate = click.option(
+    "--false-match-rate",
+    type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
+    metavar="R",
+    default=0.01,
+    show_default=True,
+    help="Share of unknown people that may be matched to somebody.",
+)
+bank = click.option(
+    "--bank",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="The face bank. Default: the folder `faces` in the collection's directory.",
+)
+detector = click.option(
+    "--detector", metavar="NAME", help="Detector of a new bank: centerface, dir:PATH or hub:ORG/REPO."
+)
+recognizer = click.option(
+    "--recognizer", metavar="NAME", help="Recognizer of a new bank: dlib-resnet29, dir:PATH or hub:ORG/REPO."
+)
+yes = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+
+_READER = (
+    click.option(
+        "--smallest",
+        type=click.FloatRange(min=1),
+        metavar="PX",
+        help="Side of the smallest face to detect. Default: 1/64 of the image's longer side, at least 20.",
+    ),
+    click.option(
+        "--min-confidence",
+        type=click.FloatRange(min=0, max=1, min_open=True),
+        metavar="P",
+        default=0.5,
+        show_default=True,
+        help="Ignore detections below this confidence.",
+    ),
+    click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Default: all available cores."),
+    options.allow_remote,
+)
+
+
+def reader(command: _F) -> _F:
+    """Add the options of face detection; the command gets `reader_options` for `FaceReader`."""
+
+    @wraps(command)
+    def with_reader_options(
+        *args: Any, smallest: float | None, min_confidence: float, threads: int | None, **rest: Any
+    ) -> Any:
+        run: Run = click.get_current_context().obj
+        reader_options = {
+            "smallest_px": smallest,
+            "min_confidence": min_confidence,
+            "n_threads": threads,
+            "progress": run.console.progress,
+            "cache_dir": run.settings.cache_dir,
+        }
+        return command(*args, reader_options=reader_options, **rest)
+
+    result: Any = with_reader_options
+    for option in reversed(_READER):
+        result = option(result)
+    return cast(_F, result)
+
+
+def bank_directory(run: Run, bank: Path | None) -> Path:
+    """Return the directory of the face bank."""
+    return bank or run.collection / _FOLDER
+
+
+def open_bank(run: Run, bank: Path | None, **reader_options: Any) -> "FaceBank":
+    """Open the face bank."""
+    from nearsight.faces import FaceBank
+
+    return FaceBank.open(bank_directory(run, bank), **reader_options)
+
+
+def models_of(bank: "FaceBank") -> list[dict[str, str]]:
+    """Return the bank's models with their licenses."""
+    return [{"model": model, "license": license} for model, license in bank.models]
+
+
+def rounded(box: tuple[float, float, float, float]) -> list[int]:
+    """Return a box in whole pixels."""
+    return [round(value) for value in box]
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask for confirmation; without a terminal to ask on, refuse."""
+    if yes:
+        return
+    if not is_terminal():
+        raise BadInputError(f"{question} Add --yes to do it")
+    click.confirm(question, err=True, abort=True)

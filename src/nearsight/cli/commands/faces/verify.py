@@ -1,0 +1,58 @@
+"""`faces verify`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nearsight.cli.commands.faces import options as face_options
+from nearsight.cli.framework import Command, Run
+from nearsight.errors import CollectionNotFoundError
+
+
+@click.command(
+    cls=Command,
+    json_shape="""{"same": bool, "similarity": float, "threshold": float, "false_match_rate": float}""",
+    examples=("nearsight faces verify passport.jpg gate.jpg",),
+)
+@click.argument("a", metavar="A", type=click.Path())
+@click.argument("b", metavar="B", type=click.Path())
+@face_options.false_match_rate
+@face_options.bank
+@face_options.reader
+@click.pass_obj
+def verify(
+    run: Run,
+    /,
+    a: str,
+    b: str,
+    *,
+    false_match_rate: float,
+    bank: Path | None,
+    allow_remote: bool,
+    reader_options: dict[str, Any],
+) -> None:
+    """Check whether two images show the same person.
+
+    The largest face of each image is compared. No face bank is needed.
+    """
+    from nearsight import faces
+
+    del allow_remote  # both images are files
+    try:
+        reader = face_options.open_bank(run, bank, **reader_options).reader
+    except CollectionNotFoundError:
+        reader = faces.FaceReader(**reader_options)
+    result = faces.verify(reader, a, b, false_match_rate=false_match_rate)
+    run.console.document(
+        {
+            "same": result.same,
+            "similarity": round(result.similarity, 4),
+            "threshold": round(result.threshold.value, 4),
+            "false_match_rate": false_match_rate,
+        }
+    )
+    run.console.say(
+        f"{'the same person' if result.same else 'not the same person'}: similarity {result.similarity:.3f},"
+        f" match threshold {result.threshold.value:.3f} at a false match rate of {false_match_rate:.2%}"
+    )
