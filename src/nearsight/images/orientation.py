@@ -1,18 +1,13 @@
-"""The one EXIF fact that changes pixels: which way is up.
-
-Pillow's own EXIF reader parses every tag, warns about harmless damage (a process-wide side effect that
-no thread can silence for itself) and can fail the image. One tag needs none of that.
-"""
+"""EXIF orientation: which way is up, the one fact of EXIF that changes pixels."""
 
 import re
-import struct
 from typing import Final
 
 from PIL import Image
 
-_ORIENTATION = 0x0112
+from nearsight.images.tiff_tags import ORIENTATION, TagDirectory
+
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)([1-8])")
-_FORMATS = {1: "B", 3: "H", 4: "L"}
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -55,18 +50,8 @@ def orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
 def _from_exif(block: bytes) -> int | None:
     while block.startswith(b"Exif\0\0"):
         block = block[6:]
-    endian = {b"II": "<", b"MM": ">"}.get(block[:2])
-    if endian is None:
+    directory = TagDirectory.first(block)
+    if directory is None:
         return None
-    try:
-        (start,) = struct.unpack_from(endian + "L", block, 4)
-        (n_entries,) = struct.unpack_from(endian + "H", block, start)
-        for offset in range(start + 2, start + 2 + 12 * n_entries, 12):
-            tag, kind, count = struct.unpack_from(endian + "HHL", block, offset)
-            if tag == _ORIENTATION:
-                if kind not in _FORMATS or count != 1:
-                    return None
-                return int(struct.unpack_from(endian + _FORMATS[kind], block, offset + 8)[0])
-    except struct.error:  # the block ends early
-        return None
-    return None
+    tag = next((tag for tag in directory.tags() if tag.number == ORIENTATION), None)
+    return tag.integer if tag is not None and tag.count == 1 else None

@@ -81,7 +81,8 @@ Image.register_decoder(_STRICT, _StrictDecoder)
 def make_strict(image: ImageFile.ImageFile) -> None:
     """Wrap the decoders of an opened, not yet loaded image."""
     image.tile = [
-        ImageFile._Tile(_STRICT, tile[1], tile[2], (tile[0], *_as_tuple(tile[3]))) for tile in image.tile
+        tile._replace(codec_name=_STRICT, args=(tile.codec_name, *_as_tuple(tile.args)))
+        for tile in image.tile
     ]
 
 

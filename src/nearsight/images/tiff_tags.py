@@ -1,0 +1,108 @@
+"""Tags of a TIFF directory: the first page of a TIFF, and EXIF blocks, which are TIFFs without pixels.
+
+Pillow's reader warns about each damaged tag, and no thread can silence a warning for itself alone. This one
+reads without a word; the caller decides which damage matters.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+ORIENTATION = 0x0112
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+_INTEGERS = {1: "B", 3: "H", 4: "L"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One tag of a directory.
+
+    Attributes
+    ----------
+    number, type, count : int
+        As TIFF 6.0 numbers them.
+    value : bytes or None
+        None where the tag points beyond the data.
+    integer : int or None
+        Its first value where that is an unsigned integer.
+    entry : bytes
+        The tag's line in the directory.
+    """
+
+    number: int
+    type: int
+    count: int
+    value: bytes | None
+    integer: int | None
+    entry: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TagDirectory:
+    """Where the first directory of a TIFF or EXIF block is.
+
+    Attributes
+    ----------
+    data : bytes
+    endian : str
+        ``<`` or ``>``.
+    is_big : bool
+        Whether it is a BigTIFF, with 64-bit offsets.
+    start, end : int
+        Offset of the directory and of its end, which may lie beyond the data.
+    n_tags : int
+    """
+
+    data: bytes
+    endian: str
+    is_big: bool
+    start: int
+    end: int
+    n_tags: int
+
+    @classmethod
+    def first(cls, data: bytes) -> "TagDirectory | None":
+        """Return the first directory; None where there is none within the data."""
+        endian = {b"II": "<", b"MM": ">"}.get(data[:2])
+        if endian is None:
+            return None
+        is_big = data[2:4] in (b"+\0", b"\0+")
+        word, counter, word_at, entry_bytes = ("Q", "Q", 8, 20) if is_big else ("L", "H", 4, 12)
+        try:
+            (start,) = struct.unpack_from(endian + word, data, word_at)
+            (n_tags,) = struct.unpack_from(endian + counter, data, start)
+        except (struct.error, OverflowError):
+            return None
+        sizes = struct.calcsize(endian + counter) + n_tags * entry_bytes + struct.calcsize(endian + word)
+        return cls(data, endian, is_big, start, start + sizes, n_tags)
+
+    def tags(self) -> Iterator[Tag]:
+        """Yield the tags in order, as far as their lines lie within the data."""
+        word, counter_bytes, entry_bytes = ("Q", 8, 20) if self.is_big else ("L", 2, 12)
+        word_bytes = struct.calcsize(self.endian + word)
+        for i in range(self.n_tags):
+            at = self.start + counter_bytes + i * entry_bytes
+            entry = self.data[at : at + entry_bytes]
+            if len(entry) < entry_bytes:
+                return
+            number, type_, count = struct.unpack_from(self.endian + "HH" + word, entry)
+            value_at = at + entry_bytes - word_bytes
+            n_bytes = count * _TYPE_BYTES.get(type_, 0)
+            if n_bytes > word_bytes:
+                (value_at,) = struct.unpack_from(self.endian + word, self.data, value_at)
+            is_intact = 0 < n_bytes <= len(self.data) - value_at
+            value = self.data[value_at : value_at + n_bytes] if is_intact else None
+            integer = None
+            if value is not None and type_ in _INTEGERS:
+                (integer,) = struct.unpack_from(self.endian + _INTEGERS[type_], value)
+            yield Tag(number, type_, count, value, integer, entry)
+
+    def with_only(self, entries: list[bytes]) -> bytes:
+        """Return the data with these lines in the directory, and no directory behind it.
+
+        The length stays, so that no byte is added that an image cut short could be completed with.
+        """
+        counter = struct.pack(self.endian + ("Q" if self.is_big else "H"), len(entries))
+        directory = (counter + b"".join(entries)).ljust(self.end - self.start, b"\0")
+        view = memoryview(self.data)
+        return b"".join((view[: self.start], directory, view[self.end :]))
