@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from nearsight.errors import ImageFailure
-from nearsight.images import count, covers, decode, directory_walk, exists, find, roots
+from nearsight.images import count, covers, decode, discovery, exists, find, roots
 
 from sample_images import samples
 
@@ -219,19 +219,39 @@ def test_finding_is_lazy(here):
     assert [os.path.basename(next(got).path) for _ in range(3)] == ["c.jpg"] * 3
 
 
-def test_a_large_folder_is_read_in_batches(here, monkeypatch):
+def test_a_large_folder_is_sorted_in_parts(here, monkeypatch):
     make(*(f"{i * 7919 % 1000:03}.jpg" for i in range(1000)), "500/x.jpg")
     expected = [one.path for one in find(".")]
     assert len(expected) == 1001
     assert expected == sorted(expected)
-    for batch in (1, 7, 999, 1000, 1001, 1002):
-        monkeypatch.setattr(directory_walk, "_BATCH_NAMES", batch)
-        if batch > 1:
-            assert [one.path for one in find(".")] == expected, batch
+    for n_names in (7, 999, 1000, 1001, 1002):
+        monkeypatch.setattr(discovery, "_MAX_SORTED_NAMES", n_names)
+        assert [one.path for one in find(".")] == expected, n_names
+
+
+def test_names_of_every_kind_survive_the_temporary_files(here, monkeypatch):
+    monkeypatch.setattr(discovery, "_MAX_SORTED_NAMES", 1)
+    for name in (b"new\nline.jpg", b"caf\xe9.jpg", "été.jpg".encode(), b'"\\.jpg', b"folder.jpg"):
+        os.mkdir(name) if name == b"folder.jpg" else os.close(os.open(name, os.O_CREAT))
+    os.symlink("nowhere", "broken\n.jpg")
+    make("folder.jpg/a.jpg")
+    got = list(find("."))
+    assert [one.path for one in got] == sorted(one.path for one in got)
+    assert len(got) == 6
+    assert next(one for one in got if isinstance(one, ImageFailure)).path == str(here / "broken\n.jpg")
+
+
+def test_a_folder_is_read_once(here, monkeypatch):
+    make(*(f"{i}.jpg" for i in range(50)))
+    monkeypatch.setattr(discovery, "_MAX_SORTED_NAMES", 10)
+    folders, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: folders.append(folder) or scandir(folder))
+    assert len(list(find("."))) == 50
+    assert folders == [str(here)]
 
 
 def test_memory_does_not_grow_with_the_number_of_images(here, monkeypatch):
-    monkeypatch.setattr(directory_walk, "_BATCH_NAMES", 100)
+    monkeypatch.setattr(discovery, "_MAX_SORTED_NAMES", 1000)
     for name in range(6000):
         os.close(os.open(f"{name:05}.jpg", os.O_CREAT))
     tracemalloc.start()
@@ -241,7 +261,7 @@ def test_memory_does_not_grow_with_the_number_of_images(here, monkeypatch):
     finally:
         tracemalloc.stop()
     assert n_found == 6000
-    assert peak_bytes < 100_000
+    assert peak_bytes < 250_000  # the names alone take 450,000
 
 
 def test_a_folder_that_vanishes_while_it_is_walked(here):
