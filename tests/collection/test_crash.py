@@ -26,17 +26,17 @@ INDEX = """
     import sys
     from fake import FakeBackend
     from nearsight import Collection
-    from nearsight.collection import writing
+    from nearsight.collection import writer
 
-    writing._ROWS = 4
-    write = writing.Writer.write
+    writer._ROWS = 4
+    write = writer.Writer.write
 
     def acknowledge(self, batch):
         ids = list(batch.new)
         write(self, batch)
         print(*ids, flush=True)
 
-    writing.Writer.write = acknowledge
+    writer.Writer.write = acknowledge
     report = Collection.create(sys.argv[1], model=FakeBackend()).add(sys.argv[2], n_threads=2)
     print("done", report.embedded, flush=True)
 """

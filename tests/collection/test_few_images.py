@@ -34,7 +34,7 @@ def test_without_images(of):
     assert (empty.find_duplicates().groups, empty.outliers(), empty.suggest_labels()) == ([], [], [])
     for refused in (
         lambda: empty.cluster(1),
-        empty.map,
+        empty.layout_2d,
         lambda: empty.segment_customers([("ann", "a.png", 1)]),
         lambda: empty.recommend("0000"),
         lambda: empty.catalog({"1": ["a"]}),

@@ -81,7 +81,7 @@ class TestLanceFloat16(StoreConformance):
 def test_opening_nothing(tmp_path):
     with pytest.raises(CollectionNotFoundError, match="there is no collection"):
         LanceStore.open(tmp_path / "missing")
-    (tmp_path / "half" / "images.lance" / "data").mkdir(parents=True)
+    (tmp_path / "half" / "pictures.lance" / "data").mkdir(parents=True)
     with pytest.raises(CollectionNotFoundError, match="never finished"):
         LanceStore.open(tmp_path / "half")
     assert LanceStore.create(tmp_path / "half", SCHEMA).count() == 0
@@ -89,7 +89,7 @@ def test_opening_nothing(tmp_path):
 
 def test_opening_something_damaged(store, directory):
     store.append(rows(["a"]))
-    for manifest in (directory / "images.lance" / "_versions").glob("*.manifest"):
+    for manifest in (directory / "pictures.lance" / "_versions").glob("*.manifest"):
         manifest.write_bytes(b"garbage")
     with pytest.raises(StorageError, match="opening the collection failed"):
         LanceStore.open(directory)
@@ -247,7 +247,7 @@ def test_a_read_only_disk_can_be_searched(small_disk):
 
 def test_a_directory_that_vanished(store, directory):
     store.append(rows(["a"]))
-    (directory / "images.lance").rename(directory / "elsewhere")
+    (directory / "pictures.lance").rename(directory / "elsewhere")
     with pytest.raises(StorageError, match="a file is gone"):
         store.count()
 

@@ -219,7 +219,10 @@ class PatchMemory(BaseEstimator):  # type: ignore[misc] # scikit-learn is untype
         ValueError
             The arrays do not fit each other.
         """
-        found = cls(**facts["params"])
+        params = dict(facts["params"])
+        if "neighbourhood" in params:  # files of 0.1
+            params["neighborhood"] = params.pop("neighbourhood")
+        found = cls(**params)
         found.mean_, found.whitening_ = arrays["mean"], arrays["whitening"]
         d = found.n_features_in_ = len(found.mean_)
         if found.whitening_.shape != (d, d) or arrays["memory"].shape[1:] != (d,):

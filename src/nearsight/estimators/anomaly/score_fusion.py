@@ -1,7 +1,7 @@
 """Several detectors' scores of one image made one, by a rule that needs no defect."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ class Scale:
 
     def to_dict(self) -> dict[str, float]:
         """Return plain data for a file."""
-        return asdict(self)
+        return {"centre": self.center, "spread": self.spread}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, float]) -> "Scale":

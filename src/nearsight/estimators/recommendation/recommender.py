@@ -292,7 +292,10 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         KeyError, TypeError, ValueError
             It is not what `state` returned.
         """
-        found = cls(**facts["params"])
+        params = dict(facts["params"])
+        if "normalisation" in params:  # files of 0.1
+            params["normalization"] = params.pop("normalisation")
+        found = cls(**params)
         found.X_ = unit(arrays["X"])
         n, found.n_features_in_ = found.X_.shape
         found.alike_above_, found.twins_together_ = facts["alike_above"], facts["twins_together"]

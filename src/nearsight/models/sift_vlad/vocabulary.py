@@ -3,6 +3,7 @@
 import hashlib
 import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +43,19 @@ class Method:
     intra_normalize: bool
     version: int = 1
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for a file, under the names that files and fingerprints have always used."""
+        return {_NAMES_ON_DISK.get(name, name): value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Method":
+        """Read what `to_dict` wrote."""
+        fields_by_name = {on_disk: name for name, on_disk in _NAMES_ON_DISK.items()}
+        return cls(**{fields_by_name.get(name, name): value for name, value in data.items()})
+
+
+_NAMES_ON_DISK = {"intra_normalize": "intra_normalise"}
+
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
@@ -79,7 +93,7 @@ class Vocabulary:
     @cached_property
     def sha256(self) -> str:
         """Hash of everything that changes a vector, whatever file it lies in."""
-        hasher = hashlib.sha256(json.dumps(asdict(self.method), sort_keys=True).encode())
+        hasher = hashlib.sha256(json.dumps(self.method.to_dict(), sort_keys=True).encode())
         for name, array in self.arrays.items():
             hasher.update(f"{name}{array.shape}".encode())
             hasher.update(np.ascontiguousarray(array, "<f4").tobytes())
@@ -95,7 +109,7 @@ class Vocabulary:
         """
         facts = {
             "format": FORMAT,
-            "method": asdict(self.method),
+            "method": self.method.to_dict(),
             "learnt_from": self.learned_from,
             "sha256": self.sha256,
         }
@@ -144,7 +158,9 @@ class Vocabulary:
                 "pip install --upgrade nearsight"
             )
         try:
-            vocabulary = cls(method=Method(**facts["method"]), learned_from=facts["learnt_from"], **arrays)
+            vocabulary = cls(
+                method=Method.from_dict(facts["method"]), learned_from=facts["learnt_from"], **arrays
+            )
             if vocabulary.sha256 != facts["sha256"]:
                 raise _damaged(path, f"its content has SHA-256 {vocabulary.sha256}, not {facts['sha256']}")
         except (KeyError, TypeError, AttributeError, ValueError) as error:
