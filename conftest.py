@@ -8,14 +8,55 @@ from pathlib import Path
 
 import hypothesis
 import numpy as np
+import pytest
 from PIL import Image
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+from nearsight import processor
 
 # New examples are for people who look at them; a gate gives the same answer twice.
 hypothesis.settings.register_profile("gate", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("gate")
+
+
+# What OpenVINO is told, so that it computes as such a processor would.
+_OPENVINO_ISA = {
+    "avx512": "AVX2",
+    "vnni": "AVX512_CORE",
+    "bfloat16": "AVX512_CORE_VNNI",
+    "float16": "AVX512_CORE_BF16",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer to hide what this machine's processor has."""
+    parser.addoption(
+        "--pretend-no",
+        metavar="FEATURES",
+        default="",
+        help=f"hide features of this machine, separated by commas: {', '.join(processor.FEATURES)}",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide it before anything asks, from child processes too."""
+    hidden = config.getoption("--pretend-no")
+    if not hidden:
+        return
+    os.environ["NEARSIGHT_WITHOUT"] = hidden
+    # The first of them is the lowest.
+    for feature, isa in _OPENVINO_ISA.items():
+        if processor.is_hidden(feature):
+            os.environ |= dict.fromkeys(("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "OV_CPU_MAX_ISA"), isa)
+            return
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say what is hidden."""
+    hidden = config.getoption("--pretend-no")
+    return f"pretending that this machine has no {hidden}" if hidden else ""
 
 
 def _enter(namespace: dict[str, object]) -> None:

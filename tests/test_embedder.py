@@ -16,6 +16,8 @@ from nearsight.images import find
 
 from fake import FakeBackend
 
+pytestmark = pytest.mark.processor
+
 
 def arrays(n: int, size: int = 24) -> list[np.ndarray]:
     return list(np.random.default_rng(0).integers(0, 256, (n, size, size, 3), np.uint8))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import nearsight
+from nearsight import processor
 from nearsight.errors import CollectionNotFoundError, NearsightError, UnsupportedMachineError
 from nearsight.settings import Settings
 from nearsight.text_format import count, size
@@ -125,7 +126,7 @@ def gpu() -> Check:
         offered = []
     if offered:
         said = f"onnxruntime offers {', '.join(offered)}: --device auto tries them"
-        if "cuda" in offered and not devices.has_nvidia_gpu():
+        if "cuda" in offered and not processor.has_nvidia_gpu():
             said += "; no NVIDIA GPU with its driver is seen"
         return Check("gpu", "ok", said)
     if said := devices.idle_gpu(()):
@@ -170,11 +171,9 @@ def system() -> Check:
 
 def cpu() -> Check:
     """Look at the processor: how many cores may be used, and whether the installed wheels run on it."""
-    from joblib import cpu_count
-
     from nearsight.store.lance.platform_checks import check_machine
 
-    usable, present = cpu_count(), os.cpu_count() or 1
+    usable, present = processor.n_cores(), os.cpu_count() or 1
     detail = f"{count(usable, 'core')} usable" + (f" of {present}" if usable != present else "")
     try:
         check_machine()

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from joblib import cpu_count
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.images import ImageSource, Limits, Stat, content_id, count, decode, find, thumbnail
 from nearsight.models import DEFAULT_MODEL, Backend, load_model
+from nearsight.processor import n_cores
 
 OnError = Literal["record", "raise"]
 
@@ -158,7 +158,7 @@ class Embedder:
             raise InvalidParameterError(
                 f"device is {device!r}, but the model is loaded and runs on {here}; give its name instead"
             )
-        self.n_threads = n_threads or cpu_count() + (_WAITING_THREADS if here not in _ON_CORES else 0)
+        self.n_threads = n_threads or n_cores() + (_WAITING_THREADS if here not in _ON_CORES else 0)
         self.batch_size = batch_size
         self.limits = limits or Limits()
         self.progress = progress

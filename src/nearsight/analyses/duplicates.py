@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from joblib import cpu_count
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
@@ -19,6 +18,7 @@ from nearsight.errors import InvalidParameterError
 from nearsight.estimators.conformal import Threshold
 from nearsight.estimators.duplicates import NearDuplicates
 from nearsight.images.path_encoding import absolute
+from nearsight.processor import n_cores
 from nearsight.verification import dense
 
 # More false copies than that are worth a word; of 1,654 photographs, .1 % were given one.
@@ -197,7 +197,7 @@ def find_duplicates(
         return Duplicates([])
     sides = None if between is None else _sides(self, rows, where, between)
     shown = sys.stderr.isatty() if progress is None else progress
-    n_threads = n_threads or cpu_count()
+    n_threads = n_threads or n_cores()
     pixels, quality = _Pixels(self, rows, n_threads, shown), CopyQuality(self, rows, n_threads)
     ways = pixels.looks()
     found = NearDuplicates(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import cpu_count
 from numpy.typing import NDArray
 from PIL import Image
 from threadpoolctl import threadpool_limits
@@ -23,6 +22,7 @@ from nearsight.estimators.conformal import Threshold
 from nearsight.images import ImageSource, Limits, content_id, decode, find
 from nearsight.models import DEFAULT_MODEL, Fingerprint
 from nearsight.models.dense_features import FeatureMaps, load_features
+from nearsight.processor import n_cores
 
 # An image's features take about a megabyte a tile while they wait.
 _MAX_TILES = 16
@@ -162,7 +162,7 @@ class AnomalyDetector:
             n_patches=n_patches,
             random_state=random_state,
         )
-        self.n_threads = n_threads or cpu_count()
+        self.n_threads = n_threads or n_cores()
         self.limits = limits or Limits()
         self.progress = progress
 
@@ -303,7 +303,7 @@ class AnomalyDetector:
         detector = cls.__new__(cls)
         detector._start(found.features, found.max_tiles)
         detector._task = found.task
-        detector.n_threads = n_threads or cpu_count()
+        detector.n_threads = n_threads or n_cores()
         detector.limits = limits or Limits()
         detector.progress = progress
         return detector

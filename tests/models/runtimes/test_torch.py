@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from models.conformance import BackendConformance, images
 
-from nearsight import Collection, ModelSpec
+from nearsight import Collection, ModelSpec, processor
 from nearsight.errors import (
     DeviceError,
     InvalidParameterError,
@@ -18,7 +18,7 @@ from nearsight.errors import (
 from nearsight.models import find_model, load_model
 from nearsight.models.precision import parity
 from nearsight.models.preprocess import preprocess
-from nearsight.models.runtimes import devices, placement
+from nearsight.models.runtimes import placement
 from nearsight.models.runtimes import torch as of_torch
 
 torch = pytest.importorskip("torch", reason="make parity installs it")
@@ -183,7 +183,7 @@ def test_a_device_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(DeviceError, match="cannot run .* on cuda; it offers cpu.*pytorch.org"):
         load_model("torch:models.nets:make", device="cuda", cache_dir=tmp_path)
-    monkeypatch.setattr(devices, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(processor, "has_nvidia_gpu", lambda: True)
     with pytest.warns(UserWarning, match="stands idle: this torch cannot open it"):
         load_model("torch:models.nets:make", cache_dir=tmp_path)
 

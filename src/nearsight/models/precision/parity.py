@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nearsight import processor
 from nearsight.artifacts import replacing
 from nearsight.errors import ParityError
 from nearsight.models.base import Backend
@@ -166,19 +167,8 @@ def _machine() -> str:
     # Of Linux, drivers tell their own version; elsewhere they come with the system.
     system = "Linux" if platform.system() == "Linux" else platform.platform()
     runtimes = [_version(name) for name in (*devices.WHEELS, "openvino", "torch")]
-    facts = [platform.machine(), system, _processor(), devices.driver(), *runtimes]
+    facts = [platform.machine(), system, processor.describe(), devices.driver(), *runtimes]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor()
-    # Only what says which instructions there are; the clock changes from moment to moment.
-    return "".join(
-        sorted({line for line in lines if line.startswith(("model", "flags", "Features", "CPU part"))})
-    )
 
 
 def _version(name: str) -> str:

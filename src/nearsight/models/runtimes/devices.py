@@ -1,12 +1,11 @@
 """Devices that a model may run on: their names, the packages that bring them, and what this machine has."""
 
 import difflib
-import os
-import shutil
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+from nearsight import processor
 from nearsight.errors import InvalidParameterError
 
 #: By the name that people use, what ONNX Runtime calls the device. The best first, as `auto` tries them.
@@ -107,7 +106,7 @@ def install_command(device: str, wheels: Sequence[str] | None = None) -> str:
 def way_out(device: str) -> str:
     """Say what to do where a device cannot be used."""
     run = f"run: {install_command(device)}"
-    if device in ("cuda", "tensorrt") and not has_nvidia_gpu():
+    if device in ("cuda", "tensorrt") and not processor.has_nvidia_gpu():
         return f"no NVIDIA GPU with its driver is seen on this machine; where there is one, {run}"
     return run
 
@@ -129,14 +128,6 @@ def _quoted(wanted: str) -> str:
     return f"'{wanted}'" if "[" in wanted else wanted
 
 
-def has_nvidia_gpu() -> bool:
-    """Whether this machine has an NVIDIA GPU that a process may open."""
-    if any(Path("/dev").glob("nvidia[0-9]*")):
-        return True
-    # Under Windows, and in Linux under it, the driver's tool is the trace.
-    return (os.name == "nt" or Path("/dev/dxg").exists()) and shutil.which("nvidia-smi") is not None
-
-
 def idle_gpu(offered: Sequence[str]) -> str:
     """Say that a GPU would stand idle, and how to use it; empty where there is none.
 
@@ -145,7 +136,7 @@ def idle_gpu(offered: Sequence[str]) -> str:
     offered : sequence of str
         What this build of ONNX Runtime calls the devices it knows.
     """
-    if not has_nvidia_gpu():
+    if not processor.has_nvidia_gpu():
         return ""
     said = "there is an NVIDIA GPU, and it stands idle"
     if PROVIDERS["cuda"] not in offered:

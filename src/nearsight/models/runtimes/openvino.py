@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from joblib import cpu_count
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,6 +23,7 @@ from nearsight.models.onnx_graph import is_kept
 from nearsight.models.pooling import decode_px, finished, pooled
 from nearsight.models.preprocess import fit
 from nearsight.models.spec import ModelSpec
+from nearsight.processor import is_hidden, n_cores
 
 # What in the intermediate representation keeps an operation in float32 (the runtime's "precise" attribute).
 _PRECISE = '<rt_info><attribute name="precise" version="0" /></rt_info>'
@@ -82,11 +82,11 @@ class OpenVinoBackend:
         try:
             graph = core.read_model(model if isinstance(model, bytes) else str(model))
             graph = _marked(openvino, core, graph, keep)
-            gpu = gpu and precision != "bf16" and "GPU" in core.available_devices
+            gpu = gpu and precision != "bf16" and has_gpu()
             # One stream a thread that embeds: each calls, and waits, for itself.
             options: dict[str, Any] = {
                 "INFERENCE_PRECISION_HINT": precision,
-                **({} if gpu else {"NUM_STREAMS": cpu_count(), "INFERENCE_NUM_THREADS": cpu_count()}),
+                **({} if gpu else {"NUM_STREAMS": n_cores(), "INFERENCE_NUM_THREADS": n_cores()}),
             }
             self._compiled = {
                 n: core.compile_model(
@@ -175,19 +175,36 @@ def require_bfloat16() -> Any:
         It is not installed, or the processor has no bfloat16.
     """
     openvino = require()
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if not has_bfloat16():
         raise UnknownModelError(
             "this processor has no bfloat16 (AVX-512 BF16 or AMX), so bf16 would be slower; leave #bf16 away"
         )
     return openvino
 
 
-def has_float16() -> bool:
-    """Whether OpenVINO is installed, and the processor computes in float16.
+def has_bfloat16() -> bool:
+    """Whether OpenVINO is installed and computes in bfloat16 on this processor."""
+    return not is_hidden("bfloat16") and "BF16" in _capabilities()
 
-    A processor that does not would be asked in vain: OpenVINO takes bfloat16 or float32 there without a word.
+
+def has_float16() -> bool:
+    """Whether OpenVINO is installed and computes in float16 on this processor.
+
+    Where it does not, OpenVINO would silently compute in bfloat16 or float32.
     """
-    return is_installed() and "FP16" in require().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return not is_hidden("float16") and "FP16" in _capabilities()
+
+
+def has_gpu() -> bool:
+    """Whether OpenVINO is installed and sees an Intel GPU."""
+    return is_installed() and not is_hidden("gpu") and "GPU" in require().Core().available_devices
+
+
+def _capabilities() -> Sequence[str]:
+    if not is_installed():
+        return ()
+    capabilities: Sequence[str] = require().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return capabilities
 
 
 def require_float16() -> None:
@@ -200,7 +217,8 @@ def require_float16() -> None:
     DeviceError
         There is no such device.
     """
-    if "GPU" not in require().Core().available_devices and not has_float16():
+    require()
+    if not has_gpu() and not has_float16():
         raise DeviceError(
             "device='openvino' cannot compute in float16: this processor does not, and OpenVINO sees no GPU; "
             "leave the precision or the device away"

