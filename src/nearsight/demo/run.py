@@ -12,8 +12,8 @@ from nearsight import images
 from nearsight.collection import AddReport, Collection, Item, Match
 from nearsight.demo import selection
 from nearsight.errors import ImageError, InvalidParameterError, MissingExtraError
-from nearsight.reports import gallery
-from nearsight.reports.gallery import Card, Row, Section
+from nearsight.reports.gallery import SCALE, Card, Row, Section, gallery, match_cards
+from nearsight.reports.html import write_html
 from nearsight.text_format import count, printable
 
 # Photographs among the packages' files whose documentation gives them as CC0, public domain, without
@@ -46,6 +46,7 @@ _LICENSES = {
 # Vectors compared with each other, thumbnails on the contact sheet, rows of neighbors.
 _SAMPLE, _SHEET, _QUERIES = 2000, 320, 6
 _SHEET_PX = 112
+_THUMBNAIL_PX = 256
 # An edit is about one image: its first few results tell whether it was found.
 _EDIT_HITS = 5
 _EDITABLE = ("chelsea.png", "astronaut.png", "coffee.png")
@@ -227,7 +228,7 @@ def play(
     result = Result(out / "index.html", collection, material, report, edits, queries)
     on_sheet = selection.spread(len(sample), _SHEET)
     order = selection.arranged(vectors[on_sheet])
-    gallery.write(result.page, _page(result, [sample[on_sheet[i]] for i in order], len(items)))
+    write_html(result.page, _page(result, [sample[on_sheet[i]] for i in order], len(items)))
     return result
 
 
@@ -297,10 +298,10 @@ def _edit(candidates: Sequence[Item], collection: Collection) -> list[Edited]:
             source = next(images.find([item.path]))
             if isinstance(source, nearsight.ImageFailure):
                 continue
-            changed = edit.apply(images.decode(source, min_side_px=2 * gallery.THUMBNAIL_PX).image)
+            changed = edit.apply(images.decode(source, min_side_px=2 * _THUMBNAIL_PX).image)
         except ImageError:
             continue
-        thumbnail = images.thumbnail(changed, gallery.THUMBNAIL_PX)
+        thumbnail = images.thumbnail(changed, _THUMBNAIL_PX)
         done[item.id] = Edited(item, edit.name, thumbnail, collection.search(changed, k=_EDIT_HITS))
     return list(done.values())
 
@@ -314,7 +315,7 @@ def _page(result: Result, sheet: Sequence[Item], n_items: int) -> str:
     ]
     sections.append(Section("What to do next", commands=result.commands))
     licenses = [f"Images: {name}, {license}." for name, license in result.material.licenses.items()]
-    return gallery.page(
+    return gallery(
         result.material.title,
         [section for section in sections if section.rows or section.sheet or section.commands],
         lead=f"One pass over {count(n_items, 'image')}; everything below came from it, on this machine.",
@@ -324,7 +325,7 @@ def _page(result: Result, sheet: Sequence[Item], n_items: int) -> str:
             "Model": spec.id,
             "A vector": f"{spec.dim:,} numbers",
         },
-        footer=[gallery.SCALE, f"Model: {spec.id}, {spec.license}.", *licenses],
+        footer=[SCALE, f"Model: {spec.id}, {spec.license}.", *licenses],
     )
 
 
@@ -334,7 +335,7 @@ def _edits_section(result: Result, n_items: int) -> Section:
     for edited in result.edits:
         name = Path(edited.item.path).name
         query = Card(edited.item.path, edited.thumbnail, name=edited.edit, detail=name, linked=False)
-        hits = gallery.hits(result.collection, edited.found)
+        hits = match_cards(result.collection, edited.found)
         if edited.rank:
             hits[edited.rank - 1] = hits[edited.rank - 1].with_badge("the original")
         label = "An edited copy" if edited.rank else f"Original not among the first {len(hits)}"
@@ -353,7 +354,7 @@ def _queries_section(result: Result) -> Section:
         item = query.item
         card = Card(item.path, thumbnails.get(item.id), metadata=item.metadata)
         label = f"Where {query.where}" if query.where else "Looked for"
-        rows.append(Row(card, gallery.hits(result.collection, query.found), label))
+        rows.append(Row(card, match_cards(result.collection, query.found), label))
     lead = "Images unlike each other, each with its nearest neighbors."
     return Section("What is closest to what", lead, rows)
 

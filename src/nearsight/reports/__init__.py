@@ -1,1 +1,1 @@
-"""Pages of the jobs, one module each; `nearsight.reports.gallery` has what they are built of."""
+"""HTML reports, one module for each command that writes one; `gallery` and `html` are shared."""

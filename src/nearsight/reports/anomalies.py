@@ -1,83 +1,74 @@
-"""The page of `nearsight anomaly score`: defects first, with what is unusual colored, and why in words."""
+"""The report of `nearsight anomaly score`: defects first, each with its heatmap and the reason."""
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from nearsight.anomaly import AnomalyResult
 from nearsight.anomaly.heatmap import overlay, reason
-from nearsight.reports.gallery import Card, Row, Section, page, write
+from nearsight.estimators.conformal import Threshold
+from nearsight.reports.gallery import Card, Section, gallery, label_row
+from nearsight.reports.html import write_html
 from nearsight.text_format import count
 
-if TYPE_CHECKING:
-    from nearsight.anomaly import AnomalyResult
-    from nearsight.estimators.conformal import Threshold
-
-# A page of more takes a browser too long; all of them are in the command's answer.
-MOST_IMAGES = 1_000
+# A browser takes too long to open more; the command's answer lists all.
+MAX_IMAGES = 1_000
 
 _FOOTER = (
-    "Yellow begins at half the threshold, a line runs where it is reached, and violet is twice that or more."
-    " The highest scores come first.",
+    "Heatmaps: yellow begins at half the threshold, a line is drawn at the threshold, and violet is twice the"
+    " threshold or more. The highest scores come first.",
     "A score is in standard deviations of good images. Cards link to the originals.",
 )
 
 
-class Inspected:
-    """The images of a page, the most unusual ones of however many are added."""
+class AnomalyReport:
+    """Collects results one by one and keeps the most anomalous images for the report."""
 
     def __init__(self) -> None:
         self._cards: list[tuple[float, bool, Card]] = []
-        self._n_defects = self._n = 0
+        self._n_defects = self._n_images = 0
 
-    def add(self, inspection: "AnomalyResult") -> None:
-        """Take an image in."""
-        self._n += 1
-        self._n_defects += inspection.defect
-        facts = {"score": f"{inspection.score:,.2f}", "why": reason(inspection)}
-        small = io.BytesIO()
-        overlay(inspection).save(small, "JPEG", quality=82)
-        card = Card(inspection.path, small.getvalue(), metadata=facts)
-        self._cards.append((inspection.score, inspection.defect, card))
-        if len(self._cards) > 2 * MOST_IMAGES:
-            self._cards = self._most_unusual()
+    def add(self, result: AnomalyResult) -> None:
+        """Add the result of one image, which must have been scored with ``heatmaps=True``."""
+        self._n_images += 1
+        self._n_defects += result.defect
+        metadata = {"score": f"{result.score:,.2f}", "why": reason(result)}
+        jpeg = io.BytesIO()
+        overlay(result).save(jpeg, "JPEG", quality=82)
+        card = Card(result.path, jpeg.getvalue(), metadata=metadata)
+        self._cards.append((result.score, result.defect, card))
+        if len(self._cards) > 2 * MAX_IMAGES:
+            self._cards = self._most_anomalous()
 
-    def write(self, file: Path, threshold: "Threshold", *, model: str) -> None:
-        """Write the page.
+    def write(self, file: Path, threshold: Threshold, *, model: str) -> None:
+        """Write the report.
 
         Parameters
         ----------
         file : Path
             Replaced whole.
         threshold : Threshold
-            What a score was compared with.
+            Scores above its value are defects.
         model : str
-            Whose features were compared.
+            Name of the embedding model.
         """
-        shown = self._most_unusual()
-        figures = {
-            "Images": f"{self._n:,}",
+        cards = self._most_anomalous()
+        facts = {
+            "Images": f"{self._n_images:,}",
             "Defects": f"{self._n_defects:,}",
             "Threshold": f"{threshold.value:.3g}",
-            "False alarms": f"{threshold.expected_rate:.1%} of good images",
+            "Expected false alarms": f"{threshold.expected_rate:.1%} of good images",
             "Model": model,
         }
-        rows = [
-            row
-            for row in (
-                _row("defects", [card for _, defect, card in shown if defect]),
-                _row("no defect", [card for _, defect, card in shown if not defect]),
-            )
-            if row.hits
-        ]
-        title = f"{count(self._n_defects, 'defect')} in {count(self._n, 'image')}"
-        lead = "" if len(shown) == self._n else f"The {len(shown):,} most unusual images of {self._n:,}."
-        html = page(title, [Section(rows=rows)] if rows else [], lead=lead, facts=figures, footer=_FOOTER)
-        write(file, html)
+        groups = {
+            "defects": [card for _, defect, card in cards if defect],
+            "no defect": [card for _, defect, card in cards if not defect],
+        }
+        rows = [label_row(name, group, count(len(group), "image")) for name, group in groups.items() if group]
+        title = f"{count(self._n_defects, 'defect')} in {count(self._n_images, 'image')}"
+        is_part = len(cards) < self._n_images
+        lead = f"The {len(cards):,} most anomalous images of {self._n_images:,}." if is_part else ""
+        sections = [Section(rows=rows)] if rows else []
+        write_html(file, gallery(title, sections, lead=lead, facts=facts, footer=_FOOTER))
 
-    def _most_unusual(self) -> list[tuple[float, bool, Card]]:
-        return sorted(self._cards, key=lambda entry: -entry[0])[:MOST_IMAGES]
-
-
-def _row(name: str, cards: Sequence[Card]) -> Row:
-    return Row(Card("", None, name=name, words=name, linked=False), cards, label=count(len(cards), "image"))
+    def _most_anomalous(self) -> list[tuple[float, bool, Card]]:
+        return sorted(self._cards, key=lambda entry: -entry[0])[:MAX_IMAGES]

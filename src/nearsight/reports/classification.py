@@ -1,75 +1,73 @@
-"""The page of `nearsight classify predict`: images by their label, the doubtful ones first."""
+"""The report of `nearsight classify predict`: images by label, the least certain first."""
 
 from collections.abc import Sequence
 from heapq import nsmallest
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from nearsight.reports.gallery import Card, Row, Section, page, write
+from nearsight.analyses.classification import Prediction
+from nearsight.reports.gallery import Card, Row, Section, gallery, label_row
+from nearsight.reports.html import write_html
 from nearsight.text_format import count
 
-if TYPE_CHECKING:
-    from nearsight.analyses.classification import Prediction
-
-# A page of more takes a browser too long; all of them are in the command's answer.
-MOST_IMAGES = 2_000
+# A browser takes too long to open more; the command's answer lists all.
+MAX_IMAGES = 2_000
 
 _FOOTER = (
-    "The bar is the probability of the label among the classes, given that the image shows one of them. In"
-    " each row, the least certain images come first: that is where to look for mistakes.",
+    "The bar is the probability of the label, given that the image shows one of the classes. In each row, the"
+    " least certain images come first: look for mistakes there.",
     "Cards link to the originals.",
 )
 
+ImagePrediction = tuple[Prediction, bytes | None]
 
-def write_labels(
+
+def write_predictions(
     file: Path,
-    images: "Sequence[tuple[Prediction, bytes | None]]",
+    predictions: Sequence[ImagePrediction],
     *,
-    facts: dict[str, str],
-    rate: float | None,
+    model: str,
+    false_alarm_rate: float | None,
 ) -> None:
-    """Write what images were taken for.
+    """Write the report of predicted labels.
 
     Parameters
     ----------
     file : Path
         Replaced whole.
-    images : sequence of (Prediction, bytes or None)
-        With their thumbnails, JPEG.
-    facts : dict of str to str
-        Shown with the figures.
-    rate : float or None
-        Share of known images that may be called unknown; None where nothing is promised.
+    predictions : sequence of (Prediction, bytes or None)
+        Each with the image's JPEG thumbnail.
+    model : str
+        Name of the embedding model.
+    false_alarm_rate : float or None
+        Share of images of the known classes that may be called unknown; None where no rate is guaranteed.
     """
-    shown = nsmallest(MOST_IMAGES, images, key=lambda pair: pair[0].probability)
-    by_label: dict[str, list[tuple[Prediction, bytes | None]]] = {}
-    for prediction, thumbnail in shown:
-        by_label.setdefault("" if prediction.unknown else prediction.label, []).append(
-            (prediction, thumbnail)
-        )
-    # The largest class first, what is none of them last.
-    order = sorted(by_label, key=lambda label: (label == "", -len(by_label[label]), label))
-    rows = [_row(label, by_label[label]) for label in order]
-    unknown = sum(prediction.unknown for prediction, _ in images)
-    figures = {
-        "Images": f"{len(images):,}",
-        "Classes met": f"{sum(label != '' for label in order):,}",
-        "Unknown": f"{unknown:,}",
-        **({"False alarms": f"at most {rate:.1%} of known images"} if rate is not None else {}),
-        **facts,
+    shown = nsmallest(MAX_IMAGES, predictions, key=lambda pair: pair[0].probability)
+    by_label: dict[str, list[ImagePrediction]] = {}
+    for pair in shown:
+        by_label.setdefault("" if pair[0].unknown else pair[0].label, []).append(pair)
+    # The largest class first, unknown images last.
+    labels = sorted(by_label, key=lambda label: (label == "", -len(by_label[label]), label))
+    facts = {
+        "Images": f"{len(predictions):,}",
+        "Predicted classes": f"{sum(label != '' for label in labels):,}",
+        "Unknown": f"{sum(prediction.unknown for prediction, _ in predictions):,}",
     }
-    lead = "" if len(shown) == len(images) else f"The {len(shown):,} least certain of {len(images):,}."
-    title = f"{count(len(images), 'image')}, labeled"
-    html = page(title, [Section(rows=rows)] if rows else [], lead=lead, facts=figures, footer=_FOOTER)
-    write(file, html)
+    if false_alarm_rate is not None:
+        facts["False alarms"] = f"at most {false_alarm_rate:.1%} of known images"
+    facts["Model"] = model
+    lead = (
+        f"The {len(shown):,} least certain of {len(predictions):,}." if len(shown) < len(predictions) else ""
+    )
+    rows = [_row(label, by_label[label]) for label in labels]
+    sections = [Section(rows=rows)] if rows else []
+    title = f"Labels of {count(len(predictions), 'image')}"
+    write_html(file, gallery(title, sections, lead=lead, facts=facts, footer=_FOOTER))
 
 
-def _row(label: str, images: "list[tuple[Prediction, bytes | None]]") -> Row:
-    in_doubt = sorted(images, key=lambda pair: pair[0].probability)
+def _row(label: str, predictions: Sequence[ImagePrediction]) -> Row:
     cards = [
-        Card(p.path, thumbnail, p.probability, {"nearest": p.label} if p.unknown else {})
-        for p, thumbnail in in_doubt
+        Card(p.path, thumbnail, p.probability, {"nearest class": p.label} if p.unknown else {})
+        for p, thumbnail in predictions
     ]
-    name = label or "none of them"
-    said = count(len(cards), "image") + (", the least certain first" if len(cards) > 1 else "")
-    return Row(Card("", None, name=name, words=name, linked=False), cards, label=said)
+    caption = count(len(cards), "image") + (", the least certain first" if len(cards) > 1 else "")
+    return label_row(label or "unknown", cards, caption)

@@ -1,108 +1,95 @@
-"""The page of copies: each group side by side, the kept one in front."""
+"""The report of `nearsight duplicates`: each group in a row, the kept image first."""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
 
 from nearsight import text_format
-from nearsight.reports import gallery
-from nearsight.reports.gallery import Card, Row, Section
+from nearsight.analyses.duplicates import CopyGroup, Duplicates
+from nearsight.collection import Collection, Item
+from nearsight.reports.gallery import Card, Row, Section, gallery
+from nearsight.reports.html import write_html
 from nearsight.text_format import count
 
-if TYPE_CHECKING:
-    from nearsight.analyses.duplicates import CopyGroup, Duplicates
-    from nearsight.collection import Collection
-    from nearsight.collection.schema import Item
+# A browser takes too long to open more; the command's answer lists all.
+MAX_GROUPS = 500
 
-# A page of more takes a browser too long; all of them are in the command's answer.
-MOST_GROUPS = 500
+# Groups whose thumbnails are read together.
+_GROUPS_AT_ONCE = 100
 
-# Groups whose thumbnails are in memory together with what became of them.
-_AT_ONCE = 100
-
-_ALIKE = (
-    "Images here agree nearly as much as copies do, so some groups may be shots of one scene: look before"
-    " you delete."
+_DOUBTFUL = (
+    "Many images here agree nearly as well as duplicates do. Some groups may be different photographs of one"
+    " scene: look before you delete."
 )
 
 _FOOTER = (
-    "Nothing was deleted. Of each group, the image on the left is best kept, for the reason given; every "
-    "other agrees with it, or with most of its copies, where too little of the image is left to compare.",
-    "Agreement is the correlation of details once the images are laid over each other, 1 at most. Bars "
-    "show the similarity, the cosine of two vectors. Cards link to the originals.",
+    "Nothing was deleted. The kept image of each group is on the left, with the reason. Every other image"
+    " agrees with the kept one, or with most of its duplicates where it shares too little with the kept one.",
+    "Agreement is the correlation of details after one image is aligned with the other, at most 1. Bars show"
+    " the similarity, the cosine of two vectors. Cards link to the originals.",
 )
 
 
-def write(file: Path, collection: "Collection", found: "Duplicates") -> None:
-    """Write the page of what `Collection.duplicates` found.
+def write_duplicates(file: Path, collection: Collection, duplicates: Duplicates) -> None:
+    """Write the report of the duplicates in a collection.
 
     Parameters
     ----------
     file : Path
         Replaced whole.
     collection : Collection
-        Where the thumbnails are.
-    found : Duplicates
+        It has the thumbnails.
+    duplicates : Duplicates
     """
-    shown = found.groups[:MOST_GROUPS]
-    redundant = sum(len(group.redundant) for group in found.groups)
+    groups = duplicates.groups[:MAX_GROUPS]
     facts = {
-        "Images": f"{found.n_images:,}",
-        "Groups": f"{len(found.groups):,}",
-        "Files not needed": f"{redundant:,}",
-        "Their size": text_format.size(sum(_bytes(group) for group in found.groups)),
-        "Agreement above": f"{found.threshold:.2f}",
+        "Images": f"{duplicates.n_images:,}",
+        "Groups": f"{len(duplicates.groups):,}",
+        "Redundant files": f"{sum(len(group.redundant) for group in duplicates.groups):,}",
+        "Redundant size": text_format.size(sum(_redundant_bytes(group) for group in duplicates.groups)),
+        "Match threshold": f"{duplicates.threshold:.2f}",
         "Collection": str(collection.directory),
     }
-    if found.expected_rate is not None:
-        share = max(0.1, 100 * found.expected_rate)
-        facts["Of those without a copy, given one"] = f"up to {share:.1f} %"
-    title = f"{count(len(found.groups), 'image')} in several copies"
-    lead = (
-        ""
-        if len(shown) == len(found.groups)
-        else f"The {len(shown):,} largest of {len(found.groups):,} groups."
-    )
-    if found.is_doubtful:
-        lead = f"{_ALIKE} {lead}".rstrip()
-    if not shown:
-        title, lead = "No copies", "Every image is there once."
-    rows = [row for part in _parts(shown) for row in _rows(collection, part)]
-    html = gallery.page(title, [Section(rows=rows)] if rows else [], lead=lead, facts=facts, footer=_FOOTER)
-    gallery.write(file, html)
+    if duplicates.expected_rate is not None:
+        share = max(0.001, duplicates.expected_rate)
+        facts["Expected false matches"] = f"up to {share:.1%} of images without a duplicate"
+    leads = [_DOUBTFUL] if duplicates.is_doubtful else []
+    if len(groups) < len(duplicates.groups):
+        leads.append(f"The {len(groups):,} largest of {len(duplicates.groups):,} groups.")
+    title, lead = f"{count(len(duplicates.groups), 'group')} of duplicates", " ".join(leads)
+    if not groups:
+        title, lead = "No duplicates", "Every image occurs once."
+    rows = []
+    for at in range(0, len(groups), _GROUPS_AT_ONCE):
+        rows += _rows(collection, groups[at : at + _GROUPS_AT_ONCE])
+    sections = [Section(rows=rows)] if rows else []
+    write_html(file, gallery(title, sections, lead=lead, facts=facts, footer=_FOOTER))
 
 
-def _parts(groups: "Sequence[CopyGroup]") -> "list[list[CopyGroup]]":
-    """Cut into parts whose thumbnails are read in one go."""
-    return [list(groups[at : at + _AT_ONCE]) for at in range(0, len(groups), _AT_ONCE)]
-
-
-def _rows(collection: "Collection", groups: "Sequence[CopyGroup]") -> list[Row]:
+def _rows(collection: Collection, groups: Sequence[CopyGroup]) -> list[Row]:
     thumbnails = collection.thumbnails([item.id for group in groups for item in group.items])
     rows = []
     for group in groups:
-        small = thumbnails.get(group.keep.id)
-        why = {"why": group.why} | _facts(group.keep)
-        kept = Card(group.keep.path, small, metadata=why, badge="kept")
-        others = [Card(path, small, metadata={"bytes": "the same"}) for path in group.keep.paths[1:]]
+        keep, thumbnail = group.keep, thumbnails.get(group.keep.id)
+        cards = [Card(path, thumbnail, metadata={"bytes": "the same"}) for path in keep.paths[1:]]
         names = {item.id: PurePath(item.path).name or item.id[:12] for item in group.items}
-        for item, similarity, agreement, by in zip(
+        for item, similarity, agreement, confirmed_by in zip(
             group.items[1:], group.similarities, group.agreements, group.against, strict=True
         ):
-            facts = {"agreement": f"{agreement:.2f}"}
-            if by != group.keep.id:
-                facts["with"] = f"{names[by]}; it shows too little of what the kept one does"
-            facts |= _facts(item)
-            others += [Card(path, thumbnails.get(item.id), similarity, facts) for path in item.paths]
-        rows.append(Row(kept, others, label=""))
+            metadata = {"agreement": f"{agreement:.2f}"}
+            if confirmed_by != keep.id:
+                metadata["agrees with"] = f"{names[confirmed_by]}; it shares too little with the kept image"
+            metadata |= _file_facts(item)
+            cards += [Card(path, thumbnails.get(item.id), similarity, metadata) for path in item.paths]
+        kept = Card(keep.path, thumbnail, metadata={"why": group.why} | _file_facts(keep), badge="kept")
+        rows.append(Row(kept, cards, label=""))
     return rows
 
 
-def _facts(item: "Item") -> dict[str, Any]:
-    size = f"{item.width} × {item.height}, {text_format.size(item.size_bytes)}"
-    return {"size": size, "changed": f"{item.modified:%Y-%m-%d}" if item.modified else None}
+def _file_facts(item: Item) -> dict[str, str]:
+    size = {"size": f"{item.width} × {item.height}, {text_format.size(item.size_bytes)}"}
+    return size | ({"changed": f"{item.modified:%Y-%m-%d}"} if item.modified else {})
 
 
-def _bytes(group: "CopyGroup") -> int:
-    copies = group.keep.size_bytes * (len(group.keep.paths) - 1)
-    return copies + sum(item.size_bytes * len(item.paths) for item in group.items[1:])
+def _redundant_bytes(group: CopyGroup) -> int:
+    same_bytes = group.keep.size_bytes * (len(group.keep.paths) - 1)
+    return same_bytes + sum(item.size_bytes * len(item.paths) for item in group.items[1:])

@@ -1,67 +1,63 @@
-"""The page of `nearsight recommend`."""
+"""The report of `nearsight recommend`: the query images, and each recommendation with its evidence."""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
 
-from nearsight.reports.gallery import SCALE, Card, Row, Section, page, write
+from nearsight.analyses.recommendations import Advice, Suggestion
+from nearsight.collection import Collection
+from nearsight.reports.gallery import SCALE, Card, Row, Section, gallery
+from nearsight.reports.html import write_html
 from nearsight.text_format import count
 
-if TYPE_CHECKING:
-    from nearsight.analyses.recommendations import Advice, Suggestion
-    from nearsight.collection import Collection
-
 _CHANCE = (
-    "The chance is that of being the next item of the basket, among all items of the collection. "
-    "Cards link to the originals."
+    "The chance is the estimated probability of being the next item of the basket, among all items of the"
+    " collection. Cards link to the originals."
 )
 
 
-def write_advice(file: Path, collection: "Collection", ids: Sequence[str], advice: "Advice") -> None:
-    """Write what is recommended for images, with the evidence below each.
+def write_recommendations(file: Path, collection: Collection, ids: Sequence[str], advice: Advice) -> None:
+    """Write the report of what is recommended for images.
 
     Parameters
     ----------
     file : Path
         Replaced whole.
     collection : Collection
-        Where the thumbnails are.
+        It has the thumbnails.
     ids : sequence of str
-        What was asked about.
+        The query: one image, or a customer's history.
     advice : Advice
     """
-    asked = [collection.get(id) for id in ids]
+    query = [collection.get(id) for id in ids]
     thumbnails = collection.thumbnails([*ids, *(s.id for s in advice.items)])
-    cards = [Card(item.path, thumbnails.get(item.id), metadata=item.metadata) for item in asked]
-    hits = [_card(s, thumbnails.get(s.id), chance=advice.n_baskets > 0) for s in advice.items]
-    label = "Bought with" if advice.n_baskets else "Looks like"
-    told = PurePath(asked[0].path).stem if len(asked) == 1 else count(len(asked), "image")
-    sections = (
-        [Section(rows=[Row(cards[0], hits, label=label)])]
-        if len(cards) == 1
-        else [
-            Section("The history", sheet=cards),
-            Section(rows=[Row(Card("", None, words=told, linked=False), hits, label=label)]),
-        ]
-    )
+    query_cards = [Card(item.path, thumbnails.get(item.id), metadata=item.metadata) for item in query]
+    cards = [_card(s, thumbnails.get(s.id), is_chance=advice.n_baskets > 0) for s in advice.items]
+    label = "Bought together with" if advice.n_baskets else "Similar to"
+    name = PurePath(query[0].path).stem if len(query) == 1 else count(len(query), "image")
+    if len(query) == 1:
+        sections = [Section(rows=[Row(query_cards[0], cards, label)])]
+    else:
+        row = Row(Card("", None, words=name, linked=False), cards, label)
+        sections = [Section("The customer's history", sheet=query_cards), Section(rows=[row])]
     facts = {"Collection": str(collection.directory), "Images": f"{len(collection):,}"}
     if advice.n_baskets:
         facts["Baskets"] = f"{advice.n_baskets:,}"
-        facts["Weights"] = "learned from the baskets" if advice.learned else "by rule: too few baskets"
+        facts["Weights"] = "learned from the baskets" if advice.learned else "defaults: too few baskets"
         if advice.twins_together is not None:
-            facts["Lookalikes"] = f"bought together {advice.twins_together:.1f} × as often as others"
+            facts["Similar images"] = f"bought together {advice.twins_together:.1f} × as often as others"
         if advice.unknown:
             facts["Left out"] = f"{count(len(advice.unknown), 'item')} without an image"
-    title = f"What goes with {told}" if advice.n_baskets else f"What looks like {told}"
-    write(file, page(title, sections, facts=facts, footer=[_CHANCE if advice.n_baskets else SCALE]))
+    title = f"Bought together with {name}" if advice.n_baskets else f"Similar to {name}"
+    footer = [_CHANCE if advice.n_baskets else SCALE]
+    write_html(file, gallery(title, sections, facts=facts, footer=footer))
 
 
-def _card(suggestion: "Suggestion", thumbnail: bytes | None, *, chance: bool) -> Card:
-    told = {"chance": f"{suggestion.score:.1%}"} if chance else {}
-    first, _, rest = suggestion.why.partition("; ")
+def _card(suggestion: Suggestion, thumbnail: bytes | None, *, is_chance: bool) -> Card:
+    chance = {"chance": f"{suggestion.score:.1%}"} if is_chance else {}
+    reason, _, other_reasons = suggestion.why.partition("; ")
     return Card(
         suggestion.path,
         thumbnail,
-        None if chance else suggestion.score,
-        {**told, "why": first, "also": rest or None, **suggestion.metadata},
+        None if is_chance else suggestion.score,
+        {**chance, "why": reason, "also": other_reasons or None, **suggestion.metadata},
     )

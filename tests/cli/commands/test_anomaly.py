@@ -120,14 +120,14 @@ def test_a_page_with_defects_first(nearsight, factory, fitted, tmp_path):
 
 
 def test_a_page_shows_the_most_unusual(monkeypatch, fitted, factory, tmp_path):
-    monkeypatch.setattr(anomalies, "MOST_IMAGES", 2)
-    detector, inspected = AnomalyDetector.load(fitted), anomalies.Inspected()
+    monkeypatch.setattr(anomalies, "MAX_IMAGES", 2)
+    detector, inspected = AnomalyDetector.load(fitted), anomalies.AnomalyReport()
     found = detector.score([factory / "good" / f"{seed}.png" for seed in range(7)], heatmaps=True)
     for one in found:
         inspected.add(one)
     inspected.write(tmp_path / "page.html", detector.threshold_, model="m")
     html = (tmp_path / "page.html").read_text()
-    assert "The 2 most unusual images of 7." in html
+    assert "The 2 most anomalous images of 7." in html
     for one in sorted(found, key=lambda one: -one.score)[:2]:
         assert Path(one.path).name in html
 

@@ -154,9 +154,9 @@ def test_without_a_collection_a_file_must_be_named(nearsight, classes):
 
 
 def test_a_page_of_too_many_shows_the_least_certain(tmp_path, monkeypatch):
-    monkeypatch.setattr(classification, "MOST_IMAGES", 2)
+    monkeypatch.setattr(classification, "MAX_IMAGES", 2)
     images = [(Prediction(str(p), f"{p}.jpg", "cat", p, False), None) for p in (0.9, 0.2, 0.7, 0.4)]
-    classification.write_labels(tmp_path / "page.html", images, facts={}, rate=None)
+    classification.write_predictions(tmp_path / "page.html", images, model="m", false_alarm_rate=None)
     html = (tmp_path / "page.html").read_text()
     assert "The 2 least certain of 4" in html
     assert [p for p in ("0.9", "0.2", "0.7", "0.4") if f">{p}.jpg<" in html] == ["0.2", "0.4"]

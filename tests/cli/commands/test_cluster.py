@@ -76,16 +76,16 @@ def test_as_many_as_asked_for_with_a_page(cli, tmp_path, monkeypatch):
     assert "0 images of 60 in no cluster" in result.stderr
     html = page.read_text()
     assert html.count("<img") == 60
-    assert "2 kinds of images" in html
-    assert "are shown" not in html
-    monkeypatch.setattr(clusters, "_IMAGES", 10)
+    assert "2 clusters" in html
+    assert " shown)" not in html
+    monkeypatch.setattr(clusters, "MAX_IMAGES", 10)
     cli("cluster", "--k", 2, "--no-labels", "--out", page)
-    assert page.read_text().count("30 images, of which 10 are shown") == 2
+    assert page.read_text().count("30 images (10 shown)") == 2
     assert page.read_text().count("<img") == 20
-    monkeypatch.setattr(clusters, "_ALL_IMAGES", 12)
-    monkeypatch.setattr(clusters, "_LEAST_IMAGES", 4)
+    monkeypatch.setattr(clusters, "_MAX_ALL_IMAGES", 12)
+    monkeypatch.setattr(clusters, "MIN_IMAGES", 4)
     cli("cluster", "--k", 2, "--no-labels", "--out", page)
-    assert page.read_text().count("30 images, of which 6 are shown") == 2
+    assert page.read_text().count("30 images (6 shown)") == 2
     assert len(cli.json("cluster", "--assign", "--model", model)["clusters"]) == 2
 
 
@@ -166,7 +166,7 @@ def test_segments_with_a_page_and_unknown_images(cli, orders, tmp_path):
     html = page.read_text()
     assert "20 customers in 2 segments" in html
     assert "10 customers: " in html
-    assert "breadth of taste" in html
+    assert " · spread 0." in html
     result = cli("segment", "--customers", orders, "--k", 3, "--no-labels")
     assert len(result.stdout.splitlines()) == 4
     assert "2 lines of" in result.stderr

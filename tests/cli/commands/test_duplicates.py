@@ -86,7 +86,7 @@ def test_a_page(filled, tmp_path, folder):
     result = filled("dups", "--out", page)
     html = page.read_text(encoding="utf-8")
     assert f"Page: {page}" in result.stderr
-    assert "2 images in several copies" in html
+    assert "2 groups of duplicates" in html
     assert html.count('<span class="badge">kept</span>') == 2
     assert html.count("data:image/jpeg") == 4
     assert "the largest: 240 × 180" in html
@@ -95,7 +95,7 @@ def test_a_page(filled, tmp_path, folder):
 def test_a_page_of_nothing(nearsight, tmp_path, folder):
     nearsight("index", folder / "2.png", folder / "3.png")
     nearsight("dups", "--out", tmp_path / "none.html")
-    assert "Every image is there once." in (tmp_path / "none.html").read_text(encoding="utf-8")
+    assert "Every image occurs once." in (tmp_path / "none.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -87,11 +87,11 @@ def test_the_page(indexed, orders, tmp_path):
     page = tmp_path / "page.html"
     indexed("recommend", "0.png", "--baskets", orders, "--out", page)
     html = page.read_text()
-    assert "What goes with 0<" in html
+    assert "Bought together with 0<" in html
     assert "bought with 0 in" in html
     assert html.count("data:image/jpeg") == 6
     indexed("recommend", "--history", "0,2", "--out", page)
-    assert "What looks like 2 images" in page.read_text()
+    assert "Similar to 2 images" in page.read_text()
 
 
 @pytest.mark.parametrize(

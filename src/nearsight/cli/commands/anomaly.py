@@ -211,7 +211,7 @@ def score(
     """
     from nearsight import images
     from nearsight.anomaly import AnomalyDetector
-    from nearsight.reports.anomalies import Inspected
+    from nearsight.reports.anomalies import AnomalyReport
 
     require_some(paths)
     run.fail_fast = fail_fast
@@ -226,14 +226,14 @@ def score(
     gallery = _Folder(heatmaps, defects_only) if heatmaps is not None else None
     if gallery:
         run.if_stopped = f"what was drawn so far is in {printable(str(heatmaps))}"
-    inspected = Inspected() if out or show else None
+    report = AnomalyReport() if out or show else None
     found: list[dict[str, Any]] = []
     failed: list[ImageFailure] = []
     sources = images.find(list(paths), allow_remote=allow_remote)
     # Counting can mean reading: only where somebody watches.
     total = images.count(list(paths), allow_remote=allow_remote) if detector.is_watched else None
     with detector.bar(total) as bar:
-        for result in detector.stream(sources, heatmaps=bool(gallery or inspected)):
+        for result in detector.stream(sources, heatmaps=bool(gallery or report)):
             bar.update()
             if isinstance(result, ImageFailure):
                 if fail_fast:
@@ -242,8 +242,8 @@ def score(
                 continue
             row = {key: getattr(result, key) for key in ("path", "score", "threshold", "defect")}
             found.append({**row, **(gallery.add(result) if gallery else {})})
-            if inspected:
-                inspected.add(result)
+            if report:
+                report.add(result)
     run.console.document(
         {
             "scores": found,
@@ -259,10 +259,10 @@ def score(
         f"{n_defects:,} of {count(len(found), 'image')} defective: above {_number(threshold.value)}, which"
         f" {threshold.expected_rate:.1%} of good images exceed by mistake"
     )
-    if inspected:
+    if report:
         page = out or run.settings.cache_dir / "inspections.html"
         page.parent.mkdir(parents=True, exist_ok=True)
-        inspected.write(page, threshold, model=detector.features.spec.id)
+        report.write(page, threshold, model=detector.features.spec.id)
         present(run, page, show=show)
     return tell(run, failed, some=bool(found))
 

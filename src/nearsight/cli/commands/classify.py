@@ -284,12 +284,12 @@ def predict(
     )
     _say(run, [prediction for _, prediction in found])
     if wants_page:
-        from nearsight.reports.classification import write_labels
+        from nearsight.reports.classification import write_predictions
 
         page = out or run.settings.cache_dir / "labels.html"
         page.parent.mkdir(parents=True, exist_ok=True)
         labeled = [(prediction, image.thumbnail) for image, prediction in found]
-        write_labels(page, labeled, facts={"Model": embedder.backend.spec.id}, rate=rate)
+        write_predictions(page, labeled, model=embedder.backend.spec.id, false_alarm_rate=rate)
         present(run, page, show=show)
     return tell(run, failed, some=bool(found))
 

@@ -164,11 +164,11 @@ def cluster(
         )
         run.console.note(f"There are no more than {count(len(found.clusters), 'group')}; {why}.")
     if out or show:
-        from nearsight.reports import clusters as page
+        from nearsight.reports.clusters import write_clusters
 
         target = out or run.settings.cache_dir / "clusters.html"
         target.parent.mkdir(parents=True, exist_ok=True)
-        page.write(target, collection, found)
+        write_clusters(target, collection, found)
         present(run, target, show=show)
 
 
@@ -345,11 +345,11 @@ def segment(
         if not found.promises:
             run.console.note("There are too few customers to know strangers by: everyone will belong to one.")
     if out or show:
-        from nearsight.reports import clusters as page
+        from nearsight.reports.customer_segments import write_segments
 
         target = out or run.settings.cache_dir / "segments.html"
         target.parent.mkdir(parents=True, exist_ok=True)
-        page.write_segments(target, collection, found)
+        write_segments(target, collection, found)
         present(run, target, show=show)
 
 

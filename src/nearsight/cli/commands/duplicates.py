@@ -98,11 +98,11 @@ def dups(
             " (--open), or state a rate and what to learn it on (--false-alarm-rate R --distinct EXPR)."
         )
     if out or show:
-        from nearsight.reports import duplicates as page
+        from nearsight.reports.duplicates import write_duplicates
 
         file = out or run.settings.cache_dir / "duplicates.html"
         file.parent.mkdir(parents=True, exist_ok=True)
-        page.write(file, collection, found)
+        write_duplicates(file, collection, found)
         present(run, file, show=show)
 
 

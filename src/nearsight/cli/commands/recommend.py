@@ -131,11 +131,11 @@ def recommend(
     if save is not None:
         run.console.note(f"What was learned is in {printable(str(save))}; ask it with --model.")
     if out or show:
-        from nearsight.reports.recommendations import write_advice
+        from nearsight.reports.recommendations import write_recommendations
 
         file = out or run.settings.cache_dir / "recommend.html"
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_advice(file, collection, ids, advice)
+        write_recommendations(file, collection, ids, advice)
         present(run, file, show=show)
 
 

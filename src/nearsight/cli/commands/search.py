@@ -89,11 +89,11 @@ def search(
     run.console.document({"hits": [as_hit(match) for match in found]})
     say_hits(run, found)
     if out or show:
-        from nearsight.reports.gallery import write_search
+        from nearsight.reports.search import write_search
 
         file = out or run.settings.cache_dir / "search.html"
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_search(file, collection, found, query=query, like_id=like_id, text=text)
+        write_search(file, collection, found, query=query, query_id=like_id, text=text)
         present(run, file, show=show)
 
 
