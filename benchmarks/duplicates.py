@@ -40,8 +40,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from nearsight import Collection
+from nearsight.collection.arrays import read_vectors
 from nearsight.collection.schema import table
-from nearsight.collection.view import gather
 
 IMAGES = {".jpg", ".jpeg", ".png", ".pgm"}
 
@@ -192,7 +192,7 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
         make(options.folder, folder, options.edited, options.seed, edits)
         collection = Collection.create(Path(directory, "collection"))
         collection.add(folder)
-        rows = gather(collection, columns=["path"])
+        rows = read_vectors(collection, columns=["path"])
         paths = rows.columns["path"]
         truth, row_of = Truth(paths, edits), {id: row for row, id in enumerate(rows.ids)}
         result: dict[str, object] = {"images": len(paths), "edited": options.edited}

@@ -23,7 +23,7 @@ from benchmarks.duplicates import Truth, make
 from nearsight import Collection
 from nearsight.analyses.best_copy import FACTS
 from nearsight.analyses.duplicates import _Pixels
-from nearsight.collection.view import gather
+from nearsight.collection.arrays import read_vectors
 from nearsight.errors import CalibrationError
 from nearsight.estimators.duplicates import NearDuplicates
 from nearsight.verification import dense
@@ -36,7 +36,7 @@ def splits(options: argparse.Namespace) -> dict[str, dict[str, object]]:
         make(options.folder, folder, options.edited, options.seed)
         collection = Collection.create(Path(directory, "collection"))
         collection.add(folder)
-        rows = gather(collection, columns=["path", *FACTS])
+        rows = read_vectors(collection, columns=["path", *FACTS])
         truth, pixels = Truth(rows.columns["path"]), _Pixels(collection, rows, options.threads, False)
         looks, known = pixels.looks(), Memory(pixels.agreement)
         result: dict[str, list[float]] = {}

@@ -45,7 +45,7 @@ def kept_as(
         found, seconds = [], []
         for query in queries:
             started = time.perf_counter()
-            matches = collection.search_vector(query, k=10)
+            matches = collection.search(vector=query, k=10)
             seconds.append(time.perf_counter() - started)
             found.append([int(match.id, 16) for match in matches])
         read = np.vstack([collection.vectors(ids[at : at + 500]) for at in range(0, min(2000, len(X)), 500)])

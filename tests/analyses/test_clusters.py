@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from collection.test_text_search import Tower
+from collection.test_text_search import Encoder
 from sklearn.metrics import adjusted_rand_score
 
 from nearsight import Collection
@@ -168,7 +168,7 @@ def test_clusters_in_the_metadata(collection):
     for key, message in {"a b": "'a b'", "width": "every image has", "not": "a word of its own"}.items():
         with pytest.raises(MetadataError, match=message):
             collection.save_clusters(found, key)
-    collection.annotate(found.noise[0], {"name": "jar"})
+    collection.update_metadata(found.noise[0], {"name": "jar"})
     with pytest.raises(MetadataError, match="holds text"):
         check_key(collection, "name")
 
@@ -176,8 +176,8 @@ def test_clusters_in_the_metadata(collection):
 def test_what_the_user_wrote_is_not_written_over(collection):
     found = collection.cluster()
     mine = found.noise[0]
-    collection.annotate(mine, {"kind": 7})
-    collection.annotate(found.clusters[0].ids[0], {"sort_label": "mine"})
+    collection.update_metadata(mine, {"kind": 7})
+    collection.update_metadata(found.clusters[0].ids[0], {"sort_label": "mine"})
     for key in ("kind", "sort"):
         with pytest.raises(MetadataError, match=r"1 images have metadata .*overwrite"):
             collection.save_clusters(found, key)
@@ -190,7 +190,7 @@ def test_what_the_user_wrote_is_not_written_over(collection):
 
 
 def test_words_name_clusters(collection, monkeypatch):
-    tower = Tower(collection.spec)
+    tower = Encoder(collection.spec)
     centers = np.random.default_rng(99).normal(size=(4, DIM))
     centers /= np.linalg.norm(centers, axis=1, keepdims=True)
     names = ["jar", "kite", "lamp", "moon"]
@@ -198,7 +198,7 @@ def test_words_name_clusters(collection, monkeypatch):
         tower, "embed", lambda texts: centers[[names.index(t) for t in texts]].astype(np.float32)
     )
     monkeypatch.setattr(tower, "logits", lambda X, queries: 20 * X @ queries.T)
-    collection.__dict__["_text_tower"] = tower
+    collection.__dict__["text_encoder"] = tower
     found = collection.cluster(words=names)
     truth = truth_of(collection)
     for cluster in found.clusters:

@@ -6,7 +6,7 @@ from PIL import Image
 
 from nearsight import Collection
 from nearsight.analyses import outliers
-from nearsight.collection.view import gather
+from nearsight.collection.arrays import read_vectors
 from nearsight.errors import InvalidParameterError
 
 from fake import FakeBackend
@@ -30,7 +30,7 @@ def test_the_odd_one_out_comes_first(collection):
     distances = [one.distance for one in found]
     assert distances == sorted(distances, reverse=True)
     assert distances[0] > 2 * distances[1]
-    rows = gather(collection)
+    rows = read_vectors(collection)
     away = np.linalg.norm(rows.X - rows.X[rows.ids.index(found[0].item.id)], axis=1)
     assert distances[0] == pytest.approx(np.sort(away)[1:4].mean(), rel=1e-4)
 

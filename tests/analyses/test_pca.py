@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from nearsight import Collection
-from nearsight.analyses import pca
-from nearsight.collection import manifest
+from nearsight.collection import create, manifest
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, NotACollectionError
 
 
@@ -30,7 +29,7 @@ def collection(tmp_path_factory, photos):
 
 def test_everything_else_comes_along(collection, tmp_path, monkeypatch):
     # More than one write.
-    monkeypatch.setattr(pca, "_ROWS", 5)
+    monkeypatch.setattr(create, "_ROWS_PER_APPEND", 5)
     projection = collection.reduce_dim(6, tmp_path / "short")
     short = Collection.open(tmp_path / "short")
     assert [*short.items()] == [*collection.items()]

@@ -170,7 +170,7 @@ def test_search_by_image_id_and_vector_agree(collection: Collection, photos: Pat
     by_id = collection.search(id=id[:8], k=2)
     assert [m.id for m in by_id] == [m.id for m in by_image[1:]]
     [vector] = collection.vectors([id])
-    assert collection.search_vector(vector, k=3) == by_image
+    assert collection.search(vector=vector, k=3) == by_image
     assert collection.search(Image.open(photos / "2.png"), k=1)[0].id == id
     assert collection.search((photos / "2.png").read_bytes(), k=1)[0].id == id
 
@@ -226,10 +226,10 @@ def test_metadata_of_unchanged_images_is_brought_up_to_date(collection: Collecti
 def test_annotate(collection: Collection, photos: Path) -> None:
     collection.add(photos)
     id = by_path(collection)["0.png"]
-    collection.annotate(id[:6], {"stars": 5})
-    collection.annotate(id, {"note": 'it\'s "good"\n'})
+    collection.update_metadata(id[:6], {"stars": 5})
+    collection.update_metadata(id, {"note": 'it\'s "good"\n'})
     assert collection.get(id).metadata == {"stars": 5, "note": 'it\'s "good"\n'}
-    collection.annotate(id, {"note": None})
+    collection.update_metadata(id, {"note": None})
     assert collection.get(id).metadata == {"stars": 5}
     assert [item.id for item in collection.items("stars > 4.5")] == [id]
 
@@ -293,7 +293,7 @@ def test_vectors_of_another_fingerprint_are_refused(
         collection.add_vectors(vectors, ids=["0" * 32, "1" * 32], fingerprint=other.spec.fingerprint)
     assert collection.add_vectors(vectors, ids=["0" * 32, "1" * 32], fingerprint=collection.fingerprint) == 2
     assert collection.add_vectors(vectors, ids=["0" * 32, "1" * 32], fingerprint=collection.fingerprint) == 0
-    assert collection.search_vector(vectors[1], k=1)[0].id == "1" * 32
+    assert collection.search(vector=vectors[1], k=1)[0].id == "1" * 32
 
 
 def test_thumbnails(collection: Collection, photos: Path) -> None:

@@ -43,7 +43,7 @@ INDEX = """
 
 
 def start(collection: Path, photos: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(INDEX), str(collection), str(photos)],
         env=environment,

@@ -9,7 +9,7 @@ import pytest
 
 from nearsight import Collection
 from nearsight.collection import manifest
-from nearsight.collection.view import gather, sample
+from nearsight.collection.arrays import read_vectors, sample_vectors
 from nearsight.errors import InvalidParameterError
 
 from fake import DIM, FakeBackend
@@ -31,7 +31,7 @@ def collection(tmp_path_factory, X):
 
 
 def test_every_way_of_reading_gives_float32(collection, X, tmp_path):
-    rows = gather(collection)
+    rows = read_vectors(collection)
     collection.export(tmp_path / "x.npz")
     collection.export(tmp_path / "x.parquet")
     with np.load(tmp_path / "x.npz") as archive:
@@ -41,7 +41,7 @@ def test_every_way_of_reading_gives_float32(collection, X, tmp_path):
     for found in (rows.X, collection.vectors(IDS), exported, np.stack(table["vector"].to_numpy())):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, X, atol=2e-4)
-    assert sample(collection, 20).X.dtype == np.float32
+    assert sample_vectors(collection, 20).X.dtype == np.float32
     [batch, *_] = collection.iter_batches(["vector"])
     assert batch.schema.field("vector").type.value_type == pa.float32()
 
@@ -56,7 +56,7 @@ def test_is_near_enough_to_be_no_other_fingerprint(collection, X):
 def test_search_finds_what_it_finds_in_float32(collection, X):
     for query in X[:20]:
         wanted = np.argsort(-(X @ query), kind="stable")[:10]
-        found = collection.search_vector(query, k=10)
+        found = collection.search(vector=query, k=10)
         assert len({match.id for match in found} & {IDS[i] for i in wanted}) >= 9
         assert found[0].similarity == pytest.approx(1, abs=1e-3)
 

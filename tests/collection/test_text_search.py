@@ -5,13 +5,12 @@ import pytest
 
 from nearsight import Collection
 from nearsight.collection import text_search
-from nearsight.collection.text_search import search_words
 from nearsight.errors import InvalidParameterError, UnknownModelError
 
 from fake import DIM, FakeBackend
 
 
-class Tower:
+class Encoder:
     """Texts are seeds of random vectors; images are brought among them by squaring."""
 
     prompt = "{}"
@@ -51,50 +50,50 @@ def collection(tmp_path):
     return made
 
 
-def naive(collection, tower, text, k, keep=lambda item: True):
+def naive(collection, encoder, text, k, keep=lambda item: True):
     items = [item for item in collection.items() if keep(item)]
-    similarities = tower.project(collection.vectors([item.id for item in items])) @ tower.embed([text])[0]
+    similarities = encoder.project(collection.vectors([item.id for item in items])) @ encoder.embed([text])[0]
     order = np.argsort(-similarities, kind="stable")[:k]
     return [(items[i].id, float(similarities[i])) for i in order]
 
 
 @pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("few", [10_000, 10])
-def test_finds_what_a_plain_loop_finds(collection, monkeypatch, shared, few):
-    monkeypatch.setattr(text_search, "_FEW", few)
-    tower = Tower(collection.spec, is_shared=shared)
+@pytest.mark.parametrize("max_compared", [10_000, 10])
+def test_finds_what_a_plain_loop_finds(collection, monkeypatch, shared, max_compared):
+    monkeypatch.setattr(text_search, "_MAX_COMPARED", max_compared)
+    encoder = collection.__dict__["text_encoder"] = Encoder(collection.spec, is_shared=shared)
     for text in ("a cat", "a very long walk on the beach"):
-        found = search_words(collection, tower, text, k=7)
-        wanted = naive(collection, tower, text, 7)
+        found = collection.search(text=text, k=7)
+        wanted = naive(collection, encoder, text, 7)
         assert [match.id for match in found] == [id for id, _ in wanted]
         np.testing.assert_allclose([m.similarity for m in found], [s for _, s in wanted], atol=1e-5)
 
 
-@pytest.mark.parametrize("few", [10_000, 10])
-def test_finds_only_what_matches(collection, monkeypatch, few):
-    monkeypatch.setattr(text_search, "_FEW", few)
-    tower = Tower(collection.spec)
-    found = search_words(collection, tower, "a cat", k=5, where="parity = 1")
-    wanted = naive(collection, tower, "a cat", 5, lambda item: item.metadata["parity"] == 1)
+@pytest.mark.parametrize("max_compared", [10_000, 10])
+def test_finds_only_what_matches(collection, monkeypatch, max_compared):
+    monkeypatch.setattr(text_search, "_MAX_COMPARED", max_compared)
+    encoder = collection.__dict__["text_encoder"] = Encoder(collection.spec)
+    found = collection.search(text="a cat", k=5, where="parity = 1")
+    wanted = naive(collection, encoder, "a cat", 5, lambda item: item.metadata["parity"] == 1)
     assert [match.id for match in found] == [id for id, _ in wanted]
     assert all(match.metadata == {"parity": 1} for match in found)
 
 
 def test_many_candidates_where_much_is_wanted(collection, monkeypatch):
-    monkeypatch.setattr(text_search, "_FEW", 10)
-    monkeypatch.setattr(text_search, "_CANDIDATES", 10)
-    tower = Tower(collection.spec)
+    monkeypatch.setattr(text_search, "_MAX_COMPARED", 10)
+    monkeypatch.setattr(text_search, "_MIN_CANDIDATES", 10)
+    encoder = collection.__dict__["text_encoder"] = Encoder(collection.spec)
     # Ten candidates could not be it.
-    assert len(search_words(collection, tower, "a cat", k=40)) == 40
+    assert len(collection.search(text="a cat", k=40)) == 40
     # Exactly means each of them.
-    found = search_words(collection, tower, "a cat", k=40, exact=True)
-    assert [match.id for match in found] == [id for id, _ in naive(collection, tower, "a cat", 40)]
+    found = collection.search(text="a cat", k=40, exact=True)
+    assert [match.id for match in found] == [id for id, _ in naive(collection, encoder, "a cat", 40)]
 
 
 def test_more_than_there_is(collection):
-    tower = Tower(collection.spec)
-    assert len(search_words(collection, tower, "a cat", k=1000)) == 300
-    assert search_words(collection, tower, "a cat", where="parity = 7") == []
+    collection.__dict__["text_encoder"] = Encoder(collection.spec)
+    assert len(collection.search(text="a cat", k=1000)) == 300
+    assert collection.search(text="a cat", where="parity = 7") == []
 
 
 @pytest.mark.parametrize(
@@ -102,7 +101,7 @@ def test_more_than_there_is(collection):
 )
 def test_bad_questions(collection, text, k, message):
     with pytest.raises(InvalidParameterError, match=message):
-        search_words(collection, Tower(collection.spec), text, k=k)
+        collection.search(text=text, k=k)
 
 
 def test_a_model_that_knows_no_texts(collection):
@@ -111,5 +110,6 @@ def test_a_model_that_knows_no_texts(collection):
 
 
 def test_one_question_at_a_time(collection):
-    with pytest.raises(InvalidParameterError, match="search for one thing"):
-        collection.search(id="0" * 32, text="a cat")
+    for question in ({}, {"id": "0" * 32, "text": "a cat"}, {"text": "a cat", "vector": np.ones(DIM)}):
+        with pytest.raises(InvalidParameterError, match="search for one thing"):
+            collection.search(**question)

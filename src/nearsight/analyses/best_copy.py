@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from nearsight.collection.view import Rows, View, thumbnails_of
+from nearsight.collection import Collection
+from nearsight.collection.arrays import VectorTable, iter_thumbnails
 from nearsight.verification import dense
 
 #: Columns that are looked at.
@@ -32,7 +33,7 @@ Ints = NDArray[np.int64]
 class CopyQuality:
     """Which of several copies is best kept."""
 
-    def __init__(self, view: View, rows: Rows, n_threads: int) -> None:
+    def __init__(self, view: Collection, rows: VectorTable, n_threads: int) -> None:
         self._view, self._rows, self._n_threads = view, rows, n_threads
         self._crisp: dict[int, int] = {}
         self._marked: dict[int, bool] = {}
@@ -58,7 +59,7 @@ class CopyQuality:
         place = {self._rows.ids[row]: row for row in rows.tolist()}
         edges: dict[int, NDArray[np.float32]] = {}
         with ThreadPoolExecutor(self._n_threads) as pool:
-            for some in thumbnails_of(self._view, list(place)):
+            for some in iter_thumbnails(self._view, list(place)):
                 mine = {place[id]: data for id, data in some.items() if id in place}
                 for row, (strong, black) in zip(mine, pool.map(_seen, mine.values()), strict=True):
                     edges[row], self._black[row] = strong, black

@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.analyses.pca import own_model
 from nearsight.artifacts import read_artifact, write_artifact
-from nearsight.collection.fitted import require
-from nearsight.collection.view import View, sample, vectors_of
+from nearsight.collection import Collection
+from nearsight.collection.arrays import batch_vectors, sample_vectors
+from nearsight.collection.manifest import model_name
 from nearsight.embedder import Embedder
 from nearsight.errors import ImageFailure, InvalidParameterError
 from nearsight.images import Limits, decode_path
@@ -23,12 +23,6 @@ FILENAME = "classifier.npz"
 _KIND, _FORMAT = "classifier", 1
 # Images that are weighed when some are to be suggested for labeling.
 _MOST_WEIGHED = 20_000
-
-
-class Embedding(View, Protocol):
-    """A collection that can embed images."""
-
-    def _embedder(self, **options: Any) -> Embedder: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +84,7 @@ class Classifier:
             They cannot be compared with those it was fitted on.
         """
         remedy = "Fit it again on vectors of this model: nearsight classify fit"
-        require(self.fingerprint, fingerprint, "the classifier", remedy)
+        self.fingerprint.require_same(fingerprint, "the classifier", remedy)
 
     def predict(self, X: NDArray[np.float32], ids: Sequence[str], paths: Sequence[str]) -> list[Prediction]:
         """Label images by their (n, dim) vectors of this classifier's fingerprint."""
@@ -148,7 +142,7 @@ class Classifier:
 
 
 def fit_classifier(
-    self: Embedding,
+    self: Collection,
     labels: Mapping[str, str],
     *,
     file: str | Path | None = None,
@@ -203,7 +197,7 @@ def fit_classifier(
     X = self.vectors(list(by_id))
     failed: list[ImageFailure] = []
     if outside := [name for name in chosen if name not in known]:
-        embedder = self._embedder(limits=limits, n_threads=n_threads, progress=progress)
+        embedder = self.embedder(limits=limits, n_threads=n_threads, progress=progress)
         more, failed = _embedded(embedder, outside, labels, by_id)
         X = np.concatenate([X, more])
     made = fitted(
@@ -281,7 +275,7 @@ def _embedded(
     return found.vectors[new], found.failed
 
 
-def classifier(self: View, file: str | Path | None = None) -> Classifier:
+def classifier(self: Collection, file: str | Path | None = None) -> Classifier:
     """Return the classifier that `fit_classifier` kept.
 
     Raises
@@ -296,7 +290,9 @@ def classifier(self: View, file: str | Path | None = None) -> Classifier:
     return found
 
 
-def classify(self: View, *, where: str | None = None, file: str | Path | None = None) -> Iterator[Prediction]:
+def classify(
+    self: Collection, *, where: str | None = None, file: str | Path | None = None
+) -> Iterator[Prediction]:
     """Label the images of the collection, or those that match, one after another.
 
     Parameters
@@ -319,14 +315,14 @@ def classify(self: View, *, where: str | None = None, file: str | Path | None = 
     return _classified(self, found, where)
 
 
-def _classified(view: View, found: Classifier, where: str | None) -> Iterator[Prediction]:
+def _classified(view: Collection, found: Classifier, where: str | None) -> Iterator[Prediction]:
     for batch in view.iter_batches(["id", "path", "vector"], where):
         paths = [decode_path(path) for path in batch.column("path").to_pylist()]
-        yield from found.predict(vectors_of(batch), batch.column("id").to_pylist(), paths)
+        yield from found.predict(batch_vectors(batch), batch.column("id").to_pylist(), paths)
 
 
 def suggest_labels(
-    self: View,
+    self: Collection,
     n: int = 10,
     *,
     where: str | None = None,
@@ -358,7 +354,7 @@ def suggest_labels(
     found = None
     if file is not None or (self.directory / FILENAME).is_file():
         found = classifier(self, file)
-    rows = sample(self, _MOST_WEIGHED, where=where, random_state=random_state)
+    rows = sample_vectors(self, _MOST_WEIGHED, where=where, random_state=random_state)
     done = set(found.ids) if found else set()
     open_ = np.array([at for at, id in enumerate(rows.ids) if id not in done], np.intp)
     X = rows.X[open_]
@@ -378,12 +374,12 @@ def suggest_labels(
     return [Prediction(id, path, "", 0.0, True) for id, path in zip(ids, paths, strict=True)]
 
 
-def labels_by_folder(view: View, where: str | None = None) -> dict[str, str]:
+def labels_by_folder(view: Collection, where: str | None = None) -> dict[str, str]:
     """Return the name of the folder that each image of a collection lies in, by its id."""
     return {item.id: Path(item.path).parent.name for item in view.items(where) if Path(item.path).parent.name}
 
 
-def labels_by_key(view: View, key: str, where: str | None = None) -> dict[str, str]:
+def labels_by_key(view: Collection, key: str, where: str | None = None) -> dict[str, str]:
     """Return the metadata of one key of each image that has it, by its id.
 
     Raises
@@ -403,7 +399,7 @@ def labels_by_key(view: View, key: str, where: str | None = None) -> dict[str, s
     }
 
 
-def _ids_of(view: View, labels: Mapping[str, str]) -> dict[str, str]:
+def _ids_of(view: Collection, labels: Mapping[str, str]) -> dict[str, str]:
     """Return the ids of those names that are ids or paths of images in the collection."""
     places = {name: absolute(name) for name in labels}
     wanted = set(places.values())
@@ -442,7 +438,7 @@ def _note(labels: dict[str, str], id: str, label: str, name: str) -> None:
         )
 
 
-def _present(view: View, ids: Sequence[str]) -> list[str]:
+def _present(view: Collection, ids: Sequence[str]) -> list[str]:
     wanted = set(ids)
     return [
         id for batch in view.iter_batches(["id"]) for id in batch.column("id").to_pylist() if id in wanted
@@ -451,4 +447,4 @@ def _present(view: View, ids: Sequence[str]) -> list[str]:
 
 def model_of(directory: Path, found: Classifier) -> str:
     """Return the name to load a classifier's model by: where it is a collection's own, its place."""
-    return own_model(directory, found.model)
+    return model_name(directory, found.model)

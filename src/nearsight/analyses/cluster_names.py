@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 from tqdm import tqdm
 
-from nearsight.collection.view import View
+from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError, MissingExtraError, UnknownModelError, WeightsError
 from nearsight.estimators.clustering import distinctive
 from nearsight.models import TextTower
@@ -24,15 +23,8 @@ _LEAST, _NOTHING = 0.25, 1e-4
 _AT_ONCE = 128
 
 
-class NamedGroups(View, Protocol):
-    """A collection that may know words."""
-
-    @property
-    def _text_tower(self) -> TextTower: ...
-
-
 def name_groups(
-    view: NamedGroups,
+    view: Collection,
     X: NDArray[np.float32],
     labels: NDArray[np.int64],
     words: Sequence[str] | None,
@@ -71,12 +63,12 @@ def name_groups(
         return [[] for _ in range(k)]
     if words is None:
         with suppress(MissingExtraError, UnknownModelError, WeightsError):
-            return _named(view._text_tower, X, labels, k, _vocabulary(), random_state, progress)
+            return _named(view.text_encoder, X, labels, k, _vocabulary(), random_state, progress)
         return [[] for _ in range(k)]
     if not all(word.strip() for word in words):
         raise InvalidParameterError("a word is empty; leave it out")
     stripped = [word.strip() for word in words]
-    return _named(view._text_tower, X, labels, k, stripped, random_state, progress)
+    return _named(view.text_encoder, X, labels, k, stripped, random_state, progress)
 
 
 def _vocabulary() -> list[str]:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from nearsight.analyses.cluster_names import NamedGroups, labels_of, name_groups
+from nearsight.analyses.cluster_names import labels_of, name_groups
 from nearsight.artifacts import read_artifact, write_artifact
-from nearsight.collection.fitted import require
-from nearsight.collection.view import gather, vectors_of
+from nearsight.collection import Collection
+from nearsight.collection.arrays import batch_vectors, read_vectors
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.clustering import (
     DensityClusters,
@@ -173,7 +173,7 @@ class Clustering:
 
 
 def cluster(
-    self: NamedGroups,
+    self: Collection,
     k: int | None = None,
     *,
     algorithm: Algorithm | None = None,
@@ -229,7 +229,7 @@ def cluster(
         raise InvalidParameterError(f"there is no algorithm {algorithm!r}; there are density and kmeans")
     if algorithm == "kmeans" and k is None:
         raise InvalidParameterError("kmeans needs to know how many groups; give k, or use density")
-    read = gather(self, where)
+    read = read_vectors(self, where)
     shows = sys.stderr.isatty() if progress is None else progress
     labels, members = _fit(read.X, algorithm, k, min_cluster_size, false_alarm_rate, random_state, shows)
     n = int(labels.max(initial=-1)) + 1
@@ -288,7 +288,7 @@ def _fit(
 
 
 def predict_clusters(
-    self: NamedGroups, found: Clustering, *, where: str | None = None, progress: bool | None = None
+    self: Collection, found: Clustering, *, where: str | None = None, progress: bool | None = None
 ) -> Clustering:
     """Say to which of the clusters found earlier each image belongs; they stay as they are.
 
@@ -312,14 +312,14 @@ def predict_clusters(
     clusters are empty.
     """
     remedy = f"Find those of {self.directory} with nearsight cluster"
-    require(found.fingerprint, self.fingerprint, "the clustering", remedy)
+    found.fingerprint.require_same(self.fingerprint, "the clustering", remedy)
     held: list[list[str]] = [[] for _ in found.clusters]
     noise: list[str] = []
     shown = sys.stderr.isatty() if progress is None else progress
     total = self.count(where) if shown else None
     with tqdm(desc="assigning", total=total, unit=" images", disable=not shown, leave=False) as bar:
         for batch in self.iter_batches(["id", "vector"], where):
-            labels = found.members.assign(vectors_of(batch))
+            labels = found.members.assign(batch_vectors(batch))
             for id, label in zip(batch.column("id").to_pylist(), labels.tolist(), strict=True):
                 (noise if label < 0 else held[label]).append(id)
             bar.update(len(batch))

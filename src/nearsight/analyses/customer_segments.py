@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.analyses.cluster_names import NamedGroups, labels_of, name_groups
+from nearsight.analyses.cluster_names import labels_of, name_groups
 from nearsight.analyses.recommendations import ImageLookup
 from nearsight.artifacts import read_artifact, write_artifact
-from nearsight.collection.fitted import require
-from nearsight.collection.view import View
+from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.clustering import CustomerSegments, representatives
 from nearsight.estimators.customer_segments import Breadth, Centers, Customers
@@ -174,7 +173,7 @@ class _Lines:
     unknown: dict[str, int]
 
 
-def _read(view: View, images: Iterable[tuple[str, str, float]]) -> _Lines:
+def _read(view: Collection, images: Iterable[tuple[str, str, float]]) -> _Lines:
     names = ImageLookup(view.items())
     unknown: dict[str, int] = {}
     # Bought twice is one image of twice the weight: two of the same would pass for a narrow taste.
@@ -202,7 +201,7 @@ def _read(view: View, images: Iterable[tuple[str, str, float]]) -> _Lines:
 
 
 def segment_customers(
-    self: NamedGroups,
+    self: Collection,
     images: Iterable[tuple[str, str, float]],
     k: int | None = None,
     *,
@@ -287,7 +286,7 @@ def _typical_first(made: Customers, labels: NDArray[np.int64], centers: Centers,
 
 
 def assign_customers(
-    self: View, found: Segmentation, images: Iterable[tuple[str, str, float]]
+    self: Collection, found: Segmentation, images: Iterable[tuple[str, str, float]]
 ) -> Segmentation:
     """Say to which of the segments found earlier customers belong; the segments stay as they are.
 
@@ -309,7 +308,7 @@ def assign_customers(
         No image is known, or a weight is not more than 0.
     """
     remedy = f"Find those of {self.directory} with nearsight segment --customers CSV --save FILE.npz"
-    require(found.fingerprint, self.fingerprint, "the segmentation", remedy)
+    found.fingerprint.require_same(self.fingerprint, "the segmentation", remedy)
     lines = _read(self, images)
     X = self.vectors(lines.ids)
     made = Customers.of(X[lines.at], lines.customers, lines.weights, breadth=found.breadth)

@@ -12,8 +12,9 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from nearsight.analyses.best_copy import FACTS, CopyQuality
+from nearsight.collection import Collection
+from nearsight.collection.arrays import VectorTable, items_by_id, iter_thumbnails, read_vectors
 from nearsight.collection.schema import Item
-from nearsight.collection.view import Rows, View, gather, items_of, thumbnails_of
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.conformal import Threshold
 from nearsight.estimators.duplicates import NearDuplicates
@@ -130,7 +131,7 @@ class Duplicates:
 
 
 def find_duplicates(
-    self: View,
+    self: Collection,
     *,
     where: str | None = None,
     between: tuple[str, str] | None = None,
@@ -192,7 +193,7 @@ def find_duplicates(
     confirmed. No image and one have no copies. Two shots of a burst may agree like copies: see `distinct`
     and `Duplicates.expected_rate`.
     """
-    rows = gather(self, _either(where, between), FACTS)
+    rows = read_vectors(self, _either(where, between), FACTS)
     if not len(rows):
         return Duplicates([])
     sides = None if between is None else _sides(self, rows, where, between)
@@ -236,7 +237,7 @@ def _and(one: str, other: str | None) -> str:
     return one if other is None else f"({one}) AND ({other})"
 
 
-def _sides(view: View, rows: Rows, where: str | None, between: tuple[str, str]) -> Ints:
+def _sides(view: Collection, rows: VectorTable, where: str | None, between: tuple[str, str]) -> Ints:
     """Return 0 and 1 for the two sets, 2 for what has files in both."""
     first, second = ({item.id: item for item in view.items(_and(one, where))} for one in between)
     for name, some, expression in (("first", first, between[0]), ("second", second, between[1])):
@@ -250,7 +251,7 @@ def _sides(view: View, rows: Rows, where: str | None, between: tuple[str, str]) 
     return np.array([2 if id in both else int(id not in first) for id in rows.ids], np.int64)
 
 
-def _distinct(view: View, rows: Rows, where: str | None, expression: str) -> NDArray[np.bool_]:
+def _distinct(view: Collection, rows: VectorTable, where: str | None, expression: str) -> NDArray[np.bool_]:
     """Return which images are said to have no copies among each other."""
     some = {item.id for item in view.items(_and(expression, where))}
     found = np.array([id in some for id in rows.ids], bool)
@@ -265,7 +266,7 @@ def _distinct(view: View, rows: Rows, where: str | None, expression: str) -> NDA
 class _Pixels:
     """The second signal: whether the pixels of two images agree."""
 
-    def __init__(self, view: View, rows: Rows, n_threads: int, progress: bool) -> None:
+    def __init__(self, view: Collection, rows: VectorTable, n_threads: int, progress: bool) -> None:
         self._view, self._ids, self._n_threads, self._progress = view, rows.ids, n_threads, progress
         width, height = (np.array(rows.columns[name], np.float32) for name in ("width", "height"))
         self._aspects = np.maximum(width, 1) / np.maximum(height, 1)
@@ -309,7 +310,7 @@ class _Pixels:
         place = {self._ids[row]: row for row in rows}
         self._state[rows] = -1
         with self._bar("reading", len(rows), " images") as bar, ThreadPoolExecutor(self._n_threads) as pool:
-            for some in thumbnails_of(self._view, list(place)):
+            for some in iter_thumbnails(self._view, list(place)):
                 mine = {id: data for id, data in some.items() if id in place}
                 for id, small in zip(mine, pool.map(dense.miniature, mine.values()), strict=True):
                     self._miniatures[place[id]], self._state[place[id]] = small, 1
@@ -322,8 +323,8 @@ class _Pixels:
 
 
 def _groups(
-    view: View,
-    rows: Rows,
+    view: Collection,
+    rows: VectorTable,
     found: NearDuplicates,
     pixels: _Pixels,
     quality: CopyQuality,
@@ -336,7 +337,7 @@ def _groups(
     agreements = _between(pixels, here, there)
     against = _against(found, pixels, rest, agreements)
     cosines = np.einsum("nd,nd->n", rows.X[here], rows.X[there])
-    items = items_of(view, [rows.ids[row] for row in np.flatnonzero(found.labels_ >= 0)])
+    items = items_by_id(view, [rows.ids[row] for row in np.flatnonzero(found.labels_ >= 0)])
     groups, grouped = [], set(items)
     for keep, others in zip(found.kept_.tolist(), rest, strict=True):
         mine, agreements = agreements[: len(others)], agreements[len(others) :]
@@ -399,15 +400,17 @@ def _members(found: NearDuplicates) -> list[Ints]:
     return np.split(order, np.searchsorted(found.labels_[order], np.arange(len(found.kept_) + 1)))[1:-1]
 
 
-def _in_several_files(view: View, rows: Rows, where: str | None, sides: Ints | None) -> Iterator[Item]:
+def _in_several_files(
+    view: Collection, rows: VectorTable, where: str | None, sides: Ints | None
+) -> Iterator[Item]:
     if sides is None:
         yield from (item for item in view.items(where) if len(item.paths) > 1)
     else:
-        yield from items_of(view, [rows.ids[row] for row in np.flatnonzero(sides == 2)]).values()
+        yield from items_by_id(view, [rows.ids[row] for row in np.flatnonzero(sides == 2)]).values()
 
 
-def _leaks(view: View, rows: Rows, found: NearDuplicates, sides: Ints) -> list[Leak]:
-    items = items_of(view, [rows.ids[row] for row in {*found.pairs_.ravel(), *np.flatnonzero(sides == 2)}])
+def _leaks(view: Collection, rows: VectorTable, found: NearDuplicates, sides: Ints) -> list[Leak]:
+    items = items_by_id(view, [rows.ids[row] for row in {*found.pairs_.ravel(), *np.flatnonzero(sides == 2)}])
     leaks = [
         Leak(item, item, 1.0, 1.0) for row in np.flatnonzero(sides == 2) if (item := items.get(rows.ids[row]))
     ]

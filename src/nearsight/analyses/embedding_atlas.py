@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from nearsight.analyses.map import Map
 from nearsight.artifacts import exported
+from nearsight.collection import Collection
 from nearsight.collection.schema import Item
-from nearsight.collection.view import View
 
 # Neighbors of each row, as many as embedding-atlas finds itself.
 _NEIGHBORS = 15
@@ -23,7 +23,7 @@ _NEIGHBOR_TYPE = pa.struct([("ids", pa.list_(pa.int64())), ("distances", pa.list
 _IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-def write_atlas(file: Path, view: View, found: Map, items: Sequence[Item]) -> None:
+def write_atlas(file: Path, view: Collection, found: Map, items: Sequence[Item]) -> None:
     """Write a Parquet file with ``projection_x``, ``projection_y``, ``neighbors``, ``image`` and metadata.
 
     Shown by ``embedding-atlas FILE --image image --x projection_x --y projection_y --neighbors neighbors``.

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.artifacts import read_artifact, write_artifact
-from nearsight.collection.fitted import require
-from nearsight.collection.view import View, gather
+from nearsight.collection import Collection
+from nearsight.collection.arrays import read_vectors
 from nearsight.errors import InvalidParameterError
 from nearsight.models import Fingerprint
 
@@ -69,7 +69,7 @@ class Map:
 
 
 def layout_2d(
-    self: View,
+    self: Collection,
     *,
     refit: bool = False,
     method: str | None = None,
@@ -127,10 +127,10 @@ def layout_2d(
     return made
 
 
-def _laid_out(view: View, method: str, random_state: int, progress: bool) -> Map:
+def _laid_out(view: Collection, method: str, random_state: int, progress: bool) -> Map:
     from nearsight.estimators.layout2d import Layout2D, trustworthiness
 
-    rows = gather(view)
+    rows = read_vectors(view)
     made = Layout2D(method=method, random_state=random_state, progress=progress).fit(rows.X)
     placed = np.ones(len(rows), bool)
     placed[made.fitted_] = False
@@ -139,11 +139,11 @@ def _laid_out(view: View, method: str, random_state: int, progress: bool) -> Map
     return Map(rows.ids, made.embedding_, placed, made.method_, trust, len(rows), True, axes)
 
 
-def _placed(view: View, kept: Map, progress: bool) -> Map:
+def _placed(view: Collection, kept: Map, progress: bool) -> Map:
     """Place the images that are not on the map."""
     from nearsight.estimators.layout2d import place, trustworthiness
 
-    rows = gather(view)
+    rows = read_vectors(view)
     on_it = {id: row for row, id in enumerate(kept.ids)}
     at = np.array([on_it.get(id, -1) for id in rows.ids], np.intp)
     new = at < 0
@@ -167,7 +167,7 @@ def _placed(view: View, kept: Map, progress: bool) -> Map:
     return Map(rows.ids, places, placed, kept.method, trust, int(new.sum()), False, kept.axes)
 
 
-def _write(view: View, made: Map) -> None:
+def _write(view: Collection, made: Map) -> None:
     facts = {
         "method": made.method,
         "trustworthiness": made.trustworthiness,
@@ -182,7 +182,7 @@ def _write(view: View, made: Map) -> None:
     write_artifact(view.directory / FILENAME, _KIND, _FORMAT, facts, arrays)
 
 
-def _read(view: View) -> Map | None:
+def _read(view: Collection) -> Map | None:
     """Return the map that is kept with a collection.
 
     Raises
@@ -199,7 +199,8 @@ def _read(view: View) -> Map | None:
         return None
     remedy = "make a new one: nearsight map --refit"
     with read_artifact(file, _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (facts, arrays):
-        require(Fingerprint.from_dict(facts["fingerprint"]), view.fingerprint, f"{file}", remedy.capitalize())
+        fingerprint = Fingerprint.from_dict(facts["fingerprint"])
+        fingerprint.require_same(view.fingerprint, f"{file}", remedy.capitalize())
         return Map(
             np.char.decode(arrays["ids"], "ascii").tolist(),
             arrays["places"],

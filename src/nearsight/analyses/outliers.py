@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nearsight.collection import Collection
+from nearsight.collection.arrays import batch_vectors, items_by_id, sample_vectors
 from nearsight.collection.schema import Item
-from nearsight.collection.view import View, items_of, sample, vectors_of
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.anomaly import outlyingness
 
@@ -30,7 +31,7 @@ class Outlier:
 
 
 def outliers(
-    self: View, k: int = 20, *, where: str | None = None, n_neighbors: int = 3, random_state: int = 0
+    self: Collection, k: int = 20, *, where: str | None = None, n_neighbors: int = 3, random_state: int = 0
 ) -> list[Outlier]:
     """Return the images that are least like any other, the most unusual first.
 
@@ -62,14 +63,14 @@ def outliers(
     """
     if k < 1:
         raise InvalidParameterError(f"k is {k}; it must be at least 1")
-    reference = sample(self, _REFERENCE, where=where, random_state=random_state)
+    reference = sample_vectors(self, _REFERENCE, where=where, random_state=random_state)
     places = {id: at for at, id in enumerate(reference.ids)}
     best: list[tuple[float, str]] = []
     for batch in self.iter_batches(["id", "vector"], where):
         ids = batch.column("id").to_pylist()
         own = np.array([places.get(id, -1) for id in ids], np.int64)
-        found = outlyingness(vectors_of(batch), reference.X, own, n_neighbors=n_neighbors)
+        found = outlyingness(batch_vectors(batch), reference.X, own, n_neighbors=n_neighbors)
         best = heapq.nlargest(k, [*best, *zip(found.tolist(), ids, strict=True)])
-    items = items_of(self, [id for _, id in best])
+    items = items_by_id(self, [id for _, id in best])
     # Another process may have removed some since.
     return [Outlier(items[id], distance) for distance, id in best if id in items]

@@ -1,36 +1,18 @@
 """Makes a collection of shorter vectors out of one that is there, without embedding anything again."""
 
-import shutil
 from pathlib import Path
-from typing import Protocol
 
-import pyarrow as pa
-from filelock import FileLock
-
-from nearsight.collection import manifest
-from nearsight.collection import schema as row_schema
-from nearsight.collection.create import clear
-from nearsight.collection.view import View, sample
-from nearsight.errors import FingerprintMismatchError, InvalidParameterError, NotACollectionError
+from nearsight.collection import Collection
+from nearsight.collection.arrays import sample_vectors
+from nearsight.errors import InvalidParameterError
 from nearsight.models.pca import Projection, fit_projection
-from nearsight.store import VectorStore
-from nearsight.store.lance.store import LanceStore
 
 # Enough for any sensible dimension: the directions hardly move after some four times as many images.
 _MOST_IMAGES = 20_000
-# Rows that travel together.
-_ROWS = 1024
-
-
-class Stored(View, Protocol):
-    """A collection with its store."""
-
-    _store: VectorStore
-    _manifest: manifest.Manifest
 
 
 def reduce_dim(
-    self: Stored,
+    self: Collection,
     dim: int,
     directory: str | Path,
     *,
@@ -74,58 +56,7 @@ def reduce_dim(
         raise InvalidParameterError(
             f"{directory} is this collection; choose another directory for the new one"
         )
-    kept_as = storage or self._manifest.storage
-    row_schema.schema(dim, kept_as)  # says so where vectors cannot be kept so
-    projection = fit_projection(sample(self, _MOST_IMAGES, random_state=random_state).X, dim, self.spec)
-    clear(directory)
-    with FileLock(directory / manifest.LOCK):
-        if (directory / manifest.FILENAME).exists():
-            raise NotACollectionError(f"{directory} is a collection already; choose another directory")
-        # Without a manifest, a store is what a crash left.
-        shutil.rmtree(directory / manifest.STORE, ignore_errors=True)
-        schema = _shortened(self._store.schema, dim, kept_as)
-        store = LanceStore.create(directory / manifest.STORE, schema)
-        _copy(self._store, store, projection)
-        projection.save(directory / manifest.PROJECTION)
-        # Last: before it, the directory is no collection.
-        manifest.Manifest.of(projection.spec(manifest.OWN_PROJECTION), kept_as).write(directory)
-    store.maintain()
+    sample = sample_vectors(self, _MOST_IMAGES, random_state=random_state)
+    projection = fit_projection(sample.X, dim, self.spec)
+    self.copy_projected(directory, projection, storage=storage)
     return projection
-
-
-def own_model(directory: Path, id: str) -> str:
-    """Return the name of a collection's model: where it is the collection's own, its place now.
-
-    Raises
-    ------
-    FingerprintMismatchError
-        The collection's own projection is gone.
-    """
-    if id != manifest.OWN_PROJECTION:
-        return id
-    path = directory / manifest.PROJECTION
-    if not path.is_file():
-        raise FingerprintMismatchError(
-            f"{path} is gone, without which no image can be compared with those of {directory}; restore it "
-            "from a backup, or make the collection again with nearsight project"
-        )
-    return f"pca:{path}"
-
-
-def _shortened(schema: pa.Schema, dim: int, storage: str) -> pa.Schema:
-    at = schema.get_field_index("vector")
-    return schema.set(at, row_schema.schema(dim, storage).field("vector"))
-
-
-def _copy(source: VectorStore, target: VectorStore, projection: Projection) -> None:
-    names = source.schema.names
-    for batch in source.scan(names):
-        for at in range(0, len(batch), _ROWS):
-            part = batch.slice(at, _ROWS)
-            X = part.column("vector").flatten().to_numpy(zero_copy_only=False)
-            short = projection.apply(X.reshape(len(part), -1))
-            vectors = pa.FixedSizeListArray.from_arrays(
-                pa.array(short.ravel()), type=target.schema.field("vector").type
-            )
-            columns = [vectors if name == "vector" else part.column(name) for name in names]
-            target.append(pa.Table.from_arrays(columns, schema=target.schema))

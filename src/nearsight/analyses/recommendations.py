@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from nearsight.artifacts import read_artifact, write_artifact
-from nearsight.collection.fitted import require
+from nearsight.collection import Collection
+from nearsight.collection.arrays import items_by_id, read_vectors
 from nearsight.collection.schema import Item
-from nearsight.collection.view import View, gather
 from nearsight.errors import InvalidParameterError, UnknownIdError
 from nearsight.estimators.recommendation import Reason, Recommender, diversify
 from nearsight.models import Fingerprint
@@ -131,7 +131,9 @@ class Catalog:
         Images of the collection that came in after this was learned: they are not recommended.
     """
 
-    def __init__(self, view: View, ids: list[str], recommender: Recommender, unknown: dict[str, int]) -> None:
+    def __init__(
+        self, view: Collection, ids: list[str], recommender: Recommender, unknown: dict[str, int]
+    ) -> None:
         self._view, self._ids = view, ids
         self._row = {id: row for row, id in enumerate(ids)}
         self._is_here = np.ones(len(ids), bool)
@@ -160,14 +162,15 @@ class Catalog:
         write_artifact(Path(file), _KIND, _FORMAT, about, {"ids": np.array(self._ids, dtype="S32"), **arrays})
 
     @classmethod
-    def load(cls, view: View, file: str | Path) -> "Catalog":
+    def load(cls, view: Collection, file: str | Path) -> "Catalog":
         """Read what `save` wrote; see `Collection.load_catalog`."""
         remedy = "learn one: nearsight recommend --baskets CSV --save FILE"
         with read_artifact(Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (
             about,
             arrays,
         ):
-            require(Fingerprint.from_dict(about["fingerprint"]), view.fingerprint, f"{file}", _again(remedy))
+            fingerprint = Fingerprint.from_dict(about["fingerprint"])
+            fingerprint.require_same(view.fingerprint, f"{file}", _again(remedy))
             ids: list[str] = np.char.decode(arrays["ids"], "ascii").tolist()
             X, is_here, n_new = _vectors(view, ids)
             if not is_here.any():
@@ -219,7 +222,7 @@ class Catalog:
 
 
 def catalog(
-    self: View,
+    self: Collection,
     baskets: Mapping[str, Sequence[str]],
     *,
     random_state: int = 0,
@@ -245,7 +248,7 @@ def catalog(
     -----
     All vectors are read, 4 bytes a number. For the time see `Recommender.fit`.
     """
-    rows = gather(self)
+    rows = read_vectors(self)
     row = {id: at for at, id in enumerate(rows.ids)}
     unknown: dict[str, int] = defaultdict(int)
     lines: list[set[int]] = []
@@ -272,7 +275,7 @@ def catalog(
     return Catalog(self, rows.ids, recommender, dict(unknown))
 
 
-def load_catalog(self: View, file: str | Path) -> Catalog:
+def load_catalog(self: Collection, file: str | Path) -> Catalog:
     """Return what `Catalog.save` kept, with the vectors of this collection; it gives the same answers.
 
     Images that were removed since are not recommended, and baskets of theirs still count. Those that came
@@ -294,9 +297,9 @@ def load_catalog(self: View, file: str | Path) -> Catalog:
     return Catalog.load(self, file)
 
 
-def _vectors(view: View, ids: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
+def _vectors(view: Collection, ids: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
     """Return vectors in the order of ids, zeros for what is gone; what is there; and how many others are."""
-    rows = gather(view)
+    rows = read_vectors(view)
     if rows.ids == list(ids):
         return rows.X, np.ones(len(ids), bool), 0
     row = {id: at for at, id in enumerate(rows.ids)}
@@ -311,7 +314,7 @@ def _again(remedy: str) -> str:
 
 
 def recommend(
-    self: View,
+    self: Collection,
     ids: str | Sequence[str],
     *,
     baskets: Mapping[str, Sequence[str]] | None = None,
@@ -368,7 +371,7 @@ def recommend(
     history = list(dict.fromkeys(self.get(id).id for id in _listed(ids)))
     best: dict[str, tuple[float, int]] = {}
     for number, vector in enumerate(self.vectors(history)):
-        for match in self.search_vector(vector, k=k * _POOL + len(history), where=where):
+        for match in self.search(vector=vector, k=k * _POOL + len(history), where=where):
             if match.id not in history and match.similarity > best.get(match.id, (-np.inf, 0))[0]:
                 best[match.id] = (match.similarity, number)
     pool = sorted(best, key=lambda id: -best[id][0])[: k * _POOL]
@@ -392,18 +395,14 @@ def _listed(ids: str | Sequence[str]) -> list[str]:
 
 
 def _suggestions(
-    view: View, found: Sequence[tuple[str, float, Sequence[Reason]]], ids: Sequence[str]
+    view: Collection, found: Sequence[tuple[str, float, Sequence[Reason]]], ids: Sequence[str]
 ) -> list[Suggestion]:
     """Put reasons into words, with the images' file names, without their endings."""
     told = {
         ids[i] for _, _, why in found for r in why for i in (r.item, r.stand_in, r.lookalike) if i is not None
     }
     wanted = sorted(told | {id for id, _, _ in found})
-    items: dict[str, Item] = {}
-    # A few at a time, so that the expression stays short.
-    for at in range(0, len(wanted), 100):
-        listed = ", ".join(f"'{id}'" for id in wanted[at : at + 100])
-        items |= {item.id: item for item in view.items(f"id IN ({listed})")}
+    items = items_by_id(view, wanted)
 
     def name(row: int) -> str:
         item = items.get(ids[row])

@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from nearsight.collection import manifest
 from nearsight.collection.collection import Collection
-from nearsight.collection.create import clear, settled, spec_of
+from nearsight.collection.create import load_if_needed, make_free_directory, spec_of
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, NotACollectionError
 from nearsight.models import DEFAULT_MODEL, Backend, find_model
 from nearsight.models.model_name import Variant
@@ -85,13 +85,13 @@ def fill_short(
                     directory, model=cut, storage=storage or "float32", device=device, cache_dir=cache_dir
                 )
             )
-        clear(directory)
+        make_free_directory(directory)
     with FileLock(directory / manifest.BUILD_LOCK):
         if (directory / manifest.FILENAME).exists():
             # It may have been stopped between its last two steps.
             shutil.rmtree(directory / manifest.FULL, ignore_errors=True)
             collection = Collection.open(directory, device=device, cache_dir=cache_dir)
-            _require(collection, dim, None if model is None else settled(model, device, cache_dir))
+            _require(collection, dim, None if model is None else load_if_needed(model, device, cache_dir))
             require_storage(collection, storage)
         else:
             full = Collection.create(
@@ -112,7 +112,7 @@ def require_storage(collection: Collection, storage: str | None) -> None:
     InvalidParameterError
         It keeps them otherwise.
     """
-    kept = collection.info()["storage"]
+    kept = collection.storage
     if storage not in (None, kept):
         raise InvalidParameterError(
             f"{collection.directory} keeps its vectors in {kept}, not {storage}. Leave --storage away, or"

@@ -3,38 +3,21 @@
 import json
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
-from filelock import BaseFileLock
 
-from nearsight.analyses.cluster_names import NamedGroups
 from nearsight.analyses.clusters import Clustering
 from nearsight.artifacts import exported
-from nearsight.collection import schema
-from nearsight.collection.writer import Batch, Note, Writer
+from nearsight.collection import Collection, schema
 from nearsight.errors import FilterError, MetadataError, StorageError
-from nearsight.store import VectorStore
-from nearsight.store.filters.parser import parse
+from nearsight.store import parse
 
 #: Where a collection remembers which of its metadata are clusters.
 FILENAME = "cluster_keys.json"
-# Rows whose metadata is written at once.
-_ROWS = 4096
 
 
-class SavedClusters(NamedGroups, Protocol):
-    """A collection that can be written to."""
-
-    _store: VectorStore
-
-    @property
-    def _lock(self) -> BaseFileLock: ...
-
-    def _writer(self) -> Writer: ...
-
-
-def check_key(view: SavedClusters, key: str, *, overwrite: bool = False) -> None:
+def check_key(view: Collection, key: str, *, overwrite: bool = False) -> None:
     """See beforehand whether `save_clusters` will take a key.
 
     Raises
@@ -48,8 +31,7 @@ def check_key(view: SavedClusters, key: str, *, overwrite: bool = False) -> None
             " where you can write"
         )
     names = (key, _label(key))
-    known = {field.name: field.type for field in view._store.schema}
-    schema.metadata_types({key: 0, _label(key): ""}, known)
+    view.check_metadata({key: 0, _label(key): ""})
     if key in schema.schema(1).names:
         raise MetadataError(
             f"clusters cannot be saved under {key!r}: every image has its own {key} already, and `where`"
@@ -65,7 +47,7 @@ def check_key(view: SavedClusters, key: str, *, overwrite: bool = False) -> None
     if overwrite or key in _written(view.directory):
         return
     for name in names:
-        n = view.count(f"{name} IS NOT NULL") if schema.PREFIX + name in known else 0
+        n = view.count(f"{name} IS NOT NULL") if name in view.metadata_types() else 0
         if n:
             raise MetadataError(
                 f"{n:,} images have metadata {name!r} already, which is no cluster saved earlier; choose"
@@ -74,7 +56,7 @@ def check_key(view: SavedClusters, key: str, *, overwrite: bool = False) -> None
 
 
 def save_clusters(
-    self: SavedClusters, found: Clustering, key: str = "cluster", *, overwrite: bool = False
+    self: Collection, found: Clustering, key: str = "cluster", *, overwrite: bool = False
 ) -> int:
     """Write each image's cluster into its metadata; return how many images were written to.
 
@@ -102,15 +84,11 @@ def save_clusters(
     if key not in written:
         with exported(self.directory / FILENAME) as file:
             file.write(json.dumps({"keys": [*written, key]}).encode("ascii"))
-    notes: list[Note] = []
+    metadata: dict[str, dict[str, Any]] = {id: {key: -1, _label(key): None} for id in found.noise}
     for group in found.clusters:
-        facts: dict[str, Any] = {key: group.id, _label(key): group.label}
-        notes += [Note(id, facts, was_unchanged=True) for id in group.ids]
-    notes += [Note(id, {key: -1, _label(key): None}, was_unchanged=True) for id in found.noise]
-    writer = self._writer()
-    for at in range(0, len(notes), _ROWS):
-        writer.write(Batch(notes=notes[at : at + _ROWS]))
-    return len(notes)
+        metadata |= {id: {key: group.id, _label(key): group.label} for id in group.ids}
+    self.update_metadata(list(metadata), list(metadata.values()), missing_ok=True)
+    return len(metadata)
 
 
 def _label(key: str) -> str:

@@ -1,10 +1,11 @@
 """The thing a user owns: images' rows for one model, in a directory."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,16 +13,16 @@ from filelock import BaseFileLock, FileLock
 from numpy.typing import ArrayLike, NDArray
 
 from nearsight import images
-from nearsight.analyses.pca import own_model
 from nearsight.collection import manifest, schema
-from nearsight.collection.create import make, settled, spec_of
+from nearsight.collection.analysis_method import AnalysisMethod
+from nearsight.collection.create import create_collection, create_projected, load_if_needed, spec_of
 from nearsight.collection.export import export
+from nearsight.collection.info import collection_info
 from nearsight.collection.ingest import AddReport, Ingest
-from nearsight.collection.jobs import Jobs
 from nearsight.collection.results import Match
 from nearsight.collection.schema import Item
-from nearsight.collection.text_search import search_words
-from nearsight.collection.writer import Batch, Note, Writer
+from nearsight.collection.text_search import search_text
+from nearsight.collection.writer import Writer
 from nearsight.embedder import Embedder, OnError
 from nearsight.errors import (
     FingerprintMismatchError,
@@ -41,13 +42,29 @@ from nearsight.models import (
 from nearsight.store import Filter, VectorStore, parse
 from nearsight.store.lance.store import LanceStore
 
+if TYPE_CHECKING:
+    from nearsight.analyses import (
+        classification,
+        clusters,
+        customer_segments,
+        duplicates,
+        map,
+        pca,
+        recommendations,
+        saved_clusters,
+    )
+    from nearsight.analyses import (
+        outliers as outlier_analysis,
+    )
+    from nearsight.models.pca import Projection
+
 Metadata = Mapping[str, Any]
 
 # The shortest start of an id that stands for the whole.
 _PREFIX_DIGITS = 4
 
 
-class Collection(Jobs):
+class Collection:
     """Images' rows for one model, in a directory. Use `create` or `open`.
 
     Several processes may read and write one collection at once. What a method that writes has returned
@@ -114,8 +131,8 @@ class Collection(Jobs):
             It is a collection of another model.
         """
         directory = Path(directory)
-        model = settled(model, device, cache_dir)
-        make(directory, spec_of(model), storage=storage, exist_ok=exist_ok)
+        model = load_if_needed(model, device, cache_dir)
+        create_collection(directory, spec_of(model), storage=storage, exist_ok=exist_ok)
         return cls.open(directory, model=model, device=device, cache_dir=cache_dir)
 
     @classmethod
@@ -151,7 +168,7 @@ class Collection(Jobs):
         collection = cls(directory, facts, LanceStore.open(directory / manifest.STORE), cache_dir)
         collection._device = device
         if model is not None:
-            model = settled(model, device, cache_dir)
+            model = load_if_needed(model, device, cache_dir)
             collection._require(spec_of(model).fingerprint)
             if not isinstance(model, str):
                 collection.__dict__["_backend"] = model
@@ -166,6 +183,21 @@ class Collection(Jobs):
     def fingerprint(self) -> Fingerprint:
         """What made the vectors; only vectors of the same fingerprint may come in."""
         return self._manifest.fingerprint
+
+    @property
+    def storage(self) -> str:
+        """The type of a stored number, "float32" or "float16"."""
+        return self._manifest.storage
+
+    @property
+    def created(self) -> datetime:
+        """When the collection was created; UTC."""
+        return self._manifest.created
+
+    @property
+    def written_by(self) -> str:
+        """The version of nearsight that created the collection."""
+        return self._manifest.written_by
 
     def __len__(self) -> int:
         return self._store.count()
@@ -221,9 +253,9 @@ class Collection(Jobs):
         """
         if metadata is None or not callable(metadata):
             fixed = dict(metadata or {})
-            schema.metadata_types(fixed, {f.name: f.type for f in self._store.schema})
+            self.check_metadata(fixed)
             metadata = partial(_same_for_all, fixed)
-        embedder = self._embedder(limits=limits, n_threads=n_threads, progress=progress)
+        embedder = self.embedder(limits=limits, n_threads=n_threads, progress=progress)
         job = Ingest(self._store, self._lock, lambda: embedder, metadata)
         total = images.count(inputs, allow_remote=allow_remote) if embedder.can_count(inputs) else None
         with embedder.bar(total) as bar:
@@ -237,6 +269,7 @@ class Collection(Jobs):
         *,
         id: str | None = None,
         text: str | None = None,
+        vector: ArrayLike | None = None,
         k: int = 10,
         where: str | None = None,
         exact: bool = False,
@@ -254,6 +287,8 @@ class Collection(Jobs):
         text : str
             Instead of `query`: words that say what is to be seen. See `load_text_encoder` for which models
             know words, and what similarities then mean.
+        vector : array of shape (dim,)
+            Instead of `query`: a vector of this collection's fingerprint.
         k : int, default 10
             At least 1.
         where : str, optional
@@ -270,35 +305,32 @@ class Collection(Jobs):
         UnknownIdError, FilterError
             No such row; an expression that is not understood.
         """
-        if sum(given is not None for given in (query, id, text)) != 1:
+        if sum(argument is not None for argument in (query, id, text, vector)) != 1:
             raise InvalidParameterError(
-                "search for one thing: an image, the id of one in the collection, or a text"
+                "search for one thing: an image, the id of one in the collection, a text, or a vector"
             )
         if text is not None:
-            return search_words(self, self._text_tower, text, k=k, where=where, exact=exact)
+            return search_text(self, text, k=k, where=where, exact=exact)
         if id is not None:
-            whole = self.get(id).id
-            [vector] = self.vectors([whole])
-            found = self.search_vector(vector, k=k + 1, where=where, exact=exact)
-            return [match for match in found if match.id != whole][:k]
-        vector = self.embed_query(query, allow_remote=allow_remote)
-        return self.search_vector(vector, k=k, where=where, exact=exact)
+            whole_id = self.get(id).id
+            matches = self._nearest(self.vectors([whole_id])[0], k + 1, where, exact)
+            return [match for match in matches if match.id != whole_id][:k]
+        if vector is None:
+            vector = self.embed_query(query, allow_remote=allow_remote)
+        return self._nearest(vector, k, where, exact)
 
     def embed_query(self, query: Any, *, allow_remote: bool = False) -> NDArray[np.float32]:
         """Return the (dim,) vector of one image, as this collection's model sees it."""
         if isinstance(query, (str, PathLike)) and Path(query).is_dir():
             raise InvalidParameterError(f"a query is one image; {query} is a folder")
-        embedder = self._embedder(n_threads=1, progress=False)
+        embedder = self.embedder(n_threads=1, progress=False)
         result = embedder.embed([query], on_error="raise", allow_remote=allow_remote)
         if len(result.vectors) != 1:
             raise InvalidParameterError(f"a query is one image; {query} holds {len(result.vectors)}")
         vector: NDArray[np.float32] = result.vectors[0]
         return vector
 
-    def search_vector(
-        self, vector: ArrayLike, *, k: int = 10, where: str | None = None, exact: bool = False
-    ) -> list[Match]:
-        """Return the `k` rows most similar to a (dim,) float vector of this collection's fingerprint."""
+    def _nearest(self, vector: ArrayLike, k: int, where: str | None, exact: bool) -> list[Match]:
         [hits] = self._store.search(
             np.asarray(vector, np.float32)[None],
             k,
@@ -311,23 +343,31 @@ class Collection(Jobs):
             for hit in hits
         ]
 
-    def items(self, where: str | None = None) -> Iterator[Item]:
-        """Stream the images, or those that match, in the order they came in."""
-        columns = [*schema.ITEM_COLUMNS, *schema.metadata_columns(self._store.schema)]
-        for batch in self._store.scan(columns, self._filter(where)):
-            yield from map(Item.of, batch.to_pylist())
+    def items(self, where: str | None = None, *, ids: Sequence[str] | None = None) -> Iterator[Item]:
+        """Stream the images, those that match, or those of whole ids, in the order they came in.
 
-    def iter_batches(self, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
-        """Stream columns of the images, or of those that match, a few thousand rows at a time.
+        Ids that are not in the collection are left out.
+        """
+        columns = [*schema.ITEM_COLUMNS, *schema.metadata_columns(self._store.schema)]
+        for batch in self._store.scan(columns, self._filter(where), ids=ids):
+            yield from (Item.of(row) for row in batch.to_pylist())
+
+    def iter_batches(
+        self, columns: Sequence[str], where: str | None = None, *, ids: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream columns of the images, a few thousand rows at a time.
 
         Parameters
         ----------
         columns : sequence of str
             ``vector``, ``thumbnail``, and what may be named in `where`, metadata keys included.
         where : str, optional
+            Only the images that match.
+        ids : sequence of str, optional
+            Only the images of these whole ids; those that are not in the collection are left out.
         """
         stored = schema.columns_named(columns, self._store.schema)
-        for batch in self._store.scan(stored, self._filter(where)):
+        for batch in self._store.scan(stored, self._filter(where), ids=ids):
             yield pa.RecordBatch.from_arrays([batch.column(name) for name in stored], names=list(columns))
 
     def count(self, where: str | None = None) -> int:
@@ -347,16 +387,16 @@ class Collection(Jobs):
                 f"{id!r} is no id: an id is 32 hex digits, of which at least the first"
                 f" {_PREFIX_DIGITS} are needed; nearsight ls shows them"
             )
-        found = list(self.items(f"id = '{id}'" if len(id) == 32 else f"id LIKE '{id}%'"))
-        if len(found) != 1:
-            n = len(found) or "no"
+        items = list(self.items(ids=[id]) if len(id) == 32 else self.items(f"id LIKE '{id}%'"))
+        if len(items) != 1:
+            n = len(items) or "no"
             raise UnknownIdError(f"{n} images have ids that start with {id!r}; nearsight ls shows them")
-        return found[0]
+        return items[0]
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """Return the (n, dim) vectors of images, in the order of `ids`."""
-        found = self._column("vector", ids)
-        return np.array([found[id] for id in ids], np.float32).reshape(len(ids), self.spec.dim)
+        vectors = self._column("vector", ids)
+        return np.array([vectors[id] for id in ids], np.float32).reshape(len(ids), self.spec.dim)
 
     def thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
         """Return the JPEG thumbnails of images by id; rows without one are left out."""
@@ -396,18 +436,59 @@ class Collection(Jobs):
         self._store.maintain()
         return n_new
 
-    def annotate(self, id: str, metadata: Metadata) -> None:
-        """Attach metadata to an image; None removes a key.
+    def update_metadata(
+        self,
+        ids: str | Sequence[str],
+        metadata: Metadata | Sequence[Metadata],
+        *,
+        missing_ok: bool = False,
+    ) -> int:
+        """Attach metadata to one or many images, in one write; None removes a key.
+
+        Parameters
+        ----------
+        ids : str or sequence of str
+            Unique starts of at least 4 digits will do.
+        metadata : mapping, or sequence of mapping as long as `ids`
+            For all of the images, or for each.
+        missing_ok : bool, default False
+            Whether ids that are not in the collection are left out instead of refused.
+
+        Returns
+        -------
+        int
+            Images whose metadata changed.
 
         Raises
         ------
         UnknownIdError
-            No such image.
+            No such image; then nothing is written.
         MetadataError
             A bad key, or a value of another type than the collection holds under that key.
         """
-        note = Note(self.get(id).id, metadata, was_unchanged=True)
-        self._writer().write(Batch(notes=[note]))
+        names = [ids] if isinstance(ids, str) else list(ids)
+        values = [metadata] * len(names) if isinstance(metadata, Mapping) else list(metadata)
+        if len(values) != len(names):
+            raise InvalidParameterError(
+                f"there are {len(names)} ids and {len(values)} mappings of metadata; give one for each image"
+            )
+        by_id: dict[str, Metadata] = {}
+        for name, value in zip(names, values, strict=True):
+            id = name if len(name) == 32 else self.get(name).id
+            by_id[id] = {**by_id.get(id, {}), **value}
+        return self._writer().update_metadata(by_id, missing_ok=missing_ok)
+
+    def check_metadata(self, metadata: Metadata) -> None:
+        """Raise `MetadataError` if an image could not have this metadata."""
+        schema.metadata_types(metadata, {f.name: f.type for f in self._store.schema})
+
+    def metadata_types(self) -> dict[str, str]:
+        """Return the keys of the metadata, and the type of each: "string", "double" or "bool"."""
+        stored = self._store.schema
+        return {
+            name.removeprefix(schema.PREFIX): str(stored.field(name).type)
+            for name in schema.metadata_columns(stored)
+        }
 
     def remove(self, ids: Iterable[str] = (), *, where: str | None = None) -> int:
         """Remove images by id or by filter; return how many. The files stay where they are.
@@ -432,18 +513,107 @@ class Collection(Jobs):
         facts = {"model": self.spec.id, "fingerprint": self.fingerprint.digest}
         return export(self._store, Path(file), self._filter(where), facts)
 
-    @cached_property
-    def _backend(self) -> Backend:
-        name = own_model(self.directory, self.spec.id)
-        backend = load_model(name, device=self._device, cache_dir=self._cache_dir)
-        self._require(backend.spec.fingerprint)
-        return backend
+    def info(self) -> dict[str, Any]:
+        """Return what the collection is and holds.
+
+        Returns
+        -------
+        dict
+            ``bytes_per_vector`` counts the numbers of one vector; ``bytes_per_image`` is everything on disk
+            (thumbnails, index and old versions included) divided by the number of images.
+        """
+        return collection_info(self)
+
+    def copy_projected(
+        self, directory: str | Path, projection: "Projection", *, storage: str | None = None
+    ) -> None:
+        """Create a collection of the same images with projected vectors; it keeps the projection itself.
+
+        Parameters
+        ----------
+        directory : path
+            Of the new collection: missing or empty.
+        projection : Projection
+            From this collection's model to shorter vectors; see `reduce_dim`, which fits one.
+        storage : {"float32", "float16"}, optional
+            The type of a stored number; by default as here.
+
+        Raises
+        ------
+        NotACollectionError
+            The directory holds something.
+        """
+        create_projected(Path(directory), self._store, projection, storage or self.storage)
+
+    def embedder(self, **options: Any) -> Embedder:
+        """Return an `Embedder` of the collection's model; `options` are those of `Embedder`."""
+        return Embedder(self._backend, **options)
 
     @cached_property
-    def _text_tower(self) -> TextTower:
-        tower = load_text_encoder(own_model(self.directory, self.spec.id), cache_dir=self._cache_dir)
-        self._require(tower.spec.fingerprint)
-        return tower
+    def text_encoder(self) -> TextTower:
+        """What turns texts into vectors that can be compared with the images'.
+
+        Raises
+        ------
+        UnknownModelError
+            The collection's model has no text encoder; see `load_text_encoder`.
+        """
+        encoder = load_text_encoder(self.model_name, cache_dir=self._cache_dir)
+        self._require(encoder.spec.fingerprint)
+        return encoder
+
+    @property
+    def model_name(self) -> str:
+        """The name that loads the collection's model.
+
+        Raises
+        ------
+        FingerprintMismatchError
+            The model is the collection's own projection, and its file is gone.
+        """
+        return manifest.model_name(self.directory, self.spec.id)
+
+    # The analyses as methods: typed for readers and type checkers, loaded when they are used.
+    if TYPE_CHECKING:
+        assign_customers = customer_segments.assign_customers
+        catalog = recommendations.catalog
+        classifier = classification.classifier
+        classify = classification.classify
+        cluster = clusters.cluster
+        find_duplicates = duplicates.find_duplicates
+        fit_classifier = classification.fit_classifier
+        layout_2d = map.layout_2d
+        load_catalog = recommendations.load_catalog
+        outliers = outlier_analysis.outliers
+        predict_clusters = clusters.predict_clusters
+        recommend = recommendations.recommend
+        reduce_dim = pca.reduce_dim
+        save_clusters = saved_clusters.save_clusters
+        segment_customers = customer_segments.segment_customers
+        suggest_labels = classification.suggest_labels
+    else:
+        assign_customers = AnalysisMethod("customer_segments")
+        catalog = AnalysisMethod("recommendations")
+        classifier = AnalysisMethod("classification")
+        classify = AnalysisMethod("classification")
+        cluster = AnalysisMethod("clusters")
+        find_duplicates = AnalysisMethod("duplicates")
+        fit_classifier = AnalysisMethod("classification")
+        layout_2d = AnalysisMethod("map")
+        load_catalog = AnalysisMethod("recommendations")
+        outliers = AnalysisMethod("outliers")
+        predict_clusters = AnalysisMethod("clusters")
+        recommend = AnalysisMethod("recommendations")
+        reduce_dim = AnalysisMethod("pca")
+        save_clusters = AnalysisMethod("saved_clusters")
+        segment_customers = AnalysisMethod("customer_segments")
+        suggest_labels = AnalysisMethod("classification")
+
+    @cached_property
+    def _backend(self) -> Backend:
+        backend = load_model(self.model_name, device=self._device, cache_dir=self._cache_dir)
+        self._require(backend.spec.fingerprint)
+        return backend
 
     @property
     def _lock(self) -> BaseFileLock:
@@ -451,9 +621,6 @@ class Collection(Jobs):
 
     def _writer(self) -> Writer:
         return Writer(self._store, self._lock)
-
-    def _embedder(self, **options: Any) -> Embedder:
-        return Embedder(self._backend, **options)
 
     def _filter(self, where: str | None) -> Filter | None:
         return None if where is None else parse(where, schema.filter_fields(self._store.schema))

@@ -1,38 +1,45 @@
-"""Makes a collection's directory."""
+"""Creates the directory of a collection."""
 
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 from filelock import FileLock
 
 from nearsight.collection import manifest
 from nearsight.collection import schema as row_schema
 from nearsight.errors import NotACollectionError
 from nearsight.models import Backend, ModelSpec, find_model, load_model
+from nearsight.models.pca import Projection
+from nearsight.store import VectorStore
 from nearsight.store.lance.store import LanceStore
 
+_ROWS_PER_APPEND = 1024
 
-def settled(model: str | Backend, device: str, cache_dir: Path | None) -> str | Backend:
-    """Load a model where only that shows whose vectors it gives: on a device, or in some arithmetic."""
+
+def load_if_needed(model: str | Backend, device: str, cache_dir: Path | None) -> str | Backend:
+    """Load a model whose fingerprint depends on the device or the arithmetic; return others as they are."""
     if isinstance(model, str) and (device not in ("auto", "cpu") or find_model(model).load_on is not None):
         return load_model(model, device=device, cache_dir=cache_dir)
     return model
 
 
 def spec_of(model: str | Backend) -> ModelSpec:
-    """Return a model's facts; of one that is named, without loading it."""
+    """Return the spec of a model; a model given by its name is not loaded."""
     return find_model(model).spec if isinstance(model, str) else model.spec
 
 
-def make(directory: Path, spec: ModelSpec, *, storage: str = "float32", exist_ok: bool = True) -> None:
-    """Make an empty collection, where there is none yet.
+def create_collection(
+    directory: Path, spec: ModelSpec, *, storage: str = "float32", exist_ok: bool = True
+) -> None:
+    """Create an empty collection, unless there is one already.
 
     Raises
     ------
     InvalidParameterError
-        Vectors cannot be kept as `storage` says.
+        `storage` is not a type that vectors can have.
     NotACollectionError
-        The directory holds something else, or a collection where that is not wanted.
+        The directory holds something else, or a collection although `exist_ok` is false.
     """
     if directory.exists() and not directory.is_dir():
         raise NotACollectionError(f"{directory} is a file; a collection is a directory")
@@ -45,7 +52,7 @@ def make(directory: Path, spec: ModelSpec, *, storage: str = "float32", exist_ok
     schema = row_schema.schema(spec.dim, storage)
     if (directory / manifest.FULL).is_dir():
         raise manifest.interrupted(directory)
-    clear(directory)
+    make_free_directory(directory)
     with FileLock(directory / manifest.LOCK):
         # Another process may have been first; without a manifest, a store is what a crash left.
         if not (directory / manifest.FILENAME).exists():
@@ -54,13 +61,54 @@ def make(directory: Path, spec: ModelSpec, *, storage: str = "float32", exist_ok
             manifest.Manifest.of(spec, storage).write(directory)
 
 
-def clear(directory: Path) -> None:
+def create_projected(directory: Path, source: VectorStore, projection: Projection, storage: str) -> None:
+    """Create a collection of the rows of a store, with projected vectors and the projection's file.
+
+    Raises
+    ------
+    InvalidParameterError
+        `storage` is not a type that vectors can have.
+    NotACollectionError
+        The directory holds something.
+    """
+    spec = projection.spec(manifest.OWN_PROJECTION)
+    vector_field = row_schema.schema(spec.dim, storage).field("vector")
+    schema = source.schema.set(source.schema.get_field_index("vector"), vector_field)
+    make_free_directory(directory)
+    with FileLock(directory / manifest.LOCK):
+        if (directory / manifest.FILENAME).exists():
+            raise NotACollectionError(f"{directory} is a collection already; choose another directory")
+        # Without a manifest, a store is what a crash left.
+        shutil.rmtree(directory / manifest.STORE, ignore_errors=True)
+        target = LanceStore.create(directory / manifest.STORE, schema)
+        _copy_projected(source, target, projection)
+        projection.save(directory / manifest.PROJECTION)
+        # Last: before it, the directory is no collection.
+        manifest.Manifest.of(spec, storage).write(directory)
+    target.maintain()
+
+
+def _copy_projected(source: VectorStore, target: VectorStore, projection: Projection) -> None:
+    schema = target.schema
+    for batch in source.scan(schema.names):
+        for start in range(0, len(batch), _ROWS_PER_APPEND):
+            rows = batch.slice(start, _ROWS_PER_APPEND)
+            X = rows.column("vector").flatten().to_numpy(zero_copy_only=False)
+            projected = projection.apply(X.reshape(len(rows), -1))
+            vectors = pa.FixedSizeListArray.from_arrays(
+                pa.array(projected.ravel()), type=schema.field("vector").type
+            )
+            columns = [vectors if name == "vector" else rows.column(name) for name in schema.names]
+            target.append(pa.Table.from_arrays(columns, schema=schema))
+
+
+def make_free_directory(directory: Path) -> None:
     """Make the directory if it is missing.
 
     Raises
     ------
     NotACollectionError
-        It holds something else than what a crash left of making a collection.
+        It holds anything but leftovers of an interrupted creation.
     """
     if (directory / manifest.FILENAME).exists():
         raise NotACollectionError(f"{directory} is a collection already; choose another directory")

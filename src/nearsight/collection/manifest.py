@@ -9,7 +9,12 @@ from typing import Any
 
 from nearsight._version import __version__
 from nearsight.artifacts import replacing
-from nearsight.errors import CollectionNotFoundError, NewerFormatError, NotACollectionError
+from nearsight.errors import (
+    CollectionNotFoundError,
+    FingerprintMismatchError,
+    NewerFormatError,
+    NotACollectionError,
+)
 from nearsight.models import Fingerprint, ModelSpec
 
 # Grows when an older nearsight could no longer read what is written.
@@ -159,3 +164,22 @@ def is_free(directory: Path) -> bool:
         entry.name in leftovers or entry.name.startswith((f".{FILENAME}.", f".{PROJECTION}."))
         for entry in directory.iterdir()
     )
+
+
+def model_name(directory: Path, id: str) -> str:
+    """Return the name that loads a collection's model: the id, or the place of the collection's projection.
+
+    Raises
+    ------
+    FingerprintMismatchError
+        The file of the projection is gone.
+    """
+    if id != OWN_PROJECTION:
+        return id
+    path = directory / PROJECTION
+    if not path.is_file():
+        raise FingerprintMismatchError(
+            f"{path} is gone, without which no image can be compared with those of {directory}; restore it"
+            " from a backup, or make the collection again with nearsight project"
+        )
+    return f"pca:{path}"

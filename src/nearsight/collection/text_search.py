@@ -1,40 +1,38 @@
 """Searching a collection with words."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nearsight.collection.arrays import batch_vectors, items_by_id
 from nearsight.collection.results import Match
-from nearsight.collection.view import View, items_of, vectors_of
 from nearsight.errors import InvalidParameterError
-from nearsight.models import TextTower
 
-# So many images are compared with a text one by one (0.3 s); of more, the index chooses candidates.
-_FEW = 5000
-_CANDIDATES = 2000
+if TYPE_CHECKING:
+    from nearsight.collection.collection import Collection
+
+# Up to this many images, each is compared with the text (0.3 s); of more, the index picks candidates.
+_MAX_COMPARED = 5000
+_MIN_CANDIDATES = 2000
+
+_Chunks = Iterator[tuple[list[str], NDArray[np.float32]]]
 
 
-def search_words(
-    view: View,
-    tower: TextTower,
-    text: str,
-    *,
-    k: int = 10,
-    where: str | None = None,
-    exact: bool = False,
+def search_text(
+    collection: "Collection", text: str, *, k: int = 10, where: str | None = None, exact: bool = False
 ) -> list[Match]:
     """Return the `k` images most similar to a text, the most similar first.
 
-    *Method*: where texts and images share a space, the text's vector is searched for. Elsewhere each
-    image vector must first be brought among texts; in a large collection, that is done for the nearest
-    neighbors of where the text aims, at least 2,000 of them.
+    *Method*: where texts and images share a space, the text's vector is searched for. Otherwise each image
+    vector is projected into the space of the texts first. In a collection of more than 5,000 images, only
+    candidates are projected: the nearest neighbors of the image vector that the text points at, at least
+    2,000 of them.
 
     Parameters
     ----------
-    view : Collection
-    tower : TextTower
-        Of the collection's model.
+    collection : Collection
     text : str
         Not empty.
     k, where, exact
@@ -49,33 +47,35 @@ def search_words(
         raise InvalidParameterError("the text is empty; say what is to be seen, such as 'a dog on a beach'")
     if k < 1:
         raise InvalidParameterError(f"k is {k}; it must be at least 1")
-    query = tower.embed([text])
-    if tower.is_shared:
-        return view.search_vector(query[0], k=k, where=where, exact=exact)
-    if exact or view.count(where) <= _FEW:
-        chunks = _all(view, where)
+    encoder = collection.text_encoder
+    query = encoder.embed([text])
+    if encoder.is_shared:
+        return collection.search(vector=query[0], k=k, where=where, exact=exact)
+    if exact or collection.count(where) <= _MAX_COMPARED:
+        chunks = _all_vectors(collection, where)
     else:
-        chunks = _candidates(view, tower.aim(query)[0], max(_CANDIDATES, 50 * k), where)
+        n_candidates = max(_MIN_CANDIDATES, 50 * k)
+        chunks = _nearest_vectors(collection, encoder.aim(query)[0], n_candidates, where)
     best: list[tuple[float, str]] = []
     for ids, X in chunks:
-        similarities = tower.project(X) @ query[0]
+        similarities = encoder.project(X) @ query[0]
         best += zip(similarities.tolist(), ids, strict=True)
-        # Equal similarities are told apart by id: the same search gives the same order.
+        # Equal similarities are ordered by id: the same search gives the same order.
         best = sorted(best, key=lambda pair: (-pair[0], pair[1]))[:k]
-    items = items_of(view, [id for _, id in best])
-    # A row that another process has removed meanwhile is no match any more.
+    items = items_by_id(collection, [id for _, id in best])
+    # Another process may have removed a row meanwhile.
     return [
         Match(id, items[id].path, similarity, items[id].metadata) for similarity, id in best if id in items
     ]
 
 
-def _all(view: View, where: str | None) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
-    for batch in view.iter_batches(["id", "vector"], where):
-        yield batch.column("id").to_pylist(), vectors_of(batch)
+def _all_vectors(collection: "Collection", where: str | None) -> _Chunks:
+    for batch in collection.iter_batches(["id", "vector"], where):
+        yield batch.column("id").to_pylist(), batch_vectors(batch)
 
 
-def _candidates(
-    view: View, aim: NDArray[np.float32], n: int, where: str | None
-) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
-    ids = [match.id for match in view.search_vector(aim, k=n, where=where)]
-    yield ids, view.vectors(ids)
+def _nearest_vectors(
+    collection: "Collection", vector: NDArray[np.float32], n: int, where: str | None
+) -> _Chunks:
+    ids = [match.id for match in collection.search(vector=vector, k=n, where=where)]
+    yield ids, collection.vectors(ids)

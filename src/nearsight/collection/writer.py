@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nearsight.collection import schema as row_schema
 from nearsight.embedder import Embedded
-from nearsight.errors import ImageFailure
+from nearsight.errors import ImageFailure, UnknownIdError
 from nearsight.images import ImageSource, Stat, decode_path, encode_path
 from nearsight.images import exists as source_exists
 from nearsight.store import VectorStore
@@ -21,6 +21,8 @@ from nearsight.store import VectorStore
 # A batch is written once it has this many images or this many seconds: what a kill can cost.
 _ROWS = 512
 _SECONDS = 5.0
+# Rows whose metadata is in memory at once: each update rewrites whole columns, so few large ones are best.
+_ROWS_PER_UPDATE = 65_536
 
 # A row that never was a file.
 _BARE = {"path": "", "paths": [], "keys": [], "stamps": [], "size_bytes": 0, "width": 0, "height": 0}
@@ -196,6 +198,29 @@ class Writer:
             n_new += len(chunk)
         return n_new
 
+    def update_metadata(self, metadata: Mapping[str, Mapping[str, Any]], *, missing_ok: bool) -> int:
+        """Set metadata by id, under one lock; return in how many rows that changed anything.
+
+        Raises
+        ------
+        UnknownIdError
+            A row is missing and `missing_ok` is false; then nothing is written.
+        """
+        notes = [Note(id, values, was_unchanged=False) for id, values in metadata.items()]
+        n_changed = 0
+        with self._lock:
+            if not missing_ok:
+                self._require_rows(list(metadata))
+            self._add_columns(Batch(notes=notes))
+            for start in range(0, len(notes), _ROWS_PER_UPDATE):
+                n_changed += self._annotate(notes[start : start + _ROWS_PER_UPDATE])
+        return n_changed
+
+    def _require_rows(self, ids: Sequence[str]) -> None:
+        known = {id for batch in self._store.scan(["id"], ids=ids) for id in batch.column("id").to_pylist()}
+        if missing := [id for id in ids if id not in known]:
+            raise UnknownIdError(f"no image has the id {missing[0]!r}; nearsight ls shows the ids")
+
     def _count(self, batch: Batch) -> None:
         n_files = sum(max(1, len(row["keys"])) for row in batch.new.values())
         self.counts.embedded += len(batch.new)
@@ -286,9 +311,10 @@ class Writer:
         if at == 0:
             row["path"], row["modified"] = file.path, row_schema.utc(file.stat.modified_s)
 
-    def _annotate(self, notes: Sequence[Note]) -> None:
+    def _annotate(self, notes: Sequence[Note]) -> int:
+        """Write metadata into rows that exist; return how many rows changed."""
         if not notes:
-            return
+            return 0
         columns = row_schema.metadata_columns(self._store.schema)
         current = {
             row["id"]: row
@@ -307,6 +333,7 @@ class Writer:
         if changed:
             fields = [self._store.schema.field(c) for c in ("id", *columns)]
             self._store.update(row_schema.table(changed.values(), pa.schema(fields)))
+        return len(changed)
 
 
 def exists(key: str) -> bool:

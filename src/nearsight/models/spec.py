@@ -8,7 +8,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from nearsight.errors import InvalidParameterError
+from nearsight.errors import FingerprintMismatchError, InvalidParameterError
 from nearsight.images import DECODER_RULES, DRAFT_FACTOR
 
 ResizeMode = Literal["short-side", "squash", "squash-crop", "shrink"]
@@ -78,6 +78,29 @@ class Fingerprint:
             for key in sorted(mine.keys() | theirs.keys())
             if mine.get(key) != theirs.get(key)
         ]
+
+    def require_same(self, other: "Fingerprint", fitted: str, remedy: str) -> None:
+        """Refuse to use something that was fitted on vectors of this fingerprint with those of another.
+
+        Parameters
+        ----------
+        other : Fingerprint
+            Of the vectors at hand.
+        fitted, remedy : str
+            What was fitted, such as "the map", and how to get one for the vectors at hand.
+
+        Raises
+        ------
+        FingerprintMismatchError
+            The two differ.
+        """
+        if self != other:
+            differences = "; ".join(self.differences(other))
+            raise FingerprintMismatchError(
+                f"{fitted} was learned on vectors of {self.model} (fingerprint {self.digest}), and these are"
+                f" of {other.model} ({other.digest}), which cannot be compared. They differ in:"
+                f" {differences}. {remedy}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

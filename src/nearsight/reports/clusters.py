@@ -7,7 +7,7 @@ import numpy as np
 
 from nearsight.analyses.clusters import Cluster, Clustering
 from nearsight.collection import Collection
-from nearsight.collection.view import items_of
+from nearsight.collection.arrays import items_by_id
 from nearsight.reports.gallery import Card, Section, gallery
 from nearsight.reports.html import smaller_jpeg, write_html
 from nearsight.text_format import count
@@ -69,7 +69,7 @@ def capitalized(label: str) -> str:
 
 def sheet(collection: Collection, ids: Sequence[str], side_px: int = THUMBNAIL_PX) -> list[Card]:
     """Return a card for each image that is still in the collection, with a smaller thumbnail."""
-    items = items_of(collection, ids)
+    items = items_by_id(collection, ids)
     present = [id for id in ids if id in items]
     thumbnails = collection.thumbnails(present)
     small = {id: smaller_jpeg(thumbnails[id], side_px) for id in present if thumbnails.get(id)}

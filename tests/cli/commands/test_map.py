@@ -95,7 +95,9 @@ def test_the_page_in_a_browser(imaged, tmp_path):
     collection = Collection.open(imaged.collection)
     for number, item in enumerate(list(collection.items())):
         label = {0: "jersey", 1: None}.get(number % 3)
-        collection.annotate(item.id, {"kind": number % 3 if number % 3 < 2 else -1, "kind_label": label})
+        collection.update_metadata(
+            item.id, {"kind": number % 3 if number % 3 < 2 else -1, "kind_label": label}
+        )
     imaged("map", "--out", tmp_path / "map.html")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)

@@ -213,10 +213,10 @@ def _document(found: "Clustering") -> dict[str, Any]:
 def _say(
     run: Run, collection: "Collection", found: "Clustering", save: str | None, where: str | None
 ) -> None:
-    from nearsight.collection.view import items_of
+    from nearsight.collection.arrays import items_by_id
 
     shown = [c.representative for c in found.clusters if c.representative]
-    items = {} if run.console.as_json else items_of(collection, shown)
+    items = {} if run.console.as_json else items_by_id(collection, shown)
     rows = [
         [
             str(c.id),

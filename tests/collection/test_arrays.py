@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from nearsight import Collection
-from nearsight.collection.view import gather, sample
+from nearsight.collection.arrays import read_vectors, sample_vectors
 from nearsight.errors import InvalidParameterError
 
 from fake import FakeBackend
@@ -22,7 +22,7 @@ def collection(tmp_path):
 
 
 def test_gathers_vectors_and_columns_row_by_row(collection):
-    found = gather(collection, columns=("path", "width", "label"))
+    found = read_vectors(collection, columns=("path", "width", "label"))
     assert len(found) == 12
     np.testing.assert_array_equal(found.X, collection.vectors(found.ids))
     for id, path, width, label in zip(found.ids, *found.columns.values(), strict=True):
@@ -31,32 +31,32 @@ def test_gathers_vectors_and_columns_row_by_row(collection):
 
 
 def test_gathers_only_what_matches(collection):
-    assert set(gather(collection, "label = 'odd'", ["label"]).columns["label"]) == {"odd"}
-    assert gather(collection, "width > 1000").X.shape == (0, 64)
+    assert set(read_vectors(collection, "label = 'odd'", ["label"]).columns["label"]) == {"odd"}
+    assert read_vectors(collection, "width > 1000").X.shape == (0, 64)
 
 
 def test_a_column_that_is_not_there(collection):
     with pytest.raises(InvalidParameterError, match="no column 'labl'; there are added"):
-        gather(collection, columns=["labl"])
+        read_vectors(collection, columns=["labl"])
 
 
 @pytest.mark.parametrize("n", [1, 5, 12, 100])
 def test_a_sample_is_of_so_many_different_images(collection, n):
-    found = sample(collection, n)
+    found = sample_vectors(collection, n)
     assert len(found) == len(set(found.ids)) == min(n, 12)
     np.testing.assert_array_equal(found.X, collection.vectors(found.ids))
-    assert sample(collection, n).ids == found.ids
+    assert sample_vectors(collection, n).ids == found.ids
 
 
 def test_a_sample_of_a_few_is_any_few(collection):
-    assert len({id for seed in range(20) for id in sample(collection, 2, random_state=seed).ids}) > 8
+    assert len({id for seed in range(20) for id in sample_vectors(collection, 2, random_state=seed).ids}) > 8
 
 
 def test_a_sample_of_what_matches(collection):
-    odd = set(gather(collection, "label = 'odd'").ids)
-    assert set(sample(collection, 4, where="label = 'odd'").ids) < odd
+    odd = set(read_vectors(collection, "label = 'odd'").ids)
+    assert set(sample_vectors(collection, 4, where="label = 'odd'").ids) < odd
 
 
 def test_a_sample_of_nothing_is_refused(collection):
     with pytest.raises(InvalidParameterError, match="n is 0"):
-        sample(collection, 0)
+        sample_vectors(collection, 0)
