@@ -1,22 +1,32 @@
-"""Whether two images are one: laid over each other, their details coincide.
+"""Register images pixel by pixel, to decide whether two are the same photograph.
 
-A check that knows nothing of vectors: it looks at pixels only, and at details rather than at large shapes, so
-that two white shirts photographed alike do not count as one.
+The check knows nothing of vectors. It compares details rather than large shapes, so that two white shirts
+photographed alike do not count as the same.
 """
 
-from nearsight.verification.dense.edit_hashes import N_PLAIN, looks
-from nearsight.verification.dense.registration import SAME, SURE, Registration, register
-from nearsight.verification.dense.thumbnails import SIDE_PX, black_corners, edges, miniature
+from nearsight.verification.dense.edit_hashes import N_PLAIN_HASHES, edit_hashes
+from nearsight.verification.dense.registration import (
+    CERTAIN_AGREEMENT,
+    MATCH_AGREEMENT,
+    Registration,
+    register,
+)
+from nearsight.verification.dense.thumbnails import (
+    SIDE_PX,
+    black_corner_share,
+    edge_strengths,
+    gray_thumbnail,
+)
 
 __all__ = [
-    "N_PLAIN",
-    "SAME",
+    "CERTAIN_AGREEMENT",
+    "MATCH_AGREEMENT",
+    "N_PLAIN_HASHES",
     "SIDE_PX",
-    "SURE",
     "Registration",
-    "black_corners",
-    "edges",
-    "looks",
-    "miniature",
+    "black_corner_share",
+    "edge_strengths",
+    "edit_hashes",
+    "gray_thumbnail",
     "register",
 ]

@@ -1,4 +1,4 @@
-"""Laying images over each other, pair by pair."""
+"""Registration of pairs of images: aligned by an affine transform, how well do their details coincide?"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,54 +8,54 @@ from numpy.typing import ArrayLike, NDArray
 
 from nearsight.errors import InvalidParameterError
 from nearsight.verification.dense.affine import Floats
-from nearsight.verification.dense.pose_search import poses
+from nearsight.verification.dense.pose_search import best_poses
 from nearsight.verification.dense.refinement import align, details
 from nearsight.verification.dense.thumbnails import SIDE_PX, Pixels
 
-#: Agreement above which two photographs are one; benchmarks/duplicates.py measures it.
-SAME = 0.65
-#: Agreement that images which are not the same never reached there.
-SURE = 0.7
+#: Default match threshold: agreement above which two images are the same; benchmarks/duplicates.py measures it.
+MATCH_AGREEMENT = 0.65
+#: Agreement that two different images never reached there.
+CERTAIN_AGREEMENT = 0.7
 
-# Of the ways in which two images look alike from far, the best are tried.
-_N_TRIED = 3
-# Pairs that are looked at from far together, and pixels that are aligned together: a processor's cache.
-_PAIRS_AT_ONCE, _PIXELS_AT_ONCE = 256, 100_000
+# Poses from which each pair is aligned.
+_N_POSES = 3
+# Pairs whose poses are searched together, and pixels that are aligned together: a processor's cache.
+_BATCH_PAIRS, _BATCH_PIXELS = 256, 100_000
 
 Ints = NDArray[np.int64]
 
 
-class _Leg(NamedTuple):
-    """A part of the way: what agreed less before it is left; copies agree more by then."""
+class _Stage(NamedTuple):
+    """A stage of the alignment. Pairs that agree less than `min_agreement` before it are given up."""
 
-    hopeless: float
-    detail_px: float  # width of what is taken for a detail, in pixels of the miniature
-    factor: int  # by how much the miniature is shrunk
+    min_agreement: float
+    detail_px: float  # width of a detail, in pixels of the thumbnail
+    downscaling: int
     n_steps: int
 
 
-# At first coarse, which finds the way from far, then fine, which tells like from same.
-_LEGS = (
-    _Leg(0.3, 6.0, 4, 6),
-    _Leg(0.3, 6.0, 4, 6),
-    _Leg(0.32, 4.0, 2, 2),
-    _Leg(0.35, 4.0, 2, 4),
-    _Leg(0.45, 1.5, 1, 1),
-    _Leg(0.3, 1.5, 1, 4),
+# Coarse stages find the alignment; fine ones tell the same image from a similar one.
+_STAGES = (
+    _Stage(0.3, 6.0, 4, 6),
+    _Stage(0.3, 6.0, 4, 6),
+    _Stage(0.32, 4.0, 2, 2),
+    _Stage(0.35, 4.0, 2, 4),
+    _Stage(0.45, 1.5, 1, 1),
+    _Stage(0.3, 1.5, 1, 4),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """How well pairs of images coincide, once laid over each other.
+    """How well pairs of images coincide once they are aligned.
 
     Attributes
     ----------
     agreement : ndarray of shape (m,), float32
-        In -1..1, higher is surer: the correlation of details. Not to be had, and 0, where one of the two has
-        none (a plain color), and 0 or less where they already differ from far.
+        The correlation of details, in -1..1; higher is more certain. 0 where one of the two has no details
+        (a plain color), and 0 or less where they already differ at low resolution.
     transforms : ndarray of shape (m, 2, 3), float32
-        Where a place (x, y, 1) of the first lies in the second; both run from -1 to 1.
+        Where a position (x, y, 1) of the first lies in the second; both run from -1 to 1.
     """
 
     agreement: Floats
@@ -68,83 +68,85 @@ class Registration:
         return mirrored
 
 
-def register(images: Pixels, pairs: ArrayLike, aspects: ArrayLike | None = None) -> Registration:
-    """Lay images over each other, pair by pair, and tell how well their details coincide.
+def register(thumbnails: Pixels, pairs: ArrayLike, aspects: ArrayLike | None = None) -> Registration:
+    """Align images pair by pair, and measure how well their details coincide.
 
     *Method*: inverse compositional alignment (Baker and Matthews 2004,
-    https://doi.org/10.1023/B:VISI.0000011205.11775.fd, section 3.2) for an affine transform, from coarse to
-    fine, on details: pixels less their surroundings, over the local contrast. What is made smallest is the
-    difference of images of zero mean and unit length, whose correlation over the common area is the agreement
-    (compare Evangelidis and Psarakis 2008, https://doi.org/10.1109/TPAMI.2008.113). It starts from the best
-    two of 240 ways to turn, mirror and scale an image of 12 pixels, and gives up where that agrees too
-    little.
+    https://doi.org/10.1023/B:VISI.0000011205.11775.fd, section 3.2) with an affine transform, from coarse to
+    fine, on details: pixels less their surroundings, over the local contrast. It minimizes the difference of
+    images of zero mean and unit length, whose correlation over the common area is the agreement (compare
+    Evangelidis and Psarakis 2008, https://doi.org/10.1109/TPAMI.2008.113). It starts from the best three of
+    240 poses of an image of 12 pixels, and gives a pair up where the agreement stays low.
 
     Parameters
     ----------
-    images : ndarray of shape (n, 96, 96), uint8
-        From `miniature`.
+    thumbnails : ndarray of shape (n, 96, 96), uint8
+        From `gray_thumbnail`.
     pairs : array of shape (m, 2), int
-        Numbers of the two images of each pair. Sorted ones are quicker: what many pairs in a row begin with
-        is looked at once.
+        Rows of the two images of each pair. Sorted pairs are faster: the poses of an image are computed once
+        for consecutive pairs in which it is the first.
     aspects : array of shape (n,), float, optional
-        Width over height of each image, so that any turn is found; default 1.
+        Width over height of each image, above 0, so that any turn is found; default 1.
 
     Returns
     -------
     Registration
-        Found are re-encoding, other sizes, crops down to some 80 % of a side, turns by any angle, mirror
-        images, other colors, and marks laid over.
+        It finds re-encoded and resized images, crops down to some 80 % of a side, turns by any angle, mirror
+        images, other colors and watermarks.
 
     Raises
     ------
     InvalidParameterError
-        The shapes are others, or a pair names an image that is not there.
+        A shape is wrong, or a pair names an image that does not exist.
 
     Notes
     -----
-    A pair costs about half a millisecond, or four where it is promising.
+    A pair costs about half a millisecond, or four where the agreement is high.
     """
-    if images.shape[1:] != (SIDE_PX, SIDE_PX):
+    if thumbnails.shape[1:] != (SIDE_PX, SIDE_PX):
         raise InvalidParameterError(
-            f"images has shape {images.shape}; it must be (n, {SIDE_PX}, {SIDE_PX}), as `miniature` gives"
+            f"thumbnails has shape {thumbnails.shape}; it must be (n, {SIDE_PX}, {SIDE_PX}), as"
+            " `gray_thumbnail` returns"
         )
     rows = np.asarray(pairs, np.int64).reshape(-1, 2) if np.size(pairs) == 0 else np.asarray(pairs, np.int64)
     if rows.ndim != 2 or rows.shape[1] != 2:
         raise InvalidParameterError(f"pairs has shape {rows.shape}; it must be two numbers a row, (m, 2)")
-    if rows.size and not 0 <= rows.min() <= rows.max() < len(images):
+    if rows.size and not 0 <= rows.min() <= rows.max() < len(thumbnails):
         raise InvalidParameterError(
-            f"pairs names the images {rows.min()} to {rows.max()}; there are 0 to {len(images) - 1}"
+            f"pairs names the images {rows.min()} to {rows.max()}; there are 0 to {len(thumbnails) - 1}"
         )
-    shapes = np.ones(len(images), np.float32) if aspects is None else np.asarray(aspects, np.float32)
-    if shapes.shape != (len(images),) or not (shapes > 0).all():
+    shapes = np.ones(len(thumbnails), np.float32) if aspects is None else np.asarray(aspects, np.float32)
+    if shapes.shape != (len(thumbnails),) or not (shapes > 0).all():
         raise InvalidParameterError(
             f"aspects has shape {shapes.shape}; it must be width over height of each image, above 0,"
-            f" ({len(images)},)"
+            f" ({len(thumbnails)},)"
         )
     agreement = np.zeros(len(rows), np.float32)
     transforms = np.zeros((len(rows), 2, 3), np.float32)
-    for at in range(0, len(rows), _PAIRS_AT_ONCE):
-        part = slice(at, at + _PAIRS_AT_ONCE)
-        agreement[part], transforms[part] = _register(images, shapes, rows[part])
+    for start in range(0, len(rows), _BATCH_PAIRS):
+        batch = slice(start, start + _BATCH_PAIRS)
+        agreement[batch], transforms[batch] = _register_batch(thumbnails, shapes, rows[batch])
     return Registration(agreement, transforms)
 
 
-def _register(images: Pixels, aspects: Floats, pairs: Ints) -> tuple[Floats, Floats]:
-    starts, score = poses(images, aspects, pairs, _N_TRIED)
-    alive = np.arange(len(pairs))
-    for leg in _LEGS:
-        # What falls out must not pass for what was looked at closely.
-        lost = alive[score[alive] < leg.hopeless]
-        score[lost] = np.minimum(score[lost], 0)
-        alive = alive[score[alive] >= leg.hopeless]
-        at_once = max(1, _PIXELS_AT_ONCE * leg.factor**2 // SIDE_PX**2)
-        for at in range(0, len(alive), at_once):
-            some = alive[at : at + at_once]
-            shown, place = np.unique(pairs[some], return_inverse=True)
-            here, there = details(images[shown], leg.detail_px, leg.factor)[place.reshape(-1, 2).T]
-            ways = [align(here, there, start, leg.n_steps) for start in starts[some].swapaxes(0, 1)]
-            scores, transforms = (np.stack(part) for part in zip(*ways, strict=True))
-            best = scores.argmax(axis=0), np.arange(len(some))
-            score[some], starts[some, 0] = scores[best], transforms[best]
+def _register_batch(thumbnails: Pixels, aspects: Floats, pairs: Ints) -> tuple[Floats, Floats]:
+    starts, score = best_poses(thumbnails, aspects, pairs, _N_POSES)
+    remaining = np.arange(len(pairs))
+    for stage in _STAGES:
+        # A pair given up early must not keep an agreement that a later stage would not confirm.
+        dropped = remaining[score[remaining] < stage.min_agreement]
+        score[dropped] = np.minimum(score[dropped], 0)
+        remaining = remaining[score[remaining] >= stage.min_agreement]
+        n_pairs = max(1, _BATCH_PIXELS * stage.downscaling**2 // SIDE_PX**2)
+        for first in range(0, len(remaining), n_pairs):
+            batch = remaining[first : first + n_pairs]
+            rows, places = np.unique(pairs[batch], return_inverse=True)
+            here, there = details(thumbnails[rows], stage.detail_px, stage.downscaling)[
+                places.reshape(-1, 2).T
+            ]
+            aligned = [align(here, there, start, stage.n_steps) for start in starts[batch].swapaxes(0, 1)]
+            scores, transforms = (np.stack(part) for part in zip(*aligned, strict=True))
+            best = scores.argmax(axis=0), np.arange(len(batch))
+            score[batch], starts[batch, 0] = scores[best], transforms[best]
         starts = starts[:, :1]
     return score, starts[:, 0]

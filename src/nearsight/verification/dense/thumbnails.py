@@ -1,4 +1,4 @@
-"""Small gray images that are compared, and what can be seen on an image by itself."""
+"""Small gray images to compare, and properties of a single image."""
 
 import io
 
@@ -9,19 +9,19 @@ from scipy import ndimage
 
 from nearsight.verification.dense.affine import Floats
 
-#: Pixels of a miniature's side. Each costs this number squared in bytes.
+#: Pixels of a gray thumbnail's side. Each thumbnail takes this number squared in bytes.
 SIDE_PX = 96
 
-# Gray levels that pass for black after JPEG, and the share of an image that matters.
-_BLACK, _SOME_BLACK = 8, 0.02
+# Gray levels that count as black after JPEG, and the least share of black corners that is reported.
+_BLACK, _LEAST_BLACK_SHARE = 8, 0.02
 
-# Places along each side that edges are told of.
-_EDGES = 16
+# Cells along each side in which edges are measured.
+_EDGE_CELLS = 16
 
 Pixels = NDArray[np.uint8]
 
 
-def miniature(image: bytes | Image.Image) -> Pixels:
+def gray_thumbnail(image: bytes | Image.Image) -> Pixels:
     """Return an image as `register` compares it: gray, and square whatever its shape.
 
     Parameters
@@ -39,19 +39,19 @@ def miniature(image: bytes | Image.Image) -> Pixels:
     return np.asarray(gray)
 
 
-def edges(thumbnail: bytes) -> Floats:
-    """Return how strong a thumbnail's edges are, in gray levels, in each of 16 × 16 places."""
+def edge_strengths(thumbnail: bytes) -> Floats:
+    """Return the mean strength of a thumbnail's edges, in gray levels, in each of 16 × 16 cells."""
     gray = np.asarray(Image.open(io.BytesIO(thumbnail)).convert("L"), np.float32)
     strength = Image.fromarray(np.abs(ndimage.laplace(gray, mode="nearest")))
-    return np.asarray(strength.resize((_EDGES, _EDGES), Image.Resampling.BOX))
+    return np.asarray(strength.resize((_EDGE_CELLS, _EDGE_CELLS), Image.Resampling.BOX))
 
 
-def black_corners(small: Pixels) -> float:
-    """Return which share of a miniature is black and hangs on a corner: what turning leaves behind.
+def black_corner_share(pixels: Pixels) -> float:
+    """Return the share of a gray thumbnail that is black and joined to a corner, as turning leaves it.
 
-    0 where that is less than 1 in 50.
+    0 where that is less than 0.02.
     """
-    patches, _ = ndimage.label(small <= _BLACK)
-    at_corners = set(patches[:: SIDE_PX - 1, :: SIDE_PX - 1].ravel().tolist()) - {0}
-    share = float(np.isin(patches, list(at_corners)).mean())
-    return share if share >= _SOME_BLACK else 0.0
+    patches, _ = ndimage.label(pixels <= _BLACK)
+    corner_patches = set(patches[:: SIDE_PX - 1, :: SIDE_PX - 1].ravel().tolist()) - {0}
+    share = float(np.isin(patches, list(corner_patches)).mean())
+    return share if share >= _LEAST_BLACK_SHARE else 0.0
