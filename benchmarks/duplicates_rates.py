@@ -50,7 +50,7 @@ def splits(options: argparse.Namespace) -> dict[str, dict[str, object]]:
                     mine = np.flatnonzero(used)
                     finder = NearDuplicates(
                         false_alarm_rate=rate,
-                        surely=dense.SURE,
+                        surely=dense.CERTAIN_AGREEMENT,
                         min_similarity=0.7,
                         confirm=lambda here, there, mine=mine: known(mine[here], mine[there]),
                     )
@@ -59,8 +59,8 @@ def splits(options: argparse.Namespace) -> dict[str, dict[str, object]]:
                     try:
                         found = finder.fit(
                             rows.X[mine],
-                            looks=looks[: dense.N_PLAIN, mine],
-                            edited_looks=looks[dense.N_PLAIN :, mine],
+                            looks=looks[: dense.N_PLAIN_HASHES, mine],
+                            edited_looks=looks[dense.N_PLAIN_HASHES :, mine],
                             distinct=learned_on,
                         )
                         alarms = np.isin(alone, mine[found.pairs_]).mean()

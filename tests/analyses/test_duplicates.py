@@ -73,9 +73,9 @@ def test_what_each_was_confirmed_against(collection, monkeypatch):
 
     monkeypatch.setattr("nearsight.analyses.duplicates._Pixels.agreement", agreement)
     monkeypatch.setattr(
-        "nearsight.analyses.best_copy.Quality.__call__", lambda self, rows, pairs: -rows.astype(float)
+        "nearsight.analyses.best_copy.CopyQuality.__call__", lambda self, rows, pairs: -rows.astype(float)
     )
-    monkeypatch.setattr("nearsight.analyses.best_copy.Quality.why", lambda self, keep, others: "first")
+    monkeypatch.setattr("nearsight.analyses.best_copy.CopyQuality.why", lambda self, keep, others: "first")
     group = collection.find_duplicates(where=where, min_similarity=-1).groups[0]
     assert [item.id for item in group.items] == order
     assert dict(zip(order[1:], group.against, strict=True)) == {

@@ -6,14 +6,22 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from nearsight.errors import InvalidParameterError
 from nearsight.images import thumbnail
-from nearsight.verification.dense import SAME, SURE, black_corners, edges, looks, miniature, register
+from nearsight.verification.dense import (
+    CERTAIN_AGREEMENT,
+    MATCH_AGREEMENT,
+    black_corner_share,
+    edge_strengths,
+    edit_hashes,
+    gray_thumbnail,
+    register,
+)
 
 from sample_images import scene, texture
 
 
 def agreement(here: Image.Image, there: Image.Image) -> float:
-    minis = np.stack([miniature(thumbnail(p)) for p in (here, there)])
-    [value] = register(minis, [(0, 1)]).agreement
+    thumbnails = np.stack([gray_thumbnail(thumbnail(p)) for p in (here, there)])
+    [value] = register(thumbnails, [(0, 1)]).agreement
     return float(value)
 
 
@@ -51,54 +59,54 @@ def marked(image):
     ],
 )
 def test_an_edited_image_is_still_the_same(image, edit):
-    assert agreement(image, edit(image)) > SAME
-    assert agreement(edit(image), image) > SAME
+    assert agreement(image, edit(image)) > MATCH_AGREEMENT
+    assert agreement(edit(image), image) > MATCH_AGREEMENT
 
 
 def test_other_images_are_not_the_same():
-    minis = np.stack([miniature(texture(400, 300, seed)) for seed in range(16)])
+    thumbnails = np.stack([gray_thumbnail(texture(400, 300, seed)) for seed in range(16)])
     pairs = np.stack(np.triu_indices(16, 1), axis=1)
-    assert register(minis, pairs).agreement.max() < SAME < SURE
+    assert register(thumbnails, pairs).agreement.max() < MATCH_AGREEMENT < CERTAIN_AGREEMENT
 
 
 def test_alike_from_far_is_not_the_same():
     # One large shape in common, other details.
     a, b = (Image.blend(scene(400, 300, 3), texture(400, 300, seed), 0.5) for seed in (1, 2))
-    assert agreement(a, b) < SAME
+    assert agreement(a, b) < MATCH_AGREEMENT
 
 
 def test_a_mirror_image_is_told(image):
-    minis = [miniature(p) for p in (image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))]
-    found = register(np.stack(minis), [(0, 0), (0, 1)])
+    thumbnails = [gray_thumbnail(p) for p in (image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))]
+    found = register(np.stack(thumbnails), [(0, 0), (0, 1)])
     assert found.mirrored.tolist() == [False, True]
     np.testing.assert_allclose(found.transforms[1], [[-1, 0, 0], [0, 1, 0]], atol=0.02)
 
 
 def test_the_transform_says_where_things_lie(image):
     there = image.crop((0, 0, 360, 276))
-    minis = np.stack([miniature(image), miniature(there)])
-    [transform] = register(minis, [(0, 1)]).transforms
+    thumbnails = np.stack([gray_thumbnail(image), gray_thumbnail(there)])
+    [transform] = register(thumbnails, [(0, 1)]).transforms
     np.testing.assert_allclose(transform, [[400 / 360, 0, 40 / 360], [0, 300 / 276, 24 / 276]], atol=0.03)
 
 
 def test_each_pair_is_compared_for_itself(image):
     edits = [image, turned(image, 5), marked(image), texture(400, 300, 9)]
-    minis = np.stack([miniature(edit) for edit in edits])
+    thumbnails = np.stack([gray_thumbnail(edit) for edit in edits])
     aspects = np.array([4 / 3, 4 / 3, 4 / 3, 1])
     pairs = [(i, j) for i in range(4) for j in range(4)]
-    alone = [register(minis[[i, j]], [(0, 1)], aspects[[i, j]]).agreement[0] for i, j in pairs]
+    alone = [register(thumbnails[[i, j]], [(0, 1)], aspects[[i, j]]).agreement[0] for i, j in pairs]
     # Many at once, in no order.
     order = np.random.default_rng(0).permutation(np.tile(np.arange(16), 40))
-    together = register(minis, np.array(pairs)[order], aspects).agreement
+    together = register(thumbnails, np.array(pairs)[order], aspects).agreement
     np.testing.assert_allclose(together, np.array(alone)[order], atol=2e-3)
 
 
 @pytest.mark.parametrize("degrees", [40, 90, 155, 250])
 def test_any_turn_is_found_where_the_shape_is_known(image, degrees):
     there = image.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
-    minis = np.stack([miniature(thumbnail(p)) for p in (image, there)])
+    thumbnails = np.stack([gray_thumbnail(thumbnail(p)) for p in (image, there)])
     aspects = [p.width / p.height for p in (image, there)]
-    assert register(minis, [(0, 1), (1, 0)], aspects).agreement.min() > SAME
+    assert register(thumbnails, [(0, 1), (1, 0)], aspects).agreement.min() > MATCH_AGREEMENT
 
 
 def test_a_plain_color_agrees_with_nothing(image):
@@ -116,8 +124,8 @@ def test_no_pairs_at_all():
 @pytest.mark.parametrize(
     ("shape", "pairs", "aspects", "message"),
     [
-        ((1, 64, 64), [], None, "as `miniature` gives"),
-        ((96, 96), [], None, "as `miniature` gives"),
+        ((1, 64, 64), [], None, "as `gray_thumbnail` returns"),
+        ((96, 96), [], None, "as `gray_thumbnail` returns"),
         ((2, 96, 96), [(0, 2)], None, "names the images 0 to 2; there are 0 to 1"),
         ((2, 96, 96), [(-1, 1)], None, "names the images -1 to 1"),
         ((2, 96, 96), [(0, 1, 1)], None, "two numbers a row"),
@@ -132,23 +140,24 @@ def test_what_does_not_fit_is_refused(shape, pairs, aspects, message):
 
 def test_edges_are_told_place_by_place(image):
     whole, blurred, some = (
-        edges(thumbnail(p)) for p in (image, image.filter(ImageFilter.GaussianBlur(2)), marked(image))
+        edge_strengths(thumbnail(p))
+        for p in (image, image.filter(ImageFilter.GaussianBlur(2)), marked(image))
     )
     assert whole.shape == (16, 16)
     assert (whole > 1.5 * blurred).mean() > 0.95
     # The bar lies in the rows 13 to 15 of 16, plain inside.
     np.testing.assert_allclose(some[:12], whole[:12], rtol=0.15)
     assert (some[14, 2:9] < 0.5 * whole[14, 2:9]).all()
-    assert not edges(thumbnail(Image.new("RGB", (3, 2)))).any()
+    assert not edge_strengths(thumbnail(Image.new("RGB", (3, 2)))).any()
 
 
 def test_black_corners_are_what_turning_leaves(image):
     brighter = image.point(lambda v: 40 + v * 0.8)
-    assert black_corners(miniature(brighter)) == 0
-    assert 0.2 < black_corners(miniature(brighter.rotate(30, expand=True))) < 0.6
+    assert black_corner_share(gray_thumbnail(brighter)) == 0
+    assert 0.2 < black_corner_share(gray_thumbnail(brighter.rotate(30, expand=True))) < 0.6
     inside = brighter.copy()
     ImageDraw.Draw(inside).rectangle((100, 100, 300, 200), fill="black")
-    assert black_corners(miniature(inside)) == 0
+    assert black_corner_share(gray_thumbnail(inside)) == 0
 
 
 def test_a_look_survives_edits_and_knows_its_mirror_image(image):
@@ -160,7 +169,7 @@ def test_a_look_survives_edits_and_knows_its_mirror_image(image):
         image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
         texture(400, 300, 8),
     ]
-    plain, mirrored, *_ = looks(np.stack([miniature(thumbnail(edit)) for edit in edits]))
+    plain, mirrored, *_ = edit_hashes(np.stack([gray_thumbnail(thumbnail(edit)) for edit in edits]))
     assert set(np.unique(plain)) == {-1, 1}
     same = (plain == plain[0]).mean(axis=1)
     assert same[:3].min() > 0.95
@@ -181,11 +190,13 @@ def test_a_look_survives_edits_and_knows_its_mirror_image(image):
     ],
 )
 def test_an_image_looks_in_some_way_as_its_edits_do(image, edit):
-    ways = looks(np.stack([miniature(thumbnail(p)) for p in (image, edit(image), texture(400, 300, 8))]))
+    ways = edit_hashes(
+        np.stack([gray_thumbnail(thumbnail(p)) for p in (image, edit(image), texture(400, 300, 8))])
+    )
     of_edit, of_other = ((ways[:, 0] == ways[0, there]).mean(axis=1).max() for there in (1, 2))
     assert of_edit > 0.75 > of_other
 
 
 def test_a_plain_color_looks_like_nothing():
-    assert not looks(np.full((2, 96, 96), 77, np.uint8)).any()
-    assert looks(np.empty((0, 96, 96), np.uint8)).shape == (35, 0, 63)
+    assert not edit_hashes(np.full((2, 96, 96), 77, np.uint8)).any()
+    assert edit_hashes(np.empty((0, 96, 96), np.uint8)).shape == (35, 0, 63)

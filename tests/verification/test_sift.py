@@ -77,13 +77,13 @@ def test_root_sift(seed: int) -> None:
     np.testing.assert_allclose(np.linalg.norm(found[[0, 2]], axis=1), 1, rtol=1e-5)
 
 
-def test_agreeing_finds_the_arrangement_among_strangers() -> None:
+def test_the_transform_is_fitted_among_outliers() -> None:
     rng = np.random.default_rng(3)
     here = rng.uniform(0, 600, (60, 2)).astype(np.float32)
     turn = 0.5 * np.array([[np.cos(0.7), -np.sin(0.7)], [np.sin(0.7), np.cos(0.7)]])
     there = (here @ turn.T + (40, -10)).astype(np.float32)
     there[:30] = rng.uniform(0, 600, (30, 2))
-    inliers, transform = sift.agreeing(here, there, 2.0)
+    inliers, transform = sift.fit_similarity_transform(here, there, 2.0)
     assert inliers[30:].all()
     assert inliers[:30].sum() <= 1
     np.testing.assert_allclose(transform, np.c_[turn, (40, -10)], atol=1e-3)
@@ -92,11 +92,11 @@ def test_agreeing_finds_the_arrangement_among_strangers() -> None:
 def test_too_few_agree_on_nothing() -> None:
     for n in (0, 1):
         points = np.zeros((n, 2), np.float32)
-        inliers, transform = sift.agreeing(points, points, 2.0)
+        inliers, transform = sift.fit_similarity_transform(points, points, 2.0)
         assert inliers.shape == (n,)
         assert transform is None
     same = np.zeros((5, 2), np.float32)
-    inliers, transform = sift.agreeing(same, same, 2.0)
+    inliers, transform = sift.fit_similarity_transform(same, same, 2.0)
     assert transform is None or np.isfinite(transform).all()
 
 

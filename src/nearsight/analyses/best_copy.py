@@ -109,4 +109,4 @@ class CopyQuality:
 
 def _seen(thumbnail: bytes) -> tuple[NDArray[np.float32], float]:
     """Return where an image has how many edges, and how much of it is black corners."""
-    return dense.edges(thumbnail), dense.black_corners(dense.miniature(thumbnail))
+    return dense.edge_strengths(thumbnail), dense.black_corner_share(dense.gray_thumbnail(thumbnail))

@@ -119,7 +119,7 @@ class Duplicates:
     groups: list[CopyGroup]
     leaks: list[Leak] = field(default_factory=list)
     n_images: int = 0
-    threshold: float = dense.SAME
+    threshold: float = dense.MATCH_AGREEMENT
     calibration: Threshold | None = None
     expected_rate: float | None = None
     n_unseen: int = 0
@@ -145,8 +145,8 @@ def find_duplicates(
     """Find images that are copies of one another: re-encoded, resized, cropped, turned, mirrored, marked.
 
     *Method*: `tasks.duplicates.NearDuplicates`. Candidates are each image's nearest by vector, and by a
-    perceptual hash of it and of edits of it (`images.registration.looks`), since vectors tell little where
-    all images are alike. What confirms them looks at pixels only (`images.registration.register`, on
+    perceptual hash of it and of edits of it (`verification.dense.edit_hashes`), since vectors tell little
+    where all images are alike. What confirms them looks at pixels only (`verification.dense.register`, on
     the thumbnails: no file is opened). So an image that is merely like another is no copy of it. Of the
     copies, the largest is kept, what turning has added or blurred left out; of equally large ones the
     sharpest, then one with nothing laid over, then that of most bytes, the oldest, the first that came in.
@@ -202,8 +202,8 @@ def find_duplicates(
     pixels, quality = _Pixels(self, rows, n_threads, shown), CopyQuality(self, rows, n_threads)
     ways = pixels.looks()
     found = NearDuplicates(
-        threshold=dense.SAME,
-        surely=dense.SURE,
+        threshold=dense.MATCH_AGREEMENT,
+        surely=dense.CERTAIN_AGREEMENT,
         false_alarm_rate=false_alarm_rate,
         min_similarity=min_similarity,
         n_neighbors=n_neighbors,
@@ -212,8 +212,8 @@ def find_duplicates(
         rows.X,
         quality=quality,
         sides=sides,
-        looks=ways[: dense.N_PLAIN],
-        edited_looks=ways[dense.N_PLAIN :],
+        looks=ways[: dense.N_PLAIN_HASHES],
+        edited_looks=ways[dense.N_PLAIN_HASHES :],
         distinct=None if distinct is None else _distinct(self, rows, where, distinct),
     )
     return Duplicates(
@@ -277,7 +277,7 @@ class _Pixels:
     def looks(self) -> NDArray[np.int8]:
         """Return how every image looks from far, and how edits of it would; zeros for one unseen."""
         self._look_at(np.arange(len(self._ids)))
-        return dense.looks(self._miniatures)
+        return dense.edit_hashes(self._miniatures)
 
     @property
     def n_unseen(self) -> int:
@@ -312,7 +312,7 @@ class _Pixels:
         with self._bar("reading", len(rows), " images") as bar, ThreadPoolExecutor(self._n_threads) as pool:
             for some in iter_thumbnails(self._view, list(place)):
                 mine = {id: data for id, data in some.items() if id in place}
-                for id, small in zip(mine, pool.map(dense.miniature, mine.values()), strict=True):
+                for id, small in zip(mine, pool.map(dense.gray_thumbnail, mine.values()), strict=True):
                     self._miniatures[place[id]], self._state[place[id]] = small, 1
                 bar.update(len(mine))
 

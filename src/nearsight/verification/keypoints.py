@@ -1,4 +1,4 @@
-"""Is it really the same object? KeypointMatch by where its details lie, not by how alike two vectors are."""
+"""Verification that two images show the same object, by matching local features."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,25 +13,26 @@ from nearsight.images import decode, find
 from nearsight.verification import sift
 from nearsight.verification.sift import Keypoints
 
-# Scales between two images of one thing; beyond, a handful of chance pairs collapsed into a point.
+# Scales between two images of one object are above this and below its inverse. Beyond, a few chance pairs
+# have collapsed into a point.
 _SMALLEST_SCALE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class KeypointMatch:
-    """One candidate, after its details were compared with the query's.
+    """How well one candidate matches the query.
 
     Attributes
     ----------
     position : int
-        Index among the candidates as they were given.
+        Index of the candidate in the input.
     n_inliers : int
-        Details of the query found in the same arrangement; more is surer. Of 861 pairs of unrelated product
-        photographs, 99 % agree on 4 or fewer.
+        Features of the query that the candidate shows in the same arrangement; more is more certain. Of 861
+        pairs of unrelated product photographs, 99 % have 4 or fewer.
     mirrored : bool
-        Whether they were found in the mirror image of the query.
+        Whether the mirror image of the query matches better.
     reason : str
-        Why the candidate could not be read; empty where it could.
+        Why the candidate could not be read; empty if it could.
     """
 
     position: int
@@ -41,28 +42,30 @@ class KeypointMatch:
 
 
 def local_features(image: Any, *, size_px: int = 640, max_features: int = 800) -> Keypoints:
-    """Find an image's local features, to be kept where it is compared more than once.
+    """Compute an image's local features; reuse them where an image is compared more than once.
 
     Parameters
     ----------
     image : path, PIL image, uint8 array or bytes
         One image.
     size_px : int, default 640
-        It is shrunk to this on the longer side, never enlarged.
+        Longer side that the image is reduced to, in pixels; a smaller image is not enlarged.
     max_features : int, default 800
-        How many to keep, the strongest.
+        The strongest features to return.
 
     Returns
     -------
     Keypoints
-        Positions in pixels of the shrunk image.
+        Positions in pixels of the reduced image.
 
     Raises
     ------
     ImageError
-        The image cannot be used.
+        The image cannot be decoded, or the input stands for no image or several.
+    InvalidParameterError
+        `size_px` or `max_features` is below 1.
     MissingExtraError
-        OpenCV is not installed.
+        OpenCV is not installed; the message holds the command that installs it.
     """
     return _features(_pixels(image, size_px), max_features)
 
@@ -78,47 +81,49 @@ def geometric_rerank(
     size_px: int = 640,
     max_features: int = 800,
 ) -> list[KeypointMatch]:
-    """Put first the candidates that show the very object of the query.
+    """Rank the candidates that show the object of the query before all others.
 
-    *Method*: Philbin et al. 2007 (https://doi.org/10.1109/CVPR.2007.383172), section 4: features are paired,
-    RANSAC finds the arrangement that most pairs agree on, and verified candidates go before all others,
-    in the order of their inliers. We pair RootSIFT descriptors that are each other's nearest and pass
-    Lowe's ratio test, and allow shift, turn and scale (4 degrees of freedom).
+    *Method*: Philbin et al. 2007 (https://doi.org/10.1109/CVPR.2007.383172), section 4: features are matched,
+    RANSAC fits the transform that most matches agree on, and verified candidates go before all others,
+    in the order of their inliers. We match RootSIFT descriptors that are mutual nearest neighbors and pass
+    Lowe's ratio test, and allow translation, rotation and scale (4 degrees of freedom).
 
     Parameters
     ----------
     query : path, PIL image, uint8 array, bytes or Keypoints
-        One image, or what `local_features` found in it (then `mirror` must be False).
+        One image, or its `local_features` (then `mirror` must be False).
     candidates : iterable of the same
-        The best of a search, best first.
+        The best hits of a search, best first.
     min_inliers : int, default 10
-        A candidate with fewer keeps the place it came in, behind those that are verified.
+        Inliers that verify a candidate. The others follow in input order.
     ratio : float, default 0.8
-        How much nearer than the second nearest a paired descriptor must be, in 0..1.
+        Lowe's ratio test: largest distance to the nearest descriptor, as a share of that to the second
+        nearest; above 0, at most 1.
     tolerance_px : float, default 5
-        How far a detail may lie from its place, in pixels of the shrunk candidate.
+        Largest distance of a feature from its predicted position, above 0, in pixels of the reduced
+        candidate.
     mirror : bool, default False
-        Whether the query's mirror image is looked for, too; SIFT does not see that the two are one.
+        Match the query's mirror image as well; SIFT descriptors change when an image is mirrored.
     size_px, max_features
         See `local_features`.
 
     Returns
     -------
     list of KeypointMatch
-        One for each candidate, in the new order. One that cannot be read has 0 inliers and a reason.
+        One for each candidate, in the new order. A candidate that cannot be read has 0 inliers and a reason.
 
     Raises
     ------
     ImageError
-        The query cannot be used.
+        The query cannot be decoded, or stands for no image or several.
     InvalidParameterError
-        A value out of its range.
+        A value is out of its range.
     MissingExtraError
-        OpenCV is not installed.
+        OpenCV is not installed; the message holds the command that installs it.
 
     Notes
     -----
-    A candidate costs some 50 ms, most of it for its features; pass `Keypoints` to spare that.
+    A candidate costs some 50 ms, most of it for its features; pass `Keypoints` to compute them once.
 
     Examples
     --------
@@ -136,21 +141,21 @@ def geometric_rerank(
             "be greater than 0 and at most 1, the second greater than 0, the third at least 1"
         )
     queries = _queries(query, mirror, size_px, max_features)
-    checked = []
+    matches = []
     for position, candidate in enumerate(candidates):
         try:
-            found = _as_features(candidate, size_px, max_features)
+            features = _as_features(candidate, size_px, max_features)
         except ImageError as error:
-            checked.append(KeypointMatch(position, 0, reason=error.reason))
+            matches.append(KeypointMatch(position, 0, reason=error.reason))
             continue
-        counts = [count_inliers(one, found, ratio=ratio, tolerance_px=tolerance_px) for one in queries]
-        checked.append(KeypointMatch(position, max(counts), mirrored=counts[0] < max(counts)))
-    # Sorting is stable, so whatever is not verified stays as it came.
-    return sorted(checked, key=lambda v: -v.n_inliers if v.n_inliers >= min_inliers else 0)
+        counts = [count_inliers(q, features, ratio=ratio, tolerance_px=tolerance_px) for q in queries]
+        matches.append(KeypointMatch(position, max(counts), mirrored=counts[0] < max(counts)))
+    # Sorting is stable: candidates that are not verified stay in input order.
+    return sorted(matches, key=lambda match: -match.n_inliers if match.n_inliers >= min_inliers else 0)
 
 
 def count_inliers(here: Keypoints, there: Keypoints, *, ratio: float = 0.8, tolerance_px: float = 5.0) -> int:
-    """Count the details of one image that another shows in the same arrangement.
+    """Count the features of one image that another shows in the same arrangement.
 
     Parameters
     ----------
@@ -162,10 +167,10 @@ def count_inliers(here: Keypoints, there: Keypoints, *, ratio: float = 0.8, tole
     Returns
     -------
     int
-        Places, not features: a place with two directions counts once.
+        Distinct positions: a position with features of two directions counts once.
     """
-    i, j = _paired(sift.root_sift(here.descriptors), sift.root_sift(there.descriptors), ratio)
-    inliers, transform = sift.agreeing(here.xy[i], there.xy[j], tolerance_px)
+    i, j = _mutual_matches(sift.root_sift(here.descriptors), sift.root_sift(there.descriptors), ratio)
+    inliers, transform = sift.fit_similarity_transform(here.xy[i], there.xy[j], tolerance_px)
     if transform is None:
         return 0
     scale = float(np.hypot(transform[0, 0], transform[1, 0]))
@@ -174,14 +179,14 @@ def count_inliers(here: Keypoints, there: Keypoints, *, ratio: float = 0.8, tole
     return min(len(np.unique(np.rint(xy[inliers]), axis=0)) for xy in (here.xy[i], there.xy[j]))
 
 
-def _paired(
+def _mutual_matches(
     here: NDArray[np.float32], there: NDArray[np.float32], ratio: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return indices of descriptors that are each other's nearest, and clearly so."""
+    """Return the indices of descriptors that are mutual nearest neighbors and pass the ratio test."""
     if len(here) < 2 or len(there) < 2:
-        nothing = np.empty(0, np.intp)
-        return nothing, nothing
-    # Of unit length: the squared distance is 2 - 2 * similarity.
+        no_matches = np.empty(0, np.intp)
+        return no_matches, no_matches
+    # Descriptors have unit length, so the squared distance is 2 - 2 * similarity.
     similarities = here @ there.T
     rows = np.arange(len(here))
     nearest = similarities.argmax(axis=1)
@@ -189,8 +194,8 @@ def _paired(
     mutual = similarities.argmax(axis=0)[nearest] == rows
     similarities[rows, nearest] = -1
     second = similarities.max(axis=1)
-    keep = np.flatnonzero(mutual & (1 - best < ratio**2 * (1 - second)))
-    return keep, nearest[keep]
+    matches = np.flatnonzero(mutual & (1 - best < ratio**2 * (1 - second)))
+    return matches, nearest[matches]
 
 
 def _queries(query: Any, mirror: bool, size_px: int, max_features: int) -> list[Keypoints]:
@@ -217,15 +222,16 @@ def _features(pixels: NDArray[np.uint8], max_features: int) -> Keypoints:
 
 def _pixels(source: Any, size_px: int) -> NDArray[np.uint8]:
     _check("size_px", size_px)
-    found = list(find([source]))
-    if len(found) != 1:
-        raise ImageError(str(source)[:200], f"stands for {len(found)} images; give one")
-    if isinstance(found[0], ImageFailure):
-        raise ImageError(found[0].path, found[0].reason)
-    gray = decode(found[0], min_side_px=size_px).image.convert("L")
+    sources = list(find([source]))
+    if len(sources) != 1:
+        raise ImageError(str(source)[:200], f"stands for {len(sources)} images; give one")
+    [image] = sources
+    if isinstance(image, ImageFailure):
+        raise ImageError(image.path, image.reason)
+    gray = decode(image, min_side_px=size_px).image.convert("L")
     factor = min(1, size_px / gray.height, size_px / gray.width)
     width, height = (max(1, round(factor * side)) for side in gray.size)
-    # Columns before rows, whatever order this version of Pillow would choose.
+    # Columns before rows, because versions of Pillow differ in the order.
     columns = gray.resize((width, gray.height), Image.Resampling.BICUBIC)
     return np.asarray(columns.resize((width, height), Image.Resampling.BICUBIC))
 

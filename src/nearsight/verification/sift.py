@@ -1,4 +1,4 @@
-"""Local features by OpenCV: SIFT, and the similarity transform that matched features agree on."""
+"""SIFT features, and the similarity transform that matched features agree on, by OpenCV."""
 
 import importlib.util
 import threading
@@ -20,12 +20,12 @@ _of_this_thread = threading.local()
 
 @dataclass(frozen=True, slots=True)
 class Keypoints:
-    """Where an image has corners and blobs, and what they look like.
+    """Positions of an image's corners and blobs, and their descriptors.
 
     Attributes
     ----------
     xy : ndarray of shape (n, 2), float32
-        Positions in pixels of the image they were found in: to the right, and down.
+        x (to the right) and y (down) in pixels of the image that was searched.
     descriptors : ndarray of shape (n, 128), uint8
         SIFT's histograms, as OpenCV rounds them.
     """
@@ -38,12 +38,12 @@ class Keypoints:
 
 
 def is_installed() -> bool:
-    """Whether OpenCV is there; imports nothing."""
+    """Return whether OpenCV is installed; imports nothing."""
     return importlib.util.find_spec("cv2") is not None
 
 
 def require() -> None:
-    """Raise `MissingExtraError`, with the command that helps, where OpenCV is not installed."""
+    """Raise `MissingExtraError`, with the command that installs it, if OpenCV is not installed."""
     _opencv()
 
 
@@ -57,30 +57,30 @@ def find_keypoints(pixels: NDArray[np.uint8], max_features: int) -> Keypoints:
     pixels : ndarray of uint8, shape (H, W)
         Gray.
     max_features : int
-        How many to keep, at least 1; a few more where contrasts are equal.
+        Keypoints to return, at least 1; a few more where contrasts are equal.
 
     Returns
     -------
     Keypoints
-        None at all where nothing stands out. The same, in the same order, each time.
+        Empty for an image without contrast. The order is the same each time.
 
     Raises
     ------
     MissingExtraError
-        OpenCV is not installed; the message holds the command.
+        OpenCV is not installed; the message holds the command that installs it.
     """
-    found, descriptors = _detector(max_features).detectAndCompute(np.ascontiguousarray(pixels), None)
+    points, descriptors = _detector(max_features).detectAndCompute(np.ascontiguousarray(pixels), None)
     if descriptors is None:
         return Keypoints(np.empty((0, 2), np.float32), np.empty((0, SIFT_DIM), np.uint8))
-    xy = np.array([point.pt for point in found], np.float32)
+    xy = np.array([point.pt for point in points], np.float32)
     return Keypoints(xy, np.rint(descriptors).astype(np.uint8))
 
 
 def root_sift(descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Turn SIFT histograms into RootSIFT.
+    """Convert SIFT histograms to RootSIFT.
 
-    *Method*: Arandjelović & Zisserman 2012 (https://doi.org/10.1109/CVPR.2012.6248018), section 2: divided by
-    their sum, then the square root, so that Euclidean distance becomes Hellinger's.
+    *Method*: Arandjelović & Zisserman 2012 (https://doi.org/10.1109/CVPR.2012.6248018), section 2: the square
+    root of each histogram divided by its sum, so that Euclidean distance becomes the Hellinger distance.
 
     Parameters
     ----------
@@ -90,42 +90,42 @@ def root_sift(descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
     Returns
     -------
     ndarray of float32, shape (n, 128)
-        Of unit length; a descriptor of zeros stays so.
+        Unit length; a descriptor of zeros stays zero.
     """
     sums = descriptors.sum(axis=1, dtype=np.float32, keepdims=True)
     return np.asarray(np.sqrt(descriptors / np.maximum(sums, 1)), np.float32)
 
 
-def agreeing(
+def fit_similarity_transform(
     here: NDArray[np.float32], there: NDArray[np.float32], tolerance_px: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64] | None]:
-    """Find the shift, turn and scale that most pairs of points agree on.
+    """Fit the translation, rotation and scale that most pairs of points agree on.
 
     *Method*: RANSAC (Fischler & Bolles 1981, https://doi.org/10.1145/358669.358692) over two pairs at a time,
-    refined on those that agree. OpenCV draws from a fixed seed, so the answer is the same each time.
+    refined on the inliers. OpenCV draws from a fixed seed, so the result is the same each time.
 
     Parameters
     ----------
     here, there : ndarray of float32, shape (n, 2)
         Paired positions in pixels.
     tolerance_px : float
-        How far from its place a point of `there` may lie, greater than 0.
+        Largest distance of a point of `there` from its predicted position, greater than 0.
 
     Returns
     -------
     inliers : ndarray of bool, shape (n,)
         Which pairs agree.
     transform : ndarray of float64, shape (2, 3), or None
-        From `here` to `there`, applied to (x, y, 1); None where there is none.
+        Maps (x, y, 1) of `here` to `there`; None if no transform fits.
     """
-    nothing = np.zeros(len(here), bool)
+    no_inliers = np.zeros(len(here), bool)
     if len(here) < 2:
-        return nothing, None
+        return no_inliers, None
     transform, mask = _opencv().estimateAffinePartial2D(
         here, there, method=_opencv().RANSAC, ransacReprojThreshold=tolerance_px
     )
     if transform is None or not np.isfinite(transform).all():
-        return nothing, None
+        return no_inliers, None
     return mask.ravel().astype(bool), transform
 
 
@@ -138,7 +138,7 @@ def _detector(max_features: int) -> Any:
 
 def _opencv() -> Any:
     try:
-        # Here, since listing models must not pay for it, and it may be missing.
+        # Imported here, because it may be missing, and listing models must not wait for it.
         import cv2
     except ImportError as error:
         raise MissingExtraError("SIFT needs OpenCV. Run: pip install 'nearsight[sift]'") from error

@@ -1,4 +1,4 @@
-"""Registration of pairs of images: aligned by an affine transform, how well do their details coincide?"""
+"""Registration of pairs of images: how well their details coincide once they are aligned."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from nearsight.verification.dense.pose_search import best_poses
 from nearsight.verification.dense.refinement import align, details
 from nearsight.verification.dense.thumbnails import SIDE_PX, Pixels
 
-#: Default match threshold: agreement above which two images are the same; benchmarks/duplicates.py measures it.
+#: Match threshold: agreement above which two images are the same; benchmarks/duplicates.py measures it.
 MATCH_AGREEMENT = 0.65
 #: Agreement that two different images never reached there.
 CERTAIN_AGREEMENT = 0.7
