@@ -172,7 +172,7 @@ def run(kinds: dict[str, list[Path]], options: argparse.Namespace) -> dict[str, 
                 rows.setdefault(f"nearsight, {level}", {}).setdefault(kind, []).append(found)
         threshold, good = detector.threshold_, by_level["combined"]["good"]
         rate = float(threshold.exceeded(good).mean())
-        low, high = threshold.band(len(good))
+        low, high = threshold.observed_rate_interval(len(good))
         rates.append((rate, low <= rate <= high, expected_in_band(threshold.n_examples, len(good))))
         for kind in defects:
             detected[kind].append(float(threshold.exceeded(by_level["combined"][kind]).mean()))

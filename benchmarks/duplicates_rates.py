@@ -50,18 +50,18 @@ def splits(options: argparse.Namespace) -> dict[str, dict[str, object]]:
                     mine = np.flatnonzero(used)
                     finder = NearDuplicates(
                         false_alarm_rate=rate,
-                        surely=dense.CERTAIN_AGREEMENT,
+                        certain_score=dense.CERTAIN_AGREEMENT,
                         min_similarity=0.7,
-                        confirm=lambda here, there, mine=mine: known(mine[here], mine[there]),
+                        verify=lambda here, there, mine=mine: known(mine[here], mine[there]),
                     )
                     learned_on = distinct[mine] if used is not asked else None
                     alone = np.intersect1d(truth.alone, np.flatnonzero(asked))
                     try:
                         found = finder.fit(
                             rows.X[mine],
-                            looks=looks[: dense.N_PLAIN_HASHES, mine],
-                            edited_looks=looks[dense.N_PLAIN_HASHES :, mine],
-                            distinct=learned_on,
+                            hashes=looks[: dense.N_PLAIN_HASHES, mine],
+                            edited_hashes=looks[dense.N_PLAIN_HASHES :, mine],
+                            distinct_where=learned_on,
                         )
                         alarms = np.isin(alone, mine[found.pairs_]).mean()
                     except CalibrationError:

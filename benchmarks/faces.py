@@ -153,7 +153,7 @@ def open_set(
         found = identifier.identify(X[asked])
         named.append((~found.unknown & (found.persons == y[asked])).mean())
         taken.append((~identifier.identify(X[strangers]).unknown).mean())
-        band = identifier.threshold_.band(len(strangers))
+        band = identifier.threshold_.observed_rate_interval(len(strangers))
         inside.append(band[0] <= taken[-1] <= band[1])
     return {
         "persons": len(inmates),

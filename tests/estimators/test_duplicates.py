@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.duplicates import NearDuplicates
-from nearsight.estimators.duplicates.candidate_pairs import near_pairs
+from nearsight.estimators.duplicates.candidate_pairs import candidate_pairs
 from nearsight.estimators.duplicates.star_grouping import star_groups
 
 
@@ -29,14 +29,14 @@ def copies(n: int = 400, n_copies: int = 60, dim: int = 32, seed: int = 0) -> np
     return unit(np.concatenate([X, X[:n_copies] + 0.05 * rng.normal(size=(n_copies, dim))]))
 
 
-def by_hand(X, k, least, sides=None, ways=()):
+def by_hand(X, k, least, splits=None, variants=()):
     found = {}
     for i in range(len(X)):
-        looks = np.array([X[i], *(unit(way[i : i + 1])[0] for way in ways)])
+        looks = np.array([X[i], *(unit(variant[i : i + 1])[0] for variant in variants)])
         near = [
             (-float((looks @ X[j]).max()), j)
             for j in range(len(X))
-            if j != i and (sides is None or (min(sides[i], sides[j]) >= 0 and sides[i] != sides[j]))
+            if j != i and (splits is None or (min(splits[i], splits[j]) >= 0 and splits[i] != splits[j]))
         ]
         for negative, j in sorted(near)[:k]:
             if -negative >= least:
@@ -49,53 +49,55 @@ def by_hand(X, k, least, sides=None, ways=()):
 @pytest.mark.parametrize("sided", [False, True])
 def test_candidates_are_what_comparing_all_with_all_gives(k, sided):
     X = copies(40, 10)
-    sides = np.random.default_rng(1).integers(-1, 3, len(X)) if sided else None
-    pairs, similarities = near_pairs(X, n_neighbors=k, min_similarity=0.1, sides=sides)
-    expected = by_hand(X, k, 0.1, sides)
+    splits = np.random.default_rng(1).integers(-1, 3, len(X)) if sided else None
+    pairs, similarities = candidate_pairs(X, n_neighbors=k, min_similarity=0.1, splits=splits)
+    expected = by_hand(X, k, 0.1, splits)
     assert [tuple(pair) for pair in pairs.tolist()] == sorted(expected)
     np.testing.assert_allclose(similarities, [expected[tuple(pair)] for pair in pairs.tolist()], atol=1e-6)
 
 
 @pytest.mark.parametrize("sided", [False, True])
-@pytest.mark.parametrize("n_ways", [1, 4])
-def test_candidates_in_several_ways(n_ways, sided, monkeypatch):
-    monkeypatch.setattr("nearsight.estimators.duplicates.candidate_pairs._BLOCK", 7)
+@pytest.mark.parametrize("n_variants", [1, 4])
+def test_candidates_in_several_variants(n_variants, sided, monkeypatch):
+    monkeypatch.setattr("nearsight.estimators.duplicates.candidate_pairs._BLOCK_ROWS", 7)
     X, rng = copies(40, 10), np.random.default_rng(2)
-    ways = rng.integers(-1, 2, (n_ways, *X.shape)).astype(np.int8)
-    ways[0] = 20 * np.roll(X, 3, axis=0)
-    sides = rng.integers(-1, 3, len(X)) if sided else None
-    pairs, similarities = near_pairs(X, n_neighbors=3, min_similarity=0.2, sides=sides, ways=ways)
-    expected = by_hand(X, 3, 0.2, sides, ways)
+    variants = rng.integers(-1, 2, (n_variants, *X.shape)).astype(np.int8)
+    variants[0] = 20 * np.roll(X, 3, axis=0)
+    splits = rng.integers(-1, 3, len(X)) if sided else None
+    pairs, similarities = candidate_pairs(
+        X, n_neighbors=3, min_similarity=0.2, splits=splits, variants=variants
+    )
+    expected = by_hand(X, 3, 0.2, splits, variants)
     assert [tuple(pair) for pair in pairs.tolist()] == sorted(expected)
     np.testing.assert_allclose(similarities, [expected[tuple(pair)] for pair in pairs.tolist()], atol=1e-6)
 
 
-def test_cells_in_several_ways_find_what_exact_search_finds(monkeypatch):
-    monkeypatch.setattr("nearsight.estimators.duplicates.candidate_pairs._ASKING", 700)
+def test_cells_in_several_variants_find_what_exact_search_finds(monkeypatch):
+    monkeypatch.setattr("nearsight.estimators.duplicates.candidate_pairs._QUERY_ROWS", 700)
     X = copies(3000, 0)
-    # The next one, as one of the ways has it.
-    ways = np.stack([np.roll(X, -1, axis=0) + 0.01, np.random.default_rng(0).normal(size=X.shape)])
-    exact, _ = near_pairs(X, n_neighbors=2, min_similarity=0.9, ways=ways)
-    cells, _ = near_pairs(X, n_neighbors=2, min_similarity=0.9, ways=ways, exact_rows=100)
+    # The next one, as one of the variants has it.
+    variants = np.stack([np.roll(X, -1, axis=0) + 0.01, np.random.default_rng(0).normal(size=X.shape)])
+    exact, _ = candidate_pairs(X, n_neighbors=2, min_similarity=0.9, variants=variants)
+    cells, _ = candidate_pairs(X, n_neighbors=2, min_similarity=0.9, variants=variants, exact_rows=100)
     assert {tuple(pair) for pair in exact.tolist()} >= {(i, i + 1) for i in range(2999)}
     assert len({tuple(pair) for pair in exact.tolist()} - {tuple(pair) for pair in cells.tolist()}) <= 30
 
 
 def test_cells_find_the_copies_that_exact_search_finds():
     X = copies(3000, 500)
-    exact, _ = near_pairs(X, n_neighbors=5, min_similarity=0.8)
-    cells, _ = near_pairs(X, n_neighbors=5, min_similarity=0.8, exact_rows=100)
+    exact, _ = candidate_pairs(X, n_neighbors=5, min_similarity=0.8)
+    cells, _ = candidate_pairs(X, n_neighbors=5, min_similarity=0.8, exact_rows=100)
     missed = {tuple(pair) for pair in exact.tolist()} - {tuple(pair) for pair in cells.tolist()}
     assert len(exact) == 500
     assert len(missed) <= 5
 
 
-def test_cells_look_across_sides_only():
+def test_cells_compare_across_splits_only():
     X = copies(600, 200)
-    sides = np.arange(800) % 2
-    pairs, _ = near_pairs(X, n_neighbors=3, min_similarity=0.8, exact_rows=50, sides=sides)
-    assert (sides[pairs[:, 0]] != sides[pairs[:, 1]]).all()
-    assert len(near_pairs(X, n_neighbors=3, min_similarity=0.8, exact_rows=50)[0]) > 150
+    splits = np.arange(800) % 2
+    pairs, _ = candidate_pairs(X, n_neighbors=3, min_similarity=0.8, exact_rows=50, splits=splits)
+    assert (splits[pairs[:, 0]] != splits[pairs[:, 1]]).all()
+    assert len(candidate_pairs(X, n_neighbors=3, min_similarity=0.8, exact_rows=50)[0]) > 150
 
 
 def test_finds_the_copies_and_nothing_else():
@@ -114,7 +116,7 @@ def test_like_is_not_the_same_where_the_second_signal_says_no():
         asked.extend(zip(here.tolist(), there.tolist(), strict=True))
         return np.where(here % 2 == 0, 0.9, np.nan)
 
-    found = NearDuplicates(confirm=confirm, threshold=0.5, min_similarity=0.8).fit(X)
+    found = NearDuplicates(verify=confirm, threshold=0.5, min_similarity=0.8).fit(X)
     assert found.pairs_[:, 0].tolist() == list(range(0, 60, 2))
     assert set(asked) >= {(i, 400 + i) for i in range(60)}
     np.testing.assert_allclose(found.scores_, 0.9)
@@ -145,12 +147,14 @@ def test_the_stated_rate_of_false_alarms_is_kept_among_copies(rate):
         def confirm(here, there, noise=noise):
             return np.where(there - here == 1500, 8 + noise[here, there] / 2, noise[here, there])
 
-        found = NearDuplicates(confirm=confirm, surely=5.0, false_alarm_rate=rate, min_similarity=0.2).fit(X)
+        found = NearDuplicates(
+            verify=confirm, certain_score=5.0, false_alarm_rate=rate, min_similarity=0.2
+        ).fit(X)
         wrong = found.pairs_[found.pairs_[:, 1] - found.pairs_[:, 0] != 1500]
         lonely = np.arange(300, 1500)
         realized.append(np.isin(lonely, wrong).mean())
         missed.append(300 - (found.pairs_[:, 1] - found.pairs_[:, 0] == 1500).sum())
-    low, high = found.calibration_.band(20 * 1200)
+    low, high = found.calibration_.observed_rate_interval(20 * 1200)
     # A row of a pair that is wrong is counted twice, which leaves the rate a little below.
     assert 0.7 * low <= np.mean(realized) <= high
     assert np.mean(missed) < 3
@@ -173,10 +177,10 @@ def shots(n, seed):
 
 def test_where_shots_agree_like_copies_a_rate_is_refused():
     X, confirm = shots(600, 0)
-    with pytest.raises(CalibrationError, match=r"score 0.4 to 0.7, some .*\(distinct\)"):
-        NearDuplicates(confirm=confirm, surely=0.7, false_alarm_rate=0.05).fit(X)
+    with pytest.raises(CalibrationError, match=r"score 0.4 to 0.7, so .*\(distinct_where\)"):
+        NearDuplicates(verify=confirm, certain_score=0.7, false_alarm_rate=0.05).fit(X)
     # Told, where no rate is stated.
-    found = NearDuplicates(confirm=confirm, surely=0.7, threshold=0.65).fit(X)
+    found = NearDuplicates(verify=confirm, certain_score=0.7, threshold=0.65).fit(X)
     alone = np.arange(120, 600)
     wrong = found.pairs_[found.pairs_[:, 1] - found.pairs_[:, 0] != 600]
     assert found.expected_rate_ == pytest.approx(np.isin(alone, wrong).mean(), abs=0.2)
@@ -189,8 +193,8 @@ def test_learned_on_rows_that_are_distinct_the_rate_is_kept(rate):
     for seed in range(10):
         X, confirm = shots(600, seed)
         distinct = np.arange(len(X)) < 600
-        found = NearDuplicates(confirm=confirm, surely=0.7, false_alarm_rate=rate, n_neighbors=40).fit(
-            X, distinct=distinct
+        found = NearDuplicates(verify=confirm, certain_score=0.7, false_alarm_rate=rate, n_neighbors=40).fit(
+            X, distinct_where=distinct
         )
         wrong = found.pairs_[found.pairs_[:, 1] - found.pairs_[:, 0] != 600]
         realized.append(np.isin(np.arange(120, 600), wrong).mean())
@@ -198,22 +202,22 @@ def test_learned_on_rows_that_are_distinct_the_rate_is_kept(rate):
         assert found.calibration_.source == "background"
         assert found.expected_rate_ == found.calibration_.expected_rate <= rate
         assert found.threshold_ > 0.7
-    assert 0.2 * rate < np.mean(realized) <= found.calibration_.band(n)[1]
+    assert 0.2 * rate < np.mean(realized) <= found.calibration_.observed_rate_interval(n)[1]
 
 
 def test_too_few_distinct_ones_are_counted():
-    with pytest.raises(CalibrationError, match="at least 199 distinct ones; there are 20, .* Give 179 more"):
-        NearDuplicates(false_alarm_rate=0.01).fit(copies(40, 0), distinct=np.arange(40) < 20)
+    with pytest.raises(CalibrationError, match="at least 199 distinct rows; there are 20, .* Give 179 more"):
+        NearDuplicates(false_alarm_rate=0.01).fit(copies(40, 0), distinct_where=np.arange(40) < 20)
 
 
 def test_what_is_distinct_needs_a_rate():
     with pytest.raises(InvalidParameterError, match="give false_alarm_rate as well"):
-        NearDuplicates().fit(copies(4, 0), distinct=[True] * 4)
+        NearDuplicates().fit(copies(4, 0), distinct_where=[True] * 4)
 
 
 def test_nothing_alike_is_no_reason_to_declare_everything_the_same():
     X = unit(np.concatenate([np.eye(200), np.eye(200)[:1]]))
-    found = NearDuplicates(false_alarm_rate=0.02, surely=0.99, threshold=0.9).fit(X)
+    found = NearDuplicates(false_alarm_rate=0.02, certain_score=0.99, threshold=0.9).fit(X)
     assert found.threshold_ == 0.9
     assert found.pairs_.tolist() == [[0, 200]]
 
@@ -285,9 +289,9 @@ def test_every_member_is_the_same_as_the_kept_one_or_as_most_of_its_best_copies(
         ({"min_similarity": 2}, {}, "min_similarity is 2"),
         ({}, {"quality": [1.0]}, r"quality has shape \(1,\)"),
         ({}, {"quality": [np.nan] * 12}, "quality holds NaN"),
-        ({}, {"sides": [0, 1]}, r"sides has shape \(2,\)"),
-        ({"false_alarm_rate": 0.5}, {"distinct": [True]}, r"distinct has shape \(1,\)"),
-        ({"confirm": lambda here, there: [1.0]}, {}, r"confirm gave an array of shape \(1,\)"),
+        ({}, {"splits": [0, 1]}, r"splits has shape \(2,\)"),
+        ({"false_alarm_rate": 0.5}, {"distinct_where": [True]}, r"distinct_where has shape \(1,\)"),
+        ({"verify": lambda here, there: [1.0]}, {}, r"verify returned an array of shape \(1,\)"),
     ],
 )
 def test_what_cannot_be_is_named(parameters, arrays, message):
@@ -307,7 +311,7 @@ def signs(n, seed=0):
 
 
 @pytest.mark.parametrize("exact_rows", [20_000, 50])
-def test_a_look_finds_what_vectors_miss(exact_rows):
+def test_a_hash_finds_what_vectors_miss(exact_rows):
     # Vectors that say nothing; 0 looks like 100 but for six signs, 1 like the mirror image of 101.
     X, plain, mirrored = np.random.default_rng(0).normal(size=(200, 32)), signs(200), signs(200, 1)
     plain[100], plain[1] = plain[0], mirrored[101]
@@ -319,36 +323,36 @@ def test_a_look_finds_what_vectors_miss(exact_rows):
         asked.extend(zip(here.tolist(), there.tolist(), strict=True))
         return np.ones(len(here))
 
-    model = NearDuplicates(confirm=confirm, min_similarity=0.99, exact_rows=exact_rows)
-    found = model.fit(X, looks=[plain, mirrored])
+    model = NearDuplicates(verify=confirm, min_similarity=0.99, exact_rows=exact_rows)
+    found = model.fit(X, hashes=[plain, mirrored])
     assert asked == [(0, 100), (1, 101)]
     np.testing.assert_allclose(
         found.similarities_, [unit(X)[i] @ unit(X)[i + 100] for i in (0, 1)], atol=1e-6
     )
-    assert model.fit(X, looks=[plain]).pairs_.tolist() == [[0, 100]]
+    assert model.fit(X, hashes=[plain]).pairs_.tolist() == [[0, 100]]
     assert model.fit(X).pairs_.tolist() == []
-    # Across sides only.
-    sides = np.arange(200) // 100
-    assert model.fit(X, looks=[plain, mirrored], sides=sides).pairs_.tolist() == [[0, 100], [1, 101]]
-    sides[:] = 0
-    sides[0] = 1
-    assert model.fit(X, looks=[plain, mirrored], sides=sides).pairs_.tolist() == [[0, 100]]
+    # Across splits only.
+    splits = np.arange(200) // 100
+    assert model.fit(X, hashes=[plain, mirrored], splits=splits).pairs_.tolist() == [[0, 100], [1, 101]]
+    splits[:] = 0
+    splits[0] = 1
+    assert model.fit(X, hashes=[plain, mirrored], splits=splits).pairs_.tolist() == [[0, 100]]
 
 
-def test_a_look_of_an_edit_needs_a_vector_that_is_not_too_unlike():
+def test_a_hash_of_an_edit_needs_a_vector_that_is_not_too_unlike():
     X, plain = np.random.default_rng(0).normal(size=(200, 32)), signs(200)
     edited = signs(200, 1)
     edited[0], edited[1] = plain[100], plain[101]
     X[100] = X[0] + 0.5
-    model = NearDuplicates(confirm=lambda here, there: np.ones(len(here)), min_similarity=0.75, n_neighbors=1)
-    alone = model.fit(X, looks=[plain]).pairs_.tolist()
+    model = NearDuplicates(verify=lambda here, there: np.ones(len(here)), min_similarity=0.75, n_neighbors=1)
+    alone = model.fit(X, hashes=[plain]).pairs_.tolist()
     # 1 and 101 look alike, too, but their vectors do not.
-    assert model.fit(X, looks=[plain], edited_looks=[edited]).pairs_.tolist() == alone == [[0, 100]]
+    assert model.fit(X, hashes=[plain], edited_hashes=[edited]).pairs_.tolist() == alone == [[0, 100]]
     model.min_similarity = -1
-    assert [1, 101] in model.fit(X, looks=[plain], edited_looks=[edited]).pairs_.tolist()
+    assert [1, 101] in model.fit(X, hashes=[plain], edited_hashes=[edited]).pairs_.tolist()
 
 
-def test_edited_looks_find_what_neither_vectors_nor_looks_do():
+def test_edited_hashes_find_what_neither_vectors_nor_hashes_do():
     # All are so alike that a row's nearest say nothing.
     X, plain = np.random.default_rng(0).normal(size=(200, 32)) + 9, signs(200)
     edited = signs(200, 1)
@@ -359,40 +363,40 @@ def test_edited_looks_find_what_neither_vectors_nor_looks_do():
         asked.extend(zip(here.tolist(), there.tolist(), strict=True))
         return np.zeros(len(here))
 
-    model = NearDuplicates(confirm=confirm, min_similarity=0.9, n_neighbors=1)
-    model.fit(X, looks=[plain])
+    model = NearDuplicates(verify=confirm, min_similarity=0.9, n_neighbors=1)
+    model.fit(X, hashes=[plain])
     assert (0, 100) not in asked
-    model.fit(X, looks=[plain], edited_looks=[edited])
+    model.fit(X, hashes=[plain], edited_hashes=[edited])
     assert (0, 100) in asked
 
 
-def test_rows_without_a_look_have_none_in_common():
+def test_rows_without_a_hash_have_none_in_common():
     X = np.random.default_rng(0).normal(size=(4, 32))
-    found = NearDuplicates(threshold=-1, min_similarity=1).fit(X, looks=np.zeros((2, 4, 63)))
+    found = NearDuplicates(threshold=-1, min_similarity=1).fit(X, hashes=np.zeros((2, 4, 63)))
     assert found.pairs_.tolist() == []
 
 
 @pytest.mark.parametrize(
     ("looks", "message"),
     [
-        (np.zeros((4, 63)), r"looks has shape \(4, 63\); it must be \(n_ways, n, e\), n being 4"),
-        (np.zeros((1, 5, 63)), "n being 4"),
+        (np.zeros((4, 63)), r"hashes has shape \(4, 63\); it must be \(n_variants, n, e\) with n = 4"),
+        (np.zeros((1, 5, 63)), "n = 4"),
         (np.full((1, 4, 63), np.nan), "NaN or infinity"),
     ],
 )
-def test_looks_that_do_not_fit_are_refused(looks, message):
+def test_hashes_that_do_not_fit_are_refused(looks, message):
     with pytest.raises(InvalidParameterError, match=message):
-        NearDuplicates().fit(np.eye(4), looks=looks)
+        NearDuplicates().fit(np.eye(4), hashes=looks)
 
 
 @pytest.mark.parametrize(
     ("looks", "edited", "message"),
     [
-        (None, np.zeros((1, 4, 63)), "give looks as well"),
-        (np.zeros((1, 4, 63)), np.zeros((1, 4, 8)), "n being 4 and e 63"),
-        (np.zeros((0, 4, 63)), None, "at least one way"),
+        (None, np.zeros((1, 4, 63)), "give hashes as well"),
+        (np.zeros((1, 4, 63)), np.zeros((1, 4, 8)), "n = 4 and e = 63"),
+        (np.zeros((0, 4, 63)), None, "at least one variant"),
     ],
 )
-def test_edited_looks_that_do_not_fit_are_refused(looks, edited, message):
+def test_edited_hashes_that_do_not_fit_are_refused(looks, edited, message):
     with pytest.raises(InvalidParameterError, match=message):
-        NearDuplicates().fit(np.eye(4), looks=looks, edited_looks=edited)
+        NearDuplicates().fit(np.eye(4), hashes=looks, edited_hashes=edited)

@@ -64,7 +64,7 @@ def test_persons_are_named_and_strangers_are_not():
     again = unit(persons + 0.03 * np.random.default_rng(1).normal(size=persons.shape))
     assert identifier.predict(again).tolist() == np.unique(names).tolist()
     others, _, _ = people(300, 1, seed=5, d=64)
-    low, high = identifier.threshold_.band(300)
+    low, high = identifier.threshold_.observed_rate_interval(300)
     assert low <= (~identifier.identify(others).unknown).mean() <= high
 
 
@@ -92,7 +92,9 @@ def test_with_few_persons_the_background_calibrates():
     assert identifier.threshold_.source == "background"
     assert identifier.predict(persons).tolist() == ["p000", "p001", "p002"]
     others = unit(np.random.default_rng(10).normal(size=(1000, 32)))
-    assert (~identifier.identify(others).unknown).mean() <= identifier.threshold_.band(1000)[1]
+    assert (~identifier.identify(others).unknown).mean() <= identifier.threshold_.observed_rate_interval(
+        1000
+    )[1]
 
 
 def test_where_nothing_promises_the_rate_everybody_is_unknown_and_it_says_why():

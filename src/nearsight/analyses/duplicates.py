@@ -203,18 +203,18 @@ def find_duplicates(
     ways = pixels.looks()
     found = NearDuplicates(
         threshold=dense.MATCH_AGREEMENT,
-        surely=dense.CERTAIN_AGREEMENT,
+        certain_score=dense.CERTAIN_AGREEMENT,
         false_alarm_rate=false_alarm_rate,
         min_similarity=min_similarity,
         n_neighbors=n_neighbors,
-        confirm=pixels.agreement,
+        verify=pixels.agreement,
     ).fit(
         rows.X,
         quality=quality,
-        sides=sides,
-        looks=ways[: dense.N_PLAIN_HASHES],
-        edited_looks=ways[dense.N_PLAIN_HASHES :],
-        distinct=None if distinct is None else _distinct(self, rows, where, distinct),
+        splits=sides,
+        hashes=ways[: dense.N_PLAIN_HASHES],
+        edited_hashes=ways[dense.N_PLAIN_HASHES :],
+        distinct_where=None if distinct is None else _distinct(self, rows, where, distinct),
     )
     return Duplicates(
         groups=_groups(self, rows, found, pixels, quality, where if between is None else None, sides),

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearsight.errors import ImageFailure, InvalidParameterError, UnknownIdError
-from nearsight.estimators.conformal import Threshold, from_background
+from nearsight.estimators.conformal import Threshold, from_nonmatching_pairs
 from nearsight.estimators.faces.identifier import FaceIdentifier
 from nearsight.faces.enrollment import Enrollment, EnrollReport, Naming
 from nearsight.faces.grouping import FaceGroup, groups_of
@@ -237,7 +237,7 @@ class FaceBank:
 
     def _pair_threshold(self, rate: float) -> Threshold | None:
         background = background_of(self._keeper.manifest.fingerprint)
-        return None if background is None else from_background(background, false_alarm_rate=rate)
+        return None if background is None else from_nonmatching_pairs(background, false_alarm_rate=rate)
 
     # --- grouping -----------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import CalibrationError, InvalidParameterError
-from nearsight.estimators.conformal import from_background
+from nearsight.estimators.conformal import from_nonmatching_pairs
 from nearsight.estimators.faces.identifier import FaceGrouper, FaceIdentifier, strangers
 from nearsight.faces.schema import BankedFace
 
@@ -107,7 +107,7 @@ def _least(
     for scores in (own, background):
         if scores is not None:
             try:
-                found.append(from_background(scores, false_alarm_rate=rate).value)
+                found.append(from_nonmatching_pairs(scores, false_alarm_rate=rate).value)
             except CalibrationError:
                 continue
     if not found:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
-from nearsight.estimators.conformal import Threshold, from_background, required_examples
+from nearsight.estimators.conformal import Threshold, from_nonmatching_pairs, required_examples
 from nearsight.estimators.faces.identifier import FaceIdentifier
 from nearsight.faces.impostor_scores import background_of
 from nearsight.faces.pipeline import Face, FaceReader, ImageFaces
@@ -110,7 +110,7 @@ def _pair_threshold(background: NDArray[np.float64], rate: float) -> Threshold:
     """Return the threshold for one comparison, held with confidence where there are pairs enough."""
     n_needed = required_examples(rate, confidence=CONFIDENCE)
     confidence = CONFIDENCE if len(background) >= n_needed else None
-    return from_background(background, false_alarm_rate=rate, confidence=confidence)
+    return from_nonmatching_pairs(background, false_alarm_rate=rate, confidence=confidence)
 
 
 def _largest(reader: FaceReader, image: Any) -> NDArray[np.float32]:

@@ -132,7 +132,7 @@ def test_shots_of_one_scene_are_warned_of(nearsight, burst):
     assert re.search(r"up to \d\d % of those without a copy", result.stderr)
     assert json.loads(result.stdout)["expected_rate"] > 0.1
     refused = nearsight("dups", "--false-alarm-rate", "0.05", code=2).stderr
-    assert "cannot be promised" in refused
+    assert "cannot be kept" in refused
     assert "distinct" in refused
 
 

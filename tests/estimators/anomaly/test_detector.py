@@ -114,7 +114,7 @@ def test_learns_on_in_bounded_memory_and_keeps_the_rate() -> None:
     assert detector.threshold_.n_examples == before.n_examples + 200
     assert all(len(m.memory_) <= 100 for name, m in detector._members.items() if name != "image")
     rate = float((detector.predict(images(200, 77)) == -1).mean())
-    low, high = detector.threshold_.band(200)
+    low, high = detector.threshold_.observed_rate_interval(200)
     assert low - 0.03 <= rate <= high + 0.03
 
 

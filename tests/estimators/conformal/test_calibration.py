@@ -10,9 +10,9 @@ from sklearn.neighbors import NearestNeighbors
 from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.conformal import (
     Threshold,
-    from_background,
     from_good,
-    from_pairs,
+    from_labeled_pairs,
+    from_nonmatching_pairs,
     p_values,
     required_examples,
 )
@@ -87,7 +87,7 @@ def test_the_realized_rate_on_real_data_is_the_stated_one(rate: float) -> None:
         shuffled = rng.permutation(values)
         threshold = from_good(shuffled[:-n_each], false_alarm_rate=rate)
         alarms = threshold.exceeded(shuffled[-n_each:]).mean()
-        low, high = threshold.band(n_each)
+        low, high = threshold.observed_rate_interval(n_each)
         inside += low <= alarms <= high
         realized.append(alarms)
     # Calibration sets differ too, so a little less than 95 % of the splits lie within the binomial band.
@@ -100,23 +100,23 @@ def test_pairs_are_calibrated_on_those_that_differ() -> None:
     rng = np.random.default_rng(0)
     same = np.arange(400) < 100
     values = rng.normal(0, 1, 400) + 6 * same
-    found = from_pairs(values, same, false_alarm_rate=0.02)
+    found = from_labeled_pairs(values, same, false_alarm_rate=0.02)
     assert found.value == from_good(values[~same], false_alarm_rate=0.02).value
     assert found.n_examples == 300
     assert found.detection_rate == pytest.approx((values[same] > found.value).mean())
-    assert from_pairs(values[~same], same[~same], false_alarm_rate=0.02).detection_rate is None
+    assert from_labeled_pairs(values[~same], same[~same], false_alarm_rate=0.02).detection_rate is None
 
 
 def test_a_background_holds_the_rate_for_a_whole_question() -> None:
     rng = np.random.default_rng(5)
     background = rng.normal(size=100_000)
-    threshold = from_background(background, false_alarm_rate=0.05, n_comparisons=50)
+    threshold = from_nonmatching_pairs(background, false_alarm_rate=0.05, n_comparisons=50)
     questions = rng.normal(size=(4000, 50))
     alarms = threshold.exceeded(questions.max(1)).mean()
     assert abs(alarms - threshold.expected_rate) < 5 * np.sqrt(0.05 / 4000) + 0.01
     assert 0.045 < threshold.expected_rate <= 0.05
     with pytest.raises(CalibrationError, match="99 random pairs"):
-        from_background(background[:10], false_alarm_rate=0.01)
+        from_nonmatching_pairs(background[:10], false_alarm_rate=0.01)
 
 
 @given(scores, scores)
@@ -164,18 +164,18 @@ def test_bad_arguments_are_named() -> None:
         from_good([1.0], false_alarm_rate=0.5, confidence=1)
     with pytest.raises(InvalidParameterError, match="shape"):
         from_good([[1.0]], false_alarm_rate=0.5)
-    with pytest.raises(InvalidParameterError, match="one answer"):
-        from_pairs([1.0, 2.0], [True], false_alarm_rate=0.5)
+    with pytest.raises(InvalidParameterError, match="one label"):
+        from_labeled_pairs([1.0, 2.0], [True], false_alarm_rate=0.5)
     with pytest.raises(InvalidParameterError, match="n_comparisons"):
-        from_background([1.0], false_alarm_rate=0.5, n_comparisons=0)
+        from_nonmatching_pairs([1.0], false_alarm_rate=0.5, n_comparisons=0)
     with pytest.raises(InvalidParameterError, match="n is 0"):
-        from_good([1.0], false_alarm_rate=0.5).band(0)
+        from_good([1.0], false_alarm_rate=0.5).observed_rate_interval(0)
     with pytest.raises(CalibrationError, match="there are 0. Give 1$"):
         from_good([], false_alarm_rate=0.5)
 
 
 def test_a_threshold_survives_a_file() -> None:
-    threshold = from_pairs([0.1, 0.9, 0.2], [False, True, False], false_alarm_rate=0.4)
+    threshold = from_labeled_pairs([0.1, 0.9, 0.2], [False, True, False], false_alarm_rate=0.4)
     assert Threshold.from_dict(json.loads(json.dumps(threshold.to_dict()))) == threshold
 
 
@@ -184,7 +184,7 @@ def test_a_thresholds_own_rate_lies_in_its_band():
     inside = 0
     for _ in range(1000):
         threshold = from_good(rng.random(n), false_alarm_rate=0.05)
-        low, high = threshold.own_rate()
+        low, high = threshold.true_rate_interval()
         inside += low <= 1 - threshold.value <= high
     # The binomial 99.9 % band of 95 % among 1,000.
     assert 925 <= inside <= 972

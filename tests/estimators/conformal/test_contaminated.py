@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from nearsight.errors import CalibrationError, InvalidParameterError
-from nearsight.estimators.conformal import from_good, from_mixed, unseen_alarms
+from nearsight.estimators.conformal import expected_exceedances, from_contaminated, from_good
 
 N_SPLITS = 60
 
 
-def test_unseen_alarms_are_what_a_truncated_exponential_leaves():
+def test_expected_exceedances_are_what_a_truncated_exponential_leaves():
     rng = np.random.default_rng(0)
     for scale in (0.03, 0.08, 0.15):
         scores = 0.2 + rng.exponential(scale, 4000)
@@ -25,31 +25,33 @@ def test_unseen_alarms_are_what_a_truncated_exponential_leaves():
         ).x
         there = stats.expon(scale=1 / best)
         expected = len(over) * (there.cdf(0.6) - there.cdf(0.4)) / there.cdf(0.3)
-        assert unseen_alarms(scores, 0.8, surely=0.7) == pytest.approx(expected, rel=1e-3)
+        assert expected_exceedances(scores, 0.8, certain_score=0.7) == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_tail_that_rises_is_taken_for_a_level_one():
     scores = np.concatenate([np.zeros(100), np.linspace(0.6, 0.69, 30)])
-    assert unseen_alarms(scores, 0.7, surely=0.7) == pytest.approx(30)
-    assert unseen_alarms(scores, 0.85, surely=0.7) == pytest.approx(15)
+    assert expected_exceedances(scores, 0.7, certain_score=0.7) == pytest.approx(30)
+    assert expected_exceedances(scores, 0.85, certain_score=0.7) == pytest.approx(15)
 
 
 def test_nothing_near_means_nothing_unseen():
-    assert unseen_alarms(np.linspace(-1, 0.39, 50), 0.7, surely=0.7) == 0
-    assert unseen_alarms([], 0.7, surely=0.7) == 0
-    assert unseen_alarms([0.4] * 20, 0.7, surely=0.7) == pytest.approx(0)
+    assert expected_exceedances(np.linspace(-1, 0.39, 50), 0.7, certain_score=0.7) == 0
+    assert expected_exceedances([], 0.7, certain_score=0.7) == 0
+    assert expected_exceedances([0.4] * 20, 0.7, certain_score=0.7) == pytest.approx(0)
 
 
 @given(st.lists(st.floats(-1, 1), max_size=60), st.floats(0.4, 1))
 def test_fewer_score_more(scores, at):
-    rest = unseen_alarms(scores, at, surely=0.7)
+    rest = expected_exceedances(scores, at, certain_score=0.7)
     assert 0 <= rest <= 2 * len(scores) + 1e-6
-    assert unseen_alarms(scores, min(1.0, at + 0.1), surely=0.7) <= rest + 1e-6
+    assert expected_exceedances(scores, min(1.0, at + 0.1), certain_score=0.7) <= rest + 1e-6
 
 
 def test_without_others_it_is_from_good():
     scores = np.random.default_rng(1).uniform(0, 0.3, 500)
-    assert from_mixed(scores, false_alarm_rate=0.05, surely=0.7) == from_good(scores, false_alarm_rate=0.05)
+    assert from_contaminated(scores, false_alarm_rate=0.05, certain_score=0.7) == from_good(
+        scores, false_alarm_rate=0.05
+    )
 
 
 @pytest.mark.parametrize("easy", [True, False])
@@ -63,7 +65,7 @@ def test_the_rate_holds_or_is_refused(scale, rate, easy):
         good = np.minimum(rng.exponential(scale, 2 * n), 0.999)
         others = rng.uniform(0.72, 1, n // 2) if easy else rng.beta(12, 2, n // 2)
         try:
-            found = from_mixed([*good[:n], *others], false_alarm_rate=rate, surely=0.7)
+            found = from_contaminated([*good[:n], *others], false_alarm_rate=rate, certain_score=0.7)
         except CalibrationError:
             continue
         assert found.expected_rate <= rate + 1e-12
@@ -81,18 +83,18 @@ def test_the_rate_holds_or_is_refused(scale, rate, easy):
 
 def test_good_ones_that_pass_for_others_are_refused():
     scores = np.random.default_rng(0).uniform(size=1000)
-    with pytest.raises(CalibrationError, match=r"cannot be promised.*known to be good") as refused:
-        from_mixed(scores, false_alarm_rate=0.01, surely=0.7)
+    with pytest.raises(CalibrationError, match=r"cannot be kept.*known to be good") as refused:
+        from_contaminated(scores, false_alarm_rate=0.01, certain_score=0.7)
     offered = float(str(refused.value).rsplit(" ", 1)[1])
-    assert from_mixed(scores, false_alarm_rate=offered, surely=0.7).expected_rate <= offered
+    assert from_contaminated(scores, false_alarm_rate=offered, certain_score=0.7).expected_rate <= offered
 
 
 def test_too_few_are_refused():
     with pytest.raises(CalibrationError, match="at least 99"):
-        from_mixed([0.1] * 50 + [0.9] * 60, false_alarm_rate=0.01, surely=0.7)
+        from_contaminated([0.1] * 50 + [0.9] * 60, false_alarm_rate=0.01, certain_score=0.7)
 
 
-@pytest.mark.parametrize("wrong", [{"fading": 0}, {"highest": 0.7}])
+@pytest.mark.parametrize("wrong", [{"tail_width": 0}, {"max_score": 0.7}])
 def test_what_cannot_be_is_named(wrong):
-    with pytest.raises(InvalidParameterError, match="surely is 0.7"):
-        unseen_alarms([0.5], 0.7, surely=0.7, **wrong)
+    with pytest.raises(InvalidParameterError, match="certain_score is 0.7"):
+        expected_exceedances([0.5], 0.7, certain_score=0.7, **wrong)

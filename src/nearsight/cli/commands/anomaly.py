@@ -147,7 +147,7 @@ def fit(
         f" threshold: above {_number(threshold.value)} is a defect,"
         f" {threshold.expected_rate:.1%} of good images by mistake"
     )
-    low, high = threshold.own_rate()
+    low, high = threshold.true_rate_interval()
     if high > _UNSURE * threshold.expected_rate:
         run.console.note(
             f"That rate is an average: with {threshold.n_examples} held out, this detector's own lies between"

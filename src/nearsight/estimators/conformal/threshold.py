@@ -1,4 +1,4 @@
-"""Where an alarm begins, and what is known of it."""
+"""The threshold above which a score is an alarm, and how often it is false."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -15,25 +15,25 @@ Source = Literal["good", "pairs", "background"]
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Where an alarm begins, and what is known of how often it is false.
+    """A calibrated threshold and its false-alarm rate.
 
     Attributes
     ----------
     value : float
         A score above it is an alarm.
     false_alarm_rate : float
-        As stated: at most this share of good examples raises an alarm.
+        The stated rate: at most this share of good examples raises an alarm.
     expected_rate : float
-        What the examples allow, at most the stated rate and at most 1 / (n_examples + 1) below it, unless
-        `confidence` asks for more room.
+        The rate that is expected of these examples: at most the stated rate, and at most
+        1 / (n_examples + 1) below it unless `confidence` asks for more room.
     n_examples : int
-        Examples it was learned from: good ones, pairs that are not the same, or background pairs.
+        Number of calibration examples: good ones, different pairs, or non-matching pairs.
     source : {"good", "pairs", "background"}
-        What those were.
+        What the examples were: good ones, labeled pairs, or pairs taken not to match.
     confidence : float or None
-        The chance that the stated rate holds for this very threshold; None where it holds on average.
+        The probability that the stated rate holds for this very threshold; None where it holds on average.
     detection_rate : float or None
-        From labeled pairs: share of the pairs that are the same that were found.
+        The share of same pairs above the threshold, where labeled pairs were given.
 
     Examples
     --------
@@ -54,18 +54,14 @@ class Threshold:
     detection_rate: float | None = None
 
     def exceeded(self, scores: ArrayLike) -> NDArray[np.bool_]:
-        """Return which scores are alarms; a score equal to the threshold is none, NaN always is one.
-
-        What has no score cannot be called good.
-        """
-        values = np.asarray(scores, np.float64)
-        alarms: NDArray[np.bool_] = ~(values <= self.value)
+        """Return which scores are alarms: those above `value`, and NaN."""
+        alarms: NDArray[np.bool_] = ~(np.asarray(scores, np.float64) <= self.value)
         return alarms
 
-    def band(self, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
-        """Return between which rates false alarms among `n` good examples lie, if the stated one is true.
+    def observed_rate_interval(self, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
+        """Return the interval of the false-alarm rate among `n` good examples, if the stated rate is true.
 
-        *Method*: quantiles of the binomial distribution; both ends belong to the band.
+        *Method*: quantiles of the binomial distribution; both ends are included.
 
         Parameters
         ----------
@@ -80,12 +76,12 @@ class Threshold:
         low, high = stats.binom.interval(confidence, n, self.false_alarm_rate)
         return float(low) / n, float(high) / n
 
-    def own_rate(self, *, confidence: float = 0.95) -> tuple[float, float]:
-        """Return between which shares of good examples this very threshold calls alarms.
+    def true_rate_interval(self, *, confidence: float = 0.95) -> tuple[float, float]:
+        """Return the interval of the true false-alarm rate of this very threshold.
 
-        *Method*: `expected_rate` is a mean over all the sets of examples that could have been drawn. Of one
-        set, the k-th largest of n is exceeded by a share that follows Beta(k, n + 1 - k) (Vovk 2012, arXiv
-        1209.2673, proposition 2a); these are its quantiles. More examples narrow it.
+        *Method*: `expected_rate` is a mean over all samples of examples. For one sample of n, the share that
+        exceeds the k-th largest follows Beta(k, n + 1 - k) (Vovk 2012, arXiv 1209.2673, proposition 2a);
+        these are its quantiles. More examples narrow the interval.
 
         Parameters
         ----------
@@ -95,13 +91,13 @@ class Threshold:
         Returns
         -------
         (low, high) : float
-            In 0..1. Where examples are background pairs, of single comparisons.
+            In 0..1. For non-matching pairs, the rate of single comparisons.
 
         Examples
         --------
         >>> from nearsight.estimators.conformal import from_good
         >>> few, many = (from_good(range(n), false_alarm_rate=0.05) for n in (19, 999))
-        >>> [round(rate, 3) for rate in (*few.own_rate(), *many.own_rate())]
+        >>> [round(rate, 3) for rate in (*few.true_rate_interval(), *many.true_rate_interval())]
         [0.001, 0.176, 0.037, 0.064]
         """
         check_rate("confidence", confidence)
@@ -115,25 +111,26 @@ class Threshold:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Threshold":
-        """Read what `to_dict` wrote."""
+        """Return the threshold that `to_dict` was called on."""
         return cls(**{f.name: data[f.name] for f in fields(cls)})
 
 
 def finite_scores(scores: ArrayLike, name: str) -> NDArray[np.float64]:
-    """Return an array of shape (n,) in which every number is finite, or raise."""
+    """Return scores as an array of shape (n,), or raise if they are not one-dimensional and finite."""
     values = np.asarray(scores, np.float64)
     if values.ndim != 1:
-        raise InvalidParameterError(f"{name} has shape {values.shape}; it must be one score an example, (n,)")
-    wrong = np.flatnonzero(~np.isfinite(values))
-    if len(wrong):
+        raise InvalidParameterError(f"{name} has shape {values.shape}; give one score an example, (n,)")
+    not_finite = np.flatnonzero(~np.isfinite(values))
+    if len(not_finite):
+        first = not_finite[0]
         raise CalibrationError(
-            f"{name}[{wrong[0]}] is {values[wrong[0]]}; a threshold is learned from finite scores only: leave"
-            f" out the {len(wrong)} that are not"
+            f"{name}[{first}] is {values[first]}; a threshold needs finite scores: leave out the"
+            f" {len(not_finite)} that are not"
         )
     return values
 
 
 def check_rate(name: str, rate: float) -> None:
-    """Raise where a rate is not between 0 and 1."""
+    """Raise if a rate is not between 0 and 1."""
     if not 0 < rate < 1:
-        raise InvalidParameterError(f"{name} is {rate!r}; it must lie between 0 and 1, both left out")
+        raise InvalidParameterError(f"{name} is {rate!r}; it must be above 0 and below 1")

@@ -1,5 +1,5 @@
-"""Which rows are copies of one another, and which copy to keep."""
+"""Near-duplicate rows, and the row to keep of each group."""
 
-from nearsight.estimators.duplicates.estimator import Confirm, NearDuplicates
+from nearsight.estimators.duplicates.estimator import NearDuplicates, PairVerifier
 
-__all__ = ["Confirm", "NearDuplicates"]
+__all__ = ["NearDuplicates", "PairVerifier"]

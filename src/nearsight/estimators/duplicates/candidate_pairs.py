@@ -1,4 +1,4 @@
-"""The most similar rows of every row: exact where that is quick, by cells where it is not.
+"""The nearest neighbors of every row as candidate pairs: exact for few rows, by cells for many.
 
 Memory beside the rows themselves is `n_neighbors` numbers a row, and one block of products.
 """
@@ -9,55 +9,55 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 
-# Up to here, all rows are compared with all in seconds.
+from nearsight.estimators.neighbors import similarity_blocks, unit_length
+
+# Up to so many rows, all are compared with all in seconds.
 EXACT_ROWS = 20_000
-# A block of products is at most this squared.
-_BLOCK = 2048
-# Rows whose cells are known at a time.
-_ASKING = 20_000
-# Rows that cells are learned on, for each cell.
-_ROWS_A_CELL = 40
-# Cells that each row is looked for in; copies are so near that they are seldom further.
+# A block of products has at most this number of rows and columns.
+_BLOCK_ROWS = 2048
+# Rows whose cells are kept at a time.
+_QUERY_ROWS = 20_000
+# Rows that the cells are fitted on, for each cell.
+_ROWS_PER_CELL = 40
+# Cells that each row is searched in; duplicates are seldom in a more distant one.
 _N_PROBES = 8
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
-Ways = NDArray[np.number[Any]]
+Variants = NDArray[np.number[Any]]
 
 
-def near_pairs(
+def candidate_pairs(
     X: Floats,
     *,
     n_neighbors: int,
     min_similarity: float,
-    sides: Ints | None = None,
-    ways: Ways | None = None,
+    splits: Ints | None = None,
+    variants: Variants | None = None,
     exact_rows: int = EXACT_ROWS,
     random_state: int | None = 0,
 ) -> tuple[Ints, Floats]:
-    """Return the pairs of which one is among the nearest of the other.
+    """Return the pairs of which one row is among the nearest neighbors of the other.
 
-    *Method*: among up to `exact_rows` rows, every similarity is computed, block by block. Beyond, rows are
-    put into about as many cells as a cell has rows (k-means on a sample), and each is compared with the rows
-    of the 8 nearest cells: an inverted file, searched for all rows at once (Jegou et al. 2011,
-    https://doi.org/10.1109/TPAMI.2010.57, section IV, without the codes).
+    *Method*: up to `exact_rows` rows, all similarities are computed, block by block. Beyond, an inverted file
+    (Jegou et al. 2011, https://doi.org/10.1109/TPAMI.2010.57, section IV, without the codes): rows are put
+    into sqrt(n) cells by k-means on a sample, and each row is compared with the rows of its 8 nearest cells.
 
     Parameters
     ----------
     X : ndarray of shape (n, d), float32, unit length
     n_neighbors : int
-        Of each row, at most so many are paired with it.
+        Neighbors of each row.
     min_similarity : float
-        Cosine in -1..1 below which two rows are no pair.
-    sides : ndarray of shape (n,), int64, optional
-        Only rows of different sides are paired, both at least 0.
-    ways : ndarray of shape (n_ways, n, d), optional
-        Other descriptions of each row, of any length and any type of number, in which it is looked for too:
-        a pair's similarity is that of the best of the one row's ways, or its row of X, and the other's row of
-        X. A way of zeros is like nothing.
+        In -1..1: the lowest cosine of a pair.
+    splits : ndarray of shape (n,), int64, optional
+        Only rows of different splits are paired; rows of split -1 are left out.
+    variants : ndarray of shape (n_variants, n, d), optional
+        Other descriptions of each row, of any length and number type. The similarity of a pair is the highest
+        of one row's variants, or its row of X, to the other's row of X. Zeros are similar to nothing.
     exact_rows : int
     random_state : int, optional
-        Chooses the sample that cells are learned on.
+        Draws the sample that the cells are fitted on.
 
     Returns
     -------
@@ -67,134 +67,136 @@ def near_pairs(
 
     Notes
     -----
-    n²d operations for `exact_rows` rows, then 8 n^1.5 d; that for each way.
+    Costs n² d operations up to `exact_rows` rows, then 8 n^1.5 d; as much for each variant.
     """
-    sides = np.zeros(len(X), np.int64) if sides is None else sides
-    nearest = _Nearest(X, ways, n_neighbors, min_similarity, sides)
-    across = len(np.unique(sides)) > 1
-    groups = [np.flatnonzero(sides == side) for side in np.unique(sides) if side >= 0]
-    for here in groups:
-        # Across sides, each side is looked for among all others.
-        there = np.flatnonzero((sides >= 0) & (sides != sides[here[0]])) if across else here
-        if not len(there):
+    splits = np.zeros(len(X), np.int64) if splits is None else splits
+    best = _BestNeighbors(X, variants, n_neighbors, min_similarity)
+    across = len(np.unique(splits)) > 1
+    for split in np.unique(splits[splits >= 0]):
+        rows = np.flatnonzero(splits == split)
+        # Across splits, each split is compared with all others.
+        references = np.flatnonzero((splits >= 0) & (splits != split)) if across else rows
+        if not len(references):
             continue
-        if max(len(here), len(there)) <= exact_rows:
-            nearest.offer(nearest.asking(here), there)
+        if max(len(rows), len(references)) <= exact_rows:
+            best.compare(best.query_ids(rows), references)
         else:
-            _by_cells(nearest, X, here, there, random_state)
-    return nearest.pairs()
+            _compare_by_cells(best, X, rows, references, random_state)
+    return best.pairs()
 
 
-def _by_cells(nearest: "_Nearest", X: Floats, here: Ints, there: Ints, random_state: int | None) -> None:
-    n_cells = max(1, round(len(there) ** 0.5))
+def _compare_by_cells(
+    best: "_BestNeighbors", X: Floats, rows: Ints, references: Ints, random_state: int | None
+) -> None:
+    n_cells = max(1, round(len(references) ** 0.5))
     rng = np.random.default_rng(random_state)
-    sample = rng.choice(there, min(len(there), n_cells * _ROWS_A_CELL), replace=False)
-    # Its own seeds cost n_cells² products in Python; rows drawn at random do as well in so many cells.
-    means = MiniBatchKMeans(
+    sample = rng.choice(references, min(len(references), n_cells * _ROWS_PER_CELL), replace=False)
+    # k-means++ would cost n_cells² products in Python; random starts do as well with so many cells.
+    cells = MiniBatchKMeans(
         n_cells, init="random", n_init=1, max_iter=10, batch_size=4096, random_state=random_state
     ).fit(X[np.sort(sample)])
-    centers = means.cluster_centers_.astype(np.float32)
-    centers /= np.maximum(np.linalg.norm(centers, axis=1, keepdims=True), 1e-12)
-    rows_in = _by_value(_nearest_cells(X[there], centers, 1)[:, 0], n_cells)
+    centers = unit_length(cells.cluster_centers_.astype(np.float32))
+    references_in = _positions_by_value(_nearest_cells(X[references], centers, 1)[:, 0], n_cells)
     n_probes = min(_N_PROBES, n_cells)
-    for at in range(0, len(here), _ASKING):
-        asking = nearest.asking(here[at : at + _ASKING])
-        looks_in = np.concatenate(
+    for start in range(0, len(rows), _QUERY_ROWS):
+        queries = best.query_ids(rows[start : start + _QUERY_ROWS])
+        probes = np.concatenate(
             [
-                _nearest_cells(nearest.asked(asking[start : start + _BLOCK]), centers, n_probes)
-                for start in range(0, len(asking), _BLOCK)
+                _nearest_cells(best.query_vectors(queries[at : at + _BLOCK_ROWS]), centers, n_probes)
+                for at in range(0, len(queries), _BLOCK_ROWS)
             ]
         )
-        asking_in = _by_value(looks_in.ravel(), n_cells)
+        queries_in = _positions_by_value(probes.ravel(), n_cells)
         for cell in range(n_cells):
-            nearest.offer(asking[asking_in[cell] // n_probes], there[rows_in[cell]])
+            best.compare(queries[queries_in[cell] // n_probes], references[references_in[cell]])
 
 
 def _nearest_cells(X: Floats, centers: Floats, n: int) -> NDArray[np.int32]:
-    found = np.empty((len(X), n), np.int32)
-    for at in range(0, len(X), _BLOCK):
-        products = X[at : at + _BLOCK] @ centers.T
-        found[at : at + _BLOCK] = np.argpartition(-products, n - 1, axis=1)[:, :n]
-    return found
+    cells = np.empty((len(X), n), np.int32)
+    for block, products in similarity_blocks(X, centers, block_rows=_BLOCK_ROWS):
+        cells[block] = np.argpartition(-products, n - 1, axis=1)[:, :n]
+    return cells
 
 
-def _by_value(values: NDArray[np.integer[Any]], n: int) -> list[Ints]:
-    """Return for each of the values 0..n-1 where it stands."""
+def _positions_by_value(values: NDArray[np.integer[Any]], n: int) -> list[Ints]:
+    """Return the positions of each of the values 0..n-1."""
     order = np.argsort(values, kind="stable")
     return np.split(order, np.searchsorted(values[order], np.arange(1, n)))
 
 
-class _Nearest:
-    """The best neighbors of every row so far."""
+class _BestNeighbors:
+    """The best neighbors of every row so far.
 
-    def __init__(self, X: Floats, ways: Ways | None, k: int, min_similarity: float, sides: Ints) -> None:
-        self._X, self._min_similarity, self._sides = X, min_similarity, sides
-        self._ways = np.empty((0, *X.shape), np.int8) if ways is None else ways
+    A query is a row in one of its variants; its id is row × (1 + number of variants) + variant, where variant
+    0 is the row of X.
+    """
+
+    def __init__(self, X: Floats, variants: Variants | None, k: int, min_similarity: float) -> None:
+        self._X, self._min_similarity = X, min_similarity
+        self._variants = np.empty((0, *X.shape), np.int8) if variants is None else variants
         self._rows = np.full((len(X), k), -1, np.int64)
         self._similarities = np.full((len(X), k), -np.inf, np.float32)
 
-    def asking(self, rows: Ints) -> Ints:
-        """Return numbers for each row in each way, those of one row together."""
-        n = 1 + len(self._ways)
-        return (rows[:, None] * n + np.arange(n)).ravel()
+    def query_ids(self, rows: Ints) -> Ints:
+        """Return the ids of all queries of rows, those of one row together."""
+        n_queries = 1 + len(self._variants)
+        return (rows[:, None] * n_queries + np.arange(n_queries)).ravel()
 
-    def asked(self, asking: Ints) -> Floats:
-        """Return the unit vectors behind such numbers."""
-        if not len(self._ways):
-            return self._X[asking]
-        rows, ways = np.divmod(asking, 1 + len(self._ways))
-        queries = self._X[rows]
-        other = np.flatnonzero(ways)
-        some = self._ways[ways[other] - 1, rows[other]].astype(np.float32)
-        queries[other] = some / np.maximum(np.linalg.norm(some, axis=1, keepdims=True), 1e-12)
-        return queries
+    def query_vectors(self, queries: Ints) -> Floats:
+        """Return the unit vectors of queries."""
+        if not len(self._variants):
+            return self._X[queries]
+        rows, variants = np.divmod(queries, 1 + len(self._variants))
+        vectors = self._X[rows]
+        other = np.flatnonzero(variants)
+        vectors[other] = unit_length(self._variants[variants[other] - 1, rows[other]].astype(np.float32))
+        return vectors
 
-    def offer(self, asking: Ints, there: Ints) -> None:
-        """Compare all that ask, sorted, with each row of `there`."""
-        rows, first = np.unique(asking // (1 + len(self._ways)), return_index=True)
-        at_once = max(1, _BLOCK // (1 + len(self._ways)))
-        first = np.append(first, len(asking))
-        for at in range(0, len(rows), at_once):
-            mine = rows[at : at + at_once]
-            starts = first[at : at + len(mine) + 1]
-            queries = self.asked(asking[starts[0] : starts[-1]])
-            for start in range(0, len(there), _BLOCK):
-                answers = there[start : start + _BLOCK]
-                products = queries @ self._X[answers].T
-                if len(queries) > len(mine):
+    def compare(self, queries: Ints, references: Ints) -> None:
+        """Compare queries, sorted by id, with each row of `references`."""
+        rows, first = np.unique(queries // (1 + len(self._variants)), return_index=True)
+        step = max(1, _BLOCK_ROWS // (1 + len(self._variants)))
+        first = np.append(first, len(queries))
+        for start in range(0, len(rows), step):
+            block = rows[start : start + step]
+            starts = first[start : start + len(block) + 1]
+            vectors = self.query_vectors(queries[starts[0] : starts[-1]])
+            for at in range(0, len(references), _BLOCK_ROWS):
+                columns = references[at : at + _BLOCK_ROWS]
+                products = vectors @ self._X[columns].T
+                if len(vectors) > len(block):
                     products = np.maximum.reduceat(products, starts[:-1] - starts[0], axis=0)
                 # No row is its own neighbor.
-                products[mine[:, None] == answers[None, :]] = -np.inf
-                self._merge(mine, answers, products)
+                products[block[:, None] == columns[None, :]] = -np.inf
+                self._merge(block, columns, products)
 
-    def _merge(self, asked: Ints, answers: Ints, products: Floats) -> None:
+    def _merge(self, rows: Ints, references: Ints, products: Floats) -> None:
         k = self._rows.shape[1]
-        # Most rows find nothing better in a block, and need no sorting.
-        worst = np.maximum(self._similarities[asked].min(axis=1), self._min_similarity)
+        # Most rows have no better neighbor in a block, and need no sorting.
+        worst = np.maximum(self._similarities[rows].min(axis=1), self._min_similarity)
         gains = np.flatnonzero(products.max(axis=1, initial=-np.inf) >= worst)
         if not len(gains):
             return
-        products, asked = products[gains], asked[gains]
+        products, rows = products[gains], rows[gains]
         if products.shape[1] > k:
             columns = np.argpartition(-products, k - 1, axis=1)[:, :k]
         else:
             columns = np.broadcast_to(np.arange(products.shape[1]), products.shape)
         similarities = np.concatenate(
-            [self._similarities[asked], np.take_along_axis(products, columns, 1)], axis=1
+            [self._similarities[rows], np.take_along_axis(products, columns, 1)], axis=1
         )
-        rows = np.concatenate([self._rows[asked], answers[columns]], axis=1)
+        neighbors = np.concatenate([self._rows[rows], references[columns]], axis=1)
         best = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
-        self._similarities[asked] = np.take_along_axis(similarities, best, 1)
-        self._rows[asked] = np.take_along_axis(rows, best, 1)
+        self._similarities[rows] = np.take_along_axis(similarities, best, 1)
+        self._rows[rows] = np.take_along_axis(neighbors, best, 1)
 
     def pairs(self) -> tuple[Ints, Floats]:
-        """Return every pair once."""
-        here, column = np.nonzero((self._rows >= 0) & (self._similarities >= self._min_similarity))
-        there = self._rows[here, column]
-        similarities = self._similarities[here, column]
-        keys = np.minimum(here, there) * len(self._X) + np.maximum(here, there)
-        # Of a pair that was found from both sides, the better.
+        """Return every pair once, with the higher of its two similarities."""
+        left, column = np.nonzero((self._rows >= 0) & (self._similarities >= self._min_similarity))
+        right = self._rows[left, column]
+        similarities = self._similarities[left, column]
+        low, high = np.minimum(left, right), np.maximum(left, right)
+        keys = low * len(self._X) + high
         order = np.lexsort((-similarities, keys))
         first = order[np.unique(keys[order], return_index=True)[1]]
-        pairs = np.stack([np.minimum(here, there)[first], np.maximum(here, there)[first]], axis=1)
-        return pairs.astype(np.int64), similarities[first]
+        return np.stack([low[first], high[first]], axis=1).astype(np.int64), similarities[first]

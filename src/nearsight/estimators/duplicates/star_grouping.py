@@ -1,4 +1,4 @@
-"""From pairs to groups in which every row was compared with the one that is kept."""
+"""Groups of duplicates in which every row was compared with the kept one."""
 
 from collections.abc import Callable, Iterable
 
@@ -10,77 +10,81 @@ from scipy.sparse.csgraph import connected_components
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-# Of the rows that are the same as the kept one, the best so many decide about one in doubt.
-_JURY = 5
+# The best so many duplicates of the kept row vote on a row in doubt.
+_N_VOTERS = 5
 
-# Given rows (m,) and (m,): which of these pairs are the same.
-Judge = Callable[[Ints, Ints], NDArray[np.bool_]]
+# From two arrays of m rows to which of the pairs are duplicates.
+PairTest = Callable[[Ints, Ints], NDArray[np.bool_]]
 
 
-def star_groups(n: int, pairs: Ints, quality: Floats, judge: Judge) -> tuple[Ints, Ints]:
-    """Group rows around the best of them.
+def star_groups(n: int, pairs: Ints, quality: Floats, are_duplicates: PairTest) -> tuple[Ints, Ints]:
+    """Group duplicates around the best of them.
 
-    *Method*: of the rows that hang together, the one of the highest quality is kept, and takes all those with
-    it that are the same as *it*; what is left goes on among itself (star clustering, Aslam et al. 2004,
-    https://doi.org/10.7155/jgaa.00084, with quality in place of degree). So a chain of images, each like
-    the next, whose ends have nothing in common is no group. Where we deviate: the kept one may be an edit
-    itself, which two other edits have too little in common with; so a row also comes in that is the same as
-    most of those that the kept one took, at least two (of the best 5).
+    *Method*: star clustering (Aslam et al. 2004, https://doi.org/10.7155/jgaa.00084) with quality in place of
+    degree: in each connected component, the row of the highest quality is kept and takes its duplicates; the
+    remaining rows are grouped again. So a chain of images, each a duplicate of the next, is no group if its
+    ends differ. Deviation: the kept row may be an edit itself, too different from two other edits; so a row
+    that is a duplicate of most of the best 5 rows in the group, and of at least two, joins it as well.
 
     Parameters
     ----------
     n : int
         Number of rows.
     pairs : ndarray of shape (m, 2), int64
-        Rows that are the same.
+        Duplicate pairs.
     quality : ndarray of shape (n,), float
         Higher is better; of equal rows, the first.
-    judge : callable
-        Is asked about rows that hang together over one other, without being a pair.
+    are_duplicates : callable
+        Is asked about pairs of rows that share a duplicate without being a pair.
 
     Returns
     -------
     labels : ndarray of shape (n,), int64
-        Number of a row's group, -1 for rows without one.
+        The group of each row, -1 for rows without one.
     kept : ndarray of shape (n_groups,), int64
-        The row that each group keeps.
+        The kept row of each group.
     """
     labels = np.full(n, -1, np.int64)
     kept: list[int] = []
     rank = np.empty(n, np.int64)
     rank[np.lexsort((np.arange(n), -quality))] = np.arange(n)
-    known = _Known(pairs, judge)
+    tested = _TestedPairs(pairs, are_duplicates)
     while len(pairs):
         graph = _graph(n, pairs)
-        near = {hub: _within_two(graph, hub) for hub in _hubs(graph, pairs, rank)}
-        known.ask([(hub, row) for hub, rows in near.items() for row in rows])
-        stars = {hub: [row for row in rows if known.same(hub, row)] for hub, rows in near.items()}
-        juries = {hub: sorted(rows, key=rank.__getitem__)[:_JURY] for hub, rows in stars.items()}
-        in_doubt = {hub: sorted({*near[hub]} - {*rows}) for hub, rows in stars.items()}
-        known.ask([(row, one) for hub, rows in in_doubt.items() for row in rows for one in juries[hub]])
+        nearby = {hub: _within_two_edges(graph, hub) for hub in _hubs(graph, pairs, rank)}
+        tested.test([(hub, row) for hub, rows in nearby.items() for row in rows])
+        stars = {hub: [row for row in rows if tested.is_duplicate(hub, row)] for hub, rows in nearby.items()}
+        voters = {hub: sorted(rows, key=rank.__getitem__)[:_N_VOTERS] for hub, rows in stars.items()}
+        doubtful = {hub: sorted({*nearby[hub]} - {*rows}) for hub, rows in stars.items()}
+        tested.test([(row, voter) for hub, rows in doubtful.items() for row in rows for voter in voters[hub]])
         for hub, rows in stars.items():
-            votes = {row: sum(known.same(row, one) for one in juries[hub]) for row in in_doubt[hub]}
-            voted_in = [row for row, n_for in votes.items() if n_for >= max(2, len(juries[hub]) / 2 + 0.5)]
-            labels[[hub, *rows, *voted_in]] = len(kept)
+            n_required = max(2, len(voters[hub]) / 2 + 0.5)
+            elected = [
+                row
+                for row in doubtful[hub]
+                if sum(tested.is_duplicate(row, voter) for voter in voters[hub]) >= n_required
+            ]
+            labels[[hub, *rows, *elected]] = len(kept)
             kept.append(hub)
         pairs = pairs[(labels[pairs] < 0).all(axis=1)]
-    return _in_order(labels, np.array(kept, np.int64))
+    return _numbered_by_first_row(labels, np.array(kept, np.int64))
 
 
-class _Known:
-    """Which pairs are the same, each asked once."""
+class _TestedPairs:
+    """Which pairs are duplicates; each pair is tested once."""
 
-    def __init__(self, pairs: Ints, judge: Judge) -> None:
-        self._judge = judge
-        self._same = dict.fromkeys(map(_edge, *pairs.T.tolist()), True)
+    def __init__(self, pairs: Ints, are_duplicates: PairTest) -> None:
+        self._are_duplicates = are_duplicates
+        self._results = dict.fromkeys(map(_edge, *pairs.T.tolist()), True)
 
-    def ask(self, edges: Iterable[tuple[int, int]]) -> None:
-        if asked := sorted({_edge(*edge) for edge in edges} - self._same.keys()):
-            here, there = np.array(asked, np.int64).T  # the lower row first
-            self._same |= dict(zip(asked, self._judge(here, there).tolist(), strict=True))
+    def test(self, edges: Iterable[tuple[int, int]]) -> None:
+        if untested := sorted({_edge(*edge) for edge in edges} - self._results.keys()):
+            left, right = np.array(untested, np.int64).T  # the lower row first
+            results = self._are_duplicates(left, right).tolist()
+            self._results |= dict(zip(untested, results, strict=True))
 
-    def same(self, here: int, there: int) -> bool:
-        return self._same[_edge(here, there)]
+    def is_duplicate(self, left: int, right: int) -> bool:
+        return self._results[_edge(left, right)]
 
 
 def _graph(n: int, pairs: Ints) -> csr_array:
@@ -98,24 +102,24 @@ def _hubs(graph: csr_array, pairs: Ints, rank: Ints) -> list[int]:
     return hubs
 
 
-def _within_two(graph: csr_array, hub: int) -> list[int]:
-    """Return the neighbors of a row, and theirs: what lies further away is hardly a copy of it."""
-    near = graph.indices[graph.indptr[hub] : graph.indptr[hub + 1]]
-    far = [graph.indices[graph.indptr[row] : graph.indptr[row + 1]] for row in near]
-    rows: list[int] = np.setdiff1d(np.concatenate([near, *far]), [hub]).tolist()
+def _within_two_edges(graph: csr_array, hub: int) -> list[int]:
+    """Return the neighbors of a row and their neighbors; more distant rows are hardly its duplicates."""
+    neighbors = graph.indices[graph.indptr[hub] : graph.indptr[hub + 1]]
+    second = [graph.indices[graph.indptr[row] : graph.indptr[row + 1]] for row in neighbors]
+    rows: list[int] = np.setdiff1d(np.concatenate([neighbors, *second]), [hub]).tolist()
     return rows
 
 
-def _edge(here: int, there: int) -> tuple[int, int]:
-    return (here, there) if here < there else (there, here)
+def _edge(left: int, right: int) -> tuple[int, int]:
+    return (left, right) if left < right else (right, left)
 
 
-def _in_order(labels: Ints, kept: Ints) -> tuple[Ints, Ints]:
-    """Return both with groups numbered by their first rows, whatever the order of the work was."""
-    members = np.flatnonzero(labels >= 0)
-    _, first = np.unique(labels[members], return_index=True)
-    order = np.argsort(members[first])
+def _numbered_by_first_row(labels: Ints, kept: Ints) -> tuple[Ints, Ints]:
+    """Return both with groups numbered in the order of their first rows."""
+    grouped = np.flatnonzero(labels >= 0)
+    _, first = np.unique(labels[grouped], return_index=True)
+    order = np.argsort(grouped[first])
     number = np.empty(len(kept), np.int64)
     number[order] = np.arange(len(kept))
-    labels[members] = number[labels[members]]
+    labels[grouped] = number[labels[grouped]]
     return labels, kept[order]

@@ -8,7 +8,7 @@ from scipy import sparse
 from tqdm import tqdm
 
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.conformal import from_background, required_examples
+from nearsight.estimators.conformal import from_nonmatching_pairs, required_examples
 
 # How fast a lookalike's say falls with its distance: one that is .05 less similar counts a third.
 _SHARPNESS = 0.05
@@ -100,4 +100,4 @@ def alike_above(X: NDArray[np.float32], random_state: int) -> float | None:
             for at in range(0, _PAIRS, 512)
         ]
     )
-    return from_background(cosines, false_alarm_rate=_ALIKE_RATE).value
+    return from_nonmatching_pairs(cosines, false_alarm_rate=_ALIKE_RATE).value
