@@ -146,7 +146,7 @@ def open_set(
         enrolled = np.concatenate([rng.permutation(np.flatnonzero(y == p))[:n_enrolled] for p in inmates])
         asked = np.setdiff1d(np.flatnonzero(np.isin(y, inmates)), enrolled)
         strangers = np.flatnonzero(~np.isin(y, inmates))
-        identifier = FaceIdentifier(false_match_rate=rate, background=background)
+        identifier = FaceIdentifier(false_match_rate=rate, impostor_similarities=background)
         identifier.fit(X[enrolled], y[enrolled])
         if identifier.threshold_ is None:
             return {"refused": identifier.reason_}

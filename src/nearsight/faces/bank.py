@@ -203,7 +203,8 @@ class FaceBank:
             return None
         persons = np.array([face.person for face in faces])[named]
         return FaceIdentifier(
-            false_match_rate=false_match_rate, background=background_of(self._keeper.manifest.fingerprint)
+            false_match_rate=false_match_rate,
+            impostor_similarities=background_of(self._keeper.manifest.fingerprint),
         ).fit(X[named], persons)
 
     def identify(

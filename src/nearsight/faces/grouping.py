@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.conformal import from_nonmatching_pairs
-from nearsight.estimators.faces.identifier import FaceGrouper, FaceIdentifier, strangers
+from nearsight.estimators.faces.grouping import FaceGrouper, same_image_similarities
+from nearsight.estimators.faces.identifier import FaceIdentifier
 from nearsight.faces.schema import BankedFace
 
 
@@ -102,7 +103,7 @@ def _least(
 ) -> float:
     """Return how similar faces of one person are at least: faces of one image and the background tell."""
     # Faces that are in one image twice, in a mirror say, are few; the higher of two thresholds is kept.
-    own = strangers(X, [face.image for face in faces])
+    own = same_image_similarities(X, [face.image for face in faces])
     found = []
     for scores in (own, background):
         if scores is not None:

@@ -322,7 +322,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         if self.certain_score is None:
             return None
         tail = _tail(best_scores, self.certain_score)
-        n_good = int((best_scores < self.certain_score).sum())
+        n_good = float((best_scores < self.certain_score).sum())
         n_good += expected_exceedances(best_scores, self.certain_score, **tail)
         return min(1.0, expected_exceedances(best_scores, self.threshold_, **tail) / max(1, n_good))
 

@@ -1,1 +1,1 @@
-"""Faces as vectors: whose are they, and which belong together."""
+"""Face vectors: whose face it is, and which faces are of one person."""

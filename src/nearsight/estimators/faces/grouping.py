@@ -1,0 +1,175 @@
+"""Group faces into persons."""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.utils.validation import validate_data
+
+from nearsight.errors import InvalidParameterError
+from nearsight.estimators.neighbors import unit_length
+
+_BLOCK_ROWS = 1024
+
+
+class FaceGrouper(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Group faces into persons; two faces of one image are never one person.
+
+    *Method*: agglomerative clustering with average linkage (Sokal and Michener 1958) under cannot-link
+    constraints (Wagstaff et al. 2001): the two most similar groups are merged as long as their mean
+    similarity is above `min_similarity` and no image holds faces of both. Deviation: only groups with at
+    least one pair above `min_similarity` are compared. The mean similarity of two groups is the product of
+    their sums.
+
+    Parameters
+    ----------
+    min_similarity : float, default 0.9
+        Cosine in -1..1; take it from a calibrated threshold of the same model.
+
+    Attributes
+    ----------
+    labels_ : ndarray of shape (n,), int64
+        The group of each face; group 0 is the largest. A face that is similar to no other is a group of one.
+
+    Notes
+    -----
+    Costs n² × d for the pairs, in blocks, then time and memory linear in the number of similar pairs.
+    Duplicate rows are one group, and so are rows that are all the same, unless they come from one image. No
+    rows are refused; one is a group, two are one or two groups. NaN and infinity are refused; a row of zeros
+    is a group of one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[1, 0], [0.99, 0.1], [0, 1], [1, 0.05]])
+    >>> FaceGrouper().fit_predict(X).tolist()
+    [0, 0, 1, 0]
+    >>> FaceGrouper().fit_predict(X, images=["a", "b", "a", "a"]).tolist()
+    [1, 0, 2, 0]
+    """
+
+    def __init__(self, *, min_similarity: float = 0.9) -> None:
+        self.min_similarity = min_similarity
+
+    def fit(
+        self, X: ArrayLike, y: Any = None, *, images: Sequence[Any] | NDArray[Any] | None = None
+    ) -> "FaceGrouper":
+        """Group faces.
+
+        Parameters
+        ----------
+        X : array of shape (n, d), float
+            Vectors of at least one face.
+        y : ignored
+        images : sequence of n hashable values, optional
+            The image that each face is in; by default every face is in an image of its own.
+
+        Raises
+        ------
+        InvalidParameterError
+            `min_similarity` is out of its range, or `images` has another length.
+        """
+        if not -1 <= self.min_similarity <= 1:
+            raise InvalidParameterError(f"min_similarity is {self.min_similarity}; it must lie in -1..1")
+        faces = unit_length(validate_data(self, X, dtype=[np.float32, np.float64])).astype(np.float64)
+        if images is not None and len(images) != len(faces):
+            raise InvalidParameterError(
+                f"there are {len(images)} images for {len(faces)} faces; name one for each face"
+            )
+        image_of = list(range(len(faces))) if images is None else list(images)
+        self.labels_ = _numbered_by_size(_average_linkage(faces, image_of, self.min_similarity))
+        return self
+
+    def fit_predict(
+        self, X: ArrayLike, y: Any = None, *, images: Sequence[Any] | NDArray[Any] | None = None
+    ) -> NDArray[np.int64]:
+        """Return `labels_`; see `fit`."""
+        labels: NDArray[np.int64] = self.fit(X, images=images).labels_
+        return labels
+
+
+def same_image_similarities(
+    X: NDArray[np.floating], images: Sequence[Any], *, max_pairs: int = 100_000
+) -> NDArray[np.float64]:
+    """Return the similarities of pairs of faces in one image, which are of two persons.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d), unit length
+    images : sequence of n hashable values
+        The image that each face is in.
+    max_pairs : int
+        At most so many pairs are returned; the first ones.
+
+    Examples
+    --------
+    >>> same_image_similarities(np.eye(3), ["a", "b", "a"]).tolist()
+    [0.0]
+    """
+    rows_of: dict[Any, list[int]] = {}
+    for row, image in enumerate(images):
+        rows_of.setdefault(image, []).append(row)
+    similarities: list[float] = []
+    for rows in rows_of.values():
+        if len(rows) > 1 and len(similarities) < max_pairs:
+            products = X[rows] @ X[rows].T
+            similarities += products[np.triu_indices(len(rows), 1)].tolist()
+    return np.array(similarities[:max_pairs])
+
+
+def _average_linkage(X: NDArray[np.float64], image_of: list[Any], min_similarity: float) -> NDArray[np.int64]:
+    """Return the group of each row."""
+    sums, sizes = dict(enumerate(X)), dict.fromkeys(range(len(X)), 1)
+    images = {row: {image} for row, image in enumerate(image_of)}
+    rows: dict[int, list[int]] = {row: [row] for row in range(len(X))}
+    neighbors: dict[int, set[int]] = {row: set() for row in range(len(X))}
+    queue: list[tuple[float, int, int]] = []
+    for similarity, a, b in _similar_pairs(X, min_similarity):
+        if image_of[a] != image_of[b]:
+            neighbors[a].add(b)
+            neighbors[b].add(a)
+            queue.append((-similarity, a, b))
+    heapq.heapify(queue)
+    new = len(X)
+    while queue:
+        _, a, b = heapq.heappop(queue)
+        # A merged group gets a new number, so entries under an old number are out of date.
+        if a not in sums or b not in sums:
+            continue
+        sums[new], sizes[new] = sums.pop(a) + sums.pop(b), sizes.pop(a) + sizes.pop(b)
+        images[new], rows[new] = images.pop(a) | images.pop(b), rows.pop(a) + rows.pop(b)
+        neighbors[new] = (neighbors.pop(a) | neighbors.pop(b)) & sums.keys()
+        for other in list(neighbors[new]):
+            neighbors[other].add(new)
+            mean = float(sums[new] @ sums[other]) / (sizes[new] * sizes[other])
+            if mean > min_similarity and images[new].isdisjoint(images[other]):
+                heapq.heappush(queue, (-mean, other, new))
+        new += 1
+    labels = np.arange(len(X))
+    for group, group_rows in rows.items():
+        labels[group_rows] = group
+    return labels
+
+
+def _similar_pairs(X: NDArray[np.float64], min_similarity: float) -> Iterator[tuple[float, int, int]]:
+    """Yield the pairs of rows that are more similar than `min_similarity`."""
+    for start in range(0, len(X), _BLOCK_ROWS):
+        similarities = X[start : start + _BLOCK_ROWS] @ X[start:].T
+        rows, columns = np.nonzero(np.triu(similarities > min_similarity, 1))
+        yield from zip(
+            similarities[rows, columns].tolist(),
+            (rows + start).tolist(),
+            (columns + start).tolist(),
+            strict=True,
+        )
+
+
+def _numbered_by_size(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return group numbers from the largest to the smallest; of equal sizes, the first group comes first."""
+    _, first, inverse, counts = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    rank = np.empty(len(counts), np.int64)
+    rank[np.lexsort((first, -counts))] = np.arange(len(counts))
+    return rank[inverse]
