@@ -8,20 +8,25 @@ from nearsight.settings import DEFAULT_COLLECTION, Settings
 
 def test_an_empty_environment_gives_the_defaults():
     settings = Settings.from_environment({})
-    assert settings.collection == DEFAULT_COLLECTION == Path(".nearsight")
+    assert settings.collection == DEFAULT_COLLECTION == ".nearsight"
     assert settings.cache_dir.name == "nearsight"
     assert not settings.no_color
 
 
 def test_the_environment_is_read_and_home_expanded():
     settings = Settings.from_environment({"NEARSIGHT_COLLECTION": "~/photos", "NEARSIGHT_CACHE": "/tmp/c"})
-    assert settings.collection == Path.home() / "photos"
+    assert settings.collection == str(Path.home() / "photos")
     assert settings.cache_dir == Path("/tmp/c")
 
 
 def test_a_variable_set_to_nothing_is_unset():
     empty = {"NEARSIGHT_COLLECTION": "", "NEARSIGHT_CACHE": "", "NO_COLOR": ""}
     assert Settings.from_environment(empty) == Settings.from_environment({})
+
+
+def test_a_uri_keeps_its_slashes():
+    settings = Settings.from_environment({"NEARSIGHT_COLLECTION": "postgres://host/images"})
+    assert settings.collection == "postgres://host/images"
 
 
 @pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
@@ -31,9 +36,9 @@ def test_colors_can_be_refused(environ):
 
 def test_the_process_environment_is_the_default(monkeypatch):
     monkeypatch.setenv("NEARSIGHT_COLLECTION", "elsewhere")
-    assert Settings.from_environment().collection == Path("elsewhere")
+    assert Settings.from_environment().collection == "elsewhere"
 
 
 def test_settings_do_not_change():
     with pytest.raises(FrozenInstanceError):
-        Settings.from_environment({}).collection = Path()
+        Settings.from_environment({}).collection = ""

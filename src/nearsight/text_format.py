@@ -1,4 +1,4 @@
-"""Values as text for people and as JSON for programs."""
+"""Values as text for people, and as JSON for programs."""
 
 import json
 import math
@@ -7,19 +7,22 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-# How Python carries the bytes of a name that is not UTF-8.
+# Digits of an id that people see; commands take any unique start of an id.
+SHORT_ID_DIGITS = 12
+
+# The surrogates by which Python represents bytes of a name that are not UTF-8.
 _SURROGATE_BYTE = range(0xDC80, 0xDD00)
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    r"""Return `text` safe for a terminal or a page: control characters and stray bytes become escapes.
+    r"""Escape control characters and bytes that are not UTF-8, so that text is safe for a terminal or a page.
 
     Parameters
     ----------
     text : str
-        Often a file name, which may hold anything but ``/`` and NUL.
+        Such as a file name, which may hold anything but ``/`` and NUL.
     keep : str
-        Control characters to let through, for prose that has lines.
+        Control characters to leave as they are, such as a line break.
 
     Examples
     --------
@@ -38,7 +41,7 @@ def _escape(char: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return `value` as JSON can hold it: times in ISO 8601 UTC, NaN and infinity as null."""
+    """Convert a value to what JSON can hold: times to ISO 8601 in UTC, NaN and infinity to null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, bool, int)):
@@ -57,13 +60,13 @@ def plain(value: Any) -> Any:
 
 
 def moment(value: datetime) -> str:
-    """Return a time as ISO 8601 in UTC, to the millisecond; a time without a zone is UTC already."""
+    """Format a time as ISO 8601 in UTC, to the millisecond; a time without a zone counts as UTC."""
     utc = value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
     return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def size(n_bytes: float) -> str:
-    """Return a size for people, in powers of 1000.
+    """Format a number of bytes with a unit, in powers of 1,000.
 
     Examples
     --------
@@ -78,35 +81,35 @@ def size(n_bytes: float) -> str:
 
 
 def count(n: int, noun: str, plural: str = "") -> str:
-    """Return a number with its noun.
+    """Format a number with its noun.
 
     Examples
     --------
-    >>> count(1, "image"), count(20_000, "image"), count(2, "copy", "copies")
-    ('1 image', '20,000 images', '2 copies')
+    >>> count(1, "image"), count(20_000, "image"), count(2, "person", "people")
+    ('1 image', '20,000 images', '2 people')
     """
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
 def nothing(where: str | None) -> str:
-    """Say why there are no images to list."""
-    return "No image matches." if where else "No images yet: nearsight index adds some."
+    """Explain why a list of images is empty."""
+    return "No image matches." if where else "The collection is empty; add images with: nearsight index PATH"
 
 
 def pairs(metadata: Mapping[str, Any]) -> str:
-    """Return metadata on one line: ``year=2024 place="north wing"``; values that are not set are left out."""
+    """Format metadata on one line, such as ``year=2024 place="north wing"``, without unset values."""
     parts = []
     for key, value in metadata.items():
         if value is None:
             continue
         text = value if isinstance(value, str) else str(plain(value))
-        # Quoted where a reader could not tell where it ends.
+        # Quotes show where a value with spaces ends.
         parts.append(f"{key}={json.dumps(text, ensure_ascii=False)}" if " " in text else f"{key}={text}")
     return " ".join(parts)
 
 
 def width(text: str) -> int:
-    """Return how many terminal cells a printable text takes."""
+    """Return the width of a printable text in terminal cells."""
     if text.isascii():
         return len(text)
     return sum(
@@ -117,7 +120,15 @@ def width(text: str) -> int:
 def table(
     rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), right: Sequence[int] = ()
 ) -> list[str]:
-    """Return aligned lines; the last column is never padded, those numbered in `right` are flush right."""
+    """Format rows as lines with aligned columns.
+
+    Parameters
+    ----------
+    rows : sequence of sequence of str
+    header : sequence of str
+    right : sequence of int
+        Columns to align to the right; the others are aligned to the left.
+    """
     cells = [[printable(cell) for cell in row] for row in ([header] if header else []) + list(rows)]
     if not cells:
         return []

@@ -1,8 +1,9 @@
-"""What a command prints: one JSON document for programs, short aligned text for people, notes on stderr."""
+"""The output of a command: JSON or text on stdout, notes and warnings on stderr."""
 
 import contextlib
 import io
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -13,15 +14,18 @@ import click
 
 from nearsight.text_format import plain, printable
 
-# Larger lists wait on disk.
+# The version of the documents that `--json` prints; a change that breaks their readers raises it.
+SCHEMA = 1
+
+# A longer list is buffered on disk.
 _JSON_SPOOL_BYTES = 8 * 1024 * 1024
 
 
-class _Nowhere(io.StringIO):
-    """A stream whose text is dropped."""
+class _NullStream(io.StringIO):
+    """A stream that discards its text."""
 
     def write(self, text: str, /) -> int:
-        """Drop the text."""
+        """Discard the text."""
         return len(text)
 
 
@@ -42,19 +46,19 @@ class Console:
         self.as_json = as_json
         self.quiet = quiet
         self.color = color
-        # Taken now: a command that prints JSON points sys.stdout elsewhere while it works.
-        # None where the caller has closed it (`>&-`).
-        self._out: IO[str] = sys.stdout or _Nowhere()
-        self._err: IO[str] = sys.stderr or _Nowhere()
-        self._has_answered = False
+        # Bound now: while a command with --json runs, sys.stdout points to stderr.
+        # sys.stdout is None where the caller has closed it (`>&-`).
+        self._out: IO[str] = sys.stdout or _NullStream()
+        self._err: IO[str] = sys.stderr or _NullStream()
+        self._has_printed_document = False
 
     @property
     def progress(self) -> bool | None:
-        """What the library is told about its bars: none for programs and when quiet, else as it likes."""
-        return False if self.quiet or self.as_json else None
+        """The library's `progress` argument: False when quiet, else None, which leaves the choice to it."""
+        return False if self.quiet else None
 
     def say(self, text: str = "", **style: Any) -> None:
-        """Print one line of the answer for a person."""
+        """Print one line of the result for people; with JSON, print nothing."""
         if not self.as_json:
             self._write(self._out, text, **style)
 
@@ -64,45 +68,49 @@ class Console:
             self._write(self._err, text, **style)
 
     def warn(self, text: str) -> None:
-        """Print to stderr what must not be missed, quiet or not."""
+        """Print a warning to stderr, even when quiet."""
         self._write(self._err, text, fg="yellow")
 
+    def path(self, path: str, end: str = "\n") -> None:
+        """Print a file name to stdout, byte for byte as the file system has it, for another program."""
+        click.echo(os.fsencode(path + end), nl=False)
+
     def document(self, content: Mapping[str, Any]) -> None:
-        """Print the answer for a program; nothing unless `as_json`."""
+        """Print the result for programs, with the schema's version first; without JSON, print nothing."""
         if self.as_json:
-            self._out.write(_dumps(content) + "\n")
+            self._out.write(_dumps({"schema": SCHEMA, **content}) + "\n")
             self._out.flush()
-            self._has_answered = True
+            self._has_printed_document = True
 
     def documents(self, key: str, items: Iterable[Mapping[str, Any]]) -> int:
-        """Print ``{key: [items...]}`` and return how many; all or nothing, in bounded memory.
+        """Print ``{"schema": 1, key: [items...]}`` whole or not at all; return the number of items.
 
-        The items wait in a temporary file until the last has arrived, so that a fault half way
-        leaves no half document on stdout.
+        Memory is bounded: a temporary file buffers the items until the last one has arrived. An error
+        half way leaves nothing on stdout.
         """
-        n = 0
+        n_items = 0
         with tempfile.SpooledTemporaryFile(_JSON_SPOOL_BYTES, "w+", encoding="ascii") as spool:
-            for n, item in enumerate(items, 1):
-                spool.write((",\n" if n > 1 else "") + _dumps(item))
+            for n_items, item in enumerate(items, 1):
+                spool.write((",\n" if n_items > 1 else "") + _dumps(item))
             spool.seek(0)
-            self._out.write(f"{{{_dumps(key)}: [")
+            self._out.write(f'{{"schema": {SCHEMA}, {_dumps(key)}: [')
             shutil.copyfileobj(spool, self._out)
             self._out.write("]}\n")
             self._out.flush()
-            self._has_answered = True
-        return n
+            self._has_printed_document = True
+        return n_items
 
     def error(self, kind: str, message: str) -> None:
-        """Print what went wrong: on stdout for a program that has no answer yet, else on stderr."""
-        if self.as_json and not self._has_answered:
-            # A stdout that refuses (a full disk) is what went wrong then; there is no other place to say it.
+        """Print an error: with JSON as the document, unless one is printed already; else to stderr."""
+        if self.as_json and not self._has_printed_document:
+            # Where stdout itself fails (a full disk), the error has nowhere else to go.
             with contextlib.suppress(OSError):
                 self.document({"error": {"type": kind, "message": message}})
         else:
             self._write(self._err, f"{click.style('Error:', fg='red')} {printable(message, keep=chr(10))}")
 
     def _write(self, stream: IO[str], text: str, **style: Any) -> None:
-        # A stream in ASCII or Latin-1 must not end the command because of one file name.
+        # A file name that the stream's encoding (ASCII, Latin-1) lacks must not end the command.
         encoding = getattr(stream, "encoding", None) or "utf-8"
         safe = text.encode(encoding, "backslashreplace").decode(encoding)
         colored = self.color and stream.isatty()
@@ -110,5 +118,5 @@ class Console:
 
 
 def _dumps(value: Any) -> str:
-    # ASCII only: a name with bytes that are not UTF-8 stays valid JSON, as \udcXX, whatever the locale.
+    # ASCII: a name with bytes that are not UTF-8 stays valid JSON, as \udcXX, in every locale.
     return json.dumps(plain(value), ensure_ascii=True, allow_nan=False)

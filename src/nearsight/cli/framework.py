@@ -1,7 +1,7 @@
-"""What every command has in common: `--json`, `-c`, `-q`, the exit codes, and how errors are told.
+"""The base of every command: the options `-c`, `--json` and `-q`, the exit codes, and the error messages.
 
-Exit codes: 0 success; 1 it ran and found failures; 2 bad usage or input; 130 interrupted;
-141 the reader of a pipe went away.
+Exit codes: 0 the command did what was asked; 1 it failed; 2 bad usage or input; 130 interrupted;
+141 the reader of the pipe has closed it.
 """
 
 import contextlib
@@ -10,24 +10,30 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+import webbrowser
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import click
 
 import nearsight
 from nearsight.artifacts import remedy
 from nearsight.cli.console import Console
-from nearsight.errors import ImageError, NearsightError, StorageError
+from nearsight.errors import ImageError, ImageFailure, NearsightError, StorageError
 from nearsight.settings import Settings
-from nearsight.text_format import printable
+from nearsight.text_format import count, printable
 
-# What Ctrl-C means for a command that saves as it goes.
-RESUMES = "what was finished is saved, and the same command goes on from there"
+# What a command that saves as it goes tells after Ctrl-C.
+RESUMABLE = "finished work is saved, and the same command continues from there"
+RESUMES = RESUMABLE
 
-FAILURES_FOUND, BAD_INPUT, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
+FAILURE, BAD_INPUT, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
+FAILURES_FOUND = FAILURE
+
+_MAX_FAILURES_SHOWN = 20
 
 
 @dataclass
@@ -37,34 +43,71 @@ class Run:
     Attributes
     ----------
     settings : Settings
-        The environment's answers.
+        The settings from the environment.
     console : Console
-        Where results and remarks go.
-    collection : Path
-        The collection meant: `-c`, else the settings'.
+        Where results and remarks are printed.
+    collection : str
+        The collection's URI: `-c`, else the settings'.
     device : str
         Where models run: `--device`, else the settings'.
+    strict : bool
+        Whether an image that cannot be read makes the exit code 1.
     fail_fast : bool
-        Whether the first bad image ends the work, which is then a failure and not bad input.
-    if_stopped : str
+        Whether the first image that cannot be read ends the command, with exit code 1.
+    opens_report : bool
+        Whether the HTML report is opened in the browser.
+    if_interrupted : str
         What Ctrl-C means for the work so far.
     """
 
     settings: Settings
     console: Console
-    collection: Path
+    collection: str
     device: str = "auto"
+    strict: bool = False
     fail_fast: bool = False
-    if_stopped: str = "nothing was written"
+    opens_report: bool = False
+    if_interrupted: str = "nothing was written"
+
+    @property
+    def on_error(self) -> Literal["record", "raise"]:
+        """The library's `on_error` argument: whether an unreadable image is listed or raises."""
+        return "raise" if self.fail_fast else "record"
 
     def open_collection(self) -> "nearsight.Collection":
-        """Open the collection meant."""
+        """Open the collection."""
         return nearsight.Collection.open(
             self.collection, device=self.device, cache_dir=self.settings.cache_dir
         )
 
+    def report_failures(self, failures: Sequence[ImageFailure], *, n_images: int) -> int:
+        """Warn of the images that could not be read, and return the exit code.
 
-def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        Parameters
+        ----------
+        failures : sequence of ImageFailure
+        n_images : int
+            How many images could be read.
+        """
+        if not failures:
+            if not n_images:
+                self.console.note("No images were found there.")
+            return 0
+        self.console.warn(f"{count(len(failures), 'image')} could not be read:")
+        for failure in failures[:_MAX_FAILURES_SHOWN]:
+            self.console.warn(f"  {printable(failure.path)}: {printable(failure.reason)}")
+        if len(failures) > _MAX_FAILURES_SHOWN:
+            self.console.warn(f"  and {len(failures) - _MAX_FAILURES_SHOWN:,} more; --json lists all")
+        return FAILURE if self.strict else 0
+
+    def present_report(self, file: Path) -> None:
+        """Say where an HTML report is; with `--open`, show it in the browser."""
+        self.console.note(f"Report: {printable(str(file))}")
+        if self.opens_report and not webbrowser.open(file.absolute().as_uri()):
+            self.console.warn(f"No browser could be started; open {printable(str(file))} yourself.")
+
+
+def _set_on_run(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     run = ctx.find_object(Run)
     if run is None or not value:  # None while the shell asks for completions
         return
@@ -77,29 +120,28 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 
 
 def _shared_options() -> list[click.Parameter]:
-    """Return fresh `-c`, `--json` and `-q`; they are understood before, within and after a command's name."""
+    """Return `-c`, `--json` and `-q`, which may stand before and after a command's name."""
     return [
         click.Option(
             ["-c", "--collection"],
-            type=click.Path(path_type=Path),
-            metavar="DIR",
+            metavar="URI",
             expose_value=False,
-            callback=_remember,
-            help="The collection. Default: NEARSIGHT_COLLECTION, or ./.nearsight.",
+            callback=_set_on_run,
+            help="The collection. Default: $NEARSIGHT_COLLECTION, or ./.nearsight.",
         ),
         click.Option(
             ["--json", "as_json"],
             is_flag=True,
             expose_value=False,
-            callback=_remember,
-            help="Print one JSON document on stdout; all else goes to stderr.",
+            callback=_set_on_run,
+            help="Print one JSON document on stdout; everything else goes to stderr.",
         ),
         click.Option(
             ["-q", "--quiet"],
             is_flag=True,
             expose_value=False,
-            callback=_remember,
-            help="No progress and no remarks.",
+            callback=_set_on_run,
+            help="Print neither progress nor notes.",
         ),
     ]
 
@@ -135,16 +177,16 @@ class Command(click.Command):
                     formatter.write("".join(f"  {line}\n" for line in lines))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; where JSON is asked for, a library that prints cannot spoil it."""
+        """Run the command; with `--json`, what a library prints goes to stderr."""
         run = ctx.find_object(Run)
-        spoiled = run is not None and run.console.as_json
+        redirects = run is not None and run.console.as_json
         try:
-            with contextlib.redirect_stdout(sys.stderr) if spoiled else contextlib.nullcontext():
+            with contextlib.redirect_stdout(sys.stderr) if redirects else contextlib.nullcontext():
                 code = super().invoke(ctx)
             if sys.stdout is not None:
                 sys.stdout.flush()
         except BrokenPipeError:
-            # `| head` has seen enough. Whatever is still buffered has nowhere to go.
+            # The reader, such as `head`, has closed the pipe: discard what is still buffered.
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(PIPE_CLOSED)
@@ -164,14 +206,25 @@ class Subgroup(click.Group):
         """Return the commands in the order of their definition."""
         return list(self.commands)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the first word names; for a misspelled one, suggest the nearest."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not ctx.resilient_parsing and not name.startswith("-"):
+            matches = get_close_matches(name, self.commands, n=1)
+            suggestion = f"did you mean {matches[0]!r}?" if matches else f"see {ctx.command_path} --help"
+            ctx.fail(f"there is no command {name!r}; {suggestion}")
+        return super().resolve_command(ctx, args)
+
 
 class Family(Subgroup):
-    """Commands that share a first word which is a command by itself as well, such as `models`.
+    """Commands that share a first word which is also a command by itself, such as `models`.
 
     Parameters
     ----------
     own : Command
-        What the word alone does, and with anything behind it that is no command.
+        The command that the first word alone runs.
     """
 
     def __init__(self, *, own: Command, **kwargs: Any) -> None:
@@ -179,33 +232,51 @@ class Family(Subgroup):
         self.own = own
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command of that name, which is nothing for the word alone."""
+        """Return the command of that name; an empty name stands for the first word alone."""
         return super().get_command(ctx, cmd_name) if cmd_name else self.own
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Pass everything on to the word's own command, unless another is named."""
+        """Pass the arguments to the first word's own command, unless they name another."""
         first = next((word for word in args if not word.startswith("-")), "")
         return super().parse_args(ctx, args if first in self.commands else ["", *args])
 
 
 class Group(Subgroup):
-    """The `nearsight` command: it turns every outcome into an exit code and a message."""
+    """The `nearsight` command: it turns every outcome into an exit code and a message.
+
+    Parameters
+    ----------
+    aliases : mapping of str to str
+        Other names of commands, which the help does not list.
+    """
+
+    def __init__(self, *args: Any, aliases: Mapping[str, str] = {}, **kwargs: Any) -> None:  # noqa: B006
+        super().__init__(*args, **kwargs)
+        self.aliases = aliases
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of that name or alias."""
+        return super().get_command(ctx, self.aliases.get(cmd_name, cmd_name))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; without any, print the help."""
+        return super().parse_args(ctx, args or ["--help"])
 
     def main(self, args: Any = None, *rest: Any, **extra: Any) -> NoReturn:
         """Run the command line and exit."""
         words = list(sys.argv[1:] if args is None else args)
         options = words[: words.index("--")] if "--" in words else words
         settings = Settings.from_environment()
-        # Known before parsing, so that a mistake in the usage is told as JSON too.
+        # Known before parsing, so that a mistake in the usage is printed as JSON too.
         console = Console(as_json="--json" in options, color=not settings.no_color)
         run = Run(settings, console, settings.collection, settings.device)
         extra.update(standalone_mode=False)
         extra.setdefault("obj", run)
-        sys.exit(_guarded(lambda: super(Group, self).main(args, *rest, **extra), run))
+        sys.exit(_exit_code(lambda: super(Group, self).main(args, *rest, **extra), run))
 
 
-def _guarded(work: Callable[[], Any], run: Run) -> int:
-    """Call `work` and return the exit code that its outcome deserves."""
+def _exit_code(work: Callable[[], Any], run: Run) -> int:
+    """Call `work`, print the error that it raises, and return the exit code."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: run.console.note(f"Note: {message}", fg="yellow")
@@ -220,51 +291,50 @@ def _guarded(work: Callable[[], Any], run: Run) -> int:
         run.console.error(type(error).__name__, error.format_message())
         return BAD_INPUT
     except (click.Abort, KeyboardInterrupt) as error:
-        return _stopped(error, run)
+        return _interrupted(error, run)
     except NearsightError as error:
         run.console.error(type(error).__name__, str(error))
-        broke_off = isinstance(error, StorageError) or (isinstance(error, ImageError) and run.fail_fast)
-        return FAILURES_FOUND if broke_off else BAD_INPUT
-    except PermissionError as error:
-        name = printable(os.fsdecode(error.filename or "a file"))
-        run.console.error(
-            type(error).__name__, f"{name}: permission denied; check who owns it, or choose another place"
-        )
-        return FAILURES_FOUND
+        is_failure = isinstance(error, StorageError) or (isinstance(error, ImageError) and run.fail_fast)
+        return FAILURE if is_failure else BAD_INPUT
     except OSError as error:
-        told = str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            name = f"{printable(os.fsdecode(error.filename))}: " if error.filename else ""
-            told = f"{name}{error.strerror}; {remedy(error)}"
-        run.console.error(type(error).__name__, told)
-        return FAILURES_FOUND
+        run.console.error(type(error).__name__, _os_error_message(error))
+        return FAILURE
     except Exception as error:
-        # A library that Ctrl-C caught while it was being loaded calls that an ImportError.
+        # A library that Ctrl-C interrupts while it is imported raises ImportError.
         if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
-            return _stopped(KeyboardInterrupt(), run)
+            return _interrupted(KeyboardInterrupt(), run)
         traceback.print_exc(file=sys.stderr)
-        run.console.error(type(error).__name__, f"{error} (this is a fault in nearsight: please report it)")
-        return FAILURES_FOUND
+        run.console.error(type(error).__name__, f"{error} (this is a bug in nearsight: please report it)")
+        return FAILURE
 
 
-def _stopped(error: BaseException, run: Run) -> int:
+def _os_error_message(error: OSError) -> str:
+    name = printable(os.fsdecode(error.filename)) if error.filename else ""
+    if isinstance(error, PermissionError):
+        return f"{name or 'a file'}: permission denied; check who owns it, or choose another place"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return f"{name}{': ' if name else ''}{error.strerror}; {remedy(error)}"
+    return str(error)
+
+
+def _interrupted(error: BaseException, run: Run) -> int:
     if isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt):
-        run.console.error("Interrupted", f"stopped; {run.if_stopped}")
+        run.console.error("Interrupted", f"stopped; {run.if_interrupted}")
         return INTERRUPTED
     run.console.error("Abort", "stopped; nothing was changed")
-    return FAILURES_FOUND
+    return FAILURE
 
 
 class BadInputError(click.ClickException):
-    """What was named cannot be used; the usage itself was right."""
+    """The usage is right, but what an argument names cannot be used."""
 
     exit_code = BAD_INPUT
 
 
 def out_file(*endings: str) -> Callable[[click.Context, click.Parameter, Path | None], Path | None]:
-    """Return an option's callback for a file to be written: its ending says the format.
+    """Return the callback of an option that names a file to write; its ending names the format.
 
-    Everything is checked before any work is done, not after an hour of it.
+    The callback refuses a file that cannot be written before the command starts its work.
     """
 
     def check(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:

@@ -1,4 +1,4 @@
-"""The `nearsight` command: its name, its version and the list of its commands."""
+"""The `nearsight` command: its name, its version and its commands."""
 
 import click
 
@@ -7,15 +7,26 @@ from nearsight.cli.commands import (
     anomaly,
     classify,
     cluster,
+    compact,
+    completion,
+    demo,
+    doctor,
     duplicates,
+    embed,
+    export,
     faces,
+    help,
     index,
+    info,
+    ls,
     map,
     models,
     quantize,
     recommend,
+    reduce_dim,
     rm,
     search,
+    tag,
 )
 from nearsight.cli.framework import Family, Group
 
@@ -26,30 +37,32 @@ from nearsight.cli.framework import Family, Group
     commands=[
         index.index,
         search.search,
-        classify.classify,
-        anomaly.anomaly,
         duplicates.dups,
         cluster.cluster,
         cluster.segment,
+        classify.classify,
         recommend.recommend,
-        map.map_,
+        anomaly.anomaly,
         faces.faces,
-        search.ls,
-        search.info,
+        map.map_,
+        ls.ls,
+        info.info,
+        tag.tag,
         rm.rm,
-        rm.optimize,
-        rm.project,
-        search.export,
-        index.embed,
+        compact.compact,
+        reduce_dim.reduce_dim,
+        export.export,
+        embed.embed,
         Family(own=models.models, commands=[quantize.quantize]),
-        models.doctor,
-        models.demo,
-        models.completion,
+        doctor.doctor,
+        demo.demo,
+        completion.completion,
+        help.help,
     ],
 )
 @click.version_option(nearsight.__version__, prog_name="nearsight")
 def cli() -> None:
-    """Turn a folder of images into something you can search.
+    """Search, deduplicate, cluster and label a folder of images.
 
     Start with `nearsight demo`, or with `nearsight index ~/Images` and
     `nearsight search IMAGE --open`.

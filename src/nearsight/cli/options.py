@@ -1,37 +1,258 @@
 """Options and arguments that several commands share."""
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Sequence
 from functools import wraps
+from glob import has_magic, iglob
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
 
 import nearsight
-from nearsight.cli.framework import Run, out_file
+from nearsight.cli.framework import BadInputError, Run, out_file
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+def _with(command: _F, options: Sequence[Callable[[Any], Any]]) -> _F:
+    """Add options to a command; the help lists them in this order."""
+    result: Any = command
+    for option in reversed(options):
+        result = option(result)
+    return cast(_F, result)
+
+
+def _current_run() -> Run:
+    run: Run = click.get_current_context().obj
+    return run
+
+
+def _set_on_run(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    run = ctx.find_object(Run)
+    if run is not None and value:  # None while the shell asks for completions
+        setattr(run, str(param.name), value)
+
+
+def _flag(*names: str, help: str) -> Callable[[_F], _F]:
+    """Return a flag that sets the attribute of `Run` by its last name."""
+    return click.option(*names, is_flag=True, expose_value=False, callback=_set_on_run, help=help)
+
+
+def existing_paths(ctx: click.Context, param: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse PATH arguments of which none exists: a misspelling, and not an unreadable image."""
+    missing = [path for path in paths if "://" not in path and not _exists(path)]
+    if missing and len(missing) == len(paths):
+        raise BadInputError(f"there is nothing at {', '.join(missing)}; check the spelling")
+    return paths
+
+
+def existing_path(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
+    """Refuse an optional PATH argument that does not exist."""
+    existing_paths(ctx, param, () if path is None else (path,))
+    return path
+
+
+def _exists(path: str) -> bool:
+    # Path.glob does not take absolute patterns.
+    return os.path.lexists(path) or (has_magic(path) and any(True for _ in iglob(path, recursive=True)))  # noqa: PTH207
+
+
+paths = click.argument(
+    "paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(), callback=existing_paths
+)
+where = click.option("--where", metavar="EXPR", help='Only images that match, such as "width > 640".')
+device = click.option(
+    "--device",
+    metavar="NAME",
+    expose_value=False,
+    callback=_set_on_run,
+    # models.runtimes.devices.DEVICES; importing it would make --help slow.
+    help="Run the model on auto, cpu, cuda, cuda:1, tensorrt, directml, coreml, openvino or mps.",
+)
+storage = click.option(
+    "--storage",
+    metavar="TYPE",
+    help="Number type of vectors in a new collection: float32, or float16 in half the space.",
+)
+allow_remote = click.option("--allow-remote", is_flag=True, help="Download images from http and https URLs.")
+threads = click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="Default: the cores that may be used."
+)
+strict = _flag("--strict", "strict", help="Exit with code 1 if an image cannot be read.")
+yes = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+open_report = _flag("--open", "opens_report", help="Open the report in the browser.")
+
+
+def is_interactive() -> bool:
+    """Whether standard input is a terminal, so that a person can answer a question."""
+    return sys.stdin.isatty()
+
+
+def dim(text: str) -> Callable[[_F], _F]:
+    """Add `--dim`, the number of dimensions of a vector."""
+    return click.option("--dim", type=click.IntRange(min=1), metavar="D", help=text)
+
+
+def k(text: str, default: int = 10) -> Callable[[_F], _F]:
+    """Add `-k`, the number of results."""
+    return click.option(
+        "-k", type=click.IntRange(min=1), metavar="N", default=default, show_default=True, help=text
+    )
+
+
+# Models.
+
+
+def _complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     return [entry.spec.id for entry in nearsight.list_models() if entry.spec.id.startswith(incomplete)]
 
 
-paths = click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
-where = click.option("--where", metavar="EXPR", help='Only images that match, such as "width > 640".')
-
 _MODEL = (
-    click.option("--model", metavar="NAME", shell_complete=_models, help="See `nearsight models`."),
-    click.option("--layer", metavar="LAYER", help="Take vectors from here: see `nearsight models NAME`."),
+    click.option(
+        "--model",
+        metavar="NAME",
+        shell_complete=_complete_model,
+        help="The embedding model; see `nearsight models`.",
+    ),
+    click.option(
+        "--layer", metavar="LAYER", help="Take vectors from this layer; see `nearsight models NAME`."
+    ),
     click.option(
         "--precision",
-        # models.variant.PRECISIONS; importing it would make --help slow.
+        # models.model_name.PRECISIONS; importing it would make --help slow.
         type=click.Choice(["float32", "bf16", "int8", "fp16"]),
         metavar="float32|bf16|int8|fp16",
-        help="bf16 (on processors that have it) and int8 are faster, and a little less exact; fp16 is for"
-        " accelerators, and slower on most processors.",
+        help="bf16 (on processors that support it) and int8 are faster and slightly less exact; fp16 is for"
+        " GPUs, and slower on most processors.",
     ),
 )
+
+
+def model(command: _F) -> _F:
+    """Add `--model`, `--layer` and `--precision`; the command gets `model`, one model name or None."""
+
+    @wraps(command)
+    def with_model(
+        *args: Any, model: str | None, layer: str | None, precision: str | None, **rest: Any
+    ) -> Any:
+        return command(*args, model=_model_name(model, layer, precision), **rest)
+
+    return _with(cast(_F, with_model), _MODEL)
+
+
+def _model_name(model: str | None, layer: str | None, precision: str | None) -> str | None:
+    if not layer and precision in (None, "float32"):
+        return model
+    from nearsight.models import DEFAULT_MODEL
+    from nearsight.models.model_name import Variant
+
+    variant = Variant(layer=layer or "", precision="" if precision in (None, "float32") else precision or "")
+    return variant.applied_to(model or DEFAULT_MODEL)
+
+
+# Limits on the images that are read.
+
+_LIMITS = (
+    allow_remote,
+    threads,
+    click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="Default: 178956970."),
+    click.option("--max-bytes", type=click.IntRange(min=1), metavar="N", help="Default: 268435456."),
+    click.option(
+        "--max-seconds", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Default: 30."
+    ),
+    _flag("--fail-fast", "fail_fast", help="Stop at the first image that cannot be read."),
+    strict,
+)
+
+
+def limits(command: _F) -> _F:
+    """Add the limits of a command that reads images: on each image, and on the command as a whole."""
+    return _with(command, _LIMITS)
+
+
+def cost(command: _F) -> _F:
+    """To go: the old name of `limits`, with an argument `fail_fast`."""
+
+    @wraps(command)
+    def with_fail_fast(*args: Any, **rest: Any) -> Any:
+        return command(*args, fail_fast=_current_run().fail_fast, **rest)
+
+    return limits(cast(_F, with_fail_fast))
+
+
+def limits_of(**limits: float | None) -> "nearsight.Limits":
+    """Return the limits on one image; those that are None take their defaults."""
+    # mypy sees one type for all values; click has made integers of those that must be.
+    return nearsight.Limits(**{key: value for key, value in limits.items() if value is not None})  # type: ignore[arg-type]
+
+
+# Files that a command writes or reads.
+
+
+def report(name: str, text: str = "Write an HTML report.") -> Callable[[_F], _F]:
+    """Add `--html FILE` and `--open`; the command gets `report`, the file to write, or None.
+
+    The command writes that file and calls `Run.present_report` with it.
+
+    Parameters
+    ----------
+    name : str
+        Name of the report in the cache directory, for `--open` without `--html`.
+    text : str
+        Help of `--html`.
+    """
+
+    def add(command: _F) -> _F:
+        @wraps(command)
+        def with_report(*args: Any, html: Path | None, **rest: Any) -> Any:
+            run = _current_run()
+            if html is None and run.opens_report:
+                html = run.settings.cache_dir / f"{name}.html"
+                html.parent.mkdir(parents=True, exist_ok=True)
+            return command(*args, report=html, **rest)
+
+        return _with(
+            cast(_F, with_report),
+            (
+                click.option(
+                    "--html",
+                    type=click.Path(path_type=Path),
+                    callback=out_file(".html", ".htm"),
+                    metavar="FILE",
+                    help=text,
+                ),
+                open_report,
+            ),
+        )
+
+    return add
+
+
+def to_file(text: str, *endings: str, required: bool = False) -> Callable[[_F], _F]:
+    """Add `--to FILE`, a fitted thing to write; the command gets `to_file`, a path or None."""
+    return click.option(
+        "--to",
+        "to_file",
+        required=required,
+        type=click.Path(path_type=Path),
+        callback=out_file(*endings),
+        metavar=f"FILE{'|'.join(endings)}",
+        help=text,
+    )
+
+
+def from_file(text: str, *, required: bool = False) -> Callable[[_F], _F]:
+    """Add `--from FILE`, a fitted thing to read; the command gets `from_file`, a path or None."""
+    return click.option(
+        "--from",
+        "from_file",
+        required=required,
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help=text,
+    )
 
 
 def page(what: str) -> Callable[[_F], _F]:
@@ -49,89 +270,3 @@ def page(what: str) -> Callable[[_F], _F]:
         return out(show(command))
 
     return add
-
-
-def model(command: _F) -> _F:
-    """Add which model to use, and in which form; the command gets the name of that form, or None."""
-
-    @wraps(command)
-    def named(*args: Any, model: str | None, layer: str | None, precision: str | None, **rest: Any) -> Any:
-        return command(*args, model=_form(model, layer, precision), **rest)
-
-    result: Any = named
-    for option in reversed(_MODEL):
-        result = option(result)
-    return cast(_F, result)
-
-
-def _form(model: str | None, layer: str | None, precision: str | None) -> str | None:
-    if not layer and precision in (None, "float32"):
-        return model
-    from nearsight.models import DEFAULT_MODEL
-    from nearsight.models.model_name import Variant
-
-    form = Variant(layer=layer or "", precision="" if precision in (None, "float32") else precision or "")
-    return form.applied_to(model or DEFAULT_MODEL)
-
-
-def _run_on(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    run = ctx.find_object(Run)
-    if run is not None and value is not None:  # None while the shell asks for completions
-        run.device = value
-
-
-device = click.option(
-    "--device",
-    metavar="NAME",
-    expose_value=False,
-    callback=_run_on,
-    # models.devices.DEVICES; importing it would make --help slow.
-    help="Where the model runs: auto, cpu, cuda, cuda:1, tensorrt, directml, coreml, openvino or mps.",
-)
-
-
-def dim(text: str) -> Callable[[_F], _F]:
-    """Return the option for how many numbers a vector has."""
-    return click.option("--dim", type=click.IntRange(min=1), metavar="D", help=text)
-
-
-storage = click.option(
-    "--storage",
-    metavar="TYPE",
-    help="Of a new collection: keep vectors as float32 or, in half the room, float16.",
-)
-allow_remote = click.option("--allow-remote", is_flag=True, help="Fetch http and https addresses.")
-
-
-def k(text: str, default: int = 10) -> Callable[[_F], _F]:
-    """Return the option for how many of something are wanted."""
-    return click.option(
-        "-k", type=click.IntRange(min=1), metavar="N", default=default, show_default=True, help=text
-    )
-
-
-_COST = (
-    allow_remote,
-    click.option(
-        "--threads", type=click.IntRange(min=1), metavar="N", help="Default: the cores you may use."
-    ),
-    click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="Default: 178956970."),
-    click.option("--max-bytes", type=click.IntRange(min=1), metavar="N", help="Default: 268435456."),
-    click.option(
-        "--max-seconds", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Default: 30."
-    ),
-    click.option("--fail-fast", is_flag=True, help="Stop at the first image that cannot be used."),
-)
-
-
-def cost(command: _F) -> _F:
-    """Add what a command that embeds may spend, on all images and on one."""
-    for option in reversed(_COST):
-        command = option(command)
-    return command
-
-
-def limits_of(**given: float | None) -> "nearsight.Limits":
-    """Return the limits on one image, those not given at their defaults."""
-    # mypy sees one type for all values; click has made whole numbers of those that must be.
-    return nearsight.Limits(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]

@@ -225,7 +225,7 @@ def score(
     )
     gallery = _Folder(heatmaps, defects_only) if heatmaps is not None else None
     if gallery:
-        run.if_stopped = f"what was drawn so far is in {printable(str(heatmaps))}"
+        run.if_interrupted = f"what was drawn so far is in {printable(str(heatmaps))}"
     report = AnomalyReport() if out or show else None
     found: list[dict[str, Any]] = []
     failed: list[ImageFailure] = []

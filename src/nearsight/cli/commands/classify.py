@@ -128,7 +128,7 @@ def fit(
         made = fit_alone(_embedder(run, model), named, file=out or "", **parameters)
     else:
         made = collection.fit_classifier(named, file=out, progress=run.console.progress, **parameters)
-    _tell_fit(run, made, out or run.collection / "classifier.npz")
+    _tell_fit(run, made, out or Path(run.collection) / "classifier.npz")
     return tell(run, made.failed)
 
 
@@ -321,14 +321,14 @@ def _from_names(run: Run, names: tuple[str, ...], model: str | None) -> tuple[La
 def _from_examples(run: Run, file: Path | None, model: str | None) -> tuple[Labeller, str, float | None]:
     from nearsight.analyses import classification
 
-    given, file = file, file or run.collection / classification.FILENAME
+    given, file = file, file or Path(run.collection) / classification.FILENAME
     if given is None and not file.is_file():
         raise click.UsageError(
             f"there is nothing to choose from: {file} does not exist. Fit a classifier on a few images"
             " (nearsight classify fit --labels ...), or choose untrained: --names NAME,..."
         )
     fitted = classification.Classifier.load(file)
-    place = classification.model_of(run.collection, fitted)
+    place = classification.model_of(Path(run.collection), fitted)
 
     def label(images: list["Embedded"], embedder: "nearsight.Embedder") -> "list[Prediction]":
         fitted.require(embedder.backend.spec.fingerprint)

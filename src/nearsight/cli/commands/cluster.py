@@ -152,7 +152,7 @@ def cluster(
                 " --assign; --model FILE.npz keeps them elsewhere."
             )
     if save is not None:
-        run.if_stopped = f"some images have their new {save!r} already; the same command finishes it"
+        run.if_interrupted = f"some images have their new {save!r} already; the same command finishes it"
         collection.save_clusters(found, save, overwrite=overwrite)
     run.console.document(_document(found))
     _say(run, collection, found, save, where)

@@ -1,4 +1,4 @@
-"""Making a model faster: `models quantize`."""
+"""`nearsight models quantize`."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -30,59 +30,59 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Images like those to come: 32 at least, some 300 are looked at.",
+    help="Images like those to be embedded: at least 32; about 300 are used.",
 )
 @click.pass_obj
-def quantize(run: Run, /, name: str, calibration: Path) -> None:
-    """Make an eight-bit form of a model.
+def quantize(run: Run, /, *, name: str, calibration: Path) -> None:
+    """Make an int8 variant of a model, and measure it.
 
-    It says what that costs and gains.
-
-    Half of the images give the ranges of the network's numbers; on the other half, vectors are compared
-    with the exact ones. Operations that suffer stay in float32, as few as will do: the smallest cosine is
-    .99 at least, or the form is refused. It is kept under the name that is printed; its vectors are another
-    fingerprint. `NAME#int8` without digits is calibrated on built-in images, and needs no command.
+    Half of the images calibrate the ranges of activations; on the other half, int8 vectors are compared with
+    float32 vectors. The operations that lose most stay in float32, as few as possible, until the smallest
+    cosine is 0.99 or more; if it never is, the command fails. The variant is kept under the name that is
+    printed, and its vectors have a fingerprint of their own. `NAME#int8` without digits is calibrated on
+    built-in images and does not need this command.
     """
     from nearsight.models.precision.int8_calibration import calibrate
 
-    made = calibrate(
+    calibrated = calibrate(
         name,
         calibration,
         cache_dir=run.settings.cache_dir,
-        progress=lambda what: run.console.note(f"{name}: {what}"),
+        progress=lambda step: run.console.note(f"{name}: {step}"),
     )
-    facts = [_facts(trial) for trial in made.trials]
-    result = {key: facts[-1][key] for key in _SHOWN}
+    trials = [_facts(trial) for trial in calibrated.trials]
     run.console.document(
         {
-            "model": made.model,
-            "calibrated_on": made.n_calibrating,
-            "held_out": made.n_held_out,
-            **result,
-            "trials": facts,
+            "model": calibrated.model,
+            "calibrated_on": calibrated.n_calibrating,
+            "held_out": calibrated.n_held_out,
+            **{key: trials[-1][key] for key in _MEASURES},
+            "trials": trials,
         }
     )
-    rows = [[str(trial["float32_operations"]), *(f"{trial[key]:.4f}" for key in _SHOWN)] for trial in facts]
-    header = ("in float32", *(key.replace("_", " ") for key in _SHOWN))
+    rows = [
+        [str(trial["float32_operations"]), *(f"{trial[key]:.4f}" for key in _MEASURES)] for trial in trials
+    ]
+    header = ("float32 operations", *(key.replace("_", " ") for key in _MEASURES))
     for line in text_format.table(rows, header=header, right=tuple(range(len(header)))):
         run.console.say(line)
     run.console.say(
-        f"Calibrated on {made.n_calibrating} images, compared on {made.n_held_out} others."
-        f" Use it as {made.model}"
+        f"Calibrated on {calibrated.n_calibrating} images, measured on {calibrated.n_held_out} others."
+        f" Its name: {calibrated.model}"
     )
 
 
-_SHOWN = ("smallest_cosine", "mean_cosine", "top10_overlap", "knn_agreement", "speedup")
+_MEASURES = ("smallest_cosine", "mean_cosine", "top10_overlap", "knn_agreement", "speedup")
 
 
 def _facts(trial: "Trial") -> dict[str, Any]:
-    told = asdict(trial.parity)
+    parity = asdict(trial.parity)
     return {
         "float32_operations": trial.n_float32,
-        "smallest_cosine": round(told["smallest"], 5),
+        "smallest_cosine": round(parity["smallest"], 5),
         "smallest_builtin_cosine": round(trial.smallest_builtin, 5),
-        "mean_cosine": round(told["mean"], 5),
-        "top10_overlap": round(told["overlap"], 3),
+        "mean_cosine": round(parity["mean"], 5),
+        "top10_overlap": round(parity["overlap"], 3),
         "knn_agreement": round(trial.knn_agreement, 3),
         "speedup": round(trial.speedup, 2),
     }

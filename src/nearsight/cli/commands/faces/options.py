@@ -86,7 +86,7 @@ def reader(command: _F) -> _F:
 
 def bank_directory(run: Run, bank: Path | None) -> Path:
     """Return the directory of the face bank."""
-    return bank or run.collection / _FOLDER
+    return bank or Path(run.collection) / _FOLDER
 
 
 def open_bank(run: Run, bank: Path | None, **reader_options: Any) -> "FaceBank":

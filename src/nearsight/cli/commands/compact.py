@@ -1,0 +1,37 @@
+"""`nearsight compact`."""
+
+import time
+
+import click
+
+from nearsight import text_format
+from nearsight.cli.framework import Command, Run
+from nearsight.text_format import count
+
+
+@click.command(
+    cls=Command, json_shape="""{"images": int, "size_bytes": int, "freed_bytes": int, "seconds": float}"""
+)
+@click.pass_obj
+def compact(run: Run) -> None:
+    """Rewrite the collection into fewer and larger files.
+
+    It also brings the search index up to date. `index` and `rm` do both by themselves now and then.
+    """
+    collection = run.open_collection()
+    before, started = collection.info(), time.perf_counter()
+    collection.compact()
+    seconds, after = time.perf_counter() - started, collection.info()
+    n_freed = before["size_bytes"] - after["size_bytes"]
+    run.console.document(
+        {
+            "images": after["images"],
+            "size_bytes": after["size_bytes"],
+            "freed_bytes": n_freed,
+            "seconds": round(seconds, 3),
+        }
+    )
+    change = f"{text_format.size(abs(n_freed))} {'freed' if n_freed >= 0 else 'more, for the search index'}"
+    run.console.say(
+        f"{count(after['images'], 'image')} in {text_format.size(after['size_bytes'])} ({change})"
+    )

@@ -1,0 +1,51 @@
+"""`nearsight tag`."""
+
+import sys
+
+import click
+
+from nearsight.cli import options
+from nearsight.cli.csv_tables import Value, parse_pair
+from nearsight.cli.framework import Command, Run
+from nearsight.text_format import count
+
+
+@click.command(
+    cls=Command,
+    json_shape="""{"tagged": int}""",
+    examples=(
+        "nearsight tag season=winter year=2024 3fa9c1d2 77b0",
+        "nearsight tag reviewed=true --where \"path LIKE '%/2024/%'\"",
+        "nearsight ls --json | jq -r '.items[].id' | nearsight tag reviewed=true -",
+    ),
+)
+@click.argument("words", nargs=-1, required=True, metavar="KEY=VALUE... [ID...|-]")
+@options.where
+@click.pass_obj
+def tag(run: Run, /, *, words: tuple[str, ...], where: str | None) -> None:
+    """Set metadata of images.
+
+    With -, ids are read from standard input, one per line. An empty VALUE removes the key. If one ID is
+    unknown, nothing is changed.
+    """
+    metadata: dict[str, Value | None] = {}
+    ids: list[str] = []
+    for word in words:
+        if "=" in word:
+            key, value = parse_pair(word)
+            metadata[key] = None if word.endswith("=") else value
+        else:
+            ids += sys.stdin.read().split() if word == "-" else [word]
+    names_ids = any("=" not in word for word in words)
+    if not metadata:
+        raise click.UsageError("name what to set: KEY=VALUE, such as season=winter")
+    if names_ids == (where is not None):
+        raise click.UsageError("name the images to tag: either ID..., - or --where EXPR")
+    collection = run.open_collection()
+    items = list(collection.items(where)) if where is not None else [collection.get(id) for id in ids]
+    whole_ids = {item.id: None for item in items}
+    for id in whole_ids:
+        collection.annotate(id, metadata)
+    n_tagged = len(whole_ids)
+    run.console.document({"tagged": n_tagged})
+    run.console.say(f"{count(n_tagged, 'image')} tagged")
