@@ -57,8 +57,12 @@ class Cli:
         return result
 
     def json(self, *words, code=0, **options):
+        """Return the document without its schema, which must come first."""
         result = self(*words, "--json", code=code, **options)
-        return json.loads(result.stdout)
+        document = json.loads(result.stdout)
+        assert next(iter(document)) == "schema"
+        assert document.pop("schema") == 1
+        return document
 
 
 @pytest.fixture

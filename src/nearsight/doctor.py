@@ -58,15 +58,15 @@ class Check:
         return asdict(self)
 
 
-def examine(settings: Settings, collection: Path) -> Iterator[Check]:
+def run_checks(settings: Settings, collection: str) -> Iterator[Check]:
     """Yield the checks one after another, so that they show while the slow ones run.
 
     Parameters
     ----------
     settings : Settings
         Where the cache is.
-    collection : Path
-        Looked into if it is there; that it is not is fine.
+    collection : str
+        URI of the collection to check, if it exists.
     """
     yield python()
     yield system()
@@ -283,12 +283,13 @@ def embedding(cache_dir: Path) -> Check:
     return Check("model", "ok", detail)
 
 
-def stored(directory: Path, cache_dir: Path) -> Check:
+def stored(uri: str, cache_dir: Path) -> Check:
     """Look into the collection, if there is one."""
     try:
-        collection = nearsight.Collection.open(directory, cache_dir=cache_dir)
+        collection = nearsight.Collection.open(uri, cache_dir=cache_dir)
     except CollectionNotFoundError:
-        return Check("collection", "ok", f"none at {directory} yet; nearsight index FOLDER makes one")
+        return Check("collection", "ok", f"none at {uri} yet; nearsight index FOLDER creates one")
+    directory = collection.directory
     detail = f"{directory}: {count(len(collection), 'image')} by {collection.spec.id}"
     if not os.access(directory, os.W_OK):
         return Check(

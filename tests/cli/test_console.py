@@ -124,16 +124,16 @@ def test_json_silences_the_prose_and_quiet_the_remarks(capsys):
     console.warn("beware")
     console.document({"a": 1})
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == {"a": 1}
+    assert captured.out == '{"schema": 1, "a": 1}\n'
     assert captured.err == "beware\n"
 
 
 def test_a_stream_of_documents_is_one_document(capsys):
     console = Console(as_json=True)
     assert console.documents("items", ({"n": n} for n in range(3))) == 3
-    assert json.loads(capsys.readouterr().out) == {"items": [{"n": 0}, {"n": 1}, {"n": 2}]}
+    assert json.loads(capsys.readouterr().out) == {"schema": 1, "items": [{"n": 0}, {"n": 1}, {"n": 2}]}
     assert console.documents("items", []) == 0
-    assert json.loads(capsys.readouterr().out) == {"items": []}
+    assert json.loads(capsys.readouterr().out) == {"schema": 1, "items": []}
 
 
 def test_a_stream_that_breaks_prints_nothing(capsys):
@@ -151,5 +151,5 @@ def test_what_goes_wrong_after_the_answer_is_no_second_document(capsys):
     console.document({"groups": []})
     console.error("StorageError", "the page could not be written")
     out, err = capsys.readouterr()
-    assert json.loads(out) == {"groups": []}
+    assert json.loads(out) == {"schema": 1, "groups": []}
     assert "could not be written" in err

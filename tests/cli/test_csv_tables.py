@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from nearsight.cli.csv_tables import Sheet, parse_pair, read_column
+from nearsight.cli.csv_tables import MetadataTable, parse_pair, read_column
 from nearsight.errors import MetadataError
 
 
@@ -36,50 +36,50 @@ def test_what_is_no_pair_is_refused(text):
 def sheet(tmp_path, text, encoding="utf-8"):
     file = tmp_path / "meta.csv"
     file.write_bytes(text.encode(encoding, "surrogateescape"))
-    return Sheet(file)
+    return MetadataTable(file)
 
 
 def test_columns_have_one_type_each(tmp_path):
     rows = sheet(tmp_path, "path,n,price,sold,code\na.jpg,1,2,true,01\nb.jpg,2,2.5,FALSE,2\nc.jpg,,,,\n")
-    assert rows.of(str(tmp_path / "a.jpg")) == {"n": 1, "price": 2.0, "sold": True, "code": "01"}
-    assert rows.of(str(tmp_path / "b.jpg")) == {"n": 2, "price": 2.5, "sold": False, "code": "2"}
-    assert rows.of(str(tmp_path / "c.jpg")) == {}
+    assert rows.row(str(tmp_path / "a.jpg")) == {"n": 1, "price": 2.0, "sold": True, "code": "01"}
+    assert rows.row(str(tmp_path / "b.jpg")) == {"n": 2, "price": 2.5, "sold": False, "code": "2"}
+    assert rows.row(str(tmp_path / "c.jpg")) == {}
     assert len(rows) == 3
 
 
 def test_paths_are_relative_to_the_sheet_absolute_or_addresses(tmp_path, monkeypatch):
     rows = sheet(tmp_path, f"path,n\nsub/a.jpg,1\n{tmp_path}/x/../b.jpg,2\ns3://bucket/c.jpg,3\n")
-    assert rows.of(str(tmp_path / "sub/a.jpg")) == {"n": 1}
-    assert rows.of(str(tmp_path / "b.jpg")) == {"n": 2}
-    assert rows.of("s3://bucket/c.jpg") == {"n": 3}
+    assert rows.row(str(tmp_path / "sub/a.jpg")) == {"n": 1}
+    assert rows.row(str(tmp_path / "b.jpg")) == {"n": 2}
+    assert rows.row("s3://bucket/c.jpg") == {"n": 3}
     monkeypatch.chdir(tmp_path)
-    assert rows.of("sub/a.jpg") == {"n": 1}
+    assert rows.row("sub/a.jpg") == {"n": 1}
 
 
 def test_rows_that_nobody_asked_for_are_known(tmp_path):
     rows = sheet(tmp_path, "path,n\na.jpg,1\nb.jpg,2\n")
-    rows.of(str(tmp_path / "a.jpg"))
-    assert rows.of(str(tmp_path / "other.jpg")) == {}
-    assert rows.unmet == [str(tmp_path / "b.jpg")]
+    rows.row(str(tmp_path / "a.jpg"))
+    assert rows.row(str(tmp_path / "other.jpg")) == {}
+    assert rows.unused == [str(tmp_path / "b.jpg")]
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_separators_and_a_byte_order_mark(tmp_path, separator):
     text = "\ufeff" + separator.join(["name", "path"]) + "\r\n" + separator.join(["Zoë", "a.jpg"]) + "\r\n"
-    assert sheet(tmp_path, text).of(str(tmp_path / "a.jpg")) == {"name": "Zoë"}
+    assert sheet(tmp_path, text).row(str(tmp_path / "a.jpg")) == {"name": "Zoë"}
 
 
 def test_a_decimal_comma_where_semicolons_separate(tmp_path):
     rows = sheet(tmp_path, "path;price;note;n\na.jpg;3,50;1,2 m;1\nb.jpg;4;x;2\nc.jpg;;;\n")
-    assert rows.of(str(tmp_path / "a.jpg")) == {"price": 3.5, "note": "1,2 m", "n": 1}
-    assert rows.of(str(tmp_path / "b.jpg")) == {"price": 4.0, "note": "x", "n": 2}
-    assert rows.of(str(tmp_path / "c.jpg")) == {}
-    assert sheet(tmp_path, 'path,price\na.jpg,"3,50"\n').of(str(tmp_path / "a.jpg")) == {"price": "3,50"}
+    assert rows.row(str(tmp_path / "a.jpg")) == {"price": 3.5, "note": "1,2 m", "n": 1}
+    assert rows.row(str(tmp_path / "b.jpg")) == {"price": 4.0, "note": "x", "n": 2}
+    assert rows.row(str(tmp_path / "c.jpg")) == {}
+    assert sheet(tmp_path, 'path,price\na.jpg,"3,50"\n').row(str(tmp_path / "a.jpg")) == {"price": "3,50"}
 
 
 def test_what_spreadsheets_call_unicode_and_large_letters(tmp_path):
     rows = sheet(tmp_path, "Path\tPlace\na.jpg\tZürich\n", encoding="utf-16")
-    assert rows.of(str(tmp_path / "a.jpg")) == {"Place": "Zürich"}
+    assert rows.row(str(tmp_path / "a.jpg")) == {"Place": "Zürich"}
     (tmp_path / "labels.csv").write_text("PATH,Label\na.jpg,cat\n")
     assert read_column(tmp_path / "labels.csv", "label") == {str(tmp_path / "a.jpg"): "cat"}
 
@@ -91,20 +91,20 @@ def test_a_quote_that_is_never_closed(tmp_path):
 
 def test_a_name_that_is_not_utf8_is_found(tmp_path):
     name = os.fsdecode(b"caf\xe9.jpg")
-    assert sheet(tmp_path, f"path,n\n{name},1\n").of(str(tmp_path / name)) == {"n": 1}
+    assert sheet(tmp_path, f"path,n\n{name},1\n").row(str(tmp_path / name)) == {"n": 1}
 
 
 def test_quoted_cells_may_hold_separators_and_lines(tmp_path):
     rows = sheet(tmp_path, 'path,note\n"a,\nb.jpg","x, ""y"""\n')
-    assert rows.of(str(tmp_path / "a,\nb.jpg")) == {"note": 'x, "y"'}
+    assert rows.row(str(tmp_path / "a,\nb.jpg")) == {"note": 'x, "y"'}
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,n\na.jpg,1\n", "no column named path"),
-        ("", "no column named path"),
-        ("path,n,n\na.jpg,1,2\n", "twice or not at all"),
+        ("file,n\na.jpg,1\n", "needs the column path"),
+        ("", "needs the column path"),
+        ("path,n,n\na.jpg,1,2\n", "2 columns named n"),
         ("path,n\na.jpg\n", "line 2: 1 cells where the header has 2"),
         ("path,n\na.jpg,1\n./a.jpg,2\n", "line 3: a second row"),
         ("path,n\n,1\n", "line 2: the path is empty"),

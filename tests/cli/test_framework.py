@@ -7,11 +7,11 @@ import time
 
 import click
 import pytest
+from cli_reference import leaves
 from click.testing import CliRunner
 
 from nearsight.cli.framework import Command, Run
 from nearsight.cli.main import cli
-from nearsight.cli.reference import leaves
 from nearsight.errors import ImageError, StorageError
 
 HEAVY = ("numpy", "pyarrow", "lancedb", "PIL", "onnxruntime", "onnx", "sqlglot", "sklearn", "fsspec", "tqdm")
@@ -129,7 +129,7 @@ def test_a_library_that_prints_does_not_spoil_the_document(nearsight, one_comman
 
     one_command(work)
     result = nearsight("probe", "--json")
-    assert json.loads(result.stdout) == {"fine": True}
+    assert json.loads(result.stdout) == {"schema": 1, "fine": True}
     assert result.stderr == "look at me\n"
 
 
@@ -190,7 +190,7 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path, nearsight, save_image):
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
-    assert "the same command goes on from there" in told
+    assert "the same command continues from there" in told
     assert "Traceback" not in told
     saved = len(nearsight.json("ls")["items"])
     report = nearsight.json("index", folder)

@@ -1,28 +1,33 @@
-"""User metadata from the command line: `KEY=VALUE`, and a CSV file with a `path` column."""
+"""Metadata, labels, baskets and customers from CSV files, and `KEY=VALUE` of the command line.
 
+A file has a header, and separates cells by commas, semicolons or tabs. It is in UTF-8, or in the UTF-16 that
+spreadsheets call Unicode. The case of the required column names does not matter.
+"""
+
+import codecs
 import csv
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nearsight.artifacts import exported
-from nearsight.cli.basket_tables import opened
 from nearsight.errors import MetadataError
 from nearsight.images.path_encoding import absolute
 
-# A number that begins with 0 is a code, such as an article number: it stays text.
+# A number that begins with 0 is a code, such as an article number, and stays text.
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})\Z")
 _DECIMAL = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
-_TRUTH = {"true": True, "false": False}
+_BOOLEANS = {"true": True, "false": False}
 
 Value = str | int | float | bool
 
 
 def parse_pair(text: str) -> tuple[str, Value]:
-    """Read ``KEY=VALUE``; a value in double quotes is text whatever it looks like.
+    """Parse ``KEY=VALUE``; a value in double quotes is text.
 
     Raises
     ------
@@ -39,111 +44,170 @@ def parse_pair(text: str) -> tuple[str, Value]:
         raise MetadataError(f"{text!r} is not KEY=VALUE; write for example place=Delft")
     if len(value) >= 2 and value[0] == value[-1] == '"':
         return key.strip(), value[1:-1]
-    return key.strip(), _convert(value, _kind([value]))
+    return key.strip(), _convert(value, _column_type([value]))
 
 
-def _kind(values: Sequence[str]) -> type:
-    """Return the one type that all of a column's values have."""
+def _column_type(values: Sequence[str]) -> type:
+    """Return the narrowest type that fits all values of a column."""
     if all(_INTEGER.match(v) for v in values):
         return int
     if all(_DECIMAL.match(v) and math.isfinite(float(v)) for v in values):
         return float
-    return bool if all(v.lower() in _TRUTH for v in values) else str
+    return bool if all(v.lower() in _BOOLEANS for v in values) else str
 
 
 def _convert(value: str, kind: type) -> Value:
-    return _TRUTH[value.lower()] if kind is bool else kind(value)
+    return _BOOLEANS[value.lower()] if kind is bool else kind(value)
 
 
-def _turn_commas(columns: Sequence[str], rows: Mapping[str, dict[str, str]]) -> None:
-    """Write a point for the decimal comma in columns of nothing but numbers."""
-    for name in columns:
-        values = {value: value.replace(",", ".") for row in rows.values() if (value := row[name])}
-        if any("," in value for value in values) and _kind([*values.values()]) is float:
-            for row in rows.values():
-                row[name] = values.get(row[name], "")
+class _Reader:
+    """The lines of an open table.
 
-
-class Sheet:
-    """The rows of a CSV file, by image.
-
-    Parameters
+    Attributes
     ----------
-    file : Path
-        With a header; the separator is a comma, a semicolon or a tab. The column ``path`` names the
-        image, absolute or relative to `file`. A column is of numbers or of true/false where all its
-        values are, with a decimal comma too where semicolons separate; an empty cell is unset.
+    header : list of str
+        The column names; those that are required in lower case.
+    separator : str
+        What separates two cells.
+    """
+
+    def __init__(self, file: Path, lines: Iterator[list[str]], header: list[str], separator: str) -> None:
+        self.file = file
+        self.header = header
+        self.separator = separator
+        self._lines: Any = lines
+
+    def refuse_repeated(self, names: Sequence[str]) -> None:
+        if repeated := [name for name in names if self.header.count(name) > 1]:
+            n = self.header.count(repeated[0])
+            raise MetadataError(f"{self.file} has {n} columns named {repeated[0]}; keep one of them")
+
+    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
+        for cells in self._lines:
+            yield self._lines.line_num, cells
+
+
+@contextmanager
+def _open_table(file: Path, *required: str, optional: Sequence[str] = ()) -> Iterator[_Reader]:
+    """Open a table that has the required columns.
 
     Raises
     ------
     MetadataError
-        No ``path`` column, a row without a path, one of another length, or two for the same image.
+        The file is no table, or lacks a required column.
+    OSError
+        The file cannot be read.
+    """
+    with file.open("rb") as raw:
+        start = raw.read(1024)
+    is_utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if b"\0" in start and not is_utf16:
+        raise MetadataError(f"{file} is not a text file; save the table as CSV in UTF-8")
+    # surrogateescape, as in Python's own file names: so a name with bytes that are not UTF-8 is found.
+    encoding, errors = ("utf-16", "replace") if is_utf16 else ("utf-8-sig", "surrogateescape")
+    with file.open(encoding=encoding, errors=errors, newline="") as handle:
+        try:
+            first = handle.readline()
+            handle.seek(0)
+            separator = next((s for s in ",;\t" if {*required} <= {*map(str.lower, _cells(first, s))}), None)
+            if separator is None:
+                raise MetadataError(
+                    f"{file} needs the column{'s' * (len(required) > 1)} {' and '.join(required)}; its first"
+                    f" line is {first.strip()[:80]!r}: name the columns there"
+                )
+            lines = csv.reader(handle, delimiter=separator)
+            header = [name.strip() for name in next(lines)]
+            for name in (*required, *optional):
+                if name not in header:
+                    header = [name if column.lower() == name else column for column in header]
+            yield _Reader(file, lines, header, separator)
+        except csv.Error as error:
+            raise MetadataError(
+                f"{file} is not a valid table ({error}); close each quote, and save it as CSV in UTF-8"
+            ) from error
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
+
+
+# Tables with one row for each image.
+
+
+class MetadataTable:
+    """The metadata in a CSV file, by image.
+
+    Parameters
+    ----------
+    file : Path
+        Its column ``path`` names the images, absolute or relative to `file`. A column is of numbers or
+        booleans where all its values are. Where semicolons separate the cells, a decimal comma is read as a
+        point. An empty cell is unset.
+
+    Raises
+    ------
+    MetadataError
+        There is no ``path`` column, a row has no path or another length than the header, or two rows name
+        the same image.
     OSError
         The file cannot be read.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.columns, rows, separator = _read(file)
+        columns, rows, separator = _read_by_path(file)
         if separator == ";":
-            _turn_commas(self.columns, rows)
-        kinds = {c: _kind([v for row in rows.values() if (v := row[c])]) for c in self.columns}
+            _replace_decimal_commas(columns, rows)
+        types = {c: _column_type([v for row in rows.values() if (v := row[c])]) for c in columns}
         self._rows: dict[str, dict[str, Any]] = {
-            key: {c: _convert(v, kinds[c]) for c, v in row.items() if v} for key, row in rows.items()
+            path: {c: _convert(v, types[c]) for c, v in row.items() if v} for path, row in rows.items()
         }
-        self._met: set[str] = set()
+        self._used: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def of(self, path: str) -> Mapping[str, Any]:
-        """Return what the sheet says of an image; nothing for one it does not name."""
+    def row(self, path: str) -> Mapping[str, Any]:
+        """Return the metadata of an image; empty for an image that the table does not name."""
         key = absolute(path)
-        row = self._rows.get(key)
-        if row is None:
-            return {}
-        self._met.add(key)
-        return row
+        if key in self._rows:
+            self._used.add(key)
+        return self._rows.get(key, {})
 
     @property
-    def unmet(self) -> list[str]:
-        """Images that the sheet names and nobody asked for."""
-        return [key for key in self._rows if key not in self._met]
+    def unused(self) -> list[str]:
+        """Images in the table for which `row` was not called."""
+        return [path for path in self._rows if path not in self._used]
 
 
 def read_column(file: Path, name: str) -> dict[str, str]:
-    """Return one column of a table by image, as text; empty cells are left out.
+    """Read one column as text, by image; empty cells are left out.
 
     Parameters
     ----------
     file : Path
-        See `Sheet`.
+        See `MetadataTable`.
     name : str
-        Of the column.
+        Name of the column, in lower case.
 
     Raises
     ------
     MetadataError
-        There is no such column, or what `Sheet` refuses.
+        There is no such column, or the reasons of `MetadataTable`.
     OSError
         The file cannot be read.
     """
-    columns, rows, _ = _read(file)
-    name = next((one for one in columns if one.lower() == name), name) if name not in columns else name
-    if name not in columns:
-        raise MetadataError(
-            f"{file} has no column named {name}; it has: {', '.join(['path', *columns])}. Name one {name}"
-        )
-    return {key: row[name] for key, row in rows.items() if row[name]}
+    _, rows, _ = _read_by_path(file, name)
+    return {path: row[name] for path, row in rows.items() if row[name]}
 
 
 def write_column(file: Path, name: str, paths: Sequence[str]) -> None:
-    """Write a table with an empty column, for a person to fill in.
+    """Write a table with an empty column for a person to fill in.
 
     Raises
     ------
     StorageError
-        The disk refuses.
+        The file cannot be written.
     """
     text = io.StringIO()
     csv.writer(text).writerows([["path", name], *([path, ""] for path in paths)])
@@ -151,55 +215,111 @@ def write_column(file: Path, name: str, paths: Sequence[str]) -> None:
         handle.write(text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def _read(file: Path) -> tuple[list[str], dict[str, dict[str, str]], str]:
-    """Return the columns beside the path, the rows by image, and the separator."""
-    with opened(file) as handle:
-        first = handle.readline()
-        handle.seek(0)
-        separator = next((s for s in (",", ";", "\t") if "path" in map(str.lower, _header(first, s))), None)
-        if separator is None:
-            raise MetadataError(
-                f"{file} has no column named path; its first line is {first.strip()[:80]!r}:"
-                " name the columns there, one of them path"
-            )
-        lines = csv.reader(handle, delimiter=separator)
-        header = _with_path([name.strip() for name in next(lines)])
-        columns = [name for name in header if name != "path"]
-        if len(set(header)) < len(header) or "" in header:
-            raise MetadataError(
-                f"{file} names a column twice or not at all: {header}; give each its own name"
-            )
-        rows: dict[str, dict[str, str]] = {}
-        for cells in lines:
+def _read_by_path(file: Path, *required: str) -> tuple[list[str], dict[str, dict[str, str]], str]:
+    """Return the columns other than the path, the rows by absolute path, and the separator."""
+    rows: dict[str, dict[str, str]] = {}
+    with _open_table(file, "path", *required) as table:
+        table.refuse_repeated(table.header)
+        if "" in table.header:
+            raise MetadataError(f"{file} has a column without a name: {table.header}; give it a name")
+        for number, cells in table:
             if not any(cells):
                 continue
-            key, row = _row(file, lines.line_num, header, cells)
-            if key in rows:
-                raise MetadataError(f"{file}, line {lines.line_num}: a second row for {key!r}; keep one")
-            rows[key] = row
-    return columns, rows, separator
+            if len(cells) != len(table.header):
+                raise MetadataError(
+                    f"{file}, line {number}: {len(cells)} cells where the header has {len(table.header)};"
+                    " quote a value that holds the separator"
+                )
+            row = dict(zip(table.header, cells, strict=True))
+            path = row.pop("path")
+            if not path:
+                raise MetadataError(f"{file}, line {number}: the path is empty")
+            path = absolute(path, str(file.parent))
+            if path in rows:
+                raise MetadataError(f"{file}, line {number}: a second row for {path!r}; keep one")
+            rows[path] = {name: value.strip() for name, value in row.items()}
+        return [name for name in table.header if name != "path"], rows, table.separator
 
 
-def _with_path(header: list[str]) -> list[str]:
-    """Call the column of paths ``path``, however large its letters are."""
-    if "path" in header:
-        return header
-    at = [name.lower() for name in header].index("path")
-    return [*header[:at], "path", *header[at + 1 :]]
+def _replace_decimal_commas(columns: Sequence[str], rows: Mapping[str, dict[str, str]]) -> None:
+    """Write a decimal point for a decimal comma in the columns that hold only numbers."""
+    for name in columns:
+        values = {value: value.replace(",", ".") for row in rows.values() if (value := row[name])}
+        if any("," in value for value in values) and _column_type([*values.values()]) is float:
+            for row in rows.values():
+                row[name] = values.get(row[name], "")
 
 
-def _header(line: str, separator: str) -> list[str]:
-    return [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
+# Tables with several rows for each basket or customer. Other columns are ignored, and so are rows without
+# a basket or an item, or without a customer or an image.
 
 
-def _row(file: Path, number: int, header: list[str], cells: list[str]) -> tuple[str, dict[str, str]]:
-    if len(cells) != len(header):
+def read_baskets(file: Path) -> dict[str, list[str]]:
+    """Read the items of each basket, in the order of the file.
+
+    Parameters
+    ----------
+    file : Path
+        With the columns ``basket`` and ``item``.
+
+    Raises
+    ------
+    MetadataError
+        A column is missing or repeated, or there are no rows.
+    OSError
+        The file cannot be read.
+    """
+    baskets: dict[str, list[str]] = {}
+    for _, row, _ in _pairs(file, "basket", "item"):
+        baskets.setdefault(row["basket"], []).append(row["item"])
+    return baskets
+
+
+def read_customers(file: Path) -> list[tuple[str, str, float]]:
+    """Read the customer, image and weight of each row.
+
+    Parameters
+    ----------
+    file : Path
+        With the columns ``customer``, ``image`` and optionally ``weight``; a missing weight is 1.
+
+    Raises
+    ------
+    MetadataError
+        A column is missing or repeated, there are no rows, or a weight is not a number above 0.
+    OSError
+        The file cannot be read.
+    """
+    return [
+        (row["customer"], row["image"], _weight(file, number, row.get("weight", ""), separator))
+        for number, row, separator in _pairs(file, "customer", "image", "weight")
+    ]
+
+
+def _pairs(file: Path, group: str, member: str, *optional: str) -> Iterator[tuple[int, dict[str, str], str]]:
+    """Yield line number, cells and separator of each row that has a value in both columns."""
+    is_empty = True
+    with _open_table(file, group, member, optional=optional) as table:
+        table.refuse_repeated((group, member, *optional))
+        for number, cells in table:
+            row = dict(zip(table.header, map(str.strip, cells), strict=False))
+            if row.get(group) and row.get(member):
+                is_empty = False
+                yield number, row, table.separator
+    if is_empty:
+        raise MetadataError(f"{file} has no line with both {group} and {member} below its header; add some")
+
+
+def _weight(file: Path, number: int, text: str, separator: str) -> float:
+    if not text:
+        return 1.0
+    try:
+        weight = float(text if separator == "," else text.replace(",", "."))
+    except ValueError:
+        weight = math.nan
+    if not 0 < weight < math.inf:
         raise MetadataError(
-            f"{file}, line {number}: {len(cells)} cells where the header has {len(header)};"
-            " quote a value that holds the separator"
+            f"{file}, line {number}: the weight {text!r} is not a number above 0; write for example 2.5,"
+            " leave the cell empty for 1, or delete the line"
         )
-    row = dict(zip(header, cells, strict=True))
-    path = row.pop("path")
-    if not path:
-        raise MetadataError(f"{file}, line {number}: the path is empty")
-    return absolute(path, str(file.parent)), {name: value.strip() for name, value in row.items()}
+    return weight

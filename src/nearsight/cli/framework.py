@@ -250,7 +250,7 @@ class Group(Subgroup):
         Other names of commands, which the help does not list.
     """
 
-    def __init__(self, *args: Any, aliases: Mapping[str, str] = {}, **kwargs: Any) -> None:  # noqa: B006
+    def __init__(self, *args: Any, aliases: Mapping[str, str] = {}, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.aliases = aliases
 

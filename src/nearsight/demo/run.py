@@ -108,10 +108,10 @@ class Query:
 class Result:
     """What a demonstration did."""
 
-    page: Path
+    report: Path
     collection: Collection
     material: Material
-    report: AddReport
+    added: AddReport
     edits: list[Edited]
     queries: list[Query]
 
@@ -133,7 +133,7 @@ class Result:
     @property
     def speed(self) -> str:
         """How fast it went, in words that are true for a second run as well."""
-        report = self.report
+        report = self.added
         if not report.embedded:
             return f"{count(report.unchanged, 'image')} unchanged, checked in {report.seconds:.1f} s"
         rate = f"{report.images_per_second:,.0f} a second"
@@ -141,9 +141,9 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document of ``--json``."""
-        report = self.report.to_dict()
+        report = self.added.to_dict()
         return {
-            "page": str(self.page),
+            "report": str(self.report),
             "collection": str(self.collection.directory),
             "images": len(self.collection),
             **{key: report[key] for key in ("embedded", "seconds", "images_per_second")},
@@ -184,7 +184,7 @@ class Result:
         ]
 
 
-def play(
+def run_demo(
     folder: str | None, out: Path, *, k: int = 10, cache_dir: Path | None = None, progress: bool | None = None
 ) -> Result:
     """Index images into ``out/collection`` and write ``out/index.html``.
@@ -228,7 +228,7 @@ def play(
     result = Result(out / "index.html", collection, material, report, edits, queries)
     on_sheet = selection.spread(len(sample), _SHEET)
     order = selection.arranged(vectors[on_sheet])
-    write_html(result.page, _page(result, [sample[on_sheet[i]] for i in order], len(items)))
+    write_html(result.report, _page(result, [sample[on_sheet[i]] for i in order], len(items)))
     return result
 
 

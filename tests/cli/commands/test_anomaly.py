@@ -71,7 +71,7 @@ def test_good_images_that_are_all_the_same(nearsight, tmp_path):
 
 
 def test_score_gives_what_the_library_gives(nearsight, factory, fitted):
-    found = nearsight.json("anomaly", "score", fitted, factory / "new", code=1)
+    found = nearsight.json("anomaly", "score", fitted, factory / "new")
     assert set(found) == {"scores", "failed", "model"}
     own = AnomalyDetector.load(fitted).score(factory / "new")[:2]
     assert found["scores"] == [
@@ -109,7 +109,7 @@ def test_heatmaps_are_images(nearsight, factory, fitted, tmp_path):
 
 def test_a_page_with_defects_first(nearsight, factory, fitted, tmp_path):
     page = tmp_path / "page.html"
-    told = nearsight("anomaly", "score", fitted, factory / "new", "--out", page, code=1)
+    told = nearsight("anomaly", "score", fitted, factory / "new", "--out", page)
     html = page.read_text()
     assert f"Page: {page}" in told.stderr
     assert "1 defect in 2 images" in html

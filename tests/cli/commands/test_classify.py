@@ -24,7 +24,7 @@ def shown(tmp_path_factory):
 
 def test_each_image_gets_a_name(nearsight, shown):
     names = "cat,cup of coffee,space rocket"
-    found = nearsight.json("classify", "predict", shown, "--names", names, code=1)
+    found = nearsight.json("classify", "predict", shown, "--names", names)
     assert set(found) == {"predictions", "failed", "model", "false_alarm_rate"}
     assert [(p["path"], p["label"], p["unknown"]) for p in found["predictions"]] == [
         (str(shown / "cat.jpg"), "cat", False),
@@ -64,7 +64,7 @@ def test_bad_names(nearsight, shown, words, kind, message):
 
 
 def test_search_with_words(nearsight, shown, tmp_path):
-    nearsight("index", shown, code=1)
+    nearsight("index", shown)
     hits = nearsight.json("search", "--text", "a rocket on its launch pad", "--out", tmp_path / "x.html")[
         "hits"
     ]
@@ -75,6 +75,6 @@ def test_search_with_words(nearsight, shown, tmp_path):
 
 
 def test_words_that_are_markup_are_only_words(nearsight, shown, tmp_path):
-    nearsight("index", shown, code=1)
+    nearsight("index", shown)
     nearsight("search", "--text", "<script>alert(1)</script>", "--out", tmp_path / "x.html")
     assert "<script>alert" not in (tmp_path / "x.html").read_text()

@@ -90,7 +90,7 @@ def test_what_is_none_of_the_classes(fitted, tmp_path):
 def test_a_page_of_labels(fitted, classes, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"")
     page = tmp_path / "page.html"
-    fitted("classify", "predict", classes / "test", tmp_path / "bad.jpg", "--out", page, code=1)
+    fitted("classify", "predict", classes / "test", tmp_path / "bad.jpg", "--out", page)
     html = page.read_text()
     assert html.count("<figure") == 4 + 2
     assert html.count("data:image/jpeg") == 4

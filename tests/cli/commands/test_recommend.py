@@ -2,7 +2,7 @@
 
 import pytest
 
-from nearsight.cli.basket_tables import read_baskets
+from nearsight.cli.csv_tables import read_baskets
 from nearsight.errors import MetadataError
 
 

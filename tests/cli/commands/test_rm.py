@@ -30,7 +30,7 @@ def test_rm_by_filter_wants_a_yes(filled):
 
 
 def test_rm_asks_at_a_terminal(filled, monkeypatch):
-    monkeypatch.setattr("nearsight.cli.commands.rm.is_terminal", lambda: True)
+    monkeypatch.setattr("nearsight.cli.options.is_interactive", lambda: True)
     result = filled("rm", "--where", "width = 200", code=1, input="n\n")
     assert "Remove 1 image from" in result.stderr
     assert "Nothing was removed." in result.stderr
@@ -42,8 +42,8 @@ def test_rm_wants_either_ids_or_a_filter(filled, words):
     assert filled.json("rm", *words, code=2)["error"]["type"] == "UsageError"
 
 
-def test_optimize(filled):
-    report = filled.json("optimize")
+def test_compact(filled):
+    report = filled.json("compact")
     assert report.keys() == {"images", "size_bytes", "freed_bytes", "seconds"}
     assert report["images"] == 6
-    assert "6 images in" in filled("optimize").stdout
+    assert "6 images in" in filled("compact").stdout

@@ -76,15 +76,15 @@ def test_search_for_people(indexed, photos):
 @pytest.mark.parametrize(
     ("words", "kind", "message"),
     [
-        ((), "UsageError", "IMAGE or --id"),
-        (("a.png", "--id", "abcd"), "UsageError", "IMAGE or --id"),
+        ((), "UsageError", "IMAGE, --id ID or --text"),
+        (("a.png", "--id", "abcd"), "UsageError", "IMAGE, --id ID or --text"),
         (("a.png", "--text", "a cat"), "UsageError", "or --text TEXT"),
         (("--text", ""), "InvalidParameterError", "the text is empty"),
         (("nowhere.png",), "ImageError", "nowhere.png"),
         (("--id", "ffffffff"), "UnknownIdError", "ffffffff"),
         (("--id", "xyz"), "UnknownIdError", "xyz"),
         (("nowhere.png", "-k", "0"), "UsageError", "0"),
-        (("--id", "abcd", "--out", "/nowhere/x.html"), "UsageError", "does not exist"),
+        (("--id", "abcd", "--html", "/nowhere/x.html"), "UsageError", "does not exist"),
         (("/",), "BadInputError", "is a folder"),
     ],
 )
@@ -94,7 +94,7 @@ def test_bad_searches(indexed, words, kind, message):
     assert message in error["message"]
 
 
-@pytest.mark.parametrize("command", ["ls", "search x", "info", "optimize", "rm abcd", "export x.npz"])
+@pytest.mark.parametrize("command", ["ls", "search x", "info", "compact", "rm abcd", "export x.npz"])
 def test_without_a_collection_the_way_out_is_told(nearsight, command):
     error = nearsight.json(*command.split(), code=2)["error"]
     assert error["type"] == "CollectionNotFoundError"
@@ -110,7 +110,7 @@ def test_a_bad_filter_is_bad_input(indexed):
 
 def test_the_page_of_a_search(indexed, photos, tmp_path):
     out = tmp_path / "results.html"
-    result = indexed("search", photos / "3.png", "--out", out, "--json")
+    result = indexed("search", photos / "3.png", "--html", out, "--json")
     assert json.loads(result.stdout)["hits"]
     html = out.read_text(encoding="utf-8")
     assert html.count("data:image/jpeg;base64,") == 7
@@ -123,9 +123,9 @@ def test_the_page_of_a_search(indexed, photos, tmp_path):
 def test_the_page_of_a_search_by_id_or_bytes(indexed, photos, tmp_path):
     out = tmp_path / "results.html"
     id = indexed.json("ls")["items"][0]["id"]
-    indexed("search", "--id", id, "--out", out)
+    indexed("search", "--id", id, "--html", out)
     assert out.read_text(encoding="utf-8").count("data:image/jpeg;base64,") == 6
-    indexed("search", "-", "--out", out, input=(photos / "2.png").read_bytes())
+    indexed("search", "-", "--html", out, input=(photos / "2.png").read_bytes())
     assert "Images like standard input" in out.read_text(encoding="utf-8")
 
 
@@ -203,5 +203,5 @@ def test_export(indexed, photos, tmp_path, strange):
 
 
 def test_export_knows_two_formats(indexed, tmp_path):
-    error = indexed.json("export", tmp_path / "all.csv", code=2)["error"]
-    assert "must end in .parquet or .npz" in error["message"]
+    error = indexed.json("export", tmp_path / "all.txt", code=2)["error"]
+    assert "must end in .parquet or .npz or .csv" in error["message"]

@@ -307,7 +307,7 @@ def segment(
     who is like none of theirs is a stranger.
     """
     from nearsight.analyses.customer_segments import Segmentation
-    from nearsight.cli.basket_tables import read_customers
+    from nearsight.cli.csv_tables import read_customers
 
     if words and no_labels:
         raise click.UsageError("--words names segments and --no-labels does not; give one of them")

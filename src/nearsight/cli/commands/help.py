@@ -12,7 +12,7 @@ from nearsight.cli.framework import Command, Run
 )
 @click.argument("words", nargs=-1, metavar="[COMMAND]")
 @click.pass_context
-def help(ctx: click.Context, /, *, words: tuple[str, ...]) -> None:  # noqa: A001
+def help(ctx: click.Context, /, *, words: tuple[str, ...]) -> None:
     """Print the help of a command."""
     here = ctx.find_root()
     command = here.command

@@ -147,7 +147,7 @@ def _learned(
         return collection.load_catalog(model)
     if baskets is None:
         return None
-    from nearsight.cli.basket_tables import read_baskets
+    from nearsight.cli.csv_tables import read_baskets
 
     return collection.catalog(read_baskets(baskets), progress=run.console.progress)
 

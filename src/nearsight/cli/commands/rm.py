@@ -37,6 +37,3 @@ def rm(run: Run, /, *, ids: tuple[str, ...], where: str | None, yes: bool) -> in
     run.console.document({"removed": n_removed})
     run.console.say(f"{count(n_removed, 'image')} removed")
     return 0
-
-
-is_terminal = options.is_interactive  # to go

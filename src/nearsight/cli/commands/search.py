@@ -76,7 +76,13 @@ def search(
         run.device = "cpu"
     collection = run.open_collection()
     query: Any = sys.stdin.buffer.read() if image == "-" else image
-    arguments = {"id": like_id, "k": k, "where": where, "exact": exact, "allow_remote": allow_remote}
+    arguments: dict[str, Any] = {
+        "id": like_id,
+        "k": k,
+        "where": where,
+        "exact": exact,
+        "allow_remote": allow_remote,
+    }
     try:
         if verify:
             from nearsight.services import search_verified

@@ -1,11 +1,11 @@
 """`nearsight tag`."""
 
 import sys
+from typing import Any
 
 import click
 
 from nearsight.cli import options
-from nearsight.cli.csv_tables import Value, parse_pair
 from nearsight.cli.framework import Command, Run
 from nearsight.text_format import count
 
@@ -28,7 +28,9 @@ def tag(run: Run, /, *, words: tuple[str, ...], where: str | None) -> None:
     With -, ids are read from standard input, one per line. An empty VALUE removes the key. If one ID is
     unknown, nothing is changed.
     """
-    metadata: dict[str, Value | None] = {}
+    from nearsight.cli.csv_tables import parse_pair
+
+    metadata: dict[str, Any] = {}
     ids: list[str] = []
     for word in words:
         if "=" in word:

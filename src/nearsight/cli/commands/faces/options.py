@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from nearsight.cli import options
-from nearsight.cli.commands.rm import is_terminal
 from nearsight.cli.framework import BadInputError, Run
 
 if TYPE_CHECKING:
@@ -110,6 +109,6 @@ def confirm(question: str, *, yes: bool) -> None:
     """Ask for confirmation; without a terminal to ask on, refuse."""
     if yes:
         return
-    if not is_terminal():
+    if not options.is_interactive():
         raise BadInputError(f"{question} Add --yes to do it")
     click.confirm(question, err=True, abort=True)
