@@ -80,6 +80,34 @@ def test_a_json_after_the_double_dash_is_a_file_name(nearsight):
     assert "there is nothing at --json" in result.stderr
 
 
+def test_the_bare_command_prints_its_help(nearsight):
+    result = nearsight()
+    assert result.stdout.startswith("Usage: ")
+    assert result.stdout == nearsight("--help").stdout == nearsight("help").stdout
+
+
+def test_help_of_a_command(nearsight):
+    assert nearsight("help", "search").stdout == nearsight("search", "--help").stdout
+    assert "classify fit" in nearsight.json("help", "classify", "fit")["command"]
+    assert "no commands" in nearsight.json("help", "search", "fit", code=2)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "suggestion"),
+    [(["serach"], "'search'"), (["classify", "fti"], "'fit'"), (["help", "serach"], "'search'")],
+)
+def test_a_misspelled_command_is_corrected(nearsight, words, suggestion):
+    message = nearsight.json(*words, code=2)["error"]["message"]
+    assert f"did you mean {suggestion}?" in message
+
+
+def test_an_unreadable_image_is_a_failure_only_when_strict(nearsight, tmp_path, save_image):
+    save_image(tmp_path / "good.png", 1)
+    (tmp_path / "bad.jpg").write_text("text")
+    assert len(nearsight.json("index", tmp_path / "good.png", tmp_path / "bad.jpg")["failed"]) == 1
+    assert len(nearsight.json("index", tmp_path / "bad.jpg", "--strict", code=1)["failed"]) == 1
+
+
 @pytest.fixture
 def one_command(monkeypatch):
     """Add a command to the real group that does what a test wants."""

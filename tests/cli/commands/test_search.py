@@ -64,6 +64,15 @@ def test_the_very_same_object_comes_first(nearsight, tmp_path):
     nearsight("search", "--text", "a cat", "--verify", code=2)
 
 
+def test_paths_alone_are_for_other_programs(indexed, photos, strange):
+    result = indexed("search", photos / "3.png", "--paths", "-k", 6)
+    lines = result.stdout_bytes.split(b"\n")
+    assert lines[0] == os.fsencode(photos / "3.png")
+    # One name holds a line break; its bytes are as the file system has them.
+    assert os.fsencode(photos / strange) in result.stdout_bytes
+    indexed("search", photos / "3.png", "--paths", "--json", code=2)
+
+
 def test_search_for_people(indexed, photos):
     result = indexed("search", photos / "3.png")
     lines = result.stdout.splitlines()

@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="Maximum number of images.")
 @click.pass_obj
 def ls(run: Run, /, *, where: str | None, limit: int | None) -> None:
-    """List the images of the collection.
-
-    The oldest entry comes first.
-    """
+    """List the images of the collection."""
     items = islice(run.open_collection().items(where=where), limit)
     if run.console.as_json:
         run.console.documents("items", map(asdict, items))

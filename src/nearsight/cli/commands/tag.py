@@ -26,7 +26,7 @@ def tag(run: Run, /, *, words: tuple[str, ...], where: str | None) -> None:
     """Set metadata of images.
 
     With -, ids are read from standard input, one per line. An empty VALUE removes the key. If one ID is
-    unknown, nothing is changed.
+    unknown, nothing is changed. The command counts the images whose metadata changed.
     """
     from nearsight.cli.csv_tables import parse_pair
 
@@ -44,10 +44,8 @@ def tag(run: Run, /, *, words: tuple[str, ...], where: str | None) -> None:
     if names_ids == (where is not None):
         raise click.UsageError("name the images to tag: either ID..., - or --where EXPR")
     collection = run.open_collection()
-    items = list(collection.items(where)) if where is not None else [collection.get(id) for id in ids]
-    whole_ids = {item.id: None for item in items}
-    for id in whole_ids:
-        collection.annotate(id, metadata)
-    n_tagged = len(whole_ids)
+    if where is not None:
+        ids = [item.id for item in collection.items(where)]
+    n_tagged = collection.update_metadata(ids, metadata)
     run.console.document({"tagged": n_tagged})
     run.console.say(f"{count(n_tagged, 'image')} tagged")
