@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from nearsight.store.lance.store import LanceStore
+from nearsight.store import VectorStore, create_store
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
 
 def run(options: argparse.Namespace, directory: Path) -> dict[str, int | float]:
     source = Clusters(options.dim, options.spread, options.thumbnail_bytes)
-    store = LanceStore.create(directory, source.schema)
+    store = create_store(directory, source.schema)
     vectors = np.empty((options.rows, options.dim), np.float32)
     started = time.perf_counter()
     for start in range(0, options.rows, 1000):
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace, directory: Path) -> dict[str, int | float]:
 
 
 def single_adds(
-    store: LanceStore, source: "Clusters", queries: np.ndarray, options: argparse.Namespace
+    store: VectorStore, source: "Clusters", queries: np.ndarray, options: argparse.Namespace
 ) -> dict[str, int | float]:
     before = percentile(timed(store, queries, options.k)[1], 50)
     add_ms = []
@@ -141,7 +141,9 @@ def numpy_exact(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[list[
     return found, milliseconds
 
 
-def timed(store: LanceStore, queries: np.ndarray, k: int, *, exact: bool = False) -> tuple[list, list[float]]:
+def timed(
+    store: VectorStore, queries: np.ndarray, k: int, *, exact: bool = False
+) -> tuple[list, list[float]]:
     store.search(queries[:1], k, exact=exact)
     found, milliseconds = [], []
     for query in queries:

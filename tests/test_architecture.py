@@ -1,6 +1,7 @@
-"""The gates that guard the house, each seen to bite."""
+"""The rules of the architecture; each is seen to bite."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,7 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
         ("store/filters/parser.py", "import nearsight.models", "Models and stores never see each other"),
         ("models/registry.py", "import nearsight.store.base", "Models and stores never see each other"),
         ("collection/schema.py", "import lancedb", "LanceDB stays in store.lance"),
+        ("faces/storage.py", "import nearsight.store.lance.store", "Engines stay behind the store factory"),
         (
             "embedder.py",
             "import onnxruntime",
@@ -79,7 +81,7 @@ def test_a_broken_import_is_caught(tmp_path: Path, module: str, line: str, contr
     assert f"{contract} BROKEN" in result.stdout
 
 
-def test_the_house_as_it_stands_keeps_its_contracts(tmp_path: Path) -> None:
+def test_the_package_keeps_its_contracts(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "src", tmp_path / "src")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     result = lint_imports(tmp_path)
@@ -103,10 +105,60 @@ def test_only_settings_reads_the_environment() -> None:
         if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
     }
     # LanceDB's log level can be set in no other way; that is a write.
-    assert readers <= {"settings.py", "store/lance/store.py"}
+    assert readers <= {"settings.py", "processor.py", "store/lance/store.py"}
 
 
-def test_no_module_outgrows_a_sitting() -> None:
+def private_reads(source: str) -> set[str]:
+    """Return the private attributes that are read from an argument or a variable that holds a collection."""
+    reads: set[str] = set()
+    module = ast.parse(source)
+    functions = [node for node in ast.walk(module) if isinstance(node, ast.FunctionDef)]
+    for scope in (module, *functions):
+        names = {"collection", "self.collection", "self._collection", "run.collection"}
+        if isinstance(scope, ast.FunctionDef):
+            arguments = [*scope.args.posonlyargs, *scope.args.args, *scope.args.kwonlyargs]
+            names |= {
+                arg.arg
+                for arg in arguments
+                if arg.annotation and re.search(r"\bCollection\b", ast.unparse(arg.annotation))
+            }
+        names |= {
+            ast.unparse(target)
+            for node in ast.walk(scope)
+            if isinstance(node, ast.Assign) and re.match(r"Collection\b", ast.unparse(node.value))
+            for target in node.targets
+        }
+        reads |= {
+            ast.unparse(node)
+            for node in ast.walk(scope)
+            if isinstance(node, ast.Attribute)
+            and re.match(r"_[^_]", node.attr)
+            and ast.unparse(node.value) in names
+        }
+    return reads
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(view: Collection): return view._store",
+        "def f(view: 'Collection | None'): return view._lock",
+        "c = Collection.open('x')\nc._writer()",
+        "class A:\n    def f(self): return self._collection._manifest",
+    ],
+)
+def test_a_read_of_a_private_attribute_is_caught(source: str) -> None:
+    assert len(private_reads(source)) == 1
+
+
+def test_nobody_outside_collection_reads_its_private_attributes() -> None:
+    package = ROOT / "src" / "nearsight"
+    others = [path for path in MODULES if path.parent != package / "collection"]
+    reads = {path.relative_to(package).as_posix(): private_reads(path.read_text()) for path in others}
+    assert {path: names for path, names in reads.items() if names} == {}
+
+
+def test_no_module_has_more_than_500_lines() -> None:
     lengths = {path.name: len(path.read_text().splitlines()) for path in MODULES}
     assert max(lengths.values()) <= 500, lengths
 

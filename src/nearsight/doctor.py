@@ -171,7 +171,7 @@ def system() -> Check:
 
 def cpu() -> Check:
     """Look at the processor: how many cores may be used, and whether the installed wheels run on it."""
-    from nearsight.store.lance.platform_checks import check_machine
+    from nearsight.store import check_machine
 
     usable, present = processor.n_cores(), os.cpu_count() or 1
     detail = f"{count(usable, 'core')} usable" + (f" of {present}" if usable != present else "")

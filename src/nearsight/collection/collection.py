@@ -39,8 +39,7 @@ from nearsight.models import (
     load_model,
     load_text_encoder,
 )
-from nearsight.store import Filter, VectorStore, parse
-from nearsight.store.lance.store import LanceStore
+from nearsight.store import Filter, VectorStore, local_directory, open_store, parse
 
 if TYPE_CHECKING:
     from nearsight.analyses import (
@@ -130,7 +129,7 @@ class Collection:
         FingerprintMismatchError
             It is a collection of another model.
         """
-        directory = Path(directory)
+        directory = local_directory(directory)
         model = load_if_needed(model, device, cache_dir)
         create_collection(directory, spec_of(model), storage=storage, exist_ok=exist_ok)
         return cls.open(directory, model=model, device=device, cache_dir=cache_dir)
@@ -163,9 +162,9 @@ class Collection:
         FingerprintMismatchError
             It holds vectors of another model or preprocessing.
         """
-        directory = Path(directory)
+        directory = local_directory(directory)
         facts = manifest.read(directory)
-        collection = cls(directory, facts, LanceStore.open(directory / manifest.STORE), cache_dir)
+        collection = cls(directory, facts, open_store(directory / manifest.STORE), cache_dir)
         collection._device = device
         if model is not None:
             model = load_if_needed(model, device, cache_dir)

@@ -11,8 +11,7 @@ from nearsight.collection import schema as row_schema
 from nearsight.errors import NotACollectionError
 from nearsight.models import Backend, ModelSpec, find_model, load_model
 from nearsight.models.pca import Projection
-from nearsight.store import VectorStore
-from nearsight.store.lance.store import LanceStore
+from nearsight.store import VectorStore, create_store
 
 _ROWS_PER_APPEND = 1024
 
@@ -57,7 +56,7 @@ def create_collection(
         # Another process may have been first; without a manifest, a store is what a crash left.
         if not (directory / manifest.FILENAME).exists():
             shutil.rmtree(directory / manifest.STORE, ignore_errors=True)
-            LanceStore.create(directory / manifest.STORE, schema)
+            create_store(directory / manifest.STORE, schema)
             manifest.Manifest.of(spec, storage).write(directory)
 
 
@@ -80,7 +79,7 @@ def create_projected(directory: Path, source: VectorStore, projection: Projectio
             raise NotACollectionError(f"{directory} is a collection already; choose another directory")
         # Without a manifest, a store is what a crash left.
         shutil.rmtree(directory / manifest.STORE, ignore_errors=True)
-        target = LanceStore.create(directory / manifest.STORE, schema)
+        target = create_store(directory / manifest.STORE, schema)
         _copy_projected(source, target, projection)
         projection.save(directory / manifest.PROJECTION)
         # Last: before it, the directory is no collection.

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from nearsight.store.lance.arrow import NUMBERS
+from nearsight.store import NUMBER_TYPES
 
 if TYPE_CHECKING:
     from nearsight.collection.collection import Collection
@@ -22,7 +22,7 @@ def collection_info(collection: "Collection") -> dict[str, Any]:
         "license": collection.spec.license,
         "size_bytes": size_bytes,
         "bytes_per_image": round(size_bytes / n) if n else 0,
-        "bytes_per_vector": collection.spec.dim * NUMBERS[collection.storage].bit_width // 8,
+        "bytes_per_vector": collection.spec.dim * NUMBER_TYPES[collection.storage].bit_width // 8,
         "metadata": collection.metadata_types(),
         "created": collection.created.isoformat(),
         "written_by": collection.written_by,

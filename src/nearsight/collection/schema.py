@@ -12,8 +12,7 @@ import pyarrow as pa
 
 from nearsight.errors import InvalidParameterError, MetadataError
 from nearsight.images import decode_path
-from nearsight.store import Field
-from nearsight.store.lance.arrow import NUMBERS
+from nearsight.store import NUMBER_TYPES, Field
 
 # User metadata lives in columns of its own, so that filters run where the rows are.
 PREFIX = "meta_"
@@ -94,10 +93,10 @@ def schema(dim: int, storage: str = "float32") -> pa.Schema:
     InvalidParameterError
         Vectors cannot be kept so.
     """
-    if storage not in NUMBERS:
+    if storage not in NUMBER_TYPES:
         raise InvalidParameterError(
-            f"storage is {storage!r}; vectors can be kept as {' or '.join(NUMBERS)}. The engine cannot search"
-            " smaller numbers, and its index takes four bits of each anyway: keep fewer numbers instead"
+            f"storage is {storage!r}; it can be {' or '.join(NUMBER_TYPES)}. The engine cannot search smaller"
+            " numbers, and its index takes four bits of each anyway: keep fewer numbers instead"
             " (nearsight index PATH --dim 256)"
         )
     return pa.schema(
@@ -112,7 +111,7 @@ def schema(dim: int, storage: str = "float32") -> pa.Schema:
             pa.field("width", pa.int32(), nullable=False),
             pa.field("height", pa.int32(), nullable=False),
             pa.field("added", _TIME, nullable=False),
-            pa.field("vector", pa.list_(NUMBERS[storage], dim), nullable=False),
+            pa.field("vector", pa.list_(NUMBER_TYPES[storage], dim), nullable=False),
             pa.field("thumbnail", pa.binary()),
         ]
     )

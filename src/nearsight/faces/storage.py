@@ -28,7 +28,7 @@ from nearsight.errors import (
 )
 from nearsight.faces.schema import schema
 from nearsight.models import Fingerprint
-from nearsight.store.lance.store import LanceStore
+from nearsight.store import VectorStore, create_store, open_store
 
 # Grows when an older nearsight could no longer read what is written.
 FORMAT = 1
@@ -131,7 +131,7 @@ class BankStorage:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._manifest = read(directory)
-        self._store = LanceStore.open(directory / self._manifest.store)
+        self._store = open_store(directory / self._manifest.store)
 
     @classmethod
     def make(cls, directory: Path, facts: Mapping[str, Any]) -> "BankStorage":
@@ -140,7 +140,7 @@ class BankStorage:
         with FileLock(directory / _LOCK):
             if not (directory / FILENAME).exists():
                 manifest = BankManifest(**facts, store=_fresh())
-                LanceStore.create(directory / manifest.store, schema(manifest.dim))
+                create_store(directory / manifest.store, schema(manifest.dim))
                 manifest.write(directory)
         return cls(directory)
 
@@ -165,17 +165,17 @@ class BankStorage:
             )
 
     @contextmanager
-    def writing(self) -> Iterator[LanceStore]:
+    def writing(self) -> Iterator[VectorStore]:
         """Keep other writers out, and yield the table as it is now."""
         with FileLock(self.directory / _LOCK):
             yield self.store()
             self._sweep()
 
-    def store(self) -> LanceStore:
+    def store(self) -> VectorStore:
         """Return the table as it is now; another process may have replaced it."""
         manifest = read(self.directory)
         if manifest.store != self._manifest.store:
-            self._manifest, self._store = manifest, LanceStore.open(self.directory / manifest.store)
+            self._manifest, self._store = manifest, open_store(self.directory / manifest.store)
         return self._store
 
     def table(self, *columns: str) -> pa.Table:
@@ -196,7 +196,7 @@ class BankStorage:
         is removed by the next writer.
         """
         fresh = _fresh()
-        store = LanceStore.create(self.directory / fresh, schema(self._manifest.dim))
+        store = create_store(self.directory / fresh, schema(self._manifest.dim))
         if table.num_rows:
             store.append(table)
         self._manifest = replace(self._manifest, store=fresh)

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from nearsight.errors import VectorError
 from nearsight.store.filters.ast import Filter
 
+#: The types that a number of a stored vector can have.
+NUMBER_TYPES = {"float32": pa.float32(), "float16": pa.float16()}
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:

@@ -7,20 +7,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearsight.errors import VectorError
-from nearsight.store.base import Hit
-
-#: What a number of a stored vector can be.
-NUMBERS = {"float32": pa.float32(), "float16": pa.float16()}
+from nearsight.store.base import NUMBER_TYPES, Hit
 
 
 def is_storable(schema: pa.Schema) -> bool:
-    """Whether a table has an ``id`` (string) and a ``vector`` (fixed-size list of one of `NUMBERS`)."""
+    """Whether a table has an ``id`` (string) and a ``vector`` (fixed-size list of one of `NUMBER_TYPES`)."""
     types = {field.name: field.type for field in schema}
     vector = types.get("vector", pa.null())
     return (
         types.get("id") == pa.string()
         and pa.types.is_fixed_size_list(vector)
-        and vector.value_type in NUMBERS.values()
+        and vector.value_type in NUMBER_TYPES.values()
     )
 
 

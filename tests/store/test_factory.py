@@ -1,0 +1,47 @@
+"""One place opens stores, and says which it can open."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from nearsight import Collection
+from nearsight.errors import CollectionNotFoundError, InvalidParameterError
+from nearsight.store import create_store, local_directory, open_store
+
+from fake import FakeBackend
+
+SCHEMA = pa.schema(
+    [pa.field("id", pa.string(), nullable=False), pa.field("vector", pa.list_(pa.float32(), 4))]
+)
+REMOTE = ["postgres://host/db", "milvus://host:19530/name", "s3://bucket/photos", Path("postgres://host/db")]
+
+
+def test_a_store_is_created_opened_and_created_again(tmp_path):
+    create_store(tmp_path / "store", SCHEMA)
+    store = create_store(str(tmp_path / "store"), SCHEMA)
+    assert store.count() == 0
+    assert open_store(tmp_path / "store").schema.names == ["id", "vector"]
+    with pytest.raises(CollectionNotFoundError):
+        open_store(tmp_path / "other")
+
+
+@pytest.mark.parametrize("uri", REMOTE)
+def test_a_uri_without_an_engine_is_refused(uri):
+    scheme = str(uri).partition(":")[0]
+    for call in (open_store, lambda uri: create_store(uri, SCHEMA)):
+        with pytest.raises(InvalidParameterError, match=f"local directories only, not at {scheme}://"):
+            call(uri)
+
+
+def test_a_collection_at_such_a_uri_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for call in (Collection.open, lambda uri: Collection.create(uri, model=FakeBackend())):
+        with pytest.raises(InvalidParameterError, match="local directories only"):
+            call("postgres://host/db")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", [".nearsight", "/tmp/a:b", "C:\\photos", "C:/photos", "a/postgres://b"])
+def test_directories_of_any_name(path):
+    assert local_directory(path) == Path(path)
