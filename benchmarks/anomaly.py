@@ -39,7 +39,7 @@ from scipy import ndimage, stats
 from sklearn.metrics import roc_auc_score
 
 from nearsight import Embedder
-from nearsight.anomaly.tiling import Grid, cut, grid_for, resized, stitch
+from nearsight.anomaly.tiling import TileGrid, cut_tiles, plan_tiles, resize_map, stitch_maps
 from nearsight.estimators.anomaly import Assessment, MultiLevelAnomaly, PatchMemory, VectorAnomaly, combined
 from nearsight.images import decode
 from nearsight.models import find_model
@@ -81,9 +81,9 @@ class Views:
         self.features = features
         self.crop = find_model("efficientnet-lite0").spec
 
-    def tiles(self, image: Image.Image) -> tuple[Layers, Grid]:
-        grid = grid_for((image.height, image.width), self.features.spec.input_px, 16)
-        maps = [self.features.maps(tile) for tile in cut(image, self.features.spec, grid)]
+    def tiles(self, image: Image.Image) -> tuple[Layers, TileGrid]:
+        grid = plan_tiles((image.height, image.width), self.features.spec.input_px, 16)
+        maps = [self.features.maps(tile) for tile in cut_tiles(image, self.features.spec, grid)]
         return [np.stack(layer) for layer in zip(*maps, strict=True)], grid
 
     def cropped(self, image: Image.Image) -> Layers:
@@ -100,7 +100,9 @@ def joined(layers: Layers) -> np.ndarray:
     height, width = chosen[0].shape[1:3]
     parts = [chosen[0]]
     for coarse in chosen[1:]:
-        planes = [[resized(tile[..., c], (height, width)) for c in range(tile.shape[-1])] for tile in coarse]
+        planes = [
+            [resize_map(tile[..., c], (height, width)) for c in range(tile.shape[-1])] for tile in coarse
+        ]
         parts.append(np.moveaxis(np.array(planes, np.float32), 1, -1))
     return np.concatenate(parts, -1)
 
@@ -289,10 +291,10 @@ def localization(kinds: dict[str, list[Path]], options: argparse.Namespace) -> d
         layers, grid = views.tiles(Image.fromarray(pixels))
         masks.append(mask)
         heat = detector.assess(ours(layers)).heat
-        sheet = combined([stitch(h, grid) for h in heat])
-        maps["nearsight"].append(resized(sheet, grid.image_px))
+        sheet = combined([stitch_maps(h, grid) for h in heat])
+        maps["nearsight"].append(resize_map(sheet, grid.image_px))
         maps["PatchCore as published, our tiles"].append(
-            resized(stitch(published.distances(joined(layers)), grid), grid.image_px)
+            resize_map(stitch_maps(published.distances(joined(layers)), grid), grid.image_px)
         )
     told: dict[str, Any] = {}
     truth = np.concatenate([m.ravel() for m in masks])

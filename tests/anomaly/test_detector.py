@@ -7,6 +7,7 @@ from PIL import Image
 
 from nearsight import AnomalyDetector
 from nearsight.anomaly import AnomalyResult, draw
+from nearsight.anomaly import detector as detector_module
 from nearsight.anomaly.heatmap import overlay, reason
 from nearsight.errors import (
     CalibrationError,
@@ -114,28 +115,28 @@ def test_images_that_cannot_be_used_are_told(detector, tmp_path):
     assert sorted(f.reason for f in learning.failed_) == ["does not exist", "is empty: 0 bytes"]
 
 
-def test_copies_are_left_out(tmp_path):
+def test_duplicates_are_left_out(tmp_path):
     some = AnomalyDetector(false_alarm_rate=0.3, n_patches=50).fit(
         [*map(fabric, range(16)), fabric(3), fabric(5)]
     )
     assert some.n_images_seen_ == 16
-    assert len(some.copies_) == 2
+    assert len(some.duplicates_) == 2
     again = some.fit(map(fabric, range(16)))
-    assert again.copies_ == []
+    assert again.duplicates_ == []
 
 
-def test_many_copies_leave_enough_to_be_held_out(tmp_path):
+def test_many_duplicates_leave_enough_to_be_held_out(tmp_path):
     made = AnomalyDetector(false_alarm_rate=0.3, n_patches=50)
     some = made.fit([fabric(i % 16) for i in range(160)])
-    assert (some.n_images_seen_, len(some.copies_)) == (16, 144)
+    assert (some.n_images_seen_, len(some.duplicates_)) == (16, 144)
     assert some.threshold_.n_examples >= 3
-    with pytest.raises(CalibrationError, match="there are 5.*Not counted: 35 copies"):
+    with pytest.raises(CalibrationError, match="there are 5.*Not counted: 35 duplicates"):
         made.fit([fabric(i % 5) for i in range(40)])
 
 
 def test_too_few_good_images_are_refused_before_any_work(monkeypatch):
     some = AnomalyDetector()
-    monkeypatch.setattr(some, "_see", None)
+    monkeypatch.setattr(some, "_extract", None)
     with pytest.raises(CalibrationError, match="at least 29 good images"):
         some.fit(map(fabric, range(28)))
 
@@ -235,8 +236,21 @@ def test_refuses_parameters_out_of_range():
     for bad in ({"max_tiles": 0}, {"n_patches": 0}, {"n_threads": 0}):
         with pytest.raises(InvalidParameterError, match=next(iter(bad))):
             AnomalyDetector(**bad)
+
+
+def test_a_model_is_loaded_on_first_use(monkeypatch):
+    names = []
+    load = detector_module.load_features
+    monkeypatch.setattr(
+        detector_module, "load_features", lambda name, *a, **k: names.append(name) or load(name, *a, **k)
+    )
+    created = AnomalyDetector(layers=["block2.ad"])
+    assert names == []
     with pytest.raises(UnknownModelError, match="block2.add"):
-        AnomalyDetector(layers=["block2.ad"])
+        created.score([fabric(0)])
+    assert names == ["efficientnet-lite0"]
+    with pytest.raises(UnknownModelError, match="no-such-model"):
+        AnomalyDetector("no-such-model")
 
 
 def test_drawings_show_image_and_places(detector):

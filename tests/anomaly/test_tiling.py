@@ -4,40 +4,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nearsight.anomaly.tiling import Grid, cut, grid_for, resized, stitch
+from nearsight.anomaly.tiling import TileGrid, cut_tiles, plan_tiles, resize_map, stitch_maps
 from nearsight.models.spec import ModelSpec
 
 SPEC = ModelSpec(id="x", dim=1, weights_sha256="-", input_px=(64, 64), resize_px=64)
 sides = st.integers(1, 5000)
 
 
-def join(maps: list[np.ndarray], grid: Grid) -> np.ndarray:
-    return resized(stitch(maps, grid), grid.image_px)
+def join(maps: list[np.ndarray], grid: TileGrid) -> np.ndarray:
+    return resize_map(stitch_maps(maps, grid), grid.image_px)
 
 
 @given(sides, sides, st.integers(1, 40))
 def test_tiles_cover_the_image_and_are_no_more_than_allowed(height: int, width: int, most: int) -> None:
-    grid = grid_for((height, width), (64, 48), most)
+    grid = plan_tiles((height, width), (64, 48), most)
     assert grid.n_rows * grid.n_cols <= most
-    covered = np.zeros(grid.sheet_px, bool)
+    covered = np.zeros(grid.canvas_px, bool)
     for top, left in grid.corners:
         covered[top : top + 64, left : left + 48] = True
     assert covered.all()
-    assert grid.corners[-1] == (grid.sheet_px[0] - 64, grid.sheet_px[1] - 48)
+    assert grid.corners[-1] == (grid.canvas_px[0] - 64, grid.canvas_px[1] - 48)
 
 
 @given(st.integers(64, 400), st.integers(64, 400))
 def test_nothing_is_shrunk_where_there_are_tiles_enough(height: int, width: int) -> None:
-    grid = grid_for((height, width), (64, 64), 1000)
-    assert grid.sheet_px[0] >= height
-    assert grid.sheet_px[1] >= width
+    grid = plan_tiles((height, width), (64, 64), 1000)
+    assert grid.canvas_px[0] >= height
+    assert grid.canvas_px[1] >= width
 
 
 def test_what_is_cut_comes_together_again() -> None:
     y, x = np.mgrid[0:150, 0:260]
     image = np.stack([(np.sin(y / 40) * 60 + x / 3 + 90)] * 3, -1).astype(np.uint8)
-    grid = grid_for((150, 260), (64, 64), 100)
-    tiles = cut(Image.fromarray(image), SPEC, grid)
+    grid = plan_tiles((150, 260), (64, 64), 100)
+    tiles = cut_tiles(Image.fromarray(image), SPEC, grid)
     assert [tile.shape for tile in tiles] == [(64, 64, 3)] * grid.n_rows * grid.n_cols
     joined = join([tile[..., 0].astype(np.float32) for tile in tiles], grid)
     assert joined.shape == (150, 260)
@@ -50,8 +50,8 @@ def test_the_corners_of_an_image_are_seen(corner: tuple[int, int]) -> None:
     image = np.zeros((100, 300, 3), np.uint8)
     y, x = (slice(0, 6) if c == 0 else slice(-6, None) for c in corner)
     image[y, x] = 255
-    grid = grid_for((100, 300), (64, 64), 100)
-    joined = join([t[..., 0].astype(np.float32) for t in cut(Image.fromarray(image), SPEC, grid)], grid)
+    grid = plan_tiles((100, 300), (64, 64), 100)
+    joined = join([t[..., 0].astype(np.float32) for t in cut_tiles(Image.fromarray(image), SPEC, grid)], grid)
     assert joined[corner] > 100
     assert np.unravel_index(joined.argmax(), joined.shape)[0] in (
         range(8) if corner[0] == 0 else range(92, 100)
@@ -59,10 +59,10 @@ def test_the_corners_of_an_image_are_seen(corner: tuple[int, int]) -> None:
 
 
 def test_coarse_maps_land_where_they_belong() -> None:
-    grid = Grid((128, 64), (64, 64), 1, 1)
+    grid = TileGrid((128, 64), (64, 64), 1, 1)
     coarse = np.zeros((4, 4), np.float32)
     coarse[3, 0] = 1
     joined = join([coarse], grid)
     y, x = np.unravel_index(joined.argmax(), joined.shape)
     assert (y > 110, x < 10) == (True, True)
-    assert resized(coarse, (8, 12)).shape == (8, 12)
+    assert resize_map(coarse, (8, 12)).shape == (8, 12)

@@ -1,4 +1,4 @@
-"""Inspects images: a detector that has seen good ones only, its file, and images of what it found."""
+"""Anomaly detection in images: a detector fitted on good images, its file, and drawings of its results."""
 
 from nearsight.anomaly.detector import AnomalyDetector, AnomalyResult
 from nearsight.anomaly.heatmap import draw

@@ -1,9 +1,9 @@
-"""A fitted detector in one file: arrays and JSON in a zip archive, nothing that is run when it is read.
+"""A fitted detector in one file: arrays and JSON in a zip archive, no pickle.
 
 ::
 
-    about.npy           JSON: format, library version, model, layers, fingerprint, tiles, what the task says
-    *.npy               what was learned
+    about.npy   JSON: format, library version, model, layers, fingerprint, tiles, facts of the estimator
+    *.npy       arrays of the estimator
 """
 
 from collections.abc import Mapping
@@ -23,24 +23,24 @@ _KIND, _FORMAT = "detector", 1
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
-    """What a file holds.
+class SavedDetector:
+    """The content of a detector's file.
 
     Attributes
     ----------
     features : FeatureMaps
-        The model, found and checked.
+        The loaded model; its fingerprint is that of the file.
     max_tiles : int
-    task : MultiLevelAnomaly
+    estimator : MultiLevelAnomaly
         Fitted.
     """
 
     features: FeatureMaps
     max_tiles: int
-    task: MultiLevelAnomaly
+    estimator: MultiLevelAnomaly
 
 
-def write(
+def write_detector(
     path: Path,
     features: FeatureMaps,
     max_tiles: int,
@@ -52,7 +52,7 @@ def write(
     Raises
     ------
     StorageError
-        The disk refuses.
+        The file cannot be written; the message says what to do.
     """
     document = {
         "model": features.spec.id,
@@ -64,19 +64,19 @@ def write(
     write_artifact(path, _KIND, _FORMAT, document, arrays)
 
 
-def read(path: Path, model: str | None, cache_dir: Path | None) -> Saved:
+def read_detector(path: Path, model: str | None, cache_dir: Path | None) -> SavedDetector:
     """Read a detector, and load its model; see `AnomalyDetector.load`."""
     remedy = "nearsight anomaly fit GOOD_DIR --out FILE makes one of good images"
     with read_artifact(path, _KIND, _FORMAT, error=DetectorFileError, remedy=remedy) as (document, arrays):
         stamped = Fingerprint.from_dict(document["fingerprint"])
-        task = MultiLevelAnomaly.from_state(document["task"], arrays)
+        estimator = MultiLevelAnomaly.from_state(document["task"], arrays)
         layers, max_tiles = list(document["layers"]), int(document["max_tiles"])
         name = model or str(document["model"])
     features = load_features(name, layers, cache_dir=cache_dir)
     if features.fingerprint != stamped:
         differences = "; ".join(stamped.differences(features.fingerprint))
         raise FingerprintMismatchError(
-            f"{path} was fitted on features that {name} does not give here: {differences}. Fit it again on"
-            " the good images, or install what it was fitted with"
+            f"{path} was fitted on other features than {name} computes here: {differences}. Fit it again on"
+            " the good images, or install the versions it was fitted with"
         )
-    return Saved(features, max_tiles, task)
+    return SavedDetector(features, max_tiles, estimator)

@@ -1,54 +1,55 @@
-"""Finds what is wrong with images, having seen only good ones."""
+"""Detect defects in images, with a model fitted on good images only."""
 
-import sys
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
-from nearsight.anomaly import artifact
-from nearsight.anomaly.tiling import Grid, cut, grid_for, resized, stitch
+from nearsight import progress as progress_display
+from nearsight.anomaly.artifact import read_detector, write_detector
+from nearsight.anomaly.tiling import TileGrid, cut_tiles, plan_tiles, resize_map, stitch_maps
 from nearsight.errors import CalibrationError, ImageError, ImageFailure, InvalidParameterError
 from nearsight.estimators.anomaly import Level, MultiLevelAnomaly, combined
 from nearsight.estimators.conformal import Threshold
 from nearsight.images import ImageSource, Limits, content_id, decode, find
 from nearsight.models import DEFAULT_MODEL, Fingerprint
-from nearsight.models.dense_features import FeatureMaps, load_features
+from nearsight.models.dense_features import FeatureMaps, find_network, load_features
+from nearsight.parallel import ordered_map
 from nearsight.processor import n_cores
 
-# An image's features take about a megabyte a tile while they wait.
+# The features of one tile take about a megabyte.
 _MAX_TILES = 16
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class AnomalyResult:
-    """What was found on one image.
+    """The result of scoring one image.
 
     Attributes
     ----------
     path : str
-        The image, as it was given.
+        The image, as it was passed.
     score : float
-        Higher is more alarming; about 0 for what is usual.
+        Higher is more anomalous; about 0 for a good image.
     threshold : float
         A score above it is a defect.
     defect : bool
     levels : dict of str to float
-        What the score is made of, in standard deviations of good images: ``image`` for the image as a
-        whole, and each layer by its name.
+        Parts of the score, in standard deviations of good images: ``image`` for the image as a whole, and
+        each layer by its name.
     heatmap : ndarray of shape (height, width), float32, or None
-        At the image's size, in the unit of the score: where a hundredth of the image is at `threshold`,
-        there is an alarm. None where it was not asked for, or the detector looks at whole images only.
+        At the image's size, in the unit of the score: there is an alarm where a hundredth of the image
+        reaches `threshold`. None without ``heatmaps=True``, and for ``level="image"``.
     image : PIL.Image.Image or None
-        The image, where a heatmap was asked for.
+        The image, with ``heatmaps=True``.
     """
 
     path: str
@@ -61,61 +62,64 @@ class AnomalyResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """One image as the network sees it."""
+class _ImageFeatures:
+    """Feature maps of one image, tile by tile."""
 
     path: str
     id: str
-    grid: Grid
+    grid: TileGrid
     layers: list[NDArray[np.float32]] = field(repr=False)
     image: Image.Image = field(repr=False)
 
 
 class AnomalyDetector:
-    """Detects what is unlike good images.
+    """Detect images that differ from good images.
 
-    *Method*: see `nearsight.estimators.anomaly.MultiLevelAnomaly`. An image is cut into overlapping squares
-    of the network's input, so that nothing of it is cropped and no detail is lost to scaling, as far as
-    `max_tiles` allow; beyond that it is shrunk.
+    *Method*: see `nearsight.estimators.anomaly.MultiLevelAnomaly`. An image is cut into overlapping tiles of
+    the network's input size, so that nothing of it is cropped and no detail is lost to scaling. An image that
+    needs more than `max_tiles` is reduced.
 
     Parameters
     ----------
     model : str, default "efficientnet-lite0"
-        A model that is an ONNX network inside.
+        Name of an embedding model that is an ONNX network. It is loaded on first use.
     layers : sequence of str, optional
         See `nearsight.models.dense_features.load_features`.
     false_alarm_rate : float, default 0.05
-        Share of good images that may be called defective. Some 1 / rate good images are held out for
-        the threshold.
+        Share of good images that may be called defective, in (0, 1). At least about 1 / rate good images are
+        held out to set the threshold.
     confidence : float, optional
-        The chance that the rate holds for this very detector; without it, it holds on average.
+        Probability that the rate holds for this detector; by default the rate holds on average.
     level : {"combined", "image", "patch"}
-        Whether images are judged as wholes, place by place, or both.
+        Score images as a whole, patch by patch, or both.
     max_tiles : int, default 16
+        Tiles of an image, at most.
     n_patches : int, default 2000
-        Places remembered of each layer: memory and time of a score grow with it.
+        Patches stored of each layer; memory and time of a score grow with it.
     n_threads : int, optional
         Worker threads; by default as many as the cores this process may use.
     limits : Limits, optional
     cache_dir : Path, optional
     progress : bool, optional
-        Show a progress bar on stderr; by default only when that is a terminal.
+        Show a progress bar on stderr; by default only if stderr is a terminal.
     random_state : int, default 0
-        Orders the good images, and chooses what is remembered.
+        Seed for the order of the good images and the choice of patches.
 
     Attributes
     ----------
     threshold_ : Threshold
     failed_ : list of ImageFailure
         Good images that could not be used.
-    copies_ : list of str
-        Good images left out because another has the same content: held out from what was learned, a copy
+    duplicates_ : list of str
+        Good images left out because another has the same content: a held-out duplicate of a learned image
         would make the threshold too low.
 
     Raises
     ------
+    InvalidParameterError
+        A parameter is out of its range.
     UnknownModelError
-        There is no such model or layer.
+        There is no such model. A layer that does not exist is reported on first use.
 
     Notes
     -----
@@ -154,96 +158,108 @@ class AnomalyDetector:
         for name, value in (("max_tiles", max_tiles), ("n_patches", n_patches), ("n_threads", n_threads)):
             if value is not None and value < 1:
                 raise InvalidParameterError(f"{name} is {value}; it must be at least 1")
-        self._start(load_features(model, tuple(layers), cache_dir=cache_dir), max_tiles)
-        self._task = MultiLevelAnomaly(
+        if ":" not in model:  # other names may have to be downloaded
+            find_network(model)
+        self._load_features = partial(load_features, model, tuple(layers), cache_dir=cache_dir)
+        self._estimator = MultiLevelAnomaly(
             level=level,
             false_alarm_rate=false_alarm_rate,
             confidence=confidence,
             n_patches=n_patches,
             random_state=random_state,
         )
+        self.max_tiles = max_tiles
+        self._set_runtime(n_threads, limits, progress)
+
+    def _set_runtime(self, n_threads: int | None, limits: Limits | None, progress: bool | None) -> None:
         self.n_threads = n_threads or n_cores()
         self.limits = limits or Limits()
         self.progress = progress
-
-    def _start(self, features: FeatureMaps, max_tiles: int) -> None:
-        self.features = features
-        self.max_tiles = max_tiles
         self.failed_: list[ImageFailure] = []
-        self.copies_: list[str] = []
+        self.duplicates_: list[str] = []
+
+    @cached_property
+    def features(self) -> FeatureMaps:
+        """The model's inner layers, loaded on first use."""
+        return self._load_features()
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What makes scores comparable: model, layers, and every rule between a file and them."""
+        """Model, layers and every rule between a file and features; equal ones give comparable scores."""
         return self.features.fingerprint
 
     @property
     def threshold_(self) -> Threshold:
-        """Where an alarm begins."""
-        return self._task.threshold_
+        """The score above which an image is a defect."""
+        return self._estimator.threshold_
 
     @property
     def n_images_seen_(self) -> int:
         """Good images that were learned or held out."""
-        return self._task.n_images_seen_
+        return self._estimator.n_images_seen_
 
     def fit(self, images: Any, *, allow_remote: bool = False) -> "AnomalyDetector":
-        """Learn what good images look like.
+        """Learn from good images.
 
         Parameters
         ----------
         images : path, PIL image, uint8 array, bytes, or iterable of those
-            Good ones only. Folders, globs and tar shards are walked. Their order does not matter: it is
-            drawn at random. Those that cannot be used are listed in `failed_`.
+            Good images only. Folders, globs and tar shards are walked. The images are shuffled, so their
+            order does not matter. Images that cannot be used are listed in `failed_`.
+        allow_remote : bool, default False
+            Whether addresses such as ``https://`` may be fetched.
 
         Raises
         ------
         CalibrationError
-            There are too few for the rate; the message says how many are needed.
+            There are too few images for the false-alarm rate; the message says how many are needed.
         """
-        sources, self.failed_ = _sorted_out(find(images, allow_remote=allow_remote))
-        self.copies_ = []
-        self._task.split(len(sources))
-        order = np.random.default_rng(self._task.random_state).permutation(len(sources))
+        sources, self.failed_ = _split_failures(find(images, allow_remote=allow_remote))
+        self.duplicates_ = []
+        self._estimator.split(len(sources))
+        order = np.random.default_rng(self._estimator.random_state).permutation(len(sources))
         shuffled, used = [sources[i] for i in order], list[ImageSource]()
         try:
-            self._task.fit(self._good(shuffled, used), n=len(shuffled))
+            self._estimator.fit(self._learnable(shuffled, used), n=len(shuffled))
         except (CalibrationError, InvalidParameterError):
             if len(used) == len(shuffled):
                 raise
-            # So many were copies or unusable that too few were left to hold out: now their number is known.
+            # Too few images were left to hold out, because many were duplicates or unusable. Now their number
+            # is known.
             self._fit_again(used, len(shuffled) - len(used))
         return self
 
     def _fit_again(self, sources: list[ImageSource], n_left_out: int) -> None:
         try:
-            self._task.split(len(sources))
+            self._estimator.split(len(sources))
         except CalibrationError as error:
             raise CalibrationError(
-                f"{error}. Not counted: {n_left_out} copies of the same bytes or images that cannot be used"
+                f"{error}. Not counted: {n_left_out} duplicates or images that cannot be used"
             ) from None
-        self._task.fit(self._good(sources, []), n=len(sources))
+        self._estimator.fit(self._learnable(sources, []), n=len(sources))
 
     def partial_fit(self, images: Any, *, allow_remote: bool = False) -> "AnomalyDetector":
-        """Learn from more good images, in memory that does not grow with them.
+        """Learn from more good images, in memory that does not grow with their number.
 
-        Each is scored before it is learned, and its score joins those the threshold rests on.
+        Each image is scored before it is learned, and the threshold is updated with its score.
         """
-        sources, self.failed_ = _sorted_out(find(images, allow_remote=allow_remote))
-        self.copies_ = []
-        self._task.partial_fit(self._good(sources, []))
+        sources, self.failed_ = _split_failures(find(images, allow_remote=allow_remote))
+        self.duplicates_ = []
+        self._estimator.partial_fit(self._learnable(sources, []))
         return self
 
     def score(
         self, images: Any, *, heatmaps: bool = False, allow_remote: bool = False
     ) -> list[AnomalyResult | ImageFailure]:
-        """Judge images.
+        """Score images.
 
         Parameters
         ----------
         images : path, PIL image, uint8 array, bytes, or iterable of those
         heatmaps : bool, default False
-            Whether to say where.
+            Whether to compute the score of each pixel.
+        allow_remote : bool, default False
+            Whether addresses such as ``https://`` may be fetched.
 
         Returns
         -------
@@ -255,12 +271,11 @@ class AnomalyDetector:
     def stream(
         self, sources: Iterable[ImageSource | ImageFailure], *, heatmaps: bool = False
     ) -> Generator[AnomalyResult | ImageFailure, None, None]:
-        """Judge sources as `images.find` yields them, one after another, in memory that does not grow."""
-
-        def judge(source: ImageSource) -> AnomalyResult:
-            return self._judged(self._see(source), heatmaps)
-
-        yield from _in_order(sources, judge, self.n_threads)
+        """Score the sources that `images.find` yields, in memory that does not grow with their number."""
+        extract = partial(self._extract, self.features)
+        yield from _map_sources(
+            lambda source: self._result(extract(source), heatmaps), sources, self.n_threads
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the fitted detector to one file, whole or not at all.
@@ -268,9 +283,9 @@ class AnomalyDetector:
         Raises
         ------
         StorageError
-            The disk refuses.
+            The file cannot be written; the message says what to do.
         """
-        artifact.write(Path(path), self.features, self.max_tiles, *self._task.state())
+        write_detector(Path(path), self.features, self.max_tiles, *self._estimator.state())
 
     @classmethod
     def load(
@@ -283,122 +298,105 @@ class AnomalyDetector:
         cache_dir: Path | None = None,
         progress: bool | None = None,
     ) -> "AnomalyDetector":
-        """Read what `save` wrote; it scores as before, and can learn on.
+        """Read a detector that `save` wrote. It scores as before, and can learn from more images.
 
         Parameters
         ----------
+        path : path
         model : str, optional
-            Where the model lies now, if it was a file or folder that has moved.
+            New name of the model, if it is a file or folder that was moved.
+        n_threads, limits, cache_dir, progress
+            As for the constructor.
 
         Raises
         ------
         DetectorFileError
-            There is no such file, it is damaged, or something else.
+            The file does not exist, is damaged, or holds no detector.
         FingerprintMismatchError
             The model here gives other features than the detector was fitted on.
         NewerFormatError
-            It was written by a newer nearsight.
+            A newer nearsight wrote it.
         """
-        found = artifact.read(Path(path), model, cache_dir)
+        saved = read_detector(Path(path), model, cache_dir)
         detector = cls.__new__(cls)
-        detector._start(found.features, found.max_tiles)
-        detector._task = found.task
-        detector.n_threads = n_threads or n_cores()
-        detector.limits = limits or Limits()
-        detector.progress = progress
+        detector.features, detector.max_tiles = saved.features, saved.max_tiles
+        detector._estimator = saved.estimator
+        detector._set_runtime(n_threads, limits, progress)
         return detector
 
-    def bar(self, total: int | None) -> Any:
-        """Return a progress bar with rate and time left, silent where stderr is no terminal."""
-        return tqdm(
-            total=total, unit=" images", dynamic_ncols=True, smoothing=0.05, disable=not self.is_watched
-        )
-
-    @property
-    def is_watched(self) -> bool:
-        """Whether somebody sees the progress bar."""
-        return sys.stderr.isatty() if self.progress is None else self.progress
-
-    def _good(
+    def _learnable(
         self, sources: list[ImageSource], used: list[ImageSource]
     ) -> Iterator[list[NDArray[np.float32]]]:
-        """Yield what the network sees of each image that counts, and put its source into `used`."""
-        known: set[str] = set()
-        with self.bar(len(sources)) as bar:
-            for source, seen in zip(sources, _in_order(sources, self._see, self.n_threads), strict=True):
+        """Yield the feature maps of each usable image, without duplicates, and add its source to `used`."""
+        known_ids: set[str] = set()
+        results = _map_sources(partial(self._extract, self.features), sources, self.n_threads)
+        with progress_display.bar("learning from good images", len(sources), progress=self.progress) as bar:
+            for source, features in zip(sources, results, strict=True):
                 bar.update()
-                if isinstance(seen, ImageFailure):
-                    self.failed_.append(seen)
-                elif seen.id in known:
-                    self.copies_.append(seen.path)
+                if isinstance(features, ImageFailure):
+                    self.failed_.append(features)
+                elif features.id in known_ids:
+                    self.duplicates_.append(features.path)
                 else:
-                    known.add(seen.id)
+                    known_ids.add(features.id)
                     used.append(source)
-                    yield seen.layers
+                    yield features.layers
 
-    def _see(self, source: ImageSource) -> _Seen:
+    def _extract(self, model: FeatureMaps, source: ImageSource) -> _ImageFeatures:
         data = source.read(self.limits)
         image = decode(data, path=source.path, limits=self.limits).image
-        spec = self.features.spec
-        grid = grid_for((image.height, image.width), spec.input_px, self.max_tiles)
-        tiles = [self.features.maps(tile) for tile in cut(image, spec, grid)]
-        return _Seen(
-            source.path, content_id(data), grid, [np.stack(maps) for maps in zip(*tiles, strict=True)], image
-        )
+        grid = plan_tiles((image.height, image.width), model.spec.input_px, self.max_tiles)
+        tiles = [model.maps(tile) for tile in cut_tiles(image, model.spec, grid)]
+        layers = [np.stack(maps) for maps in zip(*tiles, strict=True)]
+        return _ImageFeatures(source.path, content_id(data), grid, layers, image)
 
-    def _judged(self, seen: _Seen, heatmaps: bool) -> AnomalyResult:
-        found = self._task.assess(seen.layers)
-        threshold = self._task.threshold_
+    def _result(self, features: _ImageFeatures, heatmaps: bool) -> AnomalyResult:
+        assessment = self._estimator.assess(features.layers)
+        threshold = self.threshold_
         heatmap = None
-        if heatmaps and found.heat:
-            sheet = combined([stitch(maps, seen.grid) for maps in found.heat]).astype(np.float32)
-            heatmap = resized(sheet, seen.grid.image_px)
+        if heatmaps and assessment.heat:
+            maps = [stitch_maps(maps, features.grid) for maps in assessment.heat]
+            heatmap = resize_map(combined(maps).astype(np.float32), features.grid.image_px)
         names = {str(i): layer for i, layer in enumerate(self.features.layers)}
         return AnomalyResult(
-            path=seen.path,
-            score=found.score,
+            path=features.path,
+            score=assessment.score,
             threshold=threshold.value,
-            defect=bool(threshold.exceeded([found.score])[0]),
-            levels={names.get(name, name): value for name, value in found.levels.items()},
+            defect=bool(threshold.exceeded([assessment.score])[0]),
+            levels={names.get(name, name): value for name, value in assessment.levels.items()},
             heatmap=heatmap,
-            image=seen.image if heatmaps else None,
+            image=features.image if heatmaps else None,
         )
 
 
-def _sorted_out(found: Iterable[ImageSource | ImageFailure]) -> tuple[list[ImageSource], list[ImageFailure]]:
+def _split_failures(
+    entries: Iterable[ImageSource | ImageFailure],
+) -> tuple[list[ImageSource], list[ImageFailure]]:
     sources: list[ImageSource] = []
-    failed: list[ImageFailure] = []
-    for one in found:
-        if isinstance(one, ImageFailure):
-            failed.append(one)
+    failures: list[ImageFailure] = []
+    for entry in entries:
+        if isinstance(entry, ImageFailure):
+            failures.append(entry)
         else:
-            sources.append(one)
-    return sources, failed
+            sources.append(entry)
+    return sources, failures
 
 
-def _in_order(sources: Iterable[ImageSource | ImageFailure], work: Any, n_threads: int) -> Iterator[Any]:
-    """Work on sources in threads and yield in order; what cannot be used becomes a `ImageFailure`."""
+def _map_sources(
+    function: Callable[[ImageSource], T], sources: Iterable[ImageSource | ImageFailure], n_threads: int
+) -> Iterator[T | ImageFailure]:
+    """Apply a function to sources in threads, and yield in order; an unusable image becomes a failure."""
 
-    def one(source: ImageSource | ImageFailure) -> Any:
+    def attempt(source: ImageSource | ImageFailure) -> T | ImageFailure:
         if isinstance(source, ImageFailure):
             return source
         try:
-            return work(source)
+            return function(source)
         except ImageError as error:
             return ImageFailure(error.path, error.reason)
         except MemoryError:
-            return ImageFailure(source.path, "there is not enough memory to look at it")
+            return ImageFailure(source.path, "there is not enough memory to score it")
 
-    pending: deque[Future[Any]] = deque()
-    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="nearsight-inspect")
-    # Threads that share every product of matrices wait for each other: it costs half of the time.
+    # BLAS threads inside of threads wait for each other, which takes half of the time.
     with threadpool_limits(1, "blas"):
-        try:
-            for source in sources:
-                pending.append(pool.submit(one, source))
-                if len(pending) > 2 * n_threads:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        yield from ordered_map(attempt, sources, n_threads=n_threads)

@@ -1,4 +1,4 @@
-"""Draws what an inspection found, so that a person can judge it."""
+"""Drawings of anomaly heatmaps over images."""
 
 from pathlib import PurePath
 
@@ -14,95 +14,92 @@ _PAPER, _INK, _FAINT = (255, 255, 255), (24, 24, 27), (113, 113, 122)
 _ALARM, _GOOD = (185, 28, 28), (21, 94, 60)
 _MARGIN_PX = 16
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-# The scale ends at twice the threshold, for every image of every detector.
+# The color scale ends at twice the threshold, for every image of every detector.
 _SCALE_END = 2.0
-# Shorter side of a panel, at least: of a long image, else there is but a line to see.
-_LEAST_PX = 48
-_TOP_PX, _FOOT_PX = 92, 74
-_FAINTER = 0.6
-# From nothing to twice the threshold: light enough to see the image through, dark where it matters;
-# told apart by lightness alone, too.
+# Least side of a panel: a long narrow image would be drawn as a line.
+_MIN_SIDE_PX = 48
+_HEADER_PX, _FOOTER_PX = 92, 74
+# Strength of the colors where no plain image stands beside them.
+_OVERLAY_STRENGTH = 0.6
+# From 0 to twice the threshold. The colors let the image through, and their lightness alone tells them apart.
 _STOPS = (0.0, 0.5, 0.75, 1.0, 1.5, 2.0)
 _COLORS = ((255, 245, 157), (255, 245, 157), (253, 203, 64), (244, 109, 30), (200, 30, 80), (90, 10, 110))
 _OPACITY = (0.0, 0.0, 0.35, 0.55, 0.7, 0.8)
 
 
-def draw(inspection: AnomalyResult, *, panel_px: int = 560) -> Image.Image:
-    """Return the image beside itself with what is unusual colored.
+def draw(result: AnomalyResult, *, panel_px: int = 560) -> Image.Image:
+    """Draw the image beside a copy with its heatmap.
 
-    The colors mean the same on every image: they begin at half the threshold, and a line runs where
-    the threshold is reached. A sentence says what the verdict rests on.
+    The colors mean the same on every image: they begin at half the threshold, and a line marks the
+    threshold. A sentence gives the reason for the result.
 
     Parameters
     ----------
-    inspection : AnomalyResult
-        With its image: made with ``heatmaps=True``.
+    result : AnomalyResult
+        Scored with ``heatmaps=True``.
     panel_px : int, default 560
-        Longer side of each of the two, in pixels; twice that for an image more than twice as wide as high.
+        Longer side of each of the two, in pixels; twice that if the image is more than twice as wide as high.
 
     Raises
     ------
     InvalidParameterError
-        The inspection was made without heatmaps.
+        The image was scored without heatmaps.
     """
-    image = _imaged(inspection)
+    image = _imaged(result)
     wide = image.width > 2 * image.height
-    return _sheet(inspection, *_panels(inspection, 2 * panel_px + _MARGIN_PX if wide else panel_px))
+    return _sheet(result, *_panels(result, 2 * panel_px + _MARGIN_PX if wide else panel_px))
 
 
-def overlay(inspection: AnomalyResult, *, longer_px: int = 320) -> Image.Image:
-    """Return the image with what is unusual colored, and nothing else.
+def overlay(result: AnomalyResult, *, longer_px: int = 320) -> Image.Image:
+    """Draw the image with its heatmap over it.
 
     Parameters
     ----------
-    inspection : AnomalyResult
-        With its image: made with ``heatmaps=True``.
+    result : AnomalyResult
+        Scored with ``heatmaps=True``.
     longer_px : int, default 320
         Longer side, in pixels.
 
     Raises
     ------
     InvalidParameterError
-        The inspection was made without heatmaps.
+        The image was scored without heatmaps.
     """
-    # No plain image stands beside it, so more of it must show through.
-    return _panels(inspection, longer_px, strength=_FAINTER)[1]
+    return _panels(result, longer_px, strength=_OVERLAY_STRENGTH)[1]
 
 
-def _imaged(inspection: AnomalyResult) -> Image.Image:
-    if inspection.image is None:
+def _imaged(result: AnomalyResult) -> Image.Image:
+    if result.image is None:
         raise InvalidParameterError(
-            f"the inspection of {inspection.path} has no image; make it with heatmaps=True"
+            f"the result of {result.path} has no image to draw; score it with heatmaps=True"
         )
-    return inspection.image
+    return result.image
 
 
-def _panels(
-    inspection: AnomalyResult, longer_px: int, strength: float = 1.0
-) -> tuple[Image.Image, Image.Image]:
-    """Return the image, and the same colored."""
-    image = _imaged(inspection)
+def _panels(result: AnomalyResult, longer_px: int, strength: float = 1.0) -> tuple[Image.Image, Image.Image]:
+    """Return the image, and the image with its heatmap over it."""
+    image = _imaged(result)
     factor = longer_px / max(image.size)
-    width, height = (max(_LEAST_PX, round(factor * side)) for side in image.size)
+    width, height = (max(_MIN_SIDE_PX, round(factor * side)) for side in image.size)
     resample = Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC
     shown = image.convert("RGB").resize((width, height), resample)
     overlaid = shown
-    if inspection.heatmap is not None:
-        heat = Image.fromarray(np.ascontiguousarray(inspection.heatmap, np.float32))
+    if result.heatmap is not None:
+        heat = Image.fromarray(np.ascontiguousarray(result.heatmap, np.float32))
         values = np.array(heat.resize((width, height), Image.Resampling.BILINEAR), np.float32)
-        overlaid = _overlaid(shown, values / np.float32(_unit(inspection)), strength)
+        overlaid = _overlaid(shown, values / np.float32(_unit(result)), strength)
     return shown, overlaid
 
 
-def _unit(inspection: AnomalyResult) -> float:
-    # A threshold of 0 or less belongs to a rate of half of all good images.
-    return inspection.threshold if inspection.threshold > 0 else 1.0
+def _unit(result: AnomalyResult) -> float:
+    # The threshold is 0 or less for a false-alarm rate of a half or more.
+    return result.threshold if result.threshold > 0 else 1.0
 
 
 def _overlaid(image: Image.Image, ratio: NDArray[np.float32], strength: float) -> Image.Image:
     colors, opacity = _colored(ratio)
     opacity = opacity * np.float32(strength)
-    # Under color, gray: a red defect on a red part must not hide.
+    # The image is gray under the colors: a red heatmap would not show on a red part.
     gray = np.asarray(image.convert("L"), np.float32)[..., None].repeat(3, -1)
     mixed = gray * (1 - opacity[..., None]) + colors * opacity[..., None]
     above = ratio >= 1
@@ -122,46 +119,46 @@ def _colored(ratio: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[n
     return colors.astype(np.float32), np.interp(ratio, _STOPS, _OPACITY).astype(np.float32)
 
 
-def _sheet(inspection: AnomalyResult, image: Image.Image, overlaid: Image.Image) -> Image.Image:
+def _sheet(result: AnomalyResult, image: Image.Image, overlaid: Image.Image) -> Image.Image:
     title, small = ImageFont.load_default(20), ImageFont.load_default(14)
     width, height = image.size
-    # A wide image's pair stands on top of each other.
+    # The two panels of a wide image stand one above the other.
     beside = width <= 2 * height
     panels = (2 * width + _MARGIN_PX, height) if beside else (width, 2 * height + _MARGIN_PX)
     sheet_width = max(panels[0], 560) + 2 * _MARGIN_PX
-    top, foot = _TOP_PX, _FOOT_PX
+    top, foot = _HEADER_PX, _FOOTER_PX
     sheet = Image.new("RGB", (sheet_width, top + panels[1] + foot), _PAPER)
     pen = ImageDraw.Draw(sheet)
-    verdict = "Defect" if inspection.defect else "No defect"
-    pen.text((_MARGIN_PX, 12), verdict, _ALARM if inspection.defect else _GOOD, title)
-    name = _fitting(pen, PurePath(inspection.path).name, small, sheet_width - 2 * _MARGIN_PX - 130)
+    verdict = "Defect" if result.defect else "No defect"
+    pen.text((_MARGIN_PX, 12), verdict, _ALARM if result.defect else _GOOD, title)
+    name = _fitting(pen, PurePath(result.path).name, small, sheet_width - 2 * _MARGIN_PX - 130)
     pen.text((_MARGIN_PX + 120, 17), name, _INK, small)
-    whole, places = _halves(inspection)
+    whole, places = _level_scores(result)
     parts = {"whole image": whole, "places": places}
     shown = ", ".join(f"{name} {_number(value)}" for name, value in parts.items() if value is not None)
-    facts = f"score {_number(inspection.score)}, threshold {_number(inspection.threshold)}   ({shown})"
-    for line, color, at in ((reason(inspection), _INK, 40), (facts, _FAINT, 62)):
+    facts = f"score {_number(result.score)}, threshold {_number(result.threshold)}   ({shown})"
+    for line, color, at in ((reason(result), _INK, 40), (facts, _FAINT, 62)):
         pen.text((_MARGIN_PX, at), _fitting(pen, line, small, sheet_width - 2 * _MARGIN_PX), color, small)
     sheet.paste(image, (_MARGIN_PX, top))
     second = (_MARGIN_PX + width + _MARGIN_PX, top) if beside else (_MARGIN_PX, top + height + _MARGIN_PX)
     sheet.paste(overlaid, second)
-    if inspection.heatmap is None:
-        pen.text((_MARGIN_PX, sheet.height - foot + 20), "judged as a whole: no places", _FAINT, small)
+    if result.heatmap is None:
+        pen.text((_MARGIN_PX, sheet.height - foot + 20), "scored as a whole: no heatmap", _FAINT, small)
     else:
         _scale(sheet, pen, small, sheet.height - foot + 16, min(max(panels[0], 320), 560))
     return sheet
 
 
-def reason(inspection: AnomalyResult) -> str:
-    """Say in words what the verdict rests on: the image as a whole, or places in it.
+def reason(result: AnomalyResult) -> str:
+    """Return the reason for a result in words: the image as a whole, or places in it.
 
     Parameters
     ----------
-    inspection : AnomalyResult
+    result : AnomalyResult
         With or without its heatmap.
     """
-    whole, places = (value is not None and value > inspection.threshold for value in _halves(inspection))
-    if inspection.defect:
+    whole, places = (value is not None and value > result.threshold for value in _level_scores(result))
+    if result.defect:
         if whole and places:
             return "Unlike good images as a whole, and most of all in the outlined places."
         if places:
@@ -169,15 +166,15 @@ def reason(inspection: AnomalyResult) -> str:
         if whole:
             return "Unlike good images as a whole; it is no single place."
         return "A little unlike good images as a whole and in places: together too much."
-    heat = inspection.heatmap
-    if heat is not None and bool((heat >= _unit(inspection)).any()):
+    heat = result.heatmap
+    if heat is not None and bool((heat >= _unit(result)).any()):
         return "Like good images. The outlined specks are too small to count."
     return "Like good images."
 
 
-def _halves(inspection: AnomalyResult) -> tuple[float | None, float | None]:
-    """Return the scores of the image as a whole, and of its places in all layers together."""
-    levels = dict(inspection.levels)
+def _level_scores(result: AnomalyResult) -> tuple[float | None, float | None]:
+    """Return the scores of the image as a whole, and of all layers together; None for a level not used."""
+    levels = dict(result.levels)
     whole = levels.pop("image", None)
     return whole, float(combined([np.array(v) for v in levels.values()])) if levels else None
 
@@ -187,7 +184,7 @@ def _number(score: float) -> str:
 
 
 def _scale(sheet: Image.Image, pen: ImageDraw.ImageDraw, font: _Font, top: int, width: int) -> None:
-    """Draw what the colors mean."""
+    """Draw the color scale."""
     ratio = np.tile(np.linspace(0, _SCALE_END, width, dtype=np.float32), (14, 1))
     colors, opacity = _colored(ratio)
     bar = 235 * (1 - opacity[..., None]) + colors * opacity[..., None]
@@ -201,7 +198,7 @@ def _scale(sheet: Image.Image, pen: ImageDraw.ImageDraw, font: _Font, top: int, 
 
 
 def _fitting(pen: ImageDraw.ImageDraw, text: str, font: _Font, width: float) -> str:
-    """Shorten text to what fits; what a font cannot draw becomes a question mark."""
+    """Shorten text to a width; a character that the font lacks becomes a question mark."""
     text = "".join(c if c.isprintable() and ord(c) < 0x250 else "?" for c in text)
     if pen.textlength(text, font) <= width:
         return text

@@ -1,4 +1,4 @@
-"""Cuts images into squares that a network takes, so that all of each is seen, and joins their maps."""
+"""Cut images into overlapping tiles of a network's input size, and stitch the tiles' maps together."""
 
 import math
 from collections.abc import Iterable
@@ -12,23 +12,23 @@ from scipy.ndimage import gaussian_filter
 from nearsight.models.preprocess import fit
 from nearsight.models.spec import ModelSpec
 
-# Of a tile's side: 4 of 224 pixels (Roth et al. 2022, section 3.3).
+# Standard deviation of the smoothing, as a share of a tile's side (Roth et al. 2022, section 3.3).
 _SMOOTHING = 4 / 224
 
-# Tiles share an eighth of their side with each neighbor: at a tile's edge a network sees less.
+# Tiles share an eighth of their side with each neighbor, because a network sees less at a tile's edge.
 _OVERLAP = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
-    """How one image is cut.
+class TileGrid:
+    """The tiles of one image.
 
     Attributes
     ----------
     image_px, tile_px : tuple of int
         Height and width of the image and of a tile.
     n_rows, n_cols : int
-        Tiles down and across.
+        Number of tiles down and across.
     """
 
     image_px: tuple[int, int]
@@ -37,8 +37,8 @@ class Grid:
     n_cols: int
 
     @property
-    def sheet_px(self) -> tuple[int, int]:
-        """Height and width that the image is scaled to, so that the tiles cover it exactly."""
+    def canvas_px(self) -> tuple[int, int]:
+        """Height and width to which the image is scaled, so that the tiles cover it exactly."""
         height, width = (
             n * side - (n - 1) * (side // _OVERLAP)
             for n, side in zip((self.n_rows, self.n_cols), self.tile_px, strict=True)
@@ -47,24 +47,24 @@ class Grid:
 
     @property
     def corners(self) -> list[tuple[int, int]]:
-        """Top and left of each tile on that sheet, row by row."""
+        """Top and left of each tile on the canvas, row by row."""
         down, across = (side - side // _OVERLAP for side in self.tile_px)
         return [(row * down, col * across) for row in range(self.n_rows) for col in range(self.n_cols)]
 
 
-def grid_for(image_px: tuple[int, int], tile_px: tuple[int, int], max_tiles: int) -> Grid:
-    """Return how to cut an image: so that no detail is lost, as far as `max_tiles` allow.
+def plan_tiles(image_px: tuple[int, int], tile_px: tuple[int, int], max_tiles: int) -> TileGrid:
+    """Plan the tiles of an image: at its own resolution if `max_tiles` are enough, else reduced.
 
     Parameters
     ----------
     image_px, tile_px : tuple of int
         Height and width.
     max_tiles : int
-        At least 1. A larger image is shrunk, both sides alike up to whole tiles.
+        At least 1. An image that needs more is reduced, both sides by the same factor up to whole tiles.
 
     Examples
     --------
-    >>> [(g.n_rows, g.n_cols) for g in (grid_for(px, (224, 224), 16) for px in
+    >>> [(g.n_rows, g.n_cols) for g in (plan_tiles(px, (224, 224), 16) for px in
     ...     ((200, 200), (250, 250), (100, 2000), (3000, 4000)))]
     [(1, 1), (2, 2), (1, 11), (3, 5)]
     """
@@ -82,45 +82,44 @@ def grid_for(image_px: tuple[int, int], tile_px: tuple[int, int], max_tiles: int
             middle = (low + high) / 2
             low, high = (middle, high) if math.prod(tiles(middle)) <= max_tiles else (low, middle)
         high = low
-    return Grid(image_px, tile_px, *tiles(high))
+    return TileGrid(image_px, tile_px, *tiles(high))
 
 
-def cut(image: Image.Image, spec: ModelSpec, grid: Grid) -> list[NDArray[np.uint8]]:
+def cut_tiles(image: Image.Image, spec: ModelSpec, grid: TileGrid) -> list[NDArray[np.uint8]]:
     """Return the tiles of an image, (H, W, 3) uint8 each, row by row.
 
-    The image is stretched to the sheet, as a model of that input would have it squashed.
+    The image is stretched to the canvas, as ``resize_mode="squash"`` stretches it to a model's input.
     """
-    sheet = fit(image, replace(spec, resize_mode="squash", input_px=grid.sheet_px))
+    canvas = fit(image, replace(spec, resize_mode="squash", input_px=grid.canvas_px))
     height, width = grid.tile_px
-    return [sheet[top : top + height, left : left + width] for top, left in grid.corners]
+    return [canvas[top : top + height, left : left + width] for top, left in grid.corners]
 
 
-def stitch(maps: Iterable[NDArray[np.float32]], grid: Grid) -> NDArray[np.float32]:
-    """Put the tiles' maps together to one of the whole sheet.
+def stitch_maps(maps: Iterable[NDArray[np.float32]], grid: TileGrid) -> NDArray[np.float32]:
+    """Stitch the maps of tiles together to a map of the whole canvas.
 
     Parameters
     ----------
     maps : iterable of ndarray of shape (h, w), float32
-        One a tile, of any resolution. Where tiles overlap, the nearer to its own middle counts more.
+        One for each tile, of any resolution. Where tiles overlap, each counts more towards its center.
 
     Returns
     -------
-    ndarray of shape `grid.sheet_px`, float32
-        Bilinear, then smoothed a little; every pixel lies in some tile, so none is made up. `resized` brings
-        it to the image's size.
+    ndarray of shape `grid.canvas_px`, float32
+        Bilinear, then smoothed a little. `resize_map` brings it to the image's size.
     """
-    total, weights = (np.zeros(grid.sheet_px, np.float32) for _ in range(2))
+    total, weights = (np.zeros(grid.canvas_px, np.float32) for _ in range(2))
     height, width = grid.tile_px
     ramp = np.outer(_ramp(height), _ramp(width))
-    for one, (top, left) in zip(maps, grid.corners, strict=True):
-        here = (slice(top, top + height), slice(left, left + width))
-        total[here] += ramp * resized(one, grid.tile_px)
-        weights[here] += ramp
+    for tile_map, (top, left) in zip(maps, grid.corners, strict=True):
+        tile = (slice(top, top + height), slice(left, left + width))
+        total[tile] += ramp * resize_map(tile_map, grid.tile_px)
+        weights[tile] += ramp
     smoothing = [_SMOOTHING * side for side in grid.tile_px]
     return np.asarray(gaussian_filter(total / weights, smoothing, mode="nearest"), np.float32)
 
 
-def resized(values: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray[np.float32]:
+def resize_map(values: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray[np.float32]:
     """Return a map of numbers at another size (height, width), bilinear."""
     height, width = size_px
     image = Image.fromarray(np.ascontiguousarray(values, np.float32))
@@ -128,7 +127,7 @@ def resized(values: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray[np
 
 
 def _ramp(side_px: int) -> NDArray[np.float32]:
-    """Weights that rise over the part shared with a neighbor, and are 1 between."""
+    """Return weights that rise over the part shared with a neighbor, and are 1 in between."""
     steps = np.arange(side_px, dtype=np.float32) + 0.5
     shared = max(1, side_px // _OVERLAP)
     return np.asarray(np.minimum(1, np.minimum(steps, steps[::-1]) / shared), np.float32)

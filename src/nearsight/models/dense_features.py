@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import UnknownModelError, WeightsError
+from nearsight.models.base import ModelEntry
 from nearsight.models.cache import user_cache
 from nearsight.models.onnx_graph import Shape, inspect, layer_shapes, sums, tap, with_outputs
 from nearsight.models.preprocess import normalize
@@ -99,13 +100,7 @@ def load_features(name: str, layers: Sequence[str] = (), *, cache_dir: Path | No
     WeightsError
         The model is damaged, or none of its layers has places.
     """
-    entry = find_model(name)
-    forms = entry.forms
-    if not isinstance(forms, OnnxForms):
-        raise UnknownModelError(
-            f"{name} has no layers to look into; use a model that is a network by its plain name, such as"
-            " efficientnet-lite0"
-        )
+    entry, forms = find_network(name)
     graph = forms.graph(cache_dir or user_cache())
     shapes = {k: shape for k, shape in layer_shapes(graph, entry.spec.input_px).items() if _side(shape)}
     chosen = tuple(layers) or _CHOSEN.get(entry.spec.identity or entry.spec.id) or _choice(graph, shapes)
@@ -127,6 +122,23 @@ def load_features(name: str, layers: Sequence[str] = (), *, cache_dir: Path | No
         normalize=False,
     )
     return FeatureMaps(spec, chosen, Network(name, _tapped(graph, chosen, name)))
+
+
+def find_network(name: str) -> tuple[ModelEntry, OnnxForms]:
+    """Find a model that is an ONNX graph inside, without loading it.
+
+    Raises
+    ------
+    UnknownModelError
+        There is no such model, or it has no layers.
+    """
+    entry = find_model(name)
+    if not isinstance(entry.forms, OnnxForms):
+        raise UnknownModelError(
+            f"{name} has no layers to look into; use a model that is a network by its plain name, such as"
+            " efficientnet-lite0"
+        )
+    return entry, entry.forms
 
 
 def _tapped(graph: Path | bytes, layers: Sequence[str], name: str) -> bytes:

@@ -160,8 +160,8 @@ def fit(
             " images that vary as good ones do.",
             fg="yellow",
         )
-    if detector.copies_:
-        run.console.note(f"{count(len(detector.copies_), 'copy', 'copies')} of the same bytes left out")
+    if detector.duplicates_:
+        run.console.note(f"{count(len(detector.duplicates_), 'duplicate')} of the same bytes left out")
     run.console.say(f"{printable(str(file))} ({text_format.size(file.stat().st_size)})")
     return tell(run, detector.failed_)
 
@@ -209,7 +209,7 @@ def score(
     A score above the threshold is a defect. Defects are an answer and no failure: the exit code tells only
     whether each image could be judged.
     """
-    from nearsight import images
+    from nearsight import images, progress
     from nearsight.anomaly import AnomalyDetector
     from nearsight.reports.anomalies import AnomalyReport
 
@@ -231,8 +231,9 @@ def score(
     failed: list[ImageFailure] = []
     sources = images.find(list(paths), allow_remote=allow_remote)
     # Counting can mean reading: only where somebody watches.
-    total = images.count(list(paths), allow_remote=allow_remote) if detector.is_watched else None
-    with detector.bar(total) as bar:
+    is_watched = progress.is_watched(run.console.progress)
+    total = images.count(list(paths), allow_remote=allow_remote) if is_watched else None
+    with progress.bar("scoring", total, progress=run.console.progress) as bar:
         for result in detector.stream(sources, heatmaps=bool(gallery or report)):
             bar.update()
             if isinstance(result, ImageFailure):
