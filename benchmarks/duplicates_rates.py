@@ -14,6 +14,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from scipy.stats import binom
 
 from benchmarks.duplicates import Truth, make
 from nearsight import Collection
-from nearsight.analyses.best_copy import FACTS
-from nearsight.analyses.duplicates import _Pixels
+from nearsight.analyses.kept_image import FILE_COLUMNS
+from nearsight.analyses.pair_verification import read_gray_thumbnails, verify
 from nearsight.collection.arrays import read_vectors
 from nearsight.errors import CalibrationError
 from nearsight.estimators.duplicates import NearDuplicates
@@ -36,9 +37,11 @@ def splits(options: argparse.Namespace) -> dict[str, dict[str, object]]:
         make(options.folder, folder, options.edited, options.seed)
         collection = Collection.create(Path(directory, "collection"))
         collection.add(folder)
-        rows = read_vectors(collection, columns=["path", *FACTS])
-        truth, pixels = Truth(rows.columns["path"]), _Pixels(collection, rows, options.threads, False)
-        looks, known = pixels.looks(), Memory(pixels.agreement)
+        rows = read_vectors(collection, columns=["path", *FILE_COLUMNS])
+        truth = Truth(rows.columns["path"])
+        thumbnails = read_gray_thumbnails(collection, rows, n_threads=options.threads, show_progress=False)
+        looks = dense.edit_hashes(thumbnails.pixels)
+        known = Memory(partial(verify, thumbnails, n_threads=options.threads, show_progress=False))
         result: dict[str, list[float]] = {}
         for seed in range(options.splits):
             rng = np.random.default_rng(seed)

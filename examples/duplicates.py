@@ -26,6 +26,8 @@ with tempfile.TemporaryDirectory() as folder:
         for path in group.redundant:
             print(f"     {Path(path).name} is not needed")
 
-    found = collection.find_duplicates(between=(f"path LIKE '{shipped}/%'", f"path LIKE '{edited}/%'"))
+    found = collection.find_leaks(f"path LIKE '{shipped}/%'", f"path LIKE '{edited}/%'")
     for leak in found.leaks:
-        print(f"{Path(leak.there.path).name} is {Path(leak.here.path).name}, agreement {leak.agreement:.2f}")
+        print(
+            f"{Path(leak.second.path).name} is {Path(leak.first.path).name}, agreement {leak.agreement:.2f}"
+        )

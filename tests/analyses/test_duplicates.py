@@ -41,7 +41,7 @@ def names(paths):
     return [os.path.basename(path) for path in paths]
 
 
-def test_groups_name_the_best_copy_and_why(collection):
+def test_groups_name_the_kept_image_and_why(collection):
     found = collection.find_duplicates()
     groups = {names(group.keep.paths)[0]: group for group in found.groups}
     assert {keep: names(group.redundant) for keep, group in groups.items()} == {
@@ -50,38 +50,41 @@ def test_groups_name_the_best_copy_and_why(collection):
         "2.png": ["blurred.png"],
         "3.png": ["worse.webp"],
     }
-    assert groups["0.png"].why == "the first of several files of the same bytes"
-    assert groups["1.png"].why == "the largest: 400 × 300, 4 times the next"
-    assert groups["2.png"].why == "the sharpest of those as large"
-    assert groups["3.png"].why.startswith(("the sharpest", "the most bytes"))
+    assert groups["0.png"].why == "the first of several identical files"
+    assert groups["1.png"].why == "larger: 400 × 300, 4 times the pixels of the next"
+    assert groups["2.png"].why == "sharper, at the same size"
+    assert groups["3.png"].why.startswith(("sharper", "more bytes"))
     assert (groups["0.png"].similarity, groups["0.png"].agreement) == (1.0, 1.0)
     assert all(group.agreement > found.threshold for group in found.groups)
     assert found.n_images == 12
     assert found.leaks == []
 
 
-def test_what_each_was_confirmed_against(collection, monkeypatch):
-    """One that has nothing in common with the kept one comes in by its copies, and this is told."""
+def test_what_each_was_verified_against(collection, monkeypatch):
+    """An image that shares nothing with the kept one is verified against the duplicate that agrees most."""
     where = "path LIKE '%/train/%'"
     order = [item.id for item in collection.items(where)]
-    kept, stranger = 0, 3
+    kept, unlike = 0, 3
 
-    def agreement(self, here, there):
-        both = np.sort(np.stack([here, there]), axis=0)
-        alone = (both[0] == kept) & (both[1] == stranger)
+    def verify(thumbnails, left, right, **options):
+        both = np.sort(np.stack([left, right]), axis=0)
+        alone = (both[0] == kept) & (both[1] == unlike)
         return np.where(alone, 0.1, 0.8 + both.sum(0) / 100).astype(np.float32)
 
-    monkeypatch.setattr("nearsight.analyses.duplicates._Pixels.agreement", agreement)
+    monkeypatch.setattr("nearsight.analyses.duplicates.verify", verify)
     monkeypatch.setattr(
-        "nearsight.analyses.best_copy.CopyQuality.__call__", lambda self, rows, pairs: -rows.astype(float)
+        "nearsight.analyses.kept_image.KeptImageChoice.__call__",
+        lambda self, rows, pairs: -rows.astype(float),
     )
-    monkeypatch.setattr("nearsight.analyses.best_copy.CopyQuality.why", lambda self, keep, others: "first")
+    monkeypatch.setattr(
+        "nearsight.analyses.kept_image.KeptImageChoice.reason", lambda self, kept, others: "first"
+    )
     group = collection.find_duplicates(where=where, min_similarity=-1).groups[0]
     assert [item.id for item in group.items] == order
-    assert dict(zip(order[1:], group.against, strict=True)) == {
-        id: order[7] if at == stranger else order[kept] for at, id in enumerate(order) if at
+    assert dict(zip(order[1:], group.verified_against, strict=True)) == {
+        id: order[7] if at == unlike else order[kept] for at, id in enumerate(order) if at
     }
-    assert group.agreements[stranger - 1] == pytest.approx(0.9)
+    assert group.agreements[unlike - 1] == pytest.approx(0.9)
     assert group.agreement > 0.8
 
 
@@ -93,32 +96,32 @@ def test_only_among_those_that_match(collection):
 
 
 def test_leaks_between_two_folders(collection):
-    found = collection.find_duplicates(between=("path LIKE '%/train/%'", "path LIKE '%/test/%'"))
-    leaks = {(names([leak.here.path])[0], names(leak.there.paths)[-1]) for leak in found.leaks}
+    found = collection.find_leaks("path LIKE '%/train/%'", "path LIKE '%/test/%'")
+    leaks = {(names([leak.first.path])[0], names(leak.second.paths)[-1]) for leak in found.leaks}
     assert leaks == {
         ("0.png", "same.png"),
         ("1.png", "small.png"),
         ("2.png", "blurred.png"),
         ("3.png", "worse.webp"),
     }
-    assert found.leaks[0].here is found.leaks[0].there
+    assert found.leaks[0].first is found.leaks[0].second
     assert len(found.groups) == 4
-    turned = collection.find_duplicates(between=("path LIKE '%/test/%'", "path LIKE '%/train/%'"))
-    assert {(leak.there.id, leak.here.id) for leak in turned.leaks} == {
-        (leak.here.id, leak.there.id) for leak in found.leaks
+    turned = collection.find_leaks("path LIKE '%/test/%'", "path LIKE '%/train/%'")
+    assert {(leak.second.id, leak.first.id) for leak in turned.leaks} == {
+        (leak.first.id, leak.second.id) for leak in found.leaks
     }
 
 
 @pytest.mark.parametrize(
-    ("between", "message"),
+    ("sets", "message"),
     [
         (("width = 400", "path LIKE '%/train/%'"), "is in both sets, like 6 more"),
         (("width = 400", "width = 5"), "no image is in the second set, 'width = 5'"),
     ],
 )
-def test_sets_that_cannot_be_compared(collection, between, message):
+def test_sets_that_cannot_be_compared(collection, sets, message):
     with pytest.raises(InvalidParameterError, match=message):
-        collection.find_duplicates(between=between)
+        collection.find_leaks(*sets)
 
 
 def test_a_rate_that_few_images_cannot_promise(collection):
@@ -134,14 +137,14 @@ def test_a_rate_that_they_can(collection):
 
 
 def test_a_rate_learned_on_images_said_to_be_distinct(collection):
-    found = collection.find_duplicates(false_alarm_rate=0.4, distinct="path LIKE '%/train/%'")
+    found = collection.find_duplicates(false_alarm_rate=0.4, distinct_where="path LIKE '%/train/%'")
     # Eight of twelve: two comparisons are one question.
     assert (found.calibration.source, found.calibration.n_examples) == ("background", 8)
     # None of the eight looks like another: the default threshold stays.
     assert (found.threshold, found.expected_rate) == (0.65, 0.0)
     assert {names(group.keep.paths)[0] for group in found.groups} >= {"0.png", "1.png", "2.png", "3.png"}
-    with pytest.raises(InvalidParameterError, match="no image that is looked at matches distinct"):
-        collection.find_duplicates(false_alarm_rate=0.4, distinct="width = 5")
+    with pytest.raises(InvalidParameterError, match="none of the compared images matches distinct_where"):
+        collection.find_duplicates(false_alarm_rate=0.4, distinct_where="width = 5")
 
 
 def test_an_empty_collection_and_one_of_one(tmp_path):
@@ -159,7 +162,7 @@ def test_without_a_thumbnail_there_is_nothing_to_confirm(tmp_path):
     made.add_vectors([vector, vector], ids=["0" * 32, "1" * 32], fingerprint=made.fingerprint)
     found = made.find_duplicates()
     assert found.groups == []
-    assert found.n_unseen == 2
+    assert found.n_without_thumbnail == 2
 
 
 def test_progress_is_told_where_somebody_watches(tmp_path, capsys):
@@ -231,4 +234,4 @@ def test_a_mark_does_not_pass_for_crispness_or_bytes(tmp_path, n_copies):
     [group] = made.find_duplicates().groups
     assert len(group.items) == n_copies + 1
     assert names(group.keep.paths)[0] == f"plain{n_copies - 1}.jpg"
-    assert n_copies > 1 or group.why == "nothing seems laid over it, of those as large and sharp"
+    assert n_copies > 1 or group.why == "no overlay, at the same size and sharpness"

@@ -1,178 +1,181 @@
-"""Finds the copies among a collection's images, and the best of them."""
+"""Near-duplicates in a collection: pairs are proposed, verified, and grouped around the image to keep."""
 
 import os
-import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
+from joblib import cpu_count
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
-from nearsight.analyses.best_copy import FACTS, CopyQuality
-from nearsight.collection import Collection
-from nearsight.collection.arrays import VectorTable, items_by_id, iter_thumbnails, read_vectors
-from nearsight.collection.schema import Item
+from nearsight.analyses.kept_image import FILE_COLUMNS, KeptImageChoice
+from nearsight.analyses.pair_verification import read_gray_thumbnails, verify
+from nearsight.collection import Collection, Item
+from nearsight.collection.arrays import VectorTable, items_by_id, read_vectors
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.conformal import Threshold
-from nearsight.estimators.duplicates import NearDuplicates
+from nearsight.estimators.duplicates import NearDuplicates, PairVerifier
 from nearsight.images.path_encoding import absolute
-from nearsight.processor import n_cores
+from nearsight.progress import steps
 from nearsight.verification import dense
 
-# More false copies than that are worth a word; of 1,654 photographs, .1 % were given one.
-_MANY = 0.02
-# Pairs that a thread compares in one go.
-_PAIRS = 512
+# A higher expected rate is worth a warning; of 1,654 photographs, 0.1 % had a false match.
+_DOUBTFUL_RATE = 0.02
+
+# Split of an image: in the first set, in the second, or with files in both.
+_FIRST, _SECOND, _BOTH = 0, 1, 2
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class CopyGroup:
-    """Images that are one image.
+class DuplicateGroup:
+    """Images that are duplicates of one another.
 
     Attributes
     ----------
     keep : Item
-        The best of them. Links to a file that is there already are left out of its paths.
+        The image to keep. Its paths leave out links to files that are among them.
     items : list of Item
-        All of them, the kept one first; each was confirmed against the kept one, or against most of those
-        that were. A single one that lies in several files is a group, too.
+        All images, the kept one first. An image that lies in several identical files is a group of its own.
     similarities : list of float
-        Cosine of the kept one and each of the others, in -1..1.
+        Cosine of the kept image and each of the others, in -1..1.
     agreements : list of float
-        How well the pixels of each of the others agree with what it was confirmed against, in -1..1.
-    against : list of str
-        The id of that: the kept one, or, where the two have too little in common, the copy of it that agrees
-        most, of those that did confirm it.
+        Agreement of the pixels of each of the others with the image it was verified against, in -1..1.
+    verified_against : list of str
+        The id of that image: the kept one, or, where the two show too little in common, the verified
+        duplicate that agrees most.
     why : str
-        Why that one is kept.
+        Why this image is kept.
     """
 
     keep: Item
     items: list[Item]
     similarities: list[float]
     agreements: list[float]
-    against: list[str]
+    verified_against: list[str]
     why: str
 
     @property
     def similarity(self) -> float:
-        """The least of `similarities`; 1 for files of the same bytes."""
+        """The lowest of `similarities`; 1 for identical files."""
         return min(self.similarities, default=1.0)
 
     @property
     def agreement(self) -> float:
-        """The least of `agreements`; 1 for files of the same bytes."""
+        """The lowest of `agreements`; 1 for identical files."""
         return min(self.agreements, default=1.0)
 
     @property
+    def is_certain(self) -> bool:
+        """Whether all agree better than any two different photographs in the benchmarks did (0.7)."""
+        return self.agreement >= dense.CERTAIN_AGREEMENT
+
+    @property
     def redundant(self) -> list[str]:
-        """The files that are not needed any more: all but the first path of the kept image."""
+        """The files that can go: all but the first path of the kept image."""
         return [*self.keep.paths[1:], *(path for item in self.items[1:] for path in item.paths)]
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """An image of one set that is in the other as well.
+    """An image of one set with a duplicate in another set.
 
     Attributes
     ----------
-    here, there : Item
-        Of the first set, and of the second; the same where files of the same bytes lie in both.
+    first, second : Item
+        The images of the first and the second set; the same item where identical files lie in both.
     similarity, agreement : float
-        Cosine, and how well their pixels agree, in -1..1; 1 for files of the same bytes.
+        Cosine, and agreement of the pixels, in -1..1; 1 for identical files.
     """
 
-    here: Item
-    there: Item
+    first: Item
+    second: Item
     similarity: float
     agreement: float
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """What `Collection.duplicates` found.
+    """The result of `Collection.find_duplicates` or `Collection.find_leaks`.
 
     Attributes
     ----------
-    groups : list of CopyGroup
-        Most images first.
+    groups : list of DuplicateGroup
+        Most files first.
     leaks : list of Leak
-        Where two sets were compared: every pair across them, the surest first.
+        From `find_leaks`: every pair across the two sets, the highest agreement first.
     n_images : int
-        Images looked at.
+        Number of images compared.
     threshold : float
-        Agreement above which two images were taken for one.
+        The match threshold: images that agree more are duplicates.
     calibration : Threshold or None
-        What is known of that threshold where it was learned on the collection.
+        The calibration of that threshold, where a false-alarm rate was stated.
     expected_rate : float or None
-        The share of images without a copy that are given one, as reckoned; by the default threshold, from
-        how few images agree nearly as much as copies do. Where many do, they may be shots of one scene.
-    n_unseen : int
-        Images without a thumbnail, which cannot be compared and have no near copies.
+        Estimated share of images without a duplicate that have a false match. Without a stated rate it is
+        extrapolated from the images that agree nearly as well as duplicates do; where many do, they may be
+        different photographs of one scene.
+    n_without_thumbnail : int
+        Images without a thumbnail, which cannot be verified.
     """
 
-    groups: list[CopyGroup]
+    groups: list[DuplicateGroup]
     leaks: list[Leak] = field(default_factory=list)
     n_images: int = 0
     threshold: float = dense.MATCH_AGREEMENT
     calibration: Threshold | None = None
     expected_rate: float | None = None
-    n_unseen: int = 0
+    n_without_thumbnail: int = 0
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether so many are probably false that somebody should look, and no rate was stated."""
-        return self.calibration is None and (self.expected_rate or 0) > _MANY
+        """Whether so many matches may be false that somebody should look, and no rate was stated."""
+        return self.calibration is None and (self.expected_rate or 0) > _DOUBTFUL_RATE
 
 
 def find_duplicates(
-    self: Collection,
+    collection: Collection,
     *,
     where: str | None = None,
-    between: tuple[str, str] | None = None,
     false_alarm_rate: float | None = None,
-    distinct: str | None = None,
+    distinct_where: str | None = None,
     n_neighbors: int = 10,
     min_similarity: float = 0.7,
     n_threads: int | None = None,
     progress: bool | None = None,
 ) -> Duplicates:
-    """Find images that are copies of one another: re-encoded, resized, cropped, turned, mirrored, marked.
+    """Find images that were re-encoded, resized, cropped, rotated, mirrored or marked, and which to keep.
 
-    *Method*: `tasks.duplicates.NearDuplicates`. Candidates are each image's nearest by vector, and by a
-    perceptual hash of it and of edits of it (`verification.dense.edit_hashes`), since vectors tell little
-    where all images are alike. What confirms them looks at pixels only (`verification.dense.register`, on
-    the thumbnails: no file is opened). So an image that is merely like another is no copy of it. Of the
-    copies, the largest is kept, what turning has added or blurred left out; of equally large ones the
-    sharpest, then one with nothing laid over, then that of most bytes, the oldest, the first that came in.
+    *Method*: candidate pairs are each image's nearest neighbors by vector, and by perceptual hashes of the
+    image and of edits of it. A pair is verified by its pixels alone: the thumbnails are aligned, and their
+    details must agree (`verification.dense.register`; no file is opened). So images that are merely similar
+    are no duplicates. Verified pairs are grouped around the image to keep
+    (`estimators.duplicates.NearDuplicates`): the largest, then the sharpest, then one without an overlay,
+    then the one of most bytes, the oldest, and the first that was added.
 
     Parameters
     ----------
     where : str, optional
         Only among the images that match.
-    between : pair of str, optional
-        Two filters, such as ``("path LIKE '%/train/%'", "path LIKE '%/test/%'")``: only copies of images
-        of the first among those of the second are looked for. They must not name the same files.
     false_alarm_rate : float, optional
-        In (0, 1): the share of images without a copy that may be given one, by a threshold learned on this
-        collection. Default: a threshold of 0.65, which no two different photographs of 1,654 reached.
-    distinct : str, optional
-        A filter that matches images of which no two are copies; the rate is learned on them. Without it,
-        images that agree above 0.7 are taken for copies, which the shots of a burst may do as well: where
-        others come near to it, the rate is refused.
+        In (0, 1): the share of images without a duplicate that may get a false match; the match threshold is
+        calibrated on this collection. Default: a threshold of 0.65, which no two different photographs of
+        1,654 reached.
+    distinct_where : str, optional
+        A filter for images of which no two are duplicates: the rate is calibrated on them. Without it, images
+        that agree above 0.7 are taken for duplicates, and so may the shots of a burst; where other images
+        come close to that, the rate is refused.
     n_neighbors : int, default 10
         Candidates of each image by vector.
     min_similarity : float, default 0.7
-        The cosine, in -1..1, below which a pair is no candidate by its vectors.
+        Cosine in -1..1 below which a pair is no candidate by vector.
     n_threads : int, optional
         By default all cores.
     progress : bool, optional
-        By default where somebody watches.
+        Show progress on stderr; by default only where that is a terminal.
 
     Returns
     -------
@@ -181,245 +184,262 @@ def find_duplicates(
     Raises
     ------
     CalibrationError
-        There are too few images for that rate; the message says how many are needed. Or images that are
-        no copies agree as copies do.
+        There are too few images for that rate, and the message says how many are needed; or images that are
+        no duplicates agree as well as duplicates do.
     InvalidParameterError, FilterError
-        The two sets overlap; nothing is in a set; an expression that is not understood.
+        No image matches `distinct_where`; an expression is not understood.
 
     Notes
     -----
-    An image needs 4 bytes a number of its vector, and 11 kB. 100,000 rows of 1,280 numbers took 6.4 minutes
-    on two cores (`benchmarks/duplicates.py`). An image without any detail (a plain color) is never
-    confirmed. No image and one have no copies. Two shots of a burst may agree like copies: see `distinct`
-    and `Duplicates.expected_rate`.
+    Memory: 4 bytes for each number of a vector, and 11 kB an image. 100,000 vectors of 1,280 numbers took 6.4
+    minutes on two cores (`benchmarks/duplicates.py`). An image without any detail, such as a plain color, is
+    never verified. Two shots of a burst may agree as well as duplicates do: see `distinct_where` and
+    `Duplicates.expected_rate`.
     """
-    rows = read_vectors(self, _either(where, between), FACTS)
-    if not len(rows):
-        return Duplicates([])
-    sides = None if between is None else _sides(self, rows, where, between)
-    shown = sys.stderr.isatty() if progress is None else progress
-    n_threads = n_threads or n_cores()
-    pixels, quality = _Pixels(self, rows, n_threads, shown), CopyQuality(self, rows, n_threads)
-    ways = pixels.looks()
-    found = NearDuplicates(
-        threshold=dense.MATCH_AGREEMENT,
-        certain_score=dense.CERTAIN_AGREEMENT,
+    table = read_vectors(collection, where, FILE_COLUMNS)
+    distinct = None if distinct_where is None else _distinct(collection, table, where, distinct_where)
+    duplicates, _ = _find(
+        collection,
+        table,
+        (item for item in collection.items(where) if len(item.paths) > 1),
+        distinct=distinct,
+        n_threads=n_threads,
+        progress=progress,
         false_alarm_rate=false_alarm_rate,
-        min_similarity=min_similarity,
         n_neighbors=n_neighbors,
-        verify=pixels.agreement,
-    ).fit(
-        rows.X,
-        quality=quality,
-        splits=sides,
-        hashes=ways[: dense.N_PLAIN_HASHES],
-        edited_hashes=ways[dense.N_PLAIN_HASHES :],
-        distinct_where=None if distinct is None else _distinct(self, rows, where, distinct),
+        min_similarity=min_similarity,
     )
-    return Duplicates(
-        groups=_groups(self, rows, found, pixels, quality, where if between is None else None, sides),
-        leaks=[] if sides is None else _leaks(self, rows, found, sides),
-        n_images=len(rows),
-        threshold=found.threshold_,
-        calibration=found.calibration_,
-        expected_rate=found.expected_rate_,
-        n_unseen=pixels.n_unseen,
+    return duplicates
+
+
+def find_leaks(
+    collection: Collection,
+    first_where: str,
+    second_where: str,
+    *,
+    where: str | None = None,
+    false_alarm_rate: float | None = None,
+    distinct_where: str | None = None,
+    n_neighbors: int = 10,
+    min_similarity: float = 0.7,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+) -> Duplicates:
+    """Find images of one set, such as a test set, that have a duplicate in another, such as a training set.
+
+    *Method*: as `find_duplicates`, for pairs across the two sets only.
+
+    Parameters
+    ----------
+    first_where, second_where : str
+        Filters of the two sets, such as ``"path LIKE '%/train/%'"``. They must not name the same files.
+    where, false_alarm_rate, distinct_where, n_neighbors, min_similarity, n_threads, progress
+        See `find_duplicates`.
+
+    Returns
+    -------
+    Duplicates
+        With `leaks`.
+
+    Raises
+    ------
+    CalibrationError
+        See `find_duplicates`.
+    InvalidParameterError, FilterError
+        The two sets share a file, or one is empty; see also `find_duplicates`.
+    """
+    table = read_vectors(collection, _both(f"({first_where}) OR ({second_where})", where), FILE_COLUMNS)
+    if not len(table):
+        return Duplicates([])
+    splits = _splits(collection, table, where, first_where, second_where)
+    distinct = None if distinct_where is None else _distinct(collection, table, where, distinct_where)
+    identical = items_by_id(collection, [table.ids[row] for row in np.flatnonzero(splits == _BOTH)])
+    duplicates, estimator = _find(
+        collection,
+        table,
+        identical.values(),
+        splits=splits,
+        distinct=distinct,
+        n_threads=n_threads,
+        progress=progress,
+        false_alarm_rate=false_alarm_rate,
+        n_neighbors=n_neighbors,
+        min_similarity=min_similarity,
     )
+    leaks = [Leak(item, item, 1.0, 1.0) for item in identical.values()]
+    leaks += _leaks_across(collection, table, estimator, splits)
+    return replace(duplicates, leaks=sorted(leaks, key=lambda leak: (-leak.agreement, -leak.similarity)))
 
 
-def _either(where: str | None, between: tuple[str, str] | None) -> str | None:
-    if between is None:
-        return where
-    return _and(f"({between[0]}) OR ({between[1]})", where)
-
-
-def _and(one: str, other: str | None) -> str:
-    return one if other is None else f"({one}) AND ({other})"
-
-
-def _sides(view: Collection, rows: VectorTable, where: str | None, between: tuple[str, str]) -> Ints:
-    """Return 0 and 1 for the two sets, 2 for what has files in both."""
-    first, second = ({item.id: item for item in view.items(_and(one, where))} for one in between)
-    for name, some, expression in (("first", first, between[0]), ("second", second, between[1])):
-        if not some:
-            raise InvalidParameterError(f"no image is in the {name} set, {expression!r}; nothing can leak")
-    both = first.keys() & second.keys()
-    if alone := [id for id in both if len(first[id].paths) < 2]:
-        raise InvalidParameterError(
-            f"{first[alone[0]].path} is in both sets, like {len(alone) - 1} more; name two that share no file"
+def _find(
+    collection: Collection,
+    table: VectorTable,
+    identical: Iterable[Item],
+    *,
+    splits: Ints | None = None,
+    distinct: NDArray[np.bool_] | None = None,
+    n_threads: int | None,
+    progress: bool | None,
+    **parameters: Any,
+) -> tuple[Duplicates, NearDuplicates]:
+    """Propose, verify and group; `identical` are the items that lie in several files."""
+    estimator = NearDuplicates(
+        threshold=dense.MATCH_AGREEMENT, certain_score=dense.CERTAIN_AGREEMENT, **parameters
+    )
+    if not len(table):
+        return Duplicates([]), estimator
+    n_threads = n_threads or cpu_count()
+    with steps(2):
+        thumbnails = read_gray_thumbnails(collection, table, n_threads=n_threads, show_progress=progress)
+        agreements = partial(verify, thumbnails, n_threads=n_threads, show_progress=progress)
+        hashes, choice = dense.edit_hashes(thumbnails.pixels), KeptImageChoice(collection, table, n_threads)
+        estimator.set_params(verify=agreements).fit(
+            table.X,
+            quality=choice,
+            splits=splits,
+            hashes=hashes[: dense.N_PLAIN_HASHES],
+            edited_hashes=hashes[dense.N_PLAIN_HASHES :],
+            distinct_where=distinct,
         )
-    return np.array([2 if id in both else int(id not in first) for id in rows.ids], np.int64)
-
-
-def _distinct(view: Collection, rows: VectorTable, where: str | None, expression: str) -> NDArray[np.bool_]:
-    """Return which images are said to have no copies among each other."""
-    some = {item.id for item in view.items(_and(expression, where))}
-    found = np.array([id in some for id in rows.ids], bool)
-    if not found.any():
-        raise InvalidParameterError(
-            f"no image that is looked at matches distinct, {expression!r}; it must match some of which no"
-            " two are copies"
-        )
-    return found
-
-
-class _Pixels:
-    """The second signal: whether the pixels of two images agree."""
-
-    def __init__(self, view: Collection, rows: VectorTable, n_threads: int, progress: bool) -> None:
-        self._view, self._ids, self._n_threads, self._progress = view, rows.ids, n_threads, progress
-        width, height = (np.array(rows.columns[name], np.float32) for name in ("width", "height"))
-        self._aspects = np.maximum(width, 1) / np.maximum(height, 1)
-        # Pages that are never written to take no memory.
-        self._miniatures = np.zeros((len(rows), dense.SIDE_PX, dense.SIDE_PX), np.uint8)
-        self._state = np.zeros(len(rows), np.int8)  # 1: seen, -1: has no thumbnail
-
-    def looks(self) -> NDArray[np.int8]:
-        """Return how every image looks from far, and how edits of it would; zeros for one unseen."""
-        self._look_at(np.arange(len(self._ids)))
-        return dense.edit_hashes(self._miniatures)
-
-    @property
-    def n_unseen(self) -> int:
-        return int((self._state < 0).sum())
-
-    def agreement(self, here: Ints, there: Ints) -> NDArray[np.float32]:
-        """Return how well the pixels of each pair agree; NaN where one has no thumbnail."""
-        self._look_at(np.unique(np.concatenate([here, there])))
-        scores = np.full(len(here), np.nan, np.float32)
-        seen = np.flatnonzero((self._state[here] > 0) & (self._state[there] > 0))
-        parts = [seen[at : at + _PAIRS] for at in range(0, len(seen), _PAIRS)]
-
-        def compare(part: Ints) -> NDArray[np.float32]:
-            pairs = np.stack([here[part], there[part]], axis=1)
-            return dense.register(self._miniatures, pairs, self._aspects).agreement
-
-        # Products as small as these are slower on several threads, and these threads are busy.
-        with (
-            self._bar("comparing", len(seen), " pairs") as bar,
-            threadpool_limits(1, "blas"),
-            ThreadPoolExecutor(self._n_threads) as pool,
-        ):
-            for part, agreement in zip(parts, pool.map(compare, parts), strict=True):
-                scores[part] = agreement
-                bar.update(len(part))
-        return scores
-
-    def _look_at(self, rows: Ints) -> None:
-        rows = rows[self._state[rows] == 0]
-        place = {self._ids[row]: row for row in rows}
-        self._state[rows] = -1
-        with self._bar("reading", len(rows), " images") as bar, ThreadPoolExecutor(self._n_threads) as pool:
-            for some in iter_thumbnails(self._view, list(place)):
-                mine = {id: data for id, data in some.items() if id in place}
-                for id, small in zip(mine, pool.map(dense.gray_thumbnail, mine.values()), strict=True):
-                    self._miniatures[place[id]], self._state[place[id]] = small, 1
-                bar.update(len(mine))
-
-    def _bar(self, what: str, total: int, unit: str) -> "tqdm[None]":
-        # A bar that comes and goes at once is a flicker.
-        shown = self._progress and total > 2 * _PAIRS
-        return tqdm(total=total, desc=what, unit=unit, dynamic_ncols=True, disable=not shown)
-
-
-def _groups(
-    view: Collection,
-    rows: VectorTable,
-    found: NearDuplicates,
-    pixels: _Pixels,
-    quality: CopyQuality,
-    where: str | None,
-    sides: Ints | None,
-) -> list[CopyGroup]:
-    rest = [others[others != keep] for keep, others in zip(found.kept_, _members(found), strict=True)]
-    here = np.repeat(found.kept_, [len(others) for others in rest])
-    there = np.concatenate([*rest, np.empty(0, np.int64)])
-    agreements = _between(pixels, here, there)
-    against = _against(found, pixels, rest, agreements)
-    cosines = np.einsum("nd,nd->n", rows.X[here], rows.X[there])
-    items = items_by_id(view, [rows.ids[row] for row in np.flatnonzero(found.labels_ >= 0)])
-    groups, grouped = [], set(items)
-    for keep, others in zip(found.kept_.tolist(), rest, strict=True):
-        mine, agreements = agreements[: len(others)], agreements[len(others) :]
-        by, against = [rows.ids[row] for row in against[: len(others)]], against[len(others) :]
-        near, cosines = cosines[: len(others)], cosines[len(others) :]
-        # An image that another process has removed meanwhile is no copy any more.
-        shown = [items[rows.ids[row]] for row in (keep, *others) if rows.ids[row] in items]
-        if len(shown) == 1 + len(others):
-            why, best = quality.why(keep, others.tolist()), _without_links(shown[0])
-            groups.append(CopyGroup(best, [best, *shown[1:]], near.tolist(), mine.tolist(), by, why))
+        groups = _verified_groups(collection, table, estimator, agreements, choice)
+    grouped = {item.id for group in groups for item in group.items}
     groups += [
-        CopyGroup(item, [item], [], [], [], "the first of several files of the same bytes")
-        for item in map(_without_links, _in_several_files(view, rows, where, sides))
+        DuplicateGroup(item, [item], [], [], [], "the first of several identical files")
+        for item in map(_without_links, identical)
         if item.id not in grouped and len(item.paths) > 1
     ]
-    return sorted(groups, key=lambda group: -sum(len(item.paths) for item in group.items))
+    return Duplicates(
+        groups=sorted(groups, key=lambda group: -sum(len(item.paths) for item in group.items)),
+        n_images=len(table),
+        threshold=estimator.threshold_,
+        calibration=estimator.calibration_,
+        expected_rate=estimator.expected_rate_,
+        n_without_thumbnail=int((~thumbnails.is_present).sum()),
+    ), estimator
 
 
-def _between(pixels: _Pixels, here: Ints, there: Ints) -> NDArray[np.float32]:
-    # As they were judged, the lower row first: from the other side the last digits differ.
-    return pixels.agreement(np.minimum(here, there), np.maximum(here, there))
+def _both(expression: str, other: str | None) -> str:
+    return expression if other is None else f"({expression}) AND ({other})"
 
 
-def _against(
-    found: NearDuplicates, pixels: _Pixels, rest: Sequence[Ints], agreements: NDArray[np.float32]
+def _splits(
+    collection: Collection, table: VectorTable, where: str | None, first_where: str, second_where: str
 ) -> Ints:
-    """Return what each of the others was confirmed against; write how well it agrees with that."""
-    rows = np.concatenate([*rest, np.empty(0, np.int64)])
-    group = np.repeat(np.arange(len(rest)), [len(others) for others in rest])
-    against, is_sure = found.kept_[group], agreements > found.threshold_
-    juries = [others[is_sure[group == number]] for number, others in enumerate(rest)]
-    asked = [(at, one) for at in np.flatnonzero(~is_sure) for one in juries[group[at]]]
-    at, jury = np.array(asked, np.int64).reshape(-1, 2).T
-    told = _between(pixels, rows[at], jury)
-    # The last word is that of the best.
-    for best in np.argsort(told, kind="stable"):
-        against[at[best]], agreements[at[best]] = jury[best], told[best]
-    return against
+    """Return the split of each row."""
+    first, second = (
+        {item.id: item for item in collection.items(_both(expression, where))}
+        for expression in (first_where, second_where)
+    )
+    for name, items, expression in (("first", first, first_where), ("second", second, second_where)):
+        if not items:
+            raise InvalidParameterError(f"no image is in the {name} set, {expression!r}; nothing can leak")
+    shared = first.keys() & second.keys()
+    if same_file := [id for id in shared if len(first[id].paths) < 2]:
+        raise InvalidParameterError(
+            f"{first[same_file[0]].path} is in both sets, like {len(same_file) - 1} more; name two sets that"
+            " share no file"
+        )
+    return np.array(
+        [_BOTH if id in shared else _FIRST if id in first else _SECOND for id in table.ids], np.int64
+    )
+
+
+def _distinct(
+    collection: Collection, table: VectorTable, where: str | None, distinct_where: str
+) -> NDArray[np.bool_]:
+    """Return whether each row is among the images of which no two are duplicates."""
+    ids = {item.id for item in collection.items(_both(distinct_where, where))}
+    is_distinct = np.array([id in ids for id in table.ids], bool)
+    if not is_distinct.any():
+        raise InvalidParameterError(
+            f"none of the compared images matches distinct_where, {distinct_where!r}; it must match images of"
+            " which no two are duplicates"
+        )
+    return is_distinct
+
+
+def _verified_groups(
+    collection: Collection,
+    table: VectorTable,
+    estimator: NearDuplicates,
+    agreements: PairVerifier,
+    choice: KeptImageChoice,
+) -> list[DuplicateGroup]:
+    labels, kept = estimator.labels_, estimator.kept_
+    rows = np.flatnonzero(labels >= 0)
+    rows = rows[np.argsort(labels[rows], kind="stable")]
+    rows = rows[rows != kept[labels[rows]]]
+    partners, scores = _verified_against(estimator, agreements, rows)
+    cosines = np.einsum("nd,nd->n", table.X[kept[labels[rows]]], table.X[rows])
+    items = items_by_id(collection, [table.ids[row] for row in (*kept, *rows)])
+    groups = []
+    bounds = np.searchsorted(labels[rows], np.arange(len(kept) + 1))
+    for keep, start, end in zip(kept.tolist(), bounds, bounds[1:], strict=False):
+        others = rows[start:end].tolist()
+        members = [items[table.ids[row]] for row in (keep, *others) if table.ids[row] in items]
+        # Another process may have removed one of them.
+        if len(members) == 1 + len(others):
+            best = _without_links(members[0])
+            groups.append(
+                DuplicateGroup(
+                    best,
+                    [best, *members[1:]],
+                    cosines[start:end].tolist(),
+                    scores[start:end].tolist(),
+                    [table.ids[row] for row in partners[start:end]],
+                    choice.reason(keep, others),
+                )
+            )
+    return groups
+
+
+def _verified_against(estimator: NearDuplicates, agreements: PairVerifier, rows: Ints) -> tuple[Ints, Floats]:
+    """Return the row that each row was verified against, and their agreement."""
+    groups = estimator.labels_[rows]
+    partners = estimator.kept_[groups]
+    scores = np.asarray(agreements(partners, rows), np.float32)
+    is_verified = scores > estimator.threshold_
+    # The others came into the group by the votes of verified rows.
+    voter_pairs = [
+        (position, voter)
+        for position in np.flatnonzero(~is_verified)
+        for voter in rows[is_verified & (groups == groups[position])]
+    ]
+    positions, voters = np.array(voter_pairs, np.int64).reshape(-1, 2).T
+    voter_scores = np.asarray(agreements(rows[positions], voters), np.float32)
+    # Ascending, so that the best one is written last.
+    for best in np.argsort(voter_scores, kind="stable"):
+        partners[positions[best]], scores[positions[best]] = voters[best], voter_scores[best]
+    return partners, scores
 
 
 def _without_links(item: Item) -> Item:
-    """Name each file of an item once, by a path that is no link where there is one.
+    """Name each file of an item once, by a path that is no symbolic link where there is one.
 
-    A link is no copy: whoever keeps it and deletes what it leads to has lost the image. The file that
-    most links lead to comes first, so that they keep leading somewhere.
+    A link is no duplicate: whoever keeps it and deletes its target has lost the image. The file that most
+    links lead to comes first, so that they keep working.
     """
-    led_to: dict[str, list[str]] = {}
+    paths_of: dict[str, list[str]] = {}
     for path in item.paths:
-        led_to.setdefault(os.path.realpath(path), []).append(path)
+        paths_of.setdefault(os.path.realpath(path), []).append(path)
     paths = [
-        next((path for path in some if absolute(path) == real), some[0])
-        for real, some in sorted(led_to.items(), key=lambda entry: -len(entry[1]))
+        next((path for path in aliases if absolute(path) == target), aliases[0])
+        for target, aliases in sorted(paths_of.items(), key=lambda entry: -len(entry[1]))
     ]
     return replace(item, path=paths[0], paths=paths) if paths else item
 
 
-def _members(found: NearDuplicates) -> list[Ints]:
-    """Return the rows of each group."""
-    order = np.argsort(found.labels_, kind="stable")
-    return np.split(order, np.searchsorted(found.labels_[order], np.arange(len(found.kept_) + 1)))[1:-1]
-
-
-def _in_several_files(
-    view: Collection, rows: VectorTable, where: str | None, sides: Ints | None
-) -> Iterator[Item]:
-    if sides is None:
-        yield from (item for item in view.items(where) if len(item.paths) > 1)
-    else:
-        yield from items_by_id(view, [rows.ids[row] for row in np.flatnonzero(sides == 2)]).values()
-
-
-def _leaks(view: Collection, rows: VectorTable, found: NearDuplicates, sides: Ints) -> list[Leak]:
-    items = items_by_id(view, [rows.ids[row] for row in {*found.pairs_.ravel(), *np.flatnonzero(sides == 2)}])
-    leaks = [
-        Leak(item, item, 1.0, 1.0) for row in np.flatnonzero(sides == 2) if (item := items.get(rows.ids[row]))
-    ]
+def _leaks_across(
+    collection: Collection, table: VectorTable, estimator: NearDuplicates, splits: Ints
+) -> list[Leak]:
+    items = items_by_id(collection, [table.ids[row] for row in np.unique(estimator.pairs_)])
+    leaks = []
     for pair, similarity, agreement in zip(
-        found.pairs_.tolist(), found.similarities_.tolist(), found.scores_.tolist(), strict=True
+        estimator.pairs_.tolist(), estimator.similarities_.tolist(), estimator.scores_.tolist(), strict=True
     ):
-        # What lies in both sets stands on whichever side the other does not.
-        here, there = sorted(pair, key=lambda row: (sides[row] != 0, sides[row] == 1))
-        one, other = items.get(rows.ids[here]), items.get(rows.ids[there])
-        if one and other:
-            leaks.append(Leak(one, other, similarity, agreement))
-    return sorted(leaks, key=lambda leak: (-leak.agreement, -leak.similarity))
+        # An image of both sets takes the side that the other leaves free.
+        left, right = sorted(pair, key=lambda row: (splits[row] != _FIRST, splits[row] == _SECOND))
+        first, second = items.get(table.ids[left]), items.get(table.ids[right])
+        if first and second:
+            leaks.append(Leak(first, second, similarity, agreement))
+    return leaks

@@ -580,6 +580,7 @@ class Collection:
         classify = classification.classify
         cluster = clusters.cluster
         find_duplicates = duplicates.find_duplicates
+        find_leaks = duplicates.find_leaks
         fit_classifier = classification.fit_classifier
         layout_2d = map.layout_2d
         load_catalog = recommendations.load_catalog
@@ -597,6 +598,7 @@ class Collection:
         classify = AnalysisMethod("classification")
         cluster = AnalysisMethod("clusters")
         find_duplicates = AnalysisMethod("duplicates")
+        find_leaks = AnalysisMethod("duplicates")
         fit_classifier = AnalysisMethod("classification")
         layout_2d = AnalysisMethod("map")
         load_catalog = AnalysisMethod("recommendations")

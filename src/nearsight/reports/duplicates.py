@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from nearsight import text_format
-from nearsight.analyses.duplicates import CopyGroup, Duplicates
+from nearsight.analyses.duplicates import DuplicateGroup, Duplicates
 from nearsight.collection import Collection, Item
 from nearsight.reports.gallery import Card, Row, Section, gallery
 from nearsight.reports.html import write_html
@@ -65,19 +65,21 @@ def write_duplicates(file: Path, collection: Collection, duplicates: Duplicates)
     write_html(file, gallery(title, sections, lead=lead, facts=facts, footer=_FOOTER))
 
 
-def _rows(collection: Collection, groups: Sequence[CopyGroup]) -> list[Row]:
+def _rows(collection: Collection, groups: Sequence[DuplicateGroup]) -> list[Row]:
     thumbnails = collection.thumbnails([item.id for group in groups for item in group.items])
     rows = []
     for group in groups:
         keep, thumbnail = group.keep, thumbnails.get(group.keep.id)
         cards = [Card(path, thumbnail, metadata={"bytes": "the same"}) for path in keep.paths[1:]]
         names = {item.id: PurePath(item.path).name or item.id[:12] for item in group.items}
-        for item, similarity, agreement, confirmed_by in zip(
-            group.items[1:], group.similarities, group.agreements, group.against, strict=True
+        for item, similarity, agreement, verified_against in zip(
+            group.items[1:], group.similarities, group.agreements, group.verified_against, strict=True
         ):
             metadata = {"agreement": f"{agreement:.2f}"}
-            if confirmed_by != keep.id:
-                metadata["agrees with"] = f"{names[confirmed_by]}; it shares too little with the kept image"
+            if verified_against != keep.id:
+                metadata["agrees with"] = (
+                    f"{names[verified_against]}; it shares too little with the kept image"
+                )
             metadata |= _file_facts(item)
             cards += [Card(path, thumbnails.get(item.id), similarity, metadata) for path in item.paths]
         kept = Card(keep.path, thumbnail, metadata={"why": group.why} | _file_facts(keep), badge="kept")
@@ -90,6 +92,6 @@ def _file_facts(item: Item) -> dict[str, str]:
     return size | ({"changed": f"{item.modified:%Y-%m-%d}"} if item.modified else {})
 
 
-def _redundant_bytes(group: CopyGroup) -> int:
+def _redundant_bytes(group: DuplicateGroup) -> int:
     same_bytes = group.keep.size_bytes * (len(group.keep.paths) - 1)
     return same_bytes + sum(item.size_bytes * len(item.paths) for item in group.items[1:])

@@ -1,6 +1,7 @@
 """Finding what is there more than once: `dups`."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from nearsight.cli.framework import Command, Run
 from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
-    from nearsight.analyses.duplicates import CopyGroup, Duplicates, Leak
+    from nearsight.analyses.duplicates import DuplicateGroup, Duplicates, Leak
     from nearsight.collection.schema import Item
 
 
@@ -75,11 +76,11 @@ def dups(
     if distinct and false_alarm_rate is None:
         raise click.UsageError("--distinct says what a rate is learned on; add --false-alarm-rate R")
     collection = run.open_collection()
-    found = collection.find_duplicates(
+    find = partial(collection.find_leaks, *between) if between else collection.find_duplicates
+    found = find(
         where=where,
-        between=between,
         false_alarm_rate=false_alarm_rate,
-        distinct=distinct,
+        distinct_where=distinct,
         progress=run.console.progress,
     )
     if list_redundant:
@@ -87,8 +88,10 @@ def dups(
     else:
         run.console.document(_document(found))
         _say(run, found, bool(between))
-    if found.n_unseen:
-        run.console.note(f"{count(found.n_unseen, 'image')} without a thumbnail could not be compared.")
+    if found.n_without_thumbnail:
+        run.console.note(
+            f"{count(found.n_without_thumbnail, 'image')} without a thumbnail could not be compared."
+        )
     if found.is_doubtful:
         run.console.warn(
             f"Images here agree nearly as much as copies do: up to {found.expected_rate:.0%}".replace(
@@ -117,13 +120,13 @@ def _document(found: "Duplicates") -> dict[str, Any]:
     }
 
 
-def _group(group: "CopyGroup") -> dict[str, Any]:
+def _group(group: "DuplicateGroup") -> dict[str, Any]:
     return {
         "keep": group.keep.id,
         "ids": [item.id for item in group.items],
         "similarity": group.similarity,
         "agreement": group.agreement,
-        "against": group.against,
+        "against": group.verified_against,
         "paths": [path for item in group.items for path in item.paths],
         "redundant": group.redundant,
         "why": group.why,
@@ -132,9 +135,11 @@ def _group(group: "CopyGroup") -> dict[str, Any]:
 
 def _leak(leak: "Leak") -> dict[str, Any]:
     return {
-        "ids": [leak.here.id, leak.there.id],
+        "ids": [leak.first.id, leak.second.id],
         # Files of the same bytes: the first two of them.
-        "paths": leak.here.paths[:2] if leak.here.id == leak.there.id else [leak.here.path, leak.there.path],
+        "paths": leak.first.paths[:2]
+        if leak.first.id == leak.second.id
+        else [leak.first.path, leak.second.path],
         "similarity": leak.similarity,
         "agreement": leak.agreement,
     }
@@ -180,7 +185,9 @@ def _say(run: Run, found: "Duplicates", is_leak: bool) -> None:
         for path in group.keep.paths[1:]:
             run.console.say(printable(f"      {1:.3f}  {path}"))
         names = {item.id: item.path or item.id for item in group.items}
-        for item, agreement, by in zip(group.items[1:], group.agreements, group.against, strict=True):
+        for item, agreement, by in zip(
+            group.items[1:], group.agreements, group.verified_against, strict=True
+        ):
             other = "" if by == group.keep.id else f" (with {names[by]}, a copy of it)"
             for path in item.paths:
                 run.console.say(printable(f"      {agreement:.3f}  {path}{other}"))
