@@ -14,28 +14,12 @@ from nearsight.cli.framework import Command, Run
 from nearsight.cli.main import cli
 from nearsight.errors import ImageError, StorageError
 
-HEAVY = ("numpy", "pyarrow", "lancedb", "PIL", "onnxruntime", "onnx", "sqlglot", "sklearn", "fsspec", "tqdm")
-
-
 # What the installed script does.
 PROGRAM = [sys.executable, "-c", "from nearsight.cli.main import main; main()"]
 
 
 def environment(cli):
     return {**os.environ, **{name: value for name, value in cli.env.items() if value}}
-
-
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["index", "--help"], ["completion", "zsh"]])
-def test_help_loads_nothing_heavy(words):
-    program = (
-        "import sys\n"
-        "from nearsight.cli.main import cli\n"
-        "try: cli()\n"
-        f"finally: sys.stderr.write(' '.join(m for m in {HEAVY!r} if m in sys.modules))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
-    assert done.stdout
-    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("name", dict(leaves(cli)))
