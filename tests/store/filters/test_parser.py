@@ -255,6 +255,37 @@ def test_a_filter_means_what_python_says(store, found, expressions):
 
 
 @pytest.mark.parametrize(
+    ("expression", "rows"),
+    [
+        ("NOT (width IN (1) AND width NOT IN (1))", [0, 1]),
+        ("NOT (width IN (1) AND width IN (2))", [0, 1]),
+        ("width NOT IN (1) OR width NOT IN (2)", [0, 1]),
+        ("width != 1 OR width != 2", [0, 1]),
+        ("NOT (width = 1 AND width = 2)", [0, 1]),
+        ("width < 2 OR width >= 2", [0, 1]),
+        ("NOT (width < 2 AND width >= 2)", [0, 1]),
+        ("NOT (width IN (1) AND NOT width IN (1) AND width IS NULL)", [0, 1]),
+        ("NOT (width < size_bytes AND width >= size_bytes)", [0]),
+        ("NOT (good AND NOT good)", [0]),
+        ("NOT (name LIKE 'a' AND name NOT LIKE 'a')", [0]),
+        ("NOT (path = 'a' AND path != 'a')", [0, 1]),
+        ("NOT (path IN ('b') AND path IN ('c'))", [0, 1]),
+        ("path NOT LIKE 'b' OR path LIKE 'b'", [0, 1]),
+    ],
+)
+def test_a_missing_value_is_neither_true_nor_false(store, expression, rows):
+    fill(
+        store,
+        [
+            {"width": 1, "size_bytes": 3, "meta_Good one": True, "name": "a", "path": "a", "other_paths": []},
+            {"width": 2, "path": "b", "other_paths": ["b"]},
+            {},
+        ],
+    )
+    assert matching(store, expression) == rows
+
+
+@pytest.mark.parametrize(
     "name", ["it's", "'; DROP TABLE x; --", "a\\", "\\'", "x\ny", "é😀", "100%", "a_b", "`", '"', ""]
 )
 def test_text_of_any_kind_is_only_text(store, name):

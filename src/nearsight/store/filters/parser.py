@@ -1,7 +1,6 @@
-"""Filters on rows: a small, safe part of SQL's WHERE, checked against the known fields.
+"""Reads filters: a small, safe part of SQL's WHERE, checked against the known fields.
 
-A user's text is parsed by sqlglot, and every node is translated, by a whitelist, into the few
-classes of `conditions`; no part of the text goes further than that.
+sqlglot parses the text. A whitelist translates its nodes into those of `ast`; everything else is refused.
 """
 
 import difflib
@@ -17,16 +16,17 @@ from sqlglot.errors import SqlglotError
 
 from nearsight.errors import FilterError
 from nearsight.store.filters.ast import (
-    Among,
+    And,
     Compare,
     Field,
     Filter,
+    In,
     IsNull,
     IsTrue,
-    Junction,
     Like,
     Node,
     Not,
+    Or,
     Value,
 )
 
@@ -73,8 +73,9 @@ def parse(expression: str, fields: Mapping[str, pa.DataType | Field]) -> Filter:
     Examples
     --------
     >>> import pyarrow as pa
-    >>> parse("width > 100 AND name LIKE 'it''s%'", {"width": pa.int32(), "name": pa.string()}).to_sql()
-    "((`width` > 100) AND (`name` LIKE 'it''s%'))"
+    >>> condition = parse("width > 100 AND name = 'it''s'", {"width": pa.int32(), "name": pa.string()}).node
+    >>> condition.left.op, condition.left.value, condition.right.value
+    ('>', 100, "it's")
     """
     if not isinstance(expression, str) or not expression.strip():
         raise FilterError(f"the filter is empty. {_SYNTAX}.")
@@ -83,7 +84,7 @@ def parse(expression: str, fields: Mapping[str, pa.DataType | Field]) -> Filter:
     if "\x00" in expression:
         raise FilterError("the filter holds a NUL character, which no field can contain.")
     known = {name: f if isinstance(f, Field) else Field(name, f) for name, f in fields.items()}
-    return Filter(_Reader(known).read(_tree(expression)))
+    return Filter(_Translator(known).translate(_tree(expression)))
 
 
 def _tree(expression: str) -> Tree:
@@ -129,29 +130,29 @@ _ARGUMENTS: dict[type[Any], frozenset[str]] = {
 }
 
 
-class _Reader:
+class _Translator:
     """Translates sqlglot's tree, refusing every node it does not know."""
 
     def __init__(self, fields: Mapping[str, Field]) -> None:
         self._fields = fields
 
-    def read(self, node: Tree, depth: int = 0) -> Node:
+    def translate(self, node: Tree, depth: int = 0) -> Node:
         if depth > _MAX_DEPTH:
             raise FilterError("the filter is nested too deeply. Simplify it.")
         kind = type(node)
         self._refuse_extras(node)
         if kind is exp.Paren:
-            return self.read(node.this, depth + 1)
+            return self.translate(node.this, depth + 1)
         if kind in (exp.And, exp.Or):
-            return self._junction(node, depth)
+            return self._and_or(node, depth)
         if kind is exp.Not:
-            return Not(self.read(node.this, depth + 1))
+            return Not(self.translate(node.this, depth + 1))
         if kind in _COMPARISONS:
             return self._compare(node, _COMPARISONS[kind])
         if kind in (exp.Like, exp.ILike, exp.Escape):
             return self._like(node)
         if kind is exp.In:
-            return self._among(node)
+            return self._in(node)
         if kind is exp.Between:
             return self._between(node)
         if kind is exp.Is:
@@ -168,17 +169,17 @@ class _Reader:
             if allowed is not None and name not in allowed:
                 raise FilterError(f"{_text(node)} uses more than filters allow. {_SYNTAX}.")
 
-    def _junction(self, node: Tree, depth: int) -> Node:
+    def _and_or(self, node: Tree, depth: int) -> Node:
         # A long chain of ANDs is a deep left spine; flatten it so that only real nesting counts.
         kind, parts = type(node), []
         here: Tree = node
         while type(here) is kind:
             parts.append(here.expression)
             here = here.this
-        nodes = [self.read(part, depth + 1) for part in (here, *reversed(parts))]
-        op = "AND" if kind is exp.And else "OR"
+        nodes = [self.translate(part, depth + 1) for part in (here, *reversed(parts))]
+        join = And if kind is exp.And else Or
         while len(nodes) > 1:  # pair up, so that the tree stays shallow for the engine as well
-            paired: list[Node] = [Junction(op, a, b) for a, b in zip(nodes[::2], nodes[1::2], strict=False)]
+            paired: list[Node] = [join(a, b) for a, b in zip(nodes[::2], nodes[1::2], strict=False)]
             nodes = paired + nodes[len(paired) * 2 :]
         return nodes[0]
 
@@ -275,18 +276,18 @@ class _Reader:
             return _instant(name, found)
         raise FilterError(f"field {name!r} {_EXPECTED[field.kind]}, not {_text(node)}.")
 
-    def _among(self, node: Tree) -> Node:
+    def _in(self, node: Tree) -> Node:
         field = self._field(node.this, what="IN")
         if not node.expressions:
             raise FilterError(f"IN needs a list of literals in parentheses. {_SYNTAX}.")
-        return Among(field, tuple(self._value(field, item) for item in node.expressions))
+        return In(field, tuple(self._value(field, item) for item in node.expressions))
 
     def _between(self, node: Tree) -> Node:
         field = self._field(node.this, what="BETWEEN")
         if field.list_column is not None or field.kind == "boolean":
             raise FilterError(f"BETWEEN does not apply to field {self._name_of(field)!r}: it has no order.")
         low, high = (self._value(field, node.args[side]) for side in ("low", "high"))
-        return Junction("AND", Compare(field, ">=", low), Compare(field, "<=", high))
+        return And(Compare(field, ">=", low), Compare(field, "<=", high))
 
     def _is(self, node: Tree) -> Node:
         field = self._field(node.this, what="IS")

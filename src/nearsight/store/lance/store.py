@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 
 from nearsight.errors import CollectionNotFoundError, MetadataError, StorageError, VectorError
 from nearsight.store.base import Hit, check_queries, check_rows
-from nearsight.store.filters.ast import Filter, named_rows
+from nearsight.store.filters.ast import Filter
 from nearsight.store.lance import maintenance
 from nearsight.store.lance.arrow import as_kept, as_seen, hits_of, is_storable, seen
 from nearsight.store.lance.errors import retried, translated
 from nearsight.store.lance.platform_checks import check_machine, check_process
 from nearsight.store.lance.readers_lock import Presence
+from nearsight.store.lance.sql import filter_sql, ids_sql
 
 _LOG = logging.getLogger(__name__)
 _TABLE = "pictures"
@@ -166,19 +167,19 @@ class LanceStore:
     def count(self, where: Filter | None = None) -> int:
         """Return the number of rows."""
         with self._doing("counting"):
-            return int(self._table.count_rows(where.to_sql() if where else None))
+            return int(self._table.count_rows(filter_sql(where) if where else None))
 
     def scan(
         self, columns: Sequence[str], where: Filter | None = None, *, ids: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
         """Stream `columns`; see VectorStore."""
-        condition = where.to_sql() if where else None
+        condition = filter_sql(where) if where else None
         if ids is None:
             yield from self._scan(columns, condition)
             return
         unique = list(dict.fromkeys(ids))
         for start in range(0, len(unique), _IDS_PER_LOOKUP):
-            named = named_rows(unique[start : start + _IDS_PER_LOOKUP])
+            named = ids_sql(unique[start : start + _IDS_PER_LOOKUP])
             yield from self._scan(columns, f"{named} AND {condition}" if condition else named)
 
     def _scan(self, columns: Sequence[str], condition: str | None) -> Iterator[pa.RecordBatch]:
@@ -200,7 +201,7 @@ class LanceStore:
     ) -> list[list[Hit]]:
         """Return the k nearest rows of each vector; see VectorStore."""
         queries = check_queries(vectors, k, self._vector_type.list_size)
-        condition = where.to_sql() if where else None
+        condition = filter_sql(where) if where else None
         wanted = list(dict.fromkeys(["id", *columns]))
         found: list[list[Hit]] = []
         for start in range(0, len(queries), _QUERIES_PER_CALL):
@@ -303,7 +304,7 @@ class LanceStore:
         """Remove rows; return how many there were."""
         unique, n_deleted = list(dict.fromkeys(ids)), 0
         for start in range(0, len(unique), _IDS_PER_LOOKUP):
-            condition = named_rows(unique[start : start + _IDS_PER_LOOKUP])
+            condition = ids_sql(unique[start : start + _IDS_PER_LOOKUP])
 
             def delete(condition: str = condition) -> int:
                 with self._doing("removing rows"):
