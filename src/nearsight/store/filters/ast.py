@@ -26,8 +26,8 @@ class Field:
         Its type: string, integer, floating, boolean or timestamp.
     list_column : str, optional
         A column of lists of strings with further values of the same field (an image with several paths). A
-        condition holds if any value satisfies it; a negated one (``!=``, ``NOT IN``, ``NOT LIKE``) if no value
-        satisfies the condition that is negated.
+        condition holds if any value satisfies it; a negated one (``!=``, ``NOT IN``, ``NOT LIKE``) if none
+        does.
     """
 
     column: str
