@@ -165,6 +165,10 @@ def test_no_module_has_more_than_500_lines() -> None:
 
 def test_no_assert_guards_user_input() -> None:
     guilty = [
-        p for p in MODULES if any(isinstance(n, ast.Assert) for n in ast.walk(ast.parse(p.read_text())))
+        path
+        for path in MODULES
+        # The conformance suites are tests.
+        if path.parent.name != "testing"
+        and any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(path.read_text())))
     ]
     assert guilty == []

@@ -12,21 +12,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from store.conformance import (
-    DIM,
-    FIELDS,
-    SCHEMA,
-    StoreConformance,
-    fetch,
-    ids_of,
-    rows,
-    vector_array,
-    vectors_of,
-)
 
 from nearsight.errors import CollectionNotFoundError, StorageError, UnsupportedMachineError, VectorError
 from nearsight.store import parse
 from nearsight.store.lance.store import LanceStore, check_machine, maintenance
+from nearsight.testing import StoreTests
+from nearsight.testing.stores import DIM, FIELDS, SCHEMA, fetch, ids_of, rows, vector_array, vectors_of
 
 WRITER = Path(__file__).with_name("crashing_writer.py")
 
@@ -45,7 +36,7 @@ def disk_bytes(directory):
     return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
 
 
-class TestLance(StoreConformance):
+class TestLance(StoreTests):
     def make(self, directory):
         return LanceStore.create(directory, SCHEMA)
 
@@ -53,7 +44,7 @@ class TestLance(StoreConformance):
         return LanceStore.open(directory)
 
 
-class TestLanceFloat16(StoreConformance):
+class TestLanceFloat16(StoreTests):
     # Eleven significant bits.
     atol = 5e-4
     largest = 6e4

@@ -1,4 +1,4 @@
-"""What every VectorStore must do, whatever the engine. Subclass StoreConformance and give it `make`."""
+"""What every `VectorStore` must do, whatever the engine."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from numpy.typing import NDArray
 
 from nearsight.errors import MetadataError, NearsightError
 from nearsight.store import Field, VectorStore, parse
@@ -33,37 +34,63 @@ FIELDS = {
 }
 
 
-def vectors_of(*seeds: int, dim: int = DIM) -> np.ndarray:
+def vectors_of(*seeds: int, dim: int = DIM) -> NDArray[np.float32]:
+    """Return one random unit vector for each seed."""
     drawn = np.stack([np.random.default_rng(seed).standard_normal(dim) for seed in seeds]).astype(np.float32)
-    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    return unit
 
 
-def vector_array(vectors: np.ndarray) -> pa.Array:
+def vector_array(vectors: NDArray[np.float32]) -> pa.Array:
+    """Return vectors as a column of a table."""
     return pa.FixedSizeListArray.from_arrays(
         pa.array(np.asarray(vectors, np.float32).ravel()), vectors.shape[1]
     )
 
 
-def rows(ids: list[str], vectors: np.ndarray | None = None, **columns: Any) -> pa.Table:
-    """A table of `ids`; the vectors are drawn from the ids' positions unless given."""
+def rows(ids: list[str], vectors: NDArray[np.float32] | None = None, **columns: Any) -> pa.Table:
+    """Return a table of `ids`; the vectors are drawn from the positions of the ids unless given."""
     vectors = vectors_of(*range(len(ids)), dim=DIM) if vectors is None else vectors
     extra = {name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}
     return pa.table({"id": pa.array(ids, pa.string()), **extra, "vector": vector_array(vectors)})
 
 
 def fetch(store: VectorStore, columns: list[str], **how: Any) -> list[dict[str, Any]]:
+    """Return the rows of a scan as dicts, sorted by id."""
     found = [row for batch in store.scan(["id", *columns], **how) for row in batch.to_pylist()]
     return sorted(found, key=lambda row: row["id"])
 
 
 def ids_of(store: VectorStore, **how: Any) -> list[str]:
+    """Return the ids of a scan, sorted."""
     return [row["id"] for row in fetch(store, [], **how)]
 
 
-class StoreConformance:
-    """Inherited by the tests of each engine."""
+class StoreTests:
+    """The tests of an engine: give `make` and `reopen`.
 
-    # How far a number may be from what was written, and a cosine from the exact one.
+    Attributes
+    ----------
+    atol : float
+        How far a stored number may be from the one written, and a similarity from the exact cosine.
+    largest : float
+        A number that a stored vector can hold.
+
+    Examples
+    --------
+    A test module of an engine::
+
+        from nearsight.testing import StoreTests
+        from nearsight.testing.stores import SCHEMA
+
+        class TestMyStore(StoreTests):
+            def make(self, directory):
+                return MyStore.create(directory, SCHEMA)
+
+            def reopen(self, directory):
+                return MyStore.open(directory)
+    """
+
     atol = 1e-5
     largest = 1e30
 
@@ -79,18 +106,18 @@ class StoreConformance:
     def store(self, tmp_path: Path) -> VectorStore:
         return self.make(tmp_path / "store")
 
-    def test_it_is_a_vector_store(self, store):
+    def test_it_is_a_vector_store(self, store: VectorStore) -> None:
         assert isinstance(store, VectorStore)
         assert store.schema.names == SCHEMA.names
         assert [field.type for field in store.schema] == [field.type for field in SCHEMA]
 
-    def test_an_empty_store_answers(self, store):
+    def test_an_empty_store_answers(self, store: VectorStore) -> None:
         assert store.count() == 0
         assert ids_of(store) == []
         assert store.search(vectors_of(1, 2), 3) == [[], []]
         assert store.delete(["a"]) == 0
 
-    def test_rows_come_back_as_they_were_written(self, store):
+    def test_rows_come_back_as_they_were_written(self, store: VectorStore) -> None:
         table = rows(
             ["a", "b"],
             path=["/ü\n'\"\\.jpg", None],
@@ -106,18 +133,18 @@ class StoreConformance:
             np.testing.assert_allclose(row.pop("vector"), wanted.pop("vector"), atol=self.atol)
         assert found == expected
 
-    def test_vectors_are_read_as_float32(self, store):
+    def test_vectors_are_read_as_float32(self, store: VectorStore) -> None:
         store.append(rows(["a", "b"]))
         [batch] = store.scan(["vector"])
         assert batch.schema.field("vector").type == pa.list_(pa.float32(), DIM)
 
-    def test_columns_left_out_become_null(self, store):
+    def test_columns_left_out_become_null(self, store: VectorStore) -> None:
         store.append(rows(["a"]))
         assert fetch(store, ["path", "other_paths", "width", "modified", "thumbnail"]) == [
             {"id": "a", "path": None, "other_paths": None, "width": None, "modified": None, "thumbnail": None}
         ]
 
-    def test_scan_by_ids_and_filter(self, store):
+    def test_scan_by_ids_and_filter(self, store: VectorStore) -> None:
         names = [f"{number:04}" for number in range(2500)]
         store.append(rows(names, width=list(range(2500))))
         assert ids_of(store, ids=[*names[10:2200], "missing", names[10]]) == names[10:2200]
@@ -125,14 +152,14 @@ class StoreConformance:
         assert ids_of(store, ids=[]) == []
         assert store.count(parse("width BETWEEN 10 AND 19", FIELDS)) == 10
 
-    def test_ids_with_quotes_are_just_ids(self, store):
+    def test_ids_with_quotes_are_just_ids(self, store: VectorStore) -> None:
         names = ["it's", "') OR (1=1", 'a"b`c', "\\"]
         store.append(rows(names))
         assert ids_of(store, ids=["') OR (1=1"]) == ["') OR (1=1"]
         assert store.delete(["it's", "\\"]) == 2
         assert ids_of(store) == sorted(["') OR (1=1", 'a"b`c'])
 
-    def test_search_returns_the_most_similar_first(self, store):
+    def test_search_returns_the_most_similar_first(self, store: VectorStore) -> None:
         stored = vectors_of(*range(50))
         store.append(rows([f"{number:02}" for number in range(50)], stored, width=list(range(50))))
         queries = vectors_of(100, 101, 102)
@@ -144,7 +171,7 @@ class StoreConformance:
             assert [hit.id for hit in hits] == [f"{number:02}" for number in expected]
             assert np.allclose([hit.similarity for hit in hits], cosines[expected], atol=self.atol)
 
-    def test_search_among_rows_that_match(self, store):
+    def test_search_among_rows_that_match(self, store: VectorStore) -> None:
         store.append(
             rows([f"{number:02}" for number in range(50)], vectors_of(*range(50)), width=list(range(50)))
         )
@@ -152,11 +179,11 @@ class StoreConformance:
         assert sorted(hit.id for hit in hits) == ["45", "46", "47", "48", "49"]
         assert store.search(vectors_of(3), 10, where=parse("width > 99", FIELDS)) == [[]]
 
-    def test_k_beyond_the_rows_gives_all_rows(self, store):
+    def test_k_beyond_the_rows_gives_all_rows(self, store: VectorStore) -> None:
         store.append(rows(["a", "b"]))
         assert len(store.search(vectors_of(0), 1000)[0]) == 2
 
-    def test_similarity_stays_in_its_range(self, store):
+    def test_similarity_stays_in_its_range(self, store: VectorStore) -> None:
         one = vectors_of(5)
         store.append(rows(["same", "opposite"], np.vstack([one, -one])))
         same, opposite = store.search(one, 2)[0]
@@ -166,13 +193,13 @@ class StoreConformance:
         assert -1 <= opposite.similarity <= same.similarity <= 1
 
     @pytest.mark.parametrize("k", [0, -1, 1.5, True, "3"])
-    def test_a_wrong_k_is_refused(self, store, k):
+    def test_a_wrong_k_is_refused(self, store: VectorStore, k: Any) -> None:
         with pytest.raises(ValueError, match="k is") as caught:
             store.search(vectors_of(1), k)
         assert isinstance(caught.value, NearsightError)
 
     @pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e30, 0.0])
-    def test_vectors_without_a_direction_are_refused(self, store, wrong):
+    def test_vectors_without_a_direction_are_refused(self, store: VectorStore, wrong: Any) -> None:
         bad = vectors_of(1, 2)
         bad[1] = 0 if wrong == 0 else bad[1]
         bad[1, 3] = self.largest if wrong == 1e30 else wrong
@@ -187,13 +214,13 @@ class StoreConformance:
         assert store.count() == 0
 
     @pytest.mark.parametrize("shape", [(DIM,), (1, DIM + 1), (1, 1, DIM)])
-    def test_queries_of_another_shape_are_refused(self, store, shape):
+    def test_queries_of_another_shape_are_refused(self, store: VectorStore, shape: Any) -> None:
         with pytest.raises(ValueError, match=f"needs \\(n, {DIM}\\)"):
             store.search(np.ones(shape, np.float32), 1)
 
-    def test_rows_that_do_not_fit_are_refused(self, store):
+    def test_rows_that_do_not_fit_are_refused(self, store: VectorStore) -> None:
         good = rows(["a", "b"])
-        wide = pa.table({"id": ["a"], "vector": vector_array(np.ones((1, DIM + 1)))})
+        wide = pa.table({"id": ["a"], "vector": vector_array(np.ones((1, DIM + 1), np.float32))})
         cases = {
             "several rows have the same id": rows(["a", "a"]),
             f"needs fixed_size_list.*\\[{DIM}\\]": wide,
@@ -209,7 +236,7 @@ class StoreConformance:
             assert isinstance(caught.value, NearsightError)
         assert store.count() == 0
 
-    def test_update_changes_only_what_it_names(self, store):
+    def test_update_changes_only_what_it_names(self, store: VectorStore) -> None:
         store.append(
             rows(["a", "b", "c"], width=[1, 2, 3], path=["p", "q", "r"], thumbnail=[b"1", b"2", b"3"])
         )
@@ -222,7 +249,7 @@ class StoreConformance:
         ]
         assert np.allclose([hit.similarity for hit in store.search(vectors_of(1), 1)[0]], 1, atol=self.atol)
 
-    def test_update_moves_a_vector(self, store):
+    def test_update_moves_a_vector(self, store: VectorStore) -> None:
         store.append(rows([f"{number}" for number in range(5)], width=list(range(5))))
         new = vectors_of(77)
         store.update(pa.table({"id": ["3"], "vector": vector_array(new)}))
@@ -231,13 +258,13 @@ class StoreConformance:
         assert store.search(vectors_of(3), 5)[0][0].similarity < 0.999
         assert store.count() == 5
 
-    def test_update_of_many_rows(self, store):
+    def test_update_of_many_rows(self, store: VectorStore) -> None:
         names = [f"{number:04}" for number in range(3000)]
         store.append(rows(names))
         store.update(pa.table({"id": names, "width": pa.array(range(3000), pa.int32())}))
         assert [row["width"] for row in fetch(store, ["width"])] == list(range(3000))
 
-    def test_deleted_rows_are_gone_at_once(self, store):
+    def test_deleted_rows_are_gone_at_once(self, store: VectorStore) -> None:
         store.append(rows([f"{number}" for number in range(5)]))
         assert store.delete(["1", "3", "3", "missing"]) == 2
         assert ids_of(store) == ["0", "2", "4"]
@@ -245,7 +272,7 @@ class StoreConformance:
         store.append(rows(["1"]))
         assert store.count() == 4
 
-    def test_new_columns_start_out_null(self, store):
+    def test_new_columns_start_out_null(self, store: VectorStore) -> None:
         store.append(rows(["a", "b"]))
         wanted = [pa.field("meta_stars", pa.int64()), pa.field("meta_Place name", pa.string())]
         store.add_columns(wanted)
@@ -261,7 +288,7 @@ class StoreConformance:
         with pytest.raises(MetadataError, match="holds int64, not string"):
             store.add_columns([pa.field("meta_stars", pa.string())])
 
-    def test_versions_grow(self, store):
+    def test_versions_grow(self, store: VectorStore) -> None:
         seen = [store.version]
         for change in (
             lambda: store.append(rows(["a"])),
@@ -275,7 +302,7 @@ class StoreConformance:
         store.search(vectors_of(1), 1)
         assert store.version == seen[-1]
 
-    def test_another_handle_sees_writes_at_its_next_call(self, store, tmp_path):
+    def test_another_handle_sees_writes_at_its_next_call(self, store: VectorStore, tmp_path: Path) -> None:
         other = self.reopen(tmp_path / "store")
         for number in range(5):
             store.append(rows([f"{number}"], vectors_of(number)))
@@ -285,7 +312,7 @@ class StoreConformance:
         other.add_columns([pa.field("x", pa.int64())])
         assert "x" in store.schema.names
 
-    def test_housekeeping_changes_nothing_that_can_be_read(self, store):
+    def test_housekeeping_changes_nothing_that_can_be_read(self, store: VectorStore) -> None:
         for number in range(40):
             store.append(
                 rows([f"{number:02}"], vectors_of(number), width=[number], thumbnail=[bytes([number])])
@@ -298,7 +325,7 @@ class StoreConformance:
         store.optimize()
         assert (fetch(store, everything), store.search(vectors_of(3), 39)) == before
 
-    def test_against_a_dict(self, tmp_path):
+    def test_against_a_dict(self, tmp_path: Path) -> None:
         numbers = iter(range(10**6))
         make = self.make
 
@@ -336,7 +363,7 @@ class _AgainstDict(RuleBasedStateMachine):
         self.model: dict[str, tuple[int | None, int]] = {}
 
     @rule(keys=st.lists(_KEYS, unique=True, max_size=4), seed=st.integers(0, 99))
-    def append(self, keys, seed):
+    def append(self, keys: list[str], seed: int) -> None:
         new = [key for key in keys if key not in self.model]
         added = {key: (seed % 5, seed + place) for place, key in enumerate(new)}
         if new:
@@ -346,27 +373,27 @@ class _AgainstDict(RuleBasedStateMachine):
         self.model |= added
 
     @rule(keys=st.lists(_KEYS, unique=True, min_size=1, max_size=4), width=st.none() | st.integers(0, 9))
-    def update_widths(self, keys, width):
+    def update_widths(self, keys: list[str], width: int | None) -> None:
         self.store.update(pa.table({"id": keys, "width": pa.array([width] * len(keys), pa.int32())}))
         self.model |= {key: (width, self.model[key][1]) for key in keys if key in self.model}
 
     @rule(key=_KEYS, seed=st.integers(0, 99))
-    def update_vector(self, key, seed):
+    def update_vector(self, key: str, seed: int) -> None:
         self.store.update(pa.table({"id": [key], "vector": vector_array(vectors_of(seed))}))
         if key in self.model:
             self.model[key] = (self.model[key][0], seed)
 
     @rule(keys=st.lists(_KEYS, max_size=4))
-    def delete(self, keys):
+    def delete(self, keys: list[str]) -> None:
         assert self.store.delete(keys) == len(set(keys) & self.model.keys())
         self.model = {key: value for key, value in self.model.items() if key not in keys}
 
     @rule()
-    def optimize(self):
+    def optimize(self) -> None:
         self.store.optimize()
 
     @rule(seed=st.integers(0, 99), k=st.integers(1, 9), least=st.none() | st.integers(0, 9))
-    def search(self, seed, k, least):
+    def search(self, seed: int, k: int, least: int | None) -> None:
         where = None if least is None else parse(f"width >= {least}", FIELDS)
         hits = self.store.search(vectors_of(seed), k, where=where)[0]
         matching = {
@@ -381,7 +408,7 @@ class _AgainstDict(RuleBasedStateMachine):
         assert np.allclose(found, [matching[hit.id] for hit in hits], atol=self.atol)
 
     @invariant()
-    def the_rows_are_those_of_the_dict(self):
+    def the_rows_are_those_of_the_dict(self) -> None:
         assert self.store.count() == len(self.model)
         assert {row["id"]: row["width"] for row in fetch(self.store, ["width"])} == {
             key: width for key, (width, _) in self.model.items()
