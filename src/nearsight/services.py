@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nearsight import images
-from nearsight.analyses.reduced_index import fill_short, require_storage
+from nearsight.analyses.dimension_reduction import fill_reduced, require_storage
 from nearsight.collection import AddReport, Collection, Match
 from nearsight.embedder import Embedded, Embedder, OnError
 from nearsight.errors import CollectionNotFoundError, ImageFailure, InvalidParameterError
@@ -78,12 +78,13 @@ def add_images(
     add : callable
         Calls `Collection.add` on the collection, and returns its report.
     dim : int, optional
-        Dimensions that a vector must have: fewer than the model's own are cut or projected; see `fill_short`.
+        Dimensions that a vector must have: fewer than the model's own are cut or projected; see
+        `fill_reduced`.
     uri, model, storage, device, cache_dir
         See `open_or_create`.
     """
     if dim is not None:
-        return fill_short(uri, dim, add, model=model, storage=storage, device=device, cache_dir=cache_dir)
+        return fill_reduced(uri, dim, add, model=model, storage=storage, device=device, cache_dir=cache_dir)
     return add(open_or_create(uri, model=model, storage=storage, device=device, cache_dir=cache_dir))
 
 

@@ -43,7 +43,7 @@ def test_only_among_those_that_match(collection):
 
 
 def test_a_random_part_stands_for_many(collection, monkeypatch):
-    monkeypatch.setattr(outliers, "_REFERENCE", 6)
+    monkeypatch.setattr(outliers, "_MAX_REFERENCE_IMAGES", 6)
     assert collection.outliers(1)[0].item.path.endswith("07.png")
 
 

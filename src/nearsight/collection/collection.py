@@ -46,9 +46,9 @@ if TYPE_CHECKING:
         classification,
         clusters,
         customer_segments,
+        dimension_reduction,
         duplicates,
         map,
-        pca,
         recommendations,
         saved_clusters,
     )
@@ -587,7 +587,7 @@ class Collection:
         outliers = outlier_analysis.outliers
         predict_clusters = clusters.predict_clusters
         recommend = recommendations.recommend
-        reduce_dim = pca.reduce_dim
+        reduce_dim = dimension_reduction.reduce_dim
         save_clusters = saved_clusters.save_clusters
         segment_customers = customer_segments.segment_customers
         suggest_labels = classification.suggest_labels
@@ -605,7 +605,7 @@ class Collection:
         outliers = AnalysisMethod("outliers")
         predict_clusters = AnalysisMethod("clusters")
         recommend = AnalysisMethod("recommendations")
-        reduce_dim = AnalysisMethod("pca")
+        reduce_dim = AnalysisMethod("dimension_reduction")
         save_clusters = AnalysisMethod("saved_clusters")
         segment_customers = AnalysisMethod("customer_segments")
         suggest_labels = AnalysisMethod("classification")

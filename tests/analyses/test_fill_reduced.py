@@ -1,4 +1,4 @@
-"""A collection of shorter vectors in one go, whatever interrupts it."""
+"""`fill_reduced`: a collection of shorter vectors in one call, whatever interrupts it."""
 
 import json
 import threading
@@ -9,8 +9,8 @@ from models.layouts import write_layout
 from PIL import Image
 
 from nearsight import Collection
-from nearsight.analyses import reduced_index
-from nearsight.analyses.reduced_index import fill_short
+from nearsight.analyses import dimension_reduction
+from nearsight.analyses.dimension_reduction import fill_reduced
 from nearsight.collection import manifest
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, NotACollectionError
 
@@ -33,7 +33,7 @@ def adding(photos, **how):
 
 
 def test_is_what_projecting_afterwards_makes(tmp_path, photos):
-    report = fill_short(tmp_path / "c", 5, adding(photos, metadata={"a": 1}))
+    report = fill_reduced(tmp_path / "c", 5, adding(photos, metadata={"a": 1}))
     assert report.added == report.embedded == 12
     made = Collection.open(tmp_path / "c")
     full = Collection.create(tmp_path / "full")
@@ -48,8 +48,8 @@ def test_is_what_projecting_afterwards_makes(tmp_path, photos):
 
 
 def test_more_images_are_embedded_and_projected(tmp_path, photos):
-    fill_short(tmp_path / "c", 5, adding([photos / f"{i:02}.png" for i in range(8)]))
-    report = fill_short(tmp_path / "c", 5, adding(photos), model="efficientnet-lite0")
+    fill_reduced(tmp_path / "c", 5, adding([photos / f"{i:02}.png" for i in range(8)]))
+    report = fill_reduced(tmp_path / "c", 5, adding(photos), model="efficientnet-lite0")
     assert (report.added, report.unchanged) == (4, 8)
     collection = Collection.open(tmp_path / "c")
     assert len(collection) == 12
@@ -59,13 +59,13 @@ def test_more_images_are_embedded_and_projected(tmp_path, photos):
 
 
 def test_too_few_images_are_kept_for_the_next_call(tmp_path, photos):
-    with pytest.raises(InvalidParameterError, match=r"13 are needed.*What was embedded is kept"):
-        fill_short(tmp_path / "c", 12, adding(photos))
+    with pytest.raises(InvalidParameterError, match=r"13 are needed.*The embedded images are kept"):
+        fill_reduced(tmp_path / "c", 12, adding(photos))
     with pytest.raises(NotACollectionError, match="goes on from there"):
         Collection.open(tmp_path / "c")
     with pytest.raises(NotACollectionError, match="goes on from there"):
         Collection.create(tmp_path / "c")
-    report = fill_short(tmp_path / "c", 11, adding(photos))
+    report = fill_reduced(tmp_path / "c", 11, adding(photos))
     assert (report.embedded, report.unchanged) == (0, 12)
     assert Collection.open(tmp_path / "c").spec.dim == 11
 
@@ -96,15 +96,15 @@ def test_goes_on_from_whatever_moment(tmp_path, photos, monkeypatch, moment):
                 raise StoppedError
 
             # The last step of all.
-            real = reduced_index.shutil.rmtree
+            real = dimension_reduction.shutil.rmtree
             patched.setattr(
-                reduced_index.shutil,
+                dimension_reduction.shutil,
                 "rmtree",
                 lambda path, **how: stop() if path.name == manifest.FULL else real(path, **how),
             )
         with pytest.raises(StoppedError):
-            fill_short(directory, 5, filling)
-    report = fill_short(directory, 5, adding(photos))
+            fill_reduced(directory, 5, filling)
+    report = fill_reduced(directory, 5, adding(photos))
     assert (report.embedded, report.unchanged) == (0, 12)
     collection = Collection.open(directory)
     assert len(collection) == 12
@@ -117,7 +117,7 @@ def test_two_at_once_take_turns(tmp_path, photos):
 
     def work(start):
         some = [photos / f"{i:02}.png" for i in range(start, start + 8)]
-        reports.append(fill_short(tmp_path / "c", 5, adding(some)))
+        reports.append(fill_reduced(tmp_path / "c", 5, adding(some)))
 
     threads = [threading.Thread(target=work, args=(start,)) for start in (0, 4)]
     for thread in threads:
@@ -129,16 +129,16 @@ def test_two_at_once_take_turns(tmp_path, photos):
 
 
 def test_what_is_there_keeps_its_length_model_and_storage(tmp_path, photos):
-    fill_short(tmp_path / "c", 5, adding(photos), storage="float16")
+    fill_reduced(tmp_path / "c", 5, adding(photos), storage="float16")
     with pytest.raises(InvalidParameterError, match=r"holds vectors of 5 numbers, not 6.*--out DIR"):
-        fill_short(tmp_path / "c", 6, adding(photos))
-    with pytest.raises(InvalidParameterError, match="keeps its vectors in float16, not float32"):
-        fill_short(tmp_path / "c", 5, adding(photos), storage="float32")
+        fill_reduced(tmp_path / "c", 6, adding(photos))
+    with pytest.raises(InvalidParameterError, match="stores its vectors as float16, not float32"):
+        fill_reduced(tmp_path / "c", 5, adding(photos), storage="float32")
     with pytest.raises(FingerprintMismatchError, match="not of efficientnet-lite0#layer=block9"):
-        fill_short(tmp_path / "c", 5, adding(photos), model="efficientnet-lite0#layer=block9.add")
+        fill_reduced(tmp_path / "c", 5, adding(photos), model="efficientnet-lite0#layer=block9.add")
     Collection.create(tmp_path / "full")
     with pytest.raises(InvalidParameterError, match="holds vectors of 1280 numbers, not 5"):
-        fill_short(tmp_path / "full", 5, adding(photos))
+        fill_reduced(tmp_path / "full", 5, adding(photos))
 
 
 def test_a_model_that_can_be_cut_is_cut(tmp_path, photos):
@@ -146,17 +146,17 @@ def test_a_model_that_can_be_cut_is_cut(tmp_path, photos):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "matryoshka_dimensions": [2]}))
     for _ in range(2):
-        fill_short(tmp_path / "c", 4, adding(photos), model=f"dir:{folder}")
+        fill_reduced(tmp_path / "c", 4, adding(photos), model=f"dir:{folder}")
     collection = Collection.open(tmp_path / "c")
     assert collection.spec.id == f"dir:{folder}#dim=4"
     assert len(collection) == 12
     with pytest.raises(FingerprintMismatchError):
-        fill_short(tmp_path / "c", 4, adding(photos), model="efficientnet-lite0")
+        fill_reduced(tmp_path / "c", 4, adding(photos), model="efficientnet-lite0")
 
 
 def test_other_places_are_left_alone(tmp_path, photos):
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(NotACollectionError, match="not empty"):
-        fill_short(tmp_path, 5, adding(photos))
+        fill_reduced(tmp_path, 5, adding(photos))
     with pytest.raises(NotACollectionError, match="is a file"):
-        fill_short(tmp_path / "mine.txt", 5, adding(photos))
+        fill_reduced(tmp_path / "mine.txt", 5, adding(photos))

@@ -1,0 +1,206 @@
+"""Collections of shorter vectors: projected from a collection, or built in one go."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock
+
+from nearsight.collection import Collection, manifest
+from nearsight.collection.arrays import sample_vectors
+from nearsight.collection.create import load_if_needed, make_free_directory, spec_of
+from nearsight.errors import FingerprintMismatchError, InvalidParameterError, NotACollectionError
+from nearsight.models import DEFAULT_MODEL, Backend, find_model
+from nearsight.models.model_name import Variant
+from nearsight.models.pca import Projection, fit_projection
+
+_Report = TypeVar("_Report")
+
+# More images hardly change the principal directions.
+_MAX_FIT_IMAGES = 20_000
+
+
+def reduce_dim(
+    collection: Collection,
+    dim: int,
+    directory: str | Path,
+    *,
+    storage: str | None = None,
+    random_state: int = 0,
+) -> Projection:
+    """Make a collection of the same images with shorter vectors, without embedding them again.
+
+    *Method*: principal component analysis of at most 20,000 vectors. Metadata and thumbnails are copied.
+    Images that are added to the new collection are embedded and projected. The collection holds its
+    projection itself, so it can be moved.
+
+    Parameters
+    ----------
+    dim : int
+        Length of the new vectors: at least 1, less than the model's own, less than the number of images.
+    directory : path
+        Directory of the new collection: missing or empty.
+    storage : {"float32", "float16"}, optional
+        Number format of the new vectors; by default that of this collection.
+    random_state : int, default 0
+        Chooses the images to fit on where there are more than 20,000.
+
+    Returns
+    -------
+    Projection
+        Its `variance_kept` is the share of the variance that is left.
+
+    Raises
+    ------
+    InvalidParameterError
+        `dim` is out of its range, or this collection is projected already.
+    NotACollectionError
+        The directory holds something.
+    """
+    directory = Path(directory)
+    if collection.spec.layer.rpartition(" > ")[1]:
+        raise InvalidParameterError(
+            f"{collection.directory} has reduced vectors already; reduce the collection that it was made from"
+        )
+    if directory.resolve() == collection.directory.resolve():
+        raise InvalidParameterError(
+            f"{directory} is this collection; choose another directory for the new one"
+        )
+    sample = sample_vectors(collection, _MAX_FIT_IMAGES, random_state=random_state)
+    projection = fit_projection(sample.X, dim, collection.spec)
+    collection.copy_projected(directory, projection, storage=storage)
+    return projection
+
+
+def fill_reduced(
+    directory: str | Path,
+    dim: int,
+    add_images: Callable[[Collection], _Report],
+    *,
+    model: str | None = None,
+    storage: str | None = None,
+    device: str = "auto",
+    cache_dir: Path | None = None,
+) -> _Report:
+    """Add images to a collection whose vectors have `dim` numbers; create the collection if necessary.
+
+    *Method*: a Matryoshka model's vectors are truncated. Otherwise the images are first embedded into a
+    collection of full vectors inside the directory. `reduce_dim` makes the collection from it, and the full
+    vectors are deleted. After an interruption, the same call continues. Two processes take turns.
+
+    Parameters
+    ----------
+    directory : path
+        Missing, empty, left by an interrupted call, or a collection of vectors of `dim` numbers.
+    dim : int
+        At least 1, less than the model's own, less than the number of images.
+    add_images : callable
+        Adds the images to the collection it is given; its result is returned.
+    model : str, optional
+        By default the collection's own, or the default model.
+    storage : {"float32", "float16"}, optional
+        By default the collection's own, or float32.
+    device : str, default "auto"
+        See `load_model`.
+    cache_dir : Path, optional
+        Directory of converted models.
+
+    Raises
+    ------
+    InvalidParameterError
+        `dim` is out of its range or not the collection's, or there are too few images. Images that were
+        embedded are kept: with more images or a smaller `dim`, none of them is embedded again.
+    FingerprintMismatchError
+        The collection is of another model.
+    NotACollectionError
+        The directory holds something else.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from nearsight.analyses.dimension_reduction import fill_reduced
+    >>> noise = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), np.uint8)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = fill_reduced(folder, 3, lambda collection: collection.add(list(noise)))
+    ...     report.added, Collection.open(folder).spec.dim
+    (5, 3)
+    """
+    directory = Path(directory)
+    name = model or DEFAULT_MODEL
+    if directory.exists() and not directory.is_dir():
+        raise NotACollectionError(f"{directory} is a file; a collection is a directory")
+    if not (directory / manifest.FILENAME).exists():
+        if find_model(name).spec.matryoshka_dims:
+            truncated = Variant(dim=dim).applied_to(name)
+            return add_images(
+                Collection.create(
+                    directory,
+                    model=truncated,
+                    storage=storage or "float32",
+                    device=device,
+                    cache_dir=cache_dir,
+                )
+            )
+        make_free_directory(directory)
+    with FileLock(directory / manifest.BUILD_LOCK):
+        if (directory / manifest.FILENAME).exists():
+            # A process may have stopped before it deleted the full vectors.
+            shutil.rmtree(directory / manifest.FULL, ignore_errors=True)
+            collection = Collection.open(directory, device=device, cache_dir=cache_dir)
+            _require(collection, dim, None if model is None else load_if_needed(model, device, cache_dir))
+            require_storage(collection, storage)
+        else:
+            full = Collection.create(
+                directory / manifest.FULL, model=name, device=device, cache_dir=cache_dir
+            )
+            report = add_images(full)
+            try:
+                reduce_dim(full, dim, directory, storage=storage or "float32")
+            except InvalidParameterError as error:
+                raise InvalidParameterError(
+                    f"{error}. The embedded images are kept: with more images or a smaller dim, none is"
+                    " embedded again"
+                ) from error
+            shutil.rmtree(directory / manifest.FULL, ignore_errors=True)
+            return report
+    return add_images(collection)
+
+
+def require_storage(collection: Collection, storage: str | None) -> None:
+    """Refuse a number format that is not the collection's.
+
+    Raises
+    ------
+    InvalidParameterError
+        The collection has another format.
+    """
+    if storage not in (None, collection.storage):
+        raise InvalidParameterError(
+            f"{collection.directory} stores its vectors as {collection.storage}, not {storage}. Omit"
+            " --storage, or index into another directory with -c DIR"
+        )
+
+
+def _require(collection: Collection, dim: int, model: str | Backend | None) -> None:
+    """Refuse a vector length or a model that is not the collection's."""
+    spec, directory = collection.spec, collection.directory
+    if spec.dim != dim:
+        raise InvalidParameterError(
+            f"{directory} holds vectors of {spec.dim} numbers, not {dim}. Omit --dim, choose another"
+            " directory with -c DIR, or reduce this collection: nearsight reduce-dim"
+            f" --dim {dim} --out DIR"
+        )
+    if model is None:
+        return
+    requested = spec_of(model)
+    if spec.id == manifest.OWN_PROJECTION:
+        spec = Projection.load(directory / manifest.PROJECTION).base
+    elif requested.matryoshka_dims:
+        requested = find_model(Variant(dim=dim).applied_to(requested.id)).spec
+    if spec.fingerprint != requested.fingerprint:
+        raise FingerprintMismatchError(
+            f"{directory} holds vectors of {spec.id}, not of {requested.id}. Omit --model, or index into"
+            " another directory with -c DIR"
+        )
