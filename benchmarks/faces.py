@@ -35,7 +35,7 @@ import numpy as np
 from nearsight.errors import ImageFailure
 from nearsight.estimators.faces.identifier import FaceIdentifier
 from nearsight.faces import FaceReader
-from nearsight.faces.impostor_scores import background_of
+from nearsight.faces.impostor_scores import impostor_similarities
 from nearsight.faces.models.weights import DLIB
 from nearsight.images import FileSource, decode
 
@@ -243,7 +243,7 @@ def main() -> None:
     if apart.any():
         result["verification, without background persons"] = verification(X[apart], y[apart])
         result["open set at 1 %, shipped background"] = open_set(
-            X[apart], y[apart], background_of(reader.fingerprint)
+            X[apart], y[apart], impostor_similarities(reader.fingerprint)
         )
     if options.peer:
         result["dlib's own way"] = peer_quality(Peer(), paths, y)

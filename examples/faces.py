@@ -21,9 +21,9 @@ with tempfile.TemporaryDirectory() as folder:
     report = bank.enroll([("portrait", portrait)], name="Eileen Collins")
     print("enrolled:", report.enrolled)
 
-    for image in bank.identify([("small", small), ("mirrored", mirrored), ("gray", portrait.convert("L"))]):
-        for face in image.faces:
-            print(f"{image.reading.source.path}: {face.person or 'unknown'} ({face.similarity:.3f})")
+    for result in bank.identify([("small", small), ("mirrored", mirrored), ("gray", portrait.convert("L"))]):
+        for face in result.faces:
+            print(f"{result.image.source.path}: {face.person or 'unknown'} ({face.similarity:.3f})")
 
     found = bank.verify(small, mirrored)
     print(f"the same person: {found.same}, {found.similarity:.3f} against {found.threshold.value:.3f}")

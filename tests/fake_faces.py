@@ -67,7 +67,7 @@ class ColorRecognizer:
         return vectors
 
 
-def strangers_background(n=20_000):
+def fake_impostor_similarities(n=20_000):
     """Below what two images of one color give, above what two colors give."""
     return np.linspace(-1, 0.9, n)
 

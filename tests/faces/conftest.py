@@ -1,5 +1,5 @@
 import pytest
-from fake_faces import ColorRecognizer, SquareDetector, strangers_background
+from fake_faces import ColorRecognizer, SquareDetector, fake_impostor_similarities
 
 from nearsight.faces import FaceReader
 
@@ -10,9 +10,9 @@ def reader():
 
 
 @pytest.fixture(autouse=True)
-def background(monkeypatch):
-    """Similarities of strangers under the made-up models."""
-    values = strangers_background()
+def impostor_similarities(monkeypatch):
+    """Similarities of different persons under the fake models."""
+    values = fake_impostor_similarities()
     for module in ("bank", "results"):
-        monkeypatch.setattr(f"nearsight.faces.{module}.background_of", lambda fingerprint: values)
+        monkeypatch.setattr(f"nearsight.faces.{module}.impostor_similarities", lambda fingerprint: values)
     return values

@@ -48,7 +48,7 @@ def test_folders_are_persons_and_twice_is_once(bank, people, reader):
     assert face.enrolled_at.tzinfo is not None
 
 
-def test_persons_are_recognized_and_strangers_are_not(bank, people):
+def test_persons_are_recognized_and_others_are_not(bank, people):
     bank.enroll(people)
     image = photograph(("bob", 10, 20, 90), ("ann", 150, 30, 60), ("cy", 120, 110, 30), seed=7)
     (found,) = bank.identify([image])
@@ -77,7 +77,7 @@ def test_what_cannot_be_enrolled_is_told_and_the_rest_is_not_lost(bank, tmp_path
     reasons = {failure.path.rsplit("/", 1)[1]: failure.reason for failure in report.failed}
     assert set(reasons) == {"nobody.png", "two alike.png", "broken.png"}
     assert "no face" in reasons["nobody.png"]
-    assert "2 faces of like size" in reasons["two alike.png"]
+    assert "2 faces of similar size" in reasons["two alike.png"]
     assert [caution.kind for caution in report.cautions if caution.kind == "several faces"] == [
         "several faces"
     ]
@@ -87,7 +87,7 @@ def test_an_image_in_memory_needs_a_name(bank):
     image = photograph(("ann", 60, 40, 80))
     assert "whose face" in bank.enroll([image]).failed[0].reason
     assert bank.enroll([image], name="ann").enrolled == {"ann": 1}
-    with pytest.raises(InvalidParameterError, match="name is empty"):
+    with pytest.raises(InvalidParameterError, match="name is ' '"):
         bank.enroll([image], name=" ")
 
 

@@ -57,14 +57,16 @@ def test_no_thread_is_no_reader():
         FaceReader(SquareDetector(), ColorRecognizer(), n_threads=0)
 
 
-def test_the_shipped_background_is_of_the_built_in_models(tmp_path_factory):
+def test_the_shipped_impostor_scores_are_of_the_built_in_models(tmp_path_factory):
     if not is_available():
         pytest.skip("needs the face models")
-    from nearsight.faces.impostor_scores import background_of
+    from nearsight.faces.impostor_scores import impostor_similarities
 
     own = FaceReader(cache_dir=tmp_path_factory.getbasetemp() / "models")
-    values = background_of(own.fingerprint)
-    assert values is not None, "run tools/face_background.py again: the models or the way to them changed"
+    values = impostor_similarities(own.fingerprint)
+    assert values is not None, (
+        "run tools/face_impostor_scores.py again: the models or the way to them changed"
+    )
     assert values.shape == (19_000,)
     assert 0.9 < np.quantile(values, 0.99) < 0.95
-    assert background_of(FaceReader(SquareDetector(), ColorRecognizer()).fingerprint) is None
+    assert impostor_similarities(FaceReader(SquareDetector(), ColorRecognizer()).fingerprint) is None

@@ -1,10 +1,10 @@
-"""Faces: read them out of images, keep them with names in a bank, recognize them again."""
+"""Detect faces in images, enroll them with names in a bank, and identify them."""
 
 from nearsight.faces.bank import FaceBank
 from nearsight.faces.enrollment import Caution, EnrollReport
 from nearsight.faces.grouping import FaceGroup
 from nearsight.faces.pipeline import Face, FaceReader, ImageFaces
-from nearsight.faces.results import FaceVerification, Identified, IdentifiedFace, verify
+from nearsight.faces.results import FaceVerification, IdentifiedFace, IdentifiedImage, verify
 from nearsight.faces.schema import BankedFace
 
 __all__ = [
@@ -16,8 +16,8 @@ __all__ = [
     "FaceGroup",
     "FaceReader",
     "FaceVerification",
-    "Identified",
     "IdentifiedFace",
+    "IdentifiedImage",
     "ImageFaces",
     "verify",
 ]

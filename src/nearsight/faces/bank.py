@@ -1,4 +1,4 @@
-"""A bank of faces with names: enroll, identify, verify, group, and forget."""
+"""A bank of faces with names: enroll, identify, verify, group, and remove."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from nearsight.errors import ImageFailure, InvalidParameterError, UnknownIdError
 from nearsight.estimators.conformal import Threshold, from_nonmatching_pairs
 from nearsight.estimators.faces.identifier import FaceIdentifier
-from nearsight.faces.enrollment import Enrollment, EnrollReport, Naming
-from nearsight.faces.grouping import FaceGroup, groups_of
-from nearsight.faces.impostor_scores import background_of
+from nearsight.faces.enrollment import Enrollment, EnrollReport, PersonName
+from nearsight.faces.grouping import FaceGroup, group_faces
+from nearsight.faces.impostor_scores import impostor_similarities
 from nearsight.faces.models import DEFAULT_DETECTOR, DEFAULT_RECOGNIZER
 from nearsight.faces.pipeline import Face, FaceReader, ImageFaces
-from nearsight.faces.results import DEFAULT_RATE, FaceVerification, Identified, identified, verify
-from nearsight.faces.schema import COLUMNS, BankedFace, matrix_of, table_of
+from nearsight.faces.results import DEFAULT_RATE, FaceVerification, IdentifiedImage, identify_faces, verify
+from nearsight.faces.schema import COLUMNS, BankedFace, to_table, vectors_of
 from nearsight.faces.storage import BankStorage
 
 
@@ -25,14 +25,14 @@ class FaceBank:
     """Faces with names, in a directory of their own.
 
     A bank is personal data. Enroll only people who have agreed to it, and only as long as they agree;
-    `remove` and `forget` leave nothing behind in the bank's files. Everything happens on this machine.
-    Nothing is guessed about a person but whether two faces are the same one's.
+    `remove` and `forget_unnamed` leave no trace in the bank's files. Everything is computed on this machine.
+    Nothing is inferred about a person except whether two faces are of the same person.
 
     Use `create` or `open`.
     """
 
-    def __init__(self, keeper: BankStorage, reader: Callable[[], FaceReader]) -> None:
-        self._keeper = keeper
+    def __init__(self, storage: BankStorage, reader: Callable[[], FaceReader]) -> None:
+        self._storage = storage
         self._make_reader = reader
         self._reader: FaceReader | None = None
 
@@ -47,40 +47,40 @@ class FaceBank:
         cache_dir: Path | None = None,
         **options: Any,
     ) -> "FaceBank":
-        """Make a bank, or open the one that is there.
+        """Create a bank, or open the one that exists.
 
         Parameters
         ----------
         directory : path
-            Of its own; made where it is missing.
+            A directory for the bank alone; created if it does not exist.
         detector, recognizer : str
-            Names of models, see `models.faces`.
+            Names of models, see `faces.models`.
         reader : FaceReader, optional
-            In place of the two.
+            Replaces `detector` and `recognizer`.
         cache_dir : Path, optional
             Where converted models are kept.
         **options
-            For `FaceReader`.
+            Parameters of `FaceReader`.
 
         Raises
         ------
         MissingExtraError
             The models are not installed; the message holds the command.
         FingerprintMismatchError
-            There is a bank of other models.
+            A bank of other models exists there.
         """
         reader = reader or FaceReader(detector, recognizer, cache_dir=cache_dir, **options)
-        found, compared = reader.detector.spec, reader.recognizer.spec
+        detector_spec, recognizer_spec = reader.detector.spec, reader.recognizer.spec
         facts = {
-            "detector": found.id,
-            "recognizer": compared.id,
-            "licenses": (found.license, compared.license),
-            "dim": compared.dim,
+            "detector": detector_spec.id,
+            "recognizer": recognizer_spec.id,
+            "licenses": (detector_spec.license, recognizer_spec.license),
+            "dim": recognizer_spec.dim,
             "fingerprint": reader.fingerprint,
         }
-        keeper = BankStorage.make(Path(directory), facts)
-        keeper.require(reader.fingerprint)
-        return cls(keeper, lambda: reader)
+        storage = BankStorage.create(Path(directory), facts)
+        storage.require(reader.fingerprint)
+        return cls(storage, lambda: reader)
 
     @classmethod
     def open(
@@ -91,112 +91,111 @@ class FaceBank:
         cache_dir: Path | None = None,
         **options: Any,
     ) -> "FaceBank":
-        """Open a bank that exists; its models are loaded when they are needed.
+        """Open an existing bank; its models are loaded on first use.
 
         Raises
         ------
         CollectionNotFoundError, NotACollectionError, NewerFormatError
-            There is no bank that this version can read.
+            There is no bank at `directory`, or this version cannot read it.
         """
-        keeper = BankStorage(Path(directory))
-        facts = keeper.manifest
+        storage = BankStorage(Path(directory))
+        facts = storage.manifest
         return cls(
-            keeper,
+            storage,
             lambda: reader or FaceReader(facts.detector, facts.recognizer, cache_dir=cache_dir, **options),
         )
 
     @property
     def directory(self) -> Path:
-        """Where it lies."""
-        return self._keeper.directory
+        """The bank's directory."""
+        return self._storage.directory
 
     @property
     def models(self) -> list[tuple[str, str]]:
         """Names and licenses of the detector and the recognizer."""
-        facts = self._keeper.manifest
+        facts = self._storage.manifest
         return list(zip((facts.detector, facts.recognizer), facts.licenses, strict=True))
 
     @property
     def reader(self) -> FaceReader:
-        """What reads faces for this bank.
+        """The reader of faces, loaded on first use.
 
         Raises
         ------
         FingerprintMismatchError
-            The models on this machine are not those that the bank was made with.
+            The models on this machine differ from those that the bank was created with.
         """
         if self._reader is None:
             reader = self._make_reader()
-            self._keeper.require(reader.fingerprint)
+            self._storage.require(reader.fingerprint)
             self._reader = reader
         return self._reader
 
-    # --- what is in it ------------------------------------------------------------------------
+    # --- content --------------------------------------------------------------------------------------
 
     def faces(self, person: str | None = None) -> list[BankedFace]:
         """Return the faces in the bank, or those of one person, oldest first."""
-        table = self._keeper.table(*COLUMNS)
-        found = [BankedFace.of(row) for row in table.to_pylist()]
-        return [face for face in found if person is None or face.person == person]
+        table = self._storage.table(*COLUMNS)
+        faces = [BankedFace.from_row(row) for row in table.to_pylist()]
+        return [face for face in faces if person is None or face.person == person]
 
     def persons(self) -> dict[str, int]:
-        """Return how many faces each person has, by name."""
-        names = self._keeper.table("person")["person"].to_pylist()
+        """Return the number of faces of each person, by name."""
+        names = self._storage.table("person")["person"].to_pylist()
         return {name: names.count(name) for name in sorted({name for name in names if name})}
 
     def vectors(self) -> tuple[list[BankedFace], NDArray[np.float32]]:
         """Return all faces, and their (n, dim) vectors."""
-        table = self._keeper.table()
-        return [BankedFace.of(row) for row in table.drop_columns(["vector", "landmarks"]).to_pylist()], (
-            matrix_of(table, self._keeper.manifest.dim)
-        )
+        table = self._storage.table()
+        return [
+            BankedFace.from_row(row) for row in table.drop_columns(["vector", "landmarks"]).to_pylist()
+        ], (vectors_of(table, self._storage.manifest.dim))
 
-    # --- coming in ----------------------------------------------------------------------------
+    # --- enrollment -----------------------------------------------------------------------------------
 
     def enroll(
         self, inputs: Any, *, name: str | None = None, allow_remote: bool = False, allow_poor: bool = True
     ) -> EnrollReport:
-        """Take faces into the bank.
+        """Add faces of known persons to the bank.
 
         Parameters
         ----------
         inputs : path, URL, image, or iterable of those
             Photographs of one person each.
         name : str, optional
-            Whose they are; by default each image's folder is called after the person.
+            Name of the person; by default the name of each image's folder.
         allow_remote : bool, default False
             Whether http and https addresses may be fetched.
         allow_poor : bool, default True
-            Whether faces of poor quality are enrolled, with a warning, or left out.
+            Enroll faces of poor quality with a caution; False leaves them out.
 
         Returns
         -------
         EnrollReport
-            What was enrolled, what was there already, warnings, and images that cannot be used: without a
-            face, or with several of like size.
+            Enrolled faces, faces that were enrolled before, cautions, and images that cannot be used: without
+            a face, or with several faces of similar size.
         """
         enrollment = Enrollment(
-            Naming(name), self._keeper.table("id")["id"].to_pylist(), allow_poor=allow_poor
+            PersonName(name), self._storage.table("id")["id"].to_pylist(), allow_poor=allow_poor
         )
-        for reading in self.reader.read_all(inputs, allow_remote=allow_remote):
-            enrollment.take(reading)
+        for image in self.reader.read_all(inputs, allow_remote=allow_remote):
+            enrollment.add(image)
         self._append(enrollment.accepted)
         if enrollment.accepted:
             enrollment.compare(*self.vectors(), self._pair_threshold(DEFAULT_RATE))
         return enrollment.report()
 
     def _append(self, faces: Sequence[tuple[ImageFaces, Face, str]]) -> None:
-        table = table_of(faces, self._keeper.manifest.dim)
-        with self._keeper.writing() as store:
-            there = set(self._keeper.table("id")["id"].to_pylist())
-            store.append(
-                table.filter(pa.array([id not in there for id in table["id"].to_pylist()], pa.bool_()))
-            )
+        table = to_table(faces, self._storage.manifest.dim)
+        with self._storage.writing() as store:
+            known = set(self._storage.table("id")["id"].to_pylist())
+            is_new = [id not in known for id in table["id"].to_pylist()]
+            store.append(table.filter(pa.array(is_new, pa.bool_())))
 
-    # --- asking -------------------------------------------------------------------------------
+    # --- identification and verification --------------------------------------------------------------
 
     def identifier(self, false_match_rate: float = DEFAULT_RATE) -> FaceIdentifier | None:
-        """Return the estimator that names faces, fitted on the bank; None where nobody is enrolled."""
+        """Return the estimator that identifies faces, fitted on the bank; None if nobody is enrolled."""
         faces, X = self.vectors()
         named = np.array([bool(face.person) for face in faces], bool)
         if not named.any():
@@ -204,94 +203,99 @@ class FaceBank:
         persons = np.array([face.person for face in faces])[named]
         return FaceIdentifier(
             false_match_rate=false_match_rate,
-            impostor_similarities=background_of(self._keeper.manifest.fingerprint),
+            impostor_similarities=impostor_similarities(self._storage.manifest.fingerprint),
         ).fit(X[named], persons)
 
     def identify(
         self, inputs: Any, *, false_match_rate: float = DEFAULT_RATE, allow_remote: bool = False
-    ) -> Iterator[Identified | ImageFailure]:
-        """Say who is in images.
+    ) -> Iterator[IdentifiedImage | ImageFailure]:
+        """Identify the persons in images.
 
         Parameters
         ----------
         inputs : path, URL, image, or iterable of those
         false_match_rate : float, default 0.01
-            In (0, 1): the share of strangers that may be taken for somebody in the bank.
+            Share of persons who are not in the bank that may be identified as somebody, in (0, 1).
         allow_remote : bool, default False
             Whether http and https addresses may be fetched.
 
         Yields
         ------
-        Identified or ImageFailure
+        IdentifiedImage or ImageFailure
             In input order.
         """
         identifier = self.identifier(false_match_rate)
-        for reading in self.reader.read_all(inputs, allow_remote=allow_remote):
-            if isinstance(reading, ImageFailure):
-                yield reading
+        for image in self.reader.read_all(inputs, allow_remote=allow_remote):
+            if isinstance(image, ImageFailure):
+                yield image
             else:
-                yield Identified(reading, identified(identifier, reading.faces))
+                yield IdentifiedImage(image, identify_faces(identifier, image.faces))
 
     def verify(self, a: Any, b: Any, *, false_match_rate: float = DEFAULT_RATE) -> FaceVerification:
-        """Say whether the largest faces of two images are of one person; see `verify`."""
+        """Decide whether the largest faces of two images are of the same person; see `faces.verify`."""
         return verify(self.reader, a, b, false_match_rate=false_match_rate)
 
     def _pair_threshold(self, rate: float) -> Threshold | None:
-        background = background_of(self._keeper.manifest.fingerprint)
-        return None if background is None else from_nonmatching_pairs(background, false_alarm_rate=rate)
+        impostors = impostor_similarities(self._storage.manifest.fingerprint)
+        return None if impostors is None else from_nonmatching_pairs(impostors, false_alarm_rate=rate)
 
-    # --- grouping -----------------------------------------------------------------------------
+    # --- grouping -------------------------------------------------------------------------------------
 
     def scan(self, inputs: Any, *, allow_remote: bool = False) -> list[ImageFailure]:
-        """Read the faces of images into the bank without names, for `group`.
+        """Add the faces of images to the bank without names, for `group`.
 
-        Images that were read before are not read again. Returns those that cannot be used.
+        Images that were read before are skipped. Returns the images that cannot be used.
         """
-        known = set(self._keeper.table("picture")["picture"].to_pylist()) | self._keeper.without_faces()
-        failed, found, empty = [], [], set()
-        for reading in self.reader.read_all(inputs, allow_remote=allow_remote, known=known.__contains__):
-            if isinstance(reading, ImageFailure):
-                failed.append(reading)
-            elif reading.id in known:
+        known = set(self._storage.table("picture")["picture"].to_pylist()) | self._storage.without_faces()
+        failures, unnamed, without_faces = [], [], set()
+        for image in self.reader.read_all(inputs, allow_remote=allow_remote, known=known.__contains__):
+            if isinstance(image, ImageFailure):
+                failures.append(image)
                 continue
-            elif reading.faces:
-                found += [(reading, face, "") for face in reading.faces]
-            else:
-                empty.add(reading.id)
-            known |= set() if isinstance(reading, ImageFailure) else {reading.id}
-        self._append(found)
-        self._keeper.note_without_faces(empty)
-        return failed
+            if image.id in known:
+                continue
+            known.add(image.id)
+            unnamed += [(image, face, "") for face in image.faces]
+            if not image.faces:
+                without_faces.add(image.id)
+        self._append(unnamed)
+        self._storage.add_without_faces(without_faces)
+        return failures
 
     def group(self, *, false_match_rate: float = DEFAULT_RATE) -> list[FaceGroup]:
-        """Group the faces of the bank into persons, the largest group first.
+        """Group the faces of the bank by person, the largest group first.
 
-        Faces that resemble an enrolled person are put to that one; the others form groups, which keep their
-        names (``g1``, ``g2``, ...) from run to run as long as most of their faces stay together. Two faces of
-        one image are never one person.
+        Faces that match an enrolled person join that person. The others form groups, which keep their names
+        (``g1``, ``g2``, ...) from run to run as long as most of their faces stay together. Two faces of one
+        image are never put together.
+
+        Parameters
+        ----------
+        false_match_rate : float, default 0.01
+            Share of pairs of different persons that may be called the same, in (0, 1).
 
         Raises
         ------
         InvalidParameterError
-            Nothing is known about strangers under this bank's models, and there are too few images with
-            several faces to learn it from.
+            There are no impostor scores for this bank's models, and too few images with several faces to
+            calibrate on: add more of them, or allow a higher rate.
         """
         faces, X = self.vectors()
-        groups, names = groups_of(
+        groups, names = group_faces(
             faces,
             X,
             self.identifier(false_match_rate),
-            background_of(self._keeper.manifest.fingerprint),
+            impostor_similarities(self._storage.manifest.fingerprint),
             false_match_rate,
         )
         changed = [face.id for face in faces if names.get(face.id, "") != face.group]
         if changed:
-            with self._keeper.writing() as store:
+            with self._storage.writing() as store:
                 store.update(pa.table({"id": changed, "group": [names.get(id, "") for id in changed]}))
         return groups
 
     def name_group(self, group: str, person: str) -> int:
-        """Say who a group is: its faces are enrolled under that name. Returns how many.
+        """Enroll the faces of a group under a person's name; return their number.
 
         Raises
         ------
@@ -303,15 +307,15 @@ class FaceBank:
             lambda row: row["group"] == group and not row["person"], {"person": person, "group": ""}
         )
         if not n:
-            raise UnknownIdError(f"there is no group {group!r}; `group` tells those there are")
+            raise UnknownIdError(f"there is no group {group!r}; `group` returns the groups there are")
         return n
 
-    # --- going out ----------------------------------------------------------------------------
+    # --- names and removal ----------------------------------------------------------------------------
 
     def rename(self, person: str, name: str) -> int:
-        """Give a person another name; with the name of somebody else, the two become one.
+        """Rename a person; with the name of another person, the two are merged.
 
-        Returns how many faces changed.
+        Returns the number of faces that changed.
 
         Raises
         ------
@@ -323,16 +327,16 @@ class FaceBank:
         return self._change(lambda row: row["person"] == person, {"person": name})
 
     def merge(self, persons: Sequence[str], name: str) -> int:
-        """Make several persons one, called `name`. Returns how many faces that one has."""
+        """Merge several persons into one called `name`; return that person's number of faces."""
         _check_name(name)
         self.require(persons)
         self._change(lambda row: row["person"] in persons, {"person": name})
         return self.persons()[name]
 
     def remove(self, persons: Sequence[str] = (), *, faces: Sequence[str] = ()) -> int:
-        """Remove persons, or single faces by their ids. Nothing of them is left in the bank's files.
+        """Remove persons, or single faces by their ids, without a trace in the bank's files.
 
-        Returns how many faces were removed.
+        Returns the number of removed faces.
 
         Raises
         ------
@@ -340,57 +344,57 @@ class FaceBank:
             There is no such person or face; nothing is removed then.
         """
         self.require(persons, faces=faces)
-        gone_persons, gone_faces = set(persons), set(faces)
-        return self._drop(lambda row: row["person"] in gone_persons or row["id"] in gone_faces)
+        removed_persons, removed_faces = set(persons), set(faces)
+        return self._drop(lambda row: row["person"] in removed_persons or row["id"] in removed_faces)
 
     def forget_unnamed(self) -> int:
-        """Remove every face that has no person's name. Returns how many there were."""
+        """Remove every face without a person's name; return their number."""
         return self._drop(lambda row: not row["person"])
 
     def destroy(self) -> None:
         """Remove the whole bank."""
-        self._keeper.destroy()
+        self._storage.destroy()
 
     def require(self, persons: Sequence[str] = (), *, faces: Sequence[str] = ()) -> None:
-        """See that persons, and faces by their ids, are in the bank.
+        """Check that persons, and faces by their ids, are in the bank.
 
         Raises
         ------
         UnknownIdError
-            One is not.
+            A person or face is not in the bank.
         """
-        there = self.persons()
+        known_persons = self.persons()
         for person in persons:
-            if person not in there:
-                known = ", ".join(list(there)[:20]) or "nobody"
+            if person not in known_persons:
+                known = ", ".join(list(known_persons)[:20]) or "nobody"
                 raise UnknownIdError(f"there is no person {person!r} in the bank; there is {known}")
-        ids = set(self._keeper.table("id")["id"].to_pylist()) if faces else set()
+        ids = set(self._storage.table("id")["id"].to_pylist()) if faces else set()
         if missing := [id for id in faces if id not in ids]:
             raise UnknownIdError(
                 f"there is no face {missing[0]!r} in the bank at {self.directory}; the faces of a person are"
                 " listed by: nearsight faces list NAME"
             )
 
-    def _drop(self, is_gone: Callable[[dict[str, Any]], bool]) -> int:
-        with self._keeper.writing():
-            table = self._keeper.table()
-            kept = [not is_gone(row) for row in table.select(["id", "person"]).to_pylist()]
-            if not all(kept):
-                self._keeper.rewrite(table.filter(pa.array(kept, pa.bool_())))
-            return kept.count(False)
+    def _drop(self, is_removed: Callable[[dict[str, Any]], bool]) -> int:
+        with self._storage.writing():
+            table = self._storage.table()
+            remains = [not is_removed(row) for row in table.select(["id", "person"]).to_pylist()]
+            if not all(remains):
+                self._storage.replace_table(table.filter(pa.array(remains, pa.bool_())))
+            return remains.count(False)
 
-    def _change(self, is_meant: Callable[[dict[str, Any]], bool], values: dict[str, str]) -> int:
-        with self._keeper.writing():
-            table = self._keeper.table()
-            meant = [is_meant(row) for row in table.select(["id", "person", "group"]).to_pylist()]
+    def _change(self, is_changed: Callable[[dict[str, Any]], bool], values: dict[str, str]) -> int:
+        with self._storage.writing():
+            table = self._storage.table()
+            changed = [is_changed(row) for row in table.select(["id", "person", "group"]).to_pylist()]
             for name, value in values.items():
                 old = table[name].to_pylist()
-                new = [value if hit else before for hit, before in zip(meant, old, strict=True)]
-                place = table.schema.get_field_index(name)
-                table = table.set_column(place, table.schema.field(name), pa.array(new, pa.string()))
-            if any(meant):
-                self._keeper.rewrite(table)
-            return meant.count(True)
+                new = [value if change else before for change, before in zip(changed, old, strict=True)]
+                index = table.schema.get_field_index(name)
+                table = table.set_column(index, table.schema.field(name), pa.array(new, pa.string()))
+            if any(changed):
+                self._storage.replace_table(table)
+            return changed.count(True)
 
 
 def _check_name(name: str) -> None:

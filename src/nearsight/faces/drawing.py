@@ -1,4 +1,4 @@
-"""Boxes and names, drawn on copies of images."""
+"""Drawings of boxes and names on images."""
 
 import re
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from PIL import Image, ImageDraw, ImageFont
 from nearsight.errors import StorageError
 
 _KNOWN, _UNKNOWN, _DOUBTFUL = "#1a7f37", "#5c6370", "#b35900"
-# Text of a fixed part of the image, but never too small to read.
-_TEXT_PART, _LEAST_TEXT_PX = 1 / 45, 12
+# Height of the text as a share of the image's longer side, and at least, in pixels.
+_TEXT_SHARE, _MIN_TEXT_PX = 1 / 45, 12
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A box and what to write on it.
+    """A box and its text.
 
     Attributes
     ----------
@@ -32,18 +32,18 @@ class Label:
 
 
 def draw(image: Image.Image, labels: Sequence[Label]) -> Image.Image:
-    """Return a copy of an RGB image with boxes, and a line of text above each or, at the top, inside it."""
-    made = image.copy()
-    pen = ImageDraw.Draw(made)
-    size = max(_LEAST_TEXT_PX, round(max(image.size) * _TEXT_PART))
+    """Return a copy of an RGB image with boxes, and text above each box or, at the image's top, inside it."""
+    drawing = image.copy()
+    pen = ImageDraw.Draw(drawing)
+    size = max(_MIN_TEXT_PX, round(max(image.size) * _TEXT_SHARE))
     font, line = ImageFont.load_default(size), max(2, size // 7)
-    # The largest last would cover the small ones.
+    # Largest first, so that it does not cover the small ones.
     for label in sorted(labels, key=lambda label: -(label.box[2] - label.box[0])):
         color = {"known": _KNOWN, "doubtful": _DOUBTFUL}.get(label.kind, _UNKNOWN)
         left, top, right, bottom = label.box
         pen.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=color, width=line)
         _write(pen, label.text, (left, top), color, font, image.size)
-    return made
+    return drawing
 
 
 def _write(
@@ -64,17 +64,22 @@ def _write(
 
 
 def save(image: Image.Image, folder: Path, path: str, taken: set[str]) -> Path:
-    """Save a drawn image as JPEG under the name of the image it came from.
+    """Save a drawing as JPEG under the name of its image.
 
     Parameters
     ----------
     image : PIL.Image.Image
     folder : Path
-        Made where it is missing.
+        Created if it does not exist.
     path : str
-        Of the image it came from.
+        Path of the image.
     taken : set of str
-        Names given in this run, added to; a second image of one name gets a number.
+        File names of this run, to which this one is added; a second image of the same name gets a number.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written; choose another folder.
     """
     stem = re.sub(r"[^\w.-]+", "_", PurePath(path).stem).strip("._") or "image"
     name, n = f"{stem}.jpg", 1

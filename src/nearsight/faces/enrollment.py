@@ -1,4 +1,4 @@
-"""What comes into the bank, and what is said about it."""
+"""Enrollment: which face of each image is added to the bank, and what to check."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,23 +13,23 @@ from nearsight.faces.models import POOR
 from nearsight.faces.pipeline import Face, ImageFaces
 from nearsight.faces.schema import BankedFace, face_id
 
-# The largest face is the one meant if the next is smaller by this.
+# The largest face of an image is enrolled if it is larger than the next by this factor.
 _CLEARLY_LARGER = 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class Caution:
-    """What should be looked at, though the face was enrolled.
+    """A reason to check a face that was enrolled.
 
     Attributes
     ----------
     path : str
         The image.
     person : str
-        Under whose name it was enrolled.
+        The person under whose name the face was enrolled.
     kind : {"several faces", "poor quality", "like someone else"}
     text : str
-        For a person.
+        The reason, and what to do.
     """
 
     path: str
@@ -40,17 +40,17 @@ class Caution:
 
 @dataclass(frozen=True, slots=True)
 class EnrollReport:
-    """What `FaceBank.enroll` did.
+    """The result of `FaceBank.enroll`.
 
     Attributes
     ----------
     enrolled : dict of str to int
-        New faces of each person.
+        Number of new faces of each person.
     already : int
-        Faces that were in the bank.
+        Number of faces that were in the bank before.
     cautions : list of Caution
     failed : list of ImageFailure
-        Images of which nothing was enrolled.
+        Images of which no face was enrolled.
     """
 
     enrolled: dict[str, int] = field(default_factory=dict)
@@ -59,66 +59,70 @@ class EnrollReport:
     failed: list[ImageFailure] = field(default_factory=list)
 
 
-class Naming:
-    """Whose face is in an image: a given name, or that of its folder."""
+class PersonName:
+    """The name of the person in an image: one name for all images, or that of each image's folder."""
 
     def __init__(self, name: str | None) -> None:
         if name is not None and not name.strip():
-            raise InvalidParameterError("name is empty; give one with at least one letter, or none at all")
+            raise InvalidParameterError(
+                f"name is {name!r}; give one with at least one letter, or none to use the folders' names"
+            )
         self._name = name
 
-    def __call__(self, reading: ImageFaces) -> str:
-        """Return the name; empty where there is none."""
+    def of(self, image: ImageFaces) -> str:
+        """Return the name; empty for an image in memory without a name."""
         if self._name is not None:
             return self._name
         # The key is absolute, so that `enroll anna/1.jpg` from anywhere finds the folder's name.
-        return PurePath(reading.source.key).parent.name if reading.source.key else ""
+        return PurePath(image.source.key).parent.name if image.source.key else ""
 
 
 class Enrollment:
-    """One run of enrolling, image by image.
+    """One run of `FaceBank.enroll`, image by image.
 
     Parameters
     ----------
-    naming : Naming
-    known : iterable of str
+    person_name : PersonName
+    known_ids : iterable of str
         Ids of the faces in the bank.
     allow_poor : bool
-        Whether poor faces come in.
+        Whether faces of poor quality are enrolled.
     """
 
-    def __init__(self, naming: Naming, known: Iterable[str], *, allow_poor: bool) -> None:
+    def __init__(self, person_name: PersonName, known_ids: Iterable[str], *, allow_poor: bool) -> None:
         self.accepted: list[tuple[ImageFaces, Face, str]] = []
-        self._naming, self._known, self._allow_poor = naming, set(known), allow_poor
+        self._person_name, self._known_ids, self._allow_poor = person_name, set(known_ids), allow_poor
         self._already = 0
         self._cautions: list[Caution] = []
         self._failed: list[ImageFailure] = []
 
-    def take(self, reading: ImageFaces | ImageFailure) -> None:
-        """Take the face that is meant in one image, or say why not."""
-        if isinstance(reading, ImageFailure):
-            self._failed.append(reading)
+    def add(self, image: ImageFaces | ImageFailure) -> None:
+        """Accept the clearly largest face of one image, or record why there is none."""
+        if isinstance(image, ImageFailure):
+            self._failed.append(image)
             return
-        path, person = reading.source.path, self._naming(reading)
+        path, person = image.source.path, self._person_name.of(image)
         if not person:
             self._failed.append(
-                ImageFailure(path, "whose face is it? Give a name, or a folder called after the person")
+                ImageFailure(
+                    path, "whose face is it? Give a name, or put it into a folder with the person's name"
+                )
             )
-        elif not reading.faces:
+        elif not image.faces:
             self._failed.append(ImageFailure(path, "no face was found in it"))
-        elif len(reading.faces) > 1 and not _is_clear(reading.faces):
+        elif len(image.faces) > 1 and not _is_largest_clear(image.faces):
             self._failed.append(
                 ImageFailure(
-                    path, f"has {len(reading.faces)} faces of like size; cut out the one that is meant"
+                    path, f"has {len(image.faces)} faces of similar size; crop it to the person to enroll"
                 )
             )
         else:
-            self._accept(reading, person)
+            self._accept(image, person)
 
-    def _accept(self, reading: ImageFaces, person: str) -> None:
-        face, path = reading.faces[0], reading.source.path
-        id = face_id(reading.id, face)
-        if id in self._known:
+    def _accept(self, image: ImageFaces, person: str) -> None:
+        face, path = image.faces[0], image.source.path
+        id = face_id(image.id, face)
+        if id in self._known_ids:
             self._already += 1
             return
         quality = face.quality
@@ -128,20 +132,20 @@ class Enrollment:
                 self._failed.append(ImageFailure(path, f"the face is of poor quality: {problems}"))
                 return
             self._caution(path, person, "poor quality", f"the face is {problems}; a better photograph helps")
-        if len(reading.faces) > 1:
-            text = f"has {len(reading.faces)} faces; the largest was enrolled as {person}"
+        if len(image.faces) > 1:
+            text = f"has {len(image.faces)} faces; the largest was enrolled as {person}"
             self._caution(path, person, "several faces", text)
-        self._known.add(id)
-        self.accepted.append((reading, face, person))
+        self._known_ids.add(id)
+        self.accepted.append((image, face, person))
 
     def compare(self, faces: list[BankedFace], X: NDArray[np.float32], threshold: Threshold | None) -> None:
-        """Say which new faces resemble somebody else, in the bank as it is now."""
+        """Add a caution for each new face that matches another person of the bank."""
         if threshold is None:
             return
         persons = np.array([face.person for face in faces])
         named = persons != ""
         X, persons = X[named], persons[named]
-        for reading, face, person in self.accepted:
+        for image, face, person in self.accepted:
             similarity = X @ face.vector
             others = np.where(persons == person, -1.0, similarity)
             best = int(others.argmax())
@@ -150,10 +154,10 @@ class Enrollment:
                     f"was enrolled as {person}, but resembles {persons[best]} (similarity "
                     f"{others[best]:.3f}): one person under two names, relatives, or a wrong name"
                 )
-                self._caution(reading.source.path, person, "like someone else", text)
+                self._caution(image.source.path, person, "like someone else", text)
 
     def report(self) -> EnrollReport:
-        """Return what was done."""
+        """Return the result."""
         names = [person for _, _, person in self.accepted]
         return EnrollReport(
             {name: names.count(name) for name in sorted(set(names))},
@@ -166,7 +170,7 @@ class Enrollment:
         self._cautions.append(Caution(path, person, kind, text))
 
 
-def _is_clear(faces: list[Face]) -> bool:
-    """Tell whether the first, largest face is clearly the one meant."""
+def _is_largest_clear(faces: list[Face]) -> bool:
+    """Return whether the first face is clearly larger than the second."""
     sides = [max(face.box[2] - face.box[0], face.box[3] - face.box[1]) for face in faces[:2]]
     return sides[0] >= _CLEARLY_LARGER * sides[1]

@@ -1,6 +1,7 @@
-"""Which faces of the bank are of one person, and what their groups are called from run to run."""
+"""Groups of faces of one person, with names that stay the same from run to run."""
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,16 +16,16 @@ from nearsight.faces.schema import BankedFace
 
 @dataclass(frozen=True, slots=True)
 class FaceGroup:
-    """Faces of one person, as far as can be told.
+    """Faces that are taken to be of one person.
 
     Attributes
     ----------
     group : str
-        Its name while nobody has said who it is: ``g1``, ``g2``, ...; empty where a person is known.
+        Name of a group without a person: ``g1``, ``g2``, ...; empty for a person.
     person : str
-        Who it is; empty where nobody has said so.
+        Name of the person; empty for a group without one.
     faces : list of BankedFace
-        Those enrolled first, then those that resemble them.
+        Enrolled faces first, then those that match them.
     """
 
     group: str
@@ -32,12 +33,12 @@ class FaceGroup:
     faces: list[BankedFace]
 
 
-def groups_of(
+def group_faces(
     faces: list[BankedFace],
     X: NDArray[np.float32],
     identifier: FaceIdentifier | None,
-    background: NDArray[np.float64] | None,
-    rate: float,
+    impostors: NDArray[np.float64] | None,
+    false_match_rate: float,
 ) -> tuple[list[FaceGroup], dict[str, str]]:
     """Return the groups, and the group of each face by its id.
 
@@ -46,84 +47,83 @@ def groups_of(
     faces : list of BankedFace
     X : ndarray of shape (n, dim)
     identifier : FaceIdentifier or None
-        Fitted on those that have a person.
-    background : ndarray or None
+        Fitted on the faces with a person; None if there are none.
+    impostors : ndarray or None
         Similarities of pairs of different persons.
-    rate : float
-        Of false matches.
+    false_match_rate : float
     """
-    by_person: dict[str, list[int]] = {}
+    rows_of_person: dict[str, list[int]] = {}
     for row, face in enumerate(faces):
         if face.person:
-            by_person.setdefault(face.person, []).append(row)
+            rows_of_person.setdefault(face.person, []).append(row)
     unnamed = np.array([row for row, face in enumerate(faces) if not face.person], np.int64)
-    rest = _put_to_persons(by_person, unnamed, faces, X, identifier)
+    unknown = _assign_to_persons(rows_of_person, unnamed, faces, X, identifier)
     groups: list[FaceGroup] = [
-        FaceGroup("", person, [faces[row] for row in rows]) for person, rows in by_person.items()
+        FaceGroup("", person, [faces[row] for row in rows]) for person, rows in rows_of_person.items()
     ]
-    names: dict[str, str] = {}
-    if len(rest):
-        images = [faces[row].image for row in rest]
-        labels = FaceGrouper(min_similarity=_least(X, faces, background, rate)).fit_predict(
-            X[rest], images=images
-        )
-        called = _called(labels, [faces[row].group for row in rest])
-        for label, name in called.items():
-            rows = rest[labels == label]
+    group_of_face: dict[str, str] = {}
+    if len(unknown):
+        grouper = FaceGrouper(min_similarity=_match_similarity(X, faces, impostors, false_match_rate))
+        labels = grouper.fit_predict(X[unknown], images=[faces[row].image for row in unknown])
+        for label, name in _group_names(labels, [faces[row].group for row in unknown]).items():
+            rows = unknown[labels == label]
             groups.append(FaceGroup(name, "", [faces[row] for row in rows]))
-            names |= {faces[row].id: name for row in rows}
-    return sorted(groups, key=lambda group: -len(group.faces)), names
+            group_of_face |= {faces[row].id: name for row in rows}
+    return sorted(groups, key=lambda group: -len(group.faces)), group_of_face
 
 
-def _put_to_persons(
-    by_person: dict[str, list[int]],
+def _assign_to_persons(
+    rows_of_person: dict[str, list[int]],
     unnamed: NDArray[np.int64],
     faces: list[BankedFace],
     X: NDArray[np.float32],
     identifier: FaceIdentifier | None,
 ) -> NDArray[np.int64]:
-    """Put faces to the persons they resemble, one face of an image at most; return the others."""
+    """Assign faces to the persons they match, at most one face of an image; return the others."""
     if identifier is None or not len(unnamed):
         return unnamed
-    found = identifier.identify(X[unnamed])
-    taken = {(faces[row].image, person) for person, rows in by_person.items() for row in rows}
-    rest = []
-    for i in np.argsort(-found.similarity):
-        row, person = int(unnamed[i]), str(found.persons[i])
-        if found.unknown[i] or (faces[row].image, person) in taken:
-            rest.append(row)
+    identities = identifier.identify(X[unnamed])
+    assigned = {(faces[row].image, person) for person, rows in rows_of_person.items() for row in rows}
+    unknown = []
+    for i in np.argsort(-identities.similarity):
+        row, person = int(unnamed[i]), str(identities.persons[i])
+        if identities.unknown[i] or (faces[row].image, person) in assigned:
+            unknown.append(row)
         else:
-            taken.add((faces[row].image, person))
-            by_person[person].append(row)
-    return np.sort(np.array(rest, np.int64))
+            assigned.add((faces[row].image, person))
+            rows_of_person[person].append(row)
+    return np.sort(np.array(unknown, np.int64))
 
 
-def _least(
-    X: NDArray[np.float32], faces: list[BankedFace], background: NDArray[np.float64] | None, rate: float
+def _match_similarity(
+    X: NDArray[np.float32],
+    faces: list[BankedFace],
+    impostors: NDArray[np.float64] | None,
+    false_match_rate: float,
 ) -> float:
-    """Return how similar faces of one person are at least: faces of one image and the background tell."""
-    # Faces that are in one image twice, in a mirror say, are few; the higher of two thresholds is kept.
-    own = same_image_similarities(X, [face.image for face in faces])
-    found = []
-    for scores in (own, background):
+    """Return the similarity above which two faces are of one person, at the stated false match rate."""
+    # Faces of one image are of different persons, with few exceptions, such as a mirror. So the higher of the
+    # two thresholds is used.
+    same_image = same_image_similarities(X, [face.image for face in faces])
+    thresholds = []
+    for scores in (same_image, impostors):
         if scores is not None:
-            try:
-                found.append(from_nonmatching_pairs(scores, false_alarm_rate=rate).value)
-            except CalibrationError:
-                continue
-    if not found:
+            with suppress(CalibrationError):
+                threshold = from_nonmatching_pairs(scores, false_alarm_rate=false_match_rate)
+                thresholds.append(threshold.value)
+    if not thresholds:
         raise InvalidParameterError(
-            f"nothing is known about strangers under this bank's models, and {len(own)} pairs of faces in "
-            f"one image are too few for a rate of {rate:g}; scan more images with several people, "
-            "or allow a higher rate"
+            f"there are no impostor scores for this bank's models, and {len(same_image)} pairs of faces in"
+            f" one image are too few for a false match rate of {false_match_rate:g}; scan more images with"
+            " several people, or allow a higher rate"
         )
-    return max(found)
+    return max(thresholds)
 
 
-def _called(labels: NDArray[np.int64], before: list[str]) -> dict[int, str]:
-    """Return a name for each label: the one that most of its faces had before, else a new one."""
+def _group_names(labels: NDArray[np.int64], old_names: list[str]) -> dict[int, str]:
+    """Return a name for each label: the name that most of its faces had before, or a new one."""
     votes = {
-        label: Counter(before[i] for i in np.flatnonzero(labels == label) if before[i])
+        label: Counter(old_names[i] for i in np.flatnonzero(labels == label) if old_names[i])
         for label in range(int(labels.max()) + 1)
     }
     claims = sorted(
@@ -131,15 +131,12 @@ def _called(labels: NDArray[np.int64], before: list[str]) -> dict[int, str]:
         key=lambda claim: (-claim[0], claim[1]),
     )
     names: dict[int, str] = {}
-    taken: set[str] = set()
     for _, label, name in claims:
-        if label not in names and name not in taken:
+        if label not in names and name not in names.values():
             names[label] = name
-            taken.add(name)
-    numbers = [int(name[1:]) for name in before if name[1:].isdigit()]
-    fresh = max(numbers, default=0)
+    last_number = max((int(name[1:]) for name in old_names if name[1:].isdigit()), default=0)
     for label in votes:
         if label not in names:
-            fresh += 1
-            names[label] = f"g{fresh}"
+            last_number += 1
+            names[label] = f"g{last_number}"
     return dict(sorted(names.items()))

@@ -1,9 +1,9 @@
-"""How alike faces of different persons are, for banks with too few persons to tell.
+"""Similarities of faces of different persons, which calibrate banks of few persons.
 
-Computed by ``tools/face_background.py`` on persons s1 to s20 of the ORL set (AT&T Laboratories Cambridge):
-19,000 pairs of gray studio photographs of 20 persons. That is a narrow sample of mankind: few women, one
-place, one time. The rate of false matches that it promises is one among such faces. A bank
-with enough persons for the rate that is asked for (99 for 1 %) is calibrated on itself instead.
+Computed by ``tools/face_impostor_scores.py`` on persons s1 to s20 of the ORL set (AT&T Laboratories
+Cambridge): 19,000 pairs of gray studio photographs of 20 persons, few of them women, from one place and time.
+The false match rate that they promise holds for such faces. A bank with enough persons for the rate (99 for
+1 %) is calibrated on itself instead.
 """
 
 from importlib import resources
@@ -16,13 +16,13 @@ from nearsight.models import Fingerprint
 _FILE = "impostor_scores.npz"
 
 
-def background_of(fingerprint: Fingerprint) -> NDArray[np.float64] | None:
-    """Return similarities of pairs of different persons, or None where none are known for these models.
+def impostor_similarities(fingerprint: Fingerprint) -> NDArray[np.float64] | None:
+    """Return similarities of pairs of different persons; None if there are none for these models.
 
     Parameters
     ----------
     fingerprint : Fingerprint
-        Of the vectors that are to be compared: another model's similarities say nothing about them.
+        That of the vectors to compare: the similarities of other models do not apply to them.
     """
     with resources.files("nearsight.faces").joinpath(_FILE).open("rb") as file, np.load(file) as data:
         if str(data["fingerprint"]) != fingerprint.digest:

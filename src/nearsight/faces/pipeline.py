@@ -1,9 +1,6 @@
-"""Images in, faces with vectors out: decoding, finding, aligning and embedding, overlapped and in order."""
+"""From images to faces with vectors: decode, detect, align and embed, in threads and in input order."""
 
-import sys
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,26 +8,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
+from nearsight import progress as progress_display
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.faces.models import (
     DEFAULT_DETECTOR,
     DEFAULT_RECOGNIZER,
     SCAN_VERSION,
+    DetectedFace,
     FaceDetector,
     FaceQuality,
     FaceRecognizer,
-    FoundFace,
+    assess_quality,
     chip,
     detect,
     load_detector,
     load_recognizer,
-    quality_of,
     similarity_transform,
 )
 from nearsight.images import ImageSource, Limits, content_id, count, decode, find
 from nearsight.models import Fingerprint
+from nearsight.parallel import ordered_map
 from nearsight.processor import n_cores
 
 
@@ -43,11 +41,11 @@ class Face:
     box : tuple of float
         Left, top, right, bottom in pixels of the full upright image.
     landmarks : ndarray of shape (5, 2), float32
-        Eyes, nose and corners of the mouth, left before right as seen in the image; same pixels.
+        x and y of eyes, nose and corners of the mouth, left before right as seen in the image; same pixels.
     confidence : float
-        How sure the detector is that this is a face, in 0..1.
+        The detector's confidence that this is a face, in 0..1.
     vector : ndarray of shape (dim,), float32
-        Unit length; the cosine of two says how alike the faces are.
+        Unit length; the cosine of two vectors is the similarity of the faces.
     quality : FaceQuality
     """
 
@@ -60,12 +58,12 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class ImageFaces:
-    """What was found in one image.
+    """The faces in one image.
 
     Attributes
     ----------
     source : ImageSource
-        Where the image came from.
+        The image's path and bytes.
     id : str
         Hash of its content, 32 hex digits.
     width, height : int
@@ -82,19 +80,19 @@ class ImageFaces:
 
 
 class FaceReader:
-    """Finds the faces in images and turns each into a vector.
+    """Find the faces in images, and embed each as a vector.
 
-    *Method.* Each worker thread takes an image from bytes to vectors by itself, as in `Embedder`.
+    *Method*: each worker thread takes an image from bytes to vectors, as in `Embedder`.
 
     Parameters
     ----------
     detector, recognizer : str or model, default "centerface" and "dlib-resnet29"
-        Names (see `models.faces.load_detector` and `load_recognizer`) or loaded models.
+        Names (see `faces.models.load_detector` and `load_recognizer`) or loaded models.
     min_confidence : float, default 0.5
-        Fainter faces are left out; in 0..1.
+        Faces of less confidence are left out; in 0..1.
     smallest_px : float, optional
-        Side of the smallest face that is looked for, in pixels; by default a 64th of the image's longer
-        side, and at least 20.
+        Side of the smallest face to detect, in pixels; by default a 64th of the image's longer side, and at
+        least 20.
     n_threads : int, optional
         Worker threads; by default as many as the cores this process may use.
     limits : Limits, optional
@@ -102,7 +100,7 @@ class FaceReader:
     cache_dir : Path, optional
         Where converted models are kept.
     progress : bool, optional
-        Show a progress bar on stderr; by default only when that is a terminal.
+        Show a progress bar on stderr; by default only if stderr is a terminal.
 
     Raises
     ------
@@ -138,7 +136,7 @@ class FaceReader:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What makes vectors comparable: both models, and how a face gets from the one to the other."""
+        """Both models and the alignment between them; vectors of equal fingerprints are comparable."""
         recognizer, own = self.recognizer, self.recognizer.spec.fingerprint
         facts: dict[str, Any] = {
             **own.preprocessing,
@@ -157,27 +155,29 @@ class FaceReader:
         )
 
     def faces(self, image: Image.Image) -> list[Face]:
-        """Return the faces in an upright RGB image, the largest first."""
-        found = detect(self.detector, image, min_confidence=self.min_confidence, smallest_px=self.smallest_px)
-        chips = [self._chip(image, face) for face in found]
+        """Detect and embed the faces in an upright RGB image, the largest first."""
+        detected = detect(
+            self.detector, image, min_confidence=self.min_confidence, smallest_px=self.smallest_px
+        )
+        chips = [self._chip(image, face) for face in detected]
         return [
             Face(
                 face.box,
                 face.landmarks,
                 face.confidence,
                 vector,
-                quality_of(made, face.landmarks, face.side_px),
+                assess_quality(face_chip, face.landmarks, face.side_px),
             )
-            for face, made, vector in zip(found, chips, self.recognizer.embed(chips), strict=True)
+            for face, face_chip, vector in zip(detected, chips, self.recognizer.embed(chips), strict=True)
             if vector.any()
         ]
 
     def read(
         self, source: ImageSource, *, known: Callable[[str], bool] | None = None
     ) -> ImageFaces | ImageFailure:
-        """Return the faces in one image, or what is wrong with it.
+        """Return the faces in one image, or a failure if it cannot be used.
 
-        Where `known` says so of the hash of its content, it is not looked into, and no face is returned.
+        If `known` is true for the hash of its content, the image is not decoded and no face is returned.
         """
         try:
             data = source.read(self.limits)
@@ -194,18 +194,12 @@ class FaceReader:
     def stream(
         self, sources: Iterable[ImageSource | ImageFailure], *, known: Callable[[str], bool] | None = None
     ) -> Generator[ImageFaces | ImageFailure, None, None]:
-        """Read images one after another, in input order and bounded memory; failures pass through."""
-        pending: deque[Future[ImageFaces | ImageFailure]] = deque()
-        pool = ThreadPoolExecutor(self.n_threads, thread_name_prefix="nearsight-faces")
-        try:
-            for source in sources:
-                pending.append(pool.submit(self._read, source, known))
-                if len(pending) > 2 * self.n_threads:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        """Read images in threads, in input order and bounded memory; failures pass through."""
+
+        def read(source: ImageSource | ImageFailure) -> ImageFaces | ImageFailure:
+            return source if isinstance(source, ImageFailure) else self.read(source, known=known)
+
+        yield from ordered_map(read, sources, n_threads=self.n_threads)
 
     def read_all(
         self, inputs: Any, *, allow_remote: bool = False, known: Callable[[str], bool] | None = None
@@ -221,22 +215,12 @@ class FaceReader:
         known : callable, optional
             See `read`; called from worker threads.
         """
-        watched = sys.stderr.isatty() if self.progress is None else self.progress
-        countable = watched and not isinstance(inputs, Iterator)
-        total = count(inputs, allow_remote=allow_remote) if countable else None
-        with tqdm(
-            total=total, unit=" images", dynamic_ncols=True, smoothing=0.05, disable=not watched
-        ) as bar:
-            for result in self.stream(find(inputs, allow_remote=allow_remote), known=known):
-                bar.update()
-                yield result
+        is_watched = progress_display.is_watched(self.progress)
+        total = count(inputs, allow_remote=allow_remote) if is_watched else None
+        results = self.stream(find(inputs, allow_remote=allow_remote), known=known)
+        yield from progress_display.track(results, "reading faces", total=total, progress=self.progress)
 
-    def _read(
-        self, source: ImageSource | ImageFailure, known: Callable[[str], bool] | None
-    ) -> ImageFaces | ImageFailure:
-        return source if isinstance(source, ImageFailure) else self.read(source, known=known)
-
-    def _chip(self, image: Image.Image, face: FoundFace) -> NDArray[np.uint8]:
+    def _chip(self, image: Image.Image, face: DetectedFace) -> NDArray[np.uint8]:
         model = self.recognizer
         matrix = similarity_transform(face.landmarks, model.template, model.weights)
         return chip(image, matrix, model.spec.input_px)

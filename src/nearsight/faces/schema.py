@@ -1,4 +1,4 @@
-"""A face as a row of the bank."""
+"""The rows of a face bank."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -24,23 +24,23 @@ class BankedFace:
     Attributes
     ----------
     id : str
-        16 hex digits, made of the image's content and the place of the face in it.
+        16 hex digits: a hash of the image's content and the face's box.
     person : str
-        Empty while nobody has said whose it is.
+        Name of the person; empty for a face without a name.
     group : str
-        Of a face without a person: the group it was put into; empty where there is none.
+        Group of a face without a person; empty if it is in none.
     path : str
-        The image, as it was given.
+        The image, as it was passed.
     image : str
-        Hash of its content.
+        Hash of the image's content.
     box : tuple of float
         Left, top, right, bottom in pixels.
     confidence, quality : float
-        How sure the detector is, and how good the image is for recognizing; in 0..1.
+        Confidence of the detector, and quality of the image for recognition; both in 0..1.
     problems : str
-        What is poor about the image, in words; empty where nothing is.
+        Problems of the image in words, such as ``blurred``; empty if there are none.
     enrolled_at : datetime
-        When it came into the bank; UTC.
+        When the face was enrolled; UTC.
     """
 
     id: str
@@ -55,8 +55,8 @@ class BankedFace:
     enrolled_at: datetime
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "BankedFace":
-        """Read a row with the columns `COLUMNS`."""
+    def from_row(cls, row: Mapping[str, Any]) -> "BankedFace":
+        """Return the face of a row with the columns `COLUMNS`."""
         values = {name: row[name] for name in COLUMNS}
         values["image"] = values.pop("picture")  # the column's name in every bank written so far
         left, top, right, bottom = values["box"]
@@ -98,29 +98,29 @@ def schema(dim: int) -> pa.Schema:
 
 
 def face_id(image: str, face: Face) -> str:
-    """Return what names a face: the same place in the same image is the same face."""
-    place = ",".join(str(round(value)) for value in face.box)
-    return hashlib.sha256(f"{image}:{place}".encode()).hexdigest()[:16]
+    """Return a face's id: the same box in the same image is the same face."""
+    box = ",".join(str(round(value)) for value in face.box)
+    return hashlib.sha256(f"{image}:{box}".encode()).hexdigest()[:16]
 
 
-def table_of(faces: Iterable[tuple[ImageFaces, Face, str]], dim: int) -> pa.Table:
+def to_table(faces: Iterable[tuple[ImageFaces, Face, str]], dim: int) -> pa.Table:
     """Return rows for the store.
 
     Parameters
     ----------
     faces : iterable of (ImageFaces, Face, str)
-        A face with the image it is in, and the person it belongs to; empty for nobody yet.
+        A face's image, the face, and its person; empty for no person.
     dim : int
         Length of the vectors.
     """
     now = datetime.now(timezone.utc)
     rows = [
         {
-            "id": face_id(reading.id, face),
+            "id": face_id(image.id, face),
             "person": person,
             "group": "",
-            "path": encode_path(reading.source.path),
-            "picture": reading.id,
+            "path": encode_path(image.source.path),
+            "picture": image.id,
             "box": list(face.box),
             "landmarks": face.landmarks.ravel().tolist(),
             "vector": face.vector.tolist(),
@@ -129,12 +129,12 @@ def table_of(faces: Iterable[tuple[ImageFaces, Face, str]], dim: int) -> pa.Tabl
             "problems": ", ".join(face.quality.problems),
             "enrolled_at": now,
         }
-        for reading, face, person in faces
+        for image, face, person in faces
     ]
     return pa.Table.from_pylist(rows, schema=schema(dim))
 
 
-def matrix_of(table: pa.Table, dim: int) -> NDArray[np.float32]:
+def vectors_of(table: pa.Table, dim: int) -> NDArray[np.float32]:
     """Return the (n, dim) vectors of rows."""
     column = table["vector"].combine_chunks()
     flat = column.flatten() if not isinstance(column, pa.ChunkedArray) else column.combine_chunks().flatten()

@@ -1,8 +1,8 @@
-"""The bank's directory: one manifest, one table, and nothing left of what was deleted.
+"""The bank's directory: one manifest, one table, and no trace of deleted rows.
 
 A column store keeps deleted rows in its files for a while, and old versions of the table for longer. Faces
-are personal data, so a bank is never changed in place: whatever removes or renames writes the remaining rows
-to a new table, names that in the manifest, and removes the old one, files and all.
+are personal data, so rows are never deleted or renamed in place. The remaining rows are written to a new
+table, the manifest is changed to name it, and the files of the old table are removed.
 """
 
 import json
@@ -30,7 +30,7 @@ from nearsight.faces.schema import schema
 from nearsight.models import Fingerprint
 from nearsight.store import VectorStore, create_store, open_store
 
-# Grows when an older nearsight could no longer read what is written.
+# Raised when an older nearsight cannot read the files any more.
 FORMAT = 1
 FILENAME = "faces.json"
 _LOCK = "write.lock"
@@ -40,20 +40,20 @@ _WITHOUT_FACES = "without-faces.txt"
 
 @dataclass(frozen=True, slots=True)
 class BankManifest:
-    """What `faces.json` holds.
+    """The content of `faces.json`.
 
     Attributes
     ----------
     detector, recognizer : str
         Names of the models.
     licenses : tuple of str
-        Of the two, in that order.
+        Licenses of the detector and the recognizer.
     dim : int
         Length of the vectors.
     fingerprint : Fingerprint
-        What made them.
+        That of the vectors.
     store : str
-        The directory that holds the table now.
+        Name of the directory that holds the table.
     """
 
     detector: str
@@ -81,7 +81,7 @@ class BankManifest:
             os.fsync(file.fileno())
 
 
-def read(directory: Path) -> BankManifest:
+def read_manifest(directory: Path) -> BankManifest:
     """Read the manifest.
 
     Raises
@@ -89,7 +89,7 @@ def read(directory: Path) -> BankManifest:
     CollectionNotFoundError
         There is no bank.
     NotACollectionError, NewerFormatError
-        It is damaged, or a newer nearsight wrote it.
+        The manifest is damaged, or a newer nearsight wrote it.
     """
     path = directory / FILENAME
     try:
@@ -125,100 +125,101 @@ class BankStorage:
     Parameters
     ----------
     directory : Path
-        That of an existing bank.
+        Directory of an existing bank.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._manifest = read(directory)
+        self._manifest = read_manifest(directory)
         self._store = open_store(directory / self._manifest.store)
 
     @classmethod
-    def make(cls, directory: Path, facts: Mapping[str, Any]) -> "BankStorage":
-        """Make an empty bank, unless there is one; `facts` are those of `BankManifest`, without the store."""
+    def create(cls, directory: Path, facts: Mapping[str, Any]) -> "BankStorage":
+        """Create an empty bank, unless one exists; `facts` are those of `BankManifest` without `store`."""
         directory.mkdir(parents=True, exist_ok=True)
         with FileLock(directory / _LOCK):
             if not (directory / FILENAME).exists():
-                manifest = BankManifest(**facts, store=_fresh())
+                manifest = BankManifest(**facts, store=_new_store_name())
                 create_store(directory / manifest.store, schema(manifest.dim))
                 manifest.write(directory)
         return cls(directory)
 
     @property
     def manifest(self) -> BankManifest:
-        """As it was when it was last looked at."""
+        """The manifest, as it was last read."""
         return self._manifest
 
     def require(self, fingerprint: Fingerprint) -> None:
-        """Refuse vectors that other models made.
+        """Check that vectors are comparable with those of the bank.
 
         Raises
         ------
         FingerprintMismatchError
+            Other models made them; enroll the photographs in another bank.
         """
         if fingerprint != self._manifest.fingerprint:
             different = "; ".join(self._manifest.fingerprint.differences(fingerprint))
             raise FingerprintMismatchError(
                 f"the bank at {self.directory} holds faces of {self._manifest.recognizer} found by "
                 f"{self._manifest.detector}; other vectors cannot be compared with them ({different}). "
-                "Enroll the photographs into another bank"
+                "Enroll the photographs in another bank"
             )
 
     @contextmanager
     def writing(self) -> Iterator[VectorStore]:
-        """Keep other writers out, and yield the table as it is now."""
+        """Lock out other writers, and yield the current table."""
         with FileLock(self.directory / _LOCK):
             yield self.store()
-            self._sweep()
+            self._remove_old_stores()
 
     def store(self) -> VectorStore:
-        """Return the table as it is now; another process may have replaced it."""
-        manifest = read(self.directory)
+        """Return the current table; another process may have replaced it."""
+        manifest = read_manifest(self.directory)
         if manifest.store != self._manifest.store:
             self._manifest, self._store = manifest, open_store(self.directory / manifest.store)
         return self._store
 
     def table(self, *columns: str) -> pa.Table:
-        """Return columns of all rows, oldest first; all columns if none is named."""
+        """Return columns of all rows, oldest first; all columns by default."""
         store = self.store()
-        wanted = list(columns) or store.schema.names
-        # Between looking and reading, another process may have removed what was found.
-        batches = list(store.scan([*wanted, *({"enrolled_at"} - set(wanted))]))
+        names = list(columns) or store.schema.names
+        # Read at once, because another process may replace the table meanwhile.
+        batches = list(store.scan([*names, *({"enrolled_at"} - set(names))]))
         types = store.schema
         if not batches:
-            return pa.schema([types.field(name) for name in wanted]).empty_table()
-        return pa.Table.from_batches(batches).sort_by("enrolled_at").select(wanted)
+            return pa.schema([types.field(name) for name in names]).empty_table()
+        return pa.Table.from_batches(batches).sort_by("enrolled_at").select(names)
 
-    def rewrite(self, table: pa.Table) -> None:
-        """Put another table in place of the present one, of which nothing remains.
+    def replace_table(self, table: pa.Table) -> None:
+        """Replace the table, and remove all files of the old one.
 
-        The caller holds `writing`. A crash leaves the old table or the new one, and what is left of the other
-        is removed by the next writer.
+        The caller holds `writing`. A crash leaves the old table or the new one; the next writer removes the
+        files of the other.
         """
-        fresh = _fresh()
-        store = create_store(self.directory / fresh, schema(self._manifest.dim))
+        store_name = _new_store_name()
+        store = create_store(self.directory / store_name, schema(self._manifest.dim))
         if table.num_rows:
             store.append(table)
-        self._manifest = replace(self._manifest, store=fresh)
+        self._manifest = replace(self._manifest, store=store_name)
         self._manifest.write(self.directory)
         self._store = store
-        self._sweep()
+        self._remove_old_stores()
 
-    def _sweep(self) -> None:
-        """Remove every table that is not the bank's."""
+    def _remove_old_stores(self) -> None:
+        """Remove every table that the manifest does not name."""
         for entry in self.directory.iterdir():
             if entry.name.startswith(_STORE) and entry.name != self._manifest.store:
                 shutil.rmtree(entry)
 
     def without_faces(self) -> set[str]:
-        """Return the contents of images that were looked at and hold no face."""
+        """Return the ids of images that were read and have no face."""
         try:
             return set((self.directory / _WITHOUT_FACES).read_text(encoding="ascii").split())
         except FileNotFoundError:
             return set()
 
-    def note_without_faces(self, images: set[str]) -> None:
-        """Remember images that hold no face."""
+    def add_without_faces(self, images: set[str]) -> None:
+        """Record images that have no face."""
         if images:
             with open(self.directory / _WITHOUT_FACES, "a", encoding="ascii") as file:
                 file.write("".join(f"{image}\n" for image in sorted(images)))
@@ -226,7 +227,7 @@ class BankStorage:
     def destroy(self) -> None:
         """Remove the whole bank."""
         with FileLock(self.directory / _LOCK):
-            # First what makes it a bank: a crash leaves something that nobody can open.
+            # The manifest first: after a crash nobody can open what remains.
             (self.directory / FILENAME).unlink(missing_ok=True)
             (self.directory / _WITHOUT_FACES).unlink(missing_ok=True)
             for entry in self.directory.iterdir():
@@ -234,5 +235,5 @@ class BankStorage:
                     shutil.rmtree(entry)
 
 
-def _fresh() -> str:
+def _new_store_name() -> str:
     return f"{_STORE}{secrets.token_hex(4)}"

@@ -4,19 +4,19 @@ import json
 
 import numpy as np
 import pytest
-from fake_faces import ColorRecognizer, SquareDetector, album, photograph, strangers_background
+from fake_faces import ColorRecognizer, SquareDetector, album, fake_impostor_similarities, photograph
 from PIL import Image
 
 
 @pytest.fixture(autouse=True)
 def models(monkeypatch):
-    values = strangers_background()
+    values = fake_impostor_similarities()
     monkeypatch.setattr("nearsight.faces.pipeline.load_detector", lambda name: SquareDetector())
     monkeypatch.setattr(
         "nearsight.faces.pipeline.load_recognizer", lambda name, cache_dir=None: ColorRecognizer()
     )
     for module in ("bank", "results"):
-        monkeypatch.setattr(f"nearsight.faces.{module}.background_of", lambda fingerprint: values)
+        monkeypatch.setattr(f"nearsight.faces.{module}.impostor_similarities", lambda fingerprint: values)
 
 
 @pytest.fixture

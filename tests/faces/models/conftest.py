@@ -22,6 +22,11 @@ def detector():
 
 
 @pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
 def recognizer(cache_dir):
     if not is_available():
         pytest.skip("needs the face models")

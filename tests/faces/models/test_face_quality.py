@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from nearsight.faces.models import POOR, quality_of
+from nearsight.faces.models import POOR, assess_quality
 
 FRONT = np.array([[48.0, 45.4], [103.0, 45.4], [75.5, 78.8], [52.6, 105.7], [98.4, 105.7]])
 
@@ -20,7 +20,7 @@ def chip():
 
 
 def judge(image, landmarks=FRONT, size_px=120.0):
-    return quality_of(np.asarray(image), landmarks, size_px)
+    return assess_quality(np.asarray(image), landmarks, size_px)
 
 
 def test_a_good_image_has_no_problem(chip):

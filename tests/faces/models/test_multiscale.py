@@ -7,7 +7,7 @@ from PIL import Image
 from nearsight.errors import InvalidParameterError
 from nearsight.faces.models import detect
 from nearsight.faces.models.base import Candidates
-from nearsight.faces.models.multiscale import overlaps, suppressed
+from nearsight.faces.models.multiscale import non_maximum_suppression, overlaps
 
 
 def random_image(size, squares):
@@ -94,7 +94,7 @@ def test_suppression_is_what_a_plain_loop_does(rows, seed):
     for i in np.argsort(-scores):
         if all(naive_overlap(values[i], values[j]) <= 0.4 for j in kept):
             kept.append(int(i))
-    assert suppressed(found).tolist() == kept
+    assert non_maximum_suppression(found).tolist() == kept
     table = overlaps(values, values)
     for i in range(len(values)):
         for j in range(len(values)):

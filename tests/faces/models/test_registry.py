@@ -202,7 +202,7 @@ def test_a_free_license_is_told_and_warns_nobody(tmp_path, file, text):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mtcnn", "Known: centerface"),
+        ("mtcnn", "the detector centerface"),
         ("dir:/no/such/place", "no ONNX file"),
         ("hub:nonsense", "hub:ORG/REPO"),
         ("dir:", "dir:PATH"),

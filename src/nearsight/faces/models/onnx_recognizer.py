@@ -1,4 +1,4 @@
-"""Turns aligned faces into vectors with an ONNX file, whichever family it is of."""
+"""Face recognizers in ONNX files: dlib's network, ArcFace and SFace."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from nearsight.models.pooling import finished
 from nearsight.models.runtimes.onnx import Network
 from nearsight.models.spec import ModelSpec
 
-#: Where ArcFace, and OpenCV's SFace, expect eyes, nose and corners of the mouth in 112×112 pixels
+#: Positions of eyes, nose and corners of the mouth in the 112×112 pixels of ArcFace and OpenCV's SFace
 #: (Deng et al. 2019, arXiv 1801.07698, as published with its code).
 ARCFACE_TEMPLATE = (
     (38.2946, 51.6963),
@@ -22,11 +22,11 @@ ARCFACE_TEMPLATE = (
 
 
 class OnnxRecognizer:
-    """A face network in an ONNX file, run on the calling thread.
+    """A face recognizer in an ONNX file, run on the calling thread.
 
-    *Method*: the vector of a face is that of its aligned image or, with `is_mirrored`, the mean of that and
-    of its mirror image's, so that what a network has learned of left and right cancels out. On the first half
-    of the ORL persons that took a third more time and told persons apart no better, so it is off.
+    *Method*: the vector of a face is that of its aligned image or, with `is_mirrored`, the mean of that
+    vector and its mirror image's. On the first half of the ORL persons, mirroring took a third more time and was not
+    more accurate, so it is off.
 
     Parameters
     ----------
@@ -35,16 +35,16 @@ class OnnxRecognizer:
     model : bytes
         The file's content: one input (1 or n, 3, H, W), and an output (n, dim) called `spec.layer`.
     template : array of shape (5, 2)
-        Where landmarks lie in its input, in pixels.
+        Positions of the landmarks in its input, in pixels.
     weights : array of shape (5,)
-        How much each counts in getting there.
+        Weight of each landmark in the alignment.
     is_mirrored : bool, default False
-        Whether the mirror image counts as well; embedding then takes twice the time.
+        Average with the vector of the mirror image, which takes twice the time.
 
     Raises
     ------
     WeightsError
-        The file is no sound ONNX model, or has other inputs or outputs.
+        The file is damaged, or has other inputs or outputs.
     """
 
     def __init__(
@@ -72,12 +72,12 @@ class OnnxRecognizer:
         self._std = 255 * np.array(spec.std, np.float32)
 
     def embed(self, chips: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Return the vectors of aligned faces.
+        """Embed aligned faces.
 
         Parameters
         ----------
         chips : sequence of ndarray of uint8, each of shape (H, W, 3)
-            RGB, as `align.chip` returns them.
+            RGB, as `alignment.chip` returns them.
 
         Returns
         -------
@@ -93,10 +93,10 @@ class OnnxRecognizer:
 
     def _raw(self, chip: NDArray[np.uint8]) -> NDArray[np.float32]:
         pixels = ((chip - self._mean) / self._std).astype(np.float32).transpose(2, 0, 1)[None]
-        found: NDArray[np.float32] = self._network.run(
+        output: NDArray[np.float32] = self._network.run(
             self.spec.layer, {self._input: np.ascontiguousarray(pixels)}
         )
-        if found.shape != (1, self.spec.dim):
-            raise WeightsError(f"{self.spec.id} should give (1, {self.spec.dim}), but gives {found.shape}")
-        vector: NDArray[np.float32] = found[0]
+        if output.shape != (1, self.spec.dim):
+            raise WeightsError(f"{self.spec.id} returned {output.shape}; it must return (1, {self.spec.dim})")
+        vector: NDArray[np.float32] = output[0]
         return vector

@@ -1,7 +1,7 @@
-"""Finds face detectors and recognizers by name: the built-in ones, ``dir:PATH``, ``hub:ORG/REPO``.
+"""Load face detectors and recognizers by name: the built-in ones, ``dir:PATH``, ``hub:ORG/REPO``.
 
-A file or folder of one's own is taken for what its inputs and outputs say it is: CenterFace, SCRFD or YuNet
-find faces; ArcFace and SFace compare them.
+The layout of a file is recognized by its inputs and outputs: CenterFace, SCRFD and YuNet are detectors;
+ArcFace and SFace are recognizers.
 """
 
 import contextlib
@@ -30,10 +30,10 @@ DEFAULT_DETECTOR = weights.CENTERFACE_SPEC.id
 DEFAULT_RECOGNIZER = weights.DLIB_SPEC.id
 
 _FACE_PX = 112
-# Fewer numbers are an age, a gender or a pose.
-_LEAST_DIM = 64
+# Outputs of fewer numbers are an age, a gender or a pose.
+_MIN_DIM = 64
 _UNKNOWN = "unknown"
-_HUB_FILES = ("*.onnx", CARD, "LICENSE*", "LICENSE*", "config.json")
+_HUB_FILES = ("*.onnx", CARD, "LICENSE*", "LICENCE*", "config.json")
 
 
 def load_detector(name: str = DEFAULT_DETECTOR) -> FaceDetector:
@@ -57,7 +57,7 @@ def load_detector(name: str = DEFAULT_DETECTOR) -> FaceDetector:
     Warns
     -----
     UserWarning
-        The license of the weights allows no commercial use, or is not told.
+        The license of the weights allows no commercial use, or is unknown.
     """
     if name == DEFAULT_DETECTOR:
         return weights.centerface()
@@ -70,7 +70,7 @@ def load_detector(name: str = DEFAULT_DETECTOR) -> FaceDetector:
             name,
             layout,
             facts["weights_sha256"],
-            _told(name, path, layout),
+            _license_of(name, path, layout),
             facts["source"],
             facts["size_bytes"],
         )
@@ -102,7 +102,7 @@ def load_recognizer(name: str = DEFAULT_RECOGNIZER, *, cache_dir: Path | None = 
     Warns
     -----
     UserWarning
-        The license of the weights allows no commercial use, or is not told.
+        The license of the weights allows no commercial use, or is unknown.
     """
     if name == DEFAULT_RECOGNIZER:
         return weights.dlib_resnet29(cache_dir or user_cache())
@@ -112,12 +112,12 @@ def load_recognizer(name: str = DEFAULT_RECOGNIZER, *, cache_dir: Path | None = 
             return OnnxRecognizer(spec, path.read_bytes())
     raise UnknownModelError(
         f"{name} holds no face recognizer: none of its ONNX files takes a face of {_FACE_PX}×{_FACE_PX} "
-        f"pixels and gives one vector of {_LEAST_DIM} numbers or more, as ArcFace and SFace do"
+        f"pixels and gives one vector of {_MIN_DIM} numbers or more, as ArcFace and SFace do"
     )
 
 
 def is_restricted(license: str) -> bool:
-    """Tell whether a license forbids commercial use, or may.
+    """Return whether a license forbids commercial use, or may.
 
     Examples
     --------
@@ -135,28 +135,28 @@ def _files(name: str) -> Sequence[Path]:
         path = Path(place).expanduser().absolute()
     else:
         raise UnknownModelError(
-            f"There is no face model {name!r}. Known: {DEFAULT_DETECTOR} finds faces, {DEFAULT_RECOGNIZER} "
-            "compares them; your own are dir:PATH or hub:ORG/REPO"
+            f"There is no face model {name!r}. Known: the detector {DEFAULT_DETECTOR} and the recognizer "
+            f"{DEFAULT_RECOGNIZER}; your own are dir:PATH or hub:ORG/REPO"
         )
     if path.is_file():
         return [path]
-    found = sorted(path.rglob("*.onnx")) if path.is_dir() else []
-    if not found:
+    files = sorted(path.rglob("*.onnx")) if path.is_dir() else []
+    if not files:
         raise UnknownModelError(f"There is no ONNX file at {path}; the name is dir:PATH with one in it")
-    return found
+    return files
 
 
 def _detector_layout(path: Path) -> str | None:
     try:
         outputs = inspect(path).outputs
     except NearsightError:
-        return None  # another file of the folder may do
+        return None  # not an ONNX model; another file of the folder may be one
     if {"cls_8", "obj_8", "bbox_8", "kps_8"} <= set(outputs):
         return "yunet"
     channels = [shape[1] if len(shape) == 4 else None for shape in outputs.values()]
     if channels == [1, 2, 2, 10]:
         return "centerface"
-    # The second half of a name for an axis without a length tells nothing; nine are SCRFD's alone.
+    # The axes may have no fixed length; nine outputs are enough to recognize SCRFD.
     return "scrfd" if len(outputs) == 9 else None
 
 
@@ -166,14 +166,14 @@ def _recognizer_spec(name: str, path: Path) -> ModelSpec | None:
     except NearsightError:
         return None
     (layer, shape), *more = facts.outputs.items() or [("", ())]
-    (_, taken), *others = facts.inputs.items() or [("", ())]
+    (_, input_shape), *others = facts.inputs.items() or [("", ())]
     dim = shape[-1] if shape else None
-    if more or others or tuple(taken[2:]) != (_FACE_PX, _FACE_PX):
+    if more or others or tuple(input_shape[2:]) != (_FACE_PX, _FACE_PX):
         return None
-    if len(shape) != 2 or dim is None or dim < _LEAST_DIM:
+    if len(shape) != 2 or dim is None or dim < _MIN_DIM:
         return None
-    # SFace, and some files of ArcFace, normalize in the graph and take plain values.
-    is_plain = {"Sub", "Mul"} <= set(operations(path)[:8])
+    # SFace, and some files of ArcFace, normalize in the graph and take values in 0..255.
+    normalizes_itself = {"Sub", "Mul"} <= set(operations(path)[:8])
     return ModelSpec(
         **{
             **measured(name, path, facts),
@@ -181,17 +181,17 @@ def _recognizer_spec(name: str, path: Path) -> ModelSpec | None:
             "input_px": (_FACE_PX, _FACE_PX),
             "resize_mode": "squash",
             "interpolation": "bilinear",
-            "mean": (0.0,) * 3 if is_plain else (0.5,) * 3,
-            "std": (1 / 255,) * 3 if is_plain else (0.5,) * 3,
+            "mean": (0.0,) * 3 if normalizes_itself else (0.5,) * 3,
+            "std": (1 / 255,) * 3 if normalizes_itself else (0.5,) * 3,
             "layer": layer,
             "draft": False,
-            "license": _told(name, path, "sface" if is_plain else "arcface"),
+            "license": _license_of(name, path, "sface" if normalizes_itself else "arcface"),
         }
     )
 
 
-def _told(name: str, path: Path, layout: str) -> str:
-    """Return the license beside a file, and warn where it allows no commercial use or is not told."""
+def _license_of(name: str, path: Path, layout: str) -> str:
+    """Return the license beside a file, and warn if it allows no commercial use or is unknown."""
     license = _license(path.parent)
     if license == _UNKNOWN and layout in ("scrfd", "arcface"):
         license = f"{_UNKNOWN} (InsightFace publishes its weights for non-commercial research only)"
@@ -208,24 +208,24 @@ def _told(name: str, path: Path, layout: str) -> str:
 def _license(folder: Path) -> str:
     for read in (_license_in_config, _license_in_readme, _license_in_file):
         with contextlib.suppress(OSError, ValueError):
-            if found := read(folder):
-                return found
+            if license := read(folder):
+                return license
     return _UNKNOWN
 
 
 def _license_in_config(folder: Path) -> str:
     config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    found = config.get("license") if isinstance(config, dict) else None
-    return found if isinstance(found, str) else ""
+    license = config.get("license") if isinstance(config, dict) else None
+    return license if isinstance(license, str) else ""
 
 
 def _license_in_readme(folder: Path) -> str:
-    # What a hub reads: "other" there says nothing, and the name beside it does.
-    if found := read_card(folder / CARD).get("license"):
-        return found
+    # The metadata that hubs read; for "other", the license's name beside it is returned.
+    if license := read_card(folder / CARD).get("license"):
+        return license
     head = (folder / CARD).read_text(encoding="utf-8")[:4000]
-    given = re.search(r"^licen[sc]e(?:_name)?:\s*(\S.*)$", head, re.MULTILINE | re.IGNORECASE)
-    return given[1].strip() if given else ""
+    match = re.search(r"^licen[sc]e(?:_name)?:\s*(\S.*)$", head, re.MULTILINE | re.IGNORECASE)
+    return match[1].strip() if match else ""
 
 
 def _license_in_file(folder: Path) -> str:

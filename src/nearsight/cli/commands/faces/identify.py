@@ -15,7 +15,7 @@ from nearsight.errors import ImageFailure
 from nearsight.text_format import printable
 
 if TYPE_CHECKING:
-    from nearsight.faces import FaceReader, Identified, IdentifiedFace
+    from nearsight.faces import FaceReader, IdentifiedFace, IdentifiedImage
     from nearsight.faces.drawing import Label
 
 
@@ -73,7 +73,7 @@ def identify(
             failed.append(result)
             continue
         drawn = str(_draw(face_bank.reader, result, draw, drawn_names)) if draw is not None else None
-        path = result.reading.source.path
+        path = result.image.source.path
         faces += [_document(path, face, drawn) for face in result.faces]
         if not result.faces:
             without_faces.append(path)
@@ -127,12 +127,12 @@ def _name(face: dict[str, Any]) -> str:
     return printable(f"{face['name']} (or {face['rival']}?)" if face["ambiguous"] else face["name"])
 
 
-def _draw(reader: "FaceReader", result: "Identified", folder: Path, drawn_names: set[str]) -> Path:
+def _draw(reader: "FaceReader", result: "IdentifiedImage", folder: Path, drawn_names: set[str]) -> Path:
     """Draw boxes and names on an image, which is decoded again for it."""
     from nearsight.faces.drawing import draw, save
     from nearsight.images import decode
 
-    source = result.reading.source
+    source = result.image.source
     image = decode(source, limits=reader.limits).image
     return save(draw(image, [_label(face) for face in result.faces]), folder, source.path, drawn_names)
 

@@ -1,10 +1,10 @@
-"""Computes the background of `faces.background`: how alike faces of different persons are.
+"""Compute the impostor scores of `faces.impostor_scores`: similarities of faces of different persons.
 
 It writes similarities only, no vectors and no images. The one that is shipped was computed on persons s1 to
 s20 of the ORL set (AT&T Laboratories Cambridge; 10 gray photographs of each); persons s21 to s40 had no part
 in it, so that figures can be measured on them. ::
 
-    python tools/face_background.py ../shared/data/faces-orl --persons s1 s2 ... --out FILE.npz
+    python tools/face_impostor_scores.py ../shared/data/faces-orl --persons s1 s2 ... --out FILE.npz
 """
 
 import argparse
