@@ -25,8 +25,8 @@ class OnnxRecognizer:
     """A face recognizer in an ONNX file, run on the calling thread.
 
     *Method*: the vector of a face is that of its aligned image or, with `is_mirrored`, the mean of that
-    vector and its mirror image's. On the first half of the ORL persons, mirroring took a third more time and was not
-    more accurate, so it is off.
+    vector and its mirror image's. On the first half of the ORL persons, mirroring took a third more time and
+    was not more accurate, so it is off.
 
     Parameters
     ----------
