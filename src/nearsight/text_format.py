@@ -91,6 +91,28 @@ def count(n: int, noun: str, plural: str = "") -> str:
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
+def score(value: float) -> str:
+    """Return a score with two decimals, or in scientific notation if it is large.
+
+    Examples
+    --------
+    >>> score(3.14159), score(123_456.0)
+    ('3.14', '1.2e+05')
+    """
+    return f"{value:.2f}" if abs(value) < 1e4 else f"{value:.1e}"
+
+
+def shortened(names: Sequence[str], n: int = 5) -> str:
+    """Return the first names on one line, and how many more there are.
+
+    Examples
+    --------
+    >>> shortened(["ann", "bob"]), shortened(["ann", "bob", "cy"], 1)
+    ('ann, bob', 'ann and 2 more')
+    """
+    return ", ".join(names[:n]) + (f" and {len(names) - n:,} more" if len(names) > n else "")
+
+
 def nothing(where: str | None) -> str:
     """Explain why a list of images is empty."""
     return "No image matches." if where else "The collection is empty; add images with: nearsight index PATH"

@@ -29,7 +29,7 @@ def test_every_command_has_the_shared_options_and_a_documented_answer(name):
     assert {"collection", "as_json", "quiet"} <= {p.name for p in command.params}
     assert command.json_shape.startswith("{")
     assert len((command.help or "").splitlines()[0]) <= 55
-    assert all(isinstance(p, click.Argument) or p.help for p in command.params)
+    assert all(isinstance(p, click.Argument) or p.hidden or p.help for p in command.params)
     text = CliRunner().invoke(cli, [*name.split(), "--help"]).stdout
     assert "With --json" in text
 

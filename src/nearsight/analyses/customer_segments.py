@@ -126,7 +126,7 @@ class Segmentation:
         NewerFormatError
             A newer nearsight wrote it.
         """
-        remedy = "find segments first: nearsight segment --customers CSV --save FILE.npz"
+        remedy = "find segments first: nearsight segment-customers CSV --to FILE.npz"
         with read_artifact(Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (
             facts,
             arrays,
@@ -307,7 +307,7 @@ def assign_customers(
     InvalidParameterError
         No image is known, or a weight is not more than 0.
     """
-    remedy = f"Find those of {self.directory} with nearsight segment --customers CSV --save FILE.npz"
+    remedy = f"Find those of {self.directory} with nearsight segment-customers CSV --to FILE.npz"
     found.fingerprint.require_same(self.fingerprint, "the segmentation", remedy)
     lines = _read(self, images)
     X = self.vectors(lines.ids)

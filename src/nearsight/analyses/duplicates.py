@@ -23,6 +23,8 @@ from nearsight.verification import dense
 
 # A higher expected rate is worth a warning; of 1,654 photographs, 0.1 % had a false match.
 _DOUBTFUL_RATE = 0.02
+# Agreement from which on a group needs no look, unless the result is doubtful.
+_CERTAIN_AGREEMENT = 0.80
 
 # Split of an image: in the first set, in the second, or with files in both.
 _FIRST, _SECOND, _BOTH = 0, 1, 2
@@ -68,11 +70,6 @@ class DuplicateGroup:
     def agreement(self) -> float:
         """The lowest of `agreements`; 1 for identical files."""
         return min(self.agreements, default=1.0)
-
-    @property
-    def is_certain(self) -> bool:
-        """Whether all agree better than any two different photographs in the benchmarks did (0.7)."""
-        return self.agreement >= dense.CERTAIN_AGREEMENT
 
     @property
     def redundant(self) -> list[str]:
@@ -134,6 +131,10 @@ class Duplicates:
     def is_doubtful(self) -> bool:
         """Whether so many matches may be false that somebody should look, and no rate was stated."""
         return self.calibration is None and (self.expected_rate or 0) > _DOUBTFUL_RATE
+
+    def is_certain(self, group: DuplicateGroup) -> bool:
+        """Whether the pixels of all images in a group agree by 0.80 or more, and `is_doubtful` is False."""
+        return group.agreement >= _CERTAIN_AGREEMENT and not self.is_doubtful
 
 
 def find_duplicates(

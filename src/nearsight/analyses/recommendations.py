@@ -164,7 +164,7 @@ class Catalog:
     @classmethod
     def load(cls, view: Collection, file: str | Path) -> "Catalog":
         """Read what `save` wrote; see `Collection.load_catalog`."""
-        remedy = "learn one: nearsight recommend --baskets CSV --save FILE"
+        remedy = "learn one: nearsight recommend --baskets CSV --to FILE"
         with read_artifact(Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (
             about,
             arrays,

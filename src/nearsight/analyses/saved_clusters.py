@@ -17,13 +17,19 @@ from nearsight.store import parse
 FILENAME = "cluster_keys.json"
 
 
-def check_key(view: Collection, key: str, *, overwrite: bool = False) -> None:
-    """See beforehand whether `save_clusters` will take a key.
+def check_key(view: Collection, key: str, *, overwrite: bool = False, where: str | None = None) -> None:
+    """Check whether `save_clusters` accepts a key, before the work is done.
+
+    Parameters
+    ----------
+    where : str, optional
+        The images that were clustered, if not all. The other images must have no cluster under the key:
+        one number would mean two clusters.
 
     Raises
     ------
     MetadataError, StorageError
-        See there.
+        See `save_clusters`. Or images outside `where` have a cluster under this key already.
     """
     if not os.access(view.directory, os.W_OK):
         raise StorageError(
@@ -44,7 +50,18 @@ def check_key(view: Collection, key: str, *, overwrite: bool = False) -> None:
             f"clusters cannot be saved under {key!r}, which `where` takes for a word of its own; choose"
             f" another key, such as {key}_group"
         ) from error
-    if overwrite or key in _written(view.directory):
+    if overwrite:
+        return
+    if where is not None and key in view.metadata_types():
+        # Not by NOT: rows for which `where` is unknown would be on neither side.
+        has_key = f"{key} IS NOT NULL"
+        n_others = view.count(has_key) - view.count(f"{has_key} AND ({where})")
+        if n_others:
+            raise MetadataError(
+                f"{n_others:,} images outside `where` have a {key!r} already, so its numbers would mean two"
+                f" things; choose another key, such as {key}_part, or overwrite it (--overwrite)"
+            )
+    if key in _written(view.directory):
         return
     for name in names:
         n = view.count(f"{name} IS NOT NULL") if name in view.metadata_types() else 0

@@ -66,7 +66,7 @@ def write_detector(
 
 def read_detector(path: Path, model: str | None, cache_dir: Path | None) -> SavedDetector:
     """Read a detector, and load its model; see `AnomalyDetector.load`."""
-    remedy = "nearsight anomaly fit GOOD_DIR --out FILE makes one of good images"
+    remedy = "fit one on good images: nearsight anomaly fit GOOD_DIR --to FILE"
     with read_artifact(path, _KIND, _FORMAT, error=DetectorFileError, remedy=remedy) as (document, arrays):
         stamped = Fingerprint.from_dict(document["fingerprint"])
         estimator = MultiLevelAnomaly.from_state(document["task"], arrays)

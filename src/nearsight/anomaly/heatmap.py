@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from nearsight import text_format
 from nearsight.anomaly.detector import AnomalyResult
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.anomaly import combined
@@ -135,8 +136,11 @@ def _sheet(result: AnomalyResult, image: Image.Image, overlaid: Image.Image) -> 
     pen.text((_MARGIN_PX + 120, 17), name, _INK, small)
     whole, places = _level_scores(result)
     parts = {"whole image": whole, "places": places}
-    shown = ", ".join(f"{name} {_number(value)}" for name, value in parts.items() if value is not None)
-    facts = f"score {_number(result.score)}, threshold {_number(result.threshold)}   ({shown})"
+    shown = ", ".join(
+        f"{name} {text_format.score(value)}" for name, value in parts.items() if value is not None
+    )
+    score, threshold = text_format.score(result.score), text_format.score(result.threshold)
+    facts = f"score {score}, threshold {threshold}   ({shown})"
     for line, color, at in ((reason(result), _INK, 40), (facts, _FAINT, 62)):
         pen.text((_MARGIN_PX, at), _fitting(pen, line, small, sheet_width - 2 * _MARGIN_PX), color, small)
     sheet.paste(image, (_MARGIN_PX, top))
@@ -177,10 +181,6 @@ def _level_scores(result: AnomalyResult) -> tuple[float | None, float | None]:
     levels = dict(result.levels)
     whole = levels.pop("image", None)
     return whole, float(combined([np.array(v) for v in levels.values()])) if levels else None
-
-
-def _number(score: float) -> str:
-    return f"{score:.2f}" if abs(score) < 1e4 else f"{score:.1e}"
 
 
 def _scale(sheet: Image.Image, pen: ImageDraw.ImageDraw, font: _Font, top: int, width: int) -> None:

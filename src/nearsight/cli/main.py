@@ -26,6 +26,7 @@ from nearsight.cli.commands import (
     reduce_dim,
     rm,
     search,
+    segment_customers,
     tag,
 )
 from nearsight.cli.framework import Family, Group
@@ -33,13 +34,14 @@ from nearsight.cli.framework import Family, Group
 
 @click.group(
     cls=Group,
+    aliases={"dups": "duplicates"},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     commands=[
         index.index,
         search.search,
-        duplicates.dups,
+        duplicates.duplicates,
         cluster.cluster,
-        cluster.segment,
+        segment_customers.segment_customers,
         classify.classify,
         recommend.recommend,
         anomaly.anomaly,

@@ -41,11 +41,16 @@ def _flag(*names: str, help: str) -> Callable[[_F], _F]:
 
 
 def existing_paths(ctx: click.Context, param: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse PATH arguments of which none exists: a misspelling, and not an unreadable image."""
+    """Refuse PATH arguments of which none exists."""
+    require_existing(paths)
+    return paths
+
+
+def require_existing(paths: Sequence[str]) -> None:
+    """Refuse paths of which none exists: a misspelling, and not an unreadable image."""
     missing = [path for path in paths if "://" not in path and not _exists(path)]
     if missing and len(missing) == len(paths):
         raise BadInputError(f"there is nothing at {', '.join(missing)}; check the spelling")
-    return paths
 
 
 def existing_path(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
@@ -83,6 +88,64 @@ threads = click.option(
 strict = _flag("--strict", "strict", help="Exit with code 1 if an image cannot be read.")
 yes = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 open_report = _flag("--open", "opens_report", help="Open the report in the browser.")
+
+
+def false_alarm_rate(text: str) -> Callable[[_F], _F]:
+    """Add `--false-alarm-rate`, in (0, 1); None leaves the rate to the library's default."""
+    return click.option(
+        "--false-alarm-rate",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        metavar="R",
+        help=text,
+    )
+
+
+def names(text: str) -> Callable[[_F], _F]:
+    """Add `--names`; the command gets a list of names, or None."""
+    return click.option("--names", multiple=True, metavar="NAME,...", callback=_read_names, help=text)
+
+
+def naming(things: str) -> Callable[[_F], _F]:
+    """Add `--words` and `--no-names`; the command gets `words`: a list, or None for common words."""
+
+    def add(command: _F) -> _F:
+        @wraps(command)
+        def with_words(*args: Any, words: list[str] | None, no_names: bool, **rest: Any) -> Any:
+            if words and no_names:
+                raise click.UsageError("--words names them and --no-names does not; give only one of the two")
+            return command(*args, words=[] if no_names else words, **rest)
+
+        return _with(
+            cast(_F, with_words),
+            (
+                click.option(
+                    "--words",
+                    multiple=True,
+                    metavar="WORD,...",
+                    callback=_read_names,
+                    help=f"Name {things} with these words. @FILE has one word per line. Default: 1,000 common"
+                    " things. Repeatable.",
+                ),
+                click.option("--no-names", is_flag=True, help=f"Do not name {things}."),
+            ),
+        )
+
+    return add
+
+
+def _read_names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str] | None:
+    """Split values at commas, and read @FILE, which has one name per line."""
+    names: list[str] = []
+    for value in values:
+        if value.startswith("@"):
+            try:
+                lines = Path(value[1:]).read_text(encoding="utf-8").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise click.BadParameter(f"{value[1:]!r} cannot be read: {error}", ctx, param) from error
+            names += [line.strip() for line in lines if line.strip()]
+        else:
+            names += [name.strip() for name in value.split(",") if name.strip()]
+    return names if values else None
 
 
 def is_interactive() -> bool:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from nearsight import AnomalyDetector
+from nearsight.anomaly.heatmap import reason
 from nearsight.reports import anomalies
 
 
@@ -41,7 +42,7 @@ def fitted(factory):
 
 
 def test_fit_says_what_it_made(nearsight, factory, tmp_path):
-    found = nearsight.json("anomaly", "fit", factory / "good", "--out", tmp_path / "d.npz")
+    found = nearsight.json("anomaly", "fit", factory / "good", "--to", tmp_path / "d.npz")
     assert found["images"] == 40
     assert found["held_out"] == 19
     assert found["false_alarm_rate"] == 0.05
@@ -51,10 +52,10 @@ def test_fit_says_what_it_made(nearsight, factory, tmp_path):
 
 
 def test_fit_tells_how_sure_the_rate_is(nearsight, factory, tmp_path):
-    told = nearsight("anomaly", "fit", factory / "good", "--out", tmp_path / "d.npz")
-    assert "5.0% of good images by mistake" in told.stdout
-    assert "with 19 held out, this detector's own lies between 0.1% and 17.6%" in told.stderr
-    assert nearsight("anomaly", "fit", factory / "good", "--out", tmp_path / "d.npz", "-q").stderr == ""
+    told = nearsight("anomaly", "fit", factory / "good", "--to", tmp_path / "d.npz")
+    assert "expected false alarms: 5.0% of good images" in told.stdout
+    assert "With 19 images held out, the rate of this detector is between 0.1% and 17.6%" in told.stderr
+    assert nearsight("anomaly", "fit", factory / "good", "--to", tmp_path / "d.npz", "-q").stderr == ""
 
 
 def test_good_images_that_are_all_the_same(nearsight, tmp_path):
@@ -63,15 +64,15 @@ def test_good_images_that_are_all_the_same(nearsight, tmp_path):
     for i in range(30):
         Image.new("RGB", (32, 32), (120, 80, 40)).save(tmp_path / f"same/{i}.png", dpi=(i + 1, i + 1))
     save(tmp_path / "other.png", 1)
-    told = nearsight("anomaly", "fit", tmp_path / "same", "--out", tmp_path / "d.npz")
-    assert "all but the same" in told.stderr
-    answer = nearsight("anomaly", "score", tmp_path / "d.npz", tmp_path / "other.png").stdout
+    told = nearsight("anomaly", "fit", tmp_path / "same", "--to", tmp_path / "d.npz")
+    assert "nearly identical" in told.stderr
+    answer = nearsight("anomaly", "score", "--from", tmp_path / "d.npz", tmp_path / "other.png").stdout
     assert "DEFECT" in answer
     assert "e+" in answer
 
 
 def test_score_gives_what_the_library_gives(nearsight, factory, fitted):
-    found = nearsight.json("anomaly", "score", fitted, factory / "new")
+    found = nearsight.json("anomaly", "score", "--from", fitted, factory / "new")
     assert set(found) == {"scores", "failed", "model"}
     own = AnomalyDetector.load(fitted).score(factory / "new")[:2]
     assert found["scores"] == [
@@ -80,6 +81,7 @@ def test_score_gives_what_the_library_gives(nearsight, factory, fitted):
             "score": one.score,
             "threshold": one.threshold,
             "defect": one.defect,
+            "why": reason(one),
         }
         for name, one in zip(("a.png", "b.png"), own, strict=True)
     ]
@@ -88,20 +90,49 @@ def test_score_gives_what_the_library_gives(nearsight, factory, fitted):
 
 
 def test_defects_are_no_failure_of_the_run(nearsight, factory, fitted):
-    result = nearsight("anomaly", "score", fitted, factory / "new" / "b.png", code=0)
+    result = nearsight("anomaly", "score", "--from", fitted, factory / "new" / "b.png", code=0)
     assert result.stdout.splitlines()[1].split()[0] == "DEFECT"
+
+
+def test_the_forms_of_version_0_1(nearsight, factory, fitted, tmp_path):
+    old, new = tmp_path / "old.npz", tmp_path / "new.npz"
+    made = nearsight.json("anomaly", "fit", factory / "good", "--out", old)
+    assert {**made, "file": ""} == {
+        **nearsight.json("anomaly", "fit", factory / "good", "--to", new),
+        "file": "",
+    }
+    images = (factory / "new" / "a.png", factory / "new" / "b.png")
+    assert nearsight.json("anomaly", "score", old, *images) == nearsight.json(
+        "anomaly", "score", "--from", new, *images
+    )
+    assert "--out" not in nearsight("anomaly", "fit", "--help").stdout
+
+
+def test_unreadable_images_are_an_error_only_if_strict(nearsight, factory, fitted):
+    words = ("anomaly", "score", "--from", fitted, factory / "new")
+    assert "1 image could not be read" in nearsight(*words).stderr
+    assert "c.jpg" in nearsight(*words, "--strict", code=1).stderr
 
 
 def test_heatmaps_are_images(nearsight, factory, fitted, tmp_path):
     one, same = factory / "new" / "b.png", factory / "new" / ".." / "new" / "b.png"
-    found = nearsight.json("anomaly", "score", fitted, one, same, "--heatmaps", tmp_path / "h" / "x")
+    found = nearsight.json(
+        "anomaly", "score", "--from", fitted, one, same, "--heatmaps", tmp_path / "h" / "x"
+    )
     drawn = [row["heatmap"] for row in found["scores"]]
     assert drawn == [str(tmp_path / "h" / "x" / name) for name in ("b.png", "b-2.png")]
     for path in drawn:
         with Image.open(path) as image:
             assert min(image.size) > 500
     found = nearsight.json(
-        "anomaly", "score", fitted, factory / "new" / "a.png", "--heatmaps", tmp_path / "y", "--defects-only"
+        "anomaly",
+        "score",
+        "--from",
+        fitted,
+        factory / "new" / "a.png",
+        "--heatmaps",
+        tmp_path / "y",
+        "--defects-only",
     )
     assert found["scores"][0]["heatmap"] is None
     assert list((tmp_path / "y").iterdir()) == []
@@ -109,9 +140,9 @@ def test_heatmaps_are_images(nearsight, factory, fitted, tmp_path):
 
 def test_a_page_with_defects_first(nearsight, factory, fitted, tmp_path):
     page = tmp_path / "page.html"
-    told = nearsight("anomaly", "score", fitted, factory / "new", "--out", page)
+    told = nearsight("anomaly", "score", "--from", fitted, factory / "new", "--html", page)
     html = page.read_text()
-    assert f"Page: {page}" in told.stderr
+    assert f"Report: {page}" in told.stderr
     assert "1 defect in 2 images" in html
     assert html.index("b.png") < html.index("a.png")
     assert "in the outlined places." in html
@@ -133,9 +164,7 @@ def test_a_page_shows_the_most_unusual(monkeypatch, fitted, factory, tmp_path):
 
 
 def test_a_detector_learns_on(nearsight, factory, fitted, tmp_path):
-    found = nearsight.json(
-        "anomaly", "fit", factory / "more", "--update", fitted, "--out", tmp_path / "e.npz"
-    )
+    found = nearsight.json("anomaly", "fit", factory / "more", "--from", fitted, "--to", tmp_path / "e.npz")
     assert (found["images"], found["held_out"]) == (45, 24)
     assert AnomalyDetector.load(fitted).n_images_seen_ == 40
 
@@ -143,13 +172,15 @@ def test_a_detector_learns_on(nearsight, factory, fitted, tmp_path):
 @pytest.mark.parametrize(
     ("words", "kind", "message"),
     [
-        (("fit", "more"), "UsageError", "--out"),
-        (("fit", "more", "--out", "x.zip"), "UsageError", ".npz"),
-        (("fit", "more", "--out", "x.npz"), "CalibrationError", "at least 29 good images"),
-        (("fit", "more", "--update", "made.npz", "--level", "image"), "UsageError", "leave out level"),
-        (("fit", "more", "--out", "x.npz", "--model", "sift-vlad"), "UnknownModelError", "no layers"),
-        (("score", "nowhere.npz", "new"), "DetectorFileError", "anomaly fit"),
-        (("score", "new/a.png", "new"), "DetectorFileError", "no sound detector"),
+        (("fit", "more"), "UsageError", "--to FILE.npz"),
+        (("fit", "more", "--to", "x.zip"), "UsageError", ".npz"),
+        (("fit", "more", "--to", "x.npz"), "CalibrationError", "at least 29 good images"),
+        (("fit", "more", "--from", "made.npz", "--level", "image"), "UsageError", "leave out --level"),
+        (("fit", "more", "--to", "x.npz", "--model", "sift-vlad"), "UnknownModelError", "no layers"),
+        (("score", "new"), "UsageError", "--from FILE"),
+        (("score", "--from", "nowhere.npz", "new"), "DetectorFileError", "anomaly fit"),
+        (("score", "--from", "new/a.png", "new"), "DetectorFileError", "no sound detector"),
+        (("score", "--from", "made.npz", "nowhere"), "BadInputError", "nothing at"),
         (("score", "made.npz", "nowhere"), "BadInputError", "nothing at"),
     ],
 )

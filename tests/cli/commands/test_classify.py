@@ -1,80 +1,163 @@
-"""`classify predict`, and `search --text`."""
+"""`classify fit`, `classify predict` and `classify suggest`, as a user runs them."""
 
+import csv
 import json
 
 import pytest
+from PIL import Image
 
-from nearsight.models.text import minilm
-
-pytestmark = pytest.mark.skipif(minilm.locate() is None, reason=f"needs {minilm.REQUIREMENT}")
+from nearsight.analyses.classification import Prediction
+from nearsight.reports import classification
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory):
-    """Photographs by what they show."""
-    data = pytest.importorskip("skimage.data")
-    from PIL import Image
-
-    folder = tmp_path_factory.mktemp("shown")
-    for name, pixels in (("cat", data.chelsea()), ("coffee", data.coffee()), ("rocket", data.rocket())):
-        Image.fromarray(pixels).save(folder / f"{name}.jpg")
-    (folder / "empty.jpg").write_bytes(b"")
+def classes(tmp_path_factory, save_image):
+    """Two classes that differ plainly, and images of neither."""
+    folder = tmp_path_factory.mktemp("classes")
+    for kind in ("train", "test"):
+        for name, seed in (("stripes", 1), ("blobs", 2)):
+            (folder / kind / name).mkdir(parents=True)
+            for i in range(12 if kind == "train" else 2):
+                path = folder / kind / name / f"{i}.png"
+                save_image(path, 100 * seed + i + (50 if kind == "test" else 0))
+                if name == "stripes":
+                    lines = Image.open(path).convert("RGB")
+                    for x in range(0, 160, 16):
+                        lines.paste((0, 0, 0), (x, 0, x + 8, 120))
+                    lines.save(path)
     return folder
 
 
-def test_each_image_gets_a_name(nearsight, shown):
-    names = "cat,cup of coffee,space rocket"
-    found = nearsight.json("classify", "predict", shown, "--names", names)
+@pytest.fixture
+def fitted(nearsight, classes):
+    nearsight("index", classes / "train")
+    nearsight("classify", "fit", "--labels", "folder")
+    return nearsight
+
+
+def test_labels_are_the_folders(nearsight, classes):
+    nearsight("index", classes / "train")
+    told = nearsight.json("classify", "fit", "--labels", "folder")
+    assert told["classes"] == [{"label": "blobs", "examples": 12}, {"label": "stripes", "examples": 12}]
+    assert (told["method"], told["chosen_by"], told["false_alarm_rate"]) == ("probe", "rule", 0.05)
+    assert told["why_no_unknown"] == ""
+    assert told["accuracy"] > 0.9
+    assert told["file"] == str(nearsight.collection / "classifier.npz")
+    found = nearsight.json("classify", "predict", classes / "test")
     assert set(found) == {"predictions", "failed", "model", "false_alarm_rate"}
-    assert [(p["path"], p["label"], p["unknown"]) for p in found["predictions"]] == [
-        (str(shown / "cat.jpg"), "cat", False),
-        (str(shown / "coffee.jpg"), "cup of coffee", False),
-        (str(shown / "rocket.jpg"), "space rocket", False),
-    ]
-    assert all(0.5 < p["probability"] <= 1 for p in found["predictions"])
-    assert [failure["path"] for failure in found["failed"]] == [str(shown / "empty.jpg")]
+    assert set(found["predictions"][0]) == {"path", "label", "probability", "unknown"}
+    assert [p["label"] for p in found["predictions"]] == ["blobs", "blobs", "stripes", "stripes"]
+    assert found["predictions"][0]["path"] == str(classes / "test/blobs/0.png")
 
 
-def test_none_of_the_names(nearsight, shown):
-    result = nearsight("classify", "predict", shown / "cat.jpg", "--names", "airplane", "--names", "piano")
+def test_labels_of_a_folder_a_table_and_a_key(nearsight, classes, tmp_path):
+    nearsight("index", classes / "train/stripes", "--meta", "what=stripes")
+    nearsight("index", classes / "train/blobs", "--meta", "what=blobs")
+    by_folder = nearsight.json("classify", "fit", "--labels", classes / "train")["classes"]
+    assert nearsight.json("classify", "fit", "--labels", "what")["classes"] == by_folder
+    table = tmp_path / "labels.csv"
+    with table.open("w", newline="") as file:
+        rows = [[str(path), path.parent.name] for path in sorted(classes.rglob("train/*/*.png"))]
+        csv.writer(file).writerows([["path", "label"], *rows, [str(classes / "test/blobs/0.png"), ""]])
+    assert nearsight.json("classify", "fit", "--labels", table)["classes"] == by_folder
+
+
+def test_no_collection_is_needed(nearsight, classes, tmp_path):
+    file = tmp_path / "c.npz"
+    nearsight("classify", "fit", "--labels", classes / "train", "--to", file)
+    found = nearsight.json("classify", "predict", "--from", file, classes / "test/stripes/0.png")
+    assert found["predictions"][0]["label"] == "stripes"
+    assert not nearsight.collection.exists()
+
+
+def test_too_few_promise_nothing_and_say_so(nearsight, classes):
+    nearsight("index", classes / "train")
+    result = nearsight("classify", "fit", "--labels", "folder", "--examples-per-class", "3")
+    assert "No image will be called unknown" in result.stderr
+    assert "needs at least 19 good examples; there are 6" in result.stderr.replace("\n", " ")
+    told = nearsight.json("classify", "predict", classes / "test")
+    assert told["false_alarm_rate"] is None
+    assert not any(p["unknown"] for p in told["predictions"])
+
+
+def test_what_is_none_of_the_classes(fitted, tmp_path):
+    data = pytest.importorskip("skimage.data")
+    Image.fromarray(data.chelsea()).save(tmp_path / "cat.png")
+    result = fitted("classify", "predict", tmp_path / "cat.png")
     assert result.stdout.splitlines()[1].split()[0] == "unknown"
 
 
-def test_names_from_a_file(nearsight, shown, tmp_path):
-    (tmp_path / "names.txt").write_text("cat, tabby or not\n\nspace rocket\n")
-    found = nearsight.json("classify", "predict", shown / "cat.jpg", "--names", f"@{tmp_path}/names.txt")
-    assert found["predictions"][0]["label"] == "cat, tabby or not"
+def test_a_page_of_labels(fitted, classes, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"")
+    page = tmp_path / "page.html"
+    fitted("classify", "predict", classes / "test", tmp_path / "bad.jpg", "--html", page)
+    html = page.read_text()
+    assert html.count("<figure") == 4 + 2
+    assert html.count("data:image/jpeg") == 4
+    assert "at most 5.0% of known images" in html
+    assert "the least certain first" in html
+    assert "<script" not in html
+
+
+def test_suggestions_can_be_filled_in(nearsight, classes, tmp_path):
+    nearsight("index", classes / "train")
+    table = tmp_path / "next.csv"
+    first = nearsight.json("classify", "suggest", "-n", "4", "--out", table)["predictions"]
+    assert set(first[0]) == {"id", "path", "label", "probability", "unknown"}
+    assert [(s["label"], s["probability"], s["unknown"]) for s in first] == [(None, None, True)] * 4
+    with table.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["path", "label"]
+    assert [row[0] for row in rows] == [s["path"] for s in first]
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *([path, path.split("/")[-2]] for path, _ in rows)])
+    told = nearsight.json("classify", "fit", "--labels", table)
+    assert sum(c["examples"] for c in told["classes"]) == 4
+    then = nearsight.json("classify", "suggest", "-n", "4")["predictions"]
+    assert not {s["id"] for s in then} & {s["id"] for s in first}
+    assert all(s["label"] and 0 < s["probability"] <= 1 for s in then)
+    nearsight("classify", "fit", "--labels", "folder")
+    nothing_left = nearsight("classify", "-c", nearsight.collection, "suggest")
+    assert "All images have a label already" in nothing_left.stderr
+    assert "No image matches" in nearsight("classify", "suggest", "--where", "width = 1").stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "kind", "message"),
+    ("words", "message"),
     [
-        (("--names", ","), "InvalidParameterError", "at least one name"),
-        (("--names", "a,a"), "InvalidParameterError", "given twice"),
-        (("--names", "@/nowhere.txt"), "UsageError", "cannot be read"),
-        (("--names", "a", "--model", "sift-vlad"), "UnknownModelError", "knows no texts"),
-        ((), "UsageError", "--names"),
+        (["fit", "--labels", "nowhere"], "are no folder, no file and no metadata key (the keys are: none)"),
+        (["fit", "--labels", "{empty}"], "has no subfolders with images"),
+        (["fit", "--labels", "{table}"], "needs the columns path and label"),
+        (["fit", "--labels", "folder", "--model", "sift-vlad"], "leave out --model"),
+        (["predict", "x.jpg", "--names", "a", "--from", "b.npz"], "there is nothing at x.jpg"),
+        (["predict", "{image}", "--names", "a", "--from", "b.npz"], "give only one of them"),
+        (["predict", "{image}", "--from", "b.npz"], "there is no classifier at b.npz"),
+        (["predict", "{image}"], "nearsight classify fit --labels"),
     ],
 )
-def test_bad_names(nearsight, shown, words, kind, message):
-    result = nearsight("classify", "predict", shown / "cat.jpg", *words, "--json", code=2)
-    error = json.loads(result.stdout)["error"]
-    assert error["type"] == kind
-    assert message in error["message"]
+def test_bad_questions(nearsight, classes, tmp_path, words, message):
+    nearsight("index", classes / "test")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "table.csv").write_text("path,name\na.jpg,b\n")
+    places = {
+        "empty": tmp_path / "empty",
+        "table": tmp_path / "table.csv",
+        "image": classes / "test/blobs/0.png",
+    }
+    words = [word.format(**places) for word in words]
+    result = nearsight("classify", *words, "--json", code=2)
+    assert message in json.loads(result.stdout)["error"]["message"]
 
 
-def test_search_with_words(nearsight, shown, tmp_path):
-    nearsight("index", shown)
-    hits = nearsight.json("search", "--text", "a rocket on its launch pad", "--out", tmp_path / "x.html")[
-        "hits"
-    ]
-    assert hits[0]["path"] == str(shown / "rocket.jpg")
-    page = (tmp_path / "x.html").read_text()
-    assert "a rocket on its launch pad" in page
-    assert page.index("rocket.jpg") < page.index("coffee.jpg")
+def test_without_a_collection_a_file_must_be_named(nearsight, classes):
+    result = nearsight("classify", "fit", "--labels", classes / "train", code=2)
+    assert "name a file: --to FILE.npz" in result.stderr.replace("\n", " ")
 
 
-def test_words_that_are_markup_are_only_words(nearsight, shown, tmp_path):
-    nearsight("index", shown)
-    nearsight("search", "--text", "<script>alert(1)</script>", "--out", tmp_path / "x.html")
-    assert "<script>alert" not in (tmp_path / "x.html").read_text()
+def test_a_page_of_too_many_shows_the_least_certain(tmp_path, monkeypatch):
+    monkeypatch.setattr(classification, "MAX_IMAGES", 2)
+    images = [(Prediction(str(p), f"{p}.jpg", "cat", p, False), None) for p in (0.9, 0.2, 0.7, 0.4)]
+    classification.write_predictions(tmp_path / "page.html", images, model="m", false_alarm_rate=None)
+    html = (tmp_path / "page.html").read_text()
+    assert "The 2 least certain of 4" in html
+    assert [p for p in ("0.9", "0.2", "0.7", "0.4") if f">{p}.jpg<" in html] == ["0.2", "0.4"]

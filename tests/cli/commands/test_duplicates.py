@@ -12,7 +12,7 @@ from sample_images import texture
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, strange):
-    root = tmp_path_factory.mktemp("dups")
+    root = tmp_path_factory.mktemp("duplicates")
     for seed in range(4):
         texture(240, 180, seed).save(root / f"{seed}.png")
     texture(240, 180, 0).transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((160, 120)).save(root / strange)
@@ -27,7 +27,7 @@ def filled(nearsight, folder):
 
 
 def test_groups_as_the_contract_has_them(filled, folder, strange):
-    document = filled.json("dups")
+    document = filled.json("duplicates")
     assert document.keys() == {
         *("groups", "leaks", "images", "threshold", "false_alarm_rate", "expected_rate")
     }
@@ -41,6 +41,8 @@ def test_groups_as_the_contract_has_them(filled, folder, strange):
     assert near["why"].startswith("larger: 240 × 180")
     assert 0.5 < near["similarity"] <= 1
     assert near["agreement"] > document["threshold"] == 0.65
+    assert near["certain"] is (near["agreement"] >= 0.80)
+    assert set(near["ids"]) <= {item["id"] for item in filled.json("ls")["items"]}
     same = by_path[f"{folder}/1.png"]
     assert same["redundant"] == [f"{folder}/again.png"]
     assert (same["similarity"], len(same["ids"])) == (1.0, 1)
@@ -48,13 +50,15 @@ def test_groups_as_the_contract_has_them(filled, folder, strange):
 
 
 def test_for_people(filled, folder):
-    answer = filled("dups").stdout
+    answer = filled("duplicates").stdout
     assert f"keep  {folder}/0.png" in answer
-    assert "2 images of 5 in several copies; 2 files could go (agreement above 0.65)" in answer
+    assert (
+        "2 of 5 images have duplicates; 2 files redundant (match threshold: agreement above 0.65)" in answer
+    )
 
 
 def test_redundant_files_as_the_system_names_them(filled, folder, strange):
-    result = filled("dups", "--list-redundant", "-0")
+    result = filled("duplicates", "--list-redundant", "-0")
     expected = {f"{folder}/{strange}", f"{folder}/again.png"}
     assert set(result.stdout_bytes.decode("utf-8", "surrogateescape").split("\0")[:-1]) == expected
     assert len(list(folder.iterdir())) == 6
@@ -67,25 +71,25 @@ def test_nothing_is_redundant_beside_a_copy_that_is_gone(nearsight, tmp_path):
     shutil.copy(tmp_path / "one.png", tmp_path / "two.png")
     nearsight("index", tmp_path)
     (tmp_path / "large.png").unlink()
-    result = nearsight("dups", "--list-redundant", "-q")
+    result = nearsight("duplicates", "--list-redundant", "-q")
     assert result.stdout.splitlines() == [f"{tmp_path}/two.png"]
-    assert "The best copy of 1 image is gone" in result.stderr
+    assert "1 group not listed: the file to keep is missing" in result.stderr
 
 
 def test_leaks(filled, folder):
     sets = ("path LIKE '%/again.png' OR path LIKE '%/0.png'", "width = 160")
-    document = filled.json("dups", "--between", *sets)
+    document = filled.json("duplicates", "--between", *sets)
     [leak] = document["leaks"]
     assert leak["paths"][0] == f"{folder}/0.png"
     assert len(leak["ids"]) == 2
-    assert "1 leak among 3 images" in filled("dups", "--between", *sets).stdout
+    assert "1 leak among 3 images" in filled("duplicates", "--between", *sets).stdout
 
 
 def test_a_page(filled, tmp_path, folder):
     page = tmp_path / "copies.html"
-    result = filled("dups", "--out", page)
+    result = filled("duplicates", "--html", page)
     html = page.read_text(encoding="utf-8")
-    assert f"Page: {page}" in result.stderr
+    assert f"Report: {page}" in result.stderr
     assert "2 groups of duplicates" in html
     assert html.count('<span class="badge">kept</span>') == 2
     assert html.count("data:image/jpeg") == 4
@@ -94,7 +98,7 @@ def test_a_page(filled, tmp_path, folder):
 
 def test_a_page_of_nothing(nearsight, tmp_path, folder):
     nearsight("index", folder / "2.png", folder / "3.png")
-    nearsight("dups", "--out", tmp_path / "none.html")
+    nearsight("duplicates", "--html", tmp_path / "none.html")
     assert "Every image occurs once." in (tmp_path / "none.html").read_text(encoding="utf-8")
 
 
@@ -109,11 +113,12 @@ def test_a_page_of_nothing(nearsight, tmp_path, folder):
     ],
 )
 def test_what_cannot_be(filled, words):
-    assert "error" in filled.json("dups", *words, code=2)
+    assert "error" in filled.json("duplicates", *words, code=2)
 
 
-def test_it_is_listed():
-    assert "dups" in cli.commands
+def test_an_alias_that_the_help_does_not_list(filled):
+    assert filled.json("dups") == filled.json("duplicates")
+    assert "dups" not in cli.commands
 
 
 @pytest.fixture(scope="module")
@@ -128,21 +133,23 @@ def burst(tmp_path_factory):
 
 def test_shots_of_one_scene_are_warned_of(nearsight, burst):
     nearsight("index", burst)
-    result = nearsight("dups", "--json")
-    assert re.search(r"up to \d\d % of those without a copy", result.stderr)
+    result = nearsight("duplicates", "--json")
+    assert re.search(r"Expected false matches: up to \d\d% of images", result.stderr)
     assert json.loads(result.stdout)["expected_rate"] > 0.1
-    refused = nearsight("dups", "--false-alarm-rate", "0.05", code=2).stderr
+    refused = nearsight("duplicates", "--false-alarm-rate", "0.05", code=2).stderr
     assert "cannot be kept" in refused
     assert "distinct" in refused
 
 
 def test_a_rate_learned_on_images_without_copies(nearsight, burst):
     nearsight("index", burst)
-    sure = nearsight.json("dups", "--false-alarm-rate", "0.05", "--distinct", "width > 0")
-    assert sure["threshold"] > nearsight.json("dups")["threshold"]
+    sure = nearsight.json("duplicates", "--false-alarm-rate", "0.05", "--distinct-where", "width > 0")
+    assert sure["threshold"] > nearsight.json("duplicates")["threshold"]
     assert len(sure["groups"]) <= 1
     assert (
         "width > 999"
-        in nearsight(*("dups", "--false-alarm-rate", "0.05", "--distinct", "width > 999"), code=2).stderr
+        in nearsight(
+            *("duplicates", "--false-alarm-rate", "0.05", "--distinct-where", "width > 999"), code=2
+        ).stderr
     )
-    assert "add --false-alarm-rate" in nearsight("dups", "--distinct", "width > 0", code=2).stderr
+    assert "add --false-alarm-rate" in nearsight("duplicates", "--distinct-where", "width > 0", code=2).stderr

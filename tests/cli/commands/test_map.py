@@ -42,7 +42,7 @@ def test_points_and_what_became_of_them(imaged, tmp_path, save_image):
     assert all(kept[point["id"]] == (point["x"], point["y"]) for point in first["points"])
     assert second["points"][0]["cluster"] == "</script><b>winter"
     assert "none moved" in imaged("map").stdout
-    assert "laid out" in imaged("map", "--refit").stdout
+    assert "New map of 7 images" in imaged("map", "--refit").stdout
     assert len(imaged.json("map", "--where", "width = 200")["points"]) == 1
 
 
@@ -54,9 +54,9 @@ def test_clusters_are_the_colors_where_there_are_some(nearsight, photos):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--color", "nothing"], "no image has metadata 'nothing'"),
-        (["--out", "x.csv"], "must end in .html or .htm or .parquet"),
-        (["--out", "{folder}/x.parquet", "--open"], "--open shows a page"),
+        (["--color", "nothing"], "no image has the metadata key 'nothing'"),
+        (["--out", "x.csv"], "must end in .parquet"),
+        (["--html", "{folder}/x.parquet"], "must end in .html or .htm"),
         (["--method", "umap"], "moves every image"),
     ],
 )
@@ -75,7 +75,7 @@ def test_a_table(imaged, tmp_path):
 
 def test_a_page_holds_all_it_needs_and_no_markup_of_others(imaged, tmp_path):
     pytest.importorskip("plotly")
-    told = imaged.json("map", "--color", "season", "--out", tmp_path / "map.html")
+    told = imaged.json("map", "--color", "season", "--html", tmp_path / "map.html")
     page = (tmp_path / "map.html").read_text()
     assert "<b>winter" not in page
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
@@ -98,7 +98,7 @@ def test_the_page_in_a_browser(imaged, tmp_path):
         collection.update_metadata(
             item.id, {"kind": number % 3 if number % 3 < 2 else -1, "kind_label": label}
         )
-    imaged("map", "--out", tmp_path / "map.html")
+    imaged("map", "--html", tmp_path / "map.html")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1300, "height": 1500})
@@ -162,6 +162,6 @@ def test_a_collection_that_cannot_be_written_to_still_answers(imaged, monkeypatc
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         told = imaged("map", "--method", "pca")
-    assert "laid out by PCA" in told.stdout
+    assert "New map of 6 images by PCA" in told.stdout
     assert "the map is not kept" in told.stderr
     assert not (imaged.collection / "map.npz").exists()

@@ -40,7 +40,7 @@ def test_unknown_items_are_told_and_not_fatal(indexed, orders):
     result = indexed("recommend", "0.png", "--baskets", orders)
     assert "2 lines of" in result.stderr
     assert "gift wrap" in result.stderr
-    assert "121 baskets; what counts how much was learned from them" in result.stderr
+    assert "Learned from 121 baskets." in result.stderr
     assert result.stdout.splitlines()[0].split() == ["score", "id", "path", "why"]
 
 
@@ -56,20 +56,20 @@ def test_lookalikes_without_baskets(indexed):
 
 def test_what_is_kept_answers_the_same(indexed, orders, tmp_path):
     kept = tmp_path / "learned.npz"
-    first = indexed.json("recommend", "0.png", "--baskets", orders, "--save", kept)
-    again = indexed.json("recommend", "0.png", "--model", kept)
+    first = indexed.json("recommend", "0.png", "--baskets", orders, "--to", kept)
+    again = indexed.json("recommend", "0.png", "--from", kept)
     assert [item.pop("score") for item in again["items"]] == pytest.approx(
         [item.pop("score") for item in first["items"]], rel=1e-9
     )
     assert again == first
     kept.unlink()
     # Learning alone, such as every night.
-    result = indexed("recommend", "--baskets", orders, "--save", kept)
+    result = indexed("recommend", "--baskets", orders, "--to", kept)
     assert result.stdout == ""
-    assert "ask it with --model" in result.stderr
+    assert "--from recommends with it" in result.stderr
     assert kept.exists()
-    assert indexed.json("recommend", "--baskets", orders, "--save", kept)["baskets"] == 121
-    assert "121 baskets" in indexed("recommend", "0.png", "--model", kept).stderr
+    assert indexed.json("recommend", "--baskets", orders, "--to", kept)["baskets"] == 121
+    assert "121 baskets" in indexed("recommend", "0.png", "--from", kept).stderr
 
 
 def test_a_history(indexed, orders):
@@ -85,12 +85,12 @@ def test_a_filter(indexed, orders):
 
 def test_the_page(indexed, orders, tmp_path):
     page = tmp_path / "page.html"
-    indexed("recommend", "0.png", "--baskets", orders, "--out", page)
+    indexed("recommend", "0.png", "--baskets", orders, "--html", page)
     html = page.read_text()
     assert "Bought together with 0<" in html
     assert "bought with 0 in" in html
     assert html.count("data:image/jpeg") == 6
-    indexed("recommend", "--history", "0,2", "--out", page)
+    indexed("recommend", "--history", "0,2", "--html", page)
     assert "Similar to 2 images" in page.read_text()
 
 
@@ -103,15 +103,15 @@ def test_the_page(indexed, orders, tmp_path):
         (("--history", ","), "InvalidParameterError", "no id"),
         (("0.png", "--diversity", "2"), "UsageError", "diversity"),
         (("0.png", "--baskets", "/nowhere.csv"), "UsageError", "does not exist"),
-        (("0.png", "--out", "page.txt"), "UsageError", ".html"),
-        (("0.png", "--save", "x.npz"), "UsageError", "give --baskets CSV"),
+        (("0.png", "--html", "page.txt"), "UsageError", ".html"),
+        (("0.png", "--to", "x.npz"), "UsageError", "add --baskets CSV"),
         (
-            ("0.png", "--model", "x.npz", "--baskets", "{orders}"),
+            ("0.png", "--from", "x.npz", "--baskets", "{orders}"),
             "UsageError",
-            "learned from baskets already",
+            "has learned from baskets already",
         ),
-        (("--baskets", "{orders}", "--save", "x.npz", "--open"), "UsageError", "ID or --history"),
-        (("0.png", "--model", "nowhere.npz"), "InvalidParameterError", "no catalog at nowhere.npz"),
+        (("--baskets", "{orders}", "--to", "x.npz", "--open"), "UsageError", "ID or --history"),
+        (("0.png", "--from", "nowhere.npz"), "InvalidParameterError", "at nowhere.npz"),
     ],
 )
 def test_bad_usage(indexed, orders, words, kind, message):

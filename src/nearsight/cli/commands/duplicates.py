@@ -1,6 +1,5 @@
-"""Finding what is there more than once: `dups`."""
+"""`duplicates`."""
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,123 +7,124 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nearsight.cli import options
-from nearsight.cli.commands.search import present
 from nearsight.cli.framework import Command, Run
 from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
     from nearsight.analyses.duplicates import DuplicateGroup, Duplicates, Leak
-    from nearsight.collection.schema import Item
 
 
 @click.command(
     cls=Command,
-    json_shape="""{"groups": [{"keep": id, "ids": [id], "similarity": float, "agreement": float,
-             "against": [id], "paths": [path], "redundant": [path], "why"}],
+    json_shape="""{"groups": [{"keep": id, "ids": [id], "similarity": float, "certain": bool,
+             "agreement": float, "against": [id], "paths": [path], "redundant": [path], "why"}],
  "leaks": [{"ids": [id, id], "paths": [path, path], "similarity": float, "agreement": float}],
  "images": int, "threshold": float, "false_alarm_rate": float or null, "expected_rate": float}""",
     examples=(
-        "nearsight dups --open",
-        "nearsight dups --false-alarm-rate 0.001 --out copies.html",
-        "nearsight dups --false-alarm-rate 0.01 --distinct \"path LIKE '%/originals/%'\"",
-        "nearsight dups --between \"path LIKE '%/train/%'\" \"path LIKE '%/test/%'\"",
-        "nearsight dups --list-redundant -0 | xargs -0 -r trash",
+        "nearsight duplicates --open",
+        "nearsight duplicates --false-alarm-rate 0.001 --html duplicates.html",
+        "nearsight duplicates --false-alarm-rate 0.01 --distinct-where \"path LIKE '%/originals/%'\"",
+        "nearsight duplicates --between \"path LIKE '%/train/%'\" \"path LIKE '%/test/%'\"",
+        "nearsight duplicates --list-redundant -0 | xargs -0 -r trash",
     ),
 )
 @click.option(
     "--false-alarm-rate",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="R",
-    help="Share of images without a copy that may be given one; learned on this collection.",
+    help="Learn a match threshold on this collection: at most this share of images without a duplicate get"
+    " a false match.",
 )
 @click.option(
-    "--distinct",
+    "--distinct-where",
     metavar="EXPR",
-    help="With --false-alarm-rate: learn it on these images, of which no two are copies.",
+    help="With --false-alarm-rate: learn the threshold on these images, no two of which are duplicates.",
 )
 @options.where
 @click.option(
-    "--between", nargs=2, metavar="EXPR EXPR", help="Only copies of images of one set in another: leaks."
+    "--between",
+    nargs=2,
+    metavar="EXPR EXPR",
+    help="Find only duplicates across two sets (leaks), such as training and test images.",
 )
-@click.option("--list-redundant", is_flag=True, help="Print only the files not needed, one a line.")
-@click.option("-0", "--null", is_flag=True, help="With --list-redundant: end each name with NUL.")
-@options.page("Write a page of the copies side by side.")
+@click.option("--list-redundant", is_flag=True, help="Print only the redundant files, one per line.")
+@click.option("-0", "--null", is_flag=True, help="With --list-redundant: end each file name with NUL.")
+@options.report("duplicates", "Write an HTML report that shows duplicates side by side.")
 @click.pass_obj
-def dups(
+def duplicates(
     run: Run,
     /,
+    *,
     false_alarm_rate: float | None,
-    distinct: str | None,
+    distinct_where: str | None,
     where: str | None,
     between: tuple[str, str] | None,
     list_redundant: bool,
     null: bool,
-    out: Path | None,
-    show: bool,
+    report: Path | None,
 ) -> None:
-    """Find copies of one image, and which to keep.
+    """Find near-duplicates, and which image to keep.
 
-    Found are files of the same bytes, and copies that were re-encoded, resized, cropped, turned a little or
-    by quarters, mirrored, recolored or marked. Vectors propose, pixels confirm: what is merely similar is
-    no copy. Nothing is ever deleted. --list-redundant names what could be: every file it names is there in a
-    better copy.
+    Duplicates are files of the same bytes. Near-duplicates are one image re-encoded, resized, cropped,
+    rotated, mirrored, recolored or watermarked. Vectors propose pairs, and a comparison of the pixels
+    confirms them: images that merely look alike are not near-duplicates. Nothing is deleted. Every file that
+    --list-redundant prints has a duplicate that is kept and at least as good.
     """
     if null and not list_redundant:
-        raise click.UsageError("-0 says how --list-redundant ends a name; add --list-redundant")
+        raise click.UsageError("-0 changes how --list-redundant ends a file name; add --list-redundant")
     if list_redundant and (run.console.as_json or between):
-        raise click.UsageError("--list-redundant goes with neither --json, which has them, nor --between")
-    if distinct and false_alarm_rate is None:
-        raise click.UsageError("--distinct says what a rate is learned on; add --false-alarm-rate R")
+        raise click.UsageError(
+            "--list-redundant works neither with --json, which lists these files too, nor with --between"
+        )
+    if distinct_where and false_alarm_rate is None:
+        raise click.UsageError("--distinct-where needs a rate to learn; add --false-alarm-rate R")
     collection = run.open_collection()
     find = partial(collection.find_leaks, *between) if between else collection.find_duplicates
-    found = find(
+    result = find(
         where=where,
         false_alarm_rate=false_alarm_rate,
-        distinct_where=distinct,
+        distinct_where=distinct_where,
         progress=run.console.progress,
     )
     if list_redundant:
-        _list(run, found, "\0" if null else "\n")
+        _list_redundant(run, result, "\0" if null else "\n")
     else:
-        run.console.document(_document(found))
-        _say(run, found, bool(between))
-    if found.n_without_thumbnail:
-        run.console.note(
-            f"{count(found.n_without_thumbnail, 'image')} without a thumbnail could not be compared."
-        )
-    if found.is_doubtful:
+        run.console.document(_document(result))
+        _say(run, result, is_leak=bool(between))
+    if result.n_without_thumbnail:
+        n_skipped = count(result.n_without_thumbnail, "image")
+        run.console.note(f"{n_skipped} without a thumbnail could not be compared.")
+    if result.is_doubtful:
         run.console.warn(
-            f"Images here agree nearly as much as copies do: up to {found.expected_rate:.0%}".replace(
-                "%", " %"
-            )
-            + " of those without a copy may have been given one (shots of one scene). Look before you delete"
-            " (--open), or state a rate and what to learn it on (--false-alarm-rate R --distinct EXPR)."
+            "Many images here, such as shots of one scene, agree almost as well as near-duplicates do."
+            f" Expected false matches: up to {result.expected_rate:.0%} of images without a duplicate."
+            " Check the groups before you delete files (--open), or state a rate and the images to learn it"
+            " on (--false-alarm-rate R --distinct-where EXPR)."
         )
-    if out or show:
+    if report:
         from nearsight.reports.duplicates import write_duplicates
 
-        file = out or run.settings.cache_dir / "duplicates.html"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_duplicates(file, collection, found)
-        present(run, file, show=show)
+        write_duplicates(report, collection, result)
+        run.present_report(report)
 
 
-def _document(found: "Duplicates") -> dict[str, Any]:
+def _document(result: "Duplicates") -> dict[str, Any]:
     return {
-        "groups": [_group(group) for group in found.groups],
-        "leaks": [_leak(leak) for leak in found.leaks],
-        "images": found.n_images,
-        "threshold": found.threshold,
-        "false_alarm_rate": found.calibration.false_alarm_rate if found.calibration else None,
-        "expected_rate": found.expected_rate,
+        "groups": [_group_document(result, group) for group in result.groups],
+        "leaks": [_leak_document(leak) for leak in result.leaks],
+        "images": result.n_images,
+        "threshold": result.threshold,
+        "false_alarm_rate": result.calibration.false_alarm_rate if result.calibration else None,
+        "expected_rate": result.expected_rate,
     }
 
 
-def _group(group: "DuplicateGroup") -> dict[str, Any]:
+def _group_document(result: "Duplicates", group: "DuplicateGroup") -> dict[str, Any]:
     return {
         "keep": group.keep.id,
         "ids": [item.id for item in group.items],
         "similarity": group.similarity,
+        "certain": result.is_certain(group),
         "agreement": group.agreement,
         "against": group.verified_against,
         "paths": [path for item in group.items for path in item.paths],
@@ -133,53 +133,40 @@ def _group(group: "DuplicateGroup") -> dict[str, Any]:
     }
 
 
-def _leak(leak: "Leak") -> dict[str, Any]:
+def _leak_document(leak: "Leak") -> dict[str, Any]:
     return {
         "ids": [leak.first.id, leak.second.id],
-        # Files of the same bytes: the first two of them.
-        "paths": leak.first.paths[:2]
-        if leak.first.id == leak.second.id
-        else [leak.first.path, leak.second.path],
+        "paths": [leak.first.path, leak.second.path]
+        if leak.first.id != leak.second.id
+        else leak.first.paths[:2],  # identical files are one image
         "similarity": leak.similarity,
         "agreement": leak.agreement,
     }
 
 
-def _list(run: Run, found: "Duplicates", end: str) -> None:
-    """Print names as the system has them, for a program that takes them away."""
-    n_others = 0
-    safe = [group for group in found.groups if _is_there(group.keep)]
-    for path in (path for group in safe for path in group.redundant):
-        if "://" in path:
-            n_others += 1
-        else:
-            click.echo(os.fsencode(path + end), nl=False)
-    if n_others:
-        run.console.note(f"{count(n_others, 'more')} that lie in shards or elsewhere are not listed.")
-    if n_unsafe := len(found.groups) - len(safe):
+def _list_redundant(run: Run, result: "Duplicates", end: str) -> None:
+    from nearsight.services import redundant_files
+
+    redundant = redundant_files(result)
+    for path in redundant.paths:
+        run.console.path(path, end)
+    if redundant.n_remote:
+        run.console.note(f"{count(redundant.n_remote, 'more')} in shards or at URLs are not listed.")
+    if redundant.n_without_kept:
         run.console.warn(
-            f"The best copy of {count(n_unsafe, 'image')} is gone or has changed, so the others are not"
-            " listed; nearsight index --prune brings the collection up to date."
+            f"{count(redundant.n_without_kept, 'group')} not listed: the file to keep is missing or has"
+            " changed. nearsight index --prune updates the collection."
         )
 
 
-def _is_there(item: "Item") -> bool:
-    """Say whether the file that would be kept still is what was indexed."""
-    if "://" in item.path:
-        return True
-    try:
-        return Path(item.path).stat().st_size == item.size_bytes
-    except OSError:
-        return False
-
-
-def _say(run: Run, found: "Duplicates", is_leak: bool) -> None:
+def _say(run: Run, result: "Duplicates", *, is_leak: bool) -> None:
     if is_leak:
-        for leak in found.leaks:
-            run.console.say(printable("  ".join([f"{leak.agreement:.3f}", *_leak(leak)["paths"]])))
-        run.console.say(f"{count(len(found.leaks), 'leak')} among {count(found.n_images, 'image')}")
+        for leak in result.leaks:
+            paths = _leak_document(leak)["paths"]
+            run.console.say(printable("  ".join([f"{leak.agreement:.3f}", *paths])))
+        run.console.say(f"{count(len(result.leaks), 'leak')} among {count(result.n_images, 'image')}")
         return
-    for group in found.groups:
+    for group in result.groups:
         run.console.say(printable(f"keep  {group.keep.path or group.keep.id}"), bold=True)
         run.console.say(f"      {group.why}")
         for path in group.keep.paths[1:]:
@@ -188,11 +175,11 @@ def _say(run: Run, found: "Duplicates", is_leak: bool) -> None:
         for item, agreement, by in zip(
             group.items[1:], group.agreements, group.verified_against, strict=True
         ):
-            other = "" if by == group.keep.id else f" (with {names[by]}, a copy of it)"
+            matched = "" if by == group.keep.id else f" (matched with {names[by]})"
             for path in item.paths:
-                run.console.say(printable(f"      {agreement:.3f}  {path}{other}"))
-    n_redundant = sum(len(group.redundant) for group in found.groups)
+                run.console.say(printable(f"      {agreement:.3f}  {path}{matched}"))
+    n_redundant = sum(len(group.redundant) for group in result.groups)
     run.console.say(
-        f"{count(len(found.groups), 'image')} of {found.n_images:,} in several copies;"
-        f" {count(n_redundant, 'file')} could go (agreement above {found.threshold:.2f})"
+        f"{len(result.groups):,} of {count(result.n_images, 'image')} have duplicates;"
+        f" {count(n_redundant, 'file')} redundant (match threshold: agreement above {result.threshold:.2f})"
     )

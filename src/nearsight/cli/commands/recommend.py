@@ -1,4 +1,4 @@
-"""`recommend`: what looks like an image, and what is bought with it."""
+"""`recommend`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,57 +7,42 @@ import click
 
 from nearsight import text_format
 from nearsight.cli import options
-from nearsight.cli.commands.search import present
-from nearsight.cli.framework import BadInputError, Command, Run, out_file
-from nearsight.text_format import count, printable
+from nearsight.cli.framework import Command, Run
+from nearsight.text_format import count, printable, shortened
 
 if TYPE_CHECKING:
     from nearsight.analyses.recommendations import Advice, Catalog
     from nearsight.collection import Collection
 
-# Unknown items that people are shown.
-_SHOWN = 5
-
 
 @click.command(
     cls=Command,
-    json_shape="""{"items": [{"id", "path", "score": float, "why", "metadata": {}}], "for": [id],
+    json_shape="""{"items": [{"id", "score": float, "why", "path", "metadata": {}}], "for": [id],
  "baskets": int, "unknown": {item: lines}, "learned": bool, "twins_together": float or null,
  "new": int}""",
     examples=(
         "nearsight recommend 3fa9c1 --diversity 0.5",
         "nearsight recommend 3fa9c1 --baskets orders.csv --where \"season = 'winter'\" --open",
         "nearsight recommend --history 3fa9c1,shirts/4711.jpg --baskets orders.csv",
-        "nearsight recommend --baskets orders.csv --save learned.npz",
-        "nearsight recommend 3fa9c1 --model learned.npz",
+        "nearsight recommend --baskets orders.csv --to recommender.npz",
+        "nearsight recommend 3fa9c1 --from recommender.npz",
     ),
 )
 @click.argument("id", required=False, metavar="[ID]")
 @click.option(
     "--history",
     metavar="ID,ID...",
-    help="Instead of ID: what a customer has, and wants more for.",
+    help="Recommend for all items that a customer has, instead of for one ID.",
 )
 @click.option(
     "--baskets",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="CSV",
-    help="What was bought together: a file with the columns basket and item.",
+    help="Learn from what was bought together: a file with the columns basket and item.",
 )
-@click.option(
-    "--save",
-    type=click.Path(path_type=Path, dir_okay=False),
-    callback=out_file(".npz"),
-    metavar="FILE.npz",
-    help="Keep what was learned from the baskets; ID is not needed then.",
-)
-@click.option(
-    "--model",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE.npz",
-    help="Instead of --baskets: what --save kept, so that nothing is learned again.",
-)
-@options.k("How many to recommend.")
+@options.to_file("Save what was learned from the baskets. ID may be left out then.", ".npz")
+@options.from_file("Use what --to saved instead of learning from --baskets again.")
+@options.k("Number of recommendations.")
 @options.where
 @click.option(
     "--diversity",
@@ -65,58 +50,64 @@ _SHOWN = 5
     default=0.0,
     show_default=True,
     metavar="0..1",
-    help="How much the list should vary.",
+    help="0 ranks by score alone; 1 varies the list most.",
 )
 @click.option(
-    "--fresh", is_flag=True, help="Images in no basket are new here; otherwise: nobody wanted them so far."
+    "--include-new-items",
+    is_flag=True,
+    help="Treat images in no basket as new items, rather than as items that nobody bought.",
 )
-@options.page("Write a page of thumbnails.")
+@options.report("recommendations")
 @click.pass_obj
 def recommend(
     run: Run,
     /,
+    *,
     id: str | None,
     history: str | None,
     baskets: Path | None,
-    save: Path | None,
-    model: Path | None,
+    to_file: Path | None,
+    from_file: Path | None,
     k: int,
     where: str | None,
     diversity: float,
-    fresh: bool,
-    out: Path | None,
-    show: bool,
+    include_new_items: bool,
+    report: Path | None,
 ) -> None:
-    """Recommend what looks like an image.
+    """Recommend similar images, or what is bought together.
 
-    With --baskets, recommend what is bought with it.
+    ID, and each item of a basket, is an id or its beginning, a path, a file name, or a file name without its
+    ending. Items of a basket that are not in the collection are skipped and listed.
 
-    ID, and what a basket holds, is an id or a start of one, a path, a file name, or a name without its
-    ending. Items that are no images of the collection are counted and listed, and left out.
-
-    With --baskets, a score is the chance that this is the next item of the basket; without, the cosine of
-    two vectors. Learning from many baskets takes a while: --save keeps what was learned, and --model asks it.
+    With --baskets, the score is the probability that the item is the next one in the basket. Without, it is
+    the cosine similarity of two vectors. Learning from many baskets takes a while: --to saves the result, and
+    --from reads it.
     """
-    asks = id is not None or history is not None
-    if (id is not None and history is not None) or not (asks or save) or ((out or show) and not asks):
+    from nearsight.services import image_ids
+
+    has_query = id is not None or history is not None
+    if (id is not None and history is not None) or not (has_query or to_file) or (report and not has_query):
         raise click.UsageError("name what to recommend for: ID or --history ID,ID...")
-    if model is not None and baskets is not None:
-        raise click.UsageError("--model was learned from baskets already; give it or --baskets")
-    if save is not None and baskets is None:
-        raise click.UsageError("--save keeps what is learned from baskets; give --baskets CSV")
+    if from_file is not None and baskets is not None:
+        raise click.UsageError("--from has learned from baskets already; leave out --from or --baskets")
+    if to_file is not None and baskets is None:
+        raise click.UsageError("--to saves what is learned from baskets; add --baskets CSV")
     collection = run.open_collection()
-    ids = _ids(collection, [id] if id is not None else _names(history or ""))
-    learned = _learned(run, collection, baskets, model)
-    if save is not None and learned is not None:
-        learned.save(save)
-    if learned is not None and not asks:
-        advice = learned.nothing()
+    names = [id] if id is not None else [name.strip() for name in (history or "").split(",") if name.strip()]
+    ids = image_ids(collection, names)
+    catalog = _catalog(run, collection, baskets, from_file)
+    if to_file is not None and catalog is not None:
+        catalog.save(to_file)
+    if catalog is not None and not has_query:
+        advice = catalog.nothing()
     else:
-        advice = (learned or collection).recommend(ids, k=k, where=where, diversity=diversity, fresh=fresh)
+        advice = (catalog or collection).recommend(
+            ids, k=k, where=where, diversity=diversity, fresh=include_new_items
+        )
     run.console.document(
         {
             "items": [
-                {"id": s.id, "path": s.path, "score": s.score, "why": s.why, "metadata": s.metadata}
+                {"id": s.id, "score": s.score, "why": s.why, "path": s.path, "metadata": s.metadata}
                 for s in advice.items
             ],
             "for": ids,
@@ -127,24 +118,27 @@ def recommend(
             "new": advice.n_new,
         }
     )
-    _say(run, advice, baskets, asks=asks)
-    if save is not None:
-        run.console.note(f"What was learned is in {printable(str(save))}; ask it with --model.")
-    if out or show:
+    _say(run, advice, has_query=has_query)
+    if advice.unknown and baskets is not None:
+        run.console.warn(
+            f"{count(sum(advice.unknown.values()), 'line')} of {baskets} skipped: the names match no image or"
+            f" several: {shortened(list(advice.unknown))}"
+        )
+    if to_file is not None:
+        run.console.note(f"Saved to {printable(str(to_file))}; --from recommends with it.")
+    if report:
         from nearsight.reports.recommendations import write_recommendations
 
-        file = out or run.settings.cache_dir / "recommend.html"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_recommendations(file, collection, ids, advice)
-        present(run, file, show=show)
+        write_recommendations(report, collection, ids, advice)
+        run.present_report(report)
 
 
-def _learned(
-    run: Run, collection: "Collection", baskets: Path | None, model: Path | None
+def _catalog(
+    run: Run, collection: "Collection", baskets: Path | None, from_file: Path | None
 ) -> "Catalog | None":
-    """Return what was learned from baskets, now or earlier."""
-    if model is not None:
-        return collection.load_catalog(model)
+    """Return what was learned from baskets, now or earlier; None without baskets."""
+    if from_file is not None:
+        return collection.load_catalog(from_file)
     if baskets is None:
         return None
     from nearsight.cli.csv_tables import read_baskets
@@ -152,65 +146,28 @@ def _learned(
     return collection.catalog(read_baskets(baskets), progress=run.console.progress)
 
 
-def _names(history: str) -> list[str]:
-    return [name.strip() for name in history.split(",") if name.strip()]
-
-
-def _ids(collection: "Collection", asked: list[str]) -> list[str]:
-    """Return the ids of images by whatever they are called."""
-    from nearsight.analyses.recommendations import ImageLookup
-    from nearsight.errors import UnknownIdError
-
-    names: ImageLookup | None = None
-    ids = []
-    for name in asked:
-        try:
-            ids.append(collection.get(name).id)
-            continue
-        except UnknownIdError as error:
-            unknown = error
-        names = names or ImageLookup(collection.items())
-        found = names.find(name)
-        if not found:
-            raise unknown
-        if len(found) > 1:
-            raise BadInputError(f"{name} is the name of {len(found)} images; give the path or the id of one")
-        ids += found
-    return ids
-
-
-def _say(run: Run, advice: "Advice", baskets: Path | None, *, asks: bool) -> None:
-    if asks and not advice.items:
+def _say(run: Run, advice: "Advice", *, has_query: bool) -> None:
+    if has_query and not advice.items:
         run.console.note("There is nothing to recommend.")
     rows: list[list[Any]] = [
         [f"{s.score:.3f}", s.id[:12], s.path or "(no file)", s.why] for s in advice.items
     ]
-    for line in text_format.table(rows, header=("score", "id", "path", "why") if rows else (), right=(0,)):
+    header = ("score", "id", "path", "why") if rows else ()
+    for line in text_format.table(rows, header=header, right=(0,)):
         run.console.say(line)
     if advice.n_baskets:
-        twins = advice.twins_together
+        n_baskets = count(advice.n_baskets, "basket")
         run.console.note(
-            f"{count(advice.n_baskets, 'basket')}; "
-            + (
-                "what counts how much was learned from them"
-                if advice.learned
-                else "too few to learn from: by rule"
-            )
-            + (
-                ""
-                if twins is None
-                else f"; lookalikes are bought together {twins:.1f} times as often as others"
-            )
+            f"Learned from {n_baskets}."
+            if advice.learned
+            else f"{n_baskets} are too few to learn weights from; fixed weights are used."
+        )
+    if advice.twins_together is not None:
+        run.console.note(
+            f"Similar images are bought together {advice.twins_together:.1f} times as often as others."
         )
     if advice.n_new:
         run.console.note(
-            f"{count(advice.n_new, 'image')} came in after this was learned, and cannot be recommended;"
-            " learn again with --baskets CSV --save"
-        )
-    if advice.unknown and baskets is not None:
-        some = ", ".join(list(advice.unknown)[:_SHOWN])
-        more = f" and {len(advice.unknown) - _SHOWN:,} more" if len(advice.unknown) > _SHOWN else ""
-        run.console.warn(
-            f"{count(sum(advice.unknown.values()), 'line')} of {baskets} name no single image of the"
-            f" collection, and were left out: {some}{more}"
+            f"{count(advice.n_new, 'image')} added after this was learned cannot be recommended; learn again"
+            " with --baskets CSV --to FILE"
         )

@@ -8,7 +8,6 @@ import click
 
 from nearsight.cli import options
 from nearsight.cli.commands.faces import options as face_options
-from nearsight.cli.commands.index import require_some, tell
 from nearsight.cli.framework import Command, Run
 from nearsight.text_format import count, printable
 
@@ -52,7 +51,6 @@ def enroll(
     """
     from nearsight.services import open_or_create_bank
 
-    require_some(paths)
     directory = face_options.bank_directory(run, bank)
     face_bank = open_or_create_bank(directory, detector=detector, recognizer=recognizer, **reader_options)
     report = face_bank.enroll(list(paths), name=name, allow_remote=allow_remote, allow_poor=not skip_poor)
@@ -77,4 +75,4 @@ def enroll(
     for caution in report.cautions:
         run.console.warn(f"{printable(caution.path)}: {printable(caution.text)}")
     run.console.say(f"The bank holds {count(n_faces, 'face')} of {count(len(persons), 'person')}")
-    return tell(run, report.failed, some=bool(report.enrolled or report.already))
+    return run.report_failures(report.failed, n_images=len(report.enrolled) + report.already)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from nearsight.cli import options
 from nearsight.cli.commands.faces import options as face_options
 from nearsight.cli.framework import Command, Run
 from nearsight.text_format import count
@@ -16,7 +17,7 @@ from nearsight.text_format import count
 )
 @click.option("--unnamed", is_flag=True, help="Remove every face without a name.")
 @click.option("--all", "everything", is_flag=True, help="Remove the whole bank.")
-@face_options.yes
+@options.yes
 @face_options.bank
 @click.pass_obj
 def forget(run: Run, /, *, unnamed: bool, everything: bool, yes: bool, bank: Path | None) -> None:

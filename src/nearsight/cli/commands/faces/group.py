@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from nearsight import text_format
+from nearsight.cli import options
 from nearsight.cli.commands.faces import options as face_options
-from nearsight.cli.commands.index import require_some, tell
 from nearsight.cli.framework import Command, Run
 from nearsight.text_format import count, printable
 
@@ -20,7 +20,7 @@ from nearsight.text_format import count, printable
  "alone": int, "failed": [{"path", "reason"}]}""",
     examples=("nearsight faces group", "nearsight faces group album/"),
 )
-@click.argument("paths", nargs=-1, metavar="[PATH...]", type=click.Path())
+@click.argument("paths", nargs=-1, metavar="[PATH...]", type=click.Path(), callback=options.existing_paths)
 @face_options.false_match_rate
 @face_options.detector
 @face_options.recognizer
@@ -48,9 +48,7 @@ def group(
     from nearsight.services import open_or_create_bank
 
     image_paths = list(paths)
-    if paths:
-        require_some(paths)
-    else:
+    if not paths:
         image_paths = [path for item in run.open_collection().items() for path in item.paths[:1]]
     directory = face_options.bank_directory(run, bank)
     face_bank = open_or_create_bank(directory, detector=detector, recognizer=recognizer, **reader_options)
@@ -91,4 +89,4 @@ def group(
     run.console.say(f"{count(n_alone, 'face')} in no group")
     if any(group.group for group in listed):
         run.console.note('To name a group: nearsight faces name g1 "NAME"')
-    return tell(run, failed)
+    return run.report_failures(failed, n_images=len(image_paths) - len(failed))

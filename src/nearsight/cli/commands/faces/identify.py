@@ -9,7 +9,6 @@ import click
 from nearsight import text_format
 from nearsight.cli import options
 from nearsight.cli.commands.faces import options as face_options
-from nearsight.cli.commands.index import require_some, tell
 from nearsight.cli.framework import Command, Run
 from nearsight.errors import ImageFailure
 from nearsight.text_format import printable
@@ -57,7 +56,6 @@ def identify(
     The match threshold follows from the false match rate that you allow. If the face would match a second
     person as well, the answer is ambiguous. Verify every match that has consequences for a person.
     """
-    require_some(paths)
     face_bank = face_options.open_bank(run, bank, **reader_options)
     identifier = face_bank.identifier(false_match_rate)
     if identifier is not None and identifier.reason_:
@@ -101,7 +99,7 @@ def identify(
             f"Match threshold {threshold.value:.3f}: it accepts at most {threshold.false_alarm_rate:.2%} of"
             " unknown people."
         )
-    return tell(run, failed, some=bool(faces or without_faces))
+    return run.report_failures(failed, n_images=len(faces) + len(without_faces))
 
 
 def _document(path: str, face: "IdentifiedFace", drawn: str | None) -> dict[str, Any]:

@@ -38,7 +38,6 @@ detector = click.option(
 recognizer = click.option(
     "--recognizer", metavar="NAME", help="Recognizer of a new bank: dlib-resnet29, dir:PATH or hub:ORG/REPO."
 )
-yes = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 
 _READER = (
     click.option(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from nearsight.cli import options
 from nearsight.cli.commands.faces import options as face_options
 from nearsight.cli.framework import Command, Run
 from nearsight.text_format import count
@@ -16,7 +17,7 @@ from nearsight.text_format import count
 )
 @click.argument("names", nargs=-1, metavar="[NAME...]")
 @click.option("--face", "ids", multiple=True, metavar="ID", help="Remove a single face. Repeatable.")
-@face_options.yes
+@options.yes
 @face_options.bank
 @click.pass_obj
 def rm(run: Run, /, names: tuple[str, ...], *, ids: tuple[str, ...], yes: bool, bank: Path | None) -> None:

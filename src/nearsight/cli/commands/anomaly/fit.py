@@ -1,0 +1,163 @@
+"""`anomaly fit`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nearsight import text_format
+from nearsight.cli import options
+from nearsight.cli.framework import Command, Run, out_file
+from nearsight.errors import ImageError
+from nearsight.text_format import count, printable
+
+if TYPE_CHECKING:
+    from nearsight.anomaly import AnomalyDetector
+
+# A detector's own false-alarm rate may be this many times the stated one before a note says so.
+_MAX_RATE_RATIO = 2
+# Scores are in standard deviations of good images: a larger threshold means that there was no deviation.
+_MAX_THRESHOLD = 1e4
+
+
+@click.command(
+    cls=Command,
+    json_shape="""{"file", "images": int, "held_out": int, "threshold": float,
+ "false_alarm_rate": float, "expected_rate": float, "model", "layers": [layer],
+ "failed": [{"path", "reason"}]}""",
+    examples=(
+        "nearsight anomaly fit good/ --to bottles.npz",
+        "nearsight anomaly fit good/ --to bottles.npz --false-alarm-rate 0.01",
+        "nearsight anomaly fit more-good/ --from bottles.npz --to bottles.npz",
+    ),
+)
+@click.argument(
+    "paths",
+    nargs=-1,
+    required=True,
+    metavar="GOOD_DIR...",
+    type=click.Path(),
+    callback=options.existing_paths,
+)
+@options.to_file("Save the detector to this file.", ".npz")
+@click.option("--out", "out", type=click.Path(path_type=Path), callback=out_file(".npz"), hidden=True)
+@options.from_file("Continue from this saved detector instead of fitting a new one.")
+@click.option(
+    "--false-alarm-rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="R",
+    help="Share of good images that may be called defective.  [default: 0.05]",
+)
+@click.option(
+    "--level",
+    type=click.Choice(["combined", "image", "patch"]),
+    help="Score the image as a whole, its patches, or both.  [default: combined]",
+)
+@click.option(
+    "--max-tiles", type=click.IntRange(min=1), metavar="N", help="Cut an image into at most N tiles."
+)
+@click.option("--model", metavar="NAME", help="The embedding model; see `nearsight models`.")
+@click.option("--layer", "layers", multiple=True, metavar="LAYER", help="Compare this layer. Repeatable.")
+@options.limits
+@click.pass_obj
+def fit(
+    run: Run,
+    /,
+    *,
+    paths: tuple[str, ...],
+    to_file: Path | None,
+    out: Path | None,
+    from_file: Path | None,
+    false_alarm_rate: float | None,
+    level: str | None,
+    max_tiles: int | None,
+    model: str | None,
+    layers: tuple[str, ...],
+    allow_remote: bool,
+    threads: int | None,
+    **limits: float | None,
+) -> int:
+    """Fit an anomaly detector on good images.
+
+    No defective image is needed. A third of the images, and at least about 1 / R of them, are held out to
+    set the threshold. So the share of good images that are called defective is the stated one. With --from,
+    a saved detector learns from more good images.
+    """
+    from nearsight.anomaly import AnomalyDetector
+
+    file = to_file or out or from_file
+    if file is None:
+        raise click.UsageError("name the file to save the detector to: --to FILE.npz")
+    fit_options: dict[str, Any] = {
+        "false_alarm_rate": false_alarm_rate,
+        "level": level,
+        "max_tiles": max_tiles,
+        "layers": layers or None,
+    }
+    fit_options = {name: value for name, value in fit_options.items() if value is not None}
+    if from_file is not None and fit_options:
+        names = ", ".join(f"--{name}" for name in fit_options).replace("_", "-").replace("layers", "layer")
+        raise click.UsageError(f"--from continues with the detector's own options; leave out {names}")
+    if model is not None:
+        fit_options["model"] = model
+    shared_options: dict[str, Any] = {
+        "n_threads": threads,
+        "limits": options.limits_of(**limits),
+        "cache_dir": run.settings.cache_dir,
+        "progress": run.console.progress,
+    }
+    if from_file is not None:
+        detector = AnomalyDetector.load(from_file, **fit_options, **shared_options)
+        detector.partial_fit(list(paths), allow_remote=allow_remote)
+    else:
+        detector = AnomalyDetector(**fit_options, **shared_options)
+        detector.fit(list(paths), allow_remote=allow_remote)
+    if run.fail_fast and detector.failed_:
+        raise ImageError(detector.failed_[0].path, detector.failed_[0].reason)
+    detector.save(file)
+    run.console.document(_document(detector, file))
+    _say(run, detector, file)
+    return run.report_failures(detector.failed_, n_images=detector.n_images_seen_)
+
+
+def _document(detector: "AnomalyDetector", file: Path) -> dict[str, Any]:
+    threshold = detector.threshold_
+    return {
+        "file": str(file),
+        "images": detector.n_images_seen_,
+        "held_out": threshold.n_examples,
+        "threshold": threshold.value,
+        "false_alarm_rate": threshold.false_alarm_rate,
+        "expected_rate": threshold.expected_rate,
+        "model": detector.features.spec.id,
+        "layers": list(detector.features.layers),
+        "failed": [asdict(failure) for failure in detector.failed_],
+    }
+
+
+def _say(run: Run, detector: "AnomalyDetector", file: Path) -> None:
+    threshold, name = detector.threshold_, printable(str(file))
+    run.console.say(
+        f"Fitted on {count(detector.n_images_seen_, 'good image')}, {threshold.n_examples:,} of them held out"
+    )
+    run.console.say(
+        f"Threshold {text_format.score(threshold.value)}; expected false alarms:"
+        f" {threshold.expected_rate:.1%} of good images"
+    )
+    low, high = threshold.true_rate_interval()
+    if high > _MAX_RATE_RATIO * threshold.expected_rate:
+        run.console.note(
+            f"That rate is an average over detectors. With {threshold.n_examples} images held out, the rate"
+            f" of this detector is between {low:.1%} and {high:.1%} (95% interval). More good images narrow"
+            f" it: nearsight anomaly fit GOOD_DIR --from {name}"
+        )
+    if threshold.value > _MAX_THRESHOLD:
+        run.console.note(
+            "The good images are nearly identical, so every image that differs at all will be called"
+            " defective. Use good images that vary as they do in production.",
+            fg="yellow",
+        )
+    if detector.duplicates_:
+        run.console.note(f"{count(len(detector.duplicates_), 'duplicate')} (files of the same bytes) skipped")
+    run.console.say(f"{name} ({text_format.size(file.stat().st_size)})")

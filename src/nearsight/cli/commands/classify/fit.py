@@ -1,0 +1,157 @@
+"""`classify fit`."""
+
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import nearsight
+from nearsight.cli import options
+from nearsight.cli.framework import BadInputError, Command, Run
+from nearsight.errors import CollectionNotFoundError
+from nearsight.text_format import count, printable
+
+if TYPE_CHECKING:
+    from nearsight.analyses.classification import Classifier
+    from nearsight.collection import Collection
+
+
+@click.command(
+    cls=Command,
+    json_shape="""{"classes": [{"label", "examples": int}], "method", "chosen_by",
+ "accuracy": float or null, "calibration_error": float or null,
+ "false_alarm_rate": float or null, "why_no_unknown", "failed": [{"path", "reason"}], "file", "model"}""",
+    examples=(
+        "nearsight classify fit --labels folder",
+        "nearsight classify fit --labels examples/ --examples-per-class 5",
+        "nearsight classify fit --labels labels.csv --to shoes.npz",
+    ),
+)
+@click.option(
+    "--labels",
+    required=True,
+    metavar="LABELS",
+    help="`folder` (the folder of each image in the collection), a folder with one subfolder per class, a CSV"
+    " file with the columns path and label, or a metadata key.",
+)
+@click.option(
+    "--examples-per-class",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Use at most N random examples of each class.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "prototype", "neighbors", "probe"]),
+    default="auto",
+    show_default=True,
+    help="Classifier: nearest class mean, nearest neighbors, or logistic regression.",
+)
+@click.option(
+    "--false-alarm-rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="R",
+    default=0.05,
+    show_default=True,
+    help="Share of images of the known classes that may be called unknown.",
+)
+@options.where
+@options.to_file("Save the classifier to this file instead of in the collection.", ".npz")
+@options.model
+@options.device
+@options.strict
+@click.pass_obj
+def fit(
+    run: Run,
+    /,
+    *,
+    labels: str,
+    examples_per_class: int | None,
+    method: str,
+    false_alarm_rate: float,
+    where: str | None,
+    to_file: Path | None,
+    model: str | None,
+) -> int:
+    """Fit a classifier on a few labeled images.
+
+    The vectors of images in the collection are reused. Other images are embedded, but not added. With at
+    least 20 examples per class, cross-validation chooses the method. With too few examples for the stated
+    rate (19 in all for 5%), no image is called unknown, and a note says so. With --to, no collection is
+    needed.
+    """
+    from nearsight.analyses import classification
+    from nearsight.models import DEFAULT_MODEL
+
+    collection = None
+    with suppress(CollectionNotFoundError):
+        collection = run.open_collection()
+    if collection is None and to_file is None:
+        raise BadInputError(
+            f"there is no collection at {run.collection} to save the classifier in; name a file:"
+            " --to FILE.npz"
+        )
+    if collection is not None and model is not None:
+        raise click.UsageError("the collection has its model; leave out --model")
+    fit_options: dict[str, Any] = {
+        "shots": examples_per_class,
+        "method": method,
+        "false_alarm_rate": false_alarm_rate,
+    }
+    label_by_image = _labels(collection, labels, where)
+    if collection is not None:
+        file = to_file or collection.directory / classification.FILENAME
+        classifier = collection.fit_classifier(
+            label_by_image, file=file, progress=run.console.progress, **fit_options
+        )
+    else:
+        file = to_file or Path()
+        embedder = nearsight.Embedder(
+            model or DEFAULT_MODEL,
+            device=run.device,
+            cache_dir=run.settings.cache_dir,
+            progress=run.console.progress,
+        )
+        classifier = classification.fit_alone(embedder, label_by_image, file=file, **fit_options)
+    _say(run, classifier, file)
+    return run.report_failures(classifier.failed, n_images=sum(classifier.counts.values()))
+
+
+def _labels(collection: "Collection | None", labels: str, where: str | None) -> dict[str, str]:
+    from nearsight.cli.csv_tables import read_column
+    from nearsight.services import labels_of
+
+    if Path(labels).is_file():
+        return read_column(Path(labels), "label")
+    return labels_of(collection, labels, where)
+
+
+def _say(run: Run, classifier: "Classifier", file: Path) -> None:
+    estimator = classifier.estimator
+    scores = estimator.left_out_.get(estimator.method_, {})
+    threshold = estimator.threshold_
+    run.console.document(
+        {
+            "classes": [{"label": label, "examples": n} for label, n in classifier.counts.items()],
+            "method": estimator.method_,
+            "chosen_by": estimator.chosen_by_,
+            "accuracy": scores.get("accuracy"),
+            "calibration_error": scores.get("calibration_error"),
+            "false_alarm_rate": threshold.false_alarm_rate if threshold else None,
+            "why_no_unknown": estimator.why_no_threshold_,
+            "failed": [asdict(failure) for failure in classifier.failed],
+            "file": str(file),
+            "model": classifier.model,
+        }
+    )
+    run.console.say(
+        f"Fitted {count(len(classifier.counts), 'class', 'classes')} on"
+        f" {count(sum(classifier.counts.values()), 'image')} with the method {estimator.method_} (chosen by"
+        f" {estimator.chosen_by_}); saved in {printable(str(file))}"
+    )
+    if scores:
+        run.console.say(f"Cross-validated accuracy: {scores['accuracy']:.0%}")
+    if threshold is None:
+        run.console.note(f"No image will be called unknown: {estimator.why_no_threshold_}", fg="yellow")

@@ -1,0 +1,122 @@
+"""`classify predict`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import nearsight
+from nearsight import text_format
+from nearsight.cli import options
+from nearsight.cli.framework import Command, Run
+from nearsight.errors import ImageFailure
+
+if TYPE_CHECKING:
+    from nearsight.analyses.classification import Prediction
+
+
+@click.command(
+    cls=Command,
+    json_shape="""{"predictions": [{"path", "label", "probability": float, "unknown": bool}],
+ "failed": [{"path", "reason"}], "model", "false_alarm_rate": float or null}""",
+    examples=(
+        "nearsight classify predict new-photos/ --open",
+        "nearsight classify predict --from shoes.npz photo.jpg --json",
+        'nearsight classify predict --names "dress,hat,shoes" photos/',
+        "nearsight classify predict --names @names.txt photos/ --json",
+    ),
+)
+@options.paths
+@options.names(
+    "Class names to choose from, without examples (zero-shot). @FILE has one name per line. Repeatable."
+)
+@options.from_file("The classifier that `classify fit --to` saved. Default: the collection's own.")
+@options.report("predictions", "Write an HTML report of the images by label.")
+@options.model
+@options.device
+@options.limits
+@click.pass_obj
+def predict(
+    run: Run,
+    /,
+    *,
+    paths: tuple[str, ...],
+    names: list[str] | None,
+    from_file: Path | None,
+    report: Path | None,
+    model: str | None,
+    allow_remote: bool,
+    threads: int | None,
+    **limits: float | None,
+) -> int:
+    """Predict the labels of images.
+
+    The classifier is the one that `classify fit` fitted or, with --names, a zero-shot classifier that needs
+    no examples. The probability is that of the label among the classes. An unknown image probably belongs to
+    none of them. At most the share of known images that was stated to `fit` is called unknown. With --names,
+    an image is unknown if common words describe it better than any of the names.
+    """
+    from nearsight import services
+
+    if names is not None and from_file is not None:
+        raise click.UsageError("--names and --from name two classifiers; give only one of them")
+    if names is not None:
+        labeler = services.zero_shot_labeler(names, model=model, cache_dir=run.settings.cache_dir)
+    else:
+        labeler = services.fitted_labeler(Path(run.collection), file=from_file, model=model)
+        if labeler.why_no_unknown:
+            run.console.note(f"No image is called unknown: {labeler.why_no_unknown}", fg="yellow")
+    embedder = nearsight.Embedder(
+        labeler.model,
+        device=run.device,
+        cache_dir=run.settings.cache_dir,
+        progress=run.console.progress,
+        n_threads=threads,
+        limits=options.limits_of(**limits),
+    )
+    results = services.embed_paths(
+        embedder, paths, allow_remote=allow_remote, on_error=run.on_error, thumbnails=report is not None
+    )
+    predictions: list[tuple[Prediction, bytes | None]] = []
+    failed: list[ImageFailure] = []
+    for result in services.label_images(labeler, embedder, results):
+        if isinstance(result, ImageFailure):
+            failed.append(result)
+        else:
+            predictions.append(result)
+    model_id = embedder.backend.spec.id
+    run.console.document(
+        {
+            "predictions": [_document(prediction) for prediction, _ in predictions],
+            "failed": [asdict(failure) for failure in failed],
+            "model": model_id,
+            "false_alarm_rate": labeler.false_alarm_rate,
+        }
+    )
+    _say(run, [prediction for prediction, _ in predictions])
+    if report is not None:
+        from nearsight.reports.classification import write_predictions
+
+        write_predictions(report, predictions, model=model_id, false_alarm_rate=labeler.false_alarm_rate)
+        run.present_report(report)
+    return run.report_failures(failed, n_images=len(predictions))
+
+
+def _document(prediction: "Prediction") -> dict[str, Any]:
+    return {
+        "path": prediction.path,
+        "label": prediction.label,
+        "probability": round(prediction.probability, 4),
+        "unknown": prediction.unknown,
+    }
+
+
+def _say(run: Run, predictions: "list[Prediction]") -> None:
+    # The probability is that of the nearest class, to which an unknown image does not belong.
+    rows = [
+        ["unknown", "-", p.path] if p.unknown else [p.label, f"{p.probability:.2f}", p.path]
+        for p in predictions
+    ]
+    for line in text_format.table(rows, header=("label", "probability", "path") if rows else (), right=(1,)):
+        run.console.say(line)

@@ -1,0 +1,125 @@
+"""`segment-customers` on the command line."""
+
+import numpy as np
+import pytest
+
+from nearsight.cli.csv_tables import read_customers
+from nearsight.errors import MetadataError
+
+
+@pytest.fixture
+def cli(two_kinds):
+    return two_kinds
+
+
+def test_segments_with_a_page_and_unknown_images(cli, orders, tmp_path):
+    page = tmp_path / "page.html"
+    found = cli.json("segment-customers", orders, "--no-names", "--html", page)
+    assert set(found) == {"segments", "customers", "rejected", "unknown", "silhouette"}
+    assert found["rejected"] == []
+    assert found["unknown"] == {"gone.png": 2}
+    assert len(found["segments"]) == 2
+    for one in found["segments"]:
+        assert set(one) == {"id", "size", "customers", "representatives", "spread", "name", "words"}
+        assert len({int(c) % 2 for c in one["customers"]}) == 1
+        assert {found["customers"][c] for c in one["customers"]} == {one["id"]}
+    html = page.read_text()
+    assert "20 customers in 2 segments" in html
+    assert "10 customers: " in html
+    assert " · spread 0." in html
+    result = cli("segment-customers", orders, "--k", 3, "--no-names")
+    assert len(result.stdout.splitlines()) == 4
+    assert "2 lines of" in result.stderr
+    assert "gone.png" in result.stderr
+
+
+def test_segments_are_kept_and_new_customers_asked_for(cli, orders, tmp_path):
+    file, page = tmp_path / "segments.npz", tmp_path / "later.html"
+    kept = cli("segment-customers", orders, "--no-names", "--to", file)
+    assert "--from assigns customers to them" in kept.stderr
+    assert "too few customers" not in kept.stderr
+    found = cli.json("segment-customers", orders, "--no-names")
+    (tmp_path / "new.csv").write_text(
+        "customer,image\n" + "".join(f"ann,cat{n}\nbob,cup{n}\n" for n in (2, 5, 8))
+    )
+    words = ("segment-customers", tmp_path / "new.csv", "--from", file)
+    asked = cli.json(*words, "--html", page)
+    assert asked["customers"] == {"ann": found["customers"]["1"], "bob": found["customers"]["0"]}
+    assert asked["rejected"] == []
+    assert [s["representatives"] for s in asked["segments"]] == [
+        s["representatives"] for s in found["segments"]
+    ]
+    assert page.read_text().count("<img") > 2
+    assert "0 customers of 2 rejected." in cli(*words).stderr
+
+
+def test_who_is_like_no_segment_is_rejected(cli, tmp_path):
+    file, page = tmp_path / "segments.npz", tmp_path / "later.html"
+    rng = np.random.default_rng(0)
+    lines = [f"{owner},cat{n}" for owner in range(40) for n in rng.choice(30, 3, replace=False)]
+    (tmp_path / "cats.csv").write_text("\n".join(["customer,image", *lines]))
+    cli("segment-customers", tmp_path / "cats.csv", "--k", 1, "--no-names", "--to", file)
+    (tmp_path / "new.csv").write_text(
+        "customer,image\nann,cat1\nann,cat2\nann,cat3\nbob,cup1\nbob,cup2\nbob,cup3\n"
+    )
+    words = ("segment-customers", tmp_path / "new.csv", "--from", file)
+    asked = cli.json(*words, "--html", page)
+    assert asked["rejected"] == ["bob"]
+    assert asked["customers"] == {"ann": 0, "bob": -1}
+    assert "In no segment" in page.read_text()
+    assert "1 customer of 2 rejected: bob." in cli(*words).stderr
+
+
+def test_too_few_customers_to_reject_one(cli, tmp_path):
+    (tmp_path / "few.csv").write_text("customer,image\nann,cat1\nbob,cat2\n")
+    file = tmp_path / "few.npz"
+    told = cli("segment-customers", tmp_path / "few.csv", "--no-names", "--to", file).stderr
+    assert "too few customers to learn a threshold" in told
+    for extra in (("--k", "2"), ("--to", file), ("--no-names",), ("--false-alarm-rate", "0.1")):
+        told = cli("segment-customers", tmp_path / "few.csv", "--from", file, *extra, code=2).stderr
+        assert "--from uses segments as they were saved" in told
+
+
+def test_more_segments_than_customers_are_refused(cli, tmp_path):
+    (tmp_path / "two.csv").write_text("customer,image\nann,cat1\nbob,cup1\n")
+    result = cli("segment-customers", tmp_path / "two.csv", "--k", "3", "--no-names", code=2)
+    assert "k is 3, and there are 2 customers" in result.stderr
+
+
+def test_a_spread_that_is_not_known_is_no_number(cli, tmp_path):
+    (tmp_path / "one.csv").write_text("Customer,Image\nann,cat1\nbob,cup1\n")
+    told = cli("segment-customers", tmp_path / "one.csv", "--no-names").stdout
+    assert "nan" not in told
+    assert told.splitlines()[1].split()[2] == "-"
+    assert "--k K makes" in cli("segment-customers", tmp_path / "one.csv", "--no-names").stderr
+    assert "--k K makes" not in cli("segment-customers", tmp_path / "one.csv", "--k", 1).stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,image\na,b\n", "customer and image"),
+        ("customer,image\n,\n", "no line"),
+        ("customer,image,weight\na,b,none\n", "line 2: the weight 'none'"),
+        ("customer,image,weight\na,b,1\na,b,-1\n", "line 3.*delete the line"),
+        ('customer,image,weight\na,b,"2,5"\n', "the weight '2,5'.*for example 2.5"),
+        ("customer;image;weight\na;b;1.000,5\n", "the weight '1.000,5'"),
+        ("customer,customer,image\na,b,c\n", "2 columns named customer"),
+        ("customer\0,image\na,b\n", "is not a text file"),
+    ],
+)
+def test_bad_customers(tmp_path, text, message):
+    (tmp_path / "bad.csv").write_text(text)
+    with pytest.raises(MetadataError, match=message):
+        read_customers(tmp_path / "bad.csv")
+
+
+def test_customers_with_and_without_weights(tmp_path):
+    (tmp_path / "a.csv").write_text("\ufeffimage\tcustomer\tnote\nx.jpg\tann\thello\n", encoding="utf-8")
+    assert read_customers(tmp_path / "a.csv") == [("ann", "x.jpg", 1.0)]
+    (tmp_path / "c.csv").write_text("customer;image;weight\nann;x.jpg;2,5\n")
+    assert read_customers(tmp_path / "c.csv") == [("ann", "x.jpg", 2.5)]
+    (tmp_path / "d.csv").write_text("customer\timage\tweight\nann\tx.jpg\t2,5\n", encoding="utf-16")
+    assert read_customers(tmp_path / "d.csv") == [("ann", "x.jpg", 2.5)]
+    (tmp_path / "b.csv").write_text("customer,image,weight\nann,x.jpg,2.5\nbob,y.jpg,\n")
+    assert read_customers(tmp_path / "b.csv") == [("ann", "x.jpg", 2.5), ("bob", "y.jpg", 1.0)]
