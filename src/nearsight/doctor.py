@@ -1,4 +1,4 @@
-"""Looks at this machine the way nearsight will use it, and says what to do about what it finds."""
+"""Checks of this machine and installation, each with a fix if it does not pass."""
 
 import importlib.util
 import os
@@ -15,11 +15,16 @@ from typing import Any, Literal
 
 import nearsight
 from nearsight import processor
-from nearsight.errors import CollectionNotFoundError, NearsightError, UnsupportedMachineError
+from nearsight.errors import (
+    CollectionNotFoundError,
+    MissingExtraError,
+    NearsightError,
+    UnsupportedMachineError,
+)
 from nearsight.settings import Settings
 from nearsight.text_format import count, size
 
-# Below this, the next collection or cache file may already fail.
+# Below this, a new collection or cache file may already fill the disk.
 _LOW_DISK_BYTES = 1_000_000_000
 
 _FORMATS = {
@@ -34,18 +39,18 @@ _FORMATS = {
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at.
+    """The result of one check.
 
     Attributes
     ----------
     name : str
-        What.
+        What was checked.
     status : {"ok", "warn", "fail"}
-        ``fail`` means that indexing or searching will not work; ``warn`` that something optional won't.
+        ``fail``: indexing or searching will not work. ``warn``: an optional feature will not work.
     detail : str
-        What was found.
+        The finding.
     fix : str
-        The way out, where there is something to get out of.
+        What to do; empty if there is nothing to do.
     """
 
     name: str
@@ -59,134 +64,71 @@ class Check:
 
 
 def run_checks(settings: Settings, collection: str) -> Iterator[Check]:
-    """Yield the checks one after another, so that they show while the slow ones run.
+    """Run the checks one after another, and yield each result at once.
 
     Parameters
     ----------
     settings : Settings
-        Where the cache is.
     collection : str
         URI of the collection to check, if it exists.
     """
-    yield python()
-    yield system()
-    processor = cpu()
-    yield processor
-    yield packages()
-    yield onnx_runtime()
-    yield fast_runtime()
-    yield gpu()
-    yield words()
-    yield faces()
-    yield formats()
-    yield cache(settings.cache_dir)
-    yield _guarded("model", lambda: embedding(settings.cache_dir))
-    if processor.status == "fail":
-        # Importing the store would end the process with an illegal instruction.
+    yield check_python()
+    yield Check("system", "ok", f"{platform.platform()}, {platform.machine()}")
+    processor_check = check_processor()
+    yield processor_check
+    yield check_packages()
+    yield check_onnxruntime()
+    yield check_bfloat16()
+    yield check_gpu()
+    yield check_text_encoder()
+    yield check_face_models()
+    yield check_formats()
+    yield check_cache(settings.cache_dir)
+    yield _no_exception("model", lambda: check_model(settings.cache_dir))
+    if processor_check.status == "fail":
+        # Importing LanceDB would end the process with an illegal instruction.
         yield Check("collection", "fail", "not opened: the processor cannot run LanceDB")
     else:
-        yield _guarded("collection", lambda: stored(collection, settings.cache_dir))
+        yield _no_exception("collection", lambda: check_collection(collection, settings.cache_dir))
 
 
-def _guarded(name: str, check: Callable[[], Check]) -> Check:
+def _no_exception(name: str, check: Callable[[], Check]) -> Check:
+    """Return the result of a check; an exception is a failed check."""
     try:
         return check()
     except NearsightError as error:
         return Check(name, "fail", str(error))
-    except Exception as error:  # whatever is broken here is what the doctor is for
-        return Check(
-            name,
-            "fail",
-            f"{type(error).__name__}: {error}",
-            "reinstall: pip install --force-reinstall nearsight",
-        )
+    except Exception as error:  # a broken installation raises anything
+        fix = "reinstall: pip install --force-reinstall nearsight"
+        return Check(name, "fail", f"{type(error).__name__}: {error}", fix)
 
 
-def fast_runtime() -> Check:
-    """Look whether bfloat16 can be had."""
-    from nearsight.errors import MissingExtraError
-    from nearsight.models.runtimes import openvino
-
-    try:
-        found = openvino.require_bfloat16()
-    except MissingExtraError:
-        return Check("bf16", "ok", "OpenVINO is not installed; float32 needs none")
-    except NearsightError as error:
-        return Check("bf16", "ok", str(error))
-    return Check("bf16", "ok", f"OpenVINO {found.__version__.split('-')[0]}: --precision bf16 is faster here")
-
-
-def gpu() -> Check:
-    """Look for a GPU, and whether it can be used."""
-    from nearsight.models.runtimes import devices, onnx
-
-    try:
-        offered = onnx.offered_devices()
-    except Exception:  # the check of onnxruntime tells what is wrong with it
-        offered = []
-    if offered:
-        said = f"onnxruntime offers {', '.join(offered)}: --device auto tries them"
-        if "cuda" in offered and not processor.has_nvidia_gpu():
-            said += "; no NVIDIA GPU with its driver is seen"
-        return Check("gpu", "ok", said)
-    if said := devices.idle_gpu(()):
-        said, _, fix = said.partition(" To use it: ")
-        return Check("gpu", "warn", said, f"run: {fix}")
-    return Check("gpu", "ok", "none seen")
-
-
-def words() -> Check:
-    """Look whether the default model can be asked with words."""
-    from nearsight.models.text import minilm
-
-    extra = all(importlib.util.find_spec(name) for name in ("safetensors", "tokenizers"))
-    if extra and minilm.locate():
-        return Check("words", "ok", "search --text works: all-MiniLM-L6-v2 is here")
-    return Check("words", "warn", "search --text has no text encoder", f"run: {minilm.INSTALL}")
-
-
-def faces() -> Check:
-    """Look whether faces can be found and compared."""
-    from nearsight.faces.models import weights
-
-    if weights.is_available():
-        detector, recognizer = weights.CENTERFACE_SPEC, weights.DLIB_SPEC
-        licenses = f"{detector.id} ({detector.license}) and {recognizer.id} ({recognizer.license})"
-        return Check("faces", "ok", f"nearsight faces works: {licenses} are here")
-    return Check("faces", "warn", "nearsight faces has no models", f"run: {weights.INSTALL}")
-
-
-def python() -> Check:
-    """Look at the interpreter."""
+def check_python() -> Check:
+    """Check the interpreter."""
     detail = f"{platform.python_implementation()} {platform.python_version()} at {sys.executable}"
     if sys.maxsize < 2**32:
         return Check("python", "fail", f"{detail}, 32-bit", "install a 64-bit Python")
     return Check("python", "ok", detail)
 
 
-def system() -> Check:
-    """Look at the operating system."""
-    return Check("system", "ok", f"{platform.platform()}, {platform.machine()}")
+def check_processor() -> Check:
+    """Check the usable cores, and the instructions that LanceDB needs."""
+    from nearsight.store.lance.platform_checks import check_machine
 
-
-def cpu() -> Check:
-    """Look at the processor: how many cores may be used, and whether the installed wheels run on it."""
-    from nearsight.store import check_machine
-
-    usable, present = processor.n_cores(), os.cpu_count() or 1
-    detail = f"{count(usable, 'core')} usable" + (f" of {present}" if usable != present else "")
+    n_usable, n_cores = processor.n_cores(), os.cpu_count() or 1
+    detail = f"{count(n_usable, 'core')} usable" + (f" of {n_cores}" if n_usable != n_cores else "")
     try:
         check_machine()
     except UnsupportedMachineError as error:
         return Check("processor", "fail", f"{detail}; {error}")
-    return Check("processor", "ok", f"{detail}; has what LanceDB needs (AVX2 on x86)")
+    return Check("processor", "ok", f"{detail}; has the instructions that LanceDB needs (AVX2 on x86)")
 
 
-def packages() -> Check:
-    """Look at the versions of what nearsight stands on."""
+def check_packages() -> Check:
+    """Check that the required packages are installed."""
     from nearsight.models.runtimes import devices
 
-    found, missing = [], []
+    installed, missing = [], []
     try:
         requirements = metadata.requires("nearsight") or []
     except metadata.PackageNotFoundError:
@@ -196,71 +138,118 @@ def packages() -> Check:
             continue
         name = requirement.partition(";")[0].strip().rstrip("0123456789.,<>=!~* ")
         if name == "onnxruntime":
-            # Whichever build there is; to ask for this one beside another would break both.
+            # Another build, such as onnxruntime-gpu, will do; two builds side by side break each other.
             name = next(iter(devices.installed_wheels()), name)
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            installed.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
         return Check("packages", "fail", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}")
-    return Check("packages", "ok", ", ".join([f"nearsight {nearsight.__version__}", *found]))
+    return Check("packages", "ok", ", ".join([f"nearsight {nearsight.__version__}", *installed]))
 
 
-def onnx_runtime() -> Check:
-    """Look at the runtime of the networks, and at what it can run on."""
+def check_onnxruntime() -> Check:
+    """Check ONNX Runtime and its devices."""
     from nearsight.models.runtimes import devices
 
+    wheels = devices.installed_wheels()
     try:
-        # By name: only nearsight.models.runtimes.onnx may depend on it, and here its absence is an answer.
+        # By name: only nearsight.models.runtimes.onnx may import it.
         onnxruntime = importlib.import_module("onnxruntime")
     except Exception as error:  # a broken native library raises more than ImportError
-        fix = f"run: {devices.repair_command(devices.installed_wheels())}; on Windows, install the Visual C++"
-        fix += " runtime as well"
+        fix = f"run: {devices.repair_command(wheels)}; on Windows, install the Visual C++ runtime as well"
         return Check("onnxruntime", "fail", str(error), fix)
     detail = f"{onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}"
-    wheels = devices.installed_wheels()
     if len(wheels) > 1:
-        said = f"{detail}; {' and '.join(wheels)} have overwritten each other's files"
-        return Check("onnxruntime", "warn", said, f"run: {devices.repair_command(wheels)}")
+        detail += f"; {' and '.join(wheels)} have overwritten each other's files"
+        return Check("onnxruntime", "warn", detail, f"run: {devices.repair_command(wheels)}")
     return Check("onnxruntime", "ok", detail)
 
 
-def formats() -> Check:
-    """Look at which image formats can be read here."""
+def check_bfloat16() -> Check:
+    """Check whether `--precision bf16` works."""
+    from nearsight.models.runtimes import openvino
+
+    try:
+        runtime = openvino.require_bfloat16()
+    except MissingExtraError:
+        return Check("bf16", "ok", "OpenVINO is not installed; only --precision bf16 needs it")
+    except NearsightError as error:
+        return Check("bf16", "ok", str(error))
+    version = runtime.__version__.split("-")[0]
+    return Check("bf16", "ok", f"OpenVINO {version}: --precision bf16 is faster on this processor")
+
+
+def check_gpu() -> Check:
+    """Check for a GPU, and whether it can be used."""
+    from nearsight.models.runtimes import devices, onnx
+
+    try:
+        offered = onnx.offered_devices()
+    except Exception:  # `check_onnxruntime` reports it
+        offered = []
+    if offered:
+        detail = f"onnxruntime supports {', '.join(offered)}; --device auto tries them"
+        if "cuda" in offered and not processor.has_nvidia_gpu():
+            detail += "; no NVIDIA GPU with its driver was found"
+        return Check("gpu", "ok", detail)
+    if idle := devices.idle_gpu(()):
+        detail, _, fix = idle.partition(" To use it: ")
+        return Check("gpu", "warn", detail, f"run: {fix}")
+    return Check("gpu", "ok", "none found")
+
+
+def check_text_encoder() -> Check:
+    """Check whether `search --text` works with the default model."""
+    from nearsight.models.text import minilm
+
+    has_packages = all(importlib.util.find_spec(name) for name in ("safetensors", "tokenizers"))
+    if has_packages and minilm.locate():
+        return Check("text", "ok", "search --text works: all-MiniLM-L6-v2 is installed")
+    return Check("text", "warn", "search --text has no text encoder", f"run: {minilm.INSTALL}")
+
+
+def check_face_models() -> Check:
+    """Check whether `nearsight faces` works."""
+    from nearsight.faces.models import weights
+
+    if weights.is_available():
+        models = " and ".join(
+            f"{spec.id} ({spec.license})" for spec in (weights.CENTERFACE_SPEC, weights.DLIB_SPEC)
+        )
+        return Check("faces", "ok", f"nearsight faces works: {models} are installed")
+    return Check("faces", "warn", "nearsight faces has no models", f"run: {weights.INSTALL}")
+
+
+def check_formats() -> Check:
+    """Check which image formats can be read."""
     import PIL
     from PIL import features
 
     readable = {label: bool(features.check(feature)) for feature, label in _FORMATS.items()}
     readable["HEIC"] = importlib.util.find_spec("pillow_heif") is not None
     detail = f"Pillow {PIL.__version__}: {', '.join(label for label, ok in readable.items() if ok)}"
-    if lacking := [label for label, ok in readable.items() if not ok]:
+    if missing := [label for label, ok in readable.items() if not ok]:
         fix = "pip install --force-reinstall --only-binary :all: pillow pillow-heif"
-        return Check("formats", "warn", f"{detail}; not {', '.join(lacking)}", fix)
+        return Check("formats", "warn", f"{detail}; not {', '.join(missing)}", fix)
     return Check("formats", "ok", detail)
 
 
-def cache(folder: Path) -> Check:
-    """Look whether converted models can be kept."""
+def check_cache(folder: Path) -> Check:
+    """Check whether converted models can be stored."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"nearsight")
     except OSError as error:
-        fix = "set NEARSIGHT_CACHE to a folder that you may write to"
+        fix = "set NEARSIGHT_CACHE to a folder in which you may write"
         return Check("cache", "fail", f"{folder}: {error.strerror or error}", fix)
-    return _with_disk("cache", str(folder), folder)
+    return _with_free_space("cache", str(folder), folder)
 
 
-def _with_disk(name: str, detail: str, folder: Path) -> Check:
-    free = shutil.disk_usage(folder).free
-    status: Literal["ok", "warn"] = "warn" if free < _LOW_DISK_BYTES else "ok"
-    fix = f"free some space on the disk of {folder}" if status == "warn" else ""
-    return Check(name, status, f"{detail}, {size(free)} free", fix)
-
-
-def embedding(cache_dir: Path) -> Check:
-    """Embed a made-up image for real."""
+def check_model(cache_dir: Path) -> Check:
+    """Check the default model by embedding a synthetic image."""
     import numpy as np
 
     started = time.perf_counter()
@@ -268,31 +257,38 @@ def embedding(cache_dir: Path) -> Check:
     loaded = time.perf_counter()
     ramp = np.linspace(0, 255, 320, dtype=np.uint8)
     image = np.stack(np.broadcast_arrays(ramp, ramp[:240, None], np.uint8(128)), axis=-1)
-    result = embedder.embed([image], on_error="raise")
-    spent = time.perf_counter() - loaded
+    vectors = embedder.embed([image], on_error="raise").vectors
+    finished = time.perf_counter()
     spec = embedder.backend.spec
-    length = float(np.linalg.norm(result.vectors))
+    length = float(np.linalg.norm(vectors))
     detail = (
-        f"{spec.id} turned an image into {result.vectors.shape[1]} numbers in {spent * 1000:.0f} ms"
-        f" on {getattr(embedder.backend, 'device', 'cpu')}"
+        f"{spec.id} embedded an image into {vectors.shape[1]} dimensions in"
+        f" {(finished - loaded) * 1000:.0f} ms on {getattr(embedder.backend, 'device', 'cpu')}"
         f" (loaded in {(loaded - started) * 1000:.0f} ms)"
     )
-    if result.vectors.shape != (1, spec.dim) or (spec.normalize and abs(length - 1) > 1e-3):
+    if vectors.shape != (1, spec.dim) or (spec.normalize and abs(length - 1) > 1e-3):
         fix = f"delete {cache_dir} and run again; if that does not help, reinstall onnxruntime"
-        return Check("model", "fail", f"{detail}, of length {length:.3f}: that is wrong", fix)
+        return Check("model", "fail", f"{detail}; the vector has length {length:.3f}, not 1", fix)
     return Check("model", "ok", detail)
 
 
-def stored(uri: str, cache_dir: Path) -> Check:
-    """Look into the collection, if there is one."""
+def check_collection(uri: str, cache_dir: Path) -> Check:
+    """Check the collection, if there is one."""
     try:
         collection = nearsight.Collection.open(uri, cache_dir=cache_dir)
     except CollectionNotFoundError:
-        return Check("collection", "ok", f"none at {uri} yet; nearsight index FOLDER creates one")
+        return Check("collection", "ok", f"none at {uri} yet; nearsight index PATH creates one")
     directory = collection.directory
-    detail = f"{directory}: {count(len(collection), 'image')} by {collection.spec.id}"
+    detail = f"{directory}: {count(len(collection), 'image')} embedded by {collection.spec.id}"
     if not os.access(directory, os.W_OK):
-        return Check(
-            "collection", "warn", f"{detail}, read-only", f"to index, get write permission for {directory}"
-        )
-    return _with_disk("collection", detail, directory)
+        fix = f"to index, get write permission for {directory}"
+        return Check("collection", "warn", f"{detail}, read-only", fix)
+    return _with_free_space("collection", detail, directory)
+
+
+def _with_free_space(name: str, detail: str, folder: Path) -> Check:
+    n_free = shutil.disk_usage(folder).free
+    detail = f"{detail}, {size(n_free)} free"
+    if n_free < _LOW_DISK_BYTES:
+        return Check(name, "warn", detail, f"free space on the disk of {folder}")
+    return Check(name, "ok", detail)

