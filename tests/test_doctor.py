@@ -64,7 +64,7 @@ def test_a_processor_without_avx2_is_told_before_lancedb_is_touched(monkeypatch,
     def refuse():
         raise UnsupportedMachineError("this processor has no AVX2")
 
-    monkeypatch.setattr("nearsight.store.lance.platform_checks.check_machine", refuse)
+    monkeypatch.setattr("nearsight.store.check_machine", refuse)
     settings = doctor.Settings.from_environment({"NEARSIGHT_CACHE": str(tmp_path)})
     checks = {check.name: check for check in doctor.run_checks(settings, str(tmp_path / "none"))}
     assert checks["processor"].status == checks["collection"].status == "fail"

@@ -113,7 +113,7 @@ def check_python() -> Check:
 
 def check_processor() -> Check:
     """Check the usable cores, and the instructions that LanceDB needs."""
-    from nearsight.store.lance.platform_checks import check_machine
+    from nearsight.store import check_machine
 
     n_usable, n_cores = processor.n_cores(), os.cpu_count() or 1
     detail = f"{count(n_usable, 'core')} usable" + (f" of {n_cores}" if n_usable != n_cores else "")
