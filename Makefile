@@ -1,6 +1,7 @@
 # make demo   index real images and search them    make check    everything CI checks
 # make test   the tests, without the slow ones      make fuzz     property tests on new examples
 # make bench  the README's figures                  make parity   models against torch and transformers
+# make docs   the site, in site/                    make coverage which lines the tests run
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -66,6 +67,7 @@ imports: $(READY)
 
 docs: $(READY)
 	$(BIN)/python tools/cli_reference.py --check
+	$(BIN)/mkdocs build --quiet
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(FOLDER)
@@ -79,7 +81,7 @@ $(PARITY)/.ready: pyproject.toml
 
 parity: $(PARITY)/.ready
 	$(PARITY)/bin/python -m pytest -m parity tests/models/parity
-	$(PARITY)/bin/python -m pytest tests/models/test_torch.py docs/extend/model.md
+	$(PARITY)/bin/python -m pytest tests/models/test_torch.py docs/how-to/add-a-model.md
 
 clean:
 	rm -rf $(VENV) .coverage site $(PARITY) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
