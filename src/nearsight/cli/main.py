@@ -66,7 +66,7 @@ from nearsight.cli.framework import Family, Group
 def cli() -> None:
     """Search, deduplicate, cluster and label a folder of images.
 
-    Start with `nearsight demo`, or with `nearsight index ~/Images` and
+    Start with `nearsight demo`, or with `nearsight index ~/photos` and
     `nearsight search IMAGE --open`.
     """
 

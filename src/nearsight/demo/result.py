@@ -53,8 +53,8 @@ class DemoResult:
         ]
         if self.images.licenses:
             commands.append(f"nearsight ls -c {uri} --where \"defect = 'local'\"")
-            commands.append("nearsight demo ~/Images --open")
-        commands.append("nearsight index ~/Images")
+            commands.append("nearsight demo ~/photos --open")
+        commands.append("nearsight index ~/photos")
         return commands
 
     @property

@@ -15,7 +15,7 @@ from nearsight.settings import DEFAULT_DEMO
  "images_per_second": float, "edits": [{"path", "edit", "rank": int|null, "similarity": float|null}],
  "queries": [{"id", "path", "where", "hits": [{"id", "path", "similarity", "metadata"}]}],
  "failed": [{"path", "reason"}], "licenses": {name: license}, "next": [command]}""",
-    examples=("nearsight demo --open", "nearsight demo ~/Images --out /tmp/my-images"),
+    examples=("nearsight demo --open", "nearsight demo ~/photos --out /tmp/my-images"),
 )
 @click.argument("folder", required=False, type=click.Path(), callback=options.existing_path)
 @click.option(

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
  "failed": [{"path", "reason"}], "seconds": float, "images_per_second": float, "embedded": int,
  "vanished": [path]}""",
     examples=(
-        "nearsight index ~/Images",
+        "nearsight index ~/photos",
         "nearsight index shoes/ --meta season=winter --metadata prices.csv",
-        "nearsight index ~/Images --prune",
-        "nearsight index ~/Images --dim 256 --storage float16",
+        "nearsight index ~/photos --prune",
+        "nearsight index ~/photos --dim 256 --storage float16",
     ),
 )
 @options.paths
