@@ -1,7 +1,10 @@
 """Write a collection to a file for other tools, streamed, whole or not at all."""
 
+import codecs
+import csv
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,15 +17,18 @@ from nearsight.store import Filter, VectorStore
 
 
 def export(store: VectorStore, file: Path, where: Filter | None, facts: Mapping[str, str]) -> int:
-    """Write rows to a ``.parquet`` or ``.npz`` file; return how many.
+    """Write rows to a ``.parquet``, ``.npz`` or ``.csv`` file; return the number of rows.
 
     Parquet holds every column but the thumbnails, metadata under ``metadata.KEY``, and the facts in the
-    file's own metadata. npz holds ``vectors`` (n, dim) float32, ``ids``, ``paths``, and the facts.
+    file's own metadata. npz holds ``vectors`` (n, dim) float32, ``ids``, ``paths``, and the facts. CSV holds
+    ``path`` and the metadata, as ``nearsight index --metadata`` reads it.
     """
     if file.suffix.lower() == ".parquet":
         return _parquet(store, file, where, facts)
+    if file.suffix.lower() == ".csv":
+        return _csv(store, file, where)
     if file.suffix.lower() != ".npz":
-        raise InvalidParameterError(f"cannot export to {file}: the name must end in .parquet or .npz")
+        raise InvalidParameterError(f"cannot export to {file}: the name must end in .parquet, .npz or .csv")
     chunks = (
         (
             batch.column("id").to_pylist(),
@@ -46,6 +52,26 @@ def _parquet(store: VectorStore, file: Path, where: Filter | None, facts: Mappin
             n_rows += len(batch)
             writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
     return n_rows
+
+
+def _csv(store: VectorStore, file: Path, where: Filter | None) -> int:
+    columns = row_schema.metadata_columns(store.schema)
+    n_rows = 0
+    # As in Python's own file names, surrogates stand for bytes that are not UTF-8.
+    with exported(file) as handle:
+        writer = csv.writer(codecs.getwriter("utf-8")(handle, "surrogateescape"))
+        writer.writerow(["path", *(column.removeprefix(row_schema.PREFIX) for column in columns)])
+        for batch in store.scan(["path", *columns], where):
+            for row in batch.to_pylist():
+                n_rows += 1
+                writer.writerow([decode_path(row["path"]), *(_cell(row[column]) for column in columns)])
+    return n_rows
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
 
 
 def _public_name(column: str) -> str:

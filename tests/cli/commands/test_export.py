@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pyarrow.parquet as pq
 
@@ -11,6 +13,17 @@ def test_export(indexed, photos, tmp_path, strange):
         assert saved["paths"].tolist() == [str(photos / strange)]
 
 
-def test_export_knows_two_formats(indexed, tmp_path):
+def test_paths_and_metadata_as_csv_can_be_read_back(indexed, nearsight, photos, tmp_path, strange):
+    assert indexed.json("export", tmp_path / "all.csv")["exported"] == 6
+    lines = (tmp_path / "all.csv").read_bytes().splitlines()
+    assert lines[0] == b"path,year"
+    assert os.fsencode(photos / "3.png") + b",2024" in lines
+    nearsight("index", photos, "--metadata", tmp_path / "all.csv")
+    assert {item["path"]: item["metadata"] for item in nearsight.json("ls")["items"]} == {
+        str(path): {"year": 2024} for path in photos.iterdir()
+    }
+
+
+def test_export_knows_its_formats(indexed, tmp_path):
     error = indexed.json("export", tmp_path / "all.txt", code=2)["error"]
     assert "must end in .parquet or .npz or .csv" in error["message"]

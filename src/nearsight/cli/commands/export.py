@@ -27,8 +27,8 @@ _ENDINGS = (".parquet", ".npz", ".csv")
 def export(run: Run, /, *, file: Path, where: str | None) -> None:
     """Write the collection to a file for other tools.
 
-    .npz holds vectors, ids and paths. .parquet adds image sizes, times and metadata. .csv holds paths, ids
-    and metadata, without vectors.
+    .npz holds vectors, ids and paths. .parquet adds image sizes, times and metadata. .csv holds paths and
+    metadata, which `nearsight index --metadata` can read.
     """
     n_rows = run.open_collection().export(file, where=where)
     run.console.document({"exported": n_rows, "file": str(file)})
