@@ -1,26 +1,26 @@
-"""Faces: how often persons are recognized, how often strangers are taken for somebody, and how fast.
+"""Faces: accuracy of identification and verification, false match rates, and speed.
 
-FOLDER has a folder of photographs for each person, one face in each. Told are, each with a 95 % interval from
-drawing persons anew (bootstrap, 1,000 times), or with the range over random splits:
+FOLDER has a folder of photographs for each person, one face in each. Each figure has a 95 % interval from
+resampled persons (bootstrap, 1,000 times), or its range over random splits:
 
-*rank-1*: with 1, 3 and 5 enrolled images a person, the share of all other images whose most similar
-person is the right one; the mean over 20 random choices of the enrolled.
-*verification*: over all pairs, the accuracy at a cut-off chosen on other persons (ten parts), the mean of the
-rates for same and different; and the share of true pairs accepted where 1 % of false ones are (TAR).
-*open set*: half the persons are kept out as strangers, the others have 5 images enrolled. The threshold
-is one for 1 % from the shipped background, among the persons that are not in it (those of
-``--background-persons`` are); one for 1 % from a background of the other half of the persons, for each half
-in turn; and one for 5 % from the bank itself, which 20 persons can promise. Told are the share of known faces
-that are named right, and of strangers that are taken for somebody, beside the stated rate and the band in
-which it would lie for so many strangers; the mean over 20 random splits.
+*rank-1*: with 1, 3 and 5 enrolled images per person, the share of all other images whose most similar
+person is correct; the mean over 20 random choices of the enrolled images.
+*verification*: over all pairs, the balanced accuracy at a threshold chosen on other persons (ten folds), and
+the true accept rate (TAR) at a false accept rate (FAR) of 1 %.
+*open set*: half of the persons are enrolled with 5 images each; the others are unknown. Three thresholds: for
+1 % from the shipped impostor scores, on the persons that are not in them (``--impostor-persons`` are); for
+1 % from the impostor scores of the other half of the persons, for each half in turn; and for 5 % from the
+bank itself, for which 20 persons suffice. The figures are the share of enrolled persons that are identified
+correctly, and the false match rate, with the stated rate and its interval for so many unknown faces; the mean
+over 20 random splits.
 
-With ``--peer``, the same for dlib's own way (HOG detector, five-point alignment, the same network), an image
-in which it finds no face being a miss. With ``--photos``, the images a second of finding and embedding all
-faces beside the calls of face_recognition 1.3.0 (HOG, upsampled once, five points, one jitter) on the same
-files, in turns; that one is a thread of C++, nearsight uses the cores there are, and is told on one as well.
-Both need dlib-bin. ::
+With ``--peer``, the same with dlib's own detector (HOG), alignment (five points) and the same network; an
+image without a detected face counts as an error. With ``--photos``, the images per second of detection and
+embedding, compared with face_recognition 1.3.0 (HOG, upsampled once, five points, one jitter) on the same
+files, in turns. face_recognition uses one thread; nearsight is measured on all cores and on one. Both need
+dlib-bin. ::
 
-    python -m benchmarks.faces ../shared/data/faces-orl --background-persons s{1..20} --peer --photos FOLDER
+    python -m benchmarks.faces ../shared/data/faces-orl --impostor-persons s{1..20} --peer --photos FOLDER
 """
 
 import argparse
@@ -106,7 +106,7 @@ def verification(X: np.ndarray, y: np.ndarray) -> dict[str, Any]:
         rows = np.concatenate([np.flatnonzero(y == name) for name in chosen])
         pairs = similarity[np.ix_(rows, rows)]
         first, second = np.triu_indices(len(rows), 1)
-        # A person drawn twice is no pair of strangers, and no image a pair with itself.
+        # A person drawn twice is not a pair of different persons, and an image is not a pair with itself.
         same = y[rows][first] == y[rows][second]
         real = rows[first] != rows[second]
         return pairs[first, second][same & real], pairs[first, second][~same]
@@ -136,40 +136,40 @@ def verification(X: np.ndarray, y: np.ndarray) -> dict[str, Any]:
 
 
 def open_set(
-    X: np.ndarray, y: np.ndarray, background: np.ndarray | None, rate: float = RATE, n_enrolled: int = 5
+    X: np.ndarray, y: np.ndarray, impostors: np.ndarray | None, rate: float = RATE, n_enrolled: int = 5
 ) -> dict[str, Any]:
-    named, taken, inside, band = [], [], [], (0.0, 1.0)
+    identified, false_matches, inside, band = [], [], [], (0.0, 1.0)
     for seed in range(N_SPLITS):
         rng = np.random.default_rng(seed)
         order = rng.permutation(np.unique(y))
-        inmates = order[: len(order) // 2]
-        enrolled = np.concatenate([rng.permutation(np.flatnonzero(y == p))[:n_enrolled] for p in inmates])
-        asked = np.setdiff1d(np.flatnonzero(np.isin(y, inmates)), enrolled)
-        strangers = np.flatnonzero(~np.isin(y, inmates))
-        identifier = FaceIdentifier(false_match_rate=rate, impostor_similarities=background)
+        persons = order[: len(order) // 2]
+        enrolled = np.concatenate([rng.permutation(np.flatnonzero(y == p))[:n_enrolled] for p in persons])
+        queries = np.setdiff1d(np.flatnonzero(np.isin(y, persons)), enrolled)
+        unknown = np.flatnonzero(~np.isin(y, persons))
+        identifier = FaceIdentifier(false_match_rate=rate, impostor_similarities=impostors)
         identifier.fit(X[enrolled], y[enrolled])
         if identifier.threshold_ is None:
             return {"refused": identifier.reason_}
-        found = identifier.identify(X[asked])
-        named.append((~found.unknown & (found.persons == y[asked])).mean())
-        taken.append((~identifier.identify(X[strangers]).unknown).mean())
-        band = identifier.threshold_.observed_rate_interval(len(strangers))
-        inside.append(band[0] <= taken[-1] <= band[1])
+        result = identifier.identify(X[queries])
+        identified.append((~result.unknown & (result.persons == y[queries])).mean())
+        false_matches.append((~identifier.identify(X[unknown]).unknown).mean())
+        band = identifier.threshold_.observed_rate_interval(len(unknown))
+        inside.append(band[0] <= false_matches[-1] <= band[1])
     return {
-        "persons": len(inmates),
+        "persons": len(persons),
         "enrolled": n_enrolled,
-        "threshold_from": "bank" if background is None else "background",
-        "identified": round(float(np.mean(named)), 4),
-        "identified_range": [round(float(min(named)), 4), round(float(max(named)), 4)],
-        "strangers": len(strangers),
-        "false_matches": round(float(np.mean(taken)), 4),
+        "threshold_from": "bank" if impostors is None else "impostor scores",
+        "identified": round(float(np.mean(identified)), 4),
+        "identified_range": [round(float(min(identified)), 4), round(float(max(identified)), 4)],
+        "unknown": len(unknown),
+        "false_matches": round(float(np.mean(false_matches)), 4),
         "stated": rate,
         "band": [round(v, 4) for v in band],
         "splits_inside_band": f"{sum(inside)} of {len(inside)}",
     }
 
 
-def pairs_of_strangers(X: np.ndarray, y: np.ndarray) -> np.ndarray:
+def impostor_pairs(X: np.ndarray, y: np.ndarray) -> np.ndarray:
     first, second = np.triu_indices(len(X), 1)
     return (X @ X.T)[first, second][y[first] != y[second]]
 
@@ -218,7 +218,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--background-persons", nargs="*", default=[])
+    parser.add_argument("--impostor-persons", nargs="*", default=[])
     parser.add_argument("--peer", action="store_true")
     parser.add_argument("--photos", type=Path, nargs="*", default=[])
     parser.add_argument("--rounds", type=int, default=3)
@@ -237,12 +237,12 @@ def main() -> None:
     halves = np.isin(y, np.unique(y)[::2])
     for name, half in (("first", halves), ("second", ~halves)):
         result[f"open set at 1 %, {name} half"] = open_set(
-            X[half], y[half], pairs_of_strangers(X[~half], y[~half])
+            X[half], y[half], impostor_pairs(X[~half], y[~half])
         )
-    apart = ~np.isin(y, options.background_persons)
+    apart = ~np.isin(y, options.impostor_persons)
     if apart.any():
-        result["verification, without background persons"] = verification(X[apart], y[apart])
-        result["open set at 1 %, shipped background"] = open_set(
+        result["verification, without impostor persons"] = verification(X[apart], y[apart])
+        result["open set at 1 %, shipped impostor scores"] = open_set(
             X[apart], y[apart], impostor_similarities(reader.fingerprint)
         )
     if options.peer:
