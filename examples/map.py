@@ -21,10 +21,10 @@ with tempfile.TemporaryDirectory() as folder:
 
     collection.add(sorted((textile / "local").glob("*.jpg"))[:10], metadata={"kind": "local"})
     then = collection.layout_2d()
-    unmoved = np.array_equal(then.only(first.ids).places, first.places)
+    unmoved = np.array_equal(then.subset(first.ids).positions, first.positions)
     print(f"{then.n_new} placed later; nothing moved: {unmoved}")
 
     for kind in ("nominal", "global", "local"):
-        part = then.only([item.id for item in collection.items(f"kind = '{kind}'")])
-        x, y = part.places.mean(axis=0)
+        part = then.subset([item.id for item in collection.items(f"kind = '{kind}'")])
+        x, y = part.positions.mean(axis=0)
         print(f"{kind:8} around ({x:+.2f}, {y:+.2f})")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nearsight.analyses.classification import Prediction
     from nearsight.analyses.clusters import Clustering
     from nearsight.analyses.duplicates import Duplicates
-    from nearsight.analyses.map import Map
+    from nearsight.analyses.map import ImageMap
     from nearsight.collection.schema import Item
     from nearsight.faces import FaceBank
 
@@ -254,11 +254,13 @@ def image_ids(collection: Collection, names: Sequence[str]) -> list[str]:
     return ids
 
 
-def place_on_map(collection: Collection, layout: "Map", where: str | None) -> "tuple[list[Item], Map]":
+def place_on_map(
+    collection: Collection, layout: "ImageMap", where: str | None
+) -> "tuple[list[Item], ImageMap]":
     """Return the images that match and are on a map, and the part of the map that shows them."""
     on_map = set(layout.ids)
     items = [item for item in collection.items(where) if item.id in on_map]
-    return items, layout.only([item.id for item in items])
+    return items, layout.subset([item.id for item in items])
 
 
 def labels_of(collection: Collection | None, labels: str, where: str | None = None) -> dict[str, str]:

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nearsight import Collection
-from nearsight.analyses.embedding_atlas import write_atlas
+from nearsight.analyses.embedding_atlas import write_embedding_atlas
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError
 
 from fake import DIM, FakeBackend
@@ -37,15 +37,20 @@ def test_nothing_moves_when_images_come_and_go(collection, method):
     if method == "umap":
         pytest.importorskip("umap")
     first = collection.layout_2d(method=method)
-    assert (first.moved, first.n_new, first.method, first.placed.sum()) == (True, 60, method, 0)
+    assert (first.is_new_layout, first.n_new, first.method, first.is_added.sum()) == (True, 60, method, 0)
     assert 0.6 < first.trustworthiness <= 1
     add(collection, 100, 30, seed=5)
     collection.remove([f"{3:032x}"])
     second = Collection.open(collection.directory).layout_2d()
-    assert (second.moved, second.n_new, second.method, second.placed.sum()) == (False, 30, method, 30)
+    assert (second.is_new_layout, second.n_new, second.method, second.is_added.sum()) == (
+        False,
+        30,
+        method,
+        30,
+    )
     old, new = (
-        dict(zip(first.ids, first.places, strict=True)),
-        dict(zip(second.ids, second.places, strict=True)),
+        dict(zip(first.ids, first.positions, strict=True)),
+        dict(zip(second.ids, second.positions, strict=True)),
     )
     assert set(new) == (set(old) - {f"{3:032x}"}) | {f"{i:032x}" for i in range(100, 130)}
     for id in set(old) & set(new):
@@ -53,7 +58,7 @@ def test_nothing_moves_when_images_come_and_go(collection, method):
     # Images of a group lie nearer to each other than to the others.
     third = collection.layout_2d()
     assert third.n_new == 0
-    np.testing.assert_array_equal(third.places, second.places)
+    np.testing.assert_array_equal(third.positions, second.positions)
 
 
 def test_a_refit_moves_and_says_so(collection):
@@ -61,8 +66,8 @@ def test_a_refit_moves_and_says_so(collection):
     add(collection, 100, 60, seed=5)
     collection.layout_2d()
     again = collection.layout_2d(refit=True, method="pca")
-    assert (again.moved, again.placed.sum(), len(again.ids)) == (True, 0, 120)
-    assert not np.allclose(again.places[:60], first.places)
+    assert (again.is_new_layout, again.is_added.sum(), len(again.ids)) == (True, 0, 120)
+    assert not np.allclose(again.positions[:60], first.positions)
 
 
 def test_placed_by_pca_is_the_projection_itself(collection):
@@ -70,7 +75,7 @@ def test_placed_by_pca_is_the_projection_itself(collection):
     add(collection, 100, 30, seed=0)
     found = collection.layout_2d()
     # The same vectors as the first 30: the same places.
-    np.testing.assert_allclose(found.places[60:], found.places[:30], atol=1e-5)
+    np.testing.assert_allclose(found.positions[60:], found.positions[:30], atol=1e-5)
 
 
 def test_a_map_by_another_method_must_be_asked_for(collection):
@@ -82,13 +87,13 @@ def test_a_map_by_another_method_must_be_asked_for(collection):
 
 def test_some_of_a_map_keeps_the_order_asked_for(collection):
     whole = collection.layout_2d(method="pca")
-    part = whole.only([whole.ids[7], "no id", whole.ids[2]])
+    part = whole.subset([whole.ids[7], "no id", whole.ids[2]])
     assert part.ids == [whole.ids[7], whole.ids[2]]
-    np.testing.assert_array_equal(part.places, whole.places[[7, 2]])
+    np.testing.assert_array_equal(part.positions, whole.positions[[7, 2]])
 
 
 def test_no_images_and_none_left(tmp_path, collection):
-    with pytest.raises(InvalidParameterError, match="no images to make a map of"):
+    with pytest.raises(InvalidParameterError, match="no images to lay out"):
         Collection.create(tmp_path / "empty", model=FakeBackend()).layout_2d()
     pytest.importorskip("umap")
     collection.layout_2d(method="umap")
@@ -96,7 +101,7 @@ def test_no_images_and_none_left(tmp_path, collection):
     collection.remove([f"{i:032x}" for i in range(60)])
     with pytest.raises(InvalidParameterError, match="none of the images that the map was laid out with"):
         collection.layout_2d()
-    assert collection.layout_2d(refit=True).moved
+    assert collection.layout_2d(refit=True).is_new_layout
 
 
 def test_maps_that_cannot_be_read(collection, tmp_path):
@@ -121,7 +126,7 @@ def test_the_file_needs_no_pickle(collection):
 
 def test_a_table_for_embedding_atlas(collection, tmp_path):
     found = collection.layout_2d(method="pca")
-    write_atlas(tmp_path / "map.parquet", collection, found, list(collection.items()))
+    write_embedding_atlas(tmp_path / "map.parquet", collection, found, list(collection.items()))
     table = pq.read_table(tmp_path / "map.parquet")
     assert set(table.column_names) == {
         "id",
@@ -135,7 +140,7 @@ def test_a_table_for_embedding_atlas(collection, tmp_path):
     }
     rows = table.to_pylist()
     assert [row["id"] for row in rows] == found.ids
-    np.testing.assert_array_equal([[r["projection_x"], r["projection_y"]] for r in rows], found.places)
+    np.testing.assert_array_equal([[r["projection_x"], r["projection_y"]] for r in rows], found.positions)
     assert [row["group"] for row in rows[:4]] == [0, 1, 2, 0]
     X = collection.vectors(found.ids)
     for i in (0, 17, 59):

@@ -51,7 +51,7 @@ def test_one_image(of):
     assert alone.cluster(1).clusters[0].ids == [id]
     assert alone.find_duplicates().groups == []
     assert [one.distance for one in alone.outliers()] == [0.0]
-    assert alone.layout_2d(method="pca").places.tolist() == [[0.0, 0.0]]
+    assert alone.layout_2d(method="pca").positions.tolist() == [[0.0, 0.0]]
     assert alone.recommend(id).items == []
     assert alone.recommend(id, baskets={"1": [id]}).items == []
     assert len(alone.segment_customers([("ann", id, 1)]).segments) == 1
@@ -84,7 +84,7 @@ def test_images_that_are_all_the_same(of):
     # Without any detail, nothing confirms that they are copies.
     assert same.find_duplicates().groups == []
     assert max(one.distance for one in same.outliers()) < 1e-3
-    places = same.layout_2d(method="pca").places
+    places = same.layout_2d(method="pca").positions
     assert abs(places - places[0]).max() < 1e-3
     assert all(s.score > 0.999 for s in same.recommend(ids[0]).items)
     assert len(same.segment_customers([(f"{i}", id, 1) for i, id in enumerate(ids)]).segments) == 1

@@ -1,4 +1,4 @@
-"""A map as a table that Apple's embedding-atlas reads."""
+"""A map as a Parquet table for Apple's embedding-atlas."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,87 +7,85 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from nearsight.analyses.map import Map
+from nearsight.analyses.map import ImageMap
 from nearsight.artifacts import exported
-from nearsight.collection import Collection
-from nearsight.collection.schema import Item
+from nearsight.collection import Collection, Item
+from nearsight.estimators.neighbors import nearest_neighbors
 
-# Neighbors of each row, as many as embedding-atlas finds itself.
-_NEIGHBORS = 15
-# They cost the square of the rows: of more, the column is left out, and the tool works without.
-_MOST_FOR_NEIGHBORS = 20_000
-_BLOCK = 1024
+# As many as embedding-atlas computes itself.
+_N_NEIGHBORS = 15
+# Neighbors take quadratic time: a larger table has none, and the tool works without.
+_MAX_ROWS_WITH_NEIGHBORS = 20_000
+_ROWS_PER_WRITE = 1024
 
 _NEIGHBOR_TYPE = pa.struct([("ids", pa.list_(pa.int64())), ("distances", pa.list_(pa.float32()))])
 _IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-def write_atlas(file: Path, view: Collection, found: Map, items: Sequence[Item]) -> None:
+def write_embedding_atlas(
+    file: Path, collection: Collection, image_map: ImageMap, items: Sequence[Item]
+) -> None:
     """Write a Parquet file with ``projection_x``, ``projection_y``, ``neighbors``, ``image`` and metadata.
 
-    Shown by ``embedding-atlas FILE --image image --x projection_x --y projection_y --neighbors neighbors``.
+    Open it with
+    ``embedding-atlas FILE --image image --x projection_x --y projection_y --neighbors neighbors``.
 
     Parameters
     ----------
     file : Path
         Replaced whole.
-    view : Collection
-    found : Map
+    collection : Collection
+    image_map : ImageMap
     items : sequence of Item, length n
-        Of the same images, in the same order.
+        The images of the map, in its order.
 
     Raises
     ------
     StorageError
-        The disk refuses.
+        The file cannot be written.
 
     Notes
     -----
-    ``neighbors`` holds zero-based rows and cosine distances, the nearest first; it is left out of a table of
-    more than 20,000 rows. Thumbnails are written some thousand rows at a time.
+    ``neighbors`` holds row numbers from 0 and cosine distances, the nearest first. It takes quadratic time,
+    and a table of more than 20,000 rows has none.
     """
-    keys = sorted({key for item in items for key in item.metadata})
     columns: dict[str, pa.Array] = {
-        "id": pa.array(found.ids, pa.string()),
+        "id": pa.array(image_map.ids, pa.string()),
         "path": pa.array([_utf8(item.path) for item in items], pa.string()),
-        "projection_x": pa.array(found.places[:, 0], pa.float32()),
-        "projection_y": pa.array(found.places[:, 1], pa.float32()),
+        "projection_x": pa.array(image_map.positions[:, 0], pa.float32()),
+        "projection_y": pa.array(image_map.positions[:, 1], pa.float32()),
     }
-    for key in keys:
+    for key in sorted({key for item in items for key in item.metadata}):
         name = key if key not in (*columns, "neighbors", "image") else f"metadata.{key}"
-        columns[name] = pa.array([_alike(item.metadata.get(key)) for item in items])
-    if len(items) <= _MOST_FOR_NEIGHBORS:
-        columns["neighbors"] = _neighbors(view.vectors(found.ids))
-    whole = pa.table(columns)
-    schema = whole.schema.append(pa.field("image", _IMAGE_TYPE))
+        columns[name] = pa.array([_integer_as_float(item.metadata.get(key)) for item in items])
+    if len(items) <= _MAX_ROWS_WITH_NEIGHBORS:
+        columns["neighbors"] = _neighbor_column(collection.vectors(image_map.ids))
+    table = pa.table(columns)
+    schema = table.schema.append(pa.field("image", _IMAGE_TYPE))
     with exported(file) as handle, pq.ParquetWriter(handle, schema) as writer:
-        for at in range(0, len(whole), _BLOCK):
-            part = whole.slice(at, _BLOCK)
-            ids = found.ids[at : at + _BLOCK]
-            thumbnails = view.thumbnails(ids)
+        for start in range(0, len(table), _ROWS_PER_WRITE):
+            ids = image_map.ids[start : start + _ROWS_PER_WRITE]
+            thumbnails = collection.thumbnails(ids)
             images = [{"bytes": thumbnails.get(id), "path": f"{id}.jpg"} for id in ids]
+            part = table.slice(start, _ROWS_PER_WRITE)
             writer.write_table(part.append_column(schema.field("image"), pa.array(images, _IMAGE_TYPE)))
 
 
-def _neighbors(X: Any) -> pa.Array:
-    k = min(_NEIGHBORS, len(X) - 1)
-    told = []
-    for at in range(0, len(X), _BLOCK):
-        similarities = X[at : at + _BLOCK] @ X.T
-        rows = np.arange(len(similarities))
-        similarities[rows, at + rows] = -np.inf
-        order = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
-        distances = 1 - np.take_along_axis(similarities, order, axis=1)
-        told += [
-            {"ids": i.tolist(), "distances": np.maximum(d, 0).tolist()}
-            for i, d in zip(order, distances, strict=True)
-        ]
-    return pa.array(told, _NEIGHBOR_TYPE)
+def _neighbor_column(X: NDArray[np.float32]) -> pa.Array:
+    n_neighbors = min(_N_NEIGHBORS, len(X) - 1)
+    rows, similarities = nearest_neighbors(X, X, max(1, n_neighbors), own=np.arange(len(X)))
+    distances = np.maximum(1 - similarities, 0)
+    cells = [
+        {"ids": row[:n_neighbors].tolist(), "distances": distance[:n_neighbors].tolist()}
+        for row, distance in zip(rows, distances, strict=True)
+    ]
+    return pa.array(cells, _NEIGHBOR_TYPE)
 
 
-def _alike(value: Any) -> Any:
-    # Whole numbers are kept as numbers with a fraction; a column is of one type.
+def _integer_as_float(value: Any) -> Any:
+    # A column has one type, and a key may have integers for some images and fractions for others.
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

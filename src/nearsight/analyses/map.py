@@ -1,10 +1,9 @@
-"""A map of the collection's images that stays as it is when images come in."""
+"""The map of a collection: each image has a position on a plane, which later images do not change."""
 
 import os
-import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,10 @@ from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection import Collection
 from nearsight.collection.arrays import read_vectors
 from nearsight.errors import InvalidParameterError
+from nearsight.estimators.layout2d import Layout2D, place, trustworthiness
+from nearsight.estimators.neighbors import unit_length
 from nearsight.models import Fingerprint
+from nearsight.progress import is_watched
 
 # In the collection's directory.
 FILENAME = "map.npz"
@@ -22,190 +24,186 @@ _KIND, _FORMAT = "map", 1
 
 
 @dataclass(frozen=True, slots=True)
-class Map:
-    """Where images are on a plane.
+class ImageMap:
+    """Positions of images on a plane.
 
     Attributes
     ----------
     ids : list of str, length n
-    places : ndarray of shape (n, 2), float32
-        In units that mean nothing; near is alike.
-    placed : ndarray of shape (n,), bool
-        Whether an image was placed on the map that was there, rather than laid out with it.
+    positions : ndarray of shape (n, 2), float32
+        Similar images lie close together; the unit has no meaning.
+    is_added : ndarray of shape (n,), bool
+        Whether an image was added to an existing map, rather than laid out with it.
     method : {"umap", "pca"}
     trustworthiness : float or None
-        How far neighbors on the map are neighbors in truth, in 0..1; None with fewer than 4 images.
+        How far neighbors on the map are neighbors by their vectors, in 0..1; None for fewer than 4 images.
     n_new : int
-        Images that had no place before this call.
-    moved : bool
-        Whether the map was laid out by this call: every image has a new place.
-    axes : dict of str to ndarray
-        Of PCA: what projects a vector.
+        Images that had no position before this call.
+    is_new_layout : bool
+        Whether this call laid the map out, so that every image has a new position.
+    projection : dict of str to ndarray
+        For the method "pca": ``middle`` and ``axes``, which project a vector.
     """
 
     ids: list[str]
-    places: NDArray[np.float32]
-    placed: NDArray[np.bool_]
+    positions: NDArray[np.float32]
+    is_added: NDArray[np.bool_]
     method: str
     trustworthiness: float | None
     n_new: int = 0
-    moved: bool = False
-    axes: dict[str, NDArray[Any]] = field(default_factory=dict)
+    is_new_layout: bool = False
+    projection: dict[str, NDArray[Any]] = field(default_factory=dict)
 
-    def only(self, ids: Sequence[str]) -> "Map":
-        """Return the map of some of its images, in that order."""
+    def subset(self, ids: Sequence[str]) -> "ImageMap":
+        """Return the map of those of `ids` that are on it, in that order."""
         rows = {id: row for row, id in enumerate(self.ids)}
-        chosen = np.array([rows[id] for id in ids if id in rows], np.intp)
-        return Map(
-            [self.ids[row] for row in chosen],
-            self.places[chosen],
-            self.placed[chosen],
-            self.method,
-            self.trustworthiness,
-            self.n_new,
-            self.moved,
-            self.axes,
+        selected = np.array([rows[id] for id in ids if id in rows], np.intp)
+        return replace(
+            self,
+            ids=[self.ids[row] for row in selected],
+            positions=self.positions[selected],
+            is_added=self.is_added[selected],
         )
 
 
 def layout_2d(
-    self: Collection,
+    collection: Collection,
     *,
     refit: bool = False,
     method: str | None = None,
     random_state: int = 0,
     progress: bool | None = None,
-) -> Map:
-    """Return the map of the images: made the first time, and kept with the collection.
+) -> ImageMap:
+    """Return the collection's map: laid out the first time, and saved in the collection.
 
-    Images that came in later are placed on it; none that was there moves. `refit` lays all out anew. Where
-    the collection cannot be written to, a warning says that the map is not kept.
+    Images that were added since get a position; the others do not move. `refit` lays out all images again.
+    Where the collection cannot be written to, a warning says that the map is not saved.
+
+    *Method*: `estimators.layout2d.Layout2D`.
 
     Parameters
     ----------
     refit : bool, default False
-        Whether to make a new map, in which every image moves.
+        Whether to make a new map, on which every image moves.
     method : {"auto", "umap", "pca"}, optional
-        Of a new map: by default "auto", which is UMAP where it is installed.
+        For a new map; "auto", the default, is UMAP where it is installed.
     random_state : int, default 0
     progress : bool, optional
-        Show progress bars on stderr; by default only when that is a terminal.
+        Show progress on stderr; by default only where that is a terminal.
 
     Raises
     ------
     InvalidParameterError
-        There are no images, the map that is there is of another method, or none of its images are left.
+        There are no images, the saved map is of another method, or none of the images that it was laid out
+        with is left.
     MissingExtraError
-        UMAP is asked for and not installed.
+        `method` is "umap", which is not installed.
 
     Notes
     -----
-    All vectors are held, 4 bytes a number, while images are laid out or placed; a map without new images
-    reads none. One image, and images that are all the same, lie in one place.
+    Memory: all vectors, 4 bytes a number; none where no image was added. A single image, and identical ones,
+    have one position.
     """
-    kept = None if refit else _read(self)
-    if kept is not None and method not in (None, "auto", kept.method):
+    saved = None if refit else _load(collection)
+    if saved is not None and method not in (None, "auto", saved.method):
         raise InvalidParameterError(
-            f"the map of this collection is by {kept.method}; one by {method} moves every image: ask for"
+            f"the map of this collection is by {saved.method}; one by {method} moves every image: ask for"
             " that with refit=True (--refit)"
         )
-    ids = [id for batch in self.iter_batches(["id"]) for id in batch.column("id").to_pylist()]
+    ids = [id for batch in collection.iter_batches(["id"]) for id in batch.column("id").to_pylist()]
     if not ids:
-        raise InvalidParameterError("there are no images to make a map of; nearsight index PATH adds some")
-    shown = sys.stderr.isatty() if progress is None else progress
-    if kept is not None:
-        known = set(kept.ids)
-        if all(id in known for id in ids):
-            return kept.only(ids)
-        made = _placed(self, kept, shown)
+        raise InvalidParameterError("there are no images to lay out; nearsight index PATH adds some")
+    is_shown = is_watched(progress)
+    if saved is None:
+        image_map = _lay_out(collection, method or "auto", random_state, is_shown)
+    elif set(ids) <= set(saved.ids):
+        return saved.subset(ids)
     else:
-        made = _laid_out(self, method or "auto", random_state, shown)
-    if os.access(self.directory, os.W_OK):
-        _write(self, made)
+        image_map = _add_images(collection, saved, is_shown)
+    if os.access(collection.directory, os.W_OK):
+        _save(collection, image_map)
     else:
-        warnings.warn(f"{self.directory} cannot be written to, so the map is not kept", stacklevel=2)
-    return made
+        warnings.warn(f"{collection.directory} cannot be written to, so the map is not saved", stacklevel=2)
+    return image_map
 
 
-def _laid_out(view: Collection, method: str, random_state: int, progress: bool) -> Map:
-    from nearsight.estimators.layout2d import Layout2D, trustworthiness
+def _lay_out(collection: Collection, method: str, random_state: int, progress: bool) -> ImageMap:
+    table = read_vectors(collection)
+    layout = Layout2D(method=method, random_state=random_state, progress=progress).fit(table.X)
+    is_added = np.ones(len(table), bool)
+    is_added[layout.fitted_] = False
+    projection = {"middle": layout._middle, "axes": layout._axes} if layout.method_ == "pca" else {}
+    score = trustworthiness(table.X, layout.embedding_)
+    return ImageMap(
+        table.ids, layout.embedding_, is_added, layout.method_, score, len(table), True, projection
+    )
 
-    rows = read_vectors(view)
-    made = Layout2D(method=method, random_state=random_state, progress=progress).fit(rows.X)
-    placed = np.ones(len(rows), bool)
-    placed[made.fitted_] = False
-    axes = {"middle": made._middle, "axes": made._axes} if made.method_ == "pca" else {}
-    trust = trustworthiness(rows.X, made.embedding_)
-    return Map(rows.ids, made.embedding_, placed, made.method_, trust, len(rows), True, axes)
 
-
-def _placed(view: Collection, kept: Map, progress: bool) -> Map:
-    """Place the images that are not on the map."""
-    from nearsight.estimators.layout2d import place, trustworthiness
-
-    rows = read_vectors(view)
-    on_it = {id: row for row, id in enumerate(kept.ids)}
-    at = np.array([on_it.get(id, -1) for id in rows.ids], np.intp)
-    new = at < 0
-    places = np.empty((len(rows), 2), np.float32)
-    places[~new] = kept.places[at[~new]]
-    placed = new.copy()
-    placed[~new] = kept.placed[at[~new]]
-    if kept.method == "pca":
-        lengths = np.linalg.norm(rows.X[new], axis=1, keepdims=True)
-        unit = rows.X[new] / np.where(lengths > 0, lengths, 1)
-        places[new] = (unit - kept.axes["middle"]) @ kept.axes["axes"].T
+def _add_images(collection: Collection, saved: ImageMap, progress: bool) -> ImageMap:
+    """Give a position to the images that are not on the map."""
+    table = read_vectors(collection)
+    saved_rows = {id: row for row, id in enumerate(saved.ids)}
+    rows = np.array([saved_rows.get(id, -1) for id in table.ids], np.intp)
+    is_new = rows < 0
+    positions, is_added = np.empty((len(table), 2), np.float32), is_new.copy()
+    positions[~is_new], is_added[~is_new] = saved.positions[rows[~is_new]], saved.is_added[rows[~is_new]]
+    if saved.method == "pca":
+        vectors = unit_length(table.X[is_new])
+        positions[is_new] = (vectors - saved.projection["middle"]) @ saved.projection["axes"].T
     else:
-        guides = ~placed
-        if not guides.any():
+        if is_added.all():
             raise InvalidParameterError(
                 "none of the images that the map was laid out with is left; make a new one with refit=True"
                 " (--refit)"
             )
-        places[new] = place(rows.X[new], rows.X[guides], places[guides], progress=progress)
-    trust = trustworthiness(rows.X, places)
-    return Map(rows.ids, places, placed, kept.method, trust, int(new.sum()), False, kept.axes)
+        laid_out = ~is_added
+        positions[is_new] = place(table.X[is_new], table.X[laid_out], positions[laid_out], progress=progress)
+    score = trustworthiness(table.X, positions)
+    return ImageMap(
+        table.ids, positions, is_added, saved.method, score, int(is_new.sum()), False, saved.projection
+    )
 
 
-def _write(view: Collection, made: Map) -> None:
+def _save(collection: Collection, image_map: ImageMap) -> None:
     facts = {
-        "method": made.method,
-        "trustworthiness": made.trustworthiness,
-        "fingerprint": view.fingerprint.to_dict(),
+        "method": image_map.method,
+        "trustworthiness": image_map.trustworthiness,
+        "fingerprint": collection.fingerprint.to_dict(),
     }
+    # The names of arrays are part of the file format.
     arrays = {
-        "ids": np.array(made.ids, dtype="S32"),
-        "places": made.places,
-        "placed": made.placed,
-        **made.axes,
+        "ids": np.array(image_map.ids, dtype="S32"),
+        "places": image_map.positions,
+        "placed": image_map.is_added,
+        **image_map.projection,
     }
-    write_artifact(view.directory / FILENAME, _KIND, _FORMAT, facts, arrays)
+    write_artifact(collection.directory / FILENAME, _KIND, _FORMAT, facts, arrays)
 
 
-def _read(view: Collection) -> Map | None:
-    """Return the map that is kept with a collection.
+def _load(collection: Collection) -> ImageMap | None:
+    """Return the collection's saved map, None where there is none.
 
     Raises
     ------
     InvalidParameterError
-        It is damaged.
+        The file is damaged.
     NewerFormatError
         A newer nearsight wrote it.
     FingerprintMismatchError
         It is of vectors of another model.
     """
-    file = view.directory / FILENAME
+    file = collection.directory / FILENAME
     if not file.is_file():
         return None
     remedy = "make a new one: nearsight map --refit"
     with read_artifact(file, _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (facts, arrays):
         fingerprint = Fingerprint.from_dict(facts["fingerprint"])
-        fingerprint.require_same(view.fingerprint, f"{file}", remedy.capitalize())
-        return Map(
+        fingerprint.require_same(collection.fingerprint, f"{file}", remedy.capitalize())
+        return ImageMap(
             np.char.decode(arrays["ids"], "ascii").tolist(),
             arrays["places"],
             arrays["placed"],
             facts["method"],
             facts["trustworthiness"],
-            axes={name: arrays[name] for name in ("middle", "axes") if name in arrays},
+            projection={name: arrays[name] for name in ("middle", "axes") if name in arrays},
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from nearsight.analyses.map import Map
+from nearsight.analyses.map import ImageMap
 from nearsight.collection import Collection
 from nearsight.errors import MissingExtraError
 from nearsight.reports.html import render, smaller_jpeg, template_source, write_html
@@ -25,7 +25,7 @@ _METHODS = {"umap": "UMAP", "pca": "PCA"}
 def write_map(
     file: Path,
     collection: Collection,
-    layout: Map,
+    image_map: ImageMap,
     paths: Sequence[str],
     keys: Mapping[str, Sequence[Any]],
     *,
@@ -39,7 +39,7 @@ def write_map(
         Replaced whole.
     collection : Collection
         It has the thumbnails.
-    layout : Map
+    image_map : ImageMap
     paths : sequence of str, length n
     keys : mapping of str to sequence, each of length n
         Metadata that the points can be colored by; None for an image without a value.
@@ -52,19 +52,19 @@ def write_map(
         plotly is not installed.
     """
     plotly, script = Markup(_plotly_script()), template_source("map.js")
-    step = max(1, -(-len(layout.ids) // _MAX_THUMBNAILS))
+    step = max(1, -(-len(image_map.ids) // _MAX_THUMBNAILS))
     data = {
-        "ids": layout.ids,
-        "x": [round(float(x), 4) for x in layout.places[:, 0]],
-        "y": [round(float(y), 4) for y in layout.places[:, 1]],
-        "names": [printable(path) or id for id, path in zip(layout.ids, paths, strict=True)],
+        "ids": image_map.ids,
+        "x": [round(float(x), 4) for x in image_map.positions[:, 0]],
+        "y": [round(float(y), 4) for y in image_map.positions[:, 1]],
+        "names": [printable(path) or id for id, path in zip(image_map.ids, paths, strict=True)],
         "keys": {key: [_printable(value) for value in values] for key, values in keys.items()},
-        "images": _thumbnails(collection, layout.ids, step),
+        "images": _thumbnails(collection, image_map.ids, step),
     }
     facts = {
-        "Method": _METHODS[layout.method],
-        "Trustworthiness": "–" if layout.trustworthiness is None else f"{layout.trustworthiness:.3f}",
-        **({"Added later": f"{int(layout.placed.sum()):,}"} if layout.placed.any() else {}),
+        "Method": _METHODS[image_map.method],
+        "Trustworthiness": "–" if image_map.trustworthiness is None else f"{image_map.trustworthiness:.3f}",
+        **({"Added later": f"{int(image_map.is_added.sum()):,}"} if image_map.is_added.any() else {}),
         "Model": collection.spec.id,
         "Collection": str(collection.directory),
     }
@@ -78,7 +78,7 @@ def write_map(
         footer.append(f"One image in {step} has a thumbnail in this report; the others show their name.")
     html = render(
         "map.html",
-        title=f"Map of {count(len(layout.ids), 'image')}",
+        title=f"Map of {count(len(image_map.ids), 'image')}",
         lead="Point at an image, or tap it, to see it. Draw around images for their ids; scroll to zoom.",
         facts=facts,
         footer=footer,

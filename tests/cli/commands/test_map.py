@@ -163,5 +163,5 @@ def test_a_collection_that_cannot_be_written_to_still_answers(imaged, monkeypatc
         warnings.simplefilter("default")
         told = imaged("map", "--method", "pca")
     assert "New map of 6 images by PCA" in told.stdout
-    assert "the map is not kept" in told.stderr
+    assert "the map is not saved" in told.stderr
     assert not (imaged.collection / "map.npz").exists()

@@ -10,7 +10,7 @@ from nearsight.cli.framework import BadInputError, Command, Run, out_file
 from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
-    from nearsight.analyses.map import Map
+    from nearsight.analyses.map import ImageMap
 
 # The metadata key that colors the map by default.
 _CLUSTER = "cluster"
@@ -85,9 +85,9 @@ def map_(
     values: dict[str, list[Any]] = {key: [item.metadata.get(key) for item in items] for key in keys}
     clusters = values[color] if color else [None] * len(items)
     if out is not None:
-        from nearsight.analyses.embedding_atlas import write_atlas
+        from nearsight.analyses.embedding_atlas import write_embedding_atlas
 
-        write_atlas(out, collection, layout, items)
+        write_embedding_atlas(out, collection, layout, items)
     if report is not None:
         from nearsight.reports.map import write_map
 
@@ -97,13 +97,13 @@ def map_(
         {
             "points": [
                 {"id": id, "x": float(x), "y": float(y), "cluster": cluster}
-                for id, (x, y), cluster in zip(layout.ids, layout.places, clusters, strict=True)
+                for id, (x, y), cluster in zip(layout.ids, layout.positions, clusters, strict=True)
             ],
             "method": layout.method,
             "trustworthiness": layout.trustworthiness,
             "new": layout.n_new,
-            "placed": int(layout.placed.sum()),
-            "moved": layout.moved,
+            "placed": int(layout.is_added.sum()),
+            "moved": layout.is_new_layout,
             "file": None if file is None else str(file),
         }
     )
@@ -114,18 +114,18 @@ def map_(
         run.present_report(report)
 
 
-def _say(run: Run, layout: "Map") -> None:
+def _say(run: Run, layout: "ImageMap") -> None:
     trustworthiness = (
         "" if layout.trustworthiness is None else f", trustworthiness {layout.trustworthiness:.3f}"
     )
     method = {"umap": "UMAP", "pca": "PCA"}[layout.method]
     n_images = count(len(layout.ids), "image")
-    if layout.moved:
+    if layout.is_new_layout:
         run.console.say(f"New map of {n_images} by {method}{trustworthiness}")
         return
     run.console.say(f"Map of {n_images} by {method}{trustworthiness}; {layout.n_new:,} new, none moved")
-    if len(layout.ids) and layout.placed.mean() > _MAX_SHARE_PLACED:
+    if len(layout.ids) and layout.is_added.mean() > _MAX_SHARE_PLACED:
         run.console.note(
-            f"{layout.placed.mean():.0%} of the images were added after the map was computed; --refit"
+            f"{layout.is_added.mean():.0%} of the images were added after the map was computed; --refit"
             " computes a new map, in which every image moves"
         )
