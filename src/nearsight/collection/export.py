@@ -71,6 +71,9 @@ def _csv(store: VectorStore, file: Path, where: Filter | None) -> int:
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    # Numbers are stored as float64.
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.0f}"
     return "" if value is None else str(value)
 
 
