@@ -19,7 +19,7 @@ binomial 95 % band for so many images. By density, it is the share of those that
 are clustered together with the 70 %: those of one tenth of these at a time, which is what is promised, or
 where all are clustered at once, which is harsher, since other clusters may be found among so many more.
 "noise" is the share turned away of those that are then in none. "jackknife" is by limits that have not been
-widened (see `Members.widened`).
+widened (see `ClusterAssigner.with_wider_limits`).
 
 --customers: customers with six to twenty images, drawn from the classes. There are four tastes, each a
 mixture of classes drawn from a Dirichlet distribution, anew for each of twenty worlds; segments are compared
@@ -60,14 +60,14 @@ from nearsight import Embedder, load_text_encoder
 from nearsight.analyses.cluster_names import _named as named
 from nearsight.analyses.cluster_names import _vocabulary as vocabulary
 from nearsight.estimators.clustering import (
-    CustomerSegments,
-    DensityClusters,
-    Members,
+    ClusterAssigner,
+    DensityClustering,
     SphericalKMeans,
-    merge_order,
+    merge_tree,
 )
-from nearsight.estimators.clustering.spectral import shortened, unit
-from nearsight.estimators.customer_segments import Customers
+from nearsight.estimators.clustering.spectral import principal_coordinates
+from nearsight.estimators.customer_segments import CustomerSegments, CustomerVectors
+from nearsight.estimators.neighbors import unit_length
 
 IMAGES = 6000
 N_SEEDS = 10
@@ -118,7 +118,7 @@ def main() -> None:
     elif options.folder or options.fashion:
         X, y = fashion(options) if options.fashion else images(options)
         if options.rates:
-            rows = rates(unit(X), y)
+            rows = rates(unit_length(X), y)
         elif options.names:
             rows = names(X, y, options)
         elif options.customers:
@@ -165,7 +165,7 @@ def fashion(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
 def compare(X: np.ndarray, y: np.ndarray, *, peers: bool) -> list[dict[str, Any]]:
     k = len(np.unique(y))
     methods: dict[str, Callable[[int], np.ndarray]] = {
-        "nearsight, density": lambda seed: DensityClusters(random_state=seed).fit_predict(X),
+        "nearsight, density": lambda seed: DensityClustering(random_state=seed).fit_predict(X),
         f"nearsight, density joined to {k}": lambda seed: joined(X, k, seed),
         f"nearsight, kmeans {k}": lambda seed: SphericalKMeans(n_clusters=k, random_state=seed).fit_predict(
             X
@@ -189,30 +189,30 @@ def compare(X: np.ndarray, y: np.ndarray, *, peers: bool) -> list[dict[str, Any]
     later = []
     for seed in range(N_SEEDS):
         old, new = np.split(np.random.default_rng(seed).permutation(len(X)), [len(X) * 7 // 10])
-        fitted = DensityClusters(random_state=seed).fit(X[old])
+        fitted = DensityClustering(random_state=seed).fit(X[old])
         later.append(score("nearsight, density, later", y[new], *timed(partial(fitted.predict, X[new]))))
     return [*rows, mean(later)]
 
 
 def rates(X: np.ndarray, y: np.ndarray) -> list[dict[str, Any]]:
-    k, few, clusters = len(np.unique(y)), shortened(X), DensityClusters()
-    at_once = clusters._labels(X, few)[0] >= 0
+    k, few, clusters = len(np.unique(y)), principal_coordinates(X), DensityClustering()
+    at_once = clusters._cluster(X, few)[0] >= 0
     found: dict[tuple[str, float], list[tuple[float, float, int]]] = {}
     for seed in range(N_SPLITS):
         old, new = np.split(np.random.default_rng(seed).permutation(len(X)), [len(X) * 7 // 10])
-        by_density = clusters._labels(X[old], few[old])[0]
+        by_density = clusters._cluster(X[old], few[old])[0]
         tenths = np.zeros(len(X), bool)
         for part in np.array_split(new, -(-len(new) * 10 // len(old))):
             rows = np.concatenate([old, part])
-            tenths[part] = clusters._labels(X[rows], few[rows])[0][len(old) :] >= 0
+            tenths[part] = clusters._cluster(X[rows], few[rows])[0][len(old) :] >= 0
         for rate in RATES:
-            options = {"most": 8192, "false_alarm_rate": rate, "random_state": seed}
+            options = {"max_rows": 8192, "false_alarm_rate": rate, "random_state": seed}
             means = SphericalKMeans(n_clusters=k, false_alarm_rate=rate, random_state=seed).fit(X[old])
-            fitted = DensityClusters(false_alarm_rate=rate, random_state=seed).fit(X[old])
-            jackknife = Members.of(X[old], by_density, **options)
+            fitted = DensityClustering(false_alarm_rate=rate, random_state=seed).fit(X[old])
+            jackknife = ClusterAssigner.fit(X[old], by_density, **options)
             everyone = np.ones(len(X), bool)
             for name, away, own in (
-                ("classes", Members.of(X[old], y[old], **options).assign(X[new]) < 0, everyone),
+                ("classes", ClusterAssigner.fit(X[old], y[old], **options).assign(X[new]) < 0, everyone),
                 (f"kmeans {k}", means.predict(X[new]) < 0, everyone),
                 ("density, a tenth more", fitted.predict(X[new]) < 0, tenths),
                 ("density, all at once", fitted.predict(X[new]) < 0, at_once),
@@ -244,7 +244,7 @@ def customers(X: np.ndarray, y: np.ndarray) -> list[dict[str, Any]]:
     found: dict[str, list[tuple[float, int]]] = {}
     for world in range(N_WORLDS):
         taste, owners, rows = taken(y, np.random.default_rng(world))
-        made = Customers.of(X[rows], [f"{owner:04}" for owner in owners])
+        made = CustomerVectors.from_images(X[rows], [f"{owner:04}" for owner in owners])
         plain = np.array([X[rows[owners == owner]].mean(0) for owner in range(N_CUSTOMERS)])
         best = max(range(2, 11), key=lambda k: silhouette_score(plain, grouped(plain, k)))
         for name, labels in {
@@ -277,7 +277,7 @@ def strangers(X: np.ndarray, y: np.ndarray) -> list[dict[str, Any]]:
             here, away = np.flatnonzero(~foreign), np.flatnonzero(foreign)
             _, owners, rows = taken(y[here], rng)
             old = owners < n_old
-            known = Customers.of(X[here[rows[old]]], owners[old])
+            known = CustomerVectors.from_images(X[here[rows[old]]], owners[old])
             found = CustomerSegments(false_alarm_rate=rate).fit(known.features, n_images=known.n_effective)
             others = taken(y[away], rng)
             asked = others[1] < N_CUSTOMERS - n_old
@@ -286,7 +286,7 @@ def strangers(X: np.ndarray, y: np.ndarray) -> list[dict[str, Any]]:
                 (here[rows[~old]], owners[~old]),
                 (away[others[2][asked]], others[1][asked]),
             ):
-                new = Customers.of(X[images], whose, breadth=known.breadth)
+                new = CustomerVectors.from_images(X[images], whose, spread_scale=known.spread_scale)
                 shares.append((found.predict(new.features, n_images=new.n_effective) < 0).mean())
             worlds.append((*shares, N_CUSTOMERS - n_old))
         rows_of_rates.append(row_of_rates("customers", rate, np.array(worlds)))
@@ -316,9 +316,9 @@ def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def joined(X: np.ndarray, k: int, seed: int) -> np.ndarray:
-    labels = DensityClusters(random_state=seed).fit_predict(X)
+    labels = DensityClustering(random_state=seed).fit_predict(X)
     n = int(labels.max()) + 1
-    tree = merge_order(
+    tree = merge_tree(
         [X[labels == c].mean(0) for c in range(n)], np.bincount(labels[labels >= 0], minlength=n)
     )
     for new, (a, b) in enumerate(tree[: max(n - k, 0), :2].astype(int), n):
@@ -399,7 +399,7 @@ def made(n: int, dim: int, k: int = 200) -> tuple[np.ndarray, np.ndarray]:
 def child(kind: str, n: int, dim: int) -> dict[str, Any]:
     X, y = made(n, dim)
     methods: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "density": DensityClusters().fit_predict,
+        "density": DensityClustering().fit_predict,
         "kmeans": SphericalKMeans(n_clusters=200).fit_predict,
         "fast_hdbscan": lambda X: fast_hdbscan(X, 10, 0),
     }

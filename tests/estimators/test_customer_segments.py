@@ -5,9 +5,8 @@ from scipy.stats import binom
 from sklearn.metrics import adjusted_rand_score
 
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.clustering import CustomerSegments
-from nearsight.estimators.clustering.spectral import unit
-from nearsight.estimators.customer_segments import Centers, Customers
+from nearsight.estimators.customer_segments import CustomerSegments, CustomerVectors, SegmentCenters
+from nearsight.estimators.neighbors import unit_length
 
 
 class TestConformance(EstimatorConformance):
@@ -26,11 +25,11 @@ def test_the_mean_and_the_spread_of_each_customer_by_a_plain_loop() -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 8)) + 1
     owners = rng.choice(["a", "b", "c"], 60)
-    made = Customers.of(X, owners)
-    vectors = unit(X)
+    made = CustomerVectors.from_images(X, owners)
+    vectors = unit_length(X.astype(np.float32))
     for i, name in enumerate(made.names):
         own = vectors[owners == name]
-        np.testing.assert_allclose(made.means[i], unit(own.mean(0)[None])[0], atol=1e-6)
+        np.testing.assert_allclose(made.means[i], unit_length(own.mean(0)[None])[0], atol=1e-6)
         # Without weights, the spread is 1 - the mean cosine of all pairs of different images.
         pairs = (own @ own.T)[np.triu_indices(len(own), 1)]
         assert made.spreads[i] == pytest.approx(1 - pairs.mean(), abs=1e-5)
@@ -39,15 +38,15 @@ def test_the_mean_and_the_spread_of_each_customer_by_a_plain_loop() -> None:
 
 def test_a_weight_is_a_number_of_times() -> None:
     X = np.random.default_rng(1).normal(size=(3, 5))
-    weighted = Customers.of(X, ["a", "a", "a"], [3, 1, 2])
-    repeated = Customers.of(np.repeat(X, [3, 1, 2], axis=0), ["a"] * 6)
+    weighted = CustomerVectors.from_images(X, ["a", "a", "a"], [3, 1, 2])
+    repeated = CustomerVectors.from_images(np.repeat(X, [3, 1, 2], axis=0), ["a"] * 6)
     np.testing.assert_allclose(weighted.means, repeated.means, atol=1e-6)
 
 
 def test_the_spread_does_not_depend_on_how_many_images_there_are() -> None:
     rng = np.random.default_rng(2)
     owners = np.concatenate([np.repeat([f"few {i}" for i in range(300)], 2), ["many"] * 600])
-    made = Customers.of(rng.normal(size=(1200, 16)) + 1, owners)
+    made = CustomerVectors.from_images(rng.normal(size=(1200, 16)) + 1, owners)
     assert made.spreads[:-1].mean() == pytest.approx(made.spreads[-1], abs=0.03)
 
 
@@ -61,7 +60,7 @@ def test_tastes_and_breadth_of_taste_make_segments() -> None:
         for _ in range(8):
             owners.append(f"{c:03}")
             rows.append(themes[rng.choice(tastes[c % 3])] + 0.5 * rng.normal(size=24))
-    made = Customers.of(np.array(rows), owners)
+    made = CustomerVectors.from_images(np.array(rows), owners)
     found = CustomerSegments().fit(made.features)
     assert found.n_segments_ == 3
     assert found.silhouette_ > 0.5
@@ -75,7 +74,7 @@ def test_customers_with_one_taste_are_told_apart_by_its_breadth() -> None:
     theme = rng.normal(size=16)
     owners = np.repeat([f"{c:03}" for c in range(40)], 30)
     width = np.repeat(np.where(np.arange(40) < 20, 0.2, 1.0), 30)[:, None]
-    made = Customers.of(theme + width * rng.normal(size=(1200, 16)), owners)
+    made = CustomerVectors.from_images(theme + width * rng.normal(size=(1200, 16)), owners)
     assert made.spreads[:20].max() < made.spreads[20:].min()
     scaled = made.features[:, -1]
     assert scaled[:20].max() < scaled[20:].min()
@@ -84,7 +83,7 @@ def test_customers_with_one_taste_are_told_apart_by_its_breadth() -> None:
 
 
 def test_one_image_each_says_nothing_of_the_spread() -> None:
-    made = Customers.of(np.eye(3), ["a", "b", "c"])
+    made = CustomerVectors.from_images(np.eye(3), ["a", "b", "c"])
     assert np.isnan(made.spreads).all()
     assert (made.features[:, -1] == 0).all()
 
@@ -111,10 +110,10 @@ def test_few_or_equal_customers_are_one_segment() -> None:
 
 def test_bad_input_is_named() -> None:
     with pytest.raises(InvalidParameterError, match="2 vectors, 1 customers"):
-        Customers.of(np.eye(2), ["a"])
+        CustomerVectors.from_images(np.eye(2), ["a"])
     for weight in (0, -1, np.nan):
         with pytest.raises(InvalidParameterError, match="weight"):
-            Customers.of(np.eye(2), ["a", "b"], [1, weight])
+            CustomerVectors.from_images(np.eye(2), ["a", "b"], [1, weight])
     with pytest.raises(InvalidParameterError, match="ask for at most 2"):
         CustomerSegments(n_segments=3).fit(np.eye(2))
 
@@ -134,11 +133,11 @@ def test_later_customers_are_turned_away_at_the_stated_rate_and_strangers_nearly
     realized, strangers, n = [], [], 100
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        made = Customers.of(*drawn(150, rng))
+        made = CustomerVectors.from_images(*drawn(150, rng))
         found = CustomerSegments(n_segments=3, false_alarm_rate=rate, random_state=seed)
         found.fit(made.features, n_images=made.n_effective)
         for foreign, answers in ((False, realized), (True, strangers)):
-            new = Customers.of(*drawn(n, rng, foreign=foreign), breadth=made.breadth)
+            new = CustomerVectors.from_images(*drawn(n, rng, foreign=foreign), spread_scale=made.spread_scale)
             answers.append((found.predict(new.features, n_images=new.n_effective) < 0).mean())
     # All splits together: what is turned away, and the luck of each threshold's 150 examples.
     spread = np.sqrt(rate * (1 - rate) * (1 / n + 1 / 150) / len(realized))
@@ -152,8 +151,8 @@ def test_few_images_are_no_reason_to_be_turned_away() -> None:
     away = {"with": [], "without": []}
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        made = Customers.of(*drawn(300, rng))
-        new = Customers.of(*drawn(200, rng, most=1), breadth=made.breadth)
+        made = CustomerVectors.from_images(*drawn(300, rng))
+        new = CustomerVectors.from_images(*drawn(200, rng, most=1), spread_scale=made.spread_scale)
         for name, old, later in (
             ("with", made.n_effective, new.n_effective),
             ("without", None, None),
@@ -178,7 +177,7 @@ def test_limits_rest_on_centers_that_the_customer_had_no_part_in() -> None:
             squared = ((X[i] - centers) ** 2).sum(1)
             scores[i], nearest[i] = squared.min(), squared.argmin()
     # All have as many images, so strangeness is this distance over the mean one; 90 examples, rank 9.
-    usual = found.centers_.usual.sum()
+    usual = found.centers_.typical.sum()
     assert usual == pytest.approx(np.mean(scores), rel=1e-6)
     medians = np.array([np.median(scores[nearest == c]) for c in range(3)])
     together = np.sort(scores / medians[nearest])[-9]
@@ -186,10 +185,10 @@ def test_limits_rest_on_centers_that_the_customer_had_no_part_in() -> None:
 
 
 def test_centers_survive_a_file() -> None:
-    made = Customers.of(*drawn(80, np.random.default_rng(1)))
+    made = CustomerVectors.from_images(*drawn(80, np.random.default_rng(1)))
     for rate in (None, 0.05):
         found = CustomerSegments(false_alarm_rate=rate).fit(made.features).centers_
-        again = Centers.from_arrays(found.to_arrays())
+        again = SegmentCenters.from_arrays(found.to_arrays())
         assert again.false_alarm_rate == rate
         np.testing.assert_array_equal(
             again.assign(made.features, made.n_effective), found.assign(made.features, made.n_effective)
@@ -215,8 +214,8 @@ def test_progress_is_shown_where_asked_for(capsys: pytest.CaptureFixture[str]) -
     X = np.random.default_rng(0).normal(size=(40, 6))
     shown = CustomerSegments(progress=True).fit(X)
     told = capsys.readouterr().err
-    assert "how many" in told
-    assert "segments" in told
+    assert "choosing the number of segments" in told
+    assert "fitting segments" in told
     silent = CustomerSegments().fit(X)
     assert capsys.readouterr() == ("", "")
     np.testing.assert_array_equal(shown.labels_, silent.labels_)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError, MissingExtraError, UnknownModelError, WeightsError
-from nearsight.estimators.clustering import distinctive
+from nearsight.estimators.clustering import word_distinctiveness
 from nearsight.models import TextTower
 from nearsight.models.text.conse import classes
 
@@ -35,7 +35,7 @@ def name_groups(
     """Return for each group the words that set it apart, the most telling first.
 
     *Method*: at most 100 images of each group and of the noise are labeled with the words, and what tells
-    most of each group is kept (see `nearsight.estimators.clustering.distinctive`),
+    most of each group is kept (see `nearsight.estimators.clustering.word_distinctiveness`),
     with what tells a quarter as much.
 
     Parameters
@@ -91,7 +91,7 @@ def _named(
         chosen.append(rows if len(rows) <= _IMAGES else rng.choice(rows, _IMAGES, replace=False))
     some = np.concatenate(chosen)
     queries = _read(tower, [tower.prompt.replace("{}", word) for word in words], progress)
-    found = distinctive(softmax(tower.logits(X[some], queries), axis=1), labels[some])
+    found = word_distinctiveness(softmax(tower.logits(X[some], queries), axis=1), labels[some])
     best = np.argsort(-found, axis=1, kind="stable")[:, :_WORDS]
     least = np.maximum(found.max(1, initial=0) * _LEAST, _NOTHING)
     return [[words[j] for j in row if found[i, j] > least[i]] for i, row in enumerate(best)]

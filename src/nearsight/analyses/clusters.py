@@ -16,10 +16,10 @@ from nearsight.collection import Collection
 from nearsight.collection.arrays import batch_vectors, read_vectors
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.clustering import (
-    DensityClusters,
-    Members,
+    ClusterAssigner,
+    DensityClustering,
     SphericalKMeans,
-    merge_order,
+    merge_tree,
     representatives,
 )
 from nearsight.models import Fingerprint
@@ -75,7 +75,7 @@ class Clustering:
     tree : list of (int, int, float, int)
         How clusters join into ever fewer: two nodes, the mean cosine between their images, and how many
         there are in both. Clusters are nodes 0..k-1, row i makes node k + i.
-    members : Members
+    members : ClusterAssigner
         Says where other images belong.
     fingerprint : Fingerprint
         What made the vectors.
@@ -85,7 +85,7 @@ class Clustering:
     noise: list[str]
     algorithm: Algorithm
     tree: list[tuple[int, int, float, int]]
-    members: Members
+    members: ClusterAssigner
     fingerprint: Fingerprint
 
     def joined(self, n: int) -> "Clustering":
@@ -169,7 +169,9 @@ class Clustering:
             ]
             tree = [(int(a), int(b), float(s), int(n)) for a, b, s, n in facts["tree"]]
             fingerprint = Fingerprint.from_dict(facts["fingerprint"])
-            return cls(clusters, [], facts["algorithm"], tree, Members.from_arrays(arrays), fingerprint)
+            return cls(
+                clusters, [], facts["algorithm"], tree, ClusterAssigner.from_arrays(arrays), fingerprint
+            )
 
 
 def cluster(
@@ -200,12 +202,12 @@ def cluster(
         To name groups with; none if empty. By default the names of ImageNet's classes, where texts can be
         read.
     min_cluster_size : int, optional
-        Of "density": see `DensityClusters`.
+        Of "density": see `DensityClustering`.
     n_representatives : int, default 8
         Images that stand for each group.
     false_alarm_rate : float, default 0.05
         In (0, 1): the share of later images of a group that `assign` may turn away; on what that holds, see
-        `DensityClusters`.
+        `DensityClustering`.
     random_state : int, default 0
     progress : bool, optional
         Show progress bars on stderr; by default only when that is a terminal.
@@ -219,7 +221,7 @@ def cluster(
 
     Notes
     -----
-    Vectors are held in memory, 4 bytes a number. For the time see `DensityClusters` and `SphericalKMeans`.
+    Vectors are held in memory, 4 bytes a number. For the time see `DensityClustering` and `SphericalKMeans`.
 
     No images have no clusters; with "density", fewer than `min_cluster_size` are noise. Images that are
     all the same are one cluster, whatever `k` is.
@@ -244,7 +246,7 @@ def cluster(
         clusters.append(
             Cluster(number, [read.ids[i] for i in inside], [read.ids[i] for i in shown], own, label)
         )
-    tree = merge_order(np.array(means), np.array(sizes)) if n else np.empty((0, 4))
+    tree = merge_tree(np.array(means), np.array(sizes)) if n else np.empty((0, 4))
     found = Clustering(
         clusters,
         [read.ids[i] for i in np.flatnonzero(labels < 0)],
@@ -264,18 +266,18 @@ def _fit(
     rate: float,
     random_state: int,
     progress: bool,
-) -> tuple[NDArray[np.int64], Members]:
+) -> tuple[NDArray[np.int64], ClusterAssigner]:
     """Return labels and members; of no images at all, there is nothing to group."""
     if len(X) == 0 and (k is None or algorithm == "density"):
-        return np.empty(0, np.int64), Members(X, np.empty(0, np.int64), np.empty(0), rate)
+        return np.empty(0, np.int64), ClusterAssigner(X, np.empty(0, np.int64), np.empty(0), rate)
     if algorithm == "density":
-        found = DensityClusters(
+        found = DensityClustering(
             min_cluster_size=min_cluster_size,
             false_alarm_rate=rate,
             random_state=random_state,
             progress=progress,
         ).fit(X)
-        return found.labels_, found.members_
+        return found.labels_, found.assigner_
     if k is not None and k > len(X):
         raise InvalidParameterError(
             f"k is {k}, and there are {len(X)} images; ask for at most so many, or index more"
@@ -284,7 +286,7 @@ def _fit(
         n_clusters=k or 1, false_alarm_rate=rate, random_state=random_state, progress=progress
     ).fit(X)
     # A center is the one member that has a say.
-    return means.labels_, Members(means.cluster_centers_, np.arange(k or 1), means.limits_, rate)
+    return means.labels_, ClusterAssigner(means.cluster_centers_, np.arange(k or 1), means.limits_, rate)
 
 
 def predict_clusters(
@@ -308,8 +310,8 @@ def predict_clusters(
 
     Notes
     -----
-    A few thousand images are in memory at a time. For the time see `Members.assign`. Without images, all
-    clusters are empty.
+    A few thousand images are in memory at a time. For the time see `ClusterAssigner.assign`. Without images,
+    all clusters are empty.
     """
     remedy = f"Find those of {self.directory} with nearsight cluster"
     found.fingerprint.require_same(self.fingerprint, "the clustering", remedy)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,13 @@ from nearsight.analyses.recommendations import ImageLookup
 from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.clustering import CustomerSegments, representatives
-from nearsight.estimators.customer_segments import Breadth, Centers, Customers
+from nearsight.estimators.clustering import representatives
+from nearsight.estimators.customer_segments import (
+    CustomerSegments,
+    CustomerVectors,
+    SegmentCenters,
+    SpreadScale,
+)
 from nearsight.models import Fingerprint
 
 _KIND, _FORMAT = "segmentation", 1
@@ -62,9 +67,9 @@ class Segmentation:
     silhouette : float
         In -1..1: 1 means distinct segments, 0 a continuum. NaN for fewer than two segments. Of the customers
         they were found among.
-    centers : Centers
+    centers : SegmentCenters
         Says where other customers belong.
-    breadth : Breadth
+    spread_scale : SpreadScale
         The scale of spreads.
     fingerprint : Fingerprint
         What made the vectors.
@@ -74,8 +79,8 @@ class Segmentation:
     customers: dict[str, int]
     unknown: dict[str, int]
     silhouette: float
-    centers: Centers
-    breadth: Breadth
+    centers: SegmentCenters
+    spread_scale: SpreadScale
     fingerprint: Fingerprint
 
     @property
@@ -101,7 +106,7 @@ class Segmentation:
         facts = {
             "fingerprint": self.fingerprint.to_dict(),
             "silhouette": self.silhouette if np.isfinite(self.silhouette) else None,
-            "breadth": asdict(self.breadth),
+            "breadth": self.spread_scale.to_dict(),
             "segments": [
                 {
                     "id": s.id,
@@ -140,8 +145,8 @@ class Segmentation:
                 {},
                 {},
                 _number(facts["silhouette"]),
-                Centers.from_arrays(arrays),
-                Breadth(**facts["breadth"]),
+                SegmentCenters.from_arrays(arrays),
+                SpreadScale.from_dict(facts["breadth"]),
                 Fingerprint.from_dict(facts["fingerprint"]),
             )
 
@@ -245,7 +250,7 @@ def segment_customers(
     shown = sys.stderr.isatty() if progress is None else progress
     lines = _read(self, images)
     X = self.vectors(lines.ids)
-    made = Customers.of(X[lines.at], lines.customers, lines.weights)
+    made = CustomerVectors.from_images(X[lines.at], lines.customers, lines.weights)
     if k is not None and k > len(made.names):
         raise InvalidParameterError(
             f"k is {k}, and there are {len(made.names)} customers with an image; ask for at most"
@@ -274,11 +279,19 @@ def segment_customers(
             )
         )
     return Segmentation(
-        segments, number, lines.unknown, model.silhouette_, model.centers_, made.breadth, self.fingerprint
+        segments,
+        number,
+        lines.unknown,
+        model.silhouette_,
+        model.centers_,
+        made.spread_scale,
+        self.fingerprint,
     )
 
 
-def _typical_first(made: Customers, labels: NDArray[np.int64], centers: Centers, segment: int) -> list[str]:
+def _typical_first(
+    made: CustomerVectors, labels: NDArray[np.int64], centers: SegmentCenters, segment: int
+) -> list[str]:
     """Return the names of a segment's customers, who is nearest to its center first."""
     inside = np.flatnonzero(labels == segment)
     squared = ((made.features[inside] - centers.X[segment]) ** 2).sum(1)
@@ -311,7 +324,9 @@ def assign_customers(
     found.fingerprint.require_same(self.fingerprint, "the segmentation", remedy)
     lines = _read(self, images)
     X = self.vectors(lines.ids)
-    made = Customers.of(X[lines.at], lines.customers, lines.weights, breadth=found.breadth)
+    made = CustomerVectors.from_images(
+        X[lines.at], lines.customers, lines.weights, spread_scale=found.spread_scale
+    )
     labels = found.centers.assign(made.features, made.n_effective)
     segments = [
         replace(s, customers=_typical_first(made, labels, found.centers, s.id)) for s in found.segments

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-#: Called after every block with the number of rows done and the number of rows in all.
-ProgressCallback = Callable[[int, int], object]
+#: Called after every block with the number of rows in it.
+ProgressCallback = Callable[[int], object]
 
 FloatArray = TypeVar("FloatArray", bound=NDArray[Any])
 
@@ -63,7 +63,7 @@ def similarity_blocks(
     block_rows : int, optional
         Queries in a block. By default at most 1,024, and so few that a block has at most 16 million numbers.
     progress : callable, optional
-        Called with (queries done, n) after every block.
+        Called after every block with the number of its queries.
 
     Yields
     ------
@@ -82,7 +82,7 @@ def similarity_blocks(
             similarities[present, own[rows][present]] = -np.inf
         yield rows, similarities
         if progress is not None:
-            progress(rows.stop, n)
+            progress(rows.stop - start)
 
 
 def highest(similarities: NDArray[Any], k: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
@@ -174,7 +174,7 @@ def euclidean_neighbors(
     k : int
         In 1..n - 1.
     progress : callable, optional
-        Called with (rows done, n) after every block.
+        Called after every block with the number of its rows.
 
     Returns
     -------
@@ -196,5 +196,5 @@ def euclidean_neighbors(
         distances[start : start + step] = block_distances[~own].reshape(-1, k)
         rows[start : start + step] = block_rows[~own].reshape(-1, k)
         if progress is not None:
-            progress(min(start + step, n), n)
+            progress(len(block_rows))
     return distances, rows

@@ -7,29 +7,30 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.clustering import DensityClusters, Members
+from nearsight.estimators.clustering import ClusterAssigner, DensityClustering
 from nearsight.estimators.clustering import density as module
-from nearsight.estimators.clustering.spectral import diffusion, neighbors, shortened, unit
+from nearsight.estimators.clustering.spectral import diffusion_coordinates, principal_coordinates
+from nearsight.estimators.neighbors import euclidean_neighbors, unit_length
 
 
 class TestConformance(EstimatorConformance):
     least_rows = 1
 
     @pytest.fixture
-    def estimator(self) -> DensityClusters:
-        return DensityClusters()
+    def estimator(self) -> DensityClustering:
+        return DensityClustering()
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
     data = load_digits()
     X = data.data - data.data.mean(0)
-    return unit(X), data.target
+    return unit_length(X.astype(np.float32)), data.target
 
 
 @pytest.fixture(scope="module")
-def fitted() -> tuple[DensityClusters, np.ndarray, np.ndarray]:
+def fitted() -> tuple[DensityClustering, np.ndarray, np.ndarray]:
     X, y = digits()
-    return DensityClusters().fit(X), X, y
+    return DensityClustering().fit(X), X, y
 
 
 def test_finds_handwritten_digits(fitted: tuple) -> None:
@@ -45,7 +46,7 @@ def test_what_is_scattered_is_noise_and_what_is_dense_is_not() -> None:
     centers = rng.normal(size=(5, 64))
     dense = np.repeat(centers, 80, axis=0) + 0.5 * rng.normal(size=(400, 64))
     X = np.concatenate([dense, 3 * rng.normal(size=(40, 64))])
-    labels = DensityClusters().fit_predict(X)
+    labels = DensityClustering().fit_predict(X)
     assert adjusted_rand_score(labels[:400], np.repeat(range(5), 80)) > 0.99
     assert (labels[400:] < 0).mean() > 0.9
 
@@ -53,7 +54,7 @@ def test_what_is_scattered_is_noise_and_what_is_dense_is_not() -> None:
 @pytest.mark.parametrize("d", [64, 512])
 def test_pure_noise_is_called_noise(d: int) -> None:
     X = np.random.default_rng(0).normal(size=(800, d))
-    assert (DensityClusters().fit_predict(X) < 0).mean() > 0.95
+    assert (DensityClustering().fit_predict(X) < 0).mean() > 0.95
 
 
 def test_the_largest_cluster_comes_first_and_strengths_go_with_noise(fitted: tuple) -> None:
@@ -68,7 +69,7 @@ def test_new_vectors_get_the_cluster_that_a_new_fit_would_give_them() -> None:
     X, y = digits()
     order = np.random.default_rng(0).permutation(len(X))
     old, new = order[:1200], order[1200:]
-    found = DensityClusters().fit(X[old])
+    found = DensityClustering().fit(X[old])
     before = found.labels_.copy()
     predicted = found.predict(X[new])
     assert (found.labels_ == before).all()
@@ -79,7 +80,7 @@ def test_new_vectors_get_the_cluster_that_a_new_fit_would_give_them() -> None:
     assert (found.predict(X[old])[before >= 0] == before[before >= 0]).mean() > 0.93
 
 
-def test_strangers_belong_nowhere_and_members_are_turned_away_at_the_stated_rate() -> None:
+def test_other_rows_belong_nowhere_and_members_are_turned_away_at_the_stated_rate() -> None:
     rng = np.random.default_rng(3)
     centers = rng.normal(size=(4, 48))
 
@@ -88,7 +89,7 @@ def test_strangers_belong_nowhere_and_members_are_turned_away_at_the_stated_rate
 
     realized = []
     for rate in (0.05, 0.2):
-        found = DensityClusters(false_alarm_rate=rate).fit(draw(150))
+        found = DensityClustering(false_alarm_rate=rate).fit(draw(150))
         assert found.n_clusters_ == 4
         turned_away = (found.predict(draw(500)) < 0).mean()
         realized.append(turned_away)
@@ -101,49 +102,49 @@ def test_strangers_belong_nowhere_and_members_are_turned_away_at_the_stated_rate
 def test_the_order_of_rows_hardly_matters(fitted: tuple) -> None:
     found, X, _ = fitted
     order = np.random.default_rng(5).permutation(len(X))
-    again = DensityClusters().fit(X[order])
+    again = DensityClustering().fit(X[order])
     assert adjusted_rand_score(found.labels_[order], again.labels_) > 0.95
 
 
 def test_of_too_many_rows_some_are_clustered_and_the_rest_assigned() -> None:
     X, y = digits()
-    found = DensityClusters(max_rows=900, max_members=500).fit(X)
+    found = DensityClustering(max_rows=900, max_members=500).fit(X)
     inside = found.labels_ >= 0
     assert len(found.labels_) == len(X)
     assert normalized_mutual_info_score(y[inside], found.labels_[inside]) > 0.8
-    assert len(found.members_.X) < 700
+    assert len(found.assigner_.X) < 700
 
 
 def test_members_survive_a_file(fitted: tuple) -> None:
     found, X, _ = fitted
-    again = Members.from_arrays(found.members_.to_arrays())
+    again = ClusterAssigner.from_arrays(found.assigner_.to_arrays())
     # Half precision moves a vector by less than its neighbors are apart.
     assert (again.assign(X) == found.predict(X)).mean() > 0.99
 
 
 def test_few_or_equal_vectors() -> None:
-    assert DensityClusters().fit_predict(np.eye(3)).tolist() == [-1, -1, -1]
-    assert DensityClusters().fit_predict(np.ones((7, 3))).tolist() == [0] * 7
-    assert DensityClusters(min_cluster_size=2).fit_predict(np.ones((2, 3))).tolist() == [0, 0]
+    assert DensityClustering().fit_predict(np.eye(3)).tolist() == [-1, -1, -1]
+    assert DensityClustering().fit_predict(np.ones((7, 3))).tolist() == [0] * 7
+    assert DensityClustering(min_cluster_size=2).fit_predict(np.ones((2, 3))).tolist() == [0, 0]
     # Copies of two images are two clusters, not noise.
     two = np.repeat(np.eye(2, 8), 40, axis=0)
-    assert adjusted_rand_score(DensityClusters().fit_predict(two), np.repeat([0, 1], 40)) == 1.0
+    assert adjusted_rand_score(DensityClustering().fit_predict(two), np.repeat([0, 1], 40)) == 1.0
 
 
 def test_bad_parameters_are_named() -> None:
     for name, value in (("min_cluster_size", 1), ("false_alarm_rate", 1.0), ("n_neighbors", 0)):
         with pytest.raises(InvalidParameterError, match=name):
-            DensityClusters(**{name: value}).fit(np.eye(4))
+            DensityClustering(**{name: value}).fit(np.eye(4))
 
 
 def test_coordinates_keep_pieces_of_the_graph_apart() -> None:
     rng = np.random.default_rng(0)
     X = np.concatenate([rng.normal(c, 0.1, (150, 3)) for c in (0, 40, 80, 120)]).astype(np.float32)
-    found = neighbors(X, 6)
+    found = euclidean_neighbors(X, 6)
     n_pieces, piece = connected_components(_adjacency(found[1]), directed=False)
     assert n_pieces >= 4
-    coordinates = diffusion(*found, 10, random_state=0)
-    nearest = neighbors(coordinates, 1)[1][:, 0]
+    coordinates = diffusion_coordinates(*found, 10, random_state=0)
+    nearest = euclidean_neighbors(coordinates, 1)[1][:, 0]
     assert (piece[nearest] == piece).all()
 
 
@@ -157,18 +158,18 @@ def test_fewer_dimensions_are_those_of_scikit_learns_pca() -> None:
     from sklearn.decomposition import PCA
 
     X = digits()[0] @ np.random.default_rng(0).normal(size=(64, 100)).astype(np.float32)
-    mine, theirs = shortened(X, 5), PCA(5, svd_solver="full").fit_transform(X)
+    mine, theirs = principal_coordinates(X, 5), PCA(5, svd_solver="full").fit_transform(X)
     np.testing.assert_allclose(np.abs(mine), np.abs(theirs), atol=2e-3)
-    assert module.shortened(X[:, :50]).shape == (len(X), 50)
+    assert module.principal_coordinates(X[:, :50]).shape == (len(X), 50)
 
 
 def test_progress_is_shown_where_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     X, _ = digits()
-    shown = DensityClusters(progress=True, max_rows=900).fit(X)
+    shown = DensityClustering(progress=True, max_rows=900).fit(X)
     told = capsys.readouterr().err
-    for stage in ("neighbors", "coordinates", "limits", "unseen", "assigning"):
+    for stage in ("comparing neighbors", "coordinates", "limits", "held-out rows", "assigning"):
         assert stage in told
-    silent = DensityClusters(max_rows=900).fit(X)
+    silent = DensityClustering(max_rows=900).fit(X)
     assert capsys.readouterr() == ("", "")
     np.testing.assert_array_equal(shown.labels_, silent.labels_)
 
@@ -178,7 +179,7 @@ def belonging(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     found = []
     for part in np.array_split(new, -(-len(new) * 10 // len(old))):
         both = np.concatenate([old, part])
-        found.append(DensityClusters()._labels(both, shortened(both))[0][len(old) :] >= 0)
+        found.append(DensityClustering()._cluster(both, principal_coordinates(both))[0][len(old) :] >= 0)
     return np.concatenate(found)
 
 
@@ -186,7 +187,7 @@ def vague(n: int, rng: np.random.Generator) -> np.ndarray:
     """Twenty clusters of unequal size, small and large ones overlapping, with far members."""
     centers = np.random.default_rng(77).normal(size=(20, 24))
     y = rng.choice(20, n, p=np.random.default_rng(78).dirichlet(np.full(20, 2.0)))
-    return unit(centers[y] + rng.normal(size=(n, 24)) / np.sqrt(rng.chisquare(5, n) / 5)[:, None])
+    return unit_length(centers[y] + rng.normal(size=(n, 24)) / np.sqrt(rng.chisquare(5, n) / 5)[:, None])
 
 
 def test_of_vague_clusters_later_members_are_turned_away_at_the_stated_rate_on_average() -> None:
@@ -194,10 +195,10 @@ def test_of_vague_clusters_later_members_are_turned_away_at_the_stated_rate_on_a
     for seed in range(24):
         rng = np.random.default_rng(seed)
         old, new = vague(300, rng), vague(300, rng)
-        found = DensityClusters(false_alarm_rate=rate, random_state=seed).fit(old)
+        found = DensityClustering(false_alarm_rate=rate, random_state=seed).fit(old)
         inside = belonging(old, new)
         realized.append((found.predict(new) < 0)[inside].mean())
-        narrow = found._members(old, found.labels_, progress=False)
+        narrow = found._fit_assigner(old, found.labels_, progress=False)
         by_jackknife.append((narrow.assign(new) < 0)[inside].mean())
         n.append(inside.sum())
     low, high = binom.ppf([0.025, 0.975], int(np.mean(n)), rate) / int(np.mean(n))
@@ -211,11 +212,11 @@ def test_of_vague_clusters_later_members_are_turned_away_at_the_stated_rate_on_a
 def test_on_real_vectors_later_members_are_turned_away_at_the_stated_rate() -> None:
     X, _ = digits()
     # Harsher: who belongs is said by clusters of all, with two fifths more images than were fitted.
-    at_once = DensityClusters().fit_predict(X) >= 0
+    at_once = DensityClustering().fit_predict(X) >= 0
     rate, realized, harsher, noise = 0.1, [], [], []
     for seed in range(5):
         old, new = np.split(np.random.default_rng(seed).permutation(len(X)), [len(X) * 7 // 10])
-        found = DensityClusters(false_alarm_rate=rate, random_state=seed).fit(X[old])
+        found = DensityClustering(false_alarm_rate=rate, random_state=seed).fit(X[old])
         turned_away = found.predict(X[new]) < 0
         realized.append(turned_away[belonging(X[old], X[new])].mean())
         harsher.append(turned_away[at_once[new]].mean())
@@ -228,19 +229,19 @@ def test_on_real_vectors_later_members_are_turned_away_at_the_stated_rate() -> N
 
 
 def test_limits_are_widened_by_what_unseen_members_need() -> None:
-    X = unit(np.random.default_rng(0).normal(size=(40, 8)))
+    X = unit_length(np.random.default_rng(0).normal(size=(40, 8)))
     labels = np.repeat([0, 1], 20)
-    members = Members.of(X, labels, most=100, false_alarm_rate=0.1, random_state=0)
+    members = ClusterAssigner.fit(X, labels, max_rows=100, false_alarm_rate=0.1, random_state=0)
     # Of 19 examples the second largest leaves a tenth of 20 beyond it.
     excess = np.linspace(0.2, 2.0, 19)
-    np.testing.assert_allclose(members.widened(excess).limits, members.limits * excess[-2])
-    assert members.widened(excess[:8]) is members
-    new = unit(np.random.default_rng(1).normal(size=(60, 8)))
-    beyond = members.excess(new) > 1
+    np.testing.assert_allclose(members.with_wider_limits(excess).limits, members.limits * excess[-2])
+    assert members.with_wider_limits(excess[:8]) is members
+    new = unit_length(np.random.default_rng(1).normal(size=(60, 8)))
+    beyond = members.relative_novelty(new) > 1
     assert 0 < beyond.sum() < 60
     np.testing.assert_array_equal(members.assign(new) < 0, beyond)
-    nothing = Members.of(X, np.full(40, -1), most=100, false_alarm_rate=0.1, random_state=0)
-    assert (nothing.excess(new) > 1e5).all()
+    all_noise = ClusterAssigner.fit(X, np.full(40, -1), max_rows=100, false_alarm_rate=0.1, random_state=0)
+    assert (all_noise.relative_novelty(new) > 1e5).all()
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.2])
@@ -249,7 +250,7 @@ def test_of_given_groups_of_real_vectors_the_stated_rate_is_turned_away(rate: fl
     realized, n = [], 0
     for seed in range(20):
         old, new = np.split(np.random.default_rng(seed).permutation(len(X)), [len(X) * 7 // 10])
-        found = Members.of(X[old], y[old], most=8192, false_alarm_rate=rate, random_state=seed)
+        found = ClusterAssigner.fit(X[old], y[old], max_rows=8192, false_alarm_rate=rate, random_state=seed)
         realized.append((found.assign(X[new]) < 0).mean())
         n = len(new)
     low, high = binom.ppf([0.025, 0.975], n, rate) / n

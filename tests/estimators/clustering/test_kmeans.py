@@ -7,7 +7,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.clustering import SphericalKMeans, kmeans
-from nearsight.estimators.clustering.spectral import unit
+from nearsight.estimators.neighbors import unit_length
 
 
 class TestConformance(EstimatorConformance):
@@ -23,14 +23,14 @@ class TestConformance(EstimatorConformance):
 
 def digits() -> np.ndarray:
     data = load_digits().data
-    return unit(data - data.mean(0))
+    return unit_length(data - data.mean(0))
 
 
 def test_as_good_as_scikit_learns_on_unit_vectors() -> None:
     X = digits()
     mine = SphericalKMeans(n_clusters=10).fit(X)
     theirs = KMeans(10, n_init=5, random_state=0).fit(X)
-    centers = unit(theirs.cluster_centers_)
+    centers = unit_length(theirs.cluster_centers_)
     assert mine.inertia_ <= 1.005 * float(1 - (X @ centers.T).max(1).mean())
 
 
@@ -41,7 +41,7 @@ def test_every_vector_is_with_its_nearest_center_and_every_center_is_a_mean() ->
     np.testing.assert_array_equal(found.labels_, found.predict(X))
     for c in range(7):
         np.testing.assert_allclose(
-            unit(X[found.labels_ == c].mean(0)[None])[0], found.cluster_centers_[c], atol=1e-4
+            unit_length(X[found.labels_ == c].mean(0)[None])[0], found.cluster_centers_[c], atol=1e-4
         )
     assert (np.diff(np.bincount(found.labels_)) <= 0).all()
 
@@ -49,11 +49,11 @@ def test_every_vector_is_with_its_nearest_center_and_every_center_is_a_mean() ->
 def test_a_sample_of_many_rows_finds_the_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     X = digits()
     whole = SphericalKMeans(n_clusters=10).fit(X)
-    monkeypatch.setattr(kmeans, "_MOST_TRIED", 300)
+    monkeypatch.setattr(kmeans, "_MOST_START_ROWS", 300)
     assert SphericalKMeans(n_clusters=10).fit(X).inertia_ < 1.03 * whole.inertia_
 
 
-def test_with_a_rate_strangers_belong_nowhere() -> None:
+def test_with_a_rate_other_rows_belong_nowhere() -> None:
     rng = np.random.default_rng(0)
     centers = rng.normal(size=(3, 40))
 
@@ -89,7 +89,7 @@ def test_progress_is_shown_where_asked_for(capsys):
     shown = SphericalKMeans(n_clusters=50, progress=True).fit(X)
     told = capsys.readouterr().err
     assert "k-means" in told
-    assert "of 6,000 moved" in told
+    assert "iterations" in told
     silent = SphericalKMeans(n_clusters=50).fit(X)
     assert capsys.readouterr() == ("", "")
     np.testing.assert_array_equal(shown.labels_, silent.labels_)

@@ -8,8 +8,8 @@ from scipy.cluster.hierarchy import linkage
 from sklearn.datasets import load_digits
 
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.clustering import distinctive, merge_order, representatives
-from nearsight.estimators.clustering.spectral import unit
+from nearsight.estimators.clustering import merge_tree, representatives, word_distinctiveness
+from nearsight.estimators.neighbors import unit_length as unit
 
 
 def served(X: np.ndarray, rows: tuple[int, ...]) -> float:
@@ -55,15 +55,15 @@ def test_a_word_must_be_frequent_in_the_cluster_and_rare_elsewhere() -> None:
     scores[labels == 1, 4] += 5
     scores[:, 5] += 20  # what fits everything tells nothing
     scores[labels == 0, 0] += 0.5  # neither does what is rare everywhere
-    found = distinctive(scores / scores.sum(1, keepdims=True), labels)
+    found = word_distinctiveness(scores / scores.sum(1, keepdims=True), labels)
     assert found.shape == (2, 6)
     assert found.argmax(1).tolist() == [2, 4]
 
 
 def test_one_cluster_with_nothing_elsewhere_and_no_rows_at_all() -> None:
-    assert distinctive([[0.2, 0.8], [0.3, 0.7]], [0, 0]).argmax(1).tolist() == [1]
-    assert np.isfinite(distinctive([[1.0, 0.0], [0.0, 1.0]], [0, 1])).all()
-    assert distinctive(np.empty((0, 3)), []).shape == (0, 3)
+    assert word_distinctiveness([[0.2, 0.8], [0.3, 0.7]], [0, 0]).argmax(1).tolist() == [1]
+    assert np.isfinite(word_distinctiveness([[1.0, 0.0], [0.0, 1.0]], [0, 1])).all()
+    assert word_distinctiveness(np.empty((0, 3)), []).shape == (0, 3)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 7))
@@ -72,7 +72,7 @@ def test_clusters_join_by_the_mean_cosine_of_all_pairs(seed: int, k: int) -> Non
     rng = np.random.default_rng(seed)
     X, labels = unit(rng.normal(size=(40, 6))), np.concatenate([np.arange(k), rng.integers(k, size=40 - k)])
     means = np.array([X[labels == c].mean(0) for c in range(k)])
-    found = merge_order(means, np.bincount(labels, minlength=k))
+    found = merge_tree(means, np.bincount(labels, minlength=k))
     groups = {c: [c] for c in range(k)}
     for new, (a, b, distance, size) in enumerate(found, k):
         pairs = {
@@ -90,5 +90,5 @@ def test_with_one_row_each_it_is_scipys_average_linkage() -> None:
     X = unit(np.random.default_rng(0).normal(size=(30, 5)))
     rows, columns = np.triu_indices(30, 1)
     theirs = linkage(1 - (X @ X.T)[rows, columns], "average")
-    mine = merge_order(X, np.ones(30))
+    mine = merge_tree(X, np.ones(30))
     np.testing.assert_allclose(mine[:, 2:], theirs[:, 2:], atol=1e-5)

@@ -1,17 +1,15 @@
-"""Groups of vectors: those that are there, or as many as are asked for; and groups of customers."""
+"""Clusters of vectors: as many as the data have, or a stated number; and what describes them."""
 
-from nearsight.estimators.clustering.assigner import Members
-from nearsight.estimators.clustering.density import DensityClusters
+from nearsight.estimators.clustering.assigner import ClusterAssigner
+from nearsight.estimators.clustering.density import DensityClustering
 from nearsight.estimators.clustering.kmeans import SphericalKMeans
-from nearsight.estimators.clustering.summaries import distinctive, merge_order, representatives
-from nearsight.estimators.customer_segments import CustomerSegments
+from nearsight.estimators.clustering.summaries import merge_tree, representatives, word_distinctiveness
 
 __all__ = [
-    "CustomerSegments",
-    "DensityClusters",
-    "Members",
+    "ClusterAssigner",
+    "DensityClustering",
     "SphericalKMeans",
-    "distinctive",
-    "merge_order",
+    "merge_tree",
     "representatives",
+    "word_distinctiveness",
 ]

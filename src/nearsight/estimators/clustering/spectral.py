@@ -1,68 +1,42 @@
-"""The graph of nearest neighbors, and the few coordinates that it gives each vector."""
+"""Coordinates of vectors for density clustering: principal axes, and diffusion on the neighbor graph."""
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import LinearOperator, eigsh
-from sklearn.neighbors import NearestNeighbors
-from tqdm import tqdm
+
+from nearsight.estimators.neighbors import unit_length
+from nearsight.progress import bar
 
 Floats = NDArray[np.float32]
 
-# Distances in so many dimensions tell neighbors as well as all of them do, at a fraction of the cost.
-_DIM_OF_NEIGHBORS = 64
-# Rows that are looked up at once.
-_ROWS = 4096
-# Below it, all eigenvectors are computed; iterating for a few would take longer.
-_DENSE = 400
+# Distances along so many axes find neighbors as well as all of them do, at a fraction of the cost.
+_NEIGHBOR_DIM = 64
+_BLOCK_ROWS = 4096
+# Up to so many rows, all eigenvectors are computed; iterating for a few takes longer.
+_DENSE_ROWS = 400
 
 
-def unit(X: NDArray[np.floating]) -> Floats:
-    """Return rows of unit length; rows of zeros stay."""
-    X = np.asarray(X, np.float32)
-    lengths = np.linalg.norm(X, axis=1, keepdims=True)
-    result: Floats = np.divide(X, lengths, out=np.zeros_like(X), where=lengths > 0)
-    return result
+def principal_coordinates(X: Floats, dim: int = _NEIGHBOR_DIM) -> Floats:
+    """Return the coordinates of (n, d) rows along their `dim` principal axes (PCA), or X where d is smaller.
 
-
-def shortened(X: Floats, dim: int = _DIM_OF_NEIGHBORS) -> Floats:
-    """Return the coordinates along the `dim` directions in which the rows differ most (PCA).
-
-    The covariance is summed up block by block, so that nothing of the size of `X` is made beside it.
+    The covariance is summed block by block, so that no second array of the size of `X` is needed.
     """
     if X.shape[1] <= dim:
         return X
     mean = X.mean(0, dtype=np.float64).astype(np.float32)
     scatter = np.zeros((X.shape[1], X.shape[1]), np.float64)
-    for at in range(0, len(X), _ROWS):
-        part = X[at : at + _ROWS] - mean
-        scatter += part.T @ part
+    for start in range(0, len(X), _BLOCK_ROWS):
+        centered = X[start : start + _BLOCK_ROWS] - mean
+        scatter += centered.T @ centered
     last = len(scatter) - 1
-    directions = eigh(scatter, subset_by_index=[last + 1 - dim, last])[1][:, ::-1].astype(np.float32)
-    result: Floats = X @ directions - mean @ directions
-    return result
+    axes = eigh(scatter, subset_by_index=[last + 1 - dim, last])[1][:, ::-1].astype(np.float32)
+    coordinates: Floats = X @ axes - mean @ axes
+    return coordinates
 
 
-def neighbors(X: Floats, k: int, *, progress: bool = False) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Return distances and rows of the `k` nearest others of each row, the nearest first.
-
-    Exact, in n² comparisons; a few bytes a neighbor are kept.
-    """
-    n = len(X)
-    search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(X)
-    distances, rows = np.empty((n, k), np.float32), np.empty((n, k), np.int32)
-    for at in tqdm(range(0, n, _ROWS), desc="neighbors", unit="block", disable=not progress, leave=False):
-        found_d, found = search.kneighbors(X[at : at + _ROWS])
-        # A row is not its own neighbor; among duplicates it may not even be the first that is found.
-        own = found == np.arange(at, at + len(found))[:, None]
-        own[~own.any(1), -1] = True
-        distances[at : at + _ROWS] = found_d[~own].reshape(len(found), k)
-        rows[at : at + _ROWS] = found[~own].reshape(len(found), k)
-    return distances, rows
-
-
-def diffusion(
+def diffusion_coordinates(
     distances: NDArray[np.float32],
     rows: NDArray[np.int32],
     dim: int,
@@ -72,10 +46,17 @@ def diffusion(
 ) -> Floats:
     """Return (n, dim) coordinates of unit length that keep well-connected rows together.
 
-    *Method*: weights with local scaling (Zelnik-Manor and Perona 2004), eigenvectors of the normalized graph
-    (Ng, Jordan and Weiss 2001, step 4: rows of unit length) times their eigenvalues, that is diffusion for
-    one step (Coifman and Lafon 2006). The constant eigenvector is taken out beforehand, whatever the number
-    of pieces that the graph falls into.
+    *Method*: weights with local scaling (Zelnik-Manor and Perona 2004) and eigenvectors of the normalized
+    graph (Ng, Jordan and Weiss 2001, step 4: rows of unit length) times their eigenvalues, which is one step
+    of diffusion (Coifman and Lafon 2006). The constant eigenvector is removed first, whatever the number of
+    connected components.
+
+    Parameters
+    ----------
+    distances, rows : ndarray of shape (n, k)
+        Of the nearest others of each row, the nearest first; see `neighbors.euclidean_neighbors`.
+    dim : int
+        At least 1; less than n.
     """
     n, k = distances.shape
     scale = distances[:, k // 2].astype(np.float64)
@@ -84,24 +65,23 @@ def diffusion(
     graph = csr_matrix((weights.ravel(), (np.repeat(np.arange(n), k), rows.ravel())), shape=(n, n))
     graph = graph.maximum(graph.T)
     degree = np.asarray(graph.sum(1)).ravel()
-    half = diags(1 / np.sqrt(degree))
-    walk = (half @ graph @ half).tocsr()
+    inverse_root = diags(1 / np.sqrt(degree))
+    walk = (inverse_root @ graph @ inverse_root).tocsr()
     constant = np.sqrt(degree / degree.sum())
     dim = min(dim, n - 1)
-    if n <= _DENSE:
+    if n <= _DENSE_ROWS:
         values, vectors = np.linalg.eigh(walk.toarray() - np.outer(constant, constant))
         values, vectors = values[-dim:], vectors[:, -dim:]
     else:
         start = np.random.default_rng(random_state).normal(size=n)
-        # How many steps it takes, nobody knows beforehand.
-        with tqdm(desc="coordinates", unit="step", disable=not progress, leave=False) as bar:
+        with bar("computing coordinates", unit="iterations", progress=progress) as shown:
 
-            def stepped(v: NDArray[np.float64]) -> NDArray[np.float64]:
-                bar.update()
-                taken: NDArray[np.float64] = walk @ v - constant * (constant @ v)
-                return taken
+            def multiply(v: NDArray[np.float64]) -> NDArray[np.float64]:
+                shown.update()
+                product: NDArray[np.float64] = walk @ v - constant * (constant @ v)
+                return product
 
-            operator = LinearOperator((n, n), matvec=stepped, dtype=np.float64)
+            operator = LinearOperator((n, n), matvec=multiply, dtype=np.float64)
             values, vectors = eigsh(operator, k=dim, which="LA", v0=start, tol=1e-3, ncv=max(2 * dim + 1, 40))
     coordinates = vectors * np.maximum(values, 0) / np.sqrt(degree)[:, None]
-    return unit(coordinates * np.sqrt(n))
+    return unit_length((coordinates * np.sqrt(n)).astype(np.float32))

@@ -17,6 +17,7 @@ from nearsight.estimators.conformal.calibration import (
     required_examples,
 )
 from nearsight.estimators.conformal.contaminated import expected_exceedances, from_contaminated
+from nearsight.estimators.conformal.mondrian import group_thresholds
 from nearsight.estimators.conformal.threshold import Threshold
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "from_good",
     "from_labeled_pairs",
     "from_nonmatching_pairs",
+    "group_thresholds",
     "p_values",
     "required_examples",
 ]
