@@ -67,7 +67,7 @@ imports: $(READY)
 
 docs: $(READY)
 	$(BIN)/python tools/cli_reference.py --check
-	$(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(FOLDER)
