@@ -75,7 +75,7 @@ def test_a_processor_without_avx2_is_told_before_lancedb_is_touched(monkeypatch,
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch):
     monkeypatch.setattr(
-        metadata, "requires", lambda name: ["numpy>=1.26", "no-such-thing==1.0", 'x; extra == "y"']
+        metadata, "requires", lambda name: ["numpy>=1.26", "no-such-thing2>=1.0", 'x; extra == "y"']
     )
     check = doctor.check_packages()
-    assert (check.status, check.fix) == ("fail", "pip install no-such-thing")
+    assert (check.status, check.fix) == ("fail", "pip install no-such-thing2")

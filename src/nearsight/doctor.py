@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -136,7 +137,7 @@ def check_packages() -> Check:
     for requirement in requirements:
         if "extra ==" in requirement:
             continue
-        name = requirement.partition(";")[0].strip().rstrip("0123456789.,<>=!~* ")
+        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
         if name == "onnxruntime":
             # Another build, such as onnxruntime-gpu, will do; two builds side by side break each other.
             name = next(iter(devices.installed_wheels()), name)
