@@ -47,7 +47,12 @@ if TYPE_CHECKING:
 )
 @options.where
 @options.naming("clusters")
-@click.option("--save-as", metavar="KEY", help="Write each image's cluster into its metadata under this key.")
+@click.option(
+    "--save-as",
+    metavar="KEY",
+    help="Write each image's cluster into its metadata: the id under KEY (-1 is noise), the name under"
+    " KEY_label.",
+)
 @click.option(
     "--overwrite", is_flag=True, help="With --save-as: allow a KEY that holds other metadata already."
 )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command(
     cls=Command,
     json_shape="""{"groups": [{"keep": id, "ids": [id], "similarity": float, "certain": bool,
-             "agreement": float, "against": [id], "paths": [path], "redundant": [path], "why"}],
+             "agreement": float, "verified_against": [id], "paths": [path], "redundant": [path], "why"}],
  "leaks": [{"ids": [id, id], "paths": [path, path], "similarity": float, "agreement": float}],
  "images": int, "threshold": float, "false_alarm_rate": float or null, "expected_rate": float}""",
     examples=(
@@ -65,10 +65,13 @@ def duplicates(
 ) -> None:
     """Find near-duplicates, and which image to keep.
 
-    Duplicates are files of the same bytes. Near-duplicates are one image re-encoded, resized, cropped,
-    rotated, mirrored, recolored or watermarked. Vectors propose pairs, and a comparison of the pixels
-    confirms them: images that merely look alike are not near-duplicates. Nothing is deleted. Every file that
+    Duplicates are identical files. Near-duplicates are one image re-encoded, resized, cropped, rotated,
+    mirrored, recolored or watermarked. Vectors propose pairs, and a comparison of their pixels confirms them:
+    images that merely look alike are not near-duplicates. Nothing is deleted. Every file that
     --list-redundant prints has a duplicate that is kept and at least as good.
+
+    A group is certain if the pixels of its images agree by 0.80 or more, and the collection has few pairs of
+    different images that agree almost as well as near-duplicates do.
     """
     if null and not list_redundant:
         raise click.UsageError("-0 changes how --list-redundant ends a file name; add --list-redundant")
@@ -126,7 +129,7 @@ def _group_document(result: "Duplicates", group: "DuplicateGroup") -> dict[str, 
         "similarity": group.similarity,
         "certain": result.is_certain(group),
         "agreement": group.agreement,
-        "against": group.verified_against,
+        "verified_against": group.verified_against,
         "paths": [path for item in group.items for path in item.paths],
         "redundant": group.redundant,
         "why": group.why,

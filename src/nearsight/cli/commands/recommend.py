@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     "--baskets",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="CSV",
-    help="Learn from what was bought together: a file with the columns basket and item.",
+    help="Learn what is bought together from a file with the columns basket and item.",
 )
 @options.to_file("Save what was learned from the baskets. ID may be left out then.", ".npz")
 @options.from_file("Use what --to saved instead of learning from --baskets again.")
@@ -79,9 +79,9 @@ def recommend(
     ID, and each item of a basket, is an id or its beginning, a path, a file name, or a file name without its
     ending. Items of a basket that are not in the collection are skipped and listed.
 
-    With --baskets, the score is the probability that the item is the next one in the basket. Without, it is
-    the cosine similarity of two vectors. Learning from many baskets takes a while: --to saves the result, and
-    --from reads it.
+    With --baskets, the score is the probability that an item is the next one in the basket. Without
+    --baskets, it is the cosine similarity of two vectors. Learning from many baskets takes a while: --to
+    saves the result, and --from reads it.
     """
     from nearsight.services import image_ids
 

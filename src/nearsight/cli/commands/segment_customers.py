@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @options.naming("segments")
 @options.to_file("Save the segments for --from. The file holds no customer's name.", ".npz")
 @options.from_file("Assign customers to these saved segments instead of segmenting again.")
-@options.false_alarm_rate("Share of later, similar customers that --from may reject.  [default: 0.05]")
+@options.false_alarm_rate("Share of customers like these that --from may reject.  [default: 0.05]")
 @options.report("segments")
 @click.pass_obj
 def segment_customers(
@@ -52,7 +52,7 @@ def segment_customers(
 ) -> None:
     """Segment customers by the images of what they bought.
 
-    CSV has the columns customer, image and, if you like, weight. An image is an id, a path, a file name, or
+    CSV has the columns customer, image and, optionally, weight. An image is an id, a path, a file name, or
     a file name without its ending, such as an article number. Images that are not in the collection are
     skipped and listed. Customers are compared by the mean of their images' vectors and by how much these
     vary. Without --k, the number of segments is the one on which two halves of the customers agree best.

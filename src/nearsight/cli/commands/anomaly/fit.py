@@ -81,8 +81,8 @@ def fit(
     """Fit an anomaly detector on good images.
 
     No defective image is needed. A third of the images, and at least about 1 / R of them, are held out to
-    set the threshold. So the share of good images that are called defective is the stated one. With --from,
-    a saved detector learns from more good images.
+    set the threshold, so that on average the share R of good images is called defective. With --from, a saved
+    detector learns from more good images.
     """
     from nearsight.anomaly import AnomalyDetector
 

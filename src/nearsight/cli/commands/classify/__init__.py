@@ -8,4 +8,4 @@ from nearsight.cli.framework import Subgroup
 
 @click.group(cls=Subgroup, commands=[fit.fit, predict.predict, suggest.suggest])
 def classify() -> None:
-    """Classify images, from a few labeled examples or from class names alone."""
+    """Classify images, from a few examples or names alone."""

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "prototype", "neighbors", "probe"]),
     default="auto",
     show_default=True,
-    help="Classifier: nearest class mean, nearest neighbors, or logistic regression.",
+    help="Classifier. prototype: nearest class mean; neighbors: k nearest neighbors; probe: linear probe.",
 )
 @click.option(
     "--false-alarm-rate",
@@ -78,9 +78,9 @@ def fit(
     """Fit a classifier on a few labeled images.
 
     The vectors of images in the collection are reused. Other images are embedded, but not added. With at
-    least 20 examples per class, cross-validation chooses the method. With too few examples for the stated
-    rate (19 in all for 5%), no image is called unknown, and a note says so. With --to, no collection is
-    needed.
+    least 20 examples per class, cross-validation chooses the method. If there are too few examples for the
+    stated rate (19 in all for 0.05), no image is called unknown, and a note says so. With --to, no collection
+    is needed.
     """
     from nearsight.analyses import classification
     from nearsight.models import DEFAULT_MODEL

@@ -52,10 +52,11 @@ def predict(
 ) -> int:
     """Predict the labels of images.
 
-    The classifier is the one that `classify fit` fitted or, with --names, a zero-shot classifier that needs
-    no examples. The probability is that of the label among the classes. An unknown image probably belongs to
-    none of them. At most the share of known images that was stated to `fit` is called unknown. With --names,
-    an image is unknown if common words describe it better than any of the names.
+    By default, the classifier is the one that `classify fit` saved in the collection. With --names, it is a
+    zero-shot classifier, which needs no examples. The probability is that of the label among the classes. An
+    unknown image probably belongs to none of them. `classify fit --false-alarm-rate` limits the share of
+    known images that are called unknown. With --names, an image is unknown if common words describe it better
+    than any of the names.
     """
     from nearsight import services
 

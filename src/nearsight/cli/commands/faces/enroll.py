@@ -29,6 +29,8 @@ from nearsight.text_format import count, printable
 @face_options.recognizer
 @face_options.bank
 @face_options.reader
+@options.allow_remote
+@options.strict
 @click.pass_obj
 def enroll(
     run: Run,

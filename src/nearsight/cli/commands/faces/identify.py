@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     json_shape="""{"faces": [{"path", "box": [left, top, right, bottom], "name": name or null,
             "similarity": float, "unknown": bool, "ambiguous": bool, "nearest", "rival",
             "rival_similarity": float, "confidence": float, "quality": float, "drawn"}],
-            largest face of an image first,
  "without_faces": [path], "failed": [{"path", "reason"}], "threshold": float or null,
  "false_match_rate": float or null, "models": [{"model", "license"}]}""",
     examples=("nearsight faces identify party.jpg", "nearsight faces identify album/ --draw drawn/"),
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
 )
 @face_options.bank
 @face_options.reader
+@options.allow_remote
+@options.strict
 @click.pass_obj
 def identify(
     run: Run,
@@ -54,7 +55,8 @@ def identify(
 
     Each face is compared with the enrolled faces. A face that is not similar enough to anybody is unknown.
     The match threshold follows from the false match rate that you allow. If the face would match a second
-    person as well, the answer is ambiguous. Verify every match that has consequences for a person.
+    person as well, the answer is ambiguous. The faces of an image are listed largest first. Verify every
+    match that has consequences for a person.
     """
     face_bank = face_options.open_bank(run, bank, **reader_options)
     identifier = face_bank.identifier(false_match_rate)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @face_options.bank
 @click.pass_obj
 def list_(run: Run, /, name: str | None, *, bank: Path | None) -> None:
-    """List the persons in a face bank, or one's faces."""
+    """List the persons in the bank, or the faces of one."""
     face_bank = face_options.open_bank(run, bank)
     if name is None:
         _list_persons(run, face_bank)

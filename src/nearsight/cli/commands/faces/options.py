@@ -54,8 +54,7 @@ _READER = (
         show_default=True,
         help="Ignore detections below this confidence.",
     ),
-    click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Default: all available cores."),
-    options.allow_remote,
+    options.threads,
 )
 
 

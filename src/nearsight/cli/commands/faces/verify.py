@@ -29,7 +29,6 @@ def verify(
     *,
     false_match_rate: float,
     bank: Path | None,
-    allow_remote: bool,
     reader_options: dict[str, Any],
 ) -> None:
     """Check whether two images show the same person.
@@ -38,7 +37,6 @@ def verify(
     """
     from nearsight import faces
 
-    del allow_remote  # both images are files
     try:
         reader = face_options.open_bank(run, bank, **reader_options).reader
     except CollectionNotFoundError:
