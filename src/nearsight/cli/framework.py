@@ -28,10 +28,8 @@ from nearsight.text_format import count, printable
 
 # What a command that saves as it goes tells after Ctrl-C.
 RESUMABLE = "finished work is saved, and the same command continues from there"
-RESUMES = RESUMABLE
 
 FAILURE, BAD_INPUT, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
-FAILURES_FOUND = FAILURE
 
 _MAX_FAILURES_SHOWN = 20
 

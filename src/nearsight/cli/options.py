@@ -235,16 +235,6 @@ def limits(command: _F) -> _F:
     return _with(command, _LIMITS)
 
 
-def cost(command: _F) -> _F:
-    """To go: the old name of `limits`, with an argument `fail_fast`."""
-
-    @wraps(command)
-    def with_fail_fast(*args: Any, **rest: Any) -> Any:
-        return command(*args, fail_fast=_current_run().fail_fast, **rest)
-
-    return limits(cast(_F, with_fail_fast))
-
-
 def limits_of(**limits: float | None) -> "nearsight.Limits":
     """Return the limits on one image; those that are None take their defaults."""
     # mypy sees one type for all values; click has made integers of those that must be.
@@ -316,20 +306,3 @@ def from_file(text: str, *, required: bool = False) -> Callable[[_F], _F]:
         metavar="FILE",
         help=text,
     )
-
-
-def page(what: str) -> Callable[[_F], _F]:
-    """Add where to write a page, and whether to show it."""
-
-    def add(command: _F) -> _F:
-        show = click.option("--open", "show", is_flag=True, help="Show that page in the browser.")
-        out = click.option(
-            "--out",
-            type=click.Path(path_type=Path),
-            callback=out_file(".html", ".htm"),
-            metavar="FILE.html",
-            help=what,
-        )
-        return out(show(command))
-
-    return add

@@ -10,11 +10,7 @@ from nearsight.cli.framework import RESUMABLE, Command, Run
 from nearsight.text_format import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from nearsight.collection import AddReport, Collection
-    from nearsight.embedder import Embedded, Embedder
-    from nearsight.errors import ImageFailure
 
 
 @click.command(
@@ -108,30 +104,3 @@ def index(
             f"The files of {count(len(report.vanished), 'image')} no longer exist; --prune removes the images"
         )
     return run.report_failures(report.failed, n_images=report.added + report.updated + report.unchanged)
-
-
-# To go: the old names of `options.existing_paths`, `Run.report_failures` and `services.embed_paths`.
-
-
-def require_some(paths: "Sequence[str]") -> None:
-    """Refuse paths of which none exists; `options.paths` does it already."""
-
-
-def tell(run: Run, failed: "list[ImageFailure]", *, some: bool = True) -> int:
-    """See `Run.report_failures`."""
-    return run.report_failures(failed, n_images=int(some))
-
-
-def stream(
-    embedder: "Embedder", paths: list[str], *, allow_remote: bool, fail_fast: bool, thumbnails: bool = False
-) -> "Iterator[Embedded | ImageFailure]":
-    """See `services.embed_paths`."""
-    from nearsight.services import embed_paths
-
-    return embed_paths(
-        embedder,
-        paths,
-        allow_remote=allow_remote,
-        on_error="raise" if fail_fast else "record",
-        thumbnails=thumbnails,
-    )

@@ -119,9 +119,3 @@ def _print_matches(run: Run, matches: "list[Match]") -> None:
     ]
     for line in text_format.table(rows, header=("similarity", "id", "path", ""), right=(0,)):
         run.console.say(line)
-
-
-def present(run: Run, file: Path, *, show: bool) -> None:
-    """To go: see `Run.present_report`."""
-    run.opens_report = show
-    run.present_report(file)
