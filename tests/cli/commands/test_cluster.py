@@ -121,7 +121,7 @@ def test_bars_are_for_people_at_a_terminal(cli, orders, monkeypatch):
 def test_a_collection_that_cannot_be_written_to_still_answers(cli, monkeypatch, tmp_path):
     (cli.collection / FILENAME).unlink(missing_ok=True)
     with monkeypatch.context() as patched:
-        patched.setattr("nearsight.services.os.access", lambda *_: False)
+        patched.setattr("nearsight.services.clusters.os.access", lambda *_: False)
         told = cli("cluster", "--no-names")
         assert "no clusters can be saved in it" in cli("cluster", "--save-as", "kind", code=1).stderr
     assert "representative" in told.stdout

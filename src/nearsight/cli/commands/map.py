@@ -69,7 +69,7 @@ def map_(
     Similar images lie close together. The map is saved in the collection. Images that are added later are
     placed on it, and no image moves until --refit computes a new map.
     """
-    from nearsight.services import place_on_map
+    from nearsight.services.map import place_on_map
 
     collection = run.open_collection()
     keys = list(collection.info()["metadata"])

@@ -83,7 +83,7 @@ def recommend(
     --baskets, it is the cosine similarity of two vectors. Learning from many baskets takes a while: --to
     saves the result, and --from reads it.
     """
-    from nearsight.services import image_ids
+    from nearsight.services.collections import image_ids
 
     has_query = id is not None or history is not None
     if (id is not None and history is not None) or not (has_query or to_file) or (report and not has_query):

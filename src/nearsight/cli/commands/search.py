@@ -85,7 +85,7 @@ def search(
     }
     try:
         if verify:
-            from nearsight.services import search_verified
+            from nearsight.services.collections import search_verified
 
             matches = search_verified(collection, query, **arguments)
         else:

@@ -121,7 +121,7 @@ def fit(
 
 def _labels(collection: "Collection | None", labels: str, where: str | None) -> dict[str, str]:
     from nearsight.cli.csv_tables import read_column
-    from nearsight.services import labels_of
+    from nearsight.services.labels import labels_of
 
     if Path(labels).is_file():
         return read_column(Path(labels), "label")

@@ -58,14 +58,15 @@ def predict(
     known images that are called unknown. With --names, an image is unknown if common words describe it better
     than any of the names.
     """
-    from nearsight import services
+    from nearsight.services.collections import embed_paths
+    from nearsight.services.labels import fitted_labeler, label_images, zero_shot_labeler
 
     if names is not None and from_file is not None:
         raise click.UsageError("--names and --from name two classifiers; give only one of them")
     if names is not None:
-        labeler = services.zero_shot_labeler(names, model=model, cache_dir=run.settings.cache_dir)
+        labeler = zero_shot_labeler(names, model=model, cache_dir=run.settings.cache_dir)
     else:
-        labeler = services.fitted_labeler(Path(run.collection), file=from_file, model=model)
+        labeler = fitted_labeler(Path(run.collection), file=from_file, model=model)
         if labeler.why_no_unknown:
             run.console.note(f"No image is called unknown: {labeler.why_no_unknown}", fg="yellow")
     embedder = nearsight.Embedder(
@@ -76,12 +77,12 @@ def predict(
         n_threads=threads,
         limits=options.limits_of(**limits),
     )
-    results = services.embed_paths(
+    results = embed_paths(
         embedder, paths, allow_remote=allow_remote, on_error=run.on_error, thumbnails=report is not None
     )
     predictions: list[tuple[Prediction, bytes | None]] = []
     failed: list[ImageFailure] = []
-    for result in services.label_images(labeler, embedder, results):
+    for result in label_images(labeler, embedder, results):
         if isinstance(result, ImageFailure):
             failed.append(result)
         else:

@@ -51,7 +51,7 @@ def enroll(
     one person. Each photograph should show one person. If it shows several, the largest face is enrolled,
     provided that it is clearly the largest. Enroll only people who have consented to it.
     """
-    from nearsight.services import open_or_create_bank
+    from nearsight.services.faces import open_or_create_bank
 
     directory = face_options.bank_directory(run, bank)
     face_bank = open_or_create_bank(directory, detector=detector, recognizer=recognizer, **reader_options)

@@ -25,7 +25,7 @@ def export(run: Run, /, file: Path, *, bank: Path | None) -> None:
     A .json file holds everything except the vectors. An .npz file holds the vectors with ids, persons and
     paths. The file is personal data like the bank, and `faces rm` does not change it.
     """
-    from nearsight.services import export_faces
+    from nearsight.services.faces import export_faces
 
     n_faces = export_faces(face_options.open_bank(run, bank), file)
     run.console.document({"faces": n_faces, "file": str(file)})

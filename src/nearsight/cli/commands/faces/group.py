@@ -47,7 +47,7 @@ def group(
     person. The other faces form new groups, which `faces name` names. Two faces in one image always belong
     to two persons. The bank stores the detected faces without a name until `faces forget --unnamed`.
     """
-    from nearsight.services import open_or_create_bank
+    from nearsight.services.faces import open_or_create_bank
 
     image_paths = list(paths)
     if not paths:

@@ -1,0 +1,167 @@
+"""Open or create a collection, add images to it, embed, and search."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nearsight import images
+from nearsight.analyses.dimension_reduction import fill_reduced, require_storage
+from nearsight.collection import AddReport, Collection, Match
+from nearsight.embedder import Embedded, Embedder, OnError
+from nearsight.errors import CollectionNotFoundError, ImageFailure, InvalidParameterError, UnknownIdError
+from nearsight.models import DEFAULT_MODEL, load_model
+
+# Matches of a search whose keypoints are compared; each costs about 50 ms.
+N_VERIFIED = 50
+
+
+def open_or_create(
+    uri: str,
+    *,
+    model: str | None = None,
+    storage: str | None = None,
+    device: str = "auto",
+    cache_dir: Path | None = None,
+) -> Collection:
+    """Open a collection, or create it where there is none.
+
+    Parameters
+    ----------
+    uri : str
+        Where the collection is.
+    model : str, optional
+        The model that it must have. A new collection gets the default model.
+    storage : {"float32", "float16"}, optional
+        The number type that it must have. A new collection gets float32.
+    device : str, default "auto"
+        Where the model runs; see `load_model`.
+    cache_dir : Path, optional
+        Directory of converted models.
+
+    Raises
+    ------
+    FingerprintMismatchError, InvalidParameterError
+        The collection has another model or number type. Leave the argument out, or name another collection.
+    """
+    try:
+        collection = Collection.open(uri, model=model, device=device, cache_dir=cache_dir)
+    except CollectionNotFoundError:
+        # Loaded first: a model that fails to load must not leave an empty collection behind.
+        backend = load_model(model or DEFAULT_MODEL, device=device, cache_dir=cache_dir)
+        return Collection.create(
+            uri, model=backend, storage=storage or "float32", device=device, cache_dir=cache_dir
+        )
+    require_storage(collection, storage)
+    return collection
+
+
+def add_images(
+    uri: str,
+    add: Callable[[Collection], AddReport],
+    *,
+    model: str | None = None,
+    dim: int | None = None,
+    storage: str | None = None,
+    device: str = "auto",
+    cache_dir: Path | None = None,
+) -> AddReport:
+    """Open or create a collection, and add images to it.
+
+    Parameters
+    ----------
+    add : callable
+        Calls `Collection.add` on the collection, and returns its report.
+    dim : int, optional
+        Dimensions that a vector must have: fewer than the model's own are cut or projected; see
+        `fill_reduced`.
+    uri, model, storage, device, cache_dir
+        See `open_or_create`.
+    """
+    if dim is not None:
+        return fill_reduced(uri, dim, add, model=model, storage=storage, device=device, cache_dir=cache_dir)
+    return add(open_or_create(uri, model=model, storage=storage, device=device, cache_dir=cache_dir))
+
+
+def embed_paths(
+    embedder: Embedder,
+    paths: Sequence[str],
+    *,
+    allow_remote: bool = False,
+    on_error: OnError = "record",
+    thumbnails: bool = False,
+) -> Iterator[Embedded | ImageFailure]:
+    """Embed folders, files, globs, tar shards and URLs in their order, with a progress bar.
+
+    Parameters
+    ----------
+    embedder : Embedder
+    paths : sequence of str
+    allow_remote : bool, default False
+        Whether http and https URLs may be downloaded.
+    on_error : {"record", "raise"}
+        Whether an image that cannot be read is yielded as `ImageFailure` or raises `ImageError`.
+    thumbnails : bool, default False
+        Whether each result carries a thumbnail.
+    """
+    sources = images.find(paths, allow_remote=allow_remote)
+    total = images.count(paths, allow_remote=allow_remote) if embedder.can_count(paths) else None
+    with embedder.bar(total) as bar:
+        for result in embedder.stream(sources, on_error=on_error, thumbnails=thumbnails):
+            bar.update()
+            yield result
+
+
+def search_verified(
+    collection: Collection, query: Any = None, *, id: str | None = None, k: int = 10, **options: Any
+) -> list[Match]:
+    """Search, and put first the images in which keypoints confirm the very object of the query.
+
+    Parameters
+    ----------
+    collection : Collection
+    query, id, k, **options
+        See `Collection.search`. At least `N_VERIFIED` matches are compared.
+
+    Raises
+    ------
+    MissingExtraError
+        OpenCV is not installed; the message holds the install command.
+    """
+    from nearsight.verification.keypoints import geometric_rerank
+
+    matches = collection.search(query, id=id, k=max(k, N_VERIFIED), **options)
+    image = query if id is None else collection.get(id).path
+    order = geometric_rerank(image, [match.path for match in matches], mirror=True)
+    return [matches[verified.position] for verified in order[:k]]
+
+
+def image_ids(collection: Collection, names: Sequence[str]) -> list[str]:
+    """Return the ids of images that are named by id, beginning of an id, path, file name, or its stem.
+
+    Raises
+    ------
+    UnknownIdError
+        No image has that name.
+    InvalidParameterError
+        Several images have that name. Give a path or an id.
+    """
+    from nearsight.analyses.recommendations import ImageLookup
+
+    lookup: ImageLookup | None = None
+    ids = []
+    for name in names:
+        try:
+            ids.append(collection.get(name).id)
+            continue
+        except UnknownIdError as error:
+            unknown = error
+        lookup = lookup or ImageLookup(collection.items())
+        matches = lookup.find(name)
+        if not matches:
+            raise unknown
+        if len(matches) > 1:
+            raise InvalidParameterError(
+                f"{len(matches)} images have the name {name}; give the path or the id of one"
+            )
+        ids += matches
+    return ids

@@ -1,0 +1,183 @@
+"""Labels to learn from, and labels of new images."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nearsight import images
+from nearsight.analyses.classification import (
+    FILENAME,
+    Classifier,
+    Prediction,
+    labels_by_folder,
+    labels_by_key,
+    model_of,
+)
+from nearsight.collection import Collection
+from nearsight.embedder import Embedded, Embedder
+from nearsight.errors import ImageFailure, InvalidParameterError
+from nearsight.models import DEFAULT_MODEL, Fingerprint, load_text_encoder
+from nearsight.models.text.zero_shot import ZeroShotClassifier
+
+# Images that are labeled together.
+_BATCH_SIZE = 64
+
+
+def labels_of(collection: Collection | None, labels: str, where: str | None = None) -> dict[str, str]:
+    """Return labels by id or path.
+
+    Parameters
+    ----------
+    collection : Collection or None
+    labels : str
+        ``"folder"`` for the name of the folder that each image of the collection lies in, the path of a
+        folder with one subfolder of images per class, or a metadata key of the collection.
+    where : str, optional
+        Only the images of the collection that match.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is no such folder or key, or the folder has no subfolders with images.
+    """
+    if labels == "folder" and collection is not None:
+        return labels_by_folder(collection, where)
+    if Path(labels).is_dir():
+        return _labels_by_subfolder(Path(labels))
+    keys = list(collection.info()["metadata"]) if collection is not None else []
+    if collection is not None and labels in keys:
+        return labels_by_key(collection, labels, where)
+    no_key = f" and no metadata key (the keys are: {', '.join(keys) or 'none'})" if collection else ""
+    raise InvalidParameterError(
+        f"the labels {labels!r} are no folder, no file{no_key}; name a folder with one subfolder per class, a"
+        " CSV file with the columns path and label, or write `folder`"
+    )
+
+
+def _labels_by_subfolder(folder: Path) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for source in images.find([folder]):
+        if not isinstance(source, ImageFailure):
+            parts = Path(source.path).relative_to(folder.absolute()).parts
+            if len(parts) > 1:
+                labels[source.path] = parts[0]
+    if not labels:
+        raise InvalidParameterError(f"{folder} has no subfolders with images; create one for each class")
+    return labels
+
+
+@dataclass(frozen=True, slots=True)
+class Labeler:
+    """A classifier of embedded images, zero-shot or fitted.
+
+    Attributes
+    ----------
+    predict : callable
+        Maps a list of `Embedded` and the fingerprint of their model to a list of `Prediction`.
+    model : str
+        Name to load the embedding model by.
+    false_alarm_rate : float or None
+        Share of known images that may be called unknown; None where nothing is promised.
+    why_no_unknown : str
+        Why no image can be called unknown; empty where images can.
+    """
+
+    predict: Callable[[list[Embedded], Fingerprint], list[Prediction]]
+    model: str
+    false_alarm_rate: float | None = None
+    why_no_unknown: str = ""
+
+
+def zero_shot_labeler(
+    names: Sequence[str], *, model: str | None = None, cache_dir: Path | None = None
+) -> Labeler:
+    """Return a labeler that chooses among class names, without examples.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is no name, an empty one, or one twice.
+    UnknownModelError, MissingExtraError
+        The model cannot read text, or what it needs for that is not installed.
+    """
+    model = model or DEFAULT_MODEL
+    classifier = ZeroShotClassifier(load_text_encoder(model, cache_dir=cache_dir), names)
+
+    def predict(embedded: list[Embedded], fingerprint: Fingerprint) -> list[Prediction]:
+        result = classifier.predict(np.array([image.vector for image in embedded], np.float32))
+        columns = zip(embedded, result.labels, result.probabilities, result.unknown, strict=True)
+        return [
+            Prediction(image.id, image.source.path, label, float(row.max()), bool(unknown))
+            for image, label, row, unknown in columns
+        ]
+
+    return Labeler(predict, model)
+
+
+def fitted_labeler(directory: Path, *, file: Path | None = None, model: str | None = None) -> Labeler:
+    """Return the labeler that `fit_classifier` saved.
+
+    Parameters
+    ----------
+    directory : Path
+        Of the collection, which need not exist.
+    file : Path, optional
+        The classifier; by default the collection's own.
+    model : str, optional
+        Name to load the embedding model by, if it is not the one that the classifier names.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is no such classifier.
+    """
+    if file is None and not (directory / FILENAME).is_file():
+        raise InvalidParameterError(
+            f"the collection at {directory} has no classifier; fit one on a few images (nearsight classify"
+            " fit --labels LABELS), or classify without examples (--names NAME,...)"
+        )
+    classifier = Classifier.load(file or directory / FILENAME)
+
+    def predict(embedded: list[Embedded], fingerprint: Fingerprint) -> list[Prediction]:
+        classifier.require(fingerprint)
+        X = np.array([image.vector for image in embedded], np.float32)
+        ids, paths = [image.id for image in embedded], [image.source.path for image in embedded]
+        return classifier.predict(X, ids, paths)
+
+    threshold = classifier.estimator.threshold_
+    return Labeler(
+        predict,
+        model or model_of(directory, classifier),
+        threshold.false_alarm_rate if threshold else None,
+        "" if threshold else classifier.estimator.why_no_threshold_,
+    )
+
+
+def label_images(
+    labeler: Labeler, embedder: Embedder, results: Iterable[Embedded | ImageFailure]
+) -> Iterator[tuple[Prediction, bytes | None] | ImageFailure]:
+    """Label embedded images in batches; yield predictions with thumbnails and, as they come, failures.
+
+    Raises
+    ------
+    FingerprintMismatchError
+        The embedder makes other vectors than those that the classifier was fitted on.
+    """
+    fingerprint = embedder.backend.spec.fingerprint
+    batch: list[Embedded] = []
+
+    def labeled() -> Iterator[tuple[Prediction, bytes | None]]:
+        predictions = labeler.predict(batch, fingerprint) if batch else []
+        yield from zip(predictions, [image.thumbnail for image in batch], strict=True)
+        batch.clear()
+
+    for result in results:
+        if isinstance(result, ImageFailure):
+            yield result
+            continue
+        batch.append(result)
+        if len(batch) == _BATCH_SIZE:
+            yield from labeled()
+    yield from labeled()
