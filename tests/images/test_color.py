@@ -9,7 +9,7 @@ from PIL import Image, ImageCms, ImageDraw
 from nearsight.errors import ImageError
 from nearsight.images import decode
 from nearsight.images.color import to_rgb
-from nearsight.images.strict_decoding import BrokenError
+from nearsight.images.strict_decoding import DecodingError
 
 from sample_images import encoded, png, png_chunk, profile, samples, scene
 
@@ -79,7 +79,7 @@ def test_wide_gray_is_scaled_by_its_range(mode, highest):
     ],
 )
 def test_values_without_a_scale_are_refused(values):
-    with pytest.raises(BrokenError, match="no known scale"):
+    with pytest.raises(DecodingError, match="no known scale"):
         to_rgb(Image.fromarray(values))
     with pytest.raises(ImageError, match="no known scale"):
         decode(encoded(Image.fromarray(values), "TIFF"))

@@ -289,7 +289,7 @@ def test_huge_images_wait_for_one_another(monkeypatch):
     monkeypatch.setattr(module, "_BIG_PX", 1000)
     done = threading.Event()
     thread = threading.Thread(target=lambda: (decode(samples()["png"]), done.set()), daemon=True)
-    with module._one_big_at_a_time:
+    with module._big_image_lock:
         thread.start()
         assert not done.wait(0.2)
         decode(encoded(Image.new("RGB", (10, 10)), "PNG"))  # a small one does not wait

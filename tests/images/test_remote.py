@@ -11,7 +11,7 @@ import pytest
 
 from nearsight.errors import ImageError, ImageFailure
 from nearsight.images import Limits, count, covers, decode, exists, find, roots
-from nearsight.images.remote import RemoteSource, protocols, refusal, remote_stat
+from nearsight.images.remote import RemoteSource, protocols, refusal_reason, remote_stat
 
 from sample_images import samples
 
@@ -64,7 +64,7 @@ def test_one_object_has_one_identity(store):
 def test_globs_of_objects(store):
     assert found(f"{store}/**/*.jpg") == sorted(found(f"{store}/**/*.jpg"))
     assert f"{store}/a/b/c.jpg" in found(f"{store}/**/*.jpg")
-    assert found(f"{store}/*.bmp") == [ImageFailure(f"{store}/*.bmp", "nothing matches this pattern")]
+    assert found(f"{store}/*.bmp") == [ImageFailure(f"{store}/*.bmp", "no image matches this pattern")]
 
 
 def test_an_object_that_vanished(store):
@@ -145,7 +145,7 @@ def test_addresses_are_not_fetched_unless_allowed(url):
     "url", ["s3://b/a.jpg", "gs://b/a.jpg", "memory://a", "tar://a.jpg::/x/a.tar", "tar://a::s3://b/c"]
 )
 def test_object_stores_need_no_permission(url):
-    assert refusal(url, allow_remote=False) is None
+    assert refusal_reason(url, allow_remote=False) is None
 
 
 def test_protocols_of_a_chain():

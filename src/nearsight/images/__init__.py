@@ -1,4 +1,4 @@
-"""Find images and decode them: one way in for the whole product."""
+"""Find images and decode them."""
 
 from nearsight.images.decode import DecodedImage, content_id, decode, thumbnail
 from nearsight.images.discovery import count, covers, exists, find, roots

@@ -1,4 +1,4 @@
-"""Any image to 8-bit sRGB on white."""
+"""Conversion of any image to 8-bit sRGB on white."""
 
 import io
 from functools import lru_cache
@@ -6,11 +6,11 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageCms
 
-from nearsight.images.strict_decoding import BrokenError
+from nearsight.images.strict_decoding import DecodingError
 
 _DEEP_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
-_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
-_EIGHT_OF_SIXTEEN = ((np.arange(65536) + 128) // 257).astype(np.uint8)
+_PROFILE_SPACE_OF_MODE = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
+_16_TO_8_BITS = ((np.arange(65536) + 128) // 257).astype(np.uint8)
 _SRGB = ImageCms.createProfile("sRGB")
 
 
@@ -24,22 +24,22 @@ def to_rgb(
     image : PIL.Image.Image
         Any mode.
     icc : bytes or None
-        Its color profile. One that is damaged or belongs to another color space is ignored.
+        Its color profile. A profile that is damaged or of another color space is ignored.
     gray_scale : int or None
-        Largest value of a deep gray image. Unknown: values up to 255 are taken as they are, values up to
-        65535 as 16 bits, anything else is refused.
+        White of a gray image of more than 8 bits. None takes values up to 255 as 8 bits and values up to
+        65,535 as 16 bits.
     inverted : bool
-        Whether a deep gray image counts from white.
+        Whether 0 is white in a gray image of more than 8 bits.
 
     Returns
     -------
     PIL.Image.Image
-        Mode RGB, same size; the image itself where nothing was to do.
+        Mode RGB, same size; the image itself if it needs no conversion.
 
     Raises
     ------
-    BrokenError
-        The values of a deep or floating-point image have no scale.
+    DecodingError
+        The values of an integer or floating-point image are outside the known scales.
     """
     alpha = None
     if image.mode in _DEEP_MODES:
@@ -50,7 +50,7 @@ def to_rgb(
         base, alpha = _split_alpha(image)
     else:
         base = image
-    base = _managed(base, icc)
+    base = _to_srgb(base, icc)
     return base if alpha is None else _on_white(base, alpha)
 
 
@@ -60,14 +60,14 @@ def _deep_gray(
     values = np.asarray(image)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
-        raise BrokenError(
+        raise DecodingError(
             f"gray values from {low} to {high} have no known scale; convert the image to 8 or 16 bits"
         )
     transparent = image.info.get("transparency")
     if scale is None:
         scale = 255 if high <= 255 else 65535
     if scale == 65535:
-        eight = _EIGHT_OF_SIXTEEN[values]
+        eight = _16_TO_8_BITS[values]
     elif scale == 255:
         eight = values.astype(np.uint8)
     else:
@@ -84,7 +84,7 @@ def _float_gray(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 255):  # NaN fails this too
-        raise BrokenError(
+        raise DecodingError(
             f"floating-point values from {low:g} to {high:g} have no known scale; convert the image to 0..1"
         )
     return Image.fromarray(np.rint(values * (255 if high <= 1 else 1)).astype(np.uint8))
@@ -107,20 +107,23 @@ def _on_white(base: Image.Image, alpha: Image.Image) -> Image.Image:
     return white
 
 
-def _managed(base: Image.Image, icc: bytes | None) -> Image.Image:
+def _to_srgb(base: Image.Image, icc: bytes | None) -> Image.Image:
     if icc:
         if base.mode in ("1", "P", "YCbCr", "RGBX", "HSV"):
             base = base.convert("L" if base.mode == "1" else "RGB")
-        space = _space(icc)
+        space = _profile_space(icc)
         if base.mode == "L" and space == "RGB":
             base = base.convert("RGB")
-        if space == _SPACES.get(base.mode) and (transform := _transform(icc, base.mode)) is not None:
+        if (
+            space == _PROFILE_SPACE_OF_MODE.get(base.mode)
+            and (transform := _srgb_transform(icc, base.mode)) is not None
+        ):
             return transform.apply(base)
     return base if base.mode == "RGB" else base.convert("RGB")
 
 
 @lru_cache(maxsize=64)
-def _space(icc: bytes) -> str | None:
+def _profile_space(icc: bytes) -> str | None:
     try:
         return str(ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.xcolor_space).strip()
     except (OSError, ValueError, TypeError):
@@ -128,8 +131,8 @@ def _space(icc: bytes) -> str | None:
 
 
 @lru_cache(maxsize=64)
-def _transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return the way from a profile to sRGB; None where it is sRGB already or is damaged."""
+def _srgb_transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Return the transform from a profile to sRGB; None if it is sRGB already or is damaged."""
     try:
         transform = ImageCms.buildTransform(
             ImageCms.ImageCmsProfile(io.BytesIO(icc)),
@@ -137,18 +140,18 @@ def _transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
             mode,
             "RGB",
             renderingIntent=ImageCms.Intent.PERCEPTUAL,
-            # Without its one-pixel cache a transform may be used by several threads at once.
+            # A transform without its one-pixel cache can be used by several threads at once.
             flags=ImageCms.Flags.NOCACHE,
         )
-        if mode != "CMYK" and _changes_little(transform, mode):
+        if mode != "CMYK" and _is_nearly_srgb(transform, mode):
             return None
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None
     return transform
 
 
-def _changes_little(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    # There are dozens of profiles that all mean sRGB; trying one tells more than its name.
+def _is_nearly_srgb(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
+    # Dozens of profiles mean sRGB under different names, so the transform is tried on a grid of colors.
     steps = np.linspace(0, 255, 17).round().astype(np.uint8)
     if mode == "L":
         probe = Image.fromarray(np.arange(256, dtype=np.uint8)[None])

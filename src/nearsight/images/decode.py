@@ -1,4 +1,4 @@
-"""One decoder for the whole product: bytes of any format to an upright sRGB image, or one clear error."""
+"""Decode bytes of any format to an upright sRGB image, or raise one clear error."""
 
 import hashlib
 import io
@@ -16,13 +16,13 @@ from nearsight.images.formats import Opened, identify
 from nearsight.images.in_memory import InMemoryImage
 from nearsight.images.limits import Limits
 from nearsight.images.orientation import upright
-from nearsight.images.sources import ImageSource
-from nearsight.images.strict_decoding import BrokenError, check_pixels
+from nearsight.images.sources import ImageSource, too_large
+from nearsight.images.strict_decoding import DecodingError, check_pixels
 
 _DEFAULT_LIMITS: Final = Limits()
 _BIG_PX: Final = 50_000_000
-# Memory stays bounded however many threads decode: one huge image at a time.
-_one_big_at_a_time = threading.Lock()
+# One big image at a time bounds the memory of any number of threads.
+_big_image_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class DecodedImage:
     Attributes
     ----------
     image : PIL.Image.Image
-        Mode RGB, sRGB, upright, without metadata. Smaller than `width` × `height` where a JPEG was reduced.
+        Mode RGB, sRGB, upright, without metadata. A JPEG may be smaller than `width` × `height`.
     width, height : int
         Size of the full image in pixels, upright.
     """
@@ -49,22 +49,23 @@ def decode(
     min_side_px: int | None = None,
     limits: Limits = _DEFAULT_LIMITS,
 ) -> DecodedImage:
-    """Decode one image once and right.
+    """Decode one image.
 
     The EXIF orientation is applied, colors are converted to sRGB by the embedded ICC profile, depths beyond
-    8 bits are scaled, transparency is laid over white, and of an animation the first frame is taken.
+    8 bits are scaled, transparency is blended over white, and of an animation only the first frame is
+    decoded.
 
     Parameters
     ----------
     source : ImageSource or bytes
-        From `find`, or an encoded image, or what `ImageSource.read` returned.
+        From `find`, or an encoded image, or the result of `ImageSource.read`.
     path : str
-        Name for errors; the source's own where it is empty.
+        Name for errors; by default that of the source.
     min_side_px : int or None
-        Side that is wanted afterwards. A JPEG may then be decoded at 1/2, 1/4 or 1/8 of its size, with the
-        shorter side never below ``DRAFT_FACTOR * min_side_px``. None decodes in full.
+        Side that is needed afterwards, in pixels. A JPEG may then be decoded at 1/2, 1/4 or 1/8 of its size,
+        with a shorter side of at least ``DRAFT_FACTOR * min_side_px``. None decodes at full size.
     limits : Limits
-        What the image may cost.
+        Pixels, bytes and seconds that the image may cost.
 
     Returns
     -------
@@ -74,15 +75,15 @@ def decode(
     Raises
     ------
     ImageError
-        Anything that is wrong with the image. No other exception leaves this function.
+        The image cannot be decoded, or exceeds a limit. No other exception is raised.
 
     Notes
     -----
-    Threads may call this at the same time: Pillow lets go of the interpreter lock while it decodes.
-    Images of more than 50 megapixels wait for one another.
+    Threads may call this at the same time: Pillow releases the interpreter lock while it decodes. Images of
+    more than 50 megapixels are decoded one at a time.
 
-    The time limit is checked whenever a decoder asks for more bytes. WebP, AVIF, HEIF and compressed TIFF
-    are decoded in a single call, which nothing interrupts.
+    The time limit is checked whenever a decoder asks for more bytes. WebP, AVIF, HEIF and compressed TIFF are
+    decoded in a single call that cannot be interrupted.
 
     Examples
     --------
@@ -108,7 +109,7 @@ def decode(
     if not data:
         raise ImageError(path, "is empty: 0 bytes")
     if len(data) > limits.max_bytes:
-        raise ImageError(path, f"{len(data):,} bytes, more than Limits.max_bytes = {limits.max_bytes:,}")
+        raise ImageError(path, too_large(len(data), limits))
     known = identify(data)
     if known is None:
         raise ImageError(path, "is not an image in a known format")
@@ -116,22 +117,25 @@ def decode(
     try:
         opened = opener(data, time.monotonic() + limits.max_seconds, min_side_px, limits)
         return _finish(opened, limits)
-    except BrokenError as error:
+    except DecodingError as error:
         raise ImageError(path, str(error)) from None
     except MemoryError:
-        raise ImageError(path, f"there is not enough memory to decode this {name}") from None
-    except Exception as error:  # decoders raise whatever they stumble over
+        raise ImageError(
+            path,
+            f"there is not enough memory to decode this {name}; lower Limits.max_pixels to skip such images",
+        ) from None
+    except Exception as error:  # decoders raise exceptions of many types
         raise ImageError(path, f"is not a readable {name}: {error or type(error).__name__}") from error
 
 
 def _finish(opened: Opened, limits: Limits) -> DecodedImage:
     check_pixels(opened.width, opened.height, opened.n_pixels, limits)
-    with _one_big_at_a_time if opened.n_pixels > _BIG_PX else nullcontext():
+    with _big_image_lock if opened.n_pixels > _BIG_PX else nullcontext():
         image = opened.image
         image.load()
         image = to_rgb(image, opened.icc, gray_scale=opened.gray_scale, inverted=opened.inverted)
         image = upright(image, opened.orientation)
-        # A bare image: with its metadata it would be turned a second time by whoever trusts the metadata.
+        # Without its metadata, so that nobody applies the orientation again.
         bare = image._new(image.im)
         bare.info = {}
     width, height = opened.width, opened.height
@@ -141,17 +145,17 @@ def _finish(opened: Opened, limits: Limits) -> DecodedImage:
 
 
 def content_id(data: bytes) -> str:
-    """Return 32 hex digits that identify an image by its bytes.
+    """Return the id of an image's content.
 
     Parameters
     ----------
     data : bytes
-        What `ImageSource.read` returned.
+        The result of `ImageSource.read`.
 
     Returns
     -------
     str
-        The first half of the SHA-256.
+        32 hex digits: the first half of the SHA-256.
 
     Examples
     --------
@@ -164,15 +168,15 @@ def content_id(data: bytes) -> str:
 def thumbnail(image: Image.Image, side_px: int = 256) -> bytes:
     """Return a small JPEG of an image.
 
-    *Method*: averages whole blocks of pixels, which takes a third of the time of a filter that hits a size
-    exactly, and every indexed image pays it.
+    *Method*: averages whole blocks of pixels, which takes a third of the time of a filter for an exact size.
 
     Parameters
     ----------
     image : PIL.Image.Image
         A decoded image.
     side_px : int
-        About the longest side, in pixels: the result has 2/3 to 3/2 of it. A smaller image is not enlarged.
+        Approximate longest side, in pixels: that of the result is 2/3 to 3/2 of it. A smaller image is not
+        enlarged.
 
     Returns
     -------
@@ -187,7 +191,7 @@ def thumbnail(image: Image.Image, side_px: int = 256) -> bytes:
     (250, 188)
     """
     if side_px < 1:
-        raise ValueError(f"side_px={side_px}; a thumbnail has at least 1 pixel")
+        raise ValueError(f"side_px={side_px}; it must be at least 1")
     if image.mode != "RGB":
         image = to_rgb(image)
     block_px = int(max(image.size) / side_px + 0.5)

@@ -21,9 +21,9 @@ import numpy as np
 from PIL import Image
 
 from nearsight.errors import ImageFailure
-from nearsight.images.path_encoding import describe, is_image_name, is_shard_name, is_url
-from nearsight.images.remote import exists_remote, find_remote, identity, refusal
-from nearsight.images.shards import find_member, holds, is_member_url, members
+from nearsight.images.path_encoding import describe_error, is_image_name, is_shard_name, is_url
+from nearsight.images.remote import canonical_url, exists_remote, find_remote, refusal_reason
+from nearsight.images.shards import find_member, has_member, is_member_url, members
 from nearsight.images.sources import FileSource, ImageSource, MemorySource
 
 Input: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | tuple[str, Any]"
@@ -116,14 +116,14 @@ def _local(path: str) -> str | None:
 def _find_path(path: str, allow_remote: bool) -> Iterator[ImageSource | ImageFailure]:
     local = _local(path)
     if local is None:
-        refused = refusal(path, allow_remote=allow_remote)
+        refused = refusal_reason(path, allow_remote=allow_remote)
         if refused is not None:
             yield ImageFailure(path, refused)
         elif is_member_url(path):
             shard = _local(path.partition("::")[2])
             yield find_member(path, shard or path.partition("::")[2], remote=shard is None)
         elif is_shard_name(path):
-            yield from members(path, identity(path), remote=True)
+            yield from members(path, canonical_url(path), remote=True)
         else:
             yield from find_remote(path)
         return
@@ -133,7 +133,7 @@ def _find_path(path: str, allow_remote: bool) -> Iterator[ImageSource | ImageFai
         if has_magic(local) and not os.path.lexists(local):
             yield from _find_matching(path, local)
         else:
-            yield ImageFailure(path, describe(error, local))
+            yield ImageFailure(path, describe_error(error, local))
         return
     yield from _find_existing(path, os.path.abspath(local), info.st_mode)
 
@@ -155,7 +155,7 @@ def _find_matching(path: str, pattern: str) -> Iterator[ImageSource | ImageFailu
         try:
             mode = os.stat(match).st_mode
         except OSError as error:
-            yield ImageFailure(match, describe(error, match))
+            yield ImageFailure(match, describe_error(error, match))
             continue
         yield from _find_existing(match, os.path.abspath(match), mode)
     if not n_matches:
@@ -192,7 +192,7 @@ def count(inputs: Inputs, *, allow_remote: bool = False) -> int | None:
 def _count_path(path: str, allow_remote: bool) -> int | None:
     local = _local(path)
     if local is None:
-        return 1 if is_member_url(path) or refusal(path, allow_remote=allow_remote) else None
+        return 1 if is_member_url(path) or refusal_reason(path, allow_remote=allow_remote) else None
     is_pattern = has_magic(local) and not os.path.lexists(local)
     total = 0
     for match in expand(local) if is_pattern else [local]:
@@ -215,7 +215,11 @@ def roots(inputs: Inputs) -> list[str]:
         path = os.fsdecode(item)
         local = _local(path)
         if local is None:
-            covered += [identity(path)] if not has_magic(path) else [identity(path), _GLOB + identity(path)]
+            covered += (
+                [canonical_url(path)]
+                if not has_magic(path)
+                else [canonical_url(path), _GLOB + canonical_url(path)]
+            )
         elif has_magic(local) and not os.path.lexists(local):
             covered.append(_GLOB + os.path.abspath(local))
         elif os.path.lexists(local):
@@ -260,7 +264,7 @@ def exists(key: str) -> bool:
     answer, counts as existing, so that it is not removed from a collection by mistake.
     """
     if is_member_url(key) and (shard := _local(key.partition("::")[2])) is not None:
-        return holds(key, shard)
+        return has_member(key, shard)
     if is_url(key):
         return exists_remote(key)
     try:
@@ -317,7 +321,7 @@ def _entries(folder: str, visited: set[tuple[int, int]], ordered: bool) -> Itera
             path = os.path.join(folder, name.removesuffix(_BROKEN_LINK))
             yield _broken_link(path) if name.endswith(_BROKEN_LINK) else path
     except OSError as error:
-        yield ImageFailure(folder, describe(error, folder))
+        yield ImageFailure(folder, describe_error(error, folder))
 
 
 def _sorted_names(folder: str) -> Iterator[str]:
@@ -366,7 +370,7 @@ def _broken_link(path: str) -> ImageFailure:
     try:
         os.stat(path)
     except OSError as error:
-        return ImageFailure(path, describe(error, path))
+        return ImageFailure(path, describe_error(error, path))
     return ImageFailure(path, "was a broken link a moment ago; try again")
 
 

@@ -1,8 +1,8 @@
-"""Which format an image is in, told by its first bytes, and how each is opened.
+"""Formats of images, recognized by their first bytes, and how each is opened.
 
-The list is closed on purpose: formats that start other programs (EPS) or have no signature (TGA) stay out.
-Opening goes straight to the format's reader and not through `PIL.Image.open`, whose own size limit is a
-process-wide setting that warns first and cannot know about reduced JPEGs.
+The list is closed on purpose: formats that start other programs (EPS) or have no signature (TGA) are left
+out. Images are opened with the format's own reader, not by `PIL.Image.open`, whose size limit is a
+process-wide setting that warns and does not know about reduced JPEGs.
 """
 
 import struct
@@ -23,30 +23,30 @@ from nearsight.images.jpeg import open_jpeg
 from nearsight.images.limits import Limits
 from nearsight.images.orientation import orientation
 from nearsight.images.png import open_png
-from nearsight.images.strict_decoding import BrokenError, TimedReader, check_pixels, make_strict
+from nearsight.images.strict_decoding import DamagedError, TimedReader, check_pixels, make_strict
 from nearsight.images.tiff import open_tiff
 
 
 @dataclass(slots=True)
 class Opened:
-    """An image whose header was read and whose pixels were not.
+    """An image whose header was read, and its pixels not yet.
 
     Attributes
     ----------
     image : PIL.Image.Image
-        Not yet loaded; a JPEG may be reduced.
+        Not loaded; a JPEG may be reduced.
     width, height : int
         Full size in pixels, before orientation.
     n_pixels : int
-        Pixels that decoding keeps in memory.
+        Pixels that decoding keeps in memory at once.
     orientation : int
-        EXIF orientation still to be applied, 1 to 8.
+        EXIF orientation to apply, 1 to 8.
     icc : bytes or None
         Color profile.
     gray_scale : int or None
-        Largest value of a deep gray image, where the format states it.
+        White of a gray image of more than 8 bits, if the format states it.
     inverted : bool
-        Whether a deep gray image counts from white.
+        Whether 0 is white in a gray image of more than 8 bits.
     """
 
     image: Image.Image
@@ -63,7 +63,7 @@ Opener = Callable[[bytes, float, int | None, Limits], Opened]
 
 
 def identify(data: bytes) -> tuple[str, Opener] | None:
-    """Return the format's name and its opener, or None for what is not an image."""
+    """Return the format's name and its opener; None if the data is not an image in a known format."""
     head = data[:16]
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG", _jpeg
@@ -137,8 +137,8 @@ def _tiff(data: bytes, deadline: float, min_side_px: int | None, limits: Limits)
 
 def _webp(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
     if len(data) < 30 or int.from_bytes(data[4:8], "little") + 8 > len(data) + 1:
-        raise BrokenError("the WebP is cut off: it is shorter than it says")
-    # The decoder allocates the canvas when it is made; so the limit cannot wait until afterwards.
+        raise DamagedError("the WebP is cut off: it is shorter than it says")
+    # The decoder allocates the canvas when it is created, so the limit is checked before.
     width, height = _webp_size(data)
     check_pixels(width, height, width * height, limits)
     image = WebPImageFile(TimedReader(data, deadline))
@@ -157,10 +157,10 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 class _Avif(AvifImageFile):
-    """Pillow's AVIF reader without its EXIF parsing, and on one thread.
+    """Pillow's AVIF reader on one thread and without EXIF parsing.
 
-    Many images are decoded at once already. The container's own rotation is the one that counts;
-    the decoder hands it over as an EXIF orientation.
+    Several images are decoded at the same time already. The container's own rotation is applied; the decoder
+    returns it as an EXIF orientation.
     """
 
     def _open(self) -> None:
@@ -169,7 +169,9 @@ class _Avif(AvifImageFile):
         if self.fp is None:
             raise SyntaxError("no file")
         self._decoder = _avif.AvifDecoder(self.fp.read(), "auto", 1)
-        self._size, self.n_frames, self._mode, icc, _, self.turned, _ = self._decoder.get_info()
+        self._size, self.n_frames, self._mode, icc, _, self.container_orientation, _ = (
+            self._decoder.get_info()
+        )
         self.is_animated = self.n_frames > 1
         if icc:
             self.info["icc_profile"] = icc
@@ -178,13 +180,13 @@ class _Avif(AvifImageFile):
 
 def _avif(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
     image = _Avif(TimedReader(data, deadline))
-    turned = image.turned if image.turned in range(1, 9) else 1
+    turned = image.container_orientation if image.container_orientation in range(1, 9) else 1
     return _opened(image, orientation=turned, icc=image.info.get("icc_profile"))
 
 
 @cache
 def _heif_reader() -> Callable[..., Any]:
-    # 40 ms to import, and most folders hold no HEIC.
+    # Imported here, because it takes 40 ms and most folders hold no HEIC.
     from pillow_heif import open_heif
 
     reader: Callable[..., Any] = open_heif
@@ -195,7 +197,7 @@ def _heif(data: bytes, deadline: float, min_side_px: int | None, limits: Limits)
     heif = _heif_reader()(TimedReader(data, deadline), convert_hdr_to_8bit=True)
     width, height = heif.size
     check_pixels(width, height, width * height, limits)
-    # The decoder turns the image itself; the EXIF orientation beside it repeats what was done.
+    # The decoder applies the orientation itself; the EXIF orientation must not be applied again.
     image = heif.to_pillow()
     width, height = image.size
     return Opened(image, width, height, width * height, icc=image.info.get("icc_profile"), gray_scale=65535)
@@ -211,11 +213,11 @@ def _plain(reader: Callable[[Any], ImageFile.ImageFile], *, gray_scale: int | No
 
 
 def _jpeg2000(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
-    # The decoder makes do with what there is. Two bytes above FF 8F cannot occur in the compressed data,
-    # so the end mark is there exactly when the data is.
+    # The decoder accepts incomplete data. Two bytes above FF 8F cannot occur in the compressed data, so the
+    # end mark is there exactly if the data is complete.
     start = data.find(b"\xff\x93")
     if start == -1 or data.rfind(b"\xff\xd9") < start:
-        raise BrokenError("the JPEG 2000 is cut off: it ends without its end mark")
+        raise DamagedError("the JPEG 2000 is cut off: it ends without its end mark")
     return _plain(Jpeg2KImageFile, gray_scale=65535)(data, deadline, min_side_px, limits)
 
 

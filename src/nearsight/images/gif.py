@@ -1,35 +1,35 @@
-"""GIF: the first frame, without warnings or memory spent on the animation."""
+"""GIF: the first frame, without warnings and without memory for the animation."""
 
 import struct
 
 from PIL.GifImagePlugin import GifImageFile
 
-from nearsight.images.strict_decoding import BrokenError, TimedReader
+from nearsight.images.strict_decoding import DamagedError, TimedReader
 
 _CUT_OFF = "the GIF is cut off: it ends before its first image"
 
 
 def open_gif(data: bytes, deadline: float) -> GifImageFile:
-    """Open the first frame of a GIF, not yet loaded and with nothing allocated."""
+    """Open the first frame of a GIF without loading it or allocating memory."""
     width, height, control_at = _first_frame(data)
     clean = bytearray(data)
-    # A frame larger than the screen enlarges it, as in Pillow, but without its size warning.
+    # A frame larger than the screen enlarges the screen, as in Pillow, but without Pillow's size warning.
     struct.pack_into("<HH", clean, 6, min(width, 65535), min(height, 65535))
     if control_at is not None:
-        # How to clear the frame afterwards does not concern the first one, yet Pillow allocates for it.
+        # The disposal method does not change the first frame, but Pillow would allocate memory for it.
         clean[control_at] &= 0b11100011
     return GifImageFile(TimedReader(bytes(clean), deadline))
 
 
 def _first_frame(data: bytes) -> tuple[int, int, int | None]:
-    """Return the width and height needed, and where the flags of the frame's control block are."""
+    """Return the needed width and height, and the offset of the flags of the frame's control block."""
     control_at = None
     try:
         width, height, flags = struct.unpack_from("<HHB", data, 6)
         at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
         while data[at] != 0x2C:
             if data[at] == 0x3B:
-                raise BrokenError("the GIF holds no image")
+                raise DamagedError("the GIF holds no image")
             if data[at] != 0x21:  # junk between blocks
                 at += 1
                 continue
@@ -41,5 +41,5 @@ def _first_frame(data: bytes) -> tuple[int, int, int | None]:
             at += 1
         left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, at + 1)
     except (IndexError, struct.error):
-        raise BrokenError(_CUT_OFF) from None
+        raise DamagedError(_CUT_OFF) from None
     return max(width, left + frame_width), max(height, top + frame_height), control_at

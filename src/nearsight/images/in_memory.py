@@ -1,4 +1,4 @@
-"""Images that are in memory already: PIL images and arrays."""
+"""Images in memory: PIL images and arrays."""
 
 import struct
 from typing import Any
@@ -9,7 +9,7 @@ from PIL import Image
 from nearsight.images.color import to_rgb
 from nearsight.images.limits import Limits
 from nearsight.images.orientation import orientation, upright
-from nearsight.images.strict_decoding import BrokenError, check_pixels
+from nearsight.images.strict_decoding import DecodingError, check_pixels
 
 _HEADER = struct.Struct(">16sLL")
 _MAGIC = b"nearsight pixels"
@@ -18,7 +18,7 @@ _MAGIC = b"nearsight pixels"
 class InMemoryImage(bytes):
     """Upright RGB pixels as bytes: a header, then rows.
 
-    They can be hashed like a file, and decoded without an encoder in between.
+    They are hashed like a file, and decoded without encoding them first.
     """
 
     @property
@@ -33,14 +33,14 @@ class InMemoryImage(bytes):
 
 
 def from_image(image: Image.Image, limits: Limits) -> InMemoryImage:
-    """Take a PIL image for what its file would be: turned by its EXIF block, in sRGB, on white.
+    """Convert a PIL image as its file would be decoded: EXIF orientation, sRGB, on white.
 
     Raises
     ------
-    BrokenError
-        It is empty or larger than the limit.
+    DecodingError
+        The image is empty or larger than the limit.
     OSError, ValueError, SyntaxError
-        It was opened lazily and its file is damaged.
+        The image was opened lazily and its file is damaged.
     """
     check_pixels(*image.size, image.size[0] * image.size[1], limits)
     image.load()
@@ -50,25 +50,25 @@ def from_image(image: Image.Image, limits: Limits) -> InMemoryImage:
 
 
 def from_array(array: np.ndarray[Any, Any], limits: Limits) -> InMemoryImage:
-    """Take an array for an upright sRGB image.
+    """Convert an array that holds an upright sRGB image.
 
     Parameters
     ----------
     array : ndarray of uint8
-        Height × width, or height × width × 1 (gray), 3 (RGB) or 4 (RGBA, laid over white).
+        Height × width, or height × width × 1 (gray), 3 (RGB) or 4 (RGBA, blended over white).
     limits : Limits
-        Only the pixels count.
+        Only `max_pixels` applies.
 
     Raises
     ------
-    BrokenError
-        Another type or shape, or more pixels than the limit.
+    DecodingError
+        The array has another type or shape, or more pixels than the limit.
     """
-    rule = "an array is an image when it is uint8 and height × width, or that × 1, 3 or 4"
+    rule = "an image is a uint8 array of height × width, or height × width × 1, 3 or 4; convert it"
     if array.dtype != np.uint8:
-        raise BrokenError(f"has dtype {array.dtype}; {rule}")
+        raise DecodingError(f"has dtype {array.dtype}; {rule}")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise BrokenError(f"has shape {array.shape}; {rule}")
+        raise DecodingError(f"has shape {array.shape}; {rule}")
     height, width = array.shape[:2]
     check_pixels(width, height, width * height, limits)
     if array.ndim == 3 and array.shape[2] == 1:

@@ -1,13 +1,13 @@
-"""JPEG: reduced decoding, and noticing that the end is missing.
+"""JPEG: reduced decoding, and detection of files that are cut off.
 
-libjpeg paints what is missing from a damaged file gray and says nothing. Pillow notices when the file's
-bytes run out, but not when the cut is followed by other bytes: an end marker that a tool appended, zeros
-of a preallocated file, another file. So a single-scan image is given to the decoder *without* its end
-marker: its compressed data then either suffices for every row, or the decoder asks for more.
+libjpeg fills missing data with gray, without an error. Pillow detects that a file ends too early, but not if
+other bytes follow the cut: an end marker that a tool appended, zeros of a preallocated file, another file. So
+the decoder gets a single-scan image *without* its end marker. The compressed data then suffices for every
+row, or the decoder asks for more and fails.
 
-Not detectable: bytes changed in the middle of the data that still decode, and later scans missing from
-a progressive image that was properly closed. The format carries no checksum, and the standard does
-not require all scans.
+Two kinds of damage cannot be detected: changed bytes in the middle that still decode, and missing later scans
+of a progressive image that has its end marker. The format has no checksum, and the standard does not require
+all scans.
 """
 
 import struct
@@ -16,56 +16,56 @@ import numpy as np
 from PIL.JpegImagePlugin import JpegImageFile
 
 from nearsight.images.limits import DRAFT_FACTOR
-from nearsight.images.strict_decoding import BrokenError, TimedReader
+from nearsight.images.strict_decoding import DamagedError, TimedReader
 
 _BASELINE = (0xC0, 0xC1)
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _SCAN = 0xDA
 _END = b"\xff\xd9"
-# The Huffman decoder prefetches up to 64 bits, so a complete image needs as many behind it to finish.
-# Ones (as data bytes, FF is followed by 00): no code consists of ones alone, so each missing one costs the
-# decoder 17 bits, and 64 do not make up for a missing block row.
+# The Huffman decoder prefetches up to 64 bits, so as many must follow a complete image. These are ones (FF is
+# followed by 00 in the data). No code consists of ones alone, so each missing code takes 17 of them, and 64
+# cannot complete a missing row of blocks.
 _PREFETCH = b"\xff\0" * 8
 _BLOCK_BYTES = 1 << 20
 
 
 class Jpeg(JpegImageFile):
-    """Pillow's JPEG reader without EXIF parsing and without patching over a missing end."""
+    """Pillow's JPEG reader without EXIF parsing, and without replacing a missing end."""
 
     def load_read(self, read_bytes: int) -> bytes:
-        """Return the bytes as they are; Pillow's version may append an end marker."""
+        """Return the file's bytes; Pillow's version may append an end marker."""
         if self.fp is None:
             return b""
         return self.fp.read(read_bytes)
 
     def _read_dpi_from_exif(self) -> None:
-        # Nobody asks for the resolution, and EXIF may be damaged.
+        # The resolution is not needed, and Pillow warns of damaged EXIF.
         return
 
 
 def open_jpeg(data: bytes, deadline: float, min_side_px: int | None) -> tuple[Jpeg, tuple[int, int], int]:
-    """Open a JPEG, reduced where that is enough.
+    """Open a JPEG, reduced if that leaves enough pixels.
 
     Returns
     -------
     image : Jpeg
-        Not yet loaded.
+        Not loaded.
     full_size : tuple of int
         Width and height before the reduction.
     n_pixels : int
-        Pixels that decoding keeps in memory. A multi-scan image is kept whole whatever its reduction.
+        Pixels that decoding keeps in memory. A multi-scan image is kept at full size even if it is reduced.
     """
     reader = TimedReader(data, deadline)
     image = Jpeg(reader)
     start = reader.tell()
     if not image.tile:
-        raise BrokenError("the JPEG holds no image data: it is cut off or damaged")
+        raise DamagedError("the JPEG holds no image data: it is cut off or damaged")
     frame, n_scan_components = _frame_and_scan(data, start)
     end = _end_of_scan(data, start)
     if end is None:
-        raise BrokenError("the JPEG is cut off: it ends without its end marker")
+        raise DamagedError("the JPEG is cut off: it ends without its end marker")
     if image.mode == "CMYK" and "adobe" not in image.info:
-        # Only Adobe writes CMYK upside down; Pillow assumes that everybody does.
+        # Only Adobe inverts CMYK; Pillow assumes it for every file.
         image.tile = [image.tile[0]._replace(args=("CMYK", ""))]
 
     full_size = image.size
@@ -78,12 +78,12 @@ def open_jpeg(data: bytes, deadline: float, min_side_px: int | None) -> tuple[Jp
         image.fp = TimedReader(b"".join((memoryview(data)[:end], _PREFETCH)), deadline)
         return image, full_size, drafted_px
     if _END not in data[end:]:
-        raise BrokenError("the JPEG is cut off: it ends without its end marker")
+        raise DamagedError("the JPEG is cut off: it ends without its end marker")
     return image, full_size, full_size[0] * full_size[1]
 
 
 def _frame_and_scan(data: bytes, start: int) -> tuple[int, int]:
-    """Return the frame type and the number of components of the first scan; zeros where unclear."""
+    """Return the frame type and the number of components of the first scan; zeros if there are none."""
     position, frame = 2, 0
     while (position := data.find(b"\xff", position)) != -1 and position + 4 <= start:
         marker = data[position + 1]
@@ -99,7 +99,7 @@ def _frame_and_scan(data: bytes, start: int) -> tuple[int, int]:
 
 
 def _end_of_scan(data: bytes, start: int) -> int | None:
-    """Return where the compressed data from `start` on ends: the offset of the next real marker."""
+    """Return the end of the compressed data from `start` on: the offset of the next marker."""
     for offset in range(start, len(data) - 1, _BLOCK_BYTES):
         block = np.frombuffer(data, np.uint8, min(_BLOCK_BYTES + 1, len(data) - offset), offset)
         at = np.flatnonzero(block[:-1] == 0xFF)

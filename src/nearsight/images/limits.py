@@ -1,15 +1,15 @@
-"""What counts as an image, how much of one is accepted, and the rules that shape its pixels."""
+"""Extensions of images, limits of their cost, and the decoder's rules."""
 
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
 DRAFT_FACTOR: Final = 2
-"""A JPEG is never decoded below this many times the side the network wants."""
+"""A JPEG is decoded at this many times the side of the model's input or more."""
 
 DECODER_RULES: Final[MappingProxyType[str, Any]] = MappingProxyType(
     {
-        # Raise this number with every change that alters a pixel: it is part of every fingerprint.
+        # Raise this number with every change of pixels: it is part of every fingerprint, and so are the keys.
         "version": 1,
         "orientation": "exif",
         "colour": "sRGB by embedded ICC profile, perceptual",
@@ -18,14 +18,14 @@ DECODER_RULES: Final[MappingProxyType[str, Any]] = MappingProxyType(
         "frame": "first",
     }
 )
-"""Facts of the decoder that change pixels, as plain JSON values."""
+"""Rules of the decoder that determine pixels, as plain JSON values."""
 
 EXTENSIONS: Final = frozenset(
     {"apng", "avif", "avifs", "bmp", "gif", "heic", "heics", "heif", "heifs", "hif", "j2c", "j2k", "jfif"}
     | {"jp2", "jpc", "jpe", "jpeg", "jpf", "jpg", "jpx", "mpo", "pbm", "pgm", "png", "pnm", "ppm", "tif"}
     | {"tiff", "webp"}
 )
-"""Extensions, lower case and without the dot, that a walked folder or a shard counts as images."""
+"""Extensions of images in a folder or shard, lower case and without the dot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class Limits:
     Parameters
     ----------
     max_pixels : int
-        Pixels to decode, width × height. A JPEG counts after its draft reduction, so a huge photograph
-        passes when the part of it that is decoded fits.
+        Pixels to decode, width × height. A JPEG counts after its draft reduction, so a huge photograph may be
+        accepted.
     max_bytes : int
         Size of the encoded image.
     max_seconds : float
-        Seconds to read it, and again to decode it. Checked between reads: one call into a C decoder
-        is not interrupted.
+        Seconds to read it, and again to decode it. Checked between reads: a single call of a C decoder is not
+        interrupted.
     """
 
     max_pixels: int = 178_956_970
@@ -51,17 +51,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What tells whether an image changed, without reading it.
+    """Size and time of an image, which show without reading it whether it changed.
 
     Attributes
     ----------
     size_bytes : int
-        Size of the encoded image; 0 where the far side does not say.
+        Size of the encoded image; 0 if the server does not state it.
     stamp : int
         Modification time in ns of a local file or of the shard that holds it; a 63-bit hash of the
         entity tag, modification time and size of a remote one.
     modified_s : float
-        Modification time in seconds since 1970, UTC; 0 where unknown.
+        Modification time in seconds since 1970, UTC; 0 if unknown.
     """
 
     size_bytes: int

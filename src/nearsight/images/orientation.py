@@ -20,19 +20,19 @@ _TURNS: Final = {
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Return the image turned as its EXIF orientation, 1 to 8, asks."""
+    """Return the image upright, turned by its EXIF orientation, 1 to 8."""
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
-    r"""Return the orientation, 1 to 8; 1 where none is stated or the block is damaged.
+    r"""Return the orientation, 1 to 8; 1 if none is stated or the block is damaged.
 
     Parameters
     ----------
     exif : bytes or None
         EXIF block, with or without its ``Exif\0\0`` prefix.
     xmp : bytes or None
-        XMP packet, asked where the EXIF block says nothing, as Pillow does.
+        XMP packet, used if the EXIF block states no orientation, as in Pillow.
 
     Examples
     --------

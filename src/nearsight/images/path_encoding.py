@@ -1,4 +1,4 @@
-"""Names of images: storing any of them as text, and saying in words what the system says in numbers."""
+"""Paths of images as text that any database accepts, kinds of paths, and their errors in words."""
 
 # Paths stay strings: names that are not UTF-8 survive, and a million of them stay cheap.
 # ruff: noqa: PTH114, PTH115
@@ -19,8 +19,8 @@ SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 def encode_path(path: str) -> str:
     r"""Return a path as text that any database accepts, without loss.
 
-    A byte that is not UTF-8 becomes the private character U+EF00 + byte (the mapping known as OPTU-8).
-    A name that holds such a character itself has it escaped byte by byte, so that no two names collide.
+    A byte that is not UTF-8 becomes the private character U+EF00 + byte (the mapping known as OPTU-8). Such a
+    character in a name is escaped byte by byte, so that no two names collide.
 
     Parameters
     ----------
@@ -30,12 +30,12 @@ def encode_path(path: str) -> str:
     Returns
     -------
     str
-        Valid Unicode; the path itself unless it is odd.
+        Valid Unicode; the path itself if it holds no such byte or character.
 
     Raises
     ------
     UnicodeEncodeError
-        It holds a surrogate that no file name can hold.
+        The path holds a surrogate that no file name can hold.
 
     Examples
     --------
@@ -47,16 +47,16 @@ def encode_path(path: str) -> str:
     if path.isascii():
         return path
     encoded = _NEEDS_ESCAPE.sub(_escape, path)
-    encoded.encode()  # refuses what is left of surrogates
+    encoded.encode()  # refuses the remaining surrogates
     return encoded
 
 
-def _escape(found: re.Match[str]) -> str:
-    return "".join(chr(_ESCAPE_BASE + byte) for byte in found[0].encode("utf-8", "surrogateescape"))
+def _escape(match: re.Match[str]) -> str:
+    return "".join(chr(_ESCAPE_BASE + byte) for byte in match[0].encode("utf-8", "surrogateescape"))
 
 
 def decode_path(text: str) -> str:
-    r"""Return the path that `encode_path` made text of.
+    r"""Return the path that `encode_path` encoded.
 
     Examples
     --------
@@ -66,17 +66,17 @@ def decode_path(text: str) -> str:
     if text.isascii():
         return text
     return _ESCAPED.sub(
-        lambda found: bytes(ord(c) - _ESCAPE_BASE for c in found[0]).decode("utf-8", "surrogateescape"), text
+        lambda match: bytes(ord(c) - _ESCAPE_BASE for c in match[0]).decode("utf-8", "surrogateescape"), text
     )
 
 
 def is_url(text: str) -> bool:
-    """Return whether a string is a URL of two letters or more, chained or not, rather than a path."""
+    """Return whether a string is a URL, chained or not, with a scheme of two letters or more."""
     return _URL.match(text) is not None
 
 
 def absolute(path: str, folder: str = "") -> str:
-    """Return an image's name in a collection: absolute, without following links; URLs as they are."""
+    """Return an image's path in a collection: absolute, without following links; URLs unchanged."""
     # Path.resolve follows links, Path.absolute keeps "..".
     return path if "://" in path else os.path.abspath(os.path.join(folder, path))  # noqa: PTH100, PTH118
 
@@ -92,8 +92,8 @@ def is_shard_name(name: str) -> bool:
     return name.lower().endswith(SHARD_SUFFIXES)
 
 
-def describe(error: OSError | ValueError, path: str) -> str:
-    """Return the reason why a path cannot be used, for a person."""
+def describe_error(error: OSError | ValueError, path: str) -> str:
+    """Return in words why a path cannot be used."""
     code = error.errno if isinstance(error, OSError) else None
     if code in (errno.ENOENT, errno.ENOTDIR):
         if os.path.islink(path):

@@ -1,9 +1,9 @@
-"""PNG: every checksum counts, and only the chunks that make the image are read.
+"""PNG: every checksum is verified, and only the chunks of the image are decoded.
 
-Pillow checks the checksums of the image data only in `verify()`, which spends the opened file, and a
-flipped bit often decodes into a wrong image. Chunks of text, animation and metadata can make Pillow
-warn or fail for reasons that have nothing to do with the image. So the file is walked once here, all
-checksums are compared, and a file of just the image is passed on.
+Pillow verifies the checksums of the image data only in `verify()`, after which the file cannot be decoded,
+and a flipped bit often decodes to a wrong image. Chunks of text, animation and metadata can make Pillow warn
+or fail. So the chunks are walked here, all checksums are verified, and Pillow gets a file of the chunks of
+the image alone.
 """
 
 import struct
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from PIL.PngImagePlugin import PngImageFile
 
 from nearsight.images.orientation import orientation
-from nearsight.images.strict_decoding import BrokenError, TimedReader
+from nearsight.images.strict_decoding import DamagedError, TimedReader
 
 _IMAGE = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
-_MAX_SIDE_BYTES = 16 << 20
+_MAX_METADATA_BYTES = 16 << 20
 _GRAY = 0
 
 
@@ -30,7 +30,7 @@ class _Chunks:
 
 
 def open_png(data: bytes, deadline: float) -> tuple[PngImageFile, int, bytes | None]:
-    """Open a PNG; return the image, not yet loaded, its orientation and its ICC profile."""
+    """Open a PNG; return the image, not loaded, its orientation and its ICC profile."""
     chunks = _walk(data)
     image = PngImageFile(TimedReader(b"".join(chunks.image), deadline))
     _scale_transparent_value(image, bit_depth=data[24], color_type=data[25])
@@ -43,24 +43,24 @@ def _walk(data: bytes) -> _Chunks:
     position, kind = 8, b""
     while kind != b"IEND":
         if position + 12 > len(data):
-            raise BrokenError("the PNG is cut off: it ends without its end chunk")
+            raise DamagedError("the PNG is cut off: it ends without its end chunk")
         length, kind = struct.unpack_from(">L4s", data, position)
         end = position + 12 + length
         name = kind.decode("ascii", "replace")
         if end > len(data):
-            raise BrokenError(f"the PNG is cut off inside its chunk {name!r}")
+            raise DamagedError(f"the PNG is cut off inside its chunk {name!r}")
         if zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            raise BrokenError(f"the PNG is damaged: wrong checksum of its chunk {name!r}")
+            raise DamagedError(f"the PNG is damaged: wrong checksum of its chunk {name!r}")
         if kind in _IMAGE:
             chunks.image.append(view[position:end])
-        elif length <= _MAX_SIDE_BYTES:
+        elif length <= _MAX_METADATA_BYTES:
             _note(chunks, kind, view[position + 8 : end - 4])
         position = end
     return chunks
 
 
 def _note(chunks: _Chunks, kind: bytes, content: memoryview) -> None:
-    """Keep what side chunks say about color and orientation; what is damaged says nothing."""
+    """Store color profile and orientation of a metadata chunk; damaged ones are ignored."""
     if kind == b"iCCP":
         name, _, profile = content.tobytes().partition(b"\0")
         if name and profile[:1] == b"\0":
@@ -72,14 +72,14 @@ def _note(chunks: _Chunks, kind: bytes, content: memoryview) -> None:
         if keyword == b"XML:com.adobe.xmp":
             chunks.xmp = text
         elif keyword == b"Raw profile type exif" and chunks.exif is None:
-            # ImageMagick's way, older than the eXIf chunk: a name, a length, then lines of hex digits.
+            # ImageMagick's format, older than the eXIf chunk: a name, a length, then lines of hex digits.
             plain = _inflate(text[1:]) if kind == b"zTXt" else text
             chunks.exif = _unhex(b"".join((plain or b"").split(b"\n")[3:]))
 
 
 def _inflate(packed: bytes) -> bytes | None:
     try:
-        return zlib.decompressobj().decompress(packed, _MAX_SIDE_BYTES)
+        return zlib.decompressobj().decompress(packed, _MAX_METADATA_BYTES)
     except zlib.error:
         return None
 
@@ -92,7 +92,7 @@ def _unhex(digits: bytes) -> bytes | None:
 
 
 def _scale_transparent_value(image: PngImageFile, *, bit_depth: int, color_type: int) -> None:
-    # The transparent color is stated in the file's depth, while Pillow delivers 8 bits (gray of 16 aside).
+    # The transparent color has the file's depth, while Pillow returns 8 bits (except for gray of 16 bits).
     value = image.info.get("transparency")
     if isinstance(value, tuple) and bit_depth == 16:
         image.info["transparency"] = tuple(v >> 8 for v in value)

@@ -1,8 +1,8 @@
 """Images behind URLs, by fsspec.
 
-Object stores (S3, Google Cloud, Azure) and memory are opened when they are named: their credentials say who
-may. ``http``, ``https`` and every other protocol are fetched only after `allow_remote=True`: a server that
-fetches any address a stranger names can be made to call its own neighbors.
+Object stores (S3, Google Cloud, Azure) and memory are always opened: their credentials decide who may read
+them. ``http``, ``https`` and every other protocol are fetched only with `allow_remote=True`. Otherwise the
+user of a server could make it send requests to its own network.
 """
 
 import glob
@@ -17,7 +17,7 @@ from nearsight.images.limits import Limits, Stat
 from nearsight.images.path_encoding import is_image_name
 from nearsight.images.sources import read_stream, too_large
 
-_FREE: Final = frozenset(
+_ALWAYS_ALLOWED: Final = frozenset(
     {"abfs", "abfss", "az", "file", "gcs", "gs", "local", "memory", "s3", "s3a", "tar", "zip"}
 )
 _EXTRAS: Final = {"gcs": "gcs", "gs": "gcs", "http": "http", "https": "http", "s3": "s3", "s3a": "s3"}
@@ -33,14 +33,14 @@ class RemoteSource:
     known: Stat | None = None
 
     def stat(self) -> Stat:
-        """Return what the listing said, or ask."""
+        """Return size and time, from the listing or the server."""
         if self.known is not None:
             return self.known
         try:
             fs, place = url_to_fs(self.key)
             return remote_stat(fs.info(place))
-        except Exception as error:  # every driver has exceptions of its own
-            raise ImageError(self.path, reason(error)) from error
+        except Exception as error:  # each driver raises exceptions of its own
+            raise ImageError(self.path, describe_remote_error(error)) from error
 
     def read(self, limits: Limits) -> bytes:
         """Fetch the bytes, in chunks, within the limits."""
@@ -53,7 +53,7 @@ class RemoteSource:
         except ImageError:
             raise
         except Exception as error:
-            raise ImageError(self.path, reason(error)) from error
+            raise ImageError(self.path, describe_remote_error(error)) from error
 
 
 def protocols(url: str) -> list[str]:
@@ -67,13 +67,13 @@ def protocols(url: str) -> list[str]:
     return [link.partition("://")[0].lower() for link in url.split("::") if link]
 
 
-def refusal(url: str, *, allow_remote: bool) -> str | None:
-    """Return why a URL may not be opened, or None."""
-    asked = [p for p in protocols(url) if p not in _FREE and not p.startswith("/")]
-    if allow_remote or not asked:
+def refusal_reason(url: str, *, allow_remote: bool) -> str | None:
+    """Return why a URL may not be opened; None if it may."""
+    restricted = [p for p in protocols(url) if p not in _ALWAYS_ALLOWED and not p.startswith("/")]
+    if allow_remote or not restricted:
         return None
     return (
-        f"{asked[0]}:// addresses are fetched only when that is allowed; "
+        f"{restricted[0]}:// addresses are not fetched by default; "
         "pass allow_remote=True, or --allow-remote on the command line"
     )
 
@@ -84,22 +84,22 @@ def url_to_fs(url: str) -> tuple[Any, str]:
     Raises
     ------
     MissingExtraError
-        Its driver is not installed; the message holds the command.
+        Its driver is not installed; the message holds the command that installs it.
     """
-    # 140 ms to import, and most collections are local.
+    # Imported here, because it takes 140 ms and most collections are local.
     from fsspec.core import url_to_fs as open_url
 
     try:
         fs, path = open_url(url)
     except ImportError as error:
         extra = next((_EXTRAS[p] for p in protocols(url) if p in _EXTRAS), None)
-        way_out = f"pip install 'nearsight[{extra}]'" if extra else str(error)
-        raise MissingExtraError(f"reading {protocols(url)[-1]}:// needs an extra: {way_out}") from error
+        remedy = f"pip install 'nearsight[{extra}]'" if extra else str(error)
+        raise MissingExtraError(f"reading {protocols(url)[-1]}:// needs an extra: {remedy}") from error
     return fs, str(path)
 
 
-def identity(url: str) -> str:
-    """Return the one spelling of a URL that listings use; the URL itself where its driver is missing."""
+def canonical_url(url: str) -> str:
+    """Return a URL as listings spell it; the URL itself if its driver is missing."""
     if "::" in url or _WEB.intersection(protocols(url)):
         return url
     try:
@@ -121,9 +121,9 @@ def find_remote(url: str) -> Iterator[RemoteSource | ImageFailure]:
         elif web:
             yield RemoteSource(url, url)
         else:
-            yield RemoteSource(url, identity(url), remote_stat(fs.info(path)))
+            yield RemoteSource(url, canonical_url(url), remote_stat(fs.info(path)))
     except Exception as error:
-        yield ImageFailure(url, reason(error))
+        yield ImageFailure(url, describe_remote_error(error))
 
 
 def _below(fs: Any, root: str) -> Iterator[RemoteSource | ImageFailure]:
@@ -133,7 +133,7 @@ def _below(fs: Any, root: str) -> Iterator[RemoteSource | ImageFailure]:
         try:
             entries = sorted(fs.ls(folder, detail=True), key=lambda entry: str(entry["name"]))
         except Exception as error:
-            yield ImageFailure(_url(fs, folder), reason(error))
+            yield ImageFailure(_url(fs, folder), describe_remote_error(error))
             continue
         below = []
         for entry in entries:
@@ -149,13 +149,13 @@ def _below(fs: Any, root: str) -> Iterator[RemoteSource | ImageFailure]:
 
 
 def _matching(fs: Any, pattern: str, url: str) -> Iterator[RemoteSource | ImageFailure]:
-    found = False
+    n_images = 0
     for name, entry in sorted(fs.glob(pattern, detail=True).items()):
         if entry.get("type") != "directory" and is_image_name(name) and "/." not in name:
-            found = True
+            n_images += 1
             yield RemoteSource(_url(fs, name), _url(fs, name), remote_stat(entry))
-    if not found:
-        yield ImageFailure(url, "nothing matches this pattern")
+    if not n_images:
+        yield ImageFailure(url, "no image matches this pattern")
 
 
 def _url(fs: Any, path: str) -> str:
@@ -163,7 +163,7 @@ def _url(fs: Any, path: str) -> str:
 
 
 def remote_stat(info: Mapping[str, Any]) -> Stat:
-    """Return what a listing tells about an object; names for the same thing differ between drivers."""
+    """Return size and time of an object in a listing, whose keys differ between drivers."""
     size = info.get("size")
     modified = _first(info, "LastModified", "last_modified", "updated", "mtime", "created")
     entity = _first(info, "ETag", "etag", "md5Hash", "checksum")
@@ -187,7 +187,7 @@ def _seconds(moment: object) -> float:
 
 
 def exists_remote(url: str) -> bool:
-    """Return False only where the far side says that there is nothing."""
+    """Return whether a URL exists; False only if the server says that it does not."""
     try:
         fs, path = url_to_fs(url)
         fs.info(path)
@@ -198,8 +198,8 @@ def exists_remote(url: str) -> bool:
     return True
 
 
-def reason(error: Exception) -> str:
-    """Return why a URL cannot be used, for a person."""
+def describe_remote_error(error: Exception) -> str:
+    """Return in words why a URL cannot be used."""
     if isinstance(error, FileNotFoundError):
         return "does not exist"
     if isinstance(error, PermissionError):

@@ -1,4 +1,4 @@
-"""Images inside tar archives, as data sets for training come."""
+"""Images in tar shards, the format of training data sets."""
 
 # Paths stay strings: names that are not UTF-8 survive, and a million of them stay cheap.
 # ruff: noqa: PTH113, PTH116
@@ -15,18 +15,18 @@ from typing import IO, Any, cast
 
 from nearsight.errors import ImageError, ImageFailure
 from nearsight.images.limits import Limits, Stat
-from nearsight.images.path_encoding import describe, is_image_name
+from nearsight.images.path_encoding import describe_error, is_image_name
 from nearsight.images.remote import remote_stat, url_to_fs
 from nearsight.images.sources import too_large
 
 _BLOCK_BYTES = 512
-# A compressed shard is read once from front to back, so its members are held until they are used.
+# A compressed or remote shard is read once from front to back, so its members are held until they are used.
 _MAX_HELD_BYTES = Limits().max_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class MemberSource:
-    """One member of a shard: where it lies in a plain local one, or its bytes."""
+    """One member of a shard: its offset in a plain local shard, or its bytes."""
 
     path: str
     shard: str
@@ -58,19 +58,21 @@ class MemberSource:
                 file.seek(self.offset)
                 data = file.read(self.size_bytes)
         except (OSError, ValueError) as error:
-            raise ImageError(self.path, f"its shard {describe(cast(OSError, error), self.shard)}") from None
+            raise ImageError(
+                self.path, f"its shard {describe_error(cast(OSError, error), self.shard)}"
+            ) from None
         if len(data) != self.size_bytes:
             raise ImageError(self.path, "changed while it was read: its shard is shorter than before")
         return data
 
 
 def members(shard: str, key: str, *, remote: bool = False) -> Iterator[MemberSource | ImageFailure]:
-    """Yield the images of a shard in the order they lie in it.
+    """Yield the images of a shard in its order.
 
     Parameters
     ----------
     shard : str
-        Path or URL as it was given, for failures.
+        Path or URL as it was passed, for failures.
     key : str
         Absolute path or URL.
     remote : bool
@@ -79,7 +81,7 @@ def members(shard: str, key: str, *, remote: bool = False) -> Iterator[MemberSou
     Yields
     ------
     MemberSource or ImageFailure
-        A failure for a damaged or cut off shard comes last; the members before it stay good.
+        A failure for a damaged or cut off shard comes last; the members before it can be used.
     """
     if not remote and not os.path.isfile(key):
         yield ImageFailure(shard, "is not a file")
@@ -90,11 +92,11 @@ def members(shard: str, key: str, *, remote: bool = False) -> Iterator[MemberSou
             compressed = not key.lower().endswith(".tar")
             if compressed:
                 file = opened.enter_context(cast(IO[bytes], gzip.GzipFile(fileobj=file)))
-            yield from _members(_Tape(file), key, stamp, hold=compressed or remote)
+            yield from _members(_LastBlockFile(file), key, stamp, hold=compressed or remote)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        yield ImageFailure(shard, f"the shard is damaged or cut off: {error}")
+        yield ImageFailure(shard, f"the shard is damaged or cut off: {error}; restore the file")
     except (OSError, ValueError) as error:
-        yield ImageFailure(shard, describe(error, key))
+        yield ImageFailure(shard, describe_error(error, key))
 
 
 def is_member_url(text: str) -> bool:
@@ -109,17 +111,17 @@ def is_member_url(text: str) -> bool:
 
 
 def find_member(url: str, shard: str, *, remote: bool) -> MemberSource | ImageFailure:
-    """Return one member of a shard by the path it was found under."""
-    for one in members(shard, shard, remote=remote):
-        if isinstance(one, ImageFailure):
-            return ImageFailure(url, f"its shard cannot be used: {one.reason}")
-        if one.path == url:
-            return one
+    """Return the member of a shard with this URL."""
+    for member in members(shard, shard, remote=remote):
+        if isinstance(member, ImageFailure):
+            return ImageFailure(url, f"its shard cannot be used: {member.reason}")
+        if member.path == url:
+            return member
     return ImageFailure(url, "does not exist in its shard")
 
 
-def holds(url: str, shard: str) -> bool:
-    """Return False only where it is certain that a local shard lacks a member, or is gone itself."""
+def has_member(url: str, shard: str) -> bool:
+    """Return whether a local shard has a member; False only if that is certain."""
     try:
         stamp = os.stat(shard).st_mtime_ns
     except (FileNotFoundError, NotADirectoryError):
@@ -133,10 +135,10 @@ def holds(url: str, shard: str) -> bool:
 @lru_cache(maxsize=4)
 def _paths_in(shard: str, stamp: int) -> frozenset[str] | None:
     paths = set()
-    for one in members(shard, shard):
-        if isinstance(one, ImageFailure):
+    for member in members(shard, shard):
+        if isinstance(member, ImageFailure):
             return None
-        paths.add(one.path)
+        paths.add(member.path)
     return frozenset(paths)
 
 
@@ -148,8 +150,8 @@ def _open(key: str, remote: bool, opened: ExitStack) -> tuple[IO[bytes], int]:
     return local, os.fstat(local.fileno()).st_mtime_ns
 
 
-class _Tape:
-    """A file that remembers the last block read: tarfile ends silently on a damaged header."""
+class _LastBlockFile:
+    """A file that keeps the last block read, because tarfile ends silently at a damaged header."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -166,12 +168,12 @@ class _Tape:
         return self._file.tell()
 
 
-def _members(tape: _Tape, key: str, stamp: int, *, hold: bool) -> Iterator[MemberSource]:
+def _members(file: _LastBlockFile, key: str, stamp: int, *, hold: bool) -> Iterator[MemberSource]:
     end = _BLOCK_BYTES
-    with tarfile.open(fileobj=cast(Any, tape), mode="r:") as tar:
-        # Of an empty one, Python 3.10 would go back before its beginning.
+    with tarfile.open(fileobj=cast(Any, file), mode="r:") as tar:
+        # In an empty shard, Python 3.10 would seek before its start.
         while tar.offset and (member := tar.next()) is not None:
-            # tarfile keeps every member it has seen; a shard may have millions.
+            # tarfile keeps every member in this list; a shard may have millions.
             tar.members = []  # type: ignore[attr-defined] # typeshed leaves it out
             name = member.name.rpartition("/")[2]
             if not member.isreg() or member.issparse() or name.startswith(".") or not is_image_name(name):
@@ -179,11 +181,11 @@ def _members(tape: _Tape, key: str, stamp: int, *, hold: bool) -> Iterator[Membe
             end = member.offset_data + member.size
             data = None
             if hold and member.size <= _MAX_HELD_BYTES:
-                tape.seek(member.offset_data)
-                data = tape.read(member.size)
+                file.seek(member.offset_data)
+                data = file.read(member.size)
                 if len(data) != member.size:
                     raise tarfile.ReadError(f"it ends inside its member {member.name!r}")
-            elif not hold and not _reaches(tape, end):
+            elif not hold and not _is_long_enough(file, end):
                 raise tarfile.ReadError(f"it ends inside its member {member.name!r}")
             yield MemberSource(
                 path=f"tar://{member.name}::{key}",
@@ -194,14 +196,14 @@ def _members(tape: _Tape, key: str, stamp: int, *, hold: bool) -> Iterator[Membe
                 offset=-1 if hold else member.offset_data,
                 data=data,
             )
-    if tape.last != bytes(_BLOCK_BYTES):
-        what = "a damaged header" if tape.last.strip(b"\0") else "its end"
-        raise tarfile.ReadError(f"there is {what} where its next member or its end mark should be")
+    if file.last != bytes(_BLOCK_BYTES):
+        content = "a damaged header" if file.last.strip(b"\0") else "its end"
+        raise tarfile.ReadError(f"there is {content} where its next member or its end mark should be")
 
 
-def _reaches(tape: _Tape, end: int) -> bool:
-    here = tape.tell()
-    tape.seek(end - 1)
-    reached = bool(tape.read(1))
-    tape.seek(here)
-    return reached
+def _is_long_enough(file: _LastBlockFile, end: int) -> bool:
+    position = file.tell()
+    file.seek(end - 1)
+    is_long_enough = bool(file.read(1))
+    file.seek(position)
+    return is_long_enough

@@ -1,4 +1,4 @@
-"""Where one image's bytes come from."""
+"""Sources of images: files and memory."""
 
 # Paths stay strings: names that are not UTF-8 survive, and a million of them stay cheap.
 # ruff: noqa: PTH116
@@ -15,8 +15,8 @@ from PIL import Image
 from nearsight.errors import ImageError
 from nearsight.images.in_memory import InMemoryImage, from_array, from_image
 from nearsight.images.limits import Limits, Stat
-from nearsight.images.path_encoding import describe
-from nearsight.images.strict_decoding import BrokenError
+from nearsight.images.path_encoding import describe_error
+from nearsight.images.strict_decoding import DecodingError
 
 _CHUNK_BYTES = 4 << 20
 _OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
@@ -30,21 +30,21 @@ _KINDS = (
 
 
 class ImageSource(Protocol):
-    """One image that was found and not yet read."""
+    """One image that was found, and not yet read."""
 
     @property
     def path(self) -> str:
-        """The name for people: as it was given; absolute where a folder was walked."""
+        """The name in messages: the path as it was passed; absolute for an image of a folder."""
 
     @property
     def key(self) -> str:
-        """The identity: absolute path or URL; empty for what lives in memory only."""
+        """The absolute path or URL; empty for an image in memory."""
 
     def stat(self) -> Stat:
-        """Return what tells whether it changed; `ImageError` where that cannot be known."""
+        """Return size and time, which show whether the image changed; raises `ImageError`."""
 
     def read(self, limits: Limits) -> bytes:
-        """Return its bytes; `ImageError` on any trouble."""
+        """Return its bytes; raises `ImageError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +59,19 @@ class FileSource:
         try:
             info = os.stat(self.key)
         except (OSError, ValueError) as error:
-            raise ImageError(self.path, _vanished(error, self.key)) from None
+            raise ImageError(self.path, _describe_missing(error, self.key)) from None
         return Stat(info.st_size, info.st_mtime_ns, info.st_mtime)
 
     def read(self, limits: Limits) -> bytes:
-        """Read the file. Neither a FIFO nor a device is waited for."""
+        """Read the file. A FIFO or a device is refused."""
         try:
             handle = os.open(self.key, _OPEN_FLAGS)
         except (OSError, ValueError) as error:
-            raise ImageError(self.path, _vanished(error, self.key)) from None
+            raise ImageError(self.path, _describe_missing(error, self.key)) from None
         try:
             return self._read(handle, limits)
         except OSError as error:
-            raise ImageError(self.path, describe(error, self.key)) from None
+            raise ImageError(self.path, describe_error(error, self.key)) from None
         finally:
             os.close(handle)
 
@@ -84,7 +84,7 @@ class FileSource:
             raise ImageError(self.path, too_large(info.st_size, limits))
         deadline = time.monotonic() + limits.max_seconds
         chunks, n_bytes = [], 0
-        # One byte more than there should be: a file that grows is still being written.
+        # One byte more than the size: a file that grows is still being written.
         while chunk := os.read(handle, min(_CHUNK_BYTES, info.st_size + 1 - n_bytes)):
             chunks.append(chunk)
             n_bytes += len(chunk)
@@ -99,14 +99,14 @@ class FileSource:
 
 @dataclass(frozen=True, slots=True)
 class MemorySource:
-    """An image the caller holds: encoded bytes, a PIL image or a uint8 array."""
+    """An image in memory: encoded bytes, a PIL image or a uint8 array."""
 
     path: str
     image: bytes | Image.Image | np.ndarray[Any, Any] = field(repr=False)
     key: str = ""
 
     def stat(self) -> Stat:
-        """Return the size; there is no time to tell."""
+        """Return the size; an image in memory has no modification time."""
         if isinstance(self.image, Image.Image):
             width, height = self.image.size
             return Stat(3 * width * height, 0, 0.0)
@@ -119,12 +119,12 @@ class MemorySource:
                 return from_image(self.image, limits)
             if isinstance(self.image, np.ndarray):
                 return from_array(self.image, limits)
-        except BrokenError as error:
+        except DecodingError as error:
             raise ImageError(self.path, str(error)) from None
-        except Exception as error:  # a lazily opened PIL image fails in as many ways as its file
+        except Exception as error:  # a lazily opened PIL image raises exceptions of many types
             raise ImageError(self.path, f"is not a readable image: {error}") from error
         if isinstance(self.image, InMemoryImage):
-            # Only `decode` may be handed pixels that claim to be upright RGB.
+            # Bytes from outside are decoded as a file, never taken for upright RGB pixels.
             return bytes(self.image)
         return self.image
 
@@ -144,17 +144,17 @@ def read_stream(file: IO[bytes], path: str, limits: Limits) -> bytes:
 
 
 def too_large(n_bytes: int, limits: Limits) -> str:
-    """Return the reason for refusing a file by its size."""
+    """Return why a file is refused for its size."""
     rule = f"Limits.max_bytes = {limits.max_bytes:,}"
-    return f"{n_bytes:,} bytes or more, above {rule}; raise the limit if it is meant to be this large"
+    return f"{n_bytes:,} bytes or more, above {rule}; raise the limit to use it"
 
 
 def too_slow(limits: Limits) -> str:
-    """Return the reason for giving up on a slow file."""
+    """Return why a slow file is given up."""
     rule = f"Limits.max_seconds = {limits.max_seconds:g}"
     return f"takes longer to read than {rule}; raise the limit to wait longer"
 
 
-def _vanished(error: OSError | ValueError, path: str) -> str:
-    reason = describe(error, path)
+def _describe_missing(error: OSError | ValueError, path: str) -> str:
+    reason = describe_error(error, path)
     return "vanished before it was read" if reason == "does not exist" else reason

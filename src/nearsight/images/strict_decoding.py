@@ -1,4 +1,4 @@
-"""Hold Pillow's decoders to two rules of ours: finish in time, and finish or fail."""
+"""Pillow's decoders with two more rules: they finish in time, and fail on damaged or missing data."""
 
 import io
 import time
@@ -9,41 +9,48 @@ from PIL import Image, ImageFile
 from nearsight.images.limits import Limits
 
 
-class BrokenError(ValueError):
-    """The image breaks a rule; its text is for a person. `decode` adds the path."""
+class DecodingError(ValueError):
+    """An image cannot be decoded, for a reason that a person understands. `decode` adds the path."""
+
+
+class DamagedError(DecodingError):
+    """An image is cut off or damaged."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; restore the file"
 
 
 def check_pixels(width: int, height: int, n_pixels: int, limits: Limits) -> None:
-    """Raise `BrokenError` where decoding would keep more pixels than the limit."""
+    """Raise `DecodingError` if an image is empty, or needs more pixels than the limit."""
     if width < 1 or height < 1:
-        raise BrokenError(f"is empty: {width}×{height} pixels")
+        raise DecodingError(f"is empty: {width}×{height} pixels")
     if n_pixels > limits.max_pixels:
-        raise BrokenError(
+        raise DecodingError(
             f"{width}×{height} = {n_pixels:,} pixels to decode, more than Limits.max_pixels = "
-            f"{limits.max_pixels:,}; raise the limit if the image is meant to be this large"
+            f"{limits.max_pixels:,}; raise the limit to decode it"
         )
 
 
 class TimedReader(io.BytesIO):
-    """The image's bytes as a file that refuses to be read once the deadline has passed."""
+    """An image's bytes as a file that cannot be read after a deadline."""
 
     def __init__(self, data: bytes, deadline: float) -> None:
         super().__init__(data)
         self._deadline = deadline
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read like `io.BytesIO`; raises `BrokenError` after the deadline."""
+        """Read like `io.BytesIO`; raises `DecodingError` after the deadline."""
         if time.monotonic() > self._deadline:
-            raise BrokenError("takes too long to decode; raise Limits.max_seconds if it is meant to")
+            raise DecodingError("takes too long to decode; raise Limits.max_seconds to wait longer")
         return super().read(size)
 
 
 class _StrictDecoder(ImageFile.PyDecoder):
-    """Pillow's own decoder, which must reach the end of the image without an error.
+    """One of Pillow's decoders, which must reach the end of the image without an error.
 
-    Pillow pads what is missing when the host application has set `ImageFile.LOAD_TRUNCATED_IMAGES`.
-    That is one switch for the whole process, so it can be neither trusted nor changed here; a decoder
-    of our own name that wraps the original needs neither.
+    Pillow pads missing data if the host application has set `ImageFile.LOAD_TRUNCATED_IMAGES`. That is one
+    switch for the whole process, so this library can neither rely on it nor change it. A decoder that wraps
+    Pillow's does not depend on it.
     """
 
     def __init__(self, mode: str, codec: str, *args: Any) -> None:
@@ -64,14 +71,14 @@ class _StrictDecoder(ImageFile.PyDecoder):
     def decode(self, buffer: Any) -> tuple[int, int]:
         n_consumed, error = self._inner.decode(buffer)
         if error < 0:
-            raise BrokenError(f"the compressed image is damaged (codec error {error})")
+            raise DamagedError(f"the compressed image is damaged (codec error {error})")
         self._finished = self._finished or n_consumed < 0 or self.pulls_fd
         return n_consumed, error
 
     def cleanup(self) -> None:
         self._inner.cleanup()
         if not self._finished:
-            raise BrokenError("the image is cut off: its data ends too early")
+            raise DamagedError("the image is cut off: its data ends too early")
 
 
 _STRICT = "nearsight-strict"
@@ -79,7 +86,7 @@ Image.register_decoder(_STRICT, _StrictDecoder)
 
 
 def make_strict(image: ImageFile.ImageFile) -> None:
-    """Wrap the decoders of an opened, not yet loaded image."""
+    """Wrap the decoders of an opened image whose pixels were not loaded."""
     image.tile = [
         tile._replace(codec_name=_STRICT, args=(tile.codec_name, *_as_tuple(tile.args)))
         for tile in image.tile

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from PIL import ImageFile, TiffTags
 from PIL.TiffImagePlugin import TiffImageFile
 
-from nearsight.images.strict_decoding import BrokenError, TimedReader, make_strict
+from nearsight.images.strict_decoding import DamagedError, TimedReader, make_strict
 from nearsight.images.tiff_tags import ORIENTATION, Tag, TagDirectory
 
 _PIXEL_TAGS = frozenset(
@@ -55,15 +55,15 @@ def open_tiff(data: bytes, deadline: float) -> tuple[Tiff, TiffFacts]:
 def _first_page(data: bytes) -> tuple[bytes, TiffFacts]:
     directory = TagDirectory.first(data)
     if directory is None:
-        raise BrokenError("the TIFF is cut off or damaged: its list of tags is not there")
+        raise DamagedError("the TIFF is cut off or damaged: its list of tags is not there")
     if directory.n_tags > _MAX_TAGS or directory.end > len(data):
-        raise BrokenError("the TIFF is cut off or damaged: its list of tags runs past its end")
+        raise DamagedError("the TIFF is cut off or damaged: its list of tags runs past its end")
     facts, pixel_entries = TiffFacts(), dict[int, bytes]()
     for tag in directory.tags():
         if tag.number in _PIXEL_TAGS and tag.number not in pixel_entries:
             is_list = tag.count > 1 and tag.type in _NUMBER_TYPES
             if tag.value is None or (is_list and TiffTags.lookup(tag.number).length == 1):
-                raise BrokenError(f"the TIFF is cut off or damaged: its tag {tag.number} is not readable")
+                raise DamagedError(f"the TIFF is cut off or damaged: its tag {tag.number} is not readable")
             pixel_entries[tag.number] = tag.entry
         _note(facts, tag)
     return directory.with_only([pixel_entries[number] for number in sorted(pixel_entries)]), facts
