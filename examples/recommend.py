@@ -28,11 +28,11 @@ with tempfile.TemporaryDirectory() as folder:
     for item in collection.recommend(by_name["chelsea.png"], k=3, diversity=0.5).items:
         print(f"{item.score:.3f}  {Path(item.path).name}")
 
-    catalog = collection.catalog(orders)  # learns once, for any number of questions
-    print(f"\nBought with the cat (left out, because they are no images: {dict(catalog.unknown)}):")
-    for item in catalog.recommend(by_name["chelsea.png"], k=3).items:
+    recommender = collection.fit_recommender(orders)  # learns once, for any number of questions
+    print(f"\nBought with the cat (left out, because they are no images: {dict(recommender.unmatched)}):")
+    for item in recommender.recommend(by_name["chelsea.png"], k=3).items:
         print(f"{item.score:.3f}  {Path(item.path).name}: {item.why}")
 
     history = [by_name["rocket.jpg"], by_name["coins.png"]]
-    [best, *_] = catalog.recommend(history).items
+    [best, *_] = recommender.recommend(history).items
     print(f"\nFor who has the rocket and the coins: {Path(best.path).name}: {best.why}")

@@ -150,7 +150,13 @@ def write_artifact(
 
 @contextmanager
 def read_artifact(
-    path: Path, kind: str, version: int, *, error: type[NearsightError], remedy: str
+    path: Path,
+    kind: str,
+    version: int,
+    *,
+    error: type[NearsightError],
+    remedy: str,
+    former_kind: str | None = None,
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Give the facts and arrays that `write_artifact` wrote to the block, which makes of them what they were.
 
@@ -164,6 +170,8 @@ def read_artifact(
         Raised for a file that is missing, damaged, or something else.
     remedy : str
         How to get one, for the end of its message.
+    former_kind : str, optional
+        The kind that earlier versions wrote.
 
     Raises
     ------
@@ -176,7 +184,7 @@ def read_artifact(
         # Opened here: of a torn archive, numpy would leave the file open.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             facts = json.loads(str(archive["about"]))
-            if facts["kind"] != f"nearsight {kind}":
+            if facts["kind"] not in (f"nearsight {kind}", f"nearsight {former_kind}"):
                 raise ValueError(f"it is a {facts['kind']}")
             if facts["format"] > version:
                 raise NewerFormatError(

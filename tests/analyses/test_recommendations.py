@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from nearsight import Collection
-from nearsight.analyses.recommendations import ImageLookup, _short
-from nearsight.collection.schema import Item
+from nearsight.analyses.recommendations import _shortened
 from nearsight.errors import (
     FilterError,
     FingerprintMismatchError,
@@ -68,11 +67,11 @@ def test_lookalikes_are_those_of_the_estimator(shop):
 
 
 def test_what_is_bought_together_comes_first_and_says_so(shop, orders):
-    advice = shop.recommend(id_of(shop, "kind0/0.png")[:8], baskets=orders, k=3)
-    best = advice.items[0]
+    found = shop.recommend(id_of(shop, "kind0/0.png")[:8], baskets=orders, k=3)
+    best = found.items[0]
     assert best.path.endswith("kind1/1.png")
     assert "bought with 0 in" in best.why
-    assert (advice.n_baskets, advice.unknown, advice.learned) == (100, {}, True)
+    assert (found.n_baskets, found.unmatched, found.learned) == (100, {}, True)
     assert 0 < best.score <= 1
     assert best.metadata == {"kind": 1}
 
@@ -88,10 +87,10 @@ def test_a_filter_limits_what_is_recommended_and_not_what_is_learned(shop, order
 
 def test_unknown_items_are_counted_and_listed(shop, orders):
     baskets = {**orders, "a": ["nothing.png", "kind0/0.png"], "b": ["nothing.png"], "c": ["0.png"]}
-    catalog = shop.catalog(baskets)
+    recommender = shop.fit_recommender(baskets)
     # 0.png is the name of three images.
-    assert dict(catalog.unknown) == {"nothing.png": 2, "0.png": 1}
-    assert catalog.recommend(id_of(shop, "kind0/0.png")).n_baskets == 101
+    assert dict(recommender.unmatched) == {"nothing.png": 2, "0.png": 1}
+    assert recommender.recommend(id_of(shop, "kind0/0.png")).n_baskets == 101
 
 
 def test_baskets_of_nothing_known_are_refused(shop):
@@ -99,76 +98,78 @@ def test_baskets_of_nothing_known_are_refused(shop):
         shop.recommend(id_of(shop, "kind0/0.png"), baskets={"a": ["x.png"]})
 
 
-def test_what_nobody_bought_comes_last_unless_it_is_fresh(shop, orders):
+def test_what_nobody_bought_comes_last_unless_it_is_new(shop, orders):
     unsold = {name: [item for item in items if "/3" not in item] for name, items in orders.items()}
-    catalog = shop.catalog(unsold)
+    recommender = shop.fit_recommender(unsold)
     places = {}
-    for fresh in (False, True):
-        found = catalog.recommend(id_of(shop, "kind0/0.png"), k=12, fresh=fresh).items
-        places[fresh] = [place for place, one in enumerate(found) if one.path.endswith("/3.png")]
+    for include_new_items in (False, True):
+        found = recommender.recommend(
+            id_of(shop, "kind0/0.png"), k=12, include_new_items=include_new_items
+        ).items
+        places[include_new_items] = [place for place, one in enumerate(found) if one.path.endswith("/3.png")]
     assert places[False] == [8, 9, 10]
     assert places[True][0] < 8
 
 
-def test_a_catalog_answers_like_the_collection(shop, orders):
-    catalog = shop.catalog(orders)
+def test_a_fitted_recommender_answers_like_the_collection(shop, orders):
+    recommender = shop.fit_recommender(orders)
     for end in ("kind0/0.png", "kind2/3.png"):
         asked = id_of(shop, end)
-        assert catalog.recommend(asked, k=5) == shop.recommend(asked, baskets=orders, k=5)
+        assert recommender.recommend(asked, k=5) == shop.recommend(asked, baskets=orders, k=5)
 
 
-def test_a_kept_catalog_answers_the_same(shop, orders, tmp_path):
-    made = shop.catalog({**orders, "a": ["gift wrap"]})
+def test_a_saved_recommender_answers_the_same(shop, orders, tmp_path):
+    made = shop.fit_recommender({**orders, "a": ["gift wrap"]})
     made.save(tmp_path / "kept.npz")
     with np.load(tmp_path / "kept.npz", allow_pickle=False) as arrays:
         assert json.loads(str(arrays["about"]))["fingerprint"] == shop.fingerprint.to_dict()
         assert "X" not in arrays
-    kept = shop.load_catalog(tmp_path / "kept.npz")
-    for options in ({}, {"where": "kind = 2"}, {"diversity": 0.4, "fresh": True}):
+    kept = shop.load_recommender(tmp_path / "kept.npz")
+    for options in ({}, {"where": "kind = 2"}, {"diversity": 0.4, "include_new_items": True}):
         for asked in (id_of(shop, "kind0/0.png"), [id_of(shop, "kind2/3.png"), id_of(shop, "kind1/1.png")]):
             found, expected = (one.recommend(asked, k=5, **options) for one in (kept, made))
             assert [s.score for s in found.items] == pytest.approx(
                 [s.score for s in expected.items], rel=1e-9
             )
             assert [(s.id, s.why) for s in found.items] == [(s.id, s.why) for s in expected.items]
-            assert (found.n_baskets, found.unknown) == (100, {"gift wrap": 1})
+            assert (found.n_baskets, found.unmatched) == (100, {"gift wrap": 1})
 
 
-def test_what_came_and_went_since_a_catalog_was_kept(tmp_path, orders):
+def test_what_came_and_went_since_a_recommender_was_saved(tmp_path, orders):
     for number in range(6):
         pixels = np.random.default_rng(number).integers(0, 256, (4, 4, 3), np.uint8)
         Image.fromarray(pixels).resize((64, 64)).save(tmp_path / f"{number}.png")
     collection = Collection.create(tmp_path / "collection", model=FakeBackend())
     collection.add([tmp_path / f"{number}.png" for number in range(5)])
     baskets = {f"{n}": ["0", "1" if n % 3 else "2"] for n in range(60)}
-    made = collection.catalog(baskets)
+    made = collection.fit_recommender(baskets)
     made.save(tmp_path / "kept.npz")
     gone, asked = id_of(collection, "1.png"), id_of(collection, "0.png")
     before = {s.id: s.score for s in made.recommend(asked).items}
     collection.remove([gone])
     collection.add(tmp_path / "5.png")
-    kept = collection.load_catalog(tmp_path / "kept.npz")
-    advice = kept.recommend(asked, k=4)
-    assert advice.n_new == 1
+    kept = collection.load_recommender(tmp_path / "kept.npz")
+    found = kept.recommend(asked, k=4)
+    assert found.n_new == 1
     del before[gone]
-    assert {s.id: s.score for s in advice.items} == pytest.approx(before, rel=1e-6)
-    with pytest.raises(UnknownIdError, match="make it again"):
+    assert {s.id: s.score for s in found.items} == pytest.approx(before, rel=1e-6)
+    with pytest.raises(UnknownIdError, match="fit it again"):
         kept.recommend(id_of(collection, "5.png"))
 
 
-def test_a_kept_catalog_of_something_else_is_refused(shop, orders, tmp_path):
-    shop.catalog(orders).save(tmp_path / "kept.npz")
+def test_a_saved_recommender_of_something_else_is_refused(shop, orders, tmp_path):
+    shop.fit_recommender(orders).save(tmp_path / "kept.npz")
     other = Collection.create(tmp_path / "other", model=FakeBackend(seed=1))
     with pytest.raises(FingerprintMismatchError, match=r"weights_sha256.* nearsight recommend --baskets CSV"):
-        other.load_catalog(tmp_path / "kept.npz")
+        other.load_recommender(tmp_path / "kept.npz")
     empty = Collection.create(tmp_path / "empty", model=FakeBackend())
     with pytest.raises(InvalidParameterError, match="none of the 12 images"):
-        empty.load_catalog(tmp_path / "kept.npz")
-    with pytest.raises(InvalidParameterError, match="no catalog at"):
-        shop.load_catalog(tmp_path / "none.npz")
+        empty.load_recommender(tmp_path / "kept.npz")
+    with pytest.raises(InvalidParameterError, match="no recommender at"):
+        shop.load_recommender(tmp_path / "none.npz")
     shop.layout_2d(method="pca")
     with pytest.raises(InvalidParameterError, match="it is a nearsight map"):
-        shop.load_catalog(shop.directory / "map.npz")
+        shop.load_recommender(shop.directory / "map.npz")
 
 
 def test_an_image_that_came_later_is_told(tmp_path, orders):
@@ -176,10 +177,10 @@ def test_an_image_that_came_later_is_told(tmp_path, orders):
         Image.new("RGB", (32, 32), (number * 80, 0, 90)).save(tmp_path / f"{number}.png")
     collection = Collection.create(tmp_path / "collection", model=FakeBackend())
     collection.add([tmp_path / "0.png", tmp_path / "1.png"])
-    catalog = collection.catalog({"a": ["0", "1"]})
+    recommender = collection.fit_recommender({"a": ["0", "1"]})
     collection.add(tmp_path / "2.png")
-    with pytest.raises(UnknownIdError, match="make it again"):
-        catalog.recommend(id_of(collection, "2.png"))
+    with pytest.raises(UnknownIdError, match="fit it again"):
+        recommender.recommend(id_of(collection, "2.png"))
 
 
 def test_bad_questions(shop, orders):
@@ -198,25 +199,6 @@ def test_bad_questions(shop, orders):
             shop.recommend(asked, baskets=baskets, where="kind =")
 
 
-@pytest.mark.parametrize(
-    ("name", "found"),
-    [
-        ("a" * 32, {"a" * 32}),
-        ("/shop/shoes/1.jpg", {"a" * 32}),
-        ("shoes/1.jpg", {"a" * 32}),
-        ("1.jpg", {"a" * 32, "b" * 32}),
-        ("2", {"c" * 32}),
-        ("hoes/1.jpg", set()),
-        ("1.png", set()),
-        ("a.b", {"d" * 32}),
-    ],
-)
-def test_names(name, found):
-    paths = ["/shop/shoes/1.jpg", "/shop/hats/1.jpg", "/shop/hats/2.jpg", "/shop/a.b.jpg"]
-    items = [Item(letter * 32, path, [path]) for letter, path in zip("abcd", paths, strict=True)]
-    assert ImageLookup(items).find(name) == found
-
-
 def test_long_names_leave_room_for_the_sentence():
-    assert _short("bread") == "bread"
-    assert _short("047b4988-aeb2-423b-8a2e-163477a6cae2") == "047b4988-aeb…a6cae2"
+    assert _shortened("bread") == "bread"
+    assert _shortened("047b4988-aeb2-423b-8a2e-163477a6cae2") == "047b4988-aeb…a6cae2"

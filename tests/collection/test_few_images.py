@@ -37,7 +37,7 @@ def test_without_images(of):
         empty.layout_2d,
         lambda: empty.segment_customers([("ann", "a.png", 1)]),
         lambda: empty.recommend("0000"),
-        lambda: empty.catalog({"1": ["a"]}),
+        lambda: empty.fit_recommender({"1": ["a"]}),
         lambda: empty.fit_classifier({}),
     ):
         with pytest.raises(NearsightError):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.analyses.cluster_names import labels_of, name_groups
-from nearsight.analyses.recommendations import ImageLookup
+from nearsight.analyses.image_lookup import ImageLookup
 from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError

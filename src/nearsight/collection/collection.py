@@ -575,15 +575,15 @@ class Collection:
     # The analyses as methods: typed for readers and type checkers, loaded when they are used.
     if TYPE_CHECKING:
         assign_customers = customer_segments.assign_customers
-        catalog = recommendations.catalog
         classifier = classification.classifier
         classify = classification.classify
         cluster = clusters.cluster
         find_duplicates = duplicates.find_duplicates
         find_leaks = duplicates.find_leaks
         fit_classifier = classification.fit_classifier
+        fit_recommender = recommendations.fit_recommender
         layout_2d = map.layout_2d
-        load_catalog = recommendations.load_catalog
+        load_recommender = recommendations.load_recommender
         outliers = outlier_analysis.outliers
         predict_clusters = clusters.predict_clusters
         recommend = recommendations.recommend
@@ -593,15 +593,15 @@ class Collection:
         suggest_labels = classification.suggest_labels
     else:
         assign_customers = AnalysisMethod("customer_segments")
-        catalog = AnalysisMethod("recommendations")
         classifier = AnalysisMethod("classification")
         classify = AnalysisMethod("classification")
         cluster = AnalysisMethod("clusters")
         find_duplicates = AnalysisMethod("duplicates")
         find_leaks = AnalysisMethod("duplicates")
         fit_classifier = AnalysisMethod("classification")
+        fit_recommender = AnalysisMethod("recommendations")
         layout_2d = AnalysisMethod("map")
-        load_catalog = AnalysisMethod("recommendations")
+        load_recommender = AnalysisMethod("recommendations")
         outliers = AnalysisMethod("outliers")
         predict_clusters = AnalysisMethod("clusters")
         recommend = AnalysisMethod("recommendations")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from nearsight.analyses.recommendations import Advice, Suggestion
+from nearsight.analyses.recommendations import Recommendations, RecommendedImage
 from nearsight.collection import Collection
 from nearsight.reports.gallery import SCALE, Card, Row, Section, gallery
 from nearsight.reports.html import write_html
@@ -15,7 +15,9 @@ _CHANCE = (
 )
 
 
-def write_recommendations(file: Path, collection: Collection, ids: Sequence[str], advice: Advice) -> None:
+def write_recommendations(
+    file: Path, collection: Collection, ids: Sequence[str], recommendations: Recommendations
+) -> None:
     """Write the report of what is recommended for images.
 
     Parameters
@@ -26,13 +28,15 @@ def write_recommendations(file: Path, collection: Collection, ids: Sequence[str]
         It has the thumbnails.
     ids : sequence of str
         The query: one image, or a customer's history.
-    advice : Advice
+    recommendations : Recommendations
     """
     query = [collection.get(id) for id in ids]
-    thumbnails = collection.thumbnails([*ids, *(s.id for s in advice.items)])
+    thumbnails = collection.thumbnails([*ids, *(s.id for s in recommendations.items)])
     query_cards = [Card(item.path, thumbnails.get(item.id), metadata=item.metadata) for item in query]
-    cards = [_card(s, thumbnails.get(s.id), is_chance=advice.n_baskets > 0) for s in advice.items]
-    label = "Bought together with" if advice.n_baskets else "Similar to"
+    cards = [
+        _card(s, thumbnails.get(s.id), is_chance=recommendations.n_baskets > 0) for s in recommendations.items
+    ]
+    label = "Bought together with" if recommendations.n_baskets else "Similar to"
     name = PurePath(query[0].path).stem if len(query) == 1 else count(len(query), "image")
     if len(query) == 1:
         sections = [Section(rows=[Row(query_cards[0], cards, label)])]
@@ -40,24 +44,28 @@ def write_recommendations(file: Path, collection: Collection, ids: Sequence[str]
         row = Row(Card("", None, words=name, linked=False), cards, label)
         sections = [Section("The customer's history", sheet=query_cards), Section(rows=[row])]
     facts = {"Collection": str(collection.directory), "Images": f"{len(collection):,}"}
-    if advice.n_baskets:
-        facts["Baskets"] = f"{advice.n_baskets:,}"
-        facts["Weights"] = "learned from the baskets" if advice.learned else "defaults: too few baskets"
-        if advice.twins_together is not None:
-            facts["Similar images"] = f"bought together {advice.twins_together:.1f} × as often as others"
-        if advice.unknown:
-            facts["Left out"] = f"{count(len(advice.unknown), 'item')} without an image"
-    title = f"Bought together with {name}" if advice.n_baskets else f"Similar to {name}"
-    footer = [_CHANCE if advice.n_baskets else SCALE]
+    if recommendations.n_baskets:
+        facts["Baskets"] = f"{recommendations.n_baskets:,}"
+        facts["Weights"] = (
+            "learned from the baskets" if recommendations.learned else "defaults: too few baskets"
+        )
+        if recommendations.similar_lift is not None:
+            facts["Similar images"] = (
+                f"bought together {recommendations.similar_lift:.1f} × as often as others"
+            )
+        if recommendations.unmatched:
+            facts["Left out"] = f"{count(len(recommendations.unmatched), 'item')} without an image"
+    title = f"Bought together with {name}" if recommendations.n_baskets else f"Similar to {name}"
+    footer = [_CHANCE if recommendations.n_baskets else SCALE]
     write_html(file, gallery(title, sections, facts=facts, footer=footer))
 
 
-def _card(suggestion: Suggestion, thumbnail: bytes | None, *, is_chance: bool) -> Card:
-    chance = {"chance": f"{suggestion.score:.1%}"} if is_chance else {}
-    reason, _, other_reasons = suggestion.why.partition("; ")
+def _card(image: RecommendedImage, thumbnail: bytes | None, *, is_chance: bool) -> Card:
+    chance = {"chance": f"{image.score:.1%}"} if is_chance else {}
+    reason, _, other_reasons = image.why.partition("; ")
     return Card(
-        suggestion.path,
+        image.path,
         thumbnail,
-        None if is_chance else suggestion.score,
-        {**chance, "why": reason, "also": other_reasons or None, **suggestion.metadata},
+        None if is_chance else image.score,
+        {**chance, "why": reason, "also": other_reasons or None, **image.metadata},
     )

@@ -145,7 +145,7 @@ def image_ids(collection: Collection, names: Sequence[str]) -> list[str]:
     InvalidParameterError
         Several images have that name. Give a path or an id.
     """
-    from nearsight.analyses.recommendations import ImageLookup
+    from nearsight.analyses.image_lookup import ImageLookup
 
     lookup: ImageLookup | None = None
     ids = []

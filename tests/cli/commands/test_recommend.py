@@ -24,7 +24,7 @@ def path_of(found, name):
 
 def test_the_contract(indexed, orders):
     found = indexed.json("recommend", "0.png", "--baskets", orders, "-k", 3)
-    assert set(found) == {"items", "for", "baskets", "unknown", "learned", "twins_together", "new"}
+    assert set(found) == {"items", "for", "baskets", "unknown", "learned", "similar_lift", "new"}
     assert len(found["items"]) == 3
     for item in found["items"]:
         assert set(item) == {"id", "path", "score", "why", "metadata"}
@@ -47,7 +47,7 @@ def test_unknown_items_are_told_and_not_fatal(indexed, orders):
 def test_lookalikes_without_baskets(indexed):
     found = indexed.json("recommend", "0.png")
     assert len(found["items"]) == 5
-    assert (found["baskets"], found["unknown"], found["twins_together"]) == (0, {}, None)
+    assert (found["baskets"], found["unknown"], found["similar_lift"]) == (0, {}, None)
     scores = [item["score"] for item in found["items"]]
     assert scores == sorted(scores, reverse=True)
     varied = indexed.json("recommend", found["for"][0], "--diversity", 1, "-k", 3)

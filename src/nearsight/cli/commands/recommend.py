@@ -11,14 +11,14 @@ from nearsight.cli.framework import Command, Run
 from nearsight.text_format import count, printable, shortened
 
 if TYPE_CHECKING:
-    from nearsight.analyses.recommendations import Advice, Catalog
+    from nearsight.analyses.recommendations import FittedRecommender, Recommendations
     from nearsight.collection import Collection
 
 
 @click.command(
     cls=Command,
     json_shape="""{"items": [{"id", "score": float, "why", "path", "metadata": {}}], "for": [id],
- "baskets": int, "unknown": {item: lines}, "learned": bool, "twins_together": float or null,
+ "baskets": int, "unknown": {item: lines}, "learned": bool, "similar_lift": float or null,
  "new": int}""",
     examples=(
         "nearsight recommend 3fa9c1 --diversity 0.5",
@@ -95,79 +95,79 @@ def recommend(
     collection = run.open_collection()
     names = [id] if id is not None else [name.strip() for name in (history or "").split(",") if name.strip()]
     ids = image_ids(collection, names)
-    catalog = _catalog(run, collection, baskets, from_file)
-    if to_file is not None and catalog is not None:
-        catalog.save(to_file)
-    if catalog is not None and not has_query:
-        advice = catalog.nothing()
+    recommender = _recommender(run, collection, baskets, from_file)
+    if to_file is not None and recommender is not None:
+        recommender.save(to_file)
+    if recommender is not None and not has_query:
+        recommendations = recommender.summary()
     else:
-        advice = (catalog or collection).recommend(
-            ids, k=k, where=where, diversity=diversity, fresh=include_new_items
+        recommendations = (recommender or collection).recommend(
+            ids, k=k, where=where, diversity=diversity, include_new_items=include_new_items
         )
     run.console.document(
         {
             "items": [
                 {"id": s.id, "score": s.score, "why": s.why, "path": s.path, "metadata": s.metadata}
-                for s in advice.items
+                for s in recommendations.items
             ],
             "for": ids,
-            "baskets": advice.n_baskets,
-            "unknown": advice.unknown,
-            "learned": advice.learned,
-            "twins_together": advice.twins_together,
-            "new": advice.n_new,
+            "baskets": recommendations.n_baskets,
+            "unknown": recommendations.unmatched,
+            "learned": recommendations.learned,
+            "similar_lift": recommendations.similar_lift,
+            "new": recommendations.n_new,
         }
     )
-    _say(run, advice, has_query=has_query)
-    if advice.unknown and baskets is not None:
+    _say(run, recommendations, has_query=has_query)
+    if recommendations.unmatched and baskets is not None:
         run.console.warn(
-            f"{count(sum(advice.unknown.values()), 'line')} of {baskets} skipped: the names match no image or"
-            f" several: {shortened(list(advice.unknown))}"
+            f"{count(sum(recommendations.unmatched.values()), 'line')} of {baskets} skipped: the names match"
+            f" no image or several: {shortened(list(recommendations.unmatched))}"
         )
     if to_file is not None:
         run.console.note(f"Saved to {printable(str(to_file))}; --from recommends with it.")
     if report:
         from nearsight.reports.recommendations import write_recommendations
 
-        write_recommendations(report, collection, ids, advice)
+        write_recommendations(report, collection, ids, recommendations)
         run.present_report(report)
 
 
-def _catalog(
+def _recommender(
     run: Run, collection: "Collection", baskets: Path | None, from_file: Path | None
-) -> "Catalog | None":
+) -> "FittedRecommender | None":
     """Return what was learned from baskets, now or earlier; None without baskets."""
     if from_file is not None:
-        return collection.load_catalog(from_file)
+        return collection.load_recommender(from_file)
     if baskets is None:
         return None
     from nearsight.cli.csv_tables import read_baskets
 
-    return collection.catalog(read_baskets(baskets), progress=run.console.progress)
+    return collection.fit_recommender(read_baskets(baskets), progress=run.console.progress)
 
 
-def _say(run: Run, advice: "Advice", *, has_query: bool) -> None:
-    if has_query and not advice.items:
+def _say(run: Run, recommendations: "Recommendations", *, has_query: bool) -> None:
+    if has_query and not recommendations.items:
         run.console.note("There is nothing to recommend.")
     rows: list[list[Any]] = [
-        [f"{s.score:.3f}", s.id[:12], s.path or "(no file)", s.why] for s in advice.items
+        [f"{s.score:.3f}", s.id[:12], s.path or "(no file)", s.why] for s in recommendations.items
     ]
     header = ("score", "id", "path", "why") if rows else ()
     for line in text_format.table(rows, header=header, right=(0,)):
         run.console.say(line)
-    if advice.n_baskets:
-        n_baskets = count(advice.n_baskets, "basket")
+    if recommendations.n_baskets:
+        n_baskets = count(recommendations.n_baskets, "basket")
         run.console.note(
             f"Learned from {n_baskets}."
-            if advice.learned
+            if recommendations.learned
             else f"{n_baskets} are too few to learn weights from; fixed weights are used."
         )
-    if advice.twins_together is not None:
+    if recommendations.similar_lift is not None:
         run.console.note(
-            f"Similar images are bought together {advice.twins_together:.1f} times as often as others."
+            f"Similar images are bought together {recommendations.similar_lift:.1f} times as often as others."
         )
-    if advice.n_new:
+    if recommendations.n_new:
         run.console.note(
-            f"{count(advice.n_new, 'image')} added after this was learned cannot be recommended; learn again"
-            " with --baskets CSV --to FILE"
+            f"{count(recommendations.n_new, 'image')} added after this was learned cannot be recommended;"
+            " learn again with --baskets CSV --to FILE"
         )
