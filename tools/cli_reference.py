@@ -1,6 +1,7 @@
 """Writes `docs/cli.md` from the commands themselves: ``python tools/cli_reference.py [--check]``."""
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,22 +28,29 @@ ISO 8601 in UTC.
 | 1 | a failure: a full disk, a check that failed, or, with `--strict`, an image that cannot be read |
 | 2 | bad usage or input: an unknown option, model or id, no such file or collection |
 | 130 | interrupted by Ctrl-C; what `index` had finished is saved |
-| 141 | the reader of the pipe went away |
+| 141 | the reader of the pipe has closed it |
 
 | variable | meaning |
 |---|---|
-| `NEARSIGHT_COLLECTION` | the collection, where `-c` does not say; otherwise `./.nearsight` |
-| `NEARSIGHT_CACHE` | where converted models are kept; otherwise the system's cache directory |
-| `NO_COLOR` | no colors, even on a terminal |
+| `NEARSIGHT_COLLECTION` | the collection, without `-c`; by default `./.nearsight` |
+| `NEARSIGHT_CACHE` | the directory of converted models; by default the system's cache directory |
+| `NEARSIGHT_DEVICE` | where models run, without `--device`; by default `auto` |
+| `NO_COLOR` | if set, no colors, even on a terminal |
 
-These three options are understood before and after a command's name:
+These options may stand before or after a command's name:
 """
 
 
 def render() -> str:
     """Return the whole page as Markdown."""
-    parts = [_OPENING, *_options(cli), ""]
-    for name, command in leaves(cli):
+    commands = dict(leaves(cli))
+    parts = [_OPENING, *_options(cli), "", "| command | |", "|---|---|"]
+    parts += [
+        f"| [`{name}`](#{name.replace(' ', '-')}) | {_summary(command)} |"
+        for name, command in commands.items()
+    ]
+    parts.append("")
+    for name, command in commands.items():
         parts += _command(name, command)
     return "\n".join(parts).rstrip() + "\n"
 
@@ -72,6 +80,10 @@ def _command(name: str, command: click.Command) -> Iterator[str]:
     yield ""
 
 
+def _summary(command: click.Command) -> str:
+    return (command.help or "").strip().splitlines()[0]
+
+
 def _prose(text: str) -> str:
     return "\n".join(line.strip() for line in text.strip().splitlines())
 
@@ -91,7 +103,10 @@ def _row(option: click.Option) -> str:
     kind = option.type
     values = "|".join(map(str, kind.choices)) if isinstance(kind, click.Choice) else option.type.name.upper()
     names = ", ".join(option.opts) + ("" if option.is_flag else f" {option.metavar or values}")
-    text = option.help or ""
+    # A default or requirement that only one of two ways to call the command has stands in the text itself.
+    text = re.sub(r"\s+\[default: (.*)\]$", r" Default: \1.", option.help or "").replace(
+        "  [required]", " Required."
+    )
     if option.required:
         text += " Required."
     elif option.show_default:

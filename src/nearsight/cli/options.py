@@ -83,7 +83,7 @@ storage = click.option(
 )
 allow_remote = click.option("--allow-remote", is_flag=True, help="Download images from http and https URLs.")
 threads = click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="Default: the cores that may be used."
+    "--threads", type=click.IntRange(min=1), metavar="N", help="Number of threads. Default: the usable cores."
 )
 strict = _flag("--strict", "strict", help="Exit with code 1 if an image cannot be read.")
 yes = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
@@ -220,10 +220,23 @@ def _model_name(model: str | None, layer: str | None, precision: str | None) -> 
 _LIMITS = (
     allow_remote,
     threads,
-    click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="Default: 178956970."),
-    click.option("--max-bytes", type=click.IntRange(min=1), metavar="N", help="Default: 268435456."),
     click.option(
-        "--max-seconds", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Default: 30."
+        "--max-pixels",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Maximum pixels of an image. Default: 178,956,970.",
+    ),
+    click.option(
+        "--max-bytes",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Maximum bytes of an image file. Default: 268,435,456.",
+    ),
+    click.option(
+        "--max-seconds",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="S",
+        help="Maximum seconds to read an image. Default: 30.",
     ),
     _flag("--fail-fast", "fail_fast", help="Stop at the first image that cannot be read."),
     strict,

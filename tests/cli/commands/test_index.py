@@ -141,9 +141,7 @@ def test_the_help_states_the_real_limits():
         if isinstance(parameter, click.Option)
     }
     for field in fields(Limits):
-        assert f"Default: {field.default:g}." == help_of[field.name] or (
-            f"Default: {field.default}." == help_of[field.name]
-        )
+        assert help_of[field.name].endswith(f" Default: {field.default:,.0f}.")
 
 
 def test_a_folder_that_is_no_collection_is_left_alone(nearsight, photos, tmp_path):

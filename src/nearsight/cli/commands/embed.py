@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     help="The file of vectors.",
 )
 @options.model
-@options.dim("Dimensions of a vector, for models that were trained to be cut.")
+@options.dim("Truncate vectors to D dimensions, with a model that was trained for it (Matryoshka).")
 @options.device
 @options.limits
 @click.pass_obj

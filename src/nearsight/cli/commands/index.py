@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 @options.paths
 @options.model
 @options.dim(
-    "Dimensions of a vector in a new collection. Vectors are cut where the model was trained for it, and else"
-    " projected onto their principal components (PCA)."
+    "Dimensions of a vector in a new collection. Vectors are truncated if the model was trained for it"
+    " (Matryoshka), and else projected (PCA)."
 )
 @options.storage
 @options.device
