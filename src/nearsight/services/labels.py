@@ -49,7 +49,9 @@ def labels_of(collection: Collection | None, labels: str, where: str | None = No
     keys = list(collection.info()["metadata"]) if collection is not None else []
     if collection is not None and labels in keys:
         return labels_by_key(collection, labels, where)
-    no_key = f" and no metadata key (the keys are: {', '.join(keys) or 'none'})" if collection else ""
+    no_key = (
+        f" and no metadata key (the keys are: {', '.join(keys) or 'none'})" if collection is not None else ""
+    )
     raise InvalidParameterError(
         f"the labels {labels!r} are no folder, no file{no_key}; name a folder with one subfolder per class, a"
         " CSV file with the columns path and label, or write `folder`"

@@ -66,6 +66,21 @@ def test_an_index_may_come_after_the_bank(nearsight, people):
     assert all(face["enrolled"] for g in groups for face in g["faces"])
 
 
+def test_a_bank_keeps_its_models(nearsight, people):
+    nearsight("faces", "enroll", people)
+    for command in ("enroll", "group"):
+        words = ("faces", command, people, "--detector", "centerface")
+        assert "has its models already; leave out the detector" in nearsight(*words, code=2).stderr
+
+
+def test_unreadable_images_are_an_error_only_if_strict(nearsight, people, tmp_path):
+    nearsight("faces", "enroll", people)
+    (tmp_path / "broken.png").write_bytes(b"x")
+    words = ("faces", "identify", people / "ann" / "0.png", tmp_path / "broken.png")
+    assert "1 image could not be read" in nearsight(*words).stderr
+    nearsight(*words, "--strict", code=1)
+
+
 def test_verify_needs_no_bank(nearsight, people):
     a, b = people / "ann" / "0.png", people / "ann" / "1.png"
     assert "the same person" in nearsight("faces", "verify", a, b).stdout
