@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from nearsight import Collection
-from nearsight.analyses.classification import Classifier, labels_by_folder, labels_by_key
+from nearsight.analyses.classification import FittedClassifier, labels_by_folder, labels_by_key
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError
 from nearsight.estimators.classification import FewShotClassifier
 
@@ -86,14 +86,14 @@ def test_a_copy_of_an_image_counts_once(collection, images, tmp_path):
         collection.fit_classifier({**labels, str(tmp_path / "copy.png"): "pink"})
 
 
-def test_shots(collection):
+def test_examples_per_class(collection):
     labels = labels_by_folder(collection)
-    made = collection.fit_classifier(labels, shots=2)
+    made = collection.fit_classifier(labels, examples_per_class=2)
     assert made.counts == {"blue": 2, "green": 2, "red": 2}
-    assert collection.fit_classifier(labels, shots=2).ids == made.ids
-    assert collection.fit_classifier(labels, shots=2, random_state=1).ids != made.ids
-    with pytest.raises(InvalidParameterError, match="shots is 0"):
-        collection.fit_classifier(labels, shots=0)
+    assert collection.fit_classifier(labels, examples_per_class=2).ids == made.ids
+    assert collection.fit_classifier(labels, examples_per_class=2, random_state=1).ids != made.ids
+    with pytest.raises(InvalidParameterError, match="examples_per_class is 0"):
+        collection.fit_classifier(labels, examples_per_class=0)
 
 
 def test_a_bad_image_among_the_labeled_is_named(collection, tmp_path):
@@ -102,14 +102,14 @@ def test_a_bad_image_among_the_labeled_is_named(collection, tmp_path):
     made = collection.fit_classifier(labels)
     assert [failure.path for failure in made.failed] == [str(tmp_path / "bad.png")]
     assert made.counts["red"] == 10
-    with pytest.raises(InvalidParameterError, match="no image with a label was found"):
+    with pytest.raises(InvalidParameterError, match="no labeled image was found"):
         collection.fit_classifier({str(tmp_path / "bad.png"): "red"})
 
 
 def test_a_file_says_the_same_anywhere(collection, tmp_path):
     made = collection.fit_classifier(labels_by_folder(collection), file=tmp_path / "f.npz")
     assert not (collection.directory / "classifier.npz").exists()
-    again = Classifier.load(tmp_path / "f.npz")
+    again = FittedClassifier.load(tmp_path / "f.npz")
     assert (again.ids, again.counts, again.fingerprint) == (made.ids, made.counts, made.fingerprint)
     X = collection.vectors(made.ids)
     names = [""] * len(X)
@@ -132,7 +132,7 @@ def test_files_that_are_no_classifier(collection, tmp_path):
     np.savez(tmp_path / "arrays.npz", a=np.ones(3))
     for name in ("text.npz", "arrays.npz"):
         with pytest.raises(InvalidParameterError, match="holds no sound classifier"):
-            Classifier.load(tmp_path / name)
+            FittedClassifier.load(tmp_path / name)
 
 
 def test_suggestions_before_and_after_a_fit(collection):

@@ -575,7 +575,6 @@ class Collection:
     # The analyses as methods: typed for readers and type checkers, loaded when they are used.
     if TYPE_CHECKING:
         assign_customers = customer_segments.assign_customers
-        classifier = classification.classifier
         classify = classification.classify
         cluster = clusters.cluster
         find_duplicates = duplicates.find_duplicates
@@ -583,6 +582,7 @@ class Collection:
         fit_classifier = classification.fit_classifier
         fit_recommender = recommendations.fit_recommender
         layout_2d = map.layout_2d
+        load_classifier = classification.load_classifier
         load_recommender = recommendations.load_recommender
         outliers = outlier_analysis.outliers
         predict_clusters = clusters.predict_clusters
@@ -593,7 +593,6 @@ class Collection:
         suggest_labels = classification.suggest_labels
     else:
         assign_customers = AnalysisMethod("customer_segments")
-        classifier = AnalysisMethod("classification")
         classify = AnalysisMethod("classification")
         cluster = AnalysisMethod("clusters")
         find_duplicates = AnalysisMethod("duplicates")
@@ -601,6 +600,7 @@ class Collection:
         fit_classifier = AnalysisMethod("classification")
         fit_recommender = AnalysisMethod("recommendations")
         layout_2d = AnalysisMethod("map")
+        load_classifier = AnalysisMethod("classification")
         load_recommender = AnalysisMethod("recommendations")
         outliers = AnalysisMethod("outliers")
         predict_clusters = AnalysisMethod("clusters")

@@ -9,11 +9,10 @@ import numpy as np
 from nearsight import images
 from nearsight.analyses.classification import (
     FILENAME,
-    Classifier,
+    FittedClassifier,
     Prediction,
     labels_by_folder,
     labels_by_key,
-    model_of,
 )
 from nearsight.collection import Collection
 from nearsight.embedder import Embedded, Embedder
@@ -140,7 +139,7 @@ def fitted_labeler(directory: Path, *, file: Path | None = None, model: str | No
             f"the collection at {directory} has no classifier; fit one on a few images (nearsight classify"
             " fit --labels LABELS), or classify without examples (--names NAME,...)"
         )
-    classifier = Classifier.load(file or directory / FILENAME)
+    classifier = FittedClassifier.load(file or directory / FILENAME)
 
     def predict(embedded: list[Embedded], fingerprint: Fingerprint) -> list[Prediction]:
         classifier.require(fingerprint)
@@ -151,7 +150,7 @@ def fitted_labeler(directory: Path, *, file: Path | None = None, model: str | No
     threshold = classifier.estimator.threshold_
     return Labeler(
         predict,
-        model or model_of(directory, classifier),
+        model or classifier.model_name(directory),
         threshold.false_alarm_rate if threshold else None,
         "" if threshold else classifier.estimator.why_no_threshold_,
     )

@@ -14,7 +14,7 @@ from nearsight.errors import CollectionNotFoundError
 from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
-    from nearsight.analyses.classification import Classifier
+    from nearsight.analyses.classification import FittedClassifier
     from nearsight.collection import Collection
 
 
@@ -96,7 +96,7 @@ def fit(
     if collection is not None and model is not None:
         raise click.UsageError("the collection has its model; leave out --model")
     fit_options: dict[str, Any] = {
-        "shots": examples_per_class,
+        "examples_per_class": examples_per_class,
         "method": method,
         "false_alarm_rate": false_alarm_rate,
     }
@@ -114,7 +114,9 @@ def fit(
             cache_dir=run.settings.cache_dir,
             progress=run.console.progress,
         )
-        classifier = classification.fit_alone(embedder, label_by_image, file=file, **fit_options)
+        classifier = classification.fit_classifier_on_files(
+            embedder, label_by_image, file=file, **fit_options
+        )
     _say(run, classifier, file)
     return run.report_failures(classifier.failed, n_images=sum(classifier.counts.values()))
 
@@ -128,7 +130,7 @@ def _labels(collection: "Collection | None", labels: str, where: str | None) -> 
     return labels_of(collection, labels, where)
 
 
-def _say(run: Run, classifier: "Classifier", file: Path) -> None:
+def _say(run: Run, classifier: "FittedClassifier", file: Path) -> None:
     estimator = classifier.estimator
     scores = estimator.left_out_.get(estimator.method_, {})
     threshold = estimator.threshold_
