@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from nearsight.cli.csv_tables import MetadataTable, parse_pair, read_column
+from nearsight.cli.csv_tables import MetadataTable, parse_pair, read_baskets, read_column, read_customers
 from nearsight.errors import MetadataError
 
 
@@ -113,3 +113,58 @@ def test_quoted_cells_may_hold_separators_and_lines(tmp_path):
 def test_a_bad_sheet_is_refused_with_its_line(tmp_path, text, message):
     with pytest.raises(MetadataError, match=message):
         sheet(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,image\na,b\n", "customer and image"),
+        ("customer,image\n,\n", "no line"),
+        ("customer,image,weight\na,b,none\n", "line 2: the weight 'none'"),
+        ("customer,image,weight\na,b,1\na,b,-1\n", "line 3.*delete the line"),
+        ('customer,image,weight\na,b,"2,5"\n', "the weight '2,5'.*for example 2.5"),
+        ("customer;image;weight\na;b;1.000,5\n", "the weight '1.000,5'"),
+        ("customer,customer,image\na,b,c\n", "2 columns named customer"),
+        ("customer\0,image\na,b\n", "is not a text file"),
+    ],
+)
+def test_bad_customers(tmp_path, text, message):
+    (tmp_path / "bad.csv").write_text(text)
+    with pytest.raises(MetadataError, match=message):
+        read_customers(tmp_path / "bad.csv")
+
+
+def test_customers_with_and_without_weights(tmp_path):
+    (tmp_path / "a.csv").write_text("\ufeffimage\tcustomer\tnote\nx.jpg\tann\thello\n", encoding="utf-8")
+    assert read_customers(tmp_path / "a.csv") == [("ann", "x.jpg", 1.0)]
+    (tmp_path / "c.csv").write_text("customer;image;weight\nann;x.jpg;2,5\n")
+    assert read_customers(tmp_path / "c.csv") == [("ann", "x.jpg", 2.5)]
+    (tmp_path / "d.csv").write_text("customer\timage\tweight\nann\tx.jpg\t2,5\n", encoding="utf-16")
+    assert read_customers(tmp_path / "d.csv") == [("ann", "x.jpg", 2.5)]
+    (tmp_path / "b.csv").write_text("customer,image,weight\nann,x.jpg,2.5\nbob,y.jpg,\n")
+    assert read_customers(tmp_path / "b.csv") == [("ann", "x.jpg", 2.5), ("bob", "y.jpg", 1.0)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "basket,item\n1,a\n1,b\n2,a\n",
+        "\ufeffbasket;item;price\n1;a;3,50\n1;b;\n2;a;1\n",
+        "Basket,ITEM\n1,a\n1,b\n2,a\n",
+        "item\tbasket\na\t1\n\nb\t1\nlonely\na\t2\n\t2\n",
+    ],
+)
+def test_kinds_of_csv(tmp_path, text):
+    file = tmp_path / "baskets.csv"
+    file.write_text(text, encoding="utf-8")
+    assert read_baskets(file) == {"1": ["a", "b"], "2": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("order,sku\n1,a\n", "order,sku"), ("basket,item\n", "no line")]
+)
+def test_a_csv_without_baskets(tmp_path, text, message):
+    file = tmp_path / "baskets.csv"
+    file.write_text(text)
+    with pytest.raises(MetadataError, match=message):
+        read_baskets(file)

@@ -180,6 +180,6 @@ def model_name(directory: Path, id: str) -> str:
     if not path.is_file():
         raise FingerprintMismatchError(
             f"{path} is gone, without which no image can be compared with those of {directory}; restore it"
-            " from a backup, or make the collection again with nearsight project"
+            " from a backup, or make the collection again with nearsight reduce-dim"
         )
     return f"pca:{path}"

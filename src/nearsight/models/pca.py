@@ -1,6 +1,6 @@
 """Shorter vectors: a model's, projected onto the directions in which a collection's images differ most.
 
-``pca:FILE`` names such a model; `Collection.project` and ``nearsight project`` make the file.
+``pca:FILE`` names such a model; `Collection.reduce_dim` and ``nearsight reduce-dim`` make the file.
 """
 
 import hashlib
@@ -129,14 +129,14 @@ class Projection:
             return cls(base, mean, components, float(facts["variance_kept"]))
         except FileNotFoundError:
             raise UnknownModelError(
-                f"There is no file {path}; the name is pca:FILE with what nearsight project wrote."
+                f"There is no file {path}; the name is pca:FILE with what nearsight reduce-dim wrote."
             ) from None
         except WeightsError:
             raise
         # A damaged archive can raise nearly anything.
         except Exception as error:
             raise WeightsError(
-                f"{path} is no projection ({error}); make it again with nearsight project"
+                f"{path} is no projection ({error}); make it again with nearsight reduce-dim"
             ) from error
 
 
@@ -306,7 +306,7 @@ def pca(name: str) -> ModelEntry:
         differences = "; ".join(projection.base.fingerprint.differences(base.spec.fingerprint))
         raise WeightsError(
             f"{path} was made for another {projection.base.id}; they differ in: {differences}. Make it again "
-            "with nearsight project"
+            "with nearsight reduce-dim"
         )
     id = f"pca:{path}"
     knows_words = base.load_text_encoder is not None and base.spec.normalize

@@ -2,9 +2,6 @@
 
 import pytest
 
-from nearsight.cli.csv_tables import read_baskets
-from nearsight.errors import MetadataError
-
 
 @pytest.fixture(scope="module")
 def orders(tmp_path_factory):
@@ -119,28 +116,3 @@ def test_bad_usage(indexed, orders, words, kind, message):
     found = indexed.json("recommend", *words, code=2)["error"]
     assert kind in {found["type"], "UsageError"}
     assert message in found["message"]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "basket,item\n1,a\n1,b\n2,a\n",
-        "\ufeffbasket;item;price\n1;a;3,50\n1;b;\n2;a;1\n",
-        "Basket,ITEM\n1,a\n1,b\n2,a\n",
-        "item\tbasket\na\t1\n\nb\t1\nlonely\na\t2\n\t2\n",
-    ],
-)
-def test_kinds_of_csv(tmp_path, text):
-    file = tmp_path / "baskets.csv"
-    file.write_text(text, encoding="utf-8")
-    assert read_baskets(file) == {"1": ["a", "b"], "2": ["a"]}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"), [("order,sku\n1,a\n", "order,sku"), ("basket,item\n", "no line")]
-)
-def test_a_csv_without_baskets(tmp_path, text, message):
-    file = tmp_path / "baskets.csv"
-    file.write_text(text)
-    with pytest.raises(MetadataError, match=message):
-        read_baskets(file)

@@ -3,9 +3,6 @@
 import numpy as np
 import pytest
 
-from nearsight.cli.csv_tables import read_customers
-from nearsight.errors import MetadataError
-
 
 @pytest.fixture
 def cli(two_kinds):
@@ -93,33 +90,3 @@ def test_a_spread_that_is_not_known_is_no_number(cli, tmp_path):
     assert told.splitlines()[1].split()[2] == "-"
     assert "--k K makes" in cli("segment-customers", tmp_path / "one.csv", "--no-names").stderr
     assert "--k K makes" not in cli("segment-customers", tmp_path / "one.csv", "--k", 1).stderr
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("name,image\na,b\n", "customer and image"),
-        ("customer,image\n,\n", "no line"),
-        ("customer,image,weight\na,b,none\n", "line 2: the weight 'none'"),
-        ("customer,image,weight\na,b,1\na,b,-1\n", "line 3.*delete the line"),
-        ('customer,image,weight\na,b,"2,5"\n', "the weight '2,5'.*for example 2.5"),
-        ("customer;image;weight\na;b;1.000,5\n", "the weight '1.000,5'"),
-        ("customer,customer,image\na,b,c\n", "2 columns named customer"),
-        ("customer\0,image\na,b\n", "is not a text file"),
-    ],
-)
-def test_bad_customers(tmp_path, text, message):
-    (tmp_path / "bad.csv").write_text(text)
-    with pytest.raises(MetadataError, match=message):
-        read_customers(tmp_path / "bad.csv")
-
-
-def test_customers_with_and_without_weights(tmp_path):
-    (tmp_path / "a.csv").write_text("\ufeffimage\tcustomer\tnote\nx.jpg\tann\thello\n", encoding="utf-8")
-    assert read_customers(tmp_path / "a.csv") == [("ann", "x.jpg", 1.0)]
-    (tmp_path / "c.csv").write_text("customer;image;weight\nann;x.jpg;2,5\n")
-    assert read_customers(tmp_path / "c.csv") == [("ann", "x.jpg", 2.5)]
-    (tmp_path / "d.csv").write_text("customer\timage\tweight\nann\tx.jpg\t2,5\n", encoding="utf-16")
-    assert read_customers(tmp_path / "d.csv") == [("ann", "x.jpg", 2.5)]
-    (tmp_path / "b.csv").write_text("customer,image,weight\nann,x.jpg,2.5\nbob,y.jpg,\n")
-    assert read_customers(tmp_path / "b.csv") == [("ann", "x.jpg", 2.5), ("bob", "y.jpg", 1.0)]
