@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all; vectors as an `.npz`, and so what estimators learned."""
+"""Files that appear whole or not at all: vectors and fitted estimators as `.npz`, manifests as JSON."""
 
 import errno
 import json
+import os
 import secrets
 import shutil
 import tempfile
@@ -11,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from nearsight.errors import NearsightError, NewerFormatError, StorageError
+from nearsight._version import __version__
+from nearsight.errors import NearsightError, NewerFormatError, NotACollectionError, StorageError
 
 
 @contextmanager
@@ -203,3 +205,62 @@ def read_artifact(
         # numpy takes whatever it does not know for a pickle, and says how to run it.
         reason = "it is no npz file" if "pickle" in str(damage) else f"{type(damage).__name__}: {damage}"
         raise error(f"{path} holds no sound {kind} ({reason}); {remedy}") from damage
+
+
+def write_manifest(path: Path, version: int, facts: Mapping[str, Any]) -> None:
+    """Write a manifest, the JSON file that makes a directory ours: after a crash it is whole or absent.
+
+    Parameters
+    ----------
+    path : Path
+    version : int
+        Of the format; it grows when an older nearsight could no longer read what is written.
+    facts : mapping
+        Plain data. "nearsight" is this version unless it is given.
+    """
+    text = json.dumps({"format": version, "nearsight": __version__, **facts}, indent=2)
+    with replacing(path) as file:
+        file.write(text.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def read_manifest(path: Path, version: int) -> Iterator[dict[str, Any]]:
+    """Give what `write_manifest` wrote to the block; whatever the block finds missing counts as damage.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        There is no such file.
+    NotACollectionError
+        It is damaged, or something else.
+    NewerFormatError
+        A newer nearsight wrote it.
+    """
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _damaged_manifest(path, str(error)) from error
+    if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
+        raise NotACollectionError(
+            f"{path} was not written by nearsight; choose another directory with -c DIR"
+        )
+    if facts["format"] > version:
+        raise NewerFormatError(
+            f"{path.parent} has format {facts['format']}, written by nearsight {facts.get('nearsight', '?')};"
+            f" this is nearsight {__version__}, which reads up to format {version}:"
+            " pip install --upgrade nearsight"
+        )
+    try:
+        yield facts
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, NearsightError):
+            raise
+        raise _damaged_manifest(path, repr(error)) from error
+
+
+def _damaged_manifest(path: Path, reason: str) -> NotACollectionError:
+    return NotACollectionError(
+        f"{path} is damaged ({reason}); restore that file from a backup, or use another directory"
+    )

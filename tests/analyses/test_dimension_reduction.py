@@ -67,7 +67,9 @@ def test_a_place_that_is_taken(collection, tmp_path):
 
 def test_what_a_crash_left_is_no_hindrance(collection, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(manifest.Manifest, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            manifest.CollectionManifest, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             collection.reduce_dim(6, tmp_path / "short")
     collection.reduce_dim(5, tmp_path / "short")

@@ -82,14 +82,14 @@ def test_goes_on_from_whatever_moment(tmp_path, photos, monkeypatch, moment):
 
     with monkeypatch.context() as patched:
         if moment == "before the manifest":
-            write = manifest.Manifest.write
+            write = manifest.CollectionManifest.write
 
             def stopping(self, where):
                 if where == directory:
                     raise StoppedError
                 write(self, where)
 
-            patched.setattr(manifest.Manifest, "write", stopping)
+            patched.setattr(manifest.CollectionManifest, "write", stopping)
         if moment == "before tidying":
 
             def stop(*_, **__):

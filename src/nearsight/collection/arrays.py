@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nearsight.collection.schema import Item
+from nearsight.collection.results import Item
 from nearsight.errors import InvalidParameterError
 from nearsight.images import decode_path
 

@@ -57,7 +57,7 @@ def create_collection(
         if not (directory / manifest.FILENAME).exists():
             shutil.rmtree(directory / manifest.STORE, ignore_errors=True)
             create_store(directory / manifest.STORE, schema)
-            manifest.Manifest.of(spec, storage).write(directory)
+            manifest.CollectionManifest.of(spec, storage).write(directory)
 
 
 def create_projected(directory: Path, source: VectorStore, projection: Projection, storage: str) -> None:
@@ -83,7 +83,7 @@ def create_projected(directory: Path, source: VectorStore, projection: Projectio
         _copy_projected(source, target, projection)
         projection.save(directory / manifest.PROJECTION)
         # Last: before it, the directory is no collection.
-        manifest.Manifest.of(spec, storage).write(directory)
+        manifest.CollectionManifest.of(spec, storage).write(directory)
     target.maintain()
 
 

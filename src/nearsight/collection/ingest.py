@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -13,6 +12,7 @@ from filelock import BaseFileLock
 from nearsight import images
 from nearsight.collection import schema
 from nearsight.collection.file_index import Entry, Ledger
+from nearsight.collection.results import AddReport
 from nearsight.collection.writer import Batch, Counts, File, Note, Writer, exists
 from nearsight.embedder import Embedded, Embedder, OnError
 from nearsight.errors import ImageError, ImageFailure, MetadataError, StorageError
@@ -25,41 +25,6 @@ MetadataGiver = Callable[[str], Mapping[str, Any]]
 _PRUNE_ROWS = 4096
 
 _GONE = Stat(size_bytes=0, stamp=0, modified_s=0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class AddReport:
-    """What became of the images of one `Collection.add`.
-
-    Attributes
-    ----------
-    added, updated, unchanged : int
-        Files that are new, that changed or moved, and that are as they were.
-    removed : int
-        Files gone from disk whose rows were dropped, with ``prune``.
-    embedded : int
-        Images that went through the network; the rest cost a stat or a hash.
-    vanished : list of str
-        Files the collection knows below the given inputs that are gone from disk.
-    failed : list of ImageFailure
-        Images that could not be used, and why.
-    seconds, images_per_second : float
-        Wall-clock time, and all files above divided by it.
-    """
-
-    added: int
-    updated: int
-    unchanged: int
-    removed: int
-    embedded: int
-    vanished: list[str] = field(default_factory=list)
-    failed: list[ImageFailure] = field(default_factory=list)
-    seconds: float = 0.0
-    images_per_second: float = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self)
 
 
 class Ingest:

@@ -1,7 +1,14 @@
-"""One result of a search."""
+"""What the methods of a collection return."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
+
+from nearsight.errors import ImageFailure
+
+#: What a user attaches to an image: text, numbers, and true or false by key.
+Metadata = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +31,71 @@ class Match:
     path: str
     similarity: float
     metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image of a collection.
+
+    Attributes
+    ----------
+    id : str
+        Hash of the content, 32 hex digits.
+    path : str
+        The first of `paths`; empty for an image that never was a file.
+    paths : list of str
+        Every file with this content, as it was given (absolute where a folder was walked).
+    metadata : dict
+        What the user attached.
+    width, height : int
+        Of the upright image, in pixels.
+    size_bytes : int
+        Of the file.
+    modified, added : datetime
+        When the file changed last, and when it came into the collection; UTC.
+    """
+
+    id: str
+    path: str
+    paths: list[str]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    width: int = 0
+    height: int = 0
+    size_bytes: int = 0
+    modified: datetime | None = None
+    added: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddReport:
+    """What became of the images of one `Collection.add`.
+
+    Attributes
+    ----------
+    added, updated, unchanged : int
+        Files that are new, that changed or moved, and that are as they were.
+    removed : int
+        Files gone from disk whose rows were dropped, with ``prune``.
+    embedded : int
+        Images that went through the network; the rest cost a stat or a hash.
+    vanished : list of str
+        Files the collection knows below the given inputs that are gone from disk.
+    failed : list of ImageFailure
+        Images that could not be used, and why.
+    seconds, images_per_second : float
+        Wall-clock time, and all files above divided by it.
+    """
+
+    added: int
+    updated: int
+    unchanged: int
+    removed: int
+    embedded: int
+    vanished: list[str] = field(default_factory=list)
+    failed: list[ImageFailure] = field(default_factory=list)
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)

@@ -3,13 +3,13 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from nearsight.collection.results import Item
 from nearsight.errors import InvalidParameterError, MetadataError
 from nearsight.images import decode_path
 from nearsight.store import NUMBER_TYPES, Field
@@ -40,46 +40,6 @@ _FIELDS = {
 }
 
 ITEM_COLUMNS = ("id", "paths", "width", "height", "size_bytes", "modified", "added")
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One image of a collection.
-
-    Attributes
-    ----------
-    id : str
-        Hash of the content, 32 hex digits.
-    path : str
-        The first of `paths`; empty for an image that never was a file.
-    paths : list of str
-        Every file with this content, as it was given (absolute where a folder was walked).
-    metadata : dict
-        What the user attached.
-    width, height : int
-        Of the upright image, in pixels.
-    size_bytes : int
-        Of the file.
-    modified, added : datetime
-        When the file changed last, and when it came into the collection; UTC.
-    """
-
-    id: str
-    path: str
-    paths: list[str]
-    metadata: dict[str, Any] = field(default_factory=dict)
-    width: int = 0
-    height: int = 0
-    size_bytes: int = 0
-    modified: datetime | None = None
-    added: datetime | None = None
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "Item":
-        """Read a row with the columns `ITEM_COLUMNS` and those of the metadata."""
-        paths = [decode_path(path) for path in row["paths"]]
-        facts = {name: row[name] for name in ("id", "width", "height", "size_bytes", "modified", "added")}
-        return cls(path=paths[0] if paths else "", paths=paths, metadata=metadata_of(row), **facts)
 
 
 def schema(dim: int, storage: str = "float32") -> pa.Schema:
@@ -115,6 +75,13 @@ def schema(dim: int, storage: str = "float32") -> pa.Schema:
             pa.field("thumbnail", pa.binary()),
         ]
     )
+
+
+def item_of(row: Mapping[str, Any]) -> Item:
+    """Return the item of a row with the columns `ITEM_COLUMNS` and those of the metadata."""
+    paths = [decode_path(path) for path in row["paths"]]
+    facts = {name: row[name] for name in ITEM_COLUMNS if name != "paths"}
+    return Item(path=paths[0] if paths else "", paths=paths, metadata=metadata_of(row), **facts)
 
 
 def filter_fields(stored: pa.Schema) -> dict[str, Field]:

@@ -5,32 +5,23 @@ are personal data, so rows are never deleted or renamed in place. The remaining 
 table, the manifest is changed to name it, and the files of the old table are removed.
 """
 
-import json
-import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from filelock import FileLock
 
-from nearsight.artifacts import replacing
-from nearsight.errors import (
-    CollectionNotFoundError,
-    FingerprintMismatchError,
-    NewerFormatError,
-    NotACollectionError,
-)
+from nearsight.artifacts import read_manifest, write_manifest
+from nearsight.errors import CollectionNotFoundError, FingerprintMismatchError
 from nearsight.faces.schema import schema
 from nearsight.models import Fingerprint
 from nearsight.store import VectorStore, create_store, open_store
 
-# Raised when an older nearsight cannot read the files any more.
 FORMAT = 1
 FILENAME = "faces.json"
 _LOCK = "write.lock"
@@ -65,9 +56,7 @@ class BankManifest:
 
     def write(self, directory: Path) -> None:
         """Write atomically."""
-        data = {
-            "format": FORMAT,
-            "nearsight": version("nearsight"),
+        facts = {
             "detector": self.detector,
             "recogniser": self.recognizer,
             "licences": list(self.licenses),
@@ -75,48 +64,34 @@ class BankManifest:
             "fingerprint": self.fingerprint.to_dict(),
             "store": self.store,
         }
-        with replacing(directory / FILENAME) as file:
-            file.write(json.dumps(data, indent=2).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        write_manifest(directory / FILENAME, FORMAT, facts)
 
+    @classmethod
+    def read(cls, directory: Path) -> "BankManifest":
+        """Read the manifest of a bank.
 
-def read_manifest(directory: Path) -> BankManifest:
-    """Read the manifest.
-
-    Raises
-    ------
-    CollectionNotFoundError
-        There is no bank.
-    NotACollectionError, NewerFormatError
-        The manifest is damaged, or a newer nearsight wrote it.
-    """
-    path = directory / FILENAME
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise CollectionNotFoundError(
-            f"there is no bank of faces at {directory}; make one with: nearsight faces enroll DIR, with a "
-            "folder of photographs for each person"
-        ) from None
-    except ValueError as error:
-        raise NotACollectionError(f"{path} is damaged ({error}); restore it from a backup") from error
-    try:
-        if data["format"] > FORMAT:
-            raise NewerFormatError(
-                f"{directory} has format {data['format']}, written by nearsight {data['nearsight']}; this is "
-                f"{version('nearsight')}: pip install --upgrade nearsight"
-            )
-        return BankManifest(
-            data["detector"],
-            data["recogniser"],
-            tuple(data["licences"]),
-            int(data["dim"]),
-            Fingerprint.from_dict(data["fingerprint"]),
-            data["store"],
-        )
-    except (KeyError, TypeError) as error:
-        raise NotACollectionError(f"{path} is damaged ({error!r}); restore it from a backup") from error
+        Raises
+        ------
+        CollectionNotFoundError
+            There is no bank.
+        NotACollectionError, NewerFormatError
+            The manifest is damaged, or a newer nearsight wrote it.
+        """
+        try:
+            with read_manifest(directory / FILENAME, FORMAT) as facts:
+                return cls(
+                    facts["detector"],
+                    facts["recogniser"],
+                    tuple(facts["licences"]),
+                    int(facts["dim"]),
+                    Fingerprint.from_dict(facts["fingerprint"]),
+                    facts["store"],
+                )
+        except (FileNotFoundError, NotADirectoryError):
+            raise CollectionNotFoundError(
+                f"there is no bank of faces at {directory}; make one with: nearsight faces enroll DIR, with a"
+                " folder of photographs for each person"
+            ) from None
 
 
 class BankStorage:
@@ -130,7 +105,7 @@ class BankStorage:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._manifest = read_manifest(directory)
+        self._manifest = BankManifest.read(directory)
         self._store = open_store(directory / self._manifest.store)
 
     @classmethod
@@ -173,8 +148,8 @@ class BankStorage:
             self._remove_old_stores()
 
     def store(self) -> VectorStore:
-        """Return the current table; another process may have replaced it."""
-        manifest = read_manifest(self.directory)
+        """Return the table as it is now; another process may have replaced it."""
+        manifest = BankManifest.read(self.directory)
         if manifest.store != self._manifest.store:
             self._manifest, self._store = manifest, open_store(self.directory / manifest.store)
         return self._store

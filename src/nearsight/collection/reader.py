@@ -1,0 +1,206 @@
+"""The side of a collection that only reads rows, and needs no model."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from nearsight.collection import manifest, schema
+from nearsight.collection.export import export
+from nearsight.collection.results import Item, Metadata
+from nearsight.errors import FingerprintMismatchError, UnknownIdError
+from nearsight.models import Fingerprint, ModelSpec
+from nearsight.store import NUMBER_TYPES, Filter, VectorStore, parse
+
+# The shortest start of an id that stands for the whole.
+_PREFIX_DIGITS = 4
+
+
+class CollectionReader:
+    """Reads the rows of a collection; see `Collection`.
+
+    Parameters
+    ----------
+    directory : Path
+        Of the collection.
+    facts : CollectionManifest
+    store : VectorStore
+        The rows.
+    """
+
+    def __init__(self, directory: Path, facts: manifest.CollectionManifest, store: VectorStore) -> None:
+        self.directory = directory
+        self._manifest = facts
+        self._store = store
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model whose vectors these are."""
+        return self._manifest.spec
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What made the vectors; only vectors of the same fingerprint may come in."""
+        return self._manifest.fingerprint
+
+    @property
+    def storage(self) -> str:
+        """The type of a stored number, "float32" or "float16"."""
+        return self._manifest.storage
+
+    @property
+    def created(self) -> datetime:
+        """When the collection was created; UTC."""
+        return self._manifest.created
+
+    @property
+    def written_by(self) -> str:
+        """The version of nearsight that created the collection."""
+        return self._manifest.written_by
+
+    def __len__(self) -> int:
+        return self._store.count()
+
+    def __repr__(self) -> str:
+        return f"Collection({str(self.directory)!r}, model={self.spec.id!r}, {len(self)} images)"
+
+    @property
+    def model_name(self) -> str:
+        """The name that loads the collection's model.
+
+        Raises
+        ------
+        FingerprintMismatchError
+            The model is the collection's own projection, and its file is gone.
+        """
+        return manifest.model_name(self.directory, self.spec.id)
+
+    def items(self, where: str | None = None, *, ids: Sequence[str] | None = None) -> Iterator[Item]:
+        """Stream the images, those that match, or those of whole ids, in the order they came in.
+
+        Ids that are not in the collection are left out.
+        """
+        columns = [*schema.ITEM_COLUMNS, *schema.metadata_columns(self._store.schema)]
+        for batch in self._store.scan(columns, self._filter(where), ids=ids):
+            yield from map(schema.item_of, batch.to_pylist())
+
+    def iter_batches(
+        self, columns: Sequence[str], where: str | None = None, *, ids: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream columns of the images, a few thousand rows at a time.
+
+        Parameters
+        ----------
+        columns : sequence of str
+            ``vector``, ``thumbnail``, and what may be named in `where`, metadata keys included.
+        where : str, optional
+            Only the images that match.
+        ids : sequence of str, optional
+            Only the images of these whole ids; those that are not in the collection are left out.
+        """
+        stored = schema.columns_named(columns, self._store.schema)
+        for batch in self._store.scan(stored, self._filter(where), ids=ids):
+            yield pa.RecordBatch.from_arrays([batch.column(name) for name in stored], names=list(columns))
+
+    def count(self, where: str | None = None) -> int:
+        """Return the number of images, or of those that match."""
+        return self._store.count(self._filter(where))
+
+    def get(self, id: str) -> Item:
+        """Return one image by its id, or by a unique start of it of at least 4 digits.
+
+        Raises
+        ------
+        UnknownIdError
+            No image's id starts so, or more than one does.
+        """
+        if not set(id) <= set("0123456789abcdef") or not _PREFIX_DIGITS <= len(id) <= 32:
+            raise UnknownIdError(
+                f"{id!r} is no id: an id is 32 hex digits, of which at least the first"
+                f" {_PREFIX_DIGITS} are needed; nearsight ls shows them"
+            )
+        items = list(self.items(ids=[id]) if len(id) == 32 else self.items(f"id LIKE '{id}%'"))
+        if len(items) != 1:
+            n = len(items) or "no"
+            raise UnknownIdError(f"{n} images have ids that start with {id!r}; nearsight ls shows them")
+        return items[0]
+
+    def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
+        """Return the (n, dim) vectors of images, in the order of `ids`."""
+        vectors = self._column("vector", ids)
+        return np.array([vectors[id] for id in ids], np.float32).reshape(len(ids), self.spec.dim)
+
+    def thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
+        """Return the JPEG thumbnails of images by id; rows without one are left out."""
+        return {id: value for id, value in self._column("thumbnail", ids).items() if value is not None}
+
+    def check_metadata(self, metadata: Metadata) -> None:
+        """Raise `MetadataError` if an image could not have this metadata."""
+        schema.metadata_types(metadata, {f.name: f.type for f in self._store.schema})
+
+    def metadata_types(self) -> dict[str, str]:
+        """Return the keys of the metadata, and the type of each: "string", "double" or "bool"."""
+        stored = self._store.schema
+        return {
+            name.removeprefix(schema.PREFIX): str(stored.field(name).type)
+            for name in schema.metadata_columns(stored)
+        }
+
+    def info(self) -> dict[str, Any]:
+        """Return what the collection is and holds.
+
+        Returns
+        -------
+        dict
+            ``bytes_per_vector`` counts the numbers of one vector; ``bytes_per_image`` is everything on disk
+            (thumbnails, index and old versions included) divided by the number of images.
+        """
+        n = self.count()
+        size_bytes = sum(file.stat().st_size for file in self.directory.rglob("*") if file.is_file())
+        return {
+            "directory": str(self.directory),
+            "images": n,
+            "model": self.spec.id,
+            "dim": self.spec.dim,
+            "storage": self.storage,
+            "fingerprint": self.fingerprint.digest,
+            "license": self.spec.license,
+            "size_bytes": size_bytes,
+            "bytes_per_image": round(size_bytes / n) if n else 0,
+            "bytes_per_vector": self.spec.dim * NUMBER_TYPES[self.storage].bit_width // 8,
+            "metadata": self.metadata_types(),
+            "created": self.created.isoformat(),
+            "written_by": self.written_by,
+        }
+
+    def export(self, file: str | Path, *, where: str | None = None) -> int:
+        """Write vectors and metadata to a ``.parquet`` or ``.npz`` file; return the number of rows."""
+        facts = {"model": self.spec.id, "fingerprint": self.fingerprint.digest}
+        return export(self._store, Path(file), self._filter(where), facts)
+
+    def _filter(self, where: str | None) -> Filter | None:
+        return None if where is None else parse(where, schema.filter_fields(self._store.schema))
+
+    def _column(self, name: str, ids: Sequence[str]) -> dict[str, Any]:
+        found = {
+            id: value
+            for batch in self._store.scan(["id", name], ids=ids)
+            for id, value in zip(batch.column("id").to_pylist(), batch.column(name).to_pylist(), strict=True)
+        }
+        if missing := [id for id in ids if id not in found]:
+            raise UnknownIdError(f"the collection has no row {missing[0]!r}; nearsight ls shows the ids")
+        return found
+
+    def _require(self, fingerprint: Fingerprint) -> None:
+        """Refuse vectors that could not be compared with those that are here."""
+        if fingerprint != self.fingerprint:
+            differences = "; ".join(self.fingerprint.differences(fingerprint))
+            raise FingerprintMismatchError(
+                f"{self.directory} holds vectors of {self.spec.id} (fingerprint {self.fingerprint.digest});"
+                f" these are of {fingerprint.model} ({fingerprint.digest}). They differ in: {differences}."
+                " Index the images into another collection with -c DIR"
+            )
