@@ -40,7 +40,13 @@ from sklearn.metrics import roc_auc_score
 
 from nearsight import Embedder
 from nearsight.anomaly.tiling import TileGrid, cut_tiles, plan_tiles, resize_map, stitch_maps
-from nearsight.estimators.anomaly import Assessment, MultiLevelAnomaly, PatchMemory, VectorAnomaly, combined
+from nearsight.estimators.anomaly import (
+    LevelScores,
+    MultiLevelAnomaly,
+    PatchMemory,
+    VectorAnomaly,
+    combine_scores,
+)
 from nearsight.images import decode
 from nearsight.models import find_model
 from nearsight.models.dense_features import FeatureMaps, load_features
@@ -108,7 +114,7 @@ def joined(layers: Layers) -> np.ndarray:
 
 
 def patchcore(n_rows: int) -> PatchMemory:
-    return PatchMemory(n_rows=n_rows, neighborhood=1, shrinkage=None, top=0.0)
+    return PatchMemory(n_rows=n_rows, neighborhood=1, shrinkage=None, top_share=0.0)
 
 
 def ours(layers: Layers) -> Layers:
@@ -162,7 +168,7 @@ def run(kinds: dict[str, list[Path]], options: argparse.Namespace) -> dict[str, 
         detector = MultiLevelAnomaly(false_alarm_rate=RATE, random_state=seed)
         detector.fit([ours(seen["good"][i][0]) for i in split.fit])
         judged = {
-            kind: [detector.assess(ours(seen[kind][i][0])) for i in which]
+            kind: [detector.score_levels(ours(seen[kind][i][0])) for i in which]
             for kind, which in {**{k: range(len(chosen[k])) for k in defects}, "good": split.test}.items()
         }
         by_level = {
@@ -184,7 +190,7 @@ def run(kinds: dict[str, list[Path]], options: argparse.Namespace) -> dict[str, 
                 (1, "PatchCore as published, its crop"),
             ):
                 memory = patchcore(2000).fit(flat["good"][i][view] for i in split.fit)
-                add(name, lambda kind, i, m=memory, v=view: m.assess(flat[kind][i][v])[1])
+                add(name, lambda kind, i, m=memory, v=view: m.score_image(flat[kind][i][v])[1])
             for method in ("knn", "mahalanobis"):
                 whole = VectorAnomaly(method=method, false_alarm_rate=None).fit(plain["good"][split.fit])
                 name = f"plain embedding, {method}"
@@ -209,14 +215,14 @@ def run(kinds: dict[str, list[Path]], options: argparse.Namespace) -> dict[str, 
     return told
 
 
-def by(some: list[Assessment], level: str) -> np.ndarray:
+def by(some: list[LevelScores], level: str) -> np.ndarray:
     """Scores of one level, out of what the combined detector says of each."""
     if level == "combined":
         return np.array([one.score for one in some])
     if level == "image":
         return np.array([one.levels["image"] for one in some])
     return np.array(
-        [combined([np.array(z) for name, z in one.levels.items() if name != "image"]) for one in some]
+        [combine_scores([np.array(z) for name, z in one.levels.items() if name != "image"]) for one in some]
     )
 
 
@@ -290,8 +296,8 @@ def localization(kinds: dict[str, list[Path]], options: argparse.Namespace) -> d
         pixels, mask = spoiled(good, weave, n)
         layers, grid = views.tiles(Image.fromarray(pixels))
         masks.append(mask)
-        heat = detector.assess(ours(layers)).heat
-        sheet = combined([stitch_maps(h, grid) for h in heat])
+        heat = detector.score_levels(ours(layers)).heat
+        sheet = combine_scores([stitch_maps(h, grid) for h in heat])
         maps["nearsight"].append(resize_map(sheet, grid.image_px))
         maps["PatchCore as published, our tiles"].append(
             resize_map(stitch_maps(published.distances(joined(layers)), grid), grid.image_px)
@@ -323,11 +329,11 @@ def oracle(kinds: dict[str, list[Path]]) -> dict[str, Any]:
         detector = MultiLevelAnomaly(level="patch", n_patches=n_rows, false_alarm_rate=RATE)
         detector.fit([ours(t) for t, _ in good[:50]])
         started = time.perf_counter()
-        scores = np.array([detector.assess(ours(t)).score for t, _ in good[50:]])
+        scores = np.array([detector.score_levels(ours(t)).score for t, _ in good[50:]])
         spent = (time.perf_counter() - started) / 50
         told["every patch" if n_rows == 10**9 else f"{n_rows} patches a layer"] = {
             **{
-                k: round(auroc(scores, np.array([detector.assess(ours(t)).score for t, _ in v])), 4)
+                k: round(auroc(scores, np.array([detector.score_levels(ours(t)).score for t, _ in v])), 4)
                 for k, v in bad.items()
             },
             "ms an image": round(1000 * spent, 1),

@@ -40,6 +40,16 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
             "Estimators know neither images nor models",
         ),
         ("estimators/conformal/calibration.py", "import nearsight.store", "Data flows one way"),
+        (
+            "estimators/duplicates/estimator.py",
+            "import nearsight.estimators.clustering",
+            "Estimators are independent of each other",
+        ),
+        (
+            "estimators/neighbors.py",
+            "import nearsight.estimators.conformal.threshold",
+            "Estimators are independent of each other",
+        ),
         ("store/filters/parser.py", "import nearsight.models", "Models and stores never see each other"),
         ("models/registry.py", "import nearsight.store.base", "Models and stores never see each other"),
         ("collection/schema.py", "import lancedb", "LanceDB stays in store.lance"),

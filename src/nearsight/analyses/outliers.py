@@ -8,7 +8,7 @@ import numpy as np
 from nearsight.collection import Collection, Item
 from nearsight.collection.arrays import batch_vectors, items_by_id, sample_vectors
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.anomaly import outlyingness
+from nearsight.estimators.anomaly import knn_distances
 
 _MAX_REFERENCE_IMAGES = 5000
 
@@ -72,7 +72,7 @@ def outliers(
     for batch in collection.iter_batches(["id", "vector"], where):
         ids = batch.column("id").to_pylist()
         own_rows = np.array([reference_rows.get(id, -1) for id in ids], np.int64)
-        distances = outlyingness(batch_vectors(batch), reference.X, own_rows, n_neighbors=n_neighbors)
+        distances = knn_distances(batch_vectors(batch), reference.X, own_rows, n_neighbors=n_neighbors)
         most_unusual = heapq.nlargest(k, [*most_unusual, *zip(distances.tolist(), ids, strict=True)])
     items = items_by_id(collection, [id for _, id in most_unusual])
     # Another process may have removed some since.

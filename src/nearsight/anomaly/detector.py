@@ -15,7 +15,7 @@ from nearsight import progress as progress_display
 from nearsight.anomaly.artifact import read_detector, write_detector
 from nearsight.anomaly.tiling import TileGrid, cut_tiles, plan_tiles, resize_map, stitch_maps
 from nearsight.errors import CalibrationError, ImageError, ImageFailure, InvalidParameterError
-from nearsight.estimators.anomaly import Level, MultiLevelAnomaly, combined
+from nearsight.estimators.anomaly import Level, MultiLevelAnomaly, combine_scores
 from nearsight.estimators.conformal import Threshold
 from nearsight.images import ImageSource, Limits, content_id, decode, find
 from nearsight.models import DEFAULT_MODEL, Fingerprint
@@ -351,12 +351,12 @@ class AnomalyDetector:
         return _ImageFeatures(source.path, content_id(data), grid, layers, image)
 
     def _result(self, features: _ImageFeatures, heatmaps: bool) -> AnomalyResult:
-        assessment = self._estimator.assess(features.layers)
+        assessment = self._estimator.score_levels(features.layers)
         threshold = self.threshold_
         heatmap = None
         if heatmaps and assessment.heat:
             maps = [stitch_maps(maps, features.grid) for maps in assessment.heat]
-            heatmap = resize_map(combined(maps).astype(np.float32), features.grid.image_px)
+            heatmap = resize_map(combine_scores(maps).astype(np.float32), features.grid.image_px)
         names = {str(i): layer for i, layer in enumerate(self.features.layers)}
         return AnomalyResult(
             path=features.path,

@@ -7,7 +7,7 @@ from scipy.spatial.distance import cdist
 
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.anomaly import Coreset, k_center
-from nearsight.estimators.anomaly.coreset import nearest
+from nearsight.estimators.anomaly.coreset import nearest_center
 
 rng = np.random.default_rng(3)
 
@@ -52,7 +52,7 @@ def test_of_nothing_nothing_is_chosen() -> None:
 @settings(max_examples=50)
 def test_the_nearest_is_the_nearest(X: np.ndarray) -> None:
     centers = rng.normal(size=(7, 3)).astype(np.float32)
-    distances, indices = nearest(X, centers)
+    distances, indices = nearest_center(X, centers)
     exact = cdist(X.astype(float), centers.astype(float))
     np.testing.assert_allclose(distances, exact.min(1), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(exact[np.arange(len(X)), indices], exact.min(1), rtol=1e-4, atol=1e-3)
@@ -65,8 +65,8 @@ def test_every_row_of_a_stream_lies_within_cover_of_a_bounded_memory(piece: int)
     coreset = Coreset(40, n_waiting=100)
     for start in range(0, n, piece):
         coreset.add(X[start : start + piece])
-        assert len(coreset._kept if coreset._kept is not None else []) <= 40
-        assert sum(map(len, coreset._waiting)) <= 140
+        assert len(coreset._rows if coreset._rows is not None else []) <= 40
+        assert sum(map(len, coreset._buffer)) <= 140
     assert coreset.n_seen == n
     away = cdist(X, coreset.rows).min(1).max()
     assert away <= coreset.cover * (1 + 1e-4)

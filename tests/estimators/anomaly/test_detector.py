@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from nearsight.errors import CalibrationError, InvalidParameterError
-from nearsight.estimators.anomaly import MultiLevelAnomaly, Scale, combined
-from nearsight.estimators.anomaly.detector import summary
+from nearsight.estimators.anomaly import MultiLevelAnomaly, ScoreScale, combine_scores
+from nearsight.estimators.anomaly.detector import feature_moments
 from nearsight.estimators.conformal import from_good, required_examples
 
 LAYERS = ((8, 3), (4, 5))
@@ -56,7 +56,7 @@ def test_the_combination_sees_what_either_level_sees() -> None:
 
 def test_heat_is_where_the_spot_is(fitted: MultiLevelAnomaly) -> None:
     [layers] = with_a_spot(images(1, 9))
-    found = fitted.assess(layers)
+    found = fitted.score_levels(layers)
     assert set(found.levels) == {"image", "0", "1"}
     y, x = divmod(int(found.heat[0][0].argmax()), 8)
     assert (2 <= y < 5, 3 <= x < 6) == (True, True)
@@ -86,7 +86,8 @@ def test_as_many_are_held_out_as_meet_the_rate_exactly(n: int, rate: float) -> N
 def test_the_held_out_are_never_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     learned: list[float] = []
     monkeypatch.setattr(
-        "nearsight.estimators.anomaly.detector.summary", lambda layers: learned.append(1.0) or summary(layers)
+        "nearsight.estimators.anomaly.detector.feature_moments",
+        lambda layers: learned.append(1.0) or feature_moments(layers),
     )
     detector = quick(level="patch").fit(images(60))
     assert len(learned) == 41
@@ -159,17 +160,17 @@ def test_refuses_what_it_cannot_work_with(fitted: MultiLevelAnomaly) -> None:
     with pytest.raises(InvalidParameterError, match=r"\(tiles, h, w, d\)"):
         quick().fit(np.ones((40, 8)))
     with pytest.raises(InvalidParameterError, match="3 layers; those learned from had"):
-        fitted.assess([*images(1)[0], *images(1)[0]][:3])
+        fitted.score_levels([*images(1)[0], *images(1)[0]][:3])
     spoiled = images(1)[0]
     spoiled[0][0, 0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="NaN"):
-        fitted.assess(spoiled)
+        fitted.score_levels(spoiled)
 
 
 def test_one_blind_detector_does_not_hide_what_another_sees() -> None:
-    assert combined([np.array([-3.0, 0.5]), np.array([6.0, -0.5])]).tolist() == [6.0, 0.5]
+    assert combine_scores([np.array([-3.0, 0.5]), np.array([6.0, -0.5])]).tolist() == [6.0, 0.5]
     with pytest.raises(InvalidParameterError, match="0 detectors"):
-        combined([])
+        combine_scores([])
     with pytest.raises(InvalidParameterError, match="0 scores"):
-        Scale.of(np.empty(0))
-    assert np.isfinite(Scale.of(np.zeros(4)).standardized([1.0]))
+        ScoreScale.fit(np.empty(0))
+    assert np.isfinite(ScoreScale.fit(np.zeros(4)).standardized([1.0]))

@@ -12,7 +12,7 @@ GOOD = rng.normal(size=(12, 6, 5, 4)).astype(np.float32)
 
 def paper(**changed) -> PatchMemory:
     """As the paper has it."""
-    return PatchMemory(**{"shrinkage": None, "top": 0.0, "n_reweight": 0, "neighborhood": 1, **changed})
+    return PatchMemory(**{"shrinkage": None, "top_share": 0.0, "n_reweight": 0, "neighborhood": 1, **changed})
 
 
 def test_without_a_bound_it_is_the_nearest_of_all_patches() -> None:
@@ -35,7 +35,7 @@ def test_a_bounded_memory_is_off_by_no_more_than_its_cover() -> None:
 
 def test_neighborhoods_are_averaged() -> None:
     maps = rng.normal(size=(1, 5, 5, 2)).astype(np.float32)
-    found = PatchMemory(neighborhood=3)._places(maps)
+    found = PatchMemory(neighborhood=3)._patches(maps)
     padded = np.pad(maps[0], ((1, 1), (1, 1), (0, 0)), "edge")
     for y in range(5):
         for x in range(5):
@@ -44,7 +44,7 @@ def test_neighborhoods_are_averaged() -> None:
 
 def test_fine_maps_are_averaged_in_blocks() -> None:
     maps = np.arange(35, dtype=np.float32).reshape(1, 5, 7, 1)
-    found = PatchMemory(neighborhood=1, most_places=4)._places(maps)[0, ..., 0]
+    found = PatchMemory(neighborhood=1, max_side=4)._patches(maps)[0, ..., 0]
     assert found.shape == (3, 4)
     assert found[0, 0] == maps[0, :2, :2].mean()
     assert found[2, 3] == maps[0, 4, 6, 0]
@@ -123,7 +123,9 @@ def test_refuses_what_is_no_map(maps, message: str) -> None:
         PatchMemory().fit(maps)
 
 
-@pytest.mark.parametrize("bad", [{"neighborhood": 2}, {"most_places": 0}, {"shrinkage": 1.5}, {"top": -0.1}])
+@pytest.mark.parametrize(
+    "bad", [{"neighborhood": 2}, {"max_side": 0}, {"shrinkage": 1.5}, {"top_share": -0.1}]
+)
 def test_refuses_parameters_out_of_range(bad: dict) -> None:
     with pytest.raises(InvalidParameterError, match=next(iter(bad))):
         PatchMemory(**bad).fit(GOOD)

@@ -282,10 +282,12 @@ def test_progress_is_shown_where_asked_for(capsys):
     np.testing.assert_array_equal(first.scores([3]), second.scores([3]))
 
 
-@pytest.mark.parametrize(("n_baskets", "most_regressed"), [(300, 4000), (300, 10), (3, 4000), (None, 4000)])
-def test_what_was_learned_survives_a_file(n_baskets, most_regressed):
+@pytest.mark.parametrize(
+    ("n_baskets", "max_regressed_items"), [(300, 4000), (300, 10), (3, 4000), (None, 4000)]
+)
+def test_what_was_learned_survives_a_file(n_baskets, max_regressed_items):
     X, _, baskets = world(substitutes=True)
-    fitted = Recommender(most_regressed=most_regressed, n_related=15).fit(
+    fitted = Recommender(max_regressed_items=max_regressed_items, n_related=15).fit(
         X, baskets=None if n_baskets is None else baskets[:n_baskets]
     )
     facts, arrays = fitted.state()

@@ -1,21 +1,21 @@
-"""What is unlike the good examples: whole vectors, places of feature maps, and both together."""
+"""Anomalies: vectors, positions of feature maps, or both that are unlike those of good examples."""
 
 from nearsight.estimators.anomaly.coreset import Coreset, k_center
-from nearsight.estimators.anomaly.detector import Assessment, Level, MultiLevelAnomaly
-from nearsight.estimators.anomaly.knn_distance import outlyingness
+from nearsight.estimators.anomaly.detector import Level, LevelScores, MultiLevelAnomaly
+from nearsight.estimators.anomaly.knn_distance import knn_distances
 from nearsight.estimators.anomaly.mahalanobis import VectorAnomaly
 from nearsight.estimators.anomaly.patch_memory import PatchMemory
-from nearsight.estimators.anomaly.score_fusion import Scale, combined
+from nearsight.estimators.anomaly.score_fusion import ScoreScale, combine_scores
 
 __all__ = [
-    "Assessment",
     "Coreset",
     "Level",
+    "LevelScores",
     "MultiLevelAnomaly",
     "PatchMemory",
-    "Scale",
+    "ScoreScale",
     "VectorAnomaly",
-    "combined",
+    "combine_scores",
     "k_center",
-    "outlyingness",
+    "knn_distances",
 ]

@@ -27,6 +27,7 @@ from nearsight.estimators.recommendation.signals import (
     Evidence,
 )
 from nearsight.estimators.recommendation.visual_neighbors import Lookalikes, alike_above, unit
+from nearsight.estimators.stored_parameters import present_parameters
 
 # Of how many times as many items as are asked for a varied list is made.
 _POOL = 10
@@ -85,7 +86,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         Related items kept for each item.
     n_neighbors : int, default 5
         Bought lookalikes that speak for an item.
-    most_regressed : int, default 4000
+    max_regressed_items : int, default 4000
         Up to so many bought items, chances are regressed on the whole history as well.
     n_examples : int, default 2000
         Held-out items that the blend is learned from, for each kind of history.
@@ -111,7 +112,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
     Notes
     -----
     Memory: X once more, `n_related` numbers for each item, and a square of the bought ones up to
-    `most_regressed`, which costs their cube once. Each held-out item, and each question, costs n x d.
+    `max_regressed_items`, which costs their cube once. Each held-out item, and each question, costs n x d.
 
     Without rows it refuses; one item has nothing to be shown with, two have each other. NaN and infinity
     are refused. Duplicate items, and items that are all the same, have a similarity of 1 and are recommended
@@ -136,7 +137,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         normalization: Normalization = "bm25",
         n_related: int = 200,
         n_neighbors: int = 5,
-        most_regressed: int = 4000,
+        max_regressed_items: int = 4000,
         n_examples: int = 2000,
         random_state: int = 0,
         progress: bool = False,
@@ -144,7 +145,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         self.normalization = normalization
         self.n_related = n_related
         self.n_neighbors = n_neighbors
-        self.most_regressed = most_regressed
+        self.max_regressed_items = max_regressed_items
         self.n_examples = n_examples
         self.random_state = random_state
         self.progress = progress
@@ -172,7 +173,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         Notes
         -----
         Time: n × (items bought) × d for lookalikes, five times the sum of the squared sizes of the baskets,
-        and where there are at most `most_regressed` bought items six times their number cubed.
+        and where there are at most `max_regressed_items` bought items six times their number cubed.
         """
         for name in ("n_related", "n_neighbors", "n_examples"):
             if getattr(self, name) < 1:
@@ -292,10 +293,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         KeyError, TypeError, ValueError
             It is not what `state` returned.
         """
-        params = dict(facts["params"])
-        if "normalisation" in params:  # files of 0.1
-            params["normalization"] = params.pop("normalisation")
-        found = cls(**params)
+        found = cls(**present_parameters(facts["params"]))
         found.X_ = unit(arrays["X"])
         n, found.n_features_in_ = found.X_.shape
         found.alike_above_, found.twins_together_ = facts["alike_above"], facts["twins_together"]
@@ -324,7 +322,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
                 normalization=self.normalization,
                 n_related=self.n_related,
                 n_neighbors=self.n_neighbors,
-                most_regressed=self.most_regressed,
+                most_regressed=self.max_regressed_items,
             )
 
         self.baskets_ = baskets
