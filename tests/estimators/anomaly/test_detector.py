@@ -159,7 +159,7 @@ def test_refuses_what_it_cannot_work_with(fitted: MultiLevelAnomaly) -> None:
         quick().fit(iter(images(40)))
     with pytest.raises(InvalidParameterError, match=r"\(tiles, h, w, d\)"):
         quick().fit(np.ones((40, 8)))
-    with pytest.raises(InvalidParameterError, match="3 layers; those learned from had"):
+    with pytest.raises(InvalidParameterError, match="3 layers; the fitted ones had"):
         fitted.score_levels([*images(1)[0], *images(1)[0]][:3])
     spoiled = images(1)[0]
     spoiled[0][0, 0, 0, 0] = np.nan

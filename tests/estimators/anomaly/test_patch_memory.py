@@ -51,7 +51,7 @@ def test_fine_maps_are_averaged_in_blocks() -> None:
 
 
 def test_the_weight_is_equation_7() -> None:
-    memory = paper(n_rows=500, n_reweight=3, top=0.0).fit(GOOD)
+    memory = paper(n_rows=500, n_reweight=3, top_share=0.0).fit(GOOD)
     asked = rng.normal(size=(1, 4, 4, 4)).astype(np.float32) * 2
     away = cdist(asked.reshape(-1, 4) - memory.mean_, memory.memory_)
     worst = away.min(1).argmax()
