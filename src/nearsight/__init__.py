@@ -5,54 +5,63 @@ from typing import TYPE_CHECKING, Any
 
 from nearsight._version import __version__ as __version__
 
-# Names are loaded on first use, so that `import nearsight` and `nearsight --help` stay instant.
+# The module of each name. It is imported on first use, so that `import nearsight` is instant.
 _HOMES = {
+    "AddReport": "collection",
     "AnomalyDetector": "anomaly",
+    "AnomalyResult": "anomaly",
+    "Clustering": "analyses.clusters",
     "Collection": "collection",
+    "Duplicates": "analyses.duplicates",
     "Embedder": "embedder",
     "FaceBank": "faces",
-    "ImageFailure": "errors",
+    "FewShotClassifier": "estimators.classification",
+    "Fingerprint": "models",
     "ImageEmbeddingTransformer": "transformer",
-    "AnomalyResult": "anomaly",
+    "ImageFailure": "errors",
     "Limits": "images",
+    "Match": "collection",
     "ModelSpec": "models",
     "NearsightError": "errors",
     "list_models": "models",
-    "fit_sift_vlad": "models.sift_vlad.model",
-    "geometric_rerank": "verification.keypoints",
     "load_model": "models",
     "load_text_encoder": "models",
 }
 
 __all__ = [
+    "AddReport",
     "AnomalyDetector",
     "AnomalyResult",
+    "Clustering",
     "Collection",
+    "Duplicates",
     "Embedder",
     "FaceBank",
+    "FewShotClassifier",
+    "Fingerprint",
     "ImageEmbeddingTransformer",
     "ImageFailure",
     "Limits",
+    "Match",
     "ModelSpec",
     "NearsightError",
-    "fit_sift_vlad",
-    "geometric_rerank",
     "list_models",
     "load_model",
     "load_text_encoder",
 ]
 
 if TYPE_CHECKING:
+    from nearsight.analyses.clusters import Clustering
+    from nearsight.analyses.duplicates import Duplicates
     from nearsight.anomaly import AnomalyDetector, AnomalyResult
-    from nearsight.collection import Collection
+    from nearsight.collection import AddReport, Collection, Match
     from nearsight.embedder import Embedder
     from nearsight.errors import ImageFailure, NearsightError
+    from nearsight.estimators.classification import FewShotClassifier
     from nearsight.faces import FaceBank
     from nearsight.images import Limits
-    from nearsight.models import ModelSpec, list_models, load_model, load_text_encoder
-    from nearsight.models.sift_vlad.model import fit_sift_vlad
+    from nearsight.models import Fingerprint, ModelSpec, list_models, load_model, load_text_encoder
     from nearsight.transformer import ImageEmbeddingTransformer
-    from nearsight.verification.keypoints import geometric_rerank
 
 
 def __getattr__(name: str) -> Any:

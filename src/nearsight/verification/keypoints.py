@@ -128,7 +128,7 @@ def geometric_rerank(
     Examples
     --------
     >>> import numpy as np
-    >>> from nearsight import geometric_rerank
+    >>> from nearsight.verification.keypoints import geometric_rerank
     >>> blocks = np.random.default_rng(0).integers(0, 256, (3, 15, 20, 3), np.uint8)
     >>> images = blocks.repeat(8, axis=1).repeat(8, axis=2)
     >>> turned = np.rot90(images[2])

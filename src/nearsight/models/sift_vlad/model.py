@@ -222,7 +222,7 @@ def fit_sift_vlad(
     Examples
     --------
     >>> import numpy as np
-    >>> from nearsight import fit_sift_vlad
+    >>> from nearsight.models.sift_vlad.model import fit_sift_vlad
     >>> blocks = np.random.default_rng(0).integers(0, 256, (6, 15, 20, 3), np.uint8)
     >>> images = blocks.repeat(8, axis=1).repeat(8, axis=2)
     >>> model = fit_sift_vlad(images, n_words=4)
