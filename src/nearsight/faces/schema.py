@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 from nearsight.faces.pipeline import Face, ImageFaces
 from nearsight.images import decode_path, encode_path
 
-_BOX = pa.list_(pa.float32(), 4)
-_LANDMARKS = pa.list_(pa.float32(), 10)
-
 
 @dataclass(frozen=True, slots=True)
 class BankedFace:
@@ -63,38 +60,27 @@ class BankedFace:
         return cls(**{**values, "box": (left, top, right, bottom), "path": decode_path(values["path"])})
 
 
-COLUMNS = (
-    "id",
-    "person",
-    "group",
-    "path",
-    "picture",
-    "box",
-    "confidence",
-    "quality",
-    "problems",
-    "enrolled_at",
-)
-
-
 def schema(dim: int) -> pa.Schema:
     """Return the columns of a new bank."""
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("person", pa.string(), nullable=False),
-            pa.field("group", pa.string(), nullable=False),
-            pa.field("path", pa.string(), nullable=False),
-            pa.field("picture", pa.string(), nullable=False),
-            pa.field("box", _BOX, nullable=False),
-            pa.field("landmarks", _LANDMARKS, nullable=False),
-            pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
-            pa.field("confidence", pa.float32(), nullable=False),
-            pa.field("quality", pa.float32(), nullable=False),
-            pa.field("problems", pa.string(), nullable=False),
-            pa.field("enrolled_at", pa.timestamp("us", tz="UTC"), nullable=False),
-        ]
-    )
+    types = {
+        "id": pa.string(),
+        "person": pa.string(),
+        "group": pa.string(),
+        "path": pa.string(),
+        "picture": pa.string(),
+        "box": pa.list_(pa.float32(), 4),
+        "landmarks": pa.list_(pa.float32(), 10),
+        "vector": pa.list_(pa.float32(), dim),
+        "confidence": pa.float32(),
+        "quality": pa.float32(),
+        "problems": pa.string(),
+        "enrolled_at": pa.timestamp("us", tz="UTC"),
+    }
+    return pa.schema([pa.field(name, type_, nullable=False) for name, type_ in types.items()])
+
+
+#: The columns of a `BankedFace`: all but the numbers of the face.
+COLUMNS = tuple(name for name in schema(1).names if name not in ("landmarks", "vector"))
 
 
 def face_id(image: str, face: Face) -> str:

@@ -1,7 +1,7 @@
 """Tags of a TIFF directory: the first page of a TIFF, and EXIF blocks, which are TIFFs without pixels.
 
 Pillow's reader warns about each damaged tag, and no thread can silence a warning for itself alone. This one
-reads without a word; the caller decides which damage matters.
+does not warn; the caller decides which damage matters.
 """
 
 import struct
@@ -13,56 +13,32 @@ _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 _INTEGERS = {1: "B", 3: "H", 4: "L"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tag:
-    """One tag of a directory.
-
-    Attributes
-    ----------
-    number, type, count : int
-        As TIFF 6.0 numbers them.
-    value : bytes or None
-        None where the tag points beyond the data.
-    integer : int or None
-        Its first value where that is an unsigned integer.
-    entry : bytes
-        The tag's line in the directory.
-    """
+    """One tag of a directory; number, type and count as in TIFF 6.0."""
 
     number: int
     type: int
     count: int
-    value: bytes | None
-    integer: int | None
-    entry: bytes
+    value: bytes | None  # None if the tag points beyond the data
+    integer: int | None  # the first value, if it is an unsigned integer
+    entry: bytes  # the tag's entry in the directory
 
 
 @dataclass(frozen=True, slots=True)
 class TagDirectory:
-    """Where the first directory of a TIFF or EXIF block is.
-
-    Attributes
-    ----------
-    data : bytes
-    endian : str
-        ``<`` or ``>``.
-    is_big : bool
-        Whether it is a BigTIFF, with 64-bit offsets.
-    start, end : int
-        Offset of the directory and of its end, which may lie beyond the data.
-    n_tags : int
-    """
+    """The first directory of a TIFF or EXIF block; `start` and `end` are its offsets in the data."""
 
     data: bytes
     endian: str
-    is_big: bool
+    is_big: bool  # a BigTIFF, with 64-bit offsets
     start: int
     end: int
     n_tags: int
 
     @classmethod
     def first(cls, data: bytes) -> "TagDirectory | None":
-        """Return the first directory; None where there is none within the data."""
+        """Return the first directory; None if it is not within the data."""
         endian = {b"II": "<", b"MM": ">"}.get(data[:2])
         if endian is None:
             return None
@@ -73,13 +49,12 @@ class TagDirectory:
             (n_tags,) = struct.unpack_from(endian + counter, data, start)
         except (struct.error, OverflowError):
             return None
-        sizes = struct.calcsize(endian + counter) + n_tags * entry_bytes + struct.calcsize(endian + word)
-        return cls(data, endian, is_big, start, start + sizes, n_tags)
+        n_bytes = struct.calcsize(endian + counter) + n_tags * entry_bytes + struct.calcsize(endian + word)
+        return cls(data, endian, is_big, start, start + n_bytes, n_tags)
 
     def tags(self) -> Iterator[Tag]:
-        """Yield the tags in order, as far as their lines lie within the data."""
-        word, counter_bytes, entry_bytes = ("Q", 8, 20) if self.is_big else ("L", 2, 12)
-        word_bytes = struct.calcsize(self.endian + word)
+        """Yield the tags in order, as far as their entries lie within the data."""
+        word, word_bytes, counter_bytes, entry_bytes = ("Q", 8, 8, 20) if self.is_big else ("L", 4, 2, 12)
         for i in range(self.n_tags):
             at = self.start + counter_bytes + i * entry_bytes
             entry = self.data[at : at + entry_bytes]
@@ -98,7 +73,7 @@ class TagDirectory:
             yield Tag(number, type_, count, value, integer, entry)
 
     def with_only(self, entries: list[bytes]) -> bytes:
-        """Return the data with these lines in the directory, and no directory behind it.
+        """Return the data with these entries in the directory, and no directory after it.
 
         The length stays, so that no byte is added that an image cut short could be completed with.
         """

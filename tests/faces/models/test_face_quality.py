@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
@@ -70,7 +72,7 @@ def test_a_nose_beyond_an_eye_is_turned_away(chip):
 def test_landmarks_that_say_nothing_are_poor_and_no_error(chip, landmarks):
     found = judge(chip, landmarks)
     assert found.score == 0
-    assert np.isfinite(list(found.to_dict().values())[:-1]).all()
+    assert np.isfinite(list(asdict(found).values())[:-1]).all()
 
 
 def test_a_single_color_is_poor():

