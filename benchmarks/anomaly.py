@@ -50,7 +50,7 @@ from nearsight.estimators.anomaly import (
 from nearsight.images import decode
 from nearsight.models import find_model
 from nearsight.models.dense_features import FeatureMaps, load_features
-from nearsight.models.preprocess import fit as preprocessed
+from nearsight.models.preprocess import resize_and_crop as preprocessed
 
 LAYERS = ("block2.add", "block4.add", "block10.add", "block15.project")
 OURS = (0, 2, 3)

@@ -24,22 +24,22 @@ from pathlib import Path
 import numpy as np
 
 from nearsight import Embedder, load_text_encoder
-from nearsight.models.pca import ProjectedText, fit_projection
-from nearsight.models.text.conse import ConSE, classes
+from nearsight.models.pca import ProjectedTextEncoder, fit_projection
+from nearsight.models.text.conse import ConseTextEncoder, classes
 from nearsight.models.text.zero_shot import ZeroShotClassifier
 
 
 class Plain:
     """The first recipe, over the same encoder and head."""
 
-    def __init__(self, tower: ConSE) -> None:
+    def __init__(self, tower: ConseTextEncoder) -> None:
         self.encoder, self.head = tower._encoder, tower._head
         self.labels = self.embed([names[0] for names, _ in classes()])
 
     def embed(self, texts: list[str]) -> np.ndarray:
         return self.encoder.embed([f"a photo of a {text}" for text in texts])
 
-    def project(self, X: np.ndarray) -> np.ndarray:
+    def to_text_space(self, X: np.ndarray) -> np.ndarray:
         logits = 5 * X @ self.head
         likeliest = np.argsort(-logits, axis=1)[:, :10]
         chosen = np.take_along_axis(logits, likeliest, 1)
@@ -54,10 +54,10 @@ def precision_at_10(similarities: np.ndarray, y: np.ndarray, n_classes: int) -> 
     return float(np.mean(hits))
 
 
-def by_class(tower: ConSE, X: np.ndarray, y: np.ndarray, names: list[str]) -> dict[str, float]:
+def by_class(tower: ConseTextEncoder, X: np.ndarray, y: np.ndarray, names: list[str]) -> dict[str, float]:
     plain = Plain(tower)
-    theirs = plain.project(X) @ plain.embed(names).T
-    ours = tower.project(X) @ tower.embed(names).T
+    theirs = plain.to_text_space(X) @ plain.embed(names).T
+    ours = tower.to_text_space(X) @ tower.embed(names).T
     found = ZeroShotClassifier(tower, names).predict(X)
     return {
         "images": len(X),
@@ -70,22 +70,28 @@ def by_class(tower: ConSE, X: np.ndarray, y: np.ndarray, names: list[str]) -> di
     }
 
 
-def projected(tower: ConSE, X: np.ndarray, y: np.ndarray, names: list[str], dim: int) -> dict[str, float]:
+def projected(
+    tower: ConseTextEncoder, X: np.ndarray, y: np.ndarray, names: list[str], dim: int
+) -> dict[str, float]:
     projection = fit_projection(X, dim, tower.spec)
     short = projection.apply(X)
-    near = ProjectedText(tower, projection, projection.spec("projected"))
+    near = ProjectedTextEncoder(tower, projection, projection.spec("projected"))
     found = ZeroShotClassifier(near, names).predict(short)
     return {
-        f"precision@10 dim {dim}": precision_at_10(near.project(short) @ near.embed(names).T, y, len(names)),
+        f"precision@10 dim {dim}": precision_at_10(
+            near.to_text_space(short) @ near.embed(names).T, y, len(names)
+        ),
         f"zero-shot dim {dim}": float((found.probabilities.argmax(1) == y).mean()),
     }
 
 
-def by_caption(tower: ConSE, X: np.ndarray, captions: list[str], is_b: np.ndarray) -> dict[str, float]:
+def by_caption(
+    tower: ConseTextEncoder, X: np.ndarray, captions: list[str], is_b: np.ndarray
+) -> dict[str, float]:
     plain = Plain(tower)
     result: dict[str, float] = {"captions": len(captions)}
     for label, model in (("", tower), (" plain", plain)):
-        similarities = model.project(X) @ model.embed(captions).T
+        similarities = model.to_text_space(X) @ model.embed(captions).T
         ranks = 1 + (similarities > similarities.diagonal()).sum(0)
         for half, chosen in (("A", ~is_b), ("B", is_b)):
             result[f"recall@10 {half}{label}"] = float((ranks[chosen] <= 10).mean())

@@ -18,8 +18,8 @@ import numpy as np
 
 from nearsight.images import decode, find
 from nearsight.models import find_model, load_model
-from nearsight.models.onnx_graph import convolutions, is_kept
-from nearsight.models.precision.bias_correction import rounded
+from nearsight.models.onnx_graph import convolutions, is_excluded
+from nearsight.models.precision.bias_correction import round_to_bfloat16
 from nearsight.models.runtimes.openvino import OpenVinoBackend
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     options = parser.parse_args()
     exact = load_model(options.model)
-    graph: Any = find_model(options.model).forms.graph(None)  # type: ignore[union-attr]  # packaged ones have forms
+    graph: Any = find_model(options.model).variants.graph(None)  # type: ignore[union-attr]  # packaged ones have variants
     sources = list(find(options.folder))
     step = max(1, len(sources) // options.images)
     prepared = [
@@ -42,11 +42,11 @@ def main() -> None:
     ]
     wanted = exact.embed(prepared)
 
-    def measure(keep: list[str]) -> tuple[float, float]:
+    def measure(operations: list[str]) -> tuple[float, float]:
         near = OpenVinoBackend(
             exact.spec,
-            rounded(graph, exact.spec, keep=keep),
-            keep=keep,
+            round_to_bfloat16(graph, exact.spec, float32_operations=operations),
+            float32_operations=operations,
             precision="bf16",
             reload=partial(load_model),
         )
@@ -57,14 +57,14 @@ def main() -> None:
         losses = np.sort(1 - (found * wanted).sum(1))[-max(1, len(prepared) // 20) :]
         return float(losses.mean()), 1000 * seconds / len(prepared)
 
-    base = measure(options.keep)
+    base = measure(options.float32_operations)
     print(f"{' '.join(options.keep) or 'nothing'}: loses {base[0]:.6f}, {base[1]:.2f} ms an image")
     rows = []
     for convolution in convolutions(graph):
-        if is_kept(convolution.name, options.keep):
+        if is_excluded(convolution.name, options.float32_operations):
             continue
         try:
-            rows.append((*measure([*options.keep, convolution.name]), convolution.name))
+            rows.append((*measure([*options.float32_operations, convolution.name]), convolution.name))
         # The runtime's own exception, raised when the request is made.
         except RuntimeError:
             print(f"{convolution.name}: cannot")

@@ -140,7 +140,7 @@ def check_packages() -> Check:
         name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
         if name == "onnxruntime":
             # Another build, such as onnxruntime-gpu, will do; two builds side by side break each other.
-            name = next(iter(devices.installed_wheels()), name)
+            name = next(iter(devices.installed_onnxruntime_packages()), name)
         try:
             installed.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
@@ -154,17 +154,17 @@ def check_onnxruntime() -> Check:
     """Check ONNX Runtime and its devices."""
     from nearsight.models.runtimes import devices
 
-    wheels = devices.installed_wheels()
+    wheels = devices.installed_onnxruntime_packages()
     try:
         # By name: only nearsight.models.runtimes.onnx may import it.
         onnxruntime = importlib.import_module("onnxruntime")
     except Exception as error:  # a broken native library raises more than ImportError
-        fix = f"run: {devices.repair_command(wheels)}; on Windows, install the Visual C++ runtime as well"
+        fix = f"run: {devices.repair_onnxruntime_command(wheels)}; on Windows, install the Visual C++ runtime"
         return Check("onnxruntime", "fail", str(error), fix)
     detail = f"{onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}"
     if len(wheels) > 1:
         detail += f"; {' and '.join(wheels)} have overwritten each other's files"
-        return Check("onnxruntime", "warn", detail, f"run: {devices.repair_command(wheels)}")
+        return Check("onnxruntime", "warn", detail, f"run: {devices.repair_onnxruntime_command(wheels)}")
     return Check("onnxruntime", "ok", detail)
 
 
@@ -195,7 +195,7 @@ def check_gpu() -> Check:
         if "cuda" in offered and not processor.has_nvidia_gpu():
             detail += "; no NVIDIA GPU with its driver was found"
         return Check("gpu", "ok", detail)
-    if idle := devices.idle_gpu(()):
+    if idle := devices.idle_gpu_hint(()):
         detail, _, fix = idle.partition(" To use it: ")
         return Check("gpu", "warn", detail, f"run: {fix}")
     return Check("gpu", "ok", "none found")

@@ -15,25 +15,25 @@ class Encoder:
 
     prompt = "{}"
 
-    def __init__(self, spec, *, is_shared=False):
+    def __init__(self, spec, *, shares_space=False):
         self.spec = spec
-        self.is_shared = is_shared
+        self.shares_space = shares_space
 
     def embed(self, texts):
         made = np.stack([np.random.default_rng(len(text)).standard_normal(DIM) for text in texts])
         return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
 
-    def project(self, X):
-        if self.is_shared:
+    def to_text_space(self, X):
+        if self.shares_space:
             return X
         bent = X + 0.2 * X**2
         return bent / np.linalg.norm(bent, axis=1, keepdims=True)
 
-    def aim(self, queries):
+    def to_image_space(self, queries):
         return queries
 
     def logits(self, X, queries):
-        return self.project(X) @ queries.T
+        return self.to_text_space(X) @ queries.T
 
 
 @pytest.fixture
@@ -52,7 +52,9 @@ def collection(tmp_path):
 
 def naive(collection, encoder, text, k, keep=lambda item: True):
     items = [item for item in collection.items() if keep(item)]
-    similarities = encoder.project(collection.vectors([item.id for item in items])) @ encoder.embed([text])[0]
+    similarities = (
+        encoder.to_text_space(collection.vectors([item.id for item in items])) @ encoder.embed([text])[0]
+    )
     order = np.argsort(-similarities, kind="stable")[:k]
     return [(items[i].id, float(similarities[i])) for i in order]
 
@@ -61,7 +63,7 @@ def naive(collection, encoder, text, k, keep=lambda item: True):
 @pytest.mark.parametrize("max_compared", [10_000, 10])
 def test_finds_what_a_plain_loop_finds(collection, monkeypatch, shared, max_compared):
     monkeypatch.setattr(text_search, "_MAX_COMPARED", max_compared)
-    encoder = collection.__dict__["text_encoder"] = Encoder(collection.spec, is_shared=shared)
+    encoder = collection.__dict__["text_encoder"] = Encoder(collection.spec, shares_space=shared)
     for text in ("a cat", "a very long walk on the beach"):
         found = collection.search(text=text, k=7)
         wanted = naive(collection, encoder, text, 7)

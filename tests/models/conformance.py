@@ -81,9 +81,9 @@ class BackendConformance:
 
     def test_results_are_the_callers(self, backend: Backend, prepared: list[object]) -> None:
         first = backend.embed(prepared[2:3])
-        kept = first.copy()
+        cached_bytes = first.copy()
         backend.embed(prepared[3:4])[:] = 0
-        np.testing.assert_array_equal(first, kept)
+        np.testing.assert_array_equal(first, cached_bytes)
 
     def test_threads(self, backend: Backend, vectors: np.ndarray) -> None:
         made = images(9)

@@ -6,7 +6,7 @@ from PIL import Image
 from nearsight.errors import UnknownModelError
 from nearsight.models import find_model, load_model
 from nearsight.models.dense_features import load_features
-from nearsight.models.preprocess import fit
+from nearsight.models.preprocess import resize_and_crop
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def features(cache_dir):
 
 def test_maps_are_what_the_layers_give(features, cache_dir):
     spec = find_model("efficientnet-lite0").spec
-    tile = fit(Image.radial_gradient("L").convert("RGB"), spec)
+    tile = resize_and_crop(Image.radial_gradient("L").convert("RGB"), spec)
     for layer, found in zip(features.layers, features.maps(tile), strict=True):
         model = load_model(f"efficientnet-lite0#layer={layer}", cache_dir=cache_dir)
         mean = found.mean((0, 1))
@@ -62,7 +62,7 @@ def test_what_has_no_places_is_refused(cache_dir):
         load_features("efficientnet-lite0", ["block2.adds"], cache_dir=cache_dir)
     with pytest.raises(UnknownModelError, match="no layer 'pooled'"):
         load_features("efficientnet-lite0", ["pooled"], cache_dir=cache_dir)
-    with pytest.raises(UnknownModelError, match="no layers to look into"):
+    with pytest.raises(UnknownModelError, match="has no inner layers"):
         load_features("sift-vlad", cache_dir=cache_dir)
-    with pytest.raises(UnknownModelError, match="no layers to look into"):
+    with pytest.raises(UnknownModelError, match="has no inner layers"):
         load_features("efficientnet-lite0#layer=block4.add", cache_dir=cache_dir)

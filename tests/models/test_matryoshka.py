@@ -9,7 +9,7 @@ from models.layouts import write_layout, write_text_tower
 
 from nearsight.errors import UnknownModelError
 from nearsight.models import find_model, load_model, load_text_encoder
-from nearsight.models.matryoshka import cut
+from nearsight.models.matryoshka import truncate
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +52,12 @@ def test_in_full_length_it_is_the_model(name):
 def test_texts_are_cut_along(name, cache_dir):
     full, short = (load_text_encoder(name + form, cache_dir=cache_dir) for form in ("", "#dim=4"))
     texts = ["a cat", "two dogs"]
-    np.testing.assert_allclose(short.embed(texts), cut(full.embed(texts), 4))
-    assert short.is_shared
+    np.testing.assert_allclose(short.embed(texts), truncate(full.embed(texts), 4))
+    assert short.shares_space
     assert short.spec == find_model(f"{name}#dim=4").spec
     X = np.eye(2, 4, dtype=np.float32)
-    assert short.project(X) is X
-    assert short.aim(X) is X
+    assert short.to_text_space(X) is X
+    assert short.to_image_space(X) is X
     assert short.logits(X, X).shape == (2, 2)
     assert short.prompt == full.prompt
 
@@ -74,5 +74,5 @@ def test_a_model_that_was_not_trained_for_it_names_the_other_way():
 
 
 def test_nothing_in_nothing_out():
-    assert cut(np.zeros((0, 5), np.float32), 3).shape == (0, 3)
-    assert not cut(np.zeros((1, 5), np.float32), 3).any()
+    assert truncate(np.zeros((0, 5), np.float32), 3).shape == (0, 3)
+    assert not truncate(np.zeros((1, 5), np.float32), 3).any()

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from nearsight.cli import options
 from nearsight.errors import UnknownModelError
-from nearsight.models.model_name import PRECISIONS, Variant, split_variant
+from nearsight.models.model_name import PRECISIONS, ModelVariant, split_model_name
 
 FORMS = st.builds(
-    Variant,
+    ModelVariant,
     layer=st.sampled_from(["", "block9.add", "/encoder/layers.3/Add_output_0"]),
     pooling=st.sampled_from(["", "mean", "cls", "patches"]),
     precision=st.sampled_from(["", *PRECISIONS, "int8=0123abcd"]),
@@ -22,28 +22,28 @@ BASES = st.sampled_from(
 
 @given(BASES, FORMS)
 def test_a_name_is_read_back(base, form):
-    assert split_variant(form.applied_to(base)) == (base, form)
+    assert split_model_name(form.applied_to(base)) == (base, form)
 
 
 @given(BASES, FORMS, FORMS)
 def test_the_later_wish_counts_and_the_name_is_one(base, first, second):
     name = second.applied_to(first.applied_to(base))
-    _, both = split_variant(name)
+    _, both = split_model_name(name)
     assert both.layer == (second.layer or first.layer)
-    assert Variant().applied_to(name) == name
+    assert ModelVariant().applied_to(name) == name
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 @pytest.mark.parametrize("base", ["dir:/clip", "hub:org/repo@main"])
 def test_a_folders_own_file_is_not_what_is_made_here(base, precision):
-    assert split_variant(f"{base}#{precision}") == (f"{base}#{precision}", Variant())
-    assert Variant(precision=precision).applied_to(base) == f"{base}#{precision}=builtin"
+    assert split_model_name(f"{base}#{precision}") == (f"{base}#{precision}", ModelVariant())
+    assert ModelVariant(precision=precision).applied_to(base) == f"{base}#{precision}=builtin"
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_a_name(text):
     try:
-        base, form = split_variant(text)
+        base, form = split_model_name(text)
     except UnknownModelError:
         return
     assert form or base == text
@@ -60,7 +60,7 @@ def test_any_text_is_a_name(text):
 )
 def test_contradictions(name, message):
     with pytest.raises(UnknownModelError, match=message):
-        split_variant(name)
+        split_model_name(name)
 
 
 def test_the_command_line_knows_every_precision():

@@ -90,7 +90,7 @@ def test_images_that_are_all_the_same(X):
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"{}"])
 def test_damaged_files(tmp_path, content):
     (tmp_path / "p.npz").write_bytes(content)
-    with pytest.raises(WeightsError, match="is no projection"):
+    with pytest.raises(WeightsError, match="is not a projection"):
         find_model(f"pca:{tmp_path}/p.npz")
 
 
@@ -136,10 +136,10 @@ def test_words_go_through_the_vectors_in_full(tmp_path, cache_dir):
     queries = near.embed(["a dog", "a house"])
     np.testing.assert_array_equal(queries, exact.embed(["a dog", "a house"]))
     shorter = short.embed([short.prepare(image) for image in images(30)])
-    similarities = near.project(shorter) @ queries.T
-    wanted = exact.project(X) @ queries.T
+    similarities = near.to_text_space(shorter) @ queries.T
+    wanted = exact.to_text_space(X) @ queries.T
     assert np.corrcoef(similarities[:, 0], wanted[:, 0])[0, 1] > 0.9
-    assert near.aim(queries).shape == (2, 20)
+    assert near.to_image_space(queries).shape == (2, 20)
     assert near.logits(shorter, queries).shape == (30, 2)
     assert near.prompt == exact.prompt
-    assert not near.is_shared
+    assert not near.shares_space

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nearsight.models.preprocess import fit, normalize, preprocess
+from nearsight.models.preprocess import normalize, preprocess, resize_and_crop
 from nearsight.models.spec import ModelSpec
 
 FILTERS = {
@@ -73,7 +73,7 @@ def test_equals_resizing_everything(
 ) -> None:
     rules = spec(input_px=crop, resize_px=max(crop) + more, **words)
     image = random_image(width, height, seed=width * 1000 + height)
-    found, wanted = fit(image, rules), plainly(image, rules)
+    found, wanted = resize_and_crop(image, rules), plainly(image, rules)
     assert found.shape == wanted.shape == (*crop, 3)
     difference = np.abs(found.astype(int) - wanted)
     # Pillow reads its box as float32, which tips a rounding now and then (more often where small sizes make
@@ -89,19 +89,19 @@ def test_where_an_odd_margin_goes() -> None:
     image = Image.fromarray(np.arange(7, dtype=np.uint8)[None, :, None].repeat(7, 0).repeat(3, 2))
     for rounding, first in (("nearest", 2), ("down", 1)):
         rules = spec(input_px=(4, 4), resize_px=7, crop_rounding=rounding)
-        assert fit(image, rules)[0, :, 0].tolist() == [first, first + 1, first + 2, first + 3]
+        assert resize_and_crop(image, rules)[0, :, 0].tolist() == [first, first + 1, first + 2, first + 3]
 
 
 def test_nearest() -> None:
     # Levels equal columns, so a neighbor taken instead would differ by one.
     image = Image.fromarray(np.arange(200, dtype=np.uint8)[None, :, None].repeat(150, 0).repeat(3, 2))
     rules = spec(input_px=(50, 50), resize_px=60, interpolation="nearest")
-    assert np.abs(fit(image, rules).astype(int) - plainly(image, rules)).max() <= 1
+    assert np.abs(resize_and_crop(image, rules).astype(int) - plainly(image, rules)).max() <= 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (2, 30_000)])
 def test_extreme_shapes_of_one_color_stay_it(size: tuple[int, int]) -> None:
-    found = fit(Image.new("RGB", size, (7, 100, 250)), spec())
+    found = resize_and_crop(Image.new("RGB", size, (7, 100, 250)), spec())
     assert found.shape == (224, 224, 3)
     assert (found == (7, 100, 250)).all()
 
@@ -110,14 +110,14 @@ def test_the_middle_of_a_long_image_is_kept() -> None:
     image = Image.new("RGB", (1, 5000), (255, 0, 0))
     image.putpixel((0, 2499), (0, 255, 0))
     image.putpixel((0, 2500), (0, 255, 0))
-    assert (fit(image, spec())[:, :, 1] > 100).all()
+    assert (resize_and_crop(image, spec())[:, :, 1] > 100).all()
 
 
 def test_squash_shows_all_of_the_image() -> None:
     image = random_image(300, 100, seed=1)
     rules = spec(input_px=(64, 32), resize_mode="squash", interpolation="bilinear")
     wanted = image.resize((32, 100), FILTERS["bilinear"]).resize((32, 64), FILTERS["bilinear"])
-    np.testing.assert_array_equal(fit(image, rules), np.asarray(wanted))
+    np.testing.assert_array_equal(resize_and_crop(image, rules), np.asarray(wanted))
 
 
 def test_normalizing() -> None:
@@ -137,7 +137,7 @@ def test_both_together() -> None:
     array = preprocess(image, rules)
     assert array.shape == (3, 224, 224)
     assert array.dtype == np.float32
-    np.testing.assert_array_equal(array, normalize(fit(image, rules), rules))
+    np.testing.assert_array_equal(array, normalize(resize_and_crop(image, rules), rules))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_both_together() -> None:
 def test_shrinking_keeps_the_shape_and_never_enlarges(size: tuple[int, int], shape: tuple[int, int]) -> None:
     facts = spec(input_px=(64, 64), resize_mode="shrink")
     image = random_image(*size, seed=1)
-    assert fit(image, facts).shape == (*shape, 3)
-    assert fit(image.convert("L"), facts).shape == shape
+    assert resize_and_crop(image, facts).shape == (*shape, 3)
+    assert resize_and_crop(image.convert("L"), facts).shape == shape
     if size == shape[::-1]:
-        np.testing.assert_array_equal(fit(image, facts), np.asarray(image))
+        np.testing.assert_array_equal(resize_and_crop(image, facts), np.asarray(image))

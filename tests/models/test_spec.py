@@ -140,7 +140,7 @@ def test_a_digest_is_for_ever() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"resize_px": 223}, "resize_px is 223, but a crop of [(]224, 224[)] needs at least 224"),
+        ({"resize_px": 223}, "resize_px is 223; for a crop of [(]224, 224[)] it must be at least 224"),
         (
             {"resize_mode": "stretch"},
             "resize_mode is 'stretch'; it must be short-side or squash or squash-crop or shrink",
@@ -149,7 +149,7 @@ def test_a_digest_is_for_ever() -> None:
         ({"crop_rounding": "up"}, "crop_rounding is 'up'; it must be nearest or down"),
         ({"pooling": "max"}, "pooling is 'max'; it must be mean or cls"),
         ({"interpolation": "cubic"}, "interpolation is 'cubic'; it must be bicubic or"),
-        ({"mean": (0.5, 0.5)}, "mean is .*; it must be 3 numbers"),
+        ({"mean": (0.5, 0.5)}, "mean is .*; it must have 3 numbers"),
         ({"dim": 0}, "greater than 0"),
         ({"std": (1, 0, 1)}, "greater than 0"),
     ],

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError, MissingExtraError, UnknownModelError, WeightsError
 from nearsight.estimators.clustering import word_distinctiveness
-from nearsight.models import TextTower
+from nearsight.models import TextEncoder
 from nearsight.models.text.conse import classes
 
 # Images of one group that are compared with words, and words that a group gets.
@@ -76,7 +76,7 @@ def _vocabulary() -> list[str]:
 
 
 def _named(
-    tower: TextTower,
+    tower: TextEncoder,
     X: NDArray[np.float32],
     labels: NDArray[np.int64],
     k: int,
@@ -97,7 +97,7 @@ def _named(
     return [[words[j] for j in row if found[i, j] > least[i]] for i, row in enumerate(best)]
 
 
-def _read(tower: TextTower, texts: list[str], progress: bool) -> NDArray[np.float32]:
+def _read(tower: TextEncoder, texts: list[str], progress: bool) -> NDArray[np.float32]:
     """Return the vectors of texts, some at a time so that it can be seen."""
     # Texts of like length together, as they are read fastest.
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))

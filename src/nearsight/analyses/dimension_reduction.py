@@ -12,7 +12,7 @@ from nearsight.collection.arrays import sample_vectors
 from nearsight.collection.create import load_if_needed, make_free_directory, spec_of
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, NotACollectionError
 from nearsight.models import DEFAULT_MODEL, Backend, find_model
-from nearsight.models.model_name import Variant
+from nearsight.models.model_name import ModelVariant
 from nearsight.models.pca import Projection, fit_projection
 
 _Report = TypeVar("_Report")
@@ -133,7 +133,7 @@ def fill_reduced(
         raise NotACollectionError(f"{directory} is a file; a collection is a directory")
     if not (directory / manifest.FILENAME).exists():
         if find_model(name).spec.matryoshka_dims:
-            truncated = Variant(dim=dim).applied_to(name)
+            truncated = ModelVariant(dim=dim).applied_to(name)
             return add_images(
                 Collection.create(
                     directory,
@@ -198,7 +198,7 @@ def _require(collection: Collection, dim: int, model: str | Backend | None) -> N
     if spec.id == manifest.OWN_PROJECTION:
         spec = Projection.load(directory / manifest.PROJECTION).base
     elif requested.matryoshka_dims:
-        requested = find_model(Variant(dim=dim).applied_to(requested.id)).spec
+        requested = find_model(ModelVariant(dim=dim).applied_to(requested.id)).spec
     if spec.fingerprint != requested.fingerprint:
         raise FingerprintMismatchError(
             f"{directory} holds vectors of {spec.id}, not of {requested.id}. Omit --model, or index into"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from nearsight.models.preprocess import fit
+from nearsight.models.preprocess import resize_and_crop
 from nearsight.models.spec import ModelSpec
 
 # Standard deviation of the smoothing, as a share of a tile's side (Roth et al. 2022, section 3.3).
@@ -90,7 +90,7 @@ def cut_tiles(image: Image.Image, spec: ModelSpec, grid: TileGrid) -> list[NDArr
 
     The image is stretched to the canvas, as ``resize_mode="squash"`` stretches it to a model's input.
     """
-    canvas = fit(image, replace(spec, resize_mode="squash", input_px=grid.canvas_px))
+    canvas = resize_and_crop(image, replace(spec, resize_mode="squash", input_px=grid.canvas_px))
     height, width = grid.tile_px
     return [canvas[top : top + height, left : left + width] for top, left in grid.corners]
 

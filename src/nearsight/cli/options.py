@@ -209,9 +209,11 @@ def _model_name(model: str | None, layer: str | None, precision: str | None) -> 
     if not layer and precision in (None, "float32"):
         return model
     from nearsight.models import DEFAULT_MODEL
-    from nearsight.models.model_name import Variant
+    from nearsight.models.model_name import ModelVariant
 
-    variant = Variant(layer=layer or "", precision="" if precision in (None, "float32") else precision or "")
+    variant = ModelVariant(
+        layer=layer or "", precision="" if precision in (None, "float32") else precision or ""
+    )
     return variant.applied_to(model or DEFAULT_MODEL)
 
 

@@ -28,7 +28,7 @@ from nearsight.models import (
     DEFAULT_MODEL,
     Backend,
     Fingerprint,
-    TextTower,
+    TextEncoder,
     load_model,
     load_text_encoder,
 )
@@ -423,7 +423,7 @@ class Collection(CollectionReader):
         return Embedder(self._backend, **options)
 
     @cached_property
-    def text_encoder(self) -> TextTower:
+    def text_encoder(self) -> TextEncoder:
         """What turns texts into vectors that can be compared with the images'.
 
         Raises

@@ -18,7 +18,9 @@ _ROWS_PER_APPEND = 1024
 
 def load_if_needed(model: str | Backend, device: str, cache_dir: Path | None) -> str | Backend:
     """Load a model whose fingerprint depends on the device or the arithmetic; return others as they are."""
-    if isinstance(model, str) and (device not in ("auto", "cpu") or find_model(model).load_on is not None):
+    if isinstance(model, str) and (
+        device not in ("auto", "cpu") or find_model(model).load_on_device is not None
+    ):
         return load_model(model, device=device, cache_dir=cache_dir)
     return model
 

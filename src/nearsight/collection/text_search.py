@@ -49,16 +49,16 @@ def search_text(
         raise InvalidParameterError(f"k is {k}; it must be at least 1")
     encoder = collection.text_encoder
     query = encoder.embed([text])
-    if encoder.is_shared:
+    if encoder.shares_space:
         return collection.search(vector=query[0], k=k, where=where, exact=exact)
     if exact or collection.count(where) <= _MAX_COMPARED:
         chunks = _all_vectors(collection, where)
     else:
         n_candidates = max(_MIN_CANDIDATES, 50 * k)
-        chunks = _nearest_vectors(collection, encoder.aim(query)[0], n_candidates, where)
+        chunks = _nearest_vectors(collection, encoder.to_image_space(query)[0], n_candidates, where)
     best: list[tuple[float, str]] = []
     for ids, X in chunks:
-        similarities = encoder.project(X) @ query[0]
+        similarities = encoder.to_text_space(X) @ query[0]
         best += zip(similarities.tolist(), ids, strict=True)
         # Equal similarities are ordered by id: the same search gives the same order.
         best = sorted(best, key=lambda pair: (-pair[0], pair[1]))[:k]

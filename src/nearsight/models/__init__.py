@@ -1,8 +1,9 @@
-"""Models: their facts, how to find them by name, and the one protocol they all stand behind."""
+"""Models: their facts, their names, and the protocol that each implements."""
 
-from nearsight.models.base import Backend, ModelEntry, TextTower
+from nearsight.models.base import Backend, ModelEntry, TextEncoder
+from nearsight.models.fingerprint import Fingerprint
 from nearsight.models.registry import DEFAULT_MODEL, find_model, list_models, load_model, load_text_encoder
-from nearsight.models.spec import Fingerprint, ModelSpec
+from nearsight.models.spec import ModelSpec
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -10,7 +11,7 @@ __all__ = [
     "Fingerprint",
     "ModelEntry",
     "ModelSpec",
-    "TextTower",
+    "TextEncoder",
     "find_model",
     "list_models",
     "load_model",

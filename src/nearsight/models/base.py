@@ -1,4 +1,4 @@
-"""The protocol every model stands behind, and what the registry knows before loading one."""
+"""The protocols that models implement, and the entry that a plugin registers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nearsight.models.model_name import Variant
+from nearsight.models.model_name import ModelVariant
 from nearsight.models.spec import ModelSpec
 
 
 @runtime_checkable
 class Backend(Protocol):
-    """Turns images into vectors, in two halves so that the first can run beside others.
+    """Turns images into vectors in two steps, `prepare` and `embed`.
 
-    Both halves are called from several threads at once, and give the same vector for an image
-    whatever batch it travels in (to 1e-5). A backend can be pickled: it loads again on the other side.
+    Several threads call both methods at once. The vector of an image does not depend on the other images of
+    its batch (to 1e-5). A backend can be pickled; unpickling loads the model again.
     """
 
     @property
@@ -28,131 +28,132 @@ class Backend(Protocol):
 
     @property
     def decode_px(self) -> int | None:
-        """Shorter side, in pixels, that a decoded image must have at least; None for full size."""
+        """Minimum length of a decoded image's shorter side in pixels; None for full size."""
         ...
 
     def prepare(self, image: Image.Image) -> Any:
-        """Turn one upright RGB image into what `embed` takes a sequence of."""
+        """Turn one upright RGB image into an item for `embed`."""
         ...
 
     def embed(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
-        """Return vectors of shape (n, dim), float32, in order; (0, dim) for nothing."""
+        """Return the vectors of prepared images in order: (n, dim) float32, also for n = 0."""
         ...
 
 
 @runtime_checkable
-class Movable(Backend, Protocol):
-    """A backend on the processor that can run on other devices too."""
+class MultiDeviceBackend(Backend, Protocol):
+    """A backend on the processor that can also run on other devices."""
 
     @property
-    def devices(self) -> Sequence[str]:
-        """What the installed runtime offers to `auto`, the best first."""
+    def offered_devices(self) -> Sequence[str]:
+        """Devices of the installed runtime that ``auto`` may use, the best first."""
         ...
 
-    def on(self, device: str, cache_dir: Path, *, spec: ModelSpec | None = None) -> Backend:
-        """Return the same model run on a device, telling that in its property `device`.
+    def to_device(self, device: str, cache_dir: Path, *, spec: ModelSpec | None = None) -> Backend:
+        """Return the same model on a device; its property `device` names the device.
 
         Parameters
         ----------
         device : str
-            One of `devices.DEVICES` but `auto`, with a number where there are several.
+            One of `devices.DEVICES` except ``auto``, with a number where there are several.
         cache_dir : Path
-            Where what is compiled for the device may be kept.
+            Directory for what is compiled for the device.
         spec : ModelSpec, optional
-            The facts it shall tell, where its vectors need a fingerprint of their own.
+            Facts of the returned backend, where its vectors need their own fingerprint.
 
         Raises
         ------
         DeviceError
-            The device is not there, or cannot run the model.
+            The device is missing or cannot run the model.
         """
         ...
 
-    def idle_device(self) -> str:
-        """Say what stands idle while the model runs on the processor, and how to use it; or nothing."""
+    def idle_gpu_hint(self) -> str:
+        """Name a GPU that the runtime cannot use, with the command that changes that; empty if none."""
         ...
 
 
 @runtime_checkable
-class TextTower(Protocol):
-    """Compares texts with one model's image vectors.
+class TextEncoder(Protocol):
+    """Compares texts with the image vectors of one model.
 
-    The similarity of an image and a text is the cosine of what `project` and `embed` make of them.
+    The similarity of an image and a text is the cosine of `to_text_space` of the image vector and `embed` of
+    the text.
     """
 
     @property
     def spec(self) -> ModelSpec:
-        """The model whose image vectors it compares texts with."""
+        """The model of the image vectors."""
         ...
 
     @property
-    def is_shared(self) -> bool:
-        """Whether texts and images share one space, so that `project` and `aim` change nothing."""
+    def shares_space(self) -> bool:
+        """Whether texts and images share one space: `to_text_space` and `to_image_space` change nothing."""
         ...
 
     @property
     def prompt(self) -> str:
-        """How a bare name is best put, with ``{}`` for the name."""
+        """Template that turns a label into a text; ``{}`` stands for the label."""
         ...
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the (n, d) vectors of texts, unit length."""
         ...
 
-    def project(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Bring (n, dim) image vectors among texts: (n, d), unit length."""
+    def to_text_space(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map (n, dim) image vectors to the space of text vectors: (n, d), unit length."""
         ...
 
-    def aim(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the (n, dim) image vectors whose neighbors are the best candidates for texts."""
+    def to_image_space(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map text vectors to (n, dim) image vectors whose neighbors are good candidates for the texts."""
         ...
 
     def logits(self, X: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (n, m) log-odds, up to a constant an image, that texts name images."""
+        """Return (n, m) log-odds that texts describe images, up to a constant per image."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """What a plugin registers: the facts, and how to get the model.
+    """What a plugin registers: the facts of a model, and how to load it.
 
     Attributes
     ----------
     spec : ModelSpec
-        Known without loading anything.
+        The facts; they are known without loading the model.
     load : callable
-        Given the cache directory, returns the backend. Heavy imports belong inside.
+        Returns the backend, given the cache directory. Put heavy imports inside.
     available : callable
         Whether `load` would work offline on this machine now.
     install : str
-        The command that makes it available; empty where there is none.
+        The command that makes the model available; empty where there is none.
     load_text_encoder : callable, optional
-        Given the cache directory and the spec of some form of this model, returns what compares texts with
-        that form's vectors; None where nothing does.
-    forms : Forms, optional
-        The model's other forms; None where it has only one.
-    load_on : callable, optional
-        Given the cache directory and the device that is asked for, returns the backend there: of a form that
-        belongs to a device, or of which only running it shows whose vectors it gives. None for models that
-        are loaded and then moved.
+        Returns the text encoder, given the cache directory and the spec of a variant of this model; None
+        for models without texts.
+    variants : ModelVariants, optional
+        The model's other variants; None where it has only one.
+    load_on_device : callable, optional
+        Returns the backend on a device, given the cache directory and the requested device. For variants
+        that belong to a device or whose fingerprint is known only after a measurement. None for models that
+        `load` puts on the processor and that move from there.
     """
 
     spec: ModelSpec
     load: Callable[[Path], Backend]
     available: Callable[[], bool]
     install: str = ""
-    load_text_encoder: Callable[[Path, ModelSpec], TextTower] | None = None
-    forms: "Forms | None" = None
-    load_on: Callable[[Path, str], Backend] | None = None
+    load_text_encoder: Callable[[Path, ModelSpec], TextEncoder] | None = None
+    variants: "ModelVariants | None" = None
+    load_on_device: Callable[[Path, str], Backend] | None = None
 
 
-class Forms(Protocol):
-    """The other forms of a model."""
+class ModelVariants(Protocol):
+    """The variants of one model: other layers, other pooling, other precision."""
 
-    def vary(self, variant: Variant) -> ModelEntry:
-        """Return the model in that form."""
+    def variant_entry(self, variant: ModelVariant) -> ModelEntry:
+        """Return the entry of a variant."""
         ...
 
     def layers(self) -> Mapping[str, tuple[int | None, ...]]:
-        """Return the shape of every layer that a vector can be taken from, for one image."""
+        """Return the output shape, for one image, of each layer that can give a vector."""
         ...

@@ -1,4 +1,4 @@
-"""Keeps what is dear to make, in files whose names say what must be inside."""
+"""Files that are costly to make, kept under names that hold the hash of their content."""
 
 import hashlib
 import logging
@@ -14,29 +14,29 @@ _log = logging.getLogger(__name__)
 _N_DIGITS = 16
 
 
-def user_cache() -> Path:
-    """Return the directory of this user's system for what can be made again."""
+def user_cache_dir() -> Path:
+    """Return the user's cache directory for nearsight on this system."""
     return user_cache_path("nearsight", appauthor=False)
 
 
-def kept(directory: Path, stem: str, suffix: str, build: Callable[[], bytes]) -> bytes:
-    """Return a file's bytes from `directory`, or build and keep them there.
+def cached_bytes(directory: Path, stem: str, suffix: str, build: Callable[[], bytes]) -> bytes:
+    """Return the bytes of a file in `directory`; build and store them if it is missing or damaged.
 
-    The file is called ``{stem}-{first 16 hex digits of its SHA-256}{suffix}`` and is checked against that
-    name each time; a damaged one is removed and built again. Any number of processes may start at once:
-    each writes a file of its own and moves it into place. A directory that cannot be written costs time
-    at the next start, never the job: that is only logged.
+    The file is called ``{stem}-{first 16 hex digits of its SHA-256}{suffix}``. Its content is checked against
+    that name at each read; a damaged file is removed and built again. Several processes may do this at once:
+    each writes its own temporary file and renames it. If the directory cannot be written to, a warning is
+    logged and the bytes are built again at the next start.
 
     Parameters
     ----------
     directory : Path
-        Made where it is missing.
+        Created if missing.
     stem : str
-        Names the content and the version of its maker; without glob characters.
+        Names the content and the version of the code that builds it; without glob characters.
     suffix : str
         With its dot.
     build : callable
-        Returns the bytes; called only where no sound file is found.
+        Returns the bytes.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def kept(directory: Path, stem: str, suffix: str, build: Callable[[], bytes]) ->
         The content.
     """
     for path in sorted(directory.glob(f"{stem}-*{suffix}")):
-        data = _sound(path)
+        data = _read_checked(path)
         if data is not None:
             return data
     data = build()
@@ -52,8 +52,8 @@ def kept(directory: Path, stem: str, suffix: str, build: Callable[[], bytes]) ->
         _write(directory / f"{stem}-{_digest(data)}{suffix}", data)
     except OSError as error:
         _log.warning(
-            "%s was not kept in %s (%s), so it is made again at each start; "
-            "give a cache directory that can be written.",
+            "%s could not be cached in %s (%s), so it is built again at each start; "
+            "use a cache directory that can be written to.",
             stem,
             directory,
             error.strerror or error,
@@ -61,25 +61,25 @@ def kept(directory: Path, stem: str, suffix: str, build: Callable[[], bytes]) ->
     return data
 
 
-def _sound(path: Path) -> bytes | None:
-    """Return the content if it is what the name promises; remove the file otherwise."""
+def _read_checked(path: Path) -> bytes | None:
+    """Return the content if it matches the hash in the name; remove the file otherwise."""
     try:
         data = path.read_bytes()
         if path.stem.rpartition("-")[2] == _digest(data):
             return data
-        _log.warning("%s is damaged; it is made again.", path)
+        _log.warning("%s is damaged and will be built again.", path)
         path.unlink()
     except OSError as error:
-        _log.warning("%s cannot be used (%s).", path, error.strerror or error)
+        _log.warning("%s cannot be read (%s).", path, error.strerror or error)
     return None
 
 
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same directory, since only then is the move atomic. The name escapes the glob above.
+    # A rename is atomic only within one directory. The leading dot keeps the file out of the glob above.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        # Not tempfile: its files are private to one user, and a cache may be shared.
+        # Not tempfile: it makes files that only one user can read, and a cache may be shared.
         with open(temporary, "xb") as file:
             file.write(data)
             file.flush()

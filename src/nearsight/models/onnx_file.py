@@ -1,4 +1,4 @@
-"""Anybody's ONNX file by name: ``onnx:FILE``, with the model's facts in ``FILE.json``."""
+"""ONNX files as models: ``onnx:FILE``, with the model's facts in ``FILE.json``."""
 
 import difflib
 import hashlib
@@ -10,39 +10,39 @@ from typing import Any
 
 from nearsight.errors import InvalidParameterError, UnknownModelError, WeightsError
 from nearsight.models.base import ModelEntry
-from nearsight.models.onnx_graph import GraphFacts, inspect, tap
+from nearsight.models.onnx_graph import GraphFacts, extract_layer, read_graph_facts
 from nearsight.models.runtimes.onnx import OnnxBackend
-from nearsight.models.runtimes.variants import OnnxForms, in_file
+from nearsight.models.runtimes.variants import OnnxVariants, graph_file
 from nearsight.models.spec import ModelSpec
 
-# The file itself tells these.
-_MEASURED = {"id", "identity", "weights_sha256", "size_bytes"}
-# Nobody can guess these, and a wrong guess gives vectors that are merely worse.
+# These facts are read from the file itself.
+_READ_FROM_FILE = {"id", "identity", "weights_sha256", "size_bytes"}
+# Required, because a wrong guess would give worse vectors without an error.
 _REQUIRED = ("dim", "input_px", "mean", "std", "layer")
 
 
 def onnx_file(name: str) -> ModelEntry:
-    """Return the model in an ONNX file, as the registry asks for it.
+    """Return the entry of the model in an ONNX file.
 
     Parameters
     ----------
     name : str
-        Path of the file. Beside it, ``FILE.json`` holds facts of `ModelSpec` by name: at least `dim`,
-        `input_px`, `mean`, `std` and `layer`, which may be any value inside the graph.
+        Path of the file. ``FILE.json`` beside it contains facts of `ModelSpec`: at least `dim`, `input_px`,
+        `mean`, `std` and `layer`, which may be any layer of the graph.
 
     Raises
     ------
     UnknownModelError
         There is no such file.
     InvalidParameterError
-        The facts are missing or wrong; the message holds a template.
+        The facts are missing or wrong; the message contains a template.
     WeightsError
-        The file is no ONNX model, or has no such layer.
+        The file is not an ONNX model, or has no such layer.
     """
     path = Path(name).expanduser().absolute()
     if not path.is_file():
-        raise UnknownModelError(f"There is no file {path}; the name is onnx:FILE with the path of a model.")
-    facts = inspect(path)
+        raise UnknownModelError(f"There is no file {path}; give onnx:FILE with the path of a model.")
+    facts = read_graph_facts(path)
     given = _read_facts(path, facts)
     if given["layer"] not in facts.layers:
         near = difflib.get_close_matches(str(given["layer"]), facts.layers, n=3)
@@ -51,19 +51,21 @@ def onnx_file(name: str) -> ModelEntry:
         )
         raise WeightsError(f"{path} has no layer {given['layer']!r}; {hint}")
     try:
-        spec = ModelSpec.from_dict({**given, **measured(f"onnx:{path}", path, facts)})
+        spec = ModelSpec.from_dict({**given, **facts_from_file(f"onnx:{path}", path, facts)})
     except TypeError as error:
-        raise InvalidParameterError(f"{_beside(path)} holds a fact of the wrong type: {error}") from error
+        raise InvalidParameterError(f"{_facts_file(path)} has a fact of the wrong type: {error}") from error
     return ModelEntry(
-        spec, lambda _: open_file(spec, path), path.is_file, forms=OnnxForms(spec, partial(in_file, path))
+        spec,
+        lambda _: open_file(spec, path),
+        path.is_file,
+        variants=OnnxVariants(spec, partial(graph_file, path)),
     )
 
 
-def measured(id: str, path: Path, facts: GraphFacts) -> dict[str, Any]:
-    """Return the facts of `ModelSpec` that a file itself tells.
+def facts_from_file(id: str, path: Path, facts: GraphFacts) -> dict[str, Any]:
+    """Return the facts of `ModelSpec` that are read from a file.
 
-    The fingerprint calls the model by its content. So it is the same model in whatever place, as long as
-    no byte of it changes.
+    The fingerprint identifies the model by its content, so the path of the file does not matter.
     """
     files = [path, *(path.parent / name for name in facts.data_files)]
     try:
@@ -71,7 +73,8 @@ def measured(id: str, path: Path, facts: GraphFacts) -> dict[str, Any]:
         sha256 = _sha256(tuple((file, stat.st_mtime_ns) for file, stat in zip(files, stats, strict=True)))
     except OSError as error:
         raise WeightsError(
-            f"{path} cannot be read whole ({error}); its weights lie in {', '.join(facts.data_files) or 'it'}"
+            f"{path} cannot be read completely ({error}); its weights are in "
+            f"{', '.join(facts.data_files) or 'it'}"
         ) from error
     return {
         "id": id,
@@ -83,16 +86,16 @@ def measured(id: str, path: Path, facts: GraphFacts) -> dict[str, Any]:
 
 
 def open_file(spec: ModelSpec, path: Path) -> OnnxBackend:
-    """Return the backend; the graph is cut where `spec.layer` is no output, or where it takes texts too."""
-    facts = inspect(path)
+    """Return the backend; only the part of the graph up to `spec.layer` is loaded."""
+    facts = read_graph_facts(path)
     if spec.layer in facts.outputs and len(facts.inputs) == 1:
         return OnnxBackend(spec, path)
-    return OnnxBackend(spec, tap(path, spec.layer), reload=partial(open_file, spec, path))
+    return OnnxBackend(spec, extract_layer(path, spec.layer), reload=partial(open_file, spec, path))
 
 
 @lru_cache(maxsize=64)
 def _sha256(files: tuple[tuple[Path, int], ...]) -> str:
-    """Hash the files one after the other; the time stamps only say when to do it again."""
+    """Return the SHA-256 of all files; the time stamps are part of the key of the cache only."""
     digest = hashlib.sha256()
     for path, _ in files:
         with open(path, "rb") as file:
@@ -101,12 +104,12 @@ def _sha256(files: tuple[tuple[Path, int], ...]) -> str:
     return digest.hexdigest()
 
 
-def _beside(path: Path) -> Path:
+def _facts_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
 def _read_facts(path: Path, facts: GraphFacts) -> dict[str, Any]:
-    beside = _beside(path)
+    beside = _facts_file(path)
     try:
         given = json.loads(beside.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -114,13 +117,13 @@ def _read_facts(path: Path, facts: GraphFacts) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InvalidParameterError(f"{beside} cannot be read as JSON ({error}); correct it") from error
     if not isinstance(given, dict):
-        raise _incomplete(path, "holds no JSON object", facts)
-    known = {field.name for field in fields(ModelSpec)} - _MEASURED
+        raise _incomplete(path, "does not contain a JSON object", facts)
+    known = {field.name for field in fields(ModelSpec)} - _READ_FROM_FILE
     for key in given:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
-            raise InvalidParameterError(f"{beside} has the key {key!r}; {hint}")
+            raise InvalidParameterError(f"{beside} has an unknown key {key!r}; {hint}")
     if missing := [key for key in _REQUIRED if key not in given]:
         raise _incomplete(path, f"lacks {', '.join(missing)}", facts)
     return given
@@ -128,13 +131,13 @@ def _read_facts(path: Path, facts: GraphFacts) -> dict[str, Any]:
 
 def _incomplete(path: Path, problem: str, facts: GraphFacts) -> InvalidParameterError:
     return InvalidParameterError(
-        f"{_beside(path)} {problem}. It tells how the model was trained to see; write this and correct it:\n"
+        f"{_facts_file(path)} {problem}. It says how images are prepared. Write this and correct it:\n"
         f"{json.dumps(_template(facts), indent=2)}"
     )
 
 
 def _template(facts: GraphFacts) -> dict[str, Any]:
-    """Return plausible facts, with what the graph tells filled in."""
+    """Return plausible facts, with those read from the graph."""
     layer, shape = next(iter(facts.outputs.items()), ("pooled", ()))
     height, width = next((s[2:] for s in facts.inputs.values() if len(s) == 4 and all(s[2:])), (224, 224))
     spec = ModelSpec(

@@ -1,4 +1,4 @@
-"""ONNX graphs: built node by node, looked into, and tapped at any layer."""
+"""Builds, reads and edits ONNX graphs; the only module that imports `onnx`."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,16 +19,16 @@ Shape = tuple[int | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class GraphFacts:
-    """What a model file says of itself.
+    """Facts that a model file contains about itself.
 
     Attributes
     ----------
     inputs, outputs : mapping of str to tuple
         Shapes by name; None for an axis that takes any length.
     layers : frozenset of str
-        Every value a node computes, outputs included.
+        All values that nodes compute, outputs included.
     data_files : tuple of str
-        Files beside the model that hold its weights, as paths relative to it.
+        Paths, relative to the model, of files that hold its weights.
     """
 
     inputs: Mapping[str, Shape]
@@ -38,7 +38,7 @@ class GraphFacts:
 
 
 def make_node(kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> Any:
-    """Return a node that computes one value, both of the same name."""
+    """Return a node with one output; node and output have the same name."""
     from onnx import helper
 
     return helper.make_node(kind, inputs, [name], name=name, **attributes)
@@ -53,9 +53,9 @@ def serialize(
     outputs: Mapping[str, Sequence[str | int]],
     integers: Collection[str] = (),
 ) -> bytes:
-    """Return a checked float32 model of these nodes; the same bytes for the same arguments.
+    """Return a checked float32 model of these nodes; the same arguments give the same bytes.
 
-    The inputs named in `integers` are int64, and weights keep the type they have.
+    The inputs named in `integers` are int64. Weights keep their type.
     """
     from onnx import TensorProto, checker, helper, numpy_helper
 
@@ -78,16 +78,16 @@ def serialize(
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def inspect(model: Path | bytes) -> GraphFacts:
-    """Read what a model file says of itself; weights in files beside it are not read.
+def read_graph_facts(model: Path | bytes) -> GraphFacts:
+    """Read the facts of a model file, without the weights in files beside it.
 
     Raises
     ------
     WeightsError
-        The file is missing or is no ONNX model.
+        The file is missing or not an ONNX model.
     """
     graph = _read(model, with_data=False).graph
-    held = {tensor.name for tensor in graph.initializer}
+    initializer_names = {tensor.name for tensor in graph.initializer}
     files = {
         entry.value
         for tensor in graph.initializer
@@ -95,68 +95,68 @@ def inspect(model: Path | bytes) -> GraphFacts:
         if entry.key == "location"
     }
     return GraphFacts(
-        inputs={value.name: _shape(value) for value in graph.input if value.name not in held},
+        inputs={value.name: _shape(value) for value in graph.input if value.name not in initializer_names},
         outputs={value.name: _shape(value) for value in graph.output},
         layers=frozenset(name for node in graph.node for name in node.output if name),
         data_files=tuple(sorted(files)),
     )
 
 
-def tap(source: Path | bytes, layer: str) -> bytes:
-    """Return the part of a model that computes one layer, as a model of its own.
+def extract_layer(source: Path | bytes, layer: str) -> bytes:
+    """Return the part of a model that computes one layer, as a model of its initializers.
 
-    What the layer does not need is left out, inputs too: of a file with two towers, one remains.
+    Nodes and inputs that the layer does not need are dropped, such as the text encoder of a CLIP model.
 
     Parameters
     ----------
     source : Path or bytes
-        The model; weights beside it are taken in, to at most 2 GB in all.
+        The model; weights in files beside it are included, up to 2 GB in all.
     layer : str
-        The name of a value: an output of any node.
+        Name of an output of any node.
 
     Raises
     ------
     WeightsError
-        The file is no ONNX model, no node has such an output, or it is larger than a message can be.
+        The file is not an ONNX model, no node has such an output, or the result exceeds 2 GB.
     """
     import onnx
 
     model = _read(source, with_data=True)
-    path = _named(source)
+    path = _describe(source)
     graph = model.graph
     nodes, wanted = [], {layer}
-    # Nodes are stored in an order in which each follows what it needs.
+    # Nodes are stored in topological order.
     for node in reversed(graph.node):
         if wanted.intersection(node.output):
             nodes.append(node)
             wanted |= _needs(node)
     if not nodes:
-        raise WeightsError(f"{path} has no layer {layer!r}. Its nodes give {_some(graph)}.")
+        raise WeightsError(f"{path} has no layer {layer!r}. Its layers are {_preview_names(graph)}.")
     inputs = [value for value in graph.input if value.name in wanted]
     weights = [tensor for tensor in graph.initializer if tensor.name in wanted]
     shapes = {value.name: value for value in (*graph.output, *graph.value_info)}
     output = shapes.get(layer) or onnx.ValueInfoProto(name=layer)
-    tapped = onnx.GraphProto(name=graph.name, node=nodes[::-1], input=inputs, initializer=weights)
-    tapped.output.append(output)
-    tapped.sparse_initializer.extend(t for t in graph.sparse_initializer if t.values.name in wanted)
-    model.graph.CopyFrom(tapped)
+    subgraph = onnx.GraphProto(name=graph.name, node=nodes[::-1], input=inputs, initializer=weights)
+    subgraph.output.append(output)
+    subgraph.sparse_initializer.extend(t for t in graph.sparse_initializer if t.values.name in wanted)
+    model.graph.CopyFrom(subgraph)
     try:
         return bytes(model.SerializeToString(deterministic=True))
-    except Exception as error:  # protobuf has its own tree of exceptions
+    except Exception as error:  # protobuf has its initializers tree of exceptions
         raise WeightsError(
-            f"{path} is too large to be cut at {layer!r} ({error}); export that layer as an output instead"
+            f"{path} is too large to extract {layer!r} ({error}); export it with that layer as an output"
         ) from error
 
 
 def layer_shapes(source: Path | bytes, input_px: tuple[int, int]) -> dict[str, Shape]:
-    """Return the shape of every layer whose shape follows from one image at the input.
+    """Return the shape of each layer for one image, as far as it can be inferred.
 
     Parameters
     ----------
     source : Path or bytes
         The model.
     input_px : tuple of int
-        Height and width of that image.
+        Height and width of the image.
     """
     from onnx import shape_inference
 
@@ -166,21 +166,21 @@ def layer_shapes(source: Path | bytes, input_px: tuple[int, int]) -> dict[str, S
         if len(axes) == 4:
             for axis, size in zip(axes, (1, 3, *input_px), strict=True):
                 axis.dim_value = size
-    # Declared for any number of images, these would hide what follows from one.
+    # Declared output shapes leave the number of images open and would stop the inference.
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     graph = shape_inference.infer_shapes(model, data_prop=True).graph
     return {value.name: _shape(value) for value in (*graph.value_info, *graph.output) if _shape(value)}
 
 
-def sums(source: Path | bytes) -> list[str]:
-    """Return the values that are sums of two values of the graph, in order: where residual blocks end."""
+def residual_sums(source: Path | bytes) -> list[str]:
+    """Return the outputs of additions of two computed values, in order: the ends of residual blocks."""
     graph = _read(source, with_data=False).graph
-    held = {tensor.name for tensor in graph.initializer}
+    initializer_names = {tensor.name for tensor in graph.initializer}
     return [
         node.output[0]
         for node in graph.node
-        if node.op_type == "Add" and not held & set(node.input) and node.output[0]
+        if node.op_type == "Add" and not initializer_names & set(node.input) and node.output[0]
     ]
 
 
@@ -190,36 +190,36 @@ class Convolution:
 
     Attributes
     ----------
-    name, reads : str
-        Of the node, and of the value it reads.
+    name, input : str
+        Names of the node and of its input.
     weight, bias : str
-        Of its parameters; `bias` is empty where it has none of its own.
+        Names of its parameters; `bias` is empty if there is none that belongs to this node alone.
     groups : int
     """
 
     name: str
-    reads: str
+    input: str
     weight: str
     bias: str
     groups: int
 
 
 def convolutions(source: Path | bytes) -> list[Convolution]:
-    """Return the convolutions whose weights are held in the graph for them alone, in order."""
+    """Return the convolutions whose weights no other node uses, in order."""
     graph = _read(source, with_data=False).graph
-    # Exporters let parameters of equal value share one place.
+    # Exporters store parameters of equal value once.
     uses = Counter(name for node in graph.node for name in node.input)
-    own = {tensor.name for tensor in graph.initializer if uses[tensor.name] == 1}
+    initializers = {tensor.name for tensor in graph.initializer if uses[tensor.name] == 1}
     return [
         Convolution(
             node.name,
             node.input[0],
             node.input[1],
-            next((name for name in node.input[2:] if name in own), ""),
+            next((name for name in node.input[2:] if name in initializers), ""),
             next((a.i for a in node.attribute if a.name == "group"), 1),
         )
         for node in graph.node
-        if node.op_type == "Conv" and node.input[1] in own
+        if node.op_type == "Conv" and node.input[1] in initializers
     ]
 
 
@@ -228,60 +228,61 @@ def named_operations(source: Path | bytes) -> list[tuple[str, str]]:
     return [(node.name, node.op_type) for node in _read(source, with_data=False).graph.node]
 
 
-def chained(source: Path | bytes, kinds: Collection[str], between: Collection[str]) -> list[str]:
-    """Return the operations of some kinds, and those `between` that work on nothing but what they give."""
+def chained_operations(source: Path | bytes, kinds: Collection[str], between: Collection[str]) -> list[str]:
+    """Return operations of some kinds, and those in `between` whose computed inputs all come from them."""
     graph = _read(source, with_data=False).graph
-    held = {tensor.name for tensor in graph.initializer}
-    held |= {node.output[0] for node in graph.node if node.op_type == "Constant"}
-    given: set[str] = set()
-    found = []
+    initializer_names = {tensor.name for tensor in graph.initializer}
+    initializer_names |= {node.output[0] for node in graph.node if node.op_type == "Constant"}
+    chain_outputs: set[str] = set()
+    operations_in_chain = []
     for node in graph.node:
-        worked_on = set(node.input) - held
-        if node.op_type in kinds or (node.op_type in between and worked_on and worked_on <= given):
-            given.update(node.output)
-            found.append(node.name)
-    return found
+        computed_inputs = set(node.input) - initializer_names
+        is_between = node.op_type in between and computed_inputs and computed_inputs <= chain_outputs
+        if node.op_type in kinds or is_between:
+            chain_outputs.update(node.output)
+            operations_in_chain.append(node.name)
+    return operations_in_chain
 
 
-def named(source: Path | bytes) -> bytes:
-    """Return the model with a name for each operation, marked as ready for ONNX Runtime's quantizer."""
+def with_operation_names(source: Path | bytes) -> bytes:
+    """Return the model with a name for each operation, marked as prepared for ONNX Runtime's quantizer."""
     from onnx import StringStringEntryProto
 
     model = _read(source, with_data=True)
     for node in model.graph.node:
         node.name = node.name or next(filter(None, node.output))
-    # Without it, the quantizer writes a warning through the root logger.
+    # Without this mark, the quantizer logs a warning.
     model.metadata_props.append(
         StringStringEntryProto(key="onnx.quant.pre_process", value="onnxruntime.quant")
     )
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def unshared(source: Path | bytes) -> bytes:
-    """Return the model with a copy of a weight wherever an exporter let an operation pass on another's.
+def without_shared_weights(source: Path | bytes) -> bytes:
+    """Return the model with a copy of each weight that an ``Identity`` operation reuses.
 
-    Weights of equal value are stored once then, and what corrects one of them would change them all.
+    Exporters store equal weights once. Correcting a shared weight would change all its uses.
     """
     model = _read(source, with_data=True)
     graph = model.graph
-    held = {tensor.name: tensor for tensor in graph.initializer}
-    given = {value.name for value in graph.output}
-    kept = []
+    initializers = {tensor.name: tensor for tensor in graph.initializer}
+    outputs = {value.name for value in graph.output}
+    nodes = []
     for node in graph.node:
-        if node.op_type == "Identity" and node.input[0] in held and node.output[0] not in given:
+        if node.op_type == "Identity" and node.input[0] in initializers and node.output[0] not in outputs:
             copy = graph.initializer.add()
-            copy.CopyFrom(held[node.input[0]])
+            copy.CopyFrom(initializers[node.input[0]])
             copy.name = node.output[0]
-            held[copy.name] = copy
+            initializers[copy.name] = copy
         else:
-            kept.append(type(node).FromString(node.SerializeToString()))
+            nodes.append(type(node).FromString(node.SerializeToString()))
     del graph.node[:]
-    graph.node.extend(kept)
+    graph.node.extend(nodes)
     return bytes(model.SerializeToString(deterministic=True))
 
 
 def weights(source: Path | bytes) -> dict[str, NDArray[Any]]:
-    """Return what the graph holds, by name."""
+    """Return the graph's initializers by name."""
     from onnx import numpy_helper
 
     return {
@@ -302,7 +303,7 @@ def with_weights(source: Path | bytes, changed: Mapping[str, NDArray[Any]]) -> b
 
 
 def with_outputs(source: Path | bytes, names: Collection[str]) -> bytes:
-    """Return the model giving these values as well."""
+    """Return the model with these values as additional outputs."""
     from onnx import ValueInfoProto
 
     model = _read(source, with_data=True)
@@ -312,43 +313,42 @@ def with_outputs(source: Path | bytes, names: Collection[str]) -> bytes:
 
 
 def with_free_sizes(source: Path | bytes) -> bytes:
-    """Return the model for images of any number and size; its weights no longer count as inputs.
+    """Return the model for any number and size of images, without weights among its inputs.
 
-    The runtime merges layers only where it knows that the weights cannot change.
+    The runtime fuses layers only if their weights are no inputs.
     """
     model = _read(source, with_data=True)
-    held = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in held]
+    initializer_names = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in initializer_names]
     for value in (*inputs, *model.graph.output):
         axes = value.type.tensor_type.shape.dim
         for i, axis in enumerate(axes):
             if i != 1:
                 axis.dim_param = f"{value.name}.{i}"
-    kept = [type(value).FromString(value.SerializeToString()) for value in inputs]
+    nodes_kept = [type(value).FromString(value.SerializeToString()) for value in inputs]
     del model.graph.input[:]
-    model.graph.input.extend(kept)
-    # Shapes told for one size would be wrong for others.
+    model.graph.input.extend(nodes_kept)
+    # Shapes inferred for one size would be wrong for others.
     del model.graph.value_info[:]
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def converted(source: Path | bytes, convert: Callable[[Any], Any]) -> bytes:
-    """Return what a converter of types makes of the model, without pairs of casts that only lose bits.
+def convert_types(source: Path | bytes, convert: Callable[[Any], Any]) -> bytes:
+    """Convert the model's types and remove pairs of casts that only lose precision.
 
-    Where an operation left in float32 follows another, it reads what that one gave, not what was rounded
-    to float16 in between.
+    An operation in float32 then reads the output of another one directly, not rounded to float16 in between.
     """
     from onnx import TensorProto
 
     graph = (model := convert(_read(source, with_data=True))).graph
     casts = [node for node in graph.node if node.op_type == "Cast"]
     up = {c.output[0]: c.input[0] for c in casts if any(a.i == TensorProto.FLOAT for a in c.attribute)}
-    # Those of the converter, which names them so; others may come from whole numbers.
+    # Only casts of the converter, by their names: others may cast integers.
     down = {c.output[0]: c.input[0] for c in casts if c.name.endswith("_cast_to_fp16_node")}
     for node in graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = down.get(up.get(name, ""), name)
-    # The converter puts all its casts last.
+    # The converter appends its casts at the end.
     ordered = _in_order(graph.node)
     del graph.node[:]
     graph.node.extend(ordered)
@@ -356,23 +356,23 @@ def converted(source: Path | bytes, convert: Callable[[Any], Any]) -> bytes:
 
 
 def operations(source: Path | bytes) -> list[str]:
-    """Return the kind of each node, in order."""
+    """Return the type of each node, in order."""
     return [node.op_type for node in _read(source, with_data=False).graph.node]
 
 
-def _named(source: Path | bytes) -> str:
+def _describe(source: Path | bytes) -> str:
     return "the model" if isinstance(source, bytes) else str(source)
 
 
 def _read(source: Path | bytes, *, with_data: bool) -> Any:
     import onnx
 
-    path = _named(source)
+    path = _describe(source)
     try:
         if isinstance(source, bytes):
             return onnx.load_model_from_string(source)
         return onnx.load(source, load_external_data=with_data)
-    # A damaged file can raise protobuf's errors, which are no public names.
+    # A damaged file can raise private exceptions of protobuf.
     except Exception as error:
         raise WeightsError(
             f"{path} cannot be read as an ONNX model ({type(error).__name__}: {error}); "
@@ -387,7 +387,7 @@ def _shape(value: Any) -> Shape:
 
 
 def _needs(node: Any) -> set[str]:
-    """Return what a node reads, with what the bodies of its loops and branches read from outside."""
+    """Return the inputs of a node, including what its loops and branches read from outside."""
     names = set(node.input)
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
@@ -398,35 +398,35 @@ def _needs(node: Any) -> set[str]:
 
 
 def _in_order(nodes: Sequence[Any]) -> list[Any]:
-    """Return copies of nodes, each after those that give what it needs; as they are, as far as that goes."""
+    """Return copies of nodes in topological order, otherwise in their own order."""
     makers = {name: node for node in nodes for name in node.output}
     ordered: dict[int, Any] = {}
 
-    def place(node: Any) -> None:
+    def visit(node: Any) -> None:
         if id(node) in ordered:
             return
         for name in sorted(_needs(node)):
             if name in makers:
-                place(makers[name])
+                visit(makers[name])
         ordered[id(node)] = node
 
     for node in nodes:
-        place(node)
+        visit(node)
     return [type(node).FromString(node.SerializeToString()) for node in ordered.values()]
 
 
-def _some(graph: Any, n: int = 8) -> str:
+def _preview_names(graph: Any, n: int = 8) -> str:
     names = [name for node in graph.node for name in node.output]
     shown = ", ".join(names[-n:])
     return shown if len(names) <= n else f"{len(names)} values, the last of them {shown}"
 
 
-def is_kept(name: str, keep: Sequence[str]) -> bool:
-    """Whether an operation is one of those named, or a part of one.
+def is_excluded(name: str, operations: Sequence[str]) -> bool:
+    """Whether an operation, or the block that it belongs to, is in a list.
 
     Examples
     --------
-    >>> [is_kept(name, ["block1"]) for name in ("block1", "block1.project", "block1/Add", "block11")]
+    >>> [is_excluded(name, ["block1"]) for name in ("block1", "block1.project", "block1/Add", "block11")]
     [True, True, True, False]
     """
-    return any(name == start or name.startswith((f"{start}.", f"{start}/")) for start in keep)
+    return any(name == start or name.startswith((f"{start}.", f"{start}/")) for start in operations)

@@ -1,6 +1,7 @@
-"""Shorter vectors: a model's, projected onto the directions in which a collection's images differ most.
+"""Reduces a model's vectors by a PCA of a collection.
 
-``pca:FILE`` names such a model; `Collection.reduce_dim` and ``nearsight reduce-dim`` make the file.
+``pca:FILE`` names such a model; `Collection.reduce_dim` and ``nearsight reduce-dim``
+write the file.
 """
 
 import hashlib
@@ -17,16 +18,17 @@ from PIL import Image
 
 from nearsight.artifacts import replacing
 from nearsight.errors import DeviceError, InvalidParameterError, UnknownModelError, WeightsError
-from nearsight.models.base import Backend, ModelEntry, Movable, TextTower
-from nearsight.models.pooling import unit
-from nearsight.models.spec import Fingerprint, ModelSpec
+from nearsight.models.base import Backend, ModelEntry, MultiDeviceBackend, TextEncoder
+from nearsight.models.fingerprint import Fingerprint
+from nearsight.models.pooling import unit_length
+from nearsight.models.spec import ModelSpec
 
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Projection:
-    """What turns one model's vectors into shorter ones.
+    """A fitted PCA of one model's vectors.
 
     Attributes
     ----------
@@ -36,7 +38,7 @@ class Projection:
     components : ndarray of shape (dim, base.dim), float32
         Orthonormal rows, the direction of most variance first.
     variance_kept : float
-        Share of the variance that the components span, 0..1.
+        Share of the variance that the components explain, 0..1.
     """
 
     base: ModelSpec
@@ -46,7 +48,7 @@ class Projection:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the numbers."""
+        """Hash of `mean` and `components`."""
         digest = hashlib.sha256()
         for values in (self.mean, self.components):
             digest.update(np.ascontiguousarray(values, "<f4").tobytes())
@@ -54,14 +56,14 @@ class Projection:
 
     def apply(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Project (n, base.dim) vectors: (n, dim), unit length; 0 for one exactly at the mean."""
-        return unit((np.asarray(X, np.float32) - self.mean) @ self.components.T)
+        return unit_length((np.asarray(X, np.float32) - self.mean) @ self.components.T)
 
     def restore(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what (n, dim) projected vectors probably were: (n, base.dim), unit length.
+        """Estimate the (n, base.dim) vectors, unit length, from (n, dim) projected vectors.
 
-        *Method*: what the projection threw away is a vector's distance from the mean, and what lies outside
-        of the components. The vector had unit length, and what lies outside is taken to have its mean
-        length; that leaves a quadratic equation for the distance.
+        *Method*: the projection loses a vector's distance from the mean and its part outside of the
+        components. The full vector has unit length, and its outside part is assumed to have the mean length.
+        That leaves a quadratic equation for the distance.
         """
         mean = self.mean.astype(np.float64)
         outside = (1 - mean @ mean) * (1 - self.variance_kept)
@@ -75,7 +77,7 @@ class Projection:
         return full
 
     def spec(self, id: str) -> ModelSpec:
-        """Return the facts of the projected model; by content it is the same in any place."""
+        """Return the facts of the projected model; they do not depend on the file's path."""
         return replace(
             self.base,
             id=id,
@@ -86,7 +88,7 @@ class Projection:
         )
 
     def save(self, path: Path) -> None:
-        """Write the projection, whole or not at all."""
+        """Write the projection to a file atomically."""
         facts = {
             "format": _FORMAT,
             "base": self.base.to_dict(),
@@ -111,7 +113,7 @@ class Projection:
         UnknownModelError
             There is no such file.
         WeightsError
-            It is damaged, is something else, or was written by a newer nearsight.
+            It is damaged, not a projection, or written by a newer nearsight.
         """
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -136,29 +138,29 @@ class Projection:
         # A damaged archive can raise nearly anything.
         except Exception as error:
             raise WeightsError(
-                f"{path} is no projection ({error}); make it again with nearsight reduce-dim"
+                f"{path} is not a projection ({error}); create it again with nearsight reduce-dim"
             ) from error
 
 
 def fit_projection(X: NDArray[np.float32], dim: int, base: ModelSpec) -> Projection:
-    """Learn the directions in which vectors differ most.
+    """Fit the directions of largest variance.
 
     *Method*: principal component analysis (Jolliffe 2002, chapter 2), without whitening. Vectors are
-    centered, projected, and brought to unit length again, so that a cosine stays a cosine.
+    centered, projected and scaled to unit length, so that their product is a cosine.
 
     Parameters
     ----------
     X : ndarray of shape (n, base.dim), float32
-        More than `dim` vectors. Memory is theirs and that of a (base.dim, base.dim) matrix.
+        More than `dim` vectors. Needs memory for a (base.dim, base.dim) matrix besides.
     dim : int
         At least 1, less than `base.dim`.
     base : ModelSpec
-        The model that made them.
+        The model of the vectors.
 
     Raises
     ------
     InvalidParameterError
-        `dim` is out of its range, there are too few vectors, or all are the same.
+        `dim` is out of range, there are too few vectors, or all are equal.
     """
     from sklearn.decomposition import PCA
 
@@ -193,7 +195,7 @@ class ProjectedBackend:
         The model.
     projection : Projection
     id : str
-        The name that leads here.
+        Name of the projected model.
     """
 
     def __init__(self, backend: Backend, projection: Projection, id: str) -> None:
@@ -208,95 +210,95 @@ class ProjectedBackend:
 
     @property
     def device(self) -> str:
-        """Where the model runs; the projection is always the processor's work."""
+        """Device that the model runs on; the projection runs on the processor."""
         return getattr(self._backend, "device", "cpu")
 
     @property
-    def devices(self) -> Sequence[str]:
-        """What the model's runtime offers."""
-        return self._backend.devices if isinstance(self._backend, Movable) else ()
+    def offered_devices(self) -> Sequence[str]:
+        """Devices that the model's runtime offers."""
+        return self._backend.offered_devices if isinstance(self._backend, MultiDeviceBackend) else ()
 
-    def on(self, device: str, cache_dir: Path, *, spec: ModelSpec | None = None) -> "ProjectedBackend":
-        """Return the same with the model on a device; see `Movable`."""
-        if not isinstance(self._backend, Movable) or spec is not None:
-            raise DeviceError(f"{self._spec.id} cannot run on {device}; leave the device away")
-        return ProjectedBackend(self._backend.on(device, cache_dir), self._projection, self._spec.id)
+    def to_device(self, device: str, cache_dir: Path, *, spec: ModelSpec | None = None) -> "ProjectedBackend":
+        """Return the same with the model on a device; see `MultiDeviceBackend`."""
+        if not isinstance(self._backend, MultiDeviceBackend) or spec is not None:
+            raise DeviceError(f"{self._spec.id} cannot run on {device}; remove the device")
+        return ProjectedBackend(self._backend.to_device(device, cache_dir), self._projection, self._spec.id)
 
-    def idle_device(self) -> str:
-        """Say what stands idle; or nothing."""
-        return self._backend.idle_device() if isinstance(self._backend, Movable) else ""
+    def idle_gpu_hint(self) -> str:
+        """Name a GPU that is not used; empty if there is none."""
+        return self._backend.idle_gpu_hint() if isinstance(self._backend, MultiDeviceBackend) else ""
 
     @property
     def decode_px(self) -> int | None:
-        """Shorter side, in pixels, that a decoded image must have at least; None for full size."""
+        """Minimum length of a decoded image's shorter side in pixels; None for full size."""
         return self._backend.decode_px
 
     def prepare(self, image: Image.Image) -> Any:
-        """Turn one upright RGB image into what `embed` takes a sequence of."""
+        """Turn one upright RGB image into an item for `embed`."""
         return self._backend.prepare(image)
 
     def embed(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
         """Return the (n, dim) vectors of prepared images."""
         vectors = self._backend.embed(prepared)
         short = np.empty((len(vectors), self._spec.dim), np.float32)
-        # One by one: a product of matrices rounds by their shape, and a vector must not depend on its batch.
-        for at in range(len(vectors)):
-            short[at] = self._projection.apply(vectors[at : at + 1])[0]
+        # One by one: a matrix product rounds by its shape, and a vector must not depend on its batch.
+        for i in range(len(vectors)):
+            short[i] = self._projection.apply(vectors[i : i + 1])[0]
         return short
 
 
-class ProjectedText:
-    """Compares texts with projected image vectors, through what those probably were in full.
+class ProjectedTextEncoder:
+    """Compares texts with estimates of the full vectors of projected images.
 
     Parameters
     ----------
-    tower : TextTower
-        Of the model whose vectors were projected.
+    encoder : TextEncoder
+        The text encoder of the model.
     projection : Projection
-        Of vectors of unit length.
+        Fitted on vectors of unit length.
     spec : ModelSpec
         The facts of the projected model.
     """
 
-    # Even where texts and images share one space, projecting would lose how far each is from the mean.
-    is_shared = False
+    # Even where texts and images share one space, projected texts would lose their distance from the mean.
+    shares_space = False
 
-    def __init__(self, tower: TextTower, projection: Projection, spec: ModelSpec) -> None:
+    def __init__(self, encoder: TextEncoder, projection: Projection, spec: ModelSpec) -> None:
         self.spec = spec
-        self._tower = tower
+        self._encoder = encoder
         self._projection = projection
 
     @property
     def prompt(self) -> str:
-        """How a bare name is best put, with ``{}`` for the name."""
-        return self._tower.prompt
+        """Template that turns a label into a text; ``{}`` stands for the label."""
+        return self._encoder.prompt
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the (n, d) vectors of texts, unit length."""
-        return self._tower.embed(texts)
+        return self._encoder.embed(texts)
 
-    def project(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Bring (n, dim) image vectors among texts: (n, d), unit length."""
-        return self._tower.project(self._projection.restore(X))
+    def to_text_space(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map (n, dim) image vectors to the space of text vectors: (n, d), unit length."""
+        return self._encoder.to_text_space(self._projection.restore(X))
 
-    def aim(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the (n, dim) image vectors whose neighbors are the best candidates for texts."""
-        return self._projection.apply(self._tower.aim(queries))
+    def to_image_space(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map text vectors to (n, dim) image vectors whose neighbors are good candidates for the texts."""
+        return self._projection.apply(self._encoder.to_image_space(queries))
 
     def logits(self, X: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (n, m) log-odds, up to a constant an image, that texts name images."""
-        return self._tower.logits(self._projection.restore(X), queries)
+        """Return (n, m) log-odds that texts describe images, up to a constant per image."""
+        return self._encoder.logits(self._projection.restore(X), queries)
 
 
 def pca(name: str) -> ModelEntry:
-    """Return the model with a projection in a file, as the registry asks for it.
+    """Return the entry of the model with a projection in a file.
 
     Raises
     ------
     UnknownModelError, WeightsError
-        There is no such file, it is damaged, or its model is not here.
+        There is no such file, it is damaged, or its model is missing.
     """
-    # The registry finds this module by its entry point; the model below is found in the same way.
+    # The registry imports this module through its entry point.
     from nearsight.models.registry import find_model
 
     path = Path(name).expanduser().absolute()
@@ -305,18 +307,20 @@ def pca(name: str) -> ModelEntry:
     if base.spec.fingerprint != projection.base.fingerprint:
         differences = "; ".join(projection.base.fingerprint.differences(base.spec.fingerprint))
         raise WeightsError(
-            f"{path} was made for another {projection.base.id}; they differ in: {differences}. Make it again "
-            "with nearsight reduce-dim"
+            f"{path} was made for another {projection.base.id}; they differ in: {differences}. Create it "
+            "again with nearsight reduce-dim"
         )
     id = f"pca:{path}"
-    knows_words = base.load_text_encoder is not None and base.spec.normalize
+    has_texts = base.load_text_encoder is not None and base.spec.normalize
     return ModelEntry(
         projection.spec(id),
         partial(_load, base, projection, id),
         base.available,
         base.install,
-        partial(_load_text, base, projection) if knows_words else None,
-        load_on=None if base.load_on is None else partial(_load_on, base.load_on, projection, id),
+        partial(_load_text, base, projection) if has_texts else None,
+        load_on_device=None
+        if base.load_on_device is None
+        else partial(_load_on, base.load_on_device, projection, id),
     )
 
 
@@ -325,12 +329,16 @@ def _load(base: ModelEntry, projection: Projection, id: str, cache_dir: Path) ->
 
 
 def _load_on(
-    load_on: Callable[[Path, str], Backend], projection: Projection, id: str, cache_dir: Path, device: str
+    load_on_device: Callable[[Path, str], Backend],
+    projection: Projection,
+    id: str,
+    cache_dir: Path,
+    device: str,
 ) -> ProjectedBackend:
-    return ProjectedBackend(load_on(cache_dir, device), projection, id)
+    return ProjectedBackend(load_on_device(cache_dir, device), projection, id)
 
 
-def _load_text(base: ModelEntry, projection: Projection, cache_dir: Path, spec: ModelSpec) -> TextTower:
+def _load_text(base: ModelEntry, projection: Projection, cache_dir: Path, spec: ModelSpec) -> TextEncoder:
     if base.load_text_encoder is None:
-        raise UnknownModelError(f"{base.spec.id} knows no texts")
-    return ProjectedText(base.load_text_encoder(cache_dir, base.spec), projection, spec)
+        raise UnknownModelError(f"{base.spec.id} has no text encoder")
+    return ProjectedTextEncoder(base.load_text_encoder(cache_dir, base.spec), projection, spec)

@@ -1,4 +1,4 @@
-"""From what a network gives to a model's vectors, the same for every runtime."""
+"""From a network's output to a model's vectors; the same for every runtime."""
 
 import math
 from typing import Any
@@ -11,53 +11,72 @@ from nearsight.models.spec import ModelSpec
 
 
 def decode_px(spec: ModelSpec) -> int | None:
-    """Return the shorter side that a decoded image must have at least for this model."""
+    """Return the minimum length of a decoded image's shorter side in pixels; None for full size."""
     if not spec.draft:
         return None
     return max(spec.input_px) if spec.resize_mode == "squash" else spec.resize_px
 
 
-def pooled(output: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
-    """Return one vector of one image's output."""
+def pool_output(output: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
+    """Return the (dim,) vector of one image from the network's output for it.
+
+    Parameters
+    ----------
+    output : ndarray of shape (dim,), (t, dim) or (dim, h, w)
+        A vector, a vector per token, or a feature map.
+    spec : ModelSpec
+        Gives `dim` and `pooling`.
+
+    Raises
+    ------
+    WeightsError
+        The output has another shape.
+    """
     values = output.astype(np.float32, copy=False)
     if values.ndim == 3 and spec.pooling != "cls":
         values = values.mean((1, 2))
     elif values.ndim == 2:
         if spec.pooling == "patches":
-            # What comes first is no place: the class token, and DINO's registers.
+            # The class token and DINO's registers come before the patches.
             values = values[len(values) - math.isqrt(len(values)) ** 2 :]
         values = values[0] if spec.pooling == "cls" else values.mean(0)
     if values.shape != (spec.dim,):
-        raise misshapen(spec, [1, *output.shape])
+        raise output_shape_error(spec, [1, *output.shape])
     return values
 
 
-def misshapen(spec: ModelSpec, shape: list[Any]) -> WeightsError:
-    """Return the error that an output's shape does not fit the spec."""
-    places = f", (n, {spec.dim}, h, w)" if spec.pooling != "cls" else ""
+def output_shape_error(spec: ModelSpec, shape: list[Any]) -> WeightsError:
+    """Return the error for an output whose shape does not fit the spec."""
+    feature_map = f", (n, {spec.dim}, h, w)" if spec.pooling != "cls" else ""
     return WeightsError(
-        f"{spec.id} should give (n, {spec.dim}), (n, t, {spec.dim}){places} with pooling={spec.pooling!r}, "
-        f"but {spec.layer!r} is {shape}. Correct dim or layer."
+        f"layer {spec.layer!r} of {spec.id} has shape {shape}; with pooling={spec.pooling!r} it must be "
+        f"(n, {spec.dim}), (n, t, {spec.dim}){feature_map}. Correct dim or layer."
     )
 
 
-def finished(vectors: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
-    """Check what a network gave, and bring it to unit length where the model's vectors are."""
+def check_and_normalize(vectors: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
+    """Return the vectors, at unit length where `spec.normalize` says so.
+
+    Raises
+    ------
+    WeightsError
+        A number is not finite.
+    """
     if not np.isfinite(vectors).all():
         raise WeightsError(
-            f"{spec.id} gave numbers that are not finite. Its file is damaged, or its arithmetic "
+            f"{spec.id} computed numbers that are not finite. Its file is damaged, or its precision "
             f"({spec.precision}) overflows: use the float32 version of the model."
         )
-    return unit(vectors) if spec.normalize else vectors
+    return unit_length(vectors) if spec.normalize else vectors
 
 
-def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return vectors, along the last axis, at unit length; one of zeros has no direction, and stays so.
+def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale vectors along the last axis to unit length; a vector of zeros stays as it is.
 
     Examples
     --------
     >>> import numpy as np
-    >>> unit(np.array([[3, 4], [0, 0]], np.float32)).tolist()
+    >>> unit_length(np.array([[3, 4], [0, 0]], np.float32)).tolist()
     [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
     """
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)

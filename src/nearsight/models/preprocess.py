@@ -1,4 +1,4 @@
-"""An image becomes the array a network takes, by the rules of its `ModelSpec` and nothing else."""
+"""Turns an image into the array that a network takes, by the rules of its `ModelSpec`."""
 
 import math
 
@@ -14,7 +14,7 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
-# Lanczos looks three output pixels far.
+# The Lanczos filter reaches three output pixels.
 _WIDEST_FILTER_PX = 3
 
 
@@ -33,17 +33,16 @@ def preprocess(image: Image.Image, spec: ModelSpec) -> NDArray[np.float32]:
     ndarray of float32, shape (3, H, W)
         H and W are `spec.input_px`; values are ``(v / 255 - mean) / std``.
     """
-    return normalize(fit(image, spec), spec)
+    return normalize(resize_and_crop(image, spec), spec)
 
 
-def fit(image: Image.Image, spec: ModelSpec) -> NDArray[np.uint8]:
-    """Resize an image to the network's input and cut away what lies outside.
+def resize_and_crop(image: Image.Image, spec: ModelSpec) -> NDArray[np.uint8]:
+    """Resize and crop an image to the network's input size.
 
-    *Method*: torchvision's ``Resize`` and ``CenterCrop`` on a Pillow image (or those of transformers, where
-    `spec.crop_rounding` is ``down``), to the pixel's rounding, except that only what the crop keeps is
-    computed: the result is the same to one level of 255. Columns are always resized before rows. Pillow 13
-    picks the order by the image's shape, which moves sharp edges by up to 30 levels, and so a vector would
-    depend on the version of Pillow.
+    *Method*: torchvision's ``Resize`` and ``CenterCrop`` on a Pillow image, or those of transformers where
+    `spec.crop_rounding` is ``down``. Only the cropped region is computed; the result is the same to one level
+    of 255. Columns are always resized before rows: Pillow 13 chooses the order by the image's shape, which
+    moves sharp edges by up to 30 levels, so that vectors would depend on the version of Pillow.
 
     Parameters
     ----------
@@ -58,11 +57,11 @@ def fit(image: Image.Image, spec: ModelSpec) -> NDArray[np.uint8]:
         H and W are `spec.input_px`, or at most those for ``shrink``. May be read-only.
     """
     if spec.resize_mode == "shrink":
-        return _shrunk(image, spec)
+        return _shrink(image, spec)
     height, width = spec.input_px
-    (left, right), (top, bottom) = _kept(image.size, spec)
-    x0, x1 = _read(left, right, width, image.width)
-    y0, y1 = _read(top, bottom, height, image.height)
+    (left, right), (top, bottom) = _crop_region(image.size, spec)
+    x0, x1 = _source_span(left, right, width, image.width)
+    y0, y1 = _source_span(top, bottom, height, image.height)
     if (x1 - x0, y1 - y0) != image.size:
         image = image.crop((x0, y0, x1, y1))
     resample = _FILTERS[spec.interpolation]
@@ -83,7 +82,7 @@ def normalize(
     spec : ModelSpec
         Gives mean and standard deviation per channel.
     out : ndarray of float32, shape (3, H, W), optional
-        Where to write. Fresh memory costs twice the arithmetic in page faults, so loops reuse theirs.
+        Array to write to. New memory costs twice the time of the arithmetic, so loops reuse one array.
 
     Returns
     -------
@@ -98,20 +97,20 @@ def normalize(
     return out
 
 
-def _shrunk(image: Image.Image, spec: ModelSpec) -> NDArray[np.uint8]:
+def _shrink(image: Image.Image, spec: ModelSpec) -> NDArray[np.uint8]:
     factor = min(1, spec.input_px[0] / image.height, spec.input_px[1] / image.width)
     width, height = (max(1, round(factor * side)) for side in image.size)
     resample = _FILTERS[spec.interpolation]
-    # Columns first, for the reason given in `fit`.
+    # Columns first, for the reason given in `resize_and_crop`.
     return np.asarray(image.resize((width, image.height), resample).resize((width, height), resample))
 
 
-def _kept(size: tuple[int, int], spec: ModelSpec) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return which columns and which rows of the source survive the crop."""
+def _crop_region(size: tuple[int, int], spec: ModelSpec) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the columns and rows of the source that the crop keeps."""
     width, height = size
     if spec.resize_mode == "squash":
         return (0, width), (0, height)
-    # The order of the operations is torchvision's and transformers', and so is the truncation.
+    # Order of operations and truncation are those of torchvision and transformers.
     long_px = int(spec.resize_px * max(size) / min(size))
     if spec.resize_mode == "squash-crop":
         long_px = spec.resize_px
@@ -123,11 +122,11 @@ def _kept(size: tuple[int, int], spec: ModelSpec) -> tuple[tuple[float, float], 
 
 def _span(source_px: int, resized_px: int, crop_px: int, down: bool) -> tuple[float, float]:
     start = (resized_px - crop_px) // 2 if down else round((resized_px - crop_px) / 2)
-    # Multiplied first: the last pixel's edge is then exactly the image's, and never beyond it.
+    # Multiply first, so that the edge of the last pixel never lies beyond the image.
     return start * source_px / resized_px, (start + crop_px) * source_px / resized_px
 
 
-def _read(start: float, stop: float, out_px: int, source_px: int) -> tuple[int, int]:
-    """Return the whole pixels that the filter looks at to make `out_px` of `start` to `stop`."""
+def _source_span(start: float, stop: float, out_px: int, source_px: int) -> tuple[int, int]:
+    """Return the range of source pixels that the filter needs to resize `start`..`stop` to `out_px`."""
     reach = _WIDEST_FILTER_PX * max((stop - start) / out_px, 1) + 1
     return max(math.floor(start - reach), 0), min(math.ceil(stop + reach), source_px)

@@ -1,11 +1,11 @@
-"""Finds models by name: the built-in ones and anybody's plugins take the same road.
+"""Finds models by name; built-in models and plugins register in the same way.
 
 A plugin registers an entry point in one of two groups, each naming a callable that returns a `ModelEntry`:
 
 ``nearsight.models``
     One model. The entry point's name is the model's id; the callable takes nothing.
 ``nearsight.model_schemes``
-    A family. ``hub:ORG/REPO`` calls the entry point named ``hub`` with ``"ORG/REPO"``.
+    A family of models. ``hub:ORG/REPO`` calls the entry point ``hub`` with ``"ORG/REPO"``.
 """
 
 import difflib
@@ -16,13 +16,13 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from nearsight.errors import NearsightError, ParityError, UnknownModelError
-from nearsight.models.base import Backend, ModelEntry, TextTower
-from nearsight.models.cache import user_cache
-from nearsight.models.huggingface.model_card import warn_of_terms
-from nearsight.models.matryoshka import shortened
-from nearsight.models.model_name import Variant, split_variant
+from nearsight.models.base import Backend, ModelEntry, TextEncoder
+from nearsight.models.cache import user_cache_dir
+from nearsight.models.huggingface.model_card import warn_non_commercial
+from nearsight.models.matryoshka import truncated_entry
+from nearsight.models.model_name import ModelVariant, split_model_name
 from nearsight.models.runtimes.devices import split_device
-from nearsight.models.runtimes.placement import place
+from nearsight.models.runtimes.placement import place_on_device
 
 DEFAULT_MODEL = "efficientnet-lite0"
 
@@ -33,7 +33,7 @@ SCHEMES_GROUP = "nearsight.model_schemes"
 def list_models() -> list[ModelEntry]:
     """Return every registered model, sorted by id.
 
-    A plugin that fails is left out with a `RuntimeWarning`. Nothing is loaded.
+    A plugin that fails is skipped with a `RuntimeWarning`. No model is loaded.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def list_models() -> list[ModelEntry]:
     >>> [(entry.spec.id, entry.spec.dim) for entry in list_models()]
     [('efficientnet-lite0', 1280), ('efficientnet-lite2', 1280), ('sift-vlad', 8192)]
     """
-    entries = (_entry_or_warning(point) for point in _points(MODELS_GROUP).values())
+    entries = (_entry_or_warning(point) for point in _entry_points(MODELS_GROUP).values())
     return sorted(filter(None, entries), key=lambda entry: entry.spec.id)
 
 
@@ -51,34 +51,34 @@ def find_model(name: str) -> ModelEntry:
     Parameters
     ----------
     name : str
-        A model's id, or ``SCHEME:REST`` where a plugin registers that scheme. ``#`` and parts with commas
-        between ask for another form: ``layer=VALUE``, ``pooling=mean|cls|patches``, ``bf16``, ``fp16``,
-        ``int8``, ``int8=DIGITS`` of a calibration, and ``dim=D`` for a model that can be cut. A folder or a
-        hub may hold files called fp16 and int8: ``fp16=builtin`` and ``int8=builtin`` are made here.
+        A model's id, or ``SCHEME:REST`` of a registered scheme. ``#`` and parts separated by commas name a
+        variant: ``layer=VALUE``, ``pooling=mean|cls|patches``, ``bf16``, ``fp16``, ``int8``,
+        ``int8=DIGITS`` of a calibration, and ``dim=D`` for a model trained for truncation. In a folder or
+        on a hub, ``fp16`` and ``int8`` name files; nearsight computes ``fp16=builtin`` and ``int8=builtin``.
 
     Raises
     ------
     UnknownModelError
-        Nothing of that name is registered, or its plugin fails; the message lists what there is.
+        No model of that name is registered, or its plugin fails; the message lists the known names.
     NearsightError
-        What a scheme finds wrong with the name, file or folder.
+        A scheme cannot use the name, file or folder.
     """
-    name, variant = split_variant(name)
+    name, variant = split_model_name(name)
     if variant.dim:
-        return shortened(find_model(replace(variant, dim=0).applied_to(name)), variant.dim)
+        return truncated_entry(find_model(replace(variant, dim=0).applied_to(name)), variant.dim)
     if variant:
         entry = find_model(name)
-        if entry.forms is None:
-            raise UnknownModelError(f"{name} has only one form; leave #{variant} away")
-        # A form is there where the model is. Texts are compared with what the model was trained to give.
-        is_own_layer = not (variant.layer or variant.pooling)
+        if entry.variants is None:
+            raise UnknownModelError(f"{name} has no variants; remove #{variant}")
+        # Texts can be compared only with the output that the model was trained for.
+        is_default_output = not (variant.layer or variant.pooling)
         return replace(
-            entry.forms.vary(variant),
+            entry.variants.variant_entry(variant),
             available=entry.available,
             install=entry.install,
-            load_text_encoder=entry.load_text_encoder if is_own_layer else None,
+            load_text_encoder=entry.load_text_encoder if is_default_output else None,
         )
-    points, schemes = _points(MODELS_GROUP), _points(SCHEMES_GROUP)
+    points, schemes = _entry_points(MODELS_GROUP), _entry_points(SCHEMES_GROUP)
     scheme, colon, rest = name.partition(":")
     point = points.get(name) or (schemes.get(scheme) if colon else None)
     if point is None:
@@ -86,10 +86,9 @@ def find_model(name: str) -> ModelEntry:
     try:
         return _entry(point) if name in points else _checked(point.load()(rest))
     except NearsightError:
-        # A scheme that works and says what is wrong with this name.
         raise
     except Exception as error:
-        raise UnknownModelError(_complaint(point, error)) from error
+        raise UnknownModelError(_plugin_error(point, error)) from error
 
 
 def load_model(name: str = DEFAULT_MODEL, *, device: str = "auto", cache_dir: Path | None = None) -> Backend:
@@ -100,32 +99,32 @@ def load_model(name: str = DEFAULT_MODEL, *, device: str = "auto", cache_dir: Pa
     name : str
         A model's id, see `list_models`, or ``SCHEME:REST``.
     device : str, default "auto"
-        Where it runs: ``cpu``, ``cuda``, ``tensorrt``, ``directml``, ``coreml``, ``openvino`` or ``mps``,
-        with a number where there are several (``cuda:1``). ``auto`` takes the best that gives the same
-        vectors as the processor. See `placing.place`.
+        ``cpu``, ``cuda``, ``tensorrt``, ``directml``, ``coreml``, ``openvino`` or ``mps``, with a number
+        where there are several (``cuda:1``). ``auto`` takes the best device that gives the same vectors as
+        the processor. See `placement.place_on_device`.
     cache_dir : Path, optional
-        Where converted models are kept; by default the user's cache directory of this system.
+        Directory for converted models; by default the user's cache directory.
 
     Returns
     -------
     Backend
-        Ready to use from any number of threads.
+        Threads may share it.
 
     Raises
     ------
     UnknownModelError
-        Nothing of that name is registered.
+        No model of that name is registered.
     MissingExtraError
-        The model comes with an extra that is not installed; the message holds the command.
+        The model needs an extra that is not installed; the message gives the command.
     WeightsError
-        The weights are missing or damaged; the message holds the way out.
+        The weights are missing or damaged; the message gives the remedy.
     DeviceError, ParityError
-        The device is not there, or does not give this model's vectors.
+        The device is missing, or its vectors differ too much.
 
     Warns
     -----
     UserWarning
-        Once: its license forbids commercial use; a device is not used that could be.
+        Once, if the license forbids commercial use, or if a GPU is not used.
 
     Examples
     --------
@@ -136,74 +135,79 @@ def load_model(name: str = DEFAULT_MODEL, *, device: str = "auto", cache_dir: Pa
     >>> model.embed([model.prepare(image)]).shape
     (1, 1280)
     """
-    cache_dir = cache_dir or user_cache()
+    cache_dir = cache_dir or user_cache_dir()
     entry = find_model(name)
-    warn_of_terms(entry.spec)
-    if entry.load_on is not None:
-        return entry.load_on(cache_dir, device)
-    return place(entry.load(cache_dir), device, cache_dir, own=partial(_own, name, cache_dir))
+    warn_non_commercial(entry.spec)
+    if entry.load_on_device is not None:
+        return entry.load_on_device(cache_dir, device)
+    return place_on_device(
+        entry.load(cache_dir),
+        device,
+        cache_dir,
+        load_device_specific=partial(_load_device_specific, name, cache_dir),
+    )
 
 
-def _own(name: str, cache_dir: Path, device: str) -> Backend:
-    """Load the form of a model whose vectors are what a device makes of it."""
-    base, given = split_variant(name)
-    if given.precision:
+def _load_device_specific(name: str, cache_dir: Path, device: str) -> Backend:
+    """Load the variant of a model that belongs to a device."""
+    base, variant = split_model_name(name)
+    if variant.precision:
         raise ParityError(
-            f"{name} on {device} gives neither the vectors of {given.precision} nor those of float32; use "
-            "device='cpu'"
+            f"{name} on {device} computes neither the vectors of {variant.precision} nor those of float32; "
+            "use device='cpu'"
         )
-    if find_model(base).forms is None:
+    if find_model(base).variants is None:
         raise ParityError(
-            f"{name} has only one form, and {device} does not quite give its vectors; use device='cpu'"
+            f"{name} has no variants, and {device} computes slightly different vectors; use device='cpu'"
         )
     kind, _ = split_device(device)
-    form = find_model(Variant(device=kind).applied_to(name))
-    return form.load(cache_dir) if form.load_on is None else form.load_on(cache_dir, device)
+    entry = find_model(ModelVariant(device=kind).applied_to(name))
+    return entry.load(cache_dir) if entry.load_on_device is None else entry.load_on_device(cache_dir, device)
 
 
-def load_text_encoder(name: str = DEFAULT_MODEL, *, cache_dir: Path | None = None) -> TextTower:
-    """Load what compares texts with a model's image vectors.
+def load_text_encoder(name: str = DEFAULT_MODEL, *, cache_dir: Path | None = None) -> TextEncoder:
+    """Load the text encoder that compares texts with a model's image vectors.
 
-    CLIP and its like bring a text tower. For an ImageNet classifier, ConSE leads from its classes to
-    words, with the sentence encoder all-MiniLM-L6-v2.
+    CLIP and similar models have their own. For an ImageNet classifier, ConSE combines its classes with the
+    sentence encoder all-MiniLM-L6-v2.
 
     Parameters
     ----------
     name : str
         The model, as for `load_model`.
     cache_dir : Path, optional
-        Where converted models are kept.
+        Directory for converted models.
 
     Raises
     ------
     UnknownModelError
-        No such model, or one that knows no texts.
+        There is no such model, or it has no text encoder.
     MissingExtraError
-        What reads texts is not installed; the message holds the command.
+        The text encoder is not installed; the message gives the command.
     """
     entry = find_model(name)
     if entry.load_text_encoder is None:
         raise UnknownModelError(
-            f"{name} knows no texts. Use a model with a text tower (dir: or hub: with a CLIP or SigLIP), "
-            f"or a classifier such as {DEFAULT_MODEL}"
+            f"{name} has no text encoder. Use a CLIP or SigLIP model (dir: or hub:), or a classifier such as "
+            f"{DEFAULT_MODEL}"
         )
-    return entry.load_text_encoder(cache_dir or user_cache(), entry.spec)
+    return entry.load_text_encoder(cache_dir or user_cache_dir(), entry.spec)
 
 
-def _points(group: str) -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
+def _entry_points(group: str) -> dict[str, EntryPoint]:
+    points: dict[str, EntryPoint] = {}
     for point in entry_points(group=group):
-        # Two packages with one name: the first found stays, as with imports.
-        found.setdefault(point.name, point)
-    return dict(sorted(found.items()))
+        # The first of two packages with the same name wins, as with imports.
+        points.setdefault(point.name, point)
+    return dict(sorted(points.items()))
 
 
 def _entry_or_warning(point: EntryPoint) -> ModelEntry | None:
     try:
         return _entry(point)
-    # A stranger's code runs here; whatever it does wrong must not take the other models along.
+    # A plugin's errors must not affect the other models.
     except Exception as error:
-        warnings.warn(_complaint(point, error), RuntimeWarning, stacklevel=3)
+        warnings.warn(_plugin_error(point, error), RuntimeWarning, stacklevel=3)
         return None
 
 
@@ -220,7 +224,7 @@ def _checked(entry: object) -> ModelEntry:
     return entry
 
 
-def _complaint(point: EntryPoint, error: Exception) -> str:
+def _plugin_error(point: EntryPoint, error: Exception) -> str:
     return f"Model plugin {point.name!r} ({point.value}) does not work: {type(error).__name__}: {error}"
 
 

@@ -1,106 +1,17 @@
-"""Frozen facts about a model, and the fingerprint that says which vectors may be compared."""
+"""Frozen facts about a model."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
-from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from nearsight.errors import FingerprintMismatchError, InvalidParameterError
+from nearsight.errors import InvalidParameterError
 from nearsight.images import DECODER_RULES, DRAFT_FACTOR
+from nearsight.models.fingerprint import Fingerprint, plain_data
 
 ResizeMode = Literal["short-side", "squash", "squash-crop", "shrink"]
 CropRounding = Literal["nearest", "down"]
 Pooling = Literal["mean", "cls", "patches"]
 Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest"]
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What made a vector: two vectors are comparable exactly when their fingerprints match.
-
-    Attributes
-    ----------
-    model : str
-        The model's id, or its `identity` where the id is only a place.
-    weights_sha256 : str
-        Hash of the weights as their publisher ships them.
-    preprocessing, decoder : mapping
-        Every rule between a file's bytes and the numbers the network sees.
-    output : mapping
-        Layer, dimension, normalization and precision of the vector.
-    """
-
-    model: str
-    weights_sha256: str
-    preprocessing: Mapping[str, Any]
-    decoder: Mapping[str, Any]
-    output: Mapping[str, Any]
-
-    def __post_init__(self) -> None:
-        # Through JSON once, so that a fingerprint read back from a manifest equals the one written.
-        for name in ("preprocessing", "decoder", "output"):
-            object.__setattr__(
-                self, name, MappingProxyType(json.loads(json.dumps(dict(getattr(self, name)))))
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data for a manifest."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Fingerprint":
-        """Read what `to_dict` wrote."""
-        return cls(**{f.name: data[f.name] for f in fields(cls)})
-
-    @cached_property
-    def digest(self) -> str:
-        """First 16 hex digits of the SHA-256 of the canonical JSON."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Fingerprint) and self.digest == other.digest
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Fingerprint, tuple(_plain(getattr(self, f.name)) for f in fields(self))
-
-    def differences(self, other: "Fingerprint") -> list[str]:
-        """Name each fact in which the two differ, as ``"model: a, there b"``."""
-        mine, theirs = _flat(self.to_dict()), _flat(other.to_dict())
-        return [
-            f"{key}: {mine.get(key, 'unset')}, there {theirs.get(key, 'unset')}"
-            for key in sorted(mine.keys() | theirs.keys())
-            if mine.get(key) != theirs.get(key)
-        ]
-
-    def require_same(self, other: "Fingerprint", fitted: str, remedy: str) -> None:
-        """Refuse to use something that was fitted on vectors of this fingerprint with those of another.
-
-        Parameters
-        ----------
-        other : Fingerprint
-            Of the vectors at hand.
-        fitted, remedy : str
-            What was fitted, such as "the map", and how to get one for the vectors at hand.
-
-        Raises
-        ------
-        FingerprintMismatchError
-            The two differ.
-        """
-        if self != other:
-            differences = "; ".join(self.differences(other))
-            raise FingerprintMismatchError(
-                f"{fitted} was learned on vectors of {self.model} (fingerprint {self.digest}), and these are"
-                f" of {other.model} ({other.digest}), which cannot be compared. They differ in:"
-                f" {differences}. {remedy}"
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,55 +21,53 @@ class ModelSpec:
     Attributes
     ----------
     id : str
-        The name it is asked for by.
+        The name that loads the model.
     identity : str
-        What the fingerprint calls the model, where that is not the id: a file or folder is asked for by its
-        place, but its vectors are the same in any place.
+        Name of the model in the fingerprint, if it is not the id: the id of a file or folder is its path,
+        but its vectors do not depend on the path.
     dim : int
-        Length of its vectors.
+        Length of the vectors.
     input_px : tuple of int
-        Height and width of the network's input, in pixels; for ``shrink`` the most they may be.
+        Height and width of the network's input, in pixels; for ``shrink`` their maximum.
     resize_px : int
-        Length the shorter side is resized to before the crop, in pixels; used where there is a crop.
+        Length of the shorter side after resizing and before the crop, in pixels; unused without a crop.
     resize_mode : {"short-side", "squash", "squash-crop", "shrink"}
-        ``short-side`` keeps the aspect ratio and makes the shorter side `resize_px`;
-        ``squash`` stretches to `input_px`; ``squash-crop`` stretches to a square of `resize_px`, and crops;
-        ``shrink``, for what takes images of any size, keeps the aspect ratio and makes an image fit into
-        `input_px`, without cropping or enlarging it.
+        ``short-side`` keeps the aspect ratio and resizes the shorter side to `resize_px`; ``squash``
+        stretches to `input_px`; ``squash-crop`` stretches to a square of `resize_px` and crops; ``shrink``,
+        for models that take images of any size, keeps the aspect ratio and fits an image into `input_px`
+        without cropping or enlarging it.
     crop_rounding : {"nearest", "down"}
-        Where the crop starts when the margin is odd: torchvision takes the nearest pixel, transformers
-        the one before.
+        Start of the crop if the margin is odd: torchvision rounds to the nearest pixel, transformers down.
     interpolation : {"bicubic", "bilinear", "lanczos", "nearest"}
         Pillow's filter of that name, antialiased.
     draft : bool
-        Whether a large JPEG may be decoded at reduced size. That takes a fraction of the time, but the
-        vector is no longer to four digits what the model's own reference gives.
+        Whether a large JPEG may be decoded at reduced size. That takes a fraction of the time, but the vector
+        agrees with the model's reference implementation to fewer than four digits.
     mean, std : tuple of float
         Per channel, on values in 0..1.
     layer : str
-        The output of the network that the vector is taken from.
+        The output of the network that gives the vector.
     pooling : {"mean", "cls", "patches"}
-        How a layer that has a vector for each token or place becomes one: their mean, the first token, or
-        the mean of those that stand for places: the last tokens, as many as make a square. A layer that
-        has one vector is taken as it is.
+        How several vectors of a layer become one: their mean, the class token (the first), or the mean of the
+        patch tokens (the last ones, as many as form a square). Unused if the layer has one vector.
     normalize : bool
         Whether vectors are scaled to unit L2 length.
     precision : str
-        Arithmetic of the network.
+        Numeric precision of the network.
     weights_sha256 : str
-        Hash of the weights as published.
+        SHA-256 of the weights as published.
     source, license, training_data, accuracy : str
-        For people: where it comes from and on what terms.
+        Information for users; not part of the fingerprint.
     size_bytes : int
         Size of the weights.
     matryoshka_dims : tuple of int
-        Lengths to which the model's vectors were trained to be cut; empty for most models. Any length from
-        the least of them on will do.
+        Lengths to which the model was trained to truncate its vectors; empty for most models. Any length from
+        the smallest of them on is supported.
 
     Raises
     ------
     InvalidParameterError
-        A crop larger than the resized image, an unknown word, or a zero where a size belongs.
+        The crop is larger than the resized image, a value is unknown, or a size is 0.
     """
 
     id: str
@@ -185,21 +94,21 @@ class ModelSpec:
     matryoshka_dims: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, words in _WORDS.items():
-            allowed = get_args(words)
+        for name, choices in _CHOICES.items():
+            allowed = get_args(choices)
             if getattr(self, name) not in allowed:
                 raise InvalidParameterError(
                     f"{name} is {getattr(self, name)!r}; it must be {' or '.join(allowed)}"
                 )
         for name, n in (("input_px", 2), ("mean", 3), ("std", 3)):
             if len(getattr(self, name)) != n:
-                raise InvalidParameterError(f"{name} is {getattr(self, name)!r}; it must be {n} numbers")
+                raise InvalidParameterError(f"{name} is {getattr(self, name)!r}; it must have {n} numbers")
         if min(self.dim, self.resize_px, *self.input_px, *self.std) <= 0:
             raise InvalidParameterError(f"{self.id}: dim, resize_px, input_px and std must be greater than 0")
         if self._crops and self.resize_px < max(self.input_px):
             raise InvalidParameterError(
-                f"resize_px is {self.resize_px}, but a crop of {self.input_px} needs at least "
-                f"{max(self.input_px)}; give a larger resize_px, or resize_mode='squash'"
+                f"resize_px is {self.resize_px}; for a crop of {self.input_px} it must be at least "
+                f"{max(self.input_px)}. Give a larger resize_px, or resize_mode='squash'"
             )
 
     @property
@@ -208,10 +117,10 @@ class ModelSpec:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What makes this model's vectors comparable; prose facts such as the license are left out."""
+        """The facts that determine this model's vectors, without those for users such as the license."""
         preprocessing: dict[str, Any] = {
             "input_px": self.input_px,
-            # Without a crop, images go straight to input_px, and it changes nothing.
+            # Without a crop, resize_px is not used.
             "resize_px": self.resize_px if self._crops else None,
             "resize_mode": self.resize_mode,
             "interpolation": self.interpolation,
@@ -224,7 +133,7 @@ class ModelSpec:
             "normalize": self.normalize,
             "precision": self.precision,
         }
-        # Facts younger than the first collections: at the value they had then, they must not change a digest.
+        # Facts added later: at the value that applied before, they must not change a digest.
         if self._crops and self.crop_rounding != "nearest":
             preprocessing["crop_rounding"] = self.crop_rounding
         if self.pooling != "mean":
@@ -239,13 +148,13 @@ class ModelSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for a manifest."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        return {name: plain_data(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "ModelSpec":
-        """Read what `to_dict` wrote; facts added by later versions are ignored."""
+        """Read the result of `to_dict`; unknown facts of later versions are ignored."""
         known = {f.name for f in fields(cls)}
-        # Manifests of 0.1 spelled it so.
+        # The spelling in manifests of 0.1.
         data = {"license" if name == "licence" else name: value for name, value in data.items()}
         facts: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
@@ -255,25 +164,9 @@ class ModelSpec:
         return cls(**facts)
 
 
-_WORDS = {
+_CHOICES = {
     "resize_mode": ResizeMode,
     "crop_rounding": CropRounding,
     "interpolation": Interpolation,
     "pooling": Pooling,
 }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-
-def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{key}.{inner}": v for inner, v in value.items()}
-        else:
-            flat[key] = value
-    return flat

@@ -1,7 +1,7 @@
-"""Images made by arithmetic: what models are compared on where no file can be counted on.
+"""Images computed from a seed, on which backends are compared; no files are needed.
 
-They have what photographs have: smooth shades, textures at several scales, edges, flat backgrounds. A flat,
-bright background matters most: there, a network's rounding errors all point the same way.
+They have smooth shades, textures at several scales, edges and flat backgrounds, as photographs have. Flat,
+bright backgrounds matter most: there, all rounding errors of a network have the same sign.
 """
 
 import numpy as np
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 
-def builtin_images(n: int, *, seed: int) -> list[Image.Image]:
-    """Return `n` RGB images of several sizes; the same for the same arguments on every machine."""
+def synthetic_images(n: int, *, seed: int) -> list[Image.Image]:
+    """Return `n` RGB images of several sizes; the same arguments give the same images on every machine."""
     rng = np.random.default_rng(seed)
     return [_image(rng, i) for i in range(n)]
 
@@ -18,7 +18,7 @@ def builtin_images(n: int, *, seed: int) -> list[Image.Image]:
 def _image(rng: np.random.Generator, i: int) -> Image.Image:
     width, height = (int(side) for side in rng.integers(240, 640, 2))
     if i % 3 == 0:
-        # Something before a plain background, as in a catalog.
+        # An object on a plain background, as in a catalog.
         shade = tuple(int(v) for v in rng.integers(200, 256, 3))
         image = Image.new("RGB", (width, height), shade)
     else:
@@ -35,7 +35,7 @@ def _image(rng: np.random.Generator, i: int) -> Image.Image:
 
 
 def _clouds(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Return random colors, blown up smoothly and added at four scales."""
+    """Return random colors, enlarged smoothly and added at four scales."""
     total: NDArray[np.float64] = np.zeros((height, width, 3))
     for cells in (2, 7, 30, 110):
         noise = rng.integers(0, 256, (cells, cells, 3), np.uint8)

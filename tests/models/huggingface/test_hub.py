@@ -172,7 +172,7 @@ def test_only_what_is_needed_is_fetched_once_and_then_works_offline(hub: Hub, lo
     assert load(f"hub:{REPO}@{COMMIT}", HF_ENDPOINT="http://127.0.0.1:9") == first
     assert len(hub.fetched) == len(needed)
     message = load(f"hub:{REPO}#quantized", HF_HUB_OFFLINE="1")
-    assert message.startswith(f"WeightsError hub:{REPO} is not on this machine in full")
+    assert message.startswith(f"WeightsError hub:{REPO} is not completely on this machine")
     assert load(f"hub:{REPO}#quantized").startswith(f"hub:{REPO}@{COMMIT}#quantized (1, 6) ")
     assert f"UnknownModelError hub:{REPO} has no onnx/vision_model_fp16.onnx" in load(f"hub:{REPO}#fp16")
 
@@ -180,7 +180,10 @@ def test_only_what_is_needed_is_fetched_once_and_then_works_offline(hub: Hub, lo
 def test_a_quantized_file_is_compared_where_the_full_one_was_fetched_too(hub: Hub, load) -> None:
     name = f"hub:{REPO}#quantized"
     told = load(name, code=NOTES_CODE)
-    assert "not compared with the model in full precision, which is not here; fetch the full one" in told
+    assert (
+        "not compared with the model in full precision, which is not on this machine; download the full model"
+        in told
+    )
     assert told.endswith(f"nearsight models hub:{REPO}@{COMMIT}")
     assert load(name, code=NOTES_CODE) == ""
     # Another model, as far as its vectors show.
@@ -189,7 +192,7 @@ def test_a_quantized_file_is_compared_where_the_full_one_was_fetched_too(hub: Hu
     )
     load(f"hub:{REPO}")
     refused = load(name)
-    assert refused.startswith(f"ParityError {name.replace('#', f'@{COMMIT}#')} is not near enough")
+    assert refused.startswith(f"ParityError {name.replace('#', f'@{COMMIT}#')} differs too much")
     assert f"Use hub:{REPO}@{COMMIT} in full precision" in refused
 
 
@@ -214,14 +217,14 @@ def test_the_text_tower_is_fetched_when_there_is_a_text(hub: Hub, load, tmp_path
     load(f"hub:{REPO}")
     assert "onnx/text_model.onnx" not in hub.fetched
     message = load(f"hub:{REPO}", TEXT_CODE, HF_HUB_OFFLINE="1")
-    assert "the text tower of hub:someone/tiny-clip is not on this machine" in message
+    assert "the text encoder of hub:someone/tiny-clip is not on this machine" in message
     assert load(f"hub:{REPO}", TEXT_CODE) == "(1, 6)"
     assert load(f"hub:{REPO}", TEXT_CODE, HF_HUB_OFFLINE="1") == "(1, 6)"
 
 
 def test_a_repository_without_one_says_so(hub: Hub, load) -> None:
     del hub.files["onnx/text_model.onnx"]
-    assert load(f"hub:{REPO}", TEXT_CODE).startswith(f"UnknownModelError hub:{REPO} knows no texts")
+    assert load(f"hub:{REPO}", TEXT_CODE).startswith(f"UnknownModelError hub:{REPO} has no text encoder")
 
 
 def test_a_copy_of_the_folder_is_the_same_model(hub: Hub, load, tmp_path: Path) -> None:
@@ -244,13 +247,13 @@ def test_what_has_been_fetched_is_listed(hub: Hub, load, tmp_path: Path) -> None
 
 def test_an_unknown_repository(load) -> None:
     message = load("hub:someone/else")
-    assert message.startswith("WeightsError hub:someone/else is not on this machine in full")
+    assert message.startswith("WeightsError hub:someone/else is not completely on this machine")
     assert "use dir:PATH" in message
 
 
 @pytest.mark.parametrize("name", ["hub:clip", "hub:", "hub:a/b/c", "hub:a/b@", "hub:a b/c"])
 def test_what_is_no_name(name: str) -> None:
-    with pytest.raises(UnknownModelError, match="the name is hub:ORG/REPO"):
+    with pytest.raises(UnknownModelError, match="give hub:ORG/REPO"):
         find_model(name)
 
 

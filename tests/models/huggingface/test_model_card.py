@@ -36,7 +36,7 @@ license: mit
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    monkeypatch.setattr(model_card, "_told", set())
+    monkeypatch.setattr(model_card, "_warned", set())
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])

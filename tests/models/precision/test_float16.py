@@ -22,29 +22,29 @@ from nearsight.errors import (
     WeightsError,
 )
 from nearsight.models import find_model, load_model
-from nearsight.models.onnx_graph import converted, weights, with_weights
+from nearsight.models.onnx_graph import convert_types, weights, with_weights
 from nearsight.models.precision import float16, parity
 from nearsight.models.precision.int8_calibration import calibrate
 from nearsight.models.precision.parity import compare
 from nearsight.models.preprocess import preprocess
 from nearsight.models.runtimes import openvino, placement
-from nearsight.models.synthetic_images import builtin_images
+from nearsight.models.synthetic_images import synthetic_images
 
 # What is measured is told once, by whichever test comes first.
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*measured once", f"ignore:.*{float16.SLOWER}"),
+    pytest.mark.filterwarnings("ignore:.*measured once", f"ignore:.*{float16.SLOW_PROCESSOR_NOTE}"),
     pytest.mark.processor,
 ]
 
-made = lru_cache(builtin_images)
+made = lru_cache(synthetic_images)
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     """Nothing has been told, few images are measured on, and the runtime is that of most processors."""
-    monkeypatch.setattr(placement, "_told", set())
+    monkeypatch.setattr(placement, "_warned", set())
     monkeypatch.setattr(parity, "_N_IMAGES", 12)
-    monkeypatch.setattr(parity, "builtin_images", made)
+    monkeypatch.setattr(parity, "synthetic_images", made)
     monkeypatch.setattr(openvino, "has_float16", lambda: False)
 
 
@@ -87,9 +87,9 @@ class TestLite0(BackendConformance):
         return lite0_half
 
     def test_is_the_default_model_by_its_vectors(self, backend, lite0):
-        shown = builtin_images(30, seed=99)
+        shown = synthetic_images(30, seed=99)
         X, exact = (b.embed([b.prepare(image) for image in shown]) for b in (backend, lite0))
-        assert parity.SAME <= compare(X, exact).smallest < 1
+        assert parity.EQUIVALENT_COSINE <= compare(X, exact).smallest < 1
         assert backend.spec == lite0.spec
 
 
@@ -114,9 +114,9 @@ def test_what_is_measured_is_told_once(vit, tmp_path):
     with pytest.warns(UserWarning, match="measured once") as told:
         backend = load_model(f"{vit}#fp16", device="cpu", cache_dir=tmp_path)
     slow, near = (str(warning.message) for warning in told)
-    assert slow == f"{vit}#fp16: {float16.SLOWER}"
+    assert slow == f"{vit}#fp16: {float16.SLOW_PROCESSOR_NOTE}"
     assert f"#fp16 on cpu gives the vectors of {vit}; measured once: cosine to the exact vectors" in near
-    assert "of the nearest ten the same" in near
+    assert "of the ten nearest neighbors the same" in near
     assert backend.spec == find_model(vit).spec
     load_model(f"{vit}#fp16", device="cpu", cache_dir=tmp_path)
 
@@ -134,7 +134,7 @@ def test_a_collection_is_of_both(vit, tmp_path):
 
 def test_what_is_not_quite_the_model_has_a_fingerprint_of_its_own(vit, tmp_path, monkeypatch):
     for module in (parity, placement):
-        monkeypatch.setattr(module, "SAME", 1.1)
+        monkeypatch.setattr(module, "EQUIVALENT_COSINE", 1.1)
     with pytest.warns(UserWarning, match=r"#fp16,cpu, measured once on this machine: cosine"):
         collection = Collection.create(
             tmp_path / "near", model=f"{vit}#fp16", device="cpu", cache_dir=tmp_path
@@ -153,15 +153,15 @@ def test_what_is_not_quite_the_model_has_a_fingerprint_of_its_own(vit, tmp_path,
 
 def test_what_is_too_far_is_refused(vit, tmp_path, monkeypatch):
     for module in (parity, placement):
-        monkeypatch.setattr(module, "LEAST", 1.1)
-    with pytest.raises(ParityError, match=r"#fp16 is not near enough.*at least 1.1 .*in full precision"):
+        monkeypatch.setattr(module, "MIN_COSINE", 1.1)
+    with pytest.raises(ParityError, match=r"#fp16 differs too much.*at least 1.1 .*in full precision"):
         load_model(f"{vit}#fp16", device="cpu", cache_dir=tmp_path)
 
 
 def test_squares_may_leave_the_range(loud):
     """In numpy's float16: ONNX Runtime leaves out casts on a processor, and so hides what overflows."""
     entry = find_model(loud)
-    graph = entry.forms.graph(None)
+    graph = entry.variants.graph(None)
     pixels = np.stack([preprocess(image, entry.spec) for image in made(12, seed=7)])
 
     def run(model):
@@ -170,10 +170,10 @@ def test_squares_may_leave_the_range(loud):
             return evaluator.run(["image_embeds"], {"pixels": pixels})[0]
 
     wanted = run(graph.read_bytes())
-    found = run(float16.halved(graph, entry.spec))
-    assert compare(found, wanted).smallest > parity.SAME
-    plain = run(converted(graph, lambda model: convert_float_to_float16(model, keep_io_types=True)))
-    assert not (compare(plain, wanted).smallest >= parity.LEAST)
+    found = run(float16.convert_to_float16(graph, entry.spec))
+    assert compare(found, wanted).smallest > parity.EQUIVALENT_COSINE
+    plain = run(convert_types(graph, lambda model: convert_float_to_float16(model, keep_io_types=True)))
+    assert not (compare(plain, wanted).smallest >= parity.MIN_COSINE)
 
 
 def test_what_overflows_is_refused(tmp_path):
@@ -187,7 +187,9 @@ def test_what_overflows_is_refused(tmp_path):
 
 def test_weights_are_of_16_bits_but_for_what_is_kept(tmp_path):
     entry = find_model(network(tmp_path / "net.onnx"))
-    made = onnx.load_model_from_string(float16.halved(entry.forms.graph(None), entry.spec, keep=["conv0"]))
+    made = onnx.load_model_from_string(
+        float16.convert_to_float16(entry.variants.graph(None), entry.spec, float32_operations=["conv0"])
+    )
     kinds = {tensor.name: tensor.data_type for tensor in made.graph.initializer}
     assert kinds["w0"] == TensorProto.FLOAT
     assert kinds["w1"] == kinds["w2"] == kinds["b2"] == TensorProto.FLOAT16
@@ -197,7 +199,9 @@ def test_weights_are_of_16_bits_but_for_what_is_kept(tmp_path):
 
 def test_nothing_is_rounded_between_what_stays_in_float32(vit):
     entry = find_model(vit)
-    graph = onnx.load_model_from_string(float16.halved(entry.forms.graph(None), entry.spec)).graph
+    graph = onnx.load_model_from_string(
+        float16.convert_to_float16(entry.variants.graph(None), entry.spec)
+    ).graph
     nodes = {node.name: node for node in graph.node}
     for first, then in (("squared", "variance"), ("variance", "safe"), ("safe", "root")):
         assert nodes[f"first.{then}"].input[0] in nodes[f"first.{first}"].output
@@ -214,7 +218,7 @@ def test_biases_that_convolutions_share(tmp_path, passed_on):
     second.input[2] = "same" if passed_on else "b0"
     onnx.save(model, path)
     entry = find_model(name)
-    before, after = weights(path), weights(float16.near_half(path, entry.spec))
+    before, after = weights(path), weights(float16.round_weights_to_float16(path, entry.spec))
     assert not np.array_equal(after["b2"], before["b2"])
     if passed_on:
         # Each gets its own correction.
@@ -228,23 +232,23 @@ def test_biases_that_convolutions_share(tmp_path, passed_on):
 
 def test_the_same_bytes_each_time(vit):
     entry = find_model(vit)
-    graph = entry.forms.graph(None)
-    assert float16.halved(graph, entry.spec) == float16.halved(graph, entry.spec)
+    graph = entry.variants.graph(None)
+    assert float16.convert_to_float16(graph, entry.spec) == float16.convert_to_float16(graph, entry.spec)
 
 
 @pytest.mark.parametrize("form", ["#bf16,cuda", "#int8,cpu", "#cpu"])
 def test_forms_that_no_device_has(form):
-    with pytest.raises(UnknownModelError, match=r"only fp16 and full precision are told apart by device"):
+    with pytest.raises(UnknownModelError, match=r"only fp16 and full precision can belong to a device"):
         find_model(f"efficientnet-lite0{form}")
 
 
 def test_it_is_made_out_of_float32_only(tmp_path):
     name = network(tmp_path / "net.onnx")
-    with pytest.raises(UnknownModelError, match="name the model in full precision"):
+    with pytest.raises(UnknownModelError, match="in full precision and full length"):
         calibrate(f"{name}#fp16", tmp_path, cache_dir=tmp_path)
     facts = tmp_path / "net.onnx.json"
     facts.write_text(facts.read_text().replace("{", '{"precision": "float16", ', 1))
-    with pytest.raises(UnknownModelError, match=r"is in float16, and fp16 is made out of float32"):
+    with pytest.raises(UnknownModelError, match=r"is in float16, but fp16 is computed from float32"):
         find_model(f"{name}#fp16")
 
 
@@ -263,4 +267,4 @@ def test_a_processor_that_has_float16_computes_in_it(vit, tmp_path, monkeypatch)
     with pytest.warns(UserWarning, match="measured once") as told:
         backend = load_model(f"{vit}#fp16", device="cpu", cache_dir=tmp_path)
     assert backend.device == "openvino"
-    assert float16.SLOWER not in str(told[0].message)
+    assert float16.SLOW_PROCESSOR_NOTE not in str(told[0].message)

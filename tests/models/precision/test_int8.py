@@ -13,11 +13,11 @@ from PIL import Image
 from nearsight.errors import InvalidParameterError, ParityError, UnknownModelError, WeightsError
 from nearsight.models import find_model, load_model
 from nearsight.models.precision import int8_calibration
-from nearsight.models.precision.int8 import calibration_digits, first_operations, quantized, to_int8
-from nearsight.models.precision.int8_calibration import LEAST_IMAGES, agreement, calibrate
+from nearsight.models.precision.int8 import calibration_digits, first_operations, quantize_int8, to_int8
+from nearsight.models.precision.int8_calibration import MIN_IMAGES, agreement, calibrate
 from nearsight.models.precision.parity import compare
-from nearsight.models.preprocess import fit
-from nearsight.models.synthetic_images import builtin_images
+from nearsight.models.preprocess import resize_and_crop
+from nearsight.models.synthetic_images import synthetic_images
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def name(tmp_path_factory):
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
-    for i, image in enumerate(builtin_images(44, seed=5)):
+    for i, image in enumerate(synthetic_images(44, seed=5)):
         (folder / f"{i % 2}").mkdir(exist_ok=True)
         image.resize((64, 48)).save(folder / f"{i % 2}" / f"{i:02}.png")
     (folder / "broken.png").write_bytes(b"nothing")
@@ -70,7 +70,7 @@ class TestCalibrated(BackendConformance):
 
 @pytest.mark.processor
 def test_the_default_model_stays_near(lite0_int8, lite0):
-    shown = builtin_images(30, seed=99)
+    shown = synthetic_images(30, seed=99)
     X, exact = (b.embed([b.prepare(image) for image in shown]) for b in (lite0_int8, lite0))
     found = compare(X, exact)
     assert 0.99 <= found.smallest < 1
@@ -97,10 +97,10 @@ def test_other_images_are_another_fingerprint(name, photos, made, tmp_path):
 
 
 def test_what_is_told(made):
-    assert made.n_calibrating == 22
+    assert made.n_calibration == 22
     assert made.n_held_out == 22
     [*_, last] = made.trials
-    assert last.is_near_enough
+    assert last.is_accepted
     assert 0.99 <= last.parity.smallest <= last.parity.mean <= 1.000001
     assert 0 <= last.knn_agreement <= 1
     assert last.speedup > 0
@@ -108,14 +108,18 @@ def test_what_is_told(made):
 
 def test_weights_and_activations_are_of_eight_bits(name):
     spec = find_model(name).spec
-    shown = [fit(image, spec) for image in builtin_images(4, seed=1)]
-    graph = onnx.load_model_from_string(quantized(find_model(name).forms.graph(None), spec, shown)).graph
+    shown = [resize_and_crop(image, spec) for image in synthetic_images(4, seed=1)]
+    graph = onnx.load_model_from_string(
+        quantize_int8(find_model(name).variants.graph(None), spec, shown)
+    ).graph
     kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
     assert sum(kind == TensorProto.INT8 for kind in kinds.values()) >= 3
     # Per channel: a scale for each of the 16 outputs.
     assert any(list(t.dims) == [16] and t.data_type == TensorProto.FLOAT for t in graph.initializer)
-    kept = quantized(find_model(name).forms.graph(None), spec, shown, keep=["conv0", "relu0"])
-    held = {tensor.name: tensor.data_type for tensor in onnx.load_model_from_string(kept).graph.initializer}
+    partly = quantize_int8(
+        find_model(name).variants.graph(None), spec, shown, float32_operations=["conv0", "relu0"]
+    )
+    held = {tensor.name: tensor.data_type for tensor in onnx.load_model_from_string(partly).graph.initializer}
     assert held["w0"] == TensorProto.FLOAT
 
 
@@ -123,8 +127,8 @@ def test_what_loses_too_much_is_refused_after_half_of_it_was_tried_in_float32(
     name, photos, tmp_path, monkeypatch
 ):
     tried = []
-    monkeypatch.setattr(int8_calibration, "LEAST", 1.01)
-    with pytest.raises(ParityError, match=r"at best the smallest cosine is .*at least 1.01 is needed"):
+    monkeypatch.setattr(int8_calibration, "MIN_COSINE", 1.01)
+    with pytest.raises(ParityError, match=r"the smallest cosine .* is at best .*at least 1.01 is needed"):
         calibrate(name, photos, cache_dir=tmp_path, progress=tried.append)
     assert tried[1:] == [
         "calibrating",
@@ -141,23 +145,23 @@ def test_a_calibration_that_is_not_here(name, tmp_path):
 
 def test_too_few_images(name, tmp_path):
     Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
-    with pytest.raises(InvalidParameterError, match=f"1 usable images; {LEAST_IMAGES} are needed"):
+    with pytest.raises(InvalidParameterError, match=f"1 usable images; at least {MIN_IMAGES} are needed"):
         calibrate(name, tmp_path, cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize("form", ["#bf16", "#int8"])
 def test_a_form_in_low_precision_is_not_quantized(photos, tmp_path, form):
-    with pytest.raises(UnknownModelError, match="name the model in full precision"):
+    with pytest.raises(UnknownModelError, match="in full precision and full length"):
         calibrate(f"efficientnet-lite0{form}", photos, cache_dir=tmp_path)
 
 
 def test_a_model_without_a_network_is_not_quantized(photos, tmp_path):
-    with pytest.raises(UnknownModelError, match="sift-vlad is no ONNX model"):
+    with pytest.raises(UnknownModelError, match="sift-vlad is not an ONNX model"):
         calibrate("sift-vlad", photos, cache_dir=tmp_path)
 
 
 def test_the_first_operations(name):
-    graph = find_model(name).forms.graph(None)
+    graph = find_model(name).variants.graph(None)
     assert first_operations(graph, 0) == []
     assert first_operations(graph, 1 / 3) == ["conv0", "relu0"]
     assert len(first_operations(graph, 1)) == 8

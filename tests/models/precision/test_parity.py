@@ -8,7 +8,7 @@ import pytest
 from nearsight.errors import ParityError
 from nearsight.models.precision import parity
 from nearsight.models.precision.parity import compare, require_parity
-from nearsight.models.synthetic_images import builtin_images
+from nearsight.models.synthetic_images import synthetic_images
 
 from fake import FakeBackend
 
@@ -57,7 +57,7 @@ def test_images_in_which_a_network_sees_nothing():
 
 
 def test_what_is_the_same_is_used_without_a_word(tmp_path):
-    assert require_parity(Near(0.001), FakeBackend(), tmp_path).smallest > parity.SAME
+    assert require_parity(Near(0.001), FakeBackend(), tmp_path).smallest > parity.EQUIVALENT_COSINE
 
 
 def test_what_is_near_is_told_once_and_remembered(tmp_path):
@@ -97,7 +97,7 @@ def test_another_machine_measures_again(tmp_path, monkeypatch):
 
 def test_where_nothing_can_be_kept_it_works_all_the_same(tmp_path, caplog):
     (tmp_path / "parity").write_text("a file where the folder would be")
-    assert require_parity(Near(0.001), FakeBackend(), tmp_path).smallest > parity.SAME
+    assert require_parity(Near(0.001), FakeBackend(), tmp_path).smallest > parity.EQUIVALENT_COSINE
     assert "measured again at each start" in caplog.text
 
 
@@ -108,10 +108,10 @@ def test_the_machines_name_holds():
 
 
 def test_builtin_images_are_many_and_always_the_same():
-    images = builtin_images(9, seed=3)
-    again = builtin_images(9, seed=3)
+    images = synthetic_images(9, seed=3)
+    again = synthetic_images(9, seed=3)
     assert [p.tobytes() for p in images] == [p.tobytes() for p in again]
-    assert len({p.tobytes() for p in [*images, *builtin_images(9, seed=4)]}) == 18
+    assert len({p.tobytes() for p in [*images, *synthetic_images(9, seed=4)]}) == 18
     # Flat, bright backgrounds are what rounding suffers from most.
     assert sum(_is_flat_and_bright(image) for image in images) >= 2
 

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from nearsight.models.runtimes.batching import Batches
+from nearsight.models.runtimes.batching import DynamicBatcher
 
 
 def test_rows_come_back_to_those_who_asked():
-    batches = Batches(lambda values: np.array(values, np.float32)[:, None] * 2, most=5)
+    batches = DynamicBatcher(lambda values: np.array(values, np.float32)[:, None] * 2, max_size=5)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(batches, [range(10 * i, 10 * i + i % 4) for i in range(50)]))
     assert [[int(row[0]) for row in rows] for rows in found] == [
@@ -30,7 +30,7 @@ def test_what_waits_goes_together_and_never_two_at_once():
         busy.release()
         return np.zeros((len(values), 1), np.float32)
 
-    batches = Batches(run, most=6)
+    batches = DynamicBatcher(run, max_size=6)
     with ThreadPoolExecutor(9) as pool:
         first = pool.submit(batches, [0])
         assert started.wait(10)
@@ -48,7 +48,7 @@ def test_a_batch_that_fails_fails_for_those_in_it_and_no_more():
             raise ValueError("bad")
         return np.zeros((len(values), 1), np.float32)
 
-    batches = Batches(run, most=1)
+    batches = DynamicBatcher(run, max_size=1)
     with pytest.raises(ValueError, match="bad"):
         batches(["good", "bad"])
     assert len(batches(["good"])) == 1
@@ -58,7 +58,7 @@ def test_an_interrupt_leaves_nobody_waiting():
     def run(values):
         raise KeyboardInterrupt
 
-    batches = Batches(run)
+    batches = DynamicBatcher(run)
     with pytest.raises(KeyboardInterrupt):
         batches([1])
     with pytest.raises(KeyboardInterrupt):
@@ -67,8 +67,8 @@ def test_an_interrupt_leaves_nobody_waiting():
 
 def test_a_row_too_few_is_an_error():
     with pytest.raises(ValueError, match="zip"):
-        Batches(lambda values: np.zeros((1, 1), np.float32))([1, 2])
+        DynamicBatcher(lambda values: np.zeros((1, 1), np.float32))([1, 2])
 
 
 def test_nothing():
-    assert Batches(lambda values: 1 / 0)([]) == []
+    assert DynamicBatcher(lambda values: 1 / 0)([]) == []

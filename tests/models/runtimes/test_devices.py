@@ -32,22 +32,22 @@ def test_the_command_leaves_one_build(device, wheels, command):
 
 
 def test_repairing_keeps_the_build_that_does_most():
-    assert devices.repair_command(["onnxruntime", "onnxruntime-qnn"]) == (
+    assert devices.repair_onnxruntime_command(["onnxruntime", "onnxruntime-qnn"]) == (
         "pip uninstall -y onnxruntime onnxruntime-qnn && pip install onnxruntime-qnn"
     )
-    assert devices.repair_command([]) == "pip install onnxruntime"
+    assert devices.repair_onnxruntime_command([]) == "pip install onnxruntime"
 
 
 def test_installed_wheels(monkeypatch):
     # One, whichever it is: what else could these tests run on?
-    assert len(devices.installed_wheels()) == 1
+    assert len(devices.installed_onnxruntime_packages()) == 1
     monkeypatch.setattr(metadata, "version", lambda name: "1")
-    assert set(devices.installed_wheels()) == set(devices.WHEELS)
+    assert set(devices.installed_onnxruntime_packages()) == set(devices.ONNXRUNTIME_PACKAGES)
 
 
 def test_an_idle_gpu(monkeypatch):
     monkeypatch.setattr(processor, "has_nvidia_gpu", lambda: False)
-    assert devices.idle_gpu([]) == ""
+    assert devices.idle_gpu_hint([]) == ""
     monkeypatch.setattr(processor, "has_nvidia_gpu", lambda: True)
-    assert "this onnxruntime has no CUDA" in devices.idle_gpu(["CPUExecutionProvider"])
-    assert "cannot open it" in devices.idle_gpu(["CUDAExecutionProvider"])
+    assert "this onnxruntime has no CUDA" in devices.idle_gpu_hint(["CPUExecutionProvider"])
+    assert "cannot open it" in devices.idle_gpu_hint(["CUDAExecutionProvider"])

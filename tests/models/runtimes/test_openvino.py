@@ -11,11 +11,11 @@ from models.conformance import BackendConformance
 from nearsight.errors import MissingExtraError
 from nearsight.models import find_model, load_model
 from nearsight.models.onnx_graph import convolutions, weights
-from nearsight.models.precision.bias_correction import rounded, to_bfloat16
+from nearsight.models.precision.bias_correction import round_to_bfloat16, to_bfloat16
 from nearsight.models.precision.parity import compare
 from nearsight.models.runtimes import openvino
 from nearsight.models.runtimes.onnx import OnnxBackend
-from nearsight.models.synthetic_images import builtin_images
+from nearsight.models.synthetic_images import synthetic_images
 
 pytestmark = pytest.mark.processor
 
@@ -41,7 +41,7 @@ class TestConformance(BackendConformance):
 
     def test_is_near_the_exact_model(self, backend, cache_dir):
         exact = load_model(cache_dir=cache_dir)
-        images = builtin_images(20, seed=99)
+        images = synthetic_images(20, seed=99)
         X, wanted = (b.embed([b.prepare(p) for p in images]) for b in (backend, exact))
         # Photographs come nearer, see benchmarks/runtimes.py.
         assert compare(X, wanted).smallest > 0.997
@@ -55,7 +55,7 @@ def test_nothing_is_reported_to_anybody():
         "forks = []\n"
         "os.register_at_fork(before=lambda: forks.append(1))\n"
         "from nearsight.models.runtimes import openvino\n"
-        "openvino.require()\n"
+        "openvino.import_openvino()\n"
         "import time; time.sleep(1)\n"
         "print(forks, sys.modules.get('openvino_telemetry'))"
     )
@@ -66,7 +66,7 @@ def test_nothing_is_reported_to_anybody():
 def test_the_extra_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'nearsight\[openvino\]'"):
-        openvino.require()
+        openvino.import_openvino()
 
 
 def test_rounds_to_the_nearest_of_eight_bits():
@@ -82,28 +82,28 @@ def test_rounds_to_the_nearest_of_eight_bits():
 @pytest.fixture(scope="module")
 def lite0(cache_dir):
     entry = find_model("efficientnet-lite0")
-    return entry.spec, entry.forms.graph(cache_dir)
+    return entry.spec, entry.variants.graph(cache_dir)
 
 
 def test_corrected_biases_bring_features_back(lite0):
     spec, graph = lite0
-    keep = ("stem", "block0")
-    corrected = rounded(graph, spec, keep=keep)
-    before, after = weights(graph), weights(corrected)
+    excluded = ("stem", "block0")
+    bf16_graph = round_to_bfloat16(graph, spec, float32_operations=excluded)
+    before, after = weights(graph), weights(bf16_graph)
     only_rounded = {c.weight: to_bfloat16(before[c.weight]) for c in convolutions(graph)}
     for convolution in convolutions(graph):
-        is_kept = convolution.name.startswith(("stem", "block0."))
-        expected = before[convolution.weight] if is_kept else only_rounded[convolution.weight]
+        is_excluded = convolution.name.startswith(("stem", "block0."))
+        expected = before[convolution.weight] if is_excluded else only_rounded[convolution.weight]
         np.testing.assert_array_equal(after[convolution.weight], expected)
     from nearsight.models.onnx_graph import with_weights
 
-    images = builtin_images(12, seed=5)
+    images = synthetic_images(12, seed=5)
     exact, plain, better = (
         backend.embed([backend.prepare(p) for p in images])
         for backend in (
             OnnxBackend(spec, graph),
             OnnxBackend(spec, with_weights(graph, only_rounded)),
-            OnnxBackend(spec, corrected),
+            OnnxBackend(spec, bf16_graph),
         )
     )
     # A third of the loss is left, or less.
@@ -112,4 +112,4 @@ def test_corrected_biases_bring_features_back(lite0):
 
 def test_rounding_gives_the_same_bytes_each_time(lite0):
     spec, graph = lite0
-    assert rounded(graph, spec) == rounded(graph, spec)
+    assert round_to_bfloat16(graph, spec) == round_to_bfloat16(graph, spec)

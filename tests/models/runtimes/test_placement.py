@@ -25,22 +25,22 @@ from nearsight.models import find_model, load_model
 from nearsight.models.precision import parity
 from nearsight.models.runtimes import devices, openvino, placement
 from nearsight.models.runtimes.onnx import offered_devices
-from nearsight.models.synthetic_images import builtin_images
+from nearsight.models.synthetic_images import synthetic_images
 
 from fake import FakeBackend
 
 CUDA, COREML = "CUDAExecutionProvider", "CoreMLExecutionProvider"
 
 
-made = lru_cache(builtin_images)
+made = lru_cache(synthetic_images)
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     """Nothing has been told; few images are measured on, and made once."""
-    monkeypatch.setattr(placement, "_told", set())
+    monkeypatch.setattr(placement, "_warned", set())
     monkeypatch.setattr(parity, "_N_IMAGES", 12)
-    monkeypatch.setattr(parity, "builtin_images", made)
+    monkeypatch.setattr(parity, "synthetic_images", made)
 
 
 @pytest.fixture(scope="module")
@@ -113,23 +113,24 @@ def test_auto_takes_what_is_offered_and_opens_without_a_word(model, tmp_path, ma
 def test_what_is_measured_is_remembered_with_the_machine(model, tmp_path, machine, monkeypatch):
     runtime = machine(CUDA)
     load_model(model, cache_dir=tmp_path)
-    measured = sum(runtime.sessions[0].batches)
+    n_images = sum(runtime.sessions[0].batches)
     load_model(model, cache_dir=tmp_path)
-    assert sum(runtime.sessions[1].batches) < measured
+    assert sum(runtime.sessions[1].batches) < n_images
     [file] = (tmp_path / "parity").iterdir()
     assert json.loads(file.read_text())["runtime"] == "cuda"
     # Another driver is another machine.
-    monkeypatch.setattr(devices, "driver", lambda: "NVRM version: 999")
+    monkeypatch.setattr(devices, "nvidia_driver", lambda: "NVRM version: 999")
     parity._machine.cache_clear()
     load_model(model, cache_dir=tmp_path)
-    assert sum(runtime.sessions[2].batches) == measured
+    assert sum(runtime.sessions[2].batches) == n_images
     parity._machine.cache_clear()
 
 
 def test_auto_falls_back_and_says_so_once(model, tmp_path, machine):
     machine(CUDA, opens=False)
     with pytest.warns(
-        UserWarning, match=r"cuda is not used, the processor is: onnxruntime offers cuda but cannot"
+        UserWarning,
+        match=r"cuda is not used; the model runs on the processor: onnxruntime offers cuda but cannot",
     ):
         assert load_model(model, cache_dir=tmp_path).device == "cpu"
     load_model(model, cache_dir=tmp_path)
@@ -151,7 +152,7 @@ def test_a_device_by_name_never_falls_back(model, tmp_path, machine, facts, comp
 
 def test_a_device_that_this_build_lacks(model, tmp_path, machine, monkeypatch):
     machine()
-    monkeypatch.setattr(devices, "installed_wheels", lambda: ["onnxruntime"])
+    monkeypatch.setattr(devices, "installed_onnxruntime_packages", lambda: ["onnxruntime"])
     wanted = "has no DmlExecutionProvider.*pip uninstall -y onnxruntime && pip install onnxruntime-directml"
     with pytest.raises(DeviceError, match=wanted):
         load_model(model, device="directml", cache_dir=tmp_path)
@@ -173,9 +174,9 @@ def test_a_device_that_is_none(model):
 def test_an_idle_gpu_is_told_once_with_the_way_to_use_it(model, tmp_path, machine, monkeypatch):
     machine("AzureExecutionProvider")
     monkeypatch.setattr(processor, "has_nvidia_gpu", lambda: True)
-    monkeypatch.setattr(devices, "installed_wheels", lambda: ["onnxruntime"])
+    monkeypatch.setattr(devices, "installed_onnxruntime_packages", lambda: ["onnxruntime"])
     with pytest.warns(
-        UserWarning, match=r"stands idle.*pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu"
+        UserWarning, match=r"GPU is not used.*pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu"
     ):
         load_model(model, cache_dir=tmp_path)
     load_model(model, cache_dir=tmp_path)
@@ -184,10 +185,10 @@ def test_an_idle_gpu_is_told_once_with_the_way_to_use_it(model, tmp_path, machin
 
 def test_a_device_that_errs_a_little_is_used_by_name_only(model, tmp_path, machine):
     machine(COREML, error=0.05)
-    said = r"coreml is not used for .*device='coreml' uses it.*cosine to the exact vectors 0\.99\d+ at least"
+    said = r"coreml is not used for .*device='coreml' uses it.*cosine to the exact vectors at least 0\.99\d+"
     with pytest.warns(UserWarning, match=said):
         assert load_model(model, cache_dir=tmp_path).device == "cpu"
-    with pytest.warns(UserWarning, match=r"#coreml, measured once on this machine: .* of the nearest ten"):
+    with pytest.warns(UserWarning, match=r"#coreml, measured once on this machine: .* of the ten nearest"):
         named = load_model(model, device="coreml", cache_dir=tmp_path)
     exact = load_model(model, device="cpu", cache_dir=tmp_path)
     assert named.device == "coreml"
@@ -206,9 +207,9 @@ def test_a_device_that_errs_a_little_is_used_by_name_only(model, tmp_path, machi
 
 def test_a_device_that_errs_much_is_refused(model, tmp_path, machine):
     machine(COREML, error=0.3)
-    with pytest.raises(ParityError, match=r"#coreml is not near enough.*at least 0\.99"):
+    with pytest.raises(ParityError, match=r"#coreml differs too much.*at least 0\.99"):
         load_model(model, device="coreml", cache_dir=tmp_path)
-    with pytest.raises(ParityError, match="not near enough"), warnings.catch_warnings():
+    with pytest.raises(ParityError, match="differs too much"), warnings.catch_warnings():
         load_model(f"{model}#coreml", cache_dir=tmp_path)
     with pytest.warns(UserWarning, match="coreml is not used") as told:
         assert load_model(model, cache_dir=tmp_path / "new").device == "cpu"
@@ -277,8 +278,11 @@ def test_nothing_is_printed(model, tmp_path, machine, capsys):
 def test_a_model_of_the_processor_only(tmp_path, machine):
     machine(CUDA)
     with pytest.raises(DeviceError, match="runs on the processor only; leave device='cuda' away"):
-        placement.place(FakeBackend(), "cuda", tmp_path, own=lambda _: None)
-    assert isinstance(placement.place(FakeBackend(), "auto", tmp_path, own=lambda _: None), FakeBackend)
+        placement.place_on_device(FakeBackend(), "cuda", tmp_path, load_device_specific=lambda _: None)
+    assert isinstance(
+        placement.place_on_device(FakeBackend(), "auto", tmp_path, load_device_specific=lambda _: None),
+        FakeBackend,
+    )
 
 
 def test_a_loaded_model_has_its_place():
@@ -372,7 +376,7 @@ def test_float16_on_a_device_is_compared_with_the_processor_in_float32(model, tm
 @pytest.mark.filterwarnings("ignore:.*slower than float32", "ignore:.*on cpu gives the vectors")
 def test_float16_of_its_own_on_a_device(model, tmp_path, machine):
     machine(CUDA, error=0.05)
-    with pytest.warns(UserWarning, match=r"#fp16=builtin,cuda, measured once .* of the nearest ten"):
+    with pytest.warns(UserWarning, match=r"#fp16=builtin,cuda, measured once .* of the ten nearest"):
         backend = load_model(f"{model}#fp16=builtin", device="cuda", cache_dir=tmp_path)
     assert backend.spec.id == f"{model}#fp16=builtin,cuda"
     assert find_model(backend.spec.id).spec == backend.spec
@@ -389,7 +393,7 @@ def test_float16_of_its_own_on_a_device(model, tmp_path, machine):
 
 def test_float16_on_a_device_that_errs_much_is_refused(model, tmp_path, machine):
     machine(CUDA, error=0.3)
-    with pytest.raises(ParityError, match=r"#fp16=builtin is not near enough.*at least 0\.99"):
+    with pytest.raises(ParityError, match=r"#fp16=builtin differs too much.*at least 0\.99"):
         load_model(f"{model}#fp16=builtin", device="cuda", cache_dir=tmp_path)
 
 
@@ -398,7 +402,7 @@ def test_a_lossy_device_and_a_model_of_one_form(tmp_path, machine, model):
     collection.add([np.asarray(image) for image in made(12, seed=1)])
     collection.reduce_dim(3, tmp_path / "short")
     machine(COREML, error=0.02)
-    with pytest.raises(ParityError, match="has only one form, and coreml does not quite give its vectors"):
+    with pytest.raises(ParityError, match="has no variants, and coreml computes slightly different vectors"):
         load_model(f"pca:{tmp_path}/short/projection.npz", device="coreml", cache_dir=tmp_path)
 
 

@@ -26,9 +26,9 @@ torch = pytest.importorskip("torch", reason="make parity installs it")
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    monkeypatch.setattr(placement, "_told", set())
+    monkeypatch.setattr(placement, "_warned", set())
     monkeypatch.setattr(parity, "_N_IMAGES", 12)
-    of_torch._built.cache_clear()
+    of_torch._build_module.cache_clear()
 
 
 @pytest.fixture
@@ -71,14 +71,14 @@ def test_weights_make_the_fingerprint():
     from models import nets
 
     module = nets.Tiny()
-    before = of_torch._weights(module)[0]
+    before = of_torch._hash_weights(module)[0]
     assert before == specs[0].weights_sha256
     # A buffer counts as a parameter does; the mode does not.
     module.eval()
-    assert of_torch._weights(module)[0] == before
+    assert of_torch._hash_weights(module)[0] == before
     module.norm.running_mean += 1e-3
-    assert of_torch._weights(module)[0] != before
-    assert of_torch._weights(module.half())[0] != before
+    assert of_torch._hash_weights(module)[0] != before
+    assert of_torch._hash_weights(module.half())[0] != before
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "bool"])
@@ -86,7 +86,7 @@ def test_weights_of_any_type_can_be_hashed(dtype):
     module = torch.nn.Module()
     module.register_buffer("one", torch.ones((), dtype=getattr(torch, dtype)))
     module.register_buffer("turned", torch.ones((3, 2), dtype=getattr(torch, dtype)).T)
-    assert len(of_torch._weights(module)[0]) == 64
+    assert len(of_torch._hash_weights(module)[0]) == 64
 
 
 def test_training_goes_on_without_us():
@@ -131,22 +131,22 @@ def test_half_precision_passes_the_gate(tmp_path, recwarn):
 @pytest.mark.parametrize(
     ("name", "error", "complaint"),
     [
-        ("nets", UnknownModelError, "names no factory; the name is torch:PACKAGE.MODULE:FACTORY"),
+        ("nets", UnknownModelError, "is not the name of a factory; give torch:PACKAGE.MODULE:FACTORY"),
         ("models.nest:make", UnknownModelError, "no module 'models.nest'.*PYTHONPATH=. nearsight"),
         ("models.nets:mak", UnknownModelError, "no factory 'mak'; did you mean make"),
-        ("models.nets:alone", InvalidParameterError, "tells no input_px and no mean and no std"),
+        ("models.nets:alone", InvalidParameterError, "lacks input_px and mean and std"),
         ("models.nets:wrong_fact", InvalidParameterError, "fact 'mena'; did you mean mean"),
         ("models.nets:wrong_dim", InvalidParameterError, r"dim is 13, but gives \[1, 12\]"),
         (
             "models.nets:wrong_size",
             WeightsError,
-            r"does not take images of shape \[1, 3, 20, 16\]: RuntimeError",
+            r"fails on images of shape \[1, 3, 20, 16\]: RuntimeError",
         ),
         ("models.nets:no_module", WeightsError, "returns str; it must return a torch.nn.Module"),
         ("models.nets:failing", WeightsError, "failed: FileNotFoundError: weights.pt"),
-        ("models.nets:unnamed", WeightsError, "without a tensor 'output'; name one .*: vector, places"),
-        ("models.nets:text", WeightsError, "gives str without a tensor"),
-        ("models.nets:flat", WeightsError, r"gives shape \[1\] for 1 images"),
+        ("models.nets:unnamed", WeightsError, "without a tensor 'output'; give one .*: vector, places"),
+        ("models.nets:text", WeightsError, "returns str without a tensor"),
+        ("models.nets:flat", WeightsError, r"returns shape \[1\] for 1 images"),
     ],
 )
 def test_what_is_wrong_is_said(name, error, complaint):
@@ -156,13 +156,13 @@ def test_what_is_wrong_is_said(name, error, complaint):
 
 def test_an_output_too_short(tmp_path):
     backend = load_model("torch:models.nets:short", cache_dir=tmp_path)
-    with pytest.raises(WeightsError, match=r"gives shape \[1, 12\] for 3 images"):
+    with pytest.raises(WeightsError, match=r"returns shape \[1, 12\] for 3 images"):
         backend.embed([backend.prepare(image) for image in images(3)])
 
 
 def test_a_factory_of_changing_weights(tmp_path):
     entry = find_model("torch:models.nets:unsteady")
-    of_torch._built.cache_clear()
+    of_torch._build_module.cache_clear()
     with pytest.raises(WeightsError, match="must return the same ones each time"):
         entry.load(tmp_path)
 
@@ -175,7 +175,7 @@ def test_forms(tmp_path):
     assert near.precision == "float32-cuda"
     with pytest.raises(UnknownModelError, match="its factory decides on layer and precision"):
         find_model("torch:models.nets:make#bf16")
-    assert find_model("torch:models.nets:make").forms.layers() == {"output": (1, 12)}
+    assert find_model("torch:models.nets:make").variants.layers() == {"output": (1, 12)}
 
 
 def test_a_device_that_is_not_there(tmp_path, monkeypatch):
@@ -184,7 +184,7 @@ def test_a_device_that_is_not_there(tmp_path, monkeypatch):
     with pytest.raises(DeviceError, match="cannot run .* on cuda; it offers cpu.*pytorch.org"):
         load_model("torch:models.nets:make", device="cuda", cache_dir=tmp_path)
     monkeypatch.setattr(processor, "has_nvidia_gpu", lambda: True)
-    with pytest.warns(UserWarning, match="stands idle: this torch cannot open it"):
+    with pytest.warns(UserWarning, match="GPU is not used: this torch cannot open it"):
         load_model("torch:models.nets:make", cache_dir=tmp_path)
 
 
@@ -230,7 +230,7 @@ def test_a_collection_of_it(tmp_path):
     made = images(9)[2:]
     collection = Collection.create(tmp_path / "c", model="torch:models.nets:make", cache_dir=tmp_path)
     collection.add(made)
-    of_torch._built.cache_clear()
+    of_torch._build_module.cache_clear()
     again = Collection.open(tmp_path / "c", cache_dir=tmp_path)
     assert again.search(made[3], k=1)[0].similarity > 0.9999
 

@@ -11,10 +11,10 @@ from PIL import Image
 
 from nearsight.errors import UnknownModelError, WeightsError
 from nearsight.models import find_model, load_model
-from nearsight.models.onnx_graph import tap
+from nearsight.models.onnx_graph import extract_layer
 from nearsight.models.preprocess import preprocess
-from nearsight.models.runtimes.onnx import Network
-from nearsight.models.runtimes.variants import OnnxForms
+from nearsight.models.runtimes.onnx import OnnxNetwork
+from nearsight.models.runtimes.variants import OnnxVariants
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def test_a_layer_is_what_the_network_computes_there(cache_dir):
     base = find_model("efficientnet-lite0")
     model = load_model("efficientnet-lite0#layer=block4.add", cache_dir=cache_dir)
     image = Image.radial_gradient("L").convert("RGB")
-    graph = base.forms.graph(cache_dir)
-    places = Network("x", tap(graph, "block4.add")).run(
+    graph = base.variants.graph(cache_dir)
+    places = OnnxNetwork("x", extract_layer(graph, "block4.add")).run(
         "block4.add", {"pixels": preprocess(image, base.spec)[None]}
     )
     wanted = places[0].mean((1, 2))
@@ -45,7 +45,7 @@ def test_a_layer_is_what_the_network_computes_there(cache_dir):
 def test_every_layer_that_is_listed_can_be_had(tmp_path, cache_dir):
     folder = write_layout(tmp_path, outputs={"image_embeds": [6], "last_hidden_state": [10, 4]})
     entry = find_model(f"dir:{folder}")
-    layers = entry.forms.layers()
+    layers = entry.variants.layers()
     assert layers["image_embeds"] == (1, 6)
     assert layers["last_hidden_state"] == (1, 10, 4)
     for layer, shape in layers.items():
@@ -64,7 +64,7 @@ def test_pooling(tmp_path, cache_dir, pooling, rows):
     image = Image.radial_gradient("L").convert("RGB")
     [file] = folder.rglob("*.onnx")
     pixels = preprocess(image, model.spec)[None]
-    tokens = Network("x", file).run("last_hidden_state", {"pixel_values": pixels})[0]
+    tokens = OnnxNetwork("x", file).run("last_hidden_state", {"pixel_values": pixels})[0]
     wanted = tokens[rows].mean(0)
     [found] = model.embed([model.prepare(image)])
     np.testing.assert_allclose(found, wanted / np.linalg.norm(wanted), atol=1e-5)
@@ -73,9 +73,15 @@ def test_pooling(tmp_path, cache_dir, pooling, rows):
 def test_a_form_is_another_fingerprint_and_a_name_that_leads_back(tmp_path):
     folder = write_layout(tmp_path, outputs={"image_embeds": [6], "last_hidden_state": [10, 4]})
     base = f"dir:{folder}"
-    forms = ["", "#pooling=cls", "#layer=last_hidden_state", "#layer=last_hidden_state,pooling=cls", "#bf16"]
-    specs = [find_model(base + form).spec for form in forms]
-    assert len({spec.fingerprint.digest for spec in specs}) == len(forms)
+    variants = [
+        "",
+        "#pooling=cls",
+        "#layer=last_hidden_state",
+        "#layer=last_hidden_state,pooling=cls",
+        "#bf16",
+    ]
+    specs = [find_model(base + form).spec for form in variants]
+    assert len({spec.fingerprint.digest for spec in specs}) == len(variants)
     for spec in specs:
         assert find_model(spec.id).spec == spec
     # The model itself is the same: only what is taken from it differs.
@@ -104,7 +110,7 @@ def test_an_unknown_layer_suggests_the_nearest():
 
 
 def test_a_model_of_one_form_says_so():
-    with pytest.raises(UnknownModelError, match="sift-vlad has only one form; leave #bf16 away"):
+    with pytest.raises(UnknownModelError, match="sift-vlad has no variants; remove #bf16"):
         find_model("sift-vlad#bf16")
 
 
@@ -118,10 +124,10 @@ def test_a_layer_without_a_usable_shape(tmp_path):
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     spec = find_model("efficientnet-lite0").spec
-    forms = OnnxForms(spec, lambda _: model.SerializeToString())
-    with pytest.raises(WeightsError, match="no shape that a vector can be taken from"):
-        forms._dim("all")
-    assert "all" not in forms.layers()
+    variants = OnnxVariants(spec, lambda _: model.SerializeToString())
+    with pytest.raises(WeightsError, match="no shape that gives a vector"):
+        variants._dim("all")
+    assert "all" not in variants.layers()
 
 
 def test_words_go_with_the_models_own_layer_only():

@@ -18,8 +18,8 @@ from nearsight.models import Backend, find_model, list_models, load_model
 from nearsight.models.sift_vlad.model import (
     SiftVlad,
     _learn_whitening,
+    _RandomSample,
     _read_all,
-    _Sample,
     fit_sift_vlad,
     vlad,
 )
@@ -156,7 +156,7 @@ def test_parameters_out_of_range(photos: list[Image.Image], parameters: dict, me
 
 
 def test_the_sample_is_bounded_and_fair() -> None:
-    sample = _Sample(60, np.random.default_rng(0))
+    sample = _RandomSample(60, np.random.default_rng(0))
     for number in range(200):
         sample.add(np.full((3, 128), number, np.uint8))
         assert sum(map(len, sample._rows)) <= 120
@@ -172,9 +172,9 @@ def test_a_random_few_are_kept(plain: SiftVlad, photos: list[Image.Image]) -> No
     named = [(str(number), photo.resize((60, 45))) for number, photo in enumerate(photos)]
     draws = [_read_all(named, plain, 3, rng) for _ in range(20)]
     assert {n_used for _, n_used, _ in draws} == {10}
-    assert all(len({source.path for source in kept}) == 3 for _, _, kept in draws)
+    assert all(len({source.path for source in cached_bytes}) == 3 for _, _, cached_bytes in draws)
     # Each of ten is drawn 6 times of 20 on average; none is always or never there.
-    times = Counter(source.path for _, _, kept in draws for source in kept)
+    times = Counter(source.path for _, _, cached_bytes in draws for source in cached_bytes)
     assert len(times) == 10
     assert max(times.values()) < 15
 

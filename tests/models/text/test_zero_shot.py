@@ -13,7 +13,7 @@ class Letters:
     """A tower in which an image is the letters it shows, and fits the words made of them."""
 
     spec = ModelSpec(id="letters", dim=26, weights_sha256="-")
-    is_shared = True
+    shares_space = True
     prompt = "{}"
 
     def embed(self, texts):
@@ -22,10 +22,10 @@ class Letters:
         )
         return counts / np.linalg.norm(counts, axis=1, keepdims=True)
 
-    def project(self, X):
+    def to_text_space(self, X):
         return X
 
-    def aim(self, queries):
+    def to_image_space(self, queries):
         return queries
 
     def logits(self, X, queries):

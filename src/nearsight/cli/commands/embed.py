@@ -57,12 +57,12 @@ def embed(
     """
     from nearsight.artifacts import write_npz
     from nearsight.models import DEFAULT_MODEL
-    from nearsight.models.model_name import Variant
+    from nearsight.models.model_name import ModelVariant
     from nearsight.services.collections import embed_paths
 
     model = model or DEFAULT_MODEL
     embedder = nearsight.Embedder(
-        model if dim is None else Variant(dim=dim).applied_to(model),
+        model if dim is None else ModelVariant(dim=dim).applied_to(model),
         device=run.device,
         n_threads=threads,
         limits=options.limits_of(**limits),

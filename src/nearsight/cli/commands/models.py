@@ -82,7 +82,7 @@ def _describe(run: Run, name: str) -> None:
 
     entry = find_model(name)
     facts = _facts(entry.spec, entry.available(), entry.install)
-    layers = entry.forms.layers() if entry.forms else {}
+    layers = entry.variants.layers() if entry.variants else {}
     run.console.document({"model": facts, "layers": layers})
     for line in text_format.table(
         [[key.replace("_", " "), str(value)] for key, value in facts.items() if value]

@@ -10,7 +10,7 @@ from nearsight import text_format
 from nearsight.cli.framework import Command, Run
 
 if TYPE_CHECKING:
-    from nearsight.models.precision.int8_calibration import Trial
+    from nearsight.models.precision.int8_calibration import Int8Trial
 
 
 @click.command(
@@ -54,7 +54,7 @@ def quantize(run: Run, /, *, name: str, calibration: Path) -> None:
     run.console.document(
         {
             "model": calibrated.model,
-            "calibrated_on": calibrated.n_calibrating,
+            "calibrated_on": calibrated.n_calibration,
             "held_out": calibrated.n_held_out,
             **{key: trials[-1][key] for key in _MEASURES},
             "trials": trials,
@@ -67,7 +67,7 @@ def quantize(run: Run, /, *, name: str, calibration: Path) -> None:
     for line in text_format.table(rows, header=header, right=tuple(range(len(header)))):
         run.console.say(line)
     run.console.say(
-        f"Calibrated on {calibrated.n_calibrating} images, measured on {calibrated.n_held_out} others."
+        f"Calibrated on {calibrated.n_calibration} images, measured on {calibrated.n_held_out} others."
         f" Its name: {calibrated.model}"
     )
 
@@ -75,12 +75,12 @@ def quantize(run: Run, /, *, name: str, calibration: Path) -> None:
 _MEASURES = ("smallest_cosine", "mean_cosine", "top10_overlap", "knn_agreement", "speedup")
 
 
-def _facts(trial: "Trial") -> dict[str, Any]:
+def _facts(trial: "Int8Trial") -> dict[str, Any]:
     parity = asdict(trial.parity)
     return {
         "float32_operations": trial.n_float32,
         "smallest_cosine": round(parity["smallest"], 5),
-        "smallest_builtin_cosine": round(trial.smallest_builtin, 5),
+        "smallest_builtin_cosine": round(trial.smallest_synthetic, 5),
         "mean_cosine": round(parity["mean"], 5),
         "top10_overlap": round(parity["overlap"], 3),
         "knn_agreement": round(trial.knn_agreement, 3),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nearsight.faces.models.base import Candidates, DetectorSpec
 from nearsight.models.onnx_graph import with_free_sizes
-from nearsight.models.runtimes.onnx import Network
+from nearsight.models.runtimes.onnx import OnnxNetwork
 
 _HEAT, _SIZE, _OFFSET, _LANDMARKS = "537", "538", "539", "540"
 _STRIDE_PX = 4
@@ -33,7 +33,7 @@ class CenterFace:
     def __init__(self, spec: DetectorSpec, model: bytes) -> None:
         self.spec = spec
         # The file declares an input of 32×32, but the network takes other sizes.
-        self._network = Network(spec.id, with_free_sizes(model))
+        self._network = OnnxNetwork(spec.id, with_free_sizes(model))
 
     def find(self, pixels: NDArray[np.uint8]) -> Candidates:
         """Return the peaks of the heat map in an RGB raster whose sides are multiples of 32."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nearsight.errors import WeightsError
 from nearsight.faces.models.base import Candidates, DetectorSpec
-from nearsight.models.runtimes.onnx import Network
+from nearsight.models.runtimes.onnx import OnnxNetwork
 
 _STRIDES_PX = (8, 16, 32)
 _MIN_SCORE = 0.2
@@ -33,7 +33,7 @@ class GridDetector:
         Its outputs have another layout.
     """
 
-    def __init__(self, spec: DetectorSpec, network: Network) -> None:
+    def __init__(self, spec: DetectorSpec, network: OnnxNetwork) -> None:
         self.spec = spec
         self._network = network
         (self._input, shape), *_ = network.inputs.items()

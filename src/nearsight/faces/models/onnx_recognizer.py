@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import WeightsError
-from nearsight.models.pooling import finished
-from nearsight.models.runtimes.onnx import Network
+from nearsight.models.pooling import check_and_normalize
+from nearsight.models.runtimes.onnx import OnnxNetwork
 from nearsight.models.spec import ModelSpec
 
 #: Positions of eyes, nose and corners of the mouth in the 112×112 pixels of ArcFace and OpenCV's SFace
@@ -55,7 +55,7 @@ class OnnxRecognizer:
         self.spec = spec
         self.template = np.array(template, np.float32)
         self.weights = np.array(weights, np.float32)
-        self._network = Network(spec.id, model)
+        self._network = OnnxNetwork(spec.id, model)
         inputs = self._network.inputs
         if len(inputs) != 1 or spec.layer not in self._network.outputs:
             raise WeightsError(
@@ -82,7 +82,7 @@ class OnnxRecognizer:
         vectors = np.empty((len(chips), self.spec.dim), np.float32)
         for vector, chip in zip(vectors, chips, strict=True):
             vector[:] = self._raw(chip)
-        return finished(vectors, self.spec)
+        return check_and_normalize(vectors, self.spec)
 
     def _raw(self, chip: NDArray[np.uint8]) -> NDArray[np.float32]:
         pixels = ((chip - self._mean) / self._std).astype(np.float32).transpose(2, 0, 1)[None]

@@ -18,12 +18,12 @@ from nearsight.faces.models.base import DetectorSpec, FaceDetector, FaceRecogniz
 from nearsight.faces.models.centerface import CenterFace
 from nearsight.faces.models.grid_detectors import GridDetector
 from nearsight.faces.models.onnx_recognizer import OnnxRecognizer
-from nearsight.models.cache import user_cache
+from nearsight.models.cache import user_cache_dir
 from nearsight.models.huggingface.hub import fetch_folder
 from nearsight.models.huggingface.model_card import CARD, is_non_commercial, read_card
-from nearsight.models.onnx_file import measured
-from nearsight.models.onnx_graph import inspect, operations
-from nearsight.models.runtimes.onnx import Network
+from nearsight.models.onnx_file import facts_from_file
+from nearsight.models.onnx_graph import operations, read_graph_facts
+from nearsight.models.runtimes.onnx import OnnxNetwork
 from nearsight.models.spec import ModelSpec
 
 DEFAULT_DETECTOR = weights.CENTERFACE_SPEC.id
@@ -65,7 +65,7 @@ def load_detector(name: str = DEFAULT_DETECTOR) -> FaceDetector:
         layout = _detector_layout(path)
         if layout is None:
             continue
-        facts = measured(name, path, inspect(path))
+        facts = facts_from_file(name, path, read_graph_facts(path))
         spec = DetectorSpec(
             name,
             layout,
@@ -76,7 +76,7 @@ def load_detector(name: str = DEFAULT_DETECTOR) -> FaceDetector:
         )
         if layout == "centerface":
             return CenterFace(spec, path.read_bytes())
-        return GridDetector(spec, Network(name, path))
+        return GridDetector(spec, OnnxNetwork(name, path))
     raise UnknownModelError(
         f"{name} holds no face detector: none of its ONNX files has the outputs of CenterFace, SCRFD with "
         "landmarks, or YuNet"
@@ -105,7 +105,7 @@ def load_recognizer(name: str = DEFAULT_RECOGNIZER, *, cache_dir: Path | None = 
         The license of the weights allows no commercial use, or is unknown.
     """
     if name == DEFAULT_RECOGNIZER:
-        return weights.dlib_resnet29(cache_dir or user_cache())
+        return weights.dlib_resnet29(cache_dir or user_cache_dir())
     for path in _files(name):
         spec = _recognizer_spec(name, path)
         if spec is not None:
@@ -148,7 +148,7 @@ def _files(name: str) -> Sequence[Path]:
 
 def _detector_layout(path: Path) -> str | None:
     try:
-        outputs = inspect(path).outputs
+        outputs = read_graph_facts(path).outputs
     except NearsightError:
         return None  # not an ONNX model; another file of the folder may be one
     if {"cls_8", "obj_8", "bbox_8", "kps_8"} <= set(outputs):
@@ -162,7 +162,7 @@ def _detector_layout(path: Path) -> str | None:
 
 def _recognizer_spec(name: str, path: Path) -> ModelSpec | None:
     try:
-        facts = inspect(path)
+        facts = read_graph_facts(path)
     except NearsightError:
         return None
     (layer, shape), *more = facts.outputs.items() or [("", ())]
@@ -176,7 +176,7 @@ def _recognizer_spec(name: str, path: Path) -> ModelSpec | None:
     normalizes_itself = {"Sub", "Mul"} <= set(operations(path)[:8])
     return ModelSpec(
         **{
-            **measured(name, path, facts),
+            **facts_from_file(name, path, facts),
             "dim": dim,
             "input_px": (_FACE_PX, _FACE_PX),
             "resize_mode": "squash",

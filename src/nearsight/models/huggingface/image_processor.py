@@ -1,4 +1,4 @@
-"""Preprocessing as transformers' image processors do it, read from ``preprocessor_config.json``."""
+"""Reads the preprocessing of transformers' image processors from ``preprocessor_config.json``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ _HALF = (0.5, 0.5, 0.5)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-# From this side on ConvNeXt stretches and does not crop.
+# From this size on, ConvNeXt stretches images and does not crop.
 _CONVNEXT_WARPS_PX = 384
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What a processor does where its file is silent; older files leave much unsaid."""
+    """Defaults of an image processor; older files omit many values."""
 
     resample: int
     size: int
@@ -40,7 +40,7 @@ _UNSUPPORTED = ("do_pad", "rescale_offset", "do_flip_channel_order")
 
 
 def preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts of `ModelSpec` that an image processor's configuration holds.
+    """Return the facts of `ModelSpec` in the configuration of an image processor.
 
     *Method*: the rules of transformers 5 on Pillow images: ``shortest_edge`` or an exact size, then a
     center crop that starts on the pixel before an odd margin, rescaling and normalization. ConvNeXt's
@@ -49,7 +49,7 @@ def preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     config : mapping
-        What ``preprocessor_config.json`` holds.
+        Content of ``preprocessor_config.json``.
 
     Returns
     -------
@@ -59,10 +59,10 @@ def preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     WeightsError
-        The processor is of another kind or asks for a step that is not supported; a wrong guess would
-        give vectors that look right and are not.
+        The processor or one of its steps is not supported; a guess would give wrong vectors without an
+        error.
     """
-    # A null means the processor's own default, as in transformers.
+    # null means the processor's default, as in transformers.
     given = {key: value for key, value in config.items() if value is not None}
     name, kind = _kind(given)
     for key in _UNSUPPORTED:
@@ -132,13 +132,13 @@ def _convnext(given: Mapping[str, Any], kind: _Kind) -> dict[str, Any]:
 
 
 def _scale(given: Mapping[str, Any], kind: _Kind) -> dict[str, Any]:
-    """Return mean and standard deviation for values in 0..1, whatever range the processor scales to."""
+    """Return mean and standard deviation for values in 0..1, for any rescaling of the processor."""
     mean: tuple[float, ...] = (0.0,) * 3
     std: tuple[float, ...] = (1.0,) * 3
     if given.get("do_normalize", True):
         mean, std = _channels(given, "image_mean", kind.mean), _channels(given, "image_std", kind.std)
     factor = given.get("rescale_factor", 1 / 255) if given.get("do_rescale", True) else 1.0
-    # 1/255 has been written with more and with fewer digits; the fingerprint must not tell them apart.
+    # Files round 1/255 to different numbers of digits; the fingerprint must be the same for all.
     top = 1.0 if abs(255 * factor - 1) < 1e-6 else 255 * factor
     return {"mean": tuple(m / top for m in mean), "std": tuple(s / top for s in std)}
 
@@ -153,6 +153,6 @@ def _channels(given: Mapping[str, Any], key: str, default: tuple[float, ...]) ->
 
 def _refuse(what: str) -> NoReturn:
     raise WeightsError(
-        f"preprocessor_config.json asks for {what} which nearsight does not support. "
+        f"preprocessor_config.json has {what} which nearsight does not support. "
         "Write the model's facts into FILE.json and use onnx:FILE instead."
     )

@@ -1,4 +1,4 @@
-"""What a model's card tells of it: the head of ``README.md``, as hubs keep it."""
+"""Reads a model's card: the YAML header of ``README.md``, as on Hugging Face hubs."""
 
 import logging
 import re
@@ -11,28 +11,28 @@ import yaml
 
 from nearsight.models.spec import ModelSpec
 
-#: Its file.
+#: Name of its file.
 CARD = "README.md"
 
 _log = logging.getLogger(__name__)
 
-# A head is a page or two; what is longer is something else.
-_MOST_CHARACTERS = 200_000
+# Longer than any real header.
+_MAX_CHARACTERS = 200_000
 _HEAD = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
-# Creative Commons' NC; those that say it; Apple's for MobileCLIP; and others' for research and schools.
+# Creative Commons NC, Apple's license of MobileCLIP, and licenses for research or education.
 _NON_COMMERCIAL = re.compile(
     r"(^|[-_ ])nc([-_ ]|$)|non.?commercial|research|academic|apple-amlr", re.IGNORECASE
 )
-# For people, on one line.
-_MOST_NAMED = 4
+# Data sets and results that are listed on one line.
+_MAX_LISTED = 4
 
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
 def read_card(path: Path) -> dict[str, str]:
-    """Return the facts of `ModelSpec` that a card tells: license, training data, published accuracy.
+    """Return the facts of `ModelSpec` in a card: license, training data, published accuracy.
 
-    A card that is missing or damaged tells nothing: it is written by hand, and no vector depends on it.
+    A missing or damaged card gives no facts and no error: no vector depends on it.
 
     Parameters
     ----------
@@ -41,25 +41,25 @@ def read_card(path: Path) -> dict[str, str]:
     """
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            head = _HEAD.search(file.read(_MOST_CHARACTERS))
+            head = _HEAD.search(file.read(_MAX_CHARACTERS))
         card = yaml.safe_load(head.group(1)) if head else None
     except FileNotFoundError:
         return {}
     except (OSError, yaml.YAMLError) as error:
-        _log.warning("%s cannot be read (%s), so the license of its model is not known.", path, error)
+        _log.warning("%s cannot be read (%s), so the license of its model is unknown.", path, error)
         return {}
     if not isinstance(card, Mapping):
         return {}
     facts = {
         "license": _license(card),
-        "training_data": ", ".join(_texts(card.get("datasets"))[:_MOST_NAMED]),
-        "accuracy": "; ".join(list(_results(card))[:_MOST_NAMED]),
+        "training_data": ", ".join(_texts(card.get("datasets"))[:_MAX_LISTED]),
+        "accuracy": "; ".join(list(_results(card))[:_MAX_LISTED]),
     }
     return {key: value for key, value in facts.items() if value}
 
 
 def is_non_commercial(license: str) -> bool:
-    """Whether a license by that name forbids commercial use.
+    """Whether the license of that name forbids commercial use.
 
     Examples
     --------
@@ -69,20 +69,20 @@ def is_non_commercial(license: str) -> bool:
     return _NON_COMMERCIAL.search(license) is not None
 
 
-def warn_of_terms(spec: ModelSpec) -> None:
-    """Say once that a model must not be used commercially, where its license says so."""
-    if is_non_commercial(spec.license) and spec.fingerprint.model not in _told:
-        _told.add(spec.fingerprint.model)
+def warn_non_commercial(spec: ModelSpec) -> None:
+    """Warn once if the license of a model forbids commercial use."""
+    if is_non_commercial(spec.license) and spec.fingerprint.model not in _warned:
+        _warned.add(spec.fingerprint.model)
         warnings.warn(
-            f"NOT FOR COMMERCIAL USE: the license of {spec.id} is {spec.license}. What is made with it, "
-            "vectors included, may fall under that; read its terms",
+            f"NOT FOR COMMERCIAL USE: the license of {spec.id} is {spec.license}. It may apply to results "
+            "and vectors of the model; read its terms",
             stacklevel=3,
         )
 
 
 def _license(card: Mapping[str, Any]) -> str:
     names = _texts(card.get("license"))
-    # "other" says nothing; the name beside it does.
+    # For "other", the name is in another field.
     named = [*_texts(card.get("license_name")), *_texts(card.get("license_link"))[:1]]
     return ", ".join(" ".join(named) if name == "other" and named else name for name in names)
 
@@ -106,5 +106,5 @@ def _list(value: Any) -> list[Any]:
 
 
 def _texts(value: Any) -> list[str]:
-    """Return what is text or a number, on one line each."""
+    """Return the texts and numbers in a value, each on one line."""
     return [" ".join(str(item).split()) for item in _list(value) if isinstance(item, (str, int, float))]

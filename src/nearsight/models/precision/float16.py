@@ -1,4 +1,4 @@
-"""Brings a network to float16, with ONNX Runtime's converter: what accelerators are fast at."""
+"""Converts a network to float16, which accelerators compute fast, with ONNX Runtime's converter."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,70 +9,79 @@ from numpy.typing import NDArray
 
 from nearsight.errors import WeightsError
 from nearsight.models.base import Backend
-from nearsight.models.cache import kept
-from nearsight.models.onnx_graph import chained, converted, is_kept, named, named_operations
-from nearsight.models.precision.bias_correction import corrected, rounding_images
+from nearsight.models.cache import cached_bytes
+from nearsight.models.onnx_graph import (
+    chained_operations,
+    convert_types,
+    is_excluded,
+    named_operations,
+    with_operation_names,
+)
+from nearsight.models.precision.bias_correction import correction_images, round_with_bias_correction
 from nearsight.models.runtimes import openvino
 from nearsight.models.runtimes.devices import split_device
-from nearsight.models.runtimes.onnx import DeviceBackend, OnnxBackend
+from nearsight.models.runtimes.onnx import OnnxBackend, OnnxDeviceBackend
 from nearsight.models.spec import ModelSpec
 
-#: Part of the fingerprint: raise it whenever float16 vectors would be others.
+#: Part of the fingerprint: increase it whenever float16 vectors change.
 VERSION = 1
-#: Told where `open_half` has a processor that does not compute in float16.
-SLOWER = "this processor has no arithmetic for it, so it is slower than float32 here"
+#: Warning for processors that do not compute in float16.
+SLOW_PROCESSOR_NOTE = "this processor does not compute in float16, so it is slower than float32 here"
 
-# Squares leave the range of float16 at 256, and their means lose what a normalization divides by. Layers that
-# are normalized by one operation take care of that themselves.
-_PRECISE = ("Pow", "ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2", "Sqrt", "Exp", "Log")
-# ONNX's numbers for types.
+# Squares exceed the range of float16 from 256 on, and means of squares are too coarse to divide by. Single
+# operations that normalize a layer handle that themselves.
+_FLOAT32_KINDS = ("Pow", "ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2", "Sqrt", "Exp", "Log")
+# Numbers of types in ONNX.
 _FLOAT, _FLOAT16 = 1, 10
-_BETWEEN = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Clip", "Reciprocal")
+_ELEMENTWISE_KINDS = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Clip", "Reciprocal")
 
 
-def halved(model: Path | bytes, spec: ModelSpec, *, keep: Sequence[str] = ()) -> bytes:
-    """Return the model with weights and activations of 16 bits; its inputs and outputs stay float32.
+def convert_to_float16(
+    model: Path | bytes, spec: ModelSpec, *, float32_operations: Sequence[str] = ()
+) -> bytes:
+    """Return the model with weights and activations in float16; inputs and outputs stay float32.
 
-    *Method*: weights are rounded with biases corrected as `rounding.corrected` says. On photographs, that
-    raised the smallest cosine to the exact vectors from .9998 to .99998. Squares, roots and sums stay in
-    float32, as is usual in mixed precision (Micikevicius et al. 2018, arXiv 1710.03740, section 3.3).
+    *Method*: weights are rounded and biases corrected, see `bias_correction.round_with_bias_correction`. On
+    photographs, the correction raised the smallest cosine to the exact vectors from 0.9998 to 0.99998.
+    Squares, roots and sums stay in float32, as is usual in mixed precision (Micikevicius et al. 2018, arXiv
+    1710.03740, section 3.3).
 
     Parameters
     ----------
     model : Path or bytes
         An ONNX model in float32 with one input.
     spec : ModelSpec
-        Says how prepared images become numbers.
+        Gives the normalization of prepared images.
     keep : sequence of str
-        Operations that stay in float32, see `graph.is_kept`.
+        Operations that stay in float32, see `onnx_graph.is_excluded`.
 
     Raises
     ------
     WeightsError
-        The converter cannot use the model.
+        The converter fails on the model.
     """
     from onnxruntime.transformers import float16
 
-    near = near_half(model, spec, keep=keep)
-    names = [name for name, _ in named_operations(near) if is_kept(name, keep)]
-    names += chained(near, _PRECISE, _BETWEEN)
+    near = round_weights_to_float16(model, spec, float32_operations=float32_operations)
+    names = [name for name, _ in named_operations(near) if is_excluded(name, float32_operations)]
+    names += chained_operations(near, _FLOAT32_KINDS, _ELEMENTWISE_KINDS)
 
     def convert(proto: Any) -> Any:
         half = float16.convert_float_to_float16(proto, keep_io_types=True, node_block_list=names)
-        _joined(half.graph)
+        _bypass_casts(half.graph)
         return half
 
     try:
-        return converted(near, convert)
-    # It raises whatever it stumbles over.
+        return convert_types(near, convert)
+    # The converter documents no exceptions.
     except Exception as error:
         raise WeightsError(
-            f"{spec.id} cannot be brought to float16: {type(error).__name__}: {error}"
+            f"{spec.id} cannot be converted to float16: {type(error).__name__}: {error}"
         ) from error
 
 
-def _joined(graph: Any) -> None:
-    """Lead what stays in float32 straight on: up to ONNX Runtime 1.23, the converter rounds between."""
+def _bypass_casts(graph: Any) -> None:
+    """Connect operations in float32 directly: up to ONNX Runtime 1.23, the converter rounds in between."""
     casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
     to = {name: node.attribute[0].i for name, node in casts.items()}
     direct = {
@@ -89,13 +98,21 @@ def _joined(graph: Any) -> None:
         graph.node.remove(node)
 
 
-def near_half(model: Path | bytes, spec: ModelSpec, *, keep: Sequence[str] = ()) -> bytes:
-    """Return the model with the weights of its convolutions as float16 has them, still in float32."""
-    return corrected(named(model), spec, to_float16, rounding_images(spec), keep=keep)
+def round_weights_to_float16(
+    model: Path | bytes, spec: ModelSpec, *, float32_operations: Sequence[str] = ()
+) -> bytes:
+    """Return the float32 model with the weights of its convolutions rounded to float16."""
+    return round_with_bias_correction(
+        with_operation_names(model),
+        spec,
+        to_float16,
+        correction_images(spec),
+        float32_operations=float32_operations,
+    )
 
 
 def to_float16(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Round to the nearest number that 16 bits hold, 65504 at most; still float32.
+    """Round to the nearest float16, at most 65504; the result is float32.
 
     Examples
     --------
@@ -107,53 +124,68 @@ def to_float16(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.clip(values, -most, most).astype(np.float16).astype(np.float32)
 
 
-def open_half(
+def open_float16(
     spec: ModelSpec,
     graph: Path | bytes,
     device: str,
     cache_dir: Path,
     *,
     stem: str,
-    keep: Sequence[str],
+    float32_operations: Sequence[str],
     reload: Callable[[], Backend],
 ) -> Backend:
-    """Return a model in float16 on a device, without asking how near it is.
+    """Return a model in float16 on a device, without a check of its vectors.
 
-    On a processor that computes in float16, and on devices of OpenVINO, that does the work. ONNX Runtime on
-    a processor computes in float32 on weights of 16 bits, which takes a third longer than float32 alone.
+    OpenVINO runs it on its own devices and on a processor that computes in float16. ONNX Runtime on a
+    processor converts float16 weights and computes in float32, which takes a third longer than float32.
 
     Parameters
     ----------
     spec : ModelSpec
-        The facts it shall tell.
+        The facts of the backend.
     graph : Path or bytes
         The model in full precision.
     device : str
-        As for `Movable.on`, or ``cpu``.
+        As for `MultiDeviceBackend.to_device`, or ``cpu``.
     cache_dir : Path
-        Where the converted model is kept.
+        Directory for the converted model.
     stem : str
-        Names what is kept.
+        Name of the cached file.
     keep : sequence of str
-        Operations that stay in float32, see `graph.is_kept`.
+        Operations that stay in float32, see `onnx_graph.is_excluded`.
     reload : callable
-        Returns the same backend; what a pickle holds.
+        Returns the same backend; used to unpickle it.
 
     Raises
     ------
     DeviceError, MissingExtraError
-        The device is not there, or does not compute in float16.
+        The device is missing, or does not compute in float16.
     WeightsError
         The model cannot be converted.
     """
     name, _ = split_device(device)
     if name == "openvino" or (name == "cpu" and openvino.has_float16()):
         openvino.require_float16()
-        near = kept(cache_dir / "models", f"near-{stem}", ".onnx", lambda: near_half(graph, spec, keep=keep))
-        return openvino.OpenVinoBackend(
-            spec, near, keep=keep, precision="f16", gpu=name != "cpu", reload=reload
+        near = cached_bytes(
+            cache_dir / "models",
+            f"near-{stem}",
+            ".onnx",
+            lambda: round_weights_to_float16(graph, spec, float32_operations=float32_operations),
         )
-    half = kept(cache_dir / "models", stem, ".onnx", lambda: halved(graph, spec, keep=keep))
+        return openvino.OpenVinoBackend(
+            spec,
+            near,
+            float32_operations=float32_operations,
+            precision="f16",
+            gpu=name != "cpu",
+            reload=reload,
+        )
+    half = cached_bytes(
+        cache_dir / "models",
+        stem,
+        ".onnx",
+        lambda: convert_to_float16(graph, spec, float32_operations=float32_operations),
+    )
     if name == "cpu":
         return OnnxBackend(spec, half, reload=reload)
-    return DeviceBackend(spec, half, device=device, cache_dir=cache_dir, reload=reload)
+    return OnnxDeviceBackend(spec, half, device=device, cache_dir=cache_dir, reload=reload)

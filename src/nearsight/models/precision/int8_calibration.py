@@ -1,9 +1,10 @@
-"""Quantizes a model on a user's own images, and says what that costs in fidelity and gains in speed."""
+"""Quantizes a model on a user's images, and measures the loss of accuracy and the gain in speed."""
 
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,75 +13,75 @@ from numpy.typing import NDArray
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError, ParityError, UnknownModelError
 from nearsight.images import decode, find
 from nearsight.models.base import Backend
-from nearsight.models.cache import kept, user_cache
-from nearsight.models.model_name import Variant, split_variant
-from nearsight.models.precision.int8 import calibration_digits, first_operations, quantized
-from nearsight.models.precision.parity import LEAST, Parity, compare, gate_images, nearest
+from nearsight.models.cache import cached_bytes, user_cache_dir
+from nearsight.models.model_name import ModelVariant, split_model_name
+from nearsight.models.precision.int8 import calibration_digits, first_operations, quantize_int8
+from nearsight.models.precision.parity import MIN_COSINE, Parity, compare, nearest, parity_images
 from nearsight.models.registry import find_model
 from nearsight.models.runtimes.onnx import OnnxBackend
-from nearsight.models.runtimes.variants import OnnxForms, int8_stem
+from nearsight.models.runtimes.variants import OnnxVariants, int8_cache_stem
 
-#: As few images cannot tell neighbors.
-LEAST_IMAGES = 32
+#: With fewer images, neighbors cannot be compared.
+MIN_IMAGES = 32
 
-# Ranges hardly move after so many; what is held out costs two runs of the network each.
-_MOST_CALIBRATING, _MOST_HELD_OUT = 96, 200
+# More calibration images hardly change the ranges; each held-out image costs two runs of the network.
+_MAX_CALIBRATION_IMAGES, _MAX_HELD_OUT_IMAGES = 96, 200
 _N_TIMED = 40
-_N_VOTING = 10
-# Shares of the network, from its start, that are tried in float32 where nothing is known of it, or where
-# what is known is not enough.
+_N_NEIGHBORS = 10
+# Shares of the network, from its start, that are tried in float32 if the operations known to be sensitive are
+# not enough, or none are known.
 _SHARES = (0.0, 0.125, 0.25, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """One choice of what stays in float32.
+class Int8Trial:
+    """The result of one choice of operations in float32.
 
     Attributes
     ----------
     n_float32 : int
-        Operations that do.
+        Number of operations in float32.
     parity : Parity
-        On the images held out.
-    smallest_builtin : float
-        Smallest cosine on the built-in images, which every machine tries at first use.
+        On the held-out images.
+    smallest_synthetic : float
+        Smallest cosine on the synthetic images, which each machine measures at the first use.
     knn_agreement : float
-        Share of the images held out that the ten nearest of the others name alike: with the folders as
-        names, or where there is only one, the share whose nearest image is the same.
+        Share of the held-out images that a vote of the ten nearest neighbors labels the same in both
+        precisions, with the folders as labels. With one folder: the share whose nearest neighbor is the same.
     speedup : float
-        Times as many images a second as in float32, on one thread.
+        Images per second relative to float32, on one thread.
     """
 
     n_float32: int
     parity: Parity
-    smallest_builtin: float
+    smallest_synthetic: float
     knn_agreement: float
     speedup: float
 
     @property
-    def is_near_enough(self) -> bool:
-        """Whether vectors are of use beside the exact ones."""
-        return min(self.parity.smallest, self.smallest_builtin) >= LEAST
+    def is_accepted(self) -> bool:
+        """Whether the vectors are similar enough to the exact ones."""
+        return min(self.parity.smallest, self.smallest_synthetic) >= MIN_COSINE
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
-    """What became of quantizing a model.
+class Int8Calibration:
+    """The result of `calibrate`.
 
     Attributes
     ----------
     model : str
-        The name to ask for it by.
-    n_calibrating, n_held_out : int
-        Images that gave the ranges, and others that were compared.
+        Name of the quantized variant.
+    n_calibration, n_held_out : int
+        Number of images for the ranges, and of others for the comparison.
     trials : list of Trial
-        The last is the one that was kept.
+        All trials; the last one was accepted.
     """
 
     model: str
-    n_calibrating: int
+    n_calibration: int
     n_held_out: int
-    trials: list[Trial]
+    trials: list[Int8Trial]
 
 
 def calibrate(
@@ -89,27 +90,27 @@ def calibrate(
     *,
     cache_dir: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
-) -> Calibration:
-    """Quantize a model to eight bits on images like those to come, and keep it.
+) -> Int8Calibration:
+    """Quantize a model to eight bits on images like those that will be embedded, and store it.
 
-    *Method*: see `quantize.quantized`. Half of the images give the ranges of activations, the other half
-    are held out. The first operations stay in float32 as far as it takes.
+    *Method*: see `int8.quantize_int8`. Half of the images give the ranges of activations, the other half
+    is held out. As many of the first operations stay in float32 as the smallest cosine requires.
 
     Parameters
     ----------
     name : str
-        An ONNX model, in full precision.
+        An ONNX model in full precision.
     images : path
-        A folder of at least 32 images. At most 296, evenly spaced, are looked at.
+        A folder of at least 32 images; at most 296, evenly spaced, are used.
     cache_dir : Path, optional
-        Where the quantized model is kept.
+        Directory for the quantized model.
     progress : callable, optional
-        Told what is being done.
+        Called with a description of each step.
 
     Returns
     -------
     Calibration
-        Its `model` can be asked for like any other. The same images give the same name.
+        `model` can be loaded by that name. The same images give the same name.
 
     Raises
     ------
@@ -118,65 +119,69 @@ def calibrate(
     InvalidParameterError
         There are too few images.
     ParityError
-        Even with half of its operations in float32 the smallest cosine is below .99.
+        Even with half of the operations in float32, the smallest cosine is below 0.99.
     """
-    cache_dir = cache_dir or user_cache()
-    forms, variant = _forms(name)
+    cache_dir = cache_dir or user_cache_dir()
+    variants, variant = _onnx_variants(name)
     spec = find_model(name).spec
-    exact, graph = forms.exact(spec, cache_dir)
+    exact, graph = variants.full_precision(spec, cache_dir)
     progress("preparing images")
-    calibrating, held_out, labels = _prepared(exact, images)
-    wanted = _Wanted.of(exact, held_out, labels)
-    trials: list[Trial] = []
-    for keep in _choices(forms, graph):
-        progress(f"calibrating with {len(keep)} parts in float32" if keep else "calibrating")
-        made = quantized(graph, spec, calibrating, keep=keep)
-        digits = calibration_digits(spec, keep, calibrating)
-        form = forms.vary(replace(variant, precision=f"int8={digits}")).spec
-        trial = wanted.compared(OnnxBackend(form, made), len(keep))
+    calibration_images, held_out, labels = _split_images(exact, images)
+    reference = _Reference.measure(exact, held_out, labels)
+    trials: list[Int8Trial] = []
+    for float32_operations in _float32_candidates(variants, graph):
+        progress(
+            f"calibrating with {len(float32_operations)} parts in float32"
+            if float32_operations
+            else "calibrating"
+        )
+        quantized = quantize_int8(graph, spec, calibration_images, float32_operations=float32_operations)
+        digits = calibration_digits(spec, float32_operations, calibration_images)
+        form = variants.variant_entry(replace(variant, precision=f"int8={digits}")).spec
+        trial = reference.evaluate(OnnxBackend(form, quantized), len(float32_operations))
         trials.append(trial)
-        if trial.is_near_enough:
-            kept(cache_dir / "models", int8_stem(form), ".onnx", lambda made=made: made)  # type: ignore[misc]  # bound now
-            return Calibration(form.id, len(calibrating), len(held_out), trials)
-    best = max(trials, key=lambda trial: min(trial.parity.smallest, trial.smallest_builtin))
+        if trial.is_accepted:
+            cached_bytes(cache_dir / "models", int8_cache_stem(form), ".onnx", partial(bytes, quantized))
+            return Int8Calibration(form.id, len(calibration_images), len(held_out), trials)
+    best = max(trials, key=lambda trial: min(trial.parity.smallest, trial.smallest_synthetic))
     raise ParityError(
-        f"{name} does not come near enough in eight bits: at best the smallest cosine is"
-        f" {min(best.parity.smallest, best.smallest_builtin):.4f}, and at least {LEAST} is needed. Use it"
-        " in float32, or in bf16"
+        f"{name} loses too much in eight bits: the smallest cosine to the exact vectors is at best"
+        f" {min(best.parity.smallest, best.smallest_synthetic):.4f}; at least {MIN_COSINE} is needed. Use the"
+        " model in float32 or bf16"
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What the exact model gives."""
+class _Reference:
+    """The vectors of the exact model."""
 
     exact: Backend
     held_out: list[NDArray[np.uint8]]
-    builtin: list[NDArray[np.uint8]]
+    synthetic: list[NDArray[np.uint8]]
     X: NDArray[np.float32]
-    X_builtin: NDArray[np.float32]
+    X_synthetic: NDArray[np.float32]
     labels: list[str]
 
     @classmethod
-    def of(cls, exact: Backend, held_out: list[NDArray[np.uint8]], labels: list[str]) -> "_Wanted":
-        builtin = [exact.prepare(image) for image in gate_images()]
-        return cls(exact, held_out, builtin, exact.embed(held_out), exact.embed(builtin), labels)
+    def measure(cls, exact: Backend, held_out: list[NDArray[np.uint8]], labels: list[str]) -> "_Reference":
+        synthetic = [exact.prepare(image) for image in parity_images()]
+        return cls(exact, held_out, synthetic, exact.embed(held_out), exact.embed(synthetic), labels)
 
-    def compared(self, near: Backend, n_float32: int) -> Trial:
+    def evaluate(self, near: Backend, n_float32: int) -> Int8Trial:
         X = near.embed(self.held_out)
-        return Trial(
+        return Int8Trial(
             n_float32,
             compare(X, self.X),
-            compare(near.embed(self.builtin), self.X_builtin).smallest,
+            compare(near.embed(self.synthetic), self.X_synthetic).smallest,
             agreement(X, self.X, self.labels),
             _speedup(self.exact, near, self.held_out[:_N_TIMED]),
         )
 
 
 def agreement(X: NDArray[np.float32], exact: NDArray[np.float32], labels: Sequence[str]) -> float:
-    """Return the share of (n, dim) vectors that their ten nearest name as those of the exact ones do.
+    """Return the share of vectors that a vote of the ten nearest neighbors labels as for the exact vectors.
 
-    Where all labels are the same, the share whose nearest is the same.
+    If all labels are the same, the share whose nearest neighbor is the same.
 
     Examples
     --------
@@ -184,62 +189,64 @@ def agreement(X: NDArray[np.float32], exact: NDArray[np.float32], labels: Sequen
     >>> agreement(np.eye(3, 4, dtype=np.float32), np.eye(3, 4, dtype=np.float32), ["a", "a", "b"])
     1.0
     """
-    k = min(_N_VOTING, len(X) - 1)
-    near, far = (nearest(vectors, k) for vectors in (X, exact))
+    k = min(_N_NEIGHBORS, len(X) - 1)
+    neighbors, exact_neighbors = (nearest(vectors, k) for vectors in (X, exact))
     names, y = np.unique(np.asarray(labels), return_inverse=True)
     if len(names) < 2:
-        return float((near[:, 0] == far[:, 0]).mean())
-    votes = [np.eye(len(names), dtype=int)[y[found]].sum(1).argmax(1) for found in (near, far)]
+        return float((neighbors[:, 0] == exact_neighbors[:, 0]).mean())
+    votes = [np.eye(len(names), dtype=int)[y[rows]].sum(1).argmax(1) for rows in (neighbors, exact_neighbors)]
     return float((votes[0] == votes[1]).mean())
 
 
-def _forms(name: str) -> tuple[OnnxForms, Variant]:
-    base, variant = split_variant(name)
-    forms = find_model(base).forms
-    if not isinstance(forms, OnnxForms):
-        raise UnknownModelError(f"{base} is no ONNX model, and only those can be quantized")
+def _onnx_variants(name: str) -> tuple[OnnxVariants, ModelVariant]:
+    base, variant = split_model_name(name)
+    variants = find_model(base).variants
+    if not isinstance(variants, OnnxVariants):
+        raise UnknownModelError(f"{base} is not an ONNX model; only ONNX models can be quantized")
     if variant.precision or variant.dim:
-        raise UnknownModelError(f"{name}: name the model in full precision and length, without #{variant}")
-    return forms, variant
+        raise UnknownModelError(
+            f"{name}: give the model in full precision and full length, without #{variant}"
+        )
+    return variants, variant
 
 
-def _choices(forms: OnnxForms, graph: Path | bytes) -> list[list[str]]:
-    choices = [list(forms.sensitive_int8)]
+def _float32_candidates(variants: OnnxVariants, graph: Path | bytes) -> list[list[str]]:
+    candidates = [list(variants.float32_in_int8)]
     for share in _SHARES:
-        keep = first_operations(graph, share)
-        if len(keep) > len(choices[-1]):
-            choices.append(keep)
-    return choices
+        float32_operations = first_operations(graph, share)
+        if len(float32_operations) > len(candidates[-1]):
+            candidates.append(float32_operations)
+    return candidates
 
 
-def _prepared(
+def _split_images(
     exact: Backend, images: str | Path
 ) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]], list[str]]:
-    """Return images to calibrate on, others to compare, and the names of the latter's folders."""
-    found = list(find(images))
-    step = max(1, len(found) // (_MOST_CALIBRATING + _MOST_HELD_OUT))
+    """Return calibration images, held-out images, and the folder name of each held-out image."""
+    sources = list(find(images))
+    step = max(1, len(sources) // (_MAX_CALIBRATION_IMAGES + _MAX_HELD_OUT_IMAGES))
     prepared: list[NDArray[np.uint8]] = []
     folders: list[str] = []
-    for source in found[::step]:
-        # What cannot be read is no image to learn from; `nearsight index` is who tells.
+    for source in sources[::step]:
+        # Unreadable images are skipped here; `nearsight index` reports them.
         with suppress(ImageError):
             if not isinstance(source, ImageFailure):
                 prepared.append(exact.prepare(decode(source, min_side_px=exact.decode_px).image))
                 folders.append(Path(source.path).parent.name)
-    if len(prepared) < LEAST_IMAGES:
+    if len(prepared) < MIN_IMAGES:
         raise InvalidParameterError(
-            f"{images} holds {len(prepared)} usable images; {LEAST_IMAGES} are needed, 200 are better"
+            f"{images} has {len(prepared)} usable images; at least {MIN_IMAGES} are needed, 200 are better"
         )
-    n = min(_MOST_CALIBRATING, len(prepared) // 2)
-    # Spread over the folders: images of one kind often lie side by side.
-    chosen = set(np.linspace(0, len(prepared) - 1, n).astype(int).tolist())
-    rest = [i for i in range(len(prepared)) if i not in chosen][:_MOST_HELD_OUT]
-    return [prepared[i] for i in sorted(chosen)], [prepared[i] for i in rest], [folders[i] for i in rest]
+    n = min(_MAX_CALIBRATION_IMAGES, len(prepared) // 2)
+    # Evenly spaced: similar images are often adjacent.
+    selected = set(np.linspace(0, len(prepared) - 1, n).astype(int).tolist())
+    rest = [i for i in range(len(prepared)) if i not in selected][:_MAX_HELD_OUT_IMAGES]
+    return [prepared[i] for i in sorted(selected)], [prepared[i] for i in rest], [folders[i] for i in rest]
 
 
 def _speedup(exact: Backend, near: Backend, images: list[NDArray[np.uint8]]) -> float:
     seconds = {id(backend): float("inf") for backend in (exact, near)}
-    # By turns, so that what else the machine does hits both; the fastest of each.
+    # Alternate, so that other load affects both; take the fastest run of each.
     for _ in range(3):
         for backend in (exact, near):
             started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Gathers what several threads want of one device into few large batches."""
+"""Gathers the items of several threads into large batches for one device."""
 
 import threading
 from collections import deque
@@ -8,29 +8,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: An accelerator takes 32 images in hardly more time than a few.
-MOST = 32
+#: An accelerator needs hardly more time for 32 images than for a few.
+MAX_BATCH_SIZE = 32
 
 
-class Batches:
-    """Runs batches on a device, one at a time, each made of what has come meanwhile from any thread.
+class DynamicBatcher:
+    """Runs batches on a device, one at a time, each filled with the items that threads have queued meanwhile.
 
-    *Method.* There is no thread of its own. Whoever comes while nothing runs takes what is waiting, up to
-    `most` items, and runs it for all; the others wait until theirs is done. So batches grow by themselves
-    as far as the device is slower than what feeds it.
+    *Method.* There is no thread of its own. A thread that arrives while nothing runs takes up to `max_size`
+    queued items and runs them for all; the other threads wait for their results. So batches grow by
+    themselves when the device is slower than the threads that feed it.
 
     Parameters
     ----------
     run : callable
-        Given a list of at most `most` items, returns an array with a row for each. Never called by two
+        Given a list of at most `max_size` items, returns an array with a row for each. Never called by two
         threads at once.
-    most : int
+    max_size : int
         Items in a batch, at least 1.
     """
 
-    def __init__(self, run: Callable[[list[Any]], NDArray[np.float32]], most: int = MOST) -> None:
+    def __init__(
+        self, run: Callable[[list[Any]], NDArray[np.float32]], max_size: int = MAX_BATCH_SIZE
+    ) -> None:
         self._run = run
-        self._most = most
+        self._max_size = max_size
         self._waiting: deque[_Request] = deque()
         self._is_running = False
         self._changed = threading.Condition()
@@ -41,39 +43,39 @@ class Batches:
         Raises
         ------
         Exception
-            Whatever `run` raised for a batch that one of the values was in.
+            What `run` raised for a batch with one of the values.
         """
-        items = [_Request(value) for value in values]
+        requests = [_Request(value) for value in values]
         with self._changed:
-            self._waiting.extend(items)
-        while batch := self._next(items):
-            self._do(batch)
-        for item in items:
-            if item.error is not None:
-                raise item.error
-        return [item.row for item in items if item.row is not None]
+            self._waiting.extend(requests)
+        while batch := self._next_batch(requests):
+            self._run_batch(batch)
+        for request in requests:
+            if request.error is not None:
+                raise request.error
+        return [request.row for request in requests if request.row is not None]
 
-    def _next(self, mine: "list[_Request]") -> "list[_Request]":
-        """Wait until this thread is to run a batch, and return it; empty once all of its own is done."""
+    def _next_batch(self, own_requests: "list[_Request]") -> "list[_Request]":
+        """Wait until this thread may run a batch and return it; empty once its own requests are done."""
         with self._changed:
             while True:
-                if all(item.is_done for item in mine):
+                if all(request.is_done for request in own_requests):
                     return []
                 if not self._is_running:
                     self._is_running = True
-                    n = min(self._most, len(self._waiting))
+                    n = min(self._max_size, len(self._waiting))
                     return [self._waiting.popleft() for _ in range(n)]
                 self._changed.wait()
 
-    def _do(self, batch: "list[_Request]") -> None:
+    def _run_batch(self, batch: "list[_Request]") -> None:
         try:
-            rows = self._run([item.value for item in batch])
-            for item, row in zip(batch, rows, strict=True):
-                item.row = row
+            rows = self._run([request.value for request in batch])
+            for request, row in zip(batch, rows, strict=True):
+                request.row = row
         # Interrupts too: the other threads must not wait for ever.
         except BaseException as error:
-            for item in batch:
-                item.error = error
+            for request in batch:
+                request.error = error
         finally:
             with self._changed:
                 self._is_running = False
@@ -81,7 +83,7 @@ class Batches:
 
 
 class _Request:
-    """One value on its way through the device."""
+    """One value that waits for its row."""
 
     __slots__ = ("error", "row", "value")
 

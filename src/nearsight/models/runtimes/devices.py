@@ -1,4 +1,4 @@
-"""Devices that a model may run on: their names, the packages that bring them, and what this machine has."""
+"""Devices that a model can run on: their names, their packages, and what this machine has."""
 
 import difflib
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 from nearsight import processor
 from nearsight.errors import InvalidParameterError
 
-#: By the name that people use, what ONNX Runtime calls the device. The best first, as `auto` tries them.
+#: ONNX Runtime's name for each device, in the order in which `auto` tries them.
 PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "directml": "DmlExecutionProvider",
@@ -16,15 +16,15 @@ PROVIDERS = {
     "openvino": "OpenVINOExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-#: Never tried by `auto`: TensorRT builds an engine for minutes before the first image.
+#: Devices that `auto` skips: TensorRT builds an engine for minutes before the first image.
 BY_NAME_ONLY = ("tensorrt",)
-#: All but the processor. `mps` is the GPU of a Mac as torch calls it.
+#: All devices except the processor. `mps` is torch's name for the GPU of a Mac.
 ACCELERATORS = (*PROVIDERS, "mps")
-#: What may be asked for.
+#: Devices that can be requested.
 DEVICES = ("auto", "cpu", *ACCELERATORS)
 
-#: Builds of ONNX Runtime. All put their files into one folder, so there must never be two of them.
-WHEELS = (
+#: Builds of ONNX Runtime. They install into the same folder, so only one of them may be installed.
+ONNXRUNTIME_PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "onnxruntime-directml",
@@ -34,8 +34,8 @@ WHEELS = (
     "onnxruntime-qnn",
     "onnxruntime-training",
 )
-_WHEEL_OF = {
-    # With the libraries of CUDA, which the driver alone does not bring.
+_PACKAGE_BY_DEVICE = {
+    # The extras install CUDA's libraries, which the driver does not include.
     "cuda": "onnxruntime-gpu[cuda,cudnn]",
     "tensorrt": "onnxruntime-gpu[cuda,cudnn]",
     "directml": "onnxruntime-directml",
@@ -49,7 +49,7 @@ def split_device(device: str) -> tuple[str, int]:
     Raises
     ------
     InvalidParameterError
-        There is no such device; the message suggests the nearest.
+        There is no such device; the message suggests a similar name.
 
     Examples
     --------
@@ -62,17 +62,17 @@ def split_device(device: str) -> tuple[str, int]:
     near = difflib.get_close_matches(name, DEVICES, n=1)
     hint = f"did you mean {near[0]}? " if near and near[0] != name else ""
     raise InvalidParameterError(
-        f"device is {device!r}; {hint}It is one of {', '.join(DEVICES)}, with a number where there are "
+        f"device is {device!r}; {hint}It must be one of {', '.join(DEVICES)}, with a number where there are "
         "several, such as cuda:1"
     )
 
 
-def installed_wheels() -> list[str]:
-    """Return which builds of ONNX Runtime are installed; more than one overwrite each other's files."""
-    return [name for name in WHEELS if installed(name)]
+def installed_onnxruntime_packages() -> list[str]:
+    """Return the installed builds of ONNX Runtime; two or more overwrite each other's files."""
+    return [name for name in ONNXRUNTIME_PACKAGES if is_installed(name)]
 
 
-def installed(distribution: str) -> bool:
+def is_installed(distribution: str) -> bool:
     """Whether a package of that name is installed; imports nothing."""
     try:
         metadata.version(distribution)
@@ -82,14 +82,14 @@ def installed(distribution: str) -> bool:
 
 
 def install_command(device: str, wheels: Sequence[str] | None = None) -> str:
-    """Return the command that makes a device usable; it never leaves two builds of ONNX Runtime.
+    """Return the command that makes a device usable and leaves one build of ONNX Runtime.
 
     Parameters
     ----------
     device : str
         Its name.
     wheels : sequence of str, optional
-        The builds that are installed; by default those that are.
+        The installed builds; by default they are looked up.
 
     Examples
     --------
@@ -100,52 +100,57 @@ def install_command(device: str, wheels: Sequence[str] | None = None) -> str:
         return "pip install 'nearsight[openvino]'"
     if device == "mps":
         return "pip install 'nearsight[torch]'"
-    return _replaced(_WHEEL_OF.get(device, "onnxruntime"), installed_wheels() if wheels is None else wheels)
+    return _replacement_command(
+        _PACKAGE_BY_DEVICE.get(device, "onnxruntime"),
+        installed_onnxruntime_packages() if wheels is None else wheels,
+    )
 
 
-def way_out(device: str) -> str:
-    """Say what to do where a device cannot be used."""
+def remedy(device: str) -> str:
+    """Return what to do if a device cannot be used."""
     run = f"run: {install_command(device)}"
     if device in ("cuda", "tensorrt") and not processor.has_nvidia_gpu():
-        return f"no NVIDIA GPU with its driver is seen on this machine; where there is one, {run}"
+        return f"this machine shows no NVIDIA GPU with its driver; if it has one, {run}"
     return run
 
 
-def repair_command(wheels: Sequence[str]) -> str:
-    """Return the command that makes one build of ONNX Runtime of several: the one that does most."""
+def repair_onnxruntime_command(wheels: Sequence[str]) -> str:
+    """Return the command that leaves one build of ONNX Runtime: the one for the accelerator."""
     special = next((name for name in wheels if name != "onnxruntime"), "onnxruntime")
-    return _replaced(next((w for w in _WHEEL_OF.values() if w.startswith(special + "[")), special), wheels)
+    return _replacement_command(
+        next((w for w in _PACKAGE_BY_DEVICE.values() if w.startswith(special + "[")), special), wheels
+    )
 
 
-def _replaced(wanted: str, wheels: Sequence[str]) -> str:
-    # The wanted one too: what another has written over, only a new installation brings back.
-    gone = f"pip uninstall -y {' '.join(wheels)} && " if wheels else ""
-    return f"{gone}pip install {_quoted(wanted)}"
+def _replacement_command(wanted: str, wheels: Sequence[str]) -> str:
+    # Remove the requested build too: only a new installation restores files that another build overwrote.
+    uninstall = f"pip uninstall -y {' '.join(wheels)} && " if wheels else ""
+    return f"{uninstall}pip install {_quoted(wanted)}"
 
 
 def _quoted(wanted: str) -> str:
-    # Shells read brackets as a pattern.
+    # Shells treat brackets as a pattern.
     return f"'{wanted}'" if "[" in wanted else wanted
 
 
-def idle_gpu(offered: Sequence[str]) -> str:
-    """Say that a GPU would stand idle, and how to use it; empty where there is none.
+def idle_gpu_hint(offered: Sequence[str]) -> str:
+    """Name a GPU that ONNX Runtime does not use, and how to use it; empty if there is none.
 
     Parameters
     ----------
     offered : sequence of str
-        What this build of ONNX Runtime calls the devices it knows.
+        Provider names of the installed build of ONNX Runtime.
     """
     if not processor.has_nvidia_gpu():
         return ""
-    said = "there is an NVIDIA GPU, and it stands idle"
+    problem = "the NVIDIA GPU is not used"
     if PROVIDERS["cuda"] not in offered:
-        return f"{said}: this onnxruntime has no CUDA. To use it: {install_command('cuda')}"
-    return f"{said}: onnxruntime has CUDA, but cannot open it. To mend that: {install_command('cuda')}"
+        return f"{problem}: this onnxruntime has no CUDA. To use it: {install_command('cuda')}"
+    return f"{problem}: onnxruntime has CUDA but cannot open it. To fix that: {install_command('cuda')}"
 
 
-def driver() -> str:
-    """Name the NVIDIA driver and the GPUs, as far as the system tells; empty where there are none."""
+def nvidia_driver() -> str:
+    """Return names and versions of the NVIDIA driver and GPUs; empty if there are none."""
     facts = []
     for pattern in ("version", "gpus/*/information"):
         for path in sorted(Path("/proc/driver/nvidia").glob(pattern)):

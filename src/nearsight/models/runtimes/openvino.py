@@ -1,7 +1,7 @@
-"""Runs ONNX models with OpenVINO.
+"""Runs ONNX models with OpenVINO, on processors and Intel GPUs.
 
-In bfloat16 on processors that have it, at about 1.6 times the speed; in float16 where that is computed; in
-float32 there and on Intel's GPUs.
+bfloat16 is about 1.6 times as fast as float32 on processors that compute in it. float16 runs
+where the processor or the GPU computes in it.
 """
 
 import importlib.util
@@ -19,26 +19,26 @@ from PIL import Image
 
 from nearsight.errors import DeviceError, MissingExtraError, UnknownModelError, WeightsError
 from nearsight.models.base import Backend
-from nearsight.models.onnx_graph import is_kept
-from nearsight.models.pooling import decode_px, finished, pooled
-from nearsight.models.preprocess import fit
+from nearsight.models.onnx_graph import is_excluded
+from nearsight.models.pooling import check_and_normalize, decode_px, pool_output
+from nearsight.models.preprocess import resize_and_crop
 from nearsight.models.spec import ModelSpec
 from nearsight.processor import is_hidden, n_cores
 
-# What in the intermediate representation keeps an operation in float32 (the runtime's "precise" attribute).
-_PRECISE = '<rt_info><attribute name="precise" version="0" /></rt_info>'
+# Keeps an operation in float32 (the runtime's "precise" attribute in the intermediate representation).
+_PRECISE_ATTRIBUTE = '<rt_info><attribute name="precise" version="0" /></rt_info>'
 _LAYER = re.compile(
     r'<layer id="\d+" name="(?P<name>[^"]*)" type="(?P<type>\w+)"[^>]*>.*?</layer>', re.DOTALL
 )
-# Four at once take a twentieth less time than one by one, and give the same numbers to the bit.
-_BATCHES = (4, 1)
+# Batches of four take 5 % less time than single images and give the same bits.
+_BATCH_SIZES = (4, 1)
 _NOT_COMPUTED = ("Const", "Parameter", "Result")
 
 
 class OpenVinoBackend:
-    """An image tower in float32, or in 16 bits with some of its operations in float32.
+    """An image encoder in float32, or in 16 bits with some operations in float32.
 
-    Each thread has an inference request of its own; the compiled model is shared.
+    Threads share the compiled model; each has its own inference request.
 
     Parameters
     ----------
@@ -47,20 +47,20 @@ class OpenVinoBackend:
     model : Path or bytes
         An ONNX model, as `OnnxBackend` takes it.
     keep : sequence of str
-        Operations that stay in float32, see `graph.is_kept`.
+        Operations that stay in float32, see `onnx_graph.is_excluded`.
     precision : {"f32", "bf16", "f16"}
-        Arithmetic of the rest. In bfloat16 it runs on the processor.
+        Precision of the other operations. bfloat16 runs on the processor only.
     gpu : bool, default True
-        Whether it may run on an Intel GPU, in float32 or float16, where OpenVINO sees one.
+        Whether it may run on an Intel GPU, in float32 or float16, if OpenVINO finds one.
     reload : callable
-        Returns the same backend; what a pickle holds.
+        Returns the same backend; used to unpickle it.
 
     Raises
     ------
     MissingExtraError
         OpenVINO is not installed.
     UnknownModelError
-        The processor has no bfloat16.
+        `precision` is ``bf16`` and the processor does not compute in it.
     WeightsError
         OpenVINO cannot use the model.
     """
@@ -70,38 +70,38 @@ class OpenVinoBackend:
         spec: ModelSpec,
         model: Path | bytes,
         *,
-        keep: Sequence[str] = (),
+        float32_operations: Sequence[str] = (),
         precision: Literal["f32", "bf16", "f16"] = "f32",
         gpu: bool = True,
         reload: Callable[[], Backend],
     ) -> None:
-        openvino = require_bfloat16() if precision == "bf16" else require()
+        openvino = require_bfloat16() if precision == "bf16" else import_openvino()
         self._spec = spec
         self._reload = reload
         core = openvino.Core()
         try:
             graph = core.read_model(model if isinstance(model, bytes) else str(model))
-            graph = _marked(openvino, core, graph, keep)
+            graph = _marked(openvino, core, graph, float32_operations)
             gpu = gpu and precision != "bf16" and has_gpu()
-            # One stream a thread that embeds: each calls, and waits, for itself.
+            # One stream for each thread that embeds.
             options: dict[str, Any] = {
                 "INFERENCE_PRECISION_HINT": precision,
                 **({} if gpu else {"NUM_STREAMS": n_cores(), "INFERENCE_NUM_THREADS": n_cores()}),
             }
             self._compiled = {
                 n: core.compile_model(
-                    _prepared(openvino, graph.clone(), spec, n), "GPU" if gpu else "CPU", options
+                    _with_preprocessing(openvino, graph.clone(), spec, n), "GPU" if gpu else "CPU", options
                 )
-                for n in _BATCHES
+                for n in _BATCH_SIZES
             }
-        # Its own exceptions share no base but this one.
+        # RuntimeError is the only common base of OpenVINO's exceptions.
         except RuntimeError as error:
             raise WeightsError(f"OpenVINO cannot use {spec.id}: {error}") from error
         self._local = threading.local()
 
     @property
     def device(self) -> str:
-        """Where it runs."""
+        """Device that the model runs on."""
         return "openvino"
 
     @property
@@ -111,49 +111,49 @@ class OpenVinoBackend:
 
     @property
     def decode_px(self) -> int | None:
-        """Shorter side, in pixels, that a decoded image must have at least; None for full size."""
+        """Minimum length of a decoded image's shorter side in pixels; None for full size."""
         return decode_px(self._spec)
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Resize and crop one upright RGB image to (H, W, 3) uint8."""
-        return fit(image, self._spec)
+        return resize_and_crop(image, self._spec)
 
     def embed(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return the (n, dim) vectors of prepared images, as `OnnxBackend.embed` does."""
         if not hasattr(self._local, "requests"):
             self._local.requests = {n: model.create_infer_request() for n, model in self._compiled.items()}
         vectors = np.empty((len(prepared), self._spec.dim), np.float32)
-        at = 0
+        start = 0
         for n, request in self._local.requests.items():
-            while len(prepared) - at >= n:
-                given = {0: np.stack(prepared[at : at + n])}
-                [output] = request.infer(given, share_inputs=True, share_outputs=True).values()
-                for vector, values in zip(vectors[at : at + n], output, strict=True):
-                    vector[:] = pooled(values, self._spec)
-                at += n
-        return finished(vectors, self._spec)
+            while len(prepared) - start >= n:
+                inputs = {0: np.stack(prepared[start : start + n])}
+                [output] = request.infer(inputs, share_inputs=True, share_outputs=True).values()
+                for vector, values in zip(vectors[start : start + n], output, strict=True):
+                    vector[:] = pool_output(values, self._spec)
+                start += n
+        return check_and_normalize(vectors, self._spec)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._reload, ()
 
 
 def is_installed() -> bool:
-    """Whether OpenVINO is installed; imports nothing."""
+    """Whether OpenVINO is installed, without importing it."""
     return importlib.util.find_spec("openvino") is not None
 
 
-def require() -> Any:
-    """Return OpenVINO.
+def import_openvino() -> Any:
+    """Import OpenVINO and return it.
 
     Raises
     ------
     MissingExtraError
         It is not installed.
     """
-    # It reports its use to its makers as soon as it is imported, unless this package is missing.
+    # OpenVINO sends telemetry when it is imported, unless this package is missing.
     silenced = "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules
     if silenced:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # the way to make an import fail
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # None makes an import fail
     try:
         import openvino
     except ImportError as error:
@@ -167,17 +167,17 @@ def require() -> Any:
 
 
 def require_bfloat16() -> Any:
-    """Return OpenVINO, where the processor has bfloat16.
+    """Import OpenVINO and return it, on a processor that computes in bfloat16.
 
     Raises
     ------
     MissingExtraError, UnknownModelError
-        It is not installed, or the processor has no bfloat16.
+        It is not installed, or the processor does not compute in bfloat16.
     """
-    openvino = require()
+    openvino = import_openvino()
     if not has_bfloat16():
         raise UnknownModelError(
-            "this processor has no bfloat16 (AVX-512 BF16 or AMX), so bf16 would be slower; leave #bf16 away"
+            "this processor has no bfloat16 (AVX-512 BF16 or AMX), so bf16 would be slower; remove #bf16"
         )
     return openvino
 
@@ -197,18 +197,18 @@ def has_float16() -> bool:
 
 def has_gpu() -> bool:
     """Whether OpenVINO is installed and sees an Intel GPU."""
-    return is_installed() and not is_hidden("gpu") and "GPU" in require().Core().available_devices
+    return is_installed() and not is_hidden("gpu") and "GPU" in import_openvino().Core().available_devices
 
 
 def _capabilities() -> Sequence[str]:
     if not is_installed():
         return ()
-    capabilities: Sequence[str] = require().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities: Sequence[str] = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return capabilities
 
 
 def require_float16() -> None:
-    """Make sure that OpenVINO has a device that computes in float16.
+    """Check that OpenVINO has a device that computes in float16.
 
     Raises
     ------
@@ -217,43 +217,43 @@ def require_float16() -> None:
     DeviceError
         There is no such device.
     """
-    require()
+    import_openvino()
     if not has_gpu() and not has_float16():
         raise DeviceError(
-            "device='openvino' cannot compute in float16: this processor does not, and OpenVINO sees no GPU; "
-            "leave the precision or the device away"
+            "device='openvino' cannot compute in float16: this processor does not, and OpenVINO finds no "
+            "GPU; remove the precision or the device"
         )
 
 
-def _marked(openvino: Any, core: Any, graph: Any, keep: Sequence[str]) -> Any:
+def _marked(openvino: Any, core: Any, graph: Any, float32_operations: Sequence[str]) -> Any:
     """Return the graph with some operations marked to stay in float32.
 
-    The mark can be set in the file format only, so the graph goes through it.
+    The mark can be set only in the file format, so the graph is written and read again.
     """
-    if not keep:
+    if not float32_operations:
         return graph
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
         openvino.save_model(graph, path, compress_to_fp16=False)
         text = path.read_text(encoding="utf-8")
-        path.write_text(_LAYER.sub(lambda found: _mark(found, keep), text), encoding="utf-8")
-        # Read whole before the folder goes: otherwise the weights stay in the file.
+        path.write_text(_LAYER.sub(lambda match: _mark(match, float32_operations), text), encoding="utf-8")
+        # Read the bytes before the folder is removed: OpenVINO would map the file.
         return core.read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes())
 
 
-def _mark(found: re.Match[str], keep: Sequence[str]) -> str:
-    layer, name = found.group(0), found["name"]
-    # OpenVINO has parts of its own, such as "block1/WithoutBiases".
-    if found["type"] in _NOT_COMPUTED or not is_kept(name, keep):
+def _mark(match: re.Match[str], float32_operations: Sequence[str]) -> str:
+    layer, name = match.group(0), match["name"]
+    # OpenVINO adds operations to a block, such as "block1/WithoutBiases".
+    if match["type"] in _NOT_COMPUTED or not is_excluded(name, float32_operations):
         return layer
     if "<rt_info>" in layer:
-        return layer.replace("<rt_info>", _PRECISE.removesuffix("</rt_info>"), 1)
+        return layer.replace("<rt_info>", _PRECISE_ATTRIBUTE.removesuffix("</rt_info>"), 1)
     head, data, rest = re.match(r"(<layer[^>]*>)(\s*<data[^>]*/>)?(.*)", layer, re.DOTALL).groups()  # type: ignore[union-attr]  # every layer begins so
-    return f"{head}{data or ''}{_PRECISE}{rest}"
+    return f"{head}{data or ''}{_PRECISE_ATTRIBUTE}{rest}"
 
 
-def _prepared(openvino: Any, graph: Any, spec: ModelSpec, n: int) -> Any:
-    """Return the graph taking (n, H, W, 3) bytes: it normalizes them itself."""
+def _with_preprocessing(openvino: Any, graph: Any, spec: ModelSpec, n: int) -> Any:
+    """Return the graph with (n, H, W, 3) bytes as input; normalization is part of it."""
     height, width = spec.input_px
     graph.reshape([n, 3, height, width])
     steps = openvino.preprocess.PrePostProcessor(graph)

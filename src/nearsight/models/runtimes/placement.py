@@ -1,4 +1,4 @@
-"""Puts a model onto a device, where its vectors there are those of the processor; or says why not."""
+"""Runs a model on a device if its vectors there are those of the processor; explains why not otherwise."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -6,121 +6,130 @@ from dataclasses import replace
 from pathlib import Path
 
 from nearsight.errors import DeviceError, NearsightError
-from nearsight.models.base import Backend, Movable
-from nearsight.models.model_name import Variant
-from nearsight.models.precision.parity import LEAST, SAME, measure_parity, require_parity, too_far
+from nearsight.models.base import Backend, MultiDeviceBackend
+from nearsight.models.model_name import ModelVariant
+from nearsight.models.precision.parity import (
+    EQUIVALENT_COSINE,
+    MIN_COSINE,
+    measure_parity,
+    parity_error,
+    require_parity,
+)
 from nearsight.models.runtimes.devices import split_device
 from nearsight.models.spec import ModelSpec
 
-# What has been said in this process; a remark that comes with each image helps nobody.
-_told: set[str] = set()
+# Warnings of this process, so that each is shown once and not with every image.
+_warned: set[str] = set()
 
 
-def place(backend: Backend, device: str, cache_dir: Path, *, own: Callable[[str], Backend]) -> Backend:
-    """Return a backend on the device that is asked for.
+def place_on_device(
+    backend: Backend, device: str, cache_dir: Path, *, load_device_specific: Callable[[str], Backend]
+) -> Backend:
+    """Return a backend on the requested device.
 
-    At the first use on a machine, the built-in images are embedded there and on the processor. Where each
-    vector is the same (a cosine of .9999), the device is used and nothing more is said of it. Where it is
-    not quite, only somebody who asks for that device by name gets it, with vectors of their own fingerprint.
+    At the first use on a machine, the synthetic images are embedded on the device and on the processor. If
+    all vectors are equivalent (cosine of at least 0.9999), the device is used. If they are only similar
+    (0.99), ``auto`` stays on the processor, and a device requested by name is used under a fingerprint of its
+    own.
 
     Parameters
     ----------
     backend : Backend
-        On the processor.
+        The model on the processor.
     device : str
         See `devices.DEVICES`. ``auto`` takes the first device that the runtime offers, that opens, and that
-        gives the same vectors; and else the processor, telling about a GPU that stands idle then.
+        gives equivalent vectors; otherwise the processor, with a warning about a GPU that is not used.
     cache_dir : Path
-        What was measured and compiled is kept there.
-    own : callable
-        Given the device, returns the form of the model that has a fingerprint of its own.
+        Directory for measurements and compiled models.
+    load_device_specific : callable
+        Given the device, returns the variant of the model with a fingerprint of its own.
 
     Raises
     ------
     InvalidParameterError
         There is no device of that name.
     DeviceError
-        It is not there, or cannot run the model.
+        The device is missing or cannot run the model.
     ParityError
-        What it computes is too far from the model.
+        The device's vectors are too different.
     """
     name, _ = split_device(device)
     if name == "auto":
-        return _best(backend, cache_dir)
-    here = getattr(backend, "device", "cpu")
-    # A form that is computed by a device, or in bfloat16, has its place.
-    if name in ("cpu", split_device(here)[0]):
+        return _place_automatically(backend, cache_dir)
+    current = getattr(backend, "device", "cpu")
+    # A variant that belongs to a device, or runs in bfloat16, stays where it is.
+    if name in ("cpu", split_device(current)[0]):
         return backend
-    if here != "cpu" or not isinstance(backend, Movable):
-        place = "the processor" if here == "cpu" else here
-        raise DeviceError(f"{backend.spec.id} runs on {place} only; leave device={device!r} away")
-    moved = backend.on(device, cache_dir)
+    if current != "cpu" or not isinstance(backend, MultiDeviceBackend):
+        only = "the processor" if current == "cpu" else current
+        raise DeviceError(f"{backend.spec.id} runs on {only} only; leave device={device!r} away")
+    moved = backend.to_device(device, cache_dir)
     parity, _ = measure_parity(moved, backend, cache_dir, runtime=device)
-    if parity.smallest >= SAME:
+    if parity.smallest >= EQUIVALENT_COSINE:
         return moved
-    if parity.smallest < LEAST:
-        raise too_far(_named(backend.spec, name), parity, backend.spec)
-    return own(device)
+    if parity.smallest < MIN_COSINE:
+        raise parity_error(_named(backend.spec, name), parity, backend.spec)
+    return load_device_specific(device)
 
 
-def place_arithmetic(
+def place_precision(
     spec: ModelSpec,
     run: Callable[[str], Backend],
-    exact: Movable,
+    exact: MultiDeviceBackend,
     device: str,
     cache_dir: Path,
     *,
-    own: Callable[[str], Backend],
-    on_cores: str = "",
+    load_device_specific: Callable[[str], Backend],
+    processor_note: str = "",
 ) -> Backend:
-    """Return a model in another arithmetic, on the device that is asked for.
+    """Return a model in another precision on the requested device.
 
-    It is judged as a device is, see `place`: where each vector is the same as in full precision on the
-    processor, it is the same model; where it is not quite, it has a fingerprint of its own.
+    Its vectors are compared with those in full precision on the processor, as `place_on_device` does: if they
+    are equivalent, it is the same model; if they are only similar, it has a fingerprint of its own.
 
     Parameters
     ----------
     spec : ModelSpec
-        What it is called, and its arithmetic.
+        Name and precision of the variant.
     run : callable
-        Given the device, returns the model in that arithmetic there, with the facts of `exact`.
-    exact : Movable
+        Given the device, returns the model in that precision there, with the facts of `exact`.
+    exact : MultiDeviceBackend
         The model in full precision, on the processor.
-    device, cache_dir, own
-        As for `place`.
-    on_cores : str
-        What is told besides where it comes to run on the processor.
+    device, cache_dir, load_device_specific
+        As for `place_on_device`.
+    processor_note : str
+        Added as a warning if the model runs on the processor.
 
     Raises
     ------
     InvalidParameterError, DeviceError, ParityError
-        As for `place`.
+        As for `place_on_device`.
     """
     if split_device(device)[0] == "auto":
-        moved = _first_same(spec, run, exact.devices, exact, cache_dir)
+        moved = _first_equivalent(spec, run, exact.offered_devices, exact, cache_dir)
         if moved is not None:
             return moved
         device = "cpu"
     moved = run(device)
     parity, is_new = measure_parity(moved, exact, cache_dir, runtime=f"{spec.precision}-{device}")
-    if parity.smallest < LEAST:
-        raise too_far(spec, parity, exact.spec)
-    if is_new and on_cores and device == "cpu":
-        _tell(f"{spec.id}: {on_cores}")
-    if parity.smallest < SAME:
-        return own(device)
+    if parity.smallest < MIN_COSINE:
+        raise parity_error(spec, parity, exact.spec)
+    if is_new and processor_note and device == "cpu":
+        _warn_once(f"{spec.id}: {processor_note}")
+    if parity.smallest < EQUIVALENT_COSINE:
+        return load_device_specific(device)
     if is_new:
-        _tell(f"{spec.id} on {device} gives the vectors of {exact.spec.id}; measured once: {parity}")
+        _warn_once(f"{spec.id} on {device} gives the vectors of {exact.spec.id}; measured once: {parity}")
     return moved
 
 
-def device_within(id: str, home: str, device: str) -> str:
-    """Return which device a form that belongs to one kind of them runs on, with the number asked for.
+def pinned_device(id: str, home: str, device: str) -> str:
+    """Return the device, with the requested number, of a variant that belongs to the kind `home`.
 
     Raises
     ------
     DeviceError
-        Another kind is asked for.
+        Another kind is requested.
     """
     name, _ = split_device(device)
     if name in ("auto", "cpu"):
@@ -130,63 +139,71 @@ def device_within(id: str, home: str, device: str) -> str:
     return device
 
 
-def place_for_good(backend: Movable, device: str, cache_dir: Path, spec: ModelSpec) -> Backend:
-    """Return a backend on a device under a fingerprint of its own, once it is near enough."""
-    moved = backend.on(device, cache_dir, spec=spec)
+def pin_to_device(backend: MultiDeviceBackend, device: str, cache_dir: Path, spec: ModelSpec) -> Backend:
+    """Return a backend on a device under a fingerprint of its own, if its vectors are similar enough."""
+    moved = backend.to_device(device, cache_dir, spec=spec)
     require_parity(moved, backend, cache_dir, runtime=device)
     return moved
 
 
-def computed_by(spec: ModelSpec, device: str) -> ModelSpec:
-    """Return the facts of a model whose vectors are what a device makes of it."""
+def device_specific_spec(spec: ModelSpec, device: str) -> ModelSpec:
+    """Return the facts of a model whose vectors depend on the device."""
     return replace(_named(spec, device), precision=f"{spec.precision}-{device}")
 
 
 def _named(spec: ModelSpec, device: str) -> ModelSpec:
-    id = Variant(device=device).applied_to(spec.id)
+    id = ModelVariant(device=device).applied_to(spec.id)
     return replace(spec, id=id, identity=spec.identity or spec.id)
 
 
-def _best(backend: Backend, cache_dir: Path) -> Backend:
-    if not isinstance(backend, Movable) or getattr(backend, "device", "cpu") != "cpu":
+def _place_automatically(backend: Backend, cache_dir: Path) -> Backend:
+    if not isinstance(backend, MultiDeviceBackend) or getattr(backend, "device", "cpu") != "cpu":
         return backend
-    moved = _first_same(
-        backend.spec, lambda device: backend.on(device, cache_dir), backend.devices, backend, cache_dir
+    moved = _first_equivalent(
+        backend.spec,
+        lambda device: backend.to_device(device, cache_dir),
+        backend.offered_devices,
+        backend,
+        cache_dir,
     )
     return backend if moved is None else moved
 
 
-def _first_same(
+def _first_equivalent(
     spec: ModelSpec,
     run: Callable[[str], Backend],
     offered: Sequence[str],
-    exact: Movable,
+    exact: MultiDeviceBackend,
     cache_dir: Path,
 ) -> Backend | None:
-    """Return the model on the first device that opens, if it gives the exact vectors there."""
-    arithmetic = "" if spec.precision == exact.spec.precision else f"{spec.precision}-"
+    """Return the model on the first device that opens, if its vectors there are equivalent."""
+    precision = "" if spec.precision == exact.spec.precision else f"{spec.precision}-"
     for device in offered:
         try:
             moved = run(device)
-            parity, is_new = measure_parity(moved, exact, cache_dir, runtime=f"{arithmetic}{device}")
+            parity, is_new = measure_parity(moved, exact, cache_dir, runtime=f"{precision}{device}")
         except NearsightError as error:
-            _tell(f"{device} is not used, the processor is: {error}")
+            _warn_once(f"{device} is not used; the model runs on the processor: {error}")
             continue
-        if parity.smallest >= SAME:
+        if parity.smallest >= EQUIVALENT_COSINE:
             return moved
         if is_new:
-            asked = f"device={device!r} uses it, with vectors of their own; " * (parity.smallest >= LEAST)
-            _tell(
-                f"{device} is not used for {spec.id}, the processor is. {asked}measured once on this "
-                f"machine: {parity}"
+            by_name = (
+                f"device={device!r} uses it under a fingerprint of its own; "
+                if parity.smallest >= MIN_COSINE
+                else ""
+            )
+            _warn_once(
+                f"{device} is not used for {spec.id}; the model runs on the processor. {by_name}"
+                f"measured once on this machine: {parity}"
             )
         return None
-    if idle := exact.idle_device():
-        _tell(idle)
+    if hint := exact.idle_gpu_hint():
+        _warn_once(hint)
     return None
 
 
-def _tell(text: str) -> None:
-    if text not in _told:
-        _told.add(text)
+def _warn_once(text: str) -> None:
+    if text not in _warned:
+        _warned.add(text)
         warnings.warn(text, stacklevel=5)

@@ -1,4 +1,4 @@
-"""SIFT and VLAD: the classical baseline, learned from images alone, behind the protocol of every model."""
+"""SIFT with VLAD as a model: the classical baseline, fitted on images without labels."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -12,39 +12,39 @@ from PIL import Image
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.images import ImageSource, decode, find
 from nearsight.models.base import ModelEntry
-from nearsight.models.preprocess import fit
+from nearsight.models.preprocess import resize_and_crop
 from nearsight.models.sift_vlad.vocabulary import Method, Vocabulary
 from nearsight.models.spec import ModelSpec
 from nearsight.verification import sift
 
 _log = logging.getLogger(__name__)
 
-_SHIPPED = Path(__file__).with_name("vocabulary.npz")
+_PACKAGED_VOCABULARY = Path(__file__).with_name("vocabulary.npz")
 
-# Words settle long before: 64 of them differ little between 100,000 descriptors and a million.
-_MOST_DESCRIPTORS = 200_000
-# The projection is learned from whole vectors, of 32 KB each with 64 words.
-_MOST_VECTORS = 4_000
+# More descriptors hardly change the words: 64 words from 100,000 and from a million are similar.
+_MAX_DESCRIPTORS = 200_000
+# The projection is fitted on full vectors; each has 32 KB with 64 words.
+_MAX_VECTORS = 4_000
 
 
 class SiftVlad:
-    """Local features gathered into one vector: finds the same thing again, but knows no kinds of things.
+    """Local features aggregated into one vector: finds the same object, not objects of the same kind.
 
     *Method*: SIFT keypoints of the gray image, their descriptors as RootSIFT (Arandjelović & Zisserman
-    2012, https://doi.org/10.1109/CVPR.2012.6248018), gathered by `vlad`. With a projection, the vector is
-    whitened (Jégou & Chum 2012, https://doi.org/10.1007/978-3-642-33709-3_55) and brought to unit length.
+    2012, https://doi.org/10.1109/CVPR.2012.6248018), aggregated by `vlad`. With a projection, the vector is
+    whitened (Jégou & Chum 2012, https://doi.org/10.1007/978-3-642-33709-3_55) and scaled to unit length.
 
-    An image without a single keypoint, such as a blank page, has nothing to gather: its vector is all
-    zeros, and an `Embedder` reports it as failed.
+    The vector of an image without keypoints, such as a blank page, is all zeros, and an `Embedder` reports
+    the image as failed.
 
     Parameters
     ----------
     vocabulary : Vocabulary
-        What was learned; see `fit_sift_vlad`.
+        The fitted vocabulary; see `fit_sift_vlad`.
     id : str
-        The name it is loaded by.
+        The name that loads the model.
     size_bytes : int
-        Size of its file.
+        Size of the vocabulary file.
     """
 
     def __init__(self, vocabulary: Vocabulary, *, id: str = "sift-vlad", size_bytes: int = 0) -> None:
@@ -58,12 +58,12 @@ class SiftVlad:
 
     @property
     def decode_px(self) -> int:
-        """Shorter side, in pixels, that a decoded image must have at least."""
+        """Minimum length of a decoded image's shorter side in pixels."""
         return self.vocabulary.method.size_px
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Return the SIFT descriptors of one upright RGB image, shape (n, 128); n is 0 for a blank one."""
-        pixels = fit(image.convert("L"), self._spec)
+        """Return the (n, 128) SIFT descriptors of one upright RGB image; n is 0 for a blank image."""
+        pixels = resize_and_crop(image.convert("L"), self._spec)
         return sift.find_keypoints(pixels, self.vocabulary.method.max_features).descriptors
 
     def embed(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -72,59 +72,59 @@ class SiftVlad:
         Parameters
         ----------
         prepared : sequence of ndarray of uint8, each of shape (n_i, 128)
-            What `prepare` returned.
+            Results of `prepare`.
 
         Returns
         -------
         ndarray of float32, shape (n, dim)
-            In order, of unit length; all zeros where there was no keypoint.
+            In order, of unit length; all zeros for images without keypoints.
         """
         vectors = np.zeros((len(prepared), self._spec.dim), np.float32)
-        # One by one: a product of matrices rounds by their shape, and a vector must not depend on its batch.
+        # One by one: a matrix product rounds by its shape, and a vector must not depend on its batch.
         for vector, descriptors in zip(vectors, prepared, strict=True):
-            vector[:] = self._whitened(_gathered(descriptors, self.vocabulary))
+            vector[:] = self._whitened(_aggregate(descriptors, self.vocabulary))
         return vectors
 
     def save(self, path: str | Path) -> "SiftVlad":
-        """Write the model to one file, without pickle, and return it under the name that loads it.
+        """Write the model to one file, without pickle, and return it with the name that loads it.
 
         Parameters
         ----------
         path : path
-            By custom ``.npz``; an older file is replaced at the very end.
+            The file, usually ``.npz``; an existing file is replaced atomically.
 
         Returns
         -------
         SiftVlad
-            The same model with the id ``sift-vlad:PATH``, the path made absolute. Collections keep that
+            The same model with the id ``sift-vlad:PATH``, the path made absolute. Collections smallest that
             name, so they find the model as long as the file stays where it is.
 
         Raises
         ------
         StorageError
-            The disk is full or cannot be written to.
+            The file cannot be written, for example because the disk is full.
         """
         self.vocabulary.save(Path(path).absolute())
         return SiftVlad.load(path)
 
     @classmethod
     def load(cls, path: str | Path) -> "SiftVlad":
-        """Read what `save` wrote.
+        """Read the result of `save`.
 
         Raises
         ------
         WeightsError
-            The file is missing, damaged or something else.
+            The file is missing, damaged or not a vocabulary.
         """
         path = Path(path).absolute()
         return cls(Vocabulary.load(path), id=f"sift-vlad:{path}", size_bytes=path.stat().st_size)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self.vocabulary, self._spec.id, self._spec.size_bytes)
+        return _restore, (self.vocabulary, self._spec.id, self._spec.size_bytes)
 
     def _whitened(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         projection, mean = self.vocabulary.projection, self.vocabulary.mean
-        # Without the second test a blank image would get the direction of the mean.
+        # A blank image must not get the direction of the mean.
         if projection is None or mean is None or not vector.any():
             return vector if projection is None else np.zeros(self._spec.dim, np.float32)
         return _unit(np.asarray((vector - mean) @ projection, np.float32))
@@ -137,12 +137,12 @@ def vlad(
     power: float = 0.5,
     intra_normalize: bool = True,
 ) -> NDArray[np.float32]:
-    """Gather an image's descriptors into one vector.
+    """Aggregate an image's descriptors into one vector.
 
-    *Method*: Jégou et al. 2010 (https://doi.org/10.1109/CVPR.2010.5540039): each descriptor goes to its
-    nearest word, and what is left of it after taking the word off is summed per word. Then power law (Jégou
-    et al. 2012, https://doi.org/10.1109/TPAMI.2011.235) and unit length. `intra_normalize` brings each
-    word's sum to unit length first (Arandjelović & Zisserman 2013, https://doi.org/10.1109/CVPR.2013.207).
+    *Method*: Jégou et al. 2010 (https://doi.org/10.1109/CVPR.2010.5540039): each descriptor is
+    assigned to its nearest word, and the differences from the word are summed per word. Then power law (Jégou
+    et al. 2012, https://doi.org/10.1109/TPAMI.2011.235) and unit length. `intra_normalize` first scales each
+    word's sum to unit length (Arandjelović & Zisserman 2013, https://doi.org/10.1109/CVPR.2013.207).
 
     Parameters
     ----------
@@ -151,22 +151,23 @@ def vlad(
     words : ndarray of float32, shape (k, d)
         The vocabulary.
     power : float, default 0.5
-        Greater than 0, at most 1; 1 changes nothing.
+        Exponent, greater than 0 and at most 1; 1 has no effect.
     intra_normalize : bool, default True
-        See above. Of 248 edits of 372 product photographs it found .972 instead of .939.
+        See above. It raised the share of found edits, of 248 edits of 372 product photographs, from 0.939 to
+        0.972.
 
     Returns
     -------
     ndarray of float32, shape (k * d,)
-        Of unit length, word after word; zeros where there are no descriptors.
+        Unit length, word after word; zeros if there are no descriptors.
     """
     nearest = np.argmax(descriptors @ words.T - (words**2).sum(axis=1) / 2, axis=1)
-    belongs = (nearest[:, None] == np.arange(len(words))).astype(np.float32)
-    sums = belongs.T @ descriptors - belongs.sum(axis=0)[:, None] * words
+    assignment = (nearest[:, None] == np.arange(len(words))).astype(np.float32)
+    residuals = assignment.T @ descriptors - assignment.sum(axis=0)[:, None] * words
     if intra_normalize:
-        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        sums /= np.where(lengths > 0, lengths, 1)
-    flat = sums.ravel()
+        lengths = np.linalg.norm(residuals, axis=1, keepdims=True)
+        residuals /= np.where(lengths > 0, lengths, 1)
+    flat = residuals.ravel()
     return _unit(np.sign(flat) * np.abs(flat) ** np.float32(power))
 
 
@@ -181,27 +182,27 @@ def fit_sift_vlad(
     intra_normalize: bool = True,
     random_state: int = 0,
 ) -> SiftVlad:
-    """Learn a vocabulary, and optionally a whitening, from images; no labels are needed.
+    """Fit a vocabulary, and optionally a whitening, on images without labels.
 
     *Method*: k-means in mini-batches (Sculley 2010, https://doi.org/10.1145/1772690.1772862) over a random
-    200,000 of the images' RootSIFT descriptors; the whitening is a PCA of at most 4,000 of their vectors.
+    sample of 200,000 RootSIFT descriptors; the whitening is a PCA of at most 4,000 vectors.
 
     Parameters
     ----------
     images : path, PIL image, uint8 array, bytes, or iterable of those
-        Folders, globs and tar shards are walked. Those that cannot be used are left out, with a log entry.
+        Folders, globs and tar shards are searched. Unreadable images are skipped with a log entry.
     n_words : int, default 64
-        Visual words, at least 1. Vectors are ``128 * n_words`` long.
+        Number of visual words, at least 1. Vectors have length ``128 * n_words``.
     dim : int, optional
-        Project to this many numbers, fewer than there are images.
+        Length of the vectors after the projection; less than the number of images.
     size_px : int, default 640
-        Images are shrunk to this on the longer side, never enlarged.
+        Length to which the longer side is shrunk, in pixels; images are not enlarged.
     max_features : int, default 800
-        Keypoints taken of an image, the strongest.
+        Maximum number of keypoints per image; the strongest are used.
     power, intra_normalize
         See `vlad`.
     random_state : int, default 0
-        Seeds the sample and k-means.
+        Seed of the sample and of k-means.
 
     Returns
     -------
@@ -211,13 +212,13 @@ def fit_sift_vlad(
     Raises
     ------
     InvalidParameterError
-        A value out of its range, or too few images for it.
+        A value is out of range, or there are too few images.
     MissingExtraError
         OpenCV is not installed.
 
     Notes
     -----
-    Some 50 ms an image, on one core; twice that with `dim`. Memory does not grow with the images.
+    About 50 ms per image on one core, twice that with `dim`. Memory does not grow with the number of images.
 
     Examples
     --------
@@ -233,27 +234,29 @@ def fit_sift_vlad(
     if not 0 < power <= 1:
         raise InvalidParameterError(f"power is {power}; it must be greater than 0 and at most 1")
     method = Method(size_px=size_px, max_features=max_features, power=power, intra_normalize=intra_normalize)
-    # A vocabulary of one word stands in until there is one: preparing needs the method alone.
+    # `prepare` needs the method only, so a vocabulary of one word will do.
     reader = SiftVlad(Vocabulary(np.zeros((1, sift.SIFT_DIM), np.float32), method))
-    n_kept = 0 if dim is None else _MOST_VECTORS
-    descriptors, n_used, kept = _read_all(images, reader, n_kept, np.random.default_rng(random_state))
+    n_sources = 0 if dim is None else _MAX_VECTORS
+    descriptors, n_used, sources = _read_all(images, reader, n_sources, np.random.default_rng(random_state))
     words = _learn_words(sift.root_sift(descriptors), n_words, random_state)
     learned_from = f"{n_used:,} images, {len(descriptors):,} of their descriptors"
     vocabulary = Vocabulary(words, method, learned_from=learned_from)
     if dim is not None:
-        vectors = [_gathered(_descriptors(source, reader), vocabulary) for source in kept]
+        vectors = [_aggregate(_descriptors(source, reader), vocabulary) for source in sources]
         mean, projection = _learn_whitening(np.stack(vectors), dim)
         vocabulary = Vocabulary(words, method, mean, projection, learned_from)
     return SiftVlad(vocabulary, id=f"sift-vlad:unsaved-{vocabulary.sha256[:12]}")
 
 
 def sift_vlad() -> ModelEntry:
-    """Return SIFT and VLAD with the vocabulary that comes along, learned from a few free photographs."""
-    return _entry(SiftVlad(Vocabulary.load(_SHIPPED), size_bytes=_SHIPPED.stat().st_size))
+    """Return the entry with the packaged vocabulary, fitted on a few free photographs."""
+    return _entry(
+        SiftVlad(Vocabulary.load(_PACKAGED_VOCABULARY), size_bytes=_PACKAGED_VOCABULARY.stat().st_size)
+    )
 
 
 def sift_vlad_file(path: str) -> ModelEntry:
-    """Return the model in a file that `SiftVlad.save` wrote: ``sift-vlad:PATH``."""
+    """Return the entry of a file written by `SiftVlad.save`: ``sift-vlad:PATH``."""
     return _entry(SiftVlad.load(path))
 
 
@@ -265,27 +268,27 @@ def _entry(model: SiftVlad) -> ModelEntry:
     return ModelEntry(model.spec, load, sift.is_installed)
 
 
-class _Sample:
-    """A random choice among all rows that were ever added, in memory that does not grow with them."""
+class _RandomSample:
+    """A uniform random sample of all added rows, in constant memory."""
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
         self._size = size
         self._rng = rng
         self._rows: list[NDArray[np.uint8]] = []
-        self._lots: list[NDArray[np.float64]] = []
+        self._keys: list[NDArray[np.float64]] = []
 
     def add(self, rows: NDArray[np.uint8]) -> None:
         self._rows.append(rows)
-        self._lots.append(self._rng.random(len(rows)))
-        if sum(map(len, self._lots)) > 2 * self._size:
+        self._keys.append(self._rng.random(len(rows)))
+        if sum(map(len, self._keys)) > 2 * self._size:
             self.rows()
 
     def rows(self) -> NDArray[np.uint8]:
-        """Return the rows with the smallest lots, in the order they came in."""
+        """Return the rows with the smallest random keys, in the order of their addition."""
         rows = np.concatenate([np.empty((0, sift.SIFT_DIM), np.uint8), *self._rows])
-        lots = np.concatenate([np.empty(0), *self._lots])
-        keep = np.sort(np.argsort(lots, kind="stable")[: self._size])
-        self._rows, self._lots = [rows[keep]], [lots[keep]]
+        keys = np.concatenate([np.empty(0), *self._keys])
+        smallest = np.sort(np.argsort(keys, kind="stable")[: self._size])
+        self._rows, self._keys = [rows[smallest]], [keys[smallest]]
         return self._rows[0]
 
 
@@ -293,7 +296,7 @@ def _spec(vocabulary: Vocabulary, id: str, size_bytes: int) -> ModelSpec:
     size_px = vocabulary.method.size_px
     return ModelSpec(
         id=id,
-        # A file is asked for by its place, and is the same model in any.
+        # The fingerprint does not depend on the path of the file.
         identity="" if id == "sift-vlad" else f"sift-vlad-{vocabulary.sha256[:16]}",
         dim=vocabulary.dim,
         weights_sha256=vocabulary.sha256,
@@ -309,11 +312,11 @@ def _spec(vocabulary: Vocabulary, id: str, size_bytes: int) -> ModelSpec:
     )
 
 
-def _unpickled(vocabulary: Vocabulary, id: str, size_bytes: int) -> SiftVlad:
+def _restore(vocabulary: Vocabulary, id: str, size_bytes: int) -> SiftVlad:
     return SiftVlad(vocabulary, id=id, size_bytes=size_bytes)
 
 
-def _gathered(descriptors: NDArray[np.uint8], vocabulary: Vocabulary) -> NDArray[np.float32]:
+def _aggregate(descriptors: NDArray[np.uint8], vocabulary: Vocabulary) -> NDArray[np.float32]:
     method = vocabulary.method
     return vlad(
         sift.root_sift(descriptors),
@@ -335,11 +338,11 @@ def _check(*, dim: int | None, **counts: int) -> None:
 
 
 def _sources(images: Any) -> Iterator[ImageSource]:
-    for found in find(images):
-        if isinstance(found, ImageFailure):
-            _log.warning("%s: %s; it is left out of the vocabulary.", found.path, found.reason)
+    for source in find(images):
+        if isinstance(source, ImageFailure):
+            _log.warning("%s: %s; it is skipped.", source.path, source.reason)
         else:
-            yield found
+            yield source
 
 
 def _descriptors(source: ImageSource, reader: SiftVlad) -> NDArray[np.uint8]:
@@ -347,38 +350,38 @@ def _descriptors(source: ImageSource, reader: SiftVlad) -> NDArray[np.uint8]:
 
 
 def _read_all(
-    images: Any, reader: SiftVlad, n_kept: int, rng: np.random.Generator
+    images: Any, reader: SiftVlad, n_sources: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], int, list[ImageSource]]:
-    """Return a sample of all descriptors, how many images had any, and a random `n_kept` of those."""
-    sample = _Sample(_MOST_DESCRIPTORS, rng)
-    kept: list[ImageSource] = []
+    """Return a sample of all descriptors, the number of images with any, and `n_sources` random ones."""
+    sample = _RandomSample(_MAX_DESCRIPTORS, rng)
+    sources: list[ImageSource] = []
     n_used = 0
     for source in _sources(images):
         try:
             descriptors = _descriptors(source, reader)
         except ImageError as error:
-            _log.warning("%s; it is left out of the vocabulary.", error)
+            _log.warning("%s; it is skipped.", error)
             continue
         sample.add(descriptors)
         if not len(descriptors):
             continue
         n_used += 1
-        # Sources out of archives hold their bytes, so no more of them are kept than will be used.
-        if len(kept) < n_kept:
-            kept.append(source)
-        elif (place := int(rng.integers(n_used))) < n_kept:
-            kept[place] = source
-    return sample.rows(), n_used, kept
+        # Sources out of archives hold their bytes, so no more of them are sources than will be used.
+        if len(sources) < n_sources:
+            sources.append(source)
+        elif (slot := int(rng.integers(n_used))) < n_sources:
+            sources[slot] = source
+    return sample.rows(), n_used, sources
 
 
 def _learn_words(descriptors: NDArray[np.float32], n_words: int, random_state: int) -> NDArray[np.float32]:
-    # Here, since it takes half a second and loading a model needs none of it.
+    # Imported here: it takes half a second, and loading a model does not need it.
     from sklearn.cluster import MiniBatchKMeans
 
     if len(descriptors) < n_words:
         raise InvalidParameterError(
             f"n_words is {n_words}, but the images have {len(descriptors)} keypoints altogether; "
-            "give more images, or ask for fewer words"
+            "give more images, or a smaller n_words"
         )
     kmeans = MiniBatchKMeans(
         n_words, batch_size=4096, n_init=3, compute_labels=False, random_state=random_state
@@ -394,7 +397,7 @@ def _learn_whitening(
     if dim >= min(len(vectors), vectors.shape[1] + 1):
         raise InvalidParameterError(
             f"dim is {dim}, but {len(vectors)} images with keypoints and vectors of {vectors.shape[1]} "
-            f"span {min(len(vectors) - 1, vectors.shape[1])}; give more images, or ask for fewer dimensions"
+            f"span {min(len(vectors) - 1, vectors.shape[1])}; give more images, or a smaller dim"
         )
     pca = PCA(dim, svd_solver="full").fit(vectors)
     projection = pca.components_.T / np.sqrt(pca.explained_variance_)

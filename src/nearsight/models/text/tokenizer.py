@@ -1,4 +1,4 @@
-"""Cuts texts into the tokens a text tower takes; the only module that knows `tokenizers`."""
+"""Turns texts into tokens; the only module that imports `tokenizers`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,18 +10,18 @@ from nearsight.errors import MissingExtraError, WeightsError
 
 
 class Tokenizer:
-    """A tokenizer in the file that Hugging Face's library writes.
+    """A tokenizer of Hugging Face's library.
 
     Parameters
     ----------
     data : bytes
-        The content of ``tokenizer.json``.
+        Content of ``tokenizer.json``.
     max_tokens : int
-        Longer texts are cut, their end mark kept.
+        Longer texts are truncated; the end token is kept.
     pad : str, optional
-        The token that fills shorter texts up; by default what the file says, else the one numbered 0.
+        The padding token; by default that of the file, else the one with id 0.
     to_full_length : bool, default False
-        Whether every text is filled up to `max_tokens`, rather than to the longest of its batch.
+        Whether each text is padded to `max_tokens`, instead of to the longest text of its batch.
 
     Raises
     ------
@@ -32,29 +32,29 @@ class Tokenizer:
     """
 
     def __init__(
-        self, data: bytes, *, max_tokens: int, pad: str | None = None, to_full_length: bool = False
+        self, data: bytes, *, max_tokens: int, pad: str | None = None, pad_to_max: bool = False
     ) -> None:
         try:
             import tokenizers
         except ImportError as error:
             raise MissingExtraError(
-                "Searching with words needs tokenizers. Run: pip install 'nearsight[text]'"
+                "Search by text needs tokenizers. Run: pip install 'nearsight[text]'"
             ) from error
         try:
             self._tokenizer: Any = tokenizers.Tokenizer.from_str(data.decode())
-        # It raises bare exceptions.
+        # It raises plain Exception.
         except Exception as error:
-            raise WeightsError(f"tokenizer.json cannot be read ({error}); fetch it again") from error
+            raise WeightsError(f"tokenizer.json cannot be read ({error}); download it again") from error
         self._tokenizer.enable_truncation(max_tokens)
-        told = (self._tokenizer.padding or {}).get("pad_id", 0)
-        found = self._tokenizer.token_to_id(pad) if pad is not None else None
+        default_id = (self._tokenizer.padding or {}).get("pad_id", 0)
+        pad_id = self._tokenizer.token_to_id(pad) if pad is not None else None
         self._tokenizer.enable_padding(
-            pad_id=told if found is None else found, length=max_tokens if to_full_length else None
+            pad_id=default_id if pad_id is None else pad_id, length=max_tokens if pad_to_max else None
         )
 
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return ids and mask, both (n, t) int64; the mask is 0 where there is only padding."""
-        found = self._tokenizer.encode_batch(list(texts))
-        ids = np.array([e.ids for e in found], np.int64)
-        mask = np.array([e.attention_mask for e in found], np.int64)
+        """Return ids and mask, both (n, t) int64; the mask is 0 for padding."""
+        encodings = self._tokenizer.encode_batch(list(texts))
+        ids = np.array([e.ids for e in encodings], np.int64)
+        mask = np.array([e.attention_mask for e in encodings], np.int64)
         return ids, mask

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nearsight.errors import WeightsError
 from nearsight.models.onnx_graph import make_node, serialize
 
-#: Part of the cached file's name: raise it whenever `build_graph` would write another graph.
+#: Part of the cached file's name: increase it whenever the result of `build_graph` changes.
 GRAPH_VERSION = 1
 
 _BATCH_NORM_EPSILON = 1e-3
@@ -29,7 +29,7 @@ class _Stage:
     stride: int
 
 
-# Widths are read off the weights; only what they do not tell is written here.
+# Widths are read from the weights.
 _STAGES = (
     _Stage(1, 3, 1),
     _Stage(2, 3, 2),
@@ -42,8 +42,8 @@ _STAGES = (
 
 
 @dataclass(slots=True)
-class _Graph:
-    """Nodes and weights in the making; each method adds one layer and returns its output's name."""
+class _EfficientNetBuilder:
+    """Collects nodes and weights; each method adds a layer and returns the name of its output."""
 
     weights: Mapping[str, NDArray[Any]]
     nodes: list[Any] = field(default_factory=list)
@@ -55,7 +55,7 @@ class _Graph:
         kernel, bias = _folded(self.weights, torch_conv, torch_norm)
         self.initializers |= {f"{name}.weight": kernel, f"{name}.bias": bias}
         before, after = _same_padding(size_px, kernel.shape[-1], stride)
-        # One input channel per filter is what makes a convolution depthwise.
+        # A depthwise convolution has one input channel per filter.
         groups = kernel.shape[0] if kernel.shape[1] == 1 else 1
         self.nodes.append(
             make_node(
@@ -80,7 +80,7 @@ class _Graph:
         return name
 
     def block(self, x: str, i: int, stage: _Stage, *, stride: int, size_px: int) -> str:
-        """One inverted residual: widen, convolve each channel, narrow, and add the input where it fits."""
+        """Add an inverted residual block, with the input added if the shapes match."""
         torch, name = f"_blocks.{i}", f"block{i}"
         inside = x
         if f"{torch}._expand_conv.weight" in self.weights:
@@ -115,29 +115,31 @@ def build_graph(weights: Mapping[str, NDArray[Any]], *, input_px: int, repeats: 
     Parameters
     ----------
     weights : mapping of str to ndarray
-        State dict with the names of the torch port; the classifier is left out.
+        State dict with the names of the torch port; the classifier is not used.
     input_px : int
         Side of the square input, in pixels.
     repeats : float
-        The variant's depth: blocks of the inner stages are repeated that many times more.
+        Depth multiplier for the number of blocks of the inner stages.
 
     Returns
     -------
     bytes
-        Input ``pixels`` (n, 3, input_px, input_px) float32, normalized; output ``pooled`` (n, dim)
+        Input ``pixels`` (n, 3, input_px, input_px) float32, normalized; output ``pool_output`` (n, dim)
         float32, not yet of unit length. Nodes carry their layer's name (``stem``, ``block3.expand``,
-        ``block3.add``, ``head``), and each node's output is named after it, so a layer can be tapped.
+        ``block3.add``, ``head``), and each node's output has its name, so that each layer can be extracted.
 
     Raises
     ------
     WeightsError
         The weights are not those of an EfficientNet-Lite of that depth.
     """
-    graph = _Graph(weights)
+    graph = _EfficientNetBuilder(weights)
     try:
         dim = _add_layers(graph, input_px, repeats)
     except KeyError as error:
-        raise WeightsError(f"The weights lack {error}, so they are not an EfficientNet-Lite.") from error
+        raise WeightsError(
+            f"The weights lack {error}; they are not those of an EfficientNet-Lite."
+        ) from error
     return serialize(
         "efficientnet-lite",
         graph.nodes,
@@ -147,7 +149,7 @@ def build_graph(weights: Mapping[str, NDArray[Any]], *, input_px: int, repeats: 
     )
 
 
-def _add_layers(graph: _Graph, input_px: int, repeats: float) -> int:
+def _add_layers(graph: _EfficientNetBuilder, input_px: int, repeats: float) -> int:
     x = graph.relu6(graph.convolution("pixels", "stem", "_conv_stem", "_bn0", size_px=input_px, stride=2))
     size_px, i = math.ceil(input_px / 2), 0
     for number, stage in enumerate(_STAGES):
@@ -158,7 +160,7 @@ def _add_layers(graph: _Graph, input_px: int, repeats: float) -> int:
             x = graph.block(x, i, stage, stride=stride, size_px=size_px)
             size_px, i = math.ceil(size_px / stride), i + 1
     if f"_blocks.{i}._project_conv.weight" in graph.weights:
-        raise WeightsError(f"The weights hold more than the {i} blocks expected.")
+        raise WeightsError(f"The weights have more than the {i} expected blocks.")
     x = graph.relu6(graph.convolution(x, "head", "_conv_head", "_bn1", size_px=size_px))
     graph.nodes.append(make_node("GlobalAveragePool", [x], "pool"))
     graph.nodes.append(make_node("Flatten", ["pool"], "pooled", axis=1))
@@ -179,6 +181,6 @@ def _folded(
 
 
 def _same_padding(size_px: int, kernel_px: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's rule: as much padding as keeps ceil(size / stride), the odd pixel at the end."""
+    """Return TensorFlow's padding for an output of ceil(size / stride), with the odd pixel at the end."""
     total = max((math.ceil(size_px / stride) - 1) * stride + kernel_px - size_px, 0)
     return total // 2, total - total // 2

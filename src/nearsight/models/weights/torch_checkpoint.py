@@ -1,8 +1,8 @@
-"""Reads tensors out of a legacy torch checkpoint, without torch and without running anything in it.
+"""Reads the tensors of a legacy torch checkpoint, without torch and without running code in it.
 
 The format (torch.save before 1.6) is four pickles in a row, then the raw storages: a magic number, a
-protocol number, facts about the writer's machine, the object itself, and the list of storage keys.
-A pickle may name any function to call; here it may name only the handful below, and those are ours.
+protocol number, facts about the writer's machine, the object, and the list of storage keys. A pickle may name
+any function to call; this reader allows only the few below, and replaces them by its own.
 """
 
 import pickle
@@ -34,7 +34,7 @@ _DTYPES = {
 
 @dataclass(frozen=True, slots=True)
 class _StorageType:
-    """Stands for ``torch.FloatStorage`` and its like; an instance, so that a pickle cannot call it."""
+    """Replaces ``torch.FloatStorage`` and similar; an instance, so that a pickle cannot call it."""
 
     dtype: str
 
@@ -48,7 +48,7 @@ class _Storage:
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
-    """A view into a storage whose numbers come later in the file."""
+    """A view into a storage that is read later."""
 
     storage: _Storage
     offset: int
@@ -71,7 +71,7 @@ class _Tensor:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Admits ordered dicts and tensors; anything else a pickle names is refused before it is looked up."""
+    """Allows ordered dicts and tensors; refuses any other name in a pickle before it is looked up."""
 
     def __init__(self, file: BytesIO) -> None:
         super().__init__(file)
@@ -82,8 +82,8 @@ class _Unpickler(pickle.Unpickler):
                 raise ValueError("a tensor without a storage")
             return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
 
-        # Made anew for each file: a pickle can set attributes on what it is given.
-        self._admitted: dict[tuple[str, str], Any] = {
+        # New for each file: a pickle can set attributes on these objects.
+        self._allowed: dict[tuple[str, str], Any] = {
             ("collections", "OrderedDict"): OrderedDict,
             ("torch._utils", "_rebuild_tensor_v2"): rebuild,
             **{("torch", name): _StorageType(dtype) for name, dtype in _DTYPES.items()},
@@ -91,9 +91,9 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         try:
-            return self._admitted[module_name, global_name]
+            return self._allowed[module_name, global_name]
         except KeyError:
-            _refuse(f"it asks for {module_name}.{global_name}, which weights have no use for")
+            _refuse(f"it names {module_name}.{global_name}, which weights do not need")
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, storage_type, key, _device, n_values, *views = pid
@@ -118,8 +118,8 @@ def read_checkpoint(data: bytes) -> dict[str, NDArray[Any]]:
     Raises
     ------
     WeightsError
-        The file is damaged, of another format, or names anything but tensors and dicts;
-        nothing it names has been run.
+        The file is damaged, has another format, or names anything but tensors and dicts. No code in it was
+        run.
     """
     file = BytesIO(data)
     try:
@@ -134,7 +134,7 @@ def read_checkpoint(data: bytes) -> dict[str, NDArray[Any]]:
         return {str(k): v.to_array() for k, v in state.items() if isinstance(v, _Tensor)}
     except WeightsError:
         raise
-    # A damaged pickle can raise nearly anything, MemoryError included.
+    # A damaged pickle can raise any exception, also MemoryError.
     except Exception as error:
         raise WeightsError(
             f"The weights cannot be read as a legacy torch checkpoint ({type(error).__name__}: {error}); "
@@ -159,6 +159,6 @@ def _fill(storages: Mapping[str, _Storage], keys: list[str], file: BytesIO) -> N
 
 def _refuse(reason: str) -> NoReturn:
     raise WeightsError(
-        f"The weights are not a plain torch checkpoint: {reason}. Nothing in the file was run; "
+        f"The weights are not a plain torch checkpoint: {reason}. No code in the file was run; "
         "install their package again."
     )
