@@ -125,7 +125,7 @@ def test_weights_beside_the_file_are_hashed(tmp_path: Path) -> None:
     (tmp_path / "m.data").write_bytes(data)
     assert find_model(f"onnx:{path}").spec.fingerprint != before.fingerprint
     (tmp_path / "m.data").unlink()
-    with pytest.raises(WeightsError, match=r"its weights lie in m\.data"):
+    with pytest.raises(WeightsError, match=r"its weights are in m\.data"):
         find_model(f"onnx:{path}")
 
 
@@ -147,7 +147,7 @@ def test_missing_facts_come_with_a_template_that_works(tmp_path: Path) -> None:
         ("[]", "does not contain a JSON object"),
         ("{}", "lacks dim, input_px, mean, std, layer"),
         (json.dumps({**FACTS, "means": 1}), "'means'; did you mean mean[?]"),
-        (json.dumps({**FACTS, "id": "x"}), "the key 'id'"),
+        (json.dumps({**FACTS, "id": "x"}), "unknown key 'id'"),
         (json.dumps({**FACTS, "dim": "5"}), "wrong type"),
         (json.dumps({**FACTS, "mean": [0]}), "it must have 3 numbers"),
     ],

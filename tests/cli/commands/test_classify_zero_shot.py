@@ -50,7 +50,7 @@ def test_names_from_a_file(nearsight, shown, tmp_path):
     ("words", "kind", "message"),
     [
         (("--names", ","), "InvalidParameterError", "at least one name"),
-        (("--names", "a,a"), "InvalidParameterError", "given twice"),
+        (("--names", "a,a"), "InvalidParameterError", "twice; give each"),
         (("--names", "@/nowhere.txt"), "UsageError", "cannot be read"),
         (("--names", "a", "--model", "sift-vlad"), "UnknownModelError", "has no text encoder"),
         ((), "InvalidParameterError", "--names"),

@@ -15,7 +15,7 @@ from PIL import Image
 from nearsight import Collection
 from nearsight.errors import FingerprintMismatchError, ParityError, UnknownModelError, WeightsError
 from nearsight.models import Backend, find_model, load_model
-from nearsight.models.huggingface.folder import PRECISIONS, ModelFolder, choose, split_precision
+from nearsight.models.huggingface.folder import PRECISIONS, ModelFolder, select_image_model, split_precision
 from nearsight.models.precision import parity
 
 TOKENS = {"last_hidden_state": [5, 8], "pooler_output": [8]}
@@ -37,18 +37,18 @@ class TestAFolder(BackendConformance):
     ],
 )
 def test_which_file(names: set[str], precision: str, chosen: str) -> None:
-    assert choose(names, precision, "x") == chosen
+    assert select_image_model(names, precision, "x") == chosen
 
 
 def test_another_precision_is_offered() -> None:
     with pytest.raises(
         UnknownModelError, match="x has no onnx/vision_model.onnx or .*add #quantized to the name"
     ):
-        choose({"onnx/vision_model_quantized.onnx", "onnx/text_model.onnx"}, "", "x")
+        select_image_model({"onnx/vision_model_quantized.onnx", "onnx/text_model.onnx"}, "", "x")
     with pytest.raises(UnknownModelError, match="export the model to ONNX"):
-        choose({"model.safetensors"}, "", "x")
-    with pytest.raises(UnknownModelError, match="leave #fp16 away"):
-        choose({"model.onnx"}, "fp16", "x")
+        select_image_model({"model.safetensors"}, "", "x")
+    with pytest.raises(UnknownModelError, match="remove #fp16"):
+        select_image_model({"model.onnx"}, "fp16", "x")
 
 
 def test_precision_in_a_name(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_what_a_text_tower_will_need(tmp_path: Path) -> None:
 def test_what_is_missing_or_damaged(tmp_path: Path) -> None:
     with pytest.raises(UnknownModelError, match="There is no folder"):
         find_model(f"dir:{tmp_path / 'none'}")
-    with pytest.raises(WeightsError, match="gives logits, but .* use onnx:"):
+    with pytest.raises(WeightsError, match="has the outputs logits; .* use onnx:"):
         find_model(f"dir:{write_layout(tmp_path, outputs={'logits': [9]})}")
     write_layout(tmp_path)
     for name in ("config.json", "preprocessor_config.json"):
@@ -221,7 +221,7 @@ def test_what_cannot_be_compared_is_told_once(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=said):
         load_model(name, device="cpu", cache_dir=tmp_path / "new")
     write_layout(folder, seed=1)
-    with pytest.raises(ParityError, match="not near enough"):
+    with pytest.raises(ParityError, match="differs too much"):
         load_model(name, device="cpu", cache_dir=tmp_path)
 
 

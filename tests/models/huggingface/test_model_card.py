@@ -76,7 +76,7 @@ def test_a_card_that_is_no_yaml_is_logged(tmp_path, caplog):
     path = tmp_path / "README.md"
     path.write_text("---\nlicense: [\n---\n")
     assert read_card(path) == {}
-    assert "license of its model is not known" in caplog.text
+    assert "license of its model is unknown" in caplog.text
     # What makes objects is no data.
     path.write_text("---\nlicense: !!python/object/apply:os.getcwd []\n---\n")
     assert read_card(path) == {}
@@ -134,7 +134,7 @@ def test_the_list_marks_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(hub, "fetched_models", lambda: [find_model(f"dir:{folder}")])
     shown = CliRunner().invoke(cli, ["models"]).stdout
     [line] = [line for line in shown.splitlines() if line.startswith("dir:")]
-    assert "NOT COMMERCIAL" in line
+    assert "NON-COMMERCIAL" in line
     models = json.loads(CliRunner().invoke(cli, ["models", "--json"]).stdout)["models"]
     assert models[-1]["license"].startswith("apple-amlr")
     assert models[-1]["available"]

@@ -74,7 +74,7 @@ def test_other_files(tmp_path: Path) -> None:
     damaged[len(whole) // 2] ^= 255
     for data in (b"", b"Dear diary", whole[: len(whole) // 2], bytes(damaged), pickle.dumps([1, 2])):
         path.write_bytes(data)
-        with pytest.raises(WeightsError, match="v.npz cannot be used: .*Restore the file, or learn"):
+        with pytest.raises(WeightsError, match="v.npz cannot be used: .*Restore the file, or fit"):
             Vocabulary.load(path)
     with pytest.raises(WeightsError, match="cannot be used"):
         Vocabulary.load(tmp_path)

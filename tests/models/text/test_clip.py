@@ -83,7 +83,7 @@ def test_towers_of_two_models_are_refused(folder):
     ("file", "content", "message"),
     [
         ("tokenizer.json", "{", "tokenizer.json"),
-        ("tokenizer_config.json", "[]", "no JSON object"),
+        ("tokenizer_config.json", "[]", "does not contain a JSON object"),
         ("onnx/text_model.onnx", "x", "cannot be read as an ONNX model"),
     ],
 )
@@ -95,7 +95,7 @@ def test_damaged_files_are_named(folder, file, content, message):
 
 def test_a_tower_without_a_known_output(folder):
     write_text_tower(folder, output="sentence")
-    with pytest.raises(WeightsError, match="not text_embeds or pooler_output"):
+    with pytest.raises(WeightsError, match="must have one of text_embeds, pooler_output"):
         load_text_encoder(f"dir:{folder}")
 
 

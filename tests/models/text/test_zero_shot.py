@@ -73,7 +73,7 @@ def test_one_name_and_no_image(tower):
 
 @pytest.mark.parametrize(
     ("names", "message"),
-    [([], "at least one"), (["mug", " "], "none that is empty"), (["mug", "mug "], "'mug' is given twice")],
+    [([], "at least one"), (["mug", " "], "no empty one"), (["mug", "mug "], "'mug' twice")],
 )
 def test_bad_names(tower, names, message):
     with pytest.raises(InvalidParameterError, match=message):

@@ -83,7 +83,7 @@ class ModelFolder:
     def image_model(self) -> Path:
         """The file of the image encoder."""
         names = {file.relative_to(self.path).as_posix() for file in self.path.rglob("*.onnx")}
-        return self.path / choose(names, self.precision, str(self.path))
+        return self.path / select_image_model(names, self.precision, str(self.path))
 
     @property
     def text_model(self) -> Path | None:
@@ -152,7 +152,7 @@ class ModelFolder:
                 # Decoding at reduced size lowered the cosine to the reference's vector from 0.9999 to 0.98.
                 "draft": False,
                 "pooling": pooling,
-                "matryoshka_dims": _lengths(config),
+                "matryoshka_dims": _matryoshka_dims(config),
                 "precision": PRECISIONS.get(self.precision, "float32"),
             }
         )
@@ -170,7 +170,7 @@ class ModelFolder:
             # A file of another precision has its own fingerprint, but must be similar to the full model.
             exact = self._exact(spec)
             if exact is None:
-                warn_uncompared(spec, self._how_to_compare(spec), cache_dir)
+                warn_uncompared(spec, self._comparison_hint(spec), cache_dir)
             else:
                 require_parity(backend, exact, cache_dir)
         return backend
@@ -188,7 +188,7 @@ class ModelFolder:
             return None
         return open_file(exact, file)
 
-    def _how_to_compare(self, spec: ModelSpec) -> str:
+    def _comparison_hint(self, spec: ModelSpec) -> str:
         base = split_precision(spec.id)[0]
         if base.startswith("hub:"):
             return f"download the full model to compare both: nearsight models {base}"
@@ -223,28 +223,30 @@ def folder(name: str) -> ModelEntry:
     place, precision = split_precision(name)
     path = Path(place).expanduser().absolute()
     if not path.is_dir():
-        raise UnknownModelError(f"There is no folder {path}; the name is dir:PATH with a model's folder.")
+        raise UnknownModelError(
+            f"There is no folder {path}; give dir:PATH with the path of a model's folder."
+        )
     return ModelFolder(path, precision).entry(f"dir:{path}{f'#{precision}' if precision else ''}")
 
 
 def split_precision(name: str) -> tuple[str, str]:
-    """Split ``PLACE#PRECISION``; a ``#`` before anything but a known precision belongs to the place."""
-    place, sign, precision = name.rpartition("#")
-    return (place, precision) if sign and precision in PRECISIONS else (name, "")
+    """Split ``PATH#PRECISION``; a ``#`` before anything but a known precision belongs to the path."""
+    base, sign, precision = name.rpartition("#")
+    return (base, precision) if sign and precision in PRECISIONS else (name, "")
 
 
 def text_file(precision: str) -> str:
-    """Return where a folder keeps its text tower."""
+    """Return the path of the text encoder in a folder."""
     return f"onnx/text_model{f'_{precision}' if precision else ''}.onnx"
 
 
-def choose(names: Collection[str], precision: str, where: str) -> str:
-    """Return which of a folder's files embeds images.
+def select_image_model(names: Collection[str], precision: str, source: str) -> str:
+    """Return the name of the image encoder among a folder's files.
 
     Raises
     ------
     UnknownModelError
-        There is none in that precision; the message tells those there are.
+        There is none in that precision; the message lists the others.
     """
     ending = f"_{precision}" if precision else ""
     for stem in _STEMS:
@@ -252,43 +254,43 @@ def choose(names: Collection[str], precision: str, where: str) -> str:
             return f"{stem}{ending}.onnx"
     others = [f"#{p}" for p in PRECISIONS if any(f"{stem}_{p}.onnx" in names for stem in _STEMS)]
     if any(f"{stem}.onnx" in names for stem in _STEMS):
-        hint = f"leave #{precision} away for the full precision"
+        hint = f"remove #{precision} for full precision"
     else:
         hint = f"add {' or '.join(others)} to the name" if others else "export the model to ONNX"
-    raise UnknownModelError(f"{where} has no {' or '.join(f'{s}{ending}.onnx' for s in _STEMS)}; {hint}.")
+    raise UnknownModelError(f"{source} has no {' or '.join(f'{s}{ending}.onnx' for s in _STEMS)}; {hint}.")
 
 
 def _output(config: Mapping[str, Any], facts: GraphFacts, path: Path) -> tuple[str, str]:
-    """Return which output is the vector, and how it is pooled where it has many."""
+    """Return the output that gives the vector, and its pooling."""
     family = str(config.get("model_type", ""))
     order = _OUTPUTS if family not in _UNTRAINED_POOLER else ("image_embeds", "last_hidden_state")
     layer = next((name for name in order if name in facts.outputs), None)
     if layer is None:
         raise WeightsError(
-            f"{path} gives {', '.join(facts.outputs)}, but a vector is looked for in {', '.join(order)}. "
-            f"Name the layer you want in {path.name}.json and use onnx:{path}"
+            f"{path} has the outputs {', '.join(facts.outputs)}; it must have one of {', '.join(order)}. "
+            f"Or give a layer in {path.name}.json and use onnx:{path}"
         )
     first = family in _UNTRAINED_POOLER | _FIRST_TOKEN and layer == "last_hidden_state"
     return layer, "cls" if first else "mean"
 
 
 def _dim(config: Mapping[str, Any], layer: str, shape: Shape, path: Path) -> int:
-    """Return the vector's length, as the graph or else the configuration tells it."""
-    told = shape[1] if len(shape) == 4 else (shape[-1] if shape else None)
+    """Return the length of the vectors, from the graph or from the configuration."""
+    dim = shape[1] if len(shape) == 4 else (shape[-1] if shape else None)
     vision = {**config, **(config.get("vision_config") or {})}
-    if told is None and layer == "image_embeds":
-        told = config.get("projection_dim") or vision.get("projection_dim")
-    elif told is None:
-        told = vision.get("hidden_size") or (vision.get("hidden_sizes") or [None])[-1]
-    if not isinstance(told, int):
+    if dim is None and layer == "image_embeds":
+        dim = config.get("projection_dim") or vision.get("projection_dim")
+    elif dim is None:
+        dim = vision.get("hidden_size") or (vision.get("hidden_sizes") or [None])[-1]
+    if not isinstance(dim, int):
         raise WeightsError(
-            f"Neither {path} nor config.json tells the length of {layer}; name it as dim in {path.name}.json "
+            f"Neither {path} nor config.json has the length of {layer}; give it as dim in {path.name}.json "
             f"and use onnx:{path}"
         )
-    return told
+    return dim
 
 
-def _lengths(config: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the lengths that a configuration says vectors can be cut to."""
-    told = config.get("matryoshka_dimensions")
-    return tuple(n for n in told if isinstance(n, int) and n > 0) if isinstance(told, list) else ()
+def _matryoshka_dims(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the lengths for truncation in the configuration."""
+    lengths = config.get("matryoshka_dimensions")
+    return tuple(n for n in lengths if isinstance(n, int) and n > 0) if isinstance(lengths, list) else ()

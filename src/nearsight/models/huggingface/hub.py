@@ -13,7 +13,13 @@ from typing import Any
 
 from nearsight.errors import MissingExtraError, NearsightError, UnknownModelError, WeightsError
 from nearsight.models.base import ModelEntry, TextEncoder
-from nearsight.models.huggingface.folder import SIDE_FILES, ModelFolder, choose, split_precision, text_file
+from nearsight.models.huggingface.folder import (
+    SIDE_FILES,
+    ModelFolder,
+    select_image_model,
+    split_precision,
+    text_file,
+)
 from nearsight.models.onnx_graph import read_graph_facts
 from nearsight.models.spec import ModelSpec
 
@@ -158,7 +164,7 @@ def _fetch(repo: str, revision: str | None, precision: str) -> Path:
     try:
         info = huggingface_hub.HfApi().model_info(repo, revision=revision)
         names = {sibling.rfilename for sibling in info.siblings or ()}
-        model = choose(names, precision, f"hub:{repo}")
+        model = select_image_model(names, precision, f"hub:{repo}")
         wanted = [*SIDE_FILES, model, f"{model}_data*"]
         # Request the revision by its given name, so that the name can be resolved offline later.
         return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=wanted))

@@ -1,1 +1,1 @@
-"""Texts: a model's own text tower, or ConSE for a classifier."""
+"""Text encoders: a model's own, or ConSE for a classifier."""
