@@ -16,7 +16,7 @@ from nearsight.cli.framework import BadInputError, Run, out_file
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def _with(command: _F, options: Sequence[Callable[[Any], Any]]) -> _F:
+def add_options(command: _F, options: Sequence[Callable[[Any], Any]]) -> _F:
     """Add options to a command; the help lists them in this order."""
     result: Any = command
     for option in reversed(options):
@@ -24,7 +24,13 @@ def _with(command: _F, options: Sequence[Callable[[Any], Any]]) -> _F:
     return cast(_F, result)
 
 
-def _current_run() -> Run:
+def without_none(**options: Any) -> dict[str, Any]:
+    """Return the options that have a value; the library knows the defaults of the others."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def current_run() -> Run:
+    """Return the run of the command that is being executed."""
     run: Run = click.get_current_context().obj
     return run
 
@@ -115,7 +121,7 @@ def naming(things: str) -> Callable[[_F], _F]:
                 raise click.UsageError("--words names them and --no-names does not; give only one of the two")
             return command(*args, words=[] if no_names else words, **rest)
 
-        return _with(
+        return add_options(
             cast(_F, with_words),
             (
                 click.option(
@@ -202,7 +208,7 @@ def model(command: _F) -> _F:
     ) -> Any:
         return command(*args, model=_model_name(model, layer, precision), **rest)
 
-    return _with(cast(_F, with_model), _MODEL)
+    return add_options(cast(_F, with_model), _MODEL)
 
 
 def _model_name(model: str | None, layer: str | None, precision: str | None) -> str | None:
@@ -247,13 +253,12 @@ _LIMITS = (
 
 def limits(command: _F) -> _F:
     """Add the limits of a command that reads images: on each image, and on the command as a whole."""
-    return _with(command, _LIMITS)
+    return add_options(command, _LIMITS)
 
 
 def limits_of(**limits: float | None) -> "nearsight.Limits":
     """Return the limits on one image; those that are None take their defaults."""
-    # mypy sees one type for all values; click has made integers of those that must be.
-    return nearsight.Limits(**{key: value for key, value in limits.items() if value is not None})  # type: ignore[arg-type]
+    return nearsight.Limits(**without_none(**limits))
 
 
 # Files that a command writes or reads.
@@ -275,13 +280,13 @@ def report(name: str, text: str = "Write an HTML report.") -> Callable[[_F], _F]
     def add(command: _F) -> _F:
         @wraps(command)
         def with_report(*args: Any, html: Path | None, **rest: Any) -> Any:
-            run = _current_run()
+            run = current_run()
             if html is None and run.opens_report:
                 html = run.settings.cache_dir / f"{name}.html"
                 html.parent.mkdir(parents=True, exist_ok=True)
             return command(*args, report=html, **rest)
 
-        return _with(
+        return add_options(
             cast(_F, with_report),
             (
                 click.option(

@@ -94,14 +94,13 @@ def cluster(
     from nearsight.services.clusters import clustering_file, save_clustering
 
     assign = assign or from_file is not None
-    fit_options: dict[str, Any] = {
-        "algorithm": algorithm,
-        "k": k,
-        "min_cluster_size": min_size,
-        "words": words,
-        "false_alarm_rate": false_alarm_rate,
-    }
-    fit_options = {name: value for name, value in fit_options.items() if value is not None}
+    fit_options = options.without_none(
+        algorithm=algorithm,
+        k=k,
+        min_cluster_size=min_size,
+        words=words,
+        false_alarm_rate=false_alarm_rate,
+    )
     if assign and (fit_options or to_file):
         raise click.UsageError(
             "--assign and --from use clusters as they were saved; combine them only with --where, --save-as,"

@@ -28,12 +28,9 @@ if TYPE_CHECKING:
         "nearsight duplicates --list-redundant -0 | xargs -0 -r trash",
     ),
 )
-@click.option(
-    "--false-alarm-rate",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    metavar="R",
-    help="Learn a match threshold on this collection: at most this share of images without a duplicate get"
-    " a false match.",
+@options.false_alarm_rate(
+    "Learn a match threshold on this collection: at most this share of images without a duplicate get a false"
+    " match."
 )
 @click.option(
     "--distinct-where",

@@ -63,8 +63,7 @@ def segment_customers(
     from nearsight.analyses.customer_segments import Segmentation
     from nearsight.cli.csv_tables import read_customers
 
-    fit_options: dict[str, Any] = {"k": k, "words": words, "false_alarm_rate": false_alarm_rate}
-    fit_options = {name: value for name, value in fit_options.items() if value is not None}
+    fit_options = options.without_none(k=k, words=words, false_alarm_rate=false_alarm_rate)
     if from_file is not None and (fit_options or to_file):
         raise click.UsageError(
             "--from uses segments as they were saved; combine it only with a CSV file, --html and --open"

@@ -43,12 +43,7 @@ _MAX_THRESHOLD = 1e4
 @options.to_file("Save the detector to this file.", ".npz")
 @click.option("--out", "out", type=click.Path(path_type=Path), callback=out_file(".npz"), hidden=True)
 @options.from_file("Continue from this saved detector instead of fitting a new one.")
-@click.option(
-    "--false-alarm-rate",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    metavar="R",
-    help="Share of good images that may be called defective.  [default: 0.05]",
-)
+@options.false_alarm_rate("Share of good images that may be called defective.  [default: 0.05]")
 @click.option(
     "--level",
     type=click.Choice(["combined", "image", "patch"]),
@@ -89,13 +84,9 @@ def fit(
     file = to_file or out or from_file
     if file is None:
         raise click.UsageError("name the file to save the detector to: --to FILE.npz")
-    fit_options: dict[str, Any] = {
-        "false_alarm_rate": false_alarm_rate,
-        "level": level,
-        "max_tiles": max_tiles,
-        "layers": layers or None,
-    }
-    fit_options = {name: value for name, value in fit_options.items() if value is not None}
+    fit_options = options.without_none(
+        false_alarm_rate=false_alarm_rate, level=level, max_tiles=max_tiles, layers=layers or None
+    )
     if from_file is not None and fit_options:
         names = ", ".join(f"--{name}" for name in fit_options).replace("_", "-").replace("layers", "layer")
         raise click.UsageError(f"--from continues with the detector's own options; leave out {names}")

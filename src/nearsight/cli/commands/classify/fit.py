@@ -3,7 +3,7 @@
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -45,18 +45,10 @@ if TYPE_CHECKING:
 @click.option(
     "--method",
     type=click.Choice(["auto", "prototype", "neighbors", "probe"]),
-    default="auto",
-    show_default=True,
-    help="Classifier. prototype: nearest class mean; neighbors: k nearest neighbors; probe: linear probe.",
+    help="Classifier. prototype: nearest class mean; neighbors: k nearest neighbors; probe: linear probe."
+    "  [default: auto]",
 )
-@click.option(
-    "--false-alarm-rate",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    metavar="R",
-    default=0.05,
-    show_default=True,
-    help="Share of images of the known classes that may be called unknown.",
-)
+@options.false_alarm_rate("Share of images of the known classes that may be called unknown.  [default: 0.05]")
 @options.where
 @options.to_file("Save the classifier to this file instead of in the collection.", ".npz")
 @options.model
@@ -69,8 +61,8 @@ def fit(
     *,
     labels: str,
     examples_per_class: int | None,
-    method: str,
-    false_alarm_rate: float,
+    method: str | None,
+    false_alarm_rate: float | None,
     where: str | None,
     to_file: Path | None,
     model: str | None,
@@ -95,11 +87,9 @@ def fit(
         )
     if collection is not None and model is not None:
         raise click.UsageError("the collection has its model; leave out --model")
-    fit_options: dict[str, Any] = {
-        "examples_per_class": examples_per_class,
-        "method": method,
-        "false_alarm_rate": false_alarm_rate,
-    }
+    fit_options = options.without_none(
+        examples_per_class=examples_per_class, method=method, false_alarm_rate=false_alarm_rate
+    )
     label_by_image = _labels(collection, labels, where)
     if collection is not None:
         file = to_file or collection.directory / classification.FILENAME

@@ -65,7 +65,7 @@ def reader(command: _F) -> _F:
     def with_reader_options(
         *args: Any, smallest: float | None, min_confidence: float, threads: int | None, **rest: Any
     ) -> Any:
-        run: Run = click.get_current_context().obj
+        run = options.current_run()
         reader_options = {
             "smallest_px": smallest,
             "min_confidence": min_confidence,
@@ -75,10 +75,7 @@ def reader(command: _F) -> _F:
         }
         return command(*args, reader_options=reader_options, **rest)
 
-    result: Any = with_reader_options
-    for option in reversed(_READER):
-        result = option(result)
-    return cast(_F, result)
+    return options.add_options(cast(_F, with_reader_options), _READER)
 
 
 def bank_directory(run: Run, bank: Path | None) -> Path:
