@@ -176,3 +176,17 @@ def samples() -> dict[str, bytes]:
         "avif": encoded(image, "AVIF", speed=10),
         "heif": encoded(image, "HEIF", quality=60),
     }
+
+
+def fabric(seed: int, size: tuple[int, int] = (96, 96)) -> np.ndarray:
+    """Return woven noise: images of different seeds are alike, and never the same."""
+    noise = np.random.default_rng(seed).normal(128, 25, size)
+    noise[::4] += 30
+    return np.clip(noise, 0, 255).astype(np.uint8)
+
+
+def torn(seed: int, at: tuple[int, int] = (40, 30), size: tuple[int, int] = (96, 96)) -> np.ndarray:
+    """Return fabric with a hole."""
+    pixels = fabric(seed, size)
+    pixels[at[0] : at[0] + 18, at[1] : at[1] + 18] = 250
+    return pixels
