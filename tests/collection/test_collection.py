@@ -318,8 +318,8 @@ def test_export(collection: Collection, photos: Path, tmp_path: Path) -> None:
     table = pq.read_table(tmp_path / "x.parquet")
     assert table.column("metadata.album").to_pylist() == ["summer"]
     assert table.schema.metadata[b"nearsight.fingerprint"].decode() == collection.fingerprint.digest
-    with pytest.raises(InvalidParameterError, match=r"\.parquet or \.npz"):
-        collection.export(tmp_path / "x.csv")
+    with pytest.raises(InvalidParameterError, match=r"\.parquet, \.npz or \.csv"):
+        collection.export(tmp_path / "x.json")
     assert {p.name for p in tmp_path.iterdir()} == {"photos", "collection", "x.npz", "x.parquet"}
 
 
@@ -377,13 +377,13 @@ def test_a_file_named_by_two_rows_is_mended(collection: Collection, photos: Path
     collection.add(photos)
     old = by_path(collection)["3.png"]
     paint(photos / "3.png", 99)
-    relink = writer.Writer._relink
+    relink = writer.Writer._update_files
     try:
-        writer.Writer._relink = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        writer.Writer._update_files = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
             collection.add(photos)
     finally:
-        writer.Writer._relink = relink
+        writer.Writer._update_files = relink
     assert len(collection) == 7
     report = collection.add(photos)
     assert (report.embedded, report.unchanged) == (0, 6)

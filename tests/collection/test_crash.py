@@ -28,11 +28,11 @@ INDEX = """
     from nearsight import Collection
     from nearsight.collection import writer
 
-    writer._ROWS = 4
+    writer._ROWS_PER_WRITE = 4
     write = writer.Writer.write
 
     def acknowledge(self, batch):
-        ids = list(batch.new)
+        ids = list(batch.rows)
         write(self, batch)
         print(*ids, flush=True)
 
@@ -133,7 +133,7 @@ def small_disk(tmp_path: Path) -> Path:
 def test_a_full_disk_stops_the_job_and_keeps_what_was_saved(
     small_disk: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nearsight.collection.writer._ROWS", 4)
+    monkeypatch.setattr("nearsight.collection.writer._ROWS_PER_WRITE", 4)
     ballast = small_disk / "ballast"
     collection = Collection.create(small_disk / "collection", model=FakeBackend())
     collection.add(photos / "000.png")

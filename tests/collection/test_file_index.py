@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from nearsight.collection import file_index
-from nearsight.collection.file_index import Entry, Ledger
+from nearsight.collection.file_index import FileEntry, FileIndex
 
 
 @pytest.fixture(params=[1, 7, 10_000])
@@ -25,24 +25,24 @@ def known(n):
 
 @pytest.mark.usefixtures("merge_at_least")
 def test_new_files_are_met_once():
-    book = Ledger([])
-    assert [book.visit(f"/new/{i}") for i in range(100)] == [[]] * 100
-    assert [book.visit(f"/new/{i}") for i in range(100)] == [None] * 100
+    index = FileIndex([])
+    assert [index.visit(f"/new/{i}") for i in range(100)] == [[]] * 100
+    assert [index.visit(f"/new/{i}") for i in range(100)] == [None] * 100
 
 
 def test_known_files_tell_what_they_were_once():
-    book = Ledger([known(5)])
-    assert book.any_unseen()
-    assert book.visit("/b/3") == [Entry(f"{3:032x}", 30, 4)]
-    assert book.visit("/b/3") is None
-    assert book.is_unseen("/a/3")
-    assert not book.is_unseen("/b/3")
+    index = FileIndex([known(5)])
+    assert index.any_unvisited()
+    assert index.visit("/b/3") == [FileEntry(f"{3:032x}", 30, 4)]
+    assert index.visit("/b/3") is None
+    assert index.is_unvisited("/a/3")
+    assert not index.is_unvisited("/b/3")
 
 
 @pytest.mark.usefixtures("merge_at_least")
 def test_ids_of_the_store_and_of_the_run_are_known():
-    book = Ledger([known(50)])
+    index = FileIndex([known(50)])
     for start in range(50, 500, 30):
-        book.add_ids(f"{i:032x}" for i in range(start, start + 30))
-        assert all(book.has_id(f"{i:032x}") for i in range(start + 30))
-        assert not book.has_id(f"{start + 30:032x}")
+        index.add_ids(f"{i:032x}" for i in range(start, start + 30))
+        assert all(index.has_id(f"{i:032x}") for i in range(start + 30))
+        assert not index.has_id(f"{start + 30:032x}")

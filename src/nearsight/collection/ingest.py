@@ -1,4 +1,4 @@
-"""The job behind `Collection.add`: find what is new, embed that, write it, and account for the rest."""
+"""The work of `Collection.add`: finds new and changed images, embeds and writes them, counts the rest."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,24 +11,23 @@ from filelock import BaseFileLock
 
 from nearsight import images
 from nearsight.collection import schema
-from nearsight.collection.file_index import Entry, Ledger
+from nearsight.collection.file_index import FileEntry, FileIndex
 from nearsight.collection.results import AddReport
-from nearsight.collection.writer import Batch, Counts, File, Note, Writer, exists
+from nearsight.collection.writer import AddCounts, IndexedFile, MetadataUpdate, WriteBatch, Writer, exists
 from nearsight.embedder import Embedded, Embedder, OnError
 from nearsight.errors import ImageError, ImageFailure, MetadataError, StorageError
 from nearsight.images import ImageSource, Stat
 from nearsight.store import VectorStore
 
-MetadataGiver = Callable[[str], Mapping[str, Any]]
+MetadataFunction = Callable[[str], Mapping[str, Any]]
 
-# Vanished files are unlinked so many at a time.
-_PRUNE_ROWS = 4096
+_FILES_PER_PRUNE = 4096
 
-_GONE = Stat(size_bytes=0, stamp=0, modified_s=0.0)
+_NO_STAT = Stat(size_bytes=0, stamp=0, modified_s=0.0)
 
 
 class Ingest:
-    """One run over some inputs.
+    """Brings a store up to date with some inputs; for one run.
 
     Parameters
     ----------
@@ -38,7 +37,7 @@ class Ingest:
     embedder : callable
         Returns the embedder; called only if there is something to embed.
     metadata : callable
-        From an image's path to what to attach to it.
+        From the path of an image to its metadata.
     """
 
     def __init__(
@@ -46,21 +45,21 @@ class Ingest:
         store: VectorStore,
         lock: BaseFileLock,
         embedder: Callable[[], Embedder],
-        metadata: MetadataGiver,
+        metadata: MetadataFunction,
     ) -> None:
         self._store = store
         self._embedder = embedder
         self._metadata = metadata
         self._writer = Writer(store, lock)
-        self._ledger = Ledger(store.scan(list(Ledger.COLUMNS)))
-        self._counts = Counts()
-        self._batch = Batch()
+        self._file_index = FileIndex(store.scan(list(FileIndex.COLUMNS)))
+        self._counts = AddCounts()
+        self._batch = WriteBatch()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="nearsight-write")
         self._writing: Future[None] | None = None
-        # What the ledger knew of files that are being looked at now.
-        self._before: dict[str, list[Entry]] = {}
+        # The entries of changed files, until these are embedded.
+        self._old_entries: dict[str, list[FileEntry]] = {}
         self._types = {f.name: f.type for f in store.schema}
-        self._n_found = 0
+        self._n_sources = 0
 
     def run(
         self,
@@ -77,7 +76,7 @@ class Ingest:
         with self._pool:
             self._embed(sources, on_error, bar)
         vanished = self._vanished(inputs)
-        removed = self._prune(vanished) if prune and self._n_found else 0
+        removed = self._prune(vanished) if prune and self._n_sources else 0
         counts, seconds = self._counts + self._writer.counts, time.monotonic() - started
         n_files = counts.added + counts.updated + counts.unchanged + len(counts.failed)
         return AddReport(
@@ -97,7 +96,7 @@ class Ingest:
             # No model is loaded where nothing is new.
             for first in sources:
                 embedded = self._embedder().stream(
-                    chain([first], sources), known=self._ledger.has_id, thumbnails=True, on_error=on_error
+                    chain([first], sources), known=self._file_index.has_id, thumbnails=True, on_error=on_error
                 )
                 with closing(embedded):
                     for result in embedded:
@@ -106,13 +105,13 @@ class Ingest:
                         self._flush_if_due()
             self._flush()
         except StorageError as error:
-            # What is in the batch cannot be saved; what was written before is.
+            # The batch cannot be saved; what was written before it is.
             raise StorageError(
                 f"{error} {self._writer.counts.embedded} images of this run are saved;"
                 " the same command goes on from there"
             ) from error
         except BaseException:
-            # Stopped by a bad image, a bug or a person: what is finished is kept.
+            # Stopped by an image, a bug or a person: save what is finished.
             self._flush()
             raise
 
@@ -121,28 +120,28 @@ class Ingest:
             self._submit()
 
     def _submit(self) -> None:
-        """Hand the batch to the writing thread, once it has finished the one before."""
+        """Give the batch to the writing thread, once that has finished the one before."""
         if self._writing is not None:
             self._writing.result()
-        batch, self._batch = self._batch, Batch()
+        batch, self._batch = self._batch, WriteBatch()
         # From here on, images of the same content become links to these rows.
-        self._ledger.add_ids(batch.new)
+        self._file_index.add_ids(batch.rows)
         self._writing = self._pool.submit(self._writer.write, batch)
 
     def _flush(self) -> None:
-        """Write what there is, and wait for it."""
+        """Write the batch, and wait for it."""
         if len(self._batch):
             self._submit()
         if self._writing is not None:
             self._writing.result()
 
     def _changed(
-        self, found: Iterator[ImageSource | ImageFailure], bar: Any
+        self, sources: Iterator[ImageSource | ImageFailure], bar: Any
     ) -> Iterator[ImageSource | ImageFailure]:
-        """Pass on what must be read: files that the ledger does not know just so."""
-        for source in found:
+        """Yield what must be read: files that are not in the index with the same size and time stamp."""
+        for source in sources:
             if not isinstance(source, ImageFailure):
-                self._n_found += 1
+                self._n_sources += 1
                 try:
                     if source.key and not self._is_changed(source):
                         bar.update()
@@ -154,23 +153,23 @@ class Ingest:
 
     def _is_changed(self, source: ImageSource) -> bool:
         key = images.encode_path(source.key)
-        entries = self._ledger.visit(key)
+        entries = self._file_index.visit(key)
         if entries is None:
             return False
         stat = source.stat()
         same = next((e for e in entries if (e.size_bytes, e.stamp) == (stat.size_bytes, stat.stamp)), None)
         if same is None:
-            self._before[key] = entries
+            self._old_entries[key] = entries
             return True
         self._counts.unchanged += 1
         self._batch.unlinks += [(e.id, key) for e in entries if e.id != same.id]
         if metadata := self._metadata_of(source.path):
-            self._batch.notes.append(Note(same.id, metadata, was_unchanged=True))
+            self._batch.metadata.append(MetadataUpdate(same.id, metadata, was_unchanged=True))
         self._flush_if_due()
         return False
 
     def _take(self, result: Embedded | ImageFailure) -> None:
-        """Put one result into the batch."""
+        """Add one result to the batch."""
         if isinstance(result, ImageFailure):
             self._counts.failed.append(result)
             return
@@ -179,25 +178,25 @@ class Ingest:
         except ImageError as error:
             self._counts.failed.append(ImageFailure(error.path, error.reason))
             return
-        file = File.of(result.source, result.stat)
-        before = self._before.pop(file.key, [])
-        self._batch.unlinks += [(e.id, file.key) for e in before if e.id != result.id]
-        if result.id in self._batch.new:
-            self._batch.put_copy(result.id, file)
-        elif result.vector is None or self._ledger.has_id(result.id):
-            self._put_known(result.id, file, metadata)
+        file = IndexedFile.of(result.source, result.stat)
+        old_entries = self._old_entries.pop(file.key, [])
+        self._batch.unlinks += [(e.id, file.key) for e in old_entries if e.id != result.id]
+        if result.id in self._batch.rows:
+            self._batch.add_file(result.id, file)
+        elif result.vector is None or self._file_index.has_id(result.id):
+            self._take_known(result.id, file, metadata)
         else:
-            self._batch.put(result, metadata)
-            if before:
-                self._batch.heirs[result.id] = before[0].id
+            self._batch.add_row(result, metadata)
+            if old_entries:
+                self._batch.replaced[result.id] = old_entries[0].id
 
-    def _put_known(self, id: str, file: File, metadata: Mapping[str, Any]) -> None:
+    def _take_known(self, id: str, file: IndexedFile, metadata: Mapping[str, Any]) -> None:
         if file.key:
             self._batch.links.append((id, file))
         else:
             self._counts.unchanged += 1
         if metadata:
-            self._batch.notes.append(Note(id, metadata, was_unchanged=not file.key))
+            self._batch.metadata.append(MetadataUpdate(id, metadata, was_unchanged=not file.key))
 
     def _metadata_of(self, path: str) -> Mapping[str, Any]:
         metadata = self._metadata(path)
@@ -207,25 +206,25 @@ class Ingest:
             raise ImageError(path, str(error)) from error
         return metadata
 
-    def _vanished(self, inputs: Any) -> list[tuple[str, File]]:
-        """Return the known files below the inputs that this run has not met and the disk has not."""
-        if not self._ledger.any_unseen():
+    def _vanished(self, inputs: Any) -> list[tuple[str, IndexedFile]]:
+        """Return the files of the index below the inputs that were not visited and are gone from disk."""
+        if not self._file_index.any_unvisited():
             return []
         roots = images.roots(inputs)
         return [
-            (id, File(path, key, _GONE))
-            for found in self._store.scan(["id", "paths", "keys"])
+            (id, IndexedFile(path, key, _NO_STAT))
+            for batch in self._store.scan(["id", "paths", "keys"])
             for id, paths, keys in zip(
-                *(found.column(c).to_pylist() for c in ("id", "paths", "keys")), strict=True
+                *(batch.column(c).to_pylist() for c in ("id", "paths", "keys")), strict=True
             )
             for path, key in zip(paths, keys, strict=True)
-            if self._ledger.is_unseen(key)
+            if self._file_index.is_unvisited(key)
             and images.covers(roots, images.decode_path(key))
             and not exists(key)
         ]
 
-    def _prune(self, vanished: list[tuple[str, File]]) -> int:
-        for at in range(0, len(vanished), _PRUNE_ROWS):
-            unlinks = [(id, file.key) for id, file in vanished[at : at + _PRUNE_ROWS]]
-            self._writer.write(Batch(unlinks=unlinks))
+    def _prune(self, vanished: list[tuple[str, IndexedFile]]) -> int:
+        for start in range(0, len(vanished), _FILES_PER_PRUNE):
+            unlinks = [(id, file.key) for id, file in vanished[start : start + _FILES_PER_PRUNE]]
+            self._writer.write(WriteBatch(unlinks=unlinks))
         return len(vanished)
