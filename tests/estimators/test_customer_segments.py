@@ -1,23 +1,23 @@
 import numpy as np
 import pytest
-from estimators.conformance import EstimatorConformance
 from scipy.stats import binom
 from sklearn.metrics import adjusted_rand_score
 
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.customer_segments import CustomerSegments, CustomerVectors, SegmentCenters
 from nearsight.estimators.neighbors import unit_length
+from nearsight.testing import EstimatorTests
 
 
-class TestConformance(EstimatorConformance):
-    least_rows = 3
+class TestConformance(EstimatorTests):
+    min_rows = 3
 
     @pytest.fixture
     def estimator(self) -> CustomerSegments:
         # Trying many numbers would make scikit-learn's checks take half a minute.
         return CustomerSegments(n_segments=3)
 
-    def answers(self, estimator: CustomerSegments, X: np.ndarray) -> np.ndarray:
+    def output(self, estimator: CustomerSegments, X: np.ndarray) -> np.ndarray:
         return estimator.predict(X)
 
 

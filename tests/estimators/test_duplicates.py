@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from estimators.conformance import EstimatorConformance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,9 +9,10 @@ from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.duplicates import NearDuplicates
 from nearsight.estimators.duplicates.candidate_pairs import candidate_pairs
 from nearsight.estimators.duplicates.star_grouping import star_groups
+from nearsight.testing import EstimatorTests
 
 
-class TestConformance(EstimatorConformance):
+class TestConformance(EstimatorTests):
     @pytest.fixture
     def estimator(self):
         return NearDuplicates()

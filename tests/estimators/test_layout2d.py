@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
-from estimators.conformance import EstimatorConformance
 from scipy.optimize import minimize
 from sklearn.manifold import trustworthiness as exact
 
 from nearsight.errors import InvalidParameterError, MissingExtraError
 from nearsight.estimators import layout2d
 from nearsight.estimators.layout2d import Layout2D, place, trustworthiness
+from nearsight.testing import EstimatorTests
 
 
-class TestConformance(EstimatorConformance):
+class TestConformance(EstimatorTests):
     @pytest.fixture
     def estimator(self):
         return Layout2D(method="pca")

@@ -1,6 +1,7 @@
 """Conformance suites for plugins: subclass one in your own tests, and pytest runs it.
 
-They need ``pip install 'nearsight[testing]'``. See `StoreTests` for an example.
+They need ``pip install 'nearsight[testing]'``. See `StoreTests` and `EstimatorTests` for
+examples.
 """
 
 import sys
@@ -8,11 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # Suites are loaded on first use: they import pytest and hypothesis.
-_HOMES = {"StoreTests": "stores"}
+_HOMES = {"EstimatorTests": "estimators", "StoreTests": "stores"}
 
-__all__ = ["StoreTests"]
+__all__ = ["EstimatorTests", "StoreTests"]
 
 if TYPE_CHECKING:
+    from nearsight.testing.estimators import EstimatorTests
     from nearsight.testing.stores import StoreTests
 
 

@@ -1,23 +1,23 @@
 import numpy as np
 import pytest
-from estimators.conformance import EstimatorConformance
 from sklearn.covariance import OAS, EmpiricalCovariance
 from sklearn.neighbors import NearestNeighbors
 
 from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.anomaly import VectorAnomaly
+from nearsight.testing import EstimatorTests
 
 rng = np.random.default_rng(5)
 
 
-class TestMahalanobis(EstimatorConformance):
-    least_rows = 1
+class TestMahalanobis(EstimatorTests):
+    min_rows = 1
 
     @pytest.fixture
     def estimator(self) -> VectorAnomaly:
         return VectorAnomaly()
 
-    def answers(self, estimator, X):
+    def output(self, estimator, X):
         return estimator.score_samples(X)
 
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from estimators.conformance import EstimatorConformance
 from sklearn.linear_model import Ridge as PlainRidge
 
 from nearsight.errors import InvalidParameterError
@@ -14,6 +13,7 @@ from nearsight.estimators.classification.temperature_scaling import (
     softmax,
 )
 from nearsight.estimators.conformal import required_examples
+from nearsight.testing import EstimatorTests
 
 
 def blobs(n_each, n_classes=4, d=24, noise=0.25, seed=0):
@@ -23,8 +23,8 @@ def blobs(n_each, n_classes=4, d=24, noise=0.25, seed=0):
     return X, np.repeat([f"class {i}" for i in range(n_classes)], n_each)
 
 
-class TestConformance(EstimatorConformance):
-    supervised = True
+class TestConformance(EstimatorTests):
+    needs_labels = True
 
     @pytest.fixture(params=["auto", "prototype", "neighbors", "probe"])
     def estimator(self, request):

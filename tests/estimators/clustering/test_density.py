@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from estimators.conformance import EstimatorConformance
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import binom
 from sklearn.datasets import load_digits
@@ -11,10 +10,11 @@ from nearsight.estimators.clustering import ClusterAssigner, DensityClustering
 from nearsight.estimators.clustering import density as module
 from nearsight.estimators.clustering.spectral import diffusion_coordinates, principal_coordinates
 from nearsight.estimators.neighbors import euclidean_neighbors, unit_length
+from nearsight.testing import EstimatorTests
 
 
-class TestConformance(EstimatorConformance):
-    least_rows = 1
+class TestConformance(EstimatorTests):
+    min_rows = 1
 
     @pytest.fixture
     def estimator(self) -> DensityClustering:

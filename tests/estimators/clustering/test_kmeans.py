@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from estimators.conformance import EstimatorConformance
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score
@@ -8,16 +7,17 @@ from sklearn.metrics import adjusted_rand_score
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.clustering import SphericalKMeans, kmeans
 from nearsight.estimators.neighbors import unit_length
+from nearsight.testing import EstimatorTests
 
 
-class TestConformance(EstimatorConformance):
-    least_rows = 3
+class TestConformance(EstimatorTests):
+    min_rows = 3
 
     @pytest.fixture
     def estimator(self) -> SphericalKMeans:
         return SphericalKMeans(n_clusters=3)
 
-    def answers(self, estimator: SphericalKMeans, X: np.ndarray) -> np.ndarray:
+    def output(self, estimator: SphericalKMeans, X: np.ndarray) -> np.ndarray:
         return estimator.predict(X)
 
 

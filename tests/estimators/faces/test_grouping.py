@@ -1,22 +1,23 @@
 import numpy as np
 import pytest
-from estimators.conformance import CENTERS, EstimatorConformance, X, Y
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.faces.grouping import FaceGrouper, same_image_similarities
 from nearsight.estimators.neighbors import unit_length as unit
+from nearsight.testing import EstimatorTests
+from nearsight.testing.estimators import CENTERS, X, Y
 
 
-class TestGrouper(EstimatorConformance):
-    least_rows = 1
+class TestGrouper(EstimatorTests):
+    min_rows = 1
 
     @pytest.fixture
     def estimator(self):
         return FaceGrouper(min_similarity=0.7)
 
-    def answers(self, estimator, X):
+    def output(self, estimator, X):
         return estimator.fit(X).labels_
 
 

@@ -2,7 +2,6 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from estimators.conformance import EstimatorConformance, X, Y
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
@@ -11,6 +10,8 @@ from nearsight.errors import InvalidParameterError
 from nearsight.estimators.conformal import from_good
 from nearsight.estimators.faces.identifier import FaceIdentifier
 from nearsight.estimators.neighbors import unit_length
+from nearsight.testing import EstimatorTests
+from nearsight.testing.estimators import X, Y
 
 
 def unit(X):
@@ -26,8 +27,8 @@ def people(n_persons, n_each, *, seed=0, spread=0.12, d=32):
     return unit(faces), np.repeat([f"p{i:03}" for i in range(n_persons)], n_each), persons
 
 
-class TestIdentifier(EstimatorConformance):
-    supervised = True
+class TestIdentifier(EstimatorTests):
+    needs_labels = True
 
     @pytest.fixture
     def estimator(self):
@@ -40,10 +41,10 @@ class TestIdentifier(EstimatorConformance):
             "check_methods_subset_invariance",
             "check_fit_idempotent",
         ),
-        "it subtracts predictions, and that of an unknown face is None; `answers` below are compared instead",
+        "it subtracts predictions, and that of an unknown face is None; `output` below is compared instead",
     )
 
-    def answers(self, estimator, X):
+    def output(self, estimator, X):
         return estimator.identify(X).similarity
 
 

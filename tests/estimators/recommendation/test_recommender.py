@@ -5,22 +5,22 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from estimators.conformance import EstimatorConformance
 from scipy import sparse
 from sklearn.base import clone
 
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.recommendation import Recommender
+from nearsight.testing import EstimatorTests
 
 
-class TestWithoutBaskets(EstimatorConformance):
+class TestWithoutBaskets(EstimatorTests):
     expected_failed_checks: ClassVar[dict[str, str]] = {}
 
     @pytest.fixture
     def estimator(self):
         return Recommender()
 
-    def answers(self, estimator, X):
+    def output(self, estimator, X):
         return np.array([estimator.scores([row]) for row in range(len(X))])
 
 
