@@ -38,4 +38,4 @@ def test_commands_that_embed_nothing_load_no_analysis_and_no_runtime(indexed, wo
     id = indexed.json("ls")["items"][0]["id"]
     env = {name: value for name, value in indexed.env.items() if value}
     words = [id if word == "ID" else word for word in words]
-    assert imported(words, ("sklearn", "scipy", "joblib", "onnxruntime", "onnx"), env) == ""
+    assert imported(words, ("sklearn", "scipy", "joblib", "onnxruntime", "onnx", "sqlglot"), env) == ""

@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nearsight import store
 from nearsight.collection import manifest, schema
 from nearsight.collection.export import export
 from nearsight.collection.results import Item, Metadata
 from nearsight.errors import FingerprintMismatchError, UnknownIdError
 from nearsight.models import Fingerprint, ModelSpec
-from nearsight.store import NUMBER_TYPES, Filter, VectorStore, parse
+from nearsight.store import NUMBER_TYPES, Filter, VectorStore
 
 # The shortest start of an id that stands for the whole.
 _PREFIX_DIGITS = 4
@@ -183,7 +184,7 @@ class CollectionReader:
         return export(self._store, Path(file), self._filter(where), facts)
 
     def _filter(self, where: str | None) -> Filter | None:
-        return None if where is None else parse(where, schema.filter_fields(self._store.schema))
+        return None if where is None else store.parse(where, schema.filter_fields(self._store.schema))
 
     def _column(self, name: str, ids: Sequence[str]) -> dict[str, Any]:
         found = {

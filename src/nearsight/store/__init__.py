@@ -1,9 +1,14 @@
 """Where rows and vectors are kept: the protocol, the filters, and the engines behind them."""
 
+from typing import TYPE_CHECKING, Any
+
 from nearsight.errors import VectorError
 from nearsight.store.base import NUMBER_TYPES, Hit, VectorStore
 from nearsight.store.factory import check_machine, create_store, local_directory, open_store
-from nearsight.store.filters.parser import Field, Filter, parse
+from nearsight.store.filters.ast import Field, Filter
+
+if TYPE_CHECKING:
+    from nearsight.store.filters.parser import parse
 
 __all__ = [
     "NUMBER_TYPES",
@@ -18,3 +23,12 @@ __all__ = [
     "open_store",
     "parse",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: sqlglot takes a tenth of a second that a command without --where does not need.
+    if name != "parse":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from nearsight.store.filters.parser import parse
+
+    return parse

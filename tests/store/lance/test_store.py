@@ -15,7 +15,8 @@ import pytest
 
 from nearsight.errors import CollectionNotFoundError, StorageError, UnsupportedMachineError, VectorError
 from nearsight.store import parse
-from nearsight.store.lance.store import LanceStore, check_machine, maintenance
+from nearsight.store.lance.platform_checks import check_machine
+from nearsight.store.lance.store import LanceStore, maintenance
 from nearsight.testing import StoreTests
 from nearsight.testing.stores import DIM, FIELDS, SCHEMA, fetch, ids_of, rows, vector_array, vectors_of
 

@@ -25,8 +25,9 @@ from nearsight.store.base import Hit, check_queries, check_rows
 from nearsight.store.filters.ast import Filter
 from nearsight.store.lance import maintenance
 from nearsight.store.lance.arrow import as_kept, as_seen, hits_of, is_storable, seen
+from nearsight.store.lance.engine import import_lancedb
 from nearsight.store.lance.errors import retried, translated
-from nearsight.store.lance.platform_checks import check_machine, check_process
+from nearsight.store.lance.platform_checks import check_process
 from nearsight.store.lance.readers_lock import Presence
 from nearsight.store.lance.sql import filter_sql, ids_sql
 
@@ -48,18 +49,6 @@ _REFINE_FACTOR = 5
 _N_PROBES = 20
 # Measuring the disk takes milliseconds, so it is not done after every write.
 _VERSIONS_BETWEEN_CHECKS = 64
-
-
-def _lancedb() -> Any:
-    check_machine()
-    # Rust's own log would otherwise print harmless warnings on the user's terminal.
-    os.environ.setdefault("LANCEDB_LOG", "error")
-    # It reads two gigabytes ahead of a slow reader; this much is as fast.
-    os.environ.setdefault("LANCE_DEFAULT_IO_BUFFER_SIZE", str(32 * 2**20))
-    check_process()
-    import lancedb
-
-    return lancedb
 
 
 class LanceStore:
@@ -103,7 +92,7 @@ class LanceStore:
             raise VectorError(
                 f"a table needs columns 'id' (string) and 'vector' (float32[d] or float16[d]), not {schema}."
             )
-        lancedb = _lancedb()
+        lancedb = import_lancedb()
         with translated(directory, "making the collection"):
             connection = lancedb.connect(directory, read_consistency_interval=None)
             try:
@@ -132,7 +121,7 @@ class LanceStore:
             raise CollectionNotFoundError(
                 f"{directory}: there is no collection. Check the path, or create one."
             )
-        lancedb = _lancedb()
+        lancedb = import_lancedb()
         with translated(directory, "opening the collection"):
             connection = lancedb.connect(directory, read_consistency_interval=None)
             try:

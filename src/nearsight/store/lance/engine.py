@@ -1,0 +1,89 @@
+"""The import of LanceDB: with its settings, and without its REST client until something uses it."""
+
+import importlib
+import os
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+from nearsight.store.lance.platform_checks import check_machine, check_process
+
+# The modules of this package check every argument with pydantic, and building these checks takes half of the
+# time of `import lancedb`. A collection in a directory never calls them.
+_CLIENT = "lance_namespace_urllib3_client"
+_API = f"{_CLIENT}.api"
+
+
+def import_lancedb() -> Any:
+    """Import LanceDB.
+
+    Raises
+    ------
+    UnsupportedMachineError
+        The processor cannot run it.
+    """
+    check_machine()
+    # Rust's own log would otherwise print harmless warnings on the user's terminal.
+    os.environ.setdefault("LANCEDB_LOG", "error")
+    # It reads two gigabytes ahead of a slow reader; this much is as fast.
+    os.environ.setdefault("LANCE_DEFAULT_IO_BUFFER_SIZE", str(32 * 2**20))
+    check_process()
+    if "lancedb" not in sys.modules and _CLIENT not in sys.modules:
+        _import_without_rest_client()
+    import lancedb
+
+    return lancedb
+
+
+def _import_without_rest_client() -> None:
+    """Import LanceDB with placeholders for the REST client, which load it when they are first used."""
+    finder = _PlaceholderFinder()
+    sys.meta_path.insert(0, finder)
+    try:
+        import lancedb  # noqa: F401
+    finally:
+        sys.meta_path.remove(finder)
+        for name in [name for name in sys.modules if name == _API or name.startswith(f"{_API}.")]:
+            del sys.modules[name]
+        client = sys.modules.get(_CLIENT)
+        if client is not None:
+            for name in [name for name, value in vars(client).items() if isinstance(value, _Placeholder)]:
+                delattr(client, name)
+            vars(client).pop("api", None)
+            vars(client)["__getattr__"] = _real_client
+
+
+def _real_client(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(f"module {_CLIENT!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_API), name)
+
+
+class _Placeholder:
+    """Stands for a class of the REST client during the import."""
+
+
+class _PlaceholderModule(ModuleType):
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__ = []
+
+    def __getattr__(self, name: str) -> _Placeholder:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return _Placeholder()
+
+
+class _PlaceholderFinder:
+    """Finds a placeholder for each module of the REST client."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        is_api = name == _API or name.startswith(f"{_API}.")
+        return ModuleSpec(name, self, is_package=name == _API) if is_api else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _PlaceholderModule(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass

@@ -1,0 +1,47 @@
+import subprocess
+import sys
+
+CLIENT = "lance_namespace_urllib3_client"
+
+
+def run(program):
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_lancedb_is_imported_without_its_rest_client():
+    program = (
+        "import sys\n"
+        "from nearsight.store.lance.engine import import_lancedb\n"
+        "before = list(sys.meta_path)\n"
+        "lancedb = import_lancedb()\n"
+        f"assert '{CLIENT}' in sys.modules, 'LanceDB no longer imports the client: this trick can go'\n"
+        "assert sys.meta_path == before\n"
+        "print(lancedb.__name__, *[name for name in sys.modules if '.api.' in name and 'lance' in name])\n"
+    )
+    assert run(program) == ["lancedb"]
+
+
+def test_the_rest_client_is_there_when_it_is_used():
+    program = (
+        "from nearsight.store.lance.engine import import_lancedb\n"
+        "import_lancedb()\n"
+        f"import {CLIENT} as client\n"
+        f"from {CLIENT} import TagApi\n"
+        f"from {CLIENT}.api.table_api import TableApi\n"
+        "assert client.TableApi is TableApi\n"
+        "print(TagApi.__name__, hasattr(TableApi, 'create_table'), hasattr(client, 'Nothing'))\n"
+    )
+    assert run(program) == ["TagApi", "True", "False"]
+
+
+def test_a_client_that_is_imported_already_is_left_alone():
+    program = (
+        f"from {CLIENT} import TagApi\n"
+        "from nearsight.store.lance.engine import import_lancedb\n"
+        "import_lancedb()\n"
+        f"import {CLIENT} as client\n"
+        "print(client.TagApi is TagApi)\n"
+    )
+    assert run(program) == ["True"]
