@@ -164,16 +164,16 @@ def reason(result: AnomalyResult) -> str:
     whole, places = (value is not None and value > result.threshold for value in _level_scores(result))
     if result.defect:
         if whole and places:
-            return "Unlike good images as a whole, and most of all in the outlined places."
+            return "Differs from good images as a whole, and most in the outlined places."
         if places:
-            return "Unlike good images in the outlined places."
+            return "Differs from good images in the outlined places."
         if whole:
-            return "Unlike good images as a whole; it is no single place."
-        return "A little unlike good images as a whole and in places: together too much."
+            return "Differs from good images as a whole, in no single place."
+        return "Differs a little as a whole and in places; together that exceeds the threshold."
     heat = result.heatmap
     if heat is not None and bool((heat >= _unit(result)).any()):
-        return "Like good images. The outlined specks are too small to count."
-    return "Like good images."
+        return "Resembles good images. The outlined places are too small to count."
+    return "Resembles good images."
 
 
 def _level_scores(result: AnomalyResult) -> tuple[float | None, float | None]:

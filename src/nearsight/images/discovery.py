@@ -44,23 +44,23 @@ def find(inputs: Inputs, *, allow_remote: bool = False) -> Iterator[ImageSource 
     Parameters
     ----------
     inputs : str, path, bytes, PIL image, uint8 array, or an iterable of those
-        A string is a folder (walked; sorted; only files with an image's extension; hidden ones skipped), a
-        file (always tried), a glob, a tar shard (``.tar``, ``.tar.gz``, ``.tgz``) or a URL that fsspec knows.
-        Bytes are an encoded image. An array of four dimensions is a stack of images. An image in memory
-        may be given as ``(name, image)``.
+        A string is a folder (walked in order; files without an image's extension and hidden files are
+        skipped), a file (whatever its extension), a glob, a tar shard (``.tar``, ``.tar.gz``, ``.tgz``) or a
+        URL that fsspec knows. Bytes are an encoded image. An array of four dimensions is a stack of images.
+        ``(name, image)`` names an image in memory.
     allow_remote : bool
         Whether addresses other than object stores, such as ``https://``, may be fetched.
 
     Yields
     ------
     ImageSource or ImageFailure
-        A failure for what does not exist, matches nothing or may not be read. Nothing is read yet,
-        except from compressed and remote shards, whose members come with their bytes.
+        A failure for a path that does not exist or may not be read, and for a pattern without a match. Only
+        compressed and remote shards are read already; their members hold their bytes.
 
     Raises
     ------
     TypeError
-        `inputs` is none of the above.
+        `inputs` has another type.
 
     Notes
     -----

@@ -9,7 +9,7 @@ DRAFT_FACTOR: Final = 2
 
 DECODER_RULES: Final[MappingProxyType[str, Any]] = MappingProxyType(
     {
-        # Raise this number with every change of pixels: it is part of every fingerprint, and so are the keys.
+        # Raise this number with every change of pixels. Keep the keys: they are part of every fingerprint.
         "version": 1,
         "orientation": "exif",
         "colour": "sRGB by embedded ICC profile, perceptual",
