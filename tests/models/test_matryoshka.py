@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from models.conformance import BackendConformance, images
 from models.layouts import write_layout, write_text_tower
 
 from nearsight.errors import UnknownModelError
 from nearsight.models import find_model, load_model, load_text_encoder
 from nearsight.models.matryoshka import truncate
+from nearsight.testing import BackendTests
+from nearsight.testing.backends import example_images
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def name(tmp_path_factory):
     return f"dir:{folder}"
 
 
-class TestCut(BackendConformance):
+class TestCut(BackendTests):
     # Of few random numbers, two vectors may point nearly the same way.
     @pytest.fixture
     def backend(self, name, cache_dir):
@@ -30,7 +31,7 @@ class TestCut(BackendConformance):
 
 def test_is_the_start_of_the_vector_in_full(name, cache_dir):
     full, short = (load_model(name + form, cache_dir=cache_dir) for form in ("", "#dim=4"))
-    shown = [full.prepare(image) for image in images(6)]
+    shown = [full.prepare(image) for image in example_images(6)]
     wanted = full.embed(shown)[:, :4]
     wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
     np.testing.assert_allclose(short.embed(shown), wanted, atol=1e-6)

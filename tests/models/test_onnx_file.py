@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from models.conformance import BackendConformance
 from onnx import TensorProto, helper
 from PIL import Image
 
 from nearsight.errors import InvalidParameterError, UnknownModelError, WeightsError
 from nearsight.models import Backend, find_model, load_model
+from nearsight.testing import BackendTests
 
 FACTS = {
     "dim": 5,
@@ -62,13 +62,13 @@ def embed(name: str) -> np.ndarray:
     return backend.embed([backend.prepare(Image.fromarray(pixels))])[0]
 
 
-class TestAFile(BackendConformance):
+class TestAFile(BackendTests):
     @pytest.fixture
     def backend(self, tmp_path: Path) -> Backend:
         return load_model(write(tmp_path))
 
 
-class TestALayerInside(BackendConformance):
+class TestALayerInside(BackendTests):
     @pytest.fixture
     def backend(self, tmp_path: Path) -> Backend:
         return load_model(write(tmp_path, layer="tokens", pooling="cls"))

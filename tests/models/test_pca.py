@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from models.conformance import BackendConformance
 
 from nearsight.errors import InvalidParameterError, UnknownModelError, WeightsError
 from nearsight.models import find_model, load_model, load_text_encoder
 from nearsight.models.pca import ProjectedBackend, Projection, fit_projection
+from nearsight.testing import BackendTests
 
 from fake import DIM, FakeBackend
 
@@ -23,7 +23,7 @@ def projection(X):
     return fit_projection(X, 12, FakeBackend().spec)
 
 
-class TestConformance(BackendConformance):
+class TestConformance(BackendTests):
     @pytest.fixture
     def backend(self, projection):
         return ProjectedBackend(FakeBackend(), projection, "pca:x")
@@ -125,9 +125,9 @@ def test_words_go_through_the_vectors_in_full(tmp_path, cache_dir):
     if words.locate() is None:
         pytest.skip("the text encoder is not installed")
     base = load_model("efficientnet-lite0", cache_dir=cache_dir)
-    from models.conformance import images
+    from nearsight.testing.backends import example_images
 
-    X = base.embed([base.prepare(image) for image in images(30)])
+    X = base.embed([base.prepare(image) for image in example_images(30)])
     fit_projection(X, 20, base.spec).save(tmp_path / "p.npz")
     name = f"pca:{tmp_path}/p.npz"
     near, exact = load_text_encoder(name, cache_dir=cache_dir), load_text_encoder(cache_dir=cache_dir)
@@ -135,7 +135,7 @@ def test_words_go_through_the_vectors_in_full(tmp_path, cache_dir):
     assert near.spec == short.spec
     queries = near.embed(["a dog", "a house"])
     np.testing.assert_array_equal(queries, exact.embed(["a dog", "a house"]))
-    shorter = short.embed([short.prepare(image) for image in images(30)])
+    shorter = short.embed([short.prepare(image) for image in example_images(30)])
     similarities = near.to_text_space(shorter) @ queries.T
     wanted = exact.to_text_space(X) @ queries.T
     assert np.corrcoef(similarities[:, 0], wanted[:, 0])[0, 1] > 0.9

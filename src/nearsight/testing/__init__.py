@@ -9,11 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # Suites are loaded on first use: they import pytest and hypothesis.
-_HOMES = {"EstimatorTests": "estimators", "StoreTests": "stores"}
+_HOMES = {"BackendTests": "backends", "EstimatorTests": "estimators", "StoreTests": "stores"}
 
-__all__ = ["EstimatorTests", "StoreTests"]
+__all__ = ["BackendTests", "EstimatorTests", "StoreTests"]
 
 if TYPE_CHECKING:
+    from nearsight.testing.backends import BackendTests
     from nearsight.testing.estimators import EstimatorTests
     from nearsight.testing.stores import StoreTests
 

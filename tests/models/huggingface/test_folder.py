@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from models.conformance import BackendConformance
 from models.layouts import PROCESSOR, write_layout
 from onnx import TensorProto, numpy_helper
 from PIL import Image
@@ -17,11 +16,12 @@ from nearsight.errors import FingerprintMismatchError, ParityError, UnknownModel
 from nearsight.models import Backend, find_model, load_model
 from nearsight.models.huggingface.folder import PRECISIONS, ModelFolder, select_image_model, split_precision
 from nearsight.models.precision import parity
+from nearsight.testing import BackendTests
 
 TOKENS = {"last_hidden_state": [5, 8], "pooler_output": [8]}
 
 
-class TestAFolder(BackendConformance):
+class TestAFolder(BackendTests):
     @pytest.fixture
     def backend(self, tmp_path: Path) -> Backend:
         return load_model(f"dir:{write_layout(tmp_path)}")

@@ -6,7 +6,6 @@ from functools import lru_cache
 import numpy as np
 import onnx
 import pytest
-from models.conformance import BackendConformance
 from models.convolutions import network
 from models.vit import transformer
 from onnx import TensorProto
@@ -29,6 +28,7 @@ from nearsight.models.precision.parity import compare
 from nearsight.models.preprocess import preprocess
 from nearsight.models.runtimes import openvino, placement
 from nearsight.models.synthetic_images import synthetic_images
+from nearsight.testing import BackendTests
 
 # What is measured is told once, by whichever test comes first.
 pytestmark = [
@@ -81,7 +81,7 @@ def vit_own(vit, cache_dir):
     return load(f"{vit}#fp16,cpu", cache_dir)
 
 
-class TestLite0(BackendConformance):
+class TestLite0(BackendTests):
     @pytest.fixture
     def backend(self, lite0_half):
         return lite0_half
@@ -93,13 +93,13 @@ class TestLite0(BackendConformance):
         assert backend.spec == lite0.spec
 
 
-class TestTransformer(BackendConformance):
+class TestTransformer(BackendTests):
     @pytest.fixture
     def backend(self, vit_half):
         return vit_half
 
 
-class TestOfItsOwn(BackendConformance):
+class TestOfItsOwn(BackendTests):
     """Where it was not near enough to be the model itself."""
 
     @pytest.fixture

@@ -5,7 +5,6 @@ import warnings
 import numpy as np
 import onnx
 import pytest
-from models.conformance import BackendConformance, images
 from models.convolutions import network
 from onnx import TensorProto
 from PIL import Image
@@ -18,6 +17,8 @@ from nearsight.models.precision.int8_calibration import MIN_IMAGES, agreement, c
 from nearsight.models.precision.parity import compare
 from nearsight.models.preprocess import resize_and_crop
 from nearsight.models.synthetic_images import synthetic_images
+from nearsight.testing import BackendTests
+from nearsight.testing.backends import example_images
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +54,15 @@ def lite0_int8(cache_dir):
 
 
 @pytest.mark.processor
-class TestLite0(BackendConformance):
+class TestLite0(BackendTests):
     @pytest.fixture
     def backend(self, lite0_int8):
         return lite0_int8
 
 
-class TestCalibrated(BackendConformance):
+class TestCalibrated(BackendTests):
     # An untrained network sees textures, and most of these images alike.
-    test_unlike_images_differ = None
+    test_different_images_have_different_vectors = None
 
     @pytest.fixture
     def backend(self, made, cache_dir):
@@ -81,7 +82,7 @@ def test_the_same_images_give_the_same_name_and_vectors(name, photos, made, tmp_
     again = calibrate(name, photos, cache_dir=tmp_path)
     assert again.model == made.model
     one, other = load(made.model, cache_dir), load(again.model, tmp_path)
-    shown = [one.prepare(image) for image in images(5)]
+    shown = [one.prepare(image) for image in example_images(5)]
     np.testing.assert_allclose(one.embed(shown), other.embed(shown), atol=1e-5)
 
 

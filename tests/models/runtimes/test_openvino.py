@@ -6,7 +6,6 @@ import warnings
 
 import numpy as np
 import pytest
-from models.conformance import BackendConformance
 
 from nearsight.errors import MissingExtraError
 from nearsight.models import find_model, load_model
@@ -16,6 +15,7 @@ from nearsight.models.precision.parity import compare
 from nearsight.models.runtimes import openvino
 from nearsight.models.runtimes.onnx import OnnxBackend
 from nearsight.models.synthetic_images import synthetic_images
+from nearsight.testing import BackendTests
 
 pytestmark = pytest.mark.processor
 
@@ -34,7 +34,7 @@ def bf16(cache_dir):
 
 @needs_bfloat16
 @pytest.mark.filterwarnings("ignore:.*measured once on this machine")
-class TestConformance(BackendConformance):
+class TestConformance(BackendTests):
     @pytest.fixture
     def backend(self, bf16):
         return bf16

@@ -9,7 +9,6 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from models.conformance import BackendConformance
 from models.layouts import write_layout
 from runtime import FakeRuntime
 
@@ -26,6 +25,7 @@ from nearsight.models.precision import parity
 from nearsight.models.runtimes import devices, openvino, placement
 from nearsight.models.runtimes.onnx import offered_devices
 from nearsight.models.synthetic_images import synthetic_images
+from nearsight.testing import BackendTests
 
 from fake import FakeBackend
 
@@ -63,7 +63,7 @@ def vectors(backend, n=11):
     return backend.embed([backend.prepare(image) for image in made(12, seed=1)[:n]])
 
 
-class TestOnADevice(BackendConformance):
+class TestOnADevice(BackendTests):
     @pytest.fixture
     def backend(self, model, tmp_path, machine):
         machine(CUDA)
@@ -72,7 +72,7 @@ class TestOnADevice(BackendConformance):
 
 @pytest.mark.processor
 @pytest.mark.skipif(not openvino.is_installed(), reason="needs OpenVINO")
-class TestOpenVino(BackendConformance):
+class TestOpenVino(BackendTests):
     @pytest.fixture
     def backend(self, cache_dir):
         return load_model("efficientnet-lite0", device="openvino", cache_dir=cache_dir)
@@ -88,12 +88,12 @@ class TestOpenVino(BackendConformance):
     not (processor.has_nvidia_gpu() and "cuda" in offered_devices()),
     reason="needs an NVIDIA GPU and onnxruntime-gpu",
 )
-class TestCuda(BackendConformance):
+class TestCuda(BackendTests):
     @pytest.fixture(scope="class")
     def backend(self, cache_dir):
         return load_model("efficientnet-lite0", device="cuda", cache_dir=cache_dir)
 
-    def test_same_each_time(self, backend, prepared, vectors):
+    def test_the_same_images_give_the_same_vectors(self, backend, prepared, vectors):
         # A GPU does not promise equality to the last bit.
         np.testing.assert_allclose(backend.embed(prepared), vectors, atol=1e-5)
 

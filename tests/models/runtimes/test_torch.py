@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from models.conformance import BackendConformance, images
 
 from nearsight import Collection, ModelSpec, processor
 from nearsight.errors import (
@@ -20,6 +19,8 @@ from nearsight.models.precision import parity
 from nearsight.models.preprocess import preprocess
 from nearsight.models.runtimes import placement
 from nearsight.models.runtimes import torch as of_torch
+from nearsight.testing import BackendTests
+from nearsight.testing.backends import example_images
 
 torch = pytest.importorskip("torch", reason="make parity installs it")
 
@@ -36,7 +37,7 @@ def tiny(tmp_path):
     return load_model("torch:models.nets:make", cache_dir=tmp_path)
 
 
-class TestConformance(BackendConformance):
+class TestConformance(BackendTests):
     @pytest.fixture(params=["make", "places", "tokens", "coarse"])
     def backend(self, request, tmp_path):
         with warnings.catch_warnings():
@@ -48,7 +49,7 @@ class TestConformance(BackendConformance):
 def test_a_vector_is_what_the_module_gives(tiny):
     from models import nets
 
-    [image] = images(3)[2:]
+    [image] = example_images(3)[2:]
     pixels = torch.from_numpy(preprocess(image, tiny.spec)[None])
     with torch.no_grad():
         wanted = torch.nn.functional.normalize(nets.Tiny().eval()(pixels))[0].numpy()
@@ -61,7 +62,7 @@ def test_a_vector_is_what_the_module_gives(tiny):
 @pytest.mark.parametrize("name", ["from_dict", "from_object", "from_tuple"])
 def test_one_output_of_several(tiny, tmp_path, name):
     model = load_model(f"torch:models.nets:{name}", cache_dir=tmp_path)
-    prepared = [tiny.prepare(image) for image in images(4)]
+    prepared = [tiny.prepare(image) for image in example_images(4)]
     np.testing.assert_allclose(model.embed(prepared), tiny.embed(prepared), atol=1e-6)
 
 
@@ -95,7 +96,7 @@ def test_training_goes_on_without_us():
     module = nets.Tiny()
     spec = ModelSpec(id="mine", dim=12, weights_sha256="", **nets.FACTS)
     backend = of_torch.TorchBackend(module, spec)
-    prepared = [backend.prepare(image) for image in images(3)]
+    prepared = [backend.prepare(image) for image in example_images(3)]
     before = backend.embed(prepared)
     assert module.training
     with torch.no_grad():
@@ -108,7 +109,7 @@ def test_a_module_without_a_name_can_be_pickled():
 
     spec = ModelSpec(id="mine", dim=12, weights_sha256="", **nets.FACTS)
     backend = of_torch.TorchBackend(nets.Tiny(), spec)
-    prepared = [backend.prepare(image) for image in images(3)]
+    prepared = [backend.prepare(image) for image in example_images(3)]
     again = pickle.loads(pickle.dumps(backend))
     np.testing.assert_allclose(again.embed(prepared), backend.embed(prepared), atol=1e-6)
 
@@ -157,7 +158,7 @@ def test_what_is_wrong_is_said(name, error, complaint):
 def test_an_output_too_short(tmp_path):
     backend = load_model("torch:models.nets:short", cache_dir=tmp_path)
     with pytest.raises(WeightsError, match=r"returns shape \[1, 12\] for 3 images"):
-        backend.embed([backend.prepare(image) for image in images(3)])
+        backend.embed([backend.prepare(image) for image in example_images(3)])
 
 
 def test_a_factory_of_changing_weights(tmp_path):
@@ -222,12 +223,12 @@ def test_a_device_that_is_there(tmp_path, monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_on_a_real_gpu(tmp_path, tiny):
     backend = load_model("torch:models.nets:make", device="cuda", cache_dir=tmp_path)
-    prepared = [tiny.prepare(image) for image in images(9)]
+    prepared = [tiny.prepare(image) for image in example_images(9)]
     np.testing.assert_allclose(backend.embed(prepared), tiny.embed(prepared), atol=1e-3)
 
 
 def test_a_collection_of_it(tmp_path):
-    made = images(9)[2:]
+    made = example_images(9)[2:]
     collection = Collection.create(tmp_path / "c", model="torch:models.nets:make", cache_dir=tmp_path)
     collection.add(made)
     of_torch._build_module.cache_clear()

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import onnx
 import pytest
-from models.conformance import BackendConformance
 from models.layouts import write_layout
 from PIL import Image
 
@@ -15,6 +14,7 @@ from nearsight.models.onnx_graph import extract_layer
 from nearsight.models.preprocess import preprocess
 from nearsight.models.runtimes.onnx import OnnxNetwork
 from nearsight.models.runtimes.variants import OnnxVariants
+from nearsight.testing import BackendTests
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def inner(cache_dir):
     return load_model("efficientnet-lite0#layer=block9.add", cache_dir=cache_dir)
 
 
-class TestLayer(BackendConformance):
+class TestLayer(BackendTests):
     @pytest.fixture
     def backend(self, inner):
         return inner

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models.conformance import BackendConformance
 from PIL import Image, ImageOps
 
 from nearsight.collection import Collection
@@ -24,6 +23,7 @@ from nearsight.models.sift_vlad.model import (
     vlad,
 )
 from nearsight.models.sift_vlad.vocabulary import Method
+from nearsight.testing import BackendTests
 from nearsight.verification.sift import root_sift
 
 from sample_images import encoded, texture
@@ -46,7 +46,7 @@ def whitened(photos: list[Image.Image]) -> SiftVlad:
     return fit_sift_vlad(photos, dim=6, **SMALL)
 
 
-class TestPlain(BackendConformance):
+class TestPlain(BackendTests):
     blank_is_zero = True
 
     @pytest.fixture
@@ -54,7 +54,7 @@ class TestPlain(BackendConformance):
         return plain
 
 
-class TestWhitened(BackendConformance):
+class TestWhitened(BackendTests):
     blank_is_zero = True
 
     @pytest.fixture

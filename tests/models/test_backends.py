@@ -1,26 +1,26 @@
 """The conformance suite over the backends there are."""
 
 import pytest
-from models.conformance import BackendConformance
 
 from nearsight.models import Backend
+from nearsight.testing import BackendTests
 
 from fake import FakeBackend
 
 
-class TestFake(BackendConformance):
+class TestFake(BackendTests):
     @pytest.fixture
     def backend(self) -> Backend:
         return FakeBackend()
 
 
-class TestEfficientNetLite0(BackendConformance):
+class TestEfficientNetLite0(BackendTests):
     @pytest.fixture
     def backend(self, lite0: Backend) -> Backend:
         return lite0
 
 
-class TestEfficientNetLite2(BackendConformance):
+class TestEfficientNetLite2(BackendTests):
     @pytest.fixture
     def backend(self, lite2: Backend) -> Backend:
         return lite2
