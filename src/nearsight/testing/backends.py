@@ -116,7 +116,7 @@ class BackendTests:
         images = example_images(9)
 
         def embed(i: int) -> NDArray[np.float32]:
-            [vector] = backend.embed([backend.prepare(images[i % 9])])
+            vector: NDArray[np.float32] = backend.embed([backend.prepare(images[i % 9])])[0]
             return vector
 
         with ThreadPoolExecutor(4) as pool:
