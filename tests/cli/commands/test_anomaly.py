@@ -42,19 +42,19 @@ def fitted(factory):
 
 
 def test_fit_says_what_it_made(nearsight, factory, tmp_path):
-    found = nearsight.json("anomaly", "fit", factory / "good", "--to", tmp_path / "d.npz")
-    assert found["images"] == 40
-    assert found["held_out"] == 19
-    assert found["false_alarm_rate"] == 0.05
-    assert found["failed"] == []
-    assert found["file"] == str(tmp_path / "d.npz")
-    assert AnomalyDetector.load(tmp_path / "d.npz").threshold_.value == found["threshold"]
+    document = nearsight.json("anomaly", "fit", factory / "good", "--to", tmp_path / "d.npz")
+    assert document["images"] == 40
+    assert document["held_out"] == 19
+    assert document["false_alarm_rate"] == 0.05
+    assert document["failed"] == []
+    assert document["file"] == str(tmp_path / "d.npz")
+    assert AnomalyDetector.load(tmp_path / "d.npz").threshold_.value == document["threshold"]
 
 
 def test_fit_tells_how_sure_the_rate_is(nearsight, factory, tmp_path):
-    told = nearsight("anomaly", "fit", factory / "good", "--to", tmp_path / "d.npz")
-    assert "expected false alarms: 5.0% of good images" in told.stdout
-    assert "With 19 images held out, the rate of this detector is between 0.1% and 17.6%" in told.stderr
+    output = nearsight("anomaly", "fit", factory / "good", "--to", tmp_path / "d.npz")
+    assert "expected false alarms: 5.0% of good images" in output.stdout
+    assert "With 19 images held out, the rate of this detector is between 0.1% and 17.6%" in output.stderr
     assert nearsight("anomaly", "fit", factory / "good", "--to", tmp_path / "d.npz", "-q").stderr == ""
 
 
@@ -64,29 +64,29 @@ def test_good_images_that_are_all_the_same(nearsight, tmp_path):
     for i in range(30):
         Image.new("RGB", (32, 32), (120, 80, 40)).save(tmp_path / f"same/{i}.png", dpi=(i + 1, i + 1))
     save(tmp_path / "other.png", 1)
-    told = nearsight("anomaly", "fit", tmp_path / "same", "--to", tmp_path / "d.npz")
-    assert "nearly identical" in told.stderr
+    output = nearsight("anomaly", "fit", tmp_path / "same", "--to", tmp_path / "d.npz")
+    assert "nearly identical" in output.stderr
     answer = nearsight("anomaly", "score", "--from", tmp_path / "d.npz", tmp_path / "other.png").stdout
     assert "DEFECT" in answer
     assert "e+" in answer
 
 
 def test_score_gives_what_the_library_gives(nearsight, factory, fitted):
-    found = nearsight.json("anomaly", "score", "--from", fitted, factory / "new")
-    assert set(found) == {"scores", "failed", "model"}
+    document = nearsight.json("anomaly", "score", "--from", fitted, factory / "new")
+    assert set(document) == {"scores", "failed", "model"}
     own = AnomalyDetector.load(fitted).score(factory / "new")[:2]
-    assert found["scores"] == [
+    assert document["scores"] == [
         {
             "path": str(factory / "new" / name),
-            "score": one.score,
-            "threshold": one.threshold,
-            "defect": one.defect,
-            "why": reason(one),
+            "score": result.score,
+            "threshold": result.threshold,
+            "defect": result.defect,
+            "why": reason(result),
         }
-        for name, one in zip(("a.png", "b.png"), own, strict=True)
+        for name, result in zip(("a.png", "b.png"), own, strict=True)
     ]
-    assert [row["defect"] for row in found["scores"]] == [False, True]
-    assert [row["path"] for row in found["failed"]] == [str(factory / "new" / "c.jpg")]
+    assert [row["defect"] for row in document["scores"]] == [False, True]
+    assert [row["path"] for row in document["failed"]] == [str(factory / "new" / "c.jpg")]
 
 
 def test_defects_are_no_failure_of_the_run(nearsight, factory, fitted):
@@ -96,8 +96,8 @@ def test_defects_are_no_failure_of_the_run(nearsight, factory, fitted):
 
 def test_the_forms_of_version_0_1(nearsight, factory, fitted, tmp_path):
     old, new = tmp_path / "old.npz", tmp_path / "new.npz"
-    made = nearsight.json("anomaly", "fit", factory / "good", "--out", old)
-    assert {**made, "file": ""} == {
+    fitted_as_before = nearsight.json("anomaly", "fit", factory / "good", "--out", old)
+    assert {**fitted_as_before, "file": ""} == {
         **nearsight.json("anomaly", "fit", factory / "good", "--to", new),
         "file": "",
     }
@@ -116,15 +116,15 @@ def test_unreadable_images_are_an_error_only_if_strict(nearsight, factory, fitte
 
 def test_heatmaps_are_images(nearsight, factory, fitted, tmp_path):
     one, same = factory / "new" / "b.png", factory / "new" / ".." / "new" / "b.png"
-    found = nearsight.json(
+    document = nearsight.json(
         "anomaly", "score", "--from", fitted, one, same, "--heatmaps", tmp_path / "h" / "x"
     )
-    drawn = [row["heatmap"] for row in found["scores"]]
+    drawn = [row["heatmap"] for row in document["scores"]]
     assert drawn == [str(tmp_path / "h" / "x" / name) for name in ("b.png", "b-2.png")]
     for path in drawn:
         with Image.open(path) as image:
             assert min(image.size) > 500
-    found = nearsight.json(
+    document = nearsight.json(
         "anomaly",
         "score",
         "--from",
@@ -134,15 +134,15 @@ def test_heatmaps_are_images(nearsight, factory, fitted, tmp_path):
         tmp_path / "y",
         "--defects-only",
     )
-    assert found["scores"][0]["heatmap"] is None
+    assert document["scores"][0]["heatmap"] is None
     assert list((tmp_path / "y").iterdir()) == []
 
 
 def test_a_page_with_defects_first(nearsight, factory, fitted, tmp_path):
     page = tmp_path / "page.html"
-    told = nearsight("anomaly", "score", "--from", fitted, factory / "new", "--html", page)
+    output = nearsight("anomaly", "score", "--from", fitted, factory / "new", "--html", page)
     html = page.read_text()
-    assert f"Report: {page}" in told.stderr
+    assert f"Report: {page}" in output.stderr
     assert "1 defect in 2 images" in html
     assert html.index("b.png") < html.index("a.png")
     assert "in the outlined places." in html
@@ -152,20 +152,22 @@ def test_a_page_with_defects_first(nearsight, factory, fitted, tmp_path):
 
 def test_a_page_shows_the_most_unusual(monkeypatch, fitted, factory, tmp_path):
     monkeypatch.setattr(anomalies, "MAX_IMAGES", 2)
-    detector, inspected = AnomalyDetector.load(fitted), anomalies.AnomalyReport()
-    found = detector.score([factory / "good" / f"{seed}.png" for seed in range(7)], heatmaps=True)
-    for one in found:
-        inspected.add(one)
-    inspected.write(tmp_path / "page.html", detector.threshold_, model="m")
+    detector, report = AnomalyDetector.load(fitted), anomalies.AnomalyReport()
+    results = detector.score([factory / "good" / f"{seed}.png" for seed in range(7)], heatmaps=True)
+    for result in results:
+        report.add(result)
+    report.write(tmp_path / "page.html", detector.threshold_, model="m")
     html = (tmp_path / "page.html").read_text()
     assert "The 2 most anomalous images of 7." in html
-    for one in sorted(found, key=lambda one: -one.score)[:2]:
-        assert Path(one.path).name in html
+    for result in sorted(results, key=lambda result: -result.score)[:2]:
+        assert Path(result.path).name in html
 
 
 def test_a_detector_learns_on(nearsight, factory, fitted, tmp_path):
-    found = nearsight.json("anomaly", "fit", factory / "more", "--from", fitted, "--to", tmp_path / "e.npz")
-    assert (found["images"], found["held_out"]) == (45, 24)
+    document = nearsight.json(
+        "anomaly", "fit", factory / "more", "--from", fitted, "--to", tmp_path / "e.npz"
+    )
+    assert (document["images"], document["held_out"]) == (45, 24)
     assert AnomalyDetector.load(fitted).n_images_seen_ == 40
 
 
@@ -176,7 +178,7 @@ def test_a_detector_learns_on(nearsight, factory, fitted, tmp_path):
         (("fit", "more", "--to", "x.zip"), "UsageError", ".npz"),
         (("fit", "more", "--to", "x.npz"), "CalibrationError", "at least 29 good images"),
         (("fit", "more", "--from", "made.npz", "--level", "image"), "UsageError", "leave out --level"),
-        (("fit", "more", "--to", "x.npz", "--model", "sift-vlad"), "UnknownModelError", "no layers"),
+        (("fit", "more", "--to", "x.npz", "--model", "sift-vlad"), "UnknownModelError", "no inner layers"),
         (("score", "new"), "UsageError", "--from FILE"),
         (("score", "--from", "nowhere.npz", "new"), "DetectorFileError", "anomaly fit"),
         (("score", "--from", "new/a.png", "new"), "DetectorFileError", "no sound detector"),
@@ -193,8 +195,8 @@ def test_bad_input(nearsight, factory, fitted, monkeypatch, words, kind, message
 
 
 def test_rank_lists_the_collection(indexed):
-    found = indexed.json("anomaly", "rank", "-k", 3)["items"]
-    assert len(found) == 3
-    assert set(found[0]) == {"id", "path", "distance"}
-    assert found[0]["distance"] >= found[1]["distance"] >= found[2]["distance"]
+    document = indexed.json("anomaly", "rank", "-k", 3)["items"]
+    assert len(document) == 3
+    assert set(document[0]) == {"id", "path", "distance"}
+    assert document[0]["distance"] >= document[1]["distance"] >= document[2]["distance"]
     assert indexed("anomaly", "rank").stdout.splitlines()[0].split() == ["distance", "id", "path"]

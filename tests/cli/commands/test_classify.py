@@ -37,17 +37,17 @@ def fitted(nearsight, classes):
 
 def test_labels_are_the_folders(nearsight, classes):
     nearsight("index", classes / "train")
-    told = nearsight.json("classify", "fit", "--labels", "folder")
-    assert told["classes"] == [{"label": "blobs", "examples": 12}, {"label": "stripes", "examples": 12}]
-    assert (told["method"], told["chosen_by"], told["false_alarm_rate"]) == ("probe", "rule", 0.05)
-    assert told["why_no_unknown"] == ""
-    assert told["accuracy"] > 0.9
-    assert told["file"] == str(nearsight.collection / "classifier.npz")
-    found = nearsight.json("classify", "predict", classes / "test")
-    assert set(found) == {"predictions", "failed", "model", "false_alarm_rate"}
-    assert set(found["predictions"][0]) == {"path", "label", "probability", "unknown"}
-    assert [p["label"] for p in found["predictions"]] == ["blobs", "blobs", "stripes", "stripes"]
-    assert found["predictions"][0]["path"] == str(classes / "test/blobs/0.png")
+    output = nearsight.json("classify", "fit", "--labels", "folder")
+    assert output["classes"] == [{"label": "blobs", "examples": 12}, {"label": "stripes", "examples": 12}]
+    assert (output["method"], output["chosen_by"], output["false_alarm_rate"]) == ("probe", "rule", 0.05)
+    assert output["why_no_unknown"] == ""
+    assert output["accuracy"] > 0.9
+    assert output["file"] == str(nearsight.collection / "classifier.npz")
+    document = nearsight.json("classify", "predict", classes / "test")
+    assert set(document) == {"predictions", "failed", "model", "false_alarm_rate"}
+    assert set(document["predictions"][0]) == {"path", "label", "probability", "unknown"}
+    assert [p["label"] for p in document["predictions"]] == ["blobs", "blobs", "stripes", "stripes"]
+    assert document["predictions"][0]["path"] == str(classes / "test/blobs/0.png")
 
 
 def test_labels_of_a_folder_a_table_and_a_key(nearsight, classes, tmp_path):
@@ -65,8 +65,8 @@ def test_labels_of_a_folder_a_table_and_a_key(nearsight, classes, tmp_path):
 def test_no_collection_is_needed(nearsight, classes, tmp_path):
     file = tmp_path / "c.npz"
     nearsight("classify", "fit", "--labels", classes / "train", "--to", file)
-    found = nearsight.json("classify", "predict", "--from", file, classes / "test/stripes/0.png")
-    assert found["predictions"][0]["label"] == "stripes"
+    document = nearsight.json("classify", "predict", "--from", file, classes / "test/stripes/0.png")
+    assert document["predictions"][0]["label"] == "stripes"
     assert not nearsight.collection.exists()
 
 
@@ -75,9 +75,9 @@ def test_too_few_promise_nothing_and_say_so(nearsight, classes):
     result = nearsight("classify", "fit", "--labels", "folder", "--examples-per-class", "3")
     assert "No image will be called unknown" in result.stderr
     assert "needs at least 19 good examples; there are 6" in result.stderr.replace("\n", " ")
-    told = nearsight.json("classify", "predict", classes / "test")
-    assert told["false_alarm_rate"] is None
-    assert not any(p["unknown"] for p in told["predictions"])
+    output = nearsight.json("classify", "predict", classes / "test")
+    assert output["false_alarm_rate"] is None
+    assert not any(p["unknown"] for p in output["predictions"])
 
 
 def test_what_is_none_of_the_classes(fitted, tmp_path):
@@ -111,8 +111,8 @@ def test_suggestions_can_be_filled_in(nearsight, classes, tmp_path):
     assert [row[0] for row in rows] == [s["path"] for s in first]
     with table.open("w", newline="") as file:
         csv.writer(file).writerows([header, *([path, path.split("/")[-2]] for path, _ in rows)])
-    told = nearsight.json("classify", "fit", "--labels", table)
-    assert sum(c["examples"] for c in told["classes"]) == 4
+    output = nearsight.json("classify", "fit", "--labels", table)
+    assert sum(c["examples"] for c in output["classes"]) == 4
     then = nearsight.json("classify", "suggest", "-n", "4")["predictions"]
     assert not {s["id"] for s in then} & {s["id"] for s in first}
     assert all(s["label"] and 0 < s["probability"] <= 1 for s in then)

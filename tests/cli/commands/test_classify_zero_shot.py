@@ -24,15 +24,15 @@ def shown(tmp_path_factory):
 
 def test_each_image_gets_a_name(nearsight, shown):
     names = "cat,cup of coffee,space rocket"
-    found = nearsight.json("classify", "predict", shown, "--names", names)
-    assert set(found) == {"predictions", "failed", "model", "false_alarm_rate"}
-    assert [(p["path"], p["label"], p["unknown"]) for p in found["predictions"]] == [
+    document = nearsight.json("classify", "predict", shown, "--names", names)
+    assert set(document) == {"predictions", "failed", "model", "false_alarm_rate"}
+    assert [(p["path"], p["label"], p["unknown"]) for p in document["predictions"]] == [
         (str(shown / "cat.jpg"), "cat", False),
         (str(shown / "coffee.jpg"), "cup of coffee", False),
         (str(shown / "rocket.jpg"), "space rocket", False),
     ]
-    assert all(0.5 < p["probability"] <= 1 for p in found["predictions"])
-    assert [failure["path"] for failure in found["failed"]] == [str(shown / "empty.jpg")]
+    assert all(0.5 < p["probability"] <= 1 for p in document["predictions"])
+    assert [failure["path"] for failure in document["failed"]] == [str(shown / "empty.jpg")]
 
 
 def test_none_of_the_names(nearsight, shown):
@@ -42,8 +42,8 @@ def test_none_of_the_names(nearsight, shown):
 
 def test_names_from_a_file(nearsight, shown, tmp_path):
     (tmp_path / "names.txt").write_text("cat, tabby or not\n\nspace rocket\n")
-    found = nearsight.json("classify", "predict", shown / "cat.jpg", "--names", f"@{tmp_path}/names.txt")
-    assert found["predictions"][0]["label"] == "cat, tabby or not"
+    document = nearsight.json("classify", "predict", shown / "cat.jpg", "--names", f"@{tmp_path}/names.txt")
+    assert document["predictions"][0]["label"] == "cat, tabby or not"
 
 
 @pytest.mark.parametrize(

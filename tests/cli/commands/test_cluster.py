@@ -16,25 +16,25 @@ def cli(two_kinds):
 
 
 def test_clusters_are_found_kept_and_assigned(cli, kinds, tmp_path):
-    found = cli.json("cluster", "--no-names", "--min-size", 10, "--save-as", "kind")
-    assert set(found) == {"clusters", "noise", "algorithm", "tree"}
-    assert found["algorithm"] == "density"
+    document = cli.json("cluster", "--no-names", "--min-size", 10, "--save-as", "kind")
+    assert set(document) == {"clusters", "noise", "algorithm", "tree"}
+    assert document["algorithm"] == "density"
     names = {item["id"]: item["path"].rpartition("/")[2] for item in cli.json("ls")["items"]}
-    for one in found["clusters"]:
-        assert set(one) == {"id", "size", "representative", "name", "ids", "representatives", "words"}
-        assert one["size"] == len(one["ids"])
-        assert one["name"] is None
-        assert one["representative"] == one["representatives"][0]
-        assert len({names[i][:3] for i in one["ids"]}) == 1
-    assert sum(c["size"] for c in found["clusters"]) + len(found["noise"]) == 60
+    for cluster in document["clusters"]:
+        assert set(cluster) == {"id", "size", "representative", "name", "ids", "representatives", "words"}
+        assert cluster["size"] == len(cluster["ids"])
+        assert cluster["name"] is None
+        assert cluster["representative"] == cluster["representatives"][0]
+        assert len({names[i][:3] for i in cluster["ids"]}) == 1
+    assert sum(c["size"] for c in document["clusters"]) + len(document["noise"]) == 60
     assert {i["id"] for i in cli.json("ls", "--where", "kind = 0")["items"]} == set(
-        found["clusters"][0]["ids"]
+        document["clusters"][0]["ids"]
     )
     cli("cluster", "--k", 1, "--where", "kind = 0", "--no-names")
     again = cli.json("cluster", "--assign", "--where", "path LIKE '%cat%'")
     assert sum(c["size"] for c in again["clusters"]) + len(again["noise"]) == 30
     assert [c["representatives"] for c in again["clusters"]] == [
-        c["representatives"] for c in found["clusters"]
+        c["representatives"] for c in document["clusters"]
     ]
 
 
@@ -75,8 +75,8 @@ def test_clusters_get_names(cli):
     minilm = pytest.importorskip("nearsight.models.text.minilm")
     if minilm.locate() is None:
         pytest.skip(f"needs {minilm.REQUIREMENT}")
-    found = cli.json("cluster", "--k", 2, "--words", "cat,cup of coffee,airplane")
-    assert {c["name"] for c in found["clusters"]} == {"cat", "cup of coffee"}
+    document = cli.json("cluster", "--k", 2, "--words", "cat,cup of coffee,airplane")
+    assert {c["name"] for c in document["clusters"]} == {"cat", "cup of coffee"}
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_bars_are_for_people_at_a_terminal(cli, orders, monkeypatch):
         assert f"{stage}:" not in cli(*segmenting, "-q").stderr
     assert "assigning" in cli("cluster", "--assign").stderr
     if find_spec("umap"):
-        told = cli("map").stderr
-        assert "neighbors" in told
-        assert "laying out" in told
+        output = cli("map").stderr
+        assert "neighbors" in output
+        assert "laying out" in output
         assert "laying out" not in cli("map", "--refit", "-q").stderr
 
 
@@ -122,10 +122,10 @@ def test_a_collection_that_cannot_be_written_to_still_answers(cli, monkeypatch, 
     (cli.collection / FILENAME).unlink(missing_ok=True)
     with monkeypatch.context() as patched:
         patched.setattr("nearsight.services.clusters.os.access", lambda *_: False)
-        told = cli("cluster", "--no-names")
+        output = cli("cluster", "--no-names")
         assert "no clusters can be saved in it" in cli("cluster", "--save-as", "kind", code=1).stderr
-    assert "representative" in told.stdout
-    assert "save them elsewhere with --to FILE.npz" in told.stderr
+    assert "representative" in output.stdout
+    assert "save them elsewhere with --to FILE.npz" in output.stderr
     assert not (cli.collection / FILENAME).exists()
     cli("cluster", "--no-names", "--to", tmp_path / "groups.npz")
     assert (tmp_path / "groups.npz").exists()

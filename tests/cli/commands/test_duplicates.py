@@ -41,7 +41,8 @@ def test_groups_as_the_contract_has_them(filled, folder, strange):
     assert near["why"].startswith("larger: 240 × 180")
     assert 0.5 < near["similarity"] <= 1
     assert near["agreement"] > document["threshold"] == 0.65
-    assert near["certain"] is (near["agreement"] >= 0.80)
+    assert near["agreement"] >= 0.80
+    assert near["certain"] is True
     assert set(near["ids"]) <= {item["id"] for item in filled.json("ls")["items"]}
     same = by_path[f"{folder}/1.png"]
     assert same["redundant"] == [f"{folder}/again.png"]
@@ -135,7 +136,9 @@ def test_shots_of_one_scene_are_warned_of(nearsight, burst):
     nearsight("index", burst)
     result = nearsight("duplicates", "--json")
     assert re.search(r"Expected false matches: up to \d\d% of images", result.stderr)
-    assert json.loads(result.stdout)["expected_rate"] > 0.1
+    document = json.loads(result.stdout)
+    assert document["expected_rate"] > 0.1
+    assert [group["certain"] for group in document["groups"]] == [False] * len(document["groups"])
     refused = nearsight("duplicates", "--false-alarm-rate", "0.05", code=2).stderr
     assert "cannot be kept" in refused
     assert "distinct" in refused

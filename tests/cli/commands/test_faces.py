@@ -39,15 +39,15 @@ def test_enroll_identify_verify(nearsight, people, party, tmp_path):
         {"model": "squares", "license": "MIT"},
         {"model": "colors", "license": "MIT"},
     ]
-    found = nearsight.json("faces", "identify", party, "--draw", tmp_path / "drawn")
-    assert [(f["name"], f["unknown"]) for f in found["faces"]] == [
+    document = nearsight.json("faces", "identify", party, "--draw", tmp_path / "drawn")
+    assert [(f["name"], f["unknown"]) for f in document["faces"]] == [
         ("bob", False),
         ("ann", False),
         (None, True),
     ]
-    assert found["faces"][0]["path"] == str(party)
-    np.testing.assert_allclose(found["faces"][0]["box"], [10, 20, 100, 110], atol=3)
-    assert found["faces"][0]["similarity"] > found["threshold"] > found["faces"][2]["similarity"]
+    assert document["faces"][0]["path"] == str(party)
+    np.testing.assert_allclose(document["faces"][0]["box"], [10, 20, 100, 110], atol=3)
+    assert document["faces"][0]["similarity"] > document["threshold"] > document["faces"][2]["similarity"]
     with Image.open(tmp_path / "drawn" / "party.jpg") as drawn, Image.open(party) as plain:
         assert drawn.size == plain.size
         assert np.abs(np.asarray(drawn, int) - np.asarray(plain, int)).max() > 60
@@ -90,10 +90,10 @@ def test_images_without_a_face_and_broken_ones(nearsight, people, tmp_path):
     nearsight("faces", "enroll", people)
     photograph().save(tmp_path / "nobody.png")
     (tmp_path / "broken.png").write_bytes(b"x")
-    found = nearsight.json("faces", "identify", tmp_path / "nobody.png", tmp_path / "broken.png")
-    assert found["faces"] == []
-    assert found["without_faces"] == [str(tmp_path / "nobody.png")]
-    assert found["failed"][0]["path"] == str(tmp_path / "broken.png")
+    document = nearsight.json("faces", "identify", tmp_path / "nobody.png", tmp_path / "broken.png")
+    assert document["faces"] == []
+    assert document["without_faces"] == [str(tmp_path / "nobody.png")]
+    assert document["failed"][0]["path"] == str(tmp_path / "broken.png")
     assert (
         "no face"
         in nearsight.json("faces", "verify", tmp_path / "nobody.png", people / "ann" / "0.png", code=2)[

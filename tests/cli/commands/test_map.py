@@ -38,8 +38,8 @@ def test_points_and_what_became_of_them(imaged, tmp_path, save_image):
     imaged("index", save_image(tmp_path / "new.png", 77))
     second = imaged.json("map", "--color", "season")
     assert (len(second["points"]), second["moved"], second["new"], second["placed"]) == (7, False, 1, 1)
-    kept = {point["id"]: (point["x"], point["y"]) for point in second["points"]}
-    assert all(kept[point["id"]] == (point["x"], point["y"]) for point in first["points"])
+    places = {point["id"]: (point["x"], point["y"]) for point in second["points"]}
+    assert all(places[point["id"]] == (point["x"], point["y"]) for point in first["points"])
     assert second["points"][0]["cluster"] == "</script><b>winter"
     assert "none moved" in imaged("map").stdout
     assert "New map of 7 images" in imaged("map", "--refit").stdout
@@ -75,11 +75,11 @@ def test_a_table(imaged, tmp_path):
 
 def test_a_page_holds_all_it_needs_and_no_markup_of_others(imaged, tmp_path):
     pytest.importorskip("plotly")
-    told = imaged.json("map", "--color", "season", "--html", tmp_path / "map.html")
+    output = imaged.json("map", "--color", "season", "--html", tmp_path / "map.html")
     page = (tmp_path / "map.html").read_text()
     assert "<b>winter" not in page
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
-    assert data["ids"] == [point["id"] for point in told["points"]]
+    assert data["ids"] == [point["id"] for point in output["points"]]
     assert data["keys"] == {"season": ["</script><b>winter"] * 6}
     assert all(data["images"])
     assert "connect-src" not in page.split("<title>")[0]
@@ -161,7 +161,7 @@ def test_a_collection_that_cannot_be_written_to_still_answers(imaged, monkeypatc
     monkeypatch.setattr("nearsight.analyses.map.os.access", lambda *_: False)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        told = imaged("map", "--method", "pca")
-    assert "New map of 6 images by PCA" in told.stdout
-    assert "the map is not saved" in told.stderr
+        output = imaged("map", "--method", "pca")
+    assert "New map of 6 images by PCA" in output.stdout
+    assert "the map is not saved" in output.stderr
     assert not (imaged.collection / "map.npz").exists()

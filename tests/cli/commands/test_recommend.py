@@ -15,22 +15,18 @@ def orders(tmp_path_factory):
     return file
 
 
-def path_of(found, name):
-    return next(item for item in found["items"] if item["path"].endswith(name))
-
-
 def test_the_contract(indexed, orders):
-    found = indexed.json("recommend", "0.png", "--baskets", orders, "-k", 3)
-    assert set(found) == {"items", "for", "baskets", "unknown", "learned", "similar_lift", "new"}
-    assert len(found["items"]) == 3
-    for item in found["items"]:
+    document = indexed.json("recommend", "0.png", "--baskets", orders, "-k", 3)
+    assert set(document) == {"items", "for", "baskets", "unknown", "learned", "similar_lift", "new"}
+    assert len(document["items"]) == 3
+    for item in document["items"]:
         assert set(item) == {"id", "path", "score", "why", "metadata"}
-    best = found["items"][0]
+    best = document["items"][0]
     assert best["path"].endswith("/1.png")
     assert "bought with 0 in " in best["why"]
     assert best["metadata"] == {"year": 2024}
-    assert found["unknown"] == {"gift wrap": 2}
-    assert (found["baskets"], found["learned"]) == (121, True)
+    assert document["unknown"] == {"gift wrap": 2}
+    assert (document["baskets"], document["learned"]) == (121, True)
 
 
 def test_unknown_items_are_told_and_not_fatal(indexed, orders):
@@ -42,37 +38,37 @@ def test_unknown_items_are_told_and_not_fatal(indexed, orders):
 
 
 def test_lookalikes_without_baskets(indexed):
-    found = indexed.json("recommend", "0.png")
-    assert len(found["items"]) == 5
-    assert (found["baskets"], found["unknown"], found["similar_lift"]) == (0, {}, None)
-    scores = [item["score"] for item in found["items"]]
+    document = indexed.json("recommend", "0.png")
+    assert len(document["items"]) == 5
+    assert (document["baskets"], document["unknown"], document["similar_lift"]) == (0, {}, None)
+    scores = [item["score"] for item in document["items"]]
     assert scores == sorted(scores, reverse=True)
-    varied = indexed.json("recommend", found["for"][0], "--diversity", 1, "-k", 3)
-    assert varied["items"][0] == found["items"][0]
+    varied = indexed.json("recommend", document["for"][0], "--diversity", 1, "-k", 3)
+    assert varied["items"][0] == document["items"][0]
 
 
 def test_what_is_kept_answers_the_same(indexed, orders, tmp_path):
-    kept = tmp_path / "learned.npz"
-    first = indexed.json("recommend", "0.png", "--baskets", orders, "--to", kept)
-    again = indexed.json("recommend", "0.png", "--from", kept)
+    recommender = tmp_path / "learned.npz"
+    first = indexed.json("recommend", "0.png", "--baskets", orders, "--to", recommender)
+    again = indexed.json("recommend", "0.png", "--from", recommender)
     assert [item.pop("score") for item in again["items"]] == pytest.approx(
         [item.pop("score") for item in first["items"]], rel=1e-9
     )
     assert again == first
-    kept.unlink()
+    recommender.unlink()
     # Learning alone, such as every night.
-    result = indexed("recommend", "--baskets", orders, "--to", kept)
+    result = indexed("recommend", "--baskets", orders, "--to", recommender)
     assert result.stdout == ""
     assert "--from recommends with it" in result.stderr
-    assert kept.exists()
-    assert indexed.json("recommend", "--baskets", orders, "--to", kept)["baskets"] == 121
-    assert "121 baskets" in indexed("recommend", "0.png", "--from", kept).stderr
+    assert recommender.exists()
+    assert indexed.json("recommend", "--baskets", orders, "--to", recommender)["baskets"] == 121
+    assert "121 baskets" in indexed("recommend", "0.png", "--from", recommender).stderr
 
 
 def test_a_history(indexed, orders):
-    found = indexed.json("recommend", "--history", "0.png, 2", "--baskets", orders, "-k", 2)
-    assert len(found["for"]) == 2
-    assert {item["path"].rpartition("/")[2] for item in found["items"]} == {"1.png", "3.png"}
+    document = indexed.json("recommend", "--history", "0.png, 2", "--baskets", orders, "-k", 2)
+    assert len(document["for"]) == 2
+    assert {item["path"].rpartition("/")[2] for item in document["items"]} == {"1.png", "3.png"}
 
 
 def test_a_filter(indexed, orders):
@@ -113,6 +109,6 @@ def test_the_page(indexed, orders, tmp_path):
 )
 def test_bad_usage(indexed, orders, words, kind, message):
     words = [word.format(orders=orders) for word in words]
-    found = indexed.json("recommend", *words, code=2)["error"]
-    assert kind in {found["type"], "UsageError"}
-    assert message in found["message"]
+    error = indexed.json("recommend", *words, code=2)["error"]
+    assert error["type"] == kind
+    assert message in error["message"]
