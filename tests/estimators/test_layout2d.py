@@ -7,7 +7,7 @@ from sklearn.manifold import trustworthiness as exact
 
 from nearsight.errors import InvalidParameterError, MissingExtraError
 from nearsight.estimators import layout2d
-from nearsight.estimators.layout2d import Layout2D, place, trustworthiness
+from nearsight.estimators.layout2d import Layout2D, place_rows, trustworthiness
 from nearsight.testing import EstimatorTests
 
 
@@ -68,7 +68,7 @@ def test_new_rows_land_on_their_island_whatever_comes_with_them(fitted):
 
 def test_more_rows_than_are_laid_out(fitted):
     X, _ = islands()
-    made = Layout2D(method="umap", most_fitted=60).fit(X)
+    made = Layout2D(method="umap", max_fitted_rows=60).fit(X)
     assert len(made.fitted_) == 60
     assert trustworthiness(X, made.embedding_) > 0.8
 
@@ -76,7 +76,7 @@ def test_more_rows_than_are_laid_out(fitted):
 def test_a_place_is_the_weighted_geometric_median():
     rng = np.random.default_rng(4)
     points, weights = rng.normal(size=(5, 10, 2)), rng.uniform(0.1, 1, size=(5, 10))
-    for found, at, w in zip(layout2d._medians(points, weights), points, weights, strict=True):
+    for found, at, w in zip(layout2d._geometric_medians(points, weights), points, weights, strict=True):
 
         def cost(x, at=at, w=w):
             return (w * np.linalg.norm(at - x, axis=1)).sum()
@@ -88,15 +88,15 @@ def test_a_place_is_the_weighted_geometric_median():
 def test_a_minority_of_guides_elsewhere_does_not_pull_a_row_into_the_void():
     guides = np.tile([[1.0, 0.0]], (10, 1)) + 0.01 * np.random.default_rng(0).normal(size=(10, 2))
     places = np.array([[0.0, 0.0]] * 7 + [[100.0, 0.0]] * 3)
-    [[x, _]] = place([[1.0, 0.001]], guides, places)
+    [[x, _]] = place_rows([[1.0, 0.001]], guides, places)
     assert x < 1
 
 
 def test_places_of_one_guide_and_of_none():
-    np.testing.assert_array_equal(place([[0.0, 1.0]], [[1.0, 0.0]], [[3.0, 4.0]]), [[3.0, 4.0]])
+    np.testing.assert_array_equal(place_rows([[0.0, 1.0]], [[1.0, 0.0]], [[3.0, 4.0]]), [[3.0, 4.0]])
     for guides, places in (([], []), ([[1.0, 0.0]], [[1.0]])):
         with pytest.raises(InvalidParameterError, match="at least one row is needed"):
-            place([[1.0, 0.0]], np.reshape(guides, (-1, 2)), places)
+            place_rows([[1.0, 0.0]], np.reshape(guides, (-1, 2)), places)
 
 
 def test_trustworthiness_is_that_of_scikit_learn():
@@ -104,7 +104,7 @@ def test_trustworthiness_is_that_of_scikit_learn():
     places = np.random.default_rng(0).normal(size=(100, 2))
     assert trustworthiness(X, places) == pytest.approx(exact(X, places, n_neighbors=10))
     assert trustworthiness(X, places) < 0.65
-    assert trustworthiness(X, places, most=50) == trustworthiness(X, places, most=50)
+    assert trustworthiness(X, places, max_rows=50) == trustworthiness(X, places, max_rows=50)
     assert trustworthiness(X[:3], places[:3]) is None
     assert trustworthiness(X[:4], places[:4]) is not None
 
@@ -132,7 +132,7 @@ def test_without_umap(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "options", [{"method": "tsne"}, {"n_neighbors": 1}, {"min_dist": 2}, {"most_fitted": 9}]
+    "options", [{"method": "tsne"}, {"n_neighbors": 1}, {"min_dist": 2}, {"max_fitted_rows": 9}]
 )
 def test_bad_parameters(options):
     with pytest.raises(InvalidParameterError, match=str(next(iter(options.values())))):
@@ -141,11 +141,11 @@ def test_bad_parameters(options):
 
 def test_progress_is_shown_where_asked_for(fitted, capsys):
     X, _ = islands()
-    shown = Layout2D(method="umap", most_fitted=60, progress=True).fit(X)
+    shown = Layout2D(method="umap", max_fitted_rows=60, progress=True).fit(X)
     told = capsys.readouterr()
     assert "laying out" in told.err
     assert "placing" in told.err
     assert told.out == ""
-    silent = Layout2D(method="umap", most_fitted=60).fit(X)
+    silent = Layout2D(method="umap", max_fitted_rows=60).fit(X)
     assert capsys.readouterr() == ("", "")
     np.testing.assert_array_equal(shown.embedding_, silent.embedding_)

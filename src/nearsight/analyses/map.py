@@ -13,7 +13,7 @@ from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection import Collection
 from nearsight.collection.arrays import read_vectors
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.layout2d import Layout2D, place, trustworthiness
+from nearsight.estimators.layout2d import Layout2D, place_rows, trustworthiness
 from nearsight.estimators.neighbors import unit_length
 from nearsight.models import Fingerprint
 from nearsight.progress import is_watched
@@ -157,7 +157,9 @@ def _add_images(collection: Collection, saved: ImageMap, progress: bool) -> Imag
                 " (--refit)"
             )
         laid_out = ~is_added
-        positions[is_new] = place(table.X[is_new], table.X[laid_out], positions[laid_out], progress=progress)
+        positions[is_new] = place_rows(
+            table.X[is_new], table.X[laid_out], positions[laid_out], progress=progress
+        )
     score = trustworthiness(table.X, positions)
     return ImageMap(
         table.ids, positions, is_added, saved.method, score, int(is_new.sum()), False, saved.projection

@@ -1,7 +1,8 @@
-"""A map of vectors on a plane, on which nothing that has a place ever moves."""
+"""Layouts of vectors in two dimensions, to which later rows are added without moving any other."""
 
 import warnings
 from hashlib import blake2b
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -10,70 +11,72 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness as exact_trustworthiness
 from sklearn.utils.validation import check_is_fitted, validate_data
-from tqdm import tqdm
 
 from nearsight.errors import InvalidParameterError, MissingExtraError
+from nearsight.estimators.neighbors import highest, nearest_neighbors, similarity_blocks, unit_length
+from nearsight.progress import bar
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 METHODS = ("auto", "umap", "pca")
-# So few rows have no neighborhoods to keep: they are laid out by PCA whatever is asked for.
-_FEW = 10
-# Neighbors that say where a new row belongs.
-_GUIDES = 10
-# Steps towards the point that is least far from the guides; they converge in fewer.
-_STEPS = 30
-_BLOCK = 1024
+# Up to so many different rows have no neighborhoods to keep: they are laid out by PCA.
+_MOST_PCA_ROWS = 10
+# Fitted neighbors that determine the position of a new row.
+_N_ANCHORS = 10
+# Iterations of the geometric median; fewer suffice to converge.
+_N_ITERATIONS = 30
+# Rows whose distances differ less than this are the same.
+_SAME_DISTANCE = 1e-6
+_BLOCK_ROWS = 1024
 
 
 class Layout2D(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Lays rows out on a plane so that neighbors stay neighbors; later rows are placed among them.
+    """Lay rows out in two dimensions so that neighbors stay neighbors, and place later rows among them.
 
-    *Method*: UMAP (McInnes, Healy and Melville 2018, arXiv 1802.03426) on the cosine, with exact neighbors
-    where the original looks for them by descent; or the first two principal components. `fit` lays out at
-    most `most_fitted` different rows; all others are placed. With UMAP, a row is placed at the weighted
-    geometric median (Weiszfeld 1937) of its 10 nearest fitted rows, where UMAP's own transform takes their
-    mean and then optimizes anew: the median is in no void between two islands, does not depend on what else
-    is placed with it, and costs no optimization. A row that was fitted is placed where it is. With PCA,
-    placing is the projection itself.
+    *Method*: UMAP (McInnes, Healy and Melville 2018, arXiv 1802.03426) by cosine, or the first two principal
+    components. Deviations from UMAP: neighbors are exact; at most `max_fitted_rows` different rows are laid
+    out and all others are placed; a row is placed at the weighted geometric median (Weiszfeld 1937) of its
+    10 nearest fitted rows, instead of their mean followed by an optimization. The median does not fall
+    between two islands, does not depend on the other placed rows, and costs no optimization. A fitted row is
+    placed where it is. With PCA, rows are projected.
 
     Parameters
     ----------
     method : {"auto", "umap", "pca"}, default "auto"
         "auto" is UMAP where umap-learn is installed, else PCA.
     n_neighbors : int, default 15
-        At least 2. Of UMAP: more shows the whole better, fewer the detail.
+        At least 2. Of UMAP: more preserve global structure, fewer preserve detail.
     min_dist : float, default 0.1
-        In 0..1. Of UMAP: how closely points may be packed.
-    most_fitted : int, default 20_000
-        At least 10: rows that UMAP lays out, chosen at random where there are more.
+        In 0..1. Of UMAP: the least distance of points.
+    max_fitted_rows : int, default 20_000
+        At least 10: rows that UMAP lays out, a random sample if there are more.
     random_state : int, default 0
     progress : bool, default False
-        Whether `fit` shows bars on stderr.
+        Whether `fit` shows progress on stderr.
 
     Attributes
     ----------
     embedding_ : ndarray of shape (n, 2), float32
-        Where each row is.
+        The position of each row.
     fitted_ : ndarray of shape (m,), int
-        Rows that were laid out; the others were placed among them.
+        The rows that were laid out; the others were placed among them.
     method_ : {"umap", "pca"}
     n_features_in_ : int
 
     Notes
     -----
-    UMAP runs on one thread, so that the map is the same every time; its time grows with the rows, that of the
-    neighbors, m² × d, with their square, and its first use takes 15 s more. Placing costs m × d a row, PCA
-    n × d. 0 rows are refused; 1 to 10 are laid out by PCA, one of them in the middle. NaN and infinity are
-    refused. Duplicates share a place, and so do rows that are all the same.
+    UMAP runs on one thread, so that results are reproducible. It costs m² × d for the neighbors of m fitted
+    rows, then time linear in m, and 15 s more on first use. Placing costs m × d a row, PCA n × d. 0 rows are
+    refused; one to 10 are laid out by PCA. NaN and infinity are refused. Duplicate rows share a position, and
+    so do rows that are all the same.
 
     Examples
     --------
     >>> import numpy as np
     >>> X = np.eye(4)[[0, 0, 1, 2, 3]]
-    >>> map_ = Layout2D(method="pca").fit(X)
-    >>> map_.embedding_.shape, bool(np.allclose(map_.transform(X), map_.embedding_))
+    >>> layout = Layout2D(method="pca").fit(X)
+    >>> layout.embedding_.shape, bool(np.allclose(layout.transform(X), layout.embedding_))
     ((5, 2), True)
     """
 
@@ -83,14 +86,14 @@ class Layout2D(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         method: str = "auto",
         n_neighbors: int = 15,
         min_dist: float = 0.1,
-        most_fitted: int = 20_000,
+        max_fitted_rows: int = 20_000,
         random_state: int = 0,
         progress: bool = False,
     ) -> None:
         self.method = method
         self.n_neighbors = n_neighbors
         self.min_dist = min_dist
-        self.most_fitted = most_fitted
+        self.max_fitted_rows = max_fitted_rows
         self.random_state = random_state
         self.progress = progress
 
@@ -100,7 +103,7 @@ class Layout2D(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array of shape (n, d), float
-            Brought to unit length here.
+            Scaled to unit length here.
         y : ignored
 
         Raises
@@ -108,82 +111,87 @@ class Layout2D(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         InvalidParameterError
             A parameter is out of its range.
         MissingExtraError
-            UMAP is asked for and not installed.
+            `method` is "umap" and umap-learn is not installed: ``pip install 'nearsight[map]'``.
         ValueError
             No rows, NaN or infinity.
         """
         self._check()
-        rows = _unit(validate_data(self, X, dtype=[np.float32, np.float64]))
-        firsts = _firsts(rows)
-        self.method_ = "pca" if self.method == "pca" or len(firsts) <= _FEW else _available(self.method)
+        rows = unit_length(validate_data(self, X, dtype=[np.float32, np.float64]))
+        different = _different_rows(rows)
+        self.method_ = (
+            "pca" if self.method == "pca" or len(different) <= _MOST_PCA_ROWS else _available(self.method)
+        )
         if self.method_ == "pca":
-            self._lay_out_by_pca(rows)
+            self._fit_pca(rows)
             return self
-        chosen = firsts
-        if len(chosen) > self.most_fitted:
+        if len(different) > self.max_fitted_rows:
             rng = np.random.default_rng(self.random_state)
-            chosen = np.sort(rng.choice(chosen, self.most_fitted, replace=False))
-        self.fitted_ = chosen
-        self._guides = rows[chosen]
-        self._places = _umap(self._guides, self.n_neighbors, self.min_dist, self.random_state, self.progress)
-        self.embedding_ = self._placed(rows, progress=self.progress)
+            different = np.sort(rng.choice(different, self.max_fitted_rows, replace=False))
+        self.fitted_ = different
+        self._anchors = rows[different]
+        self._anchor_positions = _umap(
+            self._anchors, self.n_neighbors, self.min_dist, self.random_state, self.progress
+        )
+        self.embedding_ = self._positions(rows, progress=self.progress)
         return self
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        # Places are float32, whatever comes in.
+        # Positions are float32, whatever the type of the rows.
         tags.transformer_tags.preserves_dtype = []
         return tags
 
     def _check(self) -> None:
         if self.method not in METHODS:
             raise InvalidParameterError(f"method is {self.method!r}; choose one of {', '.join(METHODS)}")
-        if self.n_neighbors < 2 or not 0 <= self.min_dist <= 1 or self.most_fitted < _FEW:
+        if self.n_neighbors < 2 or not 0 <= self.min_dist <= 1 or self.max_fitted_rows < _MOST_PCA_ROWS:
             raise InvalidParameterError(
-                f"n_neighbors is {self.n_neighbors}, min_dist {self.min_dist} and most_fitted"
-                f" {self.most_fitted}; they must be at least 2, in 0..1, and at least {_FEW}"
+                f"n_neighbors is {self.n_neighbors}, min_dist {self.min_dist} and max_fitted_rows"
+                f" {self.max_fitted_rows}; they must be at least 2, in 0..1, and at least {_MOST_PCA_ROWS}"
             )
 
-    def _lay_out_by_pca(self, rows: NDArray[Any]) -> None:
+    def _fit_pca(self, rows: NDArray[Any]) -> None:
         n_axes = min(2, *rows.shape)
         with warnings.catch_warnings():
             # A single row, or identical ones, have no variance to divide by.
             warnings.simplefilter("ignore", RuntimeWarning)
             pca = PCA(n_axes, svd_solver="auto", random_state=self.random_state).fit(rows)
-        self._middle = pca.mean_
+        self._mean = pca.mean_
         self._axes = np.zeros((2, rows.shape[1]), rows.dtype)
         self._axes[:n_axes] = np.nan_to_num(pca.components_)
         self.fitted_ = np.arange(len(rows))
-        self.embedding_ = self._placed(rows)
+        self.embedding_ = self._positions(rows)
 
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:
-        """Return the (n, 2) float32 places of rows, which move nothing that is there."""
+        """Return the (n, 2) float32 positions of rows; fitted rows do not move."""
         check_is_fitted(self, "embedding_")
-        return self._placed(_unit(validate_data(self, X, reset=False, dtype=[np.float32, np.float64])))
+        return self._positions(
+            unit_length(validate_data(self, X, reset=False, dtype=[np.float32, np.float64]))
+        )
 
-    def _placed(self, rows: NDArray[Any], *, progress: bool = False) -> NDArray[np.float32]:
+    def _positions(self, rows: NDArray[Any], *, progress: bool = False) -> NDArray[np.float32]:
         if self.method_ == "pca":
-            flat: NDArray[np.float32] = ((rows - self._middle) @ self._axes.T).astype(np.float32)
-            return flat
-        return place(rows, self._guides, self._places, progress=progress)
+            projected: NDArray[np.float32] = ((rows - self._mean) @ self._axes.T).astype(np.float32)
+            return projected
+        return place_rows(rows, self._anchors, self._anchor_positions, progress=progress)
 
 
-def place(
-    X: ArrayLike, guides: ArrayLike, places: ArrayLike, *, progress: bool = False
+def place_rows(
+    X: ArrayLike, anchors: ArrayLike, positions: ArrayLike, *, progress: bool | None = False
 ) -> NDArray[np.float32]:
-    """Return where rows belong on a map, by the rows that are on it.
+    """Return the positions of rows in a layout, from the rows that are in it.
 
     *Method*: see `Layout2D`.
 
     Parameters
     ----------
     X : array of shape (n, d), float
-    guides : array of shape (m, d), float
-        Rows on the map, at least one.
-    places : array of shape (m, 2), float
-        Where those are.
+    anchors : array of shape (m, d), float
+        The rows of the layout, at least one.
+    positions : array of shape (m, 2), float
+        Their positions.
     progress : bool, default False
-        Whether a bar is shown on stderr.
+        Whether progress is shown on stderr.
 
     Returns
     -------
@@ -192,146 +200,123 @@ def place(
     Raises
     ------
     InvalidParameterError
-        There are no guides, or not a place for each.
+        There are no anchors, or not one position for each.
     """
-    known, at = _unit(np.asarray(guides)), np.asarray(places, np.float64)
-    if not len(known) or at.shape != (len(known), 2):
+    references, at = unit_length(np.asarray(anchors)), np.asarray(positions, np.float64)
+    if not len(references) or at.shape != (len(references), 2):
         raise InvalidParameterError(
-            f"{len(known)} rows are on the map, with places of shape {at.shape}; at least one row is needed,"
-            " with two numbers each"
+            f"the layout has {len(references)} rows and positions of shape {at.shape}; give at least one row,"
+            " and two numbers for each"
         )
-    rows = _unit(np.asarray(X))
-    found = np.empty((len(rows), 2), np.float32)
-    k = min(_GUIDES, len(known))
-    starts = range(0, len(rows), _BLOCK)
-    for start in tqdm(starts, desc="placing", unit="block", disable=not progress, leave=False):
-        part = rows[start : start + _BLOCK]
-        nearest, alike = _most_similar(part @ known.T, k)
-        found[start : start + len(part)] = _medians(at[nearest], _weights(alike.astype(np.float64)))
-    return found
-
-
-def _most_similar(similarities: NDArray[Any], k: int) -> tuple[Ints, NDArray[Any]]:
-    """Return where the `k` highest of each row are, in no order, and what they are."""
-    nearest = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
-    return nearest, np.take_along_axis(similarities, nearest, axis=1)
-
-
-def _neighbors(rows: NDArray[Any], k: int, *, progress: bool) -> tuple[NDArray[np.int32], NDArray[Any]]:
-    """Return the `k` nearest of each row, itself the first, and how far they are: exact, 1 - cosine."""
-    n = len(rows)
-    found, distances = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
-    starts = range(0, n, _BLOCK)
-    for start in tqdm(starts, desc="neighbors", unit="block", disable=not progress, leave=False):
-        similarities = rows[start : start + _BLOCK] @ rows.T
-        own = np.arange(len(similarities))
-        # Rounding must not make another row nearer than the row itself.
-        similarities[own, start + own] = np.inf
-        nearest, alike = _most_similar(similarities, k)
-        order = np.argsort(-alike, axis=1, kind="stable")
-        block = slice(start, start + len(similarities))
-        found[block] = np.take_along_axis(nearest, order, axis=1)
-        distances[block] = np.maximum(1 - np.take_along_axis(alike, order, axis=1), 0)
-    return found, distances
+    rows = unit_length(np.asarray(X))
+    placed = np.empty((len(rows), 2), np.float32)
+    with bar("placing rows", len(rows), unit="rows", progress=progress) as shown:
+        for block, similarities in similarity_blocks(
+            rows, references, block_rows=_BLOCK_ROWS, progress=shown.update
+        ):
+            nearest, values = highest(similarities, _N_ANCHORS)
+            placed[block] = _geometric_medians(at[nearest], _weights(values.astype(np.float64)))
+    return placed
 
 
 def _weights(similarities: Floats) -> Floats:
-    """Return how much each guide counts: as in UMAP, less the further it is beyond the nearest."""
+    """Return the weight of each anchor: as in UMAP, it falls with the distance beyond the nearest anchor."""
     distances = np.maximum(1 - similarities, 0)
     nearest = distances.min(axis=1, keepdims=True)
     beyond = distances - nearest
     spread = beyond.mean(axis=1, keepdims=True)
     weights = np.exp(-beyond / np.where(spread > 0, spread, 1.0))
-    # The same row: it belongs where that one is.
-    same = distances <= 1e-6
-    counted: Floats = np.where(same.any(axis=1, keepdims=True), same.astype(float), weights)
-    return counted
+    # A row that is an anchor gets the position of that anchor.
+    is_same = distances <= _SAME_DISTANCE
+    result: Floats = np.where(is_same.any(axis=1, keepdims=True), is_same.astype(float), weights)
+    return result
 
 
-def _medians(points: Floats, weights: Floats) -> Floats:
-    """Return the point of each row of (n, k, 2) points whose weighted distance to them is least."""
+def _geometric_medians(points: Floats, weights: Floats) -> Floats:
+    """Return the (n, 2) points of least weighted distance to (n, k, 2) points."""
     total = weights.sum(axis=1, keepdims=True)
-    middle = (points * weights[..., None]).sum(axis=1) / total
-    for _ in range(_STEPS):
-        distances = np.linalg.norm(points - middle[:, None], axis=2)
+    medians: Floats = (points * weights[..., None]).sum(axis=1) / total
+    for _ in range(_N_ITERATIONS):
+        distances = np.linalg.norm(points - medians[:, None], axis=2)
         pull = weights / np.maximum(distances, 1e-9)
-        middle = (points * pull[..., None]).sum(axis=1) / pull.sum(axis=1, keepdims=True)
-    medians: Floats = middle
+        medians = (points * pull[..., None]).sum(axis=1) / pull.sum(axis=1, keepdims=True)
     return medians
 
 
 def trustworthiness(
-    X: ArrayLike, places: ArrayLike, *, n_neighbors: int = 10, most: int = 2_000, random_state: int = 0
+    X: ArrayLike, positions: ArrayLike, *, n_neighbors: int = 10, max_rows: int = 2_000, random_state: int = 0
 ) -> float | None:
-    """Return how far neighbors on a map are neighbors in truth: 1 is perfect, .5 is chance.
+    """Return how far neighbors in a layout are neighbors in the data: 1 is perfect, 0.5 is random.
 
-    *Method*: Venna and Kaski 2001, section 4, by cosine, among at most `most` random rows, whose number
-    squared it costs.
+    *Method*: Venna and Kaski 2001, section 4, by cosine, on at most `max_rows` random rows, since it costs
+    their number squared.
 
     Parameters
     ----------
     X : array of shape (n, d), float
-    places : array of shape (n, 2), float
+    positions : array of shape (n, 2), float
     n_neighbors : int, default 10
-        At least 1, and less than half of the rows, else fewer are taken.
-    most : int, default 2000
+        At least 1; less than half of the rows, else fewer are used.
+    max_rows : int, default 2000
     random_state : int, default 0
-        Chooses the rows.
+        Draws the rows.
 
     Returns
     -------
     float or None
-        In 0..1; None for fewer than 4 rows, among which nothing can be told.
+        In 0..1; None for fewer than 4 rows.
     """
-    rows, at = np.asarray(X), np.asarray(places)
-    if len(rows) > most:
-        chosen = np.sort(np.random.default_rng(random_state).choice(len(rows), most, replace=False))
-        rows, at = rows[chosen], at[chosen]
+    rows, at = np.asarray(X), np.asarray(positions)
+    if len(rows) > max_rows:
+        sample = np.sort(np.random.default_rng(random_state).choice(len(rows), max_rows, replace=False))
+        rows, at = rows[sample], at[sample]
     k = min(n_neighbors, (len(rows) - 1) // 2)
     if k < 1 or len(rows) < 4:
         return None
-    return float(exact_trustworthiness(_unit(rows), at, n_neighbors=k, metric="euclidean"))
+    return float(exact_trustworthiness(unit_length(rows), at, n_neighbors=k, metric="euclidean"))
 
 
-def _unit(X: NDArray[Any]) -> NDArray[Any]:
-    lengths = np.linalg.norm(X, axis=1, keepdims=True)
-    scaled: NDArray[Any] = X / np.where(lengths > 0, lengths, 1).astype(X.dtype)
-    return scaled
-
-
-def _firsts(rows: NDArray[Any]) -> Ints:
-    """Return the first of each set of equal rows; by hash, since sorting would need a copy of them all."""
-    seen: dict[bytes, int] = {}
+def _different_rows(rows: NDArray[Any]) -> Ints:
+    """Return the first of each set of equal rows; by hash, since sorting would copy all rows."""
+    first: dict[bytes, int] = {}
     for number, row in enumerate(rows):
-        seen.setdefault(blake2b(row.tobytes(), digest_size=16).digest(), number)
-    return np.array(list(seen.values()), np.intp)
+        first.setdefault(blake2b(row.tobytes(), digest_size=16).digest(), number)
+    return np.array(list(first.values()), np.intp)
 
 
 def _available(method: str) -> str:
-    from importlib.util import find_spec
-
     if find_spec("umap") is not None:
         return "umap"
     if method == "umap":
-        raise MissingExtraError("UMAP needs umap-learn: pip install 'nearsight[map]'; or take method='pca'")
+        raise MissingExtraError(
+            "method 'umap' needs umap-learn: pip install 'nearsight[map]', or use method='pca'"
+        )
     return "pca"
 
 
 def _umap(rows: NDArray[Any], n_neighbors: int, min_dist: float, random_state: int, progress: bool) -> Floats:
+    k, n = min(n_neighbors, len(rows) - 1), len(rows)
+    with bar("comparing neighbors", n, unit="rows", progress=progress) as shown:
+        others, similarities = nearest_neighbors(
+            rows, rows, k - 1, own=np.arange(n), block_rows=_BLOCK_ROWS, progress=shown.update
+        )
+    # UMAP expects each row as its own first neighbor.
+    neighbors = np.column_stack([np.arange(n), others]).astype(np.int32)
+    distances = np.column_stack([np.zeros(n), np.maximum(1 - similarities, 0)]).astype(np.float32)
     with warnings.catch_warnings():
-        # It says that a seed means one thread, and what its spectral start does; both are meant.
+        # UMAP warns that a seed means one thread, and of its spectral start; both are intended.
         warnings.simplefilter("ignore")
+        # Here, since umap compiles with numba, which takes seconds to import.
         from umap import UMAP
 
-        k = min(n_neighbors, len(rows) - 1)
         reducer = UMAP(
             n_neighbors=k,
-            precomputed_knn=_neighbors(rows, k, progress=progress),
+            precomputed_knn=(neighbors, distances),
             min_dist=min_dist,
             metric="cosine",
             random_state=random_state,
             n_jobs=1,
             tqdm_kwds={"desc": "laying out", "unit": "epoch", "disable": not progress, "leave": False},
         )
-        places: Floats = np.asarray(reducer.fit_transform(rows), np.float64)
-    return places
+        positions: Floats = np.asarray(reducer.fit_transform(rows), np.float64)
+    return positions
