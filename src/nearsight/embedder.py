@@ -1,55 +1,55 @@
-"""Images in, vectors out: decoding and inference overlapped, in input order, in bounded memory."""
+"""Embeds images: decodes and computes vectors in threads, in input order and bounded memory."""
 
-import sys
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from nearsight import progress as progress_display
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.images import ImageSource, Limits, Stat, content_id, count, decode, find, thumbnail
 from nearsight.models import DEFAULT_MODEL, Backend, load_model
+from nearsight.parallel import ordered_map
 from nearsight.processor import n_cores
 
 OnError = Literal["record", "raise"]
 
-# While an accelerator computes, those who wait for it must not leave cores idle.
+# Additional threads keep the cores busy while others wait for an accelerator.
 _WAITING_THREADS = 4
 
-# Devices that are the cores themselves.
-_ON_CORES = ("cpu", "openvino")
+# Devices that run on the cores of the processor.
+_PROCESSOR_DEVICES = ("cpu", "openvino")
 
-# Images that travel through the network together, and the most a worker holds decoded.
+# Images that a worker decodes and embeds at once.
 BATCH_SIZE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """One image's vector, and what was learned on the way to it.
+    """The vector of one image, and facts about the image.
 
     Attributes
     ----------
     position : int
-        Index among everything the job saw, failures included.
+        Index of the image in the job, failures included.
     source : ImageSource
-        Where the image came from.
+        Source of the image.
     stat : Stat
-        Size and time stamp taken before the bytes were read.
+        Size and time stamp from before the bytes were read.
     id : str
         Hash of the content, 32 hex digits.
     vector : ndarray of shape (dim,), float32, or None
-        None where the caller's `known` said that this id needs no embedding.
+        None if `known` returned True for the id.
     width, height : int
-        Size of the upright image in pixels; 0 where `vector` is None.
+        Size of the upright image in pixels; 0 if `vector` is None.
     thumbnail : bytes or None
-        JPEG, where thumbnails were asked for.
+        JPEG, if thumbnails were requested.
     """
 
     position: int
@@ -64,18 +64,18 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """The vectors of a job, in input order, without those that failed.
+    """The vectors of a job, in input order, without failed images.
 
     Attributes
     ----------
     vectors : ndarray of shape (n, dim), float32
-        Unit length where the model normalizes.
+        Unit length if the model normalizes its vectors.
     paths, ids : list of str, length n
-        Each image as it was given, and the hash of its content.
+        Path of each image as given, and hash of its content.
     positions : ndarray of shape (n,), int64
-        Index of each row's image in the input, failures counted.
+        Index of each row's image in the input, failures included.
     failed : list of ImageFailure
-        Images that could not be used, and why.
+        Images that could not be used, with the reason.
     """
 
     vectors: NDArray[np.float32]
@@ -87,7 +87,7 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A decoded image on its way to the network."""
+    """A decoded image, ready for the model."""
 
     embedded: Callable[[NDArray[np.float32]], Embedded]
     path: str
@@ -97,32 +97,32 @@ class _Prepared:
 class Embedder:
     """Embeds images with one model.
 
-    *Method.* Each worker thread takes a few images from bytes to vectors by itself, with a network
-    session that runs on the calling thread. That keeps every core busy whatever the ratio of decoding
-    to inference, and holds only `n_threads` small batches in memory at a time.
+    *Method.* Each worker thread decodes and embeds small batches by itself; the network runs on the calling
+    thread. So all cores are busy for any ratio of decoding to inference, and only a few small batches per
+    thread are in memory.
 
     Parameters
     ----------
     model : str or Backend, default "efficientnet-lite0"
-        A registered name, or a loaded model.
+        Name of a model, or a loaded model.
     device : str, default "auto"
-        Where a model that is named runs; see `load_model`.
+        Device of a model given by name; see `load_model`.
     n_threads : int, optional
-        Worker threads; by default as many as the cores this process may use (affinity and cgroup
-        quotas respected).
+        Worker threads; by default the number of cores that this process may use, within its affinity and
+        cgroup quota.
     batch_size : int, default 8
-        Images a worker embeds at once, at least 1.
+        Images that a worker embeds at once, at least 1.
     limits : Limits
-        Pixels, bytes and seconds one image may cost.
+        Maximum pixels, bytes and seconds per image.
     cache_dir : Path, optional
-        Where converted models are kept.
+        Directory for converted models.
     progress : bool, optional
-        Show a progress bar on stderr; by default only when that is a terminal.
+        Whether to show a progress bar on stderr; see `nearsight.progress.bar`.
 
     Raises
     ------
     UnknownModelError
-        No such model; the message suggests the nearest names.
+        There is no such model; the message suggests similar names.
 
     Examples
     --------
@@ -152,28 +152,30 @@ class Embedder:
         self.backend = (
             load_model(model, device=device, cache_dir=cache_dir) if isinstance(model, str) else model
         )
-        # Of a model that came loaded, the device has been chosen.
-        here = getattr(self.backend, "device", "cpu")
-        if not isinstance(model, str) and device not in ("auto", here):
+        current_device = getattr(self.backend, "device", "cpu")
+        if not isinstance(model, str) and device not in ("auto", current_device):
             raise InvalidParameterError(
-                f"device is {device!r}, but the model is loaded and runs on {here}; give its name instead"
+                f"device is {device!r}, but the model is loaded and runs on {current_device}; "
+                "give its name instead"
             )
-        self.n_threads = n_threads or n_cores() + (_WAITING_THREADS if here not in _ON_CORES else 0)
+        self.n_threads = n_threads or n_cores() + (
+            _WAITING_THREADS if current_device not in _PROCESSOR_DEVICES else 0
+        )
         self.batch_size = batch_size
         self.limits = limits or Limits()
         self.progress = progress
 
     def embed(self, inputs: Any, *, on_error: OnError = "record", allow_remote: bool = False) -> Embeddings:
-        """Embed images and return all vectors at once.
+        """Embed images and return all vectors.
 
         Parameters
         ----------
         inputs : path, URL, PIL image, uint8 array, bytes, or iterable of those
-            Folders, globs and tar shards are walked.
+            Folders, globs and tar shards are searched.
         on_error : {"record", "raise"}
-            Whether an image that cannot be used is listed in `failed` or raises `ImageError`.
+            Whether a failed image is listed in `failed` or raises `ImageError`.
         allow_remote : bool, default False
-            Whether http and https URLs may be fetched.
+            Whether http and https URLs may be downloaded.
 
         Returns
         -------
@@ -181,7 +183,7 @@ class Embedder:
             Vectors of shape (n, dim) in input order, with their paths, ids and positions.
         """
         total = count(inputs, allow_remote=allow_remote) if self.can_count(inputs) else None
-        done: list[Embedded] = []
+        embedded: list[Embedded] = []
         failed: list[ImageFailure] = []
         with self.bar(total) as bar:
             for result in self.stream(find(inputs, allow_remote=allow_remote), on_error=on_error):
@@ -189,15 +191,15 @@ class Embedder:
                 if isinstance(result, ImageFailure):
                     failed.append(result)
                 else:
-                    done.append(result)
-        vectors = np.empty((len(done), self.backend.spec.dim), np.float32)
-        for row, result in zip(vectors, done, strict=True):
+                    embedded.append(result)
+        vectors = np.empty((len(embedded), self.backend.spec.dim), np.float32)
+        for row, result in zip(vectors, embedded, strict=True):
             row[:] = result.vector
         return Embeddings(
             vectors=vectors,
-            paths=[r.source.path for r in done],
-            ids=[r.id for r in done],
-            positions=np.array([r.position for r in done], np.int64),
+            paths=[r.source.path for r in embedded],
+            ids=[r.id for r in embedded],
+            positions=np.array([r.position for r in embedded], np.int64),
             failed=failed,
         )
 
@@ -209,51 +211,37 @@ class Embedder:
         thumbnails: bool = False,
         on_error: OnError = "record",
     ) -> Generator[Embedded | ImageFailure, None, None]:
-        """Embed sources one after another, yielding in input order, in memory that does not grow.
+        """Embed sources and yield results in input order, in bounded memory.
 
         Parameters
         ----------
         sources : iterable of ImageSource or ImageFailure
-            As `images.find` yields them; failures pass through.
+            Sources as from `images.find`; failures are yielded unchanged.
         known : callable, optional
-            Given a content id, says whether the vector is not needed. Called from worker threads.
+            Given a content id, returns whether the vector is not needed. Called from worker threads.
         thumbnails : bool, default False
-            Whether to make a thumbnail of each image that is embedded.
+            Whether to create a thumbnail of each embedded image.
         on_error : {"record", "raise"}
-            Whether failures are yielded or raised as `ImageError`.
+            Whether a failed image is yielded or raises `ImageError`.
         """
         if on_error not in ("record", "raise"):
             raise InvalidParameterError(f"on_error is {on_error!r}; it must be 'record' or 'raise'")
-        pending: deque[Future[list[Embedded | ImageFailure]]] = deque()
+        embed_batch = partial(self._embed_batch, known=known, thumbnails=thumbnails)
         batches = _batches(enumerate(sources), self.batch_size, self.n_threads)
-        pool = ThreadPoolExecutor(self.n_threads, thread_name_prefix="nearsight-embed")
-        try:
-            # One batch beyond the workers waits ready, so that none idles while results are consumed.
-            for batch in batches:
-                pending.append(pool.submit(self._embed_batch, batch, known, thumbnails))
-                if len(pending) > 2 * self.n_threads:
-                    yield from _checked(pending.popleft().result(), on_error)
-            while pending:
-                yield from _checked(pending.popleft().result(), on_error)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        with closing(ordered_map(embed_batch, batches, n_threads=self.n_threads)) as results:
+            for batch in results:
+                for result in batch:
+                    if on_error == "raise" and isinstance(result, ImageFailure):
+                        raise ImageError(result.path, result.reason)
+                    yield result
 
-    def bar(self, total: int | None) -> Any:
-        """Return a progress bar with rate and time left, silent where stderr is no terminal."""
-        return tqdm(
-            total=total,
-            unit=" images",
-            dynamic_ncols=True,
-            smoothing=0.05,
-            disable=not self._is_watched(),
-        )
+    def bar(self, total: int | None) -> progress_display.Bar:
+        """Return the progress bar of a job with `total` images; see `nearsight.progress.bar`."""
+        return progress_display.bar("embedding images", total, progress=self.progress)
 
     def can_count(self, inputs: Any) -> bool:
-        """Whether inputs should be counted first: somebody watches, and they can be read twice."""
-        return self._is_watched() and not isinstance(inputs, Iterator)
-
-    def _is_watched(self) -> bool:
-        return sys.stderr.isatty() if self.progress is None else self.progress
+        """Whether to count inputs first: a bar is drawn, and the inputs can be read twice."""
+        return progress_display.is_watched(self.progress) and not isinstance(inputs, Iterator)
 
     def _embed_batch(
         self,
@@ -296,14 +284,12 @@ class Embedder:
 
 def _finish(item: _Prepared, vector: NDArray[np.float32]) -> Embedded | ImageFailure:
     if not np.isfinite(vector).all() or not vector.any():
-        return ImageFailure(
-            item.path, "the model gave it a vector without direction: all zeros, or not finite"
-        )
+        return ImageFailure(item.path, "its vector has no direction: it is all zeros, or not finite")
     return item.embedded(vector)
 
 
 def _batches(items: Iterator[Any], size: int, n_threads: int) -> Iterator[list[Any]]:
-    """Cut into batches that start small, so that a short job still reaches every worker."""
+    """Yield batches, the first ones small, so that a short job still uses all workers."""
     for step in (1, 2, 4):
         for _ in range(n_threads):
             if step >= size:
@@ -313,10 +299,3 @@ def _batches(items: Iterator[Any], size: int, n_threads: int) -> Iterator[list[A
             yield batch
     while batch := list(islice(items, size)):
         yield batch
-
-
-def _checked(results: list[Embedded | ImageFailure], on_error: OnError) -> Iterator[Embedded | ImageFailure]:
-    for result in results:
-        if on_error == "raise" and isinstance(result, ImageFailure):
-            raise ImageError(result.path, result.reason)
-        yield result

@@ -1,7 +1,7 @@
 """Work spread over threads, in order and in bounded memory."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ R = TypeVar("R")
 
 def ordered_map(
     function: Callable[[T], R], items: Iterable[T], *, n_threads: int, look_ahead: int | None = None
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """Apply a function to items in threads and yield the results in the order of the items.
 
     At most `look_ahead` items are taken from `items` before their results are asked for, so memory does not

@@ -16,21 +16,21 @@ from nearsight.models import DEFAULT_MODEL, Backend, find_model
 class ImageEmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn is untyped
     """Turn images into vectors inside a scikit-learn `Pipeline`.
 
-    There is nothing to fit. No model is loaded before the first `transform`, so that cloning and
-    pickling cost nothing.
+    Fitting only checks the parameters. The model is loaded at the first `transform`, so that cloning and
+    pickling are cheap.
 
     Parameters
     ----------
     model : str or Backend, default "efficientnet-lite0"
-        A registered name, or a loaded model.
+        Name of a model, or a loaded model.
     device : str, default "auto"
-        Where a model that is named runs; see `load_model`.
+        Device of a model given by name; see `load_model`.
     n_threads : int, optional
-        Worker threads; by default as many as this process may use cores.
+        Worker threads; by default the number of cores that this process may use.
     batch_size : int, default 8
-        Images a worker embeds at once.
+        Images that a worker embeds at once.
     on_error : {"raise", "nan"}, default "raise"
-        Whether an image that cannot be used raises `ImageError` or becomes a row of NaN.
+        Whether a failed image raises `ImageError` or gives a row of NaN.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class ImageEmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignor
         self.on_error = on_error
 
     def fit(self, X: Sequence[Any], y: Any = None) -> "ImageEmbeddingTransformer":
-        """Check the parameters; images are not looked at."""
+        """Check the parameters; `X` is not used."""
         if self.on_error not in ("raise", "nan"):
             raise InvalidParameterError(f"on_error is {self.on_error!r}; it must be 'raise' or 'nan'")
         spec = find_model(self.model).spec if isinstance(self.model, str) else self.model.spec
@@ -97,13 +97,13 @@ class ImageEmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignor
         )
         result = embedder.embed(images, on_error="raise" if self.on_error == "raise" else "record")
         if len(result.vectors) + len(result.failed) != len(images):
-            raise InvalidParameterError("X holds a folder or an archive; each element must be one image")
+            raise InvalidParameterError("X contains a folder or an archive; each element must be one image")
         vectors = np.full((len(images), self.n_features_out_), np.nan, np.float32)
         vectors[result.positions] = result.vectors
         return vectors
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """Return a name for each of the vector's numbers."""
+        """Return a name for each component of the vectors."""
         self.fit([])
         return np.array([f"embedding{i}" for i in range(self.n_features_out_)], dtype=object)
 
