@@ -89,7 +89,7 @@ class BankManifest:
                 )
         except (FileNotFoundError, NotADirectoryError):
             raise CollectionNotFoundError(
-                f"there is no bank of faces at {directory}; make one with: nearsight faces enroll DIR, with a"
+                f"there is no face bank at {directory}; make one with: nearsight faces enroll DIR, with a"
                 " folder of photographs for each person"
             ) from None
 

@@ -170,7 +170,7 @@ def count(inputs: Inputs, *, allow_remote: bool = False) -> int | None:
     inputs : as for `find`
         Read, not opened.
     allow_remote : bool
-        As for `find`; where it is refused, an address counts as the one failure it will be.
+        As for `find`; an address that may not be fetched counts as one failure.
 
     Returns
     -------

@@ -25,7 +25,7 @@ class Tag:
     entry: bytes  # the tag's entry in the directory
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TagDirectory:
     """The first directory of a TIFF or EXIF block; `start` and `end` are its offsets in the data."""
 

@@ -197,7 +197,7 @@ def _license_of(name: str, path: Path, layout: str) -> str:
         license = f"{_UNKNOWN} (InsightFace publishes its weights for non-commercial research only)"
     if is_restricted(license):
         warnings.warn(
-            f"NOT FOR COMMERCIAL USE, as far as can be told: the license of {name} ({path.name}) is "
+            f"NOT FOR COMMERCIAL USE, unless the owner permits it: the license of {name} ({path.name}) is "
             f"{license}. Ask the owner of the weights before you use them for more than research.",
             UserWarning,
             stacklevel=4,
