@@ -132,7 +132,7 @@ def _lay_out(collection: Collection, method: str, random_state: int, progress: b
     layout = Layout2D(method=method, random_state=random_state, progress=progress).fit(table.X)
     is_added = np.ones(len(table), bool)
     is_added[layout.fitted_] = False
-    projection = {"middle": layout._middle, "axes": layout._axes} if layout.method_ == "pca" else {}
+    projection = {"middle": layout.mean_, "axes": layout.axes_} if layout.method_ == "pca" else {}
     score = trustworthiness(table.X, layout.embedding_)
     return ImageMap(
         table.ids, layout.embedding_, is_added, layout.method_, score, len(table), True, projection

@@ -62,6 +62,8 @@ class Layout2D(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     fitted_ : ndarray of shape (m,), int
         The rows that were laid out; the others were placed among them.
     method_ : {"umap", "pca"}
+    mean_, axes_ : ndarray of shape (d,) and (2, d)
+        With PCA: positions are ``(rows - mean_) @ axes_.T``, for rows of unit length.
     n_features_in_ : int
 
     Notes
@@ -156,9 +158,9 @@ class Layout2D(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             # A single row, or identical ones, have no variance to divide by.
             warnings.simplefilter("ignore", RuntimeWarning)
             pca = PCA(n_axes, svd_solver="auto", random_state=self.random_state).fit(rows)
-        self._mean = pca.mean_
-        self._axes = np.zeros((2, rows.shape[1]), rows.dtype)
-        self._axes[:n_axes] = np.nan_to_num(pca.components_)
+        self.mean_ = pca.mean_
+        self.axes_ = np.zeros((2, rows.shape[1]), rows.dtype)
+        self.axes_[:n_axes] = np.nan_to_num(pca.components_)
         self.fitted_ = np.arange(len(rows))
         self.embedding_ = self._positions(rows)
 
@@ -171,7 +173,7 @@ class Layout2D(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _positions(self, rows: NDArray[Any], *, progress: bool = False) -> NDArray[np.float32]:
         if self.method_ == "pca":
-            projected: NDArray[np.float32] = ((rows - self._mean) @ self._axes.T).astype(np.float32)
+            projected: NDArray[np.float32] = ((rows - self.mean_) @ self.axes_.T).astype(np.float32)
             return projected
         return place_rows(rows, self._anchors, self._anchor_positions, progress=progress)
 
