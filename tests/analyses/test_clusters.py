@@ -4,49 +4,18 @@ import json
 
 import numpy as np
 import pytest
+from analyses.conftest import N_EACH, make_collection, truth_of
 from collection.test_text_search import Encoder
 from sklearn.metrics import adjusted_rand_score
 
 from nearsight import Collection
-from nearsight.analyses.cluster_names import labels_of
+from nearsight.analyses.cluster_names import names_from_words
 from nearsight.analyses.clusters import FILENAME, Clustering
 from nearsight.analyses.customer_segments import Segmentation
 from nearsight.analyses.saved_clusters import check_key
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, MetadataError, NewerFormatError
 
 from fake import DIM, FakeBackend
-
-N_EACH = 60
-
-
-def made(folder, *, seed=0, n_each=N_EACH, noise=30, first=0):
-    rng = np.random.default_rng(seed)
-    centers = np.random.default_rng(99).normal(size=(4, DIM))
-    X = np.concatenate(
-        [
-            np.repeat(centers, n_each, axis=0) + 0.4 * rng.normal(size=(4 * n_each, DIM)),
-            rng.normal(size=(noise, DIM)),
-        ]
-    )
-    X /= np.linalg.norm(X, axis=1, keepdims=True)
-    collection = Collection.create(folder, model=FakeBackend())
-    truth = [*np.repeat(range(4), n_each).tolist(), *[-1] * noise]
-    collection.add_vectors(
-        X.astype(np.float32),
-        ids=[f"{first + i:032x}" for i in range(len(X))],
-        fingerprint=collection.fingerprint,
-        metadata=[{"truth": t} for t in truth],
-    )
-    return collection
-
-
-@pytest.fixture
-def collection(tmp_path):
-    return made(tmp_path / "c")
-
-
-def truth_of(collection):
-    return {item.id: item.metadata["truth"] for item in collection.items()}
 
 
 def labels_in(found):
@@ -70,7 +39,7 @@ def test_finds_what_is_there_and_says_what_is_noise(collection):
         vectors = collection.vectors(cluster.ids)
         assert cluster.representative == cluster.ids[int((vectors @ vectors.mean(0)).argmax())]
         # The fake model knows no texts.
-        assert (cluster.words, cluster.label) == ([], None)
+        assert (cluster.words, cluster.name) == ([], None)
 
 
 def test_as_many_as_are_asked_for(collection):
@@ -80,7 +49,7 @@ def test_as_many_as_are_asked_for(collection):
     assert len(found.tree) == 3
 
 
-def test_zooming_out_joins_the_most_alike(collection):
+def test_the_most_similar_clusters_merge(collection):
     fine = collection.cluster()
     coarse = collection.cluster(2, algorithm="density")
     assert len(coarse.clusters) == 2
@@ -94,9 +63,9 @@ def test_zooming_out_joins_the_most_alike(collection):
     one, other = (collection.vectors(fine.clusters[i].ids) for i in (a, b))
     assert similarity == pytest.approx(float((one @ other.T).mean()), abs=1e-5)
     assert size == len(one) + len(other)
-    assert len(fine.joined(1).clusters) == 1
+    assert len(fine.merged(1).clusters) == 1
     with pytest.raises(InvalidParameterError, match="n is 0"):
-        fine.joined(0)
+        fine.merged(0)
 
 
 @pytest.mark.parametrize("k", [None, 4])
@@ -106,7 +75,7 @@ def test_later_images_are_assigned_by_a_file(collection, tmp_path, k):
     before = labels_in(found)
     with np.load(tmp_path / "kept.npz", allow_pickle=False) as arrays:
         assert json.loads(str(arrays["about"]))["fingerprint"] == collection.fingerprint.to_dict()
-    made(tmp_path / "c", seed=5, n_each=25, noise=20, first=10_000)
+    make_collection(tmp_path / "c", seed=5, n_each=25, noise=20, first=10_000)
     loaded = Clustering.load(tmp_path / "kept.npz")
     after = collection.predict_clusters(loaded)
     assert [c.representatives for c in after.clusters] == [c.representatives for c in found.clusters]
@@ -121,7 +90,7 @@ def test_later_images_are_assigned_by_a_file(collection, tmp_path, k):
     assert np.mean([labels[i] == label for i, label in before.items()]) > 0.9
 
 
-def test_joined_clusters_assign_too(collection):
+def test_merged_clusters_assign_too(collection):
     coarse = collection.cluster(2, algorithm="density")
     again = labels_in(collection.predict_clusters(coarse))
     assert np.mean([again[i] == label for i, label in labels_in(coarse).items()]) > 0.9
@@ -165,7 +134,7 @@ def test_clusters_in_the_metadata(collection):
     assert collection.save_clusters(found, "kind") == len(collection)
     inside = collection.cluster(2, where="kind = 1")
     assert sorted(i for c in inside.clusters for i in c.ids) == sorted(found.clusters[1].ids)
-    for key, message in {"a b": "'a b'", "width": "every image has", "not": "a word of its own"}.items():
+    for key, message in {"a b": "'a b'", "width": "every image has", "not": "a keyword of `where`"}.items():
         with pytest.raises(MetadataError, match=message):
             collection.save_clusters(found, key)
     collection.update_metadata(found.noise[0], {"name": "jar"})
@@ -202,16 +171,16 @@ def test_words_name_clusters(collection, monkeypatch):
     found = collection.cluster(words=names)
     truth = truth_of(collection)
     for cluster in found.clusters:
-        assert cluster.label == names[truth[cluster.representative]]
-    assert all(c.label is None for c in collection.cluster(words=[]).clusters)
+        assert cluster.name == names[truth[cluster.representative]]
+    assert all(c.name is None for c in collection.cluster(words=[]).clusters)
     with pytest.raises(InvalidParameterError, match="word"):
         collection.cluster(words=["jar", " "])
-    assert labels_of([["a", "b"], ["a"]]) == ["a, b", "a"]
+    assert names_from_words([["a", "b"], ["a"]]) == ["a, b", "a"]
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_few_images_are_noise(tmp_path, n):
-    few = made(tmp_path / "few", n_each=0, noise=n)
+    few = make_collection(tmp_path / "few", n_each=0, noise=n)
     found = few.cluster()
     assert (found.clusters, len(found.noise)) == ([], n)
     assert few.predict_clusters(found).noise == found.noise
@@ -220,89 +189,7 @@ def test_few_images_are_noise(tmp_path, n):
 def test_bad_arguments(collection):
     with pytest.raises(InvalidParameterError, match="dbscan"):
         collection.cluster(algorithm="dbscan")
-    with pytest.raises(InvalidParameterError, match="how many"):
+    with pytest.raises(InvalidParameterError, match="needs the number of clusters"):
         collection.cluster(algorithm="kmeans")
     with pytest.raises(InvalidParameterError, match="there are 270 images"):
         collection.cluster(999)
-
-
-def bought(collection, n_customers=24):
-    """Customers of two tastes, and what they bought."""
-    rng = np.random.default_rng(0)
-    truth = truth_of(collection)
-    by_kind = {kind: [i for i in sorted(truth) if truth[i] == kind] for kind in range(4)}
-    lines = []
-    for number in range(n_customers):
-        kinds = (0, 1) if number % 2 else (2, 3)
-        lines += [(f"{number:02}", rng.choice(by_kind[kinds[j % 2]]), 1 + j % 3) for j in range(6)]
-    return lines
-
-
-def test_segments_are_customers_of_one_taste(collection):
-    found = collection.segment_customers([*bought(collection), ("00", "gone.jpg", 1), ("99", "gone.jpg", 1)])
-    assert len(found.segments) == 2
-    assert found.unknown == {"gone.jpg": 2}
-    assert set(found.customers) == {f"{n:02}" for n in range(24)}
-    assert len({found.customers[f"{n:02}"] for n in range(0, 24, 2)}) == 1
-    truth = truth_of(collection)
-    for segment in found.segments:
-        assert {found.customers[c] for c in segment.customers} == {segment.id}
-        kinds = {truth[i] for i in segment.representatives}
-        assert kinds == ({0, 1} if int(segment.customers[0]) % 2 else {2, 3})
-        assert 0 < segment.spread < 1
-    assert found.silhouette > 0.2
-    assert len(collection.segment_customers(bought(collection), 3).segments) == 3
-
-
-def test_what_is_bought_twice_is_one_image_of_twice_the_weight(collection):
-    once = collection.segment_customers(bought(collection), 2)
-    twice = collection.segment_customers([line for line in bought(collection) for _ in range(2)], 2)
-    assert [s.customers for s in twice.segments] == [s.customers for s in once.segments]
-    np.testing.assert_allclose([s.spread for s in twice.segments], [s.spread for s in once.segments])
-    with pytest.raises(InvalidParameterError, match="for customer 'a' is -1"):
-        collection.segment_customers([("a", f"{0:032x}", 2), ("a", f"{0:032x}", -1)])
-
-
-def test_segments_of_unknown_images_or_too_few_customers(collection):
-    with pytest.raises(InvalidParameterError, match="none of the 1 lines"):
-        collection.segment_customers([("a", "gone.jpg", 1)])
-    with pytest.raises(InvalidParameterError, match="ask for at most 24"):
-        collection.segment_customers(bought(collection), 25)
-    with pytest.raises(InvalidParameterError, match="weight"):
-        collection.segment_customers([("a", f"{0:032x}", 0)])
-
-
-def test_later_customers_are_asked_for_by_a_file(collection, tmp_path):
-    found = collection.segment_customers(bought(collection, 60))
-    assert found.promises
-    assert found.strangers == []
-    found.save(tmp_path / "segments.npz")
-    with np.load(tmp_path / "segments.npz", allow_pickle=False) as arrays:
-        about = str(arrays["about"])
-    assert json.loads(about)["fingerprint"] == collection.fingerprint.to_dict()
-    assert '"00"' not in about
-    loaded = Segmentation.load(tmp_path / "segments.npz")
-    assert (loaded.customers, [s.customers for s in loaded.segments]) == ({}, [[], []])
-    later = collection.assign_customers(
-        loaded, [*[(f"new {c}", i, w) for c, i, w in bought(collection, 60)], ("new 1", "gone.jpg", 1)]
-    )
-    assert later.unknown == {"gone.jpg": 1}
-    assert set(later.customers) == {f"new {n:02}" for n in range(60)}
-    # One in twenty may be turned away.
-    assert len(later.strangers) <= 6
-    for name, number in later.customers.items():
-        assert number in (found.customers[name.removeprefix("new ")], -1)
-    for one, before in zip(later.segments, found.segments, strict=True):
-        assert {later.customers[c] for c in one.customers} == {one.id}
-        assert (one.representatives, one.spread) == (before.representatives, before.spread)
-    noise = [i for i, kind in truth_of(collection).items() if kind < 0]
-    odd = collection.assign_customers(loaded, [(f"odd {n}", i, 1) for n, i in enumerate(noise[:20])])
-    assert len(odd.strangers) > 15
-    assert all(odd.customers[name] == -1 for name in odd.strangers)
-
-
-def test_segments_of_other_vectors_are_refused(collection, tmp_path):
-    found = collection.segment_customers(bought(collection))
-    other = Collection.create(tmp_path / "other", model=FakeBackend(seed=1))
-    with pytest.raises(FingerprintMismatchError, match="nearsight segment"):
-        other.assign_customers(found, bought(collection))

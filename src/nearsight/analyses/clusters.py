@@ -1,6 +1,5 @@
-"""Groups a collection's images, names the groups, and says where later images belong."""
+"""Clusters of a collection's images, their names, and the assignment of later images."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,9 +7,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from nearsight.analyses.cluster_names import labels_of, name_groups
+from nearsight.analyses.cluster_names import distinctive_words, names_from_words
 from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection import Collection
 from nearsight.collection.arrays import batch_vectors, read_vectors
@@ -23,10 +21,11 @@ from nearsight.estimators.clustering import (
     representatives,
 )
 from nearsight.models import Fingerprint
+from nearsight.progress import bar, is_watched
 
 Algorithm = Literal["density", "kmeans"]
 
-#: Where a collection keeps its clusters unless told otherwise.
+#: File of the collection's own clusters, in its directory.
 FILENAME = "clusters.npz"
 _KIND, _FORMAT = "clustering", 1
 _N_REPRESENTATIVES = 8
@@ -34,27 +33,27 @@ _N_REPRESENTATIVES = 8
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Images that belong together.
+    """Images that look alike.
 
     Attributes
     ----------
     id : int
-        0 is the largest when the clusters were found.
+        0 is the largest cluster at the time of the fit.
     ids : list of str
         The images.
     representatives : list of str
-        Images that stand for all, the most typical first.
+        Representative images, the most typical first.
     words : list of str
-        What sets it apart, the most telling first; empty where texts cannot be read.
-    label : str or None
-        Of those words, a name.
+        Words that set the cluster apart, the most distinctive first; empty if the model cannot read text.
+    name : str or None
+        The cluster name, from these words.
     """
 
     id: int
     ids: list[str]
     representatives: list[str]
     words: list[str] = field(default_factory=list)
-    label: str | None = None
+    name: str | None = None
 
     @property
     def representative(self) -> str | None:
@@ -64,32 +63,32 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Clustering:
-    """What `Collection.cluster` found.
+    """The result of `Collection.cluster` or `Collection.predict_clusters`.
 
     Attributes
     ----------
     clusters : list of Cluster
     noise : list of str
-        Images that belong to none.
+        Images in no cluster.
     algorithm : {"density", "kmeans"}
     tree : list of (int, int, float, int)
-        How clusters join into ever fewer: two nodes, the mean cosine between their images, and how many
-        there are in both. Clusters are nodes 0..k-1, row i makes node k + i.
-    members : ClusterAssigner
-        Says where other images belong.
+        How clusters merge: two nodes, the mean cosine between their images, and the number of images in both.
+        Clusters are nodes 0..k-1; row i makes node k + i.
+    assigner : ClusterAssigner
+        Assigns other images.
     fingerprint : Fingerprint
-        What made the vectors.
+        Of the vectors.
     """
 
     clusters: list[Cluster]
     noise: list[str]
     algorithm: Algorithm
     tree: list[tuple[int, int, float, int]]
-    members: ClusterAssigner
+    assigner: ClusterAssigner
     fingerprint: Fingerprint
 
-    def joined(self, n: int) -> "Clustering":
-        """Return at most `n` clusters, the most alike being one: zoom out. To zoom in, see `where`.
+    def merged(self, n: int) -> "Clustering":
+        """Merge the most similar clusters until at most `n` are left.
 
         Raises
         ------
@@ -99,63 +98,67 @@ class Clustering:
         if n < 1:
             raise InvalidParameterError(f"n is {n}; it must be at least 1")
         k = len(self.clusters)
-        groups: dict[int, list[int]] = {i: [i] for i in range(k)}
-        for new, (a, b, _, _) in enumerate(self.tree[: max(k - n, 0)], k):
-            groups[new] = groups.pop(a) + groups.pop(b)
-        parts = sorted(
-            groups.values(), key=lambda part: (-sum(len(self.clusters[i].ids) for i in part), min(part))
+        parts: dict[int, list[int]] = {i: [i] for i in range(k)}
+        for node, (a, b, _, _) in enumerate(self.tree[: max(k - n, 0)], k):
+            parts[node] = parts.pop(a) + parts.pop(b)
+        ordered = sorted(
+            parts.values(), key=lambda part: (-sum(len(self.clusters[i].ids) for i in part), min(part))
         )
-        place = np.full(k + 1, -1)
-        for number, part in enumerate(parts):
-            place[part] = number
-        limits = np.array([self.members.limits[part].max() for part in parts])
-        members = replace(self.members, labels=place[self.members.labels], limits=limits)
-        return replace(
-            self, clusters=[self._join(i, part) for i, part in enumerate(parts)], tree=[], members=members
-        )
+        # The last entry is that of noise.
+        new_labels = np.full(k + 1, -1)
+        for label, part in enumerate(ordered):
+            new_labels[part] = label
+        limits = np.array([self.assigner.limits[part].max() for part in ordered])
+        assigner = replace(self.assigner, labels=new_labels[self.assigner.labels], limits=limits)
+        clusters = [self._merge(id, part) for id, part in enumerate(ordered)]
+        return replace(self, clusters=clusters, tree=[], assigner=assigner)
 
-    def _join(self, id: int, part: Sequence[int]) -> Cluster:
-        inside = sorted((self.clusters[i] for i in part), key=lambda cluster: -len(cluster.ids))
-        # The typical image of each, in turns: all that was joined is shown.
-        most = max(len(cluster.representatives) for cluster in inside)
-        shown = [c.representatives[i] for i in range(most) for c in inside if i < len(c.representatives)]
-        words = list(dict.fromkeys(c.words[0] for c in inside if c.words))
-        label = ", ".join(words[:3]) or None
+    def _merge(self, id: int, part: Sequence[int]) -> Cluster:
+        clusters = sorted((self.clusters[i] for i in part), key=lambda cluster: -len(cluster.ids))
+        # The most typical image of each cluster, then the second of each, and so on.
+        n_rounds = max(len(cluster.representatives) for cluster in clusters)
+        images = [
+            cluster.representatives[i]
+            for i in range(n_rounds)
+            for cluster in clusters
+            if i < len(cluster.representatives)
+        ]
+        words = list(dict.fromkeys(cluster.words[0] for cluster in clusters if cluster.words))
         return Cluster(
             id,
-            [i for c in inside for i in c.ids],
-            shown[: max(_N_REPRESENTATIVES, len(inside))],
+            [image for cluster in clusters for image in cluster.ids],
+            images[: max(_N_REPRESENTATIVES, len(clusters))],
             words,
-            label,
+            ", ".join(words[:3]) or None,
         )
 
     def save(self, file: str | Path) -> None:
-        """Write to one ``.npz`` what `load` needs to assign other images; JSON and arrays, no pickle.
+        """Write a ``.npz`` file that `load` reads to assign other images; it holds no pickle.
 
         Raises
         ------
         StorageError
-            The disk refuses.
+            The file cannot be written.
         """
         facts = {
             "algorithm": self.algorithm,
             "fingerprint": self.fingerprint.to_dict(),
             "tree": self.tree,
             "clusters": [
-                {"id": c.id, "representatives": c.representatives, "words": c.words, "label": c.label}
+                {"id": c.id, "representatives": c.representatives, "words": c.words, "label": c.name}
                 for c in self.clusters
             ],
         }
-        write_artifact(Path(file), _KIND, _FORMAT, facts, self.members.to_arrays(), compressed=True)
+        write_artifact(Path(file), _KIND, _FORMAT, facts, self.assigner.to_arrays(), compressed=True)
 
     @classmethod
     def load(cls, file: str | Path) -> "Clustering":
-        """Read what `save` wrote: clusters without images, which `Collection.assign` fills.
+        """Read a file that `save` wrote: clusters without images, for `Collection.predict_clusters`.
 
         Raises
         ------
         InvalidParameterError
-            There is no such file, or it is another.
+            There is no such file, or it is another kind of file.
         NewerFormatError
             A newer nearsight wrote it.
         """
@@ -169,13 +172,12 @@ class Clustering:
             ]
             tree = [(int(a), int(b), float(s), int(n)) for a, b, s, n in facts["tree"]]
             fingerprint = Fingerprint.from_dict(facts["fingerprint"])
-            return cls(
-                clusters, [], facts["algorithm"], tree, ClusterAssigner.from_arrays(arrays), fingerprint
-            )
+            assigner = ClusterAssigner.from_arrays(arrays)
+            return cls(clusters, [], facts["algorithm"], tree, assigner, fingerprint)
 
 
 def cluster(
-    self: Collection,
+    collection: Collection,
     k: int | None = None,
     *,
     algorithm: Algorithm | None = None,
@@ -192,70 +194,72 @@ def cluster(
     Parameters
     ----------
     k : int, optional
-        How many groups. By default, those that are there, and images between them are noise.
+        Number of clusters. By default it follows from the data, and images between clusters are noise.
     algorithm : {"density", "kmeans"}, optional
-        By default "kmeans" where `k` is given, else "density". With "density" and `k`, the clusters that
-        are most alike are joined until `k` are left.
+        By default "kmeans" where `k` is given, else "density". With "density" and `k`, the most similar
+        clusters are merged until `k` are left.
     where : str, optional
-        Only the images that match; such as one cluster, to see what is in it.
+        Only the images that match, such as one cluster for a closer look.
     words : sequence of str, optional
-        To name groups with; none if empty. By default the names of ImageNet's classes, where texts can be
-        read.
+        Vocabulary of the cluster names; an empty one gives no names. By default the names of ImageNet's
+        classes, if the model can read text.
     min_cluster_size : int, optional
-        Of "density": see `DensityClustering`.
+        For "density": see `DensityClustering`.
     n_representatives : int, default 8
-        Images that stand for each group.
+        Representative images of each cluster.
     false_alarm_rate : float, default 0.05
-        In (0, 1): the share of later images of a group that `assign` may turn away; on what that holds, see
-        `DensityClustering`.
+        In (0, 1): the share of later images of a cluster that `predict_clusters` may call noise; see
+        `DensityClustering` for the assumptions.
     random_state : int, default 0
     progress : bool, optional
-        Show progress bars on stderr; by default only when that is a terminal.
+        Show progress on stderr; by default only where that is a terminal.
 
     Raises
     ------
     InvalidParameterError
-        `k` is more than there are images, "kmeans" without `k`, or no such algorithm.
+        `k` exceeds the number of images, `algorithm` is "kmeans" without `k`, or there is no such algorithm.
     FilterError
         `where` is not understood.
 
     Notes
     -----
-    Vectors are held in memory, 4 bytes a number. For the time see `DensityClustering` and `SphericalKMeans`.
-
-    No images have no clusters; with "density", fewer than `min_cluster_size` are noise. Images that are
-    all the same are one cluster, whatever `k` is.
+    Memory: all vectors, 4 bytes a number. For the time see `DensityClustering` and `SphericalKMeans`. With
+    "density", fewer images than `min_cluster_size` are noise. Identical images are one cluster, whatever `k`
+    is.
     """
     algorithm = algorithm or ("density" if k is None else "kmeans")
     if algorithm not in ("density", "kmeans"):
         raise InvalidParameterError(f"there is no algorithm {algorithm!r}; there are density and kmeans")
     if algorithm == "kmeans" and k is None:
-        raise InvalidParameterError("kmeans needs to know how many groups; give k, or use density")
-    read = read_vectors(self, where)
-    shows = sys.stderr.isatty() if progress is None else progress
-    labels, members = _fit(read.X, algorithm, k, min_cluster_size, false_alarm_rate, random_state, shows)
-    n = int(labels.max(initial=-1)) + 1
-    words_of = name_groups(self, read.X, labels, words, random_state=random_state, progress=shows)
-    clusters, means, sizes = [], [], []
-    for number, (own, label) in enumerate(zip(words_of, labels_of(words_of), strict=True)):
-        inside = np.flatnonzero(labels == number)
-        vectors = read.X[inside]
-        means.append(vectors.mean(0) if len(inside) else np.zeros(self.spec.dim))
-        sizes.append(max(len(inside), 1))
-        shown = inside[representatives(vectors, n_representatives, random_state=random_state)]
-        clusters.append(
-            Cluster(number, [read.ids[i] for i in inside], [read.ids[i] for i in shown], own, label)
-        )
-    tree = merge_tree(np.array(means), np.array(sizes)) if n else np.empty((0, 4))
-    found = Clustering(
-        clusters,
-        [read.ids[i] for i in np.flatnonzero(labels < 0)],
-        algorithm,
-        [(int(a), int(b), float(1 - d), int(m)) for a, b, d, m in tree],
-        members,
-        self.fingerprint,
+        raise InvalidParameterError("kmeans needs the number of clusters; give k, or use density")
+    table = read_vectors(collection, where)
+    is_shown = is_watched(progress)
+    labels, assigner = _fit(table.X, algorithm, k, min_cluster_size, false_alarm_rate, random_state, is_shown)
+    words_by_cluster = distinctive_words(
+        collection, table.X, labels, words, random_state=random_state, progress=progress
     )
-    return found.joined(k) if algorithm == "density" and k is not None else found
+    clusters, means, sizes = [], [], []
+    for id, (own_words, name) in enumerate(
+        zip(words_by_cluster, names_from_words(words_by_cluster), strict=True)
+    ):
+        rows = np.flatnonzero(labels == id)
+        vectors = table.X[rows]
+        means.append(vectors.mean(0) if len(rows) else np.zeros(collection.spec.dim))
+        sizes.append(max(len(rows), 1))
+        typical = rows[representatives(vectors, n_representatives, random_state=random_state)]
+        clusters.append(
+            Cluster(id, [table.ids[i] for i in rows], [table.ids[i] for i in typical], own_words, name)
+        )
+    tree = merge_tree(np.array(means), np.array(sizes)) if clusters else np.empty((0, 4))
+    clustering = Clustering(
+        clusters,
+        [table.ids[i] for i in np.flatnonzero(labels < 0)],
+        algorithm,
+        [(int(a), int(b), float(1 - distance), int(size)) for a, b, distance, size in tree],
+        assigner,
+        collection.fingerprint,
+    )
+    return clustering.merged(k) if algorithm == "density" and k is not None else clustering
 
 
 def _fit(
@@ -263,67 +267,75 @@ def _fit(
     algorithm: Algorithm,
     k: int | None,
     min_cluster_size: int | None,
-    rate: float,
+    false_alarm_rate: float,
     random_state: int,
     progress: bool,
 ) -> tuple[NDArray[np.int64], ClusterAssigner]:
-    """Return labels and members; of no images at all, there is nothing to group."""
-    if len(X) == 0 and (k is None or algorithm == "density"):
-        return np.empty(0, np.int64), ClusterAssigner(X, np.empty(0, np.int64), np.empty(0), rate)
+    """Return the label of each row, and the assigner of other rows."""
+    # The estimators refuse an empty array.
+    if len(X) == 0 and algorithm == "density":
+        return np.empty(0, np.int64), ClusterAssigner(X, np.empty(0, np.int64), np.empty(0), false_alarm_rate)
     if algorithm == "density":
-        found = DensityClustering(
+        density = DensityClustering(
             min_cluster_size=min_cluster_size,
-            false_alarm_rate=rate,
+            false_alarm_rate=false_alarm_rate,
             random_state=random_state,
             progress=progress,
         ).fit(X)
-        return found.labels_, found.assigner_
+        return density.labels_, density.assigner_
     if k is not None and k > len(X):
         raise InvalidParameterError(
             f"k is {k}, and there are {len(X)} images; ask for at most so many, or index more"
         )
-    means = SphericalKMeans(
-        n_clusters=k or 1, false_alarm_rate=rate, random_state=random_state, progress=progress
+    kmeans = SphericalKMeans(
+        n_clusters=k or 1, false_alarm_rate=false_alarm_rate, random_state=random_state, progress=progress
     ).fit(X)
-    # A center is the one member that has a say.
-    return means.labels_, ClusterAssigner(means.cluster_centers_, np.arange(k or 1), means.limits_, rate)
+    # The center is the only reference vector of its cluster.
+    assigner = ClusterAssigner(kmeans.cluster_centers_, np.arange(k or 1), kmeans.limits_, false_alarm_rate)
+    return kmeans.labels_, assigner
 
 
 def predict_clusters(
-    self: Collection, found: Clustering, *, where: str | None = None, progress: bool | None = None
+    collection: Collection,
+    clustering: Clustering,
+    *,
+    where: str | None = None,
+    progress: bool | None = None,
 ) -> Clustering:
-    """Say to which of the clusters found earlier each image belongs; they stay as they are.
+    """Assign images to saved clusters instead of clustering again.
 
     Parameters
     ----------
-    found : Clustering
-        Of this collection or another of the same fingerprint; from `cluster` or `Clustering.load`.
+    clustering : Clustering
+        From `cluster` or `Clustering.load`, of this collection or another of the same fingerprint.
     where : str, optional
-        Only the images that match, such as those added since.
+        Only the images that match, such as those that were added since.
     progress : bool, optional
-        Show a progress bar on stderr; by default only when that is a terminal.
+        Show progress on stderr; by default only where that is a terminal.
+
+    Returns
+    -------
+    Clustering
+        The same clusters with the assigned images.
 
     Raises
     ------
     FingerprintMismatchError
-        The clusters are of vectors that cannot be compared with these.
+        The clusters are of vectors of another model.
 
     Notes
     -----
-    A few thousand images are in memory at a time. For the time see `ClusterAssigner.assign`. Without images,
-    all clusters are empty.
+    Memory: a few thousand images at a time. For the time see `ClusterAssigner.assign`.
     """
-    remedy = f"Find those of {self.directory} with nearsight cluster"
-    found.fingerprint.require_same(self.fingerprint, "the clustering", remedy)
-    held: list[list[str]] = [[] for _ in found.clusters]
+    remedy = f"Find the clusters of {collection.directory} with nearsight cluster"
+    clustering.fingerprint.require_same(collection.fingerprint, "the clustering", remedy)
+    ids_by_cluster: list[list[str]] = [[] for _ in clustering.clusters]
     noise: list[str] = []
-    shown = sys.stderr.isatty() if progress is None else progress
-    total = self.count(where) if shown else None
-    with tqdm(desc="assigning", total=total, unit=" images", disable=not shown, leave=False) as bar:
-        for batch in self.iter_batches(["id", "vector"], where):
-            labels = found.members.assign(batch_vectors(batch))
+    with bar("assigning images to clusters", collection.count(where), progress=progress) as shown:
+        for batch in collection.iter_batches(["id", "vector"], where):
+            labels = clustering.assigner.assign(batch_vectors(batch))
             for id, label in zip(batch.column("id").to_pylist(), labels.tolist(), strict=True):
-                (noise if label < 0 else held[label]).append(id)
-            bar.update(len(batch))
-    clusters = [replace(c, ids=ids) for c, ids in zip(found.clusters, held, strict=True)]
-    return replace(found, clusters=clusters, noise=noise)
+                (noise if label < 0 else ids_by_cluster[label]).append(id)
+            shown.update(len(batch))
+    clusters = [replace(c, ids=ids) for c, ids in zip(clustering.clusters, ids_by_cluster, strict=True)]
+    return replace(clustering, clusters=clusters, noise=noise)

@@ -1,6 +1,5 @@
-"""Segments customers by the images that are theirs, and says later where new customers belong."""
+"""Segments of customers with similar images, and the assignment of later customers."""
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.analyses.cluster_names import labels_of, name_groups
+from nearsight.analyses.cluster_names import distinctive_words, names_from_words
 from nearsight.analyses.image_lookup import ImageLookup
 from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection import Collection
@@ -21,28 +20,32 @@ from nearsight.estimators.customer_segments import (
     SpreadScale,
 )
 from nearsight.models import Fingerprint
+from nearsight.progress import is_watched
 
 _KIND, _FORMAT = "segmentation", 1
+
+#: (customer, image, weight)
+CustomerImage = tuple[str, str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Customers with like images.
+    """Customers with similar images.
 
     Attributes
     ----------
     id : int
-        0 is the largest.
+        0 is the largest segment at the time of the fit.
     customers : list of str
         The most typical first.
     representatives : list of str
-        Ids of images that stand for those of the customers it was found among.
+        Ids of representative images of the customers that the segment was fitted on.
     spread : float
-        In 0..1: how much the images of one of these differ, on average. NaN where none has two.
+        In 0..1: how much the images of one of these customers differ, on average. NaN where none has two.
     words : list of str
-        What sets their images apart; empty where texts cannot be read.
-    label : str or None
-        Of those words, a name.
+        Words that set their images apart, the most distinctive first; empty if the model cannot read text.
+    name : str or None
+        The segment's name, from these words.
     """
 
     id: int
@@ -50,58 +53,58 @@ class Segment:
     representatives: list[str]
     spread: float
     words: list[str] = field(default_factory=list)
-    label: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """What `Collection.segment` found.
+    """The result of `Collection.segment_customers` or `Collection.assign_customers`.
 
     Attributes
     ----------
     segments : list of Segment
     customers : dict of str to int
-        The segment of each customer; -1 for those who belong to none.
-    unknown : dict of str to int
-        What no single image answers to, and in how many lines.
+        The segment of each customer; -1 for rejected ones.
+    unmatched : dict of str to int
+        Image names that match no image or several, and how often each occurs.
     silhouette : float
-        In -1..1: 1 means distinct segments, 0 a continuum. NaN for fewer than two segments. Of the customers
-        they were found among.
+        In -1..1: 1 means distinct segments, 0 a continuum. NaN for fewer than two segments. It is that of the
+        fit.
     centers : SegmentCenters
-        Says where other customers belong.
+        Assigns other customers.
     spread_scale : SpreadScale
-        The scale of spreads.
+        Scales the spreads of other customers.
     fingerprint : Fingerprint
-        What made the vectors.
+        Of the vectors.
     """
 
     segments: list[Segment]
     customers: dict[str, int]
-    unknown: dict[str, int]
+    unmatched: dict[str, int]
     silhouette: float
     centers: SegmentCenters
     spread_scale: SpreadScale
     fingerprint: Fingerprint
 
     @property
-    def strangers(self) -> list[str]:
-        """Customers who belong to no segment: only `Collection.assign_customers` finds such."""
-        return [name for name, number in self.customers.items() if number < 0]
+    def rejected(self) -> list[str]:
+        """Customers that are unlike all segments; only `Collection.assign_customers` rejects any."""
+        return [customer for customer, segment in self.customers.items() if segment < 0]
 
     @property
-    def promises(self) -> bool:
-        """Whether there were customers enough to say who is a stranger, at the stated rate."""
+    def can_reject(self) -> bool:
+        """Whether there were enough customers to calibrate the rejection at the stated rate."""
         return bool(np.isfinite(self.centers.limits).all())
 
     def save(self, file: str | Path) -> None:
-        """Write to one ``.npz`` what `load` needs to place other customers; JSON and arrays, no pickle.
+        """Write a ``.npz`` file that `load` reads to assign other customers; it holds no pickle.
 
         No customer's name is in it.
 
         Raises
         ------
         StorageError
-            The disk refuses.
+            The file cannot be written.
         """
         facts = {
             "fingerprint": self.fingerprint.to_dict(),
@@ -113,7 +116,7 @@ class Segmentation:
                     "representatives": s.representatives,
                     "spread": s.spread if np.isfinite(s.spread) else None,
                     "words": s.words,
-                    "label": s.label,
+                    "label": s.name,
                 }
                 for s in self.segments
             ],
@@ -122,12 +125,12 @@ class Segmentation:
 
     @classmethod
     def load(cls, file: str | Path) -> "Segmentation":
-        """Read what `save` wrote: segments without customers, which `Collection.assign_customers` fills.
+        """Read a file that `save` wrote: segments without customers, for `Collection.assign_customers`.
 
         Raises
         ------
         InvalidParameterError
-            There is no such file, or it is another.
+            There is no such file, or it is another kind of file.
         NewerFormatError
             A newer nearsight wrote it.
         """
@@ -137,77 +140,27 @@ class Segmentation:
             arrays,
         ):
             segments = [
-                Segment(s["id"], [], s["representatives"], _number(s["spread"]), s["words"], s["label"])
+                Segment(s["id"], [], s["representatives"], _or_nan(s["spread"]), s["words"], s["label"])
                 for s in facts["segments"]
             ]
             return cls(
                 segments,
                 {},
                 {},
-                _number(facts["silhouette"]),
+                _or_nan(facts["silhouette"]),
                 SegmentCenters.from_arrays(arrays),
                 SpreadScale.from_dict(facts["breadth"]),
                 Fingerprint.from_dict(facts["fingerprint"]),
             )
 
 
-def _number(value: float | None) -> float:
+def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-@dataclass(frozen=True, slots=True)
-class _Lines:
-    """Whose images which are.
-
-    Attributes
-    ----------
-    customers : list of str, length n
-    weights : list of float, length n
-    ids : list of str, length m
-        The images that are named, each once.
-    at : ndarray of shape (n,), int
-        Which of these each line names.
-    unknown : dict of str to int
-        See `Segmentation`.
-    """
-
-    customers: list[str]
-    weights: list[float]
-    ids: list[str]
-    at: NDArray[np.int64]
-    unknown: dict[str, int]
-
-
-def _read(view: Collection, images: Iterable[tuple[str, str, float]]) -> _Lines:
-    names = ImageLookup(view.items())
-    unknown: dict[str, int] = {}
-    # Bought twice is one image of twice the weight: two of the same would pass for a narrow taste.
-    weights: dict[tuple[str, str], float] = {}
-    for customer, image, weight in images:
-        if not 0 < weight < np.inf:
-            raise InvalidParameterError(
-                f"the weight of {image!r} for customer {customer!r} is {weight}; it must be above 0"
-            )
-        found = names.find(image)
-        if len(found) == 1:
-            line = (customer, found.pop())
-            weights[line] = weights.get(line, 0.0) + weight
-        else:
-            unknown[image] = unknown.get(image, 0) + 1
-    if not weights:
-        raise InvalidParameterError(
-            f"none of the {sum(unknown.values())} lines names an image of the collection, such as"
-            f" {next(iter(unknown), '')!r}; nearsight ls shows what there is"
-        )
-    ids = sorted({id for _, id in weights})
-    place = {id: row for row, id in enumerate(ids)}
-    at = np.array([place[id] for _, id in weights])
-    return _Lines([customer for customer, _ in weights], [*weights.values()], ids, at, unknown)
-
-
 def segment_customers(
-    self: Collection,
-    images: Iterable[tuple[str, str, float]],
+    collection: Collection,
+    images: Iterable[CustomerImage],
     k: int | None = None,
     *,
     words: Sequence[str] | None = None,
@@ -216,120 +169,183 @@ def segment_customers(
     random_state: int = 0,
     progress: bool | None = None,
 ) -> Segmentation:
-    """Segment customers by what their images show.
+    """Segment customers by their images.
+
+    *Method*: `estimators.customer_segments.CustomerSegments`.
 
     Parameters
     ----------
     images : iterable of (customer, image, weight)
         An image is an id, a path, the end of a path, a file name, or one without its ending. A weight is
-        more than 0, such as how often it was bought; those of a customer's lines with the same image are
-        added up. What no single image answers to is left out and counted; so are customers without any
-        other.
+        above 0, such as how often the image was bought; the weights of a customer's lines with the same image
+        are added. Names that match no image or several are left out and counted, and so are customers without
+        any other image.
     k : int, optional
-        How many segments; see `CustomerSegments`.
+        Number of segments; see `CustomerSegments`.
     words : sequence of str, optional
-        To name segments with; see `cluster`.
+        Vocabulary of the segment names; see `cluster`.
     n_representatives : int, default 8
-        Images that stand for each segment.
+        Representative images of each segment.
     false_alarm_rate : float, default 0.05
-        In (0, 1): the share of customers who come like these that `assign_customers` may call strangers.
+        In (0, 1): the share of customers like these that `assign_customers` may reject.
     random_state : int, default 0
     progress : bool, optional
-        Show progress bars on stderr; by default only when that is a terminal.
+        Show progress on stderr; by default only where that is a terminal.
 
     Raises
     ------
     InvalidParameterError
-        No image is known, a weight is not more than 0, or there are fewer customers than `k`.
+        No image is known, a weight is not above 0, or there are fewer customers than `k`.
 
     Notes
     -----
-    The vectors of the images named are held in memory, 4 bytes a number. For the time see
-    `CustomerSegments`. One customer is one segment, and so are customers whose images are all the same.
+    Memory: the vectors of the named images, 4 bytes a number. For the time see `CustomerSegments`. A single
+    customer is one segment, and so are customers with identical images.
     """
-    shown = sys.stderr.isatty() if progress is None else progress
-    lines = _read(self, images)
-    X = self.vectors(lines.ids)
-    made = CustomerVectors.from_images(X[lines.at], lines.customers, lines.weights)
-    if k is not None and k > len(made.names):
+    is_shown = is_watched(progress)
+    lines = _read_lines(collection, images)
+    X = collection.vectors(lines.ids)
+    vectors = CustomerVectors.from_images(X[lines.rows], lines.customers, lines.weights)
+    if k is not None and k > len(vectors.names):
         raise InvalidParameterError(
-            f"k is {k}, and there are {len(made.names)} customers with an image; ask for at most"
-            f" {len(made.names)}"
+            f"k is {k}, and there are {len(vectors.names)} customers with an image; ask for at most"
+            f" {len(vectors.names)}"
         )
-    model = CustomerSegments(
-        n_segments=k, false_alarm_rate=false_alarm_rate, random_state=random_state, progress=shown
-    ).fit(made.features, n_images=made.n_effective)
-    number = dict(zip(made.names, model.labels_.tolist(), strict=True))
-    of_line = np.array([number[customer] for customer in lines.customers])
-    words_of = name_groups(self, X[lines.at], of_line, words, random_state=random_state, progress=shown)
+    estimator = CustomerSegments(
+        n_segments=k, false_alarm_rate=false_alarm_rate, random_state=random_state, progress=is_shown
+    ).fit(vectors.features, n_images=vectors.n_effective)
+    labels, centers = estimator.labels_, estimator.centers_
+    customers = dict(zip(vectors.names, labels.tolist(), strict=True))
+    line_labels = np.array([customers[customer] for customer in lines.customers])
+    words_by_segment = distinctive_words(
+        collection, X[lines.rows], line_labels, words, random_state=random_state, progress=progress
+    )
     segments = []
-    for one, (own, label) in enumerate(zip(words_of, labels_of(words_of), strict=True)):
-        rows = np.unique(lines.at[of_line == one])
-        shown_rows = rows[representatives(X[rows], n_representatives, random_state=random_state)]
-        spreads = made.spreads[model.labels_ == one]
-        known = spreads[np.isfinite(spreads)]
+    for id, (own_words, name) in enumerate(
+        zip(words_by_segment, names_from_words(words_by_segment), strict=True)
+    ):
+        rows = np.unique(lines.rows[line_labels == id])
+        typical = rows[representatives(X[rows], n_representatives, random_state=random_state)]
+        spreads = vectors.spreads[labels == id]
+        known_spreads = spreads[np.isfinite(spreads)]
         segments.append(
             Segment(
-                one,
-                _typical_first(made, model.labels_, model.centers_, one),
-                [lines.ids[i] for i in shown_rows],
-                float(known.mean()) if len(known) else float("nan"),
-                own,
-                label,
+                id,
+                _most_typical_first(vectors, labels, centers, id),
+                [lines.ids[row] for row in typical],
+                float(known_spreads.mean()) if len(known_spreads) else float("nan"),
+                own_words,
+                name,
             )
         )
     return Segmentation(
         segments,
-        number,
-        lines.unknown,
-        model.silhouette_,
-        model.centers_,
-        made.spread_scale,
-        self.fingerprint,
+        customers,
+        lines.unmatched,
+        estimator.silhouette_,
+        centers,
+        vectors.spread_scale,
+        collection.fingerprint,
     )
 
 
-def _typical_first(
-    made: CustomerVectors, labels: NDArray[np.int64], centers: SegmentCenters, segment: int
-) -> list[str]:
-    """Return the names of a segment's customers, who is nearest to its center first."""
-    inside = np.flatnonzero(labels == segment)
-    squared = ((made.features[inside] - centers.X[segment]) ** 2).sum(1)
-    return [made.names[i] for i in inside[np.argsort(squared, kind="stable")]]
-
-
 def assign_customers(
-    self: Collection, found: Segmentation, images: Iterable[tuple[str, str, float]]
+    collection: Collection, segmentation: Segmentation, images: Iterable[CustomerImage]
 ) -> Segmentation:
-    """Say to which of the segments found earlier customers belong; the segments stay as they are.
+    """Assign customers to saved segments instead of segmenting again.
 
-    Of customers who come like those that the segments were found among, as many images each for instance,
-    at most the stated share are strangers, who belong to none.
+    Of customers like those of the fit, with as many images each for instance, at most the stated share is
+    rejected.
 
     Parameters
     ----------
-    found : Segmentation
-        Of this collection or another of the same fingerprint; from `segment` or `Segmentation.load`.
+    segmentation : Segmentation
+        From `segment_customers` or `Segmentation.load`, of this collection or another of the same
+        fingerprint.
     images : iterable of (customer, image, weight)
-        See `segment`.
+        See `segment_customers`.
+
+    Returns
+    -------
+    Segmentation
+        The same segments with the assigned customers.
 
     Raises
     ------
     FingerprintMismatchError
-        The segments are of vectors that cannot be compared with these.
+        The segments are of vectors of another model.
     InvalidParameterError
-        No image is known, or a weight is not more than 0.
+        No image is known, or a weight is not above 0.
     """
-    remedy = f"Find those of {self.directory} with nearsight segment-customers CSV --to FILE.npz"
-    found.fingerprint.require_same(self.fingerprint, "the segmentation", remedy)
-    lines = _read(self, images)
-    X = self.vectors(lines.ids)
-    made = CustomerVectors.from_images(
-        X[lines.at], lines.customers, lines.weights, spread_scale=found.spread_scale
+    remedy = f"Find those of {collection.directory} with nearsight segment-customers CSV --to FILE.npz"
+    segmentation.fingerprint.require_same(collection.fingerprint, "the segmentation", remedy)
+    lines = _read_lines(collection, images)
+    X = collection.vectors(lines.ids)
+    vectors = CustomerVectors.from_images(
+        X[lines.rows], lines.customers, lines.weights, spread_scale=segmentation.spread_scale
     )
-    labels = found.centers.assign(made.features, made.n_effective)
+    labels = segmentation.centers.assign(vectors.features, vectors.n_effective)
     segments = [
-        replace(s, customers=_typical_first(made, labels, found.centers, s.id)) for s in found.segments
+        replace(segment, customers=_most_typical_first(vectors, labels, segmentation.centers, segment.id))
+        for segment in segmentation.segments
     ]
-    number = dict(zip(made.names, labels.tolist(), strict=True))
-    return replace(found, segments=segments, customers=number, unknown=lines.unknown)
+    customers = dict(zip(vectors.names, labels.tolist(), strict=True))
+    return replace(segmentation, segments=segments, customers=customers, unmatched=lines.unmatched)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """The images of customers.
+
+    Attributes
+    ----------
+    customers, weights : lists of length n
+    ids : list of str, length m
+        The named images, each once.
+    rows : ndarray of shape (n,), int
+        The position in `ids` of each line's image.
+    unmatched : dict of str to int
+        See `Segmentation`.
+    """
+
+    customers: list[str]
+    weights: list[float]
+    ids: list[str]
+    rows: NDArray[np.int64]
+    unmatched: dict[str, int]
+
+
+def _read_lines(collection: Collection, images: Iterable[CustomerImage]) -> _Lines:
+    lookup = ImageLookup(collection.items())
+    unmatched: dict[str, int] = {}
+    # An image that was bought twice has twice the weight: as two images it would lower the spread.
+    weights: dict[tuple[str, str], float] = {}
+    for customer, image, weight in images:
+        if not 0 < weight < np.inf:
+            raise InvalidParameterError(
+                f"the weight of {image!r} for customer {customer!r} is {weight}; it must be above 0"
+            )
+        matches = lookup.find(image)
+        if len(matches) == 1:
+            line = (customer, matches.pop())
+            weights[line] = weights.get(line, 0.0) + weight
+        else:
+            unmatched[image] = unmatched.get(image, 0) + 1
+    if not weights:
+        raise InvalidParameterError(
+            f"none of the {sum(unmatched.values())} lines names an image of the collection, such as"
+            f" {next(iter(unmatched), '')!r}; nearsight ls lists the images"
+        )
+    ids = sorted({id for _, id in weights})
+    row_by_id = {id: row for row, id in enumerate(ids)}
+    rows = np.array([row_by_id[id] for _, id in weights])
+    return _Lines([customer for customer, _ in weights], [*weights.values()], ids, rows, unmatched)
+
+
+def _most_typical_first(
+    vectors: CustomerVectors, labels: NDArray[np.int64], centers: SegmentCenters, segment: int
+) -> list[str]:
+    """Return the customers of a segment, the nearest to its center first."""
+    rows = np.flatnonzero(labels == segment)
+    squared_distances = ((vectors.features[rows] - centers.X[segment]) ** 2).sum(1)
+    return [vectors.names[row] for row in rows[np.argsort(squared_distances, kind="stable")]]

@@ -39,7 +39,7 @@ def write_clusters(file: Path, collection: Collection, clustering: Clustering) -
     n_each = min(MAX_IMAGES, max(MIN_IMAGES, _MAX_ALL_IMAGES // max(1, len(shown))))
     sections = [
         Section(
-            capitalized(cluster.label) if cluster.label else f"Cluster {cluster.id}",
+            capitalized(cluster.name) if cluster.name else f"Cluster {cluster.id}",
             _lead(clustering, cluster, n_each),
             sheet=sheet(collection, _selection(cluster.representatives, cluster.ids, n_each)),
         )
@@ -78,13 +78,13 @@ def sheet(collection: Collection, ids: Sequence[str], side_px: int = THUMBNAIL_P
 
 def _lead(clustering: Clustering, cluster: Cluster, n_shown: int) -> str:
     parts = [_count_shown(cluster.ids, n_shown), f"cluster {cluster.id}"]
-    label_words = (cluster.label or "").split(", ")
-    other_words = [word for word in cluster.words if word not in label_words]
+    name_words = (cluster.name or "").split(", ")
+    other_words = [word for word in cluster.words if word not in name_words]
     if other_words:
         parts.append("also " + ", ".join(other_words))
     nearest = _nearest_cluster(clustering, cluster)
     if nearest is not None:
-        parts.append(f"most similar to {nearest.label or f'cluster {nearest.id}'}")
+        parts.append(f"most similar to {nearest.name or f'cluster {nearest.id}'}")
     return " · ".join(parts)
 
 

@@ -38,7 +38,7 @@ def write_segments(file: Path, collection: Collection, segmentation: Segmentatio
     customers, segments = segmentation.customers, segmentation.segments
     sections = [
         Section(
-            capitalized(segment.label) if segment.label else f"Segment {segment.id}",
+            capitalized(segment.name) if segment.name else f"Segment {segment.id}",
             _lead(segment),
             sheet=sheet(collection, segment.representatives, _THUMBNAIL_PX),
         )
@@ -51,11 +51,11 @@ def write_segments(file: Path, collection: Collection, segmentation: Segmentatio
     }
     if np.isfinite(segmentation.silhouette):
         facts["Silhouette"] = f"{segmentation.silhouette:.2f}"
-    if segmentation.strangers:
-        sections.append(Section("In no segment", _names(segmentation.strangers)))
-        facts["In no segment"] = f"{len(segmentation.strangers):,}"
-    if segmentation.unknown:
-        facts["Left out"] = f"{count(len(segmentation.unknown), 'name')} without an image"
+    if segmentation.rejected:
+        sections.append(Section("In no segment", _names(segmentation.rejected)))
+        facts["In no segment"] = f"{len(segmentation.rejected):,}"
+    if segmentation.unmatched:
+        facts["Left out"] = f"{count(len(segmentation.unmatched), 'name')} without an image"
     title = f"{count(len(customers), 'customer')} in {count(len(segments), 'segment')}"
     write_html(file, gallery(title, sections, facts=facts, footer=_FOOTER))
 

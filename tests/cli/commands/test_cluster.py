@@ -85,10 +85,10 @@ def test_clusters_get_names(cli):
         (("cluster", "--assign", "--k", "3"), "use clusters as they were saved"),
         (("cluster", "--words", "a", "--no-names"), "give only one of the two"),
         (("cluster", "--k", "61"), "there are 60 images"),
-        (("cluster", "--algorithm", "kmeans"), "how many groups"),
+        (("cluster", "--algorithm", "kmeans"), "needs the number of clusters"),
         (("cluster", "--from", "nowhere.npz"), "find clusters first"),
         (("cluster", "--save-as", "path"), "every image has its own path already"),
-        (("cluster", "--save-as", "null"), "a word of its own"),
+        (("cluster", "--save-as", "null"), "a keyword of `where`"),
         (("cluster", "--save-as", "a b"), "is not a name"),
         (("cluster", "--overwrite"), "--save-as KEY"),
         (("cluster", "--where", "width > 9999", "--k", "1"), "or index more"),
@@ -107,7 +107,7 @@ def test_bars_are_for_people_at_a_terminal(cli, orders, monkeypatch):
     assert "k-means" not in cli(*words, "-q").stderr
     assert "neighbors" in cli("cluster", "--no-names").stderr
     segmenting = ("segment-customers", orders, "--no-names")
-    for stage in ("how many", "segments"):
+    for stage in ("choosing the number of segments", "fitting segments"):
         assert f"{stage}:" in cli(*segmenting).stderr
         assert f"{stage}:" not in cli(*segmenting, "-q").stderr
     assert "assigning" in cli("cluster", "--assign").stderr

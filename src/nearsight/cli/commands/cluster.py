@@ -154,7 +154,7 @@ def _document(clustering: "Clustering") -> dict[str, Any]:
                 "id": cluster.id,
                 "size": len(cluster.ids),
                 "representative": cluster.representative,
-                "name": cluster.label,
+                "name": cluster.name,
                 "ids": cluster.ids,
                 "representatives": cluster.representatives,
                 "words": cluster.words,
@@ -179,7 +179,7 @@ def _say(run: Run, collection: "Collection", clustering: "Clustering", where: st
         [
             str(cluster.id),
             f"{len(cluster.ids):,}",
-            cluster.label or "",
+            cluster.name or "",
             items[cluster.representative].path if cluster.representative in items else "",
         ]
         for cluster in clustering.clusters

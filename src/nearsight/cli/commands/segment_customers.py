@@ -82,16 +82,16 @@ def segment_customers(
         _say_rejected(run, segmentation)
     elif math.isfinite(segmentation.silhouette):
         run.console.note(f"Silhouette {segmentation.silhouette:.2f} (1: distinct segments, 0: a continuum).")
-    if segmentation.unknown:
+    if segmentation.unmatched:
         run.console.warn(
-            f"{count(sum(segmentation.unknown.values()), 'line')} of {csv} skipped: the names match no image"
-            f" or several: {shortened(list(segmentation.unknown))}"
+            f"{count(sum(segmentation.unmatched.values()), 'line')} of {csv} skipped: the names match"
+            f" no image or several: {shortened(list(segmentation.unmatched))}"
         )
     if k is None and from_file is None and len(segmentation.segments) == 1 < len(segmentation.customers):
         run.console.note("Two halves of the customers agree on no segmentation; --k K makes K segments.")
     if to_file is not None:
         run.console.note(f"Segments saved to {printable(str(to_file))}; --from assigns customers to them.")
-        if not segmentation.promises:
+        if not segmentation.can_reject:
             run.console.note("There are too few customers to learn a threshold, so --from rejects nobody.")
     if report:
         from nearsight.reports.customer_segments import write_segments
@@ -104,15 +104,15 @@ def _document(segmentation: "Segmentation") -> dict[str, Any]:
     return {
         "segments": [_segment_document(segment) for segment in segmentation.segments],
         "customers": segmentation.customers,
-        "rejected": segmentation.strangers,
-        "unknown": segmentation.unknown,
+        "rejected": segmentation.rejected,
+        "unknown": segmentation.unmatched,
         "silhouette": segmentation.silhouette,
     }
 
 
 def _segment_document(segment: "Segment") -> dict[str, Any]:
     values = asdict(segment)
-    return {"id": values.pop("id"), "size": len(segment.customers), "name": values.pop("label"), **values}
+    return {"id": values.pop("id"), "size": len(segment.customers), "name": values.pop("name"), **values}
 
 
 def _say(run: Run, segmentation: "Segmentation") -> None:
@@ -121,7 +121,7 @@ def _say(run: Run, segmentation: "Segmentation") -> None:
             str(segment.id),
             f"{len(segment.customers):,}",
             "-" if math.isnan(segment.spread) else f"{segment.spread:.2f}",
-            segment.label or "",
+            segment.name or "",
             shortened(segment.customers),
         ]
         for segment in segmentation.segments
@@ -132,7 +132,7 @@ def _say(run: Run, segmentation: "Segmentation") -> None:
 
 
 def _say_rejected(run: Run, segmentation: "Segmentation") -> None:
-    rejected = segmentation.strangers
+    rejected = segmentation.rejected
     names = f": {printable(shortened(rejected))}" if rejected else ""
     run.console.note(
         f"{count(len(rejected), 'customer')} of {len(segmentation.customers):,} rejected{names}."
