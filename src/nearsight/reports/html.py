@@ -34,15 +34,18 @@ def write_html(file: Path, html: str) -> None:
 
 def template_source(name: str) -> Markup:
     """Return the text of a script or a style sheet as it is, unescaped."""
-    loader = _environment().loader
-    assert loader is not None
-    return Markup(loader.get_source(_environment(), name)[0])
+    return Markup(_loader().get_source(_environment(), name)[0])
+
+
+@cache
+def _loader() -> jinja2.PackageLoader:
+    return jinja2.PackageLoader("nearsight.reports")
 
 
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("nearsight.reports"),
+        loader=_loader(),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
