@@ -1,4 +1,4 @@
-"""Files that are costly to make, kept under names that hold the hash of their content."""
+"""Caches files that are costly to build, under names that contain the hash of their content."""
 
 import hashlib
 import logging

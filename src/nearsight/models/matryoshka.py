@@ -181,7 +181,7 @@ def _truncate(backend: Backend, dim: int) -> TruncatedBackend:
     return TruncatedBackend(backend, _spec(backend.spec, dim))
 
 
-def _load_text(entry: ModelEntry, cache_dir: Path, form: ModelSpec) -> TextEncoder:
+def _load_text(entry: ModelEntry, cache_dir: Path, spec: ModelSpec) -> TextEncoder:
     if entry.load_text_encoder is None:  # pragma: no cover - bound only where there is one
         raise UnknownModelError(f"{entry.spec.id} has no text encoder")
     encoder = entry.load_text_encoder(cache_dir, entry.spec)
@@ -190,4 +190,4 @@ def _load_text(entry: ModelEntry, cache_dir: Path, form: ModelSpec) -> TextEncod
             f"texts and images of {entry.spec.id} do not share one space, so text vectors cannot be"
             " truncated; search by text in a collection with full vectors"
         )
-    return TruncatedTextEncoder(encoder, form)
+    return TruncatedTextEncoder(encoder, spec)

@@ -60,14 +60,14 @@ class ModelVariant:
         >>> ModelVariant(layer="block9", precision="bf16").applied_to("efficientnet-lite0")
         'efficientnet-lite0#layer=block9,bf16'
         """
-        base, given = split_model_name(name)
-        chosen: dict[str, Any] = {
-            f.name: getattr(self, f.name) or getattr(given, f.name) for f in fields(self)
+        base, variant = split_model_name(name)
+        parts: dict[str, Any] = {
+            f.name: getattr(self, f.name) or getattr(variant, f.name) for f in fields(self)
         }
-        if _is_file(base, chosen["precision"]):
-            chosen["precision"] += f"={BUILTIN}"
-        both = ModelVariant(**chosen)
-        return f"{base}#{both}" if both else base
+        if _is_file(base, parts["precision"]):
+            parts["precision"] += f"={BUILTIN}"
+        combined = ModelVariant(**parts)
+        return f"{base}#{combined}" if combined else base
 
 
 def split_model_name(name: str) -> tuple[str, ModelVariant]:
@@ -76,7 +76,7 @@ def split_model_name(name: str) -> tuple[str, ModelVariant]:
     Raises
     ------
     UnknownModelError
-        A part is given twice, or a pooling, calibration or dim is not valid.
+        A part is variant twice, or a pooling, calibration or dim is not valid.
 
     Examples
     --------

@@ -43,15 +43,15 @@ def onnx_file(name: str) -> ModelEntry:
     if not path.is_file():
         raise UnknownModelError(f"There is no file {path}; give onnx:FILE with the path of a model.")
     facts = read_graph_facts(path)
-    given = _read_facts(path, facts)
-    if given["layer"] not in facts.layers:
-        near = difflib.get_close_matches(str(given["layer"]), facts.layers, n=3)
+    facts_by_name = _read_facts(path, facts)
+    if facts_by_name["layer"] not in facts.layers:
+        near = difflib.get_close_matches(str(facts_by_name["layer"]), facts.layers, n=3)
         hint = (
             f"did you mean {' or '.join(near)}?" if near else f"its outputs are {', '.join(facts.outputs)}."
         )
-        raise WeightsError(f"{path} has no layer {given['layer']!r}; {hint}")
+        raise WeightsError(f"{path} has no layer {facts_by_name['layer']!r}; {hint}")
     try:
-        spec = ModelSpec.from_dict({**given, **facts_from_file(f"onnx:{path}", path, facts)})
+        spec = ModelSpec.from_dict({**facts_by_name, **facts_from_file(f"onnx:{path}", path, facts)})
     except TypeError as error:
         raise InvalidParameterError(f"{_facts_file(path)} has a fact of the wrong type: {error}") from error
     return ModelEntry(
@@ -109,24 +109,24 @@ def _facts_file(path: Path) -> Path:
 
 
 def _read_facts(path: Path, facts: GraphFacts) -> dict[str, Any]:
-    beside = _facts_file(path)
+    facts_file = _facts_file(path)
     try:
-        given = json.loads(beside.read_text(encoding="utf-8"))
+        facts_by_name = json.loads(facts_file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise _incomplete(path, "is missing", facts) from None
     except (OSError, ValueError) as error:
-        raise InvalidParameterError(f"{beside} cannot be read as JSON ({error}); correct it") from error
-    if not isinstance(given, dict):
+        raise InvalidParameterError(f"{facts_file} cannot be read as JSON ({error}); correct it") from error
+    if not isinstance(facts_by_name, dict):
         raise _incomplete(path, "does not contain a JSON object", facts)
     known = {field.name for field in fields(ModelSpec)} - _READ_FROM_FILE
-    for key in given:
+    for key in facts_by_name:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
-            raise InvalidParameterError(f"{beside} has an unknown key {key!r}; {hint}")
-    if missing := [key for key in _REQUIRED if key not in given]:
+            raise InvalidParameterError(f"{facts_file} has an unknown key {key!r}; {hint}")
+    if missing := [key for key in _REQUIRED if key not in facts_by_name]:
         raise _incomplete(path, f"lacks {', '.join(missing)}", facts)
-    return given
+    return facts_by_name
 
 
 def _incomplete(path: Path, problem: str, facts: GraphFacts) -> InvalidParameterError:

@@ -124,21 +124,21 @@ def extract_layer(source: Path | bytes, layer: str) -> bytes:
     model = _read(source, with_data=True)
     path = _describe(source)
     graph = model.graph
-    nodes, wanted = [], {layer}
+    nodes, needed = [], {layer}
     # Nodes are stored in topological order.
     for node in reversed(graph.node):
-        if wanted.intersection(node.output):
+        if needed.intersection(node.output):
             nodes.append(node)
-            wanted |= _needs(node)
+            needed |= _needs(node)
     if not nodes:
         raise WeightsError(f"{path} has no layer {layer!r}. Its layers are {_preview_names(graph)}.")
-    inputs = [value for value in graph.input if value.name in wanted]
-    weights = [tensor for tensor in graph.initializer if tensor.name in wanted]
+    inputs = [value for value in graph.input if value.name in needed]
+    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
     shapes = {value.name: value for value in (*graph.output, *graph.value_info)}
     output = shapes.get(layer) or onnx.ValueInfoProto(name=layer)
     subgraph = onnx.GraphProto(name=graph.name, node=nodes[::-1], input=inputs, initializer=weights)
     subgraph.output.append(output)
-    subgraph.sparse_initializer.extend(t for t in graph.sparse_initializer if t.values.name in wanted)
+    subgraph.sparse_initializer.extend(t for t in graph.sparse_initializer if t.values.name in needed)
     model.graph.CopyFrom(subgraph)
     try:
         return bytes(model.SerializeToString(deterministic=True))

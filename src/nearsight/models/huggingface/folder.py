@@ -202,7 +202,7 @@ class ModelFolder:
         path = self.text_model or self.image_model
         if self.text_model is None and "text_embeds" not in read_graph_facts(path).outputs:
             return None
-        return lambda _, form: ClipTextEncoder(form, path, self.path)
+        return lambda _, variant_spec: ClipTextEncoder(variant_spec, path, self.path)
 
 
 def folder(name: str) -> ModelEntry:
@@ -220,8 +220,8 @@ def folder(name: str) -> ModelEntry:
     WeightsError
         Something in the folder is missing, damaged or of an unknown kind.
     """
-    place, precision = split_precision(name)
-    path = Path(place).expanduser().absolute()
+    folder_name, precision = split_precision(name)
+    path = Path(folder_name).expanduser().absolute()
     if not path.is_dir():
         raise UnknownModelError(
             f"There is no folder {path}; give dir:PATH with the path of a model's folder."

@@ -165,9 +165,9 @@ def _fetch(repo: str, revision: str | None, precision: str) -> Path:
         info = huggingface_hub.HfApi().model_info(repo, revision=revision)
         names = {sibling.rfilename for sibling in info.siblings or ()}
         model = select_image_model(names, precision, f"hub:{repo}")
-        wanted = [*SIDE_FILES, model, f"{model}_data*"]
+        patterns = [*SIDE_FILES, model, f"{model}_data*"]
         # Request the revision by its given name, so that the name can be resolved offline later.
-        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=wanted))
+        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=patterns))
     except UnknownModelError:
         raise
     # Possible errors: no network, offline mode, no such repository, no permission.

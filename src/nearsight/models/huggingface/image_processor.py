@@ -63,27 +63,27 @@ def preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
         error.
     """
     # null means the processor's default, as in transformers.
-    given = {key: value for key, value in config.items() if value is not None}
-    name, kind = _kind(given)
+    values = {key: value for key, value in config.items() if value is not None}
+    name, kind = _kind(values)
     for key in _UNSUPPORTED:
-        if given.get(key):
+        if values.get(key):
             _refuse(f"{name} with {key}")
-    if not given.get("do_resize", True):
+    if not values.get("do_resize", True):
         _refuse(f"{name} without resizing")
-    resample = given.get("resample", kind.resample)
+    resample = values.get("resample", kind.resample)
     if resample not in _RESAMPLE:
         _refuse(f"resample {resample!r}")
-    shape = _convnext(given, kind) if name == "ConvNext" else _shape(given, kind, name)
+    shape = _convnext(values, kind) if name == "ConvNext" else _shape(values, kind, name)
     return {
         **shape,
         "crop_rounding": "down",
         "interpolation": _RESAMPLE[resample],
-        **_scale(given, kind),
+        **_scale(values, kind),
     }
 
 
-def _kind(given: Mapping[str, Any]) -> tuple[str, _Kind]:
-    full = str(given.get("image_processor_type") or given.get("feature_extractor_type") or "")
+def _kind(values: Mapping[str, Any]) -> tuple[str, _Kind]:
+    full = str(values.get("image_processor_type") or values.get("feature_extractor_type") or "")
     name = full
     for ending in ("Fast", "Pil", "ImageProcessor", "FeatureExtractor"):
         name = name.removesuffix(ending)
@@ -92,11 +92,11 @@ def _kind(given: Mapping[str, Any]) -> tuple[str, _Kind]:
     return name, _KINDS[name]
 
 
-def _shape(given: Mapping[str, Any], kind: _Kind, name: str) -> dict[str, Any]:
-    size = given.get("size", kind.size)
+def _shape(values: Mapping[str, Any], kind: _Kind, name: str) -> dict[str, Any]:
+    size = values.get("size", kind.size)
     if isinstance(size, int):
         size = {"height": size, "width": size} if kind.square else {"shortest_edge": size}
-    crop = _crop(given, kind) if given.get("do_center_crop", kind.crop_px is not None) else None
+    crop = _crop(values, kind) if values.get("do_center_crop", kind.crop_px is not None) else None
     if set(size) == {"shortest_edge"}:
         if crop is None:
             _refuse(f"{name} with shortest_edge and no crop, whose input has no fixed size,")
@@ -111,8 +111,8 @@ def _shape(given: Mapping[str, Any], kind: _Kind, name: str) -> dict[str, Any]:
     return {"input_px": crop, "resize_px": exact[0], "resize_mode": "squash-crop"}
 
 
-def _crop(given: Mapping[str, Any], kind: _Kind) -> tuple[int, int]:
-    crop = given.get("crop_size", kind.crop_px or kind.size)
+def _crop(values: Mapping[str, Any], kind: _Kind) -> tuple[int, int]:
+    crop = values.get("crop_size", kind.crop_px or kind.size)
     if isinstance(crop, int):
         return crop, crop
     if not isinstance(crop, dict) or set(crop) != {"height", "width"}:
@@ -120,35 +120,35 @@ def _crop(given: Mapping[str, Any], kind: _Kind) -> tuple[int, int]:
     return crop["height"], crop["width"]
 
 
-def _convnext(given: Mapping[str, Any], kind: _Kind) -> dict[str, Any]:
-    size = given.get("size", kind.size)
+def _convnext(values: Mapping[str, Any], kind: _Kind) -> dict[str, Any]:
+    size = values.get("size", kind.size)
     side = size if isinstance(size, int) else size.get("shortest_edge")
-    if not isinstance(side, int) or given.get("do_center_crop"):
-        _refuse(f"ConvNext with size {size!r} and do_center_crop {given.get('do_center_crop')!r}")
+    if not isinstance(side, int) or values.get("do_center_crop"):
+        _refuse(f"ConvNext with size {size!r} and do_center_crop {values.get('do_center_crop')!r}")
     if side >= _CONVNEXT_WARPS_PX:
         return {"input_px": (side, side), "resize_px": side, "resize_mode": "squash"}
-    resize_px = int(side / given.get("crop_pct", 224 / 256))
+    resize_px = int(side / values.get("crop_pct", 224 / 256))
     return {"input_px": (side, side), "resize_px": resize_px, "resize_mode": "short-side"}
 
 
-def _scale(given: Mapping[str, Any], kind: _Kind) -> dict[str, Any]:
+def _scale(values: Mapping[str, Any], kind: _Kind) -> dict[str, Any]:
     """Return mean and standard deviation for values in 0..1, for any rescaling of the processor."""
     mean: tuple[float, ...] = (0.0,) * 3
     std: tuple[float, ...] = (1.0,) * 3
-    if given.get("do_normalize", True):
-        mean, std = _channels(given, "image_mean", kind.mean), _channels(given, "image_std", kind.std)
-    factor = given.get("rescale_factor", 1 / 255) if given.get("do_rescale", True) else 1.0
+    if values.get("do_normalize", True):
+        mean, std = _channels(values, "image_mean", kind.mean), _channels(values, "image_std", kind.std)
+    factor = values.get("rescale_factor", 1 / 255) if values.get("do_rescale", True) else 1.0
     # Files round 1/255 to different numbers of digits; the fingerprint must be the same for all.
     top = 1.0 if abs(255 * factor - 1) < 1e-6 else 255 * factor
     return {"mean": tuple(m / top for m in mean), "std": tuple(s / top for s in std)}
 
 
-def _channels(given: Mapping[str, Any], key: str, default: tuple[float, ...]) -> tuple[float, ...]:
-    value = given.get(key, default)
-    values = tuple(value) if isinstance(value, (list, tuple)) else (value,) * 3
-    if len(values) != 3:
+def _channels(values: Mapping[str, Any], key: str, default: tuple[float, ...]) -> tuple[float, ...]:
+    value = values.get(key, default)
+    channels = tuple(value) if isinstance(value, (list, tuple)) else (value,) * 3
+    if len(channels) != 3:
         _refuse(f"{key} {value!r}, which is not one number for each of red, green and blue,")
-    return values
+    return channels
 
 
 def _refuse(what: str) -> NoReturn:

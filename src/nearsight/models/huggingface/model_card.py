@@ -97,8 +97,8 @@ def _results(card: Mapping[str, Any]) -> Iterator[str]:
             for metric in _list(result.get("metrics")):
                 if isinstance(metric, Mapping) and isinstance(metric.get("value"), (int, float, str)):
                     name = " ".join(_texts(metric.get("name") or metric.get("type")))
-                    place = f" on {on[0]}" if on else ""
-                    yield f"{name} {metric['value']}{place} (published)".strip()
+                    suffix = f" on {on[0]}" if on else ""
+                    yield f"{name} {metric['value']}{suffix} (published)".strip()
 
 
 def _list(value: Any) -> list[Any]:

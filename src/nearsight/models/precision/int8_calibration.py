@@ -137,12 +137,14 @@ def calibrate(
         )
         quantized = quantize_int8(graph, spec, calibration_images, float32_operations=float32_operations)
         digits = calibration_digits(spec, float32_operations, calibration_images)
-        form = variants.variant_entry(replace(variant, precision=f"int8={digits}")).spec
-        trial = reference.evaluate(OnnxBackend(form, quantized), len(float32_operations))
+        quantized_spec = variants.variant_entry(replace(variant, precision=f"int8={digits}")).spec
+        trial = reference.evaluate(OnnxBackend(quantized_spec, quantized), len(float32_operations))
         trials.append(trial)
         if trial.is_accepted:
-            cached_bytes(cache_dir / "models", int8_cache_stem(form), ".onnx", partial(bytes, quantized))
-            return Int8Calibration(form.id, len(calibration_images), len(held_out), trials)
+            cached_bytes(
+                cache_dir / "models", int8_cache_stem(quantized_spec), ".onnx", partial(bytes, quantized)
+            )
+            return Int8Calibration(quantized_spec.id, len(calibration_images), len(held_out), trials)
     best = max(trials, key=lambda trial: min(trial.parity.smallest, trial.smallest_synthetic))
     raise ParityError(
         f"{name} loses too much in eight bits: the smallest cosine to the exact vectors is at best"

@@ -94,8 +94,8 @@ def measure_parity(
     if parity is not None:
         return parity, False
     images = parity_images()
-    X, wanted = (b.embed([b.prepare(image) for image in images]) for b in (backend, exact))
-    parity = compare(X, wanted)
+    X, exact_vectors = (b.embed([b.prepare(image) for image in images]) for b in (backend, exact))
+    parity = compare(X, exact_vectors)
     _write_measurement(file, parity, backend, runtime)
     return parity, True
 

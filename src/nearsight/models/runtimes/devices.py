@@ -81,14 +81,14 @@ def is_installed(distribution: str) -> bool:
     return True
 
 
-def install_command(device: str, wheels: Sequence[str] | None = None) -> str:
+def install_command(device: str, packages: Sequence[str] | None = None) -> str:
     """Return the command that makes a device usable and leaves one build of ONNX Runtime.
 
     Parameters
     ----------
     device : str
         Its name.
-    wheels : sequence of str, optional
+    packages : sequence of str, optional
         The installed builds; by default they are looked up.
 
     Examples
@@ -102,7 +102,7 @@ def install_command(device: str, wheels: Sequence[str] | None = None) -> str:
         return "pip install 'nearsight[torch]'"
     return _replacement_command(
         _PACKAGE_BY_DEVICE.get(device, "onnxruntime"),
-        installed_onnxruntime_packages() if wheels is None else wheels,
+        installed_onnxruntime_packages() if packages is None else packages,
     )
 
 
@@ -114,23 +114,23 @@ def remedy(device: str) -> str:
     return run
 
 
-def repair_onnxruntime_command(wheels: Sequence[str]) -> str:
+def repair_onnxruntime_command(packages: Sequence[str]) -> str:
     """Return the command that leaves one build of ONNX Runtime: the one for the accelerator."""
-    special = next((name for name in wheels if name != "onnxruntime"), "onnxruntime")
+    special = next((name for name in packages if name != "onnxruntime"), "onnxruntime")
     return _replacement_command(
-        next((w for w in _PACKAGE_BY_DEVICE.values() if w.startswith(special + "[")), special), wheels
+        next((w for w in _PACKAGE_BY_DEVICE.values() if w.startswith(special + "[")), special), packages
     )
 
 
-def _replacement_command(wanted: str, wheels: Sequence[str]) -> str:
+def _replacement_command(requirement: str, packages: Sequence[str]) -> str:
     # Remove the requested build too: only a new installation restores files that another build overwrote.
-    uninstall = f"pip uninstall -y {' '.join(wheels)} && " if wheels else ""
-    return f"{uninstall}pip install {_quoted(wanted)}"
+    uninstall = f"pip uninstall -y {' '.join(packages)} && " if packages else ""
+    return f"{uninstall}pip install {_quoted(requirement)}"
 
 
-def _quoted(wanted: str) -> str:
+def _quoted(requirement: str) -> str:
     # Shells treat brackets as a pattern.
-    return f"'{wanted}'" if "[" in wanted else wanted
+    return f"'{requirement}'" if "[" in requirement else requirement
 
 
 def idle_gpu_hint(offered: Sequence[str]) -> str:

@@ -328,10 +328,10 @@ def _open_on(spec: ModelSpec, model: Path | bytes, device: str, cache_dir: Path)
     if kind == "directml":
         options.enable_mem_pattern = False
     source = model if isinstance(model, bytes) else str(model)
-    wanted = [(provider, _provider_options(kind, number, cache_dir / "tensorrt" / _content(spec, model)))]
+    providers = [(provider, _provider_options(kind, number, cache_dir / "tensorrt" / _content(spec, model)))]
     try:
         # The runtime's own fallback prints to stdout only.
-        session = onnxruntime.InferenceSession(source, options, providers=wanted, enable_fallback=0)
+        session = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=0)
     except Exception as error:
         raise DeviceError(f"{device} cannot open {name}: {str(error).strip()}. Use device='cpu'") from error
     if provider not in session.get_providers():
@@ -378,7 +378,7 @@ def _checked_input(spec: ModelSpec, session: Any) -> tuple[str, str]:
         raise WeightsError(f"{spec.id} has no output {spec.layer!r}; it has {', '.join(sorted(outputs))}.")
     shape = outputs[spec.layer].shape
     # An inner layer may have no declared shape; `pool_output` then checks each vector.
-    if shape and not any(_fits(shape, wanted) for wanted in _vector_shapes(spec)):
+    if shape and not any(_fits(shape, expected) for expected in _vector_shapes(spec)):
         raise output_shape_error(spec, shape)
     return str(inputs[0].name), "float16" if inputs[0].type == "tensor(float16)" else "float32"
 
@@ -389,8 +389,8 @@ def _vector_shapes(spec: ModelSpec) -> list[tuple[int | None, ...]]:
     return shapes if spec.pooling == "cls" else [*shapes, (spec.dim, None, None)]
 
 
-def _fits(shape: list[Any], wanted: tuple[int | None, ...]) -> bool:
+def _fits(shape: list[Any], expected: tuple[int | None, ...]) -> bool:
     """Whether a declared shape fits the one for an image; an axis without a number fits any length."""
-    return len(shape) == 1 + len(wanted) and all(
-        not isinstance(n, int) or m is None or n == m for n, m in zip(shape, (1, *wanted), strict=True)
+    return len(shape) == 1 + len(expected) and all(
+        not isinstance(n, int) or m is None or n == m for n, m in zip(shape, (1, *expected), strict=True)
     )

@@ -276,25 +276,25 @@ def _build_module(name: str) -> tuple[Any, ModelSpec]:
             f"torch:{name} returns {type(module).__name__}; it must return a torch.nn.Module, or a pair of "
             "a module and facts"
         )
-    given: dict[str, Any] = {"draft": False, "layer": "output"}
+    all_facts: dict[str, Any] = {"draft": False, "layer": "output"}
     for source in (_timm_facts(module), getattr(module, "nearsight", {}), facts):
-        given |= _check_facts(name, source)
-    if missing := [key for key in _REQUIRED if key not in given]:
+        all_facts |= _check_facts(name, source)
+    if missing := [key for key in _REQUIRED if key not in all_facts]:
         raise InvalidParameterError(
             f"torch:{name} lacks {' and '.join(missing)} for the preparation of images. Return (module, "
             "{'input_px': (224, 224), 'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}), or set "
             "the facts as the module's attribute `nearsight`"
         )
-    given.setdefault("resize_px", max(given["input_px"]))
-    spec = ModelSpec(**{**given, "id": f"torch:{name}", "dim": 1, "weights_sha256": ""})
+    all_facts.setdefault("resize_px", max(all_facts["input_px"]))
+    spec = ModelSpec(**{**all_facts, "id": f"torch:{name}", "dim": 1, "weights_sha256": ""})
     blank = normalize(np.zeros((*spec.input_px, 3), np.uint8), spec)[None]
     exact = copy.deepcopy(module).float().eval()
     shape = _outputs(exact, blank, spec, "cpu", torch.float32).shape
     sha256, size_bytes = _hash_weights(module)
     dim = shape[1] if len(shape) == 4 else shape[-1]
-    if given.get("dim", dim) != dim:
+    if all_facts.get("dim", dim) != dim:
         raise InvalidParameterError(
-            f"torch:{name} has the fact dim={given['dim']}, but its output has shape {list(shape)}"
+            f"torch:{name} has the fact dim={all_facts['dim']}, but its output has shape {list(shape)}"
         )
     return module, replace(spec, dim=dim, weights_sha256=sha256, size_bytes=size_bytes)
 

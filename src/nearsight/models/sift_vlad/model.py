@@ -96,8 +96,8 @@ class SiftVlad:
         Returns
         -------
         SiftVlad
-            The same model with the id ``sift-vlad:PATH``, the path made absolute. Collections smallest that
-            name, so they find the model as long as the file stays where it is.
+            The same model with the id ``sift-vlad:PATH``, with an absolute path. Collections store that name,
+            so do not move the file.
 
         Raises
         ------
@@ -366,7 +366,7 @@ def _read_all(
         if not len(descriptors):
             continue
         n_used += 1
-        # Sources out of archives hold their bytes, so no more of them are sources than will be used.
+        # Sources from archives contain their bytes, so only `n_sources` are kept in memory.
         if len(sources) < n_sources:
             sources.append(source)
         elif (slot := int(rng.integers(n_used))) < n_sources:
