@@ -32,6 +32,6 @@ with tempfile.TemporaryDirectory() as folder:
         print(f"{len(segment.customers)} customers, such as {', '.join(segment.customers[:3])}")
     found.save(Path(folder) / "segments.npz")
 
-    kept = Segmentation.load(Path(folder) / "segments.npz")
-    later = collection.assign_customers(kept, orders(images, 1, "new"))
-    print("later:", later.customers, "in no segment:", later.strangers)
+    saved = Segmentation.load(Path(folder) / "segments.npz")
+    later = collection.assign_customers(saved, orders(images, 1, "new"))
+    print("later:", later.customers, "rejected:", later.rejected)

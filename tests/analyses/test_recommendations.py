@@ -157,6 +157,18 @@ def test_what_came_and_went_since_a_recommender_was_saved(tmp_path, orders):
         kept.recommend(id_of(collection, "5.png"))
 
 
+def test_a_file_of_an_earlier_version_opens(shop, orders, tmp_path):
+    shop.fit_recommender(orders).save(tmp_path / "saved.npz")
+    with np.load(tmp_path / "saved.npz", allow_pickle=False) as arrays:
+        about = json.loads(str(arrays["about"]))
+        assert about["kind"] == "nearsight recommender"
+        earlier = json.dumps({**about, "kind": "nearsight catalogue"})
+        np.savez(tmp_path / "earlier.npz", **{**arrays, "about": np.array(earlier)})
+    history = id_of(shop, "kind0/0.png")
+    saved, of_earlier = (shop.load_recommender(tmp_path / f"{name}.npz") for name in ("saved", "earlier"))
+    assert of_earlier.recommend(history, k=3) == saved.recommend(history, k=3)
+
+
 def test_a_saved_recommender_of_something_else_is_refused(shop, orders, tmp_path):
     shop.fit_recommender(orders).save(tmp_path / "kept.npz")
     other = Collection.create(tmp_path / "other", model=FakeBackend(seed=1))
