@@ -1,4 +1,4 @@
-"""What a collection asks of the engine below it."""
+"""The protocol of a store: rows with vectors, behind which engines are exchangeable."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ NUMBER_TYPES = {"float32": pa.float32(), "float16": pa.float16()}
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One row found by similarity.
+    """A row of a search result.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Hit:
     similarity : float
         Cosine in -1..1; higher is closer.
     row : dict
-        The other columns that were asked for.
+        The other columns of the search.
     """
 
     id: str
@@ -40,21 +40,20 @@ class VectorStore(Protocol):
     """Rows keyed by ``id`` with one ``vector`` each; every write is durable when the call returns.
 
     The store knows columns, not images. Vectors are float32 and finite, and compared by cosine.
-    Rows written by another process are seen by the next call. Writing keeps the table tidy as it
-    goes; `maintain` does the larger jobs that have become due.
+    The next call sees rows that another process has written. Small maintenance happens after each write;
+    `maintain` does the larger jobs that are due.
 
-    Every method raises StorageError when the disk refuses, and VectorError for vectors, rows or
-    numbers that cannot be.
+    Every method raises StorageError if the disk refuses, and VectorError for invalid vectors, rows or k.
     """
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns as they are now."""
+        """The current columns."""
         ...
 
     @property
     def version(self) -> int:
-        """Grows with every change, by whichever process; housekeeping may count as one."""
+        """Grows with every change by any process; maintenance may count as one."""
         ...
 
     def count(self, where: Filter | None = None) -> int:
@@ -64,23 +63,23 @@ class VectorStore(Protocol):
     def scan(
         self, columns: Sequence[str], where: Filter | None = None, *, ids: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Stream `columns` of all rows, of those that match, of those named, or both, in bounded memory.
+        """Stream `columns` of the rows that match `where` and have one of `ids`, in bounded memory.
 
-        The order is the engine's; ids that do not exist are passed over.
+        The order is the engine's; ids that do not exist are ignored.
         """
         ...
 
     def append(self, rows: pa.Table) -> None:
-        """Add rows whose ids are new (the caller holds the write lock and has looked).
+        """Add rows whose ids are new; the caller holds the write lock and has checked that they are.
 
-        Columns that are left out become null. Few large calls are cheaper than many small ones.
+        Missing columns become null. Few large calls are cheaper than many small ones.
         """
         ...
 
     def update(self, rows: pa.Table) -> None:
         """Overwrite the given columns of the rows with these ids, in one transaction.
 
-        The caller holds the write lock. Ids that do not exist are passed over.
+        The caller holds the write lock. Ids that do not exist are ignored.
         """
         ...
 
@@ -89,7 +88,7 @@ class VectorStore(Protocol):
         ...
 
     def add_columns(self, columns: Sequence[pa.Field]) -> None:
-        """Add nullable columns; those that exist with the same type already are left alone.
+        """Add nullable columns, except those that exist with the same type.
 
         Raises
         ------
@@ -109,26 +108,26 @@ class VectorStore(Protocol):
     ) -> list[list[Hit]]:
         """Return for each of the (n, d) vectors its k nearest rows, the most similar first.
 
-        With `where`, the k nearest among the rows that match: fewer only if fewer match.
-        `exact` compares with every row, whatever index there is.
+        With `where`, the k nearest among the rows that match; fewer only if fewer match. With `exact`, no
+        index is used.
         """
         ...
 
     def maintain(self) -> None:
-        """Do the housekeeping that is due, if any; call it after writing, without the write lock.
+        """Do the maintenance that is due; call it after writing, without the write lock.
 
-        Costs about a millisecond when nothing is due. Never raises for want of disk space or because
-        another process is at it: the next call tries again.
+        It takes about a millisecond if nothing is due. A full disk or another process at the same work is no
+        error: the next call tries again.
         """
         ...
 
     def optimize(self) -> None:
-        """Do all housekeeping now: compact, index, drop old versions."""
+        """Do all maintenance now: compact, index, delete old versions."""
         ...
 
 
 def check_queries(vectors: NDArray[np.float32], k: int, dim: int) -> NDArray[np.float32]:
-    """Return the (n, dim) float32 queries, or say what is wrong with them or with k."""
+    """Return the queries as (n, dim) float32, or raise `VectorError` for invalid ones or an invalid k."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise VectorError(f"k is {k!r}: ask for a whole number of neighbors, 1 or more.")
     queries = np.asarray(vectors, dtype=np.float32)
@@ -139,21 +138,21 @@ def check_queries(vectors: NDArray[np.float32], k: int, dim: int) -> NDArray[np.
 
 
 def check_rows(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return `rows` with the types of `schema`, in its order, or say what is wrong with them."""
+    """Return `rows` with the types and the order of `schema`, or raise `VectorError`."""
     unknown = [name for name in rows.column_names if name not in schema.names]
     if unknown or len(set(rows.column_names)) != len(rows.column_names):
         raise VectorError(
             f"columns {unknown or rows.column_names} do not fit the table, which has {schema.names}."
         )
-    wanted = pa.schema([schema.field(name) for name in schema.names if name in rows.column_names])
-    if "id" not in wanted.names:
+    columns = pa.schema([schema.field(name) for name in schema.names if name in rows.column_names])
+    if "id" not in columns.names:
         raise VectorError("the rows have no column 'id', which names them.")
-    if "vector" in wanted.names:
-        _check_vectors(rows["vector"], wanted.field("vector").type)
+    if "vector" in columns.names:
+        _check_vectors(rows["vector"], columns.field("vector").type)
     if rows["id"].null_count:
         raise VectorError("some rows have no id.")
     try:
-        rows = rows.select(wanted.names).cast(wanted)
+        rows = rows.select(columns.names).cast(columns)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         raise VectorError(f"the rows do not fit the table's types: {error}.") from error
     if pc.count_distinct(rows["id"]).as_py() != rows.num_rows:
@@ -161,23 +160,23 @@ def check_rows(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     return rows
 
 
-def _check_vectors(column: pa.ChunkedArray, wanted: pa.DataType) -> None:
-    if not pa.types.is_fixed_size_list(column.type) or column.type.list_size != wanted.list_size:
-        raise VectorError(f"the vectors are {column.type}; this collection needs {wanted}.")
+def _check_vectors(column: pa.ChunkedArray, type_: pa.DataType) -> None:
+    if not pa.types.is_fixed_size_list(column.type) or column.type.list_size != type_.list_size:
+        raise VectorError(f"the vectors are {column.type}; this collection needs {type_}.")
     if column.null_count:
         raise VectorError("some rows have no vector.")
     for chunk in column.chunks:
         values = chunk.flatten()
         if values.null_count:
             raise VectorError("some vectors have missing values.")
-        _check_values(np.asarray(values).reshape(len(chunk), wanted.list_size), "vector")
+        _check_values(np.asarray(values).reshape(len(chunk), type_.list_size), "vector")
 
 
 def _check_values(vectors: NDArray[np.float32], what: str) -> None:
     squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-    wrong = np.flatnonzero(~np.isfinite(squares) | (squares == 0))
-    if len(wrong):
+    invalid = np.flatnonzero(~np.isfinite(squares) | (squares == 0))
+    if len(invalid):
         raise VectorError(
-            f"{what} {wrong[0]} is all zeros or holds NaN or infinity: it has no direction to compare. "
+            f"{what} {invalid[0]} is all zeros or holds NaN or infinity: it has no direction to compare. "
             "The model or its input is at fault; leave that row out."
         )

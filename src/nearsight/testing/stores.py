@@ -312,7 +312,7 @@ class StoreTests:
         other.add_columns([pa.field("x", pa.int64())])
         assert "x" in store.schema.names
 
-    def test_housekeeping_changes_nothing_that_can_be_read(self, store: VectorStore) -> None:
+    def test_maintenance_changes_nothing_that_can_be_read(self, store: VectorStore) -> None:
         for number in range(40):
             store.append(
                 rows([f"{number:02}"], vectors_of(number), width=[number], thumbnail=[bytes([number])])

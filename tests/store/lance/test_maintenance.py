@@ -1,4 +1,4 @@
-"""The rules of housekeeping, simulated over long lives of collections."""
+"""The rules of maintenance, simulated over long lives of collections."""
 
 import numpy as np
 import pytest

@@ -90,7 +90,7 @@ def test_opening_something_damaged(store, directory):
 def test_creating_twice_keeps_the_rows(store, directory):
     store.append(rows(["a"]))
     assert LanceStore.create(directory, SCHEMA).count() == 1
-    with pytest.raises(StorageError, match="other columns already"):
+    with pytest.raises(StorageError, match="table with other columns"):
         LanceStore.create(directory, SCHEMA.append(pa.field("new", pa.int64())))
 
 
@@ -277,7 +277,7 @@ def test_no_acknowledged_row_is_lost_by_kill(store, directory, arguments):
     assert set(ids_of(LanceStore.open(directory))) == {*found, "afterwards"}
 
 
-# --- housekeeping -----------------------------------------------------------------------------
+# --- maintenance ------------------------------------------------------------------------------
 
 
 def n_fragments(store):
@@ -316,8 +316,8 @@ def test_optimizing_brings_the_disk_down_to_the_data(store, directory):
     assert len(ids_of(store)) == 30
 
 
-def test_housekeeping_frees_old_versions_by_itself(store, directory, monkeypatch):
-    monkeypatch.setattr(maintenance, "_MIN_GARBAGE_BYTES", 100_000)
+def test_maintenance_frees_old_versions_by_itself(store, directory, monkeypatch):
+    monkeypatch.setattr(maintenance, "_MIN_OLD_BYTES", 100_000)
     sizes = []
     for number in range(150):
         store.append(rows([f"{number:03}"], thumbnail=[os.urandom(3_000)]))

@@ -1,4 +1,4 @@
-"""What the embedded engine's failures mean to a user, and which of them pass if tried again."""
+"""Errors of the engine as errors of nearsight, and retries of those that pass."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -27,14 +27,14 @@ _REASONS = {
 
 def _storage_error(error: BaseException, directory: Path, doing: str) -> StorageError:
     text = str(error)
-    found = re.search(r"os error (\d+)", text)
-    code = int(found[1]) if found else getattr(error, "errno", None)
-    # The engine adds the place in its own source, which helps nobody.
+    match = re.search(r"os error (\d+)", text)
+    code = int(match[1]) if match else getattr(error, "errno", None)
+    # The engine adds a line of its own source, which helps no user.
     detail = re.sub(r",? *(/[^ ]*)?\.rs:\d+:\d+.*$", "", text, flags=re.DOTALL).removeprefix("lance error: ")
     reason = _REASONS.get(code or 0, f"{detail}. Run the same command again; if it persists, restore a copy")
     if "ot found" in text or code == 2:
         reason = (
-            f"a file is gone ({detail}). If another process has removed or tidied the collection, try again"
+            f"a file is gone ({detail}). If another process removed or compacted the collection, try again"
         )
     wrapped = StorageError(f"{directory}: {doing} failed: {reason}.")
     wrapped.errno = code
@@ -47,7 +47,7 @@ def _is_conflict(error: StorageError) -> bool:
 
 @contextmanager
 def translated(directory: Path, doing: str) -> Iterator[None]:
-    """Raise as StorageError, with a way out, whatever the engine raises while the block runs."""
+    """Raise the engine's errors as StorageError, with a remedy."""
     try:
         yield
     except (StorageError, CollectionNotFoundError, filelock.Timeout):
@@ -61,7 +61,7 @@ def translated(directory: Path, doing: str) -> Iterator[None]:
 
 
 def retried(call: Callable[[], T], on: str, n_tries: int = 5) -> T:
-    """Return ``call()``, tried again when another process was faster ("conflict") or tidied up ("gone")."""
+    """Return ``call()``, retried while another process wrote first ("conflict") or deleted files ("gone")."""
     while True:
         n_tries -= 1
         try:

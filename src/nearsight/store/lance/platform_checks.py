@@ -1,4 +1,4 @@
-"""Whether the embedded engine can run on this processor and in this process."""
+"""Checks that the engine can run on this processor and in this process."""
 
 import os
 import platform

@@ -1,7 +1,7 @@
-"""Who is using a collection's files right now, across processes.
+"""A lock of the readers of a store, across processes.
 
-Old versions may only be dropped at once when nobody reads them. Every operation holds a shared
-lock; dropping asks for the exclusive one and, refused, keeps what is recent instead.
+Old versions of the table may be deleted only while nobody reads them. Every operation holds the lock shared.
+Deleting tries to hold it exclusively; if that fails, recent versions are kept.
 """
 
 import os
@@ -12,18 +12,18 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows has no shared file locks: there, nobody can ever be sure to be alone
+except ImportError:  # Windows has no shared file locks, so there the exclusive lock is never granted
     fcntl = None  # type: ignore[assignment] # a module elsewhere
 
 
-class Presence:
-    """A shared lock held while operations run, which can tell whether anybody else runs one.
+class ReadersLock:
+    """A file lock that many operations share, or one holds exclusively.
 
     Parameters
     ----------
     path : Path
-        The lock file. Where it can be neither made nor opened (a read-only disk), nothing is locked:
-        nobody can drop anything there either.
+        The lock file. If it can be neither created nor opened (a read-only disk), nothing is locked:
+        nothing can be deleted there either.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,7 +34,7 @@ class Presence:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Keep others from dropping files while the block runs."""
+        """Hold the lock shared: no files are deleted while the block runs."""
         with self._mutex:
             if self._n_active == 0:
                 self._lock()
@@ -48,18 +48,18 @@ class Presence:
                     self._unlock()
 
     @contextmanager
-    def alone(self) -> Iterator[bool]:
-        """Yield True, and keep everybody waiting, if nobody else is here; False otherwise."""
+    def exclusive(self) -> Iterator[bool]:
+        """Try to hold the lock exclusively, so that others wait for the block; yield whether it is held."""
         with self._mutex:
             if fcntl is None or self._n_active or not self._open():
-                alone = False
+                is_granted = False
             else:
                 try:
                     fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
-                    alone = True
+                    is_granted = True
                 except OSError:
-                    alone = False
-            if alone:
+                    is_granted = False
+            if is_granted:
                 try:
                     yield True
                 finally:
@@ -81,11 +81,11 @@ class Presence:
         if fcntl is not None and self._open():
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_SH)  # type: ignore[arg-type]
-            except OSError:  # a file system without locks; dropping fails there in the same way
+            except OSError:  # a file system without locks, where the exclusive lock fails too
                 self._unlock()
 
     def _unlock(self) -> None:
-        # Closing also releases, and leaves no descriptor behind for a forked child to share.
+        # Closing also unlocks, and leaves no descriptor that a forked child would share.
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

@@ -1,7 +1,7 @@
 """The embedded engine: one LanceDB table in a directory, safe to share between processes.
 
-LanceDB never tidies up by itself, so this module does: it merges the small fragments that single
-appends leave behind, builds indexes when they pay, and drops old versions. `upkeep` says when.
+LanceDB does no maintenance by itself, so this module does: it merges the small fragments that single appends
+leave, builds indexes, and deletes old versions, when the rules in `maintenance` say so.
 """
 
 import logging
@@ -24,30 +24,30 @@ from nearsight.errors import CollectionNotFoundError, MetadataError, StorageErro
 from nearsight.store.base import Hit, check_queries, check_rows
 from nearsight.store.filters.ast import Filter
 from nearsight.store.lance import maintenance
-from nearsight.store.lance.arrow import as_kept, as_seen, hits_of, is_storable, seen
+from nearsight.store.lance.arrow import hits_by_query, is_storable, public_batch, public_schema, stored_rows
 from nearsight.store.lance.engine import import_lancedb
 from nearsight.store.lance.errors import retried, translated
 from nearsight.store.lance.platform_checks import check_process
-from nearsight.store.lance.readers_lock import Presence
+from nearsight.store.lance.readers_lock import ReadersLock
 from nearsight.store.lance.sql import filter_sql, ids_sql
 
 _LOG = logging.getLogger(__name__)
 _TABLE = "pictures"
-# Lance's 2.0 files are scanned up to three times faster than those of 2.1 and 2.2, which pay for
-# compression that neither unit vectors nor JPEGs yield to; compacting them takes half the memory.
+# Files of Lance 2.0 are scanned up to three times faster than those of 2.1 and 2.2, and compacted in half the
+# memory: the later formats compress, and vectors and JPEGs hardly get smaller.
 _FILE_FORMAT = {"new_table_data_storage_version": "2.0"}
-# What other processes may still be reading. Nothing is kept for them when there are none.
+# Versions that other processes may still be reading, where the lock cannot rule that out.
 _RETENTION = timedelta(hours=1)
 # Rows of a batch, without and with vectors or thumbnails: several batches are in flight at once.
 _NARROW_BATCH_ROWS, _WIDE_BATCH_ROWS = 4096, 256
 _IDS_PER_LOOKUP = 1000
 _QUERIES_PER_CALL = 64
-# Four bits a dimension and exact distances for five times k candidates: recall@10 of .999 and more
-# on clustered vectors, where one bit gives .89 to .95 at the same speed (benchmarks/search.py).
+# Four bits a dimension and exact distances for five times k candidates: recall@10 of 0.999 and more
+# on clustered vectors, where one bit gives 0.89 to 0.95 at the same speed (benchmarks/search.py).
 _INDEX_BITS = 4
 _REFINE_FACTOR = 5
 _N_PROBES = 20
-# Measuring the disk takes milliseconds, so it is not done after every write.
+# Measuring the size on disk takes milliseconds, too long to do after every write.
 _VERSIONS_BETWEEN_CHECKS = 64
 
 
@@ -61,25 +61,25 @@ class LanceStore:
     def __init__(self, directory: Path, table: Any) -> None:
         self._directory = directory
         self._table = table
-        self._presence = Presence(directory / ".in-use.lock")
+        self._readers_lock = ReadersLock(directory / ".in-use.lock")
         self._vector_type: pa.DataType = table.schema.field("vector").type
         self._mutex = threading.Lock()
-        # Sizes of the last fragments, as of a version; None when they must be looked up.
-        self._tail: tuple[int, list[int]] | None = None
+        # A version, and the sizes of its last fragments; None when they must be looked up.
+        self._last_fragments: tuple[int, list[int]] | None = None
         self._n_unchecked = 0
         self._next_cleanup_check = 0
-        self._sizes: tuple[int, int, bool] = (-1, 0, False)
+        self._counts: tuple[int, int, bool] = (-1, 0, False)
 
     # --- opening ------------------------------------------------------------------------------
 
     @classmethod
     def create(cls, directory: Path, schema: pa.Schema) -> "LanceStore":
-        """Make a table in `directory`; one that is there already with these columns is opened.
+        """Create a table in `directory`; if there is one with these columns, open that.
 
         Parameters
         ----------
         directory : Path
-            Made if it does not exist.
+            It is made if it does not exist.
         schema : pa.Schema
             With ``id`` (string) and ``vector`` (fixed-size list of float32 or float16) at least.
 
@@ -97,13 +97,11 @@ class LanceStore:
             connection = lancedb.connect(directory, read_consistency_interval=None)
             try:
                 table = connection.create_table(_TABLE, schema=schema, storage_options=_FILE_FORMAT)
-            except ValueError:  # there is one, perhaps made this very moment
+            except ValueError:  # there is one, perhaps created by another process just now
                 table = connection.open_table(_TABLE)
-        there = {field.name: field.type for field in table.schema}
-        if any(there.get(field.name) != field.type for field in schema):
-            raise StorageError(
-                f"{directory}: there is a table of other columns already. Choose another directory."
-            )
+        types = {field.name: field.type for field in table.schema}
+        if any(types.get(field.name) != field.type for field in schema):
+            raise StorageError(f"{directory}: there is a table with other columns. Choose another directory.")
         return cls(directory, table)
 
     @classmethod
@@ -134,8 +132,8 @@ class LanceStore:
     @contextmanager
     def _doing(self, what: str) -> Iterator[None]:
         check_process()
-        with translated(self._directory, what), self._presence.shared():
-            # Once per call, since every look for a newer version lists the directory of versions.
+        with translated(self._directory, what), self._readers_lock.shared():
+            # Once per call, because each look for a newer version lists a directory.
             self._table.checkout_latest()
             yield
 
@@ -143,13 +141,13 @@ class LanceStore:
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns as they are now, the vector in float32 however it is kept."""
+        """The current columns, with the vector in float32 whatever is stored."""
         with self._doing("reading"):
-            return as_seen(self._table.schema)
+            return public_schema(self._table.schema)
 
     @property
     def version(self) -> int:
-        """Grows with every change, by whichever process; housekeeping may count as one."""
+        """Grows with every change, by any process; maintenance may count as one."""
         with self._doing("reading"):
             return int(self._table.version)
 
@@ -177,7 +175,7 @@ class LanceStore:
             query = query.where(condition) if condition else query
             types = [self._table.schema.field(name).type for name in columns]
             wide = any(pa.types.is_binary(type_) or pa.types.is_fixed_size_list(type_) for type_ in types)
-            yield from map(seen, query.to_batches(_WIDE_BATCH_ROWS if wide else _NARROW_BATCH_ROWS))
+            yield from map(public_batch, query.to_batches(_WIDE_BATCH_ROWS if wide else _NARROW_BATCH_ROWS))
 
     def search(
         self,
@@ -191,42 +189,42 @@ class LanceStore:
         """Return the k nearest rows of each vector; see VectorStore."""
         queries = check_queries(vectors, k, self._vector_type.list_size)
         condition = filter_sql(where) if where else None
-        wanted = list(dict.fromkeys(["id", *columns]))
-        found: list[list[Hit]] = []
+        names = list(dict.fromkeys(["id", *columns]))
+        hits: list[list[Hit]] = []
         for start in range(0, len(queries), _QUERIES_PER_CALL):
-            some = queries[start : start + _QUERIES_PER_CALL]
-            # Another process may have dropped, just now, the version this one was about to read.
-            table = retried(partial(self._nearest, some, k, condition, wanted, exact), "gone")
-            found += hits_of(table, len(some), wanted, k)
-        return found
+            block = queries[start : start + _QUERIES_PER_CALL]
+            # Another process may delete the version that this one is about to read.
+            table = retried(partial(self._nearest, block, k, condition, names, exact), "gone")
+            hits += hits_by_query(table, len(block), names, k)
+        return hits
 
     def _nearest(
-        self, queries: NDArray[np.float32], k: int, condition: str | None, wanted: list[str], exact: bool
+        self, queries: NDArray[np.float32], k: int, condition: str | None, columns: list[str], exact: bool
     ) -> pa.Table:
         with self._doing("searching"):
             n_rows, has_index = self._state()
             if n_rows == 0:
-                return self._table.schema.empty_table().select(wanted)
+                return self._table.schema.empty_table().select(columns)
             query = self._table.search(
                 queries if len(queries) > 1 else queries[0], vector_column_name="vector"
             )
-            query = query.distance_type("cosine").select([*wanted, "_distance"]).limit(min(k, n_rows))
+            query = query.distance_type("cosine").select([*columns, "_distance"]).limit(min(k, n_rows))
             query = query.where(condition, prefilter=True) if condition else query
             if exact or not has_index or n_rows < maintenance.MIN_INDEXED_ROWS:
                 query = query.bypass_vector_index()
             else:
-                # All partitions are opened if need be, lest a narrow filter find fewer than k.
+                # All partitions are searched if needed; a narrow filter would otherwise give fewer than k.
                 query = query.minimum_nprobes(_N_PROBES).maximum_nprobes(0).refine_factor(_REFINE_FACTOR)
             return query.to_arrow()
 
     def _state(self) -> tuple[int, bool]:
-        """Return the number of rows and whether there is a vector index, remembered per version."""
+        """Return the number of rows and whether there is a vector index; computed once per version."""
         version = int(self._table.version)
-        known, n_rows, has_index = self._sizes
-        if known != version:
+        counted_version, n_rows, has_index = self._counts
+        if counted_version != version:
             n_rows = int(self._table.count_rows())
             has_index = any(index.columns == ["vector"] for index in self._table.list_indices())
-            self._sizes = (version, n_rows, has_index)
+            self._counts = (version, n_rows, has_index)
         return n_rows, has_index
 
     # --- writing ------------------------------------------------------------------------------
@@ -239,10 +237,10 @@ class LanceStore:
             raise VectorError("the rows have no column 'vector'.")
         if not rows.num_rows:
             return
-        for place, field in enumerate(schema):
+        for position, field in enumerate(schema):
             if field.name not in rows.column_names:
-                rows = rows.add_column(place, field, pa.nulls(rows.num_rows, field.type))
-        rows = as_kept(rows, self._vector_type)
+                rows = rows.add_column(position, field, pa.nulls(rows.num_rows, field.type))
+        rows = stored_rows(rows, self._vector_type)
         with self._doing("saving rows"):
             self._table.add(rows)
         self._after_writing(rows.num_rows)
@@ -264,28 +262,29 @@ class LanceStore:
         if not in_place and rows.num_columns < len(schema):
             rows = self._completed(rows, schema)
         if rows.num_rows:
-            self._merge(as_kept(rows, self._vector_type), "updating rows")
+            self._merge(stored_rows(rows, self._vector_type), "updating rows")
             self._after_writing(0 if in_place else rows.num_rows)
 
     def _completed(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
-        """Return the rows that exist, their other columns filled in from the table."""
+        """Return the rows that exist, with their other columns read from the table."""
         others = [name for name in schema.names if name == "id" or name not in rows.column_names]
         batches = list(self.scan(others, ids=rows["id"].to_pylist()))
         if not batches:
             return rows.slice(0, 0)
         joined = pa.Table.from_batches(batches)
-        places = {key: place for place, key in enumerate(rows["id"].to_pylist())}
-        given = rows.take([places[key] for key in joined["id"].to_pylist()])
+        positions = {id: position for position, id in enumerate(rows["id"].to_pylist())}
+        updated = rows.take([positions[id] for id in joined["id"].to_pylist()])
         return pa.table(
-            [(given if name in given.column_names else joined)[name] for name in schema.names], schema=schema
+            [(updated if name in updated.column_names else joined)[name] for name in schema.names],
+            schema=schema,
         )
 
     def _merge(self, rows: pa.Table, doing: str) -> None:
         def merge_rows() -> None:
             with self._doing(doing):
-                n_rows, lacking = self._index_state()
+                n_rows, n_unindexed = self._index_state()
                 merge = self._table.merge_insert("id").when_matched_update_all()
-                merge.use_index(maintenance.is_key_index_useful(n_rows, lacking["id"])).execute(rows)
+                merge.use_index(maintenance.is_key_index_useful(n_rows, n_unindexed["id"])).execute(rows)
 
         retried(merge_rows, "conflict")
 
@@ -297,10 +296,10 @@ class LanceStore:
 
             def delete(condition: str = condition) -> int:
                 with self._doing("removing rows"):
-                    n_there = int(self._table.count_rows(condition))
-                    if n_there:
+                    n_rows = int(self._table.count_rows(condition))
+                    if n_rows:
                         self._table.delete(condition)
-                    return n_there
+                    return n_rows
 
             n_deleted += retried(delete, "conflict")
         return n_deleted
@@ -308,78 +307,78 @@ class LanceStore:
     def add_columns(self, columns: Sequence[pa.Field]) -> None:
         """Add nullable columns; those that exist with the same type already are left alone."""
         with self._doing("adding columns"):
-            there = self._table.schema
+            schema = self._table.schema
             for field in columns:
-                if field.name in there.names and there.field(field.name).type != field.type:
+                if field.name in schema.names and schema.field(field.name).type != field.type:
                     raise MetadataError(
-                        f"column {field.name!r} holds {there.field(field.name).type}, not {field.type}. "
+                        f"column {field.name!r} holds {schema.field(field.name).type}, not {field.type}. "
                         "Use another name, or values of that type."
                     )
-            new = [field.with_nullable(True) for field in columns if field.name not in there.names]
+            new = [field.with_nullable(True) for field in columns if field.name not in schema.names]
             if new:
                 self._table.add_columns(new)
 
-    # --- housekeeping -------------------------------------------------------------------------
+    # --- maintenance --------------------------------------------------------------------------
 
     def _after_writing(self, n_rows: int) -> None:
-        """Merge small fragments, and while much is being added build the index at every doubling."""
+        """Merge small fragments, and rebuild the indexes each time the number of rows has doubled."""
         try:
             with self._mutex:
-                self._merge_tail(n_rows)
+                self._merge_fragments(n_rows)
             self._n_unchecked += n_rows
             if self._n_unchecked >= maintenance.MIN_KEYED_ROWS:
                 self._n_unchecked = 0
-                self._housekeep(growth=1.0, may_rewrite=False)
-        except StorageError as error:  # the rows are saved; tidying can wait
-            self._tail = None
-            _LOG.warning("housekeeping put off: %s", error)
+                self._maintain(growth=1.0, may_rewrite=False)
+        except StorageError as error:  # the rows are saved; maintenance can wait
+            self._last_fragments = None
+            _LOG.warning("maintenance postponed: %s", error)
 
-    def _merge_tail(self, n_appended: int) -> None:
+    def _merge_fragments(self, n_appended: int) -> None:
         if n_appended >= maintenance.LARGE_FRAGMENT_ROWS:
-            self._tail = None
+            self._last_fragments = None
             return
         version = self.version
-        if self._tail is not None and self._tail[0] == version - 1 and n_appended:
-            sizes = [*self._tail[1], n_appended]
+        if self._last_fragments is not None and self._last_fragments[0] == version - 1 and n_appended:
+            sizes = [*self._last_fragments[1], n_appended]
         else:
-            sizes = self._tail_sizes()
+            sizes = self._last_fragment_sizes()
         n_due = maintenance.n_fragments_to_merge(sizes)
         if n_due:
             n_rows = sum(sizes[-n_due:])
-            # One transaction that gives the rows their own values again moves them to one new fragment,
-            # and costs what these rows cost. LanceDB's optimize() would rewrite the whole table.
-            with self._doing("tidying"):
+            # Updating the rows with their own values moves them to one new fragment, and only them: LanceDB's
+            # optimize() would rewrite the whole table.
+            with self._doing("maintenance"):
                 query = (
                     self._table.search().offset(max(0, int(self._table.count_rows()) - n_rows)).limit(n_rows)
                 )
                 rows = query.to_arrow()
-            self._merge(rows, "tidying")
+            self._merge(rows, "maintenance")
             sizes, version = [*sizes[:-n_due], n_rows], version + 1
-        self._tail = (version, sizes)
+        self._last_fragments = (version, sizes)
 
-    def _tail_sizes(self) -> list[int]:
-        """Return the rows of the last fragments, of which the first may be cut short."""
+    def _last_fragment_sizes(self) -> list[int]:
+        """Return the numbers of rows of the last fragments; the first may be incomplete."""
         window = 4 * maintenance.LARGE_FRAGMENT_ROWS
-        with self._doing("tidying"):
+        with self._doing("maintenance"):
             n_rows = int(self._table.count_rows())
             query = self._table.search().with_row_id(True).select(["_rowid"]).offset(max(0, n_rows - window))
             row_ids = np.asarray(query.limit(window).to_arrow()["_rowid"])
         return maintenance.fragment_sizes(row_ids >> np.uint64(32), is_cut=n_rows > window)
 
     def maintain(self) -> None:
-        """Do the housekeeping that is due, if any; see VectorStore."""
+        """Do the maintenance that is due; see VectorStore."""
         try:
-            self._housekeep(growth=0.25, may_rewrite=True)
+            self._maintain(growth=0.25, may_rewrite=True)
         except StorageError as error:
-            _LOG.warning("housekeeping put off: %s", error)
+            _LOG.warning("maintenance postponed: %s", error)
 
     def optimize(self) -> None:
-        """Compact, build or extend the index, and drop old versions now; waits for others who are at it."""
+        """Compact, rebuild the indexes and delete old versions now, after other processes that do so."""
         with self._maintenance_lock(blocking=True):
             self._build_indexes(growth=0.0)
             self._compact()
 
-    def _housekeep(self, *, growth: float, may_rewrite: bool) -> None:
+    def _maintain(self, *, growth: float, may_rewrite: bool) -> None:
         if not self._is_index_due(growth) and not (may_rewrite and self._is_rewrite_due()):
             return
         try:
@@ -389,31 +388,31 @@ class LanceStore:
                     _LOG.info("%s: compacting", self._directory)
                     self._compact()
         except filelock.Timeout:
-            _LOG.debug("%s: another process is tidying up", self._directory)
+            _LOG.debug("%s: another process does the maintenance", self._directory)
 
     def _is_index_due(self, growth: float) -> bool:
-        with self._doing("tidying"):
-            n_rows, lacking = self._index_state()
+        with self._doing("maintenance"):
+            n_rows, n_unindexed = self._index_state()
         return maintenance.is_vector_index_due(
-            n_rows, lacking["vector"], growth=growth
-        ) or maintenance.is_key_index_due(n_rows, lacking["id"], growth=growth)
+            n_rows, n_unindexed["vector"], growth=growth
+        ) or maintenance.is_key_index_due(n_rows, n_unindexed["id"], growth=growth)
 
     def _index_state(self) -> tuple[int, dict[str, int]]:
-        """Return the number of rows, and how many the index of each column lacks."""
+        """Return the number of rows, and by column how many of them its index lacks."""
         n_rows = int(self._table.count_rows())
-        lacking = {"vector": n_rows, "id": n_rows}
+        n_unindexed = {"vector": n_rows, "id": n_rows}
         for index in self._table.list_indices():
-            lacking[index.columns[0]] = int(index.num_unindexed_rows or 0)
-        return n_rows, lacking
+            n_unindexed[index.columns[0]] = int(index.num_unindexed_rows or 0)
+        return n_rows, n_unindexed
 
     def _build_indexes(self, growth: float) -> None:
         from lancedb.index import BTree, IvfRq
 
-        with self._doing("tidying"):
-            n_rows, lacking = self._index_state()
-        if maintenance.is_key_index_due(n_rows, lacking["id"], growth=growth):
+        with self._doing("maintenance"):
+            n_rows, n_unindexed = self._index_state()
+        if maintenance.is_key_index_due(n_rows, n_unindexed["id"], growth=growth):
             self._build("id", BTree())
-        if maintenance.is_vector_index_due(n_rows, lacking["vector"], growth=growth):
+        if maintenance.is_vector_index_due(n_rows, n_unindexed["vector"], growth=growth):
             _LOG.info("%s: building the search index of %d rows", self._directory, n_rows)
             self._build("vector", IvfRq(distance_type="cosine", num_bits=_INDEX_BITS))
 
@@ -425,7 +424,7 @@ class LanceStore:
         retried(build, "conflict")
 
     def _is_rewrite_due(self) -> bool:
-        with self._doing("tidying"):
+        with self._doing("maintenance"):
             version, stats = int(self._table.version), self._table.stats()
             n_rows, n_fragments = stats["num_rows"], stats["fragment_stats"]["num_fragments"]
             live_bytes = int(stats["total_bytes"])
@@ -440,16 +439,16 @@ class LanceStore:
             if len(versions) < maintenance.MIN_VERSIONS:
                 return False
             disk_bytes = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
-        except OSError:  # files come and go under our feet; there will be a next time
+        except OSError:  # another process deletes files meanwhile; the next call tries again
             return False
         if not maintenance.is_cleanup_due(
             n_versions=len(versions), live_bytes=live_bytes, disk_bytes=disk_bytes
         ):
             self._next_cleanup_check = version + _VERSIONS_BETWEEN_CHECKS
             return False
-        # While others are at work, recent versions stay; if all are recent, nothing would be gained.
-        with self._presence.alone() as alone:
-            return alone or time.time() - min(versions) > _RETENTION.total_seconds()
+        # While others read, recent versions are kept; if all are recent, a rewrite frees nothing.
+        with self._readers_lock.exclusive() as is_exclusive:
+            return is_exclusive or time.time() - min(versions) > _RETENTION.total_seconds()
 
     def _compact(self) -> None:
         def compact() -> None:
@@ -458,17 +457,20 @@ class LanceStore:
 
         retried(compact, "conflict")
 
-        def drop() -> None:
-            with translated(self._directory, "dropping old versions"), self._presence.alone() as alone:
-                if alone:
-                    # Nobody else is reading or writing, so every file of no version is a leftover.
+        def delete_old_versions() -> None:
+            with (
+                translated(self._directory, "deleting old versions"),
+                self._readers_lock.exclusive() as is_exclusive,
+            ):
+                if is_exclusive:
+                    # Nobody else reads or writes, so every file without a version is a leftover.
                     self._table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
 
-        # A write that began before the others were kept waiting may still have won.
-        retried(drop, "conflict")
+        # A write that began before the lock was held may still have come first.
+        retried(delete_old_versions, "conflict")
 
     @contextmanager
     def _maintenance_lock(self, *, blocking: bool) -> Iterator[None]:
         lock = filelock.FileLock(self._directory / ".upkeep.lock", blocking=blocking, thread_local=False)
-        with translated(self._directory, "tidying"), lock:
+        with translated(self._directory, "maintenance"), lock:
             yield
