@@ -33,7 +33,7 @@ def browser():
 @pytest.fixture(scope="module")
 def address(indexed, photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("page") / "results.html"
-    indexed("search", photos / "3.png", "--out", out)
+    indexed("search", photos / "3.png", "--html", out)
     return out.as_uri()
 
 
