@@ -24,9 +24,9 @@ from sklearn.model_selection import GroupKFold, KFold
 
 from benchmarks.baskets import group, make, read
 from nearsight import Embedder
+from nearsight.estimators.neighbors import unit_length
 from nearsight.estimators.recommendation import Recommender
 from nearsight.estimators.recommendation.cooccurrence import as_baskets, association
-from nearsight.estimators.recommendation.visual_neighbors import unit
 
 K = 10
 EACH = 10
@@ -52,7 +52,7 @@ def blend(X: np.ndarray, baskets: np.ndarray) -> Scores:
 
 def fresh(X: np.ndarray, baskets: np.ndarray) -> Scores:
     fitted = Recommender().fit(X, baskets=baskets)
-    return lambda history: fitted.scores(history, fresh=True)
+    return lambda history: fitted.scores(history, include_new_items=True)
 
 
 def implicit_bm25(X: np.ndarray, baskets: np.ndarray) -> Scores:
@@ -190,7 +190,7 @@ def load(made: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     baskets = np.zeros((len(contents), len(row)))
     for basket, items in zip(baskets, contents.values(), strict=True):
         basket[[row[item] for item in items]] = 1
-    return unit(found.vectors), baskets, list(contents)
+    return unit_length(found.vectors), baskets, list(contents)
 
 
 def main() -> None:

@@ -176,7 +176,7 @@ class FittedRecommender:
             k,
             among=candidates,
             diversity=diversity,
-            fresh=include_new_items,
+            include_new_items=include_new_items,
         )
         explained = [(self._ids[entry.item], entry.score, entry.why) for entry in ranking]
         return replace(self.summary(), items=_recommended_images(self._collection, explained, self._ids))
@@ -188,7 +188,7 @@ class FittedRecommender:
             self.n_baskets,
             dict(self.unmatched),
             self.recommender.blends_ is not None,
-            self.recommender.twins_together_,
+            self.recommender.similar_pair_lift_,
             self.n_new,
         )
 

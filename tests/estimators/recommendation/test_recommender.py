@@ -75,7 +75,7 @@ def test_lookalikes_without_baskets_are_the_nearest():
 def test_whether_lookalikes_complement_or_compete_is_learned(substitutes):
     X, look, baskets = world(substitutes=substitutes)
     fitted = Recommender().fit(X, baskets=baskets)
-    assert (fitted.twins_together_ < 0.2) if substitutes else (fitted.twins_together_ > 2)
+    assert (fitted.similar_pair_lift_ < 0.2) if substitutes else (fitted.similar_pair_lift_ > 2)
     # Hide the direct evidence: what do images alone say of an item that nobody has bought?
     unseen = baskets.copy()
     unseen[:, 0] = False
@@ -90,7 +90,7 @@ def test_what_nobody_bought_is_found_by_its_lookalikes():
     baskets[:, [0, 17, 30]] = False
     fitted = Recommender().fit(X, baskets=baskets)
     # Item 17 has look 4; what has look 3 or 2, 5 or 6 goes with it.
-    scores = fitted.scores([int(np.flatnonzero(look == 3)[0])], fresh=True)
+    scores = fitted.scores([int(np.flatnonzero(look == 3)[0])], include_new_items=True)
     assert scores[17] > scores[30] > 0
     assert scores[17] > scores[0]
     among = np.zeros(40, bool)
@@ -107,7 +107,7 @@ def test_unsold_items_are_as_rare_as_such_items_were_and_keep_their_order():
     X, _, baskets = world(substitutes=True)
     baskets[:, [0, 17, 30]] = False
     fitted = Recommender().fit(X, baskets=baskets)
-    fresh, unsold = (fitted.scores([5], fresh=f) for f in (True, False))
+    fresh, unsold = (fitted.scores([5], include_new_items=f) for f in (True, False))
     bought = baskets.any(axis=0)
     np.testing.assert_array_equal(fresh[bought], unsold[bought])
     # In these baskets nothing is ever bought for the first time.
@@ -275,7 +275,7 @@ def test_progress_is_shown_where_asked_for(capsys):
     X, _, baskets = world(substitutes=True)
     first = Recommender(progress=True).fit(X, baskets=baskets)
     told = capsys.readouterr().err
-    assert "lookalikes" in told
+    assert "comparing items" in told
     assert "baskets" in told
     second = Recommender().fit(X, baskets=baskets)
     assert capsys.readouterr().err == ""
@@ -294,11 +294,16 @@ def test_what_was_learned_survives_a_file(n_baskets, max_regressed_items):
     assert (facts["blends"] is None) == (n_baskets != 300)
     again = Recommender.from_state(json.loads(json.dumps(facts)), {k: v.copy() for k, v in arrays.items()})
     assert again.get_params() == fitted.get_params()
-    assert (again.twins_together_, again.alike_above_) == (fitted.twins_together_, fitted.alike_above_)
+    assert (again.similar_pair_lift_, again.similar_above_) == (
+        fitted.similar_pair_lift_,
+        fitted.similar_above_,
+    )
     for history in ([3], [3, 20, 7]):
         for fresh in (False, True):
             np.testing.assert_allclose(
-                again.scores(history, fresh=fresh), fitted.scores(history, fresh=fresh), rtol=1e-12
+                again.scores(history, include_new_items=fresh),
+                fitted.scores(history, include_new_items=fresh),
+                rtol=1e-12,
             )
         found, expected = again.recommend(history, diversity=0.3), fitted.recommend(history, diversity=0.3)
         assert [(one.item, one.why) for one in found] == [(one.item, one.why) for one in expected]

@@ -1,4 +1,4 @@
-"""What goes with what: lookalikes, what is bought together, and both for what nobody has bought yet."""
+"""Recommendations from visual similarity and from baskets, also for items without baskets."""
 
 from nearsight.estimators.recommendation.diversity import diversify
 from nearsight.estimators.recommendation.explanations import Reason

@@ -1,4 +1,4 @@
-"""How strongly two items belong together, from the baskets that hold both."""
+"""How strongly two items are bought together, from the baskets that hold both."""
 
 from typing import Literal, get_args
 
@@ -10,14 +10,14 @@ from nearsight.errors import InvalidParameterError
 
 Normalization = Literal["bm25", "cosine", "lift"]
 
-# How fast more of the same stops counting, and how much a popular item is held back (1: like a mean).
+# BM25: saturation, and how much popular items are held back (1: as by a mean).
 _K1, _B = 1.2, 0.75
 # Numbers of one block of the product of baskets with themselves.
 _BLOCK = 4_000_000
 
 
 def as_baskets(baskets: object, n_items: int) -> sparse.csr_matrix:
-    """Return which basket holds which item, as zeros and ones.
+    """Return baskets as a sparse matrix of zeros and ones.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def as_baskets(baskets: object, n_items: int) -> sparse.csr_matrix:
 def association(
     baskets: sparse.csr_matrix, normalization: Normalization = "bm25", n_related: int = 200
 ) -> sparse.csr_matrix:
-    """Return how strongly each item (row) draws each other item (column).
+    """Return how strongly each item (row) is bought together with each other item (column).
 
     *Method*: a product of weighted baskets. ``"bm25"``: Robertson and Zaragoza 2009, section 3.4, an item
     being the document and its baskets the words: popular items are held back, and so are baskets that hold
@@ -61,7 +61,7 @@ def association(
     Returns
     -------
     sparse matrix of shape (n_items, n_items), float32
-        Higher is stronger, nothing on the diagonal. Not symmetric where rows were cut.
+        Higher is stronger; the diagonal is empty. Not symmetric if rows were truncated.
     """
     if normalization not in get_args(Normalization):
         raise InvalidParameterError(
@@ -83,7 +83,7 @@ def association(
 
 
 def regression(baskets: sparse.csr_matrix, most_items: int) -> NDArray[np.float64] | None:
-    """Return how much each bought item (row) raises or lowers the chance of each other, all else equal.
+    """Return how much each bought item (row) changes the probability of each other, all else equal.
 
     *Method*: EASE (Steck 2019, arXiv 1905.03375, section 3.1): every item is predicted from the others by
     one ridge regression, in closed form. What competes gets a negative weight, and what goes with two

@@ -1,4 +1,4 @@
-"""A list whose entries differ: maximal marginal relevance."""
+"""Diverse lists by maximal marginal relevance."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -7,19 +7,19 @@ from nearsight.errors import InvalidParameterError
 
 
 def diversify(relevance: ArrayLike, X: ArrayLike, k: int, *, diversity: float = 0.5) -> NDArray[np.int64]:
-    """Choose `k` rows that are relevant and unlike each other, in the order in which they are to be shown.
+    """Return `k` rows that are relevant and dissimilar to each other, in the order of choice.
 
     *Method*: maximal marginal relevance (Carbonell and Goldstein 1998, section 2), with lambda = 1 -
     `diversity`: the next row is the one with the largest lambda × relevance - (1 - lambda) × similarity to
-    the most similar row chosen so far. Deviation: relevance is first stretched to 0..1, so that scores of
-    any scale can be weighed against cosines.
+    the most similar row chosen so far. Deviation: relevance is first scaled to 0..1, so that scores of
+    any scale can be compared with cosines.
 
     Parameters
     ----------
     relevance : array of shape (n,), float
         Higher is better; -inf is never chosen.
     X : array of shape (n, d), float
-        Unit vectors; a row of zeros is like no other.
+        Unit vectors; a row of zeros is similar to none.
     k : int
         At least 1. At most n rows are returned; k × n × d operations.
     diversity : float, default 0.5
@@ -54,7 +54,7 @@ def diversify(relevance: ArrayLike, X: ArrayLike, k: int, *, diversity: float = 
     if np.isnan(scores).any() or not np.isfinite(vectors).all() or (scores == np.inf).any():
         raise InvalidParameterError("relevance or X holds NaN or infinity; leave those rows out")
     rows = np.flatnonzero(scores > -np.inf)
-    relevant = _stretched(scores[rows])
+    relevant = _scaled_to_unit_interval(scores[rows])
     closest = np.zeros(len(rows))
     chosen: list[int] = []
     for _ in range(min(k, len(rows))):
@@ -65,19 +65,19 @@ def diversify(relevance: ArrayLike, X: ArrayLike, k: int, *, diversity: float = 
         chosen.append(int(best[np.argmax(relevant[best])]))
         similarity = vectors[rows] @ vectors[rows[chosen[-1]]]
         closest = similarity if len(chosen) == 1 else np.maximum(closest, similarity)
-    found: NDArray[np.int64] = rows[chosen].astype(np.int64)
-    return found
+    result: NDArray[np.int64] = rows[chosen].astype(np.int64)
+    return result
 
 
 def check_diversity(diversity: float) -> None:
-    """Refuse a share outside of 0..1."""
+    """Raise if a diversity is not in 0..1."""
     if not 0 <= diversity <= 1:
         raise InvalidParameterError(f"diversity is {diversity!r}; it must lie in 0..1")
 
 
-def _stretched(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def _scaled_to_unit_interval(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     if not len(scores):
         return scores
     low, high = scores.min(), scores.max()
-    stretched: NDArray[np.float64] = (scores - low) / (high - low) if high > low else np.ones_like(scores)
-    return stretched
+    scaled: NDArray[np.float64] = (scores - low) / (high - low) if high > low else np.ones_like(scores)
+    return scaled

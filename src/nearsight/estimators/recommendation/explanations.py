@@ -1,4 +1,4 @@
-"""The evidence behind a recommendation, in a form that can be told to a customer."""
+"""The reasons of a recommendation, in words for a customer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,26 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from nearsight.estimators.recommendation.signals import Evidence
+from nearsight.estimators.recommendation.signals import Signals
 
 Kind = Literal["together", "lookalike", "popularity", "similarity"]
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One piece of evidence.
+    """One piece of signals.
 
     Attributes
     ----------
     kind : {"together", "lookalike", "popularity", "similarity"}
     item : int or None
-        The item of the history that speaks for it.
+        The item of the history that the reason refers to.
     stand_in : int or None
         A lookalike of `item`, whose baskets count because nobody has bought `item`.
     lookalike : int or None
         A lookalike of the recommended item, whose baskets count for it.
     times, of : int
-        In how many of how many baskets: those of `item` or its stand-in, or all where there is no item.
+        In `times` of `of` baskets: those of `item` or its stand-in, or all without an item.
     similarity : float or None
         Cosine to `item`.
     """
@@ -41,7 +41,7 @@ class Reason:
     similarity: float | None = None
 
     def text(self, name: Callable[[int], str]) -> str:
-        """Return it in words.
+        """Return the reason in words.
 
         Parameters
         ----------
@@ -70,55 +70,55 @@ class Reason:
 
 
 def reasons(
-    item: int, history: NDArray[np.int64], evidence: Evidence, baskets: sparse.csc_matrix
+    item: int, history: NDArray[np.int64], signals: Signals, baskets: sparse.csc_matrix
 ) -> dict[Kind, Reason]:
-    """Return all that can be said for an item, by kind; what is not so is left out.
+    """Return the reasons for an item by kind; kinds that do not apply are left out.
 
-    Two items look alike where `Evidence.alike` says so. What nobody has bought has only its lookalikes,
-    however far they are.
+    Two items look alike if `Signals.similar_above` is exceeded. An item
+    that nobody has bought has only its visual neighbors, however far they are.
     """
-    found: dict[Kind, Reason] = {}
+    result: dict[Kind, Reason] = {}
     pairs = [
-        (int(h), None if evidence.bought[h] else int(s))
+        (int(h), None if signals.bought[h] else int(s))
         for h in history
-        for s in ([h] if evidence.bought[h] else _row(evidence.stand_ins, int(h)))
+        for s in ([h] if signals.bought[h] else _row(signals.stand_ins, int(h)))
     ]
-    direct = _strongest(item, None, pairs, evidence, baskets)
+    direct = _strongest(item, None, pairs, signals, baskets)
     if direct:
-        found["together"] = direct
+        result["together"] = direct
     similar = [
-        _strongest(item, int(m), pairs, evidence, baskets)
-        for m in _row(evidence.stand_ins, item)
-        if not evidence.bought[item] or evidence.X[m] @ evidence.X[item] > evidence.alike
+        _strongest(item, int(m), pairs, signals, baskets)
+        for m in _row(signals.stand_ins, item)
+        if not signals.bought[item] or signals.X[m] @ signals.X[item] > signals.similar_above
     ]
     bridges = [reason for reason in similar if reason is not None]
     if bridges:
-        # The most alike, unless another has more to tell.
-        found["lookalike"] = max(bridges, key=lambda reason: _weight(reason, item, evidence))
-    if evidence.bought[item]:
-        found["popularity"] = Reason("popularity", times=int(evidence.bought[item]), of=baskets.shape[0])
-    cosines = evidence.X[history] @ evidence.X[item]
-    if cosines.max() > evidence.alike:
+        # The most similar one, unless another is bought together with the history more often.
+        result["lookalike"] = max(bridges, key=lambda reason: _weight(reason, item, signals))
+    if signals.bought[item]:
+        result["popularity"] = Reason("popularity", times=int(signals.bought[item]), of=baskets.shape[0])
+    cosines = signals.X[history] @ signals.X[item]
+    if cosines.max() > signals.similar_above:
         best = int(np.argmax(cosines))
-        found["similarity"] = Reason(
+        result["similarity"] = Reason(
             "similarity", item=int(history[best]), similarity=min(1.0, float(cosines[best]))
         )
-    return found
+    return result
 
 
 def _strongest(
     item: int,
     lookalike: int | None,
     pairs: list[tuple[int, int | None]],
-    evidence: Evidence,
+    signals: Signals,
     baskets: sparse.csc_matrix,
 ) -> Reason | None:
-    """Return the item of the history that draws `item`, or its lookalike, most."""
+    """Return the item of the history that is most strongly bought together with `item` or its lookalike."""
     target = item if lookalike is None else lookalike
     drawing = [
-        (evidence.related[h if s is None else s, target], h, s) for h, s in pairs if target not in (h, s)
+        (signals.related[h if s is None else s, target], h, s) for h, s in pairs if target not in (h, s)
     ]
-    strength, h, s = max(drawing, key=lambda found: found[0], default=(0, 0, None))
+    strength, h, s = max(drawing, key=lambda candidate: candidate[0], default=(0, 0, None))
     if not strength > 0:
         return None
     own = h if s is None else s
@@ -128,14 +128,14 @@ def _strongest(
         stand_in=s,
         lookalike=lookalike,
         times=len(np.intersect1d(_column(baskets, own), _column(baskets, target), assume_unique=True)),
-        of=int(evidence.bought[own]),
+        of=int(signals.bought[own]),
     )
 
 
-def _weight(reason: Reason, item: int, evidence: Evidence) -> float:
+def _weight(reason: Reason, item: int, signals: Signals) -> float:
     own = reason.item if reason.stand_in is None else reason.stand_in
-    say: float = evidence.stand_ins[item, reason.lookalike] * evidence.related[own, reason.lookalike]
-    return say
+    weight: float = signals.stand_ins[item, reason.lookalike] * signals.related[own, reason.lookalike]
+    return weight
 
 
 def _row(matrix: sparse.csr_matrix, row: int) -> NDArray[np.int64]:

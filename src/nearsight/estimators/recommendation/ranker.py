@@ -1,4 +1,4 @@
-"""How much each kind of evidence counts, learned from the baskets themselves."""
+"""The weight of each signal, learned from the baskets."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,23 +11,23 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from tqdm import tqdm
 
-from nearsight.estimators.recommendation.signals import FEATURES, Evidence
+from nearsight.estimators.recommendation.signals import FEATURES, Signals
+from nearsight.progress import track
 
-# Items that are compared with each that was held out.
-_NEGATIVES = 10
-# Share of the items that are treated as if nobody had bought them, to learn how to rank what is new.
-_HIDDEN = 0.2
+# Negatives for each item held out.
+_N_NEGATIVES = 10
+# The share of items that are hidden as if nobody had bought them, to learn how new items rank.
+_HIDDEN_SHARE = 0.2
 _FOLDS = 5
-# Held-out items that each half of a blend needs; with fewer, a rule takes its place.
-_LEAST = 20
+# Held-out items that each part of a blend needs; with fewer, fixed weights replace it.
+_LEAST_HELD_OUT = 20
 # Strengths of the penalty that are tried, as scikit-learn's C.
 _PENALTIES = (0.001, 0.03, 1.0)
 
 
 @dataclass(frozen=True)
-class Weights:
+class LogisticWeights:
     """A logistic regression on standardized features."""
 
     mean: NDArray[np.float64]
@@ -45,13 +45,13 @@ class Weights:
         return {name: round(float(c), 4) for name, c in zip(FEATURES, self.coefficients, strict=True)}
 
     def state(self) -> dict[str, Any]:
-        """Return all of it as plain data; see `from_state`."""
+        """Return plain data for a file; see `from_state`."""
         lists = {name: getattr(self, name).tolist() for name in ("mean", "scale", "coefficients")}
         return {**lists, "intercept": self.intercept}
 
     @classmethod
-    def from_state(cls, facts: Mapping[str, Any]) -> "Weights":
-        """Return what `state` described."""
+    def from_state(cls, facts: Mapping[str, Any]) -> "LogisticWeights":
+        """Return the object that `state` was called on."""
         mean, scale, coefficients = (
             np.array(facts[name], np.float64).reshape(len(FEATURES))
             for name in ("mean", "scale", "coefficients")
@@ -61,43 +61,43 @@ class Weights:
 
 @dataclass(frozen=True)
 class Blend:
-    """What counts how much, for items that have been bought and for items that have not.
+    """The weights of signals, for items that have been bought and for items that have not.
 
     Attributes
     ----------
-    bought, new : Weights
+    bought, new : LogisticWeights
     rarity : float
-        Log of how much rarer than others an item is that was on offer and is in no basket; at most 0.
+        Log of how much rarer than others an item is that was on offer but is in no basket; at most 0.
     """
 
-    bought: Weights
-    new: Weights
+    bought: LogisticWeights
+    new: LogisticWeights
     rarity: float = 0.0
 
     def state(self) -> dict[str, Any]:
-        """Return it as plain data; see `from_state`."""
+        """Return plain data for a file; see `from_state`."""
         return {"bought": self.bought.state(), "new": self.new.state(), "rarity": self.rarity}
 
     @classmethod
     def from_state(cls, facts: Mapping[str, Any]) -> "Blend":
-        """Return what `state` described."""
-        bought, new = Weights.from_state(facts["bought"]), Weights.from_state(facts["new"])
+        """Return the object that `state` was called on."""
+        bought, new = LogisticWeights.from_state(facts["bought"]), LogisticWeights.from_state(facts["new"])
         return cls(bought, new, float(facts["rarity"]))
 
     def parts(self, features: NDArray[np.float64], bought: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return what each feature adds to the log odds of an item, (m, 6)."""
         return np.where(bought[:, None], self.bought.parts(features), self.new.parts(features))
 
-    def chances(
-        self, features: NDArray[np.float64], bought: NDArray[np.bool_], *, fresh: bool
+    def probabilities(
+        self, features: NDArray[np.float64], bought: NDArray[np.bool_], *, include_new_items: bool
     ) -> NDArray[np.float64]:
-        """Return the chance that an item is the next of its basket, (m,); see `Recommender.scores`."""
-        new = self.new.intercept if fresh else self.new.intercept + self.rarity
+        """Return the probability that an item is the next of its basket, (m,); see `Recommender.scores`."""
+        new = self.new.intercept if include_new_items else self.new.intercept + self.rarity
         intercept = np.where(bought, self.bought.intercept, new)
-        chances: NDArray[np.float64] = 1 / (
+        probabilities: NDArray[np.float64] = 1 / (
             1 + np.exp(-(self.parts(features, bought).sum(axis=1) + intercept))
         )
-        return chances
+        return probabilities
 
 
 @dataclass
@@ -121,40 +121,39 @@ class _Examples:
     n_chances: int = 0
 
 
-def learn(
+def fit_blends(
     baskets: sparse.csr_matrix,
-    read: Callable[[sparse.csr_matrix], Evidence],
+    compute_signals: Callable[[sparse.csr_matrix], Signals],
     *,
     n_examples: int,
     random_state: int,
     progress: bool = False,
 ) -> dict[str, Blend] | None:
-    """Learn what counts, for histories of one item ("item") and for longer ones ("history").
+    """Learn the weights of signals, for histories of one item ("item") and for longer ones ("history").
 
-    *Method*: leave one out. In each of five folds, evidence is read from the other folds' baskets, of which
-    a fifth of the items are hidden, as if nobody had bought them. From a basket of the fold one item is
-    held out; the rest of the basket, or one item of it, is the history. Ten random items that are not in
-    the basket stand against the one held out. Logistic regression, its penalty chosen by three-fold
-    cross-validation over baskets; the intercept is then put right for all the items that were not drawn
-    (King and Zeng 2001, section 4.1), so that a score is the chance to be the next item of the basket.
-    How much rarer what was on offer and never bought is than the rest is counted in the same folds, on what
-    their other baskets do not have.
+    *Method*: leave one out. In each of five folds, signals are computed from the baskets of the other folds,
+    of which a fifth of the items are hidden, as if nobody had bought them. One item of a basket is held out;
+    the rest of the basket, or one item of it, is the history. Ten random items that are not in the basket are
+    the negatives. A logistic regression is fitted, its penalty chosen by three-fold cross-validation over
+    baskets; the intercept is corrected for the items that were not drawn (King and Zeng 2001, section 4.1),
+    so that a score is the probability to be the next item of the basket. The rarity of items that were on
+    offer but never bought is counted in the same folds, on items that the other baskets do not have.
 
     Parameters
     ----------
     baskets : sparse matrix of shape (n_baskets, n_items)
-    read : callable
-        From baskets to evidence.
+    compute_signals : callable
+        From baskets to signals.
     n_examples : int
         Held-out items at most, for each kind of history.
     random_state : int
     progress : bool
-        Whether to show a bar on stderr.
+        Whether progress is shown on stderr.
 
     Returns
     -------
     dict of str to Blend, or None
-        None where there are too few baskets: fewer than 5 of two items, or fewer than 20 held-out items
+        None if there are too few baskets: fewer than 5 of two items, or fewer than 20 held-out items
         among the bought or the hidden ones.
     """
     usable = np.flatnonzero(np.diff(baskets.indptr) >= 2)
@@ -162,19 +161,19 @@ def learn(
         return None
     rng = np.random.default_rng(random_state)
     examples = {"item": _Examples(), "history": _Examples()}
-    in_stock = sold(baskets)
+    in_stock = is_bought(baskets)
     folds = list(KFold(_FOLDS, shuffle=True, random_state=random_state).split(usable))
-    for rest, fold in tqdm(folds, "baskets", unit="fold", disable=not progress, leave=False):
-        hidden = rng.random(baskets.shape[1]) < _HIDDEN
+    for rest, fold in track(folds, "learning from baskets", unit="folds", progress=progress):
+        hidden = rng.random(baskets.shape[1]) < _HIDDEN_SHARE
         shown = (baskets[usable[rest]] @ sparse.diags((~hidden).astype(np.float32))).tocsr()
         shown.eliminate_zeros()
         held_out = list(_held_out(baskets, usable[fold], n_examples // _FOLDS, rng))
-        _add(examples, held_out, read(shown), in_stock, rng)
-        unseen = ~sold(baskets[usable[rest]])
-        for found in examples.values():
-            found.n_unseen += sum(bool(unseen[target]) for _, target, _ in held_out)
-            found.n_chances += int(unseen.sum()) * len(held_out)
-    blends = {kind: _fitted(found, int(in_stock.sum())) for kind, found in examples.items()}
+        _add(examples, held_out, compute_signals(shown), in_stock, rng)
+        unseen = ~is_bought(baskets[usable[rest]])
+        for collected in examples.values():
+            collected.n_unseen += sum(bool(unseen[target]) for _, target, _ in held_out)
+            collected.n_chances += int(unseen.sum()) * len(held_out)
+    blends = {kind: _fitted(collected, int(in_stock.sum())) for kind, collected in examples.items()}
     learned = {kind: blend for kind, blend in blends.items() if blend is not None}
     return learned if len(learned) == len(blends) else None
 
@@ -193,32 +192,32 @@ def _held_out(
 def _add(
     examples: dict[str, _Examples],
     held_out: list[tuple[int, int, NDArray[np.int64]]],
-    evidence: Evidence,
+    signals: Signals,
     in_stock: NDArray[np.bool_],
     rng: np.random.Generator,
 ) -> None:
-    """Add what evidence says of each item held out, and of random ones that are not in its basket."""
+    """Add the signals of each item held out, and of random items that are not in its basket."""
     n = len(in_stock)
     against = []
     for _, target, others in held_out:
-        drawn = np.unique(rng.integers(n, size=3 * _NEGATIVES))
+        drawn = np.unique(rng.integers(n, size=3 * _N_NEGATIVES))
         drawn = drawn[in_stock[drawn] & (drawn != target) & ~np.isin(drawn, others)]
-        against.append(np.concatenate([[target], rng.permutation(drawn)[:_NEGATIVES]]).astype(np.int64))
+        against.append(np.concatenate([[target], rng.permutation(drawn)[:_N_NEGATIVES]]).astype(np.int64))
     event = np.repeat(np.arange(len(held_out)), [len(candidates) for candidates in against])
     item = np.concatenate([*against, np.empty(0, np.int64)])
-    for kind, found in examples.items():
+    for kind, collected in examples.items():
         histories = [others if kind == "history" else rng.choice(others, 1) for _, _, others in held_out]
         rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
         columns = np.concatenate([*histories, np.empty(0, np.int64)])
         held = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), (len(histories), n))
-        found.features.append(evidence.features_of(held, event, item))
-        found.held_out.append(item == np.array([target for _, target, _ in held_out])[event])
-        found.bought.append(evidence.bought[item] > 0)
-        found.basket.append(np.array([basket for basket, _, _ in held_out])[event])
-        found.n_others += sum(n - len(others) - 1 for _, _, others in held_out)
+        collected.features.append(signals.features_of(held, event, item))
+        collected.held_out.append(item == np.array([target for _, target, _ in held_out])[event])
+        collected.bought.append(signals.bought[item] > 0)
+        collected.basket.append(np.array([basket for basket, _, _ in held_out])[event])
+        collected.n_others += sum(n - len(others) - 1 for _, _, others in held_out)
 
 
-def sold(baskets: sparse.csr_matrix) -> NDArray[np.bool_]:
+def is_bought(baskets: sparse.csr_matrix) -> NDArray[np.bool_]:
     """Return which items are in any basket."""
     counts: NDArray[np.bool_] = np.bincount(baskets.indices, minlength=baskets.shape[1]) > 0
     return counts
@@ -228,20 +227,24 @@ def _fitted(examples: _Examples, n_in_stock: int) -> Blend | None:
     features, held_out = np.concatenate(examples.features), np.concatenate(examples.held_out)
     bought = np.concatenate(examples.bought)
     basket = np.concatenate(examples.basket)
-    # Of the items that a held-out one competes with, only some were drawn.
+    # Only some of the items that a held-out one competes with were drawn.
     drawn = (~held_out).sum() / max(examples.n_others, 1)
     halves = [_weights(features[of], held_out[of], basket[of], drawn) for of in (bought, ~bought)]
     if halves[0] is None or halves[1] is None:
         return None
-    # How often an item comes that was on offer and in no basket so far, over how often any other does.
+    # The frequency of an item that was on offer but in no basket so far, over that of any other.
     rarity = np.log((examples.n_unseen + 0.5) / (examples.n_chances + 0.5) * n_in_stock)
     return Blend(halves[0], halves[1], min(0.0, float(rarity)))
 
 
 def _weights(
     features: NDArray[np.float64], held_out: NDArray[np.bool_], basket: NDArray[np.int64], drawn: float
-) -> Weights | None:
-    if held_out.sum() < _LEAST or (~held_out).sum() < _LEAST or len(np.unique(basket)) < _FOLDS:
+) -> LogisticWeights | None:
+    if (
+        held_out.sum() < _LEAST_HELD_OUT
+        or (~held_out).sum() < _LEAST_HELD_OUT
+        or len(np.unique(basket)) < _FOLDS
+    ):
         return None
 
     def model(penalty: float) -> Any:
@@ -257,6 +260,6 @@ def _weights(
     else:
         chosen = _PENALTIES[0]
     scaler, regression = (step for _, step in model(chosen).fit(features, held_out).steps)
-    return Weights(
+    return LogisticWeights(
         scaler.mean_, scaler.scale_, regression.coef_[0], float(regression.intercept_[0] + np.log(drawn))
     )

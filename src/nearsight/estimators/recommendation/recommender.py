@@ -1,4 +1,4 @@
-"""Recommends items of a catalog: what looks alike, or what is bought together."""
+"""Recommend items of a catalog: what looks similar, or what is bought together."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nearsight.errors import InvalidParameterError
+from nearsight.estimators.neighbors import unit_length
 from nearsight.estimators.recommendation import serialization
 from nearsight.estimators.recommendation.cooccurrence import Normalization, as_baskets
 from nearsight.estimators.recommendation.diversity import check_diversity, diversify
 from nearsight.estimators.recommendation.explanations import Kind, Reason, reasons
-from nearsight.estimators.recommendation.ranker import Blend, learn, sold
+from nearsight.estimators.recommendation.ranker import Blend, fit_blends, is_bought
 from nearsight.estimators.recommendation.signals import (
     LOOKALIKE,
     POPULARITY,
@@ -24,17 +25,16 @@ from nearsight.estimators.recommendation.signals import (
     SIMILARITY,
     TOGETHER,
     TWIN,
-    Evidence,
+    Signals,
 )
-from nearsight.estimators.recommendation.visual_neighbors import Lookalikes, alike_above, unit
+from nearsight.estimators.recommendation.visual_neighbors import VisualNeighbors, similarity_of_random_pairs
 from nearsight.estimators.stored_parameters import present_parameters
 
-# Of how many times as many items as are asked for a varied list is made.
-_POOL = 10
-# Evidence that is named for one recommendation.
+# A diverse list is chosen from so many times the number of items.
+_POOL_FACTOR = 10
 _MOST_REASONS = 3
-# What each kind of evidence is made of.
-_PARTS: dict[Kind, tuple[int, ...]] = {
+# The signals of each kind of reason.
+_SIGNALS_OF: dict[Kind, tuple[int, ...]] = {
     "together": (TOGETHER, REGRESSION),
     "lookalike": (LOOKALIKE,),
     "popularity": (POPULARITY,),
@@ -51,10 +51,10 @@ class Recommendation:
     item : int
         Row of X.
     score : float
-        With baskets: the chance, in 0..1, that it is the next item of the basket. Without: the largest
+        With baskets: the probability, in 0..1, that it is the next item of the basket. Without: the largest
         cosine to an item of the history, in -1..1. Higher is better.
     why : tuple of Reason
-        What counted most comes first; at least one.
+        The strongest reason first; at least one.
     """
 
     item: int
@@ -65,34 +65,32 @@ class Recommendation:
 class Recommender(BaseEstimator):  # type: ignore[misc]
     """Recommend items by their images and by the baskets they were in.
 
-    *Method*: without baskets, the nearest images. With baskets, a logistic blend of what an item draws
-    and of its chance given the whole history (see `association` and `regression` in
-    `.cooccurrence`), of what it draws that looks alike, of popularity, and of
-    likeness itself. What counts how much is learned by leaving items out
-    (see `.ranker.learn`), separately for histories of one item and longer ones,
-    and for items that have been bought and that have not. So whether lookalikes complement or replace each
-    other is told by the data: their weight is negative where they compete. Too few baskets to learn from:
-    shares of (what is drawn + half of what lookalikes draw + a hundredth of the popularity).
-    Both lists can be made varied; see `diversify`.
+    *Method*: without baskets, the nearest images. With baskets, logistic regression on signals: how strongly
+    an item is bought together with the history and its probability given the whole history (`association`
+    and `regression` in `.cooccurrence`), both also for similar items, popularity, and similarity. The weights
+    are learned by leaving items out (`.ranker.fit_blends`), separately for histories of one item and longer
+    ones, and for items that have been bought and that have not. So the data decide whether similar items
+    complement or replace each other: the weight is negative where they compete. If there are too few baskets,
+    scores are shares of (bought together + half of the same for similar items + a hundredth of the
+    popularity). Lists can be made diverse (`diversify`).
 
-    It takes baskets beside X, so scikit-learn's model selection cannot split them; without baskets it is
-    an estimator like any other.
+    Baskets are given beside X, so scikit-learn's model selection cannot split them.
 
     Parameters
     ----------
     normalization : {"bm25", "cosine", "lift"}, default "bm25"
-        Of the numbers of common baskets.
+        How the number of common baskets is normalized.
     n_related : int, default 200
         Related items kept for each item.
     n_neighbors : int, default 5
-        Bought lookalikes that speak for an item.
+        Bought visual neighbors that stand in for an item.
     max_regressed_items : int, default 4000
-        Up to so many bought items, chances are regressed on the whole history as well.
+        Up to so many bought items, probabilities are also regressed on the whole history.
     n_examples : int, default 2000
-        Held-out items that the blend is learned from, for each kind of history.
+        Held-out items that the weights are learned from, for each kind of history.
     random_state : int, default 0
     progress : bool, default False
-        Whether `fit` shows a bar on stderr.
+        Whether `fit` shows progress on stderr.
 
     Attributes
     ----------
@@ -101,22 +99,22 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         Unit vectors.
     baskets_ : sparse matrix of shape (n_baskets, n), or None
     blends_ : dict of str to Blend, or None
-        For histories of one "item" and for a longer "history"; None where a rule takes their place.
-    alike_above_ : float or None
+        For histories of one "item" and for a longer "history"; None if there are too few baskets.
+    similar_above_ : float or None
         Cosine that 1 in 100 random pairs exceeds.
-    twins_together_ : float or None
-        How often pairs that look more alike than that are bought together, over how often any two are, at
-        equal popularity: above 1 they complement each other, below 1 they replace each other. None
-        without baskets or without such pairs.
+    similar_pair_lift_ : float or None
+        How often pairs above that cosine are bought together, relative to any two items of the same
+        popularity: above 1 they complement each other, below 1 they replace each other. None without baskets
+        or without such pairs.
 
     Notes
     -----
-    Memory: X once more, `n_related` numbers for each item, and a square of the bought ones up to
-    `max_regressed_items`, which costs their cube once. Each held-out item, and each question, costs n x d.
+    Memory: X once more, `n_related` numbers for each item, and, up to `max_regressed_items`, the square of
+    the number of bought items; fitting costs their cube. Each held-out item and each query costs n × d.
 
-    Without rows it refuses; one item has nothing to be shown with, two have each other. NaN and infinity
-    are refused. Duplicate items, and items that are all the same, have a similarity of 1 and are recommended
-    for each other. No baskets, or empty ones, leave the images alone.
+    No rows, NaN and infinity are refused; one item has no recommendation, two have each other. Duplicate
+    items, and items that are all the same, have a similarity of 1 and are recommended for each other. Without
+    baskets, or with empty ones, only images count.
 
     Examples
     --------
@@ -151,17 +149,15 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         self.progress = progress
 
     def fit(self, X: ArrayLike, y: Any = None, *, baskets: Any = None) -> "Recommender":
-        """Learn a catalog.
+        """Fit a catalog.
 
         Parameters
         ----------
         X : array of shape (n, d), float
-            A vector for each item; zeros for an item without an image. Duplicate rows are items of their
-            own; with all rows identical only baskets tell.
+            A vector for each item; zeros for an item without an image.
         y : ignored
         baskets : array or sparse matrix of shape (n_baskets, n), optional
-            Larger than 0 where a basket holds an item. Not a parameter of the constructor, because it is
-            data. Any number of baskets will do; a basket of one item only counts for popularity.
+            More than 0 where a basket holds an item. A basket of one item counts for popularity only.
 
         Raises
         ------
@@ -172,43 +168,44 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
 
         Notes
         -----
-        Time: n × (items bought) × d for lookalikes, five times the sum of the squared sizes of the baskets,
-        and where there are at most `max_regressed_items` bought items six times their number cubed.
+        Time: n × (items bought) × d for visual neighbors, five times the sum of the squared sizes of the
+        baskets, and, up to `max_regressed_items` bought items, six times their number cubed.
         """
         for name in ("n_related", "n_neighbors", "n_examples"):
             if getattr(self, name) < 1:
                 raise InvalidParameterError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        # Without a copy only where they are of unit length already.
-        self.X_ = unit(validate_data(self, X, dtype=np.float32))
+        self.X_ = unit_length(validate_data(self, X, dtype=np.float32), copy=False)
         self.baskets_: sparse.csr_matrix | None = None
         self.blends_: dict[str, Blend] | None = None
-        self.alike_above_ = alike_above(self.X_, self.random_state)
-        self.twins_together_: float | None = None
+        self.similar_above_ = similarity_of_random_pairs(self.X_, self.random_state)
+        self.similar_pair_lift_: float | None = None
         if baskets is not None:
-            self._learn(as_baskets(baskets, len(self.X_)))
+            self._fit_baskets(as_baskets(baskets, len(self.X_)))
         return self
 
-    def scores(self, history: ArrayLike, *, fresh: bool = False) -> NDArray[np.float64]:
+    def scores(self, history: ArrayLike, *, include_new_items: bool = False) -> NDArray[np.float64]:
         """Return how well each item fits a history, (n,); see `Recommendation`.
 
         Parameters
         ----------
         history : array of int
             At least one row of X.
-        fresh : bool, default False
-            Whether items that no basket has came in after the baskets: they then have the chances that
-            their looks give them. Otherwise they were on offer and nobody took them, which makes each as
-            rare as such items have been so far. Their order among each other is the same.
+        include_new_items : bool, default False
+            Whether items in no basket are newer than the baskets: then they have the probability that their
+            signals give. Otherwise they were on offer and nobody bought them, and their probability is as
+            low as that of such items so far. Their order among each other is the same.
         """
         rows = self._history(history)
         if self.baskets_ is None:
             similarity: NDArray[np.float64] = (self.X_ @ self.X_[rows].T).max(axis=1).astype(np.float64)
             return similarity
-        features = self._evidence.features(rows)
+        features = self._signals.features(rows)
         if self.blends_ is None:
-            return self._by_rule(features)
+            return self._fixed_scores(features)
         kind = "item" if len(rows) == 1 else "history"
-        return self.blends_[kind].chances(features, self._evidence.bought > 0, fresh=fresh)
+        return self.blends_[kind].probabilities(
+            features, self._signals.bought > 0, include_new_items=include_new_items
+        )
 
     def recommend(
         self,
@@ -217,7 +214,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         *,
         among: ArrayLike | None = None,
         diversity: float = 0.0,
-        fresh: bool = False,
+        include_new_items: bool = False,
     ) -> list[Recommendation]:
         """Return the `k` items that fit a history best and are not in it, the best first.
 
@@ -226,13 +223,13 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         history : array of int
             Rows of X, at least one: the item looked at, or what a customer has bought.
         k : int, default 10
-            At least 1. Fewer come back where there are no more.
+            At least 1. Fewer are returned if there are fewer items.
         among : array of shape (n,), bool, optional
             Which items may be recommended.
         diversity : float, default 0.0
-            In 0..1; see `diversify`. Above 0, a list is made of the best 10 × `k`.
-        fresh : bool, default False
-            Whether items that no basket has came in after the baskets; see `scores`.
+            In 0..1; see `diversify`. Above 0, the list is chosen from the best 10 × `k` items.
+        include_new_items : bool, default False
+            Whether items in no basket are newer than the baskets; see `scores`.
 
         Returns
         -------
@@ -247,17 +244,17 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         check_diversity(diversity)
         if k < 1:
             raise InvalidParameterError(f"k is {k}; it must be at least 1")
-        scores = self.scores(rows, fresh=fresh)
-        open_to = np.ones(len(scores), bool) if among is None else np.asarray(among, bool).copy()
-        if open_to.shape != scores.shape:
+        scores = self.scores(rows, include_new_items=include_new_items)
+        allowed = np.ones(len(scores), bool) if among is None else np.asarray(among, bool).copy()
+        if allowed.shape != scores.shape:
             raise InvalidParameterError(
-                f"among has shape {open_to.shape}; give one bool an item, {scores.shape}"
+                f"among has shape {allowed.shape}; give one bool an item, {scores.shape}"
             )
-        open_to[rows] = False
-        pool = np.flatnonzero(open_to)
-        # By score, then by likeness, then by row: where baskets say nothing, looks do.
-        likeness = (self.X_[pool] @ self.X_[rows].T).max(axis=1)
-        pool = pool[np.lexsort((-likeness, -scores[pool]))][: k if diversity == 0 else k * _POOL]
+        allowed[rows] = False
+        pool = np.flatnonzero(allowed)
+        # By score, then by similarity, then by row: without basket evidence, similarity decides.
+        similarity = (self.X_[pool] @ self.X_[rows].T).max(axis=1)
+        pool = pool[np.lexsort((-similarity, -scores[pool]))][: k if diversity == 0 else k * _POOL_FACTOR]
         chosen = pool
         if diversity > 0 and len(pool):
             chosen = pool[diversify(scores[pool], self.X_[pool], k, diversity=diversity)]
@@ -268,82 +265,93 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         ]
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return what was learned as plain data and arrays; `from_state` makes it whole again.
+        """Return the fitted recommender as plain data and arrays; see `from_state`.
 
-        The vectors are the array "X", which may be kept elsewhere in between.
+        The vectors are the array "X", which may be stored elsewhere.
         """
         check_is_fitted(self)
         facts: dict[str, Any] = {
             "params": self.get_params(deep=False),
-            "alike_above": self.alike_above_,
-            "twins_together": self.twins_together_,
+            "alike_above": self.similar_above_,
+            "twins_together": self.similar_pair_lift_,
             "blends": self.blends_ and {kind: blend.state() for kind, blend in self.blends_.items()},
         }
         arrays: dict[str, NDArray[Any]] = {"X": self.X_}
         if self.baskets_ is not None:
-            arrays |= serialization.to_arrays("baskets", self.baskets_) | self._evidence.state()
+            arrays |= serialization.to_arrays("baskets", self.baskets_) | self._signals.state()
         return json.loads(json.dumps(facts)), arrays
 
     @classmethod
     def from_state(cls, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> "Recommender":
-        """Return what `state` described; it gives the same answers.
+        """Return the recommender that `state` was called on, with the same scores.
 
         Raises
         ------
         KeyError, TypeError, ValueError
             It is not what `state` returned.
         """
-        found = cls(**present_parameters(facts["params"]))
-        found.X_ = unit(arrays["X"])
-        n, found.n_features_in_ = found.X_.shape
-        found.alike_above_, found.twins_together_ = facts["alike_above"], facts["twins_together"]
-        found.baskets_, found.blends_ = None, None
+        recommender = cls(**present_parameters(facts["params"]))
+        recommender.X_ = unit_length(arrays["X"], copy=False)
+        n, recommender.n_features_in_ = recommender.X_.shape
+        recommender.similar_above_, recommender.similar_pair_lift_ = (
+            facts["alike_above"],
+            facts["twins_together"],
+        )
+        recommender.baskets_, recommender.blends_ = None, None
         if "baskets.data" in arrays:
-            found.baskets_ = serialization.from_arrays("baskets", arrays)
-            found._columns = found.baskets_.tocsc()
-            found._evidence = Evidence.from_state(found.X_, arrays)
-            shapes = {found.baskets_.shape[1], *found._evidence.related.shape, len(found._evidence.bought)}
+            recommender.baskets_ = serialization.from_arrays("baskets", arrays)
+            recommender._columns = recommender.baskets_.tocsc()
+            recommender._signals = Signals.from_state(recommender.X_, arrays)
+            shapes = {
+                recommender.baskets_.shape[1],
+                *recommender._signals.related.shape,
+                len(recommender._signals.bought),
+            }
             if shapes != {n}:
                 raise ValueError(f"there are {n} vectors, and evidence of {sorted(shapes)} items")
         if facts["blends"] is not None:
-            found.blends_ = {kind: Blend.from_state(facts["blends"][kind]) for kind in ("item", "history")}
-        return found
+            recommender.blends_ = {
+                kind: Blend.from_state(facts["blends"][kind]) for kind in ("item", "history")
+            }
+        return recommender
 
-    def _learn(self, baskets: sparse.csr_matrix) -> None:
-        lookalikes = Lookalikes.of(self.X_, sold(baskets), self.n_neighbors, progress=self.progress)
+    def _fit_baskets(self, baskets: sparse.csr_matrix) -> None:
+        visual_neighbors = VisualNeighbors.search(
+            self.X_, is_bought(baskets), self.n_neighbors, progress=self.progress
+        )
 
-        def read(some: sparse.csr_matrix) -> Evidence:
-            return Evidence.of(
-                some,
+        def compute_signals(part: sparse.csr_matrix) -> Signals:
+            return Signals.from_baskets(
+                part,
                 self.X_,
-                lookalikes,
-                # Where nothing can be called alike, nothing is.
-                alike=1.0 if self.alike_above_ is None else self.alike_above_,
+                visual_neighbors,
+                # With too few items, none count as similar.
+                similar_above=1.0 if self.similar_above_ is None else self.similar_above_,
                 normalization=self.normalization,
                 n_related=self.n_related,
                 n_neighbors=self.n_neighbors,
-                most_regressed=self.max_regressed_items,
+                max_regressed_items=self.max_regressed_items,
             )
 
         self.baskets_ = baskets
         self._columns = baskets.tocsc()
-        self._evidence = read(baskets)
-        self.blends_ = learn(
+        self._signals = compute_signals(baskets)
+        self.blends_ = fit_blends(
             baskets,
-            read,
+            compute_signals,
             n_examples=self.n_examples,
             random_state=self.random_state,
             progress=self.progress,
         )
-        self.twins_together_ = self._twins_together(lookalikes)
+        self.similar_pair_lift_ = self._similar_pair_lift(visual_neighbors)
 
-    def _twins_together(self, lookalikes: Lookalikes) -> float | None:
-        if self.alike_above_ is None:
+    def _similar_pair_lift(self, visual_neighbors: VisualNeighbors) -> float | None:
+        if self.similar_above_ is None:
             return None
-        bought = self._evidence.bought.astype(np.float64)
-        alike = (lookalikes.similarity > self.alike_above_) & (bought[:, None] > 0)
+        bought = self._signals.bought.astype(np.float64)
+        alike = (visual_neighbors.similarity > self.similar_above_) & (bought[:, None] > 0)
         first, ranks = np.nonzero(alike)
-        second = lookalikes.neighbors[first, ranks]
+        second = visual_neighbors.neighbors[first, ranks]
         sizes = np.diff(self.baskets_.indptr).astype(np.float64)  # type: ignore[union-attr]
         any_two = (sizes * (sizes - 1)).sum() / max(bought.sum() ** 2 - (bought**2).sum(), 1)
         expected = (bought[first] * bought[second]).sum() * any_two
@@ -370,27 +378,27 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
             )
         return rows.astype(np.int64)
 
-    def _by_rule(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        total = self._rule_parts(features).sum(axis=1)
+    def _fixed_scores(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        total = self._fixed_parts(features).sum(axis=1)
         shares: NDArray[np.float64] = total / max(total.sum(), 1e-12)
         return shares
 
-    def _rule_parts(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _fixed_parts(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         parts = np.zeros_like(features)
         parts[:, TOGETHER] = features[:, TOGETHER] ** 2
         parts[:, LOOKALIKE] = features[:, LOOKALIKE] ** 2 / 2
-        parts[:, POPULARITY] = np.expm1(features[:, POPULARITY]) / max(self._evidence.bought.max(), 1) / 100
+        parts[:, POPULARITY] = np.expm1(features[:, POPULARITY]) / max(self._signals.bought.max(), 1) / 100
         return parts
 
     def _contributions(self, history: NDArray[np.int64]) -> NDArray[np.float64] | None:
-        """Return what each feature adds to each item's score, (n, 6)."""
+        """Return what each signal adds to the score of each item, (n, 6)."""
         if self.baskets_ is None:
             return None
-        features = self._evidence.features(history)
+        features = self._signals.features(history)
         if self.blends_ is None:
-            return self._rule_parts(features)
+            return self._fixed_parts(features)
         kind = "item" if len(history) == 1 else "history"
-        return self.blends_[kind].parts(features, self._evidence.bought > 0)
+        return self.blends_[kind].parts(features, self._signals.bought > 0)
 
     def _why(
         self, item: int, history: NDArray[np.int64], contributions: NDArray[np.float64] | None
@@ -399,10 +407,10 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
             cosines = self.X_[history] @ self.X_[item]
             best = int(np.argmax(cosines))
             return (Reason("similarity", item=int(history[best]), similarity=float(cosines[best])),)
-        found = reasons(item, history, self._evidence, self._columns)
-        counted = {kind: contributions[item, list(_PARTS[kind])].sum() for kind in found}
-        order: Sequence[Kind] = sorted(found, key=lambda kind: -counted[kind])
-        helped = [kind for kind in order if counted[kind] > 0] or list(order[:1])
-        if not helped:
+        available = reasons(item, history, self._signals, self._columns)
+        contributed = {kind: contributions[item, list(_SIGNALS_OF[kind])].sum() for kind in available}
+        order: Sequence[Kind] = sorted(available, key=lambda kind: -contributed[kind])
+        positive = [kind for kind in order if contributed[kind] > 0] or list(order[:1])
+        if not positive:
             return (Reason("popularity", of=self._columns.shape[0]),)
-        return tuple(found[kind] for kind in helped[:_MOST_REASONS])
+        return tuple(available[kind] for kind in positive[:_MOST_REASONS])

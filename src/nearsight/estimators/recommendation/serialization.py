@@ -17,17 +17,17 @@ def to_arrays(name: str, matrix: sparse.csr_matrix) -> dict[str, NDArray[Any]]:
 
 
 def from_arrays(name: str, arrays: Mapping[str, NDArray[Any]]) -> sparse.csr_matrix:
-    """Return the matrix that `to_arrays` took apart.
+    """Return the matrix that `to_arrays` was called on.
 
     Raises
     ------
     KeyError, ValueError
-        It did not; an index out of range is noticed.
+        The arrays are not those of a matrix.
 
     Examples
     --------
-    >>> made = sparse.csr_matrix([[0, 1.5], [0, 0]])
-    >>> from_arrays("m", to_arrays("m", made)).toarray().tolist()
+    >>> matrix = sparse.csr_matrix([[0, 1.5], [0, 0]])
+    >>> from_arrays("m", to_arrays("m", matrix)).toarray().tolist()
     [[0.0, 1.5], [0.0, 0.0]]
     """
     parts = tuple(np.asarray(arrays[f"{name}.{part}"]) for part in _PARTS)

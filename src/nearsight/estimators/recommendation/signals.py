@@ -1,4 +1,4 @@
-"""What speaks for an item, given a history: one number for each kind of evidence."""
+"""The signals that rank an item for a history: one number for each kind of evidence."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,74 +11,73 @@ from scipy import sparse
 
 from nearsight.estimators.recommendation import serialization
 from nearsight.estimators.recommendation.cooccurrence import Normalization, association, regression
-from nearsight.estimators.recommendation.visual_neighbors import Lookalikes
+from nearsight.estimators.recommendation.visual_neighbors import VisualNeighbors
 
-#: The columns of `Evidence.features`.
+#: The columns of `Signals.features`.
 FEATURES = ("together", "regression", "lookalike", "popularity", "similarity", "twin")
 TOGETHER, REGRESSION, LOOKALIKE, POPULARITY, SIMILARITY, TWIN = range(len(FEATURES))
 
-
-_BLOCK = 4_000_000
+_MOST_BLOCK_NUMBERS = 4_000_000
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What baskets and images tell.
+class Signals:
+    """What baskets and images say about items.
 
     Attributes
     ----------
     X : ndarray of shape (n, d), float32, unit rows
     related : sparse matrix of shape (n, n)
-        Row: what an item draws; 1 is the mean of what is there.
-    given : ndarray of shape (items bought, items bought), float64, or None
-        Row: what an item adds to the chance of others; None for a catalog that is too large.
+        Row: how strongly an item is bought together with each other item, on average 1.
+    regression : ndarray of shape (items bought, items bought), float64, or None
+        Row: what an item adds to the probability of others; None for a catalog that is too large.
     stand_ins : sparse matrix of shape (n, n)
-        Row: an item's bought lookalikes, by their say.
+        Row: the weights of an item's visual neighbors that have been bought.
     bought : ndarray of shape (n,), int64
         Baskets with each item.
-    alike : float
-        Cosine above which two items look like twins.
+    similar_above : float
+        Cosine above which two items count as similar.
     """
 
     X: NDArray[np.float32]
     related: sparse.csr_matrix
-    given: NDArray[np.float64] | None
+    regression: NDArray[np.float64] | None
     stand_ins: sparse.csr_matrix
     bought: NDArray[np.int64]
-    alike: float
+    similar_above: float
 
     @classmethod
-    def of(
+    def from_baskets(
         cls,
         baskets: sparse.csr_matrix,
         X: NDArray[np.float32],
-        lookalikes: Lookalikes,
+        visual_neighbors: VisualNeighbors,
         *,
-        alike: float,
+        similar_above: float,
         normalization: Normalization,
         n_related: int,
         n_neighbors: int,
-        most_regressed: int,
-    ) -> "Evidence":
-        """Read baskets of zeros and ones; `lookalikes` may name items that these do not have."""
+        max_regressed_items: int,
+    ) -> "Signals":
+        """Compute signals from baskets of zeros and ones; some visual neighbors may not be in them."""
         bought = np.asarray(baskets.sum(axis=0)).ravel().astype(np.int64)
         related = association(baskets, normalization, n_related)
         if related.nnz:
             related.data /= related.data.mean()
-        stand_ins = lookalikes.weights(bought > 0, n_neighbors)
-        return cls(X, related, regression(baskets, most_regressed), stand_ins, bought, alike)
+        stand_ins = visual_neighbors.weights(bought > 0, n_neighbors)
+        return cls(X, related, regression(baskets, max_regressed_items), stand_ins, bought, similar_above)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return arrays without X; see `from_state`."""
+        """Return arrays for a file, without X; see `from_state`."""
         arrays = serialization.to_arrays("related", self.related) | serialization.to_arrays(
             "stand_ins", self.stand_ins
         )
-        arrays |= {"bought": self.bought, "alike": np.array(self.alike)}
-        return arrays if self.given is None else {**arrays, "given": self.given}
+        arrays |= {"bought": self.bought, "alike": np.array(self.similar_above)}
+        return arrays if self.regression is None else {**arrays, "given": self.regression}
 
     @classmethod
-    def from_state(cls, X: NDArray[np.float32], arrays: Mapping[str, NDArray[Any]]) -> "Evidence":
-        """Return what `state` described, for the same (n, d) unit rows."""
+    def from_state(cls, X: NDArray[np.float32], arrays: Mapping[str, NDArray[Any]]) -> "Signals":
+        """Return the signals that `state` was called on, for the same (n, d) unit rows."""
         return cls(
             X,
             serialization.from_arrays("related", arrays),
@@ -100,12 +99,12 @@ class Evidence:
     ) -> NDArray[np.float64]:
         """Return an (m, 6) array: a row for each pair of a history and an item; see `FEATURES`.
 
-        *together*: how strongly the history draws the item, on average over what it holds; what nobody has
-        bought is replaced there by its lookalikes. *lookalike*: how strongly it draws the item's bought
-        lookalikes. Both as a root, which tames what is very strong. *regression*: the item's chance given
-        the whole history, or that of its lookalikes where nobody has bought it. *popularity*: log of 1 + its
-        baskets. *similarity*: the largest cosine to an item of the history. *twin*: what of that lies above
-        `alike`.
+        *together*: how strongly the item is bought together with those of the history, on average; an item
+        of the history that nobody has bought is replaced by its visual neighbors. *lookalike*: the same for
+        the visual neighbors of the item. Both are square roots, which limits very strong values.
+        *regression*: the item's probability given the whole history, or that of its visual neighbors if
+        nobody has bought it. *popularity*: log of 1 + its baskets. *similarity*: the largest cosine to an
+        item of the history. *twin*: the part of that above `similar_above`.
 
         Parameters
         ----------
@@ -116,8 +115,8 @@ class Evidence:
         item : ndarray of shape (m,), int64
         """
         features = np.empty((len(event), len(FEATURES)))
-        # Dense numbers of one block: every item for some histories.
-        step = max(1, _BLOCK // max(len(self.X), 1))
+        # A block has dense numbers for every item and some histories.
+        step = max(1, _MOST_BLOCK_NUMBERS // max(len(self.X), 1))
         for at in range(0, histories.shape[0], step):
             here = slice(*np.searchsorted(event, [at, at + step]))
             features[here] = self._block(histories[at : at + step], event[here] - at, item[here])
@@ -131,10 +130,10 @@ class Evidence:
         sizes = np.diff(histories.indptr)[:, None]
         drawn = (replaced @ self.related).toarray() / sizes
         predicted = np.zeros_like(drawn)
-        if self.given is not None:
+        if self.regression is not None:
             sold = np.flatnonzero(self.bought)
-            predicted[:, sold] = histories[:, sold] @ self.given
-        bridged, foreseen = (np.asarray((self.stand_ins @ told.T).T) for told in (drawn, predicted))
+            predicted[:, sold] = histories[:, sold] @ self.regression
+        bridged, foreseen = (np.asarray((self.stand_ins @ values.T).T) for values in (drawn, predicted))
         bought = self.bought[item]
         similarity = self._similarity(histories, event, item)
         columns = (
@@ -143,7 +142,7 @@ class Evidence:
             np.sqrt(bridged[event, item]),
             np.log1p(bought),
             similarity,
-            np.maximum(similarity - self.alike, 0),
+            np.maximum(similarity - self.similar_above, 0),
         )
         return np.stack(columns, axis=1)
 
