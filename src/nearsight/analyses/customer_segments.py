@@ -294,7 +294,7 @@ def assign_customers(
 
 
 @dataclass(frozen=True, slots=True)
-class _Lines:
+class _CustomerLines:
     """The images of customers.
 
     Attributes
@@ -315,7 +315,7 @@ class _Lines:
     unmatched: dict[str, int]
 
 
-def _read_lines(collection: Collection, images: Iterable[CustomerImage]) -> _Lines:
+def _read_lines(collection: Collection, images: Iterable[CustomerImage]) -> _CustomerLines:
     lookup = ImageLookup(collection.items())
     unmatched: dict[str, int] = {}
     # An image that was bought twice has twice the weight: as two images it would lower the spread.
@@ -339,7 +339,7 @@ def _read_lines(collection: Collection, images: Iterable[CustomerImage]) -> _Lin
     ids = sorted({id for _, id in weights})
     row_by_id = {id: row for row, id in enumerate(ids)}
     rows = np.array([row_by_id[id] for _, id in weights])
-    return _Lines([customer for customer, _ in weights], [*weights.values()], ids, rows, unmatched)
+    return _CustomerLines([customer for customer, _ in weights], [*weights.values()], ids, rows, unmatched)
 
 
 def _most_typical_first(

@@ -212,7 +212,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return labels
 
     def strangeness(self, X: ArrayLike) -> Floats:
-        """Return how unlike all classes each row is, (n,); higher is stranger."""
+        """Return how unlike all classes each row is, (n,); higher is less like any."""
         return self._blockwise(X, self._strangeness_of)[:, 0]
 
     def unknown(self, X: ArrayLike) -> NDArray[np.bool_]:

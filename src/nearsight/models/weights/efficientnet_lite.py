@@ -23,7 +23,7 @@ _BATCH_NORM_EPSILON = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class _Stage:
+class _BlockGroup:
     n_blocks: int
     kernel_px: int
     stride: int
@@ -31,13 +31,13 @@ class _Stage:
 
 # Widths are read from the weights.
 _STAGES = (
-    _Stage(1, 3, 1),
-    _Stage(2, 3, 2),
-    _Stage(2, 5, 2),
-    _Stage(3, 3, 2),
-    _Stage(3, 5, 1),
-    _Stage(4, 5, 2),
-    _Stage(1, 3, 1),
+    _BlockGroup(1, 3, 1),
+    _BlockGroup(2, 3, 2),
+    _BlockGroup(2, 5, 2),
+    _BlockGroup(3, 3, 2),
+    _BlockGroup(3, 5, 1),
+    _BlockGroup(4, 5, 2),
+    _BlockGroup(1, 3, 1),
 )
 
 
@@ -79,7 +79,7 @@ class _EfficientNetBuilder:
         self.nodes.append(make_node("Add", [x, y], name))
         return name
 
-    def block(self, x: str, i: int, stage: _Stage, *, stride: int, size_px: int) -> str:
+    def block(self, x: str, i: int, stage: _BlockGroup, *, stride: int, size_px: int) -> str:
         """Add an inverted residual block, with the input added if the shapes match."""
         torch, name = f"_blocks.{i}", f"block{i}"
         inside = x
