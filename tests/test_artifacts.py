@@ -50,7 +50,7 @@ def test_a_failing_stream_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_a_refusing_disk_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="another place"):
+    with pytest.raises(StorageError, match="another directory"):
         write_npz(tmp_path / "nowhere" / "x.npz", 2, [])
 
 

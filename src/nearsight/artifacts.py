@@ -38,7 +38,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def exported(path: Path) -> Iterator[IO[bytes]]:
-    """Like `replacing`, and raise `StorageError` with a way out where the disk refuses."""
+    """Like `replacing`, but raise `StorageError` with a remedy if the disk refuses."""
     try:
         with replacing(path) as file:
             yield file
@@ -51,10 +51,10 @@ def exported(path: Path) -> Iterator[IO[bytes]]:
 
 
 def remedy(error: OSError) -> str:
-    """Return what to do where the system refuses to write."""
+    """Return what the user can do about an error while writing."""
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return "choose a place that you may write to"
-    return "free some space or choose another place"
+        return "choose a directory that you may write to"
+    return "free some space or choose another directory"
 
 
 def write_npz(
@@ -88,11 +88,11 @@ def write_npz(
     """
     ids: list[str] = []
     paths: list[str] = []
-    # The number of vectors, which their file begins with, is known only at the end.
+    # The number of vectors stands at the beginning of their file, and is known only at the end.
     with exported(path) as file, tempfile.TemporaryFile(dir=path.parent) as raw:
-        for some_ids, some_paths, vectors in chunks:
-            ids += some_ids
-            paths += some_paths
+        for chunk_ids, chunk_paths, vectors in chunks:
+            ids += chunk_ids
+            paths += chunk_paths
             raw.write(vectors.astype("<f4", copy=False).tobytes())
         raw.seek(0)
         _write_archive(file, raw, (len(ids), dim), {"ids": ids, "paths": paths, **(facts or {})})
@@ -121,20 +121,20 @@ def write_artifact(
     *,
     compressed: bool = False,
 ) -> None:
-    """Write what was learned, whole or not at all: an `.npz` of arrays and JSON, nothing that runs when read.
+    """Write a fitted estimator, whole or not at all, as an `.npz` of arrays and JSON: no pickle.
 
     Parameters
     ----------
     path : Path
-        Ends in ``.npz``, unless it is somebody's wish.
+        Usually ends in ``.npz``.
     kind : str
-        What it is, such as "clustering"; `read_artifact` reads no other.
+        Such as "clustering"; `read_artifact` refuses other kinds.
     version : int
         Of the file's format.
     facts : mapping
-        JSON can hold it.
+        Plain data.
     arrays : mapping of str to ndarray
-        None is called "about".
+        No name is "about".
     compressed : bool, default False
 
     Raises

@@ -1,4 +1,4 @@
-"""Collections: the images' rows for one model, in a directory."""
+"""Collections: images with their vectors of one model, in a directory."""
 
 from nearsight.collection.collection import Collection
 from nearsight.collection.results import AddReport, Item, Match

@@ -1,4 +1,4 @@
-"""The thing a user owns: images' rows for one model, in a directory."""
+"""A collection: images with their vectors of one model, in a directory."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
@@ -52,10 +52,10 @@ if TYPE_CHECKING:
 
 
 class Collection(CollectionReader):
-    """Images' rows for one model, in a directory. Use `create` or `open`.
+    """Images with their vectors of one model, in a directory. Use `create` or `open`.
 
-    Several processes may read and write one collection at once. What a method that writes has returned
-    for is on disk: killing the process, at any moment, loses none of it.
+    Several processes may read and write one collection at once. When a method that writes returns, its result
+    is on disk: a killed process loses none of it.
 
     Examples
     --------
@@ -96,21 +96,21 @@ class Collection(CollectionReader):
         exist_ok: bool = True,
         cache_dir: Path | None = None,
     ) -> "Collection":
-        """Make a collection, or open the one that is there.
+        """Create a collection, or open the existing one.
 
         Parameters
         ----------
         directory : path
-            Made if missing. It must be empty, or a collection of the same model.
+            It is made if it is missing. It must be empty, or a collection of the same model.
         model : str or Backend
-            Whose vectors it will hold.
+            The model whose vectors it holds.
         storage : {"float32", "float16"}
-            What each number is kept as; float16 takes half the room. Vectors are read as float32 anyway, and
-            a collection that is there keeps its own.
+            The type of a stored number; float16 takes half the space. Vectors are always read as float32. An
+            existing collection keeps its own type.
         device : str, default "auto"
-            Where a model that is named runs; see `load_model`.
+            Where a model given by name runs; see `load_model`.
         exist_ok : bool, default True
-            Whether a collection may be there already.
+            Whether the collection may exist already.
         cache_dir : Path, optional
             Where converted models are kept.
 
@@ -141,16 +141,16 @@ class Collection(CollectionReader):
         ----------
         directory : path
         model : str or Backend, optional
-            The model it must be of; by default the one it was made with, loaded when needed.
+            The model it must be of; by default the one it was created with, loaded when needed.
         device : str, default "auto"
-            Where that runs; see `load_model`.
+            Where the model runs; see `load_model`.
         cache_dir : Path, optional
             Where converted models are kept.
 
         Raises
         ------
         CollectionNotFoundError, NotACollectionError, NewerFormatError
-            What is at `directory` is no collection this version can read.
+            There is no collection at `directory` that this version can read.
         FingerprintMismatchError
             It holds vectors of another model or preprocessing.
         """
@@ -177,21 +177,21 @@ class Collection(CollectionReader):
         n_threads: int | None = None,
         progress: bool | None = None,
     ) -> AddReport:
-        """Bring the collection up to date with images, embedding only what is new.
+        """Add new and changed images.
 
-        A file as it was costs a stat; a moved, copied or touched one a hash; a changed one is embedded
-        again and keeps its metadata. Images are saved as the job goes (each 512 images or five
-        seconds), so that an interrupted job goes on where it stopped.
+        An unchanged file costs a stat call, a moved, duplicated or touched file a hash. A changed file is
+        embedded again and keeps its metadata. Images are saved every 512 images or five seconds; after an
+        interruption, the same call goes on from there.
 
         Parameters
         ----------
         inputs : path, URL, PIL image, uint8 array, bytes, or iterable of those
             Folders, globs and tar shards are walked.
         metadata : mapping, or callable from path to mapping, optional
-            Attached to every image met; text, numbers, and true or false by key.
+            Attached to every image of the inputs: text, numbers, and true or false by key.
         prune : bool, default False
-            Whether to drop files below the inputs that are gone from disk. Nothing is dropped where no
-            image was found at all, which is what an unmounted disk looks like.
+            Whether to remove files below the inputs that are gone from disk. Nothing is removed if the inputs
+            have no image at all, because an unmounted disk looks like that.
         allow_remote : bool, default False
             Whether http and https URLs may be fetched.
         on_error : {"record", "raise"}
@@ -202,14 +202,14 @@ class Collection(CollectionReader):
         Returns
         -------
         AddReport
-            Counts, and each image that failed with the reason.
+            Counts, and the images that failed with the reasons.
 
         Raises
         ------
         StorageError
-            The disk is full or gone. What was saved stays; the same call goes on from there.
+            The disk is full or gone. Saved images stay; the same call goes on from there.
         MetadataError
-            `metadata` has a bad key or value (from a callable: recorded for that image).
+            `metadata` has an invalid key or value. If it is callable, the image is reported as failed.
         """
         if metadata is None or not callable(metadata):
             fixed = dict(metadata or {})
@@ -245,8 +245,8 @@ class Collection(CollectionReader):
             Instead of `query`: an image of the collection, which is then left out of the result.
             A unique start of at least 4 digits will do.
         text : str
-            Instead of `query`: words that say what is to be seen. See `load_text_encoder` for which models
-            know words, and what similarities then mean.
+            Instead of `query`: a description of the images. See `load_text_encoder` for the models that can
+            be searched by text, and for the meaning of the similarities.
         vector : array of shape (dim,)
             Instead of `query`: a vector of this collection's fingerprint.
         k : int, default 10
@@ -254,7 +254,7 @@ class Collection(CollectionReader):
         where : str, optional
             Search only among the rows that match, such as ``"width >= 640 AND path LIKE '%beach%'"``.
         exact : bool, default False
-            Compare with every row even where there is an index.
+            Compare with every row instead of using the index.
         allow_remote : bool, default False
             Whether an http or https URL may be fetched.
 
@@ -263,7 +263,7 @@ class Collection(CollectionReader):
         ImageError
             The query image cannot be used.
         UnknownIdError, FilterError
-            No such row; an expression that is not understood.
+            There is no such image; `where` is not understood.
         """
         if sum(argument is not None for argument in (query, id, text, vector)) != 1:
             raise InvalidParameterError(
@@ -280,7 +280,7 @@ class Collection(CollectionReader):
         return self._nearest(vector, k, where, exact)
 
     def embed_query(self, query: Any, *, allow_remote: bool = False) -> NDArray[np.float32]:
-        """Return the (dim,) vector of one image, as this collection's model sees it."""
+        """Return the (dim,) vector of one image by the collection's model."""
         if isinstance(query, (str, PathLike)) and Path(query).is_dir():
             raise InvalidParameterError(f"a query is one image; {query} is a folder")
         embedder = self.embedder(n_threads=1, progress=False)
@@ -311,15 +311,15 @@ class Collection(CollectionReader):
         fingerprint: Fingerprint,
         metadata: Sequence[Metadata] | None = None,
     ) -> int:
-        """Add vectors that were made elsewhere; return how many were new.
+        """Add vectors that were computed elsewhere; return how many were new.
 
         Parameters
         ----------
         vectors : array of shape (n, dim), float32, unit length
         ids : sequence of str, length n
-            32 lower-case hex digits each. Those the collection has are left as they are.
+            32 lower-case hex digits each. Images that the collection has are left as they are.
         fingerprint : Fingerprint
-            What made the vectors.
+            Of the model and the preprocessing that computed the vectors.
         metadata : sequence of mapping, length n, optional
 
         Raises

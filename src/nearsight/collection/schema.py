@@ -19,39 +19,52 @@ PREFIX = "meta_"
 
 _TIME = pa.timestamp("us", tz="UTC")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z")
-_TYPES: dict[type, pa.DataType] = {
+_METADATA_TYPES: dict[type, pa.DataType] = {
     bool: pa.bool_(),
-    # Whole and broken numbers share a type, so that a price of 10 may be followed by one of 9.5.
+    # Integers and fractions share a type, so that a price of 10 may be followed by one of 9.5.
     int: pa.float64(),
     float: pa.float64(),
     str: pa.string(),
 }
-_NAMES = {pa.bool_(): "true or false", pa.float64(): "a number", pa.string(): "text"}
-_EXACT = 2**53
+_TYPE_NAMES = {pa.bool_(): "true or false", pa.float64(): "a number", pa.string(): "text"}
+# Larger integers are not exact in float64.
+_MAX_INTEGER = 2**53
 
-# What a user may name in `where`, and lists of items show.
-_FIELDS = {
-    "id": pa.string(),
-    "width": pa.int32(),
-    "height": pa.int32(),
-    "size_bytes": pa.int64(),
-    "modified": _TIME,
-    "added": _TIME,
-}
+# The columns of every image, except the vector and the thumbnail. ``paths`` are the files as the user gave
+# them, ``keys`` the same files as absolute paths, ``stamps`` their time stamps; the three are parallel.
+_COLUMNS = (
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("path", pa.string(), nullable=False),
+    pa.field("paths", pa.list_(pa.string()), nullable=False),
+    pa.field("keys", pa.list_(pa.string()), nullable=False),
+    pa.field("stamps", pa.list_(pa.int64()), nullable=False),
+    pa.field("size_bytes", pa.int64(), nullable=False),
+    pa.field("modified", _TIME),
+    pa.field("width", pa.int32(), nullable=False),
+    pa.field("height", pa.int32(), nullable=False),
+    pa.field("added", _TIME, nullable=False),
+)
+_THUMBNAIL = pa.field("thumbnail", pa.binary())
 
-ITEM_COLUMNS = ("id", "paths", "width", "height", "size_bytes", "modified", "added")
+# The facts of an image, of one value each: an item has them, and `where` may name them.
+_FACTS = ("id", "width", "height", "size_bytes", "modified", "added")
+ITEM_COLUMNS = ("paths", *_FACTS)
 
 
 def schema(dim: int, storage: str = "float32") -> pa.Schema:
-    """Return the columns of a new collection, its vectors kept as `storage` says.
+    """Return the columns of a new collection.
 
-    ``paths`` are as the user gave them, ``keys`` the same files under names that do not depend on the
-    working directory, ``stamps`` their time stamps; the three run in parallel.
+    Parameters
+    ----------
+    dim : int
+        Length of the vectors.
+    storage : {"float32", "float16"}
+        The type of a stored number.
 
     Raises
     ------
     InvalidParameterError
-        Vectors cannot be kept so.
+        `storage` is no such type.
     """
     if storage not in NUMBER_TYPES:
         raise InvalidParameterError(
@@ -59,37 +72,23 @@ def schema(dim: int, storage: str = "float32") -> pa.Schema:
             " numbers, and its index takes four bits of each anyway: keep fewer numbers instead"
             " (nearsight index PATH --dim 256)"
         )
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("path", pa.string(), nullable=False),
-            pa.field("paths", pa.list_(pa.string()), nullable=False),
-            pa.field("keys", pa.list_(pa.string()), nullable=False),
-            pa.field("stamps", pa.list_(pa.int64()), nullable=False),
-            pa.field("size_bytes", pa.int64(), nullable=False),
-            pa.field("modified", _TIME),
-            pa.field("width", pa.int32(), nullable=False),
-            pa.field("height", pa.int32(), nullable=False),
-            pa.field("added", _TIME, nullable=False),
-            pa.field("vector", pa.list_(NUMBER_TYPES[storage], dim), nullable=False),
-            pa.field("thumbnail", pa.binary()),
-        ]
-    )
+    vector = pa.field("vector", pa.list_(NUMBER_TYPES[storage], dim), nullable=False)
+    return pa.schema([*_COLUMNS, vector, _THUMBNAIL])
 
 
 def item_of(row: Mapping[str, Any]) -> Item:
     """Return the item of a row with the columns `ITEM_COLUMNS` and those of the metadata."""
     paths = [decode_path(path) for path in row["paths"]]
-    facts = {name: row[name] for name in ITEM_COLUMNS if name != "paths"}
+    facts = {name: row[name] for name in _FACTS}
     return Item(path=paths[0] if paths else "", paths=paths, metadata=metadata_of(row), **facts)
 
 
 def filter_fields(stored: pa.Schema) -> dict[str, Field]:
-    """Return what a user may name in ``where``: the facts of an image, and metadata by its key.
+    """Return the fields that ``where`` may name: the facts of an image, and metadata by its key.
 
-    A key that is also a fact's name is reached as ``metadata.KEY``.
+    Metadata under a key that is also a fact is named ``metadata.KEY``.
     """
-    fields = {name: Field(name, type_) for name, type_ in _FIELDS.items()}
+    fields = {column.name: Field(column.name, column.type) for column in _COLUMNS if column.name in _FACTS}
     fields["path"] = Field("path", pa.string(), list_column="paths")
     for column in metadata_columns(stored):
         key, type_ = column.removeprefix(PREFIX), stored.field(column).type
@@ -99,7 +98,7 @@ def filter_fields(stored: pa.Schema) -> dict[str, Field]:
 
 
 def columns_named(names: Sequence[str], stored: pa.Schema) -> list[str]:
-    """Return the stored columns of names that a user gives.
+    """Return the stored columns behind the names that users write.
 
     Raises
     ------
@@ -120,7 +119,7 @@ def metadata_columns(stored: pa.Schema) -> list[str]:
 
 
 def metadata_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect a row's metadata, without what is unset."""
+    """Return the metadata of a row, without keys that are not set."""
     return {
         name.removeprefix(PREFIX): int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in row.items()
@@ -129,13 +128,12 @@ def metadata_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def metadata_types(metadata: Mapping[str, Any], known: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
-    """Check metadata against the collection's columns; return those it needs, by column name.
+    """Return the types of the columns that metadata needs, by name; check it against existing columns.
 
     Raises
     ------
     MetadataError
-        A key that is no name, a value that is no text, number or truth, or one of another type than
-        the collection holds under that key.
+        A key is no name; a value is no text, number or boolean, or of another type than the column.
     """
     needed: dict[str, pa.DataType] = {}
     for key, value in metadata.items():
@@ -150,7 +148,7 @@ def metadata_types(metadata: Mapping[str, Any], known: Mapping[str, pa.DataType]
         expected = known.get(PREFIX + key, type_)
         if type_ != expected:
             raise MetadataError(
-                f"metadata {key!r} holds {_NAMES[expected]} in this collection, got {value!r};"
+                f"metadata {key!r} holds {_TYPE_NAMES[expected]} in this collection, got {value!r};"
                 " convert it, or use another key"
             )
         needed[PREFIX + key] = type_
@@ -160,7 +158,7 @@ def metadata_types(metadata: Mapping[str, Any], known: Mapping[str, pa.DataType]
 def _type_of(key: str, value: Any) -> pa.DataType:
     if isinstance(value, np.generic):
         value = value.item()
-    type_ = _TYPES.get(type(value))
+    type_ = _METADATA_TYPES.get(type(value))
     if type_ is None:
         raise MetadataError(
             f"metadata {key!r} is a {type(value).__name__}; it can be text, a number, or true or false"
@@ -168,13 +166,13 @@ def _type_of(key: str, value: Any) -> pa.DataType:
         )
     if isinstance(value, float) and not math.isfinite(value):
         raise MetadataError(f"metadata {key!r} is {value}; leave it out where there is no number")
-    if type(value) is int and abs(value) > _EXACT:
+    if type(value) is int and abs(value) > _MAX_INTEGER:
         raise MetadataError(f"metadata {key!r} is {value}, beyond 2^53; store such a number as text")
     return type_
 
 
 def utc(seconds: float | None) -> datetime | None:
-    """Return a time stamp as a date, or None where it is unknown or beyond what a date can say."""
+    """Return a time stamp as a date, or None if it is unknown or out of range."""
     if seconds is None:
         return None
     try:
@@ -184,7 +182,7 @@ def utc(seconds: float | None) -> datetime | None:
 
 
 def table(rows: Iterable[Mapping[str, Any]], columns: pa.Schema) -> pa.Table:
-    """Build a table, with nulls for metadata that a row lacks."""
+    """Return rows as a table; missing values become null."""
     rows = list(rows)
     arrays = [_column([row.get(f.name) for row in rows], f.type) for f in columns]
     return pa.Table.from_arrays(arrays, schema=columns)
