@@ -137,7 +137,7 @@ def test_half_precision_passes_the_gate(tmp_path, recwarn):
         ("models.nets:mak", UnknownModelError, "no factory 'mak'; did you mean make"),
         ("models.nets:alone", InvalidParameterError, "lacks input_px and mean and std"),
         ("models.nets:wrong_fact", InvalidParameterError, "fact 'mena'; did you mean mean"),
-        ("models.nets:wrong_dim", InvalidParameterError, r"dim is 13, but gives \[1, 12\]"),
+        ("models.nets:wrong_dim", InvalidParameterError, r"dim=13, but its output has shape \[1, 12\]"),
         (
             "models.nets:wrong_size",
             WeightsError,
@@ -164,7 +164,7 @@ def test_an_output_too_short(tmp_path):
 def test_a_factory_of_changing_weights(tmp_path):
     entry = find_model("torch:models.nets:unsteady")
     of_torch._build_module.cache_clear()
-    with pytest.raises(WeightsError, match="must return the same ones each time"):
+    with pytest.raises(WeightsError, match="must return the same weights each time"):
         entry.load(tmp_path)
 
 
@@ -174,7 +174,7 @@ def test_forms(tmp_path):
     assert load_model(spec.id, cache_dir=tmp_path).spec == spec
     near = find_model("torch:models.nets:make#cuda").spec
     assert near.precision == "float32-cuda"
-    with pytest.raises(UnknownModelError, match="its factory decides on layer and precision"):
+    with pytest.raises(UnknownModelError, match="its factory sets layer and precision"):
         find_model("torch:models.nets:make#bf16")
     assert find_model("torch:models.nets:make").variants.layers() == {"output": (1, 12)}
 
