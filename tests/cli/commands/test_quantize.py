@@ -30,7 +30,7 @@ def test_a_quantized_model_can_be_used_by_its_name(nearsight, tmp_path, photos):
 def test_it_is_told_for_people(nearsight, tmp_path, photos):
     said = nearsight("models", "quantize", network(tmp_path / "net.onnx"), "--calibration", photos).stdout
     assert "smallest cosine" in said
-    assert "Use it as onnx:" in said
+    assert "Its name: onnx:" in said
 
 
 def test_bad_input(nearsight, tmp_path):
