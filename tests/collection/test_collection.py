@@ -223,7 +223,38 @@ def test_metadata_of_unchanged_images_is_brought_up_to_date(collection: Collecti
     assert collection.add(photos, metadata={"album": "winter"}).unchanged == 6
 
 
-def test_annotate(collection: Collection, photos: Path) -> None:
+def test_metadata_of_many_images_in_one_write(collection: Collection, photos: Path) -> None:
+    collection.add(photos)
+    ids = [item.id for item in collection.items()]
+    version = collection._store.version
+    assert collection.update_metadata(ids, {"kind": "photo"}) == 6
+    assert collection._store.version <= version + 2  # the new column and the values
+    assert collection.update_metadata(ids, [{"number": n} for n in range(6)]) == 6
+    assert [item.metadata for item in collection.items(ids=ids[2:4])] == [
+        {"kind": "photo", "number": n} for n in (2, 3)
+    ]
+    assert collection.update_metadata(ids, {"kind": "photo"}) == 0
+    with pytest.raises(InvalidParameterError, match="6 ids and 1 mappings"):
+        collection.update_metadata(ids, [{"kind": "x"}])
+    missing = "0" * 32
+    with pytest.raises(UnknownIdError, match=missing):
+        collection.update_metadata([ids[0], missing], {"kind": "x"})
+    assert collection.count("kind = 'x'") == 0
+    assert collection.update_metadata([ids[0], missing], {"kind": "x"}, missing_ok=True) == 1
+    assert collection.metadata_types() == {"kind": "string", "number": "double"}
+    assert collection.update_metadata([], {"kind": "x"}) == 0
+
+
+def test_batches_of_some_images(collection: Collection, photos: Path) -> None:
+    collection.add(photos)
+    ids = [item.id for item in collection.items()]
+    batches = list(collection.iter_batches(["id", "width"], "width = 160", ids=[*ids[:5], "0" * 32]))
+    expected = {item.id for item in collection.items(ids=ids[:5]) if item.width == 160}
+    assert {id for batch in batches for id in batch.column("id").to_pylist()} == expected
+    assert list(collection.items(ids=[])) == []
+
+
+def test_metadata_of_one_image(collection: Collection, photos: Path) -> None:
     collection.add(photos)
     id = by_path(collection)["0.png"]
     collection.update_metadata(id[:6], {"stars": 5})
