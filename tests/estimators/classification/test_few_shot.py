@@ -13,6 +13,7 @@ from nearsight.estimators.classification.temperature_scaling import (
     softmax,
 )
 from nearsight.estimators.conformal import required_examples
+from nearsight.estimators.neighbors import unit_length
 from nearsight.testing import EstimatorTests
 
 
@@ -49,7 +50,7 @@ def test_left_out_by_the_probe_is_what_a_fit_without_the_row_predicts(shape):
 
 def test_left_out_by_prototypes_and_neighbors_is_what_a_fit_without_the_row_scores():
     X, numbers = blobs(6)
-    points, y = heads.unit(X), np.unique(numbers, return_inverse=True)[1]
+    points, y = unit_length(X), np.unique(numbers, return_inverse=True)[1]
     _, by_means = heads.fit_prototypes(points, y, 4)
     _, by_votes = heads.fit_neighbors(points, y, 4, 5)
     for i in range(len(points)):
@@ -62,9 +63,9 @@ def test_left_out_by_prototypes_and_neighbors_is_what_a_fit_without_the_row_scor
 
 def test_votes_are_those_of_a_plain_loop():
     X, numbers = blobs(5, n_classes=3)
-    points, y = heads.unit(X), np.unique(numbers, return_inverse=True)[1]
+    points, y = unit_length(X), np.unique(numbers, return_inverse=True)[1]
     head, _ = heads.fit_neighbors(points, y, 3, 4)
-    query = heads.unit(np.random.default_rng(5).normal(size=(1, points.shape[1])))
+    query = unit_length(np.random.default_rng(5).normal(size=(1, points.shape[1])))
     order = sorted(range(len(points)), key=lambda i: -float(query[0] @ points[i]))[:4]
     votes = np.full(3, 0.01)
     for i in order:
@@ -179,7 +180,7 @@ def test_what_cannot_be_kept_or_read():
     X, _ = blobs(5)
     with pytest.raises(InvalidParameterError, match="only classes that are texts"):
         FewShotClassifier().fit(X, np.repeat([0, 1, 2, 3], 5)).to_arrays()
-    with pytest.raises(InvalidParameterError, match="no classifier's arrays"):
+    with pytest.raises(InvalidParameterError, match="not the arrays of a classifier"):
         FewShotClassifier.from_arrays({"facts": np.array("{}")})
 
 

@@ -74,7 +74,7 @@ def test_few_rows():
 
 
 def test_of_many_rows_the_most_doubtful_are_weighed(monkeypatch):
-    monkeypatch.setattr(implementation, "_MOST", 10)
+    monkeypatch.setattr(implementation, "_MOST_CANDIDATES", 10)
     X, y = groups(20)
     p = np.where((y == 3)[:, None], [[0.5, 0.5]], [[1.0, 0.0]])
     assert set(y[suggest(X, 10, probabilities=p)]) == {3}

@@ -1,4 +1,4 @@
-"""Labels from a handful of examples, and which images to label next."""
+"""Classification from few examples, and which rows to label next."""
 
 from nearsight.estimators.classification.few_shot import FewShotClassifier
 from nearsight.estimators.classification.label_suggestions import suggest

@@ -1,4 +1,4 @@
-"""A classifier for 1 to some thousands of examples a class that can say "none of these"."""
+"""A classifier for one to some thousands of examples a class, with "unknown" as an answer."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -21,23 +21,25 @@ from nearsight.estimators.classification.temperature_scaling import (
     softmax,
 )
 from nearsight.estimators.conformal import Threshold, from_good
+from nearsight.estimators.neighbors import unit_length
+from nearsight.estimators.stored_parameters import present_parameters
 
 Rows = NDArray[np.bool_]
 
 METHODS = ("auto", "prototype", "neighbors", "probe")
-# Examples a class, on average and not counting those that are alone, from which on the data choose the
-# method; with fewer, on photographs of clothes, what they chose was worse than the rule.
+# Mean examples a class, not counting classes of one, from which cross-validation chooses the method; with
+# fewer, on images of clothes, its choice was worse than the rule.
 _ENOUGH_TO_CHOOSE = 20
 # The same for the temperature, which is one number only.
 _ENOUGH_TO_TEMPER = 3
-# Neighbors cost n²; with more examples than this they are not tried unless asked for.
+# Neighbors cost n²; "auto" does not try them with more examples than this.
 _MOST_FOR_NEIGHBORS = 5_000
-_BLOCK = 4096
+_BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class _Probed:
-    """The probe that "unknown" needs whichever head is used."""
+    """The probe, which the novelty needs with every head."""
 
     head: Probe
     left_out: Floats
@@ -45,7 +47,7 @@ class _Probed:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A fitted head, and what its examples score without themselves."""
+    """A fitted head, and the leave-one-out scores of its examples."""
 
     method: str
     head: Head
@@ -53,17 +55,17 @@ class _Candidate:
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Learns classes from a few examples each, with calibrated probabilities and an honest "unknown".
+    """Learn classes from a few examples each, with calibrated probabilities and "unknown" as an answer.
 
     *Method*: three heads on centered unit vectors (Wang et al. 2019, arXiv 1911.04623, section 3: "CL2N", the
     center being that of the examples): nearest prototype (Snell et al. 2017, arXiv 1703.05175), weighted
     nearest neighbors, and a linear probe with an L2 penalty, here by least squares, because its left-out
     scores are exact at no cost. With 20 examples a class or more, on average, leave-one-out log loss chooses
     among them and their settings. With fewer, a rule: prototypes for one example a class, else the probe with
-    a fixed penalty. Probabilities: temperature scaling on left-out scores, or with less than 3 examples a
-    class a fixed temperature. "Unknown": a row's strangeness is its distance
-    (1 - cosine) to the nearest class's mean, plus half of what its best linear score lacks of 1; the
-    threshold is conformal over the examples' own strangeness, each left out (`tasks.calibrate.from_good`).
+    a fixed penalty. Probabilities: temperature scaling on left-out scores, or a fixed temperature with
+    less than 3 examples a class. "Unknown": the novelty of a row is its distance (1 - cosine) to the nearest
+    class mean, plus half of 1 - its highest linear score; the threshold is split conformal on the novelty of
+    the examples, each left out (`conformal.from_good`).
 
     Parameters
     ----------
@@ -72,7 +74,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     false_alarm_rate : float, default 0.05
         In (0, 1): the share of images of known classes that may be called unknown.
     confidence : float, optional
-        In (0, 1): see `tasks.calibrate.required_examples`.
+        In (0, 1): see `conformal.required_examples`.
 
     Attributes
     ----------
@@ -86,11 +88,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         By method tried: ``accuracy``, ``log_loss`` (nats) and ``calibration_error`` of examples left out;
         empty with less than 3 examples a class.
     temperature_ : float
-        What scores are multiplied with before the softmax.
+        Scores are multiplied by it before the softmax.
     threshold_ : Threshold or None
-        Of `strangeness`; None where the examples cannot promise the rate: then nothing is called unknown.
+        Of `novelty`; None if there are too few examples for the rate: then nothing is called unknown.
     why_no_threshold_ : str
-        How many examples the rate needs; empty where there is a threshold.
+        How many examples the rate needs; empty if there is a threshold.
     n_features_in_ : int
 
     Notes
@@ -127,12 +129,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.confidence = confidence
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> "FewShotClassifier":
-        """Learn from examples.
+        """Fit on examples.
 
         Parameters
         ----------
         X : array of shape (n, d), float
-            Brought to unit length here.
+            Scaled to unit length here.
         y : array of shape (n,)
             Their classes: texts or whole numbers.
 
@@ -145,22 +147,22 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         if self.method not in METHODS:
             raise InvalidParameterError(f"method is {self.method!r}; choose one of {', '.join(METHODS)}")
-        given, labels = validate_data(self, X, y, dtype=np.float64)
+        rows, labels = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(labels)
         self.classes_, numbers = np.unique(labels, return_inverse=True)
         m = len(self.classes_)
-        raw = heads.unit(given)
+        raw = unit_length(rows)
         means, alike = heads.fit_prototypes(raw, numbers, m)
         self._means = means.means
-        # The middle of the classes, not of the examples, of which one class may have most.
+        # The mean of the class means, since one class may have most of the examples.
         self._center = self._means.mean(axis=0) if m > 1 else np.zeros(raw.shape[1])
-        points = heads.unit(raw - self._center)
+        points = unit_length(raw - self._center)
         counted = np.bincount(numbers)[numbers] > 1
         each = counted.sum() / m if m > 1 else 0.0
         probe = _probe(points, numbers, m, counted if each >= _ENOUGH_TO_CHOOSE else None)
         self._probe = probe.head
         self._choose(points, numbers, probe, counted, each)
-        self._learn_unknown(_strangeness(alike, probe.left_out))
+        self._calibrate(_novelty(alike, probe.left_out))
         return self
 
     def _choose(self, points: Floats, y: Ints, probe: _Probed, counted: Rows, each: float) -> None:
@@ -190,7 +192,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.method_ = best.method
         self._head = best.head
 
-    def _learn_unknown(self, scores: Floats) -> None:
+    def _calibrate(self, scores: Floats) -> None:
         self.threshold_: Threshold | None = None
         self.why_no_threshold_ = ""
         try:
@@ -211,33 +213,36 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels: NDArray[Any] = self.classes_[best]
         return labels
 
-    def strangeness(self, X: ArrayLike) -> Floats:
-        """Return how unlike all classes each row is, (n,); higher is less like any."""
-        return self._blockwise(X, self._strangeness_of)[:, 0]
+    def novelty(self, X: ArrayLike) -> Floats:
+        """Return the novelty of each row, (n,); higher is less like any class."""
+        return self._blockwise(X, self._novelty_of)[:, 0]
 
     def unknown(self, X: ArrayLike) -> NDArray[np.bool_]:
-        """Return which rows are probably none of the classes, (n,); none where there is no `threshold_`."""
-        scores = self.strangeness(X)
+        """Return which rows are probably in no class, (n,); none if there is no `threshold_`."""
+        scores = self.novelty(X)
         return np.zeros(len(scores), bool) if self.threshold_ is None else self.threshold_.exceeded(scores)
 
     def _scores_of(self, raw: Floats) -> Floats:
-        return self._head.scores(heads.unit(raw - self._center))
+        return self._head.scores(unit_length(raw - self._center))
 
-    def _strangeness_of(self, raw: Floats) -> Floats:
-        linear = self._probe.scores(heads.unit(raw - self._center))
-        return _strangeness(raw @ self._means.T, linear)[:, None]
+    def _novelty_of(self, raw: Floats) -> Floats:
+        linear = self._probe.scores(unit_length(raw - self._center))
+        return _novelty(raw @ self._means.T, linear)[:, None]
 
     def _blockwise(self, X: ArrayLike, score: Callable[[Floats], Floats]) -> Floats:
         """Score rows in double precision, without a copy of all of them in it."""
         check_is_fitted(self, "classes_")
-        given = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-        starts = range(0, len(given), _BLOCK)
+        rows = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        starts = range(0, len(rows), _BLOCK_ROWS)
         return np.concatenate(
-            [score(heads.unit(np.asarray(given[at : at + _BLOCK], np.float64))) for at in starts]
+            [
+                score(unit_length(np.asarray(rows[start : start + _BLOCK_ROWS], np.float64)))
+                for start in starts
+            ]
         )
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return all that was learned as arrays, for a file that needs no pickle; see `from_arrays`.
+        """Return the fitted classifier as arrays, for a file without pickle; see `from_arrays`.
 
         Raises
         ------
@@ -277,7 +282,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "FewShotClassifier":
-        """Return the classifier that `to_arrays` was called on; it answers the same to the last bit.
+        """Return the classifier that `to_arrays` was called on, with the same predictions.
 
         Raises
         ------
@@ -286,29 +291,35 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         try:
             facts = json.loads(str(arrays["facts"]))
-            made = cls(**facts["parameters"])
-            made.classes_, made._center, made._means = arrays["classes"], arrays["centre"], arrays["means"]
-            made._probe = Probe(arrays["weights"], arrays["bias"], facts["ridge"])
-            made._head = made._probe
+            classifier = cls(**present_parameters(facts["parameters"]))
+            classifier.classes_, classifier._center, classifier._means = (
+                arrays["classes"],
+                arrays["centre"],
+                arrays["means"],
+            )
+            classifier._probe = Probe(arrays["weights"], arrays["bias"], facts["ridge"])
+            classifier._head = classifier._probe
             if facts["method"] == "prototype":
-                made._head = Prototypes(arrays["prototypes"])
+                classifier._head = Prototypes(arrays["prototypes"])
             elif facts["method"] in ("neighbors", "neighbours"):  # the older spelling of 0.1
-                made._head = Neighbors(arrays["examples"], arrays["y"], facts["k"], len(made.classes_))
-            made.method_ = "neighbors" if facts["method"] == "neighbours" else facts["method"]
-            made.chosen_by_ = facts["chosen_by"]
-            made.left_out_, made.temperature_ = facts["left_out"], facts["temperature"]
-            made.threshold_ = Threshold.from_dict(facts["threshold"]) if facts["threshold"] else None
-            made.why_no_threshold_ = facts["why_no_threshold"]
-            made.n_features_in_ = len(made._center)
+                classifier._head = Neighbors(
+                    arrays["examples"], arrays["y"], facts["k"], len(classifier.classes_)
+                )
+            classifier.method_ = "neighbors" if facts["method"] == "neighbours" else facts["method"]
+            classifier.chosen_by_ = facts["chosen_by"]
+            classifier.left_out_, classifier.temperature_ = facts["left_out"], facts["temperature"]
+            classifier.threshold_ = Threshold.from_dict(facts["threshold"]) if facts["threshold"] else None
+            classifier.why_no_threshold_ = facts["why_no_threshold"]
+            classifier.n_features_in_ = len(classifier._center)
         except (KeyError, TypeError, ValueError) as error:
-            raise InvalidParameterError(f"these are no classifier's arrays: {error!r}") from error
-        return made
+            raise InvalidParameterError(f"these are not the arrays of a classifier: {error!r}") from error
+        return classifier
 
 
 def _probe(points: Floats, y: Ints, m: int, counted: Rows | None) -> _Probed:
     """Fit the probe; its penalty is chosen by the examples that count, or by rule."""
     solver = Ridge(points, y, m)
-    ridge = heads.RIDGE_BY_RULE
+    ridge = heads.DEFAULT_RIDGE
     if counted is not None:
         ridge = min(
             heads.RIDGES, key=lambda r: _judged(solver.left_out(r)[counted], y[counted])[0]["log_loss"]
@@ -318,9 +329,9 @@ def _probe(points: Floats, y: Ints, m: int, counted: Rows | None) -> _Probed:
 
 def _neighbors(points: Floats, y: Ints, m: int, counted: Rows | None) -> _Candidate:
     if counted is None:
-        return _Candidate("neighbors", *heads.fit_neighbors(points, y, m, heads.NEIGHBORS_BY_RULE))
-    made = [heads.fit_neighbors(points, y, m, k) for k in heads.NEIGHBORS]
-    best = min(made, key=lambda pair: _judged(pair[1][counted], y[counted])[0]["log_loss"])
+        return _Candidate("neighbors", *heads.fit_neighbors(points, y, m, heads.DEFAULT_N_NEIGHBORS))
+    fits = [heads.fit_neighbors(points, y, m, k) for k in heads.N_NEIGHBORS]
+    best = min(fits, key=lambda pair: _judged(pair[1][counted], y[counted])[0]["log_loss"])
     return _Candidate("neighbors", *best)
 
 
@@ -342,6 +353,6 @@ def _judged(scores: Floats, y: Ints) -> tuple[dict[str, float], float]:
     return facts, temperature
 
 
-def _strangeness(alike: Floats, linear: Floats) -> Floats:
+def _novelty(alike: Floats, linear: Floats) -> Floats:
     scores: Floats = 1 - alike.max(axis=1) + 0.5 * (1 - linear.max(axis=1))
     return scores

@@ -1,12 +1,13 @@
-"""Which images to label next."""
+"""Rows to label next."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nearsight.errors import InvalidParameterError
+from nearsight.estimators.neighbors import unit_length
 
-# n² similarities are held; of more rows than this, the most doubtful are taken.
-_MOST = 4_000
+# n² similarities are in memory; of more rows than this, the most uncertain are considered.
+_MOST_CANDIDATES = 4_000
 
 
 def suggest(
@@ -16,13 +17,13 @@ def suggest(
     probabilities: ArrayLike | None = None,
     labeled: ArrayLike | None = None,
 ) -> NDArray[np.intp]:
-    """Return which rows to label next: doubtful ones that stand for many others and not for each other.
+    """Return which rows to label next: uncertain ones that represent many others and not each other.
 
-    *Method*: facility location over doubt (Wei, Iyer and Bilmes 2015, "Submodularity in data subset
-    selection and active learning", section 4): each step takes the row that brings the unlabeled rows,
-    weighted by their doubt (1 - the lead of the likeliest class over the next), most nearer to a row that is
-    labeled or taken. Without probabilities every row is in doubt, and what is chosen is representative:
-    the better start where nothing is labeled (Hacohen et al. 2022, arXiv 2202.02794).
+    *Method*: facility location over uncertainty (Wei, Iyer and Bilmes 2015, "Submodularity in data subset
+    selection and active learning", section 4): each step takes the row that most raises the similarity of the
+    unlabeled rows to their nearest labeled or chosen row, weighted by their uncertainty (1 - the margin
+    between the two likeliest classes). Without probabilities all rows have the same weight, and the choice is
+    representative, which is better if nothing is labeled (Hacohen et al. 2022, arXiv 2202.02794).
 
     Parameters
     ----------
@@ -47,9 +48,9 @@ def suggest(
 
     Notes
     -----
-    Costs m² (d + n) time and m² numbers, m at most 4,000: of more rows, only the most doubtful are weighed
-    (without probabilities, rows at equal steps). 0 rows: nothing is suggested. A copy of a row that is taken
-    brings nothing nearer, and comes last; identical rows come in order. One class: all are in doubt.
+    Costs m² (d + n) time and m² numbers, for at most 4,000 rows: of more rows, only the most uncertain are
+    considered (without probabilities, rows at equal steps). 0 rows: nothing is suggested. A duplicate of a
+    chosen row comes last; rows that are all the same come in order. One class: all have the same weight.
 
     Examples
     --------
@@ -63,7 +64,7 @@ def suggest(
     rows = _checked(X, "X")
     if n < 1:
         raise InvalidParameterError(f"n is {n}; it must be at least 1")
-    doubt = np.ones(len(rows), np.float32)
+    uncertainty = np.ones(len(rows), np.float32)
     if probabilities is not None:
         p = np.asarray(probabilities, np.float32)
         if p.ndim != 2 or len(p) != len(rows) or not np.isfinite(p).all():
@@ -72,13 +73,13 @@ def suggest(
             )
         if p.shape[1] > 1:
             best = np.sort(p, axis=1)
-            doubt = 1 - (best[:, -1] - best[:, -2])
-    pool = _pool(doubt, max(_MOST, n))
+            uncertainty = 1 - (best[:, -1] - best[:, -2])
+    pool = _pool(uncertainty, max(_MOST_CANDIDATES, n))
     known = np.zeros(len(pool), np.float32)
     near = _checked(labeled, "labeled") if labeled is not None else rows[:0]
-    for at in range(0, len(near), _MOST):
-        known = np.maximum(known, (rows[pool] @ near[at : at + _MOST].T).max(axis=1))
-    chosen: NDArray[np.intp] = pool[_covering(rows[pool], doubt[pool], known, min(n, len(pool)))]
+    for at in range(0, len(near), _MOST_CANDIDATES):
+        known = np.maximum(known, (rows[pool] @ near[at : at + _MOST_CANDIDATES].T).max(axis=1))
+    chosen: NDArray[np.intp] = pool[_covering(rows[pool], uncertainty[pool], known, min(n, len(pool)))]
     return chosen
 
 
@@ -86,27 +87,25 @@ def _checked(X: ArrayLike, name: str) -> NDArray[np.float32]:
     rows = np.asarray(X, np.float32)
     if rows.ndim != 2 or not np.isfinite(rows).all():
         raise InvalidParameterError(f"{name} has shape {rows.shape}; give finite numbers of shape (n, d)")
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = rows / np.where(lengths > 0, lengths, np.float32(1))
-    return scaled
+    return unit_length(rows)
 
 
-def _pool(doubt: NDArray[np.float32], most: int) -> NDArray[np.intp]:
-    if len(doubt) <= most:
-        return np.arange(len(doubt))
-    if np.ptp(doubt) == 0:
-        return np.linspace(0, len(doubt) - 1, most).astype(np.intp)
-    return np.sort(np.argsort(-doubt, kind="stable")[:most])
+def _pool(uncertainty: NDArray[np.float32], most: int) -> NDArray[np.intp]:
+    if len(uncertainty) <= most:
+        return np.arange(len(uncertainty))
+    if np.ptp(uncertainty) == 0:
+        return np.linspace(0, len(uncertainty) - 1, most).astype(np.intp)
+    return np.sort(np.argsort(-uncertainty, kind="stable")[:most])
 
 
 def _covering(
-    rows: NDArray[np.float32], doubt: NDArray[np.float32], covered: NDArray[np.float32], n: int
+    rows: NDArray[np.float32], uncertainty: NDArray[np.float32], covered: NDArray[np.float32], n: int
 ) -> list[int]:
     similarities = np.maximum(rows @ rows.T, 0)
     chosen: list[int] = []
     free = np.ones(len(rows), bool)
     for _ in range(n):
-        gains = doubt @ np.maximum(similarities - covered[:, None], 0)
+        gains = uncertainty @ np.maximum(similarities - covered[:, None], 0)
         best = int(np.argmax(np.where(free, gains, -1)))
         chosen.append(best)
         free[best] = False

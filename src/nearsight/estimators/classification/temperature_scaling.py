@@ -1,4 +1,4 @@
-"""From scores to probabilities that mean what they say."""
+"""Calibrated probabilities from scores, by temperature scaling."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,12 +39,12 @@ def fit_temperature(scores: Floats, y: NDArray[np.intp]) -> float:
     *Method*: temperature scaling (Guo et al. 2017, arXiv 1706.04599, section 4.2), here by its inverse, in
     0.01..1000, on the `log_loss` above.
     """
-    found = minimize_scalar(
+    optimum = minimize_scalar(
         lambda t: log_loss(scores, y, float(np.exp(t))),
         bounds=(np.log(_LOWEST), np.log(_HIGHEST)),
         method="bounded",
     )
-    return float(np.exp(found.x))
+    return float(np.exp(optimum.x))
 
 
 def calibration_error(probabilities: ArrayLike, right: ArrayLike, *, n_bins: int = 10) -> float:
