@@ -176,7 +176,7 @@ def test_limits_rest_on_centers_that_the_customer_had_no_part_in() -> None:
         for i in out:
             squared = ((X[i] - centers) ** 2).sum(1)
             scores[i], nearest[i] = squared.min(), squared.argmin()
-    # All have as many images, so strangeness is this distance over the mean one; 90 examples, rank 9.
+    # All have as many images, so novelty is this distance over the mean one; 90 examples, rank 9.
     usual = found.centers_.typical.sum()
     assert usual == pytest.approx(np.mean(scores), rel=1e-6)
     medians = np.array([np.median(scores[nearest == c]) for c in range(3)])
