@@ -112,7 +112,7 @@ class Collection(CollectionReader):
         exist_ok : bool, default True
             Whether the collection may exist already.
         cache_dir : Path, optional
-            Where converted models are kept.
+            For converted models.
 
         Raises
         ------
@@ -145,7 +145,7 @@ class Collection(CollectionReader):
         device : str, default "auto"
             Where the model runs; see `load_model`.
         cache_dir : Path, optional
-            Where converted models are kept.
+            For converted models.
 
         Raises
         ------

@@ -45,7 +45,7 @@ class CollectionReader:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What made the vectors; only vectors of the same fingerprint may come in."""
+        """Of the model and the preprocessing; only vectors of the same fingerprint can be added."""
         return self._manifest.fingerprint
 
     @property
@@ -179,7 +179,7 @@ class CollectionReader:
         }
 
     def export(self, file: str | Path, *, where: str | None = None) -> int:
-        """Write vectors and metadata to a ``.parquet`` or ``.npz`` file; return the number of rows."""
+        """Write images to a ``.parquet``, ``.npz`` or ``.csv`` file; return the number of rows."""
         facts = {"model": self.spec.id, "fingerprint": self.fingerprint.digest}
         return export(self._store, Path(file), self._filter(where), facts)
 
@@ -187,17 +187,17 @@ class CollectionReader:
         return None if where is None else store.parse(where, schema.filter_fields(self._store.schema))
 
     def _column(self, name: str, ids: Sequence[str]) -> dict[str, Any]:
-        found = {
+        values = {
             id: value
             for batch in self._store.scan(["id", name], ids=ids)
             for id, value in zip(batch.column("id").to_pylist(), batch.column(name).to_pylist(), strict=True)
         }
-        if missing := [id for id in ids if id not in found]:
-            raise UnknownIdError(f"the collection has no row {missing[0]!r}; nearsight ls shows the ids")
-        return found
+        if missing := [id for id in ids if id not in values]:
+            raise UnknownIdError(f"no image has the id {missing[0]!r}; nearsight ls shows the ids")
+        return values
 
     def _require(self, fingerprint: Fingerprint) -> None:
-        """Refuse vectors that could not be compared with those that are here."""
+        """Refuse vectors that cannot be compared with those of the collection."""
         if fingerprint != self.fingerprint:
             differences = "; ".join(self.fingerprint.differences(fingerprint))
             raise FingerprintMismatchError(

@@ -13,18 +13,18 @@ Metadata = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One image found by similarity.
+    """An image of a search result.
 
     Attributes
     ----------
     id : str
         Hash of the content, 32 hex digits.
     path : str
-        Where it is; empty for an image that never was a file.
+        Of its file; empty for an image that never was a file.
     similarity : float
         Cosine in -1..1; higher is closer.
     metadata : dict
-        What the user attached.
+        Attached by the user.
     """
 
     id: str
@@ -46,7 +46,7 @@ class Item:
     paths : list of str
         Every file with this content, as it was given (absolute where a folder was walked).
     metadata : dict
-        What the user attached.
+        Attached by the user.
     width, height : int
         Of the upright image, in pixels.
     size_bytes : int
@@ -68,22 +68,22 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class AddReport:
-    """What became of the images of one `Collection.add`.
+    """The images of one `Collection.add`, by what became of them.
 
     Attributes
     ----------
     added, updated, unchanged : int
         Files that are new, that changed or moved, and that are as they were.
     removed : int
-        Files gone from disk whose rows were dropped, with ``prune``.
+        Files gone from disk that were removed, with ``prune``.
     embedded : int
-        Images that went through the network; the rest cost a stat or a hash.
+        Images that the model embedded.
     vanished : list of str
-        Files the collection knows below the given inputs that are gone from disk.
+        Files of the collection below the inputs that are gone from disk.
     failed : list of ImageFailure
         Images that could not be used, and why.
     seconds, images_per_second : float
-        Wall-clock time, and all files above divided by it.
+        Wall-clock time, and the number of files divided by it.
     """
 
     added: int

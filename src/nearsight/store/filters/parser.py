@@ -32,7 +32,7 @@ from nearsight.store.filters.ast import (
 
 __all__ = ["Field", "Filter", "parse"]
 
-# A node of sqlglot: its base class has another name in each of the versions that will do.
+# A node of sqlglot. Its base class has different names in the versions that are supported.
 Tree: TypeAlias = Any
 
 _SYNTAX = (
@@ -40,7 +40,7 @@ _SYNTAX = (
     "There are = != < <= > >=, AND, OR, NOT, LIKE, ILIKE, IN, BETWEEN, IS NULL; "
     "text and dates go in single quotes"
 )
-# Nobody types this much; sqlglot and the engine recurse, so a bound keeps their stacks safe.
+# sqlglot and the engine recurse, so the size is bounded.
 _MAX_CHARS = 20_000
 _MAX_DEPTH = 100
 
@@ -91,7 +91,7 @@ def _tree(expression: str) -> Tree:
     try:
         if any(token.comments for token in sqlglot.tokenize(expression)):
             raise FilterError(
-                f"the filter holds a comment, which has no place there: {_short(expression)}. {_SYNTAX}."
+                f"the filter holds a comment, which is not allowed: {_short(expression)}. {_SYNTAX}."
             )
         return sqlglot.parse_one(expression, into=exp.Condition)
     except RecursionError:
@@ -119,7 +119,7 @@ _COMPARISONS: dict[type[Any], str] = {
     exp.GTE: ">=",
 }
 _FLIPPED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-# What may sit in a node's arguments without being looked at; anything else that is set is refused.
+# The arguments that each node may have; a node with others is refused.
 _ARGUMENTS: dict[type[Any], frozenset[str]] = {
     exp.Column: frozenset({"this", "table"}),
     exp.In: frozenset({"this", "expressions"}),
@@ -131,7 +131,7 @@ _ARGUMENTS: dict[type[Any], frozenset[str]] = {
 
 
 class _Translator:
-    """Translates sqlglot's tree, refusing every node it does not know."""
+    """Translates sqlglot's tree, and refuses every node that is not in the whitelist."""
 
     def __init__(self, fields: Mapping[str, Field]) -> None:
         self._fields = fields
@@ -170,15 +170,15 @@ class _Translator:
                 raise FilterError(f"{_text(node)} uses more than filters allow. {_SYNTAX}.")
 
     def _and_or(self, node: Tree, depth: int) -> Node:
-        # A long chain of ANDs is a deep left spine; flatten it so that only real nesting counts.
+        # A long chain of ANDs is a deep tree to the left; flatten it, so that only real nesting counts.
         kind, parts = type(node), []
-        here: Tree = node
-        while type(here) is kind:
-            parts.append(here.expression)
-            here = here.this
-        nodes = [self.translate(part, depth + 1) for part in (here, *reversed(parts))]
+        first: Tree = node
+        while type(first) is kind:
+            parts.append(first.expression)
+            first = first.this
+        nodes = [self.translate(part, depth + 1) for part in (first, *reversed(parts))]
         join = And if kind is exp.And else Or
-        while len(nodes) > 1:  # pair up, so that the tree stays shallow for the engine as well
+        while len(nodes) > 1:  # in pairs, so that the tree is shallow for the engine too
             paired: list[Node] = [join(a, b) for a, b in zip(nodes[::2], nodes[1::2], strict=False)]
             nodes = paired + nodes[len(paired) * 2 :]
         return nodes[0]
@@ -261,19 +261,19 @@ class _Translator:
         return other
 
     def _value(self, field: Field, node: Tree) -> Value:
-        name, found = self._name_of(field), _literal(node)
-        if field.kind == "text" and isinstance(found, str):
-            return found
-        if field.kind == "boolean" and isinstance(found, bool):
-            return found
+        name, value = self._name_of(field), _literal(node)
+        if field.kind == "text" and isinstance(value, str):
+            return value
+        if field.kind == "boolean" and isinstance(value, bool):
+            return value
         if (
             field.kind in ("integer", "number")
-            and isinstance(found, int | float)
-            and not isinstance(found, bool)
+            and isinstance(value, int | float)
+            and not isinstance(value, bool)
         ):
-            return _number(name, found)
-        if field.kind == "date" and isinstance(found, str):
-            return _instant(name, found)
+            return _number(name, value)
+        if field.kind == "date" and isinstance(value, str):
+            return _instant(name, value)
         raise FilterError(f"field {name!r} {_EXPECTED[field.kind]}, not {_text(node)}.")
 
     def _in(self, node: Tree) -> Node:
@@ -308,8 +308,8 @@ class _Translator:
     def _like(self, node: Tree) -> Node:
         escape: str | None = None
         if type(node) is exp.Escape:
-            given = _literal(node.expression)
-            escape = given if isinstance(given, str) and len(given) == 1 else None
+            character = _literal(node.expression)
+            escape = character if isinstance(character, str) and len(character) == 1 else None
             if escape is None:
                 raise FilterError(
                     f"ESCAPE needs one character in single quotes, not {_text(node.expression)}."
@@ -386,21 +386,21 @@ def _number(name: str, value: int | float) -> int | float:
 
 
 def _instant(name: str, text: str) -> datetime:
-    wrong = FilterError(
+    invalid = FilterError(
         f"field {name!r} holds dates, and {text!r} is not one: write 'YYYY-MM-DD' or "
         "'YYYY-MM-DD HH:MM:SS' (UTC)."
     )
     if not re.fullmatch(
         r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?)?", text.strip(), re.ASCII
     ):
-        raise wrong
+        raise invalid
     # Python 3.10 reads neither "Z" nor fractions of other than 3 or 6 digits.
     padded = re.sub(r"\.(\d+)", lambda m: "." + m[1].ljust(6, "0"), text.strip().replace("Z", "+00:00"))
     try:
-        found = datetime.fromisoformat(padded)
-        return found.replace(tzinfo=timezone.utc) if found.tzinfo is None else found.astimezone(timezone.utc)
+        date = datetime.fromisoformat(padded)
+        return date.replace(tzinfo=timezone.utc) if date.tzinfo is None else date.astimezone(timezone.utc)
     except (ValueError, OverflowError):
-        raise wrong from None
+        raise invalid from None
 
 
 def _parts(pattern: str, escape: str | None) -> tuple[tuple[bool, str], ...]:
