@@ -1,4 +1,4 @@
-"""Learn what good fabric looks like, find what is not, and draw where."""
+"""Fit an anomaly detector on good fabric, find defects, and draw where they are."""
 
 import tempfile
 from pathlib import Path
@@ -14,13 +14,13 @@ new = {"good": good[60:64], "local defect": sorted((textiles / "local").glob("*.
 
 with tempfile.TemporaryDirectory() as folder:
     detector = AnomalyDetector(false_alarm_rate=0.1).fit(good[:60])
-    detector.save(Path(folder) / "fabric.npz")  # one file, which scores the same anywhere
+    detector.save(Path(folder) / "fabric.npz")  # one file, with the same scores on every machine
 
     detector = AnomalyDetector.load(Path(folder) / "fabric.npz")
     for kind, images in new.items():
-        for found in detector.score(images, heatmaps=True):
-            if isinstance(found, AnomalyResult):
-                verdict = "DEFECT" if found.defect else "fine"
-                print(f"{kind:14}{found.score:6.2f}  above {found.threshold:.2f} is a defect: {verdict}")
-                draw(found).save(Path(folder) / f"{kind}-{Path(found.path).stem}.png")
+        for result in detector.score(images, heatmaps=True):
+            if isinstance(result, AnomalyResult):
+                verdict = "DEFECT" if result.defect else "fine"
+                print(f"{kind:14}{result.score:6.2f}  above {result.threshold:.2f} is a defect: {verdict}")
+                draw(result).save(Path(folder) / f"{kind}-{Path(result.path).stem}.png")
     print(len(list(Path(folder).glob("*.png"))), "images drawn")

@@ -1,4 +1,4 @@
-"""Find the kinds of images in a folder, and say later where new images belong."""
+"""Cluster images, and assign new images to the clusters."""
 
 import tempfile
 from pathlib import Path
@@ -15,13 +15,13 @@ new = [path for files in textiles for path in files[60:70]]
 with tempfile.TemporaryDirectory() as folder:
     collection = Collection.create(Path(folder) / "collection")
     collection.add(old)
-    found = collection.cluster(words=[])
-    for cluster in found.clusters:
+    clustering = collection.cluster(words=[])
+    for cluster in clustering.clusters:
         print(f"cluster {cluster.id}: {len(cluster.ids)} images, such as {cluster.representative}")
-    print(f"{len(found.noise)} images belong to none\n")
+    print(f"{len(clustering.noise)} images are noise\n")
 
     collection.add(new, metadata={"batch": "new"})
-    later = collection.predict_clusters(found, where="batch = 'new'")
-    for cluster in later.clusters:
+    assigned = collection.predict_clusters(clustering, where="batch = 'new'")
+    for cluster in assigned.clusters:
         print(f"cluster {cluster.id}: {len(cluster.ids)} of the new images")
-    print(f"{len(later.noise)} of the new ones belong to none")
+    print(f"{len(assigned.noise)} of the new images are noise")

@@ -1,4 +1,4 @@
-"""Find the copies among images, which of them to keep, and what has leaked from one folder into another."""
+"""Find near-duplicates, the image to keep of each group, and leaks between two folders."""
 
 import tempfile
 from pathlib import Path
@@ -24,10 +24,10 @@ with tempfile.TemporaryDirectory() as folder:
     for group in collection.find_duplicates().groups:
         print(f"keep {Path(group.keep.path).name}: {group.why}")
         for path in group.redundant:
-            print(f"     {Path(path).name} is not needed")
+            print(f"     {Path(path).name} is redundant")
 
-    found = collection.find_leaks(f"path LIKE '{shipped}/%'", f"path LIKE '{edited}/%'")
-    for leak in found.leaks:
+    duplicates = collection.find_leaks(f"path LIKE '{shipped}/%'", f"path LIKE '{edited}/%'")
+    for leak in duplicates.leaks:
         print(
             f"{Path(leak.second.path).name} is {Path(leak.first.path).name}, agreement {leak.agreement:.2f}"
         )

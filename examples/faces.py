@@ -1,4 +1,4 @@
-"""Enroll a person, and find her again in other images; needs the face models (see docs/faces.md)."""
+"""Enroll a person, and identify her in other images; needs the face models (see docs/faces.md)."""
 
 import tempfile
 from pathlib import Path
@@ -25,7 +25,8 @@ with tempfile.TemporaryDirectory() as folder:
         for face in result.faces:
             print(f"{result.image.source.path}: {face.person or 'unknown'} ({face.similarity:.3f})")
 
-    found = bank.verify(small, mirrored)
-    print(f"the same person: {found.same}, {found.similarity:.3f} against {found.threshold.value:.3f}")
+    verification = bank.verify(small, mirrored)
+    threshold = verification.threshold.value
+    print(f"the same person: {verification.same}, {verification.similarity:.3f} against {threshold:.3f}")
 
     print("removed:", bank.remove(["Eileen Collins"]))

@@ -1,4 +1,4 @@
-"""Lay images out on a map, add some without moving any, and write an interactive page of it."""
+"""Lay out images on a map, and add others without moving any."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Recommend what looks like an image, what is bought with it, and what to offer for a customer's history."""
+"""Recommend similar images, what is bought together, and what suits a customer's history."""
 
 import tempfile
 from pathlib import Path
@@ -10,7 +10,7 @@ from nearsight import Collection
 
 images = Path(skimage.__file__).parent / "data"
 
-# Orders of a shop that sells prints: who takes an animal takes food, who takes the sky takes a machine.
+# Orders of a shop that sells prints: animals are bought with food, rockets with machines.
 rng = np.random.default_rng(0)
 pairs = [("chelsea.png", "coffee.png"), ("rocket.jpg", "motorcycle_left.png")]
 orders = {
@@ -24,15 +24,15 @@ with tempfile.TemporaryDirectory() as folder:
     collection.add(images)
     by_name = {Path(item.path).name: item.id for item in collection.items()}
 
-    print("Looks like the cat, in variety:")
+    print("Similar to the cat, varied:")
     for item in collection.recommend(by_name["chelsea.png"], k=3, diversity=0.5).items:
         print(f"{item.score:.3f}  {Path(item.path).name}")
 
-    recommender = collection.fit_recommender(orders)  # learns once, for any number of questions
-    print(f"\nBought with the cat (left out, because they are no images: {dict(recommender.unmatched)}):")
+    recommender = collection.fit_recommender(orders)  # fitted once, for any number of recommendations
+    print(f"\nBought with the cat (skipped items, which are no images: {dict(recommender.unmatched)}):")
     for item in recommender.recommend(by_name["chelsea.png"], k=3).items:
         print(f"{item.score:.3f}  {Path(item.path).name}: {item.why}")
 
     history = [by_name["rocket.jpg"], by_name["coins.png"]]
     [best, *_] = recommender.recommend(history).items
-    print(f"\nFor who has the rocket and the coins: {Path(best.path).name}: {best.why}")
+    print(f"\nFor a customer with the rocket and the coins: {Path(best.path).name}: {best.why}")

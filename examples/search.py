@@ -1,4 +1,4 @@
-"""Index images, and find those most similar to one of them, with and without a filter."""
+"""Index images, and search for the most similar ones, with and without a filter."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Segment customers by the images that are theirs, and say later where new ones belong."""
+"""Segment customers by the images of what they bought, and assign new customers."""
 
 import random
 import tempfile
@@ -23,15 +23,15 @@ def orders(images: dict[str, list[str]], n: int, era: str) -> list[tuple[str, st
 with tempfile.TemporaryDirectory() as folder:
     collection = Collection.create(Path(folder) / "collection")
     for name, photo in kinds.items():
-        for _ in range(15):  # some part of a photograph, in place of another of its kind
+        for _ in range(15):  # a random crop stands for another photograph
             y, x = draw.randrange(photo.shape[0] - 200), draw.randrange(photo.shape[1] - 200)
             collection.add(photo[y : y + 200, x : x + 200], metadata={"kind": name}, progress=False)
     images = {name: [item.id for item in collection.items(f"kind = '{name}'")] for name in kinds}
-    found = collection.segment_customers(orders(images, 10, "old"), 3, words=[])
-    for segment in found.segments:
+    segmentation = collection.segment_customers(orders(images, 10, "old"), 3, words=[])
+    for segment in segmentation.segments:
         print(f"{len(segment.customers)} customers, such as {', '.join(segment.customers[:3])}")
-    found.save(Path(folder) / "segments.npz")
+    segmentation.save(Path(folder) / "segments.npz")
 
     saved = Segmentation.load(Path(folder) / "segments.npz")
-    later = collection.assign_customers(saved, orders(images, 1, "new"))
-    print("later:", later.customers, "rejected:", later.rejected)
+    assigned = collection.assign_customers(saved, orders(images, 1, "new"))
+    print("new customers:", assigned.customers, "rejected:", assigned.rejected)
