@@ -65,9 +65,10 @@ types: $(READY)
 imports: $(READY)
 	$(BIN)/lint-imports
 
+# Without --quiet, which hides warnings from --strict.
 docs: $(READY)
 	$(BIN)/python tools/cli_reference.py --check
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(FOLDER)

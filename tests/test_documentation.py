@@ -1,0 +1,50 @@
+"""The site: warnings are errors, and the architecture page says what the contracts say."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_architecture_page_lists_the_layers_of_the_contract():
+    contract = (
+        (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("layers = [")[2].partition("]")[0]
+    )
+    layers = [line.replace("nearsight.", "") for line in re.findall(r'"(.*)"', contract)]
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    block = page.partition("## Layers")[2].split("```")[1].strip().splitlines()
+    assert block == [layer for layer in layers if layer != "_version"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("limits.md", "[a page](no-such-page.md)"),
+        ("limits.md", "[a heading](#no-such-heading)"),
+        ("reference/store.md", "::: nearsight.store.no_such_name"),
+        ("no-entry.md", "A page that the navigation lacks."),
+    ],
+)
+def test_a_warning_stops_the_build(tmp_path, page, text):
+    pytest.importorskip("mkdocs", reason="needs the dependency group docs")
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    (tmp_path / "src").symlink_to(ROOT / "src", target_is_directory=True)
+    with (tmp_path / "docs" / page).open("a", encoding="utf-8") as file:
+        file.write(f"\n{text}\n")
+    build = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict"],
+        cwd=tmp_path,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert build.returncode != 0
+    assert re.search(r"no-such|no_such|no-entry", build.stdout + build.stderr)
