@@ -21,7 +21,7 @@ from nearsight.estimators.clustering import (
     representatives,
 )
 from nearsight.models import Fingerprint
-from nearsight.progress import bar, is_watched
+from nearsight.progress import bar, steps
 
 Algorithm = Literal["density", "kmeans"]
 
@@ -29,6 +29,8 @@ Algorithm = Literal["density", "kmeans"]
 FILENAME = "clusters.npz"
 _KIND, _FORMAT = "clustering", 1
 _N_REPRESENTATIVES = 8
+# Bars of a full run, embedding the words of the names included.
+_N_STEPS = {"density": 6, "kmeans": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +235,13 @@ def cluster(
     if algorithm == "kmeans" and k is None:
         raise InvalidParameterError("kmeans needs the number of clusters; give k, or use density")
     table = read_vectors(collection, where)
-    is_shown = is_watched(progress)
-    labels, assigner = _fit(table.X, algorithm, k, min_cluster_size, false_alarm_rate, random_state, is_shown)
-    words_by_cluster = distinctive_words(
-        collection, table.X, labels, words, random_state=random_state, progress=progress
-    )
+    with steps(_N_STEPS[algorithm]):
+        labels, assigner = _fit(
+            table.X, algorithm, k, min_cluster_size, false_alarm_rate, random_state, progress
+        )
+        words_by_cluster = distinctive_words(
+            collection, table.X, labels, words, random_state=random_state, progress=progress
+        )
     clusters, means, sizes = [], [], []
     for id, (own_words, name) in enumerate(
         zip(words_by_cluster, names_from_words(words_by_cluster), strict=True)
@@ -269,7 +273,7 @@ def _fit(
     min_cluster_size: int | None,
     false_alarm_rate: float,
     random_state: int,
-    progress: bool,
+    progress: bool | None,
 ) -> tuple[NDArray[np.int64], ClusterAssigner]:
     """Return the label of each row, and the assigner of other rows."""
     # The estimators refuse an empty array.

@@ -20,7 +20,7 @@ from nearsight.estimators.customer_segments import (
     SpreadScale,
 )
 from nearsight.models import Fingerprint
-from nearsight.progress import is_watched
+from nearsight.progress import steps
 
 _KIND, _FORMAT = "segmentation", 1
 
@@ -202,7 +202,6 @@ def segment_customers(
     Memory: the vectors of the named images, 4 bytes a number. For the time see `CustomerSegments`. A single
     customer is one segment, and so are customers with identical images.
     """
-    is_shown = is_watched(progress)
     lines = _read_lines(collection, images)
     X = collection.vectors(lines.ids)
     vectors = CustomerVectors.from_images(X[lines.rows], lines.customers, lines.weights)
@@ -212,14 +211,17 @@ def segment_customers(
             f" {len(vectors.names)}"
         )
     estimator = CustomerSegments(
-        n_segments=k, false_alarm_rate=false_alarm_rate, random_state=random_state, progress=is_shown
-    ).fit(vectors.features, n_images=vectors.n_effective)
-    labels, centers = estimator.labels_, estimator.centers_
-    customers = dict(zip(vectors.names, labels.tolist(), strict=True))
-    line_labels = np.array([customers[customer] for customer in lines.customers])
-    words_by_segment = distinctive_words(
-        collection, X[lines.rows], line_labels, words, random_state=random_state, progress=progress
+        n_segments=k, false_alarm_rate=false_alarm_rate, random_state=random_state, progress=progress
     )
+    # Choosing their number, fitting, calibrating, embedding words.
+    with steps(3 + (k is None)):
+        estimator.fit(vectors.features, n_images=vectors.n_effective)
+        labels, centers = estimator.labels_, estimator.centers_
+        customers = dict(zip(vectors.names, labels.tolist(), strict=True))
+        line_labels = np.array([customers[customer] for customer in lines.customers])
+        words_by_segment = distinctive_words(
+            collection, X[lines.rows], line_labels, words, random_state=random_state, progress=progress
+        )
     segments = []
     for id, (own_words, name) in enumerate(
         zip(words_by_segment, names_from_words(words_by_segment), strict=True)

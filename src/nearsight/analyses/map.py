@@ -16,7 +16,7 @@ from nearsight.errors import InvalidParameterError
 from nearsight.estimators.layout2d import Layout2D, place_rows, trustworthiness
 from nearsight.estimators.neighbors import unit_length
 from nearsight.models import Fingerprint
-from nearsight.progress import is_watched
+from nearsight.progress import steps
 
 # In the collection's directory.
 FILENAME = "map.npz"
@@ -113,13 +113,13 @@ def layout_2d(
     ids = [id for batch in collection.iter_batches(["id"]) for id in batch.column("id").to_pylist()]
     if not ids:
         raise InvalidParameterError("there are no images to lay out; nearsight index PATH adds some")
-    is_shown = is_watched(progress)
     if saved is None:
-        image_map = _lay_out(collection, method or "auto", random_state, is_shown)
+        with steps(2):
+            image_map = _lay_out(collection, method or "auto", random_state, progress)
     elif set(ids) <= set(saved.ids):
         return saved.subset(ids)
     else:
-        image_map = _add_images(collection, saved, is_shown)
+        image_map = _add_images(collection, saved, progress)
     if os.access(collection.directory, os.W_OK):
         _save(collection, image_map)
     else:
@@ -127,7 +127,7 @@ def layout_2d(
     return image_map
 
 
-def _lay_out(collection: Collection, method: str, random_state: int, progress: bool) -> ImageMap:
+def _lay_out(collection: Collection, method: str, random_state: int, progress: bool | None) -> ImageMap:
     table = read_vectors(collection)
     layout = Layout2D(method=method, random_state=random_state, progress=progress).fit(table.X)
     is_added = np.ones(len(table), bool)
@@ -139,7 +139,7 @@ def _lay_out(collection: Collection, method: str, random_state: int, progress: b
     )
 
 
-def _add_images(collection: Collection, saved: ImageMap, progress: bool) -> ImageMap:
+def _add_images(collection: Collection, saved: ImageMap, progress: bool | None) -> ImageMap:
     """Give a position to the images that are not on the map."""
     table = read_vectors(collection)
     saved_rows = {id: row for row, id in enumerate(saved.ids)}

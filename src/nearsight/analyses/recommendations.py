@@ -17,7 +17,7 @@ from nearsight.collection.arrays import items_by_id, read_vectors
 from nearsight.errors import InvalidParameterError, UnknownIdError
 from nearsight.estimators.recommendation import Reason, Recommender, diversify
 from nearsight.models import Fingerprint
-from nearsight.progress import is_watched
+from nearsight.progress import steps
 
 # A list is diversified among so many times as many candidates as it has items.
 _CANDIDATES_PER_ITEM = 10
@@ -249,8 +249,10 @@ def fit_recommender(
         (np.ones(len(basket_rows), np.float32), (basket_rows, item_columns)),
         shape=(len(contents), len(table.ids)),
     )
-    recommender = Recommender(random_state=random_state, progress=is_watched(progress))
-    return FittedRecommender(collection, table.ids, recommender.fit(table.X, baskets=matrix), dict(unmatched))
+    recommender = Recommender(random_state=random_state, progress=progress)
+    with steps(2):
+        recommender.fit(table.X, baskets=matrix)
+    return FittedRecommender(collection, table.ids, recommender, dict(unmatched))
 
 
 def load_recommender(collection: Collection, file: str | Path) -> FittedRecommender:

@@ -207,7 +207,7 @@ class SegmentCenters:
         *,
         false_alarm_rate: float | None,
         random_state: int,
-        progress: bool = False,
+        progress: bool | None = False,
     ) -> "SegmentCenters":
         """Calibrate limits on the (n, d) customers that the (k, d) centers were fitted on.
 
@@ -292,7 +292,7 @@ class CustomerSegments(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         In (0, 1). If given, `predict` returns -1 for customers of higher novelty than all but this share of
         customers like the fitted ones (see `SegmentCenters`). By default everyone belongs to a segment.
     random_state : int, default 0
-    progress : bool, default False
+    progress : bool or None, default False
         Whether `fit` shows progress on stderr.
 
     Attributes
@@ -334,7 +334,7 @@ class CustomerSegments(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         n_segments: int | None = None,
         false_alarm_rate: float | None = None,
         random_state: int = 0,
-        progress: bool = False,
+        progress: bool | None = False,
     ) -> None:
         self.n_segments = n_segments
         self.false_alarm_rate = false_alarm_rate

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nearsight.errors import InvalidParameterError, MissingExtraError
 from nearsight.estimators.neighbors import highest, nearest_neighbors, similarity_blocks, unit_length
-from nearsight.progress import bar
+from nearsight.progress import bar, is_watched
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -52,7 +52,7 @@ class Layout2D(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     max_fitted_rows : int, default 20_000
         At least 10: rows that UMAP lays out, a random sample if there are more.
     random_state : int, default 0
-    progress : bool, default False
+    progress : bool or None, default False
         Whether `fit` shows progress on stderr.
 
     Attributes
@@ -90,7 +90,7 @@ class Layout2D(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         min_dist: float = 0.1,
         max_fitted_rows: int = 20_000,
         random_state: int = 0,
-        progress: bool = False,
+        progress: bool | None = False,
     ) -> None:
         self.method = method
         self.n_neighbors = n_neighbors
@@ -171,7 +171,7 @@ class Layout2D(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             unit_length(validate_data(self, X, reset=False, dtype=[np.float32, np.float64]))
         )
 
-    def _positions(self, rows: NDArray[Any], *, progress: bool = False) -> NDArray[np.float32]:
+    def _positions(self, rows: NDArray[Any], *, progress: bool | None = False) -> NDArray[np.float32]:
         if self.method_ == "pca":
             projected: NDArray[np.float32] = ((rows - self.mean_) @ self.axes_.T).astype(np.float32)
             return projected
@@ -192,7 +192,7 @@ def place_rows(
         The rows of the layout, at least one.
     positions : array of shape (m, 2), float
         Their positions.
-    progress : bool, default False
+    progress : bool or None, default False
         Whether progress is shown on stderr.
 
     Returns
@@ -296,7 +296,9 @@ def _available(method: str) -> str:
     return "pca"
 
 
-def _umap(rows: NDArray[Any], n_neighbors: int, min_dist: float, random_state: int, progress: bool) -> Floats:
+def _umap(
+    rows: NDArray[Any], n_neighbors: int, min_dist: float, random_state: int, progress: bool | None
+) -> Floats:
     k, n = min(n_neighbors, len(rows) - 1), len(rows)
     with bar("comparing neighbors", n, unit="rows", progress=progress) as shown:
         others, similarities = nearest_neighbors(
@@ -318,7 +320,12 @@ def _umap(rows: NDArray[Any], n_neighbors: int, min_dist: float, random_state: i
             metric="cosine",
             random_state=random_state,
             n_jobs=1,
-            tqdm_kwds={"desc": "laying out", "unit": "epoch", "disable": not progress, "leave": False},
+            tqdm_kwds={
+                "desc": "laying out",
+                "unit": "epoch",
+                "disable": not is_watched(progress),
+                "leave": False,
+            },
         )
         positions: Floats = np.asarray(reducer.fit_transform(rows), np.float64)
     return positions

@@ -54,7 +54,7 @@ class ClusterAssigner:
         max_rows: int,
         false_alarm_rate: float,
         random_state: int,
-        progress: bool = False,
+        progress: bool | None = False,
     ) -> "ClusterAssigner":
         """Sample (n, d) unit vectors with their labels and calibrate the limits.
 
@@ -82,7 +82,7 @@ class ClusterAssigner:
         assigner.limits[:] = group_thresholds(scores, clusters, np.array(typical), false_alarm_rate)
         return assigner
 
-    def assign(self, X: NDArray[np.floating], *, progress: bool = False) -> NDArray[np.int64]:
+    def assign(self, X: NDArray[np.floating], *, progress: bool | None = False) -> NDArray[np.int64]:
         """Return the cluster of each of (n, d) rows, -1 where none is near enough; n × m × d operations.
 
         *Method*: the 10 most similar sampled rows vote; a tie goes to the nearer cluster. The novelty of a
@@ -112,7 +112,7 @@ class ClusterAssigner:
         factor = from_good(novelty, false_alarm_rate=self.false_alarm_rate).value
         return replace(self, limits=self.limits * factor)
 
-    def _scored(self, X: Floats, *, progress: bool) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def _scored(self, X: Floats, *, progress: bool | None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the nearest cluster of rows, and their novelty relative to its limit."""
         labels, novelty = np.full(len(X), -1, np.int64), np.full(len(X), _MAX_NOVELTY)
         if not (self.labels >= 0).any():
@@ -128,7 +128,7 @@ class ClusterAssigner:
         return labels, np.minimum(novelty, _MAX_NOVELTY)
 
     def _leave_one_out(
-        self, X: Floats, examples: NDArray[np.intp], sample: NDArray[np.intp], *, progress: bool
+        self, X: Floats, examples: NDArray[np.intp], sample: NDArray[np.intp], *, progress: bool | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the nearest cluster and the novelty of examples, each left out of the sample."""
         sample_row = np.full(len(X), -1)

@@ -68,7 +68,7 @@ class DensityClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     max_members : int, default 8192
         Vectors that are stored for `predict`.
     random_state : int, default 0
-    progress : bool, default False
+    progress : bool or None, default False
         Whether `fit` shows progress on stderr.
 
     Attributes
@@ -126,7 +126,7 @@ class DensityClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         max_rows: int = 150_000,
         max_members: int = 8192,
         random_state: int = 0,
-        progress: bool = False,
+        progress: bool | None = False,
     ) -> None:
         self.min_cluster_size = min_cluster_size
         self.min_samples = min_samples
@@ -178,7 +178,9 @@ class DensityClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return self.assigner_.assign(validate_data(self, X, dtype=[np.float32, np.float64], reset=False))
 
-    def _fit_assigner(self, X: Floats, labels: NDArray[np.int64], *, progress: bool) -> ClusterAssigner:
+    def _fit_assigner(
+        self, X: Floats, labels: NDArray[np.int64], *, progress: bool | None
+    ) -> ClusterAssigner:
         return ClusterAssigner.fit(
             X,
             labels,
@@ -203,7 +205,7 @@ class DensityClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         return np.concatenate(novelty)
 
     def _cluster(
-        self, X: Floats, reduced: Floats, *, progress: bool = False
+        self, X: Floats, reduced: Floats, *, progress: bool | None = False
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the cluster of each row and its strength; `reduced` is `principal_coordinates(X)`."""
         n = len(X)

@@ -42,7 +42,7 @@ class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):  # type: i
         In (0, 1). If given, `predict` returns -1 for vectors that are farther from their center than all but
         this share of the center's own vectors. By default every vector belongs to a cluster.
     random_state : int, default 0
-    progress : bool, default False
+    progress : bool or None, default False
         Whether `fit` shows its iterations on stderr.
 
     Attributes
@@ -89,7 +89,7 @@ class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):  # type: i
         max_iter: int = 100,
         false_alarm_rate: float | None = None,
         random_state: int = 0,
-        progress: bool = False,
+        progress: bool | None = False,
     ) -> None:
         self.n_clusters = n_clusters
         self.n_init = n_init

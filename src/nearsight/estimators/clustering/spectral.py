@@ -42,7 +42,7 @@ def diffusion_coordinates(
     dim: int,
     *,
     random_state: int,
-    progress: bool = False,
+    progress: bool | None = False,
 ) -> Floats:
     """Return (n, dim) coordinates of unit length that keep well-connected rows together.
 

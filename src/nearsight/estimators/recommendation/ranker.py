@@ -127,7 +127,7 @@ def fit_blends(
     *,
     n_examples: int,
     random_state: int,
-    progress: bool = False,
+    progress: bool | None = False,
 ) -> dict[str, Blend] | None:
     """Learn the weights of signals, for histories of one item ("item") and for longer ones ("history").
 

@@ -89,7 +89,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
     n_examples : int, default 2000
         Held-out items that the weights are learned from, for each kind of history.
     random_state : int, default 0
-    progress : bool, default False
+    progress : bool or None, default False
         Whether `fit` shows progress on stderr.
 
     Attributes
@@ -138,7 +138,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         max_regressed_items: int = 4000,
         n_examples: int = 2000,
         random_state: int = 0,
-        progress: bool = False,
+        progress: bool | None = False,
     ) -> None:
         self.normalization = normalization
         self.n_related = n_related

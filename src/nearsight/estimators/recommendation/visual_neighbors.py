@@ -38,7 +38,12 @@ class VisualNeighbors:
 
     @classmethod
     def search(
-        cls, X: NDArray[np.float32], bought: NDArray[np.bool_], n_neighbors: int, *, progress: bool = False
+        cls,
+        X: NDArray[np.float32],
+        bought: NDArray[np.bool_],
+        n_neighbors: int,
+        *,
+        progress: bool | None = False,
     ) -> "VisualNeighbors":
         """Search them exactly, in blocks: n × (bought items) × d operations."""
         if n_neighbors < 1:
