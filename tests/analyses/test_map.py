@@ -32,6 +32,7 @@ def collection(tmp_path):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["pca", "umap"])
 def test_nothing_moves_when_images_come_and_go(collection, method):
     if method == "umap":

@@ -183,6 +183,7 @@ def test_hostile_names_in_any_locale(indexed, photos, encoding, words, strange):
 N_IMAGES = 250
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_finished(tmp_path, nearsight, save_image):
     folder = tmp_path / "many"
     folder.mkdir()

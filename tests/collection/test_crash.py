@@ -71,6 +71,7 @@ def check_whole(collection: Collection, ids: set[str]) -> None:
     assert len(collection.thumbnails([item.id for item in items])) == len(items)
 
 
+@pytest.mark.slow
 def test_kill_9_loses_no_acknowledged_row(tmp_path: Path, photos: Path) -> None:
     rng = random.Random(7)
     directory = tmp_path / "collection"
@@ -100,6 +101,7 @@ def test_kill_9_loses_no_acknowledged_row(tmp_path: Path, photos: Path) -> None:
     check_whole(collection, acknowledged)
 
 
+@pytest.mark.slow
 def test_two_processes_index_the_same_folder_while_a_third_searches(tmp_path: Path, photos: Path) -> None:
     collection = Collection.create(tmp_path / "collection", model=FakeBackend())
     processes = [start(collection.directory, photos) for _ in range(2)]

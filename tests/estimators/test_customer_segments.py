@@ -128,6 +128,7 @@ def drawn(n: int, rng: np.random.Generator, *, foreign: bool = False, most: int 
     return rows, np.array([f"{owner:04}" for owner in owners])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.05, 0.2])
 def test_later_customers_are_turned_away_at_the_stated_rate_and_strangers_nearly_always(rate: float) -> None:
     realized, strangers, n = [], [], 100
@@ -147,6 +148,7 @@ def test_later_customers_are_turned_away_at_the_stated_rate_and_strangers_nearly
     assert np.mean(strangers) > 0.9
 
 
+@pytest.mark.slow
 def test_few_images_are_no_reason_to_be_turned_away() -> None:
     away = {"with": [], "without": []}
     for seed in range(20):
@@ -184,6 +186,7 @@ def test_limits_rest_on_centers_that_the_customer_had_no_part_in() -> None:
     np.testing.assert_allclose(found.centers_.limits, together * medians / usual, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_centers_survive_a_file() -> None:
     made = CustomerVectors.from_images(*drawn(80, np.random.default_rng(1)))
     for rate in (None, 0.05):

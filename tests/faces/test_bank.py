@@ -283,6 +283,7 @@ def _enroll_one(directory, person, seed):
     )
 
 
+@pytest.mark.slow
 def test_processes_enrol_side_by_side(bank):
     context = multiprocessing.get_context("spawn")
     jobs = [("ann", 1), ("bob", 2)]

@@ -120,6 +120,7 @@ def test_restoring_finds_the_distance_from_the_mean(X):
     assert (alone * X).sum(1).mean() < (restored * X).sum(1).mean()
 
 
+@pytest.mark.slow
 def test_words_go_through_the_vectors_in_full(tmp_path, cache_dir):
     words = pytest.importorskip("nearsight.models.text.minilm")
     if words.locate() is None:

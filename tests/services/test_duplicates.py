@@ -2,12 +2,15 @@
 
 import shutil
 
+import pytest
+
 import nearsight
 from nearsight.services.duplicates import redundant_files
 
 from sample_images import texture
 
 
+@pytest.mark.slow
 def test_a_file_is_redundant_only_beside_the_file_to_keep(tmp_path, cache):
     texture(240, 180, 0).save(tmp_path / "large.png")
     texture(240, 180, 0).resize((160, 120)).save(tmp_path / "small.png")

@@ -325,7 +325,7 @@ class CustomerSegments(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         "n_segments": [Interval(Integral, 1, None, closed="left"), None],
         "false_alarm_rate": [Interval(Real, 0, 1, closed="neither"), None],
         "random_state": [Interval(Integral, 0, None, closed="left")],
-        "progress": ["boolean"],
+        "progress": ["boolean", None],
     }
 
     def __init__(

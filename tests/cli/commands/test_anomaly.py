@@ -94,6 +94,7 @@ def test_defects_are_no_failure_of_the_run(nearsight, factory, fitted):
     assert result.stdout.splitlines()[1].split()[0] == "DEFECT"
 
 
+@pytest.mark.slow
 def test_the_forms_of_version_0_1(nearsight, factory, fitted, tmp_path):
     old, new = tmp_path / "old.npz", tmp_path / "new.npz"
     fitted_as_before = nearsight.json("anomaly", "fit", factory / "good", "--out", old)

@@ -22,6 +22,7 @@ def shown(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_each_image_gets_a_name(nearsight, shown):
     names = "cat,cup of coffee,space rocket"
     document = nearsight.json("classify", "predict", shown, "--names", names)

@@ -132,6 +132,7 @@ def burst(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_shots_of_one_scene_are_warned_of(nearsight, burst):
     nearsight("index", burst)
     result = nearsight("duplicates", "--json")
@@ -144,6 +145,7 @@ def test_shots_of_one_scene_are_warned_of(nearsight, burst):
     assert "distinct" in refused
 
 
+@pytest.mark.slow
 def test_a_rate_learned_on_images_without_copies(nearsight, burst):
     nearsight("index", burst)
     sure = nearsight.json("duplicates", "--false-alarm-rate", "0.05", "--distinct-where", "width > 0")

@@ -15,6 +15,7 @@ def photos(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*measured once on this machine")
 def test_a_quantized_model_can_be_used_by_its_name(nearsight, tmp_path, photos):
     name = network(tmp_path / "net.onnx")

@@ -13,6 +13,7 @@ from nearsight.estimators.neighbors import euclidean_neighbors, unit_length
 from nearsight.testing import EstimatorTests
 
 
+@pytest.mark.slow
 class TestConformance(EstimatorTests):
     min_rows = 1
 
@@ -33,6 +34,7 @@ def fitted() -> tuple[DensityClustering, np.ndarray, np.ndarray]:
     return DensityClustering().fit(X), X, y
 
 
+@pytest.mark.slow
 def test_finds_handwritten_digits(fitted: tuple) -> None:
     found, _, y = fitted
     inside = found.labels_ >= 0
@@ -80,6 +82,7 @@ def test_new_vectors_get_the_cluster_that_a_new_fit_would_give_them() -> None:
     assert (found.predict(X[old])[before >= 0] == before[before >= 0]).mean() > 0.93
 
 
+@pytest.mark.slow
 def test_other_rows_belong_nowhere_and_members_are_turned_away_at_the_stated_rate() -> None:
     rng = np.random.default_rng(3)
     centers = rng.normal(size=(4, 48))
@@ -99,6 +102,7 @@ def test_other_rows_belong_nowhere_and_members_are_turned_away_at_the_stated_rat
     assert realized[0] < realized[1]
 
 
+@pytest.mark.slow
 def test_the_order_of_rows_hardly_matters(fitted: tuple) -> None:
     found, X, _ = fitted
     order = np.random.default_rng(5).permutation(len(X))
@@ -163,6 +167,7 @@ def test_fewer_dimensions_are_those_of_scikit_learns_pca() -> None:
     assert module.principal_coordinates(X[:, :50]).shape == (len(X), 50)
 
 
+@pytest.mark.slow
 def test_progress_is_shown_where_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     X, _ = digits()
     shown = DensityClustering(progress=True, max_rows=900).fit(X)
@@ -190,6 +195,7 @@ def vague(n: int, rng: np.random.Generator) -> np.ndarray:
     return unit_length(centers[y] + rng.normal(size=(n, 24)) / np.sqrt(rng.chisquare(5, n) / 5)[:, None])
 
 
+@pytest.mark.slow
 def test_of_vague_clusters_later_members_are_turned_away_at_the_stated_rate_on_average() -> None:
     rate, realized, by_jackknife, n = 0.1, [], [], []
     for seed in range(24):
@@ -209,6 +215,7 @@ def test_of_vague_clusters_later_members_are_turned_away_at_the_stated_rate_on_a
     assert np.mean(by_jackknife) - rate > sure * np.std(by_jackknife, ddof=1)
 
 
+@pytest.mark.slow
 def test_on_real_vectors_later_members_are_turned_away_at_the_stated_rate() -> None:
     X, _ = digits()
     # Harsher: who belongs is said by clusters of all, with two fifths more images than were fitted.

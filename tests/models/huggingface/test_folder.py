@@ -160,6 +160,7 @@ def halve(path: Path) -> None:
     onnx.save(model, path)
 
 
+@pytest.mark.slow
 def test_a_file_in_16_bits_is_measured_beside_the_full_one(tmp_path: Path) -> None:
     folder = write_layout(tmp_path / "model")
     half = write_layout(folder, file="onnx/vision_model_fp16.onnx") / "onnx" / "vision_model_fp16.onnx"

@@ -156,6 +156,7 @@ def load(hub: Hub, tmp_path: Path):
     return load
 
 
+@pytest.mark.slow
 def test_only_what_is_needed_is_fetched_once_and_then_works_offline(hub: Hub, load) -> None:
     first = load(f"hub:{REPO}")
     assert first.startswith(f"hub:{REPO}@{COMMIT} (1, 6) ")
@@ -177,6 +178,7 @@ def test_only_what_is_needed_is_fetched_once_and_then_works_offline(hub: Hub, lo
     assert f"UnknownModelError hub:{REPO} has no onnx/vision_model_fp16.onnx" in load(f"hub:{REPO}#fp16")
 
 
+@pytest.mark.slow
 def test_a_quantized_file_is_compared_where_the_full_one_was_fetched_too(hub: Hub, load) -> None:
     name = f"hub:{REPO}#quantized"
     told = load(name, code=NOTES_CODE)
@@ -232,6 +234,7 @@ def test_a_copy_of_the_folder_is_the_same_model(hub: Hub, load, tmp_path: Path) 
     assert load(f"hub:{REPO}").endswith(copy.fingerprint.digest)
 
 
+@pytest.mark.slow
 def test_what_has_been_fetched_is_listed(hub: Hub, load, tmp_path: Path) -> None:
     assert load("", LIST_CODE) == "[]"
     hub.files["README.md"] = b"---\nlicense: mit\n---\n"

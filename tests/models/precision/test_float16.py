@@ -81,6 +81,7 @@ def vit_own(vit, cache_dir):
     return load(f"{vit}#fp16,cpu", cache_dir)
 
 
+@pytest.mark.slow
 class TestLite0(BackendTests):
     @pytest.fixture
     def backend(self, lite0_half):
@@ -207,6 +208,7 @@ def test_nothing_is_rounded_between_what_stays_in_float32(vit):
         assert nodes[f"first.{then}"].input[0] in nodes[f"first.{first}"].output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("passed_on", [False, True])
 def test_biases_that_convolutions_share(tmp_path, passed_on):
     """As exporters store them: one for several, or passed on by an operation that does nothing."""

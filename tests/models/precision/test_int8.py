@@ -53,6 +53,7 @@ def lite0_int8(cache_dir):
     return load("efficientnet-lite0#int8", cache_dir)
 
 
+@pytest.mark.slow
 @pytest.mark.processor
 class TestLite0(BackendTests):
     @pytest.fixture
@@ -60,6 +61,7 @@ class TestLite0(BackendTests):
         return lite0_int8
 
 
+@pytest.mark.slow
 class TestCalibrated(BackendTests):
     # An untrained network sees textures, and most of these images alike.
     test_different_images_have_different_vectors = None
@@ -78,6 +80,7 @@ def test_the_default_model_stays_near(lite0_int8, lite0):
     assert found.mean > 0.997
 
 
+@pytest.mark.slow
 def test_the_same_images_give_the_same_name_and_vectors(name, photos, made, tmp_path, cache_dir):
     again = calibrate(name, photos, cache_dir=tmp_path)
     assert again.model == made.model
@@ -124,6 +127,7 @@ def test_weights_and_activations_are_of_eight_bits(name):
     assert held["w0"] == TensorProto.FLOAT
 
 
+@pytest.mark.slow
 def test_what_loses_too_much_is_refused_after_half_of_it_was_tried_in_float32(
     name, photos, tmp_path, monkeypatch
 ):

@@ -32,6 +32,7 @@ def bf16(cache_dir):
         return load_model("efficientnet-lite0#bf16", cache_dir=cache_dir)
 
 
+@pytest.mark.slow
 @needs_bfloat16
 @pytest.mark.filterwarnings("ignore:.*measured once on this machine")
 class TestConformance(BackendTests):

@@ -246,6 +246,7 @@ def matching(store, expression):
     return sorted(int(row["id"]) for batch in store.scan(["id"], where) for row in batch.to_pylist())
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(found=_ROWS, expressions=st.lists(_EXPRESSIONS, min_size=20, max_size=20))
 def test_a_filter_means_what_python_says(store, found, expressions):

@@ -37,6 +37,7 @@ def disk_bytes(directory):
     return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
 
 
+@pytest.mark.slow
 class TestLance(StoreTests):
     def make(self, directory):
         return LanceStore.create(directory, SCHEMA)
@@ -45,6 +46,7 @@ class TestLance(StoreTests):
         return LanceStore.open(directory)
 
 
+@pytest.mark.slow
 class TestLanceFloat16(StoreTests):
     # Eleven significant bits.
     atol = 5e-4
@@ -261,6 +263,7 @@ def kill_a_writer(directory, *arguments, after):
     return [name for name in reported if len(name) == 8]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("arguments", [(), ("optimize",)])
 def test_no_acknowledged_row_is_lost_by_kill(store, directory, arguments):
@@ -316,6 +319,7 @@ def test_optimizing_brings_the_disk_down_to_the_data(store, directory):
     assert len(ids_of(store)) == 30
 
 
+@pytest.mark.slow
 def test_maintenance_frees_old_versions_by_itself(store, directory, monkeypatch):
     monkeypatch.setattr(maintenance, "_MIN_OLD_BYTES", 100_000)
     sizes = []
@@ -363,6 +367,7 @@ def test_a_scan_in_this_process_survives_as_well(store):
     assert n_rows + sum(batch.num_rows for batch in batches) == 6000
 
 
+@pytest.mark.slow
 def test_two_processes_tidy_and_write_at_once(store, directory):
     store.append(rows(["seed"]))
     program = f"""
@@ -516,6 +521,7 @@ def test_many_fragments_of_an_indexed_table_become_few(low_thresholds, directory
     assert [[hit.id for hit in hits] for hits in store.search(queries, 10, exact=True)] == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux only")
 def test_scanning_takes_bounded_memory(store, directory):
     for number in range(40):

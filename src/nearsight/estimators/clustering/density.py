@@ -112,7 +112,7 @@ class DensityClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         "max_rows": [Interval(Integral, 10, None, closed="left")],
         "max_members": [Interval(Integral, 1, None, closed="left")],
         "random_state": [Interval(Integral, 0, None, closed="left")],
-        "progress": ["boolean"],
+        "progress": ["boolean", None],
     }
 
     def __init__(

@@ -78,7 +78,7 @@ class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):  # type: i
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "false_alarm_rate": [Interval(Real, 0, 1, closed="neither"), None],
         "random_state": [Interval(Integral, 0, None, closed="left")],
-        "progress": ["boolean"],
+        "progress": ["boolean", None],
     }
 
     def __init__(
