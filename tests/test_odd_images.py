@@ -115,6 +115,7 @@ KINDS: dict[str, tuple[Callable[[], bytes], float]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_kinds_of_images_look_alike(embedder: Embedder, upright: np.ndarray, name: str) -> None:
     make, least = KINDS[name]

@@ -41,6 +41,7 @@ def names(paths):
     return [os.path.basename(path) for path in paths]
 
 
+@pytest.mark.slow
 def test_groups_name_the_kept_image_and_why(collection):
     found = collection.find_duplicates()
     groups = {names(group.keep.paths)[0]: group for group in found.groups}
@@ -165,6 +166,7 @@ def test_without_a_thumbnail_there_is_nothing_to_confirm(tmp_path):
     assert found.n_without_thumbnail == 2
 
 
+@pytest.mark.slow
 def test_progress_is_told_where_somebody_watches(tmp_path, capsys):
     for seed in range(60):
         texture(60, 40, seed).save(tmp_path / f"{seed}.png")

@@ -72,6 +72,7 @@ def test_duplicates_are_left_out(tmp_path):
     assert again.duplicates_ == []
 
 
+@pytest.mark.slow
 def test_many_duplicates_leave_enough_to_be_held_out(tmp_path):
     made = AnomalyDetector(false_alarm_rate=0.3, n_patches=50)
     fitted = made.fit([fabric(i % 16) for i in range(160)])

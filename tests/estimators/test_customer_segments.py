@@ -9,6 +9,7 @@ from nearsight.estimators.neighbors import unit_length
 from nearsight.testing import EstimatorTests
 
 
+@pytest.mark.slow
 class TestConformance(EstimatorTests):
     min_rows = 3
 
@@ -92,6 +93,7 @@ def test_no_segments_where_there_are_none() -> None:
     assert CustomerSegments().fit(np.random.default_rng(0).normal(size=(120, 20))).n_segments_ == 1
 
 
+@pytest.mark.slow
 def test_a_group_far_out_does_not_hide_the_others() -> None:
     rng = np.random.default_rng(1)
     centers = np.array([[0, 0, 0], [4, 0, 0], [0, 4, 0], [40, 40, 40]])
@@ -213,6 +215,7 @@ def test_numbers_of_images_are_checked() -> None:
             CustomerSegments(n_segments=1).fit(np.eye(3), n_images=numbers)
 
 
+@pytest.mark.slow
 def test_progress_is_shown_where_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     X = np.random.default_rng(0).normal(size=(40, 6))
     shown = CustomerSegments(progress=True).fit(X)

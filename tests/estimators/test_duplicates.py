@@ -136,6 +136,7 @@ def test_a_rate_needs_rows_enough():
         NearDuplicates(false_alarm_rate=0.01).fit(X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.01, 0.05])
 def test_the_stated_rate_of_false_alarms_is_kept_among_copies(rate):
     # Truth: rows 1500.. are copies of the first 300. The scores of unlike pairs are normal numbers.

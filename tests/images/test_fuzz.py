@@ -1,6 +1,7 @@
 """Whatever the bytes: an image or an ImageError, no other exception, no warning, no hang."""
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -64,6 +65,7 @@ def mutate(data, steps):
     return data
 
 
+@pytest.mark.slow
 @settings(max_examples=1200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(sorted(samples())), mutations, st.sampled_from([None, 8]))
 def test_damaged_images(name, steps, min_side_px):

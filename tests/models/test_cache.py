@@ -103,6 +103,7 @@ print(model.spec.dim)
 """
 
 
+@pytest.mark.slow
 def test_processes_starting_at_once(tmp_path: Path) -> None:
     start = time.time() + 1.5
     command = [sys.executable, "-W", "error", "-c", WORKER, str(tmp_path), str(start)]

@@ -52,6 +52,7 @@ USUAL = {"resize_mode": "short-side", "crop_rounding": "nearest"}
 sides = st.one_of(st.integers(1, 40), st.integers(41, 900))
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(
     width=sides,

@@ -32,6 +32,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path, cache):
         open_or_create(str(tmp_path), cache_dir=cache)
 
 
+@pytest.mark.slow
 def test_images_are_added_with_fewer_dimensions(tmp_path, cache, photos):
     uri = str(tmp_path / "collection")
     report = add_images(uri, lambda collection: collection.add([photos]), dim=3, cache_dir=cache)

@@ -89,6 +89,7 @@ def test_the_transform_says_where_things_lie(image):
     np.testing.assert_allclose(transform, [[400 / 360, 0, 40 / 360], [0, 300 / 276, 24 / 276]], atol=0.03)
 
 
+@pytest.mark.slow
 def test_each_pair_is_compared_for_itself(image):
     edits = [image, turned(image, 5), marked(image), texture(400, 300, 9)]
     thumbnails = np.stack([gray_thumbnail(edit) for edit in edits])

@@ -51,6 +51,7 @@ def test_fit_says_what_it_made(nearsight, factory, tmp_path):
     assert AnomalyDetector.load(tmp_path / "d.npz").threshold_.value == document["threshold"]
 
 
+@pytest.mark.slow
 def test_fit_tells_how_sure_the_rate_is(nearsight, factory, tmp_path):
     output = nearsight("anomaly", "fit", factory / "good", "--to", tmp_path / "d.npz")
     assert "expected false alarms: 5.0% of good images" in output.stdout

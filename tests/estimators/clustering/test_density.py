@@ -67,6 +67,7 @@ def test_the_largest_cluster_comes_first_and_strengths_go_with_noise(fitted: tup
     assert found.probabilities_.max() == 1.0
 
 
+@pytest.mark.slow
 def test_new_vectors_get_the_cluster_that_a_new_fit_would_give_them() -> None:
     X, y = digits()
     order = np.random.default_rng(0).permutation(len(X))

@@ -116,6 +116,7 @@ def test_the_same_chip_gives_what_dlib_gives(recognizer, oracle, photograph):
         np.testing.assert_allclose(recognizer._raw(made), reference, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_alignment_matches_dlibs_own(detector, recognizer, oracle, photograph):
     _, predictor, hog, dlib = oracle
     cosines = []

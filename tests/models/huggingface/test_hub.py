@@ -212,6 +212,7 @@ def test_a_download_that_was_cut_short_is_completed(hub: Hub, load, tmp_path: Pa
     assert data.is_file()
 
 
+@pytest.mark.slow
 def test_the_text_tower_is_fetched_when_there_is_a_text(hub: Hub, load, tmp_path: Path) -> None:
     write_text_tower(tmp_path / "published")
     for name in ("onnx/text_model.onnx", "tokenizer.json", "config.json"):

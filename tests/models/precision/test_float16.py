@@ -94,6 +94,7 @@ class TestLite0(BackendTests):
         assert backend.spec == lite0.spec
 
 
+@pytest.mark.slow
 class TestTransformer(BackendTests):
     @pytest.fixture
     def backend(self, vit_half):
@@ -133,6 +134,7 @@ def test_a_collection_is_of_both(vit, tmp_path):
     assert near.search(images[4], k=1)[0].similarity > 0.9999
 
 
+@pytest.mark.slow
 def test_what_is_not_quite_the_model_has_a_fingerprint_of_its_own(vit, tmp_path, monkeypatch):
     for module in (parity, placement):
         monkeypatch.setattr(module, "EQUIVALENT_COSINE", 1.1)

@@ -89,6 +89,7 @@ def test_the_same_images_give_the_same_name_and_vectors(name, photos, made, tmp_
     np.testing.assert_allclose(one.embed(shown), other.embed(shown), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_other_images_are_another_fingerprint(name, photos, made, tmp_path):
     for file in list(photos.rglob("*.png"))[:40]:
         if file.name != "broken.png":

@@ -78,6 +78,7 @@ def test_what_is_far_is_refused_each_time(tmp_path):
     assert near.n_calls == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_memory_is_made_again(tmp_path):
     near = Near(0.001)
     require_parity(near, FakeBackend(), tmp_path)
@@ -87,6 +88,7 @@ def test_a_damaged_memory_is_made_again(tmp_path):
     assert near.n_calls == 2
 
 
+@pytest.mark.slow
 def test_another_machine_measures_again(tmp_path, monkeypatch):
     near = Near(0.001)
     require_parity(near, FakeBackend(), tmp_path)

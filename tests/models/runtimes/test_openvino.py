@@ -111,6 +111,7 @@ def test_corrected_biases_bring_features_back(lite0):
     assert 1 - compare(better, exact).mean < (1 - compare(plain, exact).mean) / 3
 
 
+@pytest.mark.slow
 def test_rounding_gives_the_same_bytes_each_time(lite0):
     spec, graph = lite0
     assert round_to_bfloat16(graph, spec) == round_to_bfloat16(graph, spec)

@@ -372,6 +372,7 @@ def test_float16_on_a_device_is_compared_with_the_processor_in_float32(model, tm
     assert {session.provider for session in runtime.sessions} == {CUDA}
 
 
+@pytest.mark.slow
 @pytest.mark.processor
 @pytest.mark.filterwarnings("ignore:.*slower than float32", "ignore:.*on cpu gives the vectors")
 def test_float16_of_its_own_on_a_device(model, tmp_path, machine):

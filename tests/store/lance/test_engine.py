@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CLIENT = "lance_namespace_urllib3_client"
 
 
@@ -23,6 +25,7 @@ def test_lancedb_is_imported_without_its_rest_client():
     assert run(program) == ["lancedb"]
 
 
+@pytest.mark.slow
 def test_the_rest_client_is_there_when_it_is_used():
     program = (
         "from nearsight.store.lance.engine import import_lancedb\n"
@@ -36,6 +39,7 @@ def test_the_rest_client_is_there_when_it_is_used():
     assert run(program) == ["TagApi", "True", "False"]
 
 
+@pytest.mark.slow
 def test_a_client_that_is_imported_already_is_left_alone():
     program = (
         f"from {CLIENT} import TagApi\n"

@@ -287,6 +287,7 @@ def n_fragments(store):
     return store._table.stats()["fragment_stats"]["num_fragments"]
 
 
+@pytest.mark.slow
 def test_single_appends_leave_few_fragments_and_lose_nothing(store, directory):
     for number in range(100):
         store.append(rows([f"{number:03}"], vectors_of(number), width=[number]))
@@ -332,6 +333,7 @@ def test_maintenance_frees_old_versions_by_itself(store, directory, monkeypatch)
     assert store.count() == 150
 
 
+@pytest.mark.slow
 def test_a_reader_elsewhere_survives_compaction_and_cleanup(store, directory):
     for number in range(30):
         store.append(rows([f"{number:02}-{n}" for n in range(300)], thumbnail=[os.urandom(2000)] * 300))
@@ -506,6 +508,7 @@ def test_the_index_is_built_when_it_is_due(low_thresholds, directory):
     assert indexes(store)["vector"] == 300
 
 
+@pytest.mark.slow
 def test_many_fragments_of_an_indexed_table_become_few(low_thresholds, directory):
     store = LanceStore.create(directory, WIDE_SCHEMA)
     vectors = clustered(70 * 256, 1)
