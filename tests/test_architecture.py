@@ -161,6 +161,7 @@ def test_a_read_of_a_private_attribute_is_caught(source: str) -> None:
     assert len(private_reads(source)) == 1
 
 
+@pytest.mark.slow
 def test_nobody_outside_collection_reads_its_private_attributes() -> None:
     package = ROOT / "src" / "nearsight"
     others = [path for path in MODULES if path.parent != package / "collection"]

@@ -189,6 +189,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 def test_a_folder_of_trouble(zoo: Path, tmp_path: Path) -> None:
     collection = Collection.create(tmp_path / "collection")
     report = collection.add(zoo)

@@ -53,6 +53,7 @@ def test_new_images_are_embedded_and_projected(collection, photos, tmp_path):
     assert short.search(tmp_path / "new.png", k=1)[0].path == str(tmp_path / "new.png")
 
 
+@pytest.mark.slow
 def test_a_place_that_is_taken(collection, tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "letter.txt").write_text("dear")
@@ -65,6 +66,7 @@ def test_a_place_that_is_taken(collection, tmp_path):
         collection.reduce_dim(6, collection.directory)
 
 
+@pytest.mark.slow
 def test_what_a_crash_left_is_no_hindrance(collection, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(

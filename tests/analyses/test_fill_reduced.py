@@ -32,6 +32,7 @@ def adding(photos, **how):
     return lambda collection: collection.add(photos, progress=False, **how)
 
 
+@pytest.mark.slow
 def test_is_what_projecting_afterwards_makes(tmp_path, photos):
     report = fill_reduced(tmp_path / "c", 5, adding(photos, metadata={"a": 1}))
     assert report.added == report.embedded == 12
@@ -70,6 +71,7 @@ def test_too_few_images_are_kept_for_the_next_call(tmp_path, photos):
     assert Collection.open(tmp_path / "c").spec.dim == 11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["while filling", "before the manifest", "before tidying"])
 def test_goes_on_from_whatever_moment(tmp_path, photos, monkeypatch, moment):
     directory = tmp_path / "c"

@@ -4,11 +4,14 @@ import pkgutil
 import subprocess
 import sys
 
+import pytest
+
 from nearsight import estimators
 
 HEAVY = ("umap", "numba", "onnxruntime", "lancedb", "nearsight.models", "nearsight.images")
 
 
+@pytest.mark.slow
 def test_importing_every_estimator_loads_nothing_heavy():
     modules = [m.name for m in pkgutil.walk_packages(estimators.__path__, "nearsight.estimators.")]
     assert "nearsight.estimators.layout2d" in modules

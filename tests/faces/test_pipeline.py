@@ -57,6 +57,7 @@ def test_no_thread_is_no_reader():
         FaceReader(SquareDetector(), ColorRecognizer(), n_threads=0)
 
 
+@pytest.mark.slow
 def test_the_shipped_impostor_scores_are_of_the_built_in_models(tmp_path_factory):
     if not is_available():
         pytest.skip("needs the face models")

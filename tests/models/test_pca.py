@@ -99,6 +99,7 @@ def test_no_such_file(tmp_path):
         find_model(f"pca:{tmp_path}/p.npz")
 
 
+@pytest.mark.slow
 def test_a_projection_of_another_model_is_refused(tmp_path, X):
     from dataclasses import replace
 

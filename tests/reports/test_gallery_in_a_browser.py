@@ -56,6 +56,7 @@ def visit(browser, address):
         page.close()
 
 
+@pytest.mark.slow
 def test_every_image_decodes_and_nothing_complains(visit):
     page = visit()
     widths = page.evaluate(

@@ -41,6 +41,7 @@ def fitted(factory):
     return path
 
 
+@pytest.mark.slow
 def test_fit_says_what_it_made(nearsight, factory, tmp_path):
     document = nearsight.json("anomaly", "fit", factory / "good", "--to", tmp_path / "d.npz")
     assert document["images"] == 40

@@ -41,6 +41,7 @@ def test_none_of_the_names(nearsight, shown):
     assert result.stdout.splitlines()[1].split()[0] == "unknown"
 
 
+@pytest.mark.slow
 def test_names_from_a_file(nearsight, shown, tmp_path):
     (tmp_path / "names.txt").write_text("cat, tabby or not\n\nspace rocket\n")
     document = nearsight.json("classify", "predict", shown / "cat.jpg", "--names", f"@{tmp_path}/names.txt")

@@ -53,6 +53,7 @@ def test_demo_of_a_folder_that_is_not_there(nearsight, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_demo_of_the_packages_images(nearsight, tmp_path):
     document = nearsight.json("demo", "--out", tmp_path / "out")
     assert document["images"] == sum(map(len, sources.PHOTOGRAPHS.values())) + sum(sources.FABRICS.values())

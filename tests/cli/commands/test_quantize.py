@@ -28,6 +28,7 @@ def test_a_quantized_model_can_be_used_by_its_name(nearsight, tmp_path, photos):
     assert (found["embedded"], found["model"]) == (34, made["model"])
 
 
+@pytest.mark.slow
 def test_it_is_told_for_people(nearsight, tmp_path, photos):
     said = nearsight("models", "quantize", network(tmp_path / "net.onnx"), "--calibration", photos).stdout
     assert "smallest cosine" in said

@@ -43,6 +43,7 @@ def test_finds_handwritten_digits(fitted: tuple) -> None:
     assert normalized_mutual_info_score(y[inside], found.labels_[inside]) > 0.85
 
 
+@pytest.mark.slow
 def test_what_is_scattered_is_noise_and_what_is_dense_is_not() -> None:
     rng = np.random.default_rng(0)
     centers = rng.normal(size=(5, 64))
@@ -111,6 +112,7 @@ def test_the_order_of_rows_hardly_matters(fitted: tuple) -> None:
     assert adjusted_rand_score(found.labels_[order], again.labels_) > 0.95
 
 
+@pytest.mark.slow
 def test_of_too_many_rows_some_are_clustered_and_the_rest_assigned() -> None:
     X, y = digits()
     found = DensityClustering(max_rows=900, max_members=500).fit(X)

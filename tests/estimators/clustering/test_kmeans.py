@@ -84,6 +84,7 @@ def test_lengths_do_not_matter_and_too_few_vectors_are_refused_by_number() -> No
         SphericalKMeans(n_clusters=4).fit(X[:2])
 
 
+@pytest.mark.slow
 def test_progress_is_shown_where_asked_for(capsys):
     X = np.random.default_rng(0).normal(size=(6000, 32))
     shown = SphericalKMeans(n_clusters=50, progress=True).fit(X)

@@ -198,6 +198,7 @@ def test_a_quantized_file_is_compared_where_the_full_one_was_fetched_too(hub: Hu
     assert f"Use hub:{REPO}@{COMMIT} in full precision" in refused
 
 
+@pytest.mark.slow
 def test_a_download_that_was_cut_short_is_completed(hub: Hub, load, tmp_path: Path) -> None:
     path = tmp_path / "published" / "onnx" / "vision_model.onnx"
     location = "vision_model.onnx_data"

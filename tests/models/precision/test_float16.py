@@ -87,6 +87,7 @@ class TestLite0(BackendTests):
     def backend(self, lite0_half):
         return lite0_half
 
+    @pytest.mark.slow
     def test_is_the_default_model_by_its_vectors(self, backend, lite0):
         shown = synthetic_images(30, seed=99)
         X, exact = (b.embed([b.prepare(image) for image in shown]) for b in (backend, lite0))
@@ -234,6 +235,7 @@ def test_biases_that_convolutions_share(tmp_path, passed_on):
     assert load(f"{name}#int8", tmp_path).spec.precision.startswith("int8")
 
 
+@pytest.mark.slow
 def test_the_same_bytes_each_time(vit):
     entry = find_model(vit)
     graph = entry.variants.graph(None)
@@ -265,6 +267,7 @@ def test_openvino_is_not_believed_blindly(vit, tmp_path, monkeypatch):
         load_model(f"{vit}#fp16", device="openvino", cache_dir=tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not openvino.is_installed(), reason="needs OpenVINO")
 def test_a_processor_that_has_float16_computes_in_it(vit, tmp_path, monkeypatch):
     monkeypatch.setattr(openvino, "has_float16", lambda: True)

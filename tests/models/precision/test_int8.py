@@ -71,6 +71,7 @@ class TestCalibrated(BackendTests):
         return load(made.model, cache_dir)
 
 
+@pytest.mark.slow
 @pytest.mark.processor
 def test_the_default_model_stays_near(lite0_int8, lite0):
     shown = synthetic_images(30, seed=99)
@@ -111,6 +112,7 @@ def test_what_is_told(made):
     assert last.speedup > 0
 
 
+@pytest.mark.slow
 def test_weights_and_activations_are_of_eight_bits(name):
     spec = find_model(name).spec
     shown = [resize_and_crop(image, spec) for image in synthetic_images(4, seed=1)]

@@ -49,6 +49,7 @@ class TestConformance(BackendTests):
         assert not np.array_equal(X, wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not openvino.is_installed(), reason="needs OpenVINO")
 def test_nothing_is_reported_to_anybody():
     program = (
@@ -86,6 +87,7 @@ def lite0(cache_dir):
     return entry.spec, entry.variants.graph(cache_dir)
 
 
+@pytest.mark.slow
 def test_corrected_biases_bring_features_back(lite0):
     spec, graph = lite0
     excluded = ("stem", "block0")

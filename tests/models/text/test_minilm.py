@@ -20,6 +20,7 @@ def encoder(text_cache) -> MiniLmEncoder:
     return MiniLmEncoder(text_cache)
 
 
+@pytest.mark.slow
 def test_canonical_vectors(encoder):
     # transformers and torch wrote these; see `canonical/make_text.py`.
     wanted = np.load(Path(__file__).parents[1] / "canonical" / "minilm.npy")

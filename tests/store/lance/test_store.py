@@ -179,6 +179,7 @@ add("after", 10)
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 def test_a_write_that_the_disk_refuses(store, directory):
     said = fill_the_disk(directory)
