@@ -56,7 +56,7 @@ def fresh(X: np.ndarray, baskets: np.ndarray) -> Scores:
 
 
 def implicit_bm25(X: np.ndarray, baskets: np.ndarray) -> Scores:
-    from implicit.nearest_neighbors import BM25Recommender
+    from implicit.nearest_neighbours import BM25Recommender
 
     model = BM25Recommender(K=len(X), num_threads=1)
     model.fit(sparse.csr_matrix(baskets, dtype=np.float32), show_progress=False)

@@ -60,7 +60,7 @@ def test_blocks_change_nothing(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")
 def test_as_implicit_has_it():
-    implicit = pytest.importorskip("implicit.nearest_neighbors")
+    implicit = pytest.importorskip("implicit.nearest_neighbours")
     held = baskets(200, 30, 0.15, seed=5)
     theirs = implicit.CosineRecommender(K=30, num_threads=1)
     theirs.fit(sparse.csr_matrix(held), show_progress=False)
