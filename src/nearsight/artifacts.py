@@ -203,7 +203,7 @@ def read_artifact(
     # A damaged archive can raise nearly anything.
     except Exception as damage:
         # numpy takes whatever it does not know for a pickle, and says how to run it.
-        reason = "it is no npz file" if "pickle" in str(damage) else f"{type(damage).__name__}: {damage}"
+        reason = "it is not an npz file" if "pickle" in str(damage) else f"{type(damage).__name__}: {damage}"
         raise error(f"{path} holds no sound {kind} ({reason}); {remedy}") from damage
 
 

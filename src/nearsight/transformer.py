@@ -13,7 +13,7 @@ from nearsight.errors import InvalidParameterError
 from nearsight.models import DEFAULT_MODEL, Backend, find_model
 
 
-class ImageEmbeddingTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn is untyped
+class ImageEmbeddingTransformer(TransformerMixin, BaseEstimator):
     """Turn images into vectors inside a scikit-learn `Pipeline`.
 
     Fitting only checks the parameters. The model is loaded at the first `transform`, so that cloning and

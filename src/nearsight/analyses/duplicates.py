@@ -153,7 +153,7 @@ def find_duplicates(
     *Method*: candidate pairs are each image's nearest neighbors by vector, and by perceptual hashes of the
     image and of edits of it. A pair is verified by its pixels alone: the thumbnails are aligned, and their
     details must agree (`verification.dense.register`; no file is opened). So images that are merely similar
-    are no duplicates. Verified pairs are grouped around the image to keep
+    are not duplicates. Verified pairs are grouped around the image to keep
     (`estimators.duplicates.NearDuplicates`): the largest, then the sharpest, then one without an overlay,
     then the one of most bytes, the oldest, and the first that was added.
 
@@ -172,7 +172,7 @@ def find_duplicates(
     n_neighbors : int, default 10
         Candidates of each image by vector.
     min_similarity : float, default 0.7
-        Cosine in -1..1 below which a pair is no candidate by vector.
+        Cosine in -1..1 below which a pair is not a candidate by vector.
     n_threads : int, optional
         By default all cores.
     progress : bool, optional
@@ -417,7 +417,7 @@ def _verified_against(estimator: NearDuplicates, agreements: PairVerifier, rows:
 def _without_links(item: Item) -> Item:
     """Name each file of an item once, by a path that is no symbolic link where there is one.
 
-    A link is no duplicate: whoever keeps it and deletes its target has lost the image. The file that most
+    A link is not a duplicate: whoever keeps it and deletes its target has lost the image. The file that most
     links lead to comes first, so that they keep working.
     """
     paths_of: dict[str, list[str]] = {}

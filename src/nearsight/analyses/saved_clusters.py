@@ -69,7 +69,7 @@ def check_key(collection: Collection, key: str, *, overwrite: bool = False, wher
         n_images = collection.count(f"{name} IS NOT NULL") if name in existing else 0
         if n_images:
             raise MetadataError(
-                f"{n_images:,} images have metadata {name!r} already, which are no saved clusters; choose"
+                f"{n_images:,} images have metadata {name!r} already, and no saved clusters wrote it; choose"
                 f" another key, such as {key}_group, or overwrite it (--overwrite, overwrite=True)"
             )
 
@@ -93,8 +93,8 @@ def save_clusters(
     Raises
     ------
     MetadataError
-        `key` is no name, is the name of a column or a keyword of `where`, holds text already, or is metadata
-        that was not saved by this method.
+        `key` is not a valid name, is the name of a column or a keyword of `where`, holds text already, or is
+        metadata that was not saved by this method.
     StorageError
         The collection cannot be written to.
     """

@@ -94,7 +94,7 @@ def _open_table(file: Path, *required: str, optional: Sequence[str] = ()) -> Ite
     Raises
     ------
     MetadataError
-        The file is no table, or lacks a required column.
+        The file is not a table, or lacks a required column.
     OSError
         The file cannot be read.
     """

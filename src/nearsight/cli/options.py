@@ -66,8 +66,10 @@ def existing_path(ctx: click.Context, param: click.Parameter, path: str | None) 
 
 
 def _exists(path: str) -> bool:
-    # Path.glob does not take absolute patterns.
-    return os.path.lexists(path) or (has_magic(path) and any(True for _ in iglob(path, recursive=True)))  # noqa: PTH207
+    if os.path.lexists(path):
+        return True
+    matches = iglob(path, recursive=True)  # noqa: PTH207 - Path.glob does not take absolute patterns
+    return has_magic(path) and any(True for _ in matches)
 
 
 paths = click.argument(

@@ -84,7 +84,7 @@ def create_projected(directory: Path, source: VectorStore, projection: Projectio
         target = create_store(directory / manifest.STORE, schema)
         _copy_projected(source, target, projection)
         projection.save(directory / manifest.PROJECTION)
-        # Last: before it, the directory is no collection.
+        # Last: before it, the directory is not a collection.
         manifest.CollectionManifest.of(spec, storage).write(directory)
     target.maintain()
 

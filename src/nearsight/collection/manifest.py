@@ -39,7 +39,7 @@ class CollectionManifest:
         The version of nearsight that created it. It is shown, not compared: a new version that gives the same
         vectors may go on writing.
     storage : str
-        The type of a stored number. It is no part of the fingerprint: a vector in float16 has a cosine of
+        The type of a stored number. It is not part of the fingerprint: a vector in float16 has a cosine of
         0.9999999 to the same in float32.
     """
 

@@ -121,7 +121,7 @@ class CollectionReader:
         """
         if not set(id) <= set("0123456789abcdef") or not _PREFIX_DIGITS <= len(id) <= 32:
             raise UnknownIdError(
-                f"{id!r} is no id: an id is 32 hex digits, of which at least the first"
+                f"{id!r} is not an id: an id is 32 hex digits, of which at least the first"
                 f" {_PREFIX_DIGITS} are needed; nearsight ls shows them"
             )
         items = list(self.items(ids=[id]) if len(id) == 32 else self.items(f"id LIKE '{id}%'"))

@@ -64,7 +64,7 @@ def schema(dim: int, storage: str = "float32") -> pa.Schema:
     Raises
     ------
     InvalidParameterError
-        `storage` is no such type.
+        `storage` is not one of these types.
     """
     if storage not in NUMBER_TYPES:
         raise InvalidParameterError(
@@ -133,7 +133,8 @@ def metadata_types(metadata: Mapping[str, Any], known: Mapping[str, pa.DataType]
     Raises
     ------
     MetadataError
-        A key is no name; a value is no text, number or boolean, or of another type than the column.
+        A key is not a valid name; a value is not a text, number or boolean, or its type differs from the
+        column's.
     """
     needed: dict[str, pa.DataType] = {}
     for key, value in metadata.items():

@@ -274,7 +274,7 @@ def _squared_distances(X: NDArray[np.floating], centers: NDArray[np.floating]) -
     return distances
 
 
-class CustomerSegments(ClusterMixin, BaseEstimator):  # type: ignore[misc]
+class CustomerSegments(ClusterMixin, BaseEstimator):
     """Divide customers into segments; each customer belongs to exactly one.
 
     *Method*: k-means. By default the number of segments is the largest of 2..10 with a prediction strength of

@@ -31,7 +31,7 @@ _SAME_DISTANCE = 1e-6
 _BLOCK_ROWS = 1024
 
 
-class Layout2D(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class Layout2D(TransformerMixin, BaseEstimator):
     """Lay rows out in two dimensions so that neighbors stay neighbors, and place later rows among them.
 
     *Method*: UMAP (McInnes, Healy and Melville 2018, arXiv 1802.03426) by cosine, or the first two principal

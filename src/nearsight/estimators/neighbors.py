@@ -41,7 +41,7 @@ def unit_length(X: FloatArray, *, copy: bool = True) -> FloatArray:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not copy and vectors is X and np.all(np.abs(lengths - 1) < _UNIT_TOLERANCE):
         return X
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)  # type: ignore[no-any-return]
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)  # type: ignore[no-any-return] # NumPy's stubs
 
 
 def similarity_blocks(

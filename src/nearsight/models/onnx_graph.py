@@ -315,7 +315,7 @@ def with_outputs(source: Path | bytes, names: Collection[str]) -> bytes:
 def with_free_sizes(source: Path | bytes) -> bytes:
     """Return the model for any number and size of images, without weights among its inputs.
 
-    The runtime fuses layers only if their weights are no inputs.
+    The runtime fuses layers only if their weights are not inputs.
     """
     model = _read(source, with_data=True)
     initializer_names = {tensor.name for tensor in model.graph.initializer}

@@ -52,8 +52,8 @@ def labels_of(collection: Collection | None, labels: str, where: str | None = No
         f" and no metadata key (the keys are: {', '.join(keys) or 'none'})" if collection is not None else ""
     )
     raise InvalidParameterError(
-        f"the labels {labels!r} are no folder, no file{no_key}; name a folder with one subfolder per class, a"
-        " CSV file with the columns path and label, or write `folder`"
+        f"the labels {labels!r} are neither a folder nor a file{no_key}; name a folder with one subfolder per"
+        " class, a CSV file with the columns path and label, or write `folder`"
     )
 
 

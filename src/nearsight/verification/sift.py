@@ -13,7 +13,7 @@ from nearsight.errors import MissingExtraError
 # Numbers in one descriptor: 4 × 4 cells of 8 directions.
 SIFT_DIM = 128
 
-# OpenCV 4.14 and 5.0 give the same keypoints to the last bit, so its version is no part of a fingerprint.
+# OpenCV 4.14 and 5.0 give the same keypoints to the last bit, so its version is not part of a fingerprint.
 # Its detectors keep buffers between calls, so two threads must not share one.
 _of_this_thread = threading.local()
 

@@ -125,7 +125,10 @@ def test_suggestions_can_be_filled_in(nearsight, classes, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fit", "--labels", "nowhere"], "are no folder, no file and no metadata key (the keys are: none)"),
+        (
+            ["fit", "--labels", "nowhere"],
+            "are neither a folder nor a file and no metadata key (the keys are: none)",
+        ),
         (["fit", "--labels", "{empty}"], "has no subfolders with images"),
         (["fit", "--labels", "{table}"], "needs the columns path and label"),
         (["fit", "--labels", "folder", "--model", "sift-vlad"], "leave out --model"),

@@ -56,7 +56,7 @@ class LevelScores:
     heat: list[NDArray[np.float32]]
 
 
-class MultiLevelAnomaly(BaseEstimator):  # type: ignore[misc] # scikit-learn is untyped
+class MultiLevelAnomaly(BaseEstimator):
     """Score images by their distance to good ones, as a whole and patch by patch.
 
     *Method*. As a whole: `VectorAnomaly` on the mean and standard deviation of each feature over the image,

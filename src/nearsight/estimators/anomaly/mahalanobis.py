@@ -19,7 +19,7 @@ Method = Literal["mahalanobis", "knn"]
 _N_FOLDS = 5
 
 
-class VectorAnomaly(OutlierMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn is untyped
+class VectorAnomaly(OutlierMixin, BaseEstimator):
     """Score vectors by their distance to those of good examples.
 
     *Method*. ``mahalanobis``: Rippel et al. 2020 (arXiv 2005.14140, section III): the Mahalanobis distance to

@@ -19,7 +19,7 @@ Maps = NDArray[np.float32] | Iterable[NDArray[np.float32]]
 _MOST_BUFFERED = 8_000_000
 
 
-class PatchMemory(BaseEstimator):  # type: ignore[misc] # scikit-learn is untyped
+class PatchMemory(BaseEstimator):
     """Score patches of feature maps by their distance to the nearest patch of a good image.
 
     *Method*: PatchCore (Roth et al. 2022, arXiv 2106.08265). Features are averaged over their neighborhood

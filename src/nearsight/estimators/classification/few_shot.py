@@ -54,7 +54,7 @@ class _Candidate:
     left_out: Floats
 
 
-class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """Learn classes from a few examples each, with calibrated probabilities and "unknown" as an answer.
 
     *Method*: three heads on centered unit vectors (Wang et al. 2019, arXiv 1911.04623, section 3: "CL2N", the

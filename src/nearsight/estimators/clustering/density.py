@@ -30,7 +30,7 @@ _LARGEST_MIN_CLUSTER_SIZE = 100
 _N_FOLDS, _LEAST_HELD_OUT, _LEAST_FOLDS = 10, 2000, 2
 
 
-class DensityClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
+class DensityClustering(ClusterMixin, BaseEstimator):
     """Find as many clusters as the data have; vectors between them are noise, labeled -1.
 
     *Method*: HDBSCAN (Campello, Moulavi and Sander 2013) on coordinates from the neighbor graph, since

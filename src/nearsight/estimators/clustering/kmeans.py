@@ -22,7 +22,7 @@ _MOST_START_ROWS = 20_000
 _BLOCK_ROWS = 8192
 
 
-class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
+class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):
     """Divide vectors into a stated number of clusters by direction.
 
     *Method*: spherical k-means (Dhillon and Modha 2001): centers are mean directions, compared by cosine.

@@ -23,7 +23,7 @@ from nearsight.estimators.duplicates.candidate_pairs import EXACT_ROWS, candidat
 from nearsight.estimators.duplicates.star_grouping import star_groups
 from nearsight.estimators.neighbors import unit_length
 
-#: From two arrays of m rows to a score for each pair: higher is more surely a duplicate, NaN is no duplicate.
+#: From two arrays of m rows to a score for each pair: the higher, the more certain a duplicate; NaN: not one.
 PairVerifier = Callable[[NDArray[np.int64], NDArray[np.int64]], ArrayLike]
 
 #: From k sorted rows and the (m, 2) duplicate pairs among them to a quality for each row: higher is better.
@@ -45,7 +45,7 @@ _BLOCK_PAIRS = 65_536
 _NO_CANDIDATE_SCORE = -1.0
 
 
-class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
+class NearDuplicates(ClusterMixin, BaseEstimator):
     """Find rows that are near-duplicates of each other, by similarity and a second, independent score.
 
     *Method*: the nearest neighbors of each row by cosine are candidates (`candidate_pairs`). So are its
@@ -55,7 +55,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     rows that are (`star_groups`).
 
     With `false_alarm_rate`, the threshold is calibrated on these rows by split conformal prediction: each row
-    is one query, its score the best of its candidates. Rows with a duplicate are no good examples, but which
+    is one query, its score the best of its candidates. Rows with a duplicate are not good examples, but which
     ones they are is unknown; so rows that score `certain_score` or more are left out, and the number of good
     rows among them is estimated from the scores below (`conformal.from_contaminated`). If the scores do not
     fall off there, as in a burst of shots, the rate is refused. Duplicates that score less than
@@ -266,7 +266,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):  # type: ignore[misc]
                 f"verify returned an array of shape {scores.shape} for {len(left)} pairs; it must return one"
                 " score each"
             )
-        # A pair that could not be compared is no duplicate.
+        # A pair that could not be compared is not a duplicate.
         return np.nan_to_num(scores, nan=_NO_CANDIDATE_SCORE, posinf=np.inf, neginf=_NO_CANDIDATE_SCORE)
 
     def _calibrated(self, best_scores: NDArray[np.float64]) -> Threshold | None:

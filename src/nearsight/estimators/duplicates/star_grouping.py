@@ -22,9 +22,9 @@ def star_groups(n: int, pairs: Ints, quality: Floats, are_duplicates: PairTest) 
 
     *Method*: star clustering (Aslam et al. 2004, https://doi.org/10.7155/jgaa.00084) with quality in place of
     degree: in each connected component, the row of the highest quality is kept and takes its duplicates; the
-    remaining rows are grouped again. So a chain of images, each a duplicate of the next, is no group if its
-    ends differ. Deviation: the kept row may be an edit itself, too different from two other edits; so a row
-    that is a duplicate of most of the best 5 rows in the group, and of at least two, joins it as well.
+    remaining rows are grouped again. So a chain of images, each a duplicate of the next, is not a group if
+    its ends differ. Deviation: the kept row may be an edit itself, too different from two other edits; so a
+    row that is a duplicate of most of the best 5 rows in the group, and of at least two, joins it as well.
 
     Parameters
     ----------

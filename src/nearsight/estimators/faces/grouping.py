@@ -15,7 +15,7 @@ from nearsight.estimators.neighbors import unit_length
 _BLOCK_ROWS = 1024
 
 
-class FaceGrouper(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class FaceGrouper(ClusterMixin, BaseEstimator):
     """Group faces into persons; two faces of one image are never one person.
 
     *Method*: agglomerative clustering with average linkage (Sokal and Michener 1958) under cannot-link

@@ -54,7 +54,7 @@ class FaceIdentities:
     ambiguous: NDArray[np.bool_]
 
 
-class FaceIdentifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class FaceIdentifier(BaseEstimator):
     """Name faces by their nearest enrolled faces, or call them unknown.
 
     *Method*: k nearest neighbors (Cover and Hart 1967) by cosine. Only faces above the threshold vote, each

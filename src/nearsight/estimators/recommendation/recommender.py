@@ -62,7 +62,7 @@ class Recommendation:
     why: tuple[Reason, ...]
 
 
-class Recommender(BaseEstimator):  # type: ignore[misc]
+class Recommender(BaseEstimator):
     """Recommend items by their images and by the baskets they were in.
 
     *Method*: without baskets, the nearest images. With baskets, logistic regression on signals: how strongly
@@ -352,7 +352,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]
         alike = (visual_neighbors.similarity > self.similar_above_) & (bought[:, None] > 0)
         first, ranks = np.nonzero(alike)
         second = visual_neighbors.neighbors[first, ranks]
-        sizes = np.diff(self.baskets_.indptr).astype(np.float64)  # type: ignore[union-attr]
+        sizes = np.diff(self.baskets_.indptr).astype(np.float64)  # type: ignore[union-attr] # fitted
         any_two = (sizes * (sizes - 1)).sum() / max(bought.sum() ** 2 - (bought**2).sum(), 1)
         expected = (bought[first] * bought[second]).sum() * any_two
         if not expected > 0:

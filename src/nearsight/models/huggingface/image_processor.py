@@ -107,7 +107,7 @@ def _shape(values: Mapping[str, Any], kind: _Kind, name: str) -> dict[str, Any]:
     if crop is None or crop == exact:
         return {"input_px": exact, "resize_px": max(exact), "resize_mode": "squash"}
     if exact[0] != exact[1]:
-        _refuse(f"a crop of {crop} from {exact}, which is no square,")
+        _refuse(f"a crop of {crop} from {exact}, which is not a square,")
     return {"input_px": crop, "resize_px": exact[0], "resize_mode": "squash-crop"}
 
 

@@ -43,7 +43,7 @@ PRECISIONS = ("float32", "float16", "bfloat16")
 # Required, because a wrong guess would give worse vectors without an error.
 _REQUIRED = ("input_px", "mean", "std")
 _READ_FROM_FILE = ("id", "weights_sha256", "size_bytes")
-# On the processor, larger batches are no faster.
+# On the processor, larger batches are not faster.
 _MAX_BATCH_ON_PROCESSOR = 8
 
 

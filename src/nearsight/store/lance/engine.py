@@ -41,7 +41,7 @@ def _import_without_rest_client() -> None:
     finder = _PlaceholderFinder()
     sys.meta_path.insert(0, finder)
     try:
-        import lancedb  # noqa: F401
+        import lancedb  # noqa: F401 - for its effect on sys.modules
     finally:
         sys.meta_path.remove(finder)
         for name in [name for name in sys.modules if name == _API or name.startswith(f"{_API}.")]:
@@ -80,7 +80,7 @@ class _PlaceholderFinder:
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         is_api = name == _API or name.startswith(f"{_API}.")
-        return ModuleSpec(name, self, is_package=name == _API) if is_api else None  # type: ignore[arg-type]
+        return ModuleSpec(name, self, is_package=name == _API) if is_api else None  # type: ignore[arg-type] # a finder need not be a Loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return _PlaceholderModule(spec.name)

@@ -55,7 +55,7 @@ class ReadersLock:
                 is_granted = False
             else:
                 try:
-                    fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
+                    fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type] # open: _open() set it
                     is_granted = True
                 except OSError:
                     is_granted = False
@@ -80,7 +80,7 @@ class ReadersLock:
     def _lock(self) -> None:
         if fcntl is not None and self._open():
             try:
-                fcntl.flock(self._fd, fcntl.LOCK_SH)  # type: ignore[arg-type]
+                fcntl.flock(self._fd, fcntl.LOCK_SH)  # type: ignore[arg-type] # open: _open() set it
             except OSError:  # a file system without locks, where the exclusive lock fails too
                 self._unlock()
 
