@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from analyses.conftest import N_EACH, make_collection, truth_of
-from collection.test_text_search import Encoder
+from collection.test_search import Encoder
 from sklearn.metrics import adjusted_rand_score
 
 from nearsight import Collection

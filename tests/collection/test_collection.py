@@ -175,9 +175,9 @@ def test_search_by_image_id_and_vector_agree(collection: Collection, photos: Pat
     assert collection.search((photos / "2.png").read_bytes(), k=1)[0].id == id
 
 
-def test_search_wants_one_query(collection: Collection, photos: Path) -> None:
+def test_queries_that_are_refused(collection: Collection, photos: Path) -> None:
     collection.add(photos)
-    with pytest.raises(InvalidParameterError, match="one thing"):
+    with pytest.raises(InvalidParameterError, match="name what to search for"):
         collection.search()
     with pytest.raises(InvalidParameterError, match="folder"):
         collection.search(photos)

@@ -71,9 +71,9 @@ class Console:
         """Print a warning to stderr, even when quiet."""
         self._write(self._err, text, fg="yellow")
 
-    def path(self, path: str, end: str = "\n") -> None:
+    def path(self, path: str, *, null: bool = False) -> None:
         """Print a file name to stdout, byte for byte as the file system has it, for another program."""
-        click.echo(os.fsencode(path + end), nl=False)
+        click.echo(os.fsencode(path + ("\0" if null else "\n")), nl=False)
 
     def document(self, content: Mapping[str, Any]) -> None:
         """Print the result for programs, with the schema's version first; without JSON, print nothing."""

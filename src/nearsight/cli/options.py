@@ -94,6 +94,13 @@ threads = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="Number of threads. Default: the usable cores."
 )
 strict = _flag("--strict", "strict", help="Exit with code 1 if an image cannot be read.")
+
+
+def null(option: str) -> Callable[[_F], _F]:
+    """Add `-0`, which ends each file name with NUL, as `xargs -0` reads it."""
+    return click.option("-0", "--null", is_flag=True, help=f"With {option}: end each file name with NUL.")
+
+
 yes = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 open_report = _flag("--open", "opens_report", help="Open the report in the browser.")
 

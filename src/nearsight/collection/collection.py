@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,13 @@ from filelock import BaseFileLock, FileLock
 from numpy.typing import ArrayLike, NDArray
 
 from nearsight import images
-from nearsight.collection import manifest, schema
+from nearsight.collection import manifest
 from nearsight.collection.analysis_method import AnalysisMethod
 from nearsight.collection.create import create_collection, create_projected, load_if_needed, spec_of
 from nearsight.collection.ingest import Ingest
 from nearsight.collection.reader import CollectionReader
 from nearsight.collection.results import AddReport, Match, Metadata
-from nearsight.collection.text_search import search_text
+from nearsight.collection.search import embed_query, search
 from nearsight.collection.writer import Writer
 from nearsight.embedder import Embedder, OnError
 from nearsight.errors import (
@@ -227,8 +226,9 @@ class Collection(CollectionReader):
         self,
         query: Any = None,
         *,
-        id: str | None = None,
+        id: str | Sequence[str] | None = None,
         text: str | None = None,
+        not_text: str | Sequence[str] | None = None,
         vector: ArrayLike | None = None,
         k: int = 10,
         where: str | None = None,
@@ -239,16 +239,18 @@ class Collection(CollectionReader):
 
         Parameters
         ----------
-        query : path, URL, PIL image, uint8 array or bytes
-            The image to look for.
-        id : str
-            Instead of `query`: an image of the collection, which is then left out of the result.
-            A unique start of at least 4 digits will do.
+        query : path, URL, PIL image, uint8 array or bytes, or a list of those
+            Images to look for.
+        id : str or sequence of str
+            Images of the collection to look for; they are left out of the result. A unique start of at least
+            4 digits will do.
         text : str
-            Instead of `query`: a description of the images. See `load_text_encoder` for the models that can
-            be searched by text, and for the meaning of the similarities.
+            A description of the images. See `load_text_encoder` for the models that can be searched by text,
+            and for the meaning of the similarities.
+        not_text : str or sequence of str
+            Descriptions of images that are not wanted.
         vector : array of shape (dim,)
-            Instead of `query`: a vector of this collection's fingerprint.
+            A vector of this collection's fingerprint.
         k : int, default 10
             At least 1.
         where : str, optional
@@ -258,50 +260,37 @@ class Collection(CollectionReader):
         allow_remote : bool, default False
             Whether an http or https URL may be fetched.
 
+        Notes
+        -----
+        Several images stand for the mean of their vectors. If images and texts are combined, or with
+        `not_text`, the similarity is a sum in standard deviations: the mean over the image and the text, less
+        what each unwanted text has above its mean.
+
         Raises
         ------
         ImageError
-            The query image cannot be used.
+            A query image cannot be used.
         UnknownIdError, FilterError
             There is no such image; `where` is not understood.
+        InvalidParameterError
+            There is no image, id, text or vector; a text is empty, or `k` is less than 1.
         """
-        if sum(argument is not None for argument in (query, id, text, vector)) != 1:
-            raise InvalidParameterError(
-                "search for one thing: an image, the id of one in the collection, a text, or a vector"
-            )
-        if text is not None:
-            return search_text(self, text, k=k, where=where, exact=exact)
-        if id is not None:
-            whole_id = self.get(id).id
-            matches = self._nearest(self.vectors([whole_id])[0], k + 1, where, exact)
-            return [match for match in matches if match.id != whole_id][:k]
-        if vector is None:
-            vector = self.embed_query(query, allow_remote=allow_remote)
-        return self._nearest(vector, k, where, exact)
+        return search(
+            self,
+            query,
+            id=id,
+            text=text,
+            not_text=not_text,
+            vector=vector,
+            k=k,
+            where=where,
+            exact=exact,
+            allow_remote=allow_remote,
+        )
 
     def embed_query(self, query: Any, *, allow_remote: bool = False) -> NDArray[np.float32]:
         """Return the (dim,) vector of one image by the collection's model."""
-        if isinstance(query, (str, PathLike)) and Path(query).is_dir():
-            raise InvalidParameterError(f"a query is one image; {query} is a folder")
-        embedder = self.embedder(n_threads=1, progress=False)
-        result = embedder.embed([query], on_error="raise", allow_remote=allow_remote)
-        if len(result.vectors) != 1:
-            raise InvalidParameterError(f"a query is one image; {query} holds {len(result.vectors)}")
-        vector: NDArray[np.float32] = result.vectors[0]
-        return vector
-
-    def _nearest(self, vector: ArrayLike, k: int, where: str | None, exact: bool) -> list[Match]:
-        [hits] = self._store.search(
-            np.asarray(vector, np.float32)[None],
-            k,
-            where=self._filter(where),
-            columns=["path", *schema.metadata_columns(self._store.schema)],
-            exact=exact,
-        )
-        return [
-            Match(hit.id, images.decode_path(hit.row["path"]), hit.similarity, schema.metadata_of(hit.row))
-            for hit in hits
-        ]
+        return embed_query(self, query, allow_remote=allow_remote)
 
     def add_vectors(
         self,

@@ -82,11 +82,12 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A query and its hits, the most similar first."""
+    """A query, its further parts if it has several, and its hits, the most similar first."""
 
     query: Card
     hits: Sequence[Card]
     label: str = "Query"
+    more_queries: Sequence[Card] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,10 @@ from nearsight.reports.html import write_html
 from nearsight.text_format import count
 
 _THUMBNAIL_PX = 256
+_COMBINED_SCALE = (
+    "Similarity is a sum of standard deviations from the mean of the collection: the mean over what is"
+    " wanted, less what is unwanted. Cards link to the originals."
+)
 
 
 def write_search(
@@ -18,9 +22,10 @@ def write_search(
     collection: Collection,
     matches: Sequence[Match],
     *,
-    query: str | bytes | None = None,
-    query_id: str | None = None,
+    queries: Sequence[str | bytes] = (),
+    ids: Sequence[str] = (),
     text: str | None = None,
+    not_texts: Sequence[str] = (),
 ) -> None:
     """Write the report of one search.
 
@@ -32,30 +37,51 @@ def write_search(
         It has the thumbnails.
     matches : sequence of Match
         The most similar first.
-    query : str or bytes, optional
-        The query image, or
-    query_id : str, optional
-        its id in the collection, or the start of one, or
+    queries : sequence of str or bytes
+        Query images: paths, URLs or the content of a file.
+    ids : sequence of str
+        Query images of the collection; starts of ids will do.
     text : str, optional
-        the words of a text search.
+    not_texts : sequence of str
+        Descriptions of unwanted images.
     """
-    if text is not None:
-        card = Card("", None, name=f"“{text}”", words=text, linked=False)
-    elif query_id is not None:
-        item = collection.get(query_id)
-        card = Card(item.path, collection.thumbnails([item.id]).get(item.id), metadata=item.metadata)
-    elif isinstance(query, bytes):
-        card = Card("", _thumbnail(query), name="standard input", linked=False)
-    else:
-        card = Card(query or "", _thumbnail(query or ""))
+    cards = [_image_card(query) for query in queries]
+    for id in ids:
+        item = collection.get(id)
+        cards.append(Card(item.path, collection.thumbnails([item.id]).get(item.id), metadata=item.metadata))
+    like = [card.title for card in cards]
+    cards += [_text_card(f"“{words}”") for words in ([] if text is None else [text])]
+    cards += [_text_card(f"not “{words}”") for words in not_texts]
     facts = {
         "Searched": count(len(collection), "image"),
         "Model": collection.spec.id,
         "Collection": str(collection.directory),
     }
-    sections = [Section(rows=[Row(card, match_cards(collection, matches))])]
-    title = f"Images {'of' if text else 'like'} {card.title}" if card.title else "Similar images"
-    write_html(file, gallery(title, sections, facts=facts, footer=[SCALE]))
+    row = Row(cards[0], match_cards(collection, matches), more_queries=cards[1:])
+    is_cosine = len(cards) == 1 or not (text or not_texts)
+    footer = [SCALE if is_cosine else _COMBINED_SCALE]
+    html = gallery(_title(like, text, not_texts), [Section(rows=[row])], facts=facts, footer=footer)
+    write_html(file, html)
+
+
+def _title(like: Sequence[str], text: str | None, not_texts: Sequence[str]) -> str:
+    parts = ["Images"]
+    if like:
+        parts.append(f"like {like[0] if len(like) == 1 else count(len(like), 'image')}")
+    if text is not None:
+        parts.append(f"of “{text}”")
+    parts += [f"not “{words}”" for words in not_texts]
+    return " ".join(parts)
+
+
+def _text_card(words: str) -> Card:
+    return Card("", None, name=words, words=words, linked=False)
+
+
+def _image_card(query: str | bytes) -> Card:
+    if isinstance(query, bytes):
+        return Card("", _thumbnail(query), name="standard input", linked=False)
+    return Card(query, _thumbnail(query))
 
 
 def _thumbnail(query: str | bytes) -> bytes:

@@ -69,6 +69,41 @@ def test_paths_alone_are_for_other_programs(indexed, photos, strange):
     indexed("search", photos / "3.png", "--paths", "--json", code=2)
 
 
+def test_paths_end_with_nul_for_xargs(indexed, photos, strange):
+    result = indexed("search", photos / "3.png", "--paths", "-0", "-k", 6)
+    names = result.stdout_bytes.split(b"\0")
+    assert names[-1] == b""
+    assert os.fsencode(photos / strange) in names
+
+
+def test_several_images_stand_for_their_mean(indexed, photos):
+    items = indexed.json("ls")["items"]
+    ids = [item["id"] for item in items if item["path"] in (str(photos / "2.png"), str(photos / "3.png"))]
+    by_id = indexed.json("search", "--id", ids[0], "--id", ids[1])["hits"]
+    assert {hit["id"] for hit in by_id} == {item["id"] for item in items} - set(ids)
+    by_path = indexed.json("search", photos / "2.png", photos / "3.png")["hits"]
+    assert {hit["id"] for hit in by_path[:2]} == set(ids)
+    assert [hit["id"] for hit in by_path if hit["id"] not in ids] == [hit["id"] for hit in by_id]
+    assert by_path[0]["similarity"] == pytest.approx(by_path[1]["similarity"], abs=1e-4)
+
+
+def test_images_and_texts_together(indexed, photos, tmp_path, monkeypatch):
+    searches = []
+    from nearsight import Collection
+
+    def search(self, query, **arguments):
+        searches.append((query, arguments["text"], arguments["not_text"]))
+        return []
+
+    monkeypatch.setattr(Collection, "search", search)
+    out = tmp_path / "results.html"
+    indexed("search", photos / "2.png", "--text", "red", "--not", "blue", "--not", "a cat", "--html", out)
+    assert searches == [([str(photos / "2.png")], "red", ("blue", "a cat"))]
+    html = out.read_text(encoding="utf-8")
+    assert "<title>Images like 2.png of “red” not “blue” not “a cat”" in html
+    assert "standard deviations" in html
+
+
 def test_search_for_people(indexed, photos):
     result = indexed("search", photos / "3.png")
     lines = result.stdout.splitlines()
@@ -82,8 +117,9 @@ def test_search_for_people(indexed, photos):
     ("words", "kind", "message"),
     [
         ((), "UsageError", "IMAGE, --id ID or --text"),
-        (("a.png", "--id", "abcd"), "UsageError", "IMAGE, --id ID or --text"),
-        (("a.png", "--text", "a cat"), "UsageError", "or --text TEXT"),
+        (("--not", "a cat"), "UsageError", "IMAGE, --id ID or --text"),
+        (("a.png", "b.png", "--verify"), "UsageError", "--verify compares with one image"),
+        (("a.png", "-0"), "UsageError", "add --paths"),
         (("--text", ""), "InvalidParameterError", "the text is empty"),
         (("nowhere.png",), "ImageError", "nowhere.png"),
         (("--id", "ffffffff"), "UnknownIdError", "ffffffff"),

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     help="Find only duplicates across two sets (leaks), such as training and test images.",
 )
 @click.option("--list-redundant", is_flag=True, help="Print only the redundant files, one per line.")
-@click.option("-0", "--null", is_flag=True, help="With --list-redundant: end each file name with NUL.")
+@options.null("--list-redundant")
 @options.report("duplicates", "Write an HTML report that shows duplicates side by side.")
 @click.pass_obj
 def duplicates(
@@ -87,7 +87,7 @@ def duplicates(
         progress=run.console.progress,
     )
     if list_redundant:
-        _list_redundant(run, result, "\0" if null else "\n")
+        _list_redundant(run, result, null=null)
     else:
         run.console.document(_document(result))
         _say(run, result, is_leak=bool(between))
@@ -144,12 +144,12 @@ def _leak_document(leak: "Leak") -> dict[str, Any]:
     }
 
 
-def _list_redundant(run: Run, result: "Duplicates", end: str) -> None:
+def _list_redundant(run: Run, result: "Duplicates", *, null: bool) -> None:
     from nearsight.services.duplicates import redundant_files
 
     redundant = redundant_files(result)
     for path in redundant.paths:
-        run.console.path(path, end)
+        run.console.path(path, null=null)
     if redundant.n_remote:
         run.console.note(f"{count(redundant.n_remote, 'more')} in shards or at URLs are not listed.")
     if redundant.n_without_kept:

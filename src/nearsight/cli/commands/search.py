@@ -22,14 +22,19 @@ if TYPE_CHECKING:
     examples=(
         "nearsight search photo.jpg --open",
         "nearsight search --id 3fa9c1 -k 20 --where \"width >= 640 AND path LIKE '%beach%'\"",
-        'nearsight search --text "a dog on a beach" --paths',
+        'nearsight search --text "a dog on a beach" --not snow',
+        'nearsight search dress.jpg --text "striped"',
+        "nearsight search --text sunset -k 50 --paths -0 | xargs -0 cp -t sunsets/",
         "nearsight search logo.png --verify",
         "curl -s https://example.org/a.jpg | nearsight search -",
     ),
 )
-@click.argument("image", required=False, type=click.Path())
-@click.option("--id", "like_id", metavar="ID", help="Instead of IMAGE: an image of the collection.")
-@click.option("--text", metavar="TEXT", help="Instead of IMAGE: a description of the images.")
+@click.argument("queries", metavar="[IMAGE]...", nargs=-1, type=click.Path())
+@click.option("--id", "ids", metavar="ID", multiple=True, help="An image of the collection. Repeatable.")
+@click.option("--text", metavar="TEXT", help="A description of the images.")
+@click.option(
+    "--not", "not_texts", metavar="TEXT", multiple=True, help="A description of unwanted images. Repeatable."
+)
 @options.k("Number of matches.")
 @options.where
 @options.device
@@ -39,69 +44,72 @@ if TYPE_CHECKING:
 @click.option("--exact", is_flag=True, help="Compare with every image; slower in a large collection.")
 @options.allow_remote
 @click.option("--paths", is_flag=True, help="Print only the paths, one per line.")
+@options.null("--paths")
 @options.report("search", "Write a report with thumbnails.")
 @click.pass_obj
 def search(
     run: Run,
     /,
     *,
-    image: str | None,
-    like_id: str | None,
+    queries: tuple[str, ...],
+    ids: tuple[str, ...],
     text: str | None,
+    not_texts: tuple[str, ...],
     k: int,
     where: str | None,
     exact: bool,
     verify: bool,
     allow_remote: bool,
     paths: bool,
+    null: bool,
     report: Path | None,
 ) -> None:
-    """Find the images most similar to an image or a text.
+    """Find the images most similar to images, to a text, or to both.
 
-    IMAGE is a file, a URL, or - for an image on standard input.
+    IMAGE is a file, a URL, or - for an image on standard input. Several images stand for their mean.
 
     The similarity is the cosine of two vectors: 1 for the same image. Between a text and an image it is low
-    even for a good match; only the order counts.
+    even for a good match; only the order counts. With --not, or with both images and a text, it is a sum of
+    standard deviations from the mean of the collection.
     """
-    if sum(value is not None for value in (image, like_id, text)) != 1:
-        raise click.UsageError("name one thing to search for: IMAGE, --id ID or --text TEXT")
-    if image is not None and Path(image).is_dir():
-        raise BadInputError(f"{image} is a folder; name one image in it")
-    if verify and text is not None:
-        raise click.UsageError("--verify compares images, not a text; leave out --verify or --text")
+    if not queries and not ids and text is None:
+        raise click.UsageError("name what to search for: IMAGE, --id ID or --text TEXT")
+    for image in queries:
+        if Path(image).is_dir():
+            raise BadInputError(f"{image} is a folder; name one image in it")
+    if verify and (text is not None or not_texts or len(queries) + len(ids) > 1):
+        raise click.UsageError("--verify compares with one image; give one IMAGE or --id, and no text")
+    if null and not paths:
+        raise click.UsageError("-0 changes how --paths ends a file name; add --paths")
     if paths and run.console.as_json:
         raise click.UsageError("--paths and --json are two forms of output; give one of them")
     if run.device == "auto":
         # Opening a session on a GPU takes longer than embedding one image on the processor.
         run.device = "cpu"
     collection = run.open_collection()
-    query: Any = sys.stdin.buffer.read() if image == "-" else image
-    arguments: dict[str, Any] = {
-        "id": like_id,
-        "k": k,
-        "where": where,
-        "exact": exact,
-        "allow_remote": allow_remote,
-    }
+    images = [sys.stdin.buffer.read() if image == "-" else image for image in queries]
+    arguments: dict[str, Any] = {"k": k, "where": where, "exact": exact, "allow_remote": allow_remote}
     try:
         if verify:
             from nearsight.services.collections import search_verified
 
-            matches = search_verified(collection, query, **arguments)
+            matches = search_verified(collection, *images, id=ids[0] if ids else None, **arguments)
         else:
-            matches = collection.search(query, text=text, **arguments)
+            matches = collection.search(images, id=ids, text=text, not_text=not_texts, **arguments)
     except ImageError as error:
-        raise ImageError("standard input" if image == "-" else error.path, error.reason) from error
+        if "-" not in queries or error.path in queries:
+            raise
+        raise ImageError("standard input", error.reason) from error
     run.console.document({"hits": [_hit(match) for match in matches]})
     if paths:
         for path in filter(None, (match.path for match in matches)):
-            run.console.path(path)
+            run.console.path(path, null=null)
     else:
         _print_matches(run, matches)
     if report:
         from nearsight.reports.search import write_search
 
-        write_search(report, collection, matches, query=query, query_id=like_id, text=text)
+        write_search(report, collection, matches, queries=images, ids=ids, text=text, not_texts=not_texts)
         run.present_report(report)
 
 

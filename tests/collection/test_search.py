@@ -1,10 +1,10 @@
-"""Searching with words: every way finds what comparing with each image finds."""
+"""Every way of searching finds what comparing with each image finds."""
 
 import numpy as np
 import pytest
 
 from nearsight import Collection
-from nearsight.collection import text_search
+from nearsight.collection import search as search_module
 from nearsight.errors import InvalidParameterError, UnknownModelError
 
 from fake import DIM, FakeBackend
@@ -62,7 +62,7 @@ def naive(collection, encoder, text, k, keep=lambda item: True):
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("max_compared", [10_000, 10])
 def test_finds_what_a_plain_loop_finds(collection, monkeypatch, shared, max_compared):
-    monkeypatch.setattr(text_search, "_MAX_COMPARED", max_compared)
+    monkeypatch.setattr(search_module, "_MAX_COMPARED", max_compared)
     encoder = collection.__dict__["text_encoder"] = Encoder(collection.spec, shares_space=shared)
     for text in ("a cat", "a very long walk on the beach"):
         found = collection.search(text=text, k=7)
@@ -73,7 +73,7 @@ def test_finds_what_a_plain_loop_finds(collection, monkeypatch, shared, max_comp
 
 @pytest.mark.parametrize("max_compared", [10_000, 10])
 def test_finds_only_what_matches(collection, monkeypatch, max_compared):
-    monkeypatch.setattr(text_search, "_MAX_COMPARED", max_compared)
+    monkeypatch.setattr(search_module, "_MAX_COMPARED", max_compared)
     encoder = collection.__dict__["text_encoder"] = Encoder(collection.spec)
     found = collection.search(text="a cat", k=5, where="parity = 1")
     wanted = naive(collection, encoder, "a cat", 5, lambda item: item.metadata["parity"] == 1)
@@ -82,8 +82,8 @@ def test_finds_only_what_matches(collection, monkeypatch, max_compared):
 
 
 def test_many_candidates_where_much_is_wanted(collection, monkeypatch):
-    monkeypatch.setattr(text_search, "_MAX_COMPARED", 10)
-    monkeypatch.setattr(text_search, "_MIN_CANDIDATES", 10)
+    monkeypatch.setattr(search_module, "_MAX_COMPARED", 10)
+    monkeypatch.setattr(search_module, "_MIN_CANDIDATES", 10)
     encoder = collection.__dict__["text_encoder"] = Encoder(collection.spec)
     # Ten candidates could not be it.
     assert len(collection.search(text="a cat", k=40)) == 40
@@ -111,7 +111,55 @@ def test_a_model_that_knows_no_texts(collection):
         collection.search(text="a cat")
 
 
-def test_one_question_at_a_time(collection):
-    for question in ({}, {"id": "0" * 32, "text": "a cat"}, {"text": "a cat", "vector": np.ones(DIM)}):
-        with pytest.raises(InvalidParameterError, match="search for one thing"):
-            collection.search(**question)
+def test_a_search_needs_a_query(collection):
+    for arguments in ({}, {"not_text": "a cat"}, {"id": []}):
+        with pytest.raises(InvalidParameterError, match="name what to search for"):
+            collection.search(**arguments)
+
+
+def test_several_images_stand_for_their_mean(collection):
+    ids = [f"{i:032x}" for i in (3, 14, 159)]
+    mean = collection.vectors(ids).mean(axis=0)
+    everything = collection.search(vector=mean / np.linalg.norm(mean), k=300, exact=True)
+    expected = [match.id for match in everything if match.id not in ids][:20]
+    assert [match.id for match in collection.search(id=ids, k=20, exact=True)] == expected
+    # A vector counts once, whatever its length.
+    vector = 7 * collection.vectors(ids[2:])[0]
+    mixed = collection.search(id=ids[:2], vector=vector, k=21, exact=True)
+    assert [m.id for m in mixed if m.id != ids[2]][:20] == expected
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("max_compared", [10_000, 10])
+@pytest.mark.parametrize(
+    ("id", "text", "not_text"),
+    [
+        ([7], "a cat", []),
+        ([7, 8], "a cat", ["an umbrella"]),
+        ([7], None, ["an umbrella", "a very long walk on the beach"]),
+        ([], "a cat", ["an umbrella"]),
+    ],
+)
+def test_a_combination_is_what_plain_arithmetic_gives(
+    collection, monkeypatch, shared, max_compared, id, text, not_text
+):
+    monkeypatch.setattr(search_module, "_MAX_COMPARED", max_compared)
+    encoder = collection.__dict__["text_encoder"] = Encoder(collection.spec, shares_space=shared)
+    query = [f"{i:032x}" for i in id]
+    items = list(collection.items())
+    X = collection.vectors([item.id for item in items]).astype(np.float64)
+    columns = []
+    if query:
+        mean = collection.vectors(query).mean(axis=0)
+        columns.append(X @ (mean / np.linalg.norm(mean)))
+    texts = encoder.embed([*([text] if text else []), *not_text])
+    columns.extend(encoder.to_text_space(X) @ vector for vector in texts)
+    scores = np.zeros(len(items))
+    n_wanted = len(columns) - len(not_text)
+    for i, column in enumerate(columns):
+        z = (column - column.mean()) / column.std()
+        scores += z / n_wanted if i < n_wanted else -np.maximum(z, 0)
+    order = [i for i in np.argsort(-scores) if items[i].id not in query][:9]
+    matches = collection.search(id=query, text=text, not_text=not_text, k=9)
+    assert [match.id for match in matches] == [items[i].id for i in order]
+    np.testing.assert_allclose([match.similarity for match in matches], scores[order], atol=1e-4)
