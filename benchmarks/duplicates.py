@@ -1,8 +1,10 @@
 """Copies found among images that are merely alike, beside imagehash and a cut-off on the cosine.
 
-FOLDER has photographs. Of some, chosen at random, seven edits are made: JPEG at quality 30, half the size,
-10 % of width and height cropped off, turned by 3 to 8 degrees, mirrored, colors shifted, and a watermark
-over the whole width. All images, edited or not, are then searched for copies, by each method in the same
+FOLDER has photographs. Of some, chosen at random, eleven edits are made: JPEG at quality 30, half the size,
+10 % of width and height cropped off, turned by 3 to 8 degrees, mirrored, colors shifted, a watermark over the
+whole width, turned by a quarter or a half, that mirrored, turned or mirrored by the EXIF orientation alone,
+and scanned again (a slight turn, gray, noise, other brightness and contrast, 50 to 90 % of the size, JPEG at
+quality 40 to 80). All images, edited or not, are then searched for copies, by each method in the same
 run:
 
 - nearsight: `Collection.duplicates`, at its own threshold and at a stated rate of false alarms;
@@ -35,6 +37,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -84,6 +87,37 @@ def mark(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
 
 
+def quarter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    turns = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
+    return image.transpose(turns[rng.integers(3)])
+
+
+def mirrored_quarter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    turns = (Image.Transpose.TRANSPOSE, Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.TRANSVERSE)
+    return image.transpose(turns[rng.integers(3)])
+
+
+def orient(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Turn or mirror by the EXIF orientation alone."""
+    oriented = image.copy()
+    oriented.getexif()[0x0112] = int(rng.integers(2, 9))
+    return oriented
+
+
+def rescan(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    ground = int(np.median(np.asarray(image.convert("L"))))
+    turned = image.convert("L").rotate(rng.uniform(-2, 2), Image.Resampling.BICUBIC, fillcolor=ground)
+    share = rng.uniform(0.5, 0.9)
+    size = round(image.width * share), round(image.height * share)
+    pixels = np.asarray(turned.resize(size, Image.Resampling.LANCZOS), np.float32)
+    pixels = 255 * (pixels / 255) ** rng.uniform(0.8, 1.25) * rng.uniform(0.82, 1) + rng.uniform(0, 20)
+    pixels += rng.normal(size=pixels.shape) * rng.uniform(2, 8)
+    file = io.BytesIO()
+    scanned = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    scanned.save(file, "JPEG", quality=int(rng.integers(40, 81)))
+    return Image.open(file)
+
+
 EDITS: dict[str, Edit] = {
     "jpeg30": lambda image, rng: image,
     "half": lambda image, rng: image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS),
@@ -92,6 +126,10 @@ EDITS: dict[str, Edit] = {
     "mirror": lambda image, rng: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
     "color": recolor,
     "watermark": mark,
+    "quarter": quarter,
+    "flip+quart": mirrored_quarter,
+    "exif": orient,
+    "rescan": rescan,
 }
 
 OTHER_EDITS: dict[str, Edit] = {
@@ -114,7 +152,9 @@ def make(source: Path, target: Path, n_edited: int, seed: int, edits: Mapping[st
             image = Image.open(path).convert("RGB")
             for name, edit in edits.items():
                 quality = 30 if name == "jpeg30" else 90
-                edit(image, rng).save(target / f"{number:05}_{name}.jpg", quality=quality)
+                # A new edit leaves the draws of the others as they were.
+                edited = edit(image, np.random.default_rng([seed, number, crc32(name.encode())]))
+                edited.save(target / f"{number:05}_{name}.jpg", quality=quality, exif=edited.getexif())
 
 
 class Truth:

@@ -220,6 +220,25 @@ def test_copies_are_found_where_vectors_tell_nothing(photos, collection):
     assert not any("alone.png" in group for group in copies)
 
 
+def test_turned_and_mirrored_images_are_found_whatever_their_vectors(tmp_path):
+    images = [texture(160, 120, seed) for seed in (30, 31)]
+    for number, image in enumerate(images):
+        image.save(tmp_path / f"{number}_original.png")
+        for turn in Image.Transpose:
+            image.transpose(turn).save(tmp_path / f"{number}_{turn.name}.png")
+        for orientation in range(2, 9):
+            exif = Image.Exif()
+            exif[0x0112] = orientation
+            image.save(tmp_path / f"{number}_exif_{orientation}.jpg", exif=exif, quality=90)
+    # The vectors say nothing: they are random numbers.
+    collection = Collection.create(tmp_path / "c", model=FakeBackend())
+    collection.add(tmp_path)
+    groups = collection.find_duplicates(min_similarity=1).groups
+    found = [names(path for item in group.items for path in item.paths) for group in groups]
+    assert sorted(map(len, found)) == [15, 15]
+    assert [len({name[0] for name in group}) for group in found] == [1, 1]
+
+
 @pytest.mark.parametrize("n_copies", [1, 3])
 def test_a_mark_does_not_pass_for_crispness_or_bytes(tmp_path, n_copies):
     image = texture(400, 300, 4).filter(ImageFilter.GaussianBlur(1))

@@ -26,15 +26,15 @@ Signs = NDArray[np.int8]
 
 
 def edit_hashes(thumbnails: Pixels) -> Signs:
-    """Return the perceptual hashes of images, and of 34 edits of each: 63 signs a hash.
+    """Return the perceptual hashes of images, and of 37 edits of each: 63 signs a hash.
 
     *Method*: the signs of the lowest frequencies of a discrete cosine transform, a perceptual hash (Zauner
     2010, "Implementation and benchmarking of perceptual image hash functions", section 3.2.1; we use signs
     instead of a comparison with the median). Other colors, sizes, a re-encoding or a watermark change few of
     them. Edits that change many are applied to the thumbnail first, so that an edited image has the hash of
-    one of them: mirrored; cropped to 0.9 or 0.8 of its sides at nine positions; turned by quarters; turned by
-    3.5, 5.5 or 7.5 degrees either way, with black corners or cropped to avoid them. The edits and the cosine
-    transform together are one product of matrices.
+    one of them: mirrored; turned by quarters, mirrored or not; cropped to 0.9 or 0.8 of its sides at nine
+    positions; turned by 3.5, 5.5 or 7.5 degrees either way, with black corners or cropped to avoid them. The
+    edits and the cosine transform together are one product of matrices.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def edit_hashes(thumbnails: Pixels) -> Signs:
 
     Returns
     -------
-    ndarray of shape (35, n, 63), int8
+    ndarray of shape (38, n, 63), int8
         -1, 1, or 0 for a frequency without amplitude; all 0 for a plain color. The first hash is that of the
         image itself.
     """
@@ -75,7 +75,9 @@ def _edited_waves() -> Floats:
 
 def _edit_transforms() -> Floats:
     """Return the (n_edits, 2, 3) transforms: where a position of the edited image lies in the image."""
-    whole = [np.diag([1.0, 1.0]), np.diag([-1.0, 1.0]), *map(_rotation, (*_TURNS, *_QUARTER_TURNS))]
+    mirror = np.diag([-1.0, 1.0])
+    quarters = [_rotation(degrees) for degrees in _QUARTER_TURNS]
+    whole = [np.eye(2), mirror, *quarters, *(turn @ mirror for turn in quarters), *map(_rotation, _TURNS)]
     # A square of side 1 / (cos + sin) fits into a turned square of side 1.
     inner = [rotation / np.abs(rotation[0]).sum() for rotation in map(_rotation, _TURNS)]
     centered = [np.column_stack([matrix, [0, 0]]) for matrix in (*whole, *inner)]
