@@ -107,6 +107,9 @@ def test_unknown_names() -> None:
         KeyError, match=f"no model 'zzz'. Known: {DEFAULT_MODEL}, efficientnet-lite2, sift-vlad, "
     ):
         load_model("zzz")
+    # Part of a name is enough to be understood.
+    with pytest.raises(UnknownModelError, match="Did you mean clip-vit-base-patch32 or clip-vit-large"):
+        find_model("CLIP")
 
 
 def test_schemes(install) -> None:

@@ -184,7 +184,10 @@ def k(text: str, default: int = 10) -> Callable[[_F], _F]:
 
 
 def _complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    return [entry.spec.id for entry in nearsight.list_models() if entry.spec.id.startswith(incomplete)]
+    from nearsight.models.huggingface.known_models import KNOWN_MODELS
+
+    names = [entry.spec.id for entry in nearsight.list_models()] + [model.name for model in KNOWN_MODELS]
+    return [name for name in names if name.startswith(incomplete)]
 
 
 _MODEL = (

@@ -18,6 +18,7 @@ from pathlib import Path
 from nearsight.errors import NearsightError, ParityError, UnknownModelError
 from nearsight.models.base import Backend, ModelEntry, TextEncoder
 from nearsight.models.cache import user_cache_dir
+from nearsight.models.huggingface.known_models import KNOWN_MODELS, hub_name
 from nearsight.models.huggingface.model_card import warn_non_commercial
 from nearsight.models.matryoshka import truncated_entry
 from nearsight.models.model_name import ModelVariant, split_model_name
@@ -51,10 +52,11 @@ def find_model(name: str) -> ModelEntry:
     Parameters
     ----------
     name : str
-        A model's id, or ``SCHEME:REST`` of a registered scheme. ``#`` and parts separated by commas name a
-        variant: ``layer=VALUE``, ``pooling=mean|cls|patches``, ``bf16``, ``fp16``, ``int8``,
-        ``int8=DIGITS`` of a calibration, and ``dim=D`` for a model trained for truncation. In a folder or
-        on a hub, ``fp16`` and ``int8`` name files; nearsight computes ``fp16=builtin`` and ``int8=builtin``.
+        A model's id, a short name of `KNOWN_MODELS` on a hub, or ``SCHEME:REST`` of a registered scheme.
+        ``#`` and parts separated by commas name a variant: ``layer=VALUE``, ``pooling=mean|cls|patches``,
+        ``bf16``, ``fp16``, ``int8``, ``int8=DIGITS`` of a calibration, and ``dim=D`` for a model trained for
+        truncation. In a folder or on a hub, ``fp16`` and ``int8`` name files; nearsight computes
+        ``fp16=builtin`` and ``int8=builtin``.
 
     Raises
     ------
@@ -63,7 +65,7 @@ def find_model(name: str) -> ModelEntry:
     NearsightError
         A scheme cannot use the name, file or folder.
     """
-    name, variant = split_model_name(name)
+    name, variant = split_model_name(hub_name(name))
     if variant.dim:
         return truncated_entry(find_model(replace(variant, dim=0).applied_to(name)), variant.dim)
     if variant:
@@ -82,7 +84,9 @@ def find_model(name: str) -> ModelEntry:
     scheme, colon, rest = name.partition(":")
     point = points.get(name) or (schemes.get(scheme) if colon else None)
     if point is None:
-        raise UnknownModelError(_unknown(name, [*points, *(f"{s}:…" for s in schemes)]))
+        raise UnknownModelError(
+            _unknown(name, [*points, *(model.name for model in KNOWN_MODELS), *(f"{s}:…" for s in schemes)])
+        )
     try:
         return _entry(point) if name in points else _checked(point.load()(rest))
     except NearsightError:
@@ -150,7 +154,7 @@ def load_model(name: str = DEFAULT_MODEL, *, device: str = "auto", cache_dir: Pa
 
 def _load_device_specific(name: str, cache_dir: Path, device: str) -> Backend:
     """Load the variant of a model that belongs to a device."""
-    base, variant = split_model_name(name)
+    base, variant = split_model_name(hub_name(name))
     if variant.precision:
         raise ParityError(
             f"{name} on {device} computes neither the vectors of {variant.precision} nor those of float32; "
@@ -229,6 +233,7 @@ def _plugin_error(point: EntryPoint, error: Exception) -> str:
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3)
+    containing = [other for other in known if name.lower() in other] if len(name) > 2 else []
+    near = list(dict.fromkeys([*containing, *difflib.get_close_matches(name, known, n=3)]))[:3]
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return f"There is no model {name!r}.{hint} Known: {', '.join(known) or 'none'}."

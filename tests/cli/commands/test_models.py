@@ -1,3 +1,5 @@
+import pytest
+
 from nearsight.models.weights.package_file import PackageFile
 
 MODEL_KEYS = {
@@ -22,6 +24,30 @@ def test_models(nearsight):
     assert (default["dim"], default["license"], default["available"]) == (1280, "Apache-2.0", True)
     assert default["input"] == [224, 224]
     assert "efficientnet-lite0" in nearsight("models").stdout
+
+
+def test_models_that_a_hub_offers(nearsight):
+    models = {model["model"]: model for model in nearsight.json("models")["models"]}
+    clip = models["clip-vit-base-patch32"]
+    assert set(clip) == MODEL_KEYS
+    assert (clip["dim"], clip["license"], clip["available"]) == (512, "MIT", False)
+    assert clip["source"].startswith("hub:Xenova/clip-vit-base-patch32@")
+    lines = nearsight("models").stdout.splitlines()
+    assert any(line.startswith("mobileclip-s0") and "NON-COMMERCIAL" in line for line in lines)
+
+
+def test_a_hub_that_cannot_be_reached_says_what_to_do(nearsight, photos, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+
+    def fail(*_, **__):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(hub.HfApi, "model_info", fail)
+    monkeypatch.setattr(hub, "hf_hub_download", fail)
+    monkeypatch.setattr(hub, "snapshot_download", fail)
+    message = nearsight.json("index", photos, "--model", "dinov2-small", code=2)["error"]["message"]
+    assert "could not be downloaded" in message
+    assert "use dir:PATH" in message
 
 
 def test_a_model_that_is_missing_says_how_to_get_it(nearsight, monkeypatch):

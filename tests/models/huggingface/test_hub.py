@@ -44,6 +44,13 @@ with warnings.catch_warnings(record=True) as notes:
 print(*(note.message for note in notes))
 """
 
+SHORT_NAME_CODE = f"""
+from nearsight.models.huggingface import known_models
+tiny = known_models.KnownModel(name="tiny", repository="{REPO}", dim=6, license="MIT", accuracy="")
+known_models.KNOWN_MODELS = (tiny,)
+known_models._BY_NAME = {{"tiny": tiny}}
+{CODE}"""
+
 LIST_CODE = """
 from nearsight.models.huggingface.hub import fetched_models
 print([(entry.spec.id, entry.spec.license, entry.available()) for entry in fetched_models()])
@@ -176,6 +183,18 @@ def test_only_what_is_needed_is_fetched_once_and_then_works_offline(hub: Hub, lo
     assert message.startswith(f"WeightsError hub:{REPO} is not completely on this machine")
     assert load(f"hub:{REPO}#quantized").startswith(f"hub:{REPO}@{COMMIT}#quantized (1, 6) ")
     assert f"UnknownModelError hub:{REPO} has no onnx/vision_model_fp16.onnx" in load(f"hub:{REPO}#fp16")
+
+
+@pytest.mark.slow
+def test_a_short_name_keeps_the_commit_of_its_first_download(hub: Hub, load) -> None:
+    first = load("tiny", SHORT_NAME_CODE)
+    assert first.startswith(f"hub:{REPO}@{COMMIT} (1, 6) ")
+    hub.fetched.clear()
+    # Without the hub, and without saying so.
+    assert load("tiny", SHORT_NAME_CODE, HF_ENDPOINT="http://127.0.0.1:9") == first
+    assert load("tiny", SHORT_NAME_CODE) == first
+    assert hub.fetched == []
+    assert load("tiny#quantized", SHORT_NAME_CODE).startswith(f"hub:{REPO}@{COMMIT}#quantized (1, 6) ")
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """`nearsight models`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -8,33 +8,40 @@ import nearsight
 from nearsight import text_format
 from nearsight.cli.framework import Command, Run
 
+if TYPE_CHECKING:
+    from nearsight.models.huggingface.known_models import KnownModel
+
 
 @click.command(
     cls=Command,
     json_shape="""{"models": [{"model", "dim": int, "license", "available": bool, "install",
-             "input": [height, width], "size_bytes": int, "training_data", "accuracy", "source",
-             "fingerprint"}]}, or with NAME: {"model": {...}, "layers": {name: shape}}""",
-    examples=("nearsight models", "nearsight models efficientnet-lite0"),
+             "input": [height, width] or null, "size_bytes": int or null, "training_data", "accuracy",
+             "source", "fingerprint": text or null}]},
+ or with NAME: {"model": {...}, "layers": {name: shape}}""",
+    examples=("nearsight models", "nearsight models efficientnet-lite0", "nearsight models dinov2-small"),
 )
 @click.argument("name", required=False)
 @click.pass_obj
 def models(run: Run, /, *, name: str | None) -> None:
     """List the embedding models, or describe one.
 
-    The list has the built-in models, those of plugins, and those already downloaded from a hub. With NAME,
-    the command also lists the layers from which `--layer` can take vectors.
+    The list has the built-in models, those of plugins, those downloaded from a hub, and well-known models
+    that a hub offers. With NAME, the command also lists the layers from which `--layer` can take vectors.
     """
     if name is not None:
         return _describe(run, name)
     from nearsight.models.huggingface.hub import fetched_models
+    from nearsight.models.huggingface.known_models import KNOWN_MODELS
     from nearsight.models.huggingface.model_card import is_non_commercial
 
     entries = [
         (entry.spec, entry.available(), entry.install)
         for entry in [*nearsight.list_models(), *fetched_models()]
     ]
+    downloaded = [spec.id for spec, _, _ in entries if spec.id.startswith("hub:")]
+    hub_models = [_hub_facts(model, downloaded) for model in KNOWN_MODELS]
     run.console.document(
-        {"models": [_facts(spec, available, install) for spec, available, install in entries]}
+        {"models": [*(_facts(spec, available, install) for spec, available, install in entries), *hub_models]}
     )
     rows = [
         [
@@ -54,8 +61,24 @@ def models(run: Run, /, *, name: str | None) -> None:
     for spec, available, install in entries:
         if install and not available:
             run.console.say(f"To install {spec.id}: {install}")
+    run.console.say("\nFrom a hub, downloaded at first use (pip install 'nearsight[hub]'):")
+    rows = [
+        [
+            model.name,
+            str(model.dim),
+            model.license + " (NON-COMMERCIAL)" * is_non_commercial(model.license),
+            "yes" if facts["available"] else "no",
+            "yes" if model.reads_text else "no",
+            model.accuracy,
+            model.revision[:7] or "kept at first use",
+        ]
+        for model, facts in zip(KNOWN_MODELS, hub_models, strict=True)
+    ]
+    header = ("model", "dim", "license", "downloaded", "text", "accuracy (published)", "commit")
+    for line in text_format.table(rows, header=header, right=(1,)):
+        run.console.say(line)
     run.console.say(
-        "Your own models: dir:PATH, hub:ORG/REPO@REVISION, onnx:FILE, pca:FILE, sift-vlad:FILE,"
+        "\nYour own models: dir:PATH, hub:ORG/REPO@REVISION, onnx:FILE, pca:FILE, sift-vlad:FILE,"
         " torch:MODULE:FACTORY"
     )
     return None
@@ -74,6 +97,22 @@ def _facts(spec: "nearsight.ModelSpec", available: bool, install: str) -> dict[s
         "accuracy": spec.accuracy,
         "source": spec.source,
         "fingerprint": spec.fingerprint.digest,
+    }
+
+
+def _hub_facts(model: "KnownModel", downloaded: list[str]) -> dict[str, Any]:
+    return {
+        "model": model.name,
+        "dim": model.dim,
+        "license": model.license,
+        "available": any(name.startswith(model.source) for name in downloaded),
+        "install": "pip install 'nearsight[hub]'",
+        "input": None,
+        "size_bytes": None,
+        "training_data": "",
+        "accuracy": model.accuracy,
+        "source": model.source,
+        "fingerprint": None,
     }
 
 

@@ -20,6 +20,7 @@ from nearsight.models.huggingface.folder import (
     split_precision,
     text_file,
 )
+from nearsight.models.huggingface.known_models import keeps_first_commit
 from nearsight.models.onnx_graph import read_graph_facts
 from nearsight.models.spec import ModelSpec
 
@@ -156,8 +157,9 @@ def _require(name: str) -> Any:
 def _fetch(repo: str, revision: str | None, precision: str) -> Path:
     """Return the local folder of a revision with all needed files."""
     huggingface_hub = _require(repo)
-    # A commit never changes, so a downloaded one needs no request.
-    if revision is not None and _COMMIT.fullmatch(revision):
+    # A commit never changes, so a downloaded one needs no request. A short name without a commit keeps
+    # meaning the same vectors when the repository changes.
+    if _COMMIT.fullmatch(revision or "") or (revision is None and keeps_first_commit(repo)):
         local_folder = _local_folder(huggingface_hub, repo, revision, precision)
         if local_folder is not None:
             return local_folder
