@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 
 from nearsight import progress as progress_display
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
-from nearsight.images import ImageSource, Limits, Stat, content_id, count, decode, find, thumbnail
+from nearsight.images import (
+    Exif,
+    ImageSource,
+    Limits,
+    Stat,
+    content_id,
+    count,
+    decode,
+    exif_of,
+    find,
+    thumbnail,
+)
 from nearsight.models import DEFAULT_MODEL, Backend, load_model
 from nearsight.parallel import ordered_map
 from nearsight.processor import n_cores
@@ -50,6 +61,8 @@ class Embedded:
         Size of the upright image in pixels; 0 if `vector` is None.
     thumbnail : bytes or None
         JPEG, if thumbnails were requested.
+    exif : Exif or None
+        When, where and with what the image was taken; None if `vector` is None and `needs_exif` was false.
     """
 
     position: int
@@ -60,6 +73,7 @@ class Embedded:
     width: int = 0
     height: int = 0
     thumbnail: bytes | None = None
+    exif: Exif | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +222,7 @@ class Embedder:
         sources: Iterable[ImageSource | ImageFailure],
         *,
         known: Callable[[str], bool] | None = None,
+        needs_exif: Callable[[str], bool] | None = None,
         thumbnails: bool = False,
         on_error: OnError = "record",
     ) -> Generator[Embedded | ImageFailure, None, None]:
@@ -219,6 +234,8 @@ class Embedder:
             Sources as from `images.find`; failures are yielded unchanged.
         known : callable, optional
             Given a content id, returns whether the vector is not needed. Called from worker threads.
+        needs_exif : callable, optional
+            Given the content id of a known image, returns whether its EXIF is to be read nevertheless.
         thumbnails : bool, default False
             Whether to create a thumbnail of each embedded image.
         on_error : {"record", "raise"}
@@ -226,7 +243,7 @@ class Embedder:
         """
         if on_error not in ("record", "raise"):
             raise InvalidParameterError(f"on_error is {on_error!r}; it must be 'record' or 'raise'")
-        embed_batch = partial(self._embed_batch, known=known, thumbnails=thumbnails)
+        embed_batch = partial(self._embed_batch, known=known, needs_exif=needs_exif, thumbnails=thumbnails)
         batches = _batches(enumerate(sources), self.batch_size, self.n_threads)
         with closing(ordered_map(embed_batch, batches, n_threads=self.n_threads)) as results:
             for batch in results:
@@ -247,9 +264,10 @@ class Embedder:
         self,
         batch: list[tuple[int, ImageSource | ImageFailure]],
         known: Callable[[str], bool] | None,
+        needs_exif: Callable[[str], bool] | None,
         thumbnails: bool,
     ) -> list[Embedded | ImageFailure]:
-        items = [self._prepare(position, source, known, thumbnails) for position, source in batch]
+        items = [self._prepare(position, source, known, needs_exif, thumbnails) for position, source in batch]
         prepared = [item for item in items if isinstance(item, _Prepared)]
         vectors = iter(self.backend.embed([item.value for item in prepared]))
         return [_finish(item, next(vectors)) if isinstance(item, _Prepared) else item for item in items]
@@ -259,6 +277,7 @@ class Embedder:
         position: int,
         source: ImageSource | ImageFailure,
         known: Callable[[str], bool] | None,
+        needs_exif: Callable[[str], bool] | None,
         thumbnails: bool,
     ) -> _Prepared | Embedded | ImageFailure:
         if isinstance(source, ImageFailure):
@@ -268,11 +287,16 @@ class Embedder:
             data = source.read(self.limits)
             id = content_id(data)
             if known is not None and known(id):
-                return Embedded(position, source, stat, id, None)
+                exif = (
+                    exif_of(data, limits=self.limits) if needs_exif is not None and needs_exif(id) else None
+                )
+                return Embedded(position, source, stat, id, None, exif=exif)
             image = decode(data, path=source.path, min_side_px=self.backend.decode_px, limits=self.limits)
             small = thumbnail(image.image) if thumbnails else None
             return _Prepared(
-                lambda vector: Embedded(position, source, stat, id, vector, image.width, image.height, small),
+                lambda vector: Embedded(
+                    position, source, stat, id, vector, image.width, image.height, small, image.exif
+                ),
                 source.path,
                 self.backend.prepare(image.image),
             )

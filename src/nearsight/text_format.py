@@ -60,9 +60,10 @@ def plain(value: Any) -> Any:
 
 
 def moment(value: datetime) -> str:
-    """Format a time as ISO 8601 in UTC, to the millisecond; a time without a zone counts as UTC."""
-    utc = value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
-    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Format a time as ISO 8601 to the millisecond: in UTC, or without a zone if it has none."""
+    if value.tzinfo is None:
+        return value.isoformat(timespec="milliseconds")
+    return value.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def size(n_bytes: float) -> str:

@@ -19,6 +19,7 @@ def known(n):
             "keys": [[f"/a/{i}", f"/b/{i}"] for i in range(n)],
             "stamps": [[i, i + 1] for i in range(n)],
             "size_bytes": [10 * i for i in range(n)],
+            "orientation": pa.array([1 if i % 2 else None for i in range(n)], pa.int32()),
         }
     )
 
@@ -46,3 +47,8 @@ def test_ids_of_the_store_and_of_the_run_are_known():
         index.add_ids(f"{i:032x}" for i in range(start, start + 30))
         assert all(index.has_id(f"{i:032x}") for i in range(start + 30))
         assert not index.has_id(f"{start + 30:032x}")
+
+
+def test_rows_that_were_written_without_exif_are_known():
+    index = FileIndex([known(9)])
+    assert [index.needs_exif(f"{i:032x}") for i in range(10)] == [True, False] * 4 + [True, False]

@@ -1,14 +1,19 @@
 """What the first version wrote still opens: collections, clusters, maps, classifiers and projections."""
 
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nearsight import Clustering, Collection
+from nearsight.errors import FilterError
+from nearsight.images import FileSource
 
 from fake import FakeBackend
+from sample_images import encoded, scene
 
 ARCHIVE = Path(__file__).parent / "data" / "collection-0.1.zip"
 
@@ -50,3 +55,54 @@ def test_a_projected_collection(old):
     assert collection.spec.dim == 4
     assert collection.model_name == f"pca:{old / 'projected' / 'projection.npz'}"
     assert collection.search(vector=np.ones(4), k=6)[-1].similarity < 1
+
+
+def test_exif_fields_appear_with_the_next_run(old, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photo = exif_photo()
+    folder = tmp_path / "new"
+    folder.mkdir()
+    collection = Collection.open(old / "collection", model=FakeBackend())
+    assert {item.orientation for item in collection.items()} == {None}
+    with pytest.raises(FilterError, match="nearsight index PATH"):
+        collection.count("taken > '2000-01-01'")
+    (folder / "a.jpg").write_bytes(photo)
+    collection.add(folder)
+    assert collection.count("taken > '2000-01-01' AND lat IS NULL") == 1
+    assert collection.count("orientation IS NULL") == 6
+
+
+def test_rows_of_an_earlier_version_are_read_again_once(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(exif_photo())
+    with monkeypatch.context() as earlier:
+        earlier.setattr("nearsight.collection.schema.EXIF_COLUMNS", ())
+        earlier.setattr("nearsight.collection.schema._EXIF_NAMES", ())
+        earlier.setattr("nearsight.collection.schema.exif_row", lambda exif: {})
+        earlier.setattr("nearsight.collection.file_index.FileIndex.needs_exif", lambda self, id: False)
+        earlier.setattr(
+            "nearsight.collection.ingest.FileIndex.COLUMNS", ("id", "keys", "stamps", "size_bytes")
+        )
+        collection = Collection.create(tmp_path / "c", model=FakeBackend())
+        assert "taken" not in collection._store.schema.names
+        collection.add(tmp_path / "photos")
+    assert [item.camera for item in collection.items()] == [None]
+    before = collection.vectors([item.id for item in collection.items()])
+    report = collection.add(tmp_path / "photos", progress=False)
+    assert (report.added, report.updated, report.unchanged, report.embedded) == (0, 0, 1, 0)
+    [item] = collection.items()
+    assert (item.camera, item.taken, item.orientation) == ("Canon R6", datetime(2020, 1, 2, 3, 4, 5), 1)
+    np.testing.assert_array_equal(before, collection.vectors([item.id]))
+
+    def refuse(*_):
+        raise AssertionError("read twice")
+
+    monkeypatch.setattr(FileSource, "read", refuse)
+    assert collection.add(tmp_path / "photos").unchanged == 1
+
+
+def exif_photo():
+    exif = Image.Exif()
+    exif.update({0x010F: "Canon", 0x0110: "R6"})
+    exif.get_ifd(0x8769)[0x9003] = "2020:01:02 03:04:05"
+    return encoded(scene(), "JPEG", exif=exif)

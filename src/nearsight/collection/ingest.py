@@ -16,7 +16,7 @@ from nearsight.collection.results import AddReport
 from nearsight.collection.writer import AddCounts, IndexedFile, MetadataUpdate, WriteBatch, Writer, exists
 from nearsight.embedder import Embedded, Embedder, OnError
 from nearsight.errors import ImageError, ImageFailure, MetadataError, StorageError
-from nearsight.images import ImageSource, Stat
+from nearsight.images import Exif, FileSource, ImageSource, Stat
 from nearsight.store import VectorStore
 
 MetadataFunction = Callable[[str], Mapping[str, Any]]
@@ -51,6 +51,7 @@ class Ingest:
         self._embedder = embedder
         self._metadata = metadata
         self._writer = Writer(store, lock)
+        self._writer.add_exif_columns()
         self._file_index = FileIndex(store.scan(list(FileIndex.COLUMNS)))
         self._counts = AddCounts()
         self._batch = WriteBatch()
@@ -96,7 +97,11 @@ class Ingest:
             # No model is loaded where nothing is new.
             for first in sources:
                 embedded = self._embedder().stream(
-                    chain([first], sources), known=self._file_index.has_id, thumbnails=True, on_error=on_error
+                    chain([first], sources),
+                    known=self._file_index.has_id,
+                    needs_exif=self._file_index.needs_exif,
+                    thumbnails=True,
+                    on_error=on_error,
                 )
                 with closing(embedded):
                     for result in embedded:
@@ -158,7 +163,8 @@ class Ingest:
             return False
         stat = source.stat()
         same = next((e for e in entries if (e.size_bytes, e.stamp) == (stat.size_bytes, stat.stamp)), None)
-        if same is None:
+        if same is None or (self._file_index.needs_exif(same.id) and isinstance(source, FileSource)):
+            # Reading a local file again is cheap; downloading it is not.
             self._old_entries[key] = entries
             return True
         self._counts.unchanged += 1
@@ -184,13 +190,15 @@ class Ingest:
         if result.id in self._batch.rows:
             self._batch.add_file(result.id, file)
         elif result.vector is None or self._file_index.has_id(result.id):
-            self._take_known(result.id, file, metadata)
+            self._take_known(result.id, file, metadata, result.exif)
         else:
             self._batch.add_row(result, metadata)
             if old_entries:
                 self._batch.replaced[result.id] = old_entries[0].id
 
-    def _take_known(self, id: str, file: IndexedFile, metadata: Mapping[str, Any]) -> None:
+    def _take_known(self, id: str, file: IndexedFile, metadata: Mapping[str, Any], exif: Exif | None) -> None:
+        if exif is not None:
+            self._batch.exif[id] = exif
         if file.key:
             self._batch.links.append((id, file))
         else:

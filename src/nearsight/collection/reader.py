@@ -13,7 +13,7 @@ from nearsight import store
 from nearsight.collection import manifest, schema
 from nearsight.collection.export import export
 from nearsight.collection.results import Item, Metadata
-from nearsight.errors import FingerprintMismatchError, UnknownIdError
+from nearsight.errors import FilterError, FingerprintMismatchError, UnknownIdError
 from nearsight.models import Fingerprint, ModelSpec
 from nearsight.store import NUMBER_TYPES, Filter, VectorStore
 
@@ -85,7 +85,7 @@ class CollectionReader:
 
         Ids that are not in the collection are left out.
         """
-        columns = [*schema.ITEM_COLUMNS, *schema.metadata_columns(self._store.schema)]
+        columns = schema.item_columns(self._store.schema)
         for batch in self._store.scan(columns, self._filter(where), ids=ids):
             yield from map(schema.item_of, batch.to_pylist())
 
@@ -184,7 +184,17 @@ class CollectionReader:
         return export(self._store, Path(file), self._filter(where), facts)
 
     def _filter(self, where: str | None) -> Filter | None:
-        return None if where is None else store.parse(where, schema.filter_fields(self._store.schema))
+        if where is None:
+            return None
+        stored = self._store.schema
+        try:
+            return store.parse(where, schema.filter_fields(stored))
+        except FilterError as error:
+            if not schema.lacks_exif(stored):
+                raise
+            raise FilterError(
+                f"{error} Fields of EXIF (taken, camera, ...) are there after the next nearsight index PATH"
+            ) from error
 
     def _column(self, name: str, ids: Sequence[str]) -> dict[str, Any]:
         values = {

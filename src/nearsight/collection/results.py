@@ -53,6 +53,14 @@ class Item:
         Of the file.
     modified, added : datetime
         When the file changed last, and when it came into the collection; UTC.
+    taken : datetime or None
+        When the image was taken by the camera's clock, without a time zone; from EXIF, like what follows.
+    camera, lens : str or None
+        What it was taken with.
+    lat, lon : float or None
+        Degrees north and east; both or neither.
+    orientation : int or None
+        1 to 8, which the pixels were turned by; None if the file was not read for it yet.
     """
 
     id: str
@@ -64,6 +72,22 @@ class Item:
     size_bytes: int = 0
     modified: datetime | None = None
     added: datetime | None = None
+    taken: datetime | None = None
+    camera: str | None = None
+    lens: str | None = None
+    lat: float | None = None
+    lon: float | None = None
+    orientation: int | None = None
+
+    def exif(self) -> dict[str, Any]:
+        """Return what is known of when, where and with what it was taken, as one would read it."""
+        values = {
+            "taken": self.taken and self.taken.isoformat(sep=" ", timespec="seconds"),
+            "camera": self.camera,
+            "lens": self.lens,
+            "place": None if self.lat is None or self.lon is None else f"{self.lat:.5f}, {self.lon:.5f}",
+        }
+        return {name: value for name, value in values.items() if value}
 
 
 @dataclass(frozen=True, slots=True)

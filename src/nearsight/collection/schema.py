@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from nearsight.collection.results import Item
 from nearsight.errors import InvalidParameterError, MetadataError
-from nearsight.images import decode_path
+from nearsight.images import Exif, decode_path
 from nearsight.store import NUMBER_TYPES, Field
 
 # User metadata lives in columns of its own, so that filters run where the rows are.
@@ -46,9 +47,21 @@ _COLUMNS = (
 )
 _THUMBNAIL = pa.field("thumbnail", pa.binary())
 
+# What the EXIF block says. Collections of earlier versions lack these columns until they are written to; in a
+# row that was written without them, `orientation` is null, which it is in no other row of a file.
+# `taken` has no zone: it is what the camera's clock showed.
+EXIF_COLUMNS = (
+    pa.field("taken", pa.timestamp("us")),
+    pa.field("camera", pa.string()),
+    pa.field("lens", pa.string()),
+    pa.field("lat", pa.float64()),
+    pa.field("lon", pa.float64()),
+    pa.field("orientation", pa.int32()),
+)
+_EXIF_NAMES = tuple(column.name for column in EXIF_COLUMNS)
+
 # The facts of an image, of one value each: an item has them, and `where` may name them.
 _FACTS = ("id", "width", "height", "size_bytes", "modified", "added")
-ITEM_COLUMNS = ("paths", *_FACTS)
 
 
 def schema(dim: int, storage: str = "float32") -> pa.Schema:
@@ -73,20 +86,32 @@ def schema(dim: int, storage: str = "float32") -> pa.Schema:
             " (nearsight index PATH --dim 256)"
         )
     vector = pa.field("vector", pa.list_(NUMBER_TYPES[storage], dim), nullable=False)
-    return pa.schema([*_COLUMNS, vector, _THUMBNAIL])
+    return pa.schema([*_COLUMNS, vector, _THUMBNAIL, *EXIF_COLUMNS])
+
+
+def item_columns(stored: pa.Schema) -> list[str]:
+    """Return the stored columns that an item is made of."""
+    exif = [name for name in _EXIF_NAMES if name in stored.names]
+    return ["paths", *_FACTS, *exif, *metadata_columns(stored)]
+
+
+def exif_row(exif: Exif) -> dict[str, Any]:
+    """Return the columns of a row that hold the EXIF fields."""
+    return asdict(exif)
 
 
 def item_of(row: Mapping[str, Any]) -> Item:
-    """Return the item of a row with the columns `ITEM_COLUMNS` and those of the metadata."""
+    """Return the item of a row with the columns of `item_columns`."""
     paths = [decode_path(path) for path in row["paths"]]
-    facts = {name: row[name] for name in _FACTS}
+    facts: dict[str, Any] = {name: row.get(name) for name in (*_FACTS, *_EXIF_NAMES)}
     return Item(path=paths[0] if paths else "", paths=paths, metadata=metadata_of(row), **facts)
 
 
 def filter_fields(stored: pa.Schema) -> dict[str, Field]:
-    """Return the fields that ``where`` may name: the facts of an image, and metadata by its key.
+    """Return the fields that ``where`` may name: the facts of an image, metadata by its key, and EXIF.
 
-    Metadata under a key that is also a fact is named ``metadata.KEY``.
+    Metadata under a key that is also a fact is named ``metadata.KEY``. A key that is also an EXIF field means
+    the metadata, which somebody wrote on purpose; ``exif.KEY`` is always what the file says.
     """
     fields = {column.name: Field(column.name, column.type) for column in _COLUMNS if column.name in _FACTS}
     fields["path"] = Field("path", pa.string(), list_column="paths")
@@ -94,7 +119,16 @@ def filter_fields(stored: pa.Schema) -> dict[str, Field]:
         key, type_ = column.removeprefix(PREFIX), stored.field(column).type
         fields[f"metadata.{key}"] = Field(column, type_)
         fields.setdefault(key, Field(column, type_))
+    for column in EXIF_COLUMNS:
+        if column.name in stored.names:
+            fields.setdefault(column.name, Field(column.name, column.type))
+            fields[f"exif.{column.name}"] = Field(column.name, column.type)
     return fields
+
+
+def lacks_exif(stored: pa.Schema) -> bool:
+    """Return whether an earlier version wrote the collection, and no later one has written to it."""
+    return any(name not in stored.names for name in _EXIF_NAMES)
 
 
 def columns_named(names: Sequence[str], stored: pa.Schema) -> list[str]:

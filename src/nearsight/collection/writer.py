@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nearsight.collection import schema as row_schema
 from nearsight.embedder import Embedded
 from nearsight.errors import ImageFailure, UnknownIdError
-from nearsight.images import ImageSource, Stat, decode_path, encode_path
+from nearsight.images import Exif, ImageSource, Stat, decode_path, encode_path
 from nearsight.images import exists as source_exists
 from nearsight.store import VectorStore
 
@@ -89,6 +89,8 @@ class WriteBatch:
         Files that no longer have the content of that row.
     metadata : list of MetadataUpdate
         New metadata of images that have a row.
+    exif : dict of id to Exif
+        EXIF of images whose row was written without it.
     replaced : dict of new id to old id
         Changed files: the new row takes over the metadata of the old one.
     """
@@ -97,6 +99,7 @@ class WriteBatch:
     links: list[tuple[str, IndexedFile]] = field(default_factory=list)
     unlinks: list[tuple[str, str]] = field(default_factory=list)
     metadata: list[MetadataUpdate] = field(default_factory=list)
+    exif: dict[str, Exif] = field(default_factory=dict)
     replaced: dict[str, str] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
 
@@ -126,6 +129,7 @@ class WriteBatch:
             "added": datetime.now(timezone.utc),
             "vector": result.vector,
             "thumbnail": result.thumbnail,
+            **row_schema.exif_row(result.exif or Exif()),
             **_metadata_row(metadata),
         }
         self.add_file(result.id, file)
@@ -177,6 +181,7 @@ class Writer:
                 self._count(batch)
             self._update_files(batch)
             self._write_metadata(batch.metadata)
+            self._write_exif(batch.exif)
             self._version = self._store.version
 
     def write_vectors(
@@ -309,6 +314,18 @@ class Writer:
             self.counts.added += 1
         if position == 0:
             row["path"], row["modified"] = file.path, row_schema.utc(file.stat.modified_s)
+
+    def add_exif_columns(self) -> None:
+        """Add the columns that a collection of an earlier version lacks."""
+        if row_schema.lacks_exif(self._store.schema):
+            with self._lock:
+                self._store.add_columns(row_schema.EXIF_COLUMNS)
+
+    def _write_exif(self, exif: Mapping[str, Exif]) -> None:
+        if exif:
+            rows = [{"id": id, **row_schema.exif_row(values)} for id, values in exif.items()]
+            columns = [self._store.schema.field("id"), *row_schema.EXIF_COLUMNS]
+            self._store.update(row_schema.table(rows, pa.schema(columns)))
 
     def _write_metadata(self, updates: Sequence[MetadataUpdate]) -> int:
         """Write metadata into rows that exist; return how many rows changed."""

@@ -1,9 +1,10 @@
 """Find images and decode them."""
 
-from nearsight.images.decode import DecodedImage, content_id, decode, thumbnail
+from nearsight.images.decode import DecodedImage, content_id, decode, exif_of, thumbnail
 from nearsight.images.discovery import count, covers, exists, find, roots
 from nearsight.images.in_memory import InMemoryImage
 from nearsight.images.limits import DECODER_RULES, DRAFT_FACTOR, EXTENSIONS, Limits, Stat
+from nearsight.images.metadata import Exif
 from nearsight.images.path_encoding import decode_path, encode_path
 from nearsight.images.sources import FileSource, ImageSource, MemorySource
 
@@ -12,6 +13,7 @@ __all__ = [
     "DRAFT_FACTOR",
     "EXTENSIONS",
     "DecodedImage",
+    "Exif",
     "FileSource",
     "ImageSource",
     "InMemoryImage",
@@ -24,6 +26,7 @@ __all__ = [
     "decode",
     "decode_path",
     "encode_path",
+    "exif_of",
     "exists",
     "find",
     "roots",

@@ -15,6 +15,7 @@ from nearsight.images.color import to_rgb
 from nearsight.images.formats import Opened, identify
 from nearsight.images.in_memory import InMemoryImage
 from nearsight.images.limits import Limits
+from nearsight.images.metadata import NO_EXIF, Exif
 from nearsight.images.orientation import upright
 from nearsight.images.sources import ImageSource, too_large
 from nearsight.images.strict_decoding import DecodingError, check_pixels
@@ -35,11 +36,14 @@ class DecodedImage:
         Mode RGB, sRGB, upright, without metadata. A JPEG may be smaller than `width` × `height`.
     width, height : int
         Size of the full image in pixels, upright.
+    exif : Exif
+        When, where and with what the image was taken.
     """
 
     image: Image.Image
     width: int
     height: int
+    exif: Exif = NO_EXIF
 
 
 def decode(
@@ -141,7 +145,31 @@ def _finish(opened: Opened, limits: Limits) -> DecodedImage:
     width, height = opened.width, opened.height
     if opened.orientation >= 5:
         width, height = height, width
-    return DecodedImage(bare, width, height)
+    return DecodedImage(bare, width, height, opened.exif)
+
+
+def exif_of(data: bytes, *, limits: Limits = _DEFAULT_LIMITS) -> Exif:
+    """Return what the EXIF block of an encoded image says, without decoding the pixels.
+
+    Parameters
+    ----------
+    data : bytes
+        The result of `ImageSource.read`.
+    limits : Limits
+        The pixels are not decoded, but some formats reserve memory for them.
+
+    Returns
+    -------
+    Exif
+        All None where the image cannot be read; no exception is raised.
+    """
+    known = None if isinstance(data, InMemoryImage) else identify(data)
+    if known is None:
+        return NO_EXIF
+    try:
+        return known[1](data, time.monotonic() + limits.max_seconds, None, limits).exif
+    except Exception:  # readers raise exceptions of many types
+        return NO_EXIF
 
 
 def content_id(data: bytes) -> str:

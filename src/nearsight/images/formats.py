@@ -7,7 +7,7 @@ process-wide setting that warns and does not know about reduced JPEGs.
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -21,7 +21,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from nearsight.images.gif import open_gif
 from nearsight.images.jpeg import open_jpeg
 from nearsight.images.limits import Limits
-from nearsight.images.orientation import orientation
+from nearsight.images.metadata import NO_EXIF, Exif, read_exif
 from nearsight.images.png import open_png
 from nearsight.images.strict_decoding import DamagedError, TimedReader, check_pixels, make_strict
 from nearsight.images.tiff import open_tiff
@@ -47,6 +47,8 @@ class Opened:
         White of a gray image of more than 8 bits, if the format states it.
     inverted : bool
         Whether 0 is white in a gray image of more than 8 bits.
+    exif : Exif
+        What the EXIF block says.
     """
 
     image: Image.Image
@@ -57,6 +59,7 @@ class Opened:
     icc: bytes | None = None
     gray_scale: int | None = None
     inverted: bool = False
+    exif: Exif = NO_EXIF
 
 
 Opener = Callable[[bytes, float, int | None, Limits], Opened]
@@ -96,13 +99,9 @@ def _opened(image: ImageFile.ImageFile, **facts: Any) -> Opened:
 
 def _metadata(image: Image.Image) -> dict[str, Any]:
     info = image.info
-    exif, xmp = info.get("exif"), info.get("xmp")
-    return {
-        "orientation": orientation(
-            exif if isinstance(exif, bytes) else None, xmp if isinstance(xmp, bytes) else None
-        ),
-        "icc": info.get("icc_profile"),
-    }
+    block, xmp = (value if isinstance(value, bytes) else None for value in map(info.get, ("exif", "xmp")))
+    exif = read_exif(block, xmp)
+    return {"orientation": exif.orientation, "icc": info.get("icc_profile"), "exif": exif}
 
 
 def _jpeg(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
@@ -112,9 +111,9 @@ def _jpeg(data: bytes, deadline: float, min_side_px: int | None, limits: Limits)
 
 
 def _png(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
-    image, turned, icc = open_png(data, deadline)
+    image, exif, icc = open_png(data, deadline)
     make_strict(image)
-    return _opened(image, orientation=turned, icc=icc, gray_scale=65535)
+    return _opened(image, orientation=exif.orientation, icc=icc, gray_scale=65535, exif=exif)
 
 
 def _gif(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
@@ -132,6 +131,7 @@ def _tiff(data: bytes, deadline: float, min_side_px: int | None, limits: Limits)
         icc=facts.icc,
         gray_scale=scale,
         inverted=facts.white_is_zero and image.mode.startswith("I;16"),
+        exif=replace(read_exif(data), orientation=facts.orientation),
     )
 
 
@@ -169,19 +169,21 @@ class _Avif(AvifImageFile):
         if self.fp is None:
             raise SyntaxError("no file")
         self._decoder = _avif.AvifDecoder(self.fp.read(), "auto", 1)
-        self._size, self.n_frames, self._mode, icc, _, self.container_orientation, _ = (
+        self._size, self.n_frames, self._mode, icc, exif, self.container_orientation, _ = (
             self._decoder.get_info()
         )
         self.is_animated = self.n_frames > 1
         if icc:
             self.info["icc_profile"] = icc
+        if exif:
+            self.info["exif"] = exif
         self.seek(0)
 
 
 def _avif(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
     image = _Avif(TimedReader(data, deadline))
     turned = image.container_orientation if image.container_orientation in range(1, 9) else 1
-    return _opened(image, orientation=turned, icc=image.info.get("icc_profile"))
+    return _opened(image, **{**_metadata(image), "orientation": turned})
 
 
 @cache
@@ -200,7 +202,8 @@ def _heif(data: bytes, deadline: float, min_side_px: int | None, limits: Limits)
     # The decoder applies the orientation itself; the EXIF orientation must not be applied again.
     image = heif.to_pillow()
     width, height = image.size
-    return Opened(image, width, height, width * height, icc=image.info.get("icc_profile"), gray_scale=65535)
+    facts = {**_metadata(image), "orientation": 1}
+    return Opened(image, width, height, width * height, gray_scale=65535, **facts)
 
 
 def _plain(reader: Callable[[Any], ImageFile.ImageFile], *, gray_scale: int | None = None) -> Opener:

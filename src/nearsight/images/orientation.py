@@ -47,10 +47,15 @@ def orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
     return value if value is not None and 1 <= value <= 8 else 1
 
 
-def _from_exif(block: bytes) -> int | None:
+def exif_directory(block: bytes) -> TagDirectory | None:
+    r"""Return the tags of an EXIF block, with or without its ``Exif\0\0`` prefix; None if it is damaged."""
     while block.startswith(b"Exif\0\0"):
         block = block[6:]
-    directory = TagDirectory.first(block)
+    return TagDirectory.first(block)
+
+
+def _from_exif(block: bytes) -> int | None:
+    directory = exif_directory(block)
     if directory is None:
         return None
     tag = next((tag for tag in directory.tags() if tag.number == ORIENTATION), None)

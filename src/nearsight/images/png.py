@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from PIL.PngImagePlugin import PngImageFile
 
-from nearsight.images.orientation import orientation
+from nearsight.images.metadata import Exif, read_exif
 from nearsight.images.strict_decoding import DamagedError, TimedReader
 
 _IMAGE = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
@@ -29,12 +29,12 @@ class _Chunks:
     xmp: bytes | None = None
 
 
-def open_png(data: bytes, deadline: float) -> tuple[PngImageFile, int, bytes | None]:
-    """Open a PNG; return the image, not loaded, its orientation and its ICC profile."""
+def open_png(data: bytes, deadline: float) -> tuple[PngImageFile, Exif, bytes | None]:
+    """Open a PNG; return the image, not loaded, its EXIF and its ICC profile."""
     chunks = _walk(data)
     image = PngImageFile(TimedReader(b"".join(chunks.image), deadline))
     _scale_transparent_value(image, bit_depth=data[24], color_type=data[25])
-    return image, orientation(chunks.exif, chunks.xmp), chunks.icc
+    return image, read_exif(chunks.exif, chunks.xmp), chunks.icc
 
 
 def _walk(data: bytes) -> _Chunks:

@@ -62,7 +62,7 @@ def _first_page(data: bytes) -> tuple[bytes, TiffFacts]:
     for tag in directory.tags():
         if tag.number in _PIXEL_TAGS and tag.number not in pixel_entries:
             is_list = tag.count > 1 and tag.type in _NUMBER_TYPES
-            if tag.value is None or (is_list and TiffTags.lookup(tag.number).length == 1):
+            if tag.view is None or (is_list and TiffTags.lookup(tag.number).length == 1):
                 raise DamagedError(f"the TIFF is cut off or damaged: its tag {tag.number} is not readable")
             pixel_entries[tag.number] = tag.entry
         _note(facts, tag)
@@ -70,8 +70,8 @@ def _first_page(data: bytes) -> tuple[bytes, TiffFacts]:
 
 
 def _note(facts: TiffFacts, tag: Tag) -> None:
-    if tag.number == _ICC and tag.value is not None:
-        facts.icc = tag.value
+    if tag.number == _ICC:
+        facts.icc = tag.value or facts.icc
     elif tag.type == _SHORT and tag.integer is not None:
         if tag.number == ORIENTATION and 1 <= tag.integer <= 8:
             facts.orientation = tag.integer

@@ -131,8 +131,13 @@ def label_row(label: str, cards: Sequence[Card], caption: str) -> Row:
 
 def match_cards(collection: Collection, matches: Sequence[Match]) -> list[Card]:
     """Return a card for each match, with its thumbnail."""
-    thumbnails = collection.thumbnails([match.id for match in matches])
-    return [Card(m.path, thumbnails.get(m.id), m.similarity, m.metadata) for m in matches]
+    ids = [match.id for match in matches]
+    thumbnails = collection.thumbnails(ids)
+    exif = {item.id: item.exif() for item in collection.items(ids=ids)}
+    return [
+        Card(m.path, thumbnails.get(m.id), m.similarity, {**exif.get(m.id, {}), **m.metadata})
+        for m in matches
+    ]
 
 
 def _name_and_folder(path: str) -> tuple[str, str]:

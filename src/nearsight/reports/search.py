@@ -48,7 +48,8 @@ def write_search(
     cards = [_image_card(query) for query in queries]
     for id in ids:
         item = collection.get(id)
-        cards.append(Card(item.path, collection.thumbnails([item.id]).get(item.id), metadata=item.metadata))
+        thumbnail = collection.thumbnails([item.id]).get(item.id)
+        cards.append(Card(item.path, thumbnail, metadata={**item.exif(), **item.metadata}))
     like = [card.title for card in cards]
     cards += [_text_card(f"“{words}”") for words in ([] if text is None else [text])]
     cards += [_text_card(f"not “{words}”") for words in not_texts]

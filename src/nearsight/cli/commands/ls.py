@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 @click.command(
     cls=Command,
     json_shape="""{"items": [{"id", "path", "paths": [path], "metadata": {}, "width": int, "height": int,
-            "size_bytes": int, "modified": time, "added": time}]}""",
-    examples=("nearsight ls --where \"added > '2026-01-01'\" --limit 20",),
+            "size_bytes": int, "modified": time, "added": time, "taken": time, "camera", "lens", "lat": float,
+            "lon": float, "orientation": int}]}""",
+    examples=(
+        "nearsight ls --where \"added > '2026-01-01'\" --limit 20",
+        "nearsight ls --where \"taken >= '2025-06-01' AND camera LIKE '%iPhone%' AND lat IS NOT NULL\"",
+    ),
 )
 @options.where
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="Maximum number of images.")
@@ -44,4 +48,4 @@ def _line(item: "Item") -> str:
     line = f"{item.id[:SHORT_ID_DIGITS]}  {area:>11}  {size:>7}  {item.path or '(no file)'}"
     if len(item.paths) > 1:
         line += f" (+{count(len(item.paths) - 1, 'identical file')})"
-    return printable("  ".join(filter(None, [line, pairs(item.metadata)])))
+    return printable("  ".join(filter(None, [line, pairs({**item.exif(), **item.metadata})])))
