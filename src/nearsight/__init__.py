@@ -12,7 +12,7 @@ _HOMES = {
     "AnomalyResult": "anomaly",
     "Clustering": "analyses.clusters",
     "Collection": "collection",
-    "Duplicates": "analyses.duplicates",
+    "Duplicates": "analyses.duplicate_groups",
     "Embedder": "embedder",
     "FaceBank": "faces",
     "FewShotClassifier": "estimators.classification",
@@ -52,7 +52,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from nearsight.analyses.clusters import Clustering
-    from nearsight.analyses.duplicates import Duplicates
+    from nearsight.analyses.duplicate_groups import Duplicates
     from nearsight.anomaly import AnomalyDetector, AnomalyResult
     from nearsight.collection import AddReport, Collection, Match
     from nearsight.embedder import Embedder

@@ -51,7 +51,7 @@ def test_groups_name_the_kept_image_and_why(collection):
         "2.png": ["blurred.png"],
         "3.png": ["worse.webp"],
     }
-    assert groups["0.png"].why == "the first of several identical files"
+    assert groups["0.png"].why == "the oldest of identical files"
     assert groups["1.png"].why == "larger: 400 × 300, 4 times the pixels of the next"
     assert groups["2.png"].why == "sharper, at the same size"
     assert groups["3.png"].why.startswith(("sharper", "more bytes"))

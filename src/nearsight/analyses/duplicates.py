@@ -1,8 +1,7 @@
 """Near-duplicates in a collection: pairs are proposed, verified, and grouped around the image to keep."""
 
-import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,131 +9,25 @@ import numpy as np
 from joblib import cpu_count
 from numpy.typing import NDArray
 
+from nearsight.analyses.duplicate_groups import DuplicateGroup, Duplicates, Leak, is_doubtful
+from nearsight.analyses.kept_file import kept_file
 from nearsight.analyses.kept_image import FILE_COLUMNS, KeptImageChoice
 from nearsight.analyses.pair_verification import read_gray_thumbnails, verify
 from nearsight.collection import Collection, Item
 from nearsight.collection.arrays import VectorTable, items_by_id, read_vectors
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.conformal import Threshold
 from nearsight.estimators.duplicates import NearDuplicates, PairVerifier
-from nearsight.images.path_encoding import absolute
 from nearsight.progress import steps
 from nearsight.verification import dense
 
-# A higher expected rate is worth a warning; of 1,654 photographs, 0.1 % had a false match.
-_DOUBTFUL_RATE = 0.02
-# Agreement from which on a group needs no look, unless the result is doubtful.
-_CERTAIN_AGREEMENT = 0.80
+# The doubt about every pair of a doubtful run; see `Duplicates.is_doubtful`.
+_DOUBTFUL_RUN = "many images of this collection agree almost as well as duplicates do"
 
 # Split of an image: in the first set, in the second, or with files in both.
 _FIRST, _SECOND, _BOTH = 0, 1, 2
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class DuplicateGroup:
-    """Images that are duplicates of one another.
-
-    Attributes
-    ----------
-    keep : Item
-        The image to keep. Its paths leave out links to files that are among them.
-    items : list of Item
-        All images, the kept one first. An image that lies in several identical files is a group of its own.
-    similarities : list of float
-        Cosine of the kept image and each of the others, in -1..1.
-    agreements : list of float
-        Agreement of the pixels of each of the others with the image it was verified against, in -1..1.
-    verified_against : list of str
-        The id of that image: the kept one, or, where the two show too little in common, the verified
-        duplicate that agrees most.
-    why : str
-        Why this image is kept.
-    """
-
-    keep: Item
-    items: list[Item]
-    similarities: list[float]
-    agreements: list[float]
-    verified_against: list[str]
-    why: str
-
-    @property
-    def similarity(self) -> float:
-        """The lowest of `similarities`; 1 for identical files."""
-        return min(self.similarities, default=1.0)
-
-    @property
-    def agreement(self) -> float:
-        """The lowest of `agreements`; 1 for identical files."""
-        return min(self.agreements, default=1.0)
-
-    @property
-    def redundant(self) -> list[str]:
-        """The files that can go: all but the first path of the kept image."""
-        return [*self.keep.paths[1:], *(path for item in self.items[1:] for path in item.paths)]
-
-
-@dataclass(frozen=True, slots=True)
-class Leak:
-    """An image of one set with a duplicate in another set.
-
-    Attributes
-    ----------
-    first, second : Item
-        The images of the first and the second set; the same item where identical files lie in both.
-    similarity, agreement : float
-        Cosine, and agreement of the pixels, in -1..1; 1 for identical files.
-    """
-
-    first: Item
-    second: Item
-    similarity: float
-    agreement: float
-
-
-@dataclass(frozen=True, slots=True)
-class Duplicates:
-    """The result of `Collection.find_duplicates` or `Collection.find_leaks`.
-
-    Attributes
-    ----------
-    groups : list of DuplicateGroup
-        Most files first.
-    leaks : list of Leak
-        From `find_leaks`: every pair across the two sets, the highest agreement first.
-    n_images : int
-        Number of images compared.
-    threshold : float
-        The match threshold: images that agree more are duplicates.
-    calibration : Threshold or None
-        The calibration of that threshold, where a false-alarm rate was stated.
-    expected_rate : float or None
-        Estimated share of images without a duplicate that have a false match. Without a stated rate it is
-        extrapolated from the images that agree nearly as well as duplicates do; where many do, they may be
-        different photographs of one scene.
-    n_without_thumbnail : int
-        Images without a thumbnail, which cannot be verified.
-    """
-
-    groups: list[DuplicateGroup]
-    leaks: list[Leak] = field(default_factory=list)
-    n_images: int = 0
-    threshold: float = dense.MATCH_AGREEMENT
-    calibration: Threshold | None = None
-    expected_rate: float | None = None
-    n_without_thumbnail: int = 0
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Whether so many matches may be false that somebody should look, and no rate was stated."""
-        return self.calibration is None and (self.expected_rate or 0) > _DOUBTFUL_RATE
-
-    def is_certain(self, group: DuplicateGroup) -> bool:
-        """Whether the pixels of all images in a group agree by 0.80 or more, and `is_doubtful` is False."""
-        return group.agreement >= _CERTAIN_AGREEMENT and not self.is_doubtful
 
 
 def find_duplicates(
@@ -305,12 +198,12 @@ def _find(
         groups = _verified_groups(collection, table, estimator, agreements, choice)
     grouped = {item.id for group in groups for item in group.items}
     groups += [
-        DuplicateGroup(item, [item], [], [], [], "the first of several identical files")
-        for item in map(_without_links, identical)
-        if item.id not in grouped and len(item.paths) > 1
+        DuplicateGroup(file.item, [file.item], [], [], [], file.why, [], file.hard_links)
+        for file in (kept_file(item) for item in identical if item.id not in grouped)
+        if len(file.item.paths) > 1 or file.hard_links
     ]
     return Duplicates(
-        groups=sorted(groups, key=lambda group: -sum(len(item.paths) for item in group.items)),
+        groups=sorted(groups, key=lambda group: (group.certain, group.agreement)),
         n_images=len(table),
         threshold=estimator.threshold_,
         calibration=estimator.calibration_,
@@ -373,6 +266,7 @@ def _verified_groups(
     partners, scores = _verified_against(estimator, agreements, rows)
     cosines = np.einsum("nd,nd->n", table.X[kept[labels[rows]]], table.X[rows])
     items = items_by_id(collection, [table.ids[row] for row in (*kept, *rows)])
+    all_doubtful = _DOUBTFUL_RUN if is_doubtful(estimator.expected_rate_, estimator.calibration_) else ""
     groups = []
     bounds = np.searchsorted(labels[rows], np.arange(len(kept) + 1))
     for keep, start, end in zip(kept.tolist(), bounds, bounds[1:], strict=False):
@@ -380,15 +274,21 @@ def _verified_groups(
         members = [items[table.ids[row]] for row in (keep, *others) if table.ids[row] in items]
         # Another process may have removed one of them.
         if len(members) == 1 + len(others):
-            best = _without_links(members[0])
+            best, own_scores = kept_file(members[0]), scores[start:end].tolist()
+            doubts = [
+                all_doubtful or choice.doubt(best.item, other, score)
+                for other, score in zip(members[1:], own_scores, strict=True)
+            ]
             groups.append(
                 DuplicateGroup(
-                    best,
-                    [best, *members[1:]],
+                    best.item,
+                    [best.item, *members[1:]],
                     cosines[start:end].tolist(),
-                    scores[start:end].tolist(),
+                    own_scores,
                     [table.ids[row] for row in partners[start:end]],
                     choice.reason(keep, others),
+                    doubts,
+                    best.hard_links,
                 )
             )
     return groups
@@ -412,22 +312,6 @@ def _verified_against(estimator: NearDuplicates, agreements: PairVerifier, rows:
     for best in np.argsort(voter_scores, kind="stable"):
         partners[positions[best]], scores[positions[best]] = voters[best], voter_scores[best]
     return partners, scores
-
-
-def _without_links(item: Item) -> Item:
-    """Name each file of an item once, by a path that is no symbolic link where there is one.
-
-    A link is not a duplicate: whoever keeps it and deletes its target has lost the image. The file that most
-    links lead to comes first, so that they keep working.
-    """
-    paths_of: dict[str, list[str]] = {}
-    for path in item.paths:
-        paths_of.setdefault(os.path.realpath(path), []).append(path)
-    paths = [
-        next((path for path in aliases if absolute(path) == target), aliases[0])
-        for target, aliases in sorted(paths_of.items(), key=lambda entry: -len(entry[1]))
-    ]
-    return replace(item, path=paths[0], paths=paths) if paths else item
 
 
 def _leaks_across(

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from nearsight.analyses.kept_file import passing_folder
 from nearsight.analyses.pair_verification import map_thumbnails
-from nearsight.collection import Collection
+from nearsight.collection import Collection, Item
 from nearsight.collection.arrays import VectorTable
 from nearsight.verification import dense
 
@@ -102,6 +103,15 @@ class KeptImageChoice:
             size_bytes or 0,
             -modified.timestamp() if modified else -np.inf,
         )
+
+    def doubt(self, kept: Item, other: Item, agreement: float) -> str:
+        """Say why somebody should look before the other image is deleted; empty if it certainly can go."""
+        if agreement < dense.REVIEW_AGREEMENT:
+            return f"the pixels agree by less than {dense.REVIEW_AGREEMENT:.2f}"
+        level, folder = passing_folder(kept.path, [other.path])
+        if level > passing_folder(other.path, [kept.path])[0]:
+            return f"the image to keep lies in {folder}"
+        return ""
 
     def reason(self, kept: int, others: Sequence[int]) -> str:
         """Say why one row is kept rather than the others of its group."""

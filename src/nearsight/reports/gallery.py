@@ -23,7 +23,7 @@ class Card:
     thumbnail : bytes or None
         JPEG.
     similarity : float or None
-        Cosine in -1..1, drawn as a bar of 0..1.
+        Cosine in -1..1, drawn as a bar of 0..1; or another such `measure`.
     metadata : mapping
         Shown below the name; values of None are left out.
     badge : str
@@ -36,6 +36,8 @@ class Card:
         False for an image without a file, such as one edited in memory.
     words : str
         Shown instead of a thumbnail.
+    measure : str
+        What `similarity` is called for those who cannot see the bar.
     """
 
     path: str
@@ -47,6 +49,7 @@ class Card:
     detail: str = ""
     linked: bool = True
     words: str = ""
+    measure: str = "similarity"
 
     def with_badge(self, badge: str) -> "Card":
         """Return the same card with a badge."""
@@ -82,12 +85,16 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A query, its further parts if it has several, and its hits, the most similar first."""
+    """A query, its further parts if it has several, and its hits, the most similar first.
+
+    `heading` names the measure of their bars.
+    """
 
     query: Card
     hits: Sequence[Card]
     label: str = "Query"
     more_queries: Sequence[Card] = ()
+    heading: str = ""
 
 
 @dataclass(frozen=True, slots=True)

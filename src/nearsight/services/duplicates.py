@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nearsight.analyses.duplicates import Duplicates
+from nearsight.analyses.duplicate_groups import Duplicates
 from nearsight.collection import Item
 
 
@@ -14,6 +14,10 @@ class RedundantFiles:
     Attributes
     ----------
     paths : list of str
+    n_review : int
+        Files that are not in `paths`, since somebody should look at them first.
+    n_hard_links : int
+        Names of kept files that are not in `paths`, since deleting them frees no space.
     n_remote : int
         Redundant files that are not in `paths`, since they lie in shards or at URLs.
     n_without_kept : int
@@ -21,22 +25,36 @@ class RedundantFiles:
     """
 
     paths: list[str]
+    n_review: int
+    n_hard_links: int
     n_remote: int
     n_without_kept: int
 
 
-def redundant_files(duplicates: Duplicates) -> RedundantFiles:
+def redundant_files(duplicates: Duplicates, *, include_review: bool = False) -> RedundantFiles:
     """Return the files that can be deleted.
 
     Parameters
     ----------
     duplicates : Duplicates
         From `Collection.find_duplicates`.
+    include_review : bool
+        Also return files that need a look first; but none of a result that is doubtful as a whole.
     """
     groups = [group for group in duplicates.groups if _is_unchanged(group.keep)]
-    redundant = [path for group in groups for path in group.redundant]
-    local = [path for path in redundant if "://" not in path]
-    return RedundantFiles(local, len(redundant) - len(local), len(duplicates.groups) - len(groups))
+    include_review = include_review and not duplicates.is_doubtful
+    listed = [path for group in groups for path in group.redundant]
+    review = [path for group in groups for path in group.review]
+    if include_review:
+        listed += review
+    local = [path for path in listed if "://" not in path]
+    return RedundantFiles(
+        local,
+        n_review=0 if include_review else len(review),
+        n_hard_links=sum(len(group.hard_links) for group in groups),
+        n_remote=len(listed) - len(local),
+        n_without_kept=len(duplicates.groups) - len(groups),
+    )
 
 
 def _is_unchanged(item: Item) -> bool:

@@ -43,6 +43,7 @@ def test_groups_as_the_contract_has_them(filled, folder, strange):
     assert near["agreement"] > document["threshold"] == 0.65
     assert near["agreement"] >= 0.80
     assert near["certain"] is True
+    assert (near["review"], near["hard_links"], near["doubts"]) == ([], [], [None])
     assert set(near["ids"]) <= {item["id"] for item in filled.json("ls")["items"]}
     same = by_path[f"{folder}/1.png"]
     assert same["redundant"] == [f"{folder}/again.png"]
@@ -63,6 +64,42 @@ def test_redundant_files_as_the_system_names_them(filled, folder, strange):
     expected = {f"{folder}/{strange}", f"{folder}/again.png"}
     assert set(result.stdout_bytes.decode("utf-8", "surrogateescape").split("\0")[:-1]) == expected
     assert len(list(folder.iterdir())) == 6
+
+
+def test_files_to_review_are_listed_only_if_asked_for(nearsight, tmp_path):
+    texture(240, 180, 0).save(tmp_path / "large.png")
+    # Half of the details are those of another image.
+    Image.blend(texture(240, 180, 0), texture(240, 180, 9), 0.48).save(tmp_path / "mixed.png")
+    nearsight("index", tmp_path)
+    [group] = nearsight.json("duplicates")["groups"]
+    assert 0.65 < group["agreement"] < 0.80
+    assert (group["certain"], group["redundant"], len(group["review"])) == (False, [], 1)
+    assert group["doubts"] == ["the pixels agree by less than 0.80"]
+    result = nearsight("duplicates", "--list-redundant")
+    assert result.stdout == ""
+    assert (
+        "1 file not listed, to review first: look at them with --open, or list them with --all"
+        in result.stderr
+    )
+    assert nearsight("duplicates", "--list-redundant", "--all").stdout.splitlines() == group["review"]
+    assert "Review: the pixels agree by less than 0.80" in nearsight("duplicates").stdout
+    page = tmp_path / "page.html"
+    nearsight("duplicates", "--html", page)
+    html = page.read_text(encoding="utf-8")
+    assert "Review first" in html
+    assert "Agreement of the pixels with the kept image" in html
+
+
+def test_hard_links_are_said_to_free_nothing(nearsight, tmp_path):
+    texture(240, 180, 0).save(tmp_path / "a.png")
+    (tmp_path / "b.png").hardlink_to(tmp_path / "a.png")
+    nearsight("index", tmp_path)
+    [group] = nearsight.json("duplicates")["groups"]
+    assert (group["redundant"], group["hard_links"]) == ([], [f"{tmp_path}/b.png"])
+    assert "b.png (deleting it frees nothing)" in nearsight("duplicates").stdout
+    result = nearsight("duplicates", "--list-redundant")
+    assert result.stdout == ""
+    assert "1 hard link of kept files not listed: deleting them frees nothing" in result.stderr
 
 
 def test_nothing_is_redundant_beside_a_copy_that_is_gone(nearsight, tmp_path):
@@ -107,6 +144,7 @@ def test_a_page_of_nothing(nearsight, tmp_path, folder):
     "words",
     [
         ("-0",),
+        ("--all",),
         ("--list-redundant", "--between", "width = 1", "width = 2"),
         ("--false-alarm-rate", "0"),
         ("--false-alarm-rate", "0.001"),
@@ -139,7 +177,11 @@ def test_shots_of_one_scene_are_warned_of(nearsight, burst):
     assert re.search(r"Expected false matches: up to \d\d% of images", result.stderr)
     document = json.loads(result.stdout)
     assert document["expected_rate"] > 0.1
-    assert [group["certain"] for group in document["groups"]] == [False] * len(document["groups"])
+    assert document["groups"]
+    assert not any(group["certain"] or group["redundant"] for group in document["groups"])
+    listed = nearsight("duplicates", "--list-redundant", "--all")
+    assert listed.stdout == ""
+    assert "to review first: look at them with --open." in listed.stderr
     refused = nearsight("duplicates", "--false-alarm-rate", "0.05", code=2).stderr
     assert "cannot be kept" in refused
     assert "distinct" in refused

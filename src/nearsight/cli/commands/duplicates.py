@@ -11,13 +11,14 @@ from nearsight.cli.framework import Command, Run
 from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
-    from nearsight.analyses.duplicates import DuplicateGroup, Duplicates, Leak
+    from nearsight.analyses.duplicate_groups import DuplicateGroup, Duplicates, Leak
 
 
 @click.command(
     cls=Command,
     json_shape="""{"groups": [{"keep": id, "ids": [id], "similarity": float, "certain": bool,
-             "agreement": float, "verified_against": [id], "paths": [path], "redundant": [path], "why"}],
+             "agreement": float, "verified_against": [id], "paths": [path], "redundant": [path],
+             "review": [path], "hard_links": [path], "doubts": [text or null], "why"}],
  "leaks": [{"ids": [id, id], "paths": [path, path], "similarity": float, "agreement": float}],
  "images": int, "threshold": float, "false_alarm_rate": float or null, "expected_rate": float}""",
     examples=(
@@ -44,7 +45,13 @@ if TYPE_CHECKING:
     metavar="EXPR EXPR",
     help="Find only duplicates across two sets (leaks), such as training and test images.",
 )
-@click.option("--list-redundant", is_flag=True, help="Print only the redundant files, one per line.")
+@click.option("--list-redundant", is_flag=True, help="Print only files that can certainly go, one per line.")
+@click.option(
+    "--all",
+    "include_review",
+    is_flag=True,
+    help="With --list-redundant: also print files that need a look first.",
+)
 @options.null("--list-redundant")
 @options.report("duplicates", "Write an HTML report that shows duplicates side by side.")
 @click.pass_obj
@@ -57,6 +64,7 @@ def duplicates(
     where: str | None,
     between: tuple[str, str] | None,
     list_redundant: bool,
+    include_review: bool,
     null: bool,
     report: Path | None,
 ) -> None:
@@ -64,14 +72,20 @@ def duplicates(
 
     Duplicates are identical files. Near-duplicates are one image re-encoded, resized, cropped, rotated,
     mirrored, recolored or watermarked. Vectors propose pairs, and a comparison of their pixels confirms them:
-    images that merely look alike are not near-duplicates. Nothing is deleted. Every file that
-    --list-redundant prints has a duplicate that is kept and at least as good.
+    images that merely look alike are not near-duplicates. Nothing is deleted.
 
-    A group is certain if the pixels of its images agree by 0.80 or more, and the collection has few pairs of
-    different images that agree almost as well as near-duplicates do.
+    The image to keep is the one that lost least: color, detail, compression, metadata, then bytes. Of
+    identical files, the oldest is kept, and none in a bin, a cache or Downloads.
+
+    A file is certain to be redundant if it is identical to the kept one, or if its pixels agree by 0.80 or
+    more and the kept image is at least as good in every respect. All others need a look first (review):
+    --list-redundant does not print them without --all. If many images of the collection agree almost as well
+    as near-duplicates do, only identical files are certain, and --all adds none.
     """
     if null and not list_redundant:
         raise click.UsageError("-0 changes how --list-redundant ends a file name; add --list-redundant")
+    if include_review and not list_redundant:
+        raise click.UsageError("--all changes what --list-redundant prints; add --list-redundant")
     if list_redundant and (run.console.as_json or between):
         raise click.UsageError(
             "--list-redundant works neither with --json, which lists these files too, nor with --between"
@@ -87,7 +101,7 @@ def duplicates(
         progress=run.console.progress,
     )
     if list_redundant:
-        _list_redundant(run, result, null=null)
+        _list_redundant(run, result, null=null, include_review=include_review)
     else:
         run.console.document(_document(result))
         _say(run, result, is_leak=bool(between))
@@ -110,7 +124,7 @@ def duplicates(
 
 def _document(result: "Duplicates") -> dict[str, Any]:
     return {
-        "groups": [_group_document(result, group) for group in result.groups],
+        "groups": [_group_document(group) for group in result.groups],
         "leaks": [_leak_document(leak) for leak in result.leaks],
         "images": result.n_images,
         "threshold": result.threshold,
@@ -119,16 +133,19 @@ def _document(result: "Duplicates") -> dict[str, Any]:
     }
 
 
-def _group_document(result: "Duplicates", group: "DuplicateGroup") -> dict[str, Any]:
+def _group_document(group: "DuplicateGroup") -> dict[str, Any]:
     return {
         "keep": group.keep.id,
         "ids": [item.id for item in group.items],
         "similarity": group.similarity,
-        "certain": result.is_certain(group),
+        "certain": group.certain,
         "agreement": group.agreement,
         "verified_against": group.verified_against,
         "paths": [path for item in group.items for path in item.paths],
         "redundant": group.redundant,
+        "review": group.review,
+        "hard_links": group.hard_links,
+        "doubts": [doubt or None for doubt in group.doubts],
         "why": group.why,
     }
 
@@ -144,12 +161,18 @@ def _leak_document(leak: "Leak") -> dict[str, Any]:
     }
 
 
-def _list_redundant(run: Run, result: "Duplicates", *, null: bool) -> None:
+def _list_redundant(run: Run, result: "Duplicates", *, null: bool, include_review: bool) -> None:
     from nearsight.services.duplicates import redundant_files
 
-    redundant = redundant_files(result)
+    redundant = redundant_files(result, include_review=include_review)
     for path in redundant.paths:
         run.console.path(path, null=null)
+    if redundant.n_review:
+        remedy = "look at them with --open" + ("" if result.is_doubtful else ", or list them with --all")
+        run.console.note(f"{count(redundant.n_review, 'file')} not listed, to review first: {remedy}.")
+    if redundant.n_hard_links:
+        n_links = count(redundant.n_hard_links, "hard link")
+        run.console.note(f"{n_links} of kept files not listed: deleting them frees nothing.")
     if redundant.n_remote:
         run.console.note(f"{count(redundant.n_remote, 'more')} in shards or at URLs are not listed.")
     if redundant.n_without_kept:
@@ -166,20 +189,38 @@ def _say(run: Run, result: "Duplicates", *, is_leak: bool) -> None:
             run.console.say(printable("  ".join([f"{leak.agreement:.3f}", *paths])))
         run.console.say(f"{count(len(result.leaks), 'leak')} among {count(result.n_images, 'image')}")
         return
+    if result.groups:
+        run.console.say("      agreement")
     for group in result.groups:
-        run.console.say(printable(f"keep  {group.keep.path or group.keep.id}"), bold=True)
-        run.console.say(f"      {group.why}")
-        for path in group.keep.paths[1:]:
-            run.console.say(printable(f"      {1:.3f}  {path}"))
-        names = {item.id: item.path or item.id for item in group.items}
-        for item, agreement, by in zip(
-            group.items[1:], group.agreements, group.verified_against, strict=True
-        ):
-            matched = "" if by == group.keep.id else f" (matched with {names[by]})"
-            for path in item.paths:
-                run.console.say(printable(f"      {agreement:.3f}  {path}{matched}"))
-    n_redundant = sum(len(group.redundant) for group in result.groups)
+        _say_group(run, group)
+    n_redundant, n_review = (
+        (
+            sum(map(len, files))
+            for files in zip(*((group.redundant, group.review) for group in result.groups), strict=True)
+        )
+        if result.groups
+        else (0, 0)
+    )
     run.console.say(
         f"{len(result.groups):,} of {count(result.n_images, 'image')} have duplicates;"
-        f" {count(n_redundant, 'file')} redundant (match threshold: agreement above {result.threshold:.2f})"
+        f" {count(n_redundant, 'file')} redundant{f', {n_review:,} to review' if n_review else ''}"
+        f" (match threshold: agreement above {result.threshold:.2f})"
     )
+
+
+def _say_group(run: Run, group: "DuplicateGroup") -> None:
+    run.console.say(printable(f"keep  {group.keep.path or group.keep.id}"), bold=True)
+    run.console.say(f"      Kept: {group.why}")
+    for path in group.hard_links:
+        run.console.say(printable(f"      {'hard link':11}{path} (deleting it frees nothing)"))
+    for path in group.keep.paths[1:]:
+        run.console.say(printable(f"      {'identical':11}{path}"))
+    names = {item.id: item.path or item.id for item in group.items}
+    for item, agreement, by, doubt in zip(
+        group.items[1:], group.agreements, group.verified_against, group.doubts, strict=True
+    ):
+        matched = "" if by == group.keep.id else f" (matched with {names[by]})"
+        for path in item.paths:
+            run.console.say(printable(f"      {agreement:<11.3f}{path}{matched}"))
+        if doubt:
+            run.console.say(f"      {'':11}Review: {doubt}")

@@ -8,6 +8,7 @@ from nearsight.verification.dense.edit_hashes import N_PLAIN_HASHES, edit_hashes
 from nearsight.verification.dense.registration import (
     CERTAIN_AGREEMENT,
     MATCH_AGREEMENT,
+    REVIEW_AGREEMENT,
     Registration,
     register,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "CERTAIN_AGREEMENT",
     "MATCH_AGREEMENT",
     "N_PLAIN_HASHES",
+    "REVIEW_AGREEMENT",
     "SIDE_PX",
     "Registration",
     "black_corner_share",

@@ -16,6 +16,9 @@ from nearsight.verification.dense.thumbnails import SIDE_PX, Pixels
 MATCH_AGREEMENT = 0.65
 #: Agreement that two different images never reached there.
 CERTAIN_AGREEMENT = 0.7
+#: Agreement below which somebody should look at a pair: on web photographs, about half of such pairs were one
+#: image, and all above.
+REVIEW_AGREEMENT = 0.80
 
 # Poses from which each pair is aligned.
 _N_POSES = 3
