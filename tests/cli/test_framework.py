@@ -70,12 +70,6 @@ def test_the_bare_command_prints_its_help(nearsight):
     assert result.stdout == nearsight("--help").stdout == nearsight("help").stdout
 
 
-def test_help_of_a_command(nearsight):
-    assert nearsight("help", "search").stdout == nearsight("search", "--help").stdout
-    assert "classify fit" in nearsight.json("help", "classify", "fit")["command"]
-    assert "no commands" in nearsight.json("help", "search", "fit", code=2)["error"]["message"]
-
-
 @pytest.mark.parametrize(
     ("words", "suggestion"),
     [(["serach"], "'search'"), (["classify", "fti"], "'fit'"), (["help", "serach"], "'search'")],
