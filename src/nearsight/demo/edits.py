@@ -22,11 +22,14 @@ class Edit:
     ----------
     name : str
         What it does, for people.
+    loss : str
+        What it takes from the image, as a sentence: the reason if the original is not the first match.
     apply : callable
         From an RGB image to another.
     """
 
     name: str
+    loss: str
     apply: Callable[[Image.Image], Image.Image]
 
 
@@ -38,23 +41,38 @@ class EditedImage:
     ----------
     item : Item
         The original.
-    edit : str
-        Name of the edit.
+    edit : Edit
     thumbnail : bytes
         JPEG of the edited image.
     matches : list of Match
+    similarity : float
+        Cosine of the edited image and its original.
     """
 
     item: Item
-    edit: str
+    edit: Edit
     thumbnail: bytes
     matches: list[Match]
+    similarity: float
 
     @property
     def rank(self) -> int | None:
         """Rank of the original among the matches, from 1; None if it is not there."""
         ids = [match.id for match in self.matches]
         return ids.index(self.item.id) + 1 if self.item.id in ids else None
+
+    @property
+    def reason(self) -> str:
+        """Why the original is not the first match; empty if it is."""
+        if self.rank == 1:
+            return ""
+        n_before = len(self.matches) if self.rank is None else self.rank - 1
+        subject = "image is" if n_before == 1 else "images are"
+        return (
+            f"{self.edit.loss} So {n_before}{' or more' if self.rank is None else ''} other {subject} more"
+            f" similar to it (up to {self.matches[0].similarity:.2f}) than its original"
+            f" ({self.similarity:.2f})."
+        )
 
 
 def _rotate_and_crop(image: Image.Image) -> Image.Image:
@@ -78,14 +96,26 @@ def _shrink_and_gray(image: Image.Image) -> Image.Image:
 
 
 EDITS = (
-    Edit("Rotated by 10° and cropped", _rotate_and_crop),
-    Edit("Mirrored, in dim and warm light", _mirror_and_relight),
-    Edit("Gray, 160 px, JPEG of low quality", _shrink_and_gray),
+    Edit(
+        "Rotated by 10° and cropped",
+        "The crop keeps 36 % of the image, and the network was not trained on rotated images.",
+        _rotate_and_crop,
+    ),
+    Edit(
+        "Mirrored, in dim and warm light",
+        "The light changes every color, and the vector describes colors as well as shapes.",
+        _mirror_and_relight,
+    ),
+    Edit(
+        "Gray, 160 px, JPEG of low quality",
+        "Color and fine texture are gone, and the vector describes both.",
+        _shrink_and_gray,
+    ),
 )
 
 
 def search_edited(collection: Collection, candidates: Iterable[Item]) -> list[EditedImage]:
-    """Apply each edit to another image, and search for its original.
+    """Apply each edit to another image, and search for its original; those that find it come first.
 
     Parameters
     ----------
@@ -107,6 +137,9 @@ def search_edited(collection: Collection, candidates: Iterable[Item]) -> list[Ed
             image = edit.apply(images.decode(source, min_side_px=2 * _THUMBNAIL_PX).image)
         except ImageError:
             continue
-        matches = collection.search(image, k=_N_MATCHES)
-        edited[item.id] = EditedImage(item, edit.name, images.thumbnail(image, _THUMBNAIL_PX), matches)
-    return list(edited.values())
+        vector = collection.embed_query(image)
+        matches = collection.search(vector=vector, k=_N_MATCHES)
+        similarity = float(collection.vectors([item.id])[0] @ vector)
+        thumbnail = images.thumbnail(image, _THUMBNAIL_PX)
+        edited[item.id] = EditedImage(item, edit, thumbnail, matches, similarity)
+    return sorted(edited.values(), key=lambda edited: edited.rank or _N_MATCHES + 1)

@@ -50,11 +50,11 @@ def _edits_section(result: DemoResult, n_images: int) -> Section:
     rows = []
     for edited in result.edits:
         name = Path(edited.item.path).name
-        query = Card(edited.item.path, edited.thumbnail, name=edited.edit, detail=name, linked=False)
+        query = Card(edited.item.path, edited.thumbnail, name=edited.edit.name, detail=name, linked=False)
         hits = match_cards(result.collection, edited.matches)
         if edited.rank:
             hits[edited.rank - 1] = hits[edited.rank - 1].with_badge("original")
-        label = "Edited image" if edited.rank else f"Original not among the first {len(hits)}"
+        label = f"Missed. {edited.reason}" if edited.reason else "Edited image"
         rows.append(Row(query, hits, label))
     lead = (
         f"{count(len(rows), 'image')} edited in memory and searched for among all {n_images:,}. The original"

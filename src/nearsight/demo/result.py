@@ -82,9 +82,10 @@ class DemoResult:
             "edits": [
                 {
                     "path": edited.item.path,
-                    "edit": edited.edit,
+                    "edit": edited.edit.name,
                     "rank": edited.rank,
-                    "similarity": edited.matches[edited.rank - 1].similarity if edited.rank else None,
+                    "similarity": edited.similarity,
+                    "reason": edited.reason,
                 }
                 for edited in self.edits
             ],
@@ -107,6 +108,7 @@ class DemoResult:
         return [
             f"{self.images.title}: {self.speed}.",
             f"Originals that come first: {self.n_originals_first} of {len(self.edits)}.",
+            *(f"  {edited.edit.name}: {edited.reason}" for edited in self.edits if edited.reason),
             f"Model: {self.collection.spec.id}, {self.collection.spec.license}.",
             *(f"Images: {name}, {license}." for name, license in self.images.licenses.items()),
             "",

@@ -12,7 +12,7 @@ from nearsight.settings import DEFAULT_DEMO
 @click.command(
     cls=Command,
     json_shape="""{"report", "collection", "images": int, "embedded": int, "seconds": float,
- "images_per_second": float, "edits": [{"path", "edit", "rank": int|null, "similarity": float|null}],
+ "images_per_second": float, "edits": [{"path", "edit", "rank": int|null, "similarity": float, "reason"}],
  "queries": [{"id", "path", "where", "hits": [{"id", "path", "similarity", "metadata"}]}],
  "failed": [{"path", "reason"}], "licenses": {name: license}, "next": [command]}""",
     examples=("nearsight demo --open", "nearsight demo ~/photos --out /tmp/my-images"),
