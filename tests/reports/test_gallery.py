@@ -4,14 +4,16 @@ import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nearsight.reports.gallery import Card, Row, Section, gallery
+from nearsight.errors import StorageError
+from nearsight.reports.gallery import MAX_INLINE_BYTES, Card, Row, Section, gallery, label_row, write_gallery
+from nearsight.reports.html import policy_hash, template_source
 
 HOSTILE = [
     "<script>alert(1)</script>.jpg",
@@ -67,7 +69,7 @@ def test_hostile_names_stay_text(name):
     html = search_page([f"/photos/{name}"], lead=name, facts={name: name}, footer=[name])
     reader = Reader(html)
     assert reader.open == []
-    assert reader.all("script") == []
+    assert len(reader.all("script")) == 1  # the page's own
     assert not any(key.startswith("on") for _, attrs in reader.tags for key in attrs)
     assert html.encode("utf-8")
     assert not any(ord(c) < 32 and c != "\n" for c in html)
@@ -88,9 +90,12 @@ def test_any_file_name_makes_a_sound_page_and_a_true_link(raw):
 
 def test_the_page_needs_nothing_else():
     reader = Reader(search_page(["/p/a.jpg", "/p/b.jpg"]))
-    assert reader.all("link") == reader.all("script") == []
+    assert reader.all("link") == []
+    assert reader.all("script") == [{}]
+    script = policy_hash(template_source("gallery.js"))
     assert [m["content"] for m in reader.all("meta") if m.get("http-equiv")] == [
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+        "default-src 'none'; img-src data: 'self' file:; style-src 'unsafe-inline';"
+        f" script-src {script}; base-uri 'none'; form-action 'none'"
     ]
     for image in reader.all("img"):
         kind, _, data = image["src"].partition(",")
@@ -128,7 +133,7 @@ def test_a_badge_frames_its_card_alone():
     cards = [Card("/a", None), Card("/b", None).with_badge("the original")]
     html = gallery("t", [Section(rows=[Row(Card("/q", None), cards)])])
     assert html.count('class="card badged"') == 1
-    assert html.count("the original") == 1
+    assert html.count('<span class="badge">the original') == 1
 
 
 def test_sheet_and_commands():
@@ -147,3 +152,74 @@ def test_a_sentence_is_no_column_of_single_words():
     html = gallery("x", [Section(rows=[Row(card, [])])])
     assert "<dt>size</dt><dd>3 × 4</dd>" in html
     assert '<dt class="wide">why</dt><dd class="wide">bought with bread' in html
+
+
+def heavy_sheet(n, n_bytes):
+    """Cards whose thumbnails are together larger than `n_bytes`."""
+    padding = b"\0" * (n_bytes // n + 1)
+    return [Card(f"/photos/{i}.jpg", jpeg() + padding + bytes([i % 256, i // 256])) for i in range(n)]
+
+
+def test_a_small_report_is_one_file(tmp_path):
+    page = tmp_path / "small.html"
+    write_gallery(page, "t", [Section(sheet=heavy_sheet(3, MAX_INLINE_BYTES // 2))])
+    assert [file.name for file in tmp_path.iterdir()] == ["small.html"]
+    assert page.read_text().count('src="data:image/jpeg') == 3
+
+
+def test_a_large_report_has_a_folder_that_moves_with_it(tmp_path):
+    page = tmp_path / "my report #1.html"
+    cards = heavy_sheet(300, 3 * MAX_INLINE_BYTES)
+    cards = [Card(c.path, c.thumbnail, 0.5, {"size": "400 × 533", "camera": "unknown"}) for c in cards]
+    write_gallery(page, "t", [Section(rows=[Row(Card("/q.jpg", cards[0].thumbnail), cards)])])
+    assert page.stat().st_size < 2_000_000
+    moved = tmp_path.with_name(tmp_path.name + "-moved")
+    tmp_path.rename(moved)
+    images = Reader((moved / page.name).read_text(encoding="utf-8")).all("img")
+    assert len(images) == 301
+    assert {image["loading"] for image in images} == {"lazy"}
+    for image, card in zip(images[1:], cards, strict=True):
+        assert (moved / unquote(image["src"])).read_bytes() == card.thumbnail
+
+
+def test_a_new_report_removes_the_thumbnails_of_the_old_one(tmp_path):
+    page, folder = tmp_path / "r.html", tmp_path / "r_images"
+    write_gallery(page, "t", [Section(sheet=heavy_sheet(5, 2 * MAX_INLINE_BYTES))])
+    assert len(list(folder.iterdir())) == 5
+    (folder / "mine.txt").write_text("stays")
+    write_gallery(page, "t", [Section(sheet=heavy_sheet(4, 2 * MAX_INLINE_BYTES))])
+    assert len(list(folder.iterdir())) == 5
+    write_gallery(page, "t", [])
+    assert [file.name for file in folder.iterdir()] == ["mine.txt"]
+    (folder / "mine.txt").unlink()
+    write_gallery(page, "t", [])
+    assert not folder.exists()
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "r_images").write_text("a file")
+    with pytest.raises(StorageError, match="r_images could not be created"):
+        write_gallery(tmp_path / "r.html", "t", [Section(sheet=heavy_sheet(2, 2 * MAX_INLINE_BYTES))])
+
+
+def test_headings_are_linked_at_the_head_of_the_page():
+    def links(sections):
+        reader = Reader(gallery("t", sections))
+        anchors = {attrs.get("id") for _, attrs in reader.tags}
+        targets = [a["href"] for a in reader.all("a") if a["href"].startswith("#")]
+        assert {target[1:] for target in targets} <= anchors
+        return targets
+
+    assert links([Section("One"), Section(""), Section("Two", is_folded=True)]) == ["#s1", "#s3"]
+    assert links([Section("One")]) == []
+    rows = [label_row("shirt", [], "1 image"), label_row("hat", [], "2 images")]
+    assert links([Section(rows=rows)]) == ["#s1r1", "#s1r2"]
+    assert links([Section(rows=rows[:1])]) == []
+
+
+def test_a_folded_section_and_a_table():
+    html = gallery("t", [Section("Good", "all of them", table=[["", "a"], ["b<", "3"]], is_folded=True)])
+    reader = Reader(html)
+    assert reader.open == []
+    assert len(reader.all("details")) == 1
+    assert '<th scope="row">b&lt;</th><td>3</td>' in html

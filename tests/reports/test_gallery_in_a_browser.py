@@ -1,9 +1,14 @@
 """Open the page in a real browser: images decode, nothing complains, it fits a phone, dark is dark."""
 
+import io
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import sync_playwright
+
+from nearsight.reports.gallery import Card, Row, Section, write_gallery
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -38,10 +43,15 @@ def address(indexed, photos, tmp_path_factory):
 
 
 @pytest.fixture
-def visit(browser, address):
+def visit(visit_page, address):
+    return lambda **options: visit_page(address, **options)
+
+
+@pytest.fixture
+def visit_page(browser):
     pages = []
 
-    def open_page(**options):
+    def open_page(address, **options):
         page = browser.new_page(**options)
         page.complaints, page.requests = [], []
         page.on("console", lambda message: page.complaints.append(message.text))
@@ -93,3 +103,34 @@ def test_the_keyboard_reaches_every_original(visit):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.href || ''"))
     assert len({target for target in reached if target.startswith("file:")}) == 6
+
+
+def test_a_click_enlarges_and_the_arrows_go_on(visit):
+    page = visit()
+    page.click(".grid li:nth-child(2) img")
+    large = page.locator("dialog[open] img")
+    page.wait_for_function("document.querySelector('dialog[open] img').src.startsWith('file:')")
+    assert large.evaluate("image => image.naturalWidth") == 160  # the original, not the thumbnail
+    assert "(3 of 7)" in page.inner_text("dialog .caption")
+    page.keyboard.press("ArrowRight")
+    assert "(4 of 7)" in page.inner_text("dialog .caption")
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+    assert page.complaints == []
+
+
+def test_thumbnails_in_a_folder_are_loaded_when_they_come_into_view(visit_page, tmp_path):
+    cards = []
+    for i in range(300):
+        pixels = np.random.default_rng(i).integers(0, 256, (96, 128, 3), np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG")
+        cards.append(Card(f"/gone/{i}.jpg", file.getvalue(), metadata={"a": "b"}))
+    write_gallery(tmp_path / "r.html", "t", [Section("All", rows=[Row(cards[0], cards)])])
+    page = visit_page((tmp_path / "r.html").as_uri(), viewport={"width": 390, "height": 800})
+    page.wait_for_load_state("networkidle")
+    n_loaded = sum(url.endswith(".jpg") for url in page.requests)
+    assert 0 < n_loaded < 150
+    page.evaluate("document.querySelector('.grid li:last-child').scrollIntoView()")
+    page.wait_for_function("document.querySelector('.grid li:last-child img').naturalWidth > 0")
+    assert page.complaints == []

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from nearsight.collection import Item
 from nearsight.demo.result import DemoResult
-from nearsight.reports.gallery import SCALE, Card, Row, Section, gallery, match_cards
-from nearsight.reports.html import smaller_jpeg, write_html
+from nearsight.reports.gallery import SCALE, Card, Row, Section, match_cards, write_gallery
+from nearsight.reports.html import smaller_jpeg
 from nearsight.text_format import count
 
 _SHEET_PX = 112
@@ -31,7 +31,8 @@ def write_report(result: DemoResult, sheet: Sequence[Item], n_images: int) -> No
         Section("What to do next", commands=result.commands),
     ]
     licenses = [f"Images: {name}, {license}." for name, license in result.images.licenses.items()]
-    html = gallery(
+    write_gallery(
+        result.report,
         result.images.title,
         [section for section in sections if section.rows or section.sheet or section.commands],
         lead=f"One embedding pass over {count(n_images, 'image')} on this machine gave all of this.",
@@ -43,7 +44,6 @@ def write_report(result: DemoResult, sheet: Sequence[Item], n_images: int) -> No
         },
         footer=[SCALE, f"Model: {spec.id}, {spec.license}.", *licenses],
     )
-    write_html(result.report, html)
 
 
 def _edits_section(result: DemoResult, n_images: int) -> Section:

@@ -6,8 +6,7 @@ from pathlib import Path
 from nearsight.anomaly import AnomalyResult
 from nearsight.anomaly.heatmap import overlay, reason
 from nearsight.estimators.conformal import Threshold
-from nearsight.reports.gallery import Card, Section, gallery, label_row
-from nearsight.reports.html import write_html
+from nearsight.reports.gallery import Card, Section, label_row, write_gallery
 from nearsight.text_format import count
 
 # A browser takes too long to open more; the command's answer lists all.
@@ -68,7 +67,7 @@ class AnomalyReport:
         is_part = len(cards) < self._n_images
         lead = f"The {len(cards):,} most anomalous images of {self._n_images:,}." if is_part else ""
         sections = [Section(rows=rows)] if rows else []
-        write_html(file, gallery(title, sections, lead=lead, facts=facts, footer=_FOOTER))
+        write_gallery(file, title, sections, lead=lead, facts=facts, footer=_FOOTER)
 
     def _most_anomalous(self) -> list[tuple[float, bool, Card]]:
         return sorted(self._cards, key=lambda entry: -entry[0])[:MAX_IMAGES]

@@ -5,8 +5,7 @@ from heapq import nsmallest
 from pathlib import Path
 
 from nearsight.analyses.classification import Prediction
-from nearsight.reports.gallery import Card, Row, Section, gallery, label_row
-from nearsight.reports.html import write_html
+from nearsight.reports.gallery import Card, Row, Section, label_row, write_gallery
 from nearsight.text_format import count
 
 # A browser takes too long to open more; the command's answer lists all.
@@ -61,7 +60,7 @@ def write_predictions(
     rows = [_row(label, by_label[label]) for label in labels]
     sections = [Section(rows=rows)] if rows else []
     title = f"Labels of {count(len(predictions), 'image')}"
-    write_html(file, gallery(title, sections, lead=lead, facts=facts, footer=_FOOTER))
+    write_gallery(file, title, sections, lead=lead, facts=facts, footer=_FOOTER)
 
 
 def _row(label: str, predictions: Sequence[ImagePrediction]) -> Row:

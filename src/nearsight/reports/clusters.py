@@ -8,8 +8,8 @@ import numpy as np
 from nearsight.analyses.clusters import Cluster, Clustering
 from nearsight.collection import Collection
 from nearsight.collection.arrays import items_by_id
-from nearsight.reports.gallery import Card, Section, gallery
-from nearsight.reports.html import smaller_jpeg, write_html
+from nearsight.reports.gallery import Card, Section, write_gallery
+from nearsight.reports.html import smaller_jpeg
 from nearsight.text_format import count
 
 # A browser takes too long to open more; the command's answer lists all.
@@ -59,7 +59,7 @@ def write_clusters(file: Path, collection: Collection, clustering: Clustering) -
     title = count(len(clusters), "cluster") if clusters else "No clusters"
     lead = "" if len(clusters) <= MAX_CLUSTERS else f"The {MAX_CLUSTERS} largest of {len(clusters):,}."
     footer = ["Images link to the originals; the representative images of a cluster come first."]
-    write_html(file, gallery(title, sections, lead=lead, facts=facts, footer=footer))
+    write_gallery(file, title, sections, lead=lead, facts=facts, footer=footer)
 
 
 def capitalized(label: str) -> str:

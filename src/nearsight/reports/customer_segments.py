@@ -8,8 +8,7 @@ import numpy as np
 from nearsight.analyses.customer_segments import Segment, Segmentation
 from nearsight.collection import Collection
 from nearsight.reports.clusters import capitalized, sheet
-from nearsight.reports.gallery import Section, gallery
-from nearsight.reports.html import write_html
+from nearsight.reports.gallery import Section, write_gallery
 from nearsight.text_format import count
 
 _N_CUSTOMERS = 12
@@ -57,7 +56,7 @@ def write_segments(file: Path, collection: Collection, segmentation: Segmentatio
     if segmentation.unmatched:
         facts["Left out"] = f"{count(len(segmentation.unmatched), 'name')} without an image"
     title = f"{count(len(customers), 'customer')} in {count(len(segments), 'segment')}"
-    write_html(file, gallery(title, sections, facts=facts, footer=_FOOTER))
+    write_gallery(file, title, sections, facts=facts, footer=_FOOTER)
 
 
 def _lead(segment: Segment) -> str:

@@ -6,8 +6,7 @@ from pathlib import Path, PurePath
 from nearsight import text_format
 from nearsight.analyses.duplicate_groups import DuplicateGroup, Duplicates
 from nearsight.collection import Collection, Item
-from nearsight.reports.gallery import Card, Row, Section, gallery
-from nearsight.reports.html import write_html
+from nearsight.reports.gallery import Card, Row, Section, write_gallery
 from nearsight.text_format import count
 
 # A browser takes too long to open more; the command's answer lists all.
@@ -71,7 +70,7 @@ def write_duplicates(file: Path, collection: Collection, duplicates: Duplicates)
         )
         if (tier := [group for group in groups if group.certain is certain])
     ]
-    write_html(file, gallery(title, sections, lead=lead, facts=facts, footer=_FOOTER))
+    write_gallery(file, title, sections, lead=lead, facts=facts, footer=_FOOTER)
 
 
 def _rows(collection: Collection, groups: Sequence[DuplicateGroup]) -> list[Row]:

@@ -1,13 +1,18 @@
 """A report of image cards: rows of a query and its hits, and contact sheets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nearsight.collection import Collection, Match
-from nearsight.reports.html import link, render
+from nearsight.reports.html import jpeg_uri, link, policy_hash, render, template_source, write_html
+from nearsight.reports.thumbnails import ThumbnailFolder
 from nearsight.text_format import plain
+
+# With more bytes of thumbnails than this, a report has them in a folder beside it: a page that holds them all
+# is slow to open, and too large to send.
+MAX_INLINE_BYTES = 1_000_000
 
 SCALE = "Similarity is the cosine of two vectors: 1 is the same image. Cards link to the originals."
 
@@ -99,13 +104,40 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a report: rows, a contact sheet, or commands to copy."""
+    """A part of a report: rows, a contact sheet, a table, or commands to copy.
+
+    Attributes
+    ----------
+    title : str
+        Heading; the links at the head of the page lead to it.
+    lead : str
+        The sentence below the heading.
+    rows : sequence of Row
+    sheet : sequence of Card
+        Thumbnails without words.
+    table : sequence of sequence of str
+        The first row is the header, and the first column names the rows.
+    commands : sequence of str
+    is_folded : bool
+        Whether only the heading is shown until a reader opens it.
+    """
 
     title: str = ""
     lead: str = ""
     rows: Sequence[Row] = ()
     sheet: Sequence[Card] = ()
+    table: Sequence[Sequence[str]] = ()
     commands: Sequence[str] = ()
+    is_folded: bool = False
+
+    @property
+    def cards(self) -> Iterator[Card]:
+        """Every card of the section."""
+        for row in self.rows:
+            yield row.query
+            yield from row.more_queries
+            yield from row.hits
+        yield from self.sheet
 
 
 def gallery(
@@ -115,8 +147,12 @@ def gallery(
     lead: str = "",
     facts: Mapping[str, str] | None = None,
     footer: Sequence[str] = (),
+    source: Callable[[bytes], str] = jpeg_uri,
 ) -> str:
     """Return the HTML of a report; every text is escaped.
+
+    A click on an image shows it large, the original where the browser can open it. Headings, or the labels of
+    rows where there is only one heading, are linked at the head of the page.
 
     Parameters
     ----------
@@ -127,8 +163,60 @@ def gallery(
         Figures below the heading.
     footer : sequence of str
         Closing remarks, such as licenses.
+    source : callable
+        Returns the address of a JPEG thumbnail; by default a ``data:`` address, which holds the thumbnail.
     """
-    return render("gallery.html", title=title, sections=sections, lead=lead, facts=facts or {}, footer=footer)
+    script = template_source("gallery.js")
+    return render(
+        "gallery.html",
+        title=title,
+        sections=sections,
+        links=_links(sections),
+        lead=lead,
+        facts=facts or {},
+        footer=footer,
+        source=source,
+        script=script,
+        script_hash=policy_hash(script),
+    )
+
+
+def write_gallery(file: Path, title: str, sections: Sequence[Section], **options: Any) -> None:
+    """Write a report; large ones have their thumbnails in a folder beside the page.
+
+    A page with up to `MAX_INLINE_BYTES` of thumbnails is one file. The thumbnails of a larger one lie in
+    ``NAME_images`` beside ``NAME.html``: move the two together.
+
+    Parameters
+    ----------
+    file : Path
+        Replaced whole; so is the folder of thumbnails of an earlier report.
+    title, sections, **options
+        See `gallery`.
+
+    Raises
+    ------
+    StorageError
+        A file cannot be written.
+    """
+    n_bytes = sum(len(card.thumbnail or b"") for section in sections for card in section.cards)
+    folder = ThumbnailFolder(file)
+    is_large = n_bytes > MAX_INLINE_BYTES
+    write_html(file, gallery(title, sections, source=folder.source if is_large else jpeg_uri, **options))
+    folder.remove_others()
+
+
+def _links(sections: Sequence[Section]) -> list[tuple[str, str]]:
+    """Return the anchors of the page with their texts; empty if there is only one."""
+    links = [(f"s{i}", section.title) for i, section in enumerate(sections, 1) if section.title]
+    if len(links) < 2:
+        links = [
+            (f"s{i}r{j}", row.query.words)
+            for i, section in enumerate(sections, 1)
+            for j, row in enumerate(section.rows, 1)
+            if row.query.words
+        ]
+    return links if len(links) > 1 else []
 
 
 def label_row(label: str, cards: Sequence[Card], caption: str) -> Row:

@@ -1,6 +1,11 @@
-"""HTML from the package's templates. Each file is complete: it loads nothing from the network or the disk."""
+"""HTML from the package's templates.
+
+A page loads nothing from the network. From the disk it loads its own folder of thumbnails, if it has one, and
+the original of an image that a reader enlarges.
+"""
 
 import base64
+import hashlib
 import io
 from functools import cache
 from pathlib import Path
@@ -53,7 +58,6 @@ def _environment() -> jinja2.Environment:
         # File names may hold control characters and bytes that are no UTF-8.
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    environment.filters |= {"jpeg_uri": jpeg_uri}
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment
 
@@ -61,6 +65,12 @@ def _environment() -> jinja2.Environment:
 def jpeg_uri(jpeg: bytes) -> Markup:
     """Return the ``data:`` address of a JPEG image."""
     return Markup("data:image/jpeg;base64,") + Markup(base64.b64encode(jpeg).decode("ascii"))
+
+
+def policy_hash(script: str) -> str:
+    """Return the source expression that lets a browser run this very script, and no other."""
+    digest = hashlib.sha256(script.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 def smaller_jpeg(jpeg: bytes, side_px: int) -> bytes:

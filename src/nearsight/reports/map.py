@@ -1,7 +1,6 @@
 """The report of `nearsight map`: an interactive scatter plot, with plotly's script in the file."""
 
 import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from markupsafe import Markup
 from nearsight.analyses.map import ImageMap
 from nearsight.collection import Collection
 from nearsight.errors import MissingExtraError
-from nearsight.reports.html import render, smaller_jpeg, template_source, write_html
+from nearsight.reports.html import policy_hash, render, smaller_jpeg, template_source, write_html
 from nearsight.text_format import count, plain, printable
 
 # A thumbnail takes about 2 kB. Of more images, evenly spaced ones have a thumbnail.
@@ -87,7 +86,7 @@ def write_map(
         data=plain(data),
         plotly=plotly,
         script=script,
-        script_hashes=" ".join(map(_policy_hash, (plotly, script))),
+        script_hashes=" ".join(map(policy_hash, (plotly, script))),
     )
     write_html(file, html)
 
@@ -101,12 +100,6 @@ def _plotly_script() -> str:
             " --out x.parquet"
         ) from error
     return str(get_plotlyjs())
-
-
-def _policy_hash(script: str) -> str:
-    """Return the source expression that lets a browser run this very script, and no other."""
-    digest = hashlib.sha256(script.encode("utf-8")).digest()
-    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 def _thumbnails(collection: Collection, ids: Sequence[str], step: int) -> list[str | None]:

@@ -5,8 +5,7 @@ from pathlib import Path, PurePath
 
 from nearsight.analyses.recommendations import Recommendations, RecommendedImage
 from nearsight.collection import Collection
-from nearsight.reports.gallery import SCALE, Card, Row, Section, gallery
-from nearsight.reports.html import write_html
+from nearsight.reports.gallery import SCALE, Card, Row, Section, write_gallery
 from nearsight.text_format import count
 
 _CHANCE = (
@@ -57,7 +56,7 @@ def write_recommendations(
             facts["Left out"] = f"{count(len(recommendations.unmatched), 'item')} without an image"
     title = f"Bought together with {name}" if recommendations.n_baskets else f"Similar to {name}"
     footer = [_CHANCE if recommendations.n_baskets else SCALE]
-    write_html(file, gallery(title, sections, facts=facts, footer=footer))
+    write_gallery(file, title, sections, facts=facts, footer=footer)
 
 
 def _card(image: RecommendedImage, thumbnail: bytes | None, *, is_chance: bool) -> Card:

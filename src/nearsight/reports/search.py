@@ -6,8 +6,7 @@ from pathlib import Path
 from nearsight import images
 from nearsight.collection import Collection, Match
 from nearsight.errors import ImageError, ImageFailure
-from nearsight.reports.gallery import SCALE, Card, Row, Section, gallery, match_cards
-from nearsight.reports.html import write_html
+from nearsight.reports.gallery import SCALE, Card, Row, Section, match_cards, write_gallery
 from nearsight.text_format import count
 
 _THUMBNAIL_PX = 256
@@ -61,8 +60,7 @@ def write_search(
     row = Row(cards[0], match_cards(collection, matches), more_queries=cards[1:])
     is_cosine = len(cards) == 1 or not (text or not_texts)
     footer = [SCALE if is_cosine else _COMBINED_SCALE]
-    html = gallery(_title(like, text, not_texts), [Section(rows=[row])], facts=facts, footer=footer)
-    write_html(file, html)
+    write_gallery(file, _title(like, text, not_texts), [Section(rows=[row])], facts=facts, footer=footer)
 
 
 def _title(like: Sequence[str], text: str | None, not_texts: Sequence[str]) -> str:
