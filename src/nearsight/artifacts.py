@@ -1,5 +1,6 @@
 """Files that appear whole or not at all: vectors and fitted estimators as `.npz`, manifests as JSON."""
 
+import enum
 import errno
 import json
 import os
@@ -7,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -258,6 +259,54 @@ def read_manifest(path: Path, version: int) -> Iterator[dict[str, Any]]:
         if isinstance(error, NearsightError):
             raise
         raise _damaged_manifest(path, repr(error)) from error
+
+
+class DirectoryState(enum.Enum):
+    """What a directory is to the program that wants to keep its files there."""
+
+    #: There is nothing at that path.
+    MISSING = "missing"
+    #: It is empty.
+    FREE = "free"
+    #: It holds only what an interrupted creation left; the same command goes on there.
+    RECOVERABLE = "recoverable"
+    #: It has its manifest.
+    COMPLETE = "complete"
+    #: It is a file, or holds something else, which must not be touched.
+    FOREIGN = "foreign"
+
+
+def directory_state(directory: Path, manifest: str, is_leftover: Callable[[Path], bool]) -> DirectoryState:
+    """Return what a directory is: the one rule of what may be created there.
+
+    Parameters
+    ----------
+    directory : Path
+    manifest : str
+        Name of the file that makes the directory ours; it is written last.
+    is_leftover : callable
+        Whether an interrupted creation can have left this entry of the directory.
+    """
+    try:
+        entries = list(directory.iterdir())
+    except FileNotFoundError:
+        # A dangling link is in the way, although it leads nowhere.
+        return DirectoryState.FOREIGN if directory.is_symlink() else DirectoryState.MISSING
+    except NotADirectoryError:
+        return DirectoryState.FOREIGN
+    if any(entry.name == manifest for entry in entries):
+        return DirectoryState.COMPLETE
+    if not entries:
+        return DirectoryState.FREE
+    if all(is_temporary(entry, manifest) or is_leftover(entry) for entry in entries):
+        return DirectoryState.RECOVERABLE
+    return DirectoryState.FOREIGN
+
+
+def is_temporary(path: Path, name: str) -> bool:
+    """Whether an interrupted `replacing` of a file of that name left this path."""
+    prefix, _, token = path.name.rpartition(".")
+    return prefix == f".{name[:40]}" and len(token) == 8 and set(token) <= set("0123456789abcdef")
 
 
 def _damaged_manifest(path: Path, reason: str) -> NotACollectionError:

@@ -7,10 +7,11 @@ from typing import TypeVar
 
 from filelock import FileLock
 
+from nearsight.artifacts import DirectoryState
 from nearsight.collection import Collection, manifest
 from nearsight.collection.arrays import sample_vectors
 from nearsight.collection.create import load_if_needed, make_free_directory, spec_of
-from nearsight.errors import FingerprintMismatchError, InvalidParameterError, NotACollectionError
+from nearsight.errors import FingerprintMismatchError, InvalidParameterError
 from nearsight.models import DEFAULT_MODEL, Backend, find_model
 from nearsight.models.model_name import ModelVariant
 from nearsight.models.pca import Projection, fit_projection
@@ -129,9 +130,7 @@ def fill_reduced(
     """
     directory = Path(directory)
     name = model or DEFAULT_MODEL
-    if directory.exists() and not directory.is_dir():
-        raise NotACollectionError(f"{directory} is a file; a collection is a directory")
-    if not (directory / manifest.FILENAME).exists():
+    if manifest.state_of(directory) is not DirectoryState.COMPLETE:
         if find_model(name).spec.matryoshka_dims:
             truncated = ModelVariant(dim=dim).applied_to(name)
             return add_images(

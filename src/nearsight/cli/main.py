@@ -3,6 +3,7 @@
 import click
 
 import nearsight
+from nearsight.cli import utf8_mode
 from nearsight.cli.commands import (
     anomaly,
     classify,
@@ -73,4 +74,5 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line."""
+    utf8_mode.enter()
     cli()

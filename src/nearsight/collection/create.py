@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 from filelock import FileLock
 
+from nearsight.artifacts import DirectoryState
 from nearsight.collection import manifest
 from nearsight.collection import schema as row_schema
 from nearsight.errors import NotACollectionError
@@ -42,15 +43,14 @@ def create_collection(
     NotACollectionError
         The directory holds something else, or a collection although `exist_ok` is false.
     """
-    if directory.exists() and not directory.is_dir():
-        raise NotACollectionError(f"{directory} is a file; a collection is a directory")
-    if (directory / manifest.FILENAME).exists():
+    if manifest.state_of(directory) is DirectoryState.COMPLETE:
         if not exist_ok:
             raise NotACollectionError(
                 f"{directory} is a collection already; open it, or choose another directory"
             )
         return
     schema = row_schema.schema(spec.dim, storage)
+    manifest.require_free(directory)
     if (directory / manifest.FULL).is_dir():
         raise manifest.interrupted(directory)
     make_free_directory(directory)
@@ -81,9 +81,10 @@ def create_projected(directory: Path, source: VectorStore, projection: Projectio
             raise NotACollectionError(f"{directory} is a collection already; choose another directory")
         # Without a manifest, a store is what a crash left.
         shutil.rmtree(directory / manifest.STORE, ignore_errors=True)
+        # First the projection: beside it, a store with rows is known to hold copies.
+        projection.save(directory / manifest.PROJECTION)
         target = create_store(directory / manifest.STORE, schema)
         _copy_projected(source, target, projection)
-        projection.save(directory / manifest.PROJECTION)
         # Last: before it, the directory is not a collection.
         manifest.CollectionManifest.of(spec, storage).write(directory)
     target.maintain()
@@ -111,11 +112,5 @@ def make_free_directory(directory: Path) -> None:
     NotACollectionError
         It holds anything but leftovers of an interrupted creation.
     """
-    if (directory / manifest.FILENAME).exists():
-        raise NotACollectionError(f"{directory} is a collection already; choose another directory")
+    manifest.require_free(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    if not manifest.is_free(directory):
-        raise NotACollectionError(
-            f"{directory} is not empty and not a nearsight collection (it has no {manifest.FILENAME});"
-            " choose an empty or new directory with -c DIR"
-        )

@@ -5,9 +5,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from nearsight._version import __version__
-from nearsight.artifacts import read_manifest, write_manifest
+from nearsight.artifacts import DirectoryState, directory_state, is_temporary, read_manifest, write_manifest
 from nearsight.errors import CollectionNotFoundError, FingerprintMismatchError, NotACollectionError
 from nearsight.models import Fingerprint, ModelSpec
+from nearsight.store import is_store, is_unfinished_store
 
 FORMAT = 1
 FILENAME = "collection.json"
@@ -88,12 +89,43 @@ class CollectionManifest:
                     # Older collections have no such key; their vectors are in float32.
                     facts.get("storage", "float32"),
                 )
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise _not_found(directory) from None
-        except NotADirectoryError:
-            raise NotACollectionError(
-                f"{directory} is a file; a collection is a directory: choose another with -c DIR"
-            ) from None
+
+
+def state_of(directory: Path) -> DirectoryState:
+    """Return what a directory is to a collection; every question of that kind is answered here.
+
+    A bank of faces may be there before the collection, and counts as nothing.
+    """
+    return directory_state(directory, FILENAME, _is_leftover)
+
+
+def _is_leftover(entry: Path) -> bool:
+    if entry.name == STORE:
+        # The creation deletes it: so it must be certain that it holds no rows, or none but copies.
+        has_copies = any((entry.parent / name).exists() for name in (PROJECTION, FULL))
+        return is_unfinished_store(entry, with_rows=has_copies)
+    if entry.name == FULL:
+        return state_of(entry) != DirectoryState.FOREIGN
+    if entry.name == FACES:
+        return entry.is_dir()
+    return entry.name in (LOCK, BUILD_LOCK, PROJECTION) or is_temporary(entry, PROJECTION)
+
+
+def require_free(directory: Path) -> None:
+    """Refuse a directory in which no collection can be created.
+
+    Raises
+    ------
+    NotACollectionError
+        It is a file, a collection, an unfinished collection of projected vectors, or holds something else.
+    """
+    state = state_of(directory)
+    if state is DirectoryState.COMPLETE:
+        raise NotACollectionError(f"{directory} is a collection already; choose another directory")
+    if state is DirectoryState.FOREIGN:
+        raise _foreign(directory)
 
 
 def interrupted(directory: Path) -> NotACollectionError:
@@ -105,24 +137,28 @@ def interrupted(directory: Path) -> NotACollectionError:
 
 
 def _not_found(directory: Path) -> CollectionNotFoundError | NotACollectionError:
+    if state_of(directory) is DirectoryState.FOREIGN:
+        return _foreign(directory)
     if (directory / FULL).is_dir():
         return interrupted(directory)
-    if directory.is_dir() and any(entry.name != FACES for entry in directory.iterdir()):
-        return NotACollectionError(
-            f"{directory} exists and is not a nearsight collection (it has no {FILENAME});"
-            " choose another directory with -c DIR"
-        )
     return CollectionNotFoundError(
         f"there is no collection at {directory}; make one with: nearsight index PATH -c {directory}"
     )
 
 
-def is_free(directory: Path) -> bool:
-    """Whether a collection may be created there: it holds at most a bank of faces and what a crash left."""
-    leftovers = {STORE, LOCK, PROJECTION, FULL, BUILD_LOCK, FACES}
-    return all(
-        entry.name in leftovers or entry.name.startswith((f".{FILENAME}.", f".{PROJECTION}."))
-        for entry in directory.iterdir()
+def _foreign(directory: Path) -> NotACollectionError:
+    if not directory.is_dir():
+        return NotACollectionError(
+            f"{directory} is a file; a collection is a directory: choose another with -c DIR"
+        )
+    if is_store(directory / STORE):
+        return NotACollectionError(
+            f"{directory} holds the rows of a collection, but no {FILENAME}: restore that file from a backup,"
+            " or delete the directory and index the images again"
+        )
+    return NotACollectionError(
+        f"{directory} is not empty and not a nearsight collection (it has no {FILENAME});"
+        " choose an empty or new directory with -c DIR"
     )
 
 

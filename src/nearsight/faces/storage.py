@@ -16,11 +16,11 @@ from typing import Any
 import pyarrow as pa
 from filelock import FileLock
 
-from nearsight.artifacts import read_manifest, write_manifest
-from nearsight.errors import CollectionNotFoundError, FingerprintMismatchError
+from nearsight.artifacts import DirectoryState, directory_state, read_manifest, write_manifest
+from nearsight.errors import CollectionNotFoundError, FingerprintMismatchError, NotACollectionError
 from nearsight.faces.schema import schema
 from nearsight.models import Fingerprint
-from nearsight.store import VectorStore, create_store, open_store
+from nearsight.store import VectorStore, create_store, is_unfinished_store, open_store
 
 FORMAT = 1
 FILENAME = "faces.json"
@@ -110,7 +110,18 @@ class BankStorage:
 
     @classmethod
     def create(cls, directory: Path, facts: Mapping[str, Any]) -> "BankStorage":
-        """Create an empty bank, unless one exists; `facts` are those of `BankManifest` without `store`."""
+        """Create an empty bank, unless one exists; `facts` are those of `BankManifest` without `store`.
+
+        Raises
+        ------
+        NotACollectionError
+            The directory holds something else.
+        """
+        if directory_state(directory, FILENAME, _is_leftover) is DirectoryState.FOREIGN:
+            raise NotACollectionError(
+                f"{directory} is not empty and not a face bank (it has no {FILENAME}); choose an empty or new"
+                " directory"
+            )
         directory.mkdir(parents=True, exist_ok=True)
         with FileLock(directory / _LOCK):
             if not (directory / FILENAME).exists():
@@ -208,6 +219,13 @@ class BankStorage:
             for entry in self.directory.iterdir():
                 if entry.name.startswith(_STORE):
                     shutil.rmtree(entry)
+
+
+def _is_leftover(entry: Path) -> bool:
+    """Whether a creation or a removal of the bank that was interrupted can have left this entry."""
+    if entry.name.startswith(_STORE):
+        return is_unfinished_store(entry, with_rows=True)
+    return entry.name in (_LOCK, _WITHOUT_FACES)
 
 
 def _new_store_name() -> str:

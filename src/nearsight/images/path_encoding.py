@@ -6,6 +6,7 @@
 import errno
 import os
 import re
+import sys
 
 from nearsight.images.limits import EXTENSIONS
 
@@ -13,6 +14,7 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+(?:::|://)", re.IGNORECASE)
 _NEEDS_ESCAPE = re.compile("[\udc80-\udcff\uef80-\uefff]+")
 _ESCAPED = re.compile("[\uef80-\uefff]+")
 _ESCAPE_BASE = 0xEF00
+_NAMES_ARE_UTF8 = sys.getfilesystemencoding().lower() == "utf-8"
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
 
@@ -46,6 +48,9 @@ def encode_path(path: str) -> str:
     """
     if path.isascii():
         return path
+    if not _NAMES_ARE_UTF8:
+        # In another locale, Python spells the same name differently.
+        path = os.fsencode(path).decode("utf-8", "surrogateescape")
     encoded = _NEEDS_ESCAPE.sub(_escape, path)
     encoded.encode()  # refuses the remaining surrogates
     return encoded
@@ -65,9 +70,10 @@ def decode_path(text: str) -> str:
     """
     if text.isascii():
         return text
-    return _ESCAPED.sub(
+    path = _ESCAPED.sub(
         lambda match: bytes(ord(c) - _ESCAPE_BASE for c in match[0]).decode("utf-8", "surrogateescape"), text
     )
+    return path if _NAMES_ARE_UTF8 else os.fsdecode(path.encode("utf-8", "surrogateescape"))
 
 
 def is_url(text: str) -> bool:

@@ -4,7 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 from nearsight.errors import VectorError
 from nearsight.store.base import NUMBER_TYPES, Hit, VectorStore
-from nearsight.store.factory import check_machine, create_store, local_directory, open_store
+from nearsight.store.factory import (
+    check_machine,
+    create_store,
+    is_store,
+    is_unfinished_store,
+    local_directory,
+    open_store,
+)
 from nearsight.store.filters.ast import Field, Filter
 
 if TYPE_CHECKING:
@@ -19,6 +26,8 @@ __all__ = [
     "VectorStore",
     "check_machine",
     "create_store",
+    "is_store",
+    "is_unfinished_store",
     "local_directory",
     "open_store",
     "parse",

@@ -71,6 +71,24 @@ def create_store(uri: str | Path, schema: pa.Schema) -> VectorStore:
     return LanceStore.create(local_directory(uri), schema)
 
 
+def is_store(uri: str | Path) -> bool:
+    """Whether there is a store in a directory, finished or not."""
+    return LanceStore.is_at(local_directory(uri))
+
+
+def is_unfinished_store(uri: str | Path, *, with_rows: bool = False) -> bool:
+    """Whether a directory holds at most what an interrupted `create_store` leaves.
+
+    Parameters
+    ----------
+    uri : str or Path
+        A directory.
+    with_rows : bool, default False
+        Whether the store may hold rows.
+    """
+    return LanceStore.is_unfinished_at(local_directory(uri), with_rows=with_rows)
+
+
 def check_machine() -> None:
     """Raise `UnsupportedMachineError` if the processor cannot run the engine."""
     platform_checks.check_machine()

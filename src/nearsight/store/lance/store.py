@@ -33,6 +33,7 @@ from nearsight.store.lance.sql import filter_sql, ids_sql
 
 _LOG = logging.getLogger(__name__)
 _TABLE = "pictures"
+_IN_USE_LOCK, _UPKEEP_LOCK = ".in-use.lock", ".upkeep.lock"
 # Files of Lance 2.0 are scanned up to three times faster than those of 2.1 and 2.2, and compacted in half the
 # memory: the later formats compress, and vectors and JPEGs hardly get smaller.
 _FILE_FORMAT = {"new_table_data_storage_version": "2.0"}
@@ -61,7 +62,7 @@ class LanceStore:
     def __init__(self, directory: Path, table: Any) -> None:
         self._directory = directory
         self._table = table
-        self._readers_lock = ReadersLock(directory / ".in-use.lock")
+        self._readers_lock = ReadersLock(directory / _IN_USE_LOCK)
         self._vector_type: pa.DataType = table.schema.field("vector").type
         self._mutex = threading.Lock()
         # A version, and the sizes of its last fragments; None when they must be looked up.
@@ -115,7 +116,7 @@ class LanceStore:
         StorageError, UnsupportedMachineError
             If it cannot be read, or the processor cannot run the engine.
         """
-        if not (directory / f"{_TABLE}.lance").is_dir():
+        if not cls.is_at(directory):
             raise CollectionNotFoundError(
                 f"{directory}: there is no collection. Check the path, or create one."
             )
@@ -128,6 +129,19 @@ class LanceStore:
                 raise CollectionNotFoundError(
                     f"{directory}: the collection was never finished. {error}"
                 ) from error
+
+    @staticmethod
+    def is_at(directory: Path) -> bool:
+        """Whether a directory holds the table, finished or not."""
+        return (directory / f"{_TABLE}.lance").is_dir()
+
+    @staticmethod
+    def is_unfinished_at(directory: Path, *, with_rows: bool) -> bool:
+        """Whether a directory holds nothing but files of a table; without `with_rows`, one without rows."""
+        table, known = directory / f"{_TABLE}.lance", {f"{_TABLE}.lance", _IN_USE_LOCK, _UPKEEP_LOCK}
+        if not directory.is_dir() or any(entry.name not in known for entry in directory.iterdir()):
+            return False
+        return with_rows or not (table / "data").is_dir() or not any((table / "data").iterdir())
 
     @contextmanager
     def _doing(self, what: str) -> Iterator[None]:
@@ -471,6 +485,6 @@ class LanceStore:
 
     @contextmanager
     def _maintenance_lock(self, *, blocking: bool) -> Iterator[None]:
-        lock = filelock.FileLock(self._directory / ".upkeep.lock", blocking=blocking, thread_local=False)
+        lock = filelock.FileLock(self._directory / _UPKEEP_LOCK, blocking=blocking, thread_local=False)
         with translated(self._directory, "maintenance"), lock:
             yield
