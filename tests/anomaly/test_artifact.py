@@ -97,6 +97,12 @@ def test_what_is_no_detector_is_refused(file, tmp_path, change, error):
         AnomalyDetector.load(rewritten(file, tmp_path / "x.npz", change))
 
 
+def test_a_detector_of_the_first_format_is_refused_with_the_way_to_a_new_one(file, tmp_path):
+    old = rewritten(file, tmp_path / "x.npz", lambda f: f.update(format=1))
+    with pytest.raises(DetectorFileError, match=r"earlier version.*nearsight anomaly fit GOOD_DIR --to FILE"):
+        AnomalyDetector.load(old)
+
+
 def test_other_files_are_no_detectors(tmp_path):
     with pytest.raises(DetectorFileError, match="there is no detector"):
         AnomalyDetector.load(tmp_path / "none.npz")

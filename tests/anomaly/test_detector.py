@@ -6,6 +6,7 @@ from PIL import Image
 
 from nearsight import AnomalyDetector
 from nearsight.anomaly import detector as detector_module
+from nearsight.anomaly.conditions import Conditions
 from nearsight.errors import CalibrationError, ImageFailure, InvalidParameterError, UnknownModelError
 
 from sample_images import fabric, torn
@@ -20,7 +21,9 @@ def test_finds_the_hole_and_where_it_is(detector):
         at = np.unravel_index(one.heatmap.argmax(), one.heatmap.shape)
         assert abs(at[0] - y - 9) < 16
         assert abs(at[1] - x - 9) < 16
-        assert set(one.levels) == {"image", *detector.features.layers}
+        tiles, whole = detector.features.layers[:-1], detector.features.layers[-2:]
+        names = {*(f"tiles {layer}" for layer in tiles), *(f"whole {layer}" for layer in whole)}
+        assert set(one.levels) == {"image", *names}
 
 
 def test_good_images_pass(detector):
@@ -31,7 +34,8 @@ def test_good_images_pass(detector):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20, 300), (700, 90)])
-def test_any_size_is_seen_whole(detector, size):
+def test_any_size_is_seen_whole(detector, size, monkeypatch):
+    monkeypatch.setattr(detector, "conditions_", Conditions())
     [found] = detector.score([fabric(5, size)], heatmaps=True)
     assert found.heatmap.shape == size
     assert np.isfinite(found.heatmap).all()
@@ -49,6 +53,40 @@ def test_a_score_depends_neither_on_batch_nor_threads(detector, file):
     images = [fabric(i) for i in range(300, 307)]
     alone = [detector.score([image])[0].score for image in images]
     assert [result.score for result in AnomalyDetector.load(file, n_threads=1).score(images)] == alone
+
+
+def test_images_of_another_size_are_resampled_or_refused(detector, tmp_path):
+    large = Image.fromarray(torn(7)).resize((192, 192), Image.Resampling.BICUBIC)
+    large.save(tmp_path / "large.png")
+    Image.fromarray(fabric(1, (96, 200))).save(tmp_path / "long.png")
+    Image.fromarray(fabric(1, (40, 40))).save(tmp_path / "small.png")
+    found, long, small = detector.score(sorted(tmp_path.iterdir()), heatmaps=True)
+    assert found.notes == ("resampled from 192×192 to 96×96 pixels",)
+    assert found.heatmap.shape == (96, 96)
+    assert found.defect
+    assert "200×96 pixels, another shape than the good images (96×96)" in long.reason
+    assert "40×40 pixels, and the good images have 96×96: it lacks their details" in small.reason
+
+
+def test_what_was_learned_is_not_learned_again(file):
+    again = AnomalyDetector.load(file)
+    before = again.threshold_
+    again.partial_fit([*map(fabric, range(5)), fabric(77)])
+    assert len(again.duplicates_) == 5
+    assert again.n_images_seen_ == 41
+    assert again.threshold_.n_examples == before.n_examples + 1
+    # And a new fit forgets.
+    again.fit(map(fabric, range(40)))
+    assert (again.duplicates_, again.n_images_seen_) == ([], 40)
+
+
+def test_good_images_are_hottest_on_the_border_no_more_often_than_elsewhere(detector):
+    hottest = []
+    for result in detector.score(list(map(fabric, range(500, 560))), heatmaps=True):
+        y, x = np.unravel_index(result.heatmap.argmax(), (96, 96))
+        hottest.append(not (5 <= y < 91 and 5 <= x < 91))
+    # The outermost 5 % are a fifth of the area.
+    assert np.mean(hottest) < 1.5 * (1 - 0.9**2) + 2 * np.sqrt(0.2 * 0.8 / 60)
 
 
 def test_images_that_cannot_be_used_are_told(detector, tmp_path):

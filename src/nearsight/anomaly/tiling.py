@@ -1,22 +1,22 @@
-"""Cut images into overlapping tiles of a network's input size, and stitch the tiles' maps together."""
+"""Cut images into overlapping tiles of a network's input size, and join the tiles' feature maps."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from nearsight.models.preprocess import resize_and_crop
 from nearsight.models.spec import ModelSpec
 
-# Standard deviation of the smoothing, as a share of a tile's side (Roth et al. 2022, section 3.3).
-_SMOOTHING = 4 / 224
+# Tiles share a seventh of their side with each neighbor, because a network sees less at a tile's edge: 32 of
+# 224 pixels, so that the positions of all layers up to stride 32 coincide.
+_OVERLAP = 7
 
-# Tiles share an eighth of their side with each neighbor, because a network sees less at a tile's edge.
-_OVERLAP = 8
+# Positions a side of a tile: a finer layer is averaged in blocks.
+_MOST_POSITIONS = 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,10 @@ class TileGrid:
         return [(row * down, col * across) for row in range(self.n_rows) for col in range(self.n_cols)]
 
 
-def plan_tiles(image_px: tuple[int, int], tile_px: tuple[int, int], max_tiles: int) -> TileGrid:
-    """Plan the tiles of an image: at its own resolution if `max_tiles` are enough, else reduced.
+def plan_tiles(
+    image_px: tuple[int, int], tile_px: tuple[int, int], max_tiles: int, *, scale: float = 1.0
+) -> TileGrid:
+    """Plan the tiles of an image: at the wanted scale if `max_tiles` are enough, else reduced.
 
     Parameters
     ----------
@@ -61,12 +63,17 @@ def plan_tiles(image_px: tuple[int, int], tile_px: tuple[int, int], max_tiles: i
         Height and width.
     max_tiles : int
         At least 1. An image that needs more is reduced, both sides by the same factor up to whole tiles.
+    scale : float, default 1
+        Above 0: pixels of the tiles for one pixel of the image, at least. 0 gives one tile, to which the
+        whole image is stretched.
 
     Examples
     --------
     >>> [(g.n_rows, g.n_cols) for g in (plan_tiles(px, (224, 224), 16) for px in
     ...     ((200, 200), (250, 250), (100, 2000), (3000, 4000)))]
     [(1, 1), (2, 2), (1, 11), (3, 5)]
+    >>> plan_tiles((250, 250), (224, 224), 16, scale=2).canvas_px
+    (608, 608)
     """
 
     def tiles(share: float) -> tuple[int, int]:
@@ -76,8 +83,8 @@ def plan_tiles(image_px: tuple[int, int], tile_px: tuple[int, int], max_tiles: i
         )
         return n_rows, n_cols
 
-    low, high = 0.0, 1.0
-    if math.prod(tiles(1.0)) > max_tiles:
+    low, high = 0.0, scale
+    if math.prod(tiles(scale)) > max_tiles:
         for _ in range(40):
             middle = (low + high) / 2
             low, high = (middle, high) if math.prod(tiles(middle)) <= max_tiles else (low, middle)
@@ -95,28 +102,43 @@ def cut_tiles(image: Image.Image, spec: ModelSpec, grid: TileGrid) -> list[NDArr
     return [canvas[top : top + height, left : left + width] for top, left in grid.corners]
 
 
-def stitch_maps(maps: Iterable[NDArray[np.float32]], grid: TileGrid) -> NDArray[np.float32]:
-    """Stitch the maps of tiles together to a map of the whole canvas.
+def join_features(maps: Sequence[NDArray[np.float32]], grid: TileGrid) -> NDArray[np.float32]:
+    """Join the feature maps of one layer to one map of the whole canvas.
+
+    Each position is taken from the tile whose center is nearest, so what a network sees badly, at the edge of
+    a tile, is left out where another tile sees it better.
 
     Parameters
     ----------
-    maps : iterable of ndarray of shape (h, w), float32
-        One for each tile, of any resolution. Where tiles overlap, each counts more towards its center.
+    maps : sequence of ndarray of shape (h, w, d), float32
+        One for each tile, row by row. Finer maps than 28 positions a side are averaged in blocks.
 
     Returns
     -------
-    ndarray of shape `grid.canvas_px`, float32
-        Bilinear, then smoothed a little. `resize_map` brings it to the image's size.
+    ndarray of shape (H, W, d), float32
+        Position (i, j) lies at ((i + 0.5) / H, (j + 0.5) / W) of the canvas.
     """
-    total, weights = (np.zeros(grid.canvas_px, np.float32) for _ in range(2))
-    height, width = grid.tile_px
-    ramp = np.outer(_ramp(height), _ramp(width))
-    for tile_map, (top, left) in zip(maps, grid.corners, strict=True):
-        tile = (slice(top, top + height), slice(left, left + width))
-        total[tile] += ramp * resize_map(tile_map, grid.tile_px)
-        weights[tile] += ramp
-    smoothing = [_SMOOTHING * side for side in grid.tile_px]
-    return np.asarray(gaussian_filter(total / weights, smoothing, mode="nearest"), np.float32)
+    block = max(1, -(-max(maps[0].shape[:2]) // _MOST_POSITIONS))
+    tiles = np.stack([block_averaged(tile, block) for tile in maps])
+    (rows, y), (columns, x) = (
+        _nearest_tiles(canvas, side, n, positions)
+        for canvas, side, n, positions in zip(
+            grid.canvas_px, grid.tile_px, (grid.n_rows, grid.n_cols), tiles.shape[1:3], strict=True
+        )
+    )
+    joined: NDArray[np.float32] = tiles[rows[:, None] * grid.n_cols + columns, y[:, None], x]
+    return joined
+
+
+def block_averaged(values: NDArray[np.float32], block: int) -> NDArray[np.float32]:
+    """Return (h, w, d) features averaged in blocks of positions; the last block may be smaller."""
+    if block == 1:
+        return values
+    for axis in (0, 1):
+        starts = np.arange(0, values.shape[axis], block)
+        lengths = np.diff([*starts, values.shape[axis]]).reshape(-1, *[1] * (2 - axis)).astype(np.float32)
+        values = np.asarray(np.add.reduceat(values, starts, axis=axis) / lengths, np.float32)
+    return values
 
 
 def resize_map(values: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray[np.float32]:
@@ -126,8 +148,13 @@ def resize_map(values: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray
     return np.array(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _ramp(side_px: int) -> NDArray[np.float32]:
-    """Return weights that rise over the part shared with a neighbor, and are 1 in between."""
-    steps = np.arange(side_px, dtype=np.float32) + 0.5
-    shared = max(1, side_px // _OVERLAP)
-    return np.asarray(np.minimum(1, np.minimum(steps, steps[::-1]) / shared), np.float32)
+def _nearest_tiles(
+    canvas_px: int, tile_px: int, n_tiles: int, n_positions: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the tile, and the position within it, for each position along one side of the canvas."""
+    step = tile_px - tile_px // _OVERLAP
+    n = max(1, round(canvas_px * n_positions / tile_px))
+    at = (np.arange(n) + 0.5) * canvas_px / n
+    tiles = np.clip(np.rint((at - tile_px / 2) / step), 0, n_tiles - 1).astype(np.int64)
+    within = np.floor((at - tiles * step) * n_positions / tile_px).astype(np.int64)
+    return tiles, np.clip(within, 0, n_positions - 1)

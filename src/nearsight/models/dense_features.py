@@ -2,8 +2,9 @@
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,8 @@ from nearsight.models.runtimes.onnx import OnnxNetwork
 from nearsight.models.runtimes.variants import OnnxVariants
 from nearsight.models.spec import ModelSpec
 
-# Chosen by benchmarks/anomaly.py. Other models use layers at similar depths.
-_LAYERS_BY_MODEL = {"efficientnet-lite0": ("block2.add", "block10.add", "block15.project")}
-
-# Strides of the layers, in input pixels: fine, middle, coarse.
-_STRIDES = (4, 16, 32)
+# Strides of the layers, in input pixels, from fine to coarse.
+_STRIDES = (4, 8, 16, 32)
 
 
 class FeatureMaps:
@@ -42,20 +40,35 @@ class FeatureMaps:
     spec : ModelSpec
         The model's facts, with these layers.
     layers : sequence of str
-    network : Network
-        Gives these layers.
+    open_network : callable
+        Returns the network up to given layers, with them as outputs.
     """
 
-    def __init__(self, spec: ModelSpec, layers: Sequence[str], network: OnnxNetwork) -> None:
+    def __init__(
+        self, spec: ModelSpec, layers: Sequence[str], open_network: Callable[[Sequence[str]], OnnxNetwork]
+    ) -> None:
         self.spec = spec
         self.layers = tuple(layers)
-        self._network = network
-        (self._input,) = network.inputs
+        self._open_network = open_network
+
+    @cached_property
+    def _network(self) -> OnnxNetwork:
+        return self._open_network(self.layers)
 
     @property
     def fingerprint(self) -> Fingerprint:
         """Fingerprint of the features."""
         return self.spec.fingerprint
+
+    def up_to(self, layers: Sequence[str]) -> "FeatureMaps":
+        """Return some of the layers, computed by no more of the network than they need.
+
+        Parameters
+        ----------
+        layers : sequence of str
+            Out of `self.layers`.
+        """
+        return FeatureMaps(self.spec, layers, self._open_network)
 
     def maps(self, tile: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """Return the feature maps of one tile, one for each layer.
@@ -76,7 +89,8 @@ class FeatureMaps:
             The network computed a number that is not finite.
         """
         pixels = normalize(tile, self.spec)[None]
-        outputs = self._network.run_all(self.layers, {self._input: pixels})
+        (name,) = self._network.inputs
+        outputs = self._network.run_all(self.layers, {name: pixels})
         maps = [_map(np.asarray(outputs[layer][0], np.float32), layer) for layer in self.layers]
         if not all(np.isfinite(features).all() for features in maps):
             raise WeightsError(
@@ -94,7 +108,7 @@ def load_features(name: str, layers: Sequence[str] = (), *, cache_dir: Path | No
         An ONNX model, as for `load_model`; without ``#``.
     layers : sequence of str, optional
         Layers with a vector for each position: (n, d, h, w), or tokens (n, t, d) whose last ones form a
-        square. By default the last additions of residual blocks at strides of about 4, 16 and 32.
+        square. By default the last additions of residual blocks at strides of about 4, 8, 16 and 32.
     cache_dir : Path, optional
         Directory for converted models.
 
@@ -108,11 +122,7 @@ def load_features(name: str, layers: Sequence[str] = (), *, cache_dir: Path | No
     entry, variants = find_network(name)
     graph = variants.graph(cache_dir or user_cache_dir())
     shapes = {k: shape for k, shape in layer_shapes(graph, entry.spec.input_px).items() if _side(shape)}
-    selected = (
-        tuple(layers)
-        or _LAYERS_BY_MODEL.get(entry.spec.identity or entry.spec.id)
-        or _default_layers(graph, shapes)
-    )
+    selected = tuple(layers) or _default_layers(graph, shapes)
     for layer in selected:
         if layer not in shapes:
             near = difflib.get_close_matches(layer, shapes, n=3)
@@ -130,7 +140,8 @@ def load_features(name: str, layers: Sequence[str] = (), *, cache_dir: Path | No
         pooling="mean",
         normalize=False,
     )
-    return FeatureMaps(spec, selected, OnnxNetwork(name, _extract_layers(graph, selected, name)))
+    _extract_layers(graph, selected, name)
+    return FeatureMaps(spec, selected, lambda some: OnnxNetwork(name, _extract_layers(graph, some, name)))
 
 
 def find_network(name: str) -> tuple[ModelEntry, OnnxVariants]:

@@ -65,7 +65,11 @@ def test_good_images_that_are_all_the_same(nearsight, tmp_path):
     (tmp_path / "same").mkdir()
     for i in range(30):
         Image.new("RGB", (32, 32), (120, 80, 40)).save(tmp_path / f"same/{i}.png", dpi=(i + 1, i + 1))
-    save(tmp_path / "other.png", 1)
+    save(tmp_path / "drawn.png", 1)
+    with Image.open(tmp_path / "drawn.png") as drawn:
+        other = drawn.resize((32, 32)).convert("RGB")
+    other.putpixel((3, 3), (255, 0, 0))  # in color, as the good ones are
+    other.save(tmp_path / "other.png")
     output = nearsight("anomaly", "fit", tmp_path / "same", "--to", tmp_path / "d.npz")
     assert "nearly identical" in output.stderr
     answer = nearsight("anomaly", "score", "--from", tmp_path / "d.npz", tmp_path / "other.png").stdout
@@ -84,11 +88,29 @@ def test_score_gives_what_the_library_gives(nearsight, factory, fitted):
             "threshold": result.threshold,
             "defect": result.defect,
             "why": reason(result),
+            "notes": [],
         }
         for name, result in zip(("a.png", "b.png"), own, strict=True)
     ]
     assert [row["defect"] for row in document["scores"]] == [False, True]
     assert [row["path"] for row in document["failed"]] == [str(factory / "new" / "c.jpg")]
+
+
+def test_what_differs_from_the_good_images_is_said(nearsight, factory, fitted, tmp_path):
+    with Image.open(factory / "new" / "a.png") as image:
+        image.resize([2 * side for side in image.size]).save(tmp_path / "large.png")
+        image.resize((image.width, 3 * image.height)).save(tmp_path / "long.png")
+    output = nearsight("anomaly", "score", "--from", fitted, tmp_path)
+    assert "1 image: resampled from" in output.stderr
+    document = nearsight.json("anomaly", "score", "--from", fitted, tmp_path)
+    assert [len(row["notes"]) for row in document["scores"]] == [1]
+    assert "another shape than the good images" in document["failed"][0]["reason"]
+
+
+def test_good_images_are_not_learned_twice(nearsight, factory, fitted, tmp_path):
+    output = nearsight("anomaly", "fit", factory / "good", "--from", fitted, "--to", tmp_path / "again.npz")
+    assert "40 duplicates skipped" in output.stderr
+    assert AnomalyDetector.load(tmp_path / "again.npz").n_images_seen_ == 40
 
 
 def test_defects_are_no_failure_of_the_run(nearsight, factory, fitted):

@@ -5,6 +5,7 @@ from nearsight.estimators.anomaly.detector import Level, LevelScores, MultiLevel
 from nearsight.estimators.anomaly.knn_distance import knn_distances
 from nearsight.estimators.anomaly.mahalanobis import VectorAnomaly
 from nearsight.estimators.anomaly.patch_memory import PatchMemory
+from nearsight.estimators.anomaly.position_scale import PositionScale
 from nearsight.estimators.anomaly.score_fusion import ScoreScale, combine_scores
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "LevelScores",
     "MultiLevelAnomaly",
     "PatchMemory",
+    "PositionScale",
     "ScoreScale",
     "VectorAnomaly",
     "combine_scores",

@@ -9,8 +9,10 @@ from sklearn.utils import check_random_state
 
 from nearsight.errors import InvalidParameterError
 
-# A block of rows has 32 MB of distances to 2,000 centers.
-_BLOCK_ROWS = 4096
+# A block of rows has 4 MB of distances to 2,000 centers: a processor's cache.
+_BLOCK_ROWS = 512
+# Rows among which the next centers are sought.
+_CANDIDATES = 256
 
 
 def k_center(
@@ -59,21 +61,54 @@ def k_center(
     rng = check_random_state(random_state)
     projected = _projected(X, projected_dim, rng)
     lengths = np.einsum("md,md->m", projected, projected)
-    chosen = np.empty(min(n, len(X)), np.int64)
-    chosen[0] = rng.randint(len(X))
-    # Squared distances; negative ones are rounding.
+    # Below this, a squared distance is the rounding of equal rows.
+    equal = 1e-6 * max(float(lengths.max()), 1e-30)
     squared = np.full(len(X), np.inf, np.float32)
-    for i in range(len(chosen)):
-        row = chosen[i]
-        np.minimum(squared, lengths - 2 * (projected @ projected[row]) + lengths[row], out=squared)
-        squared[row] = 0
-        if i + 1 < len(chosen):
-            chosen[i + 1] = squared.argmax()
-            if squared[chosen[i + 1]] <= 1e-6 * max(float(lengths.max()), 1e-30):
-                chosen = chosen[: i + 1]
-                break
-    radius = float(nearest_center(X, X[chosen])[0].max()) if len(chosen) < len(X) else 0.0
-    return chosen, radius
+    batch = [int(rng.randint(len(X)))]
+    chosen: list[int] = []
+    while batch:
+        chosen += batch
+        _lower(squared, projected, lengths, batch)
+        batch = _farthest(squared, projected, min(n, len(X)) - len(chosen), equal)
+    indices = np.array(chosen, np.int64)
+    radius = float(nearest_center(X, X[indices])[0].max()) if len(indices) < len(X) else 0.0
+    return indices, radius
+
+
+def _lower(
+    squared: NDArray[np.float32], X: NDArray[np.float32], lengths: NDArray[np.float32], batch: list[int]
+) -> None:
+    """Lower the squared distance of each row to its nearest center by those to new centers."""
+    centers = X[batch].T
+    for start in range(0, len(X), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        nearest = lengths[rows] + (lengths[batch] - 2 * (X[rows] @ centers)).min(1)
+        np.minimum(squared[rows], nearest, out=squared[rows])
+    squared[batch] = 0
+
+
+def _farthest(squared: NDArray[np.float32], X: NDArray[np.float32], n: int, equal: float) -> list[int]:
+    """Return the next rows of the greedy rule, at least one and at most n, or none if all are chosen.
+
+    Distances only fall. So the rule can be followed among the farthest rows alone, as long as the farthest of
+    them is farther than every other row was: the choice is the same, and the distances of all rows are
+    computed for many new centers at once.
+    """
+    first = int(squared.argmax())
+    if n < 1 or squared[first] <= equal:
+        return []
+    n_candidates = min(_CANDIDATES, len(X))
+    order = np.argpartition(squared, len(X) - n_candidates)
+    candidates = np.sort(order[len(X) - n_candidates :])
+    others = float(squared[order[len(X) - n_candidates - 1]]) if n_candidates < len(X) else equal
+    batch, left = [first], squared[candidates].copy()
+    while len(batch) < n:
+        np.minimum(left, ((X[candidates] - X[batch[-1]]) ** 2).sum(1), out=left)
+        best = int(left.argmax())
+        if left[best] <= max(others, equal):
+            break
+        batch.append(int(candidates[best]))
+    return batch
 
 
 def nearest_center(
@@ -92,11 +127,14 @@ def nearest_center(
     distances : ndarray of shape (m,), float32
     indices : ndarray of shape (m,), int64
     """
+    # One product gives half the squared distance up to a constant of the row: another dimension holds the
+    # length of the center.
     half = np.einsum("kd,kd->k", centers, centers) / 2
+    extended = np.concatenate([centers.T, -half[None]])
     distances, indices = np.empty(len(X), np.float32), np.empty(len(X), np.int64)
     for start in range(0, len(X), _BLOCK_ROWS):
         block = X[start : start + _BLOCK_ROWS]
-        nearest = np.argmin(half - block @ centers.T, axis=1)
+        nearest = np.argmax(np.c_[block, np.ones(len(block), np.float32)] @ extended, axis=1)
         indices[start : start + _BLOCK_ROWS] = nearest
         # From the differences: a small distance as the difference of two large products would be noise.
         distances[start : start + _BLOCK_ROWS] = np.linalg.norm(block - centers[nearest], axis=1)

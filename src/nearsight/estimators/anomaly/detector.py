@@ -1,4 +1,4 @@
-"""Images scored by their feature maps: as a whole, and patch by patch in each layer."""
+"""Images scored by their feature maps: as a whole, and place by place at each level."""
 
 import copy
 import json
@@ -16,13 +16,14 @@ from sklearn.utils.validation import check_is_fitted
 from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.anomaly.mahalanobis import VectorAnomaly
 from nearsight.estimators.anomaly.patch_memory import PatchMemory
+from nearsight.estimators.anomaly.position_scale import PositionScale
 from nearsight.estimators.anomaly.score_fusion import ScoreScale, combine_scores
 from nearsight.estimators.conformal import Threshold, from_good, required_examples
 from nearsight.estimators.stored_parameters import present_parameters
 
 Level = Literal["combined", "image", "patch"]
-#: One image: for each layer the maps of its tiles, (tiles, h, w, d) float32.
-Layers = Sequence[NDArray[np.float32]]
+#: One image: for each level a feature map, (h, w, d) float32. A level is a layer of a network in one view.
+Maps = Sequence[NDArray[np.float32]]
 
 # Fewer images do not show what is normal.
 _LEAST_FITTED = 10
@@ -35,6 +36,14 @@ _IMAGE = "image"
 _DECIMALS = 6
 # Vectors that are fitted together: inverting the covariance costs more than all else.
 _BATCH_VECTORS = 64
+# The score of a level is the mean of this share of its places, the highest.
+_TOP_SHARE = 0.01
+# Maps that are kept until the places' scales are known: those of 256 images show the spread of a level.
+_MOST_MAPS = 256
+# Positions of an image that are learned, at most; large maps hold many alike.
+_MOST_LEARNED = 3000
+# Positions of a map, a side.
+_MOST_POSITIONS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +55,9 @@ class LevelScores:
     score : float
         Higher is more unusual; about 0 for good images.
     levels : dict of str to float
-        The score of each level, in standard deviations of good images: ``image``, then the layers by number.
-    heat : list of ndarray of shape (tiles, h, w), float32
-        For each layer the score of each patch, in the same unit; empty if the level is ``image``.
+        The score of each level, in standard deviations of good images: ``image``, then the maps by number.
+    heat : list of ndarray of shape (h, w), float32
+        For each level the score of each place, in the same unit; empty if the level is ``image``.
     """
 
     score: float
@@ -57,17 +66,20 @@ class LevelScores:
 
 
 class MultiLevelAnomaly(BaseEstimator):
-    """Score images by their distance to good ones, as a whole and patch by patch.
+    """Score images by their distance to good ones, as a whole and place by place.
 
     *Method*. As a whole: `VectorAnomaly` on the mean and standard deviation of each feature over the image,
-    for changes that are everywhere. Patch by patch: one `PatchMemory` a layer. Deviation from Roth et al.
-    2022, section 3.1, who concatenate the layers: the few features of a fine layer are not dominated by the
-    many of a coarse one. The scores of each level are standardized on good images and combined
-    (`combine_scores`).
+    for changes that are everywhere. Place by place: one `PatchMemory` a level, whose distances count by what
+    is usual in that place (`PositionScale`); the score of a level is the mean of the highest hundredth of its
+    places. Deviations from Roth et al. 2022, section 3.1, who concatenate the layers and take the highest
+    distance: the few features of a fine layer are not dominated by the many of a coarse one, and the border
+    of an image, where distances are always larger, does not decide. The scores of each level are standardized
+    on good images and combined (`combine_scores`).
 
     Good images are used in three parts, in their order, which must be random: the model is fitted on the
-    first; the second are scored, to standardize, and then fitted too; the last, about a third and as many as
-    meet the rate exactly, are held out for the threshold (split conformal, `conformal.from_good`).
+    first; the second are scored, to learn what is usual in each place, and then fitted too; the last, about a
+    third and as many as meet the rate exactly, are held out for the threshold (split conformal,
+    `conformal.from_good`).
 
     Parameters
     ----------
@@ -78,7 +90,7 @@ class MultiLevelAnomaly(BaseEstimator):
     confidence : float, optional
         See `conformal.required_examples`.
     n_patches : int, default 2000
-        Patches stored of each layer.
+        Patches stored of each level.
     random_state : int
 
     Attributes
@@ -90,7 +102,7 @@ class MultiLevelAnomaly(BaseEstimator):
     Notes
     -----
     Memory depends on `n_patches` and the number of features, not on the number of images. To fit an image
-    costs as much as to score it: patches × `n_patches` × features, for each layer.
+    costs as much as to score it: patches × `n_patches` × features, for each level.
 
     Fewer images than the rate needs are refused by number, so none, one and two always are. NaN and infinity
     are refused. Duplicate images in several parts make the threshold too low: leave them out first, as
@@ -100,9 +112,9 @@ class MultiLevelAnomaly(BaseEstimator):
     --------
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
-    >>> good = [[rng.normal(size=(1, 8, 8, 4)).astype(np.float32)] for _ in range(60)]
+    >>> good = [[rng.normal(size=(8, 8, 4)).astype(np.float32)] for _ in range(60)]
     >>> odd = [good[0][0].copy()]
-    >>> odd[0][0, 3:6, 3:6] += 5
+    >>> odd[0][3:6, 3:6] += 5
     >>> detector = MultiLevelAnomaly(n_patches=500).fit(good[1:])
     >>> bool(detector.threshold_.exceeded([detector.score_levels(odd).score])[0])
     True
@@ -123,12 +135,12 @@ class MultiLevelAnomaly(BaseEstimator):
         self.n_patches = n_patches
         self.random_state = random_state
 
-    def fit(self, X: Iterable[Layers], y: Any = None, *, n: int | None = None) -> "MultiLevelAnomaly":
+    def fit(self, X: Iterable[Maps], y: Any = None, *, n: int | None = None) -> "MultiLevelAnomaly":
         """Fit on good images and calibrate the threshold.
 
         Parameters
         ----------
-        X : iterable of images, each a sequence of ndarray of shape (tiles, h, w, d), float32
+        X : iterable of images, each a sequence of ndarray of shape (h, w, d), float32
             Good ones only, in random order. One is in memory at a time.
         n : int, optional
             The number of images; needed if `X` has no length.
@@ -149,28 +161,18 @@ class MultiLevelAnomaly(BaseEstimator):
         self._vectors: list[NDArray[np.float64]] = []
         self.n_images_seen_ = 0
         self._learn(islice(images, n_first))
-        first_members = copy.deepcopy(self._members)
-        scores: list[dict[str, float]] = []
-
-        def scored() -> Iterable[Layers]:
-            for layers in islice(images, n_second):
-                scores.append({name: score for name, (score, _) in _scores(first_members, layers).items()})
-                yield layers
-
-        self._learn(scored())
-        if not scores:
+        distances = self._learn(islice(images, n_second), scored_by=copy.deepcopy(self._members))
+        if not any(distances.values()):
             raise CalibrationError(
                 f"of {total} good images only {self.n_images_seen_} came; give their number as n="
             )
-        self.scales_ = {
-            name: ScoreScale.fit(np.array([image[name] for image in scores])) for name in self._members
-        }
-        self.good_scores_ = np.array([self.score_levels(layers).score for layers in images])
+        self.scales_ = {name: ScoreScale.fit(self._level_scores(name, d)) for name, d in distances.items()}
+        self.good_scores_ = np.array([self.score_levels(maps).score for maps in images])
         self.n_images_seen_ += len(self.good_scores_)
         self._calibrate()
         return self
 
-    def partial_fit(self, X: Iterable[Layers], y: Any = None) -> "MultiLevelAnomaly":
+    def partial_fit(self, X: Iterable[Maps], y: Any = None) -> "MultiLevelAnomaly":
         """Fit on more good images.
 
         Each is scored before it is fitted, as a new good image; the threshold is calibrated on the latest
@@ -179,10 +181,10 @@ class MultiLevelAnomaly(BaseEstimator):
         check_is_fitted(self, "threshold_")
         scores: list[float] = []
 
-        def scored() -> Iterable[Layers]:
-            for layers in X:
-                scores.append(self.score_levels(layers).score)
-                yield layers
+        def scored() -> Iterable[Maps]:
+            for maps in X:
+                scores.append(self.score_levels(maps).score)
+                yield maps
 
         self._learn(scored())
         self.good_scores_ = np.concatenate([self.good_scores_, scores])[-_MOST_SCORES:]
@@ -211,29 +213,29 @@ class MultiLevelAnomaly(BaseEstimator):
             )
         return (n - held + 1) // 2, (n - held) // 2
 
-    def score_levels(self, layers: Layers) -> LevelScores:
+    def score_levels(self, maps: Maps) -> LevelScores:
         """Return the anomaly scores of one image.
 
         Parameters
         ----------
-        layers : sequence of ndarray of shape (tiles, h, w, d), float32
+        maps : sequence of ndarray of shape (h, w, d), float32
         """
         check_is_fitted(self, "scales_")
-        scores = _scores(self._members, layers)
-        levels = {name: float(self.scales_[name].standardized(score)) for name, (score, _) in scores.items()}
-        heat = [
-            self.scales_[name].standardized(distances).astype(np.float32)
-            for name, (_, distances) in scores.items()
-            if distances is not None
-        ]
+        levels, heat = {}, []
+        for name, distances in _distances(self._members, maps).items():
+            [score] = self.scales_[name].standardized(self._level_scores(name, [distances]))
+            levels[name] = float(score)
+            if isinstance(distances, np.ndarray):
+                usual = self._places[name].standardized(distances)
+                heat.append(self.scales_[name].standardized(usual).astype(np.float32))
         score = float(combine_scores([np.array(z) for z in levels.values()]))
         return LevelScores(round(score, _DECIMALS), levels, heat)
 
-    def score_samples(self, X: Iterable[Layers]) -> NDArray[np.float64]:
+    def score_samples(self, X: Iterable[Maps]) -> NDArray[np.float64]:
         """Return minus the score of each image: higher is more normal."""
-        return np.array([-self.score_levels(layers).score for layers in X])
+        return np.array([-self.score_levels(maps).score for maps in X])
 
-    def predict(self, X: Iterable[Layers]) -> NDArray[np.int64]:
+    def predict(self, X: Iterable[Maps]) -> NDArray[np.int64]:
         """Return 1 for each normal image, -1 for each defective one."""
         return np.where(self.threshold_.exceeded(-self.score_samples(X)), -1, 1)
 
@@ -251,6 +253,10 @@ class MultiLevelAnomaly(BaseEstimator):
         for name, member in self._members.items():
             facts["members"][name], own = member.state()
             arrays |= {f"{name}.{key}": values for key, values in own.items()}
+        facts["places"] = {}
+        for name, places in self._places.items():
+            facts["places"][name], own = places.state()
+            arrays |= {f"{name}.places.{key}": values for key, values in own.items()}
         return json.loads(json.dumps(facts)), arrays
 
     @classmethod
@@ -267,9 +273,11 @@ class MultiLevelAnomaly(BaseEstimator):
         detector._members = {}
         for name, own in facts["members"].items():
             kind = VectorAnomaly if name == _IMAGE else PatchMemory
-            start = f"{name}."
-            mine = {key.removeprefix(start): v for key, v in arrays.items() if key.startswith(start)}
-            detector._members[name] = kind.from_state(own, mine)
+            detector._members[name] = kind.from_state(own, _of(arrays, f"{name}."))
+        detector._places = {
+            name: PositionScale.from_state(own, _of(arrays, f"{name}.places."))
+            for name, own in facts["places"].items()
+        }
         detector.scales_ = {name: ScoreScale.from_dict(facts["scales"][name]) for name in detector._members}
         detector.threshold_ = Threshold.from_dict(facts["threshold"])
         detector.good_scores_ = np.asarray(arrays["good_scores"], np.float64)
@@ -281,69 +289,98 @@ class MultiLevelAnomaly(BaseEstimator):
             self.good_scores_, false_alarm_rate=self.false_alarm_rate, confidence=self.confidence
         )
 
-    def _learn(self, images: Iterable[Layers]) -> None:
-        """Fit every level on images."""
-        for layers in images:
-            _require_maps(layers)
+    def _learn(
+        self, images: Iterable[Maps], *, scored_by: Mapping[str, Any] | None = None
+    ) -> dict[str, list[Any]]:
+        """Fit every level on images; first score them with earlier members, and learn the places' scales."""
+        kept: dict[str, list[Any]] = {name: [] for name in scored_by or ()}
+        for maps in images:
+            _require_maps(maps)
             if not self._members:
-                self._members = self._new_members(len(layers))
+                self._members = self._new_members(len(maps))
+                self._places = {name: PositionScale() for name in self._members if name != _IMAGE}
+            if scored_by:
+                for name, distances in _distances(scored_by, maps).items():
+                    if name in self._places:
+                        self._places[name].add(distances)
+                    if len(kept[name]) < _MOST_MAPS:
+                        kept[name].append(distances)
             self.n_images_seen_ += 1
             for name, member in self._members.items():
                 if isinstance(member, PatchMemory):
-                    member.add(layers[int(name)])
-            self._vectors.append(feature_moments(layers))
+                    member.add(maps[int(name)][None])
+            self._vectors.append(feature_moments(maps))
             if len(self._vectors) == _BATCH_VECTORS:
                 self._learn_vectors()
         self._learn_vectors()
         for member in self._members.values():
             if isinstance(member, PatchMemory):
                 member.finish()
+        return kept
+
+    def _level_scores(self, name: str, distances: Sequence[Any]) -> NDArray[np.float64]:
+        """Return the score of each image at a level, from its distances."""
+        if name == _IMAGE:
+            return np.array(distances, np.float64)
+        return np.array([_highest(self._places[name].standardized(values)) for values in distances])
 
     def _learn_vectors(self) -> None:
         if self._vectors and _IMAGE in self._members:
             self._members[_IMAGE].partial_fit(np.stack(self._vectors))
         self._vectors = []
 
-    def _new_members(self, n_layers: int) -> dict[str, VectorAnomaly | PatchMemory]:
+    def _new_members(self, n_levels: int) -> dict[str, VectorAnomaly | PatchMemory]:
         members: dict[str, VectorAnomaly | PatchMemory] = {}
         if self.level != "patch":
             members[_IMAGE] = VectorAnomaly(false_alarm_rate=None, random_state=self.random_state)
         if self.level != "image":
-            for i in range(n_layers):
-                members[str(i)] = PatchMemory(n_rows=self.n_patches, random_state=self.random_state)
+            for i in range(n_levels):
+                members[str(i)] = PatchMemory(
+                    n_rows=self.n_patches,
+                    max_side=_MOST_POSITIONS,
+                    n_reweight=0,
+                    max_learned=_MOST_LEARNED,
+                    random_state=self.random_state,
+                )
         return members
 
 
-def _require_maps(layers: Layers, n_layers: int = 0) -> None:
+def _require_maps(maps: Maps, n_levels: int = 0) -> None:
     """Raise if an image has the wrong shape; the members check that numbers are finite."""
-    shapes = [np.shape(maps) for maps in layers]
-    if not shapes or any(len(shape) != 4 or 0 in shape for shape in shapes):
+    shapes = [np.shape(values) for values in maps]
+    if not shapes or any(len(shape) != 3 or 0 in shape for shape in shapes):
         raise InvalidParameterError(
-            f"an image has arrays of shape {shapes}; give one of shape (tiles, h, w, d) for each layer"
+            f"an image has arrays of shape {shapes}; give one of shape (h, w, d) for each level"
         )
-    if n_layers and len(shapes) != n_layers:
-        raise InvalidParameterError(f"an image has {len(shapes)} layers; the fitted ones had {n_layers}")
+    if n_levels and len(shapes) != n_levels:
+        raise InvalidParameterError(f"an image has {len(shapes)} levels; the fitted ones had {n_levels}")
 
 
-def feature_moments(layers: Layers) -> NDArray[np.float64]:
+def feature_moments(maps: Maps) -> NDArray[np.float64]:
     """Return one vector for an image: the mean and standard deviation of each feature over all positions."""
     parts = []
-    for maps in layers:
-        features = maps.reshape(-1, maps.shape[-1])
+    for values in maps:
+        features = values.reshape(-1, values.shape[-1])
         parts += [features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)]
     return np.concatenate(parts)
 
 
-def _scores(
-    members: Mapping[str, VectorAnomaly | PatchMemory], layers: Layers
-) -> dict[str, tuple[float, NDArray[np.float32] | None]]:
-    """Return the score of each member, and the distances of patches where it has any."""
-    scores: dict[str, tuple[float, NDArray[np.float32] | None]] = {}
-    _require_maps(layers, sum(name != _IMAGE for name in members))
-    for name, member in members.items():
-        if isinstance(member, PatchMemory):
-            distances, score = member.score_image(layers[int(name)])
-            scores[name] = (score, distances)
-        else:
-            scores[name] = (-float(member.score_samples(feature_moments(layers)[None])[0]), None)
-    return scores
+def _distances(members: Mapping[str, VectorAnomaly | PatchMemory], maps: Maps) -> dict[str, Any]:
+    """Return the distance to good images at each level: a number for the whole, else a map of the places."""
+    _require_maps(maps, sum(name != _IMAGE for name in members))
+    return {
+        name: member.distances(maps[int(name)][None])[0]
+        if isinstance(member, PatchMemory)
+        else -float(member.score_samples(feature_moments(maps)[None])[0])
+        for name, member in members.items()
+    }
+
+
+def _highest(places: NDArray[np.float32]) -> float:
+    """Return the mean of the highest hundredth of the places."""
+    n = max(1, round(_TOP_SHARE * places.size))
+    return float(np.partition(places.ravel(), places.size - n)[-n:].mean(dtype=np.float64))
+
+
+def _of(arrays: Mapping[str, NDArray[Any]], start: str) -> dict[str, NDArray[Any]]:
+    return {key.removeprefix(start): values for key, values in arrays.items() if key.startswith(start)}

@@ -46,8 +46,11 @@ class PatchMemory(BaseEstimator):
         In 0..1: the share of an image's patches that its score is the mean of; at least one patch.
     n_reweight : int, default 9
         Neighbors in memory that the weight is computed from; 0 for no weight.
+    max_learned : int, optional
+        Patches of each array that are learned, at most: a random choice, since large maps hold many that are
+        alike. None learns all.
     random_state : int
-        Seeds the coreset.
+        Seeds the coreset, and the choice.
 
     Attributes
     ----------
@@ -85,6 +88,7 @@ class PatchMemory(BaseEstimator):
         shrinkage: float | None = 0.01,
         top_share: float = 0.01,
         n_reweight: int = 9,
+        max_learned: int | None = None,
         random_state: int = 0,
     ) -> None:
         self.n_rows = n_rows
@@ -93,6 +97,7 @@ class PatchMemory(BaseEstimator):
         self.shrinkage = shrinkage
         self.top_share = top_share
         self.n_reweight = n_reweight
+        self.max_learned = max_learned
         self.random_state = random_state
 
     def fit(self, X: Maps, y: Any = None) -> "PatchMemory":
@@ -128,6 +133,11 @@ class PatchMemory(BaseEstimator):
             rows = self._patches(maps)
             self.n_features_in_ = rows.shape[-1]
             rows = rows.reshape(-1, rows.shape[-1])
+            if self.max_learned is not None and len(rows) > self.max_learned:
+                # Seeded by what was seen, so that a saved memory goes on like an unsaved one.
+                seen = self.coreset_.n_seen if hasattr(self, "coreset_") else sum(map(len, self._buffer))
+                rng = np.random.default_rng([self.random_state, seen])
+                rows = rows[np.sort(rng.choice(len(rows), self.max_learned, replace=False))]
             if hasattr(self, "whitening_"):
                 self.coreset_.add(self._whitened(rows))
                 continue
@@ -251,6 +261,8 @@ class PatchMemory(BaseEstimator):
             raise InvalidParameterError(f"neighborhood is {self.neighborhood}; it must be odd, at least 1")
         if self.max_side < 1:
             raise InvalidParameterError(f"max_side is {self.max_side}; it must be at least 1")
+        if self.max_learned is not None and self.max_learned < 1:
+            raise InvalidParameterError(f"max_learned is {self.max_learned}; it must be at least 1, or None")
         for name in ("shrinkage", "top_share"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:

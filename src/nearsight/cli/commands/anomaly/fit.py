@@ -150,5 +150,8 @@ def _say(run: Run, detector: "AnomalyDetector", file: Path) -> None:
             fg="yellow",
         )
     if detector.duplicates_:
-        run.console.note(f"{count(len(detector.duplicates_), 'duplicate')} (files of the same bytes) skipped")
+        run.console.note(
+            f"{count(len(detector.duplicates_), 'duplicate')} skipped: same bytes as another good image, or"
+            " learned before"
+        )
     run.console.say(f"{name} ({text_format.size(file.stat().st_size)})")

@@ -16,11 +16,14 @@ from nearsight.text_format import count, printable
 if TYPE_CHECKING:
     from nearsight.anomaly import AnomalyResult
 
+# Notes on conditions that are printed; --json lists all.
+_MAX_NOTES = 5
+
 
 @click.command(
     cls=Command,
     json_shape="""{"scores": [{"path", "score": float, "threshold": float, "defect": bool, "why",
-   "heatmap": file or null, with --heatmaps}],
+   "notes": [text], "heatmap": file or null, with --heatmaps}],
  "failed": [{"path", "reason"}], "model"}""",
     examples=(
         "nearsight anomaly score --from bottles.npz today/ --open",
@@ -80,6 +83,7 @@ def score(
     anomaly_report = AnomalyReport() if report else None
     scores: list[dict[str, Any]] = []
     failed: list[ImageFailure] = []
+    notes = Counter[str]()
     sources = images.find(list(paths), allow_remote=allow_remote)
     # Counting can mean reading: only where somebody watches.
     is_watched = progress.is_watched(run.console.progress)
@@ -93,7 +97,9 @@ def score(
                 failed.append(result)
                 continue
             score = {key: getattr(result, key) for key in ("path", "score", "threshold", "defect")}
-            scores.append({**score, "why": reason(result), **(folder.add(result) if folder else {})})
+            notes.update(result.notes)
+            said = {"why": reason(result), "notes": list(result.notes)}
+            scores.append({**score, **said, **(folder.add(result) if folder else {})})
             if anomaly_report:
                 anomaly_report.add(result)
     model_id, threshold = detector.features.spec.id, detector.threshold_
@@ -112,6 +118,8 @@ def score(
         f" {text_format.score(threshold.value)}. Expected false alarms: {threshold.expected_rate:.1%} of good"
         " images."
     )
+    for text, n in notes.most_common(_MAX_NOTES):
+        run.console.note(f"{count(n, 'image')}: {text}")
     if report and anomaly_report:
         anomaly_report.write(report, threshold, model=model_id)
         run.present_report(report)

@@ -1,0 +1,139 @@
+"""What is usual at each place of an image: the mean and spread of a map by relative position."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearsight.errors import InvalidParameterError
+
+# Cells a side. The outermost positions are cells of their own: a network's padding shows there only.
+_N_CELLS, _N_BORDER = 24, 3
+# A spread is at least this share of the mean spread, so that a place that never varied raises no alarm alone.
+_LEAST_SPREAD = 0.2
+
+Floats = NDArray[np.float64]
+
+
+class PositionScale:
+    """The mean and standard deviation of maps of good images, by relative position.
+
+    Distances to good patches are larger in some places than in others: at the border, which a network pads,
+    and where good parts vary. A distance counts by how unusual it is *there*.
+
+    *Method*: a z-score per place. A map is divided into 24 × 24 cells of relative position. Of each cell the
+    mean and the variance over good images are kept, smoothed over the adjacent cells. The outermost three
+    positions of each side are cells of their own, and are smoothed along the side only. A spread below a
+    fifth of the mean one is raised to that.
+
+    Attributes
+    ----------
+    n_maps : int
+        Maps added.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> usual = np.ones((40, 40)) + np.eye(40)
+    >>> scale = PositionScale()
+    >>> for _ in range(100):
+    ...     scale.add(usual * rng.normal(1, 0.1))
+    >>> float(np.abs(scale.standardized(usual)).max()) < 2
+    True
+    """
+
+    def __init__(self) -> None:
+        self.n_maps = 0
+        self._sums = np.zeros((3, _N_CELLS, _N_CELLS))
+        self._fitted: tuple[Floats, Floats] | None = None
+
+    def add(self, values: NDArray[np.floating[Any]]) -> None:
+        """Add the map of one good image, of shape (h, w) and any size."""
+        if values.ndim != 2 or 0 in values.shape:
+            raise InvalidParameterError(f"a map has shape {values.shape}; give (height, width), neither 0")
+        rows, columns = (_memberships(n) for n in values.shape)
+        exact = values.astype(np.float64)
+        for total, part in zip(self._sums, (np.ones_like(exact), exact, exact**2), strict=True):
+            total += rows @ part @ columns.T
+        self.n_maps += 1
+        self._fitted = None
+
+    def standardized(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Return a map in standard deviations from the mean of good images, place by place.
+
+        Parameters
+        ----------
+        values : ndarray of shape (h, w)
+
+        Raises
+        ------
+        InvalidParameterError
+            No map was added.
+        """
+        if not self.n_maps:
+            raise InvalidParameterError("there are 0 maps of good images; add at least 1")
+        rows, columns = (_memberships(n) for n in values.shape)
+        if self._fitted is None:
+            self._fitted = self._mean_and_spread()
+        mean, spread = (rows.T @ cells @ columns for cells in self._fitted)
+        return np.asarray((values - mean) / spread, np.float32)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return it as plain data and arrays; see `from_state`."""
+        return {"n_maps": self.n_maps}, {"sums": self._sums}
+
+    @classmethod
+    def from_state(cls, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> "PositionScale":
+        """Return the scale that `state` was called on.
+
+        Raises
+        ------
+        ValueError
+            The array has another shape.
+        """
+        scale = cls()
+        scale.n_maps = int(facts["n_maps"])
+        if arrays["sums"].shape != scale._sums.shape:
+            raise ValueError(f"sums have shape {arrays['sums'].shape}, not {scale._sums.shape}")
+        scale._sums = arrays["sums"]
+        return scale
+
+    def _mean_and_spread(self) -> tuple[Floats, Floats]:
+        """Return mean and spread of each cell."""
+        count, total, squares = self._sums
+        filled = np.maximum(count, 1)
+        mean = total / filled
+        # Weighted by the number of values: small maps leave cells empty.
+        weights = _smoothed(count)
+        variance = _smoothed(np.maximum(squares - total * mean, 0)) / np.maximum(weights, 1e-300)
+        mean = np.where(
+            weights > 0, _smoothed(total) / np.maximum(weights, 1e-300), total.sum() / count.sum()
+        )
+        spread = np.sqrt(variance)
+        usual = float(np.average(spread, weights=count))
+        least = max(_LEAST_SPREAD * usual, 1e-6 * float(np.abs(mean).max()), 1e-12)
+        return mean, np.maximum(spread, least)
+
+
+def _memberships(n: int) -> Floats:
+    """Return (24, n): which cell each of n positions along a side belongs to."""
+    at = np.arange(n)
+    if n <= _N_CELLS:
+        cells = np.where(at < n / 2, at, _N_CELLS - n + at)
+    else:
+        inner = _N_BORDER + (at - _N_BORDER) * (_N_CELLS - 2 * _N_BORDER) // (n - 2 * _N_BORDER)
+        from_end = _N_CELLS - n + at
+        cells = np.where(at < _N_BORDER, at, np.where(at >= n - _N_BORDER, from_end, inner))
+    return np.asarray(cells == np.arange(_N_CELLS)[:, None], np.float64)
+
+
+def _smoothed(cells: Floats) -> Floats:
+    """Return the mean over adjacent cells; those of the border do not mix with what lies farther in."""
+    for axis in (0, 1):
+        cells = np.moveaxis(cells.copy(), axis, 0)
+        inner = cells[_N_BORDER:-_N_BORDER]
+        padded = np.concatenate([inner[:1], inner, inner[-1:]])
+        cells[_N_BORDER:-_N_BORDER] = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+        cells = np.moveaxis(cells, 0, axis)
+    return cells
