@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from nearsight.estimators.faces.impostor_quantiles import ImpostorQuantiles
 from nearsight.faces.models.base import Candidates, DetectorSpec
 from nearsight.models.spec import ModelSpec
 
@@ -67,9 +68,10 @@ class ColorRecognizer:
         return vectors
 
 
-def fake_impostor_similarities(n=20_000):
+def fake_impostor_quantiles():
     """Below what two images of one color give, above what two colors give."""
-    return np.linspace(-1, 0.9, n)
+    rates = 10 ** -np.arange(0.3, 5, 0.1)
+    return ImpostorQuantiles([1, 2], rates, [0.9 - 1.9 * rates] * 2, [20_000] * 2)
 
 
 def photograph(*faces, size=(240, 160), seed=0):

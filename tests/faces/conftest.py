@@ -1,5 +1,5 @@
 import pytest
-from fake_faces import ColorRecognizer, SquareDetector, fake_impostor_similarities
+from fake_faces import ColorRecognizer, SquareDetector, fake_impostor_quantiles
 
 from nearsight.faces import FaceReader
 
@@ -10,9 +10,9 @@ def reader():
 
 
 @pytest.fixture(autouse=True)
-def impostor_similarities(monkeypatch):
+def impostor_quantiles(monkeypatch):
     """Similarities of different persons under the fake models."""
-    values = fake_impostor_similarities()
+    values = fake_impostor_quantiles()
     for module in ("bank", "results"):
-        monkeypatch.setattr(f"nearsight.faces.{module}.impostor_similarities", lambda fingerprint: values)
+        monkeypatch.setattr(f"nearsight.faces.{module}.impostor_quantiles", lambda fingerprint: values)
     return values

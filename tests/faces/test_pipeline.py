@@ -7,7 +7,6 @@ from PIL import Image
 
 from nearsight.errors import ImageFailure, InvalidParameterError
 from nearsight.faces import FaceReader
-from nearsight.faces.models import is_available
 
 
 def test_images_come_back_in_order_with_their_faces(reader, tmp_path):
@@ -55,19 +54,3 @@ def test_the_fingerprint_names_all_that_makes_a_vector(reader):
 def test_no_thread_is_no_reader():
     with pytest.raises(InvalidParameterError, match="n_threads"):
         FaceReader(SquareDetector(), ColorRecognizer(), n_threads=0)
-
-
-@pytest.mark.slow
-def test_the_shipped_impostor_scores_are_of_the_built_in_models(tmp_path_factory):
-    if not is_available():
-        pytest.skip("needs the face models")
-    from nearsight.faces.impostor_scores import impostor_similarities
-
-    own = FaceReader(cache_dir=tmp_path_factory.getbasetemp() / "models")
-    values = impostor_similarities(own.fingerprint)
-    assert values is not None, (
-        "run tools/face_impostor_scores.py again: the models or the way to them changed"
-    )
-    assert values.shape == (19_000,)
-    assert 0.9 < np.quantile(values, 0.99) < 0.95
-    assert impostor_similarities(FaceReader(SquareDetector(), ColorRecognizer()).fingerprint) is None

@@ -78,7 +78,9 @@ class Run:
             self.collection, device=self.device, cache_dir=self.settings.cache_dir
         )
 
-    def report_failures(self, failures: Sequence[ImageFailure], *, n_images: int) -> int:
+    def report_failures(
+        self, failures: Sequence[ImageFailure], *, n_images: int, heading: str | None = None
+    ) -> int:
         """Warn of the images that could not be read, and return the exit code.
 
         Parameters
@@ -86,12 +88,14 @@ class Run:
         failures : sequence of ImageFailure
         n_images : int
             How many images could be read.
+        heading : str, optional
+            What happened to those images; by default, that they could not be read.
         """
         if not failures:
             if not n_images:
                 self.console.note("No images were found there.")
             return 0
-        self.console.warn(f"{count(len(failures), 'image')} could not be read:")
+        self.console.warn(heading or f"{count(len(failures), 'image')} could not be read:")
         for failure in failures[:_MAX_FAILURES_SHOWN]:
             self.console.warn(f"  {printable(failure.path)}: {printable(failure.reason)}")
         if len(failures) > _MAX_FAILURES_SHOWN:

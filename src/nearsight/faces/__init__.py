@@ -6,6 +6,7 @@ from nearsight.faces.grouping import FaceGroup
 from nearsight.faces.pipeline import Face, FaceReader, ImageFaces
 from nearsight.faces.results import FaceVerification, IdentifiedFace, IdentifiedImage, verify
 from nearsight.faces.schema import BankedFace
+from nearsight.faces.upgrade import UpgradeReport
 
 __all__ = [
     "BankedFace",
@@ -19,5 +20,6 @@ __all__ = [
     "IdentifiedFace",
     "IdentifiedImage",
     "ImageFaces",
+    "UpgradeReport",
     "verify",
 ]

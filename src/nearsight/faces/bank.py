@@ -1,6 +1,7 @@
 """A bank of faces with names: enroll, identify, verify, group, and remove."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearsight.errors import ImageFailure, InvalidParameterError, UnknownIdError
-from nearsight.estimators.conformal import Threshold, from_nonmatching_pairs
 from nearsight.estimators.faces.identifier import FaceIdentifier
 from nearsight.faces.enrollment import Enrollment, EnrollReport, PersonName
 from nearsight.faces.grouping import FaceGroup, group_faces
-from nearsight.faces.impostor_scores import impostor_similarities
+from nearsight.faces.impostor_quantiles import impostor_quantiles
 from nearsight.faces.models import DEFAULT_DETECTOR, DEFAULT_RECOGNIZER
 from nearsight.faces.pipeline import Face, FaceReader, ImageFaces
 from nearsight.faces.results import DEFAULT_RATE, FaceVerification, IdentifiedImage, identify_faces, verify
-from nearsight.faces.schema import COLUMNS, BankedFace, to_table, vectors_of
+from nearsight.faces.schema import COLUMNS, BankedFace, face_id, to_table, vectors_of
 from nearsight.faces.storage import BankStorage
+from nearsight.faces.upgrade import UpgradeReport, upgrade_bank
 
 
 class FaceBank:
@@ -131,6 +132,29 @@ class FaceBank:
             self._reader = reader
         return self._reader
 
+    def upgrade(self, *, drop_missing: bool = False) -> UpgradeReport:
+        """Compute all faces again from their images, after a change of the rules or the recognizer.
+
+        Boxes, landmarks and names stay. Nothing happens if the bank is up to date.
+
+        Parameters
+        ----------
+        drop_missing : bool, default False
+            Remove the faces of images that are missing or have changed.
+
+        Raises
+        ------
+        FingerprintMismatchError
+            Another detector found the faces; enroll the photographs in another bank.
+        InvalidParameterError
+            Images are missing or have changed, and `drop_missing` is False; nothing is changed then.
+        """
+        reader = self._make_reader()
+        report = upgrade_bank(self._storage, reader, drop_missing=drop_missing)
+        self._storage.require(reader.fingerprint)
+        self._reader = reader
+        return report
+
     # --- content --------------------------------------------------------------------------------------
 
     def faces(self, person: str | None = None) -> list[BankedFace]:
@@ -161,7 +185,8 @@ class FaceBank:
         Parameters
         ----------
         inputs : path, URL, image, or iterable of those
-            Photographs of one person each.
+            Photographs of persons. In one with several faces, the face is enrolled that matches the person's
+            other images; without other images, the largest, if it is clearly the largest.
         name : str, optional
             Name of the person; by default the name of each image's folder.
         allow_remote : bool, default False
@@ -175,15 +200,24 @@ class FaceBank:
             Enrolled faces, faces that were enrolled before, cautions, and images that cannot be used: without
             a face, or with several faces of similar size.
         """
-        enrollment = Enrollment(
-            PersonName(name), self._storage.table("id")["id"].to_pylist(), allow_poor=allow_poor
-        )
+        banked = {face.id: face.person for face in self.faces()}
+        named = {id: person for id, person in banked.items() if person}
+        enrollment = Enrollment(PersonName(name), named, allow_poor=allow_poor)
         for image in self.reader.read_all(inputs, allow_remote=allow_remote):
             enrollment.add(image)
+        enrollment.choose_faces(
+            self._vectors_by_person(), impostor_quantiles(self._storage.manifest.fingerprint), DEFAULT_RATE
+        )
         self._append(enrollment.accepted)
+        self._name_banked(enrollment.accepted, banked)
         if enrollment.accepted:
-            enrollment.compare(*self.vectors(), self._pair_threshold(DEFAULT_RATE))
+            enrollment.compare(self.identifier())
         return enrollment.report()
+
+    def _vectors_by_person(self) -> dict[str, NDArray[np.float32]]:
+        faces, X = self.vectors()
+        persons = np.array([face.person for face in faces])
+        return {str(person): X[persons == person] for person in np.unique(persons) if person}
 
     def _append(self, faces: Sequence[tuple[ImageFaces, Face, str]]) -> None:
         table = to_table(faces, self._storage.manifest.dim)
@@ -191,6 +225,15 @@ class FaceBank:
             known = set(self._storage.table("id")["id"].to_pylist())
             is_new = [id not in known for id in table["id"].to_pylist()]
             store.append(table.filter(pa.array(is_new, pa.bool_())))
+
+    def _name_banked(self, faces: Sequence[tuple[ImageFaces, Face, str]], banked: Mapping[str, str]) -> None:
+        """Give the person's name to faces that the bank has had without a name."""
+        ids: dict[str, set[str]] = {}
+        for image, face, person in faces:
+            if face_id(image.id, face) in banked:
+                ids.setdefault(person, set()).add(face_id(image.id, face))
+        for person, chosen in ids.items():
+            self._change(partial(_is_among, chosen), {"person": person, "group": ""})
 
     # --- identification and verification --------------------------------------------------------------
 
@@ -203,7 +246,7 @@ class FaceBank:
         persons = np.array([face.person for face in faces])[named]
         return FaceIdentifier(
             false_match_rate=false_match_rate,
-            impostor_similarities=impostor_similarities(self._storage.manifest.fingerprint),
+            impostor_quantiles=impostor_quantiles(self._storage.manifest.fingerprint),
         ).fit(X[named], persons)
 
     def identify(
@@ -234,10 +277,6 @@ class FaceBank:
     def verify(self, a: Any, b: Any, *, false_match_rate: float = DEFAULT_RATE) -> FaceVerification:
         """Decide whether the largest faces of two images are of the same person; see `faces.verify`."""
         return verify(self.reader, a, b, false_match_rate=false_match_rate)
-
-    def _pair_threshold(self, rate: float) -> Threshold | None:
-        impostors = impostor_similarities(self._storage.manifest.fingerprint)
-        return None if impostors is None else from_nonmatching_pairs(impostors, false_alarm_rate=rate)
 
     # --- grouping -------------------------------------------------------------------------------------
 
@@ -277,7 +316,7 @@ class FaceBank:
         Raises
         ------
         InvalidParameterError
-            There are no impostor scores for this bank's models, and too few images with several faces to
+            There are no impostor quantiles for this bank's models, and too few images with several faces to
             calibrate on: add more of them, or allow a higher rate.
         """
         faces, X = self.vectors()
@@ -285,7 +324,7 @@ class FaceBank:
             faces,
             X,
             self.identifier(false_match_rate),
-            impostor_similarities(self._storage.manifest.fingerprint),
+            impostor_quantiles(self._storage.manifest.fingerprint),
             false_match_rate,
         )
         changed = [face.id for face in faces if names.get(face.id, "") != face.group]
@@ -395,6 +434,10 @@ class FaceBank:
             if any(changed):
                 self._storage.replace_table(table)
             return changed.count(True)
+
+
+def _is_among(ids: set[str], row: Mapping[str, Any]) -> bool:
+    return row["id"] in ids
 
 
 def _check_name(name: str) -> None:

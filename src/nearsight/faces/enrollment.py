@@ -1,6 +1,7 @@
 """Enrollment: which face of each image is added to the bank, and what to check."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -8,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import ImageFailure, InvalidParameterError
-from nearsight.estimators.conformal import Threshold
+from nearsight.estimators.faces.identifier import FaceIdentifier, mean_faces
+from nearsight.estimators.faces.impostor_quantiles import ImpostorQuantiles
 from nearsight.faces.models import POOR
 from nearsight.faces.pipeline import Face, ImageFaces
-from nearsight.faces.schema import BankedFace, face_id
+from nearsight.faces.schema import face_id
 
 # The largest face of an image is enrolled if it is larger than the next by this factor.
 _CLEARLY_LARGER = 1.5
@@ -51,12 +53,16 @@ class EnrollReport:
     cautions : list of Caution
     failed : list of ImageFailure
         Images of which no face was enrolled.
+    skipped : dict of str to int
+        Number of those images by reason: ``unreadable``, ``without a name``, ``without a face``, ``with
+        several faces of similar size`` or ``of poor quality``.
     """
 
     enrolled: dict[str, int] = field(default_factory=dict)
     already: int = 0
     cautions: list[Caution] = field(default_factory=list)
     failed: list[ImageFailure] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
 
 
 class PersonName:
@@ -78,81 +84,147 @@ class PersonName:
 
 
 class Enrollment:
-    """One run of `FaceBank.enroll`, image by image.
+    """One run of `FaceBank.enroll`: `add` each image, then `choose_faces`, then `compare`.
 
     Parameters
     ----------
     person_name : PersonName
-    known_ids : iterable of str
-        Ids of the faces in the bank.
+    known : mapping of str to str
+        The person of each named face of the bank, by the face's id.
     allow_poor : bool
         Whether faces of poor quality are enrolled.
     """
 
-    def __init__(self, person_name: PersonName, known_ids: Iterable[str], *, allow_poor: bool) -> None:
+    def __init__(self, person_name: PersonName, known: Mapping[str, str], *, allow_poor: bool) -> None:
         self.accepted: list[tuple[ImageFaces, Face, str]] = []
-        self._person_name, self._known_ids, self._allow_poor = person_name, set(known_ids), allow_poor
+        self._person_name, self._known, self._allow_poor = person_name, dict(known), allow_poor
         self._already = 0
+        self._with_several_faces: list[tuple[ImageFaces, str]] = []
         self._cautions: list[Caution] = []
         self._failed: list[ImageFailure] = []
+        self._skipped: Counter[str] = Counter()
 
     def add(self, image: ImageFaces | ImageFailure) -> None:
-        """Accept the clearly largest face of one image, or record why there is none."""
+        """Accept the face of one image, keep an image of several faces for later, or record the failure."""
         if isinstance(image, ImageFailure):
-            self._failed.append(image)
+            self._skip("unreadable", image.path, image.reason)
             return
         path, person = image.source.path, self._person_name.of(image)
         if not person:
-            self._failed.append(
-                ImageFailure(
-                    path, "whose face is it? Give a name, or put it into a folder with the person's name"
-                )
-            )
+            reason = "whose face is it? Give a name, or put it into a folder with the person's name"
+            self._skip("without a name", path, reason)
         elif not image.faces:
-            self._failed.append(ImageFailure(path, "no face was found in it"))
-        elif len(image.faces) > 1 and not _is_largest_clear(image.faces):
-            self._failed.append(
-                ImageFailure(
-                    path, f"has {len(image.faces)} faces of similar size; crop it to the person to enroll"
-                )
-            )
+            self._skip("without a face", path, "no face was found in it")
+        elif len(image.faces) > 1:
+            self._with_several_faces.append((image, person))
         else:
-            self._accept(image, person)
+            self._accept(image, image.faces[0], person)
 
-    def _accept(self, image: ImageFaces, person: str) -> None:
-        face, path = image.faces[0], image.source.path
-        id = face_id(image.id, face)
-        if id in self._known_ids:
+    def choose_faces(
+        self,
+        examples: Mapping[str, NDArray[np.float32]],
+        quantiles: ImpostorQuantiles | None,
+        false_match_rate: float,
+    ) -> None:
+        """Accept from each image of several faces the one of the person, if it is clear which one that is.
+
+        It is the only face that matches the person's other images; without other images, the face that is
+        clearly the largest.
+
+        Parameters
+        ----------
+        examples : mapping of str to ndarray of shape (n, dim)
+            Vectors of the faces that the bank has of each person.
+        quantiles : ImpostorQuantiles or None
+            How similar faces of different persons are.
+        false_match_rate : float
+            Share of images without the person in which a face may match the person.
+        """
+        vectors = {person: list(rows) for person, rows in examples.items()}
+        for _, face, person in self.accepted:
+            vectors.setdefault(person, []).append(face.vector)
+        # Images with a clearly largest face first: they are examples for the others.
+        for image, person in sorted(
+            self._with_several_faces, key=lambda pair: not _is_largest_clear(pair[0].faces)
+        ):
+            chosen = self._chosen_face(image, person, vectors.get(person, []), quantiles, false_match_rate)
+            if chosen is not None:
+                vectors.setdefault(person, []).append(chosen.vector)
+
+    def _chosen_face(
+        self,
+        image: ImageFaces,
+        person: str,
+        examples: list[NDArray[np.float32]],
+        quantiles: ImpostorQuantiles | None,
+        false_match_rate: float,
+    ) -> Face | None:
+        """Accept one face of an image and return it, or skip the image and return None."""
+        faces, path, is_clear = image.faces, image.source.path, _is_largest_clear(image.faces)
+        matching: list[int] = []
+        if examples and quantiles is not None:
+            mean = mean_faces(np.stack(examples), np.zeros(len(examples), np.int64), 1)[0]
+            limit = quantiles.threshold(false_match_rate, [len(examples)] * len(faces))
+            matching = np.flatnonzero(limit.exceeded([face.vector @ mean for face in faces])).tolist()
+        if len(matching) == 1:
+            face = faces[matching[0]]
+            which = (
+                "the largest" if is_clear and face is faces[0] else "the one that matches the other images"
+            )
+        elif is_clear:
+            face, which = faces[0], "the largest"
+        else:
+            found = f", and {len(matching)} match the other images of {person}" if matching else ""
+            reason = f"has {len(faces)} faces of similar size{found}; crop it to the person to enroll"
+            self._skip("with several faces of similar size", path, reason)
+            return None
+        text = f"has {len(faces)} faces; {which} was enrolled as {person}"
+        return face if self._accept(image, face, person, text) else None
+
+    def _accept(self, image: ImageFaces, face: Face, person: str, several_faces: str = "") -> bool:
+        """Accept a face unless it is known or too poor; return whether it is enrolled now."""
+        path, id = image.source.path, face_id(image.id, face)
+        if id in self._known:
             self._already += 1
-            return
+            if self._known[id] != person:
+                text = (
+                    f"is enrolled as {self._known[id]} already, not as {person}; to change that, remove"
+                    f" it first: nearsight faces rm --face {id}"
+                )
+                self._caution(path, person, "like someone else", text)
+            return False
         quality = face.quality
         if quality.score < POOR:
             problems = ", ".join(quality.problems) or "poor"
             if not self._allow_poor:
-                self._failed.append(ImageFailure(path, f"the face is of poor quality: {problems}"))
-                return
+                self._skip("of poor quality", path, f"the face is of poor quality: {problems}")
+                return False
             self._caution(path, person, "poor quality", f"the face is {problems}; a better photograph helps")
-        if len(image.faces) > 1:
-            text = f"has {len(image.faces)} faces; the largest was enrolled as {person}"
-            self._caution(path, person, "several faces", text)
-        self._known_ids.add(id)
+        if several_faces:
+            self._caution(path, person, "several faces", several_faces)
+        self._known[id] = person
         self.accepted.append((image, face, person))
+        return True
 
-    def compare(self, faces: list[BankedFace], X: NDArray[np.float32], threshold: Threshold | None) -> None:
-        """Add a caution for each new face that matches another person of the bank."""
-        if threshold is None:
+    def compare(self, identifier: FaceIdentifier | None) -> None:
+        """Add a caution for each new face that matches another person of the bank.
+
+        Parameters
+        ----------
+        identifier : FaceIdentifier or None
+            Fitted on the bank, the new faces included.
+        """
+        if identifier is None or identifier.threshold_ is None or not self.accepted:
             return
-        persons = np.array([face.person for face in faces])
-        named = persons != ""
-        X, persons = X[named], persons[named]
-        for image, face, person in self.accepted:
-            similarity = X @ face.vector
-            others = np.where(persons == person, -1.0, similarity)
-            best = int(others.argmax())
-            if others[best] > threshold.value:
+        found = identifier.identify(np.stack([face.vector for _, face, _ in self.accepted]))
+        for i, (image, _, person) in enumerate(self.accepted):
+            other, similarity = found.persons[i], found.similarity[i]
+            if other == person:
+                other, similarity = found.rivals[i], found.rival_similarity[i]
+            if other != person and identifier.threshold_.exceeded(similarity):
                 text = (
-                    f"was enrolled as {person}, but resembles {persons[best]} (similarity "
-                    f"{others[best]:.3f}): one person under two names, relatives, or a wrong name"
+                    f"was enrolled as {person}, but resembles {other} (similarity {similarity:.3f}): one"
+                    " person under two names, relatives, or a wrong name"
                 )
                 self._caution(image.source.path, person, "like someone else", text)
 
@@ -164,7 +236,12 @@ class Enrollment:
             self._already,
             self._cautions,
             self._failed,
+            dict(self._skipped),
         )
+
+    def _skip(self, kind: str, path: str, reason: str) -> None:
+        self._skipped[kind] += 1
+        self._failed.append(ImageFailure(path, reason))
 
     def _caution(self, path: str, person: str, kind: str, text: str) -> None:
         self._cautions.append(Caution(path, person, kind, text))

@@ -11,6 +11,7 @@ from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.conformal import from_nonmatching_pairs
 from nearsight.estimators.faces.grouping import FaceGrouper, same_image_similarities
 from nearsight.estimators.faces.identifier import FaceIdentifier
+from nearsight.estimators.faces.impostor_quantiles import ImpostorQuantiles
 from nearsight.faces.schema import BankedFace
 
 
@@ -37,7 +38,7 @@ def group_faces(
     faces: list[BankedFace],
     X: NDArray[np.float32],
     identifier: FaceIdentifier | None,
-    impostors: NDArray[np.float64] | None,
+    quantiles: ImpostorQuantiles | None,
     false_match_rate: float,
 ) -> tuple[list[FaceGroup], dict[str, str]]:
     """Return the groups, and the group of each face by its id.
@@ -48,8 +49,8 @@ def group_faces(
     X : ndarray of shape (n, dim)
     identifier : FaceIdentifier or None
         Fitted on the faces with a person; None if there are none.
-    impostors : ndarray or None
-        Similarities of pairs of different persons.
+    quantiles : ImpostorQuantiles or None
+        How similar faces of different persons are.
     false_match_rate : float
     """
     rows_of_person: dict[str, list[int]] = {}
@@ -63,7 +64,7 @@ def group_faces(
     ]
     group_of_face: dict[str, str] = {}
     if len(unknown):
-        grouper = FaceGrouper(min_similarity=_match_similarity(X, faces, impostors, false_match_rate))
+        grouper = FaceGrouper(min_similarity=_match_similarity(X, faces, quantiles, false_match_rate))
         labels = grouper.fit_predict(X[unknown], images=[faces[row].image for row in unknown])
         for label, name in _group_names(labels, [faces[row].group for row in unknown]).items():
             rows = unknown[labels == label]
@@ -98,22 +99,19 @@ def _assign_to_persons(
 def _match_similarity(
     X: NDArray[np.float32],
     faces: list[BankedFace],
-    impostors: NDArray[np.float64] | None,
+    quantiles: ImpostorQuantiles | None,
     false_match_rate: float,
 ) -> float:
     """Return the similarity above which two faces are of one person, at the stated false match rate."""
     # Faces of one image are of different persons, with few exceptions, such as a mirror. So the higher of the
     # two thresholds is used.
     same_image = same_image_similarities(X, [face.image for face in faces])
-    thresholds = []
-    for scores in (same_image, impostors):
-        if scores is not None:
-            with suppress(CalibrationError):
-                threshold = from_nonmatching_pairs(scores, false_alarm_rate=false_match_rate)
-                thresholds.append(threshold.value)
+    thresholds = [] if quantiles is None else [quantiles.at_rate(false_match_rate)]
+    with suppress(CalibrationError):
+        thresholds.append(from_nonmatching_pairs(same_image, false_alarm_rate=false_match_rate).value)
     if not thresholds:
         raise InvalidParameterError(
-            f"there are no impostor scores for this bank's models, and {len(same_image)} pairs of faces in"
+            f"there are no impostor quantiles for this bank's models, and {len(same_image)} pairs of faces in"
             f" one image are too few for a false match rate of {false_match_rate:g}; scan more images with"
             " several people, or allow a higher rate"
         )

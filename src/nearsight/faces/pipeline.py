@@ -1,6 +1,6 @@
 """From images to faces with vectors: decode, detect, align and embed, in threads and in input order."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from nearsight.faces.models import (
 )
 from nearsight.images import ImageSource, Limits, content_id, count, decode, find
 from nearsight.models import Fingerprint
+from nearsight.models.pooling import unit_length
 from nearsight.parallel import ordered_map
 from nearsight.processor import n_cores
 
@@ -82,7 +83,9 @@ class ImageFaces:
 class FaceReader:
     """Find the faces in images, and embed each as a vector.
 
-    *Method*: each worker thread takes an image from bytes to vectors, as in `Embedder`.
+    *Method*: each worker thread takes an image from bytes to vectors, as in `Embedder`. A vector is the sum
+    of the unit vectors of the aligned face and of its mirror image, scaled to unit length: a face turned to
+    one side resembles its mirror image turned to the other.
 
     Parameters
     ----------
@@ -144,7 +147,7 @@ class FaceReader:
             "detector_sha256": self.detector.spec.weights_sha256,
             "template": recognizer.template.tolist(),
             "template_weights": recognizer.weights.tolist(),
-            "mirrored": False,  # part of the fingerprint of every bank written so far
+            "mirrored": True,
         }
         return Fingerprint(
             model=own.model,
@@ -159,7 +162,15 @@ class FaceReader:
         detected = detect(
             self.detector, image, min_confidence=self.min_confidence, smallest_px=self.smallest_px
         )
+        return self.embed(image, detected)
+
+    def embed(self, image: Image.Image, detected: Sequence[DetectedFace]) -> list[Face]:
+        """Align and embed detected faces of an upright RGB image; those without any feature are left out."""
         chips = [self._chip(image, face) for face in detected]
+        mirrored = [np.ascontiguousarray(chip[:, ::-1]) for chip in chips]
+        # One call for both, which a recognizer may run as one batch.
+        both = self.recognizer.embed([*chips, *mirrored])
+        vectors = unit_length(both[: len(chips)] + both[len(chips) :])
         return [
             Face(
                 face.box,
@@ -168,7 +179,7 @@ class FaceReader:
                 vector,
                 assess_quality(face_chip, face.landmarks, face.side_px),
             )
-            for face, face_chip, vector in zip(detected, chips, self.recognizer.embed(chips), strict=True)
+            for face, face_chip, vector in zip(detected, chips, vectors, strict=True)
             if vector.any()
         ]
 

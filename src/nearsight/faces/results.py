@@ -6,17 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
-from nearsight.estimators.conformal import Threshold, from_nonmatching_pairs, required_examples
+from nearsight.errors import CalibrationError, ImageError, ImageFailure, InvalidParameterError
+from nearsight.estimators.conformal import Threshold
 from nearsight.estimators.faces.identifier import FaceIdentifier
-from nearsight.faces.impostor_scores import impostor_similarities
+from nearsight.faces.impostor_quantiles import impostor_quantiles
 from nearsight.faces.pipeline import Face, FaceReader, ImageFaces
 from nearsight.images import find
 
 DEFAULT_RATE = 0.01
-# The false match rate of a verification holds with this confidence, because the impostor scores are of few
-# persons.
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +29,16 @@ class IdentifiedFace:
     nearest : str or None
         The most similar person of the bank, also if the face is unknown; None if the bank is empty.
     similarity : float
-        Cosine to that person's most similar face; higher is closer. -1 if the bank is empty.
+        Cosine to the mean of that person's faces; higher is closer. -1 if the bank is empty.
     rival : str or None
         The second most similar person.
     rival_similarity : float
     ambiguous : bool
-        Whether the rival is above the threshold as well: siblings, or one person under two names.
+        Whether a person should look at it, for the reason in `doubt`.
+    doubt : str
+        ``"rival"``: the rival is above the threshold as well: siblings, or one person under two names.
+        ``"same image"``: a more similar face of the same image has the name, too: relatives, a mirror, or a
+        collage. Empty if there is no doubt.
     """
 
     face: Face
@@ -47,6 +48,7 @@ class IdentifiedFace:
     rival: str | None
     rival_similarity: float
     ambiguous: bool
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,28 +100,26 @@ def verify(reader: FaceReader, a: Any, b: Any, *, false_match_rate: float = DEFA
     ImageError
         An image cannot be used, or has no face.
     InvalidParameterError
-        There are no impostor scores for these models: use the built-in models, or identify with a bank.
+        There are no impostor quantiles for these models: use the built-in models, or identify with a bank.
     CalibrationError
-        The impostor scores are too few for that rate; the message says which rate they allow.
+        The impostor quantiles do not reach that rate; the message says which rate they allow.
     """
-    impostors = impostor_similarities(reader.fingerprint)
-    if impostors is None:
+    quantiles = impostor_quantiles(reader.fingerprint)
+    if quantiles is None:
         raise InvalidParameterError(
-            f"there are no impostor scores for {reader.recognizer.spec.id} with faces found by "
+            f"there are no impostor quantiles for {reader.recognizer.spec.id} with faces found by "
             f"{reader.detector.spec.id}; enroll the two persons in a bank with others and identify, or use "
             "the built-in models"
         )
+    threshold = quantiles.threshold(false_match_rate, [1])
+    if threshold.false_alarm_rate > false_match_rate:
+        raise CalibrationError(
+            f"{threshold.n_examples:,} comparisons of different persons cannot calibrate a false match rate"
+            f" of {false_match_rate:g}; ask for a rate of at least {threshold.false_alarm_rate:.2g}"
+        )
     first, second = (_largest_face(reader, image) for image in (a, b))
-    threshold = _pair_threshold(impostors, false_match_rate)
     similarity = float(first @ second)
     return FaceVerification(bool(threshold.exceeded(similarity)), similarity, threshold)
-
-
-def _pair_threshold(impostors: NDArray[np.float64], rate: float) -> Threshold:
-    """Return the threshold for one comparison; it holds with `CONFIDENCE` if there are enough pairs."""
-    n_required = required_examples(rate, confidence=CONFIDENCE)
-    confidence = CONFIDENCE if len(impostors) >= n_required else None
-    return from_nonmatching_pairs(impostors, false_alarm_rate=rate, confidence=confidence)
 
 
 def _largest_face(reader: FaceReader, image: Any) -> NDArray[np.float32]:
@@ -133,11 +133,22 @@ def _largest_face(reader: FaceReader, image: Any) -> NDArray[np.float32]:
 
 
 def identify_faces(identifier: FaceIdentifier | None, faces: list[Face]) -> list[IdentifiedFace]:
-    """Identify the faces of an image; without an identifier, all are unknown."""
+    """Identify the faces of an image; without an identifier, all are unknown.
+
+    If several faces get the same name, only the most similar one does so without doubt.
+    """
     if identifier is None or not faces:
         return [IdentifiedFace(face, None, None, -1.0, None, -1.0, False) for face in faces]
     identities = identifier.identify(np.stack([face.vector for face in faces]))
     has_rival = len(identifier.classes_) > 1
+    doubts = ["rival" if ambiguous else "" for ambiguous in identities.ambiguous]
+    named: set[Any] = set()
+    for i in np.argsort(-identities.similarity, kind="stable"):
+        if identities.unknown[i]:
+            continue
+        if identities.persons[i] in named:
+            doubts[i] = "same image"
+        named.add(identities.persons[i])
     return [
         IdentifiedFace(
             face,
@@ -146,7 +157,8 @@ def identify_faces(identifier: FaceIdentifier | None, faces: list[Face]) -> list
             float(identities.similarity[i]),
             str(identities.rivals[i]) if has_rival else None,
             float(identities.rival_similarity[i]),
-            bool(identities.ambiguous[i]),
+            bool(doubts[i]),
+            doubts[i],
         )
         for i, face in enumerate(faces)
     ]

@@ -141,14 +141,15 @@ class BankStorage:
         Raises
         ------
         FingerprintMismatchError
-            Other models made them; enroll the photographs in another bank.
+            Other models or rules made them: upgrade the bank, or enroll the photographs in another one.
         """
         if fingerprint != self._manifest.fingerprint:
             different = "; ".join(self._manifest.fingerprint.differences(fingerprint))
             raise FingerprintMismatchError(
                 f"the bank at {self.directory} holds faces of {self._manifest.recognizer} found by "
                 f"{self._manifest.detector}; other vectors cannot be compared with them ({different}). "
-                "Enroll the photographs in another bank"
+                "Compute its faces again with: nearsight faces upgrade; or enroll the photographs in another "
+                "bank"
             )
 
     @contextmanager
@@ -176,17 +177,19 @@ class BankStorage:
             return pa.schema([types.field(name) for name in names]).empty_table()
         return pa.Table.from_batches(batches).sort_by("enrolled_at").select(names)
 
-    def replace_table(self, table: pa.Table) -> None:
-        """Replace the table, and remove all files of the old one.
+    def replace_table(self, table: pa.Table, *, fingerprint: Fingerprint | None = None) -> None:
+        """Replace the table, and its fingerprint if one is given; remove all files of the old one.
 
         The caller holds `writing`. A crash leaves the old table or the new one; the next writer removes the
         files of the other.
         """
         store_name = _new_store_name()
-        store = create_store(self.directory / store_name, schema(self._manifest.dim))
+        store = create_store(self.directory / store_name, table.schema)
         if table.num_rows:
             store.append(table)
-        self._manifest = replace(self._manifest, store=store_name)
+        self._manifest = replace(
+            self._manifest, store=store_name, fingerprint=fingerprint or self._manifest.fingerprint
+        )
         self._manifest.write(self.directory)
         self._store = store
         self._remove_old_stores()

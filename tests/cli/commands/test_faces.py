@@ -4,19 +4,19 @@ import json
 
 import numpy as np
 import pytest
-from fake_faces import ColorRecognizer, SquareDetector, album, fake_impostor_similarities, photograph
+from fake_faces import ColorRecognizer, SquareDetector, album, fake_impostor_quantiles, photograph
 from PIL import Image
 
 
 @pytest.fixture(autouse=True)
 def models(monkeypatch):
-    values = fake_impostor_similarities()
+    values = fake_impostor_quantiles()
     monkeypatch.setattr("nearsight.faces.pipeline.load_detector", lambda name: SquareDetector())
     monkeypatch.setattr(
         "nearsight.faces.pipeline.load_recognizer", lambda name, cache_dir=None: ColorRecognizer()
     )
     for module in ("bank", "results"):
-        monkeypatch.setattr(f"nearsight.faces.{module}.impostor_similarities", lambda fingerprint: values)
+        monkeypatch.setattr(f"nearsight.faces.{module}.impostor_quantiles", lambda fingerprint: values)
 
 
 @pytest.fixture
@@ -157,3 +157,33 @@ def test_help_speaks_of_consent(nearsight):
     text = " ".join(nearsight("faces", "--help").stdout.split())
     for word in ("consent", "Everything stays on this machine", "No age, gender", "not proof"):
         assert word in text
+
+
+def test_what_was_skipped_is_said_in_one_line(nearsight, people, tmp_path):
+    photograph().save(people / "ann" / "nobody.png")
+    photograph(seed=1).save(people / "ann" / "nobody too.png")
+    (people / "bob" / "broken.png").write_bytes(b"x")
+    result = nearsight("faces", "enroll", people)
+    assert "Skipped 3 of 9 images: 2 without a face, 1 unreadable" in result.stderr.splitlines()
+    assert "could not be read" not in result.stderr
+    document = nearsight.json("faces", "enroll", people)
+    assert document["skipped"] == {"without a face": 2, "unreadable": 1}
+    assert document["already"] == 6
+
+
+def test_two_faces_of_one_name_are_told(nearsight, people, tmp_path):
+    nearsight("faces", "enroll", people)
+    photograph(("ann", 10, 20, 60), ("ann", 150, 30, 60), seed=3).save(tmp_path / "twins.png")
+    faces = nearsight.json("faces", "identify", tmp_path / "twins.png")["faces"]
+    assert sorted(face["doubt"] for face in faces) == ["", "same image"]
+    assert nearsight("faces", "identify", tmp_path / "twins.png").stdout.count("twice in this image?") == 1
+
+
+def test_upgrade(nearsight, people, monkeypatch):
+    monkeypatch.setattr("nearsight.faces.pipeline.SCAN_VERSION", 1)
+    nearsight("faces", "enroll", people)
+    assert nearsight.json("faces", "upgrade") == {"faces": 0, "removed": []}
+    monkeypatch.setattr(ColorRecognizer, "template", ColorRecognizer.template + 0.5)
+    assert "nearsight faces upgrade" in nearsight("faces", "identify", people, code=2).stderr
+    assert nearsight.json("faces", "upgrade") == {"faces": 6, "removed": []}
+    assert {face["name"] for face in nearsight.json("faces", "identify", people)["faces"]} == {"ann", "bob"}

@@ -9,9 +9,29 @@ from sklearn.neighbors import KNeighborsClassifier
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.conformal import from_good
 from nearsight.estimators.faces.identifier import FaceIdentifier
+from nearsight.estimators.faces.impostor_quantiles import ImpostorQuantiles
 from nearsight.estimators.neighbors import unit_length
 from nearsight.testing import EstimatorTests
 from nearsight.testing.estimators import X, Y
+
+RATES = 10 ** -np.arange(0.3, 5, 0.1)
+
+
+def quantiles(low=-0.2, high=0.8):
+    """The same for any number of images."""
+    return ImpostorQuantiles([1, 2], RATES, [np.linspace(low, high, len(RATES))] * 2, [50_000] * 2)
+
+
+def background(d, *, n=600, spread=0.12, seed=77):
+    """Quantiles of a crowd of the kind that `people` draws from."""
+    rows = []
+    for n_each in (1, 3):
+        faces, _, _ = people(n, n_each + 1, seed=seed, spread=spread, d=d)
+        faces = faces.reshape(n, n_each + 1, d)
+        means = unit(faces[:, :n_each].sum(1))
+        similarities = faces[:, n_each] @ means.T
+        rows.append(np.quantile(similarities[~np.eye(n, dtype=bool)], 1 - RATES))
+    return ImpostorQuantiles([1, 3], RATES, rows, [n * (n - 1)] * 2)
 
 
 def unit(X):
@@ -66,26 +86,89 @@ def test_the_rate_is_kept_on_average_though_faces_of_a_person_are_alike():
         faces, names, _ = people(25, 8, seed=seed, spread=0.02, d=8)
         identifier = FaceIdentifier(false_match_rate=0.05).fit(faces, names)
         others, _, _ = people(25, 8, seed=1000 + seed, spread=0.02, d=8)
-        best = (others @ faces.T).max(1)
+        means = unit(faces.reshape(25, 8, -1).sum(1))
+        best = (others @ means.T).max(1)
         rates.append((best > identifier.threshold_.value).mean())
-        strange = np.where(names[:, None] == names[None], -1, faces @ faces.T).max(1)
+        strange = np.where(names[:, None] == np.unique(names)[None], -1, faces @ means.T).max(1)
         naive.append((best > from_good(strange, false_alarm_rate=0.05 / 5).value).mean())
     assert np.mean(rates) <= 0.055
     assert np.mean(naive) > 0.02
 
 
-def test_with_few_persons_impostor_pairs_calibrate():
-    faces, names, persons = people(3, 2)
-    assert FaceIdentifier().fit(faces, names).threshold_ is None
-    crowd = unit(np.random.default_rng(9).normal(size=(200, 32)))
-    background = (crowd @ crowd.T)[np.triu_indices(200, 1)]
-    identifier = FaceIdentifier(impostor_similarities=background).fit(faces, names)
-    assert identifier.threshold_.source == "background"
-    assert identifier.predict(persons).tolist() == ["p000", "p001", "p002"]
-    others = unit(np.random.default_rng(10).normal(size=(1000, 32)))
-    assert (~identifier.identify(others).unknown).mean() <= identifier.threshold_.observed_rate_interval(
-        1000
-    )[1]
+def test_with_a_background_few_persons_calibrate_and_the_rate_holds():
+    """The whole method on a crowd that the table has not seen."""
+    crowd, rates, named = background(16), [], []
+    for seed in range(40):
+        faces, names, persons = people(20, 3, seed=seed, d=16)
+        identifier = FaceIdentifier(false_match_rate=0.05, impostor_quantiles=crowd).fit(faces, names)
+        assert (identifier.threshold_.source, identifier.reason_) == ("background", "")
+        others, _, _ = people(200, 1, seed=1000 + seed, d=16)
+        rates.append((~identifier.identify(others).unknown).mean())
+        named.append((identifier.predict(persons) == np.unique(names)).mean())
+    assert 0.02 <= np.mean(rates) <= 0.055
+    assert np.mean(named) > 0.99
+
+
+def test_the_rate_is_lower_for_more_persons_by_sidak():
+    crowd = quantiles()
+    for n in (1, 5, 40):
+        faces, names, _ = people(n, 1, d=64)
+        fitted = FaceIdentifier(impostor_quantiles=crowd).fit(faces, names)
+        assert fitted.threshold_.value - fitted.guard_ == pytest.approx(
+            crowd.at_rate(1 - 0.99 ** (1 / n)), abs=1e-6
+        )
+
+
+def test_persons_who_are_more_alike_than_the_background_raise_the_threshold():
+    """A family: without the guard, the rate would be several times the stated one."""
+    crowd = background(16)
+    rng, kept, unguarded = np.random.default_rng(0), [], []
+    for seed in range(30):
+        common = unit(rng.normal(size=16))
+        faces, names, _ = people(40, 2, seed=seed, d=16)
+        family = unit(faces + 0.8 * common)
+        identifier = FaceIdentifier(false_match_rate=0.05, impostor_quantiles=crowd).fit(family, names)
+        assert identifier.guard_ > 0
+        others, _, _ = people(200, 1, seed=1000 + seed, d=16)
+        best = identifier.identify(unit(others + 0.8 * common)).similarity
+        kept.append((best > identifier.threshold_.value).mean())
+        unguarded.append((best > identifier.threshold_.value - identifier.guard_).mean())
+    assert np.mean(unguarded) > 3 * np.mean(kept)
+
+
+def test_the_guard_is_the_97th_percentile_of_all_cross_comparisons():
+    faces, names, _ = people(10, 4, d=16)
+    low = quantiles(-0.9, 0.2)
+    identifier = FaceIdentifier(impostor_quantiles=low).fit(faces, names)
+    means = {name: unit(faces[names == name].sum(0)) for name in np.unique(names)}
+    others = [
+        face @ mean
+        for face, own in zip(faces, names, strict=True)
+        for name, mean in means.items()
+        if name != own
+    ]
+    excess = np.quantile(others, 0.97) - low.at_rate(0.03)
+    assert identifier.guard_ == pytest.approx(excess * 10 / 30, abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 1000),
+    st.integers(1, 60),
+    st.booleans(),
+    st.floats(0.0005, 0.6),
+    st.floats(0.0005, 0.6),
+)
+def test_a_lower_rate_never_names_a_face_that_a_higher_rate_leaves_unknown(seed, n, shipped, a, b):
+    faces, names, _ = people(n, 1 + seed % 3, seed=seed, spread=0.4, d=8)
+    queries, _, _ = people(50, 1, seed=seed + 1, d=8)
+    table = quantiles(0.2, 0.95) if shipped else None
+    strict, loose = (
+        FaceIdentifier(false_match_rate=rate, impostor_quantiles=table).fit(faces, names).identify(queries)
+        for rate in sorted((a, b))
+    )
+    # A rate that cannot be kept is replaced by the lowest one, so both may be the same.
+    assert not (loose.unknown & ~strict.unknown).any()
 
 
 def test_where_nothing_promises_the_rate_every_face_is_unknown_and_it_says_why():
@@ -95,73 +178,51 @@ def test_where_nothing_promises_the_rate_every_face_is_unknown_and_it_says_why()
     assert identifier.predict(persons).tolist() == [None] * 3
     assert "every face is unknown" in identifier.reason_
     assert "at least 99" in identifier.reason_
-    few = FaceIdentifier(impostor_similarities=np.linspace(0, 0.5, 20)).fit(faces, names)
-    assert few.threshold_ is None
-    assert "there are 20" in few.reason_
 
 
 @pytest.mark.parametrize(
-    ("n_persons", "n_background", "source", "rate"),
+    ("n_persons", "rate", "has_table", "source", "kept"),
     [
-        (40, 0, "good", 0.0244),
-        (40, 50, "good", 0.0244),
-        (3, 200, "background", 0.0295),
-        (40, 10**5, "background", 0.01),
+        (40, 0.01, False, "good", 0.0244),
+        (40, 0.01, True, "background", 0.01),
+        (40, 0.0001, True, "background", 0.0005),
+        (400, 0.003, True, "good", 0.003),
     ],
 )
-def test_a_rate_that_cannot_be_kept_is_replaced_by_the_best_one(n_persons, n_background, source, rate):
+def test_a_rate_that_cannot_be_kept_is_replaced_by_the_best_one(n_persons, rate, has_table, source, kept):
     faces, names, _ = people(n_persons, 2, d=64)
-    background = np.linspace(-1, 0.7, n_background) if n_background else None
-    identifier = FaceIdentifier(impostor_similarities=background).fit(faces, names)
+    table = quantiles() if has_table else None
+    identifier = FaceIdentifier(false_match_rate=rate, impostor_quantiles=table).fit(faces, names)
     assert identifier.threshold_.source == source
-    assert identifier.threshold_.false_alarm_rate == pytest.approx(rate)
-    assert (f"is {rate} instead of" in identifier.reason_) == (rate > 0.01)
-
-
-def test_a_single_near_face_outweighs_many_that_are_merely_similar():
-    """Plain votes, even weighted by 1/distance, would go to whoever has the most images."""
-    e = np.eye(16)
-    query = e[0]
-    near, far = unit(e[0] + 0.15 * e[1]), unit(e[0] + 0.6 * e[2])
-    faces = np.stack([near, *[unit(far + 0.01 * e[3 + i]) for i in range(6)]])
-    names = np.array(["one image", *["many images"] * 6])
-    identifier = FaceIdentifier(impostor_similarities=np.linspace(-1, 0.8, 5000)).fit(faces, names)
-    assert identifier.predict([query]).tolist() == ["one image"]
-    plain = KNeighborsClassifier(5, weights="distance").fit(faces, names)
-    assert plain.predict([query]).tolist() == ["many images"]
+    assert identifier.threshold_.false_alarm_rate == pytest.approx(kept, rel=0.05)
+    assert ("instead of" in identifier.reason_) == (kept > rate)
 
 
 def test_twins_are_ambiguous():
     faces, names, persons = people(30, 4, d=64)
     twin = unit(persons[:1] + 0.01)
     faces, names = np.concatenate([faces, twin]), np.append(names, "twin")
-    found = (
-        FaceIdentifier(impostor_similarities=np.linspace(-1, 0.8, 20_000)).fit(faces, names).identify(persons)
-    )
+    found = FaceIdentifier(impostor_quantiles=quantiles()).fit(faces, names).identify(persons)
     assert found.ambiguous[0]
     assert {found.persons[0], found.rivals[0]} == {"p000", "twin"}
     assert not found.ambiguous[1:].any()
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 9))
-def test_votes_are_what_a_plain_loop_counts(seed, k):
-    faces, names, _ = people(12, 9, seed=seed, spread=0.5)
-    identifier = FaceIdentifier(n_neighbors=k, false_match_rate=0.3).fit(faces, names)
-    queries = unit(np.random.default_rng(seed).normal(size=(5, 32)) * 0.3 + faces[::25])
+@given(st.integers(0, 10_000))
+def test_the_most_similar_mean_face_wins_as_in_scikit_learn(seed):
+    faces, names, _ = people(12, 5, seed=seed, spread=0.5)
+    identifier = FaceIdentifier(false_match_rate=0.3).fit(faces, names)
+    queries = unit(np.random.default_rng(seed).normal(size=(20, 32)) * 0.3 + faces[::3])
     found = identifier.identify(queries)
-    for i, query in enumerate(queries):
-        similarity = faces @ query
-        votes = {}
-        for j in np.argsort(-similarity)[:k]:
-            if similarity[j] > identifier.threshold_.value:
-                votes[names[j]] = votes.get(names[j], 0) + (similarity[j] - identifier.threshold_.value) ** 2
-        assert found.unknown[i] == (not votes)
-        wanted = max(votes, key=votes.get) if votes else names[similarity.argmax()]
-        assert found.persons[i] == wanted
-        assert found.similarity[i] == pytest.approx(similarity[names == wanted].max())
+    means = np.stack([unit(faces[names == name].sum(0)) for name in np.unique(names)])
+    oracle = KNeighborsClassifier(1, metric="cosine").fit(means, np.unique(names))
+    assert found.persons.tolist() == oracle.predict(queries).tolist()
+    np.testing.assert_allclose(found.similarity, (queries @ means.T).max(1))
+    np.testing.assert_allclose(found.rival_similarity, np.sort(queries @ means.T)[:, -2])
 
 
 def test_parameters_are_checked():
-    with pytest.raises(InvalidParameterError, match="n_neighbors"):
-        FaceIdentifier(n_neighbors=0).fit(X, Y)
+    for rate in (0, 1, 7):
+        with pytest.raises(InvalidParameterError, match="false_match_rate"):
+            FaceIdentifier(false_match_rate=rate).fit(X, Y)

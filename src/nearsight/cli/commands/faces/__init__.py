@@ -12,6 +12,7 @@ from nearsight.cli.commands.faces import (
     name,
     rename,
     rm,
+    upgrade,
     verify,
 )
 from nearsight.cli.commands.faces import list as list_persons
@@ -32,6 +33,7 @@ from nearsight.cli.framework import Subgroup
         rm.rm,
         forget.forget,
         export.export,
+        upgrade.upgrade,
     ],
 )
 def faces() -> None:

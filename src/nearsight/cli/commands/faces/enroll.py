@@ -16,7 +16,8 @@ from nearsight.text_format import count, printable
     cls=Command,
     json_shape="""{"enrolled": {name: int}, "already": int,
  "cautions": [{"path", "person", "kind": "several faces"|"poor quality"|"like someone else", "text"}],
- "failed": [{"path", "reason"}], "persons": int, "faces": int, "bank", "models": [{"model", "license"}]}""",
+ "failed": [{"path", "reason"}], "skipped": {reason: int}, "persons": int,
+ "faces": int, "bank", "models": [{"model", "license"}]}""",
     examples=(
         "nearsight faces enroll people/",
         'nearsight faces enroll --name "Ada Lovelace" ada1.jpg ada2.jpg',
@@ -48,8 +49,9 @@ def enroll(
     """Add the faces of people to the face bank.
 
     PATH is a folder with one subfolder of photographs per person. With --name, PATH is photographs of that
-    one person. Each photograph should show one person. If it shows several, the largest face is enrolled,
-    provided that it is clearly the largest. Enroll only people who have consented to it.
+    one person. Each photograph should show one person. If it shows several, the face that matches the other
+    photographs of the person is enrolled. Without other photographs it is the largest face, if that is
+    clearly the largest. Enroll only people who have consented to it.
     """
     from nearsight.services.faces import open_or_create_bank
 
@@ -64,6 +66,7 @@ def enroll(
             "already": report.already,
             "cautions": [asdict(caution) for caution in report.cautions],
             "failed": [asdict(failure) for failure in report.failed],
+            "skipped": report.skipped,
             "persons": len(persons),
             "faces": n_faces,
             "bank": str(directory),
@@ -77,4 +80,8 @@ def enroll(
     for caution in report.cautions:
         run.console.warn(f"{printable(caution.path)}: {printable(caution.text)}")
     run.console.say(f"The bank holds {count(n_faces, 'face')} of {count(len(persons), 'person')}")
-    return run.report_failures(report.failed, n_images=len(report.enrolled) + report.already)
+    n_used = sum(report.enrolled.values()) + report.already
+    reasons = ", ".join(f"{n} {reason}" for reason, n in report.skipped.items())
+    n_images = n_used + len(report.failed)
+    heading = f"Skipped {len(report.failed)} of {count(n_images, 'image')}: {reasons}"
+    return run.report_failures(report.failed, n_images=n_used, heading=heading)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @click.command(
     cls=Command,
     json_shape="""{"faces": [{"path", "box": [left, top, right, bottom], "name": name or null,
-            "similarity": float, "unknown": bool, "ambiguous": bool, "nearest", "rival",
+            "similarity": float, "unknown": bool, "ambiguous": bool,
+            "doubt": ""|"rival"|"same image", "nearest", "rival",
             "rival_similarity": float, "confidence": float, "quality": float, "drawn"}],
  "without_faces": [path], "failed": [{"path", "reason"}], "threshold": float or null,
  "false_match_rate": float or null, "models": [{"model", "license"}]}""",
@@ -53,10 +54,11 @@ def identify(
 ) -> int:
     """Identify the people in images.
 
-    Each face is compared with the enrolled faces. A face that is not similar enough to anybody is unknown.
-    The match threshold follows from the false match rate that you allow. If the face would match a second
-    person as well, the answer is ambiguous. The faces of an image are listed largest first. Verify every
-    match that has consequences for a person.
+    Each face is compared with the mean of each person's enrolled faces. A face that is not similar enough to
+    anybody is unknown. The match threshold follows from the false match rate that you allow, and from the
+    number of persons in the bank. A match is ambiguous if a second person matches as well, or if another face
+    of the same image is more similar to that person. The faces of an image are listed largest first. Verify
+    every match that has consequences for a person.
     """
     face_bank = face_options.open_bank(run, bank, **reader_options)
     identifier = face_bank.identifier(false_match_rate)
@@ -112,6 +114,7 @@ def _document(path: str, face: "IdentifiedFace", drawn: str | None) -> dict[str,
         "similarity": round(face.similarity, 4),
         "unknown": face.person is None,
         "ambiguous": face.ambiguous,
+        "doubt": face.doubt,
         "nearest": face.nearest,
         "rival": face.rival,
         "rival_similarity": round(face.rival_similarity, 4),
@@ -124,7 +127,13 @@ def _document(path: str, face: "IdentifiedFace", drawn: str | None) -> dict[str,
 def _name(face: dict[str, Any]) -> str:
     if face["unknown"]:
         return "unknown"
-    return printable(f"{face['name']} (or {face['rival']}?)" if face["ambiguous"] else face["name"])
+    return printable(_with_doubt(face["name"], face["doubt"], face["rival"]))
+
+
+def _with_doubt(name: str, doubt: str, rival: str | None) -> str:
+    """Return a person's name with the reason for which somebody should look at it."""
+    reasons = {"rival": f" (or {rival}?)", "same image": " (twice in this image?)"}
+    return name + reasons.get(doubt, "")
 
 
 def _draw(reader: "FaceReader", result: "IdentifiedImage", folder: Path, drawn_names: set[str]) -> Path:
@@ -142,12 +151,8 @@ def _label(face: "IdentifiedFace") -> "Label":
 
     if face.person is None:
         return Label(face.face.box, "unknown", "unknown")
-    text = f"{face.person} {face.similarity:.2f}"
-    return Label(
-        face.face.box,
-        f"{text} or {face.rival}?" if face.ambiguous else text,
-        "doubtful" if face.ambiguous else "known",
-    )
+    text = _with_doubt(f"{face.person} {face.similarity:.2f}", face.doubt, face.rival)
+    return Label(face.face.box, text, "doubtful" if face.ambiguous else "known")
 
 
 def _geometry(box: list[int]) -> str:

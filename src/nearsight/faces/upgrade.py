@@ -1,0 +1,118 @@
+"""Compute the faces of a bank again, from their images, when the rules or the recognizer have changed."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from nearsight import progress as progress_display
+from nearsight.errors import FingerprintMismatchError, ImageError, ImageFailure, InvalidParameterError
+from nearsight.faces.models import DetectedFace
+from nearsight.faces.pipeline import Face, FaceReader
+from nearsight.faces.schema import COLUMNS, BankedFace
+from nearsight.faces.storage import BankStorage
+from nearsight.images import content_id, decode, find
+from nearsight.parallel import ordered_map
+
+# Where these differ, the stored boxes and landmarks are another detector's.
+_OF_THE_DETECTOR = ("detector_sha256", "scan")
+_MAX_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeReport:
+    """The result of `FaceBank.upgrade`.
+
+    Attributes
+    ----------
+    faces : int
+        Number of faces that were computed again.
+    removed : list of str
+        Paths of the images whose faces were removed, since they are missing or have changed.
+    """
+
+    faces: int = 0
+    removed: list[str] = field(default_factory=list)
+
+
+def upgrade_bank(storage: BankStorage, reader: FaceReader, *, drop_missing: bool) -> UpgradeReport:
+    """Compute all faces of a bank again; see `FaceBank.upgrade`."""
+    own, new = storage.manifest.fingerprint, reader.fingerprint
+    if own == new:
+        return UpgradeReport()
+    if any(own.preprocessing.get(fact) != new.preprocessing.get(fact) for fact in _OF_THE_DETECTOR):
+        raise FingerprintMismatchError(
+            f"the faces in the bank at {storage.directory} were found by another detector"
+            f" ({'; '.join(own.differences(new))}); enroll the photographs in another bank"
+        )
+    with storage.writing():
+        table = storage.table()
+        rows = table.select([*COLUMNS, "landmarks"]).to_pylist()
+        faces, missing = _embedded_again(rows, reader)
+        if missing and not drop_missing:
+            named = ", ".join(missing[:_MAX_NAMED]) + (", ..." if len(missing) > _MAX_NAMED else "")
+            raise InvalidParameterError(
+                f"{len(missing)} images of the bank are missing or have changed ({named}), so their faces"
+                " cannot be computed again. Put them back, or run from the directory in which they were"
+                f" enrolled; or drop their faces ({len(rows) - len(faces)} of {len(rows)}): --drop-missing"
+            )
+        kept = table.filter(pa.array([row["id"] in faces for row in rows], pa.bool_()))
+        columns = {
+            "vector": [faces[id].vector.tolist() for id in kept["id"].to_pylist()],
+            "quality": [faces[id].quality.score for id in kept["id"].to_pylist()],
+            "problems": [", ".join(faces[id].quality.problems) for id in kept["id"].to_pylist()],
+        }
+        for name, values in columns.items():
+            index = kept.schema.get_field_index(name)
+            kept = kept.set_column(
+                index, kept.schema.field(name), pa.array(values, kept.schema.field(name).type)
+            )
+        storage.replace_table(kept, fingerprint=new)
+    return UpgradeReport(len(faces), missing)
+
+
+def _embedded_again(
+    rows: Iterable[Mapping[str, Any]], reader: FaceReader
+) -> tuple[dict[str, Face], list[str]]:
+    """Return the faces by their ids, and the paths of the images that cannot be used."""
+    rows_of_image: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        face = BankedFace.from_row(row)
+        rows_of_image.setdefault((face.image, face.path), []).append(row)
+
+    def read(image: tuple[str, str]) -> dict[str, Face] | None:
+        id, path = image
+        try:
+            source = next(iter(find([path])), None)
+            if source is None or isinstance(source, ImageFailure):
+                return None
+            data = source.read(reader.limits)
+            if content_id(data) != id:
+                return None
+            pixels = decode(data, path=path, limits=reader.limits).image
+        except ImageError:
+            return None
+        return {
+            row["id"]: face for row in rows_of_image[image] for face in reader.embed(pixels, [_detected(row)])
+        }
+
+    results = ordered_map(read, rows_of_image, n_threads=reader.n_threads)
+    tracked = progress_display.track(
+        results, "computing faces again", total=len(rows_of_image), progress=reader.progress
+    )
+    faces: dict[str, Face] = {}
+    missing: list[str] = []
+    for (_, path), result in zip(rows_of_image, tracked, strict=True):
+        if result is None:
+            missing.append(path)
+        else:
+            faces |= result
+    return faces, missing
+
+
+def _detected(row: Mapping[str, Any]) -> DetectedFace:
+    left, top, right, bottom = row["box"]
+    landmarks = np.array(row["landmarks"], np.float32).reshape(-1, 2)
+    return DetectedFace((left, top, right, bottom), landmarks, row["confidence"])
