@@ -94,9 +94,9 @@ def _embedded_again(
             pixels = decode(data, path=path, limits=reader.limits).image
         except ImageError:
             return None
-        return {
-            row["id"]: face for row in rows_of_image[image] for face in reader.embed(pixels, [_detected(row)])
-        }
+        own = rows_of_image[image]
+        faces = {row["id"]: face for row in own for face in reader.embed(pixels, [_detected(row)])}
+        return faces if len(faces) == len(own) else None
 
     results = ordered_map(read, rows_of_image, n_threads=reader.n_threads)
     tracked = progress_display.track(
