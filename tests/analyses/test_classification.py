@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from nearsight import Collection
-from nearsight.analyses.classification import FittedClassifier, labels_by_folder, labels_by_key
+from nearsight.analyses.classification import FittedClassifier
+from nearsight.analyses.labeled_images import labels_by_folder, labels_by_key
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError
 from nearsight.estimators.classification import FewShotClassifier
 
@@ -82,8 +83,17 @@ def test_a_copy_of_an_image_counts_once(collection, images, tmp_path):
     (tmp_path / "copy.png").write_bytes(original.read_bytes())
     labels = labels_by_folder(collection)
     assert collection.fit_classifier({**labels, str(tmp_path / "copy.png"): "red"}).counts["red"] == 10
-    with pytest.raises(InvalidParameterError, match="is labeled 'pink', and the very same image 'red'"):
-        collection.fit_classifier({**labels, str(tmp_path / "copy.png"): "pink"})
+    contradicting = {**labels, str(tmp_path / "copy.png"): "pink"}
+    with pytest.raises(InvalidParameterError, match=r"1 images have two labels.*is 'red', and .* 'pink'"):
+        collection.fit_classifier(contradicting)
+    assert collection.fit_classifier(contradicting, contradictions="drop").counts["red"] == 9
+
+
+def test_one_class_is_refused_with_the_way_to_learn_one(collection):
+    labels = {id: label for id, label in labels_by_folder(collection).items() if label == "red"}
+    with pytest.raises(InvalidParameterError, match=r"all 10 .* are 'red'.* nearsight anomaly fit"):
+        collection.fit_classifier(labels)
+    assert not (collection.directory / "classifier.npz").exists()
 
 
 def test_examples_per_class(collection):

@@ -34,7 +34,7 @@ def test_labels_of_subfolders(photos, tmp_path):
 def test_labels_that_name_nothing(collection, tmp_path):
     with pytest.raises(InvalidParameterError, match=r"no metadata key \(the keys are: kind\)"):
         labels_of(collection, "nowhere")
-    with pytest.raises(InvalidParameterError, match="no folder, no file; name a folder"):
+    with pytest.raises(InvalidParameterError, match="neither a folder nor a file; name a folder"):
         labels_of(None, "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidParameterError, match="no subfolders with images"):
@@ -44,7 +44,7 @@ def test_labels_that_name_nothing(collection, tmp_path):
 def test_failures_stay_beside_the_predictions(collection, photos, tmp_path, cache):
     with pytest.raises(InvalidParameterError, match="nearsight classify fit"):
         fitted_labeler(collection.directory)
-    collection.fit_classifier(labels_of(collection, "kind"))
+    collection.fit_classifier(dict(zip(labels_of(collection, "kind"), "ab", strict=True)))
     labeler = fitted_labeler(collection.directory)
     assert labeler.false_alarm_rate is None
     assert labeler.why_no_unknown

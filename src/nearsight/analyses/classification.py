@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nearsight.analyses.labeled_images import Contradictions, LabeledImages, embed_labeled, read_labeled
 from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection import Collection
 from nearsight.collection.arrays import batch_vectors, sample_vectors
@@ -16,7 +17,6 @@ from nearsight.embedder import Embedder
 from nearsight.errors import ImageFailure, InvalidParameterError
 from nearsight.estimators.classification import FewShotClassifier, suggest
 from nearsight.images import Limits, decode_path
-from nearsight.images.path_encoding import absolute
 from nearsight.models import Fingerprint
 
 #: File of the collection's own classifier, in its directory.
@@ -76,33 +76,33 @@ class FittedClassifier:
 
     @classmethod
     def fit(
-        cls,
-        X: NDArray[np.float32],
-        labels: Mapping[str, str],
-        fingerprint: Fingerprint,
-        model: str,
-        failed: Sequence[ImageFailure] = (),
-        **parameters: Any,
+        cls, images: LabeledImages, fingerprint: Fingerprint, model: str, **parameters: Any
     ) -> "FittedClassifier":
-        """Fit on (n, dim) vectors, whose ids are the keys of `labels`, in order.
+        """Fit on labeled images, with the parameters of `FewShotClassifier`.
 
         Raises
         ------
         InvalidParameterError
-            There are none.
+            There are no images, or they are all of one class.
         """
-        if not len(X):
+        failed = images.failed
+        if not len(images.X):
             first = f" ({len(failed)} could not be used: {failed[0].reason})" if failed else ""
             raise InvalidParameterError(
                 f"no labeled image was found{first}; give at least one for each class"
             )
-        y = np.array(list(labels.values()), dtype=str)
-        classes, counts = np.unique(y, return_counts=True)
+        classes, counts = np.unique(images.y, return_counts=True)
+        if len(classes) == 1:
+            raise InvalidParameterError(
+                f"all {counts[0]:,} labeled images are {str(classes[0])!r}, and a classifier chooses among at"
+                " least two classes. Label images of a second class; or learn what these images have in"
+                " common, and find those that differ: nearsight anomaly fit GOOD_DIR --to FILE.npz"
+            )
         return cls(
-            FewShotClassifier(**parameters).fit(X, y),
+            FewShotClassifier(**parameters).fit(images.X, images.y),
             fingerprint,
             model,
-            list(labels),
+            images.ids,
             dict(zip(classes.tolist(), counts.tolist(), strict=True)),
             list(failed),
         )
@@ -187,6 +187,7 @@ def fit_classifier(
     false_alarm_rate: float = 0.05,
     confidence: float | None = None,
     random_state: int = 0,
+    contradictions: Contradictions = "raise",
     limits: Limits | None = None,
     n_threads: int | None = None,
     progress: bool | None = None,
@@ -209,39 +210,36 @@ def fit_classifier(
         See `nearsight.estimators.classification.FewShotClassifier`.
     random_state : int, default 0
         Chooses the images where `examples_per_class` is given.
+    contradictions : {"raise", "drop"}
+        Whether an image with two labels, under two names, is refused or left out.
     limits, n_threads, progress
         See `nearsight.Embedder`; for images that are not in the collection.
 
     Raises
     ------
     InvalidParameterError
-        No labeled image can be used, an image has two labels, or a parameter is out of its range.
+        No labeled image can be used, all have one label, an image has two labels, or a parameter is out of
+        its range.
     StorageError
         The file cannot be written.
 
     Notes
     -----
-    Memory: the vectors of the labeled images, 4 bytes a number. For the time see `FewShotClassifier`. A
-    single class is enough, and so is a single image of it; no image is called unknown then.
+    Memory: the vectors of the labeled images, 4 bytes a number. For the time see `FewShotClassifier`.
     """
-    known_ids = _ids_by_name(collection, labels)
     names = _examples(labels, examples_per_class, random_state)
-    label_by_id: dict[str, str] = {}
-    for name in names:
-        if name in known_ids:
-            _add_label(label_by_id, known_ids[name], labels[name], name)
-    X = collection.vectors(list(label_by_id))
-    failed: list[ImageFailure] = []
-    if outside := [name for name in names if name not in known_ids]:
-        embedder = collection.embedder(limits=limits, n_threads=n_threads, progress=progress)
-        embedded, failed = _embed_labeled(embedder, outside, labels, label_by_id)
-        X = np.concatenate([X, embedded])
+    images = read_labeled(
+        collection,
+        {name: labels[name] for name in names},
+        contradictions=contradictions,
+        limits=limits,
+        n_threads=n_threads,
+        progress=progress,
+    )
     classifier = FittedClassifier.fit(
-        X,
-        label_by_id,
+        images,
         collection.fingerprint,
         collection.spec.id,
-        failed,
         method=method,
         false_alarm_rate=false_alarm_rate,
         confidence=confidence,
@@ -257,14 +255,14 @@ def fit_classifier_on_files(
     file: str | Path,
     examples_per_class: int | None = None,
     random_state: int = 0,
+    contradictions: Contradictions = "raise",
     **parameters: Any,
 ) -> FittedClassifier:
     """Fit a classifier on labeled files, without a collection; see `fit_classifier`."""
-    label_by_id: dict[str, str] = {}
     names = _examples(labels, examples_per_class, random_state)
-    X, failed = _embed_labeled(embedder, names, labels, label_by_id)
+    images = embed_labeled(embedder, {name: labels[name] for name in names}, contradictions=contradictions)
     spec = embedder.backend.spec
-    classifier = FittedClassifier.fit(X, label_by_id, spec.fingerprint, spec.id, failed, **parameters)
+    classifier = FittedClassifier.fit(images, spec.fingerprint, spec.id, **parameters)
     classifier.save(Path(file))
     return classifier
 
@@ -375,57 +373,6 @@ def suggest_labels(
     return [Prediction(id, path, "", 0.0, True) for id, path in zip(ids, paths, strict=True)]
 
 
-def labels_by_folder(collection: Collection, where: str | None = None) -> dict[str, str]:
-    """Return the name of each image's folder, by id."""
-    folders = {item.id: Path(item.path).parent.name for item in collection.items(where)}
-    return {id: folder for id, folder in folders.items() if folder}
-
-
-def labels_by_key(collection: Collection, key: str, where: str | None = None) -> dict[str, str]:
-    """Return the metadata under a key, as text, of each image that has it, by id.
-
-    Raises
-    ------
-    InvalidParameterError
-        There is no such key.
-    """
-    labels: dict[str, str] = {}
-    for batch in collection.iter_batches(["id", key], where):
-        for id, value in zip(batch.column("id").to_pylist(), batch.column(key).to_pylist(), strict=True):
-            if value is not None:
-                labels[id] = str(int(value) if isinstance(value, float) and value.is_integer() else value)
-    return labels
-
-
-def _embed_labeled(
-    embedder: Embedder, names: list[str], labels: Mapping[str, str], label_by_id: dict[str, str]
-) -> tuple[NDArray[np.float32], list[ImageFailure]]:
-    """Embed images and add their labels by id; return the vectors of the ids that were added."""
-    result = embedder.embed(names)
-    added_rows: list[int] = []
-    for row, id in enumerate(result.ids):
-        if id not in label_by_id:
-            added_rows.append(row)
-        name = names[result.positions[row]]
-        _add_label(label_by_id, id, labels[name], name)
-    return result.vectors[added_rows], result.failed
-
-
-def _ids_by_name(collection: Collection, names: Mapping[str, str]) -> dict[str, str]:
-    """Return the ids of those names that are ids or paths of images in the collection."""
-    path_by_name = {name: absolute(name) for name in names}
-    paths = set(path_by_name.values())
-    ids: dict[str, str] = {}
-    id_by_path: dict[str, str] = {}
-    for item in collection.items():
-        if item.id in names:
-            ids[item.id] = item.id
-        for path in map(absolute, item.paths):
-            if path in paths:
-                id_by_path[path] = item.id
-    return ids | {name: id_by_path[path] for name, path in path_by_name.items() if path in id_by_path}
-
-
 def _examples(labels: Mapping[str, str], examples_per_class: int | None, random_state: int) -> list[str]:
     """Return the names of all labeled images, or of some of each class."""
     if examples_per_class is None:
@@ -441,11 +388,3 @@ def _examples(labels: Mapping[str, str], examples_per_class: int | None, random_
         for names in names_by_label.values()
         for i in sorted(rng.choice(len(names), min(examples_per_class, len(names)), replace=False))
     ]
-
-
-def _add_label(label_by_id: dict[str, str], id: str, label: str, name: str) -> None:
-    if label_by_id.setdefault(id, label) != label:
-        raise InvalidParameterError(
-            f"{name} is labeled {label!r}, and the very same image {label_by_id[id]!r} under another name;"
-            " keep one of the two labels"
-        )

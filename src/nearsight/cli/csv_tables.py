@@ -201,6 +201,25 @@ def read_column(file: Path, name: str) -> dict[str, str]:
     return {path: row[name] for path, row in rows.items() if row[name]}
 
 
+def read_labels(file: Path) -> list[tuple[str, str]]:
+    """Read the image and the label of each row; an image may have several rows.
+
+    Parameters
+    ----------
+    file : Path
+        With the columns ``path``, absolute or relative to `file`, and ``label``.
+
+    Raises
+    ------
+    MetadataError
+        A column is missing or repeated, or there are no rows.
+    OSError
+        The file cannot be read.
+    """
+    folder = str(file.parent)
+    return [(absolute(row["path"], folder), row["label"]) for _, row, _ in _pairs(file, "path", "label")]
+
+
 def write_column(file: Path, name: str, paths: Sequence[str]) -> None:
     """Write a table with an empty column for a person to fill in.
 
@@ -209,8 +228,19 @@ def write_column(file: Path, name: str, paths: Sequence[str]) -> None:
     StorageError
         The file cannot be written.
     """
+    write_columns(file, ["path", name], [[path, ""] for path in paths])
+
+
+def write_columns(file: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written.
+    """
     text = io.StringIO()
-    csv.writer(text).writerows([["path", name], *([path, ""] for path in paths)])
+    csv.writer(text).writerows([header, *rows])
     with exported(file) as handle:
         handle.write(text.getvalue().encode("utf-8", "surrogateescape"))
 

@@ -5,6 +5,7 @@ from heapq import nsmallest
 from pathlib import Path
 
 from nearsight.analyses.classification import Prediction
+from nearsight.collection import Collection
 from nearsight.reports.gallery import Card, Row, Section, label_row, write_gallery
 from nearsight.text_format import count
 
@@ -15,6 +16,11 @@ _FOOTER = (
     "The bar is the probability of the label, given that the image shows one of the classes. In each row, the"
     " least certain images come first: look for mistakes there.",
     "Cards link to the originals.",
+)
+
+_SUGGESTION_FOOTER = (
+    "The bar is the probability of the predicted label. Write your labels into the table of `classify suggest"
+    " --out`, which has the same order, and give it to `classify fit --labels`. Cards link to the originals.",
 )
 
 ImagePrediction = tuple[Prediction, bytes | None]
@@ -61,6 +67,38 @@ def write_predictions(
     sections = [Section(rows=rows)] if rows else []
     title = f"Labels of {count(len(predictions), 'image')}"
     write_gallery(file, title, sections, lead=lead, facts=facts, footer=_FOOTER)
+
+
+def write_suggestions(file: Path, collection: Collection, suggestions: Sequence[Prediction]) -> None:
+    """Write the report of images to label next, in their order.
+
+    Parameters
+    ----------
+    file : Path
+        Replaced whole.
+    collection : Collection
+        It has the thumbnails.
+    suggestions : sequence of Prediction
+        The most useful first; without a label where no classifier is fitted.
+    """
+    thumbnails = collection.thumbnails([p.id for p in suggestions])
+    cards = [
+        Card(
+            p.path,
+            thumbnails.get(p.id),
+            p.probability if p.label else None,
+            {"unlike all classes; nearest" if p.unknown else "predicted": p.label} if p.label else {},
+        )
+        for p in suggestions
+    ]
+    facts = {"Collection": str(collection.directory), "Model": collection.spec.id}
+    title = f"{count(len(cards), 'image')} to label next"
+    lead = "In this order: labels of the first images teach a classifier most."
+    row = Row(Card("", None, name="to label", words="to label", linked=False), cards, "The most useful first")
+    sections = [Section(rows=[row])] if cards else []
+    if not cards:
+        title, lead = "Nothing to label", "All images have a label already."
+    write_gallery(file, title, sections, lead=lead, facts=facts, footer=_SUGGESTION_FOOTER)
 
 
 def _row(label: str, predictions: Sequence[ImagePrediction]) -> Row:

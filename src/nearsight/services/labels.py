@@ -11,9 +11,8 @@ from nearsight.analyses.classification import (
     FILENAME,
     FittedClassifier,
     Prediction,
-    labels_by_folder,
-    labels_by_key,
 )
+from nearsight.analyses.labeled_images import labels_by_folder, labels_by_key
 from nearsight.collection import Collection
 from nearsight.embedder import Embedded, Embedder
 from nearsight.errors import ImageFailure, InvalidParameterError

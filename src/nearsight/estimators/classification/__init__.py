@@ -1,6 +1,7 @@
-"""Classification from few examples, and which rows to label next."""
+"""Classification from few examples, which rows to label next, and labels that are probably wrong."""
 
 from nearsight.estimators.classification.few_shot import FewShotClassifier
+from nearsight.estimators.classification.label_errors import LabelErrors, find_label_errors
 from nearsight.estimators.classification.label_suggestions import suggest
 
-__all__ = ["FewShotClassifier", "suggest"]
+__all__ = ["FewShotClassifier", "LabelErrors", "find_label_errors", "suggest"]

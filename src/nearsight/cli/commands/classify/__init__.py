@@ -2,10 +2,10 @@
 
 import click
 
-from nearsight.cli.commands.classify import fit, predict, suggest
+from nearsight.cli.commands.classify import check, fit, predict, suggest
 from nearsight.cli.framework import Subgroup
 
 
-@click.group(cls=Subgroup, commands=[fit.fit, predict.predict, suggest.suggest])
+@click.group(cls=Subgroup, commands=[fit.fit, predict.predict, check.check, suggest.suggest])
 def classify() -> None:
-    """Classify images, from a few examples or names alone."""
+    """Classify images, from a few examples or names alone, and check labels."""

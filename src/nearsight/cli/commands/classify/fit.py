@@ -9,13 +9,14 @@ import click
 
 import nearsight
 from nearsight.cli import options
+from nearsight.cli.commands.classify.labels import contradictions, read
+from nearsight.cli.commands.classify.labels import labels as labels_options
 from nearsight.cli.framework import BadInputError, Command, Run
 from nearsight.errors import CollectionNotFoundError
 from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
     from nearsight.analyses.classification import FittedClassifier
-    from nearsight.collection import Collection
 
 
 @click.command(
@@ -29,13 +30,7 @@ if TYPE_CHECKING:
         "nearsight classify fit --labels labels.csv --to shoes.npz",
     ),
 )
-@click.option(
-    "--labels",
-    required=True,
-    metavar="LABELS",
-    help="`folder` (the folder of each image in the collection), a folder with one subfolder per class, a CSV"
-    " file with the columns path and label, or a metadata key.",
-)
+@labels_options
 @click.option(
     "--examples-per-class",
     type=click.IntRange(min=1),
@@ -45,7 +40,8 @@ if TYPE_CHECKING:
 @click.option(
     "--method",
     type=click.Choice(["auto", "prototype", "neighbors", "probe"]),
-    help="Classifier. prototype: nearest class mean; neighbors: k nearest neighbors; probe: linear probe."
+    help="Classifier. prototype: nearest class mean; neighbors: k nearest neighbors; probe: linear probe, by"
+    " ridge regression."
     "  [default: auto]",
 )
 @options.false_alarm_rate("Share of images of the known classes that may be called unknown.  [default: 0.05]")
@@ -60,6 +56,7 @@ def fit(
     /,
     *,
     labels: str,
+    doubtful: str,
     examples_per_class: int | None,
     method: str | None,
     false_alarm_rate: float | None,
@@ -67,7 +64,7 @@ def fit(
     to_file: Path | None,
     model: str | None,
 ) -> int:
-    """Fit a classifier on a few labeled images.
+    """Fit a classifier on a few labeled images of at least two classes.
 
     The vectors of images in the collection are reused. Other images are embedded, but not added. With at
     least 20 examples per class, cross-validation chooses the method. If there are too few examples for the
@@ -90,7 +87,8 @@ def fit(
     fit_options = options.without_none(
         examples_per_class=examples_per_class, method=method, false_alarm_rate=false_alarm_rate
     )
-    label_by_image = _labels(collection, labels, where)
+    fit_options["contradictions"] = contradictions(doubtful)
+    label_by_image = read(run, collection, labels, doubtful, where)
     if collection is not None:
         file = to_file or collection.directory / classification.FILENAME
         classifier = collection.fit_classifier(
@@ -109,15 +107,6 @@ def fit(
         )
     _say(run, classifier, file)
     return run.report_failures(classifier.failed, n_images=sum(classifier.counts.values()))
-
-
-def _labels(collection: "Collection | None", labels: str, where: str | None) -> dict[str, str]:
-    from nearsight.cli.csv_tables import read_column
-    from nearsight.services.labels import labels_of
-
-    if Path(labels).is_file():
-        return read_column(Path(labels), "label")
-    return labels_of(collection, labels, where)
 
 
 def _say(run: Run, classifier: "FittedClassifier", file: Path) -> None:

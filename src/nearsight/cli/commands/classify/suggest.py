@@ -14,7 +14,7 @@ from nearsight.text_format import printable
     cls=Command,
     json_shape="""{"predictions": [{"id", "path", "label": label or null, "probability": float or null,
    "unknown": bool}]}""",
-    examples=("nearsight classify suggest -n 20 --out labels.csv",),
+    examples=("nearsight classify suggest -n 20 --out labels.csv --open",),
 )
 @click.option(
     "-n",
@@ -34,8 +34,18 @@ from nearsight.text_format import printable
     metavar="FILE.csv",
     help="Write a table to fill in, for `classify fit --labels`.",
 )
+@options.report("suggestions", "Write an HTML report that shows the images, in the order of the table.")
 @click.pass_obj
-def suggest(run: Run, /, *, n: int, from_file: Path | None, where: str | None, out: Path | None) -> None:
+def suggest(
+    run: Run,
+    /,
+    *,
+    n: int,
+    from_file: Path | None,
+    where: str | None,
+    out: Path | None,
+    report: Path | None,
+) -> None:
     """Suggest which images to label next.
 
     With a fitted classifier, these are images whose label is uncertain and that represent many others.
@@ -70,3 +80,8 @@ def suggest(run: Run, /, *, n: int, from_file: Path | None, where: str | None, o
         write_column(out, "label", [p.path for p in suggestions if p.path])
         if rows:
             run.console.note(f"Fill in the column label of {printable(str(out))}")
+    if report is not None:
+        from nearsight.reports.classification import write_suggestions
+
+        write_suggestions(report, collection, suggestions)
+        run.present_report(report)

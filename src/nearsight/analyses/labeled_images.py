@@ -1,0 +1,176 @@
+"""Labels by image, and the vectors of labeled images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearsight.collection import Collection
+from nearsight.collection.arrays import items_by_id
+from nearsight.embedder import Embedded, Embedder
+from nearsight.errors import ImageFailure, InvalidParameterError
+from nearsight.images import Limits, find
+from nearsight.images.path_encoding import absolute
+
+#: What to do with an image that has two labels under two names.
+Contradictions = Literal["raise", "drop"]
+_MAX_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class LabeledImages:
+    """Labeled images with their vectors; each content once.
+
+    Attributes
+    ----------
+    ids, paths : list of str, length n
+    X : ndarray of shape (n, dim), float32
+    y : ndarray of shape (n,), str
+    failed : list of ImageFailure
+        Labeled images that could not be used.
+    """
+
+    ids: list[str]
+    paths: list[str]
+    X: NDArray[np.float32]
+    y: NDArray[np.str_]
+    failed: list[ImageFailure] = field(default_factory=list)
+
+
+def labels_by_folder(collection: Collection, where: str | None = None) -> dict[str, str]:
+    """Return the name of each image's folder, by id."""
+    folders = {item.id: Path(item.path).parent.name for item in collection.items(where)}
+    return {id: folder for id, folder in folders.items() if folder}
+
+
+def labels_by_key(collection: Collection, key: str, where: str | None = None) -> dict[str, str]:
+    """Return the metadata under a key, as text, of each image that has it, by id.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is no such key.
+    """
+    labels: dict[str, str] = {}
+    for batch in collection.iter_batches(["id", key], where):
+        for id, value in zip(batch.column("id").to_pylist(), batch.column(key).to_pylist(), strict=True):
+            if value is not None:
+                labels[id] = str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return labels
+
+
+def read_labeled(
+    collection: Collection,
+    labels: Mapping[str, str],
+    *,
+    contradictions: Contradictions = "raise",
+    limits: Limits | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+) -> LabeledImages:
+    """Read the vectors of images of the collection, and embed those that are not in it.
+
+    Parameters
+    ----------
+    labels : mapping of str to str
+        Labels by id or path.
+    contradictions : {"raise", "drop"}
+        Whether an image with two labels is refused or left out.
+    limits, n_threads, progress
+        See `nearsight.Embedder`; for images that are not in the collection.
+
+    Raises
+    ------
+    InvalidParameterError
+        An image has two labels.
+    """
+    ids = _ids_by_name(collection, labels)
+    outside = {name: label for name, label in labels.items() if name not in ids}
+    embedded: list[tuple[str, Embedded]] = []
+    failed: list[ImageFailure] = []
+    if outside:
+        embedder = collection.embedder(limits=limits, n_threads=n_threads, progress=progress)
+        embedded, failed = _embed(embedder, list(outside))
+    names = {**{name: ids[name] for name in labels if name in ids}, **{name: e.id for name, e in embedded}}
+    label_by_id = _by_id(names, labels, contradictions)
+    vectors = {e.id: e.vector for _, e in embedded}
+    stored = [id for id in label_by_id if id not in vectors]
+    vectors |= dict(zip(stored, collection.vectors(stored), strict=True))
+    paths = {id: item.path for id, item in items_by_id(collection, stored).items()}
+    paths |= {e.id: e.source.path for _, e in embedded}
+    return _labeled(label_by_id, vectors, paths, collection.spec.dim, failed)
+
+
+def embed_labeled(
+    embedder: Embedder, labels: Mapping[str, str], *, contradictions: Contradictions = "raise"
+) -> LabeledImages:
+    """Embed labeled files; see `read_labeled`."""
+    embedded, failed = _embed(embedder, list(labels))
+    label_by_id = _by_id({name: e.id for name, e in embedded}, labels, contradictions)
+    vectors = {e.id: e.vector for _, e in embedded}
+    paths = {e.id: e.source.path for _, e in embedded}
+    return _labeled(label_by_id, vectors, paths, embedder.backend.spec.dim, failed)
+
+
+def _labeled(
+    labels: Mapping[str, str],
+    vectors: Mapping[str, NDArray[np.float32] | None],
+    paths: Mapping[str, str],
+    dim: int,
+    failed: list[ImageFailure],
+) -> LabeledImages:
+    X = np.array([vectors[id] for id in labels], np.float32).reshape(len(labels), dim)
+    y = np.array(list(labels.values()), dtype=str)
+    return LabeledImages(list(labels), [paths.get(id, "") for id in labels], X, y, failed)
+
+
+def _embed(embedder: Embedder, names: list[str]) -> tuple[list[tuple[str, Embedded]], list[ImageFailure]]:
+    """Return the embedded images with their names, and those that failed."""
+    embedded: list[tuple[str, Embedded]] = []
+    failed: list[ImageFailure] = []
+    with embedder.bar(len(names)) as bar:
+        for result in embedder.stream(find(names)):
+            bar.update()
+            if isinstance(result, ImageFailure):
+                failed.append(result)
+            else:
+                embedded.append((names[result.position], result))
+    return embedded, failed
+
+
+def _by_id(
+    ids: Mapping[str, str], labels: Mapping[str, str], contradictions: Contradictions
+) -> dict[str, str]:
+    """Return labels by the ids of the images, which names give."""
+    first_names: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    for name, id in ids.items():
+        first = first_names.setdefault(id, name)
+        if labels[first] != labels[name]:
+            refused.setdefault(id, f"{first} is {labels[first]!r}, and {name} {labels[name]!r}")
+    if refused and contradictions == "raise":
+        shown = "; ".join(list(refused.values())[:_MAX_SHOWN])
+        more = f"; and {len(refused) - _MAX_SHOWN} more" if len(refused) > _MAX_SHOWN else ""
+        raise InvalidParameterError(
+            f"{len(refused)} images have two labels, under two names of the very same image: {shown}{more}."
+            " Keep one label of each, or leave these images out (--doubtful-labels drop)"
+        )
+    return {id: labels[name] for id, name in first_names.items() if id not in refused}
+
+
+def _ids_by_name(collection: Collection, names: Mapping[str, str]) -> dict[str, str]:
+    """Return the ids of those names that are ids or paths of images in the collection."""
+    path_by_name = {name: absolute(name) for name in names}
+    paths = set(path_by_name.values())
+    ids: dict[str, str] = {}
+    id_by_path: dict[str, str] = {}
+    for item in collection.items():
+        if item.id in names:
+            ids[item.id] = item.id
+        for path in map(absolute, item.paths):
+            if path in paths:
+                id_by_path[path] = item.id
+    return ids | {name: id_by_path[path] for name, path in path_by_name.items() if path in id_by_path}

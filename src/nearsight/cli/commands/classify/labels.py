@@ -1,0 +1,67 @@
+"""The options of commands that read labels, and the labels that they name."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from nearsight.cli import options
+from nearsight.cli.framework import Run
+
+if TYPE_CHECKING:
+    from nearsight.analyses.labeled_images import Contradictions
+    from nearsight.collection import Collection
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option(
+        "--labels",
+        required=True,
+        metavar="LABELS",
+        help="`folder` (the folder of each image in the collection), a folder with one subfolder per class, a"
+        " CSV file with the columns path and label, or a metadata key.",
+    ),
+    click.option(
+        "--doubtful-labels",
+        "doubtful",
+        type=click.Choice(["refuse", "merge", "drop", "keep"]),
+        default="refuse",
+        show_default=True,
+        help="Labels that differ in case or blanks only, words for missing values, several labels in one"
+        " cell, and images with two labels. refuse: list them and stop; merge: take one spelling of each"
+        " label, and leave the others out; drop: leave them all out; keep: take them as they are written.",
+    ),
+)
+
+
+def labels(command: _F) -> _F:
+    """Add `--labels` and `--doubtful-labels`; the command gets `labels` and `doubtful`, for `read`."""
+    return options.add_options(command, _OPTIONS)
+
+
+def read(
+    run: Run, collection: "Collection | None", labels: str, doubtful: str, where: str | None
+) -> dict[str, str]:
+    """Return labels by id or path, and say which were merged or left out."""
+    from nearsight.cli.csv_tables import read_labels
+    from nearsight.services.label_questions import DoubtfulLabels, settle_labels
+    from nearsight.services.labels import labels_of
+
+    pairs = (
+        read_labels(Path(labels))
+        if Path(labels).is_file()
+        else list(labels_of(collection, labels, where).items())
+    )
+    settled, questions = settle_labels(pairs, cast(DoubtfulLabels, doubtful))
+    if doubtful in ("merge", "drop"):
+        for question in questions:
+            is_merged = doubtful == "merge" and question.kind == "spelling"
+            run.console.note(f"{'Merged' if is_merged else 'Left out'}: {question}", fg="yellow")
+    return settled
+
+
+def contradictions(doubtful: str) -> "Contradictions":
+    """Return what happens to one image with two labels under two names."""
+    return "drop" if doubtful in ("merge", "drop") else "raise"

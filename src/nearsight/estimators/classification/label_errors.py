@@ -1,0 +1,159 @@
+"""Labels that are probably wrong."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nearsight.errors import InvalidParameterError
+from nearsight.estimators.classification import heads
+from nearsight.estimators.classification.heads import Floats, Ints, Ridge
+from nearsight.estimators.classification.temperature_scaling import fit_temperature, log_loss, softmax
+from nearsight.estimators.neighbors import unit_length
+
+#: Classes with fewer rows are not judged.
+MIN_ROWS = 5
+_N_NEIGHBORS = 10
+
+
+@dataclass(frozen=True)
+class LabelErrors:
+    """Labels, judged by a classifier that has not seen the row itself.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+        In sorted order.
+    y : ndarray of shape (n,), int
+        The label of each row, by number of its class.
+    probabilities : ndarray of shape (n, n_classes)
+        Of each class, without the row itself.
+    judged : ndarray of shape (n,), bool
+        False for rows of classes with fewer than `MIN_ROWS` rows.
+    n_expected : int
+        Estimated number of wrong labels among the judged rows.
+    """
+
+    classes: NDArray[Any]
+    y: Ints
+    probabilities: Floats
+    judged: NDArray[np.bool_]
+    n_expected: int
+
+    @property
+    def predicted(self) -> Ints:
+        """The likeliest class of each row, by number, (n,)."""
+        columns: Ints = self.probabilities.argmax(axis=1)
+        return columns
+
+    @property
+    def margins(self) -> Floats:
+        """Probability of the row's label minus that of the likeliest other class, (n,), in -1..1."""
+        rows = np.arange(len(self.y))
+        others = self.probabilities.copy()
+        own = others[rows, self.y]
+        others[rows, self.y] = -1
+        margins: Floats = own - others.max(axis=1)
+        return margins
+
+    @property
+    def ranked(self) -> Ints:
+        """The judged rows whose label is not the likeliest, the most probably wrong first."""
+        margins = self.margins
+        disputed = np.flatnonzero(self.judged & (margins < 0))
+        order: Ints = disputed[np.argsort(margins[disputed], kind="stable")]
+        return order
+
+    @property
+    def confusion(self) -> Ints:
+        """Judged rows by label (rows) and likeliest class (columns), (n_classes, n_classes)."""
+        table = np.zeros((len(self.classes),) * 2, np.intp)
+        np.add.at(table, (self.y[self.judged], self.predicted[self.judged]), 1)
+        return table
+
+
+def find_label_errors(X: ArrayLike, y: ArrayLike) -> LabelErrors:
+    """Judge each label by the other rows.
+
+    *Method*: the mean of two classifiers' probabilities, a linear probe and the vote of 10 neighbors, each
+    row left out of its own (exact, without a second fit; see `heads`). Rows are ranked by the margin between
+    their label and the likeliest other class. The number of wrong labels is that off the diagonal of the
+    confident joint (Northcutt, Jiang and Chuang 2021, arXiv 1911.00068, section 3.1). A row that has an exact
+    duplicate with the same wrong label is supported by it: look for duplicates, too.
+
+    Parameters
+    ----------
+    X : array of shape (n, d), float
+        Scaled to unit length here.
+    y : array of shape (n,)
+        Labels.
+
+    Raises
+    ------
+    InvalidParameterError
+        Shapes do not agree, a number is not finite, or fewer than two classes have `MIN_ROWS` rows.
+
+    Notes
+    -----
+    Costs n² d time, and n × n_classes numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.repeat(np.eye(3, 16), 20, axis=0) + 0.1 * rng.normal(size=(60, 16))
+    >>> y = np.repeat(["cat", "dog", "emu"], 20)
+    >>> y[7] = "emu"
+    >>> errors = find_label_errors(X, y)
+    >>> errors.ranked.tolist(), errors.n_expected, str(errors.classes[errors.predicted[7]])
+    ([7], 1, 'cat')
+    """
+    rows, labels = np.asarray(X, np.float64), np.asarray(y)
+    if rows.ndim != 2 or labels.shape != (len(rows),) or not np.isfinite(rows).all():
+        raise InvalidParameterError(
+            f"X has shape {rows.shape} and y {labels.shape}; give finite numbers of shape (n, d) and n labels"
+        )
+    classes, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if (counts >= MIN_ROWS).sum() < 2:
+        raise InvalidParameterError(
+            f"{int((counts >= MIN_ROWS).sum())} of {len(classes)} classes have {MIN_ROWS} images or more;"
+            " labels can be checked where at least two have: label more images"
+        )
+    raw = unit_length(rows)
+    points = unit_length(raw - heads.fit_prototypes(raw, numbers, len(classes))[0].means.mean(axis=0))
+    probabilities = _left_out_probabilities(points, numbers, len(classes))
+    judged = (counts >= MIN_ROWS)[numbers]
+    return LabelErrors(
+        classes, numbers, probabilities, judged, _expected_errors(probabilities[judged], numbers[judged])
+    )
+
+
+def _left_out_probabilities(points: Floats, y: Ints, n_classes: int) -> Floats:
+    solver = Ridge(points, y, n_classes)
+    candidates = [solver.left_out(ridge) for ridge in heads.RIDGES]
+    temperatures = [fit_temperature(scores, y) for scores in candidates]
+    losses = [log_loss(scores, y, t) for scores, t in zip(candidates, temperatures, strict=True)]
+    best = int(np.argmin(losses))
+    linear = softmax(temperatures[best] * candidates[best])
+    votes = heads.fit_neighbors(points, y, n_classes, _N_NEIGHBORS)[1]
+    near = softmax(fit_temperature(votes, y) * votes)
+    return (linear + near) / 2
+
+
+def _expected_errors(probabilities: Floats, y: Ints) -> int:
+    """Return the number off the diagonal of the confident joint, scaled to the rows of each class."""
+    n_classes = probabilities.shape[1]
+    counts = np.bincount(y, minlength=n_classes)
+    own = probabilities[np.arange(len(y)), y]
+    # A class is confident of a row at the mean confidence in its own rows.
+    limits = np.bincount(y, own, n_classes) / np.maximum(counts, 1)
+    limits[counts == 0] = np.inf
+    confident = np.where(probabilities >= limits, probabilities, -1.0)
+    chosen = confident.argmax(axis=1)
+    is_counted = confident.max(axis=1) >= 0
+    joint = np.zeros((n_classes, n_classes))
+    np.add.at(joint, (y[is_counted], chosen[is_counted]), 1)
+    totals = joint.sum(axis=1)
+    shares = 1 - np.divide(np.diag(joint), totals, out=np.ones(n_classes), where=totals > 0)
+    return round(float((shares * counts).sum()))

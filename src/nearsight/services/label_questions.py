@@ -1,0 +1,183 @@
+"""Labels as tables from elsewhere leave them: doubtful ones are listed, and merged or dropped if asked."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nearsight.errors import InvalidParameterError
+from nearsight.text_format import count
+
+#: What to do with doubtful labels.
+DoubtfulLabels = Literal["refuse", "merge", "drop", "keep"]
+Kind = Literal["spelling", "missing", "several", "contradiction"]
+
+# What spreadsheets, pandas, R and databases write for a missing value.
+_MISSING = {
+    "", "-", "--", "?", "na", "n/a", "#n/a", "nan", "null", "nil", "none", "undefined", "missing",
+    "not available", "#value!", "#ref!",
+}  # fmt: skip
+_CERTAIN_SEPARATORS = re.compile(r"\s*[;|]\s*")
+# These also occur within one label, so that a part must be a label itself.
+_POSSIBLE_SEPARATORS = re.compile(r"\s*[,/+&]\s*")
+_MAX_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LabelQuestion:
+    """Labels that are probably not meant as they are written.
+
+    Attributes
+    ----------
+    kind : {"spelling", "missing", "several", "contradiction"}
+        One label in several spellings (case, blanks, hyphens, Unicode form); a word for a missing value;
+        several labels in one cell; or an image with two labels.
+    labels : list of str
+        As written, the most frequent first.
+    n_images : int
+        Images that have one of them; of a spelling, those with another spelling than the most frequent.
+    example : str
+        Name of one such image.
+    """
+
+    kind: Kind
+    labels: list[str]
+    n_images: int
+    example: str
+
+    def __str__(self) -> str:
+        labels = ", ".join(repr(label) for label in self.labels[:_MAX_SHOWN])
+        text = {
+            "spelling": f"{labels} are probably one label",
+            "missing": f"{labels} is a word for a missing value",
+            "several": f"{labels} is several labels in one cell",
+            "contradiction": f"{self.example} has the labels {labels}",
+        }[self.kind]
+        return f"{text} ({count(self.n_images, 'image')})"
+
+
+def question_labels(pairs: Iterable[tuple[str, str]]) -> list[LabelQuestion]:
+    """Return what is doubtful about labels.
+
+    Parameters
+    ----------
+    pairs : iterable of (str, str)
+        Name and label of each image; a name may occur more than once.
+
+    Examples
+    --------
+    >>> pairs = [("1", "Shirt"), ("2", "shirt"), ("3", "shirt"), ("4", "n/a"), ("5", "hat;scarf")]
+    >>> for question in question_labels(pairs):
+    ...     print(question)
+    'shirt', 'Shirt' are probably one label (1 image)
+    'n/a' is a word for a missing value (1 image)
+    'hat;scarf' is several labels in one cell (1 image)
+    """
+    pairs = list(pairs)
+    counts = Counter(label for _, label in pairs)
+    examples = {label: name for name, label in reversed(pairs)}
+    spellings = _spellings(counts)
+    questions = [
+        LabelQuestion("spelling", labels, sum(counts[label] for label in labels[1:]), examples[labels[1]])
+        for labels in spellings.values()
+        if len(labels) > 1
+    ]
+    for label in counts:
+        if _is_missing(label):
+            questions.append(LabelQuestion("missing", [label], counts[label], examples[label]))
+        elif _is_several(label, spellings):
+            questions.append(LabelQuestion("several", [label], counts[label], examples[label]))
+    return questions + [
+        LabelQuestion("contradiction", sorted(labels), 1, name)
+        for name, labels in _labels_by_name(pairs).items()
+        if len({_normalized(label) for label in labels}) > 1
+    ]
+
+
+def settle_labels(
+    pairs: Sequence[tuple[str, str]], doubtful: DoubtfulLabels
+) -> tuple[dict[str, str], list[LabelQuestion]]:
+    """Return labels by name, and what was doubtful.
+
+    Parameters
+    ----------
+    pairs : sequence of (str, str)
+        Name and label of each image; a name may occur more than once.
+    doubtful : {"refuse", "merge", "drop", "keep"}
+        Whether doubtful labels are an error, whether spellings become the most frequent one and other
+        doubtful labels are left out, whether all of them are left out, or whether labels stay as written. An
+        image with two labels is left out or refused; it cannot have both.
+
+    Raises
+    ------
+    InvalidParameterError
+        Labels are doubtful, and `doubtful` is "refuse"; or an image has two labels, and it is "keep".
+    """
+    questions = question_labels(pairs)
+    asked = [q for q in questions if doubtful == "refuse" or q.kind == "contradiction"]
+    if asked and doubtful in ("refuse", "keep"):
+        raise InvalidParameterError(_message(asked))
+    if doubtful in ("refuse", "keep"):
+        return dict(pairs), questions
+    main = {
+        label: question.labels[0]
+        for question in questions
+        if question.kind == "spelling"
+        for label in question.labels
+    }
+    dropped = {label for q in questions if q.kind in ("missing", "several") for label in q.labels}
+    if doubtful == "drop":
+        dropped |= {label for label, first in main.items() if label != first}
+    contradicted = {q.example for q in questions if q.kind == "contradiction"}
+    labels = {
+        name: main.get(label, label)
+        for name, label in pairs
+        if name not in contradicted and label not in dropped
+    }
+    return labels, questions
+
+
+def _message(questions: Sequence[LabelQuestion]) -> str:
+    lines = [f"  {question}" for question in questions[:_MAX_SHOWN]]
+    if len(questions) > _MAX_SHOWN:
+        lines.append(f"  and {len(questions) - _MAX_SHOWN:,} more")
+    listed = "\n".join(lines)
+    remedies = (
+        "correct them, or choose: --doubtful-labels merge (one spelling for each label; leave out the rest)"
+    )
+    remedies += " or drop (leave out all of these images)"
+    if any(question.kind != "contradiction" for question in questions):
+        remedies += " or keep (take labels as they are written)"
+    return f"labels are doubtful:\n{listed}\n{remedies}"
+
+
+def _spellings(counts: Counter[str]) -> dict[str, list[str]]:
+    """Return the spellings of each label by its normalized form, the most frequent first."""
+    groups: dict[str, list[str]] = {}
+    for label in sorted(counts, key=lambda label: (-counts[label], label)):
+        groups.setdefault(_normalized(label), []).append(label)
+    return groups
+
+
+def _normalized(label: str) -> str:
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", label)).strip().casefold()
+
+
+def _is_missing(label: str) -> bool:
+    return label.strip().casefold() in _MISSING
+
+
+def _is_several(label: str, spellings: dict[str, list[str]]) -> bool:
+    if sum(bool(part) for part in _CERTAIN_SEPARATORS.split(label)) > 1:
+        return True
+    parts = [part for part in _POSSIBLE_SEPARATORS.split(label) if part]
+    return len(parts) > 1 and any(_normalized(part) in spellings for part in parts)
+
+
+def _labels_by_name(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    labels: dict[str, set[str]] = {}
+    for name, label in pairs:
+        labels.setdefault(name, set()).add(label)
+    return labels

@@ -1,0 +1,93 @@
+"""`find_label_errors`: against refits without each row, and on labels that were made wrong."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from nearsight.errors import InvalidParameterError
+from nearsight.estimators.classification import find_label_errors
+from nearsight.estimators.classification.label_errors import (
+    MIN_ROWS,
+    _expected_errors,
+    _left_out_probabilities,
+)
+
+
+def groups(n_each=30, n_classes=5, spread=0.15, seed=0):
+    rng = np.random.default_rng(seed)
+    centers = rng.normal(size=(n_classes, 24)) / np.sqrt(24)
+    X = np.repeat(centers, n_each, axis=0) + spread * rng.normal(size=(n_each * n_classes, 24))
+    return X / np.linalg.norm(X, axis=1, keepdims=True), np.repeat(np.arange(n_classes), n_each)
+
+
+def flipped(y, share, seed=0):
+    rng = np.random.default_rng(seed)
+    rows = rng.choice(len(y), round(share * len(y)), replace=False)
+    wrong = y.copy()
+    wrong[rows] = (y[rows] + rng.integers(1, y.max() + 1, len(rows))) % (y.max() + 1)
+    return wrong, rows
+
+
+def test_wrong_labels_are_ranked_first_and_counted():
+    X, y = groups()
+    wrong, rows = flipped(y, 0.06)
+    errors = find_label_errors(X, wrong)
+    assert set(errors.ranked[: len(rows)]) == set(rows)
+    assert abs(errors.n_expected - len(rows)) <= 1
+    assert (errors.classes[errors.predicted[rows]] == y[rows]).all()
+    assert errors.confusion.sum() == len(y)
+    assert np.trace(errors.confusion) == len(y) - len(errors.ranked)
+
+
+def test_clean_labels_are_not_accused():
+    X, y = groups(spread=0.06)
+    errors = find_label_errors(X, y)
+    assert errors.n_expected == 0
+    assert len(errors.ranked) == 0
+    assert (errors.margins > 0).all()
+
+
+def test_no_row_votes_for_itself():
+    """The probabilities of a row do not depend on its own label: the oracle is a refit without it."""
+    X, y = groups(n_each=8, n_classes=3, spread=0.4)
+    X = X - X.mean(axis=0)
+    full = _left_out_probabilities(X, y, 3)
+    row = 5
+    for label in range(3):
+        changed = y.copy()
+        changed[row] = label
+        # Temperatures and the penalty are of all rows, so that only the order of the scores is free of them.
+        assert _left_out_probabilities(X, changed, 3)[row].argmax() == full[row].argmax()
+    others = np.delete(np.arange(len(y)), row)
+    for ridge in (0.1, 1.0):
+        from nearsight.estimators.classification.heads import Ridge as Solver
+
+        refit = Ridge(alpha=ridge).fit(X[others], np.eye(3)[y[others]]).predict(X[row : row + 1])[0]
+        np.testing.assert_allclose(Solver(X, y, 3).left_out(ridge)[row], refit, atol=1e-9)
+
+
+def test_small_classes_are_not_judged():
+    X, y = groups(n_classes=3)
+    keep = np.flatnonzero((y < 2) | (np.arange(len(y)) % 30 < MIN_ROWS - 1))
+    errors = find_label_errors(X[keep], y[keep])
+    assert not errors.judged[y[keep] == 2].any()
+    assert errors.judged[y[keep] < 2].all()
+    assert not set(errors.ranked) & set(np.flatnonzero(y[keep] == 2))
+
+
+def test_the_confident_joint_by_hand():
+    # Limits: class 0 (0.9 + 0.8 + 0.1) / 3 = 0.6, class 1 (0.7 + 0.9) / 2 = 0.8. Row 2 is labeled 0 and
+    # counts as 1; row 3 is confident of nothing. So 1 of the 3 counted rows of class 0 is wrong.
+    p1 = np.array([0.1, 0.2, 0.9, 0.7, 0.9])
+    assert _expected_errors(np.column_stack([1 - p1, p1]), np.array([0, 0, 0, 1, 1])) == 1
+
+
+def test_what_cannot_be_checked_is_refused():
+    X, y = groups(n_classes=2)
+    with pytest.raises(InvalidParameterError, match="1 of 1 classes have 5 images or more"):
+        find_label_errors(X, np.zeros(len(X)))
+    with pytest.raises(InvalidParameterError, match="n labels"):
+        find_label_errors(X, y[1:])
+    X[0, 0] = np.nan
+    with pytest.raises(InvalidParameterError, match="finite"):
+        find_label_errors(X, y)
