@@ -5,6 +5,7 @@
     about.npy   JSON: format, model, layers, views, fingerprint, conditions of the good images, facts of the
                 estimator
     known.npy   hashes of the good images, so that none is learned twice
+    template.npy   gray pixels of the template, where all images have one
     *.npy       arrays of the estimator
 
 Format 1 compared other layers, without regard to places. Its scores cannot be computed any more, so its
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from nearsight.anomaly.conditions import Conditions
+from nearsight.anomaly.templates import Templates
 from nearsight.anomaly.views import View
 from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.errors import DetectorFileError, FingerprintMismatchError
@@ -44,6 +46,8 @@ class SavedDetector:
         Of the good images.
     known_ids : set of int
         The first 64 bits of the hash of each good image.
+    templates : Templates or None
+        None without templates, and where each image has its own.
     """
 
     features: FeatureMaps
@@ -52,6 +56,7 @@ class SavedDetector:
     estimator: MultiLevelAnomaly
     conditions: Conditions
     known_ids: set[int]
+    templates: Templates | None
 
 
 def write_detector(path: Path, detector: SavedDetector) -> None:
@@ -73,7 +78,9 @@ def write_detector(path: Path, detector: SavedDetector) -> None:
         "task": facts,
     }
     known = np.array(sorted(detector.known_ids), np.uint64)
-    write_artifact(path, _KIND, _FORMAT, document, {**arrays, "known": known})
+    template = detector.templates.pixels() if detector.templates else None
+    pixels = {} if template is None else {"template": template}
+    write_artifact(path, _KIND, _FORMAT, document, {**arrays, "known": known, **pixels})
 
 
 def read_detector(path: Path, model: str | None, cache_dir: Path | None) -> SavedDetector:
@@ -89,6 +96,7 @@ def read_detector(path: Path, model: str | None, cache_dir: Path | None) -> Save
         views = tuple(View.from_dict(view) for view in document["views"])
         conditions = Conditions.from_dict(document["conditions"])
         known_ids = set(arrays["known"].tolist())
+        templates = Templates.of_pixels(arrays["template"]) if "template" in arrays else None
         layers, max_tiles = list(document["layers"]), int(document["max_tiles"])
         name = model or str(document["model"])
     features = load_features(name, layers, cache_dir=cache_dir)
@@ -98,4 +106,4 @@ def read_detector(path: Path, model: str | None, cache_dir: Path | None) -> Save
             f"{path} was fitted on other features than {name} computes here: {differences}. Fit it again on"
             " the good images, or install the versions it was fitted with"
         )
-    return SavedDetector(features, views, max_tiles, estimator, conditions, known_ids)
+    return SavedDetector(features, views, max_tiles, estimator, conditions, known_ids, templates)

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from nearsight import progress as progress_display
 from nearsight.anomaly.artifact import SavedDetector, read_detector, write_detector
 from nearsight.anomaly.conditions import Capture, Conditions
+from nearsight.anomaly.templates import Templates, template_difference
 from nearsight.anomaly.views import View, ViewExtractor, ViewMaps, combined_heat, default_views
 from nearsight.errors import CalibrationError, ImageError, ImageFailure, InvalidParameterError
 from nearsight.estimators.anomaly import Level, MultiLevelAnomaly
@@ -110,6 +111,9 @@ class AnomalyDetector:
         Tiles of an image, at most.
     n_patches : int, default 2000
         Patches stored of each level; memory and time of a score grow with it.
+    templates : path, optional
+        For parts in one pose: a defect-free image that every image is compared with, pixel by pixel, beside
+        what is learned; or a folder of them, in which the template of an image has its name.
     n_threads : int, optional
         Worker threads; by default as many as the cores this process may use.
     limits : Limits, optional
@@ -164,6 +168,7 @@ class AnomalyDetector:
         scale: float = 2.0,
         max_tiles: int = _MAX_TILES,
         n_patches: int = 2000,
+        templates: str | Path | None = None,
         n_threads: int | None = None,
         limits: Limits | None = None,
         cache_dir: Path | None = None,
@@ -183,8 +188,10 @@ class AnomalyDetector:
             false_alarm_rate=false_alarm_rate,
             confidence=confidence,
             n_patches=n_patches,
+            n_given=int(templates is not None),
             random_state=random_state,
         )
+        self.templates = Templates(templates, limits or Limits()) if templates is not None else None
         self.scale = scale
         self.max_tiles = max_tiles
         self.conditions_ = Conditions()
@@ -330,6 +337,7 @@ class AnomalyDetector:
                 self._estimator,
                 self.conditions_,
                 self._known_ids,
+                self.templates,
             ),
         )
 
@@ -339,6 +347,7 @@ class AnomalyDetector:
         path: str | Path,
         *,
         model: str | None = None,
+        templates: str | Path | None = None,
         n_threads: int | None = None,
         limits: Limits | None = None,
         cache_dir: Path | None = None,
@@ -351,6 +360,9 @@ class AnomalyDetector:
         path : path
         model : str, optional
             New name of the model, if it is a file or folder that was moved.
+        templates : path, optional
+            Folder of the templates, if the detector was fitted with one for each image. A single template is
+            in the file; this one replaces it.
         n_threads, limits, cache_dir, progress
             As for the constructor.
 
@@ -358,6 +370,8 @@ class AnomalyDetector:
         ------
         DetectorFileError
             The file does not exist, is damaged, or holds no detector.
+        InvalidParameterError
+            Templates are missing, or the detector was fitted without.
         FingerprintMismatchError
             The model here gives other features than the detector was fitted on.
         NewerFormatError
@@ -370,6 +384,17 @@ class AnomalyDetector:
         detector.scale = max(view.scale for view in saved.views)
         detector._estimator, detector.conditions_ = saved.estimator, saved.conditions
         detector._known_ids = saved.known_ids
+        detector.templates = saved.templates
+        if templates is not None:
+            if not saved.estimator.n_given:
+                raise InvalidParameterError(
+                    f"{path} was fitted without templates; leave {templates} out, or fit a detector with it"
+                )
+            detector.templates = Templates(templates, limits or Limits())
+        elif saved.estimator.n_given and saved.templates is None:
+            raise InvalidParameterError(
+                f"{path} was fitted with a template for each image; name the folder of the templates"
+            )
         detector._set_runtime(n_threads, limits, progress)
         return detector
 
@@ -406,7 +431,10 @@ class AnomalyDetector:
         notes: tuple[str, ...] = ()
         if conditions is not None:
             image, notes = conditions.adapted(image, capture, source.path)
-        return _ImageFeatures(source.path, content_id(data), capture, extractor.extract(image), image, notes)
+        views = extractor.extract(image)
+        if self.templates is not None:
+            views.maps.append(template_difference(image, self.templates.of(source.path)))
+        return _ImageFeatures(source.path, content_id(data), capture, views, image, notes)
 
     def _result(self, features: _ImageFeatures, heatmaps: bool) -> AnomalyResult:
         assessment = self._estimator.score_levels(features.views.maps)
@@ -414,7 +442,7 @@ class AnomalyDetector:
         heatmap = None
         if heatmaps and assessment.heat:
             heatmap = combined_heat(assessment.heat, features.views.image_px)
-        names = {str(i): level for i, level in enumerate(self._extractor.levels)}
+        names = {str(i): level for i, level in enumerate([*self._extractor.levels, "template"])}
         return AnomalyResult(
             path=features.path,
             score=assessment.score,

@@ -89,6 +89,12 @@ storage = click.option(
     metavar="TYPE",
     help="Number type of vectors in a new collection: float32, or float16 in half the space.",
 )
+templates = click.option(
+    "--templates",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="PATH",
+    help="Parts in one pose: a defect-free image to compare with, or a folder with one of each image's name.",
+)
 allow_remote = click.option("--allow-remote", is_flag=True, help="Download images from http and https URLs.")
 threads = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="Number of threads. Default: the usable cores."

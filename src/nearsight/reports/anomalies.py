@@ -1,8 +1,9 @@
-"""The report of `nearsight anomaly score`: defects first, each with its heatmap and the reason."""
+"""The report of `nearsight anomaly score`: defects first, then the threshold, then good images, folded."""
 
 import io
 from pathlib import Path
 
+from nearsight import text_format
 from nearsight.anomaly import AnomalyResult
 from nearsight.anomaly.heatmap import overlay, reason
 from nearsight.estimators.conformal import Threshold
@@ -14,7 +15,7 @@ MAX_IMAGES = 1_000
 
 _FOOTER = (
     "Heatmaps: yellow begins at half the threshold, a line is drawn at the threshold, and violet is twice the"
-    " threshold or more. The highest scores come first.",
+    " threshold or more.",
     "A score is in standard deviations of good images. Cards link to the originals.",
 )
 
@@ -30,7 +31,11 @@ class AnomalyReport:
         """Add the result of one image, which must have been scored with ``heatmaps=True``."""
         self._n_images += 1
         self._n_defects += result.defect
-        metadata = {"score": f"{result.score:,.2f}", "why": reason(result)}
+        metadata = {
+            "score": text_format.score(result.score),
+            "why": reason(result),
+            "note": "; ".join(result.notes) or None,
+        }
         jpeg = io.BytesIO()
         overlay(result).save(jpeg, "JPEG", quality=82)
         card = Card(result.path, jpeg.getvalue(), metadata=metadata)
@@ -54,20 +59,34 @@ class AnomalyReport:
         facts = {
             "Images": f"{self._n_images:,}",
             "Defects": f"{self._n_defects:,}",
-            "Threshold": f"{threshold.value:.3g}",
+            "Threshold": text_format.score(threshold.value),
             "Expected false alarms": f"{threshold.expected_rate:.1%} of good images",
             "Model": model,
         }
-        groups = {
-            "defects": [card for _, defect, card in cards if defect],
-            "no defect": [card for _, defect, card in cards if not defect],
-        }
-        rows = [label_row(name, group, count(len(group), "image")) for name, group in groups.items() if group]
         title = f"{count(self._n_defects, 'defect')} in {count(self._n_images, 'image')}"
         is_part = len(cards) < self._n_images
         lead = f"The {len(cards):,} most anomalous images of {self._n_images:,}." if is_part else ""
-        sections = [Section(rows=rows)] if rows else []
+        sections = _sections(cards, threshold)
         write_gallery(file, title, sections, lead=lead, facts=facts, footer=_FOOTER)
 
     def _most_anomalous(self) -> list[tuple[float, bool, Card]]:
         return sorted(self._cards, key=lambda entry: -entry[0])[:MAX_IMAGES]
+
+
+def _sections(cards: list[tuple[float, bool, Card]], threshold: Threshold) -> list[Section]:
+    defects, good = ([card for _, defect, card in cards if defect is wanted] for wanted in (True, False))
+    sections = []
+    if defects:
+        row = label_row("defects", defects, count(len(defects), "image"))
+        sections.append(Section("Defects", "The highest scores come first.", [row]))
+    if good:
+        row = label_row("no defect", good, count(len(good), "image"))
+        divider = (
+            f"Threshold {text_format.score(threshold.value)}: on average {threshold.expected_rate:.1%} of"
+            " good images lie above it"
+        )
+        title = f"No defect: {count(len(good), 'image')}"
+        sections.append(
+            Section(title, "The nearest to the threshold come first.", [row], is_folded=True, divider=divider)
+        )
+    return sections

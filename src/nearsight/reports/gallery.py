@@ -120,6 +120,8 @@ class Section:
     commands : sequence of str
     is_folded : bool
         Whether only the heading is shown until a reader opens it.
+    divider : str
+        Words on a line above the section, such as a threshold between what lies above it and below it.
     """
 
     title: str = ""
@@ -129,6 +131,7 @@ class Section:
     table: Sequence[Sequence[str]] = ()
     commands: Sequence[str] = ()
     is_folded: bool = False
+    divider: str = ""
 
     @property
     def cards(self) -> Iterator[Card]:

@@ -169,7 +169,8 @@ def test_a_page_with_defects_first(nearsight, factory, fitted, tmp_path):
     html = page.read_text()
     assert f"Report: {page}" in output.stderr
     assert "1 defect in 2 images" in html
-    assert html.index("b.png") < html.index("a.png")
+    # The defect, then the threshold, then what lies below it, folded.
+    assert html.index("b.png") < html.index("Threshold ") < html.index("<details>") < html.index("a.png")
     assert "in the outlined places." in html
     assert html.count("data:image/jpeg") == 2
     assert html.count("<script") == 1  # the page's own

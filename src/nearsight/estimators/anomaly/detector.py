@@ -65,6 +65,19 @@ class LevelScores:
     heat: list[NDArray[np.float32]]
 
 
+class _GivenDistances:
+    """A level whose maps are distances already, such as those to a template."""
+
+    def distances(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        return X[..., 0]
+
+    def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        return {"given": True}, {}
+
+
+_Member = VectorAnomaly | PatchMemory | _GivenDistances
+
+
 class MultiLevelAnomaly(BaseEstimator):
     """Score images by their distance to good ones, as a whole and place by place.
 
@@ -91,6 +104,9 @@ class MultiLevelAnomaly(BaseEstimator):
         See `conformal.required_examples`.
     n_patches : int, default 2000
         Patches stored of each level.
+    n_given : int, default 0
+        The last so many maps of an image are distances already, with one feature each: only what is usual in
+        each of their places is learned.
     random_state : int
 
     Attributes
@@ -127,12 +143,14 @@ class MultiLevelAnomaly(BaseEstimator):
         false_alarm_rate: float = 0.05,
         confidence: float | None = None,
         n_patches: int = 2000,
+        n_given: int = 0,
         random_state: int = 0,
     ) -> None:
         self.level = level
         self.false_alarm_rate = false_alarm_rate
         self.confidence = confidence
         self.n_patches = n_patches
+        self.n_given = n_given
         self.random_state = random_state
 
     def fit(self, X: Iterable[Maps], y: Any = None, *, n: int | None = None) -> "MultiLevelAnomaly":
@@ -157,7 +175,7 @@ class MultiLevelAnomaly(BaseEstimator):
             raise InvalidParameterError("X has no length; give the number of images as n=")
         n_first, n_second = self.split(total)
         images = iter(X)
-        self._members: dict[str, VectorAnomaly | PatchMemory] = {}
+        self._members: dict[str, _Member] = {}
         self._vectors: list[NDArray[np.float64]] = []
         self.n_images_seen_ = 0
         self._learn(islice(images, n_first))
@@ -272,8 +290,14 @@ class MultiLevelAnomaly(BaseEstimator):
         detector._vectors = []
         detector._members = {}
         for name, own in facts["members"].items():
-            kind = VectorAnomaly if name == _IMAGE else PatchMemory
-            detector._members[name] = kind.from_state(own, _of(arrays, f"{name}."))
+            mine = _of(arrays, f"{name}.")
+            detector._members[name] = (
+                _GivenDistances()
+                if own.get("given")
+                else VectorAnomaly.from_state(own, mine)
+                if name == _IMAGE
+                else PatchMemory.from_state(own, mine)
+            )
         detector._places = {
             name: PositionScale.from_state(own, _of(arrays, f"{name}.places."))
             for name, own in facts["places"].items()
@@ -309,7 +333,7 @@ class MultiLevelAnomaly(BaseEstimator):
             for name, member in self._members.items():
                 if isinstance(member, PatchMemory):
                     member.add(maps[int(name)][None])
-            self._vectors.append(feature_moments(maps))
+            self._vectors.append(feature_moments(maps[: len(maps) - self.n_given]))
             if len(self._vectors) == _BATCH_VECTORS:
                 self._learn_vectors()
         self._learn_vectors()
@@ -325,16 +349,19 @@ class MultiLevelAnomaly(BaseEstimator):
         return np.array([_highest(self._places[name].standardized(values)) for values in distances])
 
     def _learn_vectors(self) -> None:
-        if self._vectors and _IMAGE in self._members:
-            self._members[_IMAGE].partial_fit(np.stack(self._vectors))
+        whole = self._members.get(_IMAGE)
+        if self._vectors and isinstance(whole, VectorAnomaly):
+            whole.partial_fit(np.stack(self._vectors))
         self._vectors = []
 
-    def _new_members(self, n_levels: int) -> dict[str, VectorAnomaly | PatchMemory]:
-        members: dict[str, VectorAnomaly | PatchMemory] = {}
+    def _new_members(self, n_levels: int) -> dict[str, _Member]:
+        members: dict[str, _Member] = {}
         if self.level != "patch":
             members[_IMAGE] = VectorAnomaly(false_alarm_rate=None, random_state=self.random_state)
         if self.level != "image":
-            for i in range(n_levels):
+            for i in range(n_levels - self.n_given, n_levels):
+                members[str(i)] = _GivenDistances()
+            for i in range(n_levels - self.n_given):
                 members[str(i)] = PatchMemory(
                     n_rows=self.n_patches,
                     max_side=_MOST_POSITIONS,
@@ -365,13 +392,14 @@ def feature_moments(maps: Maps) -> NDArray[np.float64]:
     return np.concatenate(parts)
 
 
-def _distances(members: Mapping[str, VectorAnomaly | PatchMemory], maps: Maps) -> dict[str, Any]:
+def _distances(members: Mapping[str, _Member], maps: Maps) -> dict[str, Any]:
     """Return the distance to good images at each level: a number for the whole, else a map of the places."""
     _require_maps(maps, sum(name != _IMAGE for name in members))
+    n_given = sum(isinstance(member, _GivenDistances) for member in members.values())
     return {
-        name: member.distances(maps[int(name)][None])[0]
-        if isinstance(member, PatchMemory)
-        else -float(member.score_samples(feature_moments(maps)[None])[0])
+        name: -float(member.score_samples(feature_moments(maps[: len(maps) - n_given])[None])[0])
+        if isinstance(member, VectorAnomaly)
+        else member.distances(maps[int(name)][None])[0]
         for name, member in members.items()
     }
 

@@ -29,6 +29,7 @@ _MAX_THRESHOLD = 1e4
     examples=(
         "nearsight anomaly fit good/ --to bottles.npz",
         "nearsight anomaly fit good/ --to bottles.npz --false-alarm-rate 0.01",
+        "nearsight anomaly fit good/ --to boards.npz --templates golden-board.png",
         "nearsight anomaly fit more-good/ --from bottles.npz --to bottles.npz",
     ),
 )
@@ -52,6 +53,7 @@ _MAX_THRESHOLD = 1e4
 @click.option(
     "--max-tiles", type=click.IntRange(min=1), metavar="N", help="Cut an image into at most N tiles."
 )
+@options.templates
 @click.option("--model", metavar="NAME", help="The embedding model; see `nearsight models`.")
 @click.option("--layer", "layers", multiple=True, metavar="LAYER", help="Compare this layer. Repeatable.")
 @options.limits
@@ -67,6 +69,7 @@ def fit(
     false_alarm_rate: float | None,
     level: str | None,
     max_tiles: int | None,
+    templates: Path | None,
     model: str | None,
     layers: tuple[str, ...],
     allow_remote: bool,
@@ -92,6 +95,8 @@ def fit(
         raise click.UsageError(f"--from continues with the detector's own options; leave out {names}")
     if model is not None:
         fit_options["model"] = model
+    if templates is not None:
+        fit_options["templates"] = templates
     shared_options: dict[str, Any] = {
         "n_threads": threads,
         "limits": options.limits_of(**limits),

@@ -40,6 +40,7 @@ _MAX_NOTES = 5
 )
 @click.option("--defects-only", is_flag=True, help="With --heatmaps: write only images with a defect.")
 @options.report("anomalies", "Write an HTML report: defects first, anomalies colored.")
+@options.templates
 @click.option("--model", metavar="NAME", help="The embedding model, if it was a file that has moved.")
 @options.limits
 @click.pass_obj
@@ -52,6 +53,7 @@ def score(
     heatmaps: Path | None,
     defects_only: bool,
     report: Path | None,
+    templates: Path | None,
     model: str | None,
     allow_remote: bool,
     threads: int | None,
@@ -72,6 +74,7 @@ def score(
     detector = AnomalyDetector.load(
         from_file,
         model=model,
+        templates=templates,
         n_threads=threads,
         limits=options.limits_of(**limits),
         cache_dir=run.settings.cache_dir,
