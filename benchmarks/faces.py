@@ -12,7 +12,7 @@ is from the shipped quantiles, which are of other persons and other photographs,
 the bank itself for 5 %, for which 20 persons suffice. The figures are the share of enrolled persons that are
 identified correctly, and the false match rate: means over 20 random splits, with the 95 % interval over whole
 persons drawn anew, and the band that so many unknown faces give if the stated rate is true.
-*grouping*: all faces, none enrolled, at the rate of pairs of 1 %: pairwise precision and recall, and groups.
+*grouping*: all faces, none enrolled, at 1 %: pairwise precision and recall, and the number of groups.
 *mirror*: seconds for an image with and without the mirror image of each face, in turns on one thread.
 
 With ``--peer``, the same with dlib's own detector (HOG), alignment (five points) and the same network; an
@@ -34,10 +34,10 @@ from typing import Any
 import numpy as np
 
 from nearsight.errors import ImageFailure
-from nearsight.estimators.faces.grouping import FaceGrouper
 from nearsight.estimators.faces.identifier import FaceIdentifier
 from nearsight.estimators.faces.impostor_quantiles import ImpostorQuantiles
 from nearsight.faces import FaceReader
+from nearsight.faces.grouping import unnamed_groups
 from nearsight.faces.impostor_quantiles import impostor_quantiles
 from nearsight.faces.models.weights import DLIB
 from nearsight.images import FileSource, decode
@@ -192,7 +192,7 @@ def open_set(
 
 
 def grouping(X: np.ndarray, y: np.ndarray, quantiles: ImpostorQuantiles) -> dict[str, Any]:
-    labels = FaceGrouper(min_similarity=quantiles.at_rate(RATE)).fit_predict(X)
+    labels = unnamed_groups(X, [str(i) for i in range(len(X))], quantiles, np.empty(0), RATE)
     same, together = y[:, None] == y[None], labels[:, None] == labels[None]
     off_diagonal = ~np.eye(len(y), dtype=bool)
     hits, rng = same & together & off_diagonal, np.random.default_rng(0)

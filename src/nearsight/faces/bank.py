@@ -311,7 +311,7 @@ class FaceBank:
         Parameters
         ----------
         false_match_rate : float, default 0.01
-            Share of pairs of different persons that may be called the same, in (0, 1).
+            Share of faces that may match a person or a group that they are not of, in (0, 1).
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """Groups of faces of one person, with names that stay the same from run to run."""
 
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,8 +64,9 @@ def group_faces(
     ]
     group_of_face: dict[str, str] = {}
     if len(unknown):
-        grouper = FaceGrouper(min_similarity=_match_similarity(X, faces, quantiles, false_match_rate))
-        labels = grouper.fit_predict(X[unknown], images=[faces[row].image for row in unknown])
+        same_image = same_image_similarities(X, [face.image for face in faces])
+        images = [faces[row].image for row in unknown]
+        labels = unnamed_groups(X[unknown], images, quantiles, same_image, false_match_rate)
         for label, name in _group_names(labels, [faces[row].group for row in unknown]).items():
             rows = unknown[labels == label]
             groups.append(FaceGroup(name, "", [faces[row] for row in rows]))
@@ -96,26 +97,52 @@ def _assign_to_persons(
     return np.sort(np.array(unknown, np.int64))
 
 
-def _match_similarity(
-    X: NDArray[np.float32],
-    faces: list[BankedFace],
+def unnamed_groups(
+    X: NDArray[np.floating],
+    images: Sequence[str],
     quantiles: ImpostorQuantiles | None,
+    same_image: NDArray[np.float64],
     false_match_rate: float,
-) -> float:
-    """Return the similarity above which two faces are of one person, at the stated false match rate."""
-    # Faces of one image are of different persons, with few exceptions, such as a mirror. So the higher of the
-    # two thresholds is used.
-    same_image = same_image_similarities(X, [face.image for face in faces])
-    thresholds = [] if quantiles is None else [quantiles.at_rate(false_match_rate)]
-    with suppress(CalibrationError):
-        thresholds.append(from_nonmatching_pairs(same_image, false_alarm_rate=false_match_rate).value)
-    if not thresholds:
-        raise InvalidParameterError(
-            f"there are no impostor quantiles for this bank's models, and {len(same_image)} pairs of faces in"
-            f" one image are too few for a false match rate of {false_match_rate:g}; scan more images with"
-            " several people, or allow a higher rate"
-        )
-    return max(thresholds)
+) -> NDArray[np.int64]:
+    """Return the group of each face; 0 is the largest.
+
+    *Method*: `FaceGrouper`, twice. A face is compared with every group, so the rate of one comparison depends
+    on their number, which the first pass estimates at the rate of single pairs. Faces of one image are of
+    different persons, with few exceptions, such as a mirror: if there are enough, their similarities give a
+    second threshold, and the higher one is used.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, dim), unit length
+    images : sequence of n str
+        The image of each face.
+    quantiles : ImpostorQuantiles or None
+    same_image : ndarray
+        Similarities of pairs of faces in one image.
+    false_match_rate : float
+        Share of faces that may match a group of another person, in (0, 1).
+
+    Raises
+    ------
+    InvalidParameterError
+        Without quantiles, the pairs in one image are too few for the rate.
+    """
+    least = -1.0
+    try:
+        least = from_nonmatching_pairs(same_image, false_alarm_rate=false_match_rate).value
+    except CalibrationError as error:
+        if quantiles is None:
+            raise InvalidParameterError(
+                f"there are no impostor quantiles for this bank's models, and {len(same_image)} pairs of"
+                f" faces in one image are too few for a false match rate of {false_match_rate:g}; scan more"
+                " images with several people, or allow a higher rate"
+            ) from error
+    n_groups = 1
+    for _ in range(1 if quantiles is None else 2):
+        shipped = -1.0 if quantiles is None else quantiles.threshold(false_match_rate, [1] * n_groups).value
+        labels = FaceGrouper(min_similarity=max(least, shipped)).fit_predict(X, images=images)
+        n_groups = int(labels.max()) + 1
+    return labels
 
 
 def _group_names(labels: NDArray[np.int64], old_names: list[str]) -> dict[int, str]:
