@@ -111,14 +111,16 @@ yes = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmatio
 open_report = _flag("--open", "opens_report", help="Open the report in the browser.")
 
 
-def false_alarm_rate(text: str) -> Callable[[_F], _F]:
-    """Add `--false-alarm-rate`, in (0, 1); None leaves the rate to the library's default."""
+def rate(name: str, text: str) -> Callable[[_F], _F]:
+    """Add a rate in (0, 1); None leaves it to the library's default."""
     return click.option(
-        "--false-alarm-rate",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        metavar="R",
-        help=text,
+        name, type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="R", help=text
     )
+
+
+def false_alarm_rate(text: str) -> Callable[[_F], _F]:
+    """Add `--false-alarm-rate`; see `rate`."""
+    return rate("--false-alarm-rate", text)
 
 
 def names(text: str) -> Callable[[_F], _F]:
@@ -172,6 +174,15 @@ def _read_names(ctx: click.Context, param: click.Parameter, values: tuple[str, .
 def is_interactive() -> bool:
     """Whether standard input is a terminal, so that a person can answer a question."""
     return sys.stdin.isatty()
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask for confirmation; without a terminal to ask on, refuse."""
+    if yes:
+        return
+    if not is_interactive():
+        raise BadInputError(f"{question} Add --yes to do it")
+    click.confirm(question, err=True, abort=True)
 
 
 def dim(text: str) -> Callable[[_F], _F]:

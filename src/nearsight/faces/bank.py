@@ -10,13 +10,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearsight.errors import ImageFailure, InvalidParameterError, UnknownIdError
-from nearsight.estimators.faces.identifier import FaceIdentifier
+from nearsight.estimators.faces.identifier import DEFAULT_FALSE_MATCH_RATE, FaceIdentifier
 from nearsight.faces.enrollment import Enrollment, EnrollReport, PersonName
 from nearsight.faces.grouping import FaceGroup, group_faces
 from nearsight.faces.impostor_quantiles import impostor_quantiles
 from nearsight.faces.models import DEFAULT_DETECTOR, DEFAULT_RECOGNIZER
 from nearsight.faces.pipeline import Face, FaceReader, ImageFaces
-from nearsight.faces.results import DEFAULT_RATE, FaceVerification, IdentifiedImage, identify_faces, verify
+from nearsight.faces.results import FaceVerification, IdentifiedImage, identify_faces, verify
 from nearsight.faces.schema import COLUMNS, BankedFace, face_id, to_table, vectors_of
 from nearsight.faces.storage import BankStorage
 from nearsight.faces.upgrade import UpgradeReport, upgrade_bank
@@ -206,7 +206,9 @@ class FaceBank:
         for image in self.reader.read_all(inputs, allow_remote=allow_remote):
             enrollment.add(image)
         enrollment.choose_faces(
-            self._vectors_by_person(), impostor_quantiles(self._storage.manifest.fingerprint), DEFAULT_RATE
+            self._vectors_by_person(),
+            impostor_quantiles(self._storage.manifest.fingerprint),
+            DEFAULT_FALSE_MATCH_RATE,
         )
         self._append(enrollment.accepted)
         self._name_banked(enrollment.accepted, banked)
@@ -237,7 +239,7 @@ class FaceBank:
 
     # --- identification and verification --------------------------------------------------------------
 
-    def identifier(self, false_match_rate: float = DEFAULT_RATE) -> FaceIdentifier | None:
+    def identifier(self, false_match_rate: float = DEFAULT_FALSE_MATCH_RATE) -> FaceIdentifier | None:
         """Return the estimator that identifies faces, fitted on the bank; None if nobody is enrolled."""
         faces, X = self.vectors()
         named = np.array([bool(face.person) for face in faces], bool)
@@ -250,7 +252,7 @@ class FaceBank:
         ).fit(X[named], persons)
 
     def identify(
-        self, inputs: Any, *, false_match_rate: float = DEFAULT_RATE, allow_remote: bool = False
+        self, inputs: Any, *, false_match_rate: float = DEFAULT_FALSE_MATCH_RATE, allow_remote: bool = False
     ) -> Iterator[IdentifiedImage | ImageFailure]:
         """Identify the persons in images.
 
@@ -274,7 +276,9 @@ class FaceBank:
             else:
                 yield IdentifiedImage(image, identify_faces(identifier, image.faces))
 
-    def verify(self, a: Any, b: Any, *, false_match_rate: float = DEFAULT_RATE) -> FaceVerification:
+    def verify(
+        self, a: Any, b: Any, *, false_match_rate: float = DEFAULT_FALSE_MATCH_RATE
+    ) -> FaceVerification:
         """Decide whether the largest faces of two images are of the same person; see `faces.verify`."""
         return verify(self.reader, a, b, false_match_rate=false_match_rate)
 
@@ -301,7 +305,7 @@ class FaceBank:
         self._storage.add_without_faces(without_faces)
         return failures
 
-    def group(self, *, false_match_rate: float = DEFAULT_RATE) -> list[FaceGroup]:
+    def group(self, *, false_match_rate: float = DEFAULT_FALSE_MATCH_RATE) -> list[FaceGroup]:
         """Group the faces of the bank by person, the largest group first.
 
         Faces that match an enrolled person join that person. The others form groups, which keep their names

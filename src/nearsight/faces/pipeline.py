@@ -14,6 +14,7 @@ from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.faces.models import (
     DEFAULT_DETECTOR,
     DEFAULT_RECOGNIZER,
+    MIN_CONFIDENCE,
     SCAN_VERSION,
     DetectedFace,
     FaceDetector,
@@ -118,7 +119,7 @@ class FaceReader:
         detector: str | FaceDetector = DEFAULT_DETECTOR,
         recognizer: str | FaceRecognizer = DEFAULT_RECOGNIZER,
         *,
-        min_confidence: float = 0.5,
+        min_confidence: float = MIN_CONFIDENCE,
         smallest_px: float | None = None,
         n_threads: int | None = None,
         limits: Limits | None = None,

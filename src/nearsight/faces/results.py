@@ -8,12 +8,10 @@ from numpy.typing import NDArray
 
 from nearsight.errors import CalibrationError, ImageError, ImageFailure, InvalidParameterError
 from nearsight.estimators.conformal import Threshold
-from nearsight.estimators.faces.identifier import FaceIdentifier
+from nearsight.estimators.faces.identifier import DEFAULT_FALSE_MATCH_RATE, FaceIdentifier
 from nearsight.faces.impostor_quantiles import impostor_quantiles
 from nearsight.faces.pipeline import Face, FaceReader, ImageFaces
 from nearsight.images import find
-
-DEFAULT_RATE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,9 @@ class FaceVerification:
     threshold: Threshold
 
 
-def verify(reader: FaceReader, a: Any, b: Any, *, false_match_rate: float = DEFAULT_RATE) -> FaceVerification:
+def verify(
+    reader: FaceReader, a: Any, b: Any, *, false_match_rate: float = DEFAULT_FALSE_MATCH_RATE
+) -> FaceVerification:
     """Decide whether the largest faces of two images are of the same person.
 
     Parameters

@@ -187,3 +187,23 @@ def test_upgrade(nearsight, people, monkeypatch):
     assert "nearsight faces upgrade" in nearsight("faces", "identify", people, code=2).stderr
     assert nearsight.json("faces", "upgrade") == {"faces": 6, "removed": []}
     assert {face["name"] for face in nearsight.json("faces", "identify", people)["faces"]} == {"ann", "bob"}
+
+
+def test_groups_are_shown_in_a_report(nearsight, people, party, tmp_path):
+    page = tmp_path / "faces.html"
+    result = nearsight("faces", "group", people, party, "--html", page)
+    assert f"Report: {page}" in result.stderr
+    html = page.read_text(encoding="utf-8")
+    assert html.count("data:image/jpeg") == 9
+    assert html.count("nearsight faces name --bank") == 2
+
+
+def test_the_help_states_the_defaults_of_the_library(nearsight):
+    from nearsight.estimators.faces.identifier import DEFAULT_FALSE_MATCH_RATE
+    from nearsight.faces.models import MIN_CONFIDENCE, multiscale
+
+    text = " ".join(nearsight("faces", "identify", "--help").stdout.split())
+    assert f"matched to somebody. Default: {DEFAULT_FALSE_MATCH_RATE}." in text
+    assert f"below this confidence. Default: {MIN_CONFIDENCE}." in text
+    smallest = f"1/{round(1 / multiscale._SMALLEST_SHARE)} of the image's longer side, at least"
+    assert f"Default: {smallest} {multiscale._SMALLEST_PX}." in text

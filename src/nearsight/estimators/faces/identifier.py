@@ -19,6 +19,7 @@ from nearsight.estimators.conformal.threshold import check_rate
 from nearsight.estimators.faces.impostor_quantiles import ImpostorQuantiles
 from nearsight.estimators.neighbors import similarity_blocks, unit_length
 
+DEFAULT_FALSE_MATCH_RATE = 0.01
 #: Settings of the guard, chosen on one half of the background population.
 GUARD_RATE, GUARD_PERSONS = 0.03, 20
 # Comparisons of enrolled faces with other persons that the guard looks at.
@@ -117,7 +118,10 @@ class FaceIdentifier(BaseEstimator):
     """
 
     def __init__(
-        self, *, false_match_rate: float = 0.01, impostor_quantiles: ImpostorQuantiles | None = None
+        self,
+        *,
+        false_match_rate: float = DEFAULT_FALSE_MATCH_RATE,
+        impostor_quantiles: ImpostorQuantiles | None = None,
     ) -> None:
         self.false_match_rate = false_match_rate
         self.impostor_quantiles = impostor_quantiles

@@ -9,7 +9,7 @@ from nearsight.faces.models.base import (
     FaceRecognizer,
 )
 from nearsight.faces.models.face_quality import POOR, FaceQuality, assess_quality
-from nearsight.faces.models.multiscale import SCAN_VERSION, detect
+from nearsight.faces.models.multiscale import MIN_CONFIDENCE, SCAN_VERSION, detect
 from nearsight.faces.models.registry import (
     DEFAULT_DETECTOR,
     DEFAULT_RECOGNIZER,
@@ -24,6 +24,7 @@ __all__ = [
     "DEFAULT_RECOGNIZER",
     "INSTALL",
     "LANDMARKS",
+    "MIN_CONFIDENCE",
     "POOR",
     "SCAN_VERSION",
     "DetectedFace",

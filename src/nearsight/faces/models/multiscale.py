@@ -27,6 +27,8 @@ _DETECTABLE_PX = 16
 _MIN_REFINED_CONFIDENCE = 0.3
 # Default size of the smallest face: this share of the image's longer side, and at least so many pixels.
 # Smaller faces are detected, but not recognized well.
+#: Detections of less confidence are left out by default.
+MIN_CONFIDENCE = 0.5
 _SMALLEST_SHARE = 1 / 64
 _SMALLEST_PX = 20
 _TILE_PX = 1024
@@ -47,7 +49,7 @@ def detect(
     detector: FaceDetector,
     image: Image.Image,
     *,
-    min_confidence: float = 0.5,
+    min_confidence: float = MIN_CONFIDENCE,
     smallest_px: float | None = None,
 ) -> list[DetectedFace]:
     """Find the faces in an image, the largest first.

@@ -27,7 +27,7 @@ def forget(run: Run, /, *, unnamed: bool, everything: bool, yes: bool, bank: Pat
     face_bank = face_options.open_bank(run, bank)
     if everything:
         n_removed = len(face_bank.faces())
-        face_options.confirm(
+        options.confirm(
             f"Remove the bank at {face_bank.directory} with {count(n_removed, 'face')} permanently?", yes=yes
         )
         face_bank.destroy()

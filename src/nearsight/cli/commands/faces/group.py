@@ -18,7 +18,7 @@ from nearsight.text_format import count, printable
     json_shape="""{"groups": [{"group": group or null, "name": name or null, "size": int,
              "faces": [{"id", "path", "box", "enrolled": bool}]}],
  "alone": int, "failed": [{"path", "reason"}]}""",
-    examples=("nearsight faces group", "nearsight faces group album/"),
+    examples=("nearsight faces group", "nearsight faces group album/ --html faces.html --open"),
 )
 @click.argument("paths", nargs=-1, metavar="[PATH...]", type=click.Path(), callback=options.existing_paths)
 @face_options.false_match_rate
@@ -26,6 +26,7 @@ from nearsight.text_format import count, printable
 @face_options.recognizer
 @face_options.bank
 @face_options.reader
+@options.report("faces", "Write an HTML report with the faces of each group, to name the groups.")
 @options.allow_remote
 @options.strict
 @click.pass_obj
@@ -34,10 +35,11 @@ def group(
     /,
     paths: tuple[str, ...],
     *,
-    false_match_rate: float,
+    false_match_rate: float | None,
     detector: str | None,
     recognizer: str | None,
     bank: Path | None,
+    report: Path | None,
     allow_remote: bool,
     reader_options: dict[str, Any],
 ) -> int:
@@ -55,7 +57,7 @@ def group(
     directory = face_options.bank_directory(run, bank)
     face_bank = open_or_create_bank(directory, detector=detector, recognizer=recognizer, **reader_options)
     failed = face_bank.scan(image_paths, allow_remote=allow_remote)
-    groups = face_bank.group(false_match_rate=false_match_rate)
+    groups = face_bank.group(**options.without_none(false_match_rate=false_match_rate))
     listed = [group for group in groups if group.person or len(group.faces) > 1]
     n_alone = len(groups) - len(listed)
     run.console.document(
@@ -89,6 +91,13 @@ def group(
     for line in text_format.table(rows, header=header, right=(1,)):
         run.console.say(line)
     run.console.say(f"{count(n_alone, 'face')} in no group")
+    if report is not None:
+        from nearsight.faces.crops import face_crops
+        from nearsight.reports.faces import shown_faces, write_groups
+
+        crops = face_crops(shown_faces(groups), face_bank.reader, allow_remote=allow_remote)
+        write_groups(report, groups, crops, bank=directory)
+        run.present_report(report)
     if any(group.group for group in listed):
         run.console.note('To name a group: nearsight faces name g1 "NAME"')
     return run.report_failures(failed, n_images=len(image_paths) - len(failed))

@@ -46,7 +46,7 @@ def identify(
     /,
     paths: tuple[str, ...],
     *,
-    false_match_rate: float,
+    false_match_rate: float | None,
     draw: Path | None,
     bank: Path | None,
     allow_remote: bool,
@@ -61,16 +61,15 @@ def identify(
     every match that has consequences for a person.
     """
     face_bank = face_options.open_bank(run, bank, **reader_options)
-    identifier = face_bank.identifier(false_match_rate)
+    rate = options.without_none(false_match_rate=false_match_rate)
+    identifier = face_bank.identifier(**rate)
     if identifier is not None and identifier.reason_:
         run.console.warn(f"Note: {identifier.reason_}")
     faces: list[dict[str, Any]] = []
     without_faces: list[str] = []
     failed: list[ImageFailure] = []
     drawn_names: set[str] = set()
-    for result in face_bank.identify(
-        list(paths), false_match_rate=false_match_rate, allow_remote=allow_remote
-    ):
+    for result in face_bank.identify(list(paths), allow_remote=allow_remote, **rate):
         if isinstance(result, ImageFailure):
             failed.append(result)
             continue

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from nearsight.cli import options
-from nearsight.cli.framework import BadInputError, Run
+from nearsight.cli.framework import Run
 
 if TYPE_CHECKING:
     from nearsight.faces import FaceBank
@@ -18,13 +18,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 # The bank's folder in the collection's directory.
 _FOLDER = "faces"
 
-false_match_rate = click.option(
-    "--false-match-rate",
-    type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
-    metavar="R",
-    default=0.01,
-    show_default=True,
-    help="Share of unknown people that may be matched to somebody.",
+false_match_rate = options.rate(
+    "--false-match-rate", "Share of unknown people that may be matched to somebody. Default: 0.01."
 )
 bank = click.option(
     "--bank",
@@ -50,9 +45,7 @@ _READER = (
         "--min-confidence",
         type=click.FloatRange(min=0, max=1, min_open=True),
         metavar="P",
-        default=0.5,
-        show_default=True,
-        help="Ignore detections below this confidence.",
+        help="Ignore detections below this confidence. Default: 0.5.",
     ),
     options.threads,
 )
@@ -63,16 +56,16 @@ def reader(command: _F) -> _F:
 
     @wraps(command)
     def with_reader_options(
-        *args: Any, smallest: float | None, min_confidence: float, threads: int | None, **rest: Any
+        *args: Any, smallest: float | None, min_confidence: float | None, threads: int | None, **rest: Any
     ) -> Any:
         run = options.current_run()
-        reader_options = {
-            "smallest_px": smallest,
-            "min_confidence": min_confidence,
-            "n_threads": threads,
-            "progress": run.console.progress,
-            "cache_dir": run.settings.cache_dir,
-        }
+        reader_options = options.without_none(
+            smallest_px=smallest,
+            min_confidence=min_confidence,
+            n_threads=threads,
+            progress=run.console.progress,
+            cache_dir=run.settings.cache_dir,
+        )
         return command(*args, reader_options=reader_options, **rest)
 
     return options.add_options(cast(_F, with_reader_options), _READER)
@@ -98,12 +91,3 @@ def models_of(bank: "FaceBank") -> list[dict[str, str]]:
 def rounded(box: tuple[float, float, float, float]) -> list[int]:
     """Return a box in whole pixels."""
     return [round(value) for value in box]
-
-
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask for confirmation; without a terminal to ask on, refuse."""
-    if yes:
-        return
-    if not options.is_interactive():
-        raise BadInputError(f"{question} Add --yes to do it")
-    click.confirm(question, err=True, abort=True)

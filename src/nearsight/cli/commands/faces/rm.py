@@ -31,7 +31,7 @@ def rm(run: Run, /, names: tuple[str, ...], *, ids: tuple[str, ...], yes: bool, 
     face_bank = face_options.open_bank(run, bank)
     # Checked first: nobody should have to confirm what cannot be done.
     face_bank.require(names, faces=ids)
-    face_options.confirm(f"Remove {', '.join([*names, *ids])} from the bank permanently?", yes=yes)
+    options.confirm(f"Remove {', '.join([*names, *ids])} from the bank permanently?", yes=yes)
     n_removed = face_bank.remove(names, faces=ids)
     run.console.document({"removed": n_removed, "persons": len(face_bank.persons())})
     run.console.say(f"{count(n_removed, 'face')} removed")

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from nearsight.cli import options
 from nearsight.cli.commands.faces import options as face_options
 from nearsight.cli.framework import Command, Run
 from nearsight.errors import CollectionNotFoundError
@@ -27,7 +28,7 @@ def verify(
     a: str,
     b: str,
     *,
-    false_match_rate: float,
+    false_match_rate: float | None,
     bank: Path | None,
     reader_options: dict[str, Any],
 ) -> None:
@@ -41,16 +42,17 @@ def verify(
         reader = face_options.open_bank(run, bank, **reader_options).reader
     except CollectionNotFoundError:
         reader = faces.FaceReader(**reader_options)
-    result = faces.verify(reader, a, b, false_match_rate=false_match_rate)
+    result = faces.verify(reader, a, b, **options.without_none(false_match_rate=false_match_rate))
     run.console.document(
         {
             "same": result.same,
             "similarity": round(result.similarity, 4),
             "threshold": round(result.threshold.value, 4),
-            "false_match_rate": false_match_rate,
+            "false_match_rate": result.threshold.false_alarm_rate,
         }
     )
+    rate = result.threshold.false_alarm_rate
     run.console.say(
         f"{'the same person' if result.same else 'not the same person'}: similarity {result.similarity:.3f},"
-        f" match threshold {result.threshold.value:.3f} at a false match rate of {false_match_rate:.2%}"
+        f" match threshold {result.threshold.value:.3f} at a false match rate of {rate:.2%}"
     )
