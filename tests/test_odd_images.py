@@ -126,9 +126,14 @@ def test_sixteen_bits_are_as_eight(embedder: Embedder) -> None:
     assert vector(embedder, gray16()) @ vector(embedder, saved(photo().convert("L"), "PNG")) >= 0.9999
 
 
-def test_transparent_is_white(embedder: Embedder) -> None:
+def test_what_is_transparent_everywhere_is_seen(embedder: Embedder) -> None:
     clear = photo().convert("RGBA")
     clear.putalpha(0)
+    assert vector(embedder, saved(clear, "PNG")) @ vector(embedder, saved(photo(), "PNG")) >= 0.9999
+
+
+def test_transparent_is_white(embedder: Embedder) -> None:
+    clear = Image.new("RGBA", (1200, 900), (0, 0, 0, 0))
     white = Image.new("RGB", clear.size, "white")
     assert vector(embedder, saved(clear, "PNG")) @ vector(embedder, saved(white, "PNG")) >= 0.9999
 

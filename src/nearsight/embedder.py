@@ -23,6 +23,7 @@ from nearsight.images import (
     decode,
     exif_of,
     find,
+    may_show_more,
     thumbnail,
 )
 from nearsight.models import DEFAULT_MODEL, Backend, load_model
@@ -62,7 +63,9 @@ class Embedded:
     thumbnail : bytes or None
         JPEG, if thumbnails were requested.
     exif : Exif or None
-        When, where and with what the image was taken; None if `vector` is None and `needs_exif` was false.
+        When, where and with what the image was taken; None if `vector` is None and the row is not outdated.
+    notes : tuple of str
+        What of the file is not in the image, or was decided so that something is left to see.
     """
 
     position: int
@@ -74,6 +77,7 @@ class Embedded:
     height: int = 0
     thumbnail: bytes | None = None
     exif: Exif | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +226,7 @@ class Embedder:
         sources: Iterable[ImageSource | ImageFailure],
         *,
         known: Callable[[str], bool] | None = None,
-        needs_exif: Callable[[str], bool] | None = None,
+        is_outdated: Callable[[str], bool] | None = None,
         thumbnails: bool = False,
         on_error: OnError = "record",
     ) -> Generator[Embedded | ImageFailure, None, None]:
@@ -234,8 +238,9 @@ class Embedder:
             Sources as from `images.find`; failures are yielded unchanged.
         known : callable, optional
             Given a content id, returns whether the vector is not needed. Called from worker threads.
-        needs_exif : callable, optional
-            Given the content id of a known image, returns whether its EXIF is to be read nevertheless.
+        is_outdated : callable, optional
+            Given the content id of a known image, returns whether an earlier version embedded it. Then its
+            EXIF is read, and it is embedded again if the decoder shows more of it now.
         thumbnails : bool, default False
             Whether to create a thumbnail of each embedded image.
         on_error : {"record", "raise"}
@@ -243,7 +248,7 @@ class Embedder:
         """
         if on_error not in ("record", "raise"):
             raise InvalidParameterError(f"on_error is {on_error!r}; it must be 'record' or 'raise'")
-        embed_batch = partial(self._embed_batch, known=known, needs_exif=needs_exif, thumbnails=thumbnails)
+        embed_batch = partial(self._embed_batch, known=known, is_outdated=is_outdated, thumbnails=thumbnails)
         batches = _batches(enumerate(sources), self.batch_size, self.n_threads)
         with closing(ordered_map(embed_batch, batches, n_threads=self.n_threads)) as results:
             for batch in results:
@@ -264,10 +269,12 @@ class Embedder:
         self,
         batch: list[tuple[int, ImageSource | ImageFailure]],
         known: Callable[[str], bool] | None,
-        needs_exif: Callable[[str], bool] | None,
+        is_outdated: Callable[[str], bool] | None,
         thumbnails: bool,
     ) -> list[Embedded | ImageFailure]:
-        items = [self._prepare(position, source, known, needs_exif, thumbnails) for position, source in batch]
+        items = [
+            self._prepare(position, source, known, is_outdated, thumbnails) for position, source in batch
+        ]
         prepared = [item for item in items if isinstance(item, _Prepared)]
         vectors = iter(self.backend.embed([item.value for item in prepared]))
         return [_finish(item, next(vectors)) if isinstance(item, _Prepared) else item for item in items]
@@ -277,7 +284,7 @@ class Embedder:
         position: int,
         source: ImageSource | ImageFailure,
         known: Callable[[str], bool] | None,
-        needs_exif: Callable[[str], bool] | None,
+        is_outdated: Callable[[str], bool] | None,
         thumbnails: bool,
     ) -> _Prepared | Embedded | ImageFailure:
         if isinstance(source, ImageFailure):
@@ -286,16 +293,27 @@ class Embedder:
             stat = source.stat()
             data = source.read(self.limits)
             id = content_id(data)
-            if known is not None and known(id):
-                exif = (
-                    exif_of(data, limits=self.limits) if needs_exif is not None and needs_exif(id) else None
-                )
-                return Embedded(position, source, stat, id, None, exif=exif)
+            is_known = known is not None and known(id)
+            if is_known and not (is_outdated is not None and is_outdated(id)):
+                return Embedded(position, source, stat, id, None)
+            if is_known and not may_show_more(data):
+                return Embedded(position, source, stat, id, None, exif=exif_of(data, limits=self.limits))
             image = decode(data, path=source.path, min_side_px=self.backend.decode_px, limits=self.limits)
+            if is_known and image.rules_version == 1:
+                return Embedded(position, source, stat, id, None, exif=image.exif)
             small = thumbnail(image.image) if thumbnails else None
             return _Prepared(
                 lambda vector: Embedded(
-                    position, source, stat, id, vector, image.width, image.height, small, image.exif
+                    position,
+                    source,
+                    stat,
+                    id,
+                    vector,
+                    image.width,
+                    image.height,
+                    small,
+                    image.exif,
+                    image.notes,
                 ),
                 source.path,
                 self.backend.prepare(image.image),

@@ -49,6 +49,6 @@ def test_ids_of_the_store_and_of_the_run_are_known():
         assert not index.has_id(f"{start + 30:032x}")
 
 
-def test_rows_that_were_written_without_exif_are_known():
+def test_rows_of_an_earlier_version_are_known():
     index = FileIndex([known(9)])
-    assert [index.needs_exif(f"{i:032x}") for i in range(10)] == [True, False] * 4 + [True, False]
+    assert [index.is_outdated(f"{i:032x}") for i in range(10)] == [True, False] * 4 + [True, False]

@@ -1,6 +1,7 @@
 """What the first version wrote still opens: collections, clusters, maps, classifiers and projections."""
 
 import shutil
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 from nearsight import Clustering, Collection
 from nearsight.errors import FilterError
 from nearsight.images import FileSource
+from nearsight.images.color import ON_BLACK
 
 from fake import FakeBackend
 from sample_images import encoded, scene
@@ -72,17 +74,31 @@ def test_exif_fields_appear_with_the_next_run(old, tmp_path, monkeypatch):
     assert collection.count("orientation IS NULL") == 6
 
 
-def test_rows_of_an_earlier_version_are_read_again_once(tmp_path, monkeypatch):
+@pytest.fixture
+def earlier(monkeypatch):
+    """Return a context in which collections are written as by the first version."""
+
+    @contextmanager
+    def context():
+        with monkeypatch.context() as patched:
+            for name, value in (
+                ("schema.EXIF_COLUMNS", ()),
+                ("schema._EXIF_NAMES", ()),
+                ("schema.exif_row", lambda exif: {}),
+                ("file_index.FileIndex.is_outdated", lambda self, id: False),
+                ("file_index.FileIndex.COLUMNS", ("id", "keys", "stamps", "size_bytes")),
+            ):
+                patched.setattr(f"nearsight.collection.{name}", value)
+            patched.setattr("nearsight.images.color._MIN_CONTRAST", 0)
+            yield
+
+    return context
+
+
+def test_rows_of_an_earlier_version_are_read_again_once(tmp_path, monkeypatch, earlier):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(exif_photo())
-    with monkeypatch.context() as earlier:
-        earlier.setattr("nearsight.collection.schema.EXIF_COLUMNS", ())
-        earlier.setattr("nearsight.collection.schema._EXIF_NAMES", ())
-        earlier.setattr("nearsight.collection.schema.exif_row", lambda exif: {})
-        earlier.setattr("nearsight.collection.file_index.FileIndex.needs_exif", lambda self, id: False)
-        earlier.setattr(
-            "nearsight.collection.ingest.FileIndex.COLUMNS", ("id", "keys", "stamps", "size_bytes")
-        )
+    with earlier():
         collection = Collection.create(tmp_path / "c", model=FakeBackend())
         assert "taken" not in collection._store.schema.names
         collection.add(tmp_path / "photos")
@@ -99,6 +115,30 @@ def test_rows_of_an_earlier_version_are_read_again_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(FileSource, "read", refuse)
     assert collection.add(tmp_path / "photos").unchanged == 1
+
+
+def test_only_images_of_which_the_decoder_shows_more_are_embedded_again(tmp_path, earlier):
+    folder = tmp_path / "drawings"
+    folder.mkdir()
+    for name, ink in (("white", 249), ("black", 0)):
+        drawing = Image.new("LA", (64, 48), (ink, 0))
+        drawing.paste((ink, 255), (8, 8, 40, 30))
+        (folder / f"{name}.png").write_bytes(encoded(drawing, "PNG"))
+    with earlier():
+        collection = Collection.create(tmp_path / "c", model=FakeBackend())
+        collection.add(folder)
+    ids = {Path(item.path).stem: item.id for item in collection.items()}
+    before = {name: (collection.vectors([id]), collection.thumbnails([id])[id]) for name, id in ids.items()}
+    collection.update_metadata(ids["white"], {"checked": True})
+    report = collection.add(folder)
+    assert (report.added, report.unchanged, report.embedded) == (0, 2, 1)
+    assert report.notes == {ON_BLACK: 1}
+    assert np.array_equal(collection.vectors([ids["black"]]), before["black"][0])
+    assert not np.allclose(collection.vectors([ids["white"]]), before["white"][0])
+    assert collection.thumbnails([ids["white"]])[ids["white"]] != before["white"][1]
+    assert collection.get(ids["white"]).metadata == {"checked": True}
+    again = collection.add(folder)
+    assert (again.unchanged, again.embedded) == (2, 0)
 
 
 def exif_photo():

@@ -1,14 +1,16 @@
-"""Any mode and profile to sRGB on white."""
+"""Any mode and profile to sRGB without transparency: something is left to see."""
 
 import io
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
 from nearsight.errors import ImageError
 from nearsight.images import decode
-from nearsight.images.color import to_rgb
+from nearsight.images.color import ON_BLACK, OPAQUE, to_rgb
 from nearsight.images.strict_decoding import DecodingError
 
 from sample_images import encoded, png, png_chunk, profile, samples, scene
@@ -74,14 +76,13 @@ def test_wide_gray_is_scaled_by_its_range(mode, highest):
         np.full((4, 4), 70_000, np.int32),
         np.full((4, 4), -0.5, np.float32),
         np.full((4, 4), 300.0, np.float32),
-        np.array([[0.5, np.nan]], np.float32),
-        np.array([[0.5, np.inf]], np.float32),
+        np.full((4, 4), np.nan, np.float32),
     ],
 )
 def test_values_without_a_scale_are_refused(values):
-    with pytest.raises(DecodingError, match="no known scale"):
+    with pytest.raises(DecodingError, match="no known scale|no pixel holds"):
         to_rgb(Image.fromarray(values))
-    with pytest.raises(ImageError, match="no known scale"):
+    with pytest.raises(ImageError, match="no known scale|no pixel holds"):
         decode(encoded(Image.fromarray(values), "TIFF"))
 
 
@@ -122,7 +123,7 @@ def test_palette_with_transparency():
         (16, 0, bytes([1, 2, 200, 9]), b"\x01\x02", [255, 199]),
         (2, 0, bytes([0b01_10_0000]), b"\0\x01", [255, 170]),
         (4, 0, bytes([0x3A]), b"\0\x03", [255, 170]),
-        (1, 0, bytes([0b01_000000]), b"\0\0", [255, 255]),
+        (1, 0, bytes([0b01_000000]), b"\0\0", [0, 255]),
         (8, 2, bytes([1, 2, 3, 90, 90, 90]), b"\0\x01\0\x02\0\x03", [255, 90]),
         (16, 2, bytes([1, 0, 2, 0, 3, 0] + [90, 0] * 3), b"\x01\0\x02\0\x03\0", [255, 90]),
     ],
@@ -233,3 +234,101 @@ def test_gif_shows_its_palette_colors():
 def test_all_samples_are_bright_enough_to_be_images():
     for name, data in samples().items():
         assert pixels(data).std() > 20, name
+
+
+def drawing(ink, mode="RGBA"):
+    """Lines of one ink on a transparent ground, as drawing programs save them."""
+    image = Image.new(mode, (64, 48), (*ink, 0) if mode == "RGBA" else (ink[0], 0))
+    ImageDraw.Draw(image).ellipse(
+        (8, 8, 50, 40), outline=(*ink, 255) if mode == "RGBA" else (ink[0], 255), width=3
+    )
+    return image
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF", "WEBP"])
+def test_a_drawing_on_a_transparent_ground_shows(mode, image_format):
+    options = {"lossless": True, "exact": True} if image_format == "WEBP" else {}
+    for ink, ground, notes in (((0, 0, 0), 255, ()), ((255, 255, 255), 0, (ON_BLACK,))):
+        image = drawing(ink, mode)
+        decoded = decode(encoded(image, image_format, **options))
+        line = np.asarray(image.getchannel("A")) > 0
+        values = np.asarray(decoded.image)[..., 0]
+        assert (values[line] == ink[0]).all()
+        assert (values[~line] == ground).all()
+        assert decoded.notes == notes
+
+
+def test_white_on_a_transparent_palette_shows():
+    image = Image.new("P", (32, 32), 0)
+    image.putpalette([255, 255, 255] * 2)
+    image.paste(1, (8, 8, 24, 24))
+    for image_format in ("PNG", "GIF"):
+        decoded = decode(encoded(image, image_format, transparency=0))
+        assert np.ptp(np.asarray(decoded.image)) == 255
+        assert decoded.notes == (ON_BLACK,)
+
+
+def test_transparency_that_hides_everything_is_ignored():
+    image = scene(64, 48).convert("RGBA")
+    image.putalpha(0)
+    decoded = decode(encoded(image, "PNG"))
+    assert np.array_equal(np.asarray(decoded.image), np.asarray(scene(64, 48)))
+    assert decoded.notes == (OPAQUE,)
+
+
+def test_an_empty_transparent_image_is_white():
+    decoded = decode(encoded(Image.new("RGBA", (16, 16), (0, 0, 0, 0)), "PNG"))
+    assert np.asarray(decoded.image).min() == 255
+    assert decoded.notes == ()
+
+
+def test_content_that_does_not_survive_is_a_failure_with_that_reason():
+    ink = np.zeros((16, 16, 4), np.uint8)
+    ink[..., 3] = 255  # black everywhere: whatever lies below it is not seen
+    ink[:8, :, 0] = 255
+    with pytest.raises(ImageError, match="CMYK is converted to sRGB, so nothing is left to see"):
+        decode(encoded(Image.frombytes("CMYK", (16, 16), ink.tobytes()), "TIFF"))
+    blank = decode(encoded(Image.new("CMYK", (16, 16), (0, 0, 0, 255)), "TIFF"))
+    assert np.asarray(blank.image).max() == 0
+
+
+def test_a_profile_that_erases_everything_is_ignored(monkeypatch):
+    class Eraser:
+        def apply(self, image):
+            return Image.new("RGB", image.size)
+
+    monkeypatch.setattr("nearsight.images.color._srgb_transform", lambda icc, mode: Eraser())
+    data = encoded(scene(), "PNG", icc_profile=profile("swapped"))
+    assert np.array_equal(pixels(data), np.asarray(scene()))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "CMYK", "YCbCr", "RGBA"])
+def test_ordinary_images_keep_their_exact_pixels(mode):
+    """As version 1 of the decoder's rules: what Pillow converts, on white."""
+    image = scene().convert("RGB").quantize(64) if mode == "P" else scene().convert(mode)
+    if mode == "RGBA":
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    expected = Image.new("RGB", image.size, "white")
+    expected.paste(image.convert("RGB"), mask=image.getchannel("A") if mode == "RGBA" else None)
+    decoded = decode(encoded(image, "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"))
+    assert np.array_equal(np.asarray(decoded.image), np.asarray(expected))
+    assert (decoded.notes, decoded.rules_version) == ((), 1)
+
+
+@given(
+    st.sampled_from(["RGBA", "LA", "PA", "RGBa", "La"]),
+    st.lists(st.binary(min_size=4, max_size=4), min_size=2, max_size=2, unique=True),
+)
+def test_two_opaque_colors_are_never_one(mode, colors):
+    image = Image.new("RGBA", (32, 32), (*colors[0][:3], 255))
+    image.paste((*colors[1][:3], 255), (8, 8, 24, 24))
+    if mode == "PA":
+        image = image.convert("P").convert("PA")
+    elif mode in ("LA", "La"):
+        image = image.convert("LA").convert(mode)
+    elif mode == "RGBa":
+        image = image.convert("RGBa")
+    plain = image.convert("LA") if mode == "La" else image
+    expected = np.asarray(plain.convert("RGBA").convert("RGB"))
+    assert np.array_equal(np.asarray(to_rgb(image)), expected)

@@ -6,12 +6,14 @@ import threading
 import time
 
 import numpy as np
+import pillow_heif
 import pytest
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
 from nearsight.errors import ImageError
 from nearsight.images import DRAFT_FACTOR, Limits, content_id, decode, thumbnail
 from nearsight.images import decode as decode_function
+from nearsight.images.decode import FIRST_FRAME
 
 from sample_images import encoded, exif_block, png_bomb, samples, scene, turned
 
@@ -326,3 +328,27 @@ def test_thumbnails_fit_and_are_not_enlarged(size, expected):
 def test_a_thumbnail_of_no_size_is_refused():
     with pytest.raises(ValueError, match="side_px=0"):
         thumbnail(scene(), 0)
+
+
+@pytest.mark.parametrize("image_format", ["GIF", "PNG", "WEBP", "AVIF", "TIFF", "HEIF"])
+def test_the_first_of_several_frames_is_said(image_format):
+    frames = [scene(64, 48, seed) for seed in (1, 2, 3)]
+    if image_format == "HEIF":
+        heif = pillow_heif.from_pillow(frames[0])
+        heif.add_from_pillow(frames[1])
+        file = io.BytesIO()
+        heif.save(file)
+        several = file.getvalue()
+    else:
+        several = encoded(frames[0], image_format, save_all=True, append_images=frames[1:])
+    assert decode(several).notes == (FIRST_FRAME,)
+    assert decode(encoded(frames[0], image_format)).notes == ()
+
+
+def test_a_smaller_version_in_a_tiff_is_no_second_page():
+    file = io.BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(file, new=True) as writer:
+        scene(64, 48).save(writer, "TIFF")
+        writer.newFrame()
+        scene(32, 24).save(writer, "TIFF", tiffinfo={254: 1})
+    assert decode(file.getvalue()).notes == ()

@@ -157,3 +157,16 @@ def test_a_digest_is_for_ever() -> None:
 def test_facts_that_cannot_be(change: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidParameterError, match=message):
         dataclasses.replace(SPEC, **change)
+
+
+def test_decoder_versions_that_show_the_same_are_comparable() -> None:
+    before = SPEC.fingerprint.to_dict()
+    assert before["decoder"]["version"] == 2
+    before["decoder"]["version"] = 1
+    earlier = Fingerprint.from_dict(before)
+    assert earlier == SPEC.fingerprint
+    assert earlier.digest == SPEC.fingerprint.digest
+    assert earlier.differences(SPEC.fingerprint) == ["decoder.version: 1, there 2"]
+    for version in (0, 3):
+        before["decoder"]["version"] = version
+        assert Fingerprint.from_dict(before) != SPEC.fingerprint

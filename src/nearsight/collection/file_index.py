@@ -62,15 +62,15 @@ class FileIndex:
     COLUMNS = ("id", "keys", "stamps", "size_bytes", "orientation")
 
     def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
-        entries, ids, without_exif = [np.empty(0, _ENTRY)], [np.empty(0, _ID)], [np.empty(0, _ID)]
+        entries, ids, outdated = [np.empty(0, _ENTRY)], [np.empty(0, _ID)], [np.empty(0, _ID)]
         for batch in batches:
             ids.append(np.array(batch.column("id").to_pylist(), _ID))
-            without_exif.append(ids[-1][batch.column("orientation").is_null().to_numpy(zero_copy_only=False)])
+            outdated.append(ids[-1][batch.column("orientation").is_null().to_numpy(zero_copy_only=False)])
             entries.append(_entries_of(batch, ids[-1]))
         self._entries = np.sort(np.concatenate(entries), order="key")
         self._keys = np.ascontiguousarray(self._entries["key"])
         self._ids = _CompactSet(np.concatenate(ids))
-        self._without_exif = _CompactSet(np.concatenate(without_exif))
+        self._outdated = _CompactSet(np.concatenate(outdated))
         self._new_keys = _CompactSet(np.empty(0, np.int64))
 
     def visit(self, key: str) -> list[FileEntry] | None:
@@ -103,9 +103,9 @@ class FileIndex:
         """Return whether a row has this id."""
         return id.encode() in self._ids
 
-    def needs_exif(self, id: str) -> bool:
-        """Return whether this row was written without the EXIF of its file."""
-        return id.encode() in self._without_exif
+    def is_outdated(self, id: str) -> bool:
+        """Return whether an earlier version wrote this row: without EXIF, by the decoder's first rules."""
+        return id.encode() in self._outdated
 
     def add_ids(self, ids: Iterable[str]) -> None:
         """Add rows that are in the store now."""

@@ -1,6 +1,7 @@
 """The work of `Collection.add`: finds new and changed images, embeds and writes them, counts the rest."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -16,7 +17,7 @@ from nearsight.collection.results import AddReport
 from nearsight.collection.writer import AddCounts, IndexedFile, MetadataUpdate, WriteBatch, Writer, exists
 from nearsight.embedder import Embedded, Embedder, OnError
 from nearsight.errors import ImageError, ImageFailure, MetadataError, StorageError
-from nearsight.images import Exif, FileSource, ImageSource, Stat
+from nearsight.images import FileSource, ImageSource, Stat
 from nearsight.store import VectorStore
 
 MetadataFunction = Callable[[str], Mapping[str, Any]]
@@ -61,6 +62,7 @@ class Ingest:
         self._old_entries: dict[str, list[FileEntry]] = {}
         self._types = {f.name: f.type for f in store.schema}
         self._n_sources = 0
+        self._notes: Counter[str] = Counter()
 
     def run(
         self,
@@ -90,6 +92,7 @@ class Ingest:
             failed=counts.failed,
             seconds=round(seconds, 3),
             images_per_second=round(n_files / seconds, 1) if seconds else 0.0,
+            notes=dict(self._notes),
         )
 
     def _embed(self, sources: Iterator[ImageSource | ImageFailure], on_error: OnError, bar: Any) -> None:
@@ -99,7 +102,7 @@ class Ingest:
                 embedded = self._embedder().stream(
                     chain([first], sources),
                     known=self._file_index.has_id,
-                    needs_exif=self._file_index.needs_exif,
+                    is_outdated=self._file_index.is_outdated,
                     thumbnails=True,
                     on_error=on_error,
                 )
@@ -163,7 +166,7 @@ class Ingest:
             return False
         stat = source.stat()
         same = next((e for e in entries if (e.size_bytes, e.stamp) == (stat.size_bytes, stat.stamp)), None)
-        if same is None or (self._file_index.needs_exif(same.id) and isinstance(source, FileSource)):
+        if same is None or (self._file_index.is_outdated(same.id) and isinstance(source, FileSource)):
             # Reading a local file again is cheap; downloading it is not.
             self._old_entries[key] = entries
             return True
@@ -179,6 +182,7 @@ class Ingest:
         if isinstance(result, ImageFailure):
             self._counts.failed.append(result)
             return
+        self._notes.update(result.notes)
         try:
             metadata = self._metadata_of(result.source.path)
         except ImageError as error:
@@ -190,15 +194,16 @@ class Ingest:
         if result.id in self._batch.rows:
             self._batch.add_file(result.id, file)
         elif result.vector is None or self._file_index.has_id(result.id):
-            self._take_known(result.id, file, metadata, result.exif)
+            self._take_known(result, file, metadata)
         else:
             self._batch.add_row(result, metadata)
             if old_entries:
                 self._batch.replaced[result.id] = old_entries[0].id
 
-    def _take_known(self, id: str, file: IndexedFile, metadata: Mapping[str, Any], exif: Exif | None) -> None:
-        if exif is not None:
-            self._batch.exif[id] = exif
+    def _take_known(self, result: Embedded, file: IndexedFile, metadata: Mapping[str, Any]) -> None:
+        id = result.id
+        if result.exif is not None and self._file_index.is_outdated(id):
+            self._batch.refreshed[id] = result
         if file.key:
             self._batch.links.append((id, file))
         else:

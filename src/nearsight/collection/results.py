@@ -108,6 +108,8 @@ class AddReport:
         Images that could not be used, and why.
     seconds, images_per_second : float
         Wall-clock time, and the number of files divided by it.
+    notes : dict of str to int
+        What of some files is not in their vectors, such as all frames but the first, and of how many files.
     """
 
     added: int
@@ -119,6 +121,7 @@ class AddReport:
     failed: list[ImageFailure] = field(default_factory=list)
     seconds: float = 0.0
     images_per_second: float = 0.0
+    notes: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""

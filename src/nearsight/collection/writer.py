@@ -89,8 +89,8 @@ class WriteBatch:
         Files that no longer have the content of that row.
     metadata : list of MetadataUpdate
         New metadata of images that have a row.
-    exif : dict of id to Exif
-        EXIF of images whose row was written without it.
+    refreshed : dict of id to Embedded
+        Images whose row an earlier version wrote: their EXIF, and their vector if the decoder shows more now.
     replaced : dict of new id to old id
         Changed files: the new row takes over the metadata of the old one.
     """
@@ -99,7 +99,7 @@ class WriteBatch:
     links: list[tuple[str, IndexedFile]] = field(default_factory=list)
     unlinks: list[tuple[str, str]] = field(default_factory=list)
     metadata: list[MetadataUpdate] = field(default_factory=list)
-    exif: dict[str, Exif] = field(default_factory=dict)
+    refreshed: dict[str, Embedded] = field(default_factory=dict)
     replaced: dict[str, str] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
 
@@ -181,7 +181,7 @@ class Writer:
                 self._count(batch)
             self._update_files(batch)
             self._write_metadata(batch.metadata)
-            self._write_exif(batch.exif)
+            self._refresh(batch.refreshed)
             self._version = self._store.version
 
     def write_vectors(
@@ -321,11 +321,24 @@ class Writer:
             with self._lock:
                 self._store.add_columns(row_schema.EXIF_COLUMNS)
 
-    def _write_exif(self, exif: Mapping[str, Exif]) -> None:
-        if exif:
-            rows = [{"id": id, **row_schema.exif_row(values)} for id, values in exif.items()]
-            columns = [self._store.schema.field("id"), *row_schema.EXIF_COLUMNS]
-            self._store.update(row_schema.table(rows, pa.schema(columns)))
+    def _refresh(self, refreshed: Mapping[str, Embedded]) -> None:
+        exif = [field.name for field in row_schema.EXIF_COLUMNS]
+        rows = [
+            {
+                "id": id,
+                "vector": image.vector,
+                "thumbnail": image.thumbnail,
+                **row_schema.exif_row(image.exif or Exif()),
+            }
+            for id, image in refreshed.items()
+        ]
+        anew = [row for row in rows if row["vector"] is not None]
+        read = [row for row in rows if row["vector"] is None]
+        for part, names in ((read, ["id", *exif]), (anew, ["id", "vector", "thumbnail", *exif])):
+            if part:
+                columns = pa.schema([self._store.schema.field(name) for name in names])
+                self._store.update(row_schema.table(part, columns))
+        self.counts.embedded += len(anew)
 
     def _write_metadata(self, updates: Sequence[MetadataUpdate]) -> int:
         """Write metadata into rows that exist; return how many rows changed."""

@@ -1,6 +1,6 @@
 """Find images and decode them."""
 
-from nearsight.images.decode import DecodedImage, content_id, decode, exif_of, thumbnail
+from nearsight.images.decode import DecodedImage, content_id, decode, exif_of, may_show_more, thumbnail
 from nearsight.images.discovery import count, covers, exists, find, roots
 from nearsight.images.in_memory import InMemoryImage
 from nearsight.images.limits import DECODER_RULES, DRAFT_FACTOR, EXTENSIONS, Limits, Stat
@@ -29,6 +29,7 @@ __all__ = [
     "exif_of",
     "exists",
     "find",
+    "may_show_more",
     "roots",
     "thumbnail",
 ]

@@ -1,22 +1,48 @@
-"""Conversion of any image to 8-bit sRGB on white."""
+"""Conversion of any image to 8-bit sRGB without transparency.
+
+Whatever is converted, something must be left to see. So transparent images lie on white, and only where that
+would leave nothing, on black; transparency that hides everything is ignored; and so is a profile that turns
+everything into one color.
+"""
 
 import io
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 from PIL import Image, ImageCms
 
+from nearsight.images.gray_levels import GrayScale, deep_color_white, scaled_to, to_8_bits
 from nearsight.images.strict_decoding import DecodingError
 
-_DEEP_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
+ON_BLACK: Final = "transparency lies on black, since on white nothing would be left to see"
+OPAQUE: Final = "transparency is ignored, since it hides everything"
+
+DEEP_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
 _PROFILE_SPACE_OF_MODE = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
-_16_TO_8_BITS = ((np.arange(65536) + 128) // 257).astype(np.uint8)
 _SRGB = ImageCms.createProfile("sRGB")
+# Levels of 256 between the darkest and the brightest pixel below which nothing is to see.
+_MIN_CONTRAST = 8
+_HIGHEST_OF_12_BITS = 15
+_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 
 
-def to_rgb(
-    image: Image.Image, icc: bytes | None = None, *, gray_scale: int | None = None, inverted: bool = False
-) -> Image.Image:
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """An image of mode RGB, and what was decided so that something is left to see."""
+
+    image: Image.Image
+    notes: tuple[str, ...] = ()
+
+
+def to_rgb(image: Image.Image, icc: bytes | None = None) -> Image.Image:
+    """Return a loaded image as mode RGB; see `convert`."""
+    return convert(image, icc).image
+
+
+def convert(image: Image.Image, icc: bytes | None = None, scale: GrayScale | None = None) -> Converted:
     """Convert a loaded image to mode RGB.
 
     Parameters
@@ -25,69 +51,62 @@ def to_rgb(
         Any mode.
     icc : bytes or None
         Its color profile. A profile that is damaged or of another color space is ignored.
-    gray_scale : int or None
-        White of a gray image of more than 8 bits. None takes values up to 255 as 8 bits and values up to
-        65,535 as 16 bits.
-    inverted : bool
-        Whether 0 is white in a gray image of more than 8 bits.
+    scale : GrayScale or None
+        What the file says about the values of a gray image of more than 8 bits.
 
     Returns
     -------
-    PIL.Image.Image
+    Converted
         Mode RGB, same size; the image itself if it needs no conversion.
 
     Raises
     ------
     DecodingError
-        The values of an integer or floating-point image are outside the known scales.
+        The content of the image does not survive the conversion.
     """
-    alpha = None
-    if image.mode in _DEEP_MODES:
-        base, alpha = _deep_gray(image, gray_scale, inverted)
-    elif image.mode == "F":
-        base = _float_gray(image)
+    alpha, notes = None, list[str]()
+    if image.mode in DEEP_MODES:
+        gray = to_8_bits(image, scale or GrayScale())
+        base, alpha = gray.image, gray.alpha
+        notes += [gray.note] if gray.note else []
+    elif scale is not None and scale.dtype is not None:
+        base = to_8_bits(image, scale).image
     elif image.has_transparency_data:
         base, alpha = _split_alpha(image)
     else:
         base = image
-    base = _to_srgb(base, icc)
-    return base if alpha is None else _on_white(base, alpha)
-
-
-def _deep_gray(
-    image: Image.Image, scale: int | None, inverted: bool
-) -> tuple[Image.Image, Image.Image | None]:
-    values = np.asarray(image)
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65535:
+    rgb = _to_srgb(base, icc)
+    if alpha is not None:
+        rgb, note = _without_alpha(rgb, alpha)
+        notes += [note] if note else []
+    if rgb is not base and base.mode != "1" and _contrast(rgb) == 0 and _has_content(base):
         raise DecodingError(
-            f"gray values from {low} to {high} have no known scale; convert the image to 8 or 16 bits"
+            f"the image is of one color when its mode {base.mode} is converted to sRGB, so nothing is left to"
+            " see; convert it to RGB first"
         )
-    transparent = image.info.get("transparency")
-    if scale is None:
-        scale = 255 if high <= 255 else 65535
-    if scale == 65535:
-        eight = _16_TO_8_BITS[values]
-    elif scale == 255:
-        eight = values.astype(np.uint8)
-    else:
-        eight = (np.minimum(values, scale).astype(np.uint32) * 510 // scale + 1 >> 1).astype(np.uint8)
-    if inverted:
-        eight = 255 - eight
-    alpha = None
-    if isinstance(transparent, int):
-        alpha = Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
-    return Image.fromarray(eight), alpha
+    return Converted(rgb, tuple(notes))
 
 
-def _float_gray(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= 255):  # NaN fails this too
-        raise DecodingError(
-            f"floating-point values from {low:g} to {high:g} have no known scale; convert the image to 0..1"
-        )
-    return Image.fromarray(np.rint(values * (255 if high <= 1 else 1)).astype(np.uint8))
+def with_low_bytes(image: Image.Image, low_bytes: Callable[[], Image.Image]) -> Image.Image:
+    """Return a color image of 16 bits so that its content shows, if it uses a sixteenth of them or less.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        The high bytes: mode RGB or RGBA.
+    low_bytes : callable
+        Returns the low bytes; called only if they are needed.
+    """
+    high = np.asarray(image)
+    if "transparency" in image.info or np.percentile(high[::7, ::7, :3], 99.9) > _HIGHEST_OF_12_BITS:
+        return image
+    deep = high.astype(np.uint16) << 8 | np.asarray(low_bytes())
+    white = deep_color_white(deep[..., :3])
+    if white == 65535:
+        return image
+    channels = high.copy()
+    channels[..., :3] = scaled_to(deep[..., :3], white)
+    return Image.fromarray(channels)
 
 
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
@@ -101,10 +120,45 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     return base, None if opaque else alpha
 
 
-def _on_white(base: Image.Image, alpha: Image.Image) -> Image.Image:
-    white = Image.new("RGB", base.size, (255, 255, 255))
-    white.paste(base, mask=alpha)
-    return white
+def _without_alpha(base: Image.Image, alpha: Image.Image) -> tuple[Image.Image, str | None]:
+    """Return the image on white, or else on black or opaque, whichever is the first that shows something."""
+    on_white = _on(_WHITE, base, alpha)
+    if _contrast(on_white) >= _MIN_CONTRAST:
+        return on_white, None
+    if alpha.getextrema() != (0, 0):
+        on_black = _on(_BLACK, base, alpha)
+        if _contrast(on_black) >= _MIN_CONTRAST:
+            return on_black, ON_BLACK
+    if _contrast(base) >= _MIN_CONTRAST:
+        return base, OPAQUE
+    return on_white, None
+
+
+def _on(color: tuple[int, int, int], base: Image.Image, alpha: Image.Image) -> Image.Image:
+    ground = Image.new("RGB", base.size, color)
+    ground.paste(base, mask=alpha)
+    return ground
+
+
+def _contrast(image: Image.Image) -> int:
+    """Return the levels between the darkest and the brightest pixel of the channel that has most.
+
+    A few pixels are looked at first: they suffice for nearly every image.
+    """
+    few = image.resize((min(16, image.width), min(16, image.height)), Image.Resampling.NEAREST)
+    contrast = _range(few)
+    return contrast if contrast >= _MIN_CONTRAST else _range(image)
+
+
+def _range(image: Image.Image) -> int:
+    extrema = image.getextrema()
+    pairs = [extrema] if isinstance(extrema[0], (int, float)) else list(extrema)
+    return int(max(high - low for low, high in pairs))
+
+
+def _has_content(image: Image.Image) -> bool:
+    """Whether an image that became one color had something to see; numbers of a palette say nothing."""
+    return image.mode != "P" and _range(image) >= _MIN_CONTRAST
 
 
 def _to_srgb(base: Image.Image, icc: bytes | None) -> Image.Image:
@@ -118,7 +172,10 @@ def _to_srgb(base: Image.Image, icc: bytes | None) -> Image.Image:
             space == _PROFILE_SPACE_OF_MODE.get(base.mode)
             and (transform := _srgb_transform(icc, base.mode)) is not None
         ):
-            return transform.apply(base)
+            converted = transform.apply(base)
+            # A damaged profile may turn everything into one color.
+            if _contrast(converted) > 0 or _range(base) < _MIN_CONTRAST:
+                return converted
     return base if base.mode == "RGB" else base.convert("RGB")
 
 

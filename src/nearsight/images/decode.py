@@ -11,7 +11,7 @@ from typing import Final
 from PIL import Image
 
 from nearsight.errors import ImageError
-from nearsight.images.color import to_rgb
+from nearsight.images.color import DEEP_MODES, convert, to_rgb, with_low_bytes
 from nearsight.images.formats import Opened, identify
 from nearsight.images.in_memory import InMemoryImage
 from nearsight.images.limits import Limits
@@ -21,6 +21,7 @@ from nearsight.images.sources import ImageSource, too_large
 from nearsight.images.strict_decoding import DecodingError, check_pixels
 
 _DEFAULT_LIMITS: Final = Limits()
+FIRST_FRAME: Final = "only the first frame or page is read"
 _BIG_PX: Final = 50_000_000
 # One big image at a time bounds the memory of any number of threads.
 _big_image_lock = threading.Lock()
@@ -38,12 +39,18 @@ class DecodedImage:
         Size of the full image in pixels, upright.
     exif : Exif
         When, where and with what the image was taken.
+    notes : tuple of str
+        What of the file is not in the image, or was decided so that something is left to see.
+    rules_version : int
+        The first version of `DECODER_RULES` that gives these pixels.
     """
 
     image: Image.Image
     width: int
     height: int
     exif: Exif = NO_EXIF
+    notes: tuple[str, ...] = ()
+    rules_version: int = 1
 
 
 def decode(
@@ -56,8 +63,8 @@ def decode(
     """Decode one image.
 
     The EXIF orientation is applied, colors are converted to sRGB by the embedded ICC profile, depths beyond
-    8 bits are scaled, transparency is blended over white, and of an animation only the first frame is
-    decoded.
+    8 bits are scaled (see `nearsight.images.gray_levels`), transparency is blended over white (over black
+    where nothing would be left on white), and of an animation only the first frame is decoded.
 
     Parameters
     ----------
@@ -137,15 +144,18 @@ def _finish(opened: Opened, limits: Limits) -> DecodedImage:
     with _big_image_lock if opened.n_pixels > _BIG_PX else nullcontext():
         image = opened.image
         image.load()
-        image = to_rgb(image, opened.icc, gray_scale=opened.gray_scale, inverted=opened.inverted)
-        image = upright(image, opened.orientation)
+        whole = image if opened.low_bytes is None else with_low_bytes(image, opened.low_bytes)
+        converted = convert(whole, opened.icc, opened.scale)
+        is_new = whole is not image or image.mode in DEEP_MODES or bool(converted.notes)
+        image = upright(converted.image, opened.orientation)
         # Without its metadata, so that nobody applies the orientation again.
         bare = image._new(image.im)
         bare.info = {}
     width, height = opened.width, opened.height
     if opened.orientation >= 5:
         width, height = height, width
-    return DecodedImage(bare, width, height, opened.exif)
+    notes = (FIRST_FRAME, *converted.notes) if opened.has_more_frames else converted.notes
+    return DecodedImage(bare, width, height, opened.exif, notes, 2 if is_new else 1)
 
 
 def exif_of(data: bytes, *, limits: Limits = _DEFAULT_LIMITS) -> Exif:
@@ -170,6 +180,12 @@ def exif_of(data: bytes, *, limits: Limits = _DEFAULT_LIMITS) -> Exif:
         return known[1](data, time.monotonic() + limits.max_seconds, None, limits).exif
     except Exception:  # readers raise exceptions of many types
         return NO_EXIF
+
+
+def may_show_more(data: bytes) -> bool:
+    """Return whether an image may be of a kind of which earlier versions of the decoder showed less."""
+    known = None if isinstance(data, InMemoryImage) else identify(data)
+    return known is not None and known[0] != "JPEG"
 
 
 def content_id(data: bytes) -> str:

@@ -19,6 +19,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from nearsight.images.gif import open_gif
+from nearsight.images.gray_levels import GrayScale
 from nearsight.images.jpeg import open_jpeg
 from nearsight.images.limits import Limits
 from nearsight.images.metadata import NO_EXIF, Exif, read_exif
@@ -43,12 +44,14 @@ class Opened:
         EXIF orientation to apply, 1 to 8.
     icc : bytes or None
         Color profile.
-    gray_scale : int or None
-        White of a gray image of more than 8 bits, if the format states it.
-    inverted : bool
-        Whether 0 is white in a gray image of more than 8 bits.
+    scale : GrayScale or None
+        What the file says about the values of a gray image of more than 8 bits.
+    low_bytes : callable or None
+        Returns the low bytes of a color image of 16 bits, of which `image` has the high ones.
     exif : Exif
         What the EXIF block says.
+    has_more_frames : bool
+        Whether this is the first of several frames or pages.
     """
 
     image: Image.Image
@@ -57,10 +60,13 @@ class Opened:
     n_pixels: int
     orientation: int = 1
     icc: bytes | None = None
-    gray_scale: int | None = None
-    inverted: bool = False
+    scale: GrayScale | None = None
+    low_bytes: Callable[[], Image.Image] | None = None
     exif: Exif = NO_EXIF
+    has_more_frames: bool = False
 
+
+_16_BITS = GrayScale(white=65535)
 
 Opener = Callable[[bytes, float, int | None, Limits], Opened]
 
@@ -111,27 +117,43 @@ def _jpeg(data: bytes, deadline: float, min_side_px: int | None, limits: Limits)
 
 
 def _png(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
-    image, exif, icc = open_png(data, deadline)
+    image, facts = open_png(data, deadline)
     make_strict(image)
-    return _opened(image, orientation=exif.orientation, icc=icc, gray_scale=65535, exif=exif)
+    return _opened(
+        image,
+        orientation=facts.exif.orientation,
+        icc=facts.icc,
+        scale=_16_BITS,
+        low_bytes=facts.low_bytes,
+        exif=facts.exif,
+        has_more_frames=facts.has_more_frames,
+    )
 
 
 def _gif(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
-    image = open_gif(data, deadline)
+    image, has_more_frames = open_gif(data, deadline)
     make_strict(image)
-    return _opened(image)
+    return _opened(image, has_more_frames=has_more_frames)
 
 
 def _tiff(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
     image, facts = open_tiff(data, deadline)
-    scale = {12: 4095, 16: 65535}.get(facts.bits) if image.mode.startswith("I;16") else None
+    is_deep = image.mode.startswith("I;16")
+    scale = GrayScale(
+        white={12: 4095, 16: 65535}.get(facts.bits) if is_deep else None,
+        inverted=facts.white_is_zero and (is_deep or image.mode == "F"),
+        window=facts.window,
+        no_data=facts.no_data,
+        dtype=facts.dtype if facts.samples == 1 else None,
+    )
     return _opened(
         image,
         orientation=facts.orientation,
         icc=facts.icc,
-        gray_scale=scale,
-        inverted=facts.white_is_zero and image.mode.startswith("I;16"),
+        scale=scale,
+        low_bytes=facts.low_bytes,
         exif=replace(read_exif(data), orientation=facts.orientation),
+        has_more_frames=facts.has_more_pages,
     )
 
 
@@ -142,7 +164,7 @@ def _webp(data: bytes, deadline: float, min_side_px: int | None, limits: Limits)
     width, height = _webp_size(data)
     check_pixels(width, height, width * height, limits)
     image = WebPImageFile(TimedReader(data, deadline))
-    return _opened(image, **_metadata(image))
+    return _opened(image, has_more_frames=image.is_animated, **_metadata(image))
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -183,7 +205,7 @@ class _Avif(AvifImageFile):
 def _avif(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
     image = _Avif(TimedReader(data, deadline))
     turned = image.container_orientation if image.container_orientation in range(1, 9) else 1
-    return _opened(image, **{**_metadata(image), "orientation": turned})
+    return _opened(image, has_more_frames=image.is_animated, **{**_metadata(image), "orientation": turned})
 
 
 @cache
@@ -203,14 +225,16 @@ def _heif(data: bytes, deadline: float, min_side_px: int | None, limits: Limits)
     image = heif.to_pillow()
     width, height = image.size
     facts = {**_metadata(image), "orientation": 1}
-    return Opened(image, width, height, width * height, gray_scale=65535, **facts)
+    return Opened(
+        image, width, height, width * height, scale=_16_BITS, has_more_frames=len(heif) > 1, **facts
+    )
 
 
-def _plain(reader: Callable[[Any], ImageFile.ImageFile], *, gray_scale: int | None = None) -> Opener:
+def _plain(reader: Callable[[Any], ImageFile.ImageFile], *, scale: GrayScale | None = None) -> Opener:
     def opener(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
         image = reader(TimedReader(data, deadline))
         make_strict(image)
-        return _opened(image, icc=image.info.get("icc_profile"), gray_scale=gray_scale)
+        return _opened(image, icc=image.info.get("icc_profile"), scale=scale)
 
     return opener
 
@@ -221,11 +245,11 @@ def _jpeg2000(data: bytes, deadline: float, min_side_px: int | None, limits: Lim
     start = data.find(b"\xff\x93")
     if start == -1 or data.rfind(b"\xff\xd9") < start:
         raise DamagedError("the JPEG 2000 is cut off: it ends without its end mark")
-    return _plain(Jpeg2KImageFile, gray_scale=65535)(data, deadline, min_side_px, limits)
+    return _plain(Jpeg2KImageFile, scale=_16_BITS)(data, deadline, min_side_px, limits)
 
 
 _bmp = _plain(BmpImageFile)
-_ppm = _plain(PpmImageFile, gray_scale=65535)
+_ppm = _plain(PpmImageFile, scale=_16_BITS)
 
 _SIGNATURES: tuple[tuple[bytes, str, Opener], ...] = (
     (b"GIF87a", "GIF", _gif),

@@ -10,7 +10,9 @@ DRAFT_FACTOR: Final = 2
 DECODER_RULES: Final[MappingProxyType[str, Any]] = MappingProxyType(
     {
         # Raise this number with every change of pixels. Keep the keys: they are part of every fingerprint.
-        "version": 1,
+        # Version 2 shows what version 1 erased or refused: images that are transparent throughout or white on
+        # transparent; values of fewer bits than their container; signed, 32-bit and floating-point values.
+        "version": 2,
         "orientation": "exif",
         "colour": "sRGB by embedded ICC profile, perceptual",
         "alpha": "over white",
@@ -19,6 +21,9 @@ DECODER_RULES: Final[MappingProxyType[str, Any]] = MappingProxyType(
     }
 )
 """Rules of the decoder that determine pixels, as plain JSON values."""
+
+COMPARABLE_SINCE: Final = 1
+"""The first version of the decoder's rules that gives the same pixels for every image that it could show."""
 
 EXTENSIONS: Final = frozenset(
     {"apng", "avif", "avifs", "bmp", "gif", "heic", "heics", "heif", "heifs", "hif", "j2c", "j2k", "jfif"}

@@ -8,8 +8,11 @@ the image alone.
 
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from nearsight.images.metadata import Exif, read_exif
@@ -19,22 +22,54 @@ _IMAGE = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _MAX_METADATA_BYTES = 16 << 20
 _GRAY = 0
+_GRAY_ALPHA = 4
+# How the low bytes of a color type are read: those that are the high ones in the other byte order.
+_LOW_BYTES = {2: ("RGB", "RGB;16L"), _GRAY_ALPHA: ("RGBA", "RGBA"), 6: ("RGBA", "RGBA;16L")}
+
+
+@dataclass(slots=True)
+class PngFacts:
+    """What a PNG says beside its pixels."""
+
+    exif: Exif
+    icc: bytes | None
+    has_more_frames: bool
+    # Decodes the low bytes of a color image of 16 bits, of which Pillow keeps the high ones.
+    low_bytes: Callable[[], Image.Image] | None
 
 
 @dataclass(slots=True)
 class _Chunks:
     image: list[memoryview]
+    n_frames: int = 1
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
 
 
-def open_png(data: bytes, deadline: float) -> tuple[PngImageFile, Exif, bytes | None]:
-    """Open a PNG; return the image, not loaded, its EXIF and its ICC profile."""
+def open_png(data: bytes, deadline: float) -> tuple[PngImageFile, PngFacts]:
+    """Open a PNG; return the image, not loaded, and the facts beside it."""
     chunks = _walk(data)
     image = PngImageFile(TimedReader(b"".join(chunks.image), deadline))
-    _scale_transparent_value(image, bit_depth=data[24], color_type=data[25])
-    return image, read_exif(chunks.exif, chunks.xmp), chunks.icc
+    bit_depth, color_type, interlace = data[24], data[25], data[28]
+    _scale_transparent_value(image, bit_depth=bit_depth, color_type=color_type)
+    low_bytes = None
+    if bit_depth == 16 and color_type in _LOW_BYTES:
+        low_bytes = partial(_low_bytes, chunks.image, color_type, image.size, interlace)
+    return image, PngFacts(read_exif(chunks.exif, chunks.xmp), chunks.icc, chunks.n_frames > 1, low_bytes)
+
+
+def _low_bytes(
+    chunks: list[memoryview], color_type: int, size: tuple[int, int], interlace: int
+) -> Image.Image:
+    packed = b"".join(chunk[8:-4] for chunk in chunks if bytes(chunk[4:8]) == b"IDAT")
+    mode, raw_mode = _LOW_BYTES[color_type]
+    low = Image.frombytes(mode, size, packed, "zip", raw_mode, interlace)
+    if color_type != _GRAY_ALPHA:
+        return low
+    # Gray with transparency was read as four channels: the high and the low byte of each.
+    gray, alpha = low.getchannel("G"), low.getchannel("A")
+    return Image.merge("RGBA", (gray, gray, gray, alpha))
 
 
 def _walk(data: bytes) -> _Chunks:
@@ -61,7 +96,9 @@ def _walk(data: bytes) -> _Chunks:
 
 def _note(chunks: _Chunks, kind: bytes, content: memoryview) -> None:
     """Store color profile and orientation of a metadata chunk; damaged ones are ignored."""
-    if kind == b"iCCP":
+    if kind == b"acTL" and len(content) >= 4:
+        chunks.n_frames = int.from_bytes(content[:4], "big")
+    elif kind == b"iCCP":
         name, _, profile = content.tobytes().partition(b"\0")
         if name and profile[:1] == b"\0":
             chunks.icc = _inflate(profile[1:])

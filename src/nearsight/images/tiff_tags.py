@@ -66,6 +66,17 @@ class TagDirectory:
         n_bytes = struct.calcsize(endian + counter) + n_tags * entry_bytes + struct.calcsize(endian + word)
         return cls(data, endian, is_big, start, start + n_bytes, n_tags)
 
+    def following(self) -> "TagDirectory | None":
+        """Return the directory after this one; None if there is none, or it is not within the data."""
+        word = "Q" if self.is_big else "L"
+        try:
+            (start,) = struct.unpack_from(
+                self.endian + word, self.data, self.end - struct.calcsize("<" + word)
+            )
+        except (struct.error, OverflowError):
+            return None
+        return self._starting_at(self.data, self.endian, self.is_big, start) if start else None
+
     def pointed_to_by(self, tag: Tag) -> "TagDirectory | None":
         """Return the directory at the offset that a tag holds; None if it is not within the data."""
         if tag.integer is None or tag.type not in _POINTERS:

@@ -9,11 +9,14 @@ from types import MappingProxyType
 from typing import Any
 
 from nearsight.errors import FingerprintMismatchError
+from nearsight.images.limits import COMPARABLE_SINCE, DECODER_RULES
 
 
 @dataclass(frozen=True)
 class Fingerprint:
     """Facts that determine a vector: two vectors are comparable exactly if their fingerprints are equal.
+
+    Versions of the decoder that differ only in images of which the earlier one showed nothing count as equal.
 
     Attributes
     ----------
@@ -52,7 +55,10 @@ class Fingerprint:
     @cached_property
     def digest(self) -> str:
         """First 16 hex digits of the SHA-256 of the canonical JSON."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        facts = self.to_dict()
+        if COMPARABLE_SINCE <= facts["decoder"].get("version", 0) <= DECODER_RULES["version"]:
+            facts["decoder"]["version"] = COMPARABLE_SINCE
+        canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     def __eq__(self, other: object) -> bool:

@@ -10,6 +10,8 @@ from nearsight.cli import options
 from nearsight.errors import MissingExtraError
 from nearsight.images import Limits
 
+from sample_images import scene
+
 INDEX_KEYS = {
     "added",
     "updated",
@@ -21,6 +23,7 @@ INDEX_KEYS = {
     "failed",
     "seconds",
     "images_per_second",
+    "notes",
 }
 
 
@@ -195,3 +198,13 @@ def test_a_folder_without_images_is_said_so(nearsight, tmp_path, monkeypatch, wo
     (tmp_path / "empty").mkdir()
     assert "No images were found there." in nearsight(*words, "empty").stderr
     assert nearsight(*words, "empty", "-q").stderr == ""
+
+
+def test_what_of_a_file_is_not_indexed_is_said_once(nearsight, tmp_path):
+    frames = [scene(seed=seed) for seed in range(3)]
+    (tmp_path / "in").mkdir()
+    for name in ("a.gif", "b.tif"):
+        frames[0].save(tmp_path / "in" / name, save_all=True, append_images=frames[1:])
+    result = nearsight("index", tmp_path / "in")
+    assert result.stderr.count("2 files: only the first frame or page is read") == 1
+    assert nearsight.json("index", tmp_path / "in")["notes"] == {}

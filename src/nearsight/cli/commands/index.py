@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     cls=Command,
     json_shape="""{"added": int, "updated": int, "unchanged": int, "removed": int, "skipped": {ending: int},
  "failed": [{"path", "reason"}], "seconds": float, "images_per_second": float, "embedded": int,
- "vanished": [path]}""",
+ "vanished": [path], "notes": {note: int}}""",
     examples=(
         "nearsight index ~/photos",
         "nearsight index shoes/ --meta season=winter --metadata prices.csv",
@@ -99,6 +99,8 @@ def index(
     )
     if table and table.unused:
         run.console.note(f"{count(len(table.unused), 'row')} of {table.file} matched no image of this run")
+    for note, n_files in report.notes.items():
+        run.console.note(f"{count(n_files, 'file')}: {note}")
     if report.vanished and not prune:
         run.console.note(
             f"The files of {count(len(report.vanished), 'image')} no longer exist; --prune removes the images"
