@@ -15,7 +15,7 @@ from nearsight.analyses.classification import (
 from nearsight.analyses.labeled_images import labels_by_folder, labels_by_key
 from nearsight.collection import Collection
 from nearsight.embedder import Embedded, Embedder
-from nearsight.errors import ImageFailure, InvalidParameterError
+from nearsight.errors import ImageFailure, InvalidParameterError, MetadataError
 from nearsight.models import DEFAULT_MODEL, Fingerprint, load_text_encoder
 from nearsight.models.text.zero_shot import ZeroShotClassifier
 
@@ -181,3 +181,46 @@ def label_images(
         if len(batch) == _BATCH_SIZE:
             yield from labeled()
     yield from labeled()
+
+
+def require_free_key(collection: Collection, key: str, *, overwrite: bool = False) -> None:
+    """Check whether labels can be saved under a metadata key.
+
+    Raises
+    ------
+    MetadataError
+        The key is not valid or holds numbers, or images have metadata under it already.
+    """
+    collection.check_metadata({key: ""})
+    if overwrite or key not in collection.metadata_types():
+        return
+    if n_images := collection.count(f"metadata.{key} IS NOT NULL"):
+        raise MetadataError(
+            f"{n_images:,} images have metadata {key!r} already; choose another key, such as {key}_predicted,"
+            " or overwrite it (--overwrite, overwrite=True)"
+        )
+
+
+def save_labels(
+    collection: Collection, predictions: Iterable[Prediction], key: str, *, overwrite: bool = False
+) -> int:
+    """Save predicted labels as metadata of the images that are in the collection; return how many are.
+
+    Parameters
+    ----------
+    predictions : iterable of Prediction
+        An unknown image loses the key.
+    key : str
+        See `require_free_key`.
+    overwrite : bool, default False
+        Whether metadata under the key may be overwritten.
+    """
+    require_free_key(collection, key, overwrite=overwrite)
+    id_by_path = {path: item.id for item in collection.items() for path in item.paths}
+    labels: dict[str, str | None] = {}
+    for prediction in predictions:
+        path = prediction.path if "://" in prediction.path else str(Path(prediction.path).absolute())
+        if path in id_by_path:
+            labels[id_by_path[path]] = None if prediction.unknown else prediction.label
+    collection.update_metadata(list(labels), [{key: label} for label in labels.values()], missing_ok=True)
+    return len(labels)

@@ -87,6 +87,22 @@ def test_what_is_none_of_the_classes(fitted, tmp_path):
     assert result.stdout.splitlines()[1].split()[0] == "unknown"
 
 
+def test_labels_are_saved_and_exported(fitted, classes, tmp_path):
+    arguments = ("classify", "predict", classes / "train", classes / "test", "--save-as", "kind")
+    result = fitted(*arguments)
+    assert "24 of 28 images are in the collection" in result.stderr
+    fitted("export", tmp_path / "kinds.csv")
+    with (tmp_path / "kinds.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["kind"] for row in rows if "stripes" in row["path"]} <= {"stripes", ""}
+    assert sum(row["kind"] == "blobs" for row in rows if "blobs" in row["path"]) >= 10
+    # The user's own metadata is never overwritten without a word.
+    message = fitted.json(*arguments, code=2)["error"]["message"]
+    assert "images have metadata 'kind' already" in message
+    fitted(*arguments, "--overwrite")
+    fitted("classify", "predict", classes / "test", "--overwrite", code=2)
+
+
 def test_a_page_of_labels(fitted, classes, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"")
     page = tmp_path / "page.html"

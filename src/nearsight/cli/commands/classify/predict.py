@@ -11,6 +11,7 @@ from nearsight import text_format
 from nearsight.cli import options
 from nearsight.cli.framework import Command, Run
 from nearsight.errors import ImageFailure
+from nearsight.text_format import count
 
 if TYPE_CHECKING:
     from nearsight.analyses.classification import Prediction
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
         "nearsight classify predict new-photos/ --open",
         "nearsight classify predict --from shoes.npz photo.jpg --json",
         'nearsight classify predict --names "dress,hat,shoes" photos/',
-        "nearsight classify predict --names @names.txt photos/ --json",
+        "nearsight classify predict photos/ --save-as kind && nearsight export kinds.csv",
     ),
 )
 @options.paths
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     "Class names to choose from, without examples (zero-shot). @FILE has one name per line. Repeatable."
 )
 @options.from_file("The classifier that `classify fit --to` saved. Default: the collection's own.")
+@click.option(
+    "--save-as", metavar="KEY", help="Write the labels of images of the collection into their metadata."
+)
+@click.option("--overwrite", is_flag=True, help="With --save-as: allow a KEY that holds metadata already.")
 @options.report("predictions", "Write an HTML report of the images by label.")
 @options.model
 @options.device
@@ -44,6 +49,8 @@ def predict(
     paths: tuple[str, ...],
     names: list[str] | None,
     from_file: Path | None,
+    save_as: str | None,
+    overwrite: bool,
     report: Path | None,
     model: str | None,
     allow_remote: bool,
@@ -58,15 +65,20 @@ def predict(
     known images that are called unknown. With --names, an image is unknown if common words describe it better
     than any of the names.
     """
+    from nearsight.services import labels
     from nearsight.services.collections import embed_paths
-    from nearsight.services.labels import fitted_labeler, label_images, zero_shot_labeler
 
     if names is not None and from_file is not None:
         raise click.UsageError("--names and --from name two classifiers; give only one of them")
+    if overwrite and save_as is None:
+        raise click.UsageError("--overwrite applies to --save-as KEY; add it")
+    collection = None if save_as is None else run.open_collection()
+    if collection is not None and save_as is not None:
+        labels.require_free_key(collection, save_as, overwrite=overwrite)
     if names is not None:
-        labeler = zero_shot_labeler(names, model=model, cache_dir=run.settings.cache_dir)
+        labeler = labels.zero_shot_labeler(names, model=model, cache_dir=run.settings.cache_dir)
     else:
-        labeler = fitted_labeler(Path(run.collection), file=from_file, model=model)
+        labeler = labels.fitted_labeler(Path(run.collection), file=from_file, model=model)
         if labeler.why_no_unknown:
             run.console.note(f"No image is called unknown: {labeler.why_no_unknown}", fg="yellow")
     embedder = nearsight.Embedder(
@@ -82,7 +94,7 @@ def predict(
     )
     predictions: list[tuple[Prediction, bytes | None]] = []
     failed: list[ImageFailure] = []
-    for result in label_images(labeler, embedder, results):
+    for result in labels.label_images(labeler, embedder, results):
         if isinstance(result, ImageFailure):
             failed.append(result)
         else:
@@ -97,6 +109,9 @@ def predict(
         }
     )
     _say(run, [prediction for prediction, _ in predictions])
+    if collection is not None and save_as is not None:
+        n_saved = labels.save_labels(collection, [p for p, _ in predictions], save_as, overwrite=overwrite)
+        run.console.note(f"{n_saved:,} of {count(len(predictions), 'image')} are in the collection.")
     if report is not None:
         from nearsight.reports.classification import write_predictions
 
