@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import pillow_heif
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageDraw, ImageFont
 
 # EXIF orientation → what was done to the upright image to store it.
 STORED_AS = {
@@ -49,6 +49,42 @@ def texture(width: int = 240, height: int = 180, seed: int = 0) -> Image.Image:
         cells = rng.integers(0, 256, (height // cell + 1, width // cell + 1, 3), np.uint8)
         total += np.asarray(Image.fromarray(cells).resize((width, height), Image.Resampling.BICUBIC)) / 3
     return Image.fromarray(total.astype(np.uint8))
+
+
+@cache
+def page(seed: int, width: int = 620, height: int = 877) -> Image.Image:
+    """Return a page of text: the lines are the same on every page, and the words are not."""
+    rng = np.random.default_rng(seed)
+    image = Image.new("L", (width, height), 255)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=12)
+    for y in range(60, height - 60, 17):
+        x = 60
+        while x < width - 100:
+            word = "".join(rng.choice(list("aeinorst"), rng.integers(2, 11)))
+            draw.text((x, y), word, fill=20, font=font)
+            x += round(draw.textlength(word + " ", font=font))
+    return image
+
+
+def rescanned(image: Image.Image, degrees: float = 1.0) -> Image.Image:
+    """Return a gray image as a scanner would: turned a little, smaller, with noise and another contrast."""
+    turned = image.convert("L").rotate(degrees, Image.Resampling.BICUBIC, fillcolor=250)
+    smaller = turned.resize((image.width * 3 // 4, image.height * 3 // 4), Image.Resampling.LANCZOS)
+    pixels = np.asarray(smaller, np.float32) * 0.85 + 20
+    pixels += np.random.default_rng(0).normal(size=pixels.shape) * 5
+    return Image.open(io.BytesIO(encoded(Image.fromarray(pixels.astype(np.uint8)), "JPEG", quality=60)))
+
+
+def product(color: str = "gray", label: str = "", size: int = 400) -> Image.Image:
+    """Return something on white: the outline is always the same, the color and the label are not."""
+    image = Image.new("RGB", (size, size), "white")
+    draw = ImageDraw.Draw(image)
+    draw.rounded_rectangle((size * 0.25, size * 0.1, size * 0.75, size * 0.9), size // 20, fill=color)
+    lines = "\n".join(label[at : at + 8] for at in range(0, len(label), 8))
+    draw.multiline_text(
+        (size * 0.3, size * 0.2), lines, fill="black", font=ImageFont.load_default(size // 12)
+    )
+    return image
 
 
 def encoded(image: Image.Image, image_format: str, **options) -> bytes:

@@ -11,7 +11,7 @@ from nearsight import Collection
 from nearsight.errors import CalibrationError, InvalidParameterError
 
 from fake import FakeBackend
-from sample_images import texture
+from sample_images import page, rescanned, texture
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +237,18 @@ def test_turned_and_mirrored_images_are_found_whatever_their_vectors(tmp_path):
     found = [names(path for item in group.items for path in item.paths) for group in groups]
     assert sorted(map(len, found)) == [15, 15]
     assert [len({name[0] for name in group}) for group in found] == [1, 1]
+
+
+def test_pages_of_different_text_are_no_duplicates_and_rescans_are(tmp_path):
+    for seed in range(6):
+        page(seed).save(tmp_path / f"{seed}_original.png")
+    for seed in (1, 4):
+        rescanned(page(seed)).save(tmp_path / f"{seed}_rescan.png")
+    collection = Collection.create(tmp_path / "c", model=FakeBackend())
+    collection.add(tmp_path)
+    groups = collection.find_duplicates(min_similarity=-1).groups
+    found = [sorted(names(path for item in group.items for path in item.paths)) for group in groups]
+    assert sorted(found) == [[f"{seed}_original.png", f"{seed}_rescan.png"] for seed in (1, 4)]
 
 
 @pytest.mark.parametrize("n_copies", [1, 3])

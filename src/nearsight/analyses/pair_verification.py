@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +19,11 @@ T = TypeVar("T")
 
 # Pairs that a thread compares in one call.
 _PAIRS_PER_CALL = 512
+# Pairs on a plain ground whose fine thumbnails, of 110 kB each, are in memory at a time.
+_FINE_PAIRS_PER_READ = 512
+# Agreement at low resolution from which on pairs on a plain ground are compared at a higher one: words are
+# seen there only.
+_MIN_PLAIN_AGREEMENT = 0.45
 # Shorter steps show no progress bar: it would only flicker.
 _MIN_SHOWN = 1024
 
@@ -30,17 +36,24 @@ class GrayThumbnails:
 
     Attributes
     ----------
+    collection : Collection
+    ids : sequence of str, length n
     pixels : ndarray of shape (n, 96, 96), uint8
         Zeros for an image without a thumbnail.
     is_present : ndarray of shape (n,), bool
         Whether an image has a thumbnail.
     aspects : ndarray of shape (n,), float32
         Width over height of the original.
+    ground_shares : ndarray of shape (n,), float32
+        Share of each image that is a plain ground.
     """
 
+    collection: Collection
+    ids: Sequence[str]
     pixels: NDArray[np.uint8]
     is_present: NDArray[np.bool_]
     aspects: NDArray[np.float32]
+    ground_shares: NDArray[np.float32]
 
 
 def read_gray_thumbnails(
@@ -51,20 +64,25 @@ def read_gray_thumbnails(
     width, height = (np.array(table.columns[name], np.float32) for name in ("width", "height"))
     # Pages of zeros that are never written take no memory.
     pixels, is_present = np.zeros((n, dense.SIDE_PX, dense.SIDE_PX), np.uint8), np.zeros(n, bool)
+    ground_shares = np.zeros(n, np.float32)
     with _bar("reading thumbnails", n, "images", show_progress) as bar:
         for row, thumbnail in map_thumbnails(
-            collection, table.ids, dense.gray_thumbnail, n_threads=n_threads
+            collection, table.ids, dense.gray_thumbnail_on_ground, n_threads=n_threads
         ):
-            pixels[row], is_present[row] = thumbnail, True
+            (pixels[row], ground_shares[row]), is_present[row] = thumbnail, True
             bar.update()
     aspects = np.maximum(width, 1) / np.maximum(height, 1)
-    return GrayThumbnails(pixels, is_present, aspects.astype(np.float32))
+    return GrayThumbnails(
+        collection, table.ids, pixels, is_present, aspects.astype(np.float32), ground_shares
+    )
 
 
 def verify(
     thumbnails: GrayThumbnails, left: Ints, right: Ints, *, n_threads: int, show_progress: bool | None
 ) -> NDArray[np.float32]:
     """Return how well the two images of each pair agree.
+
+    Pairs on a plain ground are compared more strictly, since outlines and lines of text agree by themselves.
 
     Parameters
     ----------
@@ -78,26 +96,72 @@ def verify(
     Returns
     -------
     ndarray of shape (m,), float32
-        See `dense.register`; NaN where an image has no thumbnail.
+        See `dense.register` and `dense.plain_ground_agreement`; NaN where an image has no thumbnail.
     """
     # The lower row first: the other way round, the last digits differ.
     pairs = np.sort(np.stack([left, right], axis=1), axis=1)
     agreements = np.full(len(pairs), np.nan, np.float32)
+    transforms = np.zeros((len(pairs), 2, 3), np.float32)
     comparable = np.flatnonzero(thumbnails.is_present[pairs].all(axis=1))
     parts = [comparable[at : at + _PAIRS_PER_CALL] for at in range(0, len(comparable), _PAIRS_PER_CALL)]
 
-    def compare(part: Ints) -> NDArray[np.float32]:
-        return dense.register(thumbnails.pixels, pairs[part], thumbnails.aspects).agreement
+    def compare(part: Ints) -> dense.Registration:
+        return dense.register(thumbnails.pixels, pairs[part], thumbnails.aspects)
 
     # Matrix products as small as these are slower on several threads.
     with (
         _bar("comparing images", len(comparable), "pairs", show_progress) as bar,
         threadpool_limits(1, "blas"),
     ):
-        for part, values in zip(parts, ordered_map(compare, parts, n_threads=n_threads), strict=True):
-            agreements[part] = values
+        for part, result in zip(parts, ordered_map(compare, parts, n_threads=n_threads), strict=True):
+            agreements[part], transforms[part] = result.agreement, result.transforms
             bar.update(len(part))
+        shares = thumbnails.ground_shares[pairs].min(axis=1)
+        partly_plain = (shares >= dense.PARTLY_PLAIN_GROUND_SHARE) & (shares < dense.PLAIN_GROUND_SHARE)
+        toned = np.flatnonzero(partly_plain & (agreements > dense.MATCH_AGREEMENT))
+        agreements[toned] = dense.toned_agreement(
+            thumbnails.pixels, pairs[toned], transforms[toned], agreements[toned]
+        )
+        plain = np.flatnonzero((shares >= dense.PLAIN_GROUND_SHARE) & (agreements > _MIN_PLAIN_AGREEMENT))
+        agreements[plain] = _plain_ground_agreements(
+            thumbnails, pairs[plain], transforms[plain], n_threads, show_progress
+        )
     return agreements
+
+
+def _plain_ground_agreements(
+    thumbnails: GrayThumbnails,
+    pairs: Ints,
+    transforms: NDArray[np.float32],
+    n_threads: int,
+    show_progress: bool | None,
+) -> NDArray[np.float32]:
+    """Return the agreement of pairs on a plain ground, compared at a higher resolution."""
+    agreements = np.empty(len(pairs), np.float32)
+    with _bar("comparing images on plain grounds", len(pairs), "pairs", show_progress) as bar:
+        for at in range(0, len(pairs), _FINE_PAIRS_PER_READ):
+            read = slice(at, at + _FINE_PAIRS_PER_READ)
+            rows, places = np.unique(pairs[read], return_inverse=True)
+            colors = np.zeros((len(rows), dense.FINE_SIDE_PX, dense.FINE_SIDE_PX, 3), np.uint8)
+            blurs = np.zeros(len(rows))
+            ids = [thumbnails.ids[row] for row in rows]
+            for row, fine in map_thumbnails(
+                thumbnails.collection, ids, dense.fine_thumbnail, n_threads=n_threads
+            ):
+                colors[row], blurs[row] = fine
+            compare = partial(_plain_ground_agreement, colors, blurs)
+            parts = zip(places.reshape(-1, 2), transforms[read], strict=True)
+            for row, agreement in enumerate(ordered_map(compare, parts, n_threads=n_threads), at):
+                agreements[row] = agreement
+                bar.update()
+    return agreements
+
+
+def _plain_ground_agreement(
+    colors: NDArray[np.uint8], blurs: NDArray[np.float64], part: tuple[Ints, NDArray[np.float32]]
+) -> float:
+    pair, transform = part
+    return dense.plain_ground_agreement(colors[pair], blurs[pair], transform)
 
 
 def map_thumbnails(

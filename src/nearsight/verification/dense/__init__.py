@@ -5,6 +5,15 @@ photographed alike do not count as the same.
 """
 
 from nearsight.verification.dense.edit_hashes import N_PLAIN_HASHES, edit_hashes
+from nearsight.verification.dense.plain_ground import (
+    FINE_SIDE_PX,
+    PARTLY_PLAIN_GROUND_SHARE,
+    PLAIN_GROUND_SHARE,
+    fine_thumbnail,
+    gray_thumbnail_on_ground,
+    plain_ground_agreement,
+    toned_agreement,
+)
 from nearsight.verification.dense.registration import (
     CERTAIN_AGREEMENT,
     MATCH_AGREEMENT,
@@ -21,14 +30,21 @@ from nearsight.verification.dense.thumbnails import (
 
 __all__ = [
     "CERTAIN_AGREEMENT",
+    "FINE_SIDE_PX",
     "MATCH_AGREEMENT",
     "N_PLAIN_HASHES",
+    "PARTLY_PLAIN_GROUND_SHARE",
+    "PLAIN_GROUND_SHARE",
     "REVIEW_AGREEMENT",
     "SIDE_PX",
     "Registration",
     "black_corner_share",
     "edge_strengths",
     "edit_hashes",
+    "fine_thumbnail",
     "gray_thumbnail",
+    "gray_thumbnail_on_ground",
+    "plain_ground_agreement",
     "register",
+    "toned_agreement",
 ]

@@ -7,19 +7,19 @@ from nearsight.verification.dense.affine import Floats, downscale, pixel_grid, w
 from nearsight.verification.dense.thumbnails import Pixels
 
 # Contrast, in gray levels, below which a detail counts as noise.
-_NOISE = 4.0
+NOISE = 4.0
 # A common area of less than this share of the image is too small to compare.
 _LEAST_OVERLAP = 0.4
 # A step that moves the image's corner by more than a quarter of its side comes from a singular equation.
 _LONGEST_STEP = 0.5
 
 
-def details(images: Pixels, width_px: float, downscaling: int) -> Floats:
+def details(images: Pixels | Floats, width_px: float, downscaling: int) -> Floats:
     """Return the difference of each pixel from its surroundings, relative to the local contrast."""
     small, width = downscale(images, downscaling), width_px / downscaling
     differences = small - ndimage.gaussian_filter(small, (0, width, width), mode="nearest")
     power = ndimage.gaussian_filter(differences**2, (0, 2 * width, 2 * width), mode="nearest")
-    relative: Floats = differences / (np.sqrt(power) + _NOISE)
+    relative: Floats = differences / (np.sqrt(power) + NOISE)
     return relative
 
 
@@ -30,7 +30,7 @@ def align(here: Floats, there: Floats, start: Floats, n_steps: int) -> tuple[Flo
     transform, best, best_transform = start, np.full(n, -1.0, np.float32), start.copy()
     for step in range(n_steps + 1):
         seen, weight = warp(there, transform)
-        a, b = _normalized(flat, weight), _normalized(seen, weight)
+        a, b = normalized(flat, weight), normalized(seen, weight)
         score = np.einsum("nk,nk->n", a, b)
         score[weight.mean(axis=1) < _LEAST_OVERLAP] = -1
         better = score > best
@@ -40,7 +40,7 @@ def align(here: Floats, there: Floats, start: Floats, n_steps: int) -> tuple[Flo
     return best, best_transform
 
 
-def _normalized(values: Floats, weight: Floats) -> Floats:
+def normalized(values: Floats, weight: Floats) -> Floats:
     """Return (n, k) values of zero mean and unit length where there is weight; zeros stay zeros."""
     values = values * weight
     values -= values.sum(1, keepdims=True) / np.maximum(weight.sum(1, keepdims=True), 1) * weight

@@ -51,7 +51,13 @@ def black_corner_share(pixels: Pixels) -> float:
 
     0 where that is less than 0.02.
     """
-    patches, _ = ndimage.label(pixels <= _BLACK)
-    corner_patches = set(patches[:: SIDE_PX - 1, :: SIDE_PX - 1].ravel().tolist()) - {0}
-    share = float(np.isin(patches, list(corner_patches)).mean())
+    share = float(black_corners(pixels).mean())
     return share if share >= _LEAST_BLACK_SHARE else 0.0
+
+
+def black_corners(pixels: Pixels) -> NDArray[np.bool_]:
+    """Return which pixels of a gray image are black and joined to a corner."""
+    patches, _ = ndimage.label(pixels <= _BLACK)
+    height, width = pixels.shape
+    corner_patches = set(patches[:: height - 1, :: width - 1].ravel().tolist()) - {0}
+    return np.isin(patches, list(corner_patches))
