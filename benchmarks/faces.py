@@ -13,7 +13,9 @@ the bank itself for 5 %, for which 20 persons suffice. The figures are the share
 identified correctly, and the false match rate: means over 20 random splits, with the 95 % interval over whole
 persons drawn anew, and the band that so many unknown faces give if the stated rate is true.
 *grouping*: all faces, none enrolled, at 1 %: pairwise precision and recall, and the number of groups.
-*mirror*: seconds for an image with and without the mirror image of each face, in turns on one thread.
+*album*: the same with half of the persons enrolled, at 1 %: faces that join the right person, and faces of
+the others that join somebody.
+*mirror*: milliseconds for an image with and without the mirror image of each face, in turns on one thread.
 
 With ``--peer``, the same with dlib's own detector (HOG), alignment (five points) and the same network; an
 image without a detected face counts as an error. With ``--photos``, the images per second of detection and
@@ -28,6 +30,7 @@ import argparse
 import json
 import re
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +40,10 @@ from nearsight.errors import ImageFailure
 from nearsight.estimators.faces.identifier import FaceIdentifier
 from nearsight.estimators.faces.impostor_quantiles import ImpostorQuantiles
 from nearsight.faces import FaceReader
-from nearsight.faces.grouping import unnamed_groups
+from nearsight.faces.grouping import group_faces, unnamed_groups
 from nearsight.faces.impostor_quantiles import impostor_quantiles
 from nearsight.faces.models.weights import DLIB
+from nearsight.faces.schema import BankedFace
 from nearsight.images import FileSource, decode
 
 N_SPLITS = 20
@@ -216,6 +220,42 @@ def grouping(X: np.ndarray, y: np.ndarray, quantiles: ImpostorQuantiles) -> dict
     }
 
 
+def album(X: np.ndarray, y: np.ndarray, quantiles: ImpostorQuantiles, n_enrolled: int) -> dict[str, Any]:
+    """Half of the persons are enrolled; which faces of an album with all persons join the right one?"""
+    hits, known, alarms, strangers = [], [], [], []
+    for seed in range(N_SPLITS):
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(np.unique(y))
+        persons = order[: len(order) // 2]
+        enrolled = np.concatenate([rng.permutation(np.flatnonzero(y == p))[:n_enrolled] for p in persons])
+        identifier = FaceIdentifier(false_match_rate=RATE, impostor_quantiles=quantiles)
+        identifier.fit(X[enrolled], y[enrolled])
+        names = np.full(len(y), "", y.dtype)
+        names[enrolled] = y[enrolled]
+        faces = [
+            BankedFace(str(i), name, "", "", str(i), (0, 0, 1, 1), 1, 1, "", datetime.now(timezone.utc))
+            for i, name in enumerate(names.tolist())
+        ]
+        groups, _ = group_faces(faces, X, identifier, quantiles, RATE)
+        joined = np.full(len(y), "", y.dtype)
+        for group in groups:
+            joined[[int(face.id) for face in group.faces]] = group.person
+        rest = np.setdiff1d(np.arange(len(y)), enrolled)
+        queries, unknown = rest[np.isin(y[rest], persons)], rest[~np.isin(y[rest], persons)]
+        hits.append(joined[queries] == y[queries])
+        known.append(y[queries])
+        alarms.append(joined[unknown] != "")
+        strangers.append(y[unknown])
+    rng = np.random.default_rng(0)
+    right, wrong = np.concatenate(hits).astype(float), np.concatenate(alarms).astype(float)
+    return {
+        "joined the right person": round(float(right.mean()), 4),
+        "interval": interval(right, np.concatenate(known), rng),
+        "unknown persons' faces that joined": round(float(wrong.mean()), 4),
+        "interval of those": interval(wrong, np.concatenate(strangers), rng),
+    }
+
+
 class PlainReader(FaceReader):
     """A reader that leaves out the mirror image, to measure what it costs."""
 
@@ -304,6 +344,8 @@ def main() -> None:
         for n in (1, 3, 5):
             result[f"open set at {rate:.1%}, {n} enrolled"] = open_set(X, y, quantiles, rate, n)
     result["grouping"] = grouping(X, y, quantiles)
+    for n in (1, 3):
+        result[f"album with half of the persons enrolled, {n} each"] = album(X, y, quantiles, n)
     result["mirror"] = mirror_cost(paths, options.rounds)
     if options.peer:
         result["dlib's own way"] = peer_quality(Peer(), paths, y)

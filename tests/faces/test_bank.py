@@ -432,3 +432,29 @@ def test_two_faces_of_one_image_never_get_the_same_name_silently(bank, people):
     assert [face.person for face in ann] == ["ann", "ann"]
     assert [(face.ambiguous, face.doubt) for face in ann] == [(False, ""), (True, "same image")]
     assert (by_box[90].person, by_box[90].ambiguous) == ("bob", False)
+
+
+def test_a_group_joins_a_person_as_a_whole_or_not_at_all(bank, reader):
+    """Two faces of a group of five are above the threshold by themselves, and their mean is not."""
+    (reading,) = reader.read_all([photograph(("ann", 60, 40, 80))])
+    e = np.eye(16)
+
+    def row(number, vector, person=""):
+        vector = (vector / np.linalg.norm(vector)).astype(np.float32)
+        face = replace(reading.faces[0], vector=vector)
+        return replace(reading, id=f"{number:032}"), face, person
+
+    bank._append([row(100, e[0], "zoe")])
+    limit = bank.identifier().threshold_.value
+    angles = {"near": np.arccos(limit) - 0.02, "far": np.arccos(limit) + 0.02}
+    for start, parts, joins in ((0, 2 * ["near"] + 3 * ["far"], False), (10, 3 * ["near"] + ["far"], True)):
+        other = e[1] if start == 0 else e[2]
+        bank._append(
+            [
+                row(start + i, np.cos(angles[part]) * e[0] + np.sin(angles[part]) * other + 0.01 * e[3 + i])
+                for i, part in enumerate(parts)
+            ]
+        )
+        groups = bank.group()
+        (zoe,) = [group for group in groups if group.person == "zoe"]
+        assert len(zoe.faces) == 1 + (len(parts) if joins else 0)

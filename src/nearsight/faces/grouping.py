@@ -58,43 +58,63 @@ def group_faces(
         if face.person:
             rows_of_person.setdefault(face.person, []).append(row)
     unnamed = np.array([row for row, face in enumerate(faces) if not face.person], np.int64)
-    unknown = _assign_to_persons(rows_of_person, unnamed, faces, X, identifier)
+    images = [faces[row].image for row in unnamed]
+    same_image = same_image_similarities(X, [face.image for face in faces])
+    refusal: InvalidParameterError | None = None
+    try:
+        labels = unnamed_groups(X[unnamed], images, quantiles, same_image, false_match_rate)
+    except InvalidParameterError as error:
+        # Each face may still match a person by itself.
+        labels, refusal = np.arange(len(unnamed)), error
+    enrolled = {(faces[row].image, person) for person, rows in rows_of_person.items() for row in rows}
+    joined = _joined_persons(labels, X[unnamed], images, enrolled, identifier)
+    if refusal is not None and not all(joined):
+        raise refusal
+    for row, person in zip(unnamed, joined, strict=True):
+        if person:
+            rows_of_person[person].append(int(row))
     groups: list[FaceGroup] = [
         FaceGroup("", person, [faces[row] for row in rows]) for person, rows in rows_of_person.items()
     ]
     group_of_face: dict[str, str] = {}
-    if len(unknown):
-        same_image = same_image_similarities(X, [face.image for face in faces])
-        images = [faces[row].image for row in unknown]
-        labels = unnamed_groups(X[unknown], images, quantiles, same_image, false_match_rate)
-        for label, name in _group_names(labels, [faces[row].group for row in unknown]).items():
-            rows = unknown[labels == label]
-            groups.append(FaceGroup(name, "", [faces[row] for row in rows]))
-            group_of_face |= {faces[row].id: name for row in rows}
+    is_unknown = np.array([not person for person in joined], bool)
+    unknown, labels = unnamed[is_unknown], labels[is_unknown]
+    for label, name in _group_names(labels, [faces[row].group for row in unknown]).items():
+        rows = unknown[labels == label]
+        groups.append(FaceGroup(name, "", [faces[row] for row in rows]))
+        group_of_face |= {faces[row].id: name for row in rows}
     return sorted(groups, key=lambda group: -len(group.faces)), group_of_face
 
 
-def _assign_to_persons(
-    rows_of_person: dict[str, list[int]],
-    unnamed: NDArray[np.int64],
-    faces: list[BankedFace],
+def _joined_persons(
+    labels: NDArray[np.int64],
     X: NDArray[np.float32],
+    images: Sequence[str],
+    enrolled: set[tuple[str, str]],
     identifier: FaceIdentifier | None,
-) -> NDArray[np.int64]:
-    """Assign faces to the persons they match, at most one face of an image; return the others."""
-    if identifier is None or not len(unnamed):
-        return unnamed
-    identities = identifier.identify(X[unnamed])
-    assigned = {(faces[row].image, person) for person, rows in rows_of_person.items() for row in rows}
-    unknown = []
-    for i in np.argsort(-identities.similarity):
-        row, person = int(unnamed[i]), str(identities.persons[i])
-        if identities.unknown[i] or (faces[row].image, person) in assigned:
-            unknown.append(row)
-        else:
-            assigned.add((faces[row].image, person))
-            rows_of_person[person].append(row)
-    return np.sort(np.array(unknown, np.int64))
+) -> list[str]:
+    """Return for each face the person that its group matches, or an empty string.
+
+    A group matches a person if the mean of its faces' similarities is above the threshold: several faces are
+    more certain than one. A face stays out if its image has a face of that person already.
+    """
+    joined = [""] * len(labels)
+    if identifier is None or identifier.threshold_ is None or not len(labels):
+        return joined
+    taken = set(enrolled)
+    sizes = np.bincount(labels)
+    sums = np.zeros((len(sizes), len(identifier.classes_)))
+    np.add.at(sums, labels, identifier.similarities(X))
+    means = sums / sizes[:, None]
+    for label in np.argsort(-means.max(1), kind="stable"):
+        person = str(identifier.classes_[means[label].argmax()])
+        if not identifier.threshold_.exceeded(means[label].max()):
+            break
+        for i in np.flatnonzero(labels == label).tolist():
+            if (images[i], person) not in taken:
+                taken.add((images[i], person))
+                joined[i] = person
+    return joined
 
 
 def unnamed_groups(
@@ -127,6 +147,8 @@ def unnamed_groups(
     InvalidParameterError
         Without quantiles, the pairs in one image are too few for the rate.
     """
+    if not len(X):
+        return np.empty(0, np.int64)
     least = -1.0
     try:
         least = from_nonmatching_pairs(same_image, false_alarm_rate=false_match_rate).value
@@ -148,8 +170,8 @@ def unnamed_groups(
 def _group_names(labels: NDArray[np.int64], old_names: list[str]) -> dict[int, str]:
     """Return a name for each label: the name that most of its faces had before, or a new one."""
     votes = {
-        label: Counter(old_names[i] for i in np.flatnonzero(labels == label) if old_names[i])
-        for label in range(int(labels.max()) + 1)
+        int(label): Counter(old_names[i] for i in np.flatnonzero(labels == label) if old_names[i])
+        for label in np.unique(labels)
     }
     claims = sorted(
         ((n, label, name) for label, count in votes.items() for name, n in count.items()),

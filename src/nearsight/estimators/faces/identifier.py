@@ -212,6 +212,13 @@ class FaceIdentifier(BaseEstimator):
             self.classes_[first], best, unknown, self.classes_[second], rival, ~unknown & (rival > limit)
         )
 
+    def similarities(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the cosine of each of (m, d) faces to the mean face of each person: (m, n_persons)."""
+        check_is_fitted(self)
+        faces = unit_length(validate_data(self, X, reset=False, dtype=[np.float32, np.float64]))
+        values: NDArray[np.float64] = faces @ self._means.T
+        return values
+
     def predict(self, X: ArrayLike) -> NDArray[np.object_]:
         """Return the person of each of (n, d) faces, None where unknown: an object array of shape (n,)."""
         identities = self.identify(X)
