@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.duplicates import NearDuplicates
 from nearsight.estimators.duplicates.candidate_pairs import candidate_pairs
+from nearsight.estimators.duplicates.proposals import propose
 from nearsight.estimators.duplicates.star_grouping import star_groups
 from nearsight.testing import EstimatorTests
 
@@ -404,3 +405,21 @@ def test_hashes_that_do_not_fit_are_refused(looks, message):
 def test_edited_hashes_that_do_not_fit_are_refused(looks, edited, message):
     with pytest.raises(InvalidParameterError, match=message):
         NearDuplicates().fit(np.eye(4), hashes=looks, edited_hashes=edited)
+
+
+def test_candidates_and_pairs_to_calibrate_on_are_verified_together():
+    X, calls = copies(200, 0), []
+
+    def confirm(here, there):
+        calls.append(len(here))
+        return np.random.default_rng(0).uniform(size=len(here))
+
+    distinct = np.arange(len(X)) < 100
+    NearDuplicates(verify=confirm, false_alarm_rate=0.05, min_similarity=-1, n_neighbors=3).fit(
+        X, distinct_where=distinct
+    )
+    # Later calls ask about rows that share a duplicate.
+    n_proposed, n_own = (
+        len(propose(unit(rows), n_neighbors=3, min_similarity=-1)[0]) for rows in (X, X[distinct])
+    )
+    assert calls[0] == n_proposed + n_own

@@ -6,20 +6,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import validate_data
 
-from nearsight.errors import CalibrationError, InvalidParameterError
-from nearsight.estimators.conformal import (
-    Threshold,
-    expected_exceedances,
-    from_contaminated,
-    from_good,
-    from_nonmatching_pairs,
+from nearsight.errors import InvalidParameterError
+from nearsight.estimators.duplicates.calibration import (
+    NO_CANDIDATE_SCORE,
+    best_scores,
+    calibrated,
+    calibrated_on_distinct,
+    expected_rate,
+    n_unconnected,
 )
-from nearsight.estimators.duplicates.candidate_pairs import EXACT_ROWS, candidate_pairs
+from nearsight.estimators.duplicates.candidate_pairs import EXACT_ROWS
+from nearsight.estimators.duplicates.proposals import Hashes, pair_cosines, propose
 from nearsight.estimators.duplicates.star_grouping import star_groups
 from nearsight.estimators.neighbors import unit_length
 
@@ -28,23 +28,6 @@ PairVerifier = Callable[[NDArray[np.int64], NDArray[np.int64]], ArrayLike]
 
 #: From k sorted rows and the (m, 2) duplicate pairs among them to a quality for each row: higher is better.
 QualityFunction = Callable[[NDArray[np.int64], NDArray[np.int64]], ArrayLike]
-
-# The hashes of rows, and the hashes of their edits.
-Hashes = tuple[NDArray[Any], NDArray[Any]]
-
-# Candidates of each row by hash, and the lowest cosine of their hashes: 50 of 63 signs agree.
-_HASH_NEIGHBORS, _MIN_HASH_SIMILARITY = 10, 0.6
-# From this cosine on, the hash of an edit alone is enough: 55 of 63 signs agree.
-_STRONG_HASH_SIMILARITY = 0.74
-
-# Each row has many hashes. Beyond so many rows, cells find 99 of 100 duplicates in a fifth of the time.
-_EXACT_HASH_ROWS = 5_000
-
-# Pairs whose cosines are computed together.
-_BLOCK_PAIRS = 65_536
-
-# The score of a row without any candidate, below the score of every pair.
-_NO_CANDIDATE_SCORE = -1.0
 
 
 class NearDuplicates(ClusterMixin, BaseEstimator):
@@ -197,33 +180,61 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
         n = len(vectors)
         row_splits = None if splits is None else _row_values("splits", splits, n, np.int64)
         row_hashes = _row_hashes(n, hashes, edited_hashes)
-        pairs, similarities = self._propose(vectors, row_splits, row_hashes)
-        scores = similarities if self.verify is None else self._verified(*pairs.T)
+        distinct = self._distinct_rows(n, distinct_where)
+        search = partial(
+            propose,
+            n_neighbors=self.n_neighbors,
+            min_similarity=self.min_similarity,
+            exact_rows=self.exact_rows,
+            random_state=self.random_state,
+        )
+        pairs, similarities = search(vectors, splits=row_splits, hashes=row_hashes)
+        own_pairs = search(vectors[distinct], hashes=_hashes_of(row_hashes, distinct))[0]
+        scores, own_scores = np.split(
+            self._scores(vectors, np.concatenate([pairs, distinct[own_pairs]])), [len(pairs)]
+        )
         searched = np.ones(n, bool) if row_splits is None else row_splits >= 0
-        best_scores = _best_scores(n, pairs, scores)[searched]
-        if distinct_where is None:
-            self.calibration_ = self._calibrated(best_scores)
-        else:
-            distinct = np.flatnonzero(_row_values("distinct_where", distinct_where, n, bool))
-            n_compared = self._n_unconnected(n, pairs, scores) - np.count_nonzero(~searched)
-            self.calibration_ = self._calibrated_on(distinct, vectors, row_hashes, n_compared)
+        best = best_scores(n, pairs, scores)[searched]
+        self.calibration_ = None
+        if self.false_alarm_rate is not None and distinct_where is None:
+            self.calibration_ = calibrated(best, self.false_alarm_rate, self.certain_score)
+        elif self.false_alarm_rate is not None:
+            n_compared = n_unconnected(n, pairs, scores, self.certain_score) - np.count_nonzero(~searched)
+            self.calibration_ = calibrated_on_distinct(
+                len(distinct),
+                own_pairs,
+                own_scores,
+                false_alarm_rate=self.false_alarm_rate,
+                certain_score=self.certain_score,
+                n_compared=n_compared,
+            )
         self.threshold_ = float(self.threshold)
         # If fewer rows than the rate have any candidate, the calibrated threshold is below all candidates.
-        if self.calibration_ and self.calibration_.value > _NO_CANDIDATE_SCORE:
+        if self.calibration_ and self.calibration_.value > NO_CANDIDATE_SCORE:
             self.threshold_ = self.calibration_.value
-        self.expected_rate_ = self._expected_rate(best_scores)
+        self.expected_rate_ = expected_rate(best, self.threshold_, self.calibration_, self.certain_score)
         accepted = scores > self.threshold_
         self.pairs_, self.similarities_ = pairs[accepted], similarities[accepted]
         self.scores_ = scores[accepted]
 
         def are_duplicates(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
-            score = _cosines(vectors, left, right) if self.verify is None else self._verified(left, right)
-            above: NDArray[np.bool_] = score > self.threshold_
+            above: NDArray[np.bool_] = (
+                self._scores(vectors, np.stack([left, right], axis=1)) > self.threshold_
+            )
             return above
 
         qualities = self._qualities(n, quality)
         self.labels_, self.kept_ = star_groups(n, self.pairs_, qualities, are_duplicates)
         return self
+
+    def _distinct_rows(self, n: int, distinct_where: ArrayLike | None) -> NDArray[np.int64]:
+        if distinct_where is None:
+            return np.empty(0, np.int64)
+        if self.false_alarm_rate is None:
+            raise InvalidParameterError(
+                "distinct_where names the rows that a rate is calibrated on; give false_alarm_rate as well"
+            )
+        return np.flatnonzero(_row_values("distinct_where", distinct_where, n, bool))
 
     def _qualities(self, n: int, quality: ArrayLike | QualityFunction | None) -> NDArray[np.float64]:
         if callable(quality):
@@ -232,38 +243,11 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
             return qualities
         return np.zeros(n) if quality is None else _row_values("quality", quality, n, np.float64)
 
-    def _propose(
-        self, vectors: NDArray[np.float32], splits: NDArray[np.int64] | None, hashes: Hashes | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the candidate pairs, the lower row first and sorted, and their cosines."""
-        search = partial(candidate_pairs, exact_rows=self.exact_rows, random_state=self.random_state)
-        pairs, similarities = search(
-            vectors, n_neighbors=self.n_neighbors, min_similarity=self.min_similarity, splits=splits
-        )
-        if hashes is None:
-            return pairs, similarities
-        plain, edited = hashes
-        search_hashes = partial(
-            search,
-            unit_length(plain[0].astype(np.float32), copy=False),
-            n_neighbors=_HASH_NEIGHBORS,
-            min_similarity=_MIN_HASH_SIMILARITY,
-            splits=splits,
-            exact_rows=min(self.exact_rows, _EXACT_HASH_ROWS),
-        )
-        proposals = [pairs, search_hashes(variants=plain[1:])[0]]
-        if len(edited):
-            # Among so many edits, many hashes are alike by chance, but none nearly equal.
-            edited_pairs, hash_similarities = search_hashes(variants=edited)
-            is_likely = hash_similarities >= _STRONG_HASH_SIMILARITY
-            is_likely |= _cosines(vectors, *edited_pairs.T) >= self.min_similarity
-            proposals.append(edited_pairs[is_likely])
-        pairs = np.unique(np.concatenate(proposals), axis=0)
-        return pairs, _cosines(vectors, *pairs.T)
-
-    def _verified(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float32]:
-        if not len(left) or self.verify is None:
-            return np.empty(0, np.float32)
+    def _scores(self, vectors: NDArray[np.float32], pairs: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the scores of pairs by `verify`, or their cosines."""
+        if self.verify is None or not len(pairs):
+            return pair_cosines(vectors, pairs)
+        left, right = pairs.T
         scores = np.asarray(self.verify(left, right), np.float32)
         if scores.shape != left.shape:
             raise InvalidParameterError(
@@ -271,64 +255,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
                 " score each"
             )
         # A pair that could not be compared is not a duplicate.
-        return np.nan_to_num(scores, nan=_NO_CANDIDATE_SCORE, posinf=np.inf, neginf=_NO_CANDIDATE_SCORE)
-
-    def _calibrated(self, best_scores: NDArray[np.float64]) -> Threshold | None:
-        """Calibrate on the best score of each row, where some rows have duplicates."""
-        if self.false_alarm_rate is None:
-            return None
-        if self.certain_score is None:
-            return from_good(best_scores, false_alarm_rate=self.false_alarm_rate)
-        try:
-            return from_contaminated(
-                best_scores,
-                false_alarm_rate=self.false_alarm_rate,
-                **_tail(best_scores, self.certain_score),
-            )
-        except CalibrationError as error:
-            raise CalibrationError(
-                f"{error}. Good examples are rows without a duplicate: name some rows of which no two are"
-                " duplicates (distinct_where)"
-            ) from error
-
-    def _calibrated_on(
-        self,
-        distinct: NDArray[np.int64],
-        vectors: NDArray[np.float32],
-        hashes: Hashes | None,
-        n_compared: int,
-    ) -> Threshold:
-        """Calibrate on rows of which no two are duplicates."""
-        if self.false_alarm_rate is None:
-            raise InvalidParameterError(
-                "distinct_where names the rows that a rate is calibrated on; give false_alarm_rate as well"
-            )
-        own_hashes = None if hashes is None else (hashes[0][:, distinct], hashes[1][:, distinct])
-        pairs, similarities = self._propose(vectors[distinct], None, own_hashes)
-        scores = similarities if self.verify is None else self._verified(*distinct[pairs].T)
-        n_own = self._n_unconnected(len(distinct), pairs, scores)
-        return from_nonmatching_pairs(
-            _best_scores(len(distinct), pairs, scores),
-            false_alarm_rate=self.false_alarm_rate,
-            n_comparisons=max(1.0, n_compared / max(1, n_own)),
-            examples="distinct rows",
-        )
-
-    def _n_unconnected(self, n: int, pairs: NDArray[np.int64], scores: NDArray[np.float32]) -> int:
-        """Return the number of rows, where rows connected by certain duplicates count as one."""
-        certain = pairs[scores >= (np.inf if self.certain_score is None else self.certain_score)]
-        graph = coo_array((np.ones(len(certain), bool), certain.T), (n, n))
-        return int(connected_components(graph, directed=False, return_labels=False))
-
-    def _expected_rate(self, best_scores: NDArray[np.float64]) -> float | None:
-        if self.calibration_ and self.threshold_ == self.calibration_.value:
-            return self.calibration_.expected_rate
-        if self.certain_score is None:
-            return None
-        tail = _tail(best_scores, self.certain_score)
-        n_good = float((best_scores < self.certain_score).sum())
-        n_good += expected_exceedances(best_scores, self.certain_score, **tail)
-        return min(1.0, expected_exceedances(best_scores, self.threshold_, **tail) / max(1, n_good))
+        return np.nan_to_num(scores, nan=NO_CANDIDATE_SCORE, posinf=np.inf, neginf=NO_CANDIDATE_SCORE)
 
     def _check(self) -> None:
         if self.n_neighbors < 1 or self.exact_rows < 1:
@@ -341,28 +268,8 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
             )
 
 
-def _best_scores(n: int, pairs: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the score of the best pair of each row."""
-    best = np.full(n, _NO_CANDIDATE_SCORE)
-    for column in pairs.T:
-        np.maximum.at(best, column, scores)
-    return best
-
-
-def _tail(best_scores: NDArray[np.float64], certain_score: float) -> dict[str, float]:
-    """Return where duplicates begin and the highest possible score: 1, unless `verify` exceeds it."""
-    highest = max(1.0, certain_score + 1e-6, best_scores.max(initial=0))
-    return {"certain_score": certain_score, "max_score": highest}
-
-
-def _cosines(
-    vectors: NDArray[np.float32], left: NDArray[np.int64], right: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    cosines = np.empty(len(left), np.float32)
-    for start in range(0, len(left), _BLOCK_PAIRS):
-        block = slice(start, start + _BLOCK_PAIRS)
-        np.einsum("nd,nd->n", vectors[left[block]], vectors[right[block]], out=cosines[block])
-    return cosines
+def _hashes_of(hashes: Hashes | None, rows: NDArray[np.int64]) -> Hashes | None:
+    return None if hashes is None else (hashes[0][:, rows], hashes[1][:, rows])
 
 
 def _row_hashes(n: int, hashes: ArrayLike | None, edited: ArrayLike | None) -> Hashes | None:
