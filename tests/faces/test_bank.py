@@ -338,8 +338,14 @@ def test_an_earlier_bank_is_computed_again_from_its_images(tmp_path, people, rea
     bank = FaceBank.open(tmp_path / "bank", reader=reader)
     with pytest.raises(FingerprintMismatchError, match="mirrored.*nearsight faces upgrade"):
         list(bank.identify([photograph(("ann", 60, 40, 80))]))
+    # Its table lacks a column that came later.
+    with old._storage.writing():
+        old._storage.replace_table(old._storage.table().drop_columns(["is_gray"]))
+    assert bank.persons() == {"ann": 3, "bob": 3}
+    assert not bank.faces()[0].is_gray
     before, old_vectors = old.vectors()
     assert bank.upgrade().faces == 6
+    assert "is_gray" in bank._storage.table().schema.names
     after, vectors = bank.vectors()
     assert [(face.id, face.person, face.box) for face in after] == [
         (face.id, face.person, face.box) for face in before

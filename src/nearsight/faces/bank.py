@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nearsight.errors import ImageFailure, InvalidParameterError, UnknownIdError
 from nearsight.estimators.faces.identifier import DEFAULT_FALSE_MATCH_RATE, FaceIdentifier
+from nearsight.faces.conditions import BankConditions
 from nearsight.faces.enrollment import Enrollment, EnrollReport, PersonName
 from nearsight.faces.grouping import FaceGroup, group_faces
 from nearsight.faces.impostor_quantiles import impostor_quantiles
@@ -226,7 +227,8 @@ class FaceBank:
         with self._storage.writing() as store:
             known = set(self._storage.table("id")["id"].to_pylist())
             is_new = [id not in known for id in table["id"].to_pylist()]
-            store.append(table.filter(pa.array(is_new, pa.bool_())))
+            # A bank of an earlier version may lack a column.
+            store.append(table.filter(pa.array(is_new, pa.bool_())).select(store.schema.names))
 
     def _name_banked(self, faces: Sequence[tuple[ImageFaces, Face, str]], banked: Mapping[str, str]) -> None:
         """Give the person's name to faces that the bank has had without a name."""
@@ -270,11 +272,12 @@ class FaceBank:
             In input order.
         """
         identifier = self.identifier(false_match_rate)
+        conditions = BankConditions.of(self.faces())
         for image in self.reader.read_all(inputs, allow_remote=allow_remote):
             if isinstance(image, ImageFailure):
                 yield image
             else:
-                yield IdentifiedImage(image, identify_faces(identifier, image.faces))
+                yield IdentifiedImage(image, identify_faces(identifier, image.faces, conditions))
 
     def verify(
         self, a: Any, b: Any, *, false_match_rate: float = DEFAULT_FALSE_MATCH_RATE

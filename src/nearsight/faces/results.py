@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from nearsight.errors import CalibrationError, ImageError, ImageFailure, InvalidParameterError
 from nearsight.estimators.conformal import Threshold
 from nearsight.estimators.faces.identifier import DEFAULT_FALSE_MATCH_RATE, FaceIdentifier
+from nearsight.faces.conditions import BankConditions
 from nearsight.faces.impostor_quantiles import impostor_quantiles
 from nearsight.faces.pipeline import Face, FaceReader, ImageFaces
 from nearsight.images import find
@@ -37,6 +38,9 @@ class IdentifiedFace:
         ``"rival"``: the rival is above the threshold as well: siblings, or one person under two names.
         ``"same image"``: a more similar face of the same image has the name, too: relatives, a mirror, or a
         collage. Empty if there is no doubt.
+    differs : tuple of str
+        What no enrolled face is, such as ``"blurred"``, ``"small"`` or ``"gray"``: the similarity of such a
+        face is less certain.
     """
 
     face: Face
@@ -47,6 +51,7 @@ class IdentifiedFace:
     rival_similarity: float
     ambiguous: bool
     doubt: str = ""
+    differs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,9 @@ def _largest_face(reader: FaceReader, image: Any) -> NDArray[np.float32]:
     return result.faces[0].vector
 
 
-def identify_faces(identifier: FaceIdentifier | None, faces: list[Face]) -> list[IdentifiedFace]:
+def identify_faces(
+    identifier: FaceIdentifier | None, faces: list[Face], conditions: BankConditions
+) -> list[IdentifiedFace]:
     """Identify the faces of an image; without an identifier, all are unknown.
 
     If several faces get the same name, only the most similar one does so without doubt.
@@ -159,6 +166,7 @@ def identify_faces(identifier: FaceIdentifier | None, faces: list[Face]) -> list
             float(identities.rival_similarity[i]),
             bool(doubts[i]),
             doubts[i],
+            conditions.differences(face),
         )
         for i, face in enumerate(faces)
     ]

@@ -38,6 +38,8 @@ class BankedFace:
         Problems of the image in words, such as ``blurred``; empty if there are none.
     enrolled_at : datetime
         When the face was enrolled; UTC.
+    is_gray : bool
+        Whether the face has no color; False in banks of earlier versions.
     """
 
     id: str
@@ -50,11 +52,12 @@ class BankedFace:
     quality: float
     problems: str
     enrolled_at: datetime
+    is_gray: bool = False
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "BankedFace":
         """Return the face of a row with the columns `COLUMNS`."""
-        values = {name: row[name] for name in COLUMNS}
+        values = {name: row[name] for name in COLUMNS if name in row}
         values["image"] = values.pop("picture")  # the column's name in every bank written so far
         left, top, right, bottom = values["box"]
         return cls(**{**values, "box": (left, top, right, bottom), "path": decode_path(values["path"])})
@@ -75,6 +78,7 @@ def schema(dim: int) -> pa.Schema:
         "quality": pa.float32(),
         "problems": pa.string(),
         "enrolled_at": pa.timestamp("us", tz="UTC"),
+        "is_gray": pa.bool_(),
     }
     return pa.schema([pa.field(name, type_, nullable=False) for name, type_ in types.items()])
 
@@ -114,6 +118,7 @@ def to_table(faces: Iterable[tuple[ImageFaces, Face, str]], dim: int) -> pa.Tabl
             "quality": face.quality.score,
             "problems": ", ".join(face.quality.problems),
             "enrolled_at": now,
+            "is_gray": face.quality.is_gray,
         }
         for image, face, person in faces
     ]

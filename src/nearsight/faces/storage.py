@@ -167,9 +167,12 @@ class BankStorage:
         return self._store
 
     def table(self, *columns: str) -> pa.Table:
-        """Return columns of all rows, oldest first; all columns by default."""
+        """Return columns of all rows, oldest first; all columns by default.
+
+        Columns that a bank of an earlier version does not have are left out.
+        """
         store = self.store()
-        names = list(columns) or store.schema.names
+        names = [name for name in columns if name in store.schema.names] or store.schema.names
         # Read at once, because another process may replace the table meanwhile.
         batches = list(store.scan([*names, *({"enrolled_at"} - set(names))]))
         types = store.schema

@@ -11,7 +11,7 @@ from nearsight import progress as progress_display
 from nearsight.errors import FingerprintMismatchError, ImageError, ImageFailure, InvalidParameterError
 from nearsight.faces.models import DetectedFace
 from nearsight.faces.pipeline import Face, FaceReader
-from nearsight.faces.schema import COLUMNS, BankedFace
+from nearsight.faces.schema import BankedFace, schema
 from nearsight.faces.storage import BankStorage
 from nearsight.images import content_id, decode, find
 from nearsight.parallel import ordered_map
@@ -49,7 +49,7 @@ def upgrade_bank(storage: BankStorage, reader: FaceReader, *, drop_missing: bool
         )
     with storage.writing():
         table = storage.table()
-        rows = table.select([*COLUMNS, "landmarks"]).to_pylist()
+        rows = table.drop_columns(["vector"]).to_pylist()
         faces, missing = _embedded_again(rows, reader)
         if missing and not drop_missing:
             named = ", ".join(missing[:_MAX_NAMED]) + (", ..." if len(missing) > _MAX_NAMED else "")
@@ -63,12 +63,17 @@ def upgrade_bank(storage: BankStorage, reader: FaceReader, *, drop_missing: bool
             "vector": [faces[id].vector.tolist() for id in kept["id"].to_pylist()],
             "quality": [faces[id].quality.score for id in kept["id"].to_pylist()],
             "problems": [", ".join(faces[id].quality.problems) for id in kept["id"].to_pylist()],
+            "is_gray": [faces[id].quality.is_gray for id in kept["id"].to_pylist()],
         }
+        types = schema(storage.manifest.dim)
         for name, values in columns.items():
+            # A column that the bank's version did not have is appended.
             index = kept.schema.get_field_index(name)
-            kept = kept.set_column(
-                index, kept.schema.field(name), pa.array(values, kept.schema.field(name).type)
-            )
+            column = pa.array(values, types.field(name).type)
+            if index < 0:
+                kept = kept.append_column(types.field(name), column)
+            else:
+                kept = kept.set_column(index, types.field(name), column)
         storage.replace_table(kept, fingerprint=new)
     return UpgradeReport(len(faces), missing)
 

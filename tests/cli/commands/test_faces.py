@@ -207,3 +207,12 @@ def test_the_help_states_the_defaults_of_the_library(nearsight):
     assert f"below this confidence. Default: {MIN_CONFIDENCE}." in text
     smallest = f"1/{round(1 / multiscale._SMALLEST_SHARE)} of the image's longer side, at least"
     assert f"Default: {smallest} {multiscale._SMALLEST_PX}." in text
+
+
+def test_faces_that_differ_from_all_enrolled_ones_are_told(nearsight, people, tmp_path):
+    nearsight("faces", "enroll", people)
+    photograph(("ann", 10, 20, 60), ("bob", 150, 30, 18), seed=3).save(tmp_path / "x.png")
+    result = nearsight("faces", "identify", tmp_path / "x.png")
+    assert "1 of 2 faces differ from all enrolled faces (1 small)" in result.stderr
+    faces = nearsight.json("faces", "identify", tmp_path / "x.png")["faces"]
+    assert [face["differs"] for face in faces] == [[], ["small"]]

@@ -15,6 +15,8 @@ _TURN = (0.9, 0.3)
 _NOD = (0.6, 0.2)
 _CONTRAST = (8.0, 30.0)
 _DARK, _OVEREXPOSED = (20.0, 60.0), (245.0, 215.0)
+# Mean difference of the color channels, in 0..255: compression leaves a little of it in a gray image.
+_GRAY_SPREAD = 3.0
 #: Quality below which a face should not be enrolled.
 POOR = 0.35
 
@@ -43,6 +45,8 @@ class FaceQuality:
         Mean and standard deviation of the gray values, in 0..255.
     problems : tuple of str
         Measures below `POOR`, in words.
+    is_gray : bool
+        Whether the face has no color; that is no problem by itself.
     """
 
     score: float
@@ -54,6 +58,7 @@ class FaceQuality:
     brightness: float
     contrast: float
     problems: tuple[str, ...] = ()
+    is_gray: bool = False
 
 
 def assess_quality(chip: NDArray[np.uint8], landmarks: NDArray[np.floating], size_px: float) -> FaceQuality:
@@ -85,7 +90,8 @@ def assess_quality(chip: NDArray[np.uint8], landmarks: NDArray[np.floating], siz
     }
     problems = tuple(name for name, value in parts.items() if value < POOR)
     score = min(parts.values())
-    return FaceQuality(score, size_px, sharpness, turn, nod, tilt, brightness, contrast, problems)
+    is_gray = float(np.ptp(inner, axis=2).mean()) < _GRAY_SPREAD
+    return FaceQuality(score, size_px, sharpness, turn, nod, tilt, brightness, contrast, problems, is_gray)
 
 
 def _quality(value: float, ends: tuple[float, float]) -> float:

@@ -1,5 +1,6 @@
 """`faces identify`."""
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from nearsight.cli import options
 from nearsight.cli.commands.faces import options as face_options
 from nearsight.cli.framework import Command, Run
 from nearsight.errors import ImageFailure
-from nearsight.text_format import printable
+from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
     from nearsight.faces import FaceReader, IdentifiedFace, IdentifiedImage
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     json_shape="""{"faces": [{"path", "box": [left, top, right, bottom], "name": name or null,
             "similarity": float, "unknown": bool, "ambiguous": bool,
             "doubt": ""|"rival"|"same image", "nearest", "rival",
-            "rival_similarity": float, "confidence": float, "quality": float, "drawn"}],
+            "rival_similarity": float, "confidence": float, "quality": float, "differs": [str],
+            "drawn"}],
  "without_faces": [path], "failed": [{"path", "reason"}], "threshold": float or null,
  "false_match_rate": float or null, "models": [{"model", "license"}]}""",
     examples=("nearsight faces identify party.jpg", "nearsight faces identify album/ --draw drawn/"),
@@ -89,6 +91,16 @@ def identify(
             "models": face_options.models_of(face_bank),
         }
     )
+    _say(run, faces, without_faces)
+    if threshold is not None:
+        run.console.note(
+            f"Match threshold {threshold.value:.3f}: it accepts at most {threshold.false_alarm_rate:.2%} of"
+            " unknown people."
+        )
+    return run.report_failures(failed, n_images=len(faces) + len(without_faces))
+
+
+def _say(run: Run, faces: list[dict[str, Any]], without_faces: list[str]) -> None:
     rows = [
         [_name(face), f"{face['similarity']:.3f}", _geometry(face["box"]), face["path"]] for face in faces
     ]
@@ -97,12 +109,14 @@ def identify(
         run.console.say(line)
     for path in without_faces:
         run.console.say(f"no face in {printable(path)}")
-    if threshold is not None:
+    differences = Counter(difference for face in faces for difference in face["differs"])
+    if differences:
+        n_faces = sum(bool(face["differs"]) for face in faces)
+        kinds = ", ".join(f"{n} {difference}" for difference, n in differences.most_common())
         run.console.note(
-            f"Match threshold {threshold.value:.3f}: it accepts at most {threshold.false_alarm_rate:.2%} of"
-            " unknown people."
+            f"{n_faces} of {count(len(faces), 'face')} differ from all enrolled faces ({kinds}): look at them"
+            " before you rely on the answer."
         )
-    return run.report_failures(failed, n_images=len(faces) + len(without_faces))
 
 
 def _document(path: str, face: "IdentifiedFace", drawn: str | None) -> dict[str, Any]:
@@ -119,6 +133,7 @@ def _document(path: str, face: "IdentifiedFace", drawn: str | None) -> dict[str,
         "rival_similarity": round(face.rival_similarity, 4),
         "confidence": round(face.face.confidence, 3),
         "quality": round(face.face.quality.score, 3),
+        "differs": list(face.differs),
         **({"drawn": drawn} if drawn else {}),
     }
 
