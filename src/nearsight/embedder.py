@@ -1,6 +1,7 @@
 """Embeds images: decodes and computes vectors in threads, in input order and bounded memory."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from nearsight import progress as progress_display
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.images import (
+    Exclusions,
     Exif,
     ImageSource,
     Limits,
@@ -94,6 +96,9 @@ class Embeddings:
         Index of each row's image in the input, failures included.
     failed : list of ImageFailure
         Images that could not be used, with the reason.
+    skipped : dict of str to int
+        What was passed over in folders, by kind: an ending such as ``".cr2"``, ``"hidden"`` or
+        ``"excluded"``.
     """
 
     vectors: NDArray[np.float32]
@@ -101,6 +106,7 @@ class Embeddings:
     ids: list[str]
     positions: NDArray[np.int64]
     failed: list[ImageFailure] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +189,15 @@ class Embedder:
         self.limits = limits or Limits()
         self.progress = progress
 
-    def embed(self, inputs: Any, *, on_error: OnError = "record", allow_remote: bool = False) -> Embeddings:
+    def embed(
+        self,
+        inputs: Any,
+        *,
+        on_error: OnError = "record",
+        exclude: Sequence[str] = (),
+        include_hidden: bool = False,
+        allow_remote: bool = False,
+    ) -> Embeddings:
         """Embed images and return all vectors.
 
         Parameters
@@ -192,6 +206,10 @@ class Embedder:
             Folders, globs and tar shards are searched.
         on_error : {"record", "raise"}
             Whether a failed image is listed in `failed` or raises `ImageError`.
+        exclude : sequence of str
+            Patterns in the syntax of gitignore for what to pass over; see `images.Exclusions`.
+        include_hidden : bool, default False
+            Whether names that begin with a dot are walked.
         allow_remote : bool, default False
             Whether http and https URLs may be downloaded.
 
@@ -200,11 +218,16 @@ class Embedder:
         Embeddings
             Vectors of shape (n, dim) in input order, with their paths, ids and positions.
         """
-        total = count(inputs, allow_remote=allow_remote) if self.can_count(inputs) else None
+        options: dict[str, Any] = {
+            "allow_remote": allow_remote,
+            "exclusions": Exclusions(tuple(exclude), include_hidden=include_hidden),
+        }
+        skipped: Counter[str] = Counter()
+        total = count(inputs, **options) if self.can_count(inputs) else None
         embedded: list[Embedded] = []
         failed: list[ImageFailure] = []
         with self.bar(total) as bar:
-            for result in self.stream(find(inputs, allow_remote=allow_remote), on_error=on_error):
+            for result in self.stream(find(inputs, **options, skipped=skipped), on_error=on_error):
                 bar.update()
                 if isinstance(result, ImageFailure):
                     failed.append(result)
@@ -219,6 +242,7 @@ class Embedder:
             ids=[r.id for r in embedded],
             positions=np.array([r.position for r in embedded], np.int64),
             failed=failed,
+            skipped=dict(skipped.most_common()),
         )
 
     def stream(

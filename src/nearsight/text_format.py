@@ -92,6 +92,18 @@ def count(n: int, noun: str, plural: str = "") -> str:
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
+def counts(by_kind: Mapping[str, int], n: int = 10) -> str:
+    """Format numbers by kind, the most frequent first.
+
+    Examples
+    --------
+    >>> counts({".mp4": 1, ".cr2": 3_000})
+    '3,000 .cr2, 1 .mp4'
+    """
+    ordered = sorted(by_kind.items(), key=lambda pair: (-pair[1], pair[0]))
+    return shortened([f"{number:,} {printable(kind)}" for kind, number in ordered], n)
+
+
 def score(value: float) -> str:
     """Return a score with two decimals, or in scientific notation if it is large.
 

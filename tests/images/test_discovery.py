@@ -1,12 +1,11 @@
 """Folders, globs and files: what is found, in which order, and what is said about the rest."""
 
 import os
-import tracemalloc
 
 import pytest
 
 from nearsight.errors import ImageFailure
-from nearsight.images import count, covers, decode, discovery, exists, find, roots
+from nearsight.images import count, covers, decode, exists, find, roots
 
 from sample_images import samples
 
@@ -105,26 +104,6 @@ def test_dangling_links_and_loops_of_links(here):
     ]
 
 
-def test_folders_that_link_in_circles_end(here):
-    make("root/a.jpg", "root/sub/b.jpg", "outside/c.jpg")
-    os.symlink("..", "root/sub/up")
-    os.symlink(".", "root/self")
-    os.symlink("sub", "root/another")
-    os.symlink("../outside", "root/out")
-    os.symlink("../outside", "root/out-again")
-    os.symlink("../root", "outside/back")
-    # what lies inside is met under its own name, what lies outside under the first link to it
-    assert found("root") == ["root/a.jpg", "root/out-again/c.jpg", "root/sub/b.jpg"]
-    assert count("root") == 3
-    assert found("root/self") == ["root/self/a.jpg", "root/self/out-again/c.jpg", "root/self/sub/b.jpg"]
-
-
-def test_a_link_to_a_hidden_folder_is_followed(here):
-    make("root/.store/a.jpg")
-    os.symlink(".store", "root/shown")
-    assert found("root") == ["root/shown/a.jpg"]
-
-
 def test_names_of_every_kind(here):
     odd = [
         b"new\nline.jpg",
@@ -145,24 +124,6 @@ def test_names_of_every_kind(here):
         [one] = find(os.fsdecode(name))
         assert decode(one).image.size == (64, 48)
         assert one.path == os.fsdecode(name)
-
-
-def test_very_deep_folders(here):
-    path = here
-    for _ in range(60):
-        path = path / ("d" * 50)
-    folder = os.open(here, os.O_RDONLY)
-    try:
-        for _ in range(60):
-            os.mkdir("d" * 50, dir_fd=folder)
-            deeper = os.open("d" * 50, os.O_RDONLY, dir_fd=folder)
-            os.close(folder)
-            folder = deeper
-        os.close(os.open("a.jpg", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
-    finally:
-        os.close(folder)
-    assert len(str(path)) > 3000
-    assert [one.path for one in find(".")] == [str(path / "a.jpg")]
 
 
 def test_globs(here):
@@ -217,63 +178,6 @@ def test_finding_is_lazy(here):
 
     got = find(endless())
     assert [os.path.basename(next(got).path) for _ in range(3)] == ["c.jpg"] * 3
-
-
-def test_a_large_folder_is_sorted_in_parts(here, monkeypatch):
-    make(*(f"{i * 7919 % 1000:03}.jpg" for i in range(1000)), "500/x.jpg")
-    expected = [one.path for one in find(".")]
-    assert len(expected) == 1001
-    assert expected == sorted(expected)
-    for n_names in (7, 999, 1000, 1001, 1002):
-        monkeypatch.setattr(discovery, "_MAX_SORTED_NAMES", n_names)
-        assert [one.path for one in find(".")] == expected, n_names
-
-
-def test_names_of_every_kind_survive_the_temporary_files(here, monkeypatch):
-    monkeypatch.setattr(discovery, "_MAX_SORTED_NAMES", 1)
-    for name in (b"new\nline.jpg", b"caf\xe9.jpg", "été.jpg".encode(), b'"\\.jpg', b"folder.jpg"):
-        os.mkdir(name) if name == b"folder.jpg" else os.close(os.open(name, os.O_CREAT))
-    os.symlink("nowhere", "broken\n.jpg")
-    make("folder.jpg/a.jpg")
-    got = list(find("."))
-    assert [one.path for one in got] == sorted(one.path for one in got)
-    assert len(got) == 6
-    assert next(one for one in got if isinstance(one, ImageFailure)).path == str(here / "broken\n.jpg")
-
-
-def test_a_folder_is_read_once(here, monkeypatch):
-    make(*(f"{i}.jpg" for i in range(50)))
-    monkeypatch.setattr(discovery, "_MAX_SORTED_NAMES", 10)
-    folders, scandir = [], os.scandir
-    monkeypatch.setattr(os, "scandir", lambda folder: folders.append(folder) or scandir(folder))
-    assert len(list(find("."))) == 50
-    assert folders == [str(here)]
-
-
-def test_memory_does_not_grow_with_the_number_of_images(here, monkeypatch):
-    monkeypatch.setattr(discovery, "_MAX_SORTED_NAMES", 1000)
-    for name in range(6000):
-        os.close(os.open(f"{name:05}.jpg", os.O_CREAT))
-    tracemalloc.start()
-    try:
-        n_found = sum(1 for _ in find("."))
-        peak_bytes = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert n_found == 6000
-    assert peak_bytes < 250_000  # the names alone take 450,000
-
-
-def test_a_folder_that_vanishes_while_it_is_walked(here):
-    make("a/1.jpg", "b/2.jpg", "c/3.jpg")
-    walk = find(".")
-    first = next(walk)
-    os.remove("b/2.jpg")
-    os.rmdir("b")
-    rest = list(walk)
-    assert first.path.endswith("1.jpg")
-    assert rest[0] == ImageFailure(str(here / "b"), "does not exist")
-    assert rest[1].path.endswith("3.jpg")
 
 
 # -- what is covered, what still exists --------------------------------------------------------------------

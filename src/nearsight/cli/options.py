@@ -47,7 +47,16 @@ def _flag(*names: str, help: str) -> Callable[[_F], _F]:
 
 
 def existing_paths(ctx: click.Context, param: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse PATH arguments of which none exists."""
+    """Refuse PATH arguments of which none exists, or that hold no image at all."""
+    require_existing(paths)
+    if paths and not ctx.resilient_parsing:
+        from nearsight import images
+
+        images.require_any(paths)
+    return paths
+
+
+def _spelled_right(ctx: click.Context, param: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
     require_existing(paths)
     return paths
 
@@ -74,6 +83,10 @@ def _exists(path: str) -> bool:
 
 paths = click.argument(
     "paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(), callback=existing_paths
+)
+# Of commands with `exclusions`: whether there is an image depends on those.
+walked_paths = click.argument(
+    "paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(), callback=_spelled_right
 )
 where = click.option("--where", metavar="EXPR", help='Only images that match, such as "width > 640".')
 device = click.option(
@@ -283,6 +296,23 @@ _LIMITS = (
 def limits(command: _F) -> _F:
     """Add the limits of a command that reads images: on each image, and on the command as a whole."""
     return add_options(command, _LIMITS)
+
+
+_EXCLUSIONS = (
+    click.option(
+        "--exclude",
+        multiple=True,
+        metavar="GLOB",
+        help="Pass over what matches, in the syntax of gitignore: private/, '*_small.jpg', '!keep.jpg'."
+        " Files named .nearsightignore hold such patterns, too. Repeatable.",
+    ),
+    click.option("--include-hidden", is_flag=True, help="Walk files and folders that begin with a dot."),
+)
+
+
+def exclusions(command: _F) -> _F:
+    """Add `--exclude` and `--include-hidden`, what a walk passes over."""
+    return add_options(command, _EXCLUSIONS)
 
 
 def limits_of(**limits: float | None) -> "nearsight.Limits":

@@ -170,6 +170,8 @@ class Collection(CollectionReader):
         *,
         metadata: Metadata | Callable[[str], Metadata] | None = None,
         prune: bool = False,
+        exclude: Sequence[str] = (),
+        include_hidden: bool = False,
         allow_remote: bool = False,
         on_error: OnError = "record",
         limits: Limits | None = None,
@@ -191,6 +193,12 @@ class Collection(CollectionReader):
         prune : bool, default False
             Whether to remove files below the inputs that are gone from disk. Nothing is removed if the inputs
             have no image at all, because an unmounted disk looks like that.
+        exclude : sequence of str
+            Patterns in the syntax of gitignore for what to pass over; see `images.Exclusions`. Images of the
+            collection that lie below the inputs and are excluded now are removed. Those below other folders
+            stay until these are added again.
+        include_hidden : bool, default False
+            Whether names that begin with a dot are walked. Hidden images that were added once stay.
         allow_remote : bool, default False
             Whether http and https URLs may be fetched.
         on_error : {"record", "raise"}
@@ -209,6 +217,8 @@ class Collection(CollectionReader):
             The disk is full or gone. Saved images stay; the same call goes on from there.
         MetadataError
             `metadata` has an invalid key or value. If it is callable, the image is reported as failed.
+        InvalidParameterError
+            A pattern of `exclude` is not valid.
         """
         if metadata is None or not callable(metadata):
             fixed = dict(metadata or {})
@@ -216,9 +226,11 @@ class Collection(CollectionReader):
             metadata = partial(_same_for_all, fixed)
         embedder = self.embedder(limits=limits, n_threads=n_threads, progress=progress)
         job = Ingest(self._store, self._lock, lambda: embedder, metadata)
-        total = images.count(inputs, allow_remote=allow_remote) if embedder.can_count(inputs) else None
+        exclusions = images.Exclusions(tuple(exclude), include_hidden=include_hidden)
+        options: dict[str, Any] = {"allow_remote": allow_remote, "exclusions": exclusions}
+        total = images.count(inputs, **options) if embedder.can_count(inputs) else None
         with embedder.bar(total) as bar:
-            report = job.run(inputs, prune=prune, allow_remote=allow_remote, on_error=on_error, bar=bar)
+            report = job.run(inputs, prune=prune, **options, on_error=on_error, bar=bar)
         self._store.maintain()
         return report
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 from filelock import BaseFileLock
 
@@ -17,10 +17,13 @@ from nearsight.collection.results import AddReport
 from nearsight.collection.writer import AddCounts, IndexedFile, MetadataUpdate, WriteBatch, Writer, exists
 from nearsight.embedder import Embedded, Embedder, OnError
 from nearsight.errors import ImageError, ImageFailure, MetadataError, StorageError
-from nearsight.images import FileSource, ImageSource, Stat
+from nearsight.images import Exclusions, FileSource, ImageSource, Stat
 from nearsight.store import VectorStore
 
 MetadataFunction = Callable[[str], Mapping[str, Any]]
+
+# The id of a row, and one of its files.
+_IndexedFileOf: TypeAlias = tuple[str, IndexedFile]
 
 _FILES_PER_PRUNE = 4096
 
@@ -69,17 +72,21 @@ class Ingest:
         inputs: Any,
         *,
         prune: bool,
+        exclusions: Exclusions,
         allow_remote: bool,
         on_error: OnError,
         bar: Any,
     ) -> AddReport:
         """Bring the collection up to date with the inputs."""
         started = time.monotonic()
-        sources = self._changed(images.find(inputs, allow_remote=allow_remote), bar)
+        skipped: Counter[str] = Counter()
+        found = images.find(inputs, allow_remote=allow_remote, exclusions=exclusions, skipped=skipped)
+        sources = self._changed(found, bar)
         with self._pool:
             self._embed(sources, on_error, bar)
-        vanished = self._vanished(inputs)
-        removed = self._prune(vanished) if prune and self._n_sources else 0
+        vanished, excluded = self._unvisited(inputs, exclusions)
+        removed = self._remove(excluded) if self._n_sources else 0
+        removed += self._remove(vanished) if prune and self._n_sources else 0
         counts, seconds = self._counts + self._writer.counts, time.monotonic() - started
         n_files = counts.added + counts.updated + counts.unchanged + len(counts.failed)
         return AddReport(
@@ -89,7 +96,9 @@ class Ingest:
             removed=removed,
             embedded=counts.embedded,
             vanished=[images.decode_path(file.path) for _, file in vanished],
+            excluded=[images.decode_path(file.path) for _, file in excluded],
             failed=counts.failed,
+            skipped=dict(skipped.most_common()),
             seconds=round(seconds, 3),
             images_per_second=round(n_files / seconds, 1) if seconds else 0.0,
             notes=dict(self._notes),
@@ -219,25 +228,31 @@ class Ingest:
             raise ImageError(path, str(error)) from error
         return metadata
 
-    def _vanished(self, inputs: Any) -> list[tuple[str, IndexedFile]]:
-        """Return the files of the index below the inputs that were not visited and are gone from disk."""
+    def _unvisited(
+        self, inputs: Any, exclusions: Exclusions
+    ) -> tuple[list[_IndexedFileOf], list[_IndexedFileOf]]:
+        """Return the files of the index below the inputs that are gone from disk, and that are excluded."""
+        vanished: list[_IndexedFileOf] = []
+        excluded: list[_IndexedFileOf] = []
         if not self._file_index.any_unvisited():
-            return []
+            return vanished, excluded
         roots = images.roots(inputs)
-        return [
-            (id, IndexedFile(path, key, _NO_STAT))
-            for batch in self._store.scan(["id", "paths", "keys"])
-            for id, paths, keys in zip(
-                *(batch.column(c).to_pylist() for c in ("id", "paths", "keys")), strict=True
-            )
-            for path, key in zip(paths, keys, strict=True)
-            if self._file_index.is_unvisited(key)
-            and images.covers(roots, images.decode_path(key))
-            and not exists(key)
-        ]
+        is_excluded = images.excluded_from(roots, exclusions)
+        for batch in self._store.scan(["id", "paths", "keys"]):
+            columns = (batch.column(name).to_pylist() for name in ("id", "paths", "keys"))
+            for id, paths, keys in zip(*columns, strict=True):
+                for path, key in zip(paths, keys, strict=True):
+                    place = images.decode_path(key)
+                    if not self._file_index.is_unvisited(key) or not images.covers(roots, place):
+                        continue
+                    if not exists(key):
+                        vanished.append((id, IndexedFile(path, key, _NO_STAT)))
+                    elif is_excluded(place):
+                        excluded.append((id, IndexedFile(path, key, _NO_STAT)))
+        return vanished, excluded
 
-    def _prune(self, vanished: list[tuple[str, IndexedFile]]) -> int:
-        for start in range(0, len(vanished), _FILES_PER_PRUNE):
-            unlinks = [(id, file.key) for id, file in vanished[start : start + _FILES_PER_PRUNE]]
+    def _remove(self, files: list[_IndexedFileOf]) -> int:
+        for start in range(0, len(files), _FILES_PER_PRUNE):
+            unlinks = [(id, file.key) for id, file in files[start : start + _FILES_PER_PRUNE]]
             self._writer.write(WriteBatch(unlinks=unlinks))
-        return len(vanished)
+        return len(files)

@@ -99,13 +99,18 @@ class AddReport:
     added, updated, unchanged : int
         Files that are new, that changed or moved, and that are as they were.
     removed : int
-        Files gone from disk that were removed, with ``prune``.
+        Files that were removed: those in `excluded`, and with ``prune`` those in `vanished`.
     embedded : int
         Images that the model embedded.
     vanished : list of str
         Files of the collection below the inputs that are gone from disk.
+    excluded : list of str
+        Files of the collection that are still on disk, but that a walk of the inputs now excludes.
     failed : list of ImageFailure
         Images that could not be used, and why.
+    skipped : dict of str to int
+        What was passed over in folders, globs and shards, by kind, the most frequent first: an ending such as
+        ``".cr2"``, ``"hidden"`` or ``"excluded"``. A folder counts once.
     seconds, images_per_second : float
         Wall-clock time, and the number of files divided by it.
     notes : dict of str to int
@@ -118,7 +123,9 @@ class AddReport:
     removed: int
     embedded: int
     vanished: list[str] = field(default_factory=list)
+    excluded: list[str] = field(default_factory=list)
     failed: list[ImageFailure] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     images_per_second: float = 0.0
     notes: dict[str, int] = field(default_factory=dict)

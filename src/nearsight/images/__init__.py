@@ -1,7 +1,8 @@
 """Find images and decode them."""
 
 from nearsight.images.decode import DecodedImage, content_id, decode, exif_of, may_show_more, thumbnail
-from nearsight.images.discovery import count, covers, exists, find, roots
+from nearsight.images.discovery import count, covers, excluded_from, exists, find, require_any, roots
+from nearsight.images.exclusions import Exclusions
 from nearsight.images.in_memory import InMemoryImage
 from nearsight.images.limits import DECODER_RULES, DRAFT_FACTOR, EXTENSIONS, Limits, Stat
 from nearsight.images.metadata import Exif
@@ -13,6 +14,7 @@ __all__ = [
     "DRAFT_FACTOR",
     "EXTENSIONS",
     "DecodedImage",
+    "Exclusions",
     "Exif",
     "FileSource",
     "ImageSource",
@@ -26,10 +28,12 @@ __all__ = [
     "decode",
     "decode_path",
     "encode_path",
+    "excluded_from",
     "exif_of",
     "exists",
     "find",
     "may_show_more",
+    "require_any",
     "roots",
     "thumbnail",
 ]

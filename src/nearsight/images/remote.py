@@ -7,12 +7,22 @@ user of a server could make it send requests to its own network.
 
 import glob
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final
 
 from nearsight.errors import ImageError, ImageFailure, MissingExtraError
+from nearsight.images.exclusions import (
+    EXCLUDED,
+    NO_MEDIA,
+    Exclusions,
+    PathRules,
+    count_skipped,
+    ending,
+)
+from nearsight.images.glob_patterns import literal_base
 from nearsight.images.limits import Limits, Stat
 from nearsight.images.path_encoding import is_image_name
 from nearsight.images.sources import read_stream, too_large
@@ -109,15 +119,20 @@ def canonical_url(url: str) -> str:
         return url
 
 
-def find_remote(url: str) -> Iterator[RemoteSource | ImageFailure]:
-    """Yield the images at a URL: one object, a folder of them, or a glob."""
+def find_remote(
+    url: str, exclusions: Exclusions, skipped: Counter[str] | None
+) -> Iterator[RemoteSource | ImageFailure]:
+    """Yield the images at a URL: one object, a folder of them, or a glob; see `discovery.find`.
+
+    Files named ``.nearsightignore`` are not read.
+    """
     try:
         fs, path = url_to_fs(url)
         web = bool(_WEB.intersection(protocols(url)))
         if not web and glob.has_magic(path) and not fs.exists(path):
-            yield from _matching(fs, path, url)
+            yield from _matching(fs, path, url, exclusions, skipped)
         elif url.endswith("/") or (not web and "::" not in url and fs.isdir(path)):
-            yield from _below(fs, path)
+            yield from _below(fs, path, PathRules(exclusions, path, reads_files=False), skipped)
         elif web:
             yield RemoteSource(url, url)
         else:
@@ -126,7 +141,9 @@ def find_remote(url: str) -> Iterator[RemoteSource | ImageFailure]:
         yield ImageFailure(url, describe_remote_error(error))
 
 
-def _below(fs: Any, root: str) -> Iterator[RemoteSource | ImageFailure]:
+def _below(
+    fs: Any, root: str, rules: PathRules, skipped: Counter[str] | None
+) -> Iterator[RemoteSource | ImageFailure]:
     folders = [root]
     while folders:
         folder = folders.pop()
@@ -135,26 +152,46 @@ def _below(fs: Any, root: str) -> Iterator[RemoteSource | ImageFailure]:
         except Exception as error:
             yield ImageFailure(_url(fs, folder), describe_remote_error(error))
             continue
+        if folder != root and any(str(entry["name"]).endswith("/" + NO_MEDIA) for entry in entries):
+            count_skipped(skipped, EXCLUDED)
+            continue
         below = []
         for entry in entries:
             name = str(entry["name"])
             last = name.rstrip("/").rpartition("/")[2]
-            if last.startswith(".") or name.rstrip("/") == folder.rstrip("/"):
+            if name.rstrip("/") == folder.rstrip("/"):
                 continue
-            if entry.get("type") == "directory":
+            is_folder = entry.get("type") == "directory"
+            relative = name.rstrip("/").removeprefix(root.rstrip("/")).lstrip("/")
+            if (reason := rules.reason(relative, is_folder=is_folder)) is not None:
+                count_skipped(skipped, reason)
+            elif is_folder:
                 below.append(name)
             elif is_image_name(last):
                 yield RemoteSource(_url(fs, name), _url(fs, name), remote_stat(entry))
+            else:
+                count_skipped(skipped, ending(last))
         folders.extend(reversed(below))
 
 
-def _matching(fs: Any, pattern: str, url: str) -> Iterator[RemoteSource | ImageFailure]:
-    n_images = 0
+def _matching(
+    fs: Any, pattern: str, url: str, exclusions: Exclusions, skipped: Counter[str] | None
+) -> Iterator[RemoteSource | ImageFailure]:
+    base = literal_base(pattern)
+    rules = PathRules(exclusions, base, reads_files=False)
+    n_entries = 0
     for name, entry in sorted(fs.glob(pattern, detail=True).items()):
-        if entry.get("type") != "directory" and is_image_name(name) and "/." not in name:
-            n_images += 1
+        if entry.get("type") == "directory":
+            continue
+        n_entries += 1
+        if (reason := rules.reason(name.removeprefix(base).lstrip("/"))) is not None:
+            count_skipped(skipped, reason)
+        elif is_image_name(name):
             yield RemoteSource(_url(fs, name), _url(fs, name), remote_stat(entry))
-    if not n_images:
+        else:
+            count_skipped(skipped, ending(name.rpartition("/")[2]))
+            n_entries -= 1
+    if not n_entries:
         yield ImageFailure(url, "no image matches this pattern")
 
 

@@ -7,13 +7,15 @@ import gzip
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import IO, Any, cast
 
 from nearsight.errors import ImageError, ImageFailure
+from nearsight.images.exclusions import Exclusions, PathRules, count_skipped, ending
 from nearsight.images.limits import Limits, Stat
 from nearsight.images.path_encoding import describe_error, is_image_name
 from nearsight.images.remote import remote_stat, url_to_fs
@@ -66,7 +68,14 @@ class MemberSource:
         return data
 
 
-def members(shard: str, key: str, *, remote: bool = False) -> Iterator[MemberSource | ImageFailure]:
+def members(
+    shard: str,
+    key: str,
+    *,
+    remote: bool = False,
+    exclusions: Exclusions | None = None,
+    skipped: Counter[str] | None = None,
+) -> Iterator[MemberSource | ImageFailure]:
     """Yield the images of a shard in its order.
 
     Parameters
@@ -77,6 +86,10 @@ def members(shard: str, key: str, *, remote: bool = False) -> Iterator[MemberSou
         Absolute path or URL.
     remote : bool
         Whether `key` is a URL.
+    exclusions : Exclusions, optional
+        What is passed over; by default only hidden names.
+    skipped : Counter, optional
+        Counts what is passed over, by kind; see `discovery.find`.
 
     Yields
     ------
@@ -92,7 +105,9 @@ def members(shard: str, key: str, *, remote: bool = False) -> Iterator[MemberSou
             compressed = not key.lower().endswith(".tar")
             if compressed:
                 file = opened.enter_context(cast(IO[bytes], gzip.GzipFile(fileobj=file)))
-            yield from _members(_LastBlockFile(file), key, stamp, hold=compressed or remote)
+            rules = PathRules(exclusions, key, reads_files=False) if exclusions else None
+            choose = partial(_is_chosen, rules=rules, skipped=skipped)
+            yield from _members(_LastBlockFile(file), key, stamp, choose, hold=compressed or remote)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         yield ImageFailure(shard, f"the shard is damaged or cut off: {error}; restore the file")
     except (OSError, ValueError) as error:
@@ -168,15 +183,30 @@ class _LastBlockFile:
         return self._file.tell()
 
 
-def _members(file: _LastBlockFile, key: str, stamp: int, *, hold: bool) -> Iterator[MemberSource]:
+def _is_chosen(name: str, *, rules: PathRules | None, skipped: Counter[str] | None) -> bool:
+    """Return whether a member is an image that is not passed over."""
+    last = name.rpartition("/")[2]
+    if rules is None:
+        return not last.startswith(".") and is_image_name(last)
+    if (reason := rules.reason(name.removeprefix("./"))) is not None:
+        count_skipped(skipped, reason)
+        return False
+    if not is_image_name(last):
+        count_skipped(skipped, ending(last))
+        return False
+    return True
+
+
+def _members(
+    file: _LastBlockFile, key: str, stamp: int, is_chosen: Callable[[str], bool], *, hold: bool
+) -> Iterator[MemberSource]:
     end = _BLOCK_BYTES
     with tarfile.open(fileobj=cast(Any, file), mode="r:") as tar:
         # In an empty shard, Python 3.10 would seek before its start.
         while tar.offset and (member := tar.next()) is not None:
             # tarfile keeps every member in this list; a shard may have millions.
             tar.members = []  # type: ignore[attr-defined] # typeshed leaves it out
-            name = member.name.rpartition("/")[2]
-            if not member.isreg() or member.issparse() or name.startswith(".") or not is_image_name(name):
+            if not member.isreg() or member.issparse() or not is_chosen(member.name):
                 continue
             end = member.offset_data + member.size
             data = None

@@ -1,5 +1,6 @@
 """Open or create a collection, add images to it, embed, and search."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,8 @@ def embed_paths(
     paths: Sequence[str],
     *,
     allow_remote: bool = False,
+    exclusions: images.Exclusions | None = None,
+    skipped: Counter[str] | None = None,
     on_error: OnError = "record",
     thumbnails: bool = False,
 ) -> Iterator[Embedded | ImageFailure]:
@@ -98,13 +101,22 @@ def embed_paths(
     paths : sequence of str
     allow_remote : bool, default False
         Whether http and https URLs may be downloaded.
+    exclusions, skipped
+        See `images.find`.
     on_error : {"record", "raise"}
         Whether an image that cannot be read is yielded as `ImageFailure` or raises `ImageError`.
     thumbnails : bool, default False
         Whether each result carries a thumbnail.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is no image at all.
     """
-    sources = images.find(paths, allow_remote=allow_remote)
-    total = images.count(paths, allow_remote=allow_remote) if embedder.can_count(paths) else None
+    options: dict[str, Any] = {"allow_remote": allow_remote, "exclusions": exclusions}
+    images.require_any(paths, **options)
+    sources = images.find(paths, **options, skipped=skipped)
+    total = images.count(paths, **options) if embedder.can_count(paths) else None
     with embedder.bar(total) as bar:
         for result in embedder.stream(sources, on_error=on_error, thumbnails=thumbnails):
             bar.update()

@@ -78,3 +78,22 @@ def test_embed_on_a_full_disk_leaves_nothing_behind(indexed, photos, tmp_path):
     assert error["type"] == "StorageError"
     assert "v.npz could not be written" in error["message"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_passed_over_is_told(nearsight, tmp_path, save_image):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for seed, name in enumerate(("a.png", "b_small.png", ".c.png")):
+        save_image(folder / name, seed)
+    (folder / "d.psd").touch()
+    out = ("--out", tmp_path / "v.npz")
+    report = nearsight.json("embed", folder, *out, "--exclude", "*_small.png")
+    assert (report["embedded"], report["skipped"]) == (1, {".psd": 1, "excluded": 1, "hidden": 1})
+    assert "skipped: 1 .psd" in nearsight("embed", folder, *out, "--include-hidden").stdout
+
+
+def test_nothing_there_is_an_error_and_leaves_no_file(nearsight, tmp_path):
+    (tmp_path / "empty").mkdir()
+    error = nearsight.json("embed", tmp_path / "empty", "--out", tmp_path / "v.npz", code=2)["error"]
+    assert "there is no image in" in error["message"]
+    assert not (tmp_path / "v.npz").exists()

@@ -20,6 +20,7 @@ INDEX_KEYS = {
     "skipped",
     "embedded",
     "vanished",
+    "excluded",
     "failed",
     "seconds",
     "images_per_second",
@@ -154,11 +155,6 @@ def test_a_folder_that_is_no_collection_is_left_alone(nearsight, photos, tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir()) == ["thesis.tex"]
 
 
-def test_an_empty_folder_is_no_failure_but_is_told(nearsight, tmp_path):
-    (tmp_path / "empty").mkdir()
-    assert "No images were found there." in nearsight("index", tmp_path / "empty").stderr
-
-
 def test_notes_of_index_never_reach_stdout(nearsight, photos, tmp_path):
     (tmp_path / "bad.jpg").touch()
     result = nearsight("index", photos, tmp_path / "bad.jpg", "--json")
@@ -191,13 +187,67 @@ def test_a_model_that_cannot_be_loaded_leaves_no_collection(nearsight, photos, m
 
 
 @pytest.mark.parametrize(
-    "words", [("index",), ("embed", "--out", "v.npz"), ("classify", "predict", "--names", "a,b")]
+    "words",
+    [
+        ("index",),
+        ("embed", "--out", "v.npz"),
+        ("classify", "predict", "--names", "a,b"),
+        ("anomaly", "fit", "--to", "d.npz"),
+        ("faces", "enroll"),
+        ("faces", "identify"),
+        ("faces", "group"),
+    ],
 )
-def test_a_folder_without_images_is_said_so(nearsight, tmp_path, monkeypatch, words):
+def test_a_folder_without_images_is_an_error(nearsight, tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    assert "No images were found there." in nearsight(*words, "empty").stderr
-    assert nearsight(*words, "empty", "-q").stderr == ""
+    (tmp_path / "empty" / "a.psd").touch()
+    assert "there is no image in empty: skipped: 1 .psd" in nearsight(*words, "empty", "-q", code=2).stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_what_is_passed_over_is_told_by_kind(nearsight, tmp_path, save_image):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    save_image(folder / "good.png", 1)
+    for name in ("a.cr2", "b.CR2", "c.cr2", "d.psd", "e.psd", "f.mp4"):
+        (folder / name).touch()
+    result = nearsight("index", folder)
+    assert "skipped: 3 .cr2, 2 .psd, 1 .mp4" in result.stdout
+    report = nearsight.json("index", folder)
+    assert report["skipped"] == {".cr2": 3, ".psd": 2, ".mp4": 1}
+    assert list(report["skipped"]) == [".cr2", ".psd", ".mp4"]
+
+
+def test_exclusions_on_the_command_line(nearsight, tmp_path, save_image):
+    folder = tmp_path / "mixed"
+    (folder / "sub").mkdir(parents=True)
+    for seed, name in enumerate(("a.png", "b_small.png", "sub/c.png", ".d.png")):
+        save_image(folder / name, seed)
+    assert nearsight.json("index", folder, "--include-hidden")["added"] == 4
+    result = nearsight("index", folder, "--exclude", "*_small.png", "--exclude", "sub/")
+    assert "2 images that are excluded now were removed" in result.stderr
+    assert [Path(item["path"]).name for item in nearsight.json("ls")["items"]] == [".d.png", "a.png"]
+    error = nearsight.json("index", folder, "--exclude", "[z-a]", code=2)["error"]
+    assert "'[z-a]' is not valid in gitignore's syntax" in error["message"]
+
+
+@pytest.mark.parametrize("dim", [(), ("--dim", "4")])
+def test_nothing_there_is_an_error_and_leaves_no_collection(nearsight, tmp_path, dim):
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    (folder / "a.cr2").touch()
+    for words in ([folder], [folder / "*.cr*"], [folder, "--exclude", "*"]):
+        error = nearsight.json("index", *words, *dim, code=2)["error"]
+        assert "there is no image in" in error["message"]
+    assert "1 .cr2" in nearsight("index", folder, *dim, code=2).stderr
+    assert not nearsight.collection.exists()
+
+
+def test_an_interrupted_creation_goes_on(nearsight, photos):
+    nearsight.collection.mkdir()
+    (nearsight.collection / "write.lock").touch()
+    assert nearsight.json("index", photos)["added"] == 6
 
 
 def test_what_of_a_file_is_not_indexed_is_said_once(nearsight, tmp_path):

@@ -1,6 +1,7 @@
 """`nearsight embed`."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=Command,
-    json_shape="""{"embedded": int, "failed": [{"path", "reason"}], "file", "model", "dim": int,
- "seconds": float, "images_per_second": float}""",
+    json_shape="""{"embedded": int, "skipped": {ending: int}, "failed": [{"path", "reason"}], "file", "model",
+ "dim": int, "seconds": float, "images_per_second": float}""",
     examples=("nearsight embed photos/ --out vectors.npz",),
 )
-@options.paths
+@options.walked_paths
 @click.option(
     "--out",
     required=True,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 @options.model
 @options.dim("Truncate vectors to D dimensions, with a model that was trained for it (Matryoshka).")
 @options.device
+@options.exclusions
 @options.limits
 @click.pass_obj
 def embed(
@@ -46,6 +48,8 @@ def embed(
     out: Path,
     model: str | None,
     dim: int | None,
+    exclude: tuple[str, ...],
+    include_hidden: bool,
     allow_remote: bool,
     threads: int | None,
     **limits: float | None,
@@ -53,9 +57,10 @@ def embed(
     """Embed images into a file of vectors.
 
     No collection is needed. FILE.npz holds vectors (n, d) float32, paths and ids, in the order of the input.
-    It is written whole or not at all.
+    It is written whole or not at all. A folder is walked as by `nearsight index`.
     """
     from nearsight.artifacts import write_npz
+    from nearsight.images import Exclusions
     from nearsight.models import DEFAULT_MODEL
     from nearsight.models.model_name import ModelVariant
     from nearsight.services.collections import embed_paths
@@ -72,13 +77,22 @@ def embed(
     spec = embedder.backend.spec
     started = time.perf_counter()
     failures: list[ImageFailure] = []
-    results = embed_paths(embedder, paths, allow_remote=allow_remote, on_error=run.on_error)
+    skipped: Counter[str] = Counter()
+    results = embed_paths(
+        embedder,
+        paths,
+        allow_remote=allow_remote,
+        exclusions=Exclusions(exclude, include_hidden=include_hidden),
+        skipped=skipped,
+        on_error=run.on_error,
+    )
     n_embedded = write_npz(out, spec.dim, _rows(results, failures))
     seconds = time.perf_counter() - started
     rate = (n_embedded + len(failures)) / seconds
     run.console.document(
         {
             "embedded": n_embedded,
+            "skipped": dict(skipped.most_common()),
             "failed": [asdict(failure) for failure in failures],
             "file": str(out),
             "model": spec.id,
@@ -91,6 +105,7 @@ def embed(
         f"{count(n_embedded, 'vector')} of {spec.dim:,} dimensions written to {printable(str(out))}"
         f" ({rate:,.0f} per second)"
     )
+    run.report_skipped(skipped)
     return run.report_failures(failures, n_images=n_embedded)
 
 

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
     cls=Command,
     json_shape="""{"added": int, "updated": int, "unchanged": int, "removed": int, "skipped": {ending: int},
  "failed": [{"path", "reason"}], "seconds": float, "images_per_second": float, "embedded": int,
- "vanished": [path], "notes": {note: int}}""",
+ "vanished": [path], "excluded": [path], "notes": {note: int}}""",
     examples=(
         "nearsight index ~/photos",
         "nearsight index shoes/ --meta season=winter --metadata prices.csv",
         "nearsight index ~/photos --prune",
+        "nearsight index ~/photos --exclude private/ --exclude '*_small.jpg'",
         "nearsight index ~/photos --dim 256 --storage float16",
     ),
 )
-@options.paths
+@options.walked_paths
 @options.model
 @options.dim(
     "Dimensions of a vector in a new collection. Vectors are truncated if the model was trained for it"
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     metavar="FILE.csv",
     help="Set metadata from the columns of a table; its column `path` names the images.",
 )
+@options.exclusions
 @options.limits
 @click.pass_obj
 def index(
@@ -54,6 +56,8 @@ def index(
     prune: bool,
     meta: tuple[str, ...],
     metadata: Path | None,
+    exclude: tuple[str, ...],
+    include_hidden: bool,
     allow_remote: bool,
     threads: int | None,
     **limits: float | None,
@@ -63,19 +67,30 @@ def index(
     PATH is a folder (with its subfolders), a file, a glob, a tar shard, or a URL such as
     s3://bucket/folder. The collection is created if it does not exist. An interrupted command continues
     where it stopped when it is run again.
+
+    Passed over are files without an image's ending, hidden names, the trash and thumbnails of other
+    programs (@eaDir, #recycle, $RECYCLE.BIN, .Trash*, lost+found, .thumbnails, ._*), and folders that hold
+    a file .nomedia. What was passed over is counted. Images of the collection that lie below PATH and are
+    excluded now are removed from it; elsewhere they stay until their folder is indexed again.
     """
+    from nearsight import images
     from nearsight.cli.csv_tables import MetadataTable, parse_pair
     from nearsight.services.collections import add_images
 
     common = dict(map(parse_pair, meta))
     table = MetadataTable(metadata) if metadata else None
     run.if_interrupted = RESUMABLE
+    images.require_any(
+        paths, allow_remote=allow_remote, exclusions=images.Exclusions(exclude, include_hidden=include_hidden)
+    )
 
     def add(collection: "Collection") -> "AddReport":
         return collection.add(
             list(paths),
             metadata=(lambda path: {**common, **table.row(path)}) if table else common,
             prune=prune,
+            exclude=exclude,
+            include_hidden=include_hidden,
             allow_remote=allow_remote,
             on_error=run.on_error,
             limits=options.limits_of(**limits),
@@ -92,11 +107,14 @@ def index(
         device=run.device,
         cache_dir=run.settings.cache_dir,
     )
-    run.console.document({"skipped": {}, **report.to_dict()})
+    run.console.document(report.to_dict())
     run.console.say(
         f"{count(report.added, 'image')} added, {report.updated:,} updated, {report.unchanged:,} unchanged,"
         f" {report.removed:,} removed in {report.seconds:.1f} s ({report.images_per_second:,.0f} per second)"
     )
+    run.report_skipped(report.skipped)
+    if report.excluded:
+        run.console.note(f"{count(len(report.excluded), 'image')} that are excluded now were removed")
     if table and table.unused:
         run.console.note(f"{count(len(table.unused), 'row')} of {table.file} matched no image of this run")
     for note, n_files in report.notes.items():

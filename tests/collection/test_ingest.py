@@ -1,0 +1,103 @@
+"""What `Collection.add` passes over, and what becomes of images that are excluded later."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from nearsight import Collection
+from nearsight.errors import InvalidParameterError
+
+from fake import FakeBackend
+
+
+def save(root: Path, *names: str) -> None:
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".png"):
+            Image.new("RGB", (16, 16), (number * 20, 99, len(name))).save(root / name)
+        else:
+            (root / name).write_bytes(b"x")
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Collection:
+    return Collection.create(tmp_path / "collection", model=FakeBackend())
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    save(folder, "a.png", "b.cr2", "sub/c.png", "sub/d_small.png", "sub/e.psd", ".f.png", "@eaDir/g.png")
+    return folder
+
+
+def names(collection: Collection, root: Path) -> list[str]:
+    return sorted(Path(item.path).relative_to(root).as_posix() for item in collection.items())
+
+
+def test_what_is_passed_over_is_in_the_report(collection: Collection, photos: Path) -> None:
+    report = collection.add(photos, exclude=["*_small.png"])
+    assert report.skipped == {"excluded": 2, ".cr2": 1, ".psd": 1, "hidden": 1}
+    assert next(iter(report.skipped)) == "excluded"
+    assert names(collection, photos) == ["a.png", "sub/c.png"]
+    assert collection.add(photos, include_hidden=True).added == 2
+
+
+def test_images_that_are_excluded_now_are_removed_with_their_root(
+    collection: Collection, photos: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    save(other, "x_small.png", "y.png")
+    collection.add([photos, other])
+    assert len(collection) == 5
+    # Their root is not added again: they stay.
+    report = collection.add(other / "y.png", exclude=["*_small.png"])
+    assert (report.removed, report.excluded) == (0, [])
+    assert collection.add(photos / "sub", exclude=["/c.png"]).excluded == [str(photos / "sub/c.png")]
+    report = collection.add(photos, exclude=["*_small.png", "/sub/c.png"])
+    assert report.removed == 1
+    assert report.excluded == [str(photos / "sub/d_small.png")]
+    assert names(collection, tmp_path) == ["other/x_small.png", "other/y.png", "photos/a.png"]
+    # Nothing is lost: without the pattern they come back.
+    assert collection.add(photos).added == 2
+
+
+def test_an_excluded_copy_leaves_the_other_file(collection: Collection, photos: Path) -> None:
+    (photos / "copy").mkdir()
+    (photos / "copy" / "a.png").write_bytes((photos / "a.png").read_bytes())
+    collection.add(photos)
+    report = collection.add(photos, exclude=["copy/"])
+    assert report.excluded == [str(photos / "copy/a.png")]
+    [item] = [item for item in collection.items() if item.path == str(photos / "a.png")]
+    assert item.paths == [str(photos / "a.png")]
+
+
+def test_hidden_and_named_images_stay(collection: Collection, photos: Path) -> None:
+    """Not to include is not to exclude; and what was named by itself is no part of the walk."""
+    collection.add(photos, include_hidden=True)
+    report = collection.add(photos)
+    assert (report.removed, report.excluded, report.vanished) == (0, [], [])
+    assert ".f.png" in names(collection, photos)
+
+
+def test_an_ignore_file_counts_from_then_on(collection: Collection, photos: Path) -> None:
+    collection.add(photos)
+    (photos / ".nearsightignore").write_text("sub/\n")
+    assert collection.add(photos).removed == 2
+    assert names(collection, photos) == ["a.png"]
+    (photos / "sub" / ".nomedia").touch()
+    (photos / ".nearsightignore").unlink()
+    assert collection.add(photos).added == 0
+
+
+def test_nothing_is_removed_where_nothing_is_left(collection: Collection, photos: Path) -> None:
+    collection.add(photos)
+    report = collection.add(photos, exclude=["*"])
+    assert (report.removed, len(report.excluded), len(collection)) == (0, 3, 3)
+
+
+def test_a_bad_pattern_is_refused_before_anything_is_written(collection: Collection, photos: Path) -> None:
+    with pytest.raises(InvalidParameterError, match="gitignore"):
+        collection.add(photos, exclude=["[z-a]"])
+    assert len(collection) == 0
