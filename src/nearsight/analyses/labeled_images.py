@@ -46,6 +46,12 @@ def labels_by_folder(collection: Collection, where: str | None = None) -> dict[s
     return {id: folder for id, folder in folders.items() if folder}
 
 
+def folders_by_path(collection: Collection, where: str | None = None) -> dict[str, str]:
+    """Return the name of each file's folder, by path; one content may lie in several folders."""
+    folders = {path: Path(path).parent.name for item in collection.items(where) for path in item.paths}
+    return {path: folder for path, folder in folders.items() if folder}
+
+
 def labels_by_key(collection: Collection, key: str, where: str | None = None) -> dict[str, str]:
     """Return the metadata under a key, as text, of each image that has it, by id.
 

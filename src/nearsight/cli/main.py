@@ -6,6 +6,7 @@ import nearsight
 from nearsight.cli import utf8_mode
 from nearsight.cli.commands import (
     anomaly,
+    audit,
     classify,
     cluster,
     compact,
@@ -41,6 +42,7 @@ from nearsight.cli.framework import Family, Group
         index.index,
         search.search,
         duplicates.duplicates,
+        audit.audit,
         cluster.cluster,
         segment_customers.segment_customers,
         classify.classify,

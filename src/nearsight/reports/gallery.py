@@ -113,6 +113,8 @@ class Section:
     lead : str
         The sentence below the heading.
     rows : sequence of Row
+    grid : sequence of Card
+        Images with words, without a query.
     sheet : sequence of Card
         Thumbnails without words.
     table : sequence of sequence of str
@@ -127,6 +129,7 @@ class Section:
     title: str = ""
     lead: str = ""
     rows: Sequence[Row] = ()
+    grid: Sequence[Card] = ()
     sheet: Sequence[Card] = ()
     table: Sequence[Sequence[str]] = ()
     commands: Sequence[str] = ()
@@ -140,6 +143,7 @@ class Section:
             yield row.query
             yield from row.more_queries
             yield from row.hits
+        yield from self.grid
         yield from self.sheet
 
 

@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from nearsight import images
@@ -81,6 +83,31 @@ def add_images(
     if dim is not None:
         return fill_reduced(uri, dim, add, model=model, storage=storage, device=device, cache_dir=cache_dir)
     return add(open_or_create(uri, model=model, storage=storage, device=device, cache_dir=cache_dir))
+
+
+@contextmanager
+def temporary_collection(
+    paths: Sequence[str],
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    cache_dir: Path | None = None,
+    **options: Any,
+) -> Iterator[tuple[Collection, AddReport]]:
+    """Index images into a collection that is removed at the end of the block.
+
+    Parameters
+    ----------
+    paths : sequence of str
+    model, device, cache_dir
+        See `open_or_create`.
+    **options
+        See `Collection.add`.
+    """
+    with TemporaryDirectory(prefix="nearsight-") as folder:
+        uri = str(Path(folder) / "collection")
+        collection = open_or_create(uri, model=model, device=device, cache_dir=cache_dir)
+        yield collection, collection.add(list(paths), **options)
 
 
 def embed_paths(

@@ -1,0 +1,267 @@
+"""`audit` and `classify check` on photographs that were spoiled, and on labels that were made wrong.
+
+    python -m benchmarks.audit FOLDER [--foreign FOLDER]
+
+FOLDER has `train` and `test` (and perhaps `validation`), each with a folder of images for each class.
+
+*faults*: limits are learned on `train`, at a false-alarm rate of 1 % over all kinds, and images of `test` and
+`validation` are spoiled: blur (Gaussian, as a share of the longer side, and motion), darkness and brightness
+(all values times a factor, toward black or white), contrast (toward middle gray), size and shape. Told are
+the share of unspoiled images with any fault; the share of spoiled ones that have the right fault (recall);
+and of the alarms of a kind, where one image in twenty is spoiled in any of these ways, the share that is
+right (precision). With 95 % intervals: Wilson for shares, bootstrap over images for the precision.
+*laplacian*: recall of blur by the variance of the Laplacian, with a limit of the same rate.
+
+*outliers*: foreign images among those of `test` and `validation`, and how many of the reported are foreign.
+
+*labels*: 5 % of all labels are changed, to any class or to one of the three nearest, in ten draws. Told are
+the area under the ROC curve of the margin, precision among the first 5 %, precision and recall of the images
+that `classify check` calls likely, and the same of cleanlab on the same probabilities where it is installed.
+Labels that were wrong before count as false alarms, so that precision is a lower bound.
+"""
+
+import argparse
+import io
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+from scipy import stats
+
+from nearsight import Embedder, images
+from nearsight.analyses.image_quality import QualityLimits
+from nearsight.estimators.anomaly import knn_distances
+from nearsight.estimators.classification import find_label_errors
+from nearsight.estimators.conformal import discoveries, tail_p_values
+from nearsight.images.statistics import ImageStatistics, statistics
+from nearsight.parallel import ordered_map
+from nearsight.processor import n_cores
+
+RATE = 0.01
+PREVALENCE = 0.05
+Measured = tuple[ImageStatistics, float, int, int]
+
+
+def wilson(n_hits: int, n: int) -> list[float]:
+    interval = stats.binomtest(int(n_hits), int(n)).proportion_ci(method="wilson")
+    return [round(float(interval.low), 3), round(float(interval.high), 3)]
+
+
+def share(hits: list[bool]) -> dict[str, object]:
+    return {"share": round(float(np.mean(hits)), 3), "95%": wilson(sum(hits), len(hits)), "n": len(hits)}
+
+
+def toward(level: int, factor: float, image: Image.Image) -> Image.Image:
+    return image.point(lambda value: round(level + (value - level) * factor))
+
+
+def motion(share: float, image: Image.Image, *, upright: bool = False) -> Image.Image:
+    pixels = np.asarray(image.transpose(Image.Transpose.TRANSPOSE) if upright else image, np.float32)
+    n = max(2, round(max(image.size) * share))
+    sums = np.cumsum(np.pad(pixels, ((0, 0), (n, 0), (0, 0)), "edge"), axis=1)
+    moved = Image.fromarray(((sums[:, n:] - sums[:, :-n]) / n).astype(np.uint8))
+    return moved.transpose(Image.Transpose.TRANSPOSE) if upright else moved
+
+
+def blur(share: float, image: Image.Image) -> Image.Image:
+    return image.filter(ImageFilter.GaussianBlur(share * max(image.size)))
+
+
+def tiny(side: int, image: Image.Image) -> Image.Image:
+    scale = side / min(image.size)
+    return image.resize([max(1, round(s * scale)) for s in image.size], Image.Resampling.LANCZOS)
+
+
+def strip(aspect: float, image: Image.Image) -> Image.Image:
+    height = round(image.width / aspect)
+    top = (image.height - height) // 2
+    return image.crop((0, top, image.width, top + height))
+
+
+SPOILED = {
+    "blurred": {
+        **{f"gaussian {s:.2%}": partial(blur, s) for s in (0.0025, 0.005, 0.01, 0.02)},
+        **{f"motion {s:.0%}": partial(motion, s) for s in (0.01, 0.02, 0.04)},
+        "motion 4% upright": partial(motion, 0.04, upright=True),
+    },
+    "dark": {f"times {f}": partial(toward, 0, f) for f in (0.5, 0.35, 0.2)},
+    "bright": {f"times {f}": partial(toward, 255, f) for f in (0.5, 0.35, 0.2)},
+    "low_contrast": {f"times {f}": partial(toward, 128, f) for f in (0.5, 0.35, 0.2)},
+    "near_constant": {"times 0.03": partial(toward, 128, 0.03)},
+    "tiny": {f"{s} px": partial(tiny, s) for s in (60, 32)},
+    "odd_aspect": {f"{a} : 1": partial(strip, a) for a in (3.2, 6)},
+}
+
+
+def measured(image: Image.Image) -> Measured:
+    """Return what `audit` measures of an image: its stored thumbnail."""
+    thumbnail = Image.open(io.BytesIO(images.thumbnail(image)))
+    pixels = np.asarray(thumbnail.convert("L"), np.float32)
+    edges = (
+        pixels[1:-1, 2:] + pixels[1:-1, :-2] + pixels[2:, 1:-1] + pixels[:-2, 1:-1] - 4 * pixels[1:-1, 1:-1]
+    )
+    return statistics(thumbnail), float(edges.var()), image.width, image.height
+
+
+def versions(file: Path) -> dict[tuple[str, str], Measured]:
+    image = Image.open(file).convert("RGB")
+    result = {("", ""): measured(image)}
+    for kind, ways in SPOILED.items():
+        result |= {(kind, name): measured(spoil(image)) for name, spoil in ways.items()}
+    return result
+
+
+def files(folder: Path, splits: tuple[str, ...]) -> list[Path]:
+    return sorted(file for split in splits for file in (folder / split).rglob("*.jp*g"))
+
+
+def faults(folder: Path, n_tested: int) -> dict[str, object]:
+    rng = np.random.default_rng(0)
+    train, tested = files(folder, ("train",)), files(folder, ("validation", "test"))
+    tested = [tested[i] for i in rng.permutation(len(tested))[:n_tested]]
+    examples = list(ordered_map(lambda f: measured(Image.open(f).convert("RGB")), train, n_threads=n_cores()))
+    limits = QualityLimits.of_good((m[0] for m in examples), RATE, "train")
+    rows = list(ordered_map(versions, tested, n_threads=n_cores()))
+    kinds = {
+        key: [{f.kind for f in limits.faults(m[0], m[2], m[3])} for m in (row[key] for row in rows)]
+        for key in rows[0]
+    }
+    good = kinds["", ""]
+    laplacian_limit = np.sort([m[1] for m in examples])[int(RATE / 4 * (len(examples) + 1)) - 1]
+    return {
+        "limits": {kind: round(value, 3) for kind, value in limits.limits.items()},
+        "learned on": len(train),
+        "false alarms": share([bool(found) for found in good]),
+        "false alarms by kind": {
+            kind: wilson(sum(kind in f for f in good), len(good))
+            for kind in SPOILED
+            if any(kind in f for f in good)
+        },
+        "recall": {
+            kind: {name: share([kind in found for found in kinds[kind, name]]) for name in ways}
+            for kind, ways in SPOILED.items()
+        },
+        "recall of blur by the laplacian": {
+            name: share([row["blurred", name][1] < laplacian_limit for row in rows])
+            for name in SPOILED["blurred"]
+        },
+        "precision": {kind: precision(kinds, kind, rng) for kind in SPOILED},
+    }
+
+
+def precision(kinds: dict[tuple[str, str], list[set[str]]], kind: str, rng: np.random.Generator) -> object:
+    """Return the precision where one image in twenty is spoiled, in any way with equal probability."""
+    ways = [key for key in kinds if key[0]]
+    alarms = {key: np.array([kind in found for found in kinds[key]]) for key in kinds}
+    n = len(alarms["", ""])
+
+    def of(rows: np.ndarray) -> float:
+        right = sum(alarms[key][rows].mean() for key in ways if key[0] == kind) / len(ways) * PREVALENCE
+        wrong = sum(alarms[key][rows].mean() for key in ways if key[0] != kind) / len(ways) * PREVALENCE
+        wrong += (1 - PREVALENCE) * alarms["", ""][rows].mean()
+        return right / (right + wrong) if right else 0.0
+
+    draws = [of(rng.integers(0, n, n)) for _ in range(1000)]
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return {"share": round(of(np.arange(n)), 3), "95%": [round(float(low), 3), round(float(high), 3)]}
+
+
+def outliers(X: np.ndarray, foreign: np.ndarray) -> Iterator[dict[str, object]]:
+    for n_foreign in (0, 3, len(foreign)):
+        rows = np.r_[X, foreign[:n_foreign]]
+        distances = knn_distances(rows, rows, np.arange(len(rows)), n_neighbors=5)
+        alarms = discoveries(tail_p_values(distances), 0.1)
+        yield {
+            "foreign": n_foreign,
+            "among": len(X),
+            "found": int(alarms[len(X) :].sum()),
+            "false": int(alarms[: len(X)].sum()),
+        }
+
+
+def changed(
+    y: np.ndarray, nearest: np.ndarray | None, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels of which 5 % are wrong, and which."""
+    rows = rng.choice(len(y), round(0.05 * len(y)), replace=False)
+    wrong = y.copy()
+    for row in rows:
+        others = np.setdiff1d(np.arange(y.max() + 1), y[row]) if nearest is None else nearest[y[row]]
+        wrong[row] = rng.choice(others)
+    return wrong, rows
+
+
+def labels(X: np.ndarray, y: np.ndarray, n_draws: int) -> dict[str, object]:
+    means = np.array([X[y == c].mean(axis=0) for c in range(y.max() + 1)])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    nearest = np.argsort(-(means @ means.T), axis=1)[:, 1:4]
+    result = {}
+    for name, candidates in (("any class", None), ("one of the three nearest", nearest)):
+        figures: dict[str, list[float]] = {}
+        for seed in range(n_draws):
+            wrong, rows = changed(y, candidates, np.random.default_rng(seed))
+            for key, value in judged(X, wrong, rows).items():
+                figures.setdefault(key, []).append(value)
+        half = stats.t.ppf(0.975, n_draws - 1) / np.sqrt(n_draws)
+        result[name] = {
+            key: {"mean": round(float(np.mean(v)), 3), "+-": round(float(half * np.std(v, ddof=1)), 3)}
+            for key, v in figures.items()
+        }
+    return result
+
+
+def judged(X: np.ndarray, y: np.ndarray, rows: np.ndarray) -> dict[str, float]:
+    errors = find_label_errors(X, y)
+    is_wrong = np.zeros(len(y), bool)
+    is_wrong[rows] = True
+    first = np.argsort(errors.margins, kind="stable")[: len(rows)]
+    ranks = stats.rankdata(-errors.margins)
+    auc = (ranks[is_wrong].sum() - len(rows) * (len(rows) + 1) / 2) / (len(rows) * (~is_wrong).sum())
+    likely = errors.ranked[: errors.n_expected]
+    figures = {
+        "AUROC": float(auc),
+        "precision of the first 5 %": float(is_wrong[first].mean()),
+        "likely": float(len(likely)),
+        "precision of the likely": float(is_wrong[likely].mean()) if len(likely) else 0.0,
+        "recall of the likely": float(is_wrong[likely].sum() / len(rows)),
+    }
+    try:
+        from cleanlab.filter import find_label_issues
+    except ImportError:
+        return figures
+    theirs = find_label_issues(
+        y, errors.probabilities, return_indices_ranked_by="normalized_margin", n_jobs=1
+    )
+    return figures | {
+        "cleanlab: likely": float(len(theirs)),
+        "cleanlab: precision of the first 5 %": float(is_wrong[theirs[: len(rows)]].sum() / len(rows)),
+        "cleanlab: precision of the likely": float(is_wrong[theirs].mean()),
+        "cleanlab: recall of the likely": float(is_wrong[theirs].sum() / len(rows)),
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--foreign", type=Path, help="images of other things")
+    parser.add_argument("--tested", type=int, default=300, help="images that are spoiled")
+    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--part", choices=["faults", "labels"])
+    given = parser.parse_args()
+    document: dict[str, object] = {}
+    if given.part != "labels":
+        document["faults"] = faults(given.folder, given.tested)
+    if given.part != "faults":
+        embedded = Embedder().embed(given.folder)
+        names = np.array([Path(path).parent.name for path in embedded.paths])
+        document["labels"] = labels(embedded.vectors, np.unique(names, return_inverse=True)[1], given.draws)
+        if given.foreign:
+            is_tested = np.array(["/train/" not in path for path in embedded.paths])
+            other = Embedder().embed(given.foreign).vectors
+            document["outliers"] = list(outliers(embedded.vectors[is_tested], other))
+    print(json.dumps(document, indent=1))

@@ -1,0 +1,190 @@
+"""`audit`."""
+
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nearsight import text_format
+from nearsight.cli import options
+from nearsight.cli.commands.classify.labels import read
+from nearsight.cli.framework import Command, Run
+from nearsight.text_format import count, printable
+
+if TYPE_CHECKING:
+    from nearsight.analyses.audit import Audit
+    from nearsight.collection import AddReport, Collection
+
+# Paths of each kind that the terminal lists; --json and --html have all.
+_N_SHOWN = 5
+
+
+@click.command(
+    cls=Command,
+    json_shape="""{"issues": [{"kind", "ids", "paths", "severity": float, "detail"}], "counts": {kind: int},
+ "images": int, "classes": {label: int}, "limits": {kind: float}, "false_alarm_rate": float,
+ "notes": [str]}""",
+    examples=(
+        "nearsight audit photos/ --open",
+        "nearsight audit -c shop --labels folder --html audit.html",
+        "nearsight audit dataset/ --labels folder --good checked/ --false-alarm-rate 0.02",
+    ),
+)
+@click.argument("paths", nargs=-1, metavar="[PATH...]", type=click.Path(), callback=options.existing_paths)
+@click.option(
+    "--labels",
+    metavar="LABELS",
+    help="Check labels, too: `folder` (the folder of each image), a CSV file with the columns path and label,"
+    " or a metadata key.",
+)
+@click.option(
+    "--split",
+    metavar="KEY",
+    help="Metadata key of the split, to find leaks. Default: folders named train, validation or test.",
+)
+@click.option(
+    "--good",
+    metavar="PATH",
+    type=click.Path(),
+    callback=options.existing_path,
+    help="Learn the limits on these good images. Default: limits of ordinary photographs.",
+)
+@options.false_alarm_rate(
+    "Share of good images that may be called blurred, dark, bright or flat.  [default: 0.01]"
+)
+@options.where
+@options.report("audit", "Write an HTML report of the issues by kind.")
+@options.model
+@options.device
+@options.strict
+@click.pass_obj
+def audit(
+    run: Run,
+    /,
+    *,
+    paths: tuple[str, ...],
+    labels: str | None,
+    split: str | None,
+    good: str | None,
+    false_alarm_rate: float | None,
+    where: str | None,
+    report: Path | None,
+    model: str | None,
+) -> int:
+    """Look for faulty, double and misplaced images.
+
+    With PATH, these images are embedded for this run only. Without, the collection is audited.
+
+    Faults of single images: blurred, dark, bright, low contrast (by limits that a stated share of good images
+    exceeds), near constant (hardly any range), tiny (a side of less than 64 pixels), odd aspect (a longer
+    side of more than 3 times the shorter) and unreadable. Then outliers, duplicates, and leaks between
+    splits. With --labels also one image with two labels, labels that are probably wrong, and rare classes.
+    Nothing is changed.
+    """
+    if model is not None and not paths:
+        raise click.UsageError("the collection has its model; leave out --model, or give PATH")
+    with ExitStack() as stack:
+        collection, added = _opened(run, stack, paths, model)
+        result = _audited(run, stack, collection, labels, split, good, where, false_alarm_rate)
+        result = _with_unreadable(result, added)
+        run.console.document(
+            {
+                "issues": [asdict(issue) for issue in result.issues],
+                "counts": result.counts,
+                "images": result.n_images,
+                "classes": result.class_counts,
+                "limits": result.limits.limits,
+                "false_alarm_rate": result.limits.false_alarm_rate,
+                "notes": result.notes,
+            }
+        )
+        _say(run, result)
+        if report is not None:
+            from nearsight.reports.audit import write_audit
+
+            write_audit(report, collection, result, ", ".join(paths) or str(collection.directory))
+            run.present_report(report)
+        return run.report_failures(added.failed if added else [], n_images=result.n_images)
+
+
+def _opened(
+    run: Run, stack: ExitStack, paths: tuple[str, ...], model: str | None
+) -> "tuple[Collection, AddReport | None]":
+    from nearsight.services.collections import temporary_collection
+
+    if not paths:
+        return run.open_collection(), None
+    return stack.enter_context(
+        temporary_collection(
+            paths,
+            model=model,
+            device=run.device,
+            cache_dir=run.settings.cache_dir,
+            progress=run.console.progress,
+        )
+    )
+
+
+def _audited(
+    run: Run,
+    stack: ExitStack,
+    collection: "Collection",
+    labels: str | None,
+    split: str | None,
+    good: str | None,
+    where: str | None,
+    false_alarm_rate: float | None,
+) -> "Audit":
+    from nearsight.analyses.audit import audit
+    from nearsight.analyses.labeled_images import folders_by_path
+
+    good_images = None
+    if good is not None:
+        good_images, _ = _opened(run, stack, (good,), collection.model_name)
+    by_name = None
+    if labels == "folder":
+        by_name = folders_by_path(collection, where)
+    elif labels is not None:
+        by_name = read(run, collection, labels, "keep", where)
+    return audit(
+        collection,
+        labels=by_name,
+        split=split,
+        where=where,
+        good=good_images,
+        progress=run.console.progress,
+        **options.without_none(false_alarm_rate=false_alarm_rate),
+    )
+
+
+def _with_unreadable(result: "Audit", added: "AddReport | None") -> "Audit":
+    from nearsight.analyses.audit import Issue
+
+    failed = added.failed if added else []
+    unreadable = [Issue("unreadable", [], [failure.path], 1.0, failure.reason) for failure in failed]
+    return replace(result, issues=[*unreadable, *result.issues])
+
+
+def _say(run: Run, result: "Audit") -> None:
+    total = count(len(result.issues), "issue")
+    run.console.say(f"{total} in {count(result.n_images, 'image')}")
+    for kind, n in result.counts.items():
+        run.console.say()
+        run.console.say(f"{kind.replace('_', ' ')}: {n:,}", bold=True)
+        issues = [issue for issue in result.issues if issue.kind == kind]
+        rows = [
+            [
+                f"{issue.severity:.2f}",
+                printable((issue.paths or issue.ids or [""])[0]),
+                printable(issue.detail),
+            ]
+            for issue in issues[:_N_SHOWN]
+        ]
+        for line in text_format.table(rows, right=(0,)):
+            run.console.say(f"  {line}")
+        if n > _N_SHOWN:
+            run.console.say(f"  and {n - _N_SHOWN:,} more; --json and --html list all")
+    for note in result.notes:
+        run.console.note(f"Note: {note}.")

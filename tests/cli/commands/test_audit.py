@@ -1,0 +1,61 @@
+"""`audit`, as a user runs it."""
+
+import json
+
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory, save_image):
+    folder = tmp_path_factory.mktemp("shop")
+    for i in range(6):
+        save_image(folder / f"{i}.png", i)
+    Image.new("RGB", (300, 200), (90, 90, 90)).save(folder / "plain.png")
+    (folder / "copy.png").write_bytes((folder / "0.png").read_bytes())
+    (folder / "broken.jpg").write_bytes(b"no image")
+    return folder
+
+
+def test_a_folder_is_audited_without_a_collection(nearsight, shop, tmp_path):
+    page = tmp_path / "audit.html"
+    result = nearsight("audit", shop, "--html", page, "--json")
+    document = json.loads(result.stdout)
+    assert document["schema"] == 1
+    assert document["images"] == 7
+    assert set(document["issues"][0]) == {"kind", "ids", "paths", "severity", "detail"}
+    by_kind = {}
+    for issue in document["issues"]:
+        by_kind.setdefault(issue["kind"], []).append(issue)
+    [unreadable] = by_kind["unreadable"]
+    assert unreadable["paths"] == [str(shop / "broken.jpg")]
+    assert [issue["paths"] for issue in by_kind["near_constant"]] == [[str(shop / "plain.png")]]
+    assert [str(shop / "0.png"), str(shop / "copy.png")] in [sorted(i["paths"]) for i in by_kind["duplicate"]]
+    assert document["counts"] == {kind: len(issues) for kind, issues in by_kind.items()}
+    assert not nearsight.collection.exists()
+    html = page.read_text()
+    for text in ("Near constant (1)", "Unreadable (1)", "broken.jpg", "copy.png"):
+        assert text in html
+    nearsight("audit", shop, "--strict", code=1)
+
+
+def test_a_collection_is_audited(indexed):
+    document = indexed.json("audit")
+    assert document["images"] == 6
+    text = indexed("audit")
+    assert "in 6 images" in text.stdout
+    assert "labels were not given" in text.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", "sift-vlad"], "leave out --model, or give PATH"),
+        (["nowhere"], "there is nothing at nowhere"),
+        (["--good", "nowhere"], "there is nothing at nowhere"),
+        (["--split", "nothing"], "there is no column 'nothing'"),
+        (["--false-alarm-rate", "0.0001"], "allow 0.0040 to"),
+    ],
+)
+def test_bad_questions(indexed, words, message):
+    assert message in indexed("audit", *words, code=2).stderr.replace("\n", " ")
