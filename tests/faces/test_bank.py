@@ -7,6 +7,7 @@ import pytest
 from fake_faces import ColorRecognizer, SquareDetector, album, photograph
 
 from nearsight.errors import (
+    CalibrationError,
     CollectionNotFoundError,
     FingerprintMismatchError,
     ImageError,
@@ -186,6 +187,8 @@ def test_verify(bank):
     assert found.similarity < found.threshold.value
     with pytest.raises(ImageError, match="no face"):
         bank.verify(ann, photograph())
+    with pytest.raises(CalibrationError, match="at least 1.3e-05"):
+        bank.verify(ann, again, false_match_rate=1e-7)
 
 
 def test_groups_keep_their_names_and_are_named_once(bank, tmp_path):
@@ -401,6 +404,24 @@ def test_the_person_is_enrolled_even_if_somebody_else_is_clearly_larger(bank, pe
     assert bank.enroll(people / "ann").enrolled == {"ann": 4}
     (face,) = [face for face in bank.faces("ann") if face.path.endswith("z.png")]
     assert face.box[0] > 140
+
+
+def test_the_person_in_most_of_the_images_is_enrolled_where_each_shows_several(bank, tmp_path):
+    folder = tmp_path / "people" / "ann"
+    folder.mkdir(parents=True)
+    for i, other in enumerate(("bob", "cy", "dee")):
+        photograph((other, 10, 20, 62), ("ann", 150, 30, 60), seed=i).save(folder / f"{i}.png")
+    assert bank.enroll(folder).enrolled == {"ann": 3}
+    assert all(face.box[0] > 140 for face in bank.faces("ann"))
+
+
+def test_a_couple_that_is_in_all_images_together_is_skipped(bank, tmp_path):
+    folder = tmp_path / "people" / "ann"
+    folder.mkdir(parents=True)
+    for i in range(3):
+        photograph(("bob", 10, 20, 62), ("ann", 150, 30, 60), seed=i).save(folder / f"{i}.png")
+    report = bank.enroll(folder)
+    assert (report.enrolled, report.skipped) == ({}, {"with several faces of similar size": 3})
 
 
 @pytest.mark.parametrize(("second", "reason"), [("ann", "2 match the other"), ("cy", "crop it")])

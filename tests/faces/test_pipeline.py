@@ -54,3 +54,28 @@ def test_the_fingerprint_names_all_that_makes_a_vector(reader):
 def test_no_thread_is_no_reader():
     with pytest.raises(InvalidParameterError, match="n_threads"):
         FaceReader(SquareDetector(), ColorRecognizer(), n_threads=0)
+
+
+class LeftRecognizer(ColorRecognizer):
+    """Sees the left half of a face only."""
+
+    def embed(self, chips):
+        halves = [np.tile(chip[:, :16], (1, 2, 1)) for chip in chips]
+        return super().embed(halves)
+
+
+def test_a_face_and_its_mirror_image_have_the_same_vector():
+    pixels = np.asarray(photograph(("ann", 60, 40, 80))).copy()
+    pixels[40:120, 100:140] = np.asarray(photograph(("bob", 60, 40, 80)))[40:120, 100:140]
+    image = Image.fromarray(pixels)
+    reader = FaceReader(SquareDetector(), LeftRecognizer(), progress=False)
+    (face,), (mirrored,) = (
+        reader.faces(each) for each in (image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    )
+    assert face.vector @ mirrored.vector > 0.999
+    assert np.linalg.norm(face.vector) == pytest.approx(1, abs=1e-6)
+    left = LeftRecognizer().embed([np.asarray(image.crop((60, 40, 140, 120)).resize((32, 32)))])[0]
+    right = LeftRecognizer().embed([np.asarray(image.crop((60, 40, 140, 120)).resize((32, 32)))[:, ::-1]])[0]
+    assert left @ right < 0.9
+    both = (left + right) / np.linalg.norm(left + right)
+    assert face.vector @ both > 0.99

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from nearsight.errors import ImageFailure, InvalidParameterError
 from nearsight.estimators.faces.identifier import FaceIdentifier, mean_faces
 from nearsight.estimators.faces.impostor_quantiles import ImpostorQuantiles
+from nearsight.faces.grouping import unnamed_groups
 from nearsight.faces.models import POOR
 from nearsight.faces.pipeline import Face, ImageFaces
 from nearsight.faces.schema import face_id
 
+# In two images, somebody else may be by chance.
+_MIN_COMMON = 3
 # The largest face of an image is enrolled if it is larger than the next by this factor.
 _CLEARLY_LARGER = 1.5
 
@@ -128,8 +131,8 @@ class Enrollment:
     ) -> None:
         """Accept from each image of several faces the one of the person, if it is clear which one that is.
 
-        It is the only face that matches the person's other images; without other images, the face that is
-        clearly the largest.
+        It is the only face that matches the person's other images. Where these show several faces, too, it is
+        the one person in more than half of them. Otherwise it is the face that is clearly the largest.
 
         Parameters
         ----------
@@ -143,6 +146,13 @@ class Enrollment:
         vectors = {person: list(rows) for person, rows in examples.items()}
         for _, face, person in self.accepted:
             vectors.setdefault(person, []).append(face.vector)
+        if quantiles is not None:
+            images_of: dict[str, list[ImageFaces]] = {}
+            for image, person in self._with_several_faces:
+                if person not in vectors:
+                    images_of.setdefault(person, []).append(image)
+            for person, images in images_of.items():
+                vectors[person] = _common_face(images, quantiles, false_match_rate)
         # Images with a clearly largest face first: they are examples for the others.
         for image, person in sorted(
             self._with_several_faces, key=lambda pair: not _is_largest_clear(pair[0].faces)
@@ -245,6 +255,18 @@ class Enrollment:
 
     def _caution(self, path: str, person: str, kind: str, text: str) -> None:
         self._cautions.append(Caution(path, person, kind, text))
+
+
+def _common_face(
+    images: list[ImageFaces], quantiles: ImpostorQuantiles, false_match_rate: float
+) -> list[NDArray[np.float32]]:
+    """Return the vectors of the one person who is in most of the images; none if that is not clear."""
+    X = np.stack([face.vector for image in images for face in image.faces])
+    image_of = [image.id for image in images for _ in image.faces]
+    labels = unnamed_groups(X, image_of, quantiles, np.empty(0), false_match_rate)
+    sizes = np.append(np.bincount(labels), 0)
+    is_common = sizes[0] >= _MIN_COMMON and sizes[0] > max(sizes[1], len(images) / 2)
+    return list(X[labels == 0]) if is_common else []
 
 
 def _is_largest_clear(faces: list[Face]) -> bool:
