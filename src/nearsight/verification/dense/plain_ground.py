@@ -44,8 +44,13 @@ _NOISE_ENERGY = 1e-4
 # A common area of less than this share of a cell is no cell.
 _LEAST_CELL = 0.3
 
-# Share of cells with details below which an outline is all that there is.
-_OUTLINE_SHARE, _DETAIL_ENERGY = 0.45, 0.05
+# Share of cells with details below which an outline may be all that there is.
+_OUTLINE_SHARE, _DETAIL_ENERGY = 0.5, 0.05
+# What lies so many pixels from the ground is inside. Something with an inside, of this share of the image or
+# more, is seen as an outline if the inside has less than this share of the details.
+_INSIDE_PX, _LEAST_INSIDE, _INSIDE_DETAILS = 7, 0.1, 0.2
+# Levels by which the ground may vary where it is plain.
+_GROUND_RANGE = 8
 # Color levels by which two images without further details may differ, and the agreement that remains.
 _SAME_COLOR, _SAME_COLOR_SHARE, _OUTLINE_AGREEMENT = 12.0, 0.9, 0.75
 # Black corners: the share of a pixel that they may cover, the width of their edge, and the gray level of a
@@ -54,7 +59,7 @@ _COVERED, _CORNER_EDGE_PX, _BLACK_GROUND = 0.1, 3, 48
 
 # Slope and offset that bring other measures to the scale of `register`, where 0.65 is a match: the least
 # local agreement, the correlation of all fine details, and the correlation of gray levels.
-_LOCAL_SCALE, _FINE_SCALE, _TONE_SCALE = (1.5, -0.4), (1.5, -0.55), (3.0, -2.11)
+_LOCAL_SCALE, _FINE_SCALE, _TONE_SCALE = (1.5, -0.3), (1.5, -0.55), (3.0, -2.11)
 _TONE_DOWNSCALING = 4
 
 Colors = NDArray[np.uint8]
@@ -87,10 +92,11 @@ def gray_thumbnail_on_ground(thumbnail: bytes) -> tuple[Pixels, float]:
 def fine_thumbnail(thumbnail: bytes) -> tuple[Colors, float]:
     """Return a thumbnail (JPEG) of (192, 192, 3) pixels, and by how many pixels it is blurred if enlarged."""
     source = Image.open(io.BytesIO(thumbnail)).convert("RGB")
-    enlarged = max(1.0, FINE_SIDE_PX / min(source.size))
-    size = (FINE_SIDE_PX, FINE_SIDE_PX)
-    colors = np.asarray(source.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0))
-    return colors, _BLUR * (enlarged**2 - 1) ** 0.5
+    # Both axes are resolved as well as the worse one, so that a turned image loses the same details.
+    side = min(FINE_SIDE_PX, *source.size)
+    reduced = source.resize((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    colors = np.asarray(reduced.resize((FINE_SIDE_PX, FINE_SIDE_PX), Image.Resampling.BICUBIC))
+    return colors, _BLUR * ((FINE_SIDE_PX / side) ** 2 - 1) ** 0.5
 
 
 def toned_agreement(thumbnails: Pixels, pairs: Ints, transforms: Floats, agreement: Floats) -> Floats:
@@ -168,8 +174,8 @@ def plain_ground_agreement(thumbnails: Colors, blurs_px: ArrayLike, transform: F
     local, fine, detail_share = _agreements(pair[0], pair[1], area)
     # Where less can be seen, more of it must agree.
     unseen = _UNSEEN * float(blurs.max())
-    confirmed = min(_scaled(local - unseen, _LOCAL_SCALE), _scaled(fine - unseen, _FINE_SCALE))
-    if detail_share < _OUTLINE_SHARE:
+    confirmed = min(_scaled(local - unseen, _LOCAL_SCALE), _scaled(fine, _FINE_SCALE))
+    if detail_share < _OUTLINE_SHARE and _is_outline(gray[0], pair[0], pair[1]):
         colors: Floats = thumbnails.transpose(0, 3, 1, 2).astype(np.float32)
         colors_here, colors_there = colors
         channels, _ = warp(colors_there, refined.repeat(3, 0))
@@ -182,7 +188,7 @@ def plain_ground_agreement(thumbnails: Colors, blurs_px: ArrayLike, transform: F
 def _without_black_corners(gray: Floats) -> NDArray[np.bool_]:
     """Give black corners, as turning leaves them, the gray of the ground in place; return where they are."""
     levels: Pixels = gray.astype(np.uint8)
-    ground = int(np.bincount(levels.ravel(), minlength=256).argmax())
+    ground = _ground_level(gray)
     if ground < _BLACK_GROUND:
         return np.zeros(gray.shape, bool)
     # Their edges are gray.
@@ -211,6 +217,28 @@ def _agreements(here: Floats, there: Floats, area: Floats) -> tuple[float, float
     local = agreements[order[np.searchsorted(cumulated, _LEAST_SHARE * cumulated[-1])]]
     fine = np.vdot(here, there) / max(1e-6, np.linalg.norm(here) * np.linalg.norm(there))
     return float(local), float(fine), float((energy > _DETAIL_ENERGY).mean())
+
+
+def _is_outline(gray: Floats, here: Floats, there: Floats) -> bool:
+    """Return whether the details lie where something large meets the ground, and hardly any inside of it.
+
+    Strokes, as of text, have no inside.
+    """
+    is_ground = np.abs(gray - _ground_level(gray)) <= _GROUND_RANGE
+    patches, _ = ndimage.label(is_ground)
+    border = np.concatenate([patches[0], patches[-1], patches[:, 0], patches[:, -1]])
+    is_ground = np.isin(patches, border[border > 0])
+    inside = ~ndimage.maximum_filter(is_ground, 2 * _INSIDE_PX + 1)
+    energy = np.minimum(here**2, there**2)
+    share = float(energy[inside].sum() / max(1e-6, energy.sum()))
+    return float(inside.mean()) >= _LEAST_INSIDE and share < _INSIDE_DETAILS
+
+
+def _ground_level(gray: Floats) -> int:
+    """Return the gray level with the most pixels around it."""
+    counts = np.bincount(np.clip(gray, 0, 255).astype(np.uint8).ravel(), minlength=256)
+    near = np.convolve(counts, np.ones(2 * _GROUND_LEVELS + 1, np.int64), "same")
+    return int(near.argmax())
 
 
 def _details_above_noise(images: Floats) -> Floats:
