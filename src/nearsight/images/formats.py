@@ -18,13 +18,18 @@ from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.PpmImagePlugin import PpmImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from nearsight.images import jpeg_xl, photoshop
 from nearsight.images.gif import open_gif
 from nearsight.images.gray_levels import GrayScale
 from nearsight.images.jpeg import open_jpeg
+from nearsight.images.jpeg_xl import read_jpeg_xl
 from nearsight.images.limits import Limits
 from nearsight.images.metadata import NO_EXIF, Exif, read_exif
+from nearsight.images.photoshop import read_photoshop
 from nearsight.images.png import open_png
+from nearsight.images.raw import is_raw, read_raw
 from nearsight.images.strict_decoding import DamagedError, TimedReader, check_pixels, make_strict
+from nearsight.images.svg import is_svg, read_svg
 from nearsight.images.tiff import open_tiff
 
 
@@ -74,6 +79,8 @@ Opener = Callable[[bytes, float, int | None, Limits], Opened]
 def identify(data: bytes) -> tuple[str, Opener] | None:
     """Return the format's name and its opener; None if the data is not an image in a known format."""
     head = data[:16]
+    if is_raw(data):
+        return "raw photograph", _raw
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG", _jpeg
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -85,7 +92,7 @@ def identify(data: bytes) -> tuple[str, Opener] | None:
             return name, opener
     if len(head) > 2 and head[:1] == b"P" and head[1:2] in b"123456" and head[2:3] in b" \t\r\n#":
         return "PPM", _ppm
-    return None
+    return ("SVG", _svg) if is_svg(data) else None
 
 
 def _identify_brands(data: bytes) -> tuple[str, Opener] | None:
@@ -248,6 +255,39 @@ def _jpeg2000(data: bytes, deadline: float, min_side_px: int | None, limits: Lim
     return _plain(Jpeg2KImageFile, scale=_16_BITS)(data, deadline, min_side_px, limits)
 
 
+def _raw(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
+    raw = read_raw(data, deadline, limits)
+    # Most raw photographs are TIFFs, whose tags are EXIF; others embed EXIF in the preview.
+    exif = read_exif(data)
+    if raw.jpeg is None:
+        image = raw.image or Image.new("RGB", (1, 1))
+        return Opened(image, raw.width, raw.height, image.width * image.height, exif=exif)
+    opened = _jpeg(raw.jpeg, deadline, min_side_px, limits)
+    # Not the preview's own orientation: LibRaw adds that of the sensor where the camera stored none.
+    turned = raw.orientation
+    exif = exif if exif.camera else replace(opened.exif, orientation=turned)
+    width, height = (raw.height, raw.width) if turned >= 5 else (raw.width, raw.height)
+    return replace(opened, width=width, height=height, orientation=turned, exif=exif)
+
+
+def _photoshop(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
+    image, icc = read_photoshop(data, deadline, limits)
+    return Opened(image, image.width, image.height, image.width * image.height, icc=icc)
+
+
+def _svg(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
+    return _png(read_svg(data, deadline, limits), deadline, min_side_px, limits)
+
+
+def _jpeg_xl(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
+    jxl = read_jpeg_xl(data, limits)
+    width, height = jxl.image.size
+    exif = read_exif(jxl.exif)
+    return Opened(
+        jxl.image, width, height, width * height, scale=_16_BITS, exif=exif, has_more_frames=jxl.is_animated
+    )
+
+
 _bmp = _plain(BmpImageFile)
 _ppm = _plain(PpmImageFile, scale=_16_BITS)
 
@@ -260,6 +300,9 @@ _SIGNATURES: tuple[tuple[bytes, str, Opener], ...] = (
     (b"II+\0", "TIFF", _tiff),
     (b"MM\0+", "TIFF", _tiff),
     (b"BM", "BMP", _bmp),
+    (photoshop.SIGNATURE, "Photoshop document", _photoshop),
+    (jpeg_xl.CODESTREAM, "JPEG XL", _jpeg_xl),
+    (jpeg_xl.CONTAINER, "JPEG XL", _jpeg_xl),
     (b"\xff\x4f\xff\x51", "JPEG 2000", _jpeg2000),
     (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000", _jpeg2000),
 )

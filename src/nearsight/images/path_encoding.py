@@ -8,7 +8,7 @@ import os
 import re
 import sys
 
-from nearsight.images.limits import EXTENSIONS
+from nearsight.images.optional_formats import readable_extensions
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+(?:::|://)", re.IGNORECASE)
 _NEEDS_ESCAPE = re.compile("[\udc80-\udcff\uef80-\uefff]+")
@@ -90,7 +90,7 @@ def absolute(path: str, folder: str = "") -> str:
 def is_image_name(name: str) -> bool:
     """Return whether a file in a folder or shard counts as an image."""
     _, dot, extension = name.rpartition(".")
-    return dot == "." and extension.lower() in EXTENSIONS
+    return dot == "." and extension.lower() in readable_extensions()
 
 
 def is_shard_name(name: str) -> bool:

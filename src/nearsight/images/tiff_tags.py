@@ -77,6 +77,15 @@ class TagDirectory:
             return None
         return self._starting_at(self.data, self.endian, self.is_big, start) if start else None
 
+    def pages(self, tag: Tag) -> "list[TagDirectory]":
+        """Return the directories at the offsets that a tag holds, as far as they are within the data."""
+        if tag.view is None or tag.type not in _POINTERS:
+            return []
+        word = self.endian + _INTEGERS[tag.type]
+        starts = [start for (start,) in struct.iter_unpack(word, tag.view[: 64 * struct.calcsize(word)])]
+        found = (self._starting_at(self.data, self.endian, self.is_big, start) for start in starts)
+        return [directory for directory in found if directory is not None]
+
     def pointed_to_by(self, tag: Tag) -> "TagDirectory | None":
         """Return the directory at the offset that a tag holds; None if it is not within the data."""
         if tag.integer is None or tag.type not in _POINTERS:
