@@ -8,6 +8,16 @@ from click.testing import CliRunner
 from PIL import Image
 
 from nearsight.cli.main import cli
+from nearsight.images import optional_formats
+
+
+@pytest.fixture(autouse=True)
+def _without_optional_formats(monkeypatch):
+    """Walks see the formats of the base install, whatever else is installed here."""
+    monkeypatch.setattr(optional_formats, "find_spec", lambda name: None)
+    optional_formats.readable_extensions.cache_clear()
+    yield
+    optional_formats.readable_extensions.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import pytest
 
 from nearsight.images import EXTENSIONS, find, optional_formats
-from nearsight.images.optional_formats import OPTIONAL_EXTENSIONS, readable_extensions, remedy
+from nearsight.images.optional_formats import OPTIONAL_EXTENSIONS, readable_extensions, remedy, skipped_text
 
 
 @pytest.fixture
@@ -14,8 +14,7 @@ def installed(monkeypatch):
         monkeypatch.setattr(optional_formats, "find_spec", lambda name: name if name in packages else None)
         readable_extensions.cache_clear()
 
-    yield pretend
-    readable_extensions.cache_clear()
+    return pretend
 
 
 def test_an_ending_is_served_once_and_by_the_base_or_a_package():
@@ -36,3 +35,13 @@ def test_endings_follow_the_installation(installed, tmp_path):
     installed("rawpy", "imagecodecs")
     assert remedy(".cr2") is None
     assert [source.path[-5:] for source in find(tmp_path)] == ["a.CR2", "c.jxl", "e.jpg"]
+
+
+def test_the_remedy_is_named_once(installed):
+    skipped = {".mp4": 2, ".psd": 1, ".cr2": 3, "hidden": 1}
+    installed()
+    assert skipped_text(skipped) == (
+        "skipped: 3 .cr2, 2 .mp4, 1 .psd, 1 hidden (for .cr2, .psd: pip install 'nearsight[formats]')"
+    )
+    installed("rawpy", "psd_tools")
+    assert skipped_text(skipped) == "skipped: 3 .cr2, 2 .mp4, 1 .psd, 1 hidden"

@@ -24,7 +24,7 @@ from nearsight.artifacts import remedy
 from nearsight.cli.console import Console
 from nearsight.errors import ImageError, ImageFailure, NearsightError, StorageError
 from nearsight.settings import Settings
-from nearsight.text_format import count, counts, printable
+from nearsight.text_format import count, printable
 
 # What a command that saves as it goes tells after Ctrl-C.
 RESUMABLE = "finished work is saved, and the same command continues from there"
@@ -80,8 +80,11 @@ class Run:
 
     def report_skipped(self, skipped: Mapping[str, int]) -> None:
         """Say what a walk has passed over, by kind."""
-        if skipped:
-            self.console.say(f"skipped: {counts(skipped)}")
+        if not skipped:
+            return
+        from nearsight.images.optional_formats import skipped_text
+
+        self.console.say(skipped_text(skipped))
 
     def report_failures(
         self, failures: Sequence[ImageFailure], *, n_images: int, heading: str | None = None

@@ -18,12 +18,12 @@ from PIL import Image
 from nearsight.errors import ImageFailure, InvalidParameterError
 from nearsight.images.exclusions import EXCLUDED, Exclusions, PathRules, count_skipped
 from nearsight.images.glob_patterns import expand, literal_base, matches
+from nearsight.images.optional_formats import skipped_text
 from nearsight.images.path_encoding import describe_error, is_shard_name, is_url
 from nearsight.images.remote import canonical_url, exists_remote, find_remote, refusal_reason
 from nearsight.images.shards import find_member, has_member, is_member_url, members
 from nearsight.images.sources import FileSource, ImageSource, MemorySource
 from nearsight.images.walk import walk
-from nearsight.text_format import counts
 
 Input: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | tuple[str, Any]"
 Inputs: TypeAlias = "Input | Iterable[Input]"
@@ -232,7 +232,7 @@ def require_any(inputs: Inputs, *, allow_remote: bool = False, exclusions: Exclu
             return
     reasons = [f"{failure.path} {failure.reason}" for failure in failures[:3]]
     if skipped:
-        reasons.append(f"skipped: {counts(skipped)}")
+        reasons.append(skipped_text(skipped))
     raise InvalidParameterError(
         f"there is no image in {', '.join(names[:5]) or 'nothing'}{': ' * bool(reasons)}{'; '.join(reasons)}"
     )

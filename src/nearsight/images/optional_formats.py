@@ -8,6 +8,7 @@ from typing import Final
 
 from nearsight.images.limits import EXTENSIONS
 from nearsight.images.strict_decoding import DecodingError
+from nearsight.text_format import counts, shortened
 
 REMEDY: Final = "pip install 'nearsight[formats]'"
 
@@ -49,6 +50,24 @@ def remedy(extension: str) -> str | None:
     name = extension.lower().removeprefix(".")
     is_known = any(name in extensions for extensions in OPTIONAL_EXTENSIONS.values())
     return REMEDY if is_known and name not in readable_extensions() else None
+
+
+def skipped_text(skipped: Mapping[str, int]) -> str:
+    """Return in words what a walk has passed over, with the command that makes it readable.
+
+    Parameters
+    ----------
+    skipped : mapping of str to int
+        Number of files by kind: an ending with its dot, or another reason.
+
+    Examples
+    --------
+    >>> skipped_text({".mp4": 3, "hidden": 1})
+    'skipped: 3 .mp4, 1 hidden'
+    """
+    endings = sorted(kind for kind in skipped if remedy(kind))
+    hint = f" (for {shortened(endings)}: {REMEDY})" if endings else ""
+    return f"skipped: {counts(skipped)}{hint}"
 
 
 def missing(kind: str) -> DecodingError:

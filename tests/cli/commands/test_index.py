@@ -213,7 +213,9 @@ def test_what_is_passed_over_is_told_by_kind(nearsight, tmp_path, save_image):
     for name in ("a.cr2", "b.CR2", "c.cr2", "d.psd", "e.psd", "f.mp4"):
         (folder / name).touch()
     result = nearsight("index", folder)
-    assert "skipped: 3 .cr2, 2 .psd, 1 .mp4" in result.stdout
+    assert (
+        "skipped: 3 .cr2, 2 .psd, 1 .mp4 (for .cr2, .psd: pip install 'nearsight[formats]')" in result.stdout
+    )
     report = nearsight.json("index", folder)
     assert report["skipped"] == {".cr2": 3, ".psd": 2, ".mp4": 1}
     assert list(report["skipped"]) == [".cr2", ".psd", ".mp4"]
