@@ -6,12 +6,13 @@
     python -m benchmarks.cluster --rows 100000 --dim 512 [--peers]
 
 FOLDER has images, each in a folder of its class's name. Told are: the number of clusters; the share of
-images that are noise; normalized mutual information and adjusted Rand index with the classes, noise being
-one cluster more; both again among what is no noise, with the purity there; and seconds. All are means over
-ten random states, `sd` the standard deviation of the information. "Later" clusters 70 % of the images,
-others each time, and assigns the rest. With --peers also fast_hdbscan and EVoC, where they are installed;
-"compile" is what their first call takes beyond the others. With --rows, made vectors of 200 unequal clusters
-and 10 % noise are clustered in a process of its own: seconds and its peak memory.
+images that are noise; normalized mutual information and adjusted Rand index with the classes, noise
+being one cluster more; the information with each image of noise as a cluster of its own ("single"); both
+again among what is no noise, with the purity there; and seconds. All are means over ten random states,
+`sd` the standard deviation of the information. "Later" clusters 70 % of the images, others each time,
+and assigns the rest. With --peers also fast_hdbscan and EVoC, where they are installed; "compile" is
+what their first call takes beyond the others. With --rows, made vectors of 200 unequal clusters and 10 %
+noise are clustered in a process of its own: seconds and its peak memory.
 
 --rates: 70 % of the images are grouped and the others assigned, twenty times: by their classes, by k-means
 for as many, and by density. "realized" is the share that is turned away, beside the stated rate and its
@@ -57,15 +58,14 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
 
 from nearsight import Embedder, load_text_encoder
-from nearsight.analyses.cluster_names import _named as named
-from nearsight.analyses.cluster_names import _vocabulary as vocabulary
+from nearsight.analyses.cluster_names import _default_vocabulary as vocabulary
+from nearsight.analyses.cluster_names import _distinctive_words as named
 from nearsight.estimators.clustering import (
     ClusterAssigner,
     DensityClustering,
-    SphericalKMeans,
+    DiffusionKMeans,
     merge_tree,
 )
-from nearsight.estimators.clustering.spectral import principal_coordinates
 from nearsight.estimators.customer_segments import CustomerSegments, CustomerVectors
 from nearsight.estimators.neighbors import unit_length
 
@@ -136,7 +136,7 @@ def names(X: np.ndarray, y: np.ndarray, options: argparse.Namespace) -> list[dic
     for draw in range(N_DRAWS):
         rng = np.random.default_rng(draw)
         rows = np.concatenate([rng.choice(np.flatnonzero(y == c), 40, replace=False) for c in np.unique(y)])
-        words = named(tower, X[rows], y[rows], len(classes), vocabulary(), draw)
+        words = named(tower, X[rows], y[rows], len(classes), vocabulary(), draw, None)
         right[draw] = [own[0] in NAMES.get(c, ()) for own, c in zip(words, classes, strict=True)]
     known = [c in NAMES for c in classes]
     each = right[:, known].mean(1)
@@ -167,7 +167,7 @@ def compare(X: np.ndarray, y: np.ndarray, *, peers: bool) -> list[dict[str, Any]
     methods: dict[str, Callable[[int], np.ndarray]] = {
         "nearsight, density": lambda seed: DensityClustering(random_state=seed).fit_predict(X),
         f"nearsight, density joined to {k}": lambda seed: joined(X, k, seed),
-        f"nearsight, kmeans {k}": lambda seed: SphericalKMeans(n_clusters=k, random_state=seed).fit_predict(
+        f"nearsight, kmeans {k}": lambda seed: DiffusionKMeans(n_clusters=k, random_state=seed).fit_predict(
             X
         ),
         f"scikit-learn KMeans {k}": lambda seed: KMeans(k, n_init=5, random_state=seed).fit_predict(X),
@@ -179,6 +179,13 @@ def compare(X: np.ndarray, y: np.ndarray, *, peers: bool) -> list[dict[str, Any]
         methods["fast_hdbscan, PCA 50"] = lambda seed: fast_hdbscan(X, 50, seed)
         if find_spec("umap"):
             methods["fast_hdbscan, UMAP 10"] = lambda seed: fast_hdbscan(umap(X, seed), None, seed)
+    if peers and find_spec("umap"):
+        methods["scikit-learn HDBSCAN, UMAP 10"] = lambda seed: HDBSCAN(
+            min_cluster_size=25, min_samples=5, copy=True
+        ).fit_predict(umap(X, seed))
+        methods[f"scikit-learn KMeans {k}, UMAP 10"] = lambda seed: KMeans(
+            k, n_init=5, random_state=seed
+        ).fit_predict(umap(X, seed))
     if peers and find_spec("evoc"):
         methods["EVoC"] = lambda seed: evoc(X, seed)
     rows = []
@@ -195,19 +202,22 @@ def compare(X: np.ndarray, y: np.ndarray, *, peers: bool) -> list[dict[str, Any]
 
 
 def rates(X: np.ndarray, y: np.ndarray) -> list[dict[str, Any]]:
-    k, few, clusters = len(np.unique(y)), principal_coordinates(X), DensityClustering()
-    at_once = clusters._cluster(X, few)[0] >= 0
+    k, at_once = len(np.unique(y)), DensityClustering().fit_predict(X) >= 0
     found: dict[tuple[str, float], list[tuple[float, float, int]]] = {}
     for seed in range(N_SPLITS):
         old, new = np.split(np.random.default_rng(seed).permutation(len(X)), [len(X) * 7 // 10])
-        by_density = clusters._cluster(X[old], few[old])[0]
+        fitted_old = DensityClustering(random_state=seed).fit(X[old])
+        by_density, fixed = (
+            fitted_old.labels_,
+            DensityClustering(min_cluster_size=fitted_old.min_cluster_size_),
+        )
         tenths = np.zeros(len(X), bool)
         for part in np.array_split(new, -(-len(new) * 10 // len(old))):
             rows = np.concatenate([old, part])
-            tenths[part] = clusters._cluster(X[rows], few[rows])[0][len(old) :] >= 0
+            tenths[part] = fixed._levels(X[rows])[0][0].labels[len(old) :] >= 0
         for rate in RATES:
             options = {"max_rows": 8192, "false_alarm_rate": rate, "random_state": seed}
-            means = SphericalKMeans(n_clusters=k, false_alarm_rate=rate, random_state=seed).fit(X[old])
+            means = DiffusionKMeans(n_clusters=k, false_alarm_rate=rate, random_state=seed).fit(X[old])
             fitted = DensityClustering(false_alarm_rate=rate, random_state=seed).fit(X[old])
             jackknife = ClusterAssigner.fit(X[old], by_density, **options)
             everyone = np.ones(len(X), bool)
@@ -371,6 +381,7 @@ def score(name: str, y: np.ndarray, labels: np.ndarray, seconds: float) -> dict[
         "clusters": len(np.unique(found)),
         "noise": 1 - float(inside.mean()),
         "nmi": normalized_mutual_info_score(y, labels),
+        "nmi_single": normalized_mutual_info_score(y, np.where(inside, labels, -1 - np.arange(len(y)))),
         "ari": adjusted_rand_score(y, labels),
         "nmi_inside": normalized_mutual_info_score(truth, found),
         "ari_inside": adjusted_rand_score(truth, found),
@@ -400,7 +411,7 @@ def child(kind: str, n: int, dim: int) -> dict[str, Any]:
     X, y = made(n, dim)
     methods: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "density": DensityClustering().fit_predict,
-        "kmeans": SphericalKMeans(n_clusters=200).fit_predict,
+        "kmeans": DiffusionKMeans(n_clusters=200).fit_predict,
         "fast_hdbscan": lambda X: fast_hdbscan(X, 10, 0),
     }
     row: dict[str, Any] = {"method": f"{kind}, {n:,} x {dim}"}

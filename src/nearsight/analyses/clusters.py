@@ -16,7 +16,7 @@ from nearsight.errors import InvalidParameterError
 from nearsight.estimators.clustering import (
     ClusterAssigner,
     DensityClustering,
-    SphericalKMeans,
+    DiffusionKMeans,
     merge_tree,
     representatives,
 )
@@ -30,7 +30,7 @@ FILENAME = "clusters.npz"
 _KIND, _FORMAT = "clustering", 1
 _N_REPRESENTATIVES = 8
 # Bars of a full run, embedding the words of the names included.
-_N_STEPS = {"density": 6, "kmeans": 3}
+_N_STEPS = {"density": 7, "kmeans": 5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,10 @@ class Clustering:
         Assigns other images.
     fingerprint : Fingerprint
         Of the vectors.
+    levels : list of int
+        The number of clusters at each level of detail of "density", the coarsest first. Not saved.
+    level : int
+        Which of these levels this is.
     """
 
     clusters: list[Cluster]
@@ -88,6 +92,8 @@ class Clustering:
     tree: list[tuple[int, int, float, int]]
     assigner: ClusterAssigner
     fingerprint: Fingerprint
+    levels: list[int] = field(default_factory=list)
+    level: int = 0
 
     def merged(self, n: int) -> "Clustering":
         """Merge the most similar clusters until at most `n` are left.
@@ -186,6 +192,7 @@ def cluster(
     where: str | None = None,
     words: Sequence[str] | None = None,
     min_cluster_size: int | None = None,
+    detail: int = 0,
     n_representatives: int = _N_REPRESENTATIVES,
     false_alarm_rate: float = 0.05,
     random_state: int = 0,
@@ -207,6 +214,8 @@ def cluster(
         classes, if the model can read text.
     min_cluster_size : int, optional
         For "density": see `DensityClustering`.
+    detail : int, default 0
+        For "density": levels of detail above (more clusters) or below the default one.
     n_representatives : int, default 8
         Representative images of each cluster.
     false_alarm_rate : float, default 0.05
@@ -219,13 +228,14 @@ def cluster(
     Raises
     ------
     InvalidParameterError
-        `k` exceeds the number of images, `algorithm` is "kmeans" without `k`, or there is no such algorithm.
+        `k` exceeds the number of images, `algorithm` is "kmeans" without `k` or with `detail`, or there is no
+        such algorithm.
     FilterError
         `where` is not understood.
 
     Notes
     -----
-    Memory: all vectors, 4 bytes a number. For the time see `DensityClustering` and `SphericalKMeans`. With
+    Memory: all vectors, 4 bytes a number. For the time see `DensityClustering` and `DiffusionKMeans`. With
     "density", fewer images than `min_cluster_size` are noise. Identical images are one cluster, whatever `k`
     is.
     """
@@ -234,11 +244,14 @@ def cluster(
         raise InvalidParameterError(f"there is no algorithm {algorithm!r}; there are density and kmeans")
     if algorithm == "kmeans" and k is None:
         raise InvalidParameterError("kmeans needs the number of clusters; give k, or use density")
+    if algorithm == "kmeans" and detail:
+        raise InvalidParameterError(f"detail is {detail}, which is for density; with kmeans, k says how many")
     table = read_vectors(collection, where)
     with steps(_N_STEPS[algorithm]):
-        labels, assigner = _fit(
-            table.X, algorithm, k, min_cluster_size, false_alarm_rate, random_state, progress
+        fitted = _fit(
+            table.X, algorithm, k, min_cluster_size, detail, false_alarm_rate, random_state, progress
         )
+        labels = fitted.labels
         words_by_cluster = distinctive_words(
             collection, table.X, labels, words, random_state=random_state, progress=progress
         )
@@ -260,10 +273,22 @@ def cluster(
         [table.ids[i] for i in np.flatnonzero(labels < 0)],
         algorithm,
         [(int(a), int(b), float(1 - distance), int(size)) for a, b, distance, size in tree],
-        assigner,
+        fitted.assigner,
         collection.fingerprint,
+        fitted.levels,
+        fitted.level,
     )
     return clustering.merged(k) if algorithm == "density" and k is not None else clustering
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """The label of each row, the assigner of other rows, and the levels of detail."""
+
+    labels: NDArray[np.int64]
+    assigner: ClusterAssigner
+    levels: list[int] = field(default_factory=list)
+    level: int = 0
 
 
 def _fit(
@@ -271,32 +296,32 @@ def _fit(
     algorithm: Algorithm,
     k: int | None,
     min_cluster_size: int | None,
+    detail: int,
     false_alarm_rate: float,
     random_state: int,
     progress: bool | None,
-) -> tuple[NDArray[np.int64], ClusterAssigner]:
-    """Return the label of each row, and the assigner of other rows."""
+) -> _Fitted:
     # The estimators refuse an empty array.
     if len(X) == 0 and algorithm == "density":
-        return np.empty(0, np.int64), ClusterAssigner(X, np.empty(0, np.int64), np.empty(0), false_alarm_rate)
+        nothing = np.empty(0, np.int64)
+        return _Fitted(nothing, ClusterAssigner(X, nothing, np.empty(0), false_alarm_rate))
     if algorithm == "density":
         density = DensityClustering(
             min_cluster_size=min_cluster_size,
+            detail=detail,
             false_alarm_rate=false_alarm_rate,
             random_state=random_state,
             progress=progress,
         ).fit(X)
-        return density.labels_, density.assigner_
+        return _Fitted(density.labels_, density.assigner_, density.levels_, density.level_)
     if k is not None and k > len(X):
         raise InvalidParameterError(
             f"k is {k}, and there are {len(X)} images; ask for at most so many, or index more"
         )
-    kmeans = SphericalKMeans(
+    kmeans = DiffusionKMeans(
         n_clusters=k or 1, false_alarm_rate=false_alarm_rate, random_state=random_state, progress=progress
     ).fit(X)
-    # The center is the only reference vector of its cluster.
-    assigner = ClusterAssigner(kmeans.cluster_centers_, np.arange(k or 1), kmeans.limits_, false_alarm_rate)
-    return kmeans.labels_, assigner
+    return _Fitted(kmeans.labels_, kmeans.assigner_)
 
 
 def predict_clusters(

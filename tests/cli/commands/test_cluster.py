@@ -17,7 +17,7 @@ def cli(two_kinds):
 
 def test_clusters_are_found_kept_and_assigned(cli, kinds, tmp_path):
     document = cli.json("cluster", "--no-names", "--min-size", 10, "--save-as", "kind")
-    assert set(document) == {"clusters", "noise", "algorithm", "tree"}
+    assert set(document) == {"clusters", "noise", "algorithm", "levels", "level", "tree"}
     assert document["algorithm"] == "density"
     names = {item["id"]: item["path"].rpartition("/")[2] for item in cli.json("ls")["items"]}
     for cluster in document["clusters"]:
@@ -58,6 +58,19 @@ def test_as_many_as_asked_for_with_a_page(cli, tmp_path, monkeypatch):
     assert len(cli.json("cluster", "--from", model)["clusters"]) == 2
 
 
+def test_levels_of_detail(cli):
+    document = cli.json("cluster", "--no-names")
+    levels, level = document["levels"], document["level"]
+    assert len(document["clusters"]) == levels[level]
+    assert levels == sorted(levels)
+    finest = cli.json("cluster", "--no-names", "--detail", 9)
+    assert (len(finest["clusters"]), finest["level"]) == (levels[-1], len(levels) - 1)
+    coarsest = cli("cluster", "--no-names", "--detail", -9)
+    assert len(coarsest.stdout.splitlines()) == levels[0] + 1
+    if len(levels) > 1:
+        assert f"--detail -8 gives {levels[1]} clusters" in coarsest.stderr
+
+
 def test_saved_clusters_are_not_mixed_with_others(cli, kinds):
     cli("cluster", "--k", 2, "--no-names", "--save-as", "kind")
     part = ("cluster", "--k", 2, "--where", "kind = 0", "--no-names", "--save-as")
@@ -86,6 +99,8 @@ def test_clusters_get_names(cli):
         (("cluster", "--words", "a", "--no-names"), "give only one of the two"),
         (("cluster", "--k", "61"), "there are 60 images"),
         (("cluster", "--algorithm", "kmeans"), "needs the number of clusters"),
+        (("cluster", "--k", "2", "--detail", "1"), "detail is 1, which is for density"),
+        (("cluster", "--assign", "--detail", "1"), "use clusters as they were saved"),
         (("cluster", "--from", "nowhere.npz"), "find clusters first"),
         (("cluster", "--save-as", "path"), "every image has its own path already"),
         (("cluster", "--save-as", "null"), "a keyword of `where`"),

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     cls=Command,
     json_shape="""{"clusters": [{"id": int, "size": int, "representative": id, "name": text or null,
    "ids": [id], "representatives": [id], "words": [text]}],
- "noise": [id], "algorithm": "density"|"kmeans",
+ "noise": [id], "algorithm": "density"|"kmeans", "levels": [int], "level": int,
  "tree": [{"node": int, "joins": [node, node], "similarity": float, "size": int}]}""",
     examples=(
         "nearsight cluster --open",
+        "nearsight cluster --detail 1",
         "nearsight cluster --k 12 --save-as kind",
         'nearsight cluster --where "kind = 3" --to detail.npz',
         "nearsight cluster --assign --where \"added > '2026-11-01'\"",
@@ -44,6 +45,13 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--min-size", type=click.IntRange(min=2), metavar="N", help="Smallest cluster that density finds."
+)
+@click.option(
+    "--detail",
+    type=int,
+    metavar="N",
+    help="Go N levels of detail up (more, smaller clusters) from what density finds, or down with -N."
+    "  [default: 0]",
 )
 @options.where
 @options.naming("clusters")
@@ -71,6 +79,7 @@ def cluster(
     algorithm: str | None,
     k: int | None,
     min_size: int | None,
+    detail: int | None,
     where: str | None,
     words: list[str] | None,
     save_as: str | None,
@@ -86,8 +95,8 @@ def cluster(
     Without --k, the number of clusters follows from the data, and images in no cluster are noise. Clusters
     are named with the words that set them apart, if the model can read text (see `nearsight search --text`).
     The clusters are saved, so that --assign can assign new images to them later without changing them.
-    For fewer clusters, use --algorithm density --k K. For a closer look at one cluster, use --save-as KEY,
-    and cluster again with --where.
+    For fewer or more clusters, use --detail -1 or --detail 1. For a closer look at one cluster, use
+    --save-as KEY, and cluster again with --where.
     """
     from nearsight.analyses.clusters import Clustering
     from nearsight.analyses.saved_clusters import check_key
@@ -98,6 +107,7 @@ def cluster(
         algorithm=algorithm,
         k=k,
         min_cluster_size=min_size,
+        detail=detail,
         words=words,
         false_alarm_rate=false_alarm_rate,
     )
@@ -129,7 +139,7 @@ def cluster(
         run.if_interrupted = f"some images have their new {save_as!r} already; the same command completes it"
         collection.save_clusters(clustering, save_as, overwrite=overwrite)
     run.console.document(_document(clustering))
-    _say(run, collection, clustering, where)
+    _say(run, collection, clustering, where, detail or 0)
     if save_as is not None:
         run.console.note(f'For a closer look at one cluster: --where "{printable(save_as)} = 0".')
     if k is not None and 0 < len(clustering.clusters) < k:
@@ -163,6 +173,8 @@ def _document(clustering: "Clustering") -> dict[str, Any]:
         ],
         "noise": clustering.noise,
         "algorithm": clustering.algorithm,
+        "levels": clustering.levels,
+        "level": clustering.level,
         "tree": [
             {"node": node, "joins": [a, b], "similarity": similarity, "size": size}
             for node, (a, b, similarity, size) in enumerate(clustering.tree, n_clusters)
@@ -170,7 +182,9 @@ def _document(clustering: "Clustering") -> dict[str, Any]:
     }
 
 
-def _say(run: Run, collection: "Collection", clustering: "Clustering", where: str | None) -> None:
+def _say(
+    run: Run, collection: "Collection", clustering: "Clustering", where: str | None, detail: int
+) -> None:
     from nearsight.collection.arrays import items_by_id
 
     representatives = [cluster.representative for cluster in clustering.clusters if cluster.representative]
@@ -197,3 +211,13 @@ def _say(run: Run, collection: "Collection", clustering: "Clustering", where: st
         )
     else:
         run.console.note(f"Noise: {count(len(clustering.noise), 'image')} of {n_images:,}.")
+        if len(clustering.levels) > 1:
+            run.console.note(_other_levels(clustering, detail))
+
+
+def _other_levels(clustering: "Clustering", detail: int) -> str:
+    """Return what the next steps of `--detail` would give."""
+    levels, level = clustering.levels, clustering.level
+    nearest = [(level + step, detail + step) for step in (1, -1) if 0 <= level + step < len(levels)]
+    options = [f"--detail {option} gives {count(levels[i], 'cluster')}" for i, option in nearest]
+    return f"Other levels: {', '.join(options)}."

@@ -36,14 +36,14 @@ class ClusterAssigner:
         The cluster of each row; -1 is noise, which is sampled too.
     limits : ndarray of shape (k,), float
         For each cluster: a row of higher novelty is noise. Infinite if there are too few rows to calibrate.
-    false_alarm_rate : float
-        The share of a cluster's own later rows that may be called noise.
+    false_alarm_rate : float or None
+        The share of a cluster's own later rows that may be called noise. None: no row is.
     """
 
     X: Floats
     labels: NDArray[np.int64]
     limits: NDArray[np.float64]
-    false_alarm_rate: float
+    false_alarm_rate: float | None
 
     @classmethod
     def fit(
@@ -52,7 +52,7 @@ class ClusterAssigner:
         labels: NDArray[np.int64],
         *,
         max_rows: int,
-        false_alarm_rate: float,
+        false_alarm_rate: float | None,
         random_state: int,
         progress: bool | None = False,
     ) -> "ClusterAssigner":
@@ -72,7 +72,7 @@ class ClusterAssigner:
         sample = _stratified_sample(labels, max_rows, rng)
         k = int(labels.max(initial=-1)) + 1
         assigner = cls(X[sample], labels[sample], np.full(k, np.inf), false_alarm_rate)
-        if k == 0:
+        if k == 0 or false_alarm_rate is None:
             return assigner
         examples = np.flatnonzero(labels >= 0)
         if len(examples) > _MOST_EXAMPLES:
@@ -107,10 +107,14 @@ class ClusterAssigner:
             Relative novelty of rows that belong to some cluster, by clusterings made without them. Fewer rows
             than the rate requires change nothing.
         """
-        if len(novelty) < required_examples(self.false_alarm_rate):
+        if self.false_alarm_rate is None or len(novelty) < required_examples(self.false_alarm_rate):
             return self
         factor = from_good(novelty, false_alarm_rate=self.false_alarm_rate).value
         return replace(self, limits=self.limits * factor)
+
+    def without_limits(self) -> "ClusterAssigner":
+        """Return the same assigner, which calls no row noise."""
+        return replace(self, limits=np.full(len(self.limits), np.inf), false_alarm_rate=None)
 
     def _scored(self, X: Floats, *, progress: bool | None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the nearest cluster of rows, and their novelty relative to its limit."""
@@ -177,21 +181,23 @@ class ClusterAssigner:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return arrays for a file; vectors in half precision."""
+        rate = np.nan if self.false_alarm_rate is None else self.false_alarm_rate
         return {
             "members": self.X.astype(np.float16),
             "member_labels": self.labels.astype(np.int32),
             "limits": self.limits,
-            "false_alarm_rate": np.array(self.false_alarm_rate),
+            "false_alarm_rate": np.array(rate),
         }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "ClusterAssigner":
         """Return the assigner that `to_arrays` was called on."""
+        rate = float(arrays["false_alarm_rate"])
         return cls(
             unit_length(arrays["members"].astype(np.float32)),
             arrays["member_labels"].astype(np.int64),
             np.asarray(arrays["limits"], np.float64),
-            float(arrays["false_alarm_rate"]),
+            None if np.isnan(rate) else rate,
         )
 
 

@@ -1,17 +1,20 @@
 """Density clustering: as many clusters as the data have; rows that belong to none are noise."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_matrix
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.clustering.assigner import ClusterAssigner
-from nearsight.estimators.clustering.hdbscan_tree import hdbscan
+from nearsight.estimators.clustering.hdbscan import hdbscan, neighbor_graph
 from nearsight.estimators.clustering.spectral import diffusion_coordinates, principal_coordinates
 from nearsight.estimators.neighbors import euclidean_neighbors, unit_length
 from nearsight.progress import bar, track
@@ -24,23 +27,39 @@ _ROUNDING = 1e-5
 # the cosine of random pairs. Clusters of real images have 0.6 to 3; groups of scattered vectors 0 to 0.3.
 _LEAST_COHESION = 0.5
 _RANDOM_PAIRS = 20_000
-# However many images there are, a hundred similar ones are a cluster.
-_LARGEST_MIN_CLUSTER_SIZE = 100
+# A row is noise if its neighbors are more than so many times as far away as theirs are. Of real images, fewer
+# than one in 200 are.
+_MOST_OUTLYING = 1.5
+# The smallest sizes of a cluster that are tried, up to a quarter of the rows. Among more rows, the smallest
+# sizes are left out: scattered rows have such groups by chance, and each size takes time.
+_MIN_CLUSTER_SIZES = (5, 8, 15, 30, 60, 120)
+_LEAST_SIZES = ((20_000, 15), (500, 8))
 # For the limits, clusters are found again without one fold of ten, for at least two folds and 2,000 rows.
 _N_FOLDS, _LEAST_HELD_OUT, _LEAST_FOLDS = 10, 2000, 2
+# So many more neighbors are kept that hardly any row lacks some without a fold.
+_SPARE_NEIGHBORS = 10
+
+Neighbors = tuple[Floats, NDArray[np.int32]]
 
 
 class DensityClustering(ClusterMixin, BaseEstimator):
     """Find as many clusters as the data have; vectors between them are noise, labeled -1.
 
-    *Method*: HDBSCAN (Campello, Moulavi and Sander 2013) on coordinates from the neighbor graph, since
-    density means little in hundreds of dimensions: the 15 nearest neighbors along the 64 leading principal
-    axes, diffusion coordinates (`spectral.diffusion_coordinates`), and the clusters of greatest excess of
-    mass on the neighbor graph there. Even scattered vectors form groups in such a graph, so a cluster must
-    also be cohesive: its rows are more similar to each other than to other rows, by half a standard deviation
-    of random pairs. UMAP and EVoC follow the same plan with coordinates by gradient descent;
-    `benchmarks/cluster.py` compares them. New vectors are assigned by vote (`ClusterAssigner`) without a new
-    fit.
+    *Method*: HDBSCAN (Campello, Moulavi and Sander 2013; scikit-learn's) on coordinates from the neighbor
+    graph, since density means little in hundreds of dimensions:
+
+    - the 15 nearest neighbors along the 64 leading principal axes, and 100 diffusion coordinates
+      (`spectral.diffusion_coordinates`);
+    - the clusters of greatest excess of mass on the neighbor graph there, for several smallest sizes of a
+      cluster. Even scattered vectors form groups in such a graph, so a cluster must also be cohesive: its
+      rows are more similar to each other than to other rows, by half a standard deviation of random pairs;
+    - of these levels of detail, the one whose clusters tell most about a neighbor's cluster (`information`);
+    - a row of noise joins the cluster that holds at least half of its neighbors. But a row that is far from
+      its neighbors is noise, since even the graph of scattered rows leads to some cluster
+      (`local_outlier_factor`).
+
+    UMAP and EVoC follow the same plan with coordinates by gradient descent; `benchmarks/cluster.py` compares
+    them. New vectors are assigned by vote (`ClusterAssigner`) without a new fit.
 
     The novelty above which a row is noise is calibrated in two steps. Each row of a cluster is scored by all
     others; then a tenth of the rows at a time is held out, the others are clustered again, and the limits are
@@ -50,12 +69,15 @@ class DensityClustering(ClusterMixin, BaseEstimator):
     Parameters
     ----------
     min_cluster_size : int, optional
-        At least 2: the size of the smallest cluster. By default 0.75 × sqrt(n), within 5..100.
+        At least 2: the size of the smallest cluster. By default it follows from the data.
+    detail : int, default 0
+        Levels of detail above (more clusters) or below the default one; see `levels_`. With
+        `min_cluster_size` there is one level only.
     min_samples : int, default 5
-        Neighbors, the row itself among them, that define density; more gives more noise.
+        Neighbors that define density; more gives more noise.
     n_neighbors : int, default 15
         Of the graph, at least 2. Fewer find finer structure.
-    n_components : int, default 10
+    n_components : int, default 100
         Diffusion coordinates.
     false_alarm_rate : float, default 0.05
         In (0, 1): the share of later rows of a cluster that `predict` calls noise. A later row belongs to a
@@ -78,16 +100,21 @@ class DensityClustering(ClusterMixin, BaseEstimator):
     probabilities_ : ndarray of shape (n,), float
         Strength of membership: 1 in the densest place of a cluster, 0 for noise.
     n_clusters_ : int
+    levels_ : list of int
+        The number of clusters at each level of detail, the coarsest first.
+    level_ : int
+        The level that was chosen.
+    min_cluster_size_ : int
     assigner_ : ClusterAssigner
 
     Notes
     -----
-    Costs 64 n² operations for the neighbors and n d for all else; both ten times more for up to 2,000
-    vectors (the limits), three times more from 10,000 on. Memory is 4 n (d + 64 + 2 × 15) bytes beside the
-    vectors. 100,000 x 512 numbers take some minutes on two cores. Vectors are compared by direction, so their
-    lengths do not matter.
+    Costs 164 n² operations for the neighbors and about 10^5 n for the coordinates; those among coordinates
+    ten times more for up to 2,000 vectors (the limits), three times more from 10,000 on. Memory is about
+    4 n (d + 700) bytes. 100,000 x 512 numbers take some minutes on two cores. Vectors are compared by
+    direction, so their lengths do not matter.
 
-    No rows are refused; one, two, or fewer than `min_cluster_size` are all noise. Vectors that are all the
+    No rows are refused; one, two, or fewer than five are all noise. Vectors that are all the
     same are one cluster; duplicate rows are neighbors like any other. NaN and infinity are refused; a vector
     of zeros has no direction and is noise.
 
@@ -105,6 +132,7 @@ class DensityClustering(ClusterMixin, BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "min_cluster_size": [Interval(Integral, 2, None, closed="left"), None],
+        "detail": [Interval(Integral, None, None, closed="neither")],
         "min_samples": [Interval(Integral, 1, None, closed="left")],
         "n_neighbors": [Interval(Integral, 2, None, closed="left")],
         "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -119,9 +147,10 @@ class DensityClustering(ClusterMixin, BaseEstimator):
         self,
         *,
         min_cluster_size: int | None = None,
+        detail: int = 0,
         min_samples: int = 5,
         n_neighbors: int = 15,
-        n_components: int = 10,
+        n_components: int = 100,
         false_alarm_rate: float = 0.05,
         max_rows: int = 150_000,
         max_members: int = 8192,
@@ -129,6 +158,7 @@ class DensityClustering(ClusterMixin, BaseEstimator):
         progress: bool | None = False,
     ) -> None:
         self.min_cluster_size = min_cluster_size
+        self.detail = detail
         self.min_samples = min_samples
         self.n_neighbors = n_neighbors
         self.n_components = n_components
@@ -157,20 +187,24 @@ class DensityClustering(ClusterMixin, BaseEstimator):
             sample = vectors[rows]
         else:
             rows, sample = np.arange(len(vectors)), vectors
-        reduced = principal_coordinates(sample)
-        labels, strengths = self._cluster(sample, reduced, progress=self.progress)
-        assigner = self._fit_assigner(sample, labels, progress=self.progress)
-        if len(assigner.limits):
-            assigner = assigner.with_wider_limits(self._held_out_novelty(sample, reduced, labels))
+        levels, neighbors = self._levels(sample)
+        # The default level tells most about neighbors; of equal ones, that with the least noise.
+        best = max(range(len(levels)), key=lambda i: (levels[i].information, levels[i].share_clustered))
+        self.level_ = int(np.clip(best + self.detail, 0, len(levels) - 1))
+        self.levels_ = [level.n_clusters for level in levels]
+        chosen = levels[self.level_]
+        self.min_cluster_size_, self.n_clusters_ = chosen.min_cluster_size, chosen.n_clusters
+        assigner = self._fit_assigner(sample, chosen.labels, progress=self.progress)
+        if neighbors is not None and self.n_clusters_:
+            assigner = assigner.with_wider_limits(self._held_out_novelty(sample, neighbors, chosen))
         self.assigner_ = assigner
-        self.n_clusters_ = len(assigner.limits)
         if sample is vectors:
-            self.labels_, self.probabilities_ = labels, strengths
+            self.labels_, self.probabilities_ = chosen.labels, chosen.strengths
         else:
             self.labels_ = assigner.assign(vectors, progress=self.progress)
-            self.labels_[rows] = labels
+            self.labels_[rows] = chosen.labels
             self.probabilities_ = (self.labels_ >= 0).astype(np.float64)
-            self.probabilities_[rows] = strengths
+            self.probabilities_[rows] = chosen.strengths
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
@@ -190,7 +224,28 @@ class DensityClustering(ClusterMixin, BaseEstimator):
             progress=progress,
         )
 
-    def _held_out_novelty(self, X: Floats, reduced: Floats, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _levels(self, X: Floats) -> tuple[list["_Level"], Neighbors | None]:
+        """Return the clusters at each level of detail, the coarsest first, and the nearest neighbors of rows.
+
+        Vectors that are all the same, or too few for a graph, have no neighbors.
+        """
+        n = len(X)
+        least = self.min_cluster_size or _MIN_CLUSTER_SIZES[0]
+        if n >= least and np.all(X @ X[0] > 1 - _ROUNDING):
+            return [_Level(least, np.zeros(n, np.int64), np.ones(n), 0.0)], None
+        if n < max(least, 4):
+            return [_Level(least, np.full(n, -1), np.zeros(n), 0.0)], None
+        k = min(self.n_neighbors, n - 1)
+        reduced = principal_coordinates(X)
+        with bar("comparing neighbors", n, unit="rows", progress=self.progress) as shown:
+            neighbors = euclidean_neighbors(reduced, min(k + _SPARE_NEIGHBORS, n - 1), progress=shown.update)
+        sizes = [self.min_cluster_size] if self.min_cluster_size else _sizes(n)
+        levels = self._cluster(X, _first(neighbors, k), sizes, progress=self.progress)
+        # Sizes that make no difference are one level.
+        different = {level.labels.tobytes(): level for level in levels}.values()
+        return sorted(different, key=lambda level: level.n_clusters), neighbors
+
+    def _held_out_novelty(self, X: Floats, neighbors: Neighbors, level: "_Level") -> NDArray[np.float64]:
         """Return the relative novelty of clustered rows, by clusterings without them and their fold."""
         folds = np.array_split(np.random.default_rng(self.random_state).permutation(len(X)), _N_FOLDS)
         n_folds = min(_N_FOLDS, max(_LEAST_FOLDS, -(-_LEAST_HELD_OUT * _N_FOLDS // len(X))))
@@ -199,32 +254,37 @@ class DensityClustering(ClusterMixin, BaseEstimator):
             folds[:n_folds], "clustering without held-out rows", unit="folds", progress=self.progress
         ):
             rest = np.setdiff1d(np.arange(len(X)), held_out)
-            rest_labels = self._cluster(X[rest], reduced[rest])[0]
-            assigner = self._fit_assigner(X[rest], rest_labels, progress=False)
-            novelty.append(assigner.relative_novelty(X[held_out[labels[held_out] >= 0]]))
+            k = min(self.n_neighbors, len(rest) - 1)
+            remaining = _remaining(neighbors, rest, k)
+            if remaining is None:
+                remaining = euclidean_neighbors(principal_coordinates(X[rest]), k)
+            [rest_level] = self._cluster(X[rest], remaining, [level.min_cluster_size])
+            assigner = self._fit_assigner(X[rest], rest_level.labels, progress=False)
+            novelty.append(assigner.relative_novelty(X[held_out[level.labels[held_out] >= 0]]))
         return np.concatenate(novelty)
 
     def _cluster(
-        self, X: Floats, reduced: Floats, *, progress: bool | None = False
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the cluster of each row and its strength; `reduced` is `principal_coordinates(X)`."""
-        n = len(X)
-        min_size = self.min_cluster_size or min(max(5, int(0.75 * n**0.5)), _LARGEST_MIN_CLUSTER_SIZE)
-        if n >= max(min_size, 2) and np.all(X @ X[0] > 1 - _ROUNDING):
-            return np.zeros(n, np.int64), np.ones(n)
-        if n < max(min_size, 4):
-            return np.full(n, -1), np.zeros(n)
-        k = min(self.n_neighbors, n - 1)
-        with bar("comparing neighbors", n, unit="rows", progress=progress) as shown:
-            graph = euclidean_neighbors(reduced, k, progress=shown.update)
+        self, X: Floats, neighbors: Neighbors, sizes: Sequence[int], *, progress: bool | None = False
+    ) -> list["_Level"]:
+        """Return the clusters of rows for each smallest size of a cluster."""
+        n, k = neighbors[1].shape
         coordinates = diffusion_coordinates(
-            *graph, self.n_components, random_state=self.random_state, progress=progress
+            *neighbors, self.n_components, random_state=self.random_state, progress=progress
         )
         with bar("comparing neighbors by coordinates", n, unit="rows", progress=progress) as shown:
-            neighbors = euclidean_neighbors(coordinates, k, progress=shown.update)
-        clusters = hdbscan(*neighbors, min_cluster_size=min_size, min_samples=min(self.min_samples, k + 1))
-        labels = self._cohesive(X, clusters.labels)
-        return _numbered_by_size(labels), np.where(labels < 0, 0, clusters.strengths)
+            graph = neighbor_graph(*euclidean_neighbors(coordinates, k, progress=shown.update))
+        outlying = local_outlier_factor(*neighbors) > _MOST_OUTLYING
+        levels = []
+        for size in track(sorted(sizes, reverse=True), "finding clusters", unit="levels", progress=progress):
+            clusters = hdbscan(graph, min_cluster_size=size, min_samples=min(self.min_samples, k))
+            labels = self._cohesive(X, np.where(outlying, -1, clusters.labels))
+            score = information(labels, neighbors[1])
+            joined = np.where(outlying, -1, _joined_by_majority(labels, neighbors[1]))
+            labels = _numbered_by_size(joined)
+            least = clusters.strengths[clusters.strengths > 0].min(initial=1.0)
+            strengths = np.where(labels < 0, 0, np.maximum(clusters.strengths, least))
+            levels.append(_Level(size, labels, strengths, score))
+        return levels
 
     def _cohesive(self, X: Floats, labels: NDArray[np.int64]) -> NDArray[np.int64]:
         """Relabel clusters as noise whose rows are hardly more similar to each other than to others."""
@@ -238,12 +298,122 @@ class DensityClustering(ClusterMixin, BaseEstimator):
         for label in range(k):
             inside = labels == label
             m, own = int(inside.sum()), X[inside].sum(0, dtype=np.float64)
+            if m < 2:
+                continue
             within = (own @ own - m) / (m * (m - 1))
             across = own @ (total - own) / (m * max(len(X) - m, 1))
             if m == len(X) or within - across > _LEAST_COHESION * deviation:
                 new_label[label] = label
         result: NDArray[np.int64] = np.unique(new_label[labels], return_inverse=True)[1]
         return result - int((new_label[labels] < 0).any())
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """The clusters of rows for one smallest size of a cluster."""
+
+    min_cluster_size: int
+    labels: NDArray[np.int64]
+    strengths: NDArray[np.float64]
+    information: float
+
+    @property
+    def n_clusters(self) -> int:
+        return int(self.labels.max(initial=-1)) + 1
+
+    @property
+    def share_clustered(self) -> float:
+        return float((self.labels >= 0).mean())
+
+
+def information(labels: NDArray[np.int64], rows: NDArray[np.integer]) -> float:
+    """Return how much the clusters of rows tell about the clusters of their neighbors; higher is better.
+
+    *Method*: the mutual information, in bits, of a row's cluster and that of a random neighbor, times the
+    modularity of the clusters (Newman and Girvan 2004). The information alone prefers fine clusters, the
+    modularity alone coarse ones. Noise tells nothing.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,), int
+        Clusters 0..k-1; -1 is noise.
+    rows : ndarray of shape (n, m), int
+        Neighbors of each row.
+
+    Examples
+    --------
+    >>> pairs = np.array([[1], [0], [3], [2]])
+    >>> information(np.array([0, 0, 1, 1]), pairs), information(np.array([0, 1, 0, 1]), pairs)
+    (0.5, -0.5)
+    """
+    n, m = rows.shape
+    k = int(labels.max(initial=-1)) + 1
+    own, others = np.repeat(labels, m), labels[rows.ravel()]
+    inside = (own >= 0) & (others >= 0)
+    if not inside.any():
+        return 0.0
+    shares = coo_matrix((np.full(inside.sum(), 1 / (n * m)), (own[inside], others[inside])), (k, k)).tocsr()
+    joint = ((shares + shares.T) / 2).tocoo()
+    marginal = np.asarray(joint.sum(1)).ravel()
+    chance = marginal[joint.row] * marginal[joint.col]
+    bits = float((joint.data * np.log2(joint.data * joint.data.sum() / chance)).sum())
+    sizes = np.bincount(labels[labels >= 0], minlength=k) / n
+    modularity = float(joint.data[joint.row == joint.col].sum() - (sizes**2).sum())
+    return bits * modularity
+
+
+def local_outlier_factor(distances: Floats, rows: NDArray[np.int32]) -> Floats:
+    """Return how much farther each row is from its neighbors than these are from theirs; 1 is usual.
+
+    *Method*: the simplified local outlier factor (Schubert, Zimek and Kriegel 2014), with mean distances.
+
+    Parameters
+    ----------
+    distances, rows : ndarray of shape (n, k)
+        Of the nearest others of each row.
+    """
+    mean = distances.mean(1)
+    factor: Floats = mean / np.maximum(mean[rows].mean(1), _ROUNDING)
+    return factor
+
+
+def _sizes(n: int) -> list[int]:
+    """Return the smallest sizes of a cluster to try among n rows."""
+    least = next((size for most_rows, size in _LEAST_SIZES if n > most_rows), _MIN_CLUSTER_SIZES[0])
+    return [size for size in _MIN_CLUSTER_SIZES if size >= least and 4 * size <= n] or [least]
+
+
+def _first(neighbors: Neighbors, k: int) -> Neighbors:
+    return neighbors[0][:, :k], neighbors[1][:, :k]
+
+
+def _remaining(neighbors: Neighbors, rest: NDArray[np.intp], k: int) -> Neighbors | None:
+    """Return the k nearest neighbors among the remaining rows, or None if some row has fewer in the list."""
+    new_row = np.full(len(neighbors[1]), -1, np.int32)
+    new_row[rest] = np.arange(len(rest), dtype=np.int32)
+    distances, rows = neighbors[0][rest], new_row[neighbors[1][rest]]
+    # A stable sort by "is missing" keeps the order of distances.
+    order = np.argsort(rows < 0, axis=1, kind="stable")[:, :k]
+    rows = np.take_along_axis(rows, order, 1)
+    if rows.shape[1] < k or (rows < 0).any():
+        return None
+    return np.take_along_axis(distances, order, 1), rows
+
+
+def _joined_by_majority(labels: NDArray[np.int64], rows: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return labels in which noise belongs to the cluster of at least half of its neighbors."""
+    noise = np.flatnonzero(labels < 0)
+    k = int(labels.max(initial=-1)) + 1
+    if k == 0 or len(noise) == 0:
+        return labels
+    voters = labels[rows[noise]]
+    row, column = np.nonzero(voters >= 0)
+    votes = coo_matrix((np.ones(len(row)), (row, voters[row, column])), (len(noise), k)).tocsr()
+    best = np.asarray(votes.argmax(1)).ravel()
+    count = np.asarray(votes.max(1).todense()).ravel()
+    joined: NDArray[np.int64] = labels.copy()
+    joined[noise] = np.where(2 * count >= rows.shape[1], best, -1)
+    return joined
 
 
 def _numbered_by_size(labels: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,34 +1,41 @@
-"""Spherical k-means: a stated number of clusters of directions."""
+"""k-means on diffusion coordinates: a stated number of clusters."""
 
+import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_matrix
-from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.conformal import from_good, required_examples
-from nearsight.estimators.neighbors import similarity_blocks, unit_length
-from nearsight.progress import Bar, bar
+from nearsight.estimators.clustering.assigner import ClusterAssigner
+from nearsight.estimators.clustering.spectral import diffusion_coordinates, principal_coordinates
+from nearsight.estimators.neighbors import euclidean_neighbors, unit_length
+from nearsight.progress import bar, track
 
 Floats = NDArray[np.float32]
 
 # Starts run on at most so many random rows; the best one goes on with all rows.
 _MOST_START_ROWS = 20_000
-_BLOCK_ROWS = 8192
+_N_STEPS = 4
+# Fewer rows have no neighbor graph worth the name, nor have graphs of nothing but neighbors.
+_LEAST_ROWS_PER_NEIGHBOR = 2
 
 
-class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):
-    """Divide vectors into a stated number of clusters by direction.
+class DiffusionKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
+    """Divide vectors into a stated number of clusters.
 
-    *Method*: spherical k-means (Dhillon and Modha 2001): centers are mean directions, compared by cosine.
-    Starts are chosen by k-means++ (Arthur and Vassilvitskii 2007). Deviation: of more than 20,000 rows, the
-    starts run on 20,000 random ones, and the best goes on with all rows. Rows are compared in blocks, so that
-    n × k numbers are never held at once.
+    *Method*: scikit-learn's k-means (k-means++ starts, Arthur and Vassilvitskii 2007) on 100 diffusion
+    coordinates of the graph of the 15 nearest neighbors (`spectral.diffusion_coordinates`, four steps), which
+    separate long and thin clusters that k-means on the vectors cuts. Fewer than 32 vectors have no such
+    graph; then k-means runs on the vectors, scaled to unit length. Of more than 20,000 rows, the starts run
+    on 20,000 random ones, and the best goes on with all rows. New vectors are assigned by vote
+    (`ClusterAssigner`).
 
     Parameters
     ----------
@@ -38,37 +45,43 @@ class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):
         Starts.
     max_iter : int, default 100
         Iterations of each start.
+    n_neighbors : int, default 15
+        Of the graph, at least 2.
+    n_components : int, default 100
+        Diffusion coordinates.
     false_alarm_rate : float, optional
-        In (0, 1). If given, `predict` returns -1 for vectors that are farther from their center than all but
-        this share of the center's own vectors. By default every vector belongs to a cluster.
+        In (0, 1). If given, `predict` returns -1 for vectors that are farther from their cluster than all but
+        this share of the cluster's own vectors. By default every vector belongs to a cluster.
+    max_rows : int, default 150000
+        If there are more vectors, a random sample of this size is clustered and the others are assigned:
+        time grows with n².
+    max_members : int, default 8192
+        Vectors that are stored for `predict`.
     random_state : int, default 0
     progress : bool or None, default False
-        Whether `fit` shows its iterations on stderr.
+        Whether `fit` shows progress on stderr.
 
     Attributes
     ----------
-    cluster_centers_ : ndarray of shape (k, d), float32, unit length
     labels_ : ndarray of shape (n,), int
         The largest cluster is 0. Duplicates can leave the last clusters empty.
-    limits_ : ndarray of shape (k,), float
-        Distances (1 - cosine) above which `predict` returns -1; infinite without a rate, or if there are too
-        few vectors to calibrate.
-    inertia_ : float
-        Mean distance to the center.
+    assigner_ : ClusterAssigner
+        Its limits are infinite without a rate, or if there are too few vectors to calibrate.
     n_iter_ : int
-        Iterations with all vectors.
+        Iterations of the last run.
 
     Notes
     -----
-    Costs n k d operations per iteration. No rows, or fewer than `n_clusters`, are refused; one and two are
-    clusters of their own. Duplicate rows are in one cluster; rows that are all the same are in cluster 0. NaN
-    and infinity are refused; vectors of zeros are in cluster 0.
+    Costs 64 n² operations for the neighbors, about 10^5 n for the coordinates, and 100 n k per iteration. No
+    rows, or fewer than `n_clusters`, are refused; one and two are clusters of their own. Duplicate rows are
+    in one cluster; rows that are all the same are in cluster 0. NaN and infinity are refused; a vector of
+    zeros has no direction.
 
     Examples
     --------
     >>> import numpy as np
     >>> X = np.repeat(np.eye(3), 10, axis=0) + 0.1 * np.random.default_rng(0).normal(size=(30, 3))
-    >>> sorted(np.bincount(SphericalKMeans(n_clusters=3).fit_predict(X)).tolist())
+    >>> sorted(np.bincount(DiffusionKMeans(n_clusters=3).fit_predict(X)).tolist())
     [10, 10, 10]
     """
 
@@ -76,7 +89,11 @@ class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "n_neighbors": [Interval(Integral, 2, None, closed="left")],
+        "n_components": [Interval(Integral, 1, None, closed="left")],
         "false_alarm_rate": [Interval(Real, 0, 1, closed="neither"), None],
+        "max_rows": [Interval(Integral, 10, None, closed="left")],
+        "max_members": [Interval(Integral, 1, None, closed="left")],
         "random_state": [Interval(Integral, 0, None, closed="left")],
         "progress": ["boolean", None],
     }
@@ -87,18 +104,26 @@ class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):
         n_clusters: int = 8,
         n_init: int = 5,
         max_iter: int = 100,
+        n_neighbors: int = 15,
+        n_components: int = 100,
         false_alarm_rate: float | None = None,
+        max_rows: int = 150_000,
+        max_members: int = 8192,
         random_state: int = 0,
         progress: bool | None = False,
     ) -> None:
         self.n_clusters = n_clusters
         self.n_init = n_init
         self.max_iter = max_iter
+        self.n_neighbors = n_neighbors
+        self.n_components = n_components
         self.false_alarm_rate = false_alarm_rate
+        self.max_rows = max_rows
+        self.max_members = max_members
         self.random_state = random_state
         self.progress = progress
 
-    def fit(self, X: ArrayLike, y: None = None) -> "SphericalKMeans":
+    def fit(self, X: ArrayLike, y: None = None) -> "DiffusionKMeans":
         """Cluster (n, d) vectors.
 
         Raises
@@ -110,111 +135,79 @@ class SphericalKMeans(TransformerMixin, ClusterMixin, BaseEstimator):
             self._validate_params()
         except ValueError as error:
             raise InvalidParameterError(str(error)) from error
-        vectors = _directions(validate_data(self, X, dtype=[np.float32, np.float64]))
+        vectors = unit_length(np.asarray(validate_data(self, X, dtype=[np.float32, np.float64]), np.float32))
         if len(vectors) < self.n_clusters:
             raise InvalidParameterError(
                 f"n_samples={len(vectors)} is less than n_clusters={self.n_clusters};"
                 f" ask for at most {len(vectors)}"
             )
         rng = np.random.default_rng(self.random_state)
-        start_rows = vectors
-        if len(vectors) > _MOST_START_ROWS:
-            start_rows = vectors[np.sort(rng.choice(len(vectors), _MOST_START_ROWS, replace=False))]
-        with bar("running k-means", unit="iterations", progress=self.progress) as shown:
-            runs = [
-                self._lloyd(start_rows, _plus_plus(start_rows, self.n_clusters, rng), shown)
-                for _ in range(self.n_init)
-            ]
-            centers = min(runs, key=lambda run: run[2])[0]
-            centers, labels, self.inertia_, self.n_iter_ = self._lloyd(vectors, centers, shown)
-        order = np.argsort(-np.bincount(labels, minlength=self.n_clusters), kind="stable")
-        self.cluster_centers_ = centers[order]
-        self.labels_ = np.argsort(order)[labels]
-        self.limits_ = self._limits(vectors)
+        rows, sample = np.arange(len(vectors)), vectors
+        if len(vectors) > max(self.max_rows, self.n_clusters):
+            rows = np.sort(rng.choice(len(vectors), max(self.max_rows, self.n_clusters), replace=False))
+            sample = vectors[rows]
+        labels = self._numbered_by_size(self._kmeans(self._coordinates(sample), rng))
+        assigner = ClusterAssigner.fit(
+            sample,
+            labels,
+            max_rows=self.max_members,
+            false_alarm_rate=self.false_alarm_rate,
+            random_state=self.random_state,
+            progress=self.progress,
+        )
+        self.labels_ = labels
+        if sample is not vectors:
+            self.labels_ = assigner.without_limits().assign(vectors, progress=self.progress)
+            self.labels_[rows] = labels
+        self.assigner_ = assigner
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Return the nearest center of (n, d) vectors; with a rate, -1 for vectors beyond its limit."""
+        """Return the cluster of (n, d) vectors; with a rate, -1 for vectors beyond its limit."""
         check_is_fitted(self)
-        vectors = _directions(validate_data(self, X, dtype=[np.float32, np.float64], reset=False))
-        labels, similarities = _nearest_center(vectors, self.cluster_centers_)
-        return np.where(1 - similarities > self.limits_[labels], -1, labels)
+        return self.assigner_.assign(validate_data(self, X, dtype=[np.float32, np.float64], reset=False))
 
-    def transform(self, X: ArrayLike) -> NDArray[np.floating]:
-        """Return (n, k) distances to the centers, 1 - cosine: lower is closer."""
-        check_is_fitted(self)
-        checked = validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
-        distances: NDArray[np.floating] = (1 - _directions(checked) @ self.cluster_centers_.T).astype(
-            checked.dtype
+    def _coordinates(self, X: Floats) -> Floats:
+        n = len(X)
+        if n <= _LEAST_ROWS_PER_NEIGHBOR * (self.n_neighbors + 1):
+            return X
+        with bar("comparing neighbors", n, unit="rows", progress=self.progress) as shown:
+            neighbors = euclidean_neighbors(principal_coordinates(X), self.n_neighbors, progress=shown.update)
+        return diffusion_coordinates(
+            *neighbors,
+            self.n_components,
+            n_steps=_N_STEPS,
+            random_state=self.random_state,
+            progress=self.progress,
         )
-        return distances
 
-    def _lloyd(self, X: Floats, centers: Floats, shown: Bar) -> tuple[Floats, NDArray[np.int64], float, int]:
-        """Return centers, labels, mean distance and iterations of Lloyd's algorithm."""
-        labels, n_iter = np.full(len(X), -1), 0
-        while n_iter < self.max_iter:
-            n_iter += 1
-            before = labels
-            labels, similarities = _nearest_center(X, centers)
-            shown.update()
-            if (labels == before).all():
-                break
-            centers = _mean_directions(X, labels, similarities, centers)
-        labels, similarities = _nearest_center(X, centers)
-        return centers, labels, float(1 - similarities.mean(dtype=np.float64)), n_iter
+    def _kmeans(self, coordinates: Floats, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the labels of the best of several starts, run one by one to show progress."""
+        start_rows = coordinates
+        if len(coordinates) > _MOST_START_ROWS:
+            start_rows = coordinates[rng.choice(len(coordinates), _MOST_START_ROWS, replace=False)]
+        seeds = rng.integers(2**31, size=self.n_init)
+        with warnings.catch_warnings():
+            # Of duplicates, centers coincide; then there are fewer clusters, and the caller says so.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            best = min(
+                (
+                    KMeans(self.n_clusters, n_init=1, max_iter=self.max_iter, random_state=int(seed)).fit(
+                        start_rows
+                    )
+                    for seed in track(seeds, "running k-means", unit="starts", progress=self.progress)
+                ),
+                key=lambda model: float(model.inertia_),
+            )
+            if start_rows is not coordinates:
+                best = KMeans(
+                    self.n_clusters, init=best.cluster_centers_, n_init=1, max_iter=self.max_iter
+                ).fit(coordinates)
+        self.n_iter_ = int(best.n_iter_)
+        labels: NDArray[np.int64] = best.labels_.astype(np.int64)
+        return labels
 
-    def _limits(self, X: Floats) -> NDArray[np.float64]:
-        """Calibrate limits on the distance of each vector to its center without the vector itself."""
-        limits = np.full(self.n_clusters, np.inf)
-        if self.false_alarm_rate is None:
-            return limits
-        n_required = required_examples(self.false_alarm_rate)
-        own_distances = {}
-        for label in range(self.n_clusters):
-            inside = X[self.labels_ == label]
-            if len(inside) > 1:
-                total = inside.sum(0, dtype=np.float64).astype(np.float32)
-                own_distances[label] = 1 - np.einsum("ij,ij->i", inside, unit_length(total - inside))
-        pooled = np.concatenate(list(own_distances.values())) if own_distances else np.empty(0)
-        for label in range(self.n_clusters):
-            distances = own_distances.get(label, pooled)
-            if len(distances) < n_required:
-                distances = pooled
-            if len(distances) >= n_required:
-                limits[label] = from_good(distances, false_alarm_rate=self.false_alarm_rate).value
-        return limits
-
-
-def _directions(X: NDArray[np.floating]) -> Floats:
-    return unit_length(np.asarray(X, np.float32))
-
-
-def _nearest_center(X: Floats, centers: Floats) -> tuple[NDArray[np.int64], Floats]:
-    labels, highest = np.empty(len(X), np.int64), np.empty(len(X), np.float32)
-    for rows, similarities in similarity_blocks(X, centers, block_rows=_BLOCK_ROWS):
-        labels[rows] = similarities.argmax(1)
-        highest[rows] = similarities.max(1)
-    return labels, highest
-
-
-def _mean_directions(X: Floats, labels: NDArray[np.int64], similarities: Floats, centers: Floats) -> Floats:
-    """Return the mean directions; an empty cluster restarts at the row farthest from its center."""
-    n, k = len(X), len(centers)
-    membership = csr_matrix((np.ones(n, np.float32), (labels, np.arange(n))), shape=(k, n))
-    means = unit_length(np.asarray(membership @ X))
-    empty = np.flatnonzero(np.bincount(labels, minlength=k) == 0)
-    if len(empty):
-        means[empty] = X[np.argsort(similarities, kind="stable")[: len(empty)]]
-    return means
-
-
-def _plus_plus(X: Floats, k: int, rng: np.random.Generator) -> Floats:
-    """Return k rows as starting centers, chosen by k-means++."""
-    rows = [int(rng.integers(len(X)))]
-    distances = np.maximum(1 - X @ X[rows[0]], 0).astype(np.float64)
-    for _ in range(1, k):
-        total = distances.sum()
-        row = int(rng.choice(len(X), p=distances / total)) if total > 1e-9 else int(rng.integers(len(X)))
-        rows.append(row)
-        distances = np.minimum(distances, np.maximum(1 - X @ X[row], 0))
-    return X[rows]
+    def _numbered_by_size(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        order = np.argsort(-np.bincount(labels, minlength=self.n_clusters), kind="stable")
+        numbered: NDArray[np.int64] = np.argsort(order)[labels]
+        return numbered
