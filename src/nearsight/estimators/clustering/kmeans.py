@@ -27,7 +27,7 @@ _N_STEPS = 4
 _LEAST_ROWS_PER_NEIGHBOR = 2
 
 
-class DiffusionKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
+class DiffusionKMeans(ClusterMixin, BaseEstimator):
     """Divide vectors into a stated number of clusters.
 
     *Method*: scikit-learn's k-means (k-means++ starts, Arthur and Vassilvitskii 2007) on 100 diffusion
