@@ -7,7 +7,8 @@ and scanned again (a slight turn, gray, noise, other brightness and contrast, 50
 quality 40 to 80). All images, edited or not, are then searched for copies, by each method in the same
 run:
 
-- nearsight: `Collection.duplicates`, at its own threshold and at a stated rate of false alarms;
+- nearsight: `Collection.find_duplicates`, at its own threshold, of this only what is certain, and at a stated
+  rate of false alarms;
 - imagehash: `phash` of 64 bits, at most 10 bits apart (the cut-off that imagededup uses for it);
 - cosine: imagededup's CNN rule, a cosine of at least 0.9, on nearsight's default vectors. Its own network
   needs torchvision and weights from a hub, and is not run.
@@ -43,8 +44,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from nearsight import Collection
+from nearsight.analyses.duplicate_groups import DuplicateGroup, Duplicates
 from nearsight.collection.arrays import read_vectors
 from nearsight.collection.schema import table
+from nearsight.verification import dense
 
 IMAGES = {".jpg", ".jpeg", ".png", ".pgm"}
 
@@ -201,11 +204,18 @@ def wilson(k: int, n: int) -> list[float]:
     return [(center - half) / (1 + z * z / n), (center + half) / (1 + z * z / n)]
 
 
-def ours(collection: Collection, rate: float | None) -> tuple[list[list[str]], float, float]:
+def ours(collection: Collection, rate: float | None) -> tuple[Duplicates, float]:
     started = time.perf_counter()
     found = collection.find_duplicates(false_alarm_rate=rate, progress=None)
-    seconds = time.perf_counter() - started
-    return [[item.id for item in group.items] for group in found.groups], found.threshold, seconds
+    return found, time.perf_counter() - started
+
+
+def pairs_in(groups: Iterable[DuplicateGroup], row_of: Mapping[str, int]) -> Pairs:
+    return {
+        tuple(sorted(pair))
+        for group in groups
+        for pair in combinations([row_of[item.id] for item in group.items], 2)
+    }
 
 
 def hashes(paths: list[str]) -> np.ndarray:
@@ -237,13 +247,13 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
         truth, row_of = Truth(paths, edits), {id: row for row, id in enumerate(rows.ids)}
         result: dict[str, object] = {"images": len(paths), "edited": options.edited}
         for name, rate in (("nearsight", None), *((f"nearsight, rate {r:g}", r) for r in options.rates)):
-            groups, threshold, seconds = ours(collection, rate)
-            pairs = {
-                tuple(sorted(pair))
-                for group in groups
-                for pair in combinations([row_of[id] for id in group], 2)
-            }
-            result[name] = {"cut": threshold, "seconds": seconds, **truth.judge(pairs)}
+            found, seconds = ours(collection, rate)
+            judged = truth.judge(pairs_in(found.groups, row_of))
+            result[name] = {"cut": found.threshold, "seconds": seconds, **judged}
+            if rate is None:
+                certain = [group for group in found.groups if group.certain]
+                judged = truth.judge(pairs_in(certain, row_of))
+                result[f"{name}, certain"] = {"cut": dense.REVIEW_AGREEMENT, **judged}
         started = time.perf_counter()
         bits = hashes(paths).astype(np.float32) * 2 - 1
         same_bits = (bits @ bits.T + 64) / 2

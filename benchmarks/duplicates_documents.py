@@ -234,12 +234,12 @@ def evaluate(images: Iterator[Image.Image]) -> dict[str, object]:
         folder = Path(directory, "images")
         folder.mkdir()
         for number, image in enumerate(images):
-            image.save(folder / f"{number:05}_original.png")
+            image.save(folder / f"{number:05}_original.jpg", quality=92)
             if number % 2:
                 rng = np.random.default_rng(number)
-                rescan(crop_slightly(image, rng), rng).save(folder / f"{number:05}_rescan.png")
+                rescan(crop_slightly(image, rng), rng).save(folder / f"{number:05}_rescan.jpg", quality=92)
                 small = image.resize((image.width // 4, image.height // 4), Image.Resampling.LANCZOS)
-                small.save(folder / f"{number:05}_small.png")
+                small.save(folder / f"{number:05}_small.jpg", quality=92)
         collection = Collection.create(Path(directory, "collection"))
         collection.add(folder)
         groups = collection.find_duplicates(progress=False).groups
