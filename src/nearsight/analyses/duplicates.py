@@ -47,9 +47,9 @@ def find_duplicates(
     image and of edits of it. A pair is verified by its pixels alone: the thumbnails are aligned, and their
     details must agree (`verification.dense.register`; no file is opened). So images that are merely similar
     are not duplicates. On a plain ground, where outlines and lines of text agree by themselves, the part that
-    agrees least decides (`verification.dense.plain_ground_agreement`). Verified pairs are grouped around the image to keep
-    (`estimators.duplicates.NearDuplicates`): the largest, then the sharpest, then one without an overlay,
-    then the one of most bytes, the oldest, and the first that was added.
+    agrees least decides (`verification.dense.plain_ground_agreement`). Verified pairs are grouped around the
+    image to keep (`estimators.duplicates.NearDuplicates`): the largest, then the sharpest, then one without
+    an overlay, then the one of most bytes, the oldest, and the first that was added.
 
     Parameters
     ----------
