@@ -6,7 +6,9 @@ from PIL import Image
 
 from nearsight import Collection
 from nearsight.analyses.classification import FittedClassifier
+from nearsight.analyses.image_conditions import ConditionComparison
 from nearsight.analyses.labeled_images import labels_by_folder, labels_by_key
+from nearsight.artifacts import write_artifact
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError
 from nearsight.estimators.classification import FewShotClassifier
 
@@ -121,10 +123,29 @@ def test_a_file_says_the_same_anywhere(collection, tmp_path):
     assert not (collection.directory / "classifier.npz").exists()
     again = FittedClassifier.load(tmp_path / "f.npz")
     assert (again.ids, again.counts, again.fingerprint) == (made.ids, made.counts, made.fingerprint)
+    assert again.conditions == made.conditions
+    assert (made.conditions.n_images, made.conditions.min_side_px, made.conditions.n_gray) == (30, 16, 0)
     X = collection.vectors(made.ids)
     names = [""] * len(X)
     assert again.predict(X, made.ids, names) == made.predict(X, made.ids, names)
     assert list(collection.classify(file=tmp_path / "f.npz"))
+
+
+def test_a_file_of_an_earlier_version_has_no_conditions(collection, tmp_path, monkeypatch):
+    made = collection.fit_classifier(labels_by_folder(collection), file=tmp_path / "f.npz")
+    facts = {
+        "model": made.model,
+        "fingerprint": made.fingerprint.to_dict(),
+        "ids": made.ids,
+        "counts": made.counts,
+    }
+    write_artifact(tmp_path / "old.npz", "classifier", 1, facts, made.estimator.to_arrays())
+    old = FittedClassifier.load(tmp_path / "old.npz")
+    assert old.conditions is None
+    assert old.counts == made.counts
+    comparison = ConditionComparison(old.conditions)
+    comparison.add(10, 10, b"not even looked at")
+    assert comparison.notes == []
 
 
 def test_vectors_of_another_model_are_refused(collection, images, tmp_path):

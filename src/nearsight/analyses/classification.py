@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nearsight.analyses.image_conditions import ImageConditions
 from nearsight.analyses.labeled_images import Contradictions, LabeledImages, embed_labeled, read_labeled
 from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection import Collection
@@ -65,6 +66,8 @@ class FittedClassifier:
         Number of labeled images of each class.
     failed : list of ImageFailure
         Labeled images that could not be used; empty when read from a file.
+    conditions : ImageConditions or None
+        What the labeled images are like; None in files of earlier versions.
     """
 
     estimator: FewShotClassifier
@@ -73,12 +76,21 @@ class FittedClassifier:
     ids: list[str]
     counts: dict[str, int]
     failed: list[ImageFailure] = field(default_factory=list)
+    conditions: ImageConditions | None = None
 
     @classmethod
     def fit(
-        cls, images: LabeledImages, fingerprint: Fingerprint, model: str, **parameters: Any
+        cls,
+        images: LabeledImages,
+        fingerprint: Fingerprint,
+        model: str,
+        *,
+        collection: Collection | None = None,
+        **parameters: Any,
     ) -> "FittedClassifier":
         """Fit on labeled images, with the parameters of `FewShotClassifier`.
+
+        `collection` has the thumbnails of those that were not embedded for this.
 
         Raises
         ------
@@ -105,6 +117,7 @@ class FittedClassifier:
             images.ids,
             dict(zip(classes.tolist(), counts.tolist(), strict=True)),
             list(failed),
+            images.conditions(collection),
         )
 
     def require(self, fingerprint: Fingerprint) -> None:
@@ -149,6 +162,7 @@ class FittedClassifier:
             "fingerprint": self.fingerprint.to_dict(),
             "ids": self.ids,
             "counts": self.counts,
+            "conditions": self.conditions.to_dict() if self.conditions else None,
         }
         write_artifact(file, _KIND, _FORMAT, facts, self.estimator.to_arrays())
 
@@ -174,6 +188,8 @@ class FittedClassifier:
                 facts["model"],
                 facts["ids"],
                 facts["counts"],
+                # Files of earlier versions have none.
+                conditions=ImageConditions.from_dict(found) if (found := facts.get("conditions")) else None,
             )
 
 
@@ -240,6 +256,7 @@ def fit_classifier(
         images,
         collection.fingerprint,
         collection.spec.id,
+        collection=collection,
         method=method,
         false_alarm_rate=false_alarm_rate,
         confidence=confidence,

@@ -41,7 +41,7 @@ class _Measure:
 #: The kinds whose limits are learned; the score of each is higher where the image is worse.
 MEASURES: Mapping[str, _Measure] = {
     "blurred": _Measure(
-        lambda s: s.edge_width, lambda v: f"its sharpest edges are {v / 2.56:.1f} % of the longer side wide"
+        lambda s: s.edge_width, lambda v: f"its sharpest edges are {v:.1f} pixels wide, at 256 pixels"
     ),
     "dark": _Measure(lambda s: 1 - s.brightest, lambda v: f"its brightest parts have {1 - v:.0%} of white"),
     "bright": _Measure(lambda s: s.darkest, lambda v: f"its darkest parts have {v:.0%} of white"),

@@ -1,6 +1,6 @@
 """Labels by image, and the vectors of labeled images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nearsight.analyses.image_conditions import MAX_MEASURED, ImageConditions
 from nearsight.collection import Collection
 from nearsight.collection.arrays import items_by_id
 from nearsight.embedder import Embedded, Embedder
@@ -31,6 +32,8 @@ class LabeledImages:
     y : ndarray of shape (n,), str
     failed : list of ImageFailure
         Labeled images that could not be used.
+    embedded : mapping of str to (int, int, bytes)
+        Width, height and thumbnail, by id, of the images that were embedded for this.
     """
 
     ids: list[str]
@@ -38,6 +41,19 @@ class LabeledImages:
     X: NDArray[np.float32]
     y: NDArray[np.str_]
     failed: list[ImageFailure] = field(default_factory=list)
+    embedded: Mapping[str, tuple[int, int, bytes]] = field(default_factory=dict)
+
+    def conditions(self, collection: Collection | None = None) -> ImageConditions | None:
+        """Return what the images are like, by at most `MAX_MEASURED` of them; None where that is unknown."""
+        step = max(1, -(-len(self.ids) // MAX_MEASURED))
+        ids = self.ids[::step]
+        measured = [self.embedded[id] for id in ids if id in self.embedded]
+        stored = [id for id in ids if id not in self.embedded]
+        if collection is not None and stored:
+            items = items_by_id(collection, stored)
+            thumbnails = collection.thumbnails(list(items))
+            measured += [(items[i].width, items[i].height, jpeg) for i, jpeg in thumbnails.items()]
+        return ImageConditions.of(measured)
 
 
 def labels_by_folder(collection: Collection, where: str | None = None) -> dict[str, str]:
@@ -107,7 +123,7 @@ def read_labeled(
     vectors |= dict(zip(stored, collection.vectors(stored), strict=True))
     paths = {id: item.path for id, item in items_by_id(collection, stored).items()}
     paths |= {e.id: e.source.path for _, e in embedded}
-    return _labeled(label_by_id, vectors, paths, collection.spec.dim, failed)
+    return _labeled(label_by_id, vectors, paths, collection.spec.dim, failed, embedded)
 
 
 def embed_labeled(
@@ -118,7 +134,7 @@ def embed_labeled(
     label_by_id = _by_id({name: e.id for name, e in embedded}, labels, contradictions)
     vectors = {e.id: e.vector for _, e in embedded}
     paths = {e.id: e.source.path for _, e in embedded}
-    return _labeled(label_by_id, vectors, paths, embedder.backend.spec.dim, failed)
+    return _labeled(label_by_id, vectors, paths, embedder.backend.spec.dim, failed, embedded)
 
 
 def _labeled(
@@ -127,10 +143,12 @@ def _labeled(
     paths: Mapping[str, str],
     dim: int,
     failed: list[ImageFailure],
+    embedded: Sequence[tuple[str, Embedded]],
 ) -> LabeledImages:
     X = np.array([vectors[id] for id in labels], np.float32).reshape(len(labels), dim)
     y = np.array(list(labels.values()), dtype=str)
-    return LabeledImages(list(labels), [paths.get(id, "") for id in labels], X, y, failed)
+    facts = {e.id: (e.width, e.height, e.thumbnail) for _, e in embedded if e.thumbnail is not None}
+    return LabeledImages(list(labels), [paths.get(id, "") for id in labels], X, y, failed, facts)
 
 
 def _embed(embedder: Embedder, names: list[str]) -> tuple[list[tuple[str, Embedded]], list[ImageFailure]]:
@@ -138,7 +156,7 @@ def _embed(embedder: Embedder, names: list[str]) -> tuple[list[tuple[str, Embedd
     embedded: list[tuple[str, Embedded]] = []
     failed: list[ImageFailure] = []
     with embedder.bar(len(names)) as bar:
-        for result in embedder.stream(find(names)):
+        for result in embedder.stream(find(names), thumbnails=True):
             bar.update()
             if isinstance(result, ImageFailure):
                 failed.append(result)

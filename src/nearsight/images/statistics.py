@@ -36,7 +36,7 @@ class ImageStatistics:
         In 0..1: the widest range of a channel, without its lowest and highest 0.5 %.
     edge_width : float
         Blur of the sharpest edges across or upright, whichever are wider: standard deviation of a Gaussian,
-        in 1/256 of the longer side. NaN where there is no edge.
+        in 1/256 of the longer side, or in pixels where that has fewer than 256. NaN where there is no edge.
     is_gray : bool
         Whether the channels hardly differ.
     """
@@ -83,7 +83,8 @@ def statistics(image: Image.Image) -> ImageStatistics:
     is_gray = all(
         128 - _GRAY_CHROMA <= 255 * end <= 128 + _GRAY_CHROMA for part in chroma for end in _ends(part, _END)
     )
-    width = _edge_width(np.asarray(luminance, np.float32)) * _SIDE / max(image.size)
+    # In a small image even a sharp edge is a large share of the side.
+    width = _edge_width(np.asarray(luminance, np.float32)) * min(1.0, _SIDE / max(image.size))
     return ImageStatistics(darkest, brightest, span, width, is_gray)
 
 

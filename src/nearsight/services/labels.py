@@ -12,6 +12,7 @@ from nearsight.analyses.classification import (
     FittedClassifier,
     Prediction,
 )
+from nearsight.analyses.image_conditions import ConditionComparison, ImageConditions
 from nearsight.analyses.labeled_images import labels_by_folder, labels_by_key
 from nearsight.collection import Collection
 from nearsight.embedder import Embedded, Embedder
@@ -82,12 +83,15 @@ class Labeler:
         Share of known images that may be called unknown; None where nothing is promised.
     why_no_unknown : str
         Why no image can be called unknown; empty where images can.
+    conditions : ImageConditions or None
+        What the images are like that it was fitted on, where that is known.
     """
 
     predict: Callable[[list[Embedded], Fingerprint], list[Prediction]]
     model: str
     false_alarm_rate: float | None = None
     why_no_unknown: str = ""
+    conditions: ImageConditions | None = None
 
 
 def zero_shot_labeler(
@@ -152,13 +156,19 @@ def fitted_labeler(directory: Path, *, file: Path | None = None, model: str | No
         model or classifier.model_name(directory),
         threshold.false_alarm_rate if threshold else None,
         "" if threshold else classifier.estimator.why_no_threshold_,
+        classifier.conditions,
     )
 
 
 def label_images(
-    labeler: Labeler, embedder: Embedder, results: Iterable[Embedded | ImageFailure]
+    labeler: Labeler,
+    embedder: Embedder,
+    results: Iterable[Embedded | ImageFailure],
+    comparison: ConditionComparison | None = None,
 ) -> Iterator[tuple[Prediction, bytes | None] | ImageFailure]:
     """Label embedded images in batches; yield predictions with thumbnails and, as they come, failures.
+
+    Where there is a `comparison`, the images are added to it.
 
     Raises
     ------
@@ -177,6 +187,8 @@ def label_images(
         if isinstance(result, ImageFailure):
             yield result
             continue
+        if comparison is not None:
+            comparison.add(result.width, result.height, result.thumbnail)
         batch.append(result)
         if len(batch) == _BATCH_SIZE:
             yield from labeled()

@@ -44,7 +44,8 @@ def test_labels_are_the_folders(nearsight, classes):
     assert output["accuracy"] > 0.9
     assert output["file"] == str(nearsight.collection / "classifier.npz")
     document = nearsight.json("classify", "predict", classes / "test")
-    assert set(document) == {"predictions", "failed", "model", "false_alarm_rate"}
+    assert set(document) == {"predictions", "failed", "model", "false_alarm_rate", "differences"}
+    assert document["differences"] == []
     assert set(document["predictions"][0]) == {"path", "label", "probability", "unknown"}
     assert [p["label"] for p in document["predictions"]] == ["blobs", "blobs", "stripes", "stripes"]
     assert document["predictions"][0]["path"] == str(classes / "test/blobs/0.png")
@@ -78,6 +79,20 @@ def test_too_few_promise_nothing_and_say_so(nearsight, classes):
     output = nearsight.json("classify", "predict", classes / "test")
     assert output["false_alarm_rate"] is None
     assert not any(p["unknown"] for p in output["predictions"])
+
+
+def test_other_conditions_are_said(fitted, classes, tmp_path):
+    image = Image.open(classes / "test/blobs/0.png").convert("RGB")
+    image.resize((40, 30)).save(tmp_path / "small.png")
+    image.convert("L").save(tmp_path / "gray.png")
+    image.point(lambda v: v * 0.2).save(tmp_path / "dark.png")
+    names = [tmp_path / f"{name}.png" for name in ("small", "gray", "dark")]
+    notes = fitted.json("classify", "predict", *names, classes / "test/blobs/1.png")["differences"]
+    assert sorted(note.split(": ", 1)[1].split(",")[0].split(" (")[0] for note in notes) == [
+        "gray", "much darker", "much smaller",
+    ]  # fmt: skip
+    assert all(note.startswith("1 of 4 images") for note in notes)
+    assert "Unlike the images" in fitted("classify", "predict", names[0]).stderr
 
 
 def test_what_is_none_of_the_classes(fitted, tmp_path):

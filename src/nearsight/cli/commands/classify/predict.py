@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(
     cls=Command,
     json_shape="""{"predictions": [{"path", "label", "probability": float, "unknown": bool}],
- "failed": [{"path", "reason"}], "model", "false_alarm_rate": float or null}""",
+ "failed": [{"path", "reason"}], "model", "false_alarm_rate": float or null, "differences": [str]}""",
     examples=(
         "nearsight classify predict new-photos/ --open",
         "nearsight classify predict --from shoes.npz photo.jpg --json",
@@ -65,6 +65,7 @@ def predict(
     known images that are called unknown. With --names, an image is unknown if common words describe it better
     than any of the names.
     """
+    from nearsight.analyses.image_conditions import ConditionComparison
     from nearsight.services import labels
     from nearsight.services.collections import embed_paths
 
@@ -89,12 +90,17 @@ def predict(
         n_threads=threads,
         limits=options.limits_of(**limits),
     )
+    comparison = ConditionComparison(labeler.conditions)
     results = embed_paths(
-        embedder, paths, allow_remote=allow_remote, on_error=run.on_error, thumbnails=report is not None
+        embedder,
+        paths,
+        allow_remote=allow_remote,
+        on_error=run.on_error,
+        thumbnails=report is not None or labeler.conditions is not None,
     )
     predictions: list[tuple[Prediction, bytes | None]] = []
     failed: list[ImageFailure] = []
-    for result in labels.label_images(labeler, embedder, results):
+    for result in labels.label_images(labeler, embedder, results, comparison):
         if isinstance(result, ImageFailure):
             failed.append(result)
         else:
@@ -106,9 +112,16 @@ def predict(
             "failed": [asdict(failure) for failure in failed],
             "model": model_id,
             "false_alarm_rate": labeler.false_alarm_rate,
+            "differences": comparison.notes,
         }
     )
     _say(run, [prediction for prediction, _ in predictions])
+    if comparison.notes:
+        run.console.note(
+            "Unlike the images that the classifier was fitted on, so labels may be wrong:", fg="yellow"
+        )
+        for note in comparison.notes:
+            run.console.note(f"  {note}", fg="yellow")
     if collection is not None and save_as is not None:
         n_saved = labels.save_labels(collection, [p for p, _ in predictions], save_as, overwrite=overwrite)
         run.console.note(f"{n_saved:,} of {count(len(predictions), 'image')} are in the collection.")
