@@ -1,6 +1,6 @@
 """`audit` and `classify check` on photographs that were spoiled, and on labels that were made wrong.
 
-    python -m benchmarks.audit FOLDER [--foreign FOLDER]
+    python -m benchmarks.audit FOLDER [--foreign FOLDER] [--vectors FILE.npz]
 
 FOLDER has `train` and `test` (and perhaps `validation`), each with a folder of images for each class.
 
@@ -169,6 +169,14 @@ def precision(kinds: dict[tuple[str, str], list[set[str]]], kind: str, rng: np.r
     return {"share": round(of(np.arange(n)), 3), "95%": [round(float(low), 3), round(float(high), 3)]}
 
 
+def vectors(folder: Path, file: Path | None) -> tuple[np.ndarray, list[str]]:
+    if file is None:
+        embedded = Embedder().embed(folder)
+        return embedded.vectors, embedded.paths
+    with np.load(file) as stored:
+        return stored["vectors"], stored["paths"].tolist()
+
+
 def outliers(X: np.ndarray, foreign: np.ndarray) -> Iterator[dict[str, object]]:
     for n_foreign in (0, 3, len(foreign)):
         rows = np.r_[X, foreign[:n_foreign]]
@@ -249,6 +257,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--foreign", type=Path, help="images of other things")
+    parser.add_argument("--vectors", type=Path, help="of FOLDER, from `nearsight embed FOLDER --out`")
     parser.add_argument("--tested", type=int, default=300, help="images that are spoiled")
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--part", choices=["faults", "labels"])
@@ -257,11 +266,10 @@ if __name__ == "__main__":
     if given.part != "labels":
         document["faults"] = faults(given.folder, given.tested)
     if given.part != "faults":
-        embedded = Embedder().embed(given.folder)
-        names = np.array([Path(path).parent.name for path in embedded.paths])
-        document["labels"] = labels(embedded.vectors, np.unique(names, return_inverse=True)[1], given.draws)
+        X, paths = vectors(given.folder, given.vectors)
+        names = np.array([Path(path).parent.name for path in paths])
+        document["labels"] = labels(X, np.unique(names, return_inverse=True)[1], given.draws)
         if given.foreign:
-            is_tested = np.array(["/train/" not in path for path in embedded.paths])
-            other = Embedder().embed(given.foreign).vectors
-            document["outliers"] = list(outliers(embedded.vectors[is_tested], other))
+            is_tested = np.array(["/train/" not in path for path in paths])
+            document["outliers"] = list(outliers(X[is_tested], Embedder().embed(given.foreign).vectors))
     print(json.dumps(document, indent=1))

@@ -34,19 +34,19 @@ from nearsight.models import (
 from nearsight.store import VectorStore, local_directory, open_store
 
 if TYPE_CHECKING:
+    from nearsight.analyses import audit as audit_analysis
     from nearsight.analyses import (
         classification,
         clusters,
         customer_segments,
         dimension_reduction,
         duplicates,
+        label_check,
         map,
         recommendations,
         saved_clusters,
     )
-    from nearsight.analyses import (
-        outliers as outlier_analysis,
-    )
+    from nearsight.analyses import outliers as outlier_analysis
     from nearsight.models.pca import Projection
 
 
@@ -439,6 +439,8 @@ class Collection(CollectionReader):
     # The analyses as methods: typed for readers and type checkers, loaded when they are used.
     if TYPE_CHECKING:
         assign_customers = customer_segments.assign_customers
+        audit = audit_analysis.audit
+        check_labels = label_check.check_labels
         classify = classification.classify
         cluster = clusters.cluster
         find_duplicates = duplicates.find_duplicates
@@ -457,6 +459,8 @@ class Collection(CollectionReader):
         suggest_labels = classification.suggest_labels
     else:
         assign_customers = AnalysisMethod("customer_segments")
+        audit = AnalysisMethod("audit")
+        check_labels = AnalysisMethod("label_check")
         classify = AnalysisMethod("classification")
         cluster = AnalysisMethod("clusters")
         find_duplicates = AnalysisMethod("duplicates")
