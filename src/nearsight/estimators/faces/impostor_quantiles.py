@@ -95,18 +95,18 @@ class ImpostorQuantiles:
         """
         check_rate("false_match_rate", false_match_rate)
         counts, n_persons = np.unique(np.asarray(n_enrolled, np.int64), return_counts=True)
+        curves = [self._curve(int(count)) for count in counts]
 
         def log_unmatched(similarity: float) -> float:
             """Return the logarithm of the probability that no person is exceeded."""
-            rates = [self._rate(similarity, int(count)) for count in counts]
-            return float(np.dot(n_persons, np.log1p(-np.array(rates))))
+            return float(np.dot(n_persons, np.log1p(-self._exceedance(similarity, curves))))
 
-        value = self._smallest(
-            lambda similarity: log_unmatched(similarity) >= math.log1p(-false_match_rate), counts
-        )
-        expected_rate = -math.expm1(log_unmatched(value))
+        log_wanted = math.log1p(-false_match_rate)
+        value = _smallest(lambda similarity: log_unmatched(similarity) >= log_wanted, curves)
+        is_reached = log_unmatched(value) >= log_wanted
+        expected_rate = false_match_rate if is_reached else -math.expm1(log_unmatched(value))
         n_pairs = int(np.interp(int(counts.max()), self.n_enrolled, self.n_pairs))
-        return Threshold(value, max(false_match_rate, expected_rate), expected_rate, n_pairs, "background")
+        return Threshold(value, expected_rate, expected_rate, n_pairs, "background")
 
     def mixture_at_rate(self, rate: float, n_enrolled: ArrayLike, weights: ArrayLike) -> float:
         """Return the cosine that a comparison with a person drawn by weight exceeds at a rate.
@@ -122,11 +122,10 @@ class ImpostorQuantiles:
         shares = np.bincount(inverse, np.asarray(weights, np.float64))
         shares = shares / shares.sum()
 
-        def is_low_enough(similarity: float) -> bool:
-            rates = [self._rate(similarity, int(count)) for count in counts]
-            return float(np.dot(shares, rates)) <= rate
-
-        return self._smallest(is_low_enough, counts)
+        curves = [self._curve(int(count)) for count in counts]
+        return _smallest(
+            lambda similarity: float(np.dot(shares, self._exceedance(similarity, curves))) <= rate, curves
+        )
 
     def _curve(self, n: int) -> NDArray[np.float64]:
         """Return the similarities at `rates` for a person with n images."""
@@ -142,23 +141,26 @@ class ImpostorQuantiles:
         curve: NDArray[np.float64] = np.maximum.accumulate(np.minimum(low + share * (high - low), 1.0))
         return curve
 
-    def _rate(self, similarity: float, n: int) -> float:
-        """Return the rate at which a comparison exceeds a similarity; the lowest tabulated one beyond it."""
-        curve = self._curve(n)
-        if similarity < curve[0]:
-            return 1 - 1e-12
-        return math.exp(np.interp(similarity, curve, np.log(self.rates)))
+    def _exceedance(self, similarity: float, curves: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Return for each curve the rate at which a similarity is exceeded; at least the lowest one."""
+        log_rates = np.log(self.rates)
+        return np.array(
+            [
+                math.exp(np.interp(similarity, curve, log_rates)) if similarity >= curve[0] else 1 - 1e-12
+                for curve in curves
+            ]
+        )
 
-    def _smallest(self, is_met: Callable[[float], bool], counts: NDArray[np.int64]) -> float:
-        """Return the smallest similarity from which on a condition is met; else the last."""
-        curves = [self._curve(int(count)) for count in counts]
-        low, high = float(min(curve[0] for curve in curves)), float(max(curve[-1] for curve in curves))
-        if is_met(low):
-            return low
-        for _ in range(_N_HALVINGS):
-            middle = (low + high) / 2
-            if is_met(middle):
-                high = middle
-            else:
-                low = middle
-        return high
+
+def _smallest(is_met: Callable[[float], bool], curves: list[NDArray[np.float64]]) -> float:
+    """Return the smallest similarity from which on a condition is met; else the last of the curves."""
+    low, high = float(min(curve[0] for curve in curves)), float(max(curve[-1] for curve in curves))
+    if is_met(low):
+        return low
+    for _ in range(_N_HALVINGS):
+        middle = (low + high) / 2
+        if is_met(middle):
+            high = middle
+        else:
+            low = middle
+    return high
