@@ -6,6 +6,7 @@ table, the manifest is changed to name it, and the files of the old table are re
 """
 
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -148,8 +149,8 @@ class BankStorage:
             raise FingerprintMismatchError(
                 f"the bank at {self.directory} holds faces of {self._manifest.recognizer} found by "
                 f"{self._manifest.detector}; other vectors cannot be compared with them ({different}). "
-                "Compute its faces again with: nearsight faces upgrade; or enroll the photographs in another "
-                "bank"
+                f"Compute its faces again with: nearsight faces upgrade --bank "
+                f"{shlex.quote(str(self.directory))}; or enroll the photographs in another bank"
             )
 
     @contextmanager

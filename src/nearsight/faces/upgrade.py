@@ -15,6 +15,7 @@ from nearsight.faces.schema import BankedFace, schema
 from nearsight.faces.storage import BankStorage
 from nearsight.images import content_id, decode, find
 from nearsight.parallel import ordered_map
+from nearsight.text_format import count
 
 # Where these differ, the stored boxes and landmarks are another detector's.
 _OF_THE_DETECTOR = ("detector_sha256", "scan")
@@ -54,9 +55,9 @@ def upgrade_bank(storage: BankStorage, reader: FaceReader, *, drop_missing: bool
         if missing and not drop_missing:
             named = ", ".join(missing[:_MAX_NAMED]) + (", ..." if len(missing) > _MAX_NAMED else "")
             raise InvalidParameterError(
-                f"{len(missing)} images of the bank are missing or have changed ({named}), so their faces"
-                " cannot be computed again. Put them back, or run from the directory in which they were"
-                f" enrolled; or drop their faces ({len(rows) - len(faces)} of {len(rows)}): --drop-missing"
+                f"the faces in {count(len(missing), 'image')} cannot be computed again, since the file is"
+                f" missing or has changed: {named}. Put it back, or run from the directory in which it was"
+                f" enrolled; or drop these faces ({len(rows) - len(faces)} of {len(rows)}): --drop-missing"
             )
         kept = table.filter(pa.array([row["id"] in faces for row in rows], pa.bool_()))
         columns = {

@@ -184,7 +184,9 @@ def test_upgrade(nearsight, people, monkeypatch):
     nearsight("faces", "enroll", people)
     assert nearsight.json("faces", "upgrade") == {"faces": 0, "removed": []}
     monkeypatch.setattr(ColorRecognizer, "template", ColorRecognizer.template + 0.5)
-    assert "nearsight faces upgrade" in nearsight("faces", "identify", people, code=2).stderr
+    refused = nearsight("faces", "identify", people, code=2).stderr
+    assert "nearsight faces upgrade --bank" in refused
+    assert "every face is unknown" not in refused
     assert nearsight.json("faces", "upgrade") == {"faces": 6, "removed": []}
     assert {face["name"] for face in nearsight.json("faces", "identify", people)["faces"]} == {"ann", "bob"}
 

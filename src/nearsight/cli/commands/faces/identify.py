@@ -63,6 +63,7 @@ def identify(
     every match that has consequences for a person.
     """
     face_bank = face_options.open_bank(run, bank, **reader_options)
+    reader = face_bank.reader  # first: a bank of other models has no threshold to speak of
     rate = options.without_none(false_match_rate=false_match_rate)
     identifier = face_bank.identifier(**rate)
     if identifier is not None and identifier.reason_:
@@ -75,7 +76,7 @@ def identify(
         if isinstance(result, ImageFailure):
             failed.append(result)
             continue
-        drawn = str(_draw(face_bank.reader, result, draw, drawn_names)) if draw is not None else None
+        drawn = str(_draw(reader, result, draw, drawn_names)) if draw is not None else None
         path = result.image.source.path
         faces += [_document(path, face, drawn) for face in result.faces]
         if not result.faces:
