@@ -12,8 +12,9 @@ from nearsight.text_format import count
 MAX_GROUPS, MAX_FACES, MAX_ALONE = 200, 24, 200
 
 _FOOTER = (
-    "Faces are personal data. This page holds images of them: keep it as carefully as the photographs, and"
-    " delete it with them. `nearsight faces rm` and `forget` do not change it.",
+    "Faces are personal data. This page holds images of them, or the folder beside it does: keep both as"
+    " carefully as the photographs, and delete them together. `nearsight faces rm` and `forget` do not change"
+    " them.",
     "Two faces of one image are never put together. Look at every group before you name it. A click shows the"
     " whole image.",
 )

@@ -45,9 +45,9 @@ def group(
 ) -> int:
     """Group the faces in images by person.
 
-    Without PATH, the images of the collection are used. Faces that match an enrolled person join that
-    person. The other faces form new groups, which `faces name` names. Two faces in one image always belong
-    to two persons. The bank stores the detected faces without a name until `faces forget --unnamed`.
+    Without PATH, the images of the collection are used. Groups that match an enrolled person join that
+    person; `faces name` names the others. Two faces in one image always belong to two persons. The bank
+    stores the detected faces without a name until `faces forget --unnamed`.
     """
     from nearsight.services.faces import open_or_create_bank
 

@@ -58,17 +58,18 @@ def reader(command: _F) -> _F:
     def with_reader_options(
         *args: Any, smallest: float | None, min_confidence: float | None, threads: int | None, **rest: Any
     ) -> Any:
-        run = options.current_run()
-        reader_options = options.without_none(
-            smallest_px=smallest,
-            min_confidence=min_confidence,
-            n_threads=threads,
-            progress=run.console.progress,
-            cache_dir=run.settings.cache_dir,
-        )
+        detection = options.without_none(smallest_px=smallest, min_confidence=min_confidence)
+        reader_options = detection | reader_options_of(options.current_run(), threads)
         return command(*args, reader_options=reader_options, **rest)
 
     return options.add_options(cast(_F, with_reader_options), _READER)
+
+
+def reader_options_of(run: Run, threads: int | None) -> dict[str, Any]:
+    """Return the options of `FaceReader` that do not concern detection."""
+    return options.without_none(
+        n_threads=threads, progress=run.console.progress, cache_dir=run.settings.cache_dir
+    )
 
 
 def bank_directory(run: Run, bank: Path | None) -> Path:
