@@ -40,6 +40,17 @@ def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
+def nfc(text: str) -> str:
+    """Return text in the Unicode form by which file names, labels, classes and metadata compare.
+
+    Examples
+    --------
+    >>> nfc("e\u0301") == nfc("\u00e9")
+    True
+    """
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def plain(value: Any) -> Any:
     """Convert a value to what JSON can hold: times to ISO 8601 in UTC, NaN and infinity to null."""
     if isinstance(value, float):

@@ -1,5 +1,7 @@
 """Labels from a few images: what a collection keeps, refuses and suggests."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -187,3 +189,10 @@ def test_a_removed_example_does_not_matter(collection):
     collection.fit_classifier(some)
     collection.remove([next(iter(some))])
     assert len(collection.suggest_labels(4)) == 4
+
+
+def test_labels_compare_by_form_c_and_images_by_any_name(collection, images):
+    nfc, nfd = (unicodedata.normalize(form, "été") for form in ("NFC", "NFD"))
+    red = {f"red/{i}.png": nfd if i % 2 else nfc for i in range(10)}
+    blue = {str(images / "known" / "blue" / f"{i}.png"): "blue" for i in range(10)}
+    assert collection.fit_classifier({**red, **blue}).counts == {"blue": 10, nfc: 10}

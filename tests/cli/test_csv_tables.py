@@ -1,9 +1,11 @@
 import os
+import unicodedata
 
 import pytest
 
-from nearsight.cli.csv_tables import MetadataTable, parse_pair, read_baskets, read_column, read_customers
+from nearsight.cli.csv_tables import MetadataTable, parse_pair, read_baskets, read_customers, read_labels
 from nearsight.errors import MetadataError
+from nearsight.images.image_lookup import ImageLookup
 
 
 @pytest.mark.parametrize(
@@ -56,11 +58,32 @@ def test_paths_are_relative_to_the_sheet_absolute_or_addresses(tmp_path, monkeyp
     assert rows.row("sub/a.jpg") == {"n": 1}
 
 
-def test_rows_that_nobody_asked_for_are_known(tmp_path):
-    rows = sheet(tmp_path, "path,n\na.jpg,1\nb.jpg,2\n")
-    rows.row(str(tmp_path / "a.jpg"))
-    assert rows.row(str(tmp_path / "other.jpg")) == {}
-    assert rows.unused == [str(tmp_path / "b.jpg")]
+def test_rows_name_images_in_any_way(tmp_path):
+    rows = sheet(tmp_path, "path,n\nsub/a.jpg,1\nb.jpg,2\nc,3\nd.jpg,4\ngone,5\nelsewhere,6\nhere.csv,7\n")
+    (tmp_path / "here.csv").touch()
+    paths = [str(tmp_path / name) for name in ("sub/a.jpg", "x/b.jpg", "x/c.png", "x/d.jpg", "y/d.jpg")]
+    resolution = rows.resolve(paths, lambda: ImageLookup([("id", ["/far/elsewhere.jpg"])]))
+    assert [rows.row(path) for path in paths] == [{"n": 1}, {"n": 2}, {"n": 3}, {}, {}]
+    # A row for another image of the collection, or for another file, is not lost.
+    assert resolution.unmatched == {"gone": 1}
+    assert resolution.ambiguous == {"d.jpg": paths[3:]}
+    assert (resolution.n_rows, resolution.n_lost) == (7, 2)
+
+
+def test_two_rows_for_one_image_are_refused(tmp_path):
+    rows = sheet(tmp_path, "path,n\na,1\nx/a.jpg,2\n")
+    with pytest.raises(MetadataError, match=r"the rows 'a' and 'x/a.jpg' name the same image"):
+        rows.resolve([str(tmp_path / "x/a.jpg")], lambda: None)
+
+
+def test_forms_of_unicode_do_not_matter(tmp_path):
+    nfc, nfd = (unicodedata.normalize(form, "été") for form in ("NFC", "NFD"))
+    for in_table, on_disk in ((nfc, nfd), (nfd, nfc)):
+        rows = sheet(tmp_path, f"path,place\n{in_table}.jpg,{nfd}\n")
+        path = str(tmp_path / f"{on_disk}.jpg")
+        assert rows.resolve([path], lambda: None).ids == {f"{in_table}.jpg": path}
+        assert rows.row(path) == {"place": nfc}
+    assert parse_pair(f"place={nfd}") == parse_pair(f'place="{nfd}"') == ("place", nfc)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -81,7 +104,7 @@ def test_what_spreadsheets_call_unicode_and_large_letters(tmp_path):
     rows = sheet(tmp_path, "Path\tPlace\na.jpg\tZürich\n", encoding="utf-16")
     assert rows.row(str(tmp_path / "a.jpg")) == {"Place": "Zürich"}
     (tmp_path / "labels.csv").write_text("PATH,Label\na.jpg,cat\n")
-    assert read_column(tmp_path / "labels.csv", "label") == {str(tmp_path / "a.jpg"): "cat"}
+    assert read_labels(tmp_path / "labels.csv") == [("a.jpg", "cat")]
 
 
 def test_a_quote_that_is_never_closed(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import unicodedata
 from dataclasses import replace
 
 import numpy as np
@@ -485,3 +486,14 @@ def test_a_group_joins_a_person_as_a_whole_or_not_at_all(bank, reader):
         groups = bank.group()
         (zoe,) = [group for group in groups if group.person == "zoe"]
         assert len(zoe.faces) == 1 + (len(parts) if joins else 0)
+
+
+def test_names_of_persons_compare_by_form_c(bank, people):
+    nfc, nfd = (unicodedata.normalize(form, "Zoé") for form in ("NFC", "NFD"))
+    (people / "ann").rename(people / nfd)
+    (people / "bob").rename(people / nfc)
+    bank.enroll(people)
+    assert bank.persons() == {nfc: 6}
+    assert bank.rename(nfd, "Ann") == 6
+    assert bank.rename("Ann", nfd) == 6
+    assert bank.remove([nfd]) == 6

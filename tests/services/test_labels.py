@@ -1,13 +1,16 @@
 """`services.labels`: labels to learn from, and labels of new images."""
 
 import shutil
+import unicodedata
 
 import pytest
 
 import nearsight
 from nearsight.errors import ImageFailure, InvalidParameterError
 from nearsight.services.collections import embed_paths
-from nearsight.services.labels import fitted_labeler, label_images, labels_of
+from nearsight.services.labels import fitted_labeler, label_images, labels_of, resolve_labels
+
+from fake import FakeBackend
 
 
 @pytest.fixture
@@ -56,3 +59,29 @@ def test_failures_stay_beside_the_predictions(collection, photos, tmp_path, cach
     [(prediction, thumbnail)] = [result for result in results if not isinstance(result, ImageFailure)]
     assert (prediction.path, prediction.label, prediction.unknown) == (str(photos / "0.png"), "a", False)
     assert thumbnail is None
+
+
+def test_a_table_of_labels_names_images_in_any_way(tmp_path, save_image):
+    nfc, nfd = (unicodedata.normalize(form, "été") for form in ("NFC", "NFD"))
+    (tmp_path / "in").mkdir()
+    for seed, name in enumerate(("a.png", f"{nfd}.png", "c.png", "x.png")):
+        save_image(tmp_path / "in" / name, seed)
+    collection = nearsight.Collection.create(tmp_path / "collection", model=FakeBackend())
+    collection.add(tmp_path / "in")
+    save_image(tmp_path / "x.png", 9)  # of the same name as one in the collection
+    pairs = [("a", "1"), (f"{nfc}.png", "2"), ("in/c.png", "3"), ("x.png", "4"), ("gone", "5")]
+    resolved, resolution = resolve_labels(collection, pairs, tmp_path / "labels.csv")
+    folder = tmp_path / "in"
+    assert resolved == [
+        (str(folder / "a.png"), "1"),
+        (str(folder / f"{nfd}.png"), "2"),
+        (str(folder / "c.png"), "3"),
+        (str(tmp_path / "x.png"), "4"),
+    ]
+    assert resolution.unmatched == {"gone": 1}
+    with pytest.raises(InvalidParameterError, match="2 of the 3 rows"):
+        resolve_labels(collection, [("a", "1"), ("p", "2"), ("q", "3")], tmp_path / "labels.csv")
+    # Without a collection, only files can be named.
+    assert resolve_labels(None, [("x.png", "1")], tmp_path / "labels.csv")[0] == [
+        (str(tmp_path / "x.png"), "1")
+    ]

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.analyses.cluster_names import distinctive_words, names_from_words
-from nearsight.analyses.image_lookup import ImageLookup
 from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection import Collection
+from nearsight.collection.arrays import image_lookup
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.clustering import representatives
 from nearsight.estimators.customer_segments import (
@@ -318,7 +318,7 @@ class _CustomerLines:
 
 
 def _read_lines(collection: Collection, images: Iterable[CustomerImage]) -> _CustomerLines:
-    lookup = ImageLookup(collection.items())
+    lookup = image_lookup(collection)
     unmatched: dict[str, int] = {}
     # An image that was bought twice has twice the weight: as two images it would lower the spread.
     weights: dict[tuple[str, str], float] = {}

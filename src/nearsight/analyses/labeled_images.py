@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from nearsight.analyses.image_conditions import MAX_MEASURED, ImageConditions
 from nearsight.collection import Collection
-from nearsight.collection.arrays import items_by_id
+from nearsight.collection.arrays import image_lookup, items_by_id
 from nearsight.embedder import Embedded, Embedder
 from nearsight.errors import ImageFailure, InvalidParameterError
 from nearsight.images import Limits, find
-from nearsight.images.path_encoding import absolute
+from nearsight.images.path_encoding import is_url
+from nearsight.text_format import nfc
 
 #: What to do with an image that has two labels under two names.
 Contradictions = Literal["raise", "drop"]
@@ -98,7 +99,7 @@ def read_labeled(
     Parameters
     ----------
     labels : mapping of str to str
-        Labels by id or path.
+        Labels by the id, path or name of the image; see `images.image_lookup`.
     contradictions : {"raise", "drop"}
         Whether an image with two labels is refused or left out.
     limits, n_threads, progress
@@ -109,6 +110,7 @@ def read_labeled(
     InvalidParameterError
         An image has two labels.
     """
+    labels = {name: nfc(label) for name, label in labels.items()}
     ids = _ids_by_name(collection, labels)
     outside = {name: label for name, label in labels.items() if name not in ids}
     embedded: list[tuple[str, Embedded]] = []
@@ -130,6 +132,7 @@ def embed_labeled(
     embedder: Embedder, labels: Mapping[str, str], *, contradictions: Contradictions = "raise"
 ) -> LabeledImages:
     """Embed labeled files; see `read_labeled`."""
+    labels = {name: nfc(label) for name, label in labels.items()}
     embedded, failed = _embed(embedder, list(labels))
     label_by_id = _by_id({name: e.id for name, e in embedded}, labels, contradictions)
     vectors = {e.id: e.vector for _, e in embedded}
@@ -186,15 +189,14 @@ def _by_id(
 
 
 def _ids_by_name(collection: Collection, names: Mapping[str, str]) -> dict[str, str]:
-    """Return the ids of those names that are ids or paths of images in the collection."""
-    path_by_name = {name: absolute(name) for name in names}
-    paths = set(path_by_name.values())
-    ids: dict[str, str] = {}
-    id_by_path: dict[str, str] = {}
-    for item in collection.items():
-        if item.id in names:
-            ids[item.id] = item.id
-        for path in map(absolute, item.paths):
-            if path in paths:
-                id_by_path[path] = item.id
-    return ids | {name: id_by_path[path] for name, path in path_by_name.items() if path in id_by_path}
+    """Return the ids of those names that stand for images of the collection."""
+    lookup = image_lookup(collection)
+    ids = {}
+    for name in names:
+        matches = lookup.find_file(name)
+        # A file that exists comes before another of its name in the collection.
+        if not matches and not is_url(name) and not Path(name).exists():
+            matches = lookup.find(name)
+        if len(matches) == 1:
+            ids[name] = matches.pop()
+    return ids

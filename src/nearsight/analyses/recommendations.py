@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from nearsight.analyses.image_lookup import ImageLookup
 from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection import Collection
-from nearsight.collection.arrays import items_by_id, read_vectors
+from nearsight.collection.arrays import image_lookup, items_by_id, read_vectors
 from nearsight.errors import InvalidParameterError, UnknownIdError
 from nearsight.estimators.recommendation import Reason, Recommender, diversify
 from nearsight.models import Fingerprint
@@ -226,7 +225,7 @@ def fit_recommender(
     rows = {id: row for row, id in enumerate(table.ids)}
     unmatched: dict[str, int] = defaultdict(int)
     contents: list[set[int]] = []
-    lookup = ImageLookup(collection.items())
+    lookup = image_lookup(collection)
     for names in baskets.values():
         basket = set()
         for name in names:

@@ -9,14 +9,16 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nearsight.artifacts import exported
 from nearsight.errors import MetadataError
+from nearsight.images.image_lookup import ImageLookup, Resolution
 from nearsight.images.path_encoding import absolute
+from nearsight.text_format import nfc
 
 # A number that begins with 0 is a code, such as an article number, and stays text.
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})\Z")
@@ -42,6 +44,7 @@ def parse_pair(text: str) -> tuple[str, Value]:
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
         raise MetadataError(f"{text!r} is not KEY=VALUE; write for example place=Delft")
+    value = nfc(value)
     if len(value) >= 2 and value[0] == value[-1] == '"':
         return key.strip(), value[1:-1]
     return key.strip(), _convert(value, _column_type([value]))
@@ -57,7 +60,7 @@ def _column_type(values: Sequence[str]) -> type:
 
 
 def _convert(value: str, kind: type) -> Value:
-    return _BOOLEANS[value.lower()] if kind is bool else kind(value)
+    return _BOOLEANS[value.lower()] if kind is bool else kind(nfc(value))
 
 
 class _Reader:
@@ -140,9 +143,10 @@ class MetadataTable:
     Parameters
     ----------
     file : Path
-        Its column ``path`` names the images, absolute or relative to `file`. A column is of numbers or
-        booleans where all its values are. Where semicolons separate the cells, a decimal comma is read as a
-        point. An empty cell is unset.
+        Its column ``path`` names the images: by path, absolute or relative to `file`, and after `resolve`
+        also by file name, with or without its ending. A column is of numbers or booleans where all its
+        values are. Where semicolons separate the cells, a decimal comma is read as a point. An empty cell is
+        unset.
 
     Raises
     ------
@@ -160,54 +164,58 @@ class MetadataTable:
             _replace_decimal_commas(columns, rows)
         types = {c: _column_type([v for row in rows.values() if (v := row[c])]) for c in columns}
         self._rows: dict[str, dict[str, Any]] = {
-            path: {c: _convert(v, types[c]) for c, v in row.items() if v} for path, row in rows.items()
+            name: {c: _convert(v, types[c]) for c, v in row.items() if v} for name, row in rows.items()
         }
-        self._used: set[str] = set()
+        folder = str(file.parent)
+        self._name_by_path = {absolute(name, folder): name for name in self._rows}
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def row(self, path: str) -> Mapping[str, Any]:
         """Return the metadata of an image; empty for an image that the table does not name."""
-        key = absolute(path)
-        if key in self._rows:
-            self._used.add(key)
-        return self._rows.get(key, {})
+        name = self._name_by_path.get(absolute(path))
+        return {} if name is None else self._rows[name]
 
-    @property
-    def unused(self) -> list[str]:
-        """Images in the table for which `row` was not called."""
-        return [path for path in self._rows if path not in self._used]
+    def resolve(self, paths: Iterable[str], others: Callable[[], ImageLookup | None]) -> Resolution:
+        """Look for the images that the rows name, so that `row` finds them by any name.
 
+        Parameters
+        ----------
+        paths : iterable of str
+            The images that `row` will be asked for.
+        others : callable
+            Returns further images, for rows that name none of `paths`. Such rows, and those that name a file,
+            are not called unmatched.
 
-def read_column(file: Path, name: str) -> dict[str, str]:
-    """Read one column as text, by image; empty cells are left out.
-
-    Parameters
-    ----------
-    file : Path
-        See `MetadataTable`.
-    name : str
-        Name of the column, in lower case.
-
-    Raises
-    ------
-    MetadataError
-        There is no such column, or the reasons of `MetadataTable`.
-    OSError
-        The file cannot be read.
-    """
-    _, rows, _ = _read_by_path(file, name)
-    return {path: row[name] for path, row in rows.items() if row[name]}
+        Raises
+        ------
+        MetadataError
+            Two rows name the same image.
+        """
+        folder = str(self.file.parent)
+        resolution = ImageLookup((absolute(path), [path]) for path in paths).resolve(self._rows, folder)
+        names: dict[str, str] = {}
+        for name, path in resolution.ids.items():
+            if path in names:
+                raise MetadataError(
+                    f"{self.file}: the rows {names[path]!r} and {name!r} name the same image {path}; keep one"
+                )
+            names[path] = name
+        self._name_by_path = {**self._name_by_path, **names}
+        if resolution.unmatched and (lookup := others()) is not None:
+            resolution.forget(name for name in resolution.unmatched if lookup.find(name, folder))
+        resolution.forget(name for name in resolution.unmatched if Path(absolute(name, folder)).is_file())
+        return resolution
 
 
 def read_labels(file: Path) -> list[tuple[str, str]]:
-    """Read the image and the label of each row; an image may have several rows.
+    """Read the name of the image and the label of each row; an image may have several rows.
 
     Parameters
     ----------
     file : Path
-        With the columns ``path``, absolute or relative to `file`, and ``label``.
+        With the columns ``path`` and ``label``.
 
     Raises
     ------
@@ -216,8 +224,7 @@ def read_labels(file: Path) -> list[tuple[str, str]]:
     OSError
         The file cannot be read.
     """
-    folder = str(file.parent)
-    return [(absolute(row["path"], folder), row["label"]) for _, row, _ in _pairs(file, "path", "label")]
+    return [(row["path"], row["label"]) for _, row, _ in _pairs(file, "path", "label")]
 
 
 def write_column(file: Path, name: str, paths: Sequence[str]) -> None:
@@ -246,8 +253,9 @@ def write_columns(file: Path, header: Sequence[str], rows: Sequence[Sequence[str
 
 
 def _read_by_path(file: Path, *required: str) -> tuple[list[str], dict[str, dict[str, str]], str]:
-    """Return the columns other than the path, the rows by absolute path, and the separator."""
+    """Return the columns other than the path, the rows by what names the image, and the separator."""
     rows: dict[str, dict[str, str]] = {}
+    paths: set[str] = set()
     with _open_table(file, "path", *required) as table:
         table.refuse_repeated(table.header)
         if "" in table.header:
@@ -264,9 +272,10 @@ def _read_by_path(file: Path, *required: str) -> tuple[list[str], dict[str, dict
             path = row.pop("path")
             if not path:
                 raise MetadataError(f"{file}, line {number}: the path is empty")
-            path = absolute(path, str(file.parent))
-            if path in rows:
-                raise MetadataError(f"{file}, line {number}: a second row for {path!r}; keep one")
+            whole = absolute(path, str(file.parent))
+            if whole in paths:
+                raise MetadataError(f"{file}, line {number}: a second row for {whole!r}; keep one")
+            paths.add(whole)
             rows[path] = {name: value.strip() for name, value in row.items()}
         return [name for name in table.header if name != "path"], rows, table.separator
 

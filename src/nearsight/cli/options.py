@@ -12,6 +12,7 @@ import click
 
 import nearsight
 from nearsight.cli.framework import BadInputError, Run, out_file
+from nearsight.text_format import nfc
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -181,7 +182,7 @@ def _read_names(ctx: click.Context, param: click.Parameter, values: tuple[str, .
             names += [line.strip() for line in lines if line.strip()]
         else:
             names += [name.strip() for name in value.split(",") if name.strip()]
-    return names if values else None
+    return [nfc(name) for name in names] if values else None
 
 
 def is_interactive() -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nearsight.collection.results import Item
 from nearsight.errors import InvalidParameterError
 from nearsight.images import decode_path
+from nearsight.images.image_lookup import ImageLookup
 
 if TYPE_CHECKING:
     from nearsight.collection.collection import Collection
@@ -114,6 +115,11 @@ def batch_vectors(batch: pa.RecordBatch) -> NDArray[np.float32]:
     numbers = batch.column("vector").flatten().to_numpy(zero_copy_only=False)
     vectors: NDArray[np.float32] = np.asarray(numbers, np.float32).reshape(len(batch), -1)
     return vectors
+
+
+def image_lookup(collection: "Collection") -> ImageLookup:
+    """Return what finds the images of a collection by the names in a table."""
+    return ImageLookup((item.id, item.paths) for item in collection.items())
 
 
 def items_by_id(collection: "Collection", ids: Sequence[str]) -> dict[str, Item]:

@@ -18,7 +18,7 @@ from nearsight.models import Fingerprint, ModelSpec
 from nearsight.store import NUMBER_TYPES, Filter, VectorStore
 
 # The shortest start of an id that stands for the whole.
-_PREFIX_DIGITS = 4
+PREFIX_DIGITS = 4
 
 
 class CollectionReader:
@@ -119,10 +119,10 @@ class CollectionReader:
         UnknownIdError
             No image's id starts so, or more than one does.
         """
-        if not set(id) <= set("0123456789abcdef") or not _PREFIX_DIGITS <= len(id) <= 32:
+        if not set(id) <= set("0123456789abcdef") or not PREFIX_DIGITS <= len(id) <= 32:
             raise UnknownIdError(
                 f"{id!r} is not an id: an id is 32 hex digits, of which at least the first"
-                f" {_PREFIX_DIGITS} are needed; nearsight ls shows them"
+                f" {PREFIX_DIGITS} are needed; nearsight ls shows them"
             )
         items = list(self.items(ids=[id]) if len(id) == 32 else self.items(f"id LIKE '{id}%'"))
         if len(items) != 1:

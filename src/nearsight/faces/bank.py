@@ -21,6 +21,7 @@ from nearsight.faces.results import FaceVerification, IdentifiedImage, identify_
 from nearsight.faces.schema import COLUMNS, BankedFace, face_id, to_table, vectors_of
 from nearsight.faces.storage import BankStorage
 from nearsight.faces.upgrade import UpgradeReport, upgrade_bank
+from nearsight.text_format import nfc
 
 
 class FaceBank:
@@ -348,7 +349,7 @@ class FaceBank:
         UnknownIdError
             There is no such group.
         """
-        _check_name(person)
+        person = _checked_name(person)
         n = self._change(
             lambda row: row["group"] == group and not row["person"], {"person": person, "group": ""}
         )
@@ -368,13 +369,15 @@ class FaceBank:
         UnknownIdError
             There is no such person.
         """
-        _check_name(name)
+        name = _checked_name(name)
+        [person] = self._as_stored([person])
         self.require([person])
         return self._change(lambda row: row["person"] == person, {"person": name})
 
     def merge(self, persons: Sequence[str], name: str) -> int:
         """Merge several persons into one called `name`; return that person's number of faces."""
-        _check_name(name)
+        name = _checked_name(name)
+        persons = self._as_stored(persons)
         self.require(persons)
         self._change(lambda row: row["person"] in persons, {"person": name})
         return self.persons()[name]
@@ -389,9 +392,16 @@ class FaceBank:
         UnknownIdError
             There is no such person or face; nothing is removed then.
         """
+        persons = self._as_stored(persons)
         self.require(persons, faces=faces)
         removed_persons, removed_faces = set(persons), set(faces)
         return self._drop(lambda row: row["person"] in removed_persons or row["id"] in removed_faces)
+
+    def _as_stored(self, persons: Sequence[str]) -> list[str]:
+        """Return names as the bank spells them, whatever their Unicode form."""
+        stored = self.persons()
+        by_form = {nfc(person): person for person in stored}
+        return [person if person in stored else by_form.get(nfc(person), person) for person in persons]
 
     def forget_unnamed(self) -> int:
         """Remove every face without a person's name; return their number."""
@@ -447,6 +457,7 @@ def _is_among(ids: set[str], row: Mapping[str, Any]) -> bool:
     return row["id"] in ids
 
 
-def _check_name(name: str) -> None:
+def _checked_name(name: str) -> str:
     if not name.strip():
         raise InvalidParameterError("a person's name is empty; give one with at least one letter")
+    return nfc(name)

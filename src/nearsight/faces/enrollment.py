@@ -15,6 +15,7 @@ from nearsight.faces.grouping import unnamed_groups
 from nearsight.faces.models import POOR
 from nearsight.faces.pipeline import Face, ImageFaces
 from nearsight.faces.schema import face_id
+from nearsight.text_format import nfc
 
 # In two images, somebody else may be by chance.
 _MIN_COMMON = 3
@@ -76,14 +77,14 @@ class PersonName:
             raise InvalidParameterError(
                 f"name is {name!r}; give one with at least one letter, or none to use the folders' names"
             )
-        self._name = name
+        self._name = None if name is None else nfc(name)
 
     def of(self, image: ImageFaces) -> str:
         """Return the name; empty for an image in memory without a name."""
         if self._name is not None:
             return self._name
         # The key is absolute, so that `enroll anna/1.jpg` from anywhere finds the folder's name.
-        return PurePath(image.source.key).parent.name if image.source.key else ""
+        return nfc(PurePath(image.source.key).parent.name) if image.source.key else ""
 
 
 class Enrollment:

@@ -4,13 +4,13 @@
 # ruff: noqa: PTH100, PTH109, PTH110, PTH118, PTH119
 
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from nearsight.errors import InvalidParameterError
+from nearsight.text_format import nfc
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -250,7 +250,7 @@ def parse_patterns(patterns: Iterable[str], source: str) -> "GitIgnoreSpec | Non
     InvalidParameterError
         One of them is not valid; the message names it and `source`.
     """
-    parsed = [_parsed(unicodedata.normalize("NFC", pattern), source) for pattern in patterns]
+    parsed = [_parsed(nfc(pattern), source) for pattern in patterns]
     if not parsed:
         return None
     from pathspec import GitIgnoreSpec
@@ -272,7 +272,7 @@ def _parsed(line: str, source: str) -> list[Any]:
 
 def _verdict(spec: "GitIgnoreSpec", path: str) -> tuple[bool | None, bool]:
     """Return whether a path is excluded (None: no pattern matches), and whether the pattern names it."""
-    result = spec.check_file(path if path.isascii() else unicodedata.normalize("NFC", path))
+    result = spec.check_file(nfc(path))
     if result.include is None or result.index is None:
         return None, False
     pattern = str(spec.patterns[result.index].pattern)

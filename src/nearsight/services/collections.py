@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,9 +10,19 @@ from typing import Any
 from nearsight import images
 from nearsight.analyses.dimension_reduction import fill_reduced, require_storage
 from nearsight.collection import AddReport, Collection, Match
+from nearsight.collection.arrays import image_lookup
+from nearsight.collection.reader import PREFIX_DIGITS
 from nearsight.embedder import Embedded, Embedder, OnError
-from nearsight.errors import CollectionNotFoundError, ImageFailure, InvalidParameterError, UnknownIdError
+from nearsight.errors import (
+    CollectionNotFoundError,
+    ImageFailure,
+    InvalidParameterError,
+    NotACollectionError,
+    UnknownIdError,
+)
+from nearsight.images.image_lookup import ImageLookup, Resolution
 from nearsight.models import DEFAULT_MODEL, load_model
+from nearsight.text_format import SHORT_ID_DIGITS, shortened
 
 # Matches of a search whose keypoints are compared; each costs about 50 ms.
 N_VERIFIED = 50
@@ -174,6 +184,27 @@ def search_verified(
     return [matches[verified.position] for verified in order[:k]]
 
 
+def lookup_if_any(uri: str) -> ImageLookup | None:
+    """Return what finds the images of a collection by their names; None where there is no collection."""
+    try:
+        return image_lookup(Collection.open(uri))
+    except (CollectionNotFoundError, NotACollectionError):
+        return None
+
+
+def resolve_names(collection: Collection, names: Sequence[str], table: Path) -> Resolution:
+    """Return the images that the rows of a table name.
+
+    Raises
+    ------
+    InvalidParameterError
+        More than half of the rows name no image of the collection, or several.
+    """
+    resolution = image_lookup(collection).resolve(names, str(table.parent))
+    resolution.require_most(str(table))
+    return resolution
+
+
 def image_ids(collection: Collection, names: Sequence[str]) -> list[str]:
     """Return the ids of images that are named by id, beginning of an id, path, file name, or its stem.
 
@@ -184,23 +215,20 @@ def image_ids(collection: Collection, names: Sequence[str]) -> list[str]:
     InvalidParameterError
         Several images have that name. Give a path or an id.
     """
-    from nearsight.analyses.image_lookup import ImageLookup
-
     lookup: ImageLookup | None = None
     ids = []
     for name in names:
-        try:
-            ids.append(collection.get(name).id)
-            continue
-        except UnknownIdError as error:
-            unknown = error
-        lookup = lookup or ImageLookup(collection.items())
-        matches = lookup.find(name)
-        if not matches:
-            raise unknown
+        if len(name) >= SHORT_ID_DIGITS:
+            with suppress(UnknownIdError):
+                ids.append(collection.get(name).id)
+                continue
+        # A file name comes before the beginning of an id: 4711 is an article number.
+        lookup = lookup or image_lookup(collection)
+        matches = lookup.find(name, id_digits=PREFIX_DIGITS)
         if len(matches) > 1:
             raise InvalidParameterError(
-                f"{len(matches)} images have the name {name}; give the path or the id of one"
+                f"{len(matches)} images have the name {name}, such as"
+                f" {shortened(sorted(lookup.paths_of(name, matches)), 3)}; give the path or the id of one"
             )
-        ids += matches
+        ids += matches or {collection.get(name).id}
     return ids

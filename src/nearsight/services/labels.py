@@ -15,8 +15,11 @@ from nearsight.analyses.classification import (
 from nearsight.analyses.image_conditions import ConditionComparison, ImageConditions
 from nearsight.analyses.labeled_images import labels_by_folder, labels_by_key
 from nearsight.collection import Collection
+from nearsight.collection.arrays import image_lookup
 from nearsight.embedder import Embedded, Embedder
 from nearsight.errors import ImageFailure, InvalidParameterError, MetadataError
+from nearsight.images.image_lookup import ImageLookup, Resolution
+from nearsight.images.path_encoding import absolute, is_url
 from nearsight.models import DEFAULT_MODEL, Fingerprint, load_text_encoder
 from nearsight.models.text.zero_shot import ZeroShotClassifier
 
@@ -55,6 +58,41 @@ def labels_of(collection: Collection | None, labels: str, where: str | None = No
         f"the labels {labels!r} are neither a folder nor a file{no_key}; name a folder with one subfolder per"
         " class, a CSV file with the columns path and label, or write `folder`"
     )
+
+
+def resolve_labels(
+    collection: Collection | None, pairs: Sequence[tuple[str, str]], table: Path
+) -> tuple[list[tuple[str, str]], Resolution]:
+    """Return labels by the path or id of the image that each row of a table names.
+
+    A file need not be in the collection. Rows that name nothing, or several images, are left out.
+
+    Raises
+    ------
+    InvalidParameterError
+        That holds for more than half of the rows.
+    """
+    folder = str(table.parent)
+    lookup = ImageLookup(()) if collection is None else image_lookup(collection)
+    places: dict[str, str] = {}
+    loose = []
+    for name in dict.fromkeys(name for name, _ in pairs):
+        if len(ids := lookup.find_file(name, folder)) == 1:
+            places[name] = lookup.paths_of(absolute(name, folder), ids)[0]
+        elif is_url(name):
+            places[name] = name
+        # A file that exists comes before another of its name in the collection.
+        elif place := next((p for p in (absolute(name, folder), absolute(name)) if Path(p).is_file()), None):
+            places[name] = place
+        else:
+            loose.append(name)
+    resolution = lookup.resolve([name for name, _ in pairs if name not in places], folder)
+    resolution.n_rows = len(pairs)
+    resolution.require_most(str(table))
+    for name in loose:
+        if name in resolution.ids:
+            places[name] = lookup.paths_of(name, [resolution.ids[name]])[0]
+    return [(places[name], label) for name, label in pairs if name in places], resolution
 
 
 def _labels_by_subfolder(folder: Path) -> dict[str, str]:

@@ -260,3 +260,26 @@ def test_what_of_a_file_is_not_indexed_is_said_once(nearsight, tmp_path):
     result = nearsight("index", tmp_path / "in")
     assert result.stderr.count("2 files: only the first frame or page is read") == 1
     assert nearsight.json("index", tmp_path / "in")["notes"] == {}
+
+
+def test_rows_of_a_table_that_name_nothing_are_listed(nearsight, tmp_path, save_image):
+    (tmp_path / "in").mkdir()
+    for seed, name in enumerate(("a.png", "b.png", "c.png")):
+        save_image(tmp_path / "in" / name, seed)
+    table = tmp_path / "t.csv"
+    table.write_text("path,n\na,1\nb.png,2\nin/c.png,3\ngone,4\n")
+    result = nearsight("index", tmp_path / "in", "--metadata", table)
+    assert "1 row of" in result.stderr
+    assert "no image has the name: gone" in result.stderr
+    metadata = {Path(item["path"]).name: item["metadata"] for item in nearsight.json("ls")["items"]}
+    assert metadata == {"a.png": {"n": 1}, "b.png": {"n": 2}, "c.png": {"n": 3}}
+    # One image with a table of all: the others are in the collection.
+    nearsight("index", tmp_path / "in" / "a.png", "--metadata", table)
+
+
+def test_a_table_that_names_nothing_is_refused_before_anything_is_embedded(nearsight, photos, tmp_path):
+    (tmp_path / "t.csv").write_text("path,n\n0.png,1\nx,1\ny,2\n")
+    error = nearsight.json("index", photos, "--metadata", tmp_path / "t.csv", code=2)["error"]
+    assert "2 of the 3 rows" in error["message"]
+    assert "'x', 'y'" in error["message"]
+    assert not nearsight.collection.exists()

@@ -17,7 +17,16 @@ def orders(tmp_path_factory):
 
 def test_the_contract(indexed, orders):
     document = indexed.json("recommend", "0.png", "--baskets", orders, "-k", 3)
-    assert set(document) == {"items", "for", "baskets", "unknown", "learned", "similar_lift", "new"}
+    assert set(document) == {
+        "items",
+        "for",
+        "baskets",
+        "unknown",
+        "ambiguous",
+        "learned",
+        "similar_lift",
+        "new",
+    }
     assert len(document["items"]) == 3
     for item in document["items"]:
         assert set(item) == {"id", "path", "score", "why", "metadata"}
@@ -31,7 +40,7 @@ def test_the_contract(indexed, orders):
 
 def test_unknown_items_are_told_and_not_fatal(indexed, orders):
     result = indexed("recommend", "0.png", "--baskets", orders)
-    assert "2 lines of" in result.stderr
+    assert "2 rows of" in result.stderr
     assert "gift wrap" in result.stderr
     assert "Learned from 121 baskets." in result.stderr
     assert result.stdout.splitlines()[0].split() == ["score", "id", "path", "why"]
@@ -112,3 +121,20 @@ def test_bad_usage(indexed, orders, words, kind, message):
     error = indexed.json("recommend", *words, code=2)["error"]
     assert error["type"] == kind
     assert message in error["message"]
+
+
+def test_baskets_of_which_most_rows_name_nothing_are_refused(indexed, tmp_path):
+    (tmp_path / "orders.csv").write_text("basket,item\n1,0.png\n1,x\n2,y\n")
+    error = indexed.json("recommend", "0.png", "--baskets", tmp_path / "orders.csv", code=2)["error"]
+    assert "2 of the 3 rows" in error["message"]
+
+
+def test_a_file_name_comes_before_the_beginning_of_an_id(nearsight, tmp_path, save_image):
+    (tmp_path / "in").mkdir()
+    save_image(tmp_path / "in" / "0.png", 0)
+    nearsight("index", tmp_path / "in")
+    start = nearsight.json("ls")["items"][0]["id"][:5]
+    save_image(tmp_path / "in" / f"{start}.png", 1)
+    nearsight("index", tmp_path / "in")
+    [named] = [i["id"] for i in nearsight.json("ls")["items"] if i["path"].endswith(f"{start}.png")]
+    assert nearsight.json("recommend", start)["for"] == [named]

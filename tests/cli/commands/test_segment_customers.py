@@ -12,7 +12,7 @@ def cli(two_kinds):
 def test_segments_with_a_page_and_unknown_images(cli, orders, tmp_path):
     page = tmp_path / "page.html"
     document = cli.json("segment-customers", orders, "--no-names", "--html", page)
-    assert set(document) == {"segments", "customers", "rejected", "unknown", "silhouette"}
+    assert set(document) == {"segments", "customers", "rejected", "unknown", "ambiguous", "silhouette"}
     assert document["rejected"] == []
     assert document["unknown"] == {"gone.png": 2}
     assert len(document["segments"]) == 2
@@ -26,7 +26,7 @@ def test_segments_with_a_page_and_unknown_images(cli, orders, tmp_path):
     assert " · spread 0." in html
     result = cli("segment-customers", orders, "--k", 3, "--no-names")
     assert len(result.stdout.splitlines()) == 4
-    assert "2 lines of" in result.stderr
+    assert "2 rows of" in result.stderr
     assert "gone.png" in result.stderr
 
 

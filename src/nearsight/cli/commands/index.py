@@ -7,10 +7,14 @@ import click
 
 from nearsight.cli import options
 from nearsight.cli.framework import RESUMABLE, Command, Run
+from nearsight.errors import ImageFailure
 from nearsight.text_format import count
 
 if TYPE_CHECKING:
+    from nearsight.cli.csv_tables import MetadataTable
     from nearsight.collection import AddReport, Collection
+    from nearsight.images import Exclusions
+    from nearsight.images.image_lookup import Resolution
 
 
 @click.command(
@@ -40,7 +44,8 @@ if TYPE_CHECKING:
     "--metadata",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE.csv",
-    help="Set metadata from the columns of a table; its column `path` names the images.",
+    help="Set metadata from the columns of a table; its column `path` names the images: by path (absolute or"
+    " relative to the table), file name, or file name without its ending.",
 )
 @options.exclusions
 @options.limits
@@ -80,9 +85,9 @@ def index(
     common = dict(map(parse_pair, meta))
     table = MetadataTable(metadata) if metadata else None
     run.if_interrupted = RESUMABLE
-    images.require_any(
-        paths, allow_remote=allow_remote, exclusions=images.Exclusions(exclude, include_hidden=include_hidden)
-    )
+    exclusions = images.Exclusions(exclude, include_hidden=include_hidden)
+    images.require_any(paths, allow_remote=allow_remote, exclusions=exclusions)
+    resolution = _resolve(run, table, paths, exclusions) if table else None
 
     def add(collection: "Collection") -> "AddReport":
         return collection.add(
@@ -115,8 +120,8 @@ def index(
     run.report_skipped(report.skipped)
     if report.excluded:
         run.console.note(f"{count(len(report.excluded), 'image')} that are excluded now were removed")
-    if table and table.unused:
-        run.console.note(f"{count(len(table.unused), 'row')} of {table.file} matched no image of this run")
+    for line in resolution.report(str(metadata)) if resolution else ():
+        run.console.warn(line)
     for note, n_files in report.notes.items():
         run.console.note(f"{count(n_files, 'file')}: {note}")
     if report.vanished and not prune:
@@ -124,3 +129,23 @@ def index(
             f"The files of {count(len(report.vanished), 'image')} no longer exist; --prune removes the images"
         )
     return run.report_failures(report.failed, n_images=report.added + report.updated + report.unchanged)
+
+
+def _resolve(
+    run: Run, table: "MetadataTable", paths: tuple[str, ...], exclusions: "Exclusions"
+) -> "Resolution | None":
+    """Look for the images that the rows of the table name, before anything is embedded."""
+    from nearsight import images
+    from nearsight.images.path_encoding import is_shard_name, is_url
+    from nearsight.services.collections import lookup_if_any
+
+    # Remote images are found only once, and by their path.
+    if any(is_url(path) or is_shard_name(path) for path in paths):
+        return None
+    found = images.find(list(paths), exclusions=exclusions)
+    resolution = table.resolve(
+        (one.path for one in found if not isinstance(one, ImageFailure)),
+        lambda: lookup_if_any(run.collection),
+    )
+    resolution.require_most(str(table.file))
+    return resolution

@@ -8,17 +8,19 @@ import click
 from nearsight import text_format
 from nearsight.cli import options
 from nearsight.cli.framework import Command, Run
-from nearsight.text_format import count, printable, shortened
+from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
     from nearsight.analyses.recommendations import FittedRecommender, Recommendations
     from nearsight.collection import Collection
+    from nearsight.images.image_lookup import Resolution
 
 
 @click.command(
     cls=Command,
     json_shape="""{"items": [{"id", "score": float, "why", "path", "metadata": {}}], "for": [id],
- "baskets": int, "unknown": {item: lines}, "learned": bool, "similar_lift": float or null,
+ "baskets": int, "unknown": {item: lines}, "ambiguous": {item: [path]}, "learned": bool,
+ "similar_lift": float or null,
  "new": int}""",
     examples=(
         "nearsight recommend 3fa9c1 --diversity 0.5",
@@ -95,7 +97,7 @@ def recommend(
     collection = run.open_collection()
     names = [id] if id is not None else [name.strip() for name in (history or "").split(",") if name.strip()]
     ids = image_ids(collection, names)
-    recommender = _recommender(run, collection, baskets, from_file)
+    recommender, resolution = _recommender(run, collection, baskets, from_file)
     if to_file is not None and recommender is not None:
         recommender.save(to_file)
     if recommender is not None and not has_query:
@@ -113,17 +115,15 @@ def recommend(
             "for": ids,
             "baskets": recommendations.n_baskets,
             "unknown": recommendations.unmatched,
+            "ambiguous": resolution.ambiguous if resolution else {},
             "learned": recommendations.learned,
             "similar_lift": recommendations.similar_lift,
             "new": recommendations.n_new,
         }
     )
     _say(run, recommendations, has_query=has_query)
-    if recommendations.unmatched and baskets is not None:
-        run.console.warn(
-            f"{count(sum(recommendations.unmatched.values()), 'line')} of {baskets} skipped: the names match"
-            f" no image or several: {shortened(list(recommendations.unmatched))}"
-        )
+    for line in resolution.report(str(baskets)) if resolution else ():
+        run.console.warn(line)
     if to_file is not None:
         run.console.note(f"Saved to {printable(str(to_file))}; --from recommends with it.")
     if report:
@@ -135,15 +135,19 @@ def recommend(
 
 def _recommender(
     run: Run, collection: "Collection", baskets: Path | None, from_file: Path | None
-) -> "FittedRecommender | None":
-    """Return what was learned from baskets, now or earlier; None without baskets."""
+) -> "tuple[FittedRecommender | None, Resolution | None]":
+    """Return what was learned from baskets, now or earlier, and what the names in the baskets stand for."""
     if from_file is not None:
-        return collection.load_recommender(from_file)
+        return collection.load_recommender(from_file), None
     if baskets is None:
-        return None
+        return None, None
     from nearsight.cli.csv_tables import read_baskets
+    from nearsight.services.collections import resolve_names
 
-    return collection.fit_recommender(read_baskets(baskets), progress=run.console.progress)
+    items = read_baskets(baskets)
+    resolution = resolve_names(collection, [name for names in items.values() for name in names], baskets)
+    ids = {basket: [resolution.ids.get(name, name) for name in names] for basket, names in items.items()}
+    return collection.fit_recommender(ids, progress=run.console.progress), resolution
 
 
 def _say(run: Run, recommendations: "Recommendations", *, has_query: bool) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     json_shape="""{"segments": [{"id": int, "size": int, "name": text or null, "customers": [customer],
    "representatives": [id], "spread": float or null, "words": [text]}],
  "customers": {customer: segment, or -1 for rejected}, "rejected": [customer],
- "unknown": {image: lines}, "silhouette": float or null}""",
+ "unknown": {image: lines}, "ambiguous": {image: [path]}, "silhouette": float or null}""",
     examples=(
         "nearsight segment-customers orders.csv --open",
         "nearsight segment-customers orders.csv --k 5 --to segments.npz",
@@ -62,6 +62,7 @@ def segment_customers(
     """
     from nearsight.analyses.customer_segments import Segmentation
     from nearsight.cli.csv_tables import read_customers
+    from nearsight.services.collections import resolve_names
 
     fit_options = options.without_none(k=k, words=words, false_alarm_rate=false_alarm_rate)
     if from_file is not None and (fit_options or to_file):
@@ -69,24 +70,23 @@ def segment_customers(
             "--from uses segments as they were saved; combine it only with a CSV file, --html and --open"
         )
     collection = run.open_collection()
-    lines = read_customers(csv)
+    rows = read_customers(csv)
+    resolution = resolve_names(collection, [image for _, image, _ in rows], csv)
+    lines = [(customer, resolution.ids.get(image, image), weight) for customer, image, weight in rows]
     if from_file is not None:
         segmentation = collection.assign_customers(Segmentation.load(from_file), lines)
     else:
         segmentation = collection.segment_customers(lines, progress=run.console.progress, **fit_options)
     if to_file is not None:
         segmentation.save(to_file)
-    run.console.document(_document(segmentation))
+    run.console.document({**_document(segmentation), "ambiguous": resolution.ambiguous})
     _say(run, segmentation)
     if from_file is not None:
         _say_rejected(run, segmentation)
     elif math.isfinite(segmentation.silhouette):
         run.console.note(f"Silhouette {segmentation.silhouette:.2f} (1: distinct segments, 0: a continuum).")
-    if segmentation.unmatched:
-        run.console.warn(
-            f"{count(sum(segmentation.unmatched.values()), 'line')} of {csv} skipped: the names match"
-            f" no image or several: {shortened(list(segmentation.unmatched))}"
-        )
+    for line in resolution.report(str(csv)):
+        run.console.warn(line)
     if k is None and from_file is None and len(segmentation.segments) == 1 < len(segmentation.customers):
         run.console.note("Two halves of the customers agree on no segmentation; --k K makes K segments.")
     if to_file is not None:

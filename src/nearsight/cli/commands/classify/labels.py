@@ -8,6 +8,7 @@ import click
 
 from nearsight.cli import options
 from nearsight.cli.framework import Run
+from nearsight.text_format import nfc
 
 if TYPE_CHECKING:
     from nearsight.analyses.labeled_images import Contradictions
@@ -47,13 +48,16 @@ def read(
     """Return labels by id or path, and say which were merged or left out."""
     from nearsight.cli.csv_tables import read_labels
     from nearsight.services.label_questions import DoubtfulLabels, settle_labels
-    from nearsight.services.labels import labels_of
+    from nearsight.services.labels import labels_of, resolve_labels
 
-    pairs = (
-        read_labels(Path(labels))
-        if Path(labels).is_file()
-        else list(labels_of(collection, labels, where).items())
-    )
+    if Path(labels).is_file():
+        pairs, resolution = resolve_labels(collection, read_labels(Path(labels)), Path(labels))
+        for line in resolution.report(labels):
+            run.console.warn(line)
+    else:
+        pairs = list(labels_of(collection, labels, where).items())
+    # Labels in two forms of Unicode are one.
+    pairs = [(name, nfc(label)) for name, label in pairs]
     settled, questions = settle_labels(pairs, cast(DoubtfulLabels, doubtful))
     if doubtful in ("merge", "drop"):
         for question in questions:
