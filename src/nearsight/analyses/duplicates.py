@@ -187,7 +187,8 @@ def _find(
     with steps(2):
         thumbnails = read_gray_thumbnails(collection, table, n_threads=n_threads, show_progress=progress)
         agreements = partial(verify, thumbnails, n_threads=n_threads, show_progress=progress)
-        hashes, choice = dense.edit_hashes(thumbnails.pixels), KeptImageChoice(collection, table, n_threads)
+        hashes = dense.edit_hashes(thumbnails.pixels)
+        choice = KeptImageChoice(collection, table, thumbnails, n_threads, progress)
         estimator.set_params(verify=agreements).fit(
             table.X,
             quality=choice,
@@ -277,8 +278,8 @@ def _verified_groups(
         if len(members) == 1 + len(others):
             best, own_scores = kept_file(members[0]), scores[start:end].tolist()
             doubts = [
-                all_doubtful or choice.doubt(best.item, other, score)
-                for other, score in zip(members[1:], own_scores, strict=True)
+                all_doubtful or choice.doubt(keep, row, best.item.path, other.path, score)
+                for row, other, score in zip(others, members[1:], own_scores, strict=True)
             ]
             groups.append(
                 DuplicateGroup(

@@ -1,42 +1,62 @@
-"""Chooses the image to keep of each group of duplicates, and says why."""
+"""Chooses the image to keep of each group of duplicates, the one that lost least, and says why."""
 
-from collections.abc import Sequence
-from datetime import datetime, timezone
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from nearsight import progress
+from nearsight.analyses.image_comparison import Candidate, Difference, Framing, differences
 from nearsight.analyses.kept_file import passing_folder
-from nearsight.analyses.pair_verification import map_thumbnails
+from nearsight.analyses.pair_verification import GrayThumbnails, map_thumbnails
 from nearsight.collection import Collection, Item
-from nearsight.collection.arrays import VectorTable
+from nearsight.collection.arrays import VectorTable, items_by_id
+from nearsight.errors import ImageError
+from nearsight.images import FileSource, Limits, content_id
+from nearsight.images.path_encoding import absolute
+from nearsight.images.quality import ImageQuality, measure_quality
+from nearsight.parallel import ordered_map
 from nearsight.verification import dense
 
 #: Columns that a table for `KeptImageChoice` must have.
 FILE_COLUMNS = ("width", "height", "size_bytes", "modified")
 
-# Levels of sharpness differ by this factor.
-_SHARPNESS_STEP = 1.2
-# Weight of a pixel of a rotated image, since rotation mixes each pixel with its neighbors.
-_ROTATED_PIXEL_WEIGHT = 0.8
 # An overlay, such as a watermark: in a tenth of the cells, a quarter more edges than in the duplicates.
 _OVERLAY_EDGES, _OVERLAY_CELLS = 1.25, 0.1
 # Sharpness is the edge ratio at this quantile of the cells: an overlay covers up to half of them.
 _SHARPNESS_QUANTILE = 0.3
 # Edges below this are noise, in gray levels.
 _EDGE_NOISE = 2.0
+# Pixels of the small color images that are compared, and of the cells that are compared of them.
+_LOOK_PX, _LOOK_CELLS = 64, 16
+# Pairs that are aligned in one call.
+_PAIRS_PER_CALL = 256
+# A position this far beyond an edge is no error of the alignment; an image runs from -1 to 1.
+_EDGE = 1.04
+# Fewer images show no progress: it would only flicker.
+_MIN_SHOWN = 64
 
 Ints = NDArray[np.int64]
-Criteria = tuple[float, float, float, float, float]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Thumbnail:
+    edges: NDArray[np.float32]
+    look: Floats
 
 
 class KeptImageChoice:
     """Ranks duplicates: the best of them is kept.
 
-    *Method*: the most pixels win, without black corners of a rotation; then the sharpest, one without an
-    overlay, the most bytes, the oldest file, and the first row.
+    *Method*: the files of duplicates are decoded and measured (`images.quality`), and each verified pair is
+    compared (`image_comparison`): color, detail, framing, noise, compression, metadata, bytes of one format,
+    age. The image that is better than most of its duplicates ranks highest; of equal ones, the first.
 
     Parameters
     ----------
@@ -44,97 +64,195 @@ class KeptImageChoice:
         It has the thumbnails.
     table : VectorTable
         With `FILE_COLUMNS`.
+    thumbnails : GrayThumbnails
+        Of the rows of `table`.
     n_threads : int
+    show_progress : bool or None
     """
 
-    def __init__(self, collection: Collection, table: VectorTable, n_threads: int) -> None:
-        self._collection, self._table, self._n_threads = collection, table, n_threads
-        self._sharpness: dict[int, int] = {}
-        self._has_overlay: dict[int, bool] = {}
-        self._black_share: dict[int, float] = {}
+    def __init__(
+        self,
+        collection: Collection,
+        table: VectorTable,
+        thumbnails: GrayThumbnails,
+        n_threads: int,
+        show_progress: bool | None = None,
+    ) -> None:
+        self._collection, self._table, self._thumbnails = collection, table, thumbnails
+        self._n_threads, self._show_progress = n_threads, show_progress
+        self._candidates: dict[int, Candidate] = {}
+        self._differences: dict[tuple[int, int], list[Difference]] = {}
+        self._rank: dict[int, float] = {}
 
     def __call__(self, rows: Ints, pairs: Ints) -> NDArray[np.float64]:
         """Return a rank for each of the sorted `rows`, higher for a better image.
 
-        `pairs` of shape (m, 2) are duplicates; only images that they connect are compared with each other.
+        `pairs` of shape (m, 2) are duplicates; only they are compared with each other.
         """
-        edges = self._read_edges(rows)
-        graph = coo_array((np.ones(len(pairs)), np.searchsorted(rows, pairs.T)), shape=(len(rows),) * 2)
-        _, component = connected_components(graph, directed=False)
-        order = np.argsort(component, kind="stable")
-        for positions in np.split(order, np.flatnonzero(np.diff(component[order])) + 1):
-            duplicates = [row for row in rows[positions].tolist() if row in edges]
-            if duplicates:
-                self._compare_edges(duplicates, np.stack([edges[row] for row in duplicates]))
-        criteria = np.array([self._criteria(row) for row in rows.tolist()], np.float64).reshape(len(rows), 5)
+        ids = [self._table.ids[row] for row in rows]
+        small = {
+            int(rows[at]): thumbnail
+            for at, thumbnail in map_thumbnails(self._collection, ids, _thumbnail, n_threads=self._n_threads)
+        }
+        with_overlay = _rows_with_overlay(rows, pairs, {row: one.edges for row, one in small.items()})
+        self._candidates = dict(self._measured(rows, items_by_id(self._collection, ids), with_overlay))
+        for pair, transform in self._aligned(pairs):
+            first, second = (self._candidates[row] for row in pair)
+            framing = _framing(transform, (first.item, second.item), self._thumbnails.pixels[list(pair)])
+            looks = None
+            if small.keys() >= {*pair}:
+                looks = _common_looks(transform, small[pair[0]].look, small[pair[1]].look)
+            self._differences[pair] = differences(first, second, framing, looks)
+        score = np.zeros(len(rows))
+        n_compared = np.ones(len(rows))
+        for pair, found in self._differences.items():
+            at = np.searchsorted(rows, pair)
+            sign = next((difference.sign for difference in found if difference.sign), 0)
+            score[at] += sign, -sign
+            n_compared[at] += 1
         rank = np.empty(len(rows))
         # Earlier rows win where all else is equal; lexsort sorts by its last key first.
-        rank[np.lexsort((-rows, *criteria.T[::-1]))] = np.arange(len(rows))
+        rank[np.lexsort((-rows, score / n_compared))] = np.arange(len(rows))
+        self._rank = dict(zip(rows.tolist(), rank.tolist(), strict=True))
         return rank
 
-    def _read_edges(self, rows: Ints) -> dict[int, NDArray[np.float32]]:
-        ids = [self._table.ids[row] for row in rows]
-        edges = {}
-        measures = map_thumbnails(self._collection, ids, _edges_and_black_share, n_threads=self._n_threads)
-        for position, (strengths, black_share) in measures:
-            edges[int(rows[position])], self._black_share[int(rows[position])] = strengths, black_share
-        return edges
+    def _measured(
+        self, rows: Ints, items: dict[str, Item], with_overlay: set[int]
+    ) -> Iterator[tuple[int, Candidate]]:
+        known = [items.get(self._table.ids[row], Item(self._table.ids[row], "", [])) for row in rows]
+        shown = self._show_progress if len(rows) >= _MIN_SHOWN else False
+        with progress.bar("measuring what images lost", len(rows), unit="images", progress=shown) as bar:
+            qualities = ordered_map(_quality, known, n_threads=self._n_threads)
+            for row, item, quality in zip(rows.tolist(), known, qualities, strict=True):
+                yield row, Candidate(item, quality, row in with_overlay)
+                bar.update()
 
-    def _compare_edges(self, duplicates: list[int], edges: NDArray[np.float32]) -> None:
-        """Compare edges cell by cell, so that an overlay on a few cells is not taken for sharpness."""
-        # The lower of two: their mean would hide half of an overlay.
-        typical = np.sort(edges, axis=0)[(len(duplicates) - 1) // 2]
-        ratios = (edges + _EDGE_NOISE) / (typical + _EDGE_NOISE)
-        levels = np.quantile(ratios, _SHARPNESS_QUANTILE, axis=(1, 2))
-        overlay_shares = (ratios > _OVERLAY_EDGES * levels[:, None, None]).mean(axis=(1, 2))
-        for row, level, share in zip(duplicates, levels.tolist(), overlay_shares.tolist(), strict=True):
-            self._sharpness[row] = round(float(np.log(level) / np.log(_SHARPNESS_STEP)))
-            self._has_overlay[row] = share > _OVERLAY_CELLS
+    def _aligned(self, pairs: Ints) -> Iterator[tuple[tuple[int, int], Floats]]:
+        """Yield each pair, and where a position of the first image lies in the second."""
+        parts = [pairs[at : at + _PAIRS_PER_CALL] for at in range(0, len(pairs), _PAIRS_PER_CALL)]
+        pixels, aspects = self._thumbnails.pixels, self._thumbnails.aspects
 
-    def _criteria(self, row: int) -> Criteria:
-        """Return what decides, in this order; more is better."""
-        width, height, size_bytes, modified = (self._table.columns[name][row] for name in FILE_COLUMNS)
-        black_share = self._black_share.get(row, 0.0)
-        n_pixels = (width or 0) * (height or 0) * (1 - black_share)
-        return (
-            n_pixels * (_ROTATED_PIXEL_WEIGHT if black_share else 1),
-            self._sharpness.get(row, 0),
-            not self._has_overlay.get(row, False),
-            size_bytes or 0,
-            -modified.timestamp() if modified else -np.inf,
-        )
+        def align(part: Ints) -> Floats:
+            return dense.register(pixels, part, aspects).transforms.astype(np.float64)
 
-    def doubt(self, kept: Item, other: Item, agreement: float) -> str:
+        for part, transforms in zip(parts, ordered_map(align, parts, n_threads=self._n_threads), strict=True):
+            yield from zip(map(tuple, part.tolist()), transforms, strict=True)
+
+    def _between(self, kept: int, other: int) -> list[Difference] | None:
+        """Return the differences of two images, positive where the kept one is better."""
+        if (kept, other) in self._differences:
+            return self._differences[kept, other]
+        found = self._differences.get((other, kept))
+        return found and [Difference(-one.sign, one.advantage, one.doubt) for one in found]
+
+    def doubt(self, kept: int, other: int, kept_path: str, other_path: str, agreement: float) -> str:
         """Say why somebody should look before the other image is deleted; empty if it certainly can go."""
         if agreement < dense.REVIEW_AGREEMENT:
             return f"the pixels agree by less than {dense.REVIEW_AGREEMENT:.2f}"
-        level, folder = passing_folder(kept.path, [other.path])
-        if level > passing_folder(other.path, [kept.path])[0]:
+        found = self._between(kept, other)
+        if found is None:
+            return "it shares too little with the kept image to be compared"
+        if doubt := next((one.doubt for one in found if one.sign < 1 and one.doubt), ""):
+            return doubt
+        level, folder = passing_folder(kept_path, [other_path])
+        if level > passing_folder(other_path, [kept_path])[0]:
             return f"the image to keep lies in {folder}"
         return ""
 
     def reason(self, kept: int, others: Sequence[int]) -> str:
         """Say why one row is kept rather than the others of its group."""
-        best, second = self._criteria(kept), max(self._criteria(row) for row in others)
-        decisive = next((i for i, (a, b) in enumerate(zip(best, second, strict=True)) if a != b), None)
-        columns = self._table.columns
-        if decisive == 0:
-            width, height = columns["width"][kept], columns["height"][kept]
-            is_rotated = any(self._black_share.get(row) for row in (kept, *others))
-            note = ", without black corners and interpolated pixels" if is_rotated else ""
-            times = best[0] / max(1, second[0])
-            return f"larger: {width} × {height}, {times:.3g} times the pixels of the next{note}"
-        if decisive == 1:
-            return "sharper, at the same size"
-        if decisive == 2:
-            return "no overlay, at the same size and sharpness"
-        if decisive == 3:
-            return f"more bytes, at the same size and sharpness: {best[3]:,.0f}, the next {second[3]:,.0f}"
-        if decisive == 4:
-            modified: datetime = columns["modified"][kept]
-            return f"older file, otherwise equal: {modified.astimezone(timezone.utc):%Y-%m-%d %H:%M}"
+        for other in sorted(others, key=lambda row: -self._rank.get(row, 0)):
+            advantages = [one.advantage for one in self._between(kept, other) or [] if one.sign > 0]
+            if advantages:
+                return advantages[0]
         return "added first, otherwise equal"
 
 
-def _edges_and_black_share(thumbnail: bytes) -> tuple[NDArray[np.float32], float]:
-    return dense.edge_strengths(thumbnail), dense.black_corner_share(dense.gray_thumbnail(thumbnail))
+def _quality(item: Item) -> ImageQuality | None:
+    """Return what an image lost, or None if none of its local files is as it was when it was added."""
+    for path in item.paths:
+        if "://" in path:
+            continue
+        try:
+            data = FileSource(path, absolute(path)).read(Limits())
+            if content_id(data) == item.id:
+                return measure_quality(data)
+        except ImageError:
+            continue
+    return None
+
+
+def _thumbnail(jpeg: bytes) -> _Thumbnail:
+    image = Image.open(io.BytesIO(jpeg)).convert("RGB")
+    look = image.resize((_LOOK_PX, _LOOK_PX), Image.Resampling.BOX)
+    return _Thumbnail(dense.edge_strengths(jpeg), np.asarray(look, np.float64))
+
+
+def _rows_with_overlay(rows: Ints, pairs: Ints, edges: dict[int, NDArray[np.float32]]) -> set[int]:
+    """Compare the edges of connected rows cell by cell, so that an overlay is not taken for sharpness."""
+    graph = coo_array((np.ones(len(pairs)), np.searchsorted(rows, pairs.T)), shape=(len(rows),) * 2)
+    _, component = connected_components(graph, directed=False)
+    order = np.argsort(component, kind="stable")
+    found: set[int] = set()
+    for positions in np.split(order, np.flatnonzero(np.diff(component[order])) + 1):
+        duplicates = [row for row in rows[positions].tolist() if row in edges]
+        if not duplicates:
+            continue
+        strengths = np.stack([edges[row] for row in duplicates])
+        # The lower of two: their mean would hide half of an overlay.
+        typical = np.sort(strengths, axis=0)[(len(duplicates) - 1) // 2]
+        ratios = (strengths + _EDGE_NOISE) / (typical + _EDGE_NOISE)
+        levels = np.quantile(ratios, _SHARPNESS_QUANTILE, axis=(1, 2))
+        shares = (ratios > _OVERLAY_EDGES * levels[:, None, None]).mean(axis=(1, 2))
+        found |= {
+            row for row, share in zip(duplicates, shares.tolist(), strict=True) if share > _OVERLAY_CELLS
+        }
+    return found
+
+
+def _framing(transform: Floats, items: tuple[Item, Item], pixels: NDArray[np.uint8]) -> Framing:
+    linear = transform[:, :2]
+    area = abs(float(np.linalg.det(linear)))
+    if area < 1e-3:  # given up: the pair was confirmed by another one
+        return Framing(outside=(1.0, 1.0))
+    inverse = np.linalg.inv(linear)
+    back = np.column_stack([inverse, -inverse @ transform[:, 2]])
+    (outside_a, detail_a), (outside_b, detail_b) = _beyond(transform, pixels[0]), _beyond(back, pixels[1])
+    # In pixels, since a frame that is not square shears a turn.
+    right = linear[:, 0] * (max(1, items[1].width), max(1, items[1].height))
+    degrees = abs((np.degrees(np.arctan2(right[1], right[0])) + 45) % 90 - 45)
+    is_turned = abs(linear[0, 0] * linear[1, 1]) < abs(linear[0, 1] * linear[1, 0])
+    is_mirrored = np.linalg.det(linear) < 0
+    return Framing(
+        area, (outside_a, outside_b), (detail_a, detail_b), float(degrees), is_turned or is_mirrored
+    )
+
+
+def _beyond(transform: Floats, pixels: NDArray[np.uint8]) -> tuple[float, float]:
+    """Return the share of an image beyond the edges of another one, and how strong edges are there."""
+    at = (np.arange(dense.SIDE_PX) + 0.5) * 2 / dense.SIDE_PX - 1
+    x, y = np.meshgrid(at, at)
+    there = transform @ np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
+    outside = (np.abs(there) > _EDGE).any(axis=0).reshape(x.shape)
+    gray = pixels.astype(np.float64)
+    edges = np.hypot(*np.gradient(gray))
+    if not outside.any() or outside.all():
+        return float(outside.mean()), 1.0
+    return float(outside.mean()), float(edges[outside].mean() / max(edges[~outside].mean(), 1e-6))
+
+
+def _common_looks(transform: Floats, first: Floats, second: Floats) -> tuple[Floats, Floats]:
+    """Return both images in the first one's frame, in cells; equal where the second shows nothing."""
+    at = (np.arange(_LOOK_PX) + 0.5) * 2 / _LOOK_PX - 1
+    x, y = np.meshgrid(at, at)
+    there = transform @ np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
+    is_inside: NDArray[np.bool_] = np.all(np.abs(there) < 1, axis=0)
+    column, row = np.clip(((there + 1) / 2 * _LOOK_PX).astype(int), 0, _LOOK_PX - 1)
+    seen = np.where(is_inside[:, None], second[row, column], first.reshape(-1, 3)).reshape(first.shape)
+    return _cells(first), _cells(seen)
+
+
+def _cells(look: Floats) -> Floats:
+    side = _LOOK_PX // _LOOK_CELLS
+    cells: Floats = look.reshape(_LOOK_CELLS, side, _LOOK_CELLS, side, 3).mean(axis=(1, 3))
+    return cells

@@ -38,7 +38,7 @@ def test_groups_as_the_contract_has_them(filled, folder, strange):
     assert near["keep"] == near["ids"][0]
     assert len(near["ids"]) == 2
     assert near["redundant"] == [f"{folder}/{strange}"]
-    assert near["why"].startswith("larger: 240 × 180")
+    assert near["why"] == "higher effective resolution: 240 × 180, 2.25 times the pixels of the next"
     assert 0.5 < near["similarity"] <= 1
     assert near["agreement"] > document["threshold"] == 0.65
     assert near["agreement"] >= 0.80
@@ -131,7 +131,7 @@ def test_a_page(filled, tmp_path, folder):
     assert "2 groups of duplicates" in html
     assert html.count('<span class="badge">kept</span>') == 2
     assert html.count("data:image/jpeg") == 4
-    assert "larger: 240 × 180" in html
+    assert "higher effective resolution: 240 × 180" in html
 
 
 def test_a_page_of_nothing(nearsight, tmp_path, folder):

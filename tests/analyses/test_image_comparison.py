@@ -1,0 +1,153 @@
+"""Which of two duplicates lost less, and what is in doubt."""
+
+import io
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from nearsight.analyses.image_comparison import Candidate, Framing, differences
+from nearsight.collection import Item
+from nearsight.images.quality import measure_quality
+
+from sample_images import encoded, texture
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+
+
+@pytest.fixture(scope="module")
+def photo():
+    """Details at every frequency, in color."""
+    rng = np.random.default_rng(0)
+    frequency = np.hypot(np.fft.fftfreq(256)[:, None], np.fft.rfftfreq(320)[None])
+    spectrum = np.fft.rfft2(rng.normal(size=(256, 320))) / np.maximum(frequency, 0.01) ** 1.2
+    light = np.fft.irfft2(spectrum, s=(256, 320))
+    colors = np.asarray(texture(320, 256, 1), np.float32) * 0.4
+    pixels = 90 + 40 * light[..., None] / light.std() + colors
+    pixels[:, :96] = (90, 100, 110)
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def candidate(image, image_format="PNG", *, data=None, has_overlay=False, **facts):
+    data = data or encoded(image, image_format)
+    quality = measure_quality(data)
+    facts = {
+        "modified": NOON,
+        "width": quality.width,
+        "height": quality.height,
+        "size_bytes": len(data),
+    } | facts
+    return Candidate(Item("", "", [], **facts), quality, has_overlay)
+
+
+def verdict(first, second, framing=None, **options):
+    """Return the sign, what decided, and the doubts about deleting the second."""
+    found = differences(first, second, framing or Framing(), **options)
+    decisive = next(one for one in found if one.sign)
+    return decisive.sign, decisive.advantage, [one.doubt for one in found if one.sign < 1 and one.doubt]
+
+
+def compressed(image, quality):
+    return Image.open(io.BytesIO(encoded(image, "JPEG", quality=quality))).convert("RGB")
+
+
+def noisy(image, deviation):
+    noise = np.random.default_rng(1).normal(0, deviation, (*image.size[::-1], 1))
+    return Image.fromarray(np.clip(np.asarray(image, np.float32) + noise, 0, 255).astype(np.uint8))
+
+
+def enlarged(image, factor):
+    return image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (lambda image: image.convert("L").convert("RGB"), "in color"),
+        (lambda image: image.quantize(200).convert("RGB"), "more colors"),
+        (lambda image: compressed(image, 20), "less compressed"),
+        (lambda image: image.filter(ImageFilter.GaussianBlur(1.5)), "the next is blurred"),
+        (lambda image: enlarged(image, 2), "the next is enlarged"),
+        (
+            lambda image: enlarged(image, 1.5).filter(ImageFilter.UnsharpMask(2, 150, 0)),
+            "the next is enlarged",
+        ),
+        (lambda image: image.resize((960, 768), Image.Resampling.NEAREST), "the next is enlarged"),
+        (lambda image: noisy(image, 12), "less noise"),
+    ],
+)
+def test_an_edit_stored_without_loss_is_not_kept(photo, edit, reason):
+    original, edited = candidate(photo), candidate(edit(photo), "BMP")
+    sign, advantage, _ = verdict(original, edited)
+    assert (sign, reason in advantage) == (1, True), advantage
+    mirrored_sign, _, doubts = verdict(edited, original)
+    assert mirrored_sign == -1
+    # The original is never redundant for certain.
+    assert doubts
+
+
+@pytest.mark.parametrize("edit", [lambda i: i.convert("L").convert("RGB"), lambda i: compressed(i, 20)])
+def test_plain_losses_are_certain(photo, edit):
+    assert verdict(candidate(photo), candidate(edit(photo)))[2] == []
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.8])
+def test_a_smaller_copy_is_redundant_unless_the_larger_file_is_newer(photo, factor):
+    data = encoded(enlarged(photo, factor), "JPEG", quality=85)
+    original, small = candidate(photo), candidate(None, data=data)
+    sign, advantage, doubts = verdict(original, small)
+    assert (sign, doubts) == (1, [])
+    assert advantage.startswith("higher effective resolution: 320 × 256, ")
+    newer = candidate(photo, modified=NOON + timedelta(hours=1))
+    assert verdict(newer, small)[2] == ["the larger file is newer, and does not say its camera"]
+    of_camera = candidate(photo, modified=NOON + timedelta(hours=1), camera="Canon EOS R6")
+    assert verdict(of_camera, small)[2] == []
+
+
+def test_of_equal_pixels_the_first_file_is_kept(photo):
+    data = encoded(photo, "JPEG", quality=80)
+    pixels = Image.open(io.BytesIO(data)).convert("RGB")
+    original, again = candidate(None, data=data), candidate(pixels)
+    assert verdict(original, again) == (1, "the others were stored again", [])
+    assert verdict(again, original)[0] == -1
+
+
+def test_metadata_decides_between_equal_pixels_and_is_never_lost(photo):
+    plain, dated = candidate(photo, "BMP"), candidate(photo, taken=datetime(2020, 1, 1), camera="A")
+    assert verdict(dated, plain) == (1, "its file says when it was taken", [])
+    better = candidate(photo)
+    worse = candidate(compressed(photo, 20), taken=datetime(2020, 1, 1))
+    assert verdict(better, worse) == (1, "less compressed", ["only the other file says when it was taken"])
+
+
+def test_the_earliest_is_kept_and_another_moment_is_another_photograph(photo):
+    first, later = (
+        candidate(photo, kind, taken=datetime(2020, 1, day)) for kind, day in (("BMP", 1), ("PNG", 2))
+    )
+    assert verdict(first, later) == (1, "taken first", ["the images were taken at different times"])
+
+
+def test_other_colors_are_in_doubt(photo):
+    looks = np.full((16, 16, 3), 100.0), np.full((16, 16, 3), (100.0, 120.0, 100.0))
+    doubt = "colors or tones differ, or something was drawn over"
+    original, copy = candidate(photo), candidate(compressed(photo, 50))
+    assert doubt in verdict(original, copy, looks=looks)[2]
+    assert verdict(original, copy, looks=(looks[0], looks[0]))[2] == []
+
+
+@pytest.mark.parametrize(("detail", "sign"), [(1.0, -1), (0.1, 1)])
+def test_more_of_the_scene_is_kept_and_a_border_is_not(photo, detail, sign):
+    inner, outer = candidate(photo), candidate(noisy(photo, 3))
+    framing = Framing(0.7, (0.0, 0.3), (0.0, detail))
+    assert verdict(inner, outer, framing)[0] == sign
+    assert "the images show different parts" in verdict(inner, outer, framing)[2]
+    assert verdict(outer, inner, framing.swapped())[0] == -sign
+
+
+def test_files_that_cannot_be_measured_are_in_doubt(photo):
+    known = candidate(photo)
+    unknown = Candidate(Item("", "", [], width=640, height=512), None)
+    sign, advantage, doubts = verdict(unknown, known)
+    assert (sign, advantage) == (1, "larger: 640 × 512, 4 times the pixels of the next")
+    assert doubts == ["a file could not be read to measure what it lost"]
