@@ -420,3 +420,21 @@ def test_a_file_named_by_two_rows_is_mended(collection: Collection, photos: Path
     assert (report.embedded, report.unchanged) == (0, 6)
     assert len(collection) == 6
     assert by_path(collection)["3.png"] != old
+
+
+def test_images_are_listed_in_the_order_they_came_in(collection: Collection, tmp_path: Path) -> None:
+    for number in range(12):
+        folder = tmp_path / f"{(number * 7) % 12:02}"
+        folder.mkdir()
+        Image.new("RGB", (16, 16), (number * 20, 0, 0)).save(folder / "a.png")
+        collection.add(folder)
+    order = [item.id for item in collection.items()]
+    assert [item.added for item in collection.items()] == sorted(item.added for item in collection.items())
+    for position in (7, 2, 11):
+        collection.update_metadata(order[position], {"n": position})
+        assert [item.id for item in collection.items()] == order
+    collection.update_metadata([order[0], order[5]], {"n": 99})
+    collection.compact()
+    assert [item.id for item in collection.items()] == order
+    assert [item.id for item in collection.items("n > 5")] == [order[i] for i in (0, 5, 7, 11)]
+    assert {item.id for item in collection.items(ids=order[3:5])} == set(order[3:5])

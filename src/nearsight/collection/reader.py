@@ -19,6 +19,7 @@ from nearsight.store import NUMBER_TYPES, Filter, VectorStore
 
 # The shortest start of an id that stands for the whole.
 PREFIX_DIGITS = 4
+_ROWS_PER_BATCH = 4096
 
 
 class CollectionReader:
@@ -81,13 +82,28 @@ class CollectionReader:
         return manifest.model_name(self.directory, self.spec.id)
 
     def items(self, where: str | None = None, *, ids: Sequence[str] | None = None) -> Iterator[Item]:
-        """Stream the images, those that match, or those of whole ids, in the order they came in.
+        """Stream the images, or those that match, in the order they came in; or those of whole ids.
 
-        Ids that are not in the collection are left out.
+        Ids that are not in the collection are left out; their order is the store's.
         """
-        columns = schema.item_columns(self._store.schema)
-        for batch in self._store.scan(columns, self._filter(where), ids=ids):
+        columns, condition = schema.item_columns(self._store.schema), self._filter(where)
+        batches = self._store.scan(columns, condition, ids=ids)
+        if ids is None and not self._is_in_order(condition):
+            # The store moves rows when they are updated. Their facts fit into memory: no vectors, no images.
+            rows = pa.Table.from_batches(list(batches)).sort_by("added")
+            batches = iter(rows.to_batches(_ROWS_PER_BATCH))
+        for batch in batches:
             yield from map(schema.item_of, batch.to_pylist())
+
+    def _is_in_order(self, condition: Filter | None) -> bool:
+        """Return whether the store yields rows in the order they came in."""
+        latest = np.datetime64("0001-01-01", "us")
+        for batch in self._store.scan(["added"], condition):
+            added = batch.column("added").to_numpy(zero_copy_only=False).astype("datetime64[us]")
+            if len(added) and (added[0] < latest or (added[1:] < added[:-1]).any()):
+                return False
+            latest = added[-1] if len(added) else latest
+        return True
 
     def iter_batches(
         self, columns: Sequence[str], where: str | None = None, *, ids: Sequence[str] | None = None
