@@ -9,7 +9,7 @@ Only what needs other data still (faces, baskets, solar cells) is left out: see 
 import subprocess
 import sys
 
-ALONE = ["start_up", "throughput", "refresh", "walk", "search", "baseline", "runtimes", "anomaly"]
+ALONE = ["start_up", "throughput", "refresh", "walk", "decoding", "search", "baseline", "runtimes", "anomaly"]
 ON_A_FOLDER = ["text", "dimension", "storage", "duplicates", "cluster", "fewshot", "map"]
 
 if __name__ == "__main__":
