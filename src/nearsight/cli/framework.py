@@ -112,7 +112,9 @@ class Run:
 
     def present_report(self, file: Path) -> None:
         """Say where an HTML report is; with `--open`, show it in the browser."""
-        self.console.note(f"Report: {printable(str(file))}")
+        folder = file.with_name(f"{file.stem}_images")
+        beside = f", with its thumbnails in {printable(folder.name)}" if folder.is_dir() else ""
+        self.console.note(f"Report: {printable(str(file))}{beside}")
         if self.opens_report and not webbrowser.open(file.absolute().as_uri()):
             self.console.warn(f"No browser could be started; open {printable(str(file))} yourself.")
 

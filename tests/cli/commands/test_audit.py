@@ -47,6 +47,26 @@ def test_a_collection_is_audited(indexed):
     assert "labels were not given" in text.stderr
 
 
+def test_labels_of_a_table_with_two_labels_for_one_image(nearsight, shop, tmp_path):
+    table = tmp_path / "labels.csv"
+    rows = [
+        ("0.png", "a"),
+        ("copy.png", "b"),
+        ("1.png", "a"),
+        ("2.png", "B"),
+        ("3.png", "b"),
+        ("4.png", "n/a"),
+    ]
+    table.write_text("path,label\n" + "".join(f"{shop / name},{label}\n" for name, label in rows))
+    result = nearsight("audit", shop, "--labels", table, "--json")
+    document = json.loads(result.stdout)
+    [conflict] = [issue for issue in document["issues"] if issue["kind"] == "label_conflict"]
+    assert sorted(conflict["paths"]) == [str(shop / "0.png"), str(shop / "copy.png")]
+    assert document["classes"] == {"a": 1, "b": 2}
+    assert "Left out: 'n/a'" in result.stderr
+    assert any("labels were not checked: 0 of 2 classes" in note for note in document["notes"])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

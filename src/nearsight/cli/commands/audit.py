@@ -80,8 +80,8 @@ def audit(
     Faults of single images: blurred, dark, bright, low contrast (by limits that a stated share of good images
     exceeds), near constant (hardly any range), tiny (a side of less than 64 pixels), odd aspect (a longer
     side of more than 3 times the shorter) and unreadable. Then outliers, duplicates, and leaks between
-    splits. With --labels also one image with two labels, labels that are probably wrong, and rare classes.
-    Nothing is changed.
+    splits. With --labels also one image with two labels, labels that are probably wrong, and rare classes;
+    labels are merged as by `classify fit --doubtful-labels merge`, with a note. Nothing is changed.
     """
     if model is not None and not paths:
         raise click.UsageError("the collection has its model; leave out --model, or give PATH")
@@ -147,7 +147,7 @@ def _audited(
     if labels == "folder":
         by_name = folders_by_path(collection, where)
     elif labels is not None:
-        by_name = read(run, collection, labels, "keep", where)
+        by_name = read(run, collection, labels, "merge", where)
     return audit(
         collection,
         labels=by_name,

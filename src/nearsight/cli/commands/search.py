@@ -64,7 +64,7 @@ def search(
     null: bool,
     report: Path | None,
 ) -> None:
-    """Find the images most similar to images, to a text, or to both.
+    """Find the images most similar to images or a text.
 
     IMAGE is a file, a URL, or - for an image on standard input. Several images stand for their mean.
 

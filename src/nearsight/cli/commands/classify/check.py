@@ -53,7 +53,7 @@ def check(
     out: Path | None,
     report: Path | None,
 ) -> int:
-    """Check labels: which images are probably labeled wrong, and which classes are confused.
+    """Find labels that are probably wrong.
 
     Each image is classified by the others, never by itself (leave-one-out cross-validation). Suspects are
     images that look more like another class, the most probable errors first. `likely` marks as many as there

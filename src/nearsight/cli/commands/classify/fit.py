@@ -64,9 +64,9 @@ def fit(
     to_file: Path | None,
     model: str | None,
 ) -> int:
-    """Fit a classifier on a few labeled images of at least two classes.
+    """Fit a classifier on a few labeled images.
 
-    The vectors of images in the collection are reused. Other images are embedded, but not added. With at
+    At least two classes are needed; of one, learn with `anomaly fit`. The vectors of images in the collection are reused. Other images are embedded, but not added. With at
     least 20 examples per class, cross-validation chooses the method. If there are too few examples for the
     stated rate (19 in all for 0.05), no image is called unknown, and a note says so. With --to, no collection
     is needed.
