@@ -66,10 +66,10 @@ def fit(
 ) -> int:
     """Fit a classifier on a few labeled images.
 
-    At least two classes are needed; of one, learn with `anomaly fit`. The vectors of images in the collection are reused. Other images are embedded, but not added. With at
-    least 20 examples per class, cross-validation chooses the method. If there are too few examples for the
-    stated rate (19 in all for 0.05), no image is called unknown, and a note says so. With --to, no collection
-    is needed.
+    At least two classes are needed; of one, learn with `anomaly fit`. The vectors of images in the collection
+    are reused. Other images are embedded, but not added. With at least 20 examples per class,
+    cross-validation chooses the method. If there are too few examples for the stated rate (19 in all for
+    0.05), no image is called unknown, and a note says so. With --to, no collection is needed.
     """
     from nearsight.analyses import classification
     from nearsight.models import DEFAULT_MODEL
