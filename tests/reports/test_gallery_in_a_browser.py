@@ -134,3 +134,23 @@ def test_thumbnails_in_a_folder_are_loaded_when_they_come_into_view(visit_page, 
     page.evaluate("document.querySelector('.grid li:last-child').scrollIntoView()")
     page.wait_for_function("document.querySelector('.grid li:last-child img').naturalWidth > 0")
     assert page.complaints == []
+
+
+def test_a_blank_is_filled_in_and_the_filled_commands_are_gathered(visit_page, tmp_path):
+    sections = [Section(f"Group g{i}", commands=[f'name g{i} "NAME"'], blank="NAME") for i in (1, 2, 3)]
+    write_gallery(tmp_path / "faces.html", "Groups", sections)
+    page = visit_page((tmp_path / "faces.html").as_uri())
+    fields = page.get_by_role("textbox")
+    assert fields.count() == 3
+    assert not page.get_by_text("Filled in").is_visible()
+    fields.nth(0).fill("Ada Lovelace")
+    fields.nth(2).fill("O'Neil $(x)")
+    assert [text.strip() for text in page.locator("pre").all_inner_texts()] == [
+        'name g1 "Ada Lovelace"',
+        'name g2 "NAME"',
+        r"name g3 'O'\''Neil $(x)'",
+        'name g1 "Ada Lovelace"\n' + r"name g3 'O'\''Neil $(x)'",
+    ]
+    fields.nth(0).fill("")
+    assert page.locator("pre").first.inner_text().strip() == 'name g1 "NAME"'
+    assert not page.complaints

@@ -11,10 +11,13 @@ from nearsight.text_format import count
 # A browser takes too long to open more; the command's answer lists all.
 MAX_GROUPS, MAX_FACES, MAX_ALONE = 200, 24, 200
 
+_BLANK = "NAME"
+
 _FOOTER = (
     "Faces are personal data. This page holds images of them, or the folder beside it does: keep both as"
     " carefully as the photographs, and delete them together. `nearsight faces rm` and `forget` do not change"
     " them.",
+    "Type the names of the people you know, and copy the lines at the end of the page into a terminal.",
     "Two faces of one image are never put together. Look at every group before you name it. A click shows the"
     " whole image.",
 )
@@ -47,7 +50,10 @@ def write_groups(file: Path, groups: Sequence[FaceGroup], crops: Mapping[str, by
             f"Group {group.group}",
             _lead(group),
             sheet=_sheet(_selection(group), crops),
-            commands=[f'nearsight faces name --bank {shlex.quote(str(bank))} {group.group} "NAME"'],
+            commands=[
+                f'nearsight faces name --bank {shlex.quote(str(bank.absolute()))} {group.group} "{_BLANK}"'
+            ],
+            blank=_BLANK,
         )
         for group in unnamed
     ]

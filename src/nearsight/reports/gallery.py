@@ -120,6 +120,8 @@ class Section:
     table : sequence of sequence of str
         The first row is the header, and the first column names the rows.
     commands : sequence of str
+    blank : str
+        A word of the commands that the reader fills in, such as ``NAME``; empty for none.
     is_folded : bool
         Whether only the heading is shown until a reader opens it.
     divider : str
@@ -133,6 +135,7 @@ class Section:
     sheet: Sequence[Card] = ()
     table: Sequence[Sequence[str]] = ()
     commands: Sequence[str] = ()
+    blank: str = ""
     is_folded: bool = False
     divider: str = ""
 
@@ -174,6 +177,8 @@ def gallery(
         Returns the address of a JPEG thumbnail; by default a ``data:`` address, which holds the thumbnail.
     """
     script = template_source("gallery.js")
+    if any(section.blank for section in sections):
+        script += template_source("blanks.js")
     return render(
         "gallery.html",
         title=title,
