@@ -15,6 +15,8 @@ persons drawn anew, and the band that so many unknown faces give if the stated r
 *grouping*: all faces, none enrolled, at 1 %: pairwise precision and recall, and the number of groups.
 *album*: the same with half of the persons enrolled, at 1 %: faces that join the right person, and faces of
 the others that join somebody.
+*wrong photographs*: enrolled beside 2 or 5 others of the person: right ones that are doubted at 1 %, and
+wrong ones that are not.
 *mirror*: milliseconds of the processor for an image with and without the mirror image of each face, in turns
 on one thread.
 
@@ -265,6 +267,29 @@ def album(X: np.ndarray, y: np.ndarray, quantiles: ImpostorQuantiles, n_enrolled
     }
 
 
+def wrong_photographs(X: np.ndarray, y: np.ndarray, quantiles: ImpostorQuantiles, n: int) -> dict[str, Any]:
+    """A photograph beside n others of the person: how often is a right one doubted, and a wrong one not?"""
+    doubted, passed, of = [], [], []
+    for seed in range(N_SPLITS):
+        rng = np.random.default_rng(seed)
+        for person in np.unique(y):
+            rows = rng.permutation(np.flatnonzero(y == person))
+            others = X[rows[1 : n + 1]].sum(0)
+            mean, limit = others / np.linalg.norm(others), quantiles.at_rate(RATE, n)
+            doubted.append(X[rows[0]] @ mean <= limit)
+            passed.append(X[rng.choice(np.flatnonzero(y != person))] @ mean > limit)
+            of.append(person)
+    rng, persons = np.random.default_rng(0), np.array(of)
+    rates = {
+        "right ones doubted": np.array(doubted, float),
+        "wrong ones not doubted": np.array(passed, float),
+    }
+    return {
+        name: [round(float(values.mean()), 4), interval(values, persons, rng)]
+        for name, values in rates.items()
+    }
+
+
 class PlainReader(FaceReader):
     """A reader that leaves out the mirror image, to measure what it costs."""
 
@@ -360,6 +385,8 @@ def main() -> None:
     result["grouping"] = grouping(X, y, quantiles)
     for n in (1, 3):
         result[f"album with half of the persons enrolled, {n} each"] = album(X, y, quantiles, n)
+    for n in (2, 5):
+        result[f"wrong photographs beside {n} others"] = wrong_photographs(X, y, quantiles, n)
     result["mirror"] = mirror_cost(paths, options.rounds)
     if options.peer:
         result["dlib's own way"] = peer_quality(Peer(), paths, y)

@@ -105,6 +105,20 @@ def test_a_face_that_belongs_to_somebody_else_is_told(bank, people):
     assert "resembles ann" in caution.text
 
 
+def test_a_photograph_of_somebody_else_is_told(bank, people):
+    photograph(("dee", 60, 40, 80), seed=3).save(people / "ann" / "wrong.png")
+    report = bank.enroll(people)
+    (caution,) = report.cautions
+    assert caution.kind == "unlike the others"
+    assert caution.path.endswith("wrong.png")
+    assert "does not resemble the other 3 images of ann" in caution.text
+
+
+def test_of_two_images_that_differ_none_is_called_wrong(bank, tmp_path):
+    images = [photograph((who, 60, 40, 80), seed=3) for who in ("ann", "bob")]
+    assert bank.enroll(images, name="ann").cautions == []
+
+
 def test_poor_faces_are_told_or_left_out(bank):
     small = photograph(("ann", 60, 40, 18))
     assert (

@@ -207,15 +207,13 @@ class FaceBank:
         enrollment = Enrollment(PersonName(name), named, allow_poor=allow_poor)
         for image in self.reader.read_all(inputs, allow_remote=allow_remote):
             enrollment.add(image)
-        enrollment.choose_faces(
-            self._vectors_by_person(),
-            impostor_quantiles(self._storage.manifest.fingerprint),
-            DEFAULT_FALSE_MATCH_RATE,
-        )
+        quantiles = impostor_quantiles(self._storage.manifest.fingerprint)
+        enrollment.choose_faces(self._vectors_by_person(), quantiles, DEFAULT_FALSE_MATCH_RATE)
         self._append(enrollment.accepted)
         self._name_banked(enrollment.accepted, banked)
         if enrollment.accepted:
             enrollment.compare(self.identifier())
+            enrollment.compare_with_own(self._vectors_by_person(), quantiles, DEFAULT_FALSE_MATCH_RATE)
         return enrollment.report()
 
     def _vectors_by_person(self) -> dict[str, NDArray[np.float32]]:

@@ -17,6 +17,8 @@ from nearsight.faces.pipeline import Face, ImageFaces
 from nearsight.faces.schema import face_id
 from nearsight.text_format import nfc
 
+# Of two images that differ, nobody can say which one is wrong.
+_MIN_OTHERS = 2
 # In two images, somebody else may be by chance.
 _MIN_COMMON = 3
 # The largest face of an image is enrolled if it is larger than the next by this factor.
@@ -33,7 +35,7 @@ class Caution:
         The image.
     person : str
         The person under whose name the face was enrolled.
-    kind : {"several faces", "poor quality", "like someone else"}
+    kind : {"several faces", "poor quality", "like someone else", "unlike the others"}
     text : str
         The reason, and what to do.
     """
@@ -238,6 +240,35 @@ class Enrollment:
                     " person under two names, relatives, or a wrong name"
                 )
                 self._caution(image.source.path, person, "like someone else", text)
+
+    def compare_with_own(
+        self, vectors: Mapping[str, NDArray[np.float32]], quantiles: ImpostorQuantiles | None, rate: float
+    ) -> None:
+        """Add a caution for each new face that does not match the mean of the person's other faces.
+
+        Parameters
+        ----------
+        vectors : mapping of str to ndarray of shape (n, dim)
+            Vectors of all faces of each person, the new ones included.
+        quantiles : ImpostorQuantiles or None
+            How similar faces of different persons are.
+        rate : float
+            Share of wrong photographs that may pass.
+        """
+        if quantiles is None:
+            return
+        for image, face, person in self.accepted:
+            n_others = len(vectors[person]) - 1
+            if n_others < _MIN_OTHERS:
+                continue
+            others = vectors[person].sum(0) - face.vector
+            similarity = float(others @ face.vector / max(float(np.linalg.norm(others)), 1e-9))
+            if similarity <= quantiles.at_rate(rate, n_others):
+                text = (
+                    f"was enrolled as {person}, but does not resemble the other {n_others} images of {person}"
+                    f" (similarity {similarity:.3f}): look whether it shows somebody else"
+                )
+                self._caution(image.source.path, person, "unlike the others", text)
 
     def report(self) -> EnrollReport:
         """Return the result."""

@@ -15,7 +15,8 @@ from nearsight.text_format import count, printable
 @click.command(
     cls=Command,
     json_shape="""{"enrolled": {name: int}, "already": int,
- "cautions": [{"path", "person", "kind": "several faces"|"poor quality"|"like someone else", "text"}],
+ "cautions": [{"path", "person", "text",
+   "kind": "several faces"|"poor quality"|"like someone else"|"unlike the others"}],
  "failed": [{"path", "reason"}], "skipped": {reason: int}, "persons": int,
  "faces": int, "bank", "models": [{"model", "license"}]}""",
     examples=(
