@@ -87,6 +87,19 @@ def product(color: str = "gray", label: str = "", size: int = 400) -> Image.Imag
     return image
 
 
+@cache
+def photograph(width: int = 320, height: int = 256, seed: int = 0) -> Image.Image:
+    """Return an image with the spectrum and the contrast of a photograph, in color, with a plain part."""
+    rng = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    spectrum = np.fft.rfft2(rng.normal(size=(height, width))) / np.maximum(frequency, 0.01) ** 1.2
+    light = np.fft.irfft2(spectrum, s=(height, width))
+    colors = np.asarray(texture(width, height, seed + 1), np.float32) * 0.4
+    pixels = 90 + 40 * light[..., None] / light.std() + colors
+    pixels[:, : width * 3 // 10] = (90, 100, 110)
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
 def encoded(image: Image.Image, image_format: str, **options) -> bytes:
     """Encode with Pillow; HEIF with pillow-heif."""
     file = io.BytesIO()

@@ -11,22 +11,14 @@ from nearsight.analyses.image_comparison import Candidate, Framing, differences
 from nearsight.collection import Item
 from nearsight.images.quality import measure_quality
 
-from sample_images import encoded, texture
+from sample_images import encoded, photograph
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 
 
 @pytest.fixture(scope="module")
 def photo():
-    """Details at every frequency, in color."""
-    rng = np.random.default_rng(0)
-    frequency = np.hypot(np.fft.fftfreq(256)[:, None], np.fft.rfftfreq(320)[None])
-    spectrum = np.fft.rfft2(rng.normal(size=(256, 320))) / np.maximum(frequency, 0.01) ** 1.2
-    light = np.fft.irfft2(spectrum, s=(256, 320))
-    colors = np.asarray(texture(320, 256, 1), np.float32) * 0.4
-    pixels = 90 + 40 * light[..., None] / light.std() + colors
-    pixels[:, :96] = (90, 100, 110)
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    return photograph()
 
 
 def candidate(image, image_format="PNG", *, data=None, has_overlay=False, **facts):

@@ -112,8 +112,11 @@ def _files(paths: Sequence[str]) -> list[_File]:
     files = []
     for names in aliases.values():
         best = sorted(
-            (passing_folder(target, targets), next((p for p in of if absolute(p) == target), of[0]))
-            for target, of in names.items()
+            (
+                (passing_folder(target, targets), next((p for p in of if absolute(p) == target), of[0]))
+                for target, of in names.items()
+            ),
+            key=lambda name: name[0][0],
         )
         (place, folder), first = best[0]
         files.append(

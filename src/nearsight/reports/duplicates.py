@@ -19,7 +19,7 @@ _DOUBTFUL = (
     "Many images here agree nearly as well as duplicates do. Some groups may be different photographs of one"
     " scene: look before you delete."
 )
-_HEADING = "Agreement of the pixels with the kept image, at most 1"
+_HEADING = "Agreement of the pixels with the kept image"
 
 _FOOTER = (
     "Nothing was deleted. The kept image of each group is on the left, with the reason. Every other image"
@@ -102,8 +102,9 @@ def _row(group: DuplicateGroup, thumbnails: Mapping[str, bytes]) -> Row:
     kept = Card(
         keep.path, thumbnails.get(keep.id), metadata={"kept": group.why} | _file_facts(keep), badge="kept"
     )
-    # The weakest first, as the groups are.
-    return Row(kept, sorted(cards, key=lambda card: card.similarity or 0), label="", heading=_HEADING)
+    # Those in doubt first, then the weakest, as the groups are.
+    cards.sort(key=lambda card: ("review" not in card.metadata, card.similarity))
+    return Row(kept, cards, label="", heading=_HEADING)
 
 
 def _file_facts(item: Item) -> dict[str, str]:
