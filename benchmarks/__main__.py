@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 ALONE = ["start_up", "throughput", "refresh", "walk", "decoding", "search", "baseline", "runtimes", "anomaly"]
-ON_A_FOLDER = ["text", "dimension", "storage", "duplicates", "cluster", "fewshot", "map"]
+ON_A_FOLDER = ["text", "dimension", "storage", "duplicates", "cluster", "fewshot", "audit", "map"]
 
 if __name__ == "__main__":
     folder = sys.argv[1:2]

@@ -12,7 +12,10 @@ and of the alarms of a kind, where one image in twenty is spoiled in any of thes
 right (precision). With 95 % intervals: Wilson for shares, bootstrap over images for the precision.
 *laplacian*: recall of blur by the variance of the Laplacian, with a limit of the same rate.
 
-*outliers*: foreign images among those of `test` and `validation`, and how many of the reported are foreign.
+*others*: the shipped limits, learned on photographs of clothes, on other sets of good images: the share with
+any fault, by kind.
+
+*outliers*: foreign images among those of `train`, and how many of the reported are foreign.
 
 *labels*: 5 % of all labels are changed, to any class or to one of the three nearest, in ten draws. Told are
 the area under the ROC curve of the margin, precision among the first 5 %, precision and recall of the images
@@ -35,7 +38,7 @@ from nearsight import Embedder, images
 from nearsight.analyses.image_quality import QualityLimits
 from nearsight.estimators.anomaly import knn_distances
 from nearsight.estimators.classification import find_label_errors
-from nearsight.estimators.conformal import discoveries, tail_p_values
+from nearsight.estimators.conformal import tail_alarms
 from nearsight.images.statistics import ImageStatistics, statistics
 from nearsight.parallel import ordered_map
 from nearsight.processor import n_cores
@@ -152,6 +155,16 @@ def faults(folder: Path, n_tested: int) -> dict[str, object]:
     }
 
 
+def alarms_on(folder: Path, n: int = 200) -> dict[str, object]:
+    limits = QualityLimits.shipped(RATE)
+    found = [source.path for source in images.find([folder]) if isinstance(source, images.FileSource)]
+    chosen = sorted(np.random.default_rng(0).permutation(found)[:n])
+    rows = list(ordered_map(lambda f: measured(Image.open(f).convert("RGB")), chosen, n_threads=n_cores()))
+    kinds = [{fault.kind for fault in limits.faults(m[0], m[2], m[3])} for m in rows]
+    counts = {kind: sum(kind in k for k in kinds) for kind in SPOILED}
+    return {"any": share([bool(k) for k in kinds]), **{kind: c for kind, c in counts.items() if c}}
+
+
 def precision(kinds: dict[tuple[str, str], list[set[str]]], kind: str, rng: np.random.Generator) -> object:
     """Return the precision where one image in twenty is spoiled, in any way with equal probability."""
     ways = [key for key in kinds if key[0]]
@@ -178,10 +191,10 @@ def vectors(folder: Path, file: Path | None) -> tuple[np.ndarray, list[str]]:
 
 
 def outliers(X: np.ndarray, foreign: np.ndarray) -> Iterator[dict[str, object]]:
-    for n_foreign in (0, 3, len(foreign)):
+    for n_foreign in (0, 1, 3, len(foreign)):
         rows = np.r_[X, foreign[:n_foreign]]
         distances = knn_distances(rows, rows, np.arange(len(rows)), n_neighbors=5)
-        alarms = discoveries(tail_p_values(distances), 0.1)
+        alarms = tail_alarms(distances)
         yield {
             "foreign": n_foreign,
             "among": len(X),
@@ -260,16 +273,20 @@ if __name__ == "__main__":
     parser.add_argument("--vectors", type=Path, help="of FOLDER, from `nearsight embed FOLDER --out`")
     parser.add_argument("--tested", type=int, default=300, help="images that are spoiled")
     parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--part", choices=["faults", "labels"])
+    parser.add_argument("--part", choices=["faults", "labels", "others"])
+    parser.add_argument("--others", type=Path, nargs="*", default=[], help="folders of good images")
     given = parser.parse_args()
     document: dict[str, object] = {}
-    if given.part != "labels":
+    parts = [given.part] if given.part else ["faults", "others", "labels"]
+    if "faults" in parts:
         document["faults"] = faults(given.folder, given.tested)
-    if given.part != "faults":
+    if "others" in parts:
+        document["others"] = {str(folder): alarms_on(folder) for folder in given.others}
+    if "labels" in parts:
         X, paths = vectors(given.folder, given.vectors)
         names = np.array([Path(path).parent.name for path in paths])
         document["labels"] = labels(X, np.unique(names, return_inverse=True)[1], given.draws)
         if given.foreign:
-            is_tested = np.array(["/train/" not in path for path in paths])
-            document["outliers"] = list(outliers(X[is_tested], Embedder().embed(given.foreign).vectors))
+            is_train = np.array(["/train/" in path for path in paths])
+            document["outliers"] = list(outliers(X[is_train], Embedder().embed(given.foreign).vectors))
     print(json.dumps(document, indent=1))

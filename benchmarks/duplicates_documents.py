@@ -229,22 +229,25 @@ def on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), layer).convert("RGB")
 
 
-def evaluate(images: Iterator[Image.Image]) -> dict[str, object]:
+def write(images: Iterator[Image.Image], folder: Path) -> int:
+    """Write all images, and two copies of every second one; return how many images there are."""
+    for number, image in enumerate(images):
+        files = {"original": image}
+        if number % 2:
+            rng = np.random.default_rng(number)
+            files["rescan"] = rescan(crop_slightly(image, rng), rng)
+            files["small"] = image.resize((image.width // 4, image.height // 4), Image.Resampling.LANCZOS)
+        for name, file in files.items():
+            file.save(folder / f"{number:05}_{name}.jpg", quality=92)
+    return number + 1
+
+
+def judge(folder: Path, n_images: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as directory:
-        folder = Path(directory, "images")
-        folder.mkdir()
-        for number, image in enumerate(images):
-            image.save(folder / f"{number:05}_original.jpg", quality=92)
-            if number % 2:
-                rng = np.random.default_rng(number)
-                rescan(crop_slightly(image, rng), rng).save(folder / f"{number:05}_rescan.jpg", quality=92)
-                small = image.resize((image.width // 4, image.height // 4), Image.Resampling.LANCZOS)
-                small.save(folder / f"{number:05}_small.jpg", quality=92)
         collection = Collection.create(Path(directory, "collection"))
         collection.add(folder)
         groups = collection.find_duplicates(progress=False).groups
     names = [[tuple(Path(item.path).stem.split("_")) for item in group.items] for group in groups]
-    n_images = number + 1
     result: dict[str, object] = {"images": n_images}
     for tier, is_in in (("all", lambda group: True), ("certain", lambda group: group.certain)):
         of_tier = [own for own, group in zip(names, groups, strict=True) if is_in(group)]
@@ -273,7 +276,10 @@ def main() -> None:
     options = parser.parse_args()
     sources = {name: partial(originals, name, options.images) for name in options.kinds}
     sources |= {str(path): partial(images_of, path, options.most) for path in options.folder}
-    results = {name: evaluate(source()) for name, source in sources.items()}
+    results = {}
+    for name, source in sources.items():
+        with tempfile.TemporaryDirectory() as directory:
+            results[name] = judge(Path(directory), write(source(), Path(directory)))
     if options.json:
         print(json.dumps(results, indent=2))
         return

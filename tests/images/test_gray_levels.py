@@ -1,6 +1,6 @@
 """Which value of a deep gray image is black, and which is white."""
 
-import io
+import struct
 import zlib
 
 import numpy as np
@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from nearsight.errors import ImageError
 from nearsight.images import decode
 from nearsight.images.gray_levels import SCALED, GrayScale, to_8_bits
 
@@ -176,29 +177,51 @@ def test_content_that_is_less_deep_than_16_bits_of_a_tiff_shows(endian, compress
     assert np.array_equal(np.asarray(decode(data).image), colors)
 
 
-def color_tiff(strip, endian, compression, n_channels=3):
-    import struct
-
-    bits_at = 8 + 2 + 9 * 12 + 4
+def color_tiff(pixels, endian, compression, n_channels=3, planes=False):
+    """Return a TIFF of 64×48 pixels of 16 bits; planes may be given one by one."""
+    strips = pixels if isinstance(pixels, list) else [pixels]
+    if planes and len(strips) == 1:
+        size = len(pixels) // n_channels
+        strips = [pixels[i * size : (i + 1) * size] for i in range(n_channels)]
     tags = [
-        (256, 3, 1, 64),
-        (257, 3, 1, 48),
-        (258, 3, n_channels, bits_at),
-        (259, 3, 1, compression),
-        (262, 3, 1, 2),
-        (273, 4, 1, bits_at + 2 * n_channels),
-        (277, 3, 1, n_channels),
-        (278, 3, 1, 48),
-        (279, 4, 1, len(strip)),
-    ]
-    out = io.BytesIO()
-    out.write((b"II*\0" if endian == "<" else b"MM\0*") + struct.pack(f"{endian}LH", 8, len(tags)))
-    for number, type_, count, value in tags:
-        packed = struct.pack(f"{endian}HH", value, 0) if type_ == 3 and count == 1 else None
-        out.write(struct.pack(f"{endian}HHL", number, type_, count))
-        out.write(packed or struct.pack(f"{endian}L", value))
-    out.write(bytes(4) + struct.pack(f"{endian}{n_channels}H", *[16] * n_channels) + strip)
-    return out.getvalue()
+        (256, "H", [64]), (257, "H", [48]), (258, "H", [16] * n_channels), (259, "H", [compression]),
+        (262, "H", [2]), (273, "L", strips), (277, "H", [n_channels]), (278, "H", [48]),
+        (279, "L", [len(strip) for strip in strips]), (284, "H", [2 if planes else 1]),
+    ]  # fmt: skip
+    strips_at = 8 + 2 + 12 * len(tags) + 4
+    offsets = [strips_at + sum(map(len, strips[:i])) for i in range(len(strips))]
+    body, entries = b"".join(strips), b""
+    for number, letter, values in tags:
+        values = offsets if number == 273 else values
+        packed = struct.pack(f"{endian}{len(values)}{letter}", *values)
+        if len(packed) > 4:
+            place, body = struct.pack(f"{endian}L", strips_at + len(body)), body + packed
+        else:
+            place = packed.ljust(4, b"\0")
+        entries += struct.pack(f"{endian}HHL", number, 3 if letter == "H" else 4, len(values)) + place
+    head = (b"II*\0" if endian == "<" else b"MM\0*") + struct.pack(f"{endian}LH", 8, len(tags))
+    return head + entries + bytes(4) + body
+
+
+@pytest.mark.parametrize("endian", ["<", ">"])
+@pytest.mark.parametrize("factor", [257, 16, 1])
+def test_planes_of_16_bits_are_no_planes_of_8(endian, factor):
+    colors = np.asarray(scene(64, 48))
+    planes = (colors.astype(np.uint16) * factor).transpose(2, 0, 1).astype(f"{endian}u2")
+    data = color_tiff(planes.tobytes(), endian, 1, planes=True)
+    assert np.abs(np.asarray(decode(data).image).astype(int) - colors).max() <= 1
+
+
+def test_what_cannot_be_read_of_compressed_planes_is_a_failure():
+    colors = np.asarray(scene(64, 48))
+    for factor in (257, 1):
+        planes = (colors.astype(np.uint16) * factor).transpose(2, 0, 1).astype("<u2")
+        data = color_tiff([zlib.compress(plane.tobytes()) for plane in planes], "<", 8, planes=True)
+        if factor == 257:
+            assert np.array_equal(np.asarray(decode(data).image), colors)
+        else:
+            with pytest.raises(ImageError, match="less than a sixteenth of its 16 bits"):
+                decode(data)
 
 
 def test_channels_without_a_meaning_are_refused_by_name():

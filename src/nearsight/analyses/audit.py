@@ -17,7 +17,7 @@ from nearsight.collection.arrays import VectorTable, read_vectors
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.anomaly import knn_distances
 from nearsight.estimators.classification.label_errors import MIN_ROWS
-from nearsight.estimators.conformal import discoveries, tail_p_values
+from nearsight.estimators.conformal import tail_alarms, tail_p_values
 from nearsight.images.path_encoding import absolute
 from nearsight.progress import steps
 
@@ -31,8 +31,6 @@ _SPLITS = {
 }  # fmt: skip
 _N_NEIGHBORS = 5
 _MAX_REFERENCES = 5000
-# Share of the reported outliers that may be none.
-_FALSE_DISCOVERY_RATE = 0.1
 # A class of fewer images than this share of the median class is rare.
 _RARE_SHARE = 0.2
 
@@ -105,7 +103,7 @@ def audit(
 
     *Method*: faults of single images are measured on the stored thumbnails, and compared with limits for a
     stated rate (`image_quality`). Outliers are far from their 5 nearest neighbors, by an extrapolated tail
-    (`conformal.tail_p_values`) with a false discovery rate of 10 %. Duplicates are those of
+    (`conformal.tail_alarms`). Duplicates are those of
     `find_duplicates`; one across two splits is a leak, one with two labels a conflict. Wrong labels are those
     of `check_labels`, as many as it estimates.
 
@@ -205,7 +203,7 @@ def _outliers(table: VectorTable, items: Mapping[str, Item]) -> list[Issue]:
     own[sample] = np.arange(len(sample))
     distances = knn_distances(table.X, table.X[sample], own, n_neighbors=_N_NEIGHBORS)
     p = tail_p_values(distances)
-    alarms = np.flatnonzero(discoveries(p, _FALSE_DISCOVERY_RATE))
+    alarms = np.flatnonzero(tail_alarms(distances))
     typical = float(np.median(distances)) if n else 0.0
     return [
         _issue(

@@ -119,7 +119,7 @@ class QualityLimits:
             raise CalibrationError(
                 f"a false-alarm rate of {false_alarm_rate:g} over {len(MEASURES)} kinds of faults needs"
                 f" {round(len(MEASURES) / false_alarm_rate) - 1:,} good images, and there are {n:,}; give"
-                " more, ask for a higher rate, or take the limits that come with nearsight"
+                " more, ask for a higher rate, or leave them out, for the limits that come with nearsight"
             ) from error
         return cls(limits, false_alarm_rate, n, source)
 

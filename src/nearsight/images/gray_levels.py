@@ -22,8 +22,9 @@ _16_TO_8_BITS = ((np.arange(65536) + 128) // 257).astype(np.uint8)
 # White of content of 8, 10 and 12 bits. An image of 16 bits that stays below a sixteenth of its range is one
 # of those: a photograph that dark shows nothing.
 _SMALLER_WHITES = (255, 1023, 4095)
-# Of 256 levels, fewer between the darkest and the brightest thousandth are too few to see what is there.
-_MIN_LEVELS = 16
+# Of 256 levels, fewer between the darkest and the brightest thousandth are too few to see what is there. More
+# are asked of a white that is a guess: a smaller one may be right.
+_MIN_LEVELS, _MIN_LEVELS_OF_GUESS = 16, 32
 _PERCENTILES = (0.1, 99.9)
 _SAMPLE = 1_000_000
 
@@ -125,7 +126,10 @@ def _window(values: NDArray[Any], scale: GrayScale) -> tuple[Window, str | None]
     if dark == bright:  # something small on a uniform ground
         dark, bright = low, high
     for window in (scale.window, usual):
-        if window is not None and _shows(window, dark, bright):
+        is_guess = window is usual and window is not None and window[1] in _SMALLER_WHITES
+        if window is not None and _shows(
+            window, dark, bright, _MIN_LEVELS_OF_GUESS if is_guess else _MIN_LEVELS
+        ):
             return window, None
     # 8 bits in a deeper container are as dark as in 8 bits; of a blank page, only noise would be seen.
     is_blank = values.dtype.kind != "f" and bright - dark < _MIN_LEVELS
@@ -154,12 +158,12 @@ def _smaller_white(sample: NDArray[Any]) -> int:
     return next((white for white in _SMALLER_WHITES if bright <= white), 65535)
 
 
-def _shows(window: Window, dark: float, bright: float) -> bool:
+def _shows(window: Window, dark: float, bright: float, min_levels: int) -> bool:
     """Whether content is neither cut off by a window nor reduced to a few of its levels."""
     if not np.isfinite(window).all() or window[0] >= window[1]:
         return False
     seen = np.clip([dark, bright], *window)
-    return bool((seen[1] - seen[0]) * 255 >= _MIN_LEVELS * (window[1] - window[0]))
+    return bool((seen[1] - seen[0]) * 255 >= min_levels * (window[1] - window[0]))
 
 
 def _sample(values: NDArray[Any]) -> NDArray[Any]:

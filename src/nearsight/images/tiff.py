@@ -10,6 +10,7 @@ import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from PIL import Image, ImageFile, TiffTags
 from PIL.TiffImagePlugin import TiffImageFile
@@ -23,7 +24,7 @@ _PIXEL_TAGS = frozenset(
     | {332, 334, 338, 339, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532}
 )
 _PHOTOMETRIC, _BITS, _ICC, _SAMPLES, _SAMPLE_FORMAT = 262, 258, 34675, 277, 339
-_SUBFILE, _DESCRIPTION, _NO_DATA = 254, 270, 42113
+_SUBFILE, _DESCRIPTION, _PLANES, _NO_DATA = 254, 270, 284, 42113
 # The lowest and the highest value: of integers, of any number.
 _LOWEST, _HIGHEST = (280, 340), (281, 341)
 # ImageJ's display range, in its description.
@@ -45,6 +46,7 @@ class TiffFacts:
     samples: int = 1
     sample_format: int = _UNSIGNED
     white_is_zero: bool = False
+    is_planar: bool = False
     no_data: float | None = None
     limits: dict[str, float] = field(default_factory=dict)
     has_more_pages: bool = False
@@ -77,7 +79,7 @@ def open_tiff(data: bytes, deadline: float) -> tuple[Tiff, TiffFacts]:
     clean, facts = _first_page(data)
     image = _opened(clean, facts, deadline)
     if facts.bits == 16 and image.mode in ("RGB", "RGBA"):
-        facts.low_bytes = lambda: _of_low_bytes(_opened(clean, facts, deadline))
+        facts.low_bytes = lambda: _of_low_bytes(_opened(clean, facts, deadline), facts)
     if not image.use_load_libtiff:  # libtiff's decoder is strict already
         make_strict(image)
     return image, facts
@@ -85,7 +87,12 @@ def open_tiff(data: bytes, deadline: float) -> tuple[Tiff, TiffFacts]:
 
 def _opened(clean: bytes, facts: TiffFacts, deadline: float) -> Tiff:
     try:
-        return Tiff(TimedReader(clean, deadline))
+        image = Tiff(TimedReader(clean, deadline))
+        if facts.is_planar and facts.bits == 16 and not image.use_load_libtiff:
+            # Pillow takes planes of 16 bits for planes of 8.
+            order = "16L" if clean[:2] == b"II" else "16B"
+            image.tile = [_with_order(tile, order) for tile in image.tile]
+        return image
     except SyntaxError as error:
         if "pixel mode" not in str(error):
             raise
@@ -96,17 +103,26 @@ def _opened(clean: bytes, facts: TiffFacts, deadline: float) -> Tiff:
         ) from None
 
 
-def _of_low_bytes(image: Tiff) -> Image.Image:
+def _of_low_bytes(image: Tiff, facts: TiffFacts) -> Image.Image:
     """Load the low bytes: those that are the high ones in the other byte order."""
+    if facts.is_planar and image.use_load_libtiff:
+        raise DecodingError(
+            "uses less than a sixteenth of its 16 bits, in compressed planes, so 8 bits would"
+            " show next to nothing; save it without compression, or as 8 bits"
+        )
     other = {"16L": "16B", "16B": "16L", "16N": "16B" if sys.byteorder == "little" else "16L"}
-    tiles = []
-    for tile in image.tile:
-        args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
-        kind, _, order = str(args[0]).partition(";")
-        tiles.append(tile._replace(args=(f"{kind};{other[order]}", *args[1:])))
-    image.tile = tiles
+    image.tile = [_with_order(tile, other[_raw_mode(tile).partition(";")[2]]) for tile in image.tile]
     image.load()
     return image
+
+
+def _raw_mode(tile: Any) -> str:
+    return str(tile.args[0] if isinstance(tile.args, tuple) else tile.args)
+
+
+def _with_order(tile: Any, order: str) -> Any:
+    others = tile.args[1:] if isinstance(tile.args, tuple) else ()
+    return tile._replace(args=(f"{_raw_mode(tile).partition(';')[0]};{order}", *others))
 
 
 def _first_page(data: bytes) -> tuple[bytes, TiffFacts]:
@@ -153,6 +169,8 @@ def _note(facts: TiffFacts, tag: Tag, directory: TagDirectory) -> None:
             facts.orientation = tag.integer
         elif tag.number == _BITS:
             facts.bits = tag.integer
+        elif tag.number == _PLANES:
+            facts.is_planar = tag.integer == 2
         elif tag.number == _SAMPLES:
             facts.samples = tag.integer
         elif tag.number == _SAMPLE_FORMAT:

@@ -24,10 +24,10 @@ _LEADS = {
     "tiny": "Too few pixels to show details.",
     "odd_aspect": "A strip: the longer side is more than three times the shorter.",
     "outlier": "Unlike all other images.",
-    "duplicate": "Images that show the same; `nearsight duplicates` says which to keep.",
+    "duplicate": "Images that show the same; the command duplicates says which to keep.",
     "leak": "The same image in two splits: a test on it measures memory.",
     "label_conflict": "The same image with different labels.",
-    "wrong_label": "Images that look like another class; `nearsight classify check` shows more.",
+    "wrong_label": "Images that look like another class; the command classify check shows more.",
     "rare_class": "Classes with few images.",
 }
 _FOOTER = (

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.conformal import discoveries, tail_p_values
+from nearsight.estimators.conformal import discoveries, tail_alarms, tail_p_values
 
 
 def test_p_values_of_normal_scores_are_theirs():
@@ -21,6 +21,13 @@ def test_a_few_outliers_do_not_hide_each_other():
     alarms = discoveries(p, 0.1)
     assert alarms[400:].all()
     assert alarms[:400].sum() <= 3
+
+
+def test_few_alarms_among_normal_scores_and_a_single_outlier():
+    rng = np.random.default_rng(3)
+    n_false = [tail_alarms(rng.normal(size=300)).sum() for _ in range(100)]
+    assert np.mean(n_false) < 1.5
+    assert tail_alarms([*rng.normal(size=300), 4.5])[-1]
 
 
 def test_scores_without_a_tail():

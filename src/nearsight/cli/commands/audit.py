@@ -168,7 +168,7 @@ def _with_unreadable(result: "Audit", added: "AddReport | None") -> "Audit":
 
 
 def _say(run: Run, result: "Audit") -> None:
-    total = count(len(result.issues), "issue")
+    total = count(len(result.issues), "issue") if result.issues else "No issues"
     run.console.say(f"{total} in {count(result.n_images, 'image')}")
     for kind, n in result.counts.items():
         run.console.say()

@@ -18,7 +18,7 @@ from nearsight.estimators.conformal.calibration import (
 )
 from nearsight.estimators.conformal.contaminated import expected_exceedances, from_contaminated
 from nearsight.estimators.conformal.mondrian import group_thresholds
-from nearsight.estimators.conformal.tail import discoveries, tail_p_values
+from nearsight.estimators.conformal.tail import discoveries, tail_alarms, tail_p_values
 from nearsight.estimators.conformal.threshold import Threshold
 
 __all__ = [
@@ -32,5 +32,6 @@ __all__ = [
     "group_thresholds",
     "p_values",
     "required_examples",
+    "tail_alarms",
     "tail_p_values",
 ]

@@ -80,3 +80,25 @@ def discoveries(p_values: ArrayLike, false_discovery_rate: float) -> NDArray[np.
     limit = order[passed[-1]] if len(passed) else -1.0
     alarms: NDArray[np.bool_] = p <= limit
     return alarms
+
+
+def tail_alarms(
+    scores: ArrayLike, *, false_discovery_rate: float = 0.1, expected_false_alarms: float = 0.5
+) -> NDArray[np.bool_]:
+    """Return which scores are improbably high among the others.
+
+    *Method*: `tail_p_values`; those alarm of which so few are expected in a set of this size, and those that
+    `discoveries` finds, which is more where many are improbable.
+
+    Parameters
+    ----------
+    scores : array of shape (n,), float
+        Higher is more alarming.
+    false_discovery_rate : float, default 0.1
+        In (0, 1): share of the alarms that may be false, where there are many.
+    expected_false_alarms : float, default 0.5
+        Number of false alarms in a set without any outlier.
+    """
+    p = tail_p_values(scores)
+    alarms: NDArray[np.bool_] = discoveries(p, false_discovery_rate) | (p * len(p) <= expected_false_alarms)
+    return alarms

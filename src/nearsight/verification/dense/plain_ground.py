@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from nearsight.verification.dense.affine import Floats, downscale, warp
 from nearsight.verification.dense.refinement import NOISE, align, details, normalized
+from nearsight.verification.dense.registration import MATCH_AGREEMENT
 from nearsight.verification.dense.thumbnails import SIDE_PX, Pixels, black_corners, gray_thumbnail
 
 #: Pixels of a fine thumbnail's side: twice as many as for the first comparison, so that words are seen.
@@ -59,8 +60,10 @@ _COVERED, _CORNER_EDGE_PX, _BLACK_GROUND = 0.1, 3, 48
 
 # Slope and offset that bring other measures to the scale of `register`, where 0.65 is a match: the least
 # local agreement, the correlation of all fine details, and the correlation of gray levels.
-_LOCAL_SCALE, _FINE_SCALE, _TONE_SCALE = (1.5, -0.3), (1.5, -0.55), (3.0, -2.11)
+_LOCAL_SCALE, _FINE_SCALE, _TONE_SCALE = (1.5, -0.3), (2.0, -0.95), (3.0, -2.11)
 _TONE_DOWNSCALING = 4
+# How much faster the agreement falls below the match threshold.
+_FALL = 4.0
 
 Colors = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -151,7 +154,7 @@ def plain_ground_agreement(thumbnails: Colors, blurs_px: ArrayLike, transform: F
     Returns
     -------
     float
-        At most 1; 0 or less where the two differ.
+        In 0..1.
 
     Notes
     -----
@@ -182,7 +185,9 @@ def plain_ground_agreement(thumbnails: Colors, blurs_px: ArrayLike, transform: F
         difference = np.abs(colors_here.reshape(3, -1) - channels).max(axis=0)
         is_same = np.quantile(difference[area.ravel() > 0], _SAME_COLOR_SHARE) <= _SAME_COLOR
         confirmed = min(confirmed, _OUTLINE_AGREEMENT if is_same else 0.0)
-    return min(confirmed, 1.0)
+    # Different pages of one layout come close to the threshold, and must not seem to be near-duplicates.
+    below = MATCH_AGREEMENT - _FALL * (MATCH_AGREEMENT - confirmed)
+    return min(max(below, 0.0), confirmed, 1.0) if confirmed > 0 else 0.0
 
 
 def _without_black_corners(gray: Floats) -> NDArray[np.bool_]:

@@ -100,7 +100,7 @@ def _say(run: Run, result: "LabelCheck") -> None:
     run.console.say(
         f"{count(result.n_images, 'image')} of {count(len(result.classes), 'class', 'classes')};"
         f" cross-validated accuracy {result.accuracy:.0%};"
-        f" about {count(result.n_expected, 'label')} probably wrong"
+        f" {f'about {result.n_expected:,}' if result.n_expected else 'none'} of the labels probably wrong"
     )
     if len(result.classes) <= _MAX_CLASSES_SHOWN:
         names = [facts.label for facts in result.classes]
