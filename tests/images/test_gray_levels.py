@@ -243,3 +243,18 @@ def test_what_differs_widely_is_never_one_gray(dtype, corners, shift):
     )
     if np.ptp(raw.astype(float)) >= 16:
         assert np.ptp(eight.astype(int)) >= 15
+
+
+@pytest.mark.parametrize("image_format", ["PPM", "JPEG2000"])
+def test_color_of_16_bits_that_pillow_reads_as_black_is_a_failure(image_format):
+    colors = np.asarray(scene(64, 48)).astype(int)
+
+    def stored(factor):
+        if image_format == "PPM":
+            return b"P6 # by hand\n64 48\n65535\n" + (colors * factor).astype(">u2").tobytes()
+        imagecodecs = pytest.importorskip("imagecodecs")
+        return imagecodecs.jpeg2k_encode((colors * factor).astype(np.uint16), level=0, reversible=True)
+
+    assert np.abs(np.asarray(decode(stored(257)).image).astype(int) - colors).max() <= 1
+    with pytest.raises(ImageError, match="less than a sixteenth of its 16 bits"):
+        decode(stored(1))

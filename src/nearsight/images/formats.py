@@ -5,6 +5,7 @@ out. Images are opened with the format's own reader, not by `PIL.Image.open`, wh
 process-wide setting that warns and does not know about reduced JPEGs.
 """
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,7 +29,13 @@ from nearsight.images.metadata import NO_EXIF, Exif, read_exif
 from nearsight.images.photoshop import read_photoshop
 from nearsight.images.png import open_png
 from nearsight.images.raw import is_raw, read_raw
-from nearsight.images.strict_decoding import DamagedError, TimedReader, check_pixels, make_strict
+from nearsight.images.strict_decoding import (
+    DamagedError,
+    DecodingError,
+    TimedReader,
+    check_pixels,
+    make_strict,
+)
 from nearsight.images.svg import is_svg, read_svg
 from nearsight.images.tiff import open_tiff
 
@@ -72,6 +79,8 @@ class Opened:
 
 
 _16_BITS = GrayScale(white=65535)
+# The header of a color image of 16 bits: its highest value needs two bytes, and is at least 61,440.
+_PPM_WHITE = re.compile(rb"P[36](?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+6[1-5]\d{3}\s")
 
 Opener = Callable[[bytes, float, int | None, Limits], Opened]
 
@@ -252,7 +261,29 @@ def _jpeg2000(data: bytes, deadline: float, min_side_px: int | None, limits: Lim
     start = data.find(b"\xff\x93")
     if start == -1 or data.rfind(b"\xff\xd9") < start:
         raise DamagedError("the JPEG 2000 is cut off: it ends without its end mark")
-    return _plain(Jpeg2KImageFile, scale=_16_BITS)(data, deadline, min_side_px, limits)
+    opened = _plain(Jpeg2KImageFile, scale=_16_BITS)(data, deadline, min_side_px, limits)
+    size_at = data.find(b"\xff\x51")
+    n_bits = (data[size_at + 40] & 0x7F) + 1 if 0 <= size_at < start else 8
+    return _with_unread_bytes(opened, n_bits)
+
+
+def _ppm(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
+    opened = _plain(PpmImageFile, scale=_16_BITS)(data, deadline, min_side_px, limits)
+    is_deep = data[1:2] in b"36" and _PPM_WHITE.match(data) is not None
+    return _with_unread_bytes(opened, 16 if is_deep else 8)
+
+
+def _with_unread_bytes(opened: Opened, n_bits: int) -> Opened:
+    """Let a color image of 16 bits fail where the 8 that Pillow returns show next to nothing."""
+
+    def refuse() -> Image.Image:
+        raise DecodingError(
+            "uses less than a sixteenth of its 16 bits, of which 8 would show next to nothing; save it as PNG"
+            " or TIFF, or as 8 bits"
+        )
+
+    is_deep = n_bits == 16 and opened.image.mode in ("RGB", "RGBA")
+    return replace(opened, low_bytes=refuse) if is_deep else opened
 
 
 def _raw(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
@@ -289,7 +320,6 @@ def _jpeg_xl(data: bytes, deadline: float, min_side_px: int | None, limits: Limi
 
 
 _bmp = _plain(BmpImageFile)
-_ppm = _plain(PpmImageFile, scale=_16_BITS)
 
 _SIGNATURES: tuple[tuple[bytes, str, Opener], ...] = (
     (b"GIF87a", "GIF", _gif),
