@@ -16,6 +16,7 @@ from nearsight.collection.results import Item, Metadata
 from nearsight.errors import FilterError, FingerprintMismatchError, UnknownIdError
 from nearsight.models import Fingerprint, ModelSpec
 from nearsight.store import NUMBER_TYPES, Filter, VectorStore
+from nearsight.store.filters.unicode_forms import in_both_forms
 
 # The shortest start of an id that stands for the whole.
 PREFIX_DIGITS = 4
@@ -204,7 +205,7 @@ class CollectionReader:
             return None
         stored = self._store.schema
         try:
-            return store.parse(where, schema.filter_fields(stored))
+            return in_both_forms(store.parse(where, schema.filter_fields(stored)))
         except FilterError as error:
             if not schema.lacks_exif(stored):
                 raise
