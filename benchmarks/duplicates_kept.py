@@ -200,6 +200,7 @@ def judge(path: Path, edits: dict[str, Edit], directory: Path, ages: bool) -> di
     if max(image.size) > MAX_SIDE:
         image.thumbnail((MAX_SIDE, MAX_SIDE))
         suffix, data = ".jpg", encoded(image, "JPEG", quality=92)
+        image = Image.open(io.BytesIO(data)).convert("RGB")
     original = directory / f"original{suffix}"
     original.write_bytes(data)
     files = {}

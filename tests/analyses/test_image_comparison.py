@@ -97,6 +97,15 @@ def test_a_smaller_copy_is_redundant_unless_the_larger_file_is_newer(photo, fact
     assert verdict(of_camera, small)[2] == []
 
 
+def test_whether_a_soft_image_was_enlarged_only_its_age_can_tell(photo):
+    small = photo.filter(ImageFilter.GaussianBlur(1))
+    enlargement = enlarged(small, 2)
+    doubt = "the larger image may be enlarged"
+    assert doubt in verdict(candidate(enlargement), candidate(small))[2]
+    older = candidate(enlargement, modified=NOON - timedelta(seconds=1))
+    assert doubt not in verdict(older, candidate(small))[2]
+
+
 def test_of_equal_pixels_the_first_file_is_kept(photo):
     data = encoded(photo, "JPEG", quality=80)
     pixels = Image.open(io.BytesIO(data)).convert("RGB")

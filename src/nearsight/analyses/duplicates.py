@@ -185,7 +185,7 @@ def _find(
     if not len(table):
         return Duplicates([]), estimator
     n_threads = n_threads or cpu_count()
-    with steps(2):
+    with steps(4):
         thumbnails = read_gray_thumbnails(collection, table, n_threads=n_threads, show_progress=progress)
         agreements = partial(verify, thumbnails, n_threads=n_threads, show_progress=progress)
         hashes = dense.edit_hashes(thumbnails.pixels)

@@ -16,6 +16,8 @@ _BLUR_DB, _NO_BLUR_DB = 4.0, 2.5
 _ENLARGED_DB, _OWN_DETAIL_DB = 1.3, 0.2
 # Frequencies below the highest of an image, and the power from which on there is detail.
 _UPPER, _DETAIL_POWER = slice(20, 30), 1.0
+# The power of photographs falls with the second to fourth power of the frequency; of soft ones, faster.
+_SOFT_EXPONENT = 4.5
 # A sharpened image has this much more of all details, in dB.
 _SHARPENED_DB = 2.5
 # Ratio of sides beyond which two images have different sizes.
@@ -365,15 +367,28 @@ def _by_look(a: ImageQuality, b: ImageQuality, looks: tuple[Floats, Floats] | No
 
 
 def _by_age(first: Candidate, second: Candidate) -> list[Difference]:
-    """Doubt a larger file that is newer than the smaller one, or may be: it may be enlarged."""
+    """Doubt a larger file that may be enlarged: a newer one, or of soft images any that is not older."""
     small, large = sorted((first, second), key=lambda one: one.item.width * one.item.height)
     n_pixels = [one.item.width * one.item.height for one in (small, large)]
     if n_pixels[1] < _SIZE_RATIO**2 * n_pixels[0] or large.item.camera:
         return []
-    is_smooth = small.quality is not None and np.median(small.quality.spectrum[_UPPER]) < _DETAIL_POWER
-    if _is_older(small.item, large.item) or (is_smooth and not _is_older(large.item, small.item, 0)):
+    if _is_older(small.item, large.item):
         return [Difference(0, "", "the larger file is newer, and does not say its camera")]
+    if small.quality and _is_soft(small.quality) and not _is_older(large.item, small.item, 0):
+        return [Difference(0, "", "the larger image may be enlarged")]
     return []
+
+
+def _is_soft(image: ImageQuality) -> bool:
+    """Whether an image lacks detail at its own upper frequencies, as soft and enlarged images do.
+
+    Then nobody can tell whether a larger version was made from it.
+    """
+    power = image.spectrum[_UPPER]
+    if np.median(power) < _DETAIL_POWER:
+        return True
+    slope, _ = np.polyfit(np.log(_FREQUENCIES[_UPPER]), np.log(np.maximum(power, _LEAST_POWER)), 1)
+    return bool(slope < -_SOFT_EXPONENT)
 
 
 def _by_depth(a: ImageQuality, b: ImageQuality) -> list[Difference]:
