@@ -9,7 +9,6 @@ from collection.test_search import Encoder
 from sklearn.metrics import adjusted_rand_score
 
 from nearsight import Collection
-from nearsight.analyses.cluster_names import names_from_words
 from nearsight.analyses.clusters import FILENAME, Clustering
 from nearsight.analyses.customer_segments import Segmentation
 from nearsight.analyses.saved_clusters import check_key
@@ -175,7 +174,6 @@ def test_words_name_clusters(collection, monkeypatch):
     assert all(c.name is None for c in collection.cluster(words=[]).clusters)
     with pytest.raises(InvalidParameterError, match="word"):
         collection.cluster(words=["jar", " "])
-    assert names_from_words([["a", "b"], ["a"]]) == ["a, b", "a"]
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])

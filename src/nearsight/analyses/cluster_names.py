@@ -1,7 +1,9 @@
-"""Names of clusters: the words that set each apart from the others."""
+"""Names of clusters: what sets each apart from the others, in one to three words."""
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +13,43 @@ from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError, MissingExtraError, UnknownModelError, WeightsError
 from nearsight.estimators.clustering import word_distinctiveness
 from nearsight.models import TextEncoder
-from nearsight.models.text.conse import classes
+from nearsight.models.text.vocabulary import Word, default_vocabulary
 from nearsight.progress import track
 
 _MAX_IMAGES_PER_CLUSTER = 100
 _MAX_WORDS = 3
 # A word needs this share of the best word's distinctiveness, and more than a rounding error.
 _MIN_SHARE_OF_BEST, _MIN_DISTINCTIVENESS = 0.25, 1e-4
+# A category is better than one of its words that is hardly more distinctive, unless it holds little else.
+_CATEGORY_SHARE_OF_BEST, _MOST_OF_CATEGORY = 0.75, 0.9
+# Below this distinctiveness, a name is "perhaps" right.
+_SURE_DISTINCTIVENESS = 0.8
+# An image is of the category of the highest probability, if that is at least a fifth. A cluster is mixed if
+# fewer than six tenths of its images are of the best category, and at least half are of distinctive ones that
+# hold a quarter each.
+_MIN_PROBABILITY, _MIN_COVERAGE, _MIN_SHARE, _MIN_TOTAL = 0.2, 0.6, 0.25, 0.5
+_OTHER_SHARE_OF_BEST = 0.15
 _WORDS_PER_BATCH = 128
 
 
-def distinctive_words(
+@dataclass(frozen=True, slots=True)
+class ClusterName:
+    """What sets a cluster apart.
+
+    Attributes
+    ----------
+    words : list of str
+        Words and categories, the most distinctive first; at most 3.
+    name : str or None
+        The best of them; "perhaps" stands before one that is hardly distinctive. A mixed cluster has the
+        shares of its categories instead. No two clusters have the same name.
+    """
+
+    words: list[str]
+    name: str | None
+
+
+def cluster_names(
     collection: Collection,
     X: NDArray[np.float32],
     labels: NDArray[np.int64],
@@ -29,12 +57,13 @@ def distinctive_words(
     *,
     random_state: int = 0,
     progress: bool | None = None,
-) -> list[list[str]]:
-    """Return for each cluster the words that set it apart, the most distinctive first.
+) -> list[ClusterName]:
+    """Return the name of each cluster.
 
-    *Method*: zero-shot classification of at most 100 images of each cluster, and of the noise, by the words;
-    then the most distinctive words of each cluster (`estimators.clustering.word_distinctiveness`), and those
-    at least a quarter as distinctive.
+    *Method*: zero-shot classification of at most 100 images of each cluster, and of the noise, by the words.
+    A category has the probability of all its words, so that a cluster of many kinds of birds is "bird". The
+    most distinctive word or category (`estimators.clustering.word_distinctiveness`) is the name: a category
+    rather than a word of it that is hardly more distinctive.
 
     Parameters
     ----------
@@ -43,8 +72,8 @@ def distinctive_words(
     labels : ndarray of shape (n,), int
         Clusters 0, 1, ...; -1 is noise.
     words : sequence of str or None
-        The vocabulary; if it is empty, clusters get no words. None stands for the names of ImageNet's
-        classes, or for an empty vocabulary if the model cannot read text.
+        The vocabulary; if it is empty, clusters get no names. None stands for the default vocabulary, or for
+        an empty one if the model cannot read text.
     random_state : int, default 0
     progress : bool, optional
         Show progress on stderr; by default only where that is a terminal.
@@ -57,49 +86,162 @@ def distinctive_words(
         Words were given, and the model cannot read text, or the package for that is not installed.
     """
     n_clusters = int(labels.max(initial=-1)) + 1
+    nothing = [ClusterName([], None) for _ in range(n_clusters)]
     if n_clusters == 0 or (words is not None and len(words) == 0):
-        return [[] for _ in range(n_clusters)]
+        return nothing
     if words is not None and not all(word.strip() for word in words):
         raise InvalidParameterError("a word is empty; leave it out")
     # Only the default vocabulary is dropped silently.
     ignored = (MissingExtraError, UnknownModelError, WeightsError) if words is None else ()
     with suppress(*ignored):
         encoder = collection.text_encoder
-        vocabulary = _default_vocabulary() if words is None else [word.strip() for word in words]
-        return _distinctive_words(encoder, X, labels, n_clusters, vocabulary, random_state, progress)
-    return [[] for _ in range(n_clusters)]
+        vocabulary = default_vocabulary() if words is None else [Word(word.strip()) for word in words]
+        return names_from_words(encoder, X, labels, vocabulary, random_state=random_state, progress=progress)
+    return nothing
 
 
-def names_from_words(words: Sequence[Sequence[str]]) -> list[str | None]:
-    """Return a name for each cluster: its best word, or its two best where another has the same best word.
-
-    Examples
-    --------
-    >>> names_from_words([["sandal", "loafer"], ["jersey"], ["sandal", "clog"], []])
-    ['sandal, loafer', 'jersey', 'sandal, clog', None]
-    """
-    best_words = [cluster_words[0] if cluster_words else None for cluster_words in words]
-    return [
-        ", ".join(cluster_words[: 1 if best_words.count(cluster_words[0]) == 1 else 2])
-        if cluster_words
-        else None
-        for cluster_words in words
-    ]
-
-
-def _default_vocabulary() -> list[str]:
-    return list({names[0].lower(): names[0] for names, _ in classes()}.values())
-
-
-def _distinctive_words(
+def names_from_words(
     encoder: TextEncoder,
     X: NDArray[np.float32],
     labels: NDArray[np.int64],
-    n_clusters: int,
-    words: Sequence[str],
-    random_state: int,
-    progress: bool | None,
-) -> list[list[str]]:
+    vocabulary: Sequence[Word],
+    *,
+    random_state: int = 0,
+    progress: bool | None = False,
+) -> list[ClusterName]:
+    """Return the name of each cluster, from a vocabulary with categories; see `cluster_names`."""
+    n_clusters = int(labels.max(initial=-1)) + 1
+    sample = _sample(labels, n_clusters, random_state)
+    prompts = [encoder.prompt.replace("{}", word.text) for word in vocabulary]
+    queries = _embed_texts(encoder, prompts, progress)
+    tree = _Tree.of(vocabulary)
+    probabilities = tree.with_categories(softmax(encoder.logits(X[sample], queries), axis=1))
+    values = word_distinctiveness(probabilities, labels[sample])
+    names = [_name(tree, row, probabilities[labels[sample] == label]) for label, row in enumerate(values)]
+    return unique_names(names)
+
+
+def unique_names(names: Sequence[ClusterName]) -> list[ClusterName]:
+    """Return the same names, with another of its words, or else a number, after each that occurs twice.
+
+    Examples
+    --------
+    >>> twice = [ClusterName(["shoe", "clog"], "shoe"), ClusterName(["shoe", "boot"], "shoe")]
+    >>> [name.name for name in unique_names([*twice, *twice[:1]])]
+    ['shoe, clog', 'shoe, boot', 'shoe, clog 2']
+    """
+    counts = Counter(name.name for name in names)
+    longer = [
+        replace(name, name=", ".join([name.name, *name.words[1:2]]))
+        if name.name is not None and counts[name.name] > 1
+        else name
+        for name in names
+    ]
+    taken: set[str] = set()
+    unique = []
+    for name in longer:
+        text, number = name.name, 2
+        while text is not None and text in taken:
+            text, number = f"{name.name} {number}", number + 1
+        taken |= {text} if text is not None else set()
+        unique.append(replace(name, name=text))
+    return unique
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """Words and categories.
+
+    Attributes
+    ----------
+    texts : list of str
+    members : ndarray of shape (words, texts), float32
+        1 where a word is the text, or belongs to the category.
+    """
+
+    texts: list[str]
+    members: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, vocabulary: Sequence[Word]) -> "_Tree":
+        column: dict[str, int] = {}
+        for word in vocabulary:
+            for text in (word.text, *word.categories):
+                column.setdefault(text, len(column))
+        members = np.zeros((len(vocabulary), len(column)), np.float32)
+        for row, word in enumerate(vocabulary):
+            members[row, [column[text] for text in (word.text, *word.categories)]] = 1
+        return cls(list(column), members)
+
+    def with_categories(self, probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
+        summed: NDArray[np.float32] = np.asarray(probabilities, np.float32) @ self.members
+        return summed
+
+    def is_above(self, node: int) -> NDArray[np.bool_]:
+        """Return which texts hold all words of a node, and more."""
+        inside = self.members[:, node] > 0
+        sizes = self.members.sum(0)
+        return np.asarray((self.members[inside].sum(0) == inside.sum()) & (sizes > inside.sum()))
+
+    def is_disjoint(self, nodes: Sequence[int]) -> NDArray[np.bool_]:
+        """Return which texts share no word with any of the nodes."""
+        inside = self.members[:, list(nodes)].max(1) > 0
+        return np.asarray(self.members[inside].sum(0) == 0)
+
+
+def _name(tree: _Tree, values: NDArray[np.float64], probabilities: NDArray[np.float32]) -> ClusterName:
+    """Return a cluster's name from the distinctiveness of texts and their probabilities for its images."""
+    # The values of a cluster without images are all 0.
+    if values.max() <= _MIN_DISTINCTIVENESS:
+        return ClusterName([], None)
+    means = probabilities.mean(0)
+    best = _general(tree, int(values.argmax()), values, means)
+    is_above = tree.is_above(best)
+    words = [best]
+    for node in np.argsort(-values, kind="stable").tolist():
+        far_enough = values[node] >= max(_MIN_SHARE_OF_BEST * values[best], _MIN_DISTINCTIVENESS)
+        if len(words) < _MAX_WORDS and far_enough and node not in words and not is_above[node]:
+            words.append(node)
+    texts = [tree.texts[node] for node in words]
+    shares = _category_shares(tree, best, values, probabilities)
+    if len(shares) > 1:
+        return ClusterName(texts, ", ".join(f"{tree.texts[node]} {share:.0%}" for node, share in shares))
+    sure = "" if values[best] >= _SURE_DISTINCTIVENESS else "perhaps "
+    return ClusterName(texts, f"{sure}{texts[0]}")
+
+
+def _general(tree: _Tree, node: int, values: NDArray[np.float64], means: NDArray[np.float32]) -> int:
+    """Return the most specific category of a word that says nearly as much, or the word."""
+    if tree.members[:, node].sum() > 1:
+        return node
+    holds_more = means[node] < _MOST_OF_CATEGORY * means
+    candidates = tree.is_above(node) & holds_more & (values >= _CATEGORY_SHARE_OF_BEST * values[node])
+    above = np.flatnonzero(candidates)
+    return int(above[tree.members[:, above].sum(0).argmin()]) if len(above) else node
+
+
+def _category_shares(
+    tree: _Tree, best: int, values: NDArray[np.float64], probabilities: NDArray[np.float32]
+) -> list[tuple[int, float]]:
+    """Return the categories of a mixed cluster with the shares of its images, the largest first."""
+    if (probabilities[:, best] >= _MIN_PROBABILITY).mean() >= _MIN_COVERAGE:
+        return []
+    nodes, means = [best], probabilities.mean(0)
+    while len(nodes) < _MAX_WORDS:
+        others = np.where(tree.is_disjoint(nodes), values, -np.inf)
+        node = int(others.argmax())
+        if others[node] < max(_OTHER_SHARE_OF_BEST * values[best], _MIN_DISTINCTIVENESS):
+            break
+        nodes.append(_general(tree, node, others, means))
+    columns = probabilities[:, nodes]
+    of_node = np.where(columns.max(1) >= _MIN_PROBABILITY, columns.argmax(1), len(nodes))
+    counts = np.bincount(of_node, minlength=len(nodes) + 1)[: len(nodes)] / len(probabilities)
+    order = np.argsort(-counts, kind="stable")
+    shares = [(nodes[i], float(counts[i])) for i in order if counts[i] >= _MIN_SHARE]
+    return shares if sum(share for _, share in shares) >= _MIN_TOTAL else []
+
+
+def _sample(labels: NDArray[np.int64], n_clusters: int, random_state: int) -> NDArray[np.intp]:
     rng = np.random.default_rng(random_state)
     samples = []
     for label in range(-1, n_clusters):
@@ -107,16 +249,7 @@ def _distinctive_words(
         if len(rows) > _MAX_IMAGES_PER_CLUSTER:
             rows = rng.choice(rows, _MAX_IMAGES_PER_CLUSTER, replace=False)
         samples.append(rows)
-    sample = np.concatenate(samples)
-    queries = _embed_texts(encoder, [encoder.prompt.replace("{}", word) for word in words], progress)
-    probabilities = softmax(encoder.logits(X[sample], queries), axis=1)
-    values = word_distinctiveness(probabilities, labels[sample])
-    best_columns = np.argsort(-values, axis=1, kind="stable")[:, :_MAX_WORDS]
-    minima = np.maximum(values.max(1, initial=0) * _MIN_SHARE_OF_BEST, _MIN_DISTINCTIVENESS)
-    return [
-        [words[column] for column in columns if row[column] > minimum]
-        for columns, row, minimum in zip(best_columns, values, minima, strict=True)
-    ]
+    return np.concatenate(samples)
 
 
 def _embed_texts(encoder: TextEncoder, texts: list[str], progress: bool | None) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """Clusters of a collection's images, their names, and the assignment of later images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.analyses.cluster_names import distinctive_words, names_from_words
-from nearsight.artifacts import read_artifact, write_artifact
+from nearsight.analyses.cluster_names import ClusterName, unique_names
+from nearsight.analyses.groups import GroupDescription, describe_groups, read_groups
+from nearsight.artifacts import write_artifact
 from nearsight.collection import Collection
 from nearsight.collection.arrays import batch_vectors, read_vectors
 from nearsight.errors import InvalidParameterError
@@ -18,7 +19,6 @@ from nearsight.estimators.clustering import (
     DensityClustering,
     DiffusionKMeans,
     merge_tree,
-    representatives,
 )
 from nearsight.models import Fingerprint
 from nearsight.progress import bar, steps
@@ -121,6 +121,27 @@ class Clustering:
         clusters = [self._merge(id, part) for id, part in enumerate(ordered)]
         return replace(self, clusters=clusters, tree=[], assigner=assigner)
 
+    def renamed(self, words: Mapping[int, str]) -> "Clustering":
+        """Return the same clusters, with another name for some, which is their first word, too.
+
+        Parameters
+        ----------
+        words : mapping of int to str
+            The new name by cluster id.
+        """
+        names = unique_names(
+            [
+                ClusterName([words[c.id], *c.words], words[c.id])
+                if c.id in words
+                else ClusterName(c.words, c.name)
+                for c in self.clusters
+            ]
+        )
+        clusters = [
+            replace(c, words=name.words, name=name.name) for c, name in zip(self.clusters, names, strict=True)
+        ]
+        return replace(self, clusters=clusters)
+
     def _merge(self, id: int, part: Sequence[int]) -> Cluster:
         clusters = sorted((self.clusters[i] for i in part), key=lambda cluster: -len(cluster.ids))
         # The most typical image of each cluster, then the second of each, and so on.
@@ -153,7 +174,7 @@ class Clustering:
             "fingerprint": self.fingerprint.to_dict(),
             "tree": self.tree,
             "clusters": [
-                {"id": c.id, "representatives": c.representatives, "words": c.words, "label": c.name}
+                {"id": c.id, **GroupDescription(c.representatives, c.words, c.name).to_facts()}
                 for c in self.clusters
             ],
         }
@@ -171,17 +192,15 @@ class Clustering:
             A newer nearsight wrote it.
         """
         remedy = "find clusters first: nearsight cluster"
-        with read_artifact(Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (
-            facts,
-            arrays,
-        ):
-            clusters = [
-                Cluster(c["id"], [], c["representatives"], c["words"], c["label"]) for c in facts["clusters"]
-            ]
+        with read_groups(file, _KIND, _FORMAT, remedy) as (facts, arrays, fingerprint):
+            clusters = [_described(c["id"], [], GroupDescription.from_facts(c)) for c in facts["clusters"]]
             tree = [(int(a), int(b), float(s), int(n)) for a, b, s, n in facts["tree"]]
-            fingerprint = Fingerprint.from_dict(facts["fingerprint"])
             assigner = ClusterAssigner.from_arrays(arrays)
             return cls(clusters, [], facts["algorithm"], tree, assigner, fingerprint)
+
+
+def _described(id: int, ids: list[str], description: GroupDescription) -> Cluster:
+    return Cluster(id, ids, description.representatives, description.words, description.name)
 
 
 def cluster(
@@ -210,8 +229,8 @@ def cluster(
     where : str, optional
         Only the images that match, such as one cluster for a closer look.
     words : sequence of str, optional
-        Vocabulary of the cluster names; an empty one gives no names. By default the names of ImageNet's
-        classes, if the model can read text.
+        Vocabulary of the cluster names; an empty one gives no names. By default 1,140 words and their
+        categories (`models.text.vocabulary`), if the model can read text.
     min_cluster_size : int, optional
         For "density": see `DensityClustering`.
     detail : int, default 0
@@ -252,21 +271,22 @@ def cluster(
             table.X, algorithm, k, min_cluster_size, detail, false_alarm_rate, random_state, progress
         )
         labels = fitted.labels
-        words_by_cluster = distinctive_words(
-            collection, table.X, labels, words, random_state=random_state, progress=progress
+        descriptions = describe_groups(
+            collection,
+            table.X,
+            table.ids,
+            labels,
+            words,
+            n_representatives=n_representatives,
+            random_state=random_state,
+            progress=progress,
         )
     clusters, means, sizes = [], [], []
-    for id, (own_words, name) in enumerate(
-        zip(words_by_cluster, names_from_words(words_by_cluster), strict=True)
-    ):
+    for id, description in enumerate(descriptions):
         rows = np.flatnonzero(labels == id)
-        vectors = table.X[rows]
-        means.append(vectors.mean(0) if len(rows) else np.zeros(collection.spec.dim))
+        means.append(table.X[rows].mean(0) if len(rows) else np.zeros(collection.spec.dim))
         sizes.append(max(len(rows), 1))
-        typical = rows[representatives(vectors, n_representatives, random_state=random_state)]
-        clusters.append(
-            Cluster(id, [table.ids[i] for i in rows], [table.ids[i] for i in typical], own_words, name)
-        )
+        clusters.append(_described(id, [table.ids[i] for i in rows], description))
     tree = merge_tree(np.array(means), np.array(sizes)) if clusters else np.empty((0, 4))
     clustering = Clustering(
         clusters,

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.analyses.cluster_names import distinctive_words, names_from_words
-from nearsight.artifacts import read_artifact, write_artifact
+from nearsight.analyses.groups import GroupDescription, describe_groups, read_groups
+from nearsight.artifacts import write_artifact
 from nearsight.collection import Collection
 from nearsight.collection.arrays import image_lookup
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.clustering import representatives
 from nearsight.estimators.customer_segments import (
     CustomerSegments,
     CustomerVectors,
@@ -113,10 +112,8 @@ class Segmentation:
             "segments": [
                 {
                     "id": s.id,
-                    "representatives": s.representatives,
                     "spread": s.spread if np.isfinite(s.spread) else None,
-                    "words": s.words,
-                    "label": s.name,
+                    **GroupDescription(s.representatives, s.words, s.name).to_facts(),
                 }
                 for s in self.segments
             ],
@@ -135,12 +132,9 @@ class Segmentation:
             A newer nearsight wrote it.
         """
         remedy = "find segments first: nearsight segment-customers CSV --to FILE.npz"
-        with read_artifact(Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (
-            facts,
-            arrays,
-        ):
+        with read_groups(file, _KIND, _FORMAT, remedy) as (facts, arrays, fingerprint):
             segments = [
-                Segment(s["id"], [], s["representatives"], _or_nan(s["spread"]), s["words"], s["label"])
+                _described(s["id"], [], _or_nan(s["spread"]), GroupDescription.from_facts(s))
                 for s in facts["segments"]
             ]
             return cls(
@@ -150,8 +144,12 @@ class Segmentation:
                 _or_nan(facts["silhouette"]),
                 SegmentCenters.from_arrays(arrays),
                 SpreadScale.from_dict(facts["breadth"]),
-                Fingerprint.from_dict(facts["fingerprint"]),
+                fingerprint,
             )
+
+
+def _described(id: int, customers: list[str], spread: float, description: GroupDescription) -> Segment:
+    return Segment(id, customers, description.representatives, spread, description.words, description.name)
 
 
 def _or_nan(value: float | None) -> float:
@@ -219,27 +217,23 @@ def segment_customers(
         labels, centers = estimator.labels_, estimator.centers_
         customers = dict(zip(vectors.names, labels.tolist(), strict=True))
         line_labels = np.array([customers[customer] for customer in lines.customers])
-        words_by_segment = distinctive_words(
-            collection, X[lines.rows], line_labels, words, random_state=random_state, progress=progress
+        descriptions = describe_groups(
+            collection,
+            X[lines.rows],
+            [lines.ids[row] for row in lines.rows],
+            line_labels,
+            words,
+            n_representatives=n_representatives,
+            random_state=random_state,
+            progress=progress,
         )
     segments = []
-    for id, (own_words, name) in enumerate(
-        zip(words_by_segment, names_from_words(words_by_segment), strict=True)
-    ):
-        rows = np.unique(lines.rows[line_labels == id])
-        typical = rows[representatives(X[rows], n_representatives, random_state=random_state)]
+    for id, description in enumerate(descriptions):
         spreads = vectors.spreads[labels == id]
         known_spreads = spreads[np.isfinite(spreads)]
-        segments.append(
-            Segment(
-                id,
-                _most_typical_first(vectors, labels, centers, id),
-                [lines.ids[row] for row in typical],
-                float(known_spreads.mean()) if len(known_spreads) else float("nan"),
-                own_words,
-                name,
-            )
-        )
+        spread = float(known_spreads.mean()) if len(known_spreads) else float("nan")
+        customers_of_segment = _most_typical_first(vectors, labels, centers, id)
+        segments.append(_described(id, customers_of_segment, spread, description))
     return Segmentation(
         segments,
         customers,

@@ -160,8 +160,8 @@ def naming(things: str) -> Callable[[_F], _F]:
                     multiple=True,
                     metavar="WORD,...",
                     callback=_read_names,
-                    help=f"Name {things} with these words. @FILE has one word per line. Default: 1,000 common"
-                    " things. Repeatable.",
+                    help=f"Name {things} with these words. @FILE has one word per line. Default: 1,140 common"
+                    " words and their categories. Repeatable.",
                 ),
                 click.option("--no-names", is_flag=True, help=f"Do not name {things}."),
             ),

@@ -1,0 +1,91 @@
+"""Names of clusters, with an encoder whose words are known directions."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearsight.analyses.cluster_names import ClusterName, names_from_words, unique_names
+from nearsight.models.text.vocabulary import Word
+
+VOCABULARY = [
+    *(Word(kind, ("bird", "animal")) for kind in ("robin", "heron", "owl", "finch")),
+    *(Word(kind, ("dog", "animal")) for kind in ("poodle", "beagle")),
+    *(Word(kind, ("fruit", "food")) for kind in ("lemon", "fig")),
+    Word("clock"),
+]
+
+
+@dataclass
+class Encoder:
+    """Each word is an axis; an image is near the axis of what it shows."""
+
+    prompt: str = "a {}"
+    sharpness: float = 12.0
+    texts: list[str] = field(default_factory=list)
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        self.texts += texts
+        words = [word.text for word in VOCABULARY]
+        return np.eye(len(words), dtype=np.float32)[[words.index(text.removeprefix("a ")) for text in texts]]
+
+    def logits(self, X: np.ndarray, queries: np.ndarray) -> np.ndarray:
+        return self.sharpness * X @ queries.T
+
+
+def images(*shown: str) -> np.ndarray:
+    words = [word.text for word in VOCABULARY]
+    return np.eye(len(words), dtype=np.float32)[[words.index(word) for word in shown]]
+
+
+def names(*clusters: tuple[str, ...], **options: Any) -> list[str | None]:
+    X = np.concatenate([images(*cluster) for cluster in clusters])
+    labels = np.repeat(range(len(clusters)), [len(cluster) for cluster in clusters])
+    return [name.name for name in names_from_words(Encoder(**options), X, labels, VOCABULARY)]
+
+
+def test_many_kinds_are_their_category_and_one_kind_is_itself() -> None:
+    birds, lemons, clocks = ("robin", "heron", "owl", "finch"), ("lemon",) * 4, ("clock",) * 4
+    assert names(birds, lemons, clocks) == ["bird", "lemon", "clock"]
+    # Among birds only, kinds set clusters apart.
+    assert names(("robin",) * 4, ("owl",) * 4) == ["robin", "owl"]
+
+
+def test_a_mixed_cluster_has_the_shares_of_its_categories() -> None:
+    mixed = ("robin", "heron", "owl", "finch", "robin", "lemon", "fig", "lemon", "fig", "fig")
+    dogs = ("poodle", "beagle") * 5
+    assert names(mixed, dogs, ("clock",) * 10) == ["fruit 50%, bird 50%", "dog", "clock"]
+    # Six tenths of one category are enough for its name.
+    mostly = ("robin", "heron", "owl", "finch", "robin", "owl", "heron", "fig", "lemon", "fig")
+    assert names(mostly, dogs, ("clock",) * 10)[0] == "bird"
+
+
+def test_a_name_that_is_hardly_distinctive_is_perhaps_right() -> None:
+    sure, unsure = (names(("lemon",) * 4, ("clock",) * 4, sharpness=sharpness) for sharpness in (12.0, 1.5))
+    assert sure == ["lemon", "clock"]
+    assert unsure == ["perhaps fruit", "perhaps clock"]
+
+
+def test_without_images_or_differences_there_is_no_name() -> None:
+    assert names((), ("clock",)) == [None, "clock"]
+    X = np.zeros((4, len(VOCABULARY)), np.float32)
+    assert [n.name for n in names_from_words(Encoder(), X, np.array([0, 0, 1, 1]), VOCABULARY)] == [
+        None,
+        None,
+    ]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", None]), st.lists(st.sampled_from("abc"), max_size=3))))
+def test_no_two_clusters_have_the_same_name(given_names: list[tuple[str | None, list[str]]]) -> None:
+    result = unique_names([ClusterName(words, name) for name, words in given_names])
+    texts = [name.name for name in result if name.name is not None]
+    assert len(set(texts)) == len(texts)
+    assert [name.name is None for name in result] == [name is None for name, _ in given_names]
+
+
+@pytest.mark.parametrize("n_images", [1, 250])
+def test_few_and_many_images(n_images: int) -> None:
+    assert names(("lemon",) * n_images, ("clock",) * 3) == ["lemon", "clock"]
