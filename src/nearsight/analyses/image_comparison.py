@@ -132,6 +132,7 @@ def differences(
         return [unknown, *_by_pixels(first, second), *_by_file(first, second)]
     if a.pixels_id == b.pixels_id:
         return [*_by_depth(a, b), *_by_file(first, second)]
+    change = None if looks is None else _change(a, b, looks)
     found = [*_by_color(a, b)]
     proofs = [
         framing.is_same and not framing.is_turned and is_compression_of(*pair) for pair in ((b, a), (a, b))
@@ -140,7 +141,7 @@ def differences(
         found.append(Difference(_sign(proofs[0]), "less compressed", "the other image is less compressed"))
     elif not proofs[0]:
         found += [
-            *_by_overlay(first, second, framing),
+            *_by_overlay(first, second, framing, change),
             *_by_framing(framing),
             *_by_detail(a, b, framing),
             *(_by_tones(a, b) if framing.is_same else []),
@@ -149,7 +150,7 @@ def differences(
         ]
     return [
         *found,
-        *_by_look(a, b, looks),
+        *_by_look(change),
         *_by_depth(a, b),
         *_by_age(first, second),
         *_by_file(first, second),
@@ -317,14 +318,18 @@ def _by_noise(a: ImageQuality, b: ImageQuality, framing: Framing) -> list[Differ
     ]
 
 
-def _by_overlay(first: Candidate, second: Candidate, framing: Framing) -> list[Difference]:
+def _by_overlay(
+    first: Candidate, second: Candidate, framing: Framing, change: Floats | None
+) -> list[Difference]:
     # Cells are compared by their place, and small images have other edges.
     is_comparable = framing.is_same and not framing.is_turned
     if first.has_overlay is second.has_overlay or not is_comparable or not (first.quality and second.quality):
         return []
     ratio = _side_ratio(first.quality, second.quality, framing)
-    if max(ratio, 1 / ratio) >= _SIZE_RATIO:
+    if max(ratio, 1 / ratio) >= _SIZE_RATIO or change is None:
         return []
+    if np.median(change) > _LOOK_LEVELS / 2 or change.max() < _LOOK_LEVELS:
+        return []  # one is sharper, or has more contrast, everywhere
     doubt = "something is drawn over one of the images"
     return [
         Difference(_sign(second.has_overlay), "no overlay", "the other image has no overlay"),
@@ -355,12 +360,17 @@ def _by_compression(a: ImageQuality, b: ImageQuality, framing: Framing) -> list[
     return [Difference(_sign(more is a), "the others were changed after they were compressed", "")]
 
 
-def _by_look(a: ImageQuality, b: ImageQuality, looks: tuple[Floats, Floats] | None) -> list[Difference]:
-    if looks is None:
-        return []
+def _change(a: ImageQuality, b: ImageQuality, looks: tuple[Floats, Floats]) -> Floats:
+    """Return by how many levels each part of the images differs; of the lightness, if one has no color."""
     if min(a.chroma, b.chroma) < 4 * _GRAY_CHROMA:
         looks = looks[0] @ _LIGHTNESS, looks[1] @ _LIGHTNESS
-    change = np.abs(looks[0] - looks[1]).reshape(len(looks[0]) ** 2, -1).max(axis=1)
+    change: Floats = np.abs(looks[0] - looks[1]).reshape(len(looks[0]) ** 2, -1).max(axis=1)
+    return change
+
+
+def _by_look(change: Floats | None) -> list[Difference]:
+    if change is None:
+        return []
     if np.quantile(change, 0.9) > _LOOK_LEVELS or change.max() > 4 * _LOOK_LEVELS:
         return [Difference(0, "", "colors or tones differ, or something was drawn over")]
     return []
