@@ -63,6 +63,8 @@ class LabelCheck:
         Judged images by label (rows) and by predicted class (columns), in the order of `classes`.
     suspects : list of Suspect
         The most probable errors first.
+    others : list of (str, str)
+        Path, or id where there is none, and label of every other image.
     failed : list of ImageFailure
         Labeled images that could not be used.
     """
@@ -73,6 +75,7 @@ class LabelCheck:
     classes: list[ClassFacts]
     confusion: list[list[int]]
     suspects: list[Suspect]
+    others: list[tuple[str, str]]
     failed: list[ImageFailure]
 
 
@@ -134,7 +137,20 @@ def check_labeled_images(images: LabeledImages) -> LabelCheck:
         )
         for rank, row in enumerate(ranked)
     ]
+    suspected = set(ranked.tolist())
+    others = [
+        (images.paths[row] or images.ids[row], str(images.y[row]))
+        for row in range(len(images.ids))
+        if row not in suspected
+    ]
     accuracy = float(np.trace(confusion) / max(1, confusion.sum()))
     return LabelCheck(
-        len(images.ids), accuracy, errors.n_expected, classes, confusion.tolist(), suspects, images.failed
+        n_images=len(images.ids),
+        accuracy=accuracy,
+        n_expected=errors.n_expected,
+        classes=classes,
+        confusion=confusion.tolist(),
+        suspects=suspects,
+        others=others,
+        failed=images.failed,
     )

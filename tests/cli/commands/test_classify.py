@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 from PIL import Image
@@ -151,6 +152,79 @@ def test_suggestions_can_be_filled_in(nearsight, classes, tmp_path):
     nothing_left = nearsight("classify", "-c", nearsight.collection, "suggest")
     assert "All images have a label already" in nothing_left.stderr
     assert "No image matches" in nearsight("classify", "suggest", "--where", "width = 1").stderr
+
+
+def test_suggestions_are_shown(nearsight, classes, tmp_path):
+    nearsight("index", classes / "train")
+    page, table = tmp_path / "next.html", tmp_path / "next.csv"
+    nearsight("classify", "suggest", "-n", "4", "--html", page, "--out", table)
+    assert page.read_text().count("data:image/jpeg") == 4
+    with table.open(newline="") as file:
+        paths = [row[0] for row in csv.reader(file)][1:]
+    shown = re.findall(r'<a href="file://([^"]+)"', page.read_text())
+    assert shown == paths
+
+
+def test_wrong_labels_are_ranked_and_written(nearsight, classes, tmp_path):
+    nearsight("index", classes / "train")
+    paths = sorted(classes.rglob("train/*/*.png"))
+    wrong = paths[0]
+    table, review, page = tmp_path / "labels.csv", tmp_path / "review.csv", tmp_path / "check.html"
+    rows = [[str(path), "stripes" if path == wrong else path.parent.name] for path in paths]
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([["path", "label"], *rows])
+    result = nearsight.json("classify", "check", "--labels", table, "--out", review, "--html", page)
+    assert set(result) == {
+        "images", "accuracy", "expected_errors", "classes", "confusion", "suspects", "failed",
+    }  # fmt: skip
+    first = result["suspects"][0]
+    assert (first["path"], first["label"], first["suggested"]) == (str(wrong), "stripes", "blobs")
+    assert first["margin"] < 0 < first["probability"] <= 1
+    assert result["images"] == sum(map(sum, result["confusion"])) == 24
+    with review.open(newline="") as file:
+        lines = list(csv.reader(file))
+    assert lines[:2] == [["path", "label", "suggested"], [str(wrong), "stripes", "blobs"]]
+    assert sorted(line[0] for line in lines[1:]) == [str(path) for path in paths]
+    lines[1][1] = "blobs"
+    with review.open("w", newline="") as file:
+        csv.writer(file).writerows(lines)
+    counts = nearsight.json("classify", "fit", "--labels", review)["classes"]
+    assert counts == [{"label": "blobs", "examples": 12}, {"label": "stripes", "examples": 12}]
+    assert "Confusion matrix" in page.read_text()
+    assert str(wrong) in nearsight("classify", "check", "--labels", table).stdout
+
+
+def test_labels_of_an_export_are_questioned(nearsight, classes, tmp_path):
+    nearsight("index", classes / "train")
+    paths = [str(path) for path in sorted(classes.rglob("train/*/*.png"))]
+    labels = [path.split("/")[-2] for path in paths]
+    labels[0], labels[1], labels[-1] = "Blobs ", "n/a", "stripes;blobs"
+    table = tmp_path / "export.csv"
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["path", "label"], *zip(paths, labels, strict=True), [paths[2], "stripes"]]
+        )
+    for command in ("fit", "check"):
+        message = nearsight("classify", command, "--labels", table, code=2).stderr
+        for text in (
+            "'Blobs' are probably one",
+            "'n/a' is a word",
+            "'stripes;blobs'",
+            paths[2],
+            "labels merge",
+        ):
+            assert text in message
+    result = nearsight("classify", "fit", "--labels", table, "--doubtful-labels", "merge", "--json")
+    classes_of = {c["label"]: c["examples"] for c in json.loads(result.stdout)["classes"]}
+    assert classes_of == {"blobs": 10, "stripes": 11}
+    assert "Merged: 'blobs', 'Blobs'" in result.stderr
+    assert "Left out: 'n/a'" in result.stderr
+
+
+def test_one_class_is_refused(nearsight, classes, tmp_path):
+    nearsight("index", classes / "train/blobs")
+    result = nearsight("classify", "fit", "--labels", "folder", code=2)
+    assert "nearsight anomaly fit GOOD_DIR" in result.stderr
 
 
 @pytest.mark.parametrize(

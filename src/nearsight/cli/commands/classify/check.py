@@ -38,7 +38,8 @@ _MAX_CLASSES_SHOWN = 15
     type=click.Path(path_type=Path),
     callback=out_file(".csv"),
     metavar="FILE.csv",
-    help="Write a table of the suspects: path, label and suggested. Correct the column label.",
+    help="Write a table of all labels, the suspects first: path, label and suggested. Correct the column"
+    " label, for `classify fit --labels`.",
 )
 @options.report("labels", "Write an HTML report: confusion matrix, and the images whose label is suspect.")
 @options.strict
@@ -85,6 +86,7 @@ def check(
         from nearsight.cli.csv_tables import write_columns
 
         rows = [[s.path or s.id, s.label, s.suggested] for s in result.suspects]
+        rows += [[name, label, ""] for name, label in result.others]
         write_columns(out, ["path", "label", "suggested"], rows)
         run.console.note(f"Correct the column label of {printable(str(out))}")
     if report is not None:
