@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
@@ -316,6 +316,7 @@ def test_ordinary_images_keep_their_exact_pixels(mode):
     assert (decoded.notes, decoded.rules_version) == ((), 1)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["RGBA", "LA", "PA", "RGBa", "La"]),
     st.lists(st.binary(min_size=4, max_size=4), min_size=2, max_size=2, unique=True),

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -229,6 +229,7 @@ def test_channels_without_a_meaning_are_refused_by_name():
         decode(color_tiff(bytes(64 * 48 * 10), "<", 1, n_channels=5))
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["uint16", "int32", "float32"]),
     st.lists(st.integers(-(2**20), 2**20), min_size=4, max_size=4, unique=True),

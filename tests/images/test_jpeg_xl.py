@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearsight.errors import ImageError
@@ -70,6 +70,7 @@ def test_the_exif_of_a_container_is_read():
     assert np.array_equal(np.asarray(decoded.image), COLORS)
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=60), st.sampled_from([CODESTREAM, CONTAINER, CONTAINER + b"\0\0\0\0jxlc" + CODESTREAM])
 )

@@ -5,7 +5,7 @@ import warnings
 from datetime import datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -131,6 +131,7 @@ def test_a_fraction_over_zero_is_left_out():
     assert read_exif(data[:at] + bytes(8) + data[at + 8 :]).lat == -33.008333
 
 
+@settings(deadline=None)
 @given(st.floats(-90, 90), st.floats(-180, 180))
 def test_positions_survive(lat, lon):
     gps = {1: "NS"[lat < 0], 2: (abs(lat), 0.0, 0.0), 3: "EW"[lon < 0], 4: (abs(lon), 0.0, 0.0)}
@@ -141,6 +142,7 @@ def test_positions_survive(lat, lon):
         assert (found.lat, found.lon) == pytest.approx((lat, lon), abs=2e-6)
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(WHOLE) - 1), st.binary(min_size=1, max_size=12), st.integers(0, len(WHOLE)))
 def test_a_damaged_block_neither_raises_nor_warns(at, noise, length):
     with warnings.catch_warnings():

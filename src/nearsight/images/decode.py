@@ -146,7 +146,7 @@ def _finish(opened: Opened, limits: Limits) -> DecodedImage:
         image.load()
         whole = image if opened.low_bytes is None else with_low_bytes(image, opened.low_bytes)
         converted = convert(whole, opened.icc, opened.scale)
-        is_new = whole is not image or image.mode in DEEP_MODES or bool(converted.notes)
+        is_new = whole is not image or image.mode in DEEP_MODES or bool(opened.notes or converted.notes)
         image = upright(converted.image, opened.orientation)
         # Without its metadata, so that nobody applies the orientation again.
         bare = image._new(image.im)
@@ -154,7 +154,7 @@ def _finish(opened: Opened, limits: Limits) -> DecodedImage:
     width, height = opened.width, opened.height
     if opened.orientation >= 5:
         width, height = height, width
-    notes = (FIRST_FRAME, *converted.notes) if opened.has_more_frames else converted.notes
+    notes = (*((FIRST_FRAME,) if opened.has_more_frames else ()), *opened.notes, *converted.notes)
     return DecodedImage(bare, width, height, opened.exif, notes, 2 if is_new else 1)
 
 

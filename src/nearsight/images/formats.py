@@ -21,7 +21,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from nearsight.images import jpeg_xl, photoshop
 from nearsight.images.gif import open_gif
-from nearsight.images.gray_levels import GrayScale
+from nearsight.images.gray_levels import GrayScale, to_8_bits
 from nearsight.images.jpeg import open_jpeg
 from nearsight.images.jpeg_xl import read_jpeg_xl
 from nearsight.images.limits import Limits
@@ -29,6 +29,7 @@ from nearsight.images.metadata import NO_EXIF, Exif, read_exif
 from nearsight.images.photoshop import read_photoshop
 from nearsight.images.png import open_png
 from nearsight.images.raw import is_raw, read_raw
+from nearsight.images.scientific_tiff import read_values
 from nearsight.images.strict_decoding import (
     DamagedError,
     DecodingError,
@@ -37,7 +38,7 @@ from nearsight.images.strict_decoding import (
     make_strict,
 )
 from nearsight.images.svg import is_svg, read_svg
-from nearsight.images.tiff import open_tiff
+from nearsight.images.tiff import UnknownPixelsError, open_tiff
 
 
 @dataclass(slots=True)
@@ -64,6 +65,8 @@ class Opened:
         What the EXIF block says.
     has_more_frames : bool
         Whether this is the first of several frames or pages.
+    notes : tuple of str
+        What the reader has decided so that something is left to see.
     """
 
     image: Image.Image
@@ -76,6 +79,7 @@ class Opened:
     low_bytes: Callable[[], Image.Image] | None = None
     exif: Exif = NO_EXIF
     has_more_frames: bool = False
+    notes: tuple[str, ...] = ()
 
 
 _16_BITS = GrayScale(white=65535)
@@ -153,7 +157,10 @@ def _gif(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) 
 
 
 def _tiff(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
-    image, facts = open_tiff(data, deadline)
+    try:
+        image, facts = open_tiff(data, deadline)
+    except UnknownPixelsError as unknown:
+        return _scientific_tiff(data, deadline, limits, unknown)
     is_deep = image.mode.startswith("I;16")
     scale = GrayScale(
         white={12: 4095, 16: 65535}.get(facts.bits) if is_deep else None,
@@ -171,6 +178,16 @@ def _tiff(data: bytes, deadline: float, min_side_px: int | None, limits: Limits)
         exif=replace(read_exif(data), orientation=facts.orientation),
         has_more_frames=facts.has_more_pages,
     )
+
+
+def _scientific_tiff(data: bytes, deadline: float, limits: Limits, unknown: UnknownPixelsError) -> Opened:
+    gray = to_8_bits(read_values(data, deadline, limits, unknown), GrayScale())
+    image = gray.image.convert("RGB")
+    if gray.alpha is not None:
+        image.putalpha(gray.alpha)
+    width, height = image.size
+    notes = (gray.note,) if gray.note else ()
+    return Opened(image, width, height, width * height, exif=read_exif(data), notes=notes)
 
 
 def _webp(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:

@@ -65,8 +65,8 @@ class Gray8:
     note: str | None
 
 
-def to_8_bits(image: Image.Image, scale: GrayScale) -> Gray8:
-    """Convert a gray image of integers or floating-point numbers.
+def to_8_bits(image: Image.Image | NDArray[Any], scale: GrayScale) -> Gray8:
+    """Convert a gray image of integers or floating-point numbers, or an array of them, in color or not.
 
     *Method*: the values of black and white are the first of these that leave something to see: the window
     that the file states; 0 and the smallest usual white (8, 10, 12 or 16 bits; 1 or 255 for floating-point
@@ -80,14 +80,18 @@ def to_8_bits(image: Image.Image, scale: GrayScale) -> Gray8:
     values = np.asarray(image)
     if scale.dtype is not None:
         values = values.view(scale.dtype)
-    transparent = image.info.get("transparency") if isinstance(image.info.get("transparency"), int) else None
+    info = image.info.get("transparency") if isinstance(image, Image.Image) else None
+    transparent = info if isinstance(info, int) else None
     valid = _valid(values, [v for v in (scale.no_data, transparent) if v is not None])
     present = values if valid is None else values[valid]
     if not present.size:
         raise DecodingError("no pixel holds a finite value, so nothing is left to see")
     window, note = _window(present, scale)
     eight = _scaled(values if valid is None else np.where(valid, values, present[0]), window)
-    alpha = None if valid is None else Image.fromarray(np.where(valid, 255, 0).astype(np.uint8))
+    alpha = None
+    if valid is not None:
+        seen = valid if valid.ndim == 2 else valid.all(axis=2)
+        alpha = Image.fromarray(np.where(seen, 255, 0).astype(np.uint8))
     return Gray8(Image.fromarray(255 - eight if scale.inverted else eight), alpha, note)
 
 

@@ -16,6 +16,7 @@ from PIL import Image, ImageFile, TiffTags
 from PIL.TiffImagePlugin import TiffImageFile
 
 from nearsight.images.gray_levels import Window
+from nearsight.images.optional_formats import REMEDY
 from nearsight.images.strict_decoding import DamagedError, DecodingError, TimedReader, make_strict
 from nearsight.images.tiff_tags import ORIENTATION, Tag, TagDirectory
 
@@ -34,6 +35,14 @@ _SHORT, _FLOAT, _DOUBLE = 3, 11, 12
 _UNSIGNED, _SIGNED, _FLOATING = 1, 2, 3
 _NUMBER_TYPES = (1, 3, 4, 13, 16)
 _MAX_TAGS = 4096
+
+
+class UnknownPixelsError(DecodingError):
+    """Pillow does not read pixels of this kind."""
+
+    def with_remedy(self) -> DecodingError:
+        """Return the error for pixels that an extra reads."""
+        return DecodingError(f"{self}; or: {REMEDY}")
 
 
 @dataclass(slots=True)
@@ -97,7 +106,7 @@ def _opened(clean: bytes, facts: TiffFacts, deadline: float) -> Tiff:
         if "pixel mode" not in str(error):
             raise
         kind = {_SIGNED: "signed", _FLOATING: "floating-point"}.get(facts.sample_format, "unsigned")
-        raise DecodingError(
+        raise UnknownPixelsError(
             f"holds {facts.samples} channels of {facts.bits}-bit {kind} numbers, which cannot be converted to"
             " sRGB; save it as RGB or gray of 8 or 16 bits"
         ) from None
