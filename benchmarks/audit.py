@@ -15,7 +15,8 @@ right (precision). With 95 % intervals: Wilson for shares, bootstrap over images
 *others*: the shipped limits, learned on photographs of clothes, on other sets of good images: the share with
 any fault, by kind.
 
-*outliers*: foreign images among those of `train`, and how many of the reported are foreign.
+*outliers*: foreign images among those of `train`, all at once and each alone, and how many of the
+reported are foreign.
 
 *labels*: 5 % of all labels are changed, to any class or to one of the three nearest, in ten draws. Told are
 the area under the ROC curve of the margin, precision among the first 5 %, precision and recall of the images
@@ -26,7 +27,6 @@ Labels that were wrong before count as false alarms, so that precision is a lowe
 import argparse
 import io
 import json
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -190,17 +190,20 @@ def vectors(folder: Path, file: Path | None) -> tuple[np.ndarray, list[str]]:
         return stored["vectors"], stored["paths"].tolist()
 
 
-def outliers(X: np.ndarray, foreign: np.ndarray) -> Iterator[dict[str, object]]:
-    for n_foreign in (0, 1, 3, len(foreign)):
-        rows = np.r_[X, foreign[:n_foreign]]
+def outliers(X: np.ndarray, foreign: np.ndarray) -> dict[str, object]:
+    def reported(extra: np.ndarray) -> dict[str, int]:
+        rows = np.r_[X, extra]
         distances = knn_distances(rows, rows, np.arange(len(rows)), n_neighbors=5)
         alarms = tail_alarms(distances)
-        yield {
-            "foreign": n_foreign,
-            "among": len(X),
-            "found": int(alarms[len(X) :].sum()),
-            "false": int(alarms[: len(X)].sum()),
-        }
+        return {"foreign": int(alarms[len(X) :].sum()), "others": int(alarms[: len(X)].sum())}
+
+    alone = [reported(foreign[i : i + 1]) for i in range(len(foreign))]
+    return {
+        "among": len(X),
+        "none foreign": reported(foreign[:0]),
+        f"all {len(foreign)} at once": reported(foreign),
+        "each alone": {key: sum(found[key] for found in alone) for key in alone[0]},
+    }
 
 
 def changed(
@@ -288,5 +291,5 @@ if __name__ == "__main__":
         document["labels"] = labels(X, np.unique(names, return_inverse=True)[1], given.draws)
         if given.foreign:
             is_train = np.array(["/train/" in path for path in paths])
-            document["outliers"] = list(outliers(X[is_train], Embedder().embed(given.foreign).vectors))
+            document["outliers"] = outliers(X[is_train], Embedder().embed(given.foreign).vectors)
     print(json.dumps(document, indent=1))
