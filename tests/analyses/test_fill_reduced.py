@@ -162,3 +162,22 @@ def test_other_places_are_left_alone(tmp_path, photos):
         fill_reduced(tmp_path, 5, adding(photos))
     with pytest.raises(NotACollectionError, match="is a file"):
         fill_reduced(tmp_path / "mine.txt", 5, adding(photos))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "leftovers",
+    [
+        ("write.lock",),
+        ("build.lock",),
+        ("build.lock", "full/"),
+        ("build.lock", "full/write.lock", "full/store/"),
+    ],
+)
+def test_what_any_step_left_is_no_hindrance(tmp_path, photos, leftovers):
+    for name in leftovers:
+        path = tmp_path / "c" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if name.endswith("/") else path.touch()
+    assert fill_reduced(tmp_path / "c", 5, adding(photos)).added == 12
+    assert Collection.open(tmp_path / "c").spec.dim == 5

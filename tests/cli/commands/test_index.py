@@ -228,7 +228,7 @@ def test_exclusions_on_the_command_line(nearsight, tmp_path, save_image):
         save_image(folder / name, seed)
     assert nearsight.json("index", folder, "--include-hidden")["added"] == 4
     result = nearsight("index", folder, "--exclude", "*_small.png", "--exclude", "sub/")
-    assert "2 images that are excluded now were removed" in result.stderr
+    assert "2 images removed: below PATH, and excluded now" in result.stderr
     assert [Path(item["path"]).name for item in nearsight.json("ls")["items"]] == [".d.png", "a.png"]
     error = nearsight.json("index", folder, "--exclude", "[z-a]", code=2)["error"]
     assert "'[z-a]' is not valid in gitignore's syntax" in error["message"]

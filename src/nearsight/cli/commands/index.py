@@ -113,22 +113,27 @@ def index(
         cache_dir=run.settings.cache_dir,
     )
     run.console.document(report.to_dict())
+    _say(run, report, prune=prune)
+    for line in resolution.report(str(metadata)) if resolution else ():
+        run.console.warn(line)
+    return run.report_failures(report.failed, n_images=report.added + report.updated + report.unchanged)
+
+
+def _say(run: Run, report: "AddReport", *, prune: bool) -> None:
     run.console.say(
         f"{count(report.added, 'image')} added, {report.updated:,} updated, {report.unchanged:,} unchanged,"
         f" {report.removed:,} removed in {report.seconds:.1f} s ({report.images_per_second:,.0f} per second)"
     )
     run.report_skipped(report.skipped)
     if report.excluded:
-        run.console.note(f"{count(len(report.excluded), 'image')} that are excluded now were removed")
-    for line in resolution.report(str(metadata)) if resolution else ():
-        run.console.warn(line)
+        n_images = count(len(report.excluded), "image")
+        run.console.note(f"{n_images} removed: below PATH, and excluded now")
     for note, n_files in report.notes.items():
         run.console.note(f"{count(n_files, 'file')}: {note}")
     if report.vanished and not prune:
         run.console.note(
             f"The files of {count(len(report.vanished), 'image')} no longer exist; --prune removes the images"
         )
-    return run.report_failures(report.failed, n_images=report.added + report.updated + report.unchanged)
 
 
 def _resolve(
