@@ -6,6 +6,8 @@ from PIL.GifImagePlugin import GifImageFile
 
 from nearsight.images.strict_decoding import DamagedError, TimedReader
 
+# A first frame that takes more is not passed over to look for a second one: blocks can be of one byte.
+_MAX_FRAME_BYTES = 16 << 20
 _CUT_OFF = "the GIF is cut off: it ends before its first image"
 
 
@@ -22,9 +24,10 @@ def open_gif(data: bytes, deadline: float) -> tuple[GifImageFile, bool]:
 
 
 def _has_more_frames(data: bytes, frame_at: int) -> bool:
+    data = data[frame_at : frame_at + _MAX_FRAME_BYTES]
     try:
-        flags = data[frame_at + 9]
-        at = _after_blocks(data, frame_at + 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0))
+        flags = data[9]
+        at = _after_blocks(data, 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0))
         while data[at] == 0x21:
             at = _after_blocks(data, at + 2)
         return data[at] == 0x2C
