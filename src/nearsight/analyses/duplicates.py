@@ -88,9 +88,9 @@ def find_duplicates(
     Notes
     -----
     Memory: 4 bytes for each number of a vector, and 11 kB an image. 100,000 vectors of 1,280 numbers took 6.4
-    minutes on two cores (`benchmarks/duplicates.py`). An image without any detail, such as a plain color, is
-    never verified. Two shots of a burst may agree as well as duplicates do: see `distinct_where` and
-    `Duplicates.expected_rate`.
+    minutes on two cores (`benchmarks/duplicates.py`), without files; those of duplicates are decoded in full.
+    An image without any detail, such as a plain color, is never verified. Two shots of a burst may agree as
+    well as duplicates do: see `distinct_where` and `Duplicates.expected_rate`.
     """
     table = read_vectors(collection, where, FILE_COLUMNS)
     distinct = None if distinct_where is None else _distinct(collection, table, where, distinct_where)

@@ -129,7 +129,9 @@ def measure_quality(data: bytes, limits: Limits | None = None) -> ImageQuality:
     pixels = np.asarray(decoded.image)
     # By channels, since a product of matrices would hold all of them as floats.
     red, green, blue = _LIGHTNESS
-    gray = pixels[..., 0] * red + pixels[..., 1] * green + pixels[..., 2] * blue
+    gray = pixels[..., 0] * red
+    gray += pixels[..., 1] * green
+    gray += pixels[..., 2] * blue
     spectrum, noise, coarse_noise = _spectrum(gray)
     header = _header_compression(data) if image_format == "JPEG" else 0.0
     is_lossy = image_format in ("JPEG", "AVIF", "HEIF", "JPEG 2000") or (
@@ -143,13 +145,13 @@ def measure_quality(data: bytes, limits: Limits | None = None) -> ImageQuality:
         noise,
         coarse_noise,
         _chroma(decoded.image),
-        _entropy(gray),
+        _entropy(decoded.image),
         max(header, _pixel_compression(gray)),
         header,
         is_lossy,
         not is_lossy or header > 0,
         _n_colors(pixels),
-        hashlib.sha256(pixels.tobytes()).hexdigest(),
+        hashlib.sha256(pixels.data).hexdigest(),
         _sampled_blocks(gray),
         _has_repeated_columns(gray) and _has_repeated_columns(gray.T),
         has_more,
@@ -226,8 +228,8 @@ def _slope(x: NDArray[Any], y: NDArray[Any]) -> float:
     return float((x * y).sum()) / variance if variance else 0.0
 
 
-def _entropy(gray: Floats) -> float:
-    n = np.bincount(np.rint(gray).astype(np.int64).ravel(), minlength=256)
+def _entropy(image: Image.Image) -> float:
+    n = np.array(image.convert("L").histogram(), np.float64)
     share = n[n > 0] / n.sum()
     return float(-(share * np.log2(share)).sum())
 
