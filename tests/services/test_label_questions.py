@@ -82,10 +82,19 @@ def test_drop_leaves_all_of_them_out():
     }  # fmt: skip
 
 
+def test_a_row_that_says_nothing_contradicts_nothing():
+    pairs = [("1.jpg", "hat"), ("1.jpg", "n/a"), ("2.jpg", "hat;scarf"), ("2.jpg", "scarf")]
+    assert {question.kind for question in question_labels(pairs)} == {"missing", "several"}
+    for doubtful in ("merge", "drop"):
+        assert settle_labels(pairs, doubtful)[0] == {"1.jpg": "hat", "2.jpg": "scarf"}
+
+
 def test_keep_takes_them_as_written_but_not_two_for_one_image():
     with pytest.raises(InvalidParameterError, match="9.jpg has the labels 'hat', 'shirt'") as error:
         settle_labels(EXPORT, "keep")
     assert "or keep" not in str(error.value)
+    with pytest.raises(InvalidParameterError, match="1.jpg has the labels 'hat', 'n/a'"):
+        settle_labels([("1.jpg", "hat"), ("1.jpg", "n/a")], "keep")
     pairs = [pair for pair in EXPORT if pair[0] != "9.jpg"]
     assert settle_labels(pairs, "keep")[0] == dict(pairs)
 

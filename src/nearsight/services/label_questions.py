@@ -89,10 +89,13 @@ def question_labels(pairs: Iterable[tuple[str, str]]) -> list[LabelQuestion]:
             questions.append(LabelQuestion("missing", [label], counts[label], examples[label]))
         elif _is_several(label, spellings):
             questions.append(LabelQuestion("several", [label], counts[label], examples[label]))
+    # A row that says nothing, or several things, contradicts nothing.
+    unclear = {label for q in questions if q.kind in ("missing", "several") for label in q.labels}
+    clear = [(name, label) for name, label in pairs if label not in unclear]
     return questions + [
-        LabelQuestion("contradiction", sorted(labels), 1, name)
-        for name, labels in _labels_by_name(pairs).items()
-        if len({_normalized(label) for label in labels}) > 1
+        question
+        for question in _contradictions(clear)
+        if len({_normalized(label) for label in question.labels}) > 1
     ]
 
 
@@ -116,9 +119,11 @@ def settle_labels(
         Labels are doubtful, and `doubtful` is "refuse"; or an image has two labels, and it is "keep".
     """
     questions = question_labels(pairs)
-    asked = [q for q in questions if doubtful == "refuse" or q.kind == "contradiction"]
-    if asked and doubtful in ("refuse", "keep"):
-        raise InvalidParameterError(_message(asked))
+    if doubtful == "keep":
+        # As written, any second label of an image contradicts the first.
+        questions = _contradictions(pairs)
+    if questions and doubtful in ("refuse", "keep"):
+        raise InvalidParameterError(_message(questions))
     if doubtful in ("refuse", "keep"):
         return dict(pairs), questions
     main = {
@@ -176,8 +181,13 @@ def _is_several(label: str, spellings: dict[str, list[str]]) -> bool:
     return len(parts) > 1 and any(_normalized(part) in spellings for part in parts)
 
 
-def _labels_by_name(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
-    labels: dict[str, set[str]] = {}
+def _contradictions(pairs: Iterable[tuple[str, str]]) -> list[LabelQuestion]:
+    """Return the images with more than one label."""
+    labels_by_name: dict[str, set[str]] = {}
     for name, label in pairs:
-        labels.setdefault(name, set()).add(label)
-    return labels
+        labels_by_name.setdefault(name, set()).add(label)
+    return [
+        LabelQuestion("contradiction", sorted(labels), 1, name)
+        for name, labels in labels_by_name.items()
+        if len(labels) > 1
+    ]
