@@ -152,3 +152,12 @@ def test_files_that_cannot_be_measured_are_in_doubt(photo):
     sign, advantage, doubts = verdict(unknown, known)
     assert (sign, advantage) == (1, "larger: 640 × 512, 4 times the pixels of the next")
     assert doubts == ["a file could not be read to measure what it lost"]
+
+
+def test_a_tint_is_no_color(photo):
+    gray = photo.convert("L").convert("RGB")
+    tint = np.asarray(gray, np.float32) * (1.07, 0.95, 0.75)
+    tinted = Image.fromarray(np.clip(tint, 0, 255).astype(np.uint8))
+    found = differences(candidate(tinted), candidate(gray), Framing())
+    assert "in color" not in [one.advantage for one in found]
+    assert any(one.sign == 0 and one.doubt for one in found)

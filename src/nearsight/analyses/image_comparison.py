@@ -23,7 +23,7 @@ _SHARPENED_DB = 2.5
 # Ratio of sides beyond which two images have different sizes.
 _SIZE_RATIO = 1.12
 # Less than this share of the other's color is none; and the least color that counts.
-_NO_COLOR_SHARE, _LEAST_CHROMA, _GRAY_CHROMA = 0.3, 3.0, 0.15
+_NO_COLOR_SHARE, _LEAST_CHROMA, _FAINT_CHROMA, _GRAY_CHROMA = 0.3, 3.0, 1.5, 0.15
 # A palette, against so many colors.
 _PALETTE_COLORS, _MANY_COLORS = 256, 2000
 # Bits of tones that are no coincidence.
@@ -169,11 +169,14 @@ def _sign(is_first: bool) -> int:
 def _by_color(a: ImageQuality, b: ImageQuality) -> list[Difference]:
     low, high = sorted((a.chroma, b.chroma))
     colored = a if a.chroma > b.chroma else b
-    is_gray = low < _NO_COLOR_SHARE * high and (high > _LEAST_CHROMA or low < _GRAY_CHROMA < high / 4)
-    if is_gray:
+    # Color against none; of a gray image exactly none, so that a fainter color counts, too.
+    least = _FAINT_CHROMA if low < _GRAY_CHROMA else _LEAST_CHROMA
+    if low < _NO_COLOR_SHARE * high and high > least:
         return [
             Difference(_sign(colored is a), "in color", "the other image has color, the kept one has none")
         ]
+    if low < _GRAY_CHROMA < high / 4:
+        return [Difference(0, "", "one of the images is tinted, or faintly colored")]
     n_low, n_high = sorted((a.n_colors, b.n_colors))
     if n_low <= _PALETTE_COLORS and n_high > _MANY_COLORS and low > 4 * _GRAY_CHROMA:
         return [Difference(_sign(a.n_colors > b.n_colors), "more colors", "the other image has more colors")]
