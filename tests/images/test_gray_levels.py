@@ -259,3 +259,25 @@ def test_color_of_16_bits_that_pillow_reads_as_black_is_a_failure(image_format):
     assert np.abs(np.asarray(decode(stored(257)).image).astype(int) - colors).max() <= 1
     with pytest.raises(ImageError, match="less than a sixteenth of its 16 bits"):
         decode(stored(1))
+
+
+def test_interlaced_color_of_16_bits_shows():
+    colors = np.asarray(scene(64, 48))
+    deep = np.rint(colors / 255 * 4095).astype(">u2")
+    passes = (
+        (0, 0, 8, 8),
+        (0, 4, 8, 8),
+        (4, 0, 8, 4),
+        (0, 2, 4, 4),
+        (2, 0, 4, 2),
+        (0, 1, 2, 2),
+        (1, 0, 2, 1),
+    )
+    parts = [deep[y::down, x::across] for y, x, down, across in passes]
+    rows = b"".join(b"\0" + row.tobytes() for part in parts for row in part)
+    data = png(64, 48, 16, 2, rows)
+    header = bytearray(data[:33])
+    header[28] = 1
+    header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
+    got = np.asarray(decode(bytes(header) + data[33:]).image).astype(int)
+    assert np.abs(got - colors).max() <= 1
