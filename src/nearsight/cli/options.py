@@ -49,17 +49,22 @@ def _flag(*names: str, help: str) -> Callable[[_F], _F]:
 
 def existing_paths(ctx: click.Context, param: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse PATH arguments of which none exists, or that hold no image at all."""
-    require_existing(paths)
     if paths and not ctx.resilient_parsing:
-        from nearsight import images
-
-        images.require_any(paths)
+        require_images(paths)
     return paths
 
 
 def _spelled_right(ctx: click.Context, param: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
     require_existing(paths)
     return paths
+
+
+def require_images(paths: Sequence[str]) -> None:
+    """Refuse paths of which none exists, or that hold no image at all."""
+    from nearsight import images
+
+    require_existing(paths)
+    images.require_any(paths)
 
 
 def require_existing(paths: Sequence[str]) -> None:

@@ -193,6 +193,8 @@ def test_a_model_that_cannot_be_loaded_leaves_no_collection(nearsight, photos, m
         ("embed", "--out", "v.npz"),
         ("classify", "predict", "--names", "a,b"),
         ("anomaly", "fit", "--to", "d.npz"),
+        ("anomaly", "score", "--from", "d.npz"),
+        ("audit",),
         ("faces", "enroll"),
         ("faces", "identify"),
         ("faces", "group"),
@@ -273,6 +275,8 @@ def test_rows_of_a_table_that_name_nothing_are_listed(nearsight, tmp_path, save_
     assert "no image has the name: gone" in result.stderr
     metadata = {Path(item["path"]).name: item["metadata"] for item in nearsight.json("ls")["items"]}
     assert metadata == {"a.png": {"n": 1}, "b.png": {"n": 2}, "c.png": {"n": 3}}
+    document = nearsight.json("index", tmp_path / "in", "--metadata", table)
+    assert (document["unmatched"], document["ambiguous"]) == ({"gone": 1}, {})
     # One image with a table of all: the others are in the collection.
     nearsight("index", tmp_path / "in" / "a.png", "--metadata", table)
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     cls=Command,
     json_shape="""{"added": int, "updated": int, "unchanged": int, "removed": int, "skipped": {ending: int},
  "failed": [{"path", "reason"}], "seconds": float, "images_per_second": float, "embedded": int,
- "vanished": [path], "excluded": [path], "notes": {note: int}}""",
+ "vanished": [path], "excluded": [path], "notes": {note: int},
+ "unmatched": {name: rows} and "ambiguous": {name: [path]}, with --metadata}""",
     examples=(
         "nearsight index ~/photos",
         "nearsight index shoes/ --meta season=winter --metadata prices.csv",
@@ -112,7 +113,8 @@ def index(
         device=run.device,
         cache_dir=run.settings.cache_dir,
     )
-    run.console.document(report.to_dict())
+    names = {"unmatched": resolution.unmatched, "ambiguous": resolution.ambiguous} if resolution else {}
+    run.console.document({**report.to_dict(), **names})
     _say(run, report, prune=prune)
     for line in resolution.report(str(metadata)) if resolution else ():
         run.console.warn(line)

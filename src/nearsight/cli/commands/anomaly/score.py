@@ -70,7 +70,7 @@ def score(
 
     if from_file is None:
         from_file, paths = _detector_first(paths)
-    options.require_existing(paths)
+    options.require_images(paths)
     detector = AnomalyDetector.load(
         from_file,
         model=model,
