@@ -94,8 +94,7 @@ def write_suggestions(file: Path, collection: Collection, suggestions: Sequence[
     facts = {"Collection": str(collection.directory), "Model": collection.spec.id}
     title = f"{count(len(cards), 'image')} to label next"
     lead = "In this order: labels of the first images teach a classifier most."
-    row = Row(Card("", None, name="to label", words="to label", linked=False), cards, "The most useful first")
-    sections = [Section(rows=[row])] if cards else []
+    sections = [Section(grid=cards)] if cards else []
     if not cards:
         title, lead = "Nothing to label", "All images have a label already."
     write_gallery(file, title, sections, lead=lead, facts=facts, footer=_SUGGESTION_FOOTER)
