@@ -97,8 +97,8 @@ def test_what_is_no_detector_is_refused(file, tmp_path, change, error):
         AnomalyDetector.load(rewritten(file, tmp_path / "x.npz", change))
 
 
-def test_a_detector_of_the_first_format_is_refused_with_the_way_to_a_new_one(file, tmp_path):
-    old = rewritten(file, tmp_path / "x.npz", lambda f: f.update(format=1))
+def test_a_detector_of_an_earlier_format_is_refused_with_the_way_to_a_new_one(file, tmp_path):
+    old = rewritten(file, tmp_path / "x.npz", lambda f: f.update(format=2))
     with pytest.raises(DetectorFileError, match=r"earlier version.*nearsight anomaly fit GOOD_DIR --to FILE"):
         AnomalyDetector.load(old)
 

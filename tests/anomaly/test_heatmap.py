@@ -32,12 +32,12 @@ def result_of(score, levels, heat=0.0):
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (result_of(9.0, {"image": 0.5, "block2": 8.0, "block10": 4.0}, 9), "in the outlined places."),
-        (result_of(9.0, {"image": 9.0, "block2": 1.0}), "as a whole, in no single place"),
-        (result_of(9.0, {"image": 5.0, "block2": 7.0}, 9), "as a whole, and most in the outlined"),
-        (result_of(3.5, {"image": 2.5, "block2": 2.5}), "together that exceeds"),
-        (result_of(1.0, {"image": 1.0, "block2": 0.1}), "Resembles good images."),
-        (result_of(1.0, {"image": 1.0, "block2": 0.1}, 4), "too small to count"),
+        (result_of(9.0, {"image": 0.5, "places": 9.0, "tiles block2": 8.0}, 9), "in the outlined places."),
+        (result_of(9.0, {"image": 9.0, "places": 1.0}), "as a whole, in no single place"),
+        (result_of(9.0, {"image": 5.0, "places": 7.0}, 9), "as a whole, and most in the outlined"),
+        (result_of(3.5, {"image": 2.5, "places": 2.5}), "together that exceeds"),
+        (result_of(1.0, {"image": 1.0, "places": 0.1}), "Resembles good images."),
+        (result_of(1.0, {"image": 1.0, "places": 0.1}, 4), "too small to count"),
         (result_of(9.0, {"image": 9.0}), "in no single place"),
     ],
 )

@@ -8,7 +8,7 @@
     template.npy   gray pixels of the template, where all images have one
     *.npy       arrays of the estimator
 
-Format 1 compared other layers, without regard to places. Its scores cannot be computed any more, so its
+Formats 1 and 2 compared other layers and places. Their scores cannot be computed any more, so such
 files are refused.
 """
 
@@ -26,7 +26,7 @@ from nearsight.estimators.anomaly import MultiLevelAnomaly
 from nearsight.models import Fingerprint
 from nearsight.models.dense_features import FeatureMaps, load_features
 
-_KIND, _FORMAT = "detector", 2
+_KIND, _FORMAT = "detector", 3
 _REMEDY = "fit one on good images: nearsight anomaly fit GOOD_DIR --to FILE"
 
 

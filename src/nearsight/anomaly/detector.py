@@ -50,8 +50,9 @@ class AnomalyResult:
         A score above it is a defect.
     defect : bool
     levels : dict of str to float
-        Parts of the score, in standard deviations of good images: ``image`` for the image as a whole, and
-        each layer by its view and name, such as ``tiles block2.add``.
+        Parts of the score, in standard deviations of good images: ``image`` for the image as a whole,
+        ``places`` for its places, and what that consists of: each layer by its view and name, such as
+        ``tiles block2.add``, and ``template``.
     heatmap : ndarray of shape (height, width), float32, or None
         At the image's size, in the unit of the score: there is an alarm where a hundredth of the image
         reaches `threshold`. None without ``heatmaps=True``, and for ``level="image"``.
@@ -440,8 +441,8 @@ class AnomalyDetector:
         assessment = self._estimator.score_levels(features.views.maps)
         threshold = self.threshold_
         heatmap = None
-        if heatmaps and assessment.heat:
-            heatmap = combined_heat(assessment.heat, features.views.image_px)
+        if heatmaps and assessment.places is not None:
+            heatmap = combined_heat(assessment.heat, assessment.places, features.views.image_px)
         names = {str(i): level for i, level in enumerate([*self._extractor.levels, "template"])}
         return AnomalyResult(
             path=features.path,

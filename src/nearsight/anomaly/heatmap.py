@@ -9,7 +9,6 @@ from PIL import Image, ImageDraw, ImageFont
 from nearsight import text_format
 from nearsight.anomaly.detector import AnomalyResult
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.anomaly import combine_scores
 
 _PAPER, _INK, _FAINT = (255, 255, 255), (24, 24, 27), (113, 113, 122)
 _ALARM, _GOOD = (185, 28, 28), (21, 94, 60)
@@ -177,10 +176,8 @@ def reason(result: AnomalyResult) -> str:
 
 
 def _level_scores(result: AnomalyResult) -> tuple[float | None, float | None]:
-    """Return the scores of the image as a whole, and of all layers together; None for a level not used."""
-    levels = dict(result.levels)
-    whole = levels.pop("image", None)
-    return whole, float(combine_scores([np.array(v) for v in levels.values()])) if levels else None
+    """Return the scores of the image as a whole, and of its places; None for a part not used."""
+    return result.levels.get("image"), result.levels.get("places")
 
 
 def _scale(sheet: Image.Image, pen: ImageDraw.ImageDraw, font: _Font, top: int, width: int) -> None:

@@ -15,6 +15,9 @@ from nearsight.models.spec import ModelSpec
 # 224 pixels, so that the positions of all layers up to stride 32 coincide.
 _OVERLAP = 7
 
+# The image is continued by its mirror image for this share of a tile: a network's zeros do not touch it.
+_MARGIN = 14
+
 # Positions a side of a tile: a finer layer is averaged in blocks.
 _MOST_POSITIONS = 28
 
@@ -29,16 +32,25 @@ class TileGrid:
         Height and width of the image and of a tile.
     n_rows, n_cols : int
         Number of tiles down and across.
+    has_margin : bool
+        Whether a margin of mirrored pixels surrounds the image.
     """
 
     image_px: tuple[int, int]
     tile_px: tuple[int, int]
     n_rows: int
     n_cols: int
+    has_margin: bool = False
+
+    @property
+    def margin_px(self) -> tuple[int, int]:
+        """Mirrored pixels above and below, and left and right of the image."""
+        height, width = (side // _MARGIN if self.has_margin else 0 for side in self.tile_px)
+        return height, width
 
     @property
     def canvas_px(self) -> tuple[int, int]:
-        """Height and width to which the image is scaled, so that the tiles cover it exactly."""
+        """Height and width that the tiles cover exactly: the scaled image and its margin."""
         height, width = (
             n * side - (n - 1) * (side // _OVERLAP)
             for n, side in zip((self.n_rows, self.n_cols), self.tile_px, strict=True)
@@ -64,21 +76,25 @@ def plan_tiles(
     max_tiles : int
         At least 1. An image that needs more is reduced, both sides by the same factor up to whole tiles.
     scale : float, default 1
-        Above 0: pixels of the tiles for one pixel of the image, at least. 0 gives one tile, to which the
-        whole image is stretched.
+        Above 0: pixels of the tiles for one pixel of the image, at least; the image then gets a margin. 0
+        gives one tile, to which the whole image is stretched.
 
     Examples
     --------
     >>> [(g.n_rows, g.n_cols) for g in (plan_tiles(px, (224, 224), 16) for px in
     ...     ((200, 200), (250, 250), (100, 2000), (3000, 4000)))]
-    [(1, 1), (2, 2), (1, 11), (3, 5)]
+    [(2, 2), (2, 2), (1, 11), (3, 5)]
     >>> plan_tiles((250, 250), (224, 224), 16, scale=2).canvas_px
     (608, 608)
     """
 
     def tiles(share: float) -> tuple[int, int]:
+        margin = 2 / _MARGIN if scale else 0
         n_rows, n_cols = (
-            max(1, math.ceil((share * px - side // _OVERLAP) / (side - side // _OVERLAP) - 1e-9))
+            max(
+                1,
+                math.ceil((share * px - side // _OVERLAP + margin * side) / (side - side // _OVERLAP) - 1e-9),
+            )
             for px, side in zip(image_px, tile_px, strict=True)
         )
         return n_rows, n_cols
@@ -89,7 +105,7 @@ def plan_tiles(
             middle = (low + high) / 2
             low, high = (middle, high) if math.prod(tiles(middle)) <= max_tiles else (low, middle)
         high = low
-    return TileGrid(image_px, tile_px, *tiles(high))
+    return TileGrid(image_px, tile_px, *tiles(high), has_margin=scale > 0)
 
 
 def cut_tiles(image: Image.Image, spec: ModelSpec, grid: TileGrid) -> list[NDArray[np.uint8]]:
@@ -97,7 +113,10 @@ def cut_tiles(image: Image.Image, spec: ModelSpec, grid: TileGrid) -> list[NDArr
 
     The image is stretched to the canvas, as ``resize_mode="squash"`` stretches it to a model's input.
     """
-    canvas = resize_and_crop(image, replace(spec, resize_mode="squash", input_px=grid.canvas_px))
+    (height, width), (down, across) = grid.canvas_px, grid.margin_px
+    inner_px = (height - 2 * down, width - 2 * across)
+    inner = resize_and_crop(image, replace(spec, resize_mode="squash", input_px=inner_px))
+    canvas = np.pad(inner, ((down, down), (across, across), (0, 0)), mode="symmetric")
     height, width = grid.tile_px
     return [canvas[top : top + height, left : left + width] for top, left in grid.corners]
 
@@ -116,7 +135,7 @@ def join_features(maps: Sequence[NDArray[np.float32]], grid: TileGrid) -> NDArra
     Returns
     -------
     ndarray of shape (H, W, d), float32
-        Position (i, j) lies at ((i + 0.5) / H, (j + 0.5) / W) of the canvas.
+        Position (i, j) lies at ((i + 0.5) / H, (j + 0.5) / W) of the image.
     """
     block = max(1, -(-max(maps[0].shape[:2]) // _MOST_POSITIONS))
     tiles = np.stack([block_averaged(tile, block) for tile in maps])
@@ -127,7 +146,12 @@ def join_features(maps: Sequence[NDArray[np.float32]], grid: TileGrid) -> NDArra
         )
     )
     joined: NDArray[np.float32] = tiles[rows[:, None] * grid.n_cols + columns, y[:, None], x]
-    return joined
+    # Without the positions of the margin.
+    down, across = (
+        min(round(margin * n / canvas), (n - 1) // 2)
+        for margin, n, canvas in zip(grid.margin_px, joined.shape[:2], grid.canvas_px, strict=True)
+    )
+    return joined[down : joined.shape[0] - down, across : joined.shape[1] - across]
 
 
 def block_averaged(values: NDArray[np.float32], block: int) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from nearsight.anomaly.tiling import cut_tiles, join_features, plan_tiles, resize_map
-from nearsight.estimators.anomaly import combine_scores
+from nearsight.estimators.anomaly import ScoreScale, combine_scores
 from nearsight.models.dense_features import FeatureMaps
 
 # Standard deviation of the smoothing, in positions of the finest map (Roth et al. 2022, section 3.3: 4 of 224
@@ -107,17 +107,21 @@ class ViewExtractor:
         return ViewMaps(image_px, maps)
 
 
-def combined_heat(heat: Sequence[NDArray[np.float32]], image_px: tuple[int, int]) -> NDArray[np.float32]:
+def combined_heat(
+    heat: Sequence[NDArray[np.float32]], unit: ScoreScale, image_px: tuple[int, int]
+) -> NDArray[np.float32]:
     """Combine the heat of several levels to a map of the image's size.
 
     Parameters
     ----------
     heat : sequence of ndarray of shape (h, w), float32
-        At least one, in one unit; the combination is computed at the finest resolution among them.
+        At least one; the combination is computed at the finest resolution among them.
+    unit : ScoreScale
+        Of the combination.
     image_px : tuple of int
         Height and width.
     """
     finest = max((values.shape for values in heat), key=lambda shape: shape[0] * shape[1])
     size = (finest[0], finest[1])
-    combined = combine_scores([resize_map(values, size) for values in heat]).astype(np.float32)
-    return resize_map(gaussian_filter(combined, _SMOOTHING, mode="nearest"), image_px)
+    combined = unit.standardized(combine_scores([resize_map(values, size) for values in heat]))
+    return resize_map(gaussian_filter(combined.astype(np.float32), _SMOOTHING, mode="nearest"), image_px)

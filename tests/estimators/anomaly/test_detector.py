@@ -50,13 +50,13 @@ def test_the_combination_sees_what_either_level_sees() -> None:
     assert seen["patch"][0] > 0.99
     assert seen["image"][1] > seen["patch"][1] + 0.1
     assert seen["combined"][0] > 0.98
-    assert seen["combined"][1] > seen["image"][1] - 0.15
+    assert seen["combined"][1] > seen["image"][1] - 0.05
 
 
 def test_heat_is_where_the_spot_is(fitted: MultiLevelAnomaly) -> None:
     [layers] = with_a_spot(images(1, 9))
     found = fitted.score_levels(layers)
-    assert set(found.levels) == {"image", "0", "1"}
+    assert set(found.levels) == {"image", "places", "0", "1"}
     y, x = divmod(int(found.heat[0].argmax()), 8)
     assert (2 <= y < 5, 3 <= x < 6) == (True, True)
     assert fitted.predict([layers]).tolist() == [-1]
@@ -89,7 +89,8 @@ def test_the_held_out_are_never_learned(monkeypatch: pytest.MonkeyPatch) -> None
         lambda layers: learned.append(1.0) or feature_moments(layers),
     )
     detector = quick(level="patch").fit(images(60))
-    assert len(learned) == 41
+    # Of the 41 others, 15 only say what is usual.
+    assert len(learned) == 26
     assert detector.threshold_.n_examples == 19
     assert detector.n_images_seen_ == 60
 
@@ -114,8 +115,8 @@ def test_learns_on_in_bounded_memory_and_keeps_the_rate() -> None:
     assert detector.threshold_.n_examples == before.n_examples + 200
     assert all(len(m.memory_) <= 300 for name, m in detector._members.items() if name != "image")
     rate = float((detector.predict(images(200, 77)) == -1).mean())
-    low, high = detector.threshold_.observed_rate_interval(200)
-    assert low - 0.03 <= rate <= high + 0.03
+    # Images were scored before they were learned, so the rate may only be lower.
+    assert rate <= detector.threshold_.observed_rate_interval(200)[1] + 0.03
 
 
 def test_what_was_unusual_becomes_usual() -> None:

@@ -1,6 +1,5 @@
 """Images scored by their feature maps: as a whole, and place by place at each level."""
 
-import copy
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence, Sized
@@ -29,9 +28,12 @@ Maps = Sequence[NDArray[np.float32]]
 _LEAST_FITTED = 10
 # The share of images that is held out for the threshold.
 _HELD_OUT_SHARE = 1 / 3
+# Of the others, the share that the scales are learned from, and how many those are at least, up to a half.
+_SCALED_SHARE, _LEAST_SCALED = 1 / 3, 15
+_N_FOLDS = 5
 # The threshold is calibrated on at most so many scores: the latest.
 _MOST_SCORES = 5000
-_IMAGE = "image"
+_IMAGE, _PLACES = "image", "places"
 # Matrix products differ in their last bits by the alignment of arrays; scores must not.
 _DECIMALS = 6
 # Vectors that are fitted together: inverting the covariance costs more than all else.
@@ -55,14 +57,17 @@ class LevelScores:
     score : float
         Higher is more unusual; about 0 for good images.
     levels : dict of str to float
-        The score of each level, in standard deviations of good images: ``image``, then the maps by number.
+        Scores in standard deviations of good images: ``image``, ``places``, and each map by number.
     heat : list of ndarray of shape (h, w), float32
-        For each level the score of each place, in the same unit; empty if the level is ``image``.
+        For each map the score of each place, in its own unit; empty if the level is ``image``.
+    places : ScoreScale or None
+        The unit of the heat of all maps combined.
     """
 
     score: float
     levels: dict[str, float]
     heat: list[NDArray[np.float32]]
+    places: ScoreScale | None = None
 
 
 class _GivenDistances:
@@ -86,13 +91,14 @@ class MultiLevelAnomaly(BaseEstimator):
     is usual in that place (`PositionScale`); the score of a level is the mean of the highest hundredth of its
     places. Deviations from Roth et al. 2022, section 3.1, who concatenate the layers and take the highest
     distance: the few features of a fine layer are not dominated by the many of a coarse one, and the border
-    of an image, where distances are always larger, does not decide. The scores of each level are standardized
-    on good images and combined (`combine_scores`).
+    of an image, where distances are always larger, does not decide. The scores of the levels are standardized
+    on good images and combined (`combine_scores`); so are the two of places and whole.
 
     Good images are used in three parts, in their order, which must be random: the model is fitted on the
-    first; the second are scored, to learn what is usual in each place, and then fitted too; the last, about a
+    first; the second are scored, to learn what is usual in each place and at each level; the last, about a
     third and as many as meet the rate exactly, are held out for the threshold (split conformal,
-    `conformal.from_good`).
+    `conformal.from_good`). The second part is not learned: a memory that grew would see other distances
+    than those that the scales were learned on.
 
     Parameters
     ----------
@@ -179,12 +185,12 @@ class MultiLevelAnomaly(BaseEstimator):
         self._vectors: list[NDArray[np.float64]] = []
         self.n_images_seen_ = 0
         self._learn(islice(images, n_first))
-        distances = self._learn(islice(images, n_second), scored_by=copy.deepcopy(self._members))
+        distances = self._measure(islice(images, n_second))
         if not any(distances.values()):
             raise CalibrationError(
                 f"of {total} good images only {self.n_images_seen_} came; give their number as n="
             )
-        self.scales_ = {name: ScoreScale.fit(self._level_scores(name, d)) for name, d in distances.items()}
+        self._fit_scales(distances)
         self.good_scores_ = np.array([self.score_levels(maps).score for maps in images])
         self.n_images_seen_ += len(self.good_scores_)
         self._calibrate()
@@ -229,7 +235,8 @@ class MultiLevelAnomaly(BaseEstimator):
                 f" good images, {required} of them held out for the threshold; there are {n}. Give more, or"
                 " ask for a higher rate"
             )
-        return (n - held + 1) // 2, (n - held) // 2
+        n_second = min((n - held) // 2, max(round((n - held) * _SCALED_SHARE), _LEAST_SCALED))
+        return n - held - n_second, n_second
 
     def score_levels(self, maps: Maps) -> LevelScores:
         """Return the anomaly scores of one image.
@@ -246,8 +253,13 @@ class MultiLevelAnomaly(BaseEstimator):
             if isinstance(distances, np.ndarray):
                 usual = self._places[name].standardized(distances)
                 heat.append(self.scales_[name].standardized(usual).astype(np.float32))
-        score = float(combine_scores([np.array(z) for z in levels.values()]))
-        return LevelScores(round(score, _DECIMALS), levels, heat)
+        parts = [levels[_IMAGE]] if _IMAGE in levels else []
+        if heat:
+            combined = combine_scores([np.array(z) for name, z in levels.items() if name != _IMAGE])
+            levels[_PLACES] = float(self.scales_[_PLACES].standardized(combined))
+            parts.append(levels[_PLACES])
+        score = float(combine_scores([np.array(z) for z in parts]))
+        return LevelScores(round(score, _DECIMALS), levels, heat, self.scales_.get(_PLACES))
 
     def score_samples(self, X: Iterable[Maps]) -> NDArray[np.float64]:
         """Return minus the score of each image: higher is more normal."""
@@ -302,7 +314,8 @@ class MultiLevelAnomaly(BaseEstimator):
             name: PositionScale.from_state(own, _of(arrays, f"{name}.places."))
             for name, own in facts["places"].items()
         }
-        detector.scales_ = {name: ScoreScale.from_dict(facts["scales"][name]) for name in detector._members}
+        names = [*detector._members, *([_PLACES] if detector._places else [])]
+        detector.scales_ = {name: ScoreScale.from_dict(facts["scales"][name]) for name in names}
         detector.threshold_ = Threshold.from_dict(facts["threshold"])
         detector.good_scores_ = np.asarray(arrays["good_scores"], np.float64)
         detector.n_images_seen_ = int(facts["n_pictures_seen"])
@@ -313,22 +326,12 @@ class MultiLevelAnomaly(BaseEstimator):
             self.good_scores_, false_alarm_rate=self.false_alarm_rate, confidence=self.confidence
         )
 
-    def _learn(
-        self, images: Iterable[Maps], *, scored_by: Mapping[str, Any] | None = None
-    ) -> dict[str, list[Any]]:
-        """Fit every level on images; first score them with earlier members, and learn the places' scales."""
-        kept: dict[str, list[Any]] = {name: [] for name in scored_by or ()}
+    def _learn(self, images: Iterable[Maps]) -> None:
+        """Fit every level on images."""
         for maps in images:
             _require_maps(maps)
             if not self._members:
                 self._members = self._new_members(len(maps))
-                self._places = {name: PositionScale() for name in self._members if name != _IMAGE}
-            if scored_by:
-                for name, distances in _distances(scored_by, maps).items():
-                    if name in self._places:
-                        self._places[name].add(distances)
-                    if len(kept[name]) < _MOST_MAPS:
-                        kept[name].append(distances)
             self.n_images_seen_ += 1
             for name, member in self._members.items():
                 if isinstance(member, PatchMemory):
@@ -340,7 +343,37 @@ class MultiLevelAnomaly(BaseEstimator):
         for member in self._members.values():
             if isinstance(member, PatchMemory):
                 member.finish()
-        return kept
+
+    def _measure(self, images: Iterable[Maps]) -> dict[str, list[Any]]:
+        """Learn what is usual in each place, and return the distances of up to 256 images at each level."""
+        self._places = {name: PositionScale() for name in self._members if name != _IMAGE}
+        measured: dict[str, list[Any]] = {name: [] for name in self._members}
+        for maps in images:
+            self.n_images_seen_ += 1
+            for name, distances in _distances(self._members, maps).items():
+                if name in self._places:
+                    self._places[name].add(distances)
+                if len(measured[name]) < _MOST_MAPS:
+                    measured[name].append(distances)
+        return measured
+
+    def _fit_scales(self, distances: Mapping[str, list[Any]]) -> None:
+        """Learn the unit of each level, and of all places together.
+
+        The places of an image count by what is usual in other images, as those of a new image will.
+        """
+        for name, places in self._places.items():
+            places.fit_tails(distances[name])
+        scores = {
+            name: np.array(values, np.float64) if name == _IMAGE else _cross_scored(values)
+            for name, values in distances.items()
+        }
+        self.scales_ = {name: ScoreScale.fit(values) for name, values in scores.items()}
+        if self._places:
+            combined = combine_scores(
+                [self.scales_[name].standardized(scores[name]) for name in self._places]
+            )
+            self.scales_[_PLACES] = ScoreScale.fit(combined)
 
     def _level_scores(self, name: str, distances: Sequence[Any]) -> NDArray[np.float64]:
         """Return the score of each image at a level, from its distances."""
@@ -412,3 +445,17 @@ def _highest(places: NDArray[np.float32]) -> float:
 
 def _of(arrays: Mapping[str, NDArray[Any]], start: str) -> dict[str, NDArray[Any]]:
     return {key.removeprefix(start): values for key, values in arrays.items() if key.startswith(start)}
+
+
+def _cross_scored(maps: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Return the score of each map by the places' scales of the other folds."""
+    scores = np.empty(len(maps))
+    n_folds = min(_N_FOLDS, len(maps))
+    for fold in range(n_folds):
+        other_maps = [values for i, values in enumerate(maps) if i % n_folds != fold] or maps
+        others = PositionScale()
+        for values in other_maps:
+            others.add(values)
+        others.fit_tails(other_maps)
+        scores[fold::n_folds] = [_highest(others.standardized(values)) for values in maps[fold::n_folds]]
+    return scores

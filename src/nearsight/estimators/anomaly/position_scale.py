@@ -1,5 +1,6 @@
 """What is usual at each place of an image: the mean and spread of a map by relative position."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from nearsight.errors import InvalidParameterError
 _N_CELLS, _N_BORDER = 24, 3
 # A spread is at least this share of the mean spread, so that a place that never varied raises no alarm alone.
 _LEAST_SPREAD = 0.2
+# The share of values that are a tail.
+_TAIL = 0.01
 
 Floats = NDArray[np.float64]
 
@@ -24,7 +27,9 @@ class PositionScale:
     *Method*: a z-score per place. A map is divided into 24 × 24 cells of relative position. Of each cell the
     mean and the variance over good images are kept, smoothed over the adjacent cells. The outermost three
     positions of each side are cells of their own, and are smoothed along the side only. A spread below a
-    fifth of the mean one is raised to that.
+    fifth of the mean one is raised to that. Near the border distances are also more skewed, and the highest
+    ones are what counts: `fit_tails` rescales the outermost three rings of positions, so that the mean of
+    their highest hundredth is that of the inner places.
 
     Attributes
     ----------
@@ -35,7 +40,8 @@ class PositionScale:
     --------
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
-    >>> usual = np.ones((40, 40)) + np.eye(40)
+    >>> usual = np.ones((40, 40))
+    >>> usual[0] = 3
     >>> scale = PositionScale()
     >>> for _ in range(100):
     ...     scale.add(usual * rng.normal(1, 0.1))
@@ -46,6 +52,7 @@ class PositionScale:
     def __init__(self) -> None:
         self.n_maps = 0
         self._sums = np.zeros((3, _N_CELLS, _N_CELLS))
+        self._tails = np.ones(_N_BORDER + 1)
         self._fitted: tuple[Floats, Floats] | None = None
 
     def add(self, values: NDArray[np.floating[Any]]) -> None:
@@ -58,6 +65,18 @@ class PositionScale:
             total += rows @ part @ columns.T
         self.n_maps += 1
         self._fitted = None
+
+    def fit_tails(self, maps: Sequence[NDArray[np.floating[Any]]]) -> None:
+        """Learn how high the highest values are in each ring of positions, from maps that were added."""
+        self._tails = np.ones(_N_BORDER + 1)
+        rings = [_rings(values.shape) for values in maps]
+        standardized = np.concatenate([self.standardized(values).ravel() for values in maps])
+        ring_of = np.concatenate([ring.ravel() for ring in rings])
+        inner = _highest(standardized[ring_of == _N_BORDER])
+        for ring in range(_N_BORDER):
+            own = _highest(standardized[ring_of == ring])
+            if inner > 0 and own > 0:
+                self._tails[ring] = own / inner
 
     def standardized(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Return a map in standard deviations from the mean of good images, place by place.
@@ -77,11 +96,11 @@ class PositionScale:
         if self._fitted is None:
             self._fitted = self._mean_and_spread()
         mean, spread = (rows.T @ cells @ columns for cells in self._fitted)
-        return np.asarray((values - mean) / spread, np.float32)
+        return np.asarray((values - mean) / (spread * self._tails[_rings(values.shape)]), np.float32)
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Return it as plain data and arrays; see `from_state`."""
-        return {"n_maps": self.n_maps}, {"sums": self._sums}
+        return {"n_maps": self.n_maps}, {"sums": self._sums, "tails": self._tails}
 
     @classmethod
     def from_state(cls, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> "PositionScale":
@@ -96,7 +115,7 @@ class PositionScale:
         scale.n_maps = int(facts["n_maps"])
         if arrays["sums"].shape != scale._sums.shape:
             raise ValueError(f"sums have shape {arrays['sums'].shape}, not {scale._sums.shape}")
-        scale._sums = arrays["sums"]
+        scale._sums, scale._tails = arrays["sums"], arrays["tails"]
         return scale
 
     def _mean_and_spread(self) -> tuple[Floats, Floats]:
@@ -126,6 +145,20 @@ def _memberships(n: int) -> Floats:
         from_end = _N_CELLS - n + at
         cells = np.where(at < _N_BORDER, at, np.where(at >= n - _N_BORDER, from_end, inner))
     return np.asarray(cells == np.arange(_N_CELLS)[:, None], np.float64)
+
+
+def _rings(shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return how far each position of a map lies from its border: 0, 1, 2, or 3 and more."""
+    rows, columns = (np.minimum(np.arange(n), np.arange(n)[::-1]) for n in shape)
+    return np.minimum(np.minimum(rows[:, None], columns), _N_BORDER)
+
+
+def _highest(values: NDArray[np.floating[Any]]) -> float:
+    """Return the mean of the highest hundredth of values; 0 of none."""
+    if not values.size:
+        return 0.0
+    n = max(1, round(_TAIL * values.size))
+    return float(np.partition(values, values.size - n)[-n:].mean(dtype=np.float64))
 
 
 def _smoothed(cells: Floats) -> Floats:
