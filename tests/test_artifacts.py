@@ -101,6 +101,6 @@ def test_what_is_missing_damaged_or_else_says_how_to_get_one(tmp_path):
 
 def test_nobody_is_told_to_load_a_pickle(tmp_path):
     (tmp_path / "any.npz").write_bytes(b"\x80 no archive")
-    with pytest.raises(InvalidParameterError, match="it is no npz file") as caught:
+    with pytest.raises(InvalidParameterError, match="it is not an npz file") as caught:
         read(tmp_path / "any.npz")
     assert "pickle" not in str(caught.value)
