@@ -116,7 +116,8 @@ def verify(
         for part, result in zip(parts, ordered_map(compare, parts, n_threads=n_threads), strict=True):
             agreements[part], transforms[part] = result.agreement, result.transforms
             bar.update(len(part))
-        shares = thumbnails.ground_shares[pairs].min(axis=1)
+        # Of a scan, less of the ground is plain.
+        shares = thumbnails.ground_shares[pairs].max(axis=1)
         partly_plain = (shares >= dense.PARTLY_PLAIN_GROUND_SHARE) & (shares < dense.PLAIN_GROUND_SHARE)
         toned = np.flatnonzero(partly_plain & (agreements > dense.MATCH_AGREEMENT))
         agreements[toned] = dense.toned_agreement(
