@@ -10,6 +10,7 @@ from nearsight.collection import Collection
 from nearsight.collection.arrays import items_by_id
 from nearsight.reports.gallery import Card, Section, write_gallery
 from nearsight.reports.html import smaller_jpeg
+from nearsight.reports.titles import title_of
 from nearsight.text_format import count
 
 # A browser takes too long to open more; the command's answer lists all.
@@ -73,13 +74,12 @@ def sheet(collection: Collection, ids: Sequence[str], side_px: int = THUMBNAIL_P
     present = [id for id in ids if id in items]
     thumbnails = collection.thumbnails(present)
     small = {id: smaller_jpeg(thumbnails[id], side_px) for id in present if thumbnails.get(id)}
-    return [Card(items[id].path, small.get(id)) for id in present]
+    return [Card(items[id].path, small.get(id), name=title_of(items[id].metadata)) for id in present]
 
 
 def _lead(clustering: Clustering, cluster: Cluster, n_shown: int) -> str:
     parts = [_count_shown(cluster.ids, n_shown), f"cluster {cluster.id}"]
-    name_words = (cluster.name or "").split(", ")
-    other_words = [word for word in cluster.words if word not in name_words]
+    other_words = [word for word in cluster.words if word not in (cluster.name or "")]
     if other_words:
         parts.append("also " + ", ".join(other_words))
     nearest = _nearest_cluster(clustering, cluster)

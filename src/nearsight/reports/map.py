@@ -11,6 +11,7 @@ from nearsight.analyses.map import ImageMap
 from nearsight.collection import Collection
 from nearsight.errors import MissingExtraError
 from nearsight.reports.html import policy_hash, render, smaller_jpeg, template_source, write_html
+from nearsight.reports.titles import titles_of
 from nearsight.text_format import count, plain, printable
 
 # A thumbnail takes about 2 kB. Of more images, evenly spaced ones have a thumbnail.
@@ -41,7 +42,9 @@ def write_map(
     image_map : ImageMap
     paths : sequence of str, length n
     keys : mapping of str to sequence, each of length n
-        Metadata that the points can be colored by; None for an image without a value.
+        Metadata that the points can be colored by; None for an image without a value. `title` or `name`, if
+        there is one, is shown instead of the path. The names in ``KEY_label`` are written on the map when it
+        is colored by ``KEY``.
     color : str, optional
         The key that colors the points at first.
 
@@ -50,13 +53,16 @@ def write_map(
     MissingExtraError
         plotly is not installed.
     """
+    shown_paths = [printable(path) or id for id, path in zip(image_map.ids, paths, strict=True)]
+    titles = titles_of(keys, len(shown_paths))
     plotly, script = Markup(_plotly_script()), template_source("map.js")
     step = max(1, -(-len(image_map.ids) // _MAX_THUMBNAILS))
     data = {
         "ids": image_map.ids,
         "x": [round(float(x), 4) for x in image_map.positions[:, 0]],
         "y": [round(float(y), 4) for y in image_map.positions[:, 1]],
-        "names": [printable(path) or id for id, path in zip(image_map.ids, paths, strict=True)],
+        "names": [title or path for title, path in zip(titles, shown_paths, strict=True)],
+        "paths": shown_paths,
         "keys": {key: [_printable(value) for value in values] for key, values in keys.items()},
         "images": _thumbnails(collection, image_map.ids, step),
     }
@@ -81,7 +87,7 @@ def write_map(
         lead="Point at an image, or tap it, to see it. Draw around images for their ids; scroll to zoom.",
         facts=facts,
         footer=footer,
-        keys=list(keys),
+        keys=[key for key in keys if not (key.endswith("_label") and key.removesuffix("_label") in keys)],
         color=color,
         data=plain(data),
         plotly=plotly,

@@ -1,7 +1,10 @@
-"""The part of a map that shows some images."""
+"""The part of a map that shows some images, and the clusters that color it."""
 
+from nearsight.analyses.clusters import Clustering
 from nearsight.analyses.map import ImageMap
 from nearsight.collection import Collection, Item
+from nearsight.errors import FingerprintMismatchError, InvalidParameterError
+from nearsight.services.clusters import clustering_file
 
 
 def place_on_map(collection: Collection, layout: ImageMap, where: str | None) -> tuple[list[Item], ImageMap]:
@@ -9,3 +12,23 @@ def place_on_map(collection: Collection, layout: ImageMap, where: str | None) ->
     on_map = set(layout.ids)
     items = [item for item in collection.items(where) if item.id in on_map]
     return items, layout.subset([item.id for item in items])
+
+
+def saved_clusters(
+    collection: Collection, where: str | None = None, *, progress: bool | None = None
+) -> dict[str, tuple[int, str | None]]:
+    """Return number and name of each image's cluster among the collection's saved ones; -1 is noise.
+
+    Empty if no clusters are saved, or if they are damaged or of another model.
+    """
+    file = clustering_file(collection)
+    if not file.exists():
+        return {}
+    try:
+        clustering = collection.predict_clusters(Clustering.load(file), where=where, progress=progress)
+    except (InvalidParameterError, FingerprintMismatchError):
+        return {}
+    clusters: dict[str, tuple[int, str | None]] = dict.fromkeys(clustering.noise, (-1, None))
+    for cluster in clustering.clusters:
+        clusters |= dict.fromkeys(cluster.ids, (cluster.id, cluster.name))
+    return clusters

@@ -51,6 +51,24 @@ def test_clusters_are_the_colors_where_there_are_some(nearsight, photos):
     assert {point["cluster"] for point in nearsight.json("map")["points"]} == {7}
 
 
+def test_saved_clusters_color_the_map_without_metadata(nearsight, photos, tmp_path):
+    nearsight("index", photos, "--meta", "title=A photograph")
+    clusters = nearsight.json("cluster", "--k", 2, "--no-names")["clusters"]
+    expected = {id: cluster["id"] for cluster in clusters for id in cluster["ids"]}
+    points = nearsight.json("map", "--html", tmp_path / "map.html")["points"]
+    assert {point["id"]: point["cluster"] for point in points} == expected
+    html = (tmp_path / "map.html").read_text()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', html, re.DOTALL)[1])
+    assert set(data["names"]) == {"A photograph"}
+    assert len(set(data["paths"])) == 6
+    assert [data["keys"]["cluster"][data["ids"].index(id)] for id in expected] == list(expected.values())
+    assert '<option value="cluster" selected>' in html
+    assert "cluster_label" not in re.findall(r'<option value="(.*?)"', html)
+    # Clusters of another model say nothing about these vectors.
+    (nearsight.collection / "clusters.npz").write_bytes(b"damaged")
+    assert {point["cluster"] for point in nearsight.json("map")["points"]} == {None}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -115,6 +133,16 @@ def test_the_page_in_a_browser(imaged, tmp_path):
         page.select_option("#color", "kind")
         names = page.evaluate("document.getElementById('plot').data.map((trace) => trace.name)")
         assert names == ["in no cluster", "0 jersey", "1"]
+        # The name lies in the middle of the images of its cluster.
+        shown = page.evaluate("document.getElementById('plot').layout.annotations.map((a) => a.text)")
+        assert shown == ["jersey"]
+        page.fill("#find", "JERSEY png")
+        page.wait_for_function("document.getElementById('found').textContent === '2 found'")
+        assert len(page.input_value("#ids").split("\n")) == 2
+        picked = page.evaluate("document.getElementById('plot').data.map((t) => t.selectedpoints.length)")
+        assert picked == [0, 2, 0]
+        page.fill("#find", "")
+        page.wait_for_function("document.getElementById('count').textContent === 'Nothing selected'")
         page.set_viewport_size({"width": 390, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         browser.close()

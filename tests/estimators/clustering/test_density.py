@@ -83,8 +83,10 @@ def test_new_vectors_get_the_cluster_that_a_new_fit_would_give_them() -> None:
     inside = predicted >= 0
     assert abs(inside.mean() - (before >= 0).mean()) < 0.08
     majority = np.array([np.bincount(y[old][before == c]).argmax() for c in range(found.n_clusters_)])
-    assert (majority[predicted[inside]] == y[new][inside]).mean() > 0.9
-    assert (found.predict(X[old])[before >= 0] == before[before >= 0]).mean() > 0.93
+    fitted_right = (majority[before] == y[old])[before >= 0].mean()
+    assert (majority[predicted[inside]] == y[new][inside]).mean() > fitted_right - 0.03
+    # Images that were clustered keep their clusters.
+    assert (found.predict(X[old]) == before).all()
 
 
 @pytest.mark.slow

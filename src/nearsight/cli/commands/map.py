@@ -36,7 +36,8 @@ _SLOW_N_IMAGES = 5_000
 @click.option(
     "--color",
     metavar="KEY",
-    help="Color the points by this metadata key. Default: `cluster`, if the images have that key.",
+    help="Color the points by this metadata key. Default: `cluster`, if the images have that key, else the"
+    " clusters that `nearsight cluster` saved in the collection.",
 )
 @click.option(
     "--method",
@@ -66,10 +67,11 @@ def map_(
 ) -> None:
     """Map images to a plane by similarity.
 
-    Similar images lie close together. The map is saved in the collection. Images that are added later are
-    placed on it, and no image moves until --refit computes a new map.
+    Similar images lie close together. Colors are clusters, and the report shows their names. The map is
+    saved in the collection. Images that are added later are placed on it, and no image moves until --refit
+    computes a new map.
     """
-    from nearsight.services.map import place_on_map
+    from nearsight.services.map import place_on_map, saved_clusters
 
     collection = run.open_collection()
     keys = list(collection.info()["metadata"])
@@ -77,13 +79,18 @@ def map_(
         raise BadInputError(
             f"no image has the metadata key {color!r} to color by; the keys are: {', '.join(keys) or 'none'}"
         )
-    color = color or (_CLUSTER if _CLUSTER in keys else None)
+    clusters = {} if color or _CLUSTER in keys else saved_clusters(collection, where)
+    color = color or (_CLUSTER if _CLUSTER in keys or clusters else None)
     if len(collection) > _SLOW_N_IMAGES:
         run.console.note("The first map of many images takes minutes; placing new images takes less.")
     layout = collection.layout_2d(refit=refit, method=method, progress=run.console.progress)
     items, layout = place_on_map(collection, layout, where)
     values: dict[str, list[Any]] = {key: [item.metadata.get(key) for item in items] for key in keys}
-    clusters = values[color] if color else [None] * len(items)
+    if clusters:
+        nowhere: tuple[int | None, str | None] = (None, None)
+        values[_CLUSTER] = [clusters.get(item.id, nowhere)[0] for item in items]
+        values[f"{_CLUSTER}_label"] = [clusters.get(item.id, nowhere)[1] for item in items]
+    colors = values[color] if color else [None] * len(items)
     if out is not None:
         from nearsight.analyses.embedding_atlas import write_embedding_atlas
 
@@ -97,7 +104,7 @@ def map_(
         {
             "points": [
                 {"id": id, "x": float(x), "y": float(y), "cluster": cluster}
-                for id, (x, y), cluster in zip(layout.ids, layout.positions, clusters, strict=True)
+                for id, (x, y), cluster in zip(layout.ids, layout.positions, colors, strict=True)
             ],
             "method": layout.method,
             "trustworthiness": layout.trustworthiness,

@@ -21,6 +21,8 @@ _BLOCK_ROWS = 1024
 # Rows that thresholds are calibrated on; more would hardly move them.
 _MOST_EXAMPLES = 20_000
 _LEAST_ROWS_PER_CLUSTER = 20
+# The least cosine of a row and itself, after storage in half precision.
+_SAME = 1 - 1e-5
 # The relative novelty of a row that is near no cluster.
 _MAX_NOVELTY = 1e6
 
@@ -87,7 +89,7 @@ class ClusterAssigner:
 
         *Method*: the 10 most similar sampled rows vote; a tie goes to the nearer cluster. The novelty of a
         row is its distance to the 3 nearest rows of that cluster, times 1 + the share of noise in the vote.
-        Beyond the cluster's limit the row is noise.
+        Beyond the cluster's limit the row is noise. But a row that is a sampled row itself keeps its cluster.
         """
         labels, novelty = self._scored(unit_length(np.asarray(X, np.float32)), progress=progress)
         return np.where(novelty > 1, -1, labels)
@@ -129,6 +131,11 @@ class ClusterAssigner:
                 limits = self.limits[labels[rows]]
                 novelty[rows] = np.where(scores <= limits, 0, _MAX_NOVELTY)
                 np.divide(scores, limits, out=novelty[rows], where=(limits > 0) & np.isfinite(scores))
+                own = similarities.argmax(1)
+                same = similarities[np.arange(len(own)), own] > _SAME
+                labels[rows] = np.where(same, np.maximum(self.labels[own], 0), labels[rows])
+                own_novelty = np.where(self.labels[own] < 0, _MAX_NOVELTY, 0)
+                novelty[rows] = np.where(same, own_novelty, novelty[rows])
         return labels, np.minimum(novelty, _MAX_NOVELTY)
 
     def _leave_one_out(

@@ -4,7 +4,7 @@
   const n = data.ids.length;
   const at = (id) => document.getElementById(id);
   const style = getComputedStyle(document.documentElement);
-  const [ink, soft, accent] = ["--ink", "--soft", "--accent"].map((v) => style.getPropertyValue(v).trim());
+  const [ink, soft, accent, page] = ["--ink", "--soft", "--accent", "--page"].map((v) => style.getPropertyValue(v).trim());
   // Colors that people with any color vision tell apart (Okabe and Ito), then the same, lighter.
   const hues = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#b3a100", "#7a52a1",
     "#7fb8d8", "#f2cf80", "#7fceb9", "#e5bcd3", "#eaae7f", "#3f6f8f", "#8a6000", "#00604a"];
@@ -65,8 +65,26 @@
     return [...rest, ...made];
   }
 
-  const layout = () => ({
-    margin: { l: 12, r: 12, t: 12, b: 12 }, dragmode: "lasso", hovermode: "closest",
+  // The name of each cluster in the middle of its images: medians, since a few may lie far away.
+  const mostNames = 40;
+  function names(key) {
+    const values = data.keys[key], labels = data.keys[key + "_label"];
+    if (!values || !labels) return [];
+    const groups = new Map();
+    all.forEach((i) => {
+      if (labels[i] === null || labels[i] === undefined) return;
+      groups.has(labels[i]) ? groups.get(labels[i]).push(i) : groups.set(labels[i], [i]);
+    });
+    const median = (numbers) => numbers.sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
+    return [...groups].sort((a, b) => b[1].length - a[1].length).slice(0, mostNames).map(([text, rows]) => ({
+      text: text.replace(/[&<]/g, (c) => (c === "&" ? "&amp;" : "&lt;")), showarrow: false,
+      x: median(rows.map((i) => data.x[i])), y: median(rows.map((i) => data.y[i])),
+      font: { size: 13, color: ink }, bgcolor: page, opacity: 0.85, borderpad: 2, captureevents: false,
+    }));
+  }
+
+  const layout = (key) => ({
+    annotations: names(key), margin: { l: 12, r: 12, t: 12, b: 12 }, dragmode: "lasso", hovermode: "closest",
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink },
     xaxis: { visible: false }, yaxis: { visible: false },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: accent },
@@ -77,8 +95,26 @@
     modeBarButtons: [["lasso2d", "select2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]] };
 
   function draw() {
-    Plotly.react(plot, traces(at("color").value), layout(), config);
-    pick([]);
+    const key = at("color").value;
+    Plotly.react(plot, traces(key), layout(key), config);
+    find();
+  }
+
+  // What each image is found by: its name, path and id, and its metadata.
+  const texts = all.map((i) => [data.names[i], data.paths[i], data.ids[i],
+    ...Object.values(data.keys).map((values) => values[i])].filter((v) => v !== null && v !== undefined)
+    .join("\n").toLowerCase());
+
+  function find() {
+    const words = at("find").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const rows = words.length ? all.filter((i) => words.every((word) => texts[i].includes(word))) : [];
+    const found = new Set(rows);
+    const selected = plot.data.map((one) => !words.length ? null
+      : one.customdata.flatMap((i, place) => (found.has(i) ? [place] : [])));
+    Plotly.restyle(plot, { selectedpoints: selected });
+    at("found").textContent = words.length ? `${rows.length.toLocaleString("en")} found` : "";
+    pick(rows);
+    if (rows.length) look(rows[0]);
   }
 
   function look(i) {
@@ -92,7 +128,7 @@
       at("look").textContent = "no thumbnail on this page";
     }
     at("name").textContent = data.names[i];
-    at("id").textContent = data.ids[i];
+    at("id").textContent = data.names[i] === data.paths[i] ? data.ids[i] : data.paths[i];
     at("facts").replaceChildren(...Object.keys(data.keys).filter((k) => data.keys[k][i] !== null).flatMap((k) => {
       const term = document.createElement("dt"), value = document.createElement("dd");
       term.textContent = k;
@@ -119,6 +155,7 @@
   plot.on("plotly_hover", (event) => look(event.points[0].customdata));
   plot.on("plotly_selected", (event) => pick(event ? event.points.map((p) => p.customdata) : []));
   plot.on("plotly_deselect", () => pick([]));
+  at("find").addEventListener("input", find);
   at("color").addEventListener("change", draw);
   at("copy").addEventListener("click", async () => {
     at("ids").select();
