@@ -14,7 +14,7 @@ with its original alone, as a pair, and `duplicates` says which is kept:
 
 Files have the same time stamp, so that age decides nothing; `--ages` lets each edit be newer, as edits are.
 
-    python -m benchmarks.duplicates_kept FOLDER [--originals N] [--ages] [--json]
+    python -m benchmarks.duplicates_kept FOLDER [--originals N] [--folder-only] [--ages] [--json]
 """
 
 import argparse
@@ -184,10 +184,10 @@ COPIES: dict[str, Edit] = {
 }
 
 
-def originals(folder: Path, n: int) -> list[Path]:
+def originals(folder: Path, n: int, with_bundled: bool = True) -> list[Path]:
     import skimage.data
 
-    bundled = [Path(skimage.data.__file__).parent / name for name in BUNDLED][:n]
+    bundled = [Path(skimage.data.__file__).parent / name for name in BUNDLED][: n * with_bundled]
     paths = sorted(path for path in folder.rglob("*") if path.suffix in {".jpg", ".jpeg", ".png"})
     n_others = max(0, n - len(bundled))
     return bundled + [paths[at] for at in np.linspace(0, len(paths) - 1, n_others).astype(int)]
@@ -229,7 +229,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     # Each file takes part in many pairs.
     kept_image.measure_quality = lru_cache(64)(measure_quality)  # type: ignore[attr-defined]  # it imports it
     outcomes: dict[str, Counter[str]] = {name: Counter() for name in (*WORSE, *COPIES)}
-    paths = originals(options.folder, options.originals)
+    paths = originals(options.folder, options.originals, not options.folder_only)
     losers = []
     for path in paths:
         with tempfile.TemporaryDirectory() as directory:
@@ -271,7 +271,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--originals", type=int, default=29)
+    parser.add_argument("--originals", type=int, default=21)
+    parser.add_argument("--folder-only", action="store_true", help="without those of scikit-image")
     parser.add_argument("--ages", action="store_true", help="edits are newer than their originals")
     parser.add_argument("--json", action="store_true", help="print one JSON document only")
     options = parser.parse_args()

@@ -114,6 +114,13 @@ def test_of_equal_pixels_the_first_file_is_kept(photo):
     assert verdict(again, original)[0] == -1
 
 
+def test_another_compression_adds_to_an_earlier_one(photo):
+    original = candidate(compressed(photo, 90))  # as some lossless originals are
+    again = candidate(None, data=encoded(compressed(photo, 90), "JPEG", quality=95))
+    assert verdict(original, again)[:2] == (1, "stored without loss")
+    assert verdict(again, original)[2] == ["the other image is stored without loss"]
+
+
 def test_metadata_decides_between_equal_pixels_and_is_never_lost(photo):
     plain, dated = candidate(photo, "BMP"), candidate(photo, taken=datetime(2020, 1, 1), camera="A")
     assert verdict(dated, plain) == (1, "its file says when it was taken", [])

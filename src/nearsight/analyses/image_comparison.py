@@ -139,6 +139,11 @@ def differences(
     ]
     if proofs[0] is not proofs[1]:
         found.append(Difference(_sign(proofs[0]), "less compressed", "the other image is less compressed"))
+    elif proofs[0] and a.is_lossy is not b.is_lossy:
+        # They differ by less than the traces of an earlier compression; another one adds to them.
+        found.append(
+            Difference(_sign(b.is_lossy), "stored without loss", "the other image is stored without loss")
+        )
     elif not proofs[0]:
         found += [
             *_by_overlay(first, second, framing, change),
