@@ -78,13 +78,14 @@ class Run:
             self.collection, device=self.device, cache_dir=self.settings.cache_dir
         )
 
-    def report_skipped(self, skipped: Mapping[str, int]) -> None:
-        """Say what a walk has passed over, by kind."""
+    def report_skipped(self, skipped: Mapping[str, int], *, is_result: bool = True) -> None:
+        """Say what a walk has passed over, by kind; to stderr where it is not part of the result."""
         if not skipped:
             return
         from nearsight.images.optional_formats import skipped_text
 
-        self.console.say(skipped_text(skipped))
+        tell = self.console.say if is_result else self.console.note
+        tell(skipped_text(skipped))
 
     def report_failures(
         self, failures: Sequence[ImageFailure], *, n_images: int, heading: str | None = None

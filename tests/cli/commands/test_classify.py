@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 
 import pytest
 from PIL import Image
@@ -50,6 +51,15 @@ def test_labels_are_the_folders(nearsight, classes):
     assert set(document["predictions"][0]) == {"path", "label", "probability", "unknown"}
     assert [p["label"] for p in document["predictions"]] == ["blobs", "blobs", "stripes", "stripes"]
     assert document["predictions"][0]["path"] == str(classes / "test/blobs/0.png")
+
+
+def test_predict_tells_what_it_passes_over(nearsight, classes, tmp_path):
+    shutil.copytree(classes / "test", tmp_path / "mixed")
+    (tmp_path / "mixed" / "notes.txt").touch()
+    nearsight("classify", "fit", "--labels", classes / "train", "--to", tmp_path / "c.npz")
+    result = nearsight("classify", "predict", tmp_path / "mixed", "--from", tmp_path / "c.npz")
+    assert "skipped: 1 .txt" in result.stderr
+    assert "skipped" not in result.stdout
 
 
 def test_labels_of_a_folder_a_table_and_a_key(nearsight, classes, tmp_path):

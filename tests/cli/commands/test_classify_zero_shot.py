@@ -26,7 +26,7 @@ def shown(tmp_path_factory):
 def test_each_image_gets_a_name(nearsight, shown):
     names = "cat,cup of coffee,space rocket"
     document = nearsight.json("classify", "predict", shown, "--names", names)
-    assert set(document) == {"predictions", "failed", "model", "false_alarm_rate"}
+    assert set(document) == {"predictions", "failed", "model", "false_alarm_rate", "differences"}
     assert [(p["path"], p["label"], p["unknown"]) for p in document["predictions"]] == [
         (str(shown / "cat.jpg"), "cat", False),
         (str(shown / "coffee.jpg"), "cup of coffee", False),

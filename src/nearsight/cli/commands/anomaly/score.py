@@ -87,7 +87,8 @@ def score(
     scores: list[dict[str, Any]] = []
     failed: list[ImageFailure] = []
     notes = Counter[str]()
-    sources = images.find(list(paths), allow_remote=allow_remote)
+    skipped: Counter[str] = Counter()
+    sources = images.find(list(paths), allow_remote=allow_remote, skipped=skipped)
     # Counting can mean reading: only where somebody watches.
     is_watched = progress.is_watched(run.console.progress)
     total = images.count(list(paths), allow_remote=allow_remote) if is_watched else None
@@ -126,6 +127,7 @@ def score(
     if report and anomaly_report:
         anomaly_report.write(report, threshold, model=model_id)
         run.present_report(report)
+    run.report_skipped(skipped, is_result=False)
     return run.report_failures(failed, n_images=len(scores))
 
 

@@ -1,5 +1,6 @@
 """`classify predict`."""
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,10 +92,12 @@ def predict(
         limits=options.limits_of(**limits),
     )
     comparison = ConditionComparison(labeler.conditions)
+    skipped: Counter[str] = Counter()
     results = embed_paths(
         embedder,
         paths,
         allow_remote=allow_remote,
+        skipped=skipped,
         on_error=run.on_error,
         thumbnails=report is not None or labeler.conditions is not None,
     )
@@ -130,6 +133,7 @@ def predict(
 
         write_predictions(report, predictions, model=model_id, false_alarm_rate=labeler.false_alarm_rate)
         run.present_report(report)
+    run.report_skipped(skipped, is_result=False)
     return run.report_failures(failed, n_images=len(predictions))
 
 
