@@ -121,6 +121,16 @@ def test_another_compression_adds_to_an_earlier_one(photo):
     assert verdict(again, original)[2] == ["the other image is stored without loss"]
 
 
+def test_more_bytes_count_if_nothing_else_differs_and_the_file_is_older(photo):
+    few, many = (candidate(None, data=encoded(photo, "JPEG", quality=quality)) for quality in (97, 99))
+    doubt = "which of the files was stored first is unknown"
+    assert verdict(many, few)[0] == 1
+    assert verdict(many, few)[1].startswith("more bytes in the same format: ")
+    assert verdict(many, few)[2] == [doubt]
+    older = candidate(None, data=encoded(photo, "JPEG", quality=99), modified=NOON - timedelta(hours=1))
+    assert verdict(older, few)[2] == []
+
+
 def test_metadata_decides_between_equal_pixels_and_is_never_lost(photo):
     plain, dated = candidate(photo, "BMP"), candidate(photo, taken=datetime(2020, 1, 1), camera="A")
     assert verdict(dated, plain) == (1, "its file says when it was taken", [])

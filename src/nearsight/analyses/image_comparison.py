@@ -451,7 +451,9 @@ def _by_file(first: Candidate, second: Candidate) -> list[Difference]:
             found.append(Difference(_sign(a.size_bytes > b.size_bytes), words, ""))
             larger, smaller = (a, b) if a.size_bytes > b.size_bytes else (b, a)
             if not (one.image_format != "JPEG" or _is_older(larger, smaller) or larger.camera):
-                found.append(Difference(0, "", "which of the files was stored first is unknown"))
+                # It speaks for the other file, after its bytes.
+                words = "which of the files was stored first is unknown"
+                found.append(Difference(_sign(smaller is a), "", words))
     if a.modified and b.modified and a.modified != b.modified:
         words = f"older file, otherwise equal: {min(a.modified, b.modified):%Y-%m-%d %H:%M}"
         found.append(Difference(_sign(a.modified < b.modified), words, ""))

@@ -162,9 +162,9 @@ class KeptImageChoice:
     def reason(self, kept: int, others: Sequence[int]) -> str:
         """Say why one row is kept rather than the others of its group."""
         for other in sorted(others, key=lambda row: -self._rank.get(row, 0)):
-            advantages = [one.advantage for one in self._between(kept, other) or [] if one.sign > 0]
-            if advantages:
-                return advantages[0]
+            for one in self._between(kept, other) or []:
+                if one.sign > 0 and one.advantage:
+                    return one.advantage
         return "added first, otherwise equal"
 
 
