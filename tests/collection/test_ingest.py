@@ -1,5 +1,6 @@
 """What `Collection.add` passes over, and what becomes of images that are excluded later."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,20 @@ def test_a_bad_pattern_is_refused_before_anything_is_written(collection: Collect
     with pytest.raises(InvalidParameterError, match="gitignore"):
         collection.add(photos, exclude=["[z-a]"])
     assert len(collection) == 0
+
+
+def test_two_files_whose_names_differ_in_form_only_stay_two(collection: Collection, tmp_path: Path) -> None:
+    forms = [unicodedata.normalize(form, "été.png") for form in ("NFC", "NFD")]
+    (tmp_path / "in").mkdir()
+    for number, name in enumerate(forms):
+        Image.new("RGB", (16, 16), (number * 200, 9, 9)).save(tmp_path / "in" / name)
+    if len(list((tmp_path / "in").iterdir())) < 2:
+        pytest.skip("this file system takes the two names for one")
+    assert collection.add(tmp_path / "in").added == 2
+    assert collection.add(tmp_path / "in").unchanged == 2
+    assert {Path(item.path).name for item in collection.items()} == set(forms)
+    for name in forms:
+        # Either form finds both in a filter; the path itself is exact.
+        assert collection.count(f"path LIKE '%{name}'") == 2
+        [best, *_] = collection.search(tmp_path / "in" / name, k=1)
+        assert Path(best.path).name == name
