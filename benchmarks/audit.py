@@ -274,7 +274,7 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--foreign", type=Path, help="images of other things")
     parser.add_argument("--vectors", type=Path, help="of FOLDER, from `nearsight embed FOLDER --out`")
-    parser.add_argument("--tested", type=int, default=300, help="images that are spoiled")
+    parser.add_argument("--tested", type=int, default=400, help="images that are spoiled")
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--part", choices=["faults", "labels", "others"])
     parser.add_argument("--others", type=Path, nargs="*", default=[], help="folders of good images")
