@@ -47,6 +47,14 @@ def test_a_collection_is_audited(indexed):
     assert "labels were not given" in text.stderr
 
 
+def test_limits_are_learned_on_good_images(indexed, shop):
+    shipped = indexed.json("audit", "--false-alarm-rate", "0.2")
+    own = indexed.json("audit", "--good", shop, "--false-alarm-rate", "0.6")
+    assert set(own["limits"]) == set(shipped["limits"]) == {"blurred", "dark", "bright", "low_contrast"}
+    assert own["limits"] != shipped["limits"]
+    assert own["false_alarm_rate"] == 0.6
+
+
 def test_labels_of_a_table_with_two_labels_for_one_image(nearsight, shop, tmp_path):
     table = tmp_path / "labels.csv"
     rows = [
