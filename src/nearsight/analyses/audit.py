@@ -134,8 +134,9 @@ def audit(
     -----
     Memory: the vectors, 4 bytes a number. No image file is opened. Nothing is changed.
     """
-    limits = QualityLimits.shipped(false_alarm_rate)
-    if good is not None:
+    if good is None:
+        limits = QualityLimits.shipped(false_alarm_rate)
+    else:
         ids = [item.id for item in good.items()]
         measured = measure_thumbnails(good, ids, n_threads=n_threads, progress=progress)
         limits = QualityLimits.of_good((s for _, s in measured), false_alarm_rate, str(good.directory))
