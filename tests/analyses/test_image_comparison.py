@@ -80,8 +80,14 @@ def test_an_edit_stored_without_loss_is_not_kept(photo, edit, reason):
 
 
 @pytest.mark.parametrize("edit", [lambda i: i.convert("L").convert("RGB"), lambda i: compressed(i, 20)])
-def test_plain_losses_are_certain(photo, edit):
-    assert verdict(candidate(photo), candidate(edit(photo)))[2] == []
+@pytest.mark.parametrize("quality", [None, 70])
+@pytest.mark.parametrize("edited_format", ["PNG", "JPEG"])
+def test_plain_losses_are_certain(photo, edit, quality, edited_format):
+    data = encoded(photo, "JPEG", quality=quality) if quality else encoded(photo, "PNG")
+    edited = edit(Image.open(io.BytesIO(data)).convert("RGB"))
+    options = {"quality": 98} if edited_format == "JPEG" else {}
+    worse = candidate(None, data=encoded(edited, edited_format, **options))
+    assert verdict(candidate(None, data=data), worse)[::2] == (1, [])
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.8])

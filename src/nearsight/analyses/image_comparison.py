@@ -139,7 +139,7 @@ def differences(
     ]
     if proofs[0] is not proofs[1]:
         found.append(Difference(_sign(proofs[0]), "less compressed", "the other image is less compressed"))
-    elif proofs[0] and a.is_lossy is not b.is_lossy:
+    elif proofs[0] and a.is_lossy is not b.is_lossy and not _explains(*((a, b) if a.is_lossy else (b, a))):
         # They differ by less than the traces of an earlier compression; another one adds to them.
         found.append(
             Difference(_sign(b.is_lossy), "stored without loss", "the other image is stored without loss")
@@ -153,13 +153,14 @@ def differences(
             *_by_noise(a, b, framing),
             *_by_compression(a, b, framing),
         ]
-    return [
-        *found,
-        *_by_look(change),
-        *_by_depth(a, b),
-        *_by_age(first, second),
-        *_by_file(first, second),
-    ]
+    is_decided = any(one.sign for one in found)
+    found += [*_by_look(change), *_by_depth(a, b), *_by_age(first, second)]
+    return [*found, *_by_file(first, second, is_decided=is_decided)]
+
+
+def _explains(lossy: ImageQuality, lossless: ImageQuality) -> bool:
+    """Whether the traces of compression in a lossless file are those of the lossy one."""
+    return lossless.compression > 0 and lossy.stored_compression >= 0.8 * lossless.compression
 
 
 def _side_ratio(a: ImageQuality, b: ImageQuality, framing: Framing) -> float:
@@ -421,7 +422,7 @@ def _by_depth(a: ImageQuality, b: ImageQuality) -> list[Difference]:
     return found
 
 
-def _by_file(first: Candidate, second: Candidate) -> list[Difference]:
+def _by_file(first: Candidate, second: Candidate, *, is_decided: bool = False) -> list[Difference]:
     a, b = first.item, second.item
     found = []
     if a.taken and b.taken and abs((a.taken - b.taken).total_seconds()) >= 1:
@@ -450,7 +451,7 @@ def _by_file(first: Candidate, second: Candidate) -> list[Difference]:
             words = f"more bytes in the same format: {more:,}, the next {fewer:,}"
             found.append(Difference(_sign(a.size_bytes > b.size_bytes), words, ""))
             larger, smaller = (a, b) if a.size_bytes > b.size_bytes else (b, a)
-            if not (one.image_format != "JPEG" or _is_older(larger, smaller) or larger.camera):
+            if not (is_decided or one.image_format != "JPEG" or _is_older(larger, smaller) or larger.camera):
                 # It speaks for the other file, after its bytes.
                 words = "which of the files was stored first is unknown"
                 found.append(Difference(_sign(smaller is a), "", words))
