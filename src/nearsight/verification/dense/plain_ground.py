@@ -60,7 +60,7 @@ _COVERED, _CORNER_EDGE_PX, _BLACK_GROUND = 0.1, 3, 48
 
 # Slope and offset that bring other measures to the scale of `register`, where 0.65 is a match: the least
 # local agreement, the correlation of all fine details, and the correlation of gray levels.
-_LOCAL_SCALE, _FINE_SCALE, _TONE_SCALE = (1.5, -0.3), (2.0, -0.95), (3.0, -2.11)
+_LOCAL_SCALE, _FINE_SCALE, _TONE_SCALE = (1.5, -0.3), (2.0, -0.95), (3.0, -2.05)
 _TONE_DOWNSCALING = 4
 # How much faster the agreement falls below the match threshold.
 _FALL = 4.0
@@ -127,6 +127,11 @@ def toned_agreement(thumbnails: Pixels, pairs: Ints, transforms: Floats, agreeme
     rows, places = np.unique(pairs, return_inverse=True)
     here, there = downscale(thumbnails[rows], _TONE_DOWNSCALING)[places.reshape(-1, 2).T]
     seen, weight = warp(there, transforms.copy())
+    # Black corners, as turning leaves them, are no tones of the image.
+    corners = np.stack([black_corners(image) for image in thumbnails[rows]]).astype(np.float32)
+    corners_here, corners_there = downscale(corners, _TONE_DOWNSCALING)[places.reshape(-1, 2).T]
+    covered, _ = warp(corners_there, transforms.copy())
+    weight *= (covered < _COVERED) * (corners_here.reshape(covered.shape) < _COVERED)
     tones = np.einsum("nk,nk->n", normalized(here.reshape(seen.shape), weight), normalized(seen, weight))
     lowered: Floats = np.minimum(agreement, np.polyval(_TONE_SCALE, tones).astype(np.float32))
     return lowered
