@@ -188,9 +188,7 @@ class DensityClustering(ClusterMixin, BaseEstimator):
         else:
             rows, sample = np.arange(len(vectors)), vectors
         levels, neighbors = self._levels(sample)
-        # The default level tells most about neighbors; of equal ones, that with the least noise.
-        best = max(range(len(levels)), key=lambda i: (levels[i].information, levels[i].share_clustered))
-        self.level_ = int(np.clip(best + self.detail, 0, len(levels) - 1))
+        self.level_ = self._chosen(levels)
         self.levels_ = [level.n_clusters for level in levels]
         chosen = levels[self.level_]
         self.min_cluster_size_, self.n_clusters_ = chosen.min_cluster_size, chosen.n_clusters
@@ -244,6 +242,11 @@ class DensityClustering(ClusterMixin, BaseEstimator):
         # Sizes that make no difference are one level.
         different = {level.labels.tobytes(): level for level in levels}.values()
         return sorted(different, key=lambda level: level.n_clusters), neighbors
+
+    def _chosen(self, levels: Sequence["_Level"]) -> int:
+        """Return the level that tells most about neighbors, with the least noise of equal ones, ± detail."""
+        best = max(range(len(levels)), key=lambda i: (levels[i].information, levels[i].share_clustered))
+        return int(np.clip(best + self.detail, 0, len(levels) - 1))
 
     def _held_out_novelty(self, X: Floats, neighbors: Neighbors, level: "_Level") -> NDArray[np.float64]:
         """Return the relative novelty of clustered rows, by clusterings without them and their fold."""
