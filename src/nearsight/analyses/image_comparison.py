@@ -32,6 +32,8 @@ _TONE_BITS = 0.15
 _COMPRESSION_RATIO, _COMPRESSION_STEP = 0.72, 0.04
 # Of a larger image, compared with a smaller one: so much goes without a doubt.
 _AVERAGED_COMPRESSION = 0.15
+# Compression whose traces no further one hides, and the ratio of two that differ.
+_CLEAR_COMPRESSION, _CLEAR_RATIO = 0.3, 0.85
 # Compression whose blocks show.
 _COARSE_COMPRESSION = 0.8
 # Above this, a trace of compression is believed to be that of the file itself.
@@ -144,7 +146,9 @@ def differences(
         found.append(
             Difference(_sign(b.is_lossy), "stored without loss", "the other image is stored without loss")
         )
-    elif not proofs[0]:
+    elif proofs[0]:
+        found += _by_clear_traces(a, b)
+    else:
         found += [
             *_by_overlay(first, second, framing, change),
             *_by_framing(framing),
@@ -156,6 +160,16 @@ def differences(
     is_decided = any(one.sign for one in found)
     found += [*_by_look(change), *_by_depth(a, b), *_by_age(first, second)]
     return [*found, *_by_file(first, second, is_decided=is_decided)]
+
+
+def _by_clear_traces(a: ImageQuality, b: ImageQuality) -> list[Difference]:
+    """Compare images of which either may be the compression of the other, by the size of its steps."""
+    low, high = sorted((a.compression, b.compression))
+    # Had the one of finer steps been stored again, traces as clear as these would show.
+    if high < _CLEAR_COMPRESSION or low > _CLEAR_RATIO * high:
+        return []
+    is_first = a.compression < b.compression
+    return [Difference(_sign(is_first), "less compressed", "the other image is less compressed")]
 
 
 def _explains(lossy: ImageQuality, lossless: ImageQuality) -> bool:
