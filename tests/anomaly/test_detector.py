@@ -9,7 +9,7 @@ from nearsight.anomaly import detector as detector_module
 from nearsight.anomaly.conditions import Conditions
 from nearsight.errors import CalibrationError, ImageFailure, InvalidParameterError, UnknownModelError
 
-from sample_images import fabric, torn
+from sample_images import encoded, fabric, torn
 
 
 def test_finds_the_hole_and_where_it_is(detector):
@@ -77,6 +77,17 @@ def test_images_of_another_size_are_resampled_or_refused(detector, tmp_path):
     assert found.defect
     assert "200×96 pixels, another shape than the good images (96×96)" in long.reason
     assert "40×40 pixels, and the good images have 96×96: it lacks their details" in small.reason
+
+
+def test_jpeg_at_quality_95_alone_makes_no_defect(detector):
+    plain = [fabric(seed) for seed in range(600, 612)]
+    again = [encoded(Image.fromarray(image), "JPEG", quality=95) for image in plain]
+    before, after = detector.score(plain), detector.score(again)
+    assert all(result.notes == () for result in after)
+    new = [b.defect and not a.defect for a, b in zip(before, after, strict=True)]
+    assert sum(new) <= 1
+    shift = np.mean([b.score - a.score for a, b in zip(before, after, strict=True)])
+    assert abs(shift) < 0.3
 
 
 def test_what_was_learned_is_not_learned_again(file):
