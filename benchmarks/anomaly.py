@@ -282,8 +282,7 @@ def run(samples: list[Sample], options: argparse.Namespace) -> dict[str, Any]:
             hits = sum(boxes_hit(combined_heat(r.heat, r.places, size), samples[i].boxes) for i, r in boxed)
             add("heat", "boxes that hold a peak", hits / n_boxes)
         if options.references:
-            with threadpool_limits(1):
-                memory = patchcore().fit(joined(seen[i][1]) for i in fit)
+            memory = patchcore().fit(joined(seen[i][1]) for i in fit)
             scores = {i: memory.score_image(joined(seen[i][1]))[1] for i in test}
             peers = {"PatchCore as published, whole image": scores}
             if options.anomalib:
@@ -434,6 +433,12 @@ def oracle(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
+    # Small products: threads of BLAS would only wait for each other.
+    with threadpool_limits(1, "blas"):
+        print_figures()
+
+
+def print_figures() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
