@@ -79,7 +79,7 @@ def test_other_ranges_are_folded_into_mean_and_std(change: dict[str, object], sc
         ({"size": {"longest_edge": 224}}, "longest_edge"),
         ({"do_center_crop": False}, "shortest_edge and no crop"),
         ({"crop_size": {"shortest_edge": 3}}, "crop_size"),
-        ({"size": {"height": 256, "width": 200}}, "no square"),
+        ({"size": {"height": 256, "width": 200}}, "not a square"),
         ({"image_mean": [0.5]}, "image_mean"),
     ],
 )

@@ -136,5 +136,6 @@ def test_the_list_marks_it(tmp_path, monkeypatch, capsys):
     [line] = [line for line in shown.splitlines() if line.startswith("dir:")]
     assert "NON-COMMERCIAL" in line
     models = json.loads(CliRunner().invoke(cli, ["models", "--json"]).stdout)["models"]
-    assert models[-1]["license"].startswith("apple-amlr")
-    assert models[-1]["available"]
+    [model] = [model for model in models if model["model"].startswith("dir:")]
+    assert model["license"].startswith("apple-amlr")
+    assert model["available"]
