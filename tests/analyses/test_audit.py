@@ -99,6 +99,7 @@ def test_issues_are_sorted_and_counted(result):
         assert all(0 <= severity <= 1 for severity in severities)
 
 
+@pytest.mark.slow
 def test_without_labels_and_splits_it_says_what_was_not_checked(tmp_path):
     for i in range(3):
         photo(i, TINTS["red"]).save(tmp_path / f"{i}.png")

@@ -93,6 +93,7 @@ def test_some_of_a_map_keeps_the_order_asked_for(collection):
     np.testing.assert_array_equal(part.positions, whole.positions[[7, 2]])
 
 
+@pytest.mark.slow
 def test_no_images_and_none_left(tmp_path, collection):
     with pytest.raises(InvalidParameterError, match="no images to lay out"):
         Collection.create(tmp_path / "empty", model=FakeBackend()).layout_2d()

@@ -57,6 +57,7 @@ def place(tmp_path_factory, save_image, cache) -> Place:
     return place
 
 
+@pytest.mark.slow
 def test_names_and_metadata_are_those_of_a_utf8_locale(place: Place) -> None:
     done = place("ls", "--json", "--where", f"ort = '{LABEL}'")
     items = json.loads(done.stdout)["items"]

@@ -36,6 +36,7 @@ def test_each_image_gets_a_name(nearsight, shown):
     assert [failure["path"] for failure in document["failed"]] == [str(shown / "empty.jpg")]
 
 
+@pytest.mark.slow
 def test_none_of_the_names(nearsight, shown):
     result = nearsight("classify", "predict", shown / "cat.jpg", "--names", "airplane", "--names", "piano")
     assert result.stdout.splitlines()[1].split()[0] == "unknown"

@@ -16,6 +16,7 @@ def cli(two_kinds):
     return two_kinds
 
 
+@pytest.mark.slow
 def test_clusters_are_found_kept_and_assigned(cli, kinds, tmp_path):
     document = cli.json("cluster", "--no-names", "--min-size", 10, "--save-as", "kind")
     assert set(document) == {"clusters", "noise", "algorithm", "levels", "level", "tree"}
@@ -59,6 +60,7 @@ def test_as_many_as_asked_for_with_a_page(cli, tmp_path, monkeypatch):
     assert len(cli.json("cluster", "--from", model)["clusters"]) == 2
 
 
+@pytest.mark.slow
 def test_levels_of_detail(cli):
     document = cli.json("cluster", "--no-names")
     levels, level = document["levels"], document["level"]
@@ -115,6 +117,7 @@ def test_bad_usage(cli, words, message):
     assert message in json.dumps(cli.json(*words, code=2))
 
 
+@pytest.mark.slow
 def test_bars_are_for_people_at_a_terminal(cli, orders, monkeypatch):
     words = ("cluster", "--k", 2, "--no-names")
     assert "k-means" not in cli(*words).stderr
@@ -134,6 +137,7 @@ def test_bars_are_for_people_at_a_terminal(cli, orders, monkeypatch):
         assert "laying out" not in cli("map", "--refit", "-q").stderr
 
 
+@pytest.mark.slow
 def test_a_collection_that_cannot_be_written_to_still_answers(cli, monkeypatch, tmp_path):
     (cli.collection / FILENAME).unlink(missing_ok=True)
     with monkeypatch.context() as patched:

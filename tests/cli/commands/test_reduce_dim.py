@@ -7,6 +7,7 @@ def test_a_collection_of_shorter_vectors(indexed, photos, tmp_path):
     indexed("reduce-dim", "--dim", 6, "--out", tmp_path / "other", code=2)
 
 
+@pytest.mark.slow
 def test_the_number_type_of_the_new_vectors(indexed, photos, tmp_path):
     def storage(directory):
         facts = indexed.json("info", "-c", directory)

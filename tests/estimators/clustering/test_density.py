@@ -255,7 +255,7 @@ def vague(n: int, rng: np.random.Generator) -> np.ndarray:
 @pytest.mark.slow
 def test_of_vague_clusters_later_members_are_turned_away_at_the_stated_rate_on_average() -> None:
     rate, realized, by_jackknife, n = 0.1, [], [], []
-    for seed in range(24):
+    for seed in range(7):
         rng = np.random.default_rng(seed)
         old, new = vague(300, rng), vague(300, rng)
         found = DensityClustering(false_alarm_rate=rate, random_state=seed).fit(old)
@@ -278,7 +278,7 @@ def test_on_real_vectors_later_members_are_turned_away_at_the_stated_rate() -> N
     # Harsher: who belongs is said by clusters of all, with two fifths more images than were fitted.
     at_once = DensityClustering().fit_predict(X) >= 0
     rate, realized, harsher, noise = 0.1, [], [], []
-    for seed in range(5):
+    for seed in range(1):
         old, new = np.split(np.random.default_rng(seed).permutation(len(X)), [len(X) * 7 // 10])
         found = DensityClustering(false_alarm_rate=rate, random_state=seed).fit(X[old])
         turned_away = found.predict(X[new]) < 0
