@@ -1,3 +1,6 @@
+import pytest
+
+
 def test_a_collection_of_shorter_vectors(indexed, photos, tmp_path):
     found = indexed.json("reduce-dim", "--dim", 3, "--out", tmp_path / "short")
     assert (found["images"], found["dim"]) == (6, 3)
