@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import PIL
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -306,6 +307,8 @@ def test_a_profile_that_erases_everything_is_ignored(monkeypatch):
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "CMYK", "YCbCr", "RGBA"])
 def test_ordinary_images_keep_their_exact_pixels(mode):
     """As version 1 of the decoder's rules: what Pillow converts, on white."""
+    if mode == "YCbCr" and int(PIL.__version__.split(".")[0]) < 13:
+        pytest.skip("Pillow before 13, the last for Python 3.10, does not read the YCbCr TIFF that it writes")
     image = scene().convert("RGB").quantize(64) if mode == "P" else scene().convert(mode)
     if mode == "RGBA":
         image.putalpha(Image.linear_gradient("L").resize(image.size))

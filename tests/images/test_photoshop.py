@@ -23,6 +23,9 @@ def document(image):
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "RGBA"])
 def test_the_merged_image_is_read(mode):
+    psd_tools = pytest.importorskip("psd_tools")
+    if mode == "1" and tuple(map(int, psd_tools.__version__.split(".")[:2])) < (1, 26):
+        pytest.skip("psd-tools before 1.26, the last for Python 3.10, does not read what it writes")
     image = scene(64, 48).convert(mode)
     decoded = decode(document(image))
     assert np.array_equal(np.asarray(decoded.image), np.asarray(image.convert("RGB")))
