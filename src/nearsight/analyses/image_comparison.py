@@ -47,7 +47,7 @@ _LOOK_LEVELS = 8.0
 _NOISE_RATIO, _NOISE_STEP = 1.5, 0.6
 # The step of the coarsest low frequency at compression 1; below, in steps, noise survives compression.
 _LOW_STEP, _SURVIVING_NOISE = 11.0, 0.5
-# Share of an image beyond the edges of the other that is no error of the alignment.
+# Share of an image beyond the edges of the other that is not an error of the alignment.
 MIN_OUTSIDE = 0.03
 # Less detail than this share of the inside's is a border.
 _BORDER_DETAIL = 0.35

@@ -36,7 +36,7 @@ _EDGE_NOISE = 2.0
 _LOOK_PX, _LOOK_CELLS = 64, 16
 # Pairs that are aligned in one call.
 _PAIRS_PER_CALL = 256
-# A position this far beyond an edge is no error of the alignment; an image runs from -1 to 1.
+# A position this far beyond an edge is not an error of the alignment; an image runs from -1 to 1.
 _EDGE = 1.04
 # Fewer images show no progress: it would only flicker.
 _MIN_SHOWN = 64

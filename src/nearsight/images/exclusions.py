@@ -229,7 +229,7 @@ def count_skipped(skipped: "Counter[str] | None", kind: str | None) -> None:
 
 
 def ending(name: str) -> str:
-    """Return the kind of a file that is no image.
+    """Return the kind of a file that is not an image.
 
     Examples
     --------
