@@ -134,7 +134,7 @@ def boards(folder: Path, photographs: bool) -> list[Sample]:
 def healed(template: str, photograph: str, boxes: Sequence[Sequence[int]]) -> Image.Image:
     """The photograph with the template's pixels in boxes, in the compression of the photograph."""
     with Image.open(photograph) as image, Image.open(template) as good:
-        tables, pixels = image.quantization, image.convert("L")  # type: ignore[attr-defined]
+        tables, pixels = image.quantization, image.convert("L")  # type: ignore[attr-defined] # a JPEG
         for x0, y0, x1, y1 in boxes:
             box = (max(x0 - 4, 0), max(y0 - 4, 0), min(x1 + 4, image.width), min(y1 + 4, image.height))
             pixels.paste(good.convert("L").crop(box), box[:2])

@@ -60,12 +60,12 @@ def enlarged(image, factor):
         (lambda image: image.quantize(200).convert("RGB"), "more colors"),
         (lambda image: compressed(image, 20), "less compressed"),
         (lambda image: image.filter(ImageFilter.GaussianBlur(1.5)), "the next is blurred"),
-        (lambda image: enlarged(image, 2), "the next is enlarged"),
+        (lambda image: enlarged(image, 2), "the next seems enlarged"),
         (
             lambda image: enlarged(image, 1.5).filter(ImageFilter.UnsharpMask(2, 150, 0)),
-            "the next is enlarged",
+            "the next seems enlarged",
         ),
-        (lambda image: image.resize((960, 768), Image.Resampling.NEAREST), "the next is enlarged"),
+        (lambda image: image.resize((960, 768), Image.Resampling.NEAREST), "the next seems enlarged"),
         (lambda image: noisy(image, 12), "less noise"),
     ],
 )

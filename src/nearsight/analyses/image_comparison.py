@@ -259,7 +259,7 @@ def _by_enlargement(small: ImageQuality, large: ImageQuality, sides: tuple[float
     if large.has_repeated_pixels and not small.has_repeated_pixels:
         lost = np.inf
     if lost > _ENLARGED_DB:
-        words = f"higher effective resolution: {small.width} × {small.height}, the next is enlarged"
+        words = f"higher effective resolution: {small.width} × {small.height}, the next seems enlarged"
         return [
             Difference(1, words, "the other image has more detail"),
             Difference(0, "", "the other image has more pixels"),

@@ -153,7 +153,7 @@ def _first_page(data: bytes) -> tuple[bytes, TiffFacts]:
 
 
 def _has_more_pages(directory: TagDirectory) -> bool:
-    """Whether another page follows that is no smaller version of the first."""
+    """Whether another page follows that is not a smaller version of the first."""
     second = directory.following()
     if second is None or not 0 < second.n_tags <= _MAX_TAGS:
         return False
