@@ -1,6 +1,6 @@
 # make demo   index real images and search them    make check    everything CI checks
 # make test   the tests, without the slow ones      make fuzz     property tests on new examples
-# make bench  the README's figures                  make parity   models against torch and transformers
+# make bench  measure, and write docs/figures.md    make parity   models against torch and transformers
 # make docs   the site, in site/                    make coverage which lines the tests run
 PYTHON ?= python3
 VENV ?= .venv
@@ -73,7 +73,7 @@ docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks $(FOLDER)
+	$(BIN)/python -m benchmarks --write $(FOLDER)
 
 $(PARITY)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(PARITY)
