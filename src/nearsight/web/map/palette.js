@@ -1,0 +1,47 @@
+// Colors of categories and of numbers. A category keeps its color for as long as the page lives.
+
+export const NOISE = 65535;
+
+// Okabe and Ito's colors, which color-blind people tell apart, then golden-angle hues.
+const FIRST = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b3a612", "#7a5fd0"];
+
+/** The color of a category as [red, green, blue], 0 to 255. */
+export function categoryColor(category) {
+  if (category === NOISE) return [140, 140, 140];
+  if (category < FIRST.length) return fromHex(FIRST[category]);
+  const hue = (category * 137.508) % 360;
+  const lightness = 0.48 + 0.14 * ((category >> 3) % 3) / 2;
+  return fromHsl(hue, 0.6, lightness);
+}
+
+/** The color of a number between 0 and 1: from dark blue over green to yellow (after viridis). */
+export function sequentialColor(share) {
+  const stops = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+  const at = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
+  const stop = Math.min(Math.floor(at), stops.length - 2);
+  return stops[stop].map((value, part) => Math.round(value + (stops[stop + 1][part] - value) * (at - stop)));
+}
+
+/** The 65,536 colors that the graphics card looks categories up in: 256 x 256 texels of four bytes. */
+export function paletteTexels(colorOf = categoryColor) {
+  const texels = new Uint8Array(65536 * 4);
+  for (let category = 0; category < 65536; category++) {
+    texels.set(colorOf(category), category * 4);
+    texels[category * 4 + 3] = 255;
+  }
+  return texels;
+}
+
+export const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
+
+function fromHex(hex) {
+  return [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
+}
+
+function fromHsl(hue, saturation, lightness) {
+  const reach = saturation * Math.min(lightness, 1 - lightness);
+  return [0, 8, 4].map((offset) => {
+    const k = (offset + hue / 30) % 12;
+    return Math.round(255 * (lightness - reach * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
+  });
+}
