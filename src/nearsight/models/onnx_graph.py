@@ -249,8 +249,10 @@ def with_operation_names(source: Path | bytes) -> bytes:
     from onnx import StringStringEntryProto
 
     model = _read(source, with_data=True)
+    taken = {node.name for node in model.graph.node}
     for node in model.graph.node:
-        node.name = node.name or next(filter(None, node.output))
+        if not node.name:
+            node.name = _free_name(next(filter(None, node.output)), taken)
     # Without this mark, the quantizer logs a warning.
     model.metadata_props.append(
         StringStringEntryProto(key="onnx.quant.pre_process", value="onnxruntime.quant")
@@ -337,10 +339,18 @@ def convert_types(source: Path | bytes, convert: Callable[[Any], Any]) -> bytes:
     """Convert the model's types and remove pairs of casts that only lose precision.
 
     An operation in float32 then reads the output of another one directly, not rounded to float16 in between.
+    ONNX Runtime 1.31 writes the cast of a value once for each operation that reads it, always
+    under the same name; repetitions are removed.
+
+    Raises
+    ------
+    Exception
+        The result is not a valid model, although the source is one.
     """
     from onnx import TensorProto
 
     graph = (model := convert(_read(source, with_data=True))).graph
+    _remove_repetitions(graph)
     casts = [node for node in graph.node if node.op_type == "Cast"]
     up = {c.output[0]: c.input[0] for c in casts if any(a.i == TensorProto.FLOAT for a in c.attribute)}
     # Only casts of the converter, by their names: others may cast integers.
@@ -352,7 +362,48 @@ def convert_types(source: Path | bytes, convert: Callable[[Any], Any]) -> bytes:
     ordered = _in_order(graph.node)
     del graph.node[:]
     graph.node.extend(ordered)
+    if (fault := _fault(model)) is not None and _fault(_read(source, with_data=True)) is None:
+        raise fault
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _remove_repetitions(graph: Any) -> None:
+    """Keep one of several equal nodes and of several facts about a value; give each node its own name."""
+    nodes: dict[bytes, Any] = {}
+    facts: dict[str, Any] = {}
+    for node in graph.node:
+        nodes.setdefault(node.SerializeToString(deterministic=True), node)
+    for value in graph.value_info:
+        facts.setdefault(value.name, value)
+    kept = [type(node).FromString(node.SerializeToString()) for node in nodes.values()]
+    values = [type(value).FromString(value.SerializeToString()) for value in facts.values()]
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(kept)
+    graph.value_info.extend(values)
+    taken: set[str] = set()
+    for node in graph.node:
+        node.name = _free_name(node.name, taken) if node.name else ""
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """Return the name, with a number behind it if it is taken, and take it."""
+    free, n = name, 1
+    while free in taken:
+        n += 1
+        free = f"{name}_{n}"
+    taken.add(free)
+    return free
+
+
+def _fault(model: Any) -> Exception | None:
+    """Return why a model is not valid; None if it is."""
+    from onnx import checker
+
+    try:
+        checker.check_model(model, full_check=True)
+    except Exception as error:  # of the checker, of shape inference, or of protobuf
+        return error
+    return None
 
 
 def operations(source: Path | bytes) -> list[str]:

@@ -58,7 +58,7 @@ def convert_to_float16(
     Raises
     ------
     WeightsError
-        The converter fails on the model.
+        The converter fails on the model, or makes an invalid one.
     """
     from onnxruntime.transformers import float16
 

@@ -142,7 +142,8 @@ class OnnxVariants:
             self._graph_to_layer(spec, cache_dir),
             device,
             cache_dir,
-            stem=f"fp16-{fp16_spec.fingerprint.digest}",
+            # Cached graphs of earlier versions may have an operation twice.
+            stem=f"fp16-g2-{fp16_spec.fingerprint.digest}",
             float32_operations=self.float32_in_fp16,
             reload=partial(self._open_fp16, spec, cache_dir, device),
         )
