@@ -28,7 +28,7 @@ from nearsight.images import (
     may_show_more,
     thumbnail,
 )
-from nearsight.models import DEFAULT_MODEL, Backend, load_model
+from nearsight.models import DEFAULT_MODEL, Backend, decode_mode, load_model, named_with_decode
 from nearsight.parallel import ordered_map
 from nearsight.processor import n_cores
 
@@ -131,6 +131,9 @@ class Embedder:
         Name of a model, or a loaded model.
     device : str, default "auto"
         Device of a model given by name; see `load_model`.
+    decode : {"auto", "draft", "full"}, default "auto"
+        How far JPEGs are decoded, for a model given by name; see `models.decode_mode`. Vectors of full and
+        of reduced decoding have different fingerprints. ``auto`` decodes in full where a GPU decodes.
     n_threads : int, optional
         Worker threads; by default the number of cores that this process may use, within its affinity and
         cgroup quota.
@@ -164,6 +167,7 @@ class Embedder:
         model: str | Backend = DEFAULT_MODEL,
         *,
         device: str = "auto",
+        decode: str = "auto",
         n_threads: int | None = None,
         batch_size: int = BATCH_SIZE,
         limits: Limits | None = None,
@@ -173,9 +177,16 @@ class Embedder:
         for name, value in (("n_threads", n_threads), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise InvalidParameterError(f"{name} is {value}; it must be at least 1")
-        self.backend = (
-            load_model(model, device=device, cache_dir=cache_dir) if isinstance(model, str) else model
-        )
+        if isinstance(model, str):
+            model = named_with_decode(model, decode, device=device)
+            self.backend = load_model(model, device=device, cache_dir=cache_dir)
+        else:
+            self.backend = model
+            if decode not in ("auto", decode_mode(model.spec)):
+                raise InvalidParameterError(
+                    f"decode is {decode!r}, but the model is loaded and decodes in"
+                    f" {decode_mode(model.spec)!r}; give its name instead"
+                )
         current_device = getattr(self.backend, "device", "cpu")
         if not isinstance(model, str) and device not in ("auto", current_device):
             raise InvalidParameterError(

@@ -103,6 +103,14 @@ device = click.option(
     # models.runtimes.devices.DEVICES; importing it would make --help slow.
     help="Run the model on auto, cpu, cuda, cuda:1, tensorrt, directml, coreml, openvino or mps.",
 )
+decode = click.option(
+    "--decode",
+    # models.decode_mode.DECODE_MODES; importing it would make --help slow.
+    type=click.Choice(["full", "draft", "auto"]),
+    metavar="full|draft|auto",
+    help="How far to decode large JPEGs: full, or draft at reduced size, which is faster on a processor."
+    " Vectors of the two are never mixed. Default: full where a GPU decodes, else draft.",
+)
 storage = click.option(
     "--storage",
     metavar="TYPE",

@@ -51,6 +51,11 @@ class CollectionReader:
         return self._manifest.fingerprint
 
     @property
+    def decode(self) -> str:
+        """How far JPEGs are decoded: "draft" at reduced size where that leaves enough pixels, or "full"."""
+        return _decode(self.fingerprint)
+
+    @property
     def storage(self) -> str:
         """The type of a stored number, "float32" or "float16"."""
         return self._manifest.storage
@@ -186,6 +191,7 @@ class CollectionReader:
             "dim": self.spec.dim,
             "storage": self.storage,
             "fingerprint": self.fingerprint.digest,
+            "decode": self.decode,
             "license": self.spec.license,
             "size_bytes": size_bytes,
             "bytes_per_image": round(size_bytes / n) if n else 0,
@@ -226,9 +232,15 @@ class CollectionReader:
     def _require(self, fingerprint: Fingerprint) -> None:
         """Refuse vectors that cannot be compared with those of the collection."""
         if fingerprint != self.fingerprint:
-            differences = "; ".join(self.fingerprint.differences(fingerprint))
+            differences = self.fingerprint.differences(fingerprint)
+            only_decode = len(differences) == 1 and _decode(fingerprint) != self.decode
+            remedy = f"Decode as it does (--decode {self.decode}), or index" if only_decode else "Index"
             raise FingerprintMismatchError(
                 f"{self.directory} holds vectors of {self.spec.id} (fingerprint {self.fingerprint.digest});"
-                f" these are of {fingerprint.model} ({fingerprint.digest}). They differ in: {differences}."
-                " Index the images into another collection with -c DIR"
+                f" these are of {fingerprint.model} ({fingerprint.digest}). They differ in:"
+                f" {'; '.join(differences)}. {remedy} the images into another collection with -c DIR"
             )
+
+
+def _decode(fingerprint: Fingerprint) -> str:
+    return "full" if fingerprint.decoder.get("draft_factor") is None else "draft"

@@ -1,6 +1,7 @@
 """Models: their facts, their names, and the protocol that each implements."""
 
 from nearsight.models.base import Backend, ModelEntry, TextEncoder
+from nearsight.models.decode_mode import decode_mode, named_with_decode
 from nearsight.models.fingerprint import Fingerprint
 from nearsight.models.registry import DEFAULT_MODEL, find_model, list_models, load_model, load_text_encoder
 from nearsight.models.spec import ModelSpec
@@ -12,8 +13,10 @@ __all__ = [
     "ModelEntry",
     "ModelSpec",
     "TextEncoder",
+    "decode_mode",
     "find_model",
     "list_models",
     "load_model",
     "load_text_encoder",
+    "named_with_decode",
 ]

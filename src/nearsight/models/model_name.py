@@ -13,6 +13,7 @@ PRECISIONS = ("bf16", "int8", "fp16")
 #: Marks `int8` and `fp16` as computed by nearsight where a folder has files of these names.
 BUILTIN = "builtin"
 
+_KEYS = ("layer", "pooling", "dim", "decode")
 _CALIBRATION = re.compile(r"[0-9a-f]{8}")
 # In these schemes, "#int8" and "#fp16" name files.
 _FOLDER_SCHEMES = ("dir:", "hub:")
@@ -37,6 +38,9 @@ class ModelVariant:
         not, or where this was not measured.
     dim : int
         Length of the vectors, for models trained for truncation; 0 for the full length.
+    decode : {"", "full"}
+        ``full``: JPEGs are decoded at full size, although the model's rule allows a reduced size; empty for
+        the model's own rule.
     """
 
     layer: str = ""
@@ -44,12 +48,13 @@ class ModelVariant:
     precision: str = ""
     device: str = ""
     dim: int = 0
+    decode: Literal["", "full"] = ""
 
     def __bool__(self) -> bool:
         return self != ModelVariant()
 
     def __str__(self) -> str:
-        named = [f"{key}={value}" for key in ("layer", "pooling", "dim") if (value := getattr(self, key))]
+        named = [f"{key}={value}" for key in _KEYS if (value := getattr(self, key))]
         return ",".join([*named, *filter(None, [self.precision, self.device])])
 
     def applied_to(self, name: str) -> str:
@@ -95,13 +100,15 @@ def split_model_name(name: str) -> tuple[str, ModelVariant]:
             key, value = "precision", key
         elif key == "int8" and value:
             key, value = "precision", _calibration(name, value)
-        elif key not in ("layer", "pooling", "dim") or not value:
+        elif key not in _KEYS or not value:
             return name, ModelVariant()
         if key in parts:
             raise UnknownModelError(f"{name!r} gives {key} twice; give it once")
         parts[key] = _dim(name, value) if key == "dim" else value
     if parts.get("pooling", "mean") not in get_args(Pooling):
         raise UnknownModelError(f"{name!r}: pooling must be {' or '.join(get_args(Pooling))}")
+    if parts.get("decode", "full") != "full":
+        raise UnknownModelError(f"{name!r}: decode must be full; leave it away for the model's own rule")
     return (base, ModelVariant(**parts)) if parts else (name, ModelVariant())
 
 

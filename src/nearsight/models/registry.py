@@ -54,9 +54,9 @@ def find_model(name: str) -> ModelEntry:
     name : str
         A model's id, a short name of `KNOWN_MODELS` on a hub, or ``SCHEME:REST`` of a registered scheme.
         ``#`` and parts separated by commas name a variant: ``layer=VALUE``, ``pooling=mean|cls|patches``,
-        ``bf16``, ``fp16``, ``int8``, ``int8=DIGITS`` of a calibration, and ``dim=D`` for a model trained for
-        truncation. In a folder or on a hub, ``fp16`` and ``int8`` name files; nearsight computes
-        ``fp16=builtin`` and ``int8=builtin``.
+        ``bf16``, ``fp16``, ``int8``, ``int8=DIGITS`` of a calibration, ``dim=D`` for a model trained for
+        truncation, and ``decode=full`` for JPEGs that are decoded at full size. In a folder or on a hub,
+        ``fp16`` and ``int8`` name files; nearsight computes ``fp16=builtin`` and ``int8=builtin``.
 
     Raises
     ------
@@ -68,14 +68,21 @@ def find_model(name: str) -> ModelEntry:
     name, variant = split_model_name(hub_name(name))
     if variant.dim:
         return truncated_entry(find_model(replace(variant, dim=0).applied_to(name)), variant.dim)
+    if variant.decode:
+        plain = find_model(replace(variant, decode="").applied_to(name))
+        if not plain.spec.draft:
+            return plain
     if variant:
         entry = find_model(name)
         if entry.variants is None:
             raise UnknownModelError(f"{name} has no variants; remove #{variant}")
         # Texts can be compared only with the output that the model was trained for.
         is_default_output = not (variant.layer or variant.pooling)
+        found = entry.variants.variant_entry(variant)
+        if variant.decode and found.spec.draft:
+            raise UnknownModelError(f"{name} decodes JPEGs at reduced size only; remove decode=full")
         return replace(
-            entry.variants.variant_entry(variant),
+            found,
             available=entry.available,
             install=entry.install,
             load_text_encoder=entry.load_text_encoder if is_default_output else None,

@@ -15,13 +15,14 @@ from nearsight.collection.reader import PREFIX_DIGITS
 from nearsight.embedder import Embedded, Embedder, OnError
 from nearsight.errors import (
     CollectionNotFoundError,
+    FingerprintMismatchError,
     ImageFailure,
     InvalidParameterError,
     NotACollectionError,
     UnknownIdError,
 )
 from nearsight.images.image_lookup import ImageLookup, Resolution
-from nearsight.models import DEFAULT_MODEL, load_model
+from nearsight.models import DEFAULT_MODEL, find_model, load_model, named_with_decode
 from nearsight.text_format import SHORT_ID_DIGITS, shortened
 
 # Matches of a search whose keypoints are compared; each costs about 50 ms.
@@ -34,6 +35,7 @@ def open_or_create(
     model: str | None = None,
     storage: str | None = None,
     device: str = "auto",
+    decode: str | None = None,
     cache_dir: Path | None = None,
 ) -> Collection:
     """Open a collection, or create it where there is none.
@@ -48,14 +50,18 @@ def open_or_create(
         The number type that it must have. A new collection gets float32.
     device : str, default "auto"
         Where the model runs; see `load_model`.
+    decode : {"auto", "draft", "full"}, optional
+        How far JPEGs are decoded; see `models.decode_mode`. A new collection gets ``auto``.
     cache_dir : Path, optional
         Directory of converted models.
 
     Raises
     ------
     FingerprintMismatchError, InvalidParameterError
-        The collection has another model or number type. Leave the argument out, or name another collection.
+        The collection has another model, another way of decoding or number type. Leave the argument out, or
+        name another collection.
     """
+    model = _model_to_use(uri, model, decode, device)
     try:
         collection = Collection.open(uri, model=model, device=device, cache_dir=cache_dir)
     except CollectionNotFoundError:
@@ -76,6 +82,7 @@ def add_images(
     dim: int | None = None,
     storage: str | None = None,
     device: str = "auto",
+    decode: str | None = None,
     cache_dir: Path | None = None,
 ) -> AddReport:
     """Open or create a collection, and add images to it.
@@ -87,12 +94,31 @@ def add_images(
     dim : int, optional
         Dimensions that a vector must have: fewer than the model's own are cut or projected; see
         `fill_reduced`.
-    uri, model, storage, device, cache_dir
+    uri, model, storage, device, decode, cache_dir
         See `open_or_create`.
     """
     if dim is not None:
+        model = _model_to_use(uri, model, decode, device)
         return fill_reduced(uri, dim, add, model=model, storage=storage, device=device, cache_dir=cache_dir)
-    return add(open_or_create(uri, model=model, storage=storage, device=device, cache_dir=cache_dir))
+    return add(
+        open_or_create(uri, model=model, storage=storage, device=device, decode=decode, cache_dir=cache_dir)
+    )
+
+
+def _model_to_use(uri: str, model: str | None, decode: str | None, device: str) -> str | None:
+    """Return the model with the way of decoding that a collection has, or that a new one gets."""
+    try:
+        collection = Collection.open(uri)
+    except (CollectionNotFoundError, NotACollectionError):
+        return named_with_decode(model or DEFAULT_MODEL, decode or "auto", device=device)
+    if decode not in (None, "auto", collection.decode):
+        raise FingerprintMismatchError(
+            f"{uri} was made with --decode {collection.decode}, and its vectors cannot be compared with those"
+            f" of --decode {decode}. Omit --decode, or index into another collection with -c DIR"
+        )
+    if model is None or collection.decode == "draft" or find_model(model).variants is None:
+        return model
+    return named_with_decode(model, "full")
 
 
 @contextmanager

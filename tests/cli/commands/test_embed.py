@@ -97,3 +97,8 @@ def test_nothing_there_is_an_error_and_leaves_no_file(nearsight, tmp_path):
     error = nearsight.json("embed", tmp_path / "empty", "--out", tmp_path / "v.npz", code=2)["error"]
     assert "there is no image in" in error["message"]
     assert not (tmp_path / "v.npz").exists()
+
+
+def test_embed_decodes_in_full(nearsight, photos, tmp_path):
+    report = nearsight.json("embed", photos, "--out", tmp_path / "v.npz", "--decode", "full")
+    assert report["model"] == "efficientnet-lite0#decode=full"

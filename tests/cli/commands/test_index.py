@@ -287,3 +287,13 @@ def test_a_table_that_names_nothing_is_refused_before_anything_is_embedded(nears
     assert "2 of the 3 rows" in error["message"]
     assert "'x', 'y'" in error["message"]
     assert not nearsight.collection.exists()
+
+
+def test_decode_is_chosen_when_a_collection_is_made(nearsight, photos):
+    assert nearsight.json("index", photos, "--decode", "full")["added"]
+    facts = nearsight.json("info")
+    assert (facts["decode"], facts["model"]) == ("full", "efficientnet-lite0#decode=full")
+    assert nearsight.json("index", photos)["unchanged"]
+    refused = nearsight("index", photos, "--decode", "draft", code=2)
+    assert "was made with --decode full" in refused.stderr
+    assert "Omit --decode" in refused.stderr

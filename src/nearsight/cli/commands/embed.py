@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 )
 @options.model
 @options.dim("Truncate vectors to D dimensions, with a model that was trained for it (Matryoshka).")
+@options.decode
 @options.device
 @options.exclusions
 @options.limits
@@ -48,6 +49,7 @@ def embed(
     out: Path,
     model: str | None,
     dim: int | None,
+    decode: str | None,
     exclude: tuple[str, ...],
     include_hidden: bool,
     allow_remote: bool,
@@ -69,6 +71,7 @@ def embed(
     embedder = nearsight.Embedder(
         model if dim is None else ModelVariant(dim=dim).applied_to(model),
         device=run.device,
+        decode=decode or "auto",
         n_threads=threads,
         limits=options.limits_of(**limits),
         cache_dir=run.settings.cache_dir,

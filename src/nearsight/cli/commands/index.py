@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     " (Matryoshka), and else projected (PCA)."
 )
 @options.storage
+@options.decode
 @options.device
 @click.option("--prune", is_flag=True, help="Remove images below PATH whose files no longer exist.")
 @click.option("--meta", multiple=True, metavar="KEY=VALUE", help="Set metadata of every image. Repeatable.")
@@ -59,6 +60,7 @@ def index(
     model: str | None,
     dim: int | None,
     storage: str | None,
+    decode: str | None,
     prune: bool,
     meta: tuple[str, ...],
     metadata: Path | None,
@@ -110,6 +112,7 @@ def index(
         model=model,
         dim=dim,
         storage=storage,
+        decode=decode,
         device=run.device,
         cache_dir=run.settings.cache_dir,
     )

@@ -10,8 +10,8 @@ from nearsight.cli.framework import Command, Run
 
 @click.command(
     cls=Command,
-    json_shape="""{"directory", "images": int, "model", "dim": int, "storage", "fingerprint", "license",
- "size_bytes": int, "bytes_per_image": int, "bytes_per_vector": int,
+    json_shape="""{"directory", "images": int, "model", "dim": int, "storage", "fingerprint", "decode",
+ "license", "size_bytes": int, "bytes_per_image": int, "bytes_per_vector": int,
  "metadata": {key: type}, "created": time, "written_by"}""",
 )
 @click.pass_obj

@@ -205,7 +205,7 @@ def _onnx_variants(name: str) -> tuple[OnnxVariants, ModelVariant]:
     variants = find_model(base).variants
     if not isinstance(variants, OnnxVariants):
         raise UnknownModelError(f"{base} is not an ONNX model; only ONNX models can be quantized")
-    if variant.precision or variant.dim:
+    if variant.precision or variant.dim or variant.decode:
         raise UnknownModelError(
             f"{name}: give the model in full precision and full length, without #{variant}"
         )

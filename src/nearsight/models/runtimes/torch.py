@@ -200,6 +200,8 @@ class TorchVariants:
         )
         if variant.pooling:
             spec = replace(spec, pooling=variant.pooling)
+        if variant.decode:
+            spec = replace(spec, draft=False)
         if not variant.device:
             return ModelEntry(spec, partial(_load, self.name, spec=spec), lambda: True)
         spec = device_specific_spec(spec, variant.device)

@@ -77,6 +77,8 @@ class OnnxVariants:
             spec = replace(spec, pooling=variant.pooling)
         if variant.precision:
             spec = replace(spec, precision=self._precision(variant.precision))
+        if variant.decode:
+            spec = replace(spec, draft=False)
         if variant.device:
             spec = self._device_specific_spec(spec, variant)
         places_itself = variant.precision == "fp16" if not variant.device else variant.device in PROVIDERS
@@ -136,7 +138,7 @@ class OnnxVariants:
 
     def _open_fp16(self, spec: ModelSpec, cache_dir: Path, device: str) -> Backend:
         # The cache file is named by the precision, whichever fingerprint the vectors get.
-        fp16_spec = replace(spec, precision=self._precision("fp16"))
+        fp16_spec = replace(spec, precision=self._precision("fp16"), draft=self.spec.draft)
         return float16.open_float16(
             spec,
             self._graph_to_layer(spec, cache_dir),
@@ -170,7 +172,7 @@ class OnnxVariants:
         def build() -> bytes:
             return round_to_bfloat16(graph, spec, float32_operations=self.float32_in_bf16)
 
-        stem = f"bf16-{spec.fingerprint.digest}"
+        stem = f"bf16-{replace(spec, draft=self.spec.draft).fingerprint.digest}"
         cached = cached_bytes(cache_dir / "models", stem, ".onnx", build)
         return openvino.OpenVinoBackend(
             spec, cached, float32_operations=self.float32_in_bf16, precision="bf16", reload=reload
@@ -190,7 +192,9 @@ class OnnxVariants:
             ]
             return int8.quantize_int8(graph, spec, images, float32_operations=self.float32_in_int8)
 
-        cached = cached_bytes(cache_dir / "models", int8_cache_stem(spec), ".onnx", build)
+        # The graph does not depend on how images are decoded.
+        stem = int8_cache_stem(replace(spec, draft=self.spec.draft))
+        cached = cached_bytes(cache_dir / "models", stem, ".onnx", build)
         return OnnxBackend(spec, cached, reload=reload)
 
     def _precision(self, name: str) -> str:
