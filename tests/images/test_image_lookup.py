@@ -36,6 +36,26 @@ def test_names(name, ids):
     assert found == {letter * 32 for letter in ids}
 
 
+@pytest.mark.parametrize(
+    ("name", "ids"),
+    [
+        ("shoes/1.jpg", "a"),
+        ("1.jpg", "ab"),
+        ("2", "c"),
+        ("hoes/1.jpg", ""),
+        ("a", ""),
+        ("tar://shoes/1.jpg::/data/a.tar", "a"),
+        ("3.jpg", "d"),
+        ("x/3.jpg", "d"),
+        ("4", "e"),
+    ],
+)
+def test_names_of_images_in_shards_and_at_urls(name, ids):
+    members = [f"tar://{member}::/data/a.tar" for member in ("shoes/1.jpg", "hats/1.jpg", "2.jpg")]
+    found = lookup(*members, "https://example.org/x/3.jpg?w=300", "s3://bucket/4.png").find(name)
+    assert found == {letter * 32 for letter in ids}
+
+
 def test_a_name_comes_before_the_beginning_of_an_id():
     images = ImageLookup([("4711" + "a" * 28, ["/x.jpg"]), ("b" * 32, ["/4711.jpg"])])
     assert images.find("4711", id_digits=4) == {"b" * 32}

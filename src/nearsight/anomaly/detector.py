@@ -233,7 +233,7 @@ class AnomalyDetector:
         """Good images that were learned or held out."""
         return self._estimator.n_images_seen_
 
-    def fit(self, images: Any, *, allow_remote: bool = False) -> "AnomalyDetector":
+    def fit(self, images: Any, **walk: Any) -> "AnomalyDetector":
         """Learn from good images.
 
         Parameters
@@ -241,15 +241,15 @@ class AnomalyDetector:
         images : path, PIL image, uint8 array, bytes, or iterable of those
             Good images only. Folders, globs and tar shards are walked. The images are shuffled, so their
             order does not matter. Images that cannot be used are listed in `failed_`.
-        allow_remote : bool, default False
-            Whether addresses such as ``https://`` may be fetched.
+        **walk
+            `allow_remote`, `exclusions` and `skipped`; see `images.find`.
 
         Raises
         ------
         CalibrationError
             There are too few images for the false-alarm rate; the message says how many are needed.
         """
-        sources, self.failed_ = _split_failures(find(images, allow_remote=allow_remote))
+        sources, self.failed_ = _split_failures(find(images, **walk))
         self._forget()
         self._estimator.split(len(sources))
         order = np.random.default_rng(self._estimator.random_state).permutation(len(sources))
@@ -281,13 +281,13 @@ class AnomalyDetector:
         self.duplicates_ = duplicates
         self._estimator.fit(self._learnable(sources, []), n=len(sources))
 
-    def partial_fit(self, images: Any, *, allow_remote: bool = False) -> "AnomalyDetector":
+    def partial_fit(self, images: Any, **walk: Any) -> "AnomalyDetector":
         """Learn from more good images, in memory that does not grow with their number.
 
         Each image is scored before it is learned, and the threshold is updated with its score. Images that
-        were learned before are left out, and listed in `duplicates_`.
+        were learned before are left out, and listed in `duplicates_`. For `walk` see `fit`.
         """
-        sources, self.failed_ = _split_failures(find(images, allow_remote=allow_remote))
+        sources, self.failed_ = _split_failures(find(images, **walk))
         self.duplicates_ = []
         self._estimator.partial_fit(self._learnable(sources, []))
         return self

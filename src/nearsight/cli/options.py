@@ -47,24 +47,10 @@ def _flag(*names: str, help: str) -> Callable[[_F], _F]:
     return click.option(*names, is_flag=True, expose_value=False, callback=_set_on_run, help=help)
 
 
-def existing_paths(ctx: click.Context, param: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse PATH arguments of which none exists, or that hold no image at all."""
-    if paths and not ctx.resilient_parsing:
-        require_images(paths)
-    return paths
-
-
 def _spelled_right(ctx: click.Context, param: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
-    require_existing(paths)
+    if not ctx.resilient_parsing:
+        require_existing(paths)
     return paths
-
-
-def require_images(paths: Sequence[str]) -> None:
-    """Refuse paths of which none exists, or that hold no image at all."""
-    from nearsight import images
-
-    require_existing(paths)
-    images.require_any(paths)
 
 
 def require_existing(paths: Sequence[str]) -> None:
@@ -76,7 +62,7 @@ def require_existing(paths: Sequence[str]) -> None:
 
 def existing_path(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
     """Refuse an optional PATH argument that does not exist."""
-    existing_paths(ctx, param, () if path is None else (path,))
+    _spelled_right(ctx, param, () if path is None else (path,))
     return path
 
 
@@ -87,13 +73,15 @@ def _exists(path: str) -> bool:
     return has_magic(path) and any(True for _ in matches)
 
 
-paths = click.argument(
-    "paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(), callback=existing_paths
-)
-# Of commands with `exclusions`: whether there is an image depends on those.
-walked_paths = click.argument(
-    "paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(), callback=_spelled_right
-)
+def paths_named(metavar: str, *, required: bool = True) -> Callable[[_F], _F]:
+    """Add the argument `paths` under another name; see `paths`."""
+    return click.argument(
+        "paths", nargs=-1, required=required, metavar=metavar, type=click.Path(), callback=_spelled_right
+    )
+
+
+# Whether there is an image in them depends on the exclusions: `walk` looks.
+paths = paths_named("PATH...")
 where = click.option("--where", metavar="EXPR", help='Only images that match, such as "width > 640".')
 device = click.option(
     "--device",
@@ -312,7 +300,7 @@ def limits(command: _F) -> _F:
     return add_options(command, _LIMITS)
 
 
-_EXCLUSIONS = (
+_WALK = (
     click.option(
         "--exclude",
         multiple=True,
@@ -324,9 +312,23 @@ _EXCLUSIONS = (
 )
 
 
-def exclusions(command: _F) -> _F:
-    """Add `--exclude` and `--include-hidden`, what a walk passes over."""
-    return add_options(command, _EXCLUSIONS)
+def walk(command: _F) -> _F:
+    """Add `--exclude` and `--include-hidden`, what a walk of folders passes over.
+
+    The command gets `exclusions`, an `images.Exclusions`. If it has the argument `paths` or `folder`, a place
+    without any image is refused before it starts.
+    """
+
+    @wraps(command)
+    def with_exclusions(*args: Any, exclude: tuple[str, ...], include_hidden: bool, **rest: Any) -> Any:
+        from nearsight import images
+
+        exclusions = images.Exclusions(exclude, include_hidden=include_hidden)
+        if paths := rest.get("paths") or rest.get("folder"):
+            images.require_any(paths, allow_remote=bool(rest.get("allow_remote")), exclusions=exclusions)
+        return command(*args, exclusions=exclusions, **rest)
+
+    return add_options(cast(_F, with_exclusions), _WALK)
 
 
 def limits_of(**limits: float | None) -> "nearsight.Limits":

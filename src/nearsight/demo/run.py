@@ -1,5 +1,6 @@
 """The demo: index images, search them, and write a report."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from nearsight import images
@@ -17,7 +18,14 @@ _N_QUERIES = 6
 
 
 def run_demo(
-    folder: str | None, out: Path, *, k: int = 10, cache_dir: Path | None = None, progress: bool | None = None
+    folder: str | None,
+    out: Path,
+    *,
+    k: int = 10,
+    exclude: Sequence[str] = (),
+    include_hidden: bool = False,
+    cache_dir: Path | None = None,
+    progress: bool | None = None,
 ) -> DemoResult:
     """Index images into ``out/collection``, and write the report ``out/index.html``.
 
@@ -29,6 +37,8 @@ def run_demo(
         Created if it does not exist.
     k : int, default 10
         Matches of each example search.
+    exclude, include_hidden
+        What is passed over in the folder; see `Collection.add`.
     cache_dir : Path, optional
         Directory of converted models.
     progress : bool, optional
@@ -44,7 +54,14 @@ def run_demo(
     demo_images = package_images() if folder is None else folder_images(folder)
     out.mkdir(parents=True, exist_ok=True)
     collection = Collection.create(out / "collection", cache_dir=cache_dir)
-    added = collection.add(demo_images.paths, metadata=demo_images.metadata, prune=True, progress=progress)
+    added = collection.add(
+        demo_images.paths,
+        metadata=demo_images.metadata,
+        prune=True,
+        exclude=exclude,
+        include_hidden=include_hidden,
+        progress=progress,
+    )
     items = _remove_others(collection, demo_images.paths)
     if not items:
         raise InvalidParameterError(f"no image in {folder} can be read; name another folder")

@@ -180,7 +180,7 @@ class FaceBank:
     # --- enrollment -----------------------------------------------------------------------------------
 
     def enroll(
-        self, inputs: Any, *, name: str | None = None, allow_remote: bool = False, allow_poor: bool = True
+        self, inputs: Any, *, name: str | None = None, allow_poor: bool = True, **walk: Any
     ) -> EnrollReport:
         """Add faces of known persons to the bank.
 
@@ -191,10 +191,10 @@ class FaceBank:
             other images; without other images, the largest, if it is clearly the largest.
         name : str, optional
             Name of the person; by default the name of each image's folder.
-        allow_remote : bool, default False
-            Whether http and https addresses may be fetched.
         allow_poor : bool, default True
             Enroll faces of poor quality with a caution; False leaves them out.
+        **walk
+            `allow_remote`, `exclusions` and `skipped`; see `images.find`.
 
         Returns
         -------
@@ -205,7 +205,7 @@ class FaceBank:
         banked = {face.id: face.person for face in self.faces()}
         named = {id: person for id, person in banked.items() if person}
         enrollment = Enrollment(PersonName(name), named, allow_poor=allow_poor)
-        for image in self.reader.read_all(inputs, allow_remote=allow_remote):
+        for image in self.reader.read_all(inputs, **walk):
             enrollment.add(image)
         quantiles = impostor_quantiles(self._storage.manifest.fingerprint)
         enrollment.choose_faces(self._vectors_by_person(), quantiles, DEFAULT_FALSE_MATCH_RATE)
@@ -253,7 +253,7 @@ class FaceBank:
         ).fit(X[named], persons)
 
     def identify(
-        self, inputs: Any, *, false_match_rate: float = DEFAULT_FALSE_MATCH_RATE, allow_remote: bool = False
+        self, inputs: Any, *, false_match_rate: float = DEFAULT_FALSE_MATCH_RATE, **walk: Any
     ) -> Iterator[IdentifiedImage | ImageFailure]:
         """Identify the persons in images.
 
@@ -262,8 +262,8 @@ class FaceBank:
         inputs : path, URL, image, or iterable of those
         false_match_rate : float, default 0.01
             Share of persons who are not in the bank that may be identified as somebody, in (0, 1).
-        allow_remote : bool, default False
-            Whether http and https addresses may be fetched.
+        **walk
+            `allow_remote`, `exclusions` and `skipped`; see `images.find`.
 
         Yields
         ------
@@ -272,7 +272,7 @@ class FaceBank:
         """
         identifier = self.identifier(false_match_rate)
         conditions = BankConditions.of(self.faces())
-        for image in self.reader.read_all(inputs, allow_remote=allow_remote):
+        for image in self.reader.read_all(inputs, **walk):
             if isinstance(image, ImageFailure):
                 yield image
             else:
@@ -286,14 +286,15 @@ class FaceBank:
 
     # --- grouping -------------------------------------------------------------------------------------
 
-    def scan(self, inputs: Any, *, allow_remote: bool = False) -> list[ImageFailure]:
+    def scan(self, inputs: Any, **walk: Any) -> list[ImageFailure]:
         """Add the faces of images to the bank without names, for `group`.
 
-        Images that were read before are skipped. Returns the images that cannot be used.
+        Images that were read before are skipped. Returns the images that cannot be used. For `walk` see
+        `identify`.
         """
         known = set(self._storage.table("picture")["picture"].to_pylist()) | self._storage.without_faces()
         failures, unnamed, without_faces = [], [], set()
-        for image in self.reader.read_all(inputs, allow_remote=allow_remote, known=known.__contains__):
+        for image in self.reader.read_all(inputs, **walk, known=known.__contains__):
             if isinstance(image, ImageFailure):
                 failures.append(image)
                 continue

@@ -1,5 +1,6 @@
 """From images to faces with vectors: decode, detect, align and embed, in threads and in input order."""
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ from nearsight.faces.models import (
     load_recognizer,
     similarity_transform,
 )
-from nearsight.images import ImageSource, Limits, content_id, count, decode, find
+from nearsight.images import Exclusions, ImageSource, Limits, content_id, count, decode, find
 from nearsight.models import Fingerprint
 from nearsight.models.pooling import unit_length
 from nearsight.parallel import ordered_map
@@ -214,7 +215,13 @@ class FaceReader:
         yield from ordered_map(read, sources, n_threads=self.n_threads)
 
     def read_all(
-        self, inputs: Any, *, allow_remote: bool = False, known: Callable[[str], bool] | None = None
+        self,
+        inputs: Any,
+        *,
+        allow_remote: bool = False,
+        exclusions: Exclusions | None = None,
+        skipped: Counter[str] | None = None,
+        known: Callable[[str], bool] | None = None,
     ) -> Iterator[ImageFaces | ImageFailure]:
         """Find and read images with a progress bar.
 
@@ -224,12 +231,15 @@ class FaceReader:
             Folders, globs and tar shards are walked.
         allow_remote : bool, default False
             Whether http and https addresses may be fetched.
+        exclusions, skipped
+            See `images.find`.
         known : callable, optional
             See `read`; called from worker threads.
         """
         is_watched = progress_display.is_watched(self.progress)
-        total = count(inputs, allow_remote=allow_remote) if is_watched else None
-        results = self.stream(find(inputs, allow_remote=allow_remote), known=known)
+        walk: dict[str, Any] = {"allow_remote": allow_remote, "exclusions": exclusions}
+        total = count(inputs, **walk) if is_watched else None
+        results = self.stream(find(inputs, **walk, skipped=skipped), known=known)
         yield from progress_display.track(results, "reading faces", total=total, progress=self.progress)
 
     def _chip(self, image: Image.Image, face: DetectedFace) -> NDArray[np.uint8]:

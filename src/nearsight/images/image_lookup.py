@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nearsight.errors import InvalidParameterError
-from nearsight.images.path_encoding import absolute
+from nearsight.images.path_encoding import absolute, name_in
 from nearsight.text_format import count, nfc, printable, shortened
 
 # Digits of an id's beginning that stand for the whole in a table: fewer could be an article number.
@@ -46,7 +46,7 @@ class ImageLookup:
         self._by_path[nfc(path)].append(pair)
         if (whole := absolute(path)) != path:
             self._by_path[nfc(whole)].append((whole, id))
-        name = nfc(os.path.basename(path))
+        name = nfc(os.path.basename(name_in(path)))
         self._by_name[name].append(pair)
         self._by_stem[os.path.splitext(name)[0]].append(pair)
 
@@ -87,12 +87,14 @@ class ImageLookup:
         base = os.path.basename(path)
         if base != path:
             suffix = os.sep + path.lstrip(os.sep)
-            pairs = [pair for pair in self._by_name.get(base, []) if nfc(pair[0]).endswith(suffix)]
-            return _ids_of(pairs, [path for path, _ in pairs if path.endswith(os.sep + name)])
+            pairs = [
+                pair for pair in self._by_name.get(base, []) if _ends_with(nfc(name_in(pair[0])), suffix)
+            ]
+            return _ids_of(pairs, [path for path, _ in pairs if _ends_with(name_in(path), os.sep + name)])
         # A stem may hold a dot: with an ending that no file has, the name is looked for as one.
         for pairs in (self._by_name.get(base, []), self._by_stem.get(base, [])):
             if pairs:
-                exact = [path for path, _ in pairs if os.path.basename(path).startswith(name)]
+                exact = [path for path, _ in pairs if os.path.basename(name_in(path)).startswith(name)]
                 return _ids_of(pairs, exact)
         if id_digits <= len(name) <= _ID_LENGTH and _HEX.issuperset(name):
             return {id for id in self._ids if id.startswith(name)}
@@ -204,6 +206,11 @@ def require_most(
         " is named by its path (absolute, or relative to the table), file name, file name without ending, or"
         " id; nearsight ls lists them"
     )
+
+
+def _ends_with(path: str, suffix: str) -> bool:
+    """Whether a path ends with whole names; that of a shard's member begins without a separator."""
+    return (os.sep + path).endswith(suffix)
 
 
 def _ids_of(pairs: Sequence[tuple[str, str]], exact: Sequence[str]) -> set[str]:

@@ -87,6 +87,22 @@ def absolute(path: str, folder: str = "") -> str:
     return path if "://" in path else os.path.abspath(os.path.join(folder, path))  # noqa: PTH100, PTH118
 
 
+def name_in(path: str) -> str:
+    """Return the part of an image's path that names are looked for in.
+
+    Examples
+    --------
+    >>> name_in("tar://shoes/1.jpg::/data/a.tar"), name_in("https://example.org/1.jpg?w=300")
+    ('shoes/1.jpg', 'https://example.org/1.jpg')
+    """
+    if not is_url(path):
+        return path
+    member, chained, _ = path.partition("::")
+    if chained:
+        return member.partition("://")[2]
+    return path.partition("?")[0] if path.lower().startswith(("http://", "https://")) else path
+
+
 def is_image_name(name: str) -> bool:
     """Return whether a file in a folder or shard counts as an image."""
     _, dot, extension = name.rpartition(".")

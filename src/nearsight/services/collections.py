@@ -1,5 +1,6 @@
 """Open or create a collection, add images to it, embed, and search."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,12 +17,15 @@ from nearsight.embedder import Embedded, Embedder, OnError
 from nearsight.errors import (
     CollectionNotFoundError,
     FingerprintMismatchError,
+    ImageError,
     ImageFailure,
     InvalidParameterError,
+    NearsightError,
     NotACollectionError,
     UnknownIdError,
 )
 from nearsight.images.image_lookup import ImageLookup, Resolution
+from nearsight.images.path_encoding import is_url
 from nearsight.models import DEFAULT_MODEL, find_model, load_model, named_with_decode
 from nearsight.text_format import SHORT_ID_DIGITS, shortened
 
@@ -72,6 +76,81 @@ def open_or_create(
         )
     require_storage(collection, storage)
     return collection
+
+
+def has_collection(uri: str) -> bool:
+    """Whether there is a collection, or something that is opened with an error of its own."""
+    try:
+        Collection.open(uri)
+    except CollectionNotFoundError:
+        return False
+    except NearsightError:
+        pass
+    return True
+
+
+def unreadable_inputs(
+    uri: str,
+    paths: Sequence[str],
+    *,
+    exclusions: images.Exclusions | None = None,
+    limits: images.Limits | None = None,
+    on_error: OnError = "record",
+) -> AddReport | None:
+    """Look for an image that can be read, so that no collection is created for inputs without one.
+
+    The search ends at the first one. Where there is a collection already, or an input is remote, there is no
+    search.
+
+    Parameters
+    ----------
+    uri : str
+        Where the collection is, or will be.
+    paths, exclusions
+        See `images.find`.
+    limits : Limits, optional
+        On each image.
+    on_error : {"record", "raise"}
+        See `Collection.add`.
+
+    Returns
+    -------
+    AddReport or None
+        What would become of the inputs if no image can be read; None if one can.
+    """
+    if any(is_url(path) for path in paths) or has_collection(uri):
+        return None
+    started, skipped = time.monotonic(), Counter[str]()
+    failed = []
+    for source in images.find(list(paths), exclusions=exclusions, skipped=skipped):
+        failure = _failure_of(source, limits or images.Limits())
+        if failure is None:
+            return None
+        if on_error == "raise":
+            raise ImageError(failure.path, failure.reason)
+        failed.append(failure)
+    seconds = time.monotonic() - started
+    return AddReport(
+        added=0,
+        updated=0,
+        unchanged=0,
+        removed=0,
+        embedded=0,
+        failed=failed,
+        skipped=dict(skipped.most_common()),
+        seconds=round(seconds, 3),
+        images_per_second=round(len(failed) / seconds, 1) if seconds else 0.0,
+    )
+
+
+def _failure_of(source: images.ImageSource | ImageFailure, limits: images.Limits) -> ImageFailure | None:
+    if isinstance(source, ImageFailure):
+        return source
+    try:
+        images.decode(source, limits=limits, min_side_px=1)
+    except ImageError as error:
+        return ImageFailure(error.path, error.reason)
+    return None
 
 
 def add_images(

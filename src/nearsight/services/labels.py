@@ -27,7 +27,12 @@ from nearsight.models.text.zero_shot import ZeroShotClassifier
 _BATCH_SIZE = 64
 
 
-def labels_of(collection: Collection | None, labels: str, where: str | None = None) -> dict[str, str]:
+def labels_of(
+    collection: Collection | None,
+    labels: str,
+    where: str | None = None,
+    exclusions: images.Exclusions | None = None,
+) -> dict[str, str]:
     """Return labels by id or path.
 
     Parameters
@@ -38,6 +43,8 @@ def labels_of(collection: Collection | None, labels: str, where: str | None = No
         folder with one subfolder of images per class, or a metadata key of the collection.
     where : str, optional
         Only the images of the collection that match.
+    exclusions : Exclusions, optional
+        What is passed over in a folder of labels; see `images.find`.
 
     Raises
     ------
@@ -47,7 +54,7 @@ def labels_of(collection: Collection | None, labels: str, where: str | None = No
     if labels == "folder" and collection is not None:
         return labels_by_folder(collection, where)
     if Path(labels).is_dir():
-        return _labels_by_subfolder(Path(labels))
+        return _labels_by_subfolder(Path(labels), exclusions)
     keys = list(collection.info()["metadata"]) if collection is not None else []
     if collection is not None and labels in keys:
         return labels_by_key(collection, labels, where)
@@ -95,9 +102,9 @@ def resolve_labels(
     return [(places[name], label) for name, label in pairs if name in places], resolution
 
 
-def _labels_by_subfolder(folder: Path) -> dict[str, str]:
+def _labels_by_subfolder(folder: Path, exclusions: images.Exclusions | None) -> dict[str, str]:
     labels: dict[str, str] = {}
-    for source in images.find([folder]):
+    for source in images.find([folder], exclusions=exclusions):
         if not isinstance(source, ImageFailure):
             parts = Path(source.path).relative_to(folder.absolute()).parts
             if len(parts) > 1:

@@ -1,5 +1,6 @@
 import json
 import shutil
+import tarfile
 from dataclasses import fields
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import click
 import pytest
 
 from nearsight.cli import options
+from nearsight.cli.main import cli
 from nearsight.errors import MissingExtraError
 from nearsight.images import Limits
 
@@ -69,10 +71,49 @@ def test_many_failures_are_cut_short_for_people(nearsight, tmp_path):
     folder.mkdir()
     for n in range(25):
         (folder / f"{n}.jpg").touch()
-    result = nearsight("index", folder)
+    result = nearsight("index", folder, code=2)
     assert "25 images could not be read:" in result.stderr
     assert "and 5 more; --json lists all" in result.stderr
-    assert len(nearsight.json("index", folder)["failed"]) == 25
+    assert len(nearsight.json("index", folder, code=2)["failed"]) == 25
+
+
+def test_images_of_which_none_can_be_read_make_no_collection(nearsight, photos, tmp_path):
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    (folder / "page.jpg").write_text("<html>")
+    (folder / "a.psd").write_text("no image either")
+    result = nearsight("index", folder, code=2)
+    assert "page.jpg: is not an image" in result.stderr
+    assert "No image could be read, so no collection was created" in result.stderr
+    report = nearsight.json("index", folder, "--strict", code=1)
+    assert set(report) == INDEX_KEYS
+    assert [Path(failure["path"]).name for failure in report["failed"]] == ["page.jpg"]
+    nearsight("index", folder, "--fail-fast", code=1)
+    assert not nearsight.collection.exists()
+    # In a collection that there is, they are failures like others.
+    nearsight("index", photos)
+    assert len(nearsight.json("index", folder)["failed"]) == 1
+
+
+def test_the_first_readable_image_ends_the_look_for_one(nearsight, photos, tmp_path):
+    (tmp_path / "bad.jpg").touch()
+    report = nearsight.json("index", tmp_path / "bad.jpg", photos)
+    assert (report["added"], len(report["failed"])) == (6, 1)
+
+
+def test_metadata_of_images_in_a_shard(nearsight, photos, tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as shard:
+        for number in range(5):
+            shard.add(photos / f"{number}.png", f"{'shoes' if number < 4 else 'hats'}/{number}.png")
+    sheet = tmp_path / "meta.csv"
+    sheet.write_text("path,price\n0.png,10\n1,11\nhats/4.png,14\nshoes/gone.png,16\n")
+    result = nearsight("index", tmp_path / "a.tar", "--metadata", sheet)
+    assert "1 row of" in result.stderr
+    prices = {item["path"].split("::")[0]: item["metadata"] for item in nearsight.json("ls")["items"]}
+    assert prices["tar://shoes/0.png"] == {"price": 10}
+    assert prices["tar://shoes/1.png"] == {"price": 11}
+    assert prices["tar://hats/4.png"] == {"price": 14}
+    assert prices["tar://shoes/2.png"] == {}
 
 
 def test_nothing_there_is_bad_input_and_makes_no_collection(nearsight, tmp_path):
@@ -134,6 +175,8 @@ def test_an_unknown_model_is_told_what_comes_near(nearsight, photos):
 
 
 def test_limits_reach_the_decoder(nearsight, photos):
+    nearsight("index", photos)
+    nearsight("rm", "--where", "width > 0", "-y")
     report = nearsight.json("index", photos, "--max-pixels", 100)
     assert (report["added"], len(report["failed"])) == (0, 6)
 
@@ -198,6 +241,7 @@ def test_a_model_that_cannot_be_loaded_leaves_no_collection(nearsight, photos, m
         ("faces", "enroll"),
         ("faces", "identify"),
         ("faces", "group"),
+        ("demo",),
     ],
 )
 def test_a_folder_without_images_is_an_error(nearsight, tmp_path, monkeypatch, words):
@@ -205,7 +249,26 @@ def test_a_folder_without_images_is_an_error(nearsight, tmp_path, monkeypatch, w
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "a.psd").touch()
     assert "there is no image in empty: skipped: 1 .psd" in nearsight(*words, "empty", "-q", code=2).stderr
+    (tmp_path / "empty" / "private").mkdir()
+    (tmp_path / "empty" / "private" / "a.png").touch()
+    result = nearsight(*words, "empty", "--exclude", "private/", "-q", code=2)
+    assert "there is no image in empty: skipped: 1 .psd, 1 excluded" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_every_command_that_walks_folders_can_pass_over_some():
+    def commands(group):
+        for command in group.commands.values():
+            yield from commands(command) if isinstance(command, click.Group) else [command]
+
+    walked = {"paths", "folder", "calibration"}
+    # Options of these have the names, too.
+    others = {"search", "help"}
+    walking = [c for c in commands(cli) if walked & {p.name for p in c.params} and c.name not in others]
+    walking += [cli.commands["classify"].commands[name] for name in ("fit", "check")]
+    assert len(walking) >= 12
+    for command in walking:
+        assert {"exclude", "include_hidden"} <= {p.name for p in command.params}, command.name
 
 
 def test_what_is_passed_over_is_told_by_kind(nearsight, tmp_path, save_image):

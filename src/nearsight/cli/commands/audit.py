@@ -16,6 +16,7 @@ from nearsight.text_format import count, printable
 if TYPE_CHECKING:
     from nearsight.analyses.audit import Audit
     from nearsight.collection import AddReport, Collection
+    from nearsight.images import Exclusions
 
 # Paths of each kind that the terminal lists; --json and --html have all.
 _N_SHOWN = 5
@@ -32,7 +33,7 @@ _N_SHOWN = 5
         "nearsight audit dataset/ --labels folder --good checked/ --false-alarm-rate 0.02",
     ),
 )
-@click.argument("paths", nargs=-1, metavar="[PATH...]", type=click.Path(), callback=options.existing_paths)
+@options.paths_named("[PATH...]", required=False)
 @click.option(
     "--labels",
     metavar="LABELS",
@@ -58,6 +59,7 @@ _N_SHOWN = 5
 @options.report("audit", "Write an HTML report of the issues by kind.")
 @options.model
 @options.device
+@options.walk
 @options.strict
 @click.pass_obj
 def audit(
@@ -72,6 +74,7 @@ def audit(
     where: str | None,
     report: Path | None,
     model: str | None,
+    exclusions: "Exclusions",
 ) -> int:
     """Look for faulty, double and misplaced images.
 
@@ -86,8 +89,8 @@ def audit(
     if model is not None and not paths:
         raise click.UsageError("the collection has its model; leave out --model, or give PATH")
     with ExitStack() as stack:
-        collection, added = _opened(run, stack, paths, model)
-        result = _audited(run, stack, collection, labels, split, good, where, false_alarm_rate)
+        collection, added = _opened(run, stack, paths, model, exclusions)
+        result = _audited(run, stack, collection, labels, split, good, where, false_alarm_rate, exclusions)
         result = _with_unreadable(result, added)
         run.console.document(
             {
@@ -110,7 +113,7 @@ def audit(
 
 
 def _opened(
-    run: Run, stack: ExitStack, paths: tuple[str, ...], model: str | None
+    run: Run, stack: ExitStack, paths: tuple[str, ...], model: str | None, exclusions: "Exclusions"
 ) -> "tuple[Collection, AddReport | None]":
     from nearsight.services.collections import temporary_collection
 
@@ -122,6 +125,8 @@ def _opened(
             model=model,
             device=run.device,
             cache_dir=run.settings.cache_dir,
+            exclude=exclusions.patterns,
+            include_hidden=exclusions.include_hidden,
             progress=run.console.progress,
         )
     )
@@ -136,18 +141,21 @@ def _audited(
     good: str | None,
     where: str | None,
     false_alarm_rate: float | None,
+    exclusions: "Exclusions",
 ) -> "Audit":
+    from nearsight import images
     from nearsight.analyses.audit import audit
     from nearsight.analyses.labeled_images import folders_by_path
 
     good_images = None
     if good is not None:
-        good_images, _ = _opened(run, stack, (good,), collection.model_name)
+        images.require_any(good, exclusions=exclusions)
+        good_images, _ = _opened(run, stack, (good,), collection.model_name, exclusions)
     by_name = None
     if labels == "folder":
         by_name = folders_by_path(collection, where)
     elif labels is not None:
-        by_name = read(run, collection, labels, "merge", where)
+        by_name = read(run, collection, labels, "merge", where, exclusions)
     return audit(
         collection,
         labels=by_name,

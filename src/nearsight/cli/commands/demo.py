@@ -1,12 +1,16 @@
 """`nearsight demo`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from nearsight.cli import options
 from nearsight.cli.framework import RESUMABLE, Command, Run
 from nearsight.settings import DEFAULT_DEMO
+
+if TYPE_CHECKING:
+    from nearsight.images import Exclusions
 
 
 @click.command(
@@ -27,10 +31,11 @@ from nearsight.settings import DEFAULT_DEMO
     help="Folder of the report and the collection.",
 )
 @options.k("Number of matches of each search.", default=5)
+@options.walk
 @options.open_report
 @options.strict
 @click.pass_obj
-def demo(run: Run, /, *, folder: str | None, out: Path, k: int) -> int:
+def demo(run: Run, /, *, folder: str | None, out: Path, k: int, exclusions: "Exclusions") -> int:
     """Index images and write a report of example searches.
 
     Without FOLDER, the images come from installed packages (pip install 'nearsight[demo]'). Image files are
@@ -39,7 +44,15 @@ def demo(run: Run, /, *, folder: str | None, out: Path, k: int) -> int:
     from nearsight.demo.run import run_demo
 
     run.if_interrupted = RESUMABLE
-    result = run_demo(folder, out, k=k, cache_dir=run.settings.cache_dir, progress=run.console.progress)
+    result = run_demo(
+        folder,
+        out,
+        k=k,
+        exclude=exclusions.patterns,
+        include_hidden=exclusions.include_hidden,
+        cache_dir=run.settings.cache_dir,
+        progress=run.console.progress,
+    )
     run.console.document(result.to_dict())
     for line in result.lines():
         run.console.say(line)

@@ -17,6 +17,7 @@ from nearsight.text_format import count, printable
 if TYPE_CHECKING:
     from nearsight.embedder import Embedded
     from nearsight.errors import ImageFailure
+    from nearsight.images import Exclusions
 
 
 @click.command(
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
  "dim": int, "seconds": float, "images_per_second": float}""",
     examples=("nearsight embed photos/ --out vectors.npz",),
 )
-@options.walked_paths
+@options.paths
 @click.option(
     "--out",
     required=True,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 @options.dim("Truncate vectors to D dimensions, with a model that was trained for it (Matryoshka).")
 @options.decode
 @options.device
-@options.exclusions
+@options.walk
 @options.limits
 @click.pass_obj
 def embed(
@@ -50,8 +51,7 @@ def embed(
     model: str | None,
     dim: int | None,
     decode: str | None,
-    exclude: tuple[str, ...],
-    include_hidden: bool,
+    exclusions: "Exclusions",
     allow_remote: bool,
     threads: int | None,
     **limits: float | None,
@@ -62,7 +62,6 @@ def embed(
     It is written whole or not at all. A folder is walked as by `nearsight index`.
     """
     from nearsight.artifacts import write_npz
-    from nearsight.images import Exclusions
     from nearsight.models import DEFAULT_MODEL
     from nearsight.models.model_name import ModelVariant
     from nearsight.services.collections import embed_paths
@@ -85,7 +84,7 @@ def embed(
         embedder,
         paths,
         allow_remote=allow_remote,
-        exclusions=Exclusions(exclude, include_hidden=include_hidden),
+        exclusions=exclusions,
         skipped=skipped,
         on_error=run.on_error,
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nearsight.cli import options
-from nearsight.cli.framework import RESUMABLE, Command, Run
+from nearsight.cli.framework import BAD_INPUT, RESUMABLE, Command, Run
 from nearsight.errors import ImageFailure
 from nearsight.text_format import count
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         "nearsight index ~/photos --dim 256 --storage float16",
     ),
 )
-@options.walked_paths
+@options.paths
 @options.model
 @options.dim(
     "Dimensions of a vector in a new collection. Vectors are truncated if the model was trained for it"
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     help="Set metadata from the columns of a table; its column `path` names the images: by path (absolute or"
     " relative to the table), file name, or file name without its ending.",
 )
-@options.exclusions
+@options.walk
 @options.limits
 @click.pass_obj
 def index(
@@ -64,8 +64,7 @@ def index(
     prune: bool,
     meta: tuple[str, ...],
     metadata: Path | None,
-    exclude: tuple[str, ...],
-    include_hidden: bool,
+    exclusions: "Exclusions",
     allow_remote: bool,
     threads: int | None,
     **limits: float | None,
@@ -74,31 +73,29 @@ def index(
 
     PATH is a folder (with its subfolders), a file, a glob, a tar shard, or a URL such as
     s3://bucket/folder. The collection is created if it does not exist. An interrupted command continues
-    where it stopped when it is run again.
+    where it stopped when it is run again. If not one image can be read, no collection is created (exit code
+    2).
 
     Passed over are files without an image's ending, hidden names, the trash and thumbnails of other
     programs (@eaDir, #recycle, $RECYCLE.BIN, .Trash*, lost+found, .thumbnails, ._*), and folders that hold
     a file .nomedia. What was passed over is counted. Images of the collection that lie below PATH and are
     excluded now are removed from it; elsewhere they stay until their folder is indexed again.
     """
-    from nearsight import images
     from nearsight.cli.csv_tables import MetadataTable, parse_pair
-    from nearsight.services.collections import add_images
+    from nearsight.services.collections import add_images, has_collection, unreadable_inputs
 
     common = dict(map(parse_pair, meta))
     table = MetadataTable(metadata) if metadata else None
     run.if_interrupted = RESUMABLE
-    exclusions = images.Exclusions(exclude, include_hidden=include_hidden)
-    images.require_any(paths, allow_remote=allow_remote, exclusions=exclusions)
-    resolution = _resolve(run, table, paths, exclusions) if table else None
+    resolution = _resolve(run, table, paths, exclusions, allow_remote=allow_remote) if table else None
 
     def add(collection: "Collection") -> "AddReport":
         return collection.add(
             list(paths),
             metadata=(lambda path: {**common, **table.row(path)}) if table else common,
             prune=prune,
-            exclude=exclude,
-            include_hidden=include_hidden,
+            exclude=exclusions.patterns,
+            include_hidden=exclusions.include_hidden,
             allow_remote=allow_remote,
             on_error=run.on_error,
             limits=options.limits_of(**limits),
@@ -106,7 +103,13 @@ def index(
             progress=run.console.progress,
         )
 
-    report = add_images(
+    report = unreadable_inputs(
+        run.collection,
+        paths,
+        exclusions=exclusions,
+        limits=options.limits_of(**limits),
+        on_error=run.on_error,
+    ) or add_images(
         run.collection,
         add,
         model=model,
@@ -121,7 +124,11 @@ def index(
     _say(run, report, prune=prune)
     for line in resolution.report(str(metadata)) if resolution else ():
         run.console.warn(line)
-    return run.report_failures(report.failed, n_images=report.added + report.updated + report.unchanged)
+    code = run.report_failures(report.failed, n_images=report.added + report.updated + report.unchanged)
+    if report.failed and not has_collection(run.collection):
+        run.console.warn(f"No image could be read, so no collection was created at {run.collection}.")
+        return code or BAD_INPUT
+    return code
 
 
 def _say(run: Run, report: "AddReport", *, prune: bool) -> None:
@@ -142,17 +149,21 @@ def _say(run: Run, report: "AddReport", *, prune: bool) -> None:
 
 
 def _resolve(
-    run: Run, table: "MetadataTable", paths: tuple[str, ...], exclusions: "Exclusions"
-) -> "Resolution | None":
-    """Look for the images that the rows of the table name, before anything is embedded."""
+    run: Run,
+    table: "MetadataTable",
+    paths: tuple[str, ...],
+    exclusions: "Exclusions",
+    *,
+    allow_remote: bool,
+) -> "Resolution":
+    """Look for the images that the rows of the table name, before anything is embedded.
+
+    A remote shard is downloaded twice for it, since only its end shows the last name.
+    """
     from nearsight import images
-    from nearsight.images.path_encoding import is_shard_name, is_url
     from nearsight.services.collections import lookup_if_any
 
-    # Remote images are found only once, and by their path.
-    if any(is_url(path) or is_shard_name(path) for path in paths):
-        return None
-    found = images.find(list(paths), exclusions=exclusions)
+    found = images.find(list(paths), allow_remote=allow_remote, exclusions=exclusions)
     resolution = table.resolve(
         (one.path for one in found if not isinstance(one, ImageFailure)),
         lambda: lookup_if_any(run.collection),

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nearsight import text_format
+from nearsight.cli import options
 from nearsight.cli.framework import Command, Run
 
 if TYPE_CHECKING:
+    from nearsight.images import Exclusions
     from nearsight.models.precision.int8_calibration import Int8Trial
 
 
@@ -32,8 +34,9 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Images like those to be embedded: at least 32; about 300 are used.",
 )
+@options.walk
 @click.pass_obj
-def quantize(run: Run, /, *, name: str, calibration: Path) -> None:
+def quantize(run: Run, /, *, name: str, calibration: Path, exclusions: "Exclusions") -> None:
     """Make an int8 variant of a model, and measure it.
 
     Half of the images calibrate the ranges of activations; on the other half, int8 vectors are compared with
@@ -47,6 +50,7 @@ def quantize(run: Run, /, *, name: str, calibration: Path) -> None:
     calibrated = calibrate(
         name,
         calibration,
+        exclusions=exclusions,
         cache_dir=run.settings.cache_dir,
         progress=lambda step: run.console.note(f"{name}: {step}"),
     )

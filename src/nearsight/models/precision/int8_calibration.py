@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError, ParityError, UnknownModelError
-from nearsight.images import decode, find
+from nearsight.images import Exclusions, decode, find
 from nearsight.models.base import Backend
 from nearsight.models.cache import cached_bytes, user_cache_dir
 from nearsight.models.model_name import ModelVariant, split_model_name
@@ -88,6 +88,7 @@ def calibrate(
     name: str,
     images: str | Path,
     *,
+    exclusions: Exclusions | None = None,
     cache_dir: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Int8Calibration:
@@ -102,6 +103,8 @@ def calibrate(
         An ONNX model in full precision.
     images : path
         A folder of at least 32 images; at most 296, evenly spaced, are used.
+    exclusions : Exclusions, optional
+        What is passed over in the folder.
     cache_dir : Path, optional
         Directory for the quantized model.
     progress : callable, optional
@@ -126,7 +129,7 @@ def calibrate(
     spec = find_model(name).spec
     exact, graph = variants.full_precision(spec, cache_dir)
     progress("preparing images")
-    calibration_images, held_out, labels = _split_images(exact, images)
+    calibration_images, held_out, labels = _split_images(exact, images, exclusions)
     reference = _Reference.measure(exact, held_out, labels)
     trials: list[Int8Trial] = []
     for float32_operations in _float32_candidates(variants, graph):
@@ -222,10 +225,10 @@ def _float32_candidates(variants: OnnxVariants, graph: Path | bytes) -> list[lis
 
 
 def _split_images(
-    exact: Backend, images: str | Path
+    exact: Backend, images: str | Path, exclusions: Exclusions | None
 ) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]], list[str]]:
     """Return calibration images, held-out images, and the folder name of each held-out image."""
-    sources = list(find(images))
+    sources = list(find(images, exclusions=exclusions))
     step = max(1, len(sources) // (_MAX_CALIBRATION_IMAGES + _MAX_HELD_OUT_IMAGES))
     prepared: list[NDArray[np.uint8]] = []
     folders: list[str] = []

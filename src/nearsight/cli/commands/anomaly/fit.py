@@ -1,5 +1,6 @@
 """`anomaly fit`."""
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
     from nearsight.anomaly import AnomalyDetector
+    from nearsight.images import Exclusions
 
 # A detector's own false-alarm rate may be this many times the stated one before a note says so.
 _MAX_RATE_RATIO = 2
@@ -33,14 +35,7 @@ _MAX_THRESHOLD = 1e4
         "nearsight anomaly fit more-good/ --from bottles.npz --to bottles.npz",
     ),
 )
-@click.argument(
-    "paths",
-    nargs=-1,
-    required=True,
-    metavar="GOOD_DIR...",
-    type=click.Path(),
-    callback=options.existing_paths,
-)
+@options.paths_named("GOOD_DIR...")
 @options.to_file("Save the detector to this file.", ".npz")
 @click.option("--out", "out", type=click.Path(path_type=Path), callback=out_file(".npz"), hidden=True)
 @options.from_file("Continue from this saved detector instead of fitting a new one.")
@@ -56,6 +51,7 @@ _MAX_THRESHOLD = 1e4
 @options.templates
 @click.option("--model", metavar="NAME", help="The embedding model; see `nearsight models`.")
 @click.option("--layer", "layers", multiple=True, metavar="LAYER", help="Compare this layer. Repeatable.")
+@options.walk
 @options.limits
 @click.pass_obj
 def fit(
@@ -72,6 +68,7 @@ def fit(
     templates: Path | None,
     model: str | None,
     layers: tuple[str, ...],
+    exclusions: "Exclusions",
     allow_remote: bool,
     threads: int | None,
     **limits: float | None,
@@ -103,17 +100,20 @@ def fit(
         "cache_dir": run.settings.cache_dir,
         "progress": run.console.progress,
     }
+    skipped: Counter[str] = Counter()
+    walk: dict[str, Any] = {"allow_remote": allow_remote, "exclusions": exclusions, "skipped": skipped}
     if from_file is not None:
         detector = AnomalyDetector.load(from_file, **fit_options, **shared_options)
-        detector.partial_fit(list(paths), allow_remote=allow_remote)
+        detector.partial_fit(list(paths), **walk)
     else:
         detector = AnomalyDetector(**fit_options, **shared_options)
-        detector.fit(list(paths), allow_remote=allow_remote)
+        detector.fit(list(paths), **walk)
     if run.fail_fast and detector.failed_:
         raise ImageError(detector.failed_[0].path, detector.failed_[0].reason)
     detector.save(file)
     run.console.document(_document(detector, file))
     _say(run, detector, file)
+    run.report_skipped(skipped, is_result=False)
     return run.report_failures(detector.failed_, n_images=detector.n_images_seen_)
 
 

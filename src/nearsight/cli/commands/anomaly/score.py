@@ -15,6 +15,7 @@ from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
     from nearsight.anomaly import AnomalyResult
+    from nearsight.images import Exclusions
 
 # Notes on conditions that are printed; --json lists all.
 _MAX_NOTES = 5
@@ -30,7 +31,7 @@ _MAX_NOTES = 5
         "nearsight anomaly score --from bottles.npz today/ --heatmaps heatmaps/ --json",
     ),
 )
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
+@options.paths
 @options.from_file("The detector that `anomaly fit --to` saved.  [required]")
 @click.option(
     "--heatmaps",
@@ -42,6 +43,7 @@ _MAX_NOTES = 5
 @options.report("anomalies", "Write an HTML report: defects first, anomalies colored.")
 @options.templates
 @click.option("--model", metavar="NAME", help="The embedding model, if it was a file that has moved.")
+@options.walk
 @options.limits
 @click.pass_obj
 def score(
@@ -55,6 +57,7 @@ def score(
     report: Path | None,
     templates: Path | None,
     model: str | None,
+    exclusions: "Exclusions",
     allow_remote: bool,
     threads: int | None,
     **limits: float | None,
@@ -70,7 +73,6 @@ def score(
 
     if from_file is None:
         from_file, paths = _detector_first(paths)
-    options.require_images(paths)
     detector = AnomalyDetector.load(
         from_file,
         model=model,
@@ -88,10 +90,13 @@ def score(
     failed: list[ImageFailure] = []
     notes = Counter[str]()
     skipped: Counter[str] = Counter()
-    sources = images.find(list(paths), allow_remote=allow_remote, skipped=skipped)
+    walk: dict[str, Any] = {"allow_remote": allow_remote, "exclusions": exclusions}
+    options.require_existing(paths)
+    images.require_any(paths, **walk)
+    sources = images.find(list(paths), **walk, skipped=skipped)
     # Counting can mean reading: only where somebody watches.
     is_watched = progress.is_watched(run.console.progress)
-    total = images.count(list(paths), allow_remote=allow_remote) if is_watched else None
+    total = images.count(list(paths), **walk) if is_watched else None
     with progress.bar("scoring", total, progress=run.console.progress) as bar:
         for result in detector.stream(sources, heatmaps=bool(folder or anomaly_report)):
             bar.update()

@@ -15,6 +15,7 @@ from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
     from nearsight.analyses.label_check import LabelCheck
+    from nearsight.images import Exclusions
 
 # The table in the terminal is not wider than this.
 _MAX_CLASSES_SHOWN = 15
@@ -42,6 +43,7 @@ _MAX_CLASSES_SHOWN = 15
     " label, for `classify fit --labels`.",
 )
 @options.report("labels", "Write an HTML report: confusion matrix, and the images whose label is suspect.")
+@options.walk
 @options.strict
 @click.pass_obj
 def check(
@@ -53,6 +55,7 @@ def check(
     where: str | None,
     out: Path | None,
     report: Path | None,
+    exclusions: "Exclusions",
 ) -> int:
     """Find labels that are probably wrong.
 
@@ -66,7 +69,7 @@ def check(
     collection = run.open_collection()
     result = check_labels(
         collection,
-        read(run, collection, labels, doubtful, where),
+        read(run, collection, labels, doubtful, where, exclusions),
         contradictions=contradictions(doubtful),
         progress=run.console.progress,
     )

@@ -17,6 +17,7 @@ from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
     from nearsight.analyses.classification import FittedClassifier
+    from nearsight.images import Exclusions
 
 
 @click.command(
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 @options.to_file("Save the classifier to this file instead of in the collection.", ".npz")
 @options.model
 @options.device
+@options.walk
 @options.strict
 @click.pass_obj
 def fit(
@@ -63,6 +65,7 @@ def fit(
     where: str | None,
     to_file: Path | None,
     model: str | None,
+    exclusions: "Exclusions",
 ) -> int:
     """Fit a classifier on a few labeled images.
 
@@ -88,7 +91,7 @@ def fit(
         examples_per_class=examples_per_class, method=method, false_alarm_rate=false_alarm_rate
     )
     fit_options["contradictions"] = contradictions(doubtful)
-    label_by_image = read(run, collection, labels, doubtful, where)
+    label_by_image = read(run, collection, labels, doubtful, where, exclusions)
     if collection is not None:
         file = to_file or collection.directory / classification.FILENAME
         classifier = collection.fit_classifier(

@@ -13,6 +13,7 @@ from nearsight.text_format import nfc
 if TYPE_CHECKING:
     from nearsight.analyses.labeled_images import Contradictions
     from nearsight.collection import Collection
+    from nearsight.images import Exclusions
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -43,7 +44,12 @@ def labels(command: _F) -> _F:
 
 
 def read(
-    run: Run, collection: "Collection | None", labels: str, doubtful: str, where: str | None
+    run: Run,
+    collection: "Collection | None",
+    labels: str,
+    doubtful: str,
+    where: str | None,
+    exclusions: "Exclusions",
 ) -> dict[str, str]:
     """Return labels by id or path, and say which were merged or left out."""
     from nearsight.cli.csv_tables import read_labels
@@ -55,7 +61,7 @@ def read(
         for line in resolution.report(labels):
             run.console.warn(line)
     else:
-        pairs = list(labels_of(collection, labels, where).items())
+        pairs = list(labels_of(collection, labels, where, exclusions).items())
     # Labels in two forms of Unicode are one.
     pairs = [(name, nfc(label)) for name, label in pairs]
     settled, questions = settle_labels(pairs, cast(DoubtfulLabels, doubtful))

@@ -16,6 +16,7 @@ from nearsight.text_format import count
 
 if TYPE_CHECKING:
     from nearsight.analyses.classification import Prediction
+    from nearsight.images import Exclusions
 
 
 @click.command(
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 @options.report("predictions", "Write an HTML report of the images by label.")
 @options.model
 @options.device
+@options.walk
 @options.limits
 @click.pass_obj
 def predict(
@@ -54,6 +56,7 @@ def predict(
     overwrite: bool,
     report: Path | None,
     model: str | None,
+    exclusions: "Exclusions",
     allow_remote: bool,
     threads: int | None,
     **limits: float | None,
@@ -97,6 +100,7 @@ def predict(
         embedder,
         paths,
         allow_remote=allow_remote,
+        exclusions=exclusions,
         skipped=skipped,
         on_error=run.on_error,
         thumbnails=report is not None or labeler.conditions is not None,

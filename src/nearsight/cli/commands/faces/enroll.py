@@ -1,8 +1,9 @@
 """`faces enroll`."""
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +11,9 @@ from nearsight.cli import options
 from nearsight.cli.commands.faces import options as face_options
 from nearsight.cli.framework import Command, Run
 from nearsight.text_format import count, printable
+
+if TYPE_CHECKING:
+    from nearsight.images import Exclusions
 
 
 @click.command(
@@ -31,6 +35,7 @@ from nearsight.text_format import count, printable
 @face_options.recognizer
 @face_options.bank
 @face_options.reader
+@options.walk
 @options.allow_remote
 @options.strict
 @click.pass_obj
@@ -44,6 +49,7 @@ def enroll(
     detector: str | None,
     recognizer: str | None,
     bank: Path | None,
+    exclusions: "Exclusions",
     allow_remote: bool,
     reader_options: dict[str, Any],
 ) -> int:
@@ -58,7 +64,15 @@ def enroll(
 
     directory = face_options.bank_directory(run, bank)
     face_bank = open_or_create_bank(directory, detector=detector, recognizer=recognizer, **reader_options)
-    report = face_bank.enroll(list(paths), name=name, allow_remote=allow_remote, allow_poor=not skip_poor)
+    skipped: Counter[str] = Counter()
+    report = face_bank.enroll(
+        list(paths),
+        name=name,
+        allow_remote=allow_remote,
+        exclusions=exclusions,
+        skipped=skipped,
+        allow_poor=not skip_poor,
+    )
     persons = face_bank.persons()
     n_faces = sum(persons.values())
     run.console.document(
@@ -81,6 +95,7 @@ def enroll(
     for caution in report.cautions:
         run.console.warn(f"{printable(caution.path)}: {printable(caution.text)}")
     run.console.say(f"The bank holds {count(n_faces, 'face')} of {count(len(persons), 'person')}")
+    run.report_skipped(skipped, is_result=False)
     n_used = sum(report.enrolled.values()) + report.already
     reasons = ", ".join(f"{n} {reason}" for reason, n in report.skipped.items())
     n_images = n_used + len(report.failed)

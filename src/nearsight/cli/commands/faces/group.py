@@ -1,8 +1,9 @@
 """`faces group`."""
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +13,9 @@ from nearsight.cli.commands.faces import options as face_options
 from nearsight.cli.framework import Command, Run
 from nearsight.text_format import count, printable
 
+if TYPE_CHECKING:
+    from nearsight.images import Exclusions
+
 
 @click.command(
     cls=Command,
@@ -20,13 +24,14 @@ from nearsight.text_format import count, printable
  "alone": int, "failed": [{"path", "reason"}]}""",
     examples=("nearsight faces group", "nearsight faces group album/ --html faces.html --open"),
 )
-@click.argument("paths", nargs=-1, metavar="[PATH...]", type=click.Path(), callback=options.existing_paths)
+@options.paths_named("[PATH...]", required=False)
 @face_options.false_match_rate
 @face_options.detector
 @face_options.recognizer
 @face_options.bank
 @face_options.reader
 @options.report("faces", "Write an HTML report with the faces of each group, to name the groups.")
+@options.walk
 @options.allow_remote
 @options.strict
 @click.pass_obj
@@ -40,6 +45,7 @@ def group(
     recognizer: str | None,
     bank: Path | None,
     report: Path | None,
+    exclusions: "Exclusions",
     allow_remote: bool,
     reader_options: dict[str, Any],
 ) -> int:
@@ -56,7 +62,10 @@ def group(
         image_paths = [path for item in run.open_collection().items() for path in item.paths[:1]]
     directory = face_options.bank_directory(run, bank)
     face_bank = open_or_create_bank(directory, detector=detector, recognizer=recognizer, **reader_options)
-    failed = face_bank.scan(image_paths, allow_remote=allow_remote)
+    skipped: Counter[str] = Counter()
+    failed = face_bank.scan(
+        image_paths, allow_remote=allow_remote, exclusions=exclusions if paths else None, skipped=skipped
+    )
     groups = face_bank.group(**options.without_none(false_match_rate=false_match_rate))
     listed = [group for group in groups if group.person or len(group.faces) > 1]
     n_alone = len(groups) - len(listed)
@@ -100,4 +109,5 @@ def group(
         run.present_report(report)
     if any(group.group for group in listed):
         run.console.note('To name a group: nearsight faces name g1 "NAME"')
+    run.report_skipped(skipped, is_result=False)
     return run.report_failures(failed, n_images=len(image_paths) - len(failed))

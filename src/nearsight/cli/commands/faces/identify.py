@@ -17,6 +17,7 @@ from nearsight.text_format import count, printable
 if TYPE_CHECKING:
     from nearsight.faces import FaceReader, IdentifiedFace, IdentifiedImage
     from nearsight.faces.drawing import Label
+    from nearsight.images import Exclusions
 
 
 @click.command(
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 )
 @face_options.bank
 @face_options.reader
+@options.walk
 @options.allow_remote
 @options.strict
 @click.pass_obj
@@ -51,6 +53,7 @@ def identify(
     false_match_rate: float | None,
     draw: Path | None,
     bank: Path | None,
+    exclusions: "Exclusions",
     allow_remote: bool,
     reader_options: dict[str, Any],
 ) -> int:
@@ -72,7 +75,9 @@ def identify(
     without_faces: list[str] = []
     failed: list[ImageFailure] = []
     drawn_names: set[str] = set()
-    for result in face_bank.identify(list(paths), allow_remote=allow_remote, **rate):
+    skipped: Counter[str] = Counter()
+    walk: dict[str, Any] = {"allow_remote": allow_remote, "exclusions": exclusions, "skipped": skipped}
+    for result in face_bank.identify(list(paths), **walk, **rate):
         if isinstance(result, ImageFailure):
             failed.append(result)
             continue
@@ -98,6 +103,7 @@ def identify(
             f"Match threshold {threshold.value:.3f}: it accepts at most {threshold.false_alarm_rate:.2%} of"
             " unknown people."
         )
+    run.report_skipped(skipped, is_result=False)
     return run.report_failures(failed, n_images=len(faces) + len(without_faces))
 
 
