@@ -239,3 +239,12 @@ def torn(seed: int, at: tuple[int, int] = (40, 30), size: tuple[int, int] = (96,
     pixels = fabric(seed, size)
     pixels[at[0] : at[0] + 18, at[1] : at[1] + 18] = 250
     return pixels
+
+
+def grainy(seed: int = 0, size: tuple[int, int] = (256, 192)) -> Image.Image:
+    """Details of every scale, like a photograph."""
+    base = np.asarray(texture(*size, seed), np.float32)
+    edges = np.random.default_rng(seed).normal(0, 1, (size[1], size[0], 1))
+    edges = np.cumsum(np.cumsum(edges, axis=0), axis=1)
+    pixels = base + 12 * np.sin(edges / 20)
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nearsight.anomaly.conditions import Capture, Conditions, jpeg_quality
+from nearsight.anomaly.conditions import Capture, Conditions
 from nearsight.errors import ImageError
 
-from sample_images import encoded, scene
+from sample_images import scene
 
 
 def conditions_of(*captures: Capture) -> Conditions:
@@ -21,16 +21,6 @@ def conditions_of(*captures: Capture) -> Conditions:
 
 def capture(width=100, height=100, gray=False, quality=100) -> Capture:
     return Capture(width, height, gray, quality)
-
-
-@pytest.mark.parametrize("quality", [20, 30, 49, 50, 51, 75, 90, 95, 100])
-def test_the_quality_of_a_jpeg_is_read_from_its_table(quality):
-    assert abs(jpeg_quality(encoded(scene(), "JPEG", quality=quality)) - quality) <= 1
-
-
-def test_other_formats_and_damaged_files_have_no_quality_to_speak_of():
-    assert jpeg_quality(encoded(scene(), "PNG")) == 100
-    assert jpeg_quality(b"\xff\xd8nothing") == 100
 
 
 def test_channels_are_told_apart_by_every_pixel():

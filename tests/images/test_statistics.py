@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from nearsight.images.statistics import statistics
 
@@ -13,39 +13,6 @@ def disk(low=0, high=255, size=(256, 192)):
     y, x = np.mgrid[: size[1], : size[0]]
     inside = (x - size[0] / 2) ** 2 + (y - size[1] / 2) ** 2 < (min(size) / 3) ** 2
     return Image.fromarray(np.where(inside, high, low).astype(np.uint8)).convert("RGB")
-
-
-@pytest.mark.parametrize("width", [1.0, 2.0, 3.0, 5.0])
-def test_the_width_of_a_blurred_edge_is_that_of_the_blur(width):
-    blurred = disk().filter(ImageFilter.GaussianBlur(width))
-    assert statistics(blurred).edge_width == pytest.approx(width, rel=0.12)
-
-
-def test_the_width_does_not_depend_on_contrast_or_brightness():
-    blurred = [
-        disk(*levels).filter(ImageFilter.GaussianBlur(3)) for levels in ((0, 255), (90, 140), (200, 120))
-    ]
-    for image in blurred:
-        assert statistics(image).edge_width == pytest.approx(3, rel=0.2)
-
-
-def test_the_width_is_a_share_of_the_longer_side():
-    large = disk(size=(384, 288)).filter(ImageFilter.GaussianBlur(3))
-    assert statistics(large).edge_width == pytest.approx(2, rel=0.15)
-
-
-def test_motion_along_one_axis_is_blur():
-    pixels = np.asarray(disk(), np.float32)
-    moved = np.mean([np.roll(pixels, shift, axis=1) for shift in range(-6, 7)], axis=0)
-    assert statistics(Image.fromarray(moved.astype(np.uint8))).edge_width > 2
-    turned = Image.fromarray(moved.astype(np.uint8)).transpose(Image.Transpose.ROTATE_90)
-    assert statistics(turned).edge_width > 2
-
-
-def test_one_sharp_thing_before_a_blurred_ground_is_sharp():
-    ground = disk().filter(ImageFilter.GaussianBlur(6))
-    ground.paste((255, 255, 255), (20, 20, 80, 80))
-    assert statistics(ground).edge_width < 0.8
 
 
 def test_brightness_and_contrast():

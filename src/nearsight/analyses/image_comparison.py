@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.collection import Item
-from nearsight.images.quality import N_RINGS, ImageQuality, is_compression_of
+from nearsight.images.quality import ImageQuality, is_compression_of
+from nearsight.images.sharpness import N_RINGS
 
 Floats = NDArray[np.float64]
 

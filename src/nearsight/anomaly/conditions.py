@@ -1,6 +1,5 @@
 """Under which conditions the good images were taken: size, channels, compression."""
 
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -10,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from nearsight.errors import ImageError
-from nearsight.images import InMemoryImage
+from nearsight.images.compression import LOSSLESS, jpeg_quality
 
 # An image is stretched to the shape of the good ones by at most this factor.
 _MOST_STRETCH = 1.05
@@ -18,9 +17,6 @@ _MOST_STRETCH = 1.05
 _LEAST_SIDE = 0.5
 # Heavier compression than this many points of quality is told.
 _QUALITY_MARGIN = 10
-# The luminance table of quality 50 sums to this (annex K of the JPEG standard).
-_SUM_AT_50 = 3679
-_LOSSLESS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +79,7 @@ class Conditions:
     max_aspect: float = 0.0
     min_area: int = 0
     max_area: int = 0
-    min_quality: int = _LOSSLESS
+    min_quality: int = LOSSLESS
 
     def add(self, capture: Capture) -> None:
         """Add a good image."""
@@ -130,7 +126,7 @@ class Conditions:
             notes.append("converted to gray, as the good images are")
             image = image.convert("L").convert("RGB")
         if capture.quality < self.min_quality - _QUALITY_MARGIN:
-            good = f"{self.min_quality} or more" if self.min_quality < _LOSSLESS else "without loss"
+            good = f"{self.min_quality} or more" if self.min_quality < LOSSLESS else "without loss"
             notes.append(
                 f"its JPEG quality is about {capture.quality}, that of the good images {good}: artifacts may"
                 " count as defects"
@@ -172,29 +168,3 @@ class Conditions:
     def from_dict(cls, data: Mapping[str, Any]) -> "Conditions":
         """Return the conditions that `to_dict` was called on."""
         return cls(**{field.name: data[field.name] for field in fields(cls)})
-
-
-def jpeg_quality(data: bytes | InMemoryImage) -> int:
-    """Estimate the quality of a JPEG by its quantization table; 100 for other formats.
-
-    *Method*: the rule of libjpeg, backwards: the table of a quality is that of 50 times a factor. Tables of
-    other encoders get the quality of the libjpeg table with the same sum.
-
-    Parameters
-    ----------
-    data : bytes or InMemoryImage
-        The content of a file.
-    """
-    if isinstance(data, InMemoryImage) or not data.startswith(b"\xff\xd8"):
-        return _LOSSLESS
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            tables = getattr(image, "quantization", {})
-    # The image is decoded elsewhere, and failures are reported there.
-    except (OSError, SyntaxError, ValueError):
-        return _LOSSLESS
-    if not tables:
-        return _LOSSLESS
-    percent = 100 * float(sum(tables[min(tables)])) / _SUM_AT_50
-    quality = (200 - percent) / 2 if percent <= 100 else 5000 / percent
-    return int(min(max(round(quality), 1), _LOSSLESS))

@@ -53,7 +53,7 @@ def read(
 ) -> dict[str, str]:
     """Return labels by id or path, and say which were merged or left out."""
     from nearsight.cli.csv_tables import read_labels
-    from nearsight.services.label_questions import DoubtfulLabels, settle_labels
+    from nearsight.services.doubtful_labels import LabelTreatment, settle_labels
     from nearsight.services.labels import labels_of, resolve_labels
 
     if Path(labels).is_file():
@@ -64,11 +64,11 @@ def read(
         pairs = list(labels_of(collection, labels, where, exclusions).items())
     # Labels in two forms of Unicode are one.
     pairs = [(name, nfc(label)) for name, label in pairs]
-    settled, questions = settle_labels(pairs, cast(DoubtfulLabels, doubtful))
+    settled, doubts = settle_labels(pairs, cast(LabelTreatment, doubtful))
     if doubtful in ("merge", "drop"):
-        for question in questions:
-            is_merged = doubtful == "merge" and question.kind == "spelling"
-            run.console.note(f"{'Merged' if is_merged else 'Left out'}: {question}", fg="yellow")
+        for doubt in doubts:
+            is_merged = doubtful == "merge" and doubt.kind == "spelling"
+            run.console.note(f"{'Merged' if is_merged else 'Left out'}: {doubt}", fg="yellow")
     return settled
 
 

@@ -11,7 +11,7 @@ from nearsight.errors import InvalidParameterError
 from nearsight.text_format import count
 
 #: What to do with doubtful labels.
-DoubtfulLabels = Literal["refuse", "merge", "drop", "keep"]
+LabelTreatment = Literal["refuse", "merge", "drop", "keep"]
 Kind = Literal["spelling", "missing", "several", "contradiction"]
 
 # What spreadsheets, pandas, R and databases write for a missing value.
@@ -26,7 +26,7 @@ _MAX_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
-class LabelQuestion:
+class DoubtfulLabel:
     """Labels that are probably not meant as they are written.
 
     Attributes
@@ -58,7 +58,7 @@ class LabelQuestion:
         return f"{text} ({count(self.n_images, 'image')})"
 
 
-def question_labels(pairs: Iterable[tuple[str, str]]) -> list[LabelQuestion]:
+def find_doubtful(pairs: Iterable[tuple[str, str]]) -> list[DoubtfulLabel]:
     """Return what is doubtful about labels.
 
     Parameters
@@ -69,8 +69,8 @@ def question_labels(pairs: Iterable[tuple[str, str]]) -> list[LabelQuestion]:
     Examples
     --------
     >>> pairs = [("1", "Shirt"), ("2", "shirt"), ("3", "shirt"), ("4", "n/a"), ("5", "hat;scarf")]
-    >>> for question in question_labels(pairs):
-    ...     print(question)
+    >>> for doubt in find_doubtful(pairs):
+    ...     print(doubt)
     'shirt', 'Shirt' are probably one label (1 image)
     'n/a' is a word for a missing value (1 image)
     'hat;scarf' is several labels in one cell (1 image)
@@ -79,29 +79,27 @@ def question_labels(pairs: Iterable[tuple[str, str]]) -> list[LabelQuestion]:
     counts = Counter(label for _, label in pairs)
     examples = {label: name for name, label in reversed(pairs)}
     spellings = _spellings(counts)
-    questions = [
-        LabelQuestion("spelling", labels, sum(counts[label] for label in labels[1:]), examples[labels[1]])
+    doubts = [
+        DoubtfulLabel("spelling", labels, sum(counts[label] for label in labels[1:]), examples[labels[1]])
         for labels in spellings.values()
         if len(labels) > 1
     ]
     for label in counts:
         if _is_missing(label):
-            questions.append(LabelQuestion("missing", [label], counts[label], examples[label]))
+            doubts.append(DoubtfulLabel("missing", [label], counts[label], examples[label]))
         elif _is_several(label, spellings):
-            questions.append(LabelQuestion("several", [label], counts[label], examples[label]))
+            doubts.append(DoubtfulLabel("several", [label], counts[label], examples[label]))
     # A row that says nothing, or several things, contradicts nothing.
-    unclear = {label for q in questions if q.kind in ("missing", "several") for label in q.labels}
+    unclear = {label for q in doubts if q.kind in ("missing", "several") for label in q.labels}
     clear = [(name, label) for name, label in pairs if label not in unclear]
-    return questions + [
-        question
-        for question in _contradictions(clear)
-        if len({_normalized(label) for label in question.labels}) > 1
+    return doubts + [
+        doubt for doubt in _contradictions(clear) if len({_normalized(label) for label in doubt.labels}) > 1
     ]
 
 
 def settle_labels(
-    pairs: Sequence[tuple[str, str]], doubtful: DoubtfulLabels
-) -> tuple[dict[str, str], list[LabelQuestion]]:
+    pairs: Sequence[tuple[str, str]], doubtful: LabelTreatment
+) -> tuple[dict[str, str], list[DoubtfulLabel]]:
     """Return labels by name, and what was doubtful.
 
     Parameters
@@ -118,42 +116,37 @@ def settle_labels(
     InvalidParameterError
         Labels are doubtful, and `doubtful` is "refuse"; or an image has two labels, and it is "keep".
     """
-    questions = question_labels(pairs)
+    doubts = find_doubtful(pairs)
     if doubtful == "keep":
         # As written, any second label of an image contradicts the first.
-        questions = _contradictions(pairs)
-    if questions and doubtful in ("refuse", "keep"):
-        raise InvalidParameterError(_message(questions))
+        doubts = _contradictions(pairs)
+    if doubts and doubtful in ("refuse", "keep"):
+        raise InvalidParameterError(_message(doubts))
     if doubtful in ("refuse", "keep"):
-        return dict(pairs), questions
-    main = {
-        label: question.labels[0]
-        for question in questions
-        if question.kind == "spelling"
-        for label in question.labels
-    }
-    dropped = {label for q in questions if q.kind in ("missing", "several") for label in q.labels}
+        return dict(pairs), doubts
+    main = {label: doubt.labels[0] for doubt in doubts if doubt.kind == "spelling" for label in doubt.labels}
+    dropped = {label for q in doubts if q.kind in ("missing", "several") for label in q.labels}
     if doubtful == "drop":
         dropped |= {label for label, first in main.items() if label != first}
-    contradicted = {q.example for q in questions if q.kind == "contradiction"}
+    contradicted = {q.example for q in doubts if q.kind == "contradiction"}
     labels = {
         name: main.get(label, label)
         for name, label in pairs
         if name not in contradicted and label not in dropped
     }
-    return labels, questions
+    return labels, doubts
 
 
-def _message(questions: Sequence[LabelQuestion]) -> str:
-    lines = [f"  {question}" for question in questions[:_MAX_SHOWN]]
-    if len(questions) > _MAX_SHOWN:
-        lines.append(f"  and {len(questions) - _MAX_SHOWN:,} more")
+def _message(doubts: Sequence[DoubtfulLabel]) -> str:
+    lines = [f"  {doubt}" for doubt in doubts[:_MAX_SHOWN]]
+    if len(doubts) > _MAX_SHOWN:
+        lines.append(f"  and {len(doubts) - _MAX_SHOWN:,} more")
     listed = "\n".join(lines)
     remedies = (
         "correct them, or choose: --doubtful-labels merge (one spelling for each label; leave out the rest)"
     )
     remedies += " or drop (leave out all of these images)"
-    if any(question.kind != "contradiction" for question in questions):
+    if any(doubt.kind != "contradiction" for doubt in doubts):
         remedies += " or keep (take labels as they are written)"
     return f"labels are doubtful:\n{listed}\n{remedies}"
 
@@ -181,13 +174,13 @@ def _is_several(label: str, spellings: dict[str, list[str]]) -> bool:
     return len(parts) > 1 and any(_normalized(part) in spellings for part in parts)
 
 
-def _contradictions(pairs: Iterable[tuple[str, str]]) -> list[LabelQuestion]:
+def _contradictions(pairs: Iterable[tuple[str, str]]) -> list[DoubtfulLabel]:
     """Return the images with more than one label."""
     labels_by_name: dict[str, set[str]] = {}
     for name, label in pairs:
         labels_by_name.setdefault(name, set()).add(label)
     return [
-        LabelQuestion("contradiction", sorted(labels), 1, name)
+        DoubtfulLabel("contradiction", sorted(labels), 1, name)
         for name, labels in labels_by_name.items()
         if len(labels) > 1
     ]

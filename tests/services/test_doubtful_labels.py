@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearsight.errors import InvalidParameterError
-from nearsight.services.label_questions import question_labels, settle_labels
+from nearsight.services.doubtful_labels import find_doubtful, settle_labels
 
 EXPORT = [
     ("1.jpg", "Shirt"), ("2.jpg", "shirt"), ("3.jpg", "shirt"), ("4.jpg", "hat"), ("5.jpg", "n/a"),
@@ -17,7 +17,7 @@ EXPORT = [
 
 
 def kinds(pairs):
-    return {(question.kind, *question.labels) for question in question_labels(pairs)}
+    return {(doubt.kind, *doubt.labels) for doubt in find_doubtful(pairs)}
 
 
 def test_each_kind_of_doubt_is_named():
@@ -67,12 +67,12 @@ def test_doubt_stops_and_lists_everything():
 
 
 def test_merge_takes_one_spelling_and_leaves_the_rest_out():
-    labels, questions = settle_labels(EXPORT, "merge")
+    labels, doubts = settle_labels(EXPORT, "merge")
     assert labels == {
         "1.jpg": "shirt", "2.jpg": "shirt", "3.jpg": "shirt", "4.jpg": "hat",
         "10.jpg": "t-shirt", "11.jpg": "t-shirt", "12.jpg": "t-shirt",
     }  # fmt: skip
-    assert len(questions) == 7
+    assert len(doubts) == 7
 
 
 def test_drop_leaves_all_of_them_out():
@@ -84,7 +84,7 @@ def test_drop_leaves_all_of_them_out():
 
 def test_a_row_that_says_nothing_contradicts_nothing():
     pairs = [("1.jpg", "hat"), ("1.jpg", "n/a"), ("2.jpg", "hat;scarf"), ("2.jpg", "scarf")]
-    assert {question.kind for question in question_labels(pairs)} == {"missing", "several"}
+    assert {doubt.kind for doubt in find_doubtful(pairs)} == {"missing", "several"}
     for doubtful in ("merge", "drop"):
         assert settle_labels(pairs, doubtful)[0] == {"1.jpg": "hat", "2.jpg": "scarf"}
 
@@ -100,7 +100,7 @@ def test_keep_takes_them_as_written_but_not_two_for_one_image():
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.text(max_size=6)), max_size=12))
-def test_settled_labels_raise_no_more_questions(pairs):
+def test_settled_labels_raise_no_more_doubts(pairs):
     for doubtful in ("merge", "drop"):
         labels, _ = settle_labels(pairs, doubtful)
         assert settle_labels(list(labels.items()), "refuse")[0] == labels
