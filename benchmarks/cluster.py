@@ -64,7 +64,7 @@ from nearsight.analyses.cluster_names import names_from_words
 from nearsight.estimators.clustering import (
     ClusterAssigner,
     DensityClustering,
-    DiffusionKMeans,
+    GraphKMeans,
     merge_tree,
 )
 from nearsight.estimators.customer_segments import CustomerSegments, CustomerVectors
@@ -210,9 +210,7 @@ def compare(X: np.ndarray, y: np.ndarray, *, peers: bool, n_seeds: int) -> list[
     methods: dict[str, Callable[[int], np.ndarray]] = {
         "nearsight, density": lambda seed: density(X, seed),
         f"nearsight, density joined to {k}": lambda seed: joined(X, k, seed),
-        f"nearsight, kmeans {k}": lambda seed: DiffusionKMeans(n_clusters=k, random_state=seed).fit_predict(
-            X
-        ),
+        f"nearsight, kmeans {k}": lambda seed: GraphKMeans(n_clusters=k, random_state=seed).fit_predict(X),
         f"scikit-learn KMeans {k}": lambda seed: KMeans(k, n_init=5, random_state=seed).fit_predict(X),
         "scikit-learn HDBSCAN, PCA 10": lambda seed: hdbscan(X, 10, seed),
         "scikit-learn HDBSCAN, PCA 50": lambda seed: hdbscan(X, 50, seed),
@@ -260,7 +258,7 @@ def rates(X: np.ndarray, y: np.ndarray) -> list[dict[str, Any]]:
             tenths[part] = fixed._levels(X[rows])[0][0].labels[len(old) :] >= 0
         for rate in RATES:
             options = {"max_rows": 8192, "false_alarm_rate": rate, "random_state": seed}
-            means = DiffusionKMeans(n_clusters=k, false_alarm_rate=rate, random_state=seed).fit(X[old])
+            means = GraphKMeans(n_clusters=k, false_alarm_rate=rate, random_state=seed).fit(X[old])
             fitted = DensityClustering(false_alarm_rate=rate, random_state=seed).fit(X[old])
             jackknife = ClusterAssigner.fit(X[old], by_density, **options)
             everyone = np.ones(len(X), bool)
@@ -465,7 +463,7 @@ def child(kind: str, n: int, dim: int) -> dict[str, Any]:
     X, y = made(n, dim)
     methods: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "density": DensityClustering().fit_predict,
-        "kmeans": DiffusionKMeans(n_clusters=200).fit_predict,
+        "kmeans": GraphKMeans(n_clusters=200).fit_predict,
         "fast_hdbscan": lambda X: fast_hdbscan(X, 10, 0),
     }
     row: dict[str, Any] = {"method": f"{kind}, {n:,} x {dim}"}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nearsight import Collection
+from nearsight.estimators.clustering import kmeans
 
 from fake import DIM, FakeBackend
 
@@ -20,7 +21,7 @@ def make_collection(folder, *, seed=0, n_each=N_EACH, noise=30, first=0):
         ]
     )
     X /= np.linalg.norm(X, axis=1, keepdims=True)
-    collection = Collection.create(folder, model=FakeBackend())
+    collection = Collection.create(folder, model=FakeBackend(), cache_dir=folder.parent / "cache")
     truth = [*np.repeat(range(4), n_each).tolist(), *[-1] * noise]
     collection.add_vectors(
         X.astype(np.float32),
@@ -29,6 +30,12 @@ def make_collection(folder, *, seed=0, n_each=N_EACH, noise=30, first=0):
         metadata=[{"truth": t} for t in truth],
     )
     return collection
+
+
+@pytest.fixture(autouse=True)
+def _without_umap(monkeypatch):
+    """k-means takes the same course wherever umap-learn is installed."""
+    monkeypatch.setattr(kmeans, "is_umap_installed", lambda: False)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Names of clusters, with an encoder whose words are known directions."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearsight.analyses.cluster_names import ClusterName, names_from_words, unique_names
+from nearsight.models import ModelSpec
 from nearsight.models.text.vocabulary import Word
+
+from fake import FakeBackend
 
 VOCABULARY = [
     *(Word(kind, ("bird", "animal")) for kind in ("robin", "heron", "owl", "finch")),
@@ -26,6 +30,7 @@ class Encoder:
     prompt: str = "a {}"
     sharpness: float = 12.0
     texts: list[str] = field(default_factory=list)
+    spec: ModelSpec = field(default_factory=lambda: FakeBackend().spec)
 
     def embed(self, texts: list[str]) -> np.ndarray:
         self.texts += texts
@@ -67,6 +72,16 @@ def test_a_name_that_is_hardly_distinctive_is_perhaps_right() -> None:
     sure, unsure = (names(("lemon",) * 4, ("clock",) * 4, sharpness=sharpness) for sharpness in (12.0, 1.5))
     assert sure == ["lemon", "clock"]
     assert unsure == ["perhaps fruit", "perhaps clock"]
+
+
+def test_words_are_embedded_once_for_all_runs(tmp_path: Path) -> None:
+    X, labels = images("lemon", "lemon", "clock", "clock"), np.array([0, 0, 1, 1])
+    runs = []
+    for _ in range(2):
+        encoder = Encoder()
+        found = names_from_words(encoder, X, labels, VOCABULARY, is_cached=True, cache_dir=tmp_path)
+        runs.append(([name.name for name in found], len(encoder.texts)))
+    assert runs == [(["lemon", "clock"], len(VOCABULARY) + 2), (["lemon", "clock"], 2)]
 
 
 def test_without_images_or_differences_there_is_no_name() -> None:

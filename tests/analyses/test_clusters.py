@@ -13,6 +13,7 @@ from nearsight.analyses.clusters import FILENAME, Clustering
 from nearsight.analyses.customer_segments import Segmentation
 from nearsight.analyses.saved_clusters import check_key
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, MetadataError, NewerFormatError
+from nearsight.estimators.clustering import kmeans
 
 from fake import DIM, FakeBackend
 
@@ -46,6 +47,25 @@ def test_as_many_as_are_asked_for(collection):
     assert (found.algorithm, found.noise) == ("kmeans", [])
     assert sorted(len(c.ids) for c in found.clusters) == [N_EACH] * 4
     assert len(found.tree) == 3
+
+
+def test_the_coordinates_of_a_clustering_are_stored_with_it(collection, tmp_path, monkeypatch):
+    monkeypatch.setattr(kmeans, "is_umap_installed", lambda: True)
+    monkeypatch.setattr(
+        kmeans, "umap_coordinates", lambda X, *neighbors, n_components, **_: X[:, :n_components]
+    )
+    by_umap = collection.cluster(4)
+    assert by_umap.coordinates == "umap"
+    by_umap.save(tmp_path / "clusters.npz")
+    loaded = Clustering.load(tmp_path / "clusters.npz")
+    assert loaded.coordinates == "umap"
+    # Later images are assigned without UMAP, wherever the file is read.
+    monkeypatch.setattr(kmeans, "umap_coordinates", None)
+    assert labels_in(collection.predict_clusters(loaded)).keys() == labels_in(by_umap).keys()
+    assert collection.cluster(4, coordinates="diffusion").coordinates == "diffusion"
+    assert collection.cluster().coordinates == "diffusion"
+    with pytest.raises(InvalidParameterError, match="density has no UMAP"):
+        collection.cluster(coordinates="umap")
 
 
 def test_the_most_similar_clusters_merge(collection):

@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 from sklearn.manifold import trustworthiness as exact
 
 from nearsight.errors import InvalidParameterError, MissingExtraError
-from nearsight.estimators import layout2d
+from nearsight.estimators import layout2d, umap_coordinates
 from nearsight.estimators.layout2d import Layout2D, place_rows, trustworthiness
 from nearsight.testing import EstimatorTests
 
@@ -124,7 +124,7 @@ def test_all_the_same_rows_share_a_place():
 
 
 def test_without_umap(monkeypatch):
-    monkeypatch.setattr(layout2d, "find_spec", lambda name: None)
+    monkeypatch.setattr(umap_coordinates, "find_spec", lambda name: None)
     X, _ = islands()
     assert Layout2D().fit(X).method_ == "pca"
     with pytest.raises(MissingExtraError, match="pip install 'nearsight\\[map\\]'"):

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from nearsight.errors import InvalidParameterError, MissingExtraError, UnknownMo
 from nearsight.estimators.clustering import word_distinctiveness
 from nearsight.models import TextEncoder
 from nearsight.models.text.vocabulary import Word, default_vocabulary
+from nearsight.models.text.word_vectors import word_vectors
 from nearsight.progress import track
 
 _MAX_IMAGES_PER_CLUSTER = 100
@@ -96,7 +99,16 @@ def cluster_names(
     with suppress(*ignored):
         encoder = collection.text_encoder
         vocabulary = default_vocabulary() if words is None else [Word(word.strip()) for word in words]
-        return names_from_words(encoder, X, labels, vocabulary, random_state=random_state, progress=progress)
+        return names_from_words(
+            encoder,
+            X,
+            labels,
+            vocabulary,
+            is_cached=words is None,
+            cache_dir=collection.cache_dir,
+            random_state=random_state,
+            progress=progress,
+        )
     return nothing
 
 
@@ -106,14 +118,25 @@ def names_from_words(
     labels: NDArray[np.int64],
     vocabulary: Sequence[Word],
     *,
+    is_cached: bool = False,
+    cache_dir: Path | None = None,
     random_state: int = 0,
     progress: bool | None = False,
 ) -> list[ClusterName]:
-    """Return the name of each cluster, from a vocabulary with categories; see `cluster_names`."""
+    """Return the name of each cluster, from a vocabulary with categories; see `cluster_names`.
+
+    Parameters
+    ----------
+    is_cached : bool, default False
+        Keep the vectors of the words in `cache_dir` (`models.text.word_vectors`).
+    """
     n_clusters = int(labels.max(initial=-1)) + 1
     sample = _sample(labels, n_clusters, random_state)
     prompts = [encoder.prompt.replace("{}", word.text) for word in vocabulary]
-    queries = _embed_texts(encoder, prompts, progress)
+    embed = partial(_embed_texts, encoder, progress=progress)
+    queries = (
+        word_vectors(encoder, prompts, cache_dir=cache_dir, embed=embed) if is_cached else embed(prompts)
+    )
     tree = _Tree.of(vocabulary)
     probabilities = tree.with_categories(softmax(encoder.logits(X[sample], queries), axis=1))
     values = word_distinctiveness(probabilities, labels[sample])
@@ -252,7 +275,7 @@ def _sample(labels: NDArray[np.int64], n_clusters: int, random_state: int) -> ND
     return np.concatenate(samples)
 
 
-def _embed_texts(encoder: TextEncoder, texts: list[str], progress: bool | None) -> NDArray[np.float32]:
+def _embed_texts(encoder: TextEncoder, texts: Sequence[str], *, progress: bool | None) -> NDArray[np.float32]:
     # Texts of similar length together are embedded fastest.
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     batches = [order[at : at + _WORDS_PER_BATCH] for at in range(0, len(order), _WORDS_PER_BATCH)]

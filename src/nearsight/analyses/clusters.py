@@ -17,13 +17,14 @@ from nearsight.errors import InvalidParameterError
 from nearsight.estimators.clustering import (
     ClusterAssigner,
     DensityClustering,
-    DiffusionKMeans,
+    GraphKMeans,
     merge_tree,
 )
 from nearsight.models import Fingerprint
 from nearsight.progress import bar, steps
 
 Algorithm = Literal["density", "kmeans"]
+Coordinates = Literal["auto", "umap", "diffusion"]
 
 #: File of the collection's own clusters, in its directory.
 FILENAME = "clusters.npz"
@@ -84,6 +85,8 @@ class Clustering:
         The number of clusters at each level of detail of "density", the coarsest first. Not saved.
     level : int
         Which of these levels this is.
+    coordinates : {"umap", "diffusion", "vectors"} or None
+        What the images were clustered by. None: the file of an earlier version does not say.
     """
 
     clusters: list[Cluster]
@@ -94,6 +97,7 @@ class Clustering:
     fingerprint: Fingerprint
     levels: list[int] = field(default_factory=list)
     level: int = 0
+    coordinates: str | None = None
 
     def merged(self, n: int) -> "Clustering":
         """Merge the most similar clusters until at most `n` are left.
@@ -173,6 +177,7 @@ class Clustering:
             "algorithm": self.algorithm,
             "fingerprint": self.fingerprint.to_dict(),
             "tree": self.tree,
+            "coordinates": self.coordinates,
             "clusters": [
                 {"id": c.id, **GroupDescription(c.representatives, c.words, c.name).to_facts()}
                 for c in self.clusters
@@ -196,7 +201,8 @@ class Clustering:
             clusters = [_described(c["id"], [], GroupDescription.from_facts(c)) for c in facts["clusters"]]
             tree = [(int(a), int(b), float(s), int(n)) for a, b, s, n in facts["tree"]]
             assigner = ClusterAssigner.from_arrays(arrays)
-            return cls(clusters, [], facts["algorithm"], tree, assigner, fingerprint)
+            coordinates = facts.get("coordinates")
+            return cls(clusters, [], facts["algorithm"], tree, assigner, fingerprint, coordinates=coordinates)
 
 
 def _described(id: int, ids: list[str], description: GroupDescription) -> Cluster:
@@ -208,6 +214,7 @@ def cluster(
     k: int | None = None,
     *,
     algorithm: Algorithm | None = None,
+    coordinates: Coordinates = "auto",
     where: str | None = None,
     words: Sequence[str] | None = None,
     min_cluster_size: int | None = None,
@@ -226,6 +233,8 @@ def cluster(
     algorithm : {"density", "kmeans"}, optional
         By default "kmeans" where `k` is given, else "density". With "density" and `k`, the most similar
         clusters are merged until `k` are left.
+    coordinates : {"auto", "umap", "diffusion"}, default "auto"
+        For "kmeans": see `GraphKMeans`. "density" uses diffusion.
     where : str, optional
         Only the images that match, such as one cluster for a closer look.
     words : sequence of str, optional
@@ -247,14 +256,16 @@ def cluster(
     Raises
     ------
     InvalidParameterError
-        `k` exceeds the number of images, `algorithm` is "kmeans" without `k` or with `detail`, or there is no
-        such algorithm.
+        `k` exceeds the number of images, `algorithm` is "kmeans" without `k` or with `detail`, there is no
+        such algorithm, or `coordinates` is "umap" with "density".
+    MissingExtraError
+        `coordinates` is "umap" and umap-learn is not installed: ``pip install 'nearsight[map]'``.
     FilterError
         `where` is not understood.
 
     Notes
     -----
-    Memory: all vectors, 4 bytes a number. For the time see `DensityClustering` and `DiffusionKMeans`. With
+    Memory: all vectors, 4 bytes a number. For the time see `DensityClustering` and `GraphKMeans`. With
     "density", fewer images than `min_cluster_size` are noise. Identical images are one cluster, whatever `k`
     is.
     """
@@ -265,10 +276,20 @@ def cluster(
         raise InvalidParameterError("kmeans needs the number of clusters; give k, or use density")
     if algorithm == "kmeans" and detail:
         raise InvalidParameterError(f"detail is {detail}, which is for density; with kmeans, k says how many")
+    if algorithm == "density" and coordinates == "umap":
+        raise InvalidParameterError("density has no UMAP coordinates; use kmeans with k, or diffusion")
     table = read_vectors(collection, where)
     with steps(_N_STEPS[algorithm]):
         fitted = _fit(
-            table.X, algorithm, k, min_cluster_size, detail, false_alarm_rate, random_state, progress
+            table.X,
+            algorithm,
+            k,
+            coordinates,
+            min_cluster_size,
+            detail,
+            false_alarm_rate,
+            random_state,
+            progress,
         )
         labels = fitted.labels
         descriptions = describe_groups(
@@ -297,6 +318,7 @@ def cluster(
         collection.fingerprint,
         fitted.levels,
         fitted.level,
+        fitted.coordinates,
     )
     return clustering.merged(k) if algorithm == "density" and k is not None else clustering
 
@@ -307,6 +329,7 @@ class _Fitted:
 
     labels: NDArray[np.int64]
     assigner: ClusterAssigner
+    coordinates: str
     levels: list[int] = field(default_factory=list)
     level: int = 0
 
@@ -315,6 +338,7 @@ def _fit(
     X: NDArray[np.float32],
     algorithm: Algorithm,
     k: int | None,
+    coordinates: Coordinates,
     min_cluster_size: int | None,
     detail: int,
     false_alarm_rate: float,
@@ -324,7 +348,7 @@ def _fit(
     # The estimators refuse an empty array.
     if len(X) == 0 and algorithm == "density":
         nothing = np.empty(0, np.int64)
-        return _Fitted(nothing, ClusterAssigner(X, nothing, np.empty(0), false_alarm_rate))
+        return _Fitted(nothing, ClusterAssigner(X, nothing, np.empty(0), false_alarm_rate), "diffusion")
     if algorithm == "density":
         density = DensityClustering(
             min_cluster_size=min_cluster_size,
@@ -333,15 +357,19 @@ def _fit(
             random_state=random_state,
             progress=progress,
         ).fit(X)
-        return _Fitted(density.labels_, density.assigner_, density.levels_, density.level_)
+        return _Fitted(density.labels_, density.assigner_, "diffusion", density.levels_, density.level_)
     if k is not None and k > len(X):
         raise InvalidParameterError(
             f"k is {k}, and there are {len(X)} images; ask for at most so many, or index more"
         )
-    kmeans = DiffusionKMeans(
-        n_clusters=k or 1, false_alarm_rate=false_alarm_rate, random_state=random_state, progress=progress
+    kmeans = GraphKMeans(
+        n_clusters=k or 1,
+        coordinates=coordinates,
+        false_alarm_rate=false_alarm_rate,
+        random_state=random_state,
+        progress=progress,
     ).fit(X)
-    return _Fitted(kmeans.labels_, kmeans.assigner_)
+    return _Fitted(kmeans.labels_, kmeans.assigner_, kmeans.coordinates_)
 
 
 def predict_clusters(

@@ -82,7 +82,7 @@ class Collection(CollectionReader):
     ) -> None:
         super().__init__(directory, facts, store)
         self._device = device
-        self._cache_dir = cache_dir
+        self.cache_dir = cache_dir
 
     @classmethod
     def create(
@@ -432,7 +432,7 @@ class Collection(CollectionReader):
         UnknownModelError
             The collection's model has no text encoder; see `load_text_encoder`.
         """
-        encoder = load_text_encoder(self.model_name, cache_dir=self._cache_dir)
+        encoder = load_text_encoder(self.model_name, cache_dir=self.cache_dir)
         self._require(encoder.spec.fingerprint)
         return encoder
 
@@ -480,7 +480,7 @@ class Collection(CollectionReader):
 
     @cached_property
     def _backend(self) -> Backend:
-        backend = load_model(self.model_name, device=self._device, cache_dir=self._cache_dir)
+        backend = load_model(self.model_name, device=self._device, cache_dir=self.cache_dir)
         self._require(backend.spec.fingerprint)
         return backend
 

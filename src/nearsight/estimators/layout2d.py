@@ -1,8 +1,6 @@
 """Layouts of vectors in two dimensions, to which later rows are added without moving any other."""
 
 import warnings
-from hashlib import blake2b
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -12,9 +10,15 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness as exact_trustworthiness
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from nearsight.errors import InvalidParameterError, MissingExtraError
+from nearsight.errors import InvalidParameterError
 from nearsight.estimators.neighbors import highest, nearest_neighbors, similarity_blocks, unit_length
-from nearsight.progress import bar, is_watched
+from nearsight.estimators.umap_coordinates import (
+    is_umap_installed,
+    require_umap,
+    umap_coordinates,
+    unique_rows,
+)
+from nearsight.progress import bar
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -119,7 +123,7 @@ class Layout2D(TransformerMixin, BaseEstimator):
         """
         self._check()
         rows = unit_length(validate_data(self, X, dtype=[np.float32, np.float64]))
-        different = _different_rows(rows)
+        different, _ = unique_rows(rows)
         self.method_ = (
             "pca" if self.method == "pca" or len(different) <= _MOST_PCA_ROWS else _available(self.method)
         )
@@ -278,22 +282,10 @@ def trustworthiness(
     return float(exact_trustworthiness(unit_length(rows), at, n_neighbors=k, metric="euclidean"))
 
 
-def _different_rows(rows: NDArray[Any]) -> Ints:
-    """Return the first of each set of equal rows; by hash, since sorting would copy all rows."""
-    first: dict[bytes, int] = {}
-    for number, row in enumerate(rows):
-        first.setdefault(blake2b(row.tobytes(), digest_size=16).digest(), number)
-    return np.array(list(first.values()), np.intp)
-
-
 def _available(method: str) -> str:
-    if find_spec("umap") is not None:
-        return "umap"
     if method == "umap":
-        raise MissingExtraError(
-            "method 'umap' needs umap-learn: pip install 'nearsight[map]', or use method='pca'"
-        )
-    return "pca"
+        require_umap("or use method='pca'")
+    return "umap" if is_umap_installed() else "pca"
 
 
 def _umap(
@@ -304,28 +296,12 @@ def _umap(
         others, similarities = nearest_neighbors(
             rows, rows, k - 1, own=np.arange(n), block_rows=_BLOCK_ROWS, progress=shown.update
         )
-    # UMAP expects each row as its own first neighbor.
-    neighbors = np.column_stack([np.arange(n), others]).astype(np.int32)
-    distances = np.column_stack([np.zeros(n), np.maximum(1 - similarities, 0)]).astype(np.float32)
-    with warnings.catch_warnings():
-        # UMAP warns that a seed means one thread, and of its spectral start; both are intended.
-        warnings.simplefilter("ignore")
-        # Here, since umap compiles with numba, which takes seconds to import.
-        from umap import UMAP
-
-        reducer = UMAP(
-            n_neighbors=k,
-            precomputed_knn=(neighbors, distances),
-            min_dist=min_dist,
-            metric="cosine",
-            random_state=random_state,
-            n_jobs=1,
-            tqdm_kwds={
-                "desc": "laying out",
-                "unit": "epoch",
-                "disable": not is_watched(progress),
-                "leave": False,
-            },
-        )
-        positions: Floats = np.asarray(reducer.fit_transform(rows), np.float64)
-    return positions
+    return umap_coordinates(
+        rows,
+        np.maximum(1 - similarities, 0),
+        others,
+        n_components=2,
+        min_dist=min_dist,
+        random_state=random_state,
+        progress=progress,
+    )

@@ -21,6 +21,8 @@ MIN_IMAGES, MAX_IMAGES, _MAX_ALL_IMAGES = 12, 48, 1500
 THUMBNAIL_PX = 148
 
 _ALGORITHMS = {"density": "density (HDBSCAN)", "kmeans": "k-means"}
+#: What images are clustered by, for readers.
+COORDINATES = {"umap": "UMAP coordinates", "diffusion": "diffusion coordinates", "vectors": "the vectors"}
 
 
 def write_clusters(file: Path, collection: Collection, clustering: Clustering) -> None:
@@ -53,7 +55,7 @@ def write_clusters(file: Path, collection: Collection, clustering: Clustering) -
         "Images": f"{n_images:,}",
         "Clusters": f"{len(clusters):,}",
         "Noise": f"{len(noise) / max(n_images, 1):.0%}",
-        "Algorithm": _ALGORITHMS[clustering.algorithm],
+        "Algorithm": _algorithm(clustering),
         "Model": collection.spec.id,
         "Collection": str(collection.directory),
     }
@@ -61,6 +63,11 @@ def write_clusters(file: Path, collection: Collection, clustering: Clustering) -
     lead = "" if len(clusters) <= MAX_CLUSTERS else f"The {MAX_CLUSTERS} largest of {len(clusters):,}."
     footer = ["Images link to the originals; the representative images of a cluster come first."]
     write_gallery(file, title, sections, lead=lead, facts=facts, footer=footer)
+
+
+def _algorithm(clustering: Clustering) -> str:
+    name = _ALGORITHMS[clustering.algorithm]
+    return name if clustering.coordinates is None else f"{name} on {COORDINATES[clustering.coordinates]}"
 
 
 def capitalized(label: str) -> str:

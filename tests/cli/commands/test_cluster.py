@@ -19,8 +19,16 @@ def cli(two_kinds):
 @pytest.mark.slow
 def test_clusters_are_found_kept_and_assigned(cli, kinds, tmp_path):
     document = cli.json("cluster", "--no-names", "--min-size", 10, "--save-as", "kind")
-    assert set(document) == {"clusters", "noise", "algorithm", "levels", "level", "tree"}
-    assert document["algorithm"] == "density"
+    assert set(document) == {
+        "clusters",
+        "noise",
+        "algorithm",
+        "coordinates",
+        "levels",
+        "level",
+        "tree",
+    }
+    assert (document["algorithm"], document["coordinates"]) == ("density", "diffusion")
     names = {item["id"]: item["path"].rpartition("/")[2] for item in cli.json("ls")["items"]}
     for cluster in document["clusters"]:
         assert set(cluster) == {"id", "size", "representative", "name", "ids", "representatives", "words"}
@@ -45,9 +53,11 @@ def test_as_many_as_asked_for_with_a_page(cli, tmp_path, monkeypatch):
     result = cli("cluster", "--k", 2, "--no-names", "--html", page, "--to", model)
     assert [line.split()[:2] for line in result.stdout.splitlines()[1:]] == [["0", "30"], ["1", "30"]]
     assert "Noise: 0 images of 60." in result.stderr
+    assert "k-means ran on diffusion coordinates." in result.stderr
     html = page.read_text()
     assert html.count("<img") == 60
     assert "2 clusters" in html
+    assert "k-means on diffusion coordinates" in html
     assert not re.search(r"\d shown\)", html)
     monkeypatch.setattr(clusters, "MAX_IMAGES", 10)
     cli("cluster", "--k", 2, "--no-names", "--html", page)
@@ -104,6 +114,7 @@ def test_clusters_get_names(cli):
         (("cluster", "--algorithm", "kmeans"), "needs the number of clusters"),
         (("cluster", "--k", "2", "--detail", "1"), "detail is 1, which is for density"),
         (("cluster", "--assign", "--detail", "1"), "use clusters as they were saved"),
+        (("cluster", "--coordinates", "umap"), "density has no UMAP"),
         (("cluster", "--from", "nowhere.npz"), "find clusters first"),
         (("cluster", "--save-as", "path"), "every image has its own path already"),
         (("cluster", "--save-as", "null"), "a keyword of `where`"),

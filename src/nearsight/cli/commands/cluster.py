@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     cls=Command,
     json_shape="""{"clusters": [{"id": int, "size": int, "representative": id, "name": text or null,
    "ids": [id], "representatives": [id], "words": [text]}],
- "noise": [id], "algorithm": "density"|"kmeans", "levels": [int], "level": int,
+ "noise": [id], "algorithm": "density"|"kmeans", "coordinates": "umap"|"diffusion"|"vectors"|null,
+ "levels": [int], "level": int,
  "tree": [{"node": int, "joins": [node, node], "similarity": float, "size": int}]}""",
     examples=(
         "nearsight cluster --open",
@@ -42,6 +43,13 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     metavar="K",
     help="Number of clusters. With density: merge the most similar clusters until K are left.",
+)
+@click.option(
+    "--coordinates",
+    type=click.Choice(["umap", "diffusion"]),
+    metavar="umap|diffusion",
+    help="What kmeans runs on. UMAP is mostly better and takes longer; it needs pip install 'nearsight[map]'."
+    "  [default: umap where it is installed and there are 100 to 20,000 images, else diffusion]",
 )
 @click.option(
     "--min-size", type=click.IntRange(min=2), metavar="N", help="Smallest cluster that density finds."
@@ -78,6 +86,7 @@ def cluster(
     *,
     algorithm: str | None,
     k: int | None,
+    coordinates: str | None,
     min_size: int | None,
     detail: int | None,
     where: str | None,
@@ -108,6 +117,7 @@ def cluster(
     fit_options = options.without_none(
         algorithm=algorithm,
         k=k,
+        coordinates=coordinates,
         min_cluster_size=min_size,
         detail=detail,
         words=words,
@@ -177,6 +187,7 @@ def _document(clustering: "Clustering") -> dict[str, Any]:
         ],
         "noise": clustering.noise,
         "algorithm": clustering.algorithm,
+        "coordinates": clustering.coordinates,
         "levels": clustering.levels,
         "level": clustering.level,
         "tree": [
@@ -190,6 +201,7 @@ def _say(
     run: Run, collection: "Collection", clustering: "Clustering", where: str | None, detail: int
 ) -> None:
     from nearsight.collection.arrays import items_by_id
+    from nearsight.reports.clusters import COORDINATES
 
     representatives = [cluster.representative for cluster in clustering.clusters if cluster.representative]
     items = {} if run.console.as_json else items_by_id(collection, representatives)
@@ -215,6 +227,8 @@ def _say(
         )
     else:
         run.console.note(f"Noise: {count(len(clustering.noise), 'image')} of {n_images:,}.")
+        if clustering.algorithm == "kmeans" and clustering.coordinates is not None:
+            run.console.note(f"k-means ran on {COORDINATES[clustering.coordinates]}.")
         if len(clustering.levels) > 1:
             run.console.note(_other_levels(clustering, detail))
 

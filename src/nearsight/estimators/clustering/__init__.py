@@ -2,13 +2,13 @@
 
 from nearsight.estimators.clustering.assigner import ClusterAssigner
 from nearsight.estimators.clustering.density import DensityClustering
-from nearsight.estimators.clustering.kmeans import DiffusionKMeans
+from nearsight.estimators.clustering.kmeans import GraphKMeans
 from nearsight.estimators.clustering.summaries import merge_tree, representatives, word_distinctiveness
 
 __all__ = [
     "ClusterAssigner",
     "DensityClustering",
-    "DiffusionKMeans",
+    "GraphKMeans",
     "merge_tree",
     "representatives",
     "word_distinctiveness",
