@@ -55,6 +55,11 @@ class Settings:
         )
 
 
+def environment() -> Mapping[str, str]:
+    """Return the variables of this process."""
+    return os.environ
+
+
 def _expand_home(uri: str) -> str:
     # A variable from a file or a service unit still has its `~`: no shell has expanded it.
     return str(Path(uri).expanduser()) if uri.startswith("~") else uri

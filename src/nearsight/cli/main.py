@@ -20,6 +20,7 @@ from nearsight.cli.commands import (
     help,
     index,
     info,
+    keys,
     ls,
     map,
     models,
@@ -29,6 +30,7 @@ from nearsight.cli.commands import (
     rm,
     search,
     segment_customers,
+    serve,
     tag,
 )
 from nearsight.cli.framework import Family, Group
@@ -59,6 +61,8 @@ from nearsight.cli.framework import Family, Group
         export.export,
         embed.embed,
         Family(own=models.models, commands=[quantize.quantize]),
+        serve.serve,
+        keys.keys,
         doctor.doctor,
         demo.demo,
         completion.completion,

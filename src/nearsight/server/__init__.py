@@ -1,0 +1,1 @@
+"""The HTTP service: embeddings for clients that exist, and collections."""

@@ -1,0 +1,64 @@
+"""The application: routes, and the layers around them."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from nearsight import __version__
+from nearsight.server import errors, schemas
+from nearsight.server.access_log import AccessLog
+from nearsight.server.errors import Renderers
+from nearsight.server.limits import BodyLimit
+from nearsight.server.origin import OriginCheck
+from nearsight.server.routes import embeddings, health, models, session
+from nearsight.server.service import Service
+
+_MB = 2**20
+_ROUTES = (health, session, models, embeddings)
+_DIALECTS: tuple[Any, ...] = ()
+
+
+def create_app(service: Service) -> ASGIApp:
+    """Return the application of a service; it starts and stops the service with itself."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        await service.stop()
+
+    renderers = Renderers({path: each.render for each in _DIALECTS for path in each.PATHS})
+    # The page of the documentation would load scripts from elsewhere; /openapi.json needs no script.
+    app = FastAPI(
+        title="nearsight",
+        version=__version__,
+        summary="Image embeddings, and what they are good for.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses={
+            "4XX": {"description": "A problem", "content": _PROBLEM},
+            "5XX": {"description": "A problem"},
+        },
+    )
+    app.state.service = service
+    errors.install(app, renderers)
+    for module in (*_ROUTES, *_DIALECTS):
+        app.include_router(module.router)
+    return layered(app, service, renderers)
+
+
+def layered(app: ASGIApp, service: Service, renderers: Renderers) -> ASGIApp:
+    """Wrap an application: limits innermost, then hosts and origins, then the log."""
+    settings = service.settings
+    limited = BodyLimit(
+        app, renderers, max_bytes=settings.max_request_mb * _MB, timeout_s=settings.read_timeout_s
+    )
+    checked = OriginCheck(limited, renderers, [settings.host, *settings.allowed_host])
+    return AccessLog(checked, renderers, service.metrics.observe_request)
+
+
+_PROBLEM = {"application/problem+json": {"schema": schemas.PROBLEM}}

@@ -1,0 +1,131 @@
+"""Who asks, and what they may do: keys in headers, and a cookie for the page."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer
+
+from nearsight.server.errors import Problem
+from nearsight.server.limits import RateLimit
+from nearsight.services.keys import ApiKey, KeyStore
+
+COOKIE = "nearsight_session"
+_SESSION_S = 7 * 24 * 3600
+
+# Only for the documentation of the API: a key may come in other headers, too.
+_documented = Security(HTTPBearer(auto_error=False, description="A key from `nearsight keys add`."))
+
+
+class Gate:
+    """Decides who may do what.
+
+    Without any key, everybody may do everything: the service then listens on loopback only.
+
+    Parameters
+    ----------
+    keys : KeyStore
+    extra : sequence of ApiKey
+        Keys that the settings hold.
+    rate : RateLimit
+    """
+
+    def __init__(self, keys: KeyStore, extra: Sequence[ApiKey] = (), rate: RateLimit | None = None) -> None:
+        self._keys = keys
+        self._extra = tuple(extra)
+        self._rate = rate or RateLimit(0)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no key is needed."""
+        return not self._extra and not len(self._keys)
+
+    def admit(self, request: Request, scope: str) -> ApiKey | None:
+        """Return the key of a request, if it has the scope; None where no key is needed.
+
+        Raises
+        ------
+        Problem
+            401 without a valid key, 403 without the scope, 429 beyond the rate.
+        """
+        client = request.client.host if request.client else ""
+        if self.is_open:
+            self._rate.take(client)
+            return None
+        secret = secret_of(request)
+        key = self._keys.find(secret, self._extra) if secret else self._of_session(request)
+        if key is None:
+            what = "the key is not valid" if secret else "a key is needed"
+            raise Problem(
+                401,
+                f"{what}; send one as 'Authorization: Bearer KEY' (nearsight keys add makes one)",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        request.state.key_prefix = key.prefix
+        self._rate.take(key.prefix)
+        if not key.allows(scope):
+            raise Problem(
+                403,
+                f"this key has the scopes {', '.join(key.scopes)}; this needs {scope}",
+                code="insufficient_scope",
+            )
+        return key
+
+    def session(self, secret: str) -> str:
+        """Return the cookie of a new session for a key.
+
+        Raises
+        ------
+        Problem
+            401: the key is not valid.
+        """
+        key = self._keys.find(secret, self._extra)
+        if key is None:
+            raise Problem(401, "the key is not valid", code="invalid_api_key")
+        return _signed(key, int(time.time()) + _SESSION_S)
+
+    def _of_session(self, request: Request) -> ApiKey | None:
+        cookie = request.cookies.get(COOKIE, "")
+        prefix, _, rest = cookie.partition("/")
+        expiry, _, _ = rest.partition("/")
+        if not expiry.isdigit() or int(expiry) < time.time():
+            return None
+        for key in (*self._keys.all(), *self._extra):
+            if key.prefix == prefix and hmac.compare_digest(_signed(key, int(expiry)), cookie):
+                return key
+        return None
+
+
+def requires(scope: str) -> Any:
+    """Return the dependency of routes that need a scope."""
+
+    async def admit(request: Request, key: Any = _documented) -> ApiKey | None:
+        gate: Gate = request.app.state.service.gate
+        return gate.admit(request, scope)
+
+    return Depends(admit)
+
+
+def secret_of(request: Request) -> str:
+    """Return the key that a request carries: as bearer token, ``X-API-Key``, or password."""
+    kind, _, value = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return value.strip()
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    return request.headers.get("x-api-key", "")
+
+
+def _signed(key: ApiKey, expiry: int) -> str:
+    # The hash of the key is a secret of this machine; a revoked key ends its sessions.
+    text = f"{key.prefix}/{expiry}"
+    return f"{text}/{hmac.new(key.sha256.encode(), text.encode(), hashlib.sha256).hexdigest()}"

@@ -1,0 +1,1 @@
+"""What clients of other services send, and how they want to be answered; one module for each client."""

@@ -1,0 +1,134 @@
+"""How large, how slow and how frequent requests may be."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nearsight.server.errors import Problem, Renderers
+
+_MB = 2**20
+
+
+class BodyLimit:
+    """Refuses bodies that are too large (413) or come too slowly (408), before they are parsed.
+
+    Bytes are counted as they arrive, so that a body without a length is limited, too. Nothing of a body
+    that is refused is kept.
+
+    Parameters
+    ----------
+    app : ASGI application
+    renderers : Renderers
+    max_bytes : int
+    timeout_s : float
+        From the first read to the last.
+    """
+
+    def __init__(self, app: ASGIApp, renderers: Renderers, *, max_bytes: int, timeout_s: float) -> None:
+        self.app = app
+        self._renderers = renderers
+        self._max_bytes = max_bytes
+        self._timeout_s = timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        length = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
+        if length.isdigit() and int(length) > self._max_bytes:
+            await self._refuse(self._too_large(), scope, receive, send)
+            return
+        n_bytes, deadline, is_done, has_begun = 0, 0.0, False, False
+        refusal: Problem | None = None
+
+        async def receive_limited() -> Message:
+            nonlocal n_bytes, deadline, is_done, refusal
+            if is_done:  # what follows is only whether the client has left
+                return await receive()
+            deadline = deadline or time.monotonic() + self._timeout_s
+            try:
+                message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
+            except asyncio.TimeoutError:
+                refusal = self._too_slow()
+                raise refusal from None
+            n_bytes += len(message.get("body", b""))
+            is_done = message["type"] != "http.request" or not message.get("more_body", False)
+            if n_bytes > self._max_bytes:
+                refusal = self._too_large()
+                raise refusal
+            return message
+
+        async def send_unless_refused(message: Message) -> None:
+            nonlocal has_begun
+            # A parser may have turned the refusal into an error of its own.
+            if refusal is None or has_begun:
+                has_begun = True
+                await send(message)
+
+        try:
+            await self.app(scope, receive_limited, send_unless_refused)
+        except Exception:
+            if refusal is None or has_begun:
+                raise
+        if refusal is not None and not has_begun:
+            await self._refuse(refusal, scope, receive, send)
+
+    def _too_slow(self) -> Problem:
+        return Problem(
+            408,
+            f"the body did not arrive within {self._timeout_s:g} s; send it faster or in parts",
+            headers={"Connection": "close"},
+        )
+
+    def _too_large(self) -> Problem:
+        return Problem(
+            413,
+            f"the body has more than {self._max_bytes / _MB:g} MB; send fewer or smaller images, or "
+            f"start the "
+            "service with --max-request-mb",
+            headers={"Connection": "close"},
+        )
+
+    async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._renderers.response(problem, scope["path"])(scope, receive, send)
+
+
+class RateLimit:
+    """A bucket of tokens for each key.
+
+    Parameters
+    ----------
+    per_second : float
+        Requests per second on average; 0 allows any number. Ten seconds' worth may come at once.
+    clock : callable
+        Seconds.
+    """
+
+    def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = per_second
+        self._capacity = max(1.0, 10 * per_second)
+        self._clock = clock
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def take(self, name: str) -> None:
+        """Take one token.
+
+        Raises
+        ------
+        Problem
+            429 with the time after which there is one.
+        """
+        if not self._rate:
+            return
+        now = self._clock()
+        tokens, since = self._buckets.get(name, (self._capacity, now))
+        tokens = min(self._capacity, tokens + (now - since) * self._rate)
+        if tokens < 1:
+            self._buckets[name] = (tokens, now)
+            raise Problem(
+                429, "this key makes too many requests; wait", retry_after_s=(1 - tokens) / self._rate
+            )
+        self._buckets[name] = (tokens - 1, now)

@@ -1,0 +1,109 @@
+"""Runs the service until it is told to stop."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from nearsight.errors import StorageError
+from nearsight.server import log
+from nearsight.server.app import create_app
+from nearsight.server.service import Service
+from nearsight.services.server_settings import ServerSettings
+
+
+class Listener(uvicorn.Server):
+    """A server that leaves the signals of the process alone: one process may have several."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Do nothing."""
+        yield
+
+
+def run(
+    settings: ServerSettings,
+    *,
+    device: str = "auto",
+    cache_dir: Path | None = None,
+    tell: Callable[[str], Any] = print,
+) -> None:
+    """Run the service until SIGTERM or Ctrl-C, and finish what was accepted.
+
+    Parameters
+    ----------
+    settings : ServerSettings
+    device, cache_dir
+        See `load_model`.
+    tell : callable
+        Told the address once the service listens.
+
+    Raises
+    ------
+    InvalidParameterError
+        The service would be reachable from outside without a key, or a setting is wrong.
+    StorageError
+        The port is taken, or the address is not of this machine.
+    """
+    log.configure(settings.log_format)
+    asyncio.run(_run(settings, device, cache_dir, tell))
+
+
+async def _run(
+    settings: ServerSettings, device: str, cache_dir: Path | None, tell: Callable[[str], Any]
+) -> None:
+    service = Service(settings, device=device, cache_dir=cache_dir)
+    listeners = [_listener(create_app(service), settings.host, settings.port, settings)]
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        # Streams end now, so that connections can close; uvicorn's own shutdown comes after them.
+        service.begin_stop()
+        for listener in listeners:
+            listener.should_exit = True
+
+    for name in ("SIGTERM", "SIGINT"):
+        with contextlib.suppress(NotImplementedError):  # Windows
+            loop.add_signal_handler(getattr(signal, name), stop)
+    sockets = [_bind(listener) for listener in listeners]
+    for socket in sockets:
+        host, port = socket.getsockname()[:2]
+        tell(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+    sys.stdout.flush()
+    await asyncio.gather(
+        *(listener.serve(sockets=[socket]) for listener, socket in zip(listeners, sockets, strict=True))
+    )
+
+
+def _bind(listener: Listener) -> Any:
+    config = listener.config
+    try:
+        return config.bind_socket()
+    except SystemExit as error:  # uvicorn's way to say it
+        raise StorageError(
+            f"{config.host}:{config.port} cannot be listened on: it is taken, or not of this machine; "
+            "choose another --port or --host"
+        ) from error
+
+
+def _listener(app: Any, host: str, port: int, settings: ServerSettings) -> Listener:
+    return Listener(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=True,
+            timeout_keep_alive=settings.keep_alive_s,
+            timeout_graceful_shutdown=max(1, round(settings.grace_s)),
+            lifespan="on",
+            ws="none",
+        )
+    )

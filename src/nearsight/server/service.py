@@ -1,0 +1,166 @@
+"""What all requests share: settings, keys, models, queue, metrics; and how it starts and ends."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nearsight.errors import InvalidParameterError, StorageError
+from nearsight.images import Limits
+from nearsight.models import DEFAULT_MODEL, load_model, load_text_encoder
+from nearsight.processor import n_cores
+from nearsight.server.auth import Gate
+from nearsight.server.dispatcher import Dispatcher
+from nearsight.server.fetch import UrlFetcher
+from nearsight.server.limits import RateLimit
+from nearsight.server.metrics import Metrics
+from nearsight.server.model_pool import ModelPool, ModelSource, n_workers
+from nearsight.services.keys import KeyStore, key_of
+from nearsight.services.server_settings import ServerSettings
+
+_log = logging.getLogger("nearsight.server")
+_T = TypeVar("_T")
+_MB = 2**20
+# Searches and writes that run at once; each may use several cores by itself.
+_N_THREADS = 4
+_SWEEP_S = 15.0
+
+
+class Service:
+    """The state of one service.
+
+    Parameters
+    ----------
+    settings : ServerSettings
+    sources : mapping of str to ModelSource, optional
+        The models by alias; by default those of the settings.
+    device : str
+        Where models run; see `load_model`.
+    cache_dir : Path, optional
+        For converted models.
+
+    Raises
+    ------
+    InvalidParameterError
+        The service would be reachable from outside without a key.
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        sources: Mapping[str, ModelSource] | None = None,
+        *,
+        device: str = "auto",
+        cache_dir: Path | None = None,
+    ) -> None:
+        self.settings = settings
+        self.data = Path(settings.data)
+        keys = KeyStore(self.data)
+        extra = [key_of(settings.api_key, "settings")] if settings.api_key else []
+        if not settings.is_on_loopback and not extra and not len(keys):
+            raise InvalidParameterError(
+                f"host is {settings.host}, so others can reach the service, and there is no key; make "
+                f"one with "
+                f"nearsight keys add NAME --data {settings.data}"
+            )
+        self.metrics = Metrics()
+        self.gate = Gate(keys, extra, RateLimit(settings.rate))
+        self.models = ModelPool(
+            sources if sources is not None else _sources(settings, device, cache_dir),
+            self.data,
+            limits=Limits(
+                max_pixels=settings.max_pixels, max_bytes=settings.max_image_mb * _MB, max_seconds=10.0
+            ),
+            budget_bytes=settings.model_memory_mb * _MB,
+            ttl_s=settings.model_ttl_s,
+            pinned=settings.pin,
+            rebind=settings.rebind,
+            metrics=self.metrics,
+        )
+        self.dispatcher = Dispatcher(
+            n_threads=settings.n_threads or n_cores(),
+            max_items=settings.queue,
+            max_bytes=settings.queue_mb * _MB,
+            max_wait_s=settings.max_wait_s,
+            metrics=self.metrics,
+        )
+        self.fetcher = UrlFetcher(
+            allowed=settings.allow_urls, max_bytes=settings.max_image_mb * _MB, metrics=self.metrics
+        )
+        self.stopping = asyncio.Event()
+        self._threads = ThreadPoolExecutor(_N_THREADS, thread_name_prefix="nearsight-request")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._why_not_ready = "the model is being loaded"
+
+    async def in_thread(self, function: Callable[..., _T], *args: Any, **options: Any) -> _T:
+        """Run something that blocks, outside of the event loop."""
+        call = partial(function, *args, **options)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def start(self) -> None:
+        """Begin to load the default model, and what runs in the background. Needs a running loop."""
+        self._tasks = [asyncio.ensure_future(self._warm_up()), asyncio.ensure_future(self._sweep())]
+
+    def begin_stop(self) -> None:
+        """Refuse new work and end the streams; what was accepted is finished."""
+        self.stopping.set()
+
+    async def stop(self) -> None:
+        """Finish what was accepted, within the time of grace."""
+        self.begin_stop()
+        for task in self._tasks:
+            task.cancel()
+        await self.dispatcher.close(self.settings.grace_s)
+        self.models.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def why_not_ready(self) -> str:
+        """Return why requests should go elsewhere; empty if the service is ready."""
+        if self.stopping.is_set():
+            return "the service stops"
+        if self._why_not_ready:
+            return self._why_not_ready
+        if self.dispatcher.fill >= 0.9:
+            return "the queue is full"
+        return ""
+
+    async def _warm_up(self) -> None:
+        try:
+            await self.in_thread(self._check_disk)
+            model = await self.models.get(None)
+            self.dispatcher.ensure_threads(self.settings.n_threads or n_workers(model.backend))
+            self._why_not_ready = ""
+            _log.info("ready")
+        except Exception as error:
+            self._why_not_ready = f"the service cannot work: {error}"
+            _log.error("not ready", exc_info=error)
+
+    def _check_disk(self) -> None:
+        try:
+            self.data.mkdir(parents=True, exist_ok=True)
+            probe = self.data / f".probe-{threading.get_ident()}"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise StorageError(f"the data directory cannot be written ({error.strerror})") from error
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            await self.in_thread(self.models.unload_idle)
+
+
+def _sources(settings: ServerSettings, device: str, cache_dir: Path | None) -> dict[str, ModelSource]:
+    names = settings.pairs("model") or {"default": DEFAULT_MODEL}
+    return {
+        alias: ModelSource(
+            name,
+            partial(load_model, name, device=device, cache_dir=cache_dir),
+            partial(load_text_encoder, name, cache_dir=cache_dir),
+        )
+        for alias, name in names.items()
+    }

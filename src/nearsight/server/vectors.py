@@ -1,0 +1,218 @@
+"""From inputs to vectors: the one way that all dialects and searches go."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.requests import Request
+
+from nearsight.errors import ImageError
+from nearsight.models import ModelSpec
+from nearsight.server.dispatcher import Priority, Timing
+from nearsight.server.errors import Problem, problem_of
+from nearsight.server.inputs import ImageInput, Input, TextInput, UrlInput, check_images
+from nearsight.server.model_pool import TEXTS_PER_ITEM, LoadedModel
+from nearsight.server.service import Service
+
+_T = TypeVar("_T")
+
+# A request of more items is bulk, unless it says otherwise.
+_MOST_INTERACTIVE = 8
+_MB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedInputs:
+    """The vectors of a request, in order.
+
+    Attributes
+    ----------
+    vectors : ndarray of shape (n, dim), float32
+    model : LoadedModel
+    timing : Timing
+    """
+
+    vectors: NDArray[np.float32]
+    model: LoadedModel
+    timing: Timing
+
+
+async def embed_inputs(
+    request: Request,
+    inputs: Sequence[Input],
+    *,
+    model: str | None = None,
+    dimensions: int | None = None,
+    wait_s: float | None = None,
+) -> EmbeddedInputs:
+    """Embed images and texts, until the client leaves.
+
+    Parameters
+    ----------
+    request : Request
+        Its body must have been read: what follows is only whether the client has left.
+    inputs : sequence of Input
+    model : str, optional
+        An alias.
+    dimensions : int, optional
+        Length of the vectors.
+    wait_s : float, optional
+        How long to try again where the queue is full, instead of refusing.
+
+    Raises
+    ------
+    Problem
+        The request is refused whole: which input, and why.
+    """
+    service: Service = request.app.state.service
+    settings = service.settings
+    n_texts = sum(isinstance(each, TextInput) for each in inputs)
+    if not inputs:
+        raise Problem(400, "there is nothing to embed", param="input")
+    if n_texts > settings.max_texts:
+        raise Problem(
+            400, f"there are {n_texts} texts; at most {settings.max_texts} fit into a request", param="input"
+        )
+    if len(inputs) - n_texts > settings.max_images:
+        raise Problem(
+            400,
+            f"there are {len(inputs) - n_texts} images; at most {settings.max_images} fit into a request",
+            param="input",
+        )
+    loaded = await service.models.get(model)
+    cut = _checked_dimensions(loaded.backend.spec, dimensions)
+    priority = _priority(request, len(inputs) - n_texts + n_texts // TEXTS_PER_ITEM)
+    with service.models.using(loaded):
+        vectors, timing = await while_connected(request, _embed(service, loaded, inputs, priority, wait_s))
+    if cut is not None:
+        vectors = vectors[:, :cut]
+        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return EmbeddedInputs(np.ascontiguousarray(vectors, np.float32), loaded, timing)
+
+
+async def while_connected(request: Request, work: Awaitable[_T]) -> _T:
+    """Wait for something, and cancel it if the client leaves.
+
+    Raises
+    ------
+    Problem
+        499: the client has left.
+    """
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_departure(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Problem(499, "the client has left")
+        return task.result()
+    finally:
+        for each in (task, watch):
+            each.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await each
+
+
+async def _departure(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _embed(
+    service: Service, model: LoadedModel, inputs: Sequence[Input], priority: Priority, wait_s: float | None
+) -> tuple[NDArray[np.float32], Timing]:
+    texts = [i for i, each in enumerate(inputs) if isinstance(each, TextInput)]
+    text_lane = await service.models.text_lane(model) if texts else None
+    images = [i for i, each in enumerate(inputs) if not isinstance(each, TextInput)]
+    data = await _image_bytes(service, [inputs[i] for i in images])
+    check_images(data, max_images=service.settings.max_images, max_bytes=service.settings.max_image_mb * _MB)
+    vectors = np.empty((len(inputs), model.backend.spec.dim), np.float32)
+    timing = Timing()
+    if images:
+        outcomes, timing = await _submit(
+            service, model.images, data, [len(d) for d in data], priority, wait_s
+        )
+        _require_all(outcomes, images)
+        vectors[images] = outcomes
+    if text_lane is not None:
+        words = [each.text for each in inputs if isinstance(each, TextInput)]
+        chunks = [words[i : i + TEXTS_PER_ITEM] for i in range(0, len(words), TEXTS_PER_ITEM)]
+        sizes = [sum(map(len, chunk)) for chunk in chunks]
+        outcomes, text_timing = await _submit(service, text_lane, chunks, sizes, priority, wait_s)
+        _require_all(outcomes, [texts[i * TEXTS_PER_ITEM] for i in range(len(chunks))])
+        vectors[texts] = np.concatenate(outcomes)
+        timing = text_timing if not images else timing
+    return vectors, timing
+
+
+async def _submit(
+    service: Service,
+    lane: Any,
+    items: Sequence[Any],
+    sizes: Sequence[int],
+    priority: Priority,
+    wait_s: float | None,
+) -> tuple[list[Any], Timing]:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + (wait_s or 0.0)
+    while True:
+        try:
+            return await service.dispatcher.submit(
+                lane, items, sizes=sizes, priority=priority, deadline_s=service.settings.deadline_s
+            )
+        except Problem as problem:
+            if problem.status != 429 or loop.time() >= end:
+                raise
+        await asyncio.sleep(0.05)
+
+
+async def _image_bytes(service: Service, inputs: Sequence[Input]) -> list[bytes]:
+    urls = [each.url for each in inputs if isinstance(each, UrlInput)]
+    fetched = iter(await service.fetcher.fetch_all(urls) if urls else ())
+    return [each.data if isinstance(each, ImageInput) else next(fetched) for each in inputs]
+
+
+def _require_all(outcomes: Sequence[Any], positions: Sequence[int]) -> None:
+    """Refuse the whole request if one item failed: OpenAI's answer knows no partial success."""
+    failed = [(at, each) for at, each in zip(positions, outcomes, strict=True) if isinstance(each, Exception)]
+    if not failed:
+        return
+    if others := [each for _, each in failed if not isinstance(each, ImageError)]:
+        raise problem_of(others[0])
+    problems = [{"index": at, "detail": each.reason} for at, each in failed if isinstance(each, ImageError)]
+    raise Problem(
+        400,
+        f"input {problems[0]['index']}: {problems[0]['detail']}",
+        code="invalid_image",
+        param="input",
+        errors=problems,
+    )
+
+
+def _checked_dimensions(spec: ModelSpec, dimensions: int | None) -> int | None:
+    if dimensions is None or dimensions == spec.dim:
+        return None
+    if not spec.matryoshka_dims:
+        raise Problem(
+            400,
+            f"dimensions is {dimensions}, but this model was not trained for shorter vectors; leave it out "
+            f"(its vectors have {spec.dim})",
+            param="dimensions",
+        )
+    if not min(spec.matryoshka_dims) <= dimensions < spec.dim:
+        raise Problem(
+            400,
+            f"dimensions is {dimensions}; it must be in {min(spec.matryoshka_dims)}..{spec.dim}",
+            param="dimensions",
+        )
+    return dimensions
+
+
+def _priority(request: Request, n_items: int) -> Priority:
+    wanted = request.headers.get("x-nearsight-priority", "").lower()
+    if wanted in ("bulk", "interactive"):
+        return "bulk" if wanted == "bulk" else "interactive"
+    return "interactive" if n_items <= _MOST_INTERACTIVE else "bulk"

@@ -1,0 +1,191 @@
+"""The layers around all routes: hosts, origins, keys, limits, headers, errors."""
+
+import json
+import logging
+import time
+
+import pytest
+
+from nearsight.errors import InvalidParameterError
+from nearsight.server.log import JsonFormatter
+from nearsight.server.service import Service
+from nearsight.services.keys import KeyStore
+from nearsight.services.server_settings import ServerSettings
+
+
+def ready(client):
+    for _ in range(200):
+        if client.get("/ready").status_code == 200:
+            return
+        time.sleep(0.02)
+    raise AssertionError(client.get("/ready").text)
+
+
+def test_health_and_ready(client):
+    assert client.get("/health").json() == {"status": "ok"}
+    ready(client)
+    assert client.get("/ready").json() == {"status": "ready"}
+
+
+def test_every_answer_has_an_id_and_strict_headers(client):
+    for path in ("/health", "/nowhere", "/v1/models"):
+        headers = client.get(path).headers
+        assert "unsafe" not in headers["content-security-policy"]
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert len(headers["x-request-id"]) == 16
+
+
+def test_a_sane_request_id_is_kept_and_another_replaced(client):
+    assert client.get("/health", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
+    assert client.get("/health", headers={"x-request-id": "a b\tc" * 30}).headers["x-request-id"] != "a b\tc"
+
+
+def test_problems_are_rfc_9457_with_openais_error(client):
+    answer = client.get("/nowhere")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == 404
+    assert problem["title"] == "Not found"
+    assert problem["instance"] == "/nowhere"
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert problem["error"]["message"] == problem["detail"]
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[::1"])
+def test_a_foreign_host_is_refused_also_on_loopback(client, host):
+    assert client.get("/v1/models", headers={"host": host}).status_code == 421
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000", "192.168.1.5"])
+def test_names_of_this_machine_and_addresses_are_fine(client, host):
+    assert client.get("/v1/models", headers={"host": host}).status_code == 200
+
+
+def test_a_name_can_be_allowed(serve):
+    client = serve(allowed_host=("images.example",))
+    assert client.get("/health", headers={"host": "images.example"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "http://evil.example"},
+        {"origin": "http://127.0.0.1:9999"},
+        {"origin": "null"},
+    ],
+)
+def test_pages_of_others_change_nothing(client, jpeg, headers):
+    answer = client.post("/v1/embeddings", files={"image": jpeg()}, headers=headers)
+    assert answer.status_code == 403
+
+
+def test_the_own_page_may(client, jpeg):
+    headers = {"sec-fetch-site": "same-origin", "origin": "http://127.0.0.1:8000"}
+    assert client.post("/v1/embeddings", files={"image": jpeg()}, headers=headers).status_code == 200
+
+
+def test_a_service_that_others_reach_needs_a_key(tmp_path):
+    with pytest.raises(InvalidParameterError, match="nearsight keys add"):
+        Service(ServerSettings(host="0.0.0.0", data=str(tmp_path)))
+    KeyStore(tmp_path).add("page", ["read"])
+    Service(ServerSettings(host="0.0.0.0", data=str(tmp_path)))
+    Service(ServerSettings(host="0.0.0.0", data=str(tmp_path / "other"), api_key="secret"))
+
+
+def test_keys_and_scopes(serve, tmp_path):
+    keys = KeyStore(tmp_path / "data")
+    _, embed = keys.add("embed", ["embed"])
+    _, admin = keys.add("admin", ["admin"])
+    client = serve()
+    assert client.get("/health").status_code == 200
+    answer = client.get("/v1/models")
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert client.get("/v1/models", headers={"authorization": f"Bearer {embed}x"}).status_code == 401
+    for headers in ({"authorization": f"Bearer {embed}"}, {"x-api-key": embed}):
+        assert client.get("/v1/models", headers=headers).status_code == 200
+    assert client.get("/v1/models", auth=("any", embed)).status_code == 200
+    answer = client.get("/metrics", headers={"authorization": f"Bearer {embed}"})
+    assert answer.status_code == 403
+    assert "needs read" in answer.json()["detail"]
+    assert client.get("/metrics", headers={"authorization": f"Bearer {admin}"}).status_code == 200
+    keys.revoke("embed")
+    assert client.get("/v1/models", headers={"x-api-key": embed}).status_code == 401
+
+
+def test_the_session_of_the_page(serve, tmp_path):
+    keys = KeyStore(tmp_path / "data")
+    _, secret = keys.add("page", ["embed"])
+    client = serve()
+    assert client.get("/v1/session").json() == {"needs_key": True}
+    assert client.post("/v1/session", json={"key": "wrong"}).status_code == 401
+    answer = client.post("/v1/session", json={"key": secret})
+    assert answer.status_code == 204
+    cookie = answer.headers["set-cookie"]
+    assert all(part in cookie for part in ("HttpOnly", "SameSite=strict", "Path=/"))
+    assert secret not in cookie
+    assert client.get("/v1/models").status_code == 200
+    name, value = cookie.split(";")[0].split("=", 1)
+    client.cookies.clear()
+    value = value.strip('"')
+    forged = value[:-1] + ("0" if value[-1] != "0" else "1")
+    assert client.get("/v1/models", headers={"cookie": f"{name}={value}"}).status_code == 200
+    assert client.get("/v1/models", headers={"cookie": f"{name}={forged}"}).status_code == 401
+    keys.revoke("page")
+    keys.add("other", ["read"])
+    assert client.get("/v1/models", headers={"cookie": f"{name}={value}"}).status_code == 401
+
+
+def test_bodies_are_limited_with_and_without_a_length(serve):
+    client = serve(max_request_mb=1)
+    large = b"x" * (2**20 + 1)
+    assert client.post("/v1/embeddings", content=large).status_code == 413
+
+    def chunks():
+        for _ in range(17):
+            yield b"x" * 2**16
+
+    answer = client.post("/v1/embeddings", content=chunks(), headers={"content-type": "image/jpeg"})
+    assert answer.status_code == 413
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "--max-request-mb" in answer.json()["detail"]
+
+
+def test_the_rate_of_a_key_is_limited(serve):
+    client = serve(rate=0.1)
+    answers = [client.get("/v1/models") for _ in range(3)]
+    assert [a.status_code for a in answers] == [200, 429, 429]
+    assert int(answers[1].headers["retry-after"]) >= 1
+
+
+def test_an_error_of_ours_tells_nothing_of_the_inside(serve, source, caplog):
+    def explode():
+        raise RuntimeError("/secret/path")
+
+    broken = source()
+    object.__setattr__(broken, "load", explode)
+    client = serve({"default": broken})
+    answer = client.post("/v1/embeddings", json={"input": "x"})
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert answer.json()["request_id"]
+
+
+def test_metrics_count_by_route_template(client):
+    client.get("/v1/models/default")
+    client.request("INVENTED", "/v1/models")
+    text = client.get("/metrics").text
+    assert 'nearsight_http_requests_total{code="200",method="GET",route="/v1/models/{alias:path}"}' in text
+    assert "INVENTED" not in text
+    assert "process_resident_memory_bytes" in text
+
+
+def test_a_log_line_is_json_with_facts():
+    record = logging.makeLogRecord(
+        {"msg": "a %s", "args": ("b",), "levelno": 20, "levelname": "INFO", "status": 200}
+    )
+    facts = json.loads(JsonFormatter().format(record))
+    assert (facts["message"], facts["status"], facts["level"]) == ("a b", 200, "info")
