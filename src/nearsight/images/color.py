@@ -179,6 +179,11 @@ def _to_srgb(base: Image.Image, icc: bytes | None) -> Image.Image:
     return base if base.mode == "RGB" else base.convert("RGB")
 
 
+def changes_colors(icc: bytes, mode: str) -> bool:
+    """Whether a color profile changes the colors of an image in that mode: it is valid, and not sRGB."""
+    return _profile_space(icc) == _PROFILE_SPACE_OF_MODE.get(mode) and _srgb_transform(icc, mode) is not None
+
+
 @lru_cache(maxsize=64)
 def _profile_space(icc: bytes) -> str | None:
     try:

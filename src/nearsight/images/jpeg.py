@@ -61,7 +61,7 @@ def open_jpeg(data: bytes, deadline: float, min_side_px: int | None) -> tuple[Jp
     if not image.tile:
         raise DamagedError("the JPEG holds no image data: it is cut off or damaged")
     frame, n_scan_components = _frame_and_scan(data, start)
-    end = _end_of_scan(data, start)
+    end = end_of_scan(data, start)
     if end is None:
         raise DamagedError("the JPEG is cut off: it ends without its end marker")
     if image.mode == "CMYK" and "adobe" not in image.info:
@@ -98,7 +98,7 @@ def _frame_and_scan(data: bytes, start: int) -> tuple[int, int]:
     return 0, 0
 
 
-def _end_of_scan(data: bytes, start: int) -> int | None:
+def end_of_scan(data: bytes, start: int) -> int | None:
     """Return the end of the compressed data from `start` on: the offset of the next marker."""
     for offset in range(start, len(data) - 1, _BLOCK_BYTES):
         block = np.frombuffer(data, np.uint8, min(_BLOCK_BYTES + 1, len(data) - offset), offset)

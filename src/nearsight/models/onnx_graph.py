@@ -52,18 +52,24 @@ def serialize(
     inputs: Mapping[str, Sequence[str | int]],
     outputs: Mapping[str, Sequence[str | int]],
     integers: Collection[str] = (),
+    levels: Collection[str] = (),
+    halves: Collection[str] = (),
 ) -> bytes:
     """Return a checked float32 model of these nodes; the same arguments give the same bytes.
 
-    The inputs named in `integers` are int64. Weights keep their type.
+    The inputs and outputs named in `integers` are int64, those in `levels` uint8 and those in `halves`
+    float16. Weights keep their type.
     """
     from onnx import TensorProto, checker, helper, numpy_helper
 
     def infos(values: Mapping[str, Sequence[str | int]]) -> list[Any]:
+        types = {
+            **dict.fromkeys(integers, TensorProto.INT64),
+            **dict.fromkeys(levels, TensorProto.UINT8),
+            **dict.fromkeys(halves, TensorProto.FLOAT16),
+        }
         return [
-            helper.make_tensor_value_info(
-                name, TensorProto.INT64 if name in integers else TensorProto.FLOAT, shape
-            )
+            helper.make_tensor_value_info(name, types.get(name, TensorProto.FLOAT), shape)
             for name, shape in values.items()
         ]
 

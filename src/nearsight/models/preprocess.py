@@ -59,9 +59,9 @@ def resize_and_crop(image: Image.Image, spec: ModelSpec) -> NDArray[np.uint8]:
     if spec.resize_mode == "shrink":
         return _shrink(image, spec)
     height, width = spec.input_px
-    (left, right), (top, bottom) = _crop_region(image.size, spec)
-    x0, x1 = _source_span(left, right, width, image.width)
-    y0, y1 = _source_span(top, bottom, height, image.height)
+    (left, right), (top, bottom) = crop_region(image.size, spec)
+    x0, x1 = source_span(left, right, width, image.width)
+    y0, y1 = source_span(top, bottom, height, image.height)
     if (x1 - x0, y1 - y0) != image.size:
         image = image.crop((x0, y0, x1, y1))
     resample = _FILTERS[spec.interpolation]
@@ -105,7 +105,7 @@ def _shrink(image: Image.Image, spec: ModelSpec) -> NDArray[np.uint8]:
     return np.asarray(image.resize((width, image.height), resample).resize((width, height), resample))
 
 
-def _crop_region(size: tuple[int, int], spec: ModelSpec) -> tuple[tuple[float, float], tuple[float, float]]:
+def crop_region(size: tuple[int, int], spec: ModelSpec) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the columns and rows of the source that the crop keeps."""
     width, height = size
     if spec.resize_mode == "squash":
@@ -126,7 +126,7 @@ def _span(source_px: int, resized_px: int, crop_px: int, down: bool) -> tuple[fl
     return start * source_px / resized_px, (start + crop_px) * source_px / resized_px
 
 
-def _source_span(start: float, stop: float, out_px: int, source_px: int) -> tuple[int, int]:
+def source_span(start: float, stop: float, out_px: int, source_px: int) -> tuple[int, int]:
     """Return the range of source pixels that the filter needs to resize `start`..`stop` to `out_px`."""
     reach = _WIDEST_FILTER_PX * max((stop - start) / out_px, 1) + 1
     return max(math.floor(start - reach), 0), min(math.ceil(stop + reach), source_px)
