@@ -1,5 +1,6 @@
 """The report of `nearsight cluster`: a contact sheet for each cluster."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def write_clusters(file: Path, collection: Collection, clustering: Clustering) -
     sections = [
         Section(
             capitalized(cluster.name) if cluster.name else f"Cluster {cluster.id}",
-            _lead(clustering, cluster, n_each),
+            _lead(clustering, cluster, n_each, taken_with(collection, cluster.ids)),
             sheet=sheet(collection, _selection(cluster.representatives, cluster.ids, n_each)),
         )
         for cluster in shown
@@ -84,8 +85,22 @@ def sheet(collection: Collection, ids: Sequence[str], side_px: int = THUMBNAIL_P
     return [Card(items[id].path, small.get(id), name=title_of(items[id].metadata)) for id in present]
 
 
-def _lead(clustering: Clustering, cluster: Cluster, n_shown: int) -> str:
-    parts = [_count_shown(cluster.ids, n_shown), f"cluster {cluster.id}"]
+def taken_with(collection: Collection, ids: Sequence[str]) -> list[str]:
+    """Return in words when images were taken, and with which camera if it is that of most of them."""
+    items = items_by_id(collection, ids).values()
+    days = sorted(item.taken.date() for item in items if item.taken)
+    parts = []
+    if days:
+        parts.append(f"taken {days[0]}" + (f" to {days[-1]}" if days[-1] != days[0] else ""))
+    cameras = Counter(item.camera for item in items if item.camera)
+    for camera, n in cameras.most_common(1):
+        if 2 * n > len(items):
+            parts.append(camera)
+    return parts
+
+
+def _lead(clustering: Clustering, cluster: Cluster, n_shown: int, taken: Sequence[str]) -> str:
+    parts = [_count_shown(cluster.ids, n_shown), f"cluster {cluster.id}", *taken]
     other_words = [word for word in cluster.words if word not in (cluster.name or "")]
     if other_words:
         parts.append("also " + ", ".join(other_words))

@@ -109,4 +109,5 @@ def _row(group: DuplicateGroup, thumbnails: Mapping[str, bytes]) -> Row:
 
 def _file_facts(item: Item) -> dict[str, str]:
     size = {"size": f"{item.width} × {item.height}, {text_format.size(item.size_bytes)}"}
-    return size | ({"changed": f"{item.modified:%Y-%m-%d}"} if item.modified else {})
+    exif = {name: value for name, value in item.exif().items() if name in ("taken", "camera")}
+    return size | exif | ({"changed": f"{item.modified:%Y-%m-%d}"} if item.modified else {})

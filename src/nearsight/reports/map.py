@@ -19,6 +19,9 @@ _MAX_THUMBNAILS = 5_000
 _THUMBNAIL_PX = 72
 _THUMBNAILS_AT_ONCE = 500
 
+# Fields of EXIF with nearly as many values as images.
+_NO_COLORS = frozenset({"taken", "place"})
+
 _METHODS = {"umap": "UMAP", "pca": "PCA"}
 
 
@@ -30,6 +33,7 @@ def write_map(
     keys: Mapping[str, Sequence[Any]],
     *,
     color: str | None = None,
+    exif: Sequence[Mapping[str, str]] = (),
 ) -> None:
     """Write an interactive map.
 
@@ -47,12 +51,15 @@ def write_map(
         is colored by ``KEY``.
     color : str, optional
         The key that colors the points at first.
+    exif : sequence of mapping, length n
+        When and with what each image was taken; see `Item.exif`. The camera colors points, too.
 
     Raises
     ------
     MissingExtraError
         plotly is not installed.
     """
+    keys = {**_columns(exif), **keys}
     shown_paths = [printable(path) or id for id, path in zip(image_map.ids, paths, strict=True)]
     titles = titles_of(keys, len(shown_paths))
     plotly, script = Markup(_plotly_script()), template_source("map.js")
@@ -87,7 +94,7 @@ def write_map(
         lead="Point at an image, or tap it, to see it. Draw around images for their ids; scroll to zoom.",
         facts=facts,
         footer=footer,
-        keys=[key for key in keys if not (key.endswith("_label") and key.removesuffix("_label") in keys)],
+        keys=[key for key in keys if key not in _NO_COLORS and not _is_label(key, keys)],
         color=color,
         data=plain(data),
         plotly=plotly,
@@ -95,6 +102,15 @@ def write_map(
         script_hashes=" ".join(map(policy_hash, (plotly, script))),
     )
     write_html(file, html)
+
+
+def _columns(exif: Sequence[Mapping[str, str]]) -> dict[str, list[str | None]]:
+    names = dict.fromkeys(name for fields in exif for name in fields)
+    return {name: [fields.get(name) for fields in exif] for name in names}
+
+
+def _is_label(key: str, keys: Mapping[str, Sequence[Any]]) -> bool:
+    return key.endswith("_label") and key.removesuffix("_label") in keys
 
 
 def _plotly_script() -> str:

@@ -1,6 +1,6 @@
 """The report of `nearsight recommend`: the query images, and each recommendation with its evidence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
 from nearsight.analyses.recommendations import Recommendations, RecommendedImage
@@ -30,10 +30,15 @@ def write_recommendations(
     recommendations : Recommendations
     """
     query = [collection.get(id) for id in ids]
-    thumbnails = collection.thumbnails([*ids, *(s.id for s in recommendations.items)])
-    query_cards = [Card(item.path, thumbnails.get(item.id), metadata=item.metadata) for item in query]
+    recommended = [image.id for image in recommendations.items]
+    thumbnails = collection.thumbnails([*ids, *recommended])
+    exif = {item.id: item.exif() for item in collection.items(ids=recommended)}
+    query_cards = [
+        Card(item.path, thumbnails.get(item.id), metadata={**item.exif(), **item.metadata}) for item in query
+    ]
     cards = [
-        _card(s, thumbnails.get(s.id), is_chance=recommendations.n_baskets > 0) for s in recommendations.items
+        _card(s, thumbnails.get(s.id), exif.get(s.id, {}), is_chance=recommendations.n_baskets > 0)
+        for s in recommendations.items
     ]
     label = "Bought together with" if recommendations.n_baskets else "Similar to"
     name = PurePath(query[0].path).stem if len(query) == 1 else count(len(query), "image")
@@ -59,12 +64,14 @@ def write_recommendations(
     write_gallery(file, title, sections, facts=facts, footer=footer)
 
 
-def _card(image: RecommendedImage, thumbnail: bytes | None, *, is_chance: bool) -> Card:
+def _card(
+    image: RecommendedImage, thumbnail: bytes | None, exif: Mapping[str, str], *, is_chance: bool
+) -> Card:
     chance = {"chance": f"{image.score:.1%}"} if is_chance else {}
     reason, _, other_reasons = image.why.partition("; ")
     return Card(
         image.path,
         thumbnail,
         None if is_chance else image.score,
-        {**chance, "why": reason, "also": other_reasons or None, **image.metadata},
+        {**chance, "why": reason, "also": other_reasons or None, **exif, **image.metadata},
     )

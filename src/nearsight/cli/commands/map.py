@@ -98,7 +98,8 @@ def map_(
     if report is not None:
         from nearsight.reports.map import write_map
 
-        write_map(report, collection, layout, [item.path for item in items], values, color=color)
+        exif = [item.exif() for item in items]
+        write_map(report, collection, layout, [item.path for item in items], values, color=color, exif=exif)
     file = report or out
     run.console.document(
         {
