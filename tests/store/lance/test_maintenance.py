@@ -64,7 +64,7 @@ def test_cleanup_is_worth_its_cost():
     assert not maintenance.is_cleanup_due(n_versions=150, live_bytes=1000 * mb, disk_bytes=1400 * mb)
     assert maintenance.is_cleanup_due(n_versions=150, live_bytes=1000 * mb, disk_bytes=1600 * mb)
     assert maintenance.is_cleanup_due(n_versions=5000, live_bytes=mb, disk_bytes=2 * mb)
-    assert not maintenance.is_cleanup_due(n_versions=5000, live_bytes=5000 * mb, disk_bytes=5001 * mb)
+    assert maintenance.is_cleanup_due(n_versions=5000, live_bytes=5000 * mb, disk_bytes=5001 * mb)
 
 
 def test_few_rows_move_and_many_are_overwritten_in_place():
@@ -90,8 +90,49 @@ def test_an_explicit_wish_builds_for_a_single_row():
     assert not maintenance.is_key_index_due(60_000, 1, growth=0.25)
 
 
-def test_compaction_is_for_large_tables_of_many_fragments_that_are_not_too_large():
-    due = {"n_rows": 100_000, "n_fragments": 100, "live_bytes": 2**30}
+def test_compaction_is_for_large_tables_of_many_small_fragments():
+    due = {"n_rows": 100_000, "n_fragments": 100, "full_rows": 65_536}
     assert maintenance.is_compaction_due(**due)
-    for less in ({"n_rows": 20_000}, {"n_fragments": 20}, {"live_bytes": 2**34}):
-        assert not maintenance.is_compaction_due(**due | less)
+    for other in ({"n_rows": 20_000}, {"n_fragments": 20}, {"n_rows": 65_536 * 90}):
+        assert not maintenance.is_compaction_due(**due | other)
+
+
+@pytest.mark.parametrize("n_added", [1, 100, 512, 5_000, 70_000])
+@pytest.mark.parametrize("full_rows", [8_192, 65_536])
+def test_compaction_again_and_again_rewrites_a_row_twice_and_leaves_few_fragments(n_added, full_rows):
+    sizes, n_rewritten, n_total = [], 0, 0
+    for _ in range(300):
+        sizes += [512] * (n_added // 512) + [n_added % 512] * (n_added % 512 > 0)
+        n_total += n_added
+        before = list(sizes)
+        groups = maintenance.rows_to_compact(sizes, full_rows)
+        if groups:
+            start = groups[0][0]
+            ends = np.cumsum(sizes)
+            assert start in [0, *ends.tolist()], "a fragment is cut in two"
+            assert [a for a, _ in groups[1:]] == [b for _, b in groups[:-1]]
+            assert groups[-1][1] == n_total
+            sizes = [size for size, end in zip(sizes, ends, strict=True) if end <= start]
+            sizes += [b - a for a, b in groups]
+            n_rewritten += n_total - start
+        assert sum(sizes) == n_total
+        assert [size for size in sizes if size >= full_rows] == [full_rows] * (sizes.count(full_rows))
+        assert sizes[: before.count(full_rows)] == [full_rows] * before.count(full_rows), "a full one moved"
+        assert len(sizes) <= n_total // full_rows + 15 + 15 + 7
+        assert maintenance.rows_to_compact(sizes, full_rows) == [], "a second call has nothing to do"
+    # A level twice at most, and single rows are merged by fours before that.
+    assert n_rewritten <= (2 if n_added >= 256 else 9) * n_total
+
+
+def test_all_that_is_new_is_rewritten_once():
+    sizes = [512] * 2000
+    groups = maintenance.rows_to_compact(sizes, 65_536)
+    assert sum(b - a for a, b in groups) == 512 * 2000
+    assert len(groups) == 16
+
+
+def test_fragments_of_deleted_rows():
+    assert not maintenance.is_sparse(1000, 0)
+    assert not maintenance.is_sparse(1000, 249)
+    assert maintenance.is_sparse(1000, 250)
+    assert maintenance.is_sparse(3, 1)

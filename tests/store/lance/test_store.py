@@ -15,8 +15,10 @@ import pytest
 
 from nearsight.errors import CollectionNotFoundError, StorageError, UnsupportedMachineError, VectorError
 from nearsight.store import parse
+from nearsight.store.lance import maintenance
+from nearsight.store.lance.old_versions import newest_version
 from nearsight.store.lance.platform_checks import check_machine
-from nearsight.store.lance.store import LanceStore, maintenance
+from nearsight.store.lance.store import LanceStore
 from nearsight.testing import StoreTests
 from nearsight.testing.stores import DIM, FIELDS, SCHEMA, fetch, ids_of, rows, vector_array, vectors_of
 
@@ -61,7 +63,7 @@ class TestLanceFloat16(StoreTests):
 
     def test_it_takes_half_the_room(self, store):
         store.append(rows(["a"]))
-        assert store._table.schema.field("vector").type == pa.list_(pa.float16(), DIM)
+        assert store._rows.schema.field("vector").type == pa.list_(pa.float16(), DIM)
 
     def test_numbers_beyond_float16_are_refused(self, store):
         with pytest.raises(VectorError, match="beyond 65,504"):
@@ -218,12 +220,9 @@ def test_a_full_disk(small_disk):
     assert len(saved) > 20
     assert ids_of(store) == saved
     assert store.search(vectors_of(0), 1)[0][0].similarity == pytest.approx(1, abs=1e-5)
-    with pytest.raises(StorageError, match="the disk is full"):
-        store.optimize()
     assert ids_of(LanceStore.open(small_disk / "store")) == saved
-    subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
+    store.optimize()  # deletes old versions first, which needs no room
     store.append(rows(["more"]))
-    store.optimize()
     assert ids_of(store) == [*saved, "more"]
 
 
@@ -284,19 +283,23 @@ def test_no_acknowledged_row_is_lost_by_kill(store, directory, arguments):
 # --- maintenance ------------------------------------------------------------------------------
 
 
-def n_fragments(store):
-    return store._table.stats()["fragment_stats"]["num_fragments"]
+def n_fragments(table):
+    return len(newest_version(table.root).fragments)
+
+
+def live_bytes(store):
+    return sum(table.row_bytes() * table.n_rows() for table in (store._rows, store._binary.table) if table)
 
 
 @pytest.mark.slow
 def test_single_appends_leave_few_fragments_and_lose_nothing(store, directory):
     for number in range(100):
         store.append(rows([f"{number:03}"], vectors_of(number), width=[number]))
-    assert n_fragments(store) <= 7
+    assert n_fragments(store._rows) <= 7
     another = LanceStore.open(directory)  # knows nothing of what came before
     for number in range(100, 120):
         another.append(rows([f"{number:03}"], vectors_of(number), width=[number]))
-    assert n_fragments(store) <= 7
+    assert n_fragments(store._rows) <= 7
     assert [row["width"] for row in fetch(store, ["width"])] == list(range(120))
     assert store.search(vectors_of(42), 1)[0][0].id == "042"
 
@@ -306,8 +309,8 @@ def test_large_appends_are_not_rewritten(store, directory):
     for number in range(8):
         table = rows([f"{number}-{n}" for n in range(n_rows)], thumbnail=[os.urandom(500)] * n_rows)
         store.append(table)
-    assert n_fragments(store) == 8
-    assert disk_bytes(directory) < 1.5 * store._table.stats()["total_bytes"]
+    assert n_fragments(store._rows) == 8
+    assert disk_bytes(directory) < 1.5 * live_bytes(store)
 
 
 def test_optimizing_brings_the_disk_down_to_the_data(store, directory):
@@ -432,7 +435,8 @@ def indexed(low_thresholds, directory):
 
 
 def indexes(store):
-    return {index.columns[0]: index.num_unindexed_rows for index in store._table.list_indices()}
+    with store._rows.use("testing") as table:
+        return {index.columns[0]: index.num_unindexed_rows for index in table.list_indices()}
 
 
 def recall(store, queries, **how):
@@ -515,11 +519,11 @@ def test_many_fragments_of_an_indexed_table_become_few(low_thresholds, directory
     vectors = clustered(70 * 256, 1)
     for start in range(0, len(vectors), 256):
         store.append(wide_rows(start, vectors[start : start + 256]))
-    assert n_fragments(store) == 70
+    assert n_fragments(store._rows) == 70
     queries = clustered(20, 2)
     before = [[hit.id for hit in hits] for hits in store.search(queries, 10, exact=True)]
     store.maintain()
-    assert n_fragments(store) < 10
+    assert n_fragments(store._rows) < 10
     assert indexes(store)["vector"] == 0
     assert recall(store, queries) >= 0.99
     assert [[hit.id for hit in hits] for hits in store.search(queries, 10, exact=True)] == before

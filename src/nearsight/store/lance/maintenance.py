@@ -4,6 +4,7 @@ The numbers come from ``benchmarks/search.py``; see docs/architecture.md.
 """
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +20,21 @@ _FRAGMENTS_PER_MERGE = 4
 _SMALL_FRAGMENT_ROWS = 16
 LARGE_FRAGMENT_ROWS = 256
 # Old versions of the table are deleted when they hold this much, and at least half of the current one.
-# So the bytes rewritten stay in proportion to the bytes written.
+# Looking for them takes milliseconds.
 _MIN_OLD_BYTES = 64 * 2**20
 MIN_VERSIONS = 100
-# An indexed search reads candidates from the whole table, twice as fast from a few fragments as from many. A
-# table of more bytes takes too long to rewrite without being asked.
+# An indexed search reads candidates from the whole table, twice as fast from a few fragments as from many.
 _MIN_FRAGMENTS_TO_COMPACT = 64
-_MAX_REWRITTEN_BYTES = 4 * 2**30
-# Thousands of versions slow down opening; a small collection is then rewritten whatever it frees.
+# Compaction has two levels: fragments that together reach the first become one; those that reach the second
+# become fragments of exactly that many rows, which are never merged again. A row moves at most twice.
+# Where rows are wide, a full fragment has fewer, since merging takes three times its size in memory.
+_MIDDLE_FRAGMENT_ROWS = 4_096
+FULL_FRAGMENT_ROWS = 65_536
+_FULL_FRAGMENT_BYTES = 256 * 2**20
+# A fragment of which this much is deleted is rewritten without it.
+_SPARSE_SHARE = 0.25
+# Thousands of versions slow down opening.
 _MAX_VERSIONS = 2_000
-_SMALL_COLLECTION_BYTES = 2**30
 
 
 def n_fragments_to_merge(sizes: Sequence[int]) -> int:
@@ -55,6 +61,52 @@ def n_fragments_to_merge(sizes: Sequence[int]) -> int:
             n_due, n_merged = n_trailing, 1
         n_smaller = n_trailing
     return n_due
+
+
+def full_fragment_rows(row_bytes: float) -> int:
+    """Return the rows of a full fragment.
+
+    Examples
+    --------
+    >>> full_fragment_rows(2_500), full_fragment_rows(5_500), full_fragment_rows(1_000_000)
+    (65536, 45056, 4096)
+    """
+    n_rows = int(_FULL_FRAGMENT_BYTES / row_bytes) // _MIDDLE_FRAGMENT_ROWS * _MIDDLE_FRAGMENT_ROWS
+    return min(FULL_FRAGMENT_ROWS, max(_MIDDLE_FRAGMENT_ROWS, n_rows))
+
+
+def rows_to_compact(sizes: Sequence[int], full_rows: int) -> list[tuple[int, int]]:
+    """Return which rows to rewrite as one fragment each: the first row, and the row after the last.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Rows of all fragments, in the order of a scan.
+    full_rows : int
+        Rows of a full fragment.
+
+    Examples
+    --------
+    >>> rows_to_compact([65536, 512, 512], 65536)
+    []
+    >>> rows_to_compact([65536, 4096, *[512] * 10], 65536)
+    [(69632, 74752)]
+    >>> rows_to_compact([65536, *[512] * 200], 65536)
+    [(65536, 131072), (131072, 167936)]
+    """
+    n_rows = sum(sizes)
+    for bound in (full_rows, _MIDDLE_FRAGMENT_ROWS):
+        trailing = list(takewhile(bound.__gt__, reversed(sizes)))
+        if len(trailing) > 1 and sum(trailing) >= bound:
+            starts = range(n_rows - sum(trailing), n_rows, full_rows)
+            return [(start, min(start + full_rows, n_rows)) for start in starts]
+    n_due = n_fragments_to_merge(sizes)
+    return [(n_rows - sum(sizes[-n_due:]), n_rows)] if n_due else []
+
+
+def is_sparse(n_rows: int, n_deleted: int) -> bool:
+    """Return whether so much of a fragment is deleted that it is rewritten."""
+    return n_deleted >= max(1, _SPARSE_SHARE * n_rows)
 
 
 def fragment_sizes(fragments: NDArray[np.integer], *, is_cut: bool) -> list[int]:
@@ -99,18 +151,14 @@ def is_key_index_useful(n_rows: int, n_unindexed: int) -> bool:
     return n_unindexed <= n_rows / 200
 
 
-def is_compaction_due(*, n_rows: int, n_fragments: int, live_bytes: int) -> bool:
-    """Return whether to rewrite the fragments as few large ones."""
-    return (
-        n_rows >= MIN_INDEXED_ROWS
-        and n_fragments >= _MIN_FRAGMENTS_TO_COMPACT
-        and live_bytes <= _MAX_REWRITTEN_BYTES
-    )
+def is_compaction_due(*, n_rows: int, n_fragments: int, full_rows: int) -> bool:
+    """Return whether to merge fragments: there are many besides the full ones."""
+    return n_rows >= MIN_INDEXED_ROWS and n_fragments - n_rows // full_rows >= _MIN_FRAGMENTS_TO_COMPACT
 
 
 def is_cleanup_due(*, n_versions: int, live_bytes: int, disk_bytes: int) -> bool:
-    """Return whether rewriting the table to delete old versions frees enough."""
-    if n_versions >= _MAX_VERSIONS and live_bytes <= _SMALL_COLLECTION_BYTES:
+    """Return whether deleting old versions frees enough."""
+    if n_versions >= _MAX_VERSIONS:
         return True
     return n_versions >= MIN_VERSIONS and disk_bytes - live_bytes >= max(_MIN_OLD_BYTES, live_bytes // 2)
 

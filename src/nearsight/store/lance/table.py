@@ -1,0 +1,244 @@
+"""One LanceDB table of a store, at its newest version whoever wrote it."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from nearsight.store.lance import maintenance
+from nearsight.store.lance.errors import retried, translated
+from nearsight.store.lance.old_versions import delete_old_versions
+from nearsight.store.lance.platform_checks import check_process
+from nearsight.store.lance.readers_lock import ReadersLock
+from nearsight.store.lance.sql import ids_sql
+
+#: Ids in one condition.
+IDS_PER_LOOKUP = 1000
+# Files of Lance 2.0 are scanned up to three times faster than those of 2.1 and 2.2, and compacted in half the
+# memory: the later formats compress, and vectors and JPEGs hardly get smaller.
+_FILE_FORMAT = {"new_table_data_storage_version": "2.0"}
+
+Addresses = NDArray[np.uint64]
+
+
+class SharedTable:
+    """A table that threads and processes share.
+
+    Parameters
+    ----------
+    directory : Path
+        Of the store.
+    table : lancedb.table.Table
+    readers_lock : ReadersLock
+        Held shared by every operation; it belongs to the store, not to the table.
+    """
+
+    def __init__(self, directory: Path, table: Any, readers_lock: ReadersLock) -> None:
+        self.root = directory / f"{table.name}.lance"
+        self._directory = directory
+        self._table = table
+        self._readers_lock = readers_lock
+
+    @staticmethod
+    def make(connection: Any, name: str, schema: pa.Schema) -> Any:
+        """Create a table, or open the one that another process has created just now."""
+        try:
+            return connection.create_table(name, schema=schema, storage_options=_FILE_FORMAT)
+        except ValueError:
+            return connection.open_table(name)
+
+    @contextmanager
+    def use(self, doing: str) -> Iterator[Any]:
+        """Yield LanceDB's table at its newest version; while the block runs, no file of it is deleted."""
+        check_process()
+        with translated(self._directory, doing), self._readers_lock.shared():
+            # Once per call, because each look for a newer version lists a directory.
+            self._table.checkout_latest()
+            yield self._table
+
+    @property
+    def version(self) -> int:
+        """Grows with every change."""
+        with self.use("reading") as table:
+            return int(table.version)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The current columns, as they are stored."""
+        with self.use("reading") as table:
+            return table.schema
+
+    def stream(
+        self, columns: Sequence[str], condition: str | None, batch_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream columns of the rows that match."""
+        with self.use("reading") as table:
+            query = table.search().select(list(columns)).limit(None)
+            query = query.where(condition) if condition else query
+            yield from query.to_batches(batch_rows)
+
+    def n_rows(self) -> int:
+        """Return the number of rows."""
+        with self.use("counting") as table:
+            return int(table.count_rows())
+
+    def row_bytes(self) -> float:
+        """Return the mean size of a row on disk."""
+        with self.use("maintenance") as table:
+            stats = table.stats()
+            return float(stats["total_bytes"] / max(1, stats["num_rows"]))
+
+    def addresses(
+        self, *, condition: str | None = None, first: int | None = None, last: int | None = None
+    ) -> Addresses:
+        """Return where rows lie: the fragment in the upper 32 bits, the row in it below.
+
+        Parameters
+        ----------
+        condition : str, optional
+            Only the rows that match; without `last`.
+        first, last : int, optional
+            Only so many rows, from the start or the end of a scan.
+        """
+        with self.use("maintenance") as table:
+            query = table.search().with_row_id(True).select(["_rowid"])
+            query = query.where(condition) if condition else query
+            if last is not None:
+                first, query = last, query.offset(max(0, int(table.count_rows()) - last))
+            rows: Addresses = np.asarray(query.limit(first).to_arrow()["_rowid"], np.uint64)
+        return rows
+
+    def addresses_of(self, ids: Sequence[str]) -> Addresses:
+        """Return where the rows of ids lie, oldest first."""
+        parts = [
+            self.addresses(condition=ids_sql(ids[start : start + IDS_PER_LOOKUP]))
+            for start in range(0, len(ids), IDS_PER_LOOKUP)
+        ]
+        return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.uint64)
+
+    def take(self, addresses: Addresses, columns: Sequence[str]) -> pa.Table:
+        """Return rows by where they lie; addresses hold until the rows are rewritten."""
+        if not len(addresses):
+            schema = self.schema
+            return pa.schema([schema.field(name) for name in columns]).empty_table()
+        with self.use("reading") as table:
+            return table.take_row_ids(addresses.tolist()).select(list(columns)).to_arrow()
+
+    def take_batches(
+        self, addresses: Addresses, columns: Sequence[str], batch_rows: int
+    ) -> pa.RecordBatchReader:
+        """Return a reader of rows by where they lie, in memory for a few batches."""
+        schema = self.schema
+        schema = pa.schema([schema.field(name) for name in columns])
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for start in range(0, len(addresses), batch_rows):
+                yield from self.take(addresses[start : start + batch_rows], columns).cast(schema).to_batches()
+
+        return pa.RecordBatchReader.from_batches(schema, batches())
+
+    def add(self, rows: pa.Table | pa.RecordBatchReader, doing: str = "saving rows") -> None:
+        """Append rows as one fragment."""
+        with self.use(doing) as table:
+            table.add(rows)
+
+    def merge(
+        self, rows: Callable[[], pa.Table | pa.RecordBatchReader], doing: str, *, insert: bool = False
+    ) -> None:
+        """Overwrite the given columns of the rows with these ids; with `insert`, add those that are new.
+
+        `rows` is called again if another process wrote meanwhile. Whole rows move to one new fragment.
+        """
+
+        def merge_rows() -> None:
+            source = rows()
+            with self.use(doing) as table:
+                n_rows, n_unindexed = index_state(table)
+                merge = table.merge_insert("id").when_matched_update_all()
+                merge = merge.when_not_matched_insert_all() if insert else merge
+                merge.use_index(maintenance.is_key_index_useful(n_rows, n_unindexed["id"])).execute(source)
+
+        retried(merge_rows, "conflict")
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Remove rows by their ids; return how many there were."""
+        unique, n_deleted = list(dict.fromkeys(ids)), 0
+        for start in range(0, len(unique), IDS_PER_LOOKUP):
+            condition = ids_sql(unique[start : start + IDS_PER_LOOKUP])
+
+            def delete(condition: str = condition) -> int:
+                with self.use("removing rows") as table:
+                    n_rows = int(table.count_rows(condition))
+                    if n_rows:
+                        table.delete(condition)
+                    return n_rows
+
+            n_deleted += retried(delete, "conflict")
+        return n_deleted
+
+    def delete_at(self, addresses: Addresses) -> None:
+        """Remove rows by where they lie: whole runs of a fragment, from the first to the last address."""
+        fragments = addresses >> np.uint64(32)
+        starts = np.flatnonzero(np.r_[True, fragments[1:] != fragments[:-1]])
+        ends = np.r_[starts[1:], len(addresses)] - 1
+        runs = [
+            f"(_rowid >= {addresses[a]} AND _rowid <= {addresses[b]})"
+            for a, b in zip(starts, ends, strict=True)
+        ]
+        with self.use("removing rows") as table:
+            table.delete(" OR ".join(runs))
+
+    def delete_old_versions(self, keep_s: float) -> None:
+        """Delete the files of old versions: all if nobody else reads, else those older than `keep_s`.
+
+        Raises
+        ------
+        UnknownLayoutError
+            The files are not known for certain; then none is deleted.
+        """
+        with (
+            translated(self._directory, "deleting old versions"),
+            self._readers_lock.exclusive() as is_alone,
+        ):
+            if is_alone:
+                self._table.checkout_latest()
+                self._delete_old_versions(is_alone=True, keep_s=keep_s)
+        if not is_alone:
+            with self.use("deleting old versions"):
+                self._delete_old_versions(is_alone=False, keep_s=keep_s)
+
+    def _delete_old_versions(self, *, is_alone: bool, keep_s: float) -> None:
+        n_rows, version = int(self._table.count_rows()), int(self._table.version)
+        delete_old_versions(self.root, n_rows=n_rows, version=version, is_alone=is_alone, keep_s=keep_s)
+
+    def build_index(self, column: str, config: Any) -> None:
+        """Build the index of a column, in the place of an earlier one."""
+
+        def build() -> None:
+            with self.use("building an index") as table:
+                table.create_index(column, config=config, replace=True)
+
+        retried(build, "conflict")
+
+    def index_state(self) -> tuple[int, dict[str, int]]:
+        """Return the number of rows, and by column how many of them its index lacks."""
+        with self.use("maintenance") as table:
+            return index_state(table)
+
+
+def index_state(table: Any) -> tuple[int, dict[str, int]]:
+    """Return the number of rows of a LanceDB table, and by column how many of them its index lacks."""
+    n_rows = int(table.count_rows())
+    n_unindexed = {"vector": n_rows, "id": n_rows}
+    for index in table.list_indices():
+        n_unindexed[index.columns[0]] = int(index.num_unindexed_rows or 0)
+    return n_rows, n_unindexed
+
+
+def in_chunks(values: Addresses, n: int) -> Iterable[Addresses]:
+    """Return an array in parts of n."""
+    return (values[start : start + n] for start in range(0, len(values), n))
