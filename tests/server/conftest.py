@@ -1,4 +1,7 @@
 import io
+import threading
+import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +11,12 @@ from PIL import Image
 from fake import DIM, FakeBackend
 
 fastapi = pytest.importorskip("fastapi")
+import uvicorn  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
 from nearsight.errors import UnknownModelError  # noqa: E402
 from nearsight.server.app import create_app  # noqa: E402
+from nearsight.server.main import Listener  # noqa: E402
 from nearsight.server.model_pool import ModelSource  # noqa: E402
 from nearsight.server.service import Service  # noqa: E402
 from nearsight.services.server_settings import ServerSettings  # noqa: E402
@@ -48,7 +53,7 @@ def source(backend=None, texts=None):
     """A registered model: by default a tiny one without texts."""
     backend = backend or FakeBackend()
     load_texts = no_texts if texts is None else lambda: texts(backend)
-    return ModelSource("onnx:/secret/place.onnx", lambda: backend, load_texts)
+    return ModelSource("onnx:/secret/place.onnx", lambda: backend.spec, lambda: backend, load_texts)
 
 
 def sources():
@@ -80,7 +85,7 @@ def _source():
     return source
 
 
-@pytest.fixture(scope="session", name="FakeTexts")
+@pytest.fixture(scope="session", name="fake_texts")
 def _fake_texts():
     return FakeTexts
 
@@ -104,6 +109,35 @@ def serve(tmp_path):
     yield start
     for client in open_clients:
         client.__exit__(None, None, None)
+
+
+@contextmanager
+def on_loopback(app):
+    """Serve an application on a free port, in a thread; give its address."""
+    server = Listener(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="session", name="on_loopback")
+def _on_loopback():
+    return on_loopback
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The address of a service on loopback that one module shares."""
+    data = tmp_path_factory.mktemp("live") / "data"
+    with on_loopback(create_app(Service(ServerSettings(data=str(data), n_threads=2), sources()))) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from nearsight import __version__
 from nearsight.server import errors, schemas
 from nearsight.server.access_log import AccessLog
+from nearsight.server.dialects import cohere, immich, tei, weaviate
 from nearsight.server.errors import Renderers
 from nearsight.server.limits import BodyLimit
 from nearsight.server.origin import OriginCheck
@@ -18,7 +19,7 @@ from nearsight.server.service import Service
 
 _MB = 2**20
 _ROUTES = (health, session, models, embeddings)
-_DIALECTS: tuple[Any, ...] = ()
+_DIALECTS: tuple[Any, ...] = (cohere, weaviate, tei)
 
 
 def create_app(service: Service) -> ASGIApp:
@@ -51,13 +52,30 @@ def create_app(service: Service) -> ASGIApp:
     return layered(app, service, renderers)
 
 
-def layered(app: ASGIApp, service: Service, renderers: Renderers) -> ASGIApp:
+def create_immich_app(service: Service) -> ASGIApp:
+    """Return the application for Immich, which needs a listener of its own.
+
+    Raises
+    ------
+    InvalidParameterError
+        A model does not fit what Immich expects, or an address is not valid.
+    """
+    names = service.settings.pairs("immich")
+    immich.check_models(names, {alias: source.spec().dim for alias, source in service.models.sources.items()})
+    renderers = Renderers()
+    app = immich.AddressCheck(immich.create_app(service), renderers, service.settings.immich_allow)
+    # Immich calls by whatever name its settings hold; there is nothing to read here.
+    return layered(app, service, renderers, any_host=True)
+
+
+def layered(app: ASGIApp, service: Service, renderers: Renderers, *, any_host: bool = False) -> ASGIApp:
     """Wrap an application: limits innermost, then hosts and origins, then the log."""
     settings = service.settings
     limited = BodyLimit(
         app, renderers, max_bytes=settings.max_request_mb * _MB, timeout_s=settings.read_timeout_s
     )
-    checked = OriginCheck(limited, renderers, [settings.host, *settings.allowed_host])
+    names = None if any_host else [settings.host, *settings.allowed_host]
+    checked = OriginCheck(limited, renderers, names)
     return AccessLog(checked, renderers, service.metrics.observe_request)
 
 

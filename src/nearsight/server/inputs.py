@@ -128,18 +128,14 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def check_images(images: Sequence[bytes], *, max_images: int, max_bytes: int) -> None:
-    """Refuse more images than allowed, or one that is too large.
+def check_images(images: Sequence[bytes], *, max_bytes: int) -> None:
+    """Refuse an image that is too large.
 
     Raises
     ------
     Problem
-        400 or 413.
+        413.
     """
-    if len(images) > max_images:
-        raise Problem(
-            400, f"there are {len(images)} images; at most {max_images} fit into a request", param="input"
-        )
     for position, data in enumerate(images):
         if len(data) > max_bytes:
             raise Problem(

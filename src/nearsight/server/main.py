@@ -6,13 +6,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 
 from nearsight.errors import StorageError
 from nearsight.server import log
-from nearsight.server.app import create_app
+from nearsight.server.app import create_app, create_immich_app
 from nearsight.server.service import Service
 from nearsight.services.server_settings import ServerSettings
 
@@ -59,6 +59,12 @@ async def _run(
 ) -> None:
     service = Service(settings, device=device, cache_dir=cache_dir)
     listeners = [_listener(create_app(service), settings.host, settings.port, settings)]
+    if settings.immich:
+        # The service starts and stops with the first listener only.
+        immich = create_immich_app(service)
+        listeners.append(
+            _listener(immich, settings.immich_host, settings.immich_port, settings, lifespan="off")
+        )
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -91,7 +97,9 @@ def _bind(listener: Listener) -> Any:
         ) from error
 
 
-def _listener(app: Any, host: str, port: int, settings: ServerSettings) -> Listener:
+def _listener(
+    app: Any, host: str, port: int, settings: ServerSettings, *, lifespan: Literal["on", "off"] = "on"
+) -> Listener:
     return Listener(
         uvicorn.Config(
             app,
@@ -103,7 +111,7 @@ def _listener(app: Any, host: str, port: int, settings: ServerSettings) -> Liste
             date_header=True,
             timeout_keep_alive=settings.keep_alive_s,
             timeout_graceful_shutdown=max(1, round(settings.grace_s)),
-            lifespan="on",
+            lifespan=lifespan,
             ws="none",
         )
     )

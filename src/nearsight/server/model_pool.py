@@ -23,7 +23,7 @@ from nearsight.artifacts import replacing
 from nearsight.embedder import BATCH_SIZE, Embedder
 from nearsight.errors import FingerprintMismatchError, ImageError, InvalidParameterError, NearsightError
 from nearsight.images import Limits, decode
-from nearsight.models import Backend, TextEncoder
+from nearsight.models import Backend, ModelSpec, TextEncoder
 from nearsight.server.dispatcher import BatchResult, Lane
 from nearsight.server.errors import Problem
 from nearsight.server.metrics import Metrics
@@ -43,6 +43,8 @@ class ModelSource:
     ----------
     name : str
         The model's own name. It may hold a path, so clients never see it.
+    spec : callable
+        Returns the facts of the model without loading it.
     load : callable
         Returns the backend.
     load_text_encoder : callable
@@ -50,8 +52,23 @@ class ModelSource:
     """
 
     name: str
+    spec: Callable[[], ModelSpec]
     load: Callable[[], Backend]
     load_text_encoder: Callable[[], TextEncoder]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageVector:
+    """The vector of an image, and its width and height in pixels."""
+
+    vector: NDArray[np.float32]
+    size_px: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    prepared: Any
+    size_px: tuple[int, int]
 
 
 @dataclass(eq=False)
@@ -287,28 +304,28 @@ def n_workers(backend: Backend) -> int:
 
 def _embed_images(backend: Backend, limits: Limits, items: list[bytes]) -> BatchResult:
     begun = time.perf_counter()
-    prepared = [_prepared(backend, limits, data) for data in items]
-    decoded = time.perf_counter()
-    vectors = iter(backend.embed([each for each in prepared if not isinstance(each, ImageError)]))
-    outcomes = [each if isinstance(each, ImageError) else _checked(next(vectors)) for each in prepared]
-    return BatchResult(outcomes, decoded - begun, time.perf_counter() - decoded)
+    decoded = [_decoded(backend, limits, data) for data in items]
+    middle = time.perf_counter()
+    vectors = iter(backend.embed([each.prepared for each in decoded if isinstance(each, _Decoded)]))
+    outcomes = [_vector_of(each, next(vectors)) if isinstance(each, _Decoded) else each for each in decoded]
+    return BatchResult(outcomes, middle - begun, time.perf_counter() - middle)
 
 
-def _prepared(backend: Backend, limits: Limits, data: bytes) -> Any:
-    """Return an image ready for the model, as `Embedder` prepares it, or the `ImageError`."""
+def _decoded(backend: Backend, limits: Limits, data: bytes) -> _Decoded | ImageError:
+    """Return an image ready for the model, as `Embedder` prepares it, or why it cannot be used."""
     try:
         image = decode(data, path="image", min_side_px=backend.decode_px, limits=limits)
-        return backend.prepare(image.image)
+        return _Decoded(backend.prepare(image.image), (image.width, image.height))
     except ImageError as error:
         return error
     except MemoryError:
         return ImageError("image", "there is not enough memory to decode it")
 
 
-def _checked(vector: NDArray[np.float32]) -> NDArray[np.float32] | ImageError:
+def _vector_of(image: _Decoded, vector: NDArray[np.float32]) -> ImageVector | ImageError:
     if not np.isfinite(vector).all() or not vector.any():
         return ImageError("image", "its vector has no direction: it is all zeros, or not finite")
-    return vector
+    return ImageVector(vector, image.size_px)
 
 
 def _embed_texts(encoder: TextEncoder, items: list[list[str]]) -> BatchResult:

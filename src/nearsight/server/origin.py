@@ -26,14 +26,15 @@ class OriginCheck:
     ----------
     app : ASGI application
     renderers : Renderers
-    names : iterable of str
-        Names of this service besides ``localhost``, the name of the machine, and addresses.
+    names : iterable of str, or None
+        Names of this service besides ``localhost``, the name of the machine, and addresses; None allows any.
     """
 
-    def __init__(self, app: ASGIApp, renderers: Renderers, names: Iterable[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, renderers: Renderers, names: Iterable[str] | None = ()) -> None:
         self.app = app
         self._renderers = renderers
-        self._names = {"localhost", socket.gethostname().lower(), *(name.lower() for name in names)}
+        self._allows_all = names is None
+        self._names = {"localhost", socket.gethostname().lower(), *(name.lower() for name in names or ())}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -46,7 +47,7 @@ class OriginCheck:
     def _problem(self, scope: Scope) -> Problem | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not self._is_known(host):
+        if not self._allows_all and not self._is_known(host):
             return Problem(421, "this host name is not known; start the service with --allowed-host NAME")
         if scope["method"] in _SAFE_METHODS:
             return None

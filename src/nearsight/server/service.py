@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from nearsight.errors import InvalidParameterError, StorageError
 from nearsight.images import Limits
-from nearsight.models import DEFAULT_MODEL, load_model, load_text_encoder
+from nearsight.models import DEFAULT_MODEL, find_model, load_model, load_text_encoder
 from nearsight.processor import n_cores
 from nearsight.server.auth import Gate
 from nearsight.server.dispatcher import Dispatcher
@@ -156,9 +156,12 @@ class Service:
 
 def _sources(settings: ServerSettings, device: str, cache_dir: Path | None) -> dict[str, ModelSource]:
     names = settings.pairs("model") or {"default": DEFAULT_MODEL}
+    for name in names.values():
+        find_model(name)  # a name that is wrong is told now
     return {
         alias: ModelSource(
             name,
+            lambda name=name: find_model(name).spec,  # type: ignore[misc]
             partial(load_model, name, device=device, cache_dir=cache_dir),
             partial(load_text_encoder, name, cache_dir=cache_dir),
         )

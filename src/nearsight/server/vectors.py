@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,11 +32,14 @@ class EmbeddedInputs:
     Attributes
     ----------
     vectors : ndarray of shape (n, dim), float32
+    sizes : list of tuple of int, or None
+        Width and height of each image, upright; None for a text.
     model : LoadedModel
     timing : Timing
     """
 
     vectors: NDArray[np.float32]
+    sizes: list[tuple[int, int] | None]
     model: LoadedModel
     timing: Timing
 
@@ -87,11 +90,12 @@ async def embed_inputs(
     cut = _checked_dimensions(loaded.backend.spec, dimensions)
     priority = _priority(request, len(inputs) - n_texts + n_texts // TEXTS_PER_ITEM)
     with service.models.using(loaded):
-        vectors, timing = await while_connected(request, _embed(service, loaded, inputs, priority, wait_s))
-    if cut is not None:
-        vectors = vectors[:, :cut]
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return EmbeddedInputs(np.ascontiguousarray(vectors, np.float32), loaded, timing)
+        embedded = await while_connected(request, _embed(service, loaded, inputs, priority, wait_s))
+    if cut is None:
+        return embedded
+    vectors = embedded.vectors[:, :cut]
+    vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return replace(embedded, vectors=np.ascontiguousarray(vectors, np.float32))
 
 
 async def while_connected(request: Request, work: Awaitable[_T]) -> _T:
@@ -123,29 +127,31 @@ async def _departure(request: Request) -> None:
 
 async def _embed(
     service: Service, model: LoadedModel, inputs: Sequence[Input], priority: Priority, wait_s: float | None
-) -> tuple[NDArray[np.float32], Timing]:
+) -> EmbeddedInputs:
     texts = [i for i, each in enumerate(inputs) if isinstance(each, TextInput)]
     text_lane = await service.models.text_lane(model) if texts else None
     images = [i for i, each in enumerate(inputs) if not isinstance(each, TextInput)]
     data = await _image_bytes(service, [inputs[i] for i in images])
-    check_images(data, max_images=service.settings.max_images, max_bytes=service.settings.max_image_mb * _MB)
+    check_images(data, max_bytes=service.settings.max_image_mb * _MB)
     vectors = np.empty((len(inputs), model.backend.spec.dim), np.float32)
+    sizes: list[tuple[int, int] | None] = [None] * len(inputs)
     timing = Timing()
     if images:
         outcomes, timing = await _submit(
             service, model.images, data, [len(d) for d in data], priority, wait_s
         )
         _require_all(outcomes, images)
-        vectors[images] = outcomes
+        for i, outcome in zip(images, outcomes, strict=True):
+            vectors[i], sizes[i] = outcome.vector, outcome.size_px
     if text_lane is not None:
         words = [each.text for each in inputs if isinstance(each, TextInput)]
         chunks = [words[i : i + TEXTS_PER_ITEM] for i in range(0, len(words), TEXTS_PER_ITEM)]
-        sizes = [sum(map(len, chunk)) for chunk in chunks]
-        outcomes, text_timing = await _submit(service, text_lane, chunks, sizes, priority, wait_s)
+        lengths = [sum(map(len, chunk)) for chunk in chunks]
+        outcomes, text_timing = await _submit(service, text_lane, chunks, lengths, priority, wait_s)
         _require_all(outcomes, [texts[i * TEXTS_PER_ITEM] for i in range(len(chunks))])
         vectors[texts] = np.concatenate(outcomes)
-        timing = text_timing if not images else timing
-    return vectors, timing
+        timing = timing if images else text_timing
+    return EmbeddedInputs(vectors, sizes, model, timing)
 
 
 async def _submit(

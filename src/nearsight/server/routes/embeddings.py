@@ -161,29 +161,37 @@ def _one(item: Any, modality: str, position: int) -> Input:
 
 
 def _of_messages(messages: Any) -> tuple[list[Input], str]:
-    parts: list[dict[str, Any]] = []
+    parts: list[Any] = []
     for message in messages if isinstance(messages, list) else [messages]:
         content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, str):
-            content = [{"type": "text", "text": content}]
-        if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
-            raise Problem(
-                400, "each of the messages must have a content: a text, or a list of parts", param="messages"
-            )
-        parts += content
+        parts += [{"type": "text", "text": content}] if isinstance(content, str) else content or [None]
+    single, warning = single_input(parts)
+    return [single], warning
+
+
+def single_input(parts: Any) -> tuple[Input, str]:
+    """Return the one image or text of a list of parts as OpenAI's chat has it, and a warning.
+
+    Raises
+    ------
+    Problem
+        400: there is neither one image nor one text.
+    """
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        raise Problem(400, "the content must be a text, or a list of parts", param="messages")
     images = [
         part["image_url"] for part in parts if part.get("type") == "image_url" and part.get("image_url")
     ]
     texts = [part.get("text") for part in parts if part.get("type") == "text"]
     if len(images) > 1:
-        raise Problem(400, "the messages hold several images; one request gives one vector", param="messages")
+        raise Problem(400, "the content holds several images; it gives one vector", param="messages")
     if images:
         url = images[0].get("url") if isinstance(images[0], dict) else images[0]
         ignored = "the text beside the image was ignored: this model takes no instructions" if texts else ""
-        return [image_of(url, 0)], ignored
+        return image_of(url, 0), ignored
     if len(texts) != 1:
-        raise Problem(400, "the messages hold neither one image nor one text", param="messages")
-    return [text_of(texts[0], 0)], ""
+        raise Problem(400, "the content holds neither one image nor one text", param="messages")
+    return text_of(texts[0], 0), ""
 
 
 def _text_option(value: Any, name: str) -> str | None:
