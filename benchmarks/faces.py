@@ -386,7 +386,8 @@ def main() -> None:
             result[f"open set at {rate:.1%}, {n} enrolled"] = open_set(X, y, quantiles, rate, n)
     for wanted in options.open_set:
         n_persons, n = map(int, wanted.split("x"))
-        result[f"open set at 1 %, {wanted}"] = open_set(X, y, quantiles, RATE, n, n_persons)
+        for rate in (0.05, RATE):
+            result[f"open set at {rate:.0%}, {wanted}"] = open_set(X, y, quantiles, rate, n, n_persons)
     result["grouping"] = grouping(X, y, quantiles)
     for n in (1, 3):
         result[f"album with half of the persons enrolled, {n} each"] = album(X, y, quantiles, n)

@@ -60,6 +60,16 @@ def test_persons_are_recognized_and_others_are_not(bank, people):
     assert not any(face.ambiguous for face in found.faces)
 
 
+def test_an_identifier_is_fitted_once_where_it_is_given(bank, people, monkeypatch):
+    bank.enroll(people)
+    strict = bank.identifier(0.001)
+    image = photograph(("ann", 60, 40, 80))
+    (expected,) = bank.identify([image], false_match_rate=0.001)
+    monkeypatch.setattr(bank, "identifier", None)
+    (found,) = bank.identify([image], identifier=strict)
+    assert [face.person for face in found.faces] == [face.person for face in expected.faces] == ["ann"]
+
+
 def test_an_empty_bank_knows_nobody(bank):
     (found,) = bank.identify([photograph(("ann", 60, 40, 80))])
     assert [(face.person, face.nearest) for face in found.faces] == [(None, None)]

@@ -253,7 +253,12 @@ class FaceBank:
         ).fit(X[named], persons)
 
     def identify(
-        self, inputs: Any, *, false_match_rate: float = DEFAULT_FALSE_MATCH_RATE, **walk: Any
+        self,
+        inputs: Any,
+        *,
+        false_match_rate: float = DEFAULT_FALSE_MATCH_RATE,
+        identifier: FaceIdentifier | None = None,
+        **walk: Any,
     ) -> Iterator[IdentifiedImage | ImageFailure]:
         """Identify the persons in images.
 
@@ -262,6 +267,8 @@ class FaceBank:
         inputs : path, URL, image, or iterable of those
         false_match_rate : float, default 0.01
             Share of persons who are not in the bank that may be identified as somebody, in (0, 1).
+        identifier : FaceIdentifier, optional
+            From `identifier`, which fits it again for each call; then `false_match_rate` is not read.
         **walk
             `allow_remote`, `exclusions` and `skipped`; see `images.find`.
 
@@ -270,7 +277,7 @@ class FaceBank:
         IdentifiedImage or ImageFailure
             In input order.
         """
-        identifier = self.identifier(false_match_rate)
+        identifier = identifier or self.identifier(false_match_rate)
         conditions = BankConditions.of(self.faces())
         for image in self.reader.read_all(inputs, **walk):
             if isinstance(image, ImageFailure):

@@ -7,6 +7,8 @@ import pytest
 from fake_faces import ColorRecognizer, SquareDetector, album, fake_impostor_quantiles, photograph
 from PIL import Image
 
+from nearsight.estimators.faces.identifier import FaceIdentifier
+
 
 @pytest.fixture(autouse=True)
 def models(monkeypatch):
@@ -56,6 +58,22 @@ def test_enroll_identify_verify(nearsight, people, party, tmp_path):
     assert same["same"]
     assert same["similarity"] > same["threshold"]
     assert nearsight.json("faces", "verify", a, people / "bob" / "0.png")["same"] is False
+
+
+def test_identify_fits_the_identifier_once_and_says_where_the_bank_is_small(
+    nearsight, people, party, monkeypatch
+):
+    nearsight("faces", "enroll", people)
+    fits, fit = [], FaceIdentifier.fit
+    monkeypatch.setattr(FaceIdentifier, "fit", lambda self, X, y: fits.append(len(X)) or fit(self, X, y))
+    assert "too few to check" not in nearsight("faces", "identify", party).stderr
+    assert fits == [6]
+    nearsight("faces", "rm", "ann", "bob", "--yes")
+    nearsight("faces", "enroll", people / "ann" / "0.png", people / "bob" / "0.png")
+    assert (
+        "Only 2 images of 2 persons are enrolled, too few to check"
+        in nearsight("faces", "identify", party).stderr
+    )
 
 
 def test_an_index_may_come_after_the_bank(nearsight, people):

@@ -136,6 +136,17 @@ def test_persons_who_are_more_alike_than_the_background_raise_the_threshold():
     assert np.mean(unguarded) > 3 * np.mean(kept)
 
 
+@pytest.mark.parametrize(
+    ("n_persons", "n_each", "is_said"), [(20, 1, True), (49, 1, True), (50, 1, False), (20, 2, False)]
+)
+def test_few_persons_with_one_image_each_come_with_a_caution(n_persons, n_each, is_said):
+    faces, names, _ = people(n_persons, n_each, d=64)
+    fitted = FaceIdentifier(impostor_quantiles=quantiles()).fit(faces, names)
+    assert ("three images of each person" in fitted.caution_) == is_said
+    # A bank that calibrates itself says in `reason_` what it cannot promise.
+    assert FaceIdentifier(false_match_rate=0.1).fit(faces, names).caution_ == ""
+
+
 def test_the_guard_is_the_97th_percentile_of_all_cross_comparisons():
     faces, names, _ = people(10, 4, d=16)
     low = quantiles(-0.9, 0.2)

@@ -271,9 +271,7 @@ class DensityClustering(ClusterMixin, BaseEstimator):
     ) -> list["_Level"]:
         """Return the clusters of rows for each smallest size of a cluster."""
         n, k = neighbors[1].shape
-        coordinates = diffusion_coordinates(
-            *neighbors, self.n_components, random_state=self.random_state, progress=progress
-        )
+        coordinates = self._coordinates(neighbors, progress=progress)
         with bar("comparing neighbors by coordinates", n, unit="rows", progress=progress) as shown:
             graph = neighbor_graph(*euclidean_neighbors(coordinates, k, progress=shown.update))
         outlying = local_outlier_factor(*neighbors) > _MOST_OUTLYING
@@ -288,6 +286,11 @@ class DensityClustering(ClusterMixin, BaseEstimator):
             strengths = np.where(labels < 0, 0, np.maximum(clusters.strengths, least))
             levels.append(_Level(size, labels, strengths, score))
         return levels
+
+    def _coordinates(self, neighbors: Neighbors, *, progress: bool | None) -> Floats:
+        return diffusion_coordinates(
+            *neighbors, self.n_components, random_state=self.random_state, progress=progress
+        )
 
     def _cohesive(self, X: Floats, labels: NDArray[np.int64]) -> NDArray[np.int64]:
         """Relabel clusters as noise whose rows are hardly more similar to each other than to others."""

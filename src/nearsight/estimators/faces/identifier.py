@@ -22,6 +22,9 @@ from nearsight.estimators.neighbors import similarity_blocks, unit_length
 DEFAULT_FALSE_MATCH_RATE = 0.01
 #: Settings of the guard, chosen on one half of the background population.
 GUARD_RATE, GUARD_PERSONS = 0.03, 20
+# So few persons with one image each cannot show that a bank's photographs are unlike the background;
+# `caution_` says so.
+_FEW_PERSONS, _FEW_IMAGES = 50, 2
 # Comparisons of enrolled faces with other persons that the guard looks at.
 _MAX_COMPARISONS = 5_000_000
 # No threshold is used that only keeps a higher rate than this.
@@ -88,6 +91,9 @@ class FaceIdentifier(BaseEstimator):
         is unknown.
     reason_ : str
         Why `threshold_` keeps a higher rate than stated, or is None; empty otherwise.
+    caution_ : str
+        Why the realized rate may be higher than the stated one although `threshold_` keeps it for faces like
+        those of the background; empty otherwise.
     guard_ : float
         By how much the threshold was raised because the enrolled persons are more alike than the background.
     classes_ : ndarray
@@ -104,6 +110,8 @@ class FaceIdentifier(BaseEstimator):
 
     Where the rate does not hold: in a small bank of one group of similar people the realized rate is higher,
     since the guard has too few persons to see it; at 0.1 %, two to three times the stated rate was measured.
+    With one image of each of 10 to 30 persons on small gray photographs, 1.2 to 1.9 times the stated rate was
+    measured, and with three images 0.5 to 1.3 times (`benchmarks/faces.py`); `caution_` says so.
 
     Examples
     --------
@@ -148,7 +156,7 @@ class FaceIdentifier(BaseEstimator):
         faces = unit_length(faces)
         self.classes_, persons = np.unique(y, return_inverse=True)
         self._means = mean_faces(faces, persons, len(self.classes_))
-        self.guard_ = 0.0
+        self.guard_, self.caution_ = 0.0, ""
         self.threshold_, self.reason_ = self._calibrated(faces, persons)
         return self
 
@@ -168,6 +176,7 @@ class FaceIdentifier(BaseEstimator):
         if self.impostor_quantiles is not None:
             shipped = self._from_quantiles(self.impostor_quantiles, np.bincount(persons), others)
             if shipped.false_alarm_rate <= rate:
+                self.caution_ = _caution(len(self.classes_), len(faces))
                 return shipped, ""
             candidates.append(shipped)
         # Never below the shipped one: a lower rate must not give a lower threshold.
@@ -225,6 +234,15 @@ class FaceIdentifier(BaseEstimator):
         names = identities.persons.astype(object)
         names[identities.unknown] = None
         return names
+
+
+def _caution(n_persons: int, n_faces: int) -> str:
+    if n_persons >= _FEW_PERSONS or n_faces >= _FEW_IMAGES * n_persons:
+        return ""
+    return (
+        f"Only {n_faces} images of {n_persons} persons are enrolled, too few to check the false match rate on"
+        " your photographs: twice the stated rate is possible. Enroll three images of each person."
+    )
 
 
 def mean_faces(

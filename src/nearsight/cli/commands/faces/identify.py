@@ -77,7 +77,7 @@ def identify(
     drawn_names: set[str] = set()
     skipped: Counter[str] = Counter()
     walk: dict[str, Any] = {"allow_remote": allow_remote, "exclusions": exclusions, "skipped": skipped}
-    for result in face_bank.identify(list(paths), **walk, **rate):
+    for result in face_bank.identify(list(paths), identifier=identifier, **walk, **rate):
         if isinstance(result, ImageFailure):
             failed.append(result)
             continue
@@ -103,6 +103,8 @@ def identify(
             f"Match threshold {threshold.value:.3f}: it accepts at most {threshold.false_alarm_rate:.2%} of"
             " unknown people."
         )
+    if identifier is not None and identifier.caution_:
+        run.console.note(identifier.caution_)
     run.report_skipped(skipped, is_result=False)
     return run.report_failures(failed, n_images=len(faces) + len(without_faces))
 

@@ -34,7 +34,9 @@ def verify(
 ) -> None:
     """Check whether two images show the same person.
 
-    The largest face of each image is compared. No face bank is needed.
+    The largest face of each image is compared. No face bank is needed. The false match rate is that of color
+    photographs of the news; on small gray photographs (92x112), 2.1 % instead of 1 % was measured. Where that
+    matters, ask for a lower rate, or enroll three images of the person and use `nearsight faces identify`.
     """
     from nearsight import faces
 
