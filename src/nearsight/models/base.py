@@ -40,6 +40,29 @@ class Backend(Protocol):
         ...
 
 
+class Preparation(Protocol):
+    """The half of a backend that runs before the network."""
+
+    @property
+    def decode_px(self) -> int | None:
+        """Minimum length of a decoded image's shorter side in pixels; None for full size."""
+        ...
+
+    def prepare(self, image: Image.Image) -> Any:
+        """Turn one upright RGB image into an item for `Backend.embed`."""
+        ...
+
+
+@runtime_checkable
+class SeparableBackend(Backend, Protocol):
+    """A backend whose images other processes can prepare, while the network runs here."""
+
+    @property
+    def preparation(self) -> Preparation:
+        """What `prepare` does, as a small object that can be pickled and that opens no network."""
+        ...
+
+
 @runtime_checkable
 class MultiDeviceBackend(Backend, Protocol):
     """A backend on the processor that can also run on other devices."""

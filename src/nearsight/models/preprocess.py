@@ -1,6 +1,7 @@
 """Turns an image into the array that a network takes, by the rules of its `ModelSpec`."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,26 @@ _FILTERS = {
 }
 # The Lanczos filter reaches three output pixels.
 _WIDEST_FILTER_PX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """The preparation of a model whose network takes pixels; see `models.Preparation`.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        The rules.
+    decode_px : int or None
+        Minimum length of a decoded image's shorter side in pixels; None for full size.
+    """
+
+    spec: ModelSpec
+    decode_px: int | None
+
+    def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Resize and crop one upright RGB image; see `resize_and_crop`."""
+        return resize_and_crop(image, self.spec)
 
 
 def preprocess(image: Image.Image, spec: ModelSpec) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from PIL import Image
 from nearsight.errors import DeviceError, WeightsError
 from nearsight.models.base import Backend, MultiDeviceBackend
 from nearsight.models.pooling import check_and_normalize, decode_px, output_shape_error, pool_output
-from nearsight.models.preprocess import normalize, resize_and_crop
+from nearsight.models.preprocess import Preprocessing, normalize, resize_and_crop
 from nearsight.models.runtimes import devices, openvino
 from nearsight.models.runtimes.batching import MAX_BATCH_SIZE, DynamicBatcher
 from nearsight.models.spec import ModelSpec
@@ -91,6 +91,11 @@ class OnnxBackend:
     def decode_px(self) -> int | None:
         """Minimum length of a decoded image's shorter side in pixels; None for full size."""
         return decode_px(self._spec)
+
+    @property
+    def preparation(self) -> Preprocessing:
+        """What `prepare` does, for other processes."""
+        return Preprocessing(self._spec, self.decode_px)
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Resize and crop one upright RGB image to (H, W, 3) uint8.

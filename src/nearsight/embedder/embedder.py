@@ -1,38 +1,26 @@
 """Embeds images: decodes and computes vectors in threads, in input order and bounded memory."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import fields
+from itertools import count as count_from
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearsight import progress as progress_display
+from nearsight.embedder.batch import Knowledge, Known, ReadOptions, Source
+from nearsight.embedder.pipelines import Pipeline, ProcessPipeline, ThreadPipeline
+from nearsight.embedder.results import Embedded, Embeddings, ImageRow, OnError
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
-from nearsight.images import (
-    Exclusions,
-    Exif,
-    ImageSource,
-    Limits,
-    Stat,
-    content_id,
-    count,
-    decode,
-    exif_of,
-    find,
-    may_show_more,
-    thumbnail,
-)
+from nearsight.images import Exclusions, ImageSource, Limits, count, find
 from nearsight.models import DEFAULT_MODEL, Backend, decode_mode, load_model, named_with_decode
-from nearsight.parallel import ordered_map
+from nearsight.parallel import in_order
 from nearsight.processor import n_cores
-
-OnError = Literal["record", "raise"]
 
 # Additional threads keep the cores busy while others wait for an accelerator.
 _WAITING_THREADS = 4
@@ -42,80 +30,6 @@ _PROCESSOR_DEVICES = ("cpu", "openvino")
 
 # Images that a worker decodes and embeds at once.
 BATCH_SIZE = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """The vector of one image, and facts about the image.
-
-    Attributes
-    ----------
-    position : int
-        Index of the image in the job, failures included.
-    source : ImageSource
-        Source of the image.
-    stat : Stat
-        Size and time stamp from before the bytes were read.
-    id : str
-        Hash of the content, 32 hex digits.
-    vector : ndarray of shape (dim,), float32, or None
-        None if `known` returned True for the id.
-    width, height : int
-        Size of the upright image in pixels; 0 if `vector` is None.
-    thumbnail : bytes or None
-        JPEG, if thumbnails were requested.
-    exif : Exif or None
-        When, where and with what the image was taken; None if `vector` is None and the row is not outdated.
-    notes : tuple of str
-        What of the file is not in the image, or was decided so that something is left to see.
-    """
-
-    position: int
-    source: ImageSource
-    stat: Stat
-    id: str
-    vector: NDArray[np.float32] | None
-    width: int = 0
-    height: int = 0
-    thumbnail: bytes | None = None
-    exif: Exif | None = None
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Embeddings:
-    """The vectors of a job, in input order, without failed images.
-
-    Attributes
-    ----------
-    vectors : ndarray of shape (n, dim), float32
-        Unit length if the model normalizes its vectors.
-    paths, ids : list of str, length n
-        Path of each image as given, and hash of its content.
-    positions : ndarray of shape (n,), int64
-        Index of each row's image in the input, failures included.
-    failed : list of ImageFailure
-        Images that could not be used, with the reason.
-    skipped : dict of str to int
-        What was passed over in folders, by kind: an ending such as ``".cr2"``, ``"hidden"`` or
-        ``"excluded"``.
-    """
-
-    vectors: NDArray[np.float32]
-    paths: list[str]
-    ids: list[str]
-    positions: NDArray[np.int64]
-    failed: list[ImageFailure] = field(default_factory=list)
-    skipped: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A decoded image, ready for the model."""
-
-    embedded: Callable[[NDArray[np.float32]], Embedded]
-    path: str
-    value: Any
 
 
 class Embedder:
@@ -137,6 +51,8 @@ class Embedder:
     n_threads : int, optional
         Worker threads; by default the number of cores that this process may use, within its affinity and
         cgroup quota.
+    n_processes : int, optional
+        Processes that the threads are spread over; 0, the default, keeps them in this process.
     batch_size : int, default 8
         Images that a worker embeds at once, at least 1.
     limits : Limits
@@ -169,6 +85,7 @@ class Embedder:
         device: str = "auto",
         decode: str = "auto",
         n_threads: int | None = None,
+        n_processes: int = 0,
         batch_size: int = BATCH_SIZE,
         limits: Limits | None = None,
         cache_dir: Path | None = None,
@@ -196,6 +113,7 @@ class Embedder:
         self.n_threads = n_threads or n_cores() + (
             _WAITING_THREADS if current_device not in _PROCESSOR_DEVICES else 0
         )
+        self.n_processes = min(n_processes, self.n_threads)
         self.batch_size = batch_size
         self.limits = limits or Limits()
         self.progress = progress
@@ -283,11 +201,20 @@ class Embedder:
         """
         if on_error not in ("record", "raise"):
             raise InvalidParameterError(f"on_error is {on_error!r}; it must be 'record' or 'raise'")
-        embed_batch = partial(self._embed_batch, known=known, is_outdated=is_outdated, thumbnails=thumbnails)
-        batches = _batches(enumerate(sources), self.batch_size, self.n_threads)
-        with closing(ordered_map(embed_batch, batches, n_threads=self.n_threads)) as results:
-            for batch in results:
-                for result in batch:
+        options = ReadOptions(self.limits, thumbnails)
+        # Sources stay here: of an image in memory, a worker process would send back a copy.
+        submitted: deque[list[Source]] = deque()
+        position = count_from(0)
+        with closing(self._pipeline(options, _known(known, is_outdated))) as pipeline:
+
+            def submit(batch: list[Source]) -> Future[list[ImageRow | ImageFailure]]:
+                submitted.append(batch)
+                return pipeline.submit(batch)
+
+            batches = _batches(iter(sources), self.batch_size, self.n_threads)
+            for rows in in_order(submit, batches, look_ahead=2 * self.n_threads):
+                for source, row in zip(submitted.popleft(), rows, strict=True):
+                    result = _embedded(next(position), source, row)
                     if on_error == "raise" and isinstance(result, ImageFailure):
                         raise ImageError(result.path, result.reason)
                     yield result
@@ -300,69 +227,33 @@ class Embedder:
         """Whether to count inputs first: a bar is drawn, and the inputs can be read twice."""
         return progress_display.is_watched(self.progress) and not isinstance(inputs, Iterator)
 
-    def _embed_batch(
-        self,
-        batch: list[tuple[int, ImageSource | ImageFailure]],
-        known: Callable[[str], bool] | None,
-        is_outdated: Callable[[str], bool] | None,
-        thumbnails: bool,
-    ) -> list[Embedded | ImageFailure]:
-        items = [
-            self._prepare(position, source, known, is_outdated, thumbnails) for position, source in batch
-        ]
-        prepared = [item for item in items if isinstance(item, _Prepared)]
-        vectors = iter(self.backend.embed([item.value for item in prepared]))
-        return [_finish(item, next(vectors)) if isinstance(item, _Prepared) else item for item in items]
-
-    def _prepare(
-        self,
-        position: int,
-        source: ImageSource | ImageFailure,
-        known: Callable[[str], bool] | None,
-        is_outdated: Callable[[str], bool] | None,
-        thumbnails: bool,
-    ) -> _Prepared | Embedded | ImageFailure:
-        if isinstance(source, ImageFailure):
-            return source
-        try:
-            stat = source.stat()
-            data = source.read(self.limits)
-            id = content_id(data)
-            is_known = known is not None and known(id)
-            if is_known and not (is_outdated is not None and is_outdated(id)):
-                return Embedded(position, source, stat, id, None)
-            if is_known and not may_show_more(data):
-                return Embedded(position, source, stat, id, None, exif=exif_of(data, limits=self.limits))
-            image = decode(data, path=source.path, min_side_px=self.backend.decode_px, limits=self.limits)
-            if is_known and image.rules_version == 1:
-                return Embedded(position, source, stat, id, None, exif=image.exif)
-            small = thumbnail(image.image) if thumbnails else None
-            return _Prepared(
-                lambda vector: Embedded(
-                    position,
-                    source,
-                    stat,
-                    id,
-                    vector,
-                    image.width,
-                    image.height,
-                    small,
-                    image.exif,
-                    image.notes,
-                ),
-                source.path,
-                self.backend.prepare(image.image),
+    def _pipeline(self, options: ReadOptions, known: Known | None) -> Pipeline:
+        if self.n_processes:
+            n_threads = -(-self.n_threads // self.n_processes)
+            return ProcessPipeline(
+                self.backend, options, known, n_processes=self.n_processes, n_threads=n_threads
             )
-        except ImageError as error:
-            return ImageFailure(error.path, error.reason)
-        except MemoryError:
-            return ImageFailure(source.path, "there is not enough memory to decode it")
+        return ThreadPipeline(self.backend, options, known, n_threads=self.n_threads)
 
 
-def _finish(item: _Prepared, vector: NDArray[np.float32]) -> Embedded | ImageFailure:
-    if not np.isfinite(vector).all() or not vector.any():
-        return ImageFailure(item.path, "its vector has no direction: it is all zeros, or not finite")
-    return item.embedded(vector)
+def _known(known: Callable[[str], bool] | None, is_outdated: Callable[[str], bool] | None) -> Known | None:
+    if known is None:
+        return None
+
+    def knowledge(id: str) -> Knowledge:
+        if not known(id):
+            return "new"
+        return "outdated" if is_outdated is not None and is_outdated(id) else "known"
+
+    return lambda ids: [knowledge(id) for id in ids]
+
+
+def _embedded(position: int, source: Source, result: ImageRow | ImageFailure) -> Embedded | ImageFailure:
+    if isinstance(result, ImageFailure):
+        return result
+    if isinstance(source, ImageFailure):
+        return source
+    return Embedded(position, source, **{f.name: getattr(result, f.name) for f in fields(result)})
 
 
 def _batches(items: Iterator[Any], size: int, n_threads: int) -> Iterator[list[Any]]:

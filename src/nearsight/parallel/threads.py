@@ -1,4 +1,4 @@
-"""Work spread over threads, in order and in bounded memory."""
+"""An ordered map over threads, and the order of results of anything that returns futures."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -34,15 +34,39 @@ def ordered_map(
     >>> list(ordered_map(abs, [-3, 2, -1], n_threads=2))
     [3, 2, 1]
     """
-    ahead = 2 * n_threads if look_ahead is None else look_ahead
-    pending: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="nearsight")
+
+    def submit(item: T) -> Future[R]:
+        return pool.submit(function, item)
+
     try:
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) > ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        yield from in_order(
+            submit,
+            items,
+            look_ahead=2 * n_threads if look_ahead is None else look_ahead,
+        )
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_order(
+    submit: Callable[[T], Future[R]], items: Iterable[T], *, look_ahead: int
+) -> Generator[R, None, None]:
+    """Submit items, at most `look_ahead` before a result is asked for, and yield the results in their order.
+
+    Parameters
+    ----------
+    submit : callable
+        Begins the work on an item.
+    items : iterable
+        Consumed in the caller's thread, lazily.
+    look_ahead : int
+        Submitted items whose results were not asked for yet.
+    """
+    pending: deque[Future[R]] = deque()
+    for item in items:
+        pending.append(submit(item))
+        if len(pending) > look_ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
