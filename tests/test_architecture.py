@@ -57,7 +57,7 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
         (
             "embedder/embedder.py",
             "import onnxruntime",
-            "ONNX Runtime stays in models.runtimes.onnx and models.precision",
+            "ONNX Runtime stays in models.runtimes.onnx_session and models.precision",
         ),
         ("models/sift_vlad/model.py", "import cv2", "OpenCV stays in verification.sift"),
         ("models/registry.py", "import onnx", "onnx stays in models.onnx_graph"),

@@ -5,7 +5,7 @@ import pytest
 
 from nearsight import doctor, processor
 from nearsight.errors import UnsupportedMachineError
-from nearsight.models.runtimes import devices, onnx
+from nearsight.models.runtimes import devices, onnx_session
 
 
 def test_doctor_names_what_words_need(monkeypatch):
@@ -25,7 +25,7 @@ def test_doctor_sees_a_gpu_that_is_not_used(monkeypatch):
 
 
 def test_doctor_says_what_is_offered(monkeypatch):
-    monkeypatch.setattr(onnx, "_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(onnx_session, "providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     assert doctor.check_gpu().status == "ok"
     assert "supports cuda" in doctor.check_gpu().detail
 

@@ -156,7 +156,7 @@ def check_onnxruntime() -> Check:
 
     wheels = devices.installed_onnxruntime_packages()
     try:
-        # By name: only nearsight.models.runtimes.onnx may import it.
+        # By name: only nearsight.models.runtimes.onnx_session may import it.
         onnxruntime = importlib.import_module("onnxruntime")
     except Exception as error:  # a broken native library raises more than ImportError
         fix = f"run: {devices.repair_onnxruntime_command(wheels)}; on Windows, install the Visual C++ runtime"
@@ -184,10 +184,10 @@ def check_bfloat16() -> Check:
 
 def check_gpu() -> Check:
     """Check for a GPU, and whether it can be used."""
-    from nearsight.models.runtimes import devices, onnx
+    from nearsight.models.runtimes import devices, onnx_session
 
     try:
-        offered = onnx.offered_devices()
+        offered = onnx_session.offered_devices()
     except Exception:  # `check_onnxruntime` reports it
         offered = []
     if offered:

@@ -23,7 +23,7 @@ from nearsight.errors import (
 from nearsight.models import find_model, load_model
 from nearsight.models.precision import parity
 from nearsight.models.runtimes import devices, openvino, placement
-from nearsight.models.runtimes.onnx import offered_devices
+from nearsight.models.runtimes.onnx_session import offered_devices
 from nearsight.models.synthetic_images import synthetic_images
 from nearsight.testing import BackendTests
 
@@ -243,8 +243,25 @@ def test_threads_fill_batches_of_few_sizes(model, tmp_path, machine):
     with ThreadPoolExecutor(10) as pool:
         found = list(pool.map(lambda i: backend.embed(prepared[6 * i : 6 * i + 6]), range(10)))
     np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-5)
-    assert set(session.batches) <= {1, 8, 32}
-    assert len(session.batches) < 6
+    assert set(session.batches) <= {1, 8, 32, 64}
+    assert len(session.batches) < 8
+
+
+def test_each_size_of_a_batch_runs_before_the_first_image(model, tmp_path, machine):
+    """So that a GPU searches for its algorithms only once for each."""
+    runtime = machine(CUDA)
+    backend = load_model(model, device="cuda", cache_dir=tmp_path)
+    assert runtime.sessions[0].batches[:6] == [1, 8, 32, 64, 128, 256] == list(backend.batch_sizes)
+    backend.embed([backend.prepare(made(1, seed=1)[0])] * 200)
+    assert set(runtime.sessions[0].batches) == set(backend.batch_sizes)
+
+
+def test_a_device_of_little_memory_takes_smaller_batches(model, tmp_path, machine):
+    runtime = machine(CUDA, largest=64)
+    backend = load_model(model, device="cuda", cache_dir=tmp_path)
+    assert backend.batch_sizes == (1, 8, 32, 64)
+    assert vectors(backend).shape == (11, 6)
+    assert max(runtime.sessions[0].batches) == 128
 
 
 def test_a_network_that_takes_one_image_only(model, tmp_path, machine):
@@ -271,7 +288,7 @@ def test_options_of_providers(model, tmp_path, machine):
 def test_nothing_is_printed(model, tmp_path, machine, capsys):
     runtime = machine(CUDA)
     load_model(model, device="cuda", cache_dir=tmp_path)
-    assert runtime.preloaded == 1
+    assert runtime.preloaded
     assert capsys.readouterr().out == ""
 
 

@@ -3,49 +3,53 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-#: An accelerator needs hardly more time for 32 images than for a few.
-MAX_BATCH_SIZE = 32
+R = TypeVar("R")
 
 
-class DynamicBatcher:
-    """Runs batches on a device, one at a time, each filled with the items that threads have queued meanwhile.
+class DynamicBatcher(Generic[R]):
+    """Runs batches on a device, each filled with the items that threads have queued meanwhile.
 
-    *Method.* There is no thread of its own. A thread that arrives while nothing runs takes up to `max_size`
-    queued items and runs them for all; the other threads wait for their results. So batches grow by
-    themselves when the device is slower than the threads that feed it.
+    *Method.* There is no thread of its own, and no batch waits for items. A thread that arrives while fewer
+    than `n_slots` batches run takes queued items, the oldest first, and runs them for all; the other threads
+    wait for their results. So batches grow by themselves when the device is slower than the threads that feed
+    it, and the device never idles while an item is queued. An item waits for the batches that run and for
+    those that the items before it fill, never for items to come.
 
     Parameters
     ----------
     run : callable
-        Given a list of at most `max_size` items, returns an array with a row for each. Never called by two
-        threads at once.
-    max_size : int
-        Items in a batch, at least 1.
+        Given a list of items, returns a result for each. Called by at most `n_slots` threads at once.
+    sizes : sequence of int
+        Sizes of batches that the device runs well, in increasing order.
+    n_slots : int, default 1
+        Batches that run at once: with two, one is copied to the device while the other is computed.
     """
 
     def __init__(
-        self, run: Callable[[list[Any]], NDArray[np.float32]], max_size: int = MAX_BATCH_SIZE
+        self, run: Callable[[list[Any]], Sequence[R]], sizes: Sequence[int], *, n_slots: int = 1
     ) -> None:
         self._run = run
-        self._max_size = max_size
-        self._waiting: deque[_Request] = deque()
-        self._is_running = False
+        self._sizes = tuple(sizes)
+        self._waiting: deque[_Request[R]] = deque()
+        self._n_free = n_slots
         self._changed = threading.Condition()
 
-    def __call__(self, values: Sequence[Any]) -> list[NDArray[np.float32]]:
-        """Return a row for each value, in order.
+    @property
+    def n_waiting(self) -> int:
+        """Items that are queued and do not run yet."""
+        return len(self._waiting)
+
+    def __call__(self, values: Sequence[Any]) -> list[R]:
+        """Return a result for each value, in order.
 
         Raises
         ------
         Exception
             What `run` raised for a batch with one of the values.
         """
-        requests = [_Request(value) for value in values]
+        requests: list[_Request[R]] = [_Request(value) for value in values]
         with self._changed:
             self._waiting.extend(requests)
         while batch := self._next_batch(requests):
@@ -53,45 +57,63 @@ class DynamicBatcher:
         for request in requests:
             if request.error is not None:
                 raise request.error
-        return [request.row for request in requests if request.row is not None]
+        return [result for request in requests for result in request.results]
 
-    def _next_batch(self, own_requests: "list[_Request]") -> "list[_Request]":
+    def _next_batch(self, own_requests: "list[_Request[R]]") -> "list[_Request[R]]":
         """Wait until this thread may run a batch and return it; empty once its own requests are done."""
         with self._changed:
             while True:
                 if all(request.is_done for request in own_requests):
                     return []
-                if not self._is_running:
-                    self._is_running = True
-                    n = min(self._max_size, len(self._waiting))
+                if self._n_free and self._waiting:
+                    self._n_free -= 1
+                    n = batch_length(len(self._waiting), self._sizes)
                     return [self._waiting.popleft() for _ in range(n)]
                 self._changed.wait()
 
-    def _run_batch(self, batch: "list[_Request]") -> None:
+    def _run_batch(self, batch: "list[_Request[R]]") -> None:
         try:
-            rows = self._run([request.value for request in batch])
-            for request, row in zip(batch, rows, strict=True):
-                request.row = row
+            results = self._run([request.value for request in batch])
+            for request, result in zip(batch, results, strict=True):
+                request.results = (result,)
         # Interrupts too: the other threads must not wait for ever.
         except BaseException as error:
             for request in batch:
                 request.error = error
         finally:
             with self._changed:
-                self._is_running = False
+                self._n_free += 1
                 self._changed.notify_all()
 
 
-class _Request:
-    """One value that waits for its row."""
+def batch_length(n_waiting: int, sizes: Sequence[int]) -> int:
+    """Return how many of the queued items the next batch takes.
 
-    __slots__ = ("error", "row", "value")
+    A batch is padded to the next of the sizes. If more than half of it would be padding, the batch takes as
+    many items as the size below.
+
+    Examples
+    --------
+    >>> [batch_length(n, (1, 8, 32)) for n in (1, 3, 5, 20, 100)]
+    [1, 1, 5, 20, 32]
+    """
+    if n_waiting >= sizes[-1]:
+        return sizes[-1]
+    at = next(i for i, size in enumerate(sizes) if size >= n_waiting)
+    return n_waiting if 2 * n_waiting > sizes[at] or at == 0 else sizes[at - 1]
+
+
+class _Request(Generic[R]):
+    """One value that waits for its result."""
+
+    __slots__ = ("error", "results", "value")
 
     def __init__(self, value: Any) -> None:
         self.value = value
-        self.row: NDArray[np.float32] | None = None
+        # One result, which may be None.
+        self.results: tuple[R, ...] = ()
         self.error: BaseException | None = None
 
     @property
     def is_done(self) -> bool:
-        return self.row is not None or self.error is not None
+        return bool(self.results) or self.error is not None

@@ -3,8 +3,8 @@
 import importlib.util
 
 from nearsight import processor
-from nearsight.models.runtimes import onnx
 from nearsight.models.runtimes.devices import split_device
+from nearsight.models.runtimes.onnx_session import offered_devices
 
 
 def is_installed() -> bool:
@@ -33,5 +33,5 @@ def is_usable(device: str) -> bool:
         name in ("auto", "cuda")
         and is_installed()
         and processor.has_nvidia_gpu()
-        and "cuda" in onnx.offered_devices()
+        and "cuda" in offered_devices()
     )

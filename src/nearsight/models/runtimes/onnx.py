@@ -1,11 +1,10 @@
 """Runs ONNX models with ONNX Runtime, on the processor or on an accelerator."""
 
-import contextlib
-import hashlib
-import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,19 @@ from nearsight.errors import DeviceError, WeightsError
 from nearsight.models.base import Backend, MultiDeviceBackend
 from nearsight.models.pooling import check_and_normalize, decode_px, output_shape_error, pool_output
 from nearsight.models.preprocess import Preprocessing, normalize, resize_and_crop
+from nearsight.models.resize_matrices import LEVELS, PIXELS, normalize_graph
 from nearsight.models.runtimes import devices, openvino
-from nearsight.models.runtimes.batching import MAX_BATCH_SIZE, DynamicBatcher
+from nearsight.models.runtimes.batching import DynamicBatcher
+from nearsight.models.runtimes.onnx_session import (
+    MEMORY,
+    BoundGraph,
+    DeviceArray,
+    DeviceMemory,
+    offered_devices,
+    open_on_device,
+    open_session,
+    providers,
+)
 from nearsight.models.spec import ModelSpec
 
 
@@ -51,7 +61,7 @@ class OnnxBackend:
         self._spec = spec
         self._model = model
         self._reload = reload or partial(OnnxBackend, spec, model)
-        self._session = _open_session(spec.id, model)
+        self._session = open_session(spec.id, model)
         self._input, self._dtype = _checked_input(spec, self._session)
 
     @property
@@ -80,7 +90,7 @@ class OnnxBackend:
 
     def idle_gpu_hint(self) -> str:
         """Name a GPU that is not used, and how to use it; empty if there is none."""
-        return devices.idle_gpu_hint(_providers())
+        return devices.idle_gpu_hint(providers())
 
     @property
     def spec(self) -> ModelSpec:
@@ -139,11 +149,20 @@ class OnnxBackend:
         return self._reload, ()
 
 
+# Batches are padded to these sizes, because runtimes tune or compile for each size that they meet. Each of
+# them runs once when the model is loaded.
+_SIZES = (1, 8, 32)
+_SIZES_IN_MEMORY = (1, 8, 32, 64, 128, 256)
+# One batch is copied while another one is computed.
+_N_SLOTS = 2
+
+
 class OnnxDeviceBackend(OnnxBackend):
     """An image encoder in an ONNX file, run on an accelerator.
 
-    One session serves all threads. `DynamicBatcher` gathers the images of several threads into one batch.
-    Batches are padded to a few sizes, because many runtimes tune or compile for each size they meet.
+    One session serves all threads. `DynamicBatcher` gathers the images of several threads into one batch,
+    which is padded to one of a few sizes. On an NVIDIA GPU, bytes are copied from page-locked memory, and
+    normalized there; two batches are under way at a time.
 
     Parameters
     ----------
@@ -175,10 +194,23 @@ class OnnxDeviceBackend(OnnxBackend):
         self._model = model
         self._device = device
         self._reload = reload
-        self._session = _open_on(spec, model, device, cache_dir)
+        self._session = open_on_device(spec, model, device, cache_dir)
         self._input, self._dtype = _checked_input(spec, self._session)
+        name, _ = devices.split_device(device)
+        self.memory = DeviceMemory(device) if name in MEMORY else None
+        self._slots: SimpleQueue[_Slot] = SimpleQueue()
+        if self.memory is not None:
+            graph = normalize_graph(spec, half=self._dtype == "float16")
+            normalizing = open_on_device(replace(spec, id="normalization"), graph, device, cache_dir)
+            self._normalize = BoundGraph(normalizing, self.memory)
+            self._network = BoundGraph(self._session, self.memory)
+            for _ in range(_N_SLOTS):
+                self._slots.put(_Slot(self.memory, spec, self._dtype))
         self._sizes = self._usable_sizes()
-        self._batches = DynamicBatcher(self._run_together, self._sizes[-1])
+        n_slots = 1 if self.memory is None else _N_SLOTS
+        self._batches: DynamicBatcher[NDArray[np.float32]] = DynamicBatcher(
+            self._run_together, self._sizes, n_slots=n_slots
+        )
 
     @property
     def device(self) -> str:
@@ -187,24 +219,72 @@ class OnnxDeviceBackend(OnnxBackend):
 
     def embed(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return the (n, dim) vectors of prepared images, as `OnnxBackend.embed` does."""
-        vectors = np.empty((len(prepared), self._spec.dim), np.float32)
-        for vector, row in zip(vectors, self._batches(prepared), strict=True):
+        return self._vectors(self._batches(prepared))
+
+    def embed_on_device(self, levels: DeviceArray, n: int) -> NDArray[np.float32]:
+        """Return the vectors of the first `n` of prepared images that are in the device's memory.
+
+        Parameters
+        ----------
+        levels : DeviceArray of uint8, shape (size, H, W, 3)
+            `size` is one of `batch_sizes`.
+        n : int
+        """
+        slot = self._slots.get()
+        try:
+            output = self._run_in_memory(levels, slot)
+        finally:
+            self._slots.put(slot)
+        return self._vectors(self._pooled(output, n))
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Sizes that batches are padded to, in increasing order."""
+        return self._sizes
+
+    def _vectors(self, rows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        vectors = np.empty((len(rows), self._spec.dim), np.float32)
+        for vector, row in zip(vectors, rows, strict=True):
             vector[:] = row
         return check_and_normalize(vectors, self._spec)
 
-    def _run_together(self, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def _pooled(self, output: NDArray[Any], n: int) -> list[NDArray[np.float32]]:
+        return [pool_output(values, self._spec) for values in output[:n]]
+
+    def _run_together(self, images: list[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         size = next(size for size in self._sizes if size >= len(images))
-        pixels = np.zeros((size, 3, *self._spec.input_px), np.float32)
-        for row, image in zip(pixels, images, strict=False):
-            normalize(image, self._spec, row)
-        output = self._run(pixels)
-        return np.stack([pool_output(values, self._spec) for values in output[: len(images)]])
+        if self.memory is None:
+            pixels = np.zeros((size, 3, *self._spec.input_px), np.float32)
+            for row, image in zip(pixels, images, strict=False):
+                normalize(image, self._spec, row)
+            return self._pooled(self._run(pixels), len(images))
+        slot = self._slots.get()
+        try:
+            return self._pooled(self._run_in_memory(slot.upload(images, size), slot), len(images))
+        finally:
+            self._slots.put(slot)
+
+    def _run_in_memory(self, levels: DeviceArray, slot: "_Slot") -> NDArray[Any]:
+        pixels = slot.pixels(levels.shape[0])
+        self._normalize.run({LEVELS: levels}, {PIXELS: pixels})
+        [output] = self._network.run({self._input: pixels}, to_host=[self._spec.layer])
+        return output
+
+    def _run_blank(self, size: int) -> int:
+        """Run a batch, so that the runtime is tuned for its size; return the number of results."""
+        blank = np.zeros((*self._spec.input_px, 3), np.uint8)
+        if self.memory is None:
+            return len(self._run(np.zeros((size, 3, *self._spec.input_px), np.float32)))
+        slot = self._slots.get()
+        try:
+            return len(self._run_in_memory(slot.upload([blank] * size, size), slot))
+        finally:
+            self._slots.put(slot)
 
     def _usable_sizes(self) -> tuple[int, ...]:
         """Return the batch sizes that the graph accepts; raise if the session cannot run at all."""
-        blank = np.zeros((MAX_BATCH_SIZE, 3, *self._spec.input_px), np.float32)
         try:
-            self._run(blank[:1])
+            self._run_blank(1)
         # The runtime's exceptions have no other common base.
         except Exception as error:
             raise DeviceError(
@@ -213,11 +293,46 @@ class OnnxDeviceBackend(OnnxBackend):
         # Core ML is slow with changing sizes, and some graphs accept one image only, declared or not.
         if self._device.startswith("coreml") or isinstance(self._session.get_inputs()[0].shape[0], int):
             return (1,)
-        try:
-            fits = len(self._run(blank[:8])) == 8
-        except Exception:
-            fits = False
-        return (1, 8, MAX_BATCH_SIZE) if fits else (1,)
+        usable = [1]
+        for size in (_SIZES if self.memory is None else _SIZES_IN_MEMORY)[1:]:
+            try:
+                fits = self._run_blank(size) == size
+            except Exception:  # also where the device's memory is too small
+                fits = False
+            if not fits:
+                break
+            usable.append(size)
+        return tuple(usable)
+
+
+class _Slot:
+    """Memory of one batch under way: bytes on the host and on the device, and the network's input."""
+
+    def __init__(self, memory: DeviceMemory, spec: ModelSpec, dtype: str) -> None:
+        self._memory = memory
+        self._image_shape = (*spec.input_px, 3)
+        self._input_shape = (3, *spec.input_px)
+        self._dtype = dtype
+        self._staged = np.empty((0, *self._image_shape), np.uint8)
+        self._levels: dict[int, DeviceArray] = {}
+        self._pixels: dict[int, DeviceArray] = {}
+
+    def upload(self, images: Sequence[NDArray[np.uint8]], size: int) -> DeviceArray:
+        """Copy images to the device, in a batch of `size`; the rest of it holds anything."""
+        if len(self._staged) < size:
+            self._staged = self._memory.host_array((size, *self._image_shape), np.uint8)
+        for row, image in zip(self._staged, images, strict=False):
+            row[:] = image
+        if size not in self._levels:
+            self._levels[size] = self._memory.allocate((size, *self._image_shape), np.uint8)
+        self._levels[size].write(self._staged[:size])
+        return self._levels[size]
+
+    def pixels(self, size: int) -> DeviceArray:
+        """Return the memory of the network's input."""
+        if size not in self._pixels:
+            self._pixels[size] = self._memory.allocate((size, *self._input_shape), self._dtype)
+        return self._pixels[size]
 
 
 def _reload_on_device(
@@ -249,7 +364,7 @@ class OnnxNetwork:
 
     def __init__(self, name: str, model: Path | bytes) -> None:
         self.name = name
-        self._session = _open_session(name, model)
+        self._session = open_session(name, model)
 
     @property
     def inputs(self) -> dict[str, list[Any]]:
@@ -269,108 +384,6 @@ class OnnxNetwork:
         """Return several outputs by name."""
         values = self._session.run(list(outputs), dict(inputs)) if outputs else []
         return dict(zip(outputs, values, strict=True))
-
-
-def offered_devices() -> list[str]:
-    """Return the devices of the installed ONNX Runtime that ``auto`` may use, the best first."""
-    offered = _providers()
-    return [
-        name
-        for name, provider in devices.PROVIDERS.items()
-        if provider in offered and name not in devices.BY_NAME_ONLY
-    ]
-
-
-def _providers() -> list[str]:
-    import onnxruntime
-
-    return list(onnxruntime.get_available_providers())
-
-
-def _open_session(name: str, model: Path | bytes) -> Any:
-    # Imported here, because listing models needs no runtime.
-    import onnxruntime
-
-    options = _options(onnxruntime)
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    source = model if isinstance(model, bytes) else str(model)
-    try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    # The runtime's exceptions have no other common base.
-    except Exception as error:
-        source_name = "its content" if isinstance(model, bytes) else model
-        raise WeightsError(
-            f"ONNX Runtime cannot load {name} from {source_name}: {error}. Download or export it again"
-        ) from error
-
-
-def _options(onnxruntime: Any) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # its warnings concern graph details that users cannot change
-    for pool in ("intra", "inter"):
-        options.add_session_config_entry(f"session.{pool}_op.allow_spinning", "0")
-    return options
-
-
-def _open_on(spec: ModelSpec, model: Path | bytes, device: str, cache_dir: Path) -> Any:
-    import onnxruntime
-
-    name = spec.id
-    kind, number = devices.split_device(device)
-    if kind not in devices.PROVIDERS:
-        raise DeviceError(
-            f"{name} cannot run on {kind}; ONNX Runtime supports {', '.join(devices.PROVIDERS)}"
-        )
-    provider = devices.PROVIDERS[kind]
-    if provider not in _providers():
-        raise DeviceError(f"this onnxruntime has no {provider}, which {device} needs: {devices.remedy(kind)}")
-    if kind in ("cuda", "tensorrt") and hasattr(onnxruntime, "preload_dlls"):
-        # Finds CUDA's libraries in their Python packages. Its output is hidden; the session reports errors.
-        with contextlib.redirect_stdout(io.StringIO()):
-            onnxruntime.preload_dlls()
-    options = _options(onnxruntime)
-    if kind == "directml":
-        options.enable_mem_pattern = False
-    source = model if isinstance(model, bytes) else str(model)
-    providers = [(provider, _provider_options(kind, number, cache_dir / "tensorrt" / _content(spec, model)))]
-    try:
-        # The runtime's own fallback prints to stdout only.
-        session = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=0)
-    except Exception as error:
-        raise DeviceError(f"{device} cannot open {name}: {str(error).strip()}. Use device='cpu'") from error
-    if provider not in session.get_providers():
-        raise DeviceError(
-            f"onnxruntime offers {device} but cannot open it (see its message on stderr): "
-            f"{devices.remedy(kind)}; or use device='cpu'"
-        )
-    return session
-
-
-def _provider_options(kind: str, number: int, engines: Path) -> dict[str, Any]:
-    if kind == "cuda":
-        # Without TensorFloat-32 (ten bits of precision), and without a search of algorithms for each size.
-        return {"device_id": number, "use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"}
-    if kind == "tensorrt":
-        engines.mkdir(parents=True, exist_ok=True)
-        return {
-            "device_id": number,
-            "trt_engine_cache_enable": True,
-            "trt_engine_cache_path": str(engines),
-            "trt_timing_cache_enable": True,
-        }
-    if kind == "directml":
-        return {"device_id": number}
-    if kind == "coreml":
-        return {"ModelFormat": "MLProgram"}
-    # Its GPU plugin would compute in 16 bits by default.
-    return {"precision": "FP32"}
-
-
-def _content(spec: ModelSpec, model: Path | bytes) -> str:
-    """Return a hash of the model: TensorRT identifies engines by names in the graph, not by weights."""
-    content = model if isinstance(model, bytes) else b""
-    return hashlib.sha256(spec.weights_sha256.encode() + content).hexdigest()[:16]
 
 
 def _checked_input(spec: ModelSpec, session: Any) -> tuple[str, str]:

@@ -33,7 +33,7 @@ from nearsight.models.pooling import check_and_normalize, decode_px, pool_output
 from nearsight.models.precision.parity import require_parity
 from nearsight.models.preprocess import normalize, resize_and_crop
 from nearsight.models.runtimes import devices
-from nearsight.models.runtimes.batching import MAX_BATCH_SIZE, DynamicBatcher
+from nearsight.models.runtimes.batching import DynamicBatcher
 from nearsight.models.runtimes.placement import device_specific_spec, pin_to_device, pinned_device
 from nearsight.models.spec import ModelSpec
 
@@ -45,6 +45,7 @@ _REQUIRED = ("input_px", "mean", "std")
 _READ_FROM_FILE = ("id", "weights_sha256", "size_bytes")
 # On the processor, larger batches are not faster.
 _MAX_BATCH_ON_PROCESSOR = 8
+_MAX_BATCH_ON_DEVICE = 32
 
 
 class TorchBackend:
@@ -94,8 +95,9 @@ class TorchBackend:
         self._module = copy.deepcopy(module).to(device=device, dtype=self._dtype).eval().requires_grad_(False)
         self._reload = reload
         self._original = module
-        self._batches = DynamicBatcher(
-            self._run, _MAX_BATCH_ON_PROCESSOR if device == "cpu" else MAX_BATCH_SIZE
+        largest = _MAX_BATCH_ON_PROCESSOR if device == "cpu" else _MAX_BATCH_ON_DEVICE
+        self._batches: DynamicBatcher[NDArray[np.float32]] = DynamicBatcher(
+            lambda images: list(self._run(images)), range(1, largest + 1)
         )
         self.embed([np.zeros((*spec.input_px, 3), np.uint8)])
 
