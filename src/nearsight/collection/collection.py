@@ -261,8 +261,8 @@ class Collection(CollectionReader):
             and for the meaning of the similarities.
         not_text : str or sequence of str
             Descriptions of images that are not wanted.
-        vector : array of shape (dim,)
-            A vector of this collection's fingerprint.
+        vector : array of shape (dim,) or (m, dim)
+            One or several vectors of this collection's fingerprint.
         k : int, default 10
             At least 1.
         where : str, optional

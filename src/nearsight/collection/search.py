@@ -62,7 +62,7 @@ def search(
         [
             *(embed_query(collection, image, allow_remote=allow_remote) for image in _as_list(query)),
             *collection.vectors(ids),
-            *([] if vector is None else [np.asarray(vector, np.float32)]),
+            *([] if vector is None else np.atleast_2d(np.asarray(vector, np.float32))),
         ],
         text,
         _as_list(not_text),

@@ -81,7 +81,7 @@ class LoadedModel:
     n_bytes: int
     n_users: int = 0
     used: float = field(default_factory=time.monotonic)
-    text_encoder: TextEncoder | None = None
+    is_text_known: bool = False
     texts: Lane | None = None
 
 
@@ -167,6 +167,12 @@ class ModelPool:
         model.used = time.monotonic()
         return model
 
+    async def has_texts(self, model: LoadedModel) -> bool:
+        """Whether texts and images of a model share a space; its text encoder is loaded if needed."""
+        if not model.is_text_known:
+            await asyncio.wrap_future(self._loader.submit(self._load_text_encoder, model))
+        return model.texts is not None
+
     async def text_lane(self, model: LoadedModel) -> Lane:
         """Return the lane of a model's texts.
 
@@ -175,9 +181,7 @@ class ModelPool:
         Problem
             400: texts and images of this model do not share a space, so their vectors cannot be compared.
         """
-        if model.text_encoder is None:
-            await asyncio.wrap_future(self._loader.submit(self._load_text_encoder, model))
-        if model.texts is None:
+        if not await self.has_texts(model) or model.texts is None:
             raise Problem(
                 400,
                 f"the model {model.alias!r} embeds images only: texts and images share no space, so a "
@@ -241,16 +245,15 @@ class ModelPool:
         return model
 
     def _load_text_encoder(self, model: LoadedModel) -> None:
-        if model.text_encoder is not None:
+        if model.is_text_known:
             return
         try:
             encoder = self.sources[model.alias].load_text_encoder()
+            if encoder.shares_space:
+                model.texts = Lane(f"{model.alias}/text", partial(_embed_texts, encoder), 1)
         except NearsightError as error:
             _log.info("the model %s has no texts: %s", model.alias, error)
-            return
-        model.text_encoder = encoder
-        if encoder.shares_space:
-            model.texts = Lane(f"{model.alias}/text", partial(_embed_texts, encoder), 1)
+        model.is_text_known = True
 
     def _keep_to_budget(self, newest: LoadedModel) -> None:
         for model in self._evictable():

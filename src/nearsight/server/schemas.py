@@ -74,3 +74,73 @@ EMBEDDINGS: dict[str, Any] = {
         },
     }
 }
+
+_METADATA = {
+    "description": "An object for all images, or a list of one for each.",
+    "oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}],
+}
+
+ITEMS: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {
+                        "image": {"type": "array", "items": _BINARY},
+                        "metadata": {"type": "string", "description": "JSON, as below."},
+                    },
+                }
+            },
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["images"],
+                    "properties": {
+                        "images": {"type": "array", "minItems": 1, "items": _IMAGE},
+                        "metadata": _METADATA,
+                    },
+                }
+            },
+        },
+    }
+}
+
+_TEXTS = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_VECTOR = {"type": "array", "items": {"type": "number"}}
+_QUERY = {
+    "id": {**_TEXTS, "description": "Images of the collection."},
+    "text": {"type": "string"},
+    "not_text": {**_TEXTS, "description": "What is not wanted."},
+    "where": {"type": "string", "description": "Search only among the images that match."},
+    "k": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 10},
+    "offset": {"type": "integer", "minimum": 0, "default": 0},
+    "exact": {"type": "boolean", "default": False},
+}
+
+SEARCH: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "image": {"oneOf": [_IMAGE, {"type": "array", "items": _IMAGE}]},
+                        "vector": {"oneOf": [_VECTOR, {"type": "array", "items": _VECTOR}]},
+                        **_QUERY,
+                    },
+                }
+            },
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"image": {"type": "array", "items": _BINARY}, **_QUERY},
+                }
+            },
+            "image/*": {"schema": _BINARY},
+        },
+    }
+}

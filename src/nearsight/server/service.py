@@ -14,6 +14,7 @@ from nearsight.images import Limits
 from nearsight.models import DEFAULT_MODEL, find_model, load_model, load_text_encoder
 from nearsight.processor import n_cores
 from nearsight.server.auth import Gate
+from nearsight.server.catalog import CollectionCatalog
 from nearsight.server.dispatcher import Dispatcher
 from nearsight.server.fetch import UrlFetcher
 from nearsight.server.limits import RateLimit
@@ -81,6 +82,7 @@ class Service:
             rebind=settings.rebind,
             metrics=self.metrics,
         )
+        self.catalog = CollectionCatalog(settings, self.models, device=device, cache_dir=cache_dir)
         self.dispatcher = Dispatcher(
             n_threads=settings.n_threads or n_cores(),
             max_items=settings.queue,

@@ -1,0 +1,244 @@
+"""The collections that clients may name, and where their files lie."""
+
+import re
+import shutil
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearsight.collection import Collection, Item
+from nearsight.errors import CollectionNotFoundError
+from nearsight.models import Backend, load_model, load_text_encoder
+from nearsight.server.errors import Problem
+from nearsight.server.model_pool import LoadedModel, ModelPool, ModelSource
+from nearsight.services.server_settings import ServerSettings
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+# Orders of ids that are remembered; of a million images each takes 32 MB.
+_MOST_ORDERS = 8
+_ORDER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """The ids of a filtered collection in the order they came in, and when that was true."""
+
+    count: int
+    since: float
+    ids: NDArray[Any]
+
+
+class CollectionCatalog:
+    """Collections by name: those that the settings mount, and those in the data directory.
+
+    Parameters
+    ----------
+    settings : ServerSettings
+    models : ModelPool
+        A collection's model is registered there.
+    device, cache_dir
+        For models that only a collection names.
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        models: ModelPool,
+        *,
+        device: str = "auto",
+        cache_dir: Path | None = None,
+    ) -> None:
+        self._own = Path(settings.data) / "collections"
+        self._uploads = Path(settings.data) / "uploads"
+        self._mounts = {name: Path(place) for name, place in settings.pairs("mount").items()}
+        self.roots = {name: Path(place).resolve() for name, place in settings.pairs("root").items()}
+        self._models = models
+        self._device, self._cache_dir = device, cache_dir
+        self._open: dict[str, Collection] = {}
+        self._orders: OrderedDict[tuple[str, str | None], _Order] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def names(self) -> list[str]:
+        """Return the names of all collections."""
+        own = [each.name for each in self._own.iterdir()] if self._own.is_dir() else []
+        return sorted({*self._mounts, *(name for name in own if _NAME.fullmatch(name))})
+
+    def directory(self, name: str) -> Path:
+        """Return where a collection of this name lies, or would lie.
+
+        Raises
+        ------
+        Problem
+            400: it is not a name.
+        """
+        if name in self._mounts:
+            return self._mounts[name]
+        if not _NAME.fullmatch(name):
+            raise Problem(
+                400,
+                "the name of a collection has up to 64 letters, digits, - and _, and no - or _ in front",
+                param="name",
+            )
+        return self._own / name
+
+    def open(self, name: str) -> Collection:
+        """Return a collection, to read and to search by vectors.
+
+        Raises
+        ------
+        Problem
+            404: there is none of that name.
+        """
+        directory = self.directory(name)
+        with self._lock:
+            collection = self._open.get(name)
+            if collection is not None and (directory / "collection.json").exists():
+                return collection
+            self._open.pop(name, None)
+            try:
+                collection = Collection.open(directory, device=self._device, cache_dir=self._cache_dir)
+            except CollectionNotFoundError:
+                raise Problem(404, f"there is no collection {name!r}", code="collection_not_found") from None
+            self._open[name] = collection
+            return collection
+
+    def open_with(self, name: str, backend: Backend) -> Collection:
+        """Return a collection that embeds with a loaded model."""
+        self.open(name)
+        return Collection.open(self.directory(name), model=backend, cache_dir=self._cache_dir)
+
+    def create(self, name: str, backend: Backend, *, storage: str) -> None:
+        """Create a collection.
+
+        Raises
+        ------
+        Problem
+            409: there is one of that name.
+        """
+        directory = self.directory(name)
+        if name in self.names():
+            raise Problem(409, f"there is a collection {name!r} already", code="exists", param="name")
+        Collection.create(directory, model=backend, storage=storage, exist_ok=False)
+
+    def delete(self, name: str) -> None:
+        """Delete a collection that the service created, with its uploads.
+
+        Raises
+        ------
+        Problem
+            403: the collection is mounted; only whoever mounted it may delete it.
+        """
+        if name in self._mounts:
+            raise Problem(403, "this collection is mounted; delete its directory on the machine itself")
+        self.open(name)
+        directory = self.directory(name)
+        with self._lock:
+            self._open.pop(name, None)
+        # The manifest first: a crash in between leaves no half collection that opens.
+        (directory / "collection.json").unlink(missing_ok=True)
+        shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(self.uploads(name), ignore_errors=True)
+
+    def uploads(self, name: str) -> Path:
+        """Return where the uploaded files of a collection lie."""
+        return self._uploads / name
+
+    async def model(self, name: str, in_thread: Callable[..., Any]) -> LoadedModel:
+        """Return the model of a collection, loading it if needed."""
+        collection = await in_thread(self.open, name)
+        return await self._models.get(await in_thread(self.model_alias, name, collection))
+
+    def model_alias(self, name: str, collection: Collection) -> str:
+        """Return the alias of a collection's model; one that nobody registered gets the collection's name."""
+        for alias, source in self._models.sources.items():
+            if source.spec().fingerprint == collection.fingerprint:
+                return alias
+        alias = f"collection:{name}"
+        own = collection.model_name
+        self._models.sources[alias] = ModelSource(
+            own,
+            lambda: collection.spec,
+            partial(load_model, own, device=self._device, cache_dir=self._cache_dir),
+            partial(load_text_encoder, own, cache_dir=self._cache_dir),
+        )
+        return alias
+
+    def page(self, name: str, where: str | None, offset: int, limit: int) -> tuple[list[Item], int]:
+        """Return a page of images in the order they came in, and how many there are in all.
+
+        The order is remembered for a while, so that a page costs the same wherever it is. A write through
+        this service forgets it at once; of another process, a changed number of images is noticed.
+        """
+        collection = self.open(name)
+        count = collection.count(where)
+        key = (name, where)
+        order = self._orders.get(key)
+        now = time.monotonic()
+        if order is None or order.count != count or now - order.since > _ORDER_S:
+            order = _Order(count, now, _ordered_ids(collection, where))
+            with self._lock:
+                self._orders[key] = order
+                while len(self._orders) > _MOST_ORDERS:
+                    self._orders.popitem(last=False)
+        ids = [id.decode() for id in order.ids[offset : offset + limit].tolist()]
+        items = {item.id: item for item in collection.items(ids=ids)} if ids else {}
+        return [items[id] for id in ids if id in items], len(order.ids)
+
+    def forget_order(self, name: str) -> None:
+        """Forget the order of a collection's images: it has changed."""
+        with self._lock:
+            for key in [key for key in self._orders if key[0] == name]:
+                del self._orders[key]
+
+    def shown_path(self, path: str) -> str:
+        """Return the path of an image as clients see it: below its root, or only the name of the file."""
+        if "://" in path or not path:
+            return path
+        for name, root in self.roots.items():
+            if Path(path).is_relative_to(root):
+                return f"{name}/{Path(path).relative_to(root).as_posix()}"
+        return Path(path).name
+
+    def folder(self, named: str) -> Path:
+        """Return the folder that ``ROOT/below/it`` names.
+
+        Raises
+        ------
+        Problem
+            403: it is not below a root, also after links are followed. 404: it is not a folder.
+        """
+        alias, _, rest = named.partition("/")
+        root = self.roots.get(alias)
+        if root is None:
+            known = ", ".join(self.roots) or "none (start with --root ALIAS=DIR)"
+            raise Problem(
+                403, f"folder must begin with the alias of a root; there are: {known}", param="folder"
+            )
+        try:
+            place = (root / rest).resolve()
+        except (OSError, ValueError, RuntimeError):
+            raise Problem(404, "there is no such folder", param="folder") from None
+        if not place.is_relative_to(root):
+            raise Problem(403, "the folder is not below its root", param="folder")
+        if not place.is_dir():
+            raise Problem(404, "there is no such folder", param="folder")
+        return place
+
+
+def _ordered_ids(collection: Collection, where: str | None) -> NDArray[Any]:
+    ids, added = [], []
+    for batch in collection.iter_batches(["id", "added"], where):
+        ids.append(np.array(batch.column("id").to_pylist(), "S32"))
+        added.append(batch.column("added").to_numpy(zero_copy_only=False).astype("datetime64[us]"))
+    if not ids:
+        return np.array([], "S32")
+    order = np.argsort(np.concatenate(added), kind="stable")
+    return np.concatenate(ids)[order]

@@ -1,0 +1,90 @@
+"""Collections: list, create, open, delete."""
+
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from nearsight.collection import Collection
+from nearsight.server.auth import requires
+from nearsight.server.service import Service
+
+router = APIRouter(prefix="/v1/collections", tags=["collections"])
+
+
+class NewCollection(BaseModel):
+    """What a collection is created with."""
+
+    name: str
+    model: str | None = Field(None, description="An alias; by default the default model.")
+    storage: Literal["float32", "float16"] = "float32"
+
+
+@router.get("", dependencies=[requires("read")])
+async def list_collections(request: Request) -> dict[str, Any]:
+    """Return all collections."""
+    service: Service = request.app.state.service
+
+    def facts() -> list[dict[str, Any]]:
+        return [_summary(name, service.catalog.open(name)) for name in service.catalog.names()]
+
+    return {"collections": await service.in_thread(facts)}
+
+
+@router.post("", status_code=201, dependencies=[requires("write")])
+async def create_collection(request: Request, body: NewCollection, response: Response) -> dict[str, Any]:
+    """Create a collection."""
+    service: Service = request.app.state.service
+    model = await service.models.get(body.model)
+    await service.in_thread(service.catalog.create, body.name, model.backend, storage=body.storage)
+    response.headers["Location"] = f"/v1/collections/{body.name}"
+    return _summary(body.name, await service.in_thread(service.catalog.open, body.name))
+
+
+@router.get("/{name}", dependencies=[requires("read")])
+async def get_collection(request: Request, name: str) -> dict[str, Any]:
+    """Return what a collection holds."""
+    service: Service = request.app.state.service
+
+    def facts() -> dict[str, Any]:
+        collection = service.catalog.open(name)
+        info = collection.info()
+        kept = (
+            "images",
+            "size_bytes",
+            "bytes_per_image",
+            "bytes_per_vector",
+            "metadata",
+            "created",
+            "written_by",
+        )
+        return {
+            **_summary(name, collection),
+            **{key: info[key] for key in kept},
+            "roots": list(service.catalog.roots),
+        }
+
+    return await service.in_thread(facts)
+
+
+@router.delete("/{name}", status_code=204, dependencies=[requires("admin")])
+async def delete_collection(request: Request, name: str) -> Response:
+    """Delete a collection that the service created, and its uploads."""
+    service: Service = request.app.state.service
+    await service.in_thread(service.catalog.delete, name)
+    return Response(status_code=204)
+
+
+def _summary(name: str, collection: Collection) -> dict[str, Any]:
+    spec = collection.spec
+    return {
+        "name": name,
+        "images": len(collection),
+        # The model's own name may be a path.
+        "model": spec.identity or spec.id,
+        "dim": spec.dim,
+        "storage": collection.storage,
+        "fingerprint": collection.fingerprint.digest,
+        "license": spec.license,
+    }

@@ -1,0 +1,346 @@
+"""The images of a collection: add, list, look at, tag, remove."""
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel
+from starlette.datastructures import UploadFile
+from starlette.responses import Response
+
+from nearsight.collection import Collection, Item
+from nearsight.images import Limits, content_id
+from nearsight.images.privacy import without_metadata
+from nearsight.server.auth import requires
+from nearsight.server.errors import Problem
+from nearsight.server.inputs import (
+    ImageInput,
+    UrlInput,
+    check_images,
+    image_of,
+    media_type,
+    read_form,
+    read_json,
+)
+from nearsight.server.schemas import ITEMS
+from nearsight.server.service import Service
+from nearsight.server.uploads import UploadedImage, add_uploads
+from nearsight.text_format import plain
+
+router = APIRouter(prefix="/v1/collections/{name}", tags=["images"])
+
+MAX_PAGE = 1000
+_MB = 2**20
+# An image is named by its content: what was answered once never changes.
+_IMMUTABLE = "private, max-age=31536000, immutable"
+_SANDBOX = "default-src 'none'; sandbox"
+
+
+class MetadataChange(BaseModel):
+    """Metadata of one or many images; null removes a key."""
+
+    metadata: dict[str, str | float | bool | None]
+    ids: list[str] | None = None
+    where: str | None = None
+
+
+class Removal(BaseModel):
+    """Which images to remove."""
+
+    ids: list[str] | None = None
+    where: str | None = None
+
+
+def item_facts(service: Service, item: Item) -> dict[str, Any]:
+    """Return an image as clients see it: without the directories of this machine."""
+    facts: dict[str, Any] = plain(
+        {
+            "id": item.id,
+            "path": service.catalog.shown_path(item.path),
+            "paths": [service.catalog.shown_path(path) for path in item.paths],
+            "metadata": item.metadata,
+            "width": item.width,
+            "height": item.height,
+            "size_bytes": item.size_bytes,
+            "modified": item.modified,
+            "added": item.added,
+            "taken": item.taken,
+            "camera": item.camera,
+            "lens": item.lens,
+            "lat": item.lat,
+            "lon": item.lon,
+            "orientation": item.orientation,
+        }
+    )
+    return facts
+
+
+@router.post("/items", openapi_extra=ITEMS, dependencies=[requires("write")])
+async def add_items(request: Request, name: str) -> dict[str, Any]:
+    """Add images: a form with files, or JSON. What is answered as added is on disk."""
+    service: Service = request.app.state.service
+    settings = service.settings
+    uploads = await (
+        _of_form(request, settings.max_images)
+        if media_type(request) == "multipart/form-data"
+        else _of_json(request, service)
+    )
+    if not uploads:
+        raise Problem(400, "there is no image; send files named 'image', or JSON with images", param="image")
+    if len(uploads) > settings.max_images:
+        raise Problem(
+            400, f"there are {len(uploads)} images; at most {settings.max_images} fit into a request"
+        )
+    check_images([each.data for each in uploads], max_bytes=settings.max_image_mb * _MB)
+    model = await service.catalog.model(name, service.in_thread)
+
+    def add() -> list[dict[str, Any]]:
+        collection = service.catalog.open_with(name, model.backend)
+        results = add_uploads(collection, service.catalog.uploads(name).absolute(), uploads)
+        service.catalog.forget_order(name)
+        return results
+
+    with service.models.using(model):
+        results = await service.in_thread(add)
+    counts = {
+        status: sum(each["status"] == status for each in results) for status in ("added", "exists", "failed")
+    }
+    return {**counts, "items": results}
+
+
+@router.get("/items", dependencies=[requires("read")])
+async def list_items(
+    request: Request,
+    name: str,
+    where: str | None = None,
+    cursor: str | None = None,
+    offset: int = Query(0, ge=0, le=10**9),
+    limit: int = Query(100, ge=1, le=MAX_PAGE),
+) -> Response:
+    """Return a page of images in the order they came in. `next` is the cursor of the page after it."""
+    service: Service = request.app.state.service
+    start = _read_cursor(cursor) if cursor else offset
+    items, total = await service.in_thread(service.catalog.page, name, where, start, limit)
+    end = start + limit
+    document = {
+        "items": [item_facts(service, item) for item in items],
+        "total": total,
+        "next": _write_cursor(end) if end < total else None,
+    }
+    return Response(orjson.dumps(document), media_type="application/json")
+
+
+@router.patch("/items", dependencies=[requires("write")])
+async def change_metadata(request: Request, name: str, body: MetadataChange) -> dict[str, int]:
+    """Set or remove metadata of many images, by ids or by a filter."""
+    service: Service = request.app.state.service
+
+    def change() -> int:
+        collection = service.catalog.open(name)
+        ids = _named(collection, body.ids, body.where)
+        n_changed = collection.update_metadata(ids, body.metadata) if ids else 0
+        service.catalog.forget_order(name)
+        return n_changed
+
+    return {"changed": await service.in_thread(change)}
+
+
+@router.post("/items/delete", dependencies=[requires("write")])
+async def remove_items(request: Request, name: str, body: Removal) -> dict[str, int]:
+    """Remove many images, by ids or by a filter. Files of folders stay where they are."""
+    service: Service = request.app.state.service
+    return {"removed": await service.in_thread(_remove, service, name, body.ids, body.where)}
+
+
+@router.get("/items/{id}", dependencies=[requires("read")])
+async def get_item(request: Request, name: str, id: str) -> dict[str, Any]:
+    """Return one image, by its id or the beginning of it."""
+    service: Service = request.app.state.service
+    return item_facts(service, await service.in_thread(lambda: service.catalog.open(name).get(id)))
+
+
+@router.patch("/items/{id}", dependencies=[requires("write")])
+async def change_item(request: Request, name: str, id: str, body: MetadataChange) -> dict[str, Any]:
+    """Set or remove metadata of one image."""
+    service: Service = request.app.state.service
+
+    def change() -> Item:
+        collection = service.catalog.open(name)
+        collection.update_metadata(id, body.metadata)
+        service.catalog.forget_order(name)
+        return collection.get(id)
+
+    return item_facts(service, await service.in_thread(change))
+
+
+@router.delete("/items/{id}", dependencies=[requires("write")])
+async def remove_item(request: Request, name: str, id: str) -> dict[str, int]:
+    """Remove one image."""
+    service: Service = request.app.state.service
+    return {"removed": await service.in_thread(_remove, service, name, [id], None)}
+
+
+@router.get("/items/{id}/thumbnail", dependencies=[requires("read")], response_class=Response)
+async def get_thumbnail(request: Request, name: str, id: str) -> Response:
+    """Return the thumbnail of an image, a JPEG."""
+    service: Service = request.app.state.service
+    if request.headers.get("if-none-match") == f'"{id}"':
+        return Response(status_code=304, headers={"ETag": f'"{id}"', "Cache-Control": _IMMUTABLE})
+
+    def read() -> bytes | None:
+        collection = service.catalog.open(name)
+        whole = id if len(id) == 32 else collection.get(id).id
+        return collection.thumbnails([whole]).get(whole)
+
+    data = await service.in_thread(read)
+    if data is None:
+        raise Problem(404, "this image has no thumbnail", code="no_thumbnail")
+    return _image(data, "image/jpeg", id)
+
+
+@router.get("/items/{id}/original", dependencies=[requires("read")], response_class=Response)
+async def get_original(request: Request, name: str, id: str) -> Response:
+    """Return the file of an image, without its EXIF and other metadata."""
+    service: Service = request.app.state.service
+    limits = Limits(max_pixels=service.settings.max_pixels)
+
+    def read() -> tuple[bytes, str, str]:
+        item = service.catalog.open(name).get(id)
+        return (*without_metadata(_content(item), limits=limits), item.id)
+
+    data, media, whole = await service.in_thread(read)
+    return _image(data, media, f"{whole}-clean")
+
+
+@router.get("/items/{id}/file", dependencies=[requires("admin")], response_class=Response)
+async def get_file(request: Request, name: str, id: str) -> Response:
+    """Return the file of an image byte for byte, with its EXIF, as a download."""
+    service: Service = request.app.state.service
+    item = await service.in_thread(lambda: service.catalog.open(name).get(id))
+    data = await service.in_thread(_content, item)
+    response = _image(data, "application/octet-stream", item.id)
+    response.headers["Content-Disposition"] = "attachment"
+    return response
+
+
+@router.get("/items/{id}/vector", dependencies=[requires("read")])
+async def get_vector(request: Request, name: str, id: str) -> Response:
+    """Return the vector of an image."""
+    service: Service = request.app.state.service
+
+    def read() -> dict[str, Any]:
+        collection = service.catalog.open(name)
+        whole = collection.get(id).id
+        return {"id": whole, "vector": collection.vectors([whole])[0]}
+
+    document = await service.in_thread(read)
+    return Response(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+
+
+def _remove(service: Service, name: str, ids: Sequence[str] | None, where: str | None) -> int:
+    collection = service.catalog.open(name)
+    names = _named(collection, ids, where)
+    uploads = service.catalog.uploads(name).absolute()
+    paths = [path for item in collection.items(ids=names) for path in item.paths]
+    n_removed = collection.remove(names)
+    service.catalog.forget_order(name)
+    # Rows first: a crash in between leaves a file without a row, never a row without its file.
+    for path in paths:
+        if Path(path).is_relative_to(uploads):
+            Path(path).unlink(missing_ok=True)
+    return n_removed
+
+
+def _named(collection: Collection, ids: Sequence[str] | None, where: str | None) -> list[str]:
+    if (ids is None) == (where is None):
+        raise Problem(400, "name the images either by ids or by where")
+    if ids is not None:
+        return [collection.get(id).id for id in ids]
+    return [item.id for item in collection.items(where)]
+
+
+def _content(item: Item) -> bytes:
+    """Return the file of an image, if it still holds what was indexed."""
+    for path in item.paths:
+        try:
+            data = Path(path).read_bytes() if "://" not in path else b""
+        except (OSError, ValueError):
+            continue
+        if data and content_id(data) == item.id:
+            return data
+    raise Problem(404, "the file of this image is gone or has changed since it was indexed", code="file_gone")
+
+
+def _image(data: bytes, media: str, tag: str) -> Response:
+    headers = {"ETag": f'"{tag}"', "Cache-Control": _IMMUTABLE, "Content-Security-Policy": _SANDBOX}
+    return Response(data, media_type=media, headers=headers)
+
+
+async def _of_form(request: Request, max_images: int) -> list[UploadedImage]:
+    form = await read_form(request, max_files=max_images + 1)
+    try:
+        files = [each for key in ("image", "image[]", "file") for each in form.getlist(key)]
+        metadata = form.get("metadata")
+        shared = (
+            _metadata(metadata, len(files)) if isinstance(metadata, str) and metadata else [{}] * len(files)
+        )
+        return [
+            UploadedImage(file.filename or "image", await file.read(), facts)
+            for file, facts in zip(files, shared, strict=True)
+            if isinstance(file, UploadFile)
+        ]
+    finally:
+        await form.close()
+
+
+async def _of_json(request: Request, service: Service) -> list[UploadedImage]:
+    body = await read_json(request)
+    values = body.get("images") or []
+    if not isinstance(values, list):
+        raise Problem(400, "images must be a list of data URIs, base64 texts, or URLs", param="images")
+    inputs = [image_of(value, i) for i, value in enumerate(values)]
+    urls = [each.url for each in inputs if isinstance(each, UrlInput)]
+    fetched = iter(await service.fetcher.fetch_all(urls) if urls else ())
+    metadata = body.get("metadata")
+    shared = _checked_metadata(metadata, len(inputs)) if metadata else [{}] * len(inputs)
+    return [
+        UploadedImage("image", each.data, facts)
+        if isinstance(each, ImageInput)
+        else UploadedImage(each.url.partition("?")[0], next(fetched), facts)
+        for each, facts in zip(inputs, shared, strict=True)
+    ]
+
+
+def _metadata(text: str, n: int) -> list[dict[str, Any]]:
+    try:
+        return _checked_metadata(json.loads(text), n)
+    except ValueError:
+        raise Problem(400, "metadata is not valid JSON", param="metadata") from None
+
+
+def _checked_metadata(value: Any, n: int) -> list[dict[str, Any]]:
+    values = [value] * n if isinstance(value, dict) else value
+    if not isinstance(values, list) or len(values) != n or not all(isinstance(each, dict) for each in values):
+        raise Problem(
+            400, "metadata must be an object, or a list of one object for each image", param="metadata"
+        )
+    return values
+
+
+def _write_cursor(offset: int) -> str:
+    return base64.urlsafe_b64encode(f"o{offset}".encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> int:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        if text[:1] != "o" or len(text) > 12:
+            raise ValueError
+        return max(0, int(text[1:]))
+    except (ValueError, binascii.Error):
+        raise Problem(400, "the cursor is not valid; use `next` of the page before", param="cursor") from None

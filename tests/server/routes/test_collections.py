@@ -1,0 +1,311 @@
+"""Collections over HTTP give what the library gives."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nearsight import Collection, Embedder
+
+from fake import DIM, FakeBackend
+
+ROUTE = "/v1/collections"
+
+
+def upload(client, *images, name="photos", **metadata):
+    files = [("image", (f"{i}.jpg", data, "image/jpeg")) for i, data in enumerate(images)]
+    data = {"metadata": json.dumps(metadata)} if metadata else {}
+    answer = client.post(f"{ROUTE}/{name}/items", files=files, data=data)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+@pytest.fixture(scope="module")
+def photos(client, jpeg):
+    """A collection of twelve images; nobody may change it. Returns the ids."""
+    assert client.post(ROUTE, json={"name": "photos"}).status_code == 201
+    reports = [upload(client, jpeg(i), number=float(i), even=i % 2 == 0) for i in range(12)]
+    return [report["items"][0]["id"] for report in reports]
+
+
+@pytest.fixture
+def empty(client):
+    """The name of an empty collection, which is deleted at the end."""
+    assert client.post(ROUTE, json={"name": "scratch"}).status_code == 201
+    yield "scratch"
+    assert client.delete(f"{ROUTE}/scratch").status_code == 204
+
+
+def test_collections_are_created_listed_and_deleted(client):
+    answer = client.post(ROUTE, json={"name": "new", "model": "clip", "storage": "float16"})
+    assert answer.status_code == 201
+    assert answer.headers["location"] == f"{ROUTE}/new"
+    facts = client.get(f"{ROUTE}/new").json()
+    assert (facts["images"], facts["dim"], facts["storage"]) == (0, DIM, "float16")
+    assert facts["fingerprint"] == FakeBackend(1).spec.fingerprint.digest
+    assert "new" in [each["name"] for each in client.get(ROUTE).json()["collections"]]
+    assert client.post(ROUTE, json={"name": "new"}).status_code == 409
+    directory = client.service.catalog.directory("new")
+    assert directory.is_dir()
+    assert client.delete(f"{ROUTE}/new").status_code == 204
+    assert client.get(f"{ROUTE}/new").status_code == 404
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a" * 65, "a b", "-x", "x\0"])
+def test_names_are_limited(client, name):
+    assert client.post(ROUTE, json={"name": name}).status_code == 400
+    assert client.get(f"{ROUTE}/..%2f..%2fetc").status_code in (400, 404)
+
+
+def test_unknown_collections(client, jpeg):
+    for answer in (
+        client.get(f"{ROUTE}/none"),
+        client.get(f"{ROUTE}/none/items"),
+        client.post(f"{ROUTE}/none/search", json={"vector": [0.1] * DIM}),
+        client.post(f"{ROUTE}/none/items", files={"image": jpeg()}),
+        client.post(f"{ROUTE}/none/search", files={"image": jpeg()}),
+    ):
+        assert answer.status_code == 404, answer.text
+        assert answer.json()["error"]["code"] == "collection_not_found"
+
+
+def test_uploads_are_on_disk_when_they_are_answered(client, empty, jpeg):
+    report = upload(client, jpeg(1), b"Dear diary", jpeg(2), name=empty, season="winter")
+    assert (report["added"], report["exists"], report["failed"]) == (2, 0, 1)
+    assert report["items"][1]["reason"]
+    other = Collection.open(client.service.catalog.directory(empty))
+    assert len(other) == 2
+    item = other.get(report["items"][0]["id"])
+    assert item.metadata == {"season": "winter"}
+    np.testing.assert_allclose(
+        other.vectors([item.id])[0],
+        Embedder(FakeBackend(), n_threads=1, progress=False).embed([jpeg(1)]).vectors[0],
+        atol=1e-6,
+    )
+    shown = client.get(f"{ROUTE}/{empty}/items/{item.id}").json()
+    assert shown["path"] == "0.jpg"
+    assert str(client.service.data) not in json.dumps(shown)
+    assert upload(client, jpeg(2), name=empty)["exists"] == 1
+
+
+def test_uploads_as_json_and_metadata_for_each(client, empty, jpeg):
+    import base64
+
+    images = [base64.b64encode(jpeg(i)).decode() for i in range(2)]
+    body = {"images": images, "metadata": [{"n": 1.0}, {"n": 2.0}]}
+    report = client.post(f"{ROUTE}/{empty}/items", json=body).json()
+    found = [client.get(f"{ROUTE}/{empty}/items/{each['id']}").json()["metadata"] for each in report["items"]]
+    assert found == [{"n": 1.0}, {"n": 2.0}]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"json": {}},
+        {"json": {"images": "x"}},
+        {"json": {"images": ["https://example.org/a.jpg"]}},
+        {"json": {"images": ["/9j/"], "metadata": [{}, {}]}},
+        {"files": {"other": b"x"}},
+        {"files": [("image", b"x")] * 33},
+        {"files": {"image": b"x"}, "data": {"metadata": "{"}},
+        {"files": {"image": b"x"}, "data": {"metadata": '{"bad key!": 1}'}},
+    ],
+)
+def test_bad_uploads_are_refused(client, empty, options):
+    assert client.post(f"{ROUTE}/{empty}/items", **options).status_code == 400
+    assert client.get(f"{ROUTE}/{empty}/items").json()["total"] == 0
+
+
+def test_pages_follow_the_order_of_arrival(client, photos):
+    seen, cursor, n_pages = [], None, 0
+    while True:
+        page = client.get(
+            f"{ROUTE}/photos/items", params={"limit": 5, **({"cursor": cursor} if cursor else {})}
+        ).json()
+        seen += [item["id"] for item in page["items"]]
+        n_pages += 1
+        if not (cursor := page["next"]):
+            break
+    assert (seen[: len(photos)], n_pages) == (photos, 3)
+    window = client.get(f"{ROUTE}/photos/items", params={"offset": 7, "limit": 2}).json()
+    assert [item["id"] for item in window["items"]] == photos[7:9]
+    filtered = client.get(f"{ROUTE}/photos/items", params={"where": "even = true AND number > 3"}).json()
+    assert [item["metadata"]["number"] for item in filtered["items"]] == [4, 6, 8, 10]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"where": "nope = 1"},
+        {"where": "id IN (SELECT id FROM x)"},
+        {"where": "(" * 200 + "width > 1" + ")" * 200},
+        {"where": "width > 1 OR " * 3000 + "width > 1"},
+        {"cursor": "x"},
+        {"cursor": "b2E"},
+    ],
+)
+def test_bad_pages_are_refused(client, photos, params):
+    assert client.get(f"{ROUTE}/photos/items", params=params).status_code == 400
+
+
+@pytest.mark.parametrize("params", [{"limit": 0}, {"limit": 1001}, {"offset": -1}])
+def test_pages_are_bounded(client, photos, params):
+    assert client.get(f"{ROUTE}/photos/items", params=params).status_code == 422
+
+
+def test_metadata_is_changed_and_images_removed(client, empty, jpeg):
+    ids = [item["id"] for item in upload(client, jpeg(1), jpeg(2), jpeg(3), name=empty)["items"]]
+    route = f"{ROUTE}/{empty}/items"
+    assert client.patch(f"{route}/{ids[0]}", json={"metadata": {"tag": "a"}}).json()["metadata"] == {
+        "tag": "a"
+    }
+    assert client.patch(route, json={"ids": ids[1:], "metadata": {"tag": "b"}}).json() == {"changed": 2}
+    assert client.patch(route, json={"where": "tag = 'b'", "metadata": {"tag": None}}).json() == {
+        "changed": 2
+    }
+    assert client.get(route, params={"where": "tag = 'a'"}).json()["total"] == 1
+    assert client.patch(route, json={"metadata": {}}).status_code == 400
+    assert client.delete(f"{route}/{ids[0]}").json() == {"removed": 1}
+    assert client.delete(f"{route}/{ids[0]}").status_code == 404
+    assert client.post(f"{route}/delete", json={"ids": ids[1:]}).json() == {"removed": 2}
+    assert client.get(route).json()["total"] == 0
+    uploads = client.service.catalog.uploads(empty)
+    assert [path for path in uploads.rglob("*") if path.is_file()] == []
+
+
+def test_thumbnails_are_cached_for_ever(client, photos):
+    answer = client.get(f"{ROUTE}/photos/items/{photos[0]}/thumbnail")
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert "immutable" in answer.headers["cache-control"]
+    assert "sandbox" in answer.headers["content-security-policy"]
+    with Image.open(io.BytesIO(answer.content)) as thumbnail:
+        assert thumbnail.size == (64, 48)
+    again = client.get(
+        f"{ROUTE}/photos/items/{photos[0]}/thumbnail", headers={"if-none-match": answer.headers["etag"]}
+    )
+    assert again.status_code == 304
+    assert client.get(f"{ROUTE}/photos/items/{'0' * 32}/thumbnail").status_code == 404
+
+
+def test_originals_tell_nothing_but_pixels(client, empty):
+    exif = Image.Exif()
+    exif[0x0110] = "SpyCam"
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(file, "JPEG", exif=exif)
+    id = upload(client, file.getvalue(), name=empty)["items"][0]["id"]
+    answer = client.get(f"{ROUTE}/{empty}/items/{id}/original")
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert b"SpyCam" not in answer.content
+    whole = client.get(f"{ROUTE}/{empty}/items/{id}/file")
+    assert whole.content == file.getvalue()
+    assert whole.headers["content-disposition"] == "attachment"
+    for path in client.service.catalog.uploads(empty).rglob("*.jpg"):
+        path.write_bytes(b"another file")
+    assert client.get(f"{ROUTE}/{empty}/items/{id}/original").json()["error"]["code"] == "file_gone"
+
+
+def hits(answer):
+    assert answer.status_code == 200, answer.text
+    return [(hit["id"], round(hit["similarity"], 4)) for hit in answer.json()["hits"]]
+
+
+def test_search_gives_what_the_library_gives(client, photos, jpeg):
+    collection = Collection.open(client.service.catalog.directory("photos"), model=FakeBackend())
+    route = f"{ROUTE}/photos/search"
+
+    def expected(*args, **options):
+        return [(m.id, round(m.similarity, 4)) for m in collection.search(*args, k=4, **options)]
+
+    import base64
+
+    image = base64.b64encode(jpeg(40)).decode()
+    other = base64.b64encode(jpeg(41)).decode()
+    vector = collection.vectors([photos[3]])[0]
+    assert hits(client.post(route, json={"image": image, "k": 4})) == expected(jpeg(40))
+    assert hits(client.post(route, files={"image": jpeg(40)}, data={"k": "4"})) == expected(jpeg(40))
+    raw = {"content": jpeg(40), "headers": {"content-type": "image/jpeg"}, "params": {"k": 4}}
+    assert hits(client.post(route, **raw)) == expected(jpeg(40))
+    both = client.post(route, json={"image": [image, other], "k": 4})
+    assert hits(both) == expected([jpeg(40), jpeg(41)])
+    assert hits(client.post(route, json={"id": photos[0], "k": 4})) == expected(id=photos[0])
+    mixed = {"id": photos[:2], "image": image, "k": 4, "where": "even = true"}
+    assert hits(client.post(route, json=mixed)) == expected(jpeg(40), id=photos[:2], where="even = true")
+    assert hits(client.post(route, json={"vector": vector.tolist(), "k": 4})) == expected(vector=vector)
+    two = collection.vectors(photos[3:5])
+    assert hits(client.post(route, json={"vector": two.tolist(), "k": 4})) == expected(vector=two)
+
+
+def test_search_by_text(serve, jpeg, source, fake_texts):
+    client = serve({"clip": source(texts=fake_texts)})
+    client.post(ROUTE, json={"name": "photos"})
+    upload(client, *[jpeg(i) for i in range(5)])
+    collection = Collection.open(client.service.catalog.directory("photos"))
+    vector = fake_texts(FakeBackend()).embed(["a dog"])[0]
+    expected = [m.id for m in collection.search(vector=vector, k=3)]
+    answer = client.post(f"{ROUTE}/photos/search", json={"text": "a dog", "k": 3})
+    assert [id for id, _ in hits(answer)] == expected
+
+
+def test_search_pages(client, photos):
+    route = f"{ROUTE}/photos/search"
+    whole = hits(client.post(route, json={"id": photos[0], "k": 8}))
+    first = client.post(route, json={"id": photos[0], "k": 3})
+    assert first.json()["next"] == 3
+    second = client.post(route, json={"id": photos[0], "k": 3, "offset": 3})
+    assert hits(first) + hits(second) == whole[:6]
+    assert client.post(route, json={"id": photos[0], "k": 1000}).json()["next"] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 400),
+        ({"k": 0, "id": "x"}, 400),
+        ({"k": 10**6, "id": "x"}, 400),
+        ({"id": "not an id"}, 404),
+        ({"id": "0000"}, 404),
+        ({"vector": [1.0] * 3}, 400),
+        ({"vector": [0.0] * DIM}, 400),
+        ({"vector": ["x"] * DIM}, 400),
+        ({"vector": [[[1.0]]]}, 400),
+        ({"vector": [1.0] * DIM, "where": "nope > 1"}, 400),
+        ({"text": " "}, 400),
+        ({"text": 3}, 400),
+        ({"image": 3}, 400),
+        ({"image": "@@"}, 400),
+        ({"image": "RGVhciBkaWFyeQ=="}, 400),
+    ],
+)
+def test_bad_searches_are_refused(client, photos, body, status):
+    answer = client.post(f"{ROUTE}/photos/search", json=body)
+    assert answer.status_code == status, answer.text
+    assert answer.json()["detail"]
+
+
+def test_a_mounted_collection_brings_its_model(serve, tmp_path, photos, client, jpeg):
+    folder = client.service.catalog.directory("photos")
+    other = serve(mount=(f"shelf={folder}",))
+    assert [each["name"] for each in other.get(ROUTE).json()["collections"]] == ["shelf"]
+    assert len(hits(other.post(f"{ROUTE}/shelf/search", files={"image": jpeg(3)}))) == 10
+    assert other.delete(f"{ROUTE}/shelf").status_code == 403
+    assert (folder / "collection.json").exists()
+
+
+def test_scopes(serve, tmp_path, jpeg):
+    from nearsight.services.keys import KeyStore
+
+    _, read = KeyStore(tmp_path / "data").add("read", ["read"])
+    _, write = KeyStore(tmp_path / "data").add("write", ["write", "read"])
+    client = serve()
+    route = f"{ROUTE}/photos"
+    headers = {"x-api-key": read}
+    assert client.post(ROUTE, json={"name": "photos"}, headers=headers).status_code == 403
+    assert client.post(ROUTE, json={"name": "photos"}, headers={"x-api-key": write}).status_code == 201
+    assert client.post(f"{route}/items", files={"image": jpeg()}, headers=headers).status_code == 403
+    assert client.get(f"{route}/items", headers=headers).status_code == 200
+    assert client.delete(route, headers={"x-api-key": write}).status_code == 403
+    assert client.get(f"{route}/items/0000/file", headers={"x-api-key": write}).status_code == 403
