@@ -1,9 +1,7 @@
 """Filters: an oracle evaluates random expressions in Python, on the rows of a real table."""
 
 import math
-import operator
-import re
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 import hypothesis.strategies as st
 import pyarrow as pa
@@ -11,221 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from nearsight.errors import FilterError
-from nearsight.store import Field, parse
+from nearsight.store import parse
 from nearsight.store.lance.store import LanceStore
 
-UTC = timezone.utc
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("name", pa.string()),
-        ("path", pa.string()),
-        ("other_paths", pa.list_(pa.string())),
-        ("width", pa.int32()),
-        ("size_bytes", pa.int64()),
-        ("meta_score", pa.float64()),
-        ("meta_Good one", pa.bool_()),
-        ("modified", pa.timestamp("us", tz="UTC")),
-        ("vector", pa.list_(pa.float32(), 2)),
-    ]
-)
-FIELDS = {
-    "id": pa.string(),
-    "name": pa.string(),
-    "path": Field("path", pa.string(), "other_paths"),
-    "width": pa.int32(),
-    "size_bytes": pa.int64(),
-    "score": Field("meta_score", pa.float64()),
-    "metadata.score": Field("meta_score", pa.float64()),
-    "good": Field("meta_Good one", pa.bool_()),
-    "modified": pa.timestamp("us", tz="UTC"),
-    "vector": pa.list_(pa.float32(), 2),
-}
-
-_TEXT = st.text(st.sampled_from("abAB%_'\\\"`/. -;é😀\n*([{^$|"), max_size=4)
-_WIDTHS = st.integers(-3, 3) | st.sampled_from([2**31 - 1, -(2**31)])
-_SIZES = st.integers(-3, 3) | st.sampled_from([2**40, -(2**62)])
-_SCORES = st.integers(-6, 6).map(lambda n: n / 2)
-_DATES = st.integers(-3, 3).map(
-    lambda n: datetime(2024, 5, 1, tzinfo=UTC) + timedelta(hours=12 * n, microseconds=n)
-)
-_ROWS = st.lists(
-    st.fixed_dictionaries(
-        {
-            "name": st.none() | _TEXT,
-            "path": st.none() | _TEXT,
-            "other_paths": st.none() | st.lists(_TEXT, max_size=3),
-            "width": st.none() | _WIDTHS,
-            "size_bytes": st.none() | _SIZES,
-            "meta_score": st.none() | _SCORES,
-            "meta_Good one": st.none() | st.booleans(),
-            "modified": st.none() | _DATES,
-        }
-    ),
-    min_size=12,
-    max_size=12,
-)
-_OPERATORS = {
-    "=": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-
-
-def quoted(text):
-    return "'" + text.replace("'", "''") + "'"
-
-
-def known(function):
-    """SQL: anything with a missing value is neither true nor false."""
-    return lambda *values: None if any(value is None for value in values) else function(*values)
-
-
-def sql_not(value):
-    return None if value is None else not value
-
-
-def sql_and(a, b):
-    return False if a is False or b is False else None if a is None or b is None else True
-
-
-def sql_or(a, b):
-    return sql_not(sql_and(sql_not(a), sql_not(b)))
-
-
-def like(pattern, escape, ignore_case):
-    body, characters = "", iter(pattern)
-    for character in characters:
-        if character == escape:
-            body += re.escape(next(characters))
-        else:
-            body += {"%": ".*", "_": "."}.get(character, re.escape(character))
-    return re.compile(body, re.DOTALL | (re.IGNORECASE if ignore_case else 0)).fullmatch
-
-
-def paths(row):
-    return [row["path"], *(row["other_paths"] or [])]
-
-
-def any_path(row, test):
-    """True if any path passes; the first path may be missing, which is neither true nor false."""
-    verdict = None if row["path"] is None else bool(test(row["path"]))
-    return sql_or(verdict, any(test(other) for other in row["other_paths"] or []))
-
-
-@st.composite
-def comparisons(draw):
-    """A simple condition as (text, function of a row)."""
-    name, column, literals, as_sql = draw(
-        st.sampled_from(
-            [
-                ("name", "name", _TEXT, quoted),
-                ("width", "width", _WIDTHS, str),
-                ("width", "width", _SCORES, str),
-                ("width", "width", st.sampled_from([2**40, -(2**40)]), str),
-                ("size_bytes", "size_bytes", _SIZES, str),
-                ("score", "meta_score", _SCORES, str),
-                ("metadata.score", "meta_score", st.integers(-3, 3), str),
-                (
-                    "modified",
-                    "modified",
-                    _DATES,
-                    lambda d: f"'{d.isoformat(sep=' ').removesuffix('+00:00')}'",
-                ),
-                (
-                    "modified",
-                    "modified",
-                    _DATES,
-                    lambda d: f"'{d.astimezone(timezone(timedelta(hours=2))).isoformat()}'",
-                ),
-            ]
-        )
-    )
-    kind = draw(st.sampled_from(["compare", "flipped", "in", "between", "null"]))
-    value, other = draw(literals), draw(literals)
-    op = draw(st.sampled_from(list(_OPERATORS)))
-    test = known(_OPERATORS[op])
-    negated = draw(st.booleans())
-    no, maybe = ("NOT ", sql_not) if negated else ("", lambda v: v)
-    if kind == "compare":
-        return f"{name} {op} {as_sql(value)}", lambda row: test(row[column], value)
-    if kind == "flipped":
-        return f"{as_sql(value)} {op} {name}", lambda row: test(value, row[column])
-    if kind == "in":
-        among = known(lambda v: v in (value, other))
-        return f"{name} {no}IN ({as_sql(value)}, {as_sql(other)})", lambda row: maybe(among(row[column]))
-    if kind == "between":
-        within = known(lambda v: value <= v <= other)
-        return f"{name} {no}BETWEEN {as_sql(value)} AND {as_sql(other)}", lambda row: maybe(
-            within(row[column])
-        )
-    return f"{name} IS {no}NULL", lambda row: (row[column] is None) != negated
-
-
-@st.composite
-def likes(draw):
-    name, pattern, ignore_case = draw(st.sampled_from(["name", "path"])), draw(_TEXT), draw(st.booleans())
-    escape = draw(st.sampled_from([None, "\\", "a"]))
-    negated, operator_ = draw(st.booleans()), "ILIKE" if ignore_case else "LIKE"
-    if escape and (
-        len(re.match(f"^(.*?)({re.escape(escape)}*)$", pattern, re.DOTALL)[2]) % 2 or pattern.endswith(escape)
-    ):
-        pattern += escape + "%" if not pattern.endswith(escape) else ""
-        escape = None if pattern.endswith(escape) else escape
-    matches = like(pattern, escape, ignore_case)
-    text = f"{name} {'NOT ' if negated else ''}{operator_} {quoted(pattern)}" + (
-        f" ESCAPE '{escape}'" if escape else ""
-    )
-
-    def verdict(row):
-        if name == "name":
-            found = None if row["name"] is None else matches(row["name"]) is not None
-        else:
-            found = any_path(row, lambda p: matches(p) is not None)
-        return sql_not(found) if negated else found
-
-    return text, verdict
-
-
-@st.composite
-def of_paths(draw):
-    values = draw(st.lists(_TEXT, min_size=1, max_size=2))
-    kind = draw(st.sampled_from(["=", "!=", "IN", "NOT IN"]))
-    if kind in ("=", "!="):
-        values = values[:1]
-        text = f"path {kind} {quoted(values[0])}"
-    else:
-        text = f"path {kind} ({', '.join(map(quoted, values))})"
-    negate = sql_not if kind in ("!=", "NOT IN") else lambda v: v
-    return text, lambda row: negate(any_path(row, lambda p: p in values))
-
-
-_OTHERS = st.sampled_from(
-    [
-        ("good", lambda row: row["meta_Good one"]),
-        ("good = FALSE", lambda row: known(operator.not_)(row["meta_Good one"])),
-        ("good != true", lambda row: known(operator.not_)(row["meta_Good one"])),
-        ("width < size_bytes", lambda row: known(operator.lt)(row["width"], row["size_bytes"])),
-        ("score >= width", lambda row: known(operator.ge)(row["meta_score"], row["width"])),
-    ]
-)
-
-
-def joined(conditions):
-    def pair(parts):
-        (a, f), op, (b, g) = parts
-        function = sql_and if op == "AND" else sql_or
-        return f"({a} {op} {b})", lambda row: function(f(row), g(row))
-
-    return st.tuples(conditions, st.sampled_from(["AND", "OR"]), conditions).map(pair) | conditions.map(
-        lambda part: (f"NOT ({part[0]})", lambda row: sql_not(part[1](row)))
-    )
-
-
-_EXPRESSIONS = st.recursive(comparisons() | likes() | of_paths() | _OTHERS, joined, max_leaves=5)
+from filter_expressions import EXPRESSIONS, FIELDS, ROWS, SCHEMA, UTC, quoted
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +35,7 @@ def matching(store, expression):
 
 @pytest.mark.slow
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-@given(found=_ROWS, expressions=st.lists(_EXPRESSIONS, min_size=20, max_size=20))
+@given(found=ROWS, expressions=st.lists(EXPRESSIONS, min_size=20, max_size=20))
 def test_a_filter_means_what_python_says(store, found, expressions):
     fill(store, found)
     for text, function in expressions:
