@@ -56,6 +56,11 @@ class VectorStore(Protocol):
         """Grows with every change by any process; maintenance may count as one."""
         ...
 
+    @property
+    def revision(self) -> str:
+        """Names the current version; no other version has the same, and none of another store."""
+        ...
+
     def count(self, where: Filter | None = None) -> int:
         """Return the number of rows."""
         ...

@@ -302,6 +302,17 @@ class StoreTests:
         store.search(vectors_of(1), 1)
         assert store.version == seen[-1]
 
+    def test_no_revision_comes_twice(self, store: VectorStore, tmp_path: Path) -> None:
+        other = self.make(tmp_path / "other")
+        seen = [store.revision, other.revision]
+        for each in (store, other):
+            each.append(rows(["a"]))
+            seen.append(each.revision)
+            each.delete(["a"])
+            seen.append(each.revision)
+        assert self.reopen(tmp_path / "store").revision == store.revision == seen[3]
+        assert len(set(seen)) == len(seen)
+
     def test_another_handle_sees_writes_at_its_next_call(self, store: VectorStore, tmp_path: Path) -> None:
         other = self.reopen(tmp_path / "store")
         for number in range(5):

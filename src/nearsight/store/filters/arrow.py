@@ -1,7 +1,8 @@
 """Filters evaluated on Arrow tables in memory.
 
-The tree is walked as `store.lance.sql` walks it: NOT goes down to single comparisons, and each comparison says that
-its values are known. So the rows are those that the engine selects; tests compare the two on random filters.
+The tree is walked as `store.lance.sql` walks it: NOT goes down to single comparisons, and each comparison
+says that its values are known. So the rows are those that the engine selects; tests compare the two on random
+filters.
 """
 
 import re

@@ -142,6 +142,11 @@ class LanceStore:
         """Grows with every change, by any process; maintenance may count as one."""
         return self._rows.version + self._binary.version
 
+    @property
+    def revision(self) -> str:
+        """Names the current version; no other version has the same, and none of another store."""
+        return f"{self.version}-{self._rows.digest()}"
+
     def count(self, where: Filter | None = None) -> int:
         """Return the number of rows."""
         with self._rows.use("counting") as table:

@@ -1,5 +1,7 @@
 """One LanceDB table of a store, at its newest version whoever wrote it."""
 
+import hashlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,8 @@ IDS_PER_LOOKUP = 1000
 # Files of Lance 2.0 are scanned up to three times faster than those of 2.1 and 2.2, and compacted in half the
 # memory: the later formats compress, and vectors and JPEGs hardly get smaller.
 _FILE_FORMAT = {"new_table_data_storage_version": "2.0"}
+# No file system keeps time stamps in larger steps.
+_SETTLED_NS = 3 * 10**9
 
 Addresses = NDArray[np.uint64]
 
@@ -39,6 +43,8 @@ class SharedTable:
 
     def __init__(self, directory: Path, table: Any, readers_lock: ReadersLock) -> None:
         self.root = directory / f"{table.name}.lance"
+        self._versions = self.root / "_versions"
+        self._last_version = (0, 0)
         self._directory = directory
         self._table = table
         self._readers_lock = readers_lock
@@ -63,8 +69,26 @@ class SharedTable:
     @property
     def version(self) -> int:
         """Grows with every change."""
+        # A version is a new file in this directory; to look at its time stamp takes a fiftieth of a look at the
+        # files. A stamp that is young may stand for several versions.
+        changed_ns = self._versions.stat().st_mtime_ns
+        if changed_ns != self._last_version[0]:
+            is_settled = time.time_ns() - changed_ns > _SETTLED_NS
+            with self.use("reading") as table:
+                version = int(table.version)
+            if not is_settled:
+                return version
+            self._last_version = (changed_ns, version)
+        return self._last_version[1]
+
+    def digest(self) -> str:
+        """Return a hash of the newest version's manifest, which names files that no other table has."""
         with self.use("reading") as table:
-            return int(table.version)
+            version = int(table.version)
+            # Lance numbers the files downwards; at first, it did upwards.
+            names = (f"{2**64 - 1 - version:020}.manifest", f"{version}.manifest")
+            path = next(path for path in (self._versions / name for name in names) if path.exists())
+            return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
     @property
     def schema(self) -> pa.Schema:

@@ -1,0 +1,329 @@
+"""Reads the rows of a store into memory, and builds the graph over them."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from nearsight.errors import NearsightError
+from nearsight.store.base import VectorStore
+from nearsight.store.memory.accelerators import Graph, has_byte_products, has_graphs
+from nearsight.store.memory.cache import ArrayFiles, MemoryCache, save, write_arrays
+from nearsight.store.memory.codes import Codes, encode, inverse_norms
+from nearsight.store.memory.plan import MAX_HELD_NUMBERS, MIN_GRAPH_NUMBERS
+from nearsight.store.memory.rows import Part, Rows
+
+_LOG = logging.getLogger(__name__)
+# Rows that an older graph must still share with the store to be worth a comparison.
+_MIN_SHARED = 0.8
+_ROWS_PER_STEP = 256
+# The graph's expansion is the least that finds this share of the ten nearest of some rows that are left out.
+_TARGET_RECALL, _LEAST_RECALL = 0.995, 0.99
+_EXPANSIONS = (64, 96, 128, 192, 256, 384, 512, 768, 1024)
+_N_LEFT_OUT, _K_LEFT_OUT, _COUNT_LEFT_OUT = 200, 10, 30
+
+
+class StoppedError(Exception):
+    """Loading was told to stop."""
+
+
+class ChangedError(Exception):
+    """The store changed while it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Rows, and the version of the store that they are of."""
+
+    rows: Rows
+    version: int
+
+
+class Loader:
+    """Loads the rows of a store.
+
+    Parameters
+    ----------
+    store : VectorStore
+    columns : callable from pa.Schema to sequence of str
+        The columns to hold, besides the vector.
+    cache : MemoryCache
+    stop : threading.Event
+        Ends the work within a fraction of a second.
+    n_threads : int
+        Threads that build the graph.
+    """
+
+    def __init__(
+        self,
+        store: VectorStore,
+        columns: Callable[[pa.Schema], Sequence[str]],
+        cache: MemoryCache,
+        stop: threading.Event,
+        n_threads: int,
+    ) -> None:
+        self._store, self._columns, self._cache = store, columns, cache
+        self._stop, self._n_threads = stop, n_threads
+
+    def load(self, older: Rows | None, publish: Callable[[Loaded], None]) -> bool:
+        """Read the rows; publish them as soon as they can be searched, and again when there is a graph.
+
+        Parameters
+        ----------
+        older : Rows, optional
+            Of an earlier version: what did not change since is taken from them.
+        publish : callable
+
+        Returns
+        -------
+        bool
+            Whether a later call could do no better; not if another process builds the graph just now.
+
+        Raises
+        ------
+        StoppedError, ChangedError, NearsightError
+            Nothing more is published; the store can be searched without.
+        """
+        version, revision = self._state()
+        reference = older
+        if reference is None or reference.graph is None:
+            saved = self._cache.open() if has_graphs() else None
+            if saved and saved[0].dim == self._dim():
+                reference, saved_revision = saved
+                if saved_revision == revision and self._holds(reference):
+                    publish(Loaded(reference, version))
+                    return True
+        table = self._read_columns()
+        rows = self._updated(reference, table) if reference else None
+        if rows is not None:
+            self._check_unchanged(version)
+            publish(Loaded(rows, version))
+            if not rows.is_worn and (rows.graph is not None or not self._wants_graph(table)):
+                return True
+        return self._load_anew(table, version, revision, publish)
+
+    def _state(self) -> tuple[int, str]:
+        while True:
+            version, revision = self._store.version, self._store.revision
+            if self._store.version == version:
+                return version, revision
+
+    def _dim(self) -> int:
+        return int(self._store.schema.field("vector").type.list_size)
+
+    def _holds(self, rows: Rows) -> bool:
+        schema = self._store.schema
+        held = rows.base.table.schema
+        return all(
+            name in held.names and held.field(name).type == schema.field(name).type
+            for name in self._columns(schema)
+        )
+
+    def _check_unchanged(self, version: int) -> None:
+        if self._store.version != version:
+            raise ChangedError
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise StoppedError
+
+    def _read_columns(self) -> pa.Table:
+        schema = self._store.schema
+        names = list(self._columns(schema))
+        batches = []
+        for batch in self._store.scan(names):
+            self._check_stop()
+            batches.append(batch)
+        fields = pa.schema([schema.field(name) for name in names])
+        return pa.Table.from_batches([batch.cast(fields) for batch in batches], fields).combine_chunks()
+
+    def _read_vectors(self, table: pa.Table) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield the vectors of all rows in the order of a table, with the position of the first."""
+        start = 0
+        for batch in self._store.scan(["id", "vector"]):
+            self._check_stop()
+            expected = table["id"].slice(start, len(batch)).combine_chunks()
+            if not batch.column("id").equals(expected):
+                raise ChangedError
+            flat = batch.column("vector").flatten().to_numpy(zero_copy_only=False)
+            yield start, flat.reshape(len(batch), -1)
+            start += len(batch)
+        if start != len(table):
+            raise ChangedError
+
+    # --- what did not change ------------------------------------------------------------------
+
+    def _updated(self, older: Rows, table: pa.Table) -> Rows | None:
+        """Return the rows of a table with the vectors and the graph of older ones, where they are the same.
+
+        None if too little is the same.
+        """
+        base = older.base
+        base_ids = base.table["id"].combine_chunks()
+        places = pc.index_in(table["id"].combine_chunks(), base_ids).fill_null(-1)
+        positions = places.to_numpy(zero_copy_only=False).astype(np.int64)
+        n_limit = max(1000, MAX_HELD_NUMBERS // older.dim // 4)
+        if np.count_nonzero(positions >= 0) < _MIN_SHARED * len(base):
+            return None
+        is_same = positions >= 0
+        recent: list[NDArray[np.float32]] = []
+        for start, vectors in self._read_vectors(table):
+            own = slice(start, start + len(vectors))
+            at = positions[own]
+            is_same[own] &= (base.vectors[np.maximum(at, 0)] == vectors).all(axis=1)
+            recent.append(vectors[~is_same[own]])
+            n_limit -= len(recent[-1])
+            if n_limit < 0:
+                return None
+        alive = np.zeros(len(base), bool)
+        alive[positions[is_same]] = True
+        sources = np.full(len(base), -1)
+        sources[positions[is_same]] = np.flatnonzero(is_same)
+        own_table = table.take(pa.array(sources, mask=sources < 0))
+        part = Part(own_table.combine_chunks(), base.vectors, base.inverse_norms, base.codes)
+        new = table.filter(pa.array(~is_same))
+        rows = Rows.of(part, older.graph, alive)
+        return rows.changed(new, np.concatenate([*recent, np.empty((0, older.dim), np.float32)]))
+
+    # --- all rows -----------------------------------------------------------------------------
+
+    def _wants_graph(self, table: pa.Table) -> bool:
+        return has_graphs() and len(table) * self._dim() >= MIN_GRAPH_NUMBERS
+
+    def _load_anew(
+        self, table: pa.Table, version: int, revision: str, publish: Callable[[Loaded], None]
+    ) -> bool:
+        n_numbers = len(table) * self._dim()
+        if not self._wants_graph(table):
+            if n_numbers <= MAX_HELD_NUMBERS:
+                self._publish_unchanged(self._in_memory(table), version, publish)
+            return True
+        with self._cache.lock() as is_locked:
+            directory = self._new_directory() if is_locked else None
+            try:
+                if n_numbers <= MAX_HELD_NUMBERS:
+                    part = self._in_memory(table)
+                    self._publish_unchanged(part, version, publish)
+                    if not is_locked and self._cache.is_writable:
+                        return False
+                elif directory is not None:
+                    part = self._on_disk(table, directory)
+                else:
+                    return not self._cache.is_writable
+                graph = self._graph(part)
+                if graph is None:
+                    return True
+                rows = Rows.of(part, graph)
+                if directory is not None and self._is_saved(rows, directory, revision):
+                    self._cache.discard(keep=directory)
+                    directory = None
+                    saved = self._cache.open() if n_numbers <= MAX_HELD_NUMBERS else None
+                    rows = saved[0] if saved else rows
+                publish(Loaded(rows, version))
+                return True
+            finally:
+                if directory is not None:
+                    self._cache.discard()
+
+    def _publish_unchanged(self, part: Part, version: int, publish: Callable[[Loaded], None]) -> None:
+        self._check_unchanged(version)
+        publish(Loaded(Rows.of(part), version))
+
+    def _new_directory(self) -> Path | None:
+        try:
+            self._cache.discard()
+            return self._cache.new_directory()
+        except OSError as error:
+            _LOG.info("the graph is not saved: %s", error)
+            return None
+
+    @staticmethod
+    def _is_saved(rows: Rows, directory: Path, revision: str) -> bool:
+        try:
+            if len(rows.base) * rows.dim <= MAX_HELD_NUMBERS:
+                write_arrays(directory, rows.base)
+            save(directory, rows, revision)
+        except OSError as error:
+            _LOG.info("the graph is not saved: %s", error)
+            return False
+        return True
+
+    def _in_memory(self, table: pa.Table) -> Part:
+        n, dim = len(table), self._dim()
+        vectors, norms = np.empty((n, dim), np.float32), np.empty(n, np.float32)
+        values, scales, error = np.empty((n, dim), np.int8), np.empty(n, np.float32), 0.0
+        has_codes = has_byte_products()
+        for start, rows in self._read_vectors(table):
+            own = slice(start, start + len(rows))
+            vectors[own], norms[own] = rows, inverse_norms(rows)
+            if has_codes:
+                codes = encode(rows, norms[own])
+                values[own], scales[own], error = codes.values, codes.scales, max(error, codes.error)
+        return Part(table, vectors, norms, Codes(values, scales, error) if has_codes else None)
+
+    def _on_disk(self, table: pa.Table, directory: Path) -> Part:
+        files = ArrayFiles(directory, self._dim())
+        try:
+            for _, rows in self._read_vectors(table):
+                norms = inverse_norms(rows)
+                files.append(rows, norms, encode(rows, norms))
+            return files.part(table)
+        except OSError as error:
+            raise NearsightError(f"{directory} cannot be written: {error}") from error
+        finally:
+            files.close()
+
+    def _graph(self, part: Part) -> Graph | None:
+        """Return the graph of all rows; None if it finds too few of the nearest at any expansion."""
+        assert part.codes is not None
+        rng = np.random.default_rng(0)
+        order = rng.permutation(len(part))
+        n_left_out = min(_N_LEFT_OUT, len(part) // 10)
+        left_out, others = order[:n_left_out], order[n_left_out:]
+        graph = Graph.empty(part.vectors.shape[1])
+        self._add(graph, others, part.codes)
+        recall = self._calibrate(graph, part, np.sort(left_out), np.sort(others)) if n_left_out else 1.0
+        if recall < _LEAST_RECALL:
+            _LOG.info("no graph: it finds %.3f of the nearest ten", recall)
+            return None
+        self._add(graph, left_out, part.codes)
+        return graph
+
+    def _add(self, graph: Graph, positions: NDArray[np.int64], codes: Codes) -> None:
+        for start in range(0, len(positions), _ROWS_PER_STEP):
+            self._check_stop()
+            keys = positions[start : start + _ROWS_PER_STEP]
+            graph.add(keys, codes.values[keys], self._n_threads)
+
+    @staticmethod
+    def _calibrate(graph: Graph, part: Part, left_out: NDArray[np.int64], others: NDArray[np.int64]) -> float:
+        """Set the least expansion that finds enough, by rows that are not in the graph; return the recall."""
+        queries = part.vectors[left_out] * part.inverse_norms[left_out, None]
+        nearest = Rows.of(part).compare_at_once(queries, _K_LEFT_OUT, others)
+        limits = [np.sort(cosines)[-_K_LEFT_OUT:][0] for _, cosines in nearest]
+        codes = encode(queries, np.ones(len(queries), np.float32))
+        recall = 0.0
+        for expansion in _EXPANSIONS:
+            graph.expansion = expansion
+            hits = [
+                min(_K_LEFT_OUT, int((part.similarities(query, keys) >= limit - 1e-6).sum()))
+                for query, keys, limit in zip(
+                    queries, graph.search(codes.values, _COUNT_LEFT_OUT), limits, strict=True
+                )
+            ]
+            recall = sum(hits) / (_K_LEFT_OUT * len(hits))
+            if recall >= _TARGET_RECALL:
+                break
+        return recall
+
+
+def n_background_threads() -> int:
+    """Return how many threads build a graph beside other work."""
+    return max(1, (os.cpu_count() or 1) // 2)
