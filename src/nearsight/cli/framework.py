@@ -74,8 +74,9 @@ class Run:
 
     def open_collection(self) -> "nearsight.Collection":
         """Open the collection."""
+        # A command searches a few times: to load the rows into memory would take longer.
         return nearsight.Collection.open(
-            self.collection, device=self.device, cache_dir=self.settings.cache_dir
+            self.collection, device=self.device, cache_dir=self.settings.cache_dir, in_memory=False
         )
 
     def report_skipped(self, skipped: Mapping[str, int], *, is_result: bool = True) -> None:

@@ -10,7 +10,7 @@ from filelock import BaseFileLock, FileLock
 from numpy.typing import ArrayLike, NDArray
 
 from nearsight import images
-from nearsight.collection import manifest
+from nearsight.collection import manifest, schema
 from nearsight.collection.analysis_method import AnalysisMethod
 from nearsight.collection.create import create_collection, create_projected, load_if_needed, spec_of
 from nearsight.collection.ingest import Ingest
@@ -19,9 +19,7 @@ from nearsight.collection.results import AddReport, Match, Metadata
 from nearsight.collection.search import embed_query, search
 from nearsight.collection.writer import Writer
 from nearsight.embedder import Embedder, OnError
-from nearsight.errors import (
-    InvalidParameterError,
-)
+from nearsight.errors import InvalidParameterError
 from nearsight.images import Limits
 from nearsight.models import (
     DEFAULT_MODEL,
@@ -31,7 +29,7 @@ from nearsight.models import (
     load_model,
     load_text_encoder,
 )
-from nearsight.store import VectorStore, local_directory, open_store
+from nearsight.store import MemoryStore, VectorStore, local_directory, open_store
 
 if TYPE_CHECKING:
     from nearsight.analyses import audit as audit_analysis
@@ -133,6 +131,7 @@ class Collection(CollectionReader):
         model: str | Backend | None = None,
         device: str = "auto",
         cache_dir: Path | None = None,
+        in_memory: bool = True,
     ) -> "Collection":
         """Open a collection that exists.
 
@@ -145,6 +144,8 @@ class Collection(CollectionReader):
             Where the model runs; see `load_model`.
         cache_dir : Path, optional
             For converted models.
+        in_memory : bool, default True
+            Whether the second search starts to load the rows into memory; see `load_into_memory`.
 
         Raises
         ------
@@ -155,7 +156,8 @@ class Collection(CollectionReader):
         """
         directory = local_directory(directory)
         facts = manifest.CollectionManifest.read(directory)
-        store = open_store(directory / manifest.STORE)
+        options: dict[str, Any] = {"columns": schema.columns_in_memory, "enabled": in_memory}
+        store = MemoryStore(open_store(directory / manifest.STORE), directory / manifest.CACHE, **options)
         collection = cls(directory, facts, store, device=device, cache_dir=cache_dir)
         if model is not None:
             model = load_if_needed(model, device, cache_dir)

@@ -14,6 +14,8 @@ FORMAT = 1
 FILENAME = "collection.json"
 STORE = "store"
 LOCK = "write.lock"
+# What makes searches fast and can be built anew.
+CACHE = "cache"
 # In a collection of projected vectors; and the id of its model, which names no place so that it can be moved.
 PROJECTION = "projection.npz"
 OWN_PROJECTION = "pca:the collection's own"

@@ -7,20 +7,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from nearsight import store
 from nearsight.collection import manifest, schema
 from nearsight.collection.export import export
-from nearsight.collection.results import Item, Metadata
+from nearsight.collection.results import Item, Match, Metadata
+from nearsight.collection.search import search_vectors
 from nearsight.errors import FilterError, FingerprintMismatchError, UnknownIdError
 from nearsight.models import Fingerprint, ModelSpec
-from nearsight.store import NUMBER_TYPES, Filter, VectorStore
+from nearsight.store import NUMBER_TYPES, Filter, MemoryStore, VectorStore
 from nearsight.store.filters.unicode_forms import in_both_forms
 
 # The shortest start of an id that stands for the whole.
 PREFIX_DIGITS = 4
 _ROWS_PER_BATCH = 4096
+_N_FILTERS = 64
 
 
 class CollectionReader:
@@ -39,6 +41,8 @@ class CollectionReader:
         self.directory = directory
         self._manifest = facts
         self._store = store
+        # By text: the columns it was read with, and what it means.
+        self._filters: dict[str, tuple[pa.Schema, Filter]] = {}
 
     @property
     def spec(self) -> ModelSpec:
@@ -157,6 +161,39 @@ class CollectionReader:
         vectors = self._column("vector", ids)
         return np.array([vectors[id] for id in ids], np.float32).reshape(len(ids), self.spec.dim)
 
+    def search_vectors(
+        self, vectors: ArrayLike, *, k: int = 10, where: str | None = None, exact: bool = False
+    ) -> list[list[Match]]:
+        """Return the `k` most similar images of each vector, the most similar first.
+
+        Parameters
+        ----------
+        vectors : array of shape (n, dim)
+            Of this collection's fingerprint. Thousands at once are several times as fast as one after another.
+        k : int, default 10
+        where : str, optional
+            Search only among the rows that match.
+        exact : bool, default False
+            Compare with every row instead of using an index.
+
+        Raises
+        ------
+        VectorError
+            A vector has another length, or no direction; `k` is less than 1.
+        FilterError
+            `where` is not understood.
+        """
+        return search_vectors(self, np.asarray(vectors, np.float32), k, where, exact)
+
+    def load_into_memory(self) -> bool:
+        """Load what searches need into memory now, and return whether it is there.
+
+        The second search starts this in the background. From 10 million numbers on (20,000 vectors of 512), a
+        graph is built if ``nearsight[fast]`` is installed, with all cores, and saved in ``DIR/cache``. Beyond 64
+        million numbers, searches stay with the store unless there is such a graph.
+        """
+        return isinstance(self._store, MemoryStore) and self._store.load()
+
     def thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
         """Return the JPEG thumbnails of images by id; rows without one are left out."""
         return {id: value for id, value in self._column("thumbnail", ids).items() if value is not None}
@@ -210,6 +247,16 @@ class CollectionReader:
         if where is None:
             return None
         stored = self._store.schema
+        parsed_with, condition = self._filters.get(where, (None, None))
+        if condition is None or parsed_with is not stored:
+            condition = self._parsed(where, stored)
+            if len(self._filters) >= _N_FILTERS:
+                self._filters.clear()
+            self._filters[where] = (stored, condition)
+        return condition
+
+    @staticmethod
+    def _parsed(where: str, stored: pa.Schema) -> Filter:
         try:
             return in_both_forms(store.parse(where, schema.filter_fields(stored)))
         except FilterError as error:

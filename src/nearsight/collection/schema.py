@@ -95,6 +95,11 @@ def item_columns(stored: pa.Schema) -> list[str]:
     return ["paths", *_FACTS, *exif, *metadata_columns(stored)]
 
 
+def columns_in_memory(stored: pa.Schema) -> list[str]:
+    """Return the stored columns that searches in memory hold: those of items, and what `where` may name."""
+    return list(dict.fromkeys(["id", "path", *item_columns(stored)]))
+
+
 def exif_row(exif: Exif) -> dict[str, Any]:
     """Return the columns of a row that hold the EXIF fields."""
     return asdict(exif)

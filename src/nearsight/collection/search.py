@@ -17,6 +17,7 @@ from nearsight.errors import InvalidParameterError
 
 if TYPE_CHECKING:
     from nearsight.collection.collection import Collection
+    from nearsight.collection.reader import CollectionReader
 
 # Up to this many images, each is compared with the text (0.3 s); of more, the index picks candidates.
 _MAX_COMPARED = 5000
@@ -105,17 +106,23 @@ def _as_list(value: Any) -> list[Any]:
 def _nearest(
     collection: "Collection", vector: NDArray[np.float32], k: int, where: str | None, exact: bool
 ) -> list[Match]:
+    [matches] = search_vectors(collection, vector[None], k, where, exact)
+    return matches
+
+
+def search_vectors(
+    collection: "CollectionReader", vectors: NDArray[np.float32], k: int, where: str | None, exact: bool
+) -> list[list[Match]]:
+    """Return the `k` most similar images of each vector; see `CollectionReader.search_vectors`."""
     store = collection._store
-    [hits] = store.search(
-        vector[None],
-        k,
-        where=collection._filter(where),
-        columns=["path", *schema.metadata_columns(store.schema)],
-        exact=exact,
-    )
+    columns = ["path", *schema.metadata_columns(store.schema)]
+    hits = store.search(vectors, k, where=collection._filter(where), columns=columns, exact=exact)
     return [
-        Match(hit.id, images.decode_path(hit.row["path"]), hit.similarity, schema.metadata_of(hit.row))
-        for hit in hits
+        [
+            Match(hit.id, images.decode_path(hit.row["path"]), hit.similarity, schema.metadata_of(hit.row))
+            for hit in own
+        ]
+        for own in hits
     ]
 
 

@@ -13,6 +13,7 @@ from nearsight.store.factory import (
     open_store,
 )
 from nearsight.store.filters.ast import Field, Filter
+from nearsight.store.memory.store import MemoryStore
 
 if TYPE_CHECKING:
     from nearsight.store.filters.parser import parse
@@ -22,6 +23,7 @@ __all__ = [
     "Field",
     "Filter",
     "Hit",
+    "MemoryStore",
     "VectorError",
     "VectorStore",
     "check_machine",

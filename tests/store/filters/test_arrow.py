@@ -7,10 +7,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from filter_expressions import EXPRESSIONS, FIELDS, ROWS, SCHEMA, quoted
 from nearsight.store import parse
 from nearsight.store.filters.arrow import matching_rows
 from nearsight.store.lance.store import LanceStore
+
+from filter_expressions import EXPRESSIONS, FIELDS, ROWS, SCHEMA, quoted
 
 # What Python, the engine and Arrow might each compare in their own way.
 _ODD_SCORES = st.sampled_from([0.0, -0.0, math.nan, math.inf, -math.inf, 0.5, 2.0**53, 1e-320])

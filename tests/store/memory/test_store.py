@@ -1,18 +1,13 @@
 """A store with memory: the conformance suite answered from memory, and how memory follows the store."""
 
-import threading
 
-import numpy as np
-import pyarrow as pa
 import pytest
 
-from nearsight.errors import StorageError
-from nearsight.store import parse
 from nearsight.store.lance.store import LanceStore
 from nearsight.store.memory import accelerators, build, plan
 from nearsight.store.memory.store import MemoryStore
 from nearsight.testing import StoreTests
-from nearsight.testing.stores import DIM, FIELDS, SCHEMA, fetch, rows, vector_array, vectors_of
+from nearsight.testing.stores import SCHEMA
 
 
 class Loaded(MemoryStore):

@@ -69,9 +69,12 @@ class SharedTable:
     @property
     def version(self) -> int:
         """Grows with every change."""
-        # A version is a new file in this directory; to look at its time stamp takes a fiftieth of a look at the
-        # files. A stamp that is young may stand for several versions.
-        changed_ns = self._versions.stat().st_mtime_ns
+        # A version is a new file in this directory. Its time stamp is read fifty times as fast as the files are
+        # listed; a young stamp may stand for several versions.
+        try:
+            changed_ns = self._versions.stat().st_mtime_ns
+        except OSError:  # what follows says why
+            changed_ns = time.time_ns()
         if changed_ns != self._last_version[0]:
             is_settled = time.time_ns() - changed_ns > _SETTLED_NS
             with self.use("reading") as table:
