@@ -54,6 +54,8 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
         ("models/registry.py", "import nearsight.store.base", "Models and stores never see each other"),
         ("collection/schema.py", "import lancedb", "LanceDB stays in store.lance"),
         ("faces/storage.py", "import nearsight.store.lance.store", "Engines stay behind the store factory"),
+        ("store/memory/rows.py", "import usearch", "usearch and numkong stay in store.memory.accelerators"),
+        ("store/lance/store.py", "import numkong", "usearch and numkong stay in store.memory.accelerators"),
         (
             "embedder/embedder.py",
             "import onnxruntime",

@@ -169,7 +169,7 @@ class CollectionReader:
         Parameters
         ----------
         vectors : array of shape (n, dim)
-            Of this collection's fingerprint. Thousands at once are several times as fast as one after another.
+            Of this collection's fingerprint. Many at once are faster than one after another.
         k : int, default 10
         where : str, optional
             Search only among the rows that match.
@@ -189,8 +189,8 @@ class CollectionReader:
         """Load what searches need into memory now, and return whether it is there.
 
         The second search starts this in the background. From 10 million numbers on (20,000 vectors of 512), a
-        graph is built if ``nearsight[fast]`` is installed, with all cores, and saved in ``DIR/cache``. Beyond 64
-        million numbers, searches stay with the store unless there is such a graph.
+        graph is built if ``nearsight[fast]`` is installed, here with all cores, and saved in ``DIR/cache``.
+        Beyond 64 million numbers, searches stay with the store unless there is such a graph.
         """
         return isinstance(self._store, MemoryStore) and self._store.load()
 

@@ -1,6 +1,5 @@
 """A store with memory: the conformance suite answered from memory, and how memory follows the store."""
 
-
 import pytest
 
 from nearsight.store.lance.store import LanceStore

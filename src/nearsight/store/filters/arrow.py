@@ -105,7 +105,7 @@ def _leaf(leaf: Leaf, table: pa.Table, *, negated: bool) -> Mask:
     condition: Mask = known & (compared != negated)
     if leaf.field.list_column is None:
         return condition
-    in_list = _in_list(leaf, table)
+    in_list = _in_list(leaf, table, leaf.field.list_column)
     return condition & ~in_list if negated else condition | in_list
 
 
@@ -142,9 +142,7 @@ def _compare(leaf: Compare | In | Like | IsTrue, column: pa.Array) -> Mask:
     if isinstance(leaf, Like):
         pattern = "".join(text if wild else re.sub(r"([\\%_])", r"\\\1", text) for wild, text in leaf.parts)
         return _mask(pc.match_like(column, pattern, ignore_case=leaf.ignore_case))
-    values = leaf.values if isinstance(leaf, In) else (leaf.value,)
-    assert not any(isinstance(value, Field) for value in values)
-    literals: tuple[Any, ...] = values
+    literals: tuple[Any, ...] = leaf.values if isinstance(leaf, In) else (leaf.value,)
     if _is_compared_as_double(leaf.field, literals):
         keys = _ordered(column, merges_zeros=True)
         wanted = _ordered(pa.array([float(value) for value in literals], pa.float64()), merges_zeros=True)
@@ -197,7 +195,7 @@ def _widened(column: pa.Array) -> pa.Array:
     return column.cast(pa.int64())
 
 
-def _literals(field: Field, values: Sequence[Value]) -> pa.Array:
+def _literals(field: Field, values: Sequence[Any]) -> pa.Array:
     """Return literals as an array of the type in which they are compared."""
     if field.kind == "integer" and pa.types.is_signed_integer(field.type):
         return pa.array(values, pa.int64())
@@ -212,16 +210,14 @@ def _literals(field: Field, values: Sequence[Value]) -> pa.Array:
     raise _NotEvaluableError
 
 
-def _instant(value: Value) -> int:
-    assert isinstance(value, datetime)
+def _instant(value: datetime) -> int:
     since = value.astimezone(timezone.utc) - datetime(1970, 1, 1, tzinfo=timezone.utc)
     return (since.days * 86_400 + since.seconds) * 10**6 + since.microseconds
 
 
-def _in_list(leaf: Leaf, table: pa.Table) -> Mask:
-    """Return whether any value in the field's list column compares so; a missing list holds nothing."""
-    assert leaf.field.list_column is not None
-    lists = _one_chunk(table, leaf.field.list_column, pa.list_(pa.string()))
+def _in_list(leaf: Leaf, table: pa.Table, name: str) -> Mask:
+    """Return whether any value in a list column compares so; a missing list holds nothing."""
+    lists = _one_chunk(table, name, pa.list_(pa.string()))
     if not isinstance(leaf, In | Like) and not (isinstance(leaf, Compare) and leaf.op == "="):
         raise _NotEvaluableError
     values = lists.flatten()

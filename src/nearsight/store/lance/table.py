@@ -69,8 +69,8 @@ class SharedTable:
     @property
     def version(self) -> int:
         """Grows with every change."""
-        # A version is a new file in this directory. Its time stamp is read fifty times as fast as the files are
-        # listed; a young stamp may stand for several versions.
+        # A version is a new file in this directory, whose time stamp is read fifty times as fast as its files
+        # are listed. A young stamp may stand for several versions.
         try:
             changed_ns = self._versions.stat().st_mtime_ns
         except OSError:  # what follows says why

@@ -1,10 +1,8 @@
 """What the extra ``[fast]`` adds: graphs of usearch, and numkong's products of bytes."""
 
 import os
-import warnings
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,18 +15,18 @@ _CONNECTIVITY, _EXPANSION_ADD = 16, 128
 
 
 @cache
-def _usearch() -> ModuleType | None:
+def _usearch() -> Any:
+    """Return the module, or None."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import usearch.index as module
+        import usearch.index as module
     except ImportError:
         return None
     return module
 
 
 @cache
-def _numkong() -> ModuleType | None:
+def _numkong() -> Any:
+    """Return the module, or None."""
     try:
         import numkong as module
     except ImportError:
@@ -37,8 +35,8 @@ def _numkong() -> ModuleType | None:
 
 
 def has_graphs() -> bool:
-    """Whether graphs can be built: usearch is installed."""
-    return _usearch() is not None
+    """Whether graphs can be built: usearch is installed, and numkong with it."""
+    return _usearch() is not None and has_byte_products()
 
 
 def has_byte_products() -> bool:
@@ -48,9 +46,7 @@ def has_byte_products() -> bool:
 
 def byte_products(query: NDArray[np.int8], codes: NDArray[np.int8]) -> NDArray[np.float64]:
     """Return the (n,) inner products of a (d,) query with (n, d) codes."""
-    module = _numkong()
-    assert module is not None
-    products: NDArray[np.float64] = np.asarray(module.cdist(query[None], codes, "dot"))[0]
+    products: NDArray[np.float64] = np.asarray(_numkong().cdist(query[None], codes, "dot"))[0]
     return products
 
 
@@ -68,10 +64,8 @@ class Graph:
     @classmethod
     def empty(cls, dim: int) -> "Graph":
         """Return a graph without rows."""
-        module = _usearch()
-        assert module is not None
         return cls(
-            module.Index(
+            _usearch().Index(
                 ndim=dim,
                 metric="cos",
                 dtype="i8",
@@ -90,10 +84,8 @@ class Graph:
         StorageError
             The file is not one.
         """
-        module = _usearch()
-        assert module is not None
         try:
-            index = module.Index.restore(path, view=True)
+            index = _usearch().Index.restore(path, view=True)
         except RuntimeError as error:
             raise StorageError(f"{path} is damaged ({error})") from error
         if index is None:

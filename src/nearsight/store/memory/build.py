@@ -221,7 +221,7 @@ class Loader:
                 if graph is None:
                     return True
                 rows = Rows.of(part, graph)
-                if directory is not None and self._is_saved(rows, directory, revision):
+                if directory is not None and self._is_saved(part, graph, directory, revision):
                     self._cache.discard(keep=directory)
                     directory = None
                     saved = self._cache.open() if n_numbers <= MAX_HELD_NUMBERS else None
@@ -245,11 +245,11 @@ class Loader:
             return None
 
     @staticmethod
-    def _is_saved(rows: Rows, directory: Path, revision: str) -> bool:
+    def _is_saved(part: Part, graph: Graph, directory: Path, revision: str) -> bool:
         try:
-            if len(rows.base) * rows.dim <= MAX_HELD_NUMBERS:
-                write_arrays(directory, rows.base)
-            save(directory, rows, revision)
+            if part.vectors.size <= MAX_HELD_NUMBERS:
+                write_arrays(directory, part)
+            save(directory, part, graph, revision)
         except OSError as error:
             _LOG.info("the graph is not saved: %s", error)
             return False
@@ -282,18 +282,20 @@ class Loader:
 
     def _graph(self, part: Part) -> Graph | None:
         """Return the graph of all rows; None if it finds too few of the nearest at any expansion."""
-        assert part.codes is not None
+        codes = part.codes
+        if codes is None:
+            return None
         rng = np.random.default_rng(0)
         order = rng.permutation(len(part))
         n_left_out = min(_N_LEFT_OUT, len(part) // 10)
         left_out, others = order[:n_left_out], order[n_left_out:]
         graph = Graph.empty(part.vectors.shape[1])
-        self._add(graph, others, part.codes)
+        self._add(graph, others, codes)
         recall = self._calibrate(graph, part, np.sort(left_out), np.sort(others)) if n_left_out else 1.0
         if recall < _LEAST_RECALL:
             _LOG.info("no graph: it finds %.3f of the nearest ten", recall)
             return None
-        self._add(graph, left_out, part.codes)
+        self._add(graph, left_out, codes)
         return graph
 
     def _add(self, graph: Graph, positions: NDArray[np.int64], codes: Codes) -> None:

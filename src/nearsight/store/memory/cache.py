@@ -158,7 +158,7 @@ class ArrayFiles:
         return _mapped(self._directory, table, self._n_rows, self._dim, self._error)
 
 
-def save(directory: Path, rows: Rows, revision: str) -> None:
+def save(directory: Path, part: Part, graph: Graph, revision: str) -> None:
     """Write the rest of the files into a directory that has the arrays, and its manifest last.
 
     Raises
@@ -166,21 +166,19 @@ def save(directory: Path, rows: Rows, revision: str) -> None:
     OSError
         The disk refuses.
     """
-    assert rows.graph is not None
-    assert rows.base.codes is not None
-    table = rows.base.table
+    table = part.table
     with pa.OSFile(str(directory / _TABLE), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    rows.graph.save(directory / _GRAPH)
+    graph.save(directory / _GRAPH)
     facts = {
         "revision": revision,
-        "rows": len(rows.base),
-        "dim": rows.dim,
-        "error": rows.base.codes.error,
-        "expansion": rows.graph.expansion,
+        "rows": len(part),
+        "dim": part.vectors.shape[1],
+        "error": part.codes.error if part.codes else 0.0,
+        "expansion": graph.expansion,
         "files": {name: _checked(directory / name) for name in _names()},
     }
-    for name in facts["files"]:  # type: ignore[attr-defined] # a dict
+    for name in facts["files"]:
         with open(directory / name, "rb") as file:
             os.fsync(file.fileno())
     write_manifest(directory / _MANIFEST, _FORMAT, facts)

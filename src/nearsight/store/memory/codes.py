@@ -33,7 +33,7 @@ def encode(vectors: NDArray[np.float32], inverse_norms: NDArray[np.float32]) -> 
     --------
     >>> codes = encode(np.array([[3, 4]], np.float32), np.array([0.2], np.float32))
     >>> codes.values.tolist(), round(codes.error, 4)
-    ([[95, 127]], 0.0015)
+    ([[95, 127]], 0.0016)
     """
     if not len(vectors):
         return Codes(np.empty(vectors.shape, np.int8), np.empty(0, np.float32), 0.0)

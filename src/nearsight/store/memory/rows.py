@@ -273,8 +273,8 @@ class Rows:
         if path == "store":
             return None
         unit = queries * inverse_norms(queries)[:, None]
-        if path == "graph":
-            nearest = self._walk(unit, k, mask, n_matching)
+        if path == "graph" and self.graph is not None:
+            nearest = self._walk(self.graph, unit, k, mask, n_matching)
         else:
             nearest = self._compare(unit, k, mask, n_matching)
         return None if nearest is None else self._hits(nearest, k, columns)
@@ -318,10 +318,9 @@ class Rows:
         return [self._scored(query, np.concatenate(own)) for query, own in zip(queries, best, strict=True)]
 
     def _walk(
-        self, queries: NDArray[np.float32], k: int, mask: Mask, n_matching: int
+        self, graph: Graph, queries: NDArray[np.float32], k: int, mask: Mask, n_matching: int
     ) -> "list[tuple[_Positions, NDArray[np.float32]]] | None":
         """Return what the graph finds and the recent rows add; None if some query must go to the store."""
-        assert self.graph is not None
         n_base = len(self.base)
         codes = encode(queries, np.ones(len(queries), np.float32))
         count = n_candidates(len(mask), n_matching, k)
@@ -329,7 +328,7 @@ class Rows:
         recent_rows = None if is_all else np.flatnonzero(mask[n_base:])
         nearest = []
         short: list[int] = []
-        for number, keys in enumerate(self.graph.search(codes.values, count)):
+        for number, keys in enumerate(graph.search(codes.values, count)):
             keys = keys if is_all else keys[mask[keys]]
             query = queries[number]
             recent = self.recent.nearest(query, k, recent_rows)

@@ -41,7 +41,7 @@ class _Change:
     before: int
     after: int
     kind: Literal["append", "update", "delete", "columns"]
-    rows: pa.Table | None = None
+    rows: pa.Table
     ids: tuple[str, ...] = ()
 
 
@@ -224,15 +224,13 @@ class MemoryStore:
         version = self._store.version
         with self._mutex:
             if self._loaded.version != version:
-                self._apply_changes()
+                self._apply_changes(self._loaded)
             if self._loaded.version == version:
                 return self._loaded.rows
         return None
 
-    def _apply_changes(self) -> None:
+    def _apply_changes(self, loaded: Loaded) -> None:
         """Bring the rows to the version after the last change that follows without a gap."""
-        loaded = self._loaded
-        assert loaded is not None
         for change in self._changes:
             if change.before == loaded.version:
                 rows = _applied(loaded.rows, change, self._store.schema, self._columns)
@@ -315,7 +313,6 @@ def _applied(
         return rows.changed(rows.base.table.slice(0, 0), np.empty((0, rows.dim), np.float32), change.ids)
     if change.kind == "columns":
         return rows.with_columns([schema.field(name) for name in columns(schema)])
-    assert change.rows is not None
     held = pa.schema([schema.field(name) for name in rows.columns])
     if change.kind == "append":
         new = pa.table(
