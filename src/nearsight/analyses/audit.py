@@ -25,7 +25,8 @@ from nearsight.progress import steps
 ISSUE_KINDS = (
     "unreadable", *KINDS, "outlier", "duplicate", "leak", "label_conflict", "wrong_label", "rare_class",
 )  # fmt: skip
-_SPLITS = {
+#: What folders of a split are called, and what is meant.
+SPLIT_FOLDERS = {
     "train": "train", "training": "train", "val": "validation", "valid": "validation", "dev": "validation",
     "validation": "validation", "test": "test", "testing": "test", "holdout": "test",
 }  # fmt: skip
@@ -257,7 +258,7 @@ def _splits(
                     splits[id] = {str(value)}
         return splits
     by_folder = {
-        id: {_SPLITS[name] for path in item.paths for name in _folders(path) if name in _SPLITS}
+        id: {SPLIT_FOLDERS[name] for path in item.paths for name in _folders(path) if name in SPLIT_FOLDERS}
         for id, item in items.items()
     }
     found = {id: names for id, names in by_folder.items() if names}

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from nearsight.collection import Collection, Match
 from nearsight.reports.html import jpeg_uri, link, policy_hash, render, template_source, write_html
 from nearsight.reports.thumbnails import ThumbnailFolder
@@ -15,6 +17,9 @@ from nearsight.text_format import plain
 MAX_INLINE_BYTES = 1_000_000
 
 SCALE = "Similarity is the cosine of two vectors: 1 is the same image. Cards link to the originals."
+
+
+_NO_CHART = Markup()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,8 @@ class Section:
         Thumbnails without words.
     table : sequence of sequence of str
         The first row is the header, and the first column names the rows.
+    chart : Markup
+        SVG; see `reports.charts`.
     commands : sequence of str
     blank : str
         A word of the commands that the reader fills in, such as ``NAME``; empty for none.
@@ -134,6 +141,7 @@ class Section:
     grid: Sequence[Card] = ()
     sheet: Sequence[Card] = ()
     table: Sequence[Sequence[str]] = ()
+    chart: Markup = _NO_CHART
     commands: Sequence[str] = ()
     blank: str = ""
     is_folded: bool = False

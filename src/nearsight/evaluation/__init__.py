@@ -1,0 +1,36 @@
+"""Models judged on one's own labeled images: metrics, intervals, and "tie" as an answer."""
+
+from nearsight.evaluation.evaluate import (
+    DEFAULT_METRIC,
+    METRICS,
+    advised_dim,
+    dimension_curve,
+    duplicate_groups,
+    evaluate,
+    task_of,
+)
+from nearsight.evaluation.labeled_folder import LabeledFolder, read_labeled_folder
+from nearsight.evaluation.results import Comparison, Evaluation, ModelResult, class_means, metric_title
+from nearsight.evaluation.significance import Difference, Estimate, estimate, holm, paired_difference
+
+__all__ = [
+    "DEFAULT_METRIC",
+    "METRICS",
+    "Comparison",
+    "Difference",
+    "Estimate",
+    "Evaluation",
+    "LabeledFolder",
+    "ModelResult",
+    "advised_dim",
+    "class_means",
+    "dimension_curve",
+    "duplicate_groups",
+    "estimate",
+    "evaluate",
+    "holm",
+    "metric_title",
+    "paired_difference",
+    "read_labeled_folder",
+    "task_of",
+]

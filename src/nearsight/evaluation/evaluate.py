@@ -1,0 +1,246 @@
+"""Compares models on one's own labeled images."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearsight.analyses.duplicates import find_duplicates
+from nearsight.collection import Collection
+from nearsight.embedder import Embedder
+from nearsight.errors import ImageFailure, InvalidParameterError
+from nearsight.estimators.neighbors import unit_length
+from nearsight.evaluation import metrics
+from nearsight.evaluation.labeled_folder import LabeledFolder
+from nearsight.evaluation.metrics import Task
+from nearsight.evaluation.results import Comparison, Evaluation, ModelResult, Verdict
+from nearsight.evaluation.significance import Estimate, estimate, holm, paired_difference
+
+METRICS = ("recall@1", "recall@5", "recall@10", "map@10", "r_precision", "knn_accuracy")
+DEFAULT_METRIC = "map@10"
+_SIGNIFICANT = 0.05
+_DIMENSIONS = (16, 32, 64, 128, 256, 512, 1024)
+_N_BOOTSTRAP_AUROC = 2000
+
+
+def duplicate_groups(collection: Collection, paths: Sequence[str]) -> NDArray[np.intp]:
+    """Return a number for each image; near-duplicates and identical files share it.
+
+    Parameters
+    ----------
+    collection : Collection
+        It holds the images.
+    paths : sequence of str
+    """
+    ids = {path: item.id for item in collection.items() for path in item.paths}
+    kept = {item.id: group.keep.id for group in find_duplicates(collection).groups for item in group.items}
+    names = [kept.get(ids[path], ids[path]) if path in ids else path for path in paths]
+    numbers: NDArray[np.intp] = np.unique(names, return_inverse=True)[1]
+    return numbers
+
+
+def evaluate(
+    folder: LabeledFolder,
+    models: Sequence[str],
+    groups: NDArray[np.integer],
+    *,
+    metric: str = DEFAULT_METRIC,
+    device: str = "auto",
+    cache_dir: Path | None = None,
+    progress: bool | None = None,
+) -> Evaluation:
+    """Compare models on labeled images.
+
+    *Method*: with a test split, its images are searched among the others; else each image is searched among
+    all others. Images of one group are never compared. Differences are paired by query, their intervals and
+    p values drawn by group; p is adjusted for the number of comparisons (Holm). What is not significant is a
+    tie, and of tied models the fastest is recommended.
+
+    Parameters
+    ----------
+    folder : LabeledFolder
+    models : sequence of str
+        Names of models.
+    groups : ndarray of shape (n,), int
+        See `duplicate_groups`.
+    metric : str
+        The metric that decides, one of `METRICS`.
+    device, cache_dir, progress
+        See `nearsight.Embedder`.
+
+    Raises
+    ------
+    InvalidParameterError
+        The metric is unknown, a model is named twice, or no class can be judged.
+    """
+    if metric not in METRICS:
+        raise InvalidParameterError(f"the metric is {metric!r}; it must be one of {', '.join(METRICS)}")
+    if len(set(models)) < len(models) or not models:
+        raise InvalidParameterError("name each model once, and at least one")
+    embedded = [_embed(folder.paths, name, device, cache_dir, progress) for name in models]
+    # A comparison is fair on the images that every model could use.
+    usable = set.intersection(*(set(of_model.positions.tolist()) for of_model in embedded))
+    failed = {failure.path: failure for of_model in embedded for failure in of_model.failed}
+    kept = np.array(sorted(usable), np.intp)
+    folder = folder.without({path for row, path in enumerate(folder.paths) if row not in usable})
+    task = task_of(folder, np.asarray(groups)[kept])
+    vectors = {e.model: e.vectors[np.searchsorted(e.positions, kept)] for e in embedded}
+    results = [_judged(e, vectors[e.model], task, folder) for e in embedded]
+    results.sort(key=lambda result: -result.metrics[metric].value)
+    evaluation = Evaluation(
+        results,
+        _compared(results, metric, task),
+        metric,
+        folder.paths,
+        folder.labels,
+        task.queries,
+        is_split=not task.is_left_out,
+        n_gallery=len(task.gallery),
+        n_groups=len(np.unique(task.groups[task.queries])),
+        leaks=_leaks(task),
+        failed=[*folder.failed, *failed.values()],
+    )
+    curve = dimension_curve(vectors[evaluation.recommended.model], task, metric)
+    return replace(evaluation, dimensions=curve, advised_dim=advised_dim(curve))
+
+
+def task_of(folder: LabeledFolder, groups: NDArray[np.integer]) -> Task:
+    """Return the task of searching the test split among the others, or each image among all others."""
+    y = np.unique(folder.labels, return_inverse=True)[1]
+    if folder.has_split:
+        return Task.split(y, groups, [split == "test" for split in folder.splits])
+    return Task.left_out(y, groups)
+
+
+def dimension_curve(X: NDArray[np.floating], task: Task, metric: str) -> list[tuple[int, Estimate]]:
+    """Return the metric of vectors shortened by PCA, by dimension; the full length last.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    task : Task
+        The components are learned from its gallery.
+    metric : str
+        One of `METRICS`.
+    """
+    X = unit_length(np.asarray(X, np.float32))
+    mean = X[task.gallery].mean(axis=0)
+    components = np.linalg.svd(X[task.gallery] - mean, full_matrices=False)[2]
+    groups = task.groups[task.queries]
+    curve = []
+    for dim in (dim for dim in _DIMENSIONS if dim < min(len(components), X.shape[1])):
+        values = metrics.retrieval((X - mean) @ components[:dim].T, task).values[metric]
+        curve.append((dim, estimate(values, groups)))
+    return [*curve, (X.shape[1], estimate(metrics.retrieval(X, task).values[metric], groups))]
+
+
+def advised_dim(curve: Sequence[tuple[int, Estimate]]) -> int:
+    """Return the shortest dimension within one standard error of the best (Breiman et al. 1984, 3.4.3)."""
+    best = max((value for _, value in curve), key=lambda value: value.value)
+    # A 95 % interval is about four standard errors wide.
+    limit = best.value - (best.high - best.low) / 3.92
+    return min(dim for dim, value in curve if value.value >= limit)
+
+
+@dataclass(frozen=True)
+class _Embedded:
+    model: str
+    positions: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    images_per_second: float
+    license: str
+    failed: list[ImageFailure]
+
+
+def _embed(
+    paths: Sequence[str], model: str, device: str, cache_dir: Path | None, progress: bool | None
+) -> _Embedded:
+    embedder = Embedder(model, device=device, cache_dir=cache_dir, progress=progress)
+    started = time.perf_counter()
+    result = embedder.embed(list(paths))
+    seconds = time.perf_counter() - started
+    if not len(result.vectors):
+        raise InvalidParameterError(f"{model} could use none of the {len(paths):,} images")
+    rate = len(result.vectors) / seconds
+    return _Embedded(
+        model, result.positions, result.vectors, rate, embedder.backend.spec.license, result.failed
+    )
+
+
+def _judged(embedded: _Embedded, X: NDArray[np.float32], task: Task, folder: LabeledFolder) -> ModelResult:
+    groups = task.groups[task.queries]
+    found = metrics.retrieval(X, task)
+    values = dict(found.values)
+    values["probe_accuracy"] = metrics.probe_accuracy(X, task)
+    values |= {f"few_shot_{shots}": metrics.few_shot_accuracy(X, task, shots) for shots in (1, 5)}
+    estimates = {name: estimate(of_metric, groups) for name, of_metric in values.items()}
+    if folder.good_label is not None:
+        estimates["defect_auroc"] = _defect_auroc(X, task, np.array(folder.labels) == folder.good_label)
+    nmi, ari = metrics.cluster_agreement(X, task.y)
+    return ModelResult(
+        embedded.model,
+        X.shape[1],
+        X.shape[1] * 4,
+        embedded.images_per_second,
+        embedded.license,
+        estimates,
+        nmi,
+        ari,
+        values,
+        found.matches,
+    )
+
+
+def _defect_auroc(X: NDArray[np.float32], task: Task, is_good: NDArray[np.bool_]) -> Estimate:
+    """Judge defects by distance from good images: those of the gallery, or of a random half of the groups."""
+    from sklearn.metrics import roc_auc_score
+
+    if task.is_left_out:
+        names, group = np.unique(task.groups, return_inverse=True)
+        is_reference = (np.random.default_rng(0).permutation(len(names)) % 2 == 0)[group] & is_good
+        queries: NDArray[np.integer] = np.flatnonzero(~is_reference)
+    else:
+        is_reference = np.zeros(len(X), bool)
+        is_reference[task.gallery] = is_good[task.gallery]
+        queries = task.queries
+    is_defect = ~is_good[queries]
+    if not is_reference.any() or is_defect.all() or not is_defect.any():
+        return Estimate(float("nan"), float("nan"), float("nan"), 0)
+    scores = metrics.defect_scores(X, np.flatnonzero(is_reference), queries)
+    value = roc_auc_score(is_defect, scores)
+    rng, draws = np.random.default_rng(0), []
+    groups = np.unique(task.groups[queries], return_inverse=True)[1]
+    rows_of = [np.flatnonzero(groups == number) for number in range(groups.max() + 1)]
+    for _ in range(_N_BOOTSTRAP_AUROC):
+        rows = np.concatenate([rows_of[number] for number in rng.integers(0, len(rows_of), len(rows_of))])
+        if 0 < is_defect[rows].sum() < len(rows):
+            draws.append(roc_auc_score(is_defect[rows], scores[rows]))
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Estimate(float(value), float(low), float(high), len(queries))
+
+
+def _compared(results: Sequence[ModelResult], metric: str, task: Task) -> list[Comparison]:
+    groups = task.groups[task.queries]
+    pairs = list(combinations(results, 2))
+    differences = [paired_difference(a.values[metric], b.values[metric], groups) for a, b in pairs]
+    adjusted = holm([difference.p for difference in differences])
+    comparisons = []
+    for (first, second), difference, p in zip(pairs, differences, adjusted, strict=True):
+        is_clear = p < _SIGNIFICANT and not difference.low <= 0 <= difference.high
+        verdict: Verdict = "tie" if not is_clear else "better" if difference.value > 0 else "worse"
+        comparisons.append(Comparison(first.model, second.model, difference, p, verdict))
+    return comparisons
+
+
+def _leaks(task: Task) -> list[tuple[int, int]]:
+    """Return queries and gallery images of one group: the same thing on both sides of the split."""
+    if task.is_left_out:
+        return []
+    by_group: dict[int, list[int]] = {}
+    for row in task.gallery:
+        by_group.setdefault(int(task.groups[row]), []).append(int(row))
+    return [(int(query), row) for query in task.queries for row in by_group.get(int(task.groups[query]), [])]

@@ -1,0 +1,92 @@
+"""A folder of labeled images: which class each shows, and which are the queries."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nearsight.analyses.audit import SPLIT_FOLDERS
+from nearsight.errors import ImageFailure, InvalidParameterError
+from nearsight.images import Exclusions, find
+from nearsight.text_format import nfc
+
+#: What folders of images without defects are called.
+GOOD_NAMES = ("good", "normal", "nominal", "ok")
+
+
+@dataclass(frozen=True)
+class LabeledFolder:
+    """Images by class.
+
+    Attributes
+    ----------
+    paths, labels : list of str, length n
+    splits : list of str, length n
+        ``train``, ``validation`` or ``test``; empty where the folders name no split.
+    failed : list of ImageFailure
+    """
+
+    paths: list[str]
+    labels: list[str]
+    splits: list[str]
+    failed: list[ImageFailure] = field(default_factory=list)
+
+    @property
+    def has_split(self) -> bool:
+        """Whether images of ``test`` are searched among the others."""
+        return "test" in self.splits and len(set(self.splits)) > 1
+
+    @property
+    def good_label(self) -> str | None:
+        """The class of images without defects, if this is a set of defects."""
+        return next((label for label in sorted(set(self.labels)) if label.lower() in GOOD_NAMES), None)
+
+    def without(self, paths: set[str]) -> "LabeledFolder":
+        """Return the folder without some images."""
+        rows = [row for row, path in enumerate(self.paths) if path not in paths]
+        return LabeledFolder(
+            [self.paths[row] for row in rows],
+            [self.labels[row] for row in rows],
+            [self.splits[row] for row in rows],
+            self.failed,
+        )
+
+
+def read_labeled_folder(directory: Path, *, exclude: Sequence[str] = ()) -> LabeledFolder:
+    """Read a folder with one folder of images a class, with or without folders of splits above or below them.
+
+    Parameters
+    ----------
+    directory : Path
+        ``CLASS/*``, ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/train/*`` and ``CLASS/test/*``.
+    exclude : sequence of str
+        Glob patterns of images to leave out.
+
+    Raises
+    ------
+    InvalidParameterError
+        There are fewer than two classes, or none has two images.
+    """
+    paths, labels, splits = [], [], []
+    failed: list[ImageFailure] = []
+    for source in find([directory], exclusions=Exclusions(tuple(exclude))):
+        if isinstance(source, ImageFailure):
+            failed.append(source)
+            continue
+        split, names = "", []
+        for part in Path(source.path).relative_to(directory.absolute()).parts[:-1]:
+            if not split and part.lower() in SPLIT_FOLDERS:
+                split = SPLIT_FOLDERS[part.lower()]
+            else:
+                names.append(part)
+        if names:
+            paths.append(source.path)
+            labels.append(nfc(names[0]))
+            splits.append(split)
+    counts = Counter(labels)
+    if len(counts) < 2 or max(counts.values()) < 2:
+        raise InvalidParameterError(
+            f"{directory} holds {len(counts)} folders of labeled images; an evaluation needs two classes of two"
+            " images at least: one folder of images a class, perhaps in folders named train and test"
+        )
+    return LabeledFolder(paths, labels, splits, failed)

@@ -1,0 +1,128 @@
+"""Charts as SVG in the colors of the reports."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import floor, log10
+
+from markupsafe import Markup
+
+from nearsight.reports.html import render
+
+_WIDTH, _HEIGHT = 640, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 16, 44
+_N_TICKS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A value with its interval.
+
+    Attributes
+    ----------
+    x, y : float
+    low, high : float
+        Interval of y.
+    label : str
+        Written beside the point; empty for none.
+    is_marked : bool
+        Whether the point is filled with the accent color.
+    """
+
+    x: float
+    y: float
+    low: float
+    high: float
+    label: str = ""
+    is_marked: bool = False
+
+
+def chart(
+    points: Sequence[Point],
+    *,
+    title: str,
+    x_title: str,
+    y_title: str,
+    log_x: bool = False,
+    is_line: bool = False,
+) -> Markup:
+    """Return a chart of points with their intervals.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        At least one.
+    title : str
+        What the chart shows, for those who cannot see it.
+    x_title, y_title : str
+    log_x : bool
+        Whether x has a logarithmic scale; all x are then above 0.
+    is_line : bool
+        Whether a line joins the points.
+    """
+    xs = [log10(point.x) if log_x else point.x for point in points]
+    x_low, x_high = _range(xs)
+    y_low, y_high = _range([value for point in points for value in (point.low, point.high)])
+    width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+
+    def left(x: float) -> float:
+        return round(_LEFT + (x - x_low) / (x_high - x_low) * width, 1)
+
+    def top(y: float) -> float:
+        return round(_TOP + (y_high - y) / (y_high - y_low) * height, 1)
+
+    shown = [
+        {
+            "x": left(x),
+            "y": top(p.y),
+            "low": top(p.low),
+            "high": top(p.high),
+            "label": p.label,
+            "is_marked": p.is_marked,
+            # A label near the right edge stands before its point.
+            "anchor": "end" if left(x) > _WIDTH - 170 else "start",
+        }
+        for x, p in zip(xs, points, strict=True)
+    ]
+    # Every point of a line has a tick of its own; a scatter has round numbers.
+    x_values = xs if is_line else _ticks(x_low, x_high)
+    x_ticks = [(left(x), _short(10**x if log_x else x)) for x in x_values]
+    y_ticks = [(top(y), _short(y)) for y in _ticks(y_low, y_high)]
+    html = render(
+        "chart.svg",
+        title=title,
+        width=_WIDTH,
+        height=_HEIGHT,
+        box=(_LEFT, _TOP, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM),
+        points=shown,
+        line=" ".join(f"{p['x']},{p['y']}" for p in shown) if is_line else "",
+        x_ticks=x_ticks,
+        y_ticks=y_ticks,
+        x_title=x_title,
+        y_title=y_title,
+    )
+    # Every text in it was escaped.
+    return Markup(html)  # noqa: S704
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    margin = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
+    return low - margin, high + margin
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return round numbers within a range.
+
+    >>> _ticks(0.0, 1.0)
+    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    """
+    rough = (high - low) / _N_TICKS
+    power = 10.0 ** floor(log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough - 1e-12)
+    first = -int(-low // step) if low % step == 0 else floor(low / step) + 1
+    n = floor((high + step * 1e-9) / step) - first + 1
+    return [round((first + at) * step, 10) for at in range(n)]
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

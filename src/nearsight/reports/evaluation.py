@@ -1,0 +1,215 @@
+"""The report of `nearsight eval`: the verdict, figures with intervals, and the queries that differ most."""
+
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+
+from nearsight.evaluation import Evaluation, ModelResult, class_means, metric_title
+from nearsight.reports.charts import Point, chart
+from nearsight.reports.gallery import Card, Row, Section, write_gallery
+from nearsight.text_format import count, shortened
+
+_N_QUERIES = 12
+_N_HITS = 5
+_N_LEAKS = 12
+
+_FOOTER = (
+    "Intervals hold with 95 % confidence; they and the p values draw groups of near-duplicates, not images. p is"
+    " adjusted for the number of comparisons (Holm). A tie means that the data cannot tell, not that two models"
+    " are equal.",
+    "Cards link to the originals.",
+)
+
+
+def write_evaluation(
+    file: Path, evaluation: Evaluation, thumbnails: Mapping[str, bytes], directory: str
+) -> None:
+    """Write the report of an evaluation.
+
+    Parameters
+    ----------
+    file : Path
+        Replaced whole.
+    evaluation : Evaluation
+    thumbnails : mapping of str to bytes
+        JPEG by path.
+    directory : str
+        What was evaluated.
+    """
+    sections = [
+        _figures(evaluation),
+        _comparisons(evaluation),
+        _cost(evaluation),
+        _dimensions(evaluation),
+        *_queries(evaluation, thumbnails),
+        _classes(evaluation),
+        _leaks(evaluation, thumbnails),
+    ]
+    how = "a test split, searched among the others" if evaluation.is_split else "each image, among all others"
+    facts = {
+        "Images": f"{len(evaluation.paths):,}",
+        "Classes": f"{len(set(evaluation.labels)):,}",
+        "Queries": f"{len(evaluation.queries):,}: {how}",
+        "Groups of near-duplicates": f"{evaluation.n_groups:,}",
+        "Folder": directory,
+    }
+    if evaluation.detectable is not None:
+        title = metric_title(evaluation.metric)
+        facts["Detectable difference"] = f"{evaluation.detectable:.3f} in {title}, in 4 of 5 cases"
+    write_gallery(
+        file,
+        f"Models compared: {shortened([model.model for model in evaluation.models], 4)}",
+        [section for section in sections if section.title],
+        lead=evaluation.verdict,
+        facts=facts,
+        footer=_FOOTER,
+    )
+
+
+def _figures(evaluation: Evaluation) -> Section:
+    metrics = list(evaluation.models[0].metrics)
+    table = [["model", *map(metric_title, metrics), "NMI", "ARI", "images/s", "bytes", "license"]]
+    for model in evaluation.models:
+        values = [
+            f"{e.value:.3f} ({e.low:.3f} to {e.high:.3f})" if e.n else "–"
+            for e in (model.metrics[metric] for metric in metrics)
+        ]
+        cost = [f"{model.images_per_second:,.0f}", f"{model.bytes_per_vector:,}", model.license]
+        table.append([model.model, *values, f"{model.nmi:.3f}", f"{model.ari:.3f}", *cost])
+    return Section("Figures", f"The best {metric_title(evaluation.metric)} first.", table=table)
+
+
+def _comparisons(evaluation: Evaluation) -> Section:
+    if not evaluation.comparisons:
+        return Section()
+    table = [["models", "difference", "95 % interval", "p, adjusted", "verdict", "detectable", "queries needed"]]
+    for one in evaluation.comparisons:
+        gap = one.difference
+        table.append(
+            [
+                f"{one.first} against {one.second}",
+                f"{gap.value:+.3f}",
+                f"{gap.low:+.3f} to {gap.high:+.3f}",
+                f"{one.p_adjusted:.4f}",
+                one.verdict,
+                f"{gap.detectable:.3f}",
+                f"{gap.n_needed:,}" if gap.n_needed and one.verdict == "tie" else "–",
+            ]
+        )
+    title = metric_title(evaluation.metric)
+    return Section("Differences", f"In {title}, paired by query. {_ties(evaluation)}", table=table)
+
+
+def _ties(evaluation: Evaluation) -> str:
+    """Name the models that cannot be told from the best one, as a critical-difference diagram would join them."""
+    best = evaluation.models[0].model
+    verdicts = {c.second: c.verdict for c in evaluation.comparisons if c.first == best}
+    tied = [model for model, verdict in verdicts.items() if verdict == "tie"]
+    return f"Not to be told from {best}: {', '.join(tied)}." if tied else f"{best} is better than all others."
+
+
+def _cost(evaluation: Evaluation) -> Section:
+    chosen = evaluation.recommended
+    points = [
+        Point(m.images_per_second, e.value, e.low, e.high, m.model, m is chosen)
+        for m in evaluation.models
+        for e in [m.metrics[evaluation.metric]]
+    ]
+    title = metric_title(evaluation.metric)
+    drawn = chart(
+        points, title=f"{title} against speed", x_title="images per second", y_title=title, log_x=True
+    )
+    return Section("Quality and speed", "The recommended model is filled.", chart=drawn)
+
+
+def _dimensions(evaluation: Evaluation) -> Section:
+    points = [
+        Point(dim, e.value, e.low, e.high, is_marked=dim == evaluation.advised_dim)
+        for dim, e in evaluation.dimensions
+    ]
+    if len(points) < 2:
+        return Section()
+    title, model = metric_title(evaluation.metric), evaluation.recommended.model
+    lead = (
+        f"{model}, shortened by PCA that was learned on the gallery. {evaluation.advised_dim:,} numbers are the fewest"
+        f" within one standard error of the best: {evaluation.advised_dim * 4:,} bytes a vector."
+    )
+    drawn = chart(
+        points, title=f"{title} by dimension", x_title="numbers", y_title=title, log_x=True, is_line=True
+    )
+    return Section("Dimension", lead, chart=drawn)
+
+
+def _queries(evaluation: Evaluation, thumbnails: Mapping[str, bytes]) -> list[Section]:
+    """Show the queries on which the best model and the next differ most."""
+    if len(evaluation.models) < 2:
+        return []
+    best, other = evaluation.models[:2]
+    gaps = best.values[evaluation.metric] - other.values[evaluation.metric]
+    order = np.argsort(np.where(np.isnan(gaps), 0, -gaps), kind="stable")
+    won = list(takewhile(lambda row: gaps[row] > 0, order[:_N_QUERIES]))
+    lost = list(takewhile(lambda row: gaps[row] < 0, order[::-1][:_N_QUERIES]))
+    return [
+        _query_section(f"Won by {best.model}", won, (best, other), evaluation, thumbnails),
+        _query_section(f"Lost to {other.model}", lost, (best, other), evaluation, thumbnails),
+    ]
+
+
+def _query_section(
+    title: str,
+    positions: Sequence[int],
+    models: tuple[ModelResult, ModelResult],
+    evaluation: Evaluation,
+    thumbnails: Mapping[str, bytes],
+) -> Section:
+    if not positions:
+        return Section()
+    rows = []
+    for position in positions:
+        query = int(evaluation.queries[position])
+        label = evaluation.labels[query]
+        for model in models:
+            value = model.values[evaluation.metric][position]
+            hits = [int(row) for row in model.matches[position, :_N_HITS] if row >= 0]
+            cards = [_card(evaluation, row, thumbnails, right=label) for row in hits]
+            heading = f"{model.model}: {metric_title(evaluation.metric)} {value:.2f}"
+            rows.append(Row(_card(evaluation, query, thumbnails), cards, label, heading=heading))
+    lead = f"{count(len(positions), 'query', 'queries')}, the largest differences first. Right matches are framed."
+    return Section(title, lead, rows=rows)
+
+
+def _card(evaluation: Evaluation, row: int, thumbnails: Mapping[str, bytes], right: str = "") -> Card:
+    path, label = evaluation.paths[row], evaluation.labels[row]
+    badge = "right" if right and label == right else ""
+    return Card(path, thumbnails.get(path), metadata={"class": label}, badge=badge)
+
+
+def _classes(evaluation: Evaluation) -> Section:
+    models = evaluation.models[:4]
+    table = [["class", *(model.model for model in models), "difference"]]
+    means = class_means(evaluation, models)
+    for label, values in sorted(means.items(), key=lambda item: item[1][0] - item[1][-1]):
+        gap = f"{values[0] - values[-1]:+.3f}" if len(values) > 1 else "–"
+        table.append([label, *(f"{value:.3f}" for value in values), gap])
+    lead = f"{metric_title(evaluation.metric)} by class; the difference is that of the first and the last model."
+    return Section("Classes", lead, table=table, is_folded=len(means) > 30)
+
+
+def _leaks(evaluation: Evaluation, thumbnails: Mapping[str, bytes]) -> Section:
+    if not evaluation.leaks:
+        return Section()
+    rows = [
+        Row(
+            _card(evaluation, query, thumbnails),
+            [_card(evaluation, row, thumbnails, right=evaluation.labels[query])],
+            "test",
+        )
+        for query, row in evaluation.leaks[:_N_LEAKS]
+    ]
+    lead = (
+        f"{count(len(evaluation.leaks), 'pair')} of near-duplicates lie on both sides of the split. They are not"
+        " compared here."
+    )
+    return Section("Leaks", lead, rows=rows)
