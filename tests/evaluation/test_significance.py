@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from nearsight.errors import InvalidParameterError
 from nearsight.evaluation import significance
-from nearsight.evaluation.significance import estimate, holm, paired_difference
+from nearsight.evaluation.significance import auroc, estimate, holm, paired_difference
 
 
 @pytest.fixture
@@ -101,3 +102,18 @@ def test_queries_without_a_value_are_left_out_and_none_at_all_is_refused():
     assert estimate(values, np.arange(3)).n == 2
     with pytest.raises(InvalidParameterError, match="no query has a value"):
         estimate(np.full(3, np.nan), np.arange(3))
+
+
+def test_the_area_is_that_of_scikit_learn_with_ties_and_covers_the_truth(few_draws):
+    rng = np.random.default_rng(5)
+    scores, is_positive = rng.integers(0, 8, 60).astype(float), rng.random(60) < 0.3
+    ours = auroc(scores, is_positive, np.arange(60))
+    assert ours.value == pytest.approx(roc_auc_score(is_positive, scores))
+    assert ours.low < ours.value < ours.high
+    # Two normal distributions one standard deviation apart have an area of 0.7602.
+    covered = 0
+    for _ in range(150):
+        labels = np.arange(80) % 2 == 1
+        drawn = auroc(rng.standard_normal(80) + labels, labels, np.arange(80))
+        covered += drawn.low <= 0.7602 <= drawn.high
+    assert 0.88 <= covered / 150 <= 0.99

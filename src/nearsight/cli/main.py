@@ -33,6 +33,7 @@ from nearsight.cli.commands import (
     serve,
     tag,
 )
+from nearsight.cli.commands.eval import evaluate
 from nearsight.cli.framework import Family, Group
 
 
@@ -45,6 +46,7 @@ from nearsight.cli.framework import Family, Group
         search.search,
         duplicates.duplicates,
         audit.audit,
+        evaluate,
         cluster.cluster,
         segment_customers.segment_customers,
         classify.classify,

@@ -18,13 +18,13 @@ from nearsight.evaluation import metrics
 from nearsight.evaluation.labeled_folder import LabeledFolder
 from nearsight.evaluation.metrics import Task
 from nearsight.evaluation.results import Comparison, Evaluation, ModelResult, Verdict
-from nearsight.evaluation.significance import Estimate, estimate, holm, paired_difference
+from nearsight.evaluation.significance import Estimate, auroc, estimate, holm, paired_difference
+from nearsight.models import Backend
 
 METRICS = ("recall@1", "recall@5", "recall@10", "map@10", "r_precision", "knn_accuracy")
 DEFAULT_METRIC = "map@10"
 _SIGNIFICANT = 0.05
 _DIMENSIONS = (16, 32, 64, 128, 256, 512, 1024)
-_N_BOOTSTRAP_AUROC = 2000
 
 
 def duplicate_groups(collection: Collection, paths: Sequence[str]) -> NDArray[np.intp]:
@@ -45,7 +45,7 @@ def duplicate_groups(collection: Collection, paths: Sequence[str]) -> NDArray[np
 
 def evaluate(
     folder: LabeledFolder,
-    models: Sequence[str],
+    models: Sequence[str | Backend],
     groups: NDArray[np.integer],
     *,
     metric: str = DEFAULT_METRIC,
@@ -63,8 +63,8 @@ def evaluate(
     Parameters
     ----------
     folder : LabeledFolder
-    models : sequence of str
-        Names of models.
+    models : sequence of str or Backend
+        Names of models, or loaded models.
     groups : ndarray of shape (n,), int
         See `duplicate_groups`.
     metric : str
@@ -79,9 +79,12 @@ def evaluate(
     """
     if metric not in METRICS:
         raise InvalidParameterError(f"the metric is {metric!r}; it must be one of {', '.join(METRICS)}")
-    if len(set(models)) < len(models) or not models:
-        raise InvalidParameterError("name each model once, and at least one")
-    embedded = [_embed(folder.paths, name, device, cache_dir, progress) for name in models]
+    names = [model if isinstance(model, str) else model.spec.id for model in models]
+    if len(set(names)) < len(names) or not names:
+        raise InvalidParameterError(
+            f"the models are {', '.join(names) or 'none'}; name each once, at least one"
+        )
+    embedded = [_embed(folder.paths, model, device, cache_dir, progress) for model in models]
     # A comparison is fair on the images that every model could use.
     usable = set.intersection(*(set(of_model.positions.tolist()) for of_model in embedded))
     failed = {failure.path: failure for of_model in embedded for failure in of_model.failed}
@@ -157,17 +160,22 @@ class _Embedded:
 
 
 def _embed(
-    paths: Sequence[str], model: str, device: str, cache_dir: Path | None, progress: bool | None
+    paths: Sequence[str],
+    model: str | Backend,
+    device: str,
+    cache_dir: Path | None,
+    progress: bool | None,
 ) -> _Embedded:
+    name = model if isinstance(model, str) else model.spec.id
     embedder = Embedder(model, device=device, cache_dir=cache_dir, progress=progress)
     started = time.perf_counter()
     result = embedder.embed(list(paths))
     seconds = time.perf_counter() - started
     if not len(result.vectors):
-        raise InvalidParameterError(f"{model} could use none of the {len(paths):,} images")
+        raise InvalidParameterError(f"{name} could use none of the {len(paths):,} images")
     rate = len(result.vectors) / seconds
     return _Embedded(
-        model, result.positions, result.vectors, rate, embedder.backend.spec.license, result.failed
+        name, result.positions, result.vectors, rate, embedder.backend.spec.license, result.failed
     )
 
 
@@ -177,6 +185,8 @@ def _judged(embedded: _Embedded, X: NDArray[np.float32], task: Task, folder: Lab
     values = dict(found.values)
     values["probe_accuracy"] = metrics.probe_accuracy(X, task)
     values |= {f"few_shot_{shots}": metrics.few_shot_accuracy(X, task, shots) for shots in (1, 5)}
+    # A class with no more images than shots leaves none to judge.
+    values = {name: v for name, v in values.items() if name in METRICS or np.isfinite(v).any()}
     estimates = {name: estimate(of_metric, groups) for name, of_metric in values.items()}
     if folder.good_label is not None:
         estimates["defect_auroc"] = _defect_auroc(X, task, np.array(folder.labels) == folder.good_label)
@@ -197,8 +207,6 @@ def _judged(embedded: _Embedded, X: NDArray[np.float32], task: Task, folder: Lab
 
 def _defect_auroc(X: NDArray[np.float32], task: Task, is_good: NDArray[np.bool_]) -> Estimate:
     """Judge defects by distance from good images: those of the gallery, or of a random half of the groups."""
-    from sklearn.metrics import roc_auc_score
-
     if task.is_left_out:
         names, group = np.unique(task.groups, return_inverse=True)
         is_reference = (np.random.default_rng(0).permutation(len(names)) % 2 == 0)[group] & is_good
@@ -211,16 +219,7 @@ def _defect_auroc(X: NDArray[np.float32], task: Task, is_good: NDArray[np.bool_]
     if not is_reference.any() or is_defect.all() or not is_defect.any():
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
     scores = metrics.defect_scores(X, np.flatnonzero(is_reference), queries)
-    value = roc_auc_score(is_defect, scores)
-    rng, draws = np.random.default_rng(0), []
-    groups = np.unique(task.groups[queries], return_inverse=True)[1]
-    rows_of = [np.flatnonzero(groups == number) for number in range(groups.max() + 1)]
-    for _ in range(_N_BOOTSTRAP_AUROC):
-        rows = np.concatenate([rows_of[number] for number in rng.integers(0, len(rows_of), len(rows_of))])
-        if 0 < is_defect[rows].sum() < len(rows):
-            draws.append(roc_auc_score(is_defect[rows], scores[rows]))
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Estimate(float(value), float(low), float(high), len(queries))
+    return auroc(scores, is_defect, task.groups[queries])
 
 
 def _compared(results: Sequence[ModelResult], metric: str, task: Task) -> list[Comparison]:

@@ -1,7 +1,6 @@
 """A folder of labeled images: which class each shows, and which are the queries."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,15 +51,14 @@ class LabeledFolder:
         )
 
 
-def read_labeled_folder(directory: Path, *, exclude: Sequence[str] = ()) -> LabeledFolder:
+def read_labeled_folder(directory: Path, exclusions: Exclusions | None = None) -> LabeledFolder:
     """Read a folder with one folder of images a class, with or without folders of splits above or below them.
 
     Parameters
     ----------
     directory : Path
         ``CLASS/*``, ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/train/*`` and ``CLASS/test/*``.
-    exclude : sequence of str
-        Glob patterns of images to leave out.
+    exclusions : Exclusions, optional
 
     Raises
     ------
@@ -69,7 +67,7 @@ def read_labeled_folder(directory: Path, *, exclude: Sequence[str] = ()) -> Labe
     """
     paths, labels, splits = [], [], []
     failed: list[ImageFailure] = []
-    for source in find([directory], exclusions=Exclusions(tuple(exclude))):
+    for source in find([directory], exclusions=exclusions):
         if isinstance(source, ImageFailure):
             failed.append(source)
             continue
@@ -86,7 +84,7 @@ def read_labeled_folder(directory: Path, *, exclude: Sequence[str] = ()) -> Labe
     counts = Counter(labels)
     if len(counts) < 2 or max(counts.values()) < 2:
         raise InvalidParameterError(
-            f"{directory} holds {len(counts)} folders of labeled images; an evaluation needs two classes of two"
-            " images at least: one folder of images a class, perhaps in folders named train and test"
+            f"{directory} holds {len(counts)} folders of labeled images; an evaluation needs two classes or"
+            " more, one folder of images each, perhaps in folders named train and test"
         )
     return LabeledFolder(paths, labels, splits, failed)

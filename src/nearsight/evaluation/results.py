@@ -141,8 +141,12 @@ class Evaluation:
             worse = [c for c in self.comparisons if c.first == best.model and c.verdict == "better"]
             if len(worse) == len(self.models) - 1:
                 return f"Use {best.model}: {figure}, better than {_others(worse)}."
-            return f"Use {best.model}: {figure}. No other model is better, and of its equals it is the fastest."
-        gap = next(c.difference for c in self.comparisons if {c.first, c.second} == {best.model, chosen.model})
+            return (
+                f"Use {best.model}: {figure}. No other model is better, and of its equals it is the fastest."
+            )
+        gap = next(
+            c.difference for c in self.comparisons if {c.first, c.second} == {best.model, chosen.model}
+        )
         speed = chosen.images_per_second / best.images_per_second
         more = f" {gap.n_needed:,} queries would be needed to tell." if gap.n_needed else ""
         return (

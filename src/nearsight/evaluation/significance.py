@@ -114,6 +114,38 @@ def paired_difference(first: Floats, second: Floats, groups: Ints, *, random_sta
     return Difference(value, float(low), float(high), p, float(detectable), n_needed)
 
 
+def auroc(scores: Floats, is_positive: NDArray[np.bool_], groups: Ints, *, random_state: int = 0) -> Estimate:
+    """Return the area under the ROC curve with a percentile bootstrap interval over groups.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n,)
+        Higher for positives.
+    is_positive : ndarray of shape (n,), bool
+        Some are, and some are not.
+    groups : ndarray of shape (n,), int
+    random_state : int
+
+    Examples
+    --------
+    >>> auroc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]), np.arange(4)).value
+    0.75
+    """
+    positive, negative = scores[is_positive], scores[~is_positive]
+    wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
+    group = np.unique(groups, return_inverse=True)[1]
+    n_groups, rng, draws = int(group.max()) + 1, np.random.default_rng(random_state), []
+    for start in range(0, N_DRAWS, _BLOCK):
+        size = min(_BLOCK, N_DRAWS - start)
+        times = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size)[:, group].astype(float)
+        of_positive, of_negative = times[:, is_positive], times[:, ~is_positive]
+        pairs = of_positive.sum(axis=1) * of_negative.sum(axis=1)
+        won = ((of_positive @ wins) * of_negative).sum(axis=1)
+        draws.append(won[pairs > 0] / pairs[pairs > 0])
+    low, high = np.quantile(np.concatenate(draws), [0.025, 0.975])
+    return Estimate(float(wins.mean()), float(low), float(high), len(scores))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p values adjusted for their number (Holm 1979), in the same order.
 

@@ -16,9 +16,9 @@ _N_HITS = 5
 _N_LEAKS = 12
 
 _FOOTER = (
-    "Intervals hold with 95 % confidence; they and the p values draw groups of near-duplicates, not images. p is"
-    " adjusted for the number of comparisons (Holm). A tie means that the data cannot tell, not that two models"
-    " are equal.",
+    "Intervals hold with 95 % confidence; they and the p values draw groups of near-duplicates, not images."
+    " p is adjusted for the number of comparisons (Holm). A tie means that the data cannot tell, not that two"
+    " models are equal.",
     "Cards link to the originals.",
 )
 
@@ -84,7 +84,9 @@ def _figures(evaluation: Evaluation) -> Section:
 def _comparisons(evaluation: Evaluation) -> Section:
     if not evaluation.comparisons:
         return Section()
-    table = [["models", "difference", "95 % interval", "p, adjusted", "verdict", "detectable", "queries needed"]]
+    table = [
+        ["models", "difference", "95 % interval", "p, adjusted", "verdict", "detectable", "queries needed"]
+    ]
     for one in evaluation.comparisons:
         gap = one.difference
         table.append(
@@ -103,7 +105,7 @@ def _comparisons(evaluation: Evaluation) -> Section:
 
 
 def _ties(evaluation: Evaluation) -> str:
-    """Name the models that cannot be told from the best one, as a critical-difference diagram would join them."""
+    """Name the models that a critical-difference diagram would join with the best one."""
     best = evaluation.models[0].model
     verdicts = {c.second: c.verdict for c in evaluation.comparisons if c.first == best}
     tied = [model for model, verdict in verdicts.items() if verdict == "tie"]
@@ -132,9 +134,10 @@ def _dimensions(evaluation: Evaluation) -> Section:
     if len(points) < 2:
         return Section()
     title, model = metric_title(evaluation.metric), evaluation.recommended.model
+    n = evaluation.advised_dim
     lead = (
-        f"{model}, shortened by PCA that was learned on the gallery. {evaluation.advised_dim:,} numbers are the fewest"
-        f" within one standard error of the best: {evaluation.advised_dim * 4:,} bytes a vector."
+        f"{model}, shortened by PCA that was learned on the gallery. {n:,} numbers are the fewest within one"
+        f" standard error of the best: {n * 4:,} bytes a vector."
     )
     drawn = chart(
         points, title=f"{title} by dimension", x_title="numbers", y_title=title, log_x=True, is_line=True
@@ -176,7 +179,8 @@ def _query_section(
             cards = [_card(evaluation, row, thumbnails, right=label) for row in hits]
             heading = f"{model.model}: {metric_title(evaluation.metric)} {value:.2f}"
             rows.append(Row(_card(evaluation, query, thumbnails), cards, label, heading=heading))
-    lead = f"{count(len(positions), 'query', 'queries')}, the largest differences first. Right matches are framed."
+    n = count(len(positions), "query", "queries")
+    lead = f"{n}, the largest differences first. Right matches are framed."
     return Section(title, lead, rows=rows)
 
 
@@ -193,7 +197,9 @@ def _classes(evaluation: Evaluation) -> Section:
     for label, values in sorted(means.items(), key=lambda item: item[1][0] - item[1][-1]):
         gap = f"{values[0] - values[-1]:+.3f}" if len(values) > 1 else "–"
         table.append([label, *(f"{value:.3f}" for value in values), gap])
-    lead = f"{metric_title(evaluation.metric)} by class; the difference is that of the first and the last model."
+    lead = (
+        f"{metric_title(evaluation.metric)} by class; the difference is that of the first and the last model."
+    )
     return Section("Classes", lead, table=table, is_folded=len(means) > 30)
 
 
@@ -209,7 +215,7 @@ def _leaks(evaluation: Evaluation, thumbnails: Mapping[str, bytes]) -> Section:
         for query, row in evaluation.leaks[:_N_LEAKS]
     ]
     lead = (
-        f"{count(len(evaluation.leaks), 'pair')} of near-duplicates lie on both sides of the split. They are not"
-        " compared here."
+        f"{count(len(evaluation.leaks), 'pair')} of near-duplicates lie on both sides of the split."
+        " They are not compared here."
     )
     return Section("Leaks", lead, rows=rows)

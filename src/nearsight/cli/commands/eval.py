@@ -1,0 +1,190 @@
+"""`eval`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nearsight import text_format
+from nearsight.cli import options
+from nearsight.cli.framework import Command, Run
+
+if TYPE_CHECKING:
+    from nearsight.evaluation import Evaluation, ModelResult
+    from nearsight.images import Exclusions
+
+# evaluation.METRICS; importing it would make --help slow.
+_METRICS = ["recall@1", "recall@5", "recall@10", "map@10", "r_precision", "knn_accuracy"]
+
+
+@click.command(
+    "eval",
+    cls=Command,
+    json_shape="""{"models": [{"model", "dim": int, "bytes_per_vector": int, "images_per_second": float,
+   "license", "recall@1": float, "map@10": float, "knn_accuracy": float, "...": float,
+   "intervals": {metric: [low, high]}}],
+ "comparisons": [{"first", "second", "difference": float, "low": float, "high": float, "p": float,
+   "verdict": "better", "worse" or "tie", "detectable": float, "queries_needed": int or null}],
+ "metric", "recommended", "verdict", "queries": int, "gallery": int, "leaks": [[path, path]],
+ "dimensions": [{"dim": int, "value": float, "low": float, "high": float}], "advised_dim": int,
+ "failed": [{"path", "reason"}]}""",
+    examples=(
+        "nearsight eval photos/ --open",
+        "nearsight eval dataset/ --model efficientnet-lite0 --model dir:finetuned --metric recall@1",
+    ),
+)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="A model to compare; give the option again for others.  [default: all that are installed]",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(_METRICS),
+    default="map@10",
+    show_default=True,
+    metavar="|".join(_METRICS),
+    help="The metric that decides.",
+)
+@options.report("evaluation", "Write an HTML report: figures, differences, and the queries that differ most.")
+@options.device
+@options.walk
+@options.strict
+@click.pass_obj
+def evaluate(
+    run: Run,
+    /,
+    *,
+    folder: Path,
+    models: tuple[str, ...],
+    metric: str,
+    report: Path | None,
+    exclusions: "Exclusions",
+) -> int:
+    """Compare models on your own labeled images.
+
+    DIR holds one folder of images a class. With folders train and test, the images of test are searched
+    among the others; else each image is searched among all others. Near-duplicates are never compared.
+
+    Each metric has a 95 % interval. Two models that the images cannot tell apart are a tie, and the faster
+    one is recommended. The vectors shortened by PCA show how many numbers are enough.
+    """
+    from nearsight import evaluation
+    from nearsight.services.collections import temporary_collection
+
+    names = models or _installed()
+    labeled = evaluation.read_labeled_folder(folder, exclusions)
+    with temporary_collection(
+        [str(folder)],
+        device=run.device,
+        cache_dir=run.settings.cache_dir,
+        progress=run.console.progress,
+        exclude=exclusions.patterns,
+        include_hidden=exclusions.include_hidden,
+    ) as (collection, _):
+        result = evaluation.evaluate(
+            labeled,
+            names,
+            evaluation.duplicate_groups(collection, labeled.paths),
+            metric=metric,
+            device=run.device,
+            cache_dir=run.settings.cache_dir,
+            progress=run.console.progress,
+        )
+        run.console.document(_document(result))
+        _say(run, result)
+        if report is not None:
+            from nearsight.reports.evaluation import write_evaluation
+
+            ids = {path: item.id for item in collection.items() for path in item.paths}
+            thumbnails = collection.thumbnails(list(set(ids.values())))
+            by_path = {path: thumbnails[id] for path, id in ids.items() if id in thumbnails}
+            write_evaluation(report, result, by_path, str(folder))
+            run.present_report(report)
+        return run.report_failures(result.failed, n_images=len(result.paths))
+
+
+def _installed() -> tuple[str, ...]:
+    from nearsight import list_models
+
+    return tuple(entry.spec.id for entry in list_models() if entry.available())
+
+
+def _document(result: "Evaluation") -> dict[str, Any]:
+    return {
+        "models": [_model(model) for model in result.models],
+        "comparisons": [
+            {
+                "first": one.first,
+                "second": one.second,
+                "difference": round(one.difference.value, 5),
+                "low": round(one.difference.low, 5),
+                "high": round(one.difference.high, 5),
+                "p": round(one.p_adjusted, 5),
+                "verdict": one.verdict,
+                "detectable": round(one.difference.detectable, 5),
+                "queries_needed": one.difference.n_needed,
+            }
+            for one in result.comparisons
+        ],
+        "metric": result.metric,
+        "recommended": result.recommended.model,
+        "verdict": result.verdict,
+        "queries": len(result.queries),
+        "gallery": result.n_gallery,
+        "leaks": [[result.paths[query], result.paths[row]] for query, row in result.leaks],
+        "dimensions": [
+            {"dim": dim, "value": round(e.value, 5), "low": round(e.low, 5), "high": round(e.high, 5)}
+            for dim, e in result.dimensions
+        ],
+        "advised_dim": result.advised_dim,
+        "failed": [{"path": failure.path, "reason": failure.reason} for failure in result.failed],
+    }
+
+
+def _model(model: "ModelResult") -> dict[str, Any]:
+    judged = {name: e for name, e in model.metrics.items() if e.n}
+    return {
+        "model": model.model,
+        "dim": model.dim,
+        "bytes_per_vector": model.bytes_per_vector,
+        "images_per_second": round(model.images_per_second, 1),
+        "license": model.license,
+        **{name: round(e.value, 5) for name, e in judged.items()},
+        "nmi": round(model.nmi, 5),
+        "ari": round(model.ari, 5),
+        "intervals": {name: [round(e.low, 5), round(e.high, 5)] for name, e in judged.items()},
+    }
+
+
+def _say(run: Run, result: "Evaluation") -> None:
+    from nearsight.evaluation import metric_title
+
+    shown = dict.fromkeys(["recall@1", result.metric, "knn_accuracy", "probe_accuracy"])
+    header = ["model", *map(metric_title, shown), "images/s", "numbers"]
+    rows = [
+        [
+            model.model,
+            *(
+                f"{e.value:.3f} ({e.low:.3f} to {e.high:.3f})"
+                for e in (model.metrics[name] for name in shown)
+            ),
+            f"{model.images_per_second:,.0f}",
+            f"{model.dim:,}",
+        ]
+        for model in result.models
+    ]
+    for line in text_format.table(rows, header=header, right=range(1, len(header))):
+        run.console.say(line)
+    run.console.say()
+    run.console.say(result.verdict, bold=True)
+    if result.advised_dim < result.recommended.dim:
+        run.console.say(f"{result.advised_dim:,} numbers by PCA are as good (--dim {result.advised_dim}).")
+    if result.leaks:
+        run.console.note(
+            f"Note: {len(result.leaks):,} pairs of near-duplicates lie on both sides of the split; they were"
+            " not compared."
+        )

@@ -1,0 +1,167 @@
+"""An evaluation from files to the verdict, with tiny models."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nearsight import Collection
+from nearsight.errors import InvalidParameterError
+from nearsight.evaluation import (
+    Estimate,
+    advised_dim,
+    dimension_curve,
+    duplicate_groups,
+    evaluate,
+    read_labeled_folder,
+)
+from nearsight.evaluation.metrics import Task, retrieval
+
+from fake import FakeBackend
+
+
+def model(name, seed=0):
+    backend = FakeBackend(seed)
+    backend.spec = replace(backend.spec, id=name)
+    return backend
+
+
+class Blind(FakeBackend):
+    """Sees noise: its vectors depend on the bytes of an image, not on what it shows."""
+
+    def embed(self, prepared):
+        return np.stack(
+            [np.random.default_rng(abs(hash(p.tobytes()))).standard_normal(64) for p in prepared]
+        ).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """Three classes of twelve images each: stripes of three directions, with noise."""
+    folder, rng = tmp_path_factory.mktemp("shapes"), np.random.default_rng(0)
+    y, x = np.mgrid[0:48, 0:48]
+    for name, wave in (("level", y), ("upright", x), ("slanting", x + y)):
+        (folder / name).mkdir()
+        for number in range(12):
+            pixels = 128 + 100 * np.sin(wave / 3 + rng.uniform(0, 0.8)) + rng.normal(0, 30, (48, 48))
+            Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(folder / name / f"{number}.png")
+    return folder
+
+
+def blind():
+    backend = Blind()
+    backend.spec = replace(backend.spec, id="blind")
+    return backend
+
+
+def test_a_model_that_sees_beats_one_that_does_not(shapes):
+    folder = read_labeled_folder(shapes)
+    result = evaluate(folder, [blind(), model("seeing")], np.arange(36), metric="recall@1")
+    assert [m.model for m in result.models] == ["seeing", "blind"]
+    seeing = result.models[0].metrics
+    assert seeing["recall@1"].value > 0.9
+    assert seeing["few_shot_5"].value > 0.8
+    assert result.models[1].metrics["recall@1"].value < 0.6
+    [comparison] = result.comparisons
+    assert comparison.verdict == "better"
+    assert result.recommended.model == "seeing"
+    assert result.verdict.startswith("Use seeing: recall@1")
+    assert "better than blind by" in result.verdict
+    assert not result.is_split
+
+
+def test_equal_models_tie_and_the_faster_one_is_recommended(shapes):
+    folder = read_labeled_folder(shapes)
+    result = evaluate(folder, [model("one"), model("two")], np.arange(36))
+    [comparison] = result.comparisons
+    assert comparison.verdict == "tie"
+    assert comparison.difference.value == 0
+    fastest = max(result.models, key=lambda m: m.images_per_second)
+    assert result.recommended is fastest
+
+
+@pytest.mark.slow
+def test_a_test_split_is_searched_among_the_others_and_leaks_are_named(shapes, tmp_path):
+    for name in ("level", "upright"):
+        for number, file in enumerate(sorted((shapes / name).iterdir())):
+            target = tmp_path / ("test" if number < 4 else "train") / name / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+    copy = tmp_path / "train" / "level" / "copy.png"
+    copy.write_bytes((tmp_path / "test" / "level" / "0.png").read_bytes())
+    folder = read_labeled_folder(tmp_path)
+    collection = Collection.create(tmp_path.parent / "split-c", model=model("fake"))
+    collection.add(tmp_path, progress=False)
+    groups = duplicate_groups(collection, folder.paths)
+    result = evaluate(folder, [model("one")], groups)
+    assert result.is_split
+    assert len(result.queries) == 8
+    assert result.n_gallery == 17
+    [(query, row)] = result.leaks
+    assert folder.paths[query].endswith("test/level/0.png")
+    assert folder.paths[row] == str(copy)
+    assert row not in result.models[0].matches[list(result.queries).index(query)]
+
+
+def test_an_image_that_a_model_cannot_use_is_left_out_for_all(shapes, tmp_path):
+    for name in ("level", "upright"):
+        (tmp_path / name).mkdir()
+        for file in list((shapes / name).iterdir())[:4]:
+            (tmp_path / name / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "level" / "broken.png").write_bytes(b"no image")
+    folder = read_labeled_folder(tmp_path)
+    assert len(folder.paths) == 9
+    result = evaluate(folder, [model("one"), model("two")], np.arange(9))
+    assert len(result.paths) == len(result.queries) == 8
+    [failure] = result.failed
+    assert failure.path.endswith("broken.png")
+
+
+def test_defects_are_judged_where_a_class_holds_good_images(shapes, tmp_path):
+    for label, name in (("good", "level"), ("scratch", "upright")):
+        (tmp_path / label).mkdir()
+        for file in (shapes / name).iterdir():
+            (tmp_path / label / file.name).write_bytes(file.read_bytes())
+    folder = read_labeled_folder(tmp_path)
+    result = evaluate(folder, [model("one")], np.arange(24))
+    assert result.models[0].metrics["defect_auroc"].value > 0.9
+    plain = evaluate(read_labeled_folder(shapes), [model("one")], np.arange(36))
+    assert "defect_auroc" not in plain.models[0].metrics
+
+
+def test_the_advised_dimension_is_the_shortest_within_one_standard_error():
+    curve = [
+        (16, Estimate(0.70, 0.68, 0.72, 9)),
+        (64, Estimate(0.795, 0.77, 0.81, 9)),
+        (512, Estimate(0.80, 0.78, 0.82, 9)),
+    ]
+    assert advised_dim(curve) == 64
+    assert advised_dim(curve[:1]) == 16
+
+
+def test_vectors_that_live_in_few_dimensions_need_no_more():
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 9
+    X = np.zeros((90, 40), np.float32)
+    X[:, :8] = rng.standard_normal((9, 8))[y] + 0.1 * rng.standard_normal((90, 8))
+    curve = dimension_curve(X, Task.left_out(y, np.arange(90)), "map@10")
+    assert [dim for dim, _ in curve] == [16, 32, 40]
+    assert advised_dim(curve) == 16
+    assert curve[-1][1].value == pytest.approx(
+        retrieval(X, Task.left_out(y, np.arange(90))).values["map@10"].mean()
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "metric", "message"),
+    [(["one", "one"], "map@10", "name each once"), (["one"], "recall@7", "must be one of")],
+)
+def test_bad_parameters_are_refused(shapes, names, metric, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        evaluate(read_labeled_folder(shapes), [model(name) for name in names], np.arange(36), metric=metric)
+
+
+def test_a_folder_without_classes_is_refused(shapes):
+    with pytest.raises(InvalidParameterError, match="two classes or more"):
+        read_labeled_folder(shapes / "level")
