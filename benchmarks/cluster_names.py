@@ -3,14 +3,20 @@
     python -m benchmarks.cluster_names FOLDER [--json]
 
 Forty images of each class, or all if there are fewer, are named beside those of the other classes. A
-name is right if it is one of those that NAMES accepts for the class. "share" is the share of names without
-"perhaps". "Mixed" puts two classes in one cluster: the share that is named by shares or with "perhaps".
+name is right if its first word is one of those that NAMES accepts for the class. "perhaps" is the share of
+names with "perhaps", "shares" of those with shares.
+
+"Mixed" puts two classes in one cluster that have no accepted name in common, of which the smaller is at least
+three tenths: how they are named, and of those with shares, how many accept a name of each class ("right").
 
 ± is half of the 95 % interval over draws.
 """
 
 import argparse
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +27,7 @@ from nearsight import Embedder, load_text_encoder
 from nearsight.analyses.cluster_names import names_from_words
 from nearsight.models.text.vocabulary import default_vocabulary
 
-N_DRAWS, LEAST_NAMED = 10, 8
+N_DRAWS, LEAST_NAMED, LEAST_SHARE = 10, 8, 0.3
 # Names that are right, by the folder of the class: of clothes, and of the stamps of Debian's
 # tuxpaint-stamps-default (photographs and drawings of single things).
 NAMES = {
@@ -78,32 +84,66 @@ def names(X: np.ndarray, y: np.ndarray, all_classes: list[str], model: str) -> l
     """Name forty images of each class; mixed clusters are of two classes."""
     known = [c for c, name in enumerate(all_classes) if name in NAMES and (y == c).sum() >= LEAST_NAMED]
     classes = [all_classes[c] for c in known]
-    tower, right = load_text_encoder(model), np.zeros((N_DRAWS, len(known)))
-    sure, mixed = np.zeros_like(right), []
+    tower, each, mixed = load_text_encoder(model), [], []
     for draw in range(N_DRAWS):
         rng = np.random.default_rng(draw)
         rows = [rng.permutation(np.flatnonzero(y == c))[:40] for c in known]
         labels, drawn = np.repeat(range(len(known)), [len(part) for part in rows]), X[np.concatenate(rows)]
-        found = names_from_words(tower, drawn, labels, default_vocabulary(), random_state=draw)
-        for i, (name, own) in enumerate(zip(classes, found, strict=True)):
-            first = re.sub(r"^perhaps |,.*| \d+%?$", "", own.name or "")
-            right[draw, i] = first in NAMES[name]
-            sure[draw, i] = not (own.name or "perhaps").startswith("perhaps")
+        name = partial(
+            names_from_words, tower, drawn, vocabulary=default_vocabulary(), is_cached=True, random_state=draw
+        )
+        each.append([Named.of(found.name, own) for found, own in zip(name(labels), classes, strict=True)])
         order = rng.permutation(len(known))
         pairs = np.empty(len(known), int)
         pairs[order] = np.arange(len(known)) // 2
-        found = names_from_words(tower, drawn, pairs[labels], default_vocabulary(), random_state=draw)
-        mixed += [("%" in (own.name or "")) or (own.name or "perhaps").startswith("perhaps") for own in found]
-    each = right.mean(1)
+        for pair, found in enumerate(name(pairs[labels])):
+            members = np.flatnonzero(pairs == pair)
+            if is_mixed([classes[c] for c in members], [len(rows[c]) for c in members]):
+                mixed.append(Named.of(found.name, *(classes[c] for c in members)))
     return [
-        {"method": "all", "right": float(each.mean()), "±": labeled_vectors.half_interval(each)},
-        {"method": "without perhaps", "right": float(right[sure > 0].mean()), "share": float(sure.mean())},
-        {"method": "mixed: shares or perhaps", "share": float(np.mean(mixed))},
-        *(
-            {"method": name, "right": float(right[:, i].mean()), "share": float(sure[:, i].mean())}
-            for i, name in enumerate(classes)
-        ),
+        {
+            "method": "all",
+            **summary(named for draw in each for named in draw),
+            "±": labeled_vectors.half_interval(
+                np.array([[n.is_right for n in draw] for draw in each]).mean(1)
+            ),
+        },
+        {"method": "sure", **summary(n for draw in each for n in draw if n.kind == "sure")},
+        {"method": "mixed", **summary(mixed)},
+        {"method": "mixed, shares", **summary(n for n in mixed if n.kind == "shares")},
+        *({"method": name, **summary(draw[i] for draw in each)} for i, name in enumerate(classes)),
     ]
+
+
+def is_mixed(classes: list[str], sizes: list[int]) -> bool:
+    if len(classes) < 2 or min(sizes) < LEAST_SHARE * sum(sizes):
+        return False
+    return not set(NAMES[classes[0]]) & set(NAMES[classes[1]])
+
+
+@dataclass(frozen=True)
+class Named:
+    """How a cluster is named, and whether that is right for its classes."""
+
+    kind: str
+    is_right: bool
+
+    @classmethod
+    def of(cls, name: str | None, *classes: str) -> "Named":
+        text = name or "perhaps"
+        kind = "shares" if "%" in text else "perhaps" if text.startswith("perhaps") else "sure"
+        words = [re.sub(r"^perhaps | \d+%?$", "", part) for part in text.split(", ")]
+        if len(classes) == 1:
+            words = words[:1]
+        return cls(kind, all(set(words) & set(NAMES[c]) for c in classes))
+
+
+def summary(named: Iterable[Named]) -> dict[str, Any]:
+    rows = list(named)
+    if not rows:
+        return {"n": 0}
+    shares = {kind: sum(row.kind == kind for row in rows) / len(rows) for kind in ("perhaps", "shares")}
+    return {"n": len(rows), "right": sum(row.is_right for row in rows) / len(rows), **shares}
 
 
 if __name__ == "__main__":

@@ -68,6 +68,16 @@ def test_a_mixed_cluster_has_the_shares_of_its_categories() -> None:
     assert names(mostly, dogs, ("clock",) * 10)[0] == "bird"
 
 
+def test_a_mixed_cluster_is_never_a_single_noun() -> None:
+    clocks = ("clock",) * 12
+    # Six tenths are lemons: enough for a name by the probabilities, but a whole part of the vectors is not.
+    assert names(("lemon",) * 6 + ("robin",) * 4, clocks) == ["lemon 60%, robin 40%", "clock"]
+    # What sets no part apart is no name of it: clocks are everywhere.
+    assert names(("lemon",) * 6 + ("clock",) * 4, ("clock",) * 40) == ["lemon 60%, others 40%", "clock"]
+    # A tenth that is something else makes no mixture.
+    assert names(("lemon",) * 9 + ("robin",), clocks) == ["lemon", "clock"]
+
+
 def test_a_name_that_is_hardly_distinctive_is_perhaps_right() -> None:
     sure, unsure = (names(("lemon",) * 4, ("clock",) * 4, sharpness=sharpness) for sharpness in (12.0, 1.5))
     assert sure == ["lemon", "clock"]

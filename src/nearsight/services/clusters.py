@@ -60,7 +60,7 @@ def name_people(
     """Return the clustering with clusters of faces named "portraits" or "people".
 
     The vocabulary of a classifier has clothes, but no people: portraits would be named after neckties. A
-    cluster of smaller faces is renamed only if its name is none or has "perhaps".
+    cluster of smaller faces is renamed only if its name is none, has "perhaps", or says shares.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def name_people(
         clustering.clusters[:_MOST_CLUSTERS], "looking for faces", unit="clusters", progress=progress
     ):
         face = _typical_face(collection, cluster, detector)
-        is_unsure = cluster.name is None or cluster.name.startswith("perhaps")
+        is_unsure = cluster.name is None or cluster.name.startswith("perhaps") or "%" in cluster.name
         if face >= _MIN_PORTRAIT_FACE:
             names[cluster.id] = "portraits"
         elif face >= _MIN_FACE and is_unsure:

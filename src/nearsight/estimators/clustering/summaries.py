@@ -1,7 +1,11 @@
 """Descriptions of clusters: representative rows, distinctive words, and the order in which they merge."""
 
+import warnings
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.neighbors import unit_length
@@ -88,6 +92,23 @@ def word_distinctiveness(shares: ArrayLike, labels: ArrayLike) -> NDArray[np.flo
         # A word that occurs nowhere else must not count infinitely.
         result[label] = p * np.log(np.maximum(p, _MIN_SHARE) / np.maximum(q, _MIN_SHARE))
     return result
+
+
+def k_means_parts(X: NDArray[np.floating], n_parts: int, *, random_state: int) -> NDArray[np.int64]:
+    """Return the part, 0..n_parts-1, of each of the (n, d) rows of one cluster, by k-means on the vectors.
+
+    Fewer different rows than parts leave parts empty.
+
+    Examples
+    --------
+    >>> parts = k_means_parts(np.eye(3)[[0, 0, 1, 2]], 3, random_state=0)
+    >>> bool(parts[0] == parts[1]), len(set(parts.tolist()))
+    (True, 3)
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        parts: NDArray[np.int64] = KMeans(n_parts, n_init=1, random_state=random_state).fit_predict(X)
+    return parts
 
 
 def merge_tree(means: ArrayLike, sizes: ArrayLike) -> NDArray[np.float64]:
