@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -37,11 +37,20 @@ class _Steps:
     n_open: int = 0
 
 
+#: Told the description, how much is done, and the total (None if unknown).
+Listener = Callable[[str, float, float | None], None]
+
 _steps: ContextVar[_Steps | None] = ContextVar("nearsight_progress_steps", default=None)
+_listener: ContextVar[Listener | None] = ContextVar("nearsight_progress_listener", default=None)
 
 
 def is_watched(progress: bool | None) -> bool:
-    """Whether a bar is drawn: as `progress` says, or if it is None, where stderr is a terminal."""
+    """Whether a bar is drawn: as `progress` says, or if it is None, where stderr is a terminal.
+
+    A listener watches, too.
+    """
+    if _listener.get() is not None:
+        return True
     return _is_terminal() if progress is None else progress
 
 
@@ -64,6 +73,26 @@ def steps(n_steps: int) -> Iterator[None]:
         yield
     finally:
         _steps.reset(token)
+
+
+@contextmanager
+def told_to(listener: Listener) -> Iterator[None]:
+    """Tell a listener of the progress in the block, instead of drawing.
+
+    Examples
+    --------
+    >>> told = []
+    >>> with told_to(lambda *facts: told.append(facts)):
+    ...     list(track("ab", "adding"))
+    ['a', 'b']
+    >>> told
+    [('adding', 0.0, 2), ('adding', 1.0, 2), ('adding', 2.0, 2)]
+    """
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
 
 
 def bar(
@@ -114,6 +143,7 @@ class _Step:
         self._facts = description, total, unit
         self._progress = progress
         self._job = _steps.get()
+        self._listener = _listener.get()
 
     def __enter__(self) -> "_Step":
         description, total, unit = self._facts
@@ -123,8 +153,10 @@ class _Step:
                 job.n_begun += 1
                 description = f"step {job.n_begun} of {job.n_steps}: {description}"
             job.n_open += 1
-        self._display: tqdm[None] | _Lines | None = None
-        if is_watched(self._progress):
+        self._display: tqdm[None] | _Lines | _Told | None = None
+        if self._listener is not None:
+            self._display = _Told(self._listener, description, total)
+        elif is_watched(self._progress):
             self._display = tqdm(
                 total=total, desc=description, unit=f" {unit}", dynamic_ncols=True, smoothing=0.05
             )
@@ -141,6 +173,22 @@ class _Step:
             self._job.n_open -= 1
         if self._display is not None:
             self._display.close()
+
+
+class _Told:
+    """Tells a listener."""
+
+    def __init__(self, listener: Listener, description: str, total: float | None) -> None:
+        self._listener, self._description, self._total = listener, description, total
+        self._n = 0.0
+        self.update(0)
+
+    def update(self, n: float) -> None:
+        self._n += n
+        self._listener(self._description, self._n, self._total)
+
+    def close(self) -> None:
+        """Nothing is left to do."""
 
 
 class _Lines:

@@ -1,18 +1,32 @@
 """The service as a process: it starts, answers, and stops as it should."""
 
+import io
 import json
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from models.layouts import write_layout
+
+from nearsight.errors import StorageError
+from nearsight.services.jobs import JobTable
 
 httpx2 = pytest.importorskip("httpx2")
+uvicorn = pytest.importorskip("uvicorn")
+from nearsight.server import main  # noqa: E402
+
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 
@@ -80,6 +94,21 @@ def server(tmp_path_factory):
         yield process
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Words that serve a tiny model."""
+    folder = write_layout(tmp_path_factory.mktemp("model"), outputs={"image_embeds": [32]})
+    return ["--model", f"default=dir:{folder}"]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, tiny):
+    """A service with one thread, a short queue and little patience."""
+    words = [*tiny, "--queue", 64, "--n-threads", 1, "--read-timeout-s", 1]
+    with running(tmp_path_factory.mktemp("small"), *words) as process:
+        yield process
+
+
 def test_it_is_ready_without_torch_and_logs_json(server):
     client = server.client()
     assert client.get("/health").json() == {"status": "ok"}
@@ -108,22 +137,16 @@ def test_it_gives_the_vectors_of_the_library(server, jpeg):
     assert "infer;dur=" in alone.headers["server-timing"]
 
 
-def test_it_refuses_to_be_reached_without_a_key(tmp_path):
-    with running(tmp_path, "--host", "0.0.0.0") as process:
-        assert process.popen.wait(60) == 2
-        assert "nearsight keys add" in process.text()
-
-
-def test_a_taken_port_is_told(server, tmp_path):
-    port = server.url().rsplit(":", 1)[1]
-    with running(tmp_path, "--port", port) as process:
-        assert process.popen.wait(60) == 1
-        assert "choose another --port" in process.text()
+def test_a_taken_port_is_told():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        config = uvicorn.Config(None, host="127.0.0.1", port=taken.getsockname()[1], log_config=None)
+        with pytest.raises(StorageError, match="choose another --port"):
+            main._bind(main.Listener(config))
 
 
 def test_sigterm_finishes_what_was_accepted(tmp_path, jpeg):
-    from concurrent.futures import ThreadPoolExecutor
-
     with running(tmp_path, "--n-threads", 1, "--grace-s", 15) as process:
         client = process.client()
         body = jpeg(1, (3000, 2000))
@@ -147,15 +170,156 @@ def test_sigterm_finishes_what_was_accepted(tmp_path, jpeg):
         assert answers.count(200) >= 1
 
 
-def test_a_slow_body_ends_at_its_deadline_and_others_go_on(tmp_path):
-    import socket
-    from urllib.parse import urlsplit
+def test_a_slow_body_ends_at_its_deadline_and_others_go_on(small):
+    client = small.client()
+    parts = urlsplit(small.url())
+    with socket.create_connection((parts.hostname, parts.port), timeout=20) as slow:
+        head = f"POST /v1/embeddings HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 1000\r\n\r\n"
+        slow.sendall(head.encode() + b"x")
+        assert client.get("/health").status_code == 200
+        assert b" 408 " in slow.recv(4096).split(b"\r\n")[0]
 
-    with running(tmp_path, "--read-timeout-s", 1) as process:
+
+@pytest.fixture
+def archive(tmp_path, save_image):
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for seed in range(400):
+        save_image(folder / f"{seed}.png", seed, (64, 48))
+    return folder
+
+
+def until(condition, seconds=60):
+    for _ in range(int(seconds / 0.02)):
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError("it did not come true")
+
+
+def test_a_job_goes_on_after_the_service_was_killed(tmp_path, tiny, archive):
+    words = [*tiny, "--root", f"archive={archive}"]
+    with running(tmp_path, *words) as process:
         client = process.client()
-        parts = urlsplit(process.url())
-        with socket.create_connection((parts.hostname, parts.port), timeout=20) as slow:
-            head = f"POST /v1/embeddings HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 1000\r\n\r\n"
-            slow.sendall(head.encode() + b"x")
-            assert client.get("/health").status_code == 200
-            assert b" 408 " in slow.recv(4096).split(b"\r\n")[0]
+        client.post("/v1/collections", json={"name": "photos"}).raise_for_status()
+        id = client.post("/v1/collections/photos/index", json={"folder": "archive"}).json()["id"]
+        until(lambda: client.get(f"/v1/jobs/{id}").json()["state"] == "running")
+        process.popen.kill()
+        process.popen.wait()
+    with running(tmp_path, *words) as process:
+        client = process.client()
+        job = until(lambda: (j := client.get(f"/v1/jobs/{id}").json())["state"] == "done" and j)
+        assert job["result"]["added"] + job["result"]["unchanged"] == 400
+        page = client.get("/v1/collections/photos/items", params={"limit": 1000}).json()
+        assert page["total"] == len({item["id"] for item in page["items"]}) == 400
+        assert page["items"][0]["path"].startswith("archive/")
+
+
+def test_what_was_acknowledged_is_there_after_a_kill(tmp_path, tiny, jpeg):
+    acknowledged, seed = [], 0
+    for _ in range(3):
+        with running(tmp_path, *tiny) as process:
+            client = process.client()
+            client.post("/v1/collections", json={"name": "photos"})
+            timer = threading.Timer(0.7, process.popen.kill)
+            timer.start()
+            try:
+                while True:
+                    answer = client.post("/v1/collections/photos/items", files={"image": jpeg(seed)})
+                    acknowledged.append(answer.raise_for_status().json()["items"][0]["id"])
+                    seed += 1
+            except httpx2.TransportError:
+                seed += 1  # what was under way may be there or not, and is sent no second time
+            timer.join()
+    with running(tmp_path, *tiny) as process:
+        client = process.client()
+        page = client.get("/v1/collections/photos/items", params={"limit": 1000}).json()
+        ids = [item["id"] for item in page["items"]]
+        assert len(acknowledged) >= 3
+        assert set(acknowledged) <= set(ids)
+        assert len(ids) == len(set(ids)) <= seed
+        hits = client.post("/v1/collections/photos/search", json={"id": acknowledged[0], "k": 1}).json()[
+            "hits"
+        ]
+        assert len(hits) == 1
+
+
+def test_sigterm_ends_open_streams(tmp_path, tiny, archive):
+    with running(tmp_path, *tiny, "--root", f"archive={archive}") as process:
+        client = process.client()
+        table = JobTable(tmp_path / "data")
+        job, _ = table.add("index", {"directory": str(tmp_path), "folder": str(archive)})
+        table.claim()  # running, and nobody runs it: its stream stays open
+        with client.stream("GET", f"/v1/jobs/{job.id}/events") as stream:
+            assert next(stream.iter_lines()).startswith("event: progress")
+            begun = time.monotonic()
+            assert process.stop() == 0, process.text()
+            assert time.monotonic() - begun < 15
+
+
+def test_a_flood_is_refused_in_part_and_clients_that_wait_get_all(small, jpeg):
+    client = small.client(limits=httpx2.Limits(max_connections=100))
+    body = jpeg(3, (2000, 1500))
+    headers = {"content-type": "image/jpeg"}
+
+    def ask(_):
+        return client.post("/v1/embeddings", content=body, headers=headers)
+
+    with ThreadPoolExecutor(96) as pool:
+        answers = list(pool.map(ask, range(160)))
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert {answer.status_code for answer in answers} == {200, 429}
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    assert client.get("/health").status_code == 200
+
+
+def test_what_clients_leave_behind_is_not_computed(small, jpeg):
+    client = small.client()
+    parts = urlsplit(small.url())
+    body = jpeg(3, (3000, 2000))
+    head = (
+        f"POST /v1/embeddings HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: image/jpeg\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+
+    def count(name):
+        match = re.search(rf"^nearsight_{name} (\S+)", client.get("/metrics").text, re.MULTILINE)
+        return float(match[1]) if match else 0.0
+
+    embedded = count('embedded_items_total{model="default"}')
+    sockets = [socket.create_connection((parts.hostname, parts.port)) for _ in range(60)]
+    for each in sockets:
+        each.sendall(head.encode() + body)
+    for each in sockets:
+        each.close()
+    until(lambda: count('dropped_total{reason="client"}') >= 10 and not count("queue_bytes"))
+    assert count('embedded_items_total{model="default"}') - embedded <= 50
+
+
+def bombs():
+    """Images that cost more than they look."""
+    gigapixel = io.BytesIO()
+    header = struct.pack(">IIBBBBB", 32768, 32768, 8, 2, 0, 0, 0)
+    gigapixel.write(b"\x89PNG\r\n\x1a\n")
+    for kind, content in ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 10_000_000)), (b"IEND", b"")):
+        gigapixel.write(struct.pack(">I", len(content)) + kind + content)
+        gigapixel.write(struct.pack(">I", zlib.crc32(kind + content)))
+    frames = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff"
+    frames += b"!\xf9\x04\0\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0" * 100_000 + b";"
+    loop = b"II*\0\x08\0\0\0" + b"\x01\0" + b"\0\x01\x03\0\x01\0\0\0\x01\0\0\0" + b"\x08\0\0\0"
+    return {"gigapixel": gigapixel.getvalue(), "frames": frames, "TIFF loop": loop, "zeros": b"\0" * 10**6}
+
+
+def test_bombs_are_refused_in_little_memory(small, jpeg):
+    client = small.client()
+    statm = Path(f"/proc/{small.popen.pid}/statm")
+    samples = {**bombs(), "cut off": jpeg(1, (640, 480))[:-9000], "text": b"Dear diary", "empty": b""}
+    client.post("/v1/embeddings", files={"image": jpeg(1)}).raise_for_status()
+    before = int(statm.read_text().split()[1]) if statm.exists() else 0
+    for name, data in samples.items():
+        answer = client.post("/v1/embeddings", files={"image": ("a", data)})
+        expected = (200, 400) if name == "frames" else (400,)
+        assert answer.status_code in expected, (name, answer.text)
+    after = int(statm.read_text().split()[1]) if statm.exists() else 0
+    assert (after - before) * 4096 < 200 * 2**20
+    assert client.get("/health").status_code == 200

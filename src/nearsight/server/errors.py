@@ -165,7 +165,10 @@ def install(app: FastAPI, renderers: Renderers) -> None:
     """Let the app answer every exception as a problem."""
 
     async def answer(request: Request, error: Exception) -> Response:
-        return renderers.response(problem_of(error), request.url.path)
+        problem = problem_of(error)
+        if problem.status == 204:  # not a problem: there is nothing to tell any more
+            return Response(status_code=204)
+        return renderers.response(problem, request.url.path)
 
     for kind in (Problem, RequestValidationError, HTTPException, errors.NearsightError, Exception):
         app.add_exception_handler(kind, answer)

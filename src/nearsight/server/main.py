@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,20 +78,22 @@ async def _run(
         with contextlib.suppress(NotImplementedError):  # Windows
             loop.add_signal_handler(getattr(signal, name), stop)
     sockets = [_bind(listener) for listener in listeners]
-    for socket in sockets:
-        host, port = socket.getsockname()[:2]
+    for each in sockets:
+        host, port = each.getsockname()[:2]
         tell(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}")
     sys.stdout.flush()
     await asyncio.gather(
-        *(listener.serve(sockets=[socket]) for listener, socket in zip(listeners, sockets, strict=True))
+        *(listener.serve(sockets=[each]) for listener, each in zip(listeners, sockets, strict=True))
     )
 
 
-def _bind(listener: Listener) -> Any:
+def _bind(listener: Listener) -> socket.socket:
+    """Return a socket that listens: what comes from now on waits, and is not refused."""
     config = listener.config
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:
-        return config.bind_socket()
-    except SystemExit as error:  # uvicorn's way to say it
+        return socket.create_server((config.host, config.port), family=family, backlog=config.backlog)
+    except OSError as error:
         raise StorageError(
             f"{config.host}:{config.port} cannot be listened on: it is taken, or not of this machine; "
             "choose another --port or --host"

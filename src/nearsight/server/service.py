@@ -17,9 +17,11 @@ from nearsight.server.auth import Gate
 from nearsight.server.catalog import CollectionCatalog
 from nearsight.server.dispatcher import Dispatcher
 from nearsight.server.fetch import UrlFetcher
+from nearsight.server.jobs import JobRunner
 from nearsight.server.limits import RateLimit
 from nearsight.server.metrics import Metrics
 from nearsight.server.model_pool import ModelPool, ModelSource, n_workers
+from nearsight.services.jobs import JobTable
 from nearsight.services.keys import KeyStore, key_of
 from nearsight.services.server_settings import ServerSettings
 
@@ -93,6 +95,11 @@ class Service:
         self.fetcher = UrlFetcher(
             allowed=settings.allow_urls, max_bytes=settings.max_image_mb * _MB, metrics=self.metrics
         )
+        self.jobs = JobRunner(
+            JobTable(self.data), self.in_thread, self.metrics, memory_mb=settings.job_memory_mb
+        )
+        #: What every job is told of this machine.
+        self.worker_args = {"device": device, "cache_dir": None if cache_dir is None else str(cache_dir)}
         self.stopping = asyncio.Event()
         self._threads = ThreadPoolExecutor(_N_THREADS, thread_name_prefix="nearsight-request")
         self._tasks: list[asyncio.Task[None]] = []
@@ -105,7 +112,9 @@ class Service:
 
     def start(self) -> None:
         """Begin to load the default model, and what runs in the background. Needs a running loop."""
-        self._tasks = [asyncio.ensure_future(self._warm_up()), asyncio.ensure_future(self._sweep())]
+        self._tasks = [
+            asyncio.ensure_future(each) for each in (self._warm_up(), self._sweep(), self.jobs.run())
+        ]
 
     def begin_stop(self) -> None:
         """Refuse new work and end the streams; what was accepted is finished."""
@@ -114,8 +123,10 @@ class Service:
     async def stop(self) -> None:
         """Finish what was accepted, within the time of grace."""
         self.begin_stop()
+        await self.jobs.stop()
         for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.dispatcher.close(self.settings.grace_s)
         self.models.close()
         self._threads.shutdown(wait=False, cancel_futures=True)

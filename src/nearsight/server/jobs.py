@@ -1,0 +1,186 @@
+"""Runs jobs, each in a process of its own: it can be ended at once, and its memory comes back."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from nearsight.processor import n_cores
+from nearsight.server.metrics import Metrics
+from nearsight.services.jobs import ENDED, WORKER_MODULE, Job, JobTable
+
+_log = logging.getLogger("nearsight.server")
+
+# After a polite signal, a job has this long to end.
+_PATIENCE_S = 10.0
+# How often the table is looked at for jobs and cancellations of other processes.
+_POLL_S = 0.5
+_MAX_LINE_BYTES = 16 * 2**20
+
+
+class JobRunner:
+    """Runs the jobs of a table, one at a time.
+
+    Parameters
+    ----------
+    table : JobTable
+    in_thread : callable
+        Runs a blocking function outside of the event loop.
+    metrics : Metrics
+    memory_mb : int
+        Address space of a job; 0 for no limit.
+    """
+
+    def __init__(
+        self, table: JobTable, in_thread: Callable[..., Any], metrics: Metrics, *, memory_mb: int = 0
+    ) -> None:
+        self.table = table
+        self._in_thread = in_thread
+        self._metrics = metrics
+        self._memory_bytes = memory_mb * 2**20
+        self._wake = asyncio.Event()
+        self._changed = asyncio.Condition()
+        self._process: asyncio.subprocess.Process | None = None
+        self._is_stopping = False
+
+    async def add(self, kind: str, args: Mapping[str, Any], **options: Any) -> tuple[Job, bool]:
+        """Queue a job; see `JobTable.add`."""
+        options_of_threads = {"n_threads": max(1, n_cores() - 1)} if "n_threads" not in args else {}
+        job, is_new = await self._in_thread(self.table.add, kind, {**args, **options_of_threads}, **options)
+        self._wake.set()
+        return job, is_new
+
+    async def cancel(self, id: str) -> Job:
+        """Cancel a job; see `JobTable.cancel`."""
+        job: Job = await self._in_thread(self.table.cancel, id)
+        await self._tell()
+        return job
+
+    async def resume(self, id: str) -> Job:
+        """Queue a job again; see `JobTable.resume`."""
+        job: Job = await self._in_thread(self.table.resume, id)
+        self._wake.set()
+        await self._tell()
+        return job
+
+    async def watch(self, id: str, stopping: asyncio.Event) -> AsyncIterator[Job]:
+        """Yield a job whenever something of it changes, until it has ended or the service stops."""
+        last: Job | None = None
+        while not stopping.is_set():
+            job: Job = await self._in_thread(self.table.get, id)
+            if job != last:
+                last = job
+                yield job
+            if job.state in ENDED:
+                return
+            with contextlib.suppress(asyncio.TimeoutError):
+                async with self._changed:
+                    await asyncio.wait_for(self._changed.wait(), _POLL_S)
+
+    async def run(self) -> None:
+        """Run queued jobs until cancelled."""
+        await self._in_thread(self.table.recover)
+        while not self._is_stopping:
+            job: Job | None = await self._in_thread(self.table.claim)
+            await self._count()
+            if job is not None:
+                await self._run_one(job)
+                continue
+            self._wake.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _POLL_S)
+
+    async def stop(self) -> None:
+        """End the running job; it is interrupted."""
+        self._is_stopping = True
+        self._wake.set()
+        process = self._process
+        if process is not None and process.returncode is None:
+            await _end(process)
+        end = time.monotonic() + _PATIENCE_S
+        while self._process is not None and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+
+    async def _run_one(self, job: Job) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", WORKER_MODULE),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_MAX_LINE_BYTES,
+        )
+        self._process = process
+        await self._in_thread(self.table.has_started, job.id, process.pid)
+        watch = asyncio.ensure_future(self._end_if_cancelled(job.id, process))
+        try:
+            document = {"kind": job.kind, "args": job.args, "memory_bytes": self._memory_bytes}
+            last = await self._talk(job.id, process, document)
+            await process.wait()
+            await self._finish(job.id, process, last)
+        finally:
+            watch.cancel()
+            self._process = None
+            await self._tell()
+
+    async def _talk(
+        self, id: str, process: asyncio.subprocess.Process, document: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Hand over the job, note its progress, and return the last thing that it said."""
+        last: dict[str, Any] = {}
+        if process.stdin is None or process.stdout is None:
+            return last
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            process.stdin.write(json.dumps(document).encode() + b"\n")
+            await process.stdin.drain()
+        while line := await process.stdout.readline():
+            last = json.loads(line)
+            if "done" in last:
+                await self._in_thread(self.table.report, id, **last)
+                await self._tell()
+        return last
+
+    async def _finish(self, id: str, process: asyncio.subprocess.Process, last: dict[str, Any]) -> None:
+        job: Job = await self._in_thread(self.table.get, id)
+        if "result" in last:
+            await self._in_thread(self.table.finish, id, "done", result=last["result"])
+        elif job.is_cancel_requested:
+            await self._in_thread(self.table.finish, id, "cancelled")
+        elif self._is_stopping:
+            await self._in_thread(self.table.finish, id, "interrupted")
+        else:
+            error = last.get("error") or f"its process ended with {process.returncode}"
+            _log.warning("the job %s failed: %s", id, error)
+            await self._in_thread(self.table.finish, id, "failed", error=error)
+
+    async def _end_if_cancelled(self, id: str, process: asyncio.subprocess.Process) -> None:
+        """End the process once somebody asks for it; who asked may be another process, or gone."""
+        while True:
+            await asyncio.sleep(_POLL_S)
+            job: Job = await self._in_thread(self.table.get, id)
+            if job.is_cancel_requested:
+                await _end(process)
+                return
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+        await self._count()
+
+    async def _count(self) -> None:
+        counts = await self._in_thread(self.table.counts)
+        self._metrics.jobs.clear()
+        for (kind, state), n in counts.items():
+            self._metrics.jobs.labels(kind, state).set(n)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(process.wait(), _PATIENCE_S)
+            return
+        process.kill()
+        await process.wait()

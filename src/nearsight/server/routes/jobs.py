@@ -1,0 +1,161 @@
+"""Jobs: index a folder; look at, follow, cancel and resume any job."""
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from nearsight.errors import InvalidParameterError
+from nearsight.server.auth import requires
+from nearsight.server.errors import Problem
+from nearsight.server.service import Service
+from nearsight.services.jobs import ENDED, Job
+
+router = APIRouter(prefix="/v1", tags=["jobs"])
+
+
+class IndexRequest(BaseModel):
+    """A folder below a root of the service, such as ``archive/2024``."""
+
+    folder: str
+    exclude: list[str] = []
+    include_hidden: bool = False
+    prune: bool = False
+    metadata: dict[str, str | float | bool] | None = None
+
+
+def job_facts(service: Service, job: Job) -> dict[str, Any]:
+    """Return a job as clients see it: without the directories of this machine."""
+    facts = asdict(job)
+    shown = service.catalog.shown_path
+    for name in ("created", "started", "ended"):
+        seconds = facts[name]
+        facts[name] = None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc).isoformat()
+    facts["collection"] = job.args.get("collection")
+    facts["args"] = job.args.get("shown", {})
+    for name in ("pid", "key_prefix", "is_cancel_requested"):
+        del facts[name]
+    if job.state == "running" and job.is_cancel_requested:
+        facts["state"] = "cancelling"
+    if result := facts["result"]:
+        result["failed"] = [{**each, "path": shown(each["path"])} for each in result.get("failed", [])]
+        for name in ("vanished", "excluded"):
+            if name in result:
+                result[name] = [shown(path) for path in result[name]]
+    return facts
+
+
+async def accepted(
+    request: Request, response: Response, kind: str, args: dict[str, Any], idempotency_key: str | None
+) -> dict[str, Any]:
+    """Queue a job, and answer 202 with its place; the same key within a day gives the same job."""
+    service: Service = request.app.state.service
+    prefix = getattr(request.state, "key_prefix", "")
+    try:
+        job, _ = await service.jobs.add(kind, args, key_prefix=prefix, idempotency_key=idempotency_key)
+    except InvalidParameterError as error:
+        raise Problem(409, str(error), code="idempotency_key_reused") from error
+    response.status_code = 202
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return job_facts(service, job)
+
+
+@router.post("/collections/{name}/index", status_code=202, dependencies=[requires("write")])
+async def index_folder(
+    request: Request,
+    response: Response,
+    name: str,
+    body: IndexRequest,
+    idempotency_key: str | None = Header(None, max_length=200),
+) -> dict[str, Any]:
+    """Add a folder of the server to a collection. An unchanged file costs next to nothing."""
+    service: Service = request.app.state.service
+    folder = await service.in_thread(service.catalog.folder, body.folder)
+    collection = await service.in_thread(service.catalog.open, name)
+    if body.metadata:
+        await service.in_thread(collection.check_metadata, body.metadata)
+    args = {
+        **body.model_dump(),
+        "collection": name,
+        "shown": body.model_dump(exclude_none=True),
+        "folder": str(folder),
+        "directory": str(service.catalog.directory(name).absolute()),
+        **service.worker_args,
+    }
+    return await accepted(request, response, "index", args, idempotency_key)
+
+
+@router.get("/jobs", dependencies=[requires("read")])
+async def list_jobs(
+    request: Request,
+    state: Literal["queued", "running", "done", "failed", "cancelled", "interrupted"] | None = None,
+    limit: int = Query(100, ge=1, le=1000),
+) -> dict[str, Any]:
+    """Return jobs, the latest first."""
+    service: Service = request.app.state.service
+    jobs = await service.in_thread(service.jobs.table.list, state=state, limit=limit)
+    return {"jobs": [job_facts(service, job) for job in jobs]}
+
+
+async def _job(request: Request, id: str) -> Job:
+    service: Service = request.app.state.service
+    try:
+        job: Job = await service.in_thread(service.jobs.table.get, id)
+    except InvalidParameterError:
+        raise Problem(404, "there is no such job", code="job_not_found") from None
+    return job
+
+
+RequestedJob = Annotated[Job, Depends(_job)]
+
+
+@router.get("/jobs/{id}", dependencies=[requires("read")])
+async def get_job(request: Request, job: RequestedJob) -> dict[str, Any]:
+    """Return one job."""
+    return job_facts(request.app.state.service, job)
+
+
+@router.delete("/jobs/{id}", status_code=202, dependencies=[requires("write")])
+async def cancel_job(request: Request, job: RequestedJob) -> dict[str, Any]:
+    """Cancel a job that waits or runs."""
+    service: Service = request.app.state.service
+    try:
+        return job_facts(service, await service.jobs.cancel(job.id))
+    except InvalidParameterError as error:
+        raise Problem(409, str(error), code="job_has_ended") from error
+
+
+@router.post("/jobs/{id}/resume", status_code=202, dependencies=[requires("write")])
+async def resume_job(request: Request, job: RequestedJob) -> dict[str, Any]:
+    """Queue a job again that was interrupted, failed or cancelled."""
+    service: Service = request.app.state.service
+    try:
+        return job_facts(service, await service.jobs.resume(job.id))
+    except InvalidParameterError as error:
+        raise Problem(409, str(error), code="job_not_resumable") from error
+
+
+async def _unfinished(job: RequestedJob, last_event_id: str | None = Header(None)) -> Job:
+    """Answer a client that reconnects after the end with 204: else it would do so for ever."""
+    if last_event_id is not None and job.state in ENDED:
+        raise Problem(204, "the job has ended")
+    return job
+
+
+UnfinishedJob = Annotated[Job, Depends(_unfinished)]
+
+
+@router.get("/jobs/{id}/events", response_class=EventSourceResponse, dependencies=[requires("read")])
+async def follow_job(request: Request, job: UnfinishedJob) -> AsyncIterator[ServerSentEvent]:
+    """Follow a job by server-sent events: `progress`, and at last `end`."""
+    service: Service = request.app.state.service
+    number = 0
+    async for current in service.jobs.watch(job.id, service.stopping):
+        number += 1
+        name = "end" if current.state in ENDED else "progress"
+        yield ServerSentEvent(data=job_facts(service, current), event=name, id=str(number))

@@ -1,0 +1,306 @@
+"""Long work and how far it is: a table that the service and the command line share."""
+
+import json
+import os
+import secrets
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nearsight.errors import InvalidParameterError, StorageError
+
+FILENAME = "jobs.sqlite"
+STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted")
+ENDED = ("done", "failed", "cancelled", "interrupted")
+# What may simply run again after a restart: work that is done already costs next to nothing.
+RESUMED = ("index",)
+# What the command line of a job's process holds; a process of that id without it is somebody else's.
+WORKER_MODULE = "nearsight.services.job_worker"
+_IDEMPOTENT_S = 24 * 3600
+_TIMEOUT_S = 10.0
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    args TEXT NOT NULL,
+    state TEXT NOT NULL,
+    done REAL NOT NULL DEFAULT 0,
+    total REAL,
+    message TEXT NOT NULL DEFAULT '',
+    result TEXT,
+    error TEXT,
+    pid INTEGER,
+    is_cancel_requested INTEGER NOT NULL DEFAULT 0,
+    created REAL NOT NULL,
+    started REAL,
+    ended REAL,
+    key_prefix TEXT NOT NULL DEFAULT '',
+    idempotency_key TEXT
+);
+CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, created);
+CREATE INDEX IF NOT EXISTS jobs_by_idempotency_key ON jobs (idempotency_key);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job.
+
+    Attributes
+    ----------
+    id, kind : str
+    args : dict
+        What it works on.
+    state : str
+        One of `STATES`.
+    done, total : float
+        How far it is; the total is None while unknown.
+    message : str
+        What it does now.
+    result : dict or None
+        What came out.
+    error : str or None
+        Why it failed.
+    pid : int or None
+        Its process, while it runs.
+    is_cancel_requested : bool
+    created, started, ended : float
+        Seconds since 1970.
+    key_prefix : str
+        Of the key that asked for it.
+    """
+
+    id: str
+    kind: str
+    args: dict[str, Any]
+    state: str
+    done: float
+    total: float | None
+    message: str
+    result: dict[str, Any] | None
+    error: str | None
+    pid: int | None
+    is_cancel_requested: bool
+    created: float
+    started: float | None
+    ended: float | None
+    key_prefix: str
+
+
+class JobTable:
+    """The jobs of a data directory, in SQLite.
+
+    Parameters
+    ----------
+    directory : path
+        It is made if it is missing.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.path = Path(directory) / FILENAME
+        self._is_made = False
+
+    def add(
+        self, kind: str, args: Mapping[str, Any], *, key_prefix: str = "", idempotency_key: str | None = None
+    ) -> tuple[Job, bool]:
+        """Queue a job; return it, and whether it is new.
+
+        Parameters
+        ----------
+        idempotency_key : str, optional
+            A job of the same key, asked for by the same `key_prefix` within a day, is returned instead.
+
+        Raises
+        ------
+        InvalidParameterError
+            The key was used for something else.
+        """
+        text = json.dumps(args, sort_keys=True)
+        with self._transaction() as database:
+            if idempotency_key:
+                row = database.execute(
+                    "SELECT * FROM jobs WHERE idempotency_key = ? AND key_prefix = ? AND created > ?",
+                    (idempotency_key, key_prefix, time.time() - _IDEMPOTENT_S),
+                ).fetchone()
+                if row is not None and (row["kind"], row["args"]) != (kind, text):
+                    raise InvalidParameterError(
+                        f"the Idempotency-Key {idempotency_key!r} was used for another job; choose a new one"
+                    )
+                if row is not None:
+                    return _job(row), False
+            id = secrets.token_hex(8)
+            database.execute(
+                "INSERT INTO jobs (id, kind, args, state, created, key_prefix, idempotency_key)"
+                " VALUES (?, ?, ?, 'queued', ?, ?, ?)",
+                (id, kind, text, time.time(), key_prefix, idempotency_key),
+            )
+            return _job(database.execute("SELECT * FROM jobs WHERE id = ?", (id,)).fetchone()), True
+
+    def get(self, id: str) -> Job:
+        """Return a job.
+
+        Raises
+        ------
+        InvalidParameterError
+            There is none of that id.
+        """
+        with self._transaction() as database:
+            row = database.execute("SELECT * FROM jobs WHERE id = ?", (id,)).fetchone()
+        if row is None:
+            raise InvalidParameterError(f"there is no job {id!r}; nearsight job list shows them")
+        return _job(row)
+
+    def list(self, *, state: str | None = None, limit: int = 100, before: float | None = None) -> "list[Job]":
+        """Return jobs, the latest first."""
+        with self._transaction() as database:
+            rows = database.execute(
+                "SELECT * FROM jobs WHERE (:state IS NULL OR state = :state)"
+                " AND (:before IS NULL OR created < :before) ORDER BY created DESC, id LIMIT :limit",
+                {"state": state, "before": before, "limit": limit},
+            ).fetchall()
+        return [_job(row) for row in rows]
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Return the number of jobs by kind and state."""
+        with self._transaction() as database:
+            rows = database.execute("SELECT kind, state, count(*) FROM jobs GROUP BY kind, state").fetchall()
+        return {(row[0], row[1]): row[2] for row in rows}
+
+    def claim(self) -> Job | None:
+        """Return the oldest queued job, which is running from now on; None if there is none."""
+        with self._transaction() as database:
+            row = database.execute(
+                "UPDATE jobs SET state = 'running', started = ?, done = 0, total = NULL, message = '', "
+                "error = NULL"
+                " WHERE id = (SELECT id FROM jobs WHERE state = 'queued' ORDER BY created, id LIMIT 1) "
+                "RETURNING *",
+                (time.time(),),
+            ).fetchone()
+        return None if row is None else _job(row)
+
+    def report(self, id: str, *, done: float, total: float | None, message: str) -> None:
+        """Note how far a job is."""
+        self._set(id, done=done, total=total, message=message)
+
+    def has_started(self, id: str, pid: int) -> None:
+        """Note the process of a job."""
+        self._set(id, pid=pid)
+
+    def finish(
+        self, id: str, state: str, *, result: Mapping[str, Any] | None = None, error: str | None = None
+    ) -> None:
+        """Note how a job ended."""
+        text = None if result is None else json.dumps(result)
+        self._set(id, state=state, result=text, error=error, ended=time.time(), pid=None)
+
+    def cancel(self, id: str) -> Job:
+        """Cancel a job: at once if it waits, else by ending its process, which whoever runs it notices.
+
+        Raises
+        ------
+        InvalidParameterError
+            There is no such job, or it has ended.
+        """
+        with self._transaction() as database:
+            changed = database.execute(
+                "UPDATE jobs SET state = 'cancelled', ended = ? WHERE id = ? AND state IN ('queued', "
+                "'interrupted')",
+                (time.time(), id),
+            ).rowcount
+            changed += database.execute(
+                "UPDATE jobs SET is_cancel_requested = 1 WHERE id = ? AND state = 'running'", (id,)
+            ).rowcount
+        job = self.get(id)
+        if not changed:
+            raise InvalidParameterError(
+                f"the job {id} is {job.state}; only a job that waits or runs can be cancelled"
+            )
+        if job.state == "running" and job.pid is not None and is_worker(job.pid):
+            os.kill(job.pid, signal.SIGTERM)
+        return job
+
+    def resume(self, id: str) -> Job:
+        """Queue a job again that was interrupted, failed or cancelled.
+
+        Raises
+        ------
+        InvalidParameterError
+            There is no such job, or it waits, runs or is done.
+        """
+        with self._transaction() as database:
+            changed = database.execute(
+                "UPDATE jobs SET state = 'queued', is_cancel_requested = 0, ended = NULL, error = NULL, "
+                "created = ?"
+                " WHERE id = ? AND state IN ('interrupted', 'failed', 'cancelled')",
+                (time.time(), id),
+            ).rowcount
+        job = self.get(id)
+        if not changed:
+            raise InvalidParameterError(
+                f"the job {id} is {job.state}; only a job that ended early can be resumed"
+            )
+        return job
+
+    def recover(self) -> None:
+        """After a crash of the service: end what still runs, and queue again what may simply go on."""
+        running = self.list(state="running", limit=10_000)
+        for job in running:
+            if job.pid is not None and is_worker(job.pid):
+                os.kill(job.pid, signal.SIGKILL)
+            self.finish(job.id, "cancelled" if job.is_cancel_requested else "interrupted")
+        for job in self.list(state="interrupted", limit=10_000):
+            if job.kind in RESUMED:
+                self.resume(job.id)
+
+    def _set(self, id: str, **values: Any) -> None:
+        columns = ", ".join(f"{name} = :{name}" for name in values)
+        with self._transaction() as database:
+            database.execute(f"UPDATE jobs SET {columns} WHERE id = :id", {**values, "id": id})
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self.path, timeout=_TIMEOUT_S, isolation_level=None)) as database:
+                database.row_factory = sqlite3.Row
+                if not self._is_made:
+                    database.execute("PRAGMA journal_mode = WAL")
+                    database.executescript(_SCHEMA)
+                    self._is_made = True
+                database.execute("BEGIN IMMEDIATE")
+                try:
+                    yield database
+                except BaseException:
+                    database.execute("ROLLBACK")
+                    raise
+                database.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(f"{self.path} cannot be used: {error}") from error
+
+
+def is_worker(pid: int) -> bool:
+    """Whether a process runs, and is one of a job: process ids are used again."""
+    try:
+        return WORKER_MODULE.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        if Path("/proc/self").exists():
+            return False
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _job(row: sqlite3.Row) -> Job:
+    facts = {name: row[name] for name in row.keys() if name != "idempotency_key"}  # noqa: SIM118 - a Row
+    facts["args"] = json.loads(facts["args"])
+    facts["result"] = None if facts["result"] is None else json.loads(facts["result"])
+    facts["is_cancel_requested"] = bool(facts["is_cancel_requested"])
+    return Job(**facts)

@@ -1,0 +1,155 @@
+"""Jobs over HTTP, with workers that do as the tests say."""
+
+import json
+import time
+
+import pytest
+
+from nearsight.server import jobs
+
+ROUTE = "/v1/jobs"
+
+# Stands for nearsight.services.job_worker: does what the folder's name says.
+WORKER = """
+import json, sys, time
+job = json.loads(sys.stdin.readline())
+name = job["args"]["folder"].rsplit("/", 1)[-1]
+for i in range(3):
+    print(json.dumps({"message": "adding", "done": i, "total": 3}), flush=True)
+if name == "fails":
+    print(json.dumps({"error": "the disk is full", "error_type": "StorageError"}))
+    sys.exit(1)
+if name == "crashes":
+    sys.exit(9)
+if name == "waits":
+    sys.stdin.read()
+failed = [{"path": job["args"]["folder"] + "/a.png", "reason": "x"}]
+print(json.dumps({"result": {"added": 3, "failed": failed}}))
+"""
+
+
+@pytest.fixture
+def client(serve, tmp_path, monkeypatch):
+    package = tmp_path / "workers"
+    package.mkdir()
+    (package / "stand_in_worker.py").write_text(WORKER)
+    monkeypatch.setenv("PYTHONPATH", str(package))
+    monkeypatch.setattr(jobs, "WORKER_MODULE", "stand_in_worker")
+    monkeypatch.setattr(jobs, "_POLL_S", 0.02)
+    for name in ("works", "fails", "crashes", "waits"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+    (tmp_path / "photos" / "out").symlink_to(tmp_path)
+    client = serve(root=(f"archive={tmp_path / 'photos'}",))
+    assert client.post("/v1/collections", json={"name": "photos"}).status_code == 201
+    return client
+
+
+def index(client, folder, **headers):
+    answer = client.post(
+        "/v1/collections/photos/index", json={"folder": f"archive/{folder}"}, headers=headers
+    )
+    assert answer.status_code == 202, answer.text
+    assert answer.headers["location"] == f"{ROUTE}/{answer.json()['id']}"
+    return answer.json()["id"]
+
+
+def wait(client, id, *states):
+    for _ in range(1000):
+        job = client.get(f"{ROUTE}/{id}").json()
+        if job["state"] in states:
+            return job
+        time.sleep(0.02)
+    raise AssertionError(job)
+
+
+def test_a_folder_is_indexed(client, tmp_path):
+    job = wait(client, index(client, "works"), "done")
+    assert job["result"]["added"] == 3
+    assert job["result"]["failed"] == [{"path": "archive/works/a.png", "reason": "x"}]
+    assert (job["collection"], job["args"]["folder"]) == ("photos", "archive/works")
+    assert str(tmp_path) not in json.dumps(job)
+    assert [each["id"] for each in client.get(ROUTE).json()["jobs"]] == [job["id"]]
+    text = client.get("/metrics").text
+    assert 'nearsight_jobs{kind="index",state="done"} 1.0' in text
+
+
+@pytest.mark.parametrize(
+    ("folder", "status"),
+    [
+        ("archive/out", 403),
+        ("archive/..", 403),
+        ("other", 403),
+        ("/etc", 403),
+        ("archive/none", 404),
+        ("archive/a\0", 404),
+    ],
+)
+def test_only_folders_below_a_root(client, folder, status):
+    answer = client.post("/v1/collections/photos/index", json={"folder": folder})
+    assert answer.status_code == status
+    assert client.get(ROUTE).json()["jobs"] == []
+
+
+def test_failures_are_told(client):
+    assert wait(client, index(client, "fails"), "failed")["error"] == "the disk is full"
+    assert "ended with 9" in wait(client, index(client, "crashes"), "failed")["error"]
+
+
+def test_events_end(client):
+    id = index(client, "works")
+    with client.stream("GET", f"{ROUTE}/{id}/events") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        text = stream.read().decode()
+    events = [line.partition(": ")[2] for line in text.splitlines() if line.startswith("event")]
+    assert set(events[:-1]) <= {"progress"}
+    assert events[-1] == "end"
+    again = client.get(f"{ROUTE}/{id}/events", headers={"last-event-id": "3"})
+    assert again.status_code == 204
+
+
+def test_a_running_job_is_cancelled_and_resumed(client):
+    id = index(client, "waits")
+    wait(client, id, "running")
+    assert client.delete(f"{ROUTE}/{id}").status_code == 202
+    wait(client, id, "cancelled")
+    assert client.delete(f"{ROUTE}/{id}").status_code == 409
+    assert client.post(f"{ROUTE}/{id}/resume").status_code == 202
+    wait(client, id, "running")
+    assert client.post(f"{ROUTE}/{id}/resume").status_code == 409
+    waiting = index(client, "works")
+    assert client.delete(f"{ROUTE}/{waiting}").json()["state"] == "cancelled"
+    client.delete(f"{ROUTE}/{id}")
+    wait(client, id, "cancelled")
+
+
+def test_an_idempotency_key_gives_the_same_job(client):
+    first = index(client, "works", **{"idempotency-key": "a"})
+    assert index(client, "works", **{"idempotency-key": "a"}) == first
+    assert index(client, "works", **{"idempotency-key": "b"}) != first
+    answer = client.post(
+        "/v1/collections/photos/index", json={"folder": "archive/fails"}, headers={"idempotency-key": "a"}
+    )
+    assert answer.status_code == 409
+
+
+def test_unknown_jobs(client):
+    for answer in (
+        client.get(f"{ROUTE}/none"),
+        client.delete(f"{ROUTE}/none"),
+        client.get(f"{ROUTE}/none/events"),
+        client.post(f"{ROUTE}/none/resume"),
+    ):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "job_not_found")
+    assert client.get(ROUTE, params={"state": "odd"}).status_code == 422
+
+
+def test_a_stop_interrupts_and_a_start_goes_on(serve, client, tmp_path):
+    id = index(client, "waits")
+    wait(client, id, "running")
+    client.__exit__(None, None, None)
+    assert client.service.jobs.table.get(id).state == "interrupted"
+    client.__exit__ = lambda *error: None
+    again = serve(root=(f"archive={tmp_path / 'photos'}",))
+    wait(again, id, "running")
+    again.delete(f"{ROUTE}/{id}")
+    wait(again, id, "cancelled")
