@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from nearsight.analyses.image_comparison import Candidate, Framing, differences
+from nearsight.analyses.image_comparison import differences
+from nearsight.analyses.image_difference import Candidate, Framing
 from nearsight.collection import Item
+from nearsight.images.enlargement import AddedDetail
 from nearsight.images.quality import measure_quality
 
 from sample_images import encoded, photograph
@@ -110,6 +112,44 @@ def test_whether_a_soft_image_was_enlarged_only_its_age_can_tell(photo):
     assert doubt in verdict(candidate(enlargement), candidate(small))[2]
     older = candidate(enlargement, modified=NOON - timedelta(seconds=1))
     assert doubt not in verdict(older, candidate(small))[2]
+
+
+def test_a_soft_original_is_kept_over_a_crisp_copy_if_it_has_detail_of_its_own(photo):
+    soft = photo.resize((640, 512), Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(1))
+    small = photo.filter(ImageFilter.UnsharpMask(1, 100, 0))
+    pair = candidate(soft, "JPEG"), candidate(small, "JPEG")
+    own, none = AddedDetail(0.3, 0.01), AddedDetail(0.05, 0.01)
+    assert verdict(*pair)[:2] == (-1, "higher effective resolution: 320 × 256, the next seems enlarged")
+    assert verdict(*pair, added_detail=lambda: none)[0] == -1
+    sign, reason, doubts = verdict(*pair, added_detail=lambda: own)
+    assert (sign, reason) == (1, "higher effective resolution: 640 × 512, 4 times the pixels of the next")
+    # The two measures disagree.
+    assert "the larger image may be enlarged" in doubts
+    camera = candidate(soft, "JPEG", camera="Canon R6"), pair[1]
+    assert "the larger image may be enlarged" not in verdict(*camera, added_detail=lambda: own)[2]
+    # Another frame has other details.
+    framing = Framing(outside=(0.1, 0))
+    assert verdict(*pair, framing, added_detail=lambda: own)[0] == -1
+    # What the smaller image has alone was clipped in the larger one.
+    assert verdict(*pair, added_detail=lambda: AddedDetail(0.3, 0.045))[0] == -1
+
+
+def test_pixels_are_compared_only_where_spectra_leave_a_doubt(photo):
+    small = candidate(photo.resize((160, 128), Image.Resampling.LANCZOS), "JPEG")
+
+    def fail():
+        raise AssertionError("the files were decoded again")
+
+    assert verdict(candidate(photo, "JPEG"), small, added_detail=fail)[0] == 1
+
+
+def test_editing_adds_no_camera(photo):
+    mirrored = photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    turned = Framing(is_turned=True)
+    pair = [encoded(photo, "JPEG", quality=97), encoded(mirrored, "JPEG", quality=75)]
+    assert verdict(candidate(photo, data=pair[0]), candidate(photo, data=pair[1]), turned)[0] == -1
+    original = candidate(photo, data=pair[0], camera="Canon R6")
+    assert verdict(original, candidate(photo, data=pair[1]), turned)[:2] == (1, "its file says the camera")
 
 
 def test_of_equal_pixels_the_first_file_is_kept(photo):

@@ -1,8 +1,10 @@
 """Chooses the image to keep of each group of duplicates, the one that lost least, and says why."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +13,15 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from nearsight import progress
-from nearsight.analyses.image_comparison import Candidate, Difference, Framing, differences
+from nearsight.analyses.image_comparison import differences
+from nearsight.analyses.image_difference import Candidate, Difference, Framing
 from nearsight.analyses.kept_file import passing_folder
 from nearsight.analyses.pair_verification import GrayThumbnails, map_thumbnails
 from nearsight.collection import Collection, Item
 from nearsight.collection.arrays import VectorTable, items_by_id
 from nearsight.errors import ImageError
-from nearsight.images import FileSource, Limits, content_id
+from nearsight.images import FileSource, Limits, content_id, decode
+from nearsight.images.enlargement import AddedDetail, added_detail
 from nearsight.images.path_encoding import absolute
 from nearsight.images.quality import ImageQuality, measure_quality
 from nearsight.parallel import ordered_map
@@ -40,6 +44,8 @@ _PAIRS_PER_CALL = 256
 _EDGE = 1.04
 # Fewer images show no progress: it would only flicker.
 _MIN_SHOWN = 64
+
+_T = TypeVar("_T")
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -102,7 +108,8 @@ class KeptImageChoice:
             looks = None
             if small.keys() >= {*pair}:
                 looks = _common_looks(transform, small[pair[0]].look, small[pair[1]].look)
-            self._differences[pair] = differences(first, second, framing, looks)
+            added_detail = lru_cache(1)(partial(_added_detail, first, second))
+            self._differences[pair] = differences(first, second, framing, looks, added_detail)
         score = np.zeros(len(rows))
         n_compared = np.ones(len(rows))
         for pair, found in self._differences.items():
@@ -170,13 +177,35 @@ class KeptImageChoice:
 
 def _quality(item: Item) -> ImageQuality | None:
     """Return what an image lost, or None if none of its local files is as it was when it was added."""
+    return _of_file(item, measure_quality)
+
+
+def _added_detail(first: Candidate, second: Candidate) -> AddedDetail:
+    """Return what the larger of two images adds to the smaller one; unknown for a format of unknown loss."""
+    small, large = sorted((first, second), key=lambda one: one.item.width * one.item.height)
+    if not (
+        small.quality and large.quality and small.quality.has_known_loss and large.quality.has_known_loss
+    ):
+        return AddedDetail()
+    grays = [_of_file(one.item, _lightness) for one in (large, small)]
+    if grays[0] is None or grays[1] is None:
+        return AddedDetail()
+    return added_detail(grays[0], grays[1], large.quality.compression, small.quality.compression)
+
+
+def _lightness(data: bytes) -> NDArray[np.uint8]:
+    return np.asarray(decode(data, limits=Limits()).image.convert("L"))
+
+
+def _of_file(item: Item, function: Callable[[bytes], _T]) -> _T | None:
+    """Return the result of a function for the content of a local file that is as it was when it was added."""
     for path in item.paths:
         if "://" in path:
             continue
         try:
             data = FileSource(path, absolute(path)).read(Limits())
             if content_id(data) == item.id:
-                return measure_quality(data)
+                return function(data)
         except ImageError:
             continue
     return None

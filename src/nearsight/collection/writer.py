@@ -251,8 +251,9 @@ class Writer:
         for id in self._known_ids(list(batch.rows)):
             row = batch.rows.pop(id)
             batch.replaced.pop(id, None)
+            modified_s = row["modified"].timestamp() if row["modified"] else float("nan")
             batch.links += [
-                (id, IndexedFile(path, key, Stat(row["size_bytes"], stamp, row["modified"].timestamp())))
+                (id, IndexedFile(path, key, Stat(row["size_bytes"], stamp, modified_s)))
                 for path, key, stamp in zip(row["paths"], row["keys"], row["stamps"], strict=True)
             ]
 

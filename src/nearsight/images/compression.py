@@ -69,6 +69,35 @@ def moves_within(before: Blocks, after: Blocks, compression: float) -> bool:
     return n_moved <= _MOVED_SHARE * n_tested
 
 
+def unexplained_energy(before: Floats, after: Floats, compression: float) -> tuple[Floats, Floats]:
+    """Return by how much blocks differ beyond what compression explains, and their structure.
+
+    Parameters
+    ----------
+    before, after : ndarray of shape (height, width), float32
+        Gray levels; blocks begin in the corner, and what is no whole block is left out.
+    compression : float
+        Of the image after, as a factor of the standard's table.
+
+    Returns
+    -------
+    difference, structure : ndarray of shape (n_blocks,), float32
+        Energy a pixel, in gray levels squared: of the coefficients' differences beyond half a step and the
+        rounding, and of the coefficients themselves, without the lowest.
+    """
+    from_, to = (_DCT @ _blocks(gray) @ _DCT.T for gray in (before, after))
+    excess = np.maximum(np.abs(from_ - to) - 0.5 * compression * _BASE - _ROUNDING_MOVE, 0)
+    excess[:, 0, 0] = 0
+    is_detail = np.add.outer(np.arange(8), np.arange(8)) >= 2
+    return (excess**2).mean(axis=(1, 2)), (from_**2 * is_detail).mean(axis=(1, 2))
+
+
+def _blocks(gray: Floats) -> Floats:
+    height, width = (length // 8 * 8 for length in gray.shape)
+    blocks: Floats = gray[:height, :width].reshape(height // 8, 8, width // 8, 8).swapaxes(1, 2)
+    return blocks.reshape(-1, 8, 8)
+
+
 def header_compression(data: bytes) -> float:
     """Return how coarse the luminance table of a JPEG is."""
     tables = JpegImageFile(io.BytesIO(data)).quantization
@@ -106,8 +135,7 @@ def _first_boundary(gray: Floats) -> int:
 
 
 def _comb_scale(gray: Floats) -> float:
-    height, width = (length // 8 * 8 for length in gray.shape)
-    blocks = gray[:height, :width].reshape(height // 8, 8, width // 8, 8).swapaxes(1, 2).reshape(-1, 8, 8)
+    blocks = _blocks(gray)
     spread = blocks.max(axis=(1, 2)) - blocks.min(axis=(1, 2))
     blocks = blocks[spread > 4]
     if len(blocks) > _MAX_BLOCKS:

@@ -63,8 +63,8 @@ class Stat:
     size_bytes : int
         Size of the encoded image; 0 if the server does not state it.
     stamp : int
-        Modification time in ns of a local file or of the shard that holds it; a 63-bit hash of the
-        entity tag, modification time and size of a remote one.
+        Modification time in ns of a local file or of the shard that holds it, see `stamp_of`; a 63-bit hash
+        of the entity tag, modification time and size of a remote one.
     modified_s : float
         Modification time in seconds since 1970, UTC; 0 if unknown.
     """
@@ -72,3 +72,17 @@ class Stat:
     size_bytes: int
     stamp: int
     modified_s: float
+
+
+def stamp_of(modified_ns: int) -> int:
+    """Return a file's modification time as a signed number of 64 bits.
+
+    A clock that was wrong may set a time after 2262 or before 1677, which has more: then only its last bits
+    count, which still tell whether the file changed.
+
+    Examples
+    --------
+    >>> stamp_of(1_600_000_000_000_000_000), stamp_of(2**63)
+    (1600000000000000000, -9223372036854775808)
+    """
+    return (modified_ns + 2**63) % 2**64 - 2**63

@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 
 from nearsight.errors import ImageError, ImageFailure
 from nearsight.images.exclusions import Exclusions, PathRules, count_skipped, ending
-from nearsight.images.limits import Limits, Stat
+from nearsight.images.limits import Limits, Stat, stamp_of
 from nearsight.images.path_encoding import describe_error, is_image_name
 from nearsight.images.remote import remote_stat, url_to_fs
 from nearsight.images.sources import too_large
@@ -162,7 +162,7 @@ def _open(key: str, remote: bool, opened: ExitStack) -> tuple[IO[bytes], int]:
         fs, path = url_to_fs(key)
         return opened.enter_context(fs.open(path, "rb")), remote_stat(fs.info(path)).stamp
     local = opened.enter_context(open(key, "rb"))  # noqa: SIM115 - closed with the others
-    return local, os.fstat(local.fileno()).st_mtime_ns
+    return local, stamp_of(os.fstat(local.fileno()).st_mtime_ns)
 
 
 class _LastBlockFile:

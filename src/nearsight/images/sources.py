@@ -14,7 +14,7 @@ from PIL import Image
 
 from nearsight.errors import ImageError
 from nearsight.images.in_memory import InMemoryImage, from_array, from_image
-from nearsight.images.limits import Limits, Stat
+from nearsight.images.limits import Limits, Stat, stamp_of
 from nearsight.images.path_encoding import describe_error
 from nearsight.images.strict_decoding import DecodingError
 
@@ -60,7 +60,7 @@ class FileSource:
             info = os.stat(self.key)
         except (OSError, ValueError) as error:
             raise ImageError(self.path, _describe_missing(error, self.key)) from None
-        return Stat(info.st_size, info.st_mtime_ns, info.st_mtime)
+        return Stat(info.st_size, stamp_of(info.st_mtime_ns), info.st_mtime)
 
     def read(self, limits: Limits) -> bytes:
         """Read the file. A FIFO or a device is refused."""
