@@ -102,3 +102,17 @@ def test_what_goes_wrong_after_the_answer_is_no_second_document(capsys):
     out, err = capsys.readouterr()
     assert json.loads(out) == {"schema": 1, "groups": []}
     assert "could not be written" in err
+
+
+def test_a_name_with_a_line_break_is_not_deleted_as_two(capsysbinary):
+    console, names = Console(), ["a.jpg", "b\n.jpg", "c\r.jpg", "\udce9.jpg"]
+    console.paths(names, to_delete=True)
+    out, err = capsysbinary.readouterr()
+    assert out == b"a.jpg\n\xe9.jpg\n"
+    assert b"2 file names with a line break not listed" in err
+    console.paths(names)
+    out, err = capsysbinary.readouterr()
+    assert out == b"a.jpg\nb\n.jpg\nc\r.jpg\n\xe9.jpg\n"
+    assert b"2 file names with a line break listed" in err
+    console.paths(["b\n.jpg", "c.jpg"], null=True, to_delete=True)
+    assert capsysbinary.readouterr() == (b"b\n.jpg\0c.jpg\0", b"")

@@ -236,3 +236,14 @@ def test_a_stdout_that_takes_nothing(indexed, words, stdout, code):
         timeout=60,
     )
     assert (done.returncode, b"Traceback" in done.stderr) == (code, False), done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the current folder cannot be removed")
+def test_a_current_folder_that_was_removed(nearsight, photos, tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    command = f'rmdir "{folder}"; exec "$@" -c relative index "{photos}"'
+    words = ["sh", "-c", command, "sh", *PROGRAM]
+    result = subprocess.run(words, cwd=folder, env=environment(nearsight), capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "Error: the current folder was removed; change to one that exists" in result.stderr

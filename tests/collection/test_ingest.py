@@ -8,6 +8,8 @@ from PIL import Image
 
 from nearsight import Collection
 from nearsight.errors import InvalidParameterError
+from nearsight.images import FileSource, Stat
+from nearsight.images.limits import stamp_of
 
 from fake import FakeBackend
 
@@ -119,3 +121,14 @@ def test_two_files_whose_names_differ_in_form_only_stay_two(collection: Collecti
         assert collection.count(f"path LIKE '%{name}'") == 2
         [best, *_] = collection.search(tmp_path / "in" / name, k=1)
         assert Path(best.path).name == name
+
+
+def test_a_time_that_a_wrong_clock_has_set_stops_no_run(
+    collection: Collection, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not every file system has such times.
+    monkeypatch.setattr(FileSource, "stat", lambda source: Stat(9, stamp_of(2**80), 2.0**80))
+    n_images = collection.add(photos).added
+    assert n_images > 1
+    assert [item.modified for item in collection.items()] == [None] * n_images
+    assert collection.add(photos).unchanged == n_images

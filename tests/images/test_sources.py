@@ -49,6 +49,21 @@ def test_a_file_is_read_whole(tmp_path):
     assert one.stat() == Stat(len(content), info.st_mtime_ns, info.st_mtime)
 
 
+@pytest.mark.parametrize("seconds", [2**33, -(2**33), 2**40])
+def test_a_time_that_a_wrong_clock_has_set(tmp_path, seconds):
+    file = tmp_path / "a.png"
+    file.write_bytes(b"a")
+    try:
+        os.utime(file, (seconds, seconds))
+    except (OSError, OverflowError):
+        pytest.skip("this file system has no such times")
+    stamp = FileSource(str(file), str(file)).stat().stamp
+    assert -(2**63) <= stamp < 2**63
+    # It shows that the file changed.
+    os.utime(file, (0, 0))
+    assert FileSource(str(file), str(file)).stat().stamp != stamp
+
+
 def test_an_empty_file_is_read_and_refused_by_the_decoder(tmp_path):
     (tmp_path / "a.jpg").touch()
     assert source(tmp_path / "a.jpg").read(LIMITS) == b""

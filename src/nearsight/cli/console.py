@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import click
 
-from nearsight.text_format import plain, printable
+from nearsight.text_format import count, plain, printable
 
 # The version of the documents that `--json` prints; a change that breaks their readers raises it.
 SCHEMA = 1
@@ -71,9 +71,21 @@ class Console:
         """Print a warning to stderr, even when quiet."""
         self._write(self._err, text, fg="yellow")
 
-    def path(self, path: str, *, null: bool = False) -> None:
-        """Print a file name to stdout, byte for byte as the file system has it, for another program."""
-        click.echo(os.fsencode(path + ("\0" if null else "\n")), nl=False)
+    def paths(self, paths: Iterable[str], *, null: bool = False, to_delete: bool = False) -> None:
+        """Print file names to stdout, byte for byte as the file system has them, for another program.
+
+        A program takes a name with a line break for two others, unless names end with NUL. A warning tells of
+        such names; among files to delete they are left out.
+        """
+        n_broken = 0
+        for path in paths:
+            is_broken = not null and ("\n" in path or "\r" in path)
+            n_broken += is_broken
+            if not (is_broken and to_delete):
+                click.echo(os.fsencode(path + ("\0" if null else "\n")), nl=False)
+        if n_broken:
+            names, how = count(n_broken, "file name"), "not listed" if to_delete else "listed"
+            self.warn(f"{names} with a line break {how}; other programs take such a name for two: add -0")
 
     def document(self, content: Mapping[str, Any]) -> None:
         """Print the result for programs, with the schema's version first; without JSON, print nothing."""

@@ -326,9 +326,19 @@ def _os_error_message(error: OSError) -> str:
     name = printable(os.fsdecode(error.filename)) if error.filename else ""
     if isinstance(error, PermissionError):
         return f"{name or 'a file'}: permission denied; check who owns it, or choose another place"
+    if isinstance(error, FileNotFoundError) and not _has_current_folder():
+        return "the current folder was removed; change to one that exists"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return f"{name}{': ' if name else ''}{error.strerror}; {remedy(error)}"
     return str(error)
+
+
+def _has_current_folder() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _interrupted(error: BaseException, run: Run) -> int:

@@ -165,8 +165,7 @@ def _list_redundant(run: Run, result: "Duplicates", *, null: bool, include_revie
     from nearsight.services.duplicates import redundant_files
 
     redundant = redundant_files(result, include_review=include_review)
-    for path in redundant.paths:
-        run.console.path(path, null=null)
+    run.console.paths(redundant.paths, null=null, to_delete=True)
     if redundant.n_review:
         remedy = "look at them with --open" + ("" if result.is_doubtful else ", or list them with --all")
         run.console.note(f"{count(redundant.n_review, 'file')} not listed, to review first: {remedy}.")

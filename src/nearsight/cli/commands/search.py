@@ -102,8 +102,7 @@ def search(
         raise ImageError("standard input", error.reason) from error
     run.console.document({"hits": [_hit(match) for match in matches]})
     if paths:
-        for path in filter(None, (match.path for match in matches)):
-            run.console.path(path, null=null)
+        run.console.paths(filter(None, (match.path for match in matches)), null=null)
     else:
         _print_matches(run, matches)
     if report:
