@@ -1,7 +1,7 @@
 """The way of a batch of images to rows, in a thread of this process or of a worker process."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -136,10 +136,12 @@ def _prepare(
         if knowledge == "known":
             return row
         if knowledge == "outdated" and not may_show_more(read.data):
-            return replace(row, exif=exif_of(read.data, limits=options.limits))
+            row.exif = exif_of(read.data, limits=options.limits)
+            return row
         image = decode(read.data, path=read.path, min_side_px=preparation.decode_px, limits=options.limits)
         if knowledge == "outdated" and image.rules_version == 1:
-            return replace(row, exif=image.exif)
+            row.exif = image.exif
+            return row
         small = thumbnail(image.image) if options.thumbnails else None
         row = ImageRow(read.stat, read.id, None, image.width, image.height, small, image.exif, image.notes)
         return Prepared(read.path, row, preparation.prepare(image.image))
@@ -152,4 +154,5 @@ def _prepare(
 def _finish(item: Prepared, vector: NDArray[np.float32]) -> ImageRow | ImageFailure:
     if not np.isfinite(vector).all() or not vector.any():
         return ImageFailure(item.path, "its vector has no direction: it is all zeros, or not finite")
-    return replace(item.row, vector=vector)
+    item.row.vector = vector
+    return item.row

@@ -4,7 +4,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import fields
 from itertools import count as count_from
 from itertools import islice
 from pathlib import Path
@@ -253,7 +252,18 @@ def _embedded(position: int, source: Source, result: ImageRow | ImageFailure) ->
         return result
     if isinstance(source, ImageFailure):
         return source
-    return Embedded(position, source, **{f.name: getattr(result, f.name) for f in fields(result)})
+    return Embedded(
+        position,
+        source,
+        result.stat,
+        result.id,
+        result.vector,
+        result.width,
+        result.height,
+        result.thumbnail,
+        result.exif,
+        result.notes,
+    )
 
 
 def _batches(items: Iterator[Any], size: int, n_threads: int) -> Iterator[list[Any]]:

@@ -12,7 +12,7 @@ from nearsight.images import Exif, ImageSource, Stat
 OnError = Literal["record", "raise"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ImageRow:
     """The vector of one image, and facts about the image; all that a worker process sends back.
 

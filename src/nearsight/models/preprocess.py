@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,12 +111,20 @@ def normalize(
     ndarray of float32, shape (3, H, W)
         `out`, or a new array.
     """
-    mean, std = (np.asarray(values, np.float64).reshape(3, 1, 1) for values in (spec.mean, spec.std))
+    scale, offset = _scale_and_offset(tuple(spec.mean), tuple(spec.std))
     if out is None:
         out = np.empty((3, *pixels.shape[:2]), np.float32)
-    np.multiply(pixels.transpose(2, 0, 1), (1 / (255 * std)).astype(np.float32), out=out)
-    out -= (mean / std).astype(np.float32)
+    np.multiply(pixels.transpose(2, 0, 1), scale, out=out)
+    out -= offset
     return out
+
+
+@lru_cache(maxsize=16)
+def _scale_and_offset(
+    mean: tuple[float, ...], std: tuple[float, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    means, deviations = (np.asarray(values, np.float64).reshape(3, 1, 1) for values in (mean, std))
+    return (1 / (255 * deviations)).astype(np.float32), (means / deviations).astype(np.float32)
 
 
 def _shrink(image: Image.Image, spec: ModelSpec) -> NDArray[np.uint8]:
