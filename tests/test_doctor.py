@@ -4,8 +4,11 @@ from importlib import metadata
 import pytest
 
 from nearsight import doctor, processor
+from nearsight.embedder.rates import Rates
 from nearsight.errors import UnsupportedMachineError
+from nearsight.models import DEFAULT_MODEL, find_model
 from nearsight.models.runtimes import devices, onnx_session
+from nearsight.settings import Settings
 
 
 def test_doctor_names_what_words_need(monkeypatch):
@@ -79,3 +82,18 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch):
     )
     check = doctor.check_packages()
     assert (check.status, check.fix) == ("fail", "pip install no-such-thing2")
+
+
+def test_doctor_tells_which_workers_embed(monkeypatch, tmp_path):
+    monkeypatch.setattr(processor, "n_cores", lambda: 2)
+    settings = Settings(collection="", cache_dir=tmp_path)
+    assert "threads" in doctor.check_workers(settings).detail
+    monkeypatch.setattr(processor, "n_cores", lambda: 16)
+    assert "measured at the next index" in doctor.check_workers(settings).detail
+    fingerprint = find_model(DEFAULT_MODEL).spec.fingerprint.digest
+    rates = {"cpu, 16 threads": 634.0, "cpu, 8 processes x 2 threads": 868.0}
+    Rates(tmp_path, fingerprint, 16).write(640 * 480, rates, "model")
+    detail = doctor.check_workers(settings).detail
+    assert "at 0.25 Mpx: cpu, 8 processes x 2 threads 868 images/s, cpu, 16 threads 634 images/s" in detail
+    settings = Settings(collection="", cache_dir=tmp_path, processes="1")
+    assert doctor.check_workers(settings).detail == "1 process, as NEARSIGHT_PROCESSES says"

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from nearsight.errors import InvalidParameterError
 from nearsight.settings import DEFAULT_COLLECTION, Settings
 
 
@@ -42,3 +43,15 @@ def test_the_process_environment_is_the_default(monkeypatch):
 def test_settings_do_not_change():
     with pytest.raises(FrozenInstanceError):
         Settings.from_environment({}).collection = ""
+
+
+def test_the_number_of_processes_is_a_number():
+    read = Settings.from_environment
+    assert read({}).n_processes is None
+    assert read({"NEARSIGHT_PROCESSES": ""}).n_processes is None
+    assert read({"NEARSIGHT_PROCESSES": "0"}).n_processes == 0
+    assert read({"NEARSIGHT_PROCESSES": "12"}).n_processes == 12
+    with pytest.raises(
+        InvalidParameterError, match="NEARSIGHT_PROCESSES is 'all'; it must be a whole number"
+    ):
+        _ = read({"NEARSIGHT_PROCESSES": "all"}).n_processes

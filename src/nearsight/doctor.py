@@ -86,6 +86,7 @@ def run_checks(settings: Settings, collection: str) -> Iterator[Check]:
     yield check_formats()
     yield check_cache(settings.cache_dir)
     yield _no_exception("model", lambda: check_model(settings.cache_dir))
+    yield _no_exception("workers", lambda: check_workers(settings))
     if processor_check.status == "fail":
         # Importing LanceDB would end the process with an illegal instruction.
         yield Check("collection", "fail", "not opened: the processor cannot run LanceDB")
@@ -271,6 +272,40 @@ def check_model(cache_dir: Path) -> Check:
         fix = f"delete {cache_dir} and run again; if that does not help, reinstall onnxruntime"
         return Check("model", "fail", f"{detail}; the vector has length {length:.3f}, not 1", fix)
     return Check("model", "ok", detail)
+
+
+def check_workers(settings: Settings) -> Check:
+    """Tell which threads and processes embed, and what was measured with the default model."""
+    from nearsight.embedder.plan import MAX_CORES_OF_THREADS
+    from nearsight.embedder.rates import Rates
+    from nearsight.models import DEFAULT_MODEL, find_model
+
+    n_cores = processor.n_cores()
+    if settings.n_processes is not None:
+        return Check(
+            "workers",
+            "ok",
+            f"{count(settings.n_processes, 'process', 'processes')}, as NEARSIGHT_PROCESSES says",
+        )
+    spec = find_model(DEFAULT_MODEL).spec
+    rates = Rates(settings.cache_dir, spec.fingerprint.digest, n_cores).read_all()
+    measured = [
+        f"at {size}: " + ", ".join(f"{name} {rate:g} images/s" for name, rate in _fastest_first(plans))
+        for size, plans in rates.items()
+    ]
+    if measured:
+        return Check("workers", "ok", f"{spec.id} {'; '.join(measured)}; measured on your images")
+    if n_cores <= MAX_CORES_OF_THREADS:
+        return Check(
+            "workers", "ok", f"threads, since {MAX_CORES_OF_THREADS} cores or fewer need no processes"
+        )
+    return Check(
+        "workers", "ok", f"{spec.id}: threads or processes, measured at the next index of some seconds"
+    )
+
+
+def _fastest_first(plans: dict[str, float]) -> list[tuple[str, float]]:
+    return sorted(plans.items(), key=lambda plan: -plan[1])
 
 
 def check_collection(uri: str, cache_dir: Path) -> Check:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nearsight.errors import InvalidParameterError
+
 DEFAULT_COLLECTION = ".nearsight"
 DEFAULT_DEMO = Path("nearsight-demo")
 
@@ -22,6 +24,8 @@ class Settings:
         directory for ``nearsight``.
     device : str
         Where models run. ``NEARSIGHT_DEVICE``, or ``auto``.
+    processes : str
+        Number of worker processes that embed images, see `n_processes`. ``NEARSIGHT_PROCESSES``.
     no_color : bool
         Whether colors are unwanted even on a terminal. ``NO_COLOR`` (https://no-color.org).
     """
@@ -29,7 +33,25 @@ class Settings:
     collection: str
     cache_dir: Path
     device: str = "auto"
+    processes: str = ""
     no_color: bool = False
+
+    @property
+    def n_processes(self) -> int | None:
+        """Worker processes that embed images; None leaves the number to a measurement.
+
+        Raises
+        ------
+        InvalidParameterError
+            The variable is not a number.
+        """
+        if not self.processes:
+            return None
+        if not (self.processes.isascii() and self.processes.isdigit()):
+            raise InvalidParameterError(
+                f"NEARSIGHT_PROCESSES is {self.processes!r}; it must be a whole number, 0 or more"
+            )
+        return int(self.processes)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -51,6 +73,7 @@ class Settings:
             collection=_expand_home(collection) if collection else DEFAULT_COLLECTION,
             cache_dir=Path(cache).expanduser() if cache else _system_cache(),
             device=environ.get("NEARSIGHT_DEVICE") or "auto",
+            processes=environ.get("NEARSIGHT_PROCESSES") or "",
             no_color=bool(environ.get("NO_COLOR")) or environ.get("TERM") == "dumb",
         )
 

@@ -114,6 +114,12 @@ allow_remote = click.option("--allow-remote", is_flag=True, help="Download image
 threads = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="Number of threads. Default: the usable cores."
 )
+processes = click.option(
+    "--processes",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Worker processes for the threads; 0: none. Default: $NEARSIGHT_PROCESSES, or what is fastest here.",
+)
 strict = _flag("--strict", "strict", help="Exit with code 1 if an image cannot be read.")
 
 

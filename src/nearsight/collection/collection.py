@@ -178,6 +178,7 @@ class Collection(CollectionReader):
         on_error: OnError = "record",
         limits: Limits | None = None,
         n_threads: int | None = None,
+        n_processes: int | None = None,
         progress: bool | None = None,
     ) -> AddReport:
         """Add new and changed images.
@@ -205,7 +206,7 @@ class Collection(CollectionReader):
             Whether http and https URLs may be fetched.
         on_error : {"record", "raise"}
             Whether an image that cannot be used is listed in the report or raises `ImageError`.
-        limits, n_threads, progress
+        limits, n_threads, n_processes, progress
             See `Embedder`.
 
         Returns
@@ -226,7 +227,9 @@ class Collection(CollectionReader):
             fixed = dict(metadata or {})
             self.check_metadata(fixed)
             metadata = partial(_same_for_all, fixed)
-        embedder = self.embedder(limits=limits, n_threads=n_threads, progress=progress)
+        embedder = self.embedder(
+            limits=limits, n_threads=n_threads, n_processes=n_processes, progress=progress
+        )
         job = Ingest(self._store, self._lock, lambda: embedder, metadata)
         exclusions = images.Exclusions(tuple(exclude), include_hidden=include_hidden)
         options: dict[str, Any] = {"allow_remote": allow_remote, "exclusions": exclusions}
@@ -423,6 +426,7 @@ class Collection(CollectionReader):
 
     def embedder(self, **options: Any) -> Embedder:
         """Return an `Embedder` of the collection's model; `options` are those of `Embedder`."""
+        options.setdefault("cache_dir", self.cache_dir)
         return Embedder(self._backend, **options)
 
     @cached_property

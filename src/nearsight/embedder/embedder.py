@@ -13,12 +13,17 @@ import numpy as np
 
 from nearsight import progress as progress_display
 from nearsight.embedder.batch import Knowledge, Known, ReadOptions, Source
-from nearsight.embedder.pipelines import Pipeline, ProcessPipeline, ThreadPipeline
+from nearsight.embedder.candidates import Pipelines
+from nearsight.embedder.pipelines import Pipeline
+from nearsight.embedder.plan import Plan
+from nearsight.embedder.rates import Rates
 from nearsight.embedder.results import Embedded, Embeddings, ImageRow, OnError
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.images import Exclusions, ImageSource, Limits, count, find
 from nearsight.models import DEFAULT_MODEL, Backend, decode_mode, load_model, named_with_decode
-from nearsight.parallel import in_order
+from nearsight.models.cache import user_cache_dir
+from nearsight.models.runtimes.placement import on_processor
+from nearsight.parallel import can_start_processes, in_order
 from nearsight.processor import n_cores
 
 # Additional threads keep the cores busy while others wait for an accelerator.
@@ -51,7 +56,9 @@ class Embedder:
         Worker threads; by default the number of cores that this process may use, within its affinity and
         cgroup quota.
     n_processes : int, optional
-        Processes that the threads are spread over; 0, the default, keeps them in this process.
+        Processes that the threads are spread over; 0 keeps them in this process. By default, this is chosen
+        and measured while a job runs, see `plan.choose_plan`: up to 4 cores have threads only, and so have
+        models that cannot be sent to another process.
     batch_size : int, default 8
         Images that a worker embeds at once, at least 1.
     limits : Limits
@@ -84,12 +91,14 @@ class Embedder:
         device: str = "auto",
         decode: str = "auto",
         n_threads: int | None = None,
-        n_processes: int = 0,
+        n_processes: int | None = None,
         batch_size: int = BATCH_SIZE,
         limits: Limits | None = None,
         cache_dir: Path | None = None,
         progress: bool | None = None,
     ) -> None:
+        if n_processes is not None and n_processes < 0:
+            raise InvalidParameterError(f"n_processes is {n_processes}; it must be at least 0")
         for name, value in (("n_threads", n_threads), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise InvalidParameterError(f"{name} is {value}; it must be at least 1")
@@ -112,7 +121,9 @@ class Embedder:
         self.n_threads = n_threads or n_cores() + (
             _WAITING_THREADS if current_device not in _PROCESSOR_DEVICES else 0
         )
-        self.n_processes = min(n_processes, self.n_threads)
+        self.n_processes = n_processes
+        self._may_change_device = device == "auto"
+        self._cache_dir = cache_dir
         self.batch_size = batch_size
         self.limits = limits or Limits()
         self.progress = progress
@@ -227,12 +238,16 @@ class Embedder:
         return progress_display.is_watched(self.progress) and not isinstance(inputs, Iterator)
 
     def _pipeline(self, options: ReadOptions, known: Known | None) -> Pipeline:
-        if self.n_processes:
-            n_threads = -(-self.n_threads // self.n_processes)
-            return ProcessPipeline(
-                self.backend, options, known, n_processes=self.n_processes, n_threads=n_threads
-            )
-        return ThreadPipeline(self.backend, options, known, n_threads=self.n_threads)
+        pipelines = Pipelines(self.backend, options, known, self.n_threads, self.batch_size)
+        if self.n_processes == 0 or not can_start_processes():
+            return pipelines.threads().open()
+        if self.n_processes is not None:
+            n_processes = min(self.n_processes, self.n_threads)
+            return pipelines.processes(Plan(n_processes, -(-self.n_threads // n_processes))).open()
+        return pipelines.chosen(
+            Rates(self._cache_dir or user_cache_dir(), self.backend.spec.fingerprint.digest, self.n_threads),
+            on_processor(self.backend) if self._may_change_device else None,
+        )
 
 
 def _known(known: Callable[[str], bool] | None, is_outdated: Callable[[str], bool] | None) -> Known | None:

@@ -24,8 +24,8 @@ class Pipeline(Protocol):
     def submit(self, batch: Sequence[Source]) -> Future[Rows]:
         """Begin a batch."""
 
-    def is_ready(self) -> bool:
-        """Whether it has started, so that a batch does not wait for that."""
+    def wait_until_ready(self) -> None:
+        """Wait until it can begin a batch at once; raise what keeps it from that."""
 
     def close(self) -> None:
         """End it; batches that have not begun are cancelled."""
@@ -44,9 +44,8 @@ class ThreadPipeline:
         """Begin a batch."""
         return self._pool.submit(self._embed, batch)
 
-    def is_ready(self) -> bool:
-        """Whether it has started."""
-        return True
+    def wait_until_ready(self) -> None:
+        """Return at once."""
 
     def close(self) -> None:
         """Wait for the batches that have begun; cancel the others."""
@@ -83,10 +82,6 @@ class ProcessPipeline:
     def submit(self, batch: Sequence[Source]) -> Future[Rows]:
         """Begin a batch."""
         return self._workers.submit(batch)
-
-    def is_ready(self) -> bool:
-        """Whether each process has opened the model."""
-        return self._workers.is_ready()
 
     def wait_until_ready(self) -> None:
         """Wait until each process has opened the model; raise what it raised there if none has."""
@@ -139,9 +134,9 @@ class DevicePipeline:
         self._workers.submit(batch).add_done_callback(partial(self._embed_prepared, rows))
         return rows
 
-    def is_ready(self) -> bool:
-        """Whether each process has started."""
-        return self._workers.is_ready()
+    def wait_until_ready(self) -> None:
+        """Wait until each process has started."""
+        self._workers.wait_until_ready()
 
     def close(self) -> None:
         """End the processes; wait for the batches on the device."""

@@ -1,7 +1,7 @@
 """Work spread over threads or processes, in order and in bounded memory."""
 
-from nearsight.parallel.processes import WorkerProcesses
+from nearsight.parallel.processes import WorkerProcesses, can_start_processes
 from nearsight.parallel.threads import in_order, ordered_map
 from nearsight.parallel.worker import Ask
 
-__all__ = ["Ask", "WorkerProcesses", "in_order", "ordered_map"]
+__all__ = ["Ask", "WorkerProcesses", "can_start_processes", "in_order", "ordered_map"]

@@ -136,11 +136,6 @@ class WorkerProcesses(Generic[T, R]):
                 raise self._error
         return is_ready
 
-    def is_ready(self) -> bool:
-        """Whether each worker has started, or has failed to."""
-        with self._lock:
-            return self._is_settled()
-
     def submit(self, batch: Sequence[T]) -> "Future[list[R]]":
         """Compute a batch; the future has a result for each item, or the error that a worker raised."""
         task: _Task[T, R] = _Task(list(batch))
@@ -383,6 +378,11 @@ class _Worker(Generic[T, R]):
             message = dumps(("answer", ticket, (False, RuntimeError(repr(error)))))
         with suppress(OSError):
             self._channel.send(message)
+
+
+def can_start_processes() -> bool:
+    """Whether there is an interpreter to start: not in a frozen program, nor where Python is embedded."""
+    return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 
 def _refuse(question: Any) -> Any:

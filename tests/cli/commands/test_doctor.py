@@ -19,6 +19,7 @@ def test_doctor_of_a_sound_machine(nearsight):
         "formats",
         "cache",
         "model",
+        "workers",
         "collection",
     }
     by_name = {check["name"]: check for check in checks}

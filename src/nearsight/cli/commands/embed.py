@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 @options.decode
 @options.device
 @options.walk
+@options.processes
 @options.limits
 @click.pass_obj
 def embed(
@@ -54,6 +55,7 @@ def embed(
     exclusions: "Exclusions",
     allow_remote: bool,
     threads: int | None,
+    processes: int | None,
     **limits: float | None,
 ) -> int:
     """Embed images into a file of vectors.
@@ -72,6 +74,7 @@ def embed(
         device=run.device,
         decode=decode or "auto",
         n_threads=threads,
+        n_processes=run.settings.n_processes if processes is None else processes,
         limits=options.limits_of(**limits),
         cache_dir=run.settings.cache_dir,
         progress=run.console.progress,

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     " relative to the table), file name, or file name without its ending.",
 )
 @options.walk
+@options.processes
 @options.limits
 @click.pass_obj
 def index(
@@ -67,6 +68,7 @@ def index(
     exclusions: "Exclusions",
     allow_remote: bool,
     threads: int | None,
+    processes: int | None,
     **limits: float | None,
 ) -> int:
     """Add new and changed images to the collection.
@@ -100,6 +102,7 @@ def index(
             on_error=run.on_error,
             limits=options.limits_of(**limits),
             n_threads=threads,
+            n_processes=run.settings.n_processes if processes is None else processes,
             progress=run.console.progress,
         )
 

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from nearsight.errors import DeviceError, NearsightError
 from nearsight.models.base import Backend, MultiDeviceBackend
@@ -17,6 +18,9 @@ from nearsight.models.precision.parity import (
 )
 from nearsight.models.runtimes.devices import split_device
 from nearsight.models.spec import ModelSpec
+
+# Backends that `auto` has put on a device, with the same models on the processor.
+_on_processor: WeakKeyDictionary[Backend, Backend] = WeakKeyDictionary()
 
 # Warnings of this process, so that each is shown once and not with every image.
 _warned: set[str] = set()
@@ -166,7 +170,15 @@ def _place_automatically(backend: Backend, cache_dir: Path) -> Backend:
         backend,
         cache_dir,
     )
-    return backend if moved is None else moved
+    if moved is None:
+        return backend
+    _on_processor[moved] = backend
+    return moved
+
+
+def on_processor(backend: Backend) -> Backend | None:
+    """Return the same model on the processor, with the same vectors, if ``auto`` has put it on a device."""
+    return _on_processor.get(backend)
 
 
 def _first_equivalent(
