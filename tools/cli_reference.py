@@ -35,7 +35,7 @@ ISO 8601 in UTC.
 | `NEARSIGHT_COLLECTION` | the collection, without `-c`; by default `./.nearsight` |
 | `NEARSIGHT_CACHE` | the directory of converted models; by default the system's cache directory |
 | `NEARSIGHT_DEVICE` | where models run, without `--device`; by default `auto` |
-| `NEARSIGHT_PROCESSES` | worker processes of `index` and `embed`, without `--processes`; by default what is fastest here |
+| `NEARSIGHT_PROCESSES` | worker processes, without `--processes`; by default what is fastest here |
 | `NO_COLOR` | if set, no colors, even on a terminal |
 
 These options may stand before or after a command's name:

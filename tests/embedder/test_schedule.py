@@ -8,7 +8,7 @@ import pytest
 
 from nearsight.embedder.rates import Rates
 from nearsight.embedder.results import ImageRow
-from nearsight.embedder.schedule import Candidate, Schedule
+from nearsight.embedder.schedule import PipelineCandidate, Schedule
 from nearsight.images import Stat
 
 
@@ -51,7 +51,7 @@ def clock():
 
 
 def schedule(clock, rates, first, *others, asked=None):
-    candidates = [Candidate(str(i), lambda p=p: p, 2) for i, p in enumerate((first, *others))]
+    candidates = [PipelineCandidate(str(i), lambda p=p: p, 2) for i, p in enumerate((first, *others))]
 
     def following(measurement):
         if asked is not None:

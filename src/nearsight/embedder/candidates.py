@@ -8,7 +8,7 @@ from nearsight.embedder.batch import Known, ReadOptions
 from nearsight.embedder.pipelines import DevicePipeline, Pipeline, ProcessPipeline, ThreadPipeline
 from nearsight.embedder.plan import MAX_CORES_OF_THREADS, Plan, choose_plan
 from nearsight.embedder.rates import Rates
-from nearsight.embedder.schedule import Candidate, Measurement, Schedule
+from nearsight.embedder.schedule import Measurement, PipelineCandidate, Schedule
 from nearsight.models import Backend, SeparableBackend
 from nearsight.models.runtimes import openvino
 from nearsight.processor import free_memory_bytes, n_cores
@@ -38,16 +38,16 @@ class Pipelines:
     n_threads: int
     batch_size: int
 
-    def threads(self) -> Candidate:
+    def threads(self) -> PipelineCandidate:
         """Return threads of this process."""
         n = self.n_threads
-        return Candidate(
+        return PipelineCandidate(
             self._name(Plan(0, n)),
             partial(ThreadPipeline, self.backend, self.options, self.known, n_threads=n),
             n,
         )
 
-    def processes(self, plan: Plan) -> Candidate:
+    def processes(self, plan: Plan) -> PipelineCandidate:
         """Return worker processes: with the model where it runs on the processor, else without."""
         counts = {"n_processes": plan.n_processes, "n_threads": plan.n_threads}
         if runs_on_processor(self.backend) or not isinstance(self.backend, SeparableBackend):
@@ -65,7 +65,7 @@ class Pipelines:
                 input_bytes=_input_bytes(self.backend),
                 **counts,
             )
-        return Candidate(self._name(plan), opened, plan.n_processes * plan.n_threads)
+        return PipelineCandidate(self._name(plan), opened, plan.n_processes * plan.n_threads)
 
     def chosen(self, rates: Rates, on_processor: Backend | None) -> Pipeline:
         """Return threads, or a schedule that begins with threads and changes to the fastest.
@@ -82,7 +82,7 @@ class Pipelines:
         following = partial(self._following, on_processor=on_processor)
         return Schedule(self.threads(), following, rates, model=self.backend.spec.id)
 
-    def _following(self, measured: Measurement, on_processor: Backend | None) -> Sequence[Candidate]:
+    def _following(self, measured: Measurement, on_processor: Backend | None) -> Sequence[PipelineCandidate]:
         if runs_on_processor(self.backend):
             return self._processes(measured.cpu_seconds, measured.busy / self.n_threads)
         candidates = []
@@ -94,7 +94,7 @@ class Pipelines:
             candidates += other._processes(_USUAL_SECONDS, 0.0) or [other.threads()]
         return candidates
 
-    def _processes(self, seconds_per_image: float, busy_share: float) -> list[Candidate]:
+    def _processes(self, seconds_per_image: float, busy_share: float) -> list[PipelineCandidate]:
         plan = choose_plan(
             self.n_threads,
             seconds_per_image=seconds_per_image,

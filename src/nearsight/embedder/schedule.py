@@ -26,7 +26,7 @@ _MARGIN = 1.05
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class PipelineCandidate:
     """A pipeline that may be used.
 
     Attributes
@@ -66,7 +66,7 @@ class Measurement:
 
 
 #: Given what the first candidate has done, returns the others, which are measured one after another.
-Following = Callable[[Measurement], Sequence[Candidate]]
+Following = Callable[[Measurement], Sequence[PipelineCandidate]]
 
 
 class Schedule:
@@ -77,7 +77,7 @@ class Schedule:
 
     Parameters
     ----------
-    first : Candidate
+    first : PipelineCandidate
         Must be ready at once.
     following : callable
         Returns the other candidates; called once, after the first was measured.
@@ -91,7 +91,7 @@ class Schedule:
 
     def __init__(
         self,
-        first: Candidate,
+        first: PipelineCandidate,
         following: Following,
         rates: Rates,
         *,
@@ -106,9 +106,9 @@ class Schedule:
         self._lock = threading.Lock()
         self._pipelines: dict[str, Pipeline] = {first.name: first.open()}
         self._in_flight: dict[str, int] = {first.name: 0}
-        self._opening: tuple[Candidate, Future[Pipeline]] | None = None
+        self._opening: tuple[PipelineCandidate, Future[Pipeline]] | None = None
         self._candidates = {first.name: first}
-        self._waiting: deque[Candidate] | None = None
+        self._waiting: deque[PipelineCandidate] | None = None
         self._measured: dict[str, Measurement] = {}
         self._trusts_rates = False
         self._is_decided = False
@@ -240,7 +240,7 @@ class Schedule:
             self._rates.write(sum(pixels) / len(pixels), rates, self._model)
         self._decide(self._candidates[fastest])
 
-    def _decide(self, candidate: Candidate) -> None:
+    def _decide(self, candidate: PipelineCandidate) -> None:
         _log.info("the images are embedded by %s", candidate.name)
         with self._lock:
             self.current = candidate
@@ -254,7 +254,7 @@ class Schedule:
         threading.Thread(target=self._pipelines[name].close, name="nearsight-close", daemon=True).start()
 
 
-def _open(candidate: Candidate, future: Future[Pipeline]) -> None:
+def _open(candidate: PipelineCandidate, future: Future[Pipeline]) -> None:
     pipeline = None
     try:
         pipeline = candidate.open()
