@@ -42,7 +42,7 @@ from typing import Any
 import numpy as np
 
 from nearsight.errors import ImageFailure
-from nearsight.estimators.faces.identifier import FaceIdentifier
+from nearsight.estimators.faces.identifier import GUARD_PERSONS, FaceIdentifier
 from nearsight.estimators.faces.impostor_quantiles import ImpostorQuantiles
 from nearsight.faces import FaceReader
 from nearsight.faces.grouping import group_faces, unnamed_groups
@@ -172,6 +172,7 @@ def open_set(
     can_be_enrolled = names[sizes > n_enrolled]
     n_persons = n_persons or len(names) // 2
     hits, asked, alarms, strangers, in_band, guards, band = [], [], [], [], [], [], (0.0, 1.0)
+    full, exact = [], []
     for seed in range(N_SPLITS):
         rng = np.random.default_rng(seed)
         persons = rng.permutation(can_be_enrolled)[:n_persons]
@@ -188,6 +189,13 @@ def open_set(
         alarms.append(~identifier.identify(X[unknown]).unknown)
         strangers.append(y[unknown])
         guards.append(identifier.guard_)
+        others = identifier.identify(X[unknown]).similarity
+
+        right = np.where(result.persons == y[queries], result.similarity, -1.0)
+        # The guard without its factor for the number of persons.
+        limit = identifier.threshold_.value + identifier.guard_ * GUARD_PERSONS / n_persons
+        full.append(((right > limit).mean(), (others > limit).mean()))
+        exact.append((right > np.quantile(others, 1 - rate)).mean())
         band = identifier.threshold_.observed_rate_interval(len(unknown))
         in_band.append(band[0] <= alarms[-1].mean() <= band[1])
     rng = np.random.default_rng(0)
@@ -204,6 +212,8 @@ def open_set(
         "band": [round(v, 4) for v in band],
         "splits_in_band": f"{sum(in_band)} of {len(in_band)}",
         "guard": round(float(np.mean(guards)), 4),
+        "identified and false matches with the whole guard": np.round(np.mean(full, 0), 4).tolist(),
+        "identified at the exact rate": round(float(np.mean(exact)), 4),
     }
 
 

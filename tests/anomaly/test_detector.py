@@ -102,6 +102,17 @@ def test_what_was_learned_is_not_learned_again(file):
     assert (again.duplicates_, again.n_images_seen_) == ([], 40)
 
 
+def test_the_same_pixels_in_another_file_are_not_learned_again(tmp_path):
+    good = [Image.fromarray(fabric(i)) for i in range(16)]
+    fitted = AnomalyDetector(false_alarm_rate=0.3, n_patches=50).fit(good)
+    good[3].save(tmp_path / "again.png")
+    good[4].save(tmp_path / "again.bmp")
+    Image.fromarray(fabric(4)[::-1]).save(tmp_path / "new.png")
+    fitted.partial_fit(tmp_path)
+    assert sorted(path.rpartition("/")[2] for path in fitted.duplicates_) == ["again.bmp", "again.png"]
+    assert fitted.n_images_seen_ == 17
+
+
 def test_images_that_cannot_be_used_are_told(detector, tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     Image.fromarray(torn(3)).save(tmp_path / "torn.png")

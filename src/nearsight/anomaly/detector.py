@@ -15,12 +15,13 @@ from threadpoolctl import threadpool_limits
 from nearsight import progress as progress_display
 from nearsight.anomaly.artifact import SavedDetector, read_detector, write_detector
 from nearsight.anomaly.conditions import Capture, Conditions
+from nearsight.anomaly.known_images import image_hashes
 from nearsight.anomaly.templates import Templates, template_difference
 from nearsight.anomaly.views import View, ViewExtractor, ViewMaps, combined_heat, default_views
 from nearsight.errors import CalibrationError, ImageError, ImageFailure, InvalidParameterError
 from nearsight.estimators.anomaly import Level, MultiLevelAnomaly
 from nearsight.estimators.conformal import Threshold
-from nearsight.images import ImageSource, Limits, content_id, decode, find
+from nearsight.images import ImageSource, Limits, decode, find
 from nearsight.models import DEFAULT_MODEL, Fingerprint
 from nearsight.models.dense_features import FeatureMaps, find_network, load_features
 from nearsight.parallel import ordered_map
@@ -29,9 +30,6 @@ from nearsight.processor import n_cores
 # The features of one tile take about a megabyte.
 _MAX_TILES = 16
 _MOST_SCALE = 8
-
-# Digits of a content's hash that are kept, to know images that were learned: 64 bits.
-_ID_DIGITS = 16
 
 T = TypeVar("T")
 
@@ -77,7 +75,7 @@ class _ImageFeatures:
     """Feature maps of one image."""
 
     path: str
-    id: str
+    hashes: frozenset[int]
     capture: Capture
     views: ViewMaps
     image: Image.Image = field(repr=False)
@@ -130,8 +128,8 @@ class AnomalyDetector:
     failed_ : list of ImageFailure
         Good images that could not be used.
     duplicates_ : list of str
-        Good images left out because another has the same content, or was learned before: a held-out duplicate
-        of a learned image would make the threshold too low.
+        Good images left out because another has the same bytes or the same pixels, or was learned before: a
+        held-out duplicate of a learned image would make the threshold too low.
 
     Raises
     ------
@@ -405,7 +403,7 @@ class AnomalyDetector:
         """Yield the feature maps of each usable image, without duplicates, and add its source to `used`."""
         # New images are brought under the conditions of those that were learned before.
         conditions = copy.copy(self.conditions_) if self.conditions_.n_images else None
-        extract = partial(self._extract, self._extractor, conditions)
+        extract = partial(self._extract, self._extractor, conditions, is_learning=True)
         results = _map_sources(extract, sources, self.n_threads)
         with progress_display.bar("learning from good images", len(sources), progress=self.progress) as bar:
             for source, features in zip(sources, results, strict=True):
@@ -413,29 +411,34 @@ class AnomalyDetector:
                 if isinstance(features, ImageFailure):
                     self.failed_.append(features)
                     continue
-                known_id = int(features.id[:_ID_DIGITS], 16)
-                if known_id in self._known_ids:
+                if features.hashes & self._known_ids:
                     self.duplicates_.append(features.path)
                     continue
-                self._known_ids.add(known_id)
+                self._known_ids |= features.hashes
                 if not features.notes:
                     self.conditions_.add(features.capture)
                 used.append(source)
                 yield features.views.maps
 
     def _extract(
-        self, extractor: ViewExtractor, conditions: Conditions | None, source: ImageSource
+        self,
+        extractor: ViewExtractor,
+        conditions: Conditions | None,
+        source: ImageSource,
+        *,
+        is_learning: bool = False,
     ) -> _ImageFeatures:
         data = source.read(self.limits)
         image = decode(data, path=source.path, limits=self.limits).image
         capture = Capture.of(image, data)
+        hashes = image_hashes(data, image) if is_learning else frozenset[int]()
         notes: tuple[str, ...] = ()
         if conditions is not None:
             image, notes = conditions.adapted(image, capture, source.path)
         views = extractor.extract(image)
         if self.templates is not None:
             views.maps.append(template_difference(image, self.templates.of(source.path)))
-        return _ImageFeatures(source.path, content_id(data), capture, views, image, notes)
+        return _ImageFeatures(source.path, hashes, capture, views, image, notes)
 
     def _result(self, features: _ImageFeatures, heatmaps: bool) -> AnomalyResult:
         assessment = self._estimator.score_levels(features.views.maps)

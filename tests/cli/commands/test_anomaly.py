@@ -111,6 +111,8 @@ def test_good_images_are_not_learned_twice(nearsight, factory, fitted, tmp_path)
     output = nearsight("anomaly", "fit", factory / "good", "--from", fitted, "--to", tmp_path / "again.npz")
     assert "40 duplicates skipped" in output.stderr
     assert AnomalyDetector.load(tmp_path / "again.npz").n_images_seen_ == 40
+    words = ("fit", factory / "good", "--from", fitted, "--to", tmp_path / "again.npz")
+    assert len(nearsight.json("anomaly", *words)["duplicates"]) == 40
 
 
 def test_defects_are_no_failure_of_the_run(nearsight, factory, fitted):

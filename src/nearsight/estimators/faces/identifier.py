@@ -110,8 +110,8 @@ class FaceIdentifier(BaseEstimator):
 
     Where the rate does not hold: in a small bank of one group of similar people the realized rate is higher,
     since the guard has too few persons to see it; at 0.1 %, two to three times the stated rate was measured.
-    With one image of each of 10 to 30 persons on small gray photographs, 1.2 to 1.9 times the stated rate was
-    measured, and with three images 0.5 to 1.3 times (`benchmarks/faces.py`); `caution_` says so.
+    With one image of each of 10 to 30 persons, up to twice the stated rate was measured on small gray
+    photographs, and with three images at most 1.2 times (`benchmarks/faces.py`); `caution_` says so.
 
     Examples
     --------

@@ -27,6 +27,7 @@ _MAX_THRESHOLD = 1e4
     cls=Command,
     json_shape="""{"file", "images": int, "held_out": int, "threshold": float,
  "false_alarm_rate": float, "expected_rate": float, "model", "layers": [layer],
+ "duplicates": [path],
  "failed": [{"path", "reason"}]}""",
     examples=(
         "nearsight anomaly fit good/ --to bottles.npz",
@@ -128,6 +129,7 @@ def _document(detector: "AnomalyDetector", file: Path) -> dict[str, Any]:
         "expected_rate": threshold.expected_rate,
         "model": detector.features.spec.id,
         "layers": list(detector.features.layers),
+        "duplicates": detector.duplicates_,
         "failed": [asdict(failure) for failure in detector.failed_],
     }
 
@@ -156,7 +158,7 @@ def _say(run: Run, detector: "AnomalyDetector", file: Path) -> None:
         )
     if detector.duplicates_:
         run.console.note(
-            f"{count(len(detector.duplicates_), 'duplicate')} skipped: same bytes as another good image, or"
-            " learned before"
+            f"{count(len(detector.duplicates_), 'duplicate')} skipped: same bytes or pixels as another good"
+            " image, or learned before"
         )
     run.console.say(f"{name} ({text_format.size(file.stat().st_size)})")
