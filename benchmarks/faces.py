@@ -45,7 +45,7 @@ from nearsight.errors import ImageFailure
 from nearsight.estimators.faces.identifier import GUARD_PERSONS, FaceIdentifier
 from nearsight.estimators.faces.impostor_quantiles import ImpostorQuantiles
 from nearsight.faces import FaceReader
-from nearsight.faces.grouping import group_faces, unnamed_groups
+from nearsight.faces.groups import group_faces, unnamed_groups
 from nearsight.faces.impostor_quantiles import impostor_quantiles
 from nearsight.faces.models.weights import DLIB
 from nearsight.faces.schema import BankedFace

@@ -164,7 +164,7 @@ def test_modules_are_named_by_nouns():
 
 def test_a_gerund_is_noticed(tmp_path):
     (tmp_path / "keeping").mkdir()
-    for name in ("keeping/outlying.py", "temperature_scaling.py", "string.py", "star_grouping.py"):
+    for name in ("keeping/outlying.py", "temperature_scaling.py", "string.py", "two_words_grouping.py"):
         (tmp_path / name).touch()
     assert gerund_modules(tmp_path) == ["keeping", "keeping/outlying.py", "string.py"]
 

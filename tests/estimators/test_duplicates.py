@@ -9,7 +9,7 @@ from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.duplicates import NearDuplicates
 from nearsight.estimators.duplicates.candidate_pairs import candidate_pairs
 from nearsight.estimators.duplicates.proposals import propose
-from nearsight.estimators.duplicates.star_grouping import star_groups
+from nearsight.estimators.duplicates.star_clusters import star_groups
 from nearsight.testing import EstimatorTests
 
 

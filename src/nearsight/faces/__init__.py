@@ -2,7 +2,7 @@
 
 from nearsight.faces.bank import FaceBank
 from nearsight.faces.enrollment import Caution, EnrollReport
-from nearsight.faces.grouping import FaceGroup
+from nearsight.faces.groups import FaceGroup
 from nearsight.faces.pipeline import Face, FaceReader, ImageFaces
 from nearsight.faces.results import FaceVerification, IdentifiedFace, IdentifiedImage, verify
 from nearsight.faces.schema import BankedFace

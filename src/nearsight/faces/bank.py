@@ -13,7 +13,7 @@ from nearsight.errors import ImageFailure, InvalidParameterError, UnknownIdError
 from nearsight.estimators.faces.identifier import DEFAULT_FALSE_MATCH_RATE, FaceIdentifier
 from nearsight.faces.conditions import BankConditions
 from nearsight.faces.enrollment import Enrollment, EnrollReport, PersonName
-from nearsight.faces.grouping import FaceGroup, group_faces
+from nearsight.faces.groups import FaceGroup, group_faces
 from nearsight.faces.impostor_quantiles import impostor_quantiles
 from nearsight.faces.models import DEFAULT_DETECTOR, DEFAULT_RECOGNIZER
 from nearsight.faces.pipeline import Face, FaceReader, ImageFaces

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nearsight.errors import ImageFailure, InvalidParameterError
 from nearsight.estimators.faces.identifier import FaceIdentifier, mean_faces
 from nearsight.estimators.faces.impostor_quantiles import ImpostorQuantiles
-from nearsight.faces.grouping import unnamed_groups
+from nearsight.faces.groups import unnamed_groups
 from nearsight.faces.models import POOR
 from nearsight.faces.pipeline import Face, ImageFaces
 from nearsight.faces.schema import face_id

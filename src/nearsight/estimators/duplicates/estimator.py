@@ -20,7 +20,7 @@ from nearsight.estimators.duplicates.calibration import (
 )
 from nearsight.estimators.duplicates.candidate_pairs import EXACT_ROWS
 from nearsight.estimators.duplicates.proposals import Hashes, pair_cosines, propose
-from nearsight.estimators.duplicates.star_grouping import star_groups
+from nearsight.estimators.duplicates.star_clusters import star_groups
 from nearsight.estimators.neighbors import unit_length
 
 #: From two arrays of m rows to a score for each pair: the higher, the more certain a duplicate; NaN: not one.

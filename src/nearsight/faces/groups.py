@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.conformal import from_nonmatching_pairs
-from nearsight.estimators.faces.grouping import FaceGrouper, same_image_similarities
+from nearsight.estimators.faces.clusters import FaceGrouper, same_image_similarities
 from nearsight.estimators.faces.identifier import FaceIdentifier
 from nearsight.estimators.faces.impostor_quantiles import ImpostorQuantiles
 from nearsight.faces.schema import BankedFace

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.faces.grouping import FaceGrouper, same_image_similarities
+from nearsight.estimators.faces.clusters import FaceGrouper, same_image_similarities
 from nearsight.estimators.neighbors import unit_length as unit
 from nearsight.testing import EstimatorTests
 from nearsight.testing.estimators import CENTERS, X, Y
