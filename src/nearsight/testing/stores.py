@@ -264,6 +264,32 @@ class StoreTests:
         store.update(pa.table({"id": names, "width": pa.array(range(3000), pa.int32())}))
         assert [row["width"] for row in fetch(store, ["width"])] == list(range(3000))
 
+    def test_binary_values_follow_their_rows(self, store: VectorStore) -> None:
+        store.append(rows(["a", "b", "c"], thumbnail=[b"1", b"2", None]))
+        store.delete(["a"])
+        store.append(rows(["a", "d"], thumbnail=[b"new", b"4"]))
+        store.update(pa.table({"id": ["b", "c", "missing"], "thumbnail": [b"two", b"three", b"x"]}))
+        store.update(pa.table({"id": ["d"], "thumbnail": pa.array([None], pa.binary()), "width": [4]}))
+        expected = {"a": b"new", "b": b"two", "c": b"three", "d": None}
+        for _ in range(2):
+            assert {row["id"]: row["thumbnail"] for row in fetch(store, ["thumbnail"])} == expected
+            assert fetch(store, ["thumbnail"], ids=["c", "missing"]) == [{"id": "c", "thumbnail": b"three"}]
+            [batch] = store.scan(["thumbnail", "width"], parse("width = 4", FIELDS))
+            assert batch.to_pydict() == {"thumbnail": [None], "width": [4]}
+            hits = store.search(vectors_of(0), 9, columns=["thumbnail"])[0]
+            assert {hit.id: hit.row["thumbnail"] for hit in hits} == expected
+            store.optimize()
+        store.append(rows(["missing"]))
+        assert fetch(store, ["thumbnail"], ids=["missing"]) == [{"id": "missing", "thumbnail": None}]
+
+    def test_binary_values_of_many_rows(self, store: VectorStore) -> None:
+        names = [f"{number:04}" for number in range(2500)]
+        values = [None if number % 7 == 0 else f"{number}".encode() for number in range(2500)]
+        store.append(rows(names, thumbnail=values))
+        found = [row for batch in store.scan(["id", "thumbnail"]) for row in batch.to_pylist()]
+        assert {row["id"]: row["thumbnail"] for row in found} == dict(zip(names, values, strict=True))
+        assert [row["thumbnail"] for row in fetch(store, ["thumbnail"], ids=names[::2])] == values[::2]
+
     def test_deleted_rows_are_gone_at_once(self, store: VectorStore) -> None:
         store.append(rows([f"{number}" for number in range(5)]))
         assert store.delete(["1", "3", "3", "missing"]) == 2

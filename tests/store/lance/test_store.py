@@ -275,6 +275,8 @@ def test_no_acknowledged_row_is_lost_by_kill(store, directory, arguments):
         assert len(found) == len(set(found))
         # One row at most was saved without its word having come through.
         assert len(found) <= len(acknowledged) + 3
+        thumbnails = fetch(store, ["thumbnail"])
+        assert all(row["thumbnail"] == bytes(5000) for row in thumbnails), "a row without its thumbnail"
     store.append(rows(["afterwards"]))
     store.optimize()
     assert set(ids_of(LanceStore.open(directory))) == {*found, "afterwards"}

@@ -198,16 +198,14 @@ class BinaryColumns:
             self._made(reader.schema).add(reader, "moving thumbnails")
 
     def _made(self, schema: pa.Schema) -> SharedTable:
-        if self.table is None:
+        table = self.table
+        if table is None:
             with translated(self._directory, "saving thumbnails"):
-                fields = [
-                    pa.field("id", pa.string(), nullable=False),
-                    *(schema.field(n) for n in schema.names if n != "id"),
-                ]
+                others = [schema.field(name) for name in schema.names if name != "id"]
+                fields = [pa.field("id", pa.string(), nullable=False), *others]
                 made = SharedTable.make(self._connection, TABLE, pa.schema(fields))
-            self._table = SharedTable(self._directory, made, self._readers_lock)
-        assert self._table is not None
-        return self._table
+            table = self._table = SharedTable(self._directory, made, self._readers_lock)
+        return table
 
 
 def _with_values(rows: pa.Table, names: Sequence[str]) -> pa.Table:
@@ -217,19 +215,14 @@ def _with_values(rows: pa.Table, names: Sequence[str]) -> pa.Table:
     return rows.filter(has_value)
 
 
-def _without_values(rows: SharedTable, addresses: Addresses, names: Sequence[str]) -> pa.RecordBatchReader:
+def _without_values(rows: SharedTable, addresses: Addresses, names: Sequence[str]) -> pa.Table:
     schema = rows.schema
-    others = [name for name in schema.names if name not in names]
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for batch in rows.take_batches(addresses, others, BATCH_ROWS):
-            columns = [
-                pa.nulls(len(batch), field.type) if field.name in names else batch.column(field.name)
-                for field in schema
-            ]
-            yield pa.RecordBatch.from_arrays(columns, schema=schema)
-
-    return pa.RecordBatchReader.from_batches(schema, batches())
+    table = rows.take(addresses, [name for name in schema.names if name not in names])
+    columns = [
+        pa.nulls(table.num_rows, field.type) if field.name in names else table[field.name] for field in schema
+    ]
+    # As one batch, since the engine works on several in parallel and loses their order.
+    return pa.table(columns, schema=schema).combine_chunks()
 
 
 def _hashes(table: SharedTable) -> np.ndarray:

@@ -8,7 +8,6 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +30,9 @@ Move = Callable[[SharedTable, Addresses], None]
 
 def merge_rows(table: SharedTable, addresses: Addresses) -> None:
     """Move rows to a new fragment in one transaction, by updating them with their own values."""
-    columns = table.schema.names
-    table.merge(partial(table.take_batches, addresses, columns, _BATCH_ROWS), "maintenance")
+    # As one batch, since the engine works on several in parallel and loses their order.
+    rows = table.take(addresses, table.schema.names).combine_chunks()
+    table.merge(lambda: rows, "maintenance")
 
 
 def copy_rows(table: SharedTable, addresses: Addresses) -> None:

@@ -29,8 +29,9 @@ from nearsight.store.lance.upkeep import UPKEEP_LOCK, Upkeep
 
 _TABLE = "pictures"
 _IN_USE_LOCK, _WRITE_LOCK = ".in-use.lock", ".write.lock"
-# Rows of a batch, without and with vectors or thumbnails: several batches are in flight at once.
-_NARROW_BATCH_ROWS, _WIDE_BATCH_ROWS = 4096, 256
+# Rows of a batch, without and with vectors: several batches are in flight at once. With thumbnails it is one,
+# and looking up many at once is faster.
+_NARROW_BATCH_ROWS, _WIDE_BATCH_ROWS, _BINARY_BATCH_ROWS = 4096, 256, 1024
 _QUERIES_PER_CALL = 64
 _REFINE_FACTOR = 5
 _N_PROBES = 20
@@ -168,12 +169,12 @@ class LanceStore:
     def _scan(self, columns: Sequence[str], condition: str | None) -> Iterator[pa.RecordBatch]:
         schema = self._rows.schema
         fields = pa.schema([schema.field(name) for name in columns])
-        has_vector, is_binary = "vector" in fields.names, bool(binary_names(fields))
-        batch_rows = _WIDE_BATCH_ROWS if has_vector or is_binary else _NARROW_BATCH_ROWS
-        if not is_binary:
+        if not binary_names(fields):
+            batch_rows = _WIDE_BATCH_ROWS if "vector" in fields.names else _NARROW_BATCH_ROWS
             yield from map(public_batch, self._rows.stream(columns, condition, batch_rows))
             return
-        for batch in self._rows.stream(list(dict.fromkeys(["id", *columns])), condition, batch_rows):
+        names = list(dict.fromkeys(["id", *columns]))
+        for batch in self._rows.stream(names, condition, _BINARY_BATCH_ROWS):
             yield public_batch(self._binary.filled(batch).select(list(columns)))
 
     def search(
