@@ -75,6 +75,7 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
         ("models/text/clip.py", "import safetensors", "safetensors stays in models.text.minilm"),
         ("images/formats.py", "import rawpy", "rawpy stays in images.raw"),
         ("images/formats.py", "import psd_tools", "psd-tools stays in images.photoshop"),
+        ("images/formats.py", "import pydicom", "pydicom stays in images.dicom"),
         ("images/formats.py", "import imagecodecs", "imagecodecs stays in images.jpeg_xl"),
         ("images/formats.py", "import tifffile", "tifffile stays in images.scientific_tiff"),
         ("images/svg.py", "import resvg_py", "resvg stays in a process of its own"),

@@ -7,8 +7,8 @@ from nearsight.analyses.image_difference import (
     MIN_OUTSIDE,
     SIZE_RATIO,
     Candidate,
-    Difference,
     Framing,
+    ImageDifference,
     side_ratio,
     sign_of,
 )
@@ -51,7 +51,7 @@ def differences(
     framing: Framing,
     looks: tuple[Floats, Floats] | None = None,
     added_detail: AddedDetailOf | None = None,
-) -> list[Difference]:
+) -> list[ImageDifference]:
     """Compare two images of one content; the most important difference comes first.
 
     Parameters
@@ -66,7 +66,7 @@ def differences(
     """
     a, b = first.quality, second.quality
     if a is None or b is None:
-        unknown = Difference(0, "", "a file could not be read to measure what it lost")
+        unknown = ImageDifference(0, "", "a file could not be read to measure what it lost")
         return [unknown, *_by_pixels(first, second), *_by_file(first, second)]
     if a.pixels_id == b.pixels_id:
         return [*_by_depth(a, b), *_by_file(first, second)]
@@ -76,11 +76,15 @@ def differences(
         framing.is_same and not framing.is_turned and is_compression_of(*pair) for pair in ((b, a), (a, b))
     ]
     if proofs[0] is not proofs[1]:
-        found.append(Difference(sign_of(proofs[0]), "less compressed", "the other image is less compressed"))
+        found.append(
+            ImageDifference(sign_of(proofs[0]), "less compressed", "the other image is less compressed")
+        )
     elif proofs[0] and a.is_lossy is not b.is_lossy and not _explains(*((a, b) if a.is_lossy else (b, a))):
         # They differ by less than the traces of an earlier compression; another one adds to them.
         found.append(
-            Difference(sign_of(b.is_lossy), "stored without loss", "the other image is stored without loss")
+            ImageDifference(
+                sign_of(b.is_lossy), "stored without loss", "the other image is stored without loss"
+            )
         )
     elif proofs[0]:
         found += _by_clear_traces(a, b)
@@ -98,14 +102,14 @@ def differences(
     return [*found, *_by_file(first, second, is_decided=is_decided)]
 
 
-def _by_clear_traces(a: ImageQuality, b: ImageQuality) -> list[Difference]:
+def _by_clear_traces(a: ImageQuality, b: ImageQuality) -> list[ImageDifference]:
     """Compare images of which either may be the compression of the other, by the size of its steps."""
     low, high = sorted((a.compression, b.compression))
     # Had the one of finer steps been stored again, traces as clear as these would show.
     if high < _CLEAR_COMPRESSION or low > _CLEAR_RATIO * high:
         return []
     is_first = a.compression < b.compression
-    return [Difference(sign_of(is_first), "less compressed", "the other image is less compressed")]
+    return [ImageDifference(sign_of(is_first), "less compressed", "the other image is less compressed")]
 
 
 def _explains(lossy: ImageQuality, lossless: ImageQuality) -> bool:
@@ -113,49 +117,53 @@ def _explains(lossy: ImageQuality, lossless: ImageQuality) -> bool:
     return lossless.compression > 0 and lossy.stored_compression >= 0.8 * lossless.compression
 
 
-def _by_color(a: ImageQuality, b: ImageQuality) -> list[Difference]:
+def _by_color(a: ImageQuality, b: ImageQuality) -> list[ImageDifference]:
     low, high = sorted((a.chroma, b.chroma))
     colored = a if a.chroma > b.chroma else b
     # Color against none; of a gray image exactly none, so that a fainter color counts, too.
     least = _FAINT_CHROMA if low < _GRAY_CHROMA else _LEAST_CHROMA
     if low < _NO_COLOR_SHARE * high and high > least:
         return [
-            Difference(sign_of(colored is a), "in color", "the other image has color, the kept one has none")
+            ImageDifference(
+                sign_of(colored is a), "in color", "the other image has color, the kept one has none"
+            )
         ]
     if low < _GRAY_CHROMA < high / 4:
-        return [Difference(0, "", "one of the images is tinted, or faintly colored")]
+        return [ImageDifference(0, "", "one of the images is tinted, or faintly colored")]
     n_low, n_high = sorted((a.n_colors, b.n_colors))
     if n_low <= _PALETTE_COLORS and n_high > _MANY_COLORS and low > 4 * _GRAY_CHROMA:
         return [
-            Difference(sign_of(a.n_colors > b.n_colors), "more colors", "the other image has more colors")
+            ImageDifference(
+                sign_of(a.n_colors > b.n_colors), "more colors", "the other image has more colors"
+            )
         ]
     return []
 
 
-def _by_tones(a: ImageQuality, b: ImageQuality) -> list[Difference]:
+def _by_tones(a: ImageQuality, b: ImageQuality) -> list[ImageDifference]:
     if abs(a.tones - b.tones) < _TONE_BITS:
         return []
     more, fewer = (a, b) if a.tones > b.tones else (b, a)
     if more.noise > 1.3 * fewer.noise + 0.3:  # noise has tones, too
-        return [Difference(0, "", "the tones of the images differ")]
-    return [Difference(sign_of(more is a), "more tones", "the other image has more tones")]
+        return [ImageDifference(0, "", "the tones of the images differ")]
+    return [ImageDifference(sign_of(more is a), "more tones", "the other image has more tones")]
 
 
-def _by_framing(framing: Framing) -> list[Difference]:
+def _by_framing(framing: Framing) -> list[ImageDifference]:
     if framing.is_same:
         return []
     words = "the images show different parts" if framing.degrees < 1.5 else "one of the images is turned"
-    doubt = Difference(0, "", words)
+    doubt = ImageDifference(0, "", words)
     more = [share >= MIN_OUTSIDE for share in framing.outside]
     if more[0] is more[1]:
         return [doubt]
     wider = more.index(True)
     if framing.detail[wider] < _BORDER_DETAIL:
-        return [Difference(-1 if wider == 0 else 1, "no border", "the other image has no border"), doubt]
-    return [Difference(1 if wider == 0 else -1, "shows more", "the other image shows more"), doubt]
+        return [ImageDifference(-1 if wider == 0 else 1, "no border", "the other image has no border"), doubt]
+    return [ImageDifference(1 if wider == 0 else -1, "shows more", "the other image shows more"), doubt]
 
 
-def _by_noise(a: ImageQuality, b: ImageQuality, framing: Framing) -> list[Difference]:
+def _by_noise(a: ImageQuality, b: ImageQuality, framing: Framing) -> list[ImageDifference]:
     clean, noisy = (a, b) if a.noise < b.noise else (b, a)
     ratio = side_ratio(clean, noisy, framing if clean is a else framing.swapped())
     if ratio < 1 / SIZE_RATIO:
@@ -167,14 +175,14 @@ def _by_noise(a: ImageQuality, b: ImageQuality, framing: Framing) -> list[Differ
     if clean.compression * _LOW_STEP * _SURVIVING_NOISE > added:
         return []  # compression took the noise away
     return [
-        Difference(sign_of(clean is a), "less noise", "the other image has less noise"),
-        Difference(0, "", "the noise of the images differs"),
+        ImageDifference(sign_of(clean is a), "less noise", "the other image has less noise"),
+        ImageDifference(0, "", "the noise of the images differs"),
     ]
 
 
 def _by_overlay(
     first: Candidate, second: Candidate, framing: Framing, change: Floats | None
-) -> list[Difference]:
+) -> list[ImageDifference]:
     # Cells are compared by their place, and small images have other edges.
     is_comparable = framing.is_same and not framing.is_turned
     if first.has_overlay is second.has_overlay or not is_comparable or not (first.quality and second.quality):
@@ -186,12 +194,12 @@ def _by_overlay(
         return []  # one is sharper, or has more contrast, everywhere
     doubt = "something is drawn over one of the images"
     return [
-        Difference(sign_of(second.has_overlay), "no overlay", "the other image has no overlay"),
-        Difference(0, "", doubt),
+        ImageDifference(sign_of(second.has_overlay), "no overlay", "the other image has no overlay"),
+        ImageDifference(0, "", doubt),
     ]
 
 
-def _by_compression(first: Candidate, second: Candidate, framing: Framing) -> list[Difference]:
+def _by_compression(first: Candidate, second: Candidate, framing: Framing) -> list[ImageDifference]:
     """Compare images of which neither is the compression of the other."""
     a, b = first.quality, second.quality
     if a is None or b is None:
@@ -205,7 +213,7 @@ def _by_compression(first: Candidate, second: Candidate, framing: Framing) -> li
             else (a.compression * ratio**2, b.compression)
         )
         if large > small / _COMPRESSION_RATIO + _AVERAGED_COMPRESSION:
-            return [Difference(0, "", "the larger image is more compressed")]
+            return [ImageDifference(0, "", "the larger image is more compressed")]
         return []
     low, high = sorted((a.compression, b.compression))
     if low >= _COMPRESSION_RATIO * high or high - low < _COMPRESSION_STEP:
@@ -213,11 +221,11 @@ def _by_compression(first: Candidate, second: Candidate, framing: Framing) -> li
     # Editing removes the traces of compression. Only its own header proves that a file is less compressed.
     less, more = (a, b) if a.compression < b.compression else (b, a)
     if less.stored_compression >= 0.8 * less.compression > _EDITED_COMPRESSION or _is_stored_again(more):
-        return [Difference(sign_of(less is a), "less compressed", "the other image is less compressed")]
+        return [ImageDifference(sign_of(less is a), "less compressed", "the other image is less compressed")]
     cameras = [one.item.camera for one in ((first, second) if less is a else (second, first))]
     if cameras[0] and not cameras[1]:
         return []  # editing adds no camera
-    return [Difference(sign_of(more is a), "the others were changed after they were compressed", "")]
+    return [ImageDifference(sign_of(more is a), "the others were changed after they were compressed", "")]
 
 
 def _change(a: ImageQuality, b: ImageQuality, looks: tuple[Floats, Floats]) -> Floats:
@@ -228,61 +236,63 @@ def _change(a: ImageQuality, b: ImageQuality, looks: tuple[Floats, Floats]) -> F
     return change
 
 
-def _by_look(change: Floats | None) -> list[Difference]:
+def _by_look(change: Floats | None) -> list[ImageDifference]:
     if change is None:
         return []
     if np.quantile(change, 0.9) > _LOOK_LEVELS or change.max() > 4 * _LOOK_LEVELS:
-        return [Difference(0, "", "colors or tones differ, or something was drawn over")]
+        return [ImageDifference(0, "", "colors or tones differ, or something was drawn over")]
     return []
 
 
 def _by_age(
     first: Candidate, second: Candidate, framing: Framing, added_detail: AddedDetailOf | None
-) -> list[Difference]:
+) -> list[ImageDifference]:
     """Doubt a larger file that may be enlarged: a newer one, or of soft images any that is not older."""
     small, large = sorted((first, second), key=lambda one: one.item.width * one.item.height)
     n_pixels = [one.item.width * one.item.height for one in (small, large)]
     if n_pixels[1] < SIZE_RATIO**2 * n_pixels[0] or large.item.camera:
         return []
     if _is_older(small.item, large.item):
-        return [Difference(0, "", "the larger file is newer, and does not say its camera")]
+        return [ImageDifference(0, "", "the larger file is newer, and does not say its camera")]
     may_be_enlarged = small.quality and is_soft(small.quality) and not _is_older(large.item, small.item, 0)
     if may_be_enlarged and not has_own_detail(framing, added_detail):
-        return [Difference(0, "", "the larger image may be enlarged")]
+        return [ImageDifference(0, "", "the larger image may be enlarged")]
     return []
 
 
-def _by_depth(a: ImageQuality, b: ImageQuality) -> list[Difference]:
+def _by_depth(a: ImageQuality, b: ImageQuality) -> list[ImageDifference]:
     found = []
     if a.has_more is not b.has_more:
         words = "has transparency or more than 8 bits"
-        found.append(Difference(sign_of(a.has_more), words, "the other file " + words))
+        found.append(ImageDifference(sign_of(a.has_more), words, "the other file " + words))
     if a.pixels_id != b.pixels_id and not (a.has_known_loss and b.has_known_loss):
         if a.is_lossy is not b.is_lossy:
-            found.append(Difference(sign_of(b.is_lossy), "stored without loss", ""))
-        found.append(Difference(0, "", "what formats like WebP or HEIC lost cannot be measured"))
+            found.append(ImageDifference(sign_of(b.is_lossy), "stored without loss", ""))
+        found.append(ImageDifference(0, "", "what formats like WebP or HEIC lost cannot be measured"))
     return found
 
 
-def _by_file(first: Candidate, second: Candidate, *, is_decided: bool = False) -> list[Difference]:
+def _by_file(first: Candidate, second: Candidate, *, is_decided: bool = False) -> list[ImageDifference]:
     a, b = first.item, second.item
     found = []
     if a.taken and b.taken and abs((a.taken - b.taken).total_seconds()) >= 1:
-        found.append(Difference(sign_of(a.taken < b.taken), "taken first", ""))
-        found.append(Difference(0, "", "the images were taken at different times"))
+        found.append(ImageDifference(sign_of(a.taken < b.taken), "taken first", ""))
+        found.append(ImageDifference(0, "", "the images were taken at different times"))
     for name, words in (("taken", "when it was taken"), ("camera", "the camera")):
         known = [getattr(item, name) is not None for item in (a, b)]
         if known[0] is not known[1]:
             found.append(
-                Difference(sign_of(known[0]), f"its file says {words}", f"only the other file says {words}")
+                ImageDifference(
+                    sign_of(known[0]), f"its file says {words}", f"only the other file says {words}"
+                )
             )
     one, two = first.quality, second.quality
     if one and two:
         stored_again = [_is_stored_again(quality) for quality in (one, two)]
         if stored_again[0] is not stored_again[1]:
-            found.append(Difference(sign_of(stored_again[1]), "the others were stored again", ""))
+            found.append(ImageDifference(sign_of(stored_again[1]), "the others were stored again", ""))
         elif one.pixels_id == two.pixels_id and one.is_lossy is not two.is_lossy:
-            found.append(Difference(sign_of(one.is_lossy), "the others store the same pixels again", ""))
+            found.append(ImageDifference(sign_of(one.is_lossy), "the others store the same pixels again", ""))
         same_kind = (
             one.pixels_id != two.pixels_id
             and one.image_format == two.image_format
@@ -291,15 +301,15 @@ def _by_file(first: Candidate, second: Candidate, *, is_decided: bool = False) -
         if same_kind and a.size_bytes != b.size_bytes:
             more, fewer = sorted((a.size_bytes, b.size_bytes), reverse=True)
             words = f"more bytes in the same format: {more:,}, the next {fewer:,}"
-            found.append(Difference(sign_of(a.size_bytes > b.size_bytes), words, ""))
+            found.append(ImageDifference(sign_of(a.size_bytes > b.size_bytes), words, ""))
             larger, smaller = (a, b) if a.size_bytes > b.size_bytes else (b, a)
             if not (is_decided or one.image_format != "JPEG" or _is_older(larger, smaller) or larger.camera):
                 # It speaks for the other file, after its bytes.
                 words = "which of the files was stored first is unknown"
-                found.append(Difference(sign_of(smaller is a), "", words))
+                found.append(ImageDifference(sign_of(smaller is a), "", words))
     if a.modified and b.modified and a.modified != b.modified:
         words = f"older file, otherwise equal: {min(a.modified, b.modified):%Y-%m-%d %H:%M}"
-        found.append(Difference(sign_of(a.modified < b.modified), words, ""))
+        found.append(ImageDifference(sign_of(a.modified < b.modified), words, ""))
     return found
 
 
@@ -314,11 +324,11 @@ def _is_stored_again(quality: ImageQuality) -> bool:
     return quality.compression > 0.1 and quality.stored_compression < 0.8 * quality.compression
 
 
-def _by_pixels(first: Candidate, second: Candidate) -> list[Difference]:
+def _by_pixels(first: Candidate, second: Candidate) -> list[ImageDifference]:
     n_pixels = [one.item.width * one.item.height for one in (first, second)]
     if n_pixels[0] == n_pixels[1]:
         return []
     kept = first.item if n_pixels[0] > n_pixels[1] else second.item
     times = max(n_pixels) / max(1, min(n_pixels))
     words = f"larger: {kept.width} × {kept.height}, {times:.3g} times the pixels of the next"
-    return [Difference(sign_of(kept is first.item), words, "the other image has more pixels")]
+    return [ImageDifference(sign_of(kept is first.item), words, "the other image has more pixels")]

@@ -58,7 +58,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ImageDifference:
     """In what two images differ.
 
     Attributes

@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from nearsight import progress
 from nearsight.analyses.image_comparison import differences
-from nearsight.analyses.image_difference import Candidate, Difference, Framing
+from nearsight.analyses.image_difference import Candidate, Framing, ImageDifference
 from nearsight.analyses.kept_file import passing_folder
 from nearsight.analyses.pair_verification import GrayThumbnails, map_thumbnails
 from nearsight.collection import Collection, Item
@@ -87,7 +87,7 @@ class KeptImageChoice:
         self._collection, self._table, self._thumbnails = collection, table, thumbnails
         self._n_threads, self._show_progress = n_threads, show_progress
         self._candidates: dict[int, Candidate] = {}
-        self._differences: dict[tuple[int, int], list[Difference]] = {}
+        self._differences: dict[tuple[int, int], list[ImageDifference]] = {}
         self._rank: dict[int, float] = {}
 
     def __call__(self, rows: Ints, pairs: Ints) -> NDArray[np.float64]:
@@ -145,12 +145,12 @@ class KeptImageChoice:
         for part, transforms in zip(parts, ordered_map(align, parts, n_threads=self._n_threads), strict=True):
             yield from zip(map(tuple, part.tolist()), transforms, strict=True)
 
-    def _between(self, kept: int, other: int) -> list[Difference] | None:
+    def _between(self, kept: int, other: int) -> list[ImageDifference] | None:
         """Return the differences of two images, positive where the kept one is better."""
         if (kept, other) in self._differences:
             return self._differences[kept, other]
         found = self._differences.get((other, kept))
-        return found and [Difference(-one.sign, one.advantage, one.doubt) for one in found]
+        return found and [ImageDifference(-one.sign, one.advantage, one.doubt) for one in found]
 
     def doubt(self, kept: int, other: int, kept_path: str, other_path: str, agreement: float) -> str:
         """Say why somebody should look before the other image is deleted; empty if it certainly can go."""

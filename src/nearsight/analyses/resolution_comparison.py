@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.analyses.image_difference import SIZE_RATIO, Candidate, Difference, Framing, sign_of
+from nearsight.analyses.image_difference import SIZE_RATIO, Candidate, Framing, ImageDifference, sign_of
 from nearsight.images.enlargement import AddedDetail
 from nearsight.images.quality import ImageQuality
 from nearsight.images.sharpness import N_RINGS
@@ -47,7 +47,7 @@ def has_own_detail(framing: Framing, added_detail: AddedDetailOf | None) -> bool
 
 def by_detail(
     first: Candidate, second: Candidate, framing: Framing, added_detail: AddedDetailOf | None = None
-) -> list[Difference]:
+) -> list[ImageDifference]:
     """Compare the detail of two images that were measured; see `differences`."""
     a, b = first.quality, second.quality
     if a is None or b is None:
@@ -56,7 +56,7 @@ def by_detail(
     sides = np.sqrt(a.width * a.height), np.sqrt(b.width * b.height * framing.area)
     if sides[0] > sides[1]:
         swapped = by_detail(second, first, framing.swapped(), added_detail)
-        return [Difference(-one.sign, one.advantage, one.doubt) for one in swapped]
+        return [ImageDifference(-one.sign, one.advantage, one.doubt) for one in swapped]
     have_one_size = sides[1] < SIZE_RATIO * sides[0]
     if not framing.is_same:
         # A border, or what only one shows, has details of its own.
@@ -69,10 +69,10 @@ def by_detail(
         if framing.is_turned
         else "the pixels differ by more than compression explains"
     )
-    return [*_by_blur(a, b), Difference(0, "", doubt)]
+    return [*_by_blur(a, b), ImageDifference(0, "", doubt)]
 
 
-def _by_blur(a: ImageQuality, b: ImageQuality) -> list[Difference]:
+def _by_blur(a: ImageQuality, b: ImageQuality) -> list[ImageDifference]:
     """Compare two images of about one size.
 
     *Method*: detail that falls off toward high frequencies, relative to the other image, was blurred, however
@@ -90,7 +90,7 @@ def _by_blur(a: ImageQuality, b: ImageQuality) -> list[Difference]:
     if kept.compression > max(_COARSE_COMPRESSION, 2 * blurred.compression) or not kept.has_known_loss:
         return []  # the borders of its blocks look like details
     words = f"higher effective resolution: {kept.width} × {kept.height}, the next is blurred"
-    return [Difference(sign_of(kept is a), words, "the other image has more detail")]
+    return [ImageDifference(sign_of(kept is a), words, "the other image has more detail")]
 
 
 def _by_enlargement(
@@ -100,7 +100,7 @@ def _by_enlargement(
     has_own: Callable[[], bool] = lambda: False,
     *,
     says_camera: bool = False,
-) -> list[Difference]:
+) -> list[ImageDifference]:
     """Tell whether the larger image has detail of its own, or was enlarged.
 
     A soft image falls off like an enlarged one. Only its pixels tell them apart: `has_own` looks at them.
@@ -112,18 +112,18 @@ def _by_enlargement(
     if lost > _ENLARGED_DB and not is_own:
         words = f"higher effective resolution: {small.width} × {small.height}, the next seems enlarged"
         return [
-            Difference(1, words, "the other image has more detail"),
-            Difference(0, "", "the other image has more pixels"),
+            ImageDifference(1, words, "the other image has more detail"),
+            ImageDifference(0, "", "the other image has more pixels"),
         ]
     times = f"{(sides[1] / sides[0]) ** 2:.3g} times the pixels of the next"
     words = f"higher effective resolution: {large.width} × {large.height}, {times}"
-    found = [Difference(-1, words, "the other image has more detail")]
+    found = [ImageDifference(-1, words, "the other image has more detail")]
     # Two measures that disagree leave a doubt, unless it is the file of a camera.
     if lost > (_ENLARGED_DB if is_own else _OWN_DETAIL_DB) and not (is_own and says_camera):
-        found.append(Difference(0, "", "the larger image may be enlarged"))
+        found.append(ImageDifference(0, "", "the larger image may be enlarged"))
     ratio = _ratio_db(small, large, sides)
     if abs(np.median(ratio[4:]) - np.median(ratio[:2])) > _SHARPENED_DB:
-        found.append(Difference(0, "", "one of the images may be sharpened"))
+        found.append(ImageDifference(0, "", "one of the images may be sharpened"))
     return found
 
 

@@ -20,6 +20,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from nearsight.images import jpeg_xl, photoshop
+from nearsight.images.dicom import is_dicom, read_dicom
 from nearsight.images.gif import open_gif
 from nearsight.images.gray_levels import GrayScale, to_8_bits
 from nearsight.images.jpeg import open_jpeg
@@ -105,6 +106,8 @@ def identify(data: bytes) -> tuple[str, Opener] | None:
             return name, opener
     if len(head) > 2 and head[:1] == b"P" and head[1:2] in b"123456" and head[2:3] in b" \t\r\n#":
         return "PPM", _ppm
+    if is_dicom(data):
+        return "DICOM", _dicom
     return ("SVG", _svg) if is_svg(data) else None
 
 
@@ -321,6 +324,18 @@ def _raw(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) 
 def _photoshop(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
     image, icc = read_photoshop(data, deadline, limits)
     return Opened(image, image.width, image.height, image.width * image.height, icc=icc)
+
+
+def _dicom(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:
+    dicom = read_dicom(data, limits)
+    note: tuple[str, ...] = ()
+    if dicom.pixels.ndim == 2:
+        gray = to_8_bits(dicom.pixels, dicom.scale)
+        image, note = gray.image, (gray.note,) if gray.note else ()
+    else:
+        image = Image.fromarray(dicom.pixels)
+    n_pixels = image.width * image.height
+    return Opened(image, *image.size, n_pixels, has_more_frames=dicom.has_more_frames, notes=note)
 
 
 def _svg(data: bytes, deadline: float, min_side_px: int | None, limits: Limits) -> Opened:

@@ -20,6 +20,7 @@ OPTIONAL_EXTENSIONS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         ),
         "psd_tools": frozenset({"psb", "psd"}),
         "imagecodecs": frozenset({"jxl"}),
+        "pydicom": frozenset({"dcm", "dicom"}),
         "resvg_py": frozenset({"svg", "svgz"}),
     }
 )
