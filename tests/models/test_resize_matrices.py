@@ -15,6 +15,7 @@ from nearsight.models.preprocess import normalize, resize_and_crop
 from nearsight.models.resize_matrices import (
     can_resize,
     normalize_graph,
+    reduction_graph,
     reduction_matrices,
     resize_graph,
     resize_matrices,
@@ -22,20 +23,27 @@ from nearsight.models.resize_matrices import (
 from nearsight.models.spec import ModelSpec
 
 SPEC = ModelSpec(id="net", dim=3, weights_sha256="", input_px=(32, 40), resize_px=44, draft=False)
-sides = st.integers(1, 260)
+sides = st.integers(4, 260)
 orientations = st.integers(1, 8)
 
 
 @cache
-def session(transposed, rounded_between=True):
-    graph = resize_graph(transposed=transposed, rounded_between=rounded_between)
-    return onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+def session(graph, transposed, n_images=1):
+    return onnxruntime.InferenceSession(
+        graph(transposed=transposed, n_images=n_images), providers=["CPUExecutionProvider"]
+    )
 
 
-def computed(pixels, plan, rounded_between=True):
-    inputs = {"image": pixels, "first": plan.first, "second": plan.second}
-    [resized] = session(plan.transposed, rounded_between).run(["resized"], inputs)
-    return resized
+def inputs(*images):
+    return {
+        f"{name}{i}": value
+        for i, (pixels, plan) in enumerate(images)
+        for name, value in (("image", pixels), ("first", plan.first), ("second", plan.second))
+    }
+
+
+def resized(pixels, plan):
+    return session(resize_graph, plan.transposed).run(["resized"], inputs((pixels, plan)))[0][0]
 
 
 def image(width, height, seed):
@@ -68,7 +76,7 @@ def test_it_is_pillows_to_a_level(width, height, orientation, seed, mode, interp
     spec = replace(SPEC, resize_mode=mode, interpolation=interpolation, crop_rounding=rounding)
     pixels = image(width, height, seed)
     wanted = resize_and_crop(upright(Image.fromarray(pixels), orientation), spec)
-    require_equal(computed(pixels, resize_matrices(width, height, orientation, spec)), wanted)
+    require_equal(resized(pixels, resize_matrices(width, height, orientation, spec)), wanted)
 
 
 @pytest.mark.parametrize("size", [(640, 480), (4000, 3000), (223, 225), (224, 224), (3000, 401)])
@@ -76,7 +84,7 @@ def test_it_is_pillows_at_the_size_of_a_network(size):
     spec = replace(SPEC, input_px=(224, 224), resize_px=256)
     pixels = image(*size, seed=1)
     wanted = resize_and_crop(Image.fromarray(pixels), spec)
-    assert require_equal(computed(pixels, resize_matrices(*size, 1, spec)), wanted) < 1e-4
+    assert require_equal(resized(pixels, resize_matrices(*size, 1, spec)), wanted) < 1e-4
 
 
 @settings(max_examples=40)
@@ -84,7 +92,8 @@ def test_it_is_pillows_at_the_size_of_a_network(size):
 def test_blocks_are_pillows_to_a_level(width, height, orientation, block_px):
     pixels = image(width, height, seed=2)
     wanted = np.asarray(upright(Image.fromarray(pixels), orientation).reduce(block_px))
-    found = computed(pixels, reduction_matrices(width, height, orientation, block_px), rounded_between=False)
+    plan = reduction_matrices(width, height, orientation, block_px)
+    [found] = session(reduction_graph, plan.transposed).run(["reduced0"], inputs((pixels, plan)))
     difference = np.abs(found.astype(np.int16) - wanted)
     assert found.shape == wanted.shape
     assert difference.max() <= 1
@@ -108,3 +117,16 @@ def test_rules_that_it_does_not_know():
     assert can_resize(SPEC)
     assert not can_resize(replace(SPEC, interpolation="nearest"))
     assert not can_resize(replace(SPEC, resize_mode="shrink"))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_images_of_several_sizes_in_one_run(transposed):
+    images = [image(width, height, seed=width) for width, height in ((50, 40), (64, 90), (4, 5))]
+    orientation = 6 if transposed else 3
+    plans = [resize_matrices(len(one[0]), len(one), orientation, SPEC) for one in images]
+    found, corners = session(resize_graph, transposed, 3).run(
+        ["resized", "corners"], inputs(*zip(images, plans, strict=True))
+    )
+    for one, plan, row, corner in zip(images, plans, found, corners, strict=True):
+        np.testing.assert_array_equal(row, resized(one, plan))
+        np.testing.assert_array_equal(corner, one[-4:, -4:])

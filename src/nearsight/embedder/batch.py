@@ -18,6 +18,9 @@ Knowledge = Literal["new", "known", "outdated"]
 #: From the ids of several contents to what is known of each.
 Known = Callable[[list[str]], list[Knowledge]]
 
+#: From files to what the model takes instead of decoded images; None for those that must be decoded.
+Encoded = Callable[[list[bytes]], list[Any]]
+
 Source = ImageSource | ImageFailure
 
 # Files are read ahead of the question whether they are known, but no more than this.
@@ -66,7 +69,11 @@ class _Read:
 
 
 def prepare_batch(
-    sources: Sequence[Source], preparation: Preparation, options: ReadOptions, known: Known | None
+    sources: Sequence[Source],
+    preparation: Preparation,
+    options: ReadOptions,
+    known: Known | None,
+    encoded: Encoded | None = None,
 ) -> list[Prepared | ImageRow | ImageFailure]:
     """Read, hash and decode images; return a row for those that need no vector.
 
@@ -78,19 +85,43 @@ def prepare_batch(
     options : ReadOptions
     known : callable, optional
         Asked for several contents at once, because a question of a worker process takes a while.
+    encoded : callable, optional
+        Given the bytes of new images, returns what the model takes instead of decoded images; None for those
+        that must be decoded. Called before those are decoded.
     """
     results: list[Prepared | ImageRow | ImageFailure] = []
-    for read in _read_ahead(sources, options.limits, 0 if known is None else _MAX_READ_BYTES):
-        if known is None:
-            knowledge: Iterator[Knowledge] = iter(["new"] * len(read))
-        else:
-            knowledge = iter(known([item.id for item in read if isinstance(item, _Read)]))
+    max_bytes = 0 if known is None and encoded is None else _MAX_READ_BYTES
+    for read in _read_ahead(sources, options.limits, max_bytes):
+        files = [item for item in read if isinstance(item, _Read)]
+        new: list[Knowledge] = ["new"] * len(files)
+        knowledge = new if known is None else known([item.id for item in files])
+        values = _values(files, knowledge, encoded)
         for item in read:
-            if isinstance(item, _Read):
-                results.append(_prepare(item, next(knowledge), preparation, options))
-            else:
+            if not isinstance(item, _Read):
                 results.append(item)
+                continue
+            status, value = next(values)
+            if value is None:
+                results.append(_prepare(item, status, preparation, options))
+            else:
+                results.append(Prepared(item.path, ImageRow(item.stat, item.id), value))
     return results
+
+
+def _values(
+    files: list[_Read], knowledge: Sequence[Knowledge], encoded: Encoded | None
+) -> Iterator[tuple[Knowledge, Any]]:
+    """Yield what is known of each file, and what the model takes instead of a decoded image."""
+    new = [item.data for item, status in zip(files, knowledge, strict=True) if status == "new"]
+    values = iter(encoded(new) if encoded is not None else [None] * len(new))
+    return iter([(status, next(values) if status == "new" else None) for status in knowledge])
+
+
+def prepare_again(
+    item: Prepared, data: bytes, preparation: Preparation, options: ReadOptions
+) -> Prepared | ImageRow | ImageFailure:
+    """Decode an image that the model did not take encoded."""
+    return _prepare(_Read(item.path, item.row.stat, item.row.id, data), "new", preparation, options)
 
 
 def finish(

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from nearsight.embedder.batch import Known, ReadOptions
+from nearsight.embedder.gpu_pipeline import GpuPipeline
 from nearsight.embedder.pipelines import DevicePipeline, Pipeline, ProcessPipeline, ThreadPipeline
 from nearsight.embedder.plan import MAX_CORES_OF_THREADS, Plan, choose_plan
 from nearsight.embedder.rates import Rates
 from nearsight.embedder.schedule import Measurement, PipelineCandidate, Schedule
 from nearsight.models import Backend, SeparableBackend
 from nearsight.models.runtimes import openvino
+from nearsight.models.runtimes.gpu_decode import GpuDecoder
 from nearsight.processor import free_memory_bytes, n_cores
 
 # A processor that nothing was measured on yet: the default model on small images.
@@ -30,6 +32,8 @@ class Pipelines:
         Workers in all.
     batch_size : int
         Images of a batch.
+    gpu_decoder : GpuDecoder, optional
+        What decodes on the GPU that runs the model.
     """
 
     backend: Backend
@@ -37,10 +41,19 @@ class Pipelines:
     known: Known | None
     n_threads: int
     batch_size: int
+    gpu_decoder: GpuDecoder | None = None
 
     def threads(self) -> PipelineCandidate:
-        """Return threads of this process."""
+        """Return threads of this process; where a GPU decodes, they send files to it."""
         n = self.n_threads
+        if self.gpu_decoder is not None:
+            return PipelineCandidate(
+                f"{self._name(Plan(0, n))}, decoding on the GPU",
+                partial(
+                    GpuPipeline, self.backend, self.gpu_decoder, self.options, self.known, n_threads=n
+                ),
+                n,
+            )
         return PipelineCandidate(
             self._name(Plan(0, n)),
             partial(ThreadPipeline, self.backend, self.options, self.known, n_threads=n),

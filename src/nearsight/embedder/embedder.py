@@ -4,6 +4,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
+from functools import cached_property
 from itertools import count as count_from
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,7 @@ from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.images import Exclusions, ImageSource, Limits, count, find
 from nearsight.models import DEFAULT_MODEL, Backend, decode_mode, load_model, named_with_decode
 from nearsight.models.cache import user_cache_dir
+from nearsight.models.runtimes.gpu_decode import GpuDecoder, decoder_for
 from nearsight.models.runtimes.placement import on_processor
 from nearsight.parallel import can_start_processes, in_order
 from nearsight.processor import n_cores
@@ -123,10 +125,10 @@ class Embedder:
         )
         self.n_processes = n_processes
         self._may_change_device = device == "auto"
-        self._cache_dir = cache_dir
         self.batch_size = batch_size
         self.limits = limits or Limits()
         self.progress = progress
+        self._cache_dir = cache_dir or user_cache_dir()
 
     def embed(
         self,
@@ -238,16 +240,22 @@ class Embedder:
         return progress_display.is_watched(self.progress) and not isinstance(inputs, Iterator)
 
     def _pipeline(self, options: ReadOptions, known: Known | None) -> Pipeline:
-        pipelines = Pipelines(self.backend, options, known, self.n_threads, self.batch_size)
+        pipelines = Pipelines(
+            self.backend, options, known, self.n_threads, self.batch_size, self._gpu_decoder
+        )
         if self.n_processes == 0 or not can_start_processes():
             return pipelines.threads().open()
         if self.n_processes is not None:
             n_processes = min(self.n_processes, self.n_threads)
             return pipelines.processes(Plan(n_processes, -(-self.n_threads // n_processes))).open()
         return pipelines.chosen(
-            Rates(self._cache_dir or user_cache_dir(), self.backend.spec.fingerprint.digest, self.n_threads),
+            Rates(self._cache_dir, self.backend.spec.fingerprint.digest, self.n_threads),
             on_processor(self.backend) if self._may_change_device else None,
         )
+
+    @cached_property
+    def _gpu_decoder(self) -> GpuDecoder | None:
+        return decoder_for(self.backend, self._cache_dir)
 
 
 def _known(known: Callable[[str], bool] | None, is_outdated: Callable[[str], bool] | None) -> Known | None:

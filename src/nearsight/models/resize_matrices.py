@@ -5,8 +5,10 @@ of the image with a matrix of filter coefficients, which Pillow holds in fixed p
 give the same levels; only the rounding of a sum in float32 can move a level by one.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,22 @@ _CUBIC = -0.5
 # By EXIF orientation; 5 to 8 also swap the axes.
 _MIRRORED_COLUMNS, _MIRRORED_ROWS = (2, 3, 6, 7), (3, 4, 7, 8)
 # Names of the graphs' values.
-IMAGE, FIRST, SECOND, RESIZED, LEVELS, PIXELS = "image", "first", "second", "resized", "levels", "pixels"
+IMAGE, FIRST, SECOND = "image", "first", "second"
+RESIZED, CORNERS, REDUCED = "resized", "corners", "reduced"
+LEVELS, PIXELS = "levels", "pixels"
+#: Rows and columns of a corner.
+CORNER_PX = 4
+_CONSTANTS: dict[str, NDArray[Any]] = {
+    "half": np.array(0.5, np.float32),
+    "lowest": np.array(0, np.float32),
+    "highest": np.array(255, np.float32),
+    "two-dimensional": np.array([0, -1]),
+    "three-channels": np.array([0, -1, 3]),
+    "zero": np.array([0]),
+    "rows-and-columns": np.array([0, 1]),
+    "corner": np.array([-CORNER_PX, -CORNER_PX]),
+    "end": np.array([1 << 31, 1 << 31]),
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +72,7 @@ def can_resize(spec: ModelSpec) -> bool:
     return spec.resize_mode != "shrink" and spec.interpolation in _SUPPORT_PX
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=8)
 def resize_matrices(width: int, height: int, orientation: int, spec: ModelSpec) -> ResizeMatrices:
     """Return how `preprocess.resize_and_crop` computes an image.
 
@@ -76,7 +93,7 @@ def resize_matrices(width: int, height: int, orientation: int, spec: ModelSpec) 
     return _turned(columns, rows, orientation)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=8)
 def reduction_matrices(width: int, height: int, orientation: int, block_px: int) -> ResizeMatrices:
     """Return how an image is reduced to the means of its blocks, as Pillow's ``Image.reduce`` does.
 
@@ -92,71 +109,103 @@ def reduction_matrices(width: int, height: int, orientation: int, block_px: int)
     return _turned(columns, rows, orientation)
 
 
-def resize_graph(*, transposed: bool, rounded_between: bool = True) -> bytes:
-    """Return the network that computes a `ResizeMatrices`.
+def resize_graph(*, transposed: bool, n_images: int = 1) -> bytes:
+    """Return the network that resizes images, by `resize_matrices`.
 
-    Its inputs are ``image``, uint8 (height, width, 3), ``first`` and ``second``; its output is ``resized``,
-    uint8 of the same layout.
+    Its inputs are, for each of `n_images`, ``image0``, uint8 (height, width, 3), ``first0`` and ``second0``;
+    images may differ in size. Its outputs are ``resized``, uint8 (n, out height, out width, 3), and
+    ``corners``, the last `CORNER_PX` rows and columns of the images as stored.
 
     Parameters
     ----------
     transposed : bool
-        See `ResizeMatrices`.
-    rounded_between : bool
-        Whether the first product is rounded to whole levels, as by a filter in two passes.
+        See `ResizeMatrices`; the same for all images.
+    n_images : int
     """
-    nodes = [make_node("Cast", [IMAGE], "floats", to=1)]
-    weights: dict[str, NDArray[np.generic]] = {
-        "half": np.float32(0.5).reshape(()),
-        "lowest": np.float32(0).reshape(()),
-        "highest": np.float32(255).reshape(()),
-        "two-dimensional": np.array([0, -1]),
-        "three-channels": np.array([0, -1, 3]),
+    graph = _Graph()
+    resized, corners = [], []
+    for i in range(n_images):
+        image, upright = f"{IMAGE}{i}", graph.products(i, transposed=transposed, rounded_between=True)
+        resized.append(graph.node("Unsqueeze", [upright, "zero"], f"{upright}.one"))
+        ends = ["corner", "end", "rows-and-columns"]
+        corner = graph.node("Slice", [image, *ends], f"{image}.corner")
+        corners.append(graph.node("Unsqueeze", [corner, "zero"], f"{corner}.one"))
+    graph.node("Concat", resized, RESIZED, axis=0)
+    graph.node("Concat", corners, CORNERS, axis=0)
+    outputs: dict[str, Sequence[str | int]] = {
+        RESIZED: [n_images, "oh", "ow", 3],
+        CORNERS: [n_images, CORNER_PX, CORNER_PX, 3],
     }
+    return graph.serialize("resize", n_images, outputs)
 
-    def rounded(value: str, name: str) -> str:
-        nodes.append(make_node("Add", [value, "half"], f"{name}.raised"))
-        nodes.append(make_node("Floor", [f"{name}.raised"], f"{name}.whole"))
-        nodes.append(make_node("Clip", [f"{name}.whole", "lowest", "highest"], name))
+
+def reduction_graph(*, transposed: bool, n_images: int = 1) -> bytes:
+    """Return the network that reduces images to blocks, by `reduction_matrices`.
+
+    Inputs as for `resize_graph`; for each image, there is an output ``reduced0``, uint8 (out height, out
+    width, 3).
+    """
+    graph = _Graph()
+    outputs: dict[str, Sequence[str | int]] = {}
+    for i in range(n_images):
+        reduced = graph.products(i, transposed=transposed, rounded_between=False)
+        graph.node("Identity", [reduced], f"{REDUCED}{i}")
+        outputs[f"{REDUCED}{i}"] = [f"oh{i}", f"ow{i}", 3]
+    return graph.serialize("reduce", n_images, outputs)
+
+
+class _Graph:
+    """Nodes for products of images with matrices."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Any] = []
+
+    def node(self, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        self._nodes.append(make_node(kind, inputs, name, **attributes))
         return name
 
-    def along_rows(value: str, matrix: str, name: str) -> str:
+    def products(self, i: int, *, transposed: bool, rounded_between: bool) -> str:
+        """Return the name of an upright image in whole levels."""
+        columns, both = f"columns{i}", f"both{i}"
+        first, second = f"{FIRST}{i}", f"{SECOND}{i}"
+        floats = self.node("Cast", [f"{IMAGE}{i}"], f"floats{i}", to=1)
+        if transposed:
+            between = self._along_rows(floats, first, columns)
+            between = self._rounded(between) if rounded_between else between
+            # (columns, 3, rows) of the upright image.
+            levels, perm = self._rounded(self._along_columns(between, second, both)), [2, 0, 1]
+        else:
+            between = self._along_columns(floats, first, columns)
+            between = self._rounded(between) if rounded_between else between
+            between = self.node("Transpose", [between], f"{columns}.pixels", perm=[0, 2, 1])
+            levels, perm = self._rounded(self._along_rows(between, second, both)), [0, 1, 2]
+        upright = self.node("Transpose", [levels], f"upright{i}.floats", perm=perm)
+        return self.node("Cast", [upright], f"upright{i}", to=2)
+
+    def serialize(self, name: str, n_images: int, outputs: Mapping[str, Sequence[str | int]]) -> bytes:
+        inputs: dict[str, Sequence[str | int]] = {}
+        for i in range(n_images):
+            inputs[f"{IMAGE}{i}"] = [f"h{i}", f"w{i}", 3]
+            inputs[f"{FIRST}{i}"], inputs[f"{SECOND}{i}"] = [f"x{i}", f"i{i}"], [f"y{i}", f"j{i}"]
+        levels = [*(f"{IMAGE}{i}" for i in range(n_images)), *outputs]
+        return serialize(name, self._nodes, _CONSTANTS, inputs=inputs, outputs=outputs, levels=levels)
+
+    def _rounded(self, value: str) -> str:
+        raised = self.node("Add", [value, "half"], f"{value}.raised")
+        whole = self.node("Floor", [raised], f"{value}.whole")
+        return self.node("Clip", [whole, "lowest", "highest"], f"{value}.levels")
+
+    def _along_rows(self, value: str, matrix: str, name: str) -> str:
         """Multiply along axis 0 of (rows, columns, 3); the result has the same layout."""
-        nodes.append(make_node("Reshape", [value, "two-dimensional"], f"{name}.flat"))
-        nodes.append(make_node("MatMul", [matrix, f"{name}.flat"], f"{name}.product"))
-        shape = "three-channels"
-        nodes.append(make_node("Reshape", [f"{name}.product", shape], name))
-        return name
+        flat = self.node("Reshape", [value, "two-dimensional"], f"{name}.flat")
+        product = self.node("MatMul", [matrix, flat], f"{name}.product")
+        return self.node("Reshape", [product, "three-channels"], name)
 
-    def along_columns(value: str, matrix: str, name: str) -> str:
+    def _along_columns(self, value: str, matrix: str, name: str) -> str:
         """Multiply along axis 1 of (rows, columns, 3); the result is (rows, 3, columns)."""
-        nodes.append(make_node("Transpose", [value], f"{name}.planes", perm=[0, 2, 1]))
-        nodes.append(make_node("Transpose", [matrix], f"{name}.matrix", perm=[1, 0]))
-        nodes.append(make_node("MatMul", [f"{name}.planes", f"{name}.matrix"], name))
-        return name
-
-    if transposed:
-        columns = along_rows("floats", FIRST, "columns")
-        columns = rounded(columns, "columns.levels") if rounded_between else columns
-        # (columns, 3, rows) of the upright image.
-        both = rounded(along_columns(columns, SECOND, "both"), "both.levels")
-        perm = [2, 0, 1]
-    else:
-        planes = along_columns("floats", FIRST, "columns")
-        planes = rounded(planes, "columns.levels") if rounded_between else planes
-        nodes.append(make_node("Transpose", [planes], "columns.last", perm=[0, 2, 1]))
-        both = rounded(along_rows("columns.last", SECOND, "both"), "both.levels")
-        perm = [0, 1, 2]
-    nodes.append(make_node("Transpose", [both], "upright", perm=perm))
-    nodes.append(make_node("Cast", ["upright"], RESIZED, to=2))
-    return serialize(
-        "resize",
-        nodes,
-        weights,
-        inputs={IMAGE: ["h", "w", 3], FIRST: ["x", "i"], SECOND: ["y", "j"]},
-        outputs={RESIZED: ["oh", "ow", 3]},
-        levels=(IMAGE, RESIZED),
-    )
+        planes = self.node("Transpose", [value], f"{name}.planes", perm=[0, 2, 1])
+        upright = self.node("Transpose", [matrix], f"{name}.matrix", perm=[1, 0])
+        return self.node("MatMul", [planes, upright], name)
 
 
 def normalize_graph(spec: ModelSpec, *, half: bool = False) -> bytes:
@@ -166,7 +215,7 @@ def normalize_graph(spec: ModelSpec, *, half: bool = False) -> bytes:
     float32, or float16 if `half` is true.
     """
     mean, std = (np.asarray(values, np.float64) for values in (spec.mean, spec.std))
-    weights: dict[str, NDArray[np.generic]] = {
+    weights: dict[str, NDArray[Any]] = {
         "factor": (1 / (255 * std)).astype(np.float32),
         "offset": (mean / std).astype(np.float32),
     }
@@ -201,11 +250,9 @@ def _turned(columns: NDArray[np.float32], rows: NDArray[np.float32], orientation
 
 
 def _means(n_px: int, block_px: int) -> NDArray[np.float32]:
-    n_blocks = -(-n_px // block_px)
-    matrix = np.zeros((n_blocks, n_px), np.float32)
-    for block in range(n_blocks):
-        start, stop = block * block_px, min((block + 1) * block_px, n_px)
-        matrix[block, start:stop] = 1 / (stop - start)
+    block = np.arange(n_px) // block_px
+    matrix = np.zeros((block[-1] + 1, n_px), np.float32)
+    matrix[block, np.arange(n_px)] = (1 / np.bincount(block))[block]
     return matrix
 
 
@@ -219,18 +266,18 @@ def _matrix(
     scale = float(np.float32(right - left)) / out_px
     shrink = max(scale, 1.0)
     reach = _SUPPORT_PX[interpolation] * shrink
+    center = left + (np.arange(out_px) + 0.5) * scale
+    low = np.maximum((center - reach + 0.5).astype(np.int64), 0)
+    high = np.minimum((center + reach + 0.5).astype(np.int64), last - first)
+    at = low[:, None] + np.arange((high - low).max())
+    is_used = at < high[:, None]
+    weights = _weights((at - center[:, None] + 0.5) * (1 / shrink), interpolation) * is_used
+    total = weights.sum(1, keepdims=True)
+    weights = np.divide(weights, total, out=weights, where=total != 0)
+    fixed = np.trunc(weights * (1 << _BITS) + np.where(weights < 0, -0.5, 0.5)) / (1 << _BITS)
     matrix = np.zeros((out_px, in_px), np.float32)
-    for row in range(out_px):
-        center = left + (row + 0.5) * scale
-        low = max(int(center - reach + 0.5), 0)
-        high = min(int(center + reach + 0.5), last - first)
-        weights = _weights(
-            (np.arange(low, high, dtype=np.float64) - center + 0.5) * (1 / shrink), interpolation
-        )
-        total = weights.sum()
-        weights = weights / total if total != 0 else weights
-        fixed = np.trunc(weights * (1 << _BITS) + np.where(weights < 0, -0.5, 0.5))
-        matrix[row, first + low : first + high] = fixed / (1 << _BITS)
+    rows = np.broadcast_to(np.arange(out_px)[:, None], at.shape)
+    matrix[rows[is_used], first + at[is_used]] = fixed[is_used]
     return matrix
 
 

@@ -3,6 +3,8 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 R = TypeVar("R")
@@ -49,26 +51,62 @@ class DynamicBatcher(Generic[R]):
         Exception
             What `run` raised for a batch with one of the values.
         """
+        requests = self._enqueue(values)
+        while batch := self._next_batch(requests):
+            self._run_batch(batch)
+        return _results(requests)
+
+    def submit(self, values: Sequence[Any], pool: Executor) -> Callable[[], list[R]]:
+        """Queue values without waiting; threads of a pool run them.
+
+        Parameters
+        ----------
+        values : sequence
+        pool : Executor
+            With at least `n_slots` threads.
+
+        Returns
+        -------
+        callable
+            Waits, and returns or raises what `__call__` does.
+        """
+        requests = self._enqueue(values)
+        with self._changed:
+            if self._n_free and self._waiting:
+                pool.submit(self._run_all)
+        return partial(self._wait, requests)
+
+    def _enqueue(self, values: Sequence[Any]) -> "list[_Request[R]]":
         requests: list[_Request[R]] = [_Request(value) for value in values]
         with self._changed:
             self._waiting.extend(requests)
-        while batch := self._next_batch(requests):
-            self._run_batch(batch)
-        for request in requests:
-            if request.error is not None:
-                raise request.error
-        return [result for request in requests for result in request.results]
+        return requests
 
-    def _next_batch(self, own_requests: "list[_Request[R]]") -> "list[_Request[R]]":
-        """Wait until this thread may run a batch and return it; empty once its own requests are done."""
+    def _run_all(self) -> None:
+        """Run batches until nothing is queued."""
+        while batch := self._next_batch(None):
+            self._run_batch(batch)
+
+    def _wait(self, requests: "list[_Request[R]]") -> list[R]:
+        with self._changed:
+            self._changed.wait_for(lambda: all(request.is_done for request in requests))
+        return _results(requests)
+
+    def _next_batch(self, own_requests: "list[_Request[R]] | None") -> "list[_Request[R]]":
+        """Wait until this thread may run a batch and return it; empty once its own requests are done.
+
+        A thread without requests of its own does not wait.
+        """
         with self._changed:
             while True:
-                if all(request.is_done for request in own_requests):
+                if own_requests is not None and all(request.is_done for request in own_requests):
                     return []
                 if self._n_free and self._waiting:
                     self._n_free -= 1
                     n = batch_length(len(self._waiting), self._sizes)
                     return [self._waiting.popleft() for _ in range(n)]
+                if own_requests is None:
+                    return []
                 self._changed.wait()
 
     def _run_batch(self, batch: "list[_Request[R]]") -> None:
@@ -84,6 +122,13 @@ class DynamicBatcher(Generic[R]):
             with self._changed:
                 self._n_free += 1
                 self._changed.notify_all()
+
+
+def _results(requests: "list[_Request[R]]") -> list[R]:
+    for request in requests:
+        if request.error is not None:
+            raise request.error
+    return [result for request in requests for result in request.results]
 
 
 def batch_length(n_waiting: int, sizes: Sequence[int]) -> int:

@@ -154,6 +154,11 @@ class DeviceArray:
         # Keeps the memory.
         self._owner = owner
 
+    def part(self, start: int, n: int) -> "DeviceArray":
+        """Return `n` items of the first axis from `start` on; they share the memory."""
+        item_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:]))
+        return DeviceArray(self.pointer + start * item_bytes, (n, *self.shape[1:]), self.dtype, self._owner)
+
     def write(self, values: NDArray[Any]) -> None:
         """Copy values of the same shape and dtype to the device; only into what `DeviceMemory` allocated."""
         self._owner.update_inplace(values)
