@@ -16,6 +16,7 @@ from runtime import FakeRuntime
 from nearsight import Collection, Embedder
 from nearsight.embedder import embedder as embedder_module
 from nearsight.embedder.batch import ReadOptions
+from nearsight.embedder.candidates import Pipelines
 from nearsight.embedder.gpu_pipeline import GpuPipeline
 from nearsight.embedder.pipelines import ThreadPipeline
 from nearsight.errors import ImageFailure
@@ -175,3 +176,13 @@ def test_the_bytes_of_an_image_are_not_kept(backend, tmp_path):
     made(1, seed=1)[0].save(file, "JPEG")
     result = decoder.submit(decoder.choose([file.getvalue()], Limits()))()
     assert result[0].vector.base is None or result[0].vector.base.nbytes < 4096
+
+
+def test_it_is_what_a_job_begins_with(backend, tmp_path):
+    """It is compared with worker processes like any other pipeline, and kept if it is the fastest."""
+    decoder = GpuDecoder(backend, PillowDecoder, tmp_path)
+    candidate = Pipelines(backend, OPTIONS, None, 6, 8, decoder).threads()
+    assert candidate.name == "cuda, 6 threads, decoding on the GPU"
+    with closing(candidate.open()) as pipeline:
+        assert isinstance(pipeline, GpuPipeline)
+    assert Pipelines(backend, OPTIONS, None, 6, 8).threads().name == "cuda, 6 threads"

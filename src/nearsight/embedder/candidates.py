@@ -49,9 +49,7 @@ class Pipelines:
         if self.gpu_decoder is not None:
             return PipelineCandidate(
                 f"{self._name(Plan(0, n))}, decoding on the GPU",
-                partial(
-                    GpuPipeline, self.backend, self.gpu_decoder, self.options, self.known, n_threads=n
-                ),
+                partial(GpuPipeline, self.backend, self.gpu_decoder, self.options, self.known, n_threads=n),
                 n,
             )
         return PipelineCandidate(

@@ -64,9 +64,8 @@ class GpuPipeline:
         """Begin a batch."""
         return self._pool.submit(self._embed, batch)
 
-    def is_ready(self) -> bool:
-        """Whether it has started."""
-        return True
+    def wait_until_ready(self) -> None:
+        """Return at once."""
 
     def close(self) -> None:
         """Wait for the batches that have begun; cancel the others."""
