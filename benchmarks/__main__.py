@@ -16,7 +16,18 @@ import time
 
 from benchmarks import figures
 
-ALONE = ["start_up", "throughput", "refresh", "walk", "decoding", "search", "baseline", "runtimes", "anomaly"]
+ALONE = [
+    "start_up",
+    "throughput",
+    "refresh",
+    "walk",
+    "decoding",
+    "search",
+    "upkeep",
+    "baseline",
+    "runtimes",
+    "anomaly",
+]
 ON_A_FOLDER = ["text", "dimension", "storage", "duplicates", "cluster", "fewshot", "audit", "map"]
 
 

@@ -39,6 +39,22 @@ def test_a_collection(old):
     assert collection.remove(ids[:1]) == 1
 
 
+def test_compacting_a_collection_moves_its_thumbnails(old):
+    collection = Collection.open(old / "collection", model=FakeBackend())
+    ids = [item.id for item in collection.items()]
+    thumbnails, vectors = collection.thumbnails(ids), collection.vectors(ids)
+    rows = old / "collection" / "store" / "pictures.lance" / "data"
+    assert any(thumbnails[ids[0]] in file.read_bytes() for file in rows.iterdir())
+    collection.compact()
+    assert not any(thumbnails[ids[0]] in file.read_bytes() for file in rows.iterdir())
+    for again in (collection, Collection.open(old / "collection", model=FakeBackend())):
+        assert again.thumbnails(ids) == thumbnails
+        assert np.array_equal(again.vectors(ids), vectors)
+        assert [item.id for item in again.items()] == ids
+    assert collection.remove(ids[:2]) == 2
+    assert sorted(collection.thumbnails(ids[2:])) == sorted(ids[2:])
+
+
 def test_what_was_fitted_on_it(old):
     collection = Collection.open(old / "collection", model=FakeBackend())
     clustering = Clustering.load(old / "clusters.npz")

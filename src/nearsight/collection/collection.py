@@ -400,7 +400,14 @@ class Collection(CollectionReader):
             return self._store.delete(list(dict.fromkeys(doomed)))
 
     def compact(self) -> None:
-        """Compact the files and bring the index up to date now; both also happen by themselves."""
+        """Compact the files and bring the index up to date now; both also happen by themselves.
+
+        Raises
+        ------
+        StorageError
+            The next step needs more memory or room on the disk than there is; the message says how much. The
+            steps before it are done.
+        """
         self._store.optimize()
 
     def copy_projected(

@@ -127,7 +127,11 @@ class VectorStore(Protocol):
         ...
 
     def optimize(self) -> None:
-        """Do all maintenance now: compact, index, delete old versions."""
+        """Do all maintenance now: compact, index, delete old versions.
+
+        It needs bounded memory, and rewrites in proportion to what is new since the last time. It raises
+        StorageError before a step for which memory or the disk does not suffice.
+        """
         ...
 
 

@@ -16,7 +16,9 @@ from nearsight.text_format import count
 def compact(run: Run) -> None:
     """Rewrite the collection into fewer and larger files.
 
-    It also brings the search index up to date. `index` and `rm` do both by themselves now and then.
+    Only what is new since the last time is rewritten, a part at a time: a killed run loses nothing, and the
+    next one goes on. The search index is brought up to date, too. `index` and `rm` do both by themselves now
+    and then.
     """
     collection = run.open_collection()
     before, started = collection.info(), time.perf_counter()
