@@ -20,6 +20,8 @@ class PillowDecoder:
         Called before each batch.
     """
 
+    version = "Pillow"
+
     def __init__(self, refuses=lambda data: False, delay=lambda: None):
         self.refuses, self.delay = refuses, delay
         self.lengths = []

@@ -23,7 +23,7 @@ from nearsight.errors import ImageFailure
 from nearsight.images import Limits, decode, find
 from nearsight.models import load_model
 from nearsight.models.precision import parity
-from nearsight.models.runtimes import placement
+from nearsight.models.runtimes import cuda_runtime, placement
 from nearsight.models.runtimes.gpu_decode import GpuDecoder
 from nearsight.models.synthetic_images import synthetic_images
 
@@ -42,6 +42,8 @@ def backend(monkeypatch, model, tmp_path):
     monkeypatch.setattr(placement, "_warned", set())
     monkeypatch.setattr(parity, "_N_IMAGES", 12)
     monkeypatch.setattr(parity, "synthetic_images", made)
+    # A package may have brought CUDA's library, without a GPU.
+    monkeypatch.setattr(cuda_runtime, "_library", lambda: None)
     monkeypatch.setitem(sys.modules, "onnxruntime", FakeRuntime("CUDAExecutionProvider"))
     return load_model(model, device="cuda", cache_dir=tmp_path / "cache")
 

@@ -19,7 +19,7 @@ from nearsight.images import Limits, decode
 from nearsight.models import load_model
 from nearsight.models.precision import parity
 from nearsight.models.precision.parity import compare
-from nearsight.models.runtimes import gpu_decode, placement
+from nearsight.models.runtimes import cuda_runtime, gpu_decode, placement
 from nearsight.models.runtimes.gpu_decode import GpuDecoder, decoder_for
 from nearsight.models.runtimes.jpeg_decoders import NvImageCodec
 from nearsight.models.runtimes.onnx_session import offered_devices
@@ -41,6 +41,8 @@ def backend(monkeypatch, model, tmp_path):
     monkeypatch.setattr(placement, "_warned", set())
     monkeypatch.setattr(parity, "_N_IMAGES", 12)
     monkeypatch.setattr(parity, "synthetic_images", made)
+    # A package may have brought CUDA's library, without a GPU.
+    monkeypatch.setattr(cuda_runtime, "_library", lambda: None)
     monkeypatch.setitem(sys.modules, "onnxruntime", FakeRuntime(CUDA))
     return load_model(model, device="cuda", cache_dir=tmp_path)
 

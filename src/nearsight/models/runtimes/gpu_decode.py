@@ -152,12 +152,13 @@ class GpuDecoder:
         spec, memory = backend.spec, backend.memory
         if spec.draft or memory is None or not resize_matrices.can_resize(spec):
             raise InvalidParameterError(f"a GPU cannot decode for {spec.id}: it decodes in full size only")
-        self._backend, self._spec = backend, spec
+        self._backend, self._memory = backend, memory
         self._slots: SimpleQueue[_Slot] = SimpleQueue()
         sizes = tuple(size for size in BATCH_SIZES if size in backend.batch_sizes)
         self._graphs = _Graphs(spec, backend.device, memory, cache_dir)
         for _ in range(_N_SLOTS):
-            self._slots.put(_Slot(open_decoder(), memory, spec, sizes))
+            self._slots.put(slot := _Slot(open_decoder(), memory, spec, sizes))
+            self.version = slot.decoder.version
         self._batches: DynamicBatcher[_Result | None] = DynamicBatcher(self._run, sizes, n_slots=_N_SLOTS)
         self.split = WorkSplit(_N_SLOTS)
         self._pool = ThreadPoolExecutor(_N_SLOTS, thread_name_prefix="nearsight-gpu")
@@ -226,7 +227,7 @@ class GpuDecoder:
 
     def _embed(self, requests: list[tuple[EncodedJpeg, bool]], slot: "_Slot") -> list[_Result | None]:
         images = slot.decoder.decode([jpeg.data for jpeg, _ in requests])
-        self._graphs.wait_for_device()
+        self._memory.wait()
         results: list[_Result | None] = [None] * len(requests)
         # Those of one kind together; images that were not decoded are left out.
         plans = [
@@ -295,11 +296,7 @@ class _Graphs:
         self._plans: OrderedDict[tuple[Any, ...], _Plan] = OrderedDict()
         self._lock = threading.Lock()
         # Opened at once: what cannot run here must be known before the first image.
-        self._first = self._graph(reduces=False, transposed=False, n_images=1)
-
-    def wait_for_device(self) -> None:
-        """Wait until decoded images are there."""
-        self._first.wait_for_device()
+        self._graph(reduces=False, transposed=False, n_images=1)
 
     def plan(self, header: PlainJpeg, image: DeviceArray) -> _Plan | None:
         """Return how an image is resized; None if the decoder gave another one than the header promises."""
@@ -444,7 +441,8 @@ def decoder_for(backend: Any, cache_dir: Path) -> GpuDecoder | None:
 def decoder_parity(decoder: GpuDecoder, backend: OnnxDeviceBackend, cache_dir: Path) -> Parity:
     """Return how similar the vectors of JPEGs decoded on the GPU are to those of Pillow's decoding."""
     on_gpu = _JpegModel(backend, decoder)
-    parity, _ = measure_parity(on_gpu, _JpegModel(backend), cache_dir, runtime=f"jpeg-{backend.device}")
+    runtime = f"jpeg-{backend.device}-{decoder.version}"
+    parity, _ = measure_parity(on_gpu, _JpegModel(backend), cache_dir, runtime=runtime)
     return parity
 
 

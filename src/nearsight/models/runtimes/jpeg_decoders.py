@@ -13,7 +13,15 @@ _MAX_THREADS = 4
 
 
 class JpegDecoder(Protocol):
-    """Decodes JPEGs; used by one thread at a time."""
+    """Decodes JPEGs; used by one thread at a time.
+
+    Attributes
+    ----------
+    version : str
+        Of what decides on the pixels.
+    """
+
+    version: str
 
     def decode(self, files: Sequence[bytes]) -> Sequence[DeviceArray | None]:
         """Return the pixels of each file, uint8 (height, width, 3) in RGB, not turned by EXIF.
@@ -40,6 +48,7 @@ class NvImageCodec:
         from nvidia import nvimgcodec
 
         self._codec = nvimgcodec
+        self.version = f"nvimgcodec{nvimgcodec.__version__}"
         name, number = split_device(device)
         n_threads = max(1, min(_MAX_THREADS, n_cores() // 4))
         if name == "cpu":

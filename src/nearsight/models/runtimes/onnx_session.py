@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import DeviceError, WeightsError
-from nearsight.models.runtimes import devices
-from nearsight.models.runtimes.pinned_memory import pin
+from nearsight.models.runtimes import cuda_runtime, devices
 from nearsight.models.spec import ModelSpec
 
 #: Devices whose memory is shared between sessions, by ONNX Runtime's name of that memory.
-MEMORY = {"cuda": "cuda", "tensorrt": "cuda"}
+MEMORY = {"cuda": "cuda"}
 
 
 def offered_devices() -> list[str]:
@@ -193,7 +192,11 @@ class DeviceMemory:
 
     def host_array(self, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
         """Return an array of the host, page-locked where that is possible."""
-        return pin(np.empty(shape, dtype))
+        return cuda_runtime.pin(np.empty(shape, dtype))
+
+    def wait(self) -> None:
+        """Wait for what other libraries have begun on the device: they write in an order of their own."""
+        cuda_runtime.wait(self.number)
 
 
 class BoundGraph:
@@ -212,10 +215,6 @@ class BoundGraph:
     def __init__(self, session: Any, memory: DeviceMemory) -> None:
         self._session = session
         self._memory = memory
-
-    def wait_for_device(self) -> None:
-        """Wait for what other libraries have begun on the device: they write in an order of their own."""
-        self._session.io_binding().synchronize_inputs()
 
     def run(
         self,
