@@ -1,6 +1,7 @@
 """Different documents and products that look alike, and their copies: are the two told apart?
 
-Makes pages of text in four layouts, forms in two, screenshots in two, and products of five outlines on white.
+Makes pages of text in four layouts, forms in two, screenshots in two, products of five outlines on white, and
+screenshots of five further programs, which nothing was set by.
 Within a layout everything but the words is the same; within an outline everything but color and print. Half
 of the images also come scanned again (turned by up to 2 degrees, cropped by up to 1.5 % on each side, 50 to
 90 % of the size, other brightness and contrast, noise, JPEG at quality 40 to 80) and at a quarter of the
@@ -27,6 +28,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks import screenshots
 from benchmarks.duplicates import IMAGES, rescan, wilson
 from nearsight import Collection
 
@@ -192,6 +194,7 @@ MAKERS: dict[str, tuple[Callable[[Rng, int], Image.Image], int, float]] = {
     "forms": (form, 2, 1.0),
     "screenshots": (screenshot, 2, 1.0),
     "products": (product, 5, 1.0),
+    "other screenshots": (screenshots.screenshot, 5, 1.0),
 }
 
 

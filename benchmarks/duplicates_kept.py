@@ -13,8 +13,10 @@ with its original alone, as a pair, and `duplicates` says which is kept:
 - not found: the pair is no duplicate by its pixels.
 
 Files have the same time stamp, so that age decides nothing; `--ages` lets each edit be newer, as edits are.
+The originals are taken in random order (--seed) until the processor time (--seconds) is used up; the report
+says how many were. An original takes 10 to 25 seconds.
 
-    python -m benchmarks.duplicates_kept FOLDER [--originals N] [--folder-only] [--ages] [--json]
+    python -m benchmarks.duplicates_kept FOLDER [--originals N] [--folder-only] [--ages] [--seconds S]
 """
 
 import argparse
@@ -22,6 +24,7 @@ import io
 import json
 import os
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
@@ -170,10 +173,15 @@ WORSE: dict[str, Edit] = {
     "sharpened, q98": lambda i: jpeg(i.filter(SHARPEN), 98),
     "screenshot, PNG": lambda i: png(screenshot(i)),
     "crop, enlarged, q98": lambda i: jpeg(cropped(i, 0.85).resize((i.width * 3 // 2, i.height * 3 // 2)), 98),
+    "soft, enlarged 1.6, q90": lambda i: jpeg(scaled(blurred(i, 0.8), 1.6, _LANCZOS), 90),
+    "enlarged 2.13, tones, q92": lambda i: jpeg(
+        scaled(i, 2.13).point(lambda v: int(255 * (v / 255) ** 0.8)), 92
+    ),
     "turned 6 degrees, PNG": lambda i: png(i.rotate(6, Image.Resampling.BICUBIC, expand=True)),
     "watermark, PNG": lambda i: png(marked(i)),
 }
 COPIES: dict[str, Edit] = {
+    "square, sharpened, q75": lambda i: jpeg(i.resize((min(i.size) * 5 // 8,) * 2).filter(SHARPEN), 75),
     "half, q90": lambda i: jpeg(scaled(i, 0.5, _LANCZOS), 90),
     "0.8, q85": lambda i: jpeg(scaled(i, 0.8, _LANCZOS), 85),
     "q60": lambda i: jpeg(i, 60),
@@ -230,14 +238,18 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     kept_image.measure_quality = lru_cache(64)(measure_quality)  # type: ignore[attr-defined]  # it imports it
     outcomes: dict[str, Counter[str]] = {name: Counter() for name in (*WORSE, *COPIES)}
     paths = originals(options.folder, options.originals, not options.folder_only)
-    losers = []
-    for path in paths:
+    order, started = np.random.default_rng(options.seed).permutation(len(paths)), time.process_time()
+    losers, n_used = [], 0
+    for path in (paths[at] for at in order):
+        if time.process_time() - started > options.seconds:
+            break
+        n_used += 1
         with tempfile.TemporaryDirectory() as directory:
             for name, outcome in judge(path, WORSE | COPIES, Path(directory), options.ages).items():
                 outcomes[name][outcome] += 1
                 if outcome == "lost":
                     losers.append(f"{path.name}: {name}")
-    result: dict[str, object] = {"originals": len(paths), "lost": losers}
+    result: dict[str, object] = {"originals": n_used, "lost": losers}
     for title, edits in (("worse", WORSE), ("copies", COPIES)):
         total = sum((outcomes[name] for name in edits), Counter[str]())
         n = total.total() - total["not found"]
@@ -255,6 +267,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
 
 
 def show(result: dict[str, object]) -> None:
+    print(f"{result['originals']} originals")
     for title in ("worse", "copies"):
         summary = result[title]
         print(title)
@@ -273,6 +286,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--originals", type=int, default=21)
     parser.add_argument("--folder-only", action="store_true", help="without those of scikit-image")
+    parser.add_argument("--seconds", type=float, default=150, help="of processor time")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ages", action="store_true", help="edits are newer than their originals")
     parser.add_argument("--json", action="store_true", help="print one JSON document only")
     options = parser.parse_args()
