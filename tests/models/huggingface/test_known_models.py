@@ -11,6 +11,8 @@ def test_every_fact_is_plausible():
         assert re.fullmatch(r"|[0-9a-f]{40}", model.revision)
         assert all(getattr(model, field.name) != "" for field in fields(model) if field.name != "revision")
         assert 0 < model.dim <= 4096
+        # Its kind, the figure, and who published it.
+        assert re.fullmatch(r"ImageNet\S* \S+ \d\d\.\d %( at \d+ px)? \(.+\)", model.accuracy)
 
 
 def test_a_short_name_is_unique_and_no_other_models():

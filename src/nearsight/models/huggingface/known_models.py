@@ -18,9 +18,9 @@ class KnownModel:
     dim : int
         Length of the vectors.
     license : str
-        License of the weights.
+        License of the original weights; some exports state none of their own.
     accuracy : str
-        Published accuracy, with its kind.
+        Published accuracy of the original weights, with its kind and source.
     reads_text : bool
         Whether it comes with a text encoder.
     """
@@ -46,7 +46,7 @@ KNOWN_MODELS = (
         revision="d15189d7028b43f1d3e65039190477f6af591c2a",
         dim=512,
         license="MIT",
-        accuracy="ImageNet zero-shot 63.2 %",
+        accuracy="ImageNet zero-shot 63.2 % (arXiv:2103.00020, table 11)",
         reads_text=True,
     ),
     KnownModel(
@@ -54,7 +54,7 @@ KNOWN_MODELS = (
         repository="Xenova/clip-vit-large-patch14",
         dim=768,
         license="MIT",
-        accuracy="ImageNet zero-shot 75.3 %",
+        accuracy="ImageNet zero-shot 75.3 % (arXiv:2103.00020, table 11)",
         reads_text=True,
     ),
     KnownModel(
@@ -63,7 +63,7 @@ KNOWN_MODELS = (
         revision="ba1f3b0843f24bc5417d38e19c37b287d719b2f4",
         dim=768,
         license="Apache-2.0",
-        accuracy="ImageNet zero-shot 78.2 %",
+        accuracy="ImageNet zero-shot 78.2 % (google-research/big_vision, README_siglip2)",
         reads_text=True,
     ),
     KnownModel(
@@ -72,7 +72,7 @@ KNOWN_MODELS = (
         revision="8b1f705a3a7f6f062f6bdd21986c1583d3ef105d",
         dim=384,
         license="Apache-2.0",
-        accuracy="ImageNet k-NN 79.0 %",
+        accuracy="ImageNet k-NN 79.0 % (facebookresearch/dinov2, README)",
     ),
     KnownModel(
         name="dinov2-base",
@@ -80,14 +80,14 @@ KNOWN_MODELS = (
         revision="31ef06cac16d5d301c5930d147002a058c85a5e4",
         dim=768,
         license="Apache-2.0",
-        accuracy="ImageNet k-NN 82.1 %",
+        accuracy="ImageNet k-NN 82.1 % (facebookresearch/dinov2, README)",
     ),
     KnownModel(
         name="dinov3-small",
         repository="onnx-community/dinov3-vits16-pretrain-lvd1689m-ONNX",
         dim=384,
         license="DINOv3 License",
-        accuracy="ImageNet-ReaL linear 87.0 %",
+        accuracy="ImageNet-ReaL linear 87.0 % (facebookresearch/dinov3, MODEL_CARD)",
     ),
     KnownModel(
         name="dinov3-convnext-tiny",
@@ -95,14 +95,14 @@ KNOWN_MODELS = (
         revision="4294cd5539afe2380d859e21e1e7925c127f2dfc",
         dim=768,
         license="DINOv3 License",
-        accuracy="ImageNet-ReaL linear 86.6 %",
+        accuracy="ImageNet-ReaL linear 86.6 % at 256 px (facebookresearch/dinov3, MODEL_CARD)",
     ),
     KnownModel(
         name="mobileclip-s0",
         repository="Xenova/mobileclip_s0",
         dim=512,
         license="apple-amlr",
-        accuracy="ImageNet zero-shot 67.8 %",
+        accuracy="ImageNet zero-shot 67.8 % (apple/ml-mobileclip, README)",
         reads_text=True,
     ),
 )
