@@ -1,0 +1,121 @@
+// The frame of the page: sign in, choose a collection, choose a view.
+
+import { api } from "./api.js";
+import { addKeys, keyList } from "./keys.js";
+import { address, current, go } from "./route.js";
+import { Selection } from "./selection.js";
+import { announce, count, Dialog, Failure, html, render, useEffect, useState } from "./ui.js";
+import { AddImages } from "./views/add-images.js";
+import { Collections } from "./views/collections.js";
+import { Images } from "./views/images.js";
+import { SelectionBar } from "./views/selection-bar.js";
+
+// One entry a view: its name in the address, its title, its sign, and its component.
+const VIEWS = [
+  ["images", "Images", "▦", Images],
+  ["add", "Add images", "＋", AddImages],
+];
+
+const selection = new Selection();
+
+function App() {
+  const [route, setRoute] = useState(current());
+  const [session, setSession] = useState();
+  const [error, setError] = useState();
+  const [collections, setCollections] = useState();
+  const [showsKeys, setShowsKeys] = useState(false);
+
+  const load = () => api.collections().then(
+    ({ collections }) => { setCollections(collections); setError(undefined); },
+    (failure) => (failure.status === 401 ? setSession({ needs_key: true, is_out: true }) : setError(failure)),
+  );
+  useEffect(() => {
+    api.session().then(setSession, setError);
+    load();
+    const changed = () => setRoute(current());
+    addEventListener("hashchange", changed);
+    const removeKeys = addKeys("Everywhere", {
+      "?": ["show this list", () => setShowsKeys(true)],
+      "/": ["search", () => document.querySelector("[data-search]")?.focus()],
+      ...Object.fromEntries(VIEWS.map(([view, title], at) => [`Alt+${at + 1}`, [title.toLowerCase(), () => {
+        const { collection } = current();
+        if (collection) go(collection, view);
+      }]])),
+    });
+    return () => { removeEventListener("hashchange", changed); removeKeys(); };
+  }, []);
+  // What is selected belongs to one collection.
+  useEffect(() => selection.clear(), [route.collection]);
+
+  if (error) return html`<${Failure} error=${error} />`;
+  if (session?.is_out) return html`<${SignIn} done=${() => { setSession({ needs_key: true }); load(); }} />`;
+  if (!collections) return html`<p class="wait">Loading…</p>`;
+  const collection = collections.find(({ name }) => name === route.collection);
+  const View = VIEWS.find(([view]) => view === route.view)?.[3] ?? Images;
+  return html`
+    <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); document.getElementById("main").focus(); }}>Skip to the images</a>
+    <header class="bar">
+      <a class="brand" href="#/"><img src=${new URL("icon.svg", import.meta.url).href} alt="" width="26" height="26" />nearsight</a>
+      ${collection && html`<${CollectionChoice} collections=${collections} current=${collection} view=${route.view} />`}
+      <span class="space"></span>
+      <${ThemeButton} />
+      <button class="quiet" onClick=${() => setShowsKeys(true)} aria-label="Keys" title="Keys (?)">?</button>
+      ${session?.needs_key && html`<button class="quiet" onClick=${() => api.signOut().then(() => location.reload())}>Sign out</button>`}
+    </header>
+    ${collection && html`<nav class="views" aria-label="Views">${VIEWS.map(([view, title, sign]) => html`
+      <a href=${address(collection.name, view)} aria-current=${view === route.view ? "page" : null}>
+        <span aria-hidden="true">${sign}</span>${title}</a>`)}</nav>`}
+    <main id="main" tabindex="-1" class=${collection ? "" : "alone"}>
+      ${collection
+        ? html`<${View} key=${collection.name + route.view} collection=${collection} query=${route.query} selection=${selection} reload=${load} />`
+        : html`<${Collections} collections=${collections} reload=${load} missing=${route.collection} />`}
+    </main>
+    ${collection && html`<${SelectionBar} collection=${collection} selection=${selection} reload=${load} />`}
+    ${showsKeys && html`<${KeyList} close=${() => setShowsKeys(false)} />`}`;
+}
+
+function CollectionChoice({ collections, current: chosen, view }) {
+  return html`<label class="choice"><span class="hidden-text">Collection</span>
+    <select value=${chosen.name} onChange=${(event) => (event.target.value ? go(event.target.value, view) : (location.hash = "#/"))}>
+      ${collections.map(({ name }) => html`<option value=${name}>${name}</option>`)}
+      <option value="">All collections…</option>
+    </select></label><span class="soft">${count(chosen.images, "image")}</span>`;
+}
+
+function ThemeButton() {
+  const [theme, setTheme] = useState(localStorage.getItem("theme") ?? "");
+  useEffect(() => {
+    if (theme) document.documentElement.dataset.theme = theme;
+    else delete document.documentElement.dataset.theme;
+    theme ? localStorage.setItem("theme", theme) : localStorage.removeItem("theme");
+  }, [theme]);
+  const next = { "": "dark", dark: "light", light: "" }[theme];
+  const title = { "": "as the system", dark: "dark", light: "light" }[theme];
+  return html`<button class="quiet" onClick=${() => { setTheme(next); announce(`Colors: ${next || "as the system"}`); }}
+    aria-label=${`Colors: ${title}`} title=${`Colors: ${title}`}>◐</button>`;
+}
+
+function SignIn({ done }) {
+  const [key, setKey] = useState("");
+  const [error, setError] = useState();
+  const send = (event) => {
+    event.preventDefault();
+    api.signIn(key.trim()).then(done, setError);
+  };
+  return html`<main class="alone"><form class="card narrow" onSubmit=${send}>
+    <h1>nearsight</h1>
+    <p>This service needs a key. <code>nearsight keys add NAME</code> makes one, on the machine that it runs on.</p>
+    <label>Key <input type="password" autocomplete="current-password" required value=${key} onInput=${(event) => setKey(event.target.value)} /></label>
+    ${error && html`<${Failure} error=${error} />`}
+    <button>Sign in</button>
+  </form></main>`;
+}
+
+function KeyList({ close }) {
+  return html`<${Dialog} title="Keys" close=${close}>${keyList().map(([title, keys]) => html`
+    <h3>${title}</h3><dl class="keys">${keys.map(([names, does]) => html`
+      <div><dt>${names.map((name) => html`<kbd>${name.replace("Arrow", "")}</kbd> `)}</dt><dd>${does}</dd></div>`)}</dl>`)}
+  </${Dialog}>`;
+}
+
+render(html`<${App} />`, document.getElementById("app"));

@@ -1,0 +1,46 @@
+// One image, large, with what is known of it. The arrow keys go through the grid that it was opened from.
+
+import { api } from "../api.js";
+import { addKeys } from "../keys.js";
+import { Dialog, fileName, html, useAnswer, useEffect, useState } from "../ui.js";
+
+export function Viewer({ collection, source, index: first, close, selection, actions = [] }) {
+  const [index, setIndex] = useState(first);
+  const [cell, setCell] = useState(source.get(first));
+  const [isBroken, setIsBroken] = useState(false);
+  useEffect(() => {
+    let isCurrent = true;
+    setIsBroken(false);
+    source.need(index, index).then(() => isCurrent && setCell(source.get(index)));
+    return () => { isCurrent = false; };
+  }, [index]);
+  useEffect(() => addKeys("Image", {
+    "ArrowRight j": ["next image", () => setIndex((at) => Math.min(at + 1, source.count - 1))],
+    "ArrowLeft k": ["image before", () => setIndex((at) => Math.max(at - 1, 0))],
+    Space: ["select or deselect", () => cell && selection.toggle(cell.id)],
+  }), [cell]);
+  const [facts] = useAnswer(() => (cell ? api.item(collection, cell.id) : Promise.resolve()), [cell?.id]);
+  if (!cell) return null;
+  return html`<${Dialog} title=${cell.title} close=${close} wide>
+    <div class="viewer">
+      <figure><img src=${isBroken ? cell.thumbnail : api.original(collection, cell.id)} alt=${cell.title} onError=${() => setIsBroken(true)} />
+        ${isBroken && html`<figcaption class="soft">The file cannot be shown; this is the thumbnail.</figcaption>`}</figure>
+      <aside>
+        <p class="soft">${(index + 1).toLocaleString("en")} of ${source.count.toLocaleString("en")}${cell.note ? ` · similarity ${cell.note}` : ""}</p>
+        <div class="buttons">${actions.map(([title, act]) => html`<button class="quiet" onClick=${() => { close(); act(cell); }}>${title}</button>`)}
+          <button class="quiet" onClick=${() => selection.toggle(cell.id)}>Select</button></div>
+        ${facts && html`<${Facts} facts=${facts} />`}
+      </aside>
+    </div></${Dialog}>`;
+}
+
+function Facts({ facts }) {
+  const rows = [
+    ["File", fileName(facts.path)], ["Folder", facts.path.split("/").slice(0, -1).join("/")],
+    ["Size", facts.width ? `${facts.width} × ${facts.height}` : null],
+    ["Taken", facts.taken?.replace("T", " ")], ["Camera", facts.camera], ["Lens", facts.lens],
+    ["Place", facts.lat == null ? null : `${facts.lat.toFixed(4)}, ${facts.lon.toFixed(4)}`],
+    ...Object.entries(facts.metadata ?? {}).map(([key, value]) => [key, String(value)]),
+  ].filter(([, value]) => value != null && value !== "");
+  return html`<dl class="facts">${rows.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+}

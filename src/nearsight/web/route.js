@@ -1,0 +1,22 @@
+// The address of the page: #/COLLECTION/VIEW?name=value. A reload and the back button lead to the same place.
+
+export function current() {
+  const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
+  const [collection, view] = path.split("/").map(decodeURIComponent);
+  return { collection: collection || null, view: view || "images", query: Object.fromEntries(new URLSearchParams(query)) };
+}
+
+export function address(collection, view, query = {}) {
+  const entries = Object.entries(query).filter(([, value]) => value != null && value !== "");
+  const text = new URLSearchParams(entries).toString();
+  return `#/${encodeURIComponent(collection)}/${view}${text ? `?${text}` : ""}`;
+}
+
+export function go(collection, view, query) {
+  location.hash = address(collection, view, query);
+}
+
+/** Change only the query, without a step for the back button. */
+export function stay(collection, view, query) {
+  history.replaceState(null, "", address(collection, view, query));
+}

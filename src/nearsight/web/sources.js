@@ -1,0 +1,81 @@
+// Where a grid takes its images from: a listing or a search, page by page, whatever is scrolled to.
+
+import { api } from "./api.js";
+import { fileName } from "./ui.js";
+
+const PAGE = 500;
+// Pages that are kept; the grid asks again for others.
+const MAX_PAGES = 40;
+
+class PagedSource {
+  constructor(collection) {
+    this.collection = collection;
+    this.count = 0;
+    this.pages = new Map();
+    this.waiting = new Map();
+  }
+
+  get(index) {
+    return this.pages.get(Math.floor(index / PAGE))?.[index % PAGE];
+  }
+
+  async need(first, last) {
+    const pages = [];
+    for (let page = Math.floor(first / PAGE); page <= Math.floor(last / PAGE); page++) pages.push(this.load(page));
+    await Promise.all(pages);
+  }
+
+  async load(page) {
+    if (this.pages.has(page)) return;
+    if (!this.waiting.has(page)) this.waiting.set(page, this.read(page).finally(() => this.waiting.delete(page)));
+    const cells = await this.waiting.get(page);
+    this.pages.set(page, cells);
+    if (this.pages.size > MAX_PAGES) this.pages.delete(this.pages.keys().next().value);
+  }
+
+  cell(item, note) {
+    const title = item.metadata?.title ?? item.metadata?.name ?? fileName(item.path);
+    return { id: item.id, title: String(title), thumbnail: api.thumbnail(this.collection, item.id), note, item };
+  }
+}
+
+/** All images, or those that a filter lets through, in the order they came in. */
+export class Listing extends PagedSource {
+  constructor(collection, where) {
+    super(collection);
+    this.where = where;
+  }
+
+  async open() {
+    await this.load(0);
+    return this;
+  }
+
+  async read(page) {
+    const { items, total } = await api.items(this.collection, { where: this.where, offset: page * PAGE, limit: PAGE });
+    this.count = total;
+    return items.map((item) => this.cell(item));
+  }
+}
+
+/** The images most similar to a query, the most similar first. */
+export class Matches extends PagedSource {
+  constructor(collection, query, signal) {
+    super(collection);
+    this.query = query;
+    this.signal = signal;
+  }
+
+  async open() {
+    await this.load(0);
+    return this;
+  }
+
+  async read(page) {
+    const { hits, next } = await api.search(this.collection, this.query, { k: PAGE, offset: page * PAGE, signal: this.signal });
+    // How many there are is known when the last page has come.
+    this.count = Math.max(this.count, page * PAGE + hits.length + (next ? PAGE : 0));
+    if (!next) this.count = page * PAGE + hits.length;
+    return hits.map((hit) => this.cell(hit, hit.similarity.toFixed(3)));
+  }
+}

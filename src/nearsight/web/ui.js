@@ -1,0 +1,50 @@
+// What every view needs of preact, and small pieces of the page.
+
+export { html, render, useCallback, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact-3.1.1.module.js";
+import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.module.js";
+
+/** Read a text aloud to those who use a screen reader. */
+export function announce(text) {
+  document.getElementById("live").textContent = text;
+}
+
+export const count = (n, noun, plural = `${noun}s`) => `${n.toLocaleString("en")} ${n === 1 ? noun : plural}`;
+
+/** The name of a file without its folders. */
+export const fileName = (path) => path.split("/").at(-1) || path;
+
+/** Run a function of the server, and keep what it answers, or its error: [value, error, again]. */
+export function useAnswer(ask, dependencies) {
+  const [state, setState] = useState({});
+  const round = useRef(0);
+  const again = () => {
+    const mine = ++round.current;
+    ask().then(
+      (value) => mine === round.current && setState({ value }),
+      (error) => mine === round.current && setState({ error }),
+    );
+  };
+  useEffect(again, dependencies);
+  return [state.value, state.error, again];
+}
+
+export function Failure({ error }) {
+  return html`<div class="failure" role="alert"><strong>${error.title ?? "That did not work."}</strong> ${error.message}</div>`;
+}
+
+export function Empty({ title, children }) {
+  return html`<div class="empty"><h2>${title}</h2>${children}</div>`;
+}
+
+/** A dialog over the page. The browser keeps the focus inside; Escape closes it. */
+export function Dialog({ title, close, children, wide }) {
+  const element = useRef();
+  useEffect(() => {
+    element.current.showModal();
+  }, []);
+  return html`<dialog ref=${element} class=${wide ? "wide" : ""} onClose=${close}
+    onClick=${(event) => event.target === element.current && close()}>
+    <header><h2>${title}</h2><button class="quiet" onClick=${close} aria-label="Close">✕</button></header>
+    <div class="dialog-body">${children}</div>
+  </dialog>`;
+}

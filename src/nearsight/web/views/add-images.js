@@ -1,0 +1,125 @@
+// Add a folder of the server, or files of this machine; follow the jobs that run, and see what failed.
+
+import { api } from "../api.js";
+import { count, Empty, Failure, fileName, html, useAnswer, useEffect, useState } from "../ui.js";
+
+const UPLOAD_BATCH = 8;
+
+export function AddImages({ collection, reload }) {
+  const [facts, factsError] = useAnswer(() => api.collection(collection.name), [collection.name]);
+  const [jobs, jobsError, reloadJobs] = useAnswer(
+    () => api.jobs().then(({ jobs }) => jobs.filter((job) => job.collection === collection.name)),
+    [collection.name],
+  );
+  const error = factsError ?? jobsError;
+  if (error) return html`<${Failure} error=${error} />`;
+  if (!facts || !jobs) return html`<p class="wait">Loading…</p>`;
+  return html`
+    <h1>Add images</h1>
+    <div class="columns">
+      <${FolderForm} collection=${collection} roots=${facts.roots} started=${reloadJobs} />
+      <${UploadForm} collection=${collection} reload=${reload} />
+    </div>
+    <h2>Jobs</h2>
+    ${jobs.length === 0 && html`<p class="soft">No job has run yet.</p>`}
+    ${jobs.map((job) => html`<${JobCard} key=${job.id} job=${job} collection=${collection} changed=${() => { reload(); reloadJobs(); }} />`)}`;
+}
+
+function FolderForm({ collection, roots, started }) {
+  const [folder, setFolder] = useState(roots[0] ? `${roots[0]}` : "");
+  const [error, setError] = useState();
+  const begin = (event) => {
+    event.preventDefault();
+    api.indexFolder(collection.name, folder).then(() => { setError(undefined); started(); }, setError);
+  };
+  if (!roots.length) return html`<div class="card"><h2>A folder of the server</h2>
+    <p>No folder is open to this page. Start the service with <code>nearsight serve --root photos=/path/to/photos</code>.</p></div>`;
+  return html`<form class="card" onSubmit=${begin}><h2>A folder of the server</h2>
+    <p>Unchanged images are passed over, so that a second run takes a moment.</p>
+    <label>Folder <input list="roots" required value=${folder} onInput=${(event) => setFolder(event.target.value)} /></label>
+    <datalist id="roots">${roots.map((root) => html`<option value=${root} />`)}</datalist>
+    ${error && html`<${Failure} error=${error} />`}
+    <button>Add the folder</button></form>`;
+}
+
+function UploadForm({ collection, reload }) {
+  const [state, setState] = useState({ done: 0, total: 0, added: 0, exists: 0, failed: [] });
+  const [isOver, setIsOver] = useState(false);
+  const send = async (files) => {
+    const images = [...files];
+    let now = { done: 0, total: images.length, added: 0, exists: 0, failed: [] };
+    setState(now);
+    for (let start = 0; start < images.length; start += UPLOAD_BATCH) {
+      const batch = images.slice(start, start + UPLOAD_BATCH);
+      const failed = (reason) => batch.map(({ name }) => ({ path: name, reason }));
+      const answer = await api.upload(collection.name, batch).catch((error) => ({ added: 0, exists: 0, items: [], refused: failed(error.message) }));
+      const items = answer.items.map((item, at) => ({ ...item, path: item.path ?? batch[at]?.name }));
+      now = {
+        ...now,
+        done: start + batch.length,
+        added: now.added + answer.added,
+        exists: now.exists + answer.exists,
+        failed: [...now.failed, ...(answer.refused ?? items.filter((item) => item.status === "failed"))],
+      };
+      setState(now);
+    }
+    reload();
+  };
+  const drop = (event) => {
+    event.preventDefault();
+    setIsOver(false);
+    send(event.dataTransfer.files);
+  };
+  return html`<div class=${`card drop ${isOver ? "over" : ""}`} onDragOver=${(event) => { event.preventDefault(); setIsOver(true); }}
+    onDragLeave=${() => setIsOver(false)} onDrop=${drop}>
+    <h2>Files of this machine</h2>
+    <p>Drop images here, or choose them. They are copied to the server.</p>
+    <label class="button">Choose images<input class="hidden-text" type="file" multiple accept="image/*" onChange=${(event) => send(event.target.files)} /></label>
+    ${state.total > 0 && html`<progress max=${state.total} value=${state.done} aria-label="Upload"></progress>
+      <p role="status">${count(state.added, "image")} added, ${state.exists.toLocaleString("en")} there already${state.failed.length ? `, ${state.failed.length} failed` : ""}.</p>`}
+    <${FailureList} failed=${state.failed} />
+  </div>`;
+}
+
+function JobCard({ job: first, collection, changed }) {
+  const [job, setJob] = useState(first);
+  const [error, setError] = useState();
+  const isOpen = ["queued", "running", "cancelling"].includes(job.state);
+  useEffect(() => {
+    if (!isOpen) return undefined;
+    return api.followJob(job.id, (told) => {
+      setJob(told);
+      if (!["queued", "running", "cancelling"].includes(told.state)) changed();
+    });
+  }, [job.id, isOpen]);
+  const again = () => api.resumeJob(job.id).then(setJob, setError);
+  const result = job.result ?? {};
+  return html`<article class="card job" aria-label=${`Job ${job.kind}`}>
+    <header><strong>${job.args?.folder ?? job.kind}</strong><span class=${`state ${job.state}`}>${job.state}</span></header>
+    ${isOpen && html`<progress max=${job.total || 1} value=${job.total ? job.done : null} aria-label="Progress"></progress>
+      <p class="soft" role="status">${job.message || "waiting"}${job.total ? `: ${job.done.toLocaleString("en")} of ${job.total.toLocaleString("en")}` : ""}</p>`}
+    ${job.state === "done" && job.kind === "index" && html`<p>${resultText(result)}</p>`}
+    ${job.error && html`<${Failure} error=${{ title: "It failed.", message: job.error }} />`}
+    ${error && html`<${Failure} error=${error} />`}
+    <${FailureList} failed=${result.failed ?? []} retry=${again} />
+    <footer>
+      ${isOpen && html`<button class="quiet" onClick=${() => api.cancelJob(job.id).then(setJob, setError)}>Cancel</button>`}
+      ${["interrupted", "failed", "cancelled"].includes(job.state) && html`<button onClick=${again}>Go on</button>`}
+    </footer>
+  </article>`;
+}
+
+function resultText(result) {
+  const parts = [["added", "added"], ["updated", "updated"], ["unchanged", "unchanged"], ["removed", "removed"]]
+    .filter(([key]) => result[key]).map(([key, word]) => `${result[key].toLocaleString("en")} ${word}`);
+  const skipped = Object.entries(result.skipped ?? {}).map(([kind, n]) => `${n} ${kind}`);
+  return `${parts.join(", ") || "nothing new"}${skipped.length ? `; passed over: ${skipped.join(", ")}` : ""}.`;
+}
+
+function FailureList({ failed, retry }) {
+  if (!failed.length) return null;
+  return html`<details class="failures" open=${failed.length <= 5}><summary>${count(failed.length, "image")} could not be read</summary>
+    <ul>${failed.slice(0, 500).map(({ path, reason }) => html`<li><span title=${path}>${fileName(path)}</span> <span class="soft">${reason}</span></li>`)}</ul>
+    ${failed.length > 500 && html`<p class="soft">and ${(failed.length - 500).toLocaleString("en")} more</p>`}
+    ${retry && html`<button class="quiet" onClick=${retry}>Try these again</button>`}</details>`;
+}

@@ -1,0 +1,138 @@
+// Browse and search: words, dropped, pasted or chosen images, several with plus and minus, and filters.
+
+import { api } from "../api.js";
+import { GridView } from "../components/grid-view.js";
+import { Viewer } from "../components/viewer.js";
+import { address, stay } from "../route.js";
+import { Listing, Matches } from "../sources.js";
+import { announce, count, Empty, Failure, html, useEffect, useRef, useState } from "../ui.js";
+
+const NOTHING = { text: "", parts: [], notText: [], where: "" };
+const SIZES = { small: 116, medium: 168, large: 256 };
+
+/** A query as the address holds it. Images that were dropped are of this visit only. */
+const fromAddress = (query) => ({
+  ...NOTHING,
+  text: query.text ?? "",
+  where: query.where ?? "",
+  notText: query.not ? query.not.split("|") : [],
+  parts: query.like ? query.like.split(",").map((id) => ({ id })) : [],
+});
+const toAddress = (query) => ({
+  text: query.text,
+  where: query.where,
+  not: query.notText.join("|"),
+  like: query.parts.filter((part) => part.id).map((part) => part.id).join(","),
+});
+
+export function Images({ collection, query: inAddress, selection }) {
+  const [query, setQuery] = useState(fromAddress(inAddress));
+  const [source, setSource] = useState();
+  const [error, setError] = useState();
+  const [opened, setOpened] = useState();
+  const [size, setSize] = useState(localStorage.getItem("size") ?? "medium");
+  const isSearch = Boolean(query.text || query.parts.length || query.notText.length);
+
+  // "More like this" of other views arrives as an address.
+  useEffect(() => setQuery((now) => ({ ...fromAddress(inAddress), parts: [...fromAddress(inAddress).parts, ...now.parts.filter((part) => part.file)] })),
+    [inAddress.text, inAddress.where, inAddress.not, inAddress.like]);
+  useEffect(() => {
+    const stop = new AbortController();
+    const asked = {
+      images: query.parts.filter((part) => part.file).map((part) => part.file),
+      ids: query.parts.filter((part) => part.id).map((part) => part.id),
+      text: query.text, notText: query.notText, where: query.where,
+    };
+    const next = isSearch ? new Matches(collection.name, asked, stop.signal) : new Listing(collection.name, query.where);
+    next.open().then(
+      () => { setSource(next); setError(undefined); announce(isSearch ? `${count(next.count, "match", "matches")}` : count(next.count, "image")); },
+      (failure) => failure.name !== "AbortError" && setError(failure),
+    );
+    stay(collection.name, "images", toAddress(query));
+    return () => stop.abort();
+  }, [collection.name, collection.images, query]);
+
+  const change = (part) => setQuery((now) => ({ ...now, ...part }));
+  const addFiles = (files) => change({ parts: [...query.parts, ...[...files].filter((file) => file.type.startsWith("image/")).map((file) => ({ file }))] });
+  useEffect(() => {
+    const paste = (event) => event.clipboardData?.files.length && addFiles(event.clipboardData.files);
+    const over = (event) => event.preventDefault();
+    const drop = (event) => { event.preventDefault(); addFiles(event.dataTransfer.files); };
+    addEventListener("paste", paste);
+    addEventListener("dragover", over);
+    addEventListener("drop", drop);
+    return () => { removeEventListener("paste", paste); removeEventListener("dragover", over); removeEventListener("drop", drop); };
+  }, [query]);
+
+  const moreLike = (cell) => change({ ...NOTHING, where: query.where, parts: [{ id: cell.id }] });
+  return html`<div class="fill">
+    <${SearchBar} collection=${collection} query=${query} change=${change} addFiles=${addFiles} selection=${selection} />
+    ${error && html`<${Failure} error=${error} />`}
+    <div class="line"><span class="soft">${source && (isSearch ? "Most similar first" : count(source.count, "image"))}</span><span class="space"></span>
+      <label class="soft">Size <select value=${size} onChange=${(event) => { setSize(event.target.value); localStorage.setItem("size", event.target.value); }}>
+        ${Object.keys(SIZES).map((name) => html`<option value=${name}>${name}</option>`)}</select></label></div>
+    ${source?.count === 0 && html`<${Empty} title=${query.where || isSearch ? "No image matches" : "No image yet"}>
+      ${query.where || isSearch ? html`<p>Take a part of the query away.</p>` : html`<p><a href=${address(collection.name, "add")}>Add images</a> to begin.</p>`}</${Empty}>`}
+    <${GridView} source=${source} selection=${selection} open=${setOpened} size=${SIZES[size] ?? SIZES.medium} />
+    ${opened != null && source && html`<${Viewer} collection=${collection.name} source=${source} index=${opened} selection=${selection}
+      close=${() => setOpened(undefined)} actions=${[["More like this", moreLike]]} />`}
+  </div>`;
+}
+
+function SearchBar({ collection, query, change, addFiles, selection }) {
+  const [text, setText] = useState(query.text);
+  const [not, setNot] = useState("");
+  const [where, setWhere] = useState(query.where);
+  const [showsFilter, setShowsFilter] = useState(Boolean(query.where));
+  const [selected, setSelected] = useState(selection.size);
+  useEffect(() => setText(query.text), [query.text]);
+  useEffect(() => setWhere(query.where), [query.where]);
+  useEffect(() => {
+    const changed = () => setSelected(selection.size);
+    selection.addEventListener("change", changed);
+    return () => selection.removeEventListener("change", changed);
+  }, []);
+  const send = (event) => {
+    event.preventDefault();
+    change({ text: text.trim(), where: where.trim(), notText: not.trim() ? [...query.notText, not.trim()] : query.notText });
+    setNot("");
+  };
+  const file = useRef();
+  const drop = (at) => change({ parts: query.parts.filter((_, other) => other !== at) });
+  const isEmpty = !query.text && !query.parts.length && !query.notText.length && !query.where;
+  return html`<form class="search" role="search" onSubmit=${send}>
+    <div class="search-line">
+      <input data-search type="search" aria-label="Search by words" placeholder="Search by words, or drop an image" value=${text} onInput=${(event) => setText(event.target.value)} />
+      <input class="not" type="search" aria-label="But not" placeholder="but not …" value=${not} onInput=${(event) => setNot(event.target.value)} />
+      <button>Search</button>
+      <button type="button" class="quiet" onClick=${() => file.current.click()}>Image…</button>
+      <input ref=${file} class="hidden-text" tabindex="-1" type="file" accept="image/*" multiple aria-label="Search by an image" onChange=${(event) => addFiles(event.target.files)} />
+      <button type="button" class="quiet" disabled=${!selected} onClick=${() => change({ parts: [...query.parts, ...[...selection.ids].slice(0, 20).map((id) => ({ id }))] })}>Like the selected</button>
+      <button type="button" class="quiet" aria-expanded=${showsFilter} onClick=${() => setShowsFilter(!showsFilter)}>Filter</button>
+    </div>
+    ${showsFilter && html`<label class="filter">Only images with <input value=${where} onInput=${(event) => setWhere(event.target.value)} spellcheck="false"
+      placeholder="width >= 640 AND taken >= '2024-01-01'" aria-describedby="filter-help" /></label>
+      <p id="filter-help" class="soft">Fields: path, width, height, taken, camera, lens${Object.keys(collection.metadata ?? {}).map((key) => `, ${key}`)}. Enter applies.</p>`}
+    ${!isEmpty && html`<ul class="chips" aria-label="The query">
+      ${query.text && html`<${Chip} take=${() => change({ text: "" })}>${query.text}</${Chip}>`}
+      ${query.parts.map((part, at) => html`<${Chip} take=${() => drop(at)}><${PartImage} collection=${collection.name} part=${part} /></${Chip}>`)}
+      ${query.notText.map((word, at) => html`<${Chip} kind="minus" take=${() => change({ notText: query.notText.filter((_, other) => other !== at) })}>not ${word}</${Chip}>`)}
+      ${query.where && html`<${Chip} take=${() => change({ where: "" })}>${query.where}</${Chip}>`}
+      <li><button type="button" class="quiet" onClick=${() => change(NOTHING)}>Clear</button></li></ul>`}
+  </form>`;
+}
+
+function Chip({ take, kind = "", children }) {
+  return html`<li class=${`chip ${kind}`}>${children}<button type="button" aria-label="Remove" onClick=${take}>✕</button></li>`;
+}
+
+function PartImage({ collection, part }) {
+  const [url, setUrl] = useState();
+  useEffect(() => {
+    if (part.id) return setUrl(api.thumbnail(collection, part.id));
+    const made = URL.createObjectURL(part.file);
+    setUrl(made);
+    return () => URL.revokeObjectURL(made);
+  }, [part]);
+  return html`<img src=${url} alt=${part.file?.name ?? "an image of the collection"} height="34" />`;
+}
