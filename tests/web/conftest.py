@@ -3,11 +3,16 @@
 import functools
 import http.server
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from nearsight.errors import UnknownModelError
+
+from fake import FakeBackend
 
 WEB = Path(__file__).parents[2] / "src" / "nearsight" / "web"
 POLICY = (
@@ -72,3 +77,80 @@ def parts(browser: Any, parts_url: str) -> Iterator[Any]:
     yield page
     page.close()
     assert errors == []
+
+
+class PageService:
+    """A service on loopback in a thread of this process, and a client of it."""
+
+    def __init__(self, data: Path, key: str = "") -> None:
+        import httpx2
+        import uvicorn
+
+        from nearsight.server.app import create_app
+        from nearsight.server.main import Listener
+        from nearsight.server.model_pool import ModelSource
+        from nearsight.server.service import Service
+        from nearsight.services.server_settings import ServerSettings
+
+        backend = FakeBackend()
+        model = ModelSource("onnx:/fake.onnx", lambda: backend.spec, lambda: backend, _no_texts)
+        settings = ServerSettings(data=str(data), n_threads=2, api_key=key)
+        app = create_app(Service(settings, {"default": model}))
+        self.key = key
+        self._server = Listener(
+            uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False)
+        )
+        self._thread = threading.Thread(target=self._server.run)
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.01)
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.client = httpx2.Client(base_url=self.url, timeout=30)
+
+    def stop(self) -> None:
+        self.client.close()
+        self._server.should_exit = True
+        self._thread.join()
+
+
+def _no_texts() -> Any:
+    raise UnknownModelError("no text encoder")
+
+
+@pytest.fixture(scope="session")
+def page_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageService]:
+    pytest.importorskip("fastapi")
+    service = PageService(tmp_path_factory.mktemp("page") / "data")
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="session")
+def page_service_with_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageService]:
+    pytest.importorskip("fastapi")
+    service = PageService(tmp_path_factory.mktemp("page") / "locked", key="ns_" + "k" * 40)
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+def page(browser: Any, page_service: PageService) -> Iterator[Any]:
+    """The page in the browser. Errors of the console, reports of the policy and requests elsewhere fail a test."""
+    context = browser.new_context(base_url=page_service.url, viewport={"width": 1200, "height": 800})
+    page = context.new_page()
+    page.errors = []
+    page.on("console", lambda m: page.errors.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    elsewhere = []
+    page.on(
+        "request",
+        lambda r: None if r.url.startswith((page_service.url, "blob:", "data:")) else elsewhere.append(r.url),
+    )
+    go = page.goto
+    page.goto = lambda address: go(address if not address.startswith("#") else f"/{address}")
+    yield page
+    errors = list(page.errors)
+    context.close()
+    assert errors == []
+    assert elsewhere == []

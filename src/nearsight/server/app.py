@@ -14,11 +14,11 @@ from nearsight.server.dialects import cohere, immich, tei, weaviate
 from nearsight.server.errors import Renderers
 from nearsight.server.limits import BodyLimit
 from nearsight.server.origin import OriginCheck
-from nearsight.server.routes import collections, embeddings, health, items, jobs, models, search, session
+from nearsight.server.routes import collections, embeddings, health, items, jobs, models, page, search, session
 from nearsight.server.service import Service
 
 _MB = 2**20
-_ROUTES = (health, session, models, embeddings, collections, items, search, jobs)
+_ROUTES = (health, session, models, embeddings, collections, items, search, jobs, page)
 _DIALECTS: tuple[Any, ...] = (cohere, weaviate, tei)
 
 

@@ -50,7 +50,7 @@ export const api = {
       signal,
       body: images.length
         ? form({ image: images, id: ids, text, not_text: notText, where, k, offset })
-        : { id: ids, text, not_text: notText, where, k, offset },
+        : { id: ids, text: text || null, not_text: notText, where: where || null, k, offset },
     }),
 
   indexFolder: (name, folder) => ask("POST", `${at(name)}/index`, { body: { folder } }),

@@ -13,7 +13,7 @@ import { SelectionBar } from "./views/selection-bar.js";
 // One entry a view: its name in the address, its title, its sign, and its component.
 const VIEWS = [
   ["images", "Images", "▦", Images],
-  ["add", "Add images", "＋", AddImages],
+  ["add", "Add images", "⊕", AddImages],
 ];
 
 const selection = new Selection();

@@ -18,7 +18,7 @@ export class Grid {
    * @param {{selection: import("../selection.js").Selection, open: (index: number) => void, size?: number}} options
    */
   constructor(element, { selection, open, size = 168 }) {
-    Object.assign(this, { element, selection, open, size });
+    Object.assign(this, { element, selection, open, size, leastSize: size });
     this.source = { count: 0, get: () => undefined, need: async () => {} };
     this.cells = new Map();
     this.focused = 0;
@@ -77,7 +77,9 @@ export class Grid {
   }
 
   layout() {
-    this.columns = Math.max(1, Math.floor(this.element.clientWidth / this.size));
+    // The cells fill the width: `size` is the least that they have.
+    this.columns = Math.max(1, Math.floor(this.element.clientWidth / this.leastSize));
+    this.size = Math.max(1, Math.floor(this.element.clientWidth / this.columns));
     const rows = Math.ceil(this.source.count / this.columns);
     this.scroll = new VirtualScroll(rows * this.size, this.element.clientHeight);
     this.spacer.style.height = `${this.scroll.height}px`;

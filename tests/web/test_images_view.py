@@ -1,0 +1,129 @@
+"""The page of a real service, used as a person does: browse, search, look at, tag, add."""
+
+import io
+
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+
+def add(service, name, images, **metadata):
+    files = [("image", (path, data, "image/png")) for path, data in images.items()]
+    service.post(f"/v1/collections/{name}/items", files=files).raise_for_status()
+
+
+def png(color, size=(60, 44)):
+    file = io.BytesIO()
+    Image.new("RGB", size, color).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def colors(page_service):
+    """A collection of forty images: shades of red and of blue."""
+    client = page_service.client
+    client.post("/v1/collections", json={"name": "colors"}).raise_for_status()
+    for kind, shade in (("red", lambda n: (250 - n, 2 * n, 0)), ("blue", lambda n: (0, 2 * n, 250 - n))):
+        images = {f"{kind}{n:02}.png": png(shade(n)) for n in range(20)}
+        add(client, "colors", images)
+    return "colors"
+
+
+def titles(page):
+    return page.locator(".cell[data-id] span").all_inner_texts()
+
+
+def test_images_are_browsed_opened_and_more_like_one_are_found(page, colors):
+    page.goto(f"#/{colors}/images")
+    page.locator(".cell[data-id]").first.wait_for()
+    assert "40 images" in page.locator("main").inner_text()
+    page.get_by_label("red03.png", exact=True).dblclick()
+    page.get_by_role("dialog").get_by_text("1 of 40").or_(page.get_by_text("4 of 40")).wait_for()
+    page.get_by_role("button", name="More like this").click()
+    page.wait_for_function("() => document.querySelector('.cell span')?.textContent.startsWith('0.9')")
+    assert all("red" in title for title in titles(page)[:10])
+    # A reload leads to the same search.
+    page.reload()
+    page.locator(".cell[data-id]").first.wait_for()
+    assert all("red" in title for title in titles(page)[:10])
+
+
+def test_a_chosen_file_searches_and_a_filter_narrows(page, colors):
+    page.goto(f"#/{colors}/images")
+    page.get_by_label("Search by an image").set_input_files(
+        {"name": "query.png", "mimeType": "image/png", "buffer": png((5, 5, 240))}
+    )
+    page.wait_for_function("() => document.querySelector('.cell span')?.textContent.includes('blue')")
+    assert all("blue" in title for title in titles(page)[:10])
+    page.get_by_role("button", name="Filter").click()
+    page.get_by_label("Only images with").fill("path LIKE '%red%'")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('.cell span')?.textContent.includes('red')")
+    page.get_by_role("button", name="Clear", exact=True).first.click()
+    page.get_by_text("40 images").last.wait_for()
+
+
+def test_a_wrong_filter_says_what_is_wrong(page, colors):
+    page.goto(f"#/{colors}/images?where=widht%20%3E%203")
+    page.get_by_role("alert").wait_for()
+    assert "widht" in page.get_by_role("alert").inner_text()
+    page.errors.clear()
+
+
+def test_selected_images_are_tagged_and_taken_out(page, page_service, colors):
+    page.goto(f"#/{colors}/images")
+    page.locator(".cell[data-id]").first.wait_for()
+    page.get_by_label("blue00.png", exact=True).click()
+    page.get_by_label("blue01.png", exact=True).click(modifiers=["Control"])
+    page.keyboard.press("t")
+    page.get_by_label("Name").fill("season")
+    page.get_by_label("Value").fill("winter")
+    page.get_by_role("dialog").get_by_role("button", name="Tag").click()
+    page.get_by_role("dialog").wait_for(state="detached")
+    answer = page_service.client.get(f"/v1/collections/{colors}/items", params={"where": "season = 'winter'"})
+    assert answer.json()["total"] == 2
+
+
+def test_dropped_files_are_uploaded_and_what_failed_is_told(page, page_service):
+    page_service.client.post("/v1/collections", json={"name": "uploads"}).raise_for_status()
+    page.goto("#/uploads/add")
+    page.get_by_label("Choose images").set_input_files(
+        [
+            {"name": "good.png", "mimeType": "image/png", "buffer": png((1, 200, 3))},
+            {"name": "broken.png", "mimeType": "image/png", "buffer": b"no image"},
+        ]
+    )
+    page.get_by_text("1 image added").wait_for()
+    assert "broken.png" in page.locator(".failures").inner_text()
+    assert page_service.client.get("/v1/collections/uploads/items").json()["total"] == 1
+
+
+def test_the_page_fits_a_phone_in_the_dark(page, colors):
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 390, "height": 780})
+    page.goto(f"#/{colors}/images")
+    page.locator(".cell[data-id]").first.wait_for()
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(22, 24, 29)"
+
+
+def test_the_list_of_keys_opens(page, colors):
+    page.goto(f"#/{colors}/images")
+    page.locator(".cell[data-id]").first.wait_for()
+    page.keyboard.press("?")
+    text = page.get_by_role("dialog").inner_text()
+    for words in ("next image", "search", "tag the selected images"):
+        assert words in text
+
+
+def test_a_key_is_asked_for_where_one_is_needed(browser, page_service_with_key):
+    page = browser.new_page(base_url=page_service_with_key.url)
+    page.goto("/")
+    page.get_by_label("Key").fill("ns_wrong")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("alert").wait_for()
+    page.get_by_label("Key").fill(page_service_with_key.key)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="Collections").wait_for()
+    page.close()
