@@ -85,13 +85,23 @@ def _comparisons(evaluation: Evaluation) -> Section:
     if not evaluation.comparisons:
         return Section()
     table = [
-        ["models", "difference", "95 % interval", "p, adjusted", "verdict", "detectable", "queries needed"]
+        [
+            "model",
+            "against",
+            "difference",
+            "95 % interval",
+            "p, adjusted",
+            "verdict",
+            "detectable",
+            "queries needed",
+        ]
     ]
     for one in evaluation.comparisons:
         gap = one.difference
         table.append(
             [
-                f"{one.first} against {one.second}",
+                one.first,
+                one.second,
                 f"{gap.value:+.3f}",
                 f"{gap.low:+.3f} to {gap.high:+.3f}",
                 f"{one.p_adjusted:.4f}",

@@ -14,7 +14,17 @@ from nearsight.server.dialects import cohere, immich, tei, weaviate
 from nearsight.server.errors import Renderers
 from nearsight.server.limits import BodyLimit
 from nearsight.server.origin import OriginCheck
-from nearsight.server.routes import collections, embeddings, health, items, jobs, models, page, search, session
+from nearsight.server.routes import (
+    collections,
+    embeddings,
+    health,
+    items,
+    jobs,
+    models,
+    page,
+    search,
+    session,
+)
 from nearsight.server.service import Service
 
 _MB = 2**20
