@@ -10,6 +10,8 @@ _HOMES = {
     "AddReport": "collection",
     "AnomalyDetector": "anomaly",
     "AnomalyResult": "anomaly",
+    "AsyncClient": "client",
+    "Client": "client",
     "Clustering": "analyses.clusters",
     "Collection": "collection",
     "Duplicates": "analyses.duplicate_groups",
@@ -32,6 +34,8 @@ __all__ = [
     "AddReport",
     "AnomalyDetector",
     "AnomalyResult",
+    "AsyncClient",
+    "Client",
     "Clustering",
     "Collection",
     "Duplicates",
@@ -54,6 +58,7 @@ if TYPE_CHECKING:
     from nearsight.analyses.clusters import Clustering
     from nearsight.analyses.duplicate_groups import Duplicates
     from nearsight.anomaly import AnomalyDetector, AnomalyResult
+    from nearsight.client import AsyncClient, Client
     from nearsight.collection import AddReport, Collection, Match
     from nearsight.embedder import Embedder
     from nearsight.errors import ImageFailure, NearsightError

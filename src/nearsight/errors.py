@@ -20,6 +20,7 @@
     ├── FilterError (ValueError)                a `where` expression is not valid
     ├── MetadataError (ValueError)              metadata of a wrong name or type
     ├── VectorError (ValueError)                vectors, rows or a k that a store cannot take
+    ├── ServiceError (RuntimeError)             a service refuses a request, or cannot be reached
     ├── UnsupportedMachineError (RuntimeError)  the processor cannot run an installed package
     └── StorageError (OSError)                  the disk is full, read-only or gone
 
@@ -123,6 +124,24 @@ class VectorError(NearsightError, ValueError):
 
 class UnsupportedMachineError(NearsightError, RuntimeError):
     """The processor lacks instructions that an installed package needs."""
+
+
+class ServiceError(NearsightError, RuntimeError):
+    """A service refuses a request, or cannot be reached.
+
+    Parameters
+    ----------
+    message : str
+    status : int
+        Of HTTP; 0 if there was no answer.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+    def __reduce__(self) -> tuple[type["ServiceError"], tuple[str, int]]:
+        return type(self), (self.args[0], self.status)
 
 
 class StorageError(NearsightError, OSError):

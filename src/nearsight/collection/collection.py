@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +138,9 @@ class Collection(CollectionReader):
 
         Parameters
         ----------
-        directory : path
+        directory : path or URL
+            ``http://HOST:PORT/NAME`` is a collection of a service; see `nearsight.client.RemoteCollection`,
+            which is returned for it, for the methods that it has.
         model : str or Backend, optional
             The model it must be of; by default the one it was created with, loaded when needed.
         device : str, default "auto"
@@ -154,6 +157,10 @@ class Collection(CollectionReader):
         FingerprintMismatchError
             It holds vectors of another model or preprocessing.
         """
+        if str(directory).startswith(("http://", "https://")):
+            # The client stands above the collection, so it is named here, not imported.
+            remote: Collection = import_module("nearsight.client").open_collection(str(directory))
+            return remote
         directory = local_directory(directory)
         facts = manifest.CollectionManifest.read(directory)
         options: dict[str, Any] = {"columns": schema.columns_in_memory, "enabled": in_memory}

@@ -20,6 +20,7 @@ from nearsight.models import Backend, load_model, load_text_encoder
 from nearsight.server.errors import Problem
 from nearsight.server.model_pool import LoadedModel, ModelPool, ModelSource
 from nearsight.services.server_settings import ServerSettings
+from nearsight.text_format import printable
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # Orders of ids that are remembered; of a million images each takes 32 MB.
@@ -113,7 +114,9 @@ class CollectionCatalog:
     def open_with(self, name: str, backend: Backend) -> Collection:
         """Return a collection that embeds with a loaded model."""
         self.open(name)
-        return Collection.open(self.directory(name), model=backend, cache_dir=self._cache_dir)
+        return Collection.open(
+            self.directory(name), model=backend, cache_dir=self._cache_dir, in_memory=False
+        )
 
     def create(self, name: str, backend: Backend, *, storage: str) -> None:
         """Create a collection.
@@ -199,13 +202,16 @@ class CollectionCatalog:
                 del self._orders[key]
 
     def shown_path(self, path: str) -> str:
-        """Return the path of an image as clients see it: below its root, or only the name of the file."""
+        """Return the path of an image as clients see it: below its root, or only the name of the file.
+
+        A name that is not valid UTF-8 has escapes, because JSON cannot hold it.
+        """
         if "://" in path or not path:
-            return path
+            return printable(path)
         for name, root in self.roots.items():
             if Path(path).is_relative_to(root):
-                return f"{name}/{Path(path).relative_to(root).as_posix()}"
-        return Path(path).name
+                return printable(f"{name}/{Path(path).relative_to(root).as_posix()}")
+        return printable(Path(path).name)
 
     def folder(self, named: str) -> Path:
         """Return the folder that ``ROOT/below/it`` names.

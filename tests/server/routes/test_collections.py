@@ -309,3 +309,16 @@ def test_scopes(serve, tmp_path, jpeg):
     assert client.get(f"{route}/items", headers=headers).status_code == 200
     assert client.delete(route, headers={"x-api-key": write}).status_code == 403
     assert client.get(f"{route}/items/0000/file", headers={"x-api-key": write}).status_code == 403
+
+
+def test_names_that_are_no_utf_8_are_listed(serve, tmp_path, strange):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (30, 20), "red").save(folder / strange)
+    collection = Collection.create(tmp_path / "shelf", model=FakeBackend())
+    collection.add(str(folder), progress=False)
+    client = serve(mount=(f"shelf={tmp_path / 'shelf'}",))
+    [item] = client.get(f"{ROUTE}/shelf/items").json()["items"]
+    assert (item["path"][:3], item["path"][-4:]) == ("caf", ".png")
+    assert "\n" not in item["path"]
+    assert len(hits(client.post(f"{ROUTE}/shelf/search", json={"id": item["id"][:6]}))) == 0

@@ -1,0 +1,260 @@
+"""The service beside the library, and beside a minimal server that embeds each request by itself.
+
+    python -m benchmarks.serve
+
+Thirty-two clients post JPEGs of 640×480 to `/v1/embeddings`, each the next one as soon as it has an answer.
+The library embeds the same files in one batch job. The minimal server is FastAPI with one ONNX Runtime
+session of the same network and the same preparation of images, which a handler calls for each request in
+FastAPI's thread pool: what one writes first. All run on the same cores, by turns, three times; the median
+counts.
+
+At half of the service's load, requests come at random moments of a fixed rate, and the time to each answer is
+measured. Searching 100,000 × 512 vectors goes through HTTP on one connection.
+"""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import httpx2
+import numpy as np
+
+from benchmarks.sample_images import make
+
+N_CLIENTS = 32
+N_IMAGES = 384
+N_RUNS = 3
+N_VECTORS, DIM = 100_000, 512
+
+MINIMAL = """
+import sys
+import uvicorn
+from fastapi import FastAPI, Request
+from nearsight.images import decode
+from nearsight.models import load_model
+app, model = FastAPI(), load_model(device="cpu")
+def embed(data):
+    prepared = model.prepare(decode(data, min_side_px=model.decode_px).image)
+    return model.embed([prepared])[0].tolist()
+@app.post("/v1/embeddings")
+async def post(request: Request):
+    from starlette.concurrency import run_in_threadpool
+    vector = await run_in_threadpool(embed, await request.body())
+    return {"data": [{"embedding": vector}]}
+@app.get("/ready")
+def ready(): return {}
+uvicorn.run(app, port=int(sys.argv[1]), log_level="error")
+"""
+
+
+@contextmanager
+def server(*command: str, port: int):
+    process = subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        with httpx2.Client(trust_env=False) as client:
+            for _ in range(600):
+                try:
+                    if client.get(f"{url}/ready").status_code == 200:
+                        break
+                except httpx2.TransportError:
+                    pass
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as each:
+        each.bind(("127.0.0.1", 0))
+        return int(each.getsockname()[1])
+
+
+class Connection:
+    """A connection that stays open. A library for clients would take a tenth of the cores that are "
+    "measured."""
+
+    def __init__(self, url: str) -> None:
+        self.host, _, port = url.removeprefix("http://").partition(":")
+        self.port = int(port)
+        self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def embed(self, image: bytes) -> None:
+        """Post an image and read the answer."""
+        if self.streams is None:
+            self.streams = await asyncio.open_connection(self.host, self.port)
+        reader, writer = self.streams
+        head = f"POST /v1/embeddings HTTP/1.1\r\nHost: {self.host}\r\nContent-Type: image/jpeg\r\n"
+        writer.write(f"{head}Content-Length: {len(image)}\r\n\r\n".encode() + image)
+        lines = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
+        if b" 200 " not in lines[0]:
+            raise RuntimeError(lines[0].decode())
+        length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
+        await reader.readexactly(length)
+
+    def close(self) -> None:
+        if self.streams is not None:
+            self.streams[1].close()
+
+
+async def closed_loop(url: str, images: list[bytes]) -> float:
+    """Return the images per second that the clients get together."""
+    queue = iter(images)
+
+    async def client(connection: Connection) -> None:
+        for image in queue:
+            await connection.embed(image)
+
+    connections = [Connection(url) for _ in range(N_CLIENTS)]
+    begun = time.perf_counter()
+    await asyncio.gather(*map(client, connections))
+    seconds = time.perf_counter() - begun
+    for connection in connections:
+        connection.close()
+    return len(images) / seconds
+
+
+async def latencies(url: str, images: list[bytes], per_second: float) -> np.ndarray:
+    """Return the seconds to each answer, if requests come at random moments of a rate."""
+    waits = np.random.default_rng(0).exponential(1 / per_second, len(images))
+    idle: list[Connection] = []
+
+    async def one(image: bytes, moment: float) -> float:
+        await asyncio.sleep(max(0.0, moment - time.perf_counter()))
+        connection = idle.pop() if idle else Connection(url)
+        await connection.embed(image)
+        idle.append(connection)
+        # From when it should have been sent: a generator that is held up must not hide it.
+        return time.perf_counter() - moment
+
+    moments = time.perf_counter() + waits.cumsum()
+    seconds = np.array(await asyncio.gather(*map(one, images, moments)))
+    for connection in idle:
+        connection.close()
+    return seconds
+
+
+def library(images: list[bytes]) -> float:
+    """Return the images per second of the library, measured in this process."""
+    from nearsight import Embedder
+
+    embedder = Embedder(device="cpu", progress=False)
+    embedder.embed(images[:16])
+    begun = time.perf_counter()
+    embedder.embed(images)
+    return len(images) / (time.perf_counter() - begun)
+
+
+def searches(folder: Path) -> dict[str, float]:
+    """Return the times of searches by vector through HTTP and in the library, in milliseconds."""
+    from nearsight import Collection
+    from nearsight.models.spec import ModelSpec
+
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((N_VECTORS, DIM)).astype(np.float32)
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    spec = ModelSpec(id="random", dim=DIM, weights_sha256="0" * 64)
+
+    class Model:
+        """Vectors that no network computed."""
+
+    model = Model()
+    model.spec = spec
+    collection = Collection.create(folder / "vectors", model=model)
+    collection.add_vectors(X, ids=[f"{i:032x}" for i in range(N_VECTORS)], fingerprint=spec.fingerprint)
+    queries = X[:200] + 0.5 * X[200:400]
+    collection = Collection.open(folder / "vectors")
+    direct = _times(lambda q: collection.search(vector=q), queries)
+    port = free_port()
+    words = ("--port", str(port), "--data", str(folder / "data"), "--mount", f"v={folder / 'vectors'}")
+    with (
+        server("-m", "nearsight", "serve", *words, port=port) as url,
+        httpx2.Client(trust_env=False) as client,
+    ):
+
+        def ask(query: np.ndarray) -> None:
+            body = {"vector": query.tolist()}
+            client.post(f"{url}/v1/collections/v/search", json=body).raise_for_status()
+
+        through_http = _times(ask, queries)
+    return {
+        "library_p50_ms": float(np.median(direct)),
+        "http_p50_ms": float(np.median(through_http)),
+        "http_p99_ms": float(np.quantile(through_http, 0.99)),
+    }
+
+
+def _times(ask: Callable[[np.ndarray], object], queries: np.ndarray) -> np.ndarray:
+    for query in queries[:20]:
+        ask(query)
+    times = []
+    for query in queries:
+        begun = time.perf_counter()
+        ask(query)
+        times.append(1000 * (time.perf_counter() - begun))
+    return np.array(times)
+
+
+def measure(n_images: int, n_runs: int, *, with_search: bool) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        make(folder / "images", n_images, (640, 480))
+        images = [path.read_bytes() for path in sorted((folder / "images").iterdir())]
+        (folder / "minimal.py").write_text(MINIMAL)
+        ours, theirs = free_port(), free_port()
+        words = ("--port", str(ours), "--data", str(folder / "data"), "--log-format", "text")
+        rates: dict[str, list[float]] = {"service": [], "minimal server": [], "library": []}
+        with (
+            server("-m", "nearsight", "serve", *words, port=ours) as url,
+            server(str(folder / "minimal.py"), str(theirs), port=theirs) as other,
+        ):
+            for each in (url, other):
+                asyncio.run(closed_loop(each, images[:64]))
+            for _ in range(n_runs):
+                rates["service"].append(asyncio.run(closed_loop(url, images)))
+                rates["minimal server"].append(asyncio.run(closed_loop(other, images)))
+                rates["library"].append(library(images))
+            rate = {name: median(values) for name, values in rates.items()}
+            seconds = asyncio.run(latencies(url, images, rate["service"] / 2))
+        return {
+            "library_per_s": rate["library"],
+            "service_per_s": rate["service"],
+            "minimal_per_s": rate["minimal server"],
+            "service_over_library": rate["service"] / rate["library"],
+            "service_over_minimal": rate["service"] / rate["minimal server"],
+            "half_load_p50_ms": 1000 * float(np.median(seconds)),
+            "half_load_p99_ms": 1000 * float(np.quantile(seconds, 0.99)),
+            "half_load_p99_over_p50": float(np.quantile(seconds, 0.99) / np.median(seconds)),
+            **(searches(folder) if with_search else {}),
+        }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=N_IMAGES)
+    parser.add_argument("--runs", type=int, default=N_RUNS)
+    parser.add_argument("--no-search", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    result = measure(options.images, options.runs, with_search=not options.no_search)
+    if options.json:
+        print(json.dumps(result))
+    else:
+        for name, value in result.items():
+            print(f"{name:>24}  {value:,.2f}")

@@ -1,0 +1,415 @@
+"""What a client can ask for, apart from how it waits.
+
+An operation is a generator: it yields a request, is sent the answer, and at last returns the result. A
+blocking client and an asynchronous one run the same operations.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, TypeVar
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nearsight import errors, images
+from nearsight.collection.results import AddReport, Item, Match, Metadata
+from nearsight.errors import ImageError, ImageFailure, InvalidParameterError, NearsightError, ServiceError
+from nearsight.images import InMemoryImage, Limits
+from nearsight.text_format import printable
+
+T = TypeVar("T")
+
+# What goes into one request at most; services accept 32 images and 64 MB unless they are told otherwise.
+_MAX_IMAGES, _MAX_BYTES = 32, 48 * 2**20
+_MAX_TEXTS = 1024
+_PAGE = 1000
+_TIMES = ("modified", "added", "taken")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of the service.
+
+    Attributes
+    ----------
+    method, path : str
+    json : object, optional
+        A body.
+    files : list of tuple, optional
+        Parts of a form: name, file name, content.
+    data : mapping, optional
+        Fields of a form.
+    params : mapping, optional
+        Of the query.
+    """
+
+    method: str
+    path: str
+    json: Any = None
+    files: list[tuple[str, tuple[str, bytes]]] | None = None
+    data: Mapping[str, Any] | None = None
+    params: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the service answered."""
+
+    status: int
+    content: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def json(self) -> Any:
+        """Return the body, which is JSON."""
+        return json.loads(self.content)
+
+
+#: A piece of work that yields requests, is sent their answers, and returns its result.
+Operation: TypeAlias = Generator[Request, Answer, T]
+
+
+class Named(Protocol):
+    """What belongs to one collection."""
+
+    name: str
+
+
+def raise_if_refused(answer: Answer) -> None:
+    """Raise the error that an answer tells.
+
+    Raises
+    ------
+    NearsightError
+        Of the same class that the library would raise, or `ServiceError`.
+    """
+    if answer.status < 400:
+        return
+    try:
+        problem = answer.json()
+        message, code = str(problem["detail"]), problem["error"].get("code")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ServiceError(f"the service answers {answer.status}", answer.status) from None
+    if code == "collection_not_found":
+        raise errors.CollectionNotFoundError(message)
+    kind = getattr(errors, str(code), None)
+    if isinstance(kind, type) and issubclass(kind, NearsightError) and kind not in (ImageError, ServiceError):
+        raise kind(message)
+    if code in ("invalid_image", "ImageError"):
+        raise ImageError("image", message)
+    raise ServiceError(message, answer.status)
+
+
+def embed(
+    client: object, inputs: Any, *, model: str | None = None, dimensions: int | None = None
+) -> Operation[NDArray[np.float32]]:
+    """Return the vectors of images: (n, dim) float32, in order.
+
+    Parameters
+    ----------
+    inputs : path, PIL image, uint8 array, bytes, or iterable of those
+        Folders are walked.
+    model : str, optional
+        An alias of the service.
+    dimensions : int, optional
+        Length of the vectors, for models that were trained for shorter ones.
+
+    Raises
+    ------
+    ImageError
+        One cannot be used; then there is no result at all.
+    """
+    options = {"encoding_format": "base64", "model": model, "dimensions": dimensions}
+    vectors: list[NDArray[np.float32]] = []
+    for batch in _batches(_files(inputs)):
+        files = [("image", (name, data)) for name, data, _ in batch]
+        data = {key: str(value) for key, value in options.items() if value is not None}
+        vectors += _vectors((yield Request("POST", "/v1/embeddings", files=files, data=data)))
+    return np.array(vectors, np.float32)
+
+
+def embed_texts(
+    client: object, texts: str | Sequence[str], *, model: str | None = None
+) -> Operation[NDArray[np.float32]]:
+    """Return the vectors of texts in the space of the model's images: (n, dim) float32, unit length."""
+    words = [texts] if isinstance(texts, str) else list(texts)
+    vectors: list[NDArray[np.float32]] = []
+    for start in range(0, len(words), _MAX_TEXTS):
+        body = {"input": words[start : start + _MAX_TEXTS], "encoding_format": "base64", "model": model}
+        vectors += _vectors((yield Request("POST", "/v1/embeddings", json=body)))
+    return np.array(vectors, np.float32)
+
+
+def models(client: object) -> Operation[list[dict[str, Any]]]:
+    """Return the models of the service."""
+    answer = yield Request("GET", "/v1/models")
+    data: list[dict[str, Any]] = answer.json()["data"]
+    return data
+
+
+def collections(client: object) -> Operation[list[dict[str, Any]]]:
+    """Return the collections of the service: name, number of images, model."""
+    answer = yield Request("GET", "/v1/collections")
+    listed: list[dict[str, Any]] = answer.json()["collections"]
+    return listed
+
+
+def create(
+    client: object, name: str, *, model: str | None = None, storage: str = "float32"
+) -> Operation[dict[str, Any]]:
+    """Create a collection, and return what it is."""
+    answer = yield Request("POST", "/v1/collections", json={"name": name, "model": model, "storage": storage})
+    facts: dict[str, Any] = answer.json()
+    return facts
+
+
+def delete(client: object, name: str) -> Operation[None]:
+    """Delete a collection that the service created, with its uploads."""
+    yield Request("DELETE", f"/v1/collections/{quote(name, safe='')}")
+
+
+def jobs(client: object, *, state: str | None = None) -> Operation[list[dict[str, Any]]]:
+    """Return the jobs of the service, the latest first."""
+    answer = yield Request("GET", "/v1/jobs", params={} if state is None else {"state": state})
+    listed: list[dict[str, Any]] = answer.json()["jobs"]
+    return listed
+
+
+def job(client: object, id: str) -> Operation[dict[str, Any]]:
+    """Return a job: its state, how far it is, and its result."""
+    return (yield Request("GET", f"/v1/jobs/{quote(id, safe='')}")).json()  # type: ignore[no-any-return]
+
+
+def cancel(client: object, id: str) -> Operation[dict[str, Any]]:
+    """Cancel a job that waits or runs."""
+    return (yield Request("DELETE", f"/v1/jobs/{quote(id, safe='')}")).json()  # type: ignore[no-any-return]
+
+
+def info(collection: Named) -> Operation[dict[str, Any]]:
+    """Return what the collection is and holds."""
+    facts: dict[str, Any] = (yield Request("GET", _path(collection))).json()
+    return facts
+
+
+def count(collection: Named, where: str | None = None) -> Operation[int]:
+    """Return the number of images, or of those that match."""
+    return int((yield _page_request(collection, where, 0, 1)).json()["total"])
+
+
+def page(
+    collection: Named, where: str | None = None, *, offset: int = 0, limit: int = _PAGE
+) -> Operation[list[Item]]:
+    """Return images in the order they came in, from `offset` on, at most 1,000."""
+    answer = yield _page_request(collection, where, offset, limit)
+    return [item_of(facts) for facts in answer.json()["items"]]
+
+
+def get(collection: Named, id: str) -> Operation[Item]:
+    """Return one image by its id, or by a unique start of it of at least 4 digits."""
+    return item_of((yield Request("GET", _path(collection, "items", id))).json())
+
+
+def search(
+    collection: Named,
+    query: Any = None,
+    *,
+    id: str | Sequence[str] | None = None,
+    text: str | None = None,
+    not_text: str | Sequence[str] | None = None,
+    vector: ArrayLike | None = None,
+    k: int = 10,
+    where: str | None = None,
+    exact: bool = False,
+) -> Operation[list[Match]]:
+    """Return the `k` most similar images, the most similar first; see `Collection.search`."""
+    body: dict[str, Any] = {
+        "id": id,
+        "text": text,
+        "not_text": not_text,
+        "k": k,
+        "where": where,
+        "exact": exact,
+    }
+    if vector is not None:
+        body["vector"] = np.asarray(vector, np.float64).tolist()
+    if query is not None:
+        body["image"] = [base64.b64encode(data).decode() for _, data, _ in _files(query)]
+    body = {key: value for key, value in body.items() if value is not None}
+    answer = yield Request("POST", _path(collection, "search"), json=body)
+    return [Match(**hit) for hit in answer.json()["hits"]]
+
+
+def add(
+    collection: Named,
+    inputs: Any,
+    *,
+    metadata: Metadata | Callable[[str], Metadata] | None = None,
+    exclude: Sequence[str] = (),
+    on_error: str = "record",
+) -> Operation[AddReport]:
+    """Send images to the collection. What is reported as added is on the service's disk.
+
+    Parameters
+    ----------
+    inputs : path, PIL image, uint8 array, bytes, or iterable of those
+        Folders of this machine are walked. For a folder of the server, see `index`.
+    metadata : mapping, or callable from path to mapping, optional
+        Attached to every image.
+    exclude : sequence of str
+        Patterns in the syntax of gitignore.
+    on_error : {"record", "raise"}
+        Whether an image that cannot be used is listed in the report or raises `ImageError`.
+    """
+    if on_error not in ("record", "raise"):
+        raise InvalidParameterError(f"on_error is {on_error!r}; it must be 'record' or 'raise'")
+    added = unchanged = 0
+    failed: list[ImageFailure] = []
+    for batch in _batches(_files(inputs, exclude=exclude, failed=failed)):
+        facts = [dict((metadata(path) if callable(metadata) else metadata) or {}) for _, _, path in batch]
+        answer = yield Request(
+            "POST",
+            _path(collection, "items"),
+            files=[("image", (name, data)) for name, data, _ in batch],
+            data={"metadata": json.dumps(facts)},
+        )
+        report = answer.json()
+        added += report["added"]
+        unchanged += report["exists"]
+        failed += [
+            ImageFailure(batch[each["index"]][2], each["reason"])
+            for each in report["items"]
+            if each["status"] == "failed"
+        ]
+    if failed and on_error == "raise":
+        raise ImageError(failed[0].path, failed[0].reason)
+    return AddReport(added, 0, unchanged, 0, added, failed=failed)
+
+
+def index(
+    collection: Named,
+    folder: str,
+    *,
+    exclude: Sequence[str] = (),
+    include_hidden: bool = False,
+    prune: bool = False,
+    metadata: Metadata | None = None,
+) -> Operation[dict[str, Any]]:
+    """Add a folder of the server, as a job; return the job.
+
+    Parameters
+    ----------
+    folder : str
+        ``ROOT/below/it``, where the service knows the root.
+    """
+    body = {
+        "folder": folder,
+        "exclude": list(exclude),
+        "include_hidden": include_hidden,
+        "prune": prune,
+        "metadata": None if metadata is None else dict(metadata),
+    }
+    job: dict[str, Any] = (yield Request("POST", _path(collection, "index"), json=body)).json()
+    return job
+
+
+def update_metadata(collection: Named, ids: str | Sequence[str], metadata: Metadata) -> Operation[int]:
+    """Attach metadata to one or many images; None removes a key. Return how many changed."""
+    names = [ids] if isinstance(ids, str) else list(ids)
+    body = {"ids": names, "metadata": dict(metadata)}
+    return int((yield Request("PATCH", _path(collection, "items"), json=body)).json()["changed"])
+
+
+def remove(
+    collection: Named, ids: Iterable[str] | None = None, *, where: str | None = None
+) -> Operation[int]:
+    """Remove images by id or by filter; return how many."""
+    body = {"ids": None if ids is None else list(ids), "where": where}
+    return int((yield Request("POST", _path(collection, "items", "delete"), json=body)).json()["removed"])
+
+
+def vectors(collection: Named, ids: Sequence[str]) -> Operation[NDArray[np.float32]]:
+    """Return the (n, dim) vectors of images, in the order of `ids`."""
+    rows: list[list[float]] = []
+    for id in ids:
+        answer = yield Request("GET", _path(collection, "items", id, "vector"))
+        rows += [answer.json()["vector"]]
+    return np.array(rows, np.float32)
+
+
+def thumbnails(collection: Named, ids: Sequence[str]) -> Operation[dict[str, bytes]]:
+    """Return the JPEG thumbnails of images by id."""
+    found = {}
+    for id in ids:
+        found[id] = (yield Request("GET", _path(collection, "items", id, "thumbnail"))).content
+    return found
+
+
+def original(collection: Named, id: str) -> Operation[bytes]:
+    """Return the file of an image without its EXIF and other metadata."""
+    return (yield Request("GET", _path(collection, "items", id, "original"))).content
+
+
+def item_of(facts: Mapping[str, Any]) -> Item:
+    """Return an image from its JSON."""
+    values = dict(facts)
+    for name in _TIMES:
+        if values.get(name) is not None:
+            values[name] = datetime.fromisoformat(values[name].replace("Z", "+00:00"))
+    return Item(**values)
+
+
+def _path(collection: Named, *parts: str) -> str:
+    return "/".join(["/v1/collections", *(quote(part, safe="") for part in (collection.name, *parts))])
+
+
+def _page_request(collection: Named, where: str | None, offset: int, limit: int) -> Request:
+    params = {"offset": offset, "limit": limit, **({} if where is None else {"where": where})}
+    return Request("GET", _path(collection, "items"), params=params)
+
+
+def _vectors(answer: Answer) -> list[NDArray[np.float32]]:
+    return [np.frombuffer(base64.b64decode(each["embedding"]), "<f4") for each in answer.json()["data"]]
+
+
+def _files(
+    inputs: Any, *, exclude: Sequence[str] = (), failed: list[ImageFailure] | None = None
+) -> Iterator[tuple[str, bytes, str]]:
+    """Yield the file name, the content and the path of each image.
+
+    Without `failed`, an image that cannot be read raises `ImageError`.
+    """
+    limits = Limits()
+    for source in images.find(inputs, exclusions=images.Exclusions(tuple(exclude))):
+        try:
+            if isinstance(source, ImageFailure):
+                raise ImageError(source.path, source.reason)
+            data = source.read(limits)
+        except ImageError as error:
+            if failed is None:
+                raise
+            failed.append(ImageFailure(error.path, error.reason))
+            continue
+        name = printable(Path(source.path).name) or "image"
+        if isinstance(data, InMemoryImage):
+            file = io.BytesIO()
+            data.image().save(file, "PNG")
+            name, data = "image.png", file.getvalue()
+        yield name, data, source.path
+
+
+def _batches(files: Iterable[tuple[str, bytes, str]]) -> Iterator[list[tuple[str, bytes, str]]]:
+    batch: list[tuple[str, bytes, str]] = []
+    n_bytes = 0
+    for file in files:
+        if batch and (len(batch) == _MAX_IMAGES or n_bytes + len(file[1]) > _MAX_BYTES):
+            yield batch
+            batch, n_bytes = [], 0
+        batch.append(file)
+        n_bytes += len(file[1])
+    if batch:
+        yield batch

@@ -1,0 +1,239 @@
+"""The client gives what the library gives."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fake import FakeBackend
+
+pytest.importorskip("fastapi")
+
+from nearsight import AsyncClient, Client, Collection, Embedder
+from nearsight.client import operations
+from nearsight.client.operations import Answer
+from nearsight.errors import (
+    CollectionNotFoundError,
+    FilterError,
+    ImageError,
+    InvalidParameterError,
+    ServiceError,
+    UnknownIdError,
+)
+from nearsight.server.app import create_app
+from nearsight.server.model_pool import ModelSource
+from nearsight.server.service import Service
+from nearsight.services.keys import KeyStore
+from nearsight.services.server_settings import ServerSettings
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory, serve_on_loopback):
+    data = tmp_path_factory.mktemp("data")
+    backend = FakeBackend()
+
+    def no_texts():
+        raise InvalidParameterError("none")
+
+    sources = {"default": ModelSource("fake", lambda: backend.spec, lambda: backend, no_texts)}
+    settings = ServerSettings(data=str(data), n_threads=1, root=(f"data={data}",))
+    with serve_on_loopback(create_app(Service(settings, sources))) as url:
+        yield url
+
+
+@pytest.fixture
+def client(address):
+    with Client(address) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def remote(address, photos):
+    """A collection of the six photos; nobody may change it."""
+    with Client(address) as client:
+        collection = client.create_collection("photos")
+        report = collection.add(
+            str(photos), metadata=lambda path: {"even": path.endswith(("0.png", "2.png"))}
+        )
+        assert (report.added, report.failed) == (6, [])
+        assert collection.add(str(photos)).unchanged == 6
+        yield collection
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory, photos):
+    collection = Collection.create(tmp_path_factory.mktemp("local") / "c", model=FakeBackend())
+    collection.add(str(photos), progress=False)
+    return collection
+
+
+def facts(matches):
+    return [(match.id, round(match.similarity, 5)) for match in matches]
+
+
+def test_vectors_are_those_of_the_library(client, photos):
+    images = [np.full((20, 30, 3), value, np.uint8) for value in (10, 200)]
+    expected = Embedder(FakeBackend(), n_threads=1, progress=False).embed([str(photos), *images]).vectors
+    np.testing.assert_allclose(client.embed([str(photos), *images]), expected, atol=1e-6)
+    assert client.models()[0]["id"] == "default"
+
+
+def test_more_than_one_request_holds(client, jpeg):
+    many = [jpeg(seed) for seed in range(70)]
+    expected = Embedder(FakeBackend(), n_threads=1, progress=False).embed(many).vectors
+    np.testing.assert_allclose(client.embed(many), expected, atol=1e-6)
+
+
+def test_the_same_items(remote, local):
+    expected = {item.id: item for item in local.items()}
+    items = {item.id: item for item in remote.items()}
+    assert items.keys() == expected.keys()
+    assert len(remote) == len(local)
+    for id, item in items.items():
+        for name in ("width", "height", "size_bytes", "orientation"):
+            assert getattr(item, name) == getattr(expected[id], name)
+        assert item.added.tzinfo is not None
+    assert remote.count("even = true") == 2
+    assert remote.metadata_types() == {"even": "bool"}
+    some = list(items)[:3]
+    np.testing.assert_allclose(remote.vectors(some), local.vectors(some), atol=1e-6)
+    assert remote.thumbnails(some) == local.thumbnails(some)
+    assert remote.get(some[0][:8]).id == some[0]
+    assert remote.original(some[0]).startswith(b"\x89PNG")
+    assert remote.info()["images"] == 6
+
+
+def test_the_same_searches(remote, local, photos):
+    image = photos / "3.png"
+    [first, *_] = [item.id for item in local.items()]
+    vector = local.vectors([first])[0]
+    for query in (
+        {"query": str(image)},
+        {"query": [str(image), image.read_bytes()]},
+        {"query": Image.open(image)},
+        {"id": first},
+        {"vector": vector},
+        {"query": str(image), "id": [first], "k": 2},
+    ):
+        assert facts(remote.search(**query)) == facts(local.search(**query))
+
+
+def test_images_are_added_changed_and_removed(client, jpeg, tmp_path):
+    collection = client.create_collection("scratch")
+    (tmp_path / "bad.jpg").write_text("Dear diary")
+    report = collection.add([jpeg(1), str(tmp_path / "bad.jpg")], metadata={"stars": 3.0})
+    assert (report.added, [failure.path for failure in report.failed]) == (1, [str(tmp_path / "bad.jpg")])
+    [item] = collection.items()
+    assert item.metadata == {"stars": 3.0}
+    assert collection.update_metadata(item.id, {"stars": None}) == 1
+    assert collection.remove([item.id]) == 1
+    with pytest.raises(ImageError, match="bad"):
+        collection.add(str(tmp_path / "bad.jpg"), on_error="raise")
+    client.delete_collection("scratch")
+    assert "scratch" not in [each["name"] for each in client.collections()]
+
+
+def test_a_url_opens_a_collection(address, remote, local, photos):
+    for url in (f"{address}/photos", f"{address}/v1/collections/photos/"):
+        collection = Collection.open(url)
+        assert len(collection) == 6
+        collection._client.close()
+    with pytest.raises(CollectionNotFoundError, match="none"):
+        Collection.open(f"{address}/none")
+    with pytest.raises(InvalidParameterError, match="names no collection"):
+        Collection.open(address)
+
+
+def test_errors_are_those_of_the_library(remote, tmp_path):
+    with pytest.raises(UnknownIdError):
+        remote.get("0000")
+    with pytest.raises(FilterError):
+        remote.count("nope = 1")
+    with pytest.raises(ImageError):
+        remote.search(b"Dear diary")
+    with pytest.raises(ServiceError) as refused:
+        remote.index("nowhere/at/all")
+    assert refused.value.status == 403
+
+
+def test_a_service_that_is_not_there():
+    with Client("http://127.0.0.1:1") as client, pytest.raises(ServiceError, match="nearsight serve"):
+        client.models()
+
+
+def test_a_job_is_waited_for(client, remote, monkeypatch):
+    answers = iter([{"id": "a", "state": s, "error": None} for s in ("queued", "done", "failed")])
+    monkeypatch.setattr(client, "job", lambda id: next(answers))
+    monkeypatch.setattr("nearsight.client.client._POLL_S", 0)
+    assert client.wait("a")["state"] == "done"
+    with pytest.raises(ServiceError, match="is failed"):
+        client.wait("a")
+
+
+def test_a_busy_service_is_asked_again(client, monkeypatch):
+    waited = []
+    monkeypatch.setattr("nearsight.client.client.time.sleep", waited.append)
+    busy = Answer(429, b"{}", {"retry-after": "3"})
+    answers = iter([busy, busy, Answer(200, b'{"data": []}')])
+    monkeypatch.setattr("nearsight.client.client._answer", lambda response: next(answers))
+    assert client.models() == []
+    assert waited == [3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>", b"[]", b'{"detail": "x"}', b'{"detail": "x", "error": "y"}']
+)
+def test_answers_of_something_else_are_told(content):
+    with pytest.raises(ServiceError, match="502"):
+        operations.raise_if_refused(Answer(502, content))
+
+
+def test_a_key_is_sent(tmp_path, serve_on_loopback, monkeypatch):
+    _, secret = KeyStore(tmp_path).add("a", ["read", "embed"])
+    backend = FakeBackend()
+    sources = {"default": ModelSource("fake", lambda: backend.spec, lambda: backend, lambda: None)}
+    service = Service(ServerSettings(data=str(tmp_path), n_threads=1), sources)
+    with serve_on_loopback(create_app(service)) as url:
+        monkeypatch.delenv("NEARSIGHT_API_KEY", raising=False)
+        with Client(url) as client, pytest.raises(ServiceError, match="a key is needed"):
+            client.models()
+        with Client(url, key=secret) as client:
+            assert len(client.models()) == 1
+        monkeypatch.setenv("NEARSIGHT_API_KEY", secret)
+        with Client(url) as client:
+            assert client.collections() == []
+
+
+def test_the_asynchronous_client_does_the_same(address, remote, local, photos):
+    async def main():
+        async with AsyncClient(address) as client:
+            collection = client.collection("photos")
+            image = str(photos / "3.png")
+            matches, vectors, n = await asyncio.gather(
+                collection.search(image), client.embed([image]), collection.count()
+            )
+            ids = {item.id async for item in collection.items()}
+            made = await client.create_collection("async")
+            report = await made.add([image])
+            await client.delete_collection("async")
+            with pytest.raises(UnknownIdError):
+                await collection.get("0000")
+            return matches, vectors, n, ids, report
+
+    matches, vectors, n, ids, report = asyncio.run(main())
+    assert facts(matches) == facts(local.search(str(photos / "3.png")))
+    np.testing.assert_allclose(vectors[0], local.embed_query(str(photos / "3.png")), atol=1e-6)
+    assert (n, len(ids), report.added) == (6, 6, 1)
+
+
+def test_both_clients_have_the_same_methods():
+    from nearsight.client import AsyncRemoteCollection, RemoteCollection
+
+    def methods(cls):
+        return {name for name in vars(cls) if not name.startswith("_")}
+
+    assert methods(Client) == methods(AsyncClient)
+    assert methods(RemoteCollection) - {"metadata_types"} == methods(AsyncRemoteCollection)
