@@ -86,7 +86,7 @@ class Graph:
         """
         try:
             index = _usearch().Index.restore(path, view=True)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise StorageError(f"{path} is damaged ({error})") from error
         if index is None:
             raise StorageError(f"{path} is not a graph")
@@ -110,14 +110,20 @@ class Graph:
         """Add rows, one for each key."""
         self._index.add(keys.astype(np.uint64), np.ascontiguousarray(codes), threads=n_threads)
 
-    def search(self, queries: NDArray[np.int8], count: int) -> list[NDArray[np.int64]]:
-        """Return the keys of at most `count` near rows for each of the (b, d) queries."""
+    def search(
+        self, queries: NDArray[np.int8], count: int, n_threads: int | None = None
+    ) -> list[NDArray[np.int64]]:
+        """Return the keys of at most `count` near rows for each of the (b, d) queries; by default, on all cores.
+
+        A row that was added twice may come twice.
+        """
         count = min(count, len(self))
         if not count:
             return [np.empty(0, np.int64) for _ in queries]
         if len(queries) == 1:
             return [self._index.search(queries[0], count, threads=1).keys.astype(np.int64)]
-        found = self._index.search(queries, count, threads=min(len(queries), os.cpu_count() or 1))
+        n_threads = min(len(queries), n_threads or os.cpu_count() or 1)
+        found = self._index.search(queries, count, threads=n_threads)
         return [keys[:n].astype(np.int64) for keys, n in zip(found.keys, found.counts.tolist(), strict=True)]
 
     def save(self, path: Path) -> None:

@@ -296,6 +296,8 @@ class Loader:
             _LOG.info("no graph: it finds %.3f of the nearest ten", recall)
             return None
         self._add(graph, left_out, codes)
+        if self._n_threads > 1:
+            self._add_unreachable(graph, codes)
         return graph
 
     def _add(self, graph: Graph, positions: NDArray[np.int64], codes: Codes) -> None:
@@ -303,6 +305,20 @@ class Loader:
             self._check_stop()
             keys = positions[start : start + _ROWS_PER_STEP]
             graph.add(keys, codes.values[keys], self._n_threads)
+
+    def _add_unreachable(self, graph: Graph, codes: Codes) -> None:
+        """Add rows again to which no walk leads.
+
+        Of rows that threads add at the same time, a few in ten thousand get no edges to them. Added by one thread,
+        they do.
+        """
+        for start in range(0, len(codes.values), _ROWS_PER_STEP):
+            self._check_stop()
+            own = codes.values[start : start + _ROWS_PER_STEP]
+            found = graph.search(own, _K_LEFT_OUT, self._n_threads)
+            lost = [number for number, keys in enumerate(found) if start + number not in keys]
+            for number in lost:
+                graph.add(np.array([start + number]), own[number : number + 1], 1)
 
     @staticmethod
     def _calibrate(graph: Graph, part: Part, left_out: NDArray[np.int64], others: NDArray[np.int64]) -> float:

@@ -329,7 +329,7 @@ class Rows:
         nearest = []
         short: list[int] = []
         for number, keys in enumerate(graph.search(codes.values, count)):
-            keys = keys if is_all else keys[mask[keys]]
+            keys = np.unique(keys if is_all else keys[mask[keys]])
             query = queries[number]
             recent = self.recent.nearest(query, k, recent_rows)
             if len(keys) + len(recent) < min(k, n_matching):
@@ -410,7 +410,7 @@ def _with_columns(table: pa.Table, columns: Sequence[pa.Field]) -> pa.Table:
         table[field.name] if field.name in table.column_names else pa.nulls(len(table), field.type)
         for field in columns
     ]
-    return pa.table(arrays, schema=pa.schema([field.with_nullable(True) for field in columns]))
+    return pa.table(arrays, schema=pa.schema(columns))
 
 
 def _order(hit: Hit) -> tuple[float, str]:

@@ -146,9 +146,8 @@ class MemoryStore:
         """Return the k nearest rows of each vector; see VectorStore."""
         rows = self._rows()
         self._n_searches += 1
-        if (rows is None or rows.is_worn or not self._is_complete) and (
-            self._n_searches >= _SEARCHES_BEFORE_LOADING
-        ):
+        is_due = rows is None or rows.is_worn or not self._is_complete
+        if is_due and (self._loaded is not None or self._n_searches >= _SEARCHES_BEFORE_LOADING):
             self._load_in_background()
         if rows is not None and {*columns} <= {*rows.columns}:
             hits = rows.search(check_queries(vectors, k, rows.dim), k, where, columns, exact=exact)

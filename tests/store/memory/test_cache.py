@@ -1,0 +1,204 @@
+"""The cache on disk: whatever happens to it, searches are right."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nearsight.store.lance.store import LanceStore
+from nearsight.store.memory import accelerators, build, cache, plan
+from nearsight.store.memory.cache import MemoryCache
+from nearsight.store.memory.store import MemoryStore
+from nearsight.testing.stores import SCHEMA, rows, vectors_of
+
+pytestmark = pytest.mark.skipif(not accelerators.has_graphs(), reason="usearch is not installed")
+N = 300
+N_KILLS = 5
+QUERIES = vectors_of(*range(1000, 1010))
+
+
+@pytest.fixture(autouse=True)
+def _small_graphs(monkeypatch):
+    monkeypatch.setattr(build, "MIN_GRAPH_NUMBERS", 1)
+    monkeypatch.setattr(build, "_LEAST_RECALL", 0.0)
+    monkeypatch.setattr(build, "_EXPANSIONS", (500,))
+    monkeypatch.setattr(plan, "MAX_EXACT_NUMBERS", 0)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def lance(tmp_path):
+    store = LanceStore.create(tmp_path / "store", SCHEMA)
+    store.append(rows([f"{n:03}" for n in range(N)], vectors_of(*range(N)), width=list(range(N))))
+    return store
+
+
+@pytest.fixture
+def saved(lance, directory):
+    store = MemoryStore(lance, directory)
+    assert store.load()
+    [folder] = directory.glob("memory-*")
+    return folder
+
+
+def answers(store):
+    return [[hit.id for hit in hits] for hits in store.search(QUERIES, 5, columns=["width"])]
+
+
+def check_again(lance, directory):
+    """A new process searches as the store does, and its cache is sound."""
+    store = MemoryStore(lance, directory)
+    assert store.load()
+    assert store._rows().graph is not None
+    assert answers(store) == answers(lance)
+    assert MemoryCache(directory).open() is not None
+
+
+def test_the_next_process_opens_what_was_saved(lance, directory, saved, monkeypatch):
+    def fail(*args):
+        raise AssertionError("the graph is built again")
+
+    monkeypatch.setattr(build.Loader, "_load_anew", fail)
+    check_again(lance, directory)
+    assert saved.exists()
+
+
+@pytest.mark.parametrize("name", [*cache._names(), cache._MANIFEST])
+@pytest.mark.parametrize("damage", ["bit", "short", "long", "empty", "gone"])
+def test_a_damaged_file_is_thrown_away(lance, directory, saved, name, damage):
+    file = saved / name
+    content = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    else:
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
+        file.write_bytes(
+            {"bit": flipped, "short": content[:-1], "long": content + b"\0", "empty": b""}[damage]
+        )
+    if name == cache._MANIFEST and damage in ("bit", "short"):
+        # Another digit, or one line break less, may go unnoticed there; what it says is checked anyway.
+        check_again(lance, directory)
+        return
+    assert MemoryCache(directory).open() is None
+    assert not saved.exists() or (name, damage) == (cache._MANIFEST, "gone")
+    check_again(lance, directory)
+
+
+def test_a_cache_of_a_newer_format_is_thrown_away(lance, directory, saved):
+    manifest = json.loads((saved / cache._MANIFEST).read_text())
+    (saved / cache._MANIFEST).write_text(json.dumps({**manifest, "format": 99}))
+    check_again(lance, directory)
+
+
+def test_a_cache_of_another_store_is_no_answer(lance, directory, saved, tmp_path):
+    """The store was replaced by one with the same number of versions."""
+    other = LanceStore.create(tmp_path / "other", SCHEMA)
+    other.append(rows([f"{n:03}" for n in range(N)], vectors_of(*range(N, 2 * N)), width=list(range(N))))
+    assert other.version == lance.version
+    check_again(other, directory)
+
+
+def test_a_cache_of_an_older_version_is_brought_up_to_date(lance, directory, saved, monkeypatch):
+    lance.delete(["007"])
+    lance.append(rows(["new"], QUERIES[:1], width=[1]))
+    monkeypatch.setattr(build.Loader, "_load_anew", None)
+    store = MemoryStore(lance, directory)
+    assert store.load()
+    assert answers(store) == answers(lance)
+    assert answers(store)[0][0] == "new"
+
+
+def test_rows_that_no_walk_leads_to_are_added_again(lance, directory, monkeypatch):
+    """Threads that add rows at the same time lose a few; here, every seventh."""
+    add = accelerators.Graph.add
+
+    def lose(graph, keys, codes, n_threads):
+        kept = keys % 7 > 0 if n_threads > 1 else slice(None)
+        add(graph, keys[kept], codes[kept], 1)
+
+    monkeypatch.setattr(accelerators.Graph, "add", lose)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    check_again(lance, directory)
+
+
+def test_nothing_is_written_into_files_that_are_mapped(saved):
+    rows, _ = MemoryCache(saved.parent).open()
+    assert not rows.base.vectors.flags.writeable
+    assert not rows.base.codes.values.flags.writeable
+
+
+def test_a_directory_that_cannot_be_written(lance, directory, monkeypatch):
+    directory.write_text("a file is in the way")
+    store = MemoryStore(lance, directory)
+    assert store.load()
+    assert answers(store) == answers(lance)
+    assert directory.read_text() == "a file is in the way"
+
+
+def test_a_full_disk(lance, directory, monkeypatch):
+    def refuse(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(build, "save", refuse)
+    store = MemoryStore(lance, directory)
+    assert store.load()
+    assert answers(store) == answers(lance)
+    assert not list(directory.glob("memory-*"))
+
+
+def test_another_process_builds_it_just_now(lance, directory):
+    with MemoryCache(directory).lock() as is_locked:
+        assert is_locked
+        store = MemoryStore(lance, directory)
+        assert store.load()
+        assert store._rows().graph is None
+        assert not store._is_complete
+    assert store.load()
+
+
+def test_compacting_deletes_what_is_saved_of_removed_rows(lance, directory, saved):
+    store = MemoryStore(lance, directory, enabled=False)
+    store.delete(["003"])
+    store.optimize()
+    assert not saved.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
+def test_a_writer_that_is_killed_at_any_moment(lance, directory, tmp_path):
+    writer = Path(__file__).with_name("cache_writer.py")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, str(writer), str(tmp_path / "store"), str(directory)]
+    rng = np.random.default_rng(0)
+    wanted = answers(lance)
+    for _ in range(N_KILLS):
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"ready\n"
+            time.sleep(rng.uniform(0, 0.3))
+            process.kill()
+        opened = MemoryCache(directory).open()
+        if opened is not None:
+            found = opened[0].search(QUERIES, 5, None, ["width"], exact=False)
+            assert [[hit.id for hit in hits] for hits in found] == wanted
+    check_again(lance, directory)
+    assert len(list(directory.glob("memory-*"))) == 1
+
+
+def test_leftovers_of_a_killed_process_are_deleted(lance, directory, saved):
+    leftover = directory / "memory-00000000"
+    shutil.copytree(saved, leftover)
+    (leftover / cache._MANIFEST).unlink()
+    (saved / cache._GRAPH).unlink()
+    check_again(lance, directory)
+    assert not leftover.exists()
