@@ -5,6 +5,11 @@
 Vectors are drawn around 1,000 random centers, as images of 1,000 kinds would lie; queries are
 further draws from the same centers, not stored. Everything runs in this one process, so the ratios
 hold whatever the machine.
+
+    python -m benchmarks.search --engine memory --filter 0.5,0.1,0.01,0.001 --peers
+
+measures searches in memory, with filters that so large shares of the rows match, beside numpy, usearch, faiss
+and LanceDB; see `search_memory`.
 """
 
 import argparse
@@ -17,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from benchmarks import search_memory
 from nearsight.store import VectorStore, create_store
 
 
@@ -34,12 +40,21 @@ def main() -> None:
     parser.add_argument("--thumbnail-bytes", type=int, default=0, help="random bytes stored with each row")
     parser.add_argument("--adds", type=int, default=500, help="single-row adds of the second part")
     parser.add_argument("--dir", type=Path, help="where to put the store (default: a temporary directory)")
+    parser.add_argument("--engine", choices=["store", "memory"], default="store")
+    parser.add_argument("--filter", type=shares, default=[], help="shares of rows, such as 0.1,0.01")
+    parser.add_argument("--peers", action="store_true", help="of searches in memory: measure peers too")
+    parser.add_argument(
+        "--keep", type=Path, help="of searches in memory: keep the collection, and use it again"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document only")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     with tempfile.TemporaryDirectory(dir=options.dir) as directory:
-        result = run(options, Path(directory) / "store")
-    if options.json:
+        if options.engine == "memory":
+            result = search_memory.run(options, options.keep or Path(directory))
+        else:
+            result = run(options, Path(directory) / "store")
+    if options.json or options.engine == "memory":
         print(json.dumps(result, indent=2))
     else:
         for name, value in result.items():
@@ -103,6 +118,10 @@ def single_adds(
         "p50_after_ms": after,
         "p50_after_over_before": after / before,
     }
+
+
+def shares(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
 
 
 class Clusters:

@@ -113,9 +113,9 @@ class Graph:
     def search(
         self, queries: NDArray[np.int8], count: int, n_threads: int | None = None
     ) -> list[NDArray[np.int64]]:
-        """Return the keys of at most `count` near rows for each of the (b, d) queries; by default, on all cores.
+        """Return the keys of at most `count` near rows for each of the (b, d) queries.
 
-        A row that was added twice may come twice.
+        By default, all cores work on several queries. A row that was added twice may come twice.
         """
         count = min(count, len(self))
         if not count:

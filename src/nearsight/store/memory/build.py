@@ -309,8 +309,8 @@ class Loader:
     def _add_unreachable(self, graph: Graph, codes: Codes) -> None:
         """Add rows again to which no walk leads.
 
-        Of rows that threads add at the same time, a few in ten thousand get no edges to them. Added by one thread,
-        they do.
+        Of rows that threads add at the same time, a few in ten thousand get no edges that lead to them. Added
+        by one thread, they do.
         """
         for start in range(0, len(codes.values), _ROWS_PER_STEP):
             self._check_stop()
