@@ -2,8 +2,8 @@
 
 Vectors are a mixture of 1,000 kinds, some a hundred times as frequent as others, whose spread has 128
 directions of falling weight. Queries are further draws that are not stored. A search is `Collection.search`
-with a vector, `Match` objects included. Peers search the same vectors in the same process, on one thread where
-they have the choice. Memory is that of a process of its own that opens the collection and searches.
+with a vector, `Match` objects included. Peers search the same vectors in the same process, on one thread if
+they can. Memory is that of a process of its own that opens the collection and searches.
 """
 
 import argparse
