@@ -121,3 +121,20 @@ def test_a_model_that_cannot_be_sent_keeps_threads(tmp_path, monkeypatch):
         assert job._is_decided
     finally:
         job.close()
+
+
+@pytest.mark.usefixtures("sixteen_cores")
+def test_a_remembered_name_gives_the_same_pipeline(monkeypatch):
+    cpu, cuda = FakeBackend(), DeviceBackend()
+    for name, kind, backend in [
+        ("cpu, 8 processes x 2 threads", ProcessPipeline, cpu),
+        ("cuda, 16 processes x 1 thread", DevicePipeline, cuda),
+        ("cpu, 16 threads", ThreadPipeline, cpu),
+        ("cuda, 20 threads", ThreadPipeline, cuda),
+    ]:
+        candidate = pipelines(cuda)._named(name, cpu)
+        assert (candidate.name, candidate.open.func, candidate.open.args[0]) == (name, kind, backend)
+    assert pipelines(cuda)._named("cpu, 16 threads", None) is None
+    assert pipelines(cuda)._named("cpu, some threads", cpu) is None
+    monkeypatch.setattr(candidates, "free_memory_bytes", lambda: 1 << 30)
+    assert pipelines(cpu)._named("cpu, 8 processes x 2 threads", None) is None

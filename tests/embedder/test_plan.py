@@ -2,7 +2,7 @@
 
 import pytest
 
-from nearsight.embedder.plan import choose_plan
+from nearsight.embedder.plan import Plan, choose_plan
 
 LITE, VIT_B, VIT_L = 14 << 20, 350 << 20, 1200 << 20
 GIB = 1 << 30
@@ -44,3 +44,15 @@ def test_the_rule(n_cores, seconds, busy, model, memory, plan):
         n_cores, seconds_per_image=seconds, busy_share=busy, model_bytes=model, memory_bytes=memory
     )
     assert str(chosen) == plan
+
+
+@pytest.mark.parametrize("plan", [Plan(0, 1), Plan(0, 16), Plan(1, 1), Plan(1, 4), Plan(8, 2), Plan(16, 1)])
+def test_a_plan_is_read_from_its_text(plan):
+    assert Plan.parse(str(plan)) == plan
+
+
+@pytest.mark.parametrize(
+    "text", ["", "threads", "8 x 2", "8 processes x 2 threads more", "-3 threads", "1 2 3"]
+)
+def test_other_text_is_no_plan(text):
+    assert Plan.parse(text) is None

@@ -58,7 +58,8 @@ def schedule(clock, rates, first, *others, asked=None):
             asked.append(measurement)
         return candidates[1:]
 
-    return Schedule(candidates[0], following, rates, model="model", clock=clock, cpu_clock=clock)
+    named = {candidate.name: candidate for candidate in candidates}.get
+    return Schedule(candidates[0], following, named, rates, model="model", clock=clock, cpu_clock=clock)
 
 
 def run(job, n=200):
@@ -114,6 +115,19 @@ def test_what_is_remembered_is_not_measured_again(clock, rates):
     assert pipelines[1].n_batches == 0
     rates.write(640 * 480, {"0": 40.0, "1": 20.0, "2": 30.0}, "model")
     assert run(schedule(clock, rates, *pipelines)) == "0"
+
+
+def test_what_is_remembered_is_used_after_the_first_batches(clock, rates):
+    rates.write(640 * 480, {"0": 10.0, "1": 30.0}, "model")
+    first = FakePipeline(clock, 0.1)
+    assert run(schedule(clock, rates, first, FakePipeline(clock, 0.1)), n=10) == "1"
+    assert first.n_batches < 6
+
+
+def test_if_what_is_remembered_cannot_start_all_are_measured(clock, rates):
+    rates.write(640 * 480, {"0": 10.0, "1": 30.0, "2": 20.0}, "model")
+    broken = FakePipeline(clock, 0.01, error=OSError("no processes"))
+    assert run(schedule(clock, rates, FakePipeline(clock, 0.2), broken, FakePipeline(clock, 0.1))) == "2"
 
 
 def test_a_candidate_that_was_not_compared_is_measured(clock, rates):

@@ -1,7 +1,7 @@
 """The pipelines that a job may use, and the rule which of them are tried."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from nearsight.embedder.batch import Known, ReadOptions
@@ -91,7 +91,8 @@ class Pipelines:
         if self.n_threads <= MAX_CORES_OF_THREADS and on_processor is None:
             return self.threads().open()
         following = partial(self._following, on_processor=on_processor)
-        return Schedule(self.threads(), following, rates, model=self.backend.spec.id)
+        named = partial(self._named, on_processor=on_processor)
+        return Schedule(self.threads(), following, named, rates, model=self.backend.spec.id)
 
     def _following(self, measured: Measurement, on_processor: Backend | None) -> Sequence[PipelineCandidate]:
         if runs_on_processor(self.backend):
@@ -101,9 +102,22 @@ class Pipelines:
         if isinstance(self.backend, SeparableBackend) and cores > MAX_CORES_OF_THREADS:
             candidates.append(self.processes(Plan(cores, 1)))
         if on_processor is not None:
-            other = Pipelines(on_processor, self.options, self.known, cores, self.batch_size)
+            other = replace(self, backend=on_processor, n_threads=cores)
             candidates += other._processes(_USUAL_SECONDS, 0.0) or [other.threads()]
         return candidates
+
+    def _named(self, name: str, on_processor: Backend | None) -> PipelineCandidate | None:
+        device, _, text = name.partition(", ")
+        plan = Plan.parse(text)
+        for backend in (self.backend, on_processor):
+            if plan is None or backend is None or device != _device(backend):
+                continue
+            other = replace(self, backend=backend)
+            if not plan.n_processes:
+                return replace(other, n_threads=plan.n_threads).threads()
+            if plan.fits(backend.spec.size_bytes or 0, free_memory_bytes()):
+                return other.processes(plan)
+        return None
 
     def _processes(self, seconds_per_image: float, busy_share: float) -> list[PipelineCandidate]:
         plan = choose_plan(
@@ -116,12 +130,16 @@ class Pipelines:
         return [self.processes(plan)] if plan.n_processes else []
 
     def _name(self, plan: Plan) -> str:
-        return f"{getattr(self.backend, 'device', 'cpu')}, {plan}"
+        return f"{_device(self.backend)}, {plan}"
+
+
+def _device(backend: Backend) -> str:
+    return str(getattr(backend, "device", "cpu"))
 
 
 def runs_on_processor(backend: Backend) -> bool:
     """Whether the network runs on the cores that decode."""
-    device = getattr(backend, "device", "cpu")
+    device = _device(backend)
     return device == "cpu" or (device == "openvino" and not openvino.has_gpu())
 
 

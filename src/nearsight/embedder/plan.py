@@ -34,6 +34,18 @@ class Plan:
     n_processes: int
     n_threads: int
 
+    @classmethod
+    def parse(cls, text: str) -> "Plan | None":
+        """Return the plan that `str` wrote; None if it is none."""
+        numbers = [int(word) for word in text.split() if word.isdigit()]
+        plan = cls(*(numbers if len(numbers) == 2 else [0, *numbers])) if 0 < len(numbers) < 3 else None
+        return plan if str(plan) == text else None
+
+    def fits(self, model_bytes: int, memory_bytes: int) -> bool:
+        """Whether the memory holds the model of each process."""
+        bytes_of_process = _PROCESS_BYTES + _COPIES_OF_MODEL * model_bytes
+        return self.n_processes * bytes_of_process <= _SHARE_OF_MEMORY * memory_bytes
+
     def __str__(self) -> str:
         """Return the plan for people, such as ``8 processes x 2 threads``."""
         if not self.n_processes:
@@ -85,9 +97,9 @@ def choose_plan(
     n_threads = 1
     while 2 * n_threads * locked_share <= _MAX_LOCKED_SHARE and n_threads < 8:
         n_threads *= 2
-    bytes_of_process = _PROCESS_BYTES + _COPIES_OF_MODEL * model_bytes
-    while -(-n_cores // n_threads) * bytes_of_process > _SHARE_OF_MEMORY * memory_bytes:
+    while n_threads < n_cores:
+        plan = Plan(-(-n_cores // n_threads), n_threads)
+        if plan.fits(model_bytes, memory_bytes):
+            return plan
         n_threads *= 2
-        if n_threads >= n_cores:
-            return threads
-    return Plan(-(-n_cores // n_threads), n_threads) if n_threads < n_cores else threads
+    return threads

@@ -81,6 +81,8 @@ class Schedule:
         Must be ready at once.
     following : callable
         Returns the other candidates; called once, after the first was measured.
+    named : callable
+        Returns the candidate of a name in `rates`; None if it cannot be used now.
     rates : Rates
         What was measured in earlier runs; all candidates that were compared are written to it.
     model : str
@@ -93,13 +95,14 @@ class Schedule:
         self,
         first: PipelineCandidate,
         following: Following,
+        named: Callable[[str], PipelineCandidate | None],
         rates: Rates,
         *,
         model: str,
         clock: Callable[[], float] = time.perf_counter,
         cpu_clock: Callable[[], float] = time.process_time,
     ) -> None:
-        self._following = following
+        self._following, self._named = following, named
         self._rates = rates
         self._model = model
         self._clock, self._cpu_clock = clock, cpu_clock
@@ -110,7 +113,7 @@ class Schedule:
         self._candidates = {first.name: first}
         self._waiting: deque[PipelineCandidate] | None = None
         self._measured: dict[str, Measurement] = {}
-        self._trusts_rates = False
+        self._trusts_rates = self._has_remembered = False
         self._is_decided = False
         self.current = first
         self._begin()
@@ -168,9 +171,22 @@ class Schedule:
         """Measure the current pipeline; change to the next one if it is ready, or to the fastest."""
         if self._opening is not None:
             self._take_opened()
+        elif not self._has_remembered and self._n_sized:
+            self._has_remembered = True
+            self._remember(self._n_pixels / self._n_sized)
         elif (measurement := self._measure()) is not None:
             self._measured[self.current.name] = measurement
             self._open_next()
+
+    def _remember(self, pixels: float) -> None:
+        """Change to what was the fastest in an earlier run, on images of this size."""
+        known = self._rates.read(pixels)
+        fastest = max(known, key=lambda name: known[name], default="")
+        if fastest == self.current.name:
+            self._decide(self.current)
+        elif fastest and (candidate := self._named(fastest)) is not None:
+            self._trusts_rates = True
+            self._open(candidate)
 
     def _measure(self) -> Measurement | None:
         with self._lock:
@@ -189,23 +205,19 @@ class Schedule:
             )
 
     def _open_next(self) -> None:
-        measured = self._measured[self.current.name]
         if self._waiting is None:
-            self._waiting = deque(self._following(measured))
-            known = self._rates.read(measured.pixels)
-            names = {self.current.name, *(candidate.name for candidate in self._waiting)}
-            if names <= known.keys():
-                # Compared in an earlier run.
-                fastest = max(names, key=lambda name: known[name])
-                self._waiting = deque(c for c in self._waiting if c.name == fastest)
-                self._trusts_rates = True
-        if not self._waiting:
+            self._waiting = deque(self._following(self._measured[self.current.name]))
+        if self._waiting:
+            self._open(self._waiting.popleft())
+        else:
             self._choose()
-            return
-        candidate = self._waiting.popleft()
+
+    def _open(self, candidate: PipelineCandidate) -> None:
         future: Future[Pipeline] = Future()
         self._opening = candidate, future
-        threading.Thread(target=_open, args=(candidate, future), name="nearsight-open", daemon=True).start()
+        threading.Thread(
+            target=_open_in_thread, args=(candidate, future), name="nearsight-open", daemon=True
+        ).start()
 
     def _take_opened(self) -> None:
         if self._opening is None or not self._opening[1].done():
@@ -215,7 +227,10 @@ class Schedule:
         self._opening = None
         if error is not None:
             _log.info("%s cannot be used: %s", candidate.name, error)
-            self._open_next()
+            if self._trusts_rates:
+                self._trusts_rates = False  # all are measured
+            else:
+                self._open_next()
             return
         with self._lock:
             self._candidates[candidate.name] = candidate
@@ -254,7 +269,7 @@ class Schedule:
         threading.Thread(target=self._pipelines[name].close, name="nearsight-close", daemon=True).start()
 
 
-def _open(candidate: PipelineCandidate, future: Future[Pipeline]) -> None:
+def _open_in_thread(candidate: PipelineCandidate, future: Future[Pipeline]) -> None:
     pipeline = None
     try:
         pipeline = candidate.open()
