@@ -1,23 +1,38 @@
-"""Images per second from files to a searchable collection, beside a plain loop and beside the limit.
+"""Images per second from files to vectors and to a searchable collection, beside what the cores can do.
 
-*12 megapixels*: a plain loop decodes each JPEG in full with Pillow, resizes, and runs the same ONNX file in
-ONNX Runtime on all cores. It keeps its vectors in a list; nearsight also hashes each file, makes a thumbnail
-and writes a collection.
+Each size of images has its own rows, all from one run on one machine:
 
-*640 x 480*: the limit is n_cores / (decode seconds + inference seconds), each measured alone on one thread:
-decoding is reading the file, decoding it and preprocessing it; inference is the network at its best batch
-size.
+*index*: `Collection.add`: reads, hashes, decodes, makes a thumbnail, embeds and writes. With threads only,
+with worker processes, and as nearsight chooses. *embed*: `Embedder.stream`, without thumbnails and rows, from
+the first vector on.
 
-A shared machine is faster in one minute than in the next, so the two sides of each ratio are measured by
-turns, the limit both before and after nearsight, and the median of the rounds' ratios is told.
+*cores × one core*: reading, decoding and inference one after another on one thread, times the cores. No
+schedule can pass that, except that one core is faster while the others rest.
+
+*decode and resize*: Pillow as nearsight uses it, in a pool of as many processes as cores, without a network.
+No pipeline that decodes on the processor can be faster than that.
+
+*data loader*: what one would write with PyTorch: worker processes decode each JPEG in full with Pillow and
+resize it, batches of 32 arrays come back, and the network runs in the parent on all cores. Where torch is
+installed, its DataLoader does this, otherwise a pool of `multiprocessing` does; the network is the same ONNX
+file in ONNX Runtime. *plain loop*: the same without workers.
+
+A shared machine is faster in one minute than in the next, so all are measured by turns, and the median of the
+rounds is told. Each ratio is the median of the rounds' ratios.
 """
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from importlib.util import find_spec
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -27,74 +42,184 @@ from joblib import cpu_count
 from PIL import Image
 
 from benchmarks.sample_images import make
-from nearsight import Collection, load_model
-from nearsight.images import decode
+from nearsight import Collection, Embedder, load_model
+from nearsight.embedder.plan import Plan, choose_plan
+from nearsight.images import decode, find
+from nearsight.models.preprocess import Preprocessing
+from nearsight.processor import free_memory_bytes
+
+SIZES = {"640x480": (640, 480), "12 Mpx": (4000, 3000)}
+PEER_BATCH = 32
 
 
-def plain_loop(files: Sequence[Path], onnx_file: Path, batch_size: int = 8) -> float:
-    """Return the images/s of what one would write first."""
-    session = onnxruntime.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-
-    def embed(batch: list[np.ndarray]) -> np.ndarray:
-        return session.run(None, {name: np.stack(batch)})[0]
-
-    def read(file: Path) -> np.ndarray:
-        image = Image.open(file).convert("RGB")
-        scale = 256 / min(image.size)
-        image = image.resize(
-            (round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC
-        )
-        left, top = (image.width - 224) // 2, (image.height - 224) // 2
-        pixels = np.asarray(image.crop((left, top, left + 224, top + 224)), np.float32)
-        return ((pixels / 255 - 0.5) / 0.5).transpose(2, 0, 1)
-
-    embed([read(files[0])])
-    started = time.perf_counter()
-    vectors = [
-        embed([read(file) for file in files[at : at + batch_size]]) for at in range(0, len(files), batch_size)
-    ]
-    seconds = time.perf_counter() - started
-    return sum(map(len, vectors)) / seconds
+def read_plainly(file: Path) -> np.ndarray:
+    """Decode one JPEG in full, as one would write first."""
+    image = Image.open(file).convert("RGB")
+    scale = 256 / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    left, top = (image.width - 224) // 2, (image.height - 224) // 2
+    pixels = np.asarray(image.crop((left, top, left + 224, top + 224)), np.float32)
+    return ((pixels / 255 - 0.5) / 0.5).transpose(2, 0, 1)
 
 
-def nearsight_rate(folder: Path, warm: Path) -> float:
-    """Return the images/s of `Collection.add`, from files to rows on disk."""
+class PlainNetwork:
+    """The ONNX file in ONNX Runtime with its defaults: one image after another, or a batch, on all cores."""
+
+    def __init__(self, onnx_file: Path) -> None:
+        self.session = onnxruntime.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
+        self.name = self.session.get_inputs()[0].name
+
+    def rate(self, batches: Iterable[np.ndarray], n_images: int) -> float:
+        started = time.perf_counter()
+        n = sum(len(self.session.run(None, {self.name: batch})[0]) for batch in batches)
+        if n != n_images:
+            raise SystemExit(f"{n} of {n_images} images came back")
+        return n / (time.perf_counter() - started)
+
+
+def plain_batches(files: Sequence[Path], read: Callable[[Sequence[Path]], Iterable[np.ndarray]], size: int):
+    images = iter(read(files))
+    for at in range(0, len(files), size):
+        yield np.stack([next(images) for _ in files[at : at + size]])
+
+
+class LoaderDataset:
+    """What torch's DataLoader asks for."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return read_plainly(self.files[index])
+
+
+class DataLoader:
+    """Batches that worker processes have decoded: torch's where it is installed, else a pool."""
+
+    def __init__(self, n_workers: int) -> None:
+        self.n_workers = n_workers
+        self.has_torch = find_spec("torch") is not None
+        self.pool = None if self.has_torch else multiprocessing.get_context("spawn").Pool(n_workers)
+
+    def batches(self, files: Sequence[Path]) -> Iterator[np.ndarray]:
+        if self.pool is not None:
+            yield from plain_batches(files, partial(self.pool.imap, read_plainly), PEER_BATCH)
+            return
+        from torch.utils.data import DataLoader as TorchLoader
+
+        loader = TorchLoader(LoaderDataset(files), batch_size=PEER_BATCH, num_workers=self.n_workers)
+        for batch in loader:
+            yield batch.numpy()
+
+    def close(self) -> None:
+        if self.pool is not None:
+            self.pool.terminate()
+
+
+def index_rate(folder: Path, warm: Path, cache_dir: Path, n_processes: int | None) -> float:
+    """Return the images/s of `Collection.add`, from files to rows on disk; the start of workers counts."""
     with tempfile.TemporaryDirectory() as directory:
-        collection = Collection.create(Path(directory) / "c")
-        collection.add(warm, progress=False)
-        report = collection.add(folder, progress=False)
+        collection = Collection.create(Path(directory) / "c", cache_dir=cache_dir)
+        collection.add(warm, progress=False, n_processes=0)
+        report = collection.add(folder, progress=False, n_processes=n_processes)
     if report.failed or not report.embedded:
         raise SystemExit(f"{len(report.failed)} of {report.embedded} images failed")
     return report.embedded / report.seconds
 
 
-class Limit:
-    """The images/s at which decoding and inference, each alone on one thread, would fill all cores."""
+def embed_rate(folder: Path, warm: Path, n_processes: int) -> float:
+    """Return the images/s of `Embedder.stream` once its workers have started."""
+    embedder = Embedder(n_processes=n_processes)
+    n_warm = sum(1 for _ in find(warm))
+    sources = chain(find(warm), find(folder))
+    started, n = 0.0, 0
+    for n, _ in enumerate(embedder.stream(sources), 1):
+        if n == n_warm:
+            started = time.perf_counter()
+    return (n - n_warm) / (time.perf_counter() - started)
+
+
+def decode_only(preparation: Preprocessing, file: Path) -> int:
+    image = decode(file.read_bytes(), path=str(file), min_side_px=preparation.decode_px)
+    return len(preparation.prepare(image.image))
+
+
+def decode_rate(pool: ProcessPoolExecutor, preparation: Preprocessing, files: Sequence[Path]) -> float:
+    """Return the images/s of decoding and resizing in processes, which have started."""
+    started = time.perf_counter()
+    n = sum(1 for _ in pool.map(decode_only, repeat(preparation), files, chunksize=4))
+    return n / (time.perf_counter() - started)
+
+
+class OneCore:
+    """The images/s of one thread that decodes and then embeds."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = files
         self.backend = load_model()
-        self.prepared = [self.read(file) for file in files]
-        self.batch_size = min((1, 2, 4, 8), key=lambda size: min(self.infer(size) for _ in range(3)))
-
-    def read(self, file: Path) -> Any:
-        image = decode(file.read_bytes(), path=str(file), min_side_px=self.backend.decode_px)
-        return self.backend.prepare(image.image)
-
-    def infer(self, size: int) -> float:
-        """Return the seconds that the network takes for all images."""
-        started = time.perf_counter()
-        for at in range(0, len(self.prepared), size):
-            self.backend.embed(self.prepared[at : at + size])
-        return time.perf_counter() - started
+        self.rate()
 
     def rate(self) -> float:
         started = time.perf_counter()
         for file in self.files:
-            self.read(file)
-        decoding = time.perf_counter() - started
-        return cpu_count() * len(self.files) / (decoding + self.infer(self.batch_size))
+            image = decode(file.read_bytes(), path=str(file), min_side_px=self.backend.decode_px)
+            self.backend.embed([self.backend.prepare(image.image)])
+        return len(self.files) / (time.perf_counter() - started)
+
+
+def measure(folder: Path, warm: Path, cache_dir: Path, onnx_file: Path, rounds: int) -> dict[str, Any]:
+    """Return the median of each rate, and the ratios, for the images of one folder."""
+    files = sorted(folder.iterdir())
+    few = files[: max(16, len(files) // 8)]
+    some = files[: max(32, len(files) // 3)]
+    n_cores = cpu_count()
+    one_core = OneCore(few)
+    backend = one_core.backend
+    plan = choose_plan(
+        max(n_cores, 5),
+        seconds_per_image=1 / one_core.rate(),
+        busy_share=0.0,
+        model_bytes=backend.spec.size_bytes or 0,
+        memory_bytes=free_memory_bytes(),
+    )
+    # Few cores would have no processes; one each shows what they cost.
+    n_processes = plan.n_processes if n_cores > 4 else n_cores
+    network = PlainNetwork(onnx_file)
+    loader = DataLoader(n_cores)
+    preparation = Preprocessing(backend.spec, backend.decode_px)
+    measured = []
+    with ProcessPoolExecutor(n_cores, mp_context=multiprocessing.get_context("spawn")) as pool:
+        decode_rate(pool, preparation, few)
+        for _ in range(rounds):
+            before = one_core.rate()
+            rates = {
+                "index": index_rate(folder, warm, cache_dir, None),
+                "index, threads": index_rate(folder, warm, cache_dir, 0),
+                "index, processes": index_rate(folder, warm, cache_dir, n_processes),
+                "embed, threads": embed_rate(folder, warm, 0),
+                "embed, processes": embed_rate(folder, warm, n_processes),
+                "decode and resize": decode_rate(pool, preparation, files),
+                "data loader": network.rate(loader.batches(some), len(some)),
+                "plain loop": network.rate(plain_batches(few, partial(map, read_plainly), 8), len(few)),
+            }
+            rates["cores × one core"] = n_cores * (before + one_core.rate()) / 2
+            measured.append(rates)
+    loader.close()
+    names = measured[0].keys()
+    result: dict[str, Any] = {name: statistics.median(rates[name] for rates in measured) for name in names}
+    for name in ("index", "embed, processes"):
+        for other in ("cores × one core", "decode and resize", "data loader", "plain loop"):
+            ratio = statistics.median(rates[name] / rates[other] for rates in measured)
+            result[f"{name} / {other}"] = ratio
+    result["workers"] = str(Plan(n_processes, -(-n_cores // n_processes)))
+    return result
+
+
+def kept_images(directory: Path | None) -> AbstractContextManager[Any]:
+    return nullcontext(directory) if directory is not None else tempfile.TemporaryDirectory()
 
 
 def main() -> None:
@@ -104,46 +229,46 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=96, help="12-megapixel images")
     parser.add_argument("--small", type=int, default=3000, help="640x480 images")
     parser.add_argument("--rounds", type=int, default=5, help="repeats, of which the median is told")
+    parser.add_argument("--size", choices=SIZES, action="append", help="measure only images of this size")
+    parser.add_argument("--images", type=Path, help="folder in which the images are kept for the next time")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--verbose", action="store_true", help="tell each round as well")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        root = Path(directory)
-        large = make(root / "large", options.large, (4000, 3000))
-        small = make(root / "small", options.small, (640, 480))
-        warm = make(root / "warm", 2 * cpu_count(), (600, 500))
-        load_model(cache_dir=root)
-        [onnx_file] = root.glob("models/*.onnx")
-        large_files = sorted(large.iterdir())[: max(16, options.large // 4)]
-        limit = Limit(sorted(small.iterdir())[:256])
-        rounds = []
-        for _ in range(options.rounds):
-            plain = plain_loop(large_files, onnx_file)
-            ours_large = nearsight_rate(large, warm)
-            before = limit.rate()
-            ours_small = nearsight_rate(small, warm)
-            ceiling = (before + limit.rate()) / 2
-            rounds.append((plain, ours_large, ours_large / plain, ceiling, ours_small, ours_small / ceiling))
-    names = (
-        "plain_12mp",
-        "nearsight_12mp",
-        "ratio_12mp",
-        "limit_640x480",
-        "nearsight_640x480",
-        "ratio_640x480",
+    n_images = {"640x480": options.small, "12 Mpx": options.large}
+    columns: dict[str, dict[str, Any]] = {}
+    with kept_images(options.images) as directory, tempfile.TemporaryDirectory() as cache:
+        load_model(cache_dir=Path(cache))
+        [onnx_file] = Path(cache).glob("models/*.onnx")
+        warm = made(Path(directory) / "warm", 2 * 8 * cpu_count(), (600, 500))
+        for name in options.size or SIZES:
+            folder = made(Path(directory) / f"{name}-{n_images[name]}", n_images[name], SIZES[name])
+            columns[name] = measure(folder, warm, Path(cache), onnx_file, options.rounds)
+    rows = [
+        {"images/s, or ratio": row, **{name: rounded(column[row]) for name, column in columns.items()}}
+        for row in next(iter(columns.values()))
+    ]
+    loader = (
+        "torch's DataLoader" if find_spec("torch") else "a pool of multiprocessing, since torch is missing"
     )
-    medians = map(statistics.median, zip(*rounds, strict=True))
-    result = {name: round(value, 3) for name, value in zip(names, medians, strict=True)}
-    result["cores"] = cpu_count()
+    result = {"cores": cpu_count(), "data loader": loader, "rounds": options.rounds, "rates": rows}
     if options.json:
-        print(json.dumps(result))
+        print(json.dumps(result, ensure_ascii=False))
         return
-    line = "{:14} {:10} {:7.1f}/s   nearsight {:7.1f}/s   {:.2f} x"
-    print(line.format("12 Mpx JPEG", "plain loop", *list(result.values())[:3]))
-    print(line.format("640x480 JPEG", "limit", *list(result.values())[3:6]))
-    if options.verbose:
-        for values in rounds:
-            print("  " + "  ".join(f"{value:.3f}" for value in values))
+    print(f"{cpu_count()} cores; the data loader is {loader}")
+    for row in rows:
+        title, *values = row.values()
+        print(f"{title:32}" + "".join(f"{value:>28}" for value in values))
+
+
+def made(folder: Path, n: int, size: tuple[int, int]) -> Path:
+    """Return a folder of so many images, which may be there from the last time."""
+    complete = folder.is_dir() and len(list(folder.iterdir())) == n
+    return folder if complete else make(folder, n, size)
+
+
+def rounded(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    return round(value, 3) if value < 10 else round(value, 1)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import IO, Any, Generic, TypeVar, cast
 
 from nearsight.parallel.channel import Channel, SharedMemory, dumps, loads
@@ -392,10 +392,8 @@ def _refuse(question: Any) -> Any:
 def _spawn(memory: SharedMemory | None, n_threads: int) -> "subprocess.Popen[bytes]":
     options: dict[str, Any] = {}
     if os.name == "nt":
-        # Ctrl-C is for the parent, which ends its workers.
         options["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP  # type: ignore[attr-defined,unused-ignore]
     else:
-        options["start_new_session"] = True
         options["pass_fds"] = [memory.handle] if memory is not None else []
     # What a worker opens takes as many threads as the worker has, not all cores: joblib reads the first.
     names = ("LOKY_MAX_CPU_COUNT", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -403,13 +401,32 @@ def _spawn(memory: SharedMemory | None, n_threads: int) -> "subprocess.Popen[byt
     # The child finds this package where the parent has found it.
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     flags = ["-X", "utf8"] if sys.flags.utf8_mode else []
-    return subprocess.Popen(
-        [sys.executable, *flags, "-c", _PROGRAM],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-        **options,
-    )
+    with _without_interrupts():
+        return subprocess.Popen(
+            [sys.executable, *flags, "-c", _PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            **options,
+        )
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Start processes in which Ctrl-C does nothing from their first moment on: the parent ends them.
+
+    They stay in the parent's session, so that they are stopped with it (Ctrl-Z), and so that Linux, which
+    shares the cores between sessions, counts them to the parent's.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # A new process inherits the mask of the thread that starts it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _set_results(task: "_Task[T, R]", results: list[R]) -> None:
