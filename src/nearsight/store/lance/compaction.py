@@ -16,7 +16,7 @@ from nearsight.errors import StorageError
 from nearsight.store.lance import maintenance
 from nearsight.store.lance.manifest_file import UnknownLayoutError
 from nearsight.store.lance.old_versions import newest_version
-from nearsight.store.lance.table import Addresses, SharedTable
+from nearsight.store.lance.table import Addresses, SharedTable, TableState
 
 _LOG = logging.getLogger(__name__)
 _BATCH_ROWS = 256
@@ -90,14 +90,10 @@ class Compaction:
         addresses = self.table.addresses(last=window)
         return maintenance.fragment_sizes(addresses >> np.uint64(32), is_cut=self.table.n_rows() > window)
 
-    def is_due(self) -> bool:
+    def is_due(self, state: TableState) -> bool:
         """Whether there are many small fragments."""
-        with self.table.use("maintenance") as table:
-            stats = table.stats()
         return maintenance.is_compaction_due(
-            n_rows=stats["num_rows"],
-            n_fragments=stats["fragment_stats"]["num_fragments"],
-            full_rows=self.full_rows,
+            n_rows=state.n_rows, n_fragments=state.n_fragments, full_rows=self.full_rows
         )
 
     def run(self, writing: Writing) -> Iterator[int]:

@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,8 @@ class SharedTable:
         def merge_rows() -> None:
             source = rows()
             with self.use(doing) as table:
-                n_rows, n_unindexed = index_state(table)
+                n_rows = int(table.count_rows())
+                n_unindexed = _n_unindexed(n_rows, table.list_indices())
                 merge = table.merge_insert("id").when_matched_update_all()
                 merge = merge.when_not_matched_insert_all() if insert else merge
                 merge.use_index(maintenance.is_key_index_useful(n_rows, n_unindexed["id"])).execute(source)
@@ -251,19 +253,44 @@ class SharedTable:
 
         retried(build, "conflict")
 
-    def index_state(self) -> tuple[int, dict[str, int]]:
-        """Return the number of rows, and by column how many of them its index lacks."""
+    def state(self) -> "TableState":
+        """Return what the rules of maintenance ask for."""
         with self.use("maintenance") as table:
-            return index_state(table)
+            stats, indices = table.stats(), list(table.list_indices())
+            n_rows = int(stats["num_rows"])
+            return TableState(
+                version=int(table.version),
+                n_rows=n_rows,
+                n_unindexed=_n_unindexed(n_rows, indices),
+                n_fragments=int(stats["fragment_stats"]["num_fragments"]),
+                live_bytes=int(stats["total_bytes"]) + sum(int(index.size_bytes or 0) for index in indices),
+            )
 
 
-def index_state(table: Any) -> tuple[int, dict[str, int]]:
-    """Return the number of rows of a LanceDB table, and by column how many of them its index lacks."""
-    n_rows = int(table.count_rows())
-    n_unindexed = {"vector": n_rows, "id": n_rows}
-    for index in table.list_indices():
-        n_unindexed[index.columns[0]] = int(index.num_unindexed_rows or 0)
-    return n_rows, n_unindexed
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """A table as the rules of maintenance see it.
+
+    Attributes
+    ----------
+    version, n_rows, n_fragments : int
+    n_unindexed : dict of str to int
+        By column, how many rows its index lacks.
+    live_bytes : int
+        Of the data and the indexes, on disk.
+    """
+
+    version: int
+    n_rows: int
+    n_unindexed: dict[str, int]
+    n_fragments: int
+    live_bytes: int
+
+
+def _n_unindexed(n_rows: int, indices: Iterable[Any]) -> dict[str, int]:
+    """Return by column how many rows its index lacks."""
+    lacking = {index.columns[0]: int(index.num_unindexed_rows or 0) for index in indices}
+    return {"vector": n_rows, "id": n_rows, **lacking}
 
 
 def in_chunks(values: Addresses, n: int) -> Iterable[Addresses]:

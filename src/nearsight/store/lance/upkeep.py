@@ -20,7 +20,7 @@ from nearsight.store.lance.compaction import Compaction, Writing, check_room, co
 from nearsight.store.lance.errors import translated
 from nearsight.store.lance.manifest_file import UnknownLayoutError
 from nearsight.store.lance.readers_lock import ReadersLock
-from nearsight.store.lance.table import SharedTable
+from nearsight.store.lance.table import SharedTable, TableState
 
 _LOG = logging.getLogger(__name__)
 UPKEEP_LOCK = ".upkeep.lock"
@@ -119,49 +119,49 @@ class Upkeep:
         return [compaction.table for compaction in self._compactions()]
 
     def _maintain(self, *, growth: float, may_rewrite: bool) -> None:
-        is_due = self._is_index_due(growth) or (
-            may_rewrite and (self._is_compaction_due() or self._is_cleanup_due())
+        states = self._states()
+        is_due = self._is_index_due(states, growth) or (
+            may_rewrite and (self._is_compaction_due(states) or self._is_cleanup_due(states))
         )
         if not is_due:
             return
         try:
             with self._lock(blocking=False):
-                if may_rewrite and self._is_compaction_due():
+                # Another process may have done it meanwhile.
+                if may_rewrite and self._is_compaction_due(self._states()):
                     _LOG.info("%s: compacting", self._directory)
                     self._compact()
                 self._build_indexes(growth)
-                if may_rewrite and self._is_cleanup_due():
+                if may_rewrite and self._is_cleanup_due(self._states()):
                     self._delete_old_versions()
         except filelock.Timeout:
             _LOG.debug("%s: another process does the maintenance", self._directory)
 
+    def _states(self) -> list[TableState]:
+        return [table.state() for table in self._tables()]
+
     # --- indexes ------------------------------------------------------------------------------
 
-    def _is_index_due(self, growth: float) -> bool:
-        n_rows, n_unindexed = self._rows.index_state()
-        return maintenance.is_vector_index_due(n_rows, n_unindexed["vector"], growth=growth) or any(
-            self._is_key_index_due(table, growth) for table in self._tables()
+    def _is_index_due(self, states: list[TableState], growth: float) -> bool:
+        return any(_is_key_index_due(state, growth) for state in states) or _is_vector_index_due(
+            states[0], growth
         )
-
-    def _is_key_index_due(self, table: SharedTable, growth: float) -> bool:
-        n_rows, n_unindexed = table.index_state()
-        return maintenance.is_key_index_due(n_rows, n_unindexed["id"], growth=growth)
 
     def _build_indexes(self, growth: float) -> None:
         from lancedb.index import BTree, IvfRq
 
         for table in self._tables():
-            if self._is_key_index_due(table, growth):
+            if _is_key_index_due(table.state(), growth):
                 table.build_index("id", BTree())
-        n_rows, n_unindexed = self._rows.index_state()
-        if maintenance.is_vector_index_due(n_rows, n_unindexed["vector"], growth=growth):
-            _LOG.info("%s: building the search index of %d rows", self._directory, n_rows)
+        state = self._rows.state()
+        if _is_vector_index_due(state, growth):
+            _LOG.info("%s: building the search index of %d rows", self._directory, state.n_rows)
             self._rows.build_index("vector", IvfRq(distance_type="cosine", num_bits=_INDEX_BITS))
 
     # --- compaction ---------------------------------------------------------------------------
 
-    def _is_compaction_due(self) -> bool:
-        return any(compaction.is_due() for compaction in self._compactions())
+    def _is_compaction_due(self, states: list[TableState]) -> bool:
+        return any(c.is_due(state) for c, state in zip(self._compactions(), states, strict=False))
 
     def _compact(self) -> None:
         self._binary.remove_orphans(self._rows, self._writing)
@@ -183,14 +183,9 @@ class Upkeep:
 
     # --- old versions -------------------------------------------------------------------------
 
-    def _is_cleanup_due(self) -> bool:
-        version = 0
-        oldest_s, n_versions, live_bytes, disk_bytes = time.time(), 0, 0, 0
-        for table in self._tables():
-            with table.use("maintenance") as lance_table:
-                version += int(lance_table.version)
-                live_bytes += int(lance_table.stats()["total_bytes"])
-                live_bytes += sum(int(index.size_bytes or 0) for index in lance_table.list_indices())
+    def _is_cleanup_due(self, states: list[TableState]) -> bool:
+        version, live_bytes = sum(s.version for s in states), sum(s.live_bytes for s in states)
+        oldest_s, n_versions, disk_bytes = time.time(), 0, 0
         if version < self._next_cleanup_check:
             return False
         try:
@@ -222,3 +217,11 @@ class Upkeep:
         lock = filelock.FileLock(self._directory / UPKEEP_LOCK, blocking=blocking, thread_local=False)
         with translated(self._directory, "maintenance"), lock:
             yield
+
+
+def _is_key_index_due(state: TableState, growth: float) -> bool:
+    return maintenance.is_key_index_due(state.n_rows, state.n_unindexed["id"], growth=growth)
+
+
+def _is_vector_index_due(state: TableState, growth: float) -> bool:
+    return maintenance.is_vector_index_due(state.n_rows, state.n_unindexed["vector"], growth=growth)
