@@ -102,14 +102,9 @@ class KeptImageChoice:
         }
         with_overlay = _rows_with_overlay(rows, pairs, {row: one.edges for row, one in small.items()})
         self._candidates = dict(self._measured(rows, items_by_id(self._collection, ids), with_overlay))
-        for pair, transform in self._aligned(pairs):
-            first, second = (self._candidates[row] for row in pair)
-            framing = _framing(transform, (first.item, second.item), self._thumbnails.pixels[list(pair)])
-            looks = None
-            if small.keys() >= {*pair}:
-                looks = _common_looks(transform, small[pair[0]].look, small[pair[1]].look)
-            added_detail = lru_cache(1)(partial(_added_detail, first, second))
-            self._differences[pair] = differences(first, second, framing, looks, added_detail)
+        looks = {row: one.look for row, one in small.items()}
+        compare = partial(self._compared, looks)
+        self._differences = dict(ordered_map(compare, self._aligned(pairs), n_threads=self._n_threads))
         score = np.zeros(len(rows))
         n_compared = np.ones(len(rows))
         for pair, found in self._differences.items():
@@ -144,6 +139,19 @@ class KeptImageChoice:
 
         for part, transforms in zip(parts, ordered_map(align, parts, n_threads=self._n_threads), strict=True):
             yield from zip(map(tuple, part.tolist()), transforms, strict=True)
+
+    def _compared(
+        self, looks: dict[int, Floats], aligned: tuple[tuple[int, int], Floats]
+    ) -> tuple[tuple[int, int], list[ImageDifference]]:
+        """Return a pair of rows with its differences."""
+        pair, transform = aligned
+        first, second = (self._candidates[row] for row in pair)
+        framing = _framing(transform, (first.item, second.item), self._thumbnails.pixels[list(pair)])
+        common = None
+        if looks.keys() >= {*pair}:
+            common = _common_looks(transform, looks[pair[0]], looks[pair[1]])
+        added_detail = lru_cache(1)(partial(_added_detail, first, second))
+        return pair, differences(first, second, framing, common, added_detail)
 
     def _between(self, kept: int, other: int) -> list[ImageDifference] | None:
         """Return the differences of two images, positive where the kept one is better."""

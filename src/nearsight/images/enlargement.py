@@ -128,10 +128,12 @@ def _unpredicted(
     scale_y, scale_x = source.shape[0] / target.shape[0], source.shape[1] / target.shape[1]
     box = (left * scale_x, top * scale_y, (left + width) * scale_x, (top + height) * scale_y)
     image = Image.fromarray(source).convert("F")
-    resampled = [np.asarray(resize(image, (width, height), box), np.float32) for resize in filters]
     inside = (slice(_MARGIN_PX, height - _MARGIN_PX), slice(_MARGIN_PX, width - _MARGIN_PX))
-    predictions = [_predicted(part[inside], base) for base in resampled]
-    predicted = min(predictions, key=lambda one: float(np.square(one - part[inside]).mean()))
+    predictions = (
+        _Prediction(part[inside], np.asarray(resize(image, (width, height), box), np.float32))
+        for resize in filters
+    )
+    predicted = min(predictions, key=lambda prediction: prediction.error).image()
     # Blocks of JPEG begin at multiples of eight of the whole image.
     y, x = (-(top + _MARGIN_PX)) % 8, (-(left + _MARGIN_PX)) % 8
     missing, structure = unexplained_energy(predicted[y:, x:], part[inside][y:, x:], compression)
@@ -155,22 +157,31 @@ def _busiest_part(pixels: NDArray[np.uint8]) -> tuple[int, int, int, int]:
     return top, left, height, width
 
 
-def _predicted(target: Floats, base: Floats) -> Floats:
-    """Return the least-squares prediction of a target from the pixels around each place of a base."""
-    columns = [column.ravel() for column in _neighborhoods(base)]
-    # Other tones are no detail: powers of the gray level follow a curve.
-    gray = columns[len(columns) // 2 - 1] / np.float32(255)
-    columns += [255 * gray**2, 255 * gray**3]
-    # Every pixel is as likely, whatever the period of the resampling.
-    step = max(1, len(columns[0]) // _N_FITTED)
-    rows = np.random.default_rng(0).permutation(len(columns[0]))[: len(columns[0]) // step]
-    X = np.stack([*(column[rows] for column in columns), np.ones(len(rows), np.float32)], axis=1)
-    X = X.astype(np.float64)
-    # Neighbors of an enlarged image are nearly equal: a little ridge keeps the coefficients small.
-    ridge = 0.5 * np.eye(X.shape[1])
-    coefficients = np.linalg.solve(X.T @ X + ridge, X.T @ target.ravel()[rows].astype(np.float64))
-    predicted = sum(c * column for c, column in zip(coefficients, columns, strict=False)) + coefficients[-1]
-    return np.asarray(predicted, np.float32).reshape(target.shape)
+class _Prediction:
+    """The least-squares prediction of a target from the pixels around each place of a base."""
+
+    def __init__(self, target: Floats, base: Floats) -> None:
+        views = list(_neighborhoods(base))
+        # Other tones are no detail: powers of the gray level follow a curve.
+        gray = views[(len(views) - len(_BLURS_PX)) // 2] / np.float32(255)
+        self._columns = [*views, 255 * gray**2, 255 * gray**3]
+        # Every pixel is as likely, whatever the period of the resampling.
+        n = min(target.size, _N_FITTED)
+        rows = np.unravel_index(np.random.default_rng(0).choice(target.size, n, replace=False), target.shape)
+        X = np.stack([*(column[rows] for column in self._columns), np.ones(n, np.float32)], axis=1)
+        X, y = X.astype(np.float64), target[rows].astype(np.float64)
+        # Neighbors of an enlarged image are nearly equal: a little ridge keeps the coefficients small.
+        ridge = 0.5 * np.eye(X.shape[1])
+        self._coefficients = np.linalg.solve(X.T @ X + ridge, X.T @ y)
+        self.error = float(np.square(y - X @ self._coefficients).mean())
+
+    def image(self) -> Floats:
+        """Return the whole prediction."""
+        *coefficients, offset = self._coefficients.astype(np.float32)
+        predicted = np.full(self._columns[0].shape, offset, np.float32)
+        for coefficient, column in zip(coefficients, self._columns, strict=True):
+            predicted += coefficient * column
+        return predicted
 
 
 def _neighborhoods(base: Floats) -> Iterator[Floats]:
