@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.anomaly.mahalanobis import VectorAnomaly
 from nearsight.estimators.anomaly.patch_memory import PatchMemory
-from nearsight.estimators.anomaly.position_scale import PositionScale
+from nearsight.estimators.anomaly.position_scale import PositionScale, folds
 from nearsight.estimators.anomaly.score_fusion import ScoreScale, combine_scores
 from nearsight.estimators.conformal import Threshold, from_good, required_examples
 from nearsight.estimators.stored_parameters import present_parameters
@@ -30,7 +30,6 @@ _LEAST_FITTED = 10
 _HELD_OUT_SHARE = 1 / 3
 # Of the others, the share that the scales are learned from, and how many those are at least, up to a half.
 _SCALED_SHARE, _LEAST_SCALED = 1 / 3, 15
-_N_FOLDS = 5
 # The threshold is calibrated on at most so many scores: the latest.
 _MOST_SCORES = 5000
 _IMAGE, _PLACES = "image", "places"
@@ -450,12 +449,10 @@ def _of(arrays: Mapping[str, NDArray[Any]], start: str) -> dict[str, NDArray[Any
 def _cross_scored(maps: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
     """Return the score of each map by the places' scales of the other folds."""
     scores = np.empty(len(maps))
-    n_folds = min(_N_FOLDS, len(maps))
-    for fold in range(n_folds):
-        other_maps = [values for i, values in enumerate(maps) if i % n_folds != fold] or maps
-        others = PositionScale()
+    for fold, others in folds(len(maps)):
+        scale, other_maps = PositionScale(), [maps[i] for i in others]
         for values in other_maps:
-            others.add(values)
-        others.fit_tails(other_maps)
-        scores[fold::n_folds] = [_highest(others.standardized(values)) for values in maps[fold::n_folds]]
+            scale.add(values)
+        scale.fit_tails(other_maps)
+        scores[fold] = [_highest(scale.standardized(maps[i])) for i in fold]
     return scores

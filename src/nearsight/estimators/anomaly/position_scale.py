@@ -1,10 +1,11 @@
 """What is usual at each place of an image: the mean and spread of a map by relative position."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from nearsight.errors import InvalidParameterError
 
@@ -12,6 +13,9 @@ from nearsight.errors import InvalidParameterError
 _N_CELLS, _N_BORDER = 24, 3
 # A spread is at least this share of the mean spread, so that a place that never varied raises no alarm alone.
 _LEAST_SPREAD = 0.2
+# A variance that is as high as this is unlikely, from so few maps, is not excluded.
+_UNLIKELY = 0.01
+_N_FOLDS = 5
 # The share of values that are a tail.
 _TAIL = 0.01
 
@@ -26,10 +30,13 @@ class PositionScale:
 
     *Method*: a z-score per place. A map is divided into 24 × 24 cells of relative position. Of each cell the
     mean and the variance over good images are kept, smoothed over the adjacent cells. The outermost three
-    positions of each side are cells of their own, and are smoothed along the side only. A spread below a
-    fifth of the mean one is raised to that. Near the border distances are also more skewed, and the highest
-    ones are what counts: `fit_tails` rescales the outermost three rings of positions, so that the mean of
-    their highest hundredth is that of the inner places.
+    positions of each side are cells of their own, and are smoothed along the side only. They hold few values,
+    and a variance that was too low by chance would be an alarm in a new image; so their variance is raised to
+    that of their whole ring, at most to its own upper confidence limit (99 %). A spread below a fifth of the
+    mean one is raised to that. Near the border
+    distances are also more skewed, and the highest ones are what counts: `fit_tails` rescales the outermost
+    three rings of positions, so that the mean of their highest hundredth is that of the inner places, in
+    images that the means and variances do not come from.
 
     Attributes
     ----------
@@ -53,6 +60,8 @@ class PositionScale:
         self.n_maps = 0
         self._sums = np.zeros((3, _N_CELLS, _N_CELLS))
         self._tails = np.ones(_N_BORDER + 1)
+        # Not in files of earlier versions, whose thresholds belong to spreads that are not pooled.
+        self._is_pooled = True
         self._fitted: tuple[Floats, Floats] | None = None
 
     def add(self, values: NDArray[np.floating[Any]]) -> None:
@@ -67,11 +76,19 @@ class PositionScale:
         self._fitted = None
 
     def fit_tails(self, maps: Sequence[NDArray[np.floating[Any]]]) -> None:
-        """Learn how high the highest values are in each ring of positions, from maps that were added."""
+        """Learn how high the highest values are in each ring of positions, from maps that were added.
+
+        Each map is standardized by the maps of the other folds (cross-validation).
+        """
         self._tails = np.ones(_N_BORDER + 1)
-        rings = [_rings(values.shape) for values in maps]
-        standardized = np.concatenate([self.standardized(values).ravel() for values in maps])
-        ring_of = np.concatenate([ring.ravel() for ring in rings])
+        parts, rings = [], []
+        for fold, others in folds(len(maps)):
+            scale = PositionScale()
+            for i in others:
+                scale.add(maps[i])
+            parts += [scale.standardized(maps[i]).ravel() for i in fold]
+            rings += [_rings(maps[i].shape).ravel() for i in fold]
+        standardized, ring_of = np.concatenate(parts), np.concatenate(rings)
         inner = _highest(standardized[ring_of == _N_BORDER])
         for ring in range(_N_BORDER):
             own = _highest(standardized[ring_of == ring])
@@ -100,7 +117,7 @@ class PositionScale:
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Return it as plain data and arrays; see `from_state`."""
-        return {"n_maps": self.n_maps}, {"sums": self._sums, "tails": self._tails}
+        return {"n_maps": self.n_maps, "pooled": self._is_pooled}, {"sums": self._sums, "tails": self._tails}
 
     @classmethod
     def from_state(cls, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> "PositionScale":
@@ -112,7 +129,7 @@ class PositionScale:
             The array has another shape.
         """
         scale = cls()
-        scale.n_maps = int(facts["n_maps"])
+        scale.n_maps, scale._is_pooled = int(facts["n_maps"]), bool(facts.get("pooled", False))
         if arrays["sums"].shape != scale._sums.shape:
             raise ValueError(f"sums have shape {arrays['sums'].shape}, not {scale._sums.shape}")
         scale._sums, scale._tails = arrays["sums"], arrays["tails"]
@@ -122,13 +139,17 @@ class PositionScale:
         """Return mean and spread of each cell."""
         count, total, squares = self._sums
         filled = np.maximum(count, 1)
-        mean = total / filled
+        own_mean = total / filled
         # Weighted by the number of values: small maps leave cells empty.
         weights = _smoothed(count)
-        variance = _smoothed(np.maximum(squares - total * mean, 0)) / np.maximum(weights, 1e-300)
+        deviations = np.maximum(squares - total * own_mean, 0)
+        variance = _smoothed(deviations) / np.maximum(weights, 1e-300)
         mean = np.where(
             weights > 0, _smoothed(total) / np.maximum(weights, 1e-300), total.sum() / count.sum()
         )
+        if self._is_pooled:
+            highest = variance * self.n_maps / chi2.ppf(_UNLIKELY, max(self.n_maps - 1, 1))
+            variance = np.maximum(variance, np.minimum(_pooled(deviations, count), highest))
         spread = np.sqrt(variance)
         usual = float(np.average(spread, weights=count))
         least = max(_LEAST_SPREAD * usual, 1e-6 * float(np.abs(mean).max()), 1e-12)
@@ -151,6 +172,23 @@ def _rings(shape: tuple[int, ...]) -> NDArray[np.int64]:
     """Return how far each position of a map lies from its border: 0, 1, 2, or 3 and more."""
     rows, columns = (np.minimum(np.arange(n), np.arange(n)[::-1]) for n in shape)
     return np.minimum(np.minimum(rows[:, None], columns), _N_BORDER)
+
+
+def _pooled(deviations: Floats, count: Floats) -> Floats:
+    """Return the variance of each border cell's ring of cells, from sums of squared deviations; 0 inside."""
+    ring_of, variance = _rings(count.shape), np.zeros_like(count)
+    for ring in range(_N_BORDER):
+        is_ring = ring_of == ring
+        variance[is_ring] = deviations[is_ring].sum() / max(count[is_ring].sum(), 1)
+    return variance
+
+
+def folds(n: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield the members of each of five folds of n, and the others; a single one is both."""
+    n_folds = min(_N_FOLDS, n)
+    for fold in range(n_folds):
+        others = [i for i in range(n) if i % n_folds != fold]
+        yield list(range(fold, n, n_folds)), others or [fold]
 
 
 def _highest(values: NDArray[np.floating[Any]]) -> float:
