@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.duplicates import NearDuplicates
 from nearsight.estimators.duplicates.candidate_pairs import candidate_pairs
+from nearsight.estimators.duplicates.hash_pairs import _bit_counts, hash_pairs
 from nearsight.estimators.duplicates.proposals import propose
 from nearsight.estimators.duplicates.star_clusters import star_groups
 from nearsight.testing import EstimatorTests
@@ -59,29 +60,51 @@ def test_candidates_are_what_comparing_all_with_all_gives(k, sided):
 
 @pytest.mark.parametrize("sided", [False, True])
 @pytest.mark.parametrize("n_variants", [1, 4])
-def test_candidates_in_several_variants(n_variants, sided, monkeypatch):
-    monkeypatch.setattr("nearsight.estimators.duplicates.candidate_pairs._BLOCK_ROWS", 7)
+def test_hashes_in_several_variants(n_variants, sided, monkeypatch):
+    monkeypatch.setattr("nearsight.estimators.duplicates.hash_pairs._BLOCK_ROWS", 7)
     X, rng = copies(40, 10), np.random.default_rng(2)
     variants = rng.integers(-1, 2, (n_variants, *X.shape)).astype(np.int8)
-    variants[0] = 20 * np.roll(X, 3, axis=0)
+    variants = np.concatenate([20 * np.roll(X, 3, axis=0)[None], variants[1:]])
     splits = rng.integers(-1, 3, len(X)) if sided else None
-    pairs, similarities = candidate_pairs(
-        X, n_neighbors=3, min_similarity=0.2, splits=splits, variants=variants
-    )
+    pairs, similarities = hash_pairs(X, variants, n_neighbors=3, min_similarity=0.2, splits=splits)
     expected = by_hand(X, 3, 0.2, splits, variants)
     assert [tuple(pair) for pair in pairs.tolist()] == sorted(expected)
     np.testing.assert_allclose(similarities, [expected[tuple(pair)] for pair in pairs.tolist()], atol=1e-6)
 
 
-def test_cells_in_several_variants_find_what_exact_search_finds(monkeypatch):
-    monkeypatch.setattr("nearsight.estimators.duplicates.candidate_pairs._QUERY_ROWS", 700)
-    X = copies(3000, 0)
-    # The next one, as one of the variants has it.
-    variants = np.stack([np.roll(X, -1, axis=0) + 0.01, np.random.default_rng(0).normal(size=X.shape)])
-    exact, _ = candidate_pairs(X, n_neighbors=2, min_similarity=0.9, variants=variants)
-    cells, _ = candidate_pairs(X, n_neighbors=2, min_similarity=0.9, variants=variants, exact_rows=100)
-    assert {tuple(pair) for pair in exact.tolist()} >= {(i, i + 1) for i in range(2999)}
-    assert len({tuple(pair) for pair in exact.tolist()} - {tuple(pair) for pair in cells.tolist()}) <= 30
+@pytest.mark.parametrize("share_equal", [0, 0.6])
+def test_sorted_hashes_find_what_comparing_all_with_all_finds(share_equal):
+    # Of hashes that are alike in most places, as in a collection of products on white, no fewer are found.
+    rng = np.random.default_rng(0)
+    n, is_alike = 1500, rng.random(63) < share_equal
+    plain = np.where(is_alike & (rng.random((n, 63)) < 0.95), 1, rng.choice([-1, 1], (n, 63))).astype(np.int8)
+    plain[5] = 0
+    edited = np.stack([np.roll(plain, -1, axis=0), rng.choice([-1, 1], (n, 63))]).astype(np.int8)
+    flipped = rng.random((n, 63)) < 0.09
+    edited[0][flipped] *= -1
+    edited[:, 5] = 0
+    exact, exact_similarities = hash_pairs(plain, edited, n_neighbors=10, min_similarity=0.6)
+    found, similarities = hash_pairs(plain, edited, n_neighbors=10, min_similarity=0.6, exact_rows=10)
+    expected, both = (dict(zip(map(tuple, pairs.tolist()), values.tolist(), strict=True)) for pairs, values in
+                      ((exact, exact_similarities), (found, similarities)))  # fmt: skip
+    true = {(i, i + 1) for i in range(n - 1)} & expected.keys()
+    assert len(true) > 0.7 * n
+    assert len(true - both.keys()) <= 0.02 * n
+    for pair in list(both.keys() & expected.keys())[:500]:
+        assert both[pair] == pytest.approx(expected[pair], abs=1e-5)
+    assert not {pair for pair in both if 5 in pair}
+
+
+def test_sorted_hashes_without_bit_counts_of_numpy(monkeypatch):
+    plain = np.random.default_rng(0).choice([-1, 1], (300, 63)).astype(np.int8)
+    plain[200:] = plain[:100]
+    plain[200:, 7] *= -1
+    numbers = np.array([0, 1, 2**63, 2**64 - 1], np.uint64)
+    pairs = hash_pairs(plain, plain[None], n_neighbors=3, min_similarity=0.6, exact_rows=10)[0]
+    monkeypatch.delattr(np, "bitwise_count", raising=False)
+    assert _bit_counts(numbers).tolist() == [0, 1, 1, 64]
+    again = hash_pairs(plain, plain[None], n_neighbors=3, min_similarity=0.6, exact_rows=10)[0]
+    assert again.tolist() == pairs.tolist() == [[i, 200 + i] for i in range(100)]
 
 
 def test_cells_find_the_copies_that_exact_search_finds():

@@ -293,9 +293,7 @@ def _umap(
 ) -> Floats:
     k, n = min(n_neighbors, len(rows) - 1), len(rows)
     with bar("comparing neighbors", n, unit="rows", progress=progress) as shown:
-        others, similarities = nearest_neighbors(
-            rows, rows, k - 1, own=np.arange(n), block_rows=_BLOCK_ROWS, progress=shown.update
-        )
+        others, similarities = nearest_neighbors(rows, rows, k - 1, own=np.arange(n), progress=shown.update)
     return umap_coordinates(
         rows,
         np.maximum(1 - similarities, 0),

@@ -18,10 +18,9 @@ from nearsight.estimators.duplicates.calibration import (
     expected_rate,
     n_unconnected,
 )
-from nearsight.estimators.duplicates.candidate_pairs import EXACT_ROWS
 from nearsight.estimators.duplicates.proposals import Hashes, pair_cosines, propose
 from nearsight.estimators.duplicates.star_clusters import star_groups
-from nearsight.estimators.neighbors import unit_length
+from nearsight.estimators.neighbors import EXACT_ROWS, unit_length
 
 #: From two arrays of m rows to a score for each pair: the higher, the more certain a duplicate; NaN: not one.
 PairVerifier = Callable[[NDArray[np.int64], NDArray[np.int64]], ArrayLike]

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.estimators.duplicates.candidate_pairs import EXACT_ROWS, candidate_pairs
-from nearsight.estimators.neighbors import unit_length
+from nearsight.estimators.duplicates.candidate_pairs import candidate_pairs
+from nearsight.estimators.duplicates.hash_pairs import EXACT_ROWS as EXACT_HASH_ROWS
+from nearsight.estimators.duplicates.hash_pairs import hash_pairs
+from nearsight.estimators.neighbors import EXACT_ROWS
 
 #: The hashes of rows, (n_variants, n, e), and the hashes of their edits, (n_edits, n, e).
 Hashes = tuple[NDArray[Any], NDArray[Any]]
@@ -16,9 +18,6 @@ Hashes = tuple[NDArray[Any], NDArray[Any]]
 _HASH_NEIGHBORS, _MIN_HASH_SIMILARITY = 10, 0.6
 # From this cosine on, the hash of an edit alone is enough: 55 of 63 signs agree.
 _STRONG_HASH_SIMILARITY = 0.74
-
-# Each row has many hashes. Beyond so many rows, cells find 99 of 100 duplicates in a fifth of the time.
-_EXACT_HASH_ROWS = 5_000
 
 # Pairs whose cosines are computed together.
 _BLOCK_PAIRS = 65_536
@@ -53,25 +52,30 @@ def propose(
         The lower row first; sorted.
     cosines : ndarray of shape (m,), float32
     """
-    search = partial(candidate_pairs, exact_rows=exact_rows, random_state=random_state)
-    pairs, similarities = search(
-        vectors, n_neighbors=n_neighbors, min_similarity=min_similarity, splits=splits
+    pairs, similarities = candidate_pairs(
+        vectors,
+        n_neighbors=n_neighbors,
+        min_similarity=min_similarity,
+        splits=splits,
+        exact_rows=exact_rows,
+        random_state=random_state,
     )
     if hashes is None:
         return pairs, similarities
     plain, edited = hashes
     search_hashes = partial(
-        search,
-        unit_length(plain[0].astype(np.float32), copy=False),
+        hash_pairs,
+        plain[0],
         n_neighbors=_HASH_NEIGHBORS,
         min_similarity=_MIN_HASH_SIMILARITY,
         splits=splits,
-        exact_rows=min(exact_rows, _EXACT_HASH_ROWS),
+        exact_rows=min(exact_rows, EXACT_HASH_ROWS),
+        random_state=random_state,
     )
-    proposals = [pairs, search_hashes(variants=plain[1:])[0]]
+    proposals = [pairs, search_hashes(plain[1:])[0]]
     if len(edited):
         # Among so many edits, many hashes are alike by chance, but none nearly equal.
-        edited_pairs, hash_similarities = search_hashes(variants=edited)
+        edited_pairs, hash_similarities = search_hashes(edited)
         is_likely = hash_similarities >= _STRONG_HASH_SIMILARITY
         is_likely |= pair_cosines(vectors, edited_pairs) >= min_similarity
         proposals.append(edited_pairs[is_likely])

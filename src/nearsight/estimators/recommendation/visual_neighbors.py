@@ -15,7 +15,6 @@ from nearsight.progress import bar
 _BANDWIDTH = 0.05
 # Neighbors that are stored for each that is used, since some are hidden while the blends are fitted.
 _SPARE_FACTOR = 5
-_MOST_BLOCK_NUMBERS = 8_000_000
 # The share of random pairs that count as similar, and the pairs that are drawn.
 _SIMILAR_RATE = 0.01
 _RANDOM_PAIRS = 20_000
@@ -45,7 +44,7 @@ class VisualNeighbors:
         *,
         progress: bool | None = False,
     ) -> "VisualNeighbors":
-        """Search them exactly, in blocks: n × (bought items) × d operations."""
+        """Search them; see `neighbors.nearest_neighbors`."""
         if n_neighbors < 1:
             raise InvalidParameterError(f"n_neighbors is {n_neighbors}; it must be at least 1")
         items = np.flatnonzero(bought)
@@ -57,7 +56,6 @@ class VisualNeighbors:
                 X[items],
                 n_neighbors * _SPARE_FACTOR,
                 own=own,
-                block_rows=max(1, _MOST_BLOCK_NUMBERS // max(len(items), 1)),
                 progress=shown.update,
             )
         neighbors = np.append(items, -1)[rows]
