@@ -122,7 +122,7 @@ def resize_graph(*, transposed: bool, n_images: int = 1) -> bytes:
         See `ResizeMatrices`; the same for all images.
     n_images : int
     """
-    graph = _Graph()
+    graph = _ProductGraph()
     resized, corners = [], []
     for i in range(n_images):
         image, upright = f"{IMAGE}{i}", graph.products(i, transposed=transposed, rounded_between=True)
@@ -145,7 +145,7 @@ def reduction_graph(*, transposed: bool, n_images: int = 1) -> bytes:
     Inputs as for `resize_graph`; for each image, there is an output ``reduced0``, uint8 (out height, out
     width, 3).
     """
-    graph = _Graph()
+    graph = _ProductGraph()
     outputs: dict[str, Sequence[str | int]] = {}
     for i in range(n_images):
         reduced = graph.products(i, transposed=transposed, rounded_between=False)
@@ -154,7 +154,7 @@ def reduction_graph(*, transposed: bool, n_images: int = 1) -> bytes:
     return graph.serialize("reduce", n_images, outputs)
 
 
-class _Graph:
+class _ProductGraph:
     """Nodes for products of images with matrices."""
 
     def __init__(self) -> None:

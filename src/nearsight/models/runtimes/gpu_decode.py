@@ -153,11 +153,11 @@ class GpuDecoder:
         if spec.draft or memory is None or not resize_matrices.can_resize(spec):
             raise InvalidParameterError(f"a GPU cannot decode for {spec.id}: it decodes in full size only")
         self._backend, self._memory = backend, memory
-        self._slots: SimpleQueue[_Slot] = SimpleQueue()
+        self._slots: SimpleQueue[_DecodingSlot] = SimpleQueue()
         sizes = tuple(size for size in BATCH_SIZES if size in backend.batch_sizes)
         self._graphs = _Graphs(spec, backend.device, memory, cache_dir)
         for _ in range(_N_SLOTS):
-            self._slots.put(slot := _Slot(open_decoder(), memory, spec, sizes))
+            self._slots.put(slot := _DecodingSlot(open_decoder(), memory, spec, sizes))
             self.version = slot.decoder.version
         self._batches: DynamicBatcher[_Result | None] = DynamicBatcher(self._run, sizes, n_slots=_N_SLOTS)
         self.split = WorkSplit(_N_SLOTS)
@@ -225,7 +225,7 @@ class GpuDecoder:
             n_pixels = sum(jpeg.header.width * jpeg.header.height for jpeg, _ in requests)
             self.split.has_run(n_pixels, perf_counter() - started)
 
-    def _embed(self, requests: list[tuple[EncodedJpeg, bool]], slot: "_Slot") -> list[_Result | None]:
+    def _embed(self, requests: list[tuple[EncodedJpeg, bool]], slot: "_DecodingSlot") -> list[_Result | None]:
         images = slot.decoder.decode([jpeg.data for jpeg, _ in requests])
         self._memory.wait()
         results: list[_Result | None] = [None] * len(requests)
@@ -272,7 +272,7 @@ class _Plan:
     transposed: bool
 
 
-class _Slot:
+class _DecodingSlot:
     """A decoder, and the memory of a batch of resized images."""
 
     def __init__(

@@ -198,14 +198,14 @@ class OnnxDeviceBackend(OnnxBackend):
         self._input, self._dtype = _checked_input(spec, self._session)
         name, _ = devices.split_device(device)
         self.memory = DeviceMemory(device) if name in MEMORY else None
-        self._slots: SimpleQueue[_Slot] = SimpleQueue()
+        self._slots: SimpleQueue[_NetworkSlot] = SimpleQueue()
         if self.memory is not None:
             graph = normalize_graph(spec, half=self._dtype == "float16")
             normalizing = open_on_device(replace(spec, id="normalization"), graph, device, cache_dir)
             self._normalize = BoundGraph(normalizing, self.memory)
             self._network = BoundGraph(self._session, self.memory)
             for _ in range(_N_SLOTS):
-                self._slots.put(_Slot(self.memory, spec, self._dtype))
+                self._slots.put(_NetworkSlot(self.memory, spec, self._dtype))
         self._sizes = self._usable_sizes()
         n_slots = 1 if self.memory is None else _N_SLOTS
         self._batches: DynamicBatcher[NDArray[np.float32]] = DynamicBatcher(
@@ -264,7 +264,7 @@ class OnnxDeviceBackend(OnnxBackend):
         finally:
             self._slots.put(slot)
 
-    def _run_in_memory(self, levels: DeviceArray, slot: "_Slot") -> NDArray[Any]:
+    def _run_in_memory(self, levels: DeviceArray, slot: "_NetworkSlot") -> NDArray[Any]:
         pixels = slot.pixels(levels.shape[0])
         self._normalize.run({LEVELS: levels}, {PIXELS: pixels})
         [output] = self._network.run({self._input: pixels}, to_host=[self._spec.layer])
@@ -305,7 +305,7 @@ class OnnxDeviceBackend(OnnxBackend):
         return tuple(usable)
 
 
-class _Slot:
+class _NetworkSlot:
     """Memory of one batch under way: bytes on the host and on the device, and the network's input."""
 
     def __init__(self, memory: DeviceMemory, spec: ModelSpec, dtype: str) -> None:
