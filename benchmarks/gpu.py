@@ -9,9 +9,9 @@ named with the reason, and the exit code is 0.
 
 *Pipeline*: `Embedder` and `Collection.add`, the second of two passes over different files. *Limit*: worker
 processes that only decode and resize with Pillow. *DataLoader*: torch's, with a worker process per core that
-decodes and resizes with Pillow, and the same network in float16 on the GPU. *Host*: `GpuPipeline` with a device
-that answers at once; no GPU can be faster than what this process reads, hashes and judges. *Same vectors*: of
-the GPU, and of ``--decode full`` on the processor.
+decodes and resizes with Pillow, and the same network in float16 on the GPU. *Host*: `GpuPipeline` with a
+device that answers at once; no GPU can be faster than what this process reads, hashes and judges. *Same
+vectors*: of the GPU, and of ``--decode full`` on the processor.
 """
 
 import argparse
@@ -58,7 +58,7 @@ PACKAGES = (
     "pillow",
     "numpy",
 )
-#: On an H100 with 16 cores; images per second, or a ratio to the limit (x limit) or the DataLoader (x loader).
+#: On an H100 with 16 cores: images per second, or times the limit or the DataLoader.
 GOALS = {
     "cuda, decoded on the cores": {"640x480": ">= 1 x limit"},
     "cuda, decoded on the GPU: embed": {
@@ -70,7 +70,7 @@ GOALS = {
 }
 
 
-class NotHere(Exception):
+class NotHereError(Exception):
     """This machine cannot run a part, for the reason given."""
 
 
@@ -167,7 +167,7 @@ class _InstantDecoder:
 
 
 def host_rate(folder: Path) -> dict[str, Any]:
-    """Return the images/s and the processor's time of all that is not on the GPU: read, hash, judge, pass on."""
+    """Return the images/s and the processor's time of all that is not on the GPU."""
     backend = load_model(f"{MODEL}#decode=full", device="cpu")
     decoder: Any = _InstantDecoder(backend.spec.dim)
     sources = list(find(files_of(folder)))
@@ -243,7 +243,7 @@ def torch_network(torch: Any, graph: bytes) -> Callable[[Any], Any]:
             elif node.op_type in ("Flatten", "Reshape"):
                 y = inputs[0].flatten(1)
             else:
-                raise NotHere(f"the comparison knows no {node.op_type}")
+                raise NotHereError(f"the comparison knows no {node.op_type}")
             values[node.output[0]] = y
         return values[model.output[0].name]
 
@@ -255,9 +255,9 @@ def loader_rate(folder: Path) -> dict[str, Any]:
     try:
         import torch
     except ImportError as error:
-        raise NotHere("torch is not installed") from error
+        raise NotHereError("torch is not installed") from error
     if not torch.cuda.is_available():
-        raise NotHere("torch has no GPU")
+        raise NotHereError("torch has no GPU")
     variants: Any = find_model(MODEL).variants
     network = torch_network(torch, variants.graph(None))
     loader = torch.utils.data.DataLoader(
@@ -292,42 +292,46 @@ def same_vectors(folder: Path, n: int = 100) -> dict[str, Any]:
 
 def require_gpu() -> None:
     if not has_nvidia_gpu():
-        raise NotHere("no NVIDIA GPU with its driver was found")
+        raise NotHereError("no NVIDIA GPU with its driver was found")
     if "cuda" not in offered_devices():
-        raise NotHere("this onnxruntime has no CUDA")
+        raise NotHereError("this onnxruntime has no CUDA")
 
 
 def require_gpu_decoding() -> None:
     require_gpu()
     if not gpu_decode.is_installed():
-        raise NotHere("nvImageCodec is not installed: pip install 'nearsight[cuda]'")
+        raise NotHereError("nvImageCodec is not installed: pip install 'nearsight[cuda]'")
+
+
+def require_nothing() -> None:
+    return
+
+
+def part(
+    require: Callable[[], None], run: Callable[..., dict[str, Any]], folder: Path, **options: Any
+) -> Callable[[], dict[str, Any]]:
+    def measure() -> dict[str, Any]:
+        require()
+        return run(folder, **options)
+
+    return measure
 
 
 def parts(small: Path, large: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
     """Yield the name of each part, and what runs it."""
     for label, folder in (("640x480", small), ("12 Mpx", large)):
-
-        def needing(require: Callable[[], None], run: Callable[..., dict[str, Any]], **options: Any) -> Any:
-            def part(folder: Path = folder) -> dict[str, Any]:
-                require()
-                return run(folder, **options)
-
-            return part
-
-        def nothing() -> None:
-            return
-
-        yield f"limit: decode in processes, {label}", needing(nothing, decode_limit)
-        yield f"host: all but the GPU, {label}", needing(nothing, host_rate)
+        yield f"limit: decode in processes, {label}", part(require_nothing, decode_limit, folder)
+        yield f"host: all but the GPU, {label}", part(require_nothing, host_rate, folder)
         for mode in ("draft", "full"):
-            yield f"cpu, {mode}: embed, {label}", needing(nothing, embed_rate, decode=mode, device="cpu")
+            measure = part(require_nothing, embed_rate, folder, decode=mode, device="cpu")
+            yield f"cpu, {mode}: embed, {label}", measure
         for kind, run in (("embed", embed_rate), ("index", index_rate)):
-            on_cores = {"decode": "draft", "device": "cuda"}
-            yield f"cuda, decoded on the cores: {kind}, {label}", needing(require_gpu, run, **on_cores)
-            on_gpu = {"decode": "full", "device": "cuda"}
-            yield f"cuda, decoded on the GPU: {kind}, {label}", needing(require_gpu_decoding, run, **on_gpu)
-        yield f"loader: torch, float16, {label}", needing(require_gpu, loader_rate)
-        yield f"same vectors, {label}", needing(require_gpu_decoding, same_vectors)
+            measure = part(require_gpu, run, folder, decode="draft", device="cuda")
+            yield f"cuda, decoded on the cores: {kind}, {label}", measure
+            measure = part(require_gpu_decoding, run, folder, decode="full", device="cuda")
+            yield f"cuda, decoded on the GPU: {kind}, {label}", measure
+        yield f"loader: torch, float16, {label}", part(require_gpu, loader_rate, folder)
+        yield f"same vectors, {label}", part(require_gpu_decoding, same_vectors, folder)
 
 
 def machine() -> dict[str, Any]:
@@ -369,7 +373,7 @@ def main() -> None:
                 continue
             try:
                 measured[part] = run()
-            except NotHere as reason:
+            except NotHereError as reason:
                 measured[part] = {"not_run": str(reason)}
             except (NearsightError, RuntimeError, OSError, ImportError) as error:
                 measured[part] = {"failed": f"{type(error).__name__}: {error}"}

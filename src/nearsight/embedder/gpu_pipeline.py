@@ -8,7 +8,6 @@ from itertools import count
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from nearsight.embedder.batch import (
@@ -128,12 +127,7 @@ class _TimedPreparation:
 
 
 def _row(item: Prepared, result: EmbeddedJpeg) -> ImageRow | ImageFailure:
-    row = replace(
-        item.row,
-        width=result.width,
-        height=result.height,
-        thumbnail=result.thumbnail,
-        exif=result.exif,
-    )
-    [finished] = finish([replace(item, row=row)], result.vector[None].astype(np.float32))
-    return finished
+    stat, id = item.row.stat, item.row.id
+    row = ImageRow(stat, id, result.vector, result.width, result.height, result.thumbnail, result.exif)
+    # `finish` says what is wrong with a vector of zeros.
+    return row if result.vector.any() else finish([replace(item, row=row)], result.vector[None])[0]
