@@ -172,7 +172,8 @@ class Rows:
         alive = np.concatenate([self.alive, np.ones(len(table), bool)])
         alive[gone] = False
         recent = Part.of(
-            pa.concat_tables([self.recent.table, table.select(self.columns)]),
+            # A column may hold nulls in one table, and none by its schema in the other.
+            pa.concat_tables([self.recent.table, table.select(self.columns).cast(self.recent.table.schema)]),
             np.concatenate([self.recent.vectors, vectors]),
         )
         return self._made(self.base, recent, alive, self.graph)
