@@ -1,10 +1,11 @@
 """Metadata under new keys reaches a collection whose rows are in memory."""
 
 import numpy as np
-from fake import FakeBackend
 from PIL import Image
 
 from nearsight import Collection
+
+from fake import FakeBackend
 
 
 def test_new_keys_one_after_another_are_seen_by_searches_and_filters(tmp_path):
