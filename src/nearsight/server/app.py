@@ -15,6 +15,7 @@ from nearsight.server.errors import Renderers
 from nearsight.server.limits import BodyLimit
 from nearsight.server.origin import OriginCheck
 from nearsight.server.routes import (
+    analyses,
     collections,
     embeddings,
     health,
@@ -28,7 +29,7 @@ from nearsight.server.routes import (
 from nearsight.server.service import Service
 
 _MB = 2**20
-_ROUTES = (health, session, models, embeddings, collections, items, search, jobs, page)
+_ROUTES = (health, session, models, embeddings, collections, items, search, jobs, analyses, page)
 _DIALECTS: tuple[Any, ...] = (cohere, weaviate, tei)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nearsight.artifacts import exported
 from nearsight.collection import Collection, Item
 from nearsight.errors import CollectionNotFoundError
 from nearsight.models import Backend, load_model, load_text_encoder
@@ -59,6 +60,7 @@ class CollectionCatalog:
     ) -> None:
         self._own = Path(settings.data) / "collections"
         self._uploads = Path(settings.data) / "uploads"
+        self._results = Path(settings.data) / "results"
         self._mounts = {name: Path(place) for name, place in settings.pairs("mount").items()}
         self.roots = {name: Path(place).resolve() for name, place in settings.pairs("root").items()}
         self._models = models
@@ -149,10 +151,23 @@ class CollectionCatalog:
         (directory / "collection.json").unlink(missing_ok=True)
         shutil.rmtree(directory, ignore_errors=True)
         shutil.rmtree(self.uploads(name), ignore_errors=True)
+        shutil.rmtree(self._results / name, ignore_errors=True)
 
     def uploads(self, name: str) -> Path:
         """Return where the uploaded files of a collection lie."""
         return self._uploads / name
+
+    def result_file(self, name: str, kind: str) -> Path:
+        """Return where the latest result of an analysis lies; its directory exists."""
+        ending = "bin" if kind == "map" else "json"
+        folder = self._results / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{kind}.{ending}"
+
+    def write_result(self, name: str, kind: str, content: bytes) -> None:
+        """Replace the latest result of an analysis."""
+        with exported(self.result_file(name, kind)) as file:
+            file.write(content)
 
     async def model(self, name: str, in_thread: Callable[..., Any]) -> LoadedModel:
         """Return the model of a collection, loading it if needed."""

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,8 +46,19 @@ def index(args: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
+def analysis(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the function of that name in `analysis_jobs`, which imports what only analyses need."""
+    from nearsight.services import analysis_jobs
+
+    result: dict[str, Any] = getattr(analysis_jobs, kind)(args)
+    return result
+
+
 #: What a job can be, by its kind.
-KINDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {"index": index}
+KINDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "index": index,
+    **{kind: partial(analysis, kind) for kind in ("duplicates", "clusters", "map", "audit")},
+}
 
 
 def main(stdin: IO[str], stdout: IO[str]) -> int:

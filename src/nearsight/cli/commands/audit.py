@@ -1,7 +1,7 @@
 """`audit`."""
 
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,17 +92,9 @@ def audit(
         collection, added = _opened(run, stack, paths, model, exclusions)
         result = _audited(run, stack, collection, labels, split, good, where, false_alarm_rate, exclusions)
         result = _with_unreadable(result, added)
-        run.console.document(
-            {
-                "issues": [asdict(issue) for issue in result.issues],
-                "counts": result.counts,
-                "images": result.n_images,
-                "classes": result.class_counts,
-                "limits": result.limits.limits,
-                "false_alarm_rate": result.limits.false_alarm_rate,
-                "notes": result.notes,
-            }
-        )
+        from nearsight.services.documents import audit_document
+
+        run.console.document(audit_document(result))
         _say(run, result)
         if report is not None:
             from nearsight.reports.audit import write_audit

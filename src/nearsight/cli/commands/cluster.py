@@ -1,7 +1,7 @@
 """`cluster`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -152,7 +152,9 @@ def cluster(
     if save_as is not None:
         run.if_interrupted = f"some images have their new {save_as!r} already; the same command completes it"
         collection.save_clusters(clustering, save_as, overwrite=overwrite)
-    run.console.document(_document(clustering))
+    from nearsight.services.documents import clusters_document
+
+    run.console.document(clusters_document(clustering))
     _say(run, collection, clustering, where, detail or 0)
     if save_as is not None:
         run.console.note(f'For a closer look at one cluster: --where "{printable(save_as)} = 0".')
@@ -168,33 +170,6 @@ def cluster(
 
         write_clusters(report, collection, clustering)
         run.present_report(report)
-
-
-def _document(clustering: "Clustering") -> dict[str, Any]:
-    n_clusters = len(clustering.clusters)
-    return {
-        "clusters": [
-            {
-                "id": cluster.id,
-                "size": len(cluster.ids),
-                "representative": cluster.representative,
-                "name": cluster.name,
-                "ids": cluster.ids,
-                "representatives": cluster.representatives,
-                "words": cluster.words,
-            }
-            for cluster in clustering.clusters
-        ],
-        "noise": clustering.noise,
-        "algorithm": clustering.algorithm,
-        "coordinates": clustering.coordinates,
-        "levels": clustering.levels,
-        "level": clustering.level,
-        "tree": [
-            {"node": node, "joins": [a, b], "similarity": similarity, "size": size}
-            for node, (a, b, similarity, size) in enumerate(clustering.tree, n_clusters)
-        ],
-    }
 
 
 def _say(

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +11,7 @@ from nearsight.cli.framework import Command, Run
 from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
-    from nearsight.analyses.duplicate_groups import DuplicateGroup, Duplicates, Leak
+    from nearsight.analyses.duplicate_groups import DuplicateGroup, Duplicates
 
 
 @click.command(
@@ -103,7 +103,9 @@ def duplicates(
     if list_redundant:
         _list_redundant(run, result, null=null, include_review=include_review)
     else:
-        run.console.document(_document(result))
+        from nearsight.services.documents import duplicates_document
+
+        run.console.document(duplicates_document(result))
         _say(run, result, is_leak=bool(between))
     if result.n_without_thumbnail:
         n_skipped = count(result.n_without_thumbnail, "image")
@@ -120,45 +122,6 @@ def duplicates(
 
         write_duplicates(report, collection, result)
         run.present_report(report)
-
-
-def _document(result: "Duplicates") -> dict[str, Any]:
-    return {
-        "groups": [_group_document(group) for group in result.groups],
-        "leaks": [_leak_document(leak) for leak in result.leaks],
-        "images": result.n_images,
-        "threshold": result.threshold,
-        "false_alarm_rate": result.calibration.false_alarm_rate if result.calibration else None,
-        "expected_rate": result.expected_rate,
-    }
-
-
-def _group_document(group: "DuplicateGroup") -> dict[str, Any]:
-    return {
-        "keep": group.keep.id,
-        "ids": [item.id for item in group.items],
-        "similarity": group.similarity,
-        "certain": group.certain,
-        "agreement": group.agreement,
-        "verified_against": group.verified_against,
-        "paths": [path for item in group.items for path in item.paths],
-        "redundant": group.redundant,
-        "review": group.review,
-        "hard_links": group.hard_links,
-        "doubts": [doubt or None for doubt in group.doubts],
-        "why": group.why,
-    }
-
-
-def _leak_document(leak: "Leak") -> dict[str, Any]:
-    return {
-        "ids": [leak.first.id, leak.second.id],
-        "paths": [leak.first.path, leak.second.path]
-        if leak.first.id != leak.second.id
-        else leak.first.paths[:2],  # identical files are one image
-        "similarity": leak.similarity,
-        "agreement": leak.agreement,
-    }
 
 
 def _list_redundant(run: Run, result: "Duplicates", *, null: bool, include_review: bool) -> None:
@@ -183,8 +146,10 @@ def _list_redundant(run: Run, result: "Duplicates", *, null: bool, include_revie
 
 def _say(run: Run, result: "Duplicates", *, is_leak: bool) -> None:
     if is_leak:
+        from nearsight.services.documents import leak_document
+
         for leak in result.leaks:
-            paths = _leak_document(leak)["paths"]
+            paths = leak_document(leak)["paths"]
             run.console.say(printable("  ".join([f"{leak.agreement:.3f}", *paths])))
         run.console.say(f"{count(len(result.leaks), 'leak')} among {count(result.n_images, 'image')}")
         return

@@ -43,7 +43,8 @@ def job_facts(service: Service, job: Job) -> dict[str, Any]:
     if job.state == "running" and job.is_cancel_requested:
         facts["state"] = "cancelling"
     if result := facts["result"]:
-        result["failed"] = [{**each, "path": shown(each["path"])} for each in result.get("failed", [])]
+        if "failed" in result:
+            result["failed"] = [{**each, "path": shown(each["path"])} for each in result["failed"]]
         for name in ("vanished", "excluded"):
             if name in result:
                 result[name] = [shown(path) for path in result[name]]

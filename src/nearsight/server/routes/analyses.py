@@ -1,0 +1,284 @@
+"""Analyses of a collection: each is a job, and its latest result is kept."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from nearsight.analyses.clusters import Clustering
+from nearsight.server.auth import requires
+from nearsight.server.errors import Problem
+from nearsight.server.routes.jobs import accepted
+from nearsight.server.service import Service
+from nearsight.services.clusters import clustering_file
+from nearsight.services.duplicate_decisions import DuplicateDecisions
+
+router = APIRouter(prefix="/v1/collections/{name}", tags=["analyses"])
+
+IdempotencyKey = Annotated[str | None, Header(max_length=200)]
+_Rate = Annotated[float | None, Field(gt=0, lt=1)]
+
+
+class DuplicatesRequest(BaseModel):
+    """See `Collection.find_duplicates`."""
+
+    where: str | None = None
+    false_alarm_rate: _Rate = None
+    min_similarity: Annotated[float | None, Field(ge=-1, le=1)] = None
+
+
+class ClustersRequest(BaseModel):
+    """See `Collection.cluster`."""
+
+    k: Annotated[int | None, Field(ge=1, le=100_000)] = None
+    algorithm: Literal["density", "kmeans"] | None = None
+    where: str | None = None
+    min_cluster_size: Annotated[int | None, Field(ge=2)] = None
+    detail: Annotated[int | None, Field(ge=-20, le=20)] = None
+
+
+class MapRequest(BaseModel):
+    """See `Collection.layout_2d`."""
+
+    refit: bool = False
+    method: Literal["auto", "umap", "pca"] | None = None
+
+
+class AuditRequest(BaseModel):
+    """See `Collection.audit`."""
+
+    where: str | None = None
+    split: str | None = None
+    false_alarm_rate: _Rate = None
+
+
+class Decision(BaseModel):
+    """A decision about every pair of some images."""
+
+    ids: list[str] = Field(min_length=2, max_length=100)
+    decision: Literal["different", "keep_both", "undecided"]
+
+
+class ClusterName(BaseModel):
+    """A new name of a cluster."""
+
+    name: str = Field(min_length=1, max_length=100)
+
+
+@router.post("/duplicates", status_code=202, dependencies=[requires("write")])
+async def find_duplicates(
+    request: Request,
+    response: Response,
+    name: str,
+    body: DuplicatesRequest,
+    idempotency_key: IdempotencyKey = None,
+) -> dict[str, Any]:
+    """Find near-duplicates, as a job."""
+    return await _start(request, response, name, "duplicates", body, idempotency_key)
+
+
+@router.get("/duplicates", dependencies=[requires("read")])
+async def get_duplicates(
+    request: Request, name: str, offset: int = Query(0, ge=0), limit: int = Query(100, ge=1, le=1000)
+) -> dict[str, Any]:
+    """Return groups of near-duplicates of the latest search, without what was decided."""
+    service: Service = request.app.state.service
+
+    def read() -> dict[str, Any]:
+        document = _result(service, name, "duplicates")
+        groups = DuplicateDecisions(service.catalog.open(name)).undecided_groups(document["groups"])
+        for group in groups:
+            for key in ("paths", "redundant", "review", "hard_links"):
+                group[key] = [service.catalog.shown_path(path) for path in group[key]]
+        end = offset + limit
+        facts = {key: document[key] for key in ("images", "threshold", "false_alarm_rate", "expected_rate")}
+        return {
+            "groups": groups[offset:end],
+            "total": len(groups),
+            "next": end if end < len(groups) else None,
+            **facts,
+        }
+
+    return await service.in_thread(read)
+
+
+@router.post("/duplicates/decisions", dependencies=[requires("write")])
+async def decide(request: Request, name: str, body: Decision) -> dict[str, int]:
+    """Remember a decision: it holds for all later searches. `undecided` takes one back."""
+    service: Service = request.app.state.service
+
+    def note() -> int:
+        collection = service.catalog.open(name)
+        ids = [collection.get(id).id for id in body.ids]
+        return DuplicateDecisions(collection).decide(ids, body.decision)
+
+    return {"pairs": await service.in_thread(note)}
+
+
+@router.get("/duplicates/decisions", dependencies=[requires("read")])
+async def get_decisions(request: Request, name: str) -> dict[str, Any]:
+    """Return all decisions about near-duplicates."""
+    service: Service = request.app.state.service
+    decisions = await service.in_thread(lambda: DuplicateDecisions(service.catalog.open(name)).all())
+    return {"decisions": [{"ids": list(pair), "decision": each} for pair, each in decisions.items()]}
+
+
+@router.post("/clusters", status_code=202, dependencies=[requires("write")])
+async def find_clusters(
+    request: Request,
+    response: Response,
+    name: str,
+    body: ClustersRequest,
+    idempotency_key: IdempotencyKey = None,
+) -> dict[str, Any]:
+    """Cluster the images, as a job."""
+    return await _start(request, response, name, "clusters", body, idempotency_key)
+
+
+@router.get("/clusters", dependencies=[requires("read")])
+async def get_clusters(request: Request, name: str) -> dict[str, Any]:
+    """Return the latest clusters."""
+    service: Service = request.app.state.service
+    document: dict[str, Any] = await service.in_thread(_result, service, name, "clusters")
+    return document
+
+
+@router.patch("/clusters/{id}", dependencies=[requires("write")])
+async def rename_cluster(request: Request, name: str, id: int, body: ClusterName) -> dict[str, Any]:
+    """Rename a cluster, also in what the collection has saved."""
+    service: Service = request.app.state.service
+
+    def rename() -> dict[str, Any]:
+        document = _result(service, name, "clusters")
+        cluster = next((each for each in document["clusters"] if each["id"] == id), None)
+        if cluster is None:
+            raise Problem(404, f"there is no cluster {id}", code="cluster_not_found")
+        file = clustering_file(service.catalog.open(name))
+        if file.exists():
+            clustering = Clustering.load(file)
+            if any(each.id == id for each in clustering.clusters):
+                clustering.renamed({id: body.name}).save(file)
+        cluster["name"] = body.name
+        service.catalog.write_result(name, "clusters", json.dumps(document).encode())
+        return {key: cluster[key] for key in ("id", "name", "size", "representative")}
+
+    return await service.in_thread(rename)
+
+
+@router.post("/map", status_code=202, dependencies=[requires("write")])
+async def lay_out(
+    request: Request, response: Response, name: str, body: MapRequest, idempotency_key: IdempotencyKey = None
+) -> dict[str, Any]:
+    """Lay the images out on a plane, as a job."""
+    return await _start(request, response, name, "map", body, idempotency_key)
+
+
+@router.get("/map", dependencies=[requires("read")], response_class=Response)
+async def get_map(request: Request, name: str) -> Response:
+    """Return the latest map in binary, 26 bytes for each image.
+
+    Little-endian, for n images: x (float32), y (float32), number of the cluster (uint16, 65535 for none), ids
+    (16 bytes each).
+    """
+    service: Service = request.app.state.service
+
+    def read() -> tuple[bytes, str]:
+        file = _file(service, name, "map")
+        return file.read_bytes(), f'"{file.stat().st_mtime_ns:x}"'
+
+    data, tag = await service.in_thread(read)
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type="application/octet-stream", headers=headers)
+
+
+@router.post("/audit", status_code=202, dependencies=[requires("write")])
+async def start_audit(
+    request: Request,
+    response: Response,
+    name: str,
+    body: AuditRequest,
+    idempotency_key: IdempotencyKey = None,
+) -> dict[str, Any]:
+    """Look for images that are faulty, double, alone, or in two splits, as a job."""
+    return await _start(request, response, name, "audit", body, idempotency_key)
+
+
+@router.get("/audit", dependencies=[requires("read")])
+async def get_audit(request: Request, name: str) -> dict[str, Any]:
+    """Return the latest audit."""
+    service: Service = request.app.state.service
+
+    def read() -> dict[str, Any]:
+        document = _result(service, name, "audit")
+        for issue in document["issues"]:
+            issue["paths"] = [service.catalog.shown_path(path) for path in issue["paths"]]
+        return document
+
+    return await service.in_thread(read)
+
+
+@router.get("/items/{id}/recommendations", dependencies=[requires("read")])
+async def recommend(
+    request: Request,
+    name: str,
+    id: str,
+    k: int = Query(10, ge=1, le=1000),
+    where: str | None = None,
+    diversity: float = Query(0.0, ge=0, le=1),
+) -> dict[str, Any]:
+    """Recommend images for one image."""
+    service: Service = request.app.state.service
+
+    def run() -> dict[str, Any]:
+        found = service.catalog.open(name).recommend(
+            id, k=k, where=where, diversity=diversity, progress=False
+        )
+        shown = service.catalog.shown_path
+        return {
+            "items": [
+                {"id": s.id, "path": shown(s.path), "score": s.score, "why": s.why, "metadata": s.metadata}
+                for s in found.items
+            ]
+        }
+
+    return await service.in_thread(run)
+
+
+async def _start(
+    request: Request, response: Response, name: str, kind: str, body: BaseModel, idempotency_key: str | None
+) -> dict[str, Any]:
+    service: Service = request.app.state.service
+    shown = body.model_dump(exclude_none=True)
+
+    def check() -> None:
+        # A filter that is wrong is told now, not by a job that failed.
+        service.catalog.open(name).count(shown.get("where"))
+
+    await service.in_thread(check)
+    args = {
+        **shown,
+        "shown": shown,
+        "collection": name,
+        "directory": str(service.catalog.directory(name).absolute()),
+        "result_file": str(service.catalog.result_file(name, kind).absolute()),
+        **service.worker_args,
+    }
+    return await accepted(request, response, kind, args, idempotency_key)
+
+
+def _file(service: Service, name: str, kind: str) -> Path:
+    service.catalog.open(name)
+    file = service.catalog.result_file(name, kind)
+    if not file.exists():
+        raise Problem(404, f"there is no result yet; POST to /v1/collections/{name}/{kind}", code="no_result")
+    return file
+
+
+def _result(service: Service, name: str, kind: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(_file(service, name, kind).read_bytes())
+    return document

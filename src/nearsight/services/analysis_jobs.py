@@ -1,0 +1,84 @@
+"""Analyses as jobs: each writes its result to a file, and returns a summary."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearsight.artifacts import exported
+from nearsight.collection import Collection
+from nearsight.services import documents
+from nearsight.text_format import plain
+
+
+def duplicates(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Find near-duplicates."""
+    options = _given(args, "where", "false_alarm_rate", "min_similarity", "n_threads")
+    document = documents.duplicates_document(_collection(args).find_duplicates(**options))
+    _write(args, document)
+    n_certain = sum(group["certain"] for group in document["groups"])
+    return {"groups": len(document["groups"]), "certain": n_certain, "images": document["images"]}
+
+
+def clusters(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Cluster the images; clusters of all images are saved in the collection."""
+    from nearsight.services.clusters import save_clustering
+
+    collection = _collection(args)
+    options = _given(args, "k", "algorithm", "where", "min_cluster_size", "detail")
+    clustering = collection.cluster(**options)
+    save_clustering(collection, clustering, where=args.get("where"))
+    _write(args, documents.clusters_document(clustering))
+    return {"clusters": len(clustering.clusters), "noise": len(clustering.noise)}
+
+
+def map(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the images out on a plane.
+
+    The file holds, little-endian and without gaps, for n images: x (float32), y (float32), the number of the
+    cluster (uint16, 65535 for none), and the ids (16 bytes each). So it has 26 bytes for each image.
+    """
+    from nearsight.services.map import saved_clusters
+
+    collection = _collection(args)
+    layout = collection.layout_2d(**_given(args, "refit", "method"))
+    numbers = saved_clusters(collection)
+    category = np.array([numbers.get(id, (-1, None))[0] for id in layout.ids], np.int64)
+    category[(category < 0) | (category >= 65535)] = 65535
+    with exported(Path(args["result_file"])) as file:
+        for column in (layout.positions[:, 0], layout.positions[:, 1]):
+            file.write(np.ascontiguousarray(column, "<f4").tobytes())
+        file.write(category.astype("<u2").tobytes())
+        file.write(bytes.fromhex("".join(layout.ids)))
+    return {"points": len(layout.ids), "method": layout.method, "trustworthiness": layout.trustworthiness}
+
+
+def audit(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Look for images that are faulty, double, alone, or in two splits."""
+    options = _given(args, "where", "split", "false_alarm_rate", "n_threads")
+    document = documents.audit_document(_collection(args).audit(**options))
+    _write(args, document)
+    return {"issues": len(document["issues"]), "counts": document["counts"], "images": document["images"]}
+
+
+def _collection(args: Mapping[str, Any]) -> Collection:
+    cache_dir = args.get("cache_dir")
+    return Collection.open(
+        args["directory"],
+        device=args.get("device", "auto"),
+        cache_dir=None if cache_dir is None else Path(cache_dir),
+    )
+
+
+def _given(args: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: args[name] for name in names if args.get(name) is not None}
+
+
+def _write(args: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+    with exported(Path(args["result_file"])) as file:
+        file.write(json.dumps(plain(document)).encode())
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,91 @@
+"""Results of analyses as JSON documents: what ``--json`` prints, and what the service answers."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nearsight.analyses.audit import Audit
+    from nearsight.analyses.clusters import Clustering
+    from nearsight.analyses.duplicate_groups import DuplicateGroup, Duplicates, Leak
+
+
+def duplicates_document(result: "Duplicates") -> dict[str, Any]:
+    """Return near-duplicates as plain data."""
+    return {
+        "groups": [_group_document(group) for group in result.groups],
+        "leaks": [leak_document(leak) for leak in result.leaks],
+        "images": result.n_images,
+        "threshold": result.threshold,
+        "false_alarm_rate": result.calibration.false_alarm_rate if result.calibration else None,
+        "expected_rate": result.expected_rate,
+    }
+
+
+def clusters_document(clustering: "Clustering") -> dict[str, Any]:
+    """Return clusters as plain data."""
+    n_clusters = len(clustering.clusters)
+    return {
+        "clusters": [
+            {
+                "id": cluster.id,
+                "size": len(cluster.ids),
+                "representative": cluster.representative,
+                "name": cluster.name,
+                "ids": cluster.ids,
+                "representatives": cluster.representatives,
+                "words": cluster.words,
+            }
+            for cluster in clustering.clusters
+        ],
+        "noise": clustering.noise,
+        "algorithm": clustering.algorithm,
+        "coordinates": clustering.coordinates,
+        "levels": clustering.levels,
+        "level": clustering.level,
+        "tree": [
+            {"node": node, "joins": [a, b], "similarity": similarity, "size": size}
+            for node, (a, b, similarity, size) in enumerate(clustering.tree, n_clusters)
+        ],
+    }
+
+
+def audit_document(result: "Audit") -> dict[str, Any]:
+    """Return an audit as plain data."""
+    return {
+        "issues": [asdict(issue) for issue in result.issues],
+        "counts": result.counts,
+        "images": result.n_images,
+        "classes": result.class_counts,
+        "limits": result.limits.limits,
+        "false_alarm_rate": result.limits.false_alarm_rate,
+        "notes": result.notes,
+    }
+
+
+def _group_document(group: "DuplicateGroup") -> dict[str, Any]:
+    return {
+        "keep": group.keep.id,
+        "ids": [item.id for item in group.items],
+        "similarity": group.similarity,
+        "certain": group.certain,
+        "agreement": group.agreement,
+        "verified_against": group.verified_against,
+        "paths": [path for item in group.items for path in item.paths],
+        "redundant": group.redundant,
+        "review": group.review,
+        "hard_links": group.hard_links,
+        "doubts": [doubt or None for doubt in group.doubts],
+        "why": group.why,
+    }
+
+
+def leak_document(leak: "Leak") -> dict[str, Any]:
+    """Return a near-duplicate across two parts of a collection as plain data."""
+    return {
+        "ids": [leak.first.id, leak.second.id],
+        "paths": [leak.first.path, leak.second.path]
+        if leak.first.id != leak.second.id
+        else leak.first.paths[:2],  # identical files are one image
+        "similarity": leak.similarity,
+        "agreement": leak.agreement,
+    }

@@ -1,0 +1,152 @@
+"""Analyses over HTTP give what the library gives; the worker runs in this process, so that it is quick."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nearsight import Collection
+from nearsight.services import documents, job_worker
+
+from fake import FakeBackend
+
+ROUTE = "/v1/collections/photos"
+
+
+def photograph(seed, quality=95, size=(160, 120)):
+    pixels = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def photos(client):
+    """Twelve images, and re-encoded ones of three of them."""
+    assert client.post("/v1/collections", json={"name": "photos"}).status_code == 201
+    images = [photograph(seed) for seed in range(12)] + [photograph(seed, 60) for seed in range(3)]
+    files = [("image", (f"{i}.jpg", data)) for i, data in enumerate(images)]
+    answer = client.post(f"{ROUTE}/items", files=files)
+    return [item["id"] for item in answer.json()["items"]]
+
+
+@pytest.fixture
+def run(client, photos, monkeypatch):
+    """Ask for an analysis, and run its job here and now."""
+    table = client.service.jobs.table
+    monkeypatch.setattr(table, "claim", lambda: None)
+
+    def start(kind, **body):
+        answer = client.post(f"{ROUTE}/{kind}", json=body)
+        assert answer.status_code == 202, answer.text
+        job = table.get(answer.json()["id"])
+        result = job_worker.KINDS[kind](job.args)
+        table.finish(job.id, "done", result=result)
+        shown = client.get(answer.headers["location"]).json()
+        assert (shown["state"], shown["result"], shown["args"]) == ("done", result, body)
+        return result
+
+    return start
+
+
+def library(client):
+    return Collection.open(client.service.catalog.directory("photos"), model=FakeBackend())
+
+
+def test_there_is_no_result_before_a_job(client, photos):
+    for kind in ("audit", "map"):
+        answer = client.get(f"{ROUTE}/{kind}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_result")
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("duplicates", {"where": "nope = 1"}),
+        ("duplicates", {"false_alarm_rate": 2}),
+        ("clusters", {"k": 0}),
+        ("clusters", {"algorithm": "magic"}),
+        ("map", {"method": "magic"}),
+        ("audit", {"false_alarm_rate": 0}),
+    ],
+)
+def test_bad_requests_start_no_job(client, photos, kind, body):
+    before = len(client.service.jobs.table.list())
+    assert client.post(f"{ROUTE}/{kind}", json=body).status_code in (400, 422)
+    assert len(client.service.jobs.table.list()) == before
+
+
+def test_duplicates_and_decisions(client, photos, run):
+    summary = run("duplicates")
+    expected = documents.duplicates_document(library(client).find_duplicates(progress=False))["groups"]
+    answer = client.get(f"{ROUTE}/duplicates").json()
+    assert summary["groups"] == answer["total"] == len(expected) == 3
+    assert {tuple(sorted(each["ids"])) for each in answer["groups"]} == {
+        tuple(sorted(each["ids"])) for each in expected
+    }
+    assert str(client.service.data) not in json.dumps(answer)
+    page = client.get(f"{ROUTE}/duplicates", params={"limit": 2}).json()
+    assert (len(page["groups"]), page["next"]) == (2, 2)
+    ids = answer["groups"][0]["ids"]
+    decision = {"ids": ids, "decision": "different"}
+    assert client.post(f"{ROUTE}/duplicates/decisions", json=decision).json() == {"pairs": 1}
+    assert client.get(f"{ROUTE}/duplicates").json()["total"] == 2
+    run("duplicates")
+    assert client.get(f"{ROUTE}/duplicates").json()["total"] == 2
+    listed = client.get(f"{ROUTE}/duplicates/decisions").json()["decisions"]
+    assert listed == [{"ids": sorted(ids), "decision": "different"}]
+    client.post(f"{ROUTE}/duplicates/decisions", json={"ids": ids, "decision": "undecided"})
+    assert client.get(f"{ROUTE}/duplicates").json()["total"] == 3
+    assert (
+        client.post(
+            f"{ROUTE}/duplicates/decisions", json={"ids": ids[:1], "decision": "different"}
+        ).status_code
+        == 422
+    )
+
+
+def test_clusters_are_found_and_renamed(client, photos, run):
+    assert run("clusters", k=2, algorithm="kmeans")["clusters"] == 2
+    document = client.get(f"{ROUTE}/clusters").json()
+    assert sorted(id for each in document["clusters"] for id in each["ids"]) == sorted(photos)
+    answer = client.patch(f"{ROUTE}/clusters/1", json={"name": "sunsets"})
+    assert answer.json()["name"] == "sunsets"
+    assert client.get(f"{ROUTE}/clusters").json()["clusters"][1]["name"] == "sunsets"
+    from nearsight.analyses.clusters import Clustering
+    from nearsight.services.clusters import clustering_file
+
+    assert Clustering.load(clustering_file(library(client))).clusters[1].name == "sunsets"
+    assert client.patch(f"{ROUTE}/clusters/7", json={"name": "x"}).status_code == 404
+    assert client.patch(f"{ROUTE}/clusters/1", json={"name": ""}).status_code == 422
+
+
+def test_the_map_is_binary(client, photos, run):
+    assert run("map", refit=True, method="pca")["points"] == len(photos)
+    answer = client.get(f"{ROUTE}/map")
+    n = len(answer.content) // 26
+    x, y = (np.frombuffer(answer.content, "<f4", n, offset) for offset in (0, 4 * n))
+    category = np.frombuffer(answer.content, "<u2", n, 8 * n)
+    ids = [answer.content[10 * n + 16 * i :][:16].hex() for i in range(n)]
+    layout = library(client).layout_2d(progress=False)
+    assert ids == layout.ids
+    np.testing.assert_array_equal(np.stack([x, y], 1), layout.positions)
+    assert set(category.tolist()) <= {0, 1, 65535}
+    again = client.get(f"{ROUTE}/map", headers={"if-none-match": answer.headers["etag"]})
+    assert again.status_code == 304
+
+
+def test_audit(client, photos, run):
+    summary = run("audit")
+    document = client.get(f"{ROUTE}/audit").json()
+    assert len(document["issues"]) == summary["issues"]
+    assert document["images"] == len(photos)
+    assert all("/" not in path for issue in document["issues"] for path in issue["paths"])
+
+
+def test_recommendations(client, photos):
+    answer = client.get(f"{ROUTE}/items/{photos[0]}/recommendations", params={"k": 3}).json()
+    expected = library(client).recommend(photos[0], k=3, progress=False).items
+    assert [each["id"] for each in answer["items"]] == [each.id for each in expected]
+    assert client.get(f"{ROUTE}/items/0000/recommendations").status_code == 404
