@@ -53,6 +53,34 @@ export const api = {
         : { id: ids, text: text || null, not_text: notText, where: where || null, k, offset },
     }),
 
+  /** Analyses run as jobs; the latest result of each is kept. */
+  startAnalysis: (name, kind, options = {}) => ask("POST", `${at(name)}/${kind}`, { body: options }),
+  duplicates: (name, query) => ask("GET", `${at(name)}/duplicates`, { query }),
+  decide: (name, ids, decision) => ask("POST", `${at(name)}/duplicates/decisions`, { body: { ids, decision } }),
+  clusters: (name) => ask("GET", `${at(name)}/clusters`),
+  renameCluster: (name, id, title) => ask("PATCH", `${at(name)}/clusters/${id}`, { body: { name: title } }),
+  audit: (name) => ask("GET", `${at(name)}/audit`),
+  recommend: (name, id, query) => ask("GET", `${at(name)}/items/${id}/recommendations`, { query }),
+
+  /** The map: x and y (Float32Array), category (Uint16Array; 65,535 for none), and ids. */
+  async map(name) {
+    const data = await ask("GET", `${at(name)}/map`);
+    const n = data.byteLength / 26;
+    const ids = new Uint8Array(data, 10 * n);
+    const digits = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+    const id = (point) => {
+      let text = "";
+      for (let at = 16 * point; at < 16 * point + 16; at++) text += digits[ids[at]];
+      return text;
+    };
+    return {
+      x: new Float32Array(data, 0, n),
+      y: new Float32Array(data, 4 * n, n),
+      category: new Uint16Array(data, 8 * n, n),
+      ids: Array.from({ length: n }, (_, point) => id(point)),
+    };
+  },
+
   indexFolder: (name, folder) => ask("POST", `${at(name)}/index`, { body: { folder } }),
   jobs: () => ask("GET", "/v1/jobs"),
   job: (id) => ask("GET", `/v1/jobs/${id}`),

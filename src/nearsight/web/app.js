@@ -6,13 +6,21 @@ import { address, current, go } from "./route.js";
 import { Selection } from "./selection.js";
 import { announce, count, Dialog, Failure, html, render, useEffect, useState } from "./ui.js";
 import { AddImages } from "./views/add-images.js";
+import { Audit } from "./views/audit.js";
+import { Clusters } from "./views/clusters.js";
 import { Collections } from "./views/collections.js";
+import { Duplicates } from "./views/duplicates.js";
 import { Images } from "./views/images.js";
+import { MapOfImages } from "./views/map.js";
 import { SelectionBar } from "./views/selection-bar.js";
 
 // One entry a view: its name in the address, its title, its sign, and its component.
 const VIEWS = [
   ["images", "Images", "▦", Images],
+  ["map", "Map", "∴", MapOfImages],
+  ["clusters", "Clusters", "❖", Clusters],
+  ["duplicates", "Duplicates", "⧉", Duplicates],
+  ["audit", "Audit", "✓", Audit],
   ["add", "Add images", "⊕", AddImages],
 ];
 
