@@ -19,7 +19,7 @@ const VIEWS = [
   ["images", "Images", "▦", Images],
   ["map", "Map", "∴", MapOfImages],
   ["clusters", "Clusters", "❖", Clusters],
-  ["duplicates", "Duplicates", "⧉", Duplicates],
+  ["duplicates", "Duplicates", "≈", Duplicates],
   ["audit", "Audit", "✓", Audit],
   ["add", "Add images", "⊕", AddImages],
 ];

@@ -165,8 +165,8 @@ export class MapView {
     const [scaleX, scaleY] = [(2 * this.scale) / this.width, (2 * this.scale) / this.height];
     this.layer.view = [scaleX, scaleY, -this.center[0] * scaleX, -this.center[1] * scaleY];
     // Points grow as the space between them does, more slowly.
-    const size = 2.2 + 1.6 * Math.log2(1 + this.zoom) - 0.6 * Math.log10(1 + this.ids.length / 2000);
-    this.layer.pointSize = Math.min(Math.max(size, 1.5), 12) * devicePixelRatio;
+    const size = 11 - 1.9 * Math.log10(1 + this.ids.length) + 1.6 * Math.log2(this.zoom);
+    this.layer.pointSize = Math.min(Math.max(size, 1.5), 14) * devicePixelRatio;
     const color = getComputedStyle(this.element).color.match(/\d+/g) ?? [0, 0, 0];
     this.layer.outline = color.slice(0, 3).map((part) => part / 255);
     this.layer.draw();
@@ -179,8 +179,11 @@ export class MapView {
     const taken = [];
     this.labels.forEach(({ x, y }, at) => {
       const span = this.names.children[at];
-      const [left, top] = this.toPx(x, y);
       const [width, height] = [span.offsetWidth || span.textContent.length * 7, 18];
+      const [center, top] = this.toPx(x, y);
+      // A name near the rim is moved inside, if its place is inside at all.
+      const isInside = center >= 0 && center <= this.width;
+      const left = isInside ? Math.min(Math.max(center, width / 2 + 4), this.width - width / 2 - 4) : center;
       const box = [left - width / 2, top - height / 2, left + width / 2, top + height / 2];
       const isFree = box[2] > 0 && box[0] < this.width && box[3] > 0 && box[1] < this.height
         && taken.every((other) => box[2] < other[0] || box[0] > other[2] || box[3] < other[1] || box[1] > other[3]);

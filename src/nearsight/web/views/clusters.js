@@ -18,7 +18,7 @@ export function Clusters({ collection, query, selection }) {
     ${result && (chosen
       ? html`<${Cluster} key=${chosen.id} collection=${collection} cluster=${chosen} selection=${selection} renamed=${analysis.reload} />`
       : html`<div class="line"><h1>${count(result.clusters.length, "cluster")}</h1><span class="space"></span>
-          <form class="search-line" onSubmit=${start}><label class="soft">Number <input type="number" min="1" max="1000" value=${k} placeholder="as found" onInput=${(event) => setK(event.target.value)} /></label>
+          <form class="search-line one" onSubmit=${start}><label class="soft" for="k">Number</label><input id="k" type="number" min="1" max="1000" value=${k} placeholder="as found" onInput=${(event) => setK(event.target.value)} />
           <button class="quiet">Cluster again</button></form></div>
         <ul class="stacks">${result.clusters.map((cluster) => html`<${Stack} collection=${collection.name} cluster=${cluster} />`)}
           ${result.noise.length > 0 && html`<li><button class="stack" onClick=${() => selection.change(result.noise)}>

@@ -85,7 +85,7 @@ function Legend({ points, names, hidden, toggle }) {
   return html`<ul class="legend" aria-label="Clusters">${rows.map(([category, size]) => html`<li><label>
     <input type="checkbox" checked=${!hidden.has(category)} onChange=${() => toggle(category)} />
     <span class="dot" ref=${(dot) => dot && (dot.style.background = css(categoryColor(category)))}></span>
-    <span>${category === NOISE ? (names.size ? "in no cluster" : "all images") : names.get(category) ?? `Cluster ${category}`}</span>
+    <span title=${names.get(category)}>${category === NOISE ? (names.size ? "in no cluster" : "all images") : names.get(category) ?? `Cluster ${category}`}</span>
     <span class="soft">${size.toLocaleString("en")}</span></label></li>`)}</ul>`;
 }
 
