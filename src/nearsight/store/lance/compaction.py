@@ -21,7 +21,7 @@ from nearsight.store.lance.table import Addresses, SharedTable, TableState
 _LOG = logging.getLogger(__name__)
 _BATCH_ROWS = 256
 # Bytes in memory for each byte of a fragment that is merged, and for one that is copied in batches.
-_MERGE_MEMORY, _COPY_MEMORY_BYTES = 3, 256 * 2**20
+_MERGE_MEMORY, _COPY_MEMORY_BYTES = 5, 256 * 2**20
 _DISK_MARGIN = 1.1
 
 Writing = Callable[[], AbstractContextManager[None]]

@@ -27,10 +27,10 @@ MIN_VERSIONS = 100
 _MIN_FRAGMENTS_TO_COMPACT = 64
 # Compaction has two levels: fragments that together reach the first become one; those that reach the second
 # become fragments of exactly that many rows, which are never merged again. A row moves at most twice.
-# Where rows are wide, a full fragment has fewer, since merging takes three times its size in memory.
+# Where rows are wide, a full fragment has fewer, since merging takes five times its size in memory.
 _MIDDLE_FRAGMENT_ROWS = 4_096
 FULL_FRAGMENT_ROWS = 65_536
-_FULL_FRAGMENT_BYTES = 256 * 2**20
+_FULL_FRAGMENT_BYTES = 192 * 2**20
 # A fragment of which this much is deleted is rewritten without it.
 _SPARSE_SHARE = 0.25
 # Thousands of versions slow down opening.
@@ -69,7 +69,7 @@ def full_fragment_rows(row_bytes: float) -> int:
     Examples
     --------
     >>> full_fragment_rows(2_500), full_fragment_rows(5_500), full_fragment_rows(1_000_000)
-    (65536, 45056, 4096)
+    (65536, 32768, 4096)
     """
     n_rows = int(_FULL_FRAGMENT_BYTES / row_bytes) // _MIDDLE_FRAGMENT_ROWS * _MIDDLE_FRAGMENT_ROWS
     return min(FULL_FRAGMENT_ROWS, max(_MIDDLE_FRAGMENT_ROWS, n_rows))
