@@ -11,7 +11,7 @@ from nearsight.store.memory.store import _all_columns
 
 
 def main(store_directory: str, cache_directory: str) -> None:
-    build.MIN_GRAPH_NUMBERS, build._LEAST_RECALL, build._EXPANSIONS = 1, 0.0, (500,)
+    build.MIN_GRAPH_NUMBERS, build._EXPANSIONS = 1, (500,)
     store, cache = open_store(Path(store_directory)), MemoryCache(Path(cache_directory))
     print("ready", flush=True)
     while True:

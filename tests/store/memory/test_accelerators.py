@@ -42,8 +42,8 @@ def test_more_than_there_are(graph, codes):
 
 def test_a_saved_graph_is_the_same(graph, codes, tmp_path):
     graph.save(tmp_path / "graph")
-    opened = Graph.open(tmp_path / "graph", 96)
-    assert (len(opened), opened.expansion) == (300, 96)
+    opened = Graph.open(tmp_path / "graph", 96, 0.999)
+    assert (len(opened), opened.expansion, opened.recall) == (300, 96, 0.999)
     opened.expansion = 300
     for mine, theirs in zip(graph.search(codes, 7), opened.search(codes, 7), strict=True):
         assert mine.tolist() == theirs.tolist()
@@ -57,7 +57,7 @@ def test_a_row_may_be_added_twice(graph, codes):
 def test_something_that_is_no_graph(tmp_path):
     (tmp_path / "graph").write_bytes(b"no graph at all" * 100)
     with pytest.raises(StorageError, match="graph"):
-        Graph.open(tmp_path / "graph", 64)
+        Graph.open(tmp_path / "graph", 64, 1.0)
 
 
 def test_a_graph_that_cannot_be_written(graph, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 
 from nearsight.store.lance.store import LanceStore
 from nearsight.store.memory import accelerators, build, cache, plan
+from nearsight.store.memory import rows as memory_rows
 from nearsight.store.memory.cache import MemoryCache
 from nearsight.store.memory.store import MemoryStore
 from nearsight.testing.stores import SCHEMA, rows, vectors_of
@@ -26,7 +27,7 @@ QUERIES = vectors_of(*range(1000, 1010))
 @pytest.fixture(autouse=True)
 def _small_graphs(monkeypatch):
     monkeypatch.setattr(build, "MIN_GRAPH_NUMBERS", 1)
-    monkeypatch.setattr(build, "_LEAST_RECALL", 0.0)
+    monkeypatch.setattr(memory_rows, "LEAST_RECALL", 0.0)
     monkeypatch.setattr(build, "_EXPANSIONS", (500,))
     monkeypatch.setattr(plan, "MAX_EXACT_NUMBERS", 0)
 
@@ -73,8 +74,19 @@ def test_the_next_process_opens_what_was_saved(lance, directory, saved, monkeypa
     assert saved.exists()
 
 
-@pytest.mark.parametrize("name", [*cache._names(), cache._MANIFEST])
-@pytest.mark.parametrize("damage", ["bit", "short", "long", "empty", "gone"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        *[(name, "bit") for name in (*cache._names(), cache._MANIFEST)],
+        *[
+            (name, how)
+            for name in (cache._GRAPH, cache._MANIFEST)
+            for how in ("short", "long", "empty", "gone")
+        ],
+        (cache._VECTORS, "short"),
+        (cache._CODES, "gone"),
+    ],
+)
 def test_a_damaged_file_is_thrown_away(lance, directory, saved, name, damage):
     file = saved / name
     content = file.read_bytes()
@@ -136,6 +148,14 @@ def test_nothing_is_written_into_files_that_are_mapped(saved):
     rows, _ = MemoryCache(saved.parent).open()
     assert not rows.base.vectors.flags.writeable
     assert not rows.base.codes.values.flags.writeable
+
+
+def test_a_graph_that_finds_too_little_is_kept_and_not_used(lance, directory, monkeypatch):
+    monkeypatch.setattr(memory_rows, "LEAST_RECALL", 1.1)
+    check_again(lance, directory)
+    monkeypatch.setattr(build.Loader, "_load_anew", None)
+    monkeypatch.setattr(memory_rows.Rows, "_walk", None)
+    check_again(lance, directory)
 
 
 def test_a_directory_that_cannot_be_written(lance, directory, monkeypatch):

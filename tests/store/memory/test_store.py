@@ -10,6 +10,7 @@ from nearsight.errors import StorageError
 from nearsight.store import parse
 from nearsight.store.lance.store import LanceStore
 from nearsight.store.memory import accelerators, build, plan
+from nearsight.store.memory import rows as memory_rows
 from nearsight.store.memory.store import MemoryStore
 from nearsight.testing import StoreTests
 from nearsight.testing.stores import FIELDS, SCHEMA, fetch, rows, vector_array, vectors_of
@@ -46,7 +47,7 @@ class TestMemory(StoreTests):
 def _small_graphs(monkeypatch):
     """Everything but an empty store has a graph, and every search uses it."""
     monkeypatch.setattr(build, "MIN_GRAPH_NUMBERS", 1)
-    monkeypatch.setattr(build, "_LEAST_RECALL", 0.0)
+    monkeypatch.setattr(memory_rows, "LEAST_RECALL", 0.0)
     monkeypatch.setattr(build, "_EXPANSIONS", (500,))
     monkeypatch.setattr(plan, "MAX_EXACT_NUMBERS", 0)
 
@@ -185,7 +186,7 @@ def test_own_writes_while_a_graph_is_built(store, lance, monkeypatch):
     if not accelerators.has_graphs():
         pytest.skip("usearch is not installed")
     monkeypatch.setattr(build, "MIN_GRAPH_NUMBERS", 1)
-    monkeypatch.setattr(build, "_LEAST_RECALL", 0.0)
+    monkeypatch.setattr(memory_rows, "LEAST_RECALL", 0.0)
     monkeypatch.setattr(build, "_EXPANSIONS", (500,))
     make = build.Loader._graph
 

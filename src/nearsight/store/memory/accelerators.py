@@ -56,10 +56,16 @@ class Graph:
     Parameters
     ----------
     index : usearch.index.Index
+
+    Attributes
+    ----------
+    recall : float
+        The share of the nearest that walks were seen to find.
     """
 
     def __init__(self, index: Any) -> None:
         self._index = index
+        self.recall = 1.0
 
     @classmethod
     def empty(cls, dim: int) -> "Graph":
@@ -76,7 +82,7 @@ class Graph:
         )
 
     @classmethod
-    def open(cls, path: Path, expansion: int) -> "Graph":
+    def open(cls, path: Path, expansion: int, recall: float) -> "Graph":
         """Map a saved graph into memory, read-only.
 
         Raises
@@ -91,7 +97,7 @@ class Graph:
         if index is None:
             raise StorageError(f"{path} is not a graph")
         graph = cls(index)
-        graph.expansion = expansion
+        graph.expansion, graph.recall = expansion, recall
         return graph
 
     def __len__(self) -> int:

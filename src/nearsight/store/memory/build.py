@@ -18,14 +18,15 @@ from nearsight.store.memory.accelerators import Graph, has_byte_products, has_gr
 from nearsight.store.memory.cache import ArrayFiles, MemoryCache, save, write_arrays
 from nearsight.store.memory.codes import Codes, encode, inverse_norms
 from nearsight.store.memory.plan import MAX_HELD_NUMBERS, MIN_GRAPH_NUMBERS
-from nearsight.store.memory.rows import Part, Rows
+from nearsight.store.memory.rows import LEAST_RECALL, Part, Rows
 
 _LOG = logging.getLogger(__name__)
 # Rows that an older graph must still share with the store to be worth a comparison.
 _MIN_SHARED = 0.8
 _ROWS_PER_STEP = 256
-# The graph's expansion is the least that finds this share of the ten nearest of some rows that are left out.
-_TARGET_RECALL, _LEAST_RECALL = 0.995, 0.99
+# The graph's expansion is the least that finds this share of the ten nearest of some rows that are left out;
+# where none does, the least that finds nearly as much as any.
+_TARGET_RECALL, _TOLERANCE = 0.995, 0.001
 _EXPANSIONS = (64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _N_LEFT_OUT, _K_LEFT_OUT, _COUNT_LEFT_OUT = 200, 10, 30
 
@@ -281,7 +282,7 @@ class Loader:
             files.close()
 
     def _graph(self, part: Part) -> Graph | None:
-        """Return the graph of all rows; None if it finds too few of the nearest at any expansion."""
+        """Return the graph of all rows; None without codes."""
         codes = part.codes
         if codes is None:
             return None
@@ -291,10 +292,10 @@ class Loader:
         left_out, others = order[:n_left_out], order[n_left_out:]
         graph = Graph.empty(part.vectors.shape[1])
         self._add(graph, others, codes)
-        recall = self._calibrate(graph, part, np.sort(left_out), np.sort(others)) if n_left_out else 1.0
-        if recall < _LEAST_RECALL:
-            _LOG.info("no graph: it finds %.3f of the nearest ten", recall)
-            return None
+        if n_left_out:
+            self._calibrate(graph, part, np.sort(left_out), np.sort(others))
+        if graph.recall < LEAST_RECALL:
+            _LOG.info("the graph finds %.3f of the nearest ten, too little to be used", graph.recall)
         self._add(graph, left_out, codes)
         if self._n_threads > 1:
             self._add_unreachable(graph, codes)
@@ -312,6 +313,7 @@ class Loader:
         Of rows that threads add at the same time, a few in ten thousand get no edges that lead to them. Added
         by one thread, they do.
         """
+        expansion, graph.expansion = graph.expansion, _EXPANSIONS[0]
         for start in range(0, len(codes.values), _ROWS_PER_STEP):
             self._check_stop()
             own = codes.values[start : start + _ROWS_PER_STEP]
@@ -319,27 +321,26 @@ class Loader:
             lost = [number for number, keys in enumerate(found) if start + number not in keys]
             for number in lost:
                 graph.add(np.array([start + number]), own[number : number + 1], 1)
+        graph.expansion = expansion
 
     @staticmethod
-    def _calibrate(graph: Graph, part: Part, left_out: NDArray[np.int64], others: NDArray[np.int64]) -> float:
-        """Set the least expansion that finds enough, by rows that are not in the graph; return the recall."""
+    def _calibrate(graph: Graph, part: Part, left_out: NDArray[np.int64], others: NDArray[np.int64]) -> None:
+        """Set the expansion, by rows that are not in the graph, and the recall that it has."""
         queries = part.vectors[left_out] * part.inverse_norms[left_out, None]
         nearest = Rows.of(part).compare_at_once(queries, _K_LEFT_OUT, others)
         limits = [np.sort(cosines)[-_K_LEFT_OUT:][0] for _, cosines in nearest]
         codes = encode(queries, np.ones(len(queries), np.float32))
-        recall = 0.0
-        for expansion in _EXPANSIONS:
-            graph.expansion = expansion
+        recalls = []
+        for graph.expansion in _EXPANSIONS:
+            keys = graph.search(codes.values, _COUNT_LEFT_OUT)
             hits = [
-                min(_K_LEFT_OUT, int((part.similarities(query, keys) >= limit - 1e-6).sum()))
-                for query, keys, limit in zip(
-                    queries, graph.search(codes.values, _COUNT_LEFT_OUT), limits, strict=True
-                )
+                min(_K_LEFT_OUT, int((part.similarities(query, own) >= limit - 1e-6).sum()))
+                for query, own, limit in zip(queries, keys, limits, strict=True)
             ]
-            recall = sum(hits) / (_K_LEFT_OUT * len(hits))
-            if recall >= _TARGET_RECALL:
-                break
-        return recall
+            recalls.append(sum(hits) / (_K_LEFT_OUT * len(hits)))
+        wanted = min(_TARGET_RECALL, max(recalls) - _TOLERANCE)
+        chosen = next(number for number, recall in enumerate(recalls) if recall >= wanted)
+        graph.expansion, graph.recall = _EXPANSIONS[chosen], recalls[chosen]
 
 
 def n_background_threads() -> int:

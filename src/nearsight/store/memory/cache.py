@@ -176,6 +176,7 @@ def save(directory: Path, part: Part, graph: Graph, revision: str) -> None:
         "dim": part.vectors.shape[1],
         "error": part.codes.error if part.codes else 0.0,
         "expansion": graph.expansion,
+        "recall": graph.recall,
         "files": {name: _checked(directory / name) for name in _names()},
     }
     for name in facts["files"]:
@@ -197,7 +198,7 @@ def _read(directory: Path) -> tuple[Rows, str]:
         with pa.memory_map(str(directory / _TABLE)) as source:
             table = pa.ipc.open_file(source).read_all()
         part = _mapped(directory, table, facts["rows"], facts["dim"], facts["error"])
-        graph = Graph.open(directory / _GRAPH, facts["expansion"])
+        graph = Graph.open(directory / _GRAPH, facts["expansion"], facts["recall"])
         # Some rows may be in the graph twice.
         if not len(table) == len(part) <= len(graph):
             raise NearsightError("the files do not have the same rows")

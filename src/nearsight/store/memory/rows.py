@@ -31,6 +31,8 @@ _N_MASKS = 16
 #: Numbers of vectors that came since, and are compared one by one, beyond which all rows are read again.
 MAX_RECENT_NUMBERS = 4_000_000
 _MAX_DEAD_SHARE, _MIN_DEAD = 0.2, 1000
+#: The share of the nearest that a graph must find to be used.
+LEAST_RECALL = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +162,10 @@ class Rows:
         names: list[str] = self.base.table.column_names
         return names
 
-    def with_graph(self, graph: Graph) -> "Rows":
-        """Return the same rows with a graph of the base."""
-        return replace(self, graph=graph)
+    @property
+    def reliable_graph(self) -> Graph | None:
+        """The graph, if walks find enough."""
+        return self.graph if self.graph is not None and self.graph.recall >= LEAST_RECALL else None
 
     # --- changes ------------------------------------------------------------------------------
 
@@ -268,14 +271,13 @@ class Rows:
         if not n_matching:
             return [[] for _ in queries]
         n = len(mask)
-        path = choose(
-            n, n_matching, self.dim, k, len(queries), has_graph=self.graph is not None and not exact
-        )
+        graph = None if exact else self.reliable_graph
+        path = choose(n, n_matching, self.dim, k, len(queries), has_graph=graph is not None)
         if path == "store":
             return None
         unit = queries * inverse_norms(queries)[:, None]
-        if path == "graph" and self.graph is not None:
-            nearest = self._walk(self.graph, unit, k, mask, n_matching)
+        if path == "graph" and graph is not None:
+            nearest = self._walk(graph, unit, k, mask, n_matching)
         else:
             nearest = self._compare(unit, k, mask, n_matching)
         return None if nearest is None else self._hits(nearest, k, columns)
