@@ -7,7 +7,7 @@ from nearsight import doctor, processor
 from nearsight.embedder.rates import Rates
 from nearsight.errors import UnsupportedMachineError
 from nearsight.models import DEFAULT_MODEL, find_model
-from nearsight.models.runtimes import devices, onnx_session
+from nearsight.models.runtimes import devices, gpu_decode, onnx_session
 from nearsight.settings import Settings
 
 
@@ -97,3 +97,22 @@ def test_doctor_tells_which_workers_embed(monkeypatch, tmp_path):
     assert "at 0.25 Mpx: cpu, 8 processes x 2 threads 868 images/s, cpu, 16 threads 634 images/s" in detail
     settings = Settings(collection="", cache_dir=tmp_path, processes="1")
     assert doctor.check_workers(settings).detail == "1 process, as NEARSIGHT_PROCESSES says"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "offered", "installed", "status", "detail"),
+    [
+        (False, ["cuda"], True, "ok", "the cores decode: there is no NVIDIA GPU"),
+        (True, [], True, "ok", "the cores decode"),
+        (True, ["cuda"], False, "warn", "nvImageCodec is not installed"),
+        (True, ["cuda"], True, "ok", "the GPU decodes JPEGs of --decode full"),
+    ],
+)
+def test_doctor_says_who_decodes(monkeypatch, gpu, offered, installed, status, detail):
+    monkeypatch.setattr(processor, "has_nvidia_gpu", lambda: gpu)
+    monkeypatch.setattr(onnx_session, "offered_devices", lambda: offered)
+    monkeypatch.setattr(gpu_decode, "is_installed", lambda: installed)
+    check = doctor.check_gpu_decoding()
+    assert check.status == status
+    assert detail in check.detail
+    assert ("nvidia-nvimgcodec-cu13" in check.fix) == (status == "warn")

@@ -81,6 +81,7 @@ def run_checks(settings: Settings, collection: str) -> Iterator[Check]:
     yield check_onnxruntime()
     yield check_bfloat16()
     yield check_gpu()
+    yield check_gpu_decoding()
     yield check_text_encoder()
     yield check_face_models()
     yield check_formats()
@@ -200,6 +201,24 @@ def check_gpu() -> Check:
         detail, _, fix = idle.partition(" To use it: ")
         return Check("gpu", "warn", detail, f"run: {fix}")
     return Check("gpu", "ok", "none found")
+
+
+def check_gpu_decoding() -> Check:
+    """Check whether a GPU decodes JPEGs."""
+    from nearsight.models.runtimes import gpu_decode, onnx_session
+
+    name = "gpu decoding"
+    try:
+        has_cuda = "cuda" in onnx_session.offered_devices()
+    except Exception:  # `check_onnxruntime` reports it
+        has_cuda = False
+    if not processor.has_nvidia_gpu() or not has_cuda:
+        return Check(name, "ok", "the cores decode: there is no NVIDIA GPU, or onnxruntime has no CUDA")
+    if not gpu_decode.is_installed():
+        # Not the extra: it would install a second build of onnxruntime.
+        fix = f"run: pip install {gpu_decode.PACKAGES}"
+        return Check(name, "warn", "the cores decode for the GPU: nvImageCodec is not installed", fix)
+    return Check(name, "ok", "nvImageCodec is installed: the GPU decodes JPEGs of --decode full")
 
 
 def check_text_encoder() -> Check:

@@ -46,6 +46,8 @@ from nearsight.models.runtimes.onnx_session import (
 from nearsight.models.runtimes.work_split import WorkSplit
 from nearsight.models.spec import ModelSpec
 
+#: What to install for it, beside a build of ONNX Runtime with CUDA.
+PACKAGES: Final = "nvidia-nvimgcodec-cu13 nvidia-nvjpeg"
 BATCH_SIZES: Final = (1, 8, 32, 64)
 # One batch is decoded while another one is resized and embedded.
 _N_SLOTS = 2
