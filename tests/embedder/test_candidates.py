@@ -1,8 +1,10 @@
 """Which pipelines a job tries; and that a change of pipeline changes no result."""
 
+import time
+
 import pytest
 
-from nearsight import Embedder
+from nearsight import Embedder, ImageFailure
 from nearsight.embedder import candidates, schedule
 from nearsight.embedder.batch import ReadOptions
 from nearsight.embedder.candidates import Pipelines, runs_on_processor
@@ -11,6 +13,7 @@ from nearsight.embedder.rates import Rates
 from nearsight.embedder.schedule import Measurement, Schedule
 from nearsight.images import Limits, find
 from nearsight.models.preprocess import Preprocessing
+from nearsight.models.runtimes import placement
 
 from fake import FakeBackend
 
@@ -96,6 +99,41 @@ def test_a_change_of_pipeline_changes_no_result(tmp_path, save_image, monkeypatc
         assert (row.vector == expected[row.position % 40]).all()
     assert n_images >= 80
     assert n_images % 40 == 0
+
+
+class SlowDeviceBackend(DeviceBackend):
+    def embed(self, prepared):
+        time.sleep(0.01 * len(prepared))
+        return super().embed(prepared)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backend", "device"), [(SlowDeviceBackend(), "cpu"), (DeviceBackend(), "cuda")])
+def test_auto_never_stays_with_the_slower_device(tmp_path, save_image, monkeypatch, backend, device):
+    """The other way round, the processor is the slow one."""
+    monkeypatch.setattr(schedule, "_SECONDS", 0.05)
+    monkeypatch.setattr(candidates, "n_cores", lambda: 2)
+    on_cores = FakeBackend() if device == "cpu" else SlowProcessorBackend()
+    monkeypatch.setitem(placement._on_processor, backend, on_cores)
+    chosen = []
+    monkeypatch.setattr(Schedule, "_decide", lambda self, c: (chosen.append(c.name), decide(self, c)))
+    files = [save_image(tmp_path / f"{seed}.png", seed, (20, 20)) for seed in range(16)]
+    sources = find(file for _ in range(1000) if not chosen for file in files)
+    rows = list(Embedder(backend, n_threads=2, cache_dir=tmp_path).stream(sources))
+    assert not [row for row in rows if isinstance(row, ImageFailure)]
+    assert chosen == [f"{device}, 2 threads"]
+    # The next job knows it.
+    chosen.clear()
+    sources = find(file for _ in range(1000) if not chosen for file in files)
+    n_images = sum(1 for _ in Embedder(backend, n_threads=2, cache_dir=tmp_path).stream(sources))
+    assert chosen == [f"{device}, 2 threads"]
+    assert n_images < len(rows)
+
+
+class SlowProcessorBackend(FakeBackend):
+    def embed(self, prepared):
+        time.sleep(0.01 * len(prepared))
+        return super().embed(prepared)
 
 
 decide = Schedule._decide

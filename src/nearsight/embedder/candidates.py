@@ -102,7 +102,7 @@ class Pipelines:
         if isinstance(self.backend, SeparableBackend) and cores > MAX_CORES_OF_THREADS:
             candidates.append(self.processes(Plan(cores, 1)))
         if on_processor is not None:
-            other = replace(self, backend=on_processor, n_threads=cores)
+            other = replace(self, backend=on_processor, n_threads=cores, gpu_decoder=None)
             candidates += other._processes(_USUAL_SECONDS, 0.0) or [other.threads()]
         return candidates
 
@@ -112,7 +112,8 @@ class Pipelines:
         for backend in (self.backend, on_processor):
             if plan is None or backend is None or device != _device(backend):
                 continue
-            other = replace(self, backend=backend)
+            # What decodes on a GPU has a name that is no plan.
+            other = replace(self, backend=backend, gpu_decoder=None)
             if not plan.n_processes:
                 return replace(other, n_threads=plan.n_threads).threads()
             if plan.fits(backend.spec.size_bytes or 0, free_memory_bytes()):
