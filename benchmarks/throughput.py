@@ -45,6 +45,7 @@ from benchmarks.sample_images import make
 from nearsight import Collection, Embedder, load_model
 from nearsight.embedder.plan import Plan, choose_plan
 from nearsight.images import decode, find
+from nearsight.images.pixel_memory import keep_pixel_memory
 from nearsight.models.preprocess import Preprocessing
 from nearsight.processor import free_memory_bytes
 
@@ -101,6 +102,7 @@ class DataLoader:
 
     def __init__(self, n_workers: int) -> None:
         self.n_workers = n_workers
+        # The peers' processes do not keep memory, as nobody sets that.
         self.has_torch = find_spec("torch") is not None
         self.pool = None if self.has_torch else multiprocessing.get_context("spawn").Pool(n_workers)
 
@@ -233,6 +235,8 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder in which the images are kept for the next time")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    # As the command line does.
+    keep_pixel_memory(cpu_count())
     n_images = {"640x480": options.small, "12 Mpx": options.large}
     columns: dict[str, dict[str, Any]] = {}
     with kept_images(options.images) as directory, tempfile.TemporaryDirectory() as cache:
