@@ -5,7 +5,7 @@ import pytest
 
 from nearsight import Collection
 from nearsight.collection import search as search_module
-from nearsight.errors import InvalidParameterError, UnknownModelError
+from nearsight.errors import InvalidParameterError, UnknownModelError, VectorError
 
 from fake import DIM, FakeBackend
 
@@ -163,3 +163,55 @@ def test_a_combination_is_what_plain_arithmetic_gives(
     matches = collection.search(id=query, text=text, not_text=not_text, k=9)
     assert [match.id for match in matches] == [items[i].id for i in order]
     np.testing.assert_allclose([match.similarity for match in matches], scores[order], atol=1e-4)
+
+
+# --- in memory ----------------------------------------------------------------------------------
+
+
+def alike(found, wanted):
+    assert [(m.id, m.path, m.metadata) for m in found] == [(m.id, m.path, m.metadata) for m in wanted]
+    np.testing.assert_allclose([m.similarity for m in found], [m.similarity for m in wanted], atol=1e-6)
+
+
+@pytest.mark.parametrize("where", [None, "parity = 1", "parity = 7", "id LIKE '%f'"])
+def test_memory_gives_the_matches_of_the_disk(collection, where):
+    outside = Collection.open(collection.directory, in_memory=False)
+    assert not outside.load_into_memory()
+    assert collection.load_into_memory()
+    for seed in range(5):
+        vector = np.random.default_rng(seed).standard_normal(DIM)
+        wanted = outside.search(vector=vector, k=7, where=where)
+        alike(collection.search(vector=vector, k=7, where=where), wanted)
+        alike(collection.search(vector=vector, k=7, where=where, exact=True), wanted)
+        assert len(wanted) == (0 if where == "parity = 7" else 7)
+    assert collection.count(where) == outside.count(where)
+    alike(
+        collection.search(id=f"{3:032x}", k=5, where=where), outside.search(id=f"{3:032x}", k=5, where=where)
+    )
+
+
+def test_many_vectors_at_once(collection):
+    vectors = np.random.default_rng(0).standard_normal((40, DIM)).astype(np.float32)
+    one_by_one = [collection.search(vector=vector, k=6, where="parity = 0") for vector in vectors]
+    for _ in range(2):
+        found = collection.search_vectors(vectors, k=6, where="parity = 0")
+        assert len(found) == 40
+        for own, wanted in zip(found, one_by_one, strict=True):
+            alike(own, wanted)
+        assert collection.load_into_memory()
+    with pytest.raises(VectorError, match=f"needs \\(n, {DIM}\\)"):
+        collection.search_vectors(vectors[0])
+
+
+def test_new_metadata_shows_in_matches_and_filters(collection):
+    assert collection.load_into_memory()
+    first = f"{0:032x}"
+    [vector] = collection.vectors([first])
+    collection.update_metadata(first, {"stars": 5})
+    assert collection.search(vector=vector, k=1)[0].metadata == {"parity": 0, "stars": 5}
+    assert [m.id for m in collection.search(vector=vector, where="stars > 4")] == [first]
+    Collection.open(collection.directory).update_metadata(first, {"stars": 1})
+    assert collection.search(vector=vector, where="stars > 4") == []
+    assert collection.load_into_memory()
+    assert collection.search(vector=vector, where="stars > 4") == []
+    assert collection.search(vector=vector, k=1)[0].metadata == {"parity": 0, "stars": 1}

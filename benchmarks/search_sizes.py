@@ -1,0 +1,118 @@
+"""Plots the cost of a search against the number of rows, as SVG for the documentation.
+
+    python -m benchmarks.search_sizes --rows 10000 100000 --svg docs/images/search-cost.svg
+    python -m benchmarks.search_sizes --results *.json --svg docs/images/search-cost.svg
+
+The second form draws documents that ``python -m benchmarks.search --engine memory --json`` has printed.
+"""
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+# What is drawn: the engine as the benchmark names it, a color that light and dark pages can show, and dashes.
+_LINES = {
+    "nearsight, in memory": ("#d9480f", ""),
+    "nearsight, from the store": ("#d9480f", "6 4"),
+    "numpy": ("#868e96", ""),
+    "usearch, float16, only keys": ("#1971c2", ""),
+    "faiss HNSW, float32, only keys": ("#2f9e44", ""),
+    "LanceDB, the same table and index": ("#1971c2", "6 4"),
+}
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 400, 60, 260, 20, 45
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--results", type=Path, nargs="*", help="documents to draw instead of measuring")
+    parser.add_argument("--svg", type=Path, required=True)
+    options = parser.parse_args()
+    if options.results:
+        documents = [json.loads(path.read_text(encoding="utf-8")) for path in options.results]
+    else:
+        documents = [measure(rows, options.dim) for rows in options.rows]
+    options.svg.write_text(plot(documents), encoding="utf-8")
+
+
+def measure(rows: int, dim: int) -> dict[str, Any]:
+    arguments = ["--engine", "memory", "--peers", "--rows", str(rows), "--dim", str(dim), "--json"]
+    command = [sys.executable, "-m", "benchmarks.search", *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def plot(documents: Sequence[dict[str, Any]]) -> str:
+    """Return a plot with logarithmic axes."""
+    documents = sorted(documents, key=lambda document: document["rows"])
+    points = {
+        engine: [
+            (document["rows"], search["p50_ms"], search[f"recall@{document['k']}"])
+            for document in documents
+            for search in document["searches"]
+            if search["engine"] == engine and search["matching"] == 1
+        ]
+        for engine in _LINES
+    }
+    points = {engine: own for engine, own in points.items() if own}
+    sizes = [document["rows"] for document in documents]
+    costs = [cost for own in points.values() for _, cost, _ in own]
+    low, high = 10 ** math.floor(math.log10(min(costs))), 10 ** math.ceil(math.log10(max(costs)))
+
+    def x(rows: float) -> float:
+        span = math.log10(max(sizes) / min(sizes)) or 1
+        return _LEFT + 15 + (_WIDTH - _LEFT - _RIGHT - 30) * math.log10(rows / min(sizes)) / span
+
+    def y(cost: float) -> float:
+        return (
+            _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * math.log10(cost / low) / math.log10(high / low)
+        )
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif"'
+        ' font-size="13" role="img">',
+        f"<title>Milliseconds of a search by the number of rows of {documents[0]['dim']} numbers</title>",
+        "<style>text{fill:#495057}line{stroke:#adb5bd;stroke-width:.5}"
+        "@media(prefers-color-scheme:dark){text{fill:#ced4da}line{stroke:#495057}}</style>",
+    ]
+    cost = float(low)
+    while cost <= high * 1.001:
+        parts += [
+            f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(cost):.1f}" y2="{y(cost):.1f}"/>',
+            f'<text x="{_LEFT - 8}" y="{y(cost) + 4:.1f}" text-anchor="end">{cost:g} ms</text>',
+        ]
+        cost *= 10
+    parts += [
+        f'<text x="{x(rows):.1f}" y="{_HEIGHT - _BOTTOM + 20}" text-anchor="middle">{rows:,}</text>'
+        for rows in sizes
+    ]
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
+    parts.append(f'<text x="{middle:.0f}" y="{_HEIGHT - 6}" text-anchor="middle">rows</text>')
+    for engine, own in points.items():
+        color, dashes = _LINES[engine]
+        path = " ".join(f"{x(rows):.1f},{y(cost):.1f}" for rows, cost, _ in own)
+        stroke = f'stroke="{color}" stroke-width="2" stroke-dasharray="{dashes}"'
+        parts.append(f'<polyline points="{path}" fill="none" {stroke}/>')
+        for rows, cost, recall in own:
+            title = f"{engine}, {rows:,} rows: {cost:.2f} ms, recall {recall:.3f}"
+            place = f'cx="{x(rows):.1f}" cy="{y(cost):.1f}"'
+            parts.append(f'<circle {place} r="3.5" fill="{color}"><title>{title}</title></circle>')
+    labels = sorted(points, key=lambda engine: y(points[engine][-1][1]))
+    height = -math.inf
+    for engine in labels:
+        height = max(y(points[engine][-1][1]) + 4, height + 16)
+        parts.append(f'<text x="{_WIDTH - _RIGHT + 8}" y="{height:.1f}">{engine}</text>')
+    return "\n".join([*parts, "</svg>\n"])
+
+
+if __name__ == "__main__":
+    main()
