@@ -166,6 +166,15 @@ def test_rows_that_changed_much_are_read_anew(store, tmp_path):
     assert store._rows().n_alive == 65
 
 
+def test_a_store_that_was_empty_is_read_anew(tmp_path):
+    lance = LanceStore.create(tmp_path / "store", SCHEMA)
+    store = MemoryStore(lance, tmp_path / "cache")
+    assert store.load()
+    LanceStore.open(tmp_path / "store").append(rows(["a"], vectors_of(1)))
+    assert store.load()
+    assert best(store, 1).id == "a"
+
+
 def test_a_change_while_rows_are_read(store, lance, monkeypatch):
     """Another process writes: nothing is published, and the store goes on answering."""
     read = build.Loader._read_columns

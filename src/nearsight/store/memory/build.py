@@ -171,7 +171,7 @@ class Loader:
         places = pc.index_in(table["id"].combine_chunks(), base_ids).fill_null(-1)
         positions = places.to_numpy(zero_copy_only=False).astype(np.int64)
         n_limit = max(1000, MAX_HELD_NUMBERS // older.dim // 4)
-        if np.count_nonzero(positions >= 0) < _MIN_SHARED * len(base):
+        if not len(base) or np.count_nonzero(positions >= 0) < _MIN_SHARED * len(base):
             return None
         is_same = positions >= 0
         recent: list[NDArray[np.float32]] = []
