@@ -13,7 +13,7 @@ with its original alone, as a pair, and `duplicates` says which is kept:
 - not found: the pair is no duplicate by its pixels.
 
 Files have the same time stamp, so that age decides nothing; `--ages` lets each edit be newer, as edits are.
-The originals are taken in random order (--seed) until the processor time (--seconds) is used up; the report
+The originals are taken in random order (--seed) until the time (--seconds) is used up; the report
 says how many were. An original takes 10 to 25 seconds.
 
     python -m benchmarks.duplicates_kept FOLDER [--originals N] [--folder-only] [--ages] [--seconds S]
@@ -238,10 +238,10 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     kept_image.measure_quality = lru_cache(64)(measure_quality)  # type: ignore[attr-defined]  # it imports it
     outcomes: dict[str, Counter[str]] = {name: Counter() for name in (*WORSE, *COPIES)}
     paths = originals(options.folder, options.originals, not options.folder_only)
-    order, started = np.random.default_rng(options.seed).permutation(len(paths)), time.process_time()
+    order, started = np.random.default_rng(options.seed).permutation(len(paths)), time.monotonic()
     losers, n_used = [], 0
     for path in (paths[at] for at in order):
-        if time.process_time() - started > options.seconds:
+        if time.monotonic() - started > options.seconds:
             break
         n_used += 1
         with tempfile.TemporaryDirectory() as directory:
@@ -286,7 +286,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--originals", type=int, default=21)
     parser.add_argument("--folder-only", action="store_true", help="without those of scikit-image")
-    parser.add_argument("--seconds", type=float, default=150, help="of processor time")
+    parser.add_argument(
+        "--seconds", type=float, default=150, help="begin no further original after this time"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ages", action="store_true", help="edits are newer than their originals")
     parser.add_argument("--json", action="store_true", help="print one JSON document only")
