@@ -267,6 +267,11 @@ def judge(folder: Path, n_images: int) -> dict[str, object]:
     return result
 
 
+def shown(row: dict[str, object], copy: str) -> str:
+    low, high = row[f"{copy}_95"]  # type: ignore[misc]  # it is an interval
+    return f"{row[copy]:.3f} [{low:.3f}, {high:.3f}]"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -293,7 +298,7 @@ def main() -> None:
             assert isinstance(row, dict)
             print(
                 f"    {tier:8} {row['groups']:4} groups, {row['false groups']} false;"
-                f" rescans {row['rescan']:.3f}, small copies {row['small']:.3f}"
+                f" rescans {shown(row, 'rescan')}, small copies {shown(row, 'small')}"
             )
 
 
