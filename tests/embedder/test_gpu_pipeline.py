@@ -121,7 +121,8 @@ def test_a_gpu_that_breaks_costs_no_image(backend, folder, tmp_path):
     n_batches = iter(range(100))
 
     def delay():
-        if next(n_batches) >= 1:
+        # When it is opened, and once more.
+        if next(n_batches) >= 2:
             raise RuntimeError("the driver is gone")
 
     decoder = GpuDecoder(backend, lambda: PillowDecoder(delay=delay), tmp_path)

@@ -1,6 +1,5 @@
 """JPEGs that a GPU decodes, with its memory and its decoder played by the processor."""
 
-import io
 import sys
 import warnings
 from dataclasses import replace
@@ -22,7 +21,7 @@ from nearsight.models.precision.parity import compare
 from nearsight.models.runtimes import cuda_runtime, gpu_decode, placement
 from nearsight.models.runtimes.gpu_decode import GpuDecoder, decoder_for
 from nearsight.models.runtimes.jpeg_decoders import NvImageCodec
-from nearsight.models.runtimes.onnx_session import offered_devices
+from nearsight.models.runtimes.onnx_session import DeviceArray, offered_devices
 from nearsight.models.synthetic_images import synthetic_images
 
 CUDA = "CUDAExecutionProvider"
@@ -112,6 +111,18 @@ def test_what_the_gpu_does_not_decode_comes_back_in_its_place(backend, tmp_path)
             assert result.vector @ vector > 0.9999
 
 
+def test_a_white_ground_needs_no_check(backend, tmp_path, monkeypatch):
+    """The decoder fills missing blocks with gray, which it shows when it is opened."""
+    decoder = GpuDecoder(backend, PillowDecoder, tmp_path)
+    checked = []
+    monkeypatch.setattr(gpu_decode, "_is_whole", lambda data: checked.append(data) or True)
+    for ground, n_checked in (("white", 0), ("navy", 0), ((128, 128, 128), 1)):
+        image = Image.new("RGB", (96, 64), ground)
+        image.paste(made(1, seed=1)[0].resize((40, 40)))
+        assert decoder.submit(all_encoded(decoder, [jpeg(image)]))()[0] is not None
+        assert len(checked) == n_checked
+
+
 def test_a_batch_of_which_nothing_is_decoded(backend, tmp_path):
     decoder = GpuDecoder(backend, lambda: PillowDecoder(lambda data: True), tmp_path)
     assert decoder.submit(all_encoded(decoder, photographs(3)))() == [None] * 3
@@ -120,7 +131,9 @@ def test_a_batch_of_which_nothing_is_decoded(backend, tmp_path):
 def test_a_decoder_that_gives_another_size_is_not_believed(backend, tmp_path):
     class Turning(PillowDecoder):
         def pixels(self, data):
-            return super().pixels(jpeg(decode(data).image.rotate(90, expand=True)))
+            upright = super().pixels(data)
+            height, width, _ = upright.shape
+            return DeviceArray(upright.pointer, (width, height, 3), np.uint8, upright)
 
     decoder = GpuDecoder(backend, Turning, tmp_path)
     image = made(1, seed=1)[0].resize((64, 48))
@@ -164,10 +177,14 @@ def test_what_is_left_to_the_processor(backend, tmp_path, data):
 
 
 def test_a_gpu_that_fails_leaves_the_rest_to_the_processor(backend, tmp_path):
+    opened = []
+
     def fail():
-        raise RuntimeError("out of memory")
+        if opened:
+            raise RuntimeError("out of memory")
 
     decoder = GpuDecoder(backend, lambda: PillowDecoder(delay=fail), tmp_path)
+    opened.append(True)
     files = photographs(3)
     with pytest.warns(UserWarning, match="the GPU stopped decoding, the processor goes on: out of memory"):
         assert decoder.submit(all_encoded(decoder, files))() == [None] * 3
@@ -197,7 +214,8 @@ class TestTheGate:
     def test_a_decoder_of_other_pixels_is_not(self, backend, tmp_path, monkeypatch):
         class Coarse(PillowDecoder):
             def pixels(self, data):
-                image = Image.open(io.BytesIO(data)).convert("RGB")
+                fine = super().pixels(data)
+                image = Image.fromarray(fine._owner)
                 return super().pixels(jpeg(image.resize((9, 9)).resize(image.size), quality=20))
 
         monkeypatch.setattr(gpu_decode, "NvImageCodec", lambda device: Coarse())

@@ -35,6 +35,7 @@ from nearsight.models.resize_matrices import CORNERS, FIRST, IMAGE, REDUCED, RES
 from nearsight.models.runtimes.batching import DynamicBatcher
 from nearsight.models.runtimes.devices import split_device
 from nearsight.models.runtimes.jpeg_decoders import JpegDecoder, NvImageCodec
+from nearsight.models.runtimes.missing_blocks import Color, cut_files, fill_color, shows_last_block
 from nearsight.models.runtimes.onnx import OnnxDeviceBackend
 from nearsight.models.runtimes.onnx_session import (
     BoundGraph,
@@ -165,6 +166,19 @@ class GpuDecoder:
         self.split = WorkSplit(_N_SLOTS)
         self._pool = ThreadPoolExecutor(_N_SLOTS, thread_name_prefix="nearsight-gpu")
         self._is_broken = False
+        self._fill = self._probe(slot)
+
+    def _probe(self, slot: "_DecodingSlot") -> Color | None:
+        """Return what the decoder shows for missing blocks; see `fill_color`."""
+        corners: list[NDArray[np.uint8] | None] = []
+        files = cut_files()
+        for data, image in zip(files, slot.decoder.decode(files), strict=True):
+            self._memory.wait()
+            header = plain_jpeg(data)
+            plan = self._graphs.plan(header, image) if header is not None and image is not None else None
+            into = slot.levels(1).part(0, 1)
+            corners.append(None if plan is None else self._graphs.resize([(image, plan)], into)[0])
+        return fill_color(corners)
 
     def choose(self, files: Sequence[bytes], limits: Limits) -> list[EncodedJpeg | None]:
         """Return the files that the GPU should decode; None for those that the calling thread should decode.
@@ -247,7 +261,7 @@ class GpuDecoder:
         vectors = self._backend.embed_on_device(levels, len(order))
         reduced = self._reduced(requests, images, order)
         for i, vector, corner in zip(order, vectors, corners, strict=True):
-            is_certain = _shows_last_block(corner, requests[i][0].header)
+            is_certain = shows_last_block(corner, requests[i][0].header, self._fill)
             results[i] = _Result(vector, reduced.get(i), is_certain)
         return results
 
@@ -380,14 +394,6 @@ def _inputs(images: Sequence[tuple[DeviceArray | None, _Plan | None]]) -> dict[s
         if image is not None and plan is not None
         for name, value in ((IMAGE, image), (FIRST, plan.first), (SECOND, plan.second))
     }
-
-
-def _shows_last_block(corner: NDArray[np.uint8], header: PlainJpeg) -> bool:
-    """Whether the last block of a JPEG is certainly there: a decoder fills what is missing with one color."""
-    if header.corner_px is None:
-        return header.is_progressive
-    rows, columns = header.corner_px
-    return bool(np.ptp(corner[-rows:, -columns:].reshape(-1, 3), axis=0).any())
 
 
 def _finished(jpeg: EncodedJpeg, result: _Result | None) -> EmbeddedJpeg | None:
