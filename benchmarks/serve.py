@@ -8,6 +8,9 @@ session of the same network and the same preparation of images, which a handler 
 FastAPI's thread pool: what one writes first. All run on the same cores, by turns, three times; the median
 counts.
 
+Beside images per second stands the processor time of each image, which other work on the machine changes
+less: there, more threads get a larger share of the cores.
+
 At half of the service's load, requests come at random moments of a fixed rate, and the time to each answer is
 measured. Searching 100,000 × 512 vectors goes through HTTP on one connection.
 """
@@ -26,8 +29,11 @@ from statistics import median
 
 import httpx2
 import numpy as np
+import psutil
 
 from benchmarks.sample_images import make
+from nearsight import Collection, Embedder
+from nearsight.models.spec import ModelSpec
 
 N_CLIENTS = 32
 N_IMAGES = 384
@@ -57,9 +63,7 @@ uvicorn.run(app, port=int(sys.argv[1]), log_level="error")
 
 @contextmanager
 def server(*command: str, port: int):
-    process = subprocess.Popen(
-        [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = psutil.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
         with httpx2.Client(trust_env=False) as client:
@@ -70,7 +74,7 @@ def server(*command: str, port: int):
                 except httpx2.TransportError:
                     pass
                 time.sleep(0.1)
-        yield url
+        yield url, process
     finally:
         process.terminate()
         process.wait()
@@ -148,12 +152,8 @@ async def latencies(url: str, images: list[bytes], per_second: float) -> np.ndar
     return seconds
 
 
-def library(images: list[bytes]) -> float:
+def library(embedder: Embedder, images: list[bytes]) -> float:
     """Return the images per second of the library, measured in this process."""
-    from nearsight import Embedder
-
-    embedder = Embedder(device="cpu", progress=False)
-    embedder.embed(images[:16])
     begun = time.perf_counter()
     embedder.embed(images)
     return len(images) / (time.perf_counter() - begun)
@@ -161,9 +161,6 @@ def library(images: list[bytes]) -> float:
 
 def searches(folder: Path) -> dict[str, float]:
     """Return the times of searches by vector through HTTP and in the library, in milliseconds."""
-    from nearsight import Collection
-    from nearsight.models.spec import ModelSpec
-
     rng = np.random.default_rng(0)
     X = rng.standard_normal((N_VECTORS, DIM)).astype(np.float32)
     X /= np.linalg.norm(X, axis=1, keepdims=True)
@@ -182,7 +179,7 @@ def searches(folder: Path) -> dict[str, float]:
     port = free_port()
     words = ("--port", str(port), "--data", str(folder / "data"), "--mount", f"v={folder / 'vectors'}")
     with (
-        server("-m", "nearsight", "serve", *words, port=port) as url,
+        server("-m", "nearsight", "serve", *words, port=port) as (url, _),
         httpx2.Client(trust_env=False) as client,
     ):
 
@@ -209,6 +206,13 @@ def _times(ask: Callable[[np.ndarray], object], queries: np.ndarray) -> np.ndarr
     return np.array(times)
 
 
+def processor_ms(process: psutil.Process, n_images: int, work: Callable[[], float]) -> tuple[float, float]:
+    """Return the images per second that `work` reaches, and the process's milliseconds for each image."""
+    before = sum(process.cpu_times()[:4])
+    rate = work()
+    return rate, 1000 * (sum(process.cpu_times()[:4]) - before) / n_images
+
+
 def measure(n_images: int, n_runs: int, *, with_search: bool) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -217,25 +221,32 @@ def measure(n_images: int, n_runs: int, *, with_search: bool) -> dict[str, float
         (folder / "minimal.py").write_text(MINIMAL)
         ours, theirs = free_port(), free_port()
         words = ("--port", str(ours), "--data", str(folder / "data"), "--log-format", "text")
-        rates: dict[str, list[float]] = {"service": [], "minimal server": [], "library": []}
+        rounds: dict[str, list[tuple[float, float]]] = {"service": [], "minimal": [], "library": []}
         with (
-            server("-m", "nearsight", "serve", *words, port=ours) as url,
-            server(str(folder / "minimal.py"), str(theirs), port=theirs) as other,
+            server("-m", "nearsight", "serve", *words, port=ours) as (url, service),
+            server(str(folder / "minimal.py"), str(theirs), port=theirs) as (other, minimal),
         ):
+            embedder = Embedder(device="cpu", progress=False)
+            embedder.embed(images[:64])
             for each in (url, other):
                 asyncio.run(closed_loop(each, images[:64]))
             for _ in range(n_runs):
-                rates["service"].append(asyncio.run(closed_loop(url, images)))
-                rates["minimal server"].append(asyncio.run(closed_loop(other, images)))
-                rates["library"].append(library(images))
-            rate = {name: median(values) for name, values in rates.items()}
+                for name, process, work in (
+                    ("service", service, lambda: asyncio.run(closed_loop(url, images))),
+                    ("minimal", minimal, lambda: asyncio.run(closed_loop(other, images))),
+                    ("library", psutil.Process(), lambda: library(embedder, images)),
+                ):
+                    rounds[name].append(processor_ms(process, n_images, work))
+                    print(name, *(round(value, 1) for value in rounds[name][-1]), file=sys.stderr)
+            rate = {name: median(rate for rate, _ in values) for name, values in rounds.items()}
+            cost = {name: median(cost for _, cost in values) for name, values in rounds.items()}
             seconds = asyncio.run(latencies(url, images, rate["service"] / 2))
         return {
-            "library_per_s": rate["library"],
-            "service_per_s": rate["service"],
-            "minimal_per_s": rate["minimal server"],
+            **{f"{name}_per_s": value for name, value in rate.items()},
+            **{f"{name}_processor_ms_per_image": value for name, value in cost.items()},
             "service_over_library": rate["service"] / rate["library"],
-            "service_over_minimal": rate["service"] / rate["minimal server"],
+            "service_over_minimal": rate["service"] / rate["minimal"],
+            "service_over_library_by_processor_time": cost["library"] / cost["service"],
             "half_load_p50_ms": 1000 * float(np.median(seconds)),
             "half_load_p99_ms": 1000 * float(np.quantile(seconds, 0.99)),
             "half_load_p99_over_p50": float(np.quantile(seconds, 0.99) / np.median(seconds)),

@@ -5,6 +5,7 @@ import logging
 import time
 
 import pytest
+from prometheus_client import parser
 
 from nearsight.errors import InvalidParameterError
 from nearsight.server.log import JsonFormatter
@@ -180,6 +181,8 @@ def test_metrics_count_by_route_template(client):
     text = client.get("/metrics").text
     assert 'nearsight_http_requests_total{code="200",method="GET",route="/v1/models/{alias:path}"}' in text
     assert "INVENTED" not in text
+    families = list(parser.text_string_to_metric_families(text))  # raises if a line is not valid
+    assert all(family.documentation for family in families)
     assert "process_resident_memory_bytes" in text
 
 

@@ -43,6 +43,11 @@ PROBLEM = {
     },
 }
 
+#: How routes of dialects document their problems, which have the shape of the dialect.
+JSON_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": "A problem", "content": {"application/json": {}}} for status in ("4XX", "5XX")
+}
+
 EMBEDDINGS: dict[str, Any] = {
     "requestBody": {
         "required": True,

@@ -11,13 +11,14 @@ from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
 from nearsight.server.inputs import ImageInput, Input, image_of, read_json, text_of
 from nearsight.server.routes.embeddings import base64_of, single_input
+from nearsight.server.schemas import JSON_PROBLEMS
 from nearsight.server.vectors import EmbeddedInputs, embed_inputs
 
 PATHS = ("/v2/embed", "/v1/embed")
 _TYPES = ("float", "base64")
 _FORMATS = {b"\xff\xd8\xff": "jpeg", b"\x89PNG": "png", b"GIF8": "gif", b"RIFF": "webp"}
 
-router = APIRouter(tags=["Cohere"], dependencies=[requires("embed")])
+router = APIRouter(tags=["Cohere"], dependencies=[requires("embed")], responses=JSON_PROBLEMS)
 
 
 def render(problem: Problem) -> dict[str, str]:

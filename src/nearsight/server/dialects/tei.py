@@ -9,12 +9,13 @@ from starlette.responses import Response
 from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
 from nearsight.server.inputs import read_json, text_of
+from nearsight.server.schemas import JSON_PROBLEMS
 from nearsight.server.service import Service
 from nearsight.server.vectors import embed_inputs
 
 PATHS = ("/embed", "/info")
 
-router = APIRouter(tags=["TEI"], dependencies=[requires("embed")])
+router = APIRouter(tags=["TEI"], dependencies=[requires("embed")], responses=JSON_PROBLEMS)
 
 
 def render(problem: Problem) -> dict[str, str]:

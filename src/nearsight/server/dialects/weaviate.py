@@ -14,12 +14,13 @@ from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
 from nearsight.server.inputs import image_of, read_json, text_of
 from nearsight.server.routes.models import facts_of
+from nearsight.server.schemas import JSON_PROBLEMS
 from nearsight.server.service import Service
 from nearsight.server.vectors import embed_inputs
 
 PATHS = ("/vectorize", "/meta")
 
-router = APIRouter(tags=["Weaviate"])
+router = APIRouter(tags=["Weaviate"], responses=JSON_PROBLEMS)
 
 
 def render(problem: Problem) -> dict[str, str]:
