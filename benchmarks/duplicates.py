@@ -23,6 +23,7 @@ wrong for all.
     python -m benchmarks.duplicates FOLDER --other-edits    five that its hash was not made for
     python -m benchmarks.duplicates FOLDER --rows 100000    only time and memory, for so many rows
     python -m benchmarks.duplicates FOLDER --rows 100000 --least -1     the same at its worst
+    python -m benchmarks.duplicates FOLDER --rows 1000000 --stage neighbors     neighbors of 512 numbers only
 
 With --rows, a collection is filled with made rows and searched for copies: vectors are mixtures of two of
 FOLDER's, thumbnails are pieces of the same two side by side, and one in ten is a near copy of another row.
@@ -43,6 +44,7 @@ from zlib import crc32
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks import neighbors
 from nearsight import Collection
 from nearsight.analyses.duplicate_groups import DuplicateGroup, Duplicates
 from nearsight.collection.arrays import read_vectors
@@ -371,12 +373,21 @@ def main() -> None:
     parser.add_argument("--other-edits", action="store_true", help="edits that nothing was made for")
     parser.add_argument("--rates", type=float, nargs="*", default=[0.01, 0.05], help="of false alarms")
     parser.add_argument("--rows", type=int, help="measure time and memory instead, for so many rows")
+    parser.add_argument(
+        "--stage", choices=["all", "neighbors"], default="all",
+        help="with --rows: the neighbors by vector only, see benchmarks/neighbors.py",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--least", type=float, default=0.7, help="with --rows: cosine of candidates")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON document only")
     options = parser.parse_args()
-    if options.rows:
+    if options.rows and options.stage == "neighbors":
+        options.dim, options.k, options.exact, options.peers = 512, 10, False, False
+        result = neighbors.run(options)
+        if not options.json:
+            neighbors.show(result)
+    elif options.rows:
         result = scale(options)
         if not options.json:
             for name, value in result.items():

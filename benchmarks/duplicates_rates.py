@@ -14,7 +14,6 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from scipy.stats import binom
 from benchmarks.duplicates import Truth, make
 from nearsight import Collection
 from nearsight.analyses.kept_image import FILE_COLUMNS
-from nearsight.analyses.pair_verification import read_gray_thumbnails, verify
+from nearsight.analyses.pair_verification import PairVerification, read_gray_thumbnails
 from nearsight.collection.arrays import read_vectors
 from nearsight.errors import CalibrationError
 from nearsight.estimators.duplicates import NearDuplicates
@@ -41,7 +40,7 @@ def splits(options: argparse.Namespace) -> dict[str, dict[str, object]]:
         truth = Truth(rows.columns["path"])
         thumbnails = read_gray_thumbnails(collection, rows, n_threads=options.threads, show_progress=False)
         looks = dense.edit_hashes(thumbnails.pixels)
-        known = Memory(partial(verify, thumbnails, n_threads=options.threads, show_progress=False))
+        known = Memory(PairVerification(thumbnails, n_threads=options.threads, show_progress=False))
         result: dict[str, list[float]] = {}
         for seed in range(options.splits):
             rng = np.random.default_rng(seed)

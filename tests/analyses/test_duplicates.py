@@ -68,12 +68,12 @@ def test_what_each_was_verified_against(collection, monkeypatch):
     order = [item.id for item in collection.items(where)]
     kept, unlike = 0, 3
 
-    def verify(thumbnails, left, right, **options):
+    def verify(self, left, right):
         both = np.sort(np.stack([left, right]), axis=0)
         alone = (both[0] == kept) & (both[1] == unlike)
         return np.where(alone, 0.1, 0.8 + both.sum(0) / 100).astype(np.float32)
 
-    monkeypatch.setattr("nearsight.analyses.duplicates.verify", verify)
+    monkeypatch.setattr("nearsight.analyses.duplicates.PairVerification.__call__", verify)
     monkeypatch.setattr(
         "nearsight.analyses.kept_image.KeptImageChoice.__call__",
         lambda self, rows, pairs: -rows.astype(float),

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from nearsight.analyses.duplicate_groups import DuplicateGroup, Duplicates, Leak, is_doubtful
 from nearsight.analyses.kept_file import kept_file
 from nearsight.analyses.kept_image import FILE_COLUMNS, KeptImageChoice
-from nearsight.analyses.pair_verification import read_gray_thumbnails, verify
+from nearsight.analyses.pair_verification import PairVerification, read_edit_hashes, read_gray_thumbnails
 from nearsight.collection import Collection, Item
 from nearsight.collection.arrays import VectorTable, items_by_id, read_vectors
 from nearsight.errors import InvalidParameterError
@@ -87,7 +86,8 @@ def find_duplicates(
 
     Notes
     -----
-    Memory: 4 bytes for each number of a vector, and 11 kB an image. 100,000 vectors of 1,280 numbers took 6.4
+    Memory: 4 bytes for each number of a vector, and 300 bytes an image; 12 kB an image more lie in temporary
+    files that are mapped into memory. 100,000 vectors of 1,280 numbers took 6.4
     minutes on two cores (`benchmarks/duplicates.py`), without files; those of duplicates are decoded in full.
     An image without any detail, such as a plain color, is never verified. Two shots of a burst may agree as
     well as duplicates do: see `distinct_where` and `Duplicates.expected_rate`.
@@ -187,9 +187,9 @@ def _find(
     n_threads = n_threads or cpu_count()
     with steps(4):
         thumbnails = read_gray_thumbnails(collection, table, n_threads=n_threads, show_progress=progress)
-        agreements = partial(verify, thumbnails, n_threads=n_threads, show_progress=progress)
-        hashes = dense.edit_hashes(thumbnails.pixels)
-        choice = KeptImageChoice(collection, table, thumbnails, n_threads, progress)
+        agreements = PairVerification(thumbnails, n_threads=n_threads, show_progress=progress)
+        hashes = read_edit_hashes(thumbnails, n_threads=n_threads)
+        choice = KeptImageChoice(collection, table, agreements, n_threads, progress)
         estimator.set_params(verify=agreements).fit(
             table.X,
             quality=choice,

@@ -16,7 +16,7 @@ from nearsight import progress
 from nearsight.analyses.image_comparison import differences
 from nearsight.analyses.image_difference import Candidate, Framing, ImageDifference
 from nearsight.analyses.kept_file import passing_folder
-from nearsight.analyses.pair_verification import GrayThumbnails, map_thumbnails
+from nearsight.analyses.pair_verification import PairVerification, map_thumbnails
 from nearsight.collection import Collection, Item
 from nearsight.collection.arrays import VectorTable, items_by_id
 from nearsight.errors import ImageError
@@ -38,8 +38,6 @@ _SHARPNESS_QUANTILE = 0.3
 _EDGE_NOISE = 2.0
 # Pixels of the small color images that are compared, and of the cells that are compared of them.
 _LOOK_PX, _LOOK_CELLS = 64, 16
-# Pairs that are aligned in one call.
-_PAIRS_PER_CALL = 256
 # A position this far beyond an edge is not an error of the alignment; an image runs from -1 to 1.
 _EDGE = 1.04
 # Fewer images show no progress: it would only flicker.
@@ -70,8 +68,8 @@ class KeptImageChoice:
         It has the thumbnails.
     table : VectorTable
         With `FILE_COLUMNS`.
-    thumbnails : GrayThumbnails
-        Of the rows of `table`.
+    verifier : PairVerification
+        Of the rows of `table`; it verified the pairs.
     n_threads : int
     show_progress : bool or None
     """
@@ -80,11 +78,11 @@ class KeptImageChoice:
         self,
         collection: Collection,
         table: VectorTable,
-        thumbnails: GrayThumbnails,
+        verifier: PairVerification,
         n_threads: int,
         show_progress: bool | None = None,
     ) -> None:
-        self._collection, self._table, self._thumbnails = collection, table, thumbnails
+        self._collection, self._table, self._verifier = collection, table, verifier
         self._n_threads, self._show_progress = n_threads, show_progress
         self._candidates: dict[int, Candidate] = {}
         self._differences: dict[tuple[int, int], list[ImageDifference]] = {}
@@ -131,14 +129,8 @@ class KeptImageChoice:
 
     def _aligned(self, pairs: Ints) -> Iterator[tuple[tuple[int, int], Floats]]:
         """Yield each pair, and where a position of the first image lies in the second."""
-        parts = [pairs[at : at + _PAIRS_PER_CALL] for at in range(0, len(pairs), _PAIRS_PER_CALL)]
-        pixels, aspects = self._thumbnails.pixels, self._thumbnails.aspects
-
-        def align(part: Ints) -> Floats:
-            return dense.register(pixels, part, aspects).transforms.astype(np.float64)
-
-        for part, transforms in zip(parts, ordered_map(align, parts, n_threads=self._n_threads), strict=True):
-            yield from zip(map(tuple, part.tolist()), transforms, strict=True)
+        transforms = self._verifier.transforms(pairs).astype(np.float64)
+        yield from zip(map(tuple, pairs.tolist()), transforms, strict=True)
 
     def _compared(
         self, looks: dict[int, Floats], aligned: tuple[tuple[int, int], Floats]
@@ -146,7 +138,7 @@ class KeptImageChoice:
         """Return a pair of rows with its differences."""
         pair, transform = aligned
         first, second = (self._candidates[row] for row in pair)
-        framing = _framing(transform, (first.item, second.item), self._thumbnails.pixels[list(pair)])
+        framing = _framing(transform, (first.item, second.item), self._verifier.thumbnails.pixels[list(pair)])
         common = None
         if looks.keys() >= {*pair}:
             common = _common_looks(transform, looks[pair[0]], looks[pair[1]])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from nearsight import progress
+from nearsight.analyses.scratch_array import scratch_array
 from nearsight.collection import Collection
 from nearsight.collection.arrays import VectorTable, iter_thumbnails
 from nearsight.parallel import ordered_map
@@ -17,6 +18,8 @@ from nearsight.verification import dense
 
 T = TypeVar("T")
 
+# Images that a thread hashes in one call.
+_IMAGES_PER_HASHING = 1024
 # Pairs that a thread compares in one call.
 _PAIRS_PER_CALL = 512
 # Pairs on a plain ground whose fine thumbnails, of 110 kB each, are in memory at a time.
@@ -24,6 +27,8 @@ _FINE_PAIRS_PER_READ = 512
 # Agreement at low resolution from which on pairs on a plain ground are compared at a higher one: words are
 # seen there only.
 _MIN_PLAIN_AGREEMENT = 0.45
+# Pairs that agree by no more are no duplicates, and nobody asks about them again.
+_MIN_REMEMBERED = 0.3
 # Shorter steps show no progress bar: it would only flicker.
 _MIN_SHOWN = 1024
 
@@ -62,10 +67,10 @@ def read_gray_thumbnails(
     """Read a gray thumbnail of each image of a table that has the columns ``width`` and ``height``."""
     n = len(table)
     width, height = (np.array(table.columns[name], np.float32) for name in ("width", "height"))
-    # Pages of zeros that are never written take no memory.
-    pixels, is_present = np.zeros((n, dense.SIDE_PX, dense.SIDE_PX), np.uint8), np.zeros(n, bool)
+    pixels, is_present = scratch_array((n, dense.SIDE_PX, dense.SIDE_PX), np.uint8), np.zeros(n, bool)
     ground_shares = np.zeros(n, np.float32)
-    with _bar("reading thumbnails", n, "images", show_progress) as bar:
+    # Matrix products as small as these are slower on several threads.
+    with _bar("reading thumbnails", n, "images", show_progress) as bar, threadpool_limits(1, "blas"):
         for row, thumbnail in map_thumbnails(
             collection, table.ids, dense.gray_thumbnail_on_ground, n_threads=n_threads
         ):
@@ -77,29 +82,96 @@ def read_gray_thumbnails(
     )
 
 
-def verify(
-    thumbnails: GrayThumbnails, left: Ints, right: Ints, *, n_threads: int, show_progress: bool | None
-) -> NDArray[np.float32]:
-    """Return how well the two images of each pair agree.
+def read_edit_hashes(thumbnails: GrayThumbnails, *, n_threads: int) -> NDArray[np.int8]:
+    """Return the hashes of all images and of edits of them; see `dense.edit_hashes`."""
+    n = len(thumbnails.ids)
+    hashes = scratch_array((dense.N_HASHES, n, dense.HASH_SIGNS), np.int8)
+    blocks = [slice(at, at + _IMAGES_PER_HASHING) for at in range(0, n, _IMAGES_PER_HASHING)]
+
+    def hash_block(block: slice) -> NDArray[np.int8]:
+        return dense.edit_hashes(thumbnails.pixels[block])
+
+    # So that no two threads prepare the hashes.
+    dense.edit_hashes(thumbnails.pixels[:0])
+    with threadpool_limits(1, "blas"):
+        for block, own in zip(blocks, ordered_map(hash_block, blocks, n_threads=n_threads), strict=True):
+            hashes[:, block] = own
+    return hashes
+
+
+class PairVerification:
+    """Verifies pairs of images, and remembers what it found: of duplicates, it is asked several times.
 
     Pairs on a plain ground are compared more strictly, since outlines and lines of text agree by themselves.
 
     Parameters
     ----------
     thumbnails : GrayThumbnails
-    left, right : ndarray of shape (m,), int64
-        Rows of the two images; their order makes no difference.
     n_threads : int
     show_progress : bool or None
         None: where stderr is a terminal.
-
-    Returns
-    -------
-    ndarray of shape (m,), float32
-        See `dense.register` and `dense.plain_ground_agreement`; NaN where an image has no thumbnail.
     """
-    # The lower row first: the other way round, the last digits differ.
-    pairs = np.sort(np.stack([left, right], axis=1), axis=1)
+
+    def __init__(self, thumbnails: GrayThumbnails, *, n_threads: int, show_progress: bool | None) -> None:
+        self.thumbnails, self._n_threads, self._show_progress = thumbnails, n_threads, show_progress
+        self._known = np.empty(0, np.int64)
+        self._agreements = np.empty(0, np.float32)
+        self._transforms = np.empty((0, 2, 3), np.float32)
+
+    def __call__(self, left: Ints, right: Ints) -> NDArray[np.float32]:
+        """Return how well the two images of each pair agree.
+
+        Parameters
+        ----------
+        left, right : ndarray of shape (m,), int64
+            Rows of the two images; their order makes no difference.
+
+        Returns
+        -------
+        ndarray of shape (m,), float32
+            See `dense.register` and `dense.plain_ground_agreement`; NaN where an image has no thumbnail.
+        """
+        return self._verified(left, right)[0]
+
+    def transforms(self, pairs: Ints) -> NDArray[np.float32]:
+        """Return the transforms of (m, 2) pairs, the lower row first.
+
+        See `dense.Registration`.
+        """
+        return self._verified(*pairs.T)[1]
+
+    def _verified(self, left: Ints, right: Ints) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        # The lower row first: the other way round, the last digits differ.
+        pairs = np.sort(np.stack([left, right], axis=1), axis=1)
+        keys = pairs[:, 0] * len(self.thumbnails.ids) + pairs[:, 1]
+        at = np.minimum(np.searchsorted(self._known, keys), max(len(self._known) - 1, 0))
+        is_known = self._known[at] == keys if len(self._known) else np.zeros(len(keys), bool)
+        agreements = np.full(len(pairs), np.nan, np.float32)
+        transforms = np.zeros((len(pairs), 2, 3), np.float32)
+        agreements[is_known], transforms[is_known] = (
+            self._agreements[at[is_known]],
+            self._transforms[at[is_known]],
+        )
+        new = np.flatnonzero(~is_known)
+        if len(new):
+            agreements[new], transforms[new] = _compare(
+                self.thumbnails, pairs[new], n_threads=self._n_threads, show_progress=self._show_progress
+            )
+            self._remember(keys[new], agreements[new], transforms[new])
+        return agreements, transforms
+
+    def _remember(self, keys: Ints, agreements: NDArray[np.float32], transforms: NDArray[np.float32]) -> None:
+        worth = np.flatnonzero(agreements > _MIN_REMEMBERED)
+        known, first = np.unique(np.concatenate([self._known, keys[worth]]), return_index=True)
+        self._known = known
+        self._agreements = np.concatenate([self._agreements, agreements[worth]])[first]
+        self._transforms = np.concatenate([self._transforms, transforms[worth]])[first]
+
+
+def _compare(
+    thumbnails: GrayThumbnails, pairs: Ints, *, n_threads: int, show_progress: bool | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the agreement and the transform of each pair."""
     agreements = np.full(len(pairs), np.nan, np.float32)
     transforms = np.zeros((len(pairs), 2, 3), np.float32)
     comparable = np.flatnonzero(thumbnails.is_present[pairs].all(axis=1))
@@ -108,7 +180,6 @@ def verify(
     def compare(part: Ints) -> dense.Registration:
         return dense.register(thumbnails.pixels, pairs[part], thumbnails.aspects)
 
-    # Matrix products as small as these are slower on several threads.
     with (
         _bar("comparing images", len(comparable), "pairs", show_progress) as bar,
         threadpool_limits(1, "blas"),
@@ -127,7 +198,7 @@ def verify(
         agreements[plain] = _plain_ground_agreements(
             thumbnails, pairs[plain], transforms[plain], n_threads, show_progress
         )
-    return agreements
+    return agreements, transforms
 
 
 def _plain_ground_agreements(

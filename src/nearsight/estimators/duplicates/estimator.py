@@ -65,9 +65,9 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
     verify : callable, optional
         From two int64 arrays of rows to a score for each pair.
     exact_rows : int, default 20000
-        Beyond so many rows, neighbors are searched in the nearest cells only.
+        Beyond so many rows, neighbors are searched by parts; see `neighbors.nearest_neighbors`.
     random_state : int, optional
-        Draws the sample that the cells are fitted on. With the default, 0, results are reproducible.
+        Draws the sample that parts are fitted on. With the default, 0, results are reproducible.
 
     Attributes
     ----------
@@ -92,8 +92,9 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
 
     Notes
     -----
-    Costs n² d operations up to `exact_rows` rows, then 8 n^1.5 d; as much for each hash, by cells beyond
-    5,000 rows; and one call of `verify` for at most n × `n_neighbors` candidates. Memory beside X: a copy of
+    Costs n² d operations up to `exact_rows` rows, then about 8 n^1.5 d (`neighbors.nearest_neighbors`); as
+    much for each hash up to 5,000 rows, then some microseconds (`hash_pairs`); and one call of `verify` for
+    at most n × `n_neighbors` candidates, and 20 n with hashes. Memory beside X: a copy of
     it where it is not of unit length, and 12 bytes a candidate.
 
     No rows are refused, as in scikit-learn; one has no duplicate; two are compared. NaN and infinity are

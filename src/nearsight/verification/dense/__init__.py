@@ -4,7 +4,7 @@ The check knows nothing of vectors. It compares details rather than large shapes
 photographed alike do not count as the same.
 """
 
-from nearsight.verification.dense.edit_hashes import N_PLAIN_HASHES, edit_hashes
+from nearsight.verification.dense.edit_hashes import HASH_SIGNS, N_HASHES, N_PLAIN_HASHES, edit_hashes
 from nearsight.verification.dense.plain_ground import (
     FINE_SIDE_PX,
     PARTLY_PLAIN_GROUND_SHARE,
@@ -31,7 +31,9 @@ from nearsight.verification.dense.thumbnails import (
 __all__ = [
     "CERTAIN_AGREEMENT",
     "FINE_SIDE_PX",
+    "HASH_SIGNS",
     "MATCH_AGREEMENT",
+    "N_HASHES",
     "N_PLAIN_HASHES",
     "PARTLY_PLAIN_GROUND_SHARE",
     "PLAIN_GROUND_SHARE",

@@ -11,6 +11,8 @@ from nearsight.verification.dense.thumbnails import SIDE_PX, Pixels
 
 #: The first hashes of `edit_hashes` that are of neither crops nor turns: the image, and its mirror image.
 N_PLAIN_HASHES = 2
+#: All hashes of `edit_hashes`, and the signs of each.
+N_HASHES, HASH_SIGNS = 38, 63
 
 # Frequencies along each side that a hash consists of, and the amplitude, in gray levels, that counts as 0.
 _N_FREQUENCIES, _LEAST_AMPLITUDE = 8, 1e-2
