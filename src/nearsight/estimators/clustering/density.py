@@ -109,9 +109,9 @@ class DensityClustering(ClusterMixin, BaseEstimator):
 
     Notes
     -----
-    Costs 164 n² operations for the neighbors (beyond 20,000 vectors about 2,000 n^1.5) and about 10^5 n for the coordinates; those among coordinates
-    ten times more for up to 2,000 vectors (the limits), three times more from 10,000 on. Memory is about
-    4 n (d + 700) bytes. 100,000 x 512 numbers take some minutes on two cores. Vectors are compared by
+    Costs 164 n² operations for the neighbors (less beyond 20,000 vectors; see `neighbors.nearest_neighbors`)
+    and about 10^5 n for the coordinates; those among coordinates ten times more for up to 2,000 vectors (the
+    limits), three times more from 10,000 on. Memory is about 4 n (d + 700) bytes. 100,000 x 512 numbers take some minutes on two cores. Vectors are compared by
     direction, so their lengths do not matter.
 
     No rows are refused; one, two, or fewer than five are all noise. Vectors that are all the

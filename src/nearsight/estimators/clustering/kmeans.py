@@ -89,7 +89,7 @@ class GraphKMeans(ClusterMixin, BaseEstimator):
 
     Notes
     -----
-    Costs 64 n² operations for the neighbors (less beyond 20,000 vectors), about 10^5 n for diffusion coordinates and 10^6 n for UMAP's,
+    Costs 64 n² operations for the neighbors, about 10^5 n for diffusion coordinates and 10^6 n for UMAP's,
     and at most 100 n k per iteration. UMAP's first import in an environment compiles for 15 s. No rows, or
     fewer than `n_clusters`, are refused; one and two are clusters of their own. Duplicate rows are in one
     cluster; rows that are all the same are in cluster 0. NaN and infinity are refused; a vector of zeros has
