@@ -112,7 +112,8 @@ class DensityClustering(ClusterMixin, BaseEstimator):
     Costs 164 n² operations for the neighbors (less beyond 20,000 vectors; see `neighbors.nearest_neighbors`)
     and about 10^5 n for the coordinates; those among coordinates ten times more for up to 2,000 vectors (the
     limits), three times more from 10,000 on. Memory is about 4 n (d + 700) bytes.
-    100,000 x 512 numbers take some minutes on two cores. Vectors are compared by direction, so their lengths do not matter.
+    100,000 x 512 numbers take some minutes on two cores. Vectors are compared by direction, whatever their
+    lengths.
 
     No rows are refused; one, two, or fewer than five are all noise. Vectors that are all the
     same are one cluster; duplicate rows are neighbors like any other. NaN and infinity are refused; a vector
