@@ -218,6 +218,8 @@ def torch_network(torch: Any, graph: bytes) -> Callable[[Any], Any]:
         for tensor in model.initializer
     }
     held = {name: value.half() if value.is_floating_point() else value for name, value in held.items()}
+    # Bounds as numbers: reading them from the GPU each time would hold it up.
+    held = {name: value.item() if value.dim() == 0 else value for name, value in held.items()}
     functional = torch.nn.functional
 
     def run(pixels: Any) -> Any:
@@ -233,7 +235,7 @@ def torch_network(torch: Any, graph: bytes) -> Callable[[Any], Any]:
                     x, inputs[1], bias, attributes.get("strides", [1, 1]), groups=attributes.get("group", 1)
                 )
             elif node.op_type == "Clip":
-                y = inputs[0].clamp(float(inputs[1]), float(inputs[2]))
+                y = inputs[0].clamp(inputs[1], inputs[2])
             elif node.op_type == "Add":
                 y = inputs[0] + inputs[1]
             elif node.op_type == "GlobalAveragePool":

@@ -209,7 +209,10 @@ class TestTheGate:
         monkeypatch.setattr(gpu_decode, "NvImageCodec", lambda device: PillowDecoder())
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert isinstance(decoder_for(backend, tmp_path), GpuDecoder)
+            decoder = decoder_for(backend, tmp_path)
+        assert isinstance(decoder, GpuDecoder)
+        # A search for one image does not open it again.
+        assert decoder_for(backend, tmp_path) is decoder
 
     def test_a_decoder_of_other_pixels_is_not(self, backend, tmp_path, monkeypatch):
         class Coarse(PillowDecoder):

@@ -421,7 +421,7 @@ def decoder_for(backend: Any, cache_dir: Path) -> GpuDecoder | None:
     """Return what decodes for a model on a GPU; None where the processor decodes.
 
     At the first use on a machine, the GPU's vectors of JPEGs are compared with those of Pillow's decoding. If
-    their cosine is below 0.9999, the processor decodes.
+    their cosine is below 0.9999, the processor decodes. A model keeps its decoder for the next job.
 
     Parameters
     ----------
@@ -433,6 +433,13 @@ def decoder_for(backend: Any, cache_dir: Path) -> GpuDecoder | None:
         return None
     if not resize_matrices.can_resize(backend.spec):
         return None
+    if "decoder" not in backend.opened:
+        backend.opened["decoder"] = _opened_decoder(backend, cache_dir)
+    decoder: GpuDecoder | None = backend.opened["decoder"]
+    return decoder
+
+
+def _opened_decoder(backend: OnnxDeviceBackend, cache_dir: Path) -> GpuDecoder | None:
     try:
         decoder = GpuDecoder(backend, partial(NvImageCodec, backend.device), cache_dir)
         parity = decoder_parity(decoder, backend, cache_dir)

@@ -196,6 +196,8 @@ class OnnxDeviceBackend(OnnxBackend):
         self._reload = reload
         self._session = open_on_device(spec, model, device, cache_dir)
         self._input, self._dtype = _checked_input(spec, self._session)
+        # What others open once for this model, such as the decoder of its GPU.
+        self.opened: dict[str, Any] = {}
         name, _ = devices.split_device(device)
         self.memory = DeviceMemory(device) if name in MEMORY else None
         self._slots: SimpleQueue[_NetworkSlot] = SimpleQueue()
