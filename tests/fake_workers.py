@@ -3,6 +3,8 @@
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -99,3 +101,17 @@ class FaultyBackend(FakeBackend):
         if len(prepared):
             raise TypeError("a bug")
         return super().embed(prepared)
+
+
+def start_noise():
+    """Prints, and starts a program that reads its standard input, as libraries do."""
+
+    def noise(batch, ask):
+        print("printed", flush=True)
+        os.system("echo started")
+        return [subprocess.run([sys.executable, "-c", READ], capture_output=True).stdout for _ in batch]
+
+    return noise
+
+
+READ = "import sys; print(len(sys.stdin.read()))"

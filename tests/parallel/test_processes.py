@@ -225,3 +225,12 @@ def test_memory_does_not_grow_with_the_number_of_items():
     with workers(functions.start_arrays, slot_bytes=60_000) as pool:
         peak(50)
         assert peak(1000) < 2 * peak(100)
+
+
+def test_what_libraries_print_and_start_leaves_the_messages_alone(capfd):
+    with workers(functions.start_noise) as pool:
+        assert [output.strip() for output in pool.submit([1]).result()] == [b"0"]
+        assert pool.submit([1, 2]).result()
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "printed" in captured.err

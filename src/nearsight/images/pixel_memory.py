@@ -19,6 +19,6 @@ def keep_pixel_memory(n_threads: int) -> None:
         Threads that decode.
     """
     # Pillow reads another number from PILLOW_BLOCKS_MAX.
-    core = Image.core  # type: ignore[attr-defined] # typeshed leaves it out
+    core = Image.core  # type: ignore[attr-defined] # Pillow does not export it
     if not core.get_blocks_max():
         core.set_blocks_max(_BLOCKS_PER_THREAD * n_threads)

@@ -50,8 +50,9 @@ class WorkerError(Exception):
 
 def main() -> None:
     """Compute batches until the parent ends, or closes the pipe; then end at once."""
-    # Descriptors 0 and 1 belong to the parent; what libraries print must not get between the messages.
+    # What libraries print must not get between the messages, and what they start must not read them.
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     _prefer_to_be_killed()
     worker = _Computer(Channel(source, sink))
