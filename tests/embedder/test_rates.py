@@ -1,5 +1,8 @@
 """The rates of earlier runs."""
 
+import os
+import time
+
 from nearsight.embedder.rates import Rates, size_class
 
 
@@ -35,3 +38,12 @@ def test_a_directory_that_cannot_be_written_is_no_error(tmp_path, caplog):
     (tmp_path / "rates").write_text("a file", encoding="utf-8")
     Rates(tmp_path, "a" * 64, 16).write(1e6, {"threads": 2.0}, "model")
     assert "measured again" in caplog.text
+
+
+def test_old_rates_are_measured_again(tmp_path):
+    rates = Rates(tmp_path, "a" * 64, 16)
+    rates.write(1e6, {"threads": 1.0}, "model")
+    old = time.time() - 31 * 24 * 3600
+    os.utime(rates.file, (old, old))
+    assert rates.read(1e6) == {}
+    assert rates.read_all()

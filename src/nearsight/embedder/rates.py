@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import platform
+import time
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 from nearsight import processor
 from nearsight.artifacts import replacing
 from nearsight.models.runtimes import devices
+
+_MAX_AGE_S = 30 * 24 * 3600
 
 _log = logging.getLogger(__name__)
 
@@ -34,9 +37,15 @@ class Rates:
         self.file = cache_dir / "rates" / f"{fingerprint[:16]}-{_machine(n_cores)}.json"
 
     def read(self, pixels: float) -> dict[str, float]:
-        """Return images per second by plan, for images of about so many pixels; empty if not measured."""
-        rates = self.read_all().get(size_class(pixels), {})
-        return dict(rates)
+        """Return images per second by plan, for images of about so many pixels.
+
+        Empty if nothing was measured in the last 30 days: other programs may have been busy then.
+        """
+        try:
+            age_s = time.time() - self.file.stat().st_mtime
+        except OSError:
+            return {}
+        return self.read_all().get(size_class(pixels), {}) if age_s < _MAX_AGE_S else {}
 
     def read_all(self) -> dict[str, dict[str, float]]:
         """Return images per second by size class and plan."""
