@@ -3,8 +3,8 @@
 Each size of images has its own rows, all from one run on one machine:
 
 *index*: `Collection.add`: reads, hashes, decodes, makes a thumbnail, embeds and writes. With threads only,
-with worker processes, and as nearsight chooses. *embed*: `Embedder.stream`, without thumbnails and rows, from
-the first vector on.
+with worker processes, and as nearsight chooses. *embed*: `Embedder.stream`, without thumbnails, rows and the
+start of workers.
 
 *cores × one core*: reading, decoding and inference one after another on one thread, times the cores. No
 schedule can pass that, except that one core is faster while the others rest.
@@ -32,7 +32,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib.util import find_spec
-from itertools import chain, repeat
+from itertools import cycle, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,6 @@ from benchmarks.sample_images import make
 from nearsight import Collection, Embedder, load_model
 from nearsight.embedder.plan import Plan, choose_plan
 from nearsight.images import decode, find
-from nearsight.images.pixel_memory import keep_pixel_memory
 from nearsight.models.preprocess import Preprocessing
 from nearsight.processor import free_memory_bytes
 
@@ -102,7 +101,6 @@ class DataLoader:
 
     def __init__(self, n_workers: int) -> None:
         self.n_workers = n_workers
-        # The peers' processes do not keep memory, as nobody sets that.
         self.has_torch = find_spec("torch") is not None
         self.pool = None if self.has_torch else multiprocessing.get_context("spawn").Pool(n_workers)
 
@@ -121,27 +119,40 @@ class DataLoader:
             self.pool.terminate()
 
 
-def index_rate(folder: Path, warm: Path, cache_dir: Path, n_processes: int | None) -> float:
+def index_rate(
+    folder: Path, warm: Path, cache_dir: Path, n_processes: int | None, *, warm_processes: int = 0
+) -> float:
     """Return the images/s of `Collection.add`, from files to rows on disk; the start of workers counts."""
     with tempfile.TemporaryDirectory() as directory:
         collection = Collection.create(Path(directory) / "c", cache_dir=cache_dir)
-        collection.add(warm, progress=False, n_processes=0)
+        collection.add(warm, progress=False, n_processes=warm_processes)
         report = collection.add(folder, progress=False, n_processes=n_processes)
     if report.failed or not report.embedded:
         raise SystemExit(f"{len(report.failed)} of {report.embedded} images failed")
     return report.embedded / report.seconds
 
 
-def embed_rate(folder: Path, warm: Path, n_processes: int) -> float:
-    """Return the images/s of `Embedder.stream` once its workers have started."""
+def embed_rate(folder: Path, n_processes: int) -> float:
+    """Return the images/s of `Embedder.stream` on its way: as much is ahead at the end as at the start."""
     embedder = Embedder(n_processes=n_processes)
-    n_warm = sum(1 for _ in find(warm))
-    sources = chain(find(warm), find(folder))
-    started, n = 0.0, 0
+    files = sorted(folder.iterdir())
+    n_ahead = 2 * (embedder.n_threads + 1) * embedder.batch_size
+    sources = find(islice(cycle(files), n_ahead + len(files) + n_ahead))
+    started = 0.0
     for n, _ in enumerate(embedder.stream(sources), 1):
-        if n == n_warm:
+        if n == n_ahead:
             started = time.perf_counter()
-    return (n - n_warm) / (time.perf_counter() - started)
+        elif n == n_ahead + len(files):
+            return len(files) / (time.perf_counter() - started)
+    raise SystemExit("images are missing")
+
+
+def parent_milliseconds(folder: Path, warm: Path, cache_dir: Path, n_processes: int) -> float:
+    """Return the processor time that the parent of worker processes takes for an image that it indexes."""
+    started = time.process_time()
+    n_images = sum(1 for _ in find(warm)) + sum(1 for _ in find(folder))
+    index_rate(folder, warm, cache_dir, n_processes, warm_processes=n_processes)
+    return 1000 * (time.process_time() - started) / n_images
 
 
 def decode_only(preparation: Preprocessing, file: Path) -> int:
@@ -201,8 +212,8 @@ def measure(folder: Path, warm: Path, cache_dir: Path, onnx_file: Path, rounds: 
                 "index": index_rate(folder, warm, cache_dir, None),
                 "index, threads": index_rate(folder, warm, cache_dir, 0),
                 "index, processes": index_rate(folder, warm, cache_dir, n_processes),
-                "embed, threads": embed_rate(folder, warm, 0),
-                "embed, processes": embed_rate(folder, warm, n_processes),
+                "embed, threads": embed_rate(folder, 0),
+                "embed, processes": embed_rate(folder, n_processes),
                 "decode and resize": decode_rate(pool, preparation, files),
                 "data loader": network.rate(loader.batches(some), len(some)),
                 "plain loop": network.rate(plain_batches(few, partial(map, read_plainly), 8), len(few)),
@@ -216,6 +227,7 @@ def measure(folder: Path, warm: Path, cache_dir: Path, onnx_file: Path, rounds: 
         for other in ("cores × one core", "decode and resize", "data loader", "plain loop"):
             ratio = statistics.median(rates[name] / rates[other] for rates in measured)
             result[f"{name} / {other}"] = ratio
+    result["parent of processes, ms an image"] = parent_milliseconds(folder, warm, cache_dir, n_processes)
     result["workers"] = str(Plan(n_processes, -(-n_cores // n_processes)))
     return result
 
@@ -235,8 +247,6 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder in which the images are kept for the next time")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    # As the command line does.
-    keep_pixel_memory(cpu_count())
     n_images = {"640x480": options.small, "12 Mpx": options.large}
     columns: dict[str, dict[str, Any]] = {}
     with kept_images(options.images) as directory, tempfile.TemporaryDirectory() as cache:

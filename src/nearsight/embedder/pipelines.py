@@ -8,7 +8,6 @@ from typing import Protocol, TypeVar
 from nearsight.embedder.batch import Known, Prepared, ReadOptions, Source, finish, prepare_batch
 from nearsight.embedder.results import ImageRow
 from nearsight.errors import FingerprintMismatchError, ImageFailure
-from nearsight.images.pixel_memory import keep_pixel_memory
 from nearsight.models import Backend, Preparation
 from nearsight.parallel import Ask, WorkerProcesses
 
@@ -74,7 +73,7 @@ class ProcessPipeline:
         n_threads: int = 1,
     ) -> None:
         fingerprint = backend.spec.fingerprint.digest
-        start = partial(_start_embedding, backend, fingerprint, options, known is not None, n_threads)
+        start = partial(_start_embedding, backend, fingerprint, options, known is not None)
         self._workers: WorkerProcesses[Source, ImageRow | ImageFailure] = WorkerProcesses(
             start, n_processes=n_processes, n_threads=n_threads, lost=_lost, answer=known
         )
@@ -120,7 +119,7 @@ class DevicePipeline:
         self._backend = backend
         self._pool = ThreadPoolExecutor(_N_EMBEDDING_THREADS, thread_name_prefix="nearsight-embed")
         self._workers: WorkerProcesses[Source, Prepared | ImageRow | ImageFailure] = WorkerProcesses(
-            partial(_start_preparing, preparation, options, known is not None, n_threads),
+            partial(_start_preparing, preparation, options, known is not None),
             n_processes=n_processes,
             n_threads=n_threads,
             lost=_lost,
@@ -173,10 +172,9 @@ def _embed_values(items: list[Prepared | ImageRow | ImageFailure], backend: Back
 
 
 def _start_embedding(
-    backend: Backend, fingerprint: str, options: ReadOptions, asks: bool, n_threads: int
+    backend: Backend, fingerprint: str, options: ReadOptions, asks: bool
 ) -> Callable[[list[Source], Ask], Rows]:
     """Return what a worker process computes; unpickling the backend has opened the model there."""
-    keep_pixel_memory(n_threads)
     own = backend.spec.fingerprint.digest
     if own != fingerprint:
         raise FingerprintMismatchError(
@@ -191,10 +189,8 @@ def _start_embedding(
 
 
 def _start_preparing(
-    preparation: Preparation, options: ReadOptions, asks: bool, n_threads: int
+    preparation: Preparation, options: ReadOptions, asks: bool
 ) -> Callable[[list[Source], Ask], list[Prepared | ImageRow | ImageFailure]]:
-    keep_pixel_memory(n_threads)
-
     def prepare(batch: list[Source], ask: Ask) -> list[Prepared | ImageRow | ImageFailure]:
         return prepare_batch(batch, preparation, options, ask if asks else None)
 

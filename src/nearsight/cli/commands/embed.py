@@ -12,7 +12,6 @@ import click
 import nearsight
 from nearsight.cli import options
 from nearsight.cli.framework import Command, Run, out_file
-from nearsight.processor import n_cores
 from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
@@ -65,12 +64,10 @@ def embed(
     It is written whole or not at all. A folder is walked as by `nearsight index`.
     """
     from nearsight.artifacts import write_npz
-    from nearsight.images.pixel_memory import keep_pixel_memory
     from nearsight.models import DEFAULT_MODEL
     from nearsight.models.model_name import ModelVariant
     from nearsight.services.collections import embed_paths
 
-    keep_pixel_memory(threads or n_cores())
     model = model or DEFAULT_MODEL
     embedder = nearsight.Embedder(
         model if dim is None else ModelVariant(dim=dim).applied_to(model),

@@ -8,7 +8,6 @@ import click
 from nearsight.cli import options
 from nearsight.cli.framework import BAD_INPUT, RESUMABLE, Command, Run
 from nearsight.errors import ImageFailure
-from nearsight.processor import n_cores
 from nearsight.text_format import count
 
 if TYPE_CHECKING:
@@ -85,10 +84,8 @@ def index(
     excluded now are removed from it; elsewhere they stay until their folder is indexed again.
     """
     from nearsight.cli.csv_tables import MetadataTable, parse_pair
-    from nearsight.images.pixel_memory import keep_pixel_memory
     from nearsight.services.collections import add_images, has_collection, unreadable_inputs
 
-    keep_pixel_memory(threads or n_cores())
     common = dict(map(parse_pair, meta))
     table = MetadataTable(metadata) if metadata else None
     run.if_interrupted = RESUMABLE
