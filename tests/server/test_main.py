@@ -146,6 +146,14 @@ def test_a_taken_port_is_told():
             main._bind(main.Listener(config))
 
 
+def test_two_services_never_share_a_directory(tmp_path):
+    again = main._only_service(tmp_path)
+    with main._only_service(tmp_path), pytest.raises(StorageError, match="choose another --data"), again:
+        pass
+    with main._only_service(tmp_path):
+        pass
+
+
 def test_sigterm_finishes_what_was_accepted(tmp_path, jpeg):
     with running(tmp_path, "--n-threads", 1, "--grace-s", 15) as process:
         client = process.client()

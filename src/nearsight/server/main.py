@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import uvicorn
+from filelock import FileLock, Timeout
 
 from nearsight.errors import StorageError
 from nearsight.server import log
 from nearsight.server.app import create_app, create_immich_app
 from nearsight.server.service import Service
 from nearsight.services.server_settings import ServerSettings
+
+_LOCK = "service.lock"
 
 
 class Listener(uvicorn.Server):
@@ -52,7 +55,21 @@ def run(
         The port is taken, or the address is not of this machine.
     """
     log.configure(settings.log_format)
-    asyncio.run(_run(settings, device, cache_dir, tell))
+    with _only_service(Path(settings.data)):
+        asyncio.run(_run(settings, device, cache_dir, tell))
+
+
+@contextlib.contextmanager
+def _only_service(data: Path) -> Iterator[None]:
+    """Keep a second service away from a data directory: it would take the first one's jobs for lost."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        with FileLock(data / _LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise StorageError(
+            f"another service uses the data directory {data}; stop it, or choose another --data"
+        ) from None
 
 
 async def _run(

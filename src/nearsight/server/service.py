@@ -71,13 +71,15 @@ class Service:
                 f"nearsight keys add NAME --data {settings.data}"
             )
         self.metrics = Metrics()
+        #: What an image of a request may cost.
+        self.limits = Limits(
+            max_pixels=settings.max_pixels, max_bytes=settings.max_image_mb * _MB, max_seconds=10.0
+        )
         self.gate = Gate(keys, extra, RateLimit(settings.rate))
         self.models = ModelPool(
             sources if sources is not None else _sources(settings, device, cache_dir),
             self.data,
-            limits=Limits(
-                max_pixels=settings.max_pixels, max_bytes=settings.max_image_mb * _MB, max_seconds=10.0
-            ),
+            limits=self.limits,
             budget_bytes=settings.model_memory_mb * _MB,
             ttl_s=settings.model_ttl_s,
             pinned=settings.pin,

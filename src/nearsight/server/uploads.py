@@ -10,7 +10,7 @@ from typing import Any
 from nearsight.artifacts import replacing
 from nearsight.collection import Collection
 from nearsight.errors import StorageError
-from nearsight.images import EXTENSIONS, content_id
+from nearsight.images import EXTENSIONS, Limits, content_id
 
 _UNSAFE = re.compile(r"[^\w.,()+@ -]")
 _MAX_NAME = 100
@@ -34,7 +34,7 @@ class UploadedImage:
 
 
 def add_uploads(
-    collection: Collection, folder: Path, uploads: Sequence[UploadedImage]
+    collection: Collection, folder: Path, uploads: Sequence[UploadedImage], *, limits: Limits | None = None
 ) -> list[dict[str, Any]]:
     """Store images, add them to a collection, and return what became of each.
 
@@ -63,7 +63,10 @@ def add_uploads(
     failed: dict[str, str] = {}
     if files:
         report = collection.add(
-            list(files), metadata=lambda path: files[path].metadata if path in files else {}, progress=False
+            list(files),
+            metadata=lambda path: files[path].metadata if path in files else {},
+            limits=limits,
+            progress=False,
         )
         failed = {failure.path: failure.reason for failure in report.failed}
         for path in failed:

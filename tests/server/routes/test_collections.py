@@ -322,3 +322,13 @@ def test_names_that_are_no_utf_8_are_listed(serve, tmp_path, strange):
     assert (item["path"][:3], item["path"][-4:]) == ("caf", ".png")
     assert "\n" not in item["path"]
     assert len(hits(client.post(f"{ROUTE}/shelf/search", json={"id": item["id"][:6]}))) == 0
+
+
+def test_an_upload_may_cost_no_more_than_any_image(serve):
+    client = serve(max_pixels=1000)
+    client.post(ROUTE, json={"name": "photos"})
+    file = io.BytesIO()
+    Image.new("RGB", (100, 100)).save(file, "PNG")
+    report = upload(client, file.getvalue())
+    assert report["failed"] == 1
+    assert "pixels" in report["items"][0]["reason"]

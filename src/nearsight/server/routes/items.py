@@ -14,7 +14,7 @@ from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
 from nearsight.collection import Collection, Item
-from nearsight.images import Limits, content_id
+from nearsight.images import content_id
 from nearsight.images.privacy import without_metadata
 from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
@@ -101,7 +101,9 @@ async def add_items(request: Request, name: str) -> dict[str, Any]:
 
     def add() -> list[dict[str, Any]]:
         collection = service.catalog.open_with(name, model.backend)
-        results = add_uploads(collection, service.catalog.uploads(name).absolute(), uploads)
+        results = add_uploads(
+            collection, service.catalog.uploads(name).absolute(), uploads, limits=service.limits
+        )
         service.catalog.forget_order(name)
         return results
 
@@ -207,11 +209,10 @@ async def get_thumbnail(request: Request, name: str, id: str) -> Response:
 async def get_original(request: Request, name: str, id: str) -> Response:
     """Return the file of an image, without its EXIF and other metadata."""
     service: Service = request.app.state.service
-    limits = Limits(max_pixels=service.settings.max_pixels)
 
     def read() -> tuple[bytes, str, str]:
         item = service.catalog.open(name).get(id)
-        return (*without_metadata(_content(item), limits=limits), item.id)
+        return (*without_metadata(_content(item), limits=service.limits), item.id)
 
     data, media, whole = await service.in_thread(read)
     return _image(data, media, f"{whole}-clean")
