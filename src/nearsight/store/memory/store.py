@@ -27,8 +27,9 @@ from nearsight.store.memory.rows import Rows
 _LOG = logging.getLogger(__name__)
 # The first search of a process is often the last.
 _SEARCHES_BEFORE_LOADING = 2
-# Loading again takes at most a tenth of the time.
-_PAUSE_RATIO = 10
+# Loading again waits ten times as long as it took, so that a store that changes all the time costs a tenth of
+# a core; after a graph was built, which is rare, not as long.
+_PAUSE_RATIO, _MAX_PAUSE_S = 10, 60
 _PAUSE_AFTER_FAILURE_S = 30
 _MAX_CHANGED_NUMBERS = 4_000_000
 _EXIT_S = 10
@@ -285,7 +286,8 @@ class MemoryStore:
             except NearsightError as error:
                 _LOG.info("searches are not answered from memory: %s", error)
                 pause = _PAUSE_AFTER_FAILURE_S
-        self._next_load = time.monotonic() + max(pause, _PAUSE_RATIO * (time.monotonic() - started))
+        now = time.monotonic()
+        self._next_load = now + max(pause, min(_MAX_PAUSE_S, _PAUSE_RATIO * (now - started)))
 
     def _publish(self, loaded: Loaded) -> None:
         schema = self._store.schema
