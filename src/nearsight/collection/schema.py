@@ -157,13 +157,17 @@ def metadata_columns(stored: pa.Schema) -> list[str]:
     return [name for name in stored.names if name.startswith(PREFIX)]
 
 
-def metadata_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata of a row, without keys that are not set."""
+def metadata_of(row: Mapping[str, Any], columns: Iterable[str] | None = None) -> dict[str, Any]:
+    """Return the metadata of a row, without keys that are not set; `columns` are those to look at."""
     return {
         name.removeprefix(PREFIX): int(value) if isinstance(value, float) and value.is_integer() else value
-        for name, value in row.items()
-        if name.startswith(PREFIX) and value is not None
+        for name in (columns if columns is not None else filter(_is_metadata, row))
+        if (value := row[name]) is not None
     }
+
+
+def _is_metadata(column: str) -> bool:
+    return column.startswith(PREFIX)
 
 
 def metadata_types(metadata: Mapping[str, Any], known: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:

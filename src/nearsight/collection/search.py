@@ -62,7 +62,7 @@ def search(
     parts = _Parts(
         [
             *(embed_query(collection, image, allow_remote=allow_remote) for image in _as_list(query)),
-            *collection.vectors(ids),
+            *(collection.vectors(ids) if ids else ()),
             *([] if vector is None else np.atleast_2d(np.asarray(vector, np.float32))),
         ],
         text,
@@ -115,11 +115,17 @@ def search_vectors(
 ) -> list[list[Match]]:
     """Return the `k` most similar images of each vector; see `CollectionReader.search_vectors`."""
     store = collection._store
-    columns = ["path", *schema.metadata_columns(store.schema)]
+    metadata = schema.metadata_columns(store.schema)
+    columns = ["path", *metadata]
     hits = store.search(vectors, k, where=collection._filter(where), columns=columns, exact=exact)
     return [
         [
-            Match(hit.id, images.decode_path(hit.row["path"]), hit.similarity, schema.metadata_of(hit.row))
+            Match(
+                hit.id,
+                images.decode_path(hit.row["path"]),
+                hit.similarity,
+                schema.metadata_of(hit.row, metadata),
+            )
             for hit in own
         ]
         for own in hits

@@ -200,6 +200,8 @@ class Rows:
 
     def positions(self, ids: Sequence[str]) -> _Positions:
         """Return where rows of these ids are; ids that are not there are left out."""
+        if not len(ids):
+            return np.empty(0, np.int64)
         found = [
             np.flatnonzero(_has_id(part.table["id"], ids)) + first
             for part, first in ((self.base, 0), (self.recent, len(self.base)))
@@ -329,10 +331,12 @@ class Rows:
         count = n_candidates(len(mask), n_matching, k)
         is_all = n_matching == len(mask)
         recent_rows = None if is_all else np.flatnonzero(mask[n_base:])
+        has_repetitions = len(graph) > n_base
         nearest = []
         short: list[int] = []
         for number, keys in enumerate(graph.search(codes.values, count)):
-            keys = np.unique(keys if is_all else keys[mask[keys]])
+            keys = keys if is_all else keys[mask[keys]]
+            keys = np.unique(keys) if has_repetitions else keys
             query = queries[number]
             recent = self.recent.nearest(query, k, recent_rows)
             if len(keys) + len(recent) < min(k, n_matching):
