@@ -58,14 +58,6 @@ class TestGraphs(TestMemory):
     pass
 
 
-@pytest.mark.slow
-class TestWithoutAccelerators(TestMemory):
-    @pytest.fixture(autouse=True)
-    def _without_accelerators(self, monkeypatch):
-        monkeypatch.setattr(accelerators, "_usearch", lambda: None)
-        monkeypatch.setattr(accelerators, "_numkong", lambda: None)
-
-
 # --- following the store ------------------------------------------------------------------------
 
 
@@ -99,6 +91,16 @@ def test_the_second_search_starts_to_load(store, lance):
     assert (lance.n_searches, store.is_loaded) == (2, True)
     assert best(store, 3, columns=["width"]).row == {"width": 3}
     assert lance.n_searches == 2
+
+
+def test_without_usearch_and_numkong(store, lance, monkeypatch):
+    monkeypatch.setattr(accelerators, "_usearch", lambda: None)
+    monkeypatch.setattr(accelerators, "_numkong", lambda: None)
+    monkeypatch.setattr(build, "MIN_GRAPH_NUMBERS", 1)
+    assert store.load()
+    assert store._rows().base.codes is None
+    assert best(store, 3).id == "03"
+    assert lance.n_searches == 0
 
 
 def test_memory_switched_off(lance, tmp_path):
