@@ -12,6 +12,7 @@ from nearsight.errors import StorageError
 
 # Edges of a vector, and candidates while one is added: measured at 100,000 x 512, see docs/figures.md.
 _CONNECTIVITY, _EXPANSION_ADD = 16, 128
+_MAX_LOADED_BYTES = 256 * 2**20
 
 
 @cache
@@ -83,7 +84,9 @@ class Graph:
 
     @classmethod
     def open(cls, path: Path, expansion: int, recall: float) -> "Graph":
-        """Map a saved graph into memory, read-only.
+        """Load a saved graph; a large one is mapped into memory, read-only.
+
+        The pages of a mapped file are found one by one when they are first touched, at half of the speed.
 
         Raises
         ------
@@ -91,7 +94,7 @@ class Graph:
             The file is not one.
         """
         try:
-            index = _usearch().Index.restore(path, view=True)
+            index = _usearch().Index.restore(path, view=path.stat().st_size > _MAX_LOADED_BYTES)
         except (RuntimeError, ValueError) as error:
             raise StorageError(f"{path} is damaged ({error})") from error
         if index is None:
