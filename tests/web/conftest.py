@@ -106,7 +106,7 @@ class PageService:
             time.sleep(0.01)
         port = self._server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        self.client = httpx2.Client(base_url=self.url, timeout=30)
+        self.client = httpx2.Client(base_url=self.url, timeout=300)
 
     def stop(self) -> None:
         self.client.close()
@@ -138,6 +138,8 @@ def page_service_with_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def page(browser: Any, page_service: PageService) -> Iterator[Any]:
     """The page in the browser. Errors of the console, reports of the policy and requests elsewhere fail a test."""
     context = browser.new_context(base_url=page_service.url, viewport={"width": 1200, "height": 800})
+    # A busy machine may take its time.
+    context.set_default_timeout(120_000)
     page = context.new_page()
     page.errors = []
     page.on("console", lambda m: page.errors.append(m.text) if m.type == "error" else None)

@@ -29,7 +29,7 @@ def album(page_service):
     options = {"clusters": {"k": 2}, "duplicates": {}, "audit": {}, "map": {"method": "pca"}}
     for kind, body in options.items():
         job = client.post(f"/v1/collections/album/{kind}", json=body).json()
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 900
         while job["state"] not in ("done", "failed", "cancelled") and time.monotonic() < deadline:
             time.sleep(0.2)
             job = client.get(f"/v1/jobs/{job['id']}").json()
