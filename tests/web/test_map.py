@@ -185,3 +185,15 @@ def test_without_webgl_the_processor_draws_a_sample_and_says_so(parts):
         let n = 0; for (let i = 3; i < d.length; i += 4) n += d[i] > 0; return n; }"""
     )
     assert painted > 100
+
+
+def test_the_line_of_the_lasso_goes_with_the_gesture(parts):
+    parts.evaluate(SHOW, [100])
+    outline = "() => document.querySelector('.map-overlay polygon').getAttribute('points')"
+    parts.mouse.move(200, 100)
+    parts.mouse.down()
+    parts.mouse.move(600, 100, steps=3)
+    parts.mouse.move(600, 500, steps=3)
+    parts.wait_for_function(f"({outline})().split(' ').length > 4")
+    parts.mouse.up()
+    parts.wait_for_function(f"({outline})() === ''")

@@ -8,6 +8,7 @@ import { DIMMED, HIDDEN, NORMAL, PointLayer, SELECTED } from "./point-layer.js";
 
 const HOVER_PX = 8;
 const LASSO_STEP_PX = 3;
+const SVG = "http://www.w3.org/2000/svg";
 // Without WebGL2 the processor draws, and cannot draw all.
 const CANVAS_POINTS = 20_000;
 
@@ -21,8 +22,10 @@ export class MapView {
     Object.assign(this, { element, selection, announce, hover, open });
     element.classList.add("map");
     this.canvas = canvasIn(element, "map-points");
-    this.overlay = canvasIn(element, "map-overlay");
-    this.overlay.tabIndex = 0;
+    this.overlay = element.appendChild(document.createElementNS(SVG, "svg"));
+    this.overlay.setAttribute("class", "map-overlay");
+    this.overlay.setAttribute("tabindex", "0");
+    this.outline = this.overlay.appendChild(document.createElementNS(SVG, "polygon"));
     this.overlay.setAttribute("role", "application");
     this.overlay.setAttribute("aria-label", "Map of all images. Arrow keys move, plus and minus zoom, R draws a rectangle.");
     this.names = element.appendChild(document.createElement("div"));
@@ -145,10 +148,8 @@ export class MapView {
   resize() {
     this.width = Math.max(1, this.element.clientWidth);
     this.height = Math.max(1, this.element.clientHeight);
-    for (const canvas of [this.canvas, this.overlay]) {
-      canvas.width = Math.round(this.width * devicePixelRatio);
-      canvas.height = Math.round(this.height * devicePixelRatio);
-    }
+    this.canvas.width = Math.round(this.width * devicePixelRatio);
+    this.canvas.height = Math.round(this.height * devicePixelRatio);
     this.fit();
   }
 
@@ -171,7 +172,7 @@ export class MapView {
     this.layer.outline = color.slice(0, 3).map((part) => part / 255);
     this.layer.draw();
     this.placeNames();
-    this.drawOverlay();
+    this.drawOutline();
   }
 
   /** Names are placed largest cluster first; one that would lie on another is left out. */
@@ -193,20 +194,9 @@ export class MapView {
     });
   }
 
-  drawOverlay() {
-    const context = this.overlay.getContext("2d");
-    context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
-    context.clearRect(0, 0, this.width, this.height);
-    const outline = this.rectangle ? corners(...this.rectangle) : this.lasso;
-    if (!outline) return;
-    context.beginPath();
-    outline.forEach((corner, at) => context[at ? "lineTo" : "moveTo"](...corner));
-    context.closePath();
-    context.fillStyle = "rgb(120 150 255 / 0.15)";
-    context.strokeStyle = "rgb(80 110 230)";
-    context.lineWidth = 1.5;
-    context.fill();
-    context.stroke();
+  drawOutline() {
+    const outline = this.rectangle ? corners(...this.rectangle) : this.lasso ?? [];
+    this.outline.setAttribute("points", outline.map((corner) => corner.join(",")).join(" "));
   }
 
   select(outline, how) {
