@@ -22,6 +22,8 @@ Floats = NDArray[Any]
 
 # Queries that are compared exactly, to measure the recall, and the recall that is enough.
 _N_MEASURED, _ENOUGH_RECALL = 500, 0.99
+# It is enough even less so many standard errors: it is measured after every round, so chance has many tries.
+_N_ERRORS = 2
 # Similarities that differ by no more are equal: blocks of other shapes round differently.
 _ROUNDING = 2e-6
 # Queries and references in a block of an exact search.
@@ -63,7 +65,7 @@ def nearest_neighbors(
 
     *Method*: up to `exact_rows`² products, all of them, block by block. Beyond, references are put into
     2 √m parts by k-means, and each query is compared with the parts around it, one more at a time, until of
-    the neighbors of 500 random queries at least 0.99 are found, less one standard error; if need be, with
+    the neighbors of 500 random queries at least 0.99 are found, less two standard errors; if need be, with
     all parts, which is exact.
 
     Parameters
@@ -215,7 +217,7 @@ def _is_enough(truth: Floats, found: Floats) -> bool:
     recall = n_found.sum() / n_true.sum()
     deviations = n_found - recall * n_true
     error = np.sqrt((deviations**2).sum()) / n_true.sum()
-    return bool(recall - error >= _ENOUGH_RECALL)
+    return bool(recall - _N_ERRORS * error >= _ENOUGH_RECALL)
 
 
 def _compare_all(
