@@ -28,7 +28,17 @@ ALONE = [
     "runtimes",
     "anomaly",
 ]
-ON_A_FOLDER = ["text", "dimension", "storage", "duplicates", "neighbors", "cluster", "fewshot", "audit", "map"]
+ON_A_FOLDER = [
+    "text",
+    "dimension",
+    "storage",
+    "duplicates",
+    "neighbors",
+    "cluster",
+    "fewshot",
+    "audit",
+    "map",
+]
 
 
 def run_all(folder: str | None) -> None:
