@@ -6,8 +6,8 @@ from dataclasses import dataclass
 MAX_CORES_OF_THREADS = 4
 # Threads that keep this share of the cores busy need no processes.
 _BUSY_SHARE = 0.85
-# Seconds for which an image holds the interpreter lock, and what else of its seconds does; measured with
-# py-spy, see docs/figures.md.
+# Seconds for which an image holds the interpreter lock, and what else of its seconds does: 1 to 1.5 ms with
+# small images on a machine with 16 cores; see docs/figures.md for the parts.
 _LOCK_SECONDS, _LOCK_SHARE = 0.0012, 0.03
 # Of threads in one process that hold the lock for this share of the time together, one waits now and then.
 _MAX_LOCKED_SHARE = 0.3
