@@ -164,8 +164,8 @@ from nearsight.parallel import WorkerProcesses
 # Not guarded by __name__: a script of a user is not imported again.
 pool = WorkerProcesses(functions.start_pids, n_processes=2, lost=print, slot_bytes=100_000)
 pool.wait_until_ready()
-print(*pool.pids, flush=True)
 try:
+    print(*pool.pids, flush=True)
     while True:
         pool.submit([1, 2]).result()
 except KeyboardInterrupt:
