@@ -11,17 +11,17 @@ from nearsight.evaluation.evaluate import (
 )
 from nearsight.evaluation.labeled_folder import LabeledFolder, read_labeled_folder
 from nearsight.evaluation.results import Comparison, Evaluation, ModelResult, class_means, metric_title
-from nearsight.evaluation.significance import Difference, Estimate, estimate, holm, paired_difference
+from nearsight.evaluation.significance import Estimate, PairedDifference, estimate, holm, paired_difference
 
 __all__ = [
     "DEFAULT_METRIC",
     "METRICS",
     "Comparison",
-    "Difference",
     "Estimate",
     "Evaluation",
     "LabeledFolder",
     "ModelResult",
+    "PairedDifference",
     "advised_dim",
     "class_means",
     "dimension_curve",

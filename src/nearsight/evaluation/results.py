@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import ImageFailure
-from nearsight.evaluation.significance import Difference, Estimate
+from nearsight.evaluation.significance import Estimate, PairedDifference
 
 Verdict = Literal["better", "worse", "tie"]
 
@@ -56,7 +56,7 @@ class Comparison:
     Attributes
     ----------
     first, second : str
-    difference : Difference
+    difference : PairedDifference
         First minus second.
     p_adjusted : float
         By Holm's method, for all comparisons of the evaluation.
@@ -66,7 +66,7 @@ class Comparison:
 
     first: str
     second: str
-    difference: Difference
+    difference: PairedDifference
     p_adjusted: float
     verdict: Verdict
 

@@ -39,7 +39,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class PairedDifference:
     """A paired difference of two means over the same queries.
 
     Attributes
@@ -84,7 +84,9 @@ def estimate(values: Floats, groups: Ints, *, random_state: int = 0) -> Estimate
     return Estimate(float(sums.sum() / counts.sum()), float(low), float(high), int(counts.sum()))
 
 
-def paired_difference(first: Floats, second: Floats, groups: Ints, *, random_state: int = 0) -> Difference:
+def paired_difference(
+    first: Floats, second: Floats, groups: Ints, *, random_state: int = 0
+) -> PairedDifference:
     """Compare two models on the same queries: mean of `first` minus mean of `second`.
 
     *Method*: a cluster bootstrap for the interval (Field and Welsh 2007), and for p a permutation test that
@@ -111,7 +113,7 @@ def paired_difference(first: Floats, second: Floats, groups: Ints, *, random_sta
     detectable = (_Z_TEST + _Z_POWER) * error
     n_needed = int(np.ceil(counts.sum() * (detectable / value) ** 2)) if value else None
     p = _sign_flip_p(sums, random_state)
-    return Difference(value, float(low), float(high), p, float(detectable), n_needed)
+    return PairedDifference(value, float(low), float(high), p, float(detectable), n_needed)
 
 
 def auroc(scores: Floats, is_positive: NDArray[np.bool_], groups: Ints, *, random_state: int = 0) -> Estimate:
