@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nearsight import images
 from nearsight.collection import manifest, schema
-from nearsight.collection.analysis_method import AnalysisMethod
+from nearsight.collection.analysis_methods import AnalysisMethods
 from nearsight.collection.create import create_collection, create_projected, load_if_needed, spec_of
 from nearsight.collection.ingest import Ingest
 from nearsight.collection.reader import CollectionReader
@@ -33,23 +33,10 @@ from nearsight.models import (
 from nearsight.store import MemoryStore, VectorStore, local_directory, open_store
 
 if TYPE_CHECKING:
-    from nearsight.analyses import audit as audit_analysis
-    from nearsight.analyses import (
-        classification,
-        clusters,
-        customer_segments,
-        dimension_reduction,
-        duplicates,
-        label_check,
-        map,
-        recommendations,
-        saved_clusters,
-    )
-    from nearsight.analyses import outliers as outlier_analysis
     from nearsight.models.pca import Projection
 
 
-class Collection(CollectionReader):
+class Collection(AnalysisMethods, CollectionReader):
     """Images with their vectors of one model, in a directory. Use `create` or `open`.
 
     Several processes may read and write one collection at once. When a method that writes returns, its result
@@ -455,48 +442,6 @@ class Collection(CollectionReader):
         encoder = load_text_encoder(self.model_name, cache_dir=self.cache_dir)
         self._require(encoder.spec.fingerprint)
         return encoder
-
-    # The analyses as methods: typed for readers and type checkers, loaded when they are used.
-    if TYPE_CHECKING:
-        assign_customers = customer_segments.assign_customers
-        audit = audit_analysis.audit
-        check_labels = label_check.check_labels
-        classify = classification.classify
-        cluster = clusters.cluster
-        find_duplicates = duplicates.find_duplicates
-        find_leaks = duplicates.find_leaks
-        fit_classifier = classification.fit_classifier
-        fit_recommender = recommendations.fit_recommender
-        layout_2d = map.layout_2d
-        load_classifier = classification.load_classifier
-        load_recommender = recommendations.load_recommender
-        outliers = outlier_analysis.outliers
-        predict_clusters = clusters.predict_clusters
-        recommend = recommendations.recommend
-        reduce_dim = dimension_reduction.reduce_dim
-        save_clusters = saved_clusters.save_clusters
-        segment_customers = customer_segments.segment_customers
-        suggest_labels = classification.suggest_labels
-    else:
-        assign_customers = AnalysisMethod("customer_segments")
-        audit = AnalysisMethod("audit")
-        check_labels = AnalysisMethod("label_check")
-        classify = AnalysisMethod("classification")
-        cluster = AnalysisMethod("clusters")
-        find_duplicates = AnalysisMethod("duplicates")
-        find_leaks = AnalysisMethod("duplicates")
-        fit_classifier = AnalysisMethod("classification")
-        fit_recommender = AnalysisMethod("recommendations")
-        layout_2d = AnalysisMethod("map")
-        load_classifier = AnalysisMethod("classification")
-        load_recommender = AnalysisMethod("recommendations")
-        outliers = AnalysisMethod("outliers")
-        predict_clusters = AnalysisMethod("clusters")
-        recommend = AnalysisMethod("recommendations")
-        reduce_dim = AnalysisMethod("dimension_reduction")
-        save_clusters = AnalysisMethod("saved_clusters")
-        segment_customers = AnalysisMethod("customer_segments")
-        suggest_labels = AnalysisMethod("classification")
 
     @cached_property
     def _backend(self) -> Backend:

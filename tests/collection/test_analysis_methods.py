@@ -9,9 +9,9 @@ import pytest
 
 from nearsight import Collection
 from nearsight.collection import collection as module
-from nearsight.collection.analysis_method import AnalysisMethod
+from nearsight.collection.analysis_methods import _AnalysisMethod
 
-METHODS = {name: method for name, method in vars(Collection).items() if isinstance(method, AnalysisMethod)}
+METHODS = {name: method for name, method in vars(Collection).items() if isinstance(method, _AnalysisMethod)}
 
 
 @pytest.mark.parametrize("name", METHODS)
