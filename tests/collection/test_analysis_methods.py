@@ -8,10 +8,12 @@ import sys
 import pytest
 
 from nearsight import Collection
-from nearsight.collection import collection as module
-from nearsight.collection.analysis_methods import _AnalysisMethod
+from nearsight.collection import analysis_methods as module
+from nearsight.collection.analysis_methods import AnalysisMethods, _AnalysisMethod
 
-METHODS = {name: method for name, method in vars(Collection).items() if isinstance(method, _AnalysisMethod)}
+METHODS = {
+    name: method for name, method in vars(AnalysisMethods).items() if isinstance(method, _AnalysisMethod)
+}
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -62,7 +62,7 @@ class Decision(BaseModel):
     decision: Literal["different", "keep_both", "undecided"]
 
 
-class ClusterName(BaseModel):
+class NewClusterName(BaseModel):
     """A new name of a cluster."""
 
     name: str = Field(min_length=1, max_length=100)
@@ -147,7 +147,7 @@ async def get_clusters(request: Request, name: str) -> dict[str, Any]:
 
 
 @router.patch("/clusters/{id}", dependencies=[requires("write")])
-async def rename_cluster(request: Request, name: str, id: int, body: ClusterName) -> dict[str, Any]:
+async def rename_cluster(request: Request, name: str, id: int, body: NewClusterName) -> dict[str, Any]:
     """Rename a cluster, also in what the collection has saved."""
     service: Service = request.app.state.service
 
