@@ -31,7 +31,7 @@ def test_cloning_loads_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("nearsight.embedder.load_model", refuse)
+    monkeypatch.setattr("nearsight.embedder.embedder.load_model", refuse)
     embedder = clone(ImageEmbeddingTransformer("efficientnet-lite0", batch_size=3)).fit([])
     assert embedder.get_params()["batch_size"] == 3
     assert embedder.n_features_out_ == 1280

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +34,7 @@ def run(
     *,
     device: str = "auto",
     cache_dir: Path | None = None,
-    tell: Callable[[str], Any] = print,
+    listening: Callable[[list[str]], Any] = print,
 ) -> None:
     """Run the service until SIGTERM or Ctrl-C, and finish what was accepted.
 
@@ -44,8 +43,8 @@ def run(
     settings : ServerSettings
     device, cache_dir
         See `load_model`.
-    tell : callable
-        Told the address once the service listens.
+    listening : callable
+        Called with the addresses once the service listens.
 
     Raises
     ------
@@ -56,7 +55,7 @@ def run(
     """
     log.configure(settings.log_format)
     with _only_service(Path(settings.data)):
-        asyncio.run(_run(settings, device, cache_dir, tell))
+        asyncio.run(_run(settings, device, cache_dir, listening))
 
 
 @contextlib.contextmanager
@@ -73,7 +72,7 @@ def _only_service(data: Path) -> Iterator[None]:
 
 
 async def _run(
-    settings: ServerSettings, device: str, cache_dir: Path | None, tell: Callable[[str], Any]
+    settings: ServerSettings, device: str, cache_dir: Path | None, listening: Callable[[list[str]], Any]
 ) -> None:
     service = Service(settings, device=device, cache_dir=cache_dir)
     listeners = [_listener(create_app(service), settings.host, settings.port, settings)]
@@ -95,13 +94,14 @@ async def _run(
         with contextlib.suppress(NotImplementedError):  # Windows
             loop.add_signal_handler(getattr(signal, name), stop)
     sockets = [_bind(listener) for listener in listeners]
-    for each in sockets:
-        host, port = each.getsockname()[:2]
-        tell(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}")
-    sys.stdout.flush()
+    listening([_url(*each.getsockname()[:2]) for each in sockets])
     await asyncio.gather(
         *(listener.serve(sockets=[each]) for listener, each in zip(listeners, sockets, strict=True))
     )
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _bind(listener: Listener) -> socket.socket:

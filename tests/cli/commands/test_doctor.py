@@ -14,6 +14,7 @@ def test_doctor_of_a_sound_machine(nearsight):
         "onnxruntime",
         "bf16",
         "gpu",
+        "gpu decoding",
         "text",
         "faces",
         "formats",

@@ -74,7 +74,10 @@ def show(run: Run, /, *, id: str, data: str | None) -> None:
 @_data
 @click.pass_obj
 def follow(run: Run, /, *, id: str, data: str | None) -> int:
-    """Wait until a job has ended. The exit code is 0 if it is done."""
+    """Wait until a job has ended.
+
+    The exit code is 0 if it is done.
+    """
     table = _table(data)
     last = ""
     while (job := table.get(id)).state not in ENDED:
@@ -91,7 +94,10 @@ def follow(run: Run, /, *, id: str, data: str | None) -> int:
 @_data
 @click.pass_obj
 def cancel(run: Run, /, *, id: str, data: str | None) -> None:
-    """Cancel a job that waits or runs. What it has saved stays."""
+    """Cancel a job that waits or runs.
+
+    What it has saved stays.
+    """
     _show(run, _table(data).cancel(id))
 
 
@@ -100,7 +106,10 @@ def cancel(run: Run, /, *, id: str, data: str | None) -> None:
 @_data
 @click.pass_obj
 def resume(run: Run, /, *, id: str, data: str | None) -> None:
-    """Queue a job again that was interrupted, failed or cancelled."""
+    """Queue a job again that did not end well.
+
+    It was interrupted, failed or cancelled.
+    """
     _show(run, _table(data).resume(id))
 
 

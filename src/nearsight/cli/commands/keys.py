@@ -71,7 +71,10 @@ def list_(run: Run, /, *, data: str | None) -> None:
 @_data
 @click.pass_obj
 def revoke(run: Run, /, *, name: str, data: str | None) -> None:
-    """Revoke a key by its name or first characters; a running service refuses it at once."""
+    """Revoke a key by its name or first characters.
+
+    A running service refuses it at once.
+    """
     key = _store(data).revoke(name)
     run.console.document({"revoked": _facts(key)})
     run.console.say(f"{key.name} is revoked")

@@ -37,6 +37,7 @@ def _options() -> list[click.Parameter]:
 
 @click.command(
     cls=Command,
+    json_shape='{"urls": [str]}, once the service listens',
     params=[
         click.Option(
             ["--config"],
@@ -67,4 +68,10 @@ def serve(run: Run, /, *, config: Path | None, **flags: Any) -> None:
         from nearsight.server import main
     except ImportError as error:
         raise MissingExtraError(f"{error.name} is not installed: pip install 'nearsight[serve]'") from error
-    main.run(settings, device=run.device, cache_dir=run.settings.cache_dir, tell=run.console.note)
+
+    def listening(urls: list[str]) -> None:
+        run.console.document({"urls": urls})
+        for url in urls:
+            run.console.note(f"Listening on {url}")
+
+    main.run(settings, device=run.device, cache_dir=run.settings.cache_dir, listening=listening)

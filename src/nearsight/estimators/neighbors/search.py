@@ -101,7 +101,7 @@ def nearest_neighbors(
 
     Examples
     --------
-    >>> X = unit_length(np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]], np.float32))
+    >>> X = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]], np.float32)
     >>> nearest_neighbors(X, X, 1, own=np.arange(3))[0].ravel().tolist()
     [1, 0, 1]
     """

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 # A detector's own false-alarm rate may be this many times the stated one before a note says so.
 _MAX_RATE_RATIO = 2
-# Scores are in standard deviations of good images: a larger threshold means that there was no deviation.
-_MAX_THRESHOLD = 1e4
 
 
 @click.command(
@@ -149,12 +147,6 @@ def _say(run: Run, detector: "AnomalyDetector", file: Path) -> None:
             f"That rate is an average over detectors. With {threshold.n_examples} images held out, the rate"
             f" of this detector is between {low:.1%} and {high:.1%} (95% interval). More good images narrow"
             f" it: nearsight anomaly fit GOOD_DIR --from {name}"
-        )
-    if threshold.value > _MAX_THRESHOLD:
-        run.console.note(
-            "The good images are nearly identical, so every image that differs at all will be called"
-            " defective. Use good images that vary as they do in production.",
-            fg="yellow",
         )
     if detector.duplicates_:
         run.console.note(
