@@ -118,6 +118,8 @@ WORDS = {
     "models": [[], ["mödell"]],
     "doctor": [[]],
     "demo": [["--help"]],
+    # Without a key, the service refuses to be reached from elsewhere: else it would run for ever.
+    "serve": [["--host", "0.0.0.0"]],
     "completion": [["bash"]],
     "help": [[], ["häuser"]],
 }

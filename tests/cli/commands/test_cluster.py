@@ -131,10 +131,10 @@ def test_bad_usage(cli, words, message):
 @pytest.mark.slow
 def test_bars_are_for_people_at_a_terminal(cli, orders, monkeypatch):
     words = ("cluster", "--k", 2, "--no-names")
-    assert "k-means" not in cli(*words).stderr
+    assert "k-means:" not in cli(*words).stderr
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda stream: True)
-    assert "k-means" in cli(*words).stderr
-    assert "k-means" not in cli(*words, "-q").stderr
+    assert "k-means:" in cli(*words).stderr
+    assert "k-means:" not in cli(*words, "-q").stderr
     assert "neighbors" in cli("cluster", "--no-names").stderr
     segmenting = ("segment-customers", orders, "--no-names")
     for stage in ("choosing the number of segments", "fitting segments"):

@@ -21,8 +21,11 @@ class Loaded(MemoryStore):
 
     def search(self, *args, **options):
         assert self.load()
+        before = self._store.n_searches
         hits = super().search(*args, **options)
-        assert self._store.n_searches == 0
+        # Binary values are not held: the other store has them.
+        asks_for_bytes = {"thumbnail"} & set(options.get("columns") or ())
+        assert asks_for_bytes or self._store.n_searches == before
         return hits
 
 
