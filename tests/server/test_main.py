@@ -22,6 +22,7 @@ from models.layouts import write_layout
 
 from nearsight.errors import StorageError
 from nearsight.services.jobs import JobTable
+from nearsight.services.server_settings import ServerSettings
 
 httpx2 = pytest.importorskip("httpx2")
 uvicorn = pytest.importorskip("uvicorn")
@@ -367,3 +368,11 @@ def test_hostile_requests_leave_no_trace(small, jpeg):
         assert all(pool.map(ask, range(180)))
     assert resident() <= 1.1 * before
     assert client.get("/health").status_code == 200
+
+
+def test_a_body_does_not_wait_for_the_acknowledgment_of_its_head():
+    listener = main._listener(None, "127.0.0.1", 0, ServerSettings())
+    with main._bind(listener) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

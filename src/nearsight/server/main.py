@@ -109,12 +109,16 @@ def _bind(listener: Listener) -> socket.socket:
     config = listener.config
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:
-        return socket.create_server((config.host, config.port), family=family, backlog=config.backlog)
+        bound = socket.create_server((config.host, config.port), family=family, backlog=config.backlog)
     except OSError as error:
         raise StorageError(
             f"{config.host}:{config.port} cannot be listened on: it is taken, or not of this machine; "
             "choose another --port or --host"
         ) from error
+    # asyncio sets this only on sockets that name their protocol, which this one does not. Without it, the
+    # body of an answer waits 40 ms, until the client has acknowledged the head.
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return bound
 
 
 def _listener(
