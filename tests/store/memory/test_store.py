@@ -1,5 +1,6 @@
 """A store with memory: the conformance suite answered from memory, and how memory follows the store."""
 
+import shutil
 import threading
 
 import numpy as np
@@ -316,3 +317,11 @@ def test_closing_ends_the_thread(store, monkeypatch):
     store.close()
     assert store._thread is None
     assert best(store, 3).id == "03"
+
+
+def test_a_store_that_is_removed_while_it_loads_ends_quietly(store, lance):
+    best(store, 3)
+    shutil.rmtree(lance._rows._versions)
+    store._load_in_background()
+    wait(store)
+    assert not store.is_loaded

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nearsight.errors import StorageError
 from nearsight.store.lance import maintenance
 from nearsight.store.lance.errors import retried, translated
 from nearsight.store.lance.old_versions import delete_old_versions
@@ -91,8 +92,10 @@ class SharedTable:
             version = int(table.version)
             # Lance numbers the files downwards; at first, it did upwards.
             names = (f"{2**64 - 1 - version:020}.manifest", f"{version}.manifest")
-            path = next(path for path in (self._versions / name for name in names) if path.exists())
-            return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+            for path in (self._versions / name for name in names):
+                with suppress(FileNotFoundError):
+                    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        raise StorageError(f"{self._versions} has no version {version}; the store was removed meanwhile")
 
     @property
     def schema(self) -> pa.Schema:
