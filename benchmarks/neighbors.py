@@ -89,7 +89,7 @@ def peers(X: np.ndarray, k: int, n_threads: int) -> dict[str, Callable[[], Found
         )
         for probes in (8, 32):
             name = f"faiss-cpu {version('faiss-cpu')}, {probes} lists"
-            found[name] = lambda probes=probes: faiss_neighbors(X, k, n_threads, probes)  # type: ignore[misc]
+            found[name] = lambda probes=probes: faiss_neighbors(X, k, n_threads, probes)  # type: ignore[misc]  # a default holds it
     if find_spec("usearch"):
         found[f"usearch {version('usearch')}"] = lambda: usearch_neighbors(X, k, n_threads)
     if find_spec("pynndescent"):

@@ -182,12 +182,12 @@ def jobs(client: object, *, state: str | None = None) -> Operation[list[dict[str
 
 def job(client: object, id: str) -> Operation[dict[str, Any]]:
     """Return a job: its state, how far it is, and its result."""
-    return (yield Request("GET", f"/v1/jobs/{quote(id, safe='')}")).json()  # type: ignore[no-any-return]
+    return (yield Request("GET", f"/v1/jobs/{quote(id, safe='')}")).json()  # type: ignore[no-any-return]  # a mapping, by the API
 
 
 def cancel(client: object, id: str) -> Operation[dict[str, Any]]:
     """Cancel a job that waits or runs."""
-    return (yield Request("DELETE", f"/v1/jobs/{quote(id, safe='')}")).json()  # type: ignore[no-any-return]
+    return (yield Request("DELETE", f"/v1/jobs/{quote(id, safe='')}")).json()  # type: ignore[no-any-return]  # a mapping, by the API
 
 
 def info(collection: Named) -> Operation[dict[str, Any]]:
