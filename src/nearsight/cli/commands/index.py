@@ -11,10 +11,10 @@ from nearsight.errors import ImageFailure
 from nearsight.text_format import count
 
 if TYPE_CHECKING:
-    from nearsight.cli.csv_tables import MetadataTable
     from nearsight.collection import AddReport, Collection
     from nearsight.images import Exclusions
     from nearsight.images.image_lookup import Resolution
+    from nearsight.services.csv_tables import MetadataTable
 
 
 @click.command(
@@ -83,8 +83,8 @@ def index(
     a file .nomedia. What was passed over is counted. Images of the collection that lie below PATH and are
     excluded now are removed from it; elsewhere they stay until their folder is indexed again.
     """
-    from nearsight.cli.csv_tables import MetadataTable, parse_pair
     from nearsight.services.collections import add_images, has_collection, unreadable_inputs
+    from nearsight.services.csv_tables import MetadataTable, parse_pair
 
     common = dict(map(parse_pair, meta))
     table = MetadataTable(metadata) if metadata else None

@@ -141,8 +141,8 @@ def _recommender(
         return collection.load_recommender(from_file), None
     if baskets is None:
         return None, None
-    from nearsight.cli.csv_tables import read_baskets
     from nearsight.services.collections import resolve_names
+    from nearsight.services.csv_tables import read_baskets
 
     items = read_baskets(baskets)
     resolution = resolve_names(collection, [name for names in items.values() for name in names], baskets)

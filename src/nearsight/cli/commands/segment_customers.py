@@ -61,8 +61,8 @@ def segment_customers(
     who resemble no segment are rejected.
     """
     from nearsight.analyses.customer_segments import Segmentation
-    from nearsight.cli.csv_tables import read_customers
     from nearsight.services.collections import resolve_names
+    from nearsight.services.csv_tables import read_customers
 
     fit_options = options.without_none(k=k, words=words, false_alarm_rate=false_alarm_rate)
     if from_file is not None and (fit_options or to_file):

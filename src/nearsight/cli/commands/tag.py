@@ -28,7 +28,7 @@ def tag(run: Run, /, *, words: tuple[str, ...], where: str | None) -> None:
     With -, ids are read from standard input, one per line. An empty VALUE removes the key. If one ID is
     unknown, nothing is changed. The command counts the images whose metadata changed.
     """
-    from nearsight.cli.csv_tables import parse_pair
+    from nearsight.services.csv_tables import parse_pair
 
     metadata: dict[str, Any] = {}
     ids: list[str] = []

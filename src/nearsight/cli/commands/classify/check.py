@@ -86,7 +86,7 @@ def check(
     )
     _say(run, result)
     if out is not None:
-        from nearsight.cli.csv_tables import write_columns
+        from nearsight.services.csv_tables import write_columns
 
         rows = [[s.path or s.id, s.label, s.suggested] for s in result.suspects]
         rows += [[name, label, ""] for name, label in result.others]

@@ -52,7 +52,7 @@ def read(
     exclusions: "Exclusions",
 ) -> dict[str, str]:
     """Return labels by id or path, and say which were merged or left out."""
-    from nearsight.cli.csv_tables import read_labels
+    from nearsight.services.csv_tables import read_labels
     from nearsight.services.doubtful_labels import LabelTreatment, settle_labels
     from nearsight.services.labels import labels_of, resolve_labels
 

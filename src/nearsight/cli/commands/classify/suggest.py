@@ -75,7 +75,7 @@ def suggest(
         has_images = collection.count(where) > 0
         run.console.note("All images have a label already." if has_images else text_format.nothing(where))
     if out:
-        from nearsight.cli.csv_tables import write_column
+        from nearsight.services.csv_tables import write_column
 
         write_column(out, "label", [p.path for p in suggestions if p.path])
         if rows:

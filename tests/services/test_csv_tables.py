@@ -3,9 +3,9 @@ import unicodedata
 
 import pytest
 
-from nearsight.cli.csv_tables import MetadataTable, parse_pair, read_baskets, read_customers, read_labels
 from nearsight.errors import MetadataError
 from nearsight.images.image_lookup import ImageLookup
+from nearsight.services.csv_tables import MetadataTable, parse_pair, read_baskets, read_customers, read_labels
 
 
 @pytest.mark.parametrize(
