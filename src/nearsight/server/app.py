@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from nearsight import __version__
 from nearsight.server import errors, schemas
 from nearsight.server.access_log import AccessLog
-from nearsight.server.dialects import cohere, immich, tei, weaviate
+from nearsight.server.dialects import cohere, immich, tei, voyage, weaviate
 from nearsight.server.errors import Renderers
 from nearsight.server.limits import BodyLimit
 from nearsight.server.origin import OriginCheck
@@ -30,7 +30,7 @@ from nearsight.server.service import Service
 
 _MB = 2**20
 _ROUTES = (health, session, models, embeddings, collections, items, search, jobs, analyses, page)
-_DIALECTS: tuple[Any, ...] = (cohere, weaviate, tei)
+_DIALECTS: tuple[Any, ...] = (cohere, voyage, weaviate, tei)
 
 
 def create_app(service: Service) -> ASGIApp:

@@ -64,6 +64,42 @@ def test_cohere_reads_errors_as_a_message(client, body):
     assert set(answer.json()) == {"message"}
 
 
+def test_voyage(client, jpeg, expected, fake_texts):
+    image = {"type": "image_base64", "image_base64": f"data:image/jpeg;base64,{bare(jpeg(1))}"}
+    body = {"model": "clip", "inputs": [{"content": [{"type": "text", "text": "dog"}]}, {"content": [image]}]}
+    document = client.post("/v1/multimodalembeddings", json={**body, "input_type": "document"}).json()
+    usage = {"text_tokens": 0, "image_pixels": 64 * 48, "video_pixels": 0, "total_tokens": 0}
+    assert (document["object"], document["model"], document["usage"]) == ("list", "clip", usage)
+    assert [each["index"] for each in document["data"]] == [0, 1]
+    words = fake_texts(FakeBackend(1)).embed(["dog"])[0]
+    np.testing.assert_allclose(document["data"][0]["embedding"], words, atol=1e-6)
+    body = {"inputs": [{"content": [image]}], "encoding_format": "base64", "truncation": True}
+    [packed] = client.post("/v1/multimodalembeddings", json=body).json()["data"]
+    vector = np.frombuffer(base64.b64decode(packed["embedding"]), "<f4")
+    np.testing.assert_allclose(vector, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"inputs": ["x"]},
+        {"inputs": [{"content": "x"}]},
+        {"inputs": [{"content": [{"type": "image_base64"}]}]},
+        {"inputs": [{"content": [{"type": "text", "text": "a dog"}]}]},
+        {"inputs": [{"content": ["x"]}]},
+        {"inputs": [], "encoding_format": "hex"},
+        {"inputs": [], "output_dtype": "int8"},
+        {"inputs": [], "output_dimension": "x"},
+        {"inputs": [], "model": 3},
+    ],
+)
+def test_voyage_reads_errors_as_a_detail(client, body):
+    answer = client.post("/v1/multimodalembeddings", json=body)
+    assert answer.status_code == 400
+    assert set(answer.json()) == {"detail"}
+
+
 def test_weaviate(client, jpeg, expected):
     document = client.post("/vectorize", json={"texts": None, "images": [bare(jpeg(1))]}).json()
     np.testing.assert_allclose(document["imageVectors"][0], expected, atol=1e-6)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from nearsight.errors import DeviceError, WeightsError
 from nearsight.models.base import Backend, MultiDeviceBackend
+from nearsight.models.onnx_graph import read_graph_facts
 from nearsight.models.pooling import check_and_normalize, decode_px, output_shape_error, pool_output
 from nearsight.models.preprocess import Preprocessing, normalize, resize_and_crop
 from nearsight.models.resize_matrices import LEVELS, PIXELS, normalize_graph
@@ -294,6 +295,8 @@ class OnnxDeviceBackend(OnnxBackend):
             ) from error
         # Core ML is slow with changing sizes, and some graphs accept one image only, declared or not.
         if self._device.startswith("coreml") or isinstance(self._session.get_inputs()[0].shape[0], int):
+            return (1,)
+        if read_graph_facts(self._model).depends_on_batch:
             return (1,)
         usable = [1]
         for size in (_SIZES if self.memory is None else _SIZES_IN_MEMORY)[1:]:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from nearsight.errors import DeviceError, MissingExtraError, UnknownModelError, WeightsError
 from nearsight.models.base import Backend
-from nearsight.models.onnx_graph import is_excluded
+from nearsight.models.onnx_graph import is_excluded, read_graph_facts
 from nearsight.models.pooling import check_and_normalize, decode_px, pool_output
 from nearsight.models.preprocess import resize_and_crop
 from nearsight.models.spec import ModelSpec
@@ -92,7 +92,7 @@ class OpenVinoBackend:
                 n: core.compile_model(
                     _with_preprocessing(openvino, graph.clone(), spec, n), "GPU" if gpu else "CPU", options
                 )
-                for n in _BATCH_SIZES
+                for n in ((1,) if read_graph_facts(model).depends_on_batch else _BATCH_SIZES)
             }
         # RuntimeError is the only common base of OpenVINO's exceptions.
         except RuntimeError as error:

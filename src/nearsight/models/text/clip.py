@@ -55,6 +55,7 @@ class ClipTextEncoder:
                 f"{', '.join(_OUTPUTS)}. Export it with one of them"
             )
         self._output = output
+        self._batch_size = 1 if facts.depends_on_batch else _BATCH_SIZE
         is_text_only = len(facts.outputs) <= 2 and "pixel_values" not in facts.inputs
         self._network = OnnxNetwork(
             f"the text encoder of {spec.id}", path if is_text_only else extract_layer(path, output)
@@ -65,8 +66,8 @@ class ClipTextEncoder:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the (n, dim) vectors of texts, unit length; texts are truncated to the model's context."""
         vectors = np.empty((len(texts), self.spec.dim), np.float32)
-        for start in range(0, len(texts), _BATCH_SIZE):
-            ids, mask = self._tokenizer.encode(texts[start : start + _BATCH_SIZE])
+        for start in range(0, len(texts), self._batch_size):
+            ids, mask = self._tokenizer.encode(texts[start : start + self._batch_size])
             values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
             inputs = {name: values[name] for name in self._network.inputs if name in values}
             batch = self._network.run(self._output, inputs)
