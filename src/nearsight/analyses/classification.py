@@ -1,6 +1,6 @@
 """Labels for images, learned from a few labeled ones."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from nearsight.analyses.image_conditions import ImageConditions
 from nearsight.analyses.labeled_images import Contradictions, LabeledImages, embed_labeled, read_labeled
 from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection import Collection
-from nearsight.collection.arrays import batch_vectors, sample_vectors
+from nearsight.collection.arrays import batch_vectors, items_by_id, sample_vectors
 from nearsight.collection.manifest import model_name
 from nearsight.embedder import Embedder
 from nearsight.errors import ImageFailure, InvalidParameterError
@@ -362,12 +362,47 @@ def suggest_labels(
     list of Prediction
         Empty where all images are labeled.
     """
-    classifier = None
-    if file is not None or (collection.directory / FILENAME).is_file():
-        classifier = load_classifier(collection, file)
+    classifier = classifier_if_any(collection, file)
+    return suggested(collection, classifier, n, where=where, random_state=random_state)
+
+
+def classifier_if_any(collection: Collection, file: str | Path | None = None) -> FittedClassifier | None:
+    """Return what `load_classifier` returns; None where no file is named and the collection has none."""
+    if file is None and not (collection.directory / FILENAME).is_file():
+        return None
+    return load_classifier(collection, file)
+
+
+def suggested(
+    collection: Collection,
+    classifier: FittedClassifier | None,
+    n: int,
+    *,
+    where: str | None = None,
+    random_state: int = 0,
+    is_candidate: Callable[[str], bool] = lambda id: True,
+    covered: Container[str] = (),
+) -> list[Prediction]:
+    """Suggest images to label next; see `suggest_labels`.
+
+    Parameters
+    ----------
+    is_candidate : callable
+        Whether an image of this id may be suggested.
+    covered : container of str
+        Ids that are never suggested and count as labeled, because they were labeled since the classifier was
+        fitted, or because nobody could tell.
+    """
     table = sample_vectors(collection, _MAX_SUGGESTION_CANDIDATES, where=where, random_state=random_state)
     labeled_ids = set(classifier.ids) if classifier else set()
-    rows = np.array([row for row, id in enumerate(table.ids) if id not in labeled_ids], np.intp)
+    rows = np.array(
+        [
+            row
+            for row, id in enumerate(table.ids)
+            if id not in labeled_ids and id not in covered and is_candidate(id)
+        ],
+        np.intp,
+    )
     if not len(rows):
         return []
     X = table.X[rows]
@@ -375,7 +410,7 @@ def suggest_labels(
         id
         for batch in collection.iter_batches(["id"])
         for id in batch.column("id").to_pylist()
-        if id in labeled_ids
+        if id in labeled_ids or id in covered
     ]
     suggestions = suggest(
         X,
@@ -384,9 +419,20 @@ def suggest_labels(
         labeled=collection.vectors(present_ids) if present_ids else None,
     )
     ids = [table.ids[row] for row in rows[suggestions]]
-    paths = [collection.get(id).path for id in ids]
+    return predicted(collection, classifier, ids, X[suggestions])
+
+
+def predicted(
+    collection: Collection,
+    classifier: FittedClassifier | None,
+    ids: Sequence[str],
+    X: NDArray[np.float32],
+) -> list[Prediction]:
+    """Return predictions of images of the collection; with an empty label where there is no classifier."""
+    items = items_by_id(collection, ids)
+    paths = [items[id].path if id in items else "" for id in ids]
     if classifier:
-        return classifier.predict(X[suggestions], ids, paths)
+        return classifier.predict(X, ids, paths)
     return [Prediction(id, path, "", 0.0, True) for id, path in zip(ids, paths, strict=True)]
 
 

@@ -20,6 +20,7 @@ from nearsight.text_format import nfc
 #: What to do with an image that has two labels under two names.
 Contradictions = Literal["raise", "drop"]
 _MAX_SHOWN = 5
+_ID_DIGITS = 32
 
 
 @dataclass(frozen=True)
@@ -190,9 +191,14 @@ def _by_id(
 
 def _ids_by_name(collection: Collection, names: Mapping[str, str]) -> dict[str, str]:
     """Return the ids of those names that stand for images of the collection."""
+    whole = [name for name in names if len(name) == _ID_DIGITS]
+    ids = {id: id for id in items_by_id(collection, whole)} if whole else {}
+    if len(ids) == len(names):
+        return ids
     lookup = image_lookup(collection)
-    ids = {}
     for name in names:
+        if name in ids:
+            continue
         matches = lookup.find_file(name)
         # A file that exists comes before another of its name in the collection.
         if not matches and not is_url(name) and not Path(name).exists():

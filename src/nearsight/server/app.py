@@ -16,6 +16,7 @@ from nearsight.server.limits import BodyLimit
 from nearsight.server.origin import OriginCheck
 from nearsight.server.routes import (
     analyses,
+    classify,
     collections,
     embeddings,
     health,
@@ -29,7 +30,19 @@ from nearsight.server.routes import (
 from nearsight.server.service import Service
 
 _MB = 2**20
-_ROUTES = (health, session, models, embeddings, collections, items, search, jobs, analyses, page)
+_ROUTES = (
+    health,
+    session,
+    models,
+    embeddings,
+    collections,
+    items,
+    search,
+    jobs,
+    analyses,
+    classify,
+    page,
+)
 _DIALECTS: tuple[Any, ...] = (cohere, voyage, weaviate, tei)
 
 

@@ -1,11 +1,12 @@
 """The collections that clients may name, and where their files lie."""
 
+import json
 import re
 import shutil
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from nearsight.models import Backend, load_model, load_text_encoder
 from nearsight.server.errors import Problem
 from nearsight.server.model_pool import LoadedModel, ModelPool, ModelSource
 from nearsight.services.server_settings import ServerSettings
-from nearsight.text_format import printable
+from nearsight.text_format import plain, printable
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # Orders of ids that are remembered; of a million images each takes 32 MB.
@@ -164,10 +165,10 @@ class CollectionCatalog:
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{kind}.{ending}"
 
-    def write_result(self, name: str, kind: str, content: bytes) -> None:
+    def write_result(self, name: str, kind: str, document: Mapping[str, Any]) -> None:
         """Replace the latest result of an analysis."""
         with exported(self.result_file(name, kind)) as file:
-            file.write(content)
+            file.write(json.dumps(plain(document)).encode())
 
     async def model(self, name: str, in_thread: Callable[..., Any]) -> LoadedModel:
         """Return the model of a collection, loading it if needed."""

@@ -64,6 +64,36 @@ def audit(args: Mapping[str, Any]) -> dict[str, Any]:
     return {"issues": len(document["issues"]), "counts": document["counts"], "images": document["images"]}
 
 
+def classifier(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Fit a classifier on labels."""
+    from nearsight.services.classifiers import fit_on_labels
+
+    options = _given(
+        args, "name", "doubtful", "method", "false_alarm_rate", "examples_per_class", "n_threads"
+    )
+    return fit_on_labels(_collection(args), args["key"], **options)
+
+
+def label_check(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Look for labels that are probably wrong."""
+    from nearsight.services.classifiers import check_on_labels
+
+    document = check_on_labels(_collection(args), args["key"], **_given(args, "doubtful"))
+    _write(args, document)
+    return {name: document[name] for name in ("images", "accuracy", "expected_errors")}
+
+
+def predictions(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Save the predicted labels of all images, or of those that match, as metadata."""
+    from nearsight.services.classifiers import require_classifier
+    from nearsight.services.labels import save_labels
+
+    collection = _collection(args)
+    file = require_classifier(collection, args["name"])
+    found = collection.classify(**_given(args, "where"), file=file)
+    return {"saved": save_labels(collection, found, args["save_as"], overwrite=bool(args.get("overwrite")))}
+
+
 def _collection(args: Mapping[str, Any]) -> Collection:
     cache_dir = args.get("cache_dir")
     return Collection.open(

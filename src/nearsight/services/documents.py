@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nearsight.analyses.audit import Audit
+    from nearsight.analyses.classification import FittedClassifier, Prediction
     from nearsight.analyses.clusters import Clustering
     from nearsight.analyses.duplicate_groups import DuplicateGroup, Duplicates, Leak
+    from nearsight.analyses.label_check import LabelCheck
 
 
 def duplicates_document(result: "Duplicates") -> dict[str, Any]:
@@ -59,6 +61,48 @@ def audit_document(result: "Audit") -> dict[str, Any]:
         "limits": result.limits.limits,
         "false_alarm_rate": result.limits.false_alarm_rate,
         "notes": result.notes,
+    }
+
+
+def classifier_document(classifier: "FittedClassifier") -> dict[str, Any]:
+    """Return what a fitted classifier is as plain data."""
+    estimator = classifier.estimator
+    scores = estimator.left_out_.get(estimator.method_, {})
+    threshold = estimator.threshold_
+    return {
+        "classes": [{"label": label, "examples": n} for label, n in classifier.counts.items()],
+        "method": estimator.method_,
+        "chosen_by": estimator.chosen_by_,
+        "accuracy": scores.get("accuracy"),
+        "calibration_error": scores.get("calibration_error"),
+        "false_alarm_rate": threshold.false_alarm_rate if threshold else None,
+        "why_no_unknown": estimator.why_no_threshold_,
+        "failed": [asdict(failure) for failure in classifier.failed],
+    }
+
+
+def label_check_document(result: "LabelCheck") -> dict[str, Any]:
+    """Return a check of labels as plain data."""
+    return {
+        "images": result.n_images,
+        "accuracy": round(result.accuracy, 4),
+        "expected_errors": result.n_expected,
+        "classes": [asdict(facts) for facts in result.classes],
+        "confusion": result.confusion,
+        "suspects": [asdict(suspect) for suspect in result.suspects],
+        "failed": [asdict(failure) for failure in result.failed],
+    }
+
+
+def prediction_document(prediction: "Prediction") -> dict[str, Any]:
+    """Return a prediction as plain data; without a classifier, label and probability are null."""
+    has_label = bool(prediction.label)
+    return {
+        "id": prediction.id,
+        "path": prediction.path,
+        "label": prediction.label if has_label else None,
+        "probability": round(prediction.probability, 4) if has_label else None,
+        "unknown": prediction.unknown,
     }
 
 

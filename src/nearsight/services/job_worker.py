@@ -54,10 +54,12 @@ def analysis(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+_ANALYSES = ("duplicates", "clusters", "map", "audit", "classifier", "label_check", "predictions")
+
 #: What a job can be, by its kind.
 KINDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "index": index,
-    **{kind: partial(analysis, kind) for kind in ("duplicates", "clusters", "map", "audit")},
+    **{kind: partial(analysis, kind) for kind in _ANALYSES},
 }
 
 

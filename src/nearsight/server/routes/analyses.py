@@ -88,7 +88,7 @@ async def get_duplicates(
     service: Service = request.app.state.service
 
     def read() -> dict[str, Any]:
-        document = _result(service, name, "duplicates")
+        document = latest_result(service, name, "duplicates")
         groups = DuplicateDecisions(service.catalog.open(name)).undecided_groups(document["groups"])
         for group in groups:
             for key in ("paths", "redundant", "review", "hard_links"):
@@ -142,7 +142,7 @@ async def find_clusters(
 async def get_clusters(request: Request, name: str) -> dict[str, Any]:
     """Return the latest clusters."""
     service: Service = request.app.state.service
-    document: dict[str, Any] = await service.in_thread(_result, service, name, "clusters")
+    document: dict[str, Any] = await service.in_thread(latest_result, service, name, "clusters")
     return document
 
 
@@ -152,7 +152,7 @@ async def rename_cluster(request: Request, name: str, id: int, body: NewClusterN
     service: Service = request.app.state.service
 
     def rename() -> dict[str, Any]:
-        document = _result(service, name, "clusters")
+        document = latest_result(service, name, "clusters")
         cluster = next((each for each in document["clusters"] if each["id"] == id), None)
         if cluster is None:
             raise Problem(404, f"there is no cluster {id}", code="cluster_not_found")
@@ -162,7 +162,7 @@ async def rename_cluster(request: Request, name: str, id: int, body: NewClusterN
             if any(each.id == id for each in clustering.clusters):
                 clustering.renamed({id: body.name}).save(file)
         cluster["name"] = body.name
-        service.catalog.write_result(name, "clusters", json.dumps(document).encode())
+        service.catalog.write_result(name, "clusters", document)
         return {key: cluster[key] for key in ("id", "name", "size", "representative")}
 
     return await service.in_thread(rename)
@@ -214,7 +214,7 @@ async def get_audit(request: Request, name: str) -> dict[str, Any]:
     service: Service = request.app.state.service
 
     def read() -> dict[str, Any]:
-        document = _result(service, name, "audit")
+        document = latest_result(service, name, "audit")
         for issue in document["issues"]:
             issue["paths"] = [service.catalog.shown_path(path) for path in issue["paths"]]
         return document
@@ -253,14 +253,15 @@ async def _start(
     request: Request, response: Response, name: str, kind: str, body: BaseModel, idempotency_key: str | None
 ) -> dict[str, Any]:
     service: Service = request.app.state.service
+    args = await service.in_thread(analysis_args, service, name, kind, body)
+    return await accepted(request, response, kind, args, idempotency_key)
+
+
+def analysis_args(service: Service, name: str, kind: str, body: BaseModel) -> dict[str, Any]:
+    """Return what the job of an analysis works on; a filter that is wrong is refused now, not by the job."""
     shown = body.model_dump(exclude_none=True)
-
-    def check() -> None:
-        # A filter that is wrong is told now, not by a job that failed.
-        service.catalog.open(name).count(shown.get("where"))
-
-    await service.in_thread(check)
-    args = {
+    service.catalog.open(name).count(shown.get("where"))
+    return {
         **shown,
         "shown": shown,
         "collection": name,
@@ -268,7 +269,6 @@ async def _start(
         "result_file": str(service.catalog.result_file(name, kind).absolute()),
         **service.worker_args,
     }
-    return await accepted(request, response, kind, args, idempotency_key)
 
 
 def _file(service: Service, name: str, kind: str) -> Path:
@@ -279,6 +279,7 @@ def _file(service: Service, name: str, kind: str) -> Path:
     return file
 
 
-def _result(service: Service, name: str, kind: str) -> dict[str, Any]:
+def latest_result(service: Service, name: str, kind: str) -> dict[str, Any]:
+    """Return the latest result of an analysis."""
     document: dict[str, Any] = json.loads(_file(service, name, kind).read_bytes())
     return document

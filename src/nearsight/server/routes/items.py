@@ -126,15 +126,21 @@ async def list_items(
 ) -> Response:
     """Return a page of images in the order they came in. `next` is the cursor of the page after it."""
     service: Service = request.app.state.service
-    start = _read_cursor(cursor) if cursor else offset
-    items, total = await service.in_thread(service.catalog.page, name, where, start, limit)
-    end = start + limit
-    document = {
-        "items": [item_facts(service, item) for item in items],
-        "total": total,
-        "next": _write_cursor(end) if end < total else None,
-    }
+    items, total, after = await service.in_thread(
+        page_of_items, service, name, where, cursor, limit, offset=offset
+    )
+    document = {"items": [item_facts(service, item) for item in items], "total": total, "next": after}
     return Response(orjson.dumps(document), media_type="application/json")
+
+
+def page_of_items(
+    service: Service, name: str, where: str | None, cursor: str | None, limit: int, *, offset: int = 0
+) -> tuple[list[Item], int, str | None]:
+    """Return a page of images, how many there are in all, and the cursor of the page after it."""
+    start = _read_cursor(cursor) if cursor else offset
+    items, total = service.catalog.page(name, where, start, limit)
+    end = start + limit
+    return items, total, _write_cursor(end) if end < total else None
 
 
 @router.patch("/items", dependencies=[requires("write")])

@@ -1,6 +1,5 @@
 """`classify check`."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +64,7 @@ def check(
     images are not judged. The rows of the confusion matrix are labels, its columns predictions.
     """
     from nearsight.analyses.label_check import check_labels
+    from nearsight.services.documents import label_check_document
 
     collection = run.open_collection()
     result = check_labels(
@@ -73,17 +73,7 @@ def check(
         contradictions=contradictions(doubtful),
         progress=run.console.progress,
     )
-    run.console.document(
-        {
-            "images": result.n_images,
-            "accuracy": round(result.accuracy, 4),
-            "expected_errors": result.n_expected,
-            "classes": [asdict(facts) for facts in result.classes],
-            "confusion": result.confusion,
-            "suspects": [asdict(suspect) for suspect in result.suspects],
-            "failed": [asdict(failure) for failure in result.failed],
-        }
-    )
+    run.console.document(label_check_document(result))
     _say(run, result)
     if out is not None:
         from nearsight.services.csv_tables import write_columns

@@ -1,7 +1,6 @@
 """`classify fit`."""
 
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,23 +112,13 @@ def fit(
 
 
 def _say(run: Run, classifier: "FittedClassifier", file: Path) -> None:
+    from nearsight.services import documents
+
     estimator = classifier.estimator
     scores = estimator.left_out_.get(estimator.method_, {})
     threshold = estimator.threshold_
-    run.console.document(
-        {
-            "classes": [{"label": label, "examples": n} for label, n in classifier.counts.items()],
-            "method": estimator.method_,
-            "chosen_by": estimator.chosen_by_,
-            "accuracy": scores.get("accuracy"),
-            "calibration_error": scores.get("calibration_error"),
-            "false_alarm_rate": threshold.false_alarm_rate if threshold else None,
-            "why_no_unknown": estimator.why_no_threshold_,
-            "failed": [asdict(failure) for failure in classifier.failed],
-            "file": str(file),
-            "model": classifier.model,
-        }
-    )
+    document = documents.classifier_document(classifier)
+    run.console.document({**document, "file": str(file), "model": classifier.model})
     run.console.say(
         f"Fitted {count(len(classifier.counts), 'class', 'classes')} on"
         f" {count(sum(classifier.counts.values()), 'image')} with the method {estimator.method_} (chosen by"

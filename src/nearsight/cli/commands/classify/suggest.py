@@ -51,22 +51,11 @@ def suggest(
     With a fitted classifier, these are images whose label is uncertain and that represent many others.
     Without, they are the images that represent most others.
     """
+    from nearsight.services.documents import prediction_document
+
     collection = run.open_collection()
     suggestions = collection.suggest_labels(n, where=where, file=from_file)
-    run.console.document(
-        {
-            "predictions": [
-                {
-                    "id": p.id,
-                    "path": p.path,
-                    "label": p.label or None,
-                    "probability": round(p.probability, 4) if p.label else None,
-                    "unknown": p.unknown,
-                }
-                for p in suggestions
-            ]
-        }
-    )
+    run.console.document({"predictions": [prediction_document(p) for p in suggestions]})
     rows = [[p.label or "-", f"{p.probability:.2f}" if p.label else "-", p.path or p.id] for p in suggestions]
     header = ("predicted", "probability", "path") if rows else ()
     for line in text_format.table(rows, header=header, right=(1,)):
