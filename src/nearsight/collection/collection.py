@@ -396,6 +396,8 @@ class Collection(AnalysisMethods, CollectionReader):
     def compact(self) -> None:
         """Compact the files and bring the index up to date now; both also happen by themselves.
 
+        The search index is built anew only if it lacks some thousand rows; fewer are compared one by one.
+
         Raises
         ------
         StorageError

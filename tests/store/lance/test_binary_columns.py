@@ -113,7 +113,14 @@ def test_killed_at_any_step_no_row_lacks_its_thumbnail(low_levels, store, direct
         written.update({name: f"old {name}".encode() for name in names})
         store.append(rows(names, thumbnail=[written[name] for name in names]))
         expected |= written
-    names = [f"{number:03}" for number in range(5, 25)]
+    # Writes of few rows: the fourth one is merged with the others, whose thumbnails move.
+    for start in (30, 33, 36, 39, 42):
+        names = [f"{number:03}" for number in range(start, start + 3)]
+        written.update({name: f"old {name}".encode() for name in names})
+        store.append(rows(names, thumbnail=[written[name] for name in names]))
+        expected |= written
+    assert len(in_the_rows(store)) == 3
+    names = [f"{number:03}" for number in [*range(5, 25), *range(40, 44)]]
     written.update({name: f"new {name}".encode() for name in names})
     store.update(pa.table({"id": names, "thumbnail": [written[name] for name in names]}))
     expected |= written
@@ -139,13 +146,42 @@ def test_killed_at_any_step_no_row_lacks_its_thumbnail(low_levels, store, direct
             assert sorted(beside_the_rows(store)) == sorted(found), "orphans or repeated rows"
 
 
+def test_a_write_of_few_rows_moves_its_thumbnails_later(low_levels, store):
+    expected = {}
+    for number in range(7):
+        name, value = f"{number:03}", f"{number}".encode() if number else None
+        store.append(rows([name], thumbnail=[value]))
+        expected[name] = value
+        store._upkeep.maintain()
+    assert in_the_rows(store) == {name: value for name, value in expected.items() if value}
+    assert store._binary.table is None
+    store.update(pa.table({"id": ["001", "000"], "thumbnail": [b"updated", b"first"]}))
+    store.update(pa.table({"id": ["002"], "thumbnail": pa.array([None], pa.binary())}))
+    store.delete(["003"])
+    del expected["003"]
+    expected |= {"000": b"first", "001": b"updated", "002": None}
+    assert thumbnails(store) == expected
+    for number in range(7, 20):
+        store.append(rows([f"{number:03}"], thumbnail=[b"x"]))
+        expected[f"{number:03}"] = b"x"
+        assert thumbnails(store) == expected
+    assert len(in_the_rows(store)) < 8
+    assert len(beside_the_rows(store)) == len(set(beside_the_rows(store))) > 11
+    store.optimize()
+    assert in_the_rows(store) == {}
+    assert thumbnails(store) == expected
+    # A large value is written once only, so it never lies in the rows.
+    store.append(rows(["large"], thumbnail=[bytes(2**20 + 1)]))
+    assert in_the_rows(store) == {}
+
+
 def test_values_without_a_row_are_removed_by_optimize_only(store):
     store.append(rows(["a", "b"], thumbnail=[b"1", b"2"]))
     store._binary.append(rows(["c"], thumbnail=[b"orphan"]))
     store._binary.append(rows(["a"], thumbnail=[b"later"]))
     assert thumbnails(store) == {"a": b"later", "b": b"2"}
     store.maintain()
-    assert len(beside_the_rows(store)) == 4
+    assert sorted(beside_the_rows(store)) == ["a", "c"]
     store.optimize()
     assert sorted(beside_the_rows(store)) == ["a", "b"]
     assert thumbnails(store) == {"a": b"later", "b": b"2"}

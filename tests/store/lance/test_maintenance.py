@@ -1,5 +1,7 @@
 """The rules of maintenance, simulated over long lives of collections."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -83,11 +85,14 @@ def test_sizes_of_the_last_fragments():
     ]
 
 
-def test_an_explicit_wish_builds_for_a_single_row():
-    assert maintenance.is_vector_index_due(60_000, 1, growth=0)
-    assert not maintenance.is_vector_index_due(60_000, 0, growth=0)
-    assert maintenance.is_key_index_due(60_000, 1, growth=0)
-    assert not maintenance.is_key_index_due(60_000, 1, growth=0.25)
+def test_compact_builds_indexes_for_a_few_thousand_rows():
+    is_due = partial(maintenance.is_vector_index_due, growth=0)
+    assert is_due(60_000, 60_000)
+    for n_indexed, least in ((60_000, 2_048), (200_000, 4_000), (10_000_000, 8_192)):
+        assert not is_due(n_indexed + least - 1, least - 1)
+        assert is_due(n_indexed + least, least)
+    assert maintenance.is_key_index_due(60_000, 60, growth=0)
+    assert not maintenance.is_key_index_due(60_000, 59, growth=0)
 
 
 def test_compaction_is_for_large_tables_of_many_small_fragments():

@@ -516,6 +516,29 @@ def test_the_index_is_built_when_it_is_due(low_thresholds, directory):
 
 
 @pytest.mark.slow
+def test_compact_leaves_the_index_alone_for_a_few_new_rows(low_thresholds, directory, monkeypatch):
+    monkeypatch.setattr(maintenance, "_MIN_ROWS_TO_INDEX", 300)
+    store = LanceStore.create(directory, WIDE_SCHEMA)
+    store.append(wide_rows(0, clustered(5000, 1)))
+    store.optimize()
+    assert indexes(store)["vector"] == 0
+    for start in (5000, 5100):
+        new = clustered(100, start)
+        store.append(wide_rows(start, new))
+        before = set(directory.rglob("_indices/*/auxiliary.idx"))
+        store.optimize()
+        assert set(directory.rglob("_indices/*/auxiliary.idx")) == before
+        assert indexes(store)["vector"] == start + 100 - 5000
+        assert [hits[0].id for hits in store.search(new, 1)] == [f"{start + n:05}" for n in range(100)]
+        assert recall(store, clustered(100, 2)) >= 0.99
+    store.append(wide_rows(5200, clustered(150, 9)))
+    store.optimize()
+    assert indexes(store)["vector"] == 0
+    assert set(directory.rglob("_indices/*/auxiliary.idx")).isdisjoint(before)
+    assert recall(store, clustered(100, 2)) >= 0.99
+
+
+@pytest.mark.slow
 def test_many_fragments_of_an_indexed_table_become_few(low_thresholds, directory):
     store = LanceStore.create(directory, WIDE_SCHEMA)
     vectors = clustered(70 * 256, 1)

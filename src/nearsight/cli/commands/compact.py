@@ -17,8 +17,8 @@ def compact(run: Run) -> None:
     """Rewrite the collection into fewer and larger files.
 
     Only what is new since the last time is rewritten, a part at a time: a killed run loses nothing, and the
-    next one goes on. The search index is brought up to date, too. `index` and `rm` do both by themselves now
-    and then.
+    next one goes on. The search index is built anew if it lacks some thousand images. `index` and `rm` do
+    both by themselves now and then.
     """
     collection = run.open_collection()
     before, started = collection.info(), time.perf_counter()

@@ -38,8 +38,9 @@ class BinaryColumns:
     `remove_orphans` removes, and never a row without its values. If an id has several rows here, the last one
     counts.
 
-    The table of rows has these columns, too. They are null in every row that this version wrote; an earlier
-    version kept the values there. A row of this table counts more than that.
+    The table of rows has these columns, too. A write of few rows keeps its values there, since a second
+    transaction would double its cost, and `take_out` moves them here when such rows are merged. An earlier
+    version kept all values there. A row of this table counts more than that.
 
     Parameters
     ----------
@@ -164,6 +165,19 @@ class BinaryColumns:
 
         return ids(is_orphan), list(dict.fromkeys(ids(is_repeated & ~is_orphan)))
 
+    def take_out(self, rows: SharedTable, addresses: Addresses) -> None:
+        """Move rows to a new fragment, and the values that they hold to this table.
+
+        The values are copied first. After a crash in between they are in both tables.
+        """
+        names = binary_names(rows.schema)
+        parts = [
+            part[_has_value(rows.take(part, names), names).to_numpy(zero_copy_only=False)]
+            for part in in_chunks(addresses, BATCH_ROWS)
+        ]
+        self._copy_from(rows, np.concatenate(parts), names)
+        rows.merge(partial(_without_values, rows, addresses, names), "maintenance")
+
     def move_from(
         self, rows: SharedTable, writing: Writing, n_at_a_time: int, check_room: Callable[[int], None]
     ) -> Iterator[int]:
@@ -188,6 +202,8 @@ class BinaryColumns:
 
     def _copy_from(self, rows: SharedTable, addresses: Addresses, names: list[str]) -> None:
         """Copy values into one fragment, except those that are here already."""
+        if not len(addresses):
+            return
         ids = rows.take(addresses, ["id"])["id"].to_pylist()
         known: set[str] = set()
         if self.table is not None:
@@ -209,10 +225,14 @@ class BinaryColumns:
 
 
 def _with_values(rows: pa.Table, names: Sequence[str]) -> pa.Table:
+    return rows.filter(_has_value(rows, names))
+
+
+def _has_value(rows: pa.Table, names: Sequence[str]) -> pa.ChunkedArray:
     has_value = pa.chunked_array([pa.array([False] * rows.num_rows, pa.bool_())])
     for name in names:
         has_value = pc.or_(has_value, rows[name].is_valid())
-    return rows.filter(has_value)
+    return has_value
 
 
 def _without_values(rows: SharedTable, addresses: Addresses, names: Sequence[str]) -> pa.Table:

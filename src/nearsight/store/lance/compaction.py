@@ -54,12 +54,17 @@ class Compaction:
         `merge_rows` or `copy_rows`.
     full_rows : int
         Rows of a full fragment.
+    move_few : callable, optional
+        What moves the rows of small fragments at the end, instead of `move`.
     """
 
-    def __init__(self, table: SharedTable, move: Move, full_rows: int) -> None:
+    def __init__(
+        self, table: SharedTable, move: Move, full_rows: int, *, move_few: Move | None = None
+    ) -> None:
         self.table = table
         self.full_rows = full_rows
         self._move = move
+        self._move_few = move_few or move
         # A version, and the sizes of its last fragments; None when they must be looked up.
         self._last_fragments: tuple[int, list[int]] | None = None
 
@@ -76,7 +81,7 @@ class Compaction:
         n_due = maintenance.n_fragments_to_merge(sizes)
         if n_due:
             n_rows = sum(sizes[-n_due:])
-            self._move(self.table, self.table.addresses(last=n_rows))
+            self._move_few(self.table, self.table.addresses(last=n_rows))
             sizes, version = [*sizes[:-n_due], n_rows], self.table.version
         self._last_fragments = (version, sizes)
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 # With fewer rows, comparing with every vector takes tens of milliseconds and is exact: no index is used.
 MIN_INDEXED_ROWS = 50_000
+# Rows that an index may lack after `compact`: this share of the others, within these bounds.
+_SHARE_TO_INDEX, _MIN_ROWS_TO_INDEX, _MAX_COMPARED_ROWS = 0.02, 2_048, 8_192
 # The index of ids is built earlier, because that takes milliseconds.
 MIN_KEYED_ROWS = 10_000
 # A search opens every fragment that no index covers. Fragments are merged by fours: first those below the
@@ -19,6 +21,10 @@ MIN_KEYED_ROWS = 10_000
 _FRAGMENTS_PER_MERGE = 4
 _SMALL_FRAGMENT_ROWS = 16
 LARGE_FRAGMENT_ROWS = 256
+# Bytes of the binary columns that a write of few rows keeps in the rows: they are rewritten twice.
+_MAX_BYTES_IN_ROWS = 2**20
+# A look whether maintenance is due costs as much as a quarter of a write. Fewer writes change little.
+WRITES_PER_LOOK, ROWS_PER_LOOK = 16, LARGE_FRAGMENT_ROWS
 # Old versions of the table are deleted when they hold this much, and at least half of the current one.
 # Looking for them takes milliseconds.
 _MIN_OLD_BYTES = 64 * 2**20
@@ -61,6 +67,14 @@ def n_fragments_to_merge(sizes: Sequence[int]) -> int:
             n_due, n_merged = n_trailing, 1
         n_smaller = n_trailing
     return n_due
+
+
+def is_binary_kept_in_rows(n_rows: int, n_bytes: int) -> bool:
+    """Return whether a write keeps its binary columns in the rows until they are merged.
+
+    A second transaction for another table doubles what a write of one row costs.
+    """
+    return n_rows < _SMALL_FRAGMENT_ROWS and n_bytes <= _MAX_BYTES_IN_ROWS
 
 
 def full_fragment_rows(row_bytes: float) -> int:
@@ -130,15 +144,22 @@ def fragment_sizes(fragments: NDArray[np.integer], *, is_cut: bool) -> list[int]
 def is_vector_index_due(n_rows: int, n_unindexed: int, *, growth: float) -> bool:
     """Return whether to build the vector index: there are enough rows, and those without it are many.
 
-    `growth` is the share of unindexed to indexed rows from which on it is built; with 0, any row will do.
+    `growth` is the share of unindexed to indexed rows from which on it is built. With 0, as `compact` asks
+    for, it is built for a few thousand: building takes 0.2 ms for each row of the table, and LanceDB adds
+    rows to an index only together with its compaction without bound. Fewer rows are compared one by one,
+    exactly, in 1 ms for a thousand.
     """
-    least = max(10_000, growth * (n_rows - n_unindexed)) if growth else 1
+    n_indexed = n_rows - n_unindexed
+    if growth:
+        least = max(10_000, growth * n_indexed)
+    else:
+        least = min(_MAX_COMPARED_ROWS, max(_MIN_ROWS_TO_INDEX, _SHARE_TO_INDEX * n_indexed))
     return n_rows >= MIN_INDEXED_ROWS and n_unindexed >= least
 
 
 def is_key_index_due(n_rows: int, n_unindexed: int, *, growth: float) -> bool:
     """Return whether to build the index of ids; it is built so fast that a few unindexed rows are enough."""
-    least = max(1000, 0.02 * (n_rows - n_unindexed)) if growth else 1
+    least = max(1000, 0.02 * (n_rows - n_unindexed)) if growth else max(1, n_rows // 1000)
     return n_rows >= MIN_KEYED_ROWS and n_unindexed >= least
 
 

@@ -242,12 +242,15 @@ class LanceStore:
             raise VectorError("the rows have no column 'vector'.")
         if not rows.num_rows:
             return
+        separate = binary_names(schema)
+        n_bytes = sum(rows[name].nbytes for name in separate if name in rows.column_names)
+        if maintenance.is_binary_kept_in_rows(rows.num_rows, n_bytes):
+            separate = []
         with self._writing():
-            n_binary = self._binary.append(rows)
-            binary = binary_names(schema)
+            n_binary = self._binary.append(rows) if separate else 0
             columns = [
                 rows[field.name]
-                if field.name in rows.column_names and field.name not in binary
+                if field.name in rows.column_names and field.name not in separate
                 else pa.nulls(rows.num_rows, field.type)
                 for field in schema
             ]

@@ -20,7 +20,7 @@ from nearsight.store.lance.compaction import Compaction, Writing, check_room, co
 from nearsight.store.lance.errors import translated
 from nearsight.store.lance.manifest_file import UnknownLayoutError
 from nearsight.store.lance.readers_lock import ReadersLock
-from nearsight.store.lance.table import SharedTable, TableState
+from nearsight.store.lance.table import Addresses, SharedTable, TableState
 
 _LOG = logging.getLogger(__name__)
 UPKEEP_LOCK = ".upkeep.lock"
@@ -30,7 +30,7 @@ _RETENTION = timedelta(hours=1)
 # on clustered vectors, where one bit gives 0.89 to 0.95 at the same speed (benchmarks/search.py).
 _INDEX_BITS = 4
 # Measuring the size on disk takes milliseconds, too long to do after every write.
-_VERSIONS_BETWEEN_CHECKS = 64
+_VERSIONS_BETWEEN_CHECKS = 32
 # Of a row, besides its vector and what has a table of its own.
 _OTHER_ROW_BYTES = 512
 
@@ -64,9 +64,13 @@ class Upkeep:
         self._writing = writing
         vector = rows.schema.field("vector").type
         row_bytes = vector.list_size * vector.value_type.bit_width // 8 + _OTHER_ROW_BYTES
-        self._compaction = Compaction(rows, merge_rows, maintenance.full_fragment_rows(row_bytes))
+        self._compaction = Compaction(
+            rows, merge_rows, maintenance.full_fragment_rows(row_bytes), move_few=self._move_few
+        )
         self._binary_compaction: Compaction | None = None
         self._n_unchecked = 0
+        # Writes and rows since the last look; at first many, since earlier processes wrote.
+        self._n_writes, self._n_rows = maintenance.WRITES_PER_LOOK, 0
         self._next_cleanup_check = 0
 
     def after_append(self, n_rows: int, n_binary: int) -> None:
@@ -82,6 +86,7 @@ class Upkeep:
 
     def after_writing(self, n_rows: int) -> None:
         """Rebuild the indexes each time the number of rows has doubled."""
+        self._n_writes, self._n_rows = self._n_writes + 1, self._n_rows + n_rows
         self._n_unchecked += n_rows
         if self._n_unchecked < maintenance.MIN_KEYED_ROWS:
             return
@@ -93,6 +98,9 @@ class Upkeep:
 
     def maintain(self) -> None:
         """Do the maintenance that is due; see VectorStore."""
+        if self._n_writes < maintenance.WRITES_PER_LOOK and self._n_rows < maintenance.ROWS_PER_LOOK:
+            return
+        self._n_writes = self._n_rows = 0
         try:
             self._maintain(growth=0.25, may_rewrite=True)
         except StorageError as error:
@@ -114,6 +122,13 @@ class Upkeep:
             n_rows = maintenance.FULL_FRAGMENT_ROWS
             self._binary_compaction = Compaction(self._binary.table, copy_rows, n_rows)
         return [self._compaction, *([self._binary_compaction] if self._binary_compaction else [])]
+
+    def _move_few(self, table: SharedTable, addresses: Addresses) -> None:
+        """Move few rows; once they are more, the binary columns in them go to their own table."""
+        if len(addresses) < maintenance.LARGE_FRAGMENT_ROWS:
+            merge_rows(table, addresses)
+        else:
+            self._binary.take_out(table, addresses)
 
     def _tables(self) -> list[SharedTable]:
         return [compaction.table for compaction in self._compactions()]
