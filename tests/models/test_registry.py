@@ -1,6 +1,7 @@
 """Models by name, built in and plugged in."""
 
 import importlib
+import shutil
 import sys
 from pathlib import Path
 
@@ -76,6 +77,15 @@ def test_a_plugin(install) -> None:
     install({"good": "plugged:good"})
     assert ids() == sorted([*BUILT_IN, "good"])
     assert isinstance(load_model("good"), FakeBackend)
+
+
+def test_a_plugin_that_is_installed_meanwhile(install, tmp_path: Path) -> None:
+    install({"good": "plugged:good"})
+    assert "good" in ids()
+    shutil.rmtree(tmp_path / "plugged-1.0.dist-info")
+    assert ids() == BUILT_IN
+    install({"good": "plugged:good"})
+    assert "good" in ids()
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ A plugin registers an entry point in one of two groups, each naming a callable t
 """
 
 import difflib
+import sys
 import warnings
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -206,6 +207,15 @@ def load_text_encoder(name: str = DEFAULT_MODEL, *, cache_dir: Path | None = Non
 
 
 def _entry_points(group: str) -> dict[str, EntryPoint]:
+    places = map(Path, sys.path)
+    # What is installed or removed meanwhile changes its folder.
+    state = tuple((place, place.stat().st_mtime_ns) for place in places if place.exists())
+    return _entry_points_of(group, state)
+
+
+# Reading the metadata of every installed package takes as long as a search.
+@lru_cache(maxsize=2)
+def _entry_points_of(group: str, state: tuple[tuple[Path, int], ...]) -> dict[str, EntryPoint]:
     points: dict[str, EntryPoint] = {}
     for point in entry_points(group=group):
         # The first of two packages with the same name wins, as with imports.
