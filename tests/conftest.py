@@ -1,6 +1,8 @@
 import json
 import os
+import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -57,6 +59,8 @@ def photos(tmp_path_factory, strange):
 class Cli:
     """The command line with one collection and one cache."""
 
+    _indexed: ClassVar[dict[tuple[str, ...], Path]] = {}
+
     def __init__(self, collection: Path, cache: Path) -> None:
         self.collection = collection
         self.env = {"NEARSIGHT_COLLECTION": str(collection), "NEARSIGHT_CACHE": str(cache), "NO_COLOR": None}
@@ -65,6 +69,17 @@ class Cli:
         result = CliRunner(env=self.env).invoke(cli, [str(word) for word in words], **options)
         assert result.exit_code == code, (result.exit_code, result.stdout, result.stderr, result.exception)
         return result
+
+    def with_images(self, *words):
+        """Return itself, with the collection that `index` makes of these words: made once, copied for each."""
+        key = tuple(map(str, words))
+        if key not in self._indexed:
+            cache = Path(self.env["NEARSIGHT_CACHE"])
+            made = Cli(cache.with_name(f"indexed-{len(self._indexed)}"), cache)
+            made("index", *words)
+            self._indexed[key] = made.collection
+        shutil.copytree(self._indexed[key], self.collection)
+        return self
 
     def json(self, *words, code=0, **options):
         """Return the document without its schema, which must come first."""

@@ -33,5 +33,4 @@ def orders(tmp_path_factory):
 
 @pytest.fixture
 def two_kinds(nearsight, kinds):
-    nearsight("index", kinds, "-q")
-    return nearsight
+    return nearsight.with_images(kinds)

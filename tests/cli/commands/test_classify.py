@@ -32,13 +32,13 @@ def classes(tmp_path_factory, save_image):
 
 @pytest.fixture
 def fitted(nearsight, classes):
-    nearsight("index", classes / "train")
+    nearsight.with_images(classes / "train")
     nearsight("classify", "fit", "--labels", "folder")
     return nearsight
 
 
 def test_labels_are_the_folders(nearsight, classes):
-    nearsight("index", classes / "train")
+    nearsight.with_images(classes / "train")
     output = nearsight.json("classify", "fit", "--labels", "folder")
     assert output["classes"] == [{"label": "blobs", "examples": 12}, {"label": "stripes", "examples": 12}]
     assert (output["method"], output["chosen_by"], output["false_alarm_rate"]) == ("probe", "rule", 0.05)
@@ -83,7 +83,7 @@ def test_no_collection_is_needed(nearsight, classes, tmp_path):
 
 
 def test_too_few_promise_nothing_and_say_so(nearsight, classes):
-    nearsight("index", classes / "train")
+    nearsight.with_images(classes / "train")
     result = nearsight("classify", "fit", "--labels", "folder", "--examples-per-class", "3")
     assert "No image will be called unknown" in result.stderr
     assert "needs at least 19 good examples; there are 6" in result.stderr.replace("\n", " ")
@@ -142,7 +142,7 @@ def test_a_page_of_labels(fitted, classes, tmp_path):
 
 
 def test_suggestions_can_be_filled_in(nearsight, classes, tmp_path):
-    nearsight("index", classes / "train")
+    nearsight.with_images(classes / "train")
     table = tmp_path / "next.csv"
     first = nearsight.json("classify", "suggest", "-n", "4", "--out", table)["predictions"]
     assert set(first[0]) == {"id", "path", "label", "probability", "unknown"}
@@ -165,7 +165,7 @@ def test_suggestions_can_be_filled_in(nearsight, classes, tmp_path):
 
 
 def test_suggestions_are_shown(nearsight, classes, tmp_path):
-    nearsight("index", classes / "train")
+    nearsight.with_images(classes / "train")
     page, table = tmp_path / "next.html", tmp_path / "next.csv"
     nearsight("classify", "suggest", "-n", "4", "--html", page, "--out", table)
     assert page.read_text().count("data:image/jpeg") == 4
@@ -176,7 +176,7 @@ def test_suggestions_are_shown(nearsight, classes, tmp_path):
 
 
 def test_wrong_labels_are_ranked_and_written(nearsight, classes, tmp_path):
-    nearsight("index", classes / "train")
+    nearsight.with_images(classes / "train")
     paths = sorted(classes.rglob("train/*/*.png"))
     wrong = paths[0]
     table, review, page = tmp_path / "labels.csv", tmp_path / "review.csv", tmp_path / "check.html"
@@ -205,7 +205,7 @@ def test_wrong_labels_are_ranked_and_written(nearsight, classes, tmp_path):
 
 
 def test_labels_of_an_export_are_questioned(nearsight, classes, tmp_path):
-    nearsight("index", classes / "train")
+    nearsight.with_images(classes / "train")
     paths = [str(path) for path in sorted(classes.rglob("train/*/*.png"))]
     labels = [path.split("/")[-2] for path in paths]
     labels[0], labels[1], labels[-1] = "Blobs ", "n/a", "stripes;blobs"
@@ -254,7 +254,7 @@ def test_one_class_is_refused(nearsight, classes, tmp_path):
     ],
 )
 def test_bad_questions(nearsight, classes, tmp_path, words, message):
-    nearsight("index", classes / "test")
+    nearsight.with_images(classes / "test")
     (tmp_path / "empty").mkdir()
     (tmp_path / "table.csv").write_text("path,name\na.jpg,b\n")
     places = {

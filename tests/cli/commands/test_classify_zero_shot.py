@@ -67,7 +67,7 @@ def test_bad_names(nearsight, shown, words, kind, message):
 
 
 def test_search_with_words(nearsight, shown, tmp_path):
-    nearsight("index", shown)
+    nearsight.with_images(shown)
     hits = nearsight.json("search", "--text", "a rocket on its launch pad", "--html", tmp_path / "x.html")[
         "hits"
     ]
@@ -78,6 +78,6 @@ def test_search_with_words(nearsight, shown, tmp_path):
 
 
 def test_words_that_are_markup_are_only_words(nearsight, shown, tmp_path):
-    nearsight("index", shown)
+    nearsight.with_images(shown)
     nearsight("search", "--text", "<script>alert(1)</script>", "--html", tmp_path / "x.html")
     assert "<script>alert" not in (tmp_path / "x.html").read_text()

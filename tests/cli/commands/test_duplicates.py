@@ -22,8 +22,7 @@ def folder(tmp_path_factory, strange):
 
 @pytest.fixture
 def filled(nearsight, folder):
-    nearsight("index", folder)
-    return nearsight
+    return nearsight.with_images(folder)
 
 
 def test_groups_as_the_contract_has_them(filled, folder, strange):
@@ -172,7 +171,7 @@ def burst(tmp_path_factory):
 
 @pytest.mark.slow
 def test_shots_of_one_scene_are_warned_of(nearsight, burst):
-    nearsight("index", burst)
+    nearsight.with_images(burst)
     result = nearsight("duplicates", "--json")
     assert re.search(r"Expected false matches: up to \d\d% of images", result.stderr)
     document = json.loads(result.stdout)
@@ -189,7 +188,7 @@ def test_shots_of_one_scene_are_warned_of(nearsight, burst):
 
 @pytest.mark.slow
 def test_a_rate_learned_on_images_without_copies(nearsight, burst):
-    nearsight("index", burst)
+    nearsight.with_images(burst)
     sure = nearsight.json("duplicates", "--false-alarm-rate", "0.05", "--distinct-where", "width > 0")
     assert sure["threshold"] > nearsight.json("duplicates")["threshold"]
     assert len(sure["groups"]) <= 1

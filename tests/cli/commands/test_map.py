@@ -25,8 +25,7 @@ FLAGS = [
 
 @pytest.fixture
 def imaged(nearsight, photos):
-    nearsight("index", photos, "--meta", "season=</script><b>winter", code=0)
-    return nearsight
+    return nearsight.with_images(photos, "--meta", "season=</script><b>winter")
 
 
 def test_points_and_what_became_of_them(imaged, tmp_path, save_image):

@@ -3,8 +3,7 @@ import pytest
 
 @pytest.fixture
 def filled(nearsight, photos):
-    nearsight("index", photos)
-    return nearsight
+    return nearsight.with_images(photos)
 
 
 def test_rm_by_id_leaves_the_file(filled, photos):
