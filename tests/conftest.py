@@ -71,7 +71,7 @@ class Cli:
         return result
 
     def with_images(self, *words):
-        """Return itself, with the collection that `index` makes of these words: made once, copied for each."""
+        """Return itself with the collection that `index` makes of these words: made once, then copied."""
         key = tuple(map(str, words))
         if key not in self._indexed:
             cache = Path(self.env["NEARSIGHT_CACHE"])

@@ -89,4 +89,4 @@ def test_a_spread_that_is_not_known_is_no_number(cli, tmp_path):
     assert "nan" not in output
     assert output.splitlines()[1].split()[2] == "-"
     assert "--k K makes" in cli("segment-customers", tmp_path / "one.csv", "--no-names").stderr
-    assert "--k K makes" not in cli("segment-customers", tmp_path / "one.csv", "--k", 1).stderr
+    assert "--k K makes" not in cli("segment-customers", tmp_path / "one.csv", "--k", 1, "--no-names").stderr
