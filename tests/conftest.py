@@ -43,7 +43,11 @@ def _save_image(path: Path, seed: int, size=(160, 120)) -> Path:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+    """The cache of all processes that run tests, so that each packaged model is converted once."""
+    base = tmp_path_factory.getbasetemp()
+    cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    cache.mkdir(exist_ok=True)
+    return cache
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +79,7 @@ class Cli:
         key = tuple(map(str, words))
         if key not in self._indexed:
             cache = Path(self.env["NEARSIGHT_CACHE"])
-            made = Cli(cache.with_name(f"indexed-{len(self._indexed)}"), cache)
+            made = Cli(cache.with_name(f"indexed-{os.getpid()}-{len(self._indexed)}"), cache)
             made("index", *words)
             self._indexed[key] = made.collection
         shutil.copytree(self._indexed[key], self.collection)

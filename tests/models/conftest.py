@@ -1,5 +1,3 @@
-"""One cache for the whole session, so that each packaged model is converted once."""
-
 from pathlib import Path
 
 import pytest
@@ -17,8 +15,8 @@ collect_ignore = [
 
 
 @pytest.fixture(scope="session")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache_dir(cache: Path) -> Path:
+    return cache
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,8 @@ def detector():
 
 
 @pytest.fixture(scope="session")
-def cache_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+def cache_dir(cache):
+    return cache
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ needs_encoder = pytest.mark.skipif(minilm.locate() is None, reason=f"needs {mini
 
 
 @pytest.fixture(scope="module")
-def tower(text_cache) -> ConseTextEncoder:
-    return load_text_encoder(cache_dir=text_cache)
+def tower(cache_dir) -> ConseTextEncoder:
+    return load_text_encoder(cache_dir=cache_dir)
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,9 @@ def test_names_of_classes_find_those_classes(tower):
 
 
 @needs_encoder
-def test_photographs_are_found_by_what_they_show(tower, text_cache):
+def test_photographs_are_found_by_what_they_show(tower, cache_dir):
     data = pytest.importorskip("skimage.data")
-    model = load_model(cache_dir=text_cache)
+    model = load_model(cache_dir=cache_dir)
     from PIL import Image
 
     shown = {"a cat": data.chelsea(), "a cup of coffee": data.coffee(), "a rocket": data.rocket()}
@@ -102,7 +102,7 @@ def test_a_head_that_does_not_fit_is_refused(tmp_path):
 
 
 @needs_encoder
-def test_the_classes_vectors_are_kept(text_cache, tower, monkeypatch):
+def test_the_classes_vectors_are_kept(cache_dir, tower, monkeypatch):
     monkeypatch.setattr(conse, "label_vectors", lambda embed: pytest.fail("made again"))
-    again = load_text_encoder(cache_dir=text_cache)
+    again = load_text_encoder(cache_dir=cache_dir)
     np.testing.assert_array_equal(again._labels, tower._labels)

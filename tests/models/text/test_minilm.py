@@ -16,8 +16,8 @@ TEXTS = ["a dog on a beach", "a cat", "puppy at the sea", "", "naïve café 東�
 
 
 @pytest.fixture(scope="module")
-def encoder(text_cache) -> MiniLmEncoder:
-    return MiniLmEncoder(text_cache)
+def encoder(cache_dir) -> MiniLmEncoder:
+    return MiniLmEncoder(cache_dir)
 
 
 @pytest.mark.slow
