@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -160,6 +160,7 @@ def read_artifact(
     error: type[NearsightError],
     remedy: str,
     former_kind: str | None = None,
+    only: Collection[str] | None = None,
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Give the facts and arrays that `write_artifact` wrote to the block, which makes of them what they were.
 
@@ -175,6 +176,8 @@ def read_artifact(
         How to get one, for the end of its message.
     former_kind : str, optional
         The kind that earlier versions wrote.
+    only : collection of str, optional
+        The arrays to read, if not all: without any, the facts of a large file come at once.
 
     Raises
     ------
@@ -194,7 +197,8 @@ def read_artifact(
                     f"{path} is of format {facts['format']}, and this version reads {version}:"
                     " pip install --upgrade nearsight"
                 )
-            arrays = {name: archive[name] for name in archive.files if name != "about"}
+            names = (name for name in archive.files if name != "about")
+            arrays = {name: archive[name] for name in names if only is None or name in only}
         yield facts, arrays
     except FileNotFoundError:
         raise error(f"there is no {kind} at {path}; {remedy}") from None

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nearsight import Collection
-from nearsight.analyses.recommendations import _shortened
+from nearsight.analyses.recommended_images import _shortened
 from nearsight.errors import (
     FilterError,
     FingerprintMismatchError,

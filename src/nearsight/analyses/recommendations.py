@@ -2,17 +2,22 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePath
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from nearsight.analyses.recommended_images import (
+    Evidence,
+    Recommendations,
+    RecommendedImage,
+    recommended_images,
+)
 from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection import Collection
-from nearsight.collection.arrays import image_lookup, items_by_id, read_vectors
+from nearsight.collection.arrays import image_lookup, read_vectors
 from nearsight.errors import InvalidParameterError, UnknownIdError
 from nearsight.estimators.recommendation import Reason, Recommender, diversify
 from nearsight.models import Fingerprint
@@ -23,61 +28,17 @@ _CANDIDATES_PER_ITEM = 10
 # Earlier versions wrote another kind.
 _KIND, _FORMER_KIND, _FORMAT = "recommender", "catalogue", 1
 _REMEDY = "fit a recommender: nearsight recommend --baskets CSV --to FILE"
-# Longest name of an image in a reason.
-_MAX_NAME_LENGTH = 24
 
-
-@dataclass(frozen=True, slots=True)
-class RecommendedImage:
-    """An image that is recommended.
-
-    Attributes
-    ----------
-    id, path : str
-    score : float
-        With baskets: the estimated probability, in 0..1, of being the next item of the basket. Without: the
-        highest cosine to an image of the history, in -1..1.
-    why : str
-        The evidence in words, the strongest first. Files are named without their endings; long names are
-        shortened.
-    metadata : dict
-        The image's metadata.
-    """
-
-    id: str
-    path: str
-    score: float
-    why: str
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Recommendations:
-    """Recommended images, and what the recommendations are based on.
-
-    Attributes
-    ----------
-    items : list of RecommendedImage
-        The best first.
-    n_baskets : int
-        Baskets that hold an image of the collection.
-    unmatched : dict of str to int
-        Names in the baskets that match no image or several, and how often each occurs.
-    learned : bool
-        Whether the weights of the signals were learned from the baskets; with too few baskets they are fixed.
-    similar_lift : float or None
-        How often very similar images are bought together, over how often any two images are: above 1 they are
-        complements, below 1 substitutes.
-    n_new : int
-        Images added after the fit, which cannot be recommended.
-    """
-
-    items: list[RecommendedImage]
-    n_baskets: int = 0
-    unmatched: dict[str, int] = field(default_factory=dict)
-    learned: bool = False
-    similar_lift: float | None = None
-    n_new: int = 0
+__all__ = [
+    "Evidence",
+    "FittedRecommender",
+    "Recommendations",
+    "RecommendedImage",
+    "RecommenderFacts",
+    "fit_recommender",
+    "load_recommender",
+    "recommend",
+]
 
 
 class FittedRecommender:
@@ -121,6 +82,8 @@ class FittedRecommender:
         about = {
             "fingerprint": self._collection.fingerprint.to_dict(),
             "unknown": self.unmatched,
+            "baskets": self.n_baskets,
+            "images": len(self._ids),
             "recommender": facts,
         }
         write_artifact(Path(file), _KIND, _FORMAT, about, {"ids": np.array(self._ids, dtype="S32"), **arrays})
@@ -148,6 +111,10 @@ class FittedRecommender:
             fitted = cls(collection, ids, recommender, about["unknown"])
         fitted._is_present, fitted.n_new = is_present, n_new
         return fitted
+
+    def __contains__(self, id: object) -> bool:
+        """Whether the whole id is of an image that was there when this was fitted."""
+        return id in self._rows
 
     def recommend(
         self,
@@ -178,7 +145,7 @@ class FittedRecommender:
             include_new_items=include_new_items,
         )
         explained = [(self._ids[entry.item], entry.score, entry.why) for entry in ranking]
-        return replace(self.summary(), items=_recommended_images(self._collection, explained, self._ids))
+        return replace(self.summary(), items=recommended_images(self._collection, explained, self._ids))
 
     def summary(self) -> Recommendations:
         """Return what recommendations are based on, without any."""
@@ -190,6 +157,53 @@ class FittedRecommender:
             self.recommender.similar_pair_lift_,
             self.n_new,
         )
+
+
+@dataclass(frozen=True)
+class RecommenderFacts:
+    """What a file of a recommender says of itself, without its arrays.
+
+    Attributes
+    ----------
+    n_baskets, n_images : int or None
+        Baskets that held an image of the collection, and images when it was fitted; None in files of earlier
+        versions.
+    unmatched, learned, similar_lift
+        See `Recommendations`.
+    """
+
+    n_baskets: int | None
+    n_images: int | None
+    unmatched: dict[str, int]
+    learned: bool
+    similar_lift: float | None
+
+    @classmethod
+    def read(cls, file: str | Path) -> "RecommenderFacts":
+        """Read the facts that `FittedRecommender.save` wrote.
+
+        Raises
+        ------
+        InvalidParameterError
+            There is no such file, or it is another kind of file.
+        """
+        with read_artifact(
+            Path(file),
+            _KIND,
+            _FORMAT,
+            error=InvalidParameterError,
+            remedy=_REMEDY,
+            former_kind=_FORMER_KIND,
+            only=(),
+        ) as (about, _):
+            fitted = about["recommender"]
+            return cls(
+                about.get("baskets"),
+                about.get("images"),
+                about["unknown"],
+                fitted["blends"] is not None,
+                fitted["twins_together"],
+            )
 
 
 def fit_recommender(
@@ -346,7 +360,7 @@ def recommend(
     for id in (candidates[i] for i in order):
         similarity, number = best[id]
         explained.append((id, similarity, (Reason("similarity", item=number, similarity=similarity),)))
-    return Recommendations(_recommended_images(collection, explained, history))
+    return Recommendations(recommended_images(collection, explained, history))
 
 
 def _vectors_in_order(
@@ -369,40 +383,3 @@ def _as_list(ids: str | Sequence[str]) -> list[str]:
     if not listed:
         raise InvalidParameterError("no id is given; name at least one image")
     return listed
-
-
-def _recommended_images(
-    collection: Collection, explained: Sequence[tuple[str, float, Sequence[Reason]]], ids: Sequence[str]
-) -> list[RecommendedImage]:
-    """Put reasons into words; their rows are rows of `ids`."""
-    named_rows = {
-        row
-        for _, _, reasons in explained
-        for reason in reasons
-        for row in (reason.item, reason.stand_in, reason.lookalike)
-        if row is not None
-    }
-    items = items_by_id(collection, sorted({ids[row] for row in named_rows} | {id for id, _, _ in explained}))
-
-    def name(row: int) -> str:
-        item = items.get(ids[row])
-        return _shortened((PurePath(item.path).stem if item else "") or ids[row][:12])
-
-    return [
-        RecommendedImage(
-            id,
-            items[id].path,
-            score,
-            "; ".join(reason.text(name) for reason in reasons),
-            items[id].metadata,
-        )
-        for id, score, reasons in explained
-        if id in items
-    ]
-
-
-def _shortened(name: str) -> str:
-    """Leave out the middle of a long name, such as one of 36 digits."""
-    if len(name) <= _MAX_NAME_LENGTH:
-        return name
-    return f"{name[: _MAX_NAME_LENGTH // 2]}…{name[-_MAX_NAME_LENGTH // 4 :]}"

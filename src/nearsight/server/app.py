@@ -24,6 +24,7 @@ from nearsight.server.routes import (
     jobs,
     models,
     page,
+    recommendations,
     search,
     session,
 )
@@ -41,6 +42,7 @@ _ROUTES = (
     jobs,
     analyses,
     classify,
+    recommendations,
     page,
 )
 _DIALECTS: tuple[Any, ...] = (cohere, voyage, weaviate, tei)

@@ -22,7 +22,8 @@ from nearsight.models import Backend, load_model, load_text_encoder
 from nearsight.server.errors import Problem
 from nearsight.server.model_pool import LoadedModel, ModelPool, ModelSource
 from nearsight.services.server_settings import ServerSettings
-from nearsight.text_format import plain, printable
+from nearsight.services.shown_path import shown_path
+from nearsight.text_format import plain
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # Orders of ids that are remembered; of a million images each takes 32 MB.
@@ -158,12 +159,34 @@ class CollectionCatalog:
         """Return where the uploaded files of a collection lie."""
         return self._uploads / name
 
+    def table_file(self, name: str, title: str) -> Path:
+        """Return where an uploaded table waits for its job; its directory exists."""
+        folder = self._results / name / "tables"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{title}.csv"
+
     def result_file(self, name: str, kind: str) -> Path:
         """Return where the latest result of an analysis lies; its directory exists."""
-        ending = "bin" if kind == "map" else "json"
+        ending = {"map": "bin", "recommendations": "csv"}.get(kind, "json")
         folder = self._results / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{kind}.{ending}"
+
+    def finished_file(self, name: str, kind: str) -> Path:
+        """Return where the latest result of an analysis lies.
+
+        Raises
+        ------
+        Problem
+            404: there is no such collection, or no result yet.
+        """
+        self.open(name)
+        file = self.result_file(name, kind)
+        if not file.exists():
+            raise Problem(
+                404, f"there is no result yet; POST to /v1/collections/{name}/{kind}", code="no_result"
+            )
+        return file
 
     def write_result(self, name: str, kind: str, document: Mapping[str, Any]) -> None:
         """Replace the latest result of an analysis."""
@@ -222,12 +245,7 @@ class CollectionCatalog:
 
         A name that is not valid UTF-8 has escapes, because JSON cannot hold it.
         """
-        if "://" in path or not path:
-            return printable(path)
-        for name, root in self.roots.items():
-            if Path(path).is_relative_to(root):
-                return printable(f"{name}/{Path(path).relative_to(root).as_posix()}")
-        return printable(Path(path).name)
+        return shown_path(path, self.roots)
 
     def folder(self, named: str) -> Path:
         """Return the folder that ``ROOT/below/it`` names.
@@ -237,21 +255,32 @@ class CollectionCatalog:
         Problem
             403: it is not below a root, also after links are followed. 404: it is not a folder.
         """
+        place = self._below_root(named, "folder")
+        if not place.is_dir():
+            raise Problem(404, "there is no such folder", param="folder")
+        return place
+
+    def file(self, named: str) -> Path:
+        """Return the file that ``ROOT/below/it`` names; see `folder`."""
+        place = self._below_root(named, "file")
+        if not place.is_file():
+            raise Problem(404, "there is no such file", param="file")
+        return place
+
+    def _below_root(self, named: str, param: str) -> Path:
         alias, _, rest = named.partition("/")
         root = self.roots.get(alias)
         if root is None:
             known = ", ".join(self.roots) or "none (start with --root ALIAS=DIR)"
             raise Problem(
-                403, f"folder must begin with the alias of a root; there are: {known}", param="folder"
+                403, f"{param} must begin with the alias of a root; there are: {known}", param=param
             )
         try:
             place = (root / rest).resolve()
         except (OSError, ValueError, RuntimeError):
-            raise Problem(404, "there is no such folder", param="folder") from None
+            raise Problem(404, f"there is no such {param}", param=param) from None
         if not place.is_relative_to(root):
-            raise Problem(403, "the folder is not below its root", param="folder")
-        if not place.is_dir():
-            raise Problem(404, "there is no such folder", param="folder")
+            raise Problem(403, f"the {param} is not below its root", param=param)
         return place
 
 

@@ -149,3 +149,26 @@ SEARCH: dict[str, Any] = {
         },
     }
 }
+
+#: A table of orders.
+BASKETS: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "A table with the columns basket and item.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}}
+            },
+            "text/csv": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "description": "A file of the server, below a root."}
+                    },
+                }
+            },
+        },
+    }
+}

@@ -23,6 +23,7 @@ from nearsight.server.metrics import Metrics
 from nearsight.server.model_pool import ModelPool, ModelSource, n_workers
 from nearsight.services.jobs import JobTable
 from nearsight.services.keys import KeyStore, key_of
+from nearsight.services.recommenders import RecommenderCache
 from nearsight.services.server_settings import ServerSettings
 
 _log = logging.getLogger("nearsight.server")
@@ -97,6 +98,7 @@ class Service:
         self.fetcher = UrlFetcher(
             allowed=settings.allow_urls, max_bytes=settings.max_image_mb * _MB, metrics=self.metrics
         )
+        self.recommenders = RecommenderCache()
         self.jobs = JobRunner(
             JobTable(self.data), self.in_thread, self.metrics, memory_mb=settings.job_memory_mb
         )

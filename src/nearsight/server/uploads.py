@@ -57,7 +57,7 @@ def add_uploads(
     for id, upload in zip(ids, uploads, strict=True):
         if id not in present and id not in places:
             place = folder / id[:2] / id[2:12] / file_name(upload.name, upload.data)
-            _write(place, upload.data)
+            write_file(place, upload.data)
             places[id] = str(place)
             files[str(place)] = upload
     failed: dict[str, str] = {}
@@ -107,7 +107,14 @@ def _ending(data: bytes) -> str:
     return next((ending for start, ending in starts.items() if data.startswith(start)), "img")
 
 
-def _write(place: Path, data: bytes) -> None:
+def write_file(place: Path, data: bytes) -> None:
+    """Write a file whole, and wait until it is on disk; its folder is made.
+
+    Raises
+    ------
+    StorageError
+        The disk refuses.
+    """
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with replacing(place) as file:

@@ -10,6 +10,7 @@ import numpy as np
 
 from nearsight.artifacts import exported
 from nearsight.collection import Collection
+from nearsight.errors import InvalidParameterError, NearsightError
 from nearsight.services import documents
 from nearsight.text_format import plain
 
@@ -92,6 +93,41 @@ def predictions(args: Mapping[str, Any]) -> dict[str, Any]:
     file = require_classifier(collection, args["name"])
     found = collection.classify(**_given(args, "where"), file=file)
     return {"saved": save_labels(collection, found, args["save_as"], overwrite=bool(args.get("overwrite")))}
+
+
+def baskets(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Learn what is bought together from a table; an uploaded one is deleted then."""
+    from nearsight.services.recommenders import StoredRecommenders
+
+    table = Path(args["table"])
+    try:
+        facts = StoredRecommenders(_collection(args)).fit(args["baskets"], table)
+    except NearsightError as error:
+        # The message names the table, which has another name for clients.
+        raise InvalidParameterError(str(error).replace(str(table), args["title"])) from error
+    if args["is_upload"]:
+        table.unlink(missing_ok=True)
+    return facts
+
+
+def recommendations(args: Mapping[str, Any]) -> dict[str, int]:
+    """Write a table of the recommendations for every image."""
+    from nearsight.services.recommendations import RecommendationOptions, write_recommendation_table
+    from nearsight.services.recommenders import RecommenderCache
+    from nearsight.services.shown_path import shown_path
+
+    collection = _collection(args)
+    name = args.get("baskets")
+    recommender = None if name is None else RecommenderCache().get(collection, name)
+    roots = {alias: Path(place) for alias, place in args["roots"].items()}
+    options = RecommendationOptions(**_given(args, "k", "where", "rules", "diversity", "include_new_items"))
+    return write_recommendation_table(
+        Path(args["result_file"]),
+        collection,
+        options,
+        recommender,
+        shown_path=lambda path: shown_path(path, roots),
+    )
 
 
 def _collection(args: Mapping[str, Any]) -> Collection:

@@ -1,5 +1,6 @@
 """Results of analyses as JSON documents: what ``--json`` prints, and what the service answers."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from nearsight.analyses.clusters import Clustering
     from nearsight.analyses.duplicate_groups import DuplicateGroup, Duplicates, Leak
     from nearsight.analyses.label_check import LabelCheck
+    from nearsight.analyses.recommendations import Recommendations
 
 
 def duplicates_document(result: "Duplicates") -> dict[str, Any]:
@@ -103,6 +105,20 @@ def prediction_document(prediction: "Prediction") -> dict[str, Any]:
         "label": prediction.label if has_label else None,
         "probability": round(prediction.probability, 4) if has_label else None,
         "unknown": prediction.unknown,
+    }
+
+
+def recommendations_document(
+    result: "Recommendations", ids: Sequence[str], shown_path: Callable[[str], str] = str
+) -> dict[str, Any]:
+    """Return recommendations for the images `ids` as plain data."""
+    return {
+        "items": [{**asdict(image), "path": shown_path(image.path)} for image in result.items],
+        "for": list(ids),
+        "baskets": result.n_baskets,
+        "learned": result.learned,
+        "similar_lift": result.similar_lift,
+        "new": result.n_new,
     }
 
 

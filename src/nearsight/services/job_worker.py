@@ -54,7 +54,11 @@ def analysis(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-_ANALYSES = ("duplicates", "clusters", "map", "audit", "classifier", "label_check", "predictions")
+_ANALYSES = (
+    *("duplicates", "clusters", "map", "audit"),
+    *("classifier", "label_check", "predictions"),
+    *("baskets", "recommendations"),
+)
 
 #: What a job can be, by its kind.
 KINDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {

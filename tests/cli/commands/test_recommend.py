@@ -1,5 +1,7 @@
 """`recommend` on the command line."""
 
+import csv
+
 import pytest
 
 
@@ -29,7 +31,7 @@ def test_the_contract(indexed, orders):
     }
     assert len(document["items"]) == 3
     for item in document["items"]:
-        assert set(item) == {"id", "path", "score", "why", "metadata"}
+        assert set(item) == {"id", "path", "score", "why", "metadata", "evidence"}
     best = document["items"][0]
     assert best["path"].endswith("/1.png")
     assert "bought with 0 in " in best["why"]
@@ -85,6 +87,22 @@ def test_a_filter(indexed, orders):
     assert "nothing to recommend" in indexed("recommend", "0.png", "--where", "year < 2000").stderr
 
 
+def test_rules_and_a_table_of_all(indexed, orders, tmp_path):
+    free = indexed.json("recommend", "0.png", "--baskets", orders)
+    ruled = indexed.json("recommend", "0.png", "--baskets", orders, "--rule", "width > 2 * item.width")
+    assert (len(free["items"]), ruled["items"]) == (5, [])
+    table = tmp_path / "all.csv"
+    rule = ("--rule", "width <= 2 * item.width")
+    result = indexed("recommend", "--baskets", orders, "--out", table, "-k", 2, *rule)
+    assert "recommendations for all images" in result.stderr
+    with table.open(newline="", errors="surrogateescape") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 6
+    first = [row for row in rows if row["id"] == free["for"][0]]
+    assert [row["recommended_id"] for row in first] == [item["id"] for item in free["items"][:2]]
+    assert [row["why"] for row in first] == [item["why"] for item in free["items"][:2]]
+
+
 def test_the_page(indexed, orders, tmp_path):
     page = tmp_path / "page.html"
     indexed("recommend", "0.png", "--baskets", orders, "--html", page)
@@ -106,6 +124,9 @@ def test_the_page(indexed, orders, tmp_path):
         (("0.png", "--diversity", "2"), "UsageError", "diversity"),
         (("0.png", "--baskets", "/nowhere.csv"), "UsageError", "does not exist"),
         (("0.png", "--html", "page.txt"), "UsageError", ".html"),
+        (("0.png", "--out", "x.csv"), "UsageError", "leave out ID"),
+        (("0.png", "--rule", "year < item.month"), "FilterError", "item.month"),
+        (("0.png", "--rule", "width > item.path"), "FilterError", "item.path"),
         (("0.png", "--to", "x.npz"), "UsageError", "add --baskets CSV"),
         (
             ("0.png", "--from", "x.npz", "--baskets", "{orders}"),

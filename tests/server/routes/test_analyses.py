@@ -143,10 +143,3 @@ def test_audit(client, photos, run):
     assert len(document["issues"]) == summary["issues"]
     assert document["images"] == len(photos)
     assert all("/" not in path for issue in document["issues"] for path in issue["paths"])
-
-
-def test_recommendations(client, photos):
-    answer = client.get(f"{ROUTE}/items/{photos[0]}/recommendations", params={"k": 3}).json()
-    expected = library(client).recommend(photos[0], k=3, progress=False).items
-    assert [each["id"] for each in answer["items"]] == [each.id for each in expected]
-    assert client.get(f"{ROUTE}/items/0000/recommendations").status_code == 404

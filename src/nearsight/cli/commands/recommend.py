@@ -7,7 +7,7 @@ import click
 
 from nearsight import text_format
 from nearsight.cli import options
-from nearsight.cli.framework import Command, Run
+from nearsight.cli.framework import Command, Run, out_file
 from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=Command,
-    json_shape="""{"items": [{"id", "score": float, "why", "path", "metadata": {}}], "for": [id],
- "baskets": int, "unknown": {item: lines}, "ambiguous": {item: [path]}, "learned": bool,
+    json_shape="""{"items": [{"id", "score": float, "why", "path", "metadata": {},
+ "evidence": [{"kind", "text", "id", "stand_in", "lookalike", "times", "of", "similarity", "lift"}]}],
+ "for": [id], "baskets": int, "unknown": {item: lines}, "ambiguous": {item: [path]}, "learned": bool,
  "similar_lift": float or null,
  "new": int}""",
     examples=(
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
         "nearsight recommend --history 3fa9c1,shirts/4711.jpg --baskets orders.csv",
         "nearsight recommend --baskets orders.csv --to recommender.npz",
         "nearsight recommend 3fa9c1 --from recommender.npz",
+        'nearsight recommend 3fa9c1 --rule "kind != item.kind" --rule "price <= 1.2 * item.price"',
+        "nearsight recommend --from recommender.npz --out recommendations.csv",
     ),
 )
 @click.argument("id", required=False, metavar="[ID]")
@@ -46,6 +49,21 @@ if TYPE_CHECKING:
 @options.from_file("Use what --to saved instead of learning from --baskets again.")
 @options.k("Number of recommendations.")
 @options.where
+@click.option(
+    "--rule",
+    "rules",
+    multiple=True,
+    metavar="EXPR",
+    help="As --where, but item.FIELD stands for the value of the image that is recommended for, such as"
+    ' "price <= 1.2 * item.price". A rule does not apply to an image that lacks the value. Repeatable.',
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    callback=out_file(".csv"),
+    metavar="FILE.csv",
+    help="Write a table of the recommendations for every image; without ID.",
+)
 @click.option(
     "--diversity",
     type=click.FloatRange(0, 1),
@@ -72,6 +90,8 @@ def recommend(
     from_file: Path | None,
     k: int,
     where: str | None,
+    rules: tuple[str, ...],
+    out: Path | None,
     diversity: float,
     include_new_items: bool,
     report: Path | None,
@@ -85,45 +105,53 @@ def recommend(
     --baskets, it is the cosine similarity of two vectors. Learning from many baskets takes a while: --to
     saves the result, and --from reads it.
     """
+    from nearsight.analyses.recommendations import Recommendations
     from nearsight.services.collections import image_ids
+    from nearsight.services.documents import recommendations_document
+    from nearsight.services.recommendations import (
+        RecommendationOptions,
+        recommend_images,
+        write_recommendation_table,
+    )
 
     has_query = id is not None or history is not None
-    if (id is not None and history is not None) or not (has_query or to_file) or (report and not has_query):
+    if (
+        (id is not None and history is not None)
+        or not (has_query or to_file or out)
+        or (report and not has_query)
+    ):
         raise click.UsageError("name what to recommend for: ID or --history ID,ID...")
     if from_file is not None and baskets is not None:
         raise click.UsageError("--from has learned from baskets already; leave out --from or --baskets")
     if to_file is not None and baskets is None:
         raise click.UsageError("--to saves what is learned from baskets; add --baskets CSV")
+    if out is not None and has_query:
+        raise click.UsageError("--out recommends for every image; leave out ID and --history")
     collection = run.open_collection()
     names = [id] if id is not None else [name.strip() for name in (history or "").split(",") if name.strip()]
     ids = image_ids(collection, names)
     recommender, resolution = _recommender(run, collection, baskets, from_file)
     if to_file is not None and recommender is not None:
         recommender.save(to_file)
-    if recommender is not None and not has_query:
-        recommendations = recommender.summary()
+    query = RecommendationOptions(k, where, rules, diversity, include_new_items)
+    if has_query:
+        recommendations = recommend_images(collection, ids, query, recommender)
     else:
-        recommendations = (recommender or collection).recommend(
-            ids, k=k, where=where, diversity=diversity, include_new_items=include_new_items
-        )
+        recommendations = recommender.summary() if recommender is not None else Recommendations([])
+    if out is not None:
+        write_recommendation_table(out, collection, query, recommender, progress=run.console.progress)
     run.console.document(
         {
-            "items": [
-                {"id": s.id, "score": s.score, "why": s.why, "path": s.path, "metadata": s.metadata}
-                for s in recommendations.items
-            ],
-            "for": ids,
-            "baskets": recommendations.n_baskets,
+            **recommendations_document(recommendations, ids),
             "unknown": recommendations.unmatched,
             "ambiguous": resolution.ambiguous if resolution else {},
-            "learned": recommendations.learned,
-            "similar_lift": recommendations.similar_lift,
-            "new": recommendations.n_new,
         }
     )
     _say(run, recommendations, has_query=has_query)
     for line in resolution.report(str(baskets)) if resolution else ():
         run.console.warn(line)
+    if out is not None:
+        run.console.note(f"The recommendations for all images are in {printable(str(out))}.")
     if to_file is not None:
         run.console.note(f"Saved to {printable(str(to_file))}; --from recommends with it.")
     if report:
@@ -141,13 +169,9 @@ def _recommender(
         return collection.load_recommender(from_file), None
     if baskets is None:
         return None, None
-    from nearsight.services.collections import resolve_names
-    from nearsight.services.csv_tables import read_baskets
+    from nearsight.services.recommenders import fit_from_table
 
-    items = read_baskets(baskets)
-    resolution = resolve_names(collection, [name for names in items.values() for name in names], baskets)
-    ids = {basket: [resolution.ids.get(name, name) for name in names] for basket, names in items.items()}
-    return collection.fit_recommender(ids, progress=run.console.progress), resolution
+    return fit_from_table(collection, baskets, progress=run.console.progress)
 
 
 def _say(run: Run, recommendations: "Recommendations", *, has_query: bool) -> None:

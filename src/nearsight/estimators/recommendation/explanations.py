@@ -15,7 +15,7 @@ Kind = Literal["together", "lookalike", "popularity", "similarity"]
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One piece of signals.
+    """One piece of evidence.
 
     Attributes
     ----------
@@ -30,6 +30,8 @@ class Reason:
         In `times` of `of` baskets: those of `item` or its stand-in, or all without an item.
     similarity : float or None
         Cosine to `item`.
+    lift : float or None
+        How often the two are bought together, over how often they would be by chance: 1 is no relation.
     """
 
     kind: Kind
@@ -39,6 +41,7 @@ class Reason:
     times: int = 0
     of: int = 0
     similarity: float | None = None
+    lift: float | None = None
 
     def text(self, name: Callable[[int], str]) -> str:
         """Return the reason in words.
@@ -122,13 +125,15 @@ def _strongest(
     if not strength > 0:
         return None
     own = h if s is None else s
+    times = len(np.intersect1d(_column(baskets, own), _column(baskets, target), assume_unique=True))
     return Reason(
         "together" if lookalike is None else "lookalike",
         item=h,
         stand_in=s,
         lookalike=lookalike,
-        times=len(np.intersect1d(_column(baskets, own), _column(baskets, target), assume_unique=True)),
+        times=times,
         of=int(signals.bought[own]),
+        lift=times * baskets.shape[0] / int(signals.bought[own] * signals.bought[target]),
     )
 
 

@@ -1,24 +1,22 @@
 """Analyses of a collection: each is a job, and its latest result is kept."""
 
 import json
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from nearsight.analyses.clusters import Clustering
 from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
-from nearsight.server.routes.jobs import accepted
+from nearsight.server.routes.jobs import StartAnalysis
 from nearsight.server.service import Service
 from nearsight.services.clusters import clustering_file
 from nearsight.services.duplicate_decisions import DuplicateDecisions
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["analyses"])
 
-IdempotencyKey = Annotated[str | None, Header(max_length=200)]
 _Rate = Annotated[float | None, Field(gt=0, lt=1)]
 
 
@@ -69,15 +67,9 @@ class NewClusterName(BaseModel):
 
 
 @router.post("/duplicates", status_code=202, dependencies=[requires("write")])
-async def find_duplicates(
-    request: Request,
-    response: Response,
-    name: str,
-    body: DuplicatesRequest,
-    idempotency_key: IdempotencyKey = None,
-) -> dict[str, Any]:
+async def find_duplicates(start: StartAnalysis, body: DuplicatesRequest) -> dict[str, Any]:
     """Find near-duplicates, as a job."""
-    return await _start(request, response, name, "duplicates", body, idempotency_key)
+    return await start("duplicates", body)
 
 
 @router.get("/duplicates", dependencies=[requires("read")])
@@ -127,15 +119,9 @@ async def get_decisions(request: Request, name: str) -> dict[str, Any]:
 
 
 @router.post("/clusters", status_code=202, dependencies=[requires("write")])
-async def find_clusters(
-    request: Request,
-    response: Response,
-    name: str,
-    body: ClustersRequest,
-    idempotency_key: IdempotencyKey = None,
-) -> dict[str, Any]:
+async def find_clusters(start: StartAnalysis, body: ClustersRequest) -> dict[str, Any]:
     """Cluster the images, as a job."""
-    return await _start(request, response, name, "clusters", body, idempotency_key)
+    return await start("clusters", body)
 
 
 @router.get("/clusters", dependencies=[requires("read")])
@@ -169,11 +155,9 @@ async def rename_cluster(request: Request, name: str, id: int, body: NewClusterN
 
 
 @router.post("/map", status_code=202, dependencies=[requires("write")])
-async def lay_out(
-    request: Request, response: Response, name: str, body: MapRequest, idempotency_key: IdempotencyKey = None
-) -> dict[str, Any]:
+async def lay_out(start: StartAnalysis, body: MapRequest) -> dict[str, Any]:
     """Lay the images out on a plane, as a job."""
-    return await _start(request, response, name, "map", body, idempotency_key)
+    return await start("map", body)
 
 
 @router.get("/map", dependencies=[requires("read")], response_class=Response)
@@ -186,7 +170,7 @@ async def get_map(request: Request, name: str) -> Response:
     service: Service = request.app.state.service
 
     def read() -> tuple[bytes, str]:
-        file = _file(service, name, "map")
+        file = service.catalog.finished_file(name, "map")
         return file.read_bytes(), f'"{file.stat().st_mtime_ns:x}"'
 
     data, tag = await service.in_thread(read)
@@ -197,15 +181,9 @@ async def get_map(request: Request, name: str) -> Response:
 
 
 @router.post("/audit", status_code=202, dependencies=[requires("write")])
-async def start_audit(
-    request: Request,
-    response: Response,
-    name: str,
-    body: AuditRequest,
-    idempotency_key: IdempotencyKey = None,
-) -> dict[str, Any]:
+async def start_audit(start: StartAnalysis, body: AuditRequest) -> dict[str, Any]:
     """Look for images that are faulty, double, alone, or in two splits, as a job."""
-    return await _start(request, response, name, "audit", body, idempotency_key)
+    return await start("audit", body)
 
 
 @router.get("/audit", dependencies=[requires("read")])
@@ -222,64 +200,7 @@ async def get_audit(request: Request, name: str) -> dict[str, Any]:
     return await service.in_thread(read)
 
 
-@router.get("/items/{id}/recommendations", dependencies=[requires("read")])
-async def recommend(
-    request: Request,
-    name: str,
-    id: str,
-    k: int = Query(10, ge=1, le=1000),
-    where: str | None = None,
-    diversity: float = Query(0.0, ge=0, le=1),
-) -> dict[str, Any]:
-    """Recommend images for one image."""
-    service: Service = request.app.state.service
-
-    def run() -> dict[str, Any]:
-        found = service.catalog.open(name).recommend(
-            id, k=k, where=where, diversity=diversity, progress=False
-        )
-        shown = service.catalog.shown_path
-        return {
-            "items": [
-                {"id": s.id, "path": shown(s.path), "score": s.score, "why": s.why, "metadata": s.metadata}
-                for s in found.items
-            ]
-        }
-
-    return await service.in_thread(run)
-
-
-async def _start(
-    request: Request, response: Response, name: str, kind: str, body: BaseModel, idempotency_key: str | None
-) -> dict[str, Any]:
-    service: Service = request.app.state.service
-    args = await service.in_thread(analysis_args, service, name, kind, body)
-    return await accepted(request, response, kind, args, idempotency_key)
-
-
-def analysis_args(service: Service, name: str, kind: str, body: BaseModel) -> dict[str, Any]:
-    """Return what the job of an analysis works on; a filter that is wrong is refused now, not by the job."""
-    shown = body.model_dump(exclude_none=True)
-    service.catalog.open(name).count(shown.get("where"))
-    return {
-        **shown,
-        "shown": shown,
-        "collection": name,
-        "directory": str(service.catalog.directory(name).absolute()),
-        "result_file": str(service.catalog.result_file(name, kind).absolute()),
-        **service.worker_args,
-    }
-
-
-def _file(service: Service, name: str, kind: str) -> Path:
-    service.catalog.open(name)
-    file = service.catalog.result_file(name, kind)
-    if not file.exists():
-        raise Problem(404, f"there is no result yet; POST to /v1/collections/{name}/{kind}", code="no_result")
-    return file
-
-
 def latest_result(service: Service, name: str, kind: str) -> dict[str, Any]:
     """Return the latest result of an analysis."""
-    document: dict[str, Any] = json.loads(_file(service, name, kind).read_bytes())
+    document: dict[str, Any] = json.loads(service.catalog.finished_file(name, kind).read_bytes())
     return document

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response, StreamingResponse
 
@@ -13,9 +13,9 @@ from nearsight.analyses.classification import Prediction
 from nearsight.collection import Collection
 from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
-from nearsight.server.routes.analyses import analysis_args, latest_result
+from nearsight.server.routes.analyses import latest_result
 from nearsight.server.routes.items import page_of_items
-from nearsight.server.routes.jobs import accepted
+from nearsight.server.routes.jobs import IdempotencyKey, accepted, analysis_args
 from nearsight.server.service import Service
 from nearsight.services import classifiers
 from nearsight.services.documents import prediction_document
@@ -39,7 +39,6 @@ _MAX_IDS = 10_000
 _Key = Annotated[str, Field(max_length=63)]
 _Ids = Annotated[list[str], Field(max_length=_MAX_IDS)]
 _Doubtful = Literal["refuse", "merge", "drop", "keep"]
-IdempotencyKey = Annotated[str | None, Header(max_length=200)]
 QueryKey = Annotated[str, Query(max_length=63)]
 
 

@@ -66,13 +66,52 @@ async def accepted(
     return job_facts(service, job)
 
 
+IdempotencyKey = Annotated[str | None, Header(max_length=200)]
+
+
+def analysis_args(service: Service, name: str, kind: str, body: BaseModel | None = None) -> dict[str, Any]:
+    """Return what the job of an analysis works on; a filter that is wrong is refused now, not by the job."""
+    shown = {} if body is None else body.model_dump(exclude_none=True)
+    service.catalog.open(name).count(shown.get("where"))
+    return {
+        **shown,
+        "shown": shown,
+        "collection": name,
+        "directory": str(service.catalog.directory(name).absolute()),
+        "result_file": str(service.catalog.result_file(name, kind).absolute()),
+        **service.worker_args,
+    }
+
+
+class AnalysisStart:
+    """Starts an analysis of the collection that a request names, as a job."""
+
+    def __init__(
+        self, request: Request, response: Response, name: str, idempotency_key: IdempotencyKey = None
+    ) -> None:
+        self._request, self._response, self._name = request, response, name
+        self._idempotency_key = idempotency_key
+
+    async def __call__(self, kind: str, body: BaseModel | None = None, **args: Any) -> dict[str, Any]:
+        """Queue a job of a kind with the options of a body, and answer with the job.
+
+        Further `args` are for the job alone.
+        """
+        service: Service = self._request.app.state.service
+        facts = await service.in_thread(analysis_args, service, self._name, kind, body)
+        return await accepted(self._request, self._response, kind, {**facts, **args}, self._idempotency_key)
+
+
+StartAnalysis = Annotated[AnalysisStart, Depends()]
+
+
 @router.post("/collections/{name}/index", status_code=202, dependencies=[requires("write")])
 async def index_folder(
     request: Request,
     response: Response,
     name: str,
     body: IndexRequest,
-    idempotency_key: str | None = Header(None, max_length=200),
+    idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     """Add a folder of the server to a collection. An unchanged file costs next to nothing."""
     service: Service = request.app.state.service

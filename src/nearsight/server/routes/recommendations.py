@@ -1,0 +1,191 @@
+"""Recommendations: what looks like an image, what is bought with it, and the baskets that tell."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+from starlette.datastructures import UploadFile
+from starlette.responses import FileResponse, Response
+
+from nearsight.collection import Collection
+from nearsight.errors import MetadataError
+from nearsight.server.auth import requires
+from nearsight.server.errors import Problem
+from nearsight.server.inputs import media_type, read_form, read_json
+from nearsight.server.routes.jobs import StartAnalysis
+from nearsight.server.schemas import BASKETS
+from nearsight.server.service import Service
+from nearsight.server.uploads import write_file
+from nearsight.services.csv_tables import read_baskets
+from nearsight.services.documents import recommendations_document
+from nearsight.services.recommendation_rules import MAX_RULES, check_rules
+from nearsight.services.recommendations import RecommendationOptions, count_allowed, recommend_images
+from nearsight.services.recommenders import StoredRecommenders
+from nearsight.text_format import printable
+
+router = APIRouter(prefix="/v1/collections/{name}", tags=["recommendations"])
+
+_MAX_HISTORY = 100
+
+
+class Rules(BaseModel):
+    """How images are recommended; see `nearsight.Collection.recommend`."""
+
+    k: Annotated[int, Field(ge=1, le=1000)] = 10
+    where: str | None = None
+    rule: list[str] = Field(
+        [],
+        max_length=MAX_RULES,
+        description="Filters in which item.FIELD stands for the value of the image, such as"
+        " category != item.category. A rule does not apply to an image that lacks the value.",
+    )
+    diversity: Annotated[float, Field(ge=0, le=1)] = 0.0
+    include_new_items: bool = False
+    baskets: str | None = Field(
+        None, description="The baskets to recommend by; without a name, images that look alike."
+    )
+
+    def options(self) -> RecommendationOptions:
+        """Return the options of the service behind."""
+        return RecommendationOptions(self.k, self.where, self.rule, self.diversity, self.include_new_items)
+
+
+class ItemRules(Rules):
+    """How images are recommended for one image or a history."""
+
+    also: list[str] = Field(
+        [], max_length=_MAX_HISTORY, description="Further images of a customer's history."
+    )
+
+
+@router.get("/items/{id}/recommendations", dependencies=[requires("read")])
+async def recommend(
+    request: Request, name: str, id: str, query: Annotated[ItemRules, Query()]
+) -> dict[str, Any]:
+    """Recommend images for one image, or for a customer's history, and say why.
+
+    `allowed` is the number of images that the rules let through.
+    """
+    service: Service = request.app.state.service
+
+    def run() -> dict[str, Any]:
+        collection = service.catalog.open(name)
+        ids = [collection.get(each).id for each in (id, *query.also)]
+        recommender = None
+        if query.baskets is not None:
+            _require(collection, query.baskets)
+            recommender = service.recommenders.get(collection, query.baskets)
+        found = recommend_images(collection, ids, query.options(), recommender)
+        document = recommendations_document(found, ids, service.catalog.shown_path)
+        return {**document, "allowed": count_allowed(collection, ids[0], query.options())}
+
+    return await service.in_thread(run)
+
+
+@router.post("/recommendations", status_code=202, dependencies=[requires("write")])
+async def export_recommendations(
+    request: Request, start: StartAnalysis, name: str, body: Rules
+) -> dict[str, Any]:
+    """Write a table of the recommendations for every image, as a job."""
+    service: Service = request.app.state.service
+
+    def check() -> None:
+        collection = service.catalog.open(name)
+        if body.baskets is not None:
+            _require(collection, body.baskets)
+        check_rules(collection, body.rule)
+
+    await service.in_thread(check)
+    roots = {alias: str(place) for alias, place in service.catalog.roots.items()}
+    return await start("recommendations", body, rules=body.rule, roots=roots)
+
+
+@router.get("/recommendations", dependencies=[requires("read")], response_class=FileResponse)
+async def get_recommendations(request: Request, name: str) -> FileResponse:
+    """Return the latest table of recommendations, as CSV."""
+    service: Service = request.app.state.service
+    file = await service.in_thread(service.catalog.finished_file, name, "recommendations")
+    return FileResponse(
+        file,
+        media_type="text/csv",
+        filename=f"{name}-recommendations.csv",
+        headers={"Cache-Control": "private, no-cache"},
+    )
+
+
+@router.get("/baskets", dependencies=[requires("read")])
+async def list_baskets(request: Request, name: str) -> dict[str, Any]:
+    """Return the baskets that recommendations can be based on."""
+    service: Service = request.app.state.service
+
+    def read() -> list[dict[str, Any]]:
+        stored = StoredRecommenders(service.catalog.open(name))
+        return [stored.facts(each) for each in stored.names()]
+
+    return {"baskets": await service.in_thread(read)}
+
+
+@router.put("/baskets/{baskets}", status_code=202, dependencies=[requires("write")], openapi_extra=BASKETS)
+async def put_baskets(request: Request, start: StartAnalysis, name: str, baskets: str) -> dict[str, Any]:
+    """Learn from a table of baskets, as a job; it replaces what has the name."""
+    service: Service = request.app.state.service
+    collection = await service.in_thread(service.catalog.open, name)
+    StoredRecommenders(collection).file(baskets)  # the name is checked before anything is stored
+    title, content = await _table(request)
+    if content is None:
+        table = await service.in_thread(service.catalog.file, title)
+    else:
+        table = service.catalog.table_file(name, baskets).absolute()
+        await service.in_thread(write_file, table, content)
+    try:
+        await service.in_thread(read_baskets, table)
+    except (MetadataError, OSError) as error:
+        raise Problem(
+            400, str(error).replace(str(table), title), code="MetadataError", param="file"
+        ) from None
+    return await start(
+        "baskets", baskets=baskets, table=str(table), title=title, is_upload=content is not None
+    )
+
+
+@router.delete("/baskets/{baskets}", status_code=204, dependencies=[requires("write")])
+async def delete_baskets(request: Request, name: str, baskets: str) -> Response:
+    """Delete what was learned from baskets."""
+    service: Service = request.app.state.service
+
+    def delete() -> None:
+        collection = service.catalog.open(name)
+        _require(collection, baskets)
+        StoredRecommenders(collection).delete(baskets)
+
+    await service.in_thread(delete)
+    return Response(status_code=204)
+
+
+def _require(collection: Collection, baskets: str) -> None:
+    if not StoredRecommenders(collection).file(baskets).exists():
+        raise Problem(404, f"there are no baskets {baskets!r}", code="baskets_not_found", param="baskets")
+
+
+async def _table(request: Request) -> tuple[str, bytes | None]:
+    """Return the name and the content of a table; of a file of the server only the name."""
+    media = media_type(request)
+    if media == "text/csv":
+        return "the table", await request.body()
+    if media == "multipart/form-data":
+        form = await read_form(request, max_files=1)
+        try:
+            file = form.get("file")
+            if isinstance(file, UploadFile):
+                return printable(file.filename or "the table"), await file.read()
+        finally:
+            await form.close()
+    else:
+        named = (await read_json(request)).get("file")
+        if isinstance(named, str) and named:
+            return named, None
+    raise Problem(
+        400,
+        "there is no table; send a file named 'file', text/csv, or JSON with a file of the server",
+        param="file",
+    )
