@@ -19,11 +19,13 @@ def mean_color(jpeg):
 def test_each_face_is_cut_out_and_what_is_gone_is_left_out(tmp_path, reader):
     bank = FaceBank.create(tmp_path / "bank", reader=reader)
     photograph(("ann", 20, 20, 60), ("bob", 150, 70, 60), seed=1).save(tmp_path / "a.png")
-    photograph(("cy", 60, 40, 60), seed=2).save(tmp_path / "gone.png")
-    bank.scan([tmp_path / "a.png", tmp_path / "gone.png"])
+    for name in ("gone.png", "changed.png"):
+        photograph(("cy", 60, 40, 60), seed=len(name)).save(tmp_path / name)
+    bank.scan([tmp_path / name for name in ("a.png", "gone.png", "changed.png")])
     (tmp_path / "gone.png").unlink()
+    photograph(("dee", 60, 40, 60), seed=3).save(tmp_path / "changed.png")
     faces = bank.faces()
-    crops = face_crops(faces, reader)
+    crops = face_crops(faces, n_threads=2)
     assert set(crops) == {face.id for face in faces if face.path.endswith("a.png")}
     for face in faces:
         if face.id in crops:
@@ -36,4 +38,4 @@ def test_a_face_larger_than_its_image_is_cut_to_it(tmp_path, reader, size):
     bank = FaceBank.create(tmp_path / "bank", reader=reader)
     photograph(("ann", 2, 2, 26), size=size).save(tmp_path / "a.png")
     bank.scan([tmp_path / "a.png"])
-    assert len(face_crops(bank.faces(), reader)) == 1
+    assert len(face_crops(bank.faces())) == 1

@@ -1,7 +1,7 @@
 """A bank of faces with names: enroll, identify, verify, group, and remove."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +9,25 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nearsight.errors import ImageFailure, InvalidParameterError, UnknownIdError
+from nearsight.errors import ImageFailure, UnknownIdError
 from nearsight.estimators.faces.identifier import DEFAULT_FALSE_MATCH_RATE, FaceIdentifier
 from nearsight.faces.conditions import BankConditions
+from nearsight.faces.decisions import PersonKey
 from nearsight.faces.enrollment import Enrollment, EnrollReport, PersonName
 from nearsight.faces.groups import FaceGroup, group_faces
 from nearsight.faces.impostor_quantiles import impostor_quantiles
 from nearsight.faces.models import DEFAULT_DETECTOR, DEFAULT_RECOGNIZER
+from nearsight.faces.people import People
 from nearsight.faces.pipeline import Face, FaceReader, ImageFaces
 from nearsight.faces.results import FaceVerification, IdentifiedImage, identify_faces, verify
-from nearsight.faces.schema import COLUMNS, BankedFace, face_id, to_table, vectors_of
+from nearsight.faces.schema import BankedFace, face_id, to_table, vectors_of
 from nearsight.faces.storage import BankStorage
+from nearsight.faces.suggestions import write_suggestions
 from nearsight.faces.upgrade import UpgradeReport, upgrade_bank
 from nearsight.text_format import nfc
+
+# Groups are computed again if somebody decided something meanwhile, so many times.
+_MOST_GROUPINGS = 3
 
 
 class FaceBank:
@@ -114,6 +120,11 @@ class FaceBank:
         return self._storage.directory
 
     @property
+    def people(self) -> People:
+        """The persons and groups, and what is decided about them."""
+        return People(self._storage)
+
+    @property
     def models(self) -> list[tuple[str, str]]:
         """Names and licenses of the detector and the recognizer."""
         facts = self._storage.manifest
@@ -161,14 +172,12 @@ class FaceBank:
 
     def faces(self, person: str | None = None) -> list[BankedFace]:
         """Return the faces in the bank, or those of one person, oldest first."""
-        table = self._storage.table(*COLUMNS)
-        faces = [BankedFace.from_row(row) for row in table.to_pylist()]
-        return [face for face in faces if person is None or face.person == person]
+        return [face for face in self.people.faces() if person is None or face.person == person]
 
     def persons(self) -> dict[str, int]:
         """Return the number of faces of each person, by name."""
-        names = self._storage.table("person")["person"].to_pylist()
-        return {name: names.count(name) for name in sorted({name for name in names if name})}
+        counts = Counter(self._storage.table("person")["person"].to_pylist())
+        return {name: counts[name] for name in sorted(counts) if name}
 
     def vectors(self) -> tuple[list[BankedFace], NDArray[np.float32]]:
         """Return all faces, and their (n, dim) vectors."""
@@ -236,7 +245,7 @@ class FaceBank:
             if face_id(image.id, face) in banked:
                 ids.setdefault(person, set()).add(face_id(image.id, face))
         for person, chosen in ids.items():
-            self._change(partial(_is_among, chosen), {"person": person, "group": ""})
+            self.people.assign(chosen, person)
 
     # --- identification and verification --------------------------------------------------------------
 
@@ -299,7 +308,7 @@ class FaceBank:
         Images that were read before are skipped. Returns the images that cannot be used. For `walk` see
         `identify`.
         """
-        known = set(self._storage.table("picture")["picture"].to_pylist()) | self._storage.without_faces()
+        known = self.known_images()
         failures, unnamed, without_faces = [], [], set()
         for image in self.reader.read_all(inputs, **walk, known=known.__contains__):
             if isinstance(image, ImageFailure):
@@ -315,12 +324,16 @@ class FaceBank:
         self._storage.add_without_faces(without_faces)
         return failures
 
+    def known_images(self) -> set[str]:
+        """Return the ids of images that `scan` would skip: their content is known."""
+        return set(self._storage.table("picture")["picture"].to_pylist()) | self._storage.without_faces()
+
     def group(self, *, false_match_rate: float = DEFAULT_FALSE_MATCH_RATE) -> list[FaceGroup]:
         """Group the faces of the bank by person, the largest group first.
 
         Faces that match an enrolled person join that person. The others form groups, which keep their names
         (``g1``, ``g2``, ...) from run to run as long as most of their faces stay together. Two faces of one
-        image are never put together.
+        image are never put together. What was decided about faces holds (`people`).
 
         Parameters
         ----------
@@ -333,19 +346,28 @@ class FaceBank:
             There are no impostor quantiles for this bank's models, and too few images with several faces to
             calibrate on: add more of them, or allow a higher rate.
         """
-        faces, X = self.vectors()
-        groups, names = group_faces(
-            faces,
-            X,
-            self.identifier(false_match_rate),
-            impostor_quantiles(self._storage.manifest.fingerprint),
-            false_match_rate,
-        )
-        changed = [face.id for face in faces if names.get(face.id, "") != face.group]
-        if changed:
+        for attempt in range(_MOST_GROUPINGS):
+            faces, X = self.vectors()
+            decisions = self.people.decisions()
+            grouping = group_faces(
+                faces,
+                X,
+                self.identifier(false_match_rate),
+                impostor_quantiles(self._storage.manifest.fingerprint),
+                false_match_rate,
+                decisions,
+            )
             with self._storage.writing() as store:
-                store.update(pa.table({"id": changed, "group": [names.get(id, "") for id in changed]}))
-        return groups
+                # Somebody may have decided something meanwhile.
+                if self.people.decisions() != decisions and attempt < _MOST_GROUPINGS - 1:
+                    continue
+                names = grouping.groups
+                changed = [face.id for face in faces if names.get(face.id, "") != face.group]
+                if changed:
+                    store.update(pa.table({"id": changed, "group": [names.get(id, "") for id in changed]}))
+                write_suggestions(self.directory, grouping.suggested)
+                break
+        return self.people.groups()
 
     def name_group(self, group: str, person: str) -> int:
         """Enroll the faces of a group under a person's name; return their number.
@@ -355,13 +377,7 @@ class FaceBank:
         UnknownIdError
             There is no such group.
         """
-        person = _checked_name(person)
-        n = self._change(
-            lambda row: row["group"] == group and not row["person"], {"person": person, "group": ""}
-        )
-        if not n:
-            raise UnknownIdError(f"there is no group {group!r}; `group` returns the groups there are")
-        return n
+        return self.people.name(PersonKey(group, ""), person)
 
     # --- names and removal ----------------------------------------------------------------------------
 
@@ -375,21 +391,21 @@ class FaceBank:
         UnknownIdError
             There is no such person.
         """
-        name = _checked_name(name)
         [person] = self._as_stored([person])
         self.require([person])
-        return self._change(lambda row: row["person"] == person, {"person": name})
+        return self.people.name(PersonKey("", person), name)
 
     def merge(self, persons: Sequence[str], name: str) -> int:
         """Merge several persons into one called `name`; return that person's number of faces."""
-        name = _checked_name(name)
         persons = self._as_stored(persons)
         self.require(persons)
-        self._change(lambda row: row["person"] in persons, {"person": name})
-        return self.persons()[name]
+        merged = self.people.merge([PersonKey("", person) for person in persons], name)
+        return self.persons()[merged.person]
 
     def remove(self, persons: Sequence[str] = (), *, faces: Sequence[str] = ()) -> int:
         """Remove persons, or single faces by their ids, without a trace in the bank's files.
+
+        A later `scan` of the same images does not bring them back; to enroll them does.
 
         Returns the number of removed faces.
 
@@ -401,7 +417,7 @@ class FaceBank:
         persons = self._as_stored(persons)
         self.require(persons, faces=faces)
         removed_persons, removed_faces = set(persons), set(faces)
-        return self._drop(lambda row: row["person"] in removed_persons or row["id"] in removed_faces)
+        return self.people.remove(lambda id, key: key.person in removed_persons or id in removed_faces)
 
     def _as_stored(self, persons: Sequence[str]) -> list[str]:
         """Return names as the bank spells them, whatever their Unicode form."""
@@ -410,8 +426,8 @@ class FaceBank:
         return [person if person in stored else by_form.get(nfc(person), person) for person in persons]
 
     def forget_unnamed(self) -> int:
-        """Remove every face without a person's name; return their number."""
-        return self._drop(lambda row: not row["person"])
+        """Remove every face without a person's name; return their number. A later scan finds them again."""
+        return self.people.remove(lambda id, key: not key.person, read_again=True)
 
     def destroy(self) -> None:
         """Remove the whole bank."""
@@ -436,34 +452,3 @@ class FaceBank:
                 f"there is no face {missing[0]!r} in the bank at {self.directory}; the faces of a person are"
                 " listed by: nearsight faces list NAME"
             )
-
-    def _drop(self, is_removed: Callable[[dict[str, Any]], bool]) -> int:
-        with self._storage.writing():
-            table = self._storage.table()
-            remains = [not is_removed(row) for row in table.select(["id", "person"]).to_pylist()]
-            if not all(remains):
-                self._storage.replace_table(table.filter(pa.array(remains, pa.bool_())))
-            return remains.count(False)
-
-    def _change(self, is_changed: Callable[[dict[str, Any]], bool], values: dict[str, str]) -> int:
-        with self._storage.writing():
-            table = self._storage.table()
-            changed = [is_changed(row) for row in table.select(["id", "person", "group"]).to_pylist()]
-            for name, value in values.items():
-                old = table[name].to_pylist()
-                new = [value if change else before for change, before in zip(changed, old, strict=True)]
-                index = table.schema.get_field_index(name)
-                table = table.set_column(index, table.schema.field(name), pa.array(new, pa.string()))
-            if any(changed):
-                self._storage.replace_table(table)
-            return changed.count(True)
-
-
-def _is_among(ids: set[str], row: Mapping[str, Any]) -> bool:
-    return row["id"] in ids
-
-
-def _checked_name(name: str) -> str:
-    if not name.strip():
-        raise InvalidParameterError("a person's name is empty; give one with at least one letter")
-    return nfc(name)

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from PIL import Image
 
 from nearsight.errors import ImageError, ImageFailure
-from nearsight.faces.pipeline import FaceReader
 from nearsight.faces.schema import BankedFace
-from nearsight.images import decode, find
+from nearsight.images import Limits, content_id, decode, find
 from nearsight.parallel import ordered_map
 
 # Of the longer side of the box, added on each side: hair and chin help to recognize a person.
@@ -16,38 +15,49 @@ _MARGIN = 0.3
 
 
 def face_crops(
-    faces: Sequence[BankedFace], reader: FaceReader, *, side_px: int = 148, allow_remote: bool = False
+    faces: Sequence[BankedFace],
+    *,
+    limits: Limits | None = None,
+    n_threads: int = 1,
+    side_px: int = 148,
+    allow_remote: bool = False,
 ) -> dict[str, bytes]:
     """Return a square JPEG of each face, by the face's id.
 
-    Faces whose image cannot be read any more are left out. Each image is decoded once.
+    Faces whose image cannot be read any more, or has changed, are left out. Each image is decoded once.
 
     Parameters
     ----------
     faces : sequence of BankedFace
-    reader : FaceReader
-        Its limits on an image and its number of threads are used.
+    limits : Limits, optional
+        What one image may cost.
+    n_threads : int, default 1
     side_px : int, default 148
         Side of the square.
     allow_remote : bool, default False
         Whether http and https addresses may be fetched.
     """
-    faces_of_image: dict[str, list[BankedFace]] = {}
+    faces_of_image: dict[tuple[str, str], list[BankedFace]] = {}
     for face in faces:
-        faces_of_image.setdefault(face.path, []).append(face)
+        faces_of_image.setdefault((face.path, face.image), []).append(face)
+    limits = limits or Limits()
 
-    def crops_of(path: str) -> dict[str, bytes]:
+    def crops_of(key: tuple[str, str]) -> dict[str, bytes]:
+        path, id = key
         try:
             source = next(iter(find([path], allow_remote=allow_remote)), None)
             if source is None or isinstance(source, ImageFailure):
                 return {}
-            image = decode(source, limits=reader.limits).image
+            data = source.read(limits)
+            if content_id(data) != id:
+                return {}
+            image = decode(data, path=path, limits=limits).image
         except ImageError:
             return {}
-        return {face.id: _crop(image, face.box, side_px) for face in faces_of_image[path]}
+        return {face.id: _crop(image, face.box, side_px) for face in faces_of_image[key]}
 
     crops: dict[str, bytes] = {}
-    for crops_of_image in ordered_map(crops_of, faces_of_image, n_threads=reader.n_threads):
+    for crops_of_image in ordered_map(crops_of, faces_of_image, n_threads=n_threads):
         crops |= crops_of_image
     return crops
 

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from nearsight.artifacts import DirectoryState, directory_state, read_manifest, write_manifest
 from nearsight.errors import CollectionNotFoundError, FingerprintMismatchError, NotACollectionError
+from nearsight.faces import decisions, suggestions
 from nearsight.faces.schema import schema
 from nearsight.models import Fingerprint
 from nearsight.store import VectorStore, create_store, is_unfinished_store, open_store
@@ -28,6 +29,7 @@ FILENAME = "faces.json"
 _LOCK = "write.lock"
 _STORE = "faces-"
 _WITHOUT_FACES = "without-faces.txt"
+_LEFTOVERS = (_WITHOUT_FACES, decisions.FILENAME, suggestions.FILENAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,14 +207,14 @@ class BankStorage:
                 shutil.rmtree(entry)
 
     def without_faces(self) -> set[str]:
-        """Return the ids of images that were read and have no face."""
+        """Return the ids of images that were read and have no face, or none that is still in the bank."""
         try:
             return set((self.directory / _WITHOUT_FACES).read_text(encoding="ascii").split())
         except FileNotFoundError:
             return set()
 
     def add_without_faces(self, images: set[str]) -> None:
-        """Record images that have no face."""
+        """Record images that have no face, or none that is still in the bank."""
         if images:
             with open(self.directory / _WITHOUT_FACES, "a", encoding="ascii") as file:
                 file.write("".join(f"{image}\n" for image in sorted(images)))
@@ -221,8 +223,8 @@ class BankStorage:
         """Remove the whole bank."""
         with FileLock(self.directory / _LOCK):
             # The manifest first: after a crash nobody can open what remains.
-            (self.directory / FILENAME).unlink(missing_ok=True)
-            (self.directory / _WITHOUT_FACES).unlink(missing_ok=True)
+            for name in (FILENAME, *_LEFTOVERS):
+                (self.directory / name).unlink(missing_ok=True)
             for entry in self.directory.iterdir():
                 if entry.name.startswith(_STORE):
                     shutil.rmtree(entry)
@@ -232,7 +234,7 @@ def _is_leftover(entry: Path) -> bool:
     """Whether a creation or a removal of the bank that was interrupted can have left this entry."""
     if entry.name.startswith(_STORE):
         return is_unfinished_store(entry, with_rows=True)
-    return entry.name in (_LOCK, _WITHOUT_FACES)
+    return entry.name in (_LOCK, *_LEFTOVERS)
 
 
 def _new_store_name() -> str:

@@ -19,6 +19,7 @@ from nearsight.server.routes import (
     classify,
     collections,
     embeddings,
+    faces,
     health,
     items,
     jobs,
@@ -43,6 +44,7 @@ _ROUTES = (
     analyses,
     classify,
     recommendations,
+    faces,
     page,
 )
 _DIALECTS: tuple[Any, ...] = (cohere, voyage, weaviate, tei)

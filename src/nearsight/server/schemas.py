@@ -172,3 +172,32 @@ BASKETS: dict[str, Any] = {
         },
     }
 }
+
+
+def _face_images(**fields: Any) -> dict[str, Any]:
+    ids = {"type": "array", "items": {"type": "string"}, "description": "Images of the collection."}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {"image": {"type": "array", "items": _BINARY}, "ids": ids, **fields},
+                        "required": list(fields),
+                    }
+                },
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {"images": {"type": "array", "items": _IMAGE}, "ids": ids, **fields},
+                        "required": list(fields),
+                    }
+                },
+            },
+        }
+    }
+
+
+FACE_IMAGES = _face_images()
+NAMED_FACE_IMAGES = _face_images(name={"type": "string", "minLength": 1, "maxLength": 200})

@@ -16,6 +16,7 @@ from nearsight.processor import n_cores
 from nearsight.server.auth import Gate
 from nearsight.server.catalog import CollectionCatalog
 from nearsight.server.dispatcher import Dispatcher
+from nearsight.server.face_banks import FaceBanks
 from nearsight.server.fetch import UrlFetcher
 from nearsight.server.jobs import JobRunner
 from nearsight.server.limits import RateLimit
@@ -88,6 +89,9 @@ class Service:
             metrics=self.metrics,
         )
         self.catalog = CollectionCatalog(settings, self.models, device=device, cache_dir=cache_dir)
+        self.face_banks = FaceBanks(
+            self.catalog, limits=self.limits, n_threads=settings.n_threads or n_cores(), cache_dir=cache_dir
+        )
         self.dispatcher = Dispatcher(
             n_threads=settings.n_threads or n_cores(),
             max_items=settings.queue,

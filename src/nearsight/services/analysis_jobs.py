@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError, NearsightError
 from nearsight.services import documents
 from nearsight.text_format import plain
+
+_MOST_LISTED = 1000
 
 
 def duplicates(args: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,6 +131,30 @@ def recommendations(args: Mapping[str, Any]) -> dict[str, int]:
         recommender,
         shown_path=lambda path: shown_path(path, roots),
     )
+
+
+def faces(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Look for faces in images that were not looked into, and group all by person; the bank keeps both."""
+    from nearsight.services.faces import bank_directory, open_or_create_bank, unread_paths
+
+    collection = _collection(args)
+    cache_dir = args.get("cache_dir")
+    bank = open_or_create_bank(
+        bank_directory(Path(args["directory"])),
+        cache_dir=None if cache_dir is None else Path(cache_dir),
+        **_given(args, "n_threads"),
+    )
+    paths = unread_paths(bank, collection, args.get("where"))
+    failed = bank.scan(paths)
+    groups = bank.group(**_given(args, "false_match_rate"))
+    return {
+        "persons": sum(bool(group.person) for group in groups),
+        "groups": sum(not group.person and len(group.faces) > 1 for group in groups),
+        "faces": sum(len(group.faces) for group in groups),
+        "images": len(paths),
+        "n_failed": len(failed),
+        "failed": [asdict(failure) for failure in failed[:_MOST_LISTED]],
+    }
 
 
 def _collection(args: Mapping[str, Any]) -> Collection:

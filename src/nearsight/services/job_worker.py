@@ -58,6 +58,7 @@ _ANALYSES = (
     *("duplicates", "clusters", "map", "audit"),
     *("classifier", "label_check", "predictions"),
     *("baskets", "recommendations"),
+    "faces",
 )
 
 #: What a job can be, by its kind.

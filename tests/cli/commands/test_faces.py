@@ -163,6 +163,31 @@ def test_groups_are_named_once(nearsight, people, party):
     assert "either" in nearsight("faces", "forget", code=2).stderr
 
 
+def test_decisions_hold_when_groups_are_computed_again(nearsight, people, party):
+    groups = nearsight.json("faces", "group", people, party)["groups"]
+    a, b, *_ = (face["id"] for face in groups[0]["faces"])
+    assert nearsight.json("faces", "split", a, b, "--name", "Ann") == {
+        "group": None,
+        "name": "Ann",
+        "faces": 2,
+    }
+    assert nearsight.json("faces", "undo") == {"action": "split", "faces": 2}
+    nearsight("faces", "name", "g1", "Ann")
+    assert nearsight.json("faces", "reject", a) == {"rejected": 1}
+    assert nearsight.json("faces", "hide", "g2", "Ann") == {"hidden": 2}
+    again = nearsight.json("faces", "group", people, party)
+    assert [(g["name"], g["size"], g["hidden"]) for g in again["groups"]] == [
+        (None, 4, True),
+        ("Ann", 3, True),
+    ]
+    assert nearsight.json("faces", "confirm", a, "--name", "Ann") == {"confirmed": {"Ann": 1}}
+    assert nearsight.json("faces", "hide", "--show", "Ann") == {"shown": 1}
+    assert nearsight.json("faces", "merge", "g2", "Ann", "--into", "Zoe") == {"name": "Zoe", "faces": 8}
+    for action in ("merge", "show", "assign", "hide", "reject", "name"):
+        assert nearsight.json("faces", "undo")["action"] == action
+    assert "nothing to undo" in nearsight("faces", "undo", code=2).stderr
+
+
 def test_cautions_are_seen_by_a_person(nearsight, people, tmp_path):
     nearsight("faces", "enroll", people)
     photograph(("ann", 70, 30, 80), seed=99).save(tmp_path / "x.png")

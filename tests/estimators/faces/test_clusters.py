@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -77,3 +79,18 @@ def test_pairs_within_an_image_are_compared():
     wanted = [faces[0] @ faces[1], faces[2] @ faces[3], faces[2] @ faces[4], faces[3] @ faces[4]]
     np.testing.assert_allclose(found, wanted)
     assert len(same_image_similarities(faces, list("abcdef"))) == 0
+
+
+_ROWS = st.lists(st.integers(0, 11), min_size=1, max_size=3)
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(_ROWS, max_size=3), st.lists(st.tuples(_ROWS, _ROWS), max_size=4))
+def test_decisions_hold_whatever_the_vectors_say(seed, together, apart):
+    vectors = np.random.default_rng(seed).normal(size=(12, 2))
+    labels = FaceGrouper(min_similarity=0.2).fit_predict(vectors, together=together, apart=apart)
+    blocks = FaceGrouper(min_similarity=1.0).fit_predict(vectors, together=together)
+    for rows in together:
+        assert len(set(labels[rows])) == 1
+    for some, others in apart:
+        for a, b in itertools.product(some, others):
+            assert labels[a] != labels[b] or blocks[a] == blocks[b]

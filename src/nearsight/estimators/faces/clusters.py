@@ -1,7 +1,7 @@
 """Group faces into persons."""
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,13 +49,21 @@ class FaceGrouper(ClusterMixin, BaseEstimator):
     [0, 0, 1, 0]
     >>> FaceGrouper().fit_predict(X, images=["a", "b", "a", "a"]).tolist()
     [1, 0, 2, 0]
+    >>> FaceGrouper().fit_predict(X, together=[[2, 3]], apart=[([0], [3])]).tolist()
+    [0, 0, 1, 1]
     """
 
     def __init__(self, *, min_similarity: float = 0.9) -> None:
         self.min_similarity = min_similarity
 
     def fit(
-        self, X: ArrayLike, y: Any = None, *, images: Sequence[Any] | NDArray[Any] | None = None
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        *,
+        images: Sequence[Any] | NDArray[Any] | None = None,
+        together: Iterable[Sequence[int]] = (),
+        apart: Iterable[tuple[Sequence[int], Sequence[int]]] = (),
     ) -> "FaceGrouper":
         """Group faces.
 
@@ -66,6 +74,10 @@ class FaceGrouper(ClusterMixin, BaseEstimator):
         y : ignored
         images : sequence of n hashable values, optional
             The image that each face is in; by default every face is in an image of its own.
+        together : iterable of sequences of int
+            Rows that are of one person, whatever else speaks against it.
+        apart : iterable of pairs of sequences of int
+            Rows of the first are never in a group with rows of the second, unless `together` says so.
 
         Raises
         ------
@@ -80,14 +92,22 @@ class FaceGrouper(ClusterMixin, BaseEstimator):
                 f"there are {len(images)} images for {len(faces)} faces; name one for each face"
             )
         image_of = list(range(len(faces))) if images is None else list(images)
-        self.labels_ = _numbered_by_size(_average_linkage(faces, image_of, self.min_similarity))
+        groups = _Groups(faces, image_of, _blocks(len(faces), together), apart)
+        self.labels_ = _numbered_by_size(_average_linkage(faces, groups, self.min_similarity))
         return self
 
     def fit_predict(
-        self, X: ArrayLike, y: Any = None, *, images: Sequence[Any] | NDArray[Any] | None = None
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        *,
+        images: Sequence[Any] | NDArray[Any] | None = None,
+        together: Iterable[Sequence[int]] = (),
+        apart: Iterable[tuple[Sequence[int], Sequence[int]]] = (),
     ) -> NDArray[np.int64]:
         """Return `labels_`; see `fit`."""
-        labels: NDArray[np.int64] = self.fit(X, images=images).labels_
+        fitted = self.fit(X, images=images, together=together, apart=apart)
+        labels: NDArray[np.int64] = fitted.labels_
         return labels
 
 
@@ -120,38 +140,101 @@ def same_image_similarities(
     return np.array(similarities[:max_pairs])
 
 
-def _average_linkage(X: NDArray[np.float64], image_of: list[Any], min_similarity: float) -> NDArray[np.int64]:
+class _Groups:
+    """Groups of rows, by number: at first the blocks, each with the number of its first row."""
+
+    def __init__(
+        self,
+        X: NDArray[np.float64],
+        image_of: Sequence[Any],
+        block_of: NDArray[np.int64],
+        apart: Iterable[tuple[Sequence[int], Sequence[int]]],
+    ) -> None:
+        self.block_of = block_of
+        self.rows: dict[int, list[int]] = {}
+        for row, block in enumerate(block_of.tolist()):
+            self.rows.setdefault(block, []).append(row)
+        self.sums = {
+            block: X[rows].sum(0) if len(rows) > 1 else X[block] for block, rows in self.rows.items()
+        }
+        self._images = {block: {image_of[row] for row in rows} for block, rows in self.rows.items()}
+        #: Rows that may not join the group.
+        self._others: dict[int, set[int]] = {}
+        for some, others in apart:
+            for row in some:
+                self._others.setdefault(int(block_of[row]), set()).update(others)
+            for row in others:
+                self._others.setdefault(int(block_of[row]), set()).update(some)
+        self._new = len(X)
+
+    def may_join(self, a: int, b: int) -> bool:
+        """Whether two groups share no image and no decision keeps them apart."""
+        if not self._images[a].isdisjoint(self._images[b]):
+            return False
+        return a not in self._others or self._others[a].isdisjoint(self.rows[b])
+
+    def similarity(self, a: int, b: int) -> float:
+        """Return the mean similarity of the rows of two groups."""
+        return float(self.sums[a] @ self.sums[b]) / (len(self.rows[a]) * len(self.rows[b]))
+
+    def join(self, a: int, b: int) -> int:
+        """Make one group of two; return its number."""
+        new = self._new
+        self._new += 1
+        self.sums[new] = self.sums.pop(a) + self.sums.pop(b)
+        self.rows[new] = self.rows.pop(a) + self.rows.pop(b)
+        self._images[new] = self._images.pop(a) | self._images.pop(b)
+        others = self._others.pop(a, set()) | self._others.pop(b, set())
+        if others:
+            self._others[new] = others
+        return new
+
+    def labels(self) -> NDArray[np.int64]:
+        """Return the number of each row's group."""
+        labels: NDArray[np.int64] = self.block_of.copy()
+        for group, rows in self.rows.items():
+            labels[rows] = group
+        return labels
+
+
+def _blocks(n: int, together: Iterable[Sequence[int]]) -> NDArray[np.int64]:
+    """Return for each row the first row of those that belong to it."""
+    blocks: NDArray[np.int64] = np.arange(n)
+    for rows in together:
+        if len(rows):
+            members = np.isin(blocks, blocks[list(rows)])
+            blocks[members] = blocks[members].min()
+    return blocks
+
+
+def _average_linkage(X: NDArray[np.float64], groups: _Groups, min_similarity: float) -> NDArray[np.int64]:
     """Return the group of each row."""
-    sums, sizes = dict(enumerate(X)), dict.fromkeys(range(len(X)), 1)
-    images = {row: {image} for row, image in enumerate(image_of)}
-    rows: dict[int, list[int]] = {row: [row] for row in range(len(X))}
-    neighbors: dict[int, set[int]] = {row: set() for row in range(len(X))}
+    neighbors: dict[int, set[int]] = {group: set() for group in groups.rows}
     queue: list[tuple[float, int, int]] = []
-    for similarity, a, b in _similar_pairs(X, min_similarity):
-        if image_of[a] != image_of[b]:
-            neighbors[a].add(b)
-            neighbors[b].add(a)
+    for similarity, row, other_row in _similar_pairs(X, min_similarity):
+        a, b = int(groups.block_of[row]), int(groups.block_of[other_row])
+        if a == b or b in neighbors[a] or not groups.may_join(a, b):
+            continue
+        neighbors[a].add(b)
+        neighbors[b].add(a)
+        if len(groups.rows[a]) + len(groups.rows[b]) > 2:
+            similarity = groups.similarity(a, b)
+        if similarity > min_similarity:
             queue.append((-similarity, a, b))
     heapq.heapify(queue)
-    new = len(X)
     while queue:
         _, a, b = heapq.heappop(queue)
         # A merged group gets a new number, so entries under an old number are out of date.
-        if a not in sums or b not in sums:
+        if a not in groups.sums or b not in groups.sums:
             continue
-        sums[new], sizes[new] = sums.pop(a) + sums.pop(b), sizes.pop(a) + sizes.pop(b)
-        images[new], rows[new] = images.pop(a) | images.pop(b), rows.pop(a) + rows.pop(b)
-        neighbors[new] = (neighbors.pop(a) | neighbors.pop(b)) & sums.keys()
+        new = groups.join(a, b)
+        neighbors[new] = (neighbors.pop(a) | neighbors.pop(b)) & groups.sums.keys()
         for other in list(neighbors[new]):
             neighbors[other].add(new)
-            mean = float(sums[new] @ sums[other]) / (sizes[new] * sizes[other])
-            if mean > min_similarity and images[new].isdisjoint(images[other]):
+            mean = groups.similarity(new, other)
+            if mean > min_similarity and groups.may_join(new, other):
                 heapq.heappush(queue, (-mean, other, new))
-        new += 1
-    labels = np.arange(len(X))
-    for group, group_rows in rows.items():
-        labels[group_rows] = group
-    return labels
+    return groups.labels()
 
 
 def _similar_pairs(X: NDArray[np.float64], min_similarity: float) -> Iterator[tuple[float, int, int]]:

@@ -3,15 +3,20 @@
 import click
 
 from nearsight.cli.commands.faces import (
+    confirm,
     enroll,
     export,
     forget,
     group,
+    hide,
     identify,
     merge,
     name,
+    reject,
     rename,
     rm,
+    split,
+    undo,
     upgrade,
     verify,
 )
@@ -30,6 +35,11 @@ from nearsight.cli.framework import Subgroup
         list_persons.list_,
         rename.rename,
         merge.merge,
+        confirm.confirm,
+        reject.reject,
+        split.split,
+        hide.hide,
+        undo.undo,
         rm.rm,
         forget.forget,
         export.export,

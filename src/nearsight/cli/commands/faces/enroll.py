@@ -1,7 +1,6 @@
 """`faces enroll`."""
 
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +59,7 @@ def enroll(
     photographs of the person is enrolled. Without other photographs it is the largest face, if that is
     clearly the largest. Enroll only people who have consented to it.
     """
-    from nearsight.services.faces import open_or_create_bank
+    from nearsight.services.faces import enrollment_document, open_or_create_bank
 
     directory = face_options.bank_directory(run, bank)
     face_bank = open_or_create_bank(directory, detector=detector, recognizer=recognizer, **reader_options)
@@ -73,28 +72,17 @@ def enroll(
         skipped=skipped,
         allow_poor=not skip_poor,
     )
-    persons = face_bank.persons()
-    n_faces = sum(persons.values())
-    run.console.document(
-        {
-            "enrolled": report.enrolled,
-            "already": report.already,
-            "cautions": [asdict(caution) for caution in report.cautions],
-            "failed": [asdict(failure) for failure in report.failed],
-            "skipped": report.skipped,
-            "persons": len(persons),
-            "faces": n_faces,
-            "bank": str(directory),
-            "models": face_options.models_of(face_bank),
-        }
-    )
+    document = enrollment_document(face_bank, report)
+    run.console.document({**document, "bank": str(directory)})
     for person, n in report.enrolled.items():
         run.console.say(f"{printable(person)}: {count(n, 'face')} enrolled")
     if report.already:
         run.console.say(f"{count(report.already, 'face')} already enrolled")
     for caution in report.cautions:
         run.console.warn(f"{printable(caution.path)}: {printable(caution.text)}")
-    run.console.say(f"The bank holds {count(n_faces, 'face')} of {count(len(persons), 'person')}")
+    run.console.say(
+        f"The bank holds {count(document['faces'], 'face')} of {count(document['persons'], 'person')}"
+    )
     run.report_skipped(skipped, is_result=False)
     n_used = sum(report.enrolled.values()) + report.already
     reasons = ", ".join(f"{n} {reason}" for reason, n in report.skipped.items())

@@ -1,7 +1,6 @@
 """`faces group`."""
 
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=Command,
-    json_shape="""{"groups": [{"group": group or null, "name": name or null, "size": int,
+    json_shape="""{"groups": [{"group": group or null, "name": name or null, "size": int, "hidden": bool,
              "faces": [{"id", "path", "box", "enrolled": bool}]}],
  "alone": int, "failed": [{"path", "reason"}]}""",
     examples=("nearsight faces group", "nearsight faces group album/ --html faces.html --open"),
@@ -52,46 +51,24 @@ def group(
     """Group the faces in images by person.
 
     Without PATH, the images of the collection are used. Groups that match an enrolled person join that
-    person; `faces name` names the others. Two faces in one image always belong to two persons. The bank
-    stores the detected faces without a name until `faces forget --unnamed`.
+    person; `faces name` names the others. Two faces in one image always belong to two persons, and what was
+    decided by `confirm`, `reject`, `merge`, `split` and `hide` holds. The bank stores the detected faces
+    without a name until `faces forget --unnamed`.
     """
-    from nearsight.services.faces import open_or_create_bank
+    from nearsight.services.faces import groups_document, open_or_create_bank, unread_paths
 
-    image_paths = list(paths)
-    if not paths:
-        image_paths = [path for item in run.open_collection().items() for path in item.paths[:1]]
+    collection = None if paths else run.open_collection()
     directory = face_options.bank_directory(run, bank)
     face_bank = open_or_create_bank(directory, detector=detector, recognizer=recognizer, **reader_options)
+    image_paths = list(paths) if collection is None else unread_paths(face_bank, collection)
     skipped: Counter[str] = Counter()
     failed = face_bank.scan(
         image_paths, allow_remote=allow_remote, exclusions=exclusions if paths else None, skipped=skipped
     )
     groups = face_bank.group(**options.without_none(false_match_rate=false_match_rate))
     listed = [group for group in groups if group.person or len(group.faces) > 1]
-    n_alone = len(groups) - len(listed)
-    run.console.document(
-        {
-            "groups": [
-                {
-                    "group": group.group or None,
-                    "name": group.person or None,
-                    "size": len(group.faces),
-                    "faces": [
-                        {
-                            "id": face.id,
-                            "path": face.path,
-                            "box": face_options.rounded(face.box),
-                            "enrolled": bool(face.person),
-                        }
-                        for face in group.faces
-                    ],
-                }
-                for group in listed
-            ],
-            "alone": n_alone,
-            "failed": [asdict(failure) for failure in failed],
-        }
-    )
+    document = groups_document(groups, failed)
+    run.console.document(document)
     rows = [
         [printable(group.person) or group.group, str(len(group.faces)), printable(group.faces[0].path)]
         for group in listed
@@ -99,12 +76,15 @@ def group(
     header = ("person", "faces", "example") if rows else ()
     for line in text_format.table(rows, header=header, right=(1,)):
         run.console.say(line)
-    run.console.say(f"{count(n_alone, 'face')} in no group")
+    run.console.say(f"{count(document['alone'], 'face')} in no group")
     if report is not None:
         from nearsight.faces.crops import face_crops
         from nearsight.reports.faces import shown_faces, write_groups
 
-        crops = face_crops(shown_faces(groups), face_bank.reader, allow_remote=allow_remote)
+        reader = face_bank.reader
+        crops = face_crops(
+            shown_faces(groups), limits=reader.limits, n_threads=reader.n_threads, allow_remote=allow_remote
+        )
         write_groups(report, groups, crops, bank=directory)
         run.present_report(report)
     if any(group.group for group in listed):

@@ -65,6 +65,8 @@ def identify(
     of the same image is more similar to that person. The faces of an image are listed largest first. Verify
     every match that has consequences for a person.
     """
+    from nearsight.services.faces import identified_document, models_document
+
     face_bank = face_options.open_bank(run, bank, **reader_options)
     reader = face_bank.reader  # first: a bank of other models has no threshold to speak of
     rate = options.without_none(false_match_rate=false_match_rate)
@@ -81,9 +83,9 @@ def identify(
         if isinstance(result, ImageFailure):
             failed.append(result)
             continue
-        drawn = str(_draw(reader, result, draw, drawn_names)) if draw is not None else None
+        drawn = {"drawn": str(_draw(reader, result, draw, drawn_names))} if draw is not None else {}
         path = result.image.source.path
-        faces += [_document(path, face, drawn) for face in result.faces]
+        faces += [{**identified_document(path, face), **drawn} for face in result.faces]
         if not result.faces:
             without_faces.append(path)
     threshold = identifier.threshold_ if identifier is not None else None
@@ -94,7 +96,7 @@ def identify(
             "failed": [asdict(failure) for failure in failed],
             "threshold": threshold.value if threshold else None,
             "false_match_rate": threshold.false_alarm_rate if threshold else None,
-            "models": face_options.models_of(face_bank),
+            "models": models_document(face_bank),
         }
     )
     _say(run, faces, without_faces)
@@ -126,25 +128,6 @@ def _say(run: Run, faces: list[dict[str, Any]], without_faces: list[str]) -> Non
             f"{n_faces} of {count(len(faces), 'face')} differ from all enrolled faces ({kinds}): look at them"
             " before you rely on the answer."
         )
-
-
-def _document(path: str, face: "IdentifiedFace", drawn: str | None) -> dict[str, Any]:
-    return {
-        "path": path,
-        "box": face_options.rounded(face.face.box),
-        "name": face.person,
-        "similarity": round(face.similarity, 4),
-        "unknown": face.person is None,
-        "ambiguous": face.ambiguous,
-        "doubt": face.doubt,
-        "nearest": face.nearest,
-        "rival": face.rival,
-        "rival_similarity": round(face.rival_similarity, 4),
-        "confidence": round(face.face.confidence, 3),
-        "quality": round(face.face.quality.score, 3),
-        "differs": list(face.differs),
-        **({"drawn": drawn} if drawn else {}),
-    }
 
 
 def _name(face: dict[str, Any]) -> str:

@@ -34,7 +34,9 @@ def list_(run: Run, /, name: str | None, *, bank: Path | None) -> None:
 
 
 def _list_persons(run: Run, bank: "FaceBank") -> None:
-    persons, models = bank.persons(), face_options.models_of(bank)
+    from nearsight.services.faces import models_document
+
+    persons, models = bank.persons(), models_document(bank)
     n_unnamed = len(bank.faces(""))
     run.console.document(
         {
@@ -53,6 +55,8 @@ def _list_persons(run: Run, bank: "FaceBank") -> None:
 
 
 def _list_faces(run: Run, bank: "FaceBank", name: str) -> None:
+    from nearsight.services.faces import rounded
+
     faces = bank.faces(name)
     if not faces:
         raise BadInputError(f"the bank has no person {name!r}; `nearsight faces list` lists all persons")
@@ -62,7 +66,7 @@ def _list_faces(run: Run, bank: "FaceBank", name: str) -> None:
                 {
                     "id": face.id,
                     "path": face.path,
-                    "box": face_options.rounded(face.box),
+                    "box": rounded(face.box),
                     "quality": round(face.quality, 3),
                     "problems": face.problems,
                     "enrolled_at": plain(face.enrolled_at),

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-# The bank's folder in the collection's directory.
-_FOLDER = "faces"
-
 false_match_rate = options.rate(
     "--false-match-rate", "Share of unknown people that may be matched to somebody. Default: 0.01."
 )
@@ -74,7 +71,9 @@ def reader_options_of(run: Run, threads: int | None) -> dict[str, Any]:
 
 def bank_directory(run: Run, bank: Path | None) -> Path:
     """Return the directory of the face bank."""
-    return bank or Path(run.collection) / _FOLDER
+    from nearsight.services.faces import bank_directory as directory_in
+
+    return bank or directory_in(Path(run.collection))
 
 
 def open_bank(run: Run, bank: Path | None, **reader_options: Any) -> "FaceBank":
@@ -82,13 +81,3 @@ def open_bank(run: Run, bank: Path | None, **reader_options: Any) -> "FaceBank":
     from nearsight.faces import FaceBank
 
     return FaceBank.open(bank_directory(run, bank), **reader_options)
-
-
-def models_of(bank: "FaceBank") -> list[dict[str, str]]:
-    """Return the bank's models with their licenses."""
-    return [{"model": model, "license": license} for model, license in bank.models]
-
-
-def rounded(box: tuple[float, float, float, float]) -> list[int]:
-    """Return a box in whole pixels."""
-    return [round(value) for value in box]

@@ -1,0 +1,75 @@
+"""The face banks of collections, opened once; their models are loaded when somebody sends an image."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from nearsight.errors import CollectionNotFoundError
+from nearsight.faces import FaceBank
+from nearsight.faces.storage import FILENAME
+from nearsight.server.catalog import CollectionCatalog
+from nearsight.server.errors import Problem
+from nearsight.services.faces import bank_directory, open_or_create_bank
+
+
+class FaceBanks:
+    """Face banks by the name of their collection.
+
+    Parameters
+    ----------
+    catalog : CollectionCatalog
+    **reader_options
+        For `FaceReader`.
+    """
+
+    def __init__(self, catalog: CollectionCatalog, **reader_options: Any) -> None:
+        self._catalog = catalog
+        self._reader_options = {"progress": False, **reader_options}
+        self._open: dict[str, FaceBank] = {}
+        self._lock = threading.Lock()
+
+    def directory(self, name: str) -> Path:
+        """Return where the bank of a collection lies, or would lie."""
+        self._catalog.open(name)
+        return bank_directory(self._catalog.directory(name).absolute())
+
+    def open(self, name: str) -> FaceBank:
+        """Return the bank of a collection.
+
+        Raises
+        ------
+        Problem
+            404: nobody has looked for faces yet.
+        """
+        directory = self.directory(name)
+        with self._lock:
+            bank = self._open.get(name)
+            if bank is None or not (directory / FILENAME).exists():
+                self._open.pop(name, None)
+                try:
+                    bank = FaceBank.open(directory, **self._reader_options)
+                except CollectionNotFoundError:
+                    raise Problem(
+                        404,
+                        f"no faces were found yet; POST to /v1/collections/{name}/faces",
+                        code="no_result",
+                    ) from None
+                self._open[name] = bank
+            return bank
+
+    def with_models(self, name: str, *, create: bool = False) -> FaceBank:
+        """Return the bank of a collection with its models loaded; create it where that is asked for.
+
+        Raises
+        ------
+        Problem
+            404: nobody has looked for faces yet.
+        MissingExtraError
+            The models are not installed.
+        """
+        if create and not (self.directory(name) / FILENAME).exists():
+            open_or_create_bank(self.directory(name), **self._reader_options)
+        bank = self.open(name)
+        with self._lock:
+            bank.reader  # noqa: B018 - loads them; two requests must not do it at once
+        return bank
