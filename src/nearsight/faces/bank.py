@@ -22,7 +22,6 @@ from nearsight.faces.pipeline import Face, FaceReader, ImageFaces
 from nearsight.faces.results import FaceVerification, IdentifiedImage, identify_faces, verify
 from nearsight.faces.schema import BankedFace, face_id, to_table, vectors_of
 from nearsight.faces.storage import BankStorage
-from nearsight.faces.suggestions import write_suggestions
 from nearsight.faces.upgrade import UpgradeReport, upgrade_bank
 from nearsight.text_format import nfc
 
@@ -365,7 +364,7 @@ class FaceBank:
                 changed = [face.id for face in faces if names.get(face.id, "") != face.group]
                 if changed:
                     store.update(pa.table({"id": changed, "group": [names.get(id, "") for id in changed]}))
-                write_suggestions(self.directory, grouping.suggested)
+                grouping.suggestions.write(self.directory)
                 break
         return self.people.groups()
 

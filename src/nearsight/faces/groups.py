@@ -15,6 +15,7 @@ from nearsight.estimators.faces.identifier import FaceIdentifier
 from nearsight.estimators.faces.impostor_quantiles import ImpostorQuantiles
 from nearsight.faces.decisions import FaceDecisions, PersonKey
 from nearsight.faces.schema import BankedFace
+from nearsight.faces.suggestions import MOST_ANCHORS, Suggestions
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,12 @@ class Grouping:
     ----------
     groups : dict of str to str
         The group of each face by its id.
-    suggested : dict of str to tuple
-        For each face that matches a person: an enrolled face of that person, and the similarity.
+    suggestions : Suggestions
+        The faces that match a person.
     """
 
     groups: dict[str, str]
-    suggested: dict[str, tuple[str, float]]
+    suggestions: Suggestions
 
 
 def group_faces(
@@ -107,32 +108,29 @@ def group_faces(
     )
     if refusal is not None and not all(person for person, _ in joined):
         raise refusal
-    anchors = {face.person: face.id for face in reversed(faces)}
-    suggested = {
-        faces[row].id: (anchors[person], similarity)
-        for row, (person, similarity) in zip(unnamed, joined, strict=True)
-        if person
-    }
+    suggestions = _suggestions(
+        faces, {faces[row].id: match for row, match in zip(unnamed, joined, strict=True)}
+    )
     is_unknown = np.array([not person for person, _ in joined], bool)
     unknown, labels = unnamed[is_unknown], labels[is_unknown]
     names = _group_names(labels, [faces[row].group for row in unknown], decisions.group_numbers())
     return Grouping(
-        {faces[row].id: names[int(label)] for row, label in zip(unknown, labels, strict=True)}, suggested
+        {faces[row].id: names[int(label)] for row, label in zip(unknown, labels, strict=True)}, suggestions
     )
 
 
 def listed_groups(
-    faces: Sequence[BankedFace], suggested: Mapping[str, tuple[str, float]], decisions: FaceDecisions
+    faces: Sequence[BankedFace], suggestions: Suggestions, decisions: FaceDecisions
 ) -> list[FaceGroup]:
     """Return the persons and groups of a bank, the largest first, without faces that were never grouped."""
     person_of = {face.id: face.person for face in faces if face.person}
+    suggested = suggestions.persons(person_of)
     refused = _refused_persons(faces, decisions)
     hidden = set(decisions.hidden)
     members: dict[PersonKey, list[BankedFace]] = {}
     matches: dict[PersonKey, dict[str, float]] = {}
     for face in faces:
-        anchor, similarity = suggested.get(face.id, ("", 0.0))
-        person = person_of.get(anchor, "")
+        person, similarity = suggested.get(face.id, ("", 0.0))
         if face.person:
             members.setdefault(PersonKey("", face.person), []).append(face)
         elif face.group:
@@ -145,6 +143,19 @@ def listed_groups(
         ranked = dict(sorted(matches.get(key, {}).items(), key=lambda match: -match[1]))
         groups.append(FaceGroup(*key, own + [by_id[id] for id in ranked], ranked, key in hidden))
     return sorted(groups, key=lambda group: -len(group.faces))
+
+
+def _suggestions(faces: Sequence[BankedFace], matches: Mapping[str, tuple[str, float]]) -> Suggestions:
+    """Return the faces that match a person, from the person and the similarity of each face."""
+    anchors: dict[str, list[str]] = {person: [] for person, _ in matches.values() if person}
+    for face in faces:
+        if face.person in anchors and len(anchors[face.person]) < MOST_ANCHORS:
+            anchors[face.person].append(face.id)
+    places = {person: place for place, person in enumerate(anchors)}
+    return Suggestions(
+        list(anchors.values()),
+        {id: (places[person], similarity) for id, (person, similarity) in matches.items() if person},
+    )
 
 
 def _constraints(ids: Sequence[str], decisions: FaceDecisions) -> dict[str, Any]:

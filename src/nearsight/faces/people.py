@@ -10,7 +10,7 @@ from nearsight.faces.decisions import Change, FaceDecisions, PersonKey
 from nearsight.faces.groups import FaceGroup, listed_groups
 from nearsight.faces.schema import COLUMNS, BankedFace
 from nearsight.faces.storage import BankStorage
-from nearsight.faces.suggestions import read_suggestions, write_suggestions
+from nearsight.faces.suggestions import Suggestions
 from nearsight.text_format import nfc
 
 
@@ -38,7 +38,7 @@ class People:
         Faces that were added since the last `FaceBank.group` are left out.
         """
         directory = self._storage.directory
-        return listed_groups(self.faces(), read_suggestions(directory), self.decisions())
+        return listed_groups(self.faces(), Suggestions.read(directory), self.decisions())
 
     def decisions(self) -> FaceDecisions:
         """Return what was decided.
@@ -253,12 +253,9 @@ class People:
             decisions = self.decisions()
             if decisions != FaceDecisions():
                 decisions.forgotten(gone, persons).write(directory)
-            suggested = read_suggestions(directory)
-            if suggested:
-                remaining = {
-                    id: match for id, match in suggested.items() if id not in gone and match[0] not in gone
-                }
-                write_suggestions(directory, _with_anchors(remaining, suggested, keys, gone))
+            suggestions = Suggestions.read(directory)
+            if suggestions.matches:
+                suggestions.without(gone).write(directory)
             self._storage.replace_table(kept)
             return len(gone)
 
@@ -389,23 +386,6 @@ def _keys(table: pa.Table) -> dict[str, PersonKey]:
     return {
         id: PersonKey("" if person else group, person) for id, group, person in zip(*columns, strict=True)
     }
-
-
-def _with_anchors(
-    remaining: dict[str, tuple[str, float]],
-    suggested: Mapping[str, tuple[str, float]],
-    keys: Mapping[str, PersonKey],
-    gone: Collection[str],
-) -> dict[str, tuple[str, float]]:
-    """Let other faces stand for persons whose standing face was removed."""
-    faces_of: dict[str, str] = {}
-    for id, key in keys.items():
-        if key.person and id not in gone:
-            faces_of.setdefault(key.person, id)
-    for id, (anchor, similarity) in suggested.items():
-        if id not in gone and anchor in gone and anchor in keys and keys[anchor].person in faces_of:
-            remaining[id] = faces_of[keys[anchor].person], similarity
-    return remaining
 
 
 def _checked_name(name: str) -> str:

@@ -3,6 +3,7 @@
 import io
 
 import pytest
+from fake_faces import ColorRecognizer, SquareDetector, fake_impostor_quantiles, photograph
 from PIL import Image
 
 from nearsight import Collection
@@ -11,7 +12,6 @@ from nearsight.services import faces as face_services
 from nearsight.services import job_worker
 
 from fake import FakeBackend
-from fake_faces import ColorRecognizer, SquareDetector, fake_impostor_quantiles, photograph
 
 ROUTE = "/v1/collections/album"
 
