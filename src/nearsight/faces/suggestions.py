@@ -31,7 +31,7 @@ class Suggestions:
 
     @classmethod
     def read(cls, directory: Path) -> "Suggestions":
-        """Read the suggestions of a bank; a file that cannot be read counts as none, until the next grouping."""
+        """Read the suggestions of a bank; a damaged file counts as none, until the next grouping."""
         try:
             content = json.loads((directory / FILENAME).read_text(encoding="utf-8"))
             anchors = [list(map(str, ids)) for ids in content["anchors"]]
