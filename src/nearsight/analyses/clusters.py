@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nearsight.analyses import cluster_members
+from nearsight.analyses.cluster_members import Cluster, ClusterEdit, labels_by_id
 from nearsight.analyses.cluster_names import ClusterName, unique_names
 from nearsight.analyses.groups import GroupDescription, describe_groups, read_groups
 from nearsight.artifacts import write_artifact
@@ -30,38 +32,9 @@ Coordinates = Literal["auto", "umap", "diffusion"]
 FILENAME = "clusters.npz"
 _KIND, _FORMAT = "clustering", 1
 _N_REPRESENTATIVES = 8
+_UNLISTED = -2
 # Bars of a full run, embedding the words of the names included.
 _N_STEPS = {"density": 7, "kmeans": 5}
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """Images that look alike.
-
-    Attributes
-    ----------
-    id : int
-        0 is the largest cluster at the time of the fit.
-    ids : list of str
-        The images.
-    representatives : list of str
-        Representative images, the most typical first.
-    words : list of str
-        Words that set the cluster apart, the most distinctive first; empty if the model cannot read text.
-    name : str or None
-        The cluster name, from these words.
-    """
-
-    id: int
-    ids: list[str]
-    representatives: list[str]
-    words: list[str] = field(default_factory=list)
-    name: str | None = None
-
-    @property
-    def representative(self) -> str | None:
-        """The most typical image."""
-        return self.representatives[0] if self.representatives else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +60,10 @@ class Clustering:
         Which of these levels this is.
     coordinates : {"umap", "diffusion", "vectors"} or None
         What the images were clustered by. None: the file of an earlier version does not say.
+    edits : list of ClusterEdit
+        What somebody changed since, the latest last: `analyses.cluster_edits`.
+    keys : list of str
+        The metadata under which the clusters are saved, too, if they are the collection's own.
     """
 
     clusters: list[Cluster]
@@ -98,6 +75,8 @@ class Clustering:
     levels: list[int] = field(default_factory=list)
     level: int = 0
     coordinates: str | None = None
+    edits: list[ClusterEdit] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
 
     def merged(self, n: int) -> "Clustering":
         """Merge the most similar clusters until at most `n` are left.
@@ -123,7 +102,7 @@ class Clustering:
         limits = np.array([self.assigner.limits[part].max() for part in ordered])
         assigner = replace(self.assigner, labels=new_labels[self.assigner.labels], limits=limits)
         clusters = [self._merge(id, part) for id, part in enumerate(ordered)]
-        return replace(self, clusters=clusters, tree=[], assigner=assigner)
+        return replace(self, clusters=clusters, tree=[], assigner=assigner, edits=[])
 
     def renamed(self, words: Mapping[int, str]) -> "Clustering":
         """Return the same clusters, with another name for some, which is their first word, too.
@@ -178,16 +157,18 @@ class Clustering:
             "fingerprint": self.fingerprint.to_dict(),
             "tree": self.tree,
             "coordinates": self.coordinates,
-            "clusters": [
-                {"id": c.id, **GroupDescription(c.representatives, c.words, c.name).to_facts()}
-                for c in self.clusters
-            ],
+            "clusters": cluster_members.describe(self.clusters),
+            "edits": cluster_members.to_facts(self.edits),
+            "keys": self.keys,
         }
-        write_artifact(Path(file), _KIND, _FORMAT, facts, self.assigner.to_arrays(), compressed=True)
+        arrays = {**self.assigner.to_arrays(), **cluster_members.to_arrays(self)}
+        write_artifact(Path(file), _KIND, _FORMAT, facts, arrays, compressed=True)
 
     @classmethod
     def load(cls, file: str | Path) -> "Clustering":
-        """Read a file that `save` wrote: clusters without images, for `Collection.predict_clusters`.
+        """Read a file that `save` wrote, for `Collection.predict_clusters`.
+
+        Files of earlier versions name no images, so that their clusters are empty.
 
         Raises
         ------
@@ -201,8 +182,17 @@ class Clustering:
             clusters = [_described(c["id"], [], GroupDescription.from_facts(c)) for c in facts["clusters"]]
             tree = [(int(a), int(b), float(s), int(n)) for a, b, s, n in facts["tree"]]
             assigner = ClusterAssigner.from_arrays(arrays)
-            coordinates = facts.get("coordinates")
-            return cls(clusters, [], facts["algorithm"], tree, assigner, fingerprint, coordinates=coordinates)
+            loaded = cls(
+                clusters,
+                [],
+                facts["algorithm"],
+                tree,
+                assigner,
+                fingerprint,
+                coordinates=facts.get("coordinates"),
+                keys=facts.get("keys", []),
+            )
+            return cluster_members.with_members(loaded, facts.get("edits", []), arrays)
 
 
 def _described(id: int, ids: list[str], description: GroupDescription) -> Cluster:
@@ -393,7 +383,7 @@ def predict_clusters(
     Returns
     -------
     Clustering
-        The same clusters with the assigned images.
+        The same clusters. An image that the clustering lists keeps its cluster; the others are assigned.
 
     Raises
     ------
@@ -402,16 +392,21 @@ def predict_clusters(
 
     Notes
     -----
-    Memory: a few thousand images at a time. For the time see `ClusterAssigner.assign`.
+    Memory: the vectors of a few thousand images at a time. For the time see `ClusterAssigner.assign`.
     """
     remedy = f"Find the clusters of {collection.directory} with nearsight cluster"
     clustering.fingerprint.require_same(collection.fingerprint, "the clustering", remedy)
     ids_by_cluster: list[list[str]] = [[] for _ in clustering.clusters]
     noise: list[str] = []
+    listed = labels_by_id(clustering)
     with bar("assigning images to clusters", collection.count(where), progress=progress) as shown:
         for batch in collection.iter_batches(["id", "vector"], where):
-            labels = clustering.assigner.assign(batch_vectors(batch))
-            for id, label in zip(batch.column("id").to_pylist(), labels.tolist(), strict=True):
+            ids = batch.column("id").to_pylist()
+            labels = np.array([listed.get(id, _UNLISTED) for id in ids], np.int64)
+            new = np.flatnonzero(labels == _UNLISTED)
+            if len(new):
+                labels[new] = clustering.assigner.assign(batch_vectors(batch.take(new)))
+            for id, label in zip(ids, labels.tolist(), strict=True):
                 (noise if label < 0 else ids_by_cluster[label]).append(id)
             shown.update(len(batch))
     clusters = [replace(c, ids=ids) for c, ids in zip(clustering.clusters, ids_by_cluster, strict=True)]

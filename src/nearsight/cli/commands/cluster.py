@@ -111,6 +111,7 @@ def cluster(
     """
     from nearsight.analyses.clusters import Clustering
     from nearsight.analyses.saved_clusters import check_key
+    from nearsight.services.cluster_edits import ClusterEdits
     from nearsight.services.clusters import clustering_file, name_people, save_clustering
 
     assign = assign or from_file is not None
@@ -133,6 +134,7 @@ def cluster(
     collection = run.open_collection()
     if save_as is not None:
         check_key(collection, save_as, overwrite=overwrite, where=None if assign else where)
+    is_own = assign and from_file is None
     if assign:
         clustering = collection.predict_clusters(
             Clustering.load(from_file or clustering_file(collection)),
@@ -144,6 +146,7 @@ def cluster(
         if words is None:
             clustering = name_people(collection, clustering, progress=run.console.progress)
         is_saved = save_clustering(collection, clustering, file=to_file, where=where)
+        is_own = is_saved and to_file is None
         if not is_saved and where is None:
             run.console.note(
                 f"{printable(str(collection.directory))} is read-only, so the clusters are not saved for"
@@ -151,7 +154,7 @@ def cluster(
             )
     if save_as is not None:
         run.if_interrupted = f"some images have their new {save_as!r} already; the same command completes it"
-        collection.save_clusters(clustering, save_as, overwrite=overwrite)
+        ClusterEdits(collection).save_as(clustering, save_as, is_own=is_own, overwrite=overwrite)
     from nearsight.services.documents import clusters_document
 
     run.console.document(clusters_document(clustering))

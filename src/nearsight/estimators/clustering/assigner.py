@@ -118,6 +118,22 @@ class ClusterAssigner:
         """Return the same assigner, which calls no row noise."""
         return replace(self, limits=np.full(len(self.limits), np.inf), false_alarm_rate=None)
 
+    def with_rows(self, X: NDArray[np.floating], label: int) -> "ClusterAssigner":
+        """Return the same assigner after it learned that (n, d) rows belong to one cluster; -1 is noise.
+
+        Sampled rows that are the same get the label; the others are appended.
+        """
+        rows = unit_length(np.asarray(X, np.float32))
+        labels, is_sampled = self.labels.copy(), np.zeros(len(rows), bool)
+        if len(self.X):
+            for block, similarities in similarity_blocks(rows, self.X, block_rows=_BLOCK_ROWS):
+                same = similarities > _SAME
+                labels[same.any(0)] = label
+                is_sampled[block] = same.any(1)
+        new = rows[~is_sampled]
+        appended = np.concatenate([self.X, new]) if len(self.X) else new
+        return replace(self, X=appended, labels=np.append(labels, np.full(len(new), label)))
+
     def _scored(self, X: Floats, *, progress: bool | None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the nearest cluster of rows, and their novelty relative to its limit."""
         labels, novelty = np.full(len(X), -1, np.int64), np.full(len(X), _MAX_NOVELTY)
