@@ -95,9 +95,7 @@ def to_facts(edits: Iterable[ClusterEdit]) -> list[dict[str, Any]]:
 
 def describe(clusters: Sequence[Cluster]) -> list[dict[str, Any]]:
     """Return clusters without their images as plain data."""
-    return [
-        {"id": c.id, **GroupDescription(c.representatives, c.words, c.name).to_facts()} for c in clusters
-    ]
+    return [{"id": c.id, **GroupDescription(c.representatives, c.words, c.name).to_facts()} for c in clusters]
 
 
 def with_members(

@@ -17,6 +17,7 @@ from nearsight.server.origin import OriginCheck
 from nearsight.server.routes import (
     analyses,
     classify,
+    clusters,
     collections,
     embeddings,
     faces,
@@ -42,6 +43,7 @@ _ROUTES = (
     search,
     jobs,
     analyses,
+    clusters,
     classify,
     recommendations,
     faces,

@@ -35,8 +35,18 @@ def clusters(args: Mapping[str, Any]) -> dict[str, Any]:
     options = _given(args, "k", "algorithm", "where", "min_cluster_size", "detail")
     clustering = collection.cluster(**options)
     save_clustering(collection, clustering, where=args.get("where"))
-    _write(args, documents.clusters_document(clustering))
+    _write(args, {**documents.clusters_document(clustering), "where": args.get("where")})
     return {"clusters": len(clustering.clusters), "noise": len(clustering.noise)}
+
+
+def cluster_split(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Cluster one cluster again, by itself."""
+    from nearsight.services.cluster_edits import ClusterEdits
+
+    edits = ClusterEdits(_collection(args))
+    clustering = edits.split(args["id"], **_given(args, "k", "revision"))
+    _write(args, documents.edited_clusters_document(clustering))
+    return {"clusters": len(clustering.clusters)}
 
 
 def map(args: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,6 +76,7 @@ class ClusterEdits:
     ) -> Clustering:
         """Cluster one cluster again, by itself; see `cluster_edits.split_cluster`."""
         # It can take long, and others need not wait: what changed meanwhile is noticed at the end.
+        self._check(revision)
         start = revision or self.revision
         after = cluster_edits.split_cluster(self._collection, self.read(), id, k, progress=progress)
         return self._change(lambda _: after, start)
@@ -117,16 +118,19 @@ class ClusterEdits:
     def _change(self, change: Callable[[Clustering], Clustering], revision: str | None) -> Clustering:
         with self._lock:
             self._complete()
-            if revision is not None and revision != self.revision:
-                raise InvalidParameterError(
-                    "the clusters have changed meanwhile, so their numbers may mean others; look at them again"
-                )
+            self._check(revision)
             after = change(self._read())
             if after.keys:
                 self._pending.touch()
             after.save(self._file)
             self._complete()
         return after
+
+    def _check(self, revision: str | None) -> None:
+        if revision is not None and revision != self.revision:
+            raise InvalidParameterError(
+                "the clusters have changed meanwhile, so their numbers may mean others; look at them again"
+            )
 
     def _complete(self) -> None:
         if not self._pending.exists():

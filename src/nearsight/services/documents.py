@@ -53,6 +53,11 @@ def clusters_document(clustering: "Clustering") -> dict[str, Any]:
     }
 
 
+def edited_clusters_document(clustering: "Clustering") -> dict[str, Any]:
+    """Return clusters as plain data, with what somebody changed about them, the latest last."""
+    return {**clusters_document(clustering), "edits": [edit.title for edit in clustering.edits]}
+
+
 def audit_document(result: "Audit") -> dict[str, Any]:
     """Return an audit as plain data."""
     return {

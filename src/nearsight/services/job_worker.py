@@ -55,7 +55,7 @@ def analysis(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _ANALYSES = (
-    *("duplicates", "clusters", "map", "audit"),
+    *("duplicates", "clusters", "cluster_split", "map", "audit"),
     *("classifier", "label_check", "predictions"),
     *("baskets", "recommendations"),
     "faces",

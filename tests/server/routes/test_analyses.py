@@ -122,6 +122,41 @@ def test_clusters_are_found_and_renamed(client, photos, run):
     assert client.patch(f"{ROUTE}/clusters/1", json={"name": ""}).status_code == 422
 
 
+def test_clusters_are_merged_split_and_undone(client, photos, run, monkeypatch):
+    run("clusters", k=3, algorithm="kmeans")
+    first = client.get(f"{ROUTE}/clusters").json()
+    assert first["edits"] == []
+    merged = client.post(
+        f"{ROUTE}/clusters/merge", json={"ids": [1, 0], "revision": first["revision"]}
+    ).json()
+    assert sorted(len(c["ids"]) for c in merged["clusters"]) == sorted(
+        [first["clusters"][0]["size"] + first["clusters"][1]["size"], first["clusters"][2]["size"]]
+    )
+    assert len(merged["edits"]) == 1
+    # Numbers of a state that is gone may mean other clusters.
+    stale = client.post(f"{ROUTE}/clusters/merge", json={"ids": [1, 0], "revision": first["revision"]})
+    assert (stale.status_code, "changed meanwhile" in stale.text) == (400, True)
+    moved = merged["clusters"][0]["ids"][:2]
+    after = client.post(f"{ROUTE}/clusters/move", json={"ids": moved, "to": None}).json()
+    assert after["clusters"][-1]["ids"] == moved
+    answer = client.post(f"{ROUTE}/clusters/0/split", json={"k": 2})
+    assert answer.status_code == 202
+    job = client.service.jobs.table.get(answer.json()["id"])
+    assert job_worker.KINDS["cluster_split"](job.args) == {"clusters": 4}
+    split = client.get(f"{ROUTE}/clusters").json()
+    assert (len(split["clusters"]), len(split["edits"])) == (4, 3)
+    assert sorted(id for c in split["clusters"] for id in c["ids"]) == sorted(photos)
+    for _ in range(3):
+        back = client.post(f"{ROUTE}/clusters/undo", json={}).json()
+    assert [set(c["ids"]) for c in back["clusters"]] == [set(c["ids"]) for c in first["clusters"]]
+    assert client.post(f"{ROUTE}/clusters/undo", json={}).status_code == 400
+    for path, body in (("merge", {"ids": [0, 9]}), ("move", {"ids": moved, "to": 9}), ("9/split", {})):
+        assert client.post(f"{ROUTE}/clusters/{path}", json=body).status_code == 404
+    run("clusters", k=2, algorithm="kmeans", where="width = 160")
+    assert client.post(f"{ROUTE}/clusters/merge", json={"ids": [0, 1]}).json()["error"]["code"] == "not_saved"
+    run("clusters", k=2, algorithm="kmeans")
+
+
 def test_the_map_is_binary(client, photos, run):
     assert run("map", refit=True, method="pca")["points"] == len(photos)
     answer = client.get(f"{ROUTE}/map")

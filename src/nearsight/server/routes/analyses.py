@@ -7,12 +7,10 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from nearsight.analyses.clusters import Clustering
 from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
 from nearsight.server.routes.jobs import StartAnalysis
 from nearsight.server.service import Service
-from nearsight.services.clusters import clustering_file
 from nearsight.services.duplicate_decisions import DuplicateDecisions
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["analyses"])
@@ -58,12 +56,6 @@ class Decision(BaseModel):
 
     ids: list[str] = Field(min_length=2, max_length=100)
     decision: Literal["different", "keep_both", "undecided"]
-
-
-class NewClusterName(BaseModel):
-    """A new name of a cluster."""
-
-    name: str = Field(min_length=1, max_length=100)
 
 
 @router.post("/duplicates", status_code=202, dependencies=[requires("write")])
@@ -122,36 +114,6 @@ async def get_decisions(request: Request, name: str) -> dict[str, Any]:
 async def find_clusters(start: StartAnalysis, body: ClustersRequest) -> dict[str, Any]:
     """Cluster the images, as a job."""
     return await start("clusters", body)
-
-
-@router.get("/clusters", dependencies=[requires("read")])
-async def get_clusters(request: Request, name: str) -> dict[str, Any]:
-    """Return the latest clusters."""
-    service: Service = request.app.state.service
-    document: dict[str, Any] = await service.in_thread(latest_result, service, name, "clusters")
-    return document
-
-
-@router.patch("/clusters/{id}", dependencies=[requires("write")])
-async def rename_cluster(request: Request, name: str, id: int, body: NewClusterName) -> dict[str, Any]:
-    """Rename a cluster, also in what the collection has saved."""
-    service: Service = request.app.state.service
-
-    def rename() -> dict[str, Any]:
-        document = latest_result(service, name, "clusters")
-        cluster = next((each for each in document["clusters"] if each["id"] == id), None)
-        if cluster is None:
-            raise Problem(404, f"there is no cluster {id}", code="cluster_not_found")
-        file = clustering_file(service.catalog.open(name))
-        if file.exists():
-            clustering = Clustering.load(file)
-            if any(each.id == id for each in clustering.clusters):
-                clustering.renamed({id: body.name}).save(file)
-        cluster["name"] = body.name
-        service.catalog.write_result(name, "clusters", document)
-        return {key: cluster[key] for key in ("id", "name", "size", "representative")}
-
-    return await service.in_thread(rename)
 
 
 @router.post("/map", status_code=202, dependencies=[requires("write")])
