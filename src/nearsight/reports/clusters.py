@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nearsight.analyses.clusters import Cluster, Clustering
+from nearsight.analyses.cluster_members import Cluster
+from nearsight.analyses.clusters import Clustering
 from nearsight.collection import Collection
 from nearsight.collection.arrays import items_by_id
 from nearsight.reports.gallery import Card, Section, write_gallery

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nearsight.analyses.clusters import FILENAME, Cluster, Clustering
+from nearsight.analyses.cluster_members import Cluster
+from nearsight.analyses.clusters import FILENAME, Clustering
 from nearsight.collection import Collection
 from nearsight.errors import MissingExtraError, UnknownModelError, WeightsError
 from nearsight.faces.models import FaceDetector, detect, load_detector
