@@ -8,7 +8,6 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from nearsight.server.auth import requires
-from nearsight.server.errors import Problem
 from nearsight.server.routes.jobs import StartAnalysis
 from nearsight.server.service import Service
 from nearsight.services.duplicate_decisions import DuplicateDecisions

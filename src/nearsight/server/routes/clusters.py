@@ -10,8 +10,8 @@ from starlette.responses import Response
 from nearsight.analyses.clusters import Clustering
 from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
-from nearsight.server.routes.analyses import IdempotencyKey, analysis_args, latest_result
-from nearsight.server.routes.jobs import accepted
+from nearsight.server.routes.analyses import latest_result
+from nearsight.server.routes.jobs import IdempotencyKey, accepted, analysis_args
 from nearsight.server.service import Service
 from nearsight.services.cluster_edits import ClusterEdits
 from nearsight.services.clusters import clustering_file
