@@ -18,7 +18,7 @@ import numpy as np
 
 from nearsight.images import decode, find
 from nearsight.models import find_model, load_model
-from nearsight.models.onnx_graph import convolutions, is_excluded
+from nearsight.models.graph_structure import convolutions, is_excluded
 from nearsight.models.precision.bias_correction import round_to_bfloat16
 from nearsight.models.runtimes.openvino import OpenVinoBackend
 

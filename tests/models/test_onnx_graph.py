@@ -12,7 +12,8 @@ from onnxruntime.transformers import float16 as converter
 
 from nearsight.errors import WeightsError
 from nearsight.models import find_model
-from nearsight.models.onnx_graph import convert_types, named_operations, with_operation_names
+from nearsight.models.graph_structure import named_operations
+from nearsight.models.onnx_graph import convert_types, with_operation_names
 from nearsight.models.precision import float16
 from nearsight.models.precision.parity import compare
 from nearsight.models.preprocess import preprocess

@@ -14,14 +14,8 @@ from nearsight.errors import UnknownModelError, WeightsError
 from nearsight.models.base import ModelEntry
 from nearsight.models.cache import user_cache_dir
 from nearsight.models.fingerprint import Fingerprint
-from nearsight.models.onnx_graph import (
-    Shape,
-    extract_layer,
-    layer_shapes,
-    read_graph_facts,
-    residual_sums,
-    with_outputs,
-)
+from nearsight.models.graph_structure import residual_sums
+from nearsight.models.onnx_graph import Shape, extract_layer, layer_shapes, read_graph_facts, with_outputs
 from nearsight.models.preprocess import normalize
 from nearsight.models.registry import find_model
 from nearsight.models.runtimes.onnx import OnnxNetwork

@@ -15,8 +15,8 @@ from nearsight.models.runtimes.onnx import OnnxBackend
 from nearsight.models.runtimes.variants import OnnxVariants, graph_file
 from nearsight.models.spec import ModelSpec
 
-# These facts are read from the file itself.
-_READ_FROM_FILE = {"id", "identity", "weights_sha256", "size_bytes"}
+#: Facts of `ModelSpec` that are read from the file itself.
+READ_FROM_FILE = {"id", "identity", "weights_sha256", "size_bytes"}
 # Required, because a wrong guess would give worse vectors without an error.
 _REQUIRED = ("dim", "input_px", "mean", "std", "layer")
 
@@ -42,6 +42,11 @@ def onnx_file(name: str) -> ModelEntry:
     path = Path(name).expanduser().absolute()
     if not path.is_file():
         raise UnknownModelError(f"There is no file {path}; give onnx:FILE with the path of a model.")
+    return file_entry(path, f"onnx:{path}")
+
+
+def file_entry(path: Path, id: str) -> ModelEntry:
+    """Return the entry of a file with facts beside it, under any name; see `onnx_file`."""
     facts = read_graph_facts(path)
     facts_by_name = _read_facts(path, facts)
     if facts_by_name["layer"] not in facts.layers:
@@ -51,7 +56,7 @@ def onnx_file(name: str) -> ModelEntry:
         )
         raise WeightsError(f"{path} has no layer {facts_by_name['layer']!r}; {hint}")
     try:
-        spec = ModelSpec.from_dict({**facts_by_name, **facts_from_file(f"onnx:{path}", path, facts)})
+        spec = ModelSpec.from_dict({**facts_by_name, **facts_from_file(id, path, facts)})
     except TypeError as error:
         raise InvalidParameterError(f"{_facts_file(path)} has a fact of the wrong type: {error}") from error
     return ModelEntry(
@@ -118,7 +123,7 @@ def _read_facts(path: Path, facts: GraphFacts) -> dict[str, Any]:
         raise InvalidParameterError(f"{facts_file} cannot be read as JSON ({error}); correct it") from error
     if not isinstance(facts_by_name, dict):
         raise _incomplete(path, "does not contain a JSON object", facts)
-    known = {field.name for field in fields(ModelSpec)} - _READ_FROM_FILE
+    known = {field.name for field in fields(ModelSpec)} - READ_FROM_FILE
     for key in facts_by_name:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)

@@ -1,6 +1,5 @@
 """Builds, reads and edits ONNX graphs; the only module that imports `onnx`."""
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +95,7 @@ def read_graph_facts(model: Path | bytes) -> GraphFacts:
     WeightsError
         The file is missing or not an ONNX model.
     """
-    content = _read(model, with_data=False)
+    content = read_graph_file(model, with_data=False)
     graph = content.graph
     initializer_names = {tensor.name for tensor in graph.initializer}
     files = {
@@ -141,7 +140,7 @@ def extract_layer(source: Path | bytes, layer: str) -> bytes:
     """
     import onnx
 
-    model = _read(source, with_data=True)
+    model = read_graph_file(source, with_data=True)
     path = _describe(source)
     graph = model.graph
     nodes, needed = [], {layer}
@@ -180,7 +179,7 @@ def layer_shapes(source: Path | bytes, input_px: tuple[int, int]) -> dict[str, S
     """
     from onnx import shape_inference
 
-    model = _read(source, with_data=False)
+    model = read_graph_file(source, with_data=False)
     for value in model.graph.input:
         axes = value.type.tensor_type.shape.dim
         if len(axes) == 4:
@@ -193,82 +192,11 @@ def layer_shapes(source: Path | bytes, input_px: tuple[int, int]) -> dict[str, S
     return {value.name: _shape(value) for value in (*graph.value_info, *graph.output) if _shape(value)}
 
 
-def residual_sums(source: Path | bytes) -> list[str]:
-    """Return the outputs of additions of two computed values, in order: the ends of residual blocks."""
-    graph = _read(source, with_data=False).graph
-    initializer_names = {tensor.name for tensor in graph.initializer}
-    return [
-        node.output[0]
-        for node in graph.node
-        if node.op_type == "Add" and not initializer_names & set(node.input) and node.output[0]
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class Convolution:
-    """One convolution of a graph.
-
-    Attributes
-    ----------
-    name, input : str
-        Names of the node and of its input.
-    weight, bias : str
-        Names of its parameters; `bias` is empty if there is none that belongs to this node alone.
-    groups : int
-    """
-
-    name: str
-    input: str
-    weight: str
-    bias: str
-    groups: int
-
-
-def convolutions(source: Path | bytes) -> list[Convolution]:
-    """Return the convolutions whose weights no other node uses, in order."""
-    graph = _read(source, with_data=False).graph
-    # Exporters store parameters of equal value once.
-    uses = Counter(name for node in graph.node for name in node.input)
-    initializers = {tensor.name for tensor in graph.initializer if uses[tensor.name] == 1}
-    return [
-        Convolution(
-            node.name,
-            node.input[0],
-            node.input[1],
-            next((name for name in node.input[2:] if name in initializers), ""),
-            next((a.i for a in node.attribute if a.name == "group"), 1),
-        )
-        for node in graph.node
-        if node.op_type == "Conv" and node.input[1] in initializers
-    ]
-
-
-def named_operations(source: Path | bytes) -> list[tuple[str, str]]:
-    """Return name and kind of each node, in order."""
-    return [(node.name, node.op_type) for node in _read(source, with_data=False).graph.node]
-
-
-def chained_operations(source: Path | bytes, kinds: Collection[str], between: Collection[str]) -> list[str]:
-    """Return operations of some kinds, and those in `between` whose computed inputs all come from them."""
-    graph = _read(source, with_data=False).graph
-    initializer_names = {tensor.name for tensor in graph.initializer}
-    initializer_names |= {node.output[0] for node in graph.node if node.op_type == "Constant"}
-    chain_outputs: set[str] = set()
-    operations_in_chain = []
-    for node in graph.node:
-        computed_inputs = set(node.input) - initializer_names
-        is_between = node.op_type in between and computed_inputs and computed_inputs <= chain_outputs
-        if node.op_type in kinds or is_between:
-            chain_outputs.update(node.output)
-            operations_in_chain.append(node.name)
-    return operations_in_chain
-
-
 def with_operation_names(source: Path | bytes) -> bytes:
     """Return the model with a name for each operation, marked as prepared for ONNX Runtime's quantizer."""
     from onnx import StringStringEntryProto
 
-    model = _read(source, with_data=True)
+    model = read_graph_file(source, with_data=True)
     taken = {node.name for node in model.graph.node}
     for node in model.graph.node:
         if not node.name:
@@ -285,7 +213,7 @@ def without_shared_weights(source: Path | bytes) -> bytes:
 
     Exporters store equal weights once. Correcting a shared weight would change all its uses.
     """
-    model = _read(source, with_data=True)
+    model = read_graph_file(source, with_data=True)
     graph = model.graph
     initializers = {tensor.name: tensor for tensor in graph.initializer}
     outputs = {value.name for value in graph.output}
@@ -309,7 +237,7 @@ def weights(source: Path | bytes) -> dict[str, NDArray[Any]]:
 
     return {
         tensor.name: numpy_helper.to_array(tensor)
-        for tensor in _read(source, with_data=True).graph.initializer
+        for tensor in read_graph_file(source, with_data=True).graph.initializer
     }
 
 
@@ -317,7 +245,7 @@ def with_weights(source: Path | bytes, changed: Mapping[str, NDArray[Any]]) -> b
     """Return the model with some of its weights replaced."""
     from onnx import numpy_helper
 
-    model = _read(source, with_data=True)
+    model = read_graph_file(source, with_data=True)
     for tensor in model.graph.initializer:
         if tensor.name in changed:
             tensor.CopyFrom(numpy_helper.from_array(changed[tensor.name], tensor.name))
@@ -328,9 +256,40 @@ def with_outputs(source: Path | bytes, names: Collection[str]) -> bytes:
     """Return the model with these values as additional outputs."""
     from onnx import ValueInfoProto
 
-    model = _read(source, with_data=True)
+    model = read_graph_file(source, with_data=True)
     there = {value.name for value in model.graph.output}
     model.graph.output.extend(ValueInfoProto(name=name) for name in names if name not in there)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def with_nodes(
+    source: Path | bytes,
+    nodes: Sequence[Any],
+    weights: Mapping[str, NDArray[Any]],
+    outputs: Mapping[str, int],
+) -> bytes:
+    """Return the model with nodes and weights added at its end, and these as its outputs.
+
+    Parameters
+    ----------
+    source : Path or bytes
+        The model.
+    nodes : sequence
+        Results of `make_node`, in the order in which they are computed.
+    weights : mapping of str to ndarray
+    outputs : mapping of str to int
+        Length of each output's vectors.
+    """
+    from onnx import TensorProto, checker, helper, numpy_helper
+
+    model = read_graph_file(source, with_data=True)
+    graph = model.graph
+    graph.node.extend(nodes)
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in weights.items())
+    del graph.output[:]
+    for name, dim in outputs.items():
+        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", dim]))
+    checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -339,7 +298,7 @@ def with_free_sizes(source: Path | bytes) -> bytes:
 
     The runtime fuses layers only if their weights are not inputs.
     """
-    model = _read(source, with_data=True)
+    model = read_graph_file(source, with_data=True)
     initializer_names = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in initializer_names]
     for value in (*inputs, *model.graph.output):
@@ -369,7 +328,7 @@ def convert_types(source: Path | bytes, convert: Callable[[Any], Any]) -> bytes:
     """
     from onnx import TensorProto
 
-    graph = (model := convert(_read(source, with_data=True))).graph
+    graph = (model := convert(read_graph_file(source, with_data=True))).graph
     _remove_repetitions(graph)
     casts = [node for node in graph.node if node.op_type == "Cast"]
     up = {c.output[0]: c.input[0] for c in casts if any(a.i == TensorProto.FLOAT for a in c.attribute)}
@@ -382,7 +341,7 @@ def convert_types(source: Path | bytes, convert: Callable[[Any], Any]) -> bytes:
     ordered = _in_order(graph.node)
     del graph.node[:]
     graph.node.extend(ordered)
-    if (fault := _fault(model)) is not None and _fault(_read(source, with_data=True)) is None:
+    if (fault := _fault(model)) is not None and _fault(read_graph_file(source, with_data=True)) is None:
         raise fault
     return bytes(model.SerializeToString(deterministic=True))
 
@@ -426,16 +385,12 @@ def _fault(model: Any) -> Exception | None:
     return None
 
 
-def operations(source: Path | bytes) -> list[str]:
-    """Return the type of each node, in order."""
-    return [node.op_type for node in _read(source, with_data=False).graph.node]
-
-
 def _describe(source: Path | bytes) -> str:
     return "the model" if isinstance(source, bytes) else str(source)
 
 
-def _read(source: Path | bytes, *, with_data: bool) -> Any:
+def read_graph_file(source: Path | bytes, *, with_data: bool) -> Any:
+    """Return a model as `onnx` reads it, with or without weights in files beside it."""
     import onnx
 
     path = _describe(source)
@@ -490,14 +445,3 @@ def _preview_names(graph: Any, n: int = 8) -> str:
     names = [name for node in graph.node for name in node.output]
     shown = ", ".join(names[-n:])
     return shown if len(names) <= n else f"{len(names)} values, the last of them {shown}"
-
-
-def is_excluded(name: str, operations: Sequence[str]) -> bool:
-    """Whether an operation, or the block that it belongs to, is in a list.
-
-    Examples
-    --------
-    >>> [is_excluded(name, ["block1"]) for name in ("block1", "block1.project", "block1/Add", "block11")]
-    [True, True, True, False]
-    """
-    return any(name == start or name.startswith((f"{start}.", f"{start}/")) for start in operations)

@@ -9,7 +9,8 @@ import pytest
 
 from nearsight.errors import MissingExtraError
 from nearsight.models import find_model, load_model
-from nearsight.models.onnx_graph import convolutions, weights
+from nearsight.models.graph_structure import convolutions
+from nearsight.models.onnx_graph import weights
 from nearsight.models.precision.bias_correction import round_to_bfloat16, to_bfloat16
 from nearsight.models.precision.parity import compare
 from nearsight.models.runtimes import openvino

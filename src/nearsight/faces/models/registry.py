@@ -19,10 +19,11 @@ from nearsight.faces.models.centerface import CenterFace
 from nearsight.faces.models.grid_detectors import GridDetector
 from nearsight.faces.models.onnx_recognizer import OnnxRecognizer
 from nearsight.models.cache import user_cache_dir
+from nearsight.models.graph_structure import operations
 from nearsight.models.huggingface.hub import fetch_folder
 from nearsight.models.huggingface.model_card import CARD, is_non_commercial, read_card
 from nearsight.models.onnx_file import facts_from_file
-from nearsight.models.onnx_graph import operations, read_graph_facts
+from nearsight.models.onnx_graph import read_graph_facts
 from nearsight.models.runtimes.onnx import OnnxNetwork
 from nearsight.models.spec import ModelSpec
 

@@ -3,6 +3,7 @@
 The model is ``onnx/vision_model.onnx``, else ``onnx/model.onnx``, else the same in the root.
 ``preprocessor_config.json`` describes the preprocessing, ``config.json`` the family of the model. The ending
 of a file name selects a quantized file: ``dir:clip#quantized`` loads ``onnx/vision_model_quantized.onnx``.
+A folder that nearsight's training wrote has ``model.onnx.json`` instead, with the facts of `ModelSpec`.
 """
 
 import json
@@ -16,7 +17,7 @@ from nearsight.errors import UnknownModelError, WeightsError
 from nearsight.models.base import Backend, ModelEntry, TextEncoder
 from nearsight.models.huggingface.image_processor import preprocessing
 from nearsight.models.huggingface.model_card import CARD, read_card
-from nearsight.models.onnx_file import facts_from_file, open_file
+from nearsight.models.onnx_file import facts_from_file, file_entry, open_file
 from nearsight.models.onnx_graph import GraphFacts, Shape, read_graph_facts
 from nearsight.models.precision.parity import require_parity, warn_uncompared
 from nearsight.models.runtimes.onnx import OnnxBackend
@@ -44,6 +45,9 @@ SIDE_FILES = (
     "special_tokens_map.json",
     CARD,
 )
+
+#: Files of a model that nearsight trained.
+MODEL_FILE, FACTS_FILE = "model.onnx", "model.onnx.json"
 
 _STEMS = ("onnx/vision_model", "onnx/model", "vision_model", "model")
 # In order of preference: the projection trained for comparison, pooled features, all tokens.
@@ -226,6 +230,8 @@ def folder(name: str) -> ModelEntry:
         raise UnknownModelError(
             f"There is no folder {path}; give dir:PATH with the path of a model's folder."
         )
+    if not precision and (path / FACTS_FILE).is_file():
+        return file_entry(path / MODEL_FILE, f"dir:{path}")
     return ModelFolder(path, precision).entry(f"dir:{path}{f'#{precision}' if precision else ''}")
 
 

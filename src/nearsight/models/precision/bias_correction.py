@@ -6,15 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.models.onnx_graph import (
-    Convolution,
-    convolutions,
-    is_excluded,
-    weights,
-    with_outputs,
-    with_weights,
-    without_shared_weights,
-)
+from nearsight.models.graph_structure import Convolution, convolutions, is_excluded
+from nearsight.models.onnx_graph import weights, with_outputs, with_weights, without_shared_weights
 from nearsight.models.preprocess import normalize, resize_and_crop
 from nearsight.models.runtimes.onnx import OnnxNetwork
 from nearsight.models.spec import ModelSpec
@@ -39,7 +32,7 @@ def round_to_bfloat16(
     spec : ModelSpec
         Gives the preprocessing of the images.
     keep : sequence of str
-        Operations that are not rounded, see `onnx_graph.is_excluded`.
+        Operations that are not rounded, see `graph_structure.is_excluded`.
     """
     return round_with_bias_correction(
         model, spec, to_bfloat16, correction_images(spec), float32_operations=float32_operations
@@ -77,7 +70,7 @@ def round_with_bias_correction(
     images : sequence of ndarray of uint8, each of shape (H, W, 3)
         Prepared images.
     keep : sequence of str
-        Operations that are not rounded, see `onnx_graph.is_excluded`.
+        Operations that are not rounded, see `graph_structure.is_excluded`.
     """
     model = without_shared_weights(model)
     to_correct = [c for c in convolutions(model) if c.bias and not is_excluded(c.name, float32_operations)]

@@ -10,13 +10,8 @@ from numpy.typing import NDArray
 from nearsight.errors import WeightsError
 from nearsight.models.base import Backend
 from nearsight.models.cache import cached_bytes
-from nearsight.models.onnx_graph import (
-    chained_operations,
-    convert_types,
-    is_excluded,
-    named_operations,
-    with_operation_names,
-)
+from nearsight.models.graph_structure import chained_operations, is_excluded, named_operations
+from nearsight.models.onnx_graph import convert_types, with_operation_names
 from nearsight.models.precision.bias_correction import correction_images, round_with_bias_correction
 from nearsight.models.runtimes import openvino
 from nearsight.models.runtimes.devices import split_device
@@ -53,7 +48,7 @@ def convert_to_float16(
     spec : ModelSpec
         Gives the normalization of prepared images.
     keep : sequence of str
-        Operations that stay in float32, see `onnx_graph.is_excluded`.
+        Operations that stay in float32, see `graph_structure.is_excluded`.
 
     Raises
     ------
@@ -152,7 +147,7 @@ def open_float16(
     stem : str
         Name of the cached file.
     keep : sequence of str
-        Operations that stay in float32, see `onnx_graph.is_excluded`.
+        Operations that stay in float32, see `graph_structure.is_excluded`.
     reload : callable
         Returns the same backend; used to unpickle it.
 

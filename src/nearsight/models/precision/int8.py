@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import WeightsError
-from nearsight.models.onnx_graph import is_excluded, named_operations, read_graph_facts, with_operation_names
+from nearsight.models.graph_structure import is_excluded, named_operations
+from nearsight.models.onnx_graph import read_graph_facts, with_operation_names
 from nearsight.models.precision.bias_correction import correction_images, round_with_bias_correction
 from nearsight.models.preprocess import normalize
 from nearsight.models.spec import ModelSpec
@@ -59,7 +60,7 @@ def quantize_int8(
         Prepared images like those that will be embedded. Synthetic images are added, so that the ranges
         include flat backgrounds.
     keep : sequence of str
-        Operations that stay in float32, see `onnx_graph.is_excluded`.
+        Operations that stay in float32, see `graph_structure.is_excluded`.
 
     Raises
     ------

@@ -19,7 +19,8 @@ from PIL import Image
 
 from nearsight.errors import DeviceError, MissingExtraError, UnknownModelError, WeightsError
 from nearsight.models.base import Backend
-from nearsight.models.onnx_graph import is_excluded, read_graph_facts
+from nearsight.models.graph_structure import is_excluded
+from nearsight.models.onnx_graph import read_graph_facts
 from nearsight.models.pooling import check_and_normalize, decode_px, pool_output
 from nearsight.models.preprocess import resize_and_crop
 from nearsight.models.spec import ModelSpec
@@ -47,7 +48,7 @@ class OpenVinoBackend:
     model : Path or bytes
         An ONNX model, as `OnnxBackend` takes it.
     keep : sequence of str
-        Operations that stay in float32, see `onnx_graph.is_excluded`.
+        Operations that stay in float32, see `graph_structure.is_excluded`.
     precision : {"f32", "bf16", "f16"}
         Precision of the other operations. bfloat16 runs on the processor only.
     gpu : bool, default True

@@ -1,0 +1,17 @@
+"""Models of one's own: trained on labeled images, judged on others, written as a folder."""
+
+from nearsight.training.augmentation import AUGMENTATIONS, contact_sheet
+from nearsight.training.model_folder import require_free, write_model
+from nearsight.training.results import Figure, Training
+from nearsight.training.train import DEFAULT_VIEWS, train
+
+__all__ = [
+    "AUGMENTATIONS",
+    "DEFAULT_VIEWS",
+    "Figure",
+    "Training",
+    "contact_sheet",
+    "require_free",
+    "train",
+    "write_model",
+]

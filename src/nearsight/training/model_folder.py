@@ -1,0 +1,184 @@
+"""Writes a trained model as a folder that ``dir:FOLDER`` opens: network, facts, card, curve."""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from nearsight._version import __version__
+from nearsight.artifacts import remedy
+from nearsight.errors import InvalidParameterError, ParityError, StorageError
+from nearsight.models.huggingface.folder import FACTS_FILE, MODEL_FILE
+from nearsight.models.onnx_file import READ_FROM_FILE
+from nearsight.models.runtimes.onnx import OnnxBackend
+from nearsight.models.spec import ModelSpec
+from nearsight.models.synthetic_images import synthetic_images
+from nearsight.training.network_features import TRAINED
+from nearsight.training.results import Training
+
+#: What a training did, as JSON.
+RECORD = "training.json"
+CARD = "README.md"
+
+_MAX_DIFFERENCE = 1e-4
+_N_COMPARED = 8
+
+
+def write_model(training: Training, directory: Path, extra: Mapping[str, str] | None = None) -> None:
+    """Write a trained model, whole or not at all.
+
+    Parameters
+    ----------
+    training : Training
+    directory : Path
+        A new or empty folder, or one with a model that was trained before, which is replaced.
+    extra : mapping of str to str, optional
+        Further text files by name.
+
+    Raises
+    ------
+    InvalidParameterError
+        The folder holds something else.
+    ParityError
+        The written network computes other vectors than the training.
+    StorageError
+        The disk refuses.
+    """
+    require_free(directory)
+    graph = training.network.with_map(training.map)
+    spec = trained_spec(training)
+    _require_parity(training, spec, graph)
+    facts = {name: value for name, value in asdict(spec).items() if name not in READ_FROM_FILE}
+    record = {"nearsight": __version__, **training.to_dict()}
+    files = {
+        MODEL_FILE: graph,
+        FACTS_FILE: json.dumps(facts, indent=2).encode() + b"\n",
+        RECORD: json.dumps(record, indent=2).encode() + b"\n",
+        CARD: card(training).encode(),
+        **{name: text.encode() for name, text in (extra or {}).items()},
+    }
+    try:
+        _replace_folder(directory, files)
+    except OSError as error:
+        raise StorageError(
+            f"{directory} could not be written: {error.strerror or error}; {remedy(error)}"
+        ) from error
+
+
+def require_free(directory: Path) -> None:
+    """Raise if a folder holds anything but a trained model.
+
+    Raises
+    ------
+    InvalidParameterError
+        It does, or it is a file.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise InvalidParameterError(f"{directory} is a file; give the name of a new folder")
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / RECORD).is_file():
+        raise InvalidParameterError(
+            f"{directory} is not empty and holds no trained model; give the name of a new folder"
+        )
+
+
+def trained_spec(training: Training) -> ModelSpec:
+    """Return the facts of the trained model; its license is that of the pretrained one."""
+    base = training.base
+    figure = training.figures["recall@1"]
+    return replace(
+        base,
+        dim=training.dim,
+        layer=TRAINED,
+        pooling="mean",
+        normalize=True,
+        training_data=f"{base.training_data or base.id}; then {training.n_fitted:,} labeled images",
+        accuracy=f"recall@1 {figure.trained.value:.3f} on {training.n_test:,} of its own test images",
+        matryoshka_dims=(),
+    )
+
+
+def card(training: Training) -> str:
+    """Return the model card in Markdown, its header as Hugging Face hubs read it."""
+    rows = "\n".join(
+        f"| {name} | {f.pretrained.value:.3f} | {f.trained.value:.3f} | "
+        f"{f.difference.value:+.3f} [{f.difference.low:+.3f}, {f.difference.high:+.3f}] |"
+        for name, f in training.figures.items()
+    )
+    setting = training.setting.setting
+    layers = ", ".join(training.network.layers) if setting.uses_layers else "none"
+    stretch = "only between classes" if np.isinf(setting.stretch) else f"{1 + setting.stretch:g} times"
+    saved = (
+        "The test images are a folder of their own; the model never saw them."
+        if training.has_test_split
+        else "The figures are of a model that was fitted without the test images; this one was fitted on all."
+    )
+    return f"""---
+license: {training.base.license}
+base_model: {training.base.id}
+library_name: nearsight
+pipeline_tag: image-feature-extraction
+---
+
+# A model trained from {training.base.id}
+
+{training.verdict}
+
+{training.unseen_sentence}
+
+| {training.n_test:,} test images | pretrained | trained | difference [95 %] |
+|---|---|---|---|
+{rows}
+
+{saved}
+
+## How it was made
+
+- Vectors of {training.dim} numbers: the network of {training.base.id}, unchanged, and a linear map.
+- {training.n_fitted:,} images of {training.n_classes} classes, {training.n_views} views each
+  (`{training.augmentation}`). Hash of the data: `{training.data_sha256}`.
+- Whitened within classes with a shrinkage of {setting.shrinkage:g}; directions between classes stretched:
+  {stretch}. Inner layers beside the model's vector: {layers}.
+- Settings were chosen on images that were left out, near-duplicates always on one side.
+
+The license is that of {training.base.id} ({training.base.source or "built in"}). Whether the labeled images
+restrict the use of the model is for you to know.
+"""
+
+
+def _require_parity(training: Training, spec: ModelSpec, graph: bytes) -> None:
+    """Compare the written network with the features and the map that were measured."""
+    features, written = training.network.backend(), OnnxBackend(spec, graph)
+    images = [features.prepare(image) for image in synthetic_images(_N_COMPARED, seed=0)]
+    expected = training.map.apply(features.embed(images))
+    expected /= np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), 1e-30)
+    difference = float(np.abs(written.embed(images) - expected).max())
+    if not difference <= _MAX_DIFFERENCE:
+        raise ParityError(
+            f"the written network's vectors differ by {difference:.1e} from those that were measured; at "
+            f"most {_MAX_DIFFERENCE:.0e} is allowed. Train again with other images or another model"
+        )
+
+
+def _replace_folder(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a new folder and put it in the place of the old one."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    mark = secrets.token_hex(4)
+    new, old = (directory.with_name(f".{directory.name}.{mark}.{kind}") for kind in ("new", "old"))
+    try:
+        new.mkdir()
+        for name, content in files.items():
+            with open(new / name, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        if directory.exists():
+            directory.rename(old)
+        new.rename(directory)
+    finally:
+        for leftover in (new, old):
+            shutil.rmtree(leftover, ignore_errors=True)

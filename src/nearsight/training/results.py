@@ -1,0 +1,170 @@
+"""What a training gave: the settings, the figures, and whether they beat the pretrained model's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nearsight.errors import ImageFailure
+from nearsight.evaluation import Estimate, PairedDifference
+from nearsight.models.spec import ModelSpec
+from nearsight.training.closed_form import AffineMap
+from nearsight.training.network_features import FeatureNetwork
+from nearsight.training.selection import METRIC, SettingResult
+
+_SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One metric on images that nothing was learned from.
+
+    Attributes
+    ----------
+    pretrained, trained : Estimate
+    difference : PairedDifference
+        Trained minus pretrained.
+    """
+
+    pretrained: Estimate
+    trained: Estimate
+    difference: PairedDifference
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the trained model is better, and chance alone hardly gives so much."""
+        return self.difference.p < _SIGNIFICANT and self.difference.low > 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "pretrained": round(self.pretrained.value, 5),
+            "trained": round(self.trained.value, 5),
+            "interval": [round(self.trained.low, 5), round(self.trained.high, 5)],
+            "difference": round(self.difference.value, 5),
+            "difference_interval": [round(self.difference.low, 5), round(self.difference.high, 5)],
+            "p": round(self.difference.p, 5),
+        }
+
+
+@dataclass(frozen=True)
+class Training:
+    """A trained model that is not written yet, and how it was made.
+
+    Attributes
+    ----------
+    base : ModelSpec
+        The pretrained model.
+    network : FeatureNetwork
+    map : AffineMap
+        Fitted on all images that may be fitted on.
+    setting : SettingResult
+        The chosen setting, judged on the divisions for choosing.
+    settings : list of SettingResult
+        All settings.
+    dimensions : list of (int, Estimate)
+        Recall@1 by dimension, on the divisions for choosing.
+    figures : dict of str to Figure
+        By metric, on the test images, for a model that was fitted without them.
+    augmentation : str
+    n_views : int
+    n_fitted, n_test, n_classes : int
+        Images and classes.
+    has_test_split : bool
+        Whether the test images are a folder of their own, which the saved model was not fitted on either.
+    data_sha256 : str
+        Of the classes and the content of all files.
+    seconds : float
+    failed : list of ImageFailure
+    """
+
+    base: ModelSpec
+    network: FeatureNetwork
+    map: AffineMap
+    setting: SettingResult
+    settings: list[SettingResult]
+    dimensions: Sequence[tuple[int, Estimate]]
+    figures: dict[str, Figure]
+    augmentation: str
+    n_views: int
+    n_fitted: int
+    n_test: int
+    n_classes: int
+    has_test_split: bool
+    data_sha256: str
+    seconds: float
+    failed: list[ImageFailure] = field(default_factory=list)
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        return len(self.map.components)
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the trained model finds more images of the right class than the pretrained one."""
+        return self.figures[METRIC].is_better
+
+    @property
+    def verdict(self) -> str:
+        """The result in one or two sentences."""
+        figure = self.figures[METRIC]
+        change = (
+            f"recall@1 {figure.trained.value:.3f} instead of {figure.pretrained.value:.3f} on "
+            f"{self.n_test:,} test images ({figure.difference.value:+.3f}, 95 % interval "
+            f"{figure.difference.low:+.3f} to {figure.difference.high:+.3f})"
+        )
+        if self.is_better:
+            return f"The trained model is better: {change}."
+        needed = figure.difference.n_needed
+        if figure.difference.value > 0 and needed is not None and needed > self.n_test:
+            more = f" With about {needed:,} test images, a difference of this size would show."
+        else:
+            more = " More labeled images of the classes that are confused may help."
+        return f"The trained model is not proven better: {change}. Keep {self.base.id}.{more}"
+
+    @property
+    def unseen_sentence(self) -> str:
+        """What happens to classes that were not learned, in one sentence."""
+        if self.setting.unseen is None:
+            return "There are too few classes to hold some out, so the map is a cautious one."
+        unseen = self.setting.unseen
+        return (
+            f"Classes that were held out: recall@1 {unseen.value:+.3f} ({unseen.low:+.3f} to "
+            f"{unseen.high:+.3f}) against {self.base.id}."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for a file and for ``--json``."""
+        setting = self.setting.setting
+        unseen = self.setting.unseen
+        return {
+            "base": self.base.id,
+            "base_fingerprint": self.base.fingerprint.digest,
+            "depth": "head",
+            "dim": self.dim,
+            "better_than_pretrained": self.is_better,
+            "verdict": self.verdict,
+            "figures": {name: figure.to_dict() for name, figure in self.figures.items()},
+            "unseen_classes": None
+            if unseen is None
+            else {
+                "difference": round(unseen.value, 5),
+                "interval": [round(unseen.low, 5), round(unseen.high, 5)],
+            },
+            "setting": {
+                "shrinkage": setting.shrinkage,
+                "stretch": "only between classes" if setting.stretch == float("inf") else setting.stretch,
+                "layers": list(self.network.layers) if setting.uses_layers else [],
+            },
+            "dimensions": [
+                {"dim": dim, "value": round(e.value, 5), "low": round(e.low, 5), "high": round(e.high, 5)}
+                for dim, e in self.dimensions
+            ],
+            "augmentation": self.augmentation,
+            "views": self.n_views,
+            "images": {"fitted": self.n_fitted, "test": self.n_test, "classes": self.n_classes},
+            "test_split": "a folder of its own" if self.has_test_split else "a fifth of each class",
+            "data_sha256": self.data_sha256,
+            "seconds": round(self.seconds, 1),
+            "failed": [{"path": failure.path, "reason": failure.reason} for failure in self.failed],
+        }
