@@ -33,6 +33,7 @@ from nearsight.cli.commands import (
     segment_customers,
     serve,
     tag,
+    train,
 )
 from nearsight.cli.commands.eval import evaluate
 from nearsight.cli.framework import Family, Group
@@ -48,6 +49,7 @@ from nearsight.cli.framework import Family, Group
         duplicates.duplicates,
         audit.audit,
         evaluate,
+        train.train,
         cluster.cluster,
         segment_customers.segment_customers,
         classify.classify,

@@ -9,7 +9,7 @@ from nearsight.evaluation.evaluate import (
     evaluate,
     task_of,
 )
-from nearsight.evaluation.labeled_folder import LabeledFolder, read_labeled_folder
+from nearsight.evaluation.labeled_folder import LabeledFolder, read_labeled_folder, split_and_names
 from nearsight.evaluation.results import Comparison, Evaluation, ModelResult, class_means, metric_title
 from nearsight.evaluation.significance import Estimate, PairedDifference, estimate, holm, paired_difference
 
@@ -32,5 +32,6 @@ __all__ = [
     "metric_title",
     "paired_difference",
     "read_labeled_folder",
+    "split_and_names",
     "task_of",
 ]

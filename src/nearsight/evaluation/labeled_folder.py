@@ -71,12 +71,7 @@ def read_labeled_folder(directory: Path, exclusions: Exclusions | None = None) -
         if isinstance(source, ImageFailure):
             failed.append(source)
             continue
-        split, names = "", []
-        for part in Path(source.path).relative_to(directory.absolute()).parts[:-1]:
-            if not split and part.lower() in SPLIT_FOLDERS:
-                split = SPLIT_FOLDERS[part.lower()]
-            else:
-                names.append(part)
+        split, names = split_and_names(Path(source.path), directory)
         if names:
             paths.append(source.path)
             labels.append(nfc(names[0]))
@@ -88,3 +83,21 @@ def read_labeled_folder(directory: Path, exclusions: Exclusions | None = None) -
             " more, one folder of images each, perhaps in folders named train and test"
         )
     return LabeledFolder(paths, labels, splits, failed)
+
+
+def split_and_names(path: Path, directory: Path) -> tuple[str, list[str]]:
+    """Return the split that a folder above an image names (empty for none), and the other folders' names.
+
+    Parameters
+    ----------
+    path, directory : Path
+        An image, and the folder that it was found in.
+    """
+    split, names = "", []
+    folders = path.relative_to(directory.absolute()).parts[:-1]
+    for part in folders:
+        if not split and part.lower() in SPLIT_FOLDERS:
+            split = SPLIT_FOLDERS[part.lower()]
+        else:
+            names.append(part)
+    return split, names

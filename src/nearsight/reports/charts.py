@@ -11,6 +11,12 @@ from nearsight.reports.html import render
 _WIDTH, _HEIGHT = 640, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 16, 44
 _N_TICKS = 5
+# For files; in a report, page.css sets the colors.
+_STYLE = (
+    "<style>.grid-line{stroke:#ccc}.tick{fill:#666}.name{fill:#222}.interval{stroke:#222}"
+    ".curve{fill:none;stroke:#2557c7}.point{fill:#fff;stroke:#2557c7;stroke-width:2}"
+    ".point.marked{fill:#2557c7}</style>"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,12 @@ def chart(
     )
     # Every text in it was escaped.
     return Markup(html)
+
+
+def standalone(svg: Markup) -> str:
+    """Return a chart as the content of a file of its own."""
+    head = '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="12" class="chart"'
+    return str(svg).replace('<svg class="chart"', f"{head}", 1).replace("<title>", f"{_STYLE}<title>", 1)
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

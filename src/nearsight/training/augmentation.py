@@ -3,7 +3,7 @@
 import io
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -133,39 +133,38 @@ def _lit(image: Image.Image, augmentation: Augmentation, rng: np.random.Generato
     return image
 
 
-class ViewBackend:
-    """A model that sees one view of each image instead of the image.
+class ViewsBackend:
+    """A model whose vector of an image is the vectors of several views of it, one after the other.
 
     Parameters
     ----------
     backend : Backend
     augmentation : Augmentation
-    number : int
-        See `view`.
+    n_views : int
+        The image itself included; see `view`.
     """
 
-    def __init__(self, backend: Backend, augmentation: Augmentation, number: int) -> None:
+    def __init__(self, backend: Backend, augmentation: Augmentation, n_views: int) -> None:
         self._backend = backend
         self._augmentation = augmentation
-        self._number = number
-
-    @property
-    def spec(self) -> ModelSpec:
-        """The model's facts."""
-        return self._backend.spec
+        self._n_views = n_views
+        self.spec: ModelSpec = replace(backend.spec, dim=n_views * backend.spec.dim, normalize=False)
 
     @property
     def decode_px(self) -> int | None:
         """Minimum length of a decoded image's shorter side in pixels; None for full size."""
         return self._backend.decode_px
 
-    def prepare(self, image: Image.Image) -> Any:
+    def prepare(self, image: Image.Image) -> list[Any]:
         """Turn one upright RGB image into an item for `embed`."""
-        return self._backend.prepare(view(image, self._augmentation, self._number))
+        return [
+            self._backend.prepare(view(image, self._augmentation, number)) for number in range(self._n_views)
+        ]
 
-    def embed(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
-        """Return the (n, dim) vectors of prepared images."""
-        return self._backend.embed(prepared)
+    def embed(self, prepared: Sequence[list[Any]]) -> NDArray[np.float32]:
+        """Return the (n, n_views * dim) vectors of prepared images."""
+        vectors = self._backend.embed([item for views in prepared for item in views])
+        return vectors.reshape(len(prepared), self.spec.dim)
 
 
 def contact_sheet(images: Sequence[Image.Image], augmentation: Augmentation, n_views: int) -> Image.Image:

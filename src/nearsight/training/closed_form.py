@@ -96,12 +96,23 @@ class ClassScatter:
         """Number of directions in which class means differ."""
         return min(len(self._class_means) - 1, int(self._centered.shape[1]))
 
-    def mapped(self, X: Floats, *, shrinkage: float, stretch: float) -> NDArray[np.float32]:
-        """Map vectors without shortening them; equal to `map` up to a rotation.
+    def coordinates(self, X: Floats) -> "Coordinates":
+        """Return vectors in the coordinates in which every map is a scaling.
 
         Parameters
         ----------
         X : ndarray of shape (n, d)
+        """
+        centered = np.asarray(X, np.float64) - self.mean
+        inside = centered @ self._axes.T
+        return Coordinates(inside.astype(np.float32), (centered - inside @ self._axes).astype(np.float32))
+
+    def mapped(self, points: "Coordinates", *, shrinkage: float, stretch: float) -> NDArray[np.float32]:
+        """Map vectors without shortening them; equal to `map` up to a rotation.
+
+        Parameters
+        ----------
+        points : Coordinates
         shrinkage : float
             Share of the identity in the covariance within classes, above 0 and at most 1.
         stretch : float
@@ -109,13 +120,14 @@ class ClassScatter:
 
         Returns
         -------
-        ndarray of shape (n, d), or (n, n_between) with `ONLY_BETWEEN`, float32
+        ndarray of shape (n, k), or (n, n_between) with `ONLY_BETWEEN`, float32
         """
-        mapped = self._whitened(np.asarray(X, np.float64) - self.mean, shrinkage)
-        between = self._between(shrinkage)
-        along = mapped @ between.T
-        mapped = along if np.isinf(stretch) else mapped + stretch * along @ between
-        return np.asarray(mapped, np.float32)
+        factors, outside = self._factors(shrinkage)
+        whitened = points.scaled(factors, outside)
+        means = self._mean_coordinates.scaled(factors, outside) * self._weights[:, None]
+        between = np.linalg.svd(means, full_matrices=False)[2][: self.n_between].astype(np.float32)
+        along = whitened @ between.T
+        return np.asarray(along if np.isinf(stretch) else whitened + stretch * along @ between, np.float32)
 
     def map(self, *, shrinkage: float, stretch: float, dim: int) -> AffineMap:
         """Return the map to the `dim` directions in which the mapped vectors vary most.
@@ -132,35 +144,55 @@ class ClassScatter:
         InvalidParameterError
             `dim` is too large.
         """
-        mapped = self.mapped(self._centered + self.mean, shrinkage=shrinkage, stretch=stretch)
-        _, axes = _principal_axes(mapped)
+        between = self._between(shrinkage)
+        whitened = self._whitened(self._centered, shrinkage)
+        along = whitened @ between.T
+        _, axes = _principal_axes(along if np.isinf(stretch) else whitened + stretch * along @ between)
         if not 1 <= dim <= len(axes):
             raise InvalidParameterError(f"dim is {dim}; it must be between 1 and {len(axes)}")
-        axes = axes[:dim].astype(np.float64)
-        # The map is symmetric but for the stretch, so its rows are the images of the axes.
-        between = self._between(shrinkage)
+        axes = axes[:dim]
+        # Whitening and stretch are symmetric, so the map's rows are the images of the axes.
         rows = axes @ between if np.isinf(stretch) else axes + stretch * (axes @ between.T) @ between
         return AffineMap(self.mean.astype(np.float32), self._whitened(rows, shrinkage).astype(np.float32))
 
-    def _whitened(self, X: Floats, shrinkage: float) -> NDArray[np.float64]:
-        """Multiply by the inverse square root of the shrunken covariance, which is symmetric."""
+    @cached_property
+    def _mean_coordinates(self) -> "Coordinates":
+        return self.coordinates(self._class_means + self.mean)
+
+    def _factors(self, shrinkage: float) -> tuple[NDArray[np.float64], float]:
+        """Return the inverse square roots of the shrunken covariance: along its axes, and outside of them."""
         floor = shrinkage * self._mean_variance
-        factors = 1 / np.sqrt((1 - shrinkage) * self._variances + floor)
-        # Outside of the axes, the covariance is the floor alone.
-        outside = 1 / np.sqrt(floor)
+        return 1 / np.sqrt((1 - shrinkage) * self._variances + floor), float(1 / np.sqrt(floor))
+
+    def _whitened(self, X: Floats, shrinkage: float) -> NDArray[np.float64]:
+        """Multiply rows by the inverse square root of the shrunken covariance."""
+        factors, outside = self._factors(shrinkage)
         whitened: NDArray[np.float64] = outside * X + ((X @ self._axes.T) * (factors - outside)) @ self._axes
         return whitened
 
     def _between(self, shrinkage: float) -> NDArray[np.float64]:
         """Return orthonormal directions that the whitened class means span."""
-        if shrinkage not in self._directions:
-            means = self._whitened(self._class_means, shrinkage) * self._weights[:, None]
-            self._directions[shrinkage] = np.linalg.svd(means, full_matrices=False)[2][: self.n_between]
-        return self._directions[shrinkage]
+        means = self._whitened(self._class_means, shrinkage) * self._weights[:, None]
+        directions: NDArray[np.float64] = np.linalg.svd(means, full_matrices=False)[2][: self.n_between]
+        return directions
 
-    @cached_property
-    def _directions(self) -> dict[float, NDArray[np.float64]]:
-        return {}
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Vectors by their parts along and outside of the axes of the scatter within classes.
+
+    Attributes
+    ----------
+    inside : ndarray of shape (n, n_axes), float32
+    outside : ndarray of shape (n, d), float32
+    """
+
+    inside: NDArray[np.float32]
+    outside: NDArray[np.float32]
+
+    def scaled(self, factors: NDArray[np.float64], outside: float) -> NDArray[np.float32]:
+        """Return (n, n_axes + d) coordinates of scaled vectors; distances are those of the vectors."""
+        return np.hstack([self.inside * factors.astype(np.float32), self.outside * np.float32(outside)])
 
 
 def _principal_axes(X: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -9,7 +9,7 @@ from nearsight.evaluation import Estimate, PairedDifference
 from nearsight.models.spec import ModelSpec
 from nearsight.training.closed_form import AffineMap
 from nearsight.training.network_features import FeatureNetwork
-from nearsight.training.selection import METRIC, SettingResult
+from nearsight.training.selection import METRIC, DimensionResult, SettingResult
 
 _SIGNIFICANT = 0.05
 
@@ -61,8 +61,11 @@ class Training:
         The chosen setting, judged on the divisions for choosing.
     settings : list of SettingResult
         All settings.
-    dimensions : list of (int, Estimate)
-        Recall@1 by dimension, on the divisions for choosing.
+    dimensions : list of DimensionResult
+        The setting by dimension, on the divisions for choosing.
+    unseen : PairedDifference or None
+        Recall@1 of classes that were held out, minus that of the pretrained model, with vectors of this
+        length (or of the next that was judged); None with too few classes.
     figures : dict of str to Figure
         By metric, on the test images, for a model that was fitted without them.
     augmentation : str
@@ -82,7 +85,8 @@ class Training:
     map: AffineMap
     setting: SettingResult
     settings: list[SettingResult]
-    dimensions: Sequence[tuple[int, Estimate]]
+    dimensions: Sequence[DimensionResult]
+    unseen: PairedDifference | None
     figures: dict[str, Figure]
     augmentation: str
     n_views: int
@@ -125,9 +129,9 @@ class Training:
     @property
     def unseen_sentence(self) -> str:
         """What happens to classes that were not learned, in one sentence."""
-        if self.setting.unseen is None:
+        if self.unseen is None:
             return "There are too few classes to hold some out, so the map is a cautious one."
-        unseen = self.setting.unseen
+        unseen = self.unseen
         return (
             f"Classes that were held out: recall@1 {unseen.value:+.3f} ({unseen.low:+.3f} to "
             f"{unseen.high:+.3f}) against {self.base.id}."
@@ -136,7 +140,7 @@ class Training:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for a file and for ``--json``."""
         setting = self.setting.setting
-        unseen = self.setting.unseen
+        unseen = self.unseen
         return {
             "base": self.base.id,
             "base_fingerprint": self.base.fingerprint.digest,
@@ -157,8 +161,13 @@ class Training:
                 "layers": list(self.network.layers) if setting.uses_layers else [],
             },
             "dimensions": [
-                {"dim": dim, "value": round(e.value, 5), "low": round(e.low, 5), "high": round(e.high, 5)}
-                for dim, e in self.dimensions
+                {
+                    "dim": result.dim,
+                    "value": round(result.seen.value, 5),
+                    "low": round(result.seen.low, 5),
+                    "high": round(result.seen.high, 5),
+                }
+                for result in self.dimensions
             ],
             "augmentation": self.augmentation,
             "views": self.n_views,

@@ -11,7 +11,7 @@ from nearsight.estimators.neighbors import unit_length
 from nearsight.evaluation import Estimate, PairedDifference, advised_dim, estimate, paired_difference
 from nearsight.evaluation.metrics import Task, retrieval
 from nearsight.progress import bar
-from nearsight.training.closed_form import ONLY_BETWEEN, AffineMap, ClassScatter
+from nearsight.training.closed_form import ONLY_BETWEEN, AffineMap, ClassScatter, Coordinates
 from nearsight.training.split import Draw
 
 Floats = NDArray[np.floating]
@@ -83,14 +83,14 @@ class SettingResult:
     Attributes
     ----------
     setting : Setting
-    seen : Estimate
+    seen : float
         Recall@1 of images of learned classes.
     unseen : PairedDifference or None
         Of classes that were held out: recall@1 minus that of the pretrained model. None without any.
     """
 
     setting: Setting
-    seen: Estimate
+    seen: float
     unseen: PairedDifference | None
 
     @property
@@ -99,6 +99,24 @@ class SettingResult:
         if self.unseen is None:
             return self.setting.stretch <= _MAX_STRETCH_UNTESTED
         return self.unseen.low > -_MAX_LOSS
+
+
+@dataclass(frozen=True)
+class DimensionResult:
+    """A length of the vectors, judged on images that the map was not fitted on.
+
+    Attributes
+    ----------
+    dim : int
+    seen : Estimate
+        Recall@1 of images of learned classes.
+    unseen : PairedDifference or None
+        As in `SettingResult`.
+    """
+
+    dim: int
+    seen: Estimate
+    unseen: PairedDifference | None
 
 
 class ScaledFit:
@@ -125,10 +143,13 @@ class ScaledFit:
         """Number of directions between classes."""
         return self._scatter.n_between
 
-    def mapped(self, features: Floats, setting: Setting) -> NDArray[np.float32]:
+    def coordinates(self, features: Floats) -> Coordinates:
+        """Return features in the coordinates that `mapped` takes."""
+        return self._scatter.coordinates(features[:, : len(self.scale)] * self.scale)
+
+    def mapped(self, points: Coordinates, setting: Setting) -> NDArray[np.float32]:
         """Map features without shortening them."""
-        scaled = features[:, : len(self.scale)] * self.scale
-        return self._scatter.mapped(scaled, shrinkage=setting.shrinkage, stretch=setting.stretch)
+        return self._scatter.mapped(points, shrinkage=setting.shrinkage, stretch=setting.stretch)
 
     def map(self, setting: Setting, dim: int, n_features: int) -> AffineMap:
         """Return the map of all features, unscaled."""
@@ -156,39 +177,20 @@ def compare_settings(
     list of SettingResult
         In no particular order.
     """
-    seen: dict[Setting, list[NDArray[np.float64]]] = {}
-    unseen: dict[Setting, list[NDArray[np.float64]]] = {}
-    frozen_unseen, seen_groups, unseen_groups = [], [], []
+    judged = _Judged(data, divisions)
     layers = (False, True) if data.views[0].shape[1] > data.n_vector else (False,)
-    total = len(divisions) * len(layers) * len(SHRINKAGES) * len(STRETCHES)
+    results = []
+    total = len(layers) * len(SHRINKAGES) * len(STRETCHES)
     with bar("choosing settings", total, unit="settings", progress=progress) as shown:
-        for draw in divisions:
-            seen_task, unseen_task = _tasks(data, draw)
-            seen_groups.append(data.groups[seen_task.queries])
-            if unseen_task is not None:
-                unseen_groups.append(data.groups[unseen_task.queries])
-                frozen_unseen.append(_recalls(data.frozen, unseen_task))
-            for uses_layers in layers:
-                fit = ScaledFit(data.rows(draw.fit), uses_layers)
-                for setting in _settings(uses_layers):
-                    mapped = fit.mapped(data.views[0], setting)
-                    seen.setdefault(setting, []).append(_recalls(mapped, seen_task))
-                    if unseen_task is not None:
-                        unseen.setdefault(setting, []).append(_recalls(mapped, unseen_task))
-                    shown.update()
-    groups = np.concatenate(seen_groups)
-    return [
-        SettingResult(
-            setting,
-            estimate(np.concatenate(values), groups),
-            paired_difference(
-                np.concatenate(unseen[setting]), np.concatenate(frozen_unseen), np.concatenate(unseen_groups)
-            )
-            if unseen
-            else None,
-        )
-        for setting, values in seen.items()
-    ]
+        for uses_layers in layers:
+            fits = [ScaledFit(data.rows(draw.fit), uses_layers) for draw in divisions]
+            points = [fit.coordinates(data.views[0]) for fit in fits]
+            for setting in _settings(uses_layers):
+                mapped = [fit.mapped(p, setting) for fit, p in zip(fits, points, strict=True)]
+                seen = float(np.nanmean(judged.seen(mapped)))
+                results.append(SettingResult(setting, seen, judged.unseen(mapped)))
+                shown.update()
+    return results
 
 
 def chosen(results: Sequence[SettingResult]) -> SettingResult:
@@ -200,37 +202,81 @@ def chosen(results: Sequence[SettingResult]) -> SettingResult:
     """
     allowed = [result for result in results if result.is_allowed]
     if not allowed:
-        return max(results, key=lambda r: (r.unseen.value if r.unseen else 0.0, r.seen.value))
+        return max(results, key=lambda r: (r.unseen.value if r.unseen else 0.0, r.seen))
     # Equal ones: the most cautious.
-    return min(allowed, key=lambda result: (-result.seen.value, result.setting))
+    return min(allowed, key=lambda result: (-result.seen, result.setting))
 
 
-def dimension_curve(
-    data: TrainingData, divisions: Sequence[Draw], setting: Setting
-) -> list[tuple[int, Estimate]]:
-    """Return recall@1 of learned classes by dimension, on the images that each division leaves out.
+def dimension_curve(data: TrainingData, divisions: Sequence[Draw], setting: Setting) -> list[DimensionResult]:
+    """Judge one setting by dimension, on the images that each division leaves out.
 
     Parameters
     ----------
     data : TrainingData
     divisions : sequence of Draw
     setting : Setting
+
+    Returns
+    -------
+    list of DimensionResult
+        The shortest first.
     """
-    values: dict[int, list[NDArray[np.float64]]] = {}
-    groups = []
-    n_features = data.views[0].shape[1]
-    for draw in divisions:
-        task, _ = _tasks(data, draw)
-        groups.append(data.groups[task.queries])
-        fit = ScaledFit(data.rows(draw.fit), setting.uses_layers)
-        longest = _longest(fit, setting, len(draw.fit))
-        mapped = fit.map(setting, longest, n_features).apply(data.views[0])
-        for dim in (*(dim for dim in DIMENSIONS if dim < longest), longest):
-            values.setdefault(dim, []).append(_recalls(mapped[:, :dim], task))
-    # Where divisions differ in what they can reach, only what all of them can.
-    complete = {dim: of_dim for dim, of_dim in values.items() if len(of_dim) == len(divisions)}
-    joined = np.concatenate(groups)
-    return [(dim, estimate(np.concatenate(complete[dim]), joined)) for dim in sorted(complete)]
+    judged = _Judged(data, divisions)
+    fits = [ScaledFit(data.rows(draw.fit), setting.uses_layers) for draw in divisions]
+    longest = min(_longest(fit, setting, len(draw.fit)) for fit, draw in zip(fits, divisions, strict=True))
+    maps = [fit.map(setting, longest, data.views[0].shape[1]) for fit in fits]
+    mapped = [map.apply(data.views[0]) for map in maps]
+    return [
+        DimensionResult(dim, *judged.figures([vectors[:, :dim] for vectors in mapped]))
+        for dim in (*(dim for dim in DIMENSIONS if dim < longest), longest)
+    ]
+
+
+def best_dim(curve: Sequence[DimensionResult]) -> int:
+    """Return the shortest dimension within one standard error of the best that unseen classes allow.
+
+    Parameters
+    ----------
+    curve : sequence of DimensionResult
+    """
+    allowed = [r for r in curve if r.unseen is None or r.unseen.low > -_MAX_LOSS] or [curve[-1]]
+    return advised_dim([(result.dim, result.seen) for result in allowed])
+
+
+class _Judged:
+    """The tasks of all divisions, and what the pretrained model reaches in them."""
+
+    def __init__(self, data: TrainingData, divisions: Sequence[Draw]) -> None:
+        self._seen = [Task(draw.validation, draw.fit, data.y, data.groups) for draw in divisions]
+        self._unseen = [
+            Task(draw.unseen, draw.unseen, data.y, data.groups) for draw in divisions if len(draw.unseen)
+        ]
+        self._frozen = self._recalls(self._unseen, [data.frozen] * len(self._unseen))
+
+    def seen(self, vectors: Sequence[Floats]) -> NDArray[np.float64]:
+        """Return recall@1 of each validation image, given the vectors of all images in each division."""
+        return self._recalls(self._seen, vectors)
+
+    def unseen(self, vectors: Sequence[Floats]) -> PairedDifference | None:
+        """Compare recall@1 of the held-out classes with that of the pretrained model."""
+        if not self._unseen:
+            return None
+        recalls = self._recalls(self._unseen, vectors)
+        return paired_difference(recalls, self._frozen, self._groups(self._unseen))
+
+    def figures(self, vectors: Sequence[Floats]) -> tuple[Estimate, PairedDifference | None]:
+        """Return both, the first with its interval."""
+        return estimate(self.seen(vectors), self._groups(self._seen)), self.unseen(vectors)
+
+    @staticmethod
+    def _recalls(tasks: Sequence[Task], vectors: Sequence[Floats]) -> NDArray[np.float64]:
+        pairs = zip(tasks, vectors, strict=True)
+        recalls = [retrieval(unit_length(X), task).values[METRIC] for task, X in pairs]
+        return np.concatenate(recalls) if recalls else np.empty(0)
+
+    @staticmethod
+    def _groups(tasks: Sequence[Task]) -> Ints:
+        return np.concatenate([task.groups[task.queries] for task in tasks])
 
 
 def _longest(fit: ScaledFit, setting: Setting, n: int) -> int:
@@ -238,20 +284,6 @@ def _longest(fit: ScaledFit, setting: Setting, n: int) -> int:
     return min(most, DIMENSIONS[-1])
 
 
-def best_dim(curve: Sequence[tuple[int, Estimate]]) -> int:
-    """Return the shortest dimension within one standard error of the best."""
-    return advised_dim(curve)
-
-
 def _settings(uses_layers: bool) -> Iterator[Setting]:
     for stretch, shrinkage in product(STRETCHES, SHRINKAGES):
         yield Setting(stretch, uses_layers, shrinkage)
-
-
-def _tasks(data: TrainingData, draw: Draw) -> tuple[Task, Task | None]:
-    seen = Task(draw.validation, draw.fit, data.y, data.groups)
-    return seen, Task(draw.unseen, draw.unseen, data.y, data.groups) if len(draw.unseen) else None
-
-
-def _recalls(X: Floats, task: Task) -> NDArray[np.float64]:
-    return retrieval(unit_length(X), task).values[METRIC]

@@ -16,7 +16,7 @@ from nearsight.images.path_encoding import decode_path
 from nearsight.models import DEFAULT_MODEL
 from nearsight.models.cache import user_cache_dir
 from nearsight.progress import steps
-from nearsight.training.augmentation import ViewBackend, augmentation
+from nearsight.training.augmentation import ViewsBackend, augmentation
 from nearsight.training.closed_form import AffineMap
 from nearsight.training.network_features import FeatureNetwork, feature_network
 from nearsight.training.results import Figure, Training
@@ -87,7 +87,7 @@ def train(
         raise InvalidParameterError(f"n_views is {n_views}; it must be at least 1")
     started = time.perf_counter()
     network = feature_network(model, cache_dir or user_cache_dir())
-    with steps(n_views + 1):
+    with steps(2):
         views, kept, failed = _embedded(network, folder.paths, augment, n_views, cache_dir, progress)
         usable = set(kept.tolist())
         folder = folder.without({path for row, path in enumerate(folder.paths) if row not in usable})
@@ -100,7 +100,7 @@ def train(
         settings = compare_settings(fitted, divisions, progress=progress)
     best = chosen(settings)
     curve = dimension_curve(fitted, divisions, best.setting)
-    dim = _checked_dim(dim, curve[-1][0]) if dim is not None else best_dim(curve)
+    dim = _checked_dim(dim, curve[-1].dim) if dim is not None else best_dim(curve)
     tested = _map(fitted, best.setting, dim).apply(data.views[0])
     task = Task.split(data.y, data.groups, is_test)
     # Without a folder of test images, all images may serve, once the figures are known.
@@ -112,6 +112,7 @@ def train(
         setting=best,
         settings=settings,
         dimensions=curve,
+        unseen=next((r.unseen for r in curve if r.dim >= dim), None),
         figures=_figures(data.frozen, tested, task),
         augmentation=augment,
         n_views=n_views,
@@ -132,20 +133,12 @@ def _embedded(
     n_views: int,
     cache_dir: Path | None,
     progress: bool | None,
-) -> tuple[list[NDArray[np.float32]], NDArray[np.intp], list[ImageFailure]]:
+) -> tuple[list[NDArray[np.float32]], NDArray[np.integer], list[ImageFailure]]:
     """Return the features of each view, of the images that could be used, and their positions."""
-    changes, backend = augmentation(augment), network.backend()
-    results = [
-        Embedder(ViewBackend(backend, changes, number), cache_dir=cache_dir, progress=progress).embed(
-            list(paths)
-        )
-        for number in range(n_views)
-    ]
-    usable = set.intersection(*(set(result.positions.tolist()) for result in results))
-    kept = np.array(sorted(usable), np.intp)
-    failed = {failure.path: failure for result in results for failure in result.failed}
-    views = [result.vectors[np.searchsorted(result.positions, kept)] for result in results]
-    return views, kept, list(failed.values())
+    backend = ViewsBackend(network.backend(), augmentation(augment), n_views)
+    result = Embedder(backend, cache_dir=cache_dir, progress=progress).embed(list(paths))
+    views = [result.vectors[:, number * network.dim :][:, : network.dim] for number in range(n_views)]
+    return views, result.positions, result.failed
 
 
 def _require_enough(fitted: TrainingData, is_test: NDArray[np.bool_]) -> None:

@@ -1,0 +1,155 @@
+"""`train`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nearsight import text_format
+from nearsight.cli import options
+from nearsight.cli.framework import Command, Run
+
+if TYPE_CHECKING:
+    from nearsight.images import Exclusions
+    from nearsight.training import Training
+
+# training.AUGMENTATIONS; importing it would make --help slow.
+_AUGMENTATIONS = ["photos", "products", "industrial", "documents"]
+_N_SHEET_IMAGES, _N_SHEET_VIEWS = 8, 8
+
+
+@click.command(
+    "train",
+    cls=Command,
+    json_shape="""{"model", "base", "base_fingerprint", "depth": "head", "dim": int,
+ "better_than_pretrained": bool, "verdict",
+ "figures": {metric: {"pretrained": float, "trained": float, "interval": [low, high], "difference": float,
+   "difference_interval": [low, high], "p": float}},
+ "unseen_classes": {"difference": float, "interval": [low, high]} or null,
+ "setting": {"shrinkage": float, "stretch": float or str, "layers": [str]},
+ "dimensions": [{"dim": int, "value": float, "low": float, "high": float}],
+ "augmentation", "views": int, "images": {"fitted": int, "test": int, "classes": int}, "test_split",
+ "data_sha256", "seconds": float, "failed": [{"path", "reason"}]}""",
+    examples=(
+        "nearsight train products/ --to my-model && nearsight index shelf/ --model dir:my-model",
+        "nearsight train scans/ --to my-model --augment documents --contact-sheet views.jpg",
+        "nearsight train photos/ --labels labels.csv --to my-model --dim 128",
+    ),
+)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--to",
+    "to_folder",
+    metavar="MODEL",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The folder to write the model to; dir:MODEL names it.",
+)
+@click.option(
+    "--labels",
+    metavar="CSV",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A table with the columns path and label, instead of one folder a class.",
+)
+@click.option("--model", metavar="NAME", help="The pretrained model.  [default: efficientnet-lite0]")
+@click.option(
+    "--augment",
+    type=click.Choice(_AUGMENTATIONS),
+    default="photos",
+    show_default=True,
+    metavar="|".join(_AUGMENTATIONS),
+    help="What may change in an image without changing what it shows.",
+)
+@click.option(
+    "--views",
+    type=click.IntRange(1, 16),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="Views of each image to learn from; the first is the image itself.",
+)
+@click.option(
+    "--contact-sheet",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="First write views of a few images to FILE, to look at.",
+)
+@options.dim("Numbers of a vector.  [default: as few as are as good as more]")
+@options.walk
+@options.strict
+@click.pass_obj
+def train(
+    run: Run,
+    /,
+    *,
+    folder: Path,
+    to_folder: Path,
+    labels: Path | None,
+    model: str | None,
+    augment: str,
+    views: int,
+    contact_sheet: Path | None,
+    dim: int | None,
+    exclusions: "Exclusions",
+) -> int:
+    """Train a model on your own labeled images.
+
+    DIR holds one folder of images a class, perhaps in folders train and test. A linear map is fitted behind
+    the pretrained network, so that images of one class become alike: in seconds, without a GPU.
+
+    Settings are chosen on images that are left out, and the figures are of test images: a folder test, or a
+    fifth of each class. Near-duplicates are never on both sides. Of 8 classes or more, some are held out, so
+    that classes the model never saw do not get worse. Where the trained model is not proven better, the
+    command says so.
+    """
+    from nearsight import training
+    from nearsight.reports.training import training_charts
+    from nearsight.services import training as service
+
+    training.require_free(to_folder)
+    labeled, groups = service.labeled_images(
+        folder,
+        labels,
+        exclusions,
+        cache_dir=run.settings.cache_dir,
+        progress=run.console.progress,
+    )
+    if contact_sheet is not None:
+        service.write_contact_sheet(
+            contact_sheet, labeled.paths, augment, n_images=_N_SHEET_IMAGES, n_views=_N_SHEET_VIEWS
+        )
+    result = training.train(
+        labeled,
+        groups,
+        **options.without_none(model=model, dim=dim),
+        augment=augment,
+        n_views=views,
+        cache_dir=run.settings.cache_dir,
+        progress=run.console.progress,
+    )
+    training.write_model(result, to_folder, training_charts(result))
+    run.console.document({"model": f"dir:{to_folder}", **result.to_dict()})
+    _say(run, result, to_folder)
+    return run.report_failures(result.failed, n_images=result.n_fitted + result.n_test)
+
+
+def _say(run: Run, result: "Training", folder: Path) -> None:
+    from nearsight.evaluation import metric_title
+
+    header = [f"{result.n_test:,} test images", "pretrained", "trained", "difference (95 %)"]
+    rows = [
+        [
+            metric_title(name),
+            f"{figure.pretrained.value:.3f}",
+            f"{figure.trained.value:.3f}",
+            f"{figure.difference.value:+.3f} ({figure.difference.low:+.3f} to {figure.difference.high:+.3f})",
+        ]
+        for name, figure in result.figures.items()
+    ]
+    for line in text_format.table(rows, header=header, right=range(1, len(header))):
+        run.console.say(line)
+    run.console.say()
+    run.console.say(result.verdict, bold=True)
+    run.console.say(result.unseen_sentence)
+    name = text_format.printable(str(folder))
+    run.console.say(f"Saved {name}, with vectors of {result.dim:,} numbers: --model dir:{name}")

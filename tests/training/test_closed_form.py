@@ -1,0 +1,59 @@
+"""Maps in closed form, beside scikit-learn's discriminant analysis and the formula written out."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from nearsight.errors import InvalidParameterError
+from nearsight.training.closed_form import ONLY_BETWEEN, ClassScatter
+
+
+def clouds(n_per_class, d, n_classes=4, seed=0):
+    rng = np.random.default_rng(seed)
+    centers = rng.normal(0, 2, (n_classes, d))
+    mixing = rng.normal(0, 1, (d, d))
+    X = np.concatenate([center + rng.normal(0, 1, (n_per_class, d)) @ mixing for center in centers])
+    return X + 7, np.repeat(np.arange(n_classes), n_per_class)
+
+
+def test_without_the_rest_it_is_linear_discriminant_analysis():
+    X, y = clouds(40, 12)
+    scatter, shrinkage = ClassScatter(X, y), 1e-6
+    # scikit-learn shrinks the covariance between classes, too, so it is compared without shrinkage.
+    reference = LinearDiscriminantAnalysis(solver="eigen").fit(X, y).transform(X)
+    expected = pdist(reference) * np.sqrt((len(X) - 4) / len(X))
+    mapped = scatter.mapped(scatter.coordinates(X), shrinkage=shrinkage, stretch=ONLY_BETWEEN)
+    assert mapped.shape == (len(X), 3)
+    np.testing.assert_allclose(pdist(mapped), expected, rtol=1e-2)
+    np.testing.assert_allclose(
+        pdist(scatter.map(shrinkage=shrinkage, stretch=ONLY_BETWEEN, dim=3).apply(X)), expected, rtol=1e-2
+    )
+
+
+@pytest.mark.parametrize("n_per_class", [40, 3])
+@pytest.mark.parametrize("stretch", [0.0, 1.0, 3.0])
+def test_it_whitens_within_classes_and_stretches_between_them(n_per_class, stretch):
+    X, y = clouds(n_per_class, 12)
+    means = np.stack([X[y == k].mean(axis=0) for k in range(4)])
+    residuals = X - means[y]
+    within = residuals.T @ residuals / (len(X) - 4)
+    shrunk = 0.7 * within + 0.3 * np.trace(within) / 12 * np.eye(12)
+    values, vectors = np.linalg.eigh(shrunk)
+    whitening = vectors / np.sqrt(values) @ vectors.T
+    between = np.linalg.svd((means - X.mean(axis=0)) @ whitening, full_matrices=False)[2][:3]
+    expected = pdist((X - X.mean(axis=0)) @ whitening @ (np.eye(12) + stretch * between.T @ between))
+    scatter = ClassScatter(X, y)
+    mapped = scatter.mapped(scatter.coordinates(X), shrinkage=0.3, stretch=stretch)
+    np.testing.assert_allclose(pdist(mapped), expected, rtol=1e-3)
+    full = scatter.map(shrinkage=0.3, stretch=stretch, dim=min(12, len(X) - 1))
+    np.testing.assert_allclose(pdist(full.apply(X)), expected, rtol=1e-3)
+    spread = full.apply(X).var(axis=0)
+    assert (np.diff(spread) <= 1e-4 * spread[0]).all()
+
+
+def test_what_cannot_be_learned_from_is_refused():
+    with pytest.raises(InvalidParameterError, match="2 classes, the largest with 1 images"):
+        ClassScatter(np.eye(2), [0, 1])
+    with pytest.raises(InvalidParameterError, match="dim is 4; it must be between 1 and 3"):
+        ClassScatter(*clouds(9, 12)).map(shrinkage=0.3, stretch=ONLY_BETWEEN, dim=4)

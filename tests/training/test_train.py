@@ -1,0 +1,178 @@
+"""Training from files to a model that is used by its name."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nearsight import Embedder
+from nearsight.errors import InvalidParameterError, ParityError
+from nearsight.evaluation import Estimate, PairedDifference, read_labeled_folder
+from nearsight.models import load_model
+from nearsight.models.dense_features import load_features
+from nearsight.training import require_free, train, write_model
+from nearsight.training.network_features import feature_network
+from nearsight.training.selection import (
+    DimensionResult,
+    Setting,
+    SettingResult,
+    best_dim,
+    chosen,
+)
+
+SIDE, LAYERS = 32, ("sum", "last")
+
+
+def groups_of(folder):
+    return np.arange(len(folder.paths))
+
+
+@pytest.fixture(scope="module")
+def trained(small_network, stripes):
+    folder = read_labeled_folder(stripes)
+    return train(folder, groups_of(folder), model=small_network, progress=False)
+
+
+def test_features_are_the_vector_then_mean_and_spread_of_inner_layers(small_network, tmp_path):
+    network = feature_network(small_network, tmp_path)
+    assert network.layers == LAYERS
+    assert network.dim == 16 + 2 * (8 + 12)
+    rng = np.random.default_rng(3)
+    image = Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8))
+    backend, model = network.backend(), load_model(small_network)
+    [features] = backend.embed([backend.prepare(image)])
+    maps = load_features(small_network, LAYERS).maps(model.prepare(image))
+    expected = [model.embed([model.prepare(image)])[0]]
+    for layer in maps:
+        expected += [layer.mean(axis=(0, 1)), layer.std(axis=(0, 1))]
+    np.testing.assert_allclose(features, np.concatenate(expected), atol=1e-5)
+
+
+def test_a_trained_model_beats_the_pretrained_one_on_images_it_never_saw(trained):
+    figure = trained.figures["recall@1"]
+    assert trained.is_better
+    assert figure.difference.low > 0.05
+    assert trained.n_test == 27
+    assert trained.n_fitted == 144
+    assert trained.verdict.startswith("The trained model is better: recall@1")
+    assert trained.unseen is not None
+    assert "Classes that were held out: recall@1" in trained.unseen_sentence
+
+
+def test_labels_that_mean_nothing_give_nothing_better(small_network, stripes):
+    folder = read_labeled_folder(stripes)
+    rng = np.random.default_rng(0)
+    shuffled = replace(folder, labels=rng.permutation(folder.labels).tolist())
+    result = train(shuffled, groups_of(folder), model=small_network, n_views=1, progress=False)
+    assert not result.is_better
+    assert "not proven better" in result.verdict
+    assert f"Keep {small_network}" in result.verdict
+    assert result.to_dict()["better_than_pretrained"] is False
+
+
+def test_the_written_model_is_used_by_its_name(trained, stripes, tmp_path):
+    write_model(trained, tmp_path / "model", {"note.txt": "hello"})
+    name = f"dir:{tmp_path / 'model'}"
+    paths = [str(path) for path in sorted(stripes.rglob("*.png"))[:5]]
+    vectors = Embedder(name, progress=False).embed(paths).vectors
+    features = Embedder(trained.network.backend(), progress=False).embed(paths).vectors
+    expected = trained.map.apply(features)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(vectors, expected, atol=1e-4)
+    spec = load_model(name).spec
+    assert (spec.license, spec.dim, spec.id) == ("MIT", trained.dim, name)
+    record = json.loads((tmp_path / "model" / "training.json").read_text())
+    assert record["figures"]["recall@1"]["trained"] == round(trained.figures["recall@1"].trained.value, 5)
+    assert trained.verdict in (tmp_path / "model" / "README.md").read_text()
+    assert (tmp_path / "model" / "note.txt").read_text() == "hello"
+    # The same training gives the same model, and replaces it.
+    digest = spec.fingerprint.digest
+    write_model(trained, tmp_path / "model")
+    assert load_model(name).spec.fingerprint.digest == digest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_a_folder_with_something_else_stays_as_it_is(trained, tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"mine")
+    with pytest.raises(InvalidParameterError, match="is not empty and holds no trained model"):
+        write_model(trained, tmp_path)
+    with pytest.raises(InvalidParameterError, match="is a file"):
+        require_free(tmp_path / "photo.jpg")
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+def test_a_network_that_computes_something_else_is_not_written(trained, tmp_path):
+    wrong = replace(trained.map, components=trained.map.components[::-1])
+    broken = replace(trained, network=_Wrong(trained.network, wrong))
+    with pytest.raises(ParityError, match="differ by"):
+        write_model(broken, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+class _Wrong:
+    def __init__(self, network, map):
+        self.network, self.map, self.layers = network, map, network.layers
+
+    def backend(self):
+        return self.network.backend()
+
+    def with_map(self, map):
+        return self.network.with_map(self.map)
+
+
+def test_images_of_a_test_folder_are_never_learned_from(small_network, stripes, tmp_path):
+    files = sorted(stripes.rglob("*.png"))
+    for path in files:
+        split = "test" if int(path.stem) >= 12 else "train"
+        target = tmp_path / split / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    (tmp_path / "train" / "class 0" / "broken.png").write_bytes(b"no image")
+    folder = read_labeled_folder(tmp_path)
+    groups = groups_of(folder)
+    # One image of the training set shows the same thing as one of the test set.
+    is_test = np.array([split == "test" for split in folder.splits])
+    twin = int(np.flatnonzero(~is_test & (np.array(folder.labels) == "class 1"))[0])
+    groups[twin] = groups[np.flatnonzero(is_test)[0]]
+    result = train(folder, groups, model=small_network, n_views=1, dim=6, progress=False)
+    assert result.has_test_split
+    assert result.n_fitted == 9 * 12 - 1
+    assert result.dim == 6
+    assert [Path(failure.path).name for failure in result.failed] == ["broken.png"]
+
+
+def difference(low):
+    return PairedDifference(low + 0.01, low, low + 0.02, 0.5, 0.01, None)
+
+
+def test_a_setting_that_costs_unseen_classes_is_not_chosen():
+    greedy = SettingResult(Setting(3.0, False, 0.3), 0.95, difference(-0.2))
+    careful = SettingResult(Setting(1.0, False, 0.3), 0.9, difference(0.0))
+    equal = SettingResult(Setting(3.0, True, 0.3), 0.9, difference(0.0))
+    assert chosen([greedy, equal, careful]) is careful
+    assert chosen([greedy]) is greedy
+    untested = [replace(result, unseen=None) for result in (greedy, careful)]
+    assert chosen(untested) is untested[1]
+
+
+def test_a_dimension_that_costs_unseen_classes_is_not_chosen():
+    seen = Estimate(0.9, 0.85, 0.95, 100)
+    curve = [DimensionResult(dim, seen, difference(low)) for dim, low in ((16, -0.1), (64, 0.0), (256, 0.0))]
+    assert best_dim(curve) == 64
+    assert best_dim(curve[:1]) == 16
+
+
+def test_too_few_images_are_refused(small_network, stripes, tmp_path):
+    for number in (0, 1):
+        (tmp_path / str(number)).mkdir()
+        for image in range(2):
+            source = stripes / f"class {number}" / f"{image}.png"
+            (tmp_path / str(number) / source.name).write_bytes(source.read_bytes())
+    folder = read_labeled_folder(tmp_path)
+    with pytest.raises(InvalidParameterError, match="training needs two classes of five different images"):
+        train(folder, groups_of(folder), model=small_network, progress=False)
+    with pytest.raises(InvalidParameterError, match="n_views is 0"):
+        train(folder, groups_of(folder), model=small_network, n_views=0)
