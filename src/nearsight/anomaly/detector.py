@@ -1,37 +1,34 @@
 """Detect defects in images, with a model fitted on good images only."""
 
 import copy
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from threadpoolctl import threadpool_limits
 
 from nearsight import progress as progress_display
 from nearsight.anomaly.artifact import SavedDetector, read_detector, write_detector
 from nearsight.anomaly.conditions import Capture, Conditions
 from nearsight.anomaly.known_images import image_hashes
+from nearsight.anomaly.streams import map_sources, split_failures
 from nearsight.anomaly.templates import Templates, template_difference
 from nearsight.anomaly.views import View, ViewExtractor, ViewMaps, combined_heat, default_views
-from nearsight.errors import CalibrationError, ImageError, ImageFailure, InvalidParameterError
+from nearsight.errors import CalibrationError, ImageFailure, InvalidParameterError
 from nearsight.estimators.anomaly import Level, MultiLevelAnomaly
 from nearsight.estimators.conformal import Threshold
 from nearsight.images import ImageSource, Limits, decode, find
 from nearsight.models import DEFAULT_MODEL, Fingerprint
 from nearsight.models.dense_features import FeatureMaps, find_network, load_features
-from nearsight.parallel import ordered_map
 from nearsight.processor import n_cores
 
 # The features of one tile take about a megabyte.
 _MAX_TILES = 16
 _MOST_SCALE = 8
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +224,16 @@ class AnomalyDetector:
         return self._estimator.threshold_
 
     @property
+    def good_scores_(self) -> NDArray[np.float64]:
+        """The scores of the good images that were held out, which the threshold rests on."""
+        return self._estimator.good_scores_
+
+    @property
     def n_images_seen_(self) -> int:
         """Good images that were learned or held out."""
         return self._estimator.n_images_seen_
 
-    def fit(self, images: Any, **walk: Any) -> "AnomalyDetector":
+    def fit(self, images: Any, *, also_learn: Sequence[str] = (), **walk: Any) -> "AnomalyDetector":
         """Learn from good images.
 
         Parameters
@@ -239,6 +241,10 @@ class AnomalyDetector:
         images : path, PIL image, uint8 array, bytes, or iterable of those
             Good images only. Folders, globs and tar shards are walked. The images are shuffled, so their
             order does not matter. Images that cannot be used are listed in `failed_`.
+        also_learn : sequence of str
+            Files of good images that are learned and never held out, such as false alarms: they are no random
+            sample of good images, so the threshold must not rest on them. Of more than half as many as
+            `images`, the last ones count.
         **walk
             `allow_remote`, `exclusions` and `skipped`; see `images.find`.
 
@@ -247,11 +253,14 @@ class AnomalyDetector:
         CalibrationError
             There are too few images for the false-alarm rate; the message says how many are needed.
         """
-        sources, self.failed_ = _split_failures(find(images, **walk))
+        sources, self.failed_ = split_failures(find(images, **walk))
+        learned, failures = split_failures(find(also_learn[max(0, len(also_learn) - len(sources) // 2) :]))
+        self.failed_ += failures
         self._forget()
         self._estimator.split(len(sources))
         order = np.random.default_rng(self._estimator.random_state).permutation(len(sources))
-        shuffled, used = [sources[i] for i in order], list[ImageSource]()
+        # The estimator learns the first and holds the last out.
+        shuffled, used = [*learned, *(sources[i] for i in order)], list[ImageSource]()
         try:
             self._estimator.fit(self._learnable(shuffled, used), n=len(shuffled))
         except (CalibrationError, InvalidParameterError):
@@ -285,7 +294,7 @@ class AnomalyDetector:
         Each image is scored before it is learned, and the threshold is updated with its score. Images that
         were learned before are left out, and listed in `duplicates_`. For `walk` see `fit`.
         """
-        sources, self.failed_ = _split_failures(find(images, **walk))
+        sources, self.failed_ = split_failures(find(images, **walk))
         self.duplicates_ = []
         self._estimator.partial_fit(self._learnable(sources, []))
         return self
@@ -315,7 +324,7 @@ class AnomalyDetector:
     ) -> Generator[AnomalyResult | ImageFailure, None, None]:
         """Score the sources that `images.find` yields, in memory that does not grow with their number."""
         extract = partial(self._extract, self._extractor, self.conditions_)
-        yield from _map_sources(
+        yield from map_sources(
             lambda source: self._result(extract(source), heatmaps), sources, self.n_threads
         )
 
@@ -404,7 +413,7 @@ class AnomalyDetector:
         # New images are brought under the conditions of those that were learned before.
         conditions = copy.copy(self.conditions_) if self.conditions_.n_images else None
         extract = partial(self._extract, self._extractor, conditions, is_learning=True)
-        results = _map_sources(extract, sources, self.n_threads)
+        results = map_sources(extract, sources, self.n_threads)
         with progress_display.bar("learning from good images", len(sources), progress=self.progress) as bar:
             for source, features in zip(sources, results, strict=True):
                 bar.update()
@@ -457,36 +466,3 @@ class AnomalyDetector:
             image=features.image if heatmaps else None,
             notes=features.notes,
         )
-
-
-def _split_failures(
-    entries: Iterable[ImageSource | ImageFailure],
-) -> tuple[list[ImageSource], list[ImageFailure]]:
-    sources: list[ImageSource] = []
-    failures: list[ImageFailure] = []
-    for entry in entries:
-        if isinstance(entry, ImageFailure):
-            failures.append(entry)
-        else:
-            sources.append(entry)
-    return sources, failures
-
-
-def _map_sources(
-    function: Callable[[ImageSource], T], sources: Iterable[ImageSource | ImageFailure], n_threads: int
-) -> Iterator[T | ImageFailure]:
-    """Apply a function to sources in threads, and yield in order; an unusable image becomes a failure."""
-
-    def attempt(source: ImageSource | ImageFailure) -> T | ImageFailure:
-        if isinstance(source, ImageFailure):
-            return source
-        try:
-            return function(source)
-        except ImageError as error:
-            return ImageFailure(error.path, error.reason)
-        except MemoryError:
-            return ImageFailure(source.path, "there is not enough memory to score it")
-
-    # BLAS threads inside of threads wait for each other, which takes half of the time.
-    with threadpool_limits(1, "blas"):
-        yield from ordered_map(attempt, sources, n_threads=n_threads)

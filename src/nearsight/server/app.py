@@ -16,6 +16,7 @@ from nearsight.server.limits import BodyLimit
 from nearsight.server.origin import OriginCheck
 from nearsight.server.routes import (
     analyses,
+    anomaly,
     classify,
     clusters,
     collections,
@@ -44,6 +45,7 @@ _ROUTES = (
     jobs,
     analyses,
     clusters,
+    anomaly,
     classify,
     recommendations,
     faces,

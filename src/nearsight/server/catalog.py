@@ -63,6 +63,7 @@ class CollectionCatalog:
         self._own = Path(settings.data) / "collections"
         self._uploads = Path(settings.data) / "uploads"
         self._results = Path(settings.data) / "results"
+        self._detectors = Path(settings.data) / "detectors"
         self._mounts = {name: Path(place) for name, place in settings.pairs("mount").items()}
         self.roots = {name: Path(place).resolve() for name, place in settings.pairs("root").items()}
         self._models = models
@@ -154,6 +155,7 @@ class CollectionCatalog:
         shutil.rmtree(directory, ignore_errors=True)
         shutil.rmtree(self.uploads(name), ignore_errors=True)
         shutil.rmtree(self._results / name, ignore_errors=True)
+        shutil.rmtree(self._detectors / name, ignore_errors=True)
 
     def uploads(self, name: str) -> Path:
         """Return where the uploaded files of a collection lie."""
@@ -164,6 +166,11 @@ class CollectionCatalog:
         folder = self._results / name / "tables"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{title}.csv"
+
+    def detectors(self, name: str) -> Path:
+        """Return where the detectors of a collection lie, which must exist."""
+        self.open(name)
+        return (self._detectors / name).absolute()
 
     def result_file(self, name: str, kind: str) -> Path:
         """Return where the latest result of an analysis lies; its directory exists."""

@@ -20,10 +20,12 @@ _PATIENCE_S = 10.0
 # How often the table is looked at for jobs and cancellations of other processes.
 _POLL_S = 0.5
 _MAX_LINE_BYTES = 16 * 2**20
+# Jobs that run until they are cancelled, at once: each holds a model in memory.
+_MAX_STANDING = 4
 
 
 class JobRunner:
-    """Runs the jobs of a table, one at a time.
+    """Runs the jobs of a table: one at a time, and beside it those that run until they are cancelled.
 
     Parameters
     ----------
@@ -44,7 +46,7 @@ class JobRunner:
         self._memory_bytes = memory_mb * 2**20
         self._wake = asyncio.Event()
         self._changed = asyncio.Condition()
-        self._process: asyncio.subprocess.Process | None = None
+        self._processes: set[asyncio.subprocess.Process] = set()
         self._is_stopping = False
 
     async def add(self, kind: str, args: Mapping[str, Any], **options: Any) -> tuple[Job, bool]:
@@ -84,25 +86,48 @@ class JobRunner:
     async def run(self) -> None:
         """Run queued jobs until cancelled."""
         await self._in_thread(self.table.recover)
-        while not self._is_stopping:
-            job: Job | None = await self._in_thread(self.table.claim)
-            await self._count()
-            if job is not None:
-                await self._run_one(job)
-                continue
-            self._wake.clear()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _POLL_S)
+        standing = asyncio.ensure_future(self._run_standing())
+        try:
+            while not self._is_stopping:
+                job: Job | None = await self._in_thread(self.table.claim)
+                await self._count()
+                if job is not None:
+                    await self._run_one(job)
+                    continue
+                self._wake.clear()
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), _POLL_S)
+        finally:
+            standing.cancel()
+            await asyncio.gather(standing, return_exceptions=True)
+
+    async def _run_standing(self) -> None:
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                job: Job | None = None
+                if len(tasks) < _MAX_STANDING and not self._is_stopping:
+                    job = await self._in_thread(self.table.claim_standing)
+                if job is not None:
+                    task = asyncio.ensure_future(self._run_one(job))
+                    tasks.add(task)
+                    task.add_done_callback(tasks.discard)
+                    continue
+                await asyncio.sleep(_POLL_S)
+        finally:
+            # Their processes were ended by `stop`, or end with this one.
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def stop(self) -> None:
-        """End the running job; it is interrupted."""
+        """End the running jobs; they are interrupted."""
         self._is_stopping = True
         self._wake.set()
-        process = self._process
-        if process is not None and process.returncode is None:
-            await _end(process)
+        running = [process for process in self._processes if process.returncode is None]
+        await asyncio.gather(*(_end(process) for process in running))
         end = time.monotonic() + _PATIENCE_S
-        while self._process is not None and time.monotonic() < end:
+        while self._processes and time.monotonic() < end:
             await asyncio.sleep(0.02)
 
     async def _run_one(self, job: Job) -> None:
@@ -112,7 +137,7 @@ class JobRunner:
             stdout=asyncio.subprocess.PIPE,
             limit=_MAX_LINE_BYTES,
         )
-        self._process = process
+        self._processes.add(process)
         await self._in_thread(self.table.has_started, job.id, process.pid)
         watch = asyncio.ensure_future(self._end_if_cancelled(job.id, process))
         try:
@@ -122,7 +147,7 @@ class JobRunner:
             await self._finish(job.id, process, last)
         finally:
             watch.cancel()
-            self._process = None
+            self._processes.discard(process)
             await self._tell()
 
     async def _talk(

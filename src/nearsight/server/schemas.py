@@ -113,6 +113,22 @@ ITEMS: dict[str, Any] = {
     }
 }
 
+#: Images that a detector scores.
+SCORED_IMAGES: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {"image": {"type": "array", "items": _BINARY}},
+                }
+            }
+        },
+    }
+}
+
 _TEXTS = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 _VECTOR = {"type": "array", "items": {"type": "number"}}
 _QUERY = {

@@ -15,6 +15,7 @@ from nearsight.models import DEFAULT_MODEL, find_model, load_model, load_text_en
 from nearsight.processor import n_cores
 from nearsight.server.auth import Gate
 from nearsight.server.catalog import CollectionCatalog
+from nearsight.server.detectors import LoadedDetectors
 from nearsight.server.dispatcher import Dispatcher
 from nearsight.server.face_banks import FaceBanks
 from nearsight.server.fetch import UrlFetcher
@@ -92,6 +93,7 @@ class Service:
         self.face_banks = FaceBanks(
             self.catalog, limits=self.limits, n_threads=settings.n_threads or n_cores(), cache_dir=cache_dir
         )
+        self.detectors = LoadedDetectors(self.limits, settings.n_threads or n_cores(), cache_dir)
         self.dispatcher = Dispatcher(
             n_threads=settings.n_threads or n_cores(),
             max_items=settings.queue,

@@ -61,10 +61,20 @@ _ANALYSES = (
     "faces",
 )
 
+
+def anomaly(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the function of that name in `anomaly_jobs`."""
+    from nearsight.services import anomaly_jobs
+
+    result: dict[str, Any] = getattr(anomaly_jobs, kind)(args)
+    return result
+
+
 #: What a job can be, by its kind.
 KINDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "index": index,
     **{kind: partial(analysis, kind) for kind in _ANALYSES},
+    **{kind: partial(anomaly, kind) for kind in ("anomaly_fit", "anomaly_score", "anomaly_watch")},
 }
 
 

@@ -18,7 +18,9 @@ FILENAME = "jobs.sqlite"
 STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted")
 ENDED = ("done", "failed", "cancelled", "interrupted")
 # What may simply run again after a restart: work that is done already costs next to nothing.
-RESUMED = ("index",)
+RESUMED = ("index", "anomaly_watch")
+# What runs until it is cancelled, beside the job whose turn it is.
+STANDING = ("anomaly_watch",)
 # What the command line of a job's process holds; a process of that id without it is somebody else's.
 WORKER_MODULE = "nearsight.services.job_worker"
 _IDEMPOTENT_S = 24 * 3600
@@ -173,13 +175,24 @@ class JobTable:
         return {(row[0], row[1]): row[2] for row in rows}
 
     def claim(self) -> Job | None:
-        """Return the oldest queued job, which is running from now on; None if there is none."""
+        """Return the oldest queued job, which is running from now on; None if there is none.
+
+        Those that run until they are cancelled are left to `claim_standing`.
+        """
+        return self._claim("NOT IN")
+
+    def claim_standing(self) -> Job | None:
+        """Return the oldest queued job of a kind in `STANDING`, which is running from now on."""
+        return self._claim("IN")
+
+    def _claim(self, how: str) -> Job | None:
+        kinds = ", ".join(f"'{kind}'" for kind in STANDING)
         with self._transaction() as database:
             row = database.execute(
                 "UPDATE jobs SET state = 'running', started = ?, done = 0, total = NULL, message = '', "
                 "error = NULL"
-                " WHERE id = (SELECT id FROM jobs WHERE state = 'queued' ORDER BY created, id LIMIT 1) "
-                "RETURNING *",
+                f" WHERE id = (SELECT id FROM jobs WHERE state = 'queued' AND kind {how} ({kinds})"
+                " ORDER BY created, id LIMIT 1) RETURNING *",
                 (time.time(),),
             ).fetchone()
         return None if row is None else _job(row)

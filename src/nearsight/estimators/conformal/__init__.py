@@ -18,10 +18,12 @@ from nearsight.estimators.conformal.calibration import (
 )
 from nearsight.estimators.conformal.contaminated import expected_exceedances, from_contaminated
 from nearsight.estimators.conformal.mondrian import group_thresholds
+from nearsight.estimators.conformal.rates import RateEstimate, rate_above
 from nearsight.estimators.conformal.tail import discoveries, tail_alarms, tail_p_values
 from nearsight.estimators.conformal.threshold import Threshold
 
 __all__ = [
+    "RateEstimate",
     "Threshold",
     "discoveries",
     "expected_exceedances",
@@ -31,6 +33,7 @@ __all__ = [
     "from_nonmatching_pairs",
     "group_thresholds",
     "p_values",
+    "rate_above",
     "required_examples",
     "tail_alarms",
     "tail_p_values",

@@ -1,7 +1,6 @@
 """`anomaly fit`."""
 
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +77,7 @@ def fit(
     set the threshold, so that on average the share R of good images is called defective. With --from, a saved
     detector learns from more good images.
     """
-    from nearsight.anomaly import AnomalyDetector
+    from nearsight.services import anomaly
 
     file = to_file or out or from_file
     if file is None:
@@ -101,35 +100,16 @@ def fit(
     }
     skipped: Counter[str] = Counter()
     walk: dict[str, Any] = {"allow_remote": allow_remote, "exclusions": exclusions, "skipped": skipped}
-    if from_file is not None:
-        detector = AnomalyDetector.load(from_file, **fit_options, **shared_options)
-        detector.partial_fit(list(paths), **walk)
-    else:
-        detector = AnomalyDetector(**fit_options, **shared_options)
-        detector.fit(list(paths), **walk)
+    detector = anomaly.fitted_detector(
+        paths, from_file=from_file, options=fit_options, runtime=shared_options, walk=walk
+    )
     if run.fail_fast and detector.failed_:
         raise ImageError(detector.failed_[0].path, detector.failed_[0].reason)
     detector.save(file)
-    run.console.document(_document(detector, file))
+    run.console.document(anomaly.fit_document(detector, file))
     _say(run, detector, file)
     run.report_skipped(skipped, is_result=False)
     return run.report_failures(detector.failed_, n_images=detector.n_images_seen_)
-
-
-def _document(detector: "AnomalyDetector", file: Path) -> dict[str, Any]:
-    threshold = detector.threshold_
-    return {
-        "file": str(file),
-        "images": detector.n_images_seen_,
-        "held_out": threshold.n_examples,
-        "threshold": threshold.value,
-        "false_alarm_rate": threshold.false_alarm_rate,
-        "expected_rate": threshold.expected_rate,
-        "model": detector.features.spec.id,
-        "layers": list(detector.features.layers),
-        "duplicates": detector.duplicates_,
-        "failed": [asdict(failure) for failure in detector.failed_],
-    }
 
 
 def _say(run: Run, detector: "AnomalyDetector", file: Path) -> None:

@@ -68,8 +68,8 @@ def score(
     """
     from nearsight import images, progress
     from nearsight.anomaly import AnomalyDetector
-    from nearsight.anomaly.heatmap import reason
     from nearsight.reports.anomalies import AnomalyReport
+    from nearsight.services.anomaly import score_document
 
     if from_file is None:
         from_file, paths = _detector_first(paths)
@@ -105,10 +105,8 @@ def score(
                     raise ImageError(result.path, result.reason)
                 failed.append(result)
                 continue
-            score = {key: getattr(result, key) for key in ("path", "score", "threshold", "defect")}
             notes.update(result.notes)
-            said = {"why": reason(result), "notes": list(result.notes)}
-            scores.append({**score, **said, **(folder.add(result) if folder else {})})
+            scores.append({**score_document(result), **(folder.add(result) if folder else {})})
             if anomaly_report:
                 anomaly_report.add(result)
     model_id, threshold = detector.features.spec.id, detector.threshold_
