@@ -16,7 +16,7 @@ def test_a_calibrated_threshold_has_the_rate_and_the_interval_that_it_states(rat
 
 
 def test_the_expected_rate_and_the_interval_hold_for_new_examples():
-    """Of fixed thresholds: the mean share above them is at most the expected one, and mostly in the interval."""
+    """For fixed thresholds: the share above is at most the expected one, and mostly in the interval."""
     rng = np.random.default_rng(1)
     for value in (-1.0, 0.0, 1.0, 2.0):
         true_share = (rng.normal(size=200_000) > value).mean()
