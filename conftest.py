@@ -42,7 +42,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hide it before anything asks, from child processes too."""
+    """Hide it before anything asks, from child processes too; many processes compute on one thread each."""
+    if getattr(config.option, "numprocesses", None):
+        # The threads of a product of matrices wait busily for the next one, and would keep others from work.
+        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ.setdefault(variable, "1")
     hidden = config.getoption("--pretend-no")
     if not hidden:
         return

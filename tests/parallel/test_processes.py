@@ -151,9 +151,11 @@ def test_a_worker_that_hangs_with_the_interpreter_lock_is_ended():
 
 
 def test_workers_take_no_more_cores_than_they_have_threads(monkeypatch):
-    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "7")
+    names = ["LOKY_MAX_CPU_COUNT", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"]
+    for name in names:
+        monkeypatch.setenv(name, "7")
     with workers(functions.start_environment, n_threads=1) as pool:
-        assert pool.submit(["LOKY_MAX_CPU_COUNT", "OMP_NUM_THREADS"]).result() == ["1", "1"]
+        assert pool.submit(names).result() == ["1", "1", "1"]
 
 
 PARENT = """
