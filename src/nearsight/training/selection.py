@@ -7,12 +7,13 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from nearsight.errors import InvalidParameterError
 from nearsight.estimators.neighbors import unit_length
 from nearsight.evaluation import Estimate, PairedDifference, advised_dim, estimate, paired_difference
 from nearsight.evaluation.metrics import Task, retrieval
 from nearsight.progress import bar
 from nearsight.training.closed_form import ONLY_BETWEEN, AffineMap, ClassScatter, Coordinates
-from nearsight.training.split import Draw
+from nearsight.training.split import Draw, draws
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -158,6 +159,66 @@ class ScaledFit:
         mean[: len(self.scale)] = fitted.mean / self.scale
         components[:, : len(self.scale)] = fitted.components * self.scale
         return AffineMap(mean.astype(np.float32), components.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class FittedMap:
+    """A map whose settings were chosen on images that it was not fitted on.
+
+    Attributes
+    ----------
+    setting : SettingResult
+    settings : list of SettingResult
+        All that were compared.
+    dimensions : list of DimensionResult
+    dim : int
+    """
+
+    setting: SettingResult
+    settings: list[SettingResult]
+    dimensions: list[DimensionResult]
+    dim: int
+
+    @property
+    def unseen(self) -> PairedDifference | None:
+        """What vectors of this length (or of the next that was judged) cost classes that were held out."""
+        return next((result.unseen for result in self.dimensions if result.dim >= self.dim), None)
+
+    def map(self, data: TrainingData) -> AffineMap:
+        """Return the map of these settings, fitted on all of the data."""
+        fit = ScaledFit(data, self.setting.setting.uses_layers)
+        return fit.map(self.setting.setting, self.dim, data.views[0].shape[1])
+
+
+def choose_map(
+    data: TrainingData, dim: int | None = None, *, random_state: int = 0, progress: bool | None = None
+) -> FittedMap:
+    """Choose the settings of a map on divisions of the data.
+
+    Parameters
+    ----------
+    data : TrainingData
+    dim : int, optional
+        Length of the vectors; by default it is chosen.
+    random_state : int
+    progress : bool, optional
+        See `nearsight.progress.bar`.
+
+    Raises
+    ------
+    InvalidParameterError
+        `dim` is longer than the data allow.
+    """
+    divisions = list(draws(data.y, data.groups, random_state=random_state))
+    settings = compare_settings(data, divisions, progress=progress)
+    best = chosen(settings)
+    curve = dimension_curve(data, divisions, best.setting)
+    longest = curve[-1].dim
+    if dim is not None and not 1 <= dim <= longest:
+        raise InvalidParameterError(
+            f"dim is {dim}; with these images and classes it must be between 1 and {longest}"
+        )
+    return FittedMap(best, settings, curve, dim or best_dim(curve))
 
 
 def compare_settings(

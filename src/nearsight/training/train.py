@@ -17,19 +17,10 @@ from nearsight.models import DEFAULT_MODEL
 from nearsight.models.cache import user_cache_dir
 from nearsight.progress import steps
 from nearsight.training.augmentation import ViewsBackend, augmentation
-from nearsight.training.closed_form import AffineMap
 from nearsight.training.network_features import FeatureNetwork, feature_network
 from nearsight.training.results import Figure, Training
-from nearsight.training.selection import (
-    ScaledFit,
-    Setting,
-    TrainingData,
-    best_dim,
-    chosen,
-    compare_settings,
-    dimension_curve,
-)
-from nearsight.training.split import draws, rows_of_test
+from nearsight.training.selection import TrainingData, choose_map
+from nearsight.training.split import rows_of_test
 
 DEFAULT_VIEWS = 2
 _METRICS = ("recall@1", "recall@5", "map@10", "knn_accuracy")
@@ -96,23 +87,19 @@ def train(
         is_test = rows_of_test(data.y, data.groups, folder.splits, random_state=random_state)
         fitted = data.rows(np.flatnonzero(~is_test))
         _require_enough(fitted, is_test)
-        divisions = list(draws(fitted.y, fitted.groups, random_state=random_state))
-        settings = compare_settings(fitted, divisions, progress=progress)
-    best = chosen(settings)
-    curve = dimension_curve(fitted, divisions, best.setting)
-    dim = _checked_dim(dim, curve[-1].dim) if dim is not None else best_dim(curve)
-    tested = _map(fitted, best.setting, dim).apply(data.views[0])
+        fit = choose_map(fitted, dim, random_state=random_state, progress=progress)
+    tested = fit.map(fitted).apply(data.views[0])
     task = Task.split(data.y, data.groups, is_test)
     # Without a folder of test images, all images may serve, once the figures are known.
     saved = fitted if folder.has_split else data
     return Training(
         base=network.base,
         network=network,
-        map=_map(saved, best.setting, dim),
-        setting=best,
-        settings=settings,
-        dimensions=curve,
-        unseen=next((r.unseen for r in curve if r.dim >= dim), None),
+        map=fit.map(saved),
+        setting=fit.setting,
+        settings=fit.settings,
+        dimensions=fit.dimensions,
+        unseen=fit.unseen,
         figures=_figures(data.frozen, tested, task),
         augmentation=augment,
         n_views=n_views,
@@ -150,18 +137,6 @@ def _require_enough(fitted: TrainingData, is_test: NDArray[np.bool_]) -> None:
             f"{int(is_test.sum()):,} to judge; training needs two classes of five different images each. "
             "Near-duplicates count as one"
         )
-
-
-def _checked_dim(dim: int, longest: int) -> int:
-    if not 1 <= dim <= longest:
-        raise InvalidParameterError(
-            f"dim is {dim}; with these images and classes it must be between 1 and {longest}"
-        )
-    return dim
-
-
-def _map(data: TrainingData, setting: Setting, dim: int) -> AffineMap:
-    return ScaledFit(data, setting.uses_layers).map(setting, dim, data.views[0].shape[1])
 
 
 def _figures(pretrained: NDArray[np.float32], trained: NDArray[np.float32], task: Task) -> dict[str, Figure]:

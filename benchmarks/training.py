@@ -1,0 +1,131 @@
+"""A model trained on labeled images beside the pretrained one, on images and classes that it never saw.
+
+    python -m benchmarks.training FOLDER [--augment products] [--views N] [--json]
+    python -m benchmarks.training FOLDER --unseen 10
+    python -m benchmarks.training --fashion /usr/share/datasets/fashion-mnist --unseen 10
+
+FOLDER has one folder of images a class, with folders train and test above or below. The figures are those of
+`nearsight train`: of the test images, with 95 % intervals (bootstrap over groups of near-duplicates), and the
+seconds of each part.
+
+--unseen N: N times, half of the classes are drawn at random. All settings are chosen and the map is fitted on
+their images; then each image of the other classes is searched among all of these, with both models. The
+difference in recall@1 is paired by image; an image's values over the N draws are averaged first, so that its
+interval is over images.
+"""
+
+import argparse
+import gzip
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from nearsight import Embedder, evaluation
+from nearsight.estimators.neighbors import unit_length
+from nearsight.evaluation.metrics import Task, retrieval
+from nearsight.images import Exclusions
+from nearsight.models import DEFAULT_MODEL
+from nearsight.models.cache import user_cache_dir
+from nearsight.services.training import labeled_images
+from nearsight.training import train
+from nearsight.training.augmentation import ViewsBackend, augmentation
+from nearsight.training.network_features import feature_network
+from nearsight.training.selection import TrainingData, choose_map
+
+# Images of Fashion-MNIST: there are ten classes of as many.
+_N_FASHION = 3000
+
+
+def trained(options: argparse.Namespace) -> dict[str, Any]:
+    started, processor = time.perf_counter(), time.process_time()
+    labeled, groups = labeled_images(options.folder, None, Exclusions())
+    found = time.perf_counter()
+    result = train(labeled, groups, model=options.model, augment=options.augment, n_views=options.views)
+    seconds = {
+        "seconds for near-duplicates": found - started,
+        "seconds to embed and fit": result.seconds,
+        "processor seconds in all": time.process_time() - processor,
+    }
+    return {**result.to_dict(), **{name: round(value, 1) for name, value in seconds.items()}}
+
+
+def features(options: argparse.Namespace) -> tuple[TrainingData, list[str]]:
+    network = feature_network(options.model, user_cache_dir())
+    backend = ViewsBackend(network.backend(), augmentation(options.augment), options.views)
+    if options.fashion:
+        images, names = fashion(options.fashion)
+        found, groups = Embedder(backend).embed(images), np.arange(len(images))
+    else:
+        labeled, groups = labeled_images(options.folder, None, Exclusions())
+        found, names = Embedder(backend).embed(labeled.paths), labeled.labels
+    kept = found.positions
+    views = [found.vectors[:, n * network.dim :][:, : network.dim] for n in range(options.views)]
+    classes, y = np.unique([names[row] for row in kept], return_inverse=True)
+    return TrainingData(views, network.base.dim, y, groups[kept]), classes.tolist()
+
+
+def fashion(folder: Path) -> tuple[list[Image.Image], list[str]]:
+    def read(name: str, offset: int) -> np.ndarray:
+        with gzip.open(folder / name) as file:
+            return np.frombuffer(file.read(), np.uint8, offset=offset)
+
+    pixels = read("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)[:_N_FASHION]
+    labels = read("t10k-labels-idx1-ubyte.gz", 8)[:_N_FASHION]
+    return [Image.fromarray(p).convert("RGB") for p in pixels], [str(label) for label in labels]
+
+
+def unseen(options: argparse.Namespace) -> dict[str, Any]:
+    data, classes = features(options)
+    sums, times = np.zeros((2, len(data.y))), np.zeros(len(data.y))
+    wins, settings = 0, []
+    for seed in range(options.unseen):
+        learned = np.random.default_rng(seed).permutation(len(classes))[: len(classes) // 2]
+        is_learned = np.isin(data.y, learned)
+        fit = choose_map(data.rows(np.flatnonzero(is_learned)), random_state=seed, progress=False)
+        mapped = fit.map(data.rows(np.flatnonzero(is_learned))).apply(data.views[0])
+        rows = np.flatnonzero(~is_learned)
+        task = Task(rows, rows, data.y, data.groups)
+        recalls = [retrieval(unit_length(X), task).values["recall@1"] for X in (data.frozen, mapped)]
+        wins += int(np.nanmean(recalls[1]) >= np.nanmean(recalls[0]))
+        sums[:, rows] += np.nan_to_num(recalls)
+        times[rows] += 1
+        settings.append(f"{fit.setting.setting.stretch:g}, {fit.setting.setting.shrinkage:g}, {fit.dim}")
+    judged = times > 0
+    pretrained, trained = sums[:, judged] / times[judged]
+    gap = evaluation.paired_difference(trained, pretrained, data.groups[judged])
+    return {
+        "draws": options.unseen,
+        "classes": classes,
+        "pretrained": round(float(pretrained.mean()), 4),
+        "trained": round(float(trained.mean()), 4),
+        "difference": [round(gap.value, 4), round(gap.low, 4), round(gap.high, 4)],
+        "p": round(gap.p, 4),
+        "draws not worse": wins,
+        "stretch, shrinkage, dim": settings,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--fashion", type=Path, help="the folder with t10k-images-idx3-ubyte.gz")
+    parser.add_argument("--unseen", type=int, metavar="N", help="draws of classes to judge")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--augment", default="products")
+    parser.add_argument("--views", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="print one JSON document only")
+    options = parser.parse_args()
+    if not (options.folder or (options.fashion and options.unseen)):
+        parser.error("name a folder of labeled images, or --fashion with --unseen")
+    result = unseen(options) if options.unseen else trained(options)
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

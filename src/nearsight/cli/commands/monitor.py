@@ -1,0 +1,139 @@
+"""`monitor`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nearsight import text_format
+from nearsight.cli import options
+from nearsight.cli.framework import Command, Run
+
+if TYPE_CHECKING:
+    from nearsight.services.monitor import Monitoring
+
+# Paths that the terminal lists; --json and --html have more.
+_N_SHOWN = 5
+
+
+@click.command(
+    cls=Command,
+    json_shape="""{"known": int, "new": int,
+ "unknown_kinds": {"share": float, "usual_share": float, "p": float, "twice_in_a_row": bool,
+   "images": [{"id", "path"}]},
+ "changed_mix": {"p": float, "auc": float, "mmd": float, "twice_in_a_row": bool},
+ "growth": [{"value", "known_share": float, "new_share": float, "p": float}],
+ "pipeline": {"lowest_cosine": float or null, "changed": bool}, "advice": [str]}""",
+    examples=(
+        "nearsight monitor --since 2026-11-01",
+        "nearsight monitor --new \"camera = 'X100'\" --by category --open",
+    ),
+)
+@click.option(
+    "--since",
+    metavar="DATE",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    help="New images are those that were added on DATE or later (UTC).",
+)
+@click.option("--new", metavar="EXPR", help="New images are those that match a filter.")
+@click.option(
+    "--by",
+    metavar="KEY",
+    multiple=True,
+    help="Metadata whose values may have become more frequent.  [default: saved clusters]",
+)
+@options.where
+@options.report("monitor", "Write an HTML report of the images of unknown kinds.")
+@options.device
+@click.pass_obj
+def monitor(
+    run: Run,
+    /,
+    *,
+    since: Any,
+    new: str | None,
+    by: tuple[str, ...],
+    where: str | None,
+    report: Path | None,
+) -> None:
+    """Say whether new images are still like the known ones.
+
+    Two questions have two answers. Are there images of kinds that the collection does not know? And has the
+    mix of kinds changed? A few known images are embedded again, to see whether the software still computes
+    the same vectors.
+
+    A single upload always differs, so one run is no alarm: two in a row with p below 0.01 are. Compare at
+    least 300 images, by time and not by folder. --where names the known images to compare with.
+    """
+    if (since is None) == (new is None):
+        raise click.UsageError("say which images are new: --since DATE, or --new EXPR")
+    from nearsight.services.monitor import monitor as compare
+
+    expression = new or f"added >= '{since:%Y-%m-%d %H:%M:%S}'"
+    collection = run.open_collection()
+    result = compare(collection, expression, known=where, by=by)
+    run.console.document(_document(result))
+    _say(run, result)
+    if report is not None:
+        from nearsight.reports.monitor import write_monitor
+
+        write_monitor(report, collection, result.unknown_items, _facts(result), result.advice)
+        run.present_report(report)
+
+
+def _document(result: "Monitoring") -> dict[str, Any]:
+    return {
+        "known": result.n_known,
+        "new": result.n_new,
+        "unknown_kinds": {
+            "share": round(result.unknown.share, 5),
+            "usual_share": round(result.unknown.usual_share, 5),
+            "p": result.unknown.p,
+            "twice_in_a_row": result.unknown_in_a_row,
+            "images": [{"id": item.id, "path": item.path} for item in result.unknown_items],
+        },
+        "changed_mix": {
+            "p": result.mix.p,
+            "auc": round(result.mix.auc, 5),
+            "mmd": result.mix.mmd,
+            "twice_in_a_row": result.mix_in_a_row,
+        },
+        "growth": [
+            {"value": g.value, "known_share": g.known_share, "new_share": g.new_share, "p": g.p}
+            for g in result.growth
+        ],
+        "pipeline": {"lowest_cosine": result.lowest_cosine, "changed": result.pipeline_changed},
+        "advice": result.advice,
+    }
+
+
+def _facts(result: "Monitoring") -> dict[str, str]:
+    unknown, mix = result.unknown, result.mix
+    return {
+        "Compared": f"{result.n_new:,} new images with {result.n_known:,} known ones",
+        "Unknown kinds": f"{unknown.share:.1%} beyond the limit ({unknown.usual_share:.1%} of known images),"
+        f" p {unknown.p:.3g}",
+        "Mix": f"AUC {mix.auc:.2f} (0.5 is the same), p {mix.p:.3g}",
+        "Software": "no file to compare with"
+        if result.lowest_cosine is None
+        else f"the same files give a cosine of {result.lowest_cosine:.5f} or more",
+    }
+
+
+def _say(run: Run, result: "Monitoring") -> None:
+    width = max(map(len, _facts(result)))
+    for name, value in _facts(result).items():
+        run.console.say(f"{name:<{width}}  {value}")
+    for growth in result.growth[:_N_SHOWN]:
+        run.console.say(
+            f"{'':<{width}}  more {text_format.printable(growth.value)}: {growth.new_share:.1%} instead of"
+            f" {growth.known_share:.1%}"
+        )
+    if result.unknown.rows.size:
+        run.console.say()
+        run.console.say("The most unusual new images:")
+        for item in result.unknown_items[:_N_SHOWN]:
+            run.console.say(f"  {text_format.printable(item.path)}")
+    run.console.say()
+    for sentence in result.advice:
+        run.console.say(sentence, bold=True)
