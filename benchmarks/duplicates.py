@@ -220,6 +220,16 @@ def pairs_in(groups: Iterable[DuplicateGroup], row_of: Mapping[str, int]) -> Pai
     }
 
 
+def certain_pairs(groups: Iterable[DuplicateGroup], row_of: Mapping[str, int]) -> Pairs:
+    """Return the kept image of each group with each that can go without a look."""
+    return {
+        tuple(sorted((row_of[group.keep.id], row_of[item.id])))
+        for group in groups
+        for item, doubt in zip(group.items[1:], group.doubts, strict=True)
+        if not doubt
+    }
+
+
 def hashes(paths: list[str]) -> np.ndarray:
     import imagehash
 
@@ -253,8 +263,7 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
             judged = truth.judge(pairs_in(found.groups, row_of))
             result[name] = {"cut": found.threshold, "seconds": seconds, **judged}
             if rate is None:
-                certain = [group for group in found.groups if group.certain]
-                judged = truth.judge(pairs_in(certain, row_of))
+                judged = truth.judge(certain_pairs(found.groups, row_of))
                 result[f"{name}, certain"] = {"cut": dense.REVIEW_AGREEMENT, **judged}
         started = time.perf_counter()
         bits = hashes(paths).astype(np.float32) * 2 - 1
