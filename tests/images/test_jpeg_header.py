@@ -61,6 +61,14 @@ def test_what_is_cut_off_is_left_to_the_decoder(data, progressive):
     assert plain_jpeg(whole[: data.draw(st.integers(0, len(whole) - 2))]) is None
 
 
+def test_fewer_components_than_the_frame_says():
+    whole = encoded()
+    frame = whole.index(b"\xff\xc0")
+    size = int.from_bytes(whole[frame + 2 : frame + 4], "big")
+    short = whole[: frame + 2] + (size - 3).to_bytes(2, "big") + whole[frame + 4 : frame + size - 1]
+    assert plain_jpeg(short + whole[frame + 2 + size :]) is None
+
+
 @settings(max_examples=100)
 @given(data=st.data())
 def test_changed_bytes_raise_nothing(data):

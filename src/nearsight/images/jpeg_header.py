@@ -107,6 +107,8 @@ def _read(data: bytes, limits: Limits) -> PlainJpeg | None:
         return None
     marker, frame = segments.frame
     precision, height, width, n_components = struct.unpack_from(">BHHB", frame)
+    if len(frame) < 6 + 3 * n_components:
+        return None
     components = [tuple(frame[6 + 3 * i : 8 + 3 * i]) for i in range(n_components)]
     sampling = _sampling(components, segments)
     n_pixels = width * height
