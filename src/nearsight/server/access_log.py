@@ -31,6 +31,8 @@ SECURITY_HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 
+_ENCODED = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+
 #: Called after each request with route template, method, status and seconds.
 Observer = Callable[[str, str, int, float], None]
 
@@ -68,10 +70,10 @@ class AccessLog:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 present = {name for name, _ in message["headers"]}
-                added = {"x-request-id": id, **SECURITY_HEADERS}
+                added = [(b"x-request-id", id.encode()), *_ENCODED]
                 message["headers"] = [
                     *message["headers"],
-                    *((k.encode(), v.encode()) for k, v in added.items() if k.encode() not in present),
+                    *(each for each in added if each[0] not in present),
                 ]
             else:
                 is_complete = not message.get("more_body", False)

@@ -58,8 +58,9 @@ class Lane:
 
 @dataclass(slots=True)
 class Timing:
-    """Where the time of one request went, in seconds: waiting, decoding, embedding."""
+    """Where the time of one request went, in seconds from `begun_ns`: waiting, decoding, embedding."""
 
+    begun_ns: int = field(default_factory=time.time_ns)
     queue_s: float = 0.0
     decode_s: float = 0.0
     infer_s: float = 0.0

@@ -1,9 +1,9 @@
 """How large, how slow and how frequent requests may be."""
 
-import asyncio
 import time
 from collections.abc import Callable
 
+import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nearsight.server.errors import Problem, Renderers
@@ -50,8 +50,10 @@ class BodyLimit:
                 return await receive()
             deadline = deadline or time.monotonic() + self._timeout_s
             try:
-                message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
-            except asyncio.TimeoutError:
+                # Not asyncio's wait_for, which starts a task for each part of a body.
+                with anyio.fail_after(max(0.0, deadline - time.monotonic())):
+                    message = await receive()
+            except TimeoutError:
                 refusal = self._too_slow()
                 raise refusal from None
             n_bytes += len(message.get("body", b""))

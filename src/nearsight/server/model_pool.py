@@ -236,7 +236,8 @@ class ModelPool:
         run = partial(_embed_images, backend, self._limits)
         # The first run allocates what later ones need.
         run([_blank()])
-        model = LoadedModel(alias, backend, Lane(alias, run, BATCH_SIZE), max(0, _resident_bytes() - before))
+        lane = Lane(alias, run, _batch_size(backend))
+        model = LoadedModel(alias, backend, lane, max(0, _resident_bytes() - before))
         self._loaded[alias] = model
         self._metrics.model_loads.labels(alias).inc()
         self._metrics.model_bytes.labels(alias).set(model.n_bytes)
@@ -303,6 +304,14 @@ class ModelPool:
 def n_workers(backend: Backend) -> int:
     """Return how many threads keep a model busy."""
     return Embedder(backend).n_threads
+
+
+def _batch_size(backend: Backend) -> int:
+    """Return how many images are embedded at once.
+
+    A processor gains nothing from a batch: see `OnnxBackend`. The first image of one would wait for the last.
+    """
+    return 1 if getattr(backend, "device", "") == "cpu" else BATCH_SIZE
 
 
 def _embed_images(backend: Backend, limits: Limits, items: list[bytes]) -> BatchResult:

@@ -91,6 +91,7 @@ async def embed_inputs(
     priority = _priority(request, len(inputs) - n_texts + n_texts // TEXTS_PER_ITEM)
     with service.models.using(loaded):
         embedded = await while_connected(request, _embed(service, loaded, inputs, priority, wait_s))
+    request.state.timing = embedded.timing
     if cut is None:
         return embedded
     vectors = embedded.vectors[:, :cut]

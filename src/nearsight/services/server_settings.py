@@ -77,6 +77,11 @@ class ServerSettings:
     grace_s: float = _setting(20.0, "Seconds that requests may take to end after SIGTERM.")
     keep_alive_s: int = _setting(75, "Seconds that an idle connection stays open.")
     log_format: str = _setting("json", "How to log.", choices=("json", "text"))
+    otlp_endpoint: str = _setting(
+        "",
+        "Send traces to this OpenTelemetry collector (OTLP over HTTP); by default to nobody.",
+        metavar="URL",
+    )
     api_key: str = _setting(
         "", "A key with all scopes, for containers; better as NEARSIGHT_API_KEY_FILE.", is_secret=True
     )

@@ -26,7 +26,7 @@ def _options() -> list[click.Parameter]:
         elif kind in (int, float, str):
             choices = each.metadata.get("choices")
             options["type"] = click.Choice(choices) if choices else kind
-            help += f" Default: {each.default}."
+            help += f" Default: {each.default}." if each.default != "" else ""
         else:
             options["multiple"] = True
             help += " May be repeated."

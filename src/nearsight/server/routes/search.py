@@ -43,20 +43,21 @@ async def search(request: Request, name: str) -> Response:
     body, images = await _read(request, service.settings.max_images)
     k, offset = _whole(body, "k", 10, 1, MAX_MATCHES), _whole(body, "offset", 0, 0, _MAX_OFFSET)
     ids, text, not_text = _texts(body, "id"), _text(body, "text"), _texts(body, "not_text")
-    vectors, timing = await _vectors(request, service, name, body, images)
-    text_vector = (
-        await _text_vector(request, service, name, text) if text and not not_text and not ids else None
-    )
-    if text_vector is not None and vectors is None:
-        vectors, text = text_vector, None
+    embedded, timing = await _embedded(request, service, name, images)
+    if text and not (not_text or ids or images) and body.get("vector") is None:
+        embedded = await _text_vector(request, service, name, text)
+        text = text if embedded is None else None
 
     def run() -> list[Match]:
         collection = service.catalog.open(name)
+        parts = [] if embedded is None else [embedded]
+        if body.get("vector") is not None:
+            parts.append(_sent_vectors(body["vector"], collection.spec.dim))
         return collection.search(
             id=ids or None,
             text=text,
             not_text=not_text or None,
-            vector=vectors,
+            vector=np.concatenate(parts) if parts else None,
             k=k + offset,
             where=_text(body, "where"),
             exact=bool(body.get("exact", False)),
@@ -103,24 +104,18 @@ async def _read(request: Request, max_images: int) -> tuple[dict[str, Any], list
     return body, [image_of(value, i) for i, value in enumerate(values)]
 
 
-async def _vectors(
-    request: Request, service: Service, name: str, body: dict[str, Any], images: list[Input]
+async def _embedded(
+    request: Request, service: Service, name: str, images: list[Input]
 ) -> tuple[NDArray[np.float32] | None, Timing]:
-    """Return the vectors of the images and those that were sent, of shape (m, dim)."""
-    parts: list[NDArray[np.float32]] = []
-    timing = Timing()
-    if images:
-        model = await service.catalog.model(name, service.in_thread)
-        embedded = await embed_inputs(request, images, model=model.alias)
-        parts.append(embedded.vectors)
-        timing = embedded.timing
-    if body.get("vector") is not None:
-        parts.append(await _sent_vectors(service, name, body["vector"]))
-    return (np.concatenate(parts) if parts else None), timing
+    """Return the vectors of the images, of shape (m, dim)."""
+    if not images:
+        return None, Timing()
+    model = await service.catalog.model(name, service.in_thread)
+    embedded = await embed_inputs(request, images, model=model.alias)
+    return embedded.vectors, embedded.timing
 
 
-async def _sent_vectors(service: Service, name: str, value: Any) -> NDArray[np.float32]:
-    dim = (await service.in_thread(service.catalog.open, name)).spec.dim
+def _sent_vectors(value: Any, dim: int) -> NDArray[np.float32]:
     try:
         vectors = np.atleast_2d(np.asarray(value, np.float32))
     except (TypeError, ValueError):
