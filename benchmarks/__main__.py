@@ -3,6 +3,7 @@
     python -m benchmarks            those that need no images of yours
     python -m benchmarks FOLDER     the others as well, on images in train/CLASS/ and test/CLASS/
     python -m benchmarks --write    the commands that docs/figures.md names, and write their figures there
+    python -m benchmarks --write --only upkeep    of these, the commands that contain the word
 
 Only what needs other data still (faces, baskets, solar cells) is left out: see the scripts themselves.
 """
@@ -48,9 +49,11 @@ def run_all(folder: str | None) -> None:
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], check=True)
 
 
-def write_page(folder: str | None) -> None:
+def write_page(folder: str | None, only: str) -> None:
     """Run the command of each block of docs/figures.md, and write each result as soon as it is there."""
     for command in figures.commands(figures.PAGE.read_text(encoding="utf-8")):
+        if only not in command:
+            continue
         if "FOLDER" in command and folder is None:
             print(f"== {command}: left as it is, because no folder was named", flush=True)
             continue
@@ -72,5 +75,9 @@ if __name__ == "__main__":
     )
     parser.add_argument("folder", nargs="?")
     parser.add_argument("--write", action="store_true", help="write the figures into docs/figures.md")
+    parser.add_argument("--only", default="", metavar="WORD", help="with --write: commands that contain it")
     options = parser.parse_args()
-    (write_page if options.write else run_all)(options.folder)
+    if options.write:
+        write_page(options.folder, options.only)
+    else:
+        run_all(options.folder)

@@ -44,13 +44,16 @@ def with_block(page: str, command: str, text: str) -> str:
     return BLOCK.sub(replaced, page)
 
 
-def block_text(command: str, document: Mapping[str, Any], seconds: float) -> str:
+def block_text(command: str, document: Mapping[str, Any] | Sequence[Any], seconds: float) -> str:
     """Return one run as Markdown: tables of what it measured, then how to repeat it."""
     tables = "\n".join(table for table in tables_of(document))
     return f"\n{tables}\n`python -m {command}` took {seconds:,.0f} s. {machine()}\n\n"
 
 
-def tables_of(document: Mapping[str, Any]) -> Iterator[str]:
+def tables_of(document: Mapping[str, Any] | Sequence[Any]) -> Iterator[str]:
+    if not isinstance(document, Mapping):
+        yield table_of(document)
+        return
     single = {name: value for name, value in document.items() if not isinstance(value, dict | list)}
     if single:
         yield table_of([{"": name.replace("_", " "), "value": value} for name, value in single.items()])

@@ -172,22 +172,24 @@ def run(options: argparse.Namespace) -> dict[str, object]:
 
     result: dict[str, object] = {
         "rows": len(X), "dim": X.shape[1], "k": options.k, "threads": options.threads,
-        "peak_before_mb": before / 1e3, "nearsight": measured(ours, X, truth),
+        "peak_before_mb": before / 1e3,
     }  # fmt: skip
+    searches = [{"search": "nearsight", **measured(ours, X, truth)}]
     result["parts_of_each_row"] = compared[0] / len(X)
     if options.exact:
-        result["nearsight, exact"] = measured(lambda: ours(len(X)), X, truth)
+        searches.append({"search": "nearsight, exact", **measured(lambda: ours(len(X)), X, truth)})
     if options.peers:
         for name, search in peers(X, options.k, options.threads).items():
             with threadpool_limits(options.threads):
-                result[name] = measured(search, X, truth)
-    return result
+                searches.append({"search": name, **measured(search, X, truth)})
+    return {**result, "searches": searches}
 
 
 def show(result: dict[str, object]) -> None:
     for name, value in result.items():
-        if isinstance(value, dict):
-            print(f"{name:40}", "  ".join(f"{key} {number:.4g}" for key, number in value.items()))
+        if isinstance(value, list):
+            for own, *numbers in (row.items() for row in value):
+                print(f"{own[1]:40}", "  ".join(f"{key} {number:.4g}" for key, number in numbers))
         else:
             print(f"{name:40} {value:,.6g}")
 

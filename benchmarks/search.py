@@ -102,18 +102,20 @@ def single_adds(
     store: VectorStore, source: "Clusters", queries: np.ndarray, options: argparse.Namespace
 ) -> dict[str, int | float]:
     before = percentile(timed(store, queries, options.k)[1], 50)
-    add_ms = []
+    add_ms, busy = [], 0.0
     for number in range(options.adds):
         table, _ = source.rows(options.rows + number, 1)
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         store.append(table)
         store.maintain()
+        busy += time.process_time() - cpu
         add_ms.append((time.perf_counter() - started) * 1e3)
     after = percentile(timed(store, queries, options.k)[1], 50)
     return {
         "adds": options.adds,
         "add_mean_ms": float(np.mean(add_ms)),
         "add_max_ms": max(add_ms),
+        "add_cpu_ms": 1e3 * busy / options.adds,
         "p50_before_ms": before,
         "p50_after_ms": after,
         "p50_after_over_before": after / before,

@@ -6,6 +6,8 @@ Rows come in batches of 512, as `index` writes them. Then each step runs in a pr
 memory Linux counts: `compact` of all rows, again with nothing new, and after one more percent; then 500
 single adds. Vectors are drawn around 1,000 random centers; thumbnails are random bytes. With --lancedb, one
 table of LanceDB holds the same rows, and its own `optimize()` compacts them.
+
+100,000 rows take 3 minutes on two idle cores, and 2 GB on the disk; a million take half an hour, and 14 GB.
 """
 
 import argparse
@@ -127,12 +129,14 @@ def add(directory: Path, start: int, n: int, options: argparse.Namespace) -> dic
         open_store(directory / "store"),
         [],
     )
+    busy = 0.0
     for at in range(start, start + n):
-        row, started = source.rows(at, 1), time.perf_counter()
+        row, cpu, started = source.rows(at, 1), time.process_time(), time.perf_counter()
         store.append(row)
         store.maintain()
         milliseconds.append((time.perf_counter() - started) * 1e3)
-    return {"mean_ms": float(np.mean(milliseconds)), "max_ms": max(milliseconds)}
+        busy += time.process_time() - cpu
+    return {"mean_ms": float(np.mean(milliseconds)), "max_ms": max(milliseconds), "cpu_ms": 1e3 * busy / n}
 
 
 def compact(directory: Path, start: int, n: int, options: argparse.Namespace) -> dict[str, float]:

@@ -51,6 +51,7 @@ def test_text_with_backslashes_is_written_as_it_is():
          ["| filters | recall |", "| 0.5 | 0.991 |", "| 0.1 | 1 |"]),
         ({"rates": {"small": 10.25}}, ["| rates | value |", "| small | 10.2 |"]),
         ({"rounds": [1.0, 2.0, 3.5]}, ["rounds: 1, 2, 3.5"]),
+        ([{"command": "ls", "wall_s": 0.5}], ["| command | wall s |", "| ls | 0.5 |"]),
     ],
 )  # fmt: skip
 def test_lists_and_mappings_become_tables(document, lines):
