@@ -10,7 +10,9 @@ export class ApiError extends Error {
 
 async function ask(method, path, { body, query, signal } = {}) {
   const address = new URL(path, location.origin);
-  for (const [key, value] of Object.entries(query ?? {})) if (value != null && value !== "") address.searchParams.set(key, value);
+  for (const [key, value] of Object.entries(query ?? {})) {
+    for (const each of Array.isArray(value) ? value : [value]) if (each != null && each !== "") address.searchParams.append(key, each);
+  }
   const isForm = body instanceof FormData;
   const response = await fetch(address, {
     method,
@@ -61,6 +63,12 @@ export const api = {
   renameCluster: (name, id, title) => ask("PATCH", `${at(name)}/clusters/${id}`, { body: { name: title } }),
   audit: (name) => ask("GET", `${at(name)}/audit`),
   recommend: (name, id, query) => ask("GET", `${at(name)}/items/${id}/recommendations`, { query }),
+
+  recommendationTable: (name) => `${at(name)}/recommendations`,
+  baskets: (name) => ask("GET", `${at(name)}/baskets`),
+  /** @param {File | string} table  a file of this machine, or the name of one of the server */
+  putBaskets: (name, title, table) => ask("PUT", `${at(name)}/baskets/${title}`, { body: table instanceof File ? form({ file: table }) : { file: table } }),
+  deleteBaskets: (name, title) => ask("DELETE", `${at(name)}/baskets/${title}`),
 
   /** The map: x and y (Float32Array), category (Uint16Array; 65,535 for none), and ids. */
   async map(name) {

@@ -12,6 +12,7 @@ import { Collections } from "./views/collections.js";
 import { Duplicates } from "./views/duplicates.js";
 import { Images } from "./views/images.js";
 import { MapOfImages } from "./views/map.js";
+import { Shop } from "./views/shop.js";
 import { SelectionBar } from "./views/selection-bar.js";
 
 // One entry a view: its name in the address, its title, its sign, and its component.
@@ -20,6 +21,7 @@ const VIEWS = [
   ["map", "Map", "∴", MapOfImages],
   ["clusters", "Clusters", "❖", Clusters],
   ["duplicates", "Duplicates", "≈", Duplicates],
+  ["shop", "Shop", "⌂", Shop],
   ["audit", "Audit", "✓", Audit],
   ["add", "Add images", "⊕", AddImages],
 ];

@@ -3,6 +3,9 @@
 import { api } from "./api.js";
 import { fileName } from "./ui.js";
 
+/** What people call an item. */
+export const titleOf = ({ metadata, path }) => String(metadata?.title ?? metadata?.name ?? fileName(path));
+
 const PAGE = 500;
 // Pages that are kept; the grid asks again for others.
 const MAX_PAGES = 40;
@@ -34,8 +37,7 @@ class PagedSource {
   }
 
   cell(item, note) {
-    const title = item.metadata?.title ?? item.metadata?.name ?? fileName(item.path);
-    return { id: item.id, title: String(title), thumbnail: api.thumbnail(this.collection, item.id), note, item };
+    return { id: item.id, title: titleOf(item), thumbnail: api.thumbnail(this.collection, item.id), note, item };
   }
 }
 

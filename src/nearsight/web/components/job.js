@@ -1,0 +1,35 @@
+// A job that a dialog started: how far it is, or why it failed.
+
+import { api } from "../api.js";
+import { Failure, html, useEffect, useRef, useState } from "../ui.js";
+
+const OPEN = ["queued", "running", "cancelling"];
+
+/** Returns the job's facts, {run, isRunning, failure}. `run` takes the promise of a started job. */
+export function useJob(done) {
+  const [state, setState] = useState({});
+  const stop = useRef(() => {});
+  useEffect(() => () => stop.current(), []);
+  const told = (job) => {
+    setState(job);
+    if (job.state === "done") done(job);
+  };
+  const run = (started) => {
+    setState({ state: "queued" });
+    started.then((job) => {
+      setState(job ?? {});
+      if (job) stop.current = api.followJob(job.id, told);
+    }, (failure) => setState({ failure }));
+  };
+  return { ...state, run, isRunning: OPEN.includes(state.state) };
+}
+
+export function JobProgress({ job, title }) {
+  if (job.failure) return html`<${Failure} error=${job.failure} />`;
+  if (job.state === "failed") return html`<${Failure} error=${{ title: "It failed.", message: job.error }} />`;
+  if (!job.isRunning) return null;
+  return html`<div class="card job" role="status"><strong>${title}</strong>
+    <progress max=${job.total || 1} value=${job.total ? job.done : null} aria-label="Progress"></progress>
+    <span class="soft">${job.message || "waiting"}</span>
+    ${job.id && html`<button class="quiet" onClick=${() => api.cancelJob(job.id)}>Cancel</button>`}</div>`;
+}

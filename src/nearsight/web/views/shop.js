@@ -1,0 +1,175 @@
+// A shop: an item, what looks like it, what is bought with it, and the rules of what may be recommended.
+
+import { api } from "../api.js";
+import { JobProgress, useJob } from "../components/job.js";
+import { addKeys } from "../keys.js";
+import { address, go } from "../route.js";
+import { titleOf } from "../sources.js";
+import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useState } from "../ui.js";
+import { fieldsOf, RuleEditor, textOf } from "./shop-rules.js";
+
+const MAX_TILES = 60;
+const MAX_ROW = 12;
+
+export function Shop({ collection, query, selection }) {
+  const { name } = collection;
+  const [info, infoError] = useAnswer(() => api.collection(name), [name]);
+  const [stored, , reload] = useAnswer(() => api.baskets(name), [name]);
+  const [rules, setRules] = useState(JSON.parse(localStorage.getItem(`rules:${name}`) ?? "[]"));
+  const [dialog, setDialog] = useState();
+  const [chosen, setChosen] = useState();
+  const baskets = stored?.baskets ?? [];
+  const orders = baskets.find((each) => each.name === chosen)?.name ?? baskets[0]?.name;
+  const change = (next) => { setRules(next); localStorage.setItem(`rules:${name}`, JSON.stringify(next)); };
+  useEffect(() => addKeys("Shop", {
+    "Backspace b": ["back to the item before", () => history.back()],
+    o: ["orders", () => setDialog("orders")],
+    e: ["table for every item", () => setDialog("export")],
+  }), []);
+  if (infoError) return html`<${Failure} error=${infoError} />`;
+  if (!info) return html`<p class="wait">Loading…</p>`;
+  const fields = fieldsOf(info.metadata);
+  const texts = rules.map((rule) => textOf(rule, fields)).filter(Boolean);
+  return html`<div class="shop">
+    <div class="line wrap"><${SearchBox} collection=${name} text=${query.text} /><span class="space"></span>
+      <button class="quiet" onClick=${() => setDialog("orders")}>Orders…</button>
+      <button class="quiet" onClick=${() => setDialog("export")}>Export CSV…</button></div>
+    ${query.item
+      ? html`<${Product} key=${query.item} collection=${name} id=${query.item} rules=${rules} texts=${texts} fields=${fields} change=${change}
+          baskets=${baskets} orders=${orders} choose=${setChosen} showOrders=${() => setDialog("orders")} selection=${selection} />`
+      : html`<${Tiles} collection=${name} text=${query.text} info=${info} />`}
+    ${dialog === "orders" && html`<${OrdersDialog} collection=${name} baskets=${baskets} reload=${reload} close=${() => setDialog()} />`}
+    ${dialog === "export" && html`<${ExportDialog} collection=${name} baskets=${baskets} orders=${orders} rules=${texts} close=${() => setDialog()} />`}
+  </div>`;
+}
+
+function SearchBox({ collection, text = "" }) {
+  const [words, setWords] = useState(text);
+  useEffect(() => setWords(text), [text]);
+  const send = (event) => { event.preventDefault(); go(collection, "shop", { text: words.trim() }); };
+  return html`<form role="search" class="search-line one" onSubmit=${send}>
+    <input data-search type="search" aria-label="Search the shop" placeholder="Name, article number or words" value=${words} onInput=${(event) => setWords(event.target.value)} />
+    <button>Search</button></form>`;
+}
+
+/** The first items of the shop, or those of a search: by names first, else by words. */
+function Tiles({ collection, text, info }) {
+  const [found, error] = useAnswer(async () => {
+    if (!text) return (await api.items(collection, { limit: MAX_TILES })).items;
+    const like = `ILIKE '%${text.replaceAll("'", "''")}%'`;
+    const texts = Object.entries(info.metadata).filter(([, type]) => type === "string").map(([key]) => `metadata.${key}`);
+    const where = ["path", ...texts].map((field) => `${field} ${like}`).join(" OR ");
+    const { items } = await api.items(collection, { where, limit: MAX_TILES });
+    // Not every model compares words with images.
+    return items.length ? items : api.search(collection, { text }, { k: MAX_TILES, offset: 0 }).then(({ hits }) => hits, () => []);
+  }, [collection, text]);
+  if (error) return html`<${Failure} error=${error} />`;
+  if (!found) return html`<p class="wait">Loading…</p>`;
+  if (!found.length) return html`<${Empty} title=${text ? "No item matches" : "No item yet"}><p>${text
+    ? "Try a part of the name." : html`<a href=${address(collection, "add")}>Add images</a> to begin.`}</p></${Empty}>`;
+  return html`<h1>${text ? `Found for “${text}”` : "Choose an item"}</h1>
+    <ul class="shelf all">${found.map((item) => html`<${Card} collection=${collection} item=${item} />`)}</ul>`;
+}
+
+function Product({ collection, id, rules, texts, fields, change, baskets, orders, choose, showOrders, selection }) {
+  const [item, error] = useAnswer(() => api.item(collection, id), [id]);
+  const [isBroken, setIsBroken] = useState(false);
+  const asked = { rule: texts, k: MAX_ROW };
+  const [alike, alikeError] = useAnswer(() => api.recommend(collection, id, asked), [id, texts.join("\n")]);
+  const [bought, boughtError] = useAnswer(
+    () => (orders ? api.recommend(collection, id, { ...asked, baskets: orders }) : Promise.resolve()), [id, texts.join("\n"), orders, baskets]);
+  useEffect(() => { if (alike) announce(`${count(alike.allowed, "image")} may be recommended`); }, [alike?.allowed]);
+  if (error) return html`<${Failure} error=${error} />`;
+  if (!item) return html`<p class="wait">Loading…</p>`;
+  const together = bought?.items.filter(({ evidence }) => evidence.some(({ kind }) => kind !== "similarity"));
+  return html`<article class="product">
+      <figure><img src=${isBroken ? api.thumbnail(collection, id) : api.original(collection, id)} alt=${titleOf(item)} onError=${() => setIsBroken(true)} /></figure>
+      <div><h1>${titleOf(item)}</h1>
+        <dl class="facts">${factsOf(item).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
+        <div class="buttons"><button class="quiet" onClick=${() => history.back()}>← Back</button>
+          <button class="quiet" onClick=${() => go(collection, "images", { like: id })}>More like this</button>
+          <button class="quiet" onClick=${() => selection.toggle(id)}>Select</button></div></div>
+    </article>
+    <${RuleEditor} rules=${rules} fields=${fields} item=${item} change=${change} allowed=${alike?.allowed} error=${alikeError} />
+    <section aria-labelledby="alike"><h2 id="alike">Looks alike</h2>
+      <${Shelf} collection=${collection} found=${alike?.items} reason=${(each) => whyAlike(each, item)} none="No other item passes the rules." /></section>
+    <section aria-labelledby="bought"><div class="line"><h2 id="bought">Bought together</h2>
+        ${baskets.length > 1 && html`<label class="soft">by <select value=${orders} onChange=${(event) => choose(event.target.value)}>${baskets.map((each) => html`<option>${each.name}</option>`)}</select></label>`}</div>
+      ${boughtError && html`<${Failure} error=${boughtError} />`}
+      ${orders
+        ? !boughtError && html`<${Shelf} collection=${collection} found=${together} reason=${whyBought} none="Nothing that passes the rules was bought with it." />`
+        : html`<p class="soft">Orders say what is bought together. <button class="quiet" onClick=${showOrders}>Add orders…</button></p>`}</section>`;
+}
+
+function Shelf({ collection, found, reason, none }) {
+  if (!found) return html`<p class="soft">Loading…</p>`;
+  if (!found.length) return html`<p class="soft">${none}</p>`;
+  return html`<ul class="shelf">${found.map((each) => html`<${Card} collection=${collection} item=${each} why=${reason(each)} />`)}</ul>`;
+}
+
+function Card({ collection, item, why }) {
+  return html`<li><a href=${address(collection, "shop", { item: item.id })} title=${item.why ?? item.path}>
+    <img src=${api.thumbnail(collection, item.id)} alt="" loading="lazy" /><strong>${titleOf(item)}</strong>
+    ${why?.map((line) => html`<span class="soft">${line}</span>`)}</a></li>`;
+}
+
+const factsOf = (item) => [
+  ["File", fileName(item.path)], ["Size", `${item.width} × ${item.height}`],
+  ...Object.entries(item.metadata).map(([key, value]) => [key.replaceAll("_", " "), value === true ? "yes" : value === false ? "no" : String(value)]),
+];
+
+function whyAlike({ score, metadata }, item) {
+  const same = Object.keys(metadata).filter((key) => typeof metadata[key] !== "number" && metadata[key] === item.metadata[key]);
+  return [`similarity ${score.toFixed(2)}`, same.length > 0 && `same ${same.slice(0, 3).map((key) => key.replaceAll("_", " ")).join(", ")}`].filter(Boolean);
+}
+
+function whyBought({ evidence }) {
+  const [{ kind, text, times, of, lift }] = evidence;
+  const chance = lift == null ? null : `${lift.toFixed(1)} × as often as by chance`;
+  return [kind === "together" ? `in ${times.toLocaleString("en")} of its ${count(of, "order")}` : text, chance].filter(Boolean);
+}
+
+function OrdersDialog({ collection, baskets, reload, close }) {
+  const [name, setName] = useState("orders");
+  const [server, setServer] = useState("");
+  const [leaving, setLeaving] = useState();
+  const job = useJob(reload);
+  const send = (event) => {
+    event.preventDefault();
+    job.run(api.putBaskets(collection, name, server.trim() || event.target.elements.file.files[0]));
+  };
+  const drop = (each) => (leaving === each ? job.run(api.deleteBaskets(collection, each).then(reload)) : setLeaving(each));
+  return html`<${Dialog} title="Orders" close=${close}>
+    ${baskets.map((each) => html`<div class="card"><div class="line"><strong>${each.name}</strong><span class="space"></span>
+        <button class="quiet" onClick=${() => drop(each.name)}>${leaving === each.name ? "Really delete" : "Delete"}</button></div>
+      <span>${count(each.baskets, "order")} of ${count(each.images, "item")}${each.learned ? "" : "; too few to learn weights from"}</span>
+      ${each.similar_lift != null && html`<span class="soft">Items that look alike are bought together ${each.similar_lift.toFixed(1)} × as often as others.</span>`}
+      ${each.n_unknown > 0 && html`<span class="soft">${count(each.n_unknown, "name")} without an image: ${Object.keys(each.unknown).slice(0, 5).join(", ")}</span>`}</div>`)}
+    <form class="card" onSubmit=${send}>
+      <p class="soft">A CSV table with the columns <code>basket</code> and <code>item</code>. An item is a file name, with or without its ending.</p>
+      <label>Name <input required pattern="[A-Za-z0-9][A-Za-z0-9_-]*" maxlength="64" value=${name} onInput=${(event) => setName(event.target.value)} /></label>
+      <label>Table <input name="file" type="file" accept=".csv,text/csv" required=${!server} /></label>
+      <label>or a file of the server <input value=${server} placeholder="ROOT/orders.csv" onInput=${(event) => setServer(event.target.value)} /></label>
+      <button disabled=${job.isRunning}>${baskets.some((each) => each.name === name) ? "Replace" : "Learn"}</button></form>
+    <${JobProgress} job=${job} title="Learning from orders" />
+  </${Dialog}>`;
+}
+
+function ExportDialog({ collection, baskets, orders, rules, close }) {
+  const [by, setBy] = useState(orders ?? "");
+  const [k, setK] = useState(10);
+  const job = useJob(() => announce("The table is ready"));
+  const send = (event) => {
+    event.preventDefault();
+    job.run(api.startAnalysis(collection, "recommendations", { k: Number(k), rule: rules, baskets: by || null }));
+  };
+  return html`<${Dialog} title="A table for every item" close=${close}><form onSubmit=${send}>
+      <label>Recommend <select value=${by} onChange=${(event) => setBy(event.target.value)}>
+        <option value="">what looks alike</option>${baskets.map((each) => html`<option value=${each.name}>what is bought together: ${each.name}</option>`)}</select></label>
+      <label>Items each <input type="number" min="1" max="1000" required value=${k} onInput=${(event) => setK(event.target.value)} /></label>
+      <p class="soft">${rules.length ? `${count(rules.length, "rule")} hold: ${rules.join("; ")}` : "No rule holds."}</p>
+      <button disabled=${job.isRunning}>Make the table</button></form>
+    <${JobProgress} job=${job} title="Recommending for every item" />
+    ${job.state === "done" && html`<p><a class="button" href=${api.recommendationTable(collection)} download>Download CSV</a> ${count(job.result.rows, "row")}</p>`}
+  </${Dialog}>`;
+}
