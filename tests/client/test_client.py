@@ -1,6 +1,9 @@
 """The client gives what the library gives."""
 
 import asyncio
+import inspect
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,23 +167,36 @@ def test_a_service_that_is_not_there():
         client.models()
 
 
-def test_a_job_is_waited_for(client, remote, monkeypatch):
-    answers = iter([{"id": "a", "state": s, "error": None} for s in ("queued", "done", "failed")])
-    monkeypatch.setattr(client, "job", lambda id: next(answers))
-    monkeypatch.setattr("nearsight.client.client._POLL_S", 0)
+@pytest.fixture
+def told(monkeypatch):
+    """Let the service answer what the test says; return the list of waits."""
+    waits = []
+
+    def tell(*answers):
+        rest = iter(answers)
+        monkeypatch.setattr("nearsight.client.client._answer", lambda response: next(rest))
+        monkeypatch.setattr("nearsight.client.client.time.sleep", waits.append)
+        return waits
+
+    return tell
+
+
+def test_a_job_is_waited_for(client, told):
+    def job(state):
+        return Answer(200, json.dumps({"id": "a", "state": state, "error": None}).encode())
+
+    waits = told(job("queued"), job("running"), job("done"), job("failed"))
     assert client.wait("a")["state"] == "done"
+    assert waits == [0.0, operations.POLL_S, operations.POLL_S]
     with pytest.raises(ServiceError, match="is failed"):
         client.wait("a")
 
 
-def test_a_busy_service_is_asked_again(client, monkeypatch):
-    waited = []
-    monkeypatch.setattr("nearsight.client.client.time.sleep", waited.append)
+def test_a_busy_service_is_asked_again(client, told):
     busy = Answer(429, b"{}", {"retry-after": "3"})
-    answers = iter([busy, busy, Answer(200, b'{"data": []}')])
-    monkeypatch.setattr("nearsight.client.client._answer", lambda response: next(answers))
+    waits = told(busy, busy, Answer(200, b'{"data": []}'))
     assert client.models() == []
-    assert waited == [3.0, 3.0]
+    assert waits == [0.0, 3.0, 3.0]
 
 
 @pytest.mark.parametrize(
@@ -189,6 +205,22 @@ def test_a_busy_service_is_asked_again(client, monkeypatch):
 def test_answers_of_something_else_are_told(content):
     with pytest.raises(ServiceError, match="502"):
         operations.raise_if_refused(Answer(502, content))
+
+
+@pytest.mark.slow
+def test_the_shop(remote, local, tmp_path):
+    ids = {Path(item.path).stem: item.id for item in local.items()}
+    expected = local.recommend(ids["0"], k=3, progress=False)
+    assert remote.recommend(ids["0"], k=3).items[0].evidence[0].kind == "similarity"
+    assert [each.id for each in remote.recommend(ids["0"], k=3).items] == [each.id for each in expected.items]
+    (tmp_path / "orders.csv").write_text("basket,item\n" + "".join(f"{n},0\n{n},3\n" for n in range(9)))
+    assert remote.fit_baskets("orders", tmp_path / "orders.csv")["baskets"] == 9
+    assert [each["name"] for each in remote.baskets()] == ["orders"]
+    found = remote.recommend(ids["0"], baskets="orders", k=1, rules=["width <= 2 * item.width"])
+    assert (found.items[0].id, found.n_baskets) == (ids["3"], 9)
+    assert remote.recommendation_table(k=1).count(b"looks like") == 6
+    remote.delete_baskets("orders")
+    assert remote.baskets() == []
 
 
 def test_a_key_is_sent(tmp_path, serve_on_loopback, monkeypatch):
@@ -232,8 +264,12 @@ def test_the_asynchronous_client_does_the_same(address, remote, local, photos):
 def test_both_clients_have_the_same_methods():
     from nearsight.client import AsyncRemoteCollection, RemoteCollection
 
-    def methods(cls):
-        return {name for name in vars(cls) if not name.startswith("_")}
-
-    assert methods(Client) == methods(AsyncClient)
-    assert methods(RemoteCollection) - {"metadata_types"} == methods(AsyncRemoteCollection)
+    for blocking, awaiting in ((Client, AsyncClient), (RemoteCollection, AsyncRemoteCollection)):
+        names = {name for name in dir(blocking) if not name.startswith("_")}
+        assert names == {name for name in dir(awaiting) if not name.startswith("_")}
+        for name in names:
+            one, other = getattr(blocking, name), getattr(awaiting, name)
+            assert one.__name__ == other.__name__ == name
+            assert one.__doc__
+            assert other.__doc__
+            assert [*inspect.signature(one).parameters] == [*inspect.signature(other).parameters]

@@ -1,51 +1,25 @@
-"""A blocking and an asynchronous client; both run the operations of `nearsight.client.operations`."""
+"""A blocking and an asynchronous client: two ways to wait for the calls of `nearsight.client.calls`."""
 
 import asyncio
-import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from nearsight.client import operations
-from nearsight.client.operations import Answer, Operation, Request, raise_if_refused
+from nearsight.client.calls import Awaiting, Blocking, ClientCalls, CollectionCalls
+from nearsight.client.operations import Answer, Operation, Request, with_retries
 from nearsight.client.transport import library
 from nearsight.collection.results import Item
 from nearsight.errors import InvalidParameterError, ServiceError
 from nearsight.settings import environment
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 _KEY = "NEARSIGHT_API_KEY"
-_N_TRIES = 6
-# A service that asks for more patience than this is down for this client.
-_MAX_WAIT_S = 60.0
-_POLL_S = 0.5
 _PAGE = 1000
 
 
-def _blocking(operation: Callable[Concatenate[Any, P], Operation[T]]) -> Callable[Concatenate[Any, P], T]:
-    @functools.wraps(operation)
-    def method(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        result: T = self._client.run(operation(self, *args, **kwargs))
-        return result
-
-    return method
-
-
-def _awaitable(
-    operation: Callable[Concatenate[Any, P], Operation[T]],
-) -> Callable[Concatenate[Any, P], Awaitable[T]]:
-    @functools.wraps(operation)
-    async def method(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        result: T = await self._client.run(operation(self, *args, **kwargs))
-        return result
-
-    return method
-
-
-class Client:
+class Client(ClientCalls, Blocking):
     """A client of the service, which waits for each answer.
 
     A service that is busy is asked again when it says so.
@@ -70,16 +44,6 @@ class Client:
         self._client = self
         self._http = library().Client(**_options(url, key, timeout_s))
 
-    embed = _blocking(operations.embed)
-    embed_texts = _blocking(operations.embed_texts)
-    models = _blocking(operations.models)
-    collections = _blocking(operations.collections)
-    delete_collection = _blocking(operations.delete)
-    jobs = _blocking(operations.jobs)
-    job = _blocking(operations.job)
-    cancel_job = _blocking(operations.cancel)
-    _create = _blocking(operations.create)
-
     def collection(self, name: str) -> "RemoteCollection":
         """Return a collection of the service."""
         return RemoteCollection(self, name)
@@ -91,28 +55,20 @@ class Client:
         self._create(name, model=model, storage=storage)
         return RemoteCollection(self, name)
 
-    def wait(self, id: str) -> dict[str, Any]:
-        """Wait until a job has ended, and return it.
-
-        Raises
-        ------
-        ServiceError
-            It failed, or was cancelled or interrupted.
-        """
-        while not _has_ended(job := self.job(id)):
-            time.sleep(_POLL_S)
-        return job
-
     def run(self, operation: Operation[T]) -> T:
         """Run an operation to its end."""
+        steps: Any = with_retries(operation)
         answer: Answer | None = None
         try:
             while True:
-                request = next(operation) if answer is None else operation.send(answer)
-                answer = self._ask(request)
+                request = steps.send(answer)
+                time.sleep(request.delay_s)
+                answer = self._answer(request)
         except StopIteration as end:
             result: T = end.value
             return result
+        finally:
+            steps.close()
 
     def close(self) -> None:
         """Close the connections."""
@@ -124,21 +80,14 @@ class Client:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _ask(self, request: Request) -> Answer:
-        for attempt in range(_N_TRIES):
-            try:
-                answer = _answer(self._http.request(**_arguments(request)))
-            except library().HTTPError as error:
-                raise _unreachable(self._http.base_url, error) from error
-            wait_s = _wait_s(answer, attempt)
-            if wait_s is None:
-                break
-            time.sleep(wait_s)
-        raise_if_refused(answer)
-        return answer
+    def _answer(self, request: Request) -> Answer:
+        try:
+            return _answer(self._http.request(**_arguments(request)))
+        except library().HTTPError as error:
+            raise _unreachable(self._http.base_url, error) from error
 
 
-class AsyncClient:
+class AsyncClient(ClientCalls, Awaiting):
     """As `Client`, for ``async`` code: every method is awaited.
 
     Parameters
@@ -151,16 +100,6 @@ class AsyncClient:
         self._client = self
         self._http = library().AsyncClient(**_options(url, key, timeout_s))
 
-    embed = _awaitable(operations.embed)
-    embed_texts = _awaitable(operations.embed_texts)
-    models = _awaitable(operations.models)
-    collections = _awaitable(operations.collections)
-    delete_collection = _awaitable(operations.delete)
-    jobs = _awaitable(operations.jobs)
-    job = _awaitable(operations.job)
-    cancel_job = _awaitable(operations.cancel)
-    _create = _awaitable(operations.create)
-
     def collection(self, name: str) -> "AsyncRemoteCollection":
         """Return a collection of the service."""
         return AsyncRemoteCollection(self, name)
@@ -172,26 +111,21 @@ class AsyncClient:
         await self._create(name, model=model, storage=storage)
         return AsyncRemoteCollection(self, name)
 
-    async def wait(self, id: str) -> dict[str, Any]:
-        """Wait until a job has ended, and return it; see `Client.wait`."""
-        while not _has_ended(job := await self.job(id)):
-            await asyncio.sleep(_POLL_S)
-        return job
-
     async def run(self, operation: Operation[T]) -> T:
         """Run an operation to its end."""
+        steps: Any = with_retries(operation)
         answer: Answer | None = None
         try:
             while True:
                 # Reading files blocks, so it happens in a thread.
-                send = functools.partial(_advance, operation, answer)
-                request = await asyncio.to_thread(send)
+                request = await asyncio.to_thread(_advance, steps, answer)
                 if not isinstance(request, Request):
                     result: T = request[0]
                     return result
-                answer = await self._ask(request)
+                await asyncio.sleep(request.delay_s)
+                answer = await self._answer(request)
         finally:
-            operation.close()
+            steps.close()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -203,21 +137,14 @@ class AsyncClient:
     async def __aexit__(self, *error: object) -> None:
         await self.close()
 
-    async def _ask(self, request: Request) -> Answer:
-        for attempt in range(_N_TRIES):
-            try:
-                answer = _answer(await self._http.request(**_arguments(request)))
-            except library().HTTPError as error:
-                raise _unreachable(self._http.base_url, error) from error
-            wait_s = _wait_s(answer, attempt)
-            if wait_s is None:
-                break
-            await asyncio.sleep(wait_s)
-        raise_if_refused(answer)
-        return answer
+    async def _answer(self, request: Request) -> Answer:
+        try:
+            return _answer(await self._http.request(**_arguments(request)))
+        except library().HTTPError as error:
+            raise _unreachable(self._http.base_url, error) from error
 
 
-class RemoteCollection:
+class RemoteCollection(CollectionCalls, Blocking):
     """A collection of a service, with the methods of `Collection`.
 
     Parameters
@@ -229,19 +156,6 @@ class RemoteCollection:
     def __init__(self, client: Client, name: str) -> None:
         self._client = client
         self.name = name
-
-    info = _blocking(operations.info)
-    count = _blocking(operations.count)
-    page = _blocking(operations.page)
-    get = _blocking(operations.get)
-    search = _blocking(operations.search)
-    add = _blocking(operations.add)
-    index = _blocking(operations.index)
-    update_metadata = _blocking(operations.update_metadata)
-    remove = _blocking(operations.remove)
-    vectors = _blocking(operations.vectors)
-    thumbnails = _blocking(operations.thumbnails)
-    original = _blocking(operations.original)
 
     def __len__(self) -> int:
         return self.count()
@@ -256,13 +170,8 @@ class RemoteCollection:
             yield from page
             offset += _PAGE
 
-    def metadata_types(self) -> dict[str, str]:
-        """Return the keys of the metadata, and the type of each: "string", "double" or "bool"."""
-        types: dict[str, str] = self.info()["metadata"]
-        return types
 
-
-class AsyncRemoteCollection:
+class AsyncRemoteCollection(CollectionCalls, Awaiting):
     """As `RemoteCollection`, for ``async`` code.
 
     Parameters
@@ -274,19 +183,6 @@ class AsyncRemoteCollection:
     def __init__(self, client: AsyncClient, name: str) -> None:
         self._client = client
         self.name = name
-
-    info = _awaitable(operations.info)
-    count = _awaitable(operations.count)
-    page = _awaitable(operations.page)
-    get = _awaitable(operations.get)
-    search = _awaitable(operations.search)
-    add = _awaitable(operations.add)
-    index = _awaitable(operations.index)
-    update_metadata = _awaitable(operations.update_metadata)
-    remove = _awaitable(operations.remove)
-    vectors = _awaitable(operations.vectors)
-    thumbnails = _awaitable(operations.thumbnails)
-    original = _awaitable(operations.original)
 
     async def items(self, where: str | None = None) -> AsyncIterator[Item]:
         """Stream the images, or those that match, in the order they came in."""
@@ -322,10 +218,11 @@ def open_collection(url: str, *, key: str | None = None) -> RemoteCollection:
     return collection
 
 
-def _advance(operation: Operation[T], answer: Answer | None) -> Request | tuple[T]:
+def _advance(steps: Any, answer: Answer | None) -> Request | tuple[Any]:
     """Return the next request, or the result in a tuple: a thread cannot pass StopIteration on."""
     try:
-        return next(operation) if answer is None else operation.send(answer)
+        request: Request = steps.send(answer)
+        return request
     except StopIteration as end:
         return (end.value,)
 
@@ -352,23 +249,8 @@ def _answer(response: Any) -> Answer:
     return Answer(response.status_code, response.content, headers)
 
 
-def _wait_s(answer: Answer, attempt: int) -> float | None:
-    """Return how long to wait before the next try; None if there is none."""
-    if answer.status not in (429, 503) or attempt == _N_TRIES - 1:
-        return None
-    wanted = answer.headers.get("retry-after", "")
-    wait_s = float(wanted) if wanted.isdigit() else 2.0**attempt
-    return None if wait_s > _MAX_WAIT_S else wait_s
-
-
 def _unreachable(url: object, error: Exception) -> ServiceError:
     return ServiceError(
         f"the service at {url} cannot be reached ({type(error).__name__}: {error}); is nearsight serve "
         f"running there?"
     )
-
-
-def _has_ended(job: Mapping[str, Any]) -> bool:
-    if job["state"] in ("failed", "cancelled", "interrupted"):
-        raise ServiceError(f"the job {job['id']} is {job['state']}: {job['error'] or 'it has no result'}")
-    return bool(job["state"] == "done")

@@ -8,7 +8,7 @@ import base64
 import io
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -29,6 +29,11 @@ T = TypeVar("T")
 _MAX_IMAGES, _MAX_BYTES = 32, 48 * 2**20
 _MAX_TEXTS = 1024
 _PAGE = 1000
+#: How often a job is looked at.
+POLL_S = 0.5
+_N_TRIES = 6
+# A service that asks for more patience than this is down for this client.
+_MAX_WAIT_S = 60.0
 _TIMES = ("modified", "added", "taken")
 
 
@@ -47,6 +52,8 @@ class Request:
         Fields of a form.
     params : mapping, optional
         Of the query.
+    delay_s : float
+        How long to wait before asking.
     """
 
     method: str
@@ -55,6 +62,7 @@ class Request:
     files: list[tuple[str, tuple[str, bytes]]] | None = None
     data: Mapping[str, Any] | None = None
     params: Mapping[str, Any] | None = None
+    delay_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +111,45 @@ def raise_if_refused(answer: Answer) -> None:
     if code in ("invalid_image", "ImageError"):
         raise ImageError("image", message)
     raise ServiceError(message, answer.status)
+
+
+def with_retries(operation: Operation[T]) -> Operation[T]:
+    """Return the operation, which asks again as long as the service is busy, and raises what it refuses.
+
+    Raises
+    ------
+    NearsightError
+        See `raise_if_refused`.
+    """
+    try:
+        request = next(operation)
+        while True:
+            request = operation.send((yield from _answered(request)))
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        operation.close()
+
+
+def _answered(request: Request) -> Operation[Answer]:
+    for attempt in range(_N_TRIES):
+        answer = yield request
+        wait_s = _wait_s(answer, attempt)
+        if wait_s is None:
+            break
+        request = replace(request, delay_s=wait_s)
+    raise_if_refused(answer)
+    return answer
+
+
+def _wait_s(answer: Answer, attempt: int) -> float | None:
+    """Return how long to wait before the next try; None if there is none."""
+    if answer.status not in (429, 503) or attempt == _N_TRIES - 1:
+        return None
+    wanted = answer.headers.get("retry-after", "")
+    wait_s = float(wanted) if wanted.isdigit() else 2.0**attempt
+    return None if wait_s > _MAX_WAIT_S else wait_s
 
 
 def embed(
@@ -190,10 +237,60 @@ def cancel(client: object, id: str) -> Operation[dict[str, Any]]:
     return (yield Request("DELETE", f"/v1/jobs/{quote(id, safe='')}")).json()  # type: ignore[no-any-return]  # a mapping, by the API
 
 
+def resume(client: object, id: str) -> Operation[dict[str, Any]]:
+    """Queue a job again that was interrupted, failed or cancelled."""
+    return (yield Request("POST", f"/v1/jobs/{quote(id, safe='')}/resume")).json()  # type: ignore[no-any-return]  # a mapping, by the API
+
+
+def wait(client: object, id: str) -> Operation[dict[str, Any]]:
+    """Wait until a job has ended, and return it.
+
+    Raises
+    ------
+    ServiceError
+        It failed, or was cancelled or interrupted.
+    """
+    return (yield from finished((yield from job(client, id))))
+
+
+def finished(job: Mapping[str, Any]) -> Operation[dict[str, Any]]:
+    """Wait until a job has ended, and return it.
+
+    Raises
+    ------
+    ServiceError
+        It failed, or was cancelled or interrupted.
+    """
+    facts = dict(job)
+    while not has_ended(facts):
+        place = f"/v1/jobs/{quote(facts['id'], safe='')}"
+        facts = (yield Request("GET", place, delay_s=POLL_S)).json()
+    return facts
+
+
+def has_ended(job: Mapping[str, Any]) -> bool:
+    """Return whether a job is done.
+
+    Raises
+    ------
+    ServiceError
+        It failed, or was cancelled or interrupted.
+    """
+    if job["state"] in ("failed", "cancelled", "interrupted"):
+        raise ServiceError(f"the job {job['id']} is {job['state']}: {job['error'] or 'it has no result'}")
+    return bool(job["state"] == "done")
+
+
 def info(collection: Named) -> Operation[dict[str, Any]]:
     """Return what the collection is and holds."""
-    facts: dict[str, Any] = (yield Request("GET", _path(collection))).json()
+    facts: dict[str, Any] = (yield Request("GET", collection_path(collection))).json()
     return facts
+
+
+def metadata_types(collection: Named) -> Operation[dict[str, str]]:
+    """Return the keys of the metadata, and the type of each: "string", "double" or "bool"."""
+    types: dict[str, str] = (yield from info(collection))["metadata"]
+    return types
 
 
 def count(collection: Named, where: str | None = None) -> Operation[int]:
@@ -211,7 +308,7 @@ def page(
 
 def get(collection: Named, id: str) -> Operation[Item]:
     """Return one image by its id, or by a unique start of it of at least 4 digits."""
-    return item_of((yield Request("GET", _path(collection, "items", id))).json())
+    return item_of((yield Request("GET", collection_path(collection, "items", id))).json())
 
 
 def search(
@@ -240,7 +337,7 @@ def search(
     if query is not None:
         body["image"] = [base64.b64encode(data).decode() for _, data, _ in _files(query)]
     body = {key: value for key, value in body.items() if value is not None}
-    answer = yield Request("POST", _path(collection, "search"), json=body)
+    answer = yield Request("POST", collection_path(collection, "search"), json=body)
     return [Match(**hit) for hit in answer.json()["hits"]]
 
 
@@ -273,7 +370,7 @@ def add(
         facts = [dict((metadata(path) if callable(metadata) else metadata) or {}) for _, _, path in batch]
         answer = yield Request(
             "POST",
-            _path(collection, "items"),
+            collection_path(collection, "items"),
             files=[("image", (name, data)) for name, data, _ in batch],
             data={"metadata": json.dumps(facts)},
         )
@@ -313,7 +410,7 @@ def index(
         "prune": prune,
         "metadata": None if metadata is None else dict(metadata),
     }
-    job: dict[str, Any] = (yield Request("POST", _path(collection, "index"), json=body)).json()
+    job: dict[str, Any] = (yield Request("POST", collection_path(collection, "index"), json=body)).json()
     return job
 
 
@@ -321,7 +418,7 @@ def update_metadata(collection: Named, ids: str | Sequence[str], metadata: Metad
     """Attach metadata to one or many images; None removes a key. Return how many changed."""
     names = [ids] if isinstance(ids, str) else list(ids)
     body = {"ids": names, "metadata": dict(metadata)}
-    return int((yield Request("PATCH", _path(collection, "items"), json=body)).json()["changed"])
+    return int((yield Request("PATCH", collection_path(collection, "items"), json=body)).json()["changed"])
 
 
 def remove(
@@ -329,14 +426,16 @@ def remove(
 ) -> Operation[int]:
     """Remove images by id or by filter; return how many."""
     body = {"ids": None if ids is None else list(ids), "where": where}
-    return int((yield Request("POST", _path(collection, "items", "delete"), json=body)).json()["removed"])
+    return int(
+        (yield Request("POST", collection_path(collection, "items", "delete"), json=body)).json()["removed"]
+    )
 
 
 def vectors(collection: Named, ids: Sequence[str]) -> Operation[NDArray[np.float32]]:
     """Return the (n, dim) vectors of images, in the order of `ids`."""
     rows: list[list[float]] = []
     for id in ids:
-        answer = yield Request("GET", _path(collection, "items", id, "vector"))
+        answer = yield Request("GET", collection_path(collection, "items", id, "vector"))
         rows += [answer.json()["vector"]]
     return np.array(rows, np.float32)
 
@@ -345,13 +444,13 @@ def thumbnails(collection: Named, ids: Sequence[str]) -> Operation[dict[str, byt
     """Return the JPEG thumbnails of images by id."""
     found = {}
     for id in ids:
-        found[id] = (yield Request("GET", _path(collection, "items", id, "thumbnail"))).content
+        found[id] = (yield Request("GET", collection_path(collection, "items", id, "thumbnail"))).content
     return found
 
 
 def original(collection: Named, id: str) -> Operation[bytes]:
     """Return the file of an image without its EXIF and other metadata."""
-    return (yield Request("GET", _path(collection, "items", id, "original"))).content
+    return (yield Request("GET", collection_path(collection, "items", id, "original"))).content
 
 
 def item_of(facts: Mapping[str, Any]) -> Item:
@@ -363,13 +462,14 @@ def item_of(facts: Mapping[str, Any]) -> Item:
     return Item(**values)
 
 
-def _path(collection: Named, *parts: str) -> str:
+def collection_path(collection: Named, *parts: str) -> str:
+    """Return the address of a collection, or of a part of it."""
     return "/".join(["/v1/collections", *(quote(part, safe="") for part in (collection.name, *parts))])
 
 
 def _page_request(collection: Named, where: str | None, offset: int, limit: int) -> Request:
     params = {"offset": offset, "limit": limit, **({} if where is None else {"where": where})}
-    return Request("GET", _path(collection, "items"), params=params)
+    return Request("GET", collection_path(collection, "items"), params=params)
 
 
 def _vectors(answer: Answer) -> list[NDArray[np.float32]]:

@@ -1,0 +1,126 @@
+"""What a client and a collection of a service can be asked, once for both ways of waiting."""
+
+import functools
+from collections.abc import Awaitable, Callable
+from types import MethodType
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from nearsight.client import analysis_operations, operations, recommendation_operations
+from nearsight.client.operations import Operation
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Blocking:
+    """What waits for each answer."""
+
+    _client: Any
+
+
+class Awaiting:
+    """What is awaited."""
+
+    _client: Any
+
+
+class Call(Generic[P, T]):
+    """An operation as a method: a `Blocking` owner gets the result, an `Awaiting` one an awaitable.
+
+    Parameters
+    ----------
+    operation : callable
+        Its first parameter is the owner; its docstring becomes that of the method.
+    """
+
+    def __init__(self, operation: Callable[Concatenate[Any, P], Operation[T]]) -> None:
+        self._operation = operation
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: Blocking, owner: Any = None) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, instance: Awaiting, owner: Any = None) -> Callable[P, Awaitable[T]]: ...
+    @overload
+    def __get__(self, instance: None, owner: Any = None) -> Callable[..., Any]: ...
+    def __get__(self, instance: Any, owner: Any = None) -> Callable[..., Any]:
+        method = _awaitable if issubclass(owner, Awaiting) else _blocking
+        function = method(self._operation)
+        function.__name__ = self._name
+        return function if instance is None else MethodType(function, instance)
+
+
+def _blocking(operation: Callable[..., Operation[T]]) -> Callable[..., T]:
+    @functools.wraps(operation)
+    def method(self: Any, /, *args: Any, **kwargs: Any) -> T:
+        result: T = self._client.run(operation(self, *args, **kwargs))
+        return result
+
+    return method
+
+
+def _awaitable(operation: Callable[..., Operation[T]]) -> Callable[..., Awaitable[T]]:
+    @functools.wraps(operation)
+    async def method(self: Any, /, *args: Any, **kwargs: Any) -> T:
+        result: T = await self._client.run(operation(self, *args, **kwargs))
+        return result
+
+    return method
+
+
+class ClientCalls:
+    """What a client can be asked."""
+
+    embed = Call(operations.embed)
+    embed_texts = Call(operations.embed_texts)
+    models = Call(operations.models)
+    collections = Call(operations.collections)
+    delete_collection = Call(operations.delete)
+    jobs = Call(operations.jobs)
+    job = Call(operations.job)
+    cancel_job = Call(operations.cancel)
+    resume_job = Call(operations.resume)
+    wait = Call(operations.wait)
+    _create = Call(operations.create)
+
+
+class CollectionCalls:
+    """What a collection can be asked."""
+
+    info = Call(operations.info)
+    count = Call(operations.count)
+    metadata_types = Call(operations.metadata_types)
+    page = Call(operations.page)
+    get = Call(operations.get)
+    search = Call(operations.search)
+    add = Call(operations.add)
+    index = Call(operations.index)
+    update_metadata = Call(operations.update_metadata)
+    remove = Call(operations.remove)
+    vectors = Call(operations.vectors)
+    thumbnails = Call(operations.thumbnails)
+    original = Call(operations.original)
+
+    find_duplicates = Call(analysis_operations.find_duplicates)
+    duplicates = Call(analysis_operations.duplicates)
+    decide_duplicates = Call(analysis_operations.decide_duplicates)
+    duplicate_decisions = Call(analysis_operations.duplicate_decisions)
+    cluster = Call(analysis_operations.cluster)
+    clusters = Call(analysis_operations.clusters)
+    rename_cluster = Call(analysis_operations.rename_cluster)
+    merge_clusters = Call(analysis_operations.merge_clusters)
+    move_images = Call(analysis_operations.move_images)
+    split_cluster = Call(analysis_operations.split_cluster)
+    undo_cluster_edit = Call(analysis_operations.undo_cluster_edit)
+    layout_2d = Call(analysis_operations.layout_2d)
+    map = Call(analysis_operations.map)
+    audit = Call(analysis_operations.audit)
+    latest_audit = Call(analysis_operations.latest_audit)
+
+    recommend = Call(recommendation_operations.recommend)
+    recommendation_table = Call(recommendation_operations.recommendation_table)
+    baskets = Call(recommendation_operations.baskets)
+    fit_baskets = Call(recommendation_operations.fit_baskets)
+    delete_baskets = Call(recommendation_operations.delete_baskets)

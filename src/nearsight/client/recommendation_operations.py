@@ -1,0 +1,124 @@
+"""Recommendations that a client can ask for, and the baskets behind them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nearsight.client.operations import Named, Operation, Request, collection_path, finished
+
+if TYPE_CHECKING:
+    from nearsight.analyses.recommendations import Recommendations
+
+
+def recommend(
+    collection: Named,
+    ids: str | Sequence[str],
+    *,
+    baskets: str | None = None,
+    k: int = 10,
+    where: str | None = None,
+    rules: Sequence[str] = (),
+    diversity: float = 0.0,
+    include_new_items: bool = False,
+) -> Operation["Recommendations"]:
+    """Recommend similar images, or, with baskets, images that are bought together.
+
+    Parameters
+    ----------
+    ids : str or sequence of str
+        One image, or a customer's history.
+    baskets : str, optional
+        The name of baskets that the service has; see `fit_baskets`.
+    rules : sequence of str
+        Filters in which ``item.FIELD`` stands for the value of the first image.
+    k, where, diversity, include_new_items
+        See `Collection.recommend`.
+    """
+    from nearsight.analyses.recommendations import Evidence, Recommendations, RecommendedImage
+
+    first, *also = [ids] if isinstance(ids, str) else ids
+    params = {
+        "k": k,
+        "where": where,
+        "rule": list(rules),
+        "diversity": diversity,
+        "include_new_items": include_new_items,
+        "baskets": baskets,
+        "also": also,
+    }
+    sent = {name: value for name, value in params.items() if value is not None}
+    answer = yield Request("GET", collection_path(collection, "items", first, "recommendations"), params=sent)
+    document = answer.json()
+    images = [
+        RecommendedImage(**{**each, "evidence": [Evidence(**reason) for reason in each["evidence"]]})
+        for each in document["items"]
+    ]
+    return Recommendations(
+        images,
+        document["baskets"],
+        learned=document["learned"],
+        similar_lift=document["similar_lift"],
+        n_new=document["new"],
+    )
+
+
+def recommendation_table(
+    collection: Named,
+    *,
+    baskets: str | None = None,
+    k: int = 10,
+    where: str | None = None,
+    rules: Sequence[str] = (),
+    diversity: float = 0.0,
+    include_new_items: bool = False,
+) -> Operation[bytes]:
+    """Recommend images for every image, and return the table, a CSV file; see `recommend`."""
+    body = {
+        "k": k,
+        "where": where,
+        "rule": list(rules),
+        "diversity": diversity,
+        "include_new_items": include_new_items,
+        "baskets": baskets,
+    }
+    place = collection_path(collection, "recommendations")
+    yield from finished((yield Request("POST", place, json=body)).json())
+    return (yield Request("GET", place)).content
+
+
+def baskets(collection: Named) -> Operation[list[dict[str, Any]]]:
+    """Return what is known of the baskets that the service has: name, number of baskets, unknown names."""
+    answer = yield Request("GET", collection_path(collection, "baskets"))
+    listed: list[dict[str, Any]] = answer.json()["baskets"]
+    return listed
+
+
+def fit_baskets(
+    collection: Named, name: str, table: str | Path | bytes, *, on_server: bool = False
+) -> Operation[dict[str, Any]]:
+    """Learn from a table of baskets, and return what is known of them; what has the name is replaced.
+
+    Parameters
+    ----------
+    name : str
+        Up to 64 letters, digits, - and _.
+    table : path or bytes
+        A CSV file with the columns ``basket`` and ``item``, or its content.
+    on_server : bool, default False
+        Whether `table` is ``ROOT/below/it`` on the server instead of a file of this machine.
+    """
+    place = collection_path(collection, "baskets", name)
+    if on_server:
+        request = Request("PUT", place, json={"file": str(table)})
+    else:
+        content = table if isinstance(table, bytes) else Path(table).read_bytes()
+        title = "table.csv" if isinstance(table, bytes) else Path(table).name
+        request = Request("PUT", place, files=[("file", (title, content))])
+    job = yield from finished((yield request).json())
+    facts: dict[str, Any] = job["result"]
+    return facts
+
+
+def delete_baskets(collection: Named, name: str) -> Operation[None]:
+    """Delete what was learned from baskets."""
+    yield Request("DELETE", collection_path(collection, "baskets", name))
