@@ -163,6 +163,7 @@ def test_a_dimension_that_costs_unseen_classes_is_not_chosen():
     curve = [DimensionResult(dim, seen, difference(low)) for dim, low in ((16, -0.1), (64, 0.0), (256, 0.0))]
     assert best_dim(curve) == 64
     assert best_dim(curve[:1]) == 16
+    assert best_dim([replace(result, unseen=None) for result in curve]) == 256
 
 
 def test_too_few_images_are_refused(small_network, stripes, tmp_path):

@@ -1,5 +1,6 @@
 """Models judged on one's own labeled images: metrics, intervals, and "tie" as an answer."""
 
+from nearsight.evaluation.dimension import DimensionAdvice, DimensionRow, advise_dimension
 from nearsight.evaluation.evaluate import (
     DEFAULT_METRIC,
     METRICS,
@@ -17,11 +18,14 @@ __all__ = [
     "DEFAULT_METRIC",
     "METRICS",
     "Comparison",
+    "DimensionAdvice",
+    "DimensionRow",
     "Estimate",
     "Evaluation",
     "LabeledFolder",
     "ModelResult",
     "PairedDifference",
+    "advise_dimension",
     "advised_dim",
     "class_means",
     "dimension_curve",

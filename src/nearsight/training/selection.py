@@ -296,11 +296,14 @@ def dimension_curve(data: TrainingData, divisions: Sequence[Draw], setting: Sett
 def best_dim(curve: Sequence[DimensionResult]) -> int:
     """Return the shortest dimension within one standard error of the best that unseen classes allow.
 
+    Without held-out classes, nothing shows what short vectors cost classes that were not learned, so the
+    longest is returned.
+
     Parameters
     ----------
     curve : sequence of DimensionResult
     """
-    allowed = [r for r in curve if r.unseen is None or r.unseen.low > -_MAX_LOSS] or [curve[-1]]
+    allowed = [r for r in curve if r.unseen is not None and r.unseen.low > -_MAX_LOSS] or [curve[-1]]
     return advised_dim([(result.dim, result.seen) for result in allowed])
 
 
