@@ -19,6 +19,7 @@ _PLACES = (
     (
         _BIN,
         r"\.?trash(es)?|\.trash-\d+|\$recycle\.bin|[#@]recycle|recycle[rd]|recycle bin|recently deleted"
+        r"|\.nearsight-trash"
         r"|lost\+found|found\.\d+|papierkorb|corbeille|papelera( de reciclaje)?|cestino|lixeira|prullenbak",
     ),
     (

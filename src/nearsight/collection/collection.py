@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from filelock import BaseFileLock, FileLock
 from numpy.typing import ArrayLike, NDArray
 
 from nearsight import images
-from nearsight.collection import manifest, schema
+from nearsight.collection import manifest, removal, schema
 from nearsight.collection.analysis_methods import AnalysisMethods
 from nearsight.collection.create import create_collection, create_projected, load_if_needed, spec_of
 from nearsight.collection.ingest import Ingest
@@ -392,6 +393,30 @@ class Collection(AnalysisMethods, CollectionReader):
             doomed += [item.id for item in self.items(where)]
         with self._lock:
             return self._store.delete(list(dict.fromkeys(doomed)))
+
+    def remove_files(self, keys: Mapping[str, Sequence[str]]) -> int:
+        """Take files from images; one that keeps none is removed. Return how many were. Files stay on disk.
+
+        Parameters
+        ----------
+        keys : mapping of str to sequence of str
+            By whole id: the column ``keys`` of `rows`.
+        """
+        return removal.remove_files(self._store, self._lock, keys)
+
+    def rows(self, ids: Sequence[str]) -> pa.Table:
+        """Return all that is stored of images of these whole ids, vectors and thumbnails too."""
+        return removal.whole_rows(self._store, ids, self.fingerprint.digest)
+
+    def restore_rows(self, rows: pa.Table) -> int:
+        """Put back what `rows` returned; of an image that is there, only its files. Return how many are new.
+
+        Raises
+        ------
+        FingerprintMismatchError
+            The vectors are of another model.
+        """
+        return removal.restore_rows(self._store, self._lock, rows, self.fingerprint.digest)
 
     def compact(self) -> None:
         """Compact the files and bring the index up to date now; both also happen by themselves.

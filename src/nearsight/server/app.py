@@ -30,6 +30,7 @@ from nearsight.server.routes import (
     recommendations,
     search,
     session,
+    trash,
 )
 from nearsight.server.service import Service
 from nearsight.server.tracing import Tracing
@@ -48,6 +49,7 @@ _ROUTES = (
     analyses,
     clusters,
     anomaly,
+    trash,
     classify,
     recommendations,
     faces,

@@ -23,6 +23,7 @@ from nearsight.server.errors import Problem
 from nearsight.server.model_pool import LoadedModel, ModelPool, ModelSource
 from nearsight.services.server_settings import ServerSettings
 from nearsight.services.shown_path import shown_path
+from nearsight.services.trash import Trash
 from nearsight.text_format import plain
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -113,8 +114,13 @@ class CollectionCatalog:
                 collection = Collection.open(directory, device=self._device, cache_dir=self._cache_dir)
             except CollectionNotFoundError:
                 raise Problem(404, f"there is no collection {name!r}", code="collection_not_found") from None
+            self.trash(name, collection).recover()
             self._open[name] = collection
             return collection
+
+    def trash(self, name: str, collection: Collection) -> Trash:
+        """Return the trash of a collection: files below a root, and uploads, may go there."""
+        return Trash(collection, [*self.roots.values(), self.uploads(name)])
 
     def open_with(self, name: str, backend: Backend) -> Collection:
         """Return a collection that embeds with a loaded model."""

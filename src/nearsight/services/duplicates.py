@@ -1,10 +1,15 @@
-"""Duplicate files that can be deleted."""
+"""Duplicate files that can be deleted, and groups of which something has gone."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nearsight.analyses.duplicate_groups import Duplicates
-from nearsight.collection import Item
+from nearsight.collection import Collection, Item
+
+_FILES = ("paths", "redundant", "review", "hard_links")
+_FACTS = ("verified_against", "doubts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,31 @@ def redundant_files(duplicates: Duplicates, *, include_review: bool = False) -> 
         n_remote=len(listed) - len(local),
         n_without_kept=len(duplicates.groups) - len(groups),
     )
+
+
+def present_groups(collection: Collection, groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return groups of `duplicates_document` without images and files that have left the collection since.
+
+    A group is gone if nothing of it is left to decide. If its kept image has left, nothing of it is certain.
+    """
+    items = collection.items(ids=list({id for group in groups for id in group["ids"]}))
+    paths = {item.id: item.paths for item in items}
+    remaining = []
+    for group in groups:
+        ids = [id for id in group["ids"] if id in paths]
+        files = {path for id in ids for path in paths[id]}
+        left = {name: [path for path in group[name] if path in files] for name in _FILES}
+        if len(ids) < 2 and not left["redundant"]:
+            continue
+        if ids[0] != group["keep"]:
+            if len(ids) < 2:
+                continue
+            left |= {"redundant": [], "review": []}
+        places = [i for i, id in enumerate(group["ids"][1:]) if id in ids[1:]]
+        facts = {name: [group[name][i] for i in places if i < len(group[name])] for name in _FACTS}
+        is_certain = group["certain"] and ids[0] == group["keep"]
+        remaining.append({**group, **left, **facts, "keep": ids[0], "ids": ids, "certain": is_certain})
+    return remaining
 
 
 def _is_unchanged(item: Item) -> bool:

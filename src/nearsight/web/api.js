@@ -44,6 +44,9 @@ export const api = {
   original: (name, id) => `${at(name)}/items/${id}/original`,
   upload: (name, files) => ask("POST", `${at(name)}/items`, { body: form({ image: files }) }),
   tag: (name, ids, metadata) => ask("PATCH", `${at(name)}/items`, { body: { ids, metadata } }),
+  trash: (name) => ask("GET", `${at(name)}/trash`),
+  moveToTrash: (name, what) => ask("POST", `${at(name)}/trash`, { body: what }),
+  restore: (name, id) => ask("POST", `${at(name)}/trash/${id}/restore`),
   remove: (name, ids) => ask("POST", `${at(name)}/items/delete`, { body: { ids } }),
 
   /** @param {{images?: File[], ids?: string[], text?: string, notText?: string[], where?: string}} query */
@@ -60,7 +63,8 @@ export const api = {
   duplicates: (name, query) => ask("GET", `${at(name)}/duplicates`, { query }),
   decide: (name, ids, decision) => ask("POST", `${at(name)}/duplicates/decisions`, { body: { ids, decision } }),
   clusters: (name) => ask("GET", `${at(name)}/clusters`),
-  renameCluster: (name, id, title) => ask("PATCH", `${at(name)}/clusters/${id}`, { body: { name: title } }),
+  /** Edit clusters: "merge", "move", "undo", "ID/split"; a new name of "ID". */
+  editClusters: (name, path, body) => ask("name" in body ? "PATCH" : "POST", `${at(name)}/clusters/${path}`, { body }),
   audit: (name) => ask("GET", `${at(name)}/audit`),
   recommend: (name, id, query) => ask("GET", `${at(name)}/items/${id}/recommendations`, { query }),
 
@@ -87,6 +91,12 @@ export const api = {
       category: new Uint16Array(data, 8 * n, n),
       ids: Array.from({ length: n }, (_, point) => id(point)),
     };
+  },
+
+  /** The values of a field in the order of the map: codes (Uint16Array), and what they mean. */
+  async mapValues(name, field) {
+    const { codes, ...facts } = await ask("GET", `${at(name)}/map/values`, { query: { field } });
+    return { ...facts, codes: new Uint16Array(Uint8Array.from(atob(codes), (byte) => byte.charCodeAt(0)).buffer) };
   },
 
   indexFolder: (name, folder) => ask("POST", `${at(name)}/index`, { body: { folder } }),

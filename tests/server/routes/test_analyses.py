@@ -1,5 +1,6 @@
 """Analyses over HTTP give what the library gives; the worker runs in this process, so that it is quick."""
 
+import base64
 import io
 import json
 
@@ -170,6 +171,46 @@ def test_the_map_is_binary(client, photos, run):
     assert set(category.tolist()) <= {0, 1, 65535}
     again = client.get(f"{ROUTE}/map", headers={"if-none-match": answer.headers["etag"]})
     assert again.status_code == 304
+
+
+def test_the_values_of_a_field_color_the_map(client, photos, run):
+    run("map", refit=True, method="pca")
+    client.patch(f"{ROUTE}/items", json={"ids": photos[:4], "metadata": {"kind": "shoe"}})
+    values = client.get(f"{ROUTE}/map/values", params={"field": "kind"}).json()
+    codes = np.frombuffer(base64.b64decode(values["codes"]), "<u2")
+    places = client.get(f"{ROUTE}/map").content
+    ids = [places[at : at + 16].hex() for at in range(len(places) // 26 * 10, len(places), 16)]
+    assert {id for id, code in zip(ids, codes.tolist(), strict=True) if code == 0} == set(photos[:4])
+    assert (values["categories"], values["n_none"]) == ([["shoe", 4]], len(ids) - 4)
+    assert client.get(f"{ROUTE}/map/values", params={"field": "nope"}).status_code == 400
+
+
+def test_duplicates_go_to_the_trash_and_come_back(client, photos, run):
+    run("duplicates")
+    groups = client.get(f"{ROUTE}/duplicates").json()["groups"]
+    before = client.get(f"{ROUTE}/items").json()
+    certain = [group for group in groups if group["certain"]]
+    assert certain
+    answer = client.post(f"{ROUTE}/trash", json={"redundant_of": [group["keep"] for group in certain]}).json()
+    assert answer["refused"] == []
+    others = {id for group in certain for id in group["ids"][1:]}
+    assert set(answer["entry"]["ids"]) == others
+    left = client.get(f"{ROUTE}/items").json()
+    assert {each["id"] for each in left["items"]} == set(photos) - others
+    assert client.get(f"{ROUTE}/duplicates").json()["total"] == len(groups) - len(certain)
+    [entry] = client.get(f"{ROUTE}/trash").json()["entries"]
+    assert str(client.service.data) not in json.dumps(entry)
+    assert client.post(f"{ROUTE}/trash/{entry['id']}/restore").status_code == 200
+    assert client.get(f"{ROUTE}/items").json() == before
+    assert client.get(f"{ROUTE}/duplicates").json()["groups"] == groups
+    assert client.post(f"{ROUTE}/trash/{entry['id']}/restore").status_code == 400
+    # An image that somebody names goes whatever the group says; files outside the roots stay.
+    one = client.post(f"{ROUTE}/trash", json={"ids": photos[5:6]}).json()["entry"]
+    assert client.get(f"{ROUTE}/items/{photos[5]}").status_code == 404
+    client.post(f"{ROUTE}/trash/{one['id']}/restore")
+    for body in ({}, {"ids": photos[:1], "redundant_of": photos[:1]}):
+        assert client.post(f"{ROUTE}/trash", json=body).status_code == 400
+    assert client.post(f"{ROUTE}/trash", json={"redundant_of": ["0" * 32]}).status_code == 404
 
 
 def test_audit(client, photos, run):

@@ -1,8 +1,11 @@
 """Analyses of a collection: each is a job, and its latest result is kept."""
 
+import base64
 import json
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
@@ -11,6 +14,8 @@ from nearsight.server.auth import requires
 from nearsight.server.routes.jobs import StartAnalysis
 from nearsight.server.service import Service
 from nearsight.services.duplicate_decisions import DuplicateDecisions
+from nearsight.services.duplicates import present_groups
+from nearsight.services.field_values import field_values
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["analyses"])
 
@@ -72,7 +77,9 @@ async def get_duplicates(
 
     def read() -> dict[str, Any]:
         document = latest_result(service, name, "duplicates")
-        groups = DuplicateDecisions(service.catalog.open(name)).undecided_groups(document["groups"])
+        collection = service.catalog.open(name)
+        groups = DuplicateDecisions(collection).undecided_groups(document["groups"])
+        groups = present_groups(collection, groups)
         for group in groups:
             for key in ("paths", "redundant", "review", "hard_links"):
                 group[key] = [service.catalog.shown_path(path) for path in group[key]]
@@ -139,6 +146,28 @@ async def get_map(request: Request, name: str) -> Response:
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
     return Response(data, media_type="application/octet-stream", headers=headers)
+
+
+@router.get("/map/values", dependencies=[requires("read")])
+async def get_map_values(
+    request: Request, name: str, field: str = Query(min_length=1, max_length=100)
+) -> dict[str, Any]:
+    """Return the values of a field in the order of the latest map, to color it by.
+
+    `codes` are uint16, little-endian, in base64: the position in `categories`, 10 for other values, or 0 to
+    1,023 between the `ends` of a scale; 65,535 where an image has no value.
+    """
+    service: Service = request.app.state.service
+
+    def read() -> dict[str, Any]:
+        ids = np.frombuffer(service.catalog.finished_file(name, "map").read_bytes(), np.uint8)
+        digits = ids[len(ids) * 10 // 26 :].tobytes().hex()
+        order = [digits[at : at + 32] for at in range(0, len(digits), 32)]
+        values = field_values(service.catalog.open(name), field, order)
+        codes = base64.b64encode(values.codes.astype("<u2").tobytes()).decode()
+        return {**asdict(values), "codes": codes}
+
+    return await service.in_thread(read)
 
 
 @router.post("/audit", status_code=202, dependencies=[requires("write")])

@@ -5,7 +5,7 @@ import { Empty, Failure, html, useEffect, useState } from "../ui.js";
 
 const OPEN = ["queued", "running", "cancelling"];
 
-/** Returns {result, error, job, start, reload}. `read` answers the latest result. */
+/** Returns {result, error, job, start, reload, follow}. `read` answers the latest result. */
 export function useAnalysis(collection, kind, read) {
   const [state, setState] = useState({});
   const change = (part) => setState((now) => ({ ...now, ...part }));
@@ -29,7 +29,7 @@ export function useAnalysis(collection, kind, read) {
     });
   }, [state.job?.id]);
   const start = (options) => api.startAnalysis(collection, kind, options).then((job) => change({ job, error: undefined }), (error) => change({ error }));
-  return { ...state, start, reload };
+  return { ...state, start, reload, follow: (job) => change({ job }) };
 }
 
 /** Progress, failure, and the first start of an analysis. Children are shown when there is a result. */

@@ -65,7 +65,7 @@ export class MapView {
   /** @param {Uint16Array} categories @param {(category: number) => number[]} [colorOf] */
   setCategories(categories, colorOf) {
     this.categories = categories;
-    if (colorOf) this.layer.setColors(colorOf);
+    if (colorOf && colorOf !== this.colorOf) this.layer.setColors((this.colorOf = colorOf));
     this.layer.setCategories(categories);
     this.draw();
   }

@@ -5,6 +5,18 @@ export const NOISE = 65535;
 // Okabe and Ito's colors, which color-blind people tell apart, then golden-angle hues.
 const FIRST = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b3a612", "#7a5fd0"];
 
+// Ten colors of which any two differ for people who see no red, green or blue as well (a difference of at least 10 by
+// CIEDE2000), and from the gray of other values: chosen from the palettes of Okabe and Ito, Tol, and Petroff.
+const TEN = ["#0072b2", "#d55e00", "#ddcc77", "#88ccee", "#882255", "#e69f00", "#004488", "#bd1f01", "#3f90da", "#a96b59"];
+const HIGHEST = 1023;
+
+/** The color of the code of a value: of ten categories, other values, or (`isScale`) a number. */
+export function valueColor(code, isScale) {
+  if (code === NOISE) return [110, 110, 110];
+  if (isScale) return sequentialColor(code / HIGHEST);
+  return fromHex(TEN[code] ?? "#9a9a9a");
+}
+
 /** The color of a category as [red, green, blue], 0 to 255. */
 export function categoryColor(category) {
   if (category === NOISE) return [140, 140, 140];

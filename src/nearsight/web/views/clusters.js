@@ -1,59 +1,188 @@
-// Clusters as stacks: look into one, rename it, select its images.
+// Clusters as stacks: look into one, rename, merge, split it, and move images between them, by mouse or by keyboard.
 
 import { api } from "../api.js";
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { GridView } from "../components/grid-view.js";
 import { Viewer } from "../components/viewer.js";
+import { addKeys } from "../keys.js";
 import { go } from "../route.js";
-import { announce, count, Failure, html, useMemo, useState } from "../ui.js";
+import { announce, count, Dialog, Failure, html, useEffect, useMemo, useRef, useState } from "../ui.js";
+
+const NONE = -1;
+const titleOf = (cluster) => cluster.name || `Cluster ${cluster.id}`;
 
 export function Clusters({ collection, query, selection }) {
   const analysis = useAnalysis(collection.name, "clusters", () => api.clusters(collection.name));
-  const [k, setK] = useState("");
+  const [error, setError] = useState();
   const { result } = analysis;
   const chosen = query.cluster != null && result?.clusters.find(({ id }) => String(id) === query.cluster);
-  const start = (event) => { event.preventDefault(); analysis.start(k ? { k: Number(k) } : {}); };
+  const state = useRef();
+  state.current = result;
+  /** Send an edit of the clusters that are seen; they are read again whatever comes of it. */
+  const edit = (path, body, said) => {
+    setError(undefined);
+    return api.editClusters(collection.name, path, { ...body, revision: state.current.revision })
+      .then((answer) => { announce(said ?? answer.edits?.at(-1) ?? "done"); return answer; }, (failure) => { setError(failure); throw failure; })
+      .finally(analysis.reload);
+  };
+  const undo = () => state.current?.edits.length && edit("undo", {}, "undone").catch(() => {});
+  useEffect(() => addKeys("Clusters", { "Ctrl+z": ["undo the latest edit", undo] }), []);
+  const shared = { collection, result, edit, selection };
   return html`<${Analysis} analysis=${analysis} title="No clusters yet" button="Find clusters"
       explanation="Clusters gather images that show the same kind of thing. Images that belong to none stay apart.">
-    ${result && (chosen
-      ? html`<${Cluster} key=${chosen.id} collection=${collection} cluster=${chosen} selection=${selection} renamed=${analysis.reload} />`
-      : html`<div class="line"><h1>${count(result.clusters.length, "cluster")}</h1><span class="space"></span>
-          <form class="search-line one" onSubmit=${start}><label class="soft" for="k">Number</label><input id="k" type="number" min="1" max="1000" value=${k} placeholder="as found" onInput=${(event) => setK(event.target.value)} />
-          <button class="quiet">Cluster again</button></form></div>
-        <ul class="stacks">${result.clusters.map((cluster) => html`<${Stack} collection=${collection.name} cluster=${cluster} />`)}
-          ${result.noise.length > 0 && html`<li><button class="stack" onClick=${() => selection.change(result.noise)}>
-            <span class="pile none"></span><strong>In no cluster</strong><span class="soft">${count(result.noise.length, "image")}</span></button></li>`}</ul>`)}
+    ${result && html`<div class="fill">
+      ${error && html`<${Failure} error=${error} />`}
+      ${result.edits.length > 0 && html`<p class="line edited"><span class="soft">Last: ${result.edits.at(-1)}.</span><button class="quiet" onClick=${undo}>Undo</button></p>`}
+      ${chosen ? html`<${Cluster} key=${chosen.id} ...${shared} cluster=${chosen} follow=${analysis.follow} />`
+        : html`<${Stacks} ...${shared} start=${analysis.start} />`}</div>`}
   </${Analysis}>`;
 }
 
-function Stack({ collection, cluster }) {
-  const shown = (cluster.representatives?.length ? cluster.representatives : cluster.ids).slice(0, 4);
-  return html`<li><button class="stack" onClick=${() => go(collection, "clusters", { cluster: cluster.id })}>
-    <span class="pile">${shown.map((id) => html`<img src=${api.thumbnail(collection, id)} alt="" loading="lazy" />`)}</span>
-    <strong>${cluster.name || `Cluster ${cluster.id}`}</strong><span class="soft">${count(cluster.size, "image")}</span></button></li>`;
+/** All stacks. Some can be picked and merged; one can be dragged onto another. */
+function Stacks({ collection, result, edit, selection, start }) {
+  const [k, setK] = useState("");
+  const [picked, setPicked] = useState([]);
+  const pick = (id) => setPicked((now) => (now.includes(id) ? now.filter((other) => other !== id) : [...now, id]));
+  const merge = (ids) => edit("merge", { ids }).then(() => setPicked([]), () => {});
+  const mergePicked = () => picked.length > 1 && merge(picked);
+  const latest = useRef();
+  latest.current = mergePicked;
+  useEffect(() => addKeys("Stacks", {
+    p: ["pick the stack that has the focus", () => document.activeElement?.closest(".stack-cell")?.querySelector("input")?.click()],
+    m: ["merge the picked stacks", () => latest.current()],
+    Escape: ["pick none", () => setPicked([])],
+  }), []);
+  const again = (event) => { event.preventDefault(); start(k ? { k: Number(k) } : {}); };
+  return html`<div class="line"><h1>${count(result.clusters.length, "cluster")}</h1><span class="space"></span>
+      <form class="search-line one" onSubmit=${again}><label class="soft" for="k">Number</label><input id="k" type="number" min="1" max="1000" value=${k} placeholder="as found" onInput=${(event) => setK(event.target.value)} />
+      <button class="quiet">Cluster again</button></form></div>
+    <p class="soft">Drag one stack onto another to merge them, or pick several.</p>
+    ${picked.length > 0 && html`<div class="line picked"><strong>${count(picked.length, "stack")} picked</strong>
+      <button disabled=${picked.length < 2} onClick=${mergePicked}>Merge into ${titleOf(result.clusters[picked[0]])}</button>
+      <button class="quiet" onClick=${() => setPicked([])}>Pick none</button></div>`}
+    <ul class="stacks">${result.clusters.map((cluster) => html`<${Stack} key=${cluster.id} collection=${collection.name} cluster=${cluster} isPicked=${picked.includes(cluster.id)} pick=${() => pick(cluster.id)} merge=${(other) => merge([cluster.id, other])} />`)}
+      ${result.noise.length > 0 && html`<li class="stack-cell"><button class="stack" onClick=${() => selection.change(result.noise)}>
+        <span class="fan none"></span><strong>In no cluster</strong><span class="soft">${count(result.noise.length, "image")}: select them</span></button></li>`}</ul>`;
 }
 
-function Cluster({ collection, cluster, selection, renamed }) {
+function Stack({ collection, cluster, isPicked, pick, merge }) {
+  const drop = useDrop("cluster", (id) => Number(id) !== cluster.id && merge(Number(id)));
+  const shown = (cluster.representatives?.length ? cluster.representatives : cluster.ids).slice(0, 4);
+  return html`<li class="stack-cell" ...${drop} draggable="true" onDragStart=${(event) => carry(event, "cluster", String(cluster.id))}>
+    <button class="stack" onClick=${() => go(collection, "clusters", { cluster: cluster.id })}>
+      <span class="fan">${shown.reverse().map((id) => html`<img src=${api.thumbnail(collection, id)} alt="" loading="lazy" draggable="false" />`)}</span>
+      <strong>${titleOf(cluster)}</strong><span class="soft">${count(cluster.size, "image")}</span></button>
+    <label class="pick" title="Pick for merging"><input type="checkbox" checked=${isPicked} onChange=${pick} aria-label=${`Pick ${titleOf(cluster)}`} /></label></li>`;
+}
+
+/** One stack: its images, which are dragged onto the stacks beside them, or moved by the menu. */
+function Cluster({ collection, result, cluster, edit, selection, follow }) {
   const [name, setName] = useState(cluster.name ?? "");
-  const [error, setError] = useState();
   const [opened, setOpened] = useState();
+  const [asks, setAsks] = useState();
+  const place = useRef();
   const source = useMemo(() => new IdSource(collection.name, cluster.ids), [cluster]);
-  const rename = (event) => {
-    event.preventDefault();
-    api.renameCluster(collection.name, cluster.id, name.trim()).then(() => { announce("renamed"); renamed(); }, setError);
+  const rename = (event) => { event.preventDefault(); edit(`${cluster.id}`, { name: name.trim() }, "renamed").catch(() => {}); };
+  const members = new Set(cluster.ids);
+  const chosen = () => [...selection.ids].filter((id) => members.has(id));
+  const move = (ids, to) => edit("move", { ids, to }).then((answer) => {
+    selection.clear();
+    setAsks(undefined);
+    // Clusters behind one that is empty now have other numbers.
+    const here = answer.clusters.find((each) => each.ids.some((id) => members.has(id) && !ids.includes(id)));
+    if (here?.id !== cluster.id) go(collection.name, "clusters", here && { cluster: here.id });
+  }, () => setAsks(undefined));
+  useEffect(() => addKeys("Stack", {
+    v: ["move the selected images to another cluster", () => setAsks("move")],
+    s: ["split this cluster", () => setAsks("split")],
+    u: ["back to all clusters", () => go(collection.name, "clusters")],
+  }), []);
+  // The grid makes its cells itself: those of this view can be dragged.
+  const drag = (event) => {
+    const cell = event.target.closest(".cell[data-id]");
+    if (!cell) return;
+    const ids = selection.has(cell.dataset.id) ? chosen() : [cell.dataset.id];
+    carry(event, "images", ids.join());
   };
-  return html`<div class="fill">
-    <form class="search-line" onSubmit=${rename}>
+  const others = result.clusters.filter(({ id }) => id !== cluster.id);
+  return html`<form class="search-line" onSubmit=${rename}>
       <button type="button" class="quiet" onClick=${() => go(collection.name, "clusters")}>← All clusters</button>
       <input aria-label="Name of the cluster" required maxlength="100" value=${name} onInput=${(event) => setName(event.target.value)} />
-      <button disabled=${name.trim() === (cluster.name ?? "")}>Rename</button>
+      <button disabled=${!name.trim() || name.trim() === (cluster.name ?? "")}>Rename</button>
       <button type="button" class="quiet" onClick=${() => selection.change(cluster.ids)}>Select all ${cluster.size.toLocaleString("en")}</button>
+      <button type="button" class="quiet" onClick=${() => setAsks("move")}>Move to…</button>
+      <button type="button" class="quiet" onClick=${() => setAsks("split")}>Split…</button>
     </form>
-    ${error && html`<${Failure} error=${error} />`}
-    <${GridView} source=${source} selection=${selection} open=${setOpened} size=${168} />
+    <div class="stack-board">
+      <div class="fill" ref=${place} onPointerDown=${(event) => { const cell = event.target.closest(".cell[data-id]"); if (cell) cell.draggable = true; }} onDragStart=${drag}>
+        <${GridView} source=${source} selection=${selection} open=${setOpened} size=${168} /></div>
+      <ul class="targets" aria-label="Other clusters">${others.map((other) => html`<${Target} key=${other.id} collection=${collection.name} cluster=${other} move=${move} />`)}
+        <${Target} cluster=${{ id: null, name: "New cluster" }} move=${move} /><${Target} cluster=${{ id: NONE, name: "No cluster" }} move=${move} /></ul>
+    </div>
+    ${asks === "move" && html`<${MoveDialog} ids=${chosen()} others=${others} move=${move} close=${() => setAsks(undefined)} />`}
+    ${asks === "split" && html`<${SplitDialog} cluster=${cluster} edit=${edit} follow=${follow} close=${() => setAsks(undefined)} done=${() => { setAsks(undefined); go(collection.name, "clusters"); }} />`}
     ${opened != null && html`<${Viewer} collection=${collection.name} source=${source} index=${opened} selection=${selection} close=${() => setOpened(undefined)}
-      actions=${[["More like this", (cell) => go(collection.name, "images", { like: cell.id })]]} />`}
-  </div>`;
+      actions=${[["More like this", (cell) => go(collection.name, "images", { like: cell.id })]]} />`}`;
+}
+
+/** A stack beside the open one, onto which images are dragged. */
+function Target({ collection, cluster, move }) {
+  const drop = useDrop("images", (ids) => move(ids.split(","), cluster.id));
+  const image = cluster.representatives?.[0] ?? cluster.ids?.[0];
+  return html`<li class="target" ...${drop}>${image ? html`<img src=${api.thumbnail(collection, image)} alt="" draggable="false" />` : html`<span class="sign" aria-hidden="true">${cluster.id === null ? "+" : "∅"}</span>`}
+    <span>${titleOf(cluster)}</span></li>`;
+}
+
+function MoveDialog({ ids, others, move, close }) {
+  const [words, setWords] = useState("");
+  const found = [...others, { id: null, name: "A new cluster" }, { id: NONE, name: "No cluster" }]
+    .filter((each) => titleOf(each).toLowerCase().includes(words.toLowerCase()));
+  const send = (event) => { event.preventDefault(); if (found.length) move(ids, found[0].id); };
+  return html`<${Dialog} title=${`Move ${count(ids.length, "image")}`} close=${close}>
+    ${ids.length === 0 ? html`<p>Select images of this cluster first: with a click, with Space, or with “Select all”.</p>` : html`
+    <form onSubmit=${send}><label>To <input autofocus value=${words} onInput=${(event) => setWords(event.target.value)} placeholder="Beginning of a name; Enter takes the first" /></label></form>
+    <ul class="choices">${found.slice(0, 60).map((each) => html`<li><button class="quiet" onClick=${() => move(ids, each.id)}>${titleOf(each)}${each.size ? html` <span class="soft">${each.size.toLocaleString("en")}</span>` : ""}</button></li>`)}</ul>`}
+  </${Dialog}>`;
+}
+
+function SplitDialog({ cluster, edit, follow, close, done }) {
+  const [k, setK] = useState("2");
+  const [isRunning, setIsRunning] = useState(false);
+  const send = (event) => {
+    event.preventDefault();
+    setIsRunning(true);
+    edit(`${cluster.id}/split`, k ? { k: Number(k) } : {}, "splitting").then((job) => { follow(job); done(); }, close);
+  };
+  return html`<${Dialog} title=${`Split ${titleOf(cluster)}`} close=${close}><form onSubmit=${send}>
+    <p>Its ${count(cluster.size, "image")} are clustered by themselves. Every image stays in one of the parts.</p>
+    <label>Parts <input type="number" min="2" max=${Math.max(2, Math.min(1000, cluster.size))} autofocus value=${k} placeholder="as found" onInput=${(event) => setK(event.target.value)} /></label>
+    <p class="soft">Leave it empty to find the number of parts, too.</p>
+    <button disabled=${isRunning}>Split</button></form></${Dialog}>`;
+}
+
+const typeOf = (kind) => `application/x-nearsight-${kind}`;
+
+function carry(event, kind, text) {
+  event.dataTransfer.setData(typeOf(kind), text);
+  event.dataTransfer.effectAllowed = "move";
+  event.stopPropagation();
+}
+
+/** What makes an element take what `carry` carries: its properties. */
+function useDrop(kind, dropped) {
+  const [isOver, setIsOver] = useState(false);
+  const fits = (event) => event.dataTransfer.types.includes(typeOf(kind));
+  return {
+    "data-over": isOver || null,
+    onDragOver: (event) => { if (fits(event)) { event.preventDefault(); setIsOver(true); } },
+    onDragLeave: () => setIsOver(false),
+    onDrop: (event) => {
+      setIsOver(false);
+      if (!fits(event)) return;
+      event.preventDefault();
+      dropped(event.dataTransfer.getData(typeOf(kind)));
+    },
+  };
 }
 
 /** Images that are named by their ids. */

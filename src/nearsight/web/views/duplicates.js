@@ -3,66 +3,87 @@
 import { api } from "../api.js";
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { addKeys } from "../keys.js";
-import { announce, count, Dialog, Empty, fileName, html, useAnswer, useEffect, useRef, useState } from "../ui.js";
+import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useRef, useState } from "../ui.js";
 
 const PAGE = 100;
 
 export function Duplicates({ collection, reload }) {
   const analysis = useAnalysis(collection.name, "duplicates", () => api.duplicates(collection.name, { limit: PAGE }));
+  const [trash, , readTrash] = useAnswer(() => api.trash(collection.name), [collection.name]);
   const { result } = analysis;
   const [at, setAt] = useState(0);
-  const [asksCertain, setAsksCertain] = useState(false);
+  const [dialog, setDialog] = useState();
+  const [error, setError] = useState();
+  const [refused, setRefused] = useState([]);
   const groups = result?.groups ?? [];
   const group = groups[Math.min(at, groups.length - 1)];
-  const changed = () => { analysis.reload(); reload(); };
-  const decide = async (ids, decision) => { await api.decide(collection.name, ids, decision); announce("remembered"); changed(); };
-  const remove = async (ids) => { await api.remove(collection.name, ids); announce(`${count(ids.length, "image")} taken out`); changed(); };
+  const last = trash?.entries[0];
+  const changed = () => { analysis.reload(); readTrash(); reload(); };
+  /** Ask the service for a change; what follows is seen whatever comes of it. */
+  const change = (answer, said) => { setError(undefined); return answer.then((value) => { announce(said(value)); return value; }, setError).finally(changed); };
+  const decide = (ids, decision) => change(api.decide(collection.name, ids, decision), () => "remembered");
+  const discard = (what) => change(api.moveToTrash(collection.name, what), ({ entry, refused }) => { setRefused(refused); return `${count(entry?.paths.length ?? 0, "file")} in the trash`; });
+  const restore = (id) => change(api.restore(collection.name, id), ({ paths }) => `${count(paths.length, "file")} put back`);
+  /** All but the suggested image: of a certain group the service checks once more what may go. */
+  const keepSuggested = (each) => discard(each.certain ? { redundant_of: [each.keep] } : { ids: each.ids.filter((id) => id !== each.keep) });
 
   useEffect(() => addKeys("Duplicates", {
     "ArrowRight j": ["next group", () => setAt((now) => Math.min(now + 1, groups.length - 1))],
     "ArrowLeft k": ["group before", () => setAt((now) => Math.max(now - 1, 0))],
-    n: ["not duplicates: remember that they differ", () => group && decide(group.ids, "different")],
-    b: ["keep both", () => group && decide(group.ids, "keep_both")],
-    x: ["keep the suggested image, take the others out", () => group && remove(group.ids.slice(1))],
-  }), [group, groups.length]);
+    n: ["not duplicates: remember that they differ", () => group?.ids.length > 1 && decide(group.ids, "different")],
+    b: ["keep both", () => group?.ids.length > 1 && decide(group.ids, "keep_both")],
+    x: ["keep the suggested image, put the others into the trash", () => group && keepSuggested(group)],
+    "Ctrl+z": ["put back what went into the trash last", () => last && restore(last.id)],
+  }), [group, groups.length, last]);
 
-  const certain = groups.filter((each) => each.certain);
+  const nCertain = groups.filter((each) => each.certain).length;
   return html`<${Analysis} analysis=${analysis} title="Not searched yet" button="Find duplicates"
       explanation="Finds the same image in other sizes, crops, colors, formats or turns, and says which one lost least.">
-    ${result && html`<div class="line"><h1>${count(result.total, "group")} of near-duplicates</h1><span class="space"></span>
-        ${certain.length > 0 && html`<button onClick=${() => setAsksCertain(true)}>Clear up the ${certain.length.toLocaleString("en")} certain…</button>`}
+    ${result && html`<div class="line wrap"><h1>${count(result.total, "group")} of near-duplicates</h1><span class="space"></span>
+        ${nCertain > 0 && html`<button onClick=${() => setDialog("certain")}>Clear up all certain…</button>`}
+        ${last && html`<button class="quiet" onClick=${() => setDialog("trash")}>Trash…</button>`}
         <button class="quiet" onClick=${() => analysis.start()}>Search again</button></div>
+      ${error && html`<${Failure} error=${error} />`}
+      ${last && html`<p class="line edited"><span class="soft">Last in the trash: ${last.paths.length ? names(last.paths) : count(last.ids.length, "image")}.</span><button class="quiet" onClick=${() => restore(last.id)}>Undo</button></p>`}
       ${!group && html`<${Empty} title="Nothing left to decide"><p>What you decided is remembered.</p></${Empty}>`}
-      ${group && html`<${Group} key=${group.ids.join()} collection=${collection.name} group=${group} number=${Math.min(at, groups.length - 1) + 1} total=${result.total}
-        step=${(by) => setAt((now) => Math.min(Math.max(now + by, 0), groups.length - 1))} decide=${decide} remove=${remove} />`}
-      ${asksCertain && html`<${CertainDialog} collection=${collection.name} groups=${certain} close=${() => setAsksCertain(false)} remove=${remove} />`}`}
+      ${group && html`<${Group} key=${group.keep + group.ids.join()} collection=${collection.name} group=${group} number=${Math.min(at, groups.length - 1) + 1} total=${result.total}
+        step=${(by) => setAt((now) => Math.min(Math.max(now + by, 0), groups.length - 1))} decide=${decide} discard=${discard} keepSuggested=${() => keepSuggested(group)} />`}
+      ${dialog === "certain" && html`<${CertainDialog} collection=${collection.name} close=${() => setDialog()} discard=${discard} />`}
+      ${dialog === "trash" && html`<${TrashDialog} entries=${trash.entries} close=${() => setDialog()} restore=${restore} />`}
+      ${refused.length > 0 && html`<${RefusedDialog} refused=${refused} close=${() => setRefused([])}
+        takeOut=${() => { const ids = [...new Set(refused.map(({ id }) => id))]; setRefused([]); change(api.remove(collection.name, ids), ({ removed }) => `${count(removed, "image")} taken out`); }} />`}`}
   </${Analysis}>`;
 }
 
-function Group({ collection, group, number, total, step, decide, remove }) {
+const names = (paths) => `${paths.slice(0, 3).map(fileName).join(", ")}${paths.length > 3 ? ` and ${(paths.length - 3).toLocaleString("en")} more` : ""}`;
+
+function Group({ collection, group, number, total, step, decide, discard, keepSuggested }) {
   const [other, setOther] = useState(group.ids.find((id) => id !== group.keep));
   const [way, setWay] = useState("side");
   const pair = [group.keep, other];
   const rest = group.ids.filter((id) => id !== group.keep);
+  const isOneImage = rest.length === 0;
   useEffect(() => addKeys("Comparison", {
     s: ["slider or side by side", () => setWay((now) => (now === "side" ? "slider" : "side"))],
   }), []);
   return html`<section class="group" aria-label=${`Group ${number} of ${total}`}>
-    <div class="line"><strong>Group ${number.toLocaleString("en")} of ${total.toLocaleString("en")}</strong>
+    <div class="line wrap"><strong>Group ${number.toLocaleString("en")} of ${total.toLocaleString("en")}</strong>
       <span class=${`state ${group.certain ? "done" : ""}`}>${group.certain ? "certain" : "to review"}</span>
-      <span class="soft">similarity ${group.similarity.toFixed(3)} · ${group.why}</span></div>
+      <span class="soft">${isOneImage ? "identical files" : `similarity ${group.similarity.toFixed(3)}`} · ${group.why}</span></div>
     <div class="buttons">
       <button class="quiet" onClick=${() => step(-1)} aria-label="Group before">←</button>
       <button class="quiet" onClick=${() => step(1)} aria-label="Next group">→</button>
-      <button onClick=${() => remove(rest)}>Keep the suggested, take out ${rest.length === 1 ? "the other" : `${rest.length} others`}</button>
-      ${rest.length === 1 && html`<button class="quiet" onClick=${() => remove([group.keep])}>Keep the other</button>`}
-      <button class="quiet" onClick=${() => decide(group.ids, "keep_both")}>Keep all</button>
+      <button onClick=${keepSuggested}>Keep the suggested, trash ${isOneImage ? count(group.redundant.length, "file") : rest.length === 1 ? "the other" : `${rest.length} others`}</button>
+      ${rest.length === 1 && html`<button class="quiet" onClick=${() => discard({ ids: [group.keep] })}>Keep the other</button>`}
+      ${!isOneImage && html`<button class="quiet" onClick=${() => decide(group.ids, "keep_both")}>Keep all</button>
       <button class="quiet" onClick=${() => decide(group.ids, "different")}>Not duplicates</button>
-      <button class="quiet" aria-pressed=${way === "slider"} onClick=${() => setWay(way === "side" ? "slider" : "side")}>Slider</button>
+      <button class="quiet" aria-pressed=${way === "slider"} onClick=${() => setWay(way === "side" ? "slider" : "side")}>Slider</button>`}
     </div>
-    ${way === "side" ? html`<${SideBySide} collection=${collection} pair=${pair} />` : html`<${Slider} collection=${collection} pair=${pair} />`}
-    ${rest.length > 1 && html`<div class="strip" role="listbox" aria-label="The others of the group">${rest.map((id) => html`
-      <button class="quiet" role="option" aria-selected=${id === other} onClick=${() => setOther(id)}><img src=${api.thumbnail(collection, id)} alt="" height="80" /></button>`)}</div>`}
+    ${isOneImage ? html`<div class="pair"><div class="pane"><${Photograph} collection=${collection} id=${group.keep} /></div>
+        <ul class="files">${group.paths.map((path) => html`<li>${path} <span class="soft">${group.redundant.includes(path) ? "can go" : "stays"}</span></li>`)}</ul></div>`
+      : way === "side" ? html`<${SideBySide} collection=${collection} pair=${pair} />` : html`<${Slider} collection=${collection} pair=${pair} />`}
+    ${rest.length > 1 && html`<div class="strip" role="listbox" aria-label="The others of the group">${rest.map((id, at) => html`
+      <button class="quiet" role="option" aria-selected=${id === other} aria-label=${`Image ${at + 1}`} onClick=${() => setOther(id)}><img src=${api.thumbnail(collection, id)} alt="" height="80" /></button>`)}</div>`}
   </section>`;
 }
 
@@ -103,13 +124,45 @@ function Facts({ collection, id, title }) {
     <span class="soft">${facts.width} × ${facts.height} · ${size}${facts.taken ? ` · ${facts.taken.slice(0, 10)}` : ""}${facts.camera ? ` · ${facts.camera}` : ""}</span>`;
 }
 
-function CertainDialog({ collection, groups, close, remove }) {
-  const others = groups.flatMap((group) => group.ids.filter((id) => id !== group.keep));
-  return html`<${Dialog} title=${`Take out ${count(others.length, "image")}?`} close=${close} wide>
+/** All certain groups, not only those of the first page. */
+async function certainGroups(collection) {
+  const certain = [];
+  for (let offset = 0; offset != null;) {
+    const { groups, next } = await api.duplicates(collection, { offset, limit: 1000 });
+    certain.push(...groups.filter((group) => group.certain));
+    offset = next;
+  }
+  return certain;
+}
+
+function CertainDialog({ collection, close, discard }) {
+  const [groups, error] = useAnswer(() => certainGroups(collection), []);
+  const [left, setLeft] = useState(new Set());
+  const chosen = groups?.filter(({ keep }) => !left.has(keep)) ?? [];
+  const nFiles = chosen.reduce((sum, group) => sum + group.redundant.length, 0);
+  const toggle = (keep) => setLeft((now) => { const next = new Set(now); next.delete(keep) || next.add(keep); return next; });
+  return html`<${Dialog} title="Clear up all certain" close=${close} wide>
     <p>Of each group the suggested image stays. Only groups that are certain are listed: the others lost something, and have nothing that the kept image lacks.</p>
-    <div class="buttons"><button class="danger" onClick=${() => { close(); remove(others); }}>Take out ${count(others.length, "image")}</button>
+    <div class="buttons"><button class="danger" disabled=${!nFiles} onClick=${() => { close(); discard({ redundant_of: chosen.map(({ keep }) => keep) }); }}>Put ${count(nFiles, "file")} into the trash</button>
       <button class="quiet" onClick=${close}>Cancel</button></div>
-    <ul class="certain">${groups.slice(0, 200).map((group) => html`<li><img src=${api.thumbnail(collection, group.keep)} alt="" height="64" />
-      <span class="soft">${group.why}</span>${group.ids.filter((id) => id !== group.keep).map((id) => html`<img class="leaving" src=${api.thumbnail(collection, id)} alt="" height="64" loading="lazy" />`)}</li>`)}</ul>
+    ${error && html`<${Failure} error=${error} />`}
+    <ul class="certain">${groups?.map((group) => html`<li><input type="checkbox" checked=${!left.has(group.keep)} onChange=${() => toggle(group.keep)} aria-label=${`Clear up the group of ${names(group.redundant)}`} />
+      <img src=${api.thumbnail(collection, group.keep)} alt="" height="64" loading="lazy" /><span class="soft">stays: ${group.why}</span>
+      ${group.ids.filter((id) => id !== group.keep).map((id) => html`<img class="leaving" src=${api.thumbnail(collection, id)} alt="" height="64" loading="lazy" />`)}
+      <span>goes: ${names(group.redundant)}</span></li>`)}</ul>
   </${Dialog}>`;
+}
+
+function TrashDialog({ entries, close, restore }) {
+  return html`<${Dialog} title="Trash" close=${close} wide>
+    <p>Nothing here is deleted. Put back, files are where they were, and their images are in the collection again. To free the space, empty the folder <code>.nearsight-trash</code> on the machine itself.</p>
+    <ul class="certain">${entries.map((entry) => html`<li><button class="quiet" onClick=${() => restore(entry.id)}>Put back</button>
+      <span>${names(entry.paths)}</span><span class="soft">${new Date(entry.when).toLocaleString("en")}</span></li>`)}</ul>
+    ${!entries.length && html`<p class="soft">It is empty.</p>`}</${Dialog}>`;
+}
+
+function RefusedDialog({ refused, close, takeOut }) {
+  return html`<${Dialog} title=${`${count(refused.length, "file")} stayed where ${refused.length === 1 ? "it is" : "they are"}`} close=${close}>
+    <ul>${refused.slice(0, 50).map(({ path, reason }) => html`<li><strong>${fileName(path)}</strong>: ${reason}</li>`)}</ul>
+    <div class="buttons"><button class="quiet" onClick=${takeOut}>Take only the images out of the collection</button><button onClick=${close}>Leave them</button></div></${Dialog}>`;
 }

@@ -1,14 +1,18 @@
-// The map of all images: colors by cluster, names over them, a thumbnail under the mouse, the lasso, search highlights.
+// The map of all images: colors by cluster or by any field, names over them, a thumbnail under the mouse, the lasso, search highlights.
 
 import { api } from "../api.js";
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { Viewer } from "../components/viewer.js";
 import { MapView } from "../map/map-view.js";
-import { categoryColor, css, NOISE } from "../map/palette.js";
+import { categoryColor, css, NOISE, valueColor } from "../map/palette.js";
 import { go } from "../route.js";
-import { announce, count, html, useEffect, useRef, useState } from "../ui.js";
+import { announce, count, Failure, html, useAnswer, useEffect, useMemo, useRef, useState } from "../ui.js";
 
 const MAX_HIGHLIGHTS = 200;
+const OTHER = 10;
+// What every image has, or may have, besides its metadata.
+const FACTS = [["taken", "Date taken"], ["camera", "Camera"], ["lens", "Lens"], ["modified", "Date of the file"], ["added", "Date added"],
+  ["size_bytes", "Bytes"], ["width", "Width"], ["height", "Height"]];
 
 export function MapOfImages({ collection, selection }) {
   const analysis = useAnalysis(collection.name, "map", () =>
@@ -27,8 +31,13 @@ function Board({ collection, selection, result, start }) {
   const [opened, setOpened] = useState();
   const [words, setWords] = useState("");
   const [hidden, setHidden] = useState(new Set());
+  const [field, setField] = useState("");
+  const [facts] = useAnswer(() => api.collection(collection.name), [collection.name]);
+  const [values, failure] = useAnswer(() => (field ? api.mapValues(collection.name, field) : Promise.resolve()), [field, result]);
   const { points, clusters } = result;
-  const names = new Map((clusters?.clusters ?? []).map((cluster) => [cluster.id, cluster.name || `Cluster ${cluster.id}`]));
+  const byCluster = useMemo(() => clusterColoring(points, clusters), [result]);
+  const coloring = field && values ? valueColoring(values) : byCluster;
+  const { codes, names } = coloring;
 
   useEffect(() => {
     map.current = new MapView(element.current, {
@@ -41,10 +50,10 @@ function Board({ collection, selection, result, start }) {
   useEffect(() => {
     map.current.resize();
     map.current.setPoints(points.x, points.y, points.ids);
-    map.current.setCategories(points.category);
-    map.current.setLabels(labelsOf(points, names));
+    map.current.setLabels(labelsOf(points, byCluster));
   }, [result]);
-  useEffect(() => map.current.hide((point) => hidden.has(points.category[point])), [hidden, result]);
+  useEffect(() => map.current.setCategories(codes, coloring.colorOf), [codes]);
+  useEffect(() => map.current.hide((point) => hidden.has(codes[point])), [hidden, codes]);
 
   const search = async (event) => {
     event.preventDefault();
@@ -62,37 +71,80 @@ function Board({ collection, selection, result, start }) {
     <form class="search-line" onSubmit=${search}>
       <input data-search type="search" aria-label="Highlight by words" placeholder="Highlight by words" value=${words} onInput=${(event) => setWords(event.target.value)} />
       <button class="quiet">Highlight</button>
+      <select aria-label="Color by" value=${field} onChange=${(event) => { setHidden(new Set()); setField(event.target.value); }}>
+        <option value="">Color by cluster</option>
+        ${Object.keys(facts?.metadata ?? {}).map((key) => html`<option value=${key}>Color by ${key}</option>`)}
+        ${FACTS.map(([key, title]) => html`<option value=${key}>${title}</option>`)}</select>
       <button type="button" class="quiet" onClick=${() => map.current.fit()}>Show all</button>
       <button type="button" class="quiet" onClick=${() => start({ refit: true })}>Make anew</button>
     </form>
+    ${failure && html`<${Failure} error=${failure} />`}
     <div class="map-board">
       <div ref=${element} class="map-place"></div>
       ${hover && html`<div class="map-hover" ref=${(tip) => tip && place(tip, hover)}>
         <img src=${api.thumbnail(collection.name, points.ids[hover.point])} alt="" />
-        ${names.get(points.category[hover.point]) ?? ""}</div>`}
-      <${Legend} points=${points} names=${names} hidden=${hidden} toggle=${toggle} />
+        ${names.get(codes[hover.point]) ?? ""}</div>`}
+      <${Legend} coloring=${coloring} hidden=${hidden} toggle=${toggle} />
     </div>
     <p class="soft map-help">Draw with the left button to select; Shift adds, Alt takes away. The wheel zooms, the right button moves.</p>
     ${opened != null && html`<${Viewer} collection=${collection.name} selection=${selection} index=${opened} close=${() => setOpened(undefined)}
-      source=${{ count: points.ids.length, get: (at) => ({ id: points.ids[at], title: names.get(points.category[at]) ?? "Image", thumbnail: api.thumbnail(collection.name, points.ids[at]) }), need: async () => {} }}
+      source=${{ count: points.ids.length, get: (at) => ({ id: points.ids[at], title: names.get(codes[at]) ?? "Image", thumbnail: api.thumbnail(collection.name, points.ids[at]) }), need: async () => {} }}
       actions=${[["More like this", (cell) => go(collection.name, "images", { like: cell.id })]]} />`}`;
 }
 
-function Legend({ points, names, hidden, toggle }) {
-  const sizes = new Map();
-  for (const category of points.category) sizes.set(category, (sizes.get(category) ?? 0) + 1);
-  const rows = [...sizes].sort((a, b) => (a[0] === NOISE) - (b[0] === NOISE) || b[1] - a[1]);
-  return html`<ul class="legend" aria-label="Clusters">${rows.map(([category, size]) => html`<li><label>
-    <input type="checkbox" checked=${!hidden.has(category)} onChange=${() => toggle(category)} />
-    <span class="dot" ref=${(dot) => dot && (dot.style.background = css(categoryColor(category)))}></span>
-    <span title=${names.get(category)}>${category === NOISE ? (names.size ? "in no cluster" : "all images") : names.get(category) ?? `Cluster ${category}`}</span>
-    <span class="soft">${size.toLocaleString("en")}</span></label></li>`)}</ul>`;
+function Legend({ coloring, hidden, toggle }) {
+  const { codes, names, colorOf, scale } = coloring;
+  const sizes = useMemo(() => {
+    const counted = new Map();
+    for (const code of codes) counted.set(code, (counted.get(code) ?? 0) + 1);
+    return counted;
+  }, [codes]);
+  // Other values and none come last, whatever their number is.
+  const isLast = (code) => (code === NOISE) * 2 + (coloring.isValue && code === OTHER);
+  const rows = [...sizes].filter(([code]) => !scale || code === NOISE).sort((a, b) => isLast(a[0]) - isLast(b[0]) || b[1] - a[1]);
+  return html`<div class="legend">${scale && html`<${Scale} ends=${scale} colorOf=${colorOf} />`}
+    <ul aria-label="Colors">${rows.map(([code, size]) => html`<li><label>
+    <input type="checkbox" checked=${!hidden.has(code)} onChange=${() => toggle(code)} />
+    <span class="dot" ref=${(dot) => dot && (dot.style.background = css(colorOf(code)))}></span>
+    <span title=${names.get(code)}>${names.get(code) ?? `Cluster ${code}`}</span>
+    <span class="soft">${size.toLocaleString("en")}</span></label></li>`)}</ul></div>`;
+}
+
+/** A scale of numbers or dates, from its lower to its upper end. */
+function Scale({ ends, colorOf }) {
+  const bar = useRef();
+  useEffect(() => {
+    const stops = Array.from({ length: 9 }, (_, at) => css(colorOf(Math.round((at / 8) * 1023))));
+    bar.current.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
+  }, []);
+  return html`<div class="scale"><div class="scale-bar" ref=${bar}></div><div class="scale-ends"><span>${ends[0]}</span><span>${ends[1]}</span></div></div>`;
+}
+
+/** How points are colored: a code for each, its name and its color. The clusters are those that the page shows now. */
+function clusterColoring(points, clusters) {
+  const names = new Map((clusters?.clusters ?? []).map((cluster) => [cluster.id, cluster.name || `Cluster ${cluster.id}`]));
+  names.set(NOISE, names.size ? "in no cluster" : "all images");
+  let codes = points.category;
+  if (clusters) {
+    const of = new Map();
+    for (const cluster of clusters.clusters) for (const id of cluster.ids) of.set(id, cluster.id);
+    for (const id of clusters.noise) of.set(id, NOISE);
+    codes = Uint16Array.from(points.ids, (id, at) => of.get(id) ?? points.category[at]);
+  }
+  return { codes, names, colorOf: categoryColor };
+}
+
+function valueColoring(values) {
+  const names = new Map(values.categories.map(([name], code) => [code, name]));
+  names.set(OTHER, "other values").set(NOISE, "no value");
+  const isScale = values.kind !== "category";
+  return { codes: values.codes, names: isScale ? new Map([[NOISE, "no value"]]) : names, scale: isScale && values.ends, isValue: !isScale, colorOf: (code) => valueColor(code, isScale) };
 }
 
 /** The name of each cluster at the median of its points, the largest cluster first. */
-function labelsOf(points, names) {
+function labelsOf(points, { codes, names }) {
   const members = new Map();
-  points.category.forEach((category, point) => {
+  codes.forEach((category, point) => {
     if (category !== NOISE) (members.get(category) ?? members.set(category, []).get(category)).push(point);
   });
   const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
