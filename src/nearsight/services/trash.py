@@ -256,7 +256,7 @@ class Trash:
         id = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
         self._folder.mkdir(exist_ok=True)
         device = self._folder.stat().st_dev
-        files = []
+        files: list[TrashedFile] = []
         for image, pairs in moves.items():
             for _, path in pairs:
                 if not os.path.lexists(path):
