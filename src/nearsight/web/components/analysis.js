@@ -1,9 +1,8 @@
 // An analysis: its latest result, or the button that starts it; progress while it runs.
 
 import { api } from "../api.js";
+import { JobProgress, OPEN } from "./job.js";
 import { Empty, Failure, html, useEffect, useState } from "../ui.js";
-
-const OPEN = ["queued", "running", "cancelling"];
 
 /** Returns {result, error, job, start, reload, follow}. `read` answers the latest result. */
 export function useAnalysis(collection, kind, read) {
@@ -38,11 +37,7 @@ export function Analysis({ analysis, title, button, explanation, children }) {
   const isRunning = job && OPEN.includes(job.state);
   return html`
     ${error && html`<${Failure} error=${error} />`}
-    ${isRunning && html`<div class="card job" role="status"><strong>${button}</strong>
-      <progress max=${job.total || 1} value=${job.total ? job.done : null} aria-label="Progress"></progress>
-      <span class="soft">${job.message || "waiting"}${job.total ? `: ${job.done.toLocaleString("en")} of ${job.total.toLocaleString("en")}` : ""}</span>
-      <button class="quiet" onClick=${() => api.cancelJob(job.id)}>Cancel</button></div>`}
-    ${job?.state === "failed" && html`<${Failure} error=${{ title: "It failed.", message: job.error }} />`}
+    ${job && html`<${JobProgress} job=${{ ...job, isRunning }} title=${button} />`}
     ${isMissing && !isRunning && html`<${Empty} title=${title}><p>${explanation}</p><button onClick=${() => start()}>${button}</button></${Empty}>`}
     ${result && children}
     ${!result && !isMissing && !error && html`<p class="wait">Loading…</p>`}`;

@@ -3,7 +3,8 @@
 import { api } from "../api.js";
 import { Failure, html, useEffect, useRef, useState } from "../ui.js";
 
-const OPEN = ["queued", "running", "cancelling"];
+/** The states of a job that has not ended. */
+export const OPEN = ["queued", "running", "cancelling"];
 
 /** Returns the job's facts, {run, isRunning, failure}. `run` takes the promise of a started job. */
 export function useJob(done) {
@@ -30,6 +31,6 @@ export function JobProgress({ job, title }) {
   if (!job.isRunning) return null;
   return html`<div class="card job" role="status"><strong>${title}</strong>
     <progress max=${job.total || 1} value=${job.total ? job.done : null} aria-label="Progress"></progress>
-    <span class="soft">${job.message || "waiting"}</span>
+    <span class="soft">${job.message || "waiting"}${job.total ? `: ${job.done.toLocaleString("en")} of ${job.total.toLocaleString("en")}` : ""}</span>
     ${job.id && html`<button class="quiet" onClick=${() => api.cancelJob(job.id)}>Cancel</button>`}</div>`;
 }

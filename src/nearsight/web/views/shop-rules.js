@@ -6,12 +6,18 @@ import { Failure, html, useState } from "../ui.js";
 const SAME = [["same", "is the same", false], ["other", "differs", false]];
 const KINDS = {
   string: [...SAME, ["is", "is", true], ["not", "is not", true]],
-  double: [["within", "within ± %", true], ["most", "at most", true], ["least", "at least", true], ...SAME],
+  double: [["within", "within %", true], ["most", "at most", true], ["least", "at least", true], ...SAME],
   bool: [["yes", "yes", false], ["no", "no", false], ...SAME],
 };
 
 /** The fields that rules can name, and their types. */
-export const fieldsOf = (metadata) => ({ ...metadata, width: "double", height: "double", camera: "string" });
+export const fieldsOf = (metadata) => Object.fromEntries([
+  // What shops have rules about comes first; a title is no rule.
+  ...["bool", "double", "string"].flatMap((type) => Object.entries(metadata).filter(([key, its]) => its === type && key !== "title")),
+  ["width", "double"], ["height", "double"], ["camera", "string"],
+]);
+
+const rounded = (number) => Number(number.toFixed(4));
 
 /** A rule in the language of filters. Nothing for a rule of a field that is gone. */
 export function textOf({ field, is, value }, fields) {
@@ -21,7 +27,7 @@ export function textOf({ field, is, value }, fields) {
   const quoted = type === "double" ? Number(value) : `'${String(value).replaceAll("'", "''")}'`;
   return {
     same: `${field} = item.${field}`, other: `${field} != item.${field}`,
-    within: `${field} BETWEEN ${Math.max(0, 1 - share).toFixed(4)} * item.${field} AND ${(1 + share).toFixed(4)} * item.${field}`,
+    within: `${field} BETWEEN ${rounded(Math.max(0, 1 - share))} * item.${field} AND ${rounded(1 + share)} * item.${field}`,
     is: `${field} = ${quoted}`, not: `${field} != ${quoted}`, most: `${field} <= ${quoted}`, least: `${field} >= ${quoted}`,
     yes: `${field} = TRUE`, no: `${field} = FALSE`,
   }[is];
@@ -43,7 +49,7 @@ export function RuleEditor({ rules, fields, item, change, allowed, error }) {
   return html`<section class="rules" aria-label="Rules">
     <ul class="chips"><li><strong>Recommend only if</strong></li>
       ${!rules.length && html`<li class="soft">anything goes</li>`}
-      ${rules.map((rule, at) => html`<li class="chip"><span title=${textOf(rule, fields)}>${rule.field.replaceAll("_", " ")} ${label(rule)} ${rule.value}</span>
+      ${rules.map((rule, at) => html`<li class="chip"><span title=${textOf(rule, fields)}>${rule.field.replaceAll("_", " ")}${rule.value == null ? ": " : " "}${rule.is === "within" ? `within ${rule.value} %` : [label(rule), rule.value].filter(Boolean).join(" ")}</span>
         ${rule.field in item.metadata || !["same", "other", "within"].includes(rule.is) || rule.field in item ? null : html`<span class="soft">(this item has none)</span>`}
         <button type="button" aria-label=${`Remove the rule about ${rule.field}`} onClick=${() => change(rules.filter((_, other) => other !== at))}>✕</button></li>`)}
       <li class="space"></li>${allowed != null && html`<li class="soft">${allowed.toLocaleString("en")} ${allowed === 1 ? "image" : "images"} allowed</li>`}</ul>

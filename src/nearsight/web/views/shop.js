@@ -37,7 +37,7 @@ export function Shop({ collection, query, selection }) {
     ${query.item
       ? html`<${Product} key=${query.item} collection=${name} id=${query.item} rules=${rules} texts=${texts} fields=${fields} change=${change}
           baskets=${baskets} orders=${orders} choose=${setChosen} showOrders=${() => setDialog("orders")} selection=${selection} />`
-      : html`<${Tiles} collection=${name} text=${query.text} info=${info} />`}
+      : html`<${Tiles} key=${query.text} collection=${name} text=${query.text} info=${info} />`}
     ${dialog === "orders" && html`<${OrdersDialog} collection=${name} baskets=${baskets} reload=${reload} close=${() => setDialog()} />`}
     ${dialog === "export" && html`<${ExportDialog} collection=${name} baskets=${baskets} orders=${orders} rules=${texts} close=${() => setDialog()} />`}
   </div>`;
@@ -114,12 +114,13 @@ function Card({ collection, item, why }) {
 }
 
 const factsOf = (item) => [
-  ["File", fileName(item.path)], ["Size", `${item.width} × ${item.height}`],
-  ...Object.entries(item.metadata).map(([key, value]) => [key.replaceAll("_", " "), value === true ? "yes" : value === false ? "no" : String(value)]),
+  ...Object.entries(item.metadata).filter(([key]) => key !== "title")
+    .map(([key, value]) => [key.replaceAll("_", " "), value === true ? "yes" : value === false ? "no" : String(value)]),
+  ["file", fileName(item.path)], ["size", `${item.width} × ${item.height}`],
 ];
 
 function whyAlike({ score, metadata }, item) {
-  const same = Object.keys(metadata).filter((key) => typeof metadata[key] !== "number" && metadata[key] === item.metadata[key]);
+  const same = Object.keys(metadata).filter((key) => typeof metadata[key] === "string" && metadata[key] === item.metadata[key]);
   return [`similarity ${score.toFixed(2)}`, same.length > 0 && `same ${same.slice(0, 3).map((key) => key.replaceAll("_", " ")).join(", ")}`].filter(Boolean);
 }
 
@@ -147,7 +148,7 @@ function OrdersDialog({ collection, baskets, reload, close }) {
       ${each.n_unknown > 0 && html`<span class="soft">${count(each.n_unknown, "name")} without an image: ${Object.keys(each.unknown).slice(0, 5).join(", ")}</span>`}</div>`)}
     <form class="card" onSubmit=${send}>
       <p class="soft">A CSV table with the columns <code>basket</code> and <code>item</code>. An item is a file name, with or without its ending.</p>
-      <label>Name <input required pattern="[A-Za-z0-9][A-Za-z0-9_-]*" maxlength="64" value=${name} onInput=${(event) => setName(event.target.value)} /></label>
+      <label>Name <input required pattern="[A-Za-z0-9][A-Za-z0-9_\\-]*" maxlength="64" value=${name} onInput=${(event) => setName(event.target.value)} /></label>
       <label>Table <input name="file" type="file" accept=".csv,text/csv" required=${!server} /></label>
       <label>or a file of the server <input value=${server} placeholder="ROOT/orders.csv" onInput=${(event) => setServer(event.target.value)} /></label>
       <button disabled=${job.isRunning}>${baskets.some((each) => each.name === name) ? "Replace" : "Learn"}</button></form>
@@ -170,6 +171,6 @@ function ExportDialog({ collection, baskets, orders, rules, close }) {
       <p class="soft">${rules.length ? `${count(rules.length, "rule")} hold: ${rules.join("; ")}` : "No rule holds."}</p>
       <button disabled=${job.isRunning}>Make the table</button></form>
     <${JobProgress} job=${job} title="Recommending for every item" />
-    ${job.state === "done" && html`<p><a class="button" href=${api.recommendationTable(collection)} download>Download CSV</a> ${count(job.result.rows, "row")}</p>`}
+    ${job.state === "done" && html`<p class="line done"><a class="button" href=${api.recommendationTable(collection)} download>Download CSV</a> ${count(job.result.rows, "row")}</p>`}
   </${Dialog}>`;
 }

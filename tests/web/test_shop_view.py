@@ -1,0 +1,122 @@
+"""The shop, in the page of a real service: from orders to a table, from item to item and back."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+CATEGORIES = ("cups", "plates", "forks")
+
+
+def product(seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((160, 120)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def shop(page_service):
+    """Nine products in three categories, with prices; two of three are in stock."""
+    client = page_service.client
+    client.post("/v1/collections", json={"name": "shop"}).raise_for_status()
+    ids = []
+    for number in range(9):
+        files = [("image", (f"{100 + number}.png", product(number), "image/png"))]
+        [item] = client.post("/v1/collections/shop/items", files=files).json()["items"]
+        facts = {
+            "title": f"Product {number}",
+            "category": CATEGORIES[number // 3],
+            "price": 10.0 + number,
+            "in_stock": number % 3 > 0,
+        }
+        client.patch(f"/v1/collections/shop/items/{item['id']}", json={"metadata": facts}).raise_for_status()
+        ids.append(item["id"])
+    return ids
+
+
+@pytest.fixture
+def orders(tmp_path):
+    """Who buys 100 buys 104; who buys 101 buys 105."""
+    file = tmp_path / "orders.csv"
+    lines = [f"{n},{item}" for n in range(60) for item in ((100, 104), (101, 105))[n % 2]]
+    file.write_text("\n".join(["basket,item", *lines]))
+    return file
+
+
+def shelf(page, title):
+    return page.get_by_role("region", name=title).locator(".shelf a")
+
+
+def test_from_orders_to_a_table(page, shop, orders):
+    page.goto("#/shop/shop")
+    page.get_by_label("Search the shop").fill("100")
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("heading", name="Found for “100”").wait_for()
+    page.get_by_role("link", name="Product 0").click()
+    page.get_by_role("heading", name="Product 0").wait_for()
+    shelf(page, "Looks alike").first.wait_for()
+    assert shelf(page, "Looks alike").count() == 8
+    assert page.get_by_text("9 images allowed").count() == 1
+
+    # Orders are uploaded; what is bought together appears, with the reason.
+    page.get_by_role("button", name="Add orders…").click()
+    page.get_by_label("Table").set_input_files(str(orders))
+    page.get_by_role("button", name="Learn").click()
+    page.get_by_role("dialog").get_by_text("60 orders of 9 items").wait_for()
+    page.keyboard.press("Escape")
+    best = shelf(page, "Bought together").first
+    best.wait_for()
+    assert best.locator("strong").inner_text() == "Product 4"
+    assert best.locator("span").all_inner_texts() == ["in 30 of its 30 orders", "2.0 × as often as by chance"]
+
+    # A rule is seen at once, and holds for the next item and after a reload.
+    page.get_by_label("Field").select_option("category")
+    page.get_by_label("Condition").select_option("differs")
+    page.get_by_role("button", name="Add rule").click()
+    page.get_by_text("6 images allowed").wait_for()
+    page.get_by_label("Field").select_option("in_stock")
+    page.get_by_role("button", name="Add rule").click()
+    page.get_by_text("4 images allowed").wait_for()
+    titles = shelf(page, "Looks alike").locator("strong").all_inner_texts()
+    assert sorted(titles) == ["Product 4", "Product 5", "Product 7", "Product 8"]
+    shelf(page, "Bought together").first.click()
+    page.get_by_role("heading", name="Product 4").wait_for()
+    page.get_by_text("4 images allowed").wait_for()
+    page.reload()
+    page.get_by_role("heading", name="Product 4").wait_for()
+    page.keyboard.press("b")
+    page.get_by_role("heading", name="Product 0").wait_for()
+
+    # The table for every item follows the rules.
+    page.get_by_role("button", name="Export CSV…").click()
+    page.get_by_label("Items each").fill("2")
+    page.get_by_role("button", name="Make the table").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download CSV").click()
+    rows = list(csv.DictReader(download.value.path().read_text().splitlines()))
+    number = {id: place for place, id in enumerate(shop)}
+    assert len(rows) == 18
+    for row in rows:
+        item, other = number[row["id"]], number[row["recommended_id"]]
+        assert item // 3 != other // 3
+        assert other % 3 > 0
+    page.keyboard.press("Escape")
+
+    # A rule is taken away; orders are deleted.
+    page.get_by_role("button", name="Remove the rule about category").click()
+    page.get_by_text("6 images allowed").wait_for()
+    page.get_by_role("button", name="Orders…", exact=True).click()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Really delete").click()
+    page.get_by_role("dialog").get_by_text("60 orders").wait_for(state="detached")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Add orders…").wait_for()
+
+    # A phone shows all of it without scrolling sideways.
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.querySelector('main').scrollWidth <= 390")
