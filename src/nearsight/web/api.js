@@ -99,6 +99,20 @@ export const api = {
     return { ...facts, codes: new Uint16Array(Uint8Array.from(atob(codes), (byte) => byte.charCodeAt(0)).buffer) };
   },
 
+  labels: (name, key) => ask("GET", `${at(name)}/labels`, { query: { key } }),
+  setClasses: (name, key, classes) => ask("PUT", `${at(name)}/labels/classes`, { body: { key, classes } }),
+  /** Each change can be undone by its number: {ids, label}. */
+  changeLabels: (name, key, changes) => ask("POST", `${at(name)}/labels`, { body: { key, changes } }),
+  undoLabels: (name, key, change) => ask("POST", `${at(name)}/labels/undo`, { body: { key, change } }),
+  labelQueue: (name, body) => ask("POST", `${at(name)}/labels/queue`, { body }),
+  labelAccuracy: (name, key) => ask("GET", `${at(name)}/labels/accuracy`, { query: { key } }),
+  labelTable: (name, key) => `${at(name)}/labels/export?key=${encodeURIComponent(key)}`,
+  // The classes were chosen by a person: "none" is one, too.
+  fitClassifier: (name, key) => ask("POST", `${at(name)}/classifiers`, { body: { key, doubtful: "keep" } }),
+  checkLabels: (name, key) => ask("POST", `${at(name)}/labels/check`, { body: { key, doubtful: "keep" } }),
+  labelCheck: (name, key) => ask("GET", `${at(name)}/labels/check`, { query: { key } }),
+  confirmLabels: (name, key, ids) => ask("POST", `${at(name)}/labels/confirm`, { body: { key, ids } }),
+
   indexFolder: (name, folder) => ask("POST", `${at(name)}/index`, { body: { folder } }),
   jobs: () => ask("GET", "/v1/jobs"),
   job: (id) => ask("GET", `/v1/jobs/${id}`),

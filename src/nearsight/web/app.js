@@ -11,6 +11,7 @@ import { Clusters } from "./views/clusters.js";
 import { Collections } from "./views/collections.js";
 import { Duplicates } from "./views/duplicates.js";
 import { Images } from "./views/images.js";
+import { Labels } from "./views/labels.js";
 import { MapOfImages } from "./views/map.js";
 import { Shop } from "./views/shop.js";
 import { SelectionBar } from "./views/selection-bar.js";
@@ -22,6 +23,7 @@ const VIEWS = [
   ["clusters", "Clusters", "❖", Clusters],
   ["duplicates", "Duplicates", "≈", Duplicates],
   ["shop", "Shop", "⌂", Shop],
+  ["labels", "Labels", "◧", Labels],
   ["audit", "Audit", "✓", Audit],
   ["add", "Add images", "⊕", AddImages],
 ];

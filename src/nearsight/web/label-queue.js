@@ -1,0 +1,157 @@
+// Images to label. Nobody waits: labels are sent while the next image is shown, images are loaded ahead, and a
+// classifier is fitted in the background after every few labels.
+
+import { api } from "./api.js";
+
+const LABELS_PER_FIT = 5;
+const LENGTH = 24;
+// What is on the screen or about to be stays when better images are known.
+const FIXED = 2;
+const LOADED_AHEAD = 5;
+const RETRY_MS = 3000;
+
+const ended = async (answer) => {
+  // With many labels, it is a job.
+  if (answer.state) await new Promise((resolve) => api.followJob(answer.id, (job) => job.ended && resolve()));
+  return Boolean(answer.state);
+};
+
+/** The images that teach the classifier most, and some at random. */
+export class LabelQueue extends EventTarget {
+  constructor(collection, { key, classes }) {
+    super();
+    Object.assign(this, { collection, key, images: [], history: [], waiting: [], given: 0 });
+    this.skipped = new Set();
+    this.done = new Set();
+    this.loaded = new Set();
+    this.counts = new Map(classes.map(({ label, images }) => [label, images]));
+  }
+
+  tell() {
+    this.dispatchEvent(new Event("change"));
+  }
+
+  give(label) {
+    this.count(label, 1);
+    this.given++;
+    this.waiting.push(this.leave(label));
+    this.save();
+  }
+
+  skip() {
+    this.skipped.add(this.images[0].id);
+    this.leave();
+  }
+
+  leave(label) {
+    const image = this.images.shift();
+    const step = { image, label };
+    this.done.add(image.id);
+    this.history.push(step);
+    this.preload();
+    if (this.given >= LABELS_PER_FIT || this.images.length < LENGTH / 3) this.learn();
+    this.tell();
+    return step;
+  }
+
+  async undo() {
+    const step = this.history.pop();
+    if (!step) return;
+    const { image, label } = step;
+    this.done.delete(image.id);
+    this.skipped.delete(image.id);
+    this.images = [image, ...this.images.filter(({ id }) => id !== image.id)];
+    if (label) this.count(label, -1);
+    this.tell();
+    const unsent = this.waiting.indexOf(step);
+    if (unsent >= 0) this.waiting.splice(unsent, 1);
+    else if (label && label !== image.own) {
+      await this.saving;
+      await api.undoLabels(this.collection, this.key, step.number).catch((error) => this.fail(error));
+    }
+  }
+
+  count(label, by) {
+    this.counts.set(label, (this.counts.get(label) ?? 0) + by);
+  }
+
+  /** Send what waits, all of it at once; what cannot be sent waits on. */
+  save() {
+    this.saving ??= this.send().finally(() => { this.saving = undefined; });
+    return this.saving;
+  }
+
+  async send() {
+    while (this.waiting.length) {
+      const steps = this.waiting.splice(0, 100);
+      try {
+        const { changes } = await api.changeLabels(this.collection, this.key, steps.map(({ label, image }) => ({ ids: [image.id], label })));
+        steps.forEach((step, at) => { step.number = changes[at]; });
+        this.error = undefined;
+        await this.sent(steps);
+      } catch (error) {
+        this.waiting.unshift(...steps);
+        this.fail(error);
+        setTimeout(() => this.save(), RETRY_MS);
+        return;
+      }
+      this.tell();
+    }
+  }
+
+  async sent() {}
+
+  fail(error) {
+    this.error = error;
+    this.tell();
+  }
+
+  async learn() {
+    if (this.isLearning) return;
+    this.isLearning = true;
+    try {
+      await this.save();
+      await this.refill();
+    } catch (error) {
+      this.fail(error);
+    }
+    this.isLearning = false;
+    this.preload();
+    this.tell();
+  }
+
+  /** Fit on what is labeled, and ask for better images. */
+  async refill() {
+    this.given = 0;
+    if ([...this.counts.values()].filter((n) => n > 0).length > 1) await ended(await api.fitClassifier(this.collection, this.key));
+    const { images } = await api.labelQueue(this.collection, { key: this.key, n: LENGTH, skipped: [...this.skipped] });
+    const fixed = this.images.slice(0, FIXED);
+    this.images = [...fixed, ...images.filter(({ id }) => !this.done.has(id) && !fixed.some((image) => image.id === id))];
+    this.tell();
+    this.accuracy = await api.labelAccuracy(this.collection, this.key);
+  }
+
+  preload() {
+    for (const { id } of this.images.slice(0, LOADED_AHEAD)) {
+      if (this.loaded.has(id)) continue;
+      this.loaded.add(id);
+      new Image().src = api.original(this.collection, id);
+    }
+  }
+}
+
+/** Labeled images that look more like another class. What a person decides about them is doubted no more. */
+export class MistakeQueue extends LabelQueue {
+  async refill() {
+    if (this.check) return;
+    const answer = await api.checkLabels(this.collection, this.key);
+    this.check = (await ended(answer)) ? await api.labelCheck(this.collection, this.key) : answer;
+    this.images = this.check.suspects.map(({ label, suggested, ...image }) => ({ ...image, own: label, label: suggested }));
+  }
+
+  count() {}
+
+  sent(steps) {
+    return api.confirmLabels(this.collection, this.key, steps.map(({ image }) => image.id));
+  }
+}

@@ -1,0 +1,143 @@
+// Labels: the next best image and a key for each class; likely mistakes; how good the classifier is meanwhile.
+
+import { api } from "../api.js";
+import { addKeys } from "../keys.js";
+import { LabelQueue, MistakeQueue } from "../label-queue.js";
+import { address, go } from "../route.js";
+import { announce, count, Empty, Failure, fileName, html, useAnswer, useEffect, useMemo, useState } from "../ui.js";
+
+// A key for each of the first classes; the others are clicked.
+const KEYS = [..."123456789qweruiop"];
+const TABS = { next: "Label next", mistakes: "Likely mistakes", classes: "Classes" };
+const percent = (share) => `${Math.round(100 * share)} %`;
+
+export function Labels({ collection, query, reload }) {
+  const key = query.key ?? "label";
+  const [answer, error, again] = useAnswer(() => api.labels(collection.name, key).then((facts) => [facts, query.tab]), [collection.name, key, query.tab]);
+  if (error) return html`<${Failure} error=${error} />`;
+  const [facts, when] = answer ?? [];
+  // What was true before the other tab was open is old.
+  if (!facts || when !== query.tab) return html`<p class="wait">Loading…</p>`;
+  const tab = facts.classes.length ? query.tab ?? "next" : "classes";
+  const field = `metadata.${key}`;
+  const show = (where) => where && go(collection.name, "images", { where });
+  return html`<div class="fill">
+    <div class="line wrap"><h1>Labels</h1>
+      ${facts.classes.length > 0 && html`<nav class="tabs" aria-label="Labels">${Object.entries(TABS).map(([name, title]) => html`
+        <a href=${address(collection.name, "labels", { key: query.key, tab: name })} aria-current=${name === tab ? "page" : null}>${title}</a>`)}</nav>`}
+      <span class="space"></span>
+      ${facts.labeled > 0 && html`<label><span class="hidden-text">Show</span><select onChange=${(event) => show(event.target.value)}>
+        <option value="">Show images…</option><option value=${`${field} IS NOT NULL`}>labeled (${facts.labeled})</option><option value=${`${field} IS NULL`}>not labeled</option>
+        ${facts.classes.map(({ label, images }) => html`<option value=${`${field} = '${label.replaceAll("'", "''")}'`}>${label} (${images})</option>`)}</select></label>
+        <a href=${api.labelTable(collection.name, key)} download>Export CSV</a>`}</div>
+    ${tab === "classes" ? html`<${Classes} key=${key} collection=${collection} facts=${facts} done=${() => { reload(); again(); }} />`
+      : html`<${Labeler} key=${tab + key} collection=${collection} facts=${facts} Queue=${tab === "next" ? LabelQueue : MistakeQueue} />`}
+  </div>`;
+}
+
+function Classes({ collection, facts, done }) {
+  const [key, setKey] = useState(facts.key);
+  const [text, setText] = useState(facts.classes.map(({ label }) => label).join("\n"));
+  const [error, setError] = useState();
+  const classes = text.split(/[,\n]/).map((name) => name.trim()).filter(Boolean);
+  const save = (event) => {
+    event.preventDefault();
+    api.setClasses(collection.name, key.trim(), classes).then(() => { go(collection.name, "labels", { key: key.trim() }); done(); }, setError);
+  };
+  return html`<form class="card narrow" onSubmit=${save}>
+    <p>You label a few images, and a classifier learns from them. It chooses the images that teach it the most, and says how good it is.</p>
+    <label for="classes">Classes, in the order of their keys</label>
+    <textarea id="classes" rows="8" required value=${text} onInput=${(event) => setText(event.target.value)} placeholder=${"dress\nhat\nshoes"}></textarea>
+    <label>Saved in the metadata as <input required list="label-keys" pattern="[A-Za-z_][A-Za-z0-9_]*" value=${key} onInput=${(event) => setKey(event.target.value)} /></label>
+    <datalist id="label-keys">${facts.keys.map((name) => html`<option value=${name} />`)}</datalist>
+    ${facts.keys.length > 0 && html`<p class="soft">Labels that are there: ${facts.keys.map((name) => html`<a href=${address(collection.name, "labels", { key: name })}>${name}</a> `)}</p>`}
+    ${error && html`<${Failure} error=${error} />`}
+    <button disabled=${!classes.length}>Label with ${count(classes.length, "class", "classes")}</button></form>`;
+}
+
+function Labeler({ collection, facts, Queue }) {
+  const queue = useMemo(() => new Queue(collection.name, facts), []);
+  const [, draw] = useState(0);
+  useEffect(() => {
+    const changed = () => draw((n) => n + 1);
+    const leaving = (event) => queue.waiting.length && event.preventDefault();
+    queue.addEventListener("change", changed);
+    addEventListener("beforeunload", leaving);
+    queue.learn();
+    return () => { queue.removeEventListener("change", changed); removeEventListener("beforeunload", leaving); };
+  }, []);
+  const { images: [image], check } = queue;
+  // A hint would change what a person sees in an image that measures the classifier.
+  const hint = image && !image.check && !image.unknown && image.label;
+  const names = facts.classes.map(({ label }) => label);
+  const give = (label) => {
+    if (!queue.images.length || !label) return;
+    queue.give(label);
+    announce(label);
+  };
+  const skip = () => queue.images.length && queue.skip();
+  const undo = () => { queue.undo(); announce("taken back"); };
+  useEffect(() => addKeys("Labels", {
+    ...Object.fromEntries(names.slice(0, KEYS.length).map((label, at) => [KEYS[at], [label, () => give(label)]])),
+    "0 s": ["skip", skip],
+    z: ["take the last label or skip back", undo],
+    Enter: ["accept what the classifier says", () => give(hint)],
+    ...(check && { k: ["keep the label: it is right", () => give(image?.own)] }),
+  }), [names.join(), hint, image, check]);
+  const side = (label) => (label === hint ? html`<span class="wide">${check ? "looks like this" : "perhaps"}, </span>${percent(image.probability)}`
+    : label === image?.own ? "the label" : (queue.counts.get(label) ?? 0).toLocaleString("en"));
+  const labeled = [...queue.counts.values()].reduce((sum, n) => sum + n, 0);
+  return html`<div class="labeler">
+    <figure class="stage">${image ? html`<${Large} key=${image.id} collection=${collection.name} id=${image.id} />
+      <figcaption class="soft">${fileName(image.path)}${image.check ? " · drawn at random, to measure accuracy" : ""}${image.likely ? " · probably wrong" : ""}${image.unknown && image.label && !image.check ? " · looks like none of the classes" : ""}</figcaption>`
+      : queue.isLearning ? html`<p class="wait">${Queue === LabelQueue ? "Choosing images…" : "Each label is judged by the others…"}</p>`
+      : html`<${Empty} title="Nothing is left"><p>${queue.skipped.size ? `You skipped ${count(queue.skipped.size, "image")}.` : check ? "No other label is doubted." : "Every image has a label."}</p></${Empty}>`}</figure>
+    <aside>
+      ${queue.error && html`<${Failure} error=${queue.error} />`}
+      ${image?.own && html`<p>Labeled <strong>${image.own}</strong>, looks like <strong>${image.label}</strong>.</p>`}
+      <ul class="classes" aria-label="Classes">${names.map((label, at) => html`<li><button class="quiet" aria-current=${label === hint || null} onClick=${() => give(label)}>
+        <kbd>${KEYS[at] ?? "·"}</kbd><span>${label}</span><span class="soft">${side(label)}</span></button></li>`)}</ul>
+      <div class="buttons">${image?.own && html`<button class="quiet" onClick=${() => give(image.own)}><kbd>k</kbd> Keep</button>`}
+        <button class="quiet" onClick=${skip}><kbd>s</kbd> Skip</button>
+        <button class="quiet" disabled=${!queue.history.length} onClick=${undo}><kbd>z</kbd> Undo</button></div>
+      <div class="card" role="status"><strong>${labeled.toLocaleString("en")} of ${count(facts.images, "image")} labeled</strong>
+        <span class="soft">${queue.waiting.length ? `saving ${queue.waiting.length}…` : "all saved"}${queue.isLearning ? " · learning…" : ""}</span>
+        ${queue.accuracy && html`<${Accuracy} facts=${queue.accuracy} />`}
+        ${check && html`<p>About ${check.expected_errors.toLocaleString("en")} of ${count(check.images, "label")} are probably wrong. ${count(queue.images.length, "image is", "images are")} left to look at; some are merely unusual.</p>`}</div>
+      ${check && html`<${Confusion} check=${check} />`}
+    </aside></div>`;
+}
+
+/** The thumbnail until the original is there. */
+function Large({ collection, id }) {
+  const [source, setSource] = useState(api.thumbnail(collection, id));
+  useEffect(() => {
+    const original = new Image();
+    original.onload = () => setSource(original.src);
+    original.src = api.original(collection, id);
+    return () => { original.onload = null; };
+  }, []);
+  return html`<img src=${source} alt="" />`;
+}
+
+function Accuracy({ facts }) {
+  const { judged, right, accuracy, interval, mean_probability: sure, calibration } = facts;
+  if (accuracy == null) return html`<p>Too few labels to say how good the classifier is: ${judged} of the 8 random images that it takes.</p>`;
+  const mean = sure != null && percent(sure);
+  return html`<p><strong class="figure">${percent(accuracy)}</strong> of the images that nobody has labeled should get the right label (between ${percent(interval[0])} and ${percent(interval[1])}).</p>
+    <p class="soft">Measured on ${judged} images drawn at random, ${right} of them right, each by a classifier that had not seen it.</p>
+    <p>${{
+      too_few: "Too few random images to say whether its probabilities can be believed.",
+      fits: `Its probabilities can be believed: it is ${mean} sure on average.`,
+      too_sure: `It is too sure of itself: ${mean} on average.`,
+      too_cautious: `It is too cautious: ${mean} sure on average.`,
+    }[calibration]}</p>`;
+}
+
+function Confusion({ check }) {
+  return html`<details><summary>Which classes are confused</summary><p class="soft">Rows: labels. Columns: what the images look like to a classifier that has not seen them.</p>
+    <div class="scroll" tabindex="0" role="region" aria-label="Confusion"><table class="confusion">
+    <thead><tr><td></td>${check.classes.map(({ label }) => html`<th scope="col">${label}</th>`)}</tr></thead>
+    <tbody>${check.classes.map(({ label }, row) => html`<tr><th scope="row">${label}</th>${check.confusion[row].map((n, column) => html`
+      <td class=${n ? (row === column ? "right" : "wrong") : ""}>${n || "·"}</td>`)}</tr>`)}</tbody></table></div></details>`;
+}
