@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from nearsight.client import analysis_operations, operations, recommendation_operations
+from nearsight.client import analysis_operations, label_operations, operations, recommendation_operations
 from nearsight.client.operations import Operation
 
 P = ParamSpec("P")
@@ -118,6 +118,20 @@ class CollectionCalls:
     map = Call(analysis_operations.map)
     audit = Call(analysis_operations.audit)
     latest_audit = Call(analysis_operations.latest_audit)
+
+    labels = Call(label_operations.labels)
+    set_labels = Call(label_operations.set_labels)
+    undo_labels = Call(label_operations.undo_labels)
+    next_images = Call(label_operations.next_images)
+    label_accuracy = Call(label_operations.label_accuracy)
+    check_labels = Call(label_operations.check_labels)
+    confirm_labels = Call(label_operations.confirm_labels)
+    fit_classifier = Call(label_operations.fit_classifier)
+    load_classifier = Call(label_operations.load_classifier)
+    classifiers = Call(label_operations.classifiers)
+    save_classifier = Call(label_operations.save_classifier)
+    delete_classifier = Call(label_operations.delete_classifier)
+    classify = Call(label_operations.classify)
 
     recommend = Call(recommendation_operations.recommend)
     recommendation_table = Call(recommendation_operations.recommendation_table)
