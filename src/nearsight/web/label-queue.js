@@ -9,6 +9,8 @@ const LENGTH = 24;
 const FIXED = 2;
 const LOADED_AHEAD = 5;
 const RETRY_MS = 3000;
+// After the last label, too, something is learned.
+const IDLE_MS = 2000;
 
 const ended = async (answer) => {
   // With many labels, it is a job.
@@ -36,6 +38,8 @@ export class LabelQueue extends EventTarget {
     this.given++;
     this.waiting.push(this.leave(label));
     this.save();
+    clearTimeout(this.idle);
+    this.idle = setTimeout(() => this.given && this.learn(), IDLE_MS);
   }
 
   skip() {
@@ -118,6 +122,7 @@ export class LabelQueue extends EventTarget {
     this.isLearning = false;
     this.preload();
     this.tell();
+    if (this.given >= LABELS_PER_FIT && !this.error) this.learn();
   }
 
   /** Fit on what is labeled, and ask for better images. */
