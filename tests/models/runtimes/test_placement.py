@@ -70,17 +70,27 @@ class TestOnADevice(BackendTests):
         return load_model(model, device="cuda", cache_dir=tmp_path)
 
 
+@pytest.fixture(scope="module")
+def lite0_openvino(cache_dir):
+    return load_model("efficientnet-lite0", device="openvino", cache_dir=cache_dir)
+
+
 @pytest.mark.processor
 @pytest.mark.skipif(not openvino.is_installed(), reason="needs OpenVINO")
 class TestOpenVino(BackendTests):
     @pytest.fixture
-    def backend(self, cache_dir):
-        return load_model("efficientnet-lite0", device="openvino", cache_dir=cache_dir)
+    def backend(self, lite0_openvino):
+        return lite0_openvino
 
     def test_it_is_the_same_model(self, backend, lite0):
         assert backend.device == "openvino"
         assert backend.spec == lite0.spec
         assert (vectors(backend) * vectors(lite0)).sum(1).min() > 0.99999
+
+
+@pytest.fixture(scope="module")
+def lite0_cuda(cache_dir):
+    return load_model("efficientnet-lite0", device="cuda", cache_dir=cache_dir)
 
 
 @pytest.mark.gpu
@@ -89,9 +99,9 @@ class TestOpenVino(BackendTests):
     reason="needs an NVIDIA GPU and onnxruntime-gpu",
 )
 class TestCuda(BackendTests):
-    @pytest.fixture(scope="class")
-    def backend(self, cache_dir):
-        return load_model("efficientnet-lite0", device="cuda", cache_dir=cache_dir)
+    @pytest.fixture
+    def backend(self, lite0_cuda):
+        return lite0_cuda
 
     def test_the_same_images_give_the_same_vectors(self, backend, prepared, vectors):
         # A GPU does not promise equality to the last bit.
