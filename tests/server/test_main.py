@@ -4,21 +4,18 @@ import io
 import json
 import os
 import re
-import signal
 import socket
 import struct
-import subprocess
-import sys
 import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from models.layouts import write_layout
+from server.processes import running, until
 
 from nearsight.errors import StorageError
 from nearsight.services.jobs import JobTable
@@ -29,63 +26,6 @@ uvicorn = pytest.importorskip("uvicorn")
 from nearsight.server import main  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
-
-
-class Process:
-    """A running `nearsight serve`."""
-
-    def __init__(self, folder, *words, env=None):
-        self.log = open(folder / "serve.log", "ab+")  # noqa: SIM115 - it lives as long as the process
-        self.position = self.log.seek(0, os.SEEK_END)
-        command = [sys.executable, "-m", "nearsight", "serve", "--port", "0", "--data", str(folder / "data")]
-        self.popen = subprocess.Popen(
-            [*command, *map(str, words)],
-            stdout=subprocess.DEVNULL,
-            stderr=self.log,
-            env={**os.environ, **(env or {})},
-            cwd=folder,
-        )
-        self.clients = []
-
-    def text(self):
-        self.log.seek(self.position)
-        return self.log.read().decode()
-
-    def url(self):
-        for _ in range(1000):
-            if match := re.search(r"Listening on (http://\S+)", self.text()):
-                return match[1]
-            if self.popen.poll() is not None:
-                break
-            time.sleep(0.05)
-        raise AssertionError(self.text())
-
-    def client(self, **options):
-        client = httpx2.Client(base_url=self.url(), timeout=60, trust_env=False, **options)
-        self.clients.append(client)
-        for _ in range(1000):
-            if client.get("/ready").status_code == 200:
-                return client
-            time.sleep(0.05)
-        raise AssertionError(self.text())
-
-    def stop(self, sign=signal.SIGTERM):
-        self.popen.send_signal(sign)
-        return self.popen.wait(60)
-
-
-@contextmanager
-def running(folder, *words, env=None):
-    process = Process(folder, *words, env=env)
-    try:
-        yield process
-    finally:
-        for client in process.clients:
-            client.close()
-        if process.popen.poll() is None:
-            process.popen.kill()
-            process.popen.wait()
-        process.log.close()
 
 
 @pytest.fixture(scope="module")
@@ -196,14 +136,6 @@ def archive(tmp_path, save_image):
     for seed in range(400):
         save_image(folder / f"{seed}.png", seed, (64, 48))
     return folder
-
-
-def until(condition, seconds=60):
-    for _ in range(int(seconds / 0.02)):
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    raise AssertionError("it did not come true")
 
 
 def test_a_job_goes_on_after_the_service_was_killed(tmp_path, tiny, archive):

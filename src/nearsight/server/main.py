@@ -136,6 +136,8 @@ def _listener(
             timeout_keep_alive=settings.keep_alive_s,
             timeout_graceful_shutdown=max(1, round(settings.grace_s)),
             lifespan=lifespan,
+            # Not httptools, where it is installed: it holds headers of any length.
+            http="h11",
             ws="none",
         )
     )
