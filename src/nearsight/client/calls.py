@@ -6,6 +6,7 @@ from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from nearsight.client import analysis_operations, label_operations, operations, recommendation_operations
+from nearsight.client import analysis_operations, face_operations, operations, recommendation_operations
 from nearsight.client.operations import Operation
 
 P = ParamSpec("P")
@@ -138,3 +139,23 @@ class CollectionCalls:
     baskets = Call(recommendation_operations.baskets)
     fit_baskets = Call(recommendation_operations.fit_baskets)
     delete_baskets = Call(recommendation_operations.delete_baskets)
+
+
+class FaceCalls:
+    """What the faces of a collection can be asked."""
+
+    find = Call(face_operations.find)
+    people = Call(face_operations.people)
+    person = Call(face_operations.person)
+    images = Call(face_operations.images)
+    crop = Call(face_operations.crop)
+    name_person = Call(face_operations.name)
+    confirm = Call(face_operations.confirm)
+    reject = Call(face_operations.reject)
+    split = Call(face_operations.split)
+    merge = Call(face_operations.merge)
+    hide = Call(face_operations.hide)
+    undo = Call(face_operations.undo)
+    forget = Call(face_operations.forget)
+    enroll = Call(face_operations.enroll)
+    identify = Call(face_operations.identify)

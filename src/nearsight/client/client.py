@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from nearsight.client.calls import Awaiting, Blocking, ClientCalls, CollectionCalls
+from nearsight.client.calls import Awaiting, Blocking, ClientCalls, CollectionCalls, FaceCalls
 from nearsight.client.operations import Answer, Operation, Request, with_retries
 from nearsight.client.transport import library
 from nearsight.collection.results import Item
@@ -157,6 +157,11 @@ class RemoteCollection(CollectionCalls, Blocking):
         self._client = client
         self.name = name
 
+    @property
+    def faces(self) -> "RemoteFaces":
+        """The faces in the images; needs a key with the scope ``faces``."""
+        return RemoteFaces(self._client, self.name)
+
     def __len__(self) -> int:
         return self.count()
 
@@ -184,6 +189,11 @@ class AsyncRemoteCollection(CollectionCalls, Awaiting):
         self._client = client
         self.name = name
 
+    @property
+    def faces(self) -> "AsyncRemoteFaces":
+        """The faces in the images; needs a key with the scope ``faces``."""
+        return AsyncRemoteFaces(self._client, self.name)
+
     async def items(self, where: str | None = None) -> AsyncIterator[Item]:
         """Stream the images, or those that match, in the order they came in."""
         offset = 0
@@ -191,6 +201,36 @@ class AsyncRemoteCollection(CollectionCalls, Awaiting):
             for item in page:
                 yield item
             offset += _PAGE
+
+
+class RemoteFaces(FaceCalls, Blocking):
+    """The faces of a collection of a service: find, name, correct and forget people; identify.
+
+    Parameters
+    ----------
+    client : Client
+    name : str
+        Of the collection.
+    """
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self.name = name
+
+
+class AsyncRemoteFaces(FaceCalls, Awaiting):
+    """As `RemoteFaces`, for ``async`` code.
+
+    Parameters
+    ----------
+    client : AsyncClient
+    name : str
+        Of the collection.
+    """
+
+    def __init__(self, client: AsyncClient, name: str) -> None:
+        self._client = client
+        self.name = name
 
 
 def open_collection(url: str, *, key: str | None = None) -> RemoteCollection:

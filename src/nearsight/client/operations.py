@@ -453,6 +453,17 @@ def original(collection: Named, id: str) -> Operation[bytes]:
     return (yield Request("GET", collection_path(collection, "items", id, "original"))).content
 
 
+def image_files(inputs: Any) -> list[tuple[str, tuple[str, bytes]]]:
+    """Return images as parts of a form.
+
+    Raises
+    ------
+    ImageError
+        One cannot be read.
+    """
+    return [("image", (name, data)) for name, data, _ in _files(inputs)]
+
+
 def item_of(facts: Mapping[str, Any]) -> Item:
     """Return an image from its JSON."""
     values = dict(facts)

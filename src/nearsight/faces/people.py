@@ -28,9 +28,10 @@ class People:
     def __init__(self, storage: BankStorage) -> None:
         self._storage = storage
 
-    def faces(self) -> list[BankedFace]:
-        """Return all faces of the bank, oldest first."""
-        return [BankedFace.from_row(row) for row in self._storage.table(*COLUMNS).to_pylist()]
+    def faces(self, ids: Sequence[str] | None = None) -> list[BankedFace]:
+        """Return the faces of the bank, or those of some ids, oldest first; other ids are ignored."""
+        table = self._storage.table(*COLUMNS, ids=ids)
+        return [BankedFace.from_row(row) for row in table.to_pylist()]
 
     def groups(self) -> list[FaceGroup]:
         """Return the persons and groups as they are now, the largest first.

@@ -8,7 +8,7 @@ table, the manifest is changed to name it, and the files of the old table are re
 import secrets
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -169,15 +169,15 @@ class BankStorage:
             self._manifest, self._store = manifest, open_store(self.directory / manifest.store)
         return self._store
 
-    def table(self, *columns: str) -> pa.Table:
-        """Return columns of all rows, oldest first; all columns by default.
+    def table(self, *columns: str, ids: Sequence[str] | None = None) -> pa.Table:
+        """Return columns of all rows, or of those of some ids, oldest first; all columns by default.
 
         Columns that a bank of an earlier version does not have are left out.
         """
         store = self.store()
         names = [name for name in columns if name in store.schema.names] or store.schema.names
         # Read at once, because another process may replace the table meanwhile.
-        batches = list(store.scan([*names, *({"enrolled_at"} - set(names))]))
+        batches = list(store.scan([*names, *({"enrolled_at"} - set(names))], ids=ids))
         types = store.schema
         if not batches:
             return pa.schema([types.field(name) for name in names]).empty_table()

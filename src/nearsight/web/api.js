@@ -73,6 +73,12 @@ export const api = {
   /** @param {File | string} table  a file of this machine, or the name of one of the server */
   putBaskets: (name, title, table) => ask("PUT", `${at(name)}/baskets/${title}`, { body: table instanceof File ? form({ file: table }) : { file: table } }),
   deleteBaskets: (name, title) => ask("DELETE", `${at(name)}/baskets/${title}`),
+  people: (name, query) => ask("GET", `${at(name)}/faces`, { query }),
+  person: (name, id, query) => ask("GET", `${at(name)}/faces/people/${id}`, { query }),
+  personImages: (name, id) => ask("GET", `${at(name)}/faces/people/${id}/images`),
+  crop: (name, face, side) => `${at(name)}/faces/${face}/crop?side=${side}`,
+  /** @param {"name" | "confirm" | "reject" | "split" | "merge" | "hide" | "undo" | "forget"} what */
+  changeFaces: (name, what, body) => ask("POST", `${at(name)}/faces/${what}`, { body }),
 
   /** The map: x and y (Float32Array), category (Uint16Array; 65,535 for none), and ids. */
   async map(name) {

@@ -14,6 +14,7 @@ import { Images } from "./views/images.js";
 import { Labels } from "./views/labels.js";
 import { MapOfImages } from "./views/map.js";
 import { Shop } from "./views/shop.js";
+import { People } from "./views/people.js";
 import { SelectionBar } from "./views/selection-bar.js";
 
 // One entry a view: its name in the address, its title, its sign, and its component.
@@ -21,6 +22,7 @@ const VIEWS = [
   ["images", "Images", "▦", Images],
   ["map", "Map", "∴", MapOfImages],
   ["clusters", "Clusters", "❖", Clusters],
+  ["people", "People", "☺", People],
   ["duplicates", "Duplicates", "≈", Duplicates],
   ["shop", "Shop", "⌂", Shop],
   ["labels", "Labels", "◧", Labels],

@@ -44,15 +44,16 @@ def album(serve, monkeypatch):
     images += [encoded(("cy", 60, 30, 60), seed=50 + i) for i in range(2)]
     add(client, images)
 
+    def run(id):
+        table.finish(id, "done", result=job_worker.KINDS["faces"](table.get(id).args))
+
     def find():
         answer = client.post(f"{ROUTE}/faces", json={})
         assert answer.status_code == 202, answer.text
-        job = table.get(answer.json()["id"])
-        result = job_worker.KINDS["faces"](job.args)
-        table.finish(job.id, "done", result=result)
+        run(answer.json()["id"])
         return client.get(answer.headers["location"]).json()["result"]
 
-    client.find = find
+    client.find, client.run = find, run
     return client
 
 
@@ -194,3 +195,54 @@ def test_a_key_needs_the_scope_faces(serve):
         assert client.get(f"{ROUTE}/faces", headers=headers[scope]).status_code == status
         undo = client.post(f"{ROUTE}/faces/undo", json={}, headers=headers[scope])
         assert undo.status_code == status
+
+
+def test_the_client_does_what_the_routes_do(album, monkeypatch):
+    """Its requests go to the application in this process."""
+    from nearsight.client import Client
+    from nearsight.client.operations import Answer
+    from nearsight.errors import UnknownIdError
+
+    def ask(self, request):
+        answer = album.request(
+            request.method,
+            request.path,
+            json=request.json,
+            files=request.files,
+            data=request.data,
+            params=request.params,
+        )
+        if answer.status_code == 202:
+            album.run(answer.json()["id"])
+        return Answer(answer.status_code, answer.content, answer.headers)
+
+    monkeypatch.setattr(Client, "_answer", ask)
+    with Client("http://127.0.0.1:1") as client:
+        faces = client.collection("album").faces
+        assert [person["faces"] for person in faces.find()] == [4, 4, 2]
+        ann = faces.name_person("g1", "Ann")
+        a, b, *_ = (face["id"] for face in faces.person(ann))
+        assert faces.crop(a, side_px=32)[:3] == b"\xff\xd8\xff"
+        assert len(faces.images(ann)) == 4
+        beth = faces.split([a, b], name="Beth")
+        assert {person["id"]: person["faces"] for person in faces.people()} == {
+            "g2": 4,
+            ann: 2,
+            beth: 2,
+            "g3": 2,
+        }
+        assert faces.undo() == "split"
+        assert faces.reject([a]) == 1
+        assert faces.confirm([a], name="Ann") == 1
+        assert faces.merge(["g2", ann]) == ann
+        assert faces.hide([ann]) == 1
+        assert [person["name"] for person in faces.people(hidden=True)] == ["Ann"]
+        [item, *_] = album.get(f"{ROUTE}/items").json()["items"]
+        assert faces.enroll(photograph(("dee", 60, 40, 80), seed=9), name="Dee")["enrolled"] == {"Dee": 1}
+        assert faces.identify(photograph(("dee", 50, 40, 80), seed=8))["faces"][0]["name"] == "Dee"
+        assert len(faces.identify(ids=[item["id"]])["faces"]) == 2
+        assert faces.forget(faces_ids=[b]) == 1
+        assert faces.forget(everything=True) == 10
+        assert len(faces.find()) == 3
+        with pytest.raises(UnknownIdError):
+            faces.person("p-nobody")

@@ -132,7 +132,7 @@ async def list_people(
     hidden: bool = False,
     least: int = Query(2, ge=1, description="Groups without a name have at least so many faces."),
     offset: int = Query(0, ge=0, le=10**9),
-    limit: int = Query(100, ge=1, le=1000),
+    limit: int = Query(100, ge=1, le=10_000),
 ) -> dict[str, Any]:
     """Return people, those with most faces first; with `hidden`, only those that are hidden."""
 
@@ -164,7 +164,7 @@ async def get_person(
     name: str,
     id: str,
     offset: int = Query(0, ge=0, le=10**9),
-    limit: int = Query(200, ge=1, le=1000),
+    limit: int = Query(200, ge=1, le=10_000),
 ) -> dict[str, Any]:
     """Return a person or group, and a page of the faces: those with the name, then those that match."""
     service: Service = request.app.state.service
@@ -205,8 +205,7 @@ async def get_crop(request: Request, name: str, face: str, side: int = Query(160
     service: Service = request.app.state.service
 
     def read(bank: FaceBank) -> bytes | None:
-        faces = [each for each in bank.faces() if each.id == face]
-        return face_crops(faces, limits=service.limits, side_px=side).get(face)
+        return face_crops(bank.people.faces([face]), limits=service.limits, side_px=side).get(face)
 
     data = await _with_bank(request, name, read)
     if data is None:

@@ -1,0 +1,196 @@
+// People: name groups of faces once, confirm and correct, merge, split off, hide, forget; see a person's images.
+
+import { api } from "../api.js";
+import { Analysis, useAnalysis } from "../components/analysis.js";
+import { GridView } from "../components/grid-view.js";
+import { Viewer } from "../components/viewer.js";
+import { addKeys } from "../keys.js";
+import { address, go } from "../route.js";
+import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useMemo, useRef, useState } from "../ui.js";
+import { IdSource } from "./clusters.js";
+
+const PAGE = 500;
+const titleOf = ({ name }) => name ?? "Unnamed";
+const idsOf = (some) => some.map(({ id }) => id);
+const focused = () => document.activeElement?.closest("[data-id]")?.dataset.id;
+/** Let the arrow keys move the focus among the tiles of a board. */
+const arrows = (board) => ({ "ArrowRight ArrowLeft": ["next, and the one before", ({ key }) => {
+  const tiles = [...board.current.querySelectorAll("[data-id] > :first-child")];
+  const at = tiles.findIndex((tile) => tile.parentElement.dataset.id === focused());
+  tiles[Math.max(at + (key === "ArrowRight" ? 1 : -1), 0)]?.focus();
+}] });
+
+export function People({ collection: { name: collection }, query, selection }) {
+  const [shows, setShows] = useState({ hidden: false, least: 2, limit: PAGE });
+  const [state, setState] = useState({ version: 0 });
+  const [forgets, setForgets] = useState();
+  const analysis = useAnalysis(collection, "faces", () => api.people(collection, shows));
+  const { result } = analysis;
+  useEffect(() => { if (result) analysis.reload(); }, [shows]);
+  /** Change something; `done` says what was done. */
+  const act = async (what, body, done) => {
+    try {
+      const answer = await api.changeFaces(collection, what, body);
+      announce(done);
+      await analysis.reload();
+      setState(({ version }) => ({ done, version: version + 1 }));
+      return answer;
+    } catch (error) { setState((now) => ({ ...now, error })); }
+  };
+  const change = result?.change;
+  const undo = () => change && act("undo", { change: change.id }, "Undone");
+  useEffect(() => addKeys("People", { "u Ctrl+z": ["undo the latest change", undo] }), [change?.id]);
+  const shared = { collection, act, forget: setForgets, version: state.version };
+  return html`<${Analysis} analysis=${analysis} title="Nobody has looked for faces yet" button="Find faces"
+      explanation="Faces are found and grouped by person, on this machine. They are personal data: look for them only in images where you may.">
+    ${result && html`<datalist id="names">${result.names.map((each) => html`<option value=${each} />`)}</datalist>
+      ${state.error && html`<${Failure} error=${state.error} />`}
+      ${query.person ? html`<${Person} key=${query.person} ...${shared} id=${query.person} tab=${query.tab ?? "images"} selection=${selection} />`
+        : html`<${Everybody} ...${shared} result=${result} shows=${shows} show=${(part) => setShows({ ...shows, ...part })} again=${analysis.start} />`}
+      ${(state.done || change) && html`<p class="done">${state.done && html`<span>${state.done}</span>`}
+        ${change && html`<button class="quiet" onClick=${undo}>Undo ${change.action}</button>`}</p>`}
+      ${forgets && html`<${ForgetDialog} ...${forgets} close=${() => setForgets()} act=${act} />`}`}
+  </${Analysis}>`;
+}
+
+function useChoice() {
+  const [chosen, setChosen] = useState([]);
+  return [chosen, (id) => setChosen(chosen.includes(id) ? chosen.filter((other) => other !== id) : [...chosen, id]), () => setChosen([])];
+}
+
+function Everybody({ collection, act, forget, result, shows, show, again }) {
+  const { people } = result;
+  const [chosen, toggle, clear] = useChoice();
+  const list = useRef();
+  const those = () => people.filter(({ id }) => (chosen.length ? chosen.includes(id) : id === focused()));
+  // In the order of the list: the name of the largest wins.
+  const merge = () => chosen.length > 1 && act("merge", { ids: idsOf(those()) }, "Merged").then(clear);
+  const hide = () => those()[0] && act("hide", { ids: idsOf(those()), hidden: !shows.hidden }, shows.hidden ? "Shown" : "Hidden").then(clear);
+  const forgetThose = () => those()[0] && forget({ people: those() });
+  const name = async ({ id }, text) => {
+    const fields = [...list.current.querySelectorAll("input.name")];
+    const next = fields[fields.indexOf(document.activeElement) + 1]?.closest("li").dataset.id;
+    await act("name", { id, name: text }, `Named ${text}`);
+    list.current?.querySelector(`[data-id="${next}"] input.name`)?.focus();
+  };
+  useEffect(() => addKeys("All people", {
+    ...arrows(list),
+    n: ["name", () => (document.activeElement.closest("[data-id]") ?? list.current).querySelector("input.name")?.focus()],
+    x: ["choose", () => focused() && toggle(focused())],
+    m: ["merge the chosen", merge],
+    h: ["hide, or show again", hide],
+    f: ["forget…", forgetThose],
+  }));
+  const isAll = shows.least === 1;
+  return html`<div class="line"><h1>${count(result.total, "person", "people")}${shows.hidden ? " hidden" : ""}</h1><span class="space"></span>
+      ${(result.hidden > 0 || shows.hidden) && html`<button class="quiet" aria-pressed=${shows.hidden} onClick=${() => show({ hidden: !shows.hidden })}>${result.hidden} hidden</button>`}
+      <button class="quiet" onClick=${() => again()}>Look into new images</button></div>
+    <div class="buttons"><button class="quiet" disabled=${chosen.length < 2} onClick=${merge}>Merge</button>
+      <button class="quiet" disabled=${!chosen.length} onClick=${hide}>${shows.hidden ? "Show again" : "Hide"}</button>
+      <button class="quiet" disabled=${!chosen.length} onClick=${forgetThose}>Forget…</button>
+      <span class="soft">${chosen.length ? `${chosen.length} chosen` : "Choose people to merge, hide or forget them"}</span></div>
+    ${!people.length && html`<${Empty} title=${shows.hidden ? "Nobody is hidden" : "Nobody is in two images"} />`}
+    <ul class="people" ref=${list}>${people.map((person) => html`<li class="person" key=${person.id} data-id=${person.id}>
+      <a href=${address(collection, "people", { person: person.id, tab: person.suggested ? "faces" : "images" })} aria-label=${`${titleOf(person)}, ${count(person.images, "image")}`}>
+        <${Crop} collection=${collection} id=${person.shown[0]} side="256" />
+        ${person.suggested > 0 && html`<span class="badge">${person.suggested} to confirm</span>`}</a>
+      <input type="checkbox" checked=${chosen.includes(person.id)} onChange=${() => toggle(person.id)} aria-label=${`Choose ${titleOf(person)}`} />
+      ${person.name ? html`<strong title=${person.name}>${person.name}</strong>` : html`<${NameForm} save=${(text) => name(person, text)} />`}
+      <span class="soft">${count(person.images, "image")}</span></li>`)}</ul>
+    <div class="buttons">${result.next && html`<button class="quiet" onClick=${() => show({ limit: shows.limit + PAGE })}>Show more</button>`}
+      ${(result.alone > 0 || isAll) && html`<button class="quiet" onClick=${() => show({ least: isAll ? 2 : 1 })}>${isAll ? "Only people in two images or more" : `Show ${count(result.alone, "face")} in no group`}</button>`}
+      <button class="quiet" onClick=${() => forget({})}>Forget all faces…</button></div>`;
+}
+
+function Crop({ collection, id, side = "160" }) {
+  const [isGone, setIsGone] = useState(false);
+  return id && !isGone ? html`<img class="crop" src=${api.crop(collection, id, side)} alt="" loading="lazy" onError=${() => setIsGone(true)} />`
+    : html`<span class="crop" title="The image is gone">?</span>`;
+}
+
+function NameForm({ name = "", save, button }) {
+  const [text, setText] = useState(name);
+  const send = (event) => { event.preventDefault(); save(text.trim()); };
+  return html`<form onSubmit=${send}><input class="name" aria-label="Name" list="names" required=${!button?.startsWith("Split")} pattern=".*\\S.*" maxlength="200" autocomplete="off"
+    placeholder="Who is this?" value=${text} onInput=${(event) => setText(event.target.value)} />
+    ${button && html`<button disabled=${name && text.trim() === name}>${button}</button>`}</form>`;
+}
+
+function Person({ collection, id, tab, act, forget, selection, version }) {
+  const [answer, error] = useAnswer(() => api.person(collection, id, { limit: 10_000 }).then((value) => ({ ...value, version })), [id, version]);
+  const [chosen, toggle, clear] = useChoice();
+  const [splits, setSplits] = useState(false);
+  const board = useRef();
+  const { person, faces = [] } = answer ?? {};
+  const matches = faces.filter(({ enrolled }) => person.name && !enrolled);
+  const own = faces.filter((face) => !matches.includes(face));
+  const back = () => go(collection, "people");
+  const change = async (what, ids, done, more) => {
+    const at = [...board.current.querySelectorAll("li")].findIndex(({ dataset }) => ids.includes(dataset.id));
+    await act(what, { faces: ids, ...more }, `${count(ids.length, "face")} ${done}`);
+    clear();
+    // The next face takes the place of the one that has gone.
+    setTimeout(() => board.current?.querySelectorAll("li > button")[at]?.focus(), 100);
+  };
+  const confirm = (ids) => change("confirm", ids, "confirmed");
+  const reject = (ids) => change("reject", ids, "rejected");
+  const current = () => focused() ?? matches[0]?.id;
+  const isMatch = (face) => matches.some((match) => match.id === face);
+  useEffect(() => tab === "faces" && addKeys("Faces", {
+    ...arrows(board),
+    y: ["yes, this is the person", () => isMatch(current()) && confirm([current()])],
+    n: ["no, this is somebody else", () => current() && reject([current()])],
+    x: ["choose", () => focused() && !isMatch(focused()) && toggle(focused())],
+    s: ["split the chosen off", () => setSplits(chosen.length > 0)],
+  }));
+  if (error) return html`<${Empty} title="This person is not here any more"><button onClick=${back}>All people</button></${Empty}>`;
+  if (!person) return html`<p class="wait">Loading…</p>`;
+  const rename = async (name) => {
+    const renamed = await act("name", { id, name }, `Named ${name}`);
+    if (renamed) go(collection, "people", { person: renamed.id, tab });
+  };
+  const tile = (face) => html`<button class="face" aria-pressed=${chosen.includes(face.id)} onClick=${() => isMatch(face.id) || toggle(face.id)} title=${face.problems}
+    aria-label=${`Face in ${fileName(face.path)}`}><${Crop} collection=${collection} id=${face.id} /></button>`;
+  return html`<div class="fill">
+    <div class="line person-head"><button class="quiet" onClick=${back}>← All people</button><${Crop} collection=${collection} id=${person.shown[0]} />
+      <${NameForm} name=${person.name ?? ""} save=${rename} button=${person.name ? "Rename" : "Name"} />
+      <button class="quiet" onClick=${() => act("hide", { ids: [id], hidden: !person.hidden }, person.hidden ? "Shown" : "Hidden")}>${person.hidden ? "Show again" : "Hide"}</button>
+      <button class="quiet" disabled=${answer.version !== version} onClick=${() => forget({ people: [person], then: back })}>Forget…</button></div>
+    <div class="buttons" role="tablist" aria-label="What to show">${[["images", count(person.images, "image")], ["faces", count(person.faces, "face") + (person.suggested ? `, ${person.suggested} to confirm` : "")]].map(([each, title]) => html`
+      <button class="quiet" role="tab" aria-selected=${tab === each} onClick=${() => go(collection, "people", { person: id, tab: each })}>${title}</button>`)}</div>
+    ${tab === "images" ? html`<${PersonImages} collection=${collection} id=${id} version=${version} selection=${selection} />` : html`<div class="board" ref=${board}>
+      ${matches.length > 0 && html`<div class="line"><h2>Is this ${person.name}?</h2>${matches.length > 1 && html`<button onClick=${() => confirm(idsOf(matches))}>Confirm all ${matches.length}</button>`}</div>
+        <ul class="faces">${matches.map((face) => html`<li key=${face.id} data-id=${face.id}>${tile(face)}<span class="answer">
+          <button aria-label="Yes" title="Yes (y)" onClick=${() => confirm([face.id])}>✓</button><button class="quiet" aria-label="No" title="No (n)" onClick=${() => reject([face.id])}>✕</button></span></li>`)}</ul>`}
+      <div class="buttons"><button class="quiet" disabled=${!chosen.length} onClick=${() => reject(chosen)}>Not this person</button>
+        <button class="quiet" disabled=${!chosen.length} onClick=${() => setSplits(true)}>Split off…</button>
+        <button class="quiet" disabled=${!chosen.length} onClick=${() => forget({ faces: chosen })}>Forget…</button>
+        <span class="soft">${chosen.length ? `${chosen.length} chosen` : "Choose faces that are of somebody else"}</span></div>
+      <ul class="faces">${own.map((face) => html`<li key=${face.id} data-id=${face.id}>${tile(face)}</li>`)}</ul></div>`}
+    ${splits && html`<${Dialog} title=${`Split off ${count(chosen.length, "face")}`} close=${() => setSplits(false)}>
+      <p>Together they are another person, also when faces are grouped again. The name may stay empty.</p>
+      <${NameForm} button="Split off" save=${(name) => { setSplits(false); change("split", chosen, "split off", name ? { name } : {}); }} /></${Dialog}>`}
+  </div>`;
+}
+
+function PersonImages({ collection, id, version, selection }) {
+  const [answer, error] = useAnswer(() => api.personImages(collection, id), [id, version]);
+  const [opened, setOpened] = useState();
+  const source = useMemo(() => answer && new IdSource(collection, answer.ids), [answer]);
+  return html`${error && html`<${Failure} error=${error} />`}${source?.count === 0 && html`<${Empty} title="The collection has none of these images" />`}
+    <${GridView} source=${source} selection=${selection} open=${setOpened} size=${168} />
+    ${opened != null && html`<${Viewer} collection=${collection} source=${source} index=${opened} selection=${selection} close=${() => setOpened()} />`}`;
+}
+
+function ForgetDialog({ people, faces, then, close, act }) {
+  const n = people ? people.reduce((sum, person) => sum + person.faces, 0) : faces?.length;
+  const what = people ? people.map(titleOf).join(", ") : faces ? count(n, "face") : "all faces and names";
+  const send = async () => {
+    close();
+    if (await act("forget", people ? { ids: idsOf(people) } : faces ? { faces } : { everything: true }, `Forgotten: ${what}`)) then?.();
+  };
+  return html`<${Dialog} title=${`Forget ${what}?`} close=${close}>
+    <p>${n ? count(n, "face") : "All faces"}, the numbers computed from them${people || !n ? " and the names" : ""} will be deleted from all files of the server.</p>
+    <p>The photographs stay. ${n ? "Looking for faces again does not bring them back. " : ""}This cannot be undone, nor can any change before it.</p>
+    <div class="buttons"><button class="danger" onClick=${send}>Forget</button><button class="quiet" onClick=${close}>Keep</button></div></${Dialog}>`;
+}
