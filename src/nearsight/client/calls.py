@@ -5,8 +5,13 @@ from collections.abc import Awaitable, Callable
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from nearsight.client import analysis_operations, label_operations, operations, recommendation_operations
-from nearsight.client import analysis_operations, face_operations, operations, recommendation_operations
+from nearsight.client import (
+    analysis_operations,
+    face_operations,
+    label_operations,
+    operations,
+    recommendation_operations,
+)
 from nearsight.client.operations import Operation
 
 P = ParamSpec("P")
