@@ -36,6 +36,7 @@ from nearsight.cli.commands import (
     serve,
     tag,
     train,
+    upgrade,
 )
 from nearsight.cli.commands.eval import evaluate
 from nearsight.cli.framework import Family, Group
@@ -53,6 +54,8 @@ from nearsight.cli.framework import Family, Group
         evaluate,
         train.train,
         monitor.monitor,
+        upgrade.upgrade,
+        upgrade.rollback,
         cluster.cluster,
         segment_customers.segment_customers,
         classify.classify,

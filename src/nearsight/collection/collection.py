@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from filelock import BaseFileLock, FileLock
 from numpy.typing import ArrayLike, NDArray
 
 from nearsight import images
@@ -19,6 +18,7 @@ from nearsight.collection.ingest import Ingest
 from nearsight.collection.reader import CollectionReader
 from nearsight.collection.results import AddReport, Match, Metadata
 from nearsight.collection.search import embed_query, search
+from nearsight.collection.write_lock import WriteLock
 from nearsight.collection.writer import Writer
 from nearsight.embedder import Embedder, OnError
 from nearsight.errors import InvalidParameterError
@@ -152,7 +152,7 @@ class Collection(AnalysisMethods, CollectionReader):
         directory = local_directory(directory)
         facts = manifest.CollectionManifest.read(directory)
         options: dict[str, Any] = {"columns": schema.columns_in_memory, "enabled": in_memory}
-        store = MemoryStore(open_store(directory / manifest.STORE), directory / manifest.CACHE, **options)
+        store = MemoryStore(open_store(directory / facts.store), directory / manifest.CACHE, **options)
         collection = cls(directory, facts, store, device=device, cache_dir=cache_dir)
         if model is not None:
             model = load_if_needed(model, device, cache_dir)
@@ -477,8 +477,8 @@ class Collection(AnalysisMethods, CollectionReader):
         return backend
 
     @property
-    def _lock(self) -> BaseFileLock:
-        return FileLock(self.directory / manifest.LOCK)
+    def _lock(self) -> WriteLock:
+        return WriteLock(self.directory, self._manifest)
 
     def _writer(self) -> Writer:
         return Writer(self._store, self._lock)

@@ -4,11 +4,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from itertools import chain
 from typing import Any, TypeAlias
-
-from filelock import BaseFileLock
 
 from nearsight import images
 from nearsight.collection import schema
@@ -36,7 +34,7 @@ class Ingest:
     Parameters
     ----------
     store : VectorStore
-    lock : BaseFileLock
+    lock : context manager
         Held while writing.
     embedder : callable
         Returns the embedder; called only if there is something to embed.
@@ -47,7 +45,7 @@ class Ingest:
     def __init__(
         self,
         store: VectorStore,
-        lock: BaseFileLock,
+        lock: AbstractContextManager[object],
         embedder: Callable[[], Embedder],
         metadata: MetadataFunction,
     ) -> None:

@@ -10,7 +10,8 @@ from nearsight.errors import CollectionNotFoundError, FingerprintMismatchError, 
 from nearsight.models import Fingerprint, ModelSpec
 from nearsight.store import is_store, is_unfinished_store
 
-FORMAT = 1
+# Format 2 names the store of its rows; only collections that were upgraded to another model need it.
+FORMAT = 2
 FILENAME = "collection.json"
 STORE = "store"
 LOCK = "write.lock"
@@ -44,6 +45,8 @@ class CollectionManifest:
     storage : str
         The type of a stored number. It is not part of the fingerprint: a vector in float16 has a cosine of
         0.9999999 to the same in float32.
+    store : str
+        Name of the folder with the rows. An upgrade writes another one beside it.
     """
 
     spec: ModelSpec
@@ -51,6 +54,7 @@ class CollectionManifest:
     created: datetime
     written_by: str
     storage: str = "float32"
+    store: str = STORE
 
     @classmethod
     def of(cls, spec: ModelSpec, storage: str = "float32") -> "CollectionManifest":
@@ -66,7 +70,10 @@ class CollectionManifest:
             "model": self.spec.to_dict(),
             "fingerprint": self.fingerprint.to_dict(),
         }
-        write_manifest(directory / FILENAME, FORMAT, facts)
+        if self.store == STORE:
+            write_manifest(directory / FILENAME, FORMAT - 1, facts)
+        else:
+            write_manifest(directory / FILENAME, FORMAT, {**facts, "store": self.store})
 
     @classmethod
     def read(cls, directory: Path) -> "CollectionManifest":
@@ -90,6 +97,7 @@ class CollectionManifest:
                     facts["nearsight"],
                     # Older collections have no such key; their vectors are in float32.
                     facts.get("storage", "float32"),
+                    facts.get("store", STORE),
                 )
         except (FileNotFoundError, NotADirectoryError):
             raise _not_found(directory) from None

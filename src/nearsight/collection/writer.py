@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from filelock import BaseFileLock
 from numpy.typing import NDArray
 
 from nearsight.collection import schema as row_schema
@@ -150,7 +150,7 @@ class Writer:
     Parameters
     ----------
     store : VectorStore
-    lock : BaseFileLock
+    lock : context manager
         Held during each write; other processes write in between.
 
     Attributes
@@ -159,7 +159,7 @@ class Writer:
         Images written so far.
     """
 
-    def __init__(self, store: VectorStore, lock: BaseFileLock) -> None:
+    def __init__(self, store: VectorStore, lock: AbstractContextManager[object]) -> None:
         self.counts = AddCounts()
         self._store = store
         self._lock = lock

@@ -1,0 +1,181 @@
+"""`upgrade` and `rollback`."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from nearsight import text_format
+from nearsight.cli import options
+from nearsight.cli.framework import Command, Run
+from nearsight.text_format import count, printable
+
+if TYPE_CHECKING:
+    from nearsight.services.upgrade import UpgradeReport
+
+
+@click.command(
+    cls=Command,
+    json_shape="""{"old_model", "new_model", "images": int, "embedded": int, "expected_seconds": float,
+ "new_bytes": int, "overlap": float or null, "overlap_interval": [low, high] or null, "compared": int,
+ "recall@1": {"old": float, "new": float, "difference": float, "low": float, "high": float,
+   "p": float} or null,
+ "switched": bool, "dropped": int, "stale": [path]} or {"committed": true} or {"abandoned": true}""",
+    examples=(
+        "nearsight upgrade --to dir:my-model --labels category --dry-run",
+        "nearsight upgrade --to efficientnet-lite2",
+        "nearsight upgrade --commit",
+    ),
+)
+@click.option("--to", "model", metavar="MODEL", help="The new model.")
+@click.option(
+    "--labels",
+    metavar="LABELS",
+    help="Compare both models by labels: `folder` (the folder of each image), or a metadata key.",
+)
+@click.option("--dry-run", is_flag=True, help="Stop after a sample: agreement, labels, time, and bytes.")
+@click.option(
+    "--missing",
+    type=click.Choice(["refuse", "drop"]),
+    default="refuse",
+    show_default=True,
+    metavar="refuse|drop",
+    help="What to do with images whose files are gone.",
+)
+@click.option("--force", is_flag=True, help="Change the collection although labels say that it gets worse.")
+@click.option("--commit", "do_commit", is_flag=True, help="Delete the vectors of the old model.")
+@click.option("--abandon", "do_abandon", is_flag=True, help="End the upgrade and delete the new vectors.")
+@options.device
+@click.pass_obj
+def upgrade(
+    run: Run,
+    /,
+    *,
+    model: str | None,
+    labels: str | None,
+    dry_run: bool,
+    missing: Literal["refuse", "drop"],
+    force: bool,
+    do_commit: bool,
+    do_abandon: bool,
+) -> None:
+    """Move the collection to another model.
+
+    Every image is embedded again, into rows beside the old ones, while searches go on. Then both models are
+    compared, and one file changes the collection. A killed upgrade goes on with the same command; rollback
+    brings the old model back, until --commit deletes its vectors.
+
+    Labels decide: if the new model finds significantly fewer of the right ones, nothing is changed. Fitted
+    files that no longer fit, such as classifiers, are listed.
+    """
+    if (model is not None) + do_commit + do_abandon != 1:
+        raise click.UsageError("give one of --to MODEL, --commit and --abandon")
+    collection = run.open_collection()
+    if model is None:
+        from nearsight.collection.upgrade import abandon, commit
+
+        (commit if do_commit else abandon)(collection.directory)
+        run.console.document({"committed" if do_commit else "abandoned": True})
+        run.console.say("The old vectors are deleted." if do_commit else "The upgrade is ended.")
+        return
+    from nearsight.services.labels import labels_of
+    from nearsight.services.upgrade import upgrade as move
+
+    report = move(
+        collection,
+        model,
+        labels=None if labels is None else labels_of(collection, labels),
+        missing=missing,
+        only_sample=dry_run,
+        allow_worse=force,
+        device=run.device,
+        cache_dir=run.settings.cache_dir,
+        progress=run.console.progress,
+    )
+    run.console.document(_document(report))
+    _say(run, report)
+
+
+@click.command(
+    cls=Command,
+    json_shape='{"model", "lacking": int}',
+    examples=("nearsight rollback",),
+)
+@click.pass_obj
+def rollback(run: Run, /) -> None:
+    """Bring back the model before the latest upgrade.
+
+    That takes less than a second, because the old vectors are still there until `upgrade --commit` deletes
+    them. Images that were added after the upgrade lack one; index their folders again.
+    """
+    from nearsight.collection.upgrade import rollback as bring_back
+
+    directory = run.open_collection().directory
+    n_lacking = bring_back(directory)
+    model = run.open_collection().spec.id
+    run.console.document({"model": model, "lacking": n_lacking})
+    run.console.say(f"The collection holds vectors of {model} again.")
+    if n_lacking:
+        run.console.note(
+            f"Note: {count(n_lacking, 'image')} came after the upgrade; index their folders again."
+        )
+
+
+def _document(report: "UpgradeReport") -> dict[str, Any]:
+    comparison = report.comparison
+    recall = comparison.recall
+    has_overlap = comparison.overlap.n > 0
+    return {
+        "old_model": report.old_model,
+        "new_model": report.new_model,
+        "images": report.n_images,
+        "embedded": report.n_embedded,
+        "expected_seconds": round(report.expected_seconds, 1),
+        "new_bytes": report.new_bytes,
+        "overlap": round(comparison.overlap.value, 5) if has_overlap else None,
+        "overlap_interval": [round(comparison.overlap.low, 5), round(comparison.overlap.high, 5)]
+        if has_overlap
+        else None,
+        "compared": comparison.n_images,
+        "recall@1": None
+        if recall is None
+        else {
+            "old": comparison.old_recall,
+            "new": comparison.new_recall,
+            **{key: value for key, value in asdict(recall).items() if key in ("low", "high", "p")},
+            "difference": recall.value,
+        },
+        "switched": report.switched,
+        "dropped": report.n_dropped,
+        "stale": [str(path) for path in report.stale],
+    }
+
+
+def _say(run: Run, report: "UpgradeReport") -> None:
+    comparison = report.comparison
+    if comparison.overlap.n:
+        run.console.say(
+            f"Of the ten nearest images, both models agree on {comparison.overlap.value:.0%}"
+            f" ({count(comparison.n_images, 'image')} compared)."
+        )
+    if comparison.recall is not None:
+        gap = comparison.recall
+        run.console.say(
+            f"recall@1 of the labels: {comparison.new_recall:.3f} instead of {comparison.old_recall:.3f}"
+            f" ({gap.value:+.3f}, 95 % interval {gap.low:+.3f} to {gap.high:+.3f})."
+        )
+    if not report.switched:
+        run.console.say(
+            f"The upgrade would take about {report.expected_seconds:,.0f} more seconds and"
+            f" {text_format.size(report.new_bytes)}. Run the same command without --dry-run."
+        )
+        return
+    run.console.say(
+        f"The collection holds vectors of {printable(report.new_model)} now. nearsight rollback brings"
+        f" {printable(report.old_model)} back; nearsight upgrade --commit deletes its vectors.",
+        bold=True,
+    )
+    if report.n_dropped:
+        run.console.note(f"Note: {count(report.n_dropped, 'image')} left out: their files are gone.")
+    for path in report.stale:
+        run.console.note(f"Note: {printable(str(path))} was learned from the old model; fit it again.")

@@ -1,0 +1,226 @@
+"""Moves a collection to another model after a comparison of both, and names what no longer fits."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearsight.collection import Collection
+from nearsight.collection.upgrade import Missing, Upgrade
+from nearsight.errors import ParityError
+from nearsight.estimators.neighbors import highest, unit_length
+from nearsight.evaluation import Estimate, PairedDifference, estimate, paired_difference
+from nearsight.evaluation.metrics import Task, retrieval
+from nearsight.models import load_model
+
+#: Images that are embedded first, to foretell time and agreement.
+N_SAMPLED = 500
+_N_COMPARED = 5000
+_N_NEIGHBORS = 10
+_SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class ModelComparison:
+    """Two models on images of one collection.
+
+    Attributes
+    ----------
+    n_images : int
+        Images that have vectors of both.
+    overlap : Estimate
+        Share of the old model's ten nearest that the new model finds among its ten, 0..1.
+    recall : PairedDifference or None
+        Recall@1 of the labels, new minus old; None without labels.
+    old_recall, new_recall : float or None
+    """
+
+    n_images: int
+    overlap: Estimate
+    recall: PairedDifference | None = None
+    old_recall: float | None = None
+    new_recall: float | None = None
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the new model finds fewer images of the right label, and chance hardly does that."""
+        return self.recall is not None and self.recall.p < _SIGNIFICANT and self.recall.high < 0
+
+
+@dataclass(frozen=True)
+class UpgradeReport:
+    """What an upgrade did, or would do.
+
+    Attributes
+    ----------
+    old_model, new_model : str
+    n_images : int
+        Of the collection before.
+    n_embedded : int
+        In this call.
+    expected_seconds : float
+        For the images that were left after the sample.
+    new_bytes : int
+        Of the new vectors.
+    comparison : ModelComparison
+    switched : bool
+    stale : list of Path
+        Fitted files in the collection's directory that are of another model.
+    n_dropped : int
+        Images that were left out, because their files are gone.
+    """
+
+    old_model: str
+    new_model: str
+    n_images: int
+    n_embedded: int
+    expected_seconds: float
+    new_bytes: int
+    comparison: ModelComparison
+    switched: bool
+    stale: list[Path]
+    n_dropped: int
+
+
+def upgrade(
+    collection: Collection,
+    model: str,
+    *,
+    labels: Mapping[str, str] | None = None,
+    missing: Missing = "refuse",
+    only_sample: bool = False,
+    allow_worse: bool = False,
+    device: str = "auto",
+    cache_dir: Path | None = None,
+    progress: bool | None = None,
+) -> UpgradeReport:
+    """Embed a collection with another model, compare both, and change it.
+
+    Parameters
+    ----------
+    collection : Collection
+    model : str
+        Name of the new model.
+    labels : mapping of str to str, optional
+        Label by id, to compare recall@1.
+    missing : {"refuse", "drop"}
+        See `collection.upgrade.Upgrade`.
+    only_sample : bool
+        Whether to stop after a sample; what was embedded is kept for the upgrade.
+    allow_worse : bool
+        Whether to change it although the new model's recall is significantly lower.
+    device, cache_dir, progress
+        See `nearsight.Embedder`.
+
+    Raises
+    ------
+    FingerprintMismatchError, MissingFilesError, StorageError
+        See `collection.upgrade.Upgrade`.
+    ParityError
+        The new model is significantly worse; the collection stays as it is.
+    """
+    backend = load_model(model, device=device, cache_dir=cache_dir)
+    run = Upgrade(collection, backend, model=model, missing=missing)
+    started = time.perf_counter()
+    n_images = len(collection)
+    n_embedded = run.shadow(N_SAMPLED, progress=progress)
+    seconds = time.perf_counter() - started
+    left = max(0, n_images - n_embedded)
+    expected = left * seconds / n_embedded if n_embedded else 0.0
+    comparison = compare_models(run, labels)
+    if not only_sample:
+        n_embedded += run.shadow(progress=progress)
+        run.verify()
+        comparison = compare_models(run, labels)
+        if comparison.is_worse and not allow_worse:
+            recall = comparison.recall
+            assert recall is not None
+            raise ParityError(
+                f"{model} is worse on your labels: recall@1 {recall.value:+.3f} ({recall.low:+.3f} to"
+                f" {recall.high:+.3f}). The collection stays as it is; --force changes it all the same, and"
+                " --abandon deletes the new vectors"
+            )
+        run.switch()
+    return UpgradeReport(
+        collection.spec.id,
+        model,
+        n_images,
+        n_embedded,
+        expected,
+        n_images * backend.spec.dim * (2 if collection.storage == "float16" else 4),
+        comparison,
+        not only_sample,
+        stale_files(collection.directory, backend.spec.fingerprint.digest),
+        run.state.dropped,
+    )
+
+
+def compare_models(run: Upgrade, labels: Mapping[str, str] | None = None) -> ModelComparison:
+    """Compare the vectors of both models, of images that have them.
+
+    Parameters
+    ----------
+    run : Upgrade
+    labels : mapping of str to str, optional
+        Label by id.
+    """
+    ids, old, new = run.paired_vectors(_N_COMPARED)
+    if len(ids) < 2:
+        return ModelComparison(len(ids), Estimate(float("nan"), float("nan"), float("nan"), 0))
+    first, second = _nearest(old), _nearest(new)
+    shared = (first[:, :, None] == second[:, None, :]).any(axis=2).mean(axis=1)
+    overlap = estimate(shared, np.arange(len(shared)))
+    rows = np.array([row for row, id in enumerate(ids) if labels and id in labels], np.intp)
+    names = [labels[ids[row]] for row in rows] if labels else []
+    if len(set(names)) < 2 or len(set(names)) == len(names):
+        return ModelComparison(len(ids), overlap)
+    y = np.full(len(ids), -1)
+    y[rows] = np.unique(names, return_inverse=True)[1]
+    task = Task(rows, rows, y, np.arange(len(ids)))
+    recalls = [retrieval(X, task).values["recall@1"] for X in (old, new)]
+    difference = paired_difference(recalls[1], recalls[0], task.groups[rows])
+    return ModelComparison(
+        len(ids), overlap, difference, float(np.nanmean(recalls[0])), float(np.nanmean(recalls[1]))
+    )
+
+
+def _nearest(X: NDArray[np.float32]) -> NDArray[np.integer]:
+    X = unit_length(X)
+    similarities = X @ X.T
+    np.fill_diagonal(similarities, -np.inf)
+    return highest(similarities, min(_N_NEIGHBORS, len(X) - 1))[0]
+
+
+def stale_files(directory: Path, digest: str) -> list[Path]:
+    """Return fitted files in a collection's directory that were learned from another model's vectors.
+
+    Parameters
+    ----------
+    directory : Path
+    digest : str
+        Of the model's fingerprint.
+    """
+    stale = []
+    for path in sorted(directory.glob("*.npz")):
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                facts = json.loads(str(archive["about"])) if "about" in archive.files else {}
+        except (OSError, ValueError):
+            continue
+        if _digests(facts) and digest not in _digests(facts):
+            stale.append(path)
+    return stale
+
+
+def _digests(facts: Mapping[str, object]) -> set[str]:
+    from nearsight.models import Fingerprint
+
+    found = set()
+    for value in facts.values():
+        if isinstance(value, Mapping) and {"model", "weights_sha256", "output"} <= set(value):
+            found.add(Fingerprint.from_dict(dict(value)).digest)
+    return found

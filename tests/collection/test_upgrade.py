@@ -1,0 +1,202 @@
+"""A collection moves to another model and answers all the time."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nearsight import Collection
+from nearsight.collection import upgrade
+from nearsight.collection.upgrade import MissingFilesError, Upgrade, UpgradeState, abandon, commit, rollback
+from nearsight.errors import FingerprintMismatchError, InvalidParameterError, StorageError
+from nearsight.store.lance import store as lance_store
+
+from fake import FakeBackend
+
+OLD, NEW = FakeBackend(0), FakeBackend(1)
+
+
+def image(number):
+    return Image.fromarray(np.random.default_rng(number).integers(0, 256, (20, 24, 3), np.uint8))
+
+
+def named(path):
+    return {"name": path.rpartition("/")[2]}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(12):
+        image(number).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def collection(tmp_path, folder):
+    collection = Collection.create(tmp_path / "c", model=OLD, cache_dir=tmp_path / "cache")
+    collection.add(folder, progress=False, metadata=named)
+    return collection
+
+
+def upgraded(collection, **options):
+    run = Upgrade(collection, NEW, **options)
+    run.shadow(progress=False)
+    run.verify()
+    return run.switch()
+
+
+def check(collection, folder, backend, numbers=range(12)):
+    """Every image is there once, with the vector of this model, its metadata and its thumbnail."""
+    items = list(collection.items())
+    assert sorted(item.metadata["name"] for item in items) == sorted(f"{n}.png" for n in numbers)
+    assert len(collection.thumbnails([item.id for item in items])) == len(items)
+    query = folder / f"{numbers[0]}.png"
+    [match] = collection.search(query, k=1)
+    assert match.path == str(query)
+    assert match.similarity == pytest.approx(1, abs=1e-4)
+    [vector] = [
+        row["vector"]
+        for batch in collection.iter_batches(["id", "vector"])
+        for row in batch.to_pylist()
+        if row["id"] == match.id
+    ]
+    [expected] = backend.embed([backend.prepare(Image.open(query).convert("RGB"))])
+    assert float(np.dot(vector, expected)) == pytest.approx(1, abs=1e-3)
+
+
+def test_rows_of_the_new_model_replace_the_old_ones_and_come_back(collection, folder, tmp_path):
+    new = upgraded(collection)
+    check(new, folder, NEW)
+    check(Collection.open(tmp_path / "c", model=NEW), folder, NEW)
+    with pytest.raises(FingerprintMismatchError):
+        Collection.open(tmp_path / "c", model=OLD)
+    # What was opened before goes on answering from the old rows, and may not write any more.
+    check(collection, folder, OLD)
+    image(99).save(folder / "99.png")
+    with pytest.raises(FingerprintMismatchError, match="was upgraded to fake since it was opened"):
+        collection.add(folder, progress=False)
+    new.add(folder, progress=False, metadata={"name": "99.png"})
+    assert rollback(tmp_path / "c") == 1
+    check(Collection.open(tmp_path / "c", model=OLD), folder, OLD)
+    assert UpgradeState.read(tmp_path / "c").phase == "ready"
+    again = Upgrade(Collection.open(tmp_path / "c", model=OLD), NEW).switch()
+    check(again, folder, NEW)
+    commit(tmp_path / "c")
+    check(Collection.open(tmp_path / "c", model=NEW), folder, NEW)
+    assert not (tmp_path / "c" / "store").exists()
+    with pytest.raises(InvalidParameterError, match="was not upgraded, or its old rows were deleted"):
+        rollback(tmp_path / "c")
+    # And on to a third model.
+    check(upgraded_to(FakeBackend(2), tmp_path / "c"), folder, FakeBackend(2))
+
+
+def upgraded_to(backend, directory):
+    run = Upgrade(Collection.open(directory, model=NEW), backend)
+    run.shadow(progress=False)
+    run.verify()
+    return run.switch()
+
+
+def test_what_others_write_meanwhile_is_carried_over(collection, folder):
+    run = Upgrade(collection, NEW)
+    assert run.shadow(progress=False) == 12
+    run.verify()
+    image(50).save(folder / "50.png")
+    (folder / "0.png").unlink()
+    collection.add(
+        folder, prune=True, progress=False, metadata=lambda path: {"name": path.rpartition("/")[2]}
+    )
+    [id] = [item.id for item in collection.items() if item.metadata["name"] == "1.png"]
+    collection.update_metadata([id], [{"name": "1.png", "color": "red"}])
+    new = run.switch()
+    check(new, folder, NEW, [*range(1, 12), 50])
+    assert new.get(id).metadata["color"] == "red"
+
+
+def test_files_that_are_gone_are_named_or_left_out(collection, folder):
+    (folder / "3.png").unlink()
+    image(77).save(folder / "4.png")
+    run = Upgrade(collection, NEW)
+    with pytest.raises(MissingFilesError, match=r"2 images cannot be embedded again.*--missing drop"):
+        run.shadow(progress=False)
+    assert UpgradeState.read(collection.directory).phase == "shadow"
+    check(collection, folder, OLD)
+    new = upgraded(collection, missing="drop")
+    assert len(new) == 10
+    check(new, folder, NEW, [n for n in range(12) if n not in (3, 4)])
+
+
+def test_another_upgrade_must_be_ended_first(collection, tmp_path):
+    Upgrade(collection, NEW).shadow(progress=False)
+    with pytest.raises(FingerprintMismatchError, match=r"to fake has begun \(step: verifying\).*--abandon"):
+        Upgrade(collection, FakeBackend(2))
+    with pytest.raises(FingerprintMismatchError, match="holds vectors of fake already"):
+        Upgrade(collection, OLD)
+    abandon(collection.directory)
+    with pytest.raises(InvalidParameterError, match="no upgrade of .* has begun"):
+        abandon(collection.directory)
+    assert sorted(p.name for p in (tmp_path / "c").iterdir() if p.is_dir()) in (["store"], ["cache", "store"])
+    (collection.directory / upgrade.STATE).write_text("{")
+    with pytest.raises(StorageError, match="is damaged"):
+        Upgrade(collection, NEW)
+
+
+def test_a_model_that_gives_other_vectors_each_time_is_refused(collection):
+    class Random(FakeBackend):
+        def embed(self, prepared):
+            return np.random.default_rng().normal(size=(len(prepared), 64)).astype(np.float32)
+
+    run = Upgrade(collection, Random(1))
+    run.shadow(progress=False)
+    with pytest.raises(StorageError, match="another vector than the one stored a moment ago"):
+        run.verify()
+    assert UpgradeState.read(collection.directory).phase == "verifying"
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.slow
+def test_killed_at_any_write_the_same_call_goes_on(collection, folder, tmp_path, monkeypatch):
+    """Stops a fresh upgrade before its first write, another before its second, and so on."""
+    left, copy = [0], shutil.copytree
+
+    def stopping(function):
+        def stopped(*args, **kwargs):
+            if left[0] == 0:
+                raise Killed
+            left[0] -= 1
+            return function(*args, **kwargs)
+
+        return stopped
+
+    monkeypatch.setattr(upgrade, "_ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(upgrade, "replacing", stopping(upgrade.replacing))
+    monkeypatch.setattr(upgrade, "create_store", stopping(upgrade.create_store))
+    monkeypatch.setattr(upgrade.shutil, "rmtree", stopping(upgrade.shutil.rmtree))
+    monkeypatch.setattr(upgrade.manifest, "write_manifest", stopping(upgrade.manifest.write_manifest))
+    monkeypatch.setattr(lance_store.LanceStore, "append", stopping(lance_store.LanceStore.append))
+    for n_writes in range(40):
+        directory, left[0] = tmp_path / str(n_writes), n_writes
+        copy(collection.directory, directory)
+        try:
+            upgraded(Collection.open(directory, model=OLD))
+            is_whole = True
+        except Killed:
+            is_whole = False
+        left[0] = 10_000
+        state = UpgradeState.read(directory)
+        if state is None or state.phase != "switched":
+            check(Collection.open(directory, model=OLD), folder, OLD)
+            upgraded(Collection.open(directory, model=OLD))
+        check(Collection.open(directory, model=NEW), folder, NEW)
+        rollback(directory)
+        check(Collection.open(directory, model=OLD), folder, OLD)
+        if is_whole:
+            break
+    assert is_whole
+    assert n_writes >= 9
