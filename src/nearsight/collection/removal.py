@@ -1,11 +1,11 @@
 """Takes files of images out of a collection, and puts rows back."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from filelock import BaseFileLock
 
 from nearsight.errors import FingerprintMismatchError
 from nearsight.store import VectorStore
@@ -21,7 +21,9 @@ def whole_rows(store: VectorStore, ids: Sequence[str], fingerprint: str) -> pa.T
     return rows.replace_schema_metadata({_FINGERPRINT: fingerprint.encode()})
 
 
-def remove_files(store: VectorStore, lock: BaseFileLock, keys: Mapping[str, Sequence[str]]) -> int:
+def remove_files(
+    store: VectorStore, lock: AbstractContextManager[object], keys: Mapping[str, Sequence[str]]
+) -> int:
     """Take files, named by their keys, from rows; a row without files is removed. Return how many were."""
     with lock:
         rows = _files_by_id(store, list(keys))
@@ -32,7 +34,9 @@ def remove_files(store: VectorStore, lock: BaseFileLock, keys: Mapping[str, Sequ
         return store.delete(sorted(id for id, row in rows.items() if not row["keys"]))
 
 
-def restore_rows(store: VectorStore, lock: BaseFileLock, rows: pa.Table, fingerprint: str) -> int:
+def restore_rows(
+    store: VectorStore, lock: AbstractContextManager[object], rows: pa.Table, fingerprint: str
+) -> int:
     """Put rows back; of an image that has a row, only its files. Return how many rows are new.
 
     Raises
