@@ -4,7 +4,7 @@ import functools
 import http.server
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,20 @@ def page_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServi
     service = PageService(tmp_path_factory.mktemp("page") / "data")
     yield service
     service.stop()
+
+
+@pytest.fixture(scope="session")
+def finish() -> Callable[..., None]:
+    """Waits until a job is done."""
+
+    def wait(client: Any, job: dict[str, Any]) -> None:
+        deadline = time.monotonic() + 900
+        while job["state"] not in ("done", "failed", "cancelled") and time.monotonic() < deadline:
+            time.sleep(0.2)
+            job = client.get(f"/v1/jobs/{job['id']}").json()
+        assert job["state"] == "done", job
+
+    return wait
 
 
 @pytest.fixture(scope="session")

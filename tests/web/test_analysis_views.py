@@ -1,7 +1,6 @@
 """The map, clusters, duplicates and the audit, in the page of a real service."""
 
 import io
-import time
 
 import pytest
 
@@ -17,7 +16,7 @@ def encoded(image):
 
 
 @pytest.fixture(scope="module")
-def album(page_service):
+def album(page_service, finish):
     """Twenty-four images and a smaller copy of one; every analysis has run."""
     client = page_service.client
     client.post("/v1/collections", json={"name": "album"}).raise_for_status()
@@ -26,21 +25,16 @@ def album(page_service):
     small = images["00.png"].resize((160, 120))
     files.append(("image", ("small.png", encoded(small), "image/png")))
     client.post("/v1/collections/album/items", files=files).raise_for_status()
-    options = {"clusters": {"k": 2}, "duplicates": {}, "audit": {}, "map": {"method": "pca"}}
+    options = {"clusters": {"k": 3}, "duplicates": {}, "audit": {}, "map": {"method": "pca"}}
     for kind, body in options.items():
-        job = client.post(f"/v1/collections/album/{kind}", json=body).json()
-        deadline = time.monotonic() + 900
-        while job["state"] not in ("done", "failed", "cancelled") and time.monotonic() < deadline:
-            time.sleep(0.2)
-            job = client.get(f"/v1/jobs/{job['id']}").json()
-        assert job["state"] == "done", job
+        finish(client, client.post(f"/v1/collections/album/{kind}", json=body).json())
     return "album"
 
 
 def test_a_lasso_on_the_map_selects_images_that_a_tag_reaches(page, page_service, album):
     page.goto(f"#/{album}/map")
     page.locator(".legend li").first.wait_for()
-    assert page.locator(".legend li").count() == 2
+    assert page.locator(".legend li").count() == 3
     box = page.locator(".map-overlay").bounding_box()
     # The rounded corners of the map belong to nobody.
     right, bottom = box["width"] - 20, box["height"] - 20
@@ -70,30 +64,105 @@ def test_a_lasso_on_the_map_selects_images_that_a_tag_reaches(page, page_service
     assert 0 < int(text.split()[0]) < 25
 
 
-def test_a_cluster_is_opened_and_renamed(page, page_service, album):
+def test_the_map_is_colored_by_a_field(page, page_service, album):
+    ids = [item["id"] for item in page_service.client.get("/v1/collections/album/items").json()["items"]]
+    for n in range(12):
+        page_service.client.patch(
+            "/v1/collections/album/items",
+            json={"ids": ids[2 * n : 2 * n + 2], "metadata": {"brand": f"brand {n}"}},
+        )
+    page.goto(f"#/{album}/map")
+    page.get_by_label("Color by").select_option("brand")
+    page.locator(".legend").get_by_text("other values").wait_for()
+    rows = page.locator(".legend li").all_inner_texts()
+    assert [row.split()[-1] for row in rows] == ["2"] * 10 + ["4", "1"]
+    page.get_by_label("Color by").select_option("added")
+    page.locator(".scale-ends").wait_for()
+    assert page.locator(".legend li").count() == 0
+
+
+def clusters(page_service):
+    document = page_service.client.get("/v1/collections/album/clusters").json()
+    return [set(cluster["ids"]) for cluster in document["clusters"]]
+
+
+def test_stacks_are_merged_split_and_exchange_images_by_mouse_and_by_keyboard(page, page_service, album):
+    start = clusters(page_service)
     page.goto(f"#/{album}/clusters")
-    page.locator(".stack").first.click()
-    page.locator(".cell[data-id]").first.wait_for()
+    stacks = page.locator(".stack-cell:has(input)")
+    stacks.nth(2).wait_for()
+    # By the keyboard: pick two, merge, undo.
+    for at in (0, 2):
+        stacks.nth(at).locator(".stack").focus()
+        page.keyboard.press("p")
+    page.keyboard.press("m")
+    page.get_by_role("heading", name="2 clusters").wait_for()
+    assert clusters(page_service) == [start[0] | start[2], start[1]]
+    page.locator(".edited").get_by_text("merged").wait_for()
+    page.keyboard.press("Control+z")
+    page.get_by_role("heading", name="3 clusters").wait_for()
+    assert clusters(page_service) == start
+    # By the mouse: one stack onto another.
+    stacks.nth(2).drag_to(stacks.nth(1))
+    page.get_by_role("heading", name="2 clusters").wait_for()
+    assert clusters(page_service) == [start[0], start[1] | start[2]]
+    # Within a stack: an image goes to another by the keyboard, and one by the mouse.
+    stacks.nth(1).locator(".stack").click()
     page.get_by_label("Name of the cluster").fill("warm things")
     page.get_by_role("button", name="Rename").click()
-    page.get_by_role("button", name="All clusters").click()
-    page.get_by_text("warm things").wait_for()
-    names = [c["name"] for c in page_service.client.get("/v1/collections/album/clusters").json()["clusters"]]
-    assert "warm things" in names
+    page.locator(".edited").get_by_text("renamed").wait_for()
+    page.locator(".grid").focus()
+    moved = page.locator(".cell[data-index='0']").get_attribute("data-id")
+    page.keyboard.press("Space")
+    page.keyboard.press("v")
+    page.get_by_role("dialog").get_by_label("To").fill("cluster 0")
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").wait_for(state="detached")
+    page.wait_for_function("(id) => !document.querySelector(`.cell[data-id='${id}']`)", arg=moved)
+    assert moved in clusters(page_service)[0]
+    dragged = page.locator(".cell[data-index='1']").get_attribute("data-id")
+    page.locator(".cell[data-index='1']").drag_to(page.locator(".target").get_by_text("New cluster"))
+    page.wait_for_function("(id) => !document.querySelector(`.cell[data-id='${id}']`)", arg=dragged)
+    assert clusters(page_service)[2] == {dragged}
+    # Split what is left.
+    page.get_by_role("button", name="Split…").click()
+    page.get_by_role("dialog").get_by_role("button", name="Split").click()
+    page.get_by_role("heading", name="4 clusters").wait_for()
+    assert set().union(*clusters(page_service)) == set().union(*start)
+    assert clusters(page_service)[0] == start[0] | {moved}
 
 
-def test_a_decision_about_duplicates_is_remembered(page, page_service, album):
+def test_duplicates_go_to_the_trash_and_back_and_decisions_are_remembered(page, page_service, album):
+    def n_images():
+        return page_service.client.get("/v1/collections/album/items").json()["total"]
+
     page.goto(f"#/{album}/duplicates")
     page.get_by_text("1 group of near-duplicates").wait_for()
     page.locator(".pair").get_by_text("00.png").wait_for()
     page.get_by_role("button", name="Slider").click()
     page.get_by_label("Share of the suggested image").fill("20")
+    page.get_by_role("button", name="Clear up all certain…").click()
+    page.get_by_role("dialog").get_by_text("small.png").wait_for()
+    page.get_by_role("dialog").get_by_role("button", name="Put 1 file into the trash").click()
+    page.get_by_text("Nothing left to decide").wait_for()
+    assert n_images() == 24
+    page.get_by_role("button", name="Undo").click()
+    page.locator(".pair").get_by_text("00.png").wait_for()
+    assert n_images() == 25
+    page.keyboard.press("x")
+    page.get_by_text("Nothing left to decide").wait_for()
+    page.get_by_role("button", name="Trash…").click()
+    page.get_by_role("dialog").get_by_role("button", name="Put back").click()
+    page.get_by_role("dialog").get_by_text("It is empty").wait_for()
+    page.keyboard.press("Escape")
+    page.locator(".pair").get_by_text("00.png").wait_for()
     page.keyboard.press("n")
     page.get_by_text("Nothing left to decide").wait_for()
     [decision] = page_service.client.get("/v1/collections/album/duplicates/decisions").json()["decisions"]
     assert decision["decision"] == "different"
     page.reload()
     page.get_by_text("Nothing left to decide").wait_for()
+    assert n_images() == 25
 
 
 def test_the_audit_names_issues_by_kind(page, page_service, album):

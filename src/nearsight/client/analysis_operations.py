@@ -89,27 +89,27 @@ def clusters(collection: Named) -> Operation[dict[str, Any]]:
 
 
 def rename_cluster(
-    collection: Named, id: int, name: str, *, revision: int | None = None
+    collection: Named, id: int, name: str, *, revision: str | None = None
 ) -> Operation[dict[str, Any]]:
     """Rename a cluster, and return it.
 
     Parameters
     ----------
-    revision : int, optional
+    revision : str, optional
         The state that the edit is meant for; the service refuses an edit of another one.
     """
     return (yield from _edit(collection, "PATCH", (str(id),), {"name": name, "revision": revision}))
 
 
 def merge_clusters(
-    collection: Named, ids: Sequence[int], *, revision: int | None = None
+    collection: Named, ids: Sequence[int], *, revision: str | None = None
 ) -> Operation[dict[str, Any]]:
     """Make one cluster of several, and return all clusters; see `rename_cluster`."""
     return (yield from _edit(collection, "POST", ("merge",), {"ids": list(ids), "revision": revision}))
 
 
 def move_images(
-    collection: Named, ids: Sequence[str], to: int | None, *, revision: int | None = None
+    collection: Named, ids: Sequence[str], to: int | None, *, revision: str | None = None
 ) -> Operation[dict[str, Any]]:
     """Move images to a cluster, to none (-1) or to a new one (None), and return all clusters.
 
@@ -122,7 +122,7 @@ def move_images(
 
 
 def split_cluster(
-    collection: Named, id: int, k: int | None = None, *, revision: int | None = None
+    collection: Named, id: int, k: int | None = None, *, revision: str | None = None
 ) -> Operation[dict[str, Any]]:
     """Cluster one cluster again, by itself, and return all clusters; see `rename_cluster`."""
     body = {"k": k, "revision": revision}
@@ -130,9 +130,44 @@ def split_cluster(
     return (yield from clusters(collection))
 
 
-def undo_cluster_edit(collection: Named, *, revision: int | None = None) -> Operation[dict[str, Any]]:
+def undo_cluster_edit(collection: Named, *, revision: str | None = None) -> Operation[dict[str, Any]]:
     """Take the latest edit of clusters back, and return all clusters; see `rename_cluster`."""
     return (yield from _edit(collection, "POST", ("undo",), {"revision": revision}))
+
+
+def move_to_trash(
+    collection: Named, ids: Sequence[str] | None = None, *, redundant_of: Sequence[str] | None = None
+) -> Operation[dict[str, Any]]:
+    """Move files into the collection's trash; nothing is deleted, and `restore_from_trash` puts them back.
+
+    Parameters
+    ----------
+    ids : sequence of str, optional
+        Images that lose all their files.
+    redundant_of : sequence of str, optional
+        Instead: the ``keep`` of certain groups of the latest duplicates, whose redundant files go.
+
+    Returns
+    -------
+    dict
+        ``entry``, None if every file was refused, and ``refused``, with reasons.
+    """
+    body = {"ids": ids and list(ids), "redundant_of": redundant_of and list(redundant_of)}
+    document: dict[str, Any] = (yield Request("POST", collection_path(collection, "trash"), json=body)).json()
+    return document
+
+
+def trash(collection: Named) -> Operation[list[dict[str, Any]]]:
+    """Return what is in the trash, the latest first."""
+    entries: list[dict[str, Any]] = (yield from _get(collection, "trash"))["entries"]
+    return entries
+
+
+def restore_from_trash(collection: Named, id: str) -> Operation[dict[str, Any]]:
+    """Put the files of an entry of the trash back, and their images into the collection."""
+    place = collection_path(collection, "trash", id, "restore")
+    document: dict[str, Any] = (yield Request("POST", place)).json()
+    return document
 
 
 def layout_2d(

@@ -26,9 +26,9 @@ export function categoryColor(category) {
   return fromHsl(hue, 0.6, lightness);
 }
 
-/** The color of a number between 0 and 1: from dark blue over green to yellow (after viridis). */
+/** The color of a number between 0 and 1: from violet over green to yellow, brighter step by step. */
 export function sequentialColor(share) {
-  const stops = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+  const stops = [[101, 72, 168], [56, 118, 180], [33, 150, 145], [94, 201, 98], [253, 231, 37]];
   const at = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
   const stop = Math.min(Math.floor(at), stops.length - 2);
   return stops[stop].map((value, part) => Math.round(value + (stops[stop + 1][part] - value) * (at - stop)));

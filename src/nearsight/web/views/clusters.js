@@ -53,7 +53,7 @@ function Stacks({ collection, result, edit, selection, start }) {
     Escape: ["pick none", () => setPicked([])],
   }), []);
   const again = (event) => { event.preventDefault(); start(k ? { k: Number(k) } : {}); };
-  return html`<div class="line"><h1>${count(result.clusters.length, "cluster")}</h1><span class="space"></span>
+  return html`<div class="line wrap"><h1>${count(result.clusters.length, "cluster")}</h1><span class="space"></span>
       <form class="search-line one" onSubmit=${again}><label class="soft" for="k">Number</label><input id="k" type="number" min="1" max="1000" value=${k} placeholder="as found" onInput=${(event) => setK(event.target.value)} />
       <button class="quiet">Cluster again</button></form></div>
     <p class="soft">Drag one stack onto another to merge them, or pick several.</p>
