@@ -37,6 +37,7 @@ ON_A_FOLDER = [
     "neighbors",
     "cluster",
     "fewshot",
+    "label_loop",
     "audit",
     "map",
 ]

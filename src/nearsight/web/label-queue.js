@@ -58,7 +58,7 @@ export class LabelQueue extends EventTarget {
     return step;
   }
 
-  async undo() {
+  undo() {
     const step = this.history.pop();
     if (!step) return;
     const { image, label } = step;
@@ -67,40 +67,54 @@ export class LabelQueue extends EventTarget {
     this.images = [image, ...this.images.filter(({ id }) => id !== image.id)];
     if (label) this.count(label, -1);
     this.tell();
-    const unsent = this.waiting.indexOf(step);
-    if (unsent >= 0) this.waiting.splice(unsent, 1);
-    else if (label && label !== image.own) {
-      await this.saving;
-      await api.undoLabels(this.collection, this.key, step.number).catch((error) => this.fail(error));
-    }
+    if (!label || label === image.own) return;
+    if (step.isSent) this.waiting.push({ undone: step });
+    else this.waiting.splice(this.waiting.indexOf(step), 1);
+    this.save();
   }
 
   count(label, by) {
     this.counts.set(label, (this.counts.get(label) ?? 0) + by);
   }
 
-  /** Send what waits, all of it at once; what cannot be sent waits on. */
+  /** Send what waits, in order: a label may be given, taken back and given again. */
   save() {
-    this.saving ??= this.send().finally(() => { this.saving = undefined; });
+    this.saving = (this.saving ?? Promise.resolve()).then(() => this.send());
     return this.saving;
   }
 
+  /** What waits is not on disk. It waits until the service has answered; what fails is sent again. */
   async send() {
+    let most = 100;
     while (this.waiting.length) {
-      const steps = this.waiting.splice(0, 100);
+      const [{ undone }] = this.waiting;
+      const end = this.waiting.findIndex((step) => step.undone);
+      const steps = this.waiting.slice(0, undone ? 1 : Math.min(most, end < 0 ? most : end));
       try {
-        const { changes } = await api.changeLabels(this.collection, this.key, steps.map(({ label, image }) => ({ ids: [image.id], label })));
-        steps.forEach((step, at) => { step.number = changes[at]; });
         this.error = undefined;
-        await this.sent(steps);
+        await (undone ? this.takeBack(undone) : this.sendLabels(steps));
       } catch (error) {
-        this.waiting.unshift(...steps);
         this.fail(error);
-        setTimeout(() => this.save(), RETRY_MS);
-        return;
+        if (!(error.status < 500)) return setTimeout(() => this.save(), RETRY_MS);
+        // One of them is refused, such as that of an image that was removed: alone, it does not hold up the others.
+        most = 1;
+        if (steps.length > 1) continue;
       }
+      this.waiting.splice(0, steps.length);
       this.tell();
     }
+    return undefined;
+  }
+
+  async sendLabels(steps) {
+    for (const step of steps) step.isSent = true;
+    const { changes } = await api.changeLabels(this.collection, this.key, steps.map(({ label, image }) => ({ ids: [image.id], label })));
+    steps.forEach((step, at) => { step.number = changes[at]; });
+    await this.sent(steps);
+  }
+
+  takeBack({ number }) {
+    return number == null ? undefined : api.undoLabels(this.collection, this.key, number);
   }
 
   async sent() {}

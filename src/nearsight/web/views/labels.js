@@ -117,7 +117,7 @@ function Large({ collection, id }) {
     original.src = api.original(collection, id);
     return () => { original.onload = null; };
   }, []);
-  return html`<img src=${source} alt="" />`;
+  return html`<img src=${source} alt="The image to label" />`;
 }
 
 function Accuracy({ facts }) {
