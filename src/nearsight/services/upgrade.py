@@ -52,7 +52,7 @@ class ModelComparison:
 
 
 @dataclass(frozen=True)
-class UpgradeReport:
+class CollectionUpgrade:
     """What an upgrade did, or would do.
 
     Attributes
@@ -97,7 +97,7 @@ def upgrade(
     device: str = "auto",
     cache_dir: Path | None = None,
     progress: bool | None = None,
-) -> UpgradeReport:
+) -> CollectionUpgrade:
     """Embed a collection with another model, compare both, and change it.
 
     Parameters
@@ -136,16 +136,15 @@ def upgrade(
         n_embedded += run.shadow(progress=progress)
         run.verify()
         comparison = compare_models(run, labels)
-        if comparison.is_worse and not allow_worse:
-            recall = comparison.recall
-            assert recall is not None
+        recall = comparison.recall
+        if recall is not None and comparison.is_worse and not allow_worse:
             raise ParityError(
                 f"{model} is worse on your labels: recall@1 {recall.value:+.3f} ({recall.low:+.3f} to"
                 f" {recall.high:+.3f}). The collection stays as it is; --force changes it all the same, and"
                 " --abandon deletes the new vectors"
             )
         run.switch()
-    return UpgradeReport(
+    return CollectionUpgrade(
         collection.spec.id,
         model,
         n_images,

@@ -11,7 +11,7 @@ from nearsight.cli.framework import Command, Run
 from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
-    from nearsight.services.upgrade import UpgradeReport
+    from nearsight.services.upgrade import CollectionUpgrade
 
 
 @click.command(
@@ -121,7 +121,7 @@ def rollback(run: Run, /) -> None:
         )
 
 
-def _document(report: "UpgradeReport") -> dict[str, Any]:
+def _document(report: "CollectionUpgrade") -> dict[str, Any]:
     comparison = report.comparison
     recall = comparison.recall
     has_overlap = comparison.overlap.n > 0
@@ -151,7 +151,7 @@ def _document(report: "UpgradeReport") -> dict[str, Any]:
     }
 
 
-def _say(run: Run, report: "UpgradeReport") -> None:
+def _say(run: Run, report: "CollectionUpgrade") -> None:
     comparison = report.comparison
     if comparison.overlap.n:
         run.console.say(

@@ -64,7 +64,7 @@ class Classes(BaseModel):
     classes: list[str] = Field(max_length=MAX_CLASSES)
 
 
-class Undo(BaseModel):
+class LabelUndo(BaseModel):
     """The change to take back; without a number, the last one."""
 
     key: _Key = DEFAULT_KEY
@@ -187,7 +187,7 @@ async def change_labels(request: Request, name: str, body: LabelChanges) -> dict
 
 
 @router.post("/labels/undo", dependencies=[requires("write")])
-async def undo(request: Request, name: str, body: Undo) -> dict[str, Any]:
+async def undo(request: Request, name: str, body: LabelUndo) -> dict[str, Any]:
     """Take back a change of labels; images that got another label since keep it."""
     service: Service = request.app.state.service
 

@@ -25,32 +25,32 @@ _Revision = Annotated[
 ]
 
 
-class ClusterEdit(BaseModel):
+class RevisedClusters(BaseModel):
     """An edit of the clusters."""
 
     revision: _Revision = None
 
 
-class NewClusterName(ClusterEdit):
+class NewClusterName(RevisedClusters):
     """A new name of a cluster."""
 
     name: str = Field(min_length=1, max_length=100)
 
 
-class ClusterMerge(ClusterEdit):
+class ClusterMerge(RevisedClusters):
     """Clusters that become one, which keeps the name of the first."""
 
     ids: list[int] = Field(min_length=2, max_length=1000)
 
 
-class ImageMove(ClusterEdit):
+class ImageMove(RevisedClusters):
     """Images that move to a cluster, to none (-1), or to a new one (null)."""
 
     ids: list[str] = Field(min_length=1, max_length=10_000)
     to: int | None = Field(ge=-1)
 
 
-class ClusterSplit(ClusterEdit):
+class ClusterSplit(RevisedClusters):
     """How many parts one cluster becomes; by default as many as there are."""
 
     k: Annotated[int | None, Field(ge=2, le=1000)] = None
@@ -90,7 +90,7 @@ async def move_images(request: Request, name: str, body: ImageMove) -> dict[str,
 
 
 @router.post("/undo", dependencies=[requires("write")])
-async def undo_edit(request: Request, name: str, body: ClusterEdit) -> dict[str, Any]:
+async def undo_edit(request: Request, name: str, body: RevisedClusters) -> dict[str, Any]:
     """Take the latest edit back; return all clusters. The latest ten can be undone."""
     return await _edited(request, name, lambda edits: edits.undo(revision=body.revision))
 

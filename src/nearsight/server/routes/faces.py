@@ -54,7 +54,7 @@ class FacesRequest(BaseModel):
     false_match_rate: _Rate = None
 
 
-class PersonName(BaseModel):
+class NewPersonName(BaseModel):
     """A name for a group or person; that of another person joins the two."""
 
     id: str
@@ -87,7 +87,7 @@ class Hiding(BaseModel):
     hidden: bool = True
 
 
-class Undo(BaseModel):
+class DecisionUndo(BaseModel):
     """The change to take back, if it is the latest; by default whichever is the latest."""
 
     change: str | None = None
@@ -215,7 +215,7 @@ async def get_crop(request: Request, name: str, face: str, side: int = Query(160
 
 
 @router.post("/name")
-async def name_person(request: Request, name: str, body: PersonName) -> dict[str, Any]:
+async def name_person(request: Request, name: str, body: NewPersonName) -> dict[str, Any]:
     """Name a group, or rename a person. With the name of another person, the two become one."""
 
     def change(people: People) -> dict[str, Any]:
@@ -274,7 +274,7 @@ async def hide(request: Request, name: str, body: Hiding) -> dict[str, Any]:
 
 
 @router.post("/undo")
-async def undo(request: Request, name: str, body: Undo) -> dict[str, Any]:
+async def undo(request: Request, name: str, body: DecisionUndo) -> dict[str, Any]:
     """Take the latest change back."""
     return await _change(request, name, lambda people: {"action": people.undo(body.change).action})
 

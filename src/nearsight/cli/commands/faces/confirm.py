@@ -22,7 +22,10 @@ from nearsight.text_format import count, printable
 @face_options.bank
 @click.pass_obj
 def confirm(run: Run, /, ids: tuple[str, ...], *, name: str | None, bank: Path | None) -> None:
-    """Enroll faces under the person that they match, or under a name."""
+    """Enroll faces under the person that they match.
+
+    With --name, they are enrolled under a name instead.
+    """
     people = face_options.open_bank(run, bank).people
     confirmed = people.confirm(ids) if name is None else {name: people.assign(ids, name)}
     run.console.document({"confirmed": confirmed})

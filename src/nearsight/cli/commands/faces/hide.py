@@ -19,7 +19,10 @@ from nearsight.text_format import count
 @face_options.bank
 @click.pass_obj
 def hide(run: Run, /, names: tuple[str, ...], *, show: bool, bank: Path | None) -> None:
-    """Hide persons or groups in the service's page; their faces stay in the bank."""
+    """Hide persons or groups in the service's page.
+
+    Their faces stay in the bank.
+    """
     people = face_options.open_bank(run, bank).people
     n_changed = people.hide([people.key(name) for name in names], hidden=not show)
     word = "shown" if show else "hidden"

@@ -18,7 +18,9 @@ from nearsight.text_format import count
 @face_options.bank
 @click.pass_obj
 def reject(run: Run, /, ids: tuple[str, ...], *, bank: Path | None) -> None:
-    """Say that faces are not of the person or group that they are in or match.
+    """Say that faces are not of the person they match.
+
+    The same holds for a group that they are in: it will not hold them again.
 
     This holds whenever `faces group` runs again.
     """

@@ -19,7 +19,9 @@ from nearsight.text_format import count, printable
 @face_options.bank
 @click.pass_obj
 def split(run: Run, /, ids: tuple[str, ...], *, name: str | None, bank: Path | None) -> None:
-    """Split faces off a person or group: together they are another person.
+    """Split faces off a person or group.
+
+    Together they are another person.
 
     This holds whenever `faces group` runs again.
     """

@@ -18,7 +18,9 @@ from nearsight.text_format import count
 @face_options.bank
 @click.pass_obj
 def undo(run: Run, /, *, bank: Path | None) -> None:
-    """Take back the latest change of names, merges, splits, rejections or hiding.
+    """Take back the latest decision about faces.
+
+    Names, merges, splits, rejections and hiding are decisions.
 
     The last 20 changes can be undone, the latest first. Nothing that was removed comes back, and after a
     removal no earlier change can be undone.
