@@ -3,6 +3,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
+from nearsight.analyses import pair_verification
 from nearsight.analyses.pair_verification import GrayThumbnails, PairVerification, read_edit_hashes
 from nearsight.verification import dense
 
@@ -66,3 +67,45 @@ def test_hashes_are_those_of_all_images_at_once(thumbnails, monkeypatch):
     hashes = read_edit_hashes(thumbnails, n_threads=2)
     assert hashes.dtype == np.int8
     np.testing.assert_array_equal(hashes, hashes_of(thumbnails.pixels))
+
+
+def many_thumbnails(n):
+    rng = np.random.default_rng(1)
+    scenes = rng.integers(0, 255, (n // 2, 12, 12)).repeat(8, axis=1).repeat(8, axis=2)
+    noise = rng.integers(-9, 10, scenes.shape)
+    pixels = np.clip(np.concatenate([scenes, scenes + noise]), 0, 255).astype(np.uint8)
+    ids = [str(number) for number in range(n)]
+    return GrayThumbnails(
+        None,
+        ids,
+        pixels,
+        np.arange(n) != 5,
+        rng.uniform(0.7, 1.5, n).astype(np.float32),
+        np.zeros(n, np.float32),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("can_start", [True, False])
+def test_processes_find_what_threads_find(monkeypatch, can_start):
+    thumbnails = many_thumbnails(40)
+    left, right = np.triu_indices(40, 1)
+    expected = verification(thumbnails)
+    pairs = np.stack([left, right], axis=1)
+    expected_agreements, expected_transforms = expected(left, right), expected.transforms(pairs)
+    monkeypatch.setattr(pair_verification, "_MIN_PAIRS_FOR_PROCESSES", 1)
+    pools = []
+
+    class Pool(pair_verification.WorkerProcesses):
+        def __init__(self, *arguments, **options):
+            pools.append(self)
+            if not can_start:
+                raise OSError("no memory")
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(pair_verification, "WorkerProcesses", Pool)
+    verify = PairVerification(thumbnails, n_threads=2, show_progress=False)
+    np.testing.assert_array_equal(verify(left, right), expected_agreements)
+    np.testing.assert_array_equal(verify.transforms(pairs), expected_transforms)
+    assert pools
+    assert all(pool.pids == [] for pool in pools if can_start)

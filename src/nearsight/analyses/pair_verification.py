@@ -1,6 +1,9 @@
 """Verifies proposed pairs of duplicates: the details of their thumbnails must agree."""
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -14,14 +17,19 @@ from nearsight.analyses.scratch_array import scratch_array
 from nearsight.collection import Collection
 from nearsight.collection.arrays import VectorTable, iter_thumbnails
 from nearsight.parallel import ordered_map
+from nearsight.parallel.processes import WorkerProcesses, can_start_processes
+from nearsight.parallel.threads import in_order
 from nearsight.verification import dense
 
 T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 
 # Images that a thread hashes in one call.
 _IMAGES_PER_HASHING = 1024
-# Pairs that a thread compares in one call.
+# Pairs that a thread or a worker process compares in one call.
 _PAIRS_PER_CALL = 512
+# Pairs from which on processes pay: they start in a second, and threads wait for each other's Python code.
+_MIN_PAIRS_FOR_PROCESSES = 20_000
 # Pairs on a plain ground whose fine thumbnails, of 110 kB each, are in memory at a time.
 _FINE_PAIRS_PER_READ = 512
 # Agreement at low resolution from which on pairs on a plain ground are compared at a higher one: words are
@@ -33,6 +41,8 @@ _MIN_REMEMBERED = 0.3
 _MIN_SHOWN = 1024
 
 Ints = NDArray[np.int64]
+# Thumbnails, pairs of them, and their aspects.
+_Batch = tuple[NDArray[np.uint8], Ints, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,15 +186,12 @@ def _compare(
     transforms = np.zeros((len(pairs), 2, 3), np.float32)
     comparable = np.flatnonzero(thumbnails.is_present[pairs].all(axis=1))
     parts = [comparable[at : at + _PAIRS_PER_CALL] for at in range(0, len(comparable), _PAIRS_PER_CALL)]
-
-    def compare(part: Ints) -> dense.Registration:
-        return dense.register(thumbnails.pixels, pairs[part], thumbnails.aspects)
-
     with (
         _bar("comparing images", len(comparable), "pairs", show_progress) as bar,
         threadpool_limits(1, "blas"),
+        closing(_registrations(thumbnails, [pairs[part] for part in parts], n_threads)) as results,
     ):
-        for part, result in zip(parts, ordered_map(compare, parts, n_threads=n_threads), strict=True):
+        for part, result in zip(parts, results, strict=True):
             agreements[part], transforms[part] = result.agreement, result.transforms
             bar.update(len(part))
         # Of a scan, less of the ground is plain.
@@ -199,6 +206,49 @@ def _compare(
             thumbnails, pairs[plain], transforms[plain], n_threads, show_progress
         )
     return agreements, transforms
+
+
+def _registrations(
+    thumbnails: GrayThumbnails, parts: Sequence[Ints], n_threads: int
+) -> Generator[dense.Registration, None, None]:
+    """Yield the registration of each part of the pairs, computed in processes if there are many pairs."""
+    workers = _started_workers(n_threads) if sum(map(len, parts)) >= _MIN_PAIRS_FOR_PROCESSES else None
+    if workers is None:
+
+        def compare(part: Ints) -> dense.Registration:
+            return dense.register(thumbnails.pixels, part, thumbnails.aspects)
+
+        yield from ordered_map(compare, parts, n_threads=n_threads)
+        return
+
+    def submit(part: Ints) -> "Future[list[dense.Registration]]":
+        # Only the images of these pairs cross, in some milliseconds.
+        rows, places = np.unique(part, return_inverse=True)
+        return workers.submit([(thumbnails.pixels[rows], places.reshape(-1, 2), thumbnails.aspects[rows])])
+
+    with workers:
+        for [registration] in in_order(submit, parts, look_ahead=workers.n_slots):
+            yield registration
+
+
+def _started_workers(n_processes: int) -> WorkerProcesses[_Batch, dense.Registration] | None:
+    """Return worker processes, or None if one is enough, or none can be started."""
+    if n_processes < 2 or not can_start_processes():
+        return None
+    workers = None
+    try:
+        workers = WorkerProcesses(dense.register_in_worker, n_processes=n_processes, lost=_compared_here)
+        workers.wait_until_ready()
+    except (OSError, RuntimeError) as error:  # such as for want of memory
+        _LOG.info("images are compared in threads: %s", error)
+        if workers is not None:
+            workers.close()
+        return None
+    return workers
+
+
+def _compared_here(batch: _Batch, _: str) -> dense.Registration:
+    return dense.register(*batch)
 
 
 def _plain_ground_agreements(

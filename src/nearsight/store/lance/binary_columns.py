@@ -56,11 +56,12 @@ class BinaryColumns:
         self._connection = connection
         self._readers_lock = readers_lock
         self._table: SharedTable | None = None
+        self._versions = directory / f"{TABLE}.lance" / "_versions"
 
     @property
     def table(self) -> SharedTable | None:
         """The table, or None before the first value."""
-        if self._table is None and (self._directory / f"{TABLE}.lance" / "_versions").is_dir():
+        if self._table is None and self._versions.is_dir():
             with translated(self._directory, "opening the thumbnails"):
                 try:
                     table = self._connection.open_table(TABLE)

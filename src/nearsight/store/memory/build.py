@@ -16,7 +16,7 @@ from nearsight.errors import NearsightError
 from nearsight.store.base import VectorStore
 from nearsight.store.memory.accelerators import Graph, has_byte_products, has_graphs
 from nearsight.store.memory.cache import ArrayFiles, MemoryCache, save, write_arrays
-from nearsight.store.memory.codes import Codes, encode, inverse_norms
+from nearsight.store.memory.codes import Codes, encode, inverse_norms, rounded
 from nearsight.store.memory.plan import MAX_HELD_NUMBERS, MIN_GRAPH_NUMBERS
 from nearsight.store.memory.rows import LEAST_RECALL, Part, Rows
 
@@ -27,7 +27,7 @@ _ROWS_PER_STEP = 256
 # The graph's expansion is the least that finds this share of the ten nearest of some rows that are left out;
 # where none does, the least that finds nearly as much as any.
 _TARGET_RECALL, _TOLERANCE = 0.9925, 0.001
-_EXPANSIONS = (64, 96, 128, 192, 256, 384, 512, 768, 1024)
+_EXPANSIONS = (48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _N_LEFT_OUT, _K_LEFT_OUT, _COUNT_LEFT_OUT = 200, 10, 30
 
 
@@ -329,10 +329,10 @@ class Loader:
         queries = part.vectors[left_out] * part.inverse_norms[left_out, None]
         nearest = Rows.of(part).compare_at_once(queries, _K_LEFT_OUT, others)
         limits = [np.sort(cosines)[-_K_LEFT_OUT:][0] for _, cosines in nearest]
-        codes = encode(queries, np.ones(len(queries), np.float32))
+        codes = rounded(queries)
         recalls = []
         for graph.expansion in _EXPANSIONS:
-            keys = graph.search(codes.values, _COUNT_LEFT_OUT)
+            keys = graph.search(codes, _COUNT_LEFT_OUT)
             hits = [
                 min(_K_LEFT_OUT, int((part.similarities(query, own) >= limit - 1e-6).sum()))
                 for query, own, limit in zip(queries, keys, limits, strict=True)

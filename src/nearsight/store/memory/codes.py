@@ -45,6 +45,19 @@ def encode(vectors: NDArray[np.float32], inverse_norms: NDArray[np.float32]) -> 
     return Codes(rounded.astype(np.int8), scales.astype(np.float32), error)
 
 
+def rounded(units: NDArray[np.float32]) -> NDArray[np.int8]:
+    """Return the values of the codes of (n, d) vectors of length 1.
+
+    Examples
+    --------
+    >>> rounded(np.array([[0.6, 0.8]], np.float32)).tolist()
+    [[95, 127]]
+    """
+    levels = units * (_LEVELS / np.abs(units).max(axis=1, keepdims=True))
+    values: NDArray[np.int8] = np.rint(levels, out=levels).astype(np.int8)
+    return values
+
+
 def inverse_norms(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the reciprocals of the lengths of (n, d) vectors, none of which is zero."""
     squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)

@@ -15,7 +15,7 @@ from nearsight.store.base import Hit
 from nearsight.store.filters.arrow import matching_rows
 from nearsight.store.filters.ast import Filter
 from nearsight.store.memory.accelerators import Graph, byte_products, has_byte_products
-from nearsight.store.memory.codes import Codes, encode, inverse_norms, score_error
+from nearsight.store.memory.codes import Codes, encode, inverse_norms, rounded, score_error
 from nearsight.store.memory.plan import choose, n_candidates
 
 Mask = NDArray[np.bool_]
@@ -327,14 +327,14 @@ class Rows:
     ) -> "list[tuple[_Positions, NDArray[np.float32]]] | None":
         """Return what the graph finds and the recent rows add; None if some query must go to the store."""
         n_base = len(self.base)
-        codes = encode(queries, np.ones(len(queries), np.float32))
+        codes = rounded(queries)
         count = n_candidates(len(mask), n_matching, k)
         is_all = n_matching == len(mask)
         recent_rows = None if is_all else np.flatnonzero(mask[n_base:])
         has_repetitions = len(graph) > n_base
         nearest = []
         short: list[int] = []
-        for number, keys in enumerate(graph.search(codes.values, count)):
+        for number, keys in enumerate(graph.search(codes, count)):
             keys = keys if is_all else keys[mask[keys]]
             keys = np.unique(keys) if has_repetitions else keys
             query = queries[number]

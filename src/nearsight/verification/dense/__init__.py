@@ -20,6 +20,7 @@ from nearsight.verification.dense.registration import (
     REVIEW_AGREEMENT,
     Registration,
     register,
+    register_in_worker,
 )
 from nearsight.verification.dense.thumbnails import (
     SIDE_PX,
@@ -48,5 +49,6 @@ __all__ = [
     "gray_thumbnail_on_ground",
     "plain_ground_agreement",
     "register",
+    "register_in_worker",
     "toned_agreement",
 ]

@@ -1,5 +1,6 @@
 """Registration of pairs of images: how well their details coincide once they are aligned."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -130,6 +131,11 @@ def register(thumbnails: Pixels, pairs: ArrayLike, aspects: ArrayLike | None = N
         batch = slice(start, start + _BATCH_PAIRS)
         agreement[batch], transforms[batch] = _register_batch(thumbnails, shapes, rows[batch])
     return Registration(agreement, transforms)
+
+
+def register_in_worker() -> Callable[..., list[Registration]]:
+    """Return what a worker process computes: the registrations of a list of arguments of `register`."""
+    return lambda batches, *_: [register(*batch) for batch in batches]
 
 
 def _register_batch(thumbnails: Pixels, aspects: Floats, pairs: Ints) -> tuple[Floats, Floats]:
