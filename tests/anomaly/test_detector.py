@@ -26,6 +26,23 @@ def test_finds_the_hole_and_where_it_is(detector):
         assert set(one.levels) == {"image", "places", *names}
 
 
+@pytest.mark.slow
+def test_images_that_are_learned_too_are_never_held_out(tmp_path):
+    """False alarms are no random sample: the threshold must not rest on them."""
+    odd = []
+    for seed in range(3):
+        odd.append(str(tmp_path / f"{seed}.png"))
+        Image.fromarray(torn(seed)).save(odd[-1])
+    options = {"false_alarm_rate": 0.1, "n_patches": 300, "max_tiles": 1, "level": "patch", "n_threads": 2}
+    images = list(map(fabric, range(30)))
+    plain = AnomalyDetector(**options).fit(images)
+    fitted = AnomalyDetector(**options).fit(images, also_learn=odd)
+    assert fitted.n_images_seen_ == 33
+    [before], [after] = plain.score([torn(100)]), fitted.score([torn(100)])
+    assert after.score < before.score / 2
+    assert fitted.good_scores_.max() < before.score / 10
+
+
 def test_good_images_pass(detector):
     found = detector.score(list(map(fabric, range(200, 240))))
     # 9 held out: the threshold's own rate has a spread of .09.

@@ -94,7 +94,8 @@ class PageService:
 
         backend = FakeBackend()
         model = ModelSource("onnx:/fake.onnx", lambda: backend.spec, lambda: backend, _no_texts)
-        settings = ServerSettings(data=str(data), n_threads=2, api_key=key)
+        self.root = data.parent / "files"
+        settings = ServerSettings(data=str(data), n_threads=2, api_key=key, root=(f"files={self.root}",))
         app = create_app(Service(settings, {"default": model}))
         self.key = key
         self._server = Listener(

@@ -3,9 +3,19 @@
 from nearsight.client.client import (
     AsyncClient,
     AsyncRemoteCollection,
+    AsyncRemoteDetector,
     Client,
     RemoteCollection,
+    RemoteDetector,
     open_collection,
 )
 
-__all__ = ["AsyncClient", "AsyncRemoteCollection", "Client", "RemoteCollection", "open_collection"]
+__all__ = [
+    "AsyncClient",
+    "AsyncRemoteCollection",
+    "AsyncRemoteDetector",
+    "Client",
+    "RemoteCollection",
+    "RemoteDetector",
+    "open_collection",
+]

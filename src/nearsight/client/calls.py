@@ -7,6 +7,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from nearsight.client import (
     analysis_operations,
+    anomaly_operations,
     face_operations,
     label_operations,
     operations,
@@ -147,6 +148,26 @@ class CollectionCalls:
     baskets = Call(recommendation_operations.baskets)
     fit_baskets = Call(recommendation_operations.fit_baskets)
     delete_baskets = Call(recommendation_operations.delete_baskets)
+
+    detectors = Call(anomaly_operations.detectors)
+    fit_detector = Call(anomaly_operations.fit_detector)
+
+
+class DetectorCalls:
+    """What a detector can be asked."""
+
+    info = Call(anomaly_operations.info)
+    delete = Call(anomaly_operations.delete)
+    refit = Call(anomaly_operations.refit)
+    score = Call(anomaly_operations.score)
+    score_folder = Call(anomaly_operations.score_folder)
+    watch_folder = Call(anomaly_operations.watch_folder)
+    scored_images = Call(anomaly_operations.scored_images)
+    heatmap = Call(anomaly_operations.heatmap)
+    threshold = Call(anomaly_operations.threshold)
+    threshold_effect = Call(anomaly_operations.threshold_effect)
+    set_threshold = Call(anomaly_operations.set_threshold)
+    decide = Call(anomaly_operations.decide)
 
 
 class FaceCalls:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from nearsight.client.calls import Awaiting, Blocking, ClientCalls, CollectionCalls, FaceCalls
+from nearsight.client.calls import Awaiting, Blocking, ClientCalls, CollectionCalls, DetectorCalls, FaceCalls
 from nearsight.client.operations import Answer, Operation, Request, with_retries
 from nearsight.client.transport import library
 from nearsight.collection.results import Item
@@ -168,6 +168,10 @@ class RemoteCollection(CollectionCalls, Blocking):
     def __repr__(self) -> str:
         return f"RemoteCollection({self.name!r})"
 
+    def detector(self, name: str) -> "RemoteDetector":
+        """Return a detector of the collection."""
+        return RemoteDetector(self._client, self.name, name)
+
     def items(self, where: str | None = None) -> Iterator[Item]:
         """Stream the images, or those that match, in the order they came in."""
         offset = 0
@@ -193,6 +197,10 @@ class AsyncRemoteCollection(CollectionCalls, Awaiting):
     def faces(self) -> "AsyncRemoteFaces":
         """The faces in the images; needs a key with the scope ``faces``."""
         return AsyncRemoteFaces(self._client, self.name)
+
+    def detector(self, name: str) -> "AsyncRemoteDetector":
+        """Return a detector of the collection."""
+        return AsyncRemoteDetector(self._client, self.name, name)
 
     async def items(self, where: str | None = None) -> AsyncIterator[Item]:
         """Stream the images, or those that match, in the order they came in."""
@@ -230,6 +238,36 @@ class AsyncRemoteFaces(FaceCalls, Awaiting):
 
     def __init__(self, client: AsyncClient, name: str) -> None:
         self._client = client
+        self.name = name
+
+
+class RemoteDetector(DetectorCalls, Blocking):
+    """A detector of a service; `score` gives what `AnomalyDetector.score` gives.
+
+    Parameters
+    ----------
+    client : Client
+    collection, name : str
+    """
+
+    def __init__(self, client: Client, collection: str, name: str) -> None:
+        self._client = client
+        self.collection = collection
+        self.name = name
+
+
+class AsyncRemoteDetector(DetectorCalls, Awaiting):
+    """As `RemoteDetector`, for ``async`` code.
+
+    Parameters
+    ----------
+    client : AsyncClient
+    collection, name : str
+    """
+
+    def __init__(self, client: AsyncClient, collection: str, name: str) -> None:
+        self._client = client
+        self.collection = collection
         self.name = name
 
 

@@ -97,16 +97,16 @@ class JobRunner:
                 self._wake.clear()
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), _POLL_S)
+            await standing
         finally:
             standing.cancel()
-            await asyncio.gather(standing, return_exceptions=True)
 
     async def _run_standing(self) -> None:
         tasks: set[asyncio.Task[None]] = set()
         try:
-            while True:
+            while not self._is_stopping:
                 job: Job | None = None
-                if len(tasks) < _MAX_STANDING and not self._is_stopping:
+                if len(tasks) < _MAX_STANDING:
                     job = await self._in_thread(self.table.claim_standing)
                 if job is not None:
                     task = asyncio.ensure_future(self._run_one(job))
@@ -114,11 +114,11 @@ class JobRunner:
                     task.add_done_callback(tasks.discard)
                     continue
                 await asyncio.sleep(_POLL_S)
+            # `stop` ends their processes.
+            await asyncio.gather(*tasks, return_exceptions=True)
         finally:
-            # Their processes were ended by `stop`, or end with this one.
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def stop(self) -> None:
         """End the running jobs; they are interrupted."""

@@ -27,6 +27,7 @@ async function ask(method, path, { body, query, signal } = {}) {
 }
 
 const at = (name) => `/v1/collections/${encodeURIComponent(name)}`;
+const detectorAt = (name, ...parts) => [at(name), "detectors", ...parts].join("/");
 
 export const api = {
   session: () => ask("GET", "/v1/session"),
@@ -118,6 +119,25 @@ export const api = {
   checkLabels: (name, key) => ask("POST", `${at(name)}/labels/check`, { body: { key, doubtful: "keep" } }),
   labelCheck: (name, key) => ask("GET", `${at(name)}/labels/check`, { query: { key } }),
   confirmLabels: (name, key, ids) => ask("POST", `${at(name)}/labels/confirm`, { body: { key, ids } }),
+
+  detectors: (name) => ask("GET", detectorAt(name)),
+  fitDetector: (name, options) => ask("POST", detectorAt(name), { body: options }),
+  refitDetector: (...detector) => ask("POST", detectorAt(...detector, "refit")),
+  inspectFolder: (name, detector, options) => ask("POST", detectorAt(name, detector, "folders"), { body: options }),
+  scoreImages: (name, detector, files) => ask("POST", detectorAt(name, detector, "score"), { body: form({ image: files }) }),
+  scoredImages: (name, detector, query) => ask("GET", detectorAt(name, detector, "images"), { query }),
+  scoredImage: (name, detector, id, form) => detectorAt(name, detector, "images", id, form),
+  decideImages: (name, detector, ids, verdict) => ask("POST", detectorAt(name, detector, "verdicts"), { body: { ids, verdict } }),
+  threshold: (...detector) => ask("GET", detectorAt(...detector, "threshold")),
+  thresholdEffect: (name, detector, at) => ask("GET", detectorAt(name, detector, "threshold/effect"), { query: { at } }),
+  setThreshold: (name, detector, threshold) => ask("PUT", detectorAt(name, detector, "threshold"), { body: { threshold } }),
+
+  /** The heat of a scored image: {width, height, values}, in the unit of the score. */
+  async heatmap(name, detector, id) {
+    const data = await ask("GET", detectorAt(name, detector, "images", id, "heatmap"));
+    const [width, height] = new Uint16Array(data, 0, 2);
+    return { width, height, values: new Float32Array(data, 4) };
+  },
 
   indexFolder: (name, folder) => ask("POST", `${at(name)}/index`, { body: { folder } }),
   jobs: () => ask("GET", "/v1/jobs"),

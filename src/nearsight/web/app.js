@@ -11,6 +11,7 @@ import { Clusters } from "./views/clusters.js";
 import { Collections } from "./views/collections.js";
 import { Duplicates } from "./views/duplicates.js";
 import { Images } from "./views/images.js";
+import { Inspection } from "./views/inspection.js";
 import { Labels } from "./views/labels.js";
 import { MapOfImages } from "./views/map.js";
 import { Shop } from "./views/shop.js";
@@ -26,6 +27,7 @@ const VIEWS = [
   ["duplicates", "Duplicates", "≈", Duplicates],
   ["shop", "Shop", "⌂", Shop],
   ["labels", "Labels", "◧", Labels],
+  ["inspection", "Inspection", "◉", Inspection],
   ["audit", "Audit", "✓", Audit],
   ["add", "Add images", "⊕", AddImages],
 ];

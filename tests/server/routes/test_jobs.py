@@ -153,3 +153,17 @@ def test_a_stop_interrupts_and_a_start_goes_on(serve, client, tmp_path):
     wait(again, id, "running")
     again.delete(f"{ROUTE}/{id}")
     wait(again, id, "cancelled")
+
+
+def test_a_watch_runs_beside_other_jobs_and_goes_on_after_a_restart(client, tmp_path):
+    table = client.service.jobs.table
+    watch, _ = table.add("anomaly_watch", {"folder": str(tmp_path / "photos/waits")})
+    wait(client, watch.id, "running")
+    assert wait(client, index(client, "works"), "done")["result"]["added"] == 3
+    assert table.get(watch.id).state == "running"
+    client.portal.call(client.service.jobs.stop)
+    assert table.get(watch.id).state == "interrupted"
+    table.recover()
+    assert table.get(watch.id).state == "queued"
+    assert table.claim() is None
+    assert table.claim_standing().id == watch.id

@@ -221,9 +221,9 @@ async def score_images(
         results, revision = service.detectors.score(inspection, images)
         threshold = inspection.threshold().value
         scores, failed = [], []
-        for (file, data), result in zip(images, results, strict=True):
+        for index, ((file, data), result) in enumerate(zip(images, results, strict=True)):
             if not isinstance(result, AnomalyResult):
-                failed.append({"path": file, "reason": result.reason})
+                failed.append({"index": index, "path": file, "reason": result.reason})
                 continue
             id = content_id(data)
             if keep:
@@ -231,7 +231,7 @@ async def score_images(
                 inspection.add(id, result, revision)
             judged = replace(result, threshold=threshold, defect=not result.score <= threshold)
             size = result.image.size if result.image else (0, 0)
-            facts = {"id": id, "levels": result.levels, "width": size[0], "height": size[1]}
+            facts = {"index": index, "id": id, "levels": result.levels, "width": size[0], "height": size[1]}
             scores.append({**facts, **score_document(judged)})
         return {"scores": scores, "failed": failed}
 

@@ -25,12 +25,12 @@ export function useJob(done) {
   return { ...state, run, isRunning: OPEN.includes(state.state) };
 }
 
-export function JobProgress({ job, title }) {
+export function JobProgress({ job, title, stop = "Cancel" }) {
   if (job.failure) return html`<${Failure} error=${job.failure} />`;
   if (job.state === "failed") return html`<${Failure} error=${{ title: "It failed.", message: job.error }} />`;
   if (!job.isRunning) return null;
   return html`<div class="card job" role="status"><strong>${title}</strong>
     <progress max=${job.total || 1} value=${job.total ? job.done : null} aria-label="Progress"></progress>
     <span class="soft">${job.message || "waiting"}${job.total ? `: ${job.done.toLocaleString("en")} of ${job.total.toLocaleString("en")}` : ""}</span>
-    ${job.id && html`<button class="quiet" onClick=${() => api.cancelJob(job.id)}>Cancel</button>`}</div>`;
+    ${job.id && html`<button class="quiet" onClick=${() => api.cancelJob(job.id)}>${stop}</button>`}</div>`;
 }
