@@ -36,6 +36,7 @@ from nearsight.cli.commands import (
     serve,
     tag,
     train,
+    trash,
     upgrade,
 )
 from nearsight.cli.commands.eval import evaluate
@@ -67,6 +68,7 @@ from nearsight.cli.framework import Family, Group
         info.info,
         tag.tag,
         rm.rm,
+        trash.trash,
         compact.compact,
         dimension.dimension,
         reduce_dim.reduce_dim,

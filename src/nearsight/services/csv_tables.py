@@ -227,6 +227,21 @@ def read_labels(file: Path) -> list[tuple[str, str]]:
     return [(row["path"], row["label"]) for _, row, _ in _pairs(file, "path", "label")]
 
 
+def read_rows(file: Path, *required: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the number of each line, and its cells by column.
+
+    Raises
+    ------
+    MetadataError
+        The file is not a table, or lacks a required column.
+    """
+    with _open_table(file, *required) as table:
+        table.refuse_repeated(required)
+        for line, cells in table:
+            if any(cells):
+                yield line, dict(zip(table.header, cells, strict=False))
+
+
 def write_column(file: Path, name: str, paths: Sequence[str]) -> None:
     """Write a table with an empty column for a person to fill in.
 

@@ -1,6 +1,7 @@
 """`audit`, as a user runs it."""
 
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -87,3 +88,27 @@ def test_labels_of_a_table_with_two_labels_for_one_image(nearsight, shop, tmp_pa
 )
 def test_bad_questions(indexed, words, message):
     assert message in indexed("audit", *words, code=2).stderr.replace("\n", " ")
+
+
+@pytest.mark.slow
+def test_decisions_are_carried_out_and_taken_back(nearsight, kinds, tmp_path):
+    folder = tmp_path / "images"
+    shutil.copytree(kinds, folder)
+    shutil.copy(folder / "cat1.png", folder / "copy.png")
+    nearsight("index", folder)
+    table = tmp_path / "issues.csv"
+    nearsight("audit", "--csv", table)
+    header, *rows = table.read_text().splitlines()
+    assert header == "path,issue,severity,detail,decision"
+    chosen = [row + "remove" if "copy.png" in row else row for row in rows]
+    assert chosen != rows
+    table.write_text("\n".join([header, *chosen]))
+    document = json.loads(nearsight("audit", "--apply", table, "--json").stdout)
+    assert document["removed"] == [str(folder / "copy.png")]
+    assert not (folder / "copy.png").exists()
+    entries = json.loads(nearsight("trash", "--json").stdout)["entries"]
+    assert [entry["id"] for entry in entries] == [document["trash_entry"]]
+    assert "1 file put back" in nearsight("trash", "--restore", document["trash_entry"]).stdout
+    assert (folder / "copy.png").exists()
+    assert "is empty" in nearsight("trash").stdout
+    assert "nothing else" in nearsight("audit", folder, "--apply", table, code=2).stderr

@@ -26,10 +26,12 @@ _N_SHOWN = 5
     cls=Command,
     json_shape="""{"issues": [{"kind", "ids", "paths", "severity": float, "detail"}], "counts": {kind: int},
  "images": int, "classes": {label: int}, "limits": {kind: float}, "false_alarm_rate": float,
- "notes": [str]}""",
+ "notes": [str]} or with --apply: {"removed": [path], "trash_entry": str or null, "labeled": int,
+ "refused": [{"path", "reason"}], "unknown": [path]}""",
     examples=(
         "nearsight audit photos/ --open",
         "nearsight audit -c shop --labels folder --html audit.html",
+        "nearsight audit --csv issues.csv && $EDITOR issues.csv && nearsight audit --apply issues.csv",
         "nearsight audit dataset/ --labels folder --good checked/ --false-alarm-rate 0.02",
     ),
 )
@@ -55,6 +57,20 @@ _N_SHOWN = 5
 @options.false_alarm_rate(
     "Share of good images that may be called blurred, dark, bright or flat.  [default: 0.01]"
 )
+@click.option(
+    "--csv",
+    "table",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a table of the issues with an empty column `decision` to fill in.",
+)
+@click.option(
+    "--apply",
+    "decided",
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Carry out the decisions in such a table: keep, remove, or label=NAME. Nothing else is done.",
+)
 @options.where
 @options.report("audit", "Write an HTML report of the issues by kind.")
 @options.model
@@ -71,6 +87,8 @@ def audit(
     split: str | None,
     good: str | None,
     false_alarm_rate: float | None,
+    table: Path | None,
+    decided: Path | None,
     where: str | None,
     report: Path | None,
     model: str | None,
@@ -85,7 +103,14 @@ def audit(
     side of more than 3 times the shorter) and unreadable. Then outliers, duplicates, and leaks between
     splits. With --labels also one image with two labels, labels that are probably wrong, and rare classes;
     labels are merged as by `classify fit --doubtful-labels merge`, with a note. Nothing is changed.
+
+    --csv writes what was found as a table. Fill in its column `decision`, and --apply carries that out: files
+    go into the collection's trash, from which `trash --restore` brings them back, and labels into metadata.
     """
+    if decided is not None:
+        if paths or table or report:
+            raise click.UsageError("--apply carries out decisions and does nothing else; leave out the rest")
+        return _apply(run, decided)
     if model is not None and not paths:
         raise click.UsageError("the collection has its model; leave out --model, or give PATH")
     with ExitStack() as stack:
@@ -96,12 +121,49 @@ def audit(
 
         run.console.document(audit_document(result))
         _say(run, result)
+        if table is not None:
+            from nearsight.services.curation import write_issues
+
+            n_rows = write_issues(table, result)
+            run.console.note(f"{count(n_rows, 'row')} to decide in {printable(str(table))}.")
         if report is not None:
             from nearsight.reports.audit import write_audit
 
             write_audit(report, collection, result, ", ".join(paths) or str(collection.directory))
             run.present_report(report)
         return run.report_failures(added.failed if added else [], n_images=result.n_images)
+
+
+def _apply(run: Run, file: Path) -> int:
+    from nearsight.services.curation import apply_decisions, read_decisions
+
+    decisions = read_decisions(file)
+    result = apply_decisions(run.open_collection(), decisions)
+    entry = result.removed.entry if result.removed else None
+    refused = result.removed.refused if result.removed else []
+    run.console.document(
+        {
+            "removed": [moved.path for moved in entry.files] if entry else [],
+            "trash_entry": entry.id if entry else None,
+            "labeled": result.labeled,
+            "refused": [{"path": one.path, "reason": one.reason} for one in refused],
+            "unknown": [decision.path for decision in result.unknown],
+        }
+    )
+    if entry:
+        run.console.say(
+            f"{count(len(entry.files), 'file')} moved to the trash; nearsight trash --restore {entry.id}"
+            " brings them back."
+        )
+    if result.labeled:
+        run.console.say(f"{count(result.labeled, 'image')} labeled.")
+    if not decisions:
+        run.console.say("The table holds no decision.")
+    for one in refused:
+        run.console.note(f"Note: {printable(one.path)} stays: {one.reason}")
+    for decision in result.unknown:
+        run.console.note(f"Note: line {decision.line}: {printable(decision.path)} is not in the collection.")
+    return 0
 
 
 def _opened(
