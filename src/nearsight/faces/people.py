@@ -8,7 +8,7 @@ import pyarrow as pa
 from nearsight.errors import InvalidParameterError, UnknownIdError
 from nearsight.faces.decisions import Change, FaceDecisions, PersonKey
 from nearsight.faces.groups import FaceGroup, listed_groups
-from nearsight.faces.schema import COLUMNS, BankedFace
+from nearsight.faces.schema import COLUMNS, BankedFace, images_of
 from nearsight.faces.storage import BankStorage
 from nearsight.faces.suggestions import Suggestions
 from nearsight.text_format import nfc
@@ -248,7 +248,7 @@ class People:
             kept = table.filter(remains)
             directory = self._storage.directory
             if not read_again:
-                images = set(table["picture"].to_pylist()) - set(kept["picture"].to_pylist())
+                images = images_of(table) - images_of(kept)
                 self._storage.add_without_faces(images)
             persons = {key.person for key in keys.values()} - set(kept["person"].to_pylist())
             decisions = self.decisions()

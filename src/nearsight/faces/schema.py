@@ -125,6 +125,11 @@ def to_table(faces: Iterable[tuple[ImageFaces, Face, str]], dim: int) -> pa.Tabl
     return pa.Table.from_pylist(rows, schema=schema(dim))
 
 
+def images_of(table: pa.Table) -> set[str]:
+    """Return the ids of the images of rows."""
+    return set(table["picture"].to_pylist())
+
+
 def vectors_of(table: pa.Table, dim: int) -> NDArray[np.float32]:
     """Return the (n, dim) vectors of rows."""
     column = table["vector"].combine_chunks()

@@ -193,8 +193,9 @@ async def get_images(request: Request, name: str, id: str) -> dict[str, Any]:
     def read(bank: FaceBank) -> dict[str, Any]:
         group = group_of(bank.people.groups(), id)
         ids = list(dict.fromkeys(face.image for face in group.faces if face.id not in group.suggested))
-        present = {item.id for item in service.catalog.open(name).items(ids=ids)}
-        return {"ids": [image for image in ids if image in present]}
+        paths = {item.id: item.path for item in service.catalog.open(name).items(ids=ids)}
+        present = [image for image in ids if image in paths]
+        return {"ids": present, "paths": [service.catalog.shown_path(paths[image]) for image in present]}
 
     return await _with_bank(request, name, read)
 

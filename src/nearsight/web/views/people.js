@@ -151,7 +151,7 @@ function Person({ collection, id, tab, act, forget, selection, version }) {
   };
   const tile = (face) => html`<button class="face" aria-pressed=${chosen.includes(face.id)} onClick=${() => isMatch(face.id) || toggle(face.id)} title=${face.problems}
     aria-label=${`Face in ${fileName(face.path)}`}><${Crop} collection=${collection} id=${face.id} /></button>`;
-  return html`<div class="fill">
+  return html`<div class="fill"><h1 class="hidden-text">${titleOf(person)}</h1>
     <div class="line person-head"><button class="quiet" onClick=${back}>← All people</button><${Crop} collection=${collection} id=${person.shown[0]} />
       <${NameForm} name=${person.name ?? ""} save=${rename} button=${person.name ? "Rename" : "Name"} />
       <button class="quiet" onClick=${() => act("hide", { ids: [id], hidden: !person.hidden }, person.hidden ? "Shown" : "Hidden")}>${person.hidden ? "Show again" : "Hide"}</button>
@@ -176,7 +176,7 @@ function Person({ collection, id, tab, act, forget, selection, version }) {
 function PersonImages({ collection, id, version, selection }) {
   const [answer, error] = useAnswer(() => api.personImages(collection, id), [id, version]);
   const [opened, setOpened] = useState();
-  const source = useMemo(() => answer && new IdSource(collection, answer.ids), [answer]);
+  const source = useMemo(() => answer && new IdSource(collection, answer.ids, (at) => fileName(answer.paths[at])), [answer]);
   return html`${error && html`<${Failure} error=${error} />`}${source?.count === 0 && html`<${Empty} title="The collection has none of these images" />`}
     <${GridView} source=${source} selection=${selection} open=${setOpened} size=${168} />
     ${opened != null && html`<${Viewer} collection=${collection} source=${source} index=${opened} selection=${selection} close=${() => setOpened()} />`}`;
