@@ -1,7 +1,7 @@
 """Decisions about faces: how long a name, a rejection, its undo, and a list of all people take.
 
-Synthetic faces: unit vectors around a random center for each person, in a bank like any other. Milliseconds are
-the median of ROUNDS; each decision is on disk when it counts as done. ::
+Synthetic faces: unit vectors around a random center for each person, in a bank like any other. Milliseconds
+are the median of ROUNDS; each decision is on disk when it counts as done. ::
 
     python -m benchmarks.people 10000 100000
 """

@@ -39,7 +39,6 @@ ALLOWED = [
     ("estimators/anomaly/detector.py", "n_pictures_seen", "a key in artifacts of earlier versions"),
     ("faces/bank.py", 'table("picture")', "a column of every bank"),
     ("faces/schema.py", '"picture"', "a column of every bank"),
-    ("faces/people.py", 'table["picture"]', "a column of every bank"),
     ("web/views/shop.js", "aria-labelledby", "an attribute of HTML"),
     ("store/lance/store.py", '"pictures"', "the name of the table in every collection"),
     ("models/sift_vlad/vocabulary.py", '"learnt_from"', "a key in vocabulary files"),
