@@ -215,3 +215,19 @@ def test_new_metadata_shows_in_matches_and_filters(collection):
     assert collection.load_into_memory()
     assert collection.search(vector=vector, where="stars > 4") == []
     assert collection.search(vector=vector, k=1)[0].metadata == {"parity": 0, "stars": 1}
+
+
+def test_an_expanded_search_looks_for_the_query_and_its_nearest(collection):
+    X = collection.vectors([f"{row:032x}" for row in range(300)])
+    id = f"{7:032x}"
+    similarities = X @ X[7]
+    nearest = [row for row in np.argsort(-similarities) if row != 7][:3]
+    expanded = X[7] + sum(similarities[row] ** 3 * X[row] for row in nearest)
+    expected = [f"{row:032x}" for row in np.argsort(-(X @ expanded)) if row != 7][:20]
+    matches = collection.search(id=id, k=20, expand=True)
+    assert [match.id for match in matches] == expected
+    similarity = float(np.sort(X @ expanded)[-2] / np.linalg.norm(expanded))
+    assert matches[0].similarity == pytest.approx(similarity, abs=1e-5)
+    assert [match.id for match in collection.search(id=id, k=20)] != expected
+    with pytest.raises(InvalidParameterError, match="expand widens a search by images"):
+        collection.search(id=id, text="a dog", expand=True)

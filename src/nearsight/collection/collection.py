@@ -245,6 +245,7 @@ class Collection(AnalysisMethods, CollectionReader):
         k: int = 10,
         where: str | None = None,
         exact: bool = False,
+        expand: bool = False,
         allow_remote: bool = False,
     ) -> list[Match]:
         """Return the `k` most similar images, the most similar first.
@@ -269,6 +270,9 @@ class Collection(AnalysisMethods, CollectionReader):
             Search only among the rows that match, such as ``"width >= 640 AND path LIKE '%beach%'"``.
         exact : bool, default False
             Compare with every row instead of using the index.
+        expand : bool, default False
+            Widen a search by images with the three nearest, to find more of the same kind; similarities are
+            then with the widened query.
         allow_remote : bool, default False
             Whether an http or https URL may be fetched.
 
@@ -297,6 +301,7 @@ class Collection(AnalysisMethods, CollectionReader):
             k=k,
             where=where,
             exact=exact,
+            expand=expand,
             allow_remote=allow_remote,
         )
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _MAX_COMPARED = 5000
 _MIN_CANDIDATES = 2000
 _MIN_VARIANCE = 1e-12
+# Images that widen a query, and the power of their similarity that weighs them.
+_N_EXPANSION, _EXPANSION_POWER = 3, 3
 
 _Chunks = Iterator[tuple[list[str], NDArray[np.float32]]]
 
@@ -55,6 +57,7 @@ def search(
     k: int = 10,
     where: str | None = None,
     exact: bool = False,
+    expand: bool = False,
     allow_remote: bool = False,
 ) -> list[Match]:
     """Return the `k` most similar images; see `Collection.search`."""
@@ -76,8 +79,12 @@ def search(
         raise InvalidParameterError("the text is empty; say what is to be seen, such as 'a dog on a beach'")
     if k < 1:
         raise InvalidParameterError(f"k is {k}; it must be at least 1")
+    if expand and (text is not None or parts.not_texts):
+        raise InvalidParameterError("expand widens a search by images; leave out the text, or expand")
     n_matches = k + len(ids)
     image_vector = parts.image_vector
+    if expand and image_vector is not None:
+        image_vector = _expanded(collection, image_vector, ids, where, exact)
     if image_vector is not None and text is None and not parts.not_texts:
         matches = _nearest(collection, image_vector, n_matches, where, exact)
     else:
@@ -108,6 +115,24 @@ def _nearest(
 ) -> list[Match]:
     [matches] = search_vectors(collection, vector[None], k, where, exact)
     return matches
+
+
+def _expanded(
+    collection: "Collection", vector: NDArray[np.float32], ids: list[str], where: str | None, exact: bool
+) -> NDArray[np.float32]:
+    """Add the nearest images to a query, by the third power of their similarity.
+
+    *Method*: alpha query expansion (Radenović, Tolias and Chum 2018, section 4.3).
+    """
+    matches = _nearest(collection, vector, _N_EXPANSION + len(ids), where, exact)
+    matches = [match for match in matches if match.id not in ids and match.similarity > 0][:_N_EXPANSION]
+    if not matches:
+        return vector
+    X = collection.vectors([match.id for match in matches])
+    X = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12)
+    weights = np.array([match.similarity for match in matches]) ** _EXPANSION_POWER
+    expanded = vector / max(float(np.linalg.norm(vector)), 1e-12) + weights @ X
+    return np.asarray(expanded / np.linalg.norm(expanded), np.float32)
 
 
 def search_vectors(

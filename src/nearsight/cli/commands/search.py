@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     "--verify", is_flag=True, help="Put images of the very same object first (SIFT keypoints and RANSAC)."
 )
 @click.option("--exact", is_flag=True, help="Compare with every image; slower in a large collection.")
+@click.option("--expand", is_flag=True, help="Widen a search by images, to find more of the same kind.")
 @options.allow_remote
 @click.option("--paths", is_flag=True, help="Print only the paths, one per line.")
 @options.null("--paths")
@@ -58,6 +59,7 @@ def search(
     k: int,
     where: str | None,
     exact: bool,
+    expand: bool,
     verify: bool,
     allow_remote: bool,
     paths: bool,
@@ -71,12 +73,18 @@ def search(
     The similarity is the cosine of two vectors: 1 for the same image. Between a text and an image it is low
     even for a good match; only the order counts. With --not, or with both images and a text, it is a sum of
     standard deviations from the mean of the collection.
+
+    --expand adds the three nearest images to the query. That finds more of a kind, not the one nearest image.
     """
     if not queries and not ids and text is None:
         raise click.UsageError("name what to search for: IMAGE, --id ID or --text TEXT")
     for image in queries:
         if Path(image).is_dir():
             raise BadInputError(f"{image} is a folder; name one image in it")
+    if verify and expand:
+        raise click.UsageError(
+            "--verify puts the same object first, --expand the same kind; give one of them"
+        )
     if verify and (text is not None or not_texts or len(queries) + len(ids) > 1):
         raise click.UsageError("--verify compares with one image; give one IMAGE or --id, and no text")
     if null and not paths:
@@ -95,6 +103,7 @@ def search(
 
             matches = search_verified(collection, *images, id=ids[0] if ids else None, **arguments)
         else:
+            arguments["expand"] = expand
             matches = collection.search(images, id=ids, text=text, not_text=not_texts, **arguments)
     except ImageError as error:
         if "-" not in queries or error.path in queries:
