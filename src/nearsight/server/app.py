@@ -85,6 +85,8 @@ def create_app(service: Service) -> ASGIApp:
     errors.install(app, renderers)
     for module in (*_ROUTES, *_DIALECTS):
         app.include_router(module.router)
+    describe = app.openapi
+    app.openapi = lambda: schemas.describe_names(describe())  # type: ignore[method-assign]  # FastAPI's way
     return layered(app, service, renderers)
 
 

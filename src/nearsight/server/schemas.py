@@ -28,6 +28,27 @@ _EMBEDDING_OPTIONS: dict[str, Any] = {
     "dimensions": {"type": ["integer", "null"], "minimum": 1},
 }
 
+_NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+# Parameters that are refused unless they match, by their names.
+_PATTERNS = {
+    **dict.fromkeys(("name", "baskets", "classifier", "detector"), _NAME_PATTERN),
+    "key": "^[A-Za-z_][A-Za-z0-9_]{0,62}$",
+}
+
+
+def describe_names(document: dict[str, Any]) -> dict[str, Any]:
+    """Say in a description of the API which names collections and what belongs to them may have."""
+    operations = [each for path in document["paths"].values() for each in path.values()]
+    for parameter in (each for operation in operations for each in operation.get("parameters", ())):
+        pattern = _PATTERNS.get(parameter["name"])
+        schema = parameter["schema"]
+        for option in schema.get("anyOf", [schema]):
+            if pattern and option.get("type") == "string":
+                option.setdefault("pattern", pattern)
+    document["components"]["schemas"]["NewCollection"]["properties"]["name"]["pattern"] = _NAME_PATTERN
+    return document
+
+
 PROBLEM = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "error"],
@@ -72,7 +93,10 @@ EMBEDDINGS: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "required": ["image"],
-                    "properties": {"image": {"type": "array", "items": _BINARY}, **_EMBEDDING_OPTIONS},
+                    "properties": {
+                        "image": {"type": "array", "minItems": 1, "items": _BINARY},
+                        **_EMBEDDING_OPTIONS,
+                    },
                 }
             },
             "image/*": {"schema": _BINARY},
@@ -94,7 +118,7 @@ ITEMS: dict[str, Any] = {
                     "type": "object",
                     "required": ["image"],
                     "properties": {
-                        "image": {"type": "array", "items": _BINARY},
+                        "image": {"type": "array", "minItems": 1, "items": _BINARY},
                         "metadata": {"type": "string", "description": "JSON, as below."},
                     },
                 }
@@ -137,7 +161,7 @@ _QUERY = {
     "not_text": {**_TEXTS, "description": "What is not wanted."},
     "where": {"type": "string", "description": "Search only among the images that match."},
     "k": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 10},
-    "offset": {"type": "integer", "minimum": 0, "default": 0},
+    "offset": {"type": "integer", "minimum": 0, "maximum": 10_000, "default": 0},
     "exact": {"type": "boolean", "default": False},
 }
 
@@ -153,6 +177,7 @@ SEARCH: dict[str, Any] = {
                         "vector": {"oneOf": [_VECTOR, {"type": "array", "items": _VECTOR}]},
                         **_QUERY,
                     },
+                    "anyOf": [{"required": [name]} for name in ("image", "vector", "id", "text")],
                 }
             },
             "multipart/form-data": {
@@ -165,6 +190,79 @@ SEARCH: dict[str, Any] = {
         },
     }
 }
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"type": "object", **schema}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+_MODEL = {"type": ["string", "null"], "description": "An alias; by default the default model."}
+_DIMENSIONS = {"type": ["integer", "null"], "minimum": 1}
+_SOME_TEXTS = {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}}
+_SOME_IMAGES = {"type": "array", "minItems": 1, "items": _IMAGE}
+_CONTENT = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "required": ["content"],
+        "properties": {
+            "content": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 1,
+                "items": {
+                    "type": "object",
+                    "required": ["type"],
+                    "properties": {"type": {"type": "string"}, "text": {"type": "string", "minLength": 1}},
+                },
+            }
+        },
+    },
+}
+
+#: What clients of other services send.
+COHERE = _json(
+    {
+        "properties": {
+            "images": _SOME_IMAGES,
+            "texts": _SOME_TEXTS,
+            "inputs": _CONTENT,
+            "embedding_types": {"type": ["array", "null"], "items": {"enum": ["float", "base64"]}},
+            "model": _MODEL,
+            "output_dimension": _DIMENSIONS,
+        },
+        "oneOf": [{"required": [name]} for name in ("images", "texts", "inputs")],
+    }
+)
+VOYAGE = _json(
+    {
+        "required": ["inputs"],
+        "properties": {
+            "inputs": _CONTENT,
+            "model": _MODEL,
+            "encoding_format": {"enum": ["base64", None]},
+            "output_dtype": {"enum": ["float", None]},
+            "output_dimension": _DIMENSIONS,
+        },
+    }
+)
+WEAVIATE = _json(
+    {
+        "properties": {"texts": _SOME_TEXTS, "images": _SOME_IMAGES},
+        "anyOf": [{"required": ["texts"]}, {"required": ["images"]}],
+    }
+)
+TEI = _json(
+    {
+        "required": ["inputs"],
+        "properties": {
+            "inputs": {"anyOf": [{"type": "string", "minLength": 1}, _SOME_TEXTS]},
+            "dimensions": _DIMENSIONS,
+        },
+    }
+)
 
 #: A table of orders.
 BASKETS: dict[str, Any] = {

@@ -53,6 +53,7 @@ def test_cohere(client, jpeg, expected):
         {"images": "x"},
         {"texts": ["a"], "images": ["b"]},
         {"texts": ["a"], "embedding_types": ["int8"]},
+        {"texts": ["a"], "embedding_types": [["float"]]},
         {"texts": ["a"], "output_dimension": "x"},
         {"inputs": [3]},
         {"texts": ["a"]},

@@ -11,7 +11,7 @@ from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
 from nearsight.server.inputs import ImageInput, Input, image_of, read_json, text_of
 from nearsight.server.routes.embeddings import base64_of, single_input
-from nearsight.server.schemas import JSON_PROBLEMS
+from nearsight.server.schemas import COHERE, JSON_PROBLEMS
 from nearsight.server.vectors import EmbeddedInputs, embed_inputs
 
 PATHS = ("/v2/embed", "/v1/embed")
@@ -26,13 +26,13 @@ def render(problem: Problem) -> dict[str, str]:
     return {"message": problem.detail}
 
 
-@router.post("/v2/embed", response_class=Response)
+@router.post("/v2/embed", openapi_extra=COHERE, response_class=Response)
 @router.post("/v1/embed", include_in_schema=False)
 async def embed(request: Request) -> Response:
     """Embed images or texts for clients of Cohere."""
     body = await read_json(request)
     types = body.get("embedding_types") or ["float"]
-    if not isinstance(types, list) or not set(types) <= set(_TYPES):
+    if not isinstance(types, list) or not all(each in _TYPES for each in types):
         raise Problem(400, f"embedding_types is {types!r}; it may hold {' and '.join(_TYPES)}")
     inputs = _inputs(body)
     embedded = await embed_inputs(

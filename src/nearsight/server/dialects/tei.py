@@ -9,7 +9,7 @@ from starlette.responses import Response
 from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
 from nearsight.server.inputs import read_json, text_of
-from nearsight.server.schemas import JSON_PROBLEMS
+from nearsight.server.schemas import JSON_PROBLEMS, TEI
 from nearsight.server.service import Service
 from nearsight.server.vectors import embed_inputs
 
@@ -24,7 +24,7 @@ def render(problem: Problem) -> dict[str, str]:
     return {"error": problem.detail, "error_type": kind}
 
 
-@router.post("/embed", response_class=Response)
+@router.post("/embed", openapi_extra=TEI, response_class=Response)
 async def embed(request: Request) -> Response:
     """Embed texts, and return a bare array."""
     body = await read_json(request)

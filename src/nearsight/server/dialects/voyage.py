@@ -10,7 +10,7 @@ from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
 from nearsight.server.inputs import Input, read_json
 from nearsight.server.routes.embeddings import base64_of, single_input
-from nearsight.server.schemas import JSON_PROBLEMS
+from nearsight.server.schemas import JSON_PROBLEMS, VOYAGE
 from nearsight.server.vectors import embed_inputs
 
 PATHS = ("/v1/multimodalembeddings",)
@@ -23,7 +23,7 @@ def render(problem: Problem) -> dict[str, str]:
     return {"detail": problem.detail}
 
 
-@router.post("/v1/multimodalembeddings", response_class=Response)
+@router.post("/v1/multimodalembeddings", openapi_extra=VOYAGE, response_class=Response)
 async def embed(request: Request) -> Response:
     """Embed images or texts for clients of Voyage; each input is one image or one text."""
     body = await read_json(request)

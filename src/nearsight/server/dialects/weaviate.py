@@ -14,7 +14,7 @@ from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
 from nearsight.server.inputs import image_of, read_json, text_of
 from nearsight.server.routes.models import facts_of
-from nearsight.server.schemas import JSON_PROBLEMS
+from nearsight.server.schemas import JSON_PROBLEMS, WEAVIATE
 from nearsight.server.service import Service
 from nearsight.server.vectors import embed_inputs
 
@@ -47,7 +47,7 @@ async def meta(request: Request) -> dict[str, Any]:
     return facts_of(service, service.models.default)
 
 
-@router.post("/vectorize", dependencies=[requires("embed")], response_class=Response)
+@router.post("/vectorize", openapi_extra=WEAVIATE, dependencies=[requires("embed")], response_class=Response)
 async def vectorize(request: Request) -> Response:
     """Embed texts and images for Weaviate."""
     body = await read_json(request)
