@@ -24,9 +24,13 @@ wrong for all.
     python -m benchmarks.duplicates FOLDER --rows 100000    only time and memory, for so many rows
     python -m benchmarks.duplicates FOLDER --rows 100000 --least -1     the same at its worst
     python -m benchmarks.duplicates FOLDER --rows 1000000 --stage neighbors     neighbors of 512 numbers only
+    python -m benchmarks.duplicates FOLDER --rows 1000000 --side 96 --storage float16
 
 With --rows, a collection is filled with made rows and searched for copies: vectors are mixtures of two of
 FOLDER's, thumbnails are pieces of the same two side by side, and one in ten is a near copy of another row.
+On two idle cores, 100,000 rows take some 6 minutes, half of them to make the rows, and 4 GB on the disk. The
+neighbors of a million take some 15 minutes and 6 GB of memory; all of the last command an hour or more, 18 GB
+on the disk and 10 GB of memory. TMPDIR names the folder of the rows and of temporary arrays.
 """
 
 import argparse
@@ -42,6 +46,7 @@ from pathlib import Path
 from zlib import crc32
 
 import numpy as np
+from joblib import cpu_count
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import neighbors
@@ -49,8 +54,11 @@ from nearsight import Collection
 from nearsight.analyses.duplicate_groups import DuplicateGroup, Duplicates
 from nearsight.collection.arrays import read_vectors
 from nearsight.collection.schema import table
+from nearsight.parallel import ordered_map
 from nearsight.verification import dense
 
+# Fields of noise that made rows share, each shifted.
+_N_NOISES = 32
 IMAGES = {".jpg", ".jpeg", ".png", ".pgm"}
 
 Edit = Callable[[Image.Image, np.random.Generator], Image.Image]
@@ -283,9 +291,11 @@ def scale(options: argparse.Namespace) -> dict[str, object]:
     """Time a search for copies in a collection of so many rows, made from few photographs."""
     rng = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory() as directory:
-        collection = Collection.create(Path(directory, "collection"))
+        collection = Collection.create(Path(directory, "collection"), storage=options.storage)
         collection.add(options.folder)
-        wanted = fill(collection, options.rows - len(collection), rng)
+        started = time.perf_counter()
+        wanted = fill(collection, options.rows - len(collection), rng, options.side)
+        fill_seconds = time.perf_counter() - started
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started, busy = time.perf_counter(), time.process_time()
         found = collection.find_duplicates(n_threads=options.threads, min_similarity=options.least)
@@ -297,6 +307,7 @@ def scale(options: argparse.Namespace) -> dict[str, object]:
             "dim": collection.info()["dim"],
             "threads": options.threads,
             "min_similarity": options.least,
+            "fill_seconds": fill_seconds,
             "seconds": seconds,
             "processor_seconds": busy,
             "groups": len(found.groups),
@@ -307,16 +318,17 @@ def scale(options: argparse.Namespace) -> dict[str, object]:
         }
 
 
-def fill(collection: Collection, n: int, rng: np.random.Generator) -> list[tuple[str, str]]:
+def fill(collection: Collection, n: int, rng: np.random.Generator, side: int = 192) -> list[tuple[str, str]]:
     """Add n rows, one in ten a near copy of another; return the ids of copies and what they are copies of."""
     store = collection._store  # made rows have no file that could be added
     rows = [row for batch in store.scan(store.schema.names) for row in batch.to_pylist()]
     X = np.array([row["vector"] for row in rows], np.float32)
-    looks = [np.asarray(Image.open(io.BytesIO(row["thumbnail"])).convert("RGB"), np.int16) for row in rows]
+    looks = [np.asarray(Image.open(io.BytesIO(row["thumbnail"])).convert("RGB")) for row in rows]
     n_copies = n // 10
     sources, others = rng.integers(len(X), size=(2, n - n_copies))
     weights = rng.uniform(0.3, 0.7, n - n_copies).astype(np.float32)
     copied = rng.choice(n - n_copies, n_copies, replace=False)
+    noises = rng.integers(-12, 13, (_N_NOISES, side, side, 3), np.int16)
 
     def vector(number: int) -> np.ndarray:
         """Return a mixture of two photographs' vectors."""
@@ -328,9 +340,9 @@ def fill(collection: Collection, n: int, rng: np.random.Generator) -> list[tuple
         row = rows[sources[of]]
         # Each row a photograph of its own: a piece of either, and other noise.
         scene, noise = np.random.default_rng(of), np.random.default_rng(n + number)
-        pieces = [piece(looks[one], scene) for one in (sources[of], others[of])]
-        look = np.hstack(pieces)
-        look = np.clip(look + noise.integers(-12, 13, look.shape, np.int16), 0, 255).astype(np.uint8)
+        look = np.hstack([piece(looks[one], scene, side) for one in (sources[of], others[of])])
+        own_noise = np.roll(noises[noise.integers(_N_NOISES)], noise.integers(side), axis=0)
+        look = np.clip(look + own_noise, 0, 255).astype(np.uint8)
         file = io.BytesIO()
         Image.fromarray(look).save(file, "JPEG", quality=85)
         own = vector(of) if of == number else noisy(vector(of), 0.3, noise)
@@ -342,17 +354,17 @@ def fill(collection: Collection, n: int, rng: np.random.Generator) -> list[tuple
         )
 
     for at in range(0, n, 4096):
-        some = [made(number) for number in range(at, min(at + 4096, n))]
+        some = list(ordered_map(made, range(at, min(at + 4096, n)), n_threads=cpu_count()))
         store.append(table(some, store.schema))
     return [(f"{n - n_copies + at:032x}", f"{row:032x}") for at, row in enumerate(copied.tolist())]
 
 
-def piece(look: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return a quarter to a half of an image, 96 pixels wide and 192 high."""
+def piece(look: np.ndarray, rng: np.random.Generator, side: int) -> np.ndarray:
+    """Return a quarter to a half of an image, `side` pixels high and half as wide."""
     height, width = (round(size * rng.uniform(0.5, 0.7)) for size in look.shape[:2])
     y, x = rng.integers(look.shape[0] - height + 1), rng.integers(look.shape[1] - width + 1)
-    image = Image.fromarray(look[y : y + height, x : x + width].astype(np.uint8))
-    return np.asarray(image.resize((96, 192)), np.int16)
+    image = Image.fromarray(look[y : y + height, x : x + width])
+    return np.asarray(image.resize((side // 2, side)), np.int16)
 
 
 def noisy(vector: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
@@ -386,6 +398,8 @@ def main() -> None:
         "--stage", choices=["all", "neighbors"], default="all",
         help="with --rows: the neighbors by vector only, see benchmarks/neighbors.py",
     )  # fmt: skip
+    parser.add_argument("--side", type=int, default=192, help="with --rows: pixels of a thumbnail's side")
+    parser.add_argument("--storage", choices=["float32", "float16"], default="float32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--least", type=float, default=0.7, help="with --rows: cosine of candidates")
     parser.add_argument("--seed", type=int, default=0)
