@@ -89,7 +89,7 @@ function Labeler({ collection, facts, Queue }) {
   const labeled = [...queue.counts.values()].reduce((sum, n) => sum + n, 0);
   return html`<div class="labeler">
     <figure class="stage">${image ? html`<${Large} key=${image.id} collection=${collection.name} id=${image.id} />
-      <figcaption class="soft">${fileName(image.path)}${image.check ? " · drawn at random, to measure accuracy" : ""}${image.likely ? " · probably wrong" : ""}${image.unknown && image.label && !image.check ? " · looks like none of the classes" : ""}</figcaption>`
+      <figcaption class="soft">${fileName(image.path)}${image.check ? " · drawn at random, to measure accuracy" : ""}${image.likely ? " · among the most doubtful" : ""}${image.unknown && image.label && !image.check ? " · looks like none of the classes" : ""}</figcaption>`
       : queue.isLearning ? html`<p class="wait">${Queue === LabelQueue ? "Choosing images…" : "Each label is judged by the others…"}</p>`
       : html`<${Empty} title="Nothing is left"><p>${queue.skipped.size ? `You skipped ${count(queue.skipped.size, "image")}.` : check ? "No other label is doubted." : "Every image has a label."}</p></${Empty}>`}</figure>
     <aside>
@@ -103,7 +103,7 @@ function Labeler({ collection, facts, Queue }) {
       <div class="card" role="status"><strong>${labeled.toLocaleString("en")} of ${count(facts.images, "image")} labeled</strong>
         <span class="soft">${queue.waiting.length ? `saving ${queue.waiting.length}…` : "all saved"}${queue.isLearning ? " · learning…" : ""}</span>
         ${queue.accuracy && html`<${Accuracy} facts=${queue.accuracy} />`}
-        ${check && html`<p>About ${check.expected_errors.toLocaleString("en")} of ${count(check.images, "label")} are probably wrong. ${count(queue.images.length, "image is", "images are")} left to look at; some are merely unusual.</p>`}</div>
+        ${check && html`<p>${count(queue.images.length, "image looks", "images look")} more like another class. The first ones are the most doubtful; images that were chosen because they are difficult are often labeled right.</p>`}</div>
       ${check && html`<${Confusion} check=${check} />`}
     </aside></div>`;
 }
