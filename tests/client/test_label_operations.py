@@ -14,6 +14,7 @@ from nearsight.errors import InvalidParameterError, ServiceError, UnknownIdError
 from nearsight.server.app import create_app
 from nearsight.server.model_pool import ModelSource
 from nearsight.server.routes import classify
+from nearsight.server.routes import labels as label_routes
 from nearsight.server.service import Service
 from nearsight.services.server_settings import ServerSettings
 
@@ -65,7 +66,7 @@ def test_labels_are_given_learned_and_checked(service, serve_on_loopback, monkey
 
         # With many labels, fitting and checking are jobs, which the client waits for.
         monkeypatch.setattr(classify, "_MOST_AT_ONCE", 10)
-        monkeypatch.setattr(classify, "_MOST_CHECKED_AT_ONCE", 10)
+        monkeypatch.setattr(label_routes, "_MOST_CHECKED_AT_ONCE", 10)
         remote.set_labels({wrong: "light"})
         check = remote.check_labels()
         expected = local.check_labels(remote.labels(), progress=False)

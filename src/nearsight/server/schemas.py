@@ -104,6 +104,21 @@ EMBEDDINGS: dict[str, Any] = {
     }
 }
 
+IMAGES_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {"image": {"type": "array", "minItems": 1, "items": _BINARY}},
+                }
+            }
+        },
+    }
+}
+
 _METADATA = {
     "description": "An object for all images, or a list of one for each.",
     "oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}],

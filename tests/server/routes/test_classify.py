@@ -136,6 +136,11 @@ def test_a_classifier_is_fitted_kept_and_asked(client, truth, shelf):
     assert client.get(f"{ROUTE}/classifiers").json() == {"classifiers": ["default", "first"]}
     some = client.post(f"{ROUTE}/classifiers/first/predictions", json={"ids": shelf[30:32]}).json()
     assert [each["id"] for each in some["predictions"]] == shelf[30:32]
+    # Images that are sent get the labels of the same images in the collection, and are not added.
+    files = [("image", (f"new{n}.png", colored(["warm", "cold"][n % 2], n), "image/png")) for n in (30, 31)]
+    sent = client.post(f"{ROUTE}/classifiers/first/predict", files=files).json()["predictions"]
+    assert [{**each, "path": f"{n}.png"} for n, each in enumerate(sent, 30)] == some["predictions"]
+    assert client.post(f"{ROUTE}/classifiers/first/predict", files={"other": b""}).status_code == 400
     file = client.get(f"{ROUTE}/classifiers/first/file").content
     path = client.service.data / "first.npz"
     path.write_bytes(file)
@@ -190,10 +195,10 @@ def test_wrong_labels_are_doubted_until_they_are_confirmed_or_changed(client, tr
 
 
 def test_many_labels_are_fitted_and_checked_by_jobs(client, truth, shelf, monkeypatch):
-    from nearsight.server.routes import classify
+    from nearsight.server.routes import classify, labels
 
     monkeypatch.setattr(classify, "_MOST_AT_ONCE", 10)
-    monkeypatch.setattr(classify, "_MOST_CHECKED_AT_ONCE", 10)
+    monkeypatch.setattr(labels, "_MOST_CHECKED_AT_ONCE", 10)
     table = client.service.jobs.table
     monkeypatch.setattr(table, "claim", lambda: None)
     give(client, truth, shelf)
