@@ -15,7 +15,7 @@ pytest.importorskip("fastapi")
 
 from nearsight import AsyncClient, Client, Collection, Embedder
 from nearsight.client import operations
-from nearsight.client.operations import Answer
+from nearsight.client.requests import Answer, raise_if_refused
 from nearsight.errors import (
     CollectionNotFoundError,
     FilterError,
@@ -204,7 +204,7 @@ def test_a_busy_service_is_asked_again(client, told):
 )
 def test_answers_of_something_else_are_told(content):
     with pytest.raises(ServiceError, match="502"):
-        operations.raise_if_refused(Answer(502, content))
+        raise_if_refused(Answer(502, content))
 
 
 @pytest.mark.slow

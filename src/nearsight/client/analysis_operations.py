@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.client.operations import Named, Operation, Request, collection_path, finished
+from nearsight.client.operations import collection_path, finished
+from nearsight.client.requests import Named, Operation, Request
 
 _NO_CLUSTER = 65535
 

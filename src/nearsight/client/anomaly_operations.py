@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nearsight.client import operations
-from nearsight.client.operations import Named, Operation, Request
+from nearsight.client.requests import Named, Operation, Request
 from nearsight.errors import ImageFailure
 
 if TYPE_CHECKING:

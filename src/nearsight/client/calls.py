@@ -13,7 +13,7 @@ from nearsight.client import (
     operations,
     recommendation_operations,
 )
-from nearsight.client.operations import Operation
+from nearsight.client.requests import Operation
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from nearsight.client.calls import Awaiting, Blocking, ClientCalls, CollectionCalls, DetectorCalls, FaceCalls
-from nearsight.client.operations import Answer, Operation, Request, with_retries
+from nearsight.client.requests import Answer, Operation, Request, with_retries
 from nearsight.client.transport import library
 from nearsight.collection.results import Item
 from nearsight.errors import InvalidParameterError, ServiceError

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from nearsight.client.operations import Named, Operation, Request, image_files, wait
+from nearsight.client.operations import image_files, wait
+from nearsight.client.requests import Named, Operation, Request
 
 _PAGE = 1000
 

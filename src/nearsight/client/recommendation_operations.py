@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nearsight.client.operations import Named, Operation, Request, collection_path, finished
+from nearsight.client.operations import collection_path, finished
+from nearsight.client.requests import Named, Operation, Request
 
 if TYPE_CHECKING:
     from nearsight.analyses.recommendations import Recommendations
