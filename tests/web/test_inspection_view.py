@@ -79,6 +79,10 @@ def test_a_line_is_inspected(page, page_service, tmp_path):
     control.get_by_text("Expected false alarms").wait_for()
     slider = control.get_by_role("slider", name="Threshold")
     slider.focus()
+    title = control.get_by_role("heading").inner_text()
+    page.keyboard.press("ArrowRight")
+    wait_for(lambda: control.get_by_role("heading").inner_text() != title)
+    page.get_by_text("1 of 3").wait_for()  # the arrows moved the slider, not the images
     page.keyboard.press("End")
     control.get_by_text("2 images would pass as good").wait_for()
     page.keyboard.press("Home")

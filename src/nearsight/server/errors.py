@@ -50,6 +50,7 @@ _STATUSES: list[tuple[type[errors.NearsightError], int, str | None]] = [
     (errors.UnknownModelError, 404, "there is no such model here, or it has no such part"),
     (errors.MissingExtraError, 501, None),
     (errors.CalibrationError, 400, None),
+    (errors.DetectorFileError, 409, "the detector is damaged, or of an earlier version; fit it again"),
     (errors.FilterError, 400, None),
     (errors.MetadataError, 400, None),
     (errors.VectorError, 400, None),

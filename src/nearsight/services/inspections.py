@@ -6,7 +6,6 @@ import re
 import shutil
 import sqlite3
 import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from nearsight.anomaly import AnomalyDetector, AnomalyResult
 from nearsight.anomaly.heatmap import reason
@@ -23,14 +21,15 @@ from nearsight.artifacts import exported, replacing
 from nearsight.errors import DetectorFileError, InvalidParameterError, StorageError, UnknownIdError
 from nearsight.estimators.conformal import Threshold, from_good, rate_above
 from nearsight.images import content_id, decode_path, encode_path, thumbnail
+from nearsight.services.heatmap_grids import packed, unpacked
 from nearsight.services.whole_files import Stamp
 
 Verdict = Literal["good", "defect"]
 VERDICTS = ("good", "defect")
 # Images that nobody decided about are forgotten beyond this number, the oldest first.
 MOST_UNDECIDED = 10_000
-# Longest sides of what is kept of an image: a heatmap is smooth, and a preview is what a card shows.
-_HEAT_SIDE, _PREVIEW_SIDE = 128, 512
+# Longest side of a preview: what a card shows.
+_PREVIEW_SIDE = 512
 _TIMEOUT_S = 10.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS images (
@@ -116,7 +115,7 @@ class Inspection:
             return facts
         except (OSError, ValueError) as error:
             raise DetectorFileError(
-                f"{self.directory} holds no fitted detector; fit it again on good images"
+                f"there is no fitted detector {self.name!r}, or it is damaged; fit it again on good images"
             ) from error
 
     def save(self, detector: AnomalyDetector, facts: Mapping[str, Any]) -> int:
@@ -207,7 +206,7 @@ class Inspection:
             "height": result.image.height,
             "revision": revision,
             "scored": time.time(),
-            "heat": None if result.heatmap is None else _packed(result.heatmap),
+            "heat": None if result.heatmap is None else packed(result.heatmap),
             "preview": thumbnail(result.image, _PREVIEW_SIDE),
         }
         names = ", ".join(row)
@@ -290,14 +289,24 @@ class Inspection:
         """
         return _image_facts(self._row(id, _FACTS), self.threshold().value)
 
+    def named(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return what is known of the scored images among these, in their order."""
+        threshold, marks = self.threshold().value, ", ".join("?" * len(ids))
+        with self._transaction() as database:
+            rows = database.execute(
+                f"SELECT {_FACTS} FROM images WHERE id IN ({marks})", list(ids)
+            ).fetchall()
+        by_id = {row["id"]: _image_facts(row, threshold) for row in rows}
+        return [by_id[id] for id in ids if id in by_id]
+
     def preview(self, id: str) -> bytes:
         """Return a small JPEG of a scored image."""
         return bytes(self._row(id, "preview")["preview"])
 
     def heatmap(self, id: str) -> NDArray[np.float32] | None:
         """Return the heatmap of a scored image, at most 128 a side; None if it was scored as a whole."""
-        packed = self._row(id, "heat")["heat"]
-        return None if packed is None else _unpacked(packed)
+        heat = self._row(id, "heat")["heat"]
+        return None if heat is None else unpacked(heat)
 
     def counts(self) -> dict[str, int]:
         """Return numbers of images: in all, by side, without a verdict, where verdict and score differ."""
@@ -482,19 +491,3 @@ def _image_facts(row: sqlite3.Row, threshold: float) -> dict[str, Any]:
         "notes": notes,
         "levels": levels,
     }
-
-
-def _packed(heatmap: NDArray[np.float32]) -> bytes:
-    height, width = heatmap.shape
-    factor = min(1.0, _HEAT_SIDE / max(height, width))
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    # A box covers every place, so that nothing small falls between the grid's points.
-    small = Image.fromarray(np.ascontiguousarray(heatmap, np.float32)).resize(size, Image.Resampling.BOX)
-    values = np.clip(np.asarray(small), -60_000, 60_000).astype("<f2")
-    return np.array(size, "<u2").tobytes() + zlib.compress(values.tobytes(), 6)
-
-
-def _unpacked(packed: bytes) -> NDArray[np.float32]:
-    width, height = np.frombuffer(packed[:4], "<u2")
-    values = np.frombuffer(zlib.decompress(packed[4:]), "<f2")
-    return values.reshape(int(height), int(width)).astype(np.float32)

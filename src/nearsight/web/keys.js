@@ -41,6 +41,8 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") event.target.blur();
     return;
   }
+  // The arrows move a slider, and go through a choice.
+  if (event.key.startsWith("Arrow") && event.target instanceof HTMLElement && event.target.matches("[type=range], [type=radio]")) return;
   const name = keyName(event);
   // Enter and Space press the button that has the focus.
   if ((name === "Enter" || name === "Space") && event.target instanceof HTMLElement

@@ -32,8 +32,9 @@ def factory(tmp_path_factory):
     folder = tmp_path_factory.mktemp("factory")
     for seed in range(40):
         save(folder / f"images/good/{seed}.png", fabric(seed))
-    for seed in (100, 102):  # far below the threshold
+    for seed in (103, 105):  # far below the threshold
         save(folder / f"images/today/good-{seed}.png", fabric(seed))
+    for seed in (100, 102):
         save(folder / f"images/today/torn-{seed}.png", torn(seed))
     (folder / "images/today/broken.png").write_bytes(b"\x89PNG no image")
     return folder
@@ -163,8 +164,8 @@ def test_a_threshold_says_how_often_it_alarms_falsely_and_who_changes_sides(fabr
     assert (effect["become_defects"], effect["n_changed"]) == ([], 2)
     low = fabrics.get(f"{FABRIC}/threshold/effect", params={"at": -100}).json()
     assert {image["path"].rsplit("/")[-1] for image in low["become_defects"]} == {
-        "good-100.png",
-        "good-102.png",
+        "good-103.png",
+        "good-105.png",
     }
     assert low["expected_rate"] == 1
     changed = fabrics.put(f"{FABRIC}/threshold", json={"threshold": top + 1}).json()
@@ -184,7 +185,7 @@ def test_confirmed_images_change_sides_and_are_learned(fabrics, factory):
     answer = fabrics.post(f"{FABRIC}/verdicts", json={"ids": [other], "verdict": "defect"}).json()
     assert (answer["counts"]["false_alarms"], answer["counts"]["defects"]) == (1, 1)
     assert set(ids(fabrics, side="defect")) == {"torn-102.png"}
-    assert set(ids(fabrics, is_decided=False)) == {"good-100.png", "good-102.png"}
+    assert set(ids(fabrics, is_decided=False)) == {"good-103.png", "good-105.png"}
     # The file may leave its folder.
     (factory / "images/today/torn-100.png").unlink()
     # A confirmed defect in the folder of good images is not learned.
@@ -249,4 +250,4 @@ def test_a_deleted_detector_leaves_nothing(fabrics, factory):
     assert fabrics.get(f"/v1/jobs/{watch['id']}").json()["state"] == "cancelled"
     assert fabrics.get(FABRIC).status_code == 404
     assert not (factory / "data/detectors/line/fabric").exists()
-    assert (factory / "images/today/good-100.png").exists()
+    assert (factory / "images/today/good-103.png").exists()

@@ -357,7 +357,7 @@ async def get_effect(
     def read() -> dict[str, Any]:
         document = effect_document(inspection, at)
         for side in ("become_defects", "become_good"):
-            document[side] = [_shown_image(service, inspection.image(id)) for id in document[side]]
+            document[side] = [_shown_image(service, image) for image in inspection.named(document[side])]
         return document
 
     return await service.in_thread(read)
