@@ -2,10 +2,13 @@
 
 import doctest
 import json
+import subprocess
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarks import figures
+from benchmarks.__main__ import write_page
 
 PAGE = """# Figures
 
@@ -57,6 +60,24 @@ def test_text_with_backslashes_is_written_as_it_is():
 def test_lists_and_mappings_become_tables(document, lines):
     written = "\n".join(figures.tables_of(json.loads(json.dumps(document)))).splitlines()
     assert [line for line in written if line and not line.startswith("|---")] == lines
+
+
+def test_only_the_named_commands_run_and_write_their_blocks(tmp_path, monkeypatch):
+    page, ran = tmp_path / "figures.md", []
+    page.write_text(PAGE, encoding="utf-8")
+
+    def run(command, **_):
+        ran.append(command[2:])
+        return SimpleNamespace(stdout=b'[{"rows": 10, "p50_ms": 4.1}]')
+
+    monkeypatch.setattr(figures, "PAGE", page)
+    monkeypatch.setattr(subprocess, "run", run)
+    write_page(None, "search")
+    assert ran == [["benchmarks.search", "--rows", "10", "--json"]]
+    written = page.read_text(encoding="utf-8")
+    assert "| 10 | 4.1 |" in written
+    assert "old" not in written
+    assert written.endswith(PAGE[PAGE.index("Between.") :])
 
 
 def test_the_examples_are_right():
