@@ -50,7 +50,7 @@ export function RuleEditor({ rules, fields, item, change, allowed, error }) {
     <ul class="chips"><li><strong>Recommend only if</strong></li>
       ${!rules.length && html`<li class="soft">anything goes</li>`}
       ${rules.map((rule, at) => html`<li class="chip"><span title=${textOf(rule, fields)}>${rule.field.replaceAll("_", " ")}${rule.value == null ? ": " : " "}${rule.is === "within" ? `within ${rule.value} %` : [label(rule), rule.value].filter(Boolean).join(" ")}</span>
-        ${rule.field in item.metadata || !["same", "other", "within"].includes(rule.is) || rule.field in item ? null : html`<span class="soft">(this item has none)</span>`}
+        ${["same", "other", "within"].includes(rule.is) && (item.metadata[rule.field] ?? item[rule.field]) == null && html`<span class="soft">(this item has none)</span>`}
         <button type="button" aria-label=${`Remove the rule about ${rule.field}`} onClick=${() => change(rules.filter((_, other) => other !== at))}>✕</button></li>`)}
       <li class="space"></li>${allowed != null && html`<li class="soft">${allowed.toLocaleString("en")} ${allowed === 1 ? "image" : "images"} allowed</li>`}</ul>
     <form class="search-line" onSubmit=${add}>

@@ -31,7 +31,7 @@ export function Shop({ collection, query, selection }) {
   const fields = fieldsOf(info.metadata);
   const texts = rules.map((rule) => textOf(rule, fields)).filter(Boolean);
   return html`<div class="shop">
-    <div class="line wrap"><${SearchBox} collection=${name} text=${query.text} /><span class="space"></span>
+    <div class="line top"><${SearchBox} collection=${name} text=${query.text} /><span class="space"></span>
       <button class="quiet" onClick=${() => setDialog("orders")}>Orders…</button>
       <button class="quiet" onClick=${() => setDialog("export")}>Export CSV…</button></div>
     ${query.item
@@ -171,6 +171,6 @@ function ExportDialog({ collection, baskets, orders, rules, close }) {
       <p class="soft">${rules.length ? `${count(rules.length, "rule")} hold: ${rules.join("; ")}` : "No rule holds."}</p>
       <button disabled=${job.isRunning}>Make the table</button></form>
     <${JobProgress} job=${job} title="Recommending for every item" />
-    ${job.state === "done" && html`<p class="line done"><a class="button" href=${api.recommendationTable(collection)} download>Download CSV</a> ${count(job.result.rows, "row")}</p>`}
+    ${job.state === "done" && html`<p class="line table"><a class="button" href=${api.recommendationTable(collection)} download>Download CSV</a> ${count(job.result.rows, "row")}</p>`}
   </${Dialog}>`;
 }
