@@ -163,8 +163,36 @@ def test_another_file_in_the_place_is_never_replaced(collection, root, trash):
     assert len(contents(collection.directory / FOLDER)) == 1
 
 
+def test_a_file_in_the_way_or_a_damaged_journal_stops_nothing_else(collection, root, trash, monkeypatch):
+    a, b = image(collection, "a.png"), image(collection, "b.png")
+    with monkeypatch.context() as patched:
+        patched.setattr(Collection, "remove_files", killed)
+        with pytest.raises(Killed):
+            trash.put({b: None})
+    save(root / "b.png", 99)
+    newer = (root / "b.png").read_bytes()
+    trash.recover()
+    assert (root / "b.png").read_bytes() == newer
+    entry = trash.put({a: None}).entry
+    trash.restore(entry.id)
+    (root / "b.png").unlink()
+    trash.recover()
+    assert trash.entries() == []
+    assert (root / "b.png").exists()
+    entry = trash.put({b: None}).entry
+    (collection.directory / FOLDER / entry.id / "entry.json").write_text("{")
+    trash.recover()
+    with pytest.raises(StorageError, match="damaged"):
+        trash.restore(entry.id)
+    assert len(contents(collection.directory / FOLDER)) == 1
+
+
 class Killed(BaseException):
     """Ends the process as `kill -9` would: nothing that catches errors may catch it."""
+
+
+def killed(*_):
+    raise Killed
 
 
 def kill_at(patched, step):

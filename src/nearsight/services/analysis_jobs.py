@@ -29,13 +29,15 @@ def duplicates(args: Mapping[str, Any]) -> dict[str, Any]:
 
 def clusters(args: Mapping[str, Any]) -> dict[str, Any]:
     """Cluster the images; clusters of all images are saved in the collection."""
+    from nearsight.services.cluster_edits import ClusterEdits
     from nearsight.services.clusters import save_clustering
 
     collection = _collection(args)
     options = _given(args, "k", "algorithm", "where", "min_cluster_size", "detail")
     clustering = collection.cluster(**options)
     save_clustering(collection, clustering, where=args.get("where"))
-    _write(args, {**documents.clusters_document(clustering), "where": args.get("where")})
+    facts = {"where": args.get("where"), "revision": ClusterEdits(collection).revision}
+    _write(args, {**documents.clusters_document(clustering), **facts})
     return {"clusters": len(clustering.clusters), "noise": len(clustering.noise)}
 
 
@@ -45,7 +47,7 @@ def cluster_split(args: Mapping[str, Any]) -> dict[str, Any]:
 
     edits = ClusterEdits(_collection(args))
     clustering = edits.split(args["id"], **_given(args, "k", "revision"))
-    _write(args, documents.edited_clusters_document(clustering))
+    _write(args, {**documents.edited_clusters_document(clustering), "revision": edits.revision})
     return {"clusters": len(clustering.clusters)}
 
 

@@ -5,6 +5,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,8 @@ from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError, StorageError
 from nearsight.images import content_id, decode_path, encode_path
 from nearsight.images.limits import stamp_of
+
+_log = logging.getLogger("nearsight.trash")
 
 #: In the collection's directory; in a root, where that lies on another file system. No index looks into it.
 FOLDER = ".nearsight-trash"
@@ -152,7 +155,7 @@ class Trash:
 
     def entries(self) -> list[TrashEntry]:
         """Return what is in the trash, the latest first."""
-        found = [self._read(folder) for folder in self._folders()]
+        found = map(self._read, list(self._folders()))
         return sorted((each for each in found if each is not None), key=lambda each: each.when, reverse=True)
 
     def restore(self, id: str) -> TrashEntry:
@@ -173,6 +176,8 @@ class Trash:
                 raise InvalidParameterError(
                     f"there is no {id!r} in the trash; it may have been put back already"
                 )
+            if not entry.when:
+                raise StorageError(f"the journal of {id!r} is damaged; its files are in {self._folder / id}")
             if taken := [file.path for file in entry.files if os.path.lexists(file.path)]:
                 raise InvalidParameterError(
                     f"another file named {Path(taken[0]).name} is there now; move it away first"
@@ -194,7 +199,11 @@ class Trash:
             if entry is None:
                 _remove_folder(folder)  # the crash came before the first move
             elif entry.state != _TRASHED:
-                self._put_back(entry)
+                try:
+                    self._put_back(entry)
+                except StorageError as error:
+                    # What is in the way is somebody's file. The entry stays, and can be put back later.
+                    _log.warning("the trash cannot put back %s: %s", entry.id, error)
 
     def _give_up(self, entry: TrashEntry) -> None:
         folder = self._folder / entry.id
@@ -310,7 +319,8 @@ class Trash:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
-            raise StorageError(f"{folder / _ENTRY} is damaged; the files in {folder} are whole") from error
+            _log.warning("%s is damaged (%s); the files beside it are whole", folder / _ENTRY, error)
+            return TrashEntry(folder.name, "", [], [])
 
     def _folders(self) -> Iterable[Path]:
         with contextlib.suppress(FileNotFoundError):

@@ -14,7 +14,6 @@ from nearsight.server.routes.analyses import latest_result
 from nearsight.server.routes.jobs import IdempotencyKey, accepted, analysis_args
 from nearsight.server.service import Service
 from nearsight.services.cluster_edits import ClusterEdits
-from nearsight.services.clusters import clustering_file
 from nearsight.services.documents import edited_clusters_document
 
 router = APIRouter(prefix="/v1/collections/{name}/clusters", tags=["analyses"])
@@ -144,11 +143,13 @@ def _check_editable(document: dict[str, Any], ids: Any) -> None:
 
 def _current(service: Service, name: str) -> dict[str, Any]:
     """Return the clusters of the latest search, or those saved since by an edit or by the command line."""
-    collection = service.catalog.open(name)
-    edits, result = ClusterEdits(collection), service.catalog.result_file(name, "clusters")
-    own = clustering_file(collection)
-    if own.exists() and (not result.exists() or own.stat().st_mtime_ns > result.stat().st_mtime_ns):
-        service.catalog.write_result(name, "clusters", edited_clusters_document(edits.read()))
-    document = {"edits": [], "where": None, **latest_result(service, name, "clusters")}
-    is_part = document["where"] is not None
-    return {**document, "revision": None if is_part else edits.revision or None}
+    edits = ClusterEdits(service.catalog.open(name))
+    revision = edits.revision
+    document = {"edits": [], "where": None, "revision": None}
+    if service.catalog.result_file(name, "clusters").exists() or not revision:
+        document |= latest_result(service, name, "clusters")
+    if revision and document["revision"] != revision:
+        document |= {**edited_clusters_document(edits.read()), "where": None, "revision": revision}
+        service.catalog.write_result(name, "clusters", document)
+    # Clusters of a part are shown, but not saved.
+    return {**document, "revision": None if document["where"] is not None else revision or None}
