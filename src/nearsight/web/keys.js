@@ -17,9 +17,14 @@ export function addKeys(title, keys) {
   return () => layers.splice(layers.indexOf(layer), 1);
 }
 
+/** Keep all keys so far silent, while a dialog is open, until the returned function is called. */
+export function silenceKeys() {
+  return addKeys("", {});
+}
+
 /** All keys that answer now: [[title, [[names, what it does], ...]], ...] */
 export function keyList() {
-  return layers.map(({ title, keys }) => [title, Object.entries(keys).map(([names, [does]]) => [names.split(" "), does])]);
+  return layers.filter(({ title }) => title).map(({ title, keys }) => [title, Object.entries(keys).map(([names, [does]]) => [names.split(" "), does])]);
 }
 
 /** The name of a pressed key, as `addKeys` takes it. */
@@ -54,5 +59,6 @@ document.addEventListener("keydown", (event) => {
       action(event);
       return;
     }
+    if (!layers[at].title) return;
   }
 });

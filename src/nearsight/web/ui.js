@@ -3,6 +3,8 @@
 export { html, render, useCallback, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact-3.1.1.module.js";
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.module.js";
 
+import { silenceKeys } from "./keys.js";
+
 /** Read a text aloud to those who use a screen reader. */
 export function announce(text) {
   document.getElementById("live").textContent = text;
@@ -32,8 +34,8 @@ export function Failure({ error }) {
   return html`<div class="failure" role="alert"><strong>${error.title ?? "That did not work."}</strong> ${error.message}</div>`;
 }
 
-export function Empty({ title, children }) {
-  return html`<div class="empty"><h2>${title}</h2>${children}</div>`;
+export function Empty({ title, children, isPage }) {
+  return html`<div class="empty"><${isPage ? "h1" : "h2"}>${title}</${isPage ? "h1" : "h2"}>${children}</div>`;
 }
 
 /** A dialog over the page. The browser keeps the focus inside; Escape closes it. */
@@ -41,6 +43,7 @@ export function Dialog({ title, close, children, wide }) {
   const element = useRef();
   useEffect(() => {
     element.current.showModal();
+    return silenceKeys();
   }, []);
   return html`<dialog ref=${element} class=${wide ? "wide" : ""} onClose=${close}
     onClick=${(event) => event.target === element.current && close()}>

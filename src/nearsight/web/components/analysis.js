@@ -38,7 +38,7 @@ export function Analysis({ analysis, title, button, explanation, children }) {
   return html`
     ${error && html`<${Failure} error=${error} />`}
     ${job && html`<${JobProgress} job=${{ ...job, isRunning }} title=${button} />`}
-    ${isMissing && !isRunning && html`<${Empty} title=${title}><p>${explanation}</p><button onClick=${() => start()}>${button}</button></${Empty}>`}
+    ${isMissing && !isRunning && html`<${Empty} title=${title} isPage><p>${explanation}</p><button onClick=${() => start()}>${button}</button></${Empty}>`}
     ${result && children}
     ${!result && !isMissing && !error && html`<p class="wait">Loading…</p>`}`;
 }

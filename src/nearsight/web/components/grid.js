@@ -25,7 +25,7 @@ export class Grid {
     this.position = 0;
     element.classList.add("grid");
     element.tabIndex = 0;
-    element.setAttribute("role", "grid");
+    element.setAttribute("role", "listbox");
     element.setAttribute("aria-multiselectable", "true");
     this.spacer = element.appendChild(document.createElement("div"));
     this.spacer.className = "grid-spacer";
@@ -50,7 +50,6 @@ export class Grid {
   /** @param {Source} source */
   setSource(source) {
     this.source = source;
-    this.element.setAttribute("aria-rowcount", String(source.count));
     this.cells.forEach((cell) => cell.remove());
     this.cells.clear();
     this.focused = Math.min(this.focused, Math.max(0, source.count - 1));
@@ -144,7 +143,8 @@ export class Grid {
     const caption = document.createElement("span");
     caption.textContent = item.note ? `${item.note} · ${item.title}` : item.title;
     cell.replaceChildren(image, caption);
-    cell.setAttribute("aria-label", caption.textContent);
+    cell.setAttribute("aria-label", caption.textContent || `Image ${index + 1}`);
+    cell.setAttribute("aria-setsize", String(this.source.count));
     this.mark(cell, index);
     return true;
   }
@@ -198,6 +198,8 @@ function newCell(index) {
   cell.className = "cell";
   cell.id = `cell-${index}`;
   cell.dataset.index = String(index);
-  cell.setAttribute("role", "gridcell");
+  cell.setAttribute("role", "option");
+  cell.setAttribute("aria-label", `Image ${index + 1}`);
+  cell.setAttribute("aria-posinset", String(index + 1));
   return cell;
 }

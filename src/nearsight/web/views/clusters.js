@@ -105,7 +105,7 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
     carry(event, "images", ids.join());
   };
   const others = result.clusters.filter(({ id }) => id !== cluster.id);
-  return html`<form class="search-line" onSubmit=${rename}>
+  return html`<h1 class="hidden-text">${titleOf(cluster)}</h1><form class="search-line" onSubmit=${rename}>
       <button type="button" class="quiet" onClick=${() => go(collection.name, "clusters")}>← All clusters</button>
       <input aria-label="Name of the cluster" required maxlength="100" value=${name} onInput=${(event) => setName(event.target.value)} />
       <button disabled=${!name.trim() || name.trim() === (cluster.name ?? "")}>Rename</button>
@@ -116,8 +116,8 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
     <div class="stack-board">
       <div class="fill" ref=${place} onPointerDown=${(event) => { const cell = event.target.closest(".cell[data-id]"); if (cell) cell.draggable = true; }} onDragStart=${drag}>
         <${GridView} source=${source} selection=${selection} open=${setOpened} size=${168} /></div>
-      <ul class="targets" aria-label="Other clusters">${others.map((other) => html`<${Target} key=${other.id} collection=${collection.name} cluster=${other} move=${move} />`)}
-        <${Target} cluster=${{ id: null, name: "New cluster" }} move=${move} /><${Target} cluster=${{ id: NONE, name: "No cluster" }} move=${move} /></ul>
+      <ul class="targets" aria-label="Other clusters">${others.map((other) => html`<${Target} key=${other.id} collection=${collection.name} cluster=${other} move=${move} chosen=${chosen} />`)}
+        <${Target} cluster=${{ id: null, name: "New cluster" }} move=${move} chosen=${chosen} /><${Target} cluster=${{ id: NONE, name: "No cluster" }} move=${move} chosen=${chosen} /></ul>
     </div>
     ${asks === "move" && html`<${MoveDialog} ids=${chosen()} others=${others} move=${move} close=${() => setAsks(undefined)} />`}
     ${asks === "split" && html`<${SplitDialog} cluster=${cluster} edit=${edit} follow=${follow} close=${() => setAsks(undefined)} done=${() => { setAsks(undefined); go(collection.name, "clusters"); }} />`}
@@ -125,12 +125,14 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
       actions=${[["More like this", (cell) => go(collection.name, "images", { like: cell.id })]]} />`}`;
 }
 
-/** A stack beside the open one, onto which images are dragged. */
-function Target({ collection, cluster, move }) {
+/** A stack beside the open one, onto which images are dragged; a click moves the selected ones. */
+function Target({ collection, cluster, move, chosen }) {
   const drop = useDrop("images", (ids) => move(ids.split(","), cluster.id));
   const image = cluster.representatives?.[0] ?? cluster.ids?.[0];
-  return html`<li class="target" ...${drop}>${image ? html`<img src=${api.thumbnail(collection, image)} alt="" draggable="false" />` : html`<span class="sign" aria-hidden="true">${cluster.id === null ? "+" : "∅"}</span>`}
-    <span>${titleOf(cluster)}</span></li>`;
+  const take = () => { const ids = chosen(); ids.length ? move(ids, cluster.id) : announce("select images first"); };
+  return html`<li><button type="button" class="quiet target" title="Move the selected images here" onClick=${take} ...${drop}>
+    ${image ? html`<img src=${api.thumbnail(collection, image)} alt="" draggable="false" />` : html`<span class="sign" aria-hidden="true">${cluster.id === null ? "+" : "∅"}</span>`}
+    <span>${titleOf(cluster)}</span></button></li>`;
 }
 
 function MoveDialog({ ids, others, move, close }) {

@@ -65,7 +65,7 @@ export function Images({ collection, query: inAddress, selection }) {
   }, [query]);
 
   const moreLike = (cell) => change({ ...NOTHING, where: query.where, parts: [{ id: cell.id }] });
-  return html`<div class="fill">
+  return html`<div class="fill"><h1 class="hidden-text">Images of ${collection.name}</h1>
     <${SearchBar} collection=${collection} query=${query} change=${change} addFiles=${addFiles} selection=${selection} />
     ${error && html`<${Failure} error=${error} />`}
     <div class="line"><span class="soft">${source && (isSearch ? "Most similar first" : count(source.count, "image"))}</span><span class="space"></span>

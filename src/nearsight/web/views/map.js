@@ -17,7 +17,7 @@ const FACTS = [["taken", "Date taken"], ["camera", "Camera"], ["lens", "Lens"], 
 export function MapOfImages({ collection, selection }) {
   const analysis = useAnalysis(collection.name, "map", () =>
     Promise.all([api.map(collection.name), api.clusters(collection.name).catch(() => null)]).then(([points, clusters]) => ({ points, clusters })));
-  return html`<div class="fill">
+  return html`<div class="fill"><h1 class="hidden-text">Map of ${collection.name}</h1>
     <${Analysis} analysis=${analysis} title="No map yet" button="Make the map"
       explanation="The map lays all images out on a plane: similar ones lie close together.">
       ${analysis.result && html`<${Board} key=${collection.name} collection=${collection} selection=${selection} result=${analysis.result} start=${analysis.start} />`}
