@@ -145,7 +145,7 @@ def _current(service: Service, name: str) -> dict[str, Any]:
     """Return the clusters of the latest search, or those saved since by an edit or by the command line."""
     edits = ClusterEdits(service.catalog.open(name))
     revision = edits.revision
-    document = {"edits": [], "where": None, "revision": None}
+    document: dict[str, Any] = {"edits": [], "where": None, "revision": None}
     if service.catalog.result_file(name, "clusters").exists() or not revision:
         document |= latest_result(service, name, "clusters")
     if revision and document["revision"] != revision:
