@@ -81,7 +81,7 @@ function Product({ collection, id, rules, texts, fields, change, baskets, orders
   useEffect(() => { if (alike) announce(`${count(alike.allowed, "image")} may be recommended`); }, [alike?.allowed]);
   if (error) return html`<${Failure} error=${error} />`;
   if (!item) return html`<p class="wait">Loading…</p>`;
-  const together = bought?.items.filter(({ evidence }) => evidence.some(({ kind }) => kind !== "similarity"));
+  const together = bought?.items.filter(boughtWith);
   return html`<article class="product">
       <figure><img src=${isBroken ? api.thumbnail(collection, id) : api.original(collection, id)} alt=${titleOf(item)} onError=${() => setIsBroken(true)} /></figure>
       <div><h1>${titleOf(item)}</h1>
@@ -124,8 +124,11 @@ function whyAlike({ score, metadata }, item) {
   return [`similarity ${score.toFixed(2)}`, same.length > 0 && `same ${same.slice(0, 3).map((key) => key.replaceAll("_", " ")).join(", ")}`].filter(Boolean);
 }
 
-function whyBought({ evidence }) {
-  const [{ kind, text, times, of, lift }] = evidence;
+/** The evidence of baskets; what is only popular, or only looks alike, has none. */
+const boughtWith = ({ evidence }) => evidence.find(({ kind }) => kind === "together" || kind === "lookalike");
+
+function whyBought(item) {
+  const { kind, text, times, of, lift } = boughtWith(item);
   const chance = lift == null ? null : `${lift.toFixed(1)} × as often as by chance`;
   return [kind === "together" ? `in ${times.toLocaleString("en")} of its ${count(of, "order")}` : text, chance].filter(Boolean);
 }
