@@ -2,11 +2,9 @@
 
 import io
 import json
-import os
 import re
 import socket
 import struct
-import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -156,35 +154,6 @@ def test_a_job_goes_on_after_the_service_was_killed(tmp_path, tiny, archive):
         assert page["items"][0]["path"].startswith("archive/")
 
 
-def test_what_was_acknowledged_is_there_after_a_kill(tmp_path, tiny, jpeg):
-    acknowledged, seed = [], 0
-    for _ in range(3):
-        with running(tmp_path, *tiny) as process:
-            client = process.client()
-            client.post("/v1/collections", json={"name": "photos"})
-            timer = threading.Timer(0.7, process.popen.kill)
-            timer.start()
-            try:
-                while True:
-                    answer = client.post("/v1/collections/photos/items", files={"image": jpeg(seed)})
-                    acknowledged.append(answer.raise_for_status().json()["items"][0]["id"])
-                    seed += 1
-            except httpx2.TransportError:
-                seed += 1  # what was under way may be there or not, and is sent no second time
-            timer.join()
-    with running(tmp_path, *tiny) as process:
-        client = process.client()
-        page = client.get("/v1/collections/photos/items", params={"limit": 1000}).json()
-        ids = [item["id"] for item in page["items"]]
-        assert len(acknowledged) >= 3
-        assert set(acknowledged) <= set(ids)
-        assert len(ids) == len(set(ids)) <= seed
-        hits = client.post("/v1/collections/photos/search", json={"id": acknowledged[0], "k": 1}).json()[
-            "hits"
-        ]
-        assert len(hits) == 1
-
-
 def test_sigterm_ends_open_streams(tmp_path, tiny, archive):
     with running(tmp_path, *tiny, "--root", f"archive={archive}") as process:
         client = process.client()
@@ -263,42 +232,6 @@ def test_bombs_are_refused_in_little_memory(small, jpeg):
         assert answer.status_code in expected, (name, answer.text)
     after = int(statm.read_text().split()[1]) if statm.exists() else 0
     assert (after - before) * 4096 < 200 * 2**20
-    assert client.get("/health").status_code == 200
-
-
-def test_hostile_requests_leave_no_trace(small, jpeg):
-    client = small.client()
-    good = jpeg(5)
-    image = {"content-type": "image/jpeg"}
-    expected = client.post("/v1/embeddings", content=good, headers=image).json()["data"]
-    hostile = [
-        {"content": b"\xff\xd8\xff" + os.urandom(2000), "headers": image},
-        {"content": good[:200], "headers": image},
-        {"json": {"input": [[1, 2]] * 50}},
-        {"json": {"input": ["data:image/png;base64," + "A" * 5000] * 32}},
-        {"json": {"input": {"a": []}, "model": ["x"], "dimensions": -1}},
-        {"content": b"{" * 20_000, "headers": {"content-type": "application/json"}},
-        {"content": b"--x\r\n" * 500, "headers": {"content-type": "multipart/form-data; boundary=x"}},
-        {"content": b"x", "headers": {"content-type": "multipart/form-data"}},
-        {"files": [("image", b"")] * 40},
-        {"json": {"input": ["x"] * 5000}},
-    ]
-    statm = Path(f"/proc/{small.popen.pid}/statm")
-
-    def resident():
-        return int(statm.read_text().split()[1]) if statm.exists() else 1
-
-    def ask(i):
-        if i % 3:
-            answer = client.post("/v1/embeddings", content=good, headers=image)
-            return answer.status_code == 429 or answer.json()["data"] == expected
-        return 400 <= client.post("/v1/embeddings", **hostile[i // 3 % len(hostile)]).status_code < 500
-
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(ask, range(60)))
-        before = resident()
-        assert all(pool.map(ask, range(180)))
-    assert resident() <= 1.1 * before
     assert client.get("/health").status_code == 200
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from nearsight import Collection
 from nearsight.errors import MetadataError
-from nearsight.server.uploads import UploadedImage, add_uploads, file_name
+from nearsight.server.uploads import UploadedImage, add_uploads, file_name, remove_unlisted
 
 from fake import FakeBackend
 
@@ -32,6 +32,27 @@ def test_the_same_content_twice_in_one_request(collection, tmp_path, jpeg):
     results = add_uploads(collection, tmp_path / "uploads", twice)
     assert [each["status"] for each in results] == ["added", "added"]
     assert len(collection) == 1
+
+
+def test_files_that_no_row_belongs_to_are_removed(collection, tmp_path, jpeg):
+    folder = tmp_path / "uploads"
+    add_uploads(collection, folder, [UploadedImage("a.jpg", jpeg(1), {})])
+    [listed] = [path for path in folder.rglob("*") if path.is_file()]
+    torn = folder / "ab" / "0123456789" / "b.jpg"
+    torn.parent.mkdir(parents=True)
+    torn.write_bytes(jpeg(2))
+    assert remove_unlisted(collection, folder, before_s=torn.stat().st_mtime) == 0
+    assert torn.exists()
+    assert remove_unlisted(collection, folder, before_s=torn.stat().st_mtime + 1, but=[torn]) == 0
+    assert remove_unlisted(collection, folder, before_s=torn.stat().st_mtime + 1) == 1
+    assert not torn.exists()
+    # Wherever its row says the image lies.
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    (moved / "c.jpg").write_bytes(jpeg(1))
+    collection.add(moved, progress=False)
+    assert remove_unlisted(collection, folder, before_s=listed.stat().st_mtime + 1) == 0
+    assert listed.exists()
 
 
 def test_metadata_that_does_not_fit_adds_nothing(collection, tmp_path, jpeg):

@@ -1,5 +1,6 @@
 """The collections that clients may name, and where their files lie."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -21,6 +22,7 @@ from nearsight.errors import CollectionNotFoundError
 from nearsight.models import Backend, load_model, load_text_encoder
 from nearsight.server.errors import Problem
 from nearsight.server.model_pool import LoadedModel, ModelPool, ModelSource
+from nearsight.server.uploads import remove_unlisted
 from nearsight.services.server_settings import ServerSettings
 from nearsight.services.shown_path import shown_path
 from nearsight.services.trash import Trash
@@ -177,6 +179,16 @@ class CollectionCatalog:
         """Return where the detectors of a collection lie, which must exist."""
         self.open(name)
         return (self._detectors / name).absolute()
+
+    def remove_unlisted_uploads(self, before_s: float) -> None:
+        """Remove uploaded files that were never acknowledged; see `uploads.remove_unlisted`."""
+        for folder in self._uploads.iterdir() if self._uploads.is_dir() else ():
+            with contextlib.suppress(Problem):  # no collection has that name
+                collection = self.open(folder.name)
+                # Read before the rows are: what is put back meanwhile is in one of the two.
+                entries = self.trash(folder.name, collection).entries()
+                trashed = [file.path for entry in entries for file in entry.files]
+                remove_unlisted(collection, folder, before_s=before_s, but=trashed)
 
     def result_file(self, name: str, kind: str) -> Path:
         """Return where the latest result of an analysis lies; its directory exists."""

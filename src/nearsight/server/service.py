@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -34,6 +35,8 @@ _MB = 2**20
 # Searches and writes that run at once; each may use several cores by itself.
 _N_THREADS = 4
 _SWEEP_S = 15.0
+# The time of a file is this coarse on some file systems.
+_CLOCK_STEP_S = 2.0
 
 
 class Service:
@@ -114,6 +117,7 @@ class Service:
         self._threads = ThreadPoolExecutor(_N_THREADS, thread_name_prefix="nearsight-request")
         self._tasks: list[asyncio.Task[None]] = []
         self._why_not_ready = "the model is being loaded"
+        self._since = time.time()
 
     async def in_thread(self, function: Callable[..., _T], *args: Any, **options: Any) -> _T:
         """Run something that blocks, outside of the event loop."""
@@ -123,7 +127,8 @@ class Service:
     def start(self) -> None:
         """Begin to load the default model, and what runs in the background. Needs a running loop."""
         self._tasks = [
-            asyncio.ensure_future(each) for each in (self._warm_up(), self._sweep(), self.jobs.run())
+            asyncio.ensure_future(each)
+            for each in (self._warm_up(), self._sweep(), self.jobs.run(), self._remove_unlisted_uploads())
         ]
 
     def begin_stop(self) -> None:
@@ -161,6 +166,12 @@ class Service:
         except Exception as error:
             self._why_not_ready = f"the service cannot work: {error}"
             _log.error("not ready", exc_info=error)
+
+    async def _remove_unlisted_uploads(self) -> None:
+        try:
+            await self.in_thread(self.catalog.remove_unlisted_uploads, self._since - _CLOCK_STEP_S)
+        except Exception as error:  # it is tried again at the next start
+            _log.warning("uploads that were never acknowledged are left", exc_info=error)
 
     def _check_disk(self) -> None:
         try:

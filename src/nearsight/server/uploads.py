@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,34 @@ def add_uploads(
         else:
             results.append({"index": i, "id": id, "status": "exists" if id in present else "added"})
     return results
+
+
+def remove_unlisted(
+    collection: Collection, folder: Path, *, before_s: float, but: Iterable[str | os.PathLike[str]] = ()
+) -> int:
+    """Remove uploaded files that no image of a collection belongs to; return how many there were.
+
+    A service that is killed leaves files whose rows were never written, and never acknowledged. A file stays
+    if its content has a row, wherever that row says the image lies.
+
+    Parameters
+    ----------
+    before_s : float
+        Only files that were last changed before this moment, in seconds since the epoch.
+    but : iterable of path
+        Files that stay: the trash may be about to put them back.
+    """
+    known = {id[:12] for batch in collection.iter_batches(["id"]) for id in batch.column("id").to_pylist()}
+    kept = {Path(path).resolve() for path in but}
+    n_removed = 0
+    for path in folder.glob("??/??????????/*"):
+        if f"{path.parent.parent.name}{path.parent.name}" in known or path.stat().st_mtime >= before_s:
+            continue
+        if path.resolve() in kept or path.is_dir():
+            continue
+        path.unlink(missing_ok=True)
+        n_removed += 1
+    return n_removed
 
 
 def file_name(name: str, data: bytes) -> str:
