@@ -91,3 +91,13 @@ def test_unknown_aliases(pool):
     assert unknown.value.status == 404
     with pytest.raises(InvalidParameterError, match="there is no model 'z'"):
         pool(pinned=["z"])
+
+
+@pytest.mark.parametrize(("device", "most"), [("cpu", 1), ("cuda", 8)])
+def test_no_answer_of_a_processor_waits_for_others(tmp_path, source, device, most):
+    backend = FakeBackend()
+    backend.device = device
+    models = ModelPool(
+        {"a": source(backend)}, tmp_path, budget_bytes=10**9, limits=Limits(), metrics=Metrics()
+    )
+    assert get(models, "a").images.most == most
