@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearsight import Collection
-from nearsight.errors import FilterError
+from nearsight.errors import InvalidParameterError
 from nearsight.services.field_values import HIGHEST, NONE, OTHER, field_values
 
 from fake import DIM, FakeBackend
@@ -61,7 +61,7 @@ def test_dates_and_what_is_not_there(collection):
     camera = field_values(collection, "camera", IDS)
     assert (camera.categories, camera.n_none) == ([], len(IDS))
     assert field_values(collection, "kind", ["f" * 32]).codes.tolist() == [NONE]
-    with pytest.raises(FilterError):
+    with pytest.raises(InvalidParameterError):
         field_values(collection, "nope", IDS)
 
 

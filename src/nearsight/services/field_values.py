@@ -60,7 +60,7 @@ def field_values(collection: Collection, field: str, ids: Sequence[str]) -> Fiel
 
     Raises
     ------
-    FilterError
+    InvalidParameterError
         The collection has no such field.
     """
     values: dict[str, Any] = {}
