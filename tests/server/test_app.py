@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import parser
 
 from nearsight.errors import InvalidParameterError
+from nearsight.server.errors import public_message
 from nearsight.server.log import JsonFormatter
 from nearsight.server.service import Service
 from nearsight.services.keys import KeyStore
@@ -20,6 +21,15 @@ def ready(client):
             return
         time.sleep(0.02)
     raise AssertionError(client.get("/ready").text)
+
+
+def test_what_a_job_says_of_an_error_names_no_place_of_the_machine():
+    told = public_message("StorageError", "/srv/data/x cannot be written")
+    assert told == "the storage cannot be written or read; the log of the service says why"
+    # What a client can mend is told as it is, and so is what no class stands for.
+    assert public_message("InvalidParameterError", "k is 0") == "k is 0"
+    assert public_message("MemoryError", "there is not enough memory") == "there is not enough memory"
+    assert public_message("", "its process ended with 9") == "its process ended with 9"
 
 
 def test_health_and_ready(client):

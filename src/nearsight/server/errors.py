@@ -162,6 +162,23 @@ def problem_of(error: Exception) -> Problem:
     return Problem(500, "the service has failed; its log has the reason under this request_id")
 
 
+def public_message(kind: str, message: str) -> str:
+    """Return what clients may read of an error of the library that another process raised.
+
+    Parameters
+    ----------
+    kind : str
+        Name of its class.
+    message : str
+    """
+    raised = getattr(errors, kind, None)
+    if isinstance(raised, type):
+        for known, _, detail in _STATUSES:
+            if issubclass(raised, known):
+                return detail or message
+    return message
+
+
 def install(app: FastAPI, renderers: Renderers) -> None:
     """Let the app answer every exception as a problem."""
 

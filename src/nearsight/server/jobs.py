@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from nearsight.processor import n_cores
+from nearsight.server.errors import public_message
 from nearsight.server.metrics import Metrics
 from nearsight.services.jobs import ENDED, WORKER_MODULE, Job, JobTable
 
@@ -138,6 +139,9 @@ class JobRunner:
             limit=_MAX_LINE_BYTES,
         )
         self._processes.add(process)
+        if self._is_stopping:
+            # `stop` looked for processes before this one was there.
+            await _end(process)
         await self._in_thread(self.table.has_started, job.id, process.pid)
         watch = asyncio.ensure_future(self._end_if_cancelled(job.id, process))
         try:
@@ -178,7 +182,9 @@ class JobRunner:
         else:
             error = last.get("error") or f"its process ended with {process.returncode}"
             _log.warning("the job %s failed: %s", id, error)
-            await self._in_thread(self.table.finish, id, "failed", error=error)
+            # The whole message is for the log only: it may name a place on this machine.
+            told = public_message(last.get("error_type", ""), error)
+            await self._in_thread(self.table.finish, id, "failed", error=told)
 
     async def _end_if_cancelled(self, id: str, process: asyncio.subprocess.Process) -> None:
         """End the process once somebody asks for it; who asked may be another process, or gone."""
