@@ -46,7 +46,7 @@ def test_images_are_labeled_by_keys_and_doubted_labels_are_corrected(page, page_
         page.wait_for_function("id => !document.querySelector('.stage img')?.src.includes(id)", arg=id)
 
     page.goto("#/shelf/labels")
-    page.get_by_label("Classes").fill("warm\ncold")
+    page.get_by_role("textbox", name="Classes").fill("warm\ncold")
     page.get_by_role("button", name="Label with 2 classes").click()
     page.locator(".stage img").wait_for()
     page.get_by_text("Too few labels").wait_for()
@@ -90,7 +90,7 @@ def test_images_are_labeled_by_keys_and_doubted_labels_are_corrected(page, page_
 
     # A class that comes later has the next key. Labeled images are filtered and exported.
     page.get_by_role("link", name="Classes").click()
-    page.get_by_label("Classes").fill("warm\ncold\nneither")
+    page.get_by_role("textbox", name="Classes").fill("warm\ncold\nneither")
     page.get_by_role("button", name="Label with 3 classes").click()
     page.locator(".stage img").wait_for()
     last = shown()

@@ -36,6 +36,7 @@ export function Inspection({ collection }) {
   const running = shown.some((job) => job.kind === "anomaly_fit" && OPEN.includes(job.state));
   return html`
     ${error && html`<${Failure} error=${error} />`}
+    ${!detector && html`<h1>Inspection</h1>`}
     ${detector && html`<div class="line wrap"><h1>Inspection</h1>
       <label><span class="hidden-text">Detector</span><select value=${detector.name} onChange=${(event) => setChosen(event.target.value)}>
         ${detectors.map((each) => html`<option value=${each.name}>${each.name}</option>`)}</select></label>
