@@ -181,14 +181,13 @@ def peers(vectors: np.ndarray, directory: Path, k: int) -> Iterator[tuple[str, S
 
 def read(store: MemoryStore) -> tuple[np.ndarray, np.ndarray]:
     dim = store.schema.field("vector").type.list_size
-    vectors, labels = np.empty((store.count(), dim), np.float32), []
-    start = 0
-    for batch in store.scan(["vector", "meta_label"]):
-        flat = batch.column("vector").flatten().to_numpy()
-        vectors[start : start + len(batch)] = flat.reshape(len(batch), -1)
-        start += len(batch)
-        labels.append(batch.column("meta_label").to_numpy())
-    return vectors, np.concatenate(labels)
+    vectors, labels = np.empty((store.count(), dim), np.float32), np.empty(store.count())
+    # Compaction moves rows, so their order is not that in which they were written.
+    for batch in store.scan(["id", "vector", "meta_label"]):
+        rows = [int(id, 16) for id in batch.column("id").to_pylist()]
+        vectors[rows] = batch.column("vector").flatten().to_numpy().reshape(len(batch), -1)
+        labels[rows] = batch.column("meta_label").to_numpy()
+    return vectors, labels
 
 
 def nearest(cosines: np.ndarray, mask: np.ndarray | None, k: int) -> np.ndarray:
