@@ -48,6 +48,8 @@ class JobRunner:
         self._wake = asyncio.Event()
         self._changed = asyncio.Condition()
         self._processes: set[asyncio.subprocess.Process] = set()
+        # Jobs that were claimed, or are being claimed, and have not ended.
+        self._n_claimed = 0
         self._is_stopping = False
 
     async def add(self, kind: str, args: Mapping[str, Any], **options: Any) -> tuple[Job, bool]:
@@ -90,11 +92,15 @@ class JobRunner:
         standing = asyncio.ensure_future(self._run_standing())
         try:
             while not self._is_stopping:
-                job: Job | None = await self._in_thread(self.table.claim)
-                await self._count()
-                if job is not None:
-                    await self._run_one(job)
-                    continue
+                self._n_claimed += 1
+                try:
+                    job: Job | None = await self._in_thread(self.table.claim)
+                    await self._count()
+                    if job is not None:
+                        await self._run_one(job)
+                        continue
+                finally:
+                    self._n_claimed -= 1
                 self._wake.clear()
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), _POLL_S)
@@ -107,19 +113,32 @@ class JobRunner:
         try:
             while not self._is_stopping:
                 job: Job | None = None
-                if len(tasks) < _MAX_STANDING:
-                    job = await self._in_thread(self.table.claim_standing)
-                if job is not None:
-                    task = asyncio.ensure_future(self._run_one(job))
-                    tasks.add(task)
-                    task.add_done_callback(tasks.discard)
-                    continue
+                self._n_claimed += 1
+                try:
+                    if len(tasks) < _MAX_STANDING:
+                        job = await self._in_thread(self.table.claim_standing)
+                    if job is not None:
+                        task = asyncio.ensure_future(self._run_standing_one(job))
+                        tasks.add(task)
+                        task.add_done_callback(tasks.discard)
+                        # It counts itself, from its first step on.
+                        await asyncio.sleep(0)
+                        continue
+                finally:
+                    self._n_claimed -= 1
                 await asyncio.sleep(_POLL_S)
             # `stop` ends their processes.
             await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             for task in tasks:
                 task.cancel()
+
+    async def _run_standing_one(self, job: Job) -> None:
+        self._n_claimed += 1
+        try:
+            await self._run_one(job)
+        finally:
+            self._n_claimed -= 1
 
     async def stop(self) -> None:
         """End the running jobs; they are interrupted."""
@@ -128,7 +147,7 @@ class JobRunner:
         running = [process for process in self._processes if process.returncode is None]
         await asyncio.gather(*(_end(process) for process in running))
         end = time.monotonic() + _PATIENCE_S
-        while self._processes and time.monotonic() < end:
+        while self._n_claimed and time.monotonic() < end:
             await asyncio.sleep(0.02)
 
     async def _run_one(self, job: Job) -> None:
@@ -139,10 +158,10 @@ class JobRunner:
             limit=_MAX_LINE_BYTES,
         )
         self._processes.add(process)
+        await self._in_thread(self.table.has_started, job.id, process.pid)
         if self._is_stopping:
             # `stop` looked for processes before this one was there.
             await _end(process)
-        await self._in_thread(self.table.has_started, job.id, process.pid)
         watch = asyncio.ensure_future(self._end_if_cancelled(job.id, process))
         try:
             document = {"kind": job.kind, "args": job.args, "memory_bytes": self._memory_bytes}

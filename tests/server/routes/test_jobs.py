@@ -1,5 +1,6 @@
 """Jobs over HTTP, with workers that do as the tests say."""
 
+import asyncio
 import json
 import time
 
@@ -153,6 +154,20 @@ def test_a_stop_interrupts_and_a_start_goes_on(serve, client, tmp_path):
     wait(again, id, "running")
     again.delete(f"{ROUTE}/{id}")
     wait(again, id, "cancelled")
+
+
+def test_a_job_that_starts_while_the_service_stops_is_interrupted(client, monkeypatch):
+    start = asyncio.create_subprocess_exec
+
+    async def late(*args, **options):
+        await asyncio.sleep(0.3)
+        return await start(*args, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", late)
+    id = index(client, "waits")
+    wait(client, id, "running")
+    client.portal.call(client.service.jobs.stop)
+    assert client.service.jobs.table.get(id).state == "interrupted"
 
 
 def test_a_watch_runs_beside_other_jobs_and_goes_on_after_a_restart(client, tmp_path):
