@@ -11,6 +11,7 @@ from nearsight.collection import Collection
 from nearsight.collection.arrays import sample_vectors
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.neighbors import highest, unit_length
+from nearsight.evaluation.evaluate import advised_dim
 from nearsight.evaluation.metrics import Task, retrieval
 from nearsight.evaluation.significance import Estimate, estimate
 
@@ -181,12 +182,9 @@ def _seconds(X: Floats) -> float:
 
 
 def _advised(rows: Sequence[DimensionRow], keep: float) -> tuple[int, str]:
-    recalls = [row.recall for row in rows if row.recall is not None]
+    recalls = [(row.dim, row.recall) for row in rows if row.recall is not None]
     if recalls:
-        best = max(recalls, key=lambda recall: recall.value)
-        # A 95 % interval is about four standard errors wide.
-        limit = best.value - (best.high - best.low) / 3.92
-        dim = min(row.dim for row in rows if row.recall is not None and row.recall.value >= limit)
+        dim = advised_dim(recalls)
         return dim, f"{dim:,} numbers find the right label within one standard error of the best."
     dim = min((row.dim for row in rows if row.neighbors_kept.value >= keep), default=rows[-1].dim)
     share = next(row.neighbors_kept.value for row in rows if row.dim == dim)
