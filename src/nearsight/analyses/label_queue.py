@@ -86,7 +86,7 @@ def next_images(
     Raises
     ------
     InvalidParameterError
-        `n` is below 1, or the file is no classifier.
+        `n` is below 1, or the file holds no classifier.
     FingerprintMismatchError
         The classifier was fitted on vectors of another model.
     """

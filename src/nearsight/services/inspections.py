@@ -6,8 +6,7 @@ import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +20,7 @@ from nearsight.artifacts import exported, replacing
 from nearsight.errors import DetectorFileError, InvalidParameterError, StorageError, UnknownIdError
 from nearsight.estimators.conformal import Threshold, from_good, rate_above
 from nearsight.images import content_id, decode_path, encode_path, thumbnail
+from nearsight.services.database import Database
 from nearsight.services.heatmap_grids import packed, unpacked
 from nearsight.services.whole_files import Stamp
 
@@ -91,7 +91,7 @@ class Inspection:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._is_made = False
+        self._database = Database(self.directory / "images.sqlite", _SCHEMA, _TIMEOUT_S)
 
     @property
     def name(self) -> str:
@@ -173,7 +173,7 @@ class Inspection:
 
     def set_threshold(self, value: float | None) -> None:
         """Set the threshold; None goes back to the calibrated one."""
-        with self._transaction() as database:
+        with self._database.transaction() as database:
             if value is None:
                 database.execute("DELETE FROM settings WHERE name = 'threshold'")
             else:
@@ -211,7 +211,7 @@ class Inspection:
         }
         names = ", ".join(row)
         changes = ", ".join(f"{name} = excluded.{name}" for name in row if name not in ("id", "scored"))
-        with self._transaction() as database:
+        with self._database.transaction() as database:
             database.execute(
                 f"INSERT INTO images ({names}) VALUES ({', '.join(':' + name for name in row)})"
                 f" ON CONFLICT (id) DO UPDATE SET {changes}",
@@ -223,24 +223,24 @@ class Inspection:
 
     def add_file(self, path: str, stamp: Stamp, *, id: str | None = None, reason: str | None = None) -> None:
         """Note a file whose image was scored before, or that cannot be read."""
-        with self._transaction() as database:
+        with self._database.transaction() as database:
             _note_file(database, path, stamp, id, reason)
 
     def known_files(self) -> dict[str, Stamp]:
         """Return the files that were read, as they were."""
-        with self._transaction() as database:
+        with self._database.transaction() as database:
             rows = database.execute("SELECT path, size_bytes, time FROM files").fetchall()
         return {decode_path(row["path"]): Stamp(row["size_bytes"], row["time"]) for row in rows}
 
     def failures(self) -> list[dict[str, str]]:
         """Return the files that could not be read, with the reasons."""
-        with self._transaction() as database:
+        with self._database.transaction() as database:
             rows = database.execute("SELECT path, reason FROM files WHERE reason IS NOT NULL LIMIT 1000")
             return [{"path": decode_path(row["path"]), "reason": row["reason"]} for row in rows]
 
     def has(self, id: str, revision: int | None = None) -> bool:
         """Whether an image was scored, by this revision of the detector."""
-        with self._transaction() as database:
+        with self._database.transaction() as database:
             row = database.execute("SELECT revision FROM images WHERE id = ?", (id,)).fetchone()
         return row is not None and revision in (None, row["revision"])
 
@@ -272,7 +272,7 @@ class Inspection:
         where = f"{conditions[side]} AND {decided[is_decided]}"
         values = {"threshold": threshold, "limit": limit, "offset": offset}
         by = "score DESC, id" if order == "score" else "scored DESC, id"
-        with self._transaction() as database:
+        with self._database.transaction() as database:
             total = database.execute(f"SELECT count(*) FROM images WHERE {where}", values).fetchone()[0]
             rows = database.execute(
                 f"SELECT {_FACTS} FROM images WHERE {where} ORDER BY {by} LIMIT :limit OFFSET :offset", values
@@ -292,7 +292,7 @@ class Inspection:
     def named(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """Return what is known of the scored images among these, in their order."""
         threshold, marks = self.threshold().value, ", ".join("?" * len(ids))
-        with self._transaction() as database:
+        with self._database.transaction() as database:
             rows = database.execute(
                 f"SELECT {_FACTS} FROM images WHERE id IN ({marks})", list(ids)
             ).fetchall()
@@ -311,7 +311,7 @@ class Inspection:
     def counts(self) -> dict[str, int]:
         """Return numbers of images: in all, by side, without a verdict, where verdict and score differ."""
         threshold = self.threshold().value
-        with self._transaction() as database:
+        with self._database.transaction() as database:
             row = database.execute(
                 "SELECT count(*) AS images,"
                 " coalesce(sum(verdict = 'defect' OR (verdict IS NULL AND score > :t)), 0) AS defects,"
@@ -327,7 +327,7 @@ class Inspection:
 
     def scores(self) -> list[tuple[str, float, str | None]]:
         """Return id, score and verdict of all scored images, in the order of the scores."""
-        with self._transaction() as database:
+        with self._database.transaction() as database:
             rows = database.execute("SELECT id, score, verdict FROM images ORDER BY score, id").fetchall()
         return [(row["id"], row["score"], row["verdict"]) for row in rows]
 
@@ -351,7 +351,7 @@ class Inspection:
         if verdict == "good":
             for id in ids:
                 self._keep_copy(id)
-        with self._transaction() as database:
+        with self._database.transaction() as database:
             return sum(
                 database.execute(
                     "UPDATE images SET verdict = :verdict, decided = :now"
@@ -363,7 +363,7 @@ class Inspection:
 
     def confirmed(self, verdict: Verdict) -> list[str]:
         """Return the ids of the images with a verdict, those of the latest decision last."""
-        with self._transaction() as database:
+        with self._database.transaction() as database:
             rows = database.execute(
                 "SELECT id FROM images WHERE verdict = ? ORDER BY decided, id", (verdict,)
             ).fetchall()
@@ -371,7 +371,7 @@ class Inspection:
 
     def stale(self, revision: int) -> list[str]:
         """Return the ids of images that another revision of the detector scored."""
-        with self._transaction() as database:
+        with self._database.transaction() as database:
             rows = database.execute("SELECT id FROM images WHERE revision != ?", (revision,)).fetchall()
         return [row["id"] for row in rows]
 
@@ -411,7 +411,7 @@ class Inspection:
             self.keep(id, found[0].name, found[1])
 
     def _forget_oldest(self) -> None:
-        with self._transaction() as database:
+        with self._database.transaction() as database:
             ids = [
                 row["id"]
                 for row in database.execute(
@@ -425,7 +425,7 @@ class Inspection:
                 copy.unlink(missing_ok=True)
 
     def _row(self, id: str, columns: str) -> sqlite3.Row:
-        with self._transaction() as database:
+        with self._database.transaction() as database:
             row: sqlite3.Row | None = database.execute(
                 f"SELECT {columns} FROM images WHERE id = ?", (id,)
             ).fetchone()
@@ -434,29 +434,9 @@ class Inspection:
         return row
 
     def _setting(self, name: str) -> str | None:
-        with self._transaction() as database:
+        with self._database.transaction() as database:
             row = database.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row["value"])
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        file = self.directory / "images.sqlite"
-        try:
-            with closing(sqlite3.connect(file, timeout=_TIMEOUT_S, isolation_level=None)) as database:
-                database.row_factory = sqlite3.Row
-                if not self._is_made:
-                    database.execute("PRAGMA journal_mode = WAL")
-                    database.executescript(_SCHEMA)
-                    self._is_made = True
-                database.execute("BEGIN IMMEDIATE")
-                try:
-                    yield database
-                except BaseException:
-                    database.execute("ROLLBACK")
-                    raise
-                database.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise StorageError(f"{file} cannot be used: {error}") from error
 
 
 def _note_file(

@@ -7,12 +7,13 @@ import signal
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nearsight.errors import InvalidParameterError, StorageError
+from nearsight.services.database import Database
 
 FILENAME = "jobs.sqlite"
 STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted")
@@ -106,7 +107,7 @@ class JobTable:
 
     def __init__(self, directory: str | Path) -> None:
         self.path = Path(directory) / FILENAME
-        self._is_made = False
+        self._database = Database(self.path, _SCHEMA, _TIMEOUT_S)
 
     def add(
         self, kind: str, args: Mapping[str, Any], *, key_prefix: str = "", idempotency_key: str | None = None
@@ -280,21 +281,10 @@ class JobTable:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self.path, timeout=_TIMEOUT_S, isolation_level=None)) as database:
-                database.row_factory = sqlite3.Row
-                if not self._is_made:
-                    database.execute("PRAGMA journal_mode = WAL")
-                    database.executescript(_SCHEMA)
-                    self._is_made = True
-                database.execute("BEGIN IMMEDIATE")
-                try:
-                    yield database
-                except BaseException:
-                    database.execute("ROLLBACK")
-                    raise
-                database.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
+        except OSError as error:
             raise StorageError(f"{self.path} cannot be used: {error}") from error
+        with self._database.transaction() as database:
+            yield database
 
 
 def is_worker(pid: int) -> bool:

@@ -68,7 +68,7 @@ def train(
     InvalidParameterError
         There are too few classes or images, or a parameter is out of range.
     UnknownModelError
-        There is no such model, or it is no ONNX model.
+        There is no such model, or it is not an ONNX model.
 
     Notes
     -----

@@ -62,8 +62,8 @@ def monitor(
     mix of kinds changed? A few known images are embedded again, to see whether the software still computes
     the same vectors.
 
-    A single upload always differs, so one run is no alarm: two in a row with p below 0.01 are. Compare at
-    least 300 images, by time and not by folder. --where names the known images to compare with.
+    A single upload always differs. So a change counts only after two runs in a row with p below 0.01. Compare
+    at least 300 images, by time and not by folder. --where names the known images to compare with.
     """
     if (since is None) == (new is None):
         raise click.UsageError("say which images are new: --since DATE, or --new EXPR")
