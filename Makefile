@@ -44,8 +44,9 @@ PYTEST := $(BIN)/python -m pytest -n logical --dist worksteal
 test: $(READY)
 	$(PYTEST) -m "not slow"
 
+# Browsers and killed processes on a loaded machine: one that fails has a second try, which the end of the log lists.
 slow: $(READY)
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --reruns 1 -rR
 
 # The tests that depend on the processor, on machines that have less. Skipped tests are listed with the reason.
 # Only the files that have such tests are collected, five times: by as many processes as there are cores.
