@@ -46,7 +46,7 @@ test: $(READY)
 
 # Browsers and killed processes on a loaded machine: one that fails has a second try, which the end of the log lists.
 slow: $(READY)
-	$(PYTEST) -m slow --reruns 1 -rR
+	$(PYTEST) -m slow --reruns 1 -rsfER
 
 # The tests that depend on the processor, on machines that have less. Skipped tests are listed with the reason.
 # Only the files that have such tests are collected, five times: by as many processes as there are cores.
