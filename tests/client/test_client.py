@@ -132,6 +132,8 @@ def test_images_are_added_changed_and_removed(client, jpeg, tmp_path):
     [item] = collection.items()
     assert item.metadata == {"stars": 3.0}
     assert collection.update_metadata(item.id, {"stars": None}) == 1
+    assert collection.undo_metadata() == {"change": 1, "changed": 1, "kept": 0}
+    assert collection.change_metadata({"stars": 1.0}, where="stars = 3") == {"changed": 1, "change": 1}
     assert collection.remove([item.id]) == 1
     with pytest.raises(ImageError, match="bad"):
         collection.add(str(tmp_path / "bad.jpg"), on_error="raise")

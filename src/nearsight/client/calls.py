@@ -105,6 +105,8 @@ class CollectionCalls:
     add = Call(operations.add)
     index = Call(operations.index)
     update_metadata = Call(operations.update_metadata)
+    change_metadata = Call(operations.change_metadata)
+    undo_metadata = Call(operations.undo_metadata)
     remove = Call(operations.remove)
     vectors = Call(operations.vectors)
     thumbnails = Call(operations.thumbnails)

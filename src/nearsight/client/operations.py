@@ -300,6 +300,37 @@ def update_metadata(collection: Named, ids: str | Sequence[str], metadata: Metad
     return int((yield Request("PATCH", collection_path(collection, "items"), json=body)).json()["changed"])
 
 
+def change_metadata(
+    collection: Named, metadata: Metadata, ids: Iterable[str] | None = None, *, where: str | None = None
+) -> Operation[dict[str, int | None]]:
+    """Attach metadata to images, named by ids or by a filter; None removes a key.
+
+    Returns
+    -------
+    dict
+        ``changed``, the images that changed, and ``change``, a number for `undo_metadata`.
+    """
+    body = {"metadata": dict(metadata), "ids": None if ids is None else list(ids), "where": where}
+    facts: dict[str, int | None] = (
+        yield Request("PATCH", collection_path(collection, "items"), json=body)
+    ).json()
+    return facts
+
+
+def undo_metadata(collection: Named, change: int | None = None) -> Operation[dict[str, int | None]]:
+    """Take back a change of metadata, by default the last one.
+
+    Returns
+    -------
+    dict
+        ``change``, its number; ``changed``, the images that have their values of before again; ``kept``,
+        images that got others since.
+    """
+    answer = yield Request("POST", collection_path(collection, "items", "undo"), json={"change": change})
+    facts: dict[str, int | None] = answer.json()
+    return facts
+
+
 def remove(
     collection: Named, ids: Iterable[str] | None = None, *, where: str | None = None
 ) -> Operation[int]:

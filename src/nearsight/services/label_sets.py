@@ -3,19 +3,15 @@
 import csv
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from nearsight.analyses.labeled_images import labels_by_key
-from nearsight.artifacts import exported
 from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError, StorageError, UnknownIdError
+from nearsight.services.change_files import ChangeFiles, write_durably
 from nearsight.services.doubtful_labels import find_doubtful
 from nearsight.text_format import nfc
 
@@ -24,8 +20,6 @@ DIRECTORY = "labels"
 DEFAULT_KEY = "label"
 MAX_CLASSES = 1000
 MAX_LABEL_LENGTH = 100
-# Changes that can be undone.
-_MAX_CHANGES = 200
 _ID_DIGITS = 32
 
 
@@ -84,8 +78,8 @@ class LabelSet:
         collection.check_metadata({key: ""})
         self.collection = collection
         self.key = key
-        self._directory = collection.directory / DIRECTORY / key
-        self._facts_file = self._directory / "label_set.json"
+        self._changes = ChangeFiles(collection.directory / DIRECTORY / key)
+        self._facts_file = self._changes.directory / "label_set.json"
 
     def labels(self) -> dict[str, str]:
         """Return the label of each labeled image, by id."""
@@ -111,7 +105,7 @@ class LabelSet:
         if len(names) > MAX_CLASSES:
             raise InvalidParameterError(f"there are {len(names)} classes; at most {MAX_CLASSES} are possible")
         self._check_spelling(names)
-        with self._lock():
+        with self._changes.lock():
             self._write_facts({**self._facts(), "classes": list(dict.fromkeys(names))})
         return list(dict.fromkeys(names))
 
@@ -132,23 +126,21 @@ class LabelSet:
         """
         settled = [LabelChange(c.ids, None if c.label is None else checked_label(c.label)) for c in changes]
         ids = list(dict.fromkeys(id for change in settled for id in change.ids))
-        with self._lock():
+        with self._changes.lock():
             known = set(self._facts()["classes"])
             if new := [c.label for c in settled if c.label is not None and c.label not in known]:
                 self._check_spelling([*known, *new])
             current = self._current(ids)
             after = dict(current)
             numbers = []
-            first = max(self._numbers(), default=0) + 1
+            first = max(self._changes.numbers(), default=0) + 1
             for number, change in enumerate(settled, first):
                 # Written first: if the process is killed before the labels are, there is nothing to undo.
                 self._write_change(number, change, {id: after[id] for id in change.ids})
                 after |= dict.fromkeys(change.ids, change.label)
                 numbers.append(number)
             self._write_labels({id: after[id] for id in ids if after[id] != current[id]})
-            for number in self._numbers():
-                if number <= first + len(settled) - 1 - _MAX_CHANGES:
-                    self._change_file(number).unlink(missing_ok=True)
+            self._changes.drop_old()
         return numbers
 
     def undo(self, number: int | None = None) -> UndoneChange | None:
@@ -156,21 +148,21 @@ class LabelSet:
 
         An image that got another label since keeps it.
         """
-        with self._lock():
-            numbers = sorted(self._numbers(), reverse=True)
+        with self._changes.lock():
+            numbers = self._changes.numbers()
             for each in numbers if number is None else [n for n in numbers if n == number]:
                 change, before = self._read_change(each)
                 current = self._current(list(before), missing_ok=True)
                 undone = {id: before[id] for id in current if current[id] == change.label != before[id]}
                 self._write_labels(undone)
-                self._change_file(each).unlink(missing_ok=True)
+                self._changes.delete(each)
                 if undone:
                     return UndoneChange(each, change.label, undone)
         return None
 
     def confirm(self, ids: Sequence[str]) -> int:
         """Note that the labels of these images are right: checks name them no more; return how many."""
-        with self._lock():
+        with self._changes.lock():
             current = {id: label for id, label in self._current(ids).items() if label is not None}
             facts = self._facts()
             self._write_facts({**facts, "confirmed": {**facts["confirmed"], **current}})
@@ -222,39 +214,18 @@ class LabelSet:
             raise StorageError(f"{self._facts_file} is damaged; restore it or delete it") from error
 
     def _write_facts(self, facts: Mapping[str, Any]) -> None:
-        self._write(self._facts_file, {"format": 1, **facts})
-
-    def _numbers(self) -> list[int]:
-        return [int(file.stem) for file in self._directory.glob("changes/*.json") if file.stem.isdigit()]
-
-    def _change_file(self, number: int) -> Path:
-        return self._directory / "changes" / f"{number:09}.json"
+        write_durably(self._facts_file, {"format": 1, **facts})
 
     def _write_change(self, number: int, change: LabelChange, before: Mapping[str, str | None]) -> None:
-        self._write(self._change_file(number), {"format": 1, "label": change.label, "before": before})
+        self._changes.write(number, {"format": 1, "label": change.label, "before": before})
 
     def _read_change(self, number: int) -> tuple[LabelChange, dict[str, str | None]]:
+        facts = self._changes.read(number)
         try:
-            facts = json.loads(self._change_file(number).read_text(encoding="utf-8"))
-            return LabelChange(list(facts["before"]), facts["label"]), facts["before"]
-        except (AttributeError, KeyError, TypeError, ValueError, OSError):
-            # A change that cannot be read cannot be undone; the labels themselves are in the metadata.
+            return LabelChange(list(facts["before"]), facts["label"]), dict(facts["before"])
+        except (KeyError, TypeError, ValueError):
+            # The labels themselves are in the metadata.
             return LabelChange([], None), {}
-
-    @staticmethod
-    def _write(file: Path, facts: Mapping[str, Any]) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with exported(file) as handle:
-            handle.write(json.dumps(facts).encode())
-            handle.flush()
-            os.fsync(handle.fileno())
-
-    def _lock(self) -> FileLock:
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"{self._directory} cannot be made ({error.strerror})") from error
-        return FileLock(self._directory / "lock")
 
 
 def checked_label(label: str) -> str:

@@ -43,6 +43,15 @@ def test_one_unknown_id_and_nothing_changes(filled):
     assert not any(metadata(filled).values())
 
 
-@pytest.mark.parametrize("words", [("abcd",), ("a=1",), ("a=1", "abcd", "--where", "width = 1"), ()])
+@pytest.mark.parametrize(
+    "words", [("--undo", "a=1"), ("abcd",), ("a=1",), ("a=1", "abcd", "--where", "width = 1"), ()]
+)
 def test_bad_usage(filled, words):
     assert filled.json("tag", *words, code=2)["error"]["type"] == "UsageError"
+
+
+def test_the_last_change_is_taken_back(filled):
+    assert filled.json("tag", "wide=true", "--where", "width = 200") == {"tagged": 1}
+    assert filled.json("tag", "--undo") == {"tagged": 1}
+    assert not any(metadata(filled).values())
+    assert filled.json("tag", "--undo") == {"tagged": 0}

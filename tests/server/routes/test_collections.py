@@ -162,10 +162,22 @@ def test_metadata_is_changed_and_images_removed(client, empty, jpeg):
     assert client.patch(f"{route}/{ids[0]}", json={"metadata": {"tag": "a"}}).json()["metadata"] == {
         "tag": "a"
     }
-    assert client.patch(route, json={"ids": ids[1:], "metadata": {"tag": "b"}}).json() == {"changed": 2}
+    tagged = client.patch(route, json={"ids": ids[1:], "metadata": {"tag": "b"}}).json()
+    assert tagged == {"changed": 2, "change": 1}
     assert client.patch(route, json={"where": "tag = 'b'", "metadata": {"tag": None}}).json() == {
-        "changed": 2
+        "changed": 2,
+        "change": 2,
     }
+    assert client.patch(route, json={"where": "tag = 'b'", "metadata": {"tag": None}}).json() == {
+        "changed": 0,
+        "change": None,
+    }
+    assert client.post(f"{route}/undo", json={}).json() == {"change": 2, "changed": 2, "kept": 0}
+    assert client.get(route, params={"where": "tag = 'b'"}).json()["total"] == 2
+    client.patch(f"{route}/{ids[1]}", json={"metadata": {"tag": "c"}})
+    assert client.post(f"{route}/undo", json={"change": 1}).json() == {"change": 1, "changed": 1, "kept": 1}
+    again = client.post(f"{route}/undo", json={"change": 1})
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "nothing_to_undo")
     assert client.get(route, params={"where": "tag = 'a'"}).json()["total"] == 1
     assert client.patch(route, json={"metadata": {}}).status_code == 400
     assert client.delete(f"{route}/{ids[0]}").json() == {"removed": 1}

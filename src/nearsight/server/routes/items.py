@@ -30,6 +30,8 @@ from nearsight.server.inputs import (
 from nearsight.server.schemas import ITEMS
 from nearsight.server.service import Service
 from nearsight.server.uploads import UploadedImage, add_uploads
+from nearsight.services.label_sets import matching_ids, whole_ids
+from nearsight.services.metadata_changes import MetadataChanges
 from nearsight.text_format import plain
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["images"])
@@ -41,12 +43,18 @@ _IMMUTABLE = "private, max-age=31536000, immutable"
 _SANDBOX = "default-src 'none'; sandbox"
 
 
-class MetadataChange(BaseModel):
+class NewMetadata(BaseModel):
     """Metadata of one or many images; null removes a key."""
 
     metadata: dict[str, str | float | bool | None]
     ids: list[str] | None = None
     where: str | None = None
+
+
+class MetadataUndo(BaseModel):
+    """The change of metadata to take back; without a number, the last one."""
+
+    change: int | None = None
 
 
 class Removal(BaseModel):
@@ -144,18 +152,42 @@ def page_of_items(
 
 
 @router.patch("/items", dependencies=[requires("write")])
-async def change_metadata(request: Request, name: str, body: MetadataChange) -> dict[str, int]:
-    """Set or remove metadata of many images, by ids or by a filter."""
+async def change_metadata(request: Request, name: str, body: NewMetadata) -> dict[str, int | None]:
+    """Set or remove metadata of many images, by ids or by a filter.
+
+    The answer ``{"changed": 3, "change": 7}`` counts the images whose metadata changed, and has the number
+    that `POST items/undo` takes; null if nothing changed.
+    """
     service: Service = request.app.state.service
 
-    def change() -> int:
+    def change() -> dict[str, int | None]:
         collection = service.catalog.open(name)
         ids = _named(collection, body.ids, body.where)
-        n_changed = collection.update_metadata(ids, body.metadata) if ids else 0
+        change = MetadataChanges(collection).change(ids, body.metadata)
         service.catalog.forget_order(name)
-        return n_changed
+        return {"changed": change.n_changed, "change": change.number}
 
-    return {"changed": await service.in_thread(change)}
+    return await service.in_thread(change)
+
+
+@router.post("/items/undo", dependencies=[requires("write")])
+async def undo_metadata(request: Request, name: str, body: MetadataUndo) -> dict[str, int | None]:
+    """Take back a change of metadata; without a number, the last one.
+
+    The body is ``{"change": 7}``, the answer ``{"change": 7, "changed": 2, "kept": 1}``: images that got
+    their values of before again, and images left alone because they got others since or are gone. If there
+    is no such change, the answer is 409 with the code ``nothing_to_undo``.
+    """
+    service: Service = request.app.state.service
+
+    def take_back() -> dict[str, int | None]:
+        undone = MetadataChanges(service.catalog.open(name)).undo(body.change)
+        service.catalog.forget_order(name)
+        if undone is None:
+            raise Problem(409, "there is nothing to undo", code="nothing_to_undo")
+        return {"change": undone.number, "changed": undone.n_changed, "kept": undone.n_kept}
+
+    return await service.in_thread(take_back)
 
 
 @router.post("/items/delete", dependencies=[requires("write")])
@@ -173,7 +205,7 @@ async def get_item(request: Request, name: str, id: str) -> dict[str, Any]:
 
 
 @router.patch("/items/{id}", dependencies=[requires("write")])
-async def change_item(request: Request, name: str, id: str, body: MetadataChange) -> dict[str, Any]:
+async def change_item(request: Request, name: str, id: str, body: NewMetadata) -> dict[str, Any]:
     """Set or remove metadata of one image."""
     service: Service = request.app.state.service
 
@@ -266,9 +298,7 @@ def _remove(service: Service, name: str, ids: Sequence[str] | None, where: str |
 def _named(collection: Collection, ids: Sequence[str] | None, where: str | None) -> list[str]:
     if (ids is None) == (where is None):
         raise Problem(400, "name the images either by ids or by where")
-    if ids is not None:
-        return [collection.get(id).id for id in ids]
-    return [item.id for item in collection.items(where)]
+    return whole_ids(collection, ids) if ids is not None else matching_ids(collection, where or "")
 
 
 def _content(item: Item) -> bytes:
