@@ -40,8 +40,12 @@ def list_models() -> list[ModelEntry]:
     Examples
     --------
     >>> from nearsight.models import list_models
-    >>> [(entry.spec.id, entry.spec.dim) for entry in list_models()]
-    [('efficientnet-lite0', 1280), ('efficientnet-lite2', 1280), ('sift-vlad', 8192)]
+    >>> for entry in list_models():
+    ...     print(entry.spec.id, entry.spec.dim)
+    efficientnet-lite0 1280
+    efficientnet-lite0+lite2 2560
+    efficientnet-lite2 1280
+    sift-vlad 8192
     """
     entries = (_entry_or_warning(point) for point in _entry_points(MODELS_GROUP).values())
     return sorted(filter(None, entries), key=lambda entry: entry.spec.id)

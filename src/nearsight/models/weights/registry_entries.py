@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nearsight.models.base import ModelEntry, TextEncoder
 from nearsight.models.cache import cached_bytes
+from nearsight.models.concatenation import concatenated_entry
 from nearsight.models.runtimes.onnx import OnnxBackend
 from nearsight.models.runtimes.variants import OnnxVariants
 from nearsight.models.spec import ModelSpec
@@ -155,3 +156,8 @@ def efficientnet_lite2() -> ModelEntry:
             size_bytes=24_666_229,
         ),
     ).entry()
+
+
+def efficientnet_lite0_lite2() -> ModelEntry:
+    """Return both networks as one model of 2,560 numbers, which costs three times the arithmetic of Lite0."""
+    return concatenated_entry("efficientnet-lite0+lite2", [efficientnet_lite0(), efficientnet_lite2()])
