@@ -159,6 +159,8 @@ class ModelEntry:
         Returns the backend on a device, given the cache directory and the requested device. For variants
         that belong to a device or whose fingerprint is known only after a measurement. None for models that
         `load` puts on the processor and that move from there.
+    trainable : TrainableNetwork, optional
+        The network's weights, where its layers can be trained.
     """
 
     spec: ModelSpec
@@ -168,6 +170,24 @@ class ModelEntry:
     load_text_encoder: Callable[[Path, ModelSpec], TextEncoder] | None = None
     variants: "ModelVariants | None" = None
     load_on_device: Callable[[Path, str], Backend] | None = None
+    trainable: "TrainableNetwork | None" = None
+
+
+class TrainableNetwork(Protocol):
+    """A network of inverted residual blocks whose weights can be trained and written again."""
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the weights by name."""
+        ...
+
+    def build(self, state: Mapping[str, NDArray[Any]]) -> bytes:
+        """Return the network with other weights of the same names and shapes, as ONNX bytes."""
+        ...
+
+    @property
+    def blocks(self) -> Sequence[tuple[int, int]]:
+        """Kernel size in pixels and stride of each block, in order."""
+        ...
 
 
 class ModelVariants(Protocol):

@@ -19,7 +19,7 @@ from nearsight.models.onnx_graph import make_node, serialize
 #: Part of the cached file's name: increase it whenever the result of `build_graph` changes.
 GRAPH_VERSION = 1
 
-_BATCH_NORM_EPSILON = 1e-3
+BATCH_NORM_EPSILON = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class _EfficientNetBuilder:
     ) -> str:
         kernel, bias = _folded(self.weights, torch_conv, torch_norm)
         self.initializers |= {f"{name}.weight": kernel, f"{name}.bias": bias}
-        before, after = _same_padding(size_px, kernel.shape[-1], stride)
+        before, after = same_padding(size_px, kernel.shape[-1], stride)
         # A depthwise convolution has one input channel per filter.
         groups = kernel.shape[0] if kernel.shape[1] == 1 else 1
         self.nodes.append(
@@ -79,7 +79,7 @@ class _EfficientNetBuilder:
         self.nodes.append(make_node("Add", [x, y], name))
         return name
 
-    def block(self, x: str, i: int, stage: _BlockGroup, *, stride: int, size_px: int) -> str:
+    def block(self, x: str, i: int, kernel_px: int, *, stride: int, size_px: int) -> str:
         """Add an inverted residual block, with the input added if the shapes match."""
         torch, name = f"_blocks.{i}", f"block{i}"
         inside = x
@@ -96,7 +96,7 @@ class _EfficientNetBuilder:
             size_px=size_px,
             stride=stride,
         )
-        if self.initializers[f"{name}.depthwise.weight"].shape[-1] != stage.kernel_px:
+        if self.initializers[f"{name}.depthwise.weight"].shape[-1] != kernel_px:
             raise WeightsError(f"The weights of {torch} are not those of an EfficientNet-Lite.")
         inside = self.relu6(inside)
         inside = self.convolution(
@@ -149,18 +149,36 @@ def build_graph(weights: Mapping[str, NDArray[Any]], *, input_px: int, repeats: 
     )
 
 
-def _add_layers(graph: _EfficientNetBuilder, input_px: int, repeats: float) -> int:
-    x = graph.relu6(graph.convolution("pixels", "stem", "_conv_stem", "_bn0", size_px=input_px, stride=2))
-    size_px, i = math.ceil(input_px / 2), 0
+def block_shapes(repeats: float = 1.0) -> list[tuple[int, int]]:
+    """Return kernel size in pixels and stride of each block, in order.
+
+    Parameters
+    ----------
+    repeats : float
+        See `build_graph`.
+
+    Examples
+    --------
+    >>> len(block_shapes()), block_shapes()[-1]
+    (16, (3, 1))
+    """
+    shapes = []
     for number, stage in enumerate(_STAGES):
         # The Lite variants scale neither the first stage nor the last.
         scaled = number not in (0, len(_STAGES) - 1)
-        for repeat in range(math.ceil(stage.n_blocks * repeats) if scaled else stage.n_blocks):
-            stride = stage.stride if repeat == 0 else 1
-            x = graph.block(x, i, stage, stride=stride, size_px=size_px)
-            size_px, i = math.ceil(size_px / stride), i + 1
-    if f"_blocks.{i}._project_conv.weight" in graph.weights:
-        raise WeightsError(f"The weights have more than the {i} expected blocks.")
+        n_blocks = math.ceil(stage.n_blocks * repeats) if scaled else stage.n_blocks
+        shapes += [(stage.kernel_px, stage.stride)] + [(stage.kernel_px, 1)] * (n_blocks - 1)
+    return shapes
+
+
+def _add_layers(graph: _EfficientNetBuilder, input_px: int, repeats: float) -> int:
+    x = graph.relu6(graph.convolution("pixels", "stem", "_conv_stem", "_bn0", size_px=input_px, stride=2))
+    size_px, blocks = math.ceil(input_px / 2), block_shapes(repeats)
+    for i, (kernel_px, stride) in enumerate(blocks):
+        x = graph.block(x, i, kernel_px, stride=stride, size_px=size_px)
+        size_px = math.ceil(size_px / stride)
+    if f"_blocks.{len(blocks)}._project_conv.weight" in graph.weights:
+        raise WeightsError(f"The weights have more than the {len(blocks)} expected blocks.")
     x = graph.relu6(graph.convolution(x, "head", "_conv_head", "_bn1", size_px=size_px))
     graph.nodes.append(make_node("GlobalAveragePool", [x], "pool"))
     graph.nodes.append(make_node("Flatten", ["pool"], "pooled", axis=1))
@@ -175,12 +193,12 @@ def _folded(
         weights[f"{norm}.{part}"].astype(np.float64)
         for part in ("weight", "bias", "running_mean", "running_var")
     )
-    factor = gain / np.sqrt(variance + _BATCH_NORM_EPSILON)
+    factor = gain / np.sqrt(variance + BATCH_NORM_EPSILON)
     kernel = weights[f"{conv}.weight"].astype(np.float64) * factor[:, None, None, None]
     return kernel.astype(np.float32), (shift - mean * factor).astype(np.float32)
 
 
-def _same_padding(size_px: int, kernel_px: int, stride: int) -> tuple[int, int]:
+def same_padding(size_px: int, kernel_px: int, stride: int) -> tuple[int, int]:
     """Return TensorFlow's padding for an output of ceil(size / stride), with the odd pixel at the end."""
     total = max((math.ceil(size_px / stride) - 1) * stride + kernel_px - size_px, 0)
     return total // 2, total - total // 2

