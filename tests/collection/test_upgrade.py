@@ -1,7 +1,5 @@
 """A collection moves to another model and answers all the time."""
 
-import shutil
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +8,6 @@ from nearsight import Collection
 from nearsight.collection import upgrade
 from nearsight.collection.upgrade import MissingFilesError, Upgrade, UpgradeState, abandon, commit, rollback
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, StorageError
-from nearsight.store.lance import store as lance_store
 
 from fake import FakeBackend
 
@@ -154,49 +151,3 @@ def test_a_model_that_gives_other_vectors_each_time_is_refused(collection):
     with pytest.raises(StorageError, match="another vector than the one stored a moment ago"):
         run.verify()
     assert UpgradeState.read(collection.directory).phase == "verifying"
-
-
-class Killed(BaseException):
-    pass
-
-
-@pytest.mark.slow
-def test_killed_at_any_write_the_same_call_goes_on(collection, folder, tmp_path, monkeypatch):
-    """Stops a fresh upgrade before its first write, another before its second, and so on."""
-    left, copy = [0], shutil.copytree
-
-    def stopping(function):
-        def stopped(*args, **kwargs):
-            if left[0] == 0:
-                raise Killed
-            left[0] -= 1
-            return function(*args, **kwargs)
-
-        return stopped
-
-    monkeypatch.setattr(upgrade, "_ROWS_AT_ONCE", 5)
-    monkeypatch.setattr(upgrade, "replacing", stopping(upgrade.replacing))
-    monkeypatch.setattr(upgrade, "create_store", stopping(upgrade.create_store))
-    monkeypatch.setattr(upgrade.shutil, "rmtree", stopping(upgrade.shutil.rmtree))
-    monkeypatch.setattr(upgrade.manifest, "write_manifest", stopping(upgrade.manifest.write_manifest))
-    monkeypatch.setattr(lance_store.LanceStore, "append", stopping(lance_store.LanceStore.append))
-    for n_writes in range(40):
-        directory, left[0] = tmp_path / str(n_writes), n_writes
-        copy(collection.directory, directory)
-        try:
-            upgraded(Collection.open(directory, model=OLD))
-            is_whole = True
-        except Killed:
-            is_whole = False
-        left[0] = 10_000
-        state = UpgradeState.read(directory)
-        if state is None or state.phase != "switched":
-            check(Collection.open(directory, model=OLD), folder, OLD)
-            upgraded(Collection.open(directory, model=OLD))
-        check(Collection.open(directory, model=NEW), folder, NEW)
-        rollback(directory)
-        check(Collection.open(directory, model=OLD), folder, OLD)
-        if is_whole:
-            break
-    assert is_whole
-    assert n_writes >= 9

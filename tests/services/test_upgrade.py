@@ -49,7 +49,7 @@ def labels(collection):
 
 
 def test_a_sample_foretells_and_changes_nothing(collection, monkeypatch):
-    monkeypatch.setattr(service, "N_SAMPLED", 30)
+    monkeypatch.setattr(service, "_MIN_SAMPLED", 30)
     report = upgrade(collection, "other", labels=labels(collection), only_sample=True, progress=False)
     assert (report.n_images, report.n_embedded, report.switched) == (60, 30, False)
     assert report.comparison.n_images == 30

@@ -243,6 +243,16 @@ class CollectionReader:
         facts = {"model": self.spec.id, "fingerprint": self.fingerprint.digest}
         return export(self._store, Path(file), self._filter(where), facts)
 
+    def condition(self, where: str | None) -> Filter | None:
+        """Return what `where` means to a store; None for no condition.
+
+        Raises
+        ------
+        FilterError
+            It is not understood.
+        """
+        return self._filter(where)
+
     def _filter(self, where: str | None) -> Filter | None:
         if where is None:
             return None

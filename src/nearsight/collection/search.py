@@ -13,6 +13,7 @@ from nearsight import images
 from nearsight.collection import schema
 from nearsight.collection.arrays import batch_vectors, items_by_id
 from nearsight.collection.results import Match
+from nearsight.embedder import Embedder
 from nearsight.errors import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -94,9 +95,14 @@ def search(
 
 def embed_query(collection: "Collection", query: Any, *, allow_remote: bool = False) -> NDArray[np.float32]:
     """Return the (dim,) vector of one image by the collection's model."""
+    embedder = collection.embedder(n_threads=1, progress=False)
+    return embed_with(embedder, query, allow_remote=allow_remote)
+
+
+def embed_with(embedder: Embedder, query: Any, *, allow_remote: bool = False) -> NDArray[np.float32]:
+    """Return the (dim,) vector of one image."""
     if isinstance(query, (str, PathLike)) and Path(query).is_dir():
         raise InvalidParameterError(f"a query is one image; {query} is a folder")
-    embedder = collection.embedder(n_threads=1, progress=False)
     result = embedder.embed([query], on_error="raise", allow_remote=allow_remote)
     if len(result.vectors) != 1:
         raise InvalidParameterError(f"a query is one image; {query} holds {len(result.vectors)}")

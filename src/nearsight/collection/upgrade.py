@@ -8,10 +8,11 @@ at any moment leaves a collection that works, and the same call goes on.
 import json
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -20,82 +21,42 @@ from numpy.typing import NDArray
 
 from nearsight import images
 from nearsight.artifacts import replacing
-from nearsight.collection import manifest
-from nearsight.collection import schema as row_schema
+from nearsight.collection import bridge, manifest
 from nearsight.collection.arrays import batch_vectors
 from nearsight.collection.collection import Collection
+from nearsight.collection.schema import PREFIX
+from nearsight.collection.shadow_rows import (
+    ESTIMATED_KEY,
+    ShadowRows,
+    append_new,
+    chunks,
+    ids_of,
+    vectors_by_id,
+    vectors_of,
+)
+from nearsight.collection.upgrade_state import STATE, Phase, UpgradeState
 from nearsight.collection.write_lock import WriteLock
-from nearsight.embedder import Embedded, Embedder
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, StorageError
 from nearsight.models import Backend
 from nearsight.progress import bar
-from nearsight.store import VectorStore, create_store, open_store
+from nearsight.store import VectorStore, open_store
 
-STATE = "upgrade.json"
-Phase = Literal["shadow", "verifying", "ready", "switched"]
-Missing = Literal["refuse", "drop"]
+__all__ = [
+    "STATE",
+    "Missing",
+    "MissingFilesError",
+    "Phase",
+    "Upgrade",
+    "UpgradeState",
+    "abandon",
+    "commit",
+    "rollback",
+]
 
-_ROWS_AT_ONCE = 256
+Missing = Literal["refuse", "keep", "drop"]
+
 _N_COMPARED = 200
 _MIN_COSINE = 0.9999
-
-
-@dataclass(frozen=True, slots=True)
-class UpgradeState:
-    """How far an upgrade came.
-
-    Attributes
-    ----------
-    phase : {"shadow", "verifying", "ready", "switched"}
-        Rows are being written; they are being compared; the collection can change; it did.
-    model : str
-        The name that loads the new model.
-    fingerprint : str
-        Digest of its fingerprint.
-    store, previous_store : str
-        Folders of the new and of the old rows.
-    previous : mapping
-        The old manifest's file.
-    dropped : int
-        Images whose files are gone and that were left out.
-    """
-
-    phase: Phase
-    model: str
-    fingerprint: str
-    store: str
-    previous_store: str
-    previous: Mapping[str, Any]
-    dropped: int = 0
-
-    def write(self, directory: Path) -> None:
-        """Write it atomically."""
-        with replacing(directory / STATE) as file:
-            file.write(json.dumps(asdict(self), indent=1).encode() + b"\n")
-
-    @classmethod
-    def read(cls, directory: Path) -> "UpgradeState | None":
-        """Return the state of a collection's upgrade; None if there is none.
-
-        Raises
-        ------
-        StorageError
-            The file is damaged.
-        """
-        try:
-            state = cls(**json.loads((directory / STATE).read_bytes()))
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError, OSError) as error:
-            raise StorageError(
-                f"{directory / STATE} is damaged; restore it, or delete it to begin the upgrade again"
-            ) from error
-        if state.phase not in get_args(Phase):
-            raise StorageError(f"{directory / STATE} has the unknown step {state.phase!r}; update nearsight")
-        # The manifest is what changes the collection; a crash may have come before the state was written.
-        if manifest.CollectionManifest.read(directory).store == state.store:
-            return replace(state, phase="switched")
-        return replace(state, phase="ready") if state.phase == "switched" else state
 
 
 class MissingFilesError(StorageError):
@@ -106,7 +67,8 @@ class MissingFilesError(StorageError):
         super().__init__(
             f"{len(paths):,} images cannot be embedded again, because their files are gone, changed or"
             f" unreadable: {shown}{', …' if len(paths) > 3 else ''}. Bring them back, index the folder again"
-            " with --prune, or leave them out with --missing drop"
+            " with --prune, leave them out with --missing drop, or keep estimates of their vectors with"
+            " --missing keep"
         )
         self.paths = list(paths)
 
@@ -122,8 +84,9 @@ class Upgrade:
         The new model.
     model : str, optional
         The name that loads it; by default its id.
-    missing : {"refuse", "drop"}
-        What to do with images whose files are gone: raise, or leave them out.
+    missing : {"refuse", "keep", "drop"}
+        What to do with images whose files are gone: raise, keep an estimate of their vector by the bridge and
+        mark them in their metadata (`ESTIMATED_KEY`), or leave them out.
 
     Raises
     ------
@@ -142,9 +105,7 @@ class Upgrade:
         missing: Missing = "refuse",
     ) -> None:
         if missing not in get_args(Missing):
-            raise InvalidParameterError(
-                f"missing is {missing!r}; it must be {' or '.join(get_args(Missing))}"
-            )
+            raise InvalidParameterError(f"missing is {missing!r}; it must be {', '.join(get_args(Missing))}")
         self._collection = collection
         self._directory = collection.directory
         self._backend = backend
@@ -161,7 +122,7 @@ class Upgrade:
                 f" it, or end it with {remedy}"
             )
         self.state = state or UpgradeState(
-            "shadow",
+            "sampling",
             model or backend.spec.id,
             digest,
             f"store-{secrets.token_hex(4)}",
@@ -169,13 +130,35 @@ class Upgrade:
             json.loads((self._directory / manifest.FILENAME).read_bytes()),
         )
 
-    def shadow(self, limit: int | None = None, *, progress: bool | None = None) -> int:
+    def sample(self, n: int, *, progress: bool | None = None) -> int:
+        """Embed `n` random images, and learn the bridge from them; return how many were embedded.
+
+        From then on the collection can be searched by the new model, too: `BridgedSearch`.
+
+        Parameters
+        ----------
+        n : int
+        progress : bool, optional
+            See `nearsight.progress.bar`.
+        """
+        self.state.write(self._directory)
+        rows = self._rows()
+        # Drawn from all, so that a call after a crash draws the same.
+        ids = np.random.default_rng(0).permutation(sorted(ids_of(rows.old)))[:n].tolist()
+        started = time.perf_counter()
+        n_embedded, _ = self._embed(rows, set(ids) - ids_of(rows.new), progress)
+        seconds = (time.perf_counter() - started) / n_embedded if n_embedded else self.state.image_seconds
+        if bridge.has_pairs(rows.new):
+            bridge.current_bridge(self._directory, rows.old, rows.new, self._fingerprints)
+        phase: Phase = "shadow" if self.state.phase == "sampling" else self.state.phase
+        self._step(replace(self.state, phase=phase, image_seconds=seconds))
+        return n_embedded
+
+    def shadow(self, *, progress: bool | None = None) -> int:
         """Embed images that have no row of the new model yet; return how many were embedded.
 
         Parameters
         ----------
-        limit : int, optional
-            At most so many, chosen at random: a sample, after which the step stays the same.
         progress : bool, optional
             See `nearsight.progress.bar`.
 
@@ -183,35 +166,50 @@ class Upgrade:
         ------
         MissingFilesError
             Files are gone, and `missing` is "refuse". What was embedded is kept.
+        InvalidParameterError
+            Files are gone, `missing` is "keep", and fewer than 50 images could be embedded to learn from.
         """
-        self.state.write(self._directory)
-        old, new = open_store(self._directory / self._facts.store), self._new_store()
-        embedder = Embedder(self._backend, cache_dir=self._collection.cache_dir, progress=False)
-        missing: list[str] = []
-        n_embedded, ids = 0, sorted(_ids(old) - _ids(new))
-        if limit is not None:
-            ids = np.random.default_rng(0).permutation(ids)[:limit].tolist()
-        with bar("embedding images", len(ids), unit="images", progress=progress) as shown:
-            for rows in _chunks(old, ids):
-                vectors = _embedded(embedder, rows)
-                kept = [row for row, id in enumerate(rows.column("id").to_pylist()) if id in vectors]
-                missing += [
-                    images.decode_path(path) or id
-                    for id, path in zip(
-                        rows.column("id").to_pylist(), rows.column("path").to_pylist(), strict=True
-                    )
-                    if id not in vectors
-                ]
-                if kept:
-                    _append(new, rows.take(pa.array(kept)), vectors)
-                n_embedded += len(kept)
-                shown.update(len(rows))
-        if limit is not None:
-            return n_embedded
+        if self.state.phase == "sampling":
+            self._step(replace(self.state, phase="shadow"))
+        rows = self._rows()
+        n_embedded, missing = self._embed(rows, ids_of(rows.old) - ids_of(rows.new), progress)
         if missing and self._missing == "refuse":
-            raise MissingFilesError(missing)
-        self._step(replace(self.state, phase="verifying", dropped=len(missing)))
+            raise MissingFilesError(list(missing.values()))
+        n_estimated = self._estimate(rows, list(missing)) if self._missing == "keep" else 0
+        n_estimated += self.state.estimated
+        dropped = len(missing) if self._missing == "drop" else 0
+        self._step(replace(self.state, phase="verifying", dropped=dropped, estimated=n_estimated))
         return n_embedded
+
+    def _embed(self, rows: ShadowRows, ids: set[str], progress: bool | None) -> tuple[int, dict[str, str]]:
+        """Write new rows; return how many, and the paths of images whose files are gone, by id."""
+        missing: dict[str, str] = {}
+        n_embedded = 0
+        with bar("embedding images", len(ids), unit="images", progress=progress) as shown:
+            for batch, vectors in rows.embed(ids):
+                n_embedded += rows.keep(batch, vectors)
+                for id, path in zip(
+                    batch.column("id").to_pylist(), batch.column("path").to_pylist(), strict=True
+                ):
+                    if id not in vectors:
+                        missing[id] = images.decode_path(path) or id
+                shown.update(len(batch))
+        return n_embedded, missing
+
+    def _estimate(self, rows: ShadowRows, ids: list[str], *, has_lock: bool = False) -> int:
+        """Write marked rows with estimated vectors; return how many."""
+        if not ids:
+            return 0
+        found = bridge.current_bridge(self._directory, rows.old, rows.new, self._fingerprints)
+        n = 0
+        for batch in chunks(rows.old, ids):
+            estimates = found.map.transform(batch_vectors(batch))
+            by_id = dict(zip(batch.column("id").to_pylist(), estimates, strict=True))
+            if has_lock:
+                n += append_new(rows.new, batch, by_id, estimated=True)
+            else:
+                n += rows.keep(batch, by_id, estimated=True)
+        return n
 
     def paired_vectors(
         self, n: int, *, random_state: int = 0
@@ -223,10 +221,20 @@ class Upgrade:
         n : int
         random_state : int
         """
-        old, new = open_store(self._directory / self._facts.store), self._new_store()
-        both = sorted(_ids(old) & _ids(new))
+        rows = self._rows()
+        both = sorted((ids_of(rows.old) & ids_of(rows.new)) - _estimated(rows.new))
         ids = sorted(np.random.default_rng(random_state).permutation(both)[:n].tolist())
-        return ids, _vectors_of(old, ids), _vectors_of(new, ids)
+        return ids, vectors_of(rows.old, ids), vectors_of(rows.new, ids)
+
+    def n_left(self) -> int:
+        """Return how many images have no row of the new model yet."""
+        rows = self._rows()
+        return len(ids_of(rows.old) - ids_of(rows.new))
+
+    def expected_recall(self) -> tuple[float, float, float] | None:
+        """Return the expected recall of searches by the bridge, with its interval; None without a bridge."""
+        found = bridge.Bridge.read(self._directory, self._fingerprints)
+        return None if found is None else (found.recall, found.low, found.high)
 
     def verify(self, *, random_state: int = 0) -> None:
         """Check that every image has one row, and that stored vectors are what the model computes.
@@ -236,20 +244,19 @@ class Upgrade:
         StorageError
             They are not; the collection stays as it is.
         """
-        old, new = open_store(self._directory / self._facts.store), self._new_store()
-        ids = [id for batch in new.scan(["id"]) for id in batch.column("id").to_pylist()]
-        lacking = _ids(old) - set(ids)
+        rows = self._rows()
+        ids = [id for batch in rows.new.scan(["id"]) for id in batch.column("id").to_pylist()]
+        lacking = ids_of(rows.old) - set(ids)
         if len(ids) != len(set(ids)) or len(lacking) > self.state.dropped:
             raise StorageError(
                 f"the new rows are {len(ids):,}, {len(ids) - len(set(ids)):,} of them twice, and"
                 f" {len(lacking):,} images lack one; run nearsight upgrade again"
             )
-        rng = np.random.default_rng(random_state)
-        some = [ids[row] for row in rng.permutation(len(ids))[:_N_COMPARED]]
-        embedder = Embedder(self._backend, cache_dir=self._collection.cache_dir, progress=False)
-        for rows in _chunks(new, set(some)):
-            stored = dict(zip(rows.column("id").to_pylist(), batch_vectors(rows), strict=True))
-            for id, vector in _embedded(embedder, rows).items():
+        drawn = np.random.default_rng(random_state).permutation(sorted(set(ids) - _estimated(rows.new)))
+        drawn_ids = drawn[:_N_COMPARED].tolist()
+        stored = vectors_by_id(rows.new, drawn_ids)
+        for _, vectors in rows.embed(drawn_ids, rows.new):
+            for id, vector in vectors.items():
                 lengths = np.linalg.norm(vector) * np.linalg.norm(stored[id])
                 if lengths and float(vector @ stored[id]) / lengths < _MIN_COSINE:
                     raise StorageError(
@@ -269,31 +276,31 @@ class Upgrade:
             Files of images that were added meanwhile are gone, and `missing` is "refuse".
         """
         with WriteLock(self._directory, self._facts):
-            old, new = open_store(self._directory / self._facts.store), self._new_store()
-            self._carry_over(old, new)
+            rows = self._rows()
+            self._carry_over(rows)
             self.state = replace(self.state, phase="switched")
             self.state.write(self._directory)
             facts = manifest.CollectionManifest.of(self._backend.spec, self._facts.storage)
             replace(facts, created=self._facts.created, store=self.state.store).write(self._directory)
             shutil.rmtree(self._directory / manifest.CACHE, ignore_errors=True)
-        new.maintain()
+        rows.new.maintain()
         return Collection.open(self._directory, model=self._backend, cache_dir=self._collection.cache_dir)
 
-    def _carry_over(self, old: VectorStore, new: VectorStore) -> None:
-        """Bring the new rows up to what others wrote since they were copied."""
-        new.delete(sorted(_ids(new) - _ids(old)))
-        embedder = Embedder(self._backend, cache_dir=self._collection.cache_dir, progress=False)
-        late = _ids(old) - _ids(new)
-        missing = 0
-        for rows in _chunks(old, late):
-            vectors = _embedded(embedder, rows)
-            kept = [row for row, id in enumerate(rows.column("id").to_pylist()) if id in vectors]
-            if kept:
-                _append(new, rows.take(pa.array(kept)), vectors)
-            missing += len(rows) - len(kept)
-        if missing > self.state.dropped and self._missing == "refuse":
-            raise MissingFilesError([f"{missing} images added meanwhile"])
-        columns = [name for name in old.schema.names if name not in ("vector", "thumbnail")]
+    def _carry_over(self, rows: ShadowRows) -> None:
+        """Bring the new rows up to what others wrote since they were copied; the caller holds the lock."""
+        old, new = rows.old, rows.new
+        new.delete(sorted(ids_of(new) - ids_of(old)))
+        missing: list[str] = []
+        for batch, vectors in rows.embed(ids_of(old) - ids_of(new)):
+            append_new(new, batch, vectors)
+            missing += [id for id in batch.column("id").to_pylist() if id not in vectors]
+        if len(missing) > self.state.dropped and self._missing == "refuse":
+            raise MissingFilesError([f"{len(missing)} images added meanwhile"])
+        if self._missing == "keep":
+            self._estimate(rows, missing, has_lock=True)
+        # The mark tells of the old vectors there, and of the new ones here.
+        others = ("vector", "thumbnail", PREFIX + ESTIMATED_KEY)
+        columns = [name for name in old.schema.names if name not in others]
         if added := [old.schema.field(name) for name in columns if name not in new.schema.names]:
             new.add_columns(added)
         before = {row["id"]: row for batch in new.scan(columns) for row in batch.to_pylist()}
@@ -303,13 +310,13 @@ class Upgrade:
                 fields = [new.schema.field(name) for name in columns]
                 new.update(pa.Table.from_pylist(changed, schema=pa.schema(fields)))
 
-    def _new_store(self) -> VectorStore:
-        old = open_store(self._directory / self._facts.store)
-        vector = row_schema.schema(self._backend.spec.dim, self._facts.storage).field("vector")
-        schema = old.schema.set(old.schema.get_field_index("vector"), vector)
-        folder = self._directory / self.state.store
-        # Others may have added columns since it was created.
-        return open_store(folder) if folder.exists() else create_store(folder, schema)
+    @property
+    def _fingerprints(self) -> tuple[str, str]:
+        return self._facts.fingerprint.digest, self._backend.spec.fingerprint.digest
+
+    def _rows(self) -> ShadowRows:
+        cache_dir = self._collection.cache_dir
+        return ShadowRows(self._directory, self._facts, self.state.store, self._backend, cache_dir)
 
     def _step(self, state: UpgradeState) -> None:
         self.state = state
@@ -336,7 +343,7 @@ def rollback(directory: Path) -> int:
     state = _switched(directory)
     with FileLock(directory / manifest.LOCK):
         old = open_store(directory / state.previous_store)
-        n_lacking = len(_ids(open_store(directory / state.store)) - _ids(old))
+        n_lacking = len(ids_of(open_store(directory / state.store)) - ids_of(old))
         with replacing(directory / manifest.FILENAME) as file:
             file.write(json.dumps(dict(state.previous), indent=2).encode() + b"\n")
         replace(state, phase="ready").write(directory)
@@ -360,6 +367,7 @@ def commit(directory: Path) -> None:
     with FileLock(directory / manifest.LOCK):
         # First the rows: what is left of them after a crash is deleted by the same call.
         shutil.rmtree(directory / state.previous_store, ignore_errors=True)
+        (directory / bridge.FILENAME).unlink(missing_ok=True)
         (directory / STATE).unlink()
 
 
@@ -382,8 +390,11 @@ def abandon(directory: Path) -> None:
             if state
             else f"no upgrade of {directory} has begun; nearsight upgrade --to MODEL begins one"
         )
-    shutil.rmtree(directory / state.store, ignore_errors=True)
-    (directory / STATE).unlink()
+    # Searches by the bridge write under the same lock, and only while the state names their rows.
+    with FileLock(directory / manifest.LOCK):
+        shutil.rmtree(directory / state.store, ignore_errors=True)
+        (directory / bridge.FILENAME).unlink(missing_ok=True)
+        (directory / STATE).unlink()
 
 
 def _switched(directory: Path) -> UpgradeState:
@@ -396,46 +407,10 @@ def _switched(directory: Path) -> UpgradeState:
     return state
 
 
-def _ids(store: VectorStore) -> set[str]:
-    return {id for batch in store.scan(["id"]) for id in batch.column("id").to_pylist()}
-
-
-def _vectors_of(store: VectorStore, ids: Sequence[str]) -> NDArray[np.float32]:
-    found: dict[str, NDArray[np.float32]] = {}
-    for batch in store.scan(["id", "vector"], ids=ids):
-        found |= dict(zip(batch.column("id").to_pylist(), batch_vectors(batch), strict=True))
-    dim = store.schema.field("vector").type.list_size
-    return np.stack([found[id] for id in ids]) if ids else np.empty((0, dim), np.float32)
-
-
-def _chunks(store: VectorStore, ids: Iterable[str]) -> Iterator[pa.RecordBatch]:
-    """Yield some rows whole, a few hundred at a time."""
-    ordered = sorted(ids)
-    for start in range(0, len(ordered), _ROWS_AT_ONCE):
-        yield from store.scan(store.schema.names, ids=ordered[start : start + _ROWS_AT_ONCE])
-
-
-def _embedded(embedder: Embedder, rows: pa.RecordBatch) -> dict[str, NDArray[np.float32]]:
-    """Return the vectors of rows by id, of those whose file still has that content."""
-    columns = (rows.column(name).to_pylist() for name in ("id", "paths"))
-    left = {
-        id: [images.decode_path(path) for path in paths or ()] for id, paths in zip(*columns, strict=True)
-    }
-    vectors: dict[str, NDArray[np.float32]] = {}
-    # Usually the first file of an image is there; of the others, the next is tried.
-    while left := {id: paths for id, paths in left.items() if paths and id not in vectors}:
-        firsts = [paths.pop(0) for paths in left.values()]
-        there = [path for path in firsts if images.exists(path)]
-        for result in embedder.stream(images.find(there)) if there else ():
-            if isinstance(result, Embedded) and result.id in left and result.vector is not None:
-                vectors[result.id] = result.vector
-    return vectors
-
-
-def _append(store: VectorStore, rows: pa.RecordBatch, vectors: Mapping[str, NDArray[np.float32]]) -> None:
-    X = np.stack([vectors[id] for id in rows.column("id").to_pylist()])
-    kind = store.schema.field("vector").type
-    numbers = pa.array(X.ravel().astype(np.float16 if kind.value_type == pa.float16() else np.float32))
-    column = pa.FixedSizeListArray.from_arrays(numbers, type=kind)
-    columns = [column if name == "vector" else rows.column(name) for name in store.schema.names]
-    store.append(pa.Table.from_arrays(columns, schema=store.schema))
+def _estimated(store: VectorStore) -> set[str]:
+    """Return the ids of rows whose vector is an estimate."""
+    mark = PREFIX + ESTIMATED_KEY
+    if mark not in store.schema.names:
+        return set()
+    batches = store.scan(["id", mark])
+    return {row["id"] for batch in batches for row in batch.to_pylist() if row[mark]}

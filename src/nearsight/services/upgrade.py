@@ -1,15 +1,16 @@
 """Moves a collection to another model after a comparison of both, and names what no longer fits."""
 
 import json
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.collection import Collection
+from nearsight.collection.bridged_search import BridgedResult, BridgedSearch
 from nearsight.collection.upgrade import Missing, Upgrade
 from nearsight.errors import ParityError
 from nearsight.estimators.neighbors import highest, unit_length
@@ -17,8 +18,8 @@ from nearsight.evaluation import Estimate, PairedDifference, estimate, paired_di
 from nearsight.evaluation.metrics import Task, retrieval
 from nearsight.models import load_model
 
-#: Images that are embedded first, to foretell time and agreement.
-N_SAMPLED = 500
+# Images that are embedded first, to learn the bridge and to foretell time: a tenth, within bounds.
+_MIN_SAMPLED, _MAX_SAMPLED, _SAMPLED_SHARE = 500, 2000, 0.1
 _N_COMPARED = 5000
 _N_NEIGHBORS = 10
 _SIGNIFICANT = 0.05
@@ -70,8 +71,11 @@ class CollectionUpgrade:
     switched : bool
     stale : list of Path
         Fitted files in the collection's directory that are of another model.
-    n_dropped : int
-        Images that were left out, because their files are gone.
+    n_dropped, n_estimated : int
+        Images that were left out, because their files are gone, and those that keep an estimated vector.
+    bridge_recall : (float, float, float) or None
+        Before the change: the expected share of the new model's ten nearest images that searches by the
+        bridge find, with its 95 % interval.
     """
 
     old_model: str
@@ -84,6 +88,8 @@ class CollectionUpgrade:
     switched: bool
     stale: list[Path]
     n_dropped: int
+    n_estimated: int = 0
+    bridge_recall: tuple[float, float, float] | None = None
 
 
 def upgrade(
@@ -107,7 +113,7 @@ def upgrade(
         Name of the new model.
     labels : mapping of str to str, optional
         Label by id, to compare recall@1.
-    missing : {"refuse", "drop"}
+    missing : {"refuse", "keep", "drop"}
         See `collection.upgrade.Upgrade`.
     only_sample : bool
         Whether to stop after a sample; what was embedded is kept for the upgrade.
@@ -125,12 +131,10 @@ def upgrade(
     """
     backend = load_model(model, device=device, cache_dir=cache_dir)
     run = Upgrade(collection, backend, model=model, missing=missing)
-    started = time.perf_counter()
     n_images = len(collection)
-    n_embedded = run.shadow(N_SAMPLED, progress=progress)
-    seconds = time.perf_counter() - started
-    left = max(0, n_images - n_embedded)
-    expected = left * seconds / n_embedded if n_embedded else 0.0
+    n_embedded = run.sample(n_sampled(n_images), progress=progress)
+    expected = run.n_left() * run.state.image_seconds
+    recall_by_bridge = run.expected_recall()
     comparison = compare_models(run, labels)
     if not only_sample:
         n_embedded += run.shadow(progress=progress)
@@ -155,7 +159,60 @@ def upgrade(
         not only_sample,
         stale_files(collection.directory, backend.spec.fingerprint.digest),
         run.state.dropped,
+        run.state.estimated,
+        recall_by_bridge,
     )
+
+
+def n_sampled(n_images: int) -> int:
+    """Return how many of a collection's images are embedded first.
+
+    Examples
+    --------
+    >>> n_sampled(300), n_sampled(10_000), n_sampled(1_000_000)
+    (500, 1000, 2000)
+    """
+    return min(_MAX_SAMPLED, max(_MIN_SAMPLED, round(_SAMPLED_SHARE * n_images)))
+
+
+def search_by_model(
+    collection: Collection,
+    model: str,
+    query: Any = None,
+    *,
+    ids: Sequence[str] = (),
+    k: int = 10,
+    where: str | None = None,
+    exact: bool = False,
+    allow_remote: bool = False,
+    device: str = "auto",
+    cache_dir: Path | None = None,
+) -> BridgedResult:
+    """Search by a model that the collection has, or that an upgrade under way moves it to.
+
+    Parameters
+    ----------
+    collection : Collection
+    model : str
+        Name of the model.
+    query, k, where, exact, allow_remote
+        See `Collection.search`.
+    ids : sequence of str
+        Images of the collection to look for.
+    device, cache_dir
+        See `nearsight.Embedder`.
+
+    Raises
+    ------
+    FingerprintMismatchError
+        The collection has another model, and no upgrade to this one is under way.
+    """
+    backend = load_model(model, device=device, cache_dir=cache_dir)
+    options: dict[str, Any] = {"k": k, "where": where, "exact": exact, "allow_remote": allow_remote}
+    if backend.spec.fingerprint == collection.fingerprint:
+        matches = collection.search(query, id=ids, **options)
+        return BridgedResult(matches, [], 0, 1.0, 1.0, 1.0, 1.0)
+    return BridgedSearch(collection, backend).search(query, id=ids, **options)
 
 
 def compare_models(run: Upgrade, labels: Mapping[str, str] | None = None) -> ModelComparison:

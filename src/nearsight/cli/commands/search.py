@@ -14,11 +14,14 @@ from nearsight.text_format import SHORT_ID_DIGITS, pairs
 
 if TYPE_CHECKING:
     from nearsight.collection import Match
+    from nearsight.collection.bridged_search import BridgedResult
 
 
 @click.command(
     cls=Command,
-    json_shape="""{"hits": [{"id", "path", "similarity": float, "metadata": {}}]}""",
+    json_shape="""{"hits": [{"id", "path", "similarity": float, "metadata": {}}]}
+ and with --model during an upgrade also {"bridge": {"model", "recall": float, "low": float, "high": float,
+ "share": float, "embedded": int}}, and "by": "model" or "bridge" in each hit""",
     examples=(
         "nearsight search photo.jpg --open",
         "nearsight search --id 3fa9c1 -k 20 --where \"width >= 640 AND path LIKE '%beach%'\"",
@@ -37,6 +40,11 @@ if TYPE_CHECKING:
 )
 @options.k("Number of matches.")
 @options.where
+@click.option(
+    "--model",
+    metavar="NAME",
+    help="Search by the model that an upgrade under way moves the collection to.",
+)
 @options.device
 @click.option(
     "--verify", is_flag=True, help="Put images of the very same object first (SIFT keypoints and RANSAC)."
@@ -58,6 +66,7 @@ def search(
     not_texts: tuple[str, ...],
     k: int,
     where: str | None,
+    model: str | None,
     exact: bool,
     expand: bool,
     verify: bool,
@@ -75,6 +84,9 @@ def search(
     standard deviations from the mean of the collection.
 
     --expand adds the three nearest images to the query. That finds more of a kind, not the one nearest image.
+
+    During an upgrade, --model names the new model. Images that lack its vectors are proposed by a bridge and
+    embedded now, up to 100 for one search; their vectors are kept.
     """
     if not queries and not ids and text is None:
         raise click.UsageError("name what to search for: IMAGE, --id ID or --text TEXT")
@@ -91,14 +103,30 @@ def search(
         raise click.UsageError("-0 changes how --paths ends a file name; add --paths")
     if paths and run.console.as_json:
         raise click.UsageError("--paths and --json are two forms of output; give one of them")
+    if model is not None and (text is not None or not_texts or verify or expand):
+        raise click.UsageError("--model compares images; leave out --text, --not, --verify and --expand")
     if run.device == "auto":
         # Opening a session on a GPU takes longer than embedding one image on the processor.
         run.device = "cpu"
     collection = run.open_collection()
     images = [sys.stdin.buffer.read() if image == "-" else image for image in queries]
     arguments: dict[str, Any] = {"k": k, "where": where, "exact": exact, "allow_remote": allow_remote}
+    bridged = None
     try:
-        if verify:
+        if model is not None:
+            from nearsight.services.upgrade import search_by_model
+
+            bridged = search_by_model(
+                collection,
+                model,
+                images,
+                ids=ids,
+                device=run.device,
+                cache_dir=run.settings.cache_dir,
+                **arguments,
+            )
+            matches = bridged.matches
+        elif verify:
             from nearsight.services.collections import search_verified
 
             matches = search_verified(collection, *images, id=ids[0] if ids else None, **arguments)
@@ -109,7 +137,14 @@ def search(
         if "-" not in queries or error.path in queries:
             raise
         raise ImageError("standard input", error.reason) from error
-    run.console.document({"hits": [_hit(match) for match in matches]})
+    document: dict[str, Any] = {"hits": [_hit(match) for match in matches]}
+    if bridged is not None:
+        for hit in document["hits"]:
+            hit["by"] = "bridge" if hit["id"] in bridged.estimated else "model"
+        document["bridge"] = _bridge(model, bridged)
+    run.console.document(document)
+    if bridged is not None:
+        _note_bridge(run, bridged)
     if paths:
         run.console.paths(filter(None, (match.path for match in matches)), null=null)
     else:
@@ -123,6 +158,24 @@ def search(
 
 def _hit(match: "Match") -> dict[str, Any]:
     return {"id": match.id, "path": match.path, "similarity": match.similarity, "metadata": match.metadata}
+
+
+def _bridge(model: str | None, result: "BridgedResult") -> dict[str, Any]:
+    figures = {name: round(getattr(result, name), 5) for name in ("recall", "low", "high", "share")}
+    return {"model": model, **figures, "embedded": result.n_embedded}
+
+
+def _note_bridge(run: Run, result: "BridgedResult") -> None:
+    if result.share < 1:
+        run.console.note(
+            f"By bridge: {result.share:.0%} of the images have vectors of this model. Expected are"
+            f" {result.recall:.0%} ({result.low:.0%} to {result.high:.0%}) of its ten nearest."
+            f" Embedded now: {result.n_embedded:,}."
+        )
+    if result.estimated:
+        run.console.note(
+            f"Note: {len(result.estimated):,} of the similarities are estimates, because the files are gone."
+        )
 
 
 def _print_matches(run: Run, matches: "list[Match]") -> None:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
  "new_bytes": int, "overlap": float or null, "overlap_interval": [low, high] or null, "compared": int,
  "recall@1": {"old": float, "new": float, "difference": float, "low": float, "high": float,
    "p": float} or null,
- "switched": bool, "dropped": int, "stale": [path]} or {"committed": true} or {"abandoned": true}""",
+ "bridge_recall": {"value": float, "low": float, "high": float} or null,
+ "switched": bool, "dropped": int, "estimated": int, "stale": [path]} or {"committed": true}
+ or {"abandoned": true}""",
     examples=(
         "nearsight upgrade --to dir:my-model --labels category --dry-run",
         "nearsight upgrade --to efficientnet-lite2",
@@ -36,11 +38,11 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Stop after a sample: agreement, labels, time, and bytes.")
 @click.option(
     "--missing",
-    type=click.Choice(["refuse", "drop"]),
+    type=click.Choice(["refuse", "keep", "drop"]),
     default="refuse",
     show_default=True,
-    metavar="refuse|drop",
-    help="What to do with images whose files are gone.",
+    metavar="refuse|keep|drop",
+    help="With images whose files are gone: stop, keep an estimate of their vector, or leave them out.",
 )
 @click.option("--force", is_flag=True, help="Change the collection although labels say that it gets worse.")
 @click.option("--commit", "do_commit", is_flag=True, help="Delete the vectors of the old model.")
@@ -54,7 +56,7 @@ def upgrade(
     model: str | None,
     labels: str | None,
     dry_run: bool,
-    missing: Literal["refuse", "drop"],
+    missing: Literal["refuse", "keep", "drop"],
     force: bool,
     do_commit: bool,
     do_abandon: bool,
@@ -64,6 +66,10 @@ def upgrade(
     Every image is embedded again, into rows beside the old ones, while searches go on. Then both models are
     compared, and one file changes the collection. A killed upgrade goes on with the same command; rollback
     brings the old model back, until --commit deletes its vectors.
+
+    From the sample on, search --model MODEL searches by the new model: a bridge learned from the sample
+    proposes images, and those are embedded. With --missing keep, images whose files are gone keep a vector
+    that the bridge estimates, and the metadata vector_estimated = true.
 
     Labels decide: if the new model finds significantly fewer of the right ones, nothing is changed. Fitted
     files that no longer fit, such as classifiers, are listed.
@@ -146,7 +152,11 @@ def _document(report: "CollectionUpgrade") -> dict[str, Any]:
             "difference": recall.value,
         },
         "switched": report.switched,
+        "bridge_recall": None
+        if report.bridge_recall is None
+        else dict(zip(("value", "low", "high"), (round(x, 5) for x in report.bridge_recall), strict=True)),
         "dropped": report.n_dropped,
+        "estimated": report.n_estimated,
         "stale": [str(path) for path in report.stale],
     }
 
@@ -165,6 +175,12 @@ def _say(run: Run, report: "CollectionUpgrade") -> None:
             f" ({gap.value:+.3f}, 95 % interval {gap.low:+.3f} to {gap.high:+.3f})."
         )
     if not report.switched:
+        if report.bridge_recall is not None:
+            value, low, high = report.bridge_recall
+            run.console.say(
+                f"nearsight search --model {printable(report.new_model)} works from now on, by a bridge: it"
+                f" finds {value:.0%} ({low:.0%} to {high:.0%}) of the ten nearest images, as the sample says."
+            )
         run.console.say(
             f"The upgrade would take about {report.expected_seconds:,.0f} more seconds and"
             f" {text_format.size(report.new_bytes)}. Run the same command without --dry-run."
@@ -177,5 +193,10 @@ def _say(run: Run, report: "CollectionUpgrade") -> None:
     )
     if report.n_dropped:
         run.console.note(f"Note: {count(report.n_dropped, 'image')} left out: their files are gone.")
+    if report.n_estimated:
+        run.console.note(
+            f"Note: the files of {count(report.n_estimated, 'image')} are gone; their vectors are estimates."
+            ' --where "vector_estimated = true" selects them.'
+        )
     for path in report.stale:
         run.console.note(f"Note: {printable(str(path))} was learned from the old model; fit it again.")

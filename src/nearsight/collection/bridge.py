@@ -1,0 +1,201 @@
+"""The bridge of an upgrade: estimates of the new model's vectors, for images that have only old ones."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearsight.artifacts import read_artifact, write_artifact
+from nearsight.collection.arrays import batch_vectors
+from nearsight.collection.shadow_rows import ids_of, vectors_of
+from nearsight.errors import StorageError
+from nearsight.estimators.linear_map import MIN_PAIRS, LinearMap, cross_estimates, fit_linear_map
+from nearsight.estimators.neighbors import highest, unit_length
+from nearsight.store import VectorStore
+
+FILENAME = "bridge.npz"
+#: Images that the bridge proposes, and that the new model orders.
+N_PROPOSED = 100
+# The store compares without the estimates' lengths; so many are compared with them.
+_N_CANDIDATES = 1000
+_KIND, _FORMAT = "upgrade bridge", 1
+_MAX_PAIRS = 5000
+_N_QUERIES = 500
+_MAX_OTHERS = 20_000
+_N_NEIGHBORS = 10
+_N_DRAWS = 1000
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A map from old to new vectors, and how good a search is that it serves.
+
+    Attributes
+    ----------
+    map : LinearMap
+    n_pairs : int
+        Images that it was learned from.
+    recall, low, high : float
+        Expected share, with its 95 % interval, of the new model's ten nearest images that are among the 100
+        proposals, for images that have no new vector yet.
+    slope, intercept : float
+        Of the new model's similarity by the estimated one, among near images.
+    """
+
+    map: LinearMap
+    n_pairs: int
+    recall: float
+    low: float
+    high: float
+    slope: float
+    intercept: float
+
+    def propose(
+        self,
+        old: VectorStore,
+        query: Floats,
+        *,
+        n: int = N_PROPOSED,
+        where: object = None,
+        exact: bool = False,
+    ) -> dict[str, float]:
+        """Return the images that are probably nearest to a new vector, with the similarity to be expected.
+
+        Parameters
+        ----------
+        old : VectorStore
+            Rows with old vectors.
+        query : ndarray of shape (d_to,)
+            By the new model.
+        n : int
+        where, exact
+            See `VectorStore.search`.
+        """
+        query = unit_length(query[None])
+        n_candidates = max(_N_CANDIDATES, 2 * n)
+        [hits] = old.search(self.map.transpose(query), n_candidates, where=where, exact=exact)  # type: ignore[arg-type]
+        ids = [hit.id for hit in hits]
+        if not ids:
+            return {}
+        similarities = self.map.transform(vectors_of(old, ids)) @ query[0]
+        order = np.argsort(-similarities, kind="stable")[:n]
+        return {ids[row]: float(self.intercept + self.slope * similarities[row]) for row in order}
+
+    def write(self, directory: Path, fingerprints: tuple[str, str]) -> None:
+        """Write it into a collection's directory, with the digests of the old and the new model."""
+        facts = {
+            "models": list(fingerprints),
+            "penalty": self.map.penalty,
+            **{
+                name: getattr(self, name)
+                for name in ("n_pairs", "recall", "low", "high", "slope", "intercept")
+            },
+        }
+        arrays = {"matrix": self.map.matrix, "mean": self.map.mean, "mean_to": self.map.mean_to}
+        write_artifact(directory / FILENAME, _KIND, _FORMAT, facts, arrays)
+
+    @classmethod
+    def read(cls, directory: Path, fingerprints: tuple[str, str]) -> "Bridge | None":
+        """Read it; None if there is none between these models."""
+        try:
+            with read_artifact(
+                directory / FILENAME, _KIND, _FORMAT, error=StorageError, remedy="it is made anew"
+            ) as (facts, arrays):
+                if tuple(facts["models"]) != fingerprints:
+                    return None
+                found = LinearMap(arrays["matrix"], arrays["mean"], arrays["mean_to"], facts["penalty"])
+                names = ("n_pairs", "recall", "low", "high", "slope", "intercept")
+                return cls(found, *(facts[name] for name in names))
+        except StorageError:
+            # It is learned in seconds from what the stores hold.
+            return None
+
+
+def fit_bridge(old: VectorStore, new: VectorStore, *, random_state: int = 0) -> Bridge:
+    """Learn a bridge from the images that have rows in both stores, at most 5,000.
+
+    *Method*: `estimators.linear_map.fit_linear_map`. The expected recall is that of estimates by maps that
+    have not seen the image (five folds): of the images nearest to each of 500 queries, the share whose
+    estimate ranks among the first 100 of the whole collection. As many nearest images are taken as the
+    sample is expected to hold of the ten nearest, at least one; so the estimate is low for small samples.
+
+    Parameters
+    ----------
+    old, new : VectorStore
+    random_state : int
+
+    Raises
+    ------
+    InvalidParameterError
+        Fewer than 50 images have rows in both.
+
+    Notes
+    -----
+    Reads at most 20,000 other rows, whose estimates the sample's are ranked among.
+    """
+    rng = np.random.default_rng(random_state)
+    all_ids = sorted(ids_of(old))
+    pairs = sorted(set(all_ids) & ids_of(new))
+    ids = sorted(rng.permutation(pairs)[:_MAX_PAIRS].tolist())
+    X, target = unit_length(vectors_of(old, ids)), unit_length(vectors_of(new, ids))
+    found = fit_linear_map(X, target, random_state=random_state)
+    estimates = cross_estimates(X, target, found.penalty, random_state=random_state)
+    queries = np.sort(rng.permutation(len(ids))[:_N_QUERIES])
+    true, estimated = target[queries] @ target.T, target[queries] @ estimates.T
+    rows = np.arange(len(queries))
+    true[rows, queries] = estimated[rows, queries] = -np.inf
+    n_near = max(1, round(_N_NEIGHBORS * len(ids) / len(all_ids)))
+    near = highest(true, n_near)[0]
+    limits = np.take_along_axis(estimated, near, axis=1)
+    ranks = 1.0 + (estimated[:, None, :] > limits[:, :, None]).sum(axis=2)
+    others = sorted(set(all_ids) - set(ids))
+    drawn = sorted(rng.permutation(others)[:_MAX_OTHERS].tolist())
+    for vectors in _vector_batches(old, drawn):
+        above = (target[queries] @ found.transform(vectors).T)[:, None, :] > limits[:, :, None]
+        ranks += above.sum(axis=2) * (len(others) / len(drawn))
+    shares = (ranks <= N_PROPOSED).mean(axis=1)
+    means = shares[rng.integers(0, len(shares), (_N_DRAWS, len(shares)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    slope, intercept = _line(limits.ravel(), np.take_along_axis(true, near, axis=1).ravel())
+    return Bridge(found, len(ids), float(shares.mean()), float(low), float(high), slope, intercept)
+
+
+def current_bridge(
+    directory: Path, old: VectorStore, new: VectorStore, fingerprints: tuple[str, str]
+) -> Bridge:
+    """Return the bridge in a collection's directory, learned anew where there are twice as many pairs now.
+
+    Raises
+    ------
+    InvalidParameterError
+        See `fit_bridge`.
+    """
+    bridge = Bridge.read(directory, fingerprints)
+    n = min(new.count(), _MAX_PAIRS)
+    if bridge is None or n >= 2 * bridge.n_pairs or (n == _MAX_PAIRS > bridge.n_pairs * 1.25):
+        bridge = fit_bridge(old, new)
+        bridge.write(directory, fingerprints)
+    return bridge
+
+
+def has_pairs(new: VectorStore) -> bool:
+    """Whether there are enough new rows to learn a bridge from."""
+    return new.count() >= MIN_PAIRS
+
+
+def _vector_batches(store: VectorStore, ids: list[str]) -> Iterator[Floats]:
+    for start in range(0, len(ids), 1000):
+        for batch in store.scan(["vector"], ids=ids[start : start + 1000]):
+            yield batch_vectors(batch)
+
+
+def _line(x: Floats, y: Floats) -> tuple[float, float]:
+    """Return slope and intercept of y by x."""
+    centered = x - x.mean()
+    spread = float(centered @ centered)
+    slope = float(centered @ (y - y.mean())) / spread if spread else 0.0
+    return slope, float(y.mean() - slope * x.mean())

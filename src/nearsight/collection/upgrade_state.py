@@ -1,0 +1,77 @@
+"""How far the upgrade of a collection came: one small file, replaced whole."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from nearsight.artifacts import replacing
+from nearsight.collection import manifest
+from nearsight.errors import StorageError
+
+STATE = "upgrade.json"
+Phase = Literal["sampling", "shadow", "verifying", "ready", "switched"]
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeState:
+    """How far an upgrade came.
+
+    Attributes
+    ----------
+    phase : {"sampling", "shadow", "verifying", "ready", "switched"}
+        A sample is being embedded; all rows are being written; they are being compared; the collection can
+        change; it did.
+    model : str
+        The name that loads the new model.
+    fingerprint : str
+        Digest of its fingerprint.
+    store, previous_store : str
+        Folders of the new and of the old rows.
+    previous : mapping
+        The old manifest's file.
+    dropped, estimated : int
+        Images whose files are gone and that were left out, and those whose vectors are estimates.
+    image_seconds : float
+        Time for one image, measured on the sample; 0 if it is not known.
+    """
+
+    phase: Phase
+    model: str
+    fingerprint: str
+    store: str
+    previous_store: str
+    previous: Mapping[str, Any]
+    dropped: int = 0
+    estimated: int = 0
+    image_seconds: float = 0.0
+
+    def write(self, directory: Path) -> None:
+        """Write it atomically."""
+        with replacing(directory / STATE) as file:
+            file.write(json.dumps(asdict(self), indent=1).encode() + b"\n")
+
+    @classmethod
+    def read(cls, directory: Path) -> "UpgradeState | None":
+        """Return the state of a collection's upgrade; None if there is none.
+
+        Raises
+        ------
+        StorageError
+            The file is damaged.
+        """
+        try:
+            state = cls(**json.loads((directory / STATE).read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, OSError) as error:
+            raise StorageError(
+                f"{directory / STATE} is damaged; restore it, or delete it to begin the upgrade again"
+            ) from error
+        if state.phase not in get_args(Phase):
+            raise StorageError(f"{directory / STATE} has the unknown step {state.phase!r}; update nearsight")
+        # The manifest is what changes the collection; a crash may have come before the state was written.
+        if manifest.CollectionManifest.read(directory).store == state.store:
+            return replace(state, phase="switched")
+        return replace(state, phase="ready") if state.phase == "switched" else state

@@ -1,0 +1,290 @@
+"""Searches by the new model, while the collection is still moved to it."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nearsight import Collection
+from nearsight.collection import bridge
+from nearsight.collection.bridged_search import BridgedSearch
+from nearsight.collection.shadow_rows import ESTIMATED_KEY
+from nearsight.collection.upgrade import Upgrade, UpgradeState, abandon, commit, rollback
+from nearsight.errors import FingerprintMismatchError, InvalidParameterError
+from nearsight.store import open_store
+
+from fake import FakeBackend
+
+OLD, NEW = FakeBackend(0), FakeBackend(1)
+N = 240
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Images that share a few shapes, so that both models have the same things to see."""
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    y, x = np.mgrid[0:24, 0:24] / 24
+    shapes = np.stack([np.sin(6 * (a * x + b * y)) for a, b in rng.normal(size=(10, 2))])
+    for number in range(N + 20):
+        pixels = 128 + 40 * np.tensordot(rng.normal(size=10), shapes, 1) + rng.normal(0, 4, (24, 24))
+        name = f"{number}.png" if number < N else f"query {number}.png"
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def collection(tmp_path, folder):
+    collection = Collection.create(tmp_path / "c", model=OLD, cache_dir=tmp_path / "cache")
+    collection.add(
+        sorted(folder.glob("[0-9]*.png")),
+        progress=False,
+        metadata=lambda path: {"even": int(path[-5]) % 2 == 0},
+    )
+    return collection
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, folder):
+    """What the new model answers once every image has its vector."""
+    collection = Collection.create(tmp_path_factory.mktemp("whole") / "c", model=NEW)
+    collection.add(sorted(folder.glob("[0-9]*.png")), progress=False)
+    return collection
+
+
+def queries(folder):
+    return sorted(folder.glob("query*.png"))
+
+
+def shadow(collection):
+    state = UpgradeState.read(collection.directory)
+    return open_store(collection.directory / state.store)
+
+
+def test_the_bridge_finds_what_the_new_model_would_and_keeps_what_it_embedded(
+    collection, whole, folder, monkeypatch
+):
+    monkeypatch.setattr(bridge, "N_PROPOSED", 40)
+    run = Upgrade(collection, NEW)
+    assert run.sample(60, progress=False) == 60
+    assert run.sample(60, progress=False) == 0
+    assert UpgradeState.read(collection.directory).phase == "shadow"
+    before = [match.id for match in collection.search(queries(folder)[0])]
+    search = BridgedSearch(collection, NEW)
+    shares, n_embedded, results = [], 60, []
+    for query in queries(folder):
+        result = search.search(query)
+        expected = {match.id: match.similarity for match in whole.search(query)}
+        ids = [match.id for match in result.matches]
+        shares.append(len(expected.keys() & set(ids)) / 10)
+        assert all(
+            m.similarity == pytest.approx(expected[m.id], abs=1e-4)
+            for m in result.matches
+            if m.id in expected
+        )
+        n_embedded += result.n_embedded
+        assert result.n_embedded <= 40
+        assert result.share == pytest.approx(n_embedded / N)
+        results.append(result)
+    first = results[0]
+    assert np.mean(shares) > 0.9
+    assert 0 < first.low <= first.recall <= first.high <= 1
+    # What was embedded once is not embedded again, and the upgrade has less to do.
+    assert search.search(queries(folder)[0]).n_embedded == 0
+    assert Upgrade(collection, NEW).shadow(progress=False) == N - n_embedded
+    run = Upgrade(collection, NEW)
+    run.verify()
+    assert len(run.switch()) == N
+    # The old model answered all the time as before.
+    assert [match.id for match in collection.search(queries(folder)[0])] == before
+
+
+def test_filters_ids_and_removed_images_are_those_of_the_old_rows(collection, folder):
+    Upgrade(collection, NEW).sample(100, progress=False)
+    search = BridgedSearch(collection, NEW)
+    query = queries(folder)[1]
+    matches = search.search(query, where="even = true", k=N).matches
+    assert len(matches) == collection.count("even = true")
+    assert all(match.metadata["even"] for match in matches)
+    assert [m.similarity for m in matches] == sorted((m.similarity for m in matches), reverse=True)
+    # All have a new row now; what is removed, and what is changed, is seen at once.
+    collection.remove([matches[0].id])
+    collection.update_metadata([matches[1].id], {"even": False})
+    after = search.search(query, where="even = true", k=5).matches
+    assert [match.id for match in after] == [match.id for match in matches[2:7]]
+    own = search.search(id=matches[2].id, k=3)
+    assert matches[2].id not in [match.id for match in own.matches]
+
+
+def test_what_is_written_while_the_upgrade_ends_is_lost_without_harm(collection, whole, folder):
+    Upgrade(collection, NEW).sample(60, progress=False)
+    search = BridgedSearch(collection, NEW)
+    run = Upgrade(collection, NEW)
+    run.shadow(progress=False)
+    run.verify()
+    run.switch()
+    query = queries(folder)[2]
+    assert [m.id for m in search.search(query).matches] == [m.id for m in whole.search(query)]
+    with pytest.raises(FingerprintMismatchError, match="no upgrade to fake is under way"):
+        BridgedSearch(collection, NEW)
+    rollback(collection.directory)
+    abandon(collection.directory)
+    assert not (collection.directory / bridge.FILENAME).exists()
+
+
+def test_no_upgrade_and_too_small_a_sample_are_refused(collection, folder):
+    with pytest.raises(FingerprintMismatchError, match="nearsight upgrade --to fake --dry-run begins one"):
+        BridgedSearch(collection, NEW)
+    Upgrade(collection, NEW).sample(20, progress=False)
+    with pytest.raises(InvalidParameterError, match="20 images have vectors of both models"):
+        BridgedSearch(collection, NEW)
+    Upgrade(collection, NEW).sample(60, progress=False)
+    with pytest.raises(FingerprintMismatchError, match="no upgrade to fake is under way"):
+        BridgedSearch(collection, FakeBackend(2))
+    with pytest.raises(InvalidParameterError, match="name what to search for"):
+        BridgedSearch(collection, NEW).search()
+
+
+def test_images_whose_files_are_gone_keep_an_estimate_and_say_so(collection, whole, folder, tmp_path):
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    files = sorted(folder.glob("[0-9]*.png"))[:30]
+    gone = {collection.search(file, k=1)[0].id for file in files}
+    for file in files:
+        file.rename(moved / file.name)
+    try:
+        run = Upgrade(collection, NEW, missing="keep")
+        run.sample(150, progress=False)
+        query = queries(folder)[3]
+        result = BridgedSearch(collection, NEW).search(query, k=N)
+        assert set(result.estimated) == gone
+        assert run.shadow(progress=False) == 0
+        run.verify()
+        new = run.switch()
+        assert UpgradeState.read(collection.directory).estimated == 30
+        assert len(new) == N
+        marked = {item.id for item in new.items(f"{ESTIMATED_KEY} = true")}
+        assert marked == gone
+        true = whole.vectors(sorted(gone))
+        kept = new.vectors(sorted(gone))
+        estimated = np.einsum("ij,ij->i", true, kept)
+        others = np.einsum("ij,ij->i", true, np.roll(kept, 1, axis=0))
+        assert (estimated > 0.7).mean() > 0.9
+        assert estimated.mean() > others.mean() + 0.2
+    finally:
+        for file in moved.iterdir():
+            file.rename(folder / file.name)
+    # The next upgrade embeds them, and their mark goes.
+    commit(new.directory)
+    run = Upgrade(new, FakeBackend(2))
+    run.sample(60, progress=False)
+    run.shadow(progress=False)
+    run.verify()
+    assert run.switch().count(f"{ESTIMATED_KEY} = true") == 0
+
+
+# Does a step, and kills its own process before the n-th write of any kind.
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    from fake import FakeBackend
+    from nearsight import Collection
+    from nearsight.collection import bridge, bridged_search, shadow_rows, upgrade, upgrade_state
+    from nearsight.store.lance.store import LanceStore
+
+    directory, step, left, query = Path(sys.argv[1]), sys.argv[2], [int(sys.argv[3])], sys.argv[4]
+
+    def dying(function):
+        def stopped(*args, **kwargs):
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+            return function(*args, **kwargs)
+        return stopped
+
+    for owner, name in (
+        (upgrade, "replacing"), (upgrade_state, "replacing"), (bridge, "write_artifact"),
+        (shadow_rows, "create_store"), (LanceStore, "append"), (upgrade.shutil, "rmtree"),
+        (upgrade.manifest, "write_manifest"),
+    ):
+        setattr(owner, name, dying(getattr(owner, name)))
+    shadow_rows._ROWS_AT_ONCE = 100
+    if step in ("rollback", "commit"):
+        getattr(upgrade, step)(directory)
+        print("done")
+        sys.exit()
+    collection = Collection.open(directory, model=FakeBackend(0))
+    if step == "search":
+        bridged_search.BridgedSearch(collection, FakeBackend(1)).search(query)
+    else:
+        run = upgrade.Upgrade(collection, FakeBackend(1))
+        run.sample(60, progress=False)
+        if step == "upgrade":
+            run.shadow(progress=False)
+            run.verify()
+            run.switch()
+    print("done")
+"""
+
+
+def killed(directory, step, n_writes, query):
+    """Run a step in a process that dies before a write; return whether it finished."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    arguments = [str(directory), step, str(n_writes), str(query)]
+    process = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode in (0, -signal.SIGKILL), process.stderr
+    return process.stdout.strip() == "done"
+
+
+@pytest.mark.slow
+def test_kill_9_at_every_write_loses_nothing(collection, whole, folder):
+    """One process after another dies one write later; each goes on where the last one died."""
+    query = queries(folder)[4]
+    ids = {item.id for item in collection.items()}
+    old_answer = [match.id for match in collection.search(query)]
+    n_deaths, kept = 0, 0
+    # The first writes of a step repeat what was written before.
+    for step, first in (("sample", 1), ("search", 0), ("upgrade", 2)):
+        for n_writes in range(first, 12):
+            done = killed(collection.directory, step, n_writes, query)
+            n_deaths += not done
+            state = UpgradeState.read(collection.directory)
+            if state is not None and state.phase == "switched":
+                break
+            now = Collection.open(collection.directory, model=OLD)
+            assert [match.id for match in now.search(query)] == old_answer
+            if state is not None and (collection.directory / state.store).exists():
+                rows = shadow(collection)
+                there = [id for batch in rows.scan(["id"]) for id in batch.column("id").to_pylist()]
+                assert len(there) == len(set(there)) >= kept
+                kept = len(there)
+            if done:
+                break
+    assert n_deaths >= 6
+    new = Collection.open(collection.directory, model=NEW)
+    assert {item.id for item in new.items()} == ids
+    assert [m.id for m in new.search(query)] == [m.id for m in whole.search(query)]
+    for step, model, expected in (
+        ("rollback", OLD, old_answer),
+        ("commit", NEW, [m.id for m in whole.search(query)]),
+    ):
+        if step == "commit":
+            Upgrade(Collection.open(collection.directory, model=OLD), NEW).switch()
+        # Dies in the middle, and then not at all.
+        for n_writes in (1, 9):
+            killed(collection.directory, step, n_writes, query)
+            now = Collection.open(collection.directory)
+            assert {item.id for item in now.items()} == ids
+        now = Collection.open(collection.directory, model=model)
+        assert [match.id for match in now.search(query)] == expected
+    assert not (collection.directory / "store").exists()
