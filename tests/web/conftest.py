@@ -142,6 +142,26 @@ def finish() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
+def press_at_once() -> Callable[..., None]:
+    """Press keys, one after another, faster than the browser draws: no key may meet what was true before."""
+    script = """async (keys) => {
+        for (const key of keys) {
+            document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+            await new Promise((done) => {
+                const { port1, port2 } = new MessageChannel();
+                port1.onmessage = done;
+                port2.postMessage(0);
+            });
+        }
+    }"""
+
+    def press(page: Any, *keys: str) -> None:
+        page.evaluate(script, list(keys))
+
+    return press
+
+
+@pytest.fixture(scope="session")
 def page_service_with_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageService]:
     pytest.importorskip("fastapi")
     service = PageService(tmp_path_factory.mktemp("page") / "locked", key="ns_" + "k" * 40)

@@ -25,7 +25,7 @@ def wait_for(condition):
         time.sleep(0.2)
 
 
-def test_a_line_is_inspected(page, page_service, tmp_path):
+def test_a_line_is_inspected(page, page_service, press_at_once, tmp_path):
     client, root = page_service.client, page_service.root / "line"
     for seed in range(30):
         save(root / f"good/{seed}.png", fabric(seed))
@@ -96,9 +96,8 @@ def test_a_line_is_inspected(page, page_service, tmp_path):
     # Confirm by keys; the false alarm leaves the defects, and one decision is taken back.
     first = page.locator("section[aria-label=Image] h2").inner_text()
     page.locator("h1").click()
-    page.keyboard.press("g")
+    press_at_once(page, "g", "d")
     page.get_by_role("heading", name="Defects: 1").wait_for()
-    page.keyboard.press("d")
     page.get_by_text("1 confirmed good, 1 confirmed as defects").wait_for()
     page.keyboard.press("u")
     page.get_by_text("1 confirmed good, 0 confirmed as defects").wait_for()

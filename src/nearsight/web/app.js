@@ -1,10 +1,10 @@
 // The frame of the page: sign in, choose a collection, choose a view.
 
 import { api } from "./api.js";
-import { addKeys, keyList } from "./keys.js";
+import { keyList } from "./keys.js";
 import { address, current, go } from "./route.js";
 import { Selection } from "./selection.js";
-import { announce, count, Dialog, Failure, html, render, useEffect, useState } from "./ui.js";
+import { announce, count, Dialog, Failure, html, render, useEffect, useKeys, useState } from "./ui.js";
 import { AddImages } from "./views/add-images.js";
 import { Audit } from "./views/audit.js";
 import { Clusters } from "./views/clusters.js";
@@ -50,16 +50,16 @@ function App() {
     load();
     const changed = () => setRoute(current());
     addEventListener("hashchange", changed);
-    const removeKeys = addKeys("Everywhere", {
-      "?": ["show this list", () => setShowsKeys(true)],
-      "/": ["search", () => document.querySelector("[data-search]")?.focus()],
-      ...Object.fromEntries(VIEWS.map(([view, title], at) => [`Alt+${at + 1}`, [title.toLowerCase(), () => {
-        const { collection } = current();
-        if (collection) go(collection, view);
-      }]])),
-    });
-    return () => { removeEventListener("hashchange", changed); removeKeys(); };
+    return () => removeEventListener("hashchange", changed);
   }, []);
+  useKeys("Everywhere", {
+    "?": ["show this list", () => setShowsKeys(true)],
+    "/": ["search", () => document.querySelector("[data-search]")?.focus()],
+    ...Object.fromEntries(VIEWS.map(([view, title], at) => [`Alt+${(at + 1) % 10}`, [title.toLowerCase(), () => {
+      const { collection } = current();
+      if (collection) go(collection, view);
+    }]])),
+  });
   // What is selected belongs to one collection.
   useEffect(() => selection.clear(), [route.collection]);
 

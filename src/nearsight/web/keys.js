@@ -6,25 +6,24 @@ const layers = [];
  * Answer keys until the returned function is called. The layer that came last is asked first.
  *
  * @param {string} title  what the keys belong to, for the list
- * @param {Record<string, [string, (event: KeyboardEvent) => void]>} keys  by `event.key`, with modifiers in front
- *   ("Ctrl+a"); each with what it does. Several keys of one action are separated by a blank ("j ArrowRight").
+ * @param {() => Record<string, [string, (event: KeyboardEvent) => void]>} keys  asked at every press, so that no press
+ *   meets what was true before: by `event.key`, with modifiers in front ("Ctrl+a"); each with what it does. Several
+ *   keys of one action are separated by a blank ("j ArrowRight").
  */
 export function addKeys(title, keys) {
-  const actions = new Map();
-  for (const [names, [, action]] of Object.entries(keys)) for (const name of names.split(" ")) actions.set(name, action);
-  const layer = { title, keys, actions };
+  const layer = { title, keys };
   layers.push(layer);
   return () => layers.splice(layers.indexOf(layer), 1);
 }
 
 /** Keep all keys so far silent, while a dialog is open, until the returned function is called. */
 export function silenceKeys() {
-  return addKeys("", {});
+  return addKeys("", () => ({}));
 }
 
 /** All keys that answer now: [[title, [[names, what it does], ...]], ...] */
 export function keyList() {
-  return layers.filter(({ title }) => title).map(({ title, keys }) => [title, Object.entries(keys).map(([names, [does]]) => [names.split(" "), does])]);
+  return layers.filter(({ title, keys }) => title && Object.keys(keys()).length).map(({ title, keys }) => [title, Object.entries(keys()).map(([names, [does]]) => [names.split(" "), does])]);
 }
 
 /** The name of a pressed key, as `addKeys` takes it. */
@@ -53,10 +52,10 @@ document.addEventListener("keydown", (event) => {
   if ((name === "Enter" || name === "Space") && event.target instanceof HTMLElement
     && event.target.matches("button, a[href], summary, input")) return;
   for (let at = layers.length - 1; at >= 0; at--) {
-    const action = layers[at].actions.get(name);
-    if (action) {
+    const found = Object.entries(layers[at].keys()).find(([names]) => names.split(" ").includes(name));
+    if (found) {
       event.preventDefault();
-      action(event);
+      found[1][1](event);
       return;
     }
     if (!layers[at].title) return;

@@ -1,9 +1,9 @@
 // What every view needs of preact, and small pieces of the page.
 
-export { html, render, useCallback, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact-3.1.1.module.js";
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.module.js";
+export { html, render, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/htm-preact-3.1.1.module.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.module.js";
 
-import { silenceKeys } from "./keys.js";
+import { addKeys, silenceKeys } from "./keys.js";
 
 /** Read a text aloud to those who use a screen reader. */
 export function announce(text) {
@@ -30,6 +30,23 @@ export function useAnswer(ask, dependencies) {
   return [state.value, state.error, again];
 }
 
+/** The keys of a component, as long as it is there. They are always those of the latest render; none are `undefined`. */
+export function useKeys(title, keys) {
+  const latest = useRef();
+  latest.current = keys;
+  useLayoutEffect(() => addKeys(title, () => latest.current || {}), []);
+}
+
+/** Run tasks one after another: each begins when those before it have ended, whatever came of them. */
+export function useOrder() {
+  const last = useRef(Promise.resolve());
+  return (task) => {
+    const mine = last.current.then(task);
+    last.current = mine.catch(() => {});
+    return mine;
+  };
+}
+
 export function Failure({ error }) {
   return html`<div class="failure" role="alert"><strong>${error.title ?? "That did not work."}</strong> ${error.message}</div>`;
 }
@@ -38,14 +55,17 @@ export function Empty({ title, children, isPage }) {
   return html`<div class="empty"><${isPage ? "h1" : "h2"}>${title}</${isPage ? "h1" : "h2"}>${children}</div>`;
 }
 
-/** A dialog over the page. The browser keeps the focus inside; Escape closes it. */
+/** A dialog over the page. Its first field has the focus; the browser keeps it inside, and Escape closes. */
 export function Dialog({ title, close, children, wide }) {
   const element = useRef();
-  useEffect(() => {
-    element.current.showModal();
+  // Before the next key: what is typed at once belongs to the dialog.
+  useLayoutEffect(() => {
+    const { current: dialog } = element;
+    dialog.showModal();
+    (dialog.querySelector(".dialog-body :is(input, textarea, select)") ?? dialog).focus();
     return silenceKeys();
   }, []);
-  return html`<dialog ref=${element} class=${wide ? "wide" : ""} onClose=${close}
+  return html`<dialog ref=${element} tabindex="-1" class=${wide ? "wide" : ""} onClose=${close}
     onClick=${(event) => event.target === element.current && close()}>
     <header><h2>${title}</h2><button class="quiet" onClick=${close} aria-label="Close">✕</button></header>
     <div class="dialog-body">${children}</div>

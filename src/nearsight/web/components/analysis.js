@@ -2,16 +2,22 @@
 
 import { api } from "../api.js";
 import { JobProgress, OPEN } from "./job.js";
-import { Empty, Failure, html, useEffect, useState } from "../ui.js";
+import { Empty, Failure, html, useEffect, useRef, useState } from "../ui.js";
 
 /** Returns {result, error, job, start, reload, follow}. `read` answers the latest result. */
 export function useAnalysis(collection, kind, read) {
   const [state, setState] = useState({});
   const change = (part) => setState((now) => ({ ...now, ...part }));
-  const reload = () => read().then(
-    (result) => change({ result, error: undefined, isMissing: false }),
-    (error) => change(error.status === 404 ? { isMissing: true } : { error }),
-  );
+  const round = useRef(0);
+  const reload = () => {
+    // An answer that comes after a later one is old.
+    const mine = ++round.current;
+    const told = (part) => mine === round.current && change(part);
+    return read().then(
+      (result) => told({ result, error: undefined, isMissing: false }),
+      (error) => told(error.status === 404 ? { isMissing: true } : { error }),
+    );
+  };
   useEffect(() => {
     reload();
     // One that was started before the page was loaded again is still followed.

@@ -37,7 +37,7 @@ export class Grid {
     this.observer.observe(element);
     this.reselect = () => this.cells.forEach((cell, index) => this.mark(cell, index));
     selection.addEventListener("change", this.reselect);
-    this.removeKeys = addKeys("Images", this.keys());
+    this.removeKeys = addKeys("Images", () => this.keys());
   }
 
   destroy() {

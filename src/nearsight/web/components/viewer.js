@@ -1,8 +1,7 @@
 // One image, large, with what is known of it. The arrow keys go through the grid that it was opened from.
 
 import { api } from "../api.js";
-import { addKeys } from "../keys.js";
-import { Dialog, fileName, html, useAnswer, useEffect, useState } from "../ui.js";
+import { Dialog, fileName, html, useAnswer, useEffect, useKeys, useState } from "../ui.js";
 
 export function Viewer({ collection, source, index: first, close, selection, actions = [] }) {
   const [index, setIndex] = useState(first);
@@ -14,11 +13,11 @@ export function Viewer({ collection, source, index: first, close, selection, act
     source.need(index, index).then(() => isCurrent && setCell(source.get(index)));
     return () => { isCurrent = false; };
   }, [index]);
-  useEffect(() => addKeys("Image", {
+  useKeys("Image", {
     "ArrowRight j": ["next image", () => setIndex((at) => Math.min(at + 1, source.count - 1))],
     "ArrowLeft k": ["image before", () => setIndex((at) => Math.max(at - 1, 0))],
     Space: ["select or deselect", () => cell && selection.toggle(cell.id)],
-  }), [cell]);
+  });
   const [facts] = useAnswer(() => (cell ? api.item(collection, cell.id) : Promise.resolve()), [cell?.id]);
   if (!cell) return null;
   return html`<${Dialog} title=${cell.title} close=${close} wide>

@@ -41,7 +41,7 @@ export class MapView {
     this.center = [0, 0];
     this.zoom = 1;
     this.listen();
-    this.removeKeys = addKeys("Map", this.keys());
+    this.removeKeys = addKeys("Map", () => this.keys());
   }
 
   destroy() {

@@ -4,9 +4,8 @@ import { api } from "../api.js";
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { GridView } from "../components/grid-view.js";
 import { Viewer } from "../components/viewer.js";
-import { addKeys } from "../keys.js";
 import { go } from "../route.js";
-import { announce, count, Dialog, Failure, html, useEffect, useMemo, useRef, useState } from "../ui.js";
+import { announce, count, Dialog, Failure, html, useEffect, useKeys, useMemo, useOrder, useRef, useState } from "../ui.js";
 
 const NONE = -1;
 const titleOf = (cluster) => cluster.name || `Cluster ${cluster.id}`;
@@ -17,16 +16,18 @@ export function Clusters({ collection, query, selection }) {
   const { result } = analysis;
   const chosen = query.cluster != null && result?.clusters.find(({ id }) => String(id) === query.cluster);
   const state = useRef();
+  const inOrder = useOrder();
   state.current = result;
   /** Send an edit of the clusters that are seen; they are read again whatever comes of it. */
   const edit = (path, body, said) => {
     setError(undefined);
-    return api.editClusters(collection.name, path, { ...body, revision: state.current.revision })
+    // One after another: each names the revision that the one before has made.
+    return inOrder(() => api.editClusters(collection.name, path, { ...body, revision: state.current.revision })
       .then((answer) => { announce(said ?? answer.edits?.at(-1) ?? "done"); return answer; }, (failure) => { setError(failure); throw failure; })
-      .finally(analysis.reload);
+      .finally(analysis.reload));
   };
   const undo = () => state.current?.edits.length && edit("undo", {}, "undone").catch(() => {});
-  useEffect(() => addKeys("Clusters", { "Ctrl+z": ["undo the latest edit", undo] }), []);
+  useKeys("Clusters", { "Ctrl+z": ["undo the latest edit", undo] });
   const shared = { collection, result, edit, selection };
   return html`<${Analysis} analysis=${analysis} title="No clusters yet" button="Find clusters"
       explanation="Clusters gather images that show the same kind of thing. Images that belong to none stay apart.">
@@ -47,11 +48,11 @@ function Stacks({ collection, result, edit, selection, start }) {
   const mergePicked = () => picked.length > 1 && merge(picked);
   const latest = useRef();
   latest.current = mergePicked;
-  useEffect(() => addKeys("Stacks", {
+  useKeys("Stacks", {
     p: ["pick the stack that has the focus", () => document.activeElement?.closest(".stack-cell")?.querySelector("input")?.click()],
     m: ["merge the picked stacks", () => latest.current()],
     Escape: ["pick none", () => setPicked([])],
-  }), []);
+  });
   const again = (event) => { event.preventDefault(); start(k ? { k: Number(k) } : {}); };
   return html`<div class="line wrap"><h1>${count(result.clusters.length, "cluster")}</h1><span class="space"></span>
       <form class="search-line one" onSubmit=${again}><label class="soft" for="k">Number</label><input id="k" type="number" min="1" max="1000" value=${k} placeholder="as found" onInput=${(event) => setK(event.target.value)} />
@@ -92,11 +93,11 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
     const here = answer.clusters.find((each) => each.ids.some((id) => members.has(id) && !ids.includes(id)));
     if (here?.id !== cluster.id) go(collection.name, "clusters", here && { cluster: here.id });
   }, () => setAsks(undefined));
-  useEffect(() => addKeys("Stack", {
+  useKeys("Stack", {
     v: ["move the selected images to another cluster", () => setAsks("move")],
     s: ["split this cluster", () => setAsks("split")],
     u: ["back to all clusters", () => go(collection.name, "clusters")],
-  }), []);
+  });
   // The grid makes its cells itself: those of this view can be dragged.
   const drag = (event) => {
     const cell = event.target.closest(".cell[data-id]");

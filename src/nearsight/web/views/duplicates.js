@@ -2,8 +2,7 @@
 
 import { api } from "../api.js";
 import { Analysis, useAnalysis } from "../components/analysis.js";
-import { addKeys } from "../keys.js";
-import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useRef, useState } from "../ui.js";
+import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useOrder, useRef, useState } from "../ui.js";
 
 const PAGE = 100;
 
@@ -15,26 +14,33 @@ export function Duplicates({ collection, reload }) {
   const [dialog, setDialog] = useState();
   const [error, setError] = useState();
   const [refused, setRefused] = useState([]);
-  const groups = result?.groups ?? [];
+  // A group that was decided is not shown while that is sent: the next key belongs to the next group.
+  const [decided, setDecided] = useState([]);
+  const inOrder = useOrder();
+  const groups = (result?.groups ?? []).filter(({ keep }) => !decided.includes(keep));
   const group = groups[Math.min(at, groups.length - 1)];
   const last = trash?.entries[0];
-  const changed = () => { analysis.reload(); readTrash(); reload(); };
+  const changed = () => { readTrash(); reload(); return analysis.reload(); };
   /** Ask the service for a change; what follows is seen whatever comes of it. */
-  const change = (answer, said) => { setError(undefined); return answer.then((value) => { announce(said(value)); return value; }, setError).finally(changed); };
-  const decide = (ids, decision) => change(api.decide(collection.name, ids, decision), () => "remembered");
-  const discard = (what) => change(api.moveToTrash(collection.name, what), ({ entry, refused }) => { setRefused(refused); return `${count(entry?.paths.length ?? 0, "file")} in the trash`; });
-  const restore = (id) => change(api.restore(collection.name, id), ({ paths }) => `${count(paths.length, "file")} put back`);
+  const change = (ask, said, keep) => {
+    setError(undefined);
+    setDecided((now) => [...now, keep]);
+    return inOrder(() => ask().then((value) => announce(said(value)), setError).finally(changed)).finally(() => setDecided((now) => now.filter((each) => each !== keep)));
+  };
+  const decide = (ids, decision) => change(() => api.decide(collection.name, ids, decision), () => "remembered", group?.keep);
+  const discard = (what) => change(() => api.moveToTrash(collection.name, what), ({ entry, refused }) => { setRefused(refused); return `${count(entry?.paths.length ?? 0, "file")} in the trash`; }, what.ids ? group?.keep : what.redundant_of[0]);
+  const restore = (id) => change(() => api.restore(collection.name, id), ({ paths }) => `${count(paths.length, "file")} put back`);
   /** All but the suggested image: of a certain group the service checks once more what may go. */
   const keepSuggested = (each) => discard(each.certain ? { redundant_of: [each.keep] } : { ids: each.ids.filter((id) => id !== each.keep) });
 
-  useEffect(() => addKeys("Duplicates", {
+  useKeys("Duplicates", {
     "ArrowRight j": ["next group", () => setAt((now) => Math.min(now + 1, groups.length - 1))],
     "ArrowLeft k": ["group before", () => setAt((now) => Math.max(now - 1, 0))],
     n: ["not duplicates: remember that they differ", () => group?.ids.length > 1 && decide(group.ids, "different")],
     b: ["keep both", () => group?.ids.length > 1 && decide(group.ids, "keep_both")],
     x: ["keep the suggested image, put the others into the trash", () => group && keepSuggested(group)],
     "Ctrl+z": ["put back what went into the trash last", () => last && restore(last.id)],
-  }), [group, groups.length, last]);
+  });
 
   const nCertain = groups.filter((each) => each.certain).length;
   return html`<${Analysis} analysis=${analysis} title="Not searched yet" button="Find duplicates"
@@ -45,13 +51,14 @@ export function Duplicates({ collection, reload }) {
         <button class="quiet" onClick=${() => analysis.start()}>Search again</button></div>
       ${error && html`<${Failure} error=${error} />`}
       ${last && html`<p class="line edited"><span class="soft">Last in the trash: ${last.paths.length ? names(last.paths) : count(last.ids.length, "image")}.</span><button class="quiet" onClick=${() => restore(last.id)}>Undo</button></p>`}
-      ${!group && html`<${Empty} title="Nothing left to decide"><p>What you decided is remembered.</p></${Empty}>`}
+      ${!group && decided.length > 0 && html`<p class="wait">Saving…</p>`}
+      ${!group && !decided.length && html`<${Empty} title="Nothing left to decide"><p>What you decided is remembered.</p></${Empty}>`}
       ${group && html`<${Group} key=${group.keep + group.ids.join()} collection=${collection.name} group=${group} number=${Math.min(at, groups.length - 1) + 1} total=${result.total}
         step=${(by) => setAt((now) => Math.min(Math.max(now + by, 0), groups.length - 1))} decide=${decide} discard=${discard} keepSuggested=${() => keepSuggested(group)} />`}
       ${dialog === "certain" && html`<${CertainDialog} collection=${collection.name} close=${() => setDialog()} discard=${discard} />`}
       ${dialog === "trash" && html`<${TrashDialog} entries=${trash.entries} close=${() => setDialog()} restore=${restore} />`}
       ${refused.length > 0 && html`<${RefusedDialog} refused=${refused} close=${() => setRefused([])}
-        takeOut=${() => { const ids = [...new Set(refused.map(({ id }) => id))]; setRefused([]); change(api.remove(collection.name, ids), ({ removed }) => `${count(removed, "image")} taken out`); }} />`}`}
+        takeOut=${() => { const ids = [...new Set(refused.map(({ id }) => id))]; setRefused([]); change(() => api.remove(collection.name, ids), ({ removed }) => `${count(removed, "image")} taken out`); }} />`}`}
   </${Analysis}>`;
 }
 
@@ -63,9 +70,9 @@ function Group({ collection, group, number, total, step, decide, discard, keepSu
   const pair = [group.keep, other];
   const rest = group.ids.filter((id) => id !== group.keep);
   const isOneImage = rest.length === 0;
-  useEffect(() => addKeys("Comparison", {
+  useKeys("Comparison", {
     s: ["slider or side by side", () => setWay((now) => (now === "side" ? "slider" : "side"))],
-  }), []);
+  });
   return html`<section class="group" aria-label=${`Group ${number} of ${total}`}>
     <div class="line wrap"><strong>Group ${number.toLocaleString("en")} of ${total.toLocaleString("en")}</strong>
       <span class=${`state ${group.certain ? "done" : ""}`}>${group.certain ? "certain" : "to review"}</span>

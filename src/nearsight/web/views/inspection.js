@@ -4,8 +4,7 @@ import { api } from "../api.js";
 import { Heat } from "../components/heat.js";
 import { JobProgress, OPEN } from "../components/job.js";
 import { ThresholdControl } from "../components/threshold.js";
-import { addKeys } from "../keys.js";
-import { announce, count, Empty, Failure, fileName, html, useEffect, useRef, useState } from "../ui.js";
+import { announce, count, Empty, Failure, fileName, html, useEffect, useAnswer, useKeys, useOrder, useRef, useState } from "../ui.js";
 
 const PAGE = 200;
 const KINDS = { anomaly_fit: "Fit", anomaly_score: "Score a folder", anomaly_watch: "Watch a folder" };
@@ -79,14 +78,16 @@ function FitForm({ roots, taken, fit }) {
 
 /** What a detector scored: defects first, one image large. */
 function Board({ collection, detector, roots, start, changed, setError, done, isFitting, watched }) {
-  const [lists, setLists] = useState();
   const [at, open] = useState();
   const [opacity, setOpacity] = useState(70);
   const [trial, setTrial] = useState(detector.threshold);
   const undo = useRef([]);
   const place = [collection, detector.name];
-  const load = () => Promise.all(["defect", "good"].map((side) => api.scoredImages(...place, { side, limit: PAGE }))).then(setLists, setError);
-  useEffect(() => { load(); setTrial(detector.threshold); }, [done, detector.threshold, detector.revision]);
+  const inOrder = useOrder();
+  const [lists, failure, load] = useAnswer(() => Promise.all(["defect", "good"].map((side) => api.scoredImages(...place, { side, limit: PAGE }))),
+    [done, detector.threshold, detector.revision]);
+  useEffect(() => setTrial(detector.threshold), [done, detector.threshold, detector.revision]);
+  useEffect(() => failure && setError(failure), [failure]);
   const [defects, good] = lists ?? [];
   const all = lists ? [...defects.images, ...good.images] : [];
   const index = Math.max(all.findIndex(({ id }) => id === at), 0);
@@ -97,21 +98,21 @@ function Board({ collection, detector, roots, start, changed, setError, done, is
     // The next one is chosen before the list changes under it.
     const next = isUndo ? id : (all[index + 1] ?? all[index - 1])?.id;
     if (!isUndo) undo.current.push([image.verdict, id, true]);
-    await api.decideImages(...place, [id], verdict).catch(setError);
-    announce(verdict ?? "undecided");
     open(next);
+    announce(verdict ?? "undecided");
+    await inOrder(() => api.decideImages(...place, [id], verdict)).catch(setError);
     load();
     changed();
   };
   const takeBack = () => undo.current.length && decide(...undo.current.pop());
-  useEffect(() => addKeys("Inspection", {
+  useKeys("Inspection", {
     "ArrowRight j": ["next image", () => step(1)],
     "ArrowLeft k": ["image before", () => step(-1)],
     g: ["confirm: good", () => decide("good")],
     d: ["confirm: defect", () => decide("defect")],
     u: ["take the last decision back", takeBack],
     h: ["heat on or off", () => setOpacity((now) => (now ? 0 : 70))],
-  }), [image, lists]);
+  });
   if (!lists) return html`<p class="wait">Loading…</p>`;
   const { counts, failed } = defects;
   const shared = { collection, detector, setError, open, image, trial };

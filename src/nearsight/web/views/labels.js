@@ -1,10 +1,9 @@
 // Labels: the next best image and a key for each class; likely mistakes; how good the classifier is meanwhile.
 
 import { api } from "../api.js";
-import { addKeys } from "../keys.js";
 import { LabelQueue, MistakeQueue } from "../label-queue.js";
 import { address, go } from "../route.js";
-import { announce, count, Empty, Failure, fileName, html, useAnswer, useEffect, useMemo, useState } from "../ui.js";
+import { announce, count, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useMemo, useState } from "../ui.js";
 
 // A key for each of the first classes; the others are clicked.
 const KEYS = [..."123456789qweruiop"];
@@ -77,13 +76,13 @@ function Labeler({ collection, facts, Queue }) {
   };
   const skip = () => queue.images.length && queue.skip();
   const undo = () => { queue.undo(); announce("taken back"); };
-  useEffect(() => addKeys("Labels", {
+  useKeys("Labels", {
     ...Object.fromEntries(names.slice(0, KEYS.length).map((label, at) => [KEYS[at], [label, () => give(label)]])),
     "0 s": ["skip", skip],
     z: ["take the last label or skip back", undo],
     Enter: ["accept what the classifier says", () => give(hint)],
     ...(check && { k: ["keep the label: it is right", () => give(image?.own)] }),
-  }), [names.join(), hint, image, check]);
+  });
   const side = (label) => (label === hint ? html`<span class="wide">${check ? "looks like this" : "perhaps"}, </span>${percent(image.probability)}`
     : label === image?.own ? "the label" : (queue.counts.get(label) ?? 0).toLocaleString("en"));
   const labeled = [...queue.counts.values()].reduce((sum, n) => sum + n, 0);

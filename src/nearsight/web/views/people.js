@@ -4,9 +4,8 @@ import { api } from "../api.js";
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { GridView } from "../components/grid-view.js";
 import { Viewer } from "../components/viewer.js";
-import { addKeys } from "../keys.js";
 import { address, go } from "../route.js";
-import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useMemo, useRef, useState } from "../ui.js";
+import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useMemo, useOrder, useRef, useState } from "../ui.js";
 import { IdSource } from "./clusters.js";
 
 const PAGE = 500;
@@ -27,10 +26,14 @@ export function People({ collection: { name: collection }, query, selection }) {
   const analysis = useAnalysis(collection, "faces", () => api.people(collection, shows));
   const { result } = analysis;
   useEffect(() => { if (result) analysis.reload(); }, [shows]);
-  /** Change something; `done` says what was done. */
-  const act = async (what, body, done) => {
+  const latest = useRef();
+  latest.current = result;
+  const inOrder = useOrder();
+  /** Change something, after what is changed already; `done` says what was done. */
+  const act = (what, body, done) => inOrder(() => send(what, body, done));
+  const send = async (what, body, done) => {
     try {
-      const answer = await api.changeFaces(collection, what, body);
+      const answer = await api.changeFaces(collection, what, typeof body === "function" ? body(latest.current) : body);
       announce(done);
       await analysis.reload();
       setState(({ version }) => ({ done, version: version + 1 }));
@@ -38,8 +41,8 @@ export function People({ collection: { name: collection }, query, selection }) {
     } catch (error) { setState((now) => ({ ...now, error })); }
   };
   const change = result?.change;
-  const undo = () => change && act("undo", { change: change.id }, "Undone");
-  useEffect(() => addKeys("People", { "u Ctrl+z": ["undo the latest change", undo] }), [change?.id]);
+  const undo = () => act("undo", ({ change }) => ({ change: change?.id }), "Undone");
+  useKeys("People", { "u Ctrl+z": ["undo the latest change", undo] });
   const shared = { collection, act, forget: setForgets, version: state.version };
   return html`<${Analysis} analysis=${analysis} title="Nobody has looked for faces yet" button="Find faces"
       explanation="Faces are found and grouped by person, on this machine. They are personal data: look for them only in images where you may.">
@@ -55,7 +58,7 @@ export function People({ collection: { name: collection }, query, selection }) {
 
 function useChoice() {
   const [chosen, setChosen] = useState([]);
-  return [chosen, (id) => setChosen(chosen.includes(id) ? chosen.filter((other) => other !== id) : [...chosen, id]), () => setChosen([])];
+  return [chosen, (id) => setChosen((now) => (now.includes(id) ? now.filter((other) => other !== id) : [...now, id])), () => setChosen([])];
 }
 
 function Everybody({ collection, act, forget, result, shows, show, again }) {
@@ -69,18 +72,18 @@ function Everybody({ collection, act, forget, result, shows, show, again }) {
   const forgetThose = () => those()[0] && forget({ people: those() });
   const name = async ({ id }, text) => {
     const fields = [...list.current.querySelectorAll("input.name")];
-    const next = fields[fields.indexOf(document.activeElement) + 1]?.closest("li").dataset.id;
+    // At once: the next name may be typed while this one is saved.
+    fields[fields.indexOf(document.activeElement) + 1]?.focus();
     await act("name", { id, name: text }, `Named ${text}`);
-    list.current?.querySelector(`[data-id="${next}"] input.name`)?.focus();
   };
-  useEffect(() => addKeys("All people", {
+  useKeys("All people", {
     ...arrows(list),
     n: ["name", () => (document.activeElement.closest("[data-id]") ?? list.current).querySelector("input.name")?.focus()],
     x: ["choose", () => focused() && toggle(focused())],
     m: ["merge the chosen", merge],
     h: ["hide, or show again", hide],
     f: ["forget…", forgetThose],
-  }));
+  });
   const isAll = shows.least === 1;
   return html`<div class="line"><h1>${count(result.total, "person", "people")}${shows.hidden ? " hidden" : ""}</h1><span class="space"></span>
       ${(result.hidden > 0 || shows.hidden) && html`<button class="quiet" aria-pressed=${shows.hidden} onClick=${() => show({ hidden: !shows.hidden })}>${result.hidden} hidden</button>`}
@@ -120,29 +123,37 @@ function Person({ collection, id, tab, act, forget, selection, version }) {
   const [answer, error] = useAnswer(() => api.person(collection, id, { limit: 10_000 }).then((value) => ({ ...value, version })), [id, version]);
   const [chosen, toggle, clear] = useChoice();
   const [splits, setSplits] = useState(false);
+  // What has been decided is not shown while it is sent, so that the next key belongs to the next face.
+  const [decided, setDecided] = useState([]);
+  const waiting = useRef(0);
   const board = useRef();
-  const { person, faces = [] } = answer ?? {};
+  const { person } = answer ?? {};
+  const faces = (answer?.faces ?? []).filter(({ id }) => !decided.includes(id));
   const matches = faces.filter(({ enrolled }) => person.name && !enrolled);
   const own = faces.filter((face) => !matches.includes(face));
   const back = () => go(collection, "people");
   const change = async (what, ids, done, more) => {
-    const at = [...board.current.querySelectorAll("li")].findIndex(({ dataset }) => ids.includes(dataset.id));
-    await act(what, { faces: ids, ...more }, `${count(ids.length, "face")} ${done}`);
+    const tiles = [...board.current.querySelectorAll("li")];
+    const next = tiles.slice(tiles.findIndex(({ dataset }) => ids.includes(dataset.id))).find(({ dataset }) => !ids.includes(dataset.id));
+    next?.querySelector("button").focus();
+    setDecided((now) => [...now, ...ids]);
     clear();
-    // The next face takes the place of the one that has gone.
-    setTimeout(() => board.current?.querySelectorAll("li > button")[at]?.focus(), 100);
+    waiting.current++;
+    await act(what, { faces: ids, ...more }, `${count(ids.length, "face")} ${done}`);
+    waiting.current--;
   };
   const confirm = (ids) => change("confirm", ids, "confirmed");
   const reject = (ids) => change("reject", ids, "rejected");
+  useEffect(() => { if (answer?.version === version && !waiting.current) setDecided([]); }, [answer]);
   const current = () => focused() ?? matches[0]?.id;
   const isMatch = (face) => matches.some((match) => match.id === face);
-  useEffect(() => tab === "faces" && addKeys("Faces", {
+  useKeys("Faces", tab === "faces" && {
     ...arrows(board),
     y: ["yes, this is the person", () => isMatch(current()) && confirm([current()])],
     n: ["no, this is somebody else", () => current() && reject([current()])],
     x: ["choose", () => focused() && !isMatch(focused()) && toggle(focused())],
     s: ["split the chosen off", () => setSplits(chosen.length > 0)],
-  }));
+  });
   if (error) return html`<${Empty} title="This person is not here any more"><button onClick=${back}>All people</button></${Empty}>`;
   if (!person) return html`<p class="wait">Loading…</p>`;
   const rename = async (name) => {

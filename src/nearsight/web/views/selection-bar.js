@@ -1,8 +1,7 @@
 // What can be done with the selected images, in every view.
 
 import { api } from "../api.js";
-import { addKeys } from "../keys.js";
-import { announce, count, Dialog, Failure, html, useEffect, useState } from "../ui.js";
+import { announce, count, Dialog, Failure, html, useEffect, useKeys, useState } from "../ui.js";
 
 export function SelectionBar({ collection, selection, reload }) {
   const [size, setSize] = useState(selection.size);
@@ -10,12 +9,12 @@ export function SelectionBar({ collection, selection, reload }) {
   useEffect(() => {
     const changed = () => setSize(selection.size);
     selection.addEventListener("change", changed);
-    const removeKeys = addKeys("Selection", {
-      t: ["tag the selected images", () => selection.size && setDialog("tag")],
-      Delete: ["take the selected images out of the collection", () => selection.size && setDialog("remove")],
-    });
-    return () => { selection.removeEventListener("change", changed); removeKeys(); };
+    return () => selection.removeEventListener("change", changed);
   }, []);
+  useKeys("Selection", {
+    t: ["tag the selected images", () => selection.size && setDialog("tag")],
+    Delete: ["take the selected images out of the collection", () => selection.size && setDialog("remove")],
+  });
   const close = () => setDialog(undefined);
   if (!size) return null;
   return html`<section class="selection" aria-label="Selection">

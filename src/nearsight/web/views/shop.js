@@ -2,10 +2,9 @@
 
 import { api } from "../api.js";
 import { JobProgress, useJob } from "../components/job.js";
-import { addKeys } from "../keys.js";
 import { address, go } from "../route.js";
 import { titleOf } from "../sources.js";
-import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useState } from "../ui.js";
+import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useState } from "../ui.js";
 import { fieldsOf, RuleEditor, textOf } from "./shop-rules.js";
 
 const MAX_TILES = 60;
@@ -21,11 +20,11 @@ export function Shop({ collection, query, selection }) {
   const baskets = stored?.baskets ?? [];
   const orders = baskets.find((each) => each.name === chosen)?.name ?? baskets[0]?.name;
   const change = (next) => { setRules(next); localStorage.setItem(`rules:${name}`, JSON.stringify(next)); };
-  useEffect(() => addKeys("Shop", {
+  useKeys("Shop", {
     "Backspace b": ["back to the item before", () => history.back()],
     o: ["orders", () => setDialog("orders")],
     e: ["table for every item", () => setDialog("export")],
-  }), []);
+  });
   if (infoError) return html`<${Failure} error=${infoError} />`;
   if (!info) return html`<p class="wait">Loading…</p>`;
   const fields = fieldsOf(info.metadata);
