@@ -127,6 +127,40 @@ def test_a_slow_body_ends_at_its_deadline_and_others_go_on(small):
         assert b" 408 " in slow.recv(4096).split(b"\r\n")[0]
 
 
+def test_a_slow_head_ends_at_its_deadline_also_after_a_request(small):
+    parts = urlsplit(small.url())
+    head = f"GET /health HTTP/1.1\r\nHost: {parts.netloc}\r\n".encode()
+
+    def trickle(first):
+        """Send a whole request or none, then one byte at a time; return what comes and how it ended."""
+        with socket.create_connection((parts.hostname, parts.port), timeout=20) as slow:
+            slow.sendall(first)
+            answer = slow.recv(4096) if first else b""
+            slow.settimeout(0.1)
+            for byte in head * 10:
+                try:
+                    slow.send(bytes([byte]))
+                    received = slow.recv(4096)
+                except TimeoutError:
+                    continue
+                except OSError:  # closed while this sent a byte
+                    return answer
+                if not received:
+                    return answer
+                answer += received
+        raise AssertionError("the connection was held")
+
+    assert trickle(b"").startswith(b"HTTP/1.1 408 ")
+    assert trickle(head + b"\r\n").startswith(b"HTTP/1.1 200 ")
+    # The next byte after the deadline was nobody's: the service answers others, with time to spare.
+    client = small.client()
+    for _ in range(3):
+        assert client.get("/health").status_code == 200
+        time.sleep(0.6)
+    with socket.create_connection((parts.hostname, parts.port), timeout=20) as silent:
+        assert silent.recv(4096) == b""
+
+
 @pytest.fixture
 def archive(tmp_path, save_image):
     folder = tmp_path / "archive"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from nearsight.server.errors import Problem
@@ -17,9 +17,6 @@ from nearsight.services.keys import ApiKey, KeyStore
 
 COOKIE = "nearsight_session"
 _SESSION_S = 7 * 24 * 3600
-
-# Only for the documentation of the API: a key may come in other headers, too.
-_documented = Security(HTTPBearer(auto_error=False, description="A key from `nearsight keys add`."))
 
 
 class Gate:
@@ -102,14 +99,22 @@ class Gate:
         return None
 
 
+class _Admission(HTTPBearer):
+    """Admits a request with a scope; documented as a bearer token, though other headers will do."""
+
+    def __init__(self, scope: str) -> None:
+        description = "A key from `nearsight keys add`."
+        super().__init__(scheme_name="HTTPBearer", description=description, auto_error=False)
+        self._scope = scope
+
+    async def __call__(self, request: Request) -> Any:
+        gate: Gate = request.app.state.service.gate
+        return gate.admit(request, self._scope)
+
+
 def requires(scope: str) -> Any:
     """Return the dependency of routes that need a scope."""
-
-    async def admit(request: Request, key: Any = _documented) -> ApiKey | None:
-        gate: Gate = request.app.state.service.gate
-        return gate.admit(request, scope)
-
-    return Depends(admit)
+    return Depends(_Admission(scope))
 
 
 def secret_of(request: Request) -> str:

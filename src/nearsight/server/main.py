@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from nearsight.errors import StorageError
 from nearsight.server import log
 from nearsight.server.app import create_app, create_immich_app
+from nearsight.server.protocol import timely
 from nearsight.server.service import Service
 from nearsight.services.server_settings import ServerSettings
 
@@ -136,8 +137,7 @@ def _listener(
             timeout_keep_alive=settings.keep_alive_s,
             timeout_graceful_shutdown=max(1, round(settings.grace_s)),
             lifespan=lifespan,
-            # Not httptools, where it is installed: it holds headers of any length.
-            http="h11",
+            http=timely(settings.read_timeout_s),
             ws="none",
         )
     )

@@ -1,7 +1,6 @@
 """From inputs to vectors: the one way that all dialects and searches go."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -107,18 +106,26 @@ async def while_connected(request: Request, work: Awaitable[_T]) -> _T:
     Problem
         499: the client has left.
     """
-    task = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_departure(request))
+    waiting = asyncio.current_task()
+    has_left = False
+
+    async def watch() -> None:
+        nonlocal has_left
+        await _departure(request)
+        has_left = True
+        if waiting is not None:
+            waiting.cancel()
+
+    # One task, not two: each costs as much as reading the request.
+    watcher = asyncio.ensure_future(watch())
     try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise Problem(499, "the client has left")
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        if not has_left:
+            raise
+        raise Problem(499, "the client has left") from None
     finally:
-        for each in (task, watch):
-            each.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await each
+        watcher.cancel()
 
 
 async def _departure(request: Request) -> None:

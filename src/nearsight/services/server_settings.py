@@ -57,7 +57,9 @@ class ServerSettings:
     max_pixels: int = _setting(100_000_000, "Most pixels of an image.")
     max_images: int = _setting(32, "Most images of a request.")
     max_texts: int = _setting(2048, "Most texts of a request.")
-    read_timeout_s: float = _setting(30.0, "Seconds in which the body of a request must arrive.")
+    read_timeout_s: float = _setting(
+        30.0, "Seconds in which the head of a request, and then its body, must arrive."
+    )
     rate: float = _setting(0.0, "Requests per second that each key may make on average; 0: any number.")
     allow_urls: bool = _setting(False, "Let clients name images by http and https URLs.")
     allowed_host: tuple[str, ...] = _setting(

@@ -72,11 +72,11 @@ def base64_of(vector: NDArray[np.float32]) -> str:
 
 def _document(embedded: EmbeddedInputs, wanted: EmbeddingRequest) -> dict[str, Any]:
     encode: Any = base64_of if wanted.encoding == "base64" else lambda vector: vector
-    spec = embedded.model.backend.spec
-    facts: dict[str, Any] = {"fingerprint": spec.fingerprint.digest, "normalized": spec.normalize}
+    model = embedded.model
+    facts: dict[str, Any] = {"fingerprint": model.fingerprint, "normalized": model.backend.spec.normalize}
     document: dict[str, Any] = {
         "object": "list",
-        "model": embedded.model.alias,
+        "model": model.alias,
         "data": [
             {"object": "embedding", "index": i, "embedding": encode(vector)}
             for i, vector in enumerate(embedded.vectors)
