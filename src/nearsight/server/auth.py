@@ -8,8 +8,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import Depends, Request
+from fastapi import Depends
 from fastapi.security import HTTPBearer
+from starlette.requests import HTTPConnection
 
 from nearsight.server.errors import Problem
 from nearsight.server.limits import RateLimit
@@ -42,7 +43,7 @@ class Gate:
         """Whether no key is needed."""
         return not self._extra and not len(self._keys)
 
-    def admit(self, request: Request, scope: str) -> ApiKey | None:
+    def admit(self, request: HTTPConnection, scope: str) -> ApiKey | None:
         """Return the key of a request, if it has the scope; None where no key is needed.
 
         Raises
@@ -87,7 +88,7 @@ class Gate:
             raise Problem(401, "the key is not valid", code="invalid_api_key")
         return _signed(key, int(time.time()) + _SESSION_S)
 
-    def _of_session(self, request: Request) -> ApiKey | None:
+    def _of_session(self, request: HTTPConnection) -> ApiKey | None:
         cookie = request.cookies.get(COOKIE, "")
         prefix, _, rest = cookie.partition("/")
         expiry, _, _ = rest.partition("/")
@@ -107,7 +108,7 @@ class _Admission(HTTPBearer):
         super().__init__(scheme_name="HTTPBearer", description=description, auto_error=False)
         self._scope = scope
 
-    async def __call__(self, request: Request) -> Any:
+    async def __call__(self, request: HTTPConnection) -> Any:
         gate: Gate = request.app.state.service.gate
         return gate.admit(request, self._scope)
 
@@ -117,7 +118,7 @@ def requires(scope: str) -> Any:
     return Depends(_Admission(scope))
 
 
-def secret_of(request: Request) -> str:
+def secret_of(request: HTTPConnection) -> str:
     """Return the key that a request carries: as bearer token, ``X-API-Key``, or password."""
     kind, _, value = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":

@@ -24,7 +24,8 @@ class TimelyConnection(H11Protocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deadline: asyncio.TimerHandle | None = None
-        self._has_begun = False
+        # Whether there was no request yet, and bytes of one: then an answer cannot be taken for another's.
+        self._is_first, self._has_begun = True, False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as there
         """Start the clock."""
@@ -35,6 +36,7 @@ class TimelyConnection(H11Protocol):
         """Read on, and stop the clock if a request has come."""
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
+            self._is_first = False
             self._stop()
         elif not self.transport.is_closing():
             self._has_begun = True
@@ -50,13 +52,12 @@ class TimelyConnection(H11Protocol):
             self._deadline = self.loop.call_later(self.timeout_s, self._close)
 
     def _stop(self) -> None:
-        self._has_begun = False
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
     def _close(self) -> None:
-        if self._has_begun and self.cycle is None:
+        if self._is_first and self._has_begun:
             self.transport.write(_TOO_SLOW)
         self.transport.close()
 
