@@ -17,7 +17,11 @@ _FINGERPRINT = b"fingerprint"
 def whole_rows(store: VectorStore, ids: Sequence[str], fingerprint: str) -> pa.Table:
     """Return all that is stored of some images, for `restore_rows`; ids without a row are left out."""
     batches = store.scan(store.schema.names, ids=sorted(ids))
-    rows = pa.Table.from_batches(list(batches), store.schema)
+    return marked_rows(pa.Table.from_batches(list(batches), store.schema), fingerprint)
+
+
+def marked_rows(rows: pa.Table, fingerprint: str) -> pa.Table:
+    """Return rows with a note of whose vectors they hold, which `restore_rows` asks for."""
     return rows.replace_schema_metadata({_FINGERPRINT: fingerprint.encode()})
 
 
@@ -61,7 +65,7 @@ def restore_rows(
             known = {key for _, key, _ in files}
             added = [file for file in _files_of(present[row["id"]]) if file[1] not in known]
             _set_files(row, [*files, *added])
-        _update(store, old)
+        _update(store, [row for row in old if _files_of(row) != _files_of(present[row["id"]])])
     return int(new.num_rows)
 
 

@@ -1,5 +1,6 @@
 """`nearsight index`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ import click
 
 from nearsight.cli import options
 from nearsight.cli.framework import BAD_INPUT, RESUMABLE, Command, Run
+from nearsight.cli.unit_jobs import index_units
 from nearsight.errors import ImageFailure
 from nearsight.text_format import count
 
@@ -22,13 +24,17 @@ if TYPE_CHECKING:
     json_shape="""{"added": int, "updated": int, "unchanged": int, "removed": int, "skipped": {ending: int},
  "failed": [{"path", "reason"}], "seconds": float, "images_per_second": float, "embedded": int,
  "vanished": [path], "excluded": [path], "notes": {note: int},
- "unmatched": {name: rows} and "ambiguous": {name: [path]}, with --metadata}""",
+ "unmatched": {name: rows} and "ambiguous": {name: [path]}, with --metadata}
+With --job:
+{"job": DIR, "units": int, "images": int, "rows": int, "failed": int, "seconds": float,
+ "images_per_second": float, "status": STATUS, as nearsight job DIR prints}""",
     examples=(
         "nearsight index ~/photos",
         "nearsight index shoes/ --meta season=winter --metadata prices.csv",
         "nearsight index ~/photos --prune",
         "nearsight index ~/photos --exclude private/ --exclude '*_small.jpg'",
         "nearsight index ~/photos --dim 256 --storage float16",
+        "nearsight index s3://bucket/photos --job jobs/1 --units 0/64",
     ),
 )
 @options.paths
@@ -49,6 +55,20 @@ if TYPE_CHECKING:
     help="Set metadata from the columns of a table; its column `path` names the images: by path (absolute or"
     " relative to the table), file name, or file name without its ending.",
 )
+@click.option(
+    "--job",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Index by units of some thousand images, which any number of processes share; DIR, which they all"
+    " see, holds the plan and what is done. See `nearsight job`.",
+)
+@click.option(
+    "--units",
+    metavar="I/N",
+    help="With --job: begin with every N-th unit from I on, then help the others; 0/64 is the first of 64"
+    " processes. `nearsight job DIR --commit` adds what is done to the collection. Default: all units, and"
+    " add them.",
+)
 @options.walk
 @options.processes
 @options.limits
@@ -65,6 +85,8 @@ def index(
     prune: bool,
     meta: tuple[str, ...],
     metadata: Path | None,
+    job: Path | None,
+    units: str | None,
     exclusions: "Exclusions",
     allow_remote: bool,
     threads: int | None,
@@ -82,7 +104,30 @@ def index(
     programs (@eaDir, #recycle, $RECYCLE.BIN, .Trash*, lost+found, .thumbnails, ._*), and folders that hold
     a file .nomedia. What was passed over is counted. Images of the collection that lie below PATH and are
     excluded now are removed from it; elsewhere they stay until their folder is indexed again.
+
+    With --job, PATH may also be a Parquet file with a column of paths or URLs, and every image is embedded.
+    A process that is killed loses the unit that it works on, and the same command continues.
     """
+    if units is not None and job is None:
+        raise click.UsageError("--units needs --job DIR, a folder that all processes see")
+    if job is not None:
+        _refuse_with_job({"--prune": prune, "--meta": meta, "--metadata": metadata, "--dim": dim})
+        return index_units(
+            run,
+            job,
+            units,
+            paths,
+            {"model": model, "storage": storage, "decode": decode},
+            {
+                "exclusions": exclusions,
+                "allow_remote": allow_remote,
+                "limits": options.limits_of(**limits),
+            },
+            {
+                "n_threads": threads,
+                "n_processes": run.settings.n_processes if processes is None else processes,
+            },
+        )
     from nearsight.services.collections import add_images, has_collection, unreadable_inputs
     from nearsight.services.csv_tables import MetadataTable, parse_pair
 
@@ -132,6 +177,13 @@ def index(
         run.console.warn(f"No image could be read, so no collection was created at {run.collection}.")
         return code or BAD_INPUT
     return code
+
+
+def _refuse_with_job(others: Mapping[str, object]) -> None:
+    if names := [name for name, value in others.items() if value]:
+        raise click.UsageError(
+            f"{' and '.join(names)} cannot be used with --job; run nearsight index or tag afterwards"
+        )
 
 
 def _say(run: Run, report: "AddReport", *, prune: bool) -> None:

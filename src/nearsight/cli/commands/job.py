@@ -1,17 +1,19 @@
-"""`nearsight job`: list, show, follow, cancel, resume."""
+"""`nearsight job`: the service's jobs, and those of `nearsight index --job`."""
 
 import time
 from dataclasses import asdict
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import click
 
-from nearsight.cli.framework import FAILURE, Command, Run, Subgroup
+from nearsight.cli.framework import FAILURE, Command, Family, Run
+from nearsight.cli.unit_jobs import say_failed, say_status
 from nearsight.services.jobs import ENDED, STATES, Job, JobTable
 from nearsight.services.server_settings import resolve
 from nearsight.settings import environment
-from nearsight.text_format import printable
+from nearsight.text_format import count, printable
 
 _SHAPE = """{"id": str, "kind": str, "state": str, "done": float, "total": float|null, "message": str,
  "result": {...}|null, "error": str|null, "created": str, "started": str|null, "ended": str|null}"""
@@ -118,4 +120,80 @@ def _show(run: Run, job: Job) -> None:
     run.console.say(_line(job).rstrip())
 
 
-job = Subgroup("job", commands=[list_, show, follow, cancel, resume], help="Manage the jobs of the service.")
+@click.command(
+    "job",
+    cls=Command,
+    json_shape="""STATUS: {"job": DIR, "collection": URI, "model": str, "units": int, "done": int,
+ "committed": int, "running": int, "interrupted": int, "images": int|null, "embedded": int, "failed": int,
+ "images_per_second": float, "seconds_left": float|null}
+--commit: STATUS with "units_added" and "rows_added"; --retry-failed: STATUS with "retried"
+--failed: {"job": DIR, "failed": [{"path", "reason"}]}""",
+    examples=(
+        "nearsight job jobs/1",
+        "nearsight job jobs/1 --commit",
+        "nearsight job jobs/1 --failed",
+        "nearsight job list",
+    ),
+)
+@click.argument("directory", metavar="DIR", required=False, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--commit", is_flag=True, help="Add the units that are done to the collection.")
+@click.option("--wait", is_flag=True, help="With --commit: go on until all units are in the collection.")
+@click.option("--failed", is_flag=True, help="List the images that have failed.")
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Make units of the images that have failed; start the command again that made the job.",
+)
+@click.pass_obj
+def own(
+    run: Run, /, *, directory: Path | None, commit: bool, wait: bool, failed: bool, retry_failed: bool
+) -> None:
+    """Show and commit a job of `nearsight index --job DIR`, and manage the jobs of the service.
+
+    A job of units is a folder. Any process may commit it, as often as it likes and while others work: each
+    image comes into the collection once. The jobs of the service have an id; list, show, follow, cancel and
+    resume are for those.
+    """
+    if directory is None:
+        context = click.get_current_context()
+        run.console.say((context.parent or context).get_help())
+        return
+    if sum((commit, failed, retry_failed)) > 1:
+        raise click.UsageError("give one of --commit, --failed and --retry-failed")
+    from nearsight.distributed import JobFolder
+    from nearsight.services import unit_jobs
+
+    folder = JobFolder(directory)
+    _require_job(folder.is_planned(), directory)
+    if failed:
+        say_failed(run, folder)
+        return
+    facts: dict[str, Any] = {}
+    if commit:
+        run.if_interrupted = "what was committed is saved, and the same command continues from there"
+        facts = unit_jobs.commit(
+            folder,
+            until_complete=wait,
+            cache_dir=run.settings.cache_dir,
+            progress=run.console.progress,
+        )
+        run.console.say(f"{count(facts['rows_added'], 'image')} added to {printable(facts['collection'])}")
+    elif retry_failed:
+        n_images = unit_jobs.retry_failed(folder)
+        facts = {"retried": n_images, **unit_jobs.job_facts(folder)}
+        run.console.say(f"{count(n_images, 'image')} will be tried again")
+    facts = facts or unit_jobs.job_facts(folder)
+    run.console.document(facts)
+    say_status(run, facts)
+
+
+def _require_job(is_planned: bool, directory: Path) -> None:
+    if not is_planned:
+        name = printable(str(directory))
+        raise click.UsageError(
+            f"there is no job at {name}: it is no folder of nearsight index --job, and none of the commands"
+            " list, show, follow, cancel, resume; a job of the service is shown by nearsight job show ID"
+        )
+
+
+job = Family(own=own, commands=[list_, show, follow, cancel, resume])

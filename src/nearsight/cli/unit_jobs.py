@@ -1,0 +1,94 @@
+"""What `nearsight index --job` and `nearsight job DIR` share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nearsight.cli.framework import FAILURE, Run
+from nearsight.text_format import count, printable
+
+if TYPE_CHECKING:
+    from nearsight.distributed import JobFolder
+
+
+def index_units(
+    run: Run,
+    directory: Path,
+    units: str | None,
+    paths: Sequence[str],
+    new: Mapping[str, Any],
+    finding: Mapping[str, Any],
+    working: Mapping[str, Any],
+) -> int:
+    """Plan a job where there is none, and work on its units; without `units`, add them too.
+
+    Parameters
+    ----------
+    run : Run
+    directory : Path
+        Of the job.
+    units : str or None
+        The share, such as ``0/64``.
+    paths : sequence of str
+    new : mapping
+        Model, storage and decoding of a new collection.
+    finding : mapping
+        Exclusions, limits and whether to fetch what is remote.
+    working : mapping
+        Threads and processes.
+    """
+    from nearsight.services import unit_jobs
+
+    share, n_shares = unit_jobs.parse_share(units) if units else (0, 1)
+    places: dict[str, Any] = {"device": run.device, "cache_dir": run.settings.cache_dir}
+    progress = run.console.progress
+    run.if_interrupted = "units that are done are saved, and the same command continues from there"
+    folder = unit_jobs.planned_job(directory, run.collection, paths, **new, **finding, **places)
+    report = unit_jobs.work(folder, share=share, n_shares=n_shares, **working, **places, progress=progress)
+    if units is None:
+        facts = unit_jobs.commit(folder, cache_dir=run.settings.cache_dir, progress=progress)
+    else:
+        facts = unit_jobs.job_facts(folder)
+    rate = round(report.images / report.seconds, 1) if report.seconds else 0.0
+    run.console.document(
+        {"job": str(folder.path), **asdict(report), "images_per_second": rate, "status": facts}
+    )
+    run.console.say(
+        f"{count(report.units, 'unit')} with {count(report.images, 'image')} in {report.seconds:.1f} s"
+        f" ({rate:,.0f} per second), {report.failed:,} failed"
+    )
+    say_status(run, facts)
+    return FAILURE if run.strict and report.failed else 0
+
+
+def say_status(run: Run, facts: Mapping[str, Any]) -> None:
+    """Say how far a job is, and what to do next."""
+    run.console.say(
+        f"{facts['done']:,} of {count(facts['units'], 'unit')} done, {facts['committed']:,} committed,"
+        f" {facts['running']:,} running, {facts['interrupted']:,} interrupted"
+    )
+    left = "" if not facts["seconds_left"] else f", {facts['seconds_left'] / 3600:.1f} hours left"
+    run.console.say(
+        f"{count(facts['embedded'], 'image')} embedded, {facts['failed']:,} failed,"
+        f" {facts['images_per_second']:,.0f} per second{left}"
+    )
+    job = printable(facts["job"])
+    if facts["committed"] < facts["done"]:
+        run.console.note(f"Add what is done to the collection with: nearsight job {job} --commit")
+    if facts["done"] + facts["running"] < facts["units"]:
+        run.console.note("Nobody works on some units; start the command again that made the job")
+    if facts["failed"]:
+        run.console.note(f"See the failed images with: nearsight job {job} --failed")
+
+
+def say_failed(run: Run, folder: "JobFolder") -> None:
+    """List the images that have failed."""
+    from nearsight.distributed import failures
+
+    failed = failures(folder)
+    run.console.document({"job": str(folder.path), "failed": [asdict(failure) for failure in failed]})
+    for failure in failed:
+        run.console.say(f"{printable(failure.path)}: {printable(failure.reason)}")
+    if not failed:
+        run.console.note("No image has failed.")

@@ -1,0 +1,117 @@
+"""Adds the rows of units to the collection, each image once whatever happens.
+
+The rows of a unit may be added any number of times: an image that has a row gets nothing but the files that
+it lacks. So an answer that was lost, a second process that does the same, and one that is killed between two
+steps change nothing, with every store; and the same content in two units becomes one row with both files.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from nearsight.collection import Collection
+from nearsight.distributed.job_folder import Committed, JobFolder, Record
+from nearsight.errors import FingerprintMismatchError, StorageError
+from nearsight.models import Fingerprint
+
+# Units that are added before this is recorded; whoever comes after a crash adds so many again.
+_UNITS_PER_RECORD = 8
+
+
+@dataclass(slots=True)
+class CommitReport:
+    """What a commit has done.
+
+    Attributes
+    ----------
+    units : int
+        That it has added.
+    rows : int
+        That are new.
+    again : list of int
+        Units whose rows are gone, and which are embedded again.
+    """
+
+    units: int = 0
+    rows: int = 0
+    again: list[int] = field(default_factory=list)
+
+
+class Committer:
+    """Adds the units of a job that are done to its collection.
+
+    Parameters
+    ----------
+    folder : JobFolder
+    collection : Collection
+        That of the job.
+
+    Raises
+    ------
+    FingerprintMismatchError
+        The collection was upgraded to another model since.
+    """
+
+    def __init__(self, folder: JobFolder, collection: Collection) -> None:
+        expected = Fingerprint.from_dict(folder.job.fingerprint)
+        if expected != collection.fingerprint:
+            raise FingerprintMismatchError(
+                f"{folder.path} holds vectors of {expected.model}, and the collection is of"
+                f" {collection.spec.id} now; index the images again with another --job"
+            )
+        self._folder = folder
+        self._collection = collection
+
+    def commit(self, *, told: Callable[[int], object] | None = None) -> CommitReport:
+        """Add all units that are done and not in the collection; return what was new.
+
+        Several processes may do so at the same time.
+        """
+        report = CommitReport()
+        while True:
+            with self._folder.committing():
+                committed = self._folder.committed()
+                numbers = sorted(self._folder.records() - committed.units)[:_UNITS_PER_RECORD]
+                records = [record for number in numbers if (record := self._folder.record(number))]
+                if not records:
+                    self._folder.sweep(committed)
+                    return report
+                added = [record for record in records if self._add(record, report)]
+                self._record(committed, added)
+            for record in added:
+                report.units += 1
+                if told is not None:
+                    told(record.n_images)
+
+    def _add(self, record: Record, report: CommitReport) -> bool:
+        if record.rows is None:
+            return True
+        try:
+            for batch in _batches(self._folder, record):
+                report.rows += self._collection.restore_rows(batch)
+        except (FileNotFoundError, pa.ArrowInvalid):
+            # Without the rows the unit is not done, whatever its record says.
+            self._folder.forget(record)
+            report.again.append(record.unit)
+            return False
+        except OSError as error:
+            if isinstance(error, StorageError):
+                raise
+            raise StorageError(f"{self._folder.path}: the rows of unit {record.unit}: {error}") from error
+        return True
+
+    def _record(self, committed: Committed, records: list[Record]) -> None:
+        for record in records:
+            committed.add(record)
+        self._folder.put_committed(committed)
+        # Last: until it is recorded, whoever comes after a crash needs the rows.
+        for record in records:
+            if record.rows is not None:
+                (self._folder.work / record.rows).unlink(missing_ok=True)
+
+
+def _batches(folder: JobFolder, record: Record) -> Iterator[pa.Table]:
+    with pa.memory_map(str(folder.work / (record.rows or "")), "r") as file, pa.ipc.open_file(file) as reader:
+        for index in range(reader.num_record_batches):
+            yield pa.Table.from_batches([reader.get_batch(index)])

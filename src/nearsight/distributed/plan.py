@@ -1,0 +1,248 @@
+"""Divides the inputs of a job into units, once."""
+
+# Paths stay strings: names that are not UTF-8 survive, and a million of them stay cheap.
+# ruff: noqa: PTH100, PTH116
+
+import hashlib
+import os
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from glob import has_magic
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nearsight.collection import Collection
+from nearsight.distributed.job_folder import JobFolder
+from nearsight.distributed.status import failures
+from nearsight.distributed.units import JobFacts, Unit, name_column, open_source, write_units
+from nearsight.errors import ImageFailure, InvalidParameterError
+from nearsight.images import Exclusions, Limits, encode_path, find
+from nearsight.images.glob_patterns import expand
+from nearsight.images.limits import stamp_of
+from nearsight.images.path_encoding import is_shard_name, is_url
+from nearsight.images.remote import remote_stat, url_to_fs
+
+#: Images of a unit: minutes of work, and 50 MB of rows.
+UNIT_IMAGES = 4096
+# Units whose paths share a file; the file's own directory is read whole by whoever opens it.
+_UNITS_PER_FILE = 256
+
+
+def plan(
+    folder: JobFolder,
+    inputs: Sequence[str],
+    uri: str,
+    open_collection: Callable[[], Collection],
+    *,
+    exclusions: Exclusions | None = None,
+    allow_remote: bool = False,
+    limits: Limits | None = None,
+    unit_images: int = UNIT_IMAGES,
+) -> JobFacts:
+    """Divide inputs into units, unless that was done before; return the facts of the job.
+
+    A tar shard is a unit, and so are 4,096 rows of a Parquet file of paths and URLs, and 4,096 images of
+    folders in the order of their paths. The plan is one file, which appears whole or not at all: of several
+    processes that plan at the same time, one is heard, and all go on with its plan.
+
+    Parameters
+    ----------
+    folder : JobFolder
+    inputs : sequence of str
+        Folders, files, globs, shards, URLs, and Parquet files.
+    uri : str
+        Of the collection that the rows are for.
+    open_collection : callable
+        Opens or creates it; called only if there is no plan yet.
+    exclusions, allow_remote, limits
+        See `Collection.add`.
+    unit_images : int, default 4096
+        Images of a unit.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is no image; or the folder's job has other inputs, another collection or other options.
+    StorageError
+        The folder cannot be written to.
+    """
+    exclusions, skipped = exclusions or Exclusions(), Counter[str]()
+    job = JobFacts(
+        collection=uri if is_url(uri) else os.path.abspath(uri),
+        model="",
+        fingerprint={},
+        inputs=tuple(path if is_url(path) else os.path.abspath(path) for path in inputs),
+        exclude=exclusions.patterns,
+        include_hidden=exclusions.include_hidden,
+        allow_remote=allow_remote,
+        limits=asdict(limits or Limits()),
+    )
+    if not folder.is_planned():
+        with folder.planning():
+            if not folder.is_planned():
+                collection = open_collection()
+                job = replace(job, model=collection.model_name, fingerprint=collection.fingerprint.to_dict())
+                _write(folder, job, exclusions, skipped, unit_images)
+    _require_same(folder, job)
+    return folder.job
+
+
+def plan_again(folder: JobFolder) -> int:
+    """Add units of the images that have failed, unless they wait already; return how many images."""
+    with folder.planning():
+        number = len(folder.units())
+        names = [encode_path(failure.path) for failure in failures(folder, waiting=False)]
+        if not names:
+            return 0
+        writer = _Listing(folder, UNIT_IMAGES)
+        units = [replace(unit, number=number + unit.number) for unit in writer.units(iter(names))]
+        folder.put_again(lambda file: write_units(file, units, folder.job))
+    return len(names)
+
+
+def _write(folder: JobFolder, job: JobFacts, exclusions: Exclusions, skipped: Counter[str], n: int) -> None:
+    planner = _Planner(folder, job, exclusions, skipped, n, _Listing(folder, n))
+    units = [replace(unit, number=number) for number, unit in enumerate(planner.units())]
+    if not units:
+        raise InvalidParameterError(f"there is no image in {', '.join(job.inputs[:5]) or 'nothing'}")
+    job = replace(job, skipped=dict(skipped.most_common()))
+    if not folder.put_plan(lambda file: write_units(file, units, job)):
+        planner.listing.remove()
+
+
+def _require_same(folder: JobFolder, job: JobFacts) -> None:
+    theirs = folder.job
+    for name in ("inputs", "collection", "exclude", "include_hidden", "allow_remote", "limits"):
+        if getattr(theirs, name) != getattr(job, name):
+            raise InvalidParameterError(
+                f"{folder.path} is a job with {name.replace('_', ' ')} {_shown(getattr(theirs, name))}, not"
+                f" {_shown(getattr(job, name))}; repeat the command it was made with, or name another folder"
+                " with --job"
+            )
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value[:3])) if isinstance(value, tuple) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    folder: JobFolder
+    job: JobFacts
+    exclusions: Exclusions
+    skipped: Counter[str]
+    unit_images: int
+    listing: "_Listing"
+
+    def units(self) -> Iterator[Unit]:
+        """Yield the units, without numbers: first those of files that are units by themselves."""
+        names: list[str] = []
+        for path in self.job.inputs:
+            for place in self._expanded(path):
+                if is_shard_name(place):
+                    yield Unit(0, "tar", encode_path(place), 0, 0, None, _digest_of_file(place))
+                elif place.lower().endswith(".parquet"):
+                    yield from self._units_of_table(place)
+                else:
+                    names.append(place)
+        yield from self.listing.units(self._found(names))
+
+    def _found(self, places: Sequence[str]) -> Iterator[str]:
+        options: dict[str, Any] = {"allow_remote": self.job.allow_remote, "exclusions": self.exclusions}
+        for source in find(list(places), **options, skipped=self.skipped):
+            # A failure is found again, and recorded, by whoever works on the unit.
+            yield encode_path(source.path if isinstance(source, ImageFailure) else source.key)
+
+    def _expanded(self, path: str) -> Iterator[str]:
+        """Yield what a path stands for; a glob is expanded where that may give shards or tables."""
+        if not has_magic(path) or (not is_url(path) and os.path.lexists(path)):
+            yield path
+        elif not is_url(path):
+            matches = list(expand(path, exclusions=self.exclusions))
+            yield from matches or [path]
+        elif path.lower().endswith((".tar", ".tar.gz", ".tgz", ".parquet")):
+            fs, pattern = url_to_fs(path)
+            matches = [str(fs.unstrip_protocol(place)) for place in sorted(fs.glob(pattern))]
+            yield from matches or [path]
+        else:
+            yield path
+
+    def _units_of_table(self, place: str) -> Iterator[Unit]:
+        source = encode_path(place)
+        try:
+            file = pq.ParquetFile(open_source(source, self.folder.path))
+        except (OSError, pa.ArrowException) as error:
+            raise InvalidParameterError(
+                f"{place} cannot be read as a Parquet file of paths: {error}"
+            ) from error
+        name_column(file.schema_arrow, place)
+        digest = _digest_of_file(place)
+        for part in range(file.num_row_groups):
+            n_rows = file.metadata.row_group(part).num_rows
+            for start in range(0, n_rows, self.unit_images):
+                n = min(self.unit_images, n_rows - start)
+                facts = f"{digest} {part} {start} {n}"
+                yield Unit(0, "rows", source, part, start, n, _digest([facts]))
+
+
+class _Listing:
+    """Writes paths into Parquet files of the job: a row group is a unit."""
+
+    def __init__(self, folder: JobFolder, unit_images: int) -> None:
+        self._folder = folder
+        self._unit_images = unit_images
+        # Of two processes that plan at once, each writes files of its own.
+        self._token = secrets.token_hex(4)
+        self._files: list[Path] = []
+
+    def units(self, names: Iterator[str]) -> Iterator[Unit]:
+        """Yield a unit for each part of the names."""
+        parts = iter(lambda: list(islice(names, self._unit_images)), [])
+        number = 0
+        while group := list(islice(parts, 1)):
+            path = self._folder.path / f"paths-{self._token}-{len(self._files):05d}.parquet"
+            self._files.append(path)
+            schema = pa.schema([pa.field("path", pa.string(), nullable=False)])
+            with self._folder.writing(), pq.ParquetWriter(path, schema) as writer:
+                for index, part in enumerate(_chain(group, islice(parts, _UNITS_PER_FILE - 1))):
+                    writer.write_table(pa.table([part], schema=schema), row_group_size=self._unit_images)
+                    yield Unit(number, "rows", path.name, index, 0, len(part), _digest(part))
+                    number += 1
+
+    def remove(self) -> None:
+        """Remove the files: another process has planned."""
+        for path in self._files:
+            path.unlink(missing_ok=True)
+
+
+def _chain(first: list[list[str]], rest: Iterable[list[str]]) -> Iterator[list[str]]:
+    yield from first
+    yield from rest
+
+
+def _digest(texts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()[:32]
+
+
+def _digest_of_file(place: str) -> str:
+    try:
+        if is_url(place):
+            fs, path = url_to_fs(place)
+            stat = remote_stat(fs.info(path))
+            facts = [place, str(stat.size_bytes), str(stat.stamp)]
+        else:
+            info = os.stat(place)
+            facts = [place, str(info.st_size), str(stamp_of(info.st_mtime_ns))]
+    except OSError as error:
+        # Whoever works on the unit finds out why, and records it.
+        facts = [place, type(error).__name__]
+    return _digest([encode_path(fact) for fact in facts])

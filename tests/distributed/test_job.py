@@ -1,0 +1,268 @@
+"""A job of units: each image once, whatever happens to its processes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fake_jobs import DEADLY_SIDE_PX
+from PIL import Image
+
+import nearsight.distributed.worker as worker_module
+from nearsight import Collection
+from nearsight.distributed import Committer, JobFolder, Worker, failures, plan, plan_again, status
+from nearsight.errors import InvalidParameterError, StorageError
+from nearsight.images import find
+
+from fake import FakeBackend
+
+UNIT = 10
+N_IMAGES, N_BROKEN, N_COPIES = 60, 3, 5
+
+
+def save(path: Path, seed: int, side: int = 24) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """60 images in 7 units: of these 3 are broken, and 5 have the content of one in another unit."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed in range(N_IMAGES):
+        save(folder / f"{seed:03}.png", seed)
+    for number in range(N_BROKEN):
+        (folder / f"{number * 20:03}-broken.png").write_bytes(b"no image")
+    for number in range(N_COPIES):
+        shutil.copy(folder / f"{number:03}.png", folder / f"{50 + number:03}.png")
+    return folder
+
+
+@pytest.fixture
+def job(tmp_path: Path, photos: Path) -> JobFolder:
+    return planned(tmp_path, [str(photos)])
+
+
+def planned(tmp_path: Path, inputs: list[str], unit_images: int = UNIT) -> JobFolder:
+    folder, uri = JobFolder(tmp_path / "job"), str(tmp_path / "collection")
+    plan(folder, inputs, uri, lambda: Collection.create(uri, model=FakeBackend()), unit_images=unit_images)
+    return folder
+
+
+@pytest.fixture
+def embed(monkeypatch: pytest.MonkeyPatch):
+    """Work on a job in this process."""
+    monkeypatch.setattr(worker_module, "load_model", lambda *args, **kwargs: FakeBackend())
+    return lambda job, **options: Worker(job, n_threads=1, progress=False, **options).run()
+
+
+def start(*args: object) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", "from fake_jobs import main; main()", *map(str, args)]
+    return subprocess.Popen(command, env=environment)
+
+
+def commit(job: JobFolder):
+    return Committer(job, Collection.open(job.job.collection)).commit()
+
+
+def require_each_once(job: JobFolder, photos: Path) -> None:
+    """Every image has one row that names all of its files, except those that cannot be read."""
+    collection = Collection.open(job.job.collection)
+    items = list(collection.items())
+    sources = {source.path for source in find(str(photos))}
+    failed = {failure.path for failure in failures(job)}
+    paths = [path for item in items for path in item.paths]
+    assert len({item.id for item in items}) == len(items) == len(collection)
+    assert sorted(paths) == sorted(sources - failed)
+    vectors = collection.vectors([item.id for item in items])
+    expected = FakeBackend()
+    for item, vector in zip(items, vectors, strict=True):
+        image = Image.open(item.path).convert("RGB")
+        assert np.allclose(vector, expected.embed([expected.prepare(image)])[0], atol=1e-5)
+
+
+def wait_for(condition, process: subprocess.Popen[bytes]) -> None:
+    while not condition():
+        assert process.poll() is None, "it ended before that"
+        time.sleep(0.02)
+
+
+def test_every_image_is_embedded_once(job: JobFolder, photos: Path, embed) -> None:
+    report = embed(job)
+    assert (report.units, report.images, report.failed) == (7, 63, 3)
+    assert commit(job).rows == N_IMAGES - N_COPIES
+    assert commit(job).units == 0
+    require_each_once(job, photos)
+    assert sorted(Path(failure.path).name for failure in failures(job)) == [
+        "000-broken.png",
+        "020-broken.png",
+        "040-broken.png",
+    ]
+    now = status(job)
+    assert now.is_complete
+    assert (now.images, now.embedded, now.failed) == (63, 60, 3)
+    # Nothing but the plan, the paths and the records stays.
+    assert not list(job.work.glob("*.arrow"))
+    assert not list(job.work.glob("*.claim*"))
+
+
+@pytest.mark.slow
+def test_killed_workers_cost_no_more_than_their_units(job: JobFolder, photos: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.touch()
+    for n_killed in range(2):
+        # Killed in the middle of a unit: images of it are embedded, and the unit is not.
+        worker = start("work", job.path, f"{n_killed}/2", log, 0.2)
+        wait_for(lambda pid=worker.pid: log.read_text().count(f"{pid}\n") >= UNIT // 2, worker)
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.wait()
+    assert status(job).interrupted >= 1
+    both = [start("work", job.path, f"{share}/2", log) for share in range(2)]
+    assert [process.wait(120) for process in both] == [0, 0]
+    assert len(log.read_text().split()) - N_IMAGES <= 2 * UNIT
+    assert commit(job).rows == N_IMAGES - N_COPIES
+    require_each_once(job, photos)
+    assert status(job).is_complete
+
+
+@pytest.mark.slow
+def test_a_commit_is_killed_at_every_step(job: JobFolder, photos: Path, embed) -> None:
+    embed(job)
+    # Two units are added and recorded, and their rows removed. Killed before the store has answered, after
+    # its first and second answer, before and after the record, and with a file of rows left.
+    for step in (0, 1, 3, 4, 5, 7):
+        assert start("commit", job.path, step).wait(120) == -signal.SIGKILL
+        collection = Collection.open(job.job.collection)
+        assert len(collection) == len({item.id for item in collection.items()})
+    assert start("commit", job.path).wait(120) == 0
+    require_each_once(job, photos)
+    assert status(job).is_complete
+    assert not list(job.work.glob("*.arrow"))
+
+
+@pytest.mark.slow
+def test_two_commit_while_one_works(job: JobFolder, photos: Path, tmp_path: Path) -> None:
+    worker = start("work", job.path, "0/1", tmp_path / "log", 0.05)
+    wait_for(lambda: job.records(), worker)
+    both = [start("commit", job.path) for _ in range(2)]
+    assert [process.wait(120) for process in [*both, worker]] == [0, 0, 0]
+    commit(job)
+    require_each_once(job, photos)
+
+
+def test_a_unit_that_two_embed_counts_once(job: JobFolder, photos: Path, embed, monkeypatch) -> None:
+    worker = Worker(job, n_threads=1, progress=False)
+    [unit, *_] = job.units()
+    first = job.claim(unit.number, None)
+    second = job.claim(unit.number, first)
+    put = JobFolder.put_record
+
+    def put_after_the_other(self, record):
+        monkeypatch.setattr(JobFolder, "put_record", put)
+        assert worker.embed(unit, second) is not None
+        return put(self, record)
+
+    monkeypatch.setattr(JobFolder, "put_record", put_after_the_other)
+    assert worker.embed(unit, first) is None
+    assert len(list(job.work.glob("*.arrow"))) == 1
+    embed(job)
+    assert commit(job).rows == N_IMAGES - N_COPIES
+    require_each_once(job, photos)
+
+
+@pytest.mark.slow
+def test_an_image_that_kills_its_process_fails_alone(tmp_path: Path, photos: Path) -> None:
+    save(photos / "033-deadly.png", 1000, DEADLY_SIDE_PX)
+    job, log = planned(tmp_path, [str(photos)]), tmp_path / "log"
+    first = start("work", job.path, "0/1", log)
+    assert first.wait(120) == -signal.SIGKILL
+    assert start("work", job.path, "0/1", log).wait(120) == 0
+    commit(job)
+    [deadly] = [failure for failure in failures(job) if "deadly" in failure.path]
+    assert "process" in deadly.reason
+    require_each_once(job, photos)
+
+
+def test_failed_images_are_tried_again(job: JobFolder, photos: Path, embed) -> None:
+    embed(job)
+    save(photos / "020-broken.png", 500)
+    assert plan_again(job) == 3
+    assert plan_again(job) == 0, "they wait already"
+    assert len(failures(job)) == 3
+    assert embed(job).units == 1
+    commit(job)
+    now = status(job)
+    assert now.is_complete
+    assert (now.images, now.embedded, now.failed) == (63, 61, 2)
+    require_each_once(job, photos)
+
+
+def test_units_of_shards_tables_and_globs(tmp_path: Path, photos: Path, embed) -> None:
+    for name in ("a", "b"):
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as tar:
+            for seed in range(4):
+                save(path := tmp_path / "one.png", ord(name) + seed)
+                tar.add(path, f"{seed}.png")
+    table = pa.table({"url": [f"photos/{seed:03}.png" for seed in range(25)] + ["gone.png"], "n": range(26)})
+    pq.write_table(table, tmp_path / "list.parquet", row_group_size=13)
+    job = planned(
+        tmp_path, [str(tmp_path / "*.tar"), str(tmp_path / "list.parquet"), str(photos / "05*.png")]
+    )
+    assert [(unit.kind, unit.n_images) for unit in job.units()] == [
+        ("tar", None),
+        ("tar", None),
+        ("rows", 10),
+        ("rows", 3),
+        ("rows", 10),
+        ("rows", 3),
+        ("rows", 10),
+    ]
+    assert embed(job).images == 4 + 4 + 26 + 10
+    commit(job)
+    paths = {path for item in Collection.open(job.job.collection).items() for path in item.paths}
+    assert len(paths) == 4 + 4 + 25 + 10
+    assert f"tar://3.png::{tmp_path / 'b.tar'}" in paths
+    assert str(photos / "024.png") in paths
+    [gone] = failures(job)
+    assert gone.path == str(tmp_path / "gone.png")
+
+
+def test_a_job_is_planned_once(job: JobFolder, tmp_path: Path, photos: Path) -> None:
+    digests = [unit.digest for unit in job.units()]
+    save(photos / "new.png", 77)
+    assert [unit.digest for unit in planned(tmp_path, [str(photos)]).units()] == digests
+    with pytest.raises(InvalidParameterError, match="is a job with inputs"):
+        planned(tmp_path, [str(tmp_path)])
+    with pytest.raises(InvalidParameterError, match="holds no job"):
+        JobFolder(tmp_path).job  # noqa: B018 - the access is the test
+
+
+def test_a_machine_without_the_disk_ends_before_it_fails_all(tmp_path: Path, photos: Path, embed) -> None:
+    job = planned(tmp_path, [str(photos)], unit_images=100)
+    photos.rename(tmp_path / "unmounted")
+    with pytest.raises(StorageError, match="not one of 63 images of unit 0 can be read"):
+        embed(job)
+    (tmp_path / "unmounted").rename(photos)
+    assert embed(job).rows == N_IMAGES - N_COPIES
+    commit(job)
+    require_each_once(job, photos)
+
+
+def test_lost_rows_are_embedded_again(job: JobFolder, photos: Path, embed) -> None:
+    embed(job)
+    next(job.work.glob("*.arrow")).unlink()
+    assert len(commit(job).again) == 1
+    assert not status(job).is_complete
+    assert embed(job).units == 1
+    commit(job)
+    require_each_once(job, photos)
