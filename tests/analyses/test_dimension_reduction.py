@@ -80,7 +80,7 @@ def test_what_a_crash_left_is_no_hindrance(collection, tmp_path, monkeypatch):
 
 def test_not_twice(collection, tmp_path):
     collection.reduce_dim(6, tmp_path / "short")
-    with pytest.raises(InvalidParameterError, match="reduced vectors already"):
+    with pytest.raises(InvalidParameterError, match="reduced or centered vectors already"):
         Collection.open(tmp_path / "short").reduce_dim(3, tmp_path / "shorter")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nearsight import Collection
+from nearsight import Collection, Embedder
 from nearsight.errors import InvalidParameterError
 from nearsight.evaluation import (
     Estimate,
@@ -69,6 +69,25 @@ def test_a_model_that_sees_beats_one_that_does_not(shapes):
     assert result.verdict.startswith("Use seeing: recall@1")
     assert "better than blind by" in result.verdict
     assert not result.is_split
+
+
+def test_a_centered_form_shares_the_vectors_of_its_model(shapes, monkeypatch):
+    opened = []
+
+    def loaded(name, **options):
+        opened.append(name)
+        return model(name)
+
+    monkeypatch.setattr("nearsight.embedder.embedder.load_model", loaded)
+    folder = read_labeled_folder(shapes)
+    result = evaluate(folder, ["seeing", "seeing#centered"], np.arange(36), metric="recall@1")
+    assert opened == ["seeing"]
+    assert {m.model for m in result.models} == {"seeing", "seeing#centered"}
+    X = Embedder(model("seeing")).embed(folder.paths).vectors
+    task = Task.left_out(np.unique(folder.labels, return_inverse=True)[1], np.arange(36))
+    expected = retrieval(X - X.mean(axis=0), task).values["recall@1"]
+    [centered] = [m for m in result.models if m.model == "seeing#centered"]
+    np.testing.assert_array_equal(centered.values["recall@1"], expected)
 
 
 def test_equal_models_tie_and_the_faster_one_is_recommended(shapes):

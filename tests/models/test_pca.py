@@ -5,7 +5,7 @@ import pytest
 
 from nearsight.errors import InvalidParameterError, UnknownModelError, WeightsError
 from nearsight.models import find_model, load_model, load_text_encoder
-from nearsight.models.pca import ProjectedBackend, Projection, fit_projection
+from nearsight.models.pca import MIN_TO_CENTER, ProjectedBackend, Projection, fit_center, fit_projection
 from nearsight.testing import BackendTests
 
 from fake import DIM, FakeBackend
@@ -27,6 +27,36 @@ class TestConformance(BackendTests):
     @pytest.fixture
     def backend(self, projection):
         return ProjectedBackend(FakeBackend(), projection, "pca:x")
+
+
+class TestCenteredConformance(BackendTests):
+    @pytest.fixture
+    def backend(self, X):
+        return ProjectedBackend(FakeBackend(), fit_center(X, FakeBackend().spec), "pca:centered")
+
+
+def test_centering_subtracts_the_mean_and_is_undone(X, tmp_path):
+    centered = fit_center(X, FakeBackend().spec)
+    expected = X - X.mean(axis=0)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(centered.apply(X), expected, atol=1e-6)
+    np.testing.assert_allclose(centered.restore(centered.apply(X)), X, atol=1e-4)
+    centered.save(tmp_path / "c.npz")
+    again = Projection.load(tmp_path / "c.npz")
+    assert again.components is None
+    assert again.spec("pca:x") == centered.spec("pca:x")
+    # Two means are two models, and a mean is no PCA.
+    others = [fit_center(X[:200], FakeBackend().spec), fit_projection(X, 12, FakeBackend().spec)]
+    assert len({one.spec("pca:x").fingerprint.digest for one in [centered, *others]}) == 3
+    with pytest.raises(InvalidParameterError, match=rf"there are {MIN_TO_CENTER - 1} images"):
+        fit_center(X[: MIN_TO_CENTER - 1], FakeBackend().spec)
+    with pytest.raises(InvalidParameterError, match="the same vector"):
+        fit_center(np.repeat(X[:1], MIN_TO_CENTER, axis=0), FakeBackend().spec)
+
+
+def test_a_centered_name_says_that_it_belongs_to_a_collection():
+    with pytest.raises(UnknownModelError, match=r"index PATH --model NAME#centered.*reduce-dim --center"):
+        find_model("efficientnet-lite0#centered")
 
 
 def test_keeps_the_directions_of_most_variance(X, projection):

@@ -1,4 +1,4 @@
-"""Collections of shorter vectors: projected from a collection, or built in one go."""
+"""Collections of shorter or centered vectors: projected from a collection, or built in one go."""
 
 import shutil
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from nearsight.collection.arrays import sample_vectors
 from nearsight.collection.create import load_if_needed, make_free_directory, spec_of
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError
 from nearsight.models import DEFAULT_MODEL, Backend, find_model
-from nearsight.models.model_name import ModelVariant
-from nearsight.models.pca import Projection, fit_projection
+from nearsight.models.model_name import CENTERED, ModelVariant
+from nearsight.models.pca import Projection, fit_center, fit_projection
 
 _Report = TypeVar("_Report")
 
@@ -59,24 +59,55 @@ def reduce_dim(
     NotACollectionError
         The directory holds something.
     """
-    directory = Path(directory)
+    return _copied(collection, Path(directory), storage, random_state, dim)
+
+
+def center(
+    collection: Collection, directory: str | Path, *, storage: str | None = None, random_state: int = 0
+) -> Projection:
+    """Make a collection of the same images with centered vectors, without embedding them again.
+
+    *Method*: the mean of at most 20,000 vectors is subtracted from each, and unit length taken. Images that
+    are added or searched for are centered on the same mean, so similarities are lower than before, and
+    thresholds differ. See `reduce_dim` for what else is copied.
+
+    Parameters
+    ----------
+    directory, storage, random_state
+        See `reduce_dim`.
+
+    Raises
+    ------
+    InvalidParameterError
+        There are fewer than 50 images, or this collection is projected already; projected vectors are
+        centered, too.
+    NotACollectionError
+        The directory holds something.
+    """
+    return _copied(collection, Path(directory), storage, random_state, None)
+
+
+def _copied(
+    collection: Collection, directory: Path, storage: str | None, random_state: int, dim: int | None
+) -> Projection:
     if collection.spec.layer.rpartition(" > ")[1]:
         raise InvalidParameterError(
-            f"{collection.directory} has reduced vectors already; reduce the collection that it was made from"
+            f"{collection.directory} has reduced or centered vectors already; start from the collection that"
+            " it was made from"
         )
     if directory.resolve() == collection.directory.resolve():
         raise InvalidParameterError(
             f"{directory} is this collection; choose another directory for the new one"
         )
-    sample = sample_vectors(collection, _MAX_FIT_IMAGES, random_state=random_state)
-    projection = fit_projection(sample.X, dim, collection.spec)
+    X, spec = sample_vectors(collection, _MAX_FIT_IMAGES, random_state=random_state).X, collection.spec
+    projection = fit_center(X, spec) if dim is None else fit_projection(X, dim, spec)
     collection.copy_projected(directory, projection, storage=storage)
     return projection
 
 
 def fill_reduced(
     directory: str | Path,
-    dim: int,
+    dim: int | None,
     add_images: Callable[[Collection], _Report],
     *,
     model: str | None = None,
@@ -84,18 +115,20 @@ def fill_reduced(
     device: str = "auto",
     cache_dir: Path | None = None,
 ) -> _Report:
-    """Add images to a collection whose vectors have `dim` numbers; create the collection if necessary.
+    """Add images to a collection of shorter or centered vectors; create the collection if necessary.
 
     *Method*: a Matryoshka model's vectors are truncated. Otherwise the images are first embedded into a
-    collection of full vectors inside the directory. `reduce_dim` makes the collection from it, and the full
-    vectors are deleted. After an interruption, the same call continues. Two processes take turns.
+    collection of full vectors inside the directory. `reduce_dim` or `center` makes the collection from it,
+    and the full vectors are deleted. After an interruption, the same call continues. Two processes take
+    turns.
 
     Parameters
     ----------
     directory : path
         Missing, empty, left by an interrupted call, or a collection of vectors of `dim` numbers.
-    dim : int
-        At least 1, less than the model's own, less than the number of images.
+    dim : int or None
+        At least 1, less than the model's own, less than the number of images. None for the model's own length
+        and vectors that are centered on their mean.
     add_images : callable
         Adds the images to the collection it is given; its result is returned.
     model : str, optional
@@ -131,7 +164,7 @@ def fill_reduced(
     directory = Path(directory)
     name = model or DEFAULT_MODEL
     if manifest.state_of(directory) is not DirectoryState.COMPLETE:
-        if find_model(name).spec.matryoshka_dims:
+        if dim is not None and find_model(name).spec.matryoshka_dims:
             truncated = ModelVariant(dim=dim).applied_to(name)
             return add_images(
                 Collection.create(
@@ -156,11 +189,11 @@ def fill_reduced(
             )
             report = add_images(full)
             try:
-                reduce_dim(full, dim, directory, storage=storage or "float32")
+                _copied(full, directory, storage or "float32", 0, dim)
             except InvalidParameterError as error:
+                more = "more images" if dim is None else "more images or a smaller dim"
                 raise InvalidParameterError(
-                    f"{error}. The embedded images are kept: with more images or a smaller dim, none is"
-                    " embedded again"
+                    f"{error}. The embedded images are kept: with {more}, none is embedded again"
                 ) from error
             shutil.rmtree(directory / manifest.FULL, ignore_errors=True)
             return report
@@ -182,10 +215,15 @@ def require_storage(collection: Collection, storage: str | None) -> None:
         )
 
 
-def _require(collection: Collection, dim: int, model: str | Backend | None) -> None:
-    """Refuse a vector length or a model that is not the collection's."""
+def _require(collection: Collection, dim: int | None, model: str | Backend | None) -> None:
+    """Refuse a form of vectors or a model that is not the collection's."""
     spec, directory = collection.spec, collection.directory
-    if spec.dim != dim:
+    if dim is None and f" > {CENTERED}-" not in spec.layer:
+        raise InvalidParameterError(
+            f"the vectors of {directory} are not centered. Omit #centered, choose another directory with -c"
+            " DIR, or center this collection: nearsight reduce-dim --center --out DIR"
+        )
+    if dim is not None and spec.dim != dim:
         raise InvalidParameterError(
             f"{directory} holds vectors of {spec.dim} numbers, not {dim}. Omit --dim, choose another"
             " directory with -c DIR, or reduce this collection: nearsight reduce-dim"
@@ -196,7 +234,7 @@ def _require(collection: Collection, dim: int, model: str | Backend | None) -> N
     requested = spec_of(model)
     if spec.id == manifest.OWN_PROJECTION:
         spec = Projection.load(directory / manifest.PROJECTION).base
-    elif requested.matryoshka_dims:
+    elif dim is not None and requested.matryoshka_dims:
         requested = find_model(ModelVariant(dim=dim).applied_to(requested.id)).spec
     if spec.fingerprint != requested.fingerprint:
         raise FingerprintMismatchError(

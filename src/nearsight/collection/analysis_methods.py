@@ -50,6 +50,7 @@ class AnalysisMethods:
     if TYPE_CHECKING:
         assign_customers = customer_segments.assign_customers
         audit = audit_analysis.audit
+        center = dimension_reduction.center
         check_labels = label_check.check_labels
         classify = classification.classify
         cluster = clusters.cluster
@@ -70,6 +71,7 @@ class AnalysisMethods:
     else:
         assign_customers = _AnalysisMethod("customer_segments")
         audit = _AnalysisMethod("audit")
+        center = _AnalysisMethod("dimension_reduction")
         check_labels = _AnalysisMethod("label_check")
         classify = _AnalysisMethod("classification")
         cluster = _AnalysisMethod("clusters")

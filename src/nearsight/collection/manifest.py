@@ -142,7 +142,8 @@ def interrupted(directory: Path) -> NotACollectionError:
     """Return the error for a collection of projected vectors that was never finished."""
     return NotACollectionError(
         f"{directory} is an unfinished collection of projected vectors: indexing was interrupted, or there"
-        " were too few images. Nothing is lost: the same nearsight index PATH --dim D goes on from there"
+        " were too few images. Nothing is lost: the same nearsight index PATH, with --dim D or #centered as"
+        " before, goes on from there"
     )
 
 

@@ -20,6 +20,7 @@ from nearsight.evaluation.metrics import Task
 from nearsight.evaluation.results import Comparison, Evaluation, ModelResult, Verdict
 from nearsight.evaluation.significance import Estimate, auroc, estimate, holm, paired_difference
 from nearsight.models import Backend
+from nearsight.models.model_name import without_centering
 
 METRICS = ("recall@1", "recall@5", "recall@10", "map@10", "r_precision", "knn_accuracy")
 DEFAULT_METRIC = "map@10"
@@ -64,7 +65,8 @@ def evaluate(
     ----------
     folder : LabeledFolder
     models : sequence of str or Backend
-        Names of models, or loaded models.
+        Names of models, or loaded models. ``NAME#centered`` is the model with vectors that are centered on
+        the mean of the gallery; each network embeds the images once.
     groups : ndarray of shape (n,), int
         See `duplicate_groups`.
     metric : str
@@ -84,14 +86,14 @@ def evaluate(
         raise InvalidParameterError(
             f"the models are {', '.join(names) or 'none'}; name each once, at least one"
         )
-    embedded = [_embed(folder.paths, model, device, cache_dir, progress) for model in models]
+    embedded = _embed_all(folder.paths, models, device, cache_dir, progress)
     # A comparison is fair on the images that every model could use.
     usable = set.intersection(*(set(of_model.positions.tolist()) for of_model in embedded))
     failed = {failure.path: failure for of_model in embedded for failure in of_model.failed}
     kept = np.array(sorted(usable), np.intp)
     folder = folder.without({path for row, path in enumerate(folder.paths) if row not in usable})
     task = task_of(folder, np.asarray(groups)[kept])
-    vectors = {e.model: e.vectors[np.searchsorted(e.positions, kept)] for e in embedded}
+    vectors = {e.model: _of_kept(e, kept, task) for e in embedded}
     results = [_judged(e, vectors[e.model], task, folder) for e in embedded]
     results.sort(key=lambda result: -result.metrics[metric].value)
     evaluation = Evaluation(
@@ -157,6 +159,36 @@ class _Embedded:
     images_per_second: float
     license: str
     failed: list[ImageFailure]
+    is_centered: bool = False
+
+
+def _embed_all(
+    paths: Sequence[str],
+    models: Sequence[str | Backend],
+    device: str,
+    cache_dir: Path | None,
+    progress: bool | None,
+) -> list[_Embedded]:
+    """Embed the images by each model; a model and its centered form share the vectors."""
+    by_name: dict[str, _Embedded] = {}
+    all_embedded = []
+    for model in models:
+        if not isinstance(model, str):
+            all_embedded.append(_embed(paths, model, device, cache_dir, progress))
+            continue
+        name, is_centered = without_centering(model)
+        if name not in by_name:
+            by_name[name] = _embed(paths, name, device, cache_dir, progress)
+        all_embedded.append(replace(by_name[name], model=model, is_centered=is_centered))
+    return all_embedded
+
+
+def _of_kept(embedded: _Embedded, kept: NDArray[np.intp], task: Task) -> NDArray[np.float32]:
+    """Return the vectors of the images that every model could use."""
+    X = embedded.vectors[np.searchsorted(embedded.positions, kept)]
+    if embedded.is_centered:
+        X = unit_length(X - X[task.gallery].mean(axis=0))
+    return X
 
 
 def _embed(

@@ -1,7 +1,7 @@
 """Names of model variants: ``NAME#PART,PART``, such as ``efficientnet-lite0#bf16``."""
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from nearsight.errors import UnknownModelError
@@ -12,6 +12,8 @@ from nearsight.models.spec import Pooling
 PRECISIONS = ("bf16", "int8", "fp16")
 #: Marks `int8` and `fp16` as computed by nearsight where a folder has files of these names.
 BUILTIN = "builtin"
+#: Marks vectors from which the mean of the collection's images is subtracted.
+CENTERED = "centered"
 
 _KEYS = ("layer", "pooling", "dim", "decode")
 _CALIBRATION = re.compile(r"[0-9a-f]{8}")
@@ -41,6 +43,9 @@ class ModelVariant:
     decode : {"", "full"}
         ``full``: JPEGs are decoded at full size, although the model's rule allows a reduced size; empty for
         the model's own rule.
+    centered : bool
+        Whether the mean of the collection's images is subtracted. Such a name loads no model, since the mean
+        belongs to a collection.
     """
 
     layer: str = ""
@@ -49,13 +54,14 @@ class ModelVariant:
     device: str = ""
     dim: int = 0
     decode: Literal["", "full"] = ""
+    centered: bool = False
 
     def __bool__(self) -> bool:
         return self != ModelVariant()
 
     def __str__(self) -> str:
         named = [f"{key}={value}" for key in _KEYS if (value := getattr(self, key))]
-        return ",".join([*named, *filter(None, [self.precision, self.device])])
+        return ",".join([*named, *filter(None, [self.precision, self.device, CENTERED * self.centered])])
 
     def applied_to(self, name: str) -> str:
         """Return the name of a model in this variant; each variant has exactly one name.
@@ -96,6 +102,8 @@ def split_model_name(name: str) -> tuple[str, ModelVariant]:
             key, value = "precision", part
         elif not equals and part in ("cpu", *ACCELERATORS):
             key, value = "device", part
+        elif part == CENTERED:
+            key, value = CENTERED, "yes"
         elif key in _FILE_PRECISIONS and value == BUILTIN:
             key, value = "precision", key
         elif key == "int8" and value:
@@ -104,12 +112,26 @@ def split_model_name(name: str) -> tuple[str, ModelVariant]:
             return name, ModelVariant()
         if key in parts:
             raise UnknownModelError(f"{name!r} gives {key} twice; give it once")
-        parts[key] = _dim(name, value) if key == "dim" else value
+        parts[key] = _dim(name, value) if key == "dim" else value == "yes" if key == CENTERED else value
     if parts.get("pooling", "mean") not in get_args(Pooling):
         raise UnknownModelError(f"{name!r}: pooling must be {' or '.join(get_args(Pooling))}")
     if parts.get("decode", "full") != "full":
         raise UnknownModelError(f"{name!r}: decode must be full; leave it away for the model's own rule")
     return (base, ModelVariant(**parts)) if parts else (name, ModelVariant())
+
+
+def without_centering(name: str) -> tuple[str, bool]:
+    """Return the name of the model itself, and whether its vectors are to be centered.
+
+    Examples
+    --------
+    >>> without_centering("efficientnet-lite0#layer=block9,centered")
+    ('efficientnet-lite0#layer=block9', True)
+    """
+    base, variant = split_model_name(name)
+    if not variant.centered:
+        return name, False
+    return replace(variant, centered=False).applied_to(base), True
 
 
 def _is_file(base: str, precision: str) -> bool:

@@ -1,6 +1,6 @@
-"""Reduces a model's vectors by a PCA of a collection.
+"""Reduces a model's vectors by a PCA of a collection, or only subtracts their mean.
 
-``pca:FILE`` names such a model; `Collection.reduce_dim` and ``nearsight reduce-dim``
+``pca:FILE`` names such a model; `Collection.reduce_dim`, `Collection.center` and ``nearsight reduce-dim``
 write the file.
 """
 
@@ -20,43 +20,57 @@ from nearsight.artifacts import replacing
 from nearsight.errors import DeviceError, InvalidParameterError, UnknownModelError, WeightsError
 from nearsight.models.base import Backend, ModelEntry, MultiDeviceBackend, TextEncoder
 from nearsight.models.fingerprint import Fingerprint
+from nearsight.models.model_name import CENTERED
 from nearsight.models.pooling import unit_length
 from nearsight.models.spec import ModelSpec
 
-_FORMAT = 1
+# Format 2 has no components.
+_FORMAT = 2
+#: The mean of fewer images says more about them than about the images to come.
+MIN_TO_CENTER = 50
 
 
 @dataclass(frozen=True)
 class Projection:
-    """A fitted PCA of one model's vectors.
+    """A fitted PCA of one model's vectors, or only their mean.
 
     Attributes
     ----------
     base : ModelSpec
         The model whose vectors are projected.
     mean : ndarray of shape (base.dim,), float32
-    components : ndarray of shape (dim, base.dim), float32
-        Orthonormal rows, the direction of most variance first.
+    components : ndarray of shape (dim, base.dim), float32, or None
+        Orthonormal rows, the direction of most variance first. None where vectors are only centered.
     variance_kept : float
         Share of the variance that the components explain, 0..1.
     """
 
     base: ModelSpec
     mean: NDArray[np.float32]
-    components: NDArray[np.float32]
+    components: NDArray[np.float32] | None
     variance_kept: float
 
     @cached_property
     def sha256(self) -> str:
         """Hash of `mean` and `components`."""
         digest = hashlib.sha256()
-        for values in (self.mean, self.components):
+        for values in self._arrays().values():
             digest.update(np.ascontiguousarray(values, "<f4").tobytes())
         return digest.hexdigest()
 
+    @property
+    def dim(self) -> int:
+        """Length of the projected vectors."""
+        return self.base.dim if self.components is None else len(self.components)
+
+    def _arrays(self) -> dict[str, NDArray[np.float32]]:
+        arrays = {"mean": self.mean}
+        return arrays if self.components is None else arrays | {"components": self.components}
+
     def apply(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Project (n, base.dim) vectors: (n, dim), unit length; 0 for one exactly at the mean."""
-        return unit_length((np.asarray(X, np.float32) - self.mean) @ self.components.T)
+        centered = np.asarray(X, np.float32) - self.mean
+        return unit_length(centered if self.components is None else centered @ self.components.T)
 
     def restore(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Estimate the (n, base.dim) vectors, unit length, from (n, dim) projected vectors.
@@ -67,7 +81,9 @@ class Projection:
         """
         mean = self.mean.astype(np.float64)
         outside = (1 - mean @ mean) * (1 - self.variance_kept)
-        directions = np.asarray(X, np.float32) @ self.components
+        directions = np.asarray(X, np.float32)
+        if self.components is not None:
+            directions = directions @ self.components
         along = directions @ mean
         # |mean + distance · direction|² = 1 - outside, for a direction of unit length.
         inside = np.maximum(along**2 - mean @ mean + 1 - outside, 0)
@@ -82,27 +98,21 @@ class Projection:
             self.base,
             id=id,
             identity=self.base.identity or self.base.id,
-            dim=len(self.components),
-            layer=f"{self.base.layer} > pca-{self.sha256[:16]}",
+            dim=self.dim,
+            layer=f"{self.base.layer} > {CENTERED if self.components is None else 'pca'}-{self.sha256[:16]}",
             normalize=True,
         )
 
     def save(self, path: Path) -> None:
         """Write the projection to a file atomically."""
         facts = {
-            "format": _FORMAT,
+            "format": _FORMAT if self.components is None else 1,
             "base": self.base.to_dict(),
             "fingerprint": self.base.fingerprint.to_dict(),
             "variance_kept": self.variance_kept,
         }
         with replacing(path) as file:
-            np.savez(
-                file,
-                allow_pickle=False,
-                facts=np.array(json.dumps(facts)),
-                mean=self.mean,
-                components=self.components,
-            )
+            np.savez(file, allow_pickle=False, facts=np.array(json.dumps(facts)), **self._arrays())
 
     @classmethod
     def load(cls, path: Path) -> "Projection":
@@ -118,7 +128,9 @@ class Projection:
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 facts: Mapping[str, Any] = json.loads(str(archive["facts"]))
-                mean, components = archive["mean"], archive["components"]
+                mean, components = archive["mean"], None
+                if facts["format"] == 1:
+                    components = archive["components"]
             if facts["format"] > _FORMAT:
                 raise WeightsError(
                     f"{path} was written by a newer nearsight: pip install --upgrade nearsight"
@@ -126,8 +138,9 @@ class Projection:
             base = ModelSpec.from_dict(facts["base"])
             if base.fingerprint != Fingerprint.from_dict(facts["fingerprint"]):
                 raise ValueError("its model and its fingerprint disagree")
-            if mean.shape != (base.dim,) or components.ndim != 2 or components.shape[1] != base.dim:
-                raise ValueError(f"its arrays have shapes {mean.shape} and {components.shape}")
+            shapes = mean.shape, (1, base.dim) if components is None else components.shape
+            if shapes[0] != (base.dim,) or len(shapes[1]) != 2 or shapes[1][1] != base.dim:
+                raise ValueError(f"its arrays have shapes {shapes[0]} and {shapes[1]}")
             return cls(base, mean, components, float(facts["variance_kept"]))
         except FileNotFoundError:
             raise UnknownModelError(
@@ -184,6 +197,35 @@ def fit_projection(X: NDArray[np.float32], dim: int, base: ModelSpec) -> Project
         np.ascontiguousarray(pca.components_, np.float32),
         float(pca.explained_variance_ratio_.sum()),
     )
+
+
+def fit_center(X: NDArray[np.float32], base: ModelSpec) -> Projection:
+    """Return the projection that only subtracts the mean.
+
+    *Method*: what all vectors have in common makes any two alike and says nothing about either (Mu and
+    Viswanath 2018, arXiv 1702.01417, without their removal of directions).
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, base.dim), float32
+        At least `MIN_TO_CENTER` vectors.
+    base : ModelSpec
+        The model of the vectors.
+
+    Raises
+    ------
+    InvalidParameterError
+        There are too few vectors, or all are equal.
+    """
+    if len(X) < MIN_TO_CENTER:
+        raise InvalidParameterError(
+            f"there are {len(X)} images; vectors are centered on the mean of at least {MIN_TO_CENTER}"
+        )
+    if (X[0] == X).all():
+        raise InvalidParameterError(
+            f"all {len(X)} images have the same vector; nothing is left of it without their mean"
+        )
+    return Projection(base, X.mean(axis=0, dtype=np.float64).astype(np.float32), None, 1.0)
 
 
 class ProjectedBackend:

@@ -62,6 +62,7 @@ def find_model(name: str) -> ModelEntry:
         ``bf16``, ``fp16``, ``int8``, ``int8=DIGITS`` of a calibration, ``dim=D`` for a model trained for
         truncation, and ``decode=full`` for JPEGs that are decoded at full size. In a folder or on a hub,
         ``fp16`` and ``int8`` name files; nearsight computes ``fp16=builtin`` and ``int8=builtin``.
+        ``centered`` is refused: it is a form of a collection.
 
     Raises
     ------
@@ -71,6 +72,12 @@ def find_model(name: str) -> ModelEntry:
         A scheme cannot use the name, file or folder.
     """
     name, variant = split_model_name(hub_name(name))
+    if variant.centered:
+        raise UnknownModelError(
+            f"{variant.applied_to(name)} needs the mean of a collection's images; only a collection has it."
+            " Make one: nearsight index PATH --model NAME#centered, or from one that is there: nearsight"
+            " reduce-dim --center"
+        )
     if variant.dim:
         return truncated_entry(find_model(replace(variant, dim=0).applied_to(name)), variant.dim)
     if variant.decode:

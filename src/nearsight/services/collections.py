@@ -27,6 +27,7 @@ from nearsight.errors import (
 from nearsight.images.image_lookup import ImageLookup, Resolution
 from nearsight.images.path_encoding import is_url
 from nearsight.models import DEFAULT_MODEL, find_model, load_model, named_with_decode
+from nearsight.models.model_name import without_centering
 from nearsight.text_format import SHORT_ID_DIGITS, shortened
 
 # Matches of a search whose keypoints are compared; each costs about 50 ms.
@@ -172,11 +173,16 @@ def add_images(
         Calls `Collection.add` on the collection, and returns its report.
     dim : int, optional
         Dimensions that a vector must have: fewer than the model's own are cut or projected; see
-        `fill_reduced`.
+        `fill_reduced`. A model ``NAME#centered`` keeps its dimensions.
     uri, model, storage, device, decode, cache_dir
         See `open_or_create`.
     """
-    if dim is not None:
+    model, is_centered = (None, False) if model is None else without_centering(model)
+    if is_centered and dim is not None:
+        raise InvalidParameterError(
+            "#centered keeps the length of vectors, and --dim shortens and centers them; give one of the two"
+        )
+    if is_centered or dim is not None:
         model = _model_to_use(uri, model, decode, device)
         return fill_reduced(uri, dim, add, model=model, storage=storage, device=device, cache_dir=cache_dir)
     return add(

@@ -1,4 +1,7 @@
+import numpy as np
 import pytest
+
+from nearsight import Collection
 
 
 def test_a_collection_of_shorter_vectors(indexed, photos, tmp_path):
@@ -30,3 +33,38 @@ def test_the_number_type_of_the_new_vectors(indexed, photos, tmp_path):
     assert "int8" in refused
     assert "float16" in refused
     assert not (tmp_path / "x").exists()
+
+
+def test_centered_collections(nearsight, photos, tmp_path, monkeypatch):
+    # The photographs of the fixture are six.
+    monkeypatch.setattr("nearsight.models.pca.MIN_TO_CENTER", 6)
+    nearsight("index", photos)
+    made = nearsight.json("reduce-dim", "--center", "--out", tmp_path / "a")
+    assert (made["images"], made["dim"], made["variance_kept"]) == (6, 1280, 1)
+    name = "efficientnet-lite0#centered"
+    assert nearsight.json("index", photos, "--model", name, "-c", tmp_path / "b")["added"] == 6
+    for place in ("a", "b"):
+        # Once with the name, once without: nothing is embedded again.
+        for words in ((), ("--model", name)):
+            again = nearsight.json("index", photos, *words, "-c", tmp_path / place)
+            assert (again["embedded"], again["unchanged"]) == (0, 6)
+        [hit] = nearsight.json("search", photos / "3.png", "-c", tmp_path / place, "-k", 1)["hits"]
+        assert hit["path"] == str(photos / "3.png")
+        assert hit["similarity"] == pytest.approx(1, abs=1e-4)
+    # The mean is subtracted: what is left points in all directions.
+    full, centered = Collection.open(nearsight.collection), Collection.open(tmp_path / "b")
+    ids = [item.id for item in full.items()]
+    assert np.linalg.norm(centered.vectors(ids).mean(axis=0)) < 0.2
+    assert np.linalg.norm(full.vectors(ids).mean(axis=0)) > 0.5
+    assert centered.fingerprint == Collection.open(tmp_path / "a").fingerprint != full.fingerprint
+    for words, message in (
+        (("index", photos, "--model", name), "are not centered"),
+        (("index", photos, "--model", name, "--dim", 3, "-c", tmp_path / "c"), "give one of the two"),
+        (
+            ("reduce-dim", "--center", "--out", tmp_path / "d", "-c", tmp_path / "a"),
+            "centered vectors already",
+        ),
+        (("reduce-dim", "--out", tmp_path / "d"), "--dim D or --center"),
+        (("embed", photos, "--model", name, "--out", tmp_path / "x.npz"), "only a collection has it."),
+    ):
+        assert message in " ".join(nearsight(*words, code=2).stderr.split())

@@ -15,10 +15,11 @@ from nearsight.text_format import count, printable
     cls=Command,
     json_shape="""{"images": int, "dim": int, "variance_kept": float, "collection",
  "bytes_per_image": int}""",
-    examples=("nearsight reduce-dim --dim 256 --out small/",),
+    examples=("nearsight reduce-dim --dim 256 --out small/", "nearsight reduce-dim --center --out centered/"),
 )
+@click.option("--dim", type=click.IntRange(min=1), metavar="D", help="Dimensions of a new vector.")
 @click.option(
-    "--dim", required=True, type=click.IntRange(min=1), metavar="D", help="Dimensions of a new vector."
+    "--center", is_flag=True, help="Keep all dimensions and only subtract the mean of the images' vectors."
 )
 @click.option(
     "--out",
@@ -29,25 +30,32 @@ from nearsight.text_format import count, printable
 )
 @click.option("--storage", metavar="TYPE", help="float32 or float16. Default: as in this collection.")
 @click.pass_obj
-def reduce_dim(run: Run, /, *, dim: int, out: Path, storage: str | None) -> None:
-    """Copy the collection with shorter vectors.
+def reduce_dim(run: Run, /, *, dim: int | None, center: bool, out: Path, storage: str | None) -> None:
+    """Copy the collection with shorter or centered vectors.
 
-    Vectors are projected onto their first principal components (PCA); no image is embedded again. The new
-    collection can be searched, and images can be added to it.
+    Vectors are projected onto their first principal components (PCA), or only centered on their mean, which
+    ranks the images of one collection better. No image is embedded again. The new collection can be searched,
+    and images can be added to it.
     """
-    projection = run.open_collection().reduce_dim(dim, out, storage=storage)
+    if center is (dim is not None):
+        raise click.UsageError("Give --dim D or --center; vectors of --dim are centered, too.")
+    collection = run.open_collection()
+    if dim is None:
+        projection = collection.center(out, storage=storage)
+    else:
+        projection = collection.reduce_dim(dim, out, storage=storage)
     facts = nearsight.Collection.open(out, cache_dir=run.settings.cache_dir).info()
     run.console.document(
         {
             "images": facts["images"],
-            "dim": dim,
+            "dim": projection.dim,
             "variance_kept": round(projection.variance_kept, 4),
             "collection": str(out),
             "bytes_per_image": facts["bytes_per_image"],
         }
     )
+    what = "centered" if center else f"{projection.variance_kept:.1%} of the variance kept"
     run.console.say(
-        f"{count(facts['images'], 'image')} with vectors of {dim:,} dimensions in {printable(str(out))}:"
-        f" {projection.variance_kept:.1%} of the variance kept,"
-        f" {text_format.size(facts['bytes_per_image'])} per image"
+        f"{count(facts['images'], 'image')} with vectors of {projection.dim:,} dimensions in"
+        f" {printable(str(out))}: {what}, {text_format.size(facts['bytes_per_image'])} per image"
     )
