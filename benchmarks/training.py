@@ -35,6 +35,7 @@ from nearsight.training import train
 from nearsight.training.augmentation import ViewsBackend, augmentation
 from nearsight.training.network_features import feature_network
 from nearsight.training.selection import TrainingData, choose_map
+from nearsight.training.split import draws
 
 # Images of Fashion-MNIST: there are ten classes of as many.
 _N_FASHION = 3000
@@ -85,8 +86,9 @@ def unseen(options: argparse.Namespace) -> dict[str, Any]:
     for seed in range(options.unseen):
         learned = np.random.default_rng(seed).permutation(len(classes))[: len(classes) // 2]
         is_learned = np.isin(data.y, learned)
-        fit = choose_map(data.rows(np.flatnonzero(is_learned)), random_state=seed, progress=False)
-        mapped = fit.map(data.rows(np.flatnonzero(is_learned))).apply(data.views[0])
+        part = data.rows(np.flatnonzero(is_learned))
+        fit = choose_map(part, list(draws(part.y, part.groups, random_state=seed)), progress=False)
+        mapped = fit.map(part).apply(data.views[0])
         rows = np.flatnonzero(~is_learned)
         task = Task(rows, rows, data.y, data.groups)
         recalls = [retrieval(unit_length(X), task).values["recall@1"] for X in (data.frozen, mapped)]

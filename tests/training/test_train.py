@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from nearsight import Embedder
-from nearsight.errors import InvalidParameterError, ParityError
+from nearsight.errors import InvalidParameterError, MissingExtraError, ParityError
 from nearsight.evaluation import Estimate, PairedDifference, read_labeled_folder
 from nearsight.models import load_model
 from nearsight.models.dense_features import load_features
@@ -177,3 +177,36 @@ def test_too_few_images_are_refused(small_network, stripes, tmp_path):
         train(folder, groups_of(folder), model=small_network, progress=False)
     with pytest.raises(InvalidParameterError, match="n_views is 0"):
         train(folder, groups_of(folder), model=small_network, n_views=0)
+
+
+def test_pairs_leave_out_whole_things(small_network, stripes):
+    folder = read_labeled_folder(stripes)
+    # Two images of one class are a thing; of those of a class, none is told apart from the others.
+    things = [
+        f"{label} {int(Path(path).stem) // 2}"
+        for path, label in zip(folder.paths, folder.labels, strict=True)
+    ]
+    pairs = replace(folder, labels=things, holds_pairs=True)
+    result = train(pairs, groups_of(pairs), model=small_network, n_views=1, progress=False)
+    assert set(result.figures) == {"recall@1", "recall@5", "map@10"}
+    assert result.n_test == 2 * round(0.2 * 72)
+    assert result.test_split == "a fifth of the things"
+    assert result.unseen_sentence.startswith("Things that were held out: recall@1")
+    assert result.depth == "head"
+    assert result.layers_sentence == ""
+
+
+def test_layers_that_cannot_be_trained_are_refused_at_once(small_network, monkeypatch):
+    with pytest.raises(
+        InvalidParameterError, match="layers of onnx:.* cannot be trained; use the depth head"
+    ):
+        train(None, None, model=small_network, depth="last")
+    with pytest.raises(
+        InvalidParameterError, match="depth is 'deep'; it must be one of auto, head, last, all"
+    ):
+        train(None, None, depth="deep")
+    with pytest.raises(InvalidParameterError, match="the loss is 'triplet'"):
+        train(None, None, loss="triplet")
+    monkeypatch.setattr("nearsight.training.train._has_torch", lambda: False)
+    with pytest.raises(MissingExtraError, match=r"pip install 'nearsight\[train\]'"):
+        train(None, None, depth="all")

@@ -23,12 +23,15 @@ class LabeledFolder:
     splits : list of str, length n
         ``train``, ``validation`` or ``test``; empty where the folders name no split.
     failed : list of ImageFailure
+    holds_pairs : bool
+        Whether a label only says which few images show the same thing, so that things are left out whole.
     """
 
     paths: list[str]
     labels: list[str]
     splits: list[str]
     failed: list[ImageFailure] = field(default_factory=list)
+    holds_pairs: bool = False
 
     @property
     def has_split(self) -> bool:
@@ -48,6 +51,7 @@ class LabeledFolder:
             [self.labels[row] for row in rows],
             [self.splits[row] for row in rows],
             self.failed,
+            self.holds_pairs,
         )
 
 

@@ -227,6 +227,24 @@ def read_labels(file: Path) -> list[tuple[str, str]]:
     return [(row["path"], row["label"]) for _, row, _ in _pairs(file, "path", "label")]
 
 
+def read_image_pairs(file: Path) -> list[tuple[str, str]]:
+    """Read the names of the two images of each row.
+
+    Parameters
+    ----------
+    file : Path
+        With the columns ``first`` and ``second``.
+
+    Raises
+    ------
+    MetadataError
+        A column is missing or repeated, or there are no rows.
+    OSError
+        The file cannot be read.
+    """
+    return [(row["first"], row["second"]) for _, row, _ in _pairs(file, "first", "second")]
+
+
 def read_rows(file: Path, *required: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the number of each line, and its cells by column.
 

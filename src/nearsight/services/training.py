@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from nearsight import evaluation, images
 from nearsight.artifacts import exported
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.evaluation import LabeledFolder
-from nearsight.images.path_encoding import absolute
+from nearsight.images.path_encoding import absolute, decode_path
 from nearsight.services.collections import temporary_collection
-from nearsight.services.csv_tables import read_labels
+from nearsight.services.csv_tables import read_image_pairs, read_labels
 from nearsight.services.labels import resolve_labels
 from nearsight.training import AUGMENTATIONS, contact_sheet
 
@@ -23,6 +26,7 @@ def labeled_images(
     labels: Path | None,
     exclusions: images.Exclusions,
     *,
+    pairs: Path | None = None,
     cache_dir: Path | None = None,
     progress: bool | None = None,
 ) -> tuple[LabeledFolder, NDArray[np.intp]]:
@@ -33,6 +37,9 @@ def labeled_images(
     folder : Path
     labels : Path or None
         A table with the columns path and label; the label is then not the folder's name.
+    pairs : Path, optional
+        A table with the columns first and second, two images of the same thing in each row, in place of
+        labels. Images that pairs connect, and their near-duplicates, get one label.
     exclusions, cache_dir, progress
         See `Collection.add`.
 
@@ -41,9 +48,60 @@ def labeled_images(
     InvalidParameterError
         There are fewer than two classes, or most rows of the table name no image of the folder.
     """
-    labeled = _from_table(folder, labels) if labels else evaluation.read_labeled_folder(folder, exclusions)
+    if labels and pairs:
+        raise InvalidParameterError("labels and pairs were given; give one of them")
+    edges: NDArray[np.intp] = np.empty((0, 2), np.intp)
+    if pairs:
+        labeled, edges = _from_pairs(folder, pairs)
+    elif labels:
+        labeled = _from_table(folder, labels)
+    else:
+        labeled = evaluation.read_labeled_folder(folder, exclusions)
     with temporary_collection(labeled.paths, cache_dir=cache_dir, progress=progress) as (collection, _):
-        return labeled, evaluation.duplicate_groups(collection, labeled.paths)
+        groups = evaluation.duplicate_groups(collection, labeled.paths)
+    if pairs:
+        labeled = replace(labeled, labels=[str(number) for number in things(edges, groups)])
+    return labeled, groups
+
+
+def things(edges: NDArray[np.integer], groups: NDArray[np.integer]) -> NDArray[np.intp]:
+    """Return a number for each image that images share where pairs and near-duplicates connect them.
+
+    Parameters
+    ----------
+    edges : ndarray of shape (n_pairs, 2), int
+        Positions of the images of each pair.
+    groups : ndarray of shape (n,), int
+        Near-duplicates share a number.
+
+    Examples
+    --------
+    >>> things(np.array([[0, 1], [2, 3]]), np.array([0, 1, 1, 3, 4])).tolist()
+    [0, 0, 0, 0, 1]
+    """
+    n = len(groups)
+    first_of_group = np.unique(groups, return_index=True, return_inverse=True)
+    rows = np.concatenate([edges[:, 0], np.arange(n)])
+    columns = np.concatenate([edges[:, 1], first_of_group[1][first_of_group[2]]])
+    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(n, n))
+    numbers: NDArray[np.intp] = connected_components(graph, directed=False)[1].astype(np.intp)
+    return numbers
+
+
+def _from_pairs(folder: Path, table: Path) -> tuple[LabeledFolder, NDArray[np.intp]]:
+    """Return the images that pairs name, without labels yet, and the positions of each pair's images."""
+    named = [tuple(absolute(name, str(folder)) for name in pair) for pair in read_image_pairs(table)]
+    paths = list(dict.fromkeys(path for pair in named for path in pair))
+    # A few files that are gone are listed as failed; of many, the folder is the wrong one.
+    missing = [path for path in paths if not Path(decode_path(path)).is_file()]
+    if len(missing) > len(paths) / 2:
+        raise InvalidParameterError(
+            f"{len(missing):,} of the {len(paths):,} images that {table} names are not there, such as "
+            f"{missing[0]}; paths are relative to {folder}"
+        )
+    position = {path: number for number, path in enumerate(paths)}
+    edges = np.array([[position[path] for path in pair] for pair in named], np.intp)
+    return LabeledFolder(paths, [""] * len(paths), [""] * len(paths), holds_pairs=True), edges
 
 
 def _from_table(folder: Path, table: Path) -> LabeledFolder:
@@ -59,6 +117,11 @@ def _from_table(folder: Path, table: Path) -> LabeledFolder:
         for path in label_of
     ]
     return LabeledFolder(list(label_of), list(label_of.values()), splits)
+
+
+def state_folder(model: Path) -> Path:
+    """Return the folder beside a model in which its training keeps what it needs to go on."""
+    return model.with_name(f".{model.absolute().name}.training")
 
 
 def write_contact_sheet(

@@ -3,11 +3,12 @@
 from nearsight.training.augmentation import AUGMENTATIONS, contact_sheet
 from nearsight.training.model_folder import require_free, write_model
 from nearsight.training.results import Figure, Training
-from nearsight.training.train import DEFAULT_VIEWS, train
+from nearsight.training.train import DEFAULT_VIEWS, DEPTHS, train
 
 __all__ = [
     "AUGMENTATIONS",
     "DEFAULT_VIEWS",
+    "DEPTHS",
     "Figure",
     "Training",
     "contact_sheet",

@@ -110,11 +110,18 @@ def card(training: Training) -> str:
         for name, f in training.figures.items()
     )
     setting = training.setting.setting
+    things = "things" if training.holds_pairs else "classes"
+    layers_line = f"\n- {training.layers_sentence}" if training.layers else ""
     layers = ", ".join(training.network.layers) if setting.uses_layers else "none"
     stretch = "only between classes" if np.isinf(setting.stretch) else f"{1 + setting.stretch:g} times"
+    network = f"the network of {training.base.id}, unchanged, and a linear map"
+    if training.depth != "head":
+        network = f"the network of {training.base.id}, trained further, and a linear map"
     saved = (
         "The test images are a folder of their own; the model never saw them."
         if training.has_test_split
+        else f"The model never saw the test images, {training.test_split}."
+        if training.depth != "head"
         else "The figures are of a model that was fitted without the test images; this one was fitted on all."
     )
     return f"""---
@@ -138,8 +145,8 @@ pipeline_tag: image-feature-extraction
 
 ## How it was made
 
-- Vectors of {training.dim} numbers: the network of {training.base.id}, unchanged, and a linear map.
-- {training.n_fitted:,} images of {training.n_classes} classes, {training.n_views} views each
+- Vectors of {training.dim} numbers: {network}.{layers_line}
+- {training.n_fitted:,} images of {training.n_classes:,} {things}, {training.n_views} views each
   (`{training.augmentation}`). Hash of the data: `{training.data_sha256}`.
 - Whitened within classes with a shrinkage of {setting.shrinkage:g}; directions between classes stretched:
   {stretch}. Inner layers beside the model's vector: {layers}.

@@ -93,7 +93,25 @@ def feature_network(name: str, cache_dir: Path, *, n_layers: int = _N_LAYERS) ->
         The model's output is not one vector an image.
     """
     entry, variants = find_network(name)
-    spec, graph = entry.spec, variants.graph(cache_dir)
+    return features_of(entry.spec, variants.graph(cache_dir), n_layers=n_layers)
+
+
+def features_of(spec: ModelSpec, graph: Path | bytes, *, n_layers: int = _N_LAYERS) -> FeatureNetwork:
+    """Return a network with its features as output.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        The facts of the model; the network may have other weights.
+    graph : Path or bytes
+    n_layers : int
+        See `feature_network`.
+
+    Raises
+    ------
+    InvalidParameterError
+        The model's output is not one vector an image.
+    """
     shapes = layer_shapes(graph, spec.input_px)
     layers, widths = _last_of_each_width(graph, shapes, spec.layer, n_layers)
     nodes = [*_vector_nodes(spec, len(shapes.get(spec.layer, ())))]

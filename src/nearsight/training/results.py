@@ -78,6 +78,10 @@ class Training:
         Of the classes and the content of all files.
     seconds : float
     failed : list of ImageFailure
+    layers : dict or None
+        Plain data about the training of layers; None if it was not tried.
+    holds_pairs : bool
+        Whether the classes are few images of one thing each, and whole things were held out.
     """
 
     base: ModelSpec
@@ -97,6 +101,31 @@ class Training:
     data_sha256: str
     seconds: float
     failed: list[ImageFailure] = field(default_factory=list)
+    layers: dict[str, Any] | None = None
+    holds_pairs: bool = False
+
+    @property
+    def depth(self) -> str:
+        """How deep the saved model was trained: ``head``, ``last`` or ``all``."""
+        return "head" if self.layers is None or self.layers["epoch"] is None else str(self.layers["depth"])
+
+    @property
+    def layers_sentence(self) -> str:
+        """What came of the training of layers, in one sentence; empty if it was not tried."""
+        if self.layers is None:
+            return ""
+        which = "the last block" if self.layers["depth"] == "last" else "all layers"
+        if (reason := self.layers["pretrained_layers_kept"]) is not None:
+            return f"Training {which} was tried, and the pretrained layers were kept: {reason}."
+        n = self.layers["epoch"]
+        return f"Trained: {which}, {n} epoch{'s' * (n != 1)} with the loss {self.layers['loss']}."
+
+    @property
+    def test_split(self) -> str:
+        """What the test images are."""
+        if self.has_test_split:
+            return "a folder of its own"
+        return "a fifth of the things" if self.holds_pairs else "a fifth of each class"
 
     @property
     def dim(self) -> int:
@@ -132,8 +161,9 @@ class Training:
         if self.unseen is None:
             return "There are too few classes to hold some out, so the map is a cautious one."
         unseen = self.unseen
+        kind = "Things" if self.holds_pairs else "Classes"
         return (
-            f"Classes that were held out: recall@1 {unseen.value:+.3f} ({unseen.low:+.3f} to "
+            f"{kind} that were held out: recall@1 {unseen.value:+.3f} ({unseen.low:+.3f} to "
             f"{unseen.high:+.3f}) against {self.base.id}."
         )
 
@@ -144,7 +174,7 @@ class Training:
         return {
             "base": self.base.id,
             "base_fingerprint": self.base.fingerprint.digest,
-            "depth": "head",
+            "depth": self.depth,
             "dim": self.dim,
             "better_than_pretrained": self.is_better,
             "verdict": self.verdict,
@@ -169,10 +199,11 @@ class Training:
                 }
                 for result in self.dimensions
             ],
+            "layers": self.layers,
             "augmentation": self.augmentation,
             "views": self.n_views,
             "images": {"fitted": self.n_fitted, "test": self.n_test, "classes": self.n_classes},
-            "test_split": "a folder of its own" if self.has_test_split else "a fifth of each class",
+            "test_split": self.test_split,
             "data_sha256": self.data_sha256,
             "seconds": round(self.seconds, 1),
             "failed": [{"path": failure.path, "reason": failure.reason} for failure in self.failed],

@@ -13,7 +13,7 @@ from nearsight.evaluation import Estimate, PairedDifference, advised_dim, estima
 from nearsight.evaluation.metrics import Task, retrieval
 from nearsight.progress import bar
 from nearsight.training.closed_form import ONLY_BETWEEN, AffineMap, ClassScatter, Coordinates
-from nearsight.training.split import Draw, draws
+from nearsight.training.split import Draw
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -24,8 +24,8 @@ STRETCHES = (0.0, 1.0, 3.0, ONLY_BETWEEN)
 DIMENSIONS = (16, 32, 64, 128, 256, 512)
 # The stretch that few classes may have, because none can be held out to see what it costs.
 _MAX_STRETCH_UNTESTED = 1.0
-# Classes that were not learned may get worse by as much at the lower end of the interval.
-_MAX_LOSS = 0.01
+#: Classes that were not learned may get worse by as much at the lower end of the interval.
+MAX_LOSS = 0.01
 # Length of the inner layers' features beside the model's vector of length 1.
 _LAYER_LENGTH = 0.5
 
@@ -41,23 +41,31 @@ class TrainingData:
     n_vector : int
         The first features, which are the model's own vector; the rest come from inner layers.
     y, groups : ndarray of shape (n,), int
+    pretrained : ndarray of shape (n, d), optional
+        The pretrained model's vectors, where the features are of a network that was trained further.
     """
 
     views: Sequence[Floats]
     n_vector: int
     y: Ints
     groups: Ints
+    pretrained: Floats | None = None
 
     def rows(self, rows: Ints) -> "TrainingData":
         """Return the data of some images."""
         return TrainingData(
-            [view[rows] for view in self.views], self.n_vector, self.y[rows], self.groups[rows]
+            [view[rows] for view in self.views],
+            self.n_vector,
+            self.y[rows],
+            self.groups[rows],
+            None if self.pretrained is None else self.pretrained[rows],
         )
 
     @property
     def frozen(self) -> NDArray[np.float32]:
         """The pretrained model's vectors."""
-        return np.asarray(self.views[0][:, : self.n_vector], np.float32)
+        vectors = self.views[0][:, : self.n_vector] if self.pretrained is None else self.pretrained
+        return np.asarray(vectors, np.float32)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -97,9 +105,14 @@ class SettingResult:
     @property
     def is_allowed(self) -> bool:
         """Whether classes that were not learned keep their quality."""
-        if self.unseen is None:
-            return self.setting.stretch <= _MAX_STRETCH_UNTESTED
-        return self.unseen.low > -_MAX_LOSS
+        return allows(self.unseen) and (
+            self.unseen is not None or self.setting.stretch <= _MAX_STRETCH_UNTESTED
+        )
+
+
+def allows(unseen: PairedDifference | None) -> bool:
+    """Whether classes that were held out, if any, keep their quality."""
+    return unseen is None or unseen.low > -MAX_LOSS
 
 
 @dataclass(frozen=True)
@@ -191,16 +204,21 @@ class FittedMap:
 
 
 def choose_map(
-    data: TrainingData, dim: int | None = None, *, random_state: int = 0, progress: bool | None = None
+    data: TrainingData,
+    divisions: Sequence[Draw],
+    dim: int | None = None,
+    *,
+    progress: bool | None = None,
 ) -> FittedMap:
     """Choose the settings of a map on divisions of the data.
 
     Parameters
     ----------
     data : TrainingData
+    divisions : sequence of Draw
+        From `split.draws`.
     dim : int, optional
         Length of the vectors; by default it is chosen.
-    random_state : int
     progress : bool, optional
         See `nearsight.progress.bar`.
 
@@ -209,7 +227,6 @@ def choose_map(
     InvalidParameterError
         `dim` is longer than the data allow.
     """
-    divisions = list(draws(data.y, data.groups, random_state=random_state))
     settings = compare_settings(data, divisions, progress=progress)
     best = chosen(settings)
     curve = dimension_curve(data, divisions, best.setting)
@@ -238,7 +255,7 @@ def compare_settings(
     list of SettingResult
         In no particular order.
     """
-    judged = _Judged(data, divisions)
+    judged = Judged(data.y, data.groups, data.frozen, divisions)
     layers = (False, True) if data.views[0].shape[1] > data.n_vector else (False,)
     results = []
     total = len(layers) * len(SHRINKAGES) * len(STRETCHES)
@@ -282,7 +299,7 @@ def dimension_curve(data: TrainingData, divisions: Sequence[Draw], setting: Sett
     list of DimensionResult
         The shortest first.
     """
-    judged = _Judged(data, divisions)
+    judged = Judged(data.y, data.groups, data.frozen, divisions)
     fits = [ScaledFit(data.rows(draw.fit), setting.uses_layers) for draw in divisions]
     longest = min(_longest(fit, setting, len(draw.fit)) for fit, draw in zip(fits, divisions, strict=True))
     maps = [fit.map(setting, longest, data.views[0].shape[1]) for fit in fits]
@@ -303,23 +320,29 @@ def best_dim(curve: Sequence[DimensionResult]) -> int:
     ----------
     curve : sequence of DimensionResult
     """
-    allowed = [r for r in curve if r.unseen is not None and r.unseen.low > -_MAX_LOSS] or [curve[-1]]
+    allowed = [r for r in curve if r.unseen is not None and allows(r.unseen)] or [curve[-1]]
     return advised_dim([(result.dim, result.seen) for result in allowed])
 
 
-class _Judged:
-    """The tasks of all divisions, and what the pretrained model reaches in them."""
+class Judged:
+    """The tasks of all divisions, and what the pretrained model reaches in them.
 
-    def __init__(self, data: TrainingData, divisions: Sequence[Draw]) -> None:
-        self._seen = [Task(draw.validation, draw.fit, data.y, data.groups) for draw in divisions]
-        self._unseen = [
-            Task(draw.unseen, draw.unseen, data.y, data.groups) for draw in divisions if len(draw.unseen)
-        ]
-        self._frozen = self._recalls(self._unseen, [data.frozen] * len(self._unseen))
+    Parameters
+    ----------
+    y, groups : ndarray of shape (n,), int
+    frozen : ndarray of shape (n, d)
+        The pretrained model's vectors.
+    divisions : sequence of Draw
+    """
 
-    def seen(self, vectors: Sequence[Floats]) -> NDArray[np.float64]:
-        """Return recall@1 of each validation image, given the vectors of all images in each division."""
-        return self._recalls(self._seen, vectors)
+    def __init__(self, y: Ints, groups: Ints, frozen: Floats, divisions: Sequence[Draw]) -> None:
+        self._seen = [Task(draw.validation, draw.gallery, y, groups) for draw in divisions]
+        self._unseen = [Task(draw.unseen, draw.unseen, y, groups) for draw in divisions if len(draw.unseen)]
+        self._frozen = self._recalls(self._unseen, [frozen] * len(self._unseen))
+
+    def seen(self, vectors: Sequence[Floats], metric: str = METRIC) -> NDArray[np.float64]:
+        """Return a metric of each validation image, given the vectors of all images in each division."""
+        return self._recalls(self._seen, vectors, metric)
 
     def unseen(self, vectors: Sequence[Floats]) -> PairedDifference | None:
         """Compare recall@1 of the held-out classes with that of the pretrained model."""
@@ -330,12 +353,19 @@ class _Judged:
 
     def figures(self, vectors: Sequence[Floats]) -> tuple[Estimate, PairedDifference | None]:
         """Return both, the first with its interval."""
-        return estimate(self.seen(vectors), self._groups(self._seen)), self.unseen(vectors)
+        return estimate(self.seen(vectors), self.seen_groups), self.unseen(vectors)
+
+    @property
+    def seen_groups(self) -> Ints:
+        """Group of each validation image."""
+        return self._groups(self._seen)
 
     @staticmethod
-    def _recalls(tasks: Sequence[Task], vectors: Sequence[Floats]) -> NDArray[np.float64]:
+    def _recalls(
+        tasks: Sequence[Task], vectors: Sequence[Floats], metric: str = METRIC
+    ) -> NDArray[np.float64]:
         pairs = zip(tasks, vectors, strict=True)
-        recalls = [retrieval(unit_length(X), task).values[METRIC] for task, X in pairs]
+        recalls = [retrieval(unit_length(X), task).values[metric] for task, X in pairs]
         return np.concatenate(recalls) if recalls else np.empty(0)
 
     @staticmethod

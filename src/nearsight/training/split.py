@@ -22,15 +22,25 @@ class Draw:
     Attributes
     ----------
     fit, validation, unseen : ndarray of int
-        Rows to fit on, rows of the same classes to judge, and all rows of classes that are not fitted.
+        Rows to fit on, rows to judge, and all rows of classes that are not fitted.
+    gallery : ndarray of int
+        Rows among which those of `validation` are searched: those that are fitted, of the same classes.
     """
 
     fit: Ints
     validation: Ints
     unseen: Ints
+    gallery: Ints
 
 
-def rows_of_test(y: ArrayLike, groups: ArrayLike, splits: Sequence[str], *, random_state: int = 0) -> Bools:
+def rows_of_test(
+    y: ArrayLike,
+    groups: ArrayLike,
+    splits: Sequence[str],
+    *,
+    whole_classes: bool = False,
+    random_state: int = 0,
+) -> Bools:
     """Return which images only judge the result: the test split, else a fifth of each class.
 
     Parameters
@@ -39,6 +49,8 @@ def rows_of_test(y: ArrayLike, groups: ArrayLike, splits: Sequence[str], *, rand
         Class, and number of the group of near-duplicates, of each image.
     splits : sequence of str, length n
         ``test`` for images of the test split; empty for none.
+    whole_classes : bool
+        Whether a fifth of the classes judge, in place of a fifth of each class.
     random_state : int
     """
     groups = np.asarray(groups)
@@ -46,19 +58,34 @@ def rows_of_test(y: ArrayLike, groups: ArrayLike, splits: Sequence[str], *, rand
         # What a folder named train shares with one named test cannot be learned from.
         is_test: Bools = np.isin(groups, groups[[split == "test" for split in splits]])
         return is_test
-    return _drawn(np.asarray(y), groups, _SHARE_TEST, np.random.default_rng(random_state))
+    rng = np.random.default_rng(random_state)
+    if whole_classes:
+        classes = rng.permutation(np.unique(y))
+        return np.isin(y, classes[: round(len(classes) * _SHARE_TEST)])
+    return _drawn(np.asarray(y), groups, _SHARE_TEST, rng)
 
 
-def draws(y: ArrayLike, groups: ArrayLike, *, random_state: int = 0) -> Iterator[Draw]:
+def draws(
+    y: ArrayLike, groups: ArrayLike, *, whole_classes: bool = False, random_state: int = 0
+) -> Iterator[Draw]:
     """Yield a few divisions of the images that a model may be fitted on.
 
     Parameters
     ----------
     y, groups : array-like of shape (n,), int
+    whole_classes : bool
+        Whether classes that are held out are all that judges.
     random_state : int
     """
     y, groups, rng = np.asarray(y), np.asarray(groups), np.random.default_rng(random_state)
     classes = rng.permutation(np.unique(y))
+    if whole_classes:
+        n_out = max(round(len(classes) * _SHARE_UNSEEN), 1)
+        for number in range(_N_DRAWS):
+            is_out = np.isin(y, np.roll(classes, -number * n_out)[:n_out])
+            out = np.flatnonzero(is_out)
+            yield Draw(np.flatnonzero(~is_out), out, out, out)
+        return
     n_unseen = round(len(classes) * _SHARE_UNSEEN) if len(classes) >= MIN_CLASSES_FOR_UNSEEN else 0
     for number in range(_N_DRAWS):
         # Other classes each time, as far as there are enough.
@@ -66,9 +93,8 @@ def draws(y: ArrayLike, groups: ArrayLike, *, random_state: int = 0) -> Iterator
         is_unseen = np.isin(y, unseen_classes)
         is_seen = ~np.isin(groups, groups[is_unseen])
         is_validation = _drawn(y, groups, _SHARE_VALIDATION, rng) & is_seen
-        yield Draw(
-            np.flatnonzero(is_seen & ~is_validation), np.flatnonzero(is_validation), np.flatnonzero(is_unseen)
-        )
+        fit = np.flatnonzero(is_seen & ~is_validation)
+        yield Draw(fit, np.flatnonzero(is_validation), np.flatnonzero(is_unseen), fit)
 
 
 def _drawn(y: Ints, groups: Ints, share: float, rng: np.random.Generator) -> Bools:

@@ -1,29 +1,49 @@
-"""Trains a model of one's own on labeled images: the pretrained network, and a linear map behind it."""
+"""Trains a model of one's own on labeled images: a linear map behind a network, and perhaps its layers."""
 
 import hashlib
+import importlib.util
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.embedder import Embedder
-from nearsight.errors import ImageFailure, InvalidParameterError
+from nearsight.errors import ImageFailure, InvalidParameterError, MissingExtraError
 from nearsight.evaluation import LabeledFolder, estimate, paired_difference
 from nearsight.evaluation.metrics import Task, probe_accuracy, retrieval
 from nearsight.images.path_encoding import decode_path
 from nearsight.models import DEFAULT_MODEL
+from nearsight.models.base import ModelEntry
 from nearsight.models.cache import user_cache_dir
+from nearsight.models.registry import find_model
 from nearsight.progress import steps
 from nearsight.training.augmentation import ViewsBackend, augmentation
+from nearsight.training.losses import loss_facts
 from nearsight.training.network_features import FeatureNetwork, feature_network
 from nearsight.training.results import Figure, Training
 from nearsight.training.selection import TrainingData, choose_map
-from nearsight.training.split import rows_of_test
+from nearsight.training.split import draws, rows_of_test
 
-DEFAULT_VIEWS = 2
-_METRICS = ("recall@1", "recall@5", "map@10", "knn_accuracy")
+if TYPE_CHECKING:
+    from nearsight.training.backbone.depth import TrainedLayers
+
+#: What may be trained: the map behind the network, its last block too, or all layers.
+DEPTHS = ("auto", "head", "last", "all")
+DEFAULT_LOSS, DEFAULT_LOSS_OF_PAIRS = "softmax", "supcon"
+#: Views that the map is fitted on, and those that the last block learns from.
+DEFAULT_VIEWS, DEFAULT_VIEWS_LAST = 2, 4
+# Fewer labeled images than in so many classes of so many images teach a map, and no layers.
+_MIN_CLASSES, _MIN_IMAGES = 10, 5
+# Fewer things than this teach nothing.
+_MIN_THINGS = 10
+_METRICS = ("recall@1", "recall@5", "map@10", "knn_accuracy", "probe_accuracy")
+# With two images of a thing, nothing can be elected or separated.
+_METRICS_OF_PAIRS = ("recall@1", "recall@5", "map@10")
 
 
 def train(
@@ -31,9 +51,13 @@ def train(
     groups: NDArray[np.integer],
     *,
     model: str = DEFAULT_MODEL,
+    depth: str = "head",
+    loss: str | None = None,
+    epochs: int | None = None,
     augment: str = "photos",
-    n_views: int = DEFAULT_VIEWS,
+    n_views: int | None = None,
     dim: int | None = None,
+    state_folder: Path | None = None,
     cache_dir: Path | None = None,
     progress: bool | None = None,
     random_state: int = 0,
@@ -45,6 +69,10 @@ def train(
     chosen. The dimension is the smallest within one standard error of the best. The figures are of test
     images, which neither the map nor a setting has seen.
 
+    With the depth ``last`` or ``all``, layers of the network are trained first. Whether they are better than
+    the map alone, and after how many epochs, is judged in the same way; where they are not, the pretrained
+    network is kept.
+
     Parameters
     ----------
     folder : LabeledFolder
@@ -52,13 +80,26 @@ def train(
     groups : ndarray of shape (n,), int
         Near-duplicates share a number; see `evaluation.duplicate_groups`.
     model : str
-        An ONNX model in full precision.
+        An ONNX model in full precision; an EfficientNet-Lite where layers are trained.
+    depth : str
+        One of `DEPTHS`: ``head`` needs no PyTorch; ``last`` also trains the last block, on feature maps that
+        are computed once; ``all`` trains all layers, for which a GPU is needed in practice. ``auto`` is
+        ``head`` without PyTorch or with fewer than 10 classes of 5 images, else ``all`` with an NVIDIA GPU
+        and ``last`` without.
+    loss : str, optional
+        A key of `losses.LOSSES`, by which layers learn; by default ``softmax``, and ``supcon`` for pairs.
+    epochs : int, optional
+        Most epochs; by default 5 for ``last`` and 30 for ``all``.
     augment : str
         One of `augmentation.AUGMENTATIONS`.
-    n_views : int
-        Views of each image that are learned from, at least 1; the first is the image itself.
+    n_views : int, optional
+        Views of each image that are learned from, at least 1; the first is the image itself. By default the
+        map learns from 2, and the last block from 4.
     dim : int, optional
         Length of the vectors; by default it is chosen.
+    state_folder : Path, optional
+        Where the state after each epoch is kept, so that the same call goes on after a crash. It can be
+        deleted afterwards.
     cache_dir, progress
         See `nearsight.Embedder`.
     random_state : int
@@ -66,32 +107,94 @@ def train(
     Raises
     ------
     InvalidParameterError
-        There are too few classes or images, or a parameter is out of range.
+        There are too few classes or images, a parameter is out of range, or the layers of this model cannot
+        be trained.
     UnknownModelError
         There is no such model, or it is not an ONNX model.
+    MissingExtraError
+        Layers are to be trained, and PyTorch is missing.
 
     Notes
     -----
     Holds 10 kB per image and view in memory for `efficientnet-lite0`, and three times as much while it fits.
+    The feature maps of ``last`` take 19 kB of disk per image and view, the images of ``all`` about 400 kB.
     """
-    if n_views < 1:
+    if n_views is not None and n_views < 1:
         raise InvalidParameterError(f"n_views is {n_views}; it must be at least 1")
+    if loss is not None:
+        loss_facts(loss)
+    entry = find_model(model)
+    _require_depth(depth, entry)
     started = time.perf_counter()
     network = feature_network(model, cache_dir or user_cache_dir())
-    with steps(2):
-        views, kept, failed = _embedded(network, folder.paths, augment, n_views, cache_dir, progress)
+    n_map_views = n_views or DEFAULT_VIEWS
+
+    def embedded(network: FeatureNetwork) -> Sequence[NDArray[np.float32]]:
+        return _embedded(network, folder.paths, augment, n_map_views, cache_dir, progress)[0]
+
+    with steps(2 if depth == "head" else 8):
+        views, kept, failed = _embedded(network, folder.paths, augment, n_map_views, cache_dir, progress)
         usable = set(kept.tolist())
         folder = folder.without({path for row, path in enumerate(folder.paths) if row not in usable})
         y = np.unique(folder.labels, return_inverse=True)[1]
         data = TrainingData(views, network.base.dim, y, np.asarray(groups)[kept])
-        is_test = rows_of_test(data.y, data.groups, folder.splits, random_state=random_state)
-        fitted = data.rows(np.flatnonzero(~is_test))
-        _require_enough(fitted, is_test)
-        fit = choose_map(fitted, dim, random_state=random_state, progress=progress)
-    tested = fit.map(fitted).apply(data.views[0])
+        is_test = rows_of_test(
+            data.y,
+            data.groups,
+            folder.splits,
+            whole_classes=folder.holds_pairs,
+            random_state=random_state,
+        )
+        fitted = np.flatnonzero(~is_test)
+        of_fitted = data.rows(fitted)
+        _require_enough(of_fitted, is_test, folder.holds_pairs)
+        divisions = list(
+            draws(
+                of_fitted.y,
+                of_fitted.groups,
+                whole_classes=folder.holds_pairs,
+                random_state=random_state,
+            )
+        )
+        fit = choose_map(of_fitted, divisions, dim, progress=progress)
+        layers: TrainedLayers | None = None
+        if (depth := _resolved(depth, entry, of_fitted.y, folder.holds_pairs)) != "head":
+            from nearsight.training.backbone.depth import Options, train_layers
+
+            with nullcontext(state_folder) if state_folder else tempfile.TemporaryDirectory() as kept_in:
+                layers = train_layers(
+                    entry,
+                    folder.paths,
+                    data,
+                    fitted,
+                    divisions[0],
+                    Options(
+                        depth,
+                        loss or (DEFAULT_LOSS_OF_PAIRS if folder.holds_pairs else DEFAULT_LOSS),
+                        augment,
+                        n_views or DEFAULT_VIEWS_LAST,
+                        Path(kept_in),
+                        epochs,
+                        random_state,
+                        cache_dir,
+                        progress,
+                    ),
+                    embedded,
+                    dim,
+                )
+    if layers is not None and layers.network is not None and layers.fit is not None:
+        network, fit = layers.network, layers.fit
+        data = TrainingData(layers.views, data.n_vector, data.y, data.groups, data.frozen)
+        # These layers have seen what was fitted, and nothing else.
+        saved = data.rows(fitted)
+    else:
+        # Without a folder of test images, all images may serve, once the figures are known.
+        saved = of_fitted if folder.has_split else data
     task = Task.split(data.y, data.groups, is_test)
-    # Without a folder of test images, all images may serve, once the figures are known.
-    saved = fitted if folder.has_split else data
+    if folder.holds_pairs:
+        rows = np.flatnonzero(is_test)
+        task = Task(rows, rows, data.y, data.groups)
+    tested = fit.map(data.rows(fitted)).apply(data.views[0])
     return Training(
         base=network.base,
         network=network,
@@ -100,17 +203,52 @@ def train(
         settings=fit.settings,
         dimensions=fit.dimensions,
         unseen=fit.unseen,
-        figures=_figures(data.frozen, tested, task),
+        figures=_figures(data.frozen, tested, task, _METRICS_OF_PAIRS if folder.holds_pairs else _METRICS),
         augmentation=augment,
-        n_views=n_views,
+        n_views=n_map_views,
         n_fitted=len(saved.y),
         n_test=int(is_test.sum()),
         n_classes=len(np.unique(saved.y)),
         has_test_split=folder.has_split,
+        holds_pairs=folder.holds_pairs,
         data_sha256=_data_sha256(folder),
         seconds=time.perf_counter() - started,
         failed=[*folder.failed, *failed],
+        layers=None if layers is None else layers.record,
     )
+
+
+def _require_depth(depth: str, entry: ModelEntry) -> None:
+    if depth not in DEPTHS:
+        raise InvalidParameterError(f"depth is {depth!r}; it must be one of {', '.join(DEPTHS)}")
+    if depth not in ("last", "all"):
+        return
+    if entry.trainable is None:
+        raise InvalidParameterError(
+            f"the layers of {entry.spec.id} cannot be trained; use the depth head, or an EfficientNet-Lite "
+            "such as efficientnet-lite0"
+        )
+    if not _has_torch():
+        raise MissingExtraError(
+            f"The depth {depth} needs PyTorch. Run: pip install 'nearsight[train]', or use the depth head"
+        )
+
+
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None
+
+
+def _resolved(depth: str, entry: ModelEntry, y: NDArray[np.integer], holds_pairs: bool) -> str:
+    """Return what ``auto`` is with these images on this machine."""
+    if depth != "auto":
+        return depth
+    n_large = int((np.bincount(y) >= _MIN_IMAGES).sum())
+    is_enough = len(y) >= _MIN_CLASSES * _MIN_IMAGES if holds_pairs else n_large >= _MIN_CLASSES
+    if entry.trainable is None or not _has_torch() or not is_enough:
+        return "head"
+    from nearsight.training.backbone.depth import device
+
+    return "all" if device() == "cuda" else "last"
 
 
 def _embedded(
@@ -128,9 +266,16 @@ def _embedded(
     return views, result.positions, result.failed
 
 
-def _require_enough(fitted: TrainingData, is_test: NDArray[np.bool_]) -> None:
+def _require_enough(fitted: TrainingData, is_test: NDArray[np.bool_], holds_pairs: bool) -> None:
     counts = np.bincount(fitted.y)
     n_usable = int((counts >= 2).sum())
+    if holds_pairs:
+        if n_usable < _MIN_THINGS:
+            raise InvalidParameterError(
+                f"pairs of {n_usable} different things are left to learn from; training needs {_MIN_THINGS} "
+                "or more, and a fifth of all things only judges. Give more pairs"
+            )
+        return
     if n_usable < 2 or not is_test.any():
         raise InvalidParameterError(
             f"{len(fitted.y):,} images of {int((counts > 0).sum())} classes are left to learn from and "
@@ -139,12 +284,16 @@ def _require_enough(fitted: TrainingData, is_test: NDArray[np.bool_]) -> None:
         )
 
 
-def _figures(pretrained: NDArray[np.float32], trained: NDArray[np.float32], task: Task) -> dict[str, Figure]:
+def _figures(
+    pretrained: NDArray[np.float32], trained: NDArray[np.float32], task: Task, metrics: Sequence[str]
+) -> dict[str, Figure]:
     groups = task.groups[task.queries]
     values = []
     for X in (pretrained, trained):
-        of_model = {name: v for name, v in retrieval(X, task).values.items() if name in _METRICS}
-        values.append(of_model | {"probe_accuracy": probe_accuracy(X, task)})
+        of_model = {name: v for name, v in retrieval(X, task).values.items() if name in metrics}
+        if "probe_accuracy" in metrics:
+            of_model["probe_accuracy"] = probe_accuracy(X, task)
+        values.append(of_model)
     return {
         name: Figure(
             estimate(values[0][name], groups),

@@ -1,5 +1,6 @@
 """`train`."""
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,25 +16,33 @@ if TYPE_CHECKING:
 
 # training.AUGMENTATIONS; importing it would make --help slow.
 _AUGMENTATIONS = ["photos", "products", "industrial", "documents"]
+# training.DEPTHS and losses.LOSSES.
+_DEPTHS = ["auto", "head", "last", "all"]
+_LOSSES = ["softmax", "supcon", "arcface", "proxy-anchor"]
 _N_SHEET_IMAGES, _N_SHEET_VIEWS = 8, 8
 
 
 @click.command(
     "train",
     cls=Command,
-    json_shape="""{"model", "base", "base_fingerprint", "depth": "head", "dim": int,
+    json_shape="""{"model", "base", "base_fingerprint", "depth": "head"|"last"|"all", "dim": int,
  "better_than_pretrained": bool, "verdict",
  "figures": {metric: {"pretrained": float, "trained": float, "interval": [low, high], "difference": float,
    "difference_interval": [low, high], "p": float}},
  "unseen_classes": {"difference": float, "interval": [low, high]} or null,
  "setting": {"shrinkage": float, "stretch": float or str, "layers": [str]},
  "dimensions": [{"dim": int, "value": float, "low": float, "high": float}],
+ "layers": {"depth", "loss", "device", "views": int, "pretrained_layers_kept": str or null,
+   "epoch": int or null, "share_of_trained_weights": float or null, "schedule": {}, "losses": [float],
+   "epochs": [{"epoch": int, "share": float, "seen": float, "error": float, "unseen": float or null,
+     "is_allowed": bool}]} or null,
  "augmentation", "views": int, "images": {"fitted": int, "test": int, "classes": int}, "test_split",
  "data_sha256", "seconds": float, "failed": [{"path", "reason"}]}""",
     examples=(
         "nearsight train products/ --to my-model && nearsight index shelf/ --model dir:my-model",
         "nearsight train scans/ --to my-model --augment documents --contact-sheet views.jpg",
         "nearsight train photos/ --labels labels.csv --to my-model --dim 128",
+        "nearsight train photos/ --pairs same.csv --to my-model --depth last",
     ),
 )
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -51,6 +60,32 @@ _N_SHEET_IMAGES, _N_SHEET_VIEWS = 8, 8
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A table with the columns path and label, instead of one folder a class.",
 )
+@click.option(
+    "--pairs",
+    metavar="CSV",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A table with the columns first and second, in each row two images of the same thing.",
+)
+@click.option(
+    "--depth",
+    type=click.Choice(_DEPTHS),
+    default="auto",
+    show_default=True,
+    metavar="|".join(_DEPTHS),
+    help="What is trained: a map behind the network, its last block too, or all layers.",
+)
+@click.option(
+    "--loss",
+    type=click.Choice(_LOSSES),
+    metavar="|".join(_LOSSES),
+    help="By which layers learn.  [default: softmax; supcon with --pairs]",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Most epochs of the layers.  [default: 5 for last, 30 for all]",
+)
 @click.option("--model", metavar="NAME", help="The pretrained model.  [default: efficientnet-lite0]")
 @click.option(
     "--augment",
@@ -63,10 +98,8 @@ _N_SHEET_IMAGES, _N_SHEET_VIEWS = 8, 8
 @click.option(
     "--views",
     type=click.IntRange(1, 16),
-    default=2,
-    show_default=True,
     metavar="N",
-    help="Views of each image to learn from; the first is the image itself.",
+    help="Views of each image to learn from, itself included.  [default: 2; 4 for the last block]",
 )
 @click.option(
     "--contact-sheet",
@@ -85,9 +118,13 @@ def train(
     folder: Path,
     to_folder: Path,
     labels: Path | None,
+    pairs: Path | None,
+    depth: str,
+    loss: str | None,
+    epochs: int | None,
     model: str | None,
     augment: str,
-    views: int,
+    views: int | None,
     contact_sheet: Path | None,
     dim: int | None,
     exclusions: "Exclusions",
@@ -95,7 +132,10 @@ def train(
     """Train a model on your own labeled images.
 
     DIR holds one folder of images a class, perhaps in folders train and test. A linear map is fitted behind
-    the pretrained network, so that images of one class become alike: in seconds, without a GPU.
+    the pretrained network, so that images of one class become alike: in seconds, without a GPU. With PyTorch
+    (pip install 'nearsight[train]') and enough images, the last block of the network is trained too, in
+    minutes, and with an NVIDIA GPU all layers. Where that is no better, the pretrained layers are kept.
+    If the command is killed, the same command goes on after the last epoch.
 
     Settings are chosen on images that are left out, and the figures are of test images: a folder test, or a
     fifth of each class. Near-duplicates are never on both sides. Of 8 classes or more, some are held out, so
@@ -111,6 +151,7 @@ def train(
         folder,
         labels,
         exclusions,
+        pairs=pairs,
         cache_dir=run.settings.cache_dir,
         progress=run.console.progress,
     )
@@ -118,16 +159,19 @@ def train(
         service.write_contact_sheet(
             contact_sheet, labeled.paths, augment, n_images=_N_SHEET_IMAGES, n_views=_N_SHEET_VIEWS
         )
+    state = service.state_folder(to_folder)
     result = training.train(
         labeled,
         groups,
-        **options.without_none(model=model, dim=dim),
+        **options.without_none(model=model, dim=dim, loss=loss, epochs=epochs, n_views=views),
+        depth=depth,
         augment=augment,
-        n_views=views,
+        state_folder=state,
         cache_dir=run.settings.cache_dir,
         progress=run.console.progress,
     )
     training.write_model(result, to_folder, training_charts(result))
+    shutil.rmtree(state, ignore_errors=True)
     run.console.document({"model": f"dir:{to_folder}", **result.to_dict()})
     _say(run, result, to_folder)
     return run.report_failures(result.failed, n_images=result.n_fitted + result.n_test)
@@ -151,5 +195,7 @@ def _say(run: Run, result: "Training", folder: Path) -> None:
     run.console.say()
     run.console.say(result.verdict, bold=True)
     run.console.say(result.unseen_sentence)
+    if result.layers_sentence:
+        run.console.say(result.layers_sentence)
     name = text_format.printable(str(folder))
     run.console.say(f"Saved {name}, with vectors of {result.dim:,} numbers: --model dir:{name}")

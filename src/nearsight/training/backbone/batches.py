@@ -40,7 +40,7 @@ def epoch_batches(
     [4, 2]
     """
     rng = np.random.default_rng([random_state, epoch])
-    order = rng.permutation(len(y) * n_views)
+    order: Ints = rng.permutation(len(y) * n_views)
     if is_grouped:
         order = _grouped(order, np.asarray(y)[order // n_views], rng)
     for start in range(0, len(order), batch_size):

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nearsight.models.base import TrainableNetwork
+from nearsight.parallel import ordered_map
 from nearsight.progress import bar
 from nearsight.training.backbone.batches import epoch_batches
 from nearsight.training.backbone.checkpoint import read_checkpoint, write_checkpoint
@@ -43,7 +44,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Schedule:
+class LearningSchedule:
     """How long and how fast a network is trained.
 
     Attributes
@@ -68,7 +69,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Job:
+class LayerTraining:
     """One training of a network.
 
     Attributes
@@ -81,7 +82,7 @@ class Job:
         Rows of the source to learn from, and the class of each.
     loss : str
         A key of `LOSSES`.
-    schedule : Schedule
+    schedule : LearningSchedule
     file : Path
         The checkpoint.
     judge : Judge or None
@@ -101,7 +102,7 @@ class Job:
     rows: Ints
     y: Ints
     loss: str
-    schedule: Schedule
+    schedule: LearningSchedule
     file: Path
     judge: Judge | None = None
     stop_after: int | None = None
@@ -138,7 +139,7 @@ class Outcome:
 
 
 class _Learner(nn.Module):
-    """The network and the loss, so that one forward pass gives the loss: what processes share gradients of."""
+    """The network and the loss: what processes share gradients of."""
 
     def __init__(self, network: nn.Module, criterion: nn.Module) -> None:
         super().__init__()
@@ -152,17 +153,17 @@ class _Learner(nn.Module):
         return result
 
 
-class Training:
+class Trainer:
     """A training that can stop and go on at each epoch.
 
     Parameters
     ----------
-    job : Job
+    job : LayerTraining
     rank, n_processes : int
         This process's number, and how many share each batch.
     """
 
-    def __init__(self, job: Job, rank: int = 0, n_processes: int = 1) -> None:
+    def __init__(self, job: LayerTraining, rank: int = 0, n_processes: int = 1) -> None:
         torch.set_num_threads(job.n_threads)
         self.job, self.rank, self.n_processes = job, rank, n_processes
         torch.manual_seed(job.random_state)
@@ -183,7 +184,7 @@ class Training:
             total_steps=job.schedule.epochs * n_steps,
             pct_start=job.schedule.warm_up,
         )
-        self.average = _copy(self.network.state_dict())
+        self.average = self._on_device(self.pretrained)
         self.epoch, self.step = 0, 0
         self.results: list[EpochResult] = []
         self.losses: list[float] = []
@@ -226,24 +227,29 @@ class Training:
         return Outcome(arrays(state), best, self.results, self.losses)
 
     def _run_epoch(self) -> None:
-        job, losses = self.job, []
-        for rows, views in epoch_batches(
+        job = self.job
+        batches = epoch_batches(
             self.y,
             job.source.n_views,
             job.schedule.batch_size,
             random_state=job.random_state,
             epoch=self.epoch,
             is_grouped=not loss_facts(job.loss).has_proxies,
-        ):
-            # Each process takes its part of the same batch, all of equal size.
-            n_part = max(len(rows) // self.n_processes, 1)
-            part = slice(self.rank * n_part, (self.rank + 1) * n_part)
-            if len(rows) < self.n_processes:
-                part = slice(0, len(rows))
-            x = job.source.views(job.rows[rows[part]], views[part], self.epoch)
-            losses.append(self._run_step(x, self.y[rows[part]]))
+        )
+        # The next batches are read while the network learns from one.
+        inputs = ordered_map(self._part, batches, n_threads=1)
+        self.losses.append(float(np.mean([self._run_step(x, y) for x, y in inputs])))
         self.epoch += 1
-        self.losses.append(float(np.mean(losses)))
+
+    def _part(self, batch: tuple[Ints, Ints]) -> tuple[NDArray[np.floating], Ints]:
+        """Return this process's part of a batch; all parts are of equal size."""
+        rows, views = batch
+        n_part = len(rows) // self.n_processes
+        part = slice(self.rank * n_part, (self.rank + 1) * n_part) if n_part else slice(None)
+        return (
+            self.job.source.views(self.job.rows[rows[part]], views[part], self.epoch),
+            self.y[rows[part]],
+        )
 
     def _run_step(self, x: NDArray[np.floating], y: Ints) -> float:
         device = self.job.device
@@ -260,7 +266,7 @@ class Training:
         with torch.no_grad():
             for name, tensor in self.network.state_dict().items():
                 if tensor.is_floating_point():
-                    self.average[name].lerp_(tensor.cpu(), 1 - kept)
+                    self.average[name].lerp_(tensor, 1 - kept)
         return float(value.item())
 
     def _judge(self) -> None:
@@ -269,19 +275,22 @@ class Training:
             return
         network = EfficientNetLite(self.job.trainable, self.job.first_block)
         for share in self.job.schedule.shares:
-            state = mixed(self.pretrained, self.average, share)
+            state = mixed(self.pretrained, _copy(self.average), share)
             network.load_state_dict(state)
             X = vectors(network, self.job.source, judge.rows, self.job.device)
             self.results.append(judge.result(X, self.epoch, share))
             if best_epoch(self.results) is self.results[-1]:
                 self.best = state
 
+    def _on_device(self, state: State) -> State:
+        return {name: tensor.to(self.job.device, copy=True) for name, tensor in state.items()}
+
     def _state(self) -> dict[str, Any]:
         return {
             "learner": self.learner.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
-            "average": self.average,
+            "average": _copy(self.average),
             "best": self.best,
             "epoch": self.epoch,
             "step": self.step,
@@ -293,7 +302,7 @@ class Training:
         self.learner.load_state_dict(state["learner"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-        self.average, self.best = state["average"], state["best"]
+        self.average, self.best = self._on_device(state["average"]), state["best"]
         self.epoch, self.step, self.losses = state["epoch"], state["step"], list(state["losses"])
         self.results = [EpochResult(**result) for result in state["results"]]
 

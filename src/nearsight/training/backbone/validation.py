@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.evaluation import PairedDifference, estimate
-from nearsight.training.selection import Judged, allows
+from nearsight.training.selection import MAX_LOSS, Judged
 from nearsight.training.split import Draw
 
 Floats = NDArray[np.floating]
@@ -74,7 +74,13 @@ class Judge:
         # Half of the 95 % interval is two standard errors.
         error = (seen.high - seen.low) / 4
         return EpochResult(
-            epoch, share, seen.value, error, None if unseen is None else unseen.value, allows(unseen)
+            epoch,
+            share,
+            seen.value,
+            error,
+            None if unseen is None else unseen.value,
+            # The map behind the network is judged by the interval; an epoch, of which there are many, is not.
+            unseen is None or unseen.value > -MAX_LOSS,
         )
 
 

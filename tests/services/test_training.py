@@ -1,0 +1,50 @@
+"""Pairs of images that show the same thing."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nearsight.errors import InvalidParameterError, MetadataError
+from nearsight.images import Exclusions
+from nearsight.services.training import labeled_images, state_folder
+from nearsight.training import train
+
+
+def write_pairs(file, pairs):
+    file.write_text("first,second\n" + "".join(f"{a},{b}\n" for a, b in pairs))
+    return file
+
+
+def test_images_that_pairs_and_copies_connect_are_one_thing(save_image, tmp_path):
+    for seed in range(7):
+        save_image(tmp_path / f"{seed}.png", seed)
+    # A copy of the image 1, which no pair connects to it.
+    with Image.open(tmp_path / "1.png") as image:
+        image.save(tmp_path / "copy.png", compress_level=1)
+    table = write_pairs(
+        tmp_path / "pairs.csv",
+        [("0.png", "1.png"), ("copy.png", "2.png"), ("3.png", "4.png"), ("4.png", "5.png")],
+    )
+    labeled, groups = labeled_images(tmp_path, None, Exclusions(), pairs=table, progress=False)
+    names = [path.rpartition("/")[2] for path in labeled.paths]
+    label = dict(zip(names, labeled.labels, strict=True))
+    assert label["0.png"] == label["1.png"] == label["copy.png"] == label["2.png"]
+    assert label["3.png"] == label["4.png"] == label["5.png"] != label["0.png"]
+    assert "6.png" not in label
+    assert groups[names.index("1.png")] == groups[names.index("copy.png")]
+    assert labeled.holds_pairs
+    with pytest.raises(InvalidParameterError, match="labels and pairs were given"):
+        labeled_images(tmp_path, table, Exclusions(), pairs=table)
+    wrong = write_pairs(tmp_path / "wrong.csv", [("a.png", "b.png"), ("0.png", "c.png")])
+    with pytest.raises(InvalidParameterError, match="3 of the 4 images .* paths are relative to"):
+        labeled_images(tmp_path, None, Exclusions(), pairs=wrong)
+    (tmp_path / "empty.csv").write_text("first,second\n")
+    with pytest.raises(MetadataError, match="no line with both first and second"):
+        labeled_images(tmp_path, None, Exclusions(), pairs=tmp_path / "empty.csv")
+    with pytest.raises(InvalidParameterError, match="pairs of 1 different things are left to learn from"):
+        train(labeled, groups, n_views=1, progress=False)
+
+
+def test_the_state_of_a_training_lies_beside_the_model(tmp_path):
+    assert state_folder(tmp_path / "model") == tmp_path / ".model.training"
+    assert np.unique([state_folder(tmp_path / name).name for name in "ab"]).size == 2
