@@ -41,7 +41,7 @@ def test_images_that_pairs_and_copies_connect_are_one_thing(save_image, tmp_path
     (tmp_path / "empty.csv").write_text("first,second\n")
     with pytest.raises(MetadataError, match="no line with both first and second"):
         labeled_images(tmp_path, None, Exclusions(), pairs=tmp_path / "empty.csv")
-    with pytest.raises(InvalidParameterError, match="pairs of 1 different things are left to learn from"):
+    with pytest.raises(InvalidParameterError, match="pairs of 2 different things are left to learn from"):
         train(labeled, groups, n_views=1, progress=False)
 
 

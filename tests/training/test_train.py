@@ -1,6 +1,7 @@
 """Training from files to a model that is used by its name."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -207,6 +208,6 @@ def test_layers_that_cannot_be_trained_are_refused_at_once(small_network, monkey
         train(None, None, depth="deep")
     with pytest.raises(InvalidParameterError, match="the loss is 'triplet'"):
         train(None, None, loss="triplet")
-    monkeypatch.setattr("nearsight.training.train._has_torch", lambda: False)
+    monkeypatch.setattr(sys.modules["nearsight.training.train"], "_has_torch", lambda: False)
     with pytest.raises(MissingExtraError, match=r"pip install 'nearsight\[train\]'"):
         train(None, None, depth="all")

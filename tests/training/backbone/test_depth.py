@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,8 @@ def test_layers_are_trained_written_and_used(few_stripes, tmp_path, monkeypatch,
     monkeypatch.setattr(depth, "is_better", lambda new, old: True)
     monkeypatch.setattr("nearsight.training.selection.MAX_LOSS", 1.0)
     monkeypatch.setattr("nearsight.training.backbone.validation.MAX_LOSS", 1.0)
+    # Enough steps to get anywhere.
+    monkeypatch.setitem(depth.SCHEDULES, name, replace(depth.SCHEDULES[name], batch_size=4))
     groups = np.arange(len(few_stripes.paths))
 
     def trained():
@@ -42,7 +45,7 @@ def test_layers_are_trained_written_and_used(few_stripes, tmp_path, monkeypatch,
             groups,
             depth=name,
             loss=loss,
-            epochs=1,
+            epochs=2,
             n_views=1,
             state_folder=tmp_path / "state",
             progress=False,
