@@ -21,16 +21,18 @@ from scipy.stats import binom
 
 from benchmarks.duplicates import Truth, make
 from nearsight import Collection
+from nearsight.analyses.gray_thumbnails import read_gray_thumbnails
 from nearsight.analyses.kept_image import FILE_COLUMNS
-from nearsight.analyses.pair_verification import PairVerification, read_gray_thumbnails
+from nearsight.analyses.pair_verification import PairVerification
 from nearsight.collection.arrays import read_vectors
 from nearsight.errors import CalibrationError
 from nearsight.estimators.duplicates import NearDuplicates
+from nearsight.parallel import WorkerPool
 from nearsight.verification import dense
 
 
 def splits(options: argparse.Namespace) -> dict[str, dict[str, object]]:
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, WorkerPool(options.threads) as workers:
         folder = Path(directory, "images")
         folder.mkdir()
         make(options.folder, folder, options.edited, options.seed)
@@ -38,9 +40,9 @@ def splits(options: argparse.Namespace) -> dict[str, dict[str, object]]:
         collection.add(folder)
         rows = read_vectors(collection, columns=["path", *FILE_COLUMNS])
         truth = Truth(rows.columns["path"])
-        thumbnails = read_gray_thumbnails(collection, rows, n_threads=options.threads, show_progress=False)
+        thumbnails = read_gray_thumbnails(collection, rows, workers=workers, show_progress=False)
         looks = dense.edit_hashes(thumbnails.pixels)
-        known = Memory(PairVerification(thumbnails, n_threads=options.threads, show_progress=False))
+        known = Memory(PairVerification(thumbnails, workers=workers, show_progress=False))
         result: dict[str, list[float]] = {}
         for seed in range(options.splits):
             rng = np.random.default_rng(seed)

@@ -115,3 +115,8 @@ def start_noise():
 
 
 READ = "import sys; print(len(sys.stdin.read()))"
+
+
+def crash_or_repeat(item):
+    """One item, as `nearsight.parallel.WorkerPool` maps it."""
+    return start_crashes()([item], None)[0]

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from nearsight.analyses import pair_verification
-from nearsight.analyses.pair_verification import GrayThumbnails, PairVerification, read_edit_hashes
+from nearsight.analyses.gray_thumbnails import GrayThumbnails, read_edit_hashes
+from nearsight.analyses.pair_verification import PairVerification
+from nearsight.parallel import WorkerPool, worker_pool
 from nearsight.verification import dense
 
 
@@ -21,7 +23,7 @@ def thumbnails():
 
 
 def verification(thumbnails):
-    return PairVerification(thumbnails, n_threads=1, show_progress=False)
+    return PairVerification(thumbnails, workers=WorkerPool(1), show_progress=False)
 
 
 def test_pairs_in_any_order_and_pairs_without_a_thumbnail(thumbnails):
@@ -62,7 +64,7 @@ def test_hashes_are_those_of_all_images_at_once(thumbnails, monkeypatch):
     def hashes_of(pixels):
         return np.broadcast_to(pixels[None, :, 0, :63] > 127, (dense.N_HASHES, len(pixels), dense.HASH_SIGNS))
 
-    monkeypatch.setattr("nearsight.analyses.pair_verification._IMAGES_PER_HASHING", 3)
+    monkeypatch.setattr("nearsight.analyses.gray_thumbnails._IMAGES_PER_HASHING", 3)
     monkeypatch.setattr(dense, "edit_hashes", hashes_of)
     hashes = read_edit_hashes(thumbnails, n_threads=2)
     assert hashes.dtype == np.int8
@@ -96,16 +98,17 @@ def test_processes_find_what_threads_find(monkeypatch, can_start):
     monkeypatch.setattr(pair_verification, "_MIN_PAIRS_FOR_PROCESSES", 1)
     pools = []
 
-    class Pool(pair_verification.WorkerProcesses):
+    class Pool(worker_pool.WorkerProcesses):
         def __init__(self, *arguments, **options):
             pools.append(self)
             if not can_start:
                 raise OSError("no memory")
             super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(pair_verification, "WorkerProcesses", Pool)
-    verify = PairVerification(thumbnails, n_threads=2, show_progress=False)
-    np.testing.assert_array_equal(verify(left, right), expected_agreements)
-    np.testing.assert_array_equal(verify.transforms(pairs), expected_transforms)
+    monkeypatch.setattr(worker_pool, "WorkerProcesses", Pool)
+    with WorkerPool(2) as workers:
+        verify = PairVerification(thumbnails, workers=workers, show_progress=False)
+        np.testing.assert_array_equal(verify(left, right), expected_agreements)
+        np.testing.assert_array_equal(verify.transforms(pairs), expected_transforms)
     assert pools
     assert all(pool.pids == [] for pool in pools if can_start)

@@ -14,9 +14,9 @@ from nearsight.verification.dense import (
     REVIEW_AGREEMENT,
     fine_thumbnail,
     gray_thumbnail,
-    gray_thumbnail_on_ground,
     plain_ground_agreement,
     register,
+    thumbnail_ground_share,
     toned_agreement,
 )
 
@@ -24,7 +24,7 @@ from sample_images import page, product, rescanned, scene, texture
 
 
 def ground_share(image: Image.Image) -> float:
-    return gray_thumbnail_on_ground(thumbnail(image))[1]
+    return thumbnail_ground_share(thumbnail(image))
 
 
 def agreements(here: Image.Image, there: Image.Image) -> tuple[float, float]:
@@ -44,11 +44,6 @@ def test_pages_and_products_have_a_plain_ground_and_photographs_have_none():
     inside = texture(400, 300, 1).copy()
     ImageDraw.Draw(inside).rectangle((50, 30, 350, 270), fill="white")
     assert ground_share(inside) == 0
-
-
-def test_the_gray_thumbnail_is_the_same_with_its_ground():
-    file = thumbnail(texture(400, 300, 1))
-    np.testing.assert_array_equal(gray_thumbnail_on_ground(file)[0], gray_thumbnail(file))
 
 
 def test_pages_of_different_text_are_not_the_same():

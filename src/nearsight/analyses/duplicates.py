@@ -9,13 +9,15 @@ from joblib import cpu_count
 from numpy.typing import NDArray
 
 from nearsight.analyses.duplicate_groups import DuplicateGroup, Duplicates, Leak, is_doubtful
+from nearsight.analyses.gray_thumbnails import read_edit_hashes, read_gray_thumbnails
 from nearsight.analyses.kept_file import kept_file
 from nearsight.analyses.kept_image import FILE_COLUMNS, KeptImageChoice
-from nearsight.analyses.pair_verification import PairVerification, read_edit_hashes, read_gray_thumbnails
+from nearsight.analyses.pair_verification import PairVerification
 from nearsight.collection import Collection, Item
 from nearsight.collection.arrays import VectorTable, items_by_id, read_vectors
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.duplicates import NearDuplicates, PairVerifier
+from nearsight.parallel import WorkerPool
 from nearsight.progress import steps
 from nearsight.verification import dense
 
@@ -185,11 +187,11 @@ def _find(
     if not len(table):
         return Duplicates([]), estimator
     n_threads = n_threads or cpu_count()
-    with steps(4):
-        thumbnails = read_gray_thumbnails(collection, table, n_threads=n_threads, show_progress=progress)
-        agreements = PairVerification(thumbnails, n_threads=n_threads, show_progress=progress)
+    with steps(4), WorkerPool(n_threads) as workers:
+        thumbnails = read_gray_thumbnails(collection, table, workers=workers, show_progress=progress)
+        agreements = PairVerification(thumbnails, workers=workers, show_progress=progress)
         hashes = read_edit_hashes(thumbnails, n_threads=n_threads)
-        choice = KeptImageChoice(collection, table, agreements, n_threads, progress)
+        choice = KeptImageChoice(collection, table, agreements, workers, progress)
         estimator.set_params(verify=agreements).fit(
             table.X,
             quality=choice,

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TypeVar
 
@@ -13,10 +13,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from nearsight import progress
+from nearsight.analyses.gray_thumbnails import map_thumbnails
 from nearsight.analyses.image_comparison import differences
 from nearsight.analyses.image_difference import Candidate, Framing, ImageDifference
 from nearsight.analyses.kept_file import passing_folder
-from nearsight.analyses.pair_verification import PairVerification, map_thumbnails
+from nearsight.analyses.pair_verification import PairVerification
 from nearsight.collection import Collection, Item
 from nearsight.collection.arrays import VectorTable, items_by_id
 from nearsight.errors import ImageError
@@ -24,7 +25,7 @@ from nearsight.images import FileSource, Limits, content_id, decode
 from nearsight.images.enlargement import AddedDetail, added_detail
 from nearsight.images.path_encoding import absolute
 from nearsight.images.quality import ImageQuality, measure_quality
-from nearsight.parallel import ordered_map
+from nearsight.parallel import WorkerPool
 from nearsight.verification import dense
 
 #: Columns that a table for `KeptImageChoice` must have.
@@ -40,6 +41,9 @@ _EDGE_NOISE = 2.0
 _LOOK_PX, _LOOK_CELLS = 64, 16
 # A position this far beyond an edge is not an error of the alignment; an image runs from -1 to 1.
 _EDGE = 1.04
+# Images to measure, and pairs to compare, from which on processes pay, and how many one is sent at a time.
+_MIN_IMAGES_FOR_PROCESSES, _IMAGES_PER_BATCH = 500, 4
+_MIN_PAIRS_FOR_PROCESSES, _PAIRS_PER_BATCH = 2_000, 64
 # Fewer images show no progress: it would only flicker.
 _MIN_SHOWN = 64
 
@@ -52,7 +56,28 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class _Thumbnail:
     edges: NDArray[np.float32]
-    look: Floats
+    look: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """What a pair of duplicates is compared by: an item of work."""
+
+    first: Candidate
+    second: Candidate
+    transform: Floats  # where a position of the first lies in the second
+    pixels: NDArray[np.uint8]
+    looks: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None
+
+    def differences(self) -> list[ImageDifference]:
+        """Return in what the two images differ."""
+        framing = _framing(self.transform, (self.first.item, self.second.item), self.pixels)
+        common = None
+        if self.looks is not None:
+            first, second = (look.astype(np.float64) for look in self.looks)
+            common = _common_looks(self.transform, first, second)
+        added_detail = lru_cache(1)(partial(_added_detail, self.first, self.second))
+        return differences(self.first, self.second, framing, common, added_detail)
 
 
 class KeptImageChoice:
@@ -70,7 +95,8 @@ class KeptImageChoice:
         With `FILE_COLUMNS`.
     verifier : PairVerification
         Of the rows of `table`; it verified the pairs.
-    n_threads : int
+    workers : WorkerPool
+        Decodes and compares, in processes if there is much to do.
     show_progress : bool or None
     """
 
@@ -79,11 +105,11 @@ class KeptImageChoice:
         collection: Collection,
         table: VectorTable,
         verifier: PairVerification,
-        n_threads: int,
+        workers: WorkerPool,
         show_progress: bool | None = None,
     ) -> None:
         self._collection, self._table, self._verifier = collection, table, verifier
-        self._n_threads, self._show_progress = n_threads, show_progress
+        self._workers, self._show_progress = workers, show_progress
         self._candidates: dict[int, Candidate] = {}
         self._differences: dict[tuple[int, int], list[ImageDifference]] = {}
         self._rank: dict[int, float] = {}
@@ -96,13 +122,18 @@ class KeptImageChoice:
         ids = [self._table.ids[row] for row in rows]
         small = {
             int(rows[at]): thumbnail
-            for at, thumbnail in map_thumbnails(self._collection, ids, _thumbnail, n_threads=self._n_threads)
+            for at, thumbnail in map_thumbnails(self._collection, ids, _thumbnail, workers=self._workers)
         }
         with_overlay = _rows_with_overlay(rows, pairs, {row: one.edges for row, one in small.items()})
         self._candidates = dict(self._measured(rows, items_by_id(self._collection, ids), with_overlay))
-        looks = {row: one.look for row, one in small.items()}
-        compare = partial(self._compared, looks)
-        self._differences = dict(ordered_map(compare, self._aligned(pairs), n_threads=self._n_threads))
+        found_differences = self._workers.map(
+            _Comparison.differences,
+            self._comparisons(pairs, {row: one.look for row, one in small.items()}),
+            in_processes=len(pairs) >= _MIN_PAIRS_FOR_PROCESSES,
+            batch_size=_PAIRS_PER_BATCH,
+            lost=_not_compared,
+        )
+        self._differences = dict(zip(map(tuple, pairs.tolist()), found_differences, strict=True))
         score = np.zeros(len(rows))
         n_compared = np.ones(len(rows))
         for pair, found in self._differences.items():
@@ -122,28 +153,27 @@ class KeptImageChoice:
         known = [items.get(self._table.ids[row], Item(self._table.ids[row], "", [])) for row in rows]
         shown = self._show_progress if len(rows) >= _MIN_SHOWN else False
         with progress.bar("measuring what images lost", len(rows), unit="images", progress=shown) as bar:
-            qualities = ordered_map(_quality, known, n_threads=self._n_threads)
+            qualities = self._workers.map(
+                _quality,
+                known,
+                in_processes=len(rows) >= _MIN_IMAGES_FOR_PROCESSES,
+                batch_size=_IMAGES_PER_BATCH,
+                lost=_not_measured,
+            )
             for row, item, quality in zip(rows.tolist(), known, qualities, strict=True):
                 yield row, Candidate(item, quality, row in with_overlay)
                 bar.update()
 
-    def _aligned(self, pairs: Ints) -> Iterator[tuple[tuple[int, int], Floats]]:
-        """Yield each pair, and where a position of the first image lies in the second."""
+    def _comparisons(self, pairs: Ints, looks: dict[int, NDArray[np.uint8]]) -> Iterator[_Comparison]:
         transforms = self._verifier.transforms(pairs).astype(np.float64)
-        yield from zip(map(tuple, pairs.tolist()), transforms, strict=True)
-
-    def _compared(
-        self, looks: dict[int, Floats], aligned: tuple[tuple[int, int], Floats]
-    ) -> tuple[tuple[int, int], list[ImageDifference]]:
-        """Return a pair of rows with its differences."""
-        pair, transform = aligned
-        first, second = (self._candidates[row] for row in pair)
-        framing = _framing(transform, (first.item, second.item), self._verifier.thumbnails.pixels[list(pair)])
-        common = None
-        if looks.keys() >= {*pair}:
-            common = _common_looks(transform, looks[pair[0]], looks[pair[1]])
-        added_detail = lru_cache(1)(partial(_added_detail, first, second))
-        return pair, differences(first, second, framing, common, added_detail)
+        for (first, second), transform in zip(pairs.tolist(), transforms, strict=True):
+            yield _Comparison(
+                self._candidates[first],
+                self._candidates[second],
+                transform,
+                self._verifier.thumbnails.pixels[[first, second]],
+                (looks[first], looks[second]) if looks.keys() >= {first, second} else None,
+            )
 
     def _between(self, kept: int, other: int) -> list[ImageDifference] | None:
         """Return the differences of two images, positive where the kept one is better."""
@@ -180,6 +210,16 @@ def _quality(item: Item) -> ImageQuality | None:
     return _of_file(item, measure_quality)
 
 
+def _not_measured(_: Item) -> None:
+    """Return the quality of a file with which worker processes end: unknown."""
+    return
+
+
+def _not_compared(pair: _Comparison) -> list[ImageDifference]:
+    """Return the differences of two images with which worker processes end, as if no file could be read."""
+    return differences(replace(pair.first, quality=None), replace(pair.second, quality=None), Framing())
+
+
 def _added_detail(first: Candidate, second: Candidate) -> AddedDetail:
     """Return what the larger of two images adds to the smaller one; unknown for a format of unknown loss."""
     small, large = sorted((first, second), key=lambda one: one.item.width * one.item.height)
@@ -214,7 +254,7 @@ def _of_file(item: Item, function: Callable[[bytes], _T]) -> _T | None:
 def _thumbnail(jpeg: bytes) -> _Thumbnail:
     image = Image.open(io.BytesIO(jpeg)).convert("RGB")
     look = image.resize((_LOOK_PX, _LOOK_PX), Image.Resampling.BOX)
-    return _Thumbnail(dense.edge_strengths(jpeg), np.asarray(look, np.float64))
+    return _Thumbnail(dense.edge_strengths(jpeg), np.asarray(look))
 
 
 def _rows_with_overlay(rows: Ints, pairs: Ints, edges: dict[int, NDArray[np.float32]]) -> set[int]:

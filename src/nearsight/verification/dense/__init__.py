@@ -10,8 +10,8 @@ from nearsight.verification.dense.plain_ground import (
     PARTLY_PLAIN_GROUND_SHARE,
     PLAIN_GROUND_SHARE,
     fine_thumbnail,
-    gray_thumbnail_on_ground,
     plain_ground_agreement,
+    thumbnail_ground_share,
     toned_agreement,
 )
 from nearsight.verification.dense.registration import (
@@ -20,7 +20,7 @@ from nearsight.verification.dense.registration import (
     REVIEW_AGREEMENT,
     Registration,
     register,
-    register_in_worker,
+    register_part,
 )
 from nearsight.verification.dense.thumbnails import (
     SIDE_PX,
@@ -46,9 +46,9 @@ __all__ = [
     "edit_hashes",
     "fine_thumbnail",
     "gray_thumbnail",
-    "gray_thumbnail_on_ground",
     "plain_ground_agreement",
     "register",
-    "register_in_worker",
+    "register_part",
+    "thumbnail_ground_share",
     "toned_agreement",
 ]

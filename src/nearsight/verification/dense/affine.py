@@ -46,22 +46,22 @@ def warp(images: Floats, transforms: Floats) -> tuple[Floats, Floats]:
     in_pixels[:, :, 2] += side / 2 - 0.5
     positions = (in_pixels.reshape(2 * n, 3) @ pixel_grid(side)).reshape(n, 2, -1)
     fraction = np.clip(positions, 0, side - 1.001)
-    inside = (np.abs(positions - fraction) <= 0.001).all(axis=1)
-    whole = fraction.astype(np.intp)
+    positions -= fraction
+    is_near = np.abs(positions, out=positions) <= 0.001
+    inside = is_near[:, 0] & is_near[:, 1]
+    # Whole numbers below 2**24 are exact in float32, and need no slow conversion of every step.
+    whole = np.trunc(fraction, out=positions)
     fraction -= whole
     fx, fy = fraction[:, 0], fraction[:, 1]
-    corner = whole[:, 1] * side
-    corner += whole[:, 0]
+    corner = (whole[:, 1] * np.float32(side) + whole[:, 0]).astype(np.intp)
     corner += (np.arange(n) * side**2)[:, None]
     flat = images.ravel()
-    top = flat.take(corner)
-    corner += 1
-    top += (flat.take(corner) - top) * fx
-    corner += side
-    right = flat.take(corner)
-    corner -= 1
-    bottom = flat.take(corner)
-    bottom += (right - bottom) * fx
+    top, right = flat.take(corner), flat[1:].take(corner)
+    bottom, right_below = flat[side:].take(corner), flat[side + 1 :].take(corner)
+    for left, other in ((top, right), (bottom, right_below)):
+        other -= left
+        other *= fx
+        left += other
     bottom -= top
     bottom *= fy
     top += bottom

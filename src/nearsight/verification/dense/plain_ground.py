@@ -14,7 +14,7 @@ from scipy import ndimage
 from nearsight.verification.dense.affine import Floats, downscale, warp
 from nearsight.verification.dense.refinement import NOISE, align, details, normalized
 from nearsight.verification.dense.registration import MATCH_AGREEMENT
-from nearsight.verification.dense.thumbnails import SIDE_PX, Pixels, black_corners, gray_thumbnail
+from nearsight.verification.dense.thumbnails import SIDE_PX, Pixels, black_corners
 
 #: Pixels of a fine thumbnail's side: twice as many as for the first comparison, so that words are seen.
 FINE_SIDE_PX = 192
@@ -84,12 +84,11 @@ def _ground_share(gray: Pixels) -> float:
     return float(near.max() / gray.size) if is_ground.mean() >= _LEAST_BORDER_SHARE else 0.0
 
 
-def gray_thumbnail_on_ground(thumbnail: bytes) -> tuple[Pixels, float]:
-    """Return the gray thumbnail of a thumbnail (JPEG), and the share of it that is a plain ground."""
+def thumbnail_ground_share(thumbnail: bytes) -> float:
+    """Return the share of a thumbnail (JPEG) that is a plain ground, as `ground_share`."""
     source = Image.open(io.BytesIO(thumbnail))
     source.draft("L", (2 * SIDE_PX, 2 * SIDE_PX))
-    gray = source.convert("L")
-    return gray_thumbnail(gray), ground_share(np.asarray(gray))
+    return ground_share(np.asarray(source.convert("L")))
 
 
 def fine_thumbnail(thumbnail: bytes) -> tuple[Colors, float]:

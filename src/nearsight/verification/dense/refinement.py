@@ -23,10 +23,17 @@ def details(images: Pixels | Floats, width_px: float, downscaling: int) -> Float
     return relative
 
 
-def align(here: Floats, there: Floats, start: Floats, n_steps: int) -> tuple[Floats, Floats]:
-    """Align `there` to `here` from the transforms `start`; return the best (n,) agreement and transforms."""
+def align(
+    here: Floats, there: Floats, start: Floats, n_steps: int, gradients: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Align `there` to `here` from the transforms `start`; return the best (n,) agreement and transforms.
+
+    `gradients` of `here` are computed if they are not given.
+    """
     n = len(here)
-    flat, gradients = here.reshape(n, -1), _gradients(here)
+    flat = here.reshape(n, -1)
+    if gradients is None:
+        gradients = gradients_of(here)
     transform, best, best_transform = start, np.full(n, -1.0, np.float32), start.copy()
     for step in range(n_steps + 1):
         seen, weight = warp(there, transform)
@@ -49,7 +56,7 @@ def normalized(values: Floats, weight: Floats) -> Floats:
     return normalized
 
 
-def _gradients(images: Floats) -> Floats:
+def gradients_of(images: Floats) -> Floats:
     """Return the derivative of each pixel by each of the six numbers of a transform, (n, 6, side²)."""
     n, side, _ = images.shape
     x, y, _ = pixel_grid(side)

@@ -1,6 +1,5 @@
 """Registration of pairs of images: how well their details coincide once they are aligned."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from nearsight.errors import InvalidParameterError
 from nearsight.verification.dense.affine import Floats
 from nearsight.verification.dense.pose_search import best_poses
-from nearsight.verification.dense.refinement import align, details
+from nearsight.verification.dense.refinement import align, details, gradients_of
 from nearsight.verification.dense.thumbnails import SIDE_PX, Pixels
 
 #: Match threshold: agreement above which two images are the same; benchmarks/duplicates.py measures it.
@@ -133,9 +132,10 @@ def register(thumbnails: Pixels, pairs: ArrayLike, aspects: ArrayLike | None = N
     return Registration(agreement, transforms)
 
 
-def register_in_worker() -> Callable[..., list[Registration]]:
-    """Return what a worker process computes: the registrations of a list of arguments of `register`."""
-    return lambda batches, *_: [register(*batch) for batch in batches]
+def register_part(part: tuple[Pixels, Ints, Floats]) -> Registration:
+    """Return the registration of pairs, as `register` does; its arguments are one item of work."""
+    thumbnails, pairs, aspects = part
+    return register(thumbnails, pairs, aspects)
 
 
 def _register_batch(thumbnails: Pixels, aspects: Floats, pairs: Ints) -> tuple[Floats, Floats]:
@@ -153,7 +153,10 @@ def _register_batch(thumbnails: Pixels, aspects: Floats, pairs: Ints) -> tuple[F
             here, there = details(thumbnails[rows], stage.detail_px, stage.downscaling)[
                 places.reshape(-1, 2).T
             ]
-            aligned = [align(here, there, start, stage.n_steps) for start in starts[batch].swapaxes(0, 1)]
+            gradients = gradients_of(here)
+            aligned = [
+                align(here, there, start, stage.n_steps, gradients) for start in starts[batch].swapaxes(0, 1)
+            ]
             scores, transforms = (np.stack(part) for part in zip(*aligned, strict=True))
             best = scores.argmax(axis=0), np.arange(len(batch))
             score[batch], starts[batch, 0] = scores[best], transforms[best]
