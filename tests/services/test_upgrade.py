@@ -5,10 +5,11 @@ import pytest
 from PIL import Image
 
 from nearsight import Collection
+from nearsight.analyses.clusters import Clustering
 from nearsight.artifacts import write_artifact
 from nearsight.errors import ParityError
 from nearsight.services import upgrade as service
-from nearsight.services.upgrade import upgrade
+from nearsight.services.upgrade import roll_back, upgrade
 
 from fake import FakeBackend
 
@@ -72,11 +73,45 @@ def test_a_model_that_is_worse_by_labels_is_refused(collection, models):
     assert report.comparison.is_worse
 
 
-def test_what_was_fitted_on_the_old_vectors_is_listed(collection, models):
-
-    for name, backend in (("old.npz", models["fake"]), ("new.npz", models["other"])):
+def test_fitted_files_are_refitted_where_they_keep_their_inputs_else_listed(collection, models):
+    wanted = labels(collection)
+    directory = collection.directory
+    collection.fit_classifier(wanted, progress=False)
+    collection.layout_2d(method="pca", progress=False)
+    clusters = collection.cluster(3, words=[], progress=False)
+    clusters.save(directory / "clusters.npz")
+    ids = sorted(wanted)
+    baskets = {str(n): [ids[n], ids[n + 1], ids[(n * 7) % 50]] for n in range(40)}
+    (directory / "baskets").mkdir()
+    collection.fit_recommender(baskets, progress=False).save(directory / "baskets" / "shop.npz")
+    for name, backend in (("segments.npz", models["fake"]), ("new.npz", models["other"])):
         facts = {"fingerprint": backend.spec.fingerprint.to_dict()}
-        write_artifact(collection.directory / name, "test", 1, facts, {"x": np.zeros(1)})
+        write_artifact(directory / name, "segmentation", 1, facts, {"x": np.zeros(1)})
     report = upgrade(collection, "other", progress=False)
-    assert [path.name for path in report.stale] == ["old.npz"]
-    assert report.comparison.recall is None
+    assert {path.name for path in report.refitted} == {
+        "classifier.npz",
+        "clusters.npz",
+        "map.npz",
+        "shop.npz",
+    }
+    [stale] = report.stale
+    assert (stale.path.name, stale.command) == (
+        "segments.npz", "nearsight segment-customers CSV --to FILE.npz"
+    )  # fmt: skip
+    new = Collection.open(directory, model=models["other"])
+    right = [p.label == wanted[p.id] for p in new.classify()]
+    assert np.mean(right) > 0.9
+    assert len(new.layout_2d(progress=False).ids) == 60
+    again = new.predict_clusters(Clustering.load(directory / "clusters.npz"), progress=False)
+    assert [sorted(c.ids) for c in again.clusters] == [sorted(c.ids) for c in clusters.clusters]
+    assert new.load_recommender(directory / "baskets" / "shop.npz").n_baskets == 40
+    # An interrupted upgrade leaves old files; --commit and rollback refit them.
+    back, _, report = roll_back(directory)
+    assert {path.name for path in report.refitted} == {
+        "classifier.npz",
+        "clusters.npz",
+        "map.npz",
+        "shop.npz",
+    }
+    assert back.fingerprint == models["fake"].spec.fingerprint
+    assert back.load_recommender(directory / "baskets" / "shop.npz").n_baskets == 40

@@ -1,7 +1,7 @@
 """Labels for images, learned from a few labeled ones."""
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,8 @@ class FittedClassifier:
         Labeled images that could not be used; empty when read from a file.
     conditions : ImageConditions or None
         What the labeled images are like; None in files of earlier versions.
+    labels : list of str
+        Of the labeled images, to fit again on vectors of another model; empty in files of earlier versions.
     """
 
     estimator: FewShotClassifier
@@ -77,6 +79,7 @@ class FittedClassifier:
     counts: dict[str, int]
     failed: list[ImageFailure] = field(default_factory=list)
     conditions: ImageConditions | None = None
+    labels: list[str] = field(default_factory=list)
 
     @classmethod
     def fit(
@@ -118,6 +121,7 @@ class FittedClassifier:
             dict(zip(classes.tolist(), counts.tolist(), strict=True)),
             list(failed),
             images.conditions(collection),
+            images.y.tolist(),
         )
 
     def require(self, fingerprint: Fingerprint) -> None:
@@ -161,6 +165,7 @@ class FittedClassifier:
             "model": self.model,
             "fingerprint": self.fingerprint.to_dict(),
             "ids": self.ids,
+            "labels": self.labels,
             "counts": self.counts,
             "conditions": self.conditions.to_dict() if self.conditions else None,
         }
@@ -190,6 +195,7 @@ class FittedClassifier:
                 facts["counts"],
                 # Files of earlier versions have none.
                 conditions=ImageConditions.from_dict(found) if (found := facts.get("conditions")) else None,
+                labels=facts.get("labels", []),
             )
 
 
@@ -263,6 +269,28 @@ def fit_classifier(
     )
     classifier.save(Path(file) if file is not None else collection.directory / FILENAME)
     return classifier
+
+
+def refit_classifier(collection: Collection, classifier: FittedClassifier) -> FittedClassifier:
+    """Fit a classifier again on the same labels, by the vectors that the collection has now.
+
+    Raises
+    ------
+    InvalidParameterError
+        Its file is of an earlier version and has no labels, or some of its images are not in the collection.
+    """
+    by_id = dict(zip(classifier.ids, classifier.labels, strict=False))
+    items = items_by_id(collection, list(by_id))
+    if not by_id or len(items) < len(by_id):
+        lacking = f"{len(by_id) - len(items):,} of its images are not in the collection"
+        raise InvalidParameterError(lacking if by_id else "an earlier version wrote it without its labels")
+    ids = list(by_id)
+    images = LabeledImages(
+        ids, [items[id].path for id in ids], collection.vectors(ids), np.array(list(by_id.values()))
+    )
+    parameters = classifier.estimator.get_params()
+    fitted = FittedClassifier.fit(images, collection.fingerprint, collection.spec.id, **parameters)
+    return replace(fitted, conditions=classifier.conditions)
 
 
 def fit_classifier_on_files(

@@ -22,6 +22,7 @@ from nearsight.estimators.clustering import (
     GraphKMeans,
     merge_tree,
 )
+from nearsight.estimators.neighbors import unit_length
 from nearsight.models import Fingerprint
 from nearsight.progress import bar, steps
 
@@ -33,6 +34,7 @@ FILENAME = "clusters.npz"
 _KIND, _FORMAT = "clustering", 1
 _N_REPRESENTATIVES = 8
 _UNLISTED = -2
+_LEAST_SAMPLED = 1000
 # Bars of a full run, embedding the words of the names included.
 _N_STEPS = {"density": 7, "kmeans": 5}
 
@@ -142,6 +144,41 @@ class Clustering:
             images[: max(_N_REPRESENTATIVES, len(clusters))],
             words,
             ", ".join(words[:3]) or None,
+        )
+
+    def refitted(self, collection: Collection) -> "Clustering":
+        """Return the same clusters of the same images, by the vectors that the collection has now.
+
+        Raises
+        ------
+        InvalidParameterError
+            The file was of an earlier version, which names no images, or none is left in the collection.
+        """
+        listed, table = labels_by_id(self), read_vectors(collection)
+        labels = np.array([listed.get(id, _UNLISTED) for id in table.ids], np.int64)
+        rows = np.flatnonzero(labels != _UNLISTED)
+        if not (labels >= 0).any():
+            raise InvalidParameterError("it names no image of the collection")
+        X, labels = unit_length(table.X[rows]), labels[rows]
+        k = len(self.clusters)
+        assigner = ClusterAssigner.fit(
+            X,
+            labels,
+            max_rows=max(len(self.assigner.X), _LEAST_SAMPLED),
+            false_alarm_rate=self.assigner.false_alarm_rate,
+            random_state=0,
+        )
+        limits = np.append(assigner.limits, np.full(k - len(assigner.limits), np.inf))
+        means = [X[labels == c].mean(0) if (labels == c).any() else np.zeros(X.shape[1]) for c in range(k)]
+        sizes = [max(1, int((labels == c).sum())) for c in range(k)]
+        tree = merge_tree(np.array(means), np.array(sizes))
+        return replace(
+            self,
+            tree=[(int(a), int(b), float(1 - distance), int(size)) for a, b, distance, size in tree],
+            assigner=replace(assigner, limits=limits),
+            fingerprint=collection.fingerprint,
+            edits=[],
+            levels=[],
         )
 
     def save(self, file: str | Path) -> None:

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -180,6 +181,22 @@ def _save(collection: Collection, image_map: ImageMap) -> None:
         **image_map.projection,
     }
     write_artifact(collection.directory / FILENAME, _KIND, _FORMAT, facts, arrays)
+
+
+def saved_method(file: Path) -> str:
+    """Return the method of a saved map.
+
+    Raises
+    ------
+    InvalidParameterError
+        The file is damaged.
+    """
+    remedy = "make a new one: nearsight map --refit"
+    with read_artifact(file, _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy, only=()) as (
+        facts,
+        _,
+    ):
+        return str(facts["method"])
 
 
 def _load(collection: Collection) -> ImageMap | None:

@@ -112,6 +112,28 @@ class FittedRecommender:
         fitted._is_present, fitted.n_new = is_present, n_new
         return fitted
 
+    @classmethod
+    def refitted(cls, collection: Collection, file: str | Path) -> "FittedRecommender":
+        """Learn again from the baskets in a file that `save` wrote, by the collection's vectors.
+
+        Raises
+        ------
+        InvalidParameterError
+            None of its images is in the collection.
+        """
+        with read_artifact(
+            Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=_REMEDY, former_kind=_FORMER_KIND
+        ) as (about, arrays):
+            ids: list[str] = np.char.decode(arrays["ids"], "ascii").tolist()
+            X, is_present, n_new = _vectors_in_order(collection, ids)
+            if not is_present.any():
+                raise InvalidParameterError(f"none of its {len(ids)} images is in {collection.directory}")
+            former = Recommender.from_state(about["recommender"], {**arrays, "X": X})
+            recommender = Recommender(**former.get_params()).fit(X.copy(), baskets=former.baskets_)
+            fitted = cls(collection, ids, recommender, about["unknown"])
+        fitted._is_present, fitted.n_new = is_present, n_new
+        return fitted
+
     def __contains__(self, id: object) -> bool:
         """Whether the whole id is of an image that was there when this was fitted."""
         return id in self._rows

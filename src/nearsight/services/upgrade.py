@@ -1,6 +1,5 @@
 """Moves a collection to another model after a comparison of both, and names what no longer fits."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,13 @@ from numpy.typing import NDArray
 
 from nearsight.collection import Collection
 from nearsight.collection.bridged_search import BridgedResult, BridgedSearch
-from nearsight.collection.upgrade import Missing, Upgrade
+from nearsight.collection.upgrade import Missing, Upgrade, UpgradeState, commit, rollback
 from nearsight.errors import ParityError
 from nearsight.estimators.neighbors import highest, unit_length
 from nearsight.evaluation import Estimate, PairedDifference, estimate, paired_difference
 from nearsight.evaluation.metrics import Task, retrieval
-from nearsight.models import load_model
+from nearsight.models import Fingerprint, load_model
+from nearsight.services.refit import RefitReport, StaleFile, refit, stale_files
 
 # Images that are embedded first, to learn the bridge and to foretell time: a tenth, within bounds.
 _MIN_SAMPLED, _MAX_SAMPLED, _SAMPLED_SHARE = 500, 2000, 0.1
@@ -69,8 +69,10 @@ class CollectionUpgrade:
         Of the new vectors.
     comparison : ModelComparison
     switched : bool
-    stale : list of Path
-        Fitted files in the collection's directory that are of another model.
+    refitted : list of Path
+        Fitted files in the collection's directory that were fitted again on the new vectors.
+    stale : list of StaleFile
+        Those that must be fitted again, or would have to be.
     n_dropped, n_estimated : int
         Images that were left out, because their files are gone, and those that keep an estimated vector.
     bridge_recall : (float, float, float) or None
@@ -86,7 +88,8 @@ class CollectionUpgrade:
     new_bytes: int
     comparison: ModelComparison
     switched: bool
-    stale: list[Path]
+    refitted: list[Path]
+    stale: list[StaleFile]
     n_dropped: int
     n_estimated: int = 0
     bridge_recall: tuple[float, float, float] | None = None
@@ -136,6 +139,8 @@ def upgrade(
     expected = run.n_left() * run.state.image_seconds
     recall_by_bridge = run.expected_recall()
     comparison = compare_models(run, labels)
+    old_digest = collection.fingerprint.digest
+    refits = RefitReport([], stale_files(collection.directory, old_digest))
     if not only_sample:
         n_embedded += run.shadow(progress=progress)
         run.verify()
@@ -147,7 +152,8 @@ def upgrade(
                 f" {recall.high:+.3f}). The collection stays as it is; --force changes it all the same, and"
                 " --abandon deletes the new vectors"
             )
-        run.switch()
+        new = run.switch()
+        refits = refit(new, old_digest, progress=progress)
     return CollectionUpgrade(
         collection.spec.id,
         model,
@@ -157,7 +163,8 @@ def upgrade(
         n_images * backend.spec.dim * (2 if collection.storage == "float16" else 4),
         comparison,
         not only_sample,
-        stale_files(collection.directory, backend.spec.fingerprint.digest),
+        refits.refitted,
+        refits.stale,
         run.state.dropped,
         run.state.estimated,
         recall_by_bridge,
@@ -173,6 +180,45 @@ def n_sampled(n_images: int) -> int:
     (500, 1000, 2000)
     """
     return min(_MAX_SAMPLED, max(_MIN_SAMPLED, round(_SAMPLED_SHARE * n_images)))
+
+
+def roll_back(directory: Path, *, cache_dir: Path | None = None) -> tuple[Collection, int, RefitReport]:
+    """Bring back the model before the latest upgrade, and refit what had been fitted on the new vectors.
+
+    Returns
+    -------
+    Collection
+    int
+        Images that came after the upgrade and lack a vector now.
+    RefitReport
+
+    Raises
+    ------
+    InvalidParameterError
+        See `collection.upgrade.rollback`.
+    """
+    state = UpgradeState.read(directory)
+    n_lacking = rollback(directory)
+    collection = Collection.open(directory, cache_dir=cache_dir)
+    report = refit(collection, state.fingerprint) if state else RefitReport([], [])
+    return collection, n_lacking, report
+
+
+def commit_upgrade(collection: Collection) -> RefitReport:
+    """Delete the old vectors, and refit first what an interrupted upgrade left of the old model.
+
+    Raises
+    ------
+    InvalidParameterError
+        See `collection.upgrade.commit`.
+    """
+    state = UpgradeState.read(collection.directory)
+    report = RefitReport([], [])
+    if state is not None and state.phase == "switched":
+        old = Fingerprint.from_dict(dict(state.previous["fingerprint"]))
+        report = refit(collection, old.digest)
+    commit(collection.directory)
+    return report
 
 
 def search_by_model(
@@ -249,34 +295,3 @@ def _nearest(X: NDArray[np.float32]) -> NDArray[np.integer]:
     similarities = X @ X.T
     np.fill_diagonal(similarities, -np.inf)
     return highest(similarities, min(_N_NEIGHBORS, len(X) - 1))[0]
-
-
-def stale_files(directory: Path, digest: str) -> list[Path]:
-    """Return fitted files in a collection's directory that were learned from another model's vectors.
-
-    Parameters
-    ----------
-    directory : Path
-    digest : str
-        Of the model's fingerprint.
-    """
-    stale = []
-    for path in sorted(directory.glob("*.npz")):
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                facts = json.loads(str(archive["about"])) if "about" in archive.files else {}
-        except (OSError, ValueError):
-            continue
-        if _digests(facts) and digest not in _digests(facts):
-            stale.append(path)
-    return stale
-
-
-def _digests(facts: Mapping[str, object]) -> set[str]:
-    from nearsight.models import Fingerprint
-
-    found = set()
-    for value in facts.values():
-        if isinstance(value, Mapping) and {"model", "weights_sha256", "output"} <= set(value):
-            found.add(Fingerprint.from_dict(dict(value)).digest)
-    return found

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
  "recall@1": {"old": float, "new": float, "difference": float, "low": float, "high": float,
    "p": float} or null,
  "bridge_recall": {"value": float, "low": float, "high": float} or null,
- "switched": bool, "dropped": int, "estimated": int, "stale": [path]} or {"committed": true}
+ "switched": bool, "dropped": int, "estimated": int, "refitted": [path],
+ "stale": [{"path", "kind", "command", "reason"}]} or {"committed": true}
  or {"abandoned": true}""",
     examples=(
         "nearsight upgrade --to dir:my-model --labels category --dry-run",
@@ -71,16 +72,22 @@ def upgrade(
     proposes images, and those are embedded. With --missing keep, images whose files are gone keep a vector
     that the bridge estimates, and the metadata vector_estimated = true.
 
-    Labels decide: if the new model finds significantly fewer of the right ones, nothing is changed. Fitted
-    files that no longer fit, such as classifiers, are listed.
+    Labels decide: if the new model finds significantly fewer of the right ones, nothing is changed.
+    Classifiers, clusters, the map and recommenders are fitted again on the new vectors. Fitted files that
+    keep no inputs, such as segments of customers, are listed with the command that fits them.
     """
     if (model is not None) + do_commit + do_abandon != 1:
         raise click.UsageError("give one of --to MODEL, --commit and --abandon")
     collection = run.open_collection()
     if model is None:
-        from nearsight.collection.upgrade import abandon, commit
+        if do_commit:
+            from nearsight.services.upgrade import commit_upgrade
 
-        (commit if do_commit else abandon)(collection.directory)
+            commit_upgrade(collection)
+        else:
+            from nearsight.collection.upgrade import abandon
+
+            abandon(collection.directory)
         run.console.document({"committed" if do_commit else "abandoned": True})
         run.console.say("The old vectors are deleted." if do_commit else "The upgrade is ended.")
         return
@@ -104,7 +111,7 @@ def upgrade(
 
 @click.command(
     cls=Command,
-    json_shape='{"model", "lacking": int}',
+    json_shape='{"model", "lacking": int, "stale": [path]}',
     examples=("nearsight rollback",),
 )
 @click.pass_obj
@@ -114,13 +121,20 @@ def rollback(run: Run, /) -> None:
     That takes less than a second, because the old vectors are still there until `upgrade --commit` deletes
     them. Images that were added after the upgrade lack one; index their folders again.
     """
-    from nearsight.collection.upgrade import rollback as bring_back
+    from nearsight.services.upgrade import roll_back
 
-    directory = run.open_collection().directory
-    n_lacking = bring_back(directory)
-    model = run.open_collection().spec.id
-    run.console.document({"model": model, "lacking": n_lacking})
+    collection, n_lacking, report = roll_back(
+        run.open_collection().directory, cache_dir=run.settings.cache_dir
+    )
+    model = collection.spec.id
+    run.console.document(
+        {"model": model, "lacking": n_lacking, "stale": [str(file.path) for file in report.stale]}
+    )
     run.console.say(f"The collection holds vectors of {model} again.")
+    for file in report.stale:
+        run.console.note(
+            f"Note: {printable(str(file.path))} is of the newer model; fit it again: {file.command}"
+        )
     if n_lacking:
         run.console.note(
             f"Note: {count(n_lacking, 'image')} came after the upgrade; index their folders again."
@@ -157,7 +171,8 @@ def _document(report: "CollectionUpgrade") -> dict[str, Any]:
         else dict(zip(("value", "low", "high"), (round(x, 5) for x in report.bridge_recall), strict=True)),
         "dropped": report.n_dropped,
         "estimated": report.n_estimated,
-        "stale": [str(path) for path in report.stale],
+        "refitted": [str(path) for path in report.refitted],
+        "stale": [{**asdict(file), "path": str(file.path)} for file in report.stale],
     }
 
 
@@ -198,5 +213,10 @@ def _say(run: Run, report: "CollectionUpgrade") -> None:
             f"Note: the files of {count(report.n_estimated, 'image')} are gone; their vectors are estimates."
             ' --where "vector_estimated = true" selects them.'
         )
-    for path in report.stale:
-        run.console.note(f"Note: {printable(str(path))} was learned from the old model; fit it again.")
+    for path in report.refitted:
+        run.console.say(f"Fitted again on the new vectors: {printable(str(path))}.")
+    for file in report.stale:
+        run.console.note(
+            f"Note: {printable(str(file.path))} was learned from the old model ({printable(file.reason)});"
+            f" fit it again: {file.command}"
+        )
