@@ -21,7 +21,7 @@ POLICY = (
 )
 PAGE = b"""<!doctype html><html lang="en"><title>parts</title>
 <link rel="stylesheet" href="/styles/tokens.css"><link rel="stylesheet" href="/styles/grid.css">
-<link rel="stylesheet" href="/styles/map.css"><main></main></html>"""
+<link rel="stylesheet" href="/map/map.css"><main></main></html>"""
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):

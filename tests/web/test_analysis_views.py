@@ -139,6 +139,14 @@ def test_duplicates_go_to_the_trash_and_back_and_decisions_are_remembered(page, 
     page.goto(f"#/{album}/duplicates")
     page.get_by_text("1 group of near-duplicates").wait_for()
     page.locator(".pair").get_by_text("00.png").wait_for()
+    titles = page.locator(".pair figcaption strong")
+    assert titles.all_inner_texts() == ["Suggested to keep", "The other"]
+    page.keyboard.press("w")
+    page.wait_for_function("() => document.querySelector('figcaption strong').textContent === 'The other'")
+    page.keyboard.press("w")
+    page.keyboard.press("z")
+    zoomed = "() => [...document.querySelectorAll('.pane img')].every((each) => each.style.transform === 'scale(4)')"
+    page.wait_for_function(zoomed)
     page.get_by_role("button", name="Slider").click()
     page.get_by_label("Share of the suggested image").fill("20")
     page.get_by_role("button", name="Clear up all certain…").click()

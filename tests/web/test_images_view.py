@@ -62,6 +62,12 @@ def test_a_chosen_file_searches_and_a_filter_narrows(page, colors):
     page.get_by_label("Only images with").fill("path LIKE '%red%'")
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.querySelector('.cell span')?.textContent.includes('red')")
+    # A condition that is chosen narrows further.
+    page.get_by_label("Field").select_option("path")
+    page.get_by_label("Condition").select_option("contains")
+    page.get_by_label("Value", exact=True).fill("red07")
+    page.get_by_role("button", name="Add to the filter").click()
+    page.wait_for_function("() => document.querySelectorAll('.cell[data-id]').length === 1")
     page.get_by_role("button", name="Clear", exact=True).first.click()
     page.get_by_text("40 images").last.wait_for()
 
@@ -83,8 +89,15 @@ def test_selected_images_are_tagged_and_taken_out(page, page_service, colors):
     page.get_by_label("Value").fill("winter")
     page.get_by_role("dialog").get_by_role("button", name="Tag").click()
     page.get_by_role("dialog").wait_for(state="detached")
-    answer = page_service.client.get(f"/v1/collections/{colors}/items", params={"where": "season = 'winter'"})
-    assert answer.json()["total"] == 2
+
+    def n_winter():
+        route = f"/v1/collections/{colors}/items"
+        return page_service.client.get(route, params={"where": "season = 'winter'"}).json()["total"]
+
+    assert n_winter() == 2
+    page.keyboard.press("Control+z")
+    page.get_by_text("2 tags taken back").wait_for()
+    assert n_winter() == 0
 
 
 def test_dropped_files_are_uploaded_and_what_failed_is_told(page, page_service):

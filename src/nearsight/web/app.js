@@ -1,6 +1,6 @@
 // The frame of the page: sign in, choose a collection, choose a view.
 
-import { api } from "./api.js";
+import { Collection, service } from "./api.js";
 import { keyList } from "./keys.js";
 import { address, current, go } from "./route.js";
 import { Selection } from "./selection.js";
@@ -13,7 +13,7 @@ import { Duplicates } from "./views/duplicates.js";
 import { Images } from "./views/images.js";
 import { Inspection } from "./views/inspection.js";
 import { Labels } from "./views/labels.js";
-import { MapOfImages } from "./views/map.js";
+import { MapOfImages } from "./map/map.js";
 import { Shop } from "./views/shop.js";
 import { People } from "./views/people.js";
 import { SelectionBar } from "./views/selection-bar.js";
@@ -41,12 +41,12 @@ function App() {
   const [collections, setCollections] = useState();
   const [showsKeys, setShowsKeys] = useState(false);
 
-  const load = () => api.collections().then(
-    ({ collections }) => { setCollections(collections); setError(undefined); },
+  const load = () => service.get("collections").then(
+    ({ collections }) => { setCollections(collections.map((facts) => new Collection(facts))); setError(undefined); },
     (failure) => (failure.status === 401 ? setSession({ needs_key: true, is_out: true }) : setError(failure)),
   );
   useEffect(() => {
-    api.session().then(setSession, setError);
+    service.get("session").then(setSession, setError);
     load();
     const changed = () => setRoute(current());
     addEventListener("hashchange", changed);
@@ -57,7 +57,7 @@ function App() {
     "/": ["search", () => document.querySelector("[data-search]")?.focus()],
     ...Object.fromEntries(VIEWS.map(([view, title], at) => [`Alt+${(at + 1) % 10}`, [title.toLowerCase(), () => {
       const { collection } = current();
-      if (collection) go(collection, view);
+      if (collection) go({ name: collection }, view);
     }]])),
   });
   // What is selected belongs to one collection.
@@ -75,11 +75,11 @@ function App() {
       ${collection && html`<${CollectionChoice} collections=${collections} current=${collection} view=${route.view} />`}
       <span class="space"></span>
       <${ThemeButton} />
-      <button class="quiet" onClick=${() => setShowsKeys(true)} aria-label="Keys" title="Keys (?)">?</button>
-      ${session?.needs_key && html`<button class="quiet" onClick=${() => api.signOut().then(() => location.reload())}>Sign out</button>`}
+      <button onClick=${() => setShowsKeys(true)} aria-label="Keys" title="Keys (?)">?</button>
+      ${session?.needs_key && html`<button onClick=${() => service.delete("session").then(() => location.reload())}>Sign out</button>`}
     </header>
     ${collection && html`<nav class="views" aria-label="Views">${VIEWS.map(([view, title, sign]) => html`
-      <a href=${address(collection.name, view)} aria-current=${view === route.view ? "page" : null}>
+      <a href=${address(collection, view)} aria-current=${view === route.view ? "page" : null}>
         <span aria-hidden="true">${sign}</span>${title}</a>`)}</nav>`}
     <main id="main" tabindex="-1" class=${collection ? "" : "alone"}>
       ${collection
@@ -92,7 +92,7 @@ function App() {
 
 function CollectionChoice({ collections, current: chosen, view }) {
   return html`<label class="choice"><span class="hidden-text">Collection</span>
-    <select value=${chosen.name} onChange=${(event) => (event.target.value ? go(event.target.value, view) : (location.hash = "#/"))}>
+    <select value=${chosen.name} onChange=${(event) => (event.target.value ? go({ name: event.target.value }, view) : (location.hash = "#/"))}>
       ${collections.map(({ name }) => html`<option value=${name}>${name}</option>`)}
       <option value="">All collections…</option>
     </select></label><span class="soft">${count(chosen.images, "image")}</span>`;
@@ -107,7 +107,7 @@ function ThemeButton() {
   }, [theme]);
   const next = { "": "dark", dark: "light", light: "" }[theme];
   const title = { "": "as the system", dark: "dark", light: "light" }[theme];
-  return html`<button class="quiet" onClick=${() => { setTheme(next); announce(`Colors: ${next || "as the system"}`); }}
+  return html`<button onClick=${() => { setTheme(next); announce(`Colors: ${next || "as the system"}`); }}
     aria-label=${`Colors: ${title}`} title=${`Colors: ${title}`}>◐</button>`;
 }
 
@@ -116,14 +116,14 @@ function SignIn({ done }) {
   const [error, setError] = useState();
   const send = (event) => {
     event.preventDefault();
-    api.signIn(key.trim()).then(done, setError);
+    service.post("session", { key: key.trim() }).then(done, setError);
   };
   return html`<main class="alone"><form class="card narrow" onSubmit=${send}>
     <h1>nearsight</h1>
     <p>This service needs a key. <code>nearsight keys add NAME</code> makes one, on the machine that it runs on.</p>
     <label>Key <input type="password" autocomplete="current-password" required value=${key} onInput=${(event) => setKey(event.target.value)} /></label>
     ${error && html`<${Failure} error=${error} />`}
-    <button>Sign in</button>
+    <button class="main">Sign in</button>
   </form></main>`;
 }
 

@@ -1,7 +1,7 @@
 // Images to label. Nobody waits: labels are sent while the next image is shown, images are loaded ahead, and a
 // classifier is fitted in the background after every few labels.
 
-import { api } from "./api.js";
+import { followJob } from "./api.js";
 
 const LABELS_PER_FIT = 5;
 const LENGTH = 24;
@@ -14,7 +14,7 @@ const IDLE_MS = 2000;
 
 const ended = async (answer) => {
   // With many labels, it is a job.
-  if (answer.state) await new Promise((resolve) => api.followJob(answer.id, (job) => job.ended && resolve()));
+  if (answer.state) await new Promise((resolve) => followJob(answer.id, (job) => job.ended && resolve()));
   return Boolean(answer.state);
 };
 
@@ -31,6 +31,11 @@ export class LabelQueue extends EventTarget {
 
   tell() {
     this.dispatchEvent(new Event("change"));
+  }
+
+  /** Classes were chosen by a person: "none" is one, too, so that doubtful labels are kept where a route asks. */
+  post(path, body) {
+    return this.collection.post(path, { key: this.key, ...body });
   }
 
   give(label) {
@@ -108,13 +113,13 @@ export class LabelQueue extends EventTarget {
 
   async sendLabels(steps) {
     for (const step of steps) step.isSent = true;
-    const { changes } = await api.changeLabels(this.collection, this.key, steps.map(({ label, image }) => ({ ids: [image.id], label })));
+    const { changes } = await this.post("labels", { changes: steps.map(({ label, image }) => ({ ids: [image.id], label })) });
     steps.forEach((step, at) => { step.number = changes[at]; });
     await this.sent(steps);
   }
 
   takeBack({ number }) {
-    return number == null ? undefined : api.undoLabels(this.collection, this.key, number);
+    return number == null ? undefined : this.post("labels/undo", { change: number });
   }
 
   async sent() {}
@@ -142,19 +147,19 @@ export class LabelQueue extends EventTarget {
   /** Fit on what is labeled, and ask for better images. */
   async refill() {
     this.given = 0;
-    if ([...this.counts.values()].filter((n) => n > 0).length > 1) await ended(await api.fitClassifier(this.collection, this.key));
-    const { images } = await api.labelQueue(this.collection, { key: this.key, n: LENGTH, skipped: [...this.skipped] });
+    if ([...this.counts.values()].filter((n) => n > 0).length > 1) await ended(await this.post("classifiers", { doubtful: "keep" }));
+    const { images } = await this.post("labels/queue", { n: LENGTH, skipped: [...this.skipped] });
     const fixed = this.images.slice(0, FIXED);
     this.images = [...fixed, ...images.filter(({ id }) => !this.done.has(id) && !fixed.some((image) => image.id === id))];
     this.tell();
-    this.accuracy = await api.labelAccuracy(this.collection, this.key);
+    this.accuracy = await this.collection.get("labels/accuracy", { key: this.key });
   }
 
   preload() {
     for (const { id } of this.images.slice(0, LOADED_AHEAD)) {
       if (this.loaded.has(id)) continue;
       this.loaded.add(id);
-      new Image().src = api.original(this.collection, id);
+      new Image().src = this.collection.original(id);
     }
   }
 }
@@ -163,14 +168,14 @@ export class LabelQueue extends EventTarget {
 export class MistakeQueue extends LabelQueue {
   async refill() {
     if (this.check) return;
-    const answer = await api.checkLabels(this.collection, this.key);
-    this.check = (await ended(answer)) ? await api.labelCheck(this.collection, this.key) : answer;
+    const answer = await this.post("labels/check", { doubtful: "keep" });
+    this.check = (await ended(answer)) ? await this.collection.get("labels/check", { key: this.key }) : answer;
     this.images = this.check.suspects.map(({ label, suggested, ...image }) => ({ ...image, own: label, label: suggested }));
   }
 
   count() {}
 
   sent(steps) {
-    return api.confirmLabels(this.collection, this.key, steps.map(({ image }) => image.id));
+    return this.post("labels/confirm", { ids: steps.map(({ image }) => image.id) });
   }
 }

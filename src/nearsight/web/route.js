@@ -6,10 +6,10 @@ export function current() {
   return { collection: collection || null, view: view || "images", query: Object.fromEntries(new URLSearchParams(query)) };
 }
 
-export function address(collection, view, query = {}) {
+export function address({ name }, view, query = {}) {
   const entries = Object.entries(query).filter(([, value]) => value != null && value !== "");
   const text = new URLSearchParams(entries).toString();
-  return `#/${encodeURIComponent(collection)}/${view}${text ? `?${text}` : ""}`;
+  return `#/${encodeURIComponent(name)}/${view}${text ? `?${text}` : ""}`;
 }
 
 export function go(collection, view, query) {

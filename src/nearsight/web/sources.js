@@ -1,6 +1,5 @@
 // Where a grid takes its images from: a listing or a search, page by page, whatever is scrolled to.
 
-import { api } from "./api.js";
 import { fileName } from "./ui.js";
 
 /** What people call an item. */
@@ -37,7 +36,7 @@ class PagedSource {
   }
 
   cell(item, note) {
-    return { id: item.id, title: titleOf(item), thumbnail: api.thumbnail(this.collection, item.id), note, item };
+    return { id: item.id, title: titleOf(item), thumbnail: this.collection.thumbnail(item.id), note, item };
   }
 }
 
@@ -54,7 +53,7 @@ export class Listing extends PagedSource {
   }
 
   async read(page) {
-    const { items, total } = await api.items(this.collection, { where: this.where, offset: page * PAGE, limit: PAGE });
+    const { items, total } = await this.collection.get("items", { where: this.where, offset: page * PAGE, limit: PAGE });
     this.count = total;
     return items.map((item) => this.cell(item));
   }
@@ -74,7 +73,7 @@ export class Matches extends PagedSource {
   }
 
   async read(page) {
-    const { hits, next } = await api.search(this.collection, this.query, { k: PAGE, offset: page * PAGE, signal: this.signal });
+    const { hits, next } = await this.collection.search(this.query, { k: PAGE, offset: page * PAGE, signal: this.signal });
     // How many there are is known when the last page has come.
     this.count = Math.max(this.count, page * PAGE + hits.length + (next ? PAGE : 0));
     if (!next) this.count = page * PAGE + hits.length;

@@ -10,7 +10,9 @@ export function announce(text) {
   document.getElementById("live").textContent = text;
 }
 
-export const count = (n, noun, plural = `${noun}s`) => `${n.toLocaleString("en")} ${n === 1 ? noun : plural}`;
+export const number = (n) => n.toLocaleString("en");
+
+export const count = (n, noun, plural = `${noun}s`) => `${number(n)} ${n === 1 ? noun : plural}`;
 
 /** The name of a file without its folders. */
 export const fileName = (path) => path.split("/").at(-1) || path;
@@ -47,6 +49,36 @@ export function useOrder() {
   };
 }
 
+/** What a person writes into a field: its value, `set`, and the properties of the input. */
+export function useField(first) {
+  const [value, set] = useState(first);
+  return { value, set, props: { value, onInput: (event) => set(event.target.value) } };
+}
+
+/** A form that sends itself by a function; what goes wrong is said below its fields. */
+export function Form({ send, children, ...props }) {
+  const [error, setError] = useState();
+  const submit = async (event) => {
+    event.preventDefault();
+    setError(undefined);
+    try {
+      await send(event);
+    } catch (failure) { setError(failure); }
+  };
+  return html`<form ...${props} onSubmit=${submit}>${children}${error && html`<${Failure} error=${error} />`}</form>`;
+}
+
+/** What has been done, and how to undo it. The one that came last answers the key. */
+export function UndoBar({ text, undo, label = "Undo", close }) {
+  useKeys("Undo", undo && { "Ctrl+z": ["undo the latest change", undo] });
+  return html`<p class="done" role="status"><span>${text}</span>${undo && html`<button onClick=${undo}>${label}</button>`}
+    ${close && html`<button aria-label="Close" onClick=${close}>✕</button>`}</p>`;
+}
+
+export function Wait({ error, children = "Loading…" }) {
+  return error ? html`<${Failure} error=${error} />` : html`<p class="wait">${children}</p>`;
+}
+
 export function Failure({ error }) {
   return html`<div class="failure" role="alert"><strong>${error.title ?? "That did not work."}</strong> ${error.message}</div>`;
 }
@@ -67,7 +99,7 @@ export function Dialog({ title, close, children, wide }) {
   }, []);
   return html`<dialog ref=${element} tabindex="-1" class=${wide ? "wide" : ""} onClose=${close}
     onClick=${(event) => event.target === element.current && close()}>
-    <header><h2>${title}</h2><button class="quiet" onClick=${close} aria-label="Close">✕</button></header>
+    <header><h2>${title}</h2><button onClick=${close} aria-label="Close">✕</button></header>
     <div class="dialog-body">${children}</div>
   </dialog>`;
 }

@@ -1,6 +1,6 @@
 // An analysis: its latest result, or the button that starts it; progress while it runs.
 
-import { api } from "../api.js";
+import { followJob, service } from "../api.js";
 import { JobProgress, OPEN } from "./job.js";
 import { Empty, Failure, html, useEffect, useRef, useState } from "../ui.js";
 
@@ -21,19 +21,19 @@ export function useAnalysis(collection, kind, read) {
   useEffect(() => {
     reload();
     // One that was started before the page was loaded again is still followed.
-    api.jobs().then(({ jobs }) => {
-      const running = jobs.find((job) => job.kind === kind && job.collection === collection && OPEN.includes(job.state));
+    service.get("jobs").then(({ jobs }) => {
+      const running = jobs.find((job) => job.kind === kind && job.collection === collection.name && OPEN.includes(job.state));
       if (running) change({ job: running });
     });
-  }, [collection]);
+  }, [collection.name]);
   useEffect(() => {
     if (!state.job || !OPEN.includes(state.job.state)) return undefined;
-    return api.followJob(state.job.id, (job) => {
+    return followJob(state.job.id, (job) => {
       change({ job });
       if (job.state === "done") reload();
     });
   }, [state.job?.id]);
-  const start = (options) => api.startAnalysis(collection, kind, options).then((job) => change({ job, error: undefined }), (error) => change({ error }));
+  const start = (options) => collection.post(kind, options).then((job) => change({ job, error: undefined }), (error) => change({ error }));
   return { ...state, start, reload, follow: (job) => change({ job }) };
 }
 
@@ -44,7 +44,7 @@ export function Analysis({ analysis, title, button, explanation, children }) {
   return html`
     ${error && html`<${Failure} error=${error} />`}
     ${job && html`<${JobProgress} job=${{ ...job, isRunning }} title=${button} />`}
-    ${isMissing && !isRunning && html`<${Empty} title=${title} isPage><p>${explanation}</p><button onClick=${() => start()}>${button}</button></${Empty}>`}
+    ${isMissing && !isRunning && html`<${Empty} title=${title} isPage><p>${explanation}</p><button class="main" onClick=${() => start()}>${button}</button></${Empty}>`}
     ${result && children}
     ${!result && !isMissing && !error && html`<p class="wait">Loading…</p>`}`;
 }

@@ -1,6 +1,5 @@
 // Heat over an image. The colors mean the same on every image: they begin at half the threshold; a line is at the threshold.
 
-import { api } from "../api.js";
 import { html, useEffect, useRef, useState } from "../ui.js";
 
 // As in the reports: multiples of the threshold, and color and strength at each.
@@ -47,17 +46,22 @@ function draw(canvas, grid, unit) {
 }
 
 export function Heat({ collection, detector: { name }, image, trial, opacity }) {
+  const place = `detectors/${name}/images/${image.id}`;
   const canvas = useRef();
   const [grid, setGrid] = useState();
   const [isGone, setIsGone] = useState(false);
   useEffect(() => {
     let isCurrent = true;
-    api.heatmap(collection, name, image.id).then((read) => isCurrent && setGrid(read), () => {});
+    collection.get(`${place}/heatmap`).then((data) => {
+      // Width and height, then a number for each cell, in the unit of the score.
+      const [width, height] = new Uint16Array(data, 0, 2);
+      if (isCurrent) setGrid({ width, height, values: new Float32Array(data, 4) });
+    }, () => {});
     return () => { isCurrent = false; };
   }, []);
   // A threshold of 0 or less has no multiples.
   useEffect(() => { if (grid) draw(canvas.current, grid, trial > 0 ? trial : 1); }, [grid, trial]);
-  return html`<div class="heat"><img src=${api.scoredImage(collection, name, image.id, isGone ? "preview" : "original")} alt=${image.path}
+  return html`<div class="heat"><img src=${collection.url(`${place}/${isGone ? "preview" : "original"}`)} alt=${image.path}
       width=${image.width} height=${image.height} onError=${() => setIsGone(true)} style=${{ filter: `grayscale(${grid ? opacity : 0}%)` }} />
     <canvas ref=${canvas} style=${{ opacity: opacity / 100 }} aria-hidden="true"></canvas></div>`;
 }

@@ -1,6 +1,6 @@
 // A job that a dialog started: how far it is, or why it failed.
 
-import { api } from "../api.js";
+import { followJob, service } from "../api.js";
 import { Failure, html, useEffect, useRef, useState } from "../ui.js";
 
 /** The states of a job that has not ended. */
@@ -19,7 +19,7 @@ export function useJob(done) {
     setState({ state: "queued" });
     started.then((job) => {
       setState(job ?? {});
-      if (job) stop.current = api.followJob(job.id, told);
+      if (job) stop.current = followJob(job.id, told);
     }, (failure) => setState({ failure }));
   };
   return { ...state, run, isRunning: OPEN.includes(state.state) };
@@ -32,5 +32,5 @@ export function JobProgress({ job, title, stop = "Cancel" }) {
   return html`<div class="card job" role="status"><strong>${title}</strong>
     <progress max=${job.total || 1} value=${job.total ? job.done : null} aria-label="Progress"></progress>
     <span class="soft">${job.message || "waiting"}${job.total ? `: ${job.done.toLocaleString("en")} of ${job.total.toLocaleString("en")}` : ""}</span>
-    ${job.id && html`<button class="quiet" onClick=${() => api.cancelJob(job.id)}>${stop}</button>`}</div>`;
+    ${job.id && html`<button onClick=${() => service.delete(`jobs/${job.id}`)}>${stop}</button>`}</div>`;
 }

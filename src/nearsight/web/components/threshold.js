@@ -1,6 +1,5 @@
 // The threshold: how often it alarms falsely, and which images would change sides.
 
-import { api } from "../api.js";
 import { count, fileName, html, useAnswer, useEffect, useState } from "../ui.js";
 
 const percent = (rate) => `${(100 * rate).toFixed(rate < 0.0995 ? 1 : 0)} %`;
@@ -25,18 +24,19 @@ function Axis({ document: { good_scores: good, scores, threshold }, trial, setTr
 }
 
 export function ThresholdControl({ collection, detector, trial, setTrial, changed, setError, open, version }) {
+  const place = `detectors/${detector.name}`;
   const inUse = detector.threshold;
   const asked = [version, inUse, detector.revision];
-  const [document] = useAnswer(() => api.threshold(collection, detector.name), asked);
+  const [document] = useAnswer(() => collection.get(`${place}/threshold`), asked);
   const [effect, setEffect] = useState();
   useEffect(() => {
     // A slider that is dragged asks once it rests.
     let isCurrent = true;
-    const timer = setTimeout(() => api.thresholdEffect(collection, detector.name, trial).then((told) => isCurrent && setEffect(told), setError), 60);
+    const timer = setTimeout(() => collection.get(`${place}/threshold/effect`, { at: trial }).then((told) => isCurrent && setEffect(told), setError), 60);
     return () => { isCurrent = false; clearTimeout(timer); };
   }, [trial, ...asked]);
   if (!document || !effect) return html`<p class="wait">Loading…</p>`;
-  const set = (threshold) => api.setThreshold(collection, detector.name, threshold).then(changed, setError);
+  const set = (threshold) => collection.put(`${place}/threshold`, { threshold }).then(changed, setError);
   const [low, high] = effect.rate_interval;
   const moved = Math.abs(trial - inUse) > 1e-9;
   const images = [...effect.become_defects, ...effect.become_good], n = effect.n_changed;
@@ -48,9 +48,9 @@ export function ThresholdControl({ collection, detector, trial, setTrial, change
       <span class="soft">${` With ${document.held_out} held out, the rate of this detector is between ${percent(low)} and ${percent(high)} (95 % sure).`}</span></p>
     ${effect.confirmed_defects_missed > 0 && html`<p class="warn">${count(effect.confirmed_defects_missed, "confirmed defect")} would be missed.</p>`}
     ${moved && html`<p class="soft">${n ? `${count(n, "image")} would ${become}:` : "No scored image would change sides."}</p>`}
-    ${n > 0 && html`<div class="strip">${images.map((image) => html`<button class="quiet" title=${image.score.toFixed(2)} onClick=${() => open(image.id)}>
-        <img src=${api.scoredImage(collection, detector.name, image.id, "preview")} alt=${fileName(image.path)} height="56" /></button>`)}</div>`}
-    <div class="buttons">${moved && html`<button onClick=${() => set(trial)}>Use this threshold</button><button class="quiet" onClick=${() => setTrial(inUse)}>Leave it</button>`}
-      ${inUse !== detector.calibrated_threshold && html`<button class="quiet" onClick=${() => set(null)}>Back to ${percent(detector.false_alarm_rate)} false alarms</button>`}</div>
+    ${n > 0 && html`<div class="strip">${images.map((image) => html`<button title=${image.score.toFixed(2)} onClick=${() => open(image.id)}>
+        <img src=${collection.url(`${place}/images/${image.id}/preview`)} alt=${fileName(image.path)} height="56" /></button>`)}</div>`}
+    <div class="buttons">${moved && html`<button class="main" onClick=${() => set(trial)}>Use this threshold</button><button onClick=${() => setTrial(inUse)}>Leave it</button>`}
+      ${inUse !== detector.calibrated_threshold && html`<button onClick=${() => set(null)}>Back to ${percent(detector.false_alarm_rate)} false alarms</button>`}</div>
   </section>`;
 }

@@ -1,6 +1,5 @@
 // One image, large, with what is known of it. The arrow keys go through the grid that it was opened from.
 
-import { api } from "../api.js";
 import { Dialog, fileName, html, useAnswer, useEffect, useKeys, useState } from "../ui.js";
 
 export function Viewer({ collection, source, index: first, close, selection, actions = [] }) {
@@ -18,16 +17,16 @@ export function Viewer({ collection, source, index: first, close, selection, act
     "ArrowLeft k": ["image before", () => setIndex((at) => Math.max(at - 1, 0))],
     Space: ["select or deselect", () => cell && selection.toggle(cell.id)],
   });
-  const [facts] = useAnswer(() => (cell ? api.item(collection, cell.id) : Promise.resolve()), [cell?.id]);
+  const [facts] = useAnswer(() => (cell ? collection.item(cell.id) : Promise.resolve()), [cell?.id]);
   if (!cell) return null;
   return html`<${Dialog} title=${cell.title} close=${close} wide>
     <div class="viewer">
-      <figure><img src=${isBroken ? cell.thumbnail : api.original(collection, cell.id)} alt=${cell.title} onError=${() => setIsBroken(true)} />
+      <figure><img src=${isBroken ? cell.thumbnail : collection.original(cell.id)} alt=${cell.title} onError=${() => setIsBroken(true)} />
         ${isBroken && html`<figcaption class="soft">The file cannot be shown; this is the thumbnail.</figcaption>`}</figure>
       <aside>
         <p class="soft">${(index + 1).toLocaleString("en")} of ${source.count.toLocaleString("en")}${cell.note ? ` · similarity ${cell.note}` : ""}</p>
-        <div class="buttons">${actions.map(([title, act]) => html`<button class="quiet" onClick=${() => { close(); act(cell); }}>${title}</button>`)}
-          <button class="quiet" onClick=${() => selection.toggle(cell.id)}>Select</button></div>
+        <div class="buttons">${actions.map(([title, act]) => html`<button onClick=${() => { close(); act(cell); }}>${title}</button>`)}
+          <button onClick=${() => selection.toggle(cell.id)}>Select</button></div>
         ${facts && html`<${Facts} facts=${facts} />`}
       </aside>
     </div></${Dialog}>`;

@@ -1,14 +1,14 @@
 // Add a folder of the server, or files of this machine; follow the jobs that run, and see what failed.
 
-import { api } from "../api.js";
+import { followJob, service } from "../api.js";
 import { count, Empty, Failure, fileName, html, useAnswer, useEffect, useState } from "../ui.js";
 
 const UPLOAD_BATCH = 8;
 
 export function AddImages({ collection, reload }) {
-  const [facts, factsError] = useAnswer(() => api.collection(collection.name), [collection.name]);
+  const [facts, factsError] = useAnswer(() => collection.facts(), [collection.name]);
   const [jobs, jobsError, reloadJobs] = useAnswer(
-    () => api.jobs().then(({ jobs }) => jobs.filter((job) => job.collection === collection.name)),
+    () => service.get("jobs").then(({ jobs }) => jobs.filter((job) => job.collection === collection.name)),
     [collection.name],
   );
   const error = factsError ?? jobsError;
@@ -30,7 +30,7 @@ function FolderForm({ collection, roots, started }) {
   const [error, setError] = useState();
   const begin = (event) => {
     event.preventDefault();
-    api.indexFolder(collection.name, folder).then(() => { setError(undefined); started(); }, setError);
+    collection.post("index", { folder }).then(() => { setError(undefined); started(); }, setError);
   };
   if (!roots.length) return html`<div class="card"><h2>A folder of the server</h2>
     <p>No folder is open to this page. Start the service with <code>nearsight serve --root photos=/path/to/photos</code>.</p></div>`;
@@ -39,7 +39,7 @@ function FolderForm({ collection, roots, started }) {
     <label>Folder <input list="roots" required value=${folder} onInput=${(event) => setFolder(event.target.value)} /></label>
     <datalist id="roots">${roots.map((root) => html`<option value=${root} />`)}</datalist>
     ${error && html`<${Failure} error=${error} />`}
-    <button>Add the folder</button></form>`;
+    <button class="main">Add the folder</button></form>`;
 }
 
 function UploadForm({ collection, reload }) {
@@ -51,9 +51,9 @@ function UploadForm({ collection, reload }) {
     setState(now);
     for (let start = 0; start < images.length; start += UPLOAD_BATCH) {
       const batch = images.slice(start, start + UPLOAD_BATCH);
-      const failed = (reason) => batch.map(({ name }) => ({ path: name, reason }));
-      const answer = await api.upload(collection.name, batch).catch((error) => ({ added: 0, exists: 0, items: [], refused: failed(error.message) }));
-      const items = answer.items.map((item, at) => ({ ...item, path: item.path ?? batch[at]?.name }));
+      const failed = (reason) => batch.map((file) => ({ path: file.name, reason, file }));
+      const answer = await collection.upload(batch).catch((error) => ({ added: 0, exists: 0, items: [], refused: failed(error.message) }));
+      const items = answer.items.map((item, at) => ({ ...item, path: item.path ?? batch[at]?.name, file: batch[at] }));
       now = {
         ...now,
         done: start + batch.length,
@@ -74,10 +74,10 @@ function UploadForm({ collection, reload }) {
     onDragLeave=${() => setIsOver(false)} onDrop=${drop}>
     <h2>Files of this machine</h2>
     <p>Drop images here, or choose them. They are copied to the server.</p>
-    <label class="button">Choose images<input class="hidden-text" type="file" multiple accept="image/*" onChange=${(event) => send(event.target.files)} /></label>
+    <label class="button main">Choose images<input class="hidden-text" type="file" multiple accept="image/*" onChange=${(event) => send(event.target.files)} /></label>
     ${state.total > 0 && html`<progress max=${state.total} value=${state.done} aria-label="Upload"></progress>
       <p role="status">${count(state.added, "image")} added, ${state.exists.toLocaleString("en")} there already${state.failed.length ? `, ${state.failed.length} failed` : ""}.</p>`}
-    <${FailureList} failed=${state.failed} />
+    <${FailureList} failed=${state.failed} retry=${() => send(state.failed.map(({ file }) => file))} />
   </div>`;
 }
 
@@ -87,12 +87,12 @@ function JobCard({ job: first, collection, changed }) {
   const isOpen = ["queued", "running", "cancelling"].includes(job.state);
   useEffect(() => {
     if (!isOpen) return undefined;
-    return api.followJob(job.id, (told) => {
+    return followJob(job.id, (told) => {
       setJob(told);
       if (!["queued", "running", "cancelling"].includes(told.state)) changed();
     });
   }, [job.id, isOpen]);
-  const again = () => api.resumeJob(job.id).then(setJob, setError);
+  const again = () => service.post(`jobs/${job.id}/resume`).then(setJob, setError);
   const result = job.result ?? {};
   return html`<article class="card job" aria-label=${`Job ${job.kind}`}>
     <header><strong>${job.args?.folder ?? job.kind}</strong><span class=${`state ${job.state}`}>${job.state}</span></header>
@@ -103,8 +103,8 @@ function JobCard({ job: first, collection, changed }) {
     ${error && html`<${Failure} error=${error} />`}
     <${FailureList} failed=${result.failed ?? []} retry=${again} />
     <footer>
-      ${isOpen && html`<button class="quiet" onClick=${() => api.cancelJob(job.id).then(setJob, setError)}>Cancel</button>`}
-      ${["interrupted", "failed", "cancelled"].includes(job.state) && html`<button onClick=${again}>Go on</button>`}
+      ${isOpen && html`<button onClick=${() => service.delete(`jobs/${job.id}`).then(setJob, setError)}>Cancel</button>`}
+      ${["interrupted", "failed", "cancelled"].includes(job.state) && html`<button class="main" onClick=${again}>Go on</button>`}
     </footer>
   </article>`;
 }
@@ -121,5 +121,5 @@ function FailureList({ failed, retry }) {
   return html`<details class="failures" open=${failed.length <= 5}><summary>${count(failed.length, "image")} could not be read</summary>
     <ul>${failed.slice(0, 500).map(({ path, reason }) => html`<li><span title=${path}>${fileName(path)}</span> <span class="soft">${reason}</span></li>`)}</ul>
     ${failed.length > 500 && html`<p class="soft">and ${(failed.length - 500).toLocaleString("en")} more</p>`}
-    ${retry && html`<button class="quiet" onClick=${retry}>Try these again</button>`}</details>`;
+    ${retry && html`<button onClick=${retry}>Try these again</button>`}</details>`;
 }

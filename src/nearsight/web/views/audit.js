@@ -1,20 +1,19 @@
 // What is wrong with the images, by kind, the most severe first.
 
-import { api } from "../api.js";
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { count, Empty, fileName, html } from "../ui.js";
 
 const MAX_SHOWN = 60;
 
 export function Audit({ collection, selection }) {
-  const analysis = useAnalysis(collection.name, "audit", () => api.audit(collection.name));
+  const analysis = useAnalysis(collection, "audit", () => collection.get("audit"));
   const { result } = analysis;
   return html`<${Analysis} analysis=${analysis} title="Not audited yet" button="Audit the images"
       explanation="Looks for blurred, dark, bright, flat and tiny images, odd shapes, outliers, duplicates and leaks between splits.">
     ${result && html`<div class="line"><h1>${count(result.issues.length, "issue")} in ${count(result.images, "image")}</h1><span class="space"></span>
-        <button class="quiet" onClick=${() => analysis.start()}>Audit again</button></div>
+        <button onClick=${() => analysis.start()}>Audit again</button></div>
       ${result.issues.length === 0 && html`<${Empty} title="Nothing stands out" />`}
-      ${Object.entries(result.counts).map(([kind, n]) => html`<${Kind} collection=${collection.name} kind=${kind} n=${n} selection=${selection}
+      ${Object.entries(result.counts).map(([kind, n]) => html`<${Kind} collection=${collection} kind=${kind} n=${n} selection=${selection}
         issues=${result.issues.filter((issue) => issue.kind === kind)} />`)}
       ${result.notes.length > 0 && html`<h2>Notes</h2><ul>${result.notes.map((note) => html`<li class="soft">${note}</li>`)}</ul>`}`}
   </${Analysis}>`;
@@ -23,9 +22,9 @@ export function Audit({ collection, selection }) {
 function Kind({ collection, kind, n, issues, selection }) {
   const ids = [...new Set(issues.flatMap((issue) => issue.ids))];
   return html`<section class="kind"><div class="line"><h2>${kind.replaceAll("_", " ")} (${n.toLocaleString("en")})</h2>
-      ${ids.length > 0 && html`<button class="quiet" onClick=${() => selection.change(ids)}>Select these</button>`}</div>
+      ${ids.length > 0 && html`<button onClick=${() => selection.change(ids)}>Select these</button>`}</div>
     <ul class="issues">${issues.slice(0, MAX_SHOWN).map((issue) => html`<li>
-      <span class="pile">${issue.ids.slice(0, 3).map((id) => html`<img src=${api.thumbnail(collection, id)} alt="" loading="lazy" />`)}</span>
+      <span class="pile">${issue.ids.slice(0, 3).map((id) => html`<img src=${collection.thumbnail(id)} alt="" loading="lazy" />`)}</span>
       <span title=${issue.paths[0]}>${fileName(issue.paths[0] ?? "")}</span><span class="soft">${issue.detail}</span></li>`)}</ul>
     ${issues.length > MAX_SHOWN && html`<p class="soft">and ${(issues.length - MAX_SHOWN).toLocaleString("en")} more</p>`}</section>`;
 }

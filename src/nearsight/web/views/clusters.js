@@ -1,6 +1,5 @@
 // Clusters as stacks: look into one, rename, merge, split it, and move images between them, by mouse or by keyboard.
 
-import { api } from "../api.js";
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { GridView } from "../components/grid-view.js";
 import { Viewer } from "../components/viewer.js";
@@ -11,7 +10,7 @@ const NONE = -1;
 const titleOf = (cluster) => cluster.name || `Cluster ${cluster.id}`;
 
 export function Clusters({ collection, query, selection }) {
-  const analysis = useAnalysis(collection.name, "clusters", () => api.clusters(collection.name));
+  const analysis = useAnalysis(collection, "clusters", () => collection.get("clusters"));
   const [error, setError] = useState();
   const { result } = analysis;
   const chosen = query.cluster != null && result?.clusters.find(({ id }) => String(id) === query.cluster);
@@ -22,7 +21,7 @@ export function Clusters({ collection, query, selection }) {
   const edit = (path, body, said) => {
     setError(undefined);
     // One after another: each names the revision that the one before has made.
-    return inOrder(() => api.editClusters(collection.name, path, { ...body, revision: state.current.revision })
+    return inOrder(() => collection["name" in body ? "patch" : "post"](`clusters/${path}`, { ...body, revision: state.current.revision })
       .then((answer) => { announce(said ?? answer.edits?.at(-1) ?? "done"); return answer; }, (failure) => { setError(failure); throw failure; })
       .finally(analysis.reload));
   };
@@ -33,7 +32,7 @@ export function Clusters({ collection, query, selection }) {
       explanation="Clusters gather images that show the same kind of thing. Images that belong to none stay apart.">
     ${result && html`<div class="fill">
       ${error && html`<${Failure} error=${error} />`}
-      ${result.edits.length > 0 && html`<p class="line edited"><span class="soft">Last: ${result.edits.at(-1)}.</span><button class="quiet" onClick=${undo}>Undo</button></p>`}
+      ${result.edits.length > 0 && html`<p class="line edited"><span class="soft">Last: ${result.edits.at(-1)}.</span><button onClick=${undo}>Undo</button></p>`}
       ${chosen ? html`<${Cluster} key=${chosen.id} ...${shared} cluster=${chosen} follow=${analysis.follow} />`
         : html`<${Stacks} ...${shared} start=${analysis.start} />`}</div>`}
   </${Analysis}>`;
@@ -56,12 +55,12 @@ function Stacks({ collection, result, edit, selection, start }) {
   const again = (event) => { event.preventDefault(); start(k ? { k: Number(k) } : {}); };
   return html`<div class="line wrap"><h1>${count(result.clusters.length, "cluster")}</h1><span class="space"></span>
       <form class="search-line one" onSubmit=${again}><label class="soft" for="k">Number</label><input id="k" type="number" min="1" max="1000" value=${k} placeholder="as found" onInput=${(event) => setK(event.target.value)} />
-      <button class="quiet">Cluster again</button></form></div>
+      <button>Cluster again</button></form></div>
     <p class="soft">Drag one stack onto another to merge them, or pick several.</p>
     ${picked.length > 0 && html`<div class="line picked"><strong>${count(picked.length, "stack")} picked</strong>
-      <button disabled=${picked.length < 2} onClick=${mergePicked}>Merge into ${titleOf(result.clusters[picked[0]])}</button>
-      <button class="quiet" onClick=${() => setPicked([])}>Pick none</button></div>`}
-    <ul class="stacks">${result.clusters.map((cluster) => html`<${Stack} key=${cluster.id} collection=${collection.name} cluster=${cluster} isPicked=${picked.includes(cluster.id)} pick=${() => pick(cluster.id)} merge=${(other) => merge([cluster.id, other])} />`)}
+      <button class="main" disabled=${picked.length < 2} onClick=${mergePicked}>Merge into ${titleOf(result.clusters[picked[0]])}</button>
+      <button onClick=${() => setPicked([])}>Pick none</button></div>`}
+    <ul class="stacks">${result.clusters.map((cluster) => html`<${Stack} key=${cluster.id} collection=${collection} cluster=${cluster} isPicked=${picked.includes(cluster.id)} pick=${() => pick(cluster.id)} merge=${(other) => merge([cluster.id, other])} />`)}
       ${result.noise.length > 0 && html`<li class="stack-cell"><button class="stack" onClick=${() => selection.change(result.noise)}>
         <span class="fan none"></span><strong>In no cluster</strong><span class="soft">${count(result.noise.length, "image")}: select them</span></button></li>`}</ul>`;
 }
@@ -71,7 +70,7 @@ function Stack({ collection, cluster, isPicked, pick, merge }) {
   const shown = (cluster.representatives?.length ? cluster.representatives : cluster.ids).slice(0, 4);
   return html`<li class="stack-cell" ...${drop} draggable="true" onDragStart=${(event) => carry(event, "cluster", String(cluster.id))}>
     <button class="stack" onClick=${() => go(collection, "clusters", { cluster: cluster.id })}>
-      <span class="fan">${shown.reverse().map((id) => html`<img src=${api.thumbnail(collection, id)} alt="" loading="lazy" draggable="false" />`)}</span>
+      <span class="fan">${shown.reverse().map((id) => html`<img src=${collection.thumbnail(id)} alt="" loading="lazy" draggable="false" />`)}</span>
       <strong>${titleOf(cluster)}</strong><span class="soft">${count(cluster.size, "image")}</span></button>
     <label class="pick" title="Pick for merging"><input type="checkbox" checked=${isPicked} onChange=${pick} aria-label=${`Pick ${titleOf(cluster)}`} /></label></li>`;
 }
@@ -82,7 +81,7 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
   const [opened, setOpened] = useState();
   const [asks, setAsks] = useState();
   const place = useRef();
-  const source = useMemo(() => new IdSource(collection.name, cluster.ids), [cluster]);
+  const source = useMemo(() => new IdSource(collection, cluster.ids), [cluster]);
   const rename = (event) => { event.preventDefault(); edit(`${cluster.id}`, { name: name.trim() }, "renamed").catch(() => {}); };
   const members = new Set(cluster.ids);
   const chosen = () => [...selection.ids].filter((id) => members.has(id));
@@ -91,12 +90,12 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
     setAsks(undefined);
     // Clusters behind one that is empty now have other numbers.
     const here = answer.clusters.find((each) => each.ids.some((id) => members.has(id) && !ids.includes(id)));
-    if (here?.id !== cluster.id) go(collection.name, "clusters", here && { cluster: here.id });
+    if (here?.id !== cluster.id) go(collection, "clusters", here && { cluster: here.id });
   }, () => setAsks(undefined));
   useKeys("Stack", {
     v: ["move the selected images to another cluster", () => setAsks("move")],
     s: ["split this cluster", () => setAsks("split")],
-    u: ["back to all clusters", () => go(collection.name, "clusters")],
+    u: ["back to all clusters", () => go(collection, "clusters")],
   });
   // The grid makes its cells itself: those of this view can be dragged.
   const drag = (event) => {
@@ -107,23 +106,23 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
   };
   const others = result.clusters.filter(({ id }) => id !== cluster.id);
   return html`<h1 class="hidden-text">${titleOf(cluster)}</h1><form class="search-line" onSubmit=${rename}>
-      <button type="button" class="quiet" onClick=${() => go(collection.name, "clusters")}>← All clusters</button>
+      <button type="button" onClick=${() => go(collection, "clusters")}>← All clusters</button>
       <input aria-label="Name of the cluster" required maxlength="100" value=${name} onInput=${(event) => setName(event.target.value)} />
-      <button disabled=${!name.trim() || name.trim() === (cluster.name ?? "")}>Rename</button>
-      <button type="button" class="quiet" onClick=${() => selection.change(cluster.ids)}>Select all ${cluster.size.toLocaleString("en")}</button>
-      <button type="button" class="quiet" onClick=${() => setAsks("move")}>Move to…</button>
-      <button type="button" class="quiet" onClick=${() => setAsks("split")}>Split…</button>
+      <button class="main" disabled=${!name.trim() || name.trim() === (cluster.name ?? "")}>Rename</button>
+      <button type="button" onClick=${() => selection.change(cluster.ids)}>Select all ${cluster.size.toLocaleString("en")}</button>
+      <button type="button" onClick=${() => setAsks("move")}>Move to…</button>
+      <button type="button" onClick=${() => setAsks("split")}>Split…</button>
     </form>
     <div class="stack-board">
       <div class="fill" ref=${place} onPointerDown=${(event) => { const cell = event.target.closest(".cell[data-id]"); if (cell) cell.draggable = true; }} onDragStart=${drag}>
         <${GridView} source=${source} selection=${selection} open=${setOpened} size=${168} /></div>
-      <ul class="targets" aria-label="Other clusters">${others.map((other) => html`<${Target} key=${other.id} collection=${collection.name} cluster=${other} move=${move} chosen=${chosen} />`)}
+      <ul class="targets" aria-label="Other clusters">${others.map((other) => html`<${Target} key=${other.id} collection=${collection} cluster=${other} move=${move} chosen=${chosen} />`)}
         <${Target} cluster=${{ id: null, name: "New cluster" }} move=${move} chosen=${chosen} /><${Target} cluster=${{ id: NONE, name: "No cluster" }} move=${move} chosen=${chosen} /></ul>
     </div>
     ${asks === "move" && html`<${MoveDialog} ids=${chosen()} others=${others} move=${move} close=${() => setAsks(undefined)} />`}
-    ${asks === "split" && html`<${SplitDialog} cluster=${cluster} edit=${edit} follow=${follow} close=${() => setAsks(undefined)} done=${() => { setAsks(undefined); go(collection.name, "clusters"); }} />`}
-    ${opened != null && html`<${Viewer} collection=${collection.name} source=${source} index=${opened} selection=${selection} close=${() => setOpened(undefined)}
-      actions=${[["More like this", (cell) => go(collection.name, "images", { like: cell.id })]]} />`}`;
+    ${asks === "split" && html`<${SplitDialog} cluster=${cluster} edit=${edit} follow=${follow} close=${() => setAsks(undefined)} done=${() => { setAsks(undefined); go(collection, "clusters"); }} />`}
+    ${opened != null && html`<${Viewer} collection=${collection} source=${source} index=${opened} selection=${selection} close=${() => setOpened(undefined)}
+      actions=${[["More like this", (cell) => go(collection, "images", { like: cell.id })]]} />`}`;
 }
 
 /** A stack beside the open one, onto which images are dragged; a click moves the selected ones. */
@@ -131,8 +130,8 @@ function Target({ collection, cluster, move, chosen }) {
   const drop = useDrop("images", (ids) => move(ids.split(","), cluster.id));
   const image = cluster.representatives?.[0] ?? cluster.ids?.[0];
   const take = () => { const ids = chosen(); ids.length ? move(ids, cluster.id) : announce("select images first"); };
-  return html`<li><button type="button" class="quiet target" title="Move the selected images here" onClick=${take} ...${drop}>
-    ${image ? html`<img src=${api.thumbnail(collection, image)} alt="" draggable="false" />` : html`<span class="sign" aria-hidden="true">${cluster.id === null ? "+" : "∅"}</span>`}
+  return html`<li><button type="button" class="target" title="Move the selected images here" onClick=${take} ...${drop}>
+    ${image ? html`<img src=${collection.thumbnail(image)} alt="" draggable="false" />` : html`<span class="sign" aria-hidden="true">${cluster.id === null ? "+" : "∅"}</span>`}
     <span>${titleOf(cluster)}</span></button></li>`;
 }
 
@@ -144,7 +143,7 @@ function MoveDialog({ ids, others, move, close }) {
   return html`<${Dialog} title=${`Move ${count(ids.length, "image")}`} close=${close}>
     ${ids.length === 0 ? html`<p>Select images of this cluster first: with a click, with Space, or with “Select all”.</p>` : html`
     <form onSubmit=${send}><label>To <input autofocus value=${words} onInput=${(event) => setWords(event.target.value)} placeholder="Beginning of a name; Enter takes the first" /></label></form>
-    <ul class="choices">${found.slice(0, 60).map((each) => html`<li><button class="quiet" onClick=${() => move(ids, each.id)}>${titleOf(each)}${each.size ? html` <span class="soft">${each.size.toLocaleString("en")}</span>` : ""}</button></li>`)}</ul>`}
+    <ul class="choices">${found.slice(0, 60).map((each) => html`<li><button onClick=${() => move(ids, each.id)}>${titleOf(each)}${each.size ? html` <span class="soft">${each.size.toLocaleString("en")}</span>` : ""}</button></li>`)}</ul>`}
   </${Dialog}>`;
 }
 
@@ -160,7 +159,7 @@ function SplitDialog({ cluster, edit, follow, close, done }) {
     <p>Its ${count(cluster.size, "image")} are clustered by themselves. Every image stays in one of the parts.</p>
     <label>Parts <input type="number" min="2" max=${Math.max(2, Math.min(1000, cluster.size))} autofocus value=${k} placeholder="as found" onInput=${(event) => setK(event.target.value)} /></label>
     <p class="soft">Leave it empty to find the number of parts, too.</p>
-    <button disabled=${isRunning}>Split</button></form></${Dialog}>`;
+    <button class="main" disabled=${isRunning}>Split</button></form></${Dialog}>`;
 }
 
 const typeOf = (kind) => `application/x-nearsight-${kind}`;
@@ -196,7 +195,7 @@ export class IdSource {
 
   get(index) {
     const id = this.ids[index];
-    return id && { id, title: this.note(index) ?? "", thumbnail: api.thumbnail(this.collection, id) };
+    return id && { id, title: this.note(index) ?? "", thumbnail: this.collection.thumbnail(id) };
   }
 
   async need() {}

@@ -1,6 +1,6 @@
 // All collections, and a new one.
 
-import { api } from "../api.js";
+import { service } from "../api.js";
 import { address, go } from "../route.js";
 import { count, Empty, Failure, html, useState } from "../ui.js";
 
@@ -9,19 +9,19 @@ export function Collections({ collections, reload, missing }) {
   const [error, setError] = useState();
   const create = (event) => {
     event.preventDefault();
-    api.createCollection(name.trim()).then(async () => { await reload(); go(name.trim(), "add"); }, setError);
+    service.post("collections", { name: name.trim() }).then(async () => { await reload(); go({ name: name.trim() }, "add"); }, setError);
   };
   return html`
     <h1>Collections</h1>
     ${missing && html`<${Failure} error=${{ title: "Not here.", message: `There is no collection ${missing}.` }} />`}
     ${collections.length === 0 && html`<${Empty} title="No collection yet"><p>A collection holds your images with their vectors. Name one to begin.</p></${Empty}>`}
-    <ul class="tiles">${collections.map((one) => html`<li><a class="card" href=${address(one.name, one.images ? "images" : "add")}>
+    <ul class="tiles">${collections.map((one) => html`<li><a class="card" href=${address(one, one.images ? "images" : "add")}>
       <strong>${one.name}</strong><span>${count(one.images, "image")}</span>
       <span class="soft">${one.model.split(":").at(-1).slice(0, 40)} · ${one.dim.toLocaleString("en")} numbers an image</span></a></li>`)}</ul>
     <form class="card narrow" onSubmit=${create}>
       <h2>New collection</h2>
       <label>Name <input required maxlength="64" value=${name} onInput=${(event) => setName(event.target.value)} placeholder="holidays" /></label>
       ${error && html`<${Failure} error=${error} />`}
-      <button>Create</button>
+      <button class="main">Create</button>
     </form>`;
 }

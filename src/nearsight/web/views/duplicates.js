@@ -1,14 +1,13 @@
 // Near-duplicates: side by side, by a slider or by swapping; what was decided holds for all later searches.
 
-import { api } from "../api.js";
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useOrder, useRef, useState } from "../ui.js";
 
 const PAGE = 100;
 
 export function Duplicates({ collection, reload }) {
-  const analysis = useAnalysis(collection.name, "duplicates", () => api.duplicates(collection.name, { limit: PAGE }));
-  const [trash, , readTrash] = useAnswer(() => api.trash(collection.name), [collection.name]);
+  const analysis = useAnalysis(collection, "duplicates", () => collection.get("duplicates", { limit: PAGE }));
+  const [trash, , readTrash] = useAnswer(() => collection.get("trash"), [collection.name]);
   const { result } = analysis;
   const [at, setAt] = useState(0);
   const [dialog, setDialog] = useState();
@@ -27,9 +26,9 @@ export function Duplicates({ collection, reload }) {
     setDecided((now) => [...now, keep]);
     return inOrder(() => ask().then((value) => announce(said(value)), setError).finally(changed)).finally(() => setDecided((now) => now.filter((each) => each !== keep)));
   };
-  const decide = (ids, decision) => change(() => api.decide(collection.name, ids, decision), () => "remembered", group?.keep);
-  const discard = (what) => change(() => api.moveToTrash(collection.name, what), ({ entry, refused }) => { setRefused(refused); return `${count(entry?.paths.length ?? 0, "file")} in the trash`; }, what.ids ? group?.keep : what.redundant_of[0]);
-  const restore = (id) => change(() => api.restore(collection.name, id), ({ paths }) => `${count(paths.length, "file")} put back`);
+  const decide = (ids, decision) => change(() => collection.post("duplicates/decisions", { ids, decision }), () => "remembered", group?.keep);
+  const discard = (what) => change(() => collection.post("trash", what), ({ entry, refused }) => { setRefused(refused); return `${count(entry?.paths.length ?? 0, "file")} in the trash`; }, what.ids ? group?.keep : what.redundant_of[0]);
+  const restore = (id) => change(() => collection.post(`trash/${id}/restore`), ({ paths }) => `${count(paths.length, "file")} put back`);
   /** All but the suggested image: of a certain group the service checks once more what may go. */
   const keepSuggested = (each) => discard(each.certain ? { redundant_of: [each.keep] } : { ids: each.ids.filter((id) => id !== each.keep) });
 
@@ -46,19 +45,19 @@ export function Duplicates({ collection, reload }) {
   return html`<${Analysis} analysis=${analysis} title="Not searched yet" button="Find duplicates"
       explanation="Finds the same image in other sizes, crops, colors, formats or turns, and says which one lost least.">
     ${result && html`<div class="line wrap"><h1>${count(result.total, "group")} of near-duplicates</h1><span class="space"></span>
-        ${nCertain > 0 && html`<button onClick=${() => setDialog("certain")}>Clear up all certain…</button>`}
-        ${last && html`<button class="quiet" onClick=${() => setDialog("trash")}>Trash…</button>`}
-        <button class="quiet" onClick=${() => analysis.start()}>Search again</button></div>
+        ${nCertain > 0 && html`<button class="main" onClick=${() => setDialog("certain")}>Clear up all certain…</button>`}
+        ${last && html`<button onClick=${() => setDialog("trash")}>Trash…</button>`}
+        <button onClick=${() => analysis.start()}>Search again</button></div>
       ${error && html`<${Failure} error=${error} />`}
-      ${last && html`<p class="line edited"><span class="soft">Last in the trash: ${last.paths.length ? names(last.paths) : count(last.ids.length, "image")}.</span><button class="quiet" onClick=${() => restore(last.id)}>Undo</button></p>`}
+      ${last && html`<p class="line edited"><span class="soft">Last in the trash: ${last.paths.length ? names(last.paths) : count(last.ids.length, "image")}.</span><button onClick=${() => restore(last.id)}>Undo</button></p>`}
       ${!group && decided.length > 0 && html`<p class="wait">Saving…</p>`}
       ${!group && !decided.length && html`<${Empty} title="Nothing left to decide"><p>What you decided is remembered.</p></${Empty}>`}
-      ${group && html`<${Group} key=${group.keep + group.ids.join()} collection=${collection.name} group=${group} number=${Math.min(at, groups.length - 1) + 1} total=${result.total}
+      ${group && html`<${Group} key=${group.keep + group.ids.join()} collection=${collection} group=${group} number=${Math.min(at, groups.length - 1) + 1} total=${result.total}
         step=${(by) => setAt((now) => Math.min(Math.max(now + by, 0), groups.length - 1))} decide=${decide} discard=${discard} keepSuggested=${() => keepSuggested(group)} />`}
-      ${dialog === "certain" && html`<${CertainDialog} collection=${collection.name} close=${() => setDialog()} discard=${discard} />`}
+      ${dialog === "certain" && html`<${CertainDialog} collection=${collection} close=${() => setDialog()} discard=${discard} />`}
       ${dialog === "trash" && html`<${TrashDialog} entries=${trash.entries} close=${() => setDialog()} restore=${restore} />`}
       ${refused.length > 0 && html`<${RefusedDialog} refused=${refused} close=${() => setRefused([])}
-        takeOut=${() => { const ids = [...new Set(refused.map(({ id }) => id))]; setRefused([]); change(() => api.remove(collection.name, ids), ({ removed }) => `${count(removed, "image")} taken out`); }} />`}`}
+        takeOut=${() => { const ids = [...new Set(refused.map(({ id }) => id))]; setRefused([]); change(() => collection.post("items/delete", { ids }), ({ removed }) => `${count(removed, "image")} taken out`); }} />`}`}
   </${Analysis}>`;
 }
 
@@ -67,64 +66,70 @@ const names = (paths) => `${paths.slice(0, 3).map(fileName).join(", ")}${paths.l
 function Group({ collection, group, number, total, step, decide, discard, keepSuggested }) {
   const [other, setOther] = useState(group.ids.find((id) => id !== group.keep));
   const [way, setWay] = useState("side");
-  const pair = [group.keep, other];
+  const [isSwapped, setIsSwapped] = useState(false);
+  const pair = isSwapped ? [other, group.keep] : [group.keep, other];
+  const compared = { collection, pair, keep: group.keep };
   const rest = group.ids.filter((id) => id !== group.keep);
   const isOneImage = rest.length === 0;
   useKeys("Comparison", {
     s: ["slider or side by side", () => setWay((now) => (now === "side" ? "slider" : "side"))],
+    w: ["swap the two images", () => setIsSwapped((now) => !now)],
   });
   return html`<section class="group" aria-label=${`Group ${number} of ${total}`}>
     <div class="line wrap"><strong>Group ${number.toLocaleString("en")} of ${total.toLocaleString("en")}</strong>
       <span class=${`state ${group.certain ? "done" : ""}`}>${group.certain ? "certain" : "to review"}</span>
       <span class="soft">${isOneImage ? "identical files" : `similarity ${group.similarity.toFixed(3)}`} · ${group.why}</span></div>
     <div class="buttons">
-      <button class="quiet" onClick=${() => step(-1)} aria-label="Group before">←</button>
-      <button class="quiet" onClick=${() => step(1)} aria-label="Next group">→</button>
-      <button onClick=${keepSuggested}>Keep the suggested, trash ${isOneImage ? count(group.redundant.length, "file") : rest.length === 1 ? "the other" : `${rest.length} others`}</button>
-      ${rest.length === 1 && html`<button class="quiet" onClick=${() => discard({ ids: [group.keep] })}>Keep the other</button>`}
-      ${!isOneImage && html`<button class="quiet" onClick=${() => decide(group.ids, "keep_both")}>Keep all</button>
-      <button class="quiet" onClick=${() => decide(group.ids, "different")}>Not duplicates</button>
-      <button class="quiet" aria-pressed=${way === "slider"} onClick=${() => setWay(way === "side" ? "slider" : "side")}>Slider</button>`}
+      <button onClick=${() => step(-1)} aria-label="Group before">←</button>
+      <button onClick=${() => step(1)} aria-label="Next group">→</button>
+      <button class="main" onClick=${keepSuggested}>Keep the suggested, trash ${isOneImage ? count(group.redundant.length, "file") : rest.length === 1 ? "the other" : `${rest.length} others`}</button>
+      ${rest.length === 1 && html`<button onClick=${() => discard({ ids: [group.keep] })}>Keep the other</button>`}
+      ${!isOneImage && html`<button onClick=${() => decide(group.ids, "keep_both")}>Keep all</button>
+      <button onClick=${() => decide(group.ids, "different")}>Not duplicates</button>
+      <button aria-pressed=${isSwapped} onClick=${() => setIsSwapped(!isSwapped)}>Swap</button>
+      <button aria-pressed=${way === "slider"} onClick=${() => setWay(way === "side" ? "slider" : "side")}>Slider</button>`}
     </div>
     ${isOneImage ? html`<div class="pair"><div class="pane"><${Photograph} collection=${collection} id=${group.keep} /></div>
         <ul class="files">${group.paths.map((path) => html`<li>${path} <span class="soft">${group.redundant.includes(path) ? "can go" : "stays"}</span></li>`)}</ul></div>`
-      : way === "side" ? html`<${SideBySide} collection=${collection} pair=${pair} />` : html`<${Slider} collection=${collection} pair=${pair} />`}
+      : way === "side" ? html`<${SideBySide} ...${compared} />` : html`<${Slider} ...${compared} />`}
     ${rest.length > 1 && html`<div class="strip" role="listbox" aria-label="The others of the group">${rest.map((id, at) => html`
-      <button class="quiet" role="option" aria-selected=${id === other} aria-label=${`Image ${at + 1}`} onClick=${() => setOther(id)}><img src=${api.thumbnail(collection, id)} alt="" height="80" /></button>`)}</div>`}
+      <button role="option" aria-selected=${id === other} aria-label=${`Image ${at + 1}`} onClick=${() => setOther(id)}><img src=${collection.thumbnail(id)} alt="" height="80" /></button>`)}</div>`}
   </section>`;
 }
 
 /** Two images that are zoomed and moved together. */
-function SideBySide({ collection, pair }) {
+function SideBySide({ collection, pair, keep }) {
   const [zoom, setZoom] = useState({ scale: 1, x: 50, y: 50 });
+  const toggle = () => setZoom((now) => (now.scale === 1 ? { ...now, scale: 4 } : { scale: 1, x: 50, y: 50 }));
+  useKeys("Zoom", { z: ["look closely at both, or at all of them again", toggle] });
   const move = (event) => {
     if (zoom.scale === 1) return;
     const box = event.currentTarget.getBoundingClientRect();
     setZoom({ ...zoom, x: ((event.clientX - box.left) / box.width) * 100, y: ((event.clientY - box.top) / box.height) * 100 });
   };
-  return html`<div class="pair">${pair.map((id, at) => html`<figure>
-    <div class="pane" onMouseMove=${move} onClick=${() => setZoom(zoom.scale === 1 ? { ...zoom, scale: 4 } : { scale: 1, x: 50, y: 50 })}>
+  return html`<div class="pair">${pair.map((id) => html`<figure>
+    <div class="pane" onMouseMove=${move} onClick=${toggle}>
       <${Photograph} collection=${collection} id=${id} style=${{ transform: `scale(${zoom.scale})`, transformOrigin: `${zoom.x}% ${zoom.y}%` }} /></div>
-    <figcaption><${Facts} collection=${collection} id=${id} title=${at ? "The other" : "Suggested to keep"} /></figcaption></figure>`)}</div>`;
+    <figcaption><${Facts} collection=${collection} id=${id} title=${id === keep ? "Suggested to keep" : "The other"} /></figcaption></figure>`)}</div>`;
 }
 
 /** Two images over one another; the slider says how much of each is seen. */
-function Slider({ collection, pair }) {
+function Slider({ collection, pair, keep }) {
   const [share, setShare] = useState(50);
   const top = useRef();
   useEffect(() => { top.current.style.clipPath = `inset(0 0 0 ${share}%)`; }, [share]);
   return html`<div class="over"><div class="pane"><${Photograph} collection=${collection} id=${pair[0]} />
     <div class="pane above" ref=${top}><${Photograph} collection=${collection} id=${pair[1]} /></div></div>
-    <input type="range" min="0" max="100" value=${share} aria-label="Share of the suggested image" onInput=${(event) => setShare(event.target.value)} /></div>`;
+    <input type="range" min="0" max="100" value=${share} aria-label=${`Share of the ${pair[0] === keep ? "suggested" : "other"} image`} onInput=${(event) => setShare(event.target.value)} /></div>`;
 }
 
 function Photograph({ collection, id, style }) {
   const [isBroken, setIsBroken] = useState(false);
-  return html`<img src=${isBroken ? api.thumbnail(collection, id) : api.original(collection, id)} alt="" onError=${() => setIsBroken(true)} style=${style} />`;
+  return html`<img src=${isBroken ? collection.thumbnail(id) : collection.original(id)} alt="" onError=${() => setIsBroken(true)} style=${style} />`;
 }
 
 function Facts({ collection, id, title }) {
-  const [facts] = useAnswer(() => api.item(collection, id), [id]);
+  const [facts] = useAnswer(() => collection.item(id), [id]);
   if (!facts) return html`<strong>${title}</strong>`;
   const size = facts.size_bytes > 1e6 ? `${(facts.size_bytes / 1e6).toFixed(1)} MB` : `${Math.ceil(facts.size_bytes / 1e3)} kB`;
   return html`<strong>${title}</strong><br /><span title=${facts.path}>${fileName(facts.path)}</span><br />
@@ -135,7 +140,7 @@ function Facts({ collection, id, title }) {
 async function certainGroups(collection) {
   const certain = [];
   for (let offset = 0; offset != null;) {
-    const { groups, next } = await api.duplicates(collection, { offset, limit: 1000 });
+    const { groups, next } = await collection.get("duplicates", { offset, limit: 1000 });
     certain.push(...groups.filter((group) => group.certain));
     offset = next;
   }
@@ -151,11 +156,11 @@ function CertainDialog({ collection, close, discard }) {
   return html`<${Dialog} title="Clear up all certain" close=${close} wide>
     <p>Of each group the suggested image stays. Only groups that are certain are listed: the others lost something, and have nothing that the kept image lacks.</p>
     <div class="buttons"><button class="danger" disabled=${!nFiles} onClick=${() => { close(); discard({ redundant_of: chosen.map(({ keep }) => keep) }); }}>Put ${count(nFiles, "file")} into the trash</button>
-      <button class="quiet" onClick=${close}>Cancel</button></div>
+      <button onClick=${close}>Cancel</button></div>
     ${error && html`<${Failure} error=${error} />`}
     <ul class="certain">${groups?.map((group) => html`<li><input type="checkbox" checked=${!left.has(group.keep)} onChange=${() => toggle(group.keep)} aria-label=${`Clear up the group of ${names(group.redundant)}`} />
-      <img src=${api.thumbnail(collection, group.keep)} alt="" height="64" loading="lazy" /><span class="soft">stays: ${group.why}</span>
-      ${group.ids.filter((id) => id !== group.keep).map((id) => html`<img class="leaving" src=${api.thumbnail(collection, id)} alt="" height="64" loading="lazy" />`)}
+      <img src=${collection.thumbnail(group.keep)} alt="" height="64" loading="lazy" /><span class="soft">stays: ${group.why}</span>
+      ${group.ids.filter((id) => id !== group.keep).map((id) => html`<img class="leaving" src=${collection.thumbnail(id)} alt="" height="64" loading="lazy" />`)}
       <span>goes: ${names(group.redundant)}</span></li>`)}</ul>
   </${Dialog}>`;
 }
@@ -163,7 +168,7 @@ function CertainDialog({ collection, close, discard }) {
 function TrashDialog({ entries, close, restore }) {
   return html`<${Dialog} title="Trash" close=${close} wide>
     <p>Nothing here is deleted. Put back, files are where they were, and their images are in the collection again. To free the space, empty the folder <code>.nearsight-trash</code> on the machine itself.</p>
-    <ul class="certain">${entries.map((entry) => html`<li><button class="quiet" onClick=${() => restore(entry.id)}>Put back</button>
+    <ul class="certain">${entries.map((entry) => html`<li><button onClick=${() => restore(entry.id)}>Put back</button>
       <span>${names(entry.paths)}</span><span class="soft">${new Date(entry.when).toLocaleString("en")}</span></li>`)}</ul>
     ${!entries.length && html`<p class="soft">It is empty.</p>`}</${Dialog}>`;
 }
@@ -171,5 +176,5 @@ function TrashDialog({ entries, close, restore }) {
 function RefusedDialog({ refused, close, takeOut }) {
   return html`<${Dialog} title=${`${count(refused.length, "file")} stayed where ${refused.length === 1 ? "it is" : "they are"}`} close=${close}>
     <ul>${refused.slice(0, 50).map(({ path, reason }) => html`<li><strong>${fileName(path)}</strong>: ${reason}</li>`)}</ul>
-    <div class="buttons"><button class="quiet" onClick=${takeOut}>Take only the images out of the collection</button><button onClick=${close}>Leave them</button></div></${Dialog}>`;
+    <div class="buttons"><button onClick=${takeOut}>Take only the images out of the collection</button><button class="main" onClick=${close}>Leave them</button></div></${Dialog}>`;
 }

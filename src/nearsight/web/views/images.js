@@ -1,13 +1,15 @@
 // Browse and search: words, dropped, pasted or chosen images, several with plus and minus, and filters.
 
-import { api } from "../api.js";
+import { ConditionForm, conditionText } from "../components/conditions.js";
 import { GridView } from "../components/grid-view.js";
 import { Viewer } from "../components/viewer.js";
 import { address, stay } from "../route.js";
 import { Listing, Matches } from "../sources.js";
-import { announce, count, Empty, Failure, html, useEffect, useRef, useState } from "../ui.js";
+import { announce, count, Empty, Failure, html, useAnswer, useEffect, useRef, useState } from "../ui.js";
 
 const NOTHING = { text: "", parts: [], notText: [], where: "" };
+// What every image has, or may have, besides its metadata.
+const FACTS = { taken: "date", camera: "string", lens: "string", width: "double", height: "double", path: "string", added: "date" };
 const SIZES = { small: 116, medium: 168, large: 256 };
 
 /** A query as the address holds it. Images that were dropped are of this visit only. */
@@ -43,12 +45,12 @@ export function Images({ collection, query: inAddress, selection }) {
       ids: query.parts.filter((part) => part.id).map((part) => part.id),
       text: query.text, notText: query.notText, where: query.where,
     };
-    const next = isSearch ? new Matches(collection.name, asked, stop.signal) : new Listing(collection.name, query.where);
+    const next = isSearch ? new Matches(collection, asked, stop.signal) : new Listing(collection, query.where);
     next.open().then(
       () => { setSource(next); setError(undefined); announce(isSearch ? `${count(next.count, "match", "matches")}` : count(next.count, "image")); },
       (failure) => failure.name !== "AbortError" && setError(failure),
     );
-    stay(collection.name, "images", toAddress(query));
+    stay(collection, "images", toAddress(query));
     return () => stop.abort();
   }, [collection.name, collection.images, query]);
 
@@ -72,9 +74,9 @@ export function Images({ collection, query: inAddress, selection }) {
       <label class="soft">Size <select value=${size} onChange=${(event) => { setSize(event.target.value); localStorage.setItem("size", event.target.value); }}>
         ${Object.keys(SIZES).map((name) => html`<option value=${name}>${name}</option>`)}</select></label></div>
     ${source?.count === 0 && html`<${Empty} title=${query.where || isSearch ? "No image matches" : "No image yet"}>
-      ${query.where || isSearch ? html`<p>Take a part of the query away.</p>` : html`<p><a href=${address(collection.name, "add")}>Add images</a> to begin.</p>`}</${Empty}>`}
+      ${query.where || isSearch ? html`<p>Take a part of the query away.</p>` : html`<p><a href=${address(collection, "add")}>Add images</a> to begin.</p>`}</${Empty}>`}
     <${GridView} source=${source} selection=${selection} open=${setOpened} size=${SIZES[size] ?? SIZES.medium} />
-    ${opened != null && source && html`<${Viewer} collection=${collection.name} source=${source} index=${opened} selection=${selection}
+    ${opened != null && source && html`<${Viewer} collection=${collection} source=${source} index=${opened} selection=${selection}
       close=${() => setOpened(undefined)} actions=${[["More like this", moreLike]]} />`}
   </div>`;
 }
@@ -98,28 +100,35 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
     setNot("");
   };
   const file = useRef();
+  const [facts] = useAnswer(() => (showsFilter ? collection.facts() : Promise.resolve()), [showsFilter, collection.name]);
+  const fields = { ...FACTS, ...facts?.metadata };
+  const addCondition = (condition) => {
+    const text = conditionText(condition, fields[condition.field]);
+    change({ where: query.where ? `(${query.where}) AND ${text}` : text });
+  };
   const drop = (at) => change({ parts: query.parts.filter((_, other) => other !== at) });
   const isEmpty = !query.text && !query.parts.length && !query.notText.length && !query.where;
-  return html`<form class="search" role="search" onSubmit=${send}>
+  return html`<div class="search"><form class="search" role="search" onSubmit=${send}>
     <div class="search-line">
       <input data-search type="search" aria-label="Search by words" placeholder="Search by words, or drop an image" value=${text} onInput=${(event) => setText(event.target.value)} />
       <input class="not" type="search" aria-label="But not" placeholder="but not …" value=${not} onInput=${(event) => setNot(event.target.value)} />
-      <button>Search</button>
-      <button type="button" class="quiet" onClick=${() => file.current.click()}>Image…</button>
+      <button class="main">Search</button>
+      <button type="button" onClick=${() => file.current.click()}>Image…</button>
       <input ref=${file} class="hidden-text" tabindex="-1" type="file" accept="image/*" multiple aria-label="Search by an image" onChange=${(event) => addFiles(event.target.files)} />
-      <button type="button" class="quiet" disabled=${!selected} onClick=${() => change({ parts: [...query.parts, ...[...selection.ids].slice(0, 20).map((id) => ({ id }))] })}>Like the selected</button>
-      <button type="button" class="quiet" aria-expanded=${showsFilter} onClick=${() => setShowsFilter(!showsFilter)}>Filter</button>
+      <button type="button" disabled=${!selected} onClick=${() => change({ parts: [...query.parts, ...[...selection.ids].slice(0, 20).map((id) => ({ id }))] })}>Like the selected</button>
+      <button type="button" aria-expanded=${showsFilter} onClick=${() => setShowsFilter(!showsFilter)}>Filter</button>
     </div>
     ${showsFilter && html`<label class="filter">Only images with <input value=${where} onInput=${(event) => setWhere(event.target.value)} spellcheck="false"
       placeholder="width >= 640 AND taken >= '2024-01-01'" aria-describedby="filter-help" /></label>
-      <p id="filter-help" class="soft">Fields: path, width, height, taken, camera, lens${Object.keys(collection.metadata ?? {}).map((key) => `, ${key}`)}. Enter applies.</p>`}
+      <p id="filter-help" class="soft">Fields: ${Object.keys(fields).join(", ")}. Enter applies.</p>`}
+    </form>${showsFilter && html`<${ConditionForm} fields=${fields} button="Add to the filter" add=${addCondition} />`}
     ${!isEmpty && html`<ul class="chips" aria-label="The query">
       ${query.text && html`<${Chip} take=${() => change({ text: "" })}>${query.text}</${Chip}>`}
-      ${query.parts.map((part, at) => html`<${Chip} take=${() => drop(at)}><${PartImage} collection=${collection.name} part=${part} /></${Chip}>`)}
+      ${query.parts.map((part, at) => html`<${Chip} take=${() => drop(at)}><${PartImage} collection=${collection} part=${part} /></${Chip}>`)}
       ${query.notText.map((word, at) => html`<${Chip} kind="minus" take=${() => change({ notText: query.notText.filter((_, other) => other !== at) })}>not ${word}</${Chip}>`)}
       ${query.where && html`<${Chip} take=${() => change({ where: "" })}>${query.where}</${Chip}>`}
-      <li><button type="button" class="quiet" onClick=${() => change(NOTHING)}>Clear</button></li></ul>`}
-  </form>`;
+      <li><button type="button" onClick=${() => change(NOTHING)}>Clear</button></li></ul>`}
+  </div>`;
 }
 
 function Chip({ take, kind = "", children }) {
@@ -129,7 +138,7 @@ function Chip({ take, kind = "", children }) {
 function PartImage({ collection, part }) {
   const [url, setUrl] = useState();
   useEffect(() => {
-    if (part.id) return setUrl(api.thumbnail(collection, part.id));
+    if (part.id) return setUrl(collection.thumbnail(part.id));
     const made = URL.createObjectURL(part.file);
     setUrl(made);
     return () => URL.revokeObjectURL(made);

@@ -1,6 +1,6 @@
 // Defects: fit a detector on good images, watch a folder, look at the heat, set the threshold, confirm, fit again.
 
-import { api } from "../api.js";
+import { followJob, form, service } from "../api.js";
 import { Heat } from "../components/heat.js";
 import { JobProgress, OPEN } from "../components/job.js";
 import { ThresholdControl } from "../components/threshold.js";
@@ -17,11 +17,11 @@ export function Inspection({ collection }) {
   const [roots, setRoots] = useState([]);
   const [error, setError] = useState();
   const [makesNew, setMakesNew] = useState(false);
-  const load = () => api.detectors(name).then(({ detectors }) => setDetectors(detectors), setError);
+  const load = () => collection.get("detectors").then(({ detectors }) => setDetectors(detectors), setError);
   useEffect(() => {
     load();
-    api.jobs().then(({ jobs }) => setJobs(jobs.filter((job) => job.collection === name && KINDS[job.kind])), setError);
-    api.collection(name).then(({ roots }) => setRoots(roots), setError);
+    service.get("jobs").then(({ jobs }) => setJobs(jobs.filter((job) => job.collection === name && KINDS[job.kind])), setError);
+    collection.facts().then(({ roots }) => setRoots(roots), setError);
   }, [name]);
   const start = (asked) => asked.then((job) => { setError(undefined); setJobs((now) => [job, ...now]); return job; }, setError);
   const told = (job) => {
@@ -40,18 +40,18 @@ export function Inspection({ collection }) {
       <label><span class="hidden-text">Detector</span><select value=${detector.name} onChange=${(event) => setChosen(event.target.value)}>
         ${detectors.map((each) => html`<option value=${each.name}>${each.name}</option>`)}</select></label>
       <span class="soft">fitted on ${count(detector.fit.images, "good image")}, ${detector.fit.held_out} of them held out</span><span class="space"></span>
-      <button class="quiet" onClick=${() => setMakesNew(!makesNew)}>New detector…</button></div>`}
+      <button onClick=${() => setMakesNew(!makesNew)}>New detector…</button></div>`}
     ${shown.map((job) => html`<${Progress} key=${job.id} job=${job} told=${told}/>`)}
     ${(makesNew || !detector) && !running && html`<${FitForm} key=${roots[0]} roots=${roots} taken=${detectors}
-        fit=${(options) => start(api.fitDetector(name, options))} />`}
-    ${detector && html`<${Board} key=${detector.name} collection=${name} detector=${detector} roots=${roots} start=${start} changed=${load} setError=${setError}
+        fit=${(options) => start(collection.post("detectors", options))} />`}
+    ${detector && html`<${Board} key=${detector.name} collection=${collection} detector=${detector} roots=${roots} start=${start} changed=${load} setError=${setError}
       done=${jobs.map((job) => job.id + job.state + job.done).join()} isFitting=${running}
       watched=${shown.filter((job) => job.kind === "anomaly_watch" && OPEN.includes(job.state)).map((job) => job.args.folder)} />`}`;
 }
 
 function Progress({ job, told }) {
   const isRunning = OPEN.includes(job.state);
-  useEffect(() => (isRunning ? api.followJob(job.id, told) : undefined), [job.id, isRunning]);
+  useEffect(() => (isRunning ? followJob(job.id, told) : undefined), [job.id, isRunning]);
   const isWatch = job.kind === "anomaly_watch";
   const done = isWatch ? `, ${count(job.done, "image")} so far` : "";
   return html`<${JobProgress} job=${{ ...job, isRunning }} stop=${isWatch ? "Stop watching" : "Cancel"} title=${`${KINDS[job.kind]}: ${job.args.folder ?? job.args.where ?? ""}${done}`} />`;
@@ -73,7 +73,7 @@ function FitForm({ roots, taken, fit }) {
     <label>or a filter on this collection <input placeholder="label = 'good'" ...${field("where")} /></label>
     <label>False alarms that you accept, in % of good images <input type="number" min="0.1" max="50" step="0.1" required ...${field("rate")} /></label>
     ${rate > 0 && html`<p class="soft">This rate needs at least ${count(Math.ceil(100 / rate - 1 - 1e-9) + 10, "good image")}; several hundred make it sure.</p>`}
-    <button>Fit</button></form>`;
+    <button class="main">Fit</button></form>`;
 }
 
 /** What a detector scored: defects first, one image large. */
@@ -82,9 +82,9 @@ function Board({ collection, detector, roots, start, changed, setError, done, is
   const [opacity, setOpacity] = useState(70);
   const [trial, setTrial] = useState(detector.threshold);
   const undo = useRef([]);
-  const place = [collection, detector.name];
+  const place = `detectors/${detector.name}`;
   const inOrder = useOrder();
-  const [lists, failure, load] = useAnswer(() => Promise.all(["defect", "good"].map((side) => api.scoredImages(...place, { side, limit: PAGE }))),
+  const [lists, failure, load] = useAnswer(() => Promise.all(["defect", "good"].map((side) => collection.get(`${place}/images`, { side, limit: PAGE }))),
     [done, detector.threshold, detector.revision]);
   useEffect(() => setTrial(detector.threshold), [done, detector.threshold, detector.revision]);
   useEffect(() => failure && setError(failure), [failure]);
@@ -100,7 +100,7 @@ function Board({ collection, detector, roots, start, changed, setError, done, is
     if (!isUndo) undo.current.push([image.verdict, id, true]);
     open(next);
     announce(verdict ?? "undecided");
-    await inOrder(() => api.decideImages(...place, [id], verdict)).catch(setError);
+    await inOrder(() => collection.post(`${place}/verdicts`, { ids: [id], verdict })).catch(setError);
     load();
     changed();
   };
@@ -123,21 +123,21 @@ function Board({ collection, detector, roots, start, changed, setError, done, is
     ${image && html`<div class="inspection"><section aria-label="Image">
         <div class="line wrap"><h2 title=${image.path}>${fileName(image.path)}</h2><${Side} ...${shared} />
           <span class="soft">score ${image.score.toFixed(2)}</span><span class="space"></span>
-          <button class="quiet" aria-label="Image before" onClick=${() => step(-1)}>←</button><span class="soft">${index + 1} of ${all.length}</span>
-          <button class="quiet" aria-label="Next image" onClick=${() => step(1)}>→</button></div>
+          <button aria-label="Image before" onClick=${() => step(-1)}>←</button><span class="soft">${index + 1} of ${all.length}</span>
+          <button aria-label="Next image" onClick=${() => step(1)}>→</button></div>
         <${Heat} key=${image.id + image.revision} ...${shared} opacity=${opacity} />
         <div class="line wrap"><label class="line">Heat <input type="range" min="0" max="100" value=${opacity} aria-label="Opacity of the heat" onInput=${(event) => setOpacity(+event.target.value)} /></label>
           <div class="scale"><div class="line soft"><span>usual</span><span class="space"></span>threshold<span class="space"></span><span>twice that</span></div></div></div>
         <p>${trial === detector.threshold && image.why} ${image.notes.map((note) => html`<span class="soft">${note}. </span>`)}</p>
-        <div class="buttons">${["good", "defect"].map((verdict) => html`<button class=${image.verdict === verdict ? "" : "quiet"} aria-pressed=${image.verdict === verdict}
+        <div class="buttons">${["good", "defect"].map((verdict) => html`<button class=${image.verdict === verdict ? "main" : ""} aria-pressed=${image.verdict === verdict}
             onClick=${() => decide(verdict)}>${verdict === "good" ? "Good" : "Defect"} <kbd>${verdict[0]}</kbd></button>`)}
-          <button class="quiet" disabled=${!undo.current.length} onClick=${takeBack}>Undo <kbd>u</kbd></button></div></section>
+          <button disabled=${!undo.current.length} onClick=${takeBack}>Undo <kbd>u</kbd></button></div></section>
       <aside><${ThresholdControl} ...${shared} setTrial=${setTrial} changed=${changed} version=${done + JSON.stringify(counts)} />
         <h2>Defects: ${defects.total.toLocaleString("en")}</h2><${Cards} ...${shared} list=${defects} />
         <details class="folded"><summary>Good: ${count(good.total, "image")}</summary><${Cards} ...${shared} list=${good} /></details>
         ${counts.undecided < counts.images && html`<div class="card"><p>${counts.confirmed_good} confirmed good, ${counts.confirmed_defects} confirmed as defects:
           ${count(counts.false_alarms, "false alarm")}, ${counts.missed} missed.</p>
-          <button disabled=${isFitting} onClick=${() => start(api.refitDetector(...place))}>Fit again with these</button>
+          <button class="main" disabled=${isFitting} onClick=${() => start(collection.post(`${place}/refit`))}>Fit again with these</button>
           <p class="soft">Confirmed good images are learned and defects are left out. The threshold rests on the good images that were held out, as before.</p></div>`}
       </aside></div>`}`;
 }
@@ -150,8 +150,8 @@ function Side({ image: { verdict, score }, trial }) {
 function Cards({ list, collection, detector, image: chosen, open }) {
   const note = ({ verdict, defect }) => verdict && ` · ${defect === (verdict === "defect") ? "confirmed" : defect ? "false alarm" : "missed"}`;
   return html`<ul class="issues scored">${list.images.map((image) => html`<li key=${image.id}>
-      <button class="quiet" aria-current=${image.id === chosen.id} onClick=${() => open(image.id)}>
-        <img src=${api.scoredImage(collection, detector.name, image.id, "preview")} alt="" loading="lazy" />
+      <button aria-current=${image.id === chosen.id} onClick=${() => open(image.id)}>
+        <img src=${collection.url(`detectors/${detector.name}/images/${image.id}/preview`)} alt="" loading="lazy" />
         <span>${fileName(image.path)}</span><span class="soft">${image.score.toFixed(2)}${note(image)}</span></button></li>`)}</ul>
     ${list.next && html`<p class="soft">and ${(list.total - PAGE).toLocaleString("en")} more</p>`}`;
 }
@@ -159,17 +159,17 @@ function Cards({ list, collection, detector, image: chosen, open }) {
 /** Where images come from: a folder, once or for good, or files of this machine. */
 function Source({ collection, detector, roots, start, load, setError, watched }) {
   const [folder, setFolder] = useState("");
-  const inspect = (watch) => start(api.inspectFolder(collection, detector.name, { folder, watch }));
+  const inspect = (watch) => start(collection.post(`detectors/${detector.name}/folders`, { folder, watch }));
   const send = async ({ target: { files } }) => {
     for (const file of files) {
-      await api.scoreImages(collection, detector.name, [file]).then(({ failed: [bad] }) => bad && setError({ title: bad.path, message: bad.reason }), setError);
+      await collection.post(`detectors/${detector.name}/score`, form({ image: file })).then(({ failed: [bad] }) => bad && setError({ title: bad.path, message: bad.reason }), setError);
       load();
     }
   };
   return html`<form class="line wrap source" onSubmit=${(event) => { event.preventDefault(); inspect(true); }}>
     <input aria-label="Folder to inspect" list="inspected" required placeholder=${`${roots[0] ?? "line"}/today`} value=${folder} onInput=${(event) => setFolder(event.target.value)} />
     <datalist id="inspected">${roots.map((root) => html`<option value=${root} />`)}</datalist>
-    <button disabled=${watched.includes(folder)}>Watch the folder</button>
-    <button class="quiet" type="button" disabled=${!folder} onClick=${() => inspect(false)}>Score it once</button>
-    <label class="button quiet">Score files…<input class="hidden-text" type="file" multiple accept="image/*" onChange=${send} /></label></form>`;
+    <button class="main" disabled=${watched.includes(folder)}>Watch the folder</button>
+    <button type="button" disabled=${!folder} onClick=${() => inspect(false)}>Score it once</button>
+    <label class="button">Score files…<input class="hidden-text" type="file" multiple accept="image/*" onChange=${send} /></label></form>`;
 }

@@ -1,6 +1,6 @@
 // Labels: the next best image and a key for each class; likely mistakes; how good the classifier is meanwhile.
 
-import { api } from "../api.js";
+import { quoted } from "../components/conditions.js";
 import { LabelQueue, MistakeQueue } from "../label-queue.js";
 import { address, go } from "../route.js";
 import { announce, count, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useMemo, useState } from "../ui.js";
@@ -12,23 +12,23 @@ const percent = (share) => `${Math.round(100 * share)} %`;
 
 export function Labels({ collection, query, reload }) {
   const key = query.key ?? "label";
-  const [answer, error, again] = useAnswer(() => api.labels(collection.name, key).then((facts) => [facts, query.tab]), [collection.name, key, query.tab]);
+  const [answer, error, again] = useAnswer(() => collection.get("labels", { key }).then((facts) => [facts, query.tab]), [collection.name, key, query.tab]);
   if (error) return html`<${Failure} error=${error} />`;
   const [facts, when] = answer ?? [];
   // What was true before the other tab was open is old.
   if (!facts || when !== query.tab) return html`<p class="wait">Loading…</p>`;
   const tab = facts.classes.length ? query.tab ?? "next" : "classes";
   const field = `metadata.${key}`;
-  const show = (where) => where && go(collection.name, "images", { where });
+  const show = (where) => where && go(collection, "images", { where });
   return html`<div class="fill">
     <div class="line wrap"><h1>Labels</h1>
       ${facts.classes.length > 0 && html`<nav class="tabs" aria-label="Labels">${Object.entries(TABS).map(([name, title]) => html`
-        <a href=${address(collection.name, "labels", { key: query.key, tab: name })} aria-current=${name === tab ? "page" : null}>${title}</a>`)}</nav>`}
+        <a href=${address(collection, "labels", { key: query.key, tab: name })} aria-current=${name === tab ? "page" : null}>${title}</a>`)}</nav>`}
       <span class="space"></span>
       ${facts.labeled > 0 && html`<label><span class="hidden-text">Show</span><select onChange=${(event) => show(event.target.value)}>
         <option value="">Show images…</option><option value=${`${field} IS NOT NULL`}>labeled (${facts.labeled})</option><option value=${`${field} IS NULL`}>not labeled</option>
-        ${facts.classes.map(({ label, images }) => html`<option value=${`${field} = '${label.replaceAll("'", "''")}'`}>${label} (${images})</option>`)}</select></label>
-        <a href=${api.labelTable(collection.name, key)} download>Export CSV</a>`}</div>
+        ${facts.classes.map(({ label, images }) => html`<option value=${`${field} = ${quoted(label)}`}>${label} (${images})</option>`)}</select></label>
+        <a href=${collection.url(`labels/export?key=${encodeURIComponent(key)}`)} download>Export CSV</a>`}</div>
     ${tab === "classes" ? html`<${Classes} key=${key} collection=${collection} facts=${facts} done=${() => { reload(); again(); }} />`
       : html`<${Labeler} key=${tab + key} collection=${collection} facts=${facts} Queue=${tab === "next" ? LabelQueue : MistakeQueue} />`}
   </div>`;
@@ -41,7 +41,7 @@ function Classes({ collection, facts, done }) {
   const classes = text.split(/[,\n]/).map((name) => name.trim()).filter(Boolean);
   const save = (event) => {
     event.preventDefault();
-    api.setClasses(collection.name, key.trim(), classes).then(() => { go(collection.name, "labels", { key: key.trim() }); done(); }, setError);
+    collection.put("labels/classes", { key: key.trim(), classes }).then(() => { go(collection, "labels", { key: key.trim() }); done(); }, setError);
   };
   return html`<form class="card narrow" onSubmit=${save}>
     <p>You label a few images, and a classifier learns from them. It chooses the images that teach it the most, and says how good it is.</p>
@@ -49,13 +49,13 @@ function Classes({ collection, facts, done }) {
     <textarea id="classes" rows="8" required value=${text} onInput=${(event) => setText(event.target.value)} placeholder=${"dress\nhat\nshoes"}></textarea>
     <label>Saved in the metadata as <input required list="label-keys" pattern="[A-Za-z_][A-Za-z0-9_]*" value=${key} onInput=${(event) => setKey(event.target.value)} /></label>
     <datalist id="label-keys">${facts.keys.map((name) => html`<option value=${name} />`)}</datalist>
-    ${facts.keys.length > 0 && html`<p class="soft">Labels that are there: ${facts.keys.map((name) => html`<a href=${address(collection.name, "labels", { key: name })}>${name}</a> `)}</p>`}
+    ${facts.keys.length > 0 && html`<p class="soft">Labels that are there: ${facts.keys.map((name) => html`<a href=${address(collection, "labels", { key: name })}>${name}</a> `)}</p>`}
     ${error && html`<${Failure} error=${error} />`}
-    <button disabled=${!classes.length}>Label with ${count(classes.length, "class", "classes")}</button></form>`;
+    <button class="main" disabled=${!classes.length}>Label with ${count(classes.length, "class", "classes")}</button></form>`;
 }
 
 function Labeler({ collection, facts, Queue }) {
-  const queue = useMemo(() => new Queue(collection.name, facts), []);
+  const queue = useMemo(() => new Queue(collection, facts), []);
   const [, draw] = useState(0);
   useEffect(() => {
     const changed = () => draw((n) => n + 1);
@@ -87,18 +87,18 @@ function Labeler({ collection, facts, Queue }) {
     : label === image?.own ? "the label" : (queue.counts.get(label) ?? 0).toLocaleString("en"));
   const labeled = [...queue.counts.values()].reduce((sum, n) => sum + n, 0);
   return html`<div class="labeler">
-    <figure class="stage">${image ? html`<${Large} key=${image.id} collection=${collection.name} id=${image.id} />
+    <figure class="stage">${image ? html`<${Large} key=${image.id} collection=${collection} id=${image.id} />
       <figcaption class="soft">${fileName(image.path)}${image.check ? " · drawn at random, to measure accuracy" : ""}${image.likely ? " · among the most doubtful" : ""}${image.unknown && image.label && !image.check ? " · looks like none of the classes" : ""}</figcaption>`
       : queue.isLearning ? html`<p class="wait">${Queue === LabelQueue ? "Choosing images…" : "Each label is judged by the others…"}</p>`
       : html`<${Empty} title="Nothing is left"><p>${queue.skipped.size ? `You skipped ${count(queue.skipped.size, "image")}.` : check ? "No other label is doubted." : "Every image has a label."}</p></${Empty}>`}</figure>
     <aside>
       ${queue.error && html`<${Failure} error=${queue.error} />`}
       ${image?.own && html`<p>Labeled <strong>${image.own}</strong>, looks like <strong>${image.label}</strong>.</p>`}
-      <ul class="classes" aria-label="Classes">${names.map((label, at) => html`<li><button class="quiet" aria-current=${label === hint || null} onClick=${() => give(label)}>
+      <ul class="classes" aria-label="Classes">${names.map((label, at) => html`<li><button aria-current=${label === hint || null} onClick=${() => give(label)}>
         <kbd>${KEYS[at] ?? "·"}</kbd><span>${label}</span><span class="soft">${side(label)}</span></button></li>`)}</ul>
-      <div class="buttons">${image?.own && html`<button class="quiet" onClick=${() => give(image.own)}><kbd>k</kbd> Keep</button>`}
-        <button class="quiet" onClick=${skip}><kbd>s</kbd> Skip</button>
-        <button class="quiet" disabled=${!queue.history.length} onClick=${undo}><kbd>z</kbd> Undo</button></div>
+      <div class="buttons">${image?.own && html`<button onClick=${() => give(image.own)}><kbd>k</kbd> Keep</button>`}
+        <button onClick=${skip}><kbd>s</kbd> Skip</button>
+        <button disabled=${!queue.history.length} onClick=${undo}><kbd>z</kbd> Undo</button></div>
       <div class="card" role="status"><strong>${labeled.toLocaleString("en")} of ${count(facts.images, "image")} labeled</strong>
         <span class="soft">${queue.waiting.length ? `saving ${queue.waiting.length}…` : "all saved"}${queue.isLearning ? " · learning…" : ""}</span>
         ${queue.accuracy && html`<${Accuracy} facts=${queue.accuracy} />`}
@@ -109,11 +109,11 @@ function Labeler({ collection, facts, Queue }) {
 
 /** The thumbnail until the original is there. */
 function Large({ collection, id }) {
-  const [source, setSource] = useState(api.thumbnail(collection, id));
+  const [source, setSource] = useState(collection.thumbnail(id));
   useEffect(() => {
     const original = new Image();
     original.onload = () => setSource(original.src);
-    original.src = api.original(collection, id);
+    original.src = collection.original(id);
     return () => { original.onload = null; };
   }, []);
   return html`<img src=${source} alt="The image to label" />`;

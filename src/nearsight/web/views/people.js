@@ -1,6 +1,5 @@
 // People: name groups of faces once, confirm and correct, merge, split off, hide, forget; see a person's images.
 
-import { api } from "../api.js";
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { GridView } from "../components/grid-view.js";
 import { Viewer } from "../components/viewer.js";
@@ -19,11 +18,11 @@ const arrows = (board) => ({ "ArrowRight ArrowLeft": ["next, and the one before"
   tiles[Math.max(at + (key === "ArrowRight" ? 1 : -1), 0)]?.focus();
 }] });
 
-export function People({ collection: { name: collection }, query, selection }) {
+export function People({ collection, query, selection }) {
   const [shows, setShows] = useState({ hidden: false, least: 2, limit: PAGE });
   const [state, setState] = useState({ version: 0 });
   const [forgets, setForgets] = useState();
-  const analysis = useAnalysis(collection, "faces", () => api.people(collection, shows));
+  const analysis = useAnalysis(collection, "faces", () => collection.get("faces", shows));
   const { result } = analysis;
   useEffect(() => { if (result) analysis.reload(); }, [shows]);
   const latest = useRef();
@@ -33,7 +32,7 @@ export function People({ collection: { name: collection }, query, selection }) {
   const act = (what, body, done) => inOrder(() => send(what, body, done));
   const send = async (what, body, done) => {
     try {
-      const answer = await api.changeFaces(collection, what, typeof body === "function" ? body(latest.current) : body);
+      const answer = await collection.post(`faces/${what}`, typeof body === "function" ? body(latest.current) : body);
       announce(done);
       await analysis.reload();
       setState(({ version }) => ({ done, version: version + 1 }));
@@ -51,7 +50,7 @@ export function People({ collection: { name: collection }, query, selection }) {
       ${query.person ? html`<${Person} key=${query.person} ...${shared} id=${query.person} tab=${query.tab ?? "images"} selection=${selection} />`
         : html`<${Everybody} ...${shared} result=${result} shows=${shows} show=${(part) => setShows({ ...shows, ...part })} again=${analysis.start} />`}
       ${(state.done || change) && html`<p class="done">${state.done && html`<span>${state.done}</span>`}
-        ${change && html`<button class="quiet" onClick=${undo}>Undo ${change.action}</button>`}</p>`}
+        ${change && html`<button onClick=${undo}>Undo ${change.action}</button>`}</p>`}
       ${forgets && html`<${ForgetDialog} ...${forgets} close=${() => setForgets()} act=${act} />`}`}
   </${Analysis}>`;
 }
@@ -86,11 +85,11 @@ function Everybody({ collection, act, forget, result, shows, show, again }) {
   });
   const isAll = shows.least === 1;
   return html`<div class="line"><h1>${count(result.total, "person", "people")}${shows.hidden ? " hidden" : ""}</h1><span class="space"></span>
-      ${(result.hidden > 0 || shows.hidden) && html`<button class="quiet" aria-pressed=${shows.hidden} onClick=${() => show({ hidden: !shows.hidden })}>${result.hidden} hidden</button>`}
-      <button class="quiet" onClick=${() => again()}>Look into new images</button></div>
-    <div class="buttons"><button class="quiet" disabled=${chosen.length < 2} onClick=${merge}>Merge</button>
-      <button class="quiet" disabled=${!chosen.length} onClick=${hide}>${shows.hidden ? "Show again" : "Hide"}</button>
-      <button class="quiet" disabled=${!chosen.length} onClick=${forgetThose}>Forget…</button>
+      ${(result.hidden > 0 || shows.hidden) && html`<button aria-pressed=${shows.hidden} onClick=${() => show({ hidden: !shows.hidden })}>${result.hidden} hidden</button>`}
+      <button onClick=${() => again()}>Look into new images</button></div>
+    <div class="buttons"><button disabled=${chosen.length < 2} onClick=${merge}>Merge</button>
+      <button disabled=${!chosen.length} onClick=${hide}>${shows.hidden ? "Show again" : "Hide"}</button>
+      <button disabled=${!chosen.length} onClick=${forgetThose}>Forget…</button>
       <span class="soft">${chosen.length ? `${chosen.length} chosen` : "Choose people to merge, hide or forget them"}</span></div>
     ${!people.length && html`<${Empty} title=${shows.hidden ? "Nobody is hidden" : "Nobody is in two images"} />`}
     <ul class="people" ref=${list}>${people.map((person) => html`<li class="person" key=${person.id} data-id=${person.id}>
@@ -100,14 +99,14 @@ function Everybody({ collection, act, forget, result, shows, show, again }) {
       <input type="checkbox" checked=${chosen.includes(person.id)} onChange=${() => toggle(person.id)} aria-label=${`Choose ${titleOf(person)}`} />
       ${person.name ? html`<strong title=${person.name}>${person.name}</strong>` : html`<${NameForm} save=${(text) => name(person, text)} />`}
       <span class="soft">${count(person.images, "image")}</span></li>`)}</ul>
-    <div class="buttons">${result.next && html`<button class="quiet" onClick=${() => show({ limit: shows.limit + PAGE })}>Show more</button>`}
-      ${(result.alone > 0 || isAll) && html`<button class="quiet" onClick=${() => show({ least: isAll ? 2 : 1 })}>${isAll ? "Only people in two images or more" : `Show ${count(result.alone, "face")} in no group`}</button>`}
-      <button class="quiet" onClick=${() => forget({})}>Forget all faces…</button></div>`;
+    <div class="buttons">${result.next && html`<button onClick=${() => show({ limit: shows.limit + PAGE })}>Show more</button>`}
+      ${(result.alone > 0 || isAll) && html`<button onClick=${() => show({ least: isAll ? 2 : 1 })}>${isAll ? "Only people in two images or more" : `Show ${count(result.alone, "face")} in no group`}</button>`}
+      <button onClick=${() => forget({})}>Forget all faces…</button></div>`;
 }
 
 function Crop({ collection, id, side = "160" }) {
   const [isGone, setIsGone] = useState(false);
-  return id && !isGone ? html`<img class="crop" src=${api.crop(collection, id, side)} alt="" loading="lazy" onError=${() => setIsGone(true)} />`
+  return id && !isGone ? html`<img class="crop" src=${collection.url(`faces/${id}/crop?side=${side}`)} alt="" loading="lazy" onError=${() => setIsGone(true)} />`
     : html`<span class="crop" title="The image is gone">?</span>`;
 }
 
@@ -116,11 +115,11 @@ function NameForm({ name = "", save, button }) {
   const send = (event) => { event.preventDefault(); save(text.trim()); };
   return html`<form onSubmit=${send}><input class="name" aria-label="Name" list="names" required=${!button?.startsWith("Split")} pattern=".*\\S.*" maxlength="200" autocomplete="off"
     placeholder="Who is this?" value=${text} onInput=${(event) => setText(event.target.value)} />
-    ${button && html`<button disabled=${name && text.trim() === name}>${button}</button>`}</form>`;
+    ${button && html`<button class="main" disabled=${name && text.trim() === name}>${button}</button>`}</form>`;
 }
 
 function Person({ collection, id, tab, act, forget, selection, version }) {
-  const [answer, error] = useAnswer(() => api.person(collection, id, { limit: 10_000 }).then((value) => ({ ...value, version })), [id, version]);
+  const [answer, error] = useAnswer(() => collection.get(`faces/people/${id}`, { limit: 10_000 }).then((value) => ({ ...value, version })), [id, version]);
   const [chosen, toggle, clear] = useChoice();
   const [splits, setSplits] = useState(false);
   // What has been decided is not shown while it is sent, so that the next key belongs to the next face.
@@ -154,7 +153,7 @@ function Person({ collection, id, tab, act, forget, selection, version }) {
     x: ["choose", () => focused() && !isMatch(focused()) && toggle(focused())],
     s: ["split the chosen off", () => setSplits(chosen.length > 0)],
   });
-  if (error) return html`<${Empty} title="This person is not here any more"><button onClick=${back}>All people</button></${Empty}>`;
+  if (error) return html`<${Empty} title="This person is not here any more"><button class="main" onClick=${back}>All people</button></${Empty}>`;
   if (!person) return html`<p class="wait">Loading…</p>`;
   const rename = async (name) => {
     const renamed = await act("name", { id, name }, `Named ${name}`);
@@ -163,19 +162,19 @@ function Person({ collection, id, tab, act, forget, selection, version }) {
   const tile = (face) => html`<button class="face" aria-pressed=${chosen.includes(face.id)} onClick=${() => isMatch(face.id) || toggle(face.id)} title=${face.problems}
     aria-label=${`Face in ${fileName(face.path)}`}><${Crop} collection=${collection} id=${face.id} /></button>`;
   return html`<div class="fill"><h1 class="hidden-text">${titleOf(person)}</h1>
-    <div class="line person-head"><button class="quiet" onClick=${back}>← All people</button><${Crop} collection=${collection} id=${person.shown[0]} />
+    <div class="line person-head"><button onClick=${back}>← All people</button><${Crop} collection=${collection} id=${person.shown[0]} />
       <${NameForm} name=${person.name ?? ""} save=${rename} button=${person.name ? "Rename" : "Name"} />
-      <button class="quiet" onClick=${() => act("hide", { ids: [id], hidden: !person.hidden }, person.hidden ? "Shown" : "Hidden")}>${person.hidden ? "Show again" : "Hide"}</button>
-      <button class="quiet" disabled=${answer.version !== version} onClick=${() => forget({ people: [person], then: back })}>Forget…</button></div>
+      <button onClick=${() => act("hide", { ids: [id], hidden: !person.hidden }, person.hidden ? "Shown" : "Hidden")}>${person.hidden ? "Show again" : "Hide"}</button>
+      <button disabled=${answer.version !== version} onClick=${() => forget({ people: [person], then: back })}>Forget…</button></div>
     <div class="buttons" role="tablist" aria-label="What to show">${[["images", count(person.images, "image")], ["faces", count(person.faces, "face") + (person.suggested ? `, ${person.suggested} to confirm` : "")]].map(([each, title]) => html`
-      <button class="quiet" role="tab" aria-selected=${tab === each} onClick=${() => go(collection, "people", { person: id, tab: each })}>${title}</button>`)}</div>
+      <button role="tab" aria-selected=${tab === each} onClick=${() => go(collection, "people", { person: id, tab: each })}>${title}</button>`)}</div>
     ${tab === "images" ? html`<${PersonImages} collection=${collection} id=${id} version=${version} selection=${selection} />` : html`<div class="board" ref=${board}>
-      ${matches.length > 0 && html`<div class="line"><h2>Is this ${person.name}?</h2>${matches.length > 1 && html`<button onClick=${() => confirm(idsOf(matches))}>Confirm all ${matches.length}</button>`}</div>
+      ${matches.length > 0 && html`<div class="line"><h2>Is this ${person.name}?</h2>${matches.length > 1 && html`<button class="main" onClick=${() => confirm(idsOf(matches))}>Confirm all ${matches.length}</button>`}</div>
         <ul class="faces">${matches.map((face) => html`<li key=${face.id} data-id=${face.id}>${tile(face)}<span class="answer">
-          <button aria-label="Yes" title="Yes (y)" onClick=${() => confirm([face.id])}>✓</button><button class="quiet" aria-label="No" title="No (n)" onClick=${() => reject([face.id])}>✕</button></span></li>`)}</ul>`}
-      <div class="buttons"><button class="quiet" disabled=${!chosen.length} onClick=${() => reject(chosen)}>Not this person</button>
-        <button class="quiet" disabled=${!chosen.length} onClick=${() => setSplits(true)}>Split off…</button>
-        <button class="quiet" disabled=${!chosen.length} onClick=${() => forget({ faces: chosen })}>Forget…</button>
+          <button class="main" aria-label="Yes" title="Yes (y)" onClick=${() => confirm([face.id])}>✓</button><button aria-label="No" title="No (n)" onClick=${() => reject([face.id])}>✕</button></span></li>`)}</ul>`}
+      <div class="buttons"><button disabled=${!chosen.length} onClick=${() => reject(chosen)}>Not this person</button>
+        <button disabled=${!chosen.length} onClick=${() => setSplits(true)}>Split off…</button>
+        <button disabled=${!chosen.length} onClick=${() => forget({ faces: chosen })}>Forget…</button>
         <span class="soft">${chosen.length ? `${chosen.length} chosen` : "Choose faces that are of somebody else"}</span></div>
       <ul class="faces">${own.map((face) => html`<li key=${face.id} data-id=${face.id}>${tile(face)}</li>`)}</ul></div>`}
     ${splits && html`<${Dialog} title=${`Split off ${count(chosen.length, "face")}`} close=${() => setSplits(false)}>
@@ -185,7 +184,7 @@ function Person({ collection, id, tab, act, forget, selection, version }) {
 }
 
 function PersonImages({ collection, id, version, selection }) {
-  const [answer, error] = useAnswer(() => api.personImages(collection, id), [id, version]);
+  const [answer, error] = useAnswer(() => collection.get(`faces/people/${id}/images`), [id, version]);
   const [opened, setOpened] = useState();
   const source = useMemo(() => answer && new IdSource(collection, answer.ids, (at) => fileName(answer.paths[at])), [answer]);
   return html`${error && html`<${Failure} error=${error} />`}${source?.count === 0 && html`<${Empty} title="The collection has none of these images" />`}
@@ -203,5 +202,5 @@ function ForgetDialog({ people, faces, then, close, act }) {
   return html`<${Dialog} title=${`Forget ${what}?`} close=${close}>
     <p>${n ? count(n, "face") : "All faces"}, the numbers computed from them${people || !n ? " and the names" : ""} will be deleted from all files of the server.</p>
     <p>The photographs stay. ${n ? "Looking for faces again does not bring them back. " : ""}This cannot be undone, nor can any change before it.</p>
-    <div class="buttons"><button class="danger" onClick=${send}>Forget</button><button class="quiet" onClick=${close}>Keep</button></div></${Dialog}>`;
+    <div class="buttons"><button class="danger" onClick=${send}>Forget</button><button onClick=${close}>Keep</button></div></${Dialog}>`;
 }

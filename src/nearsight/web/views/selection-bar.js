@@ -1,80 +1,81 @@
 // What can be done with the selected images, in every view.
 
-import { api } from "../api.js";
-import { announce, count, Dialog, Failure, html, useEffect, useKeys, useState } from "../ui.js";
+import { announce, count, Dialog, Form, html, UndoBar, useEffect, useField, useKeys, useState } from "../ui.js";
+
+const ITEMS_AT_ONCE = 16;
 
 export function SelectionBar({ collection, selection, reload }) {
   const [size, setSize] = useState(selection.size);
   const [dialog, setDialog] = useState();
+  const [tagged, setTagged] = useState();
   useEffect(() => {
     const changed = () => setSize(selection.size);
     selection.addEventListener("change", changed);
     return () => selection.removeEventListener("change", changed);
   }, []);
+  useEffect(() => setTagged(undefined), [collection.name]);
+  const ask = (name) => selection.size && setDialog(name);
   useKeys("Selection", {
-    t: ["tag the selected images", () => selection.size && setDialog("tag")],
-    Delete: ["take the selected images out of the collection", () => selection.size && setDialog("remove")],
+    t: ["tag the selected images", () => ask("tag")],
+    Delete: ["take the selected images out of the collection", () => ask("remove")],
   });
-  const close = () => setDialog(undefined);
-  if (!size) return null;
-  return html`<section class="selection" aria-label="Selection">
-    <strong>${count(size, "image")} selected</strong>
-    <button class="quiet" onClick=${() => setDialog("tag")}>Tag…</button>
-    <button class="quiet" onClick=${() => save(collection.name, [...selection.ids])}>Export CSV</button>
-    <button class="quiet" onClick=${() => setDialog("remove")}>Take out…</button>
-    <button class="quiet" onClick=${() => selection.clear()}>Clear</button>
-    ${dialog === "tag" && html`<${TagDialog} collection=${collection} selection=${selection} close=${close} done=${reload} />`}
-    ${dialog === "remove" && html`<${RemoveDialog} collection=${collection} selection=${selection} close=${close} done=${reload} />`}
-  </section>`;
+  const undo = () => collection.post("items/undo", { change: tagged.change }).then(({ changed, kept }) => {
+    setTagged({ text: `${count(changed, "tag")} taken back${kept ? `; ${count(kept, "image")} changed since` : ""}` });
+    reload();
+  }, ({ message }) => setTagged({ ...tagged, text: message }));
+  const shared = { collection, selection, close: () => setDialog(undefined) };
+  return html`
+    ${tagged && html`<${UndoBar} key=${tagged.change} text=${tagged.text} undo=${tagged.change && undo} close=${() => setTagged(undefined)} />`}
+    ${size > 0 && html`<section class="selection" aria-label="Selection">
+      <strong>${count(size, "image")} selected</strong>
+      <button onClick=${() => ask("tag")}>Tag…</button>
+      <button onClick=${() => save(collection, [...selection.ids])}>Export CSV</button>
+      <button onClick=${() => ask("remove")}>Take out…</button>
+      <button onClick=${() => selection.clear()}>Clear</button></section>`}
+    ${dialog === "tag" && html`<${TagDialog} ...${shared} done=${(done) => { setTagged(done); reload(); }} />`}
+    ${dialog === "remove" && html`<${RemoveDialog} ...${shared} done=${reload} />`}`;
 }
 
 function TagDialog({ collection, selection, close, done }) {
-  const [key, setKey] = useState("tag");
-  const [value, setValue] = useState("");
-  const [error, setError] = useState();
-  const send = async (event) => {
-    event.preventDefault();
-    try {
-      const { changed } = await api.tag(collection.name, [...selection.ids], { [key.trim()]: value.trim() || null });
-      announce(`${count(changed, "image")} tagged`);
-      close();
-      done();
-    } catch (failure) { setError(failure); }
+  const key = useField("tag");
+  const value = useField("");
+  const send = async () => {
+    const { changed, change } = await collection.patch("items", { ids: [...selection.ids], metadata: { [key.value.trim()]: value.value.trim() || null } });
+    done({ text: `${count(changed, "image")} tagged`, change });
+    close();
   };
-  return html`<${Dialog} title=${`Tag ${count(selection.size, "image")}`} close=${close}><form onSubmit=${send}>
-    <label>Name <input required pattern="[A-Za-z_][A-Za-z0-9_]*" value=${key} onInput=${(event) => setKey(event.target.value)} /></label>
-    <label>Value <input value=${value} onInput=${(event) => setValue(event.target.value)} placeholder="empty takes the tag away" /></label>
-    ${error && html`<${Failure} error=${error} />`}
-    <button>Tag</button></form></${Dialog}>`;
+  return html`<${Dialog} title=${`Tag ${count(selection.size, "image")}`} close=${close}><${Form} send=${send}>
+    <label>Name <input required pattern="[A-Za-z_][A-Za-z0-9_]*" ...${key.props} /></label>
+    <label>Value <input placeholder="empty takes the tag away" ...${value.props} /></label>
+    <button class="main">Tag</button></${Form}></${Dialog}>`;
 }
 
 function RemoveDialog({ collection, selection, close, done }) {
-  const [error, setError] = useState();
   const send = async () => {
-    try {
-      const { removed } = await api.remove(collection.name, [...selection.ids]);
-      announce(`${count(removed, "image")} taken out`);
-      selection.clear();
-      close();
-      done();
-    } catch (failure) { setError(failure); }
+    const { removed } = await collection.post("items/delete", { ids: [...selection.ids] });
+    announce(`${count(removed, "image")} taken out`);
+    selection.clear();
+    close();
+    done();
   };
-  return html`<${Dialog} title=${`Take out ${count(selection.size, "image")}?`} close=${close}>
+  return html`<${Dialog} title=${`Take out ${count(selection.size, "image")}?`} close=${close}><${Form} send=${send}>
     <p>They leave the collection. Files in folders of the server stay where they are; uploaded files are deleted.</p>
-    ${error && html`<${Failure} error=${error} />`}
-    <div class="buttons"><button class="danger" onClick=${send}>Take out</button><button class="quiet" onClick=${close}>Keep</button></div></${Dialog}>`;
+    <div class="buttons"><button class="danger">Take out</button><button type="button" onClick=${close}>Keep</button></div></${Form}></${Dialog}>`;
 }
+
+/** A cell of a table. What a spreadsheet would take for a formula is marked as text. */
+const cellOf = (text) => `"${String(text).replace(/^[=+\-@\t\r]/, "'$&").replaceAll('"', '""')}"`;
 
 async function save(collection, ids) {
   const rows = [["id", "path"]];
-  for (const id of ids) {
-    const item = await api.item(collection, id);
-    rows.push([item.id, item.path]);
+  for (let start = 0; start < ids.length; start += ITEMS_AT_ONCE) {
+    const items = await Promise.all(ids.slice(start, start + ITEMS_AT_ONCE).map(collection.item));
+    rows.push(...items.map(({ id, path }) => [id, path]));
   }
-  const text = rows.map((row) => row.map((cell) => `"${String(cell).replaceAll('"', '""')}"`).join(",")).join("\n");
+  const text = rows.map((row) => row.map(cellOf).join(",")).join("\n");
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-  link.download = `${collection}.csv`;
+  link.download = `${collection.name}.csv`;
   link.click();
   URL.revokeObjectURL(link.href);
 }

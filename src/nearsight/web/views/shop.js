@@ -1,6 +1,7 @@
 // A shop: an item, what looks like it, what is bought with it, and the rules of what may be recommended.
 
-import { api } from "../api.js";
+import { form } from "../api.js";
+import { quoted } from "../components/conditions.js";
 import { JobProgress, useJob } from "../components/job.js";
 import { address, go } from "../route.js";
 import { titleOf } from "../sources.js";
@@ -11,15 +12,14 @@ const MAX_TILES = 60;
 const MAX_ROW = 12;
 
 export function Shop({ collection, query, selection }) {
-  const { name } = collection;
-  const [info, infoError] = useAnswer(() => api.collection(name), [name]);
-  const [stored, , reload] = useAnswer(() => api.baskets(name), [name]);
-  const [rules, setRules] = useState(JSON.parse(localStorage.getItem(`rules:${name}`) ?? "[]"));
+  const [info, infoError] = useAnswer(() => collection.facts(), [collection.name]);
+  const [stored, , reload] = useAnswer(() => collection.get("baskets"), [collection.name]);
+  const [rules, setRules] = useState(JSON.parse(localStorage.getItem(`rules:${collection.name}`) ?? "[]"));
   const [dialog, setDialog] = useState();
   const [chosen, setChosen] = useState();
   const baskets = stored?.baskets ?? [];
   const orders = baskets.find((each) => each.name === chosen)?.name ?? baskets[0]?.name;
-  const change = (next) => { setRules(next); localStorage.setItem(`rules:${name}`, JSON.stringify(next)); };
+  const change = (next) => { setRules(next); localStorage.setItem(`rules:${collection.name}`, JSON.stringify(next)); };
   useKeys("Shop", {
     "Backspace b": ["back to the item before", () => history.back()],
     o: ["orders", () => setDialog("orders")],
@@ -30,15 +30,15 @@ export function Shop({ collection, query, selection }) {
   const fields = fieldsOf(info.metadata);
   const texts = rules.map((rule) => textOf(rule, fields)).filter(Boolean);
   return html`<div class="shop">
-    <div class="line top"><${SearchBox} collection=${name} text=${query.text} /><span class="space"></span>
-      <button class="quiet" onClick=${() => setDialog("orders")}>Orders…</button>
-      <button class="quiet" onClick=${() => setDialog("export")}>Export CSV…</button></div>
+    <div class="line top"><${SearchBox} collection=${collection} text=${query.text} /><span class="space"></span>
+      <button onClick=${() => setDialog("orders")}>Orders…</button>
+      <button onClick=${() => setDialog("export")}>Export CSV…</button></div>
     ${query.item
-      ? html`<${Product} key=${query.item} collection=${name} id=${query.item} rules=${rules} texts=${texts} fields=${fields} change=${change}
+      ? html`<${Product} key=${query.item} collection=${collection} id=${query.item} rules=${rules} texts=${texts} fields=${fields} change=${change}
           baskets=${baskets} orders=${orders} choose=${setChosen} showOrders=${() => setDialog("orders")} selection=${selection} />`
-      : html`<${Tiles} key=${query.text} collection=${name} text=${query.text} info=${info} />`}
-    ${dialog === "orders" && html`<${OrdersDialog} collection=${name} baskets=${baskets} reload=${reload} close=${() => setDialog()} />`}
-    ${dialog === "export" && html`<${ExportDialog} collection=${name} baskets=${baskets} orders=${orders} rules=${texts} close=${() => setDialog()} />`}
+      : html`<${Tiles} key=${query.text} collection=${collection} text=${query.text} info=${info} />`}
+    ${dialog === "orders" && html`<${OrdersDialog} collection=${collection} baskets=${baskets} reload=${reload} close=${() => setDialog()} />`}
+    ${dialog === "export" && html`<${ExportDialog} collection=${collection} baskets=${baskets} orders=${orders} rules=${texts} close=${() => setDialog()} />`}
   </div>`;
 }
 
@@ -48,19 +48,19 @@ function SearchBox({ collection, text = "" }) {
   const send = (event) => { event.preventDefault(); go(collection, "shop", { text: words.trim() }); };
   return html`<form role="search" class="search-line one" onSubmit=${send}>
     <input data-search type="search" aria-label="Search the shop" placeholder="Name, article number or words" value=${words} onInput=${(event) => setWords(event.target.value)} />
-    <button>Search</button></form>`;
+    <button class="main">Search</button></form>`;
 }
 
 /** The first items of the shop, or those of a search: by names first, else by words. */
 function Tiles({ collection, text, info }) {
   const [found, error] = useAnswer(async () => {
-    if (!text) return (await api.items(collection, { limit: MAX_TILES })).items;
-    const like = `ILIKE '%${text.replaceAll("'", "''")}%'`;
+    if (!text) return (await collection.get("items", { limit: MAX_TILES })).items;
+    const like = `ILIKE ${quoted(`%${text}%`)}`;
     const texts = Object.entries(info.metadata).filter(([, type]) => type === "string").map(([key]) => `metadata.${key}`);
     const where = ["path", ...texts].map((field) => `${field} ${like}`).join(" OR ");
-    const { items } = await api.items(collection, { where, limit: MAX_TILES });
+    const { items } = await collection.get("items", { where, limit: MAX_TILES });
     // Not every model compares words with images.
-    return items.length ? items : api.search(collection, { text }, { k: MAX_TILES, offset: 0 }).then(({ hits }) => hits, () => []);
+    return items.length ? items : collection.search({ text }, { k: MAX_TILES, offset: 0 }).then(({ hits }) => hits, () => []);
   }, [collection, text]);
   if (error) return html`<${Failure} error=${error} />`;
   if (!found) return html`<p class="wait">Loading…</p>`;
@@ -71,23 +71,23 @@ function Tiles({ collection, text, info }) {
 }
 
 function Product({ collection, id, rules, texts, fields, change, baskets, orders, choose, showOrders, selection }) {
-  const [item, error] = useAnswer(() => api.item(collection, id), [id]);
+  const [item, error] = useAnswer(() => collection.item(id), [id]);
   const [isBroken, setIsBroken] = useState(false);
   const asked = { rule: texts, k: MAX_ROW };
-  const [alike, alikeError] = useAnswer(() => api.recommend(collection, id, asked), [id, texts.join("\n")]);
+  const [alike, alikeError] = useAnswer(() => collection.get(`items/${id}/recommendations`, asked), [id, texts.join("\n")]);
   const [bought, boughtError] = useAnswer(
-    () => (orders ? api.recommend(collection, id, { ...asked, baskets: orders }) : Promise.resolve()), [id, texts.join("\n"), orders, baskets]);
+    () => (orders ? collection.get(`items/${id}/recommendations`, { ...asked, baskets: orders }) : Promise.resolve()), [id, texts.join("\n"), orders, baskets]);
   useEffect(() => { if (alike) announce(`${count(alike.allowed, "image")} may be recommended`); }, [alike?.allowed]);
   if (error) return html`<${Failure} error=${error} />`;
   if (!item) return html`<p class="wait">Loading…</p>`;
   const together = bought?.items.filter(boughtWith);
   return html`<article class="product">
-      <figure><img src=${isBroken ? api.thumbnail(collection, id) : api.original(collection, id)} alt=${titleOf(item)} onError=${() => setIsBroken(true)} /></figure>
+      <figure><img src=${isBroken ? collection.thumbnail(id) : collection.original(id)} alt=${titleOf(item)} onError=${() => setIsBroken(true)} /></figure>
       <div><h1>${titleOf(item)}</h1>
         <dl class="facts">${factsOf(item).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
-        <div class="buttons"><button class="quiet" onClick=${() => history.back()}>← Back</button>
-          <button class="quiet" onClick=${() => go(collection, "images", { like: id })}>More like this</button>
-          <button class="quiet" onClick=${() => selection.toggle(id)}>Select</button></div></div>
+        <div class="buttons"><button onClick=${() => history.back()}>← Back</button>
+          <button onClick=${() => go(collection, "images", { like: id })}>More like this</button>
+          <button onClick=${() => selection.toggle(id)}>Select</button></div></div>
     </article>
     <${RuleEditor} rules=${rules} fields=${fields} item=${item} change=${change} allowed=${alike?.allowed} error=${alikeError} />
     <section aria-labelledby="alike"><h2 id="alike">Looks alike</h2>
@@ -97,7 +97,7 @@ function Product({ collection, id, rules, texts, fields, change, baskets, orders
       ${boughtError && html`<${Failure} error=${boughtError} />`}
       ${orders
         ? !boughtError && html`<${Shelf} collection=${collection} found=${together} reason=${whyBought} none="Nothing that passes the rules was bought with it." />`
-        : html`<p class="soft">Orders say what is bought together. <button class="quiet" onClick=${showOrders}>Add orders…</button></p>`}</section>`;
+        : html`<p class="soft">Orders say what is bought together. <button onClick=${showOrders}>Add orders…</button></p>`}</section>`;
 }
 
 function Shelf({ collection, found, reason, none }) {
@@ -108,7 +108,7 @@ function Shelf({ collection, found, reason, none }) {
 
 function Card({ collection, item, why }) {
   return html`<li><a href=${address(collection, "shop", { item: item.id })} title=${item.why ?? item.path}>
-    <img src=${api.thumbnail(collection, item.id)} alt="" loading="lazy" /><strong>${titleOf(item)}</strong>
+    <img src=${collection.thumbnail(item.id)} alt="" loading="lazy" /><strong>${titleOf(item)}</strong>
     ${why?.map((line) => html`<span class="soft">${line}</span>`)}</a></li>`;
 }
 
@@ -139,12 +139,12 @@ function OrdersDialog({ collection, baskets, reload, close }) {
   const job = useJob(reload);
   const send = (event) => {
     event.preventDefault();
-    job.run(api.putBaskets(collection, name, server.trim() || event.target.elements.file.files[0]));
+    job.run(collection.put(`baskets/${name}`, server.trim() ? { file: server.trim() } : form({ file: event.target.elements.file.files[0] })));
   };
-  const drop = (each) => (leaving === each ? job.run(api.deleteBaskets(collection, each).then(reload)) : setLeaving(each));
+  const drop = (each) => (leaving === each ? job.run(collection.delete(`baskets/${each}`).then(reload)) : setLeaving(each));
   return html`<${Dialog} title="Orders" close=${close}>
     ${baskets.map((each) => html`<div class="card"><div class="line"><strong>${each.name}</strong><span class="space"></span>
-        <button class="quiet" onClick=${() => drop(each.name)}>${leaving === each.name ? "Really delete" : "Delete"}</button></div>
+        <button onClick=${() => drop(each.name)}>${leaving === each.name ? "Really delete" : "Delete"}</button></div>
       <span>${count(each.baskets, "order")} of ${count(each.images, "item")}${each.learned ? "" : "; too few to learn weights from"}</span>
       ${each.similar_lift != null && html`<span class="soft">Items that look alike are bought together ${each.similar_lift.toFixed(1)} × as often as others.</span>`}
       ${each.n_unknown > 0 && html`<span class="soft">${count(each.n_unknown, "name")} without an image: ${Object.keys(each.unknown).slice(0, 5).join(", ")}</span>`}</div>`)}
@@ -153,7 +153,7 @@ function OrdersDialog({ collection, baskets, reload, close }) {
       <label>Name <input required pattern="[A-Za-z0-9][A-Za-z0-9_\\-]*" maxlength="64" value=${name} onInput=${(event) => setName(event.target.value)} /></label>
       <label>Table <input name="file" type="file" accept=".csv,text/csv" required=${!server} /></label>
       <label>or a file of the server <input value=${server} placeholder="ROOT/orders.csv" onInput=${(event) => setServer(event.target.value)} /></label>
-      <button disabled=${job.isRunning}>${baskets.some((each) => each.name === name) ? "Replace" : "Learn"}</button></form>
+      <button class="main" disabled=${job.isRunning}>${baskets.some((each) => each.name === name) ? "Replace" : "Learn"}</button></form>
     <${JobProgress} job=${job} title="Learning from orders" />
   </${Dialog}>`;
 }
@@ -164,15 +164,15 @@ function ExportDialog({ collection, baskets, orders, rules, close }) {
   const job = useJob(() => announce("The table is ready"));
   const send = (event) => {
     event.preventDefault();
-    job.run(api.startAnalysis(collection, "recommendations", { k: Number(k), rule: rules, baskets: by || null }));
+    job.run(collection.post("recommendations", { k: Number(k), rule: rules, baskets: by || null }));
   };
   return html`<${Dialog} title="A table for every item" close=${close}><form onSubmit=${send}>
       <label>Recommend <select value=${by} onChange=${(event) => setBy(event.target.value)}>
         <option value="">what looks alike</option>${baskets.map((each) => html`<option value=${each.name}>what is bought together: ${each.name}</option>`)}</select></label>
       <label>Items each <input type="number" min="1" max="1000" required value=${k} onInput=${(event) => setK(event.target.value)} /></label>
       <p class="soft">${rules.length ? `${count(rules.length, "rule")} hold: ${rules.join("; ")}` : "No rule holds."}</p>
-      <button disabled=${job.isRunning}>Make the table</button></form>
+      <button class="main" disabled=${job.isRunning}>Make the table</button></form>
     <${JobProgress} job=${job} title="Recommending for every item" />
-    ${job.state === "done" && html`<p class="line table"><a class="button" href=${api.recommendationTable(collection)} download>Download CSV</a> ${count(job.result.rows, "row")}</p>`}
+    ${job.state === "done" && html`<p class="line table"><a class="button main" href=${collection.url("recommendations")} download>Download CSV</a> ${count(job.result.rows, "row")}</p>`}
   </${Dialog}>`;
 }

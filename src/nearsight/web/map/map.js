@@ -1,10 +1,9 @@
 // The map of all images: colors by cluster or by any field, names over them, a thumbnail under the mouse, the lasso, search highlights.
 
-import { api } from "../api.js";
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { Viewer } from "../components/viewer.js";
-import { MapView } from "../map/map-view.js";
-import { categoryColor, css, NOISE, valueColor } from "../map/palette.js";
+import { MapView } from "./map-view.js";
+import { categoryColor, css, NOISE, valueColor } from "./palette.js";
 import { go } from "../route.js";
 import { announce, count, Failure, html, useAnswer, useEffect, useMemo, useRef, useState } from "../ui.js";
 
@@ -15,8 +14,8 @@ const FACTS = [["taken", "Date taken"], ["camera", "Camera"], ["lens", "Lens"], 
   ["size_bytes", "Bytes"], ["width", "Width"], ["height", "Height"]];
 
 export function MapOfImages({ collection, selection }) {
-  const analysis = useAnalysis(collection.name, "map", () =>
-    Promise.all([api.map(collection.name), api.clusters(collection.name).catch(() => null)]).then(([points, clusters]) => ({ points, clusters })));
+  const analysis = useAnalysis(collection, "map", () =>
+    Promise.all([collection.map(), collection.get("clusters").catch(() => null)]).then(([points, clusters]) => ({ points, clusters })));
   return html`<div class="fill"><h1 class="hidden-text">Map of ${collection.name}</h1>
     <${Analysis} analysis=${analysis} title="No map yet" button="Make the map"
       explanation="The map lays all images out on a plane: similar ones lie close together.">
@@ -32,11 +31,12 @@ function Board({ collection, selection, result, start }) {
   const [words, setWords] = useState("");
   const [hidden, setHidden] = useState(new Set());
   const [field, setField] = useState("");
-  const [facts] = useAnswer(() => api.collection(collection.name), [collection.name]);
-  const [values, failure] = useAnswer(() => (field ? api.mapValues(collection.name, field) : Promise.resolve()), [field, result]);
+  const [facts] = useAnswer(() => collection.facts(), [collection.name]);
+  const [values, failure] = useAnswer(() => (field ? collection.get("map/values", { field }) : Promise.resolve()), [field, result]);
   const { points, clusters } = result;
   const byCluster = useMemo(() => clusterColoring(points, clusters), [result]);
-  const coloring = field && values ? valueColoring(values) : byCluster;
+  const byValue = useMemo(() => values && valueColoring(values), [values]);
+  const coloring = (field && byValue) || byCluster;
   const { codes, names } = coloring;
 
   useEffect(() => {
@@ -58,7 +58,7 @@ function Board({ collection, selection, result, start }) {
   const search = async (event) => {
     event.preventDefault();
     if (!words.trim()) return map.current.highlight(undefined);
-    const { hits } = await api.search(collection.name, { text: words.trim() }, { k: MAX_HIGHLIGHTS }).catch((error) => { announce(error.message); return { hits: [] }; });
+    const { hits } = await collection.search({ text: words.trim() }, { k: MAX_HIGHLIGHTS }).catch((error) => { announce(error.message); return { hits: [] }; });
     map.current.highlight(hits.length ? hits.map((hit) => hit.id) : undefined);
     announce(`${count(hits.length, "image")} highlighted`);
   };
@@ -70,26 +70,26 @@ function Board({ collection, selection, result, start }) {
   return html`
     <form class="search-line" onSubmit=${search}>
       <input data-search type="search" aria-label="Highlight by words" placeholder="Highlight by words" value=${words} onInput=${(event) => setWords(event.target.value)} />
-      <button class="quiet">Highlight</button>
+      <button>Highlight</button>
       <select aria-label="Color by" value=${field} onChange=${(event) => { setHidden(new Set()); setField(event.target.value); }}>
         <option value="">Color by cluster</option>
         ${Object.keys(facts?.metadata ?? {}).map((key) => html`<option value=${key}>Color by ${key}</option>`)}
         ${FACTS.map(([key, title]) => html`<option value=${key}>${title}</option>`)}</select>
-      <button type="button" class="quiet" onClick=${() => map.current.fit()}>Show all</button>
-      <button type="button" class="quiet" onClick=${() => start({ refit: true })}>Make anew</button>
+      <button type="button" onClick=${() => map.current.fit()}>Show all</button>
+      <button type="button" onClick=${() => start({ refit: true })}>Make anew</button>
     </form>
     ${failure && html`<${Failure} error=${failure} />`}
     <div class="map-board">
       <div ref=${element} class="map-place"></div>
       ${hover && html`<div class="map-hover" ref=${(tip) => tip && place(tip, hover)}>
-        <img src=${api.thumbnail(collection.name, points.ids[hover.point])} alt="" />
+        <img src=${collection.thumbnail(points.ids[hover.point])} alt="" />
         ${names.get(codes[hover.point]) ?? ""}</div>`}
       <${Legend} coloring=${coloring} hidden=${hidden} toggle=${toggle} />
     </div>
     <p class="soft map-help">Draw with the left button to select; Shift adds, Alt takes away. The wheel zooms, the right button moves.</p>
-    ${opened != null && html`<${Viewer} collection=${collection.name} selection=${selection} index=${opened} close=${() => setOpened(undefined)}
-      source=${{ count: points.ids.length, get: (at) => ({ id: points.ids[at], title: names.get(codes[at]) ?? "Image", thumbnail: api.thumbnail(collection.name, points.ids[at]) }), need: async () => {} }}
-      actions=${[["More like this", (cell) => go(collection.name, "images", { like: cell.id })]]} />`}`;
+    ${opened != null && html`<${Viewer} collection=${collection} selection=${selection} index=${opened} close=${() => setOpened(undefined)}
+      source=${{ count: points.ids.length, get: (at) => ({ id: points.ids[at], title: names.get(codes[at]) ?? "Image", thumbnail: collection.thumbnail(points.ids[at]) }), need: async () => {} }}
+      actions=${[["More like this", (cell) => go(collection, "images", { like: cell.id })]]} />`}`;
 }
 
 function Legend({ coloring, hidden, toggle }) {
@@ -138,7 +138,7 @@ function valueColoring(values) {
   const names = new Map(values.categories.map(([name], code) => [code, name]));
   names.set(OTHER, "other values").set(NOISE, "no value");
   const isScale = values.kind !== "category";
-  return { codes: values.codes, names: isScale ? new Map([[NOISE, "no value"]]) : names, scale: isScale && values.ends, isValue: !isScale, colorOf: (code) => valueColor(code, isScale) };
+  return { codes: new Uint16Array(Uint8Array.from(atob(values.codes), (byte) => byte.charCodeAt(0)).buffer), names: isScale ? new Map([[NOISE, "no value"]]) : names, scale: isScale && values.ends, isValue: !isScale, colorOf: (code) => valueColor(code, isScale) };
 }
 
 /** The name of each cluster at the median of its points, the largest cluster first. */

@@ -1,0 +1,46 @@
+// Conditions on the fields of images, chosen instead of written.
+
+import { Form, html, useField, useState } from "../ui.js";
+
+const IS = [["is", "is", true], ["not", "is not", true]];
+const BOUNDS = [["most", "at most", true], ["least", "at least", true]];
+
+/** By the type of a field: what a condition can say, and whether it needs a value. */
+export const KINDS = {
+  string: [...IS, ["contains", "contains", true], ["none", "is not known", false]],
+  double: [...BOUNDS, ["none", "is not known", false]],
+  bool: [["yes", "yes", false], ["no", "no", false]],
+  date: [["least", "since", true], ["most", "before", true], ["none", "is not known", false]],
+};
+
+export const quoted = (text) => `'${String(text).replaceAll("'", "''")}'`;
+
+/** A condition in the language of filters. */
+export function conditionText({ field, is, value }, type) {
+  const written = type === "double" ? Number(value) : quoted(value);
+  return {
+    is: `${field} = ${written}`, not: `${field} != ${written}`, least: `${field} >= ${written}`,
+    most: `${field} ${type === "date" ? "<" : "<="} ${written}`, contains: `${field} ILIKE ${quoted(`%${value}%`)}`,
+    yes: `${field} = TRUE`, no: `${field} = FALSE`, none: `${field} IS NULL`,
+  }[is];
+}
+
+/** @param {{fields: Record<string, string>, kinds: typeof KINDS, button: string, add: (condition: object) => void}} options */
+export function ConditionForm({ fields, kinds = KINDS, button, add }) {
+  const names = Object.keys(fields);
+  const [field, setField] = useState(names[0]);
+  const [chosen, setChosen] = useState();
+  const value = useField("");
+  const type = fields[field];
+  const these = kinds[type] ?? kinds.string;
+  const kind = these.find(([is]) => is === chosen) ?? these[0];
+  const send = () => {
+    add({ field, is: kind[0], value: kind[2] ? value.value : undefined });
+    value.set("");
+  };
+  return html`<${Form} class="search-line" send=${send}>
+    <select aria-label="Field" value=${field} onChange=${(event) => { setField(event.target.value); setChosen(); }}>${names.map((name) => html`<option value=${name}>${name.replaceAll("_", " ")}</option>`)}</select>
+    <select aria-label="Condition" value=${kind[0]} onChange=${(event) => setChosen(event.target.value)}>${these.map(([is, words]) => html`<option value=${is}>${words}</option>`)}</select>
+    ${kind[2] && html`<input aria-label="Value" required type=${{ double: "number", date: "date" }[type] ?? "text"} step="any" ...${value.props} />`}
+    <button>${button}</button></${Form}>`;
+}
