@@ -58,6 +58,7 @@ BREAKS = [
     ("models/registry.py", "import nearsight.store.base", "Models and stores never see each other"),
     ("collection/schema.py", "import lancedb", "LanceDB stays in store.lance"),
     ("faces/storage.py", "import nearsight.store.lance.store", "Engines stay behind the store factory"),
+    ("distributed/worker.py", "import ray", "Ray stays in distributed.ray"),
     ("store/memory/rows.py", "import usearch", "usearch and numkong stay in store.memory.accelerators"),
     ("store/lance/store.py", "import numkong", "usearch and numkong stay in store.memory.accelerators"),
     (
@@ -164,9 +165,9 @@ def test_only_settings_reads_the_environment() -> None:
         for node in ast.walk(tree(path))
         if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
     }
-    # The log levels of LanceDB and nvImageCodec can be set in no other way; that is a write. Workers inherit
-    # the environment.
-    writers = {"store/lance/engine.py", "models/runtimes/jpeg_decoders.py"}
+    # The log levels of LanceDB and nvImageCodec, and Ray's token, can be set in no other way; that is a
+    # write. Workers inherit the environment.
+    writers = {"store/lance/engine.py", "distributed/ray.py", "models/runtimes/jpeg_decoders.py"}
     assert readers <= {"settings.py", "processor.py", "parallel/processes.py", *writers}
 
 

@@ -20,6 +20,7 @@ def index_units(
     new: Mapping[str, Any],
     finding: Mapping[str, Any],
     working: Mapping[str, Any],
+    ray: Mapping[str, Any],
 ) -> int:
     """Plan a job where there is none, and work on its units; without `units`, add them too.
 
@@ -37,6 +38,8 @@ def index_units(
         Exclusions, limits and whether to fetch what is remote.
     working : mapping
         Threads and processes.
+    ray : mapping
+        The cluster's ``address``, and what an actor takes; empty without Ray.
     """
     from nearsight.services import unit_jobs
 
@@ -45,21 +48,25 @@ def index_units(
     progress = run.console.progress
     run.if_interrupted = "units that are done are saved, and the same command continues from there"
     folder = unit_jobs.planned_job(directory, run.collection, paths, **new, **finding, **places)
-    report = unit_jobs.work(folder, share=share, n_shares=n_shares, **working, **places, progress=progress)
-    if units is None:
+    if ray:
+        report = unit_jobs.work_with_ray(
+            folder, **ray, **working, device=run.device, cache_dir=run.settings.cache_dir, progress=progress
+        )
+    else:
+        options = {"share": share, "n_shares": n_shares, **working, **places}
+        report = asdict(unit_jobs.work(folder, **options, progress=progress))
+    if units is None and not ray:
         facts = unit_jobs.commit(folder, cache_dir=run.settings.cache_dir, progress=progress)
     else:
         facts = unit_jobs.job_facts(folder)
-    rate = round(report.images / report.seconds, 1) if report.seconds else 0.0
-    run.console.document(
-        {"job": str(folder.path), **asdict(report), "images_per_second": rate, "status": facts}
-    )
+    rate = round(report["images"] / report["seconds"], 1) if report["seconds"] else 0.0
+    run.console.document({"job": str(folder.path), **report, "images_per_second": rate, "status": facts})
     run.console.say(
-        f"{count(report.units, 'unit')} with {count(report.images, 'image')} in {report.seconds:.1f} s"
-        f" ({rate:,.0f} per second), {report.failed:,} failed"
+        f"{count(report['units'], 'unit')} with {count(report['images'], 'image')}"
+        f" in {report['seconds']:.1f} s ({rate:,.0f} per second), {report['failed']:,} failed"
     )
     say_status(run, facts)
-    return FAILURE if run.strict and report.failed else 0
+    return FAILURE if run.strict and report["failed"] else 0
 
 
 def say_status(run: Run, facts: Mapping[str, Any]) -> None:

@@ -119,6 +119,36 @@ def work(folder: JobFolder, **options: Any) -> WorkReport:
         return Worker(folder, **options).run()
 
 
+def work_with_ray(
+    folder: JobFolder,
+    address: str,
+    *,
+    cache_dir: Path | None = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Embed all units of a job on a Ray cluster, and add them to the collection.
+
+    Parameters
+    ----------
+    folder : JobFolder
+    address : str
+        See `distributed.ray.run`, which has the other options, too.
+    cache_dir, progress
+        See `commit`.
+
+    Returns
+    -------
+    dict
+        The fields of `distributed.ray.RayReport`.
+    """
+    from nearsight.distributed import ray
+
+    committer = Committer(folder, open_target(folder, cache_dir))
+    with bar("embedding images", status(folder).images, progress=progress) as shown:
+        return asdict(ray.run(folder, committer, address, told=shown.update, **options))
+
+
 def commit(
     folder: JobFolder,
     *,

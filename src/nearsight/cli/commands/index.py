@@ -35,6 +35,7 @@ With --job:
         "nearsight index ~/photos --exclude private/ --exclude '*_small.jpg'",
         "nearsight index ~/photos --dim 256 --storage float16",
         "nearsight index s3://bucket/photos --job jobs/1 --units 0/64",
+        "nearsight index s3://bucket/photos --job jobs/1 --ray auto --actor-gpus 0.25",
     ),
 )
 @options.paths
@@ -69,6 +70,20 @@ With --job:
     " processes. `nearsight job DIR --commit` adds what is done to the collection. Default: all units, and"
     " add them.",
 )
+@click.option(
+    "--ray",
+    metavar="ADDRESS|auto|local",
+    help="With --job: embed on a Ray cluster (pip install 'nearsight[ray]'), and add what is done.",
+)
+@click.option(
+    "--actor-cpus", type=click.FloatRange(min=0), metavar="N", help="With --ray: cores per actor. Default: 2."
+)
+@click.option(
+    "--actor-gpus",
+    type=click.FloatRange(min=0),
+    metavar="N",
+    help="With --ray: GPUs per actor, such as 0.25. Default: 0.",
+)
 @options.walk
 @options.processes
 @options.limits
@@ -87,6 +102,9 @@ def index(
     metadata: Path | None,
     job: Path | None,
     units: str | None,
+    ray: str | None,
+    actor_cpus: float | None,
+    actor_gpus: float | None,
     exclusions: "Exclusions",
     allow_remote: bool,
     threads: int | None,
@@ -108,8 +126,10 @@ def index(
     With --job, PATH may also be a Parquet file with a column of paths or URLs, and every image is embedded.
     A process that is killed loses the unit that it works on, and the same command continues.
     """
-    if units is not None and job is None:
-        raise click.UsageError("--units needs --job DIR, a folder that all processes see")
+    if job is None and (units is not None or ray is not None):
+        raise click.UsageError("--units and --ray need --job DIR, a folder that all processes see")
+    if ray is not None and units is not None:
+        raise click.UsageError("give --units or --ray: Ray takes all units")
     if job is not None:
         _refuse_with_job({"--prune": prune, "--meta": meta, "--metadata": metadata, "--dim": dim})
         return index_units(
@@ -127,6 +147,7 @@ def index(
                 "n_threads": threads,
                 "n_processes": run.settings.n_processes if processes is None else processes,
             },
+            options.without_none(address=ray, cpus=actor_cpus, gpus=actor_gpus) if ray else {},
         )
     from nearsight.services.collections import add_images, has_collection, unreadable_inputs
     from nearsight.services.csv_tables import MetadataTable, parse_pair

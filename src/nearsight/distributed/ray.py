@@ -1,0 +1,282 @@
+"""Works on a job with Ray: actors that embed units, on all machines of a cluster.
+
+Ray decides where a process runs, and no more. What makes each image count once is in the job's folder, as it
+is for processes of any other origin: so actors, nodes and the driver may die, and the job goes on.
+"""
+
+import logging
+import os
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from nearsight.distributed.committer import CommitReport, Committer
+from nearsight.distributed.job_folder import JobFolder
+from nearsight.distributed.units import Unit
+from nearsight.distributed.worker import Worker
+from nearsight.errors import DeviceError, InvalidParameterError, MissingExtraError, StorageError
+
+_log = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_COMMITS = 30.0
+# How often the driver looks at the cluster for actors that are gone and for room that is new.
+_SECONDS_PER_LOOK = 2.0
+# A unit whose actor has died so often is left: the worker itself gives up before that.
+_MAX_ERRORS = 8
+
+
+@dataclass(slots=True)
+class RayReport:
+    """What a run has done.
+
+    Attributes
+    ----------
+    units, images, rows, failed : int
+        Of the units that this run has embedded.
+    rows_added : int
+        Rows of the collection that are new.
+    actors, lost_actors : int
+        Actors at the most at one time, and those that died.
+    seconds : float
+    """
+
+    units: int = 0
+    images: int = 0
+    rows: int = 0
+    failed: int = 0
+    rows_added: int = 0
+    actors: int = 0
+    lost_actors: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Actor:
+    handle: Any
+    unit: Unit | None = None
+
+
+class _UnitActor:
+    """What runs in an actor: a worker that is given one unit at a time."""
+
+    def __init__(self, directory: str, options: Mapping[str, Any]) -> None:
+        self._folder = JobFolder(directory)
+        self._worker = Worker(self._folder, progress=False, **options)
+
+    def embed(self, unit: Unit) -> tuple[int, int, int] | None:
+        """Embed a unit; return its images, rows and failures, or None if another process has it."""
+        last = self._folder.claims().get(unit.number)
+        if last is not None and last.is_alive():
+            # Of another driver, or of one that died a moment ago on another machine.
+            time.sleep(_SECONDS_PER_LOOK)
+            return None
+        claim = self._folder.claim(unit.number, last)
+        record = self._worker.embed(unit, claim) if claim is not None else None
+        return None if record is None else (record.n_images, record.n_rows, len(record.failed))
+
+
+def run(
+    folder: JobFolder,
+    committer: Committer,
+    address: str,
+    *,
+    cpus: float = 2.0,
+    gpus: float = 0.0,
+    max_actors: int | None = None,
+    told: Callable[[int], object] | None = None,
+    **options: Any,
+) -> RayReport:
+    """Embed all units of a job on a Ray cluster, and add them to the collection.
+
+    Parameters
+    ----------
+    folder : JobFolder
+        All nodes see it under the same path.
+    committer : Committer
+    address : str
+        Of the cluster, ``auto`` for the one of this machine, or ``local`` for one that ends with this call.
+    cpus, gpus : float
+        What an actor takes of a node; a part of a GPU is shared.
+    max_actors : int, optional
+        By default as many as there is room for; new nodes get actors when they join.
+    told : callable, optional
+        Given the number of images whenever some are done.
+    **options
+        See `Worker`.
+
+    Raises
+    ------
+    MissingExtraError
+        Ray is not installed; the message holds the command.
+    DeviceError
+        No node has room for an actor.
+    """
+    if address == "local":
+        # A cluster of one's own listens on all addresses of the machine, and nobody else shall use it. Ray
+        # reads this when it is imported.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    ray = _import_ray()
+    if cpus <= 0 and gpus <= 0:
+        raise InvalidParameterError("an actor takes neither processors nor GPUs; give it some of one")
+    started = time.monotonic()
+    _connect(ray, address)
+    try:
+        report = _Driver(ray, folder, committer, (cpus, gpus), max_actors, told, options).run()
+    finally:
+        ray.shutdown()
+    report.seconds = round(time.monotonic() - started, 3)
+    return report
+
+
+class _Driver:
+    """Gives each actor one unit at a time, replaces actors that die, and commits in a thread."""
+
+    def __init__(
+        self,
+        ray: Any,
+        folder: JobFolder,
+        committer: Committer,
+        room: tuple[float, float],
+        max_actors: int | None,
+        told: Callable[[int], object] | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        self._ray, self._folder, self._committer = ray, folder, committer
+        self._room, self._max_actors = room, max_actors
+        self._told = told or (lambda n: None)
+        self._arguments = (str(folder.path.absolute()), dict(options))
+        self._actor_class = ray.remote(_UnitActor).options(num_cpus=room[0], num_gpus=room[1])
+        done = folder.records()
+        self._waiting = deque(unit for unit in folder.units() if unit.number not in done)
+        self._errors: dict[int, int] = {}
+        self._busy: dict[Any, _Actor] = {}
+        self._report = RayReport()
+
+    def run(self) -> RayReport:
+        """Work until every unit has a record and is in the collection."""
+        with ThreadPoolExecutor(1, thread_name_prefix="nearsight-commit") as pool:
+            committing: Future[CommitReport] | None = None
+            last = looked = time.monotonic()
+            self._fill()
+            while self._busy or self._waiting:
+                self._take_finished()
+                now = time.monotonic()
+                if now - looked >= _SECONDS_PER_LOOK:
+                    looked = now
+                    self._fill()
+                if committing is not None and committing.done():
+                    self._report.rows_added += committing.result().rows
+                    committing, last = None, now
+                if committing is None and now - last >= _SECONDS_BETWEEN_COMMITS:
+                    committing = pool.submit(self._committer.commit)
+            if committing is not None:
+                self._report.rows_added += committing.result().rows
+        self._report.rows_added += self._committer.commit().rows
+        return self._report
+
+    def _fill(self) -> None:
+        """Start as many actors as there is room for and work."""
+        n_most = min(self._n_possible(), len(self._busy) + len(self._waiting))
+        while len(self._busy) < n_most and self._waiting:
+            self._give(_Actor(self._actor_class.remote(*self._arguments)))
+        self._report.actors = max(self._report.actors, len(self._busy))
+        if not self._busy and self._waiting and not self._n_possible():
+            needs = " and ".join(
+                f"{amount:g} {name}"
+                for amount, name in zip(self._room, ("CPU", "GPU"), strict=True)
+                if amount
+            )
+            raise DeviceError(
+                f"no node of the cluster has {needs} for an actor; give an actor less, with --actor-cpus or"
+                " --actor-gpus"
+            )
+
+    def _n_possible(self) -> int:
+        """Return how many actors the nodes that are alive can hold."""
+        n_actors = 0
+        for node in self._ray.nodes():
+            if node["Alive"]:
+                sizes = [node["Resources"].get(name, 0.0) for name in ("CPU", "GPU")]
+                fits = [int(size / need + 1e-6) for size, need in zip(sizes, self._room, strict=True) if need]
+                n_actors += min(fits)
+        return n_actors if self._max_actors is None else min(n_actors, self._max_actors)
+
+    def _give(self, actor: _Actor) -> None:
+        actor.unit = self._waiting.popleft()
+        self._busy[actor.handle.embed.remote(actor.unit)] = actor
+
+    def _take_finished(self) -> None:
+        if not self._busy:
+            time.sleep(_SECONDS_PER_LOOK)
+            return
+        done, _ = self._ray.wait(list(self._busy), timeout=_SECONDS_PER_LOOK)
+        for answer in done:
+            actor = self._busy.pop(answer)
+            unit, actor.unit = actor.unit, None
+            try:
+                self._count(unit, self._ray.get(answer))
+            except self._ray.exceptions.RayTaskError as error:
+                # Its own error, such as a disk that is not mounted on that node: another may do better.
+                self._again(unit, error.cause if isinstance(error.cause, Exception) else error)
+                self._ray.kill(actor.handle)
+                continue
+            except self._ray.exceptions.RayError as error:
+                _log.warning("an actor has died with unit %s: %s", unit and unit.number, error)
+                self._report.lost_actors += 1
+                self._again(unit, error)
+                continue
+            if self._waiting:
+                self._give(actor)
+            else:
+                self._ray.kill(actor.handle)
+
+    def _count(self, unit: Unit | None, result: tuple[int, int, int] | None) -> None:
+        if result is None:
+            if unit is not None and self._folder.record(unit.number) is None:
+                self._waiting.append(unit)
+        else:
+            n_images, n_rows, n_failed = result
+            self._report.units += 1
+            self._report.images += n_images
+            self._report.rows += n_rows
+            self._report.failed += n_failed
+            self._told(n_images)
+
+    def _again(self, unit: Unit | None, error: Exception) -> None:
+        """Put a unit back at the end of the queue, unless it is done or has cost too many actors."""
+        if unit is None or self._folder.record(unit.number) is not None:
+            return
+        self._errors[unit.number] = self._errors.get(unit.number, 0) + 1
+        if self._errors[unit.number] > _MAX_ERRORS:
+            raise StorageError(
+                f"unit {unit.number} has ended {_MAX_ERRORS} actors; the last said: {error}. The others are"
+                " saved; the same command goes on"
+            ) from error
+        self._waiting.append(unit)
+
+
+def _connect(ray: Any, address: str) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address != "local":
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, ValueError) as error:
+            raise InvalidParameterError(
+                f"no Ray cluster answers at {address!r} ({error}); start one with ray start --head, or use"
+                " --ray local"
+            ) from error
+        return
+    ray.init(address="local", include_dashboard=False, **quiet)
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtraError("Ray is not installed: pip install 'nearsight[ray]'") from error
+    return ray

@@ -1,0 +1,231 @@
+"""What a collection takes, by formulas; each line says where its number comes from."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from nearsight.errors import InvalidParameterError
+from nearsight.planning.measure import Sample
+
+Basis = Literal["measured", "scaled", "published"]
+
+# JPEGs that a core decodes in a second, by megapixels: 640x480, 1600x1200, 4000x3000, with reduced decoding.
+_DECODED = ((0.3, 178.0), (2.0, 90.0), (12.0, 30.0))
+# Images per second of a network in float16 on one H100.
+_EMBEDDED = {"efficientnet-lite0": 21_500.0, "clip-vit-b32": 33_000.0}
+_EMBEDDED_BY_LARGE_NETWORK = 2_500.0
+# Of a run: the slowest process, the last units, the start.
+_EFFICIENCY = 0.85
+# Four bits of each number, and what a row needs besides.
+_INDEX_BITS, _INDEX_ROW_BYTES = 4, 16
+_ROW_BYTES = 300
+_THUMBNAIL_BYTES = 10_000
+# Two cores built the index of 1,000,000 x 512 in 181 s, and of 100,000 x 512 in 14 s: n ** 1.11.
+_INDEX_SECONDS, _INDEX_ROWS, _INDEX_EXPONENT, _INDEX_DIM = 181.0, 1e6, 1.11, 512
+# Cores of a server that searches take at most.
+_USED_SHARE = 0.6
+_GRAPH_LINKS, _GRAPH_SLACK = 16, 1.2
+_MIN_INDEXED_ROWS, _MAX_GRAPH_ROWS, _MAX_ROWS_OF_A_SERVER = 50_000, 20_000_000, 100_000_000
+_SEARCH_S_IN_MEMORY, _SEARCH_S_ON_DISK = 0.0009, 0.0069
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What is asked for.
+
+    Attributes
+    ----------
+    images : int
+    dim : int
+        Length of a vector.
+    model : str
+    megapixels : float
+        Of an image.
+    storage : {"float32", "float16"}
+    machines, cores, gpus : int
+        Machines that embed, and what each has.
+    queries_per_second : float
+    price : float or None
+        Of a machine for an hour.
+    """
+
+    images: int
+    dim: int
+    model: str = "efficientnet-lite0"
+    megapixels: float = 2.0
+    storage: str = "float32"
+    machines: int = 1
+    cores: int = 16
+    gpus: int = 0
+    queries_per_second: float = 0.0
+    price: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A number of the plan.
+
+    Attributes
+    ----------
+    name, unit : str
+    value : float or str
+    basis : {"measured", "scaled", "published"}
+        Measured on this machine and these images; scaled from a measurement by `rule`; or told by others.
+    rule : str
+    """
+
+    name: str
+    value: float | str
+    unit: str
+    basis: Basis
+    rule: str
+
+
+def estimate(needs: Needs, sample: Sample) -> list[Line]:
+    """Return what a collection takes.
+
+    Parameters
+    ----------
+    needs : Needs
+    sample : Sample
+        What `measure` has measured; an empty one leaves everything to the formulas.
+
+    Raises
+    ------
+    InvalidParameterError
+        A number is not positive; or there is no GPU, and nobody has measured the network on a core.
+
+    Examples
+    --------
+    >>> needs = Needs(images=1_000_000, dim=512, gpus=1)
+    >>> [line] = [line for line in estimate(needs, Sample()) if line.name == "index"]
+    >>> line.value, line.unit, line.basis
+    (0.272, 'GB', 'scaled')
+    """
+    for name in ("images", "dim", "megapixels", "machines", "cores"):
+        if getattr(needs, name) <= 0:
+            raise InvalidParameterError(f"{name} is {getattr(needs, name)}; it must be more than 0")
+    return [*_embedding(needs, sample), *_disk(needs, sample), *_search(needs)]
+
+
+def _embedding(needs: Needs, sample: Sample) -> list[Line]:
+    decode, decode_line = _decoding(needs, sample)
+    lines = [decode_line]
+    if needs.gpus:
+        network = _EMBEDDED.get(needs.model.partition("#")[0], _EMBEDDED_BY_LARGE_NETWORK)
+        rate = min(needs.cores * decode, needs.gpus * network)
+        lines.append(_line("network", network, "images/s per GPU", "published", "float16 on one H100"))
+        rule = f"{_EFFICIENCY} x the lesser of cores x decoding and GPUs x network"
+    elif sample.network_per_core is not None:
+        network = sample.network_per_core
+        rate = needs.cores / (1 / decode + 1 / network)
+        lines.append(
+            _line("network", network, "images/s per core", "measured", "on one core of this machine")
+        )
+        rule = f"{_EFFICIENCY} x cores / (1 / decoding + 1 / network)"
+    else:
+        raise InvalidParameterError("there is no GPU, and the network was not measured on a core; measure it")
+    rate *= _EFFICIENCY
+    hours = needs.images / (rate * needs.machines) / 3600
+    lines += [
+        _line("embedding rate", rate, "images/s per machine", "scaled", rule),
+        _line("embedding", hours, "hours", "scaled", f"images / ({needs.machines} machines x rate)"),
+        _line("machine hours", hours * needs.machines, "hours", "scaled", "hours x machines"),
+    ]
+    if needs.gpus:
+        lines.append(_line("GPUs", needs.gpus * needs.machines, "", "scaled", "GPUs x machines"))
+    if needs.price is not None:
+        lines.append(
+            _line("cost", hours * needs.machines * needs.price, "money", "scaled", "machine hours x price")
+        )
+    if sample.n_images:
+        lines.append(
+            _line(
+                "failures",
+                sample.max_failure_rate * needs.images,
+                "images at most",
+                "scaled",
+                f"Wilson's upper limit (95 %) of {sample.n_failed} in {sample.n_images}",
+            )
+        )
+    return lines
+
+
+def _decoding(needs: Needs, sample: Sample) -> tuple[float, Line]:
+    if sample.decoded_per_core is not None:
+        rate = sample.decoded_per_core
+        return rate, _line("decoding", rate, "images/s per core", "measured", "on these images")
+    sizes, rates = np.log(np.array(_DECODED)).T
+    # np.interp would hold the ends; larger images take longer in proportion.
+    slope = (rates[-1] - rates[-2]) / (sizes[-1] - sizes[-2])
+    size = math.log(needs.megapixels)
+    beyond = max(0.0, size - float(sizes[-1])) * float(slope)
+    rate = math.exp(float(np.interp(size, sizes, rates)) + beyond)
+    rule = "178, 90 and 30 for JPEGs of 0.3, 2 and 12 megapixels, between them in proportion"
+    return rate, _line("decoding", rate, "images/s per core", "scaled", rule)
+
+
+def _disk(needs: Needs, sample: Sample) -> list[Line]:
+    n, n_bytes = needs.images, 2 if needs.storage == "float16" else 4
+    thumbnail = sample.thumbnail_bytes or _THUMBNAIL_BYTES
+    measured = "of these images" if sample.thumbnail_bytes else "on photographs"
+    return [
+        _gigabytes("vectors", n * needs.dim * n_bytes, f"n x d x {n_bytes} bytes"),
+        _gigabytes("thumbnails", n * thumbnail, f"n x {thumbnail / 1000:.1f} kB, the mean {measured}"),
+        _gigabytes("paths, sizes, dates", n * _ROW_BYTES, f"n x {_ROW_BYTES} bytes"),
+        _gigabytes(
+            "index", n * (needs.dim * _INDEX_BITS / 8 + _INDEX_ROW_BYTES), "n x (d x 4 bits + 16 bytes)"
+        ),
+        _line(
+            "index build",
+            _INDEX_SECONDS * (n / _INDEX_ROWS) ** _INDEX_EXPONENT * (needs.dim / _INDEX_DIM) / 60,
+            "minutes on 2 cores",
+            "scaled",
+            "181 s for 1,000,000 x 512, x n^1.11 x d",
+        ),
+    ]
+
+
+def _search(needs: Needs) -> list[Line]:
+    n, d = needs.images, needs.dim
+    in_memory = n <= _MAX_GRAPH_ROWS
+    if n < _MIN_INDEXED_ROWS:
+        choice = "none: exact search"
+    elif in_memory:
+        choice = "IVF_RQ of 4 bits on disk, and a graph of bytes in memory for a server"
+    elif n <= _MAX_ROWS_OF_A_SERVER:
+        choice = "IVF_RQ of 4 bits on disk"
+    else:
+        choice = "IVF_RQ of 4 bits, built on several machines; or Postgres or Milvus in parts"
+    graph = n * (d + 9 * _GRAPH_LINKS) * _GRAPH_SLACK
+    lines = [
+        _line("index type", choice, "", "scaled", "exact below 50,000 images; in memory up to 20 million"),
+        _gigabytes("memory, search on disk", 0.3e9 + 350 * n, "0.3 GB + 350 bytes x n, at 0.1 to 10 million"),
+    ]
+    if in_memory:
+        lines.append(
+            _gigabytes(
+                "memory, search in memory", graph + n * _ROW_BYTES, "n x (d + 9 x 16) x 1.2, + n x 300 bytes"
+            )
+        )
+    lines.append(
+        _gigabytes(
+            "Postgres, table and index", n * (4 * d + 150 + 21 * _GRAPH_LINKS), "n x (4 d + 150 + 336)"
+        )
+    )
+    if needs.queries_per_second:
+        seconds = _SEARCH_S_IN_MEMORY if in_memory else _SEARCH_S_ON_DISK
+        replicas = math.ceil(needs.queries_per_second * seconds / (needs.cores * _USED_SHARE)) + 1
+        rule = f"queries/s x {seconds * 1000:g} ms / ({needs.cores} cores x {_USED_SHARE}), + 1 to spare"
+        lines.append(_line("search servers", replicas, "", "scaled", rule))
+    return lines
+
+
+def _gigabytes(name: str, n_bytes: float, rule: str) -> Line:
+    return _line(name, n_bytes / 1e9, "GB", "scaled", rule)
+
+
+def _line(name: str, value: float | str, unit: str, basis: Basis, rule: str) -> Line:
+    return Line(name, value if isinstance(value, str) else float(f"{value:.4g}"), unit, basis, rule)

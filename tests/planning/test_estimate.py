@@ -1,0 +1,61 @@
+"""Plans against what was measured, by hand and by other rules."""
+
+import pytest
+
+from nearsight.errors import InvalidParameterError
+from nearsight.planning import Needs, Sample, estimate, measure
+
+
+def values(needs: Needs, sample: Sample | None = None) -> dict[str, float | str]:
+    return {line.name: line.value for line in estimate(needs, sample or Sample(network_per_core=100.0))}
+
+
+def test_a_plan_agrees_with_what_was_measured() -> None:
+    # 100,000 and 1,000,000 x 512 were built and searched on two cores: see benchmarks/search.py.
+    small, large = values(Needs(100_000, 512)), values(Needs(1_000_000, 512))
+    assert small["index"] == pytest.approx(0.027, rel=0.3)
+    assert (small["index build"], large["index build"]) == pytest.approx((14 / 60, 181 / 60), rel=0.3)
+    assert large["memory, search on disk"] == pytest.approx(0.778, rel=0.3)
+    # By hand: 16 cores with 90 images/s of decoding and 100 of the network, of which 15 % are lost.
+    assert large["embedding rate"] == pytest.approx(0.85 * 16 / (1 / 90 + 1 / 100), rel=1e-3)
+
+
+def test_two_hundred_million_with_gpus() -> None:
+    needs = Needs(200_000_000, 512, megapixels=0.3, storage="float16", machines=8, gpus=1, price=2.0)
+    plan = values(needs, Sample())
+    assert plan["vectors"] == pytest.approx(205, rel=0.01)
+    assert plan["index"] == pytest.approx(54, rel=0.02)
+    assert 1600 <= float(plan["thumbnails"]) <= 3200
+    assert plan["GPUs"] == 8
+    assert plan["cost"] == pytest.approx(2 * float(plan["machine hours"]), rel=0.001)
+    # A core decodes 178 in a second, so 16 cores and not the GPU are the bound.
+    assert plan["embedding"] == pytest.approx(200e6 / (8 * 16 * 178 * 0.85) / 3600, rel=0.001)
+
+
+def test_more_or_larger_images_never_take_less() -> None:
+    plans = [
+        values(Needs(n, 512, megapixels=px)) for n, px in [(10**5, 0.3), (10**6, 2), (10**7, 12), (10**8, 50)]
+    ]
+    for name in ("embedding", "vectors", "thumbnails", "index", "index build", "memory, search on disk"):
+        numbers = [float(plan[name]) for plan in plans]
+        assert numbers == sorted(numbers)
+        assert len(set(numbers)) == 4
+
+
+def test_what_cannot_be_planned_is_refused() -> None:
+    with pytest.raises(InvalidParameterError, match="images is 0"):
+        estimate(Needs(0, 512), Sample())
+    with pytest.raises(InvalidParameterError, match="no GPU"):
+        estimate(Needs(1000, 512), Sample())
+
+
+def test_images_are_measured(tmp_path, cache, save_image) -> None:
+    for seed in range(3):
+        save_image(tmp_path / f"{seed}.png", seed, (200, 100))
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    sample = measure([str(tmp_path)], "efficientnet-lite0", cache_dir=cache)
+    assert (sample.n_images, sample.n_failed, sample.megapixels) == (4, 1, pytest.approx(0.02))
+    assert sample.decoded_per_core is not None
+    assert sample.network_per_core is not None
+    assert 0.25 < sample.max_failure_rate < 0.75
+    assert {line.basis for line in estimate(Needs(10**6, 1280), sample)} == {"measured", "scaled"}
