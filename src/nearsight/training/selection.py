@@ -227,9 +227,10 @@ def choose_map(
     InvalidParameterError
         `dim` is longer than the data allow.
     """
-    settings = compare_settings(data, divisions, progress=progress)
+    fits = DivisionFits(data, divisions)
+    settings = compare_settings(data, divisions, fits, progress=progress)
     best = chosen(settings)
-    curve = dimension_curve(data, divisions, best.setting)
+    curve = dimension_curve(data, divisions, best.setting, fits)
     longest = curve[-1].dim
     if dim is not None and not 1 <= dim <= longest:
         raise InvalidParameterError(
@@ -238,8 +239,35 @@ def choose_map(
     return FittedMap(best, settings, curve, dim or best_dim(curve))
 
 
+class DivisionFits:
+    """The scatter of each division's images, computed once for all settings and dimensions.
+
+    Parameters
+    ----------
+    data : TrainingData
+    divisions : sequence of Draw
+    """
+
+    def __init__(self, data: TrainingData, divisions: Sequence[Draw]) -> None:
+        self._data = data
+        self._divisions = divisions
+        self._fits: dict[bool, list[ScaledFit]] = {}
+
+    def of(self, uses_layers: bool) -> list[ScaledFit]:
+        """Return the fit of each division, with or without inner layers."""
+        if uses_layers not in self._fits:
+            self._fits[uses_layers] = [
+                ScaledFit(self._data.rows(draw.fit), uses_layers) for draw in self._divisions
+            ]
+        return self._fits[uses_layers]
+
+
 def compare_settings(
-    data: TrainingData, divisions: Sequence[Draw], *, progress: bool | None = None
+    data: TrainingData,
+    divisions: Sequence[Draw],
+    fits: DivisionFits | None = None,
+    *,
+    progress: bool | None = None,
 ) -> list[SettingResult]:
     """Judge every setting on the images that each division leaves out.
 
@@ -247,6 +275,8 @@ def compare_settings(
     ----------
     data : TrainingData
     divisions : sequence of Draw
+    fits : DivisionFits, optional
+        Of these divisions, to be used again.
     progress : bool, optional
         See `nearsight.progress.bar`.
 
@@ -256,15 +286,16 @@ def compare_settings(
         In no particular order.
     """
     judged = Judged(data.y, data.groups, data.frozen, divisions)
+    all_fits = fits or DivisionFits(data, divisions)
     layers = (False, True) if data.views[0].shape[1] > data.n_vector else (False,)
     results = []
     total = len(layers) * len(SHRINKAGES) * len(STRETCHES)
     with bar("choosing settings", total, unit="settings", progress=progress) as shown:
         for uses_layers in layers:
-            fits = [ScaledFit(data.rows(draw.fit), uses_layers) for draw in divisions]
-            points = [fit.coordinates(data.views[0]) for fit in fits]
+            of_divisions = all_fits.of(uses_layers)
+            points = [fit.coordinates(data.views[0]) for fit in of_divisions]
             for setting in _settings(uses_layers):
-                mapped = [fit.mapped(p, setting) for fit, p in zip(fits, points, strict=True)]
+                mapped = [fit.mapped(p, setting) for fit, p in zip(of_divisions, points, strict=True)]
                 seen = float(np.nanmean(judged.seen(mapped)))
                 results.append(SettingResult(setting, seen, judged.unseen(mapped)))
                 shown.update()
@@ -285,7 +316,9 @@ def chosen(results: Sequence[SettingResult]) -> SettingResult:
     return min(allowed, key=lambda result: (-result.seen, result.setting))
 
 
-def dimension_curve(data: TrainingData, divisions: Sequence[Draw], setting: Setting) -> list[DimensionResult]:
+def dimension_curve(
+    data: TrainingData, divisions: Sequence[Draw], setting: Setting, fits: DivisionFits | None = None
+) -> list[DimensionResult]:
     """Judge one setting by dimension, on the images that each division leaves out.
 
     Parameters
@@ -293,6 +326,8 @@ def dimension_curve(data: TrainingData, divisions: Sequence[Draw], setting: Sett
     data : TrainingData
     divisions : sequence of Draw
     setting : Setting
+    fits : DivisionFits, optional
+        Of these divisions, to be used again.
 
     Returns
     -------
@@ -300,9 +335,11 @@ def dimension_curve(data: TrainingData, divisions: Sequence[Draw], setting: Sett
         The shortest first.
     """
     judged = Judged(data.y, data.groups, data.frozen, divisions)
-    fits = [ScaledFit(data.rows(draw.fit), setting.uses_layers) for draw in divisions]
-    longest = min(_longest(fit, setting, len(draw.fit)) for fit, draw in zip(fits, divisions, strict=True))
-    maps = [fit.map(setting, longest, data.views[0].shape[1]) for fit in fits]
+    of_divisions = (fits or DivisionFits(data, divisions)).of(setting.uses_layers)
+    longest = min(
+        _longest(fit, setting, len(draw.fit)) for fit, draw in zip(of_divisions, divisions, strict=True)
+    )
+    maps = [fit.map(setting, longest, data.views[0].shape[1]) for fit in of_divisions]
     mapped = [map.apply(data.views[0]) for map in maps]
     return [
         DimensionResult(dim, *judged.figures([vectors[:, :dim] for vectors in mapped]))

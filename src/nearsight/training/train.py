@@ -194,11 +194,12 @@ def train(
     if folder.holds_pairs:
         rows = np.flatnonzero(is_test)
         task = Task(rows, rows, data.y, data.groups)
-    tested = fit.map(data.rows(fitted)).apply(data.views[0])
+    judged_map = fit.map(data.rows(fitted))
+    tested = judged_map.apply(data.views[0])
     return Training(
         base=network.base,
         network=network,
-        map=fit.map(saved),
+        map=fit.map(data) if saved is data else judged_map,
         setting=fit.setting,
         settings=fit.settings,
         dimensions=fit.dimensions,
