@@ -33,6 +33,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 from scipy import stats
+from sklearn.datasets import load_digits
 
 from nearsight import Embedder, images
 from nearsight.analyses.image_quality import QualityLimits
@@ -237,6 +238,26 @@ def labels(X: np.ndarray, y: np.ndarray, n_draws: int) -> dict[str, object]:
     return result
 
 
+def few_labels(X: np.ndarray, y: np.ndarray, n_each: int = 10, n_draws: int = 6) -> dict[str, object]:
+    """Return how many of few labels are called likely, and how many of those are wrong."""
+    result: dict[str, object] = {}
+    for share_wrong in (0.0, 0.05):
+        counts = []
+        for draw in range(n_draws):
+            rng = np.random.default_rng(100 + draw)
+            rows = np.concatenate([rng.permutation(np.flatnonzero(y == c))[:n_each] for c in np.unique(y)])
+            wrong = y[rows].copy()
+            bad = rng.choice(len(rows), int(len(rows) * share_wrong), replace=False)
+            wrong[bad] = (wrong[bad] + rng.integers(1, y.max() + 1, len(bad))) % (y.max() + 1)
+            errors = find_label_errors(X[rows], wrong)
+            counts.append([errors.n_expected, np.isin(errors.ranked[: errors.n_expected], bad).sum()])
+        means = np.mean(counts, axis=0)
+        result[f"{share_wrong:.0%} wrong"] = {
+            "labels": len(rows), "likely": round(float(means[0]), 1), "of these wrong": round(float(means[1]), 1)
+        }  # fmt: skip
+    return result
+
+
 def judged(X: np.ndarray, y: np.ndarray, rows: np.ndarray) -> dict[str, float]:
     errors = find_label_errors(X, y)
     is_wrong = np.zeros(len(y), bool)
@@ -276,11 +297,11 @@ if __name__ == "__main__":
     parser.add_argument("--vectors", type=Path, help="of FOLDER, from `nearsight embed FOLDER --out`")
     parser.add_argument("--tested", type=int, default=400, help="images that are spoiled")
     parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--part", choices=["faults", "labels", "others"])
+    parser.add_argument("--part", choices=["faults", "labels", "few", "others"])
     parser.add_argument("--others", type=Path, nargs="*", default=[], help="folders of good images")
     given = parser.parse_args()
     document: dict[str, object] = {}
-    parts = [given.part] if given.part else ["faults", "others", "labels"]
+    parts = [given.part] if given.part else ["faults", "others", "labels", "few"]
     if "faults" in parts:
         document["faults"] = faults(given.folder, given.tested)
     if "others" in parts:
@@ -292,4 +313,12 @@ if __name__ == "__main__":
         if given.foreign:
             is_train = np.array(["/train/" in path for path in paths])
             document["outliers"] = outliers(X[is_train], Embedder().embed(given.foreign).vectors)
+    if "few" in parts:
+        X, paths = vectors(given.folder, given.vectors)
+        names = np.array([Path(path).parent.name for path in paths])
+        digits, classes = load_digits(return_X_y=True)
+        document["few labels"] = {
+            "the folder": few_labels(X, np.unique(names, return_inverse=True)[1]),
+            "digits": few_labels(digits - digits.mean(axis=0), classes),
+        }
     print(json.dumps(document, indent=1))

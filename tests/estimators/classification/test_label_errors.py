@@ -47,6 +47,19 @@ def test_clean_labels_are_not_accused():
     assert (errors.margins > 0).all()
 
 
+def test_right_labels_are_hardly_accused_where_there_are_few():
+    """Ten rows a class that overlap: the confident joint alone would count the classifiers' own errors."""
+    accused, joint, n = 0, 0, 0
+    for seed in range(6):
+        X, y = groups(n_each=10, n_classes=8, spread=0.4, seed=seed)
+        errors = find_label_errors(X, y)
+        accused += errors.n_expected
+        joint += _expected_errors(errors.probabilities, errors.y)
+        n += len(y)
+    assert joint > 0.04 * n
+    assert accused < 0.5 * joint
+
+
 def test_no_row_votes_for_itself():
     """The probabilities of a row do not depend on its own label: the oracle is a refit without it."""
     X, y = groups(n_each=8, n_classes=3, spread=0.4)
