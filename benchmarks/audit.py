@@ -23,7 +23,7 @@ the area under the ROC curve of the margin, precision among the first 5 %, preci
 that `classify check` calls likely, and the same of cleanlab on the same probabilities where it is installed.
 Labels that were wrong before count as false alarms, so that precision is a lower bound.
 
-*few*: the same with 10 labels a class, of the folder and of scikit-learn's digits: how many are called likely.
+*few*: 10 labels a class, of the folder and of scikit-learn's digits: how many are called likely.
 """
 
 import argparse
