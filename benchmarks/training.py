@@ -1,6 +1,6 @@
 """A model trained on labeled images beside the pretrained one, on images and classes that it never saw.
 
-    python -m benchmarks.training FOLDER [--augment products] [--views N] [--json]
+    python -m benchmarks.training FOLDER [--depth head|last|all] [--augment products] [--views N] [--json]
     python -m benchmarks.training FOLDER --unseen 10
     python -m benchmarks.training --fashion /usr/share/datasets/fashion-mnist --unseen 10
 
@@ -45,7 +45,14 @@ def trained(options: argparse.Namespace) -> dict[str, Any]:
     started, processor = time.perf_counter(), time.process_time()
     labeled, groups = labeled_images(options.folder, None, Exclusions())
     found = time.perf_counter()
-    result = train(labeled, groups, model=options.model, augment=options.augment, n_views=options.views)
+    result = train(
+        labeled,
+        groups,
+        model=options.model,
+        depth=options.depth,
+        augment=options.augment,
+        n_views=options.views if options.depth == "head" else None,
+    )
     seconds = {
         "seconds for near-duplicates": found - started,
         "seconds to embed and fit": result.seconds,
@@ -120,6 +127,9 @@ def main() -> None:
     parser.add_argument("--unseen", type=int, metavar="N", help="draws of classes to judge")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--augment", default="products")
+    parser.add_argument(
+        "--depth", default="head", choices=("head", "last", "all"), help="last and all need torch"
+    )
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="print one JSON document only")
     options = parser.parse_args()

@@ -35,7 +35,7 @@ Y = np.repeat(np.arange(5), 8)
 def layer_training(folder, loss="softmax", batch_size=16):
     """Return a training on random feature maps, those of a class alike; two classes are held out."""
     rng = np.random.default_rng(0)
-    maps = rng.normal(size=(5, 1, 192, 7, 7))[Y] + rng.normal(size=(40, 2, 192, 7, 7))
+    maps = rng.normal(size=(5, 1, 192, 7, 7))[Y] + 0.3 * rng.normal(size=(40, 2, 192, 7, 7))
     file = folder / "maps.npy"
     if not file.exists():
         np.save(file, maps.astype(np.float16))
@@ -52,7 +52,7 @@ def layer_training(folder, loss="softmax", batch_size=16):
         fit,
         Y[fit],
         loss,
-        LearningSchedule(N_EPOCHS, batch_size, rate=1e-4, shares=(1.0, 0.5)),
+        LearningSchedule(N_EPOCHS, batch_size, rate=1e-4, proxy_rate=1e-3, shares=(1.0, 0.5)),
         folder / "choice.pt",
         judge=Judge(Draw(fit, rows[is_judged], rows[Y >= 3], fit), Y, rows, frozen),
         progress=False,
@@ -127,7 +127,7 @@ def test_two_processes_learn_what_one_learns(tmp_path):
 
 
 def test_classes_come_closer_and_held_out_ones_are_judged(tmp_path):
-    training = layer_training(tmp_path)
+    training = layer_training(tmp_path, batch_size=4)
     outcome = train_network(training)
     assert outcome.losses[-1] < 0.8 * outcome.losses[0]
     assert [(r.epoch, r.share) for r in outcome.epochs] == [
