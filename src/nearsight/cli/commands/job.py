@@ -123,10 +123,10 @@ def _show(run: Run, job: Job) -> None:
 @click.command(
     "job",
     cls=Command,
-    json_shape="""STATUS: {"job": DIR, "collection": URI, "model": str, "units": int, "done": int,
+    json_shape="""{"job": DIR, "collection": URI, "model": str, "units": int, "done": int,
  "committed": int, "running": int, "interrupted": int, "images": int|null, "embedded": int, "failed": int,
  "images_per_second": float, "seconds_left": float|null}
---commit: STATUS with "units_added" and "rows_added"; --retry-failed: STATUS with "retried"
+which is STATUS; --commit: STATUS with "units_added" and "rows_added"; --retry-failed: STATUS with "retried"
 --failed: {"job": DIR, "failed": [{"path", "reason"}]}""",
     examples=(
         "nearsight job jobs/1",

@@ -74,7 +74,9 @@ def plan(
     queries_per_second: float,
     price: float | None,
 ) -> None:
-    """Estimate the machines, hours, memory, disk and money that a collection takes.
+    """Estimate what a collection takes.
+
+    Machines, hours, memory, disk, and money where a price is given.
 
     Images below PATH are decoded for up to 25 seconds, and the network runs for four; nothing is written.
     Each line says whether its number was measured here, scaled from a measurement by the rule beside it, or
