@@ -198,7 +198,7 @@ def _search(needs: Needs) -> list[Line]:
     elif n <= _MAX_ROWS_OF_A_SERVER:
         choice = "IVF_RQ of 4 bits on disk"
     else:
-        choice = "IVF_RQ of 4 bits, built on several machines; or Postgres or Milvus in parts"
+        choice = "beyond what one machine builds: a vector database in several parts"
     graph = n * (d + 9 * _GRAPH_LINKS) * _GRAPH_SLACK
     lines = [
         _line("index type", choice, "", "scaled", "exact below 50,000 images; in memory up to 20 million"),
