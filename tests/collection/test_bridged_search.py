@@ -280,8 +280,8 @@ def test_kill_9_at_every_write_loses_nothing(collection, whole, folder):
     ):
         if step == "commit":
             Upgrade(Collection.open(collection.directory, model=OLD), NEW).switch()
-        # Dies in the middle, and then not at all.
-        for n_writes in (1, 9):
+        # Dies before its first write, and then not at all.
+        for n_writes in (0, 9):
             killed(collection.directory, step, n_writes, query)
             now = Collection.open(collection.directory)
             assert {item.id for item in now.items()} == ids
