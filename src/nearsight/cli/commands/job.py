@@ -148,11 +148,11 @@ which is STATUS; --commit: STATUS with "units_added" and "rows_added"; --retry-f
 def own(
     run: Run, /, *, directory: Path | None, commit: bool, wait: bool, failed: bool, retry_failed: bool
 ) -> None:
-    """Show and commit a job of `nearsight index --job DIR`, and manage the jobs of the service.
+    """Show or commit a job of units; list the service's jobs.
 
-    A job of units is a folder. Any process may commit it, as often as it likes and while others work: each
-    image comes into the collection once. The jobs of the service have an id; list, show, follow, cancel and
-    resume are for those.
+    A job of units is a folder that `nearsight index --job DIR` makes. Any process may commit it, as often as
+    it likes and while others work: each image comes into the collection once. The jobs of the service have
+    an id; list, show, follow, cancel and resume are for those.
     """
     if directory is None:
         context = click.get_current_context()
