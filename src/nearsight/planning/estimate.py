@@ -95,7 +95,7 @@ def estimate(needs: Needs, sample: Sample) -> list[Line]:
     Raises
     ------
     InvalidParameterError
-        A number is not positive; or there is no GPU, and nobody has measured the network on a core.
+        A number is not positive; or there are 0 GPUs, and nobody has measured the network on a core.
 
     Examples
     --------
@@ -126,7 +126,9 @@ def _embedding(needs: Needs, sample: Sample) -> list[Line]:
         )
         rule = f"{_EFFICIENCY} x cores / (1 / decoding + 1 / network)"
     else:
-        raise InvalidParameterError("there is no GPU, and the network was not measured on a core; measure it")
+        raise InvalidParameterError(
+            "the plan has no GPU, and no core of this machine was measured; set gpus, or measure first"
+        )
     rate *= _EFFICIENCY
     hours = needs.images / (rate * needs.machines) / 3600
     lines += [

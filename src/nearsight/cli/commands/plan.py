@@ -15,7 +15,9 @@ _FACTORS = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 def _number(ctx: click.Context, param: click.Parameter, text: str) -> int:
     match = _NUMBER.match(text)
     if match is None or not float(match[1]):
-        raise click.BadParameter(f"{text!r} is no number of images; write 200M, 50k or 1000000", ctx, param)
+        raise click.BadParameter(
+            f"{text!r} is not a number of images; write 200M, 50k or 1000000", ctx, param
+        )
     return int(float(match[1]) * _FACTORS[match[2]])
 
 
@@ -24,7 +26,7 @@ def _megapixels(ctx: click.Context, param: click.Parameter, text: str | None) ->
         return None
     match = re.match(r"(\d+(?:\.\d+)?)(?:Mpx)?\Z", text)
     if match is None or not float(match[1]):
-        raise click.BadParameter(f"{text!r} is no size; write 2Mpx for two megapixels", ctx, param)
+        raise click.BadParameter(f"{text!r} is not a size; write 2Mpx for two megapixels", ctx, param)
     return float(match[1])
 
 

@@ -134,7 +134,7 @@ def train(
     DIR holds one folder of images a class, perhaps in folders train and test. A linear map is fitted behind
     the pretrained network, so that images of one class become alike: in seconds, without a GPU. With PyTorch
     (pip install 'nearsight[train]') and enough images, the last block of the network is trained too, in
-    minutes, and with an NVIDIA GPU all layers. Where that is no better, the pretrained layers are kept.
+    minutes, and with an NVIDIA GPU all layers. If this does not help, the pretrained layers are kept.
     If the command is killed, the same command goes on after the last epoch.
 
     Settings are chosen on images that are left out, and the figures are of test images: a folder test, or a
