@@ -190,6 +190,18 @@ def test_memory_gives_the_matches_of_the_disk(collection, where):
     )
 
 
+def test_a_search_in_memory_asks_once_for_the_version(collection, monkeypatch):
+    assert collection.load_into_memory()
+    engine = collection._store._store
+    asked = []
+    version = type(engine).version
+    monkeypatch.setattr(
+        type(engine), "version", property(lambda store: asked.append(store) or version.fget(store))
+    )
+    collection.search(vector=np.ones(DIM), k=3, where="parity = 1")
+    assert asked == [engine]
+
+
 def test_many_vectors_at_once(collection):
     vectors = np.random.default_rng(0).standard_normal((40, DIM)).astype(np.float32)
     one_by_one = [collection.search(vector=vector, k=6, where="parity = 0") for vector in vectors]

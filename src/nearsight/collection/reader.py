@@ -16,7 +16,7 @@ from nearsight.collection.results import Item, Match, Metadata
 from nearsight.collection.search import search_vectors
 from nearsight.errors import FilterError, FingerprintMismatchError, UnknownIdError
 from nearsight.models import Fingerprint, ModelSpec
-from nearsight.store import NUMBER_TYPES, Filter, MemoryStore, VectorStore
+from nearsight.store import NUMBER_TYPES, Filter, MemoryStore, Snapshot, VectorStore
 from nearsight.store.filters.unicode_forms import in_both_forms
 
 # The shortest start of an id that stands for the whole.
@@ -253,10 +253,15 @@ class CollectionReader:
         """
         return self._filter(where)
 
-    def _filter(self, where: str | None) -> Filter | None:
+    def _snapshot(self) -> VectorStore | Snapshot:
+        """Return what answers the next search, and has the schema to ask with."""
+        return self._store.snapshot() if isinstance(self._store, MemoryStore) else self._store
+
+    def _filter(self, where: str | None, stored: pa.Schema | None = None) -> Filter | None:
+        """Return what `where` means to a store, whose schema a caller may have."""
         if where is None:
             return None
-        stored = self._store.schema
+        stored = self._store.schema if stored is None else stored
         parsed_with, condition = self._filters.get(where, (None, None))
         if condition is None or parsed_with is not stored:
             condition = self._parsed(where, stored)

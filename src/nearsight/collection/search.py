@@ -145,10 +145,10 @@ def search_vectors(
     collection: "CollectionReader", vectors: NDArray[np.float32], k: int, where: str | None, exact: bool
 ) -> list[list[Match]]:
     """Return the `k` most similar images of each vector; see `CollectionReader.search_vectors`."""
-    store = collection._store
+    store = collection._snapshot()
     metadata = schema.metadata_columns(store.schema)
-    columns = ["path", *metadata]
-    hits = store.search(vectors, k, where=collection._filter(where), columns=columns, exact=exact)
+    condition = collection._filter(where, store.schema)
+    hits = store.search(vectors, k, where=condition, columns=["path", *metadata], exact=exact)
     return [
         [
             Match(

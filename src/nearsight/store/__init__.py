@@ -13,7 +13,7 @@ from nearsight.store.factory import (
     open_store,
 )
 from nearsight.store.filters.ast import Field, Filter
-from nearsight.store.memory.store import MemoryStore
+from nearsight.store.memory.store import MemoryStore, Snapshot
 
 if TYPE_CHECKING:
     from nearsight.store.filters.parser import parse
@@ -24,6 +24,7 @@ __all__ = [
     "Filter",
     "Hit",
     "MemoryStore",
+    "Snapshot",
     "VectorError",
     "VectorStore",
     "check_machine",

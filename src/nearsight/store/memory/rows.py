@@ -5,6 +5,8 @@ Objects are never changed: a change makes a new one, so that a search in another
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, repeat
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +30,7 @@ _GATHERED_SHARE = 0.25
 _BATCH_NUMBERS = 16_000_000
 _LARGE_BATCH = 8
 _N_MASKS = 16
+_MAX_READ_ONE_BY_ONE = 64
 #: Numbers of vectors that came since, and are compared one by one, beyond which all rows are read again.
 MAX_RECENT_NUMBERS = 4_000_000
 _MAX_DEAD_SHARE, _MIN_DEAD = 0.2, 1000
@@ -161,6 +164,10 @@ class Rows:
         """The columns in memory, besides the vector."""
         names: list[str] = self.base.table.column_names
         return names
+
+    def holds(self, columns: Sequence[str]) -> bool:
+        """Whether these columns are in memory; the vector always is."""
+        return {*columns} <= {*self.columns, "vector"}
 
     @property
     def reliable_graph(self) -> Graph | None:
@@ -336,7 +343,7 @@ class Rows:
         short: list[int] = []
         for number, keys in enumerate(graph.search(codes, count)):
             keys = keys if is_all else keys[mask[keys]]
-            keys = np.unique(keys) if has_repetitions else keys
+            keys = _without_repetitions(keys) if has_repetitions else keys
             query = queries[number]
             recent = self.recent.nearest(query, k, recent_rows)
             if len(keys) + len(recent) < min(k, n_matching):
@@ -376,31 +383,33 @@ class Rows:
     ) -> list[list[Hit]]:
         """Return hits of the k best of each query; equal similarities are ordered by id."""
         chosen = [_best(positions, cosines, k) for positions, cosines in nearest]
-        names = list(dict.fromkeys(["id", *columns]))
-        table = self.take(np.concatenate([positions for positions, _ in chosen]), names)
-        ids = table.column("id").to_pylist()
-        others = [name for name in names if name != "id"]
-        values = [table.column(name).to_pylist() for name in others]
-        rows = (
-            [dict(zip(others, row, strict=True)) for row in zip(*values, strict=True)]
-            if others
-            else [{} for _ in ids]
-        )
-        hits: list[list[Hit]] = []
-        first = 0
-        for positions, cosines in chosen:
-            own = [
-                Hit(id, similarity, row)
-                for id, similarity, row in zip(
-                    ids[first : first + len(positions)],
-                    np.clip(cosines, -1, 1).tolist(),
-                    rows[first : first + len(positions)],
-                    strict=True,
-                )
-            ]
-            first += len(positions)
-            hits.append(sorted(own, key=_order)[:k])
-        return hits
+        positions = np.concatenate([positions for positions, _ in chosen])
+        names = [name for name in dict.fromkeys(columns) if name != "id"]
+        values = self._values(positions, ["id", *names])
+        rows = zip(*values[1:], strict=True) if names else repeat(())
+        cosines = np.concatenate([cosines for _, cosines in chosen])
+        similarities = np.minimum(np.maximum(cosines, -1), 1).tolist()
+        found = [
+            Hit(id, similarity, dict(zip(names, row, strict=True)))
+            for id, similarity, row in zip(values[0], similarities, rows, strict=False)
+        ]
+        ends = accumulate(len(positions) for positions, _ in chosen)
+        return [
+            sorted(found[end - len(positions) : end], key=_order)[:k]
+            for (positions, _), end in zip(chosen, ends, strict=True)
+        ]
+
+    def _values(self, positions: _Positions, columns: Sequence[str]) -> list[list[Any]]:
+        """Return the values of rows by column; a few are read one by one, which is several times as fast."""
+        if len(positions) > _MAX_READ_ONE_BY_ONE or "vector" in columns:
+            table = self.take(positions, columns)
+            return [table.column(name).to_pylist() for name in columns]
+        n_base, places = len(self.base), positions.tolist()
+        base, recent = ([part.table.column(name) for name in columns] for part in (self.base, self.recent))
+        return [
+            [own[at].as_py() if at < n_base else new[at - n_base].as_py() for at in places]
+            for own, new in zip(base, recent, strict=True)
+        ]
 
 
 def _has_id(column: pa.ChunkedArray, ids: Sequence[str]) -> Mask:
@@ -410,6 +419,14 @@ def _has_id(column: pa.ChunkedArray, ids: Sequence[str]) -> Mask:
         has_id = pc.is_in(column, pa.array(ids, pa.string()))
     mask: Mask = has_id.to_numpy()
     return mask
+
+
+def _without_repetitions(keys: _Positions) -> _Positions:
+    """Return keys in order, each once; `np.unique` takes five times as long for a few."""
+    keys = np.sort(keys)
+    is_first = np.ones(len(keys), bool)
+    np.not_equal(keys[1:], keys[:-1], out=is_first[1:])
+    return keys[is_first]
 
 
 def _with_columns(table: pa.Table, columns: Sequence[pa.Field]) -> pa.Table:

@@ -129,7 +129,7 @@ class MemoryStore:
         """Stream `columns`; see VectorStore. Rows that are named by their ids are read from memory."""
         rows = self._rows() if ids is not None else None
         mask = rows.mask(where) if rows else None
-        if rows is None or ids is None or mask is None or not {*columns} <= {*rows.columns, "vector"}:
+        if rows is None or ids is None or mask is None or not rows.holds(columns):
             yield from self._store.scan(columns, where, ids=ids)
             return
         positions = rows.positions(ids)
@@ -145,12 +145,27 @@ class MemoryStore:
         exact: bool = False,
     ) -> list[list[Hit]]:
         """Return the k nearest rows of each vector; see VectorStore."""
+        return self.snapshot().search(vectors, k, where=where, columns=columns, exact=exact)
+
+    def snapshot(self) -> "Snapshot":
+        """Return the store as it is now, for a caller that needs its schema and then searches."""
         rows = self._rows()
+        return Snapshot(self, rows, self._store.schema if rows is None else self._schema)
+
+    def _search(
+        self,
+        rows: Rows | None,
+        vectors: NDArray[np.float32],
+        k: int,
+        where: Filter | None,
+        columns: Sequence[str],
+        exact: bool,
+    ) -> list[list[Hit]]:
         self._n_searches += 1
         is_due = rows is None or rows.is_worn or not self._is_complete
         if is_due and (self._loaded is not None or self._n_searches >= _SEARCHES_BEFORE_LOADING):
             self._load_in_background()
-        if rows is not None and {*columns} <= {*rows.columns}:
+        if rows is not None and rows.holds(columns):
             hits = rows.search(check_queries(vectors, k, rows.dim), k, where, columns, exact=exact)
             if hits is not None:
                 return hits
@@ -301,6 +316,36 @@ class MemoryStore:
         thread = self._thread
         if thread is not None:
             thread.join(_EXIT_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A store at one version, so that a search looks once whether somebody has written.
+
+    Attributes
+    ----------
+    schema : pa.Schema
+        The columns of that version.
+    """
+
+    _store: MemoryStore
+    _rows: Rows | None
+    schema: pa.Schema
+
+    def search(
+        self,
+        vectors: NDArray[np.float32],
+        k: int,
+        *,
+        where: Filter | None = None,
+        columns: Sequence[str] = (),
+        exact: bool = False,
+    ) -> list[list[Hit]]:
+        """Return the k nearest rows of each vector; see VectorStore.
+
+        Rows that are not in memory are those of a later version, if there is one by now.
+        """
+        return self._store._search(self._rows, vectors, k, where, columns, exact)
 
 
 def _all_columns(schema: pa.Schema) -> list[str]:
