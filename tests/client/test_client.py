@@ -221,6 +221,9 @@ def test_the_shop(remote, local, tmp_path):
     found = remote.recommend(ids["0"], baskets="orders", k=1, rules=["width <= 2 * item.width"])
     assert (found.items[0].id, found.n_baskets) == (ids["3"], 9)
     assert remote.recommendation_table(k=1).count(b"looks like") == 6
+    remote.save_recommendation_rules(["width <= 2 * item.width"])
+    assert remote.recommendation_rules() == ["width <= 2 * item.width"]
+    remote.save_recommendation_rules([])
     remote.delete_baskets("orders")
     assert remote.baskets() == []
 

@@ -147,6 +147,8 @@ class CollectionCalls:
 
     recommend = Call(recommendation_operations.recommend)
     recommendation_table = Call(recommendation_operations.recommendation_table)
+    recommendation_rules = Call(recommendation_operations.recommendation_rules)
+    save_recommendation_rules = Call(recommendation_operations.save_recommendation_rules)
     baskets = Call(recommendation_operations.baskets)
     fit_baskets = Call(recommendation_operations.fit_baskets)
     delete_baskets = Call(recommendation_operations.delete_baskets)

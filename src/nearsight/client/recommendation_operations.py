@@ -87,6 +87,19 @@ def recommendation_table(
     return (yield Request("GET", place)).content
 
 
+def recommendation_rules(collection: Named) -> Operation[list[str]]:
+    """Return the rules that are saved with the collection; `recommend` takes them as `rules`."""
+    answer = yield Request("GET", collection_path(collection, "recommendations", "rules"))
+    rules: list[str] = answer.json()["rules"]
+    return rules
+
+
+def save_recommendation_rules(collection: Named, rules: Sequence[str]) -> Operation[None]:
+    """Save rules with the collection, in place of those before."""
+    body = {"rules": list(rules)}
+    yield Request("PUT", collection_path(collection, "recommendations", "rules"), json=body)
+
+
 def baskets(collection: Named) -> Operation[list[dict[str, Any]]]:
     """Return what is known of the baskets that the service has: name, number of baskets, unknown names."""
     answer = yield Request("GET", collection_path(collection, "baskets"))

@@ -1,12 +1,16 @@
 """Rules of recommendations: filters that may refer to the image that is recommended for."""
 
+import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from nearsight.collection import Collection, Item
-from nearsight.errors import FilterError
+from nearsight.errors import FilterError, StorageError
+from nearsight.services.change_files import write_durably
+
+FILENAME = "recommendation_rules.json"
 
 # Text in quotes is passed over; a reference may be multiplied from either side.
 _QUOTED_OR_REFERENCE = re.compile(
@@ -63,6 +67,46 @@ def check_rules(collection: Collection, rules: Sequence[str]) -> None:
     first = next(iter(collection.items()), None)
     if first is not None:
         collection.count(condition(collection, first, rules))
+
+
+class StoredRules:
+    """The rules that a collection's recommendations follow by default, in its directory.
+
+    Parameters
+    ----------
+    collection : Collection
+    """
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._file = collection.directory / FILENAME
+
+    def read(self) -> list[str]:
+        """Return the rules; none if none were saved.
+
+        Raises
+        ------
+        StorageError
+            The file is damaged.
+        """
+        try:
+            rules = json.loads(self._file.read_text(encoding="utf-8"))["rules"]
+            return [str(rule) for rule in rules]
+        except FileNotFoundError:
+            return []
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise StorageError(f"{self._file} is damaged; save the rules again, or delete it") from error
+
+    def write(self, rules: Sequence[str]) -> None:
+        """Replace the rules; they are on disk when this returns.
+
+        Raises
+        ------
+        FilterError
+            See `condition`.
+        """
+        check_rules(self._collection, rules)
+        write_durably(self._file, {"format": 1, "rules": list(rules)})
 
 
 class _Values:

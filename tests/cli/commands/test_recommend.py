@@ -91,6 +91,8 @@ def test_rules_and_a_table_of_all(indexed, orders, tmp_path):
     free = indexed.json("recommend", "0.png", "--baskets", orders)
     ruled = indexed.json("recommend", "0.png", "--baskets", orders, "--rule", "width > 2 * item.width")
     assert (len(free["items"]), ruled["items"]) == (5, [])
+    assert indexed.json("recommend", "--rule", "width > 2 * item.width", "--save-rules")["items"] == []
+    assert indexed.json("recommend", "0.png", "--baskets", orders, "--saved-rules")["items"] == []
     table = tmp_path / "all.csv"
     rule = ("--rule", "width <= 2 * item.width")
     result = indexed("recommend", "--baskets", orders, "--out", table, "-k", 2, *rule)

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from nearsight import Collection
+from nearsight.errors import StorageError
 from nearsight.services import job_worker
+from nearsight.services.recommendation_rules import FILENAME, StoredRules
 
 from fake import FakeBackend
 
@@ -62,6 +64,23 @@ def finish(client, monkeypatch):
 
 def library(client):
     return Collection.open(client.service.catalog.directory("shop"), model=FakeBackend())
+
+
+def test_rules_are_saved_with_the_collection(client, products):
+    place = f"{ROUTE}/recommendations/rules"
+    assert client.get(place).json() == {"rules": []}
+    rules = ["category != item.category", "price BETWEEN 0.5 * item.price AND 1.5 * item.price"]
+    assert client.put(place, json={"rules": rules}).json() == {"rules": rules}
+    assert client.put(place, json={"rules": ["colour = item.colour"]}).status_code == 400
+    assert client.put(place, json={"rules": ["price < 9"] * 21}).status_code == 422
+    assert client.get(place).json() == {"rules": rules}
+    stored = StoredRules(library(client))
+    assert stored.read() == rules
+    (library(client).directory / FILENAME).write_text("[]")
+    with pytest.raises(StorageError, match="damaged"):
+        stored.read()
+    stored.write([])
+    assert client.get(place).json() == {"rules": []}
 
 
 def test_images_that_look_alike_under_rules(client, products):

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         "nearsight recommend --baskets orders.csv --to recommender.npz",
         "nearsight recommend 3fa9c1 --from recommender.npz",
         'nearsight recommend 3fa9c1 --rule "kind != item.kind" --rule "price <= 1.2 * item.price"',
+        'nearsight recommend --rule "kind != item.kind" --save-rules',
+        "nearsight recommend 3fa9c1 --saved-rules",
         "nearsight recommend --from recommender.npz --out recommendations.csv",
     ),
 )
@@ -56,6 +58,12 @@ if TYPE_CHECKING:
     metavar="EXPR",
     help="As --where, but item.FIELD stands for the value of the image that is recommended for, such as"
     ' "price <= 1.2 * item.price". A rule does not apply to an image that lacks the value. Repeatable.',
+)
+@click.option("--saved-rules", is_flag=True, help="Also follow the rules that are saved with the collection.")
+@click.option(
+    "--save-rules",
+    is_flag=True,
+    help="Save the rules of --rule with the collection, in place of those before; the page shows them.",
 )
 @click.option(
     "--out",
@@ -91,6 +99,8 @@ def recommend(
     k: int,
     where: str | None,
     rules: tuple[str, ...],
+    saved_rules: bool,
+    save_rules: bool,
     out: Path | None,
     diversity: float,
     include_new_items: bool,
@@ -108,6 +118,7 @@ def recommend(
     from nearsight.analyses.recommendations import Recommendations
     from nearsight.services.collections import image_ids
     from nearsight.services.documents import recommendations_document
+    from nearsight.services.recommendation_rules import StoredRules
     from nearsight.services.recommendations import (
         RecommendationOptions,
         recommend_images,
@@ -117,7 +128,7 @@ def recommend(
     has_query = id is not None or history is not None
     if (
         (id is not None and history is not None)
-        or not (has_query or to_file or out)
+        or not (has_query or to_file or out or save_rules)
         or (report and not has_query)
     ):
         raise click.UsageError("name what to recommend for: ID or --history ID,ID...")
@@ -133,6 +144,11 @@ def recommend(
     recommender, resolution = _recommender(run, collection, baskets, from_file)
     if to_file is not None and recommender is not None:
         recommender.save(to_file)
+    stored = StoredRules(collection)
+    if saved_rules:
+        rules = (*stored.read(), *rules)
+    if save_rules:
+        stored.write(rules)
     query = RecommendationOptions(k, where, rules, diversity, include_new_items)
     if has_query:
         recommendations = recommend_images(collection, ids, query, recommender)

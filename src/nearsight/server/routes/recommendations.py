@@ -18,7 +18,7 @@ from nearsight.server.service import Service
 from nearsight.server.uploads import write_file
 from nearsight.services.csv_tables import read_baskets
 from nearsight.services.documents import recommendations_document
-from nearsight.services.recommendation_rules import MAX_RULES, check_rules
+from nearsight.services.recommendation_rules import MAX_RULES, StoredRules, check_rules
 from nearsight.services.recommendations import RecommendationOptions, count_allowed, recommend_images
 from nearsight.services.recommenders import StoredRecommenders
 from nearsight.text_format import printable
@@ -48,6 +48,12 @@ class Rules(BaseModel):
     def options(self) -> RecommendationOptions:
         """Return the options of the service behind."""
         return RecommendationOptions(self.k, self.where, self.rule, self.diversity, self.include_new_items)
+
+
+class SavedRules(BaseModel):
+    """The rules that are saved with a collection."""
+
+    rules: list[str] = Field(max_length=MAX_RULES)
 
 
 class ItemRules(Rules):
@@ -111,6 +117,21 @@ async def get_recommendations(request: Request, name: str) -> FileResponse:
         filename=f"{name}-recommendations.csv",
         headers={"Cache-Control": "private, no-cache"},
     )
+
+
+@router.get("/recommendations/rules", dependencies=[requires("read")])
+async def get_rules(request: Request, name: str) -> SavedRules:
+    """Return the rules that are saved with the collection, for everybody who recommends from it."""
+    service: Service = request.app.state.service
+    return SavedRules(rules=await service.in_thread(lambda: StoredRules(service.catalog.open(name)).read()))
+
+
+@router.put("/recommendations/rules", dependencies=[requires("write")])
+async def put_rules(request: Request, name: str, body: SavedRules) -> SavedRules:
+    """Save the rules of the collection in place of those before; they are not applied unless they are asked for."""
+    service: Service = request.app.state.service
+    await service.in_thread(lambda: StoredRules(service.catalog.open(name)).write(body.rules))
+    return body
 
 
 @router.get("/baskets", dependencies=[requires("read")])
