@@ -128,7 +128,7 @@ async def get_rules(request: Request, name: str) -> SavedRules:
 
 @router.put("/recommendations/rules", dependencies=[requires("write")])
 async def put_rules(request: Request, name: str, body: SavedRules) -> SavedRules:
-    """Save the rules of the collection in place of those before; they are not applied unless they are asked for."""
+    """Save rules with the collection, in place of those before; a request still names those it follows."""
     service: Service = request.app.state.service
     await service.in_thread(lambda: StoredRules(service.catalog.open(name)).write(body.rules))
     return body
