@@ -109,7 +109,7 @@ def test_from_orders_to_a_table(page, shop, orders):
     page.keyboard.press("Escape")
 
     # A rule is taken away; orders are deleted.
-    page.get_by_role("button", name="Remove the rule about category").click()
+    page.get_by_role("button", name="Remove the rule category").click()
     page.get_by_text("6 images allowed").wait_for()
     page.get_by_role("button", name="Orders…", exact=True).click()
     page.get_by_role("button", name="Delete").click()

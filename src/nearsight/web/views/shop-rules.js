@@ -9,7 +9,6 @@ const RULES = {
   double: [["within", "within %", true], ...KINDS.double, ...SAME],
   bool: [...KINDS.bool, ...SAME],
 };
-const ABOUT_ITEM = ["same", "other", "within"];
 
 /** The fields that rules can name, and their types. */
 export const fieldsOf = (metadata) => Object.fromEntries([
@@ -20,26 +19,35 @@ export const fieldsOf = (metadata) => Object.fromEntries([
 
 const rounded = (value) => Number(value.toFixed(4));
 
-/** A rule in the language of filters. Nothing for a rule of a field that is gone. */
-export function textOf(rule, fields) {
+/** A rule in the language of filters, as it is saved with the collection. */
+function textOf(rule, type) {
   const { field, is, value } = rule;
   const share = Number(value) / 100;
-  return fields[field] && (conditionText(rule, fields[field]) ?? {
+  return conditionText(rule, type) ?? {
     same: `${field} = item.${field}`, other: `${field} != item.${field}`,
     within: `${field} BETWEEN ${rounded(Math.max(0, 1 - share))} * item.${field} AND ${rounded(1 + share)} * item.${field}`,
-  }[is]);
+  }[is];
 }
 
+const WORDS = [
+  [/^(\w+) = item\.\1$/, "$1: is the same"], [/^(\w+) != item\.\1$/, "$1: differs"],
+  [/^(\w+) BETWEEN [\d.]+ \* item\.\1 AND ([\d.]+) \* item\.\1$/, (_, field, most) => `${field} within ${rounded(100 * most - 100)} %`],
+  [/ = TRUE$/, ": yes"], [/ = FALSE$/, ": no"], [/ <= (-?[\d.]+)$/, " at most $1"], [/ >= (-?[\d.]+)$/, " at least $1"],
+];
+/** A saved rule as people read it; the filter itself where it says more than the form can. */
+const inWords = (text) => WORDS.reduce((said, [pattern, words]) => said.replace(pattern, words), text).replaceAll("_", " ");
+
+/** @param {{rules: string[]}} properties  the texts of the rules */
 export function RuleEditor({ rules, fields, item, change, allowed, error }) {
-  const label = (rule) => (RULES[fields[rule.field]] ?? RULES.string).find(([is]) => is === rule.is)?.[1] ?? rule.is;
+  const isLacking = (text) => [...text.matchAll(/item\.(\w+)/g)].some(([, field]) => (item.metadata[field] ?? item[field]) == null);
   return html`<section class="rules" aria-label="Rules">
     <ul class="chips"><li><strong>Recommend only if</strong></li>
       ${!rules.length && html`<li class="soft">anything goes</li>`}
-      ${rules.map((rule, at) => html`<li class="chip"><span title=${textOf(rule, fields)}>${rule.field.replaceAll("_", " ")}${rule.value == null ? ": " : " "}${rule.is === "within" ? `within ${rule.value} %` : [label(rule), rule.value].filter(Boolean).join(" ")}</span>
-        ${ABOUT_ITEM.includes(rule.is) && (item.metadata[rule.field] ?? item[rule.field]) == null && html`<span class="soft">(this item has none)</span>`}
-        <button aria-label=${`Remove the rule about ${rule.field}`} onClick=${() => change(rules.filter((_, other) => other !== at))}>✕</button></li>`)}
+      ${rules.map((text, at) => html`<li class="chip"><span title=${text}>${inWords(text)}</span>
+        ${isLacking(text) && html`<span class="soft">(this item has none)</span>`}
+        <button aria-label=${`Remove the rule ${inWords(text)}`} onClick=${() => change(rules.filter((_, other) => other !== at))}>✕</button></li>`)}
       <li class="space"></li>${allowed != null && html`<li class="soft">${number(allowed)} ${allowed === 1 ? "image" : "images"} allowed</li>`}</ul>
-    <${ConditionForm} fields=${fields} kinds=${RULES} button="Add rule" add=${(rule) => change([...rules, rule])} />
+    <${ConditionForm} fields=${fields} kinds=${RULES} button="Add rule" add=${(rule) => change([...rules, textOf(rule, fields[rule.field])])} />
     ${error && html`<${Failure} error=${error} />`}
   </section>`;
 }

@@ -6,7 +6,7 @@ import { JobProgress, useJob } from "../components/job.js";
 import { address, go } from "../route.js";
 import { titleOf } from "../sources.js";
 import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useState } from "../ui.js";
-import { fieldsOf, RuleEditor, textOf } from "./shop-rules.js";
+import { fieldsOf, RuleEditor } from "./shop-rules.js";
 
 const MAX_TILES = 60;
 const MAX_ROW = 12;
@@ -14,31 +14,33 @@ const MAX_ROW = 12;
 export function Shop({ collection, query, selection }) {
   const [info, infoError] = useAnswer(() => collection.facts(), [collection.name]);
   const [stored, , reload] = useAnswer(() => collection.get("baskets"), [collection.name]);
-  const [rules, setRules] = useState(JSON.parse(localStorage.getItem(`rules:${collection.name}`) ?? "[]"));
+  const [saved, savedError] = useAnswer(() => collection.get("recommendations/rules"), [collection.name]);
+  const [changed, setRules] = useState();
+  const [unsaved, setUnsaved] = useState();
   const [dialog, setDialog] = useState();
   const [chosen, setChosen] = useState();
   const baskets = stored?.baskets ?? [];
   const orders = baskets.find((each) => each.name === chosen)?.name ?? baskets[0]?.name;
-  const change = (next) => { setRules(next); localStorage.setItem(`rules:${collection.name}`, JSON.stringify(next)); };
+  const change = (next) => { setRules(next); collection.put("recommendations/rules", { rules: next }).then(() => setUnsaved(), setUnsaved); };
   useKeys("Shop", {
     "Backspace b": ["back to the item before", () => history.back()],
     o: ["orders", () => setDialog("orders")],
     e: ["table for every item", () => setDialog("export")],
   });
-  if (infoError) return html`<${Failure} error=${infoError} />`;
-  if (!info) return html`<p class="wait">Loading…</p>`;
+  if (infoError ?? savedError) return html`<${Failure} error=${infoError ?? savedError} />`;
+  if (!info || !saved) return html`<p class="wait">Loading…</p>`;
   const fields = fieldsOf(info.metadata);
-  const texts = rules.map((rule) => textOf(rule, fields)).filter(Boolean);
+  const rules = changed ?? saved.rules;
   return html`<div class="shop">
     <div class="line top"><${SearchBox} collection=${collection} text=${query.text} /><span class="space"></span>
       <button onClick=${() => setDialog("orders")}>Orders…</button>
       <button onClick=${() => setDialog("export")}>Export CSV…</button></div>
     ${query.item
-      ? html`<${Product} key=${query.item} collection=${collection} id=${query.item} rules=${rules} texts=${texts} fields=${fields} change=${change}
+      ? html`<${Product} key=${query.item} collection=${collection} id=${query.item} rules=${rules} fields=${fields} change=${change} unsaved=${unsaved}
           baskets=${baskets} orders=${orders} choose=${setChosen} showOrders=${() => setDialog("orders")} selection=${selection} />`
       : html`<${Tiles} key=${query.text} collection=${collection} text=${query.text} info=${info} />`}
     ${dialog === "orders" && html`<${OrdersDialog} collection=${collection} baskets=${baskets} reload=${reload} close=${() => setDialog()} />`}
-    ${dialog === "export" && html`<${ExportDialog} collection=${collection} baskets=${baskets} orders=${orders} rules=${texts} close=${() => setDialog()} />`}
+    ${dialog === "export" && html`<${ExportDialog} collection=${collection} baskets=${baskets} orders=${orders} rules=${rules} close=${() => setDialog()} />`}
   </div>`;
 }
 
@@ -70,13 +72,13 @@ function Tiles({ collection, text, info }) {
     <ul class="shelf all">${found.map((item) => html`<${Card} collection=${collection} item=${item} />`)}</ul>`;
 }
 
-function Product({ collection, id, rules, texts, fields, change, baskets, orders, choose, showOrders, selection }) {
+function Product({ collection, id, rules, fields, change, unsaved, baskets, orders, choose, showOrders, selection }) {
   const [item, error] = useAnswer(() => collection.item(id), [id]);
   const [isBroken, setIsBroken] = useState(false);
-  const asked = { rule: texts, k: MAX_ROW };
-  const [alike, alikeError] = useAnswer(() => collection.get(`items/${id}/recommendations`, asked), [id, texts.join("\n")]);
+  const asked = { rule: rules, k: MAX_ROW };
+  const [alike, alikeError] = useAnswer(() => collection.get(`items/${id}/recommendations`, asked), [id, rules.join("\n")]);
   const [bought, boughtError] = useAnswer(
-    () => (orders ? collection.get(`items/${id}/recommendations`, { ...asked, baskets: orders }) : Promise.resolve()), [id, texts.join("\n"), orders, baskets]);
+    () => (orders ? collection.get(`items/${id}/recommendations`, { ...asked, baskets: orders }) : Promise.resolve()), [id, rules.join("\n"), orders, baskets]);
   useEffect(() => { if (alike) announce(`${count(alike.allowed, "image")} may be recommended`); }, [alike?.allowed]);
   if (error) return html`<${Failure} error=${error} />`;
   if (!item) return html`<p class="wait">Loading…</p>`;
@@ -89,7 +91,7 @@ function Product({ collection, id, rules, texts, fields, change, baskets, orders
           <button onClick=${() => go(collection, "images", { like: id })}>More like this</button>
           <button onClick=${() => selection.toggle(id)}>Select</button></div></div>
     </article>
-    <${RuleEditor} rules=${rules} fields=${fields} item=${item} change=${change} allowed=${alike?.allowed} error=${alikeError} />
+    <${RuleEditor} rules=${rules} fields=${fields} item=${item} change=${change} allowed=${alike?.allowed} error=${unsaved ?? alikeError} />
     <section aria-labelledby="alike"><h2 id="alike">Looks alike</h2>
       <${Shelf} collection=${collection} found=${alike?.items} reason=${(each) => whyAlike(each, item)} none="No other item passes the rules." /></section>
     <section aria-labelledby="bought"><div class="line"><h2 id="bought">Bought together</h2>
