@@ -158,6 +158,11 @@ def test_public_names_are_sorted_complete_and_real() -> None:
         nearsight.Colection  # noqa: B018 - the access is the test
 
 
+def test_only_text_format_writes_cells_of_tables() -> None:
+    writers = {path.name for path in MODULES if re.search(r"csv\.(Dict)?[wW]riter", path.read_text())}
+    assert writers == {"text_format.py"}
+
+
 def test_only_settings_reads_the_environment() -> None:
     readers = {
         path.relative_to(ROOT / "src" / "nearsight").as_posix()

@@ -1,14 +1,23 @@
-"""Values as text for people, and as JSON for programs."""
+"""Values as text for people, as rows of CSV tables, and as JSON for programs."""
 
+import csv
+import io
 import json
 import math
+import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
 # Digits of an id that people see; commands take any unique start of an id.
 SHORT_ID_DIGITS = 12
+
+# What spreadsheets take for a formula, and run; a quotation mark before it marks it as text. Marks that stand
+# there already are kept by one more.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
+_MARKED = re.compile(r"'+[=+\-@\t\r\n]")
 
 # The surrogates by which Python represents bytes of a name that are not UTF-8.
 _SURROGATE_BYTE = range(0xDC80, 0xDD00)
@@ -49,6 +58,34 @@ def nfc(text: str) -> str:
     True
     """
     return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def csv_row(cells: Iterable[str]) -> bytes:
+    r"""Return one line of a CSV table, in which no cell is a formula for a spreadsheet.
+
+    Bytes of a name that are not UTF-8 stay what they are. `csv_text` undoes the mark of a cell.
+
+    Examples
+    --------
+    >>> csv_row(["=1+1", "-1.5", "a,b"])
+    b'\'=1+1,-1.5,"a,b"\r\n'
+    """
+    line = io.StringIO()
+    csv.writer(line).writerow(
+        f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.match(cell) else cell for cell in cells
+    )
+    return line.getvalue().encode("utf-8", "surrogateescape")
+
+
+def csv_text(cell: str) -> str:
+    """Return what a cell of a CSV table says, without the mark of `csv_row`.
+
+    Examples
+    --------
+    >>> csv_text("'=1+1"), csv_text("'t Hof")
+    ('=1+1', "'t Hof")
+    """
+    return cell[1:] if _MARKED.match(cell) else cell
 
 
 def plain(value: Any) -> Any:

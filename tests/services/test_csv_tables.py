@@ -1,11 +1,22 @@
+import csv
 import os
 import unicodedata
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nearsight.errors import MetadataError
 from nearsight.images.image_lookup import ImageLookup
-from nearsight.services.csv_tables import MetadataTable, parse_pair, read_baskets, read_customers, read_labels
+from nearsight.services.csv_tables import (
+    MetadataTable,
+    parse_pair,
+    read_baskets,
+    read_customers,
+    read_labels,
+    read_rows,
+    write_columns,
+)
 
 
 @pytest.mark.parametrize(
@@ -191,3 +202,18 @@ def test_a_csv_without_baskets(tmp_path, text, message):
     file.write_text(text)
     with pytest.raises(MetadataError, match=message):
         read_baskets(file)
+
+
+NASTY = st.text(st.sampled_from("=+-@\t\r\n'\",; 15.eé\udcff"), max_size=6)
+
+
+@given(st.lists(st.tuples(NASTY, NASTY), max_size=5))
+def test_a_written_table_is_read_as_it_was_and_holds_no_formula(tmp_path_factory, rows):
+    file = tmp_path_factory.mktemp("tables") / "table.csv"
+    write_columns(file, ["path", "=note"], rows)
+    assert [(row["path"], row["=note"]) for _, row in read_rows(file, "path")] == [r for r in rows if any(r)]
+    # A reader that knows no marks, as a spreadsheet is, sees text or numbers.
+    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
+        for cell in (cell for line in csv.reader(handle) for cell in line):
+            if cell[:1] in {*"=+-@\t\r\n"} and cell:
+                float(cell)

@@ -1,7 +1,5 @@
 """Write a collection to a file for other tools, streamed, whole or not at all."""
 
-import codecs
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from nearsight.collection import schema as row_schema
 from nearsight.errors import InvalidParameterError
 from nearsight.images import decode_path
 from nearsight.store import Filter, VectorStore
+from nearsight.text_format import csv_row
 
 
 def export(store: VectorStore, file: Path, where: Filter | None, facts: Mapping[str, str]) -> int:
@@ -57,14 +56,12 @@ def _parquet(store: VectorStore, file: Path, where: Filter | None, facts: Mappin
 def _csv(store: VectorStore, file: Path, where: Filter | None) -> int:
     columns = row_schema.metadata_columns(store.schema)
     n_rows = 0
-    # As in Python's own file names, surrogates stand for bytes that are not UTF-8.
     with exported(file) as handle:
-        writer = csv.writer(codecs.getwriter("utf-8")(handle, "surrogateescape"))
-        writer.writerow(["path", *(column.removeprefix(row_schema.PREFIX) for column in columns)])
+        handle.write(csv_row(["path", *(column.removeprefix(row_schema.PREFIX) for column in columns)]))
         for batch in store.scan(["path", *columns], where):
             for row in batch.to_pylist():
                 n_rows += 1
-                writer.writerow([decode_path(row["path"]), *(_cell(row[column]) for column in columns)])
+                handle.write(csv_row([decode_path(row["path"]), *(_cell(row[c]) for c in columns)]))
     return n_rows
 
 

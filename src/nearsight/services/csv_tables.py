@@ -1,12 +1,12 @@
 """Metadata, labels, baskets and customers from CSV files, and `KEY=VALUE` of the command line.
 
 A file has a header, and separates cells by commas, semicolons or tabs. It is in UTF-8, or in the UTF-16 that
-spreadsheets call Unicode. The case of the required column names does not matter.
+spreadsheets call Unicode. The case of the required column names does not matter. Cells that would be formulas
+are marked as text, see `text_format.csv_row`.
 """
 
 import codecs
 import csv
-import io
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from nearsight.artifacts import exported
 from nearsight.errors import MetadataError
 from nearsight.images.image_lookup import ImageLookup, Resolution
 from nearsight.images.path_encoding import absolute
-from nearsight.text_format import nfc
+from nearsight.text_format import csv_row, csv_text, nfc
 
 # A number that begins with 0 is a code, such as an article number, and stays text.
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})\Z")
@@ -87,7 +87,7 @@ class _Reader:
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
         for cells in self._lines:
-            yield self._lines.line_num, cells
+            yield self._lines.line_num, [csv_text(cell) for cell in cells]
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def _open_table(file: Path, *required: str, optional: Sequence[str] = ()) -> Ite
                     f" line is {first.strip()[:80]!r}: name the columns there"
                 )
             lines = csv.reader(handle, delimiter=separator)
-            header = [name.strip() for name in next(lines)]
+            header = [csv_text(name).strip() for name in next(lines)]
             for name in (*required, *optional):
                 if name not in header:
                     header = [name if column.lower() == name else column for column in header]
@@ -279,10 +279,8 @@ def write_columns(file: Path, header: Sequence[str], rows: Sequence[Sequence[str
     StorageError
         The file cannot be written.
     """
-    text = io.StringIO()
-    csv.writer(text).writerows([header, *rows])
     with exported(file) as handle:
-        handle.write(text.getvalue().encode("utf-8", "surrogateescape"))
+        handle.writelines(csv_row(cells) for cells in (header, *rows))
 
 
 def _read_by_path(file: Path, *required: str) -> tuple[list[str], dict[str, dict[str, str]], str]:

@@ -1,7 +1,5 @@
 """Labels that people give: the classes, the label of each image in the metadata, and what can be undone."""
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +11,7 @@ from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError, StorageError, UnknownIdError
 from nearsight.services.change_files import ChangeFiles, write_durably
 from nearsight.services.doubtful_labels import find_doubtful
-from nearsight.text_format import nfc
+from nearsight.text_format import csv_row, nfc
 
 DIRECTORY = "labels"
 #: The metadata key of labels if none is named.
@@ -173,7 +171,7 @@ class LabelSet:
         confirmed: dict[str, str] = self._facts()["confirmed"]
         return confirmed
 
-    def csv(self, shown: Callable[[str], str] = str) -> Iterator[str]:
+    def csv(self, shown: Callable[[str], str] = str) -> Iterator[bytes]:
         """Yield a table of all labeled images, row by row: id, path, label.
 
         Parameters
@@ -181,11 +179,11 @@ class LabelSet:
         shown : callable
             Returns what to write for a path of the collection.
         """
-        yield _csv_row(["id", "path", "label"])
+        yield csv_row(["id", "path", "label"])
         if self.key not in self.collection.metadata_types():
             return
         for item in self.collection.items(f"metadata.{self.key} IS NOT NULL"):
-            yield _csv_row([item.id, shown(item.path), str(item.metadata[self.key])])
+            yield csv_row([item.id, shown(item.path), str(item.metadata[self.key])])
 
     def _check_spelling(self, names: Sequence[str]) -> None:
         doubts = [d for d in find_doubtful((name, name) for name in names) if d.kind == "spelling"]
@@ -258,9 +256,3 @@ def matching_ids(collection: Collection, where: str) -> list[str]:
 def whole_ids(collection: Collection, ids: Sequence[str]) -> list[str]:
     """Return the whole ids of images that are named by unique starts of them."""
     return [id if len(id) == _ID_DIGITS else collection.get(id).id for id in ids]
-
-
-def _csv_row(cells: Sequence[str]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerow(cells)
-    return text.getvalue()

@@ -1,7 +1,5 @@
 """Recommendations under rules, for one image, a history, or every image of a collection."""
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from nearsight.artifacts import exported
 from nearsight.collection import Collection
 from nearsight.progress import track
 from nearsight.services.recommendation_rules import condition
+from nearsight.text_format import csv_row
 
 HEADER = ("id", "path", "rank", "recommended_id", "recommended_path", "score", "why")
 
@@ -106,18 +105,14 @@ def write_recommendation_table(
     """
     items = [item for item in collection.items() if recommender is None or item.id in recommender]
     n_rows = 0
-    with exported(file) as raw:
-        text = io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="")
-        table = csv.writer(text)
-        table.writerow(HEADER)
+    with exported(file) as table:
+        table.write(csv_row(HEADER))
         for item in track(items, "recommending", unit="images", progress=progress):
             found = recommend_images(collection, [item.id], options, recommender).items
             for rank, each in enumerate(found, 1):
-                row = (item.id, shown_path(item.path), rank, each.id, shown_path(each.path))
-                table.writerow([*row, f"{each.score:.6f}", each.why])
+                row = (item.id, shown_path(item.path), str(rank), each.id, shown_path(each.path))
+                table.write(csv_row([*row, f"{each.score:.6f}", each.why]))
             n_rows += len(found)
-        text.flush()
-        text.detach()
     return {"images": len(items), "rows": n_rows}
 
 

@@ -178,7 +178,7 @@ async def export(request: Request, name: str, key: QueryKey = DEFAULT_KEY) -> St
     service: Service = request.app.state.service
     label_set = await service.in_thread(lambda: LabelSet(service.catalog.open(name), key))
     headers = {"Content-Disposition": f'attachment; filename="{name}-{key}.csv"'}
-    rows: Iterator[str] = label_set.csv(service.catalog.shown_path)
+    rows: Iterator[bytes] = label_set.csv(service.catalog.shown_path)
     return StreamingResponse(rows, media_type="text/csv; charset=utf-8", headers=headers)
 
 

@@ -64,7 +64,7 @@ function RemoveDialog({ collection, selection, close, done }) {
 }
 
 /** A cell of a table. What a spreadsheet would take for a formula is marked as text. */
-const cellOf = (text) => `"${String(text).replace(/^[=+\-@\t\r]/, "'$&").replaceAll('"', '""')}"`;
+const cellOf = (text) => `"${String(text).replace(/^'*[=+\-@\t\r\n]/, "'$&").replaceAll('"', '""')}"`;
 
 async function save(collection, ids) {
   const rows = [["id", "path"]];
