@@ -146,7 +146,7 @@ def test_rows_that_no_walk_leads_to_are_added_again(lance, directory, monkeypatc
 
 def test_nothing_is_written_into_files_that_are_mapped(saved):
     rows, _ = MemoryCache(saved.parent).open()
-    assert not rows.base.vectors.flags.writeable
+    assert not rows.base.vectors.array.flags.writeable
     assert not rows.base.codes.values.flags.writeable
 
 

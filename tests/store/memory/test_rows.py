@@ -179,5 +179,5 @@ def test_new_columns_hold_nothing():
 @needs_graphs
 def test_codes_follow_the_vectors():
     part = Part.of(table(range(5)), draw(5, 1))
-    assert (encode(part.vectors, part.inverse_norms).values == part.codes.values).all()
-    assert len(part.first(2)) == len(part.first(2).codes.values) == len(part.first(2).table) == 2
+    assert (encode(part.vectors.array, part.inverse_norms).values == part.codes.values).all()
+    assert len(part.empty()) == len(part.empty().codes.values) == len(part.empty().table) == 0

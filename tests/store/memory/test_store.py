@@ -1,17 +1,18 @@
 """A store with memory: the conformance suite answered from memory, and how memory follows the store."""
 
+import os
 import threading
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from nearsight.errors import StorageError
 from nearsight.store import parse
 from nearsight.store.lance.store import LanceStore
-from nearsight.store.memory import accelerators, build, plan
+from nearsight.store.memory import accelerators, build, cache, plan
 from nearsight.store.memory import rows as memory_rows
 from nearsight.store.memory.store import MemoryStore
+from nearsight.store.memory.vectors import FileVectors
 from nearsight.testing import StoreTests
 from nearsight.testing.stores import FIELDS, SCHEMA, fetch, rows, vector_array, vectors_of
 
@@ -247,15 +248,24 @@ def test_a_store_too_large_to_hold(store, lance, monkeypatch):
 
 
 @pytest.mark.usefixtures("_small_graphs")
-def test_a_large_store_is_mapped_from_disk(store, lance, tmp_path, monkeypatch):
-    if not accelerators.has_graphs():
-        pytest.skip("usearch is not installed")
-    monkeypatch.setattr(build, "MAX_HELD_NUMBERS", 10)
+def test_vectors_of_a_large_store_are_read_from_disk(store, lance, tmp_path, monkeypatch):
+    if not accelerators.has_graphs() or not hasattr(os, "preadv"):
+        pytest.skip("usearch is not installed, or the system cannot read at an offset")
+    for module in (build, cache):
+        monkeypatch.setattr(module, "MAX_HELD_NUMBERS", 10)
     assert store.load()
     assert store._rows().graph is not None
     assert best(store, 3, columns=["width"]).row == {"width": 3}
-    assert isinstance(store._rows().base.vectors.base, np.memmap)
-    assert lance.n_searches == 0
+    assert isinstance(store._rows().base.vectors, FileVectors)
+    assert store.delete(["03"]) == 1
+    assert best(store, 3).id != "03"
+    # Another process compares what changed with the file.
+    again = MemoryStore(Counting.open(tmp_path / "store"), tmp_path / "cache")
+    assert again.load()
+    assert isinstance(again._rows().base.vectors, FileVectors)
+    assert best(again, 4, columns=["width"]).row == {"width": 4}
+    assert fetch(again, ["vector"], ids=["04"]) == fetch(lance, ["vector"], ids=["04"])
+    assert lance.n_searches == again._store.n_searches == 0
 
 
 def test_rows_are_read_from_memory_by_their_ids(store, lance, monkeypatch):

@@ -1,8 +1,8 @@
 """The files that keep a graph and its rows from one process to the next.
 
 A directory of its own random name is filled, and its manifest is written last; without one it is trash. All
-files are checked when they are opened, never changed afterwards, and mapped read-only. What is doubtful is
-deleted: the store has everything.
+files are checked when they are opened, never changed afterwards, and mapped read-only; vectors beyond 256 MB
+are read row by row instead. What is doubtful is deleted: the store has everything.
 """
 
 import logging
@@ -25,7 +25,9 @@ from nearsight.artifacts import read_manifest, write_manifest
 from nearsight.errors import NearsightError
 from nearsight.store.memory.accelerators import Graph
 from nearsight.store.memory.codes import Codes
+from nearsight.store.memory.plan import MAX_HELD_NUMBERS
 from nearsight.store.memory.rows import Part, Rows
+from nearsight.store.memory.vectors import in_file
 
 _LOG = logging.getLogger(__name__)
 _FORMAT = 1
@@ -115,7 +117,7 @@ def write_arrays(directory: Path, part: Part) -> None:
     OSError
         The disk refuses.
     """
-    arrays: dict[str, Any] = {_VECTORS: part.vectors, _NORMS: part.inverse_norms}
+    arrays: dict[str, Any] = {_VECTORS: part.vectors.block(0, len(part)), _NORMS: part.inverse_norms}
     if part.codes:
         arrays |= {_CODES: part.codes.values, _SCALES: part.codes.scales}
     for name, array in arrays.items():
@@ -170,7 +172,7 @@ def save(directory: Path, part: Part, graph: Graph, revision: str) -> None:
     with pa.OSFile(str(directory / _TABLE), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     graph.save(directory / _GRAPH)
-    facts = {
+    facts: dict[str, Any] = {
         "revision": revision,
         "rows": len(part),
         "dim": part.vectors.shape[1],
@@ -214,7 +216,8 @@ def _mapped(directory: Path, table: pa.Table, n: int, dim: int, error: float) ->
         return np.memmap(directory / name, dtype, "r", shape=shape).view(np.ndarray)
 
     codes = Codes(array(_CODES, np.int8, (n, dim)), array(_SCALES, np.float32, (n,)), error)
-    return Part(table, array(_VECTORS, np.float32, (n, dim)), array(_NORMS, np.float32, (n,)), codes)
+    vectors = in_file(directory / _VECTORS, n, dim, is_large=n * dim > MAX_HELD_NUMBERS)
+    return Part(table, vectors, array(_NORMS, np.float32, (n,)), codes)
 
 
 def _checked(path: Path) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from nearsight.store.filters.ast import Filter
 from nearsight.store.memory.accelerators import Graph, byte_products, has_byte_products
 from nearsight.store.memory.codes import Codes, encode, inverse_norms, rounded, score_error
 from nearsight.store.memory.plan import choose, n_candidates
+from nearsight.store.memory.vectors import HeldVectors, Vectors
 
 Mask = NDArray[np.bool_]
 _Positions = NDArray[np.int64]
@@ -46,7 +47,8 @@ class Part:
     ----------
     table : pa.Table
         The columns, each in one chunk.
-    vectors : ndarray of float32, shape (n, d)
+    vectors : Vectors
+        Of shape (n, d).
     inverse_norms : ndarray of float32, shape (n,)
         Reciprocals of the vectors' lengths.
     codes : Codes or None
@@ -54,7 +56,7 @@ class Part:
     """
 
     table: pa.Table
-    vectors: NDArray[np.float32]
+    vectors: Vectors
     inverse_norms: NDArray[np.float32]
     codes: Codes | None
 
@@ -63,19 +65,18 @@ class Part:
         """Return rows of a table and their vectors."""
         norms = inverse_norms(vectors)
         codes = encode(vectors, norms) if has_byte_products() else None
-        return cls(table.combine_chunks(), vectors, norms, codes)
+        return cls(table.combine_chunks(), HeldVectors(vectors), norms, codes)
 
     def __len__(self) -> int:
-        return len(self.vectors)
+        return len(self.inverse_norms)
 
-    def first(self, n: int) -> "Part":
-        """Return the first `n` rows."""
-        codes = self.codes and Codes(self.codes.values[:n], self.codes.scales[:n], self.codes.error)
-        return Part(self.table.slice(0, n), self.vectors[:n], self.inverse_norms[:n], codes)
+    def empty(self) -> "Part":
+        """Return no rows, with the same columns."""
+        return Part.of(self.table.slice(0, 0), np.empty((0, self.vectors.shape[1]), np.float32))
 
     def similarities(self, query: NDArray[np.float32], positions: _Positions) -> NDArray[np.float32]:
         """Return the cosines of a (d,) unit query with some rows; equal vectors have equal cosines."""
-        rows = self.vectors[positions]
+        rows = self.vectors.take(positions)
         cosines: NDArray[np.float32] = np.einsum("ij,j->i", rows, query) * self.inverse_norms[positions]
         return cosines
 
@@ -89,7 +90,7 @@ class Part:
             if chosen is not None:
                 return chosen
         if rows is None or n > _GATHERED_SHARE * len(self):
-            cosines = (self.vectors @ query) * self.inverse_norms
+            cosines = self.vectors.products(query) * self.inverse_norms
             cosines = cosines if rows is None else cosines[rows]
         else:
             cosines = self.similarities(query, rows)
@@ -148,7 +149,7 @@ class Rows:
     @classmethod
     def of(cls, base: Part, graph: Graph | None = None, alive: Mask | None = None) -> "Rows":
         """Return rows without recent ones; by default all are alive."""
-        return cls._made(base, base.first(0), np.ones(len(base), bool) if alive is None else alive, graph)
+        return cls._made(base, base.empty(), np.ones(len(base), bool) if alive is None else alive, graph)
 
     @classmethod
     def _made(cls, base: Part, recent: Part, alive: Mask, graph: Graph | None) -> "Rows":
@@ -157,7 +158,7 @@ class Rows:
     @property
     def dim(self) -> int:
         """Length of the vectors."""
-        return int(self.base.vectors.shape[1])
+        return self.base.vectors.shape[1]
 
     @property
     def columns(self) -> list[str]:
@@ -184,7 +185,7 @@ class Rows:
         recent = Part.of(
             # A column may hold nulls in one table, and none by its schema in the other.
             pa.concat_tables([self.recent.table, table.select(self.columns).cast(self.recent.table.schema)]),
-            np.concatenate([self.recent.vectors, vectors]),
+            np.concatenate([self.recent.vectors.block(0, len(self.recent)), vectors]),
         )
         return self._made(self.base, recent, alive, self.graph)
 
@@ -257,8 +258,8 @@ class Rows:
         n_base = len(self.base)
         is_base = positions < n_base
         vectors = np.empty((len(positions), self.dim), np.float32)
-        vectors[is_base] = self.base.vectors[positions[is_base]]
-        vectors[~is_base] = self.recent.vectors[positions[~is_base] - n_base]
+        vectors[is_base] = self.base.vectors.take(positions[is_base])
+        vectors[~is_base] = self.recent.vectors.take(positions[~is_base] - n_base)
         return vectors
 
     # --- search -------------------------------------------------------------------------------
@@ -321,7 +322,11 @@ class Rows:
         for start in range(0, len(rows), step):
             block = rows[start : start + step]
             is_contiguous = len(block) == block[-1] - block[0] + 1 and block[-1] < n_base
-            vectors = self.base.vectors[block[0] : block[-1] + 1] if is_contiguous else self.vectors(block)
+            vectors = (
+                self.base.vectors.block(int(block[0]), int(block[-1]) + 1)
+                if is_contiguous
+                else self.vectors(block)
+            )
             cosines = (queries @ vectors.T) * norms[block]
             kept = min(k, len(block))
             least = np.partition(cosines, len(block) - kept, axis=1)[:, len(block) - kept]
