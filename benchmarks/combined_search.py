@@ -7,6 +7,9 @@ for by its folder's name, or by the phrase that ``--name FOLDER=PHRASE`` gives.
 *Image and text*: precision@10 of a random image of a class, of the class's name, and of both together.
 *Not*: for each class and each other class that fills at least a tenth of its first 20 matches by text: the
 share of the wanted and of the unwanted class among the first 20, without and with ``not_text``.
+*Not an image*: for random images of a class, the share of their class among the first 20 matches, without and
+with their first wrong match (and their first three) in ``not_id``. Half A has weights to choose from, half B
+the one that was chosen; each image is in one half.
 
 Standard errors are over queries.
 """
@@ -21,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from nearsight import Collection
+from nearsight.collection import search
 
 N_DRAWS = 20
 N_SHOWN, MIN_SHARE = 20, 0.1
@@ -72,6 +76,39 @@ def image_and_text(truth: Truth, rng: np.random.Generator) -> dict[str, list[flo
     }
 
 
+def unwanted_images(truth: Truth, rng: np.random.Generator) -> dict[str, object]:
+    halves: dict[str, list[tuple[str, str]]] = {"A": [], "B": []}
+    for name in truth.classes:
+        for number, id in enumerate(rng.permutation(truth.ids[name])[: 2 * N_DRAWS]):
+            halves["AB"[number % 2]].append((name, str(id)))
+    chosen = search._UNWANTED_WEIGHT
+    result: dict[str, object] = {}
+    for half, weights in (("A", (0.1, 0.25, 0.5, 0.75)), ("B", (chosen,))):
+        for weight in weights:
+            search._UNWANTED_WEIGHT = weight
+            for n in (1, 3):
+                label = f"half {half}, {n} unwanted, weight {weight}:"
+                result |= {f"{label} {key}": v for key, v in _with_unwanted(truth, halves[half], n).items()}
+    search._UNWANTED_WEIGHT = chosen
+    return result
+
+
+def _with_unwanted(truth: Truth, draws: list[tuple[str, str]], n: int) -> dict[str, object]:
+    before, after = [], []
+    for name, id in draws:
+        matches = truth.collection.search(id=id, k=N_SHOWN, exact=True)
+        wrong = [match.id for match in matches if truth.folders[match.id] != name][:n]
+        if len(wrong) == n:
+            # The unwanted images are gone from the matches; without them, they count for neither side.
+            rest = truth.collection.search(id=id, k=N_SHOWN + n, exact=True)
+            kept = [truth.folders[match.id] == name for match in rest if match.id not in wrong]
+            before.append(float(np.mean(kept[:N_SHOWN])))
+            after.append(truth.share(name, N_SHOWN, id=id, not_id=wrong))
+    gains = [b - a for a, b in zip(before, after, strict=True)]
+    shares = {"without": before, "with": after, "gain": gains}
+    return {"queries": len(before), **{key: mean_and_error(values) for key, values in shares.items()}}
+
+
 def unwanted_texts(truth: Truth) -> dict[str, object]:
     rows = []
     for wanted in truth.classes:
@@ -110,6 +147,7 @@ def main() -> None:
             "several images": several_images(truth, rng),
             "image and text": image_and_text(truth, rng),
             "not": unwanted_texts(truth),
+            "not an image": unwanted_images(truth, rng),
         }
     if options.json:
         print(json.dumps(figures, indent=2))

@@ -111,7 +111,7 @@ def test_the_same_items(remote, local):
 
 def test_the_same_searches(remote, local, photos):
     image = photos / "3.png"
-    [first, *_] = [item.id for item in local.items()]
+    [first, other, *_] = [item.id for item in local.items()]
     vector = local.vectors([first])[0]
     for query in (
         {"query": str(image)},
@@ -120,6 +120,7 @@ def test_the_same_searches(remote, local, photos):
         {"id": first},
         {"vector": vector},
         {"query": str(image), "id": [first], "k": 2},
+        {"id": first, "not_query": str(image), "not_id": other, "not_vector": vector},
     ):
         assert facts(remote.search(**query)) == facts(local.search(**query))
 

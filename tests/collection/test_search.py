@@ -129,38 +129,67 @@ def test_several_images_stand_for_their_mean(collection):
     assert [m.id for m in mixed if m.id != ids[2]][:20] == expected
 
 
+def unit(vector):
+    return vector / np.linalg.norm(vector)
+
+
+def test_unwanted_images_push_the_query_away_and_are_left_out(collection):
+    ids = [f"{i:032x}" for i in range(300)]
+    X = collection.vectors(ids)
+    query = unit(unit(unit(X[3]) + unit(X[4])) - 0.25 * unit(unit(X[5]) + unit(X[6])))
+    order = [i for i in np.argsort(-(X @ query)) if i not in (3, 4, 5)][:20]
+    arguments = {"id": ids[3:5], "not_id": ids[5][-4:].rjust(32, "0"), "not_vector": 9 * X[6], "k": 20}
+    found = collection.search(**arguments, exact=True)
+    assert [match.id for match in found] == [ids[i] for i in order]
+    np.testing.assert_allclose([m.similarity for m in found], X[order] @ query, atol=1e-5)
+    assert [m.id for m in found] != [m.id for m in collection.search(id=ids[3:5], k=20, exact=True)]
+    with pytest.raises(InvalidParameterError, match="name what to search for"):
+        collection.search(not_id=ids[3])
+    few = collection.condition("parity = 1", ids=ids[:40])
+    found = collection.search(vector=X[0], where=few, k=300, exact=True)
+    assert {match.id for match in found} == set(ids[1:40:2])
+    assert collection.count(few) == 20
+
+
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("max_compared", [10_000, 10])
 @pytest.mark.parametrize(
-    ("id", "text", "not_text"),
+    ("id", "text", "not_text", "not_id"),
     [
-        ([7], "a cat", []),
-        ([7, 8], "a cat", ["an umbrella"]),
-        ([7], None, ["an umbrella", "a very long walk on the beach"]),
-        ([], "a cat", ["an umbrella"]),
+        ([7], "a cat", [], []),
+        ([7, 8], "a cat", ["an umbrella"], []),
+        ([7], None, ["an umbrella", "a very long walk on the beach"], []),
+        ([], "a cat", ["an umbrella"], []),
+        ([], "a cat", [], [11]),
+        ([], "a cat", ["an umbrella"], [11, 12]),
+        ([7, 8], "a cat", ["an umbrella"], [11, 12]),
     ],
 )
 def test_a_combination_is_what_plain_arithmetic_gives(
-    collection, monkeypatch, shared, max_compared, id, text, not_text
+    collection, monkeypatch, shared, max_compared, id, text, not_text, not_id
 ):
     monkeypatch.setattr(search_module, "_MAX_COMPARED", max_compared)
     encoder = collection.__dict__["text_encoder"] = Encoder(collection.spec, shares_space=shared)
-    query = [f"{i:032x}" for i in id]
+    query, unwanted = [f"{i:032x}" for i in id], [f"{i:032x}" for i in not_id]
     items = list(collection.items())
     X = collection.vectors([item.id for item in items]).astype(np.float64)
     columns = []
+    away = unit(collection.vectors(unwanted).mean(axis=0)) if unwanted else np.zeros(DIM)
     if query:
-        mean = collection.vectors(query).mean(axis=0)
-        columns.append(X @ (mean / np.linalg.norm(mean)))
+        columns.append(X @ unit(unit(collection.vectors(query).mean(axis=0)) - 0.25 * away))
     texts = encoder.embed([*([text] if text else []), *not_text])
     columns.extend(encoder.to_text_space(X) @ vector for vector in texts)
     scores = np.zeros(len(items))
     n_wanted = len(columns) - len(not_text)
+    weights = [1] * len(not_text)
+    if unwanted and not query:
+        columns.append(X @ away)
+        weights.append(0.25)
     for i, column in enumerate(columns):
         z = (column - column.mean()) / column.std()
-        scores += z / n_wanted if i < n_wanted else -np.maximum(z, 0)
-    order = [i for i in np.argsort(-scores) if items[i].id not in query][:9]
-    matches = collection.search(id=query, text=text, not_text=not_text, k=9)
+        scores += z / n_wanted if i < n_wanted else -weights[i - n_wanted] * np.maximum(z, 0)
+    order = [i for i in np.argsort(-scores) if items[i].id not in query + unwanted][:9]
+    matches = collection.search(id=query, text=text, not_text=not_text, not_id=unwanted, k=9)
     assert [match.id for match in matches] == [items[i].id for i in order]
     np.testing.assert_allclose([match.similarity for match in matches], scores[order], atol=1e-4)
 

@@ -196,25 +196,39 @@ def search(
     *,
     id: str | Sequence[str] | None = None,
     text: str | None = None,
-    not_text: str | Sequence[str] | None = None,
     vector: ArrayLike | None = None,
+    not_query: Any = None,
+    not_id: str | Sequence[str] | None = None,
+    not_text: str | Sequence[str] | None = None,
+    not_vector: ArrayLike | None = None,
     k: int = 10,
     where: str | None = None,
+    cluster: str | int | Sequence[str | int] | None = None,
     exact: bool = False,
 ) -> Operation[list[Match]]:
-    """Return the `k` most similar images, the most similar first; see `Collection.search`."""
+    """Return the `k` most similar images, the most similar first; see `Collection.search`.
+
+    Parameters
+    ----------
+    cluster : str, int or sequence of these, optional
+        Search only in these of the latest clusters, by name or number.
+    """
     body: dict[str, Any] = {
         "id": id,
         "text": text,
+        "not_id": not_id,
         "not_text": not_text,
         "k": k,
         "where": where,
+        "cluster": cluster,
         "exact": exact,
     }
-    if vector is not None:
-        body["vector"] = np.asarray(vector, np.float64).tolist()
-    if query is not None:
-        body["image"] = [base64.b64encode(data).decode() for _, data, _ in _files(query)]
+    for field, vectors in (("vector", vector), ("not_vector", not_vector)):
+        if vectors is not None:
+            body[field] = np.asarray(vectors, np.float64).tolist()
+    for field, inputs in (("image", query), ("not_image", not_query)):
+        if inputs is not None:
+            body[field] = [base64.b64encode(data).decode() for _, data, _ in _files(inputs)]
     body = {key: value for key, value in body.items() if value is not None}
     answer = yield Request("POST", collection_path(collection, "search"), json=body)
     return [Match(**hit) for hit in answer.json()["hits"]]

@@ -31,7 +31,7 @@ from nearsight.models import (
     load_model,
     load_text_encoder,
 )
-from nearsight.store import MemoryStore, VectorStore, local_directory, open_store
+from nearsight.store import Filter, MemoryStore, VectorStore, local_directory, open_store
 
 if TYPE_CHECKING:
     from nearsight.models.pca import Projection
@@ -240,10 +240,13 @@ class Collection(AnalysisMethods, CollectionReader):
         *,
         id: str | Sequence[str] | None = None,
         text: str | None = None,
-        not_text: str | Sequence[str] | None = None,
         vector: ArrayLike | None = None,
+        not_query: Any = None,
+        not_id: str | Sequence[str] | None = None,
+        not_text: str | Sequence[str] | None = None,
+        not_vector: ArrayLike | None = None,
         k: int = 10,
-        where: str | None = None,
+        where: str | Filter | None = None,
         exact: bool = False,
         expand: bool = False,
         allow_remote: bool = False,
@@ -255,15 +258,14 @@ class Collection(AnalysisMethods, CollectionReader):
         query : path, URL, PIL image, uint8 array or bytes, or a list of those
             Images to look for.
         id : str or sequence of str
-            Images of the collection to look for; they are left out of the result. A unique start of at least
-            4 digits will do.
+            Images of the collection to look for; a unique start of at least 4 digits will do.
         text : str
             A description of the images. See `load_text_encoder` for the models that can be searched by text,
             and for the meaning of the similarities.
-        not_text : str or sequence of str
-            Descriptions of images that are not wanted.
         vector : array of shape (dim,) or (m, dim)
             One or several vectors of this collection's fingerprint.
+        not_query, not_id, not_text, not_vector
+            What is not wanted, in the same forms. Images of `id` and `not_id` are left out of the result.
         k : int, default 10
             At least 1.
         where : str, optional
@@ -278,9 +280,10 @@ class Collection(AnalysisMethods, CollectionReader):
 
         Notes
         -----
-        Several images stand for the mean of their vectors. If images and texts are combined, or with
-        `not_text`, the similarity is a sum in standard deviations: the mean over the image and the text, less
-        what each unwanted text has above its mean.
+        Several images stand for the mean of their vectors, less a quarter of that of unwanted images (Rocchio
+        1971). With texts beside images, or unwanted ones, the similarity is a sum in standard deviations: the
+        mean over image and text, less what unwanted texts, and a quarter of unwanted images, have above
+        their means.
 
         Raises
         ------
@@ -296,8 +299,11 @@ class Collection(AnalysisMethods, CollectionReader):
             query,
             id=id,
             text=text,
-            not_text=not_text,
             vector=vector,
+            not_query=not_query,
+            not_id=not_id,
+            not_text=not_text,
+            not_vector=not_vector,
             k=k,
             where=where,
             exact=exact,

@@ -116,7 +116,7 @@ class CollectionReader:
         return True
 
     def iter_batches(
-        self, columns: Sequence[str], where: str | None = None, *, ids: Sequence[str] | None = None
+        self, columns: Sequence[str], where: str | Filter | None = None, *, ids: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
         """Stream columns of the images, a few thousand rows at a time.
 
@@ -133,7 +133,7 @@ class CollectionReader:
         for batch in self._store.scan(stored, self._filter(where), ids=ids):
             yield pa.RecordBatch.from_arrays([batch.column(name) for name in stored], names=list(columns))
 
-    def count(self, where: str | None = None) -> int:
+    def count(self, where: str | Filter | None = None) -> int:
         """Return the number of images, or of those that match."""
         return self._store.count(self._filter(where))
 
@@ -243,24 +243,31 @@ class CollectionReader:
         facts = {"model": self.spec.id, "fingerprint": self.fingerprint.digest}
         return export(self._store, Path(file), self._filter(where), facts)
 
-    def condition(self, where: str | None) -> Filter | None:
+    def condition(self, where: str | Filter | None, *, ids: Sequence[str] | None = None) -> Filter | None:
         """Return what `where` means to a store; None for no condition.
+
+        Parameters
+        ----------
+        where : str or Filter, optional
+        ids : sequence of str, optional
+            Only these images, any number of them; their whole ids.
 
         Raises
         ------
         FilterError
             It is not understood.
         """
-        return self._filter(where)
+        condition = self._filter(where)
+        return condition if ids is None else schema.among(ids, condition)
 
     def _snapshot(self) -> VectorStore | Snapshot:
         """Return what answers the next search, and has the schema to ask with."""
         return self._store.snapshot() if isinstance(self._store, MemoryStore) else self._store
 
-    def _filter(self, where: str | None, stored: pa.Schema | None = None) -> Filter | None:
+    def _filter(self, where: str | Filter | None, stored: pa.Schema | None = None) -> Filter | None:
         """Return what `where` means to a store, whose schema a caller may have."""
-        if where is None:
-            return None
+        if where is None or isinstance(where, Filter):
+            return where
         stored = self._store.schema if stored is None else stored
         parsed_with, condition = self._filters.get(where, (None, None))
         if condition is None or parsed_with is not stored:

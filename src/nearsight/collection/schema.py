@@ -13,7 +13,8 @@ import pyarrow as pa
 from nearsight.collection.results import Item
 from nearsight.errors import InvalidParameterError, MetadataError
 from nearsight.images import Exif, decode_path
-from nearsight.store import NUMBER_TYPES, Field
+from nearsight.store import NUMBER_TYPES, Field, Filter
+from nearsight.store.filters.ast import And, In
 
 # User metadata lives in columns of its own, so that filters run where the rows are.
 PREFIX = "meta_"
@@ -129,6 +130,12 @@ def filter_fields(stored: pa.Schema) -> dict[str, Field]:
             fields.setdefault(column.name, Field(column.name, column.type))
             fields[f"exif.{column.name}"] = Field(column.name, column.type)
     return fields
+
+
+def among(ids: Sequence[str], condition: Filter | None) -> Filter:
+    """Return a filter of images by id that also match a condition."""
+    one_of = In(Field("id", pa.string()), tuple(ids))
+    return Filter(one_of if condition is None else And(condition.node, one_of))
 
 
 def lacks_exif(stored: pa.Schema) -> bool:

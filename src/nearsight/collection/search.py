@@ -15,6 +15,7 @@ from nearsight.collection.arrays import batch_vectors, items_by_id
 from nearsight.collection.results import Match
 from nearsight.embedder import Embedder
 from nearsight.errors import InvalidParameterError
+from nearsight.store import Filter
 
 if TYPE_CHECKING:
     from nearsight.collection.collection import Collection
@@ -27,24 +28,33 @@ _MIN_VARIANCE = 1e-12
 # Images that widen a query, and the power of their similarity that weighs them.
 _N_EXPANSION, _EXPANSION_POWER = 3, 3
 
+# The weight of unwanted images, chosen on half of the queries of `benchmarks.combined_search`.
+_UNWANTED_WEIGHT = 0.25
+
 _Chunks = Iterator[tuple[list[str], NDArray[np.float32]]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What to look for: image vectors of shape (m, dim), a text, and texts that describe unwanted images."""
+    """What to look for, and what is not wanted: image vectors of shape (dim,), and texts."""
 
     vectors: list[NDArray[np.float32]]
     text: str | None
+    not_vectors: list[NDArray[np.float32]]
     not_texts: list[str]
 
     @property
     def image_vector(self) -> NDArray[np.float32] | None:
-        """The mean direction of the image vectors."""
-        if len(self.vectors) < 2:
-            return self.vectors[0] if self.vectors else None
-        mean = np.mean([vector / np.linalg.norm(vector) for vector in self.vectors], axis=0)
-        return np.asarray(mean / max(np.linalg.norm(mean), 1e-12), np.float32)
+        """The mean direction of the image vectors, away from that of unwanted ones (Rocchio 1971)."""
+        wanted, unwanted = _mean_direction(self.vectors), _mean_direction(self.not_vectors)
+        if wanted is None or unwanted is None:
+            return wanted
+        return _unit(_unit(wanted) - _UNWANTED_WEIGHT * _unit(unwanted))
+
+    @property
+    def unwanted_image_vector(self) -> NDArray[np.float32] | None:
+        """The mean direction of unwanted images, where `image_vector` does not account for them."""
+        return None if self.vectors else _mean_direction(self.not_vectors)
 
 
 def search(
@@ -53,24 +63,29 @@ def search(
     *,
     id: str | Sequence[str] | None = None,
     text: str | None = None,
-    not_text: str | Sequence[str] | None = None,
     vector: ArrayLike | None = None,
+    not_query: Any = None,
+    not_id: str | Sequence[str] | None = None,
+    not_text: str | Sequence[str] | None = None,
+    not_vector: ArrayLike | None = None,
     k: int = 10,
-    where: str | None = None,
+    where: str | Filter | None = None,
     exact: bool = False,
     expand: bool = False,
     allow_remote: bool = False,
 ) -> list[Match]:
     """Return the `k` most similar images; see `Collection.search`."""
-    ids = [collection.get(name).id for name in _as_list(id)]
-    parts = _Parts(
-        [
-            *(embed_query(collection, image, allow_remote=allow_remote) for image in _as_list(query)),
+    ids, not_ids = ([collection.get(name).id for name in _as_list(names)] for names in (id, not_id))
+
+    def vectors(images: Any, ids: list[str], given: ArrayLike | None) -> list[NDArray[np.float32]]:
+        return [
+            *(embed_query(collection, image, allow_remote=allow_remote) for image in _as_list(images)),
             *(collection.vectors(ids) if ids else ()),
-            *([] if vector is None else np.atleast_2d(np.asarray(vector, np.float32))),
-        ],
-        text,
-        _as_list(not_text),
+            *([] if given is None else np.atleast_2d(np.asarray(given, np.float32))),
+        ]
+
+    parts = _Parts(
+        vectors(query, ids, vector), text, vectors(not_query, not_ids, not_vector), _as_list(not_text)
     )
     if not parts.vectors and text is None:
         raise InvalidParameterError(
@@ -82,6 +97,7 @@ def search(
         raise InvalidParameterError(f"k is {k}; it must be at least 1")
     if expand and (text is not None or parts.not_texts):
         raise InvalidParameterError("expand widens a search by images; leave out the text, or expand")
+    ids += not_ids
     n_matches = k + len(ids)
     image_vector = parts.image_vector
     if expand and image_vector is not None:
@@ -110,6 +126,16 @@ def embed_with(embedder: Embedder, query: Any, *, allow_remote: bool = False) ->
     return vector
 
 
+def _mean_direction(vectors: list[NDArray[np.float32]]) -> NDArray[np.float32] | None:
+    if len(vectors) < 2:
+        return vectors[0] if vectors else None
+    return _unit(np.mean([vector / np.linalg.norm(vector) for vector in vectors], axis=0))
+
+
+def _unit(vector: Any) -> NDArray[np.float32]:
+    return np.asarray(vector / max(np.linalg.norm(vector), 1e-12), np.float32)
+
+
 def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
@@ -117,14 +143,18 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _nearest(
-    collection: "Collection", vector: NDArray[np.float32], k: int, where: str | None, exact: bool
+    collection: "Collection", vector: NDArray[np.float32], k: int, where: str | Filter | None, exact: bool
 ) -> list[Match]:
     [matches] = search_vectors(collection, vector[None], k, where, exact)
     return matches
 
 
 def _expanded(
-    collection: "Collection", vector: NDArray[np.float32], ids: list[str], where: str | None, exact: bool
+    collection: "Collection",
+    vector: NDArray[np.float32],
+    ids: list[str],
+    where: str | Filter | None,
+    exact: bool,
 ) -> NDArray[np.float32]:
     """Add the nearest images to a query, by the third power of their similarity.
 
@@ -142,7 +172,11 @@ def _expanded(
 
 
 def search_vectors(
-    collection: "CollectionReader", vectors: NDArray[np.float32], k: int, where: str | None, exact: bool
+    collection: "CollectionReader",
+    vectors: NDArray[np.float32],
+    k: int,
+    where: str | Filter | None,
+    exact: bool,
 ) -> list[list[Match]]:
     """Return the `k` most similar images of each vector; see `CollectionReader.search_vectors`."""
     store = collection._snapshot()
@@ -164,7 +198,7 @@ def search_vectors(
 
 
 def _search_texts(
-    collection: "Collection", parts: _Parts, k: int, where: str | None, exact: bool
+    collection: "Collection", parts: _Parts, k: int, where: str | Filter | None, exact: bool
 ) -> list[Match]:
     """Return the `k` images that fit texts best, or texts and images.
 
@@ -176,8 +210,8 @@ def _search_texts(
     encoder = collection.text_encoder
     texts = [*([] if parts.text is None else [parts.text]), *parts.not_texts]
     text_vectors = encoder.embed(texts)
-    image_vector = parts.image_vector
-    is_single = image_vector is None and len(texts) == 1
+    image_vector, unwanted = parts.image_vector, parts.unwanted_image_vector
+    is_single = image_vector is None and unwanted is None and len(texts) == 1
     if is_single and encoder.shares_space:
         return _nearest(collection, text_vectors[0], k, where, exact)
     candidates = [] if image_vector is None else [image_vector]
@@ -197,10 +231,12 @@ def _search_texts(
         columns = [encoder.to_text_space(X) @ text_vectors.T]
         if image_vector is not None:
             columns.insert(0, X @ image_vector[:, None])
+        if unwanted is not None:
+            columns.append(X @ unwanted[:, None])
         return np.hstack(columns).astype(np.float64)
 
-    n_wanted = len(candidates)
-    score = _first_column if is_single else _combination(chunks(), similarities, n_wanted)
+    weights = np.array([1.0] * len(parts.not_texts) + [_UNWANTED_WEIGHT] * (unwanted is not None))
+    score = _first_column if is_single else _combination(chunks(), similarities, weights)
     best: list[tuple[float, str]] = []
     for ids, X in chunks():
         best += zip(score(similarities(X)).tolist(), ids, strict=True)
@@ -218,13 +254,16 @@ def _first_column(columns: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _combination(
-    chunks: _Chunks, similarities: Callable[[NDArray[np.float32]], NDArray[np.float64]], n_wanted: int
+    chunks: _Chunks,
+    similarities: Callable[[NDArray[np.float32]], NDArray[np.float64]],
+    weights: NDArray[np.float64],
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
     """Return the function that combines the similarities to several parts into one score.
 
     Similarities of different kinds have different ranges (image to image about 0.6, image to text about
     0.2), so each is counted in standard deviations from its mean over the images compared. An unwanted part
-    lowers the score only of images that are more similar to it than the mean.
+    lowers the score only of images that are more similar to it than the mean, by its weight; unwanted parts
+    are the last columns.
     """
     sums = [(len(S), S.sum(axis=0), (S**2).sum(axis=0)) for S in (similarities(X) for _, X in chunks)]
     n = max(sum(rows for rows, _, _ in sums), 1)
@@ -233,20 +272,21 @@ def _combination(
 
     def score(columns: NDArray[np.float64]) -> NDArray[np.float64]:
         z = (columns - mean) / deviation
-        unwanted: NDArray[np.float64] = np.maximum(z[:, n_wanted:], 0).sum(axis=1)
+        n_wanted = columns.shape[1] - len(weights)
+        unwanted: NDArray[np.float64] = np.maximum(z[:, n_wanted:], 0) @ weights
         wanted: NDArray[np.float64] = z[:, :n_wanted].mean(axis=1)
         return wanted - unwanted
 
     return score
 
 
-def _all_vectors(collection: "Collection", where: str | None) -> _Chunks:
+def _all_vectors(collection: "Collection", where: str | Filter | None) -> _Chunks:
     for batch in collection.iter_batches(["id", "vector"], where):
         yield batch.column("id").to_pylist(), batch_vectors(batch)
 
 
 def _nearest_vectors(
-    collection: "Collection", vectors: Sequence[NDArray[np.float32]], n: int, where: str | None
+    collection: "Collection", vectors: Sequence[NDArray[np.float32]], n: int, where: str | Filter | None
 ) -> _Chunks:
     matches = [match for vector in vectors for match in _nearest(collection, vector, n, where, exact=False)]
     ids = list(dict.fromkeys(match.id for match in matches))

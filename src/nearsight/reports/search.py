@@ -1,6 +1,7 @@
 """The report of `nearsight search`: the query and its hits."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nearsight import images
@@ -25,6 +26,8 @@ def write_search(
     ids: Sequence[str] = (),
     text: str | None = None,
     not_texts: Sequence[str] = (),
+    not_queries: Sequence[str] = (),
+    not_ids: Sequence[str] = (),
 ) -> None:
     """Write the report of one search.
 
@@ -43,15 +46,15 @@ def write_search(
     text : str, optional
     not_texts : sequence of str
         Descriptions of unwanted images.
+    not_queries, not_ids : sequence of str
+        Unwanted images, as in `queries` and `ids`.
     """
-    cards = [_image_card(query) for query in queries]
-    for id in ids:
-        item = collection.get(id)
-        thumbnail = collection.thumbnails([item.id]).get(item.id)
-        cards.append(Card(item.path, thumbnail, metadata={**item.exif(), **item.metadata}))
+    cards = [*map(_image_card, queries), *(_item_card(collection, id) for id in ids)]
     like = [card.title for card in cards]
     cards += [_text_card(f"“{words}”") for words in ([] if text is None else [text])]
     cards += [_text_card(f"not “{words}”") for words in not_texts]
+    unwanted = [*map(_image_card, not_queries), *(_item_card(collection, id) for id in not_ids)]
+    cards += [replace(card, name=f"not {card.title}") for card in unwanted]
     facts = {
         "Searched": count(len(collection), "image"),
         "Model": collection.spec.id,
@@ -59,22 +62,33 @@ def write_search(
     }
     row = Row(cards[0], match_cards(collection, matches), more_queries=cards[1:])
     is_cosine = len(cards) == 1 or not (text or not_texts)
+    unlike = [card.title for card in unwanted]
     footer = [SCALE if is_cosine else _COMBINED_SCALE]
-    write_gallery(file, _title(like, text, not_texts), [Section(rows=[row])], facts=facts, footer=footer)
+    write_gallery(
+        file, _title(like, text, not_texts, unlike), [Section(rows=[row])], facts=facts, footer=footer
+    )
 
 
-def _title(like: Sequence[str], text: str | None, not_texts: Sequence[str]) -> str:
+def _title(like: Sequence[str], text: str | None, not_texts: Sequence[str], unlike: Sequence[str]) -> str:
     parts = ["Images"]
     if like:
         parts.append(f"like {like[0] if len(like) == 1 else count(len(like), 'image')}")
     if text is not None:
         parts.append(f"of “{text}”")
     parts += [f"not “{words}”" for words in not_texts]
+    if unlike:
+        parts.append(f"not like {unlike[0] if len(unlike) == 1 else count(len(unlike), 'image')}")
     return " ".join(parts)
 
 
 def _text_card(words: str) -> Card:
     return Card("", None, name=words, words=words, linked=False)
+
+
+def _item_card(collection: Collection, id: str) -> Card:
+    item = collection.get(id)
+    thumbnail = collection.thumbnails([item.id]).get(item.id)
+    return Card(item.path, thumbnail, metadata={**item.exif(), **item.metadata})
 
 
 def _image_card(query: str | bytes) -> Card:

@@ -173,12 +173,19 @@ _VECTOR = {"type": "array", "items": {"type": "number"}}
 _QUERY = {
     "id": {**_TEXTS, "description": "Images of the collection."},
     "text": {"type": "string"},
+    "not_id": {**_TEXTS, "description": "Images of the collection that are not wanted."},
     "not_text": {**_TEXTS, "description": "What is not wanted."},
+    "cluster": {**_TEXTS, "description": "Search only in clusters of these names or numbers."},
     "where": {"type": "string", "description": "Search only among the images that match."},
     "k": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 10},
     "offset": {"type": "integer", "minimum": 0, "maximum": 10_000, "default": 0},
     "exact": {"type": "boolean", "default": False},
 }
+
+
+def _some_of(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"oneOf": [schema, {"type": "array", "items": schema}]}
+
 
 SEARCH: dict[str, Any] = {
     "requestBody": {
@@ -188,8 +195,8 @@ SEARCH: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "properties": {
-                        "image": {"oneOf": [_IMAGE, {"type": "array", "items": _IMAGE}]},
-                        "vector": {"oneOf": [_VECTOR, {"type": "array", "items": _VECTOR}]},
+                        **{name: _some_of(_IMAGE) for name in ("image", "not_image")},
+                        **{name: _some_of(_VECTOR) for name in ("vector", "not_vector")},
                         **_QUERY,
                     },
                     "anyOf": [{"required": [name]} for name in ("image", "vector", "id", "text")],
@@ -198,7 +205,10 @@ SEARCH: dict[str, Any] = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "properties": {"image": {"type": "array", "items": _BINARY}, **_QUERY},
+                    "properties": {
+                        **{name: {"type": "array", "items": _BINARY} for name in ("image", "not_image")},
+                        **_QUERY,
+                    },
                 }
             },
             "image/*": {"schema": _BINARY},

@@ -14,6 +14,8 @@ from nearsight.analyses.saved_clusters import save_clusters
 from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError
 from nearsight.services.clusters import clustering_file
+from nearsight.store import Filter
+from nearsight.text_format import shortened
 
 # Exists from before the file of the clusters changes until the metadata agree with it.
 _PENDING = "clusters.pending"
@@ -147,6 +149,39 @@ class ClusterEdits:
     @property
     def _lock(self) -> FileLock:
         return FileLock(self._file.with_name(_LOCK))
+
+
+def cluster_condition(
+    collection: Collection, names: Sequence[str | int], where: str | None = None
+) -> str | Filter | None:
+    """Return the filter of images that are in one of several clusters of the collection and match `where`.
+
+    Parameters
+    ----------
+    collection : Collection
+    names : sequence of str or int
+        Clusters by name or number. All clusters of a name are meant. Without any, `where` alone counts.
+    where : str, optional
+
+    Raises
+    ------
+    InvalidParameterError
+        There are no clusters, or none of that name.
+    FilterError
+        `where` is not understood.
+    """
+    if not names:
+        return where
+    clusters = ClusterEdits(collection).read().clusters
+    ids: dict[str, None] = {}
+    for name in map(str, names):
+        named = [each for each in clusters if (each.name or "").casefold() == name.strip().casefold()]
+        chosen = named or [each for each in clusters if str(each.id) == name.strip()]
+        if not chosen:
+            known = shortened([f"{each.id} {each.name or ''}".strip() for each in clusters], 10)
+            raise InvalidParameterError(f"there is no cluster {name[:80]!r}; the clusters are: {known}")
+        ids |= dict.fromkeys(id for each in chosen for id in each.ids)
+    return collection.condition(where, ids=list(ids))
 
 
 def _with_new_images(own: Clustering, assigned: Clustering) -> Clustering:

@@ -87,6 +87,19 @@ def test_several_images_stand_for_their_mean(indexed, photos):
     assert by_path[0]["similarity"] == pytest.approx(by_path[1]["similarity"], abs=1e-4)
 
 
+def test_unwanted_images_and_clusters(indexed, photos, tmp_path):
+    ids = [item["id"] for item in indexed.json("ls")["items"]]
+    out = tmp_path / "results.html"
+    words = ("--id", ids[0], "--not-id", ids[1], "--not-image", photos / "3.png", "--html", out)
+    assert {hit["id"] for hit in indexed.json("search", *words)["hits"]} == set(ids) - {*ids[:2]}
+    assert "not like 2 images" in out.read_text(encoding="utf-8")
+    [first, *_] = indexed.json("cluster", "--k", 2)["clusters"]
+    found = indexed.json("search", photos / "3.png", "--cluster", first["name"] or 0, "--cluster", 0)["hits"]
+    assert {hit["id"] for hit in found} == set(first["ids"])
+    error = indexed.json("search", photos / "3.png", "--cluster", "nowhere", code=2)["error"]
+    assert "no cluster 'nowhere'; the clusters are: 0" in error["message"]
+
+
 def test_images_and_texts_together(indexed, photos, tmp_path, monkeypatch):
     searches = []
     from nearsight import Collection
@@ -124,6 +137,7 @@ def test_search_for_people(indexed, photos):
         (("nowhere.png",), "ImageError", "nowhere.png"),
         (("--id", "ffffffff"), "UnknownIdError", "ffffffff"),
         (("--id", "xyz"), "UnknownIdError", "xyz"),
+        (("a.png", "--not-id", "abcd", "--verify"), "UsageError", "--verify compares with one image"),
         (("nowhere.png", "-k", "0"), "UsageError", "0"),
         (("--id", "abcd", "--html", "/nowhere/x.html"), "UsageError", "does not exist"),
         (("/",), "BadInputError", "is a folder"),

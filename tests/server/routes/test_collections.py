@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from nearsight import Collection, Embedder
+from nearsight.services.cluster_edits import ClusterEdits
+from nearsight.services.clusters import save_clustering
 
 from fake import DIM, FakeBackend
 
@@ -247,6 +249,28 @@ def test_search_gives_what_the_library_gives(client, photos, jpeg):
     mixed = {"id": photos[:2], "image": image, "k": 4, "where": "even = true"}
     assert hits(client.post(route, json=mixed)) == expected(jpeg(40), id=photos[:2], where="even = true")
     assert hits(client.post(route, json={"vector": vector.tolist(), "k": 4})) == expected(vector=vector)
+    unwanted = {
+        "id": photos[0],
+        "not_image": other,
+        "not_id": [photos[1]],
+        "not_vector": vector.tolist(),
+        "k": 4,
+    }
+    assert hits(client.post(route, json=unwanted)) == expected(
+        id=photos[0], not_query=jpeg(41), not_id=photos[1], not_vector=vector
+    )
+    files = [("image", jpeg(40)), ("not_image", jpeg(41))]
+    assert hits(client.post(route, files=files, data={"k": "4", "not_id": photos[1]})) == expected(
+        jpeg(40), not_query=jpeg(41), not_id=photos[1]
+    )
+    save_clustering(collection, collection.cluster(3, words=[]).renamed({0: "First"}))
+    [members, *_] = [each.ids for each in ClusterEdits(collection).read().clusters]
+    for cluster in (0, "0", "first", ["First", 0]):
+        found = hits(client.post(route, json={"vector": vector.tolist(), "cluster": cluster, "k": 1000}))
+        assert {id for id, _ in found} == set(members)
+    even = client.post(route, json={"vector": vector.tolist(), "cluster": 0, "where": "even = true"})
+    assert {id for id, _ in hits(even)} < set(members)
+    assert client.post(route, json={"id": photos[0], "cluster": "none"}).status_code == 400
     two = collection.vectors(photos[3:5])
     assert hits(client.post(route, json={"vector": two.tolist(), "k": 4})) == expected(vector=two)
 
@@ -287,6 +311,10 @@ def test_search_pages(client, photos):
         ({"vector": [1.0] * DIM, "where": "nope > 1"}, 400),
         ({"text": " "}, 400),
         ({"text": 3}, 400),
+        ({"not_id": 3, "vector": [1.0] * DIM}, 400),
+        ({"vector": [1.0] * DIM, "not_vector": [1.0]}, 400),
+        ({"vector": [1.0] * DIM, "cluster": True}, 400),
+        ({"vector": [1.0] * DIM, "cluster": "nowhere"}, 400),
         ({"image": 3}, 400),
         ({"image": "@@"}, 400),
         ({"image": "RGVhciBkaWFyeQ=="}, 400),

@@ -15,6 +15,7 @@ from nearsight.text_format import SHORT_ID_DIGITS, pairs
 if TYPE_CHECKING:
     from nearsight.collection import Match
     from nearsight.collection.bridged_search import BridgedResult
+    from nearsight.store import Filter
 
 
 @click.command(
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         "nearsight search --id 3fa9c1 -k 20 --where \"width >= 640 AND path LIKE '%beach%'\"",
         'nearsight search --text "a dog on a beach" --not snow',
         'nearsight search dress.jpg --text "striped"',
+        "nearsight search --id 3fa9c1 --id 77b0 --not-id 9c41 --cluster shoes",
         "nearsight search --text sunset -k 50 --paths -0 | xargs -0 cp -t sunsets/",
         "nearsight search logo.png --verify",
         "curl -s https://example.org/a.jpg | nearsight search -",
@@ -38,8 +40,29 @@ if TYPE_CHECKING:
 @click.option(
     "--not", "not_texts", metavar="TEXT", multiple=True, help="A description of unwanted images. Repeatable."
 )
+@click.option(
+    "--not-id",
+    "not_ids",
+    metavar="ID",
+    multiple=True,
+    help="An image of the collection that is not wanted. Repeatable.",
+)
+@click.option(
+    "--not-image",
+    "not_images",
+    metavar="FILE",
+    multiple=True,
+    help="A file or URL of an image that is not wanted. Repeatable.",
+)
 @options.k("Number of matches.")
 @options.where
+@click.option(
+    "--cluster",
+    "clusters",
+    metavar="NAME|NUMBER",
+    multiple=True,
+    help="Search only in a cluster that `nearsight cluster` found. Repeatable.",
+)
 @click.option(
     "--model",
     metavar="NAME",
@@ -64,8 +87,11 @@ def search(
     ids: tuple[str, ...],
     text: str | None,
     not_texts: tuple[str, ...],
+    not_ids: tuple[str, ...],
+    not_images: tuple[str, ...],
     k: int,
     where: str | None,
+    clusters: tuple[str, ...],
     model: str | None,
     exact: bool,
     expand: bool,
@@ -77,7 +103,8 @@ def search(
 ) -> None:
     """Find the images most similar to images or a text.
 
-    IMAGE is a file, a URL, or - for an image on standard input. Several images stand for their mean.
+    IMAGE is a file, a URL, or - for an image on standard input. Several images stand for their mean, less a
+    quarter of the mean of those that are not wanted.
 
     The similarity is the cosine of two vectors: 1 for the same image. Between a text and an image it is low
     even for a good match; only the order counts. With --not, or with both images and a text, it is a sum of
@@ -90,27 +117,35 @@ def search(
     """
     if not queries and not ids and text is None:
         raise click.UsageError("name what to search for: IMAGE, --id ID or --text TEXT")
-    for image in queries:
+    for image in (*queries, *not_images):
         if Path(image).is_dir():
             raise BadInputError(f"{image} is a folder; name one image in it")
     if verify and expand:
         raise click.UsageError(
             "--verify puts the same object first, --expand the same kind; give one of them"
         )
-    if verify and (text is not None or not_texts or len(queries) + len(ids) > 1):
+    has_unwanted = bool(not_texts or not_ids or not_images)
+    if verify and (text is not None or has_unwanted or len(queries) + len(ids) > 1):
         raise click.UsageError("--verify compares with one image; give one IMAGE or --id, and no text")
     if null and not paths:
         raise click.UsageError("-0 changes how --paths ends a file name; add --paths")
     if paths and run.console.as_json:
         raise click.UsageError("--paths and --json are two forms of output; give one of them")
-    if model is not None and (text is not None or not_texts or verify or expand):
-        raise click.UsageError("--model compares images; leave out --text, --not, --verify and --expand")
+    if model is not None and (text is not None or has_unwanted or verify or expand):
+        raise click.UsageError(
+            "--model compares images; leave out --text, what is not wanted, --verify and --expand"
+        )
     if run.device == "auto":
         # Opening a session on a GPU takes longer than embedding one image on the processor.
         run.device = "cpu"
     collection = run.open_collection()
     images = [sys.stdin.buffer.read() if image == "-" else image for image in queries]
-    arguments: dict[str, Any] = {"k": k, "where": where, "exact": exact, "allow_remote": allow_remote}
+    condition: str | Filter | None = where
+    if clusters:
+        from nearsight.services.cluster_edits import cluster_condition
+
+        condition = cluster_condition(collection, clusters, where)
+    arguments: dict[str, Any] = {"k": k, "where": condition, "exact": exact, "allow_remote": allow_remote}
     bridged = None
     try:
         if model is not None:
@@ -132,7 +167,8 @@ def search(
             matches = search_verified(collection, *images, id=ids[0] if ids else None, **arguments)
         else:
             arguments["expand"] = expand
-            matches = collection.search(images, id=ids, text=text, not_text=not_texts, **arguments)
+            arguments |= {"not_text": not_texts, "not_id": not_ids, "not_query": not_images}
+            matches = collection.search(images, id=ids, text=text, **arguments)
     except ImageError as error:
         if "-" not in queries or error.path in queries:
             raise
@@ -152,7 +188,17 @@ def search(
     if report:
         from nearsight.reports.search import write_search
 
-        write_search(report, collection, matches, queries=images, ids=ids, text=text, not_texts=not_texts)
+        write_search(
+            report,
+            collection,
+            matches,
+            queries=images,
+            ids=ids,
+            text=text,
+            not_texts=not_texts,
+            not_queries=not_images,
+            not_ids=not_ids,
+        )
         run.present_report(report)
 
 

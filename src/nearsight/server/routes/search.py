@@ -1,6 +1,6 @@
 """Search in a collection: by images, ids, texts, vectors, and several of these."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -25,6 +25,7 @@ from nearsight.server.inputs import (
 from nearsight.server.schemas import SEARCH
 from nearsight.server.service import Service
 from nearsight.server.vectors import embed_inputs, while_connected
+from nearsight.services.cluster_edits import cluster_condition
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["search"], dependencies=[requires("read")])
 
@@ -36,30 +37,34 @@ _MAX_OFFSET = 10_000
 async def search(request: Request, name: str) -> Response:
     """Return the images that are most similar to what is sent, the most similar first.
 
-    Several images, ids and vectors stand for their mean. `offset` skips the first matches; `next` is the
-    offset of the page after this one.
+    Several images, ids and vectors stand for their mean; `not_image`, `not_id`, `not_vector` and `not_text`
+    say what is not wanted. `cluster` is the name or number of one of the latest clusters, or several of
+    them. `offset` skips the first matches; `next` is the offset of the page after this one.
     """
     service: Service = request.app.state.service
-    body, images = await _read(request, service.settings.max_images)
+    body, images, unwanted = await _read(request, service.settings.max_images)
     k, offset = _whole(body, "k", 10, 1, MAX_MATCHES), _whole(body, "offset", 0, 0, _MAX_OFFSET)
-    ids, text, not_text = _texts(body, "id"), _text(body, "text"), _texts(body, "not_text")
-    embedded, timing = await _embedded(request, service, name, images)
-    if text and not (not_text or ids or images) and body.get("vector") is None:
-        embedded = await _text_vector(request, service, name, text)
-        text = text if embedded is None else None
+    text, where = _text(body, "text"), _text(body, "where")
+    ids, not_ids, not_texts = (_texts(body, field) for field in ("id", "not_id", "not_text"))
+    clusters = _clusters(body)
+    embedded, timing = await _embedded(request, service, name, images + unwanted)
+    vectors, not_vectors = embedded[: len(images)], embedded[len(images) :]
+    is_alone = not (ids or not_ids or not_texts or embedded) and not {"vector", "not_vector"} & body.keys()
+    if text and is_alone and (vector := await _text_vector(request, service, name, text)) is not None:
+        text, vectors = None, [vector]
 
     def run() -> list[Match]:
         collection = service.catalog.open(name)
-        parts = [] if embedded is None else [embedded]
-        if body.get("vector") is not None:
-            parts.append(_sent_vectors(body["vector"], collection.spec.dim))
+        dim = collection.spec.dim
         return collection.search(
-            id=ids or None,
+            id=ids,
             text=text,
-            not_text=not_text or None,
-            vector=np.concatenate(parts) if parts else None,
+            not_id=not_ids,
+            not_text=not_texts,
+            vector=_together([*vectors, *_sent_vectors(body, "vector", dim)]),
+            not_vector=_together([*not_vectors, *_sent_vectors(body, "not_vector", dim)]),
             k=k + offset,
-            where=_text(body, "where"),
+            where=cluster_condition(collection, clusters, where),
             exact=bool(body.get("exact", False)),
         )
 
@@ -83,39 +88,50 @@ async def search(request: Request, name: str) -> Response:
     )
 
 
-async def _read(request: Request, max_images: int) -> tuple[dict[str, Any], list[Input]]:
-    """Return the options, and the images to search for."""
+async def _read(request: Request, max_images: int) -> tuple[dict[str, Any], list[Input], list[Input]]:
+    """Return the options, the images to search for, and those that are not wanted."""
     if media_type(request) == "multipart/form-data":
         form = await read_form(request, max_files=max_images + 1)
         try:
-            files: list[Input] = [ImageInput(data) for data in await files_of(form, "image")]
+            files, not_files = [
+                [cast("Input", ImageInput(data)) for data in await files_of(form, field)]
+                for field in ("image", "not_image")
+            ]
             options: dict[str, Any] = {key: value for key, value in form.items() if isinstance(value, str)}
-            for key in ("id", "not_text"):
+            for key in ("id", "not_id", "not_text", "cluster"):
                 options[key] = [value for value in form.getlist(key) if isinstance(value, str)]
         finally:
             await form.close()
-        return {key: value for key, value in options.items() if value not in ("", [])}, files
+        return {key: value for key, value in options.items() if value not in ("", [])}, files, not_files
     if media_type(request).startswith("image/"):
         options = {key: value for key, value in request.query_params.items() if value}
-        return options, [ImageInput(await request.body())]
-    body = await read_json(request)
-    images = body.get("image")
-    values = images if isinstance(images, list) else [] if images is None else [images]
-    return body, [image_of(value, i) for i, value in enumerate(values)]
+        return options, [ImageInput(await request.body())], []
+    body = {key: value for key, value in (await read_json(request)).items() if value is not None}
+    images, unwanted = (
+        [image_of(value, i) for i, value in enumerate(_list(body, field))] for field in ("image", "not_image")
+    )
+    return body, [*images], [*unwanted]
 
 
 async def _embedded(
     request: Request, service: Service, name: str, images: list[Input]
-) -> tuple[NDArray[np.float32] | None, Timing]:
-    """Return the vectors of the images, of shape (m, dim)."""
+) -> tuple[list[NDArray[np.float32]], Timing]:
+    """Return the vector of each image, of shape (dim,)."""
     if not images:
-        return None, Timing()
+        return [], Timing()
     model = await service.catalog.model(name, service.in_thread)
     embedded = await embed_inputs(request, images, model=model.alias)
-    return embedded.vectors, embedded.timing
+    return list(embedded.vectors), embedded.timing
 
 
-def _sent_vectors(value: Any, dim: int) -> NDArray[np.float32]:
+def _together(vectors: list[NDArray[np.float32]]) -> NDArray[np.float32] | None:
+    return np.stack(vectors) if vectors else None
+
+
+def _sent_vectors(body: dict[str, Any], name: str, dim: int) -> NDArray[np.float32]:
+    value = body.get(name)
+    if value is None:
+        return np.empty((0, dim), np.float32)
     try:
         vectors = np.atleast_2d(np.asarray(value, np.float32))
     except (TypeError, ValueError):
@@ -126,20 +142,23 @@ def _sent_vectors(value: Any, dim: int) -> NDArray[np.float32]:
         or not np.isfinite(vectors).all()
         or not vectors.any(1).all()
     ):
-        raise Problem(400, f"a vector must have {dim} finite numbers, not all of them 0", param="vector")
+        raise Problem(400, f"a vector must have {dim} finite numbers, not all of them 0", param=name)
     return vectors
 
 
 async def _text_vector(
     request: Request, service: Service, name: str, text: str
 ) -> NDArray[np.float32] | None:
-    """Return the vector of a text where texts and images share a space; elsewhere the collection compares."""
+    """Return the (dim,) vector of a text where texts and images share a space; elsewhere None."""
     if not text.strip():
         raise Problem(400, "the text is empty", param="text")
     model = await service.catalog.model(name, service.in_thread)
     if not await service.models.has_texts(model):
         return None
-    return (await embed_inputs(request, [TextInput(text)], model=model.alias)).vectors
+    vector: NDArray[np.float32] = (await embed_inputs(request, [TextInput(text)], model=model.alias)).vectors[
+        0
+    ]
+    return vector
 
 
 def _whole(body: dict[str, Any], name: str, default: int, least: int, most: int) -> int:
@@ -161,8 +180,19 @@ def _text(body: dict[str, Any], name: str) -> str | None:
 
 
 def _texts(body: dict[str, Any], name: str) -> list[str]:
-    value = body.get(name)
-    values = value if isinstance(value, list) else [] if value is None else [value]
+    values = _list(body, name)
     if not all(isinstance(each, str) for each in values):
         raise Problem(400, f"{name} must be a text or a list of texts", param=name)
     return values
+
+
+def _clusters(body: dict[str, Any]) -> list[str | int]:
+    values = _list(body, "cluster")
+    if not all(isinstance(each, str | int) and not isinstance(each, bool) for each in values):
+        raise Problem(400, "cluster must be a name, a number, or a list of these", param="cluster")
+    return values
+
+
+def _list(body: dict[str, Any], name: str) -> list[Any]:
+    value = body.get(name)
+    return value if isinstance(value, list) else [] if value is None else [value]
