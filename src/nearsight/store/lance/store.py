@@ -5,6 +5,7 @@ One table holds the rows, another their binary columns (see `binary_columns`).
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from numpy.typing import NDArray
 from nearsight.errors import CollectionNotFoundError, MetadataError, StorageError, VectorError
 from nearsight.store.base import Hit, check_queries, check_rows
 from nearsight.store.filters.ast import Filter
-from nearsight.store.lance import binary_columns, maintenance
+from nearsight.store.lance import binary_columns, index_reach, maintenance
 from nearsight.store.lance.arrow import hits_by_query, is_storable, public_batch, public_schema, stored_rows
 from nearsight.store.lance.binary_columns import BinaryColumns, binary_names
 from nearsight.store.lance.engine import import_lancedb
 from nearsight.store.lance.errors import retried, translated
+from nearsight.store.lance.index_reach import Reach, nearest, vector_index
 from nearsight.store.lance.readers_lock import ReadersLock
 from nearsight.store.lance.sql import filter_sql, ids_sql
 from nearsight.store.lance.table import IDS_PER_LOOKUP, SharedTable
@@ -33,8 +35,6 @@ _IN_USE_LOCK, _WRITE_LOCK = ".in-use.lock", ".write.lock"
 # and looking up many at once is faster.
 _NARROW_BATCH_ROWS, _WIDE_BATCH_ROWS, _BINARY_BATCH_ROWS = 4096, 256, 1024
 _QUERIES_PER_CALL = 64
-_REFINE_FACTOR = 5
-_N_PROBES = 20
 
 
 class LanceStore:
@@ -51,7 +51,8 @@ class LanceStore:
         self._rows = SharedTable(directory, table, readers_lock)
         self._binary = BinaryColumns(directory, connection, readers_lock)
         self._upkeep = Upkeep(directory, self._rows, self._binary, readers_lock, self._writing)
-        self._counts: tuple[int, int, bool] = (-1, 0, False)
+        # Version, rows, index of the vectors, and how far to go with it, once that is known.
+        self._counts: tuple[int, int, Any, Reach | None] = (-1, 0, None, None)
 
     # --- opening ------------------------------------------------------------------------------
 
@@ -118,7 +119,7 @@ class LanceStore:
     def is_unfinished_at(directory: Path, *, with_rows: bool) -> bool:
         """Whether a directory holds nothing but files of a table; without `with_rows`, one without rows."""
         tables = [f"{_TABLE}.lance", f"{binary_columns.TABLE}.lance"]
-        known = {*tables, _IN_USE_LOCK, _WRITE_LOCK, UPKEEP_LOCK}
+        known = {*tables, _IN_USE_LOCK, _WRITE_LOCK, UPKEEP_LOCK, index_reach.FILE}
         if not directory.is_dir() or any(entry.name not in known for entry in directory.iterdir()):
             return False
         data = [directory / table / "data" for table in tables]
@@ -207,30 +208,33 @@ class LanceStore:
         self, queries: NDArray[np.float32], k: int, condition: str | None, columns: list[str], exact: bool
     ) -> pa.Table:
         with self._rows.use("searching") as lance_table:
-            n_rows, has_index = self._state(lance_table)
+            n_rows, reach = self._state(lance_table)
             if n_rows == 0:
                 return lance_table.schema.empty_table().select(columns)
-            query = lance_table.search(
-                queries if len(queries) > 1 else queries[0], vector_column_name="vector"
-            )
-            query = query.distance_type("cosine").select([*columns, "_distance"]).limit(min(k, n_rows))
-            query = query.where(condition, prefilter=True) if condition else query
-            if exact or not has_index or n_rows < maintenance.MIN_INDEXED_ROWS:
-                query = query.bypass_vector_index()
-            else:
-                # All partitions are searched if needed; a narrow filter would otherwise give fewer than k.
-                query = query.minimum_nprobes(_N_PROBES).maximum_nprobes(0).refine_factor(_REFINE_FACTOR)
-            return query.to_arrow()
+            k = min(k, n_rows)
+            if exact or reach is None or n_rows < maintenance.MIN_INDEXED_ROWS:
+                return nearest(lance_table, queries, k, columns, condition=condition)
+            if k > index_reach.MAX_K:
+                reach = index_reach.FARTHEST
+            elif condition:  # that matches few rows, which may lie anywhere
+                reach = replace(reach, n_probes=0)
+            found = nearest(lance_table, queries, k, columns, condition=condition, reach=reach)
+            if reach.n_probes and found.num_rows < k * len(queries):
+                found = nearest(lance_table, queries, k, columns, reach=index_reach.FARTHEST)
+            return found
 
-    def _state(self, table: Any) -> tuple[int, bool]:
-        """Return the number of rows and whether there is a vector index; computed once per version."""
+    def _state(self, table: Any) -> tuple[int, Reach | None]:
+        """Return the number of rows, and how far to go with the vector index; computed once per version."""
         version = int(table.version)
-        counted_version, n_rows, has_index = self._counts
-        if counted_version != version:
-            n_rows = int(table.count_rows())
-            has_index = any(index.columns == ["vector"] for index in table.list_indices())
-            self._counts = (version, n_rows, has_index)
-        return n_rows, has_index
+        if self._counts[0] != version:
+            self._counts = (version, int(table.count_rows()), vector_index(table), None)
+        _, n_rows, index, reach = self._counts
+        if index is not None and reach is None:
+            # Measured after the index was built, maybe by another process just now.
+            reach = index_reach.read(self._directory, index, n_rows)
+            self._counts = (version, n_rows, index, reach)
+            reach = reach or index_reach.FARTHEST
+        return n_rows, reach
 
     # --- writing ------------------------------------------------------------------------------
 

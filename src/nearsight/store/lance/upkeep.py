@@ -14,7 +14,7 @@ from pathlib import Path
 import filelock
 
 from nearsight.errors import StorageError
-from nearsight.store.lance import maintenance
+from nearsight.store.lance import index_reach, maintenance
 from nearsight.store.lance.binary_columns import BinaryColumns
 from nearsight.store.lance.compaction import Compaction, Writing, check_room, copy_rows, merge_rows
 from nearsight.store.lance.errors import translated
@@ -26,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 UPKEEP_LOCK = ".upkeep.lock"
 # Versions that other processes may still be reading, where the lock cannot rule that out.
 _RETENTION = timedelta(hours=1)
-# Four bits a dimension and exact distances for five times k candidates: recall@10 of 0.999 and more
+# Four bits a dimension and exact distances for a few times k candidates: recall@10 of 0.999 and more
 # on clustered vectors, where one bit gives 0.89 to 0.95 at the same speed (benchmarks/search.py).
 _INDEX_BITS = 4
 # Measuring the size on disk takes milliseconds, too long to do after every write.
@@ -169,9 +169,12 @@ class Upkeep:
             if _is_key_index_due(table.state(), growth):
                 table.build_index("id", BTree())
         state = self._rows.state()
-        if _is_vector_index_due(state, growth):
+        is_due = _is_vector_index_due(state, growth)
+        if is_due:
             _LOG.info("%s: building the search index of %d rows", self._directory, state.n_rows)
             self._rows.build_index("vector", IvfRq(distance_type="cosine", num_bits=_INDEX_BITS))
+        if is_due or not growth:
+            index_reach.measure(self._rows, self._directory)
 
     # --- compaction ---------------------------------------------------------------------------
 
