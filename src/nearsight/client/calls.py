@@ -192,3 +192,4 @@ class FaceCalls:
     forget = Call(face_operations.forget)
     enroll = Call(face_operations.enroll)
     identify = Call(face_operations.identify)
+    verify = Call(face_operations.verify)

@@ -141,6 +141,28 @@ def identify(
     return answer.json()  # type: ignore[no-any-return]  # a mapping, by the API
 
 
+def verify(
+    faces: Named, inputs: Any = None, *, ids: Sequence[str] = (), false_match_rate: float | None = None
+) -> Operation[dict[str, Any]]:
+    """Decide whether two images show the same person, by the largest face of each.
+
+    Parameters
+    ----------
+    inputs : images
+        They are sent and not kept; two, or one beside one of `ids`.
+    ids : sequence of str
+        Images of the collection.
+
+    Returns
+    -------
+    dict
+        As `nearsight faces verify --json` prints it.
+    """
+    params = {} if false_match_rate is None else {"false_match_rate": false_match_rate}
+    answer = yield _with_images(faces, "verify", inputs, {"ids": list(ids)}, params)
+    return answer.json()  # type: ignore[no-any-return]  # a mapping, by the API
+
+
 def _with_images(
     faces: Named, what: str, inputs: Any, fields: dict[str, Any], params: dict[str, Any] | None = None
 ) -> Request:

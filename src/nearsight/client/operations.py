@@ -205,6 +205,7 @@ def search(
     where: str | None = None,
     cluster: str | int | Sequence[str | int] | None = None,
     exact: bool = False,
+    verify: bool = False,
 ) -> Operation[list[Match]]:
     """Return the `k` most similar images, the most similar first; see `Collection.search`.
 
@@ -212,6 +213,8 @@ def search(
     ----------
     cluster : str, int or sequence of these, optional
         Search only in these of the latest clusters, by name or number.
+    verify : bool, default False
+        Put images of the very same object first, by SIFT keypoints and RANSAC; for one image or id.
     """
     body: dict[str, Any] = {
         "id": id,
@@ -222,6 +225,7 @@ def search(
         "where": where,
         "cluster": cluster,
         "exact": exact,
+        "verify": verify,
     }
     for field, vectors in (("vector", vector), ("not_vector", not_vector)):
         if vectors is not None:

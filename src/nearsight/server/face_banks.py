@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nearsight.errors import CollectionNotFoundError
-from nearsight.faces import FaceBank
+from nearsight.faces import FaceBank, FaceReader
 from nearsight.faces.storage import FILENAME
 from nearsight.server.catalog import CollectionCatalog
 from nearsight.server.errors import Problem
@@ -26,6 +26,7 @@ class FaceBanks:
         self._catalog = catalog
         self._reader_options = {"progress": False, **reader_options}
         self._open: dict[str, FaceBank] = {}
+        self._reader: FaceReader | None = None
         self._lock = threading.Lock()
 
     def directory(self, name: str) -> Path:
@@ -73,3 +74,18 @@ class FaceBanks:
         with self._lock:
             bank.reader  # noqa: B018 - loads them; two requests must not do it at once
         return bank
+
+    def reader(self, name: str) -> FaceReader:
+        """Return what reads faces in images: that of the collection's bank, or one with the default models.
+
+        Raises
+        ------
+        MissingExtraError
+            The models are not installed.
+        """
+        if (self.directory(name) / FILENAME).exists():
+            return self.with_models(name).reader
+        with self._lock:
+            if self._reader is None:
+                self._reader = FaceReader(**self._reader_options)
+            return self._reader

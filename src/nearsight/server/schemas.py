@@ -180,6 +180,7 @@ _QUERY = {
     "k": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 10},
     "offset": {"type": "integer", "minimum": 0, "maximum": 10_000, "default": 0},
     "exact": {"type": "boolean", "default": False},
+    "verify": {"type": "boolean", "default": False, "description": "Images of the very same object first."},
 }
 
 

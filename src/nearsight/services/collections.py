@@ -8,6 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nearsight import images
 from nearsight.analyses.dimension_reduction import fill_reduced, require_storage
 from nearsight.collection import AddReport, Collection, Match
@@ -272,7 +275,13 @@ def embed_paths(
 
 
 def search_verified(
-    collection: Collection, query: Any = None, *, id: str | None = None, k: int = 10, **options: Any
+    collection: Collection,
+    query: Any = None,
+    *,
+    id: str | None = None,
+    vector: NDArray[np.float32] | None = None,
+    k: int = 10,
+    **options: Any,
 ) -> list[Match]:
     """Search, and put first the images in which keypoints confirm the very object of the query.
 
@@ -281,6 +290,8 @@ def search_verified(
     collection : Collection
     query, id, k, **options
         See `Collection.search`. At least `N_VERIFIED` matches are compared.
+    vector : array of shape (dim,), optional
+        That of the query, where it is known.
 
     Raises
     ------
@@ -289,7 +300,8 @@ def search_verified(
     """
     from nearsight.verification.keypoints import geometric_rerank
 
-    matches = collection.search(query, id=id, k=max(k, N_VERIFIED), **options)
+    sought = query if vector is None else None
+    matches = collection.search(sought, id=id, vector=vector, k=max(k, N_VERIFIED), **options)
     image = query if id is None else collection.get(id).path
     order = geometric_rerank(image, [match.path for match in matches], mirror=True)
     return [matches[verified.position] for verified in order[:k]]

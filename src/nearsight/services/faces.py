@@ -15,7 +15,14 @@ from nearsight.text_format import plain
 
 if TYPE_CHECKING:
     from nearsight.collection import Collection
-    from nearsight.faces import BankedFace, EnrollReport, FaceBank, FaceGroup, IdentifiedFace
+    from nearsight.faces import (
+        BankedFace,
+        EnrollReport,
+        FaceBank,
+        FaceGroup,
+        FaceVerification,
+        IdentifiedFace,
+    )
     from nearsight.faces.decisions import PersonKey
 
 # The bank's folder in the collection's directory.
@@ -240,6 +247,16 @@ def identify(bank: "FaceBank", inputs: Any, **options: Any) -> dict[str, Any]:
         "threshold": threshold.value if threshold else None,
         "false_match_rate": threshold.false_alarm_rate if threshold else None,
         "models": models_document(bank),
+    }
+
+
+def verification_document(result: "FaceVerification") -> dict[str, Any]:
+    """Return whether two images show the same person, as a JSON document."""
+    return {
+        "same": result.same,
+        "similarity": round(result.similarity, 4),
+        "threshold": round(result.threshold.value, 4),
+        "false_match_rate": result.threshold.false_alarm_rate,
     }
 
 

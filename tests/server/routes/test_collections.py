@@ -10,6 +10,7 @@ from PIL import Image
 from nearsight import Collection, Embedder
 from nearsight.services.cluster_edits import ClusterEdits
 from nearsight.services.clusters import save_clustering
+from nearsight.services.collections import search_verified
 
 from fake import DIM, FakeBackend
 
@@ -275,6 +276,16 @@ def test_search_gives_what_the_library_gives(client, photos, jpeg):
     assert hits(client.post(route, json={"vector": two.tolist(), "k": 4})) == expected(vector=two)
 
 
+def test_the_very_same_object_comes_first(client, photos, jpeg):
+    pytest.importorskip("cv2")
+    collection = Collection.open(client.service.catalog.directory("photos"), model=FakeBackend())
+    route = f"{ROUTE}/photos/search"
+    verified = [(m.id, round(m.similarity, 4)) for m in search_verified(collection, id=photos[0], k=4)]
+    assert hits(client.post(route, json={"id": photos[0], "verify": True, "k": 4})) == verified
+    sent = {"files": {"image": jpeg(3)}, "data": {"verify": "true", "k": "4"}}
+    assert hits(client.post(route, **sent))[0][0] == search_verified(collection, jpeg(3), k=1)[0].id
+
+
 def test_search_by_text(serve, jpeg, source, fake_texts):
     client = serve({"clip": source(texts=fake_texts)})
     client.post(ROUTE, json={"name": "photos"})
@@ -314,6 +325,8 @@ def test_search_pages(client, photos):
         ({"not_id": 3, "vector": [1.0] * DIM}, 400),
         ({"vector": [1.0] * DIM, "not_vector": [1.0]}, 400),
         ({"vector": [1.0] * DIM, "cluster": True}, 400),
+        ({"id": ["a", "b"], "verify": True}, 400),
+        ({"id": "a", "text": "a dog", "verify": True}, 400),
         ({"vector": [1.0] * DIM, "cluster": "nowhere"}, 400),
         ({"image": 3}, 400),
         ({"image": "@@"}, 400),

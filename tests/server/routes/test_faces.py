@@ -132,6 +132,11 @@ def test_people_are_found_named_corrected_and_forgotten(album):
 
 def test_persons_are_enrolled_and_identified(album):
     ids = [item["id"] for item in album.get(f"{ROUTE}/items").json()["items"]]
+    # Two images can be compared before anybody looked for faces.
+    answer = album.post(f"{ROUTE}/faces/verify", json={"ids": ids[4:]}).json()
+    assert answer["same"]
+    assert answer["similarity"] > answer["threshold"]
+    assert answer["false_match_rate"] <= 0.01
     ann = encoded(("ann", 60, 40, 80), seed=300)
     answer = album.post(f"{ROUTE}/faces/enroll", files=[("image", ("a.png", ann))], data={"name": "Ann"})
     assert answer.json()["enrolled"] == {"Ann": 1}
@@ -145,6 +150,8 @@ def test_persons_are_enrolled_and_identified(album):
     item = Collection.open(album.service.catalog.directory("album"), model=FakeBackend()).get(ids[0])
     [expected] = face_services.identify(bank, [item.path])["faces"][:1]
     assert found["faces"][0] == {**expected, "path": found["faces"][0]["path"]}
+    files = [("image", ("p.png", ann))]
+    assert album.post(f"{ROUTE}/faces/verify", files=files, data={"ids": ids[4]}).json()["same"] is False
     broken = album.post(f"{ROUTE}/faces/identify", files=[("image", ("p.png", b"no image"))]).json()
     assert (len(broken["failed"]), broken["faces"]) == (1, [])
 
@@ -161,6 +168,7 @@ def test_persons_are_enrolled_and_identified(album):
         ("forget", {"unnamed": True, "everything": True}, 400),
         ("undo", {}, 400),
         ("identify", {"ids": []}, 400),
+        ("verify", {"ids": []}, 400),
         ("identify", {"images": ["https://example.org/a.jpg"]}, 400),
         ("enroll", {"images": ["AAAA"]}, 400),
     ],
@@ -241,6 +249,7 @@ def test_the_client_does_what_the_routes_do(album, monkeypatch):
         assert faces.enroll(photograph(("dee", 60, 40, 80), seed=9), name="Dee")["enrolled"] == {"Dee": 1}
         assert faces.identify(photograph(("dee", 50, 40, 80), seed=8))["faces"][0]["name"] == "Dee"
         assert len(faces.identify(ids=[item["id"]])["faces"]) == 2
+        assert not faces.verify(photograph(("dee", 50, 40, 80), seed=8), ids=[item["id"]])["same"]
         assert faces.forget(faces_ids=[b]) == 1
         assert faces.forget(everything=True) == 10
         assert len(faces.find()) == 3

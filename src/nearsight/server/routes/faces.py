@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from nearsight.faces import FaceBank
+from nearsight.faces import FaceBank, verify
 from nearsight.faces.crops import face_crops
 from nearsight.faces.people import People
 from nearsight.server.auth import requires
@@ -31,6 +31,7 @@ from nearsight.services.faces import (
     identify,
     person_document,
     person_id,
+    verification_document,
 )
 
 router = APIRouter(prefix="/v1/collections/{name}/faces", tags=["faces"], dependencies=[requires("faces")])
@@ -344,6 +345,25 @@ async def identify_faces(
         return document
 
     document: dict[str, Any] = await service.in_thread(run)
+    return document
+
+
+@router.post("/verify", openapi_extra=FACE_IMAGES)
+async def verify_faces(
+    request: Request, name: str, false_match_rate: float | None = Query(None, gt=0, lt=1)
+) -> dict[str, Any]:
+    """Decide whether two images show the same person, by the largest face of each.
+
+    They are images of the collection (`ids`), or images that are sent and not kept. No faces need be known.
+    """
+    service: Service = request.app.state.service
+    _, inputs = await _images(request, service, name)
+    if len(inputs) != 2:
+        raise Problem(400, f"there are {len(inputs)} images; two are compared")
+    options = {} if false_match_rate is None else {"false_match_rate": false_match_rate}
+    document: dict[str, Any] = await service.in_thread(
+        lambda: verification_document(verify(service.face_banks.reader(name), *inputs, **options))
+    )
     return document
 
 

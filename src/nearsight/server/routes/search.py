@@ -26,6 +26,7 @@ from nearsight.server.schemas import SEARCH
 from nearsight.server.service import Service
 from nearsight.server.vectors import embed_inputs, while_connected
 from nearsight.services.cluster_edits import cluster_condition
+from nearsight.services.collections import search_verified
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["search"], dependencies=[requires("read")])
 
@@ -39,7 +40,8 @@ async def search(request: Request, name: str) -> Response:
 
     Several images, ids and vectors stand for their mean; `not_image`, `not_id`, `not_vector` and `not_text`
     say what is not wanted. `cluster` is the name or number of one of the latest clusters, or several of
-    them. `offset` skips the first matches; `next` is the offset of the page after this one.
+    them. `verify` puts images of the very same object first; then one image or id is searched for. `offset`
+    skips the first matches; `next` is the offset of the page after this one.
     """
     service: Service = request.app.state.service
     body, images, unwanted = await _read(request, service.settings.max_images)
@@ -49,6 +51,7 @@ async def search(request: Request, name: str) -> Response:
     clusters = _clusters(body)
     embedded, timing = await _embedded(request, service, name, images + unwanted)
     vectors, not_vectors = embedded[: len(images)], embedded[len(images) :]
+    verified = _to_verify(body, images, ids) if _flag(body, "verify") else None
     is_alone = not (ids or not_ids or not_texts or embedded) and not {"vector", "not_vector"} & body.keys()
     if text and is_alone and (vector := await _text_vector(request, service, name, text)) is not None:
         text, vectors = None, [vector]
@@ -56,6 +59,10 @@ async def search(request: Request, name: str) -> Response:
     def run() -> list[Match]:
         collection = service.catalog.open(name)
         dim = collection.spec.dim
+        condition = cluster_condition(collection, clusters, where)
+        if verified is not None:
+            known: dict[str, Any] = {"id": ids[0]} if ids else {"vector": vectors[0]}
+            return search_verified(collection, verified or None, **known, k=k + offset, where=condition)
         return collection.search(
             id=ids,
             text=text,
@@ -64,8 +71,8 @@ async def search(request: Request, name: str) -> Response:
             vector=_together([*vectors, *_sent_vectors(body, "vector", dim)]),
             not_vector=_together([*not_vectors, *_sent_vectors(body, "not_vector", dim)]),
             k=k + offset,
-            where=cluster_condition(collection, clusters, where),
-            exact=bool(body.get("exact", False)),
+            where=condition,
+            exact=_flag(body, "exact"),
         )
 
     matches = await while_connected(request, service.in_thread(run))
@@ -172,6 +179,10 @@ def _whole(body: dict[str, Any], name: str, default: int, least: int, most: int)
     return value
 
 
+def _flag(body: dict[str, Any], name: str) -> bool:
+    return body.get(name) in (True, "true", "1")
+
+
 def _text(body: dict[str, Any], name: str) -> str | None:
     value = body.get(name)
     if value is not None and not isinstance(value, str):
@@ -184,6 +195,21 @@ def _texts(body: dict[str, Any], name: str) -> list[str]:
     if not all(isinstance(each, str) for each in values):
         raise Problem(400, f"{name} must be a text or a list of texts", param=name)
     return values
+
+
+def _to_verify(body: dict[str, Any], images: list[Input], ids: list[str]) -> bytes:
+    """Return the content of the one image that is compared by keypoints; empty where an id names it."""
+    others = {"text", "vector", "not_id", "not_text", "not_image", "not_vector"} & body.keys()
+    if others or len(images) + len(ids) != 1:
+        raise Problem(
+            400, "verify compares with one image: send one image or id and nothing else to look for"
+        )
+    if ids:
+        return b""
+    [image] = images
+    if not isinstance(image, ImageInput):
+        raise Problem(400, "verify needs the image itself, or the id of one; no address", param="image")
+    return image.data
 
 
 def _clusters(body: dict[str, Any]) -> list[str | int]:

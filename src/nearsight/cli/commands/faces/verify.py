@@ -39,20 +39,14 @@ def verify(
     matters, ask for a lower rate, or enroll three images of the person and use `nearsight faces identify`.
     """
     from nearsight import faces
+    from nearsight.services.faces import verification_document
 
     try:
         reader = face_options.open_bank(run, bank, **reader_options).reader
     except CollectionNotFoundError:
         reader = faces.FaceReader(**reader_options)
     result = faces.verify(reader, a, b, **options.without_none(false_match_rate=false_match_rate))
-    run.console.document(
-        {
-            "same": result.same,
-            "similarity": round(result.similarity, 4),
-            "threshold": round(result.threshold.value, 4),
-            "false_match_rate": result.threshold.false_alarm_rate,
-        }
-    )
+    run.console.document(verification_document(result))
     rate = result.threshold.false_alarm_rate
     run.console.say(
         f"{'the same person' if result.same else 'not the same person'}: similarity {result.similarity:.3f},"
