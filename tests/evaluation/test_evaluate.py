@@ -1,19 +1,27 @@
 """An evaluation from files to the verdict, with tiny models."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from nearsight import Collection, Embedder
-from nearsight.errors import InvalidParameterError
+from nearsight.errors import InvalidParameterError, NearsightError
 from nearsight.evaluation import (
+    Comparison,
     Estimate,
+    Evaluation,
+    ModelResult,
+    PairedDifference,
     advised_dim,
     dimension_curve,
     duplicate_groups,
     evaluate,
+    learned_sentence,
     read_labeled_folder,
 )
 from nearsight.evaluation.metrics import Task, retrieval
@@ -184,3 +192,53 @@ def test_bad_parameters_are_refused(shapes, names, metric, message):
 def test_a_folder_without_classes_is_refused(shapes):
     with pytest.raises(InvalidParameterError, match="two classes or more"):
         read_labeled_folder(shapes / "level")
+
+
+def test_classes_that_a_model_did_not_learn_are_judged_apart(shapes):
+    folder = read_labeled_folder(shapes)
+    models = [model("trained"), blind()]
+    result = evaluate(
+        folder, models, np.arange(36), metric="recall@1", learned={"trained": ["level", "else"]}
+    )
+    part, labels = result.learned_classes, np.array(folder.labels)
+    assert (part.models, part.classes) == (["trained"], ["level"])
+    [trained, other] = result.models
+    for of_part, rows in ((part.learned, labels == "level"), (part.others, labels != "level")):
+        for one in (trained, other):
+            assert of_part[one.model].value == pytest.approx(one.values["recall@1"][rows].mean())
+    assert list(part.differences) == ["blind"]
+    assert learned_sentence(result) == "For classes that it did not learn, trained is better than blind."
+    whole = evaluate(folder, models, np.arange(36), learned={"trained": set(folder.labels)})
+    assert whole.learned_classes.others == {}
+    assert "say nothing about other classes" in learned_sentence(whole)
+    assert evaluate(folder, models, np.arange(36), learned={"trained": ["else"]}).learned_classes is None
+
+
+def test_a_model_that_cannot_be_loaded_is_skipped_only_where_another_can(shapes, tmp_path):
+    folder, gone = read_labeled_folder(shapes), f"dir:{tmp_path}"
+    result = evaluate(folder, [gone, model("one")], np.arange(36), skip_failing=True)
+    assert [m.model for m in result.models] == ["one"]
+    [skipped] = result.skipped
+    assert skipped.model == gone
+    assert str(tmp_path) in skipped.reason
+    for names in ([gone], [model("one"), gone]):
+        with pytest.raises(NearsightError):
+            evaluate(folder, names, np.arange(36), skip_failing=len(names) == 1)
+
+
+@given(st.integers(1, 6), st.data())
+def test_tied_sets_are_all_that_cannot_be_extended(n, data):
+    names = [str(number) for number in range(n)]
+    ties = {pair: data.draw(st.booleans()) for pair in combinations(names, 2)}
+    gap = PairedDifference(0.0, 0.0, 0.0, 1.0, 0.1, None)
+    models = [ModelResult(name, 1, 4, 1.0, "", {}, 0.0, 0.0, {}, np.empty((0, 10), int)) for name in names]
+    compared = [Comparison(*pair, gap, 1.0, "tie" if tie else "better") for pair, tie in ties.items()]
+    result = Evaluation(models, compared, "recall@1", [], [], np.arange(0), False, 0, 0)
+    tied = [
+        set(members)
+        for size in range(2, n + 1)
+        for members in combinations(names, size)
+        if all(ties[pair] for pair in combinations(members, 2))
+    ]
+    expected = [members for members in tied if not any(members < other for other in tied)]
+    assert sorted(map(sorted, expected)) == sorted(result.tied_sets)

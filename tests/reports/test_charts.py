@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 
 import pytest
 
@@ -34,3 +35,14 @@ def test_a_line_joins_the_points_and_names_each():
 @pytest.mark.parametrize("value", [0.0, 0.5, 1e6])
 def test_one_point_alone_is_drawn(value):
     assert "nan" not in chart([Point(5, value, value, value)], title="t", x_title="x", y_title="y")
+
+
+def test_no_label_lies_on_another():
+    points = [Point(10 + n / 100, 0.5 + n / 1000, 0.4, 0.9, f"model {n}") for n in range(4)]
+    points.append(Point(1000, 0.5, 0.4, 0.9, "far away"))
+    root = ElementTree.fromstring(str(chart(points, title="t", x_title="x", y_title="y", log_x=True)))
+    names = {text.text: float(text.get("y")) for text in root.findall("text") if text.get("class") == "name"}
+    near = sorted(y for name, y in names.items() if name != "far away")
+    assert min(after - before for before, after in pairwise(near)) >= 20
+    far = next(c for c in root.findall("circle") if float(c.get("cx")) > 500)
+    assert names["far away"] == float(far.get("cy")) - 8

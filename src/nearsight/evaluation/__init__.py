@@ -11,7 +11,16 @@ from nearsight.evaluation.evaluate import (
     task_of,
 )
 from nearsight.evaluation.labeled_folder import LabeledFolder, read_labeled_folder, split_and_names
-from nearsight.evaluation.results import Comparison, Evaluation, ModelResult, class_means, metric_title
+from nearsight.evaluation.results import (
+    Comparison,
+    Evaluation,
+    LearnedClasses,
+    ModelResult,
+    SkippedModel,
+    class_means,
+    learned_sentence,
+    metric_title,
+)
 from nearsight.evaluation.significance import Estimate, PairedDifference, estimate, holm, paired_difference
 
 __all__ = [
@@ -23,8 +32,10 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "LabeledFolder",
+    "LearnedClasses",
     "ModelResult",
     "PairedDifference",
+    "SkippedModel",
     "advise_dimension",
     "advised_dim",
     "class_means",
@@ -33,6 +44,7 @@ __all__ = [
     "estimate",
     "evaluate",
     "holm",
+    "learned_sentence",
     "metric_title",
     "paired_difference",
     "read_labeled_folder",

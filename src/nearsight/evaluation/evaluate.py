@@ -1,7 +1,8 @@
 """Compares models on one's own labeled images."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection as Names
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -12,12 +13,19 @@ from numpy.typing import NDArray
 from nearsight.analyses.duplicates import find_duplicates
 from nearsight.collection import Collection
 from nearsight.embedder import Embedder
-from nearsight.errors import ImageFailure, InvalidParameterError
+from nearsight.errors import ImageFailure, InvalidParameterError, NearsightError
 from nearsight.estimators.neighbors import unit_length
 from nearsight.evaluation import metrics
 from nearsight.evaluation.labeled_folder import LabeledFolder
 from nearsight.evaluation.metrics import Task
-from nearsight.evaluation.results import Comparison, Evaluation, ModelResult, Verdict
+from nearsight.evaluation.results import (
+    Comparison,
+    Evaluation,
+    LearnedClasses,
+    ModelResult,
+    SkippedModel,
+    Verdict,
+)
 from nearsight.evaluation.significance import Estimate, auroc, estimate, holm, paired_difference
 from nearsight.models import Backend
 from nearsight.models.model_name import without_centering
@@ -50,6 +58,8 @@ def evaluate(
     groups: NDArray[np.integer],
     *,
     metric: str = DEFAULT_METRIC,
+    learned: Mapping[str, Names[str]] | None = None,
+    skip_failing: bool = False,
     device: str = "auto",
     cache_dir: Path | None = None,
     progress: bool | None = None,
@@ -71,6 +81,10 @@ def evaluate(
         See `duplicate_groups`.
     metric : str
         The metric that decides, one of `METRICS`.
+    learned : mapping of str to collection of str, optional
+        The classes that trained models learned, by model. The metric is then told apart for the others.
+    skip_failing : bool
+        Whether a model that cannot be loaded is left out with its reason, as long as another can.
     device, cache_dir, progress
         See `nearsight.Embedder`.
 
@@ -86,7 +100,7 @@ def evaluate(
         raise InvalidParameterError(
             f"the models are {', '.join(names) or 'none'}; name each once, at least one"
         )
-    embedded = _embed_all(folder.paths, models, device, cache_dir, progress)
+    embedded, skipped = _embed_all(folder.paths, models, skip_failing, device, cache_dir, progress)
     # A comparison is fair on the images that every model could use.
     usable = set.intersection(*(set(of_model.positions.tolist()) for of_model in embedded))
     failed = {failure.path: failure for of_model in embedded for failure in of_model.failed}
@@ -108,6 +122,8 @@ def evaluate(
         n_groups=len(np.unique(task.groups[task.queries])),
         leaks=_leaks(task),
         failed=[*folder.failed, *failed.values()],
+        skipped=skipped,
+        learned_classes=_by_learned(results, metric, task, folder.labels, learned or {}),
     )
     curve = dimension_curve(vectors[evaluation.recommended.model], task, metric)
     return replace(evaluation, dimensions=curve, advised_dim=advised_dim(curve))
@@ -165,22 +181,28 @@ class _Embedded:
 def _embed_all(
     paths: Sequence[str],
     models: Sequence[str | Backend],
+    skip_failing: bool,
     device: str,
     cache_dir: Path | None,
     progress: bool | None,
-) -> list[_Embedded]:
+) -> tuple[list[_Embedded], list[SkippedModel]]:
     """Embed the images by each model; a model and its centered form share the vectors."""
     by_name: dict[str, _Embedded] = {}
-    all_embedded = []
-    for model in models:
-        if not isinstance(model, str):
-            all_embedded.append(_embed(paths, model, device, cache_dir, progress))
-            continue
-        name, is_centered = without_centering(model)
-        if name not in by_name:
-            by_name[name] = _embed(paths, name, device, cache_dir, progress)
-        all_embedded.append(replace(by_name[name], model=model, is_centered=is_centered))
-    return all_embedded
+    all_embedded, skipped = [], []
+    for number, model in enumerate(models, 1):
+        try:
+            if not isinstance(model, str):
+                all_embedded.append(_embed(paths, model, device, cache_dir, progress))
+                continue
+            name, is_centered = without_centering(model)
+            if name not in by_name:
+                by_name[name] = _embed(paths, name, device, cache_dir, progress)
+            all_embedded.append(replace(by_name[name], model=model, is_centered=is_centered))
+        except NearsightError as error:
+            if not skip_failing or (number == len(models) and not all_embedded):
+                raise
+            skipped.append(SkippedModel(model if isinstance(model, str) else model.spec.id, str(error)))
+    return all_embedded, skipped
 
 
 def _of_kept(embedded: _Embedded, kept: NDArray[np.intp], task: Task) -> NDArray[np.float32]:
@@ -265,6 +287,43 @@ def _compared(results: Sequence[ModelResult], metric: str, task: Task) -> list[C
         verdict: Verdict = "tie" if not is_clear else "better" if difference.value > 0 else "worse"
         comparisons.append(Comparison(first.model, second.model, difference, p, verdict))
     return comparisons
+
+
+def _by_learned(
+    results: Sequence[ModelResult],
+    metric: str,
+    task: Task,
+    labels: Sequence[str],
+    learned: Mapping[str, Names[str]],
+) -> LearnedClasses | None:
+    """Judge the queries of learned classes and the others apart."""
+    of_queries = np.asarray(labels)[task.queries]
+    present = set(of_queries.tolist())
+    trained = [result.model for result in results if present.intersection(learned.get(result.model, ()))]
+    if not trained:
+        return None
+    classes = sorted(present & {name for model in trained for name in learned[model]})
+    groups, values = task.groups[task.queries], {result.model: result.values[metric] for result in results}
+
+    def means(rows: NDArray[np.bool_]) -> dict[str, Estimate]:
+        return {model: estimate(of_model[rows], groups[rows]) for model, of_model in values.items()}
+
+    # All models have values for the same queries.
+    is_judged = np.isfinite(results[0].values[metric])
+    is_learned = np.isin(of_queries, classes) & is_judged
+    is_other = ~np.isin(of_queries, classes) & is_judged
+    first = values[trained[0]]
+    return LearnedClasses(
+        trained,
+        classes,
+        means(is_learned) if is_learned.any() else {},
+        means(is_other) if is_other.any() else {},
+        {
+            model: paired_difference(first[is_other], of_model[is_other], groups[is_other])
+            for model, of_model in values.items()
+            if model != trained[0] and is_other.any()
+        },
+    )
 
 
 def _leaks(task: Task) -> list[tuple[int, int]]:

@@ -72,6 +72,38 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class SkippedModel:
+    """A model that was not compared, and why."""
+
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LearnedClasses:
+    """The metric apart for classes that trained models learned, and for all others.
+
+    Attributes
+    ----------
+    models : list of str
+        Those that learned classes.
+    classes : list of str
+        Classes of the queries that any of them learned.
+    learned, others : dict of str to Estimate
+        By model, the mean over the queries of these classes, and over those of the others; empty where there
+        are none.
+    differences : dict of str to PairedDifference
+        By model but the first of `models`: that one's metric minus this one's, on the queries of the others.
+    """
+
+    models: list[str]
+    classes: list[str]
+    learned: dict[str, Estimate]
+    others: dict[str, Estimate]
+    differences: dict[str, PairedDifference]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The result of `evaluate`.
 
@@ -97,6 +129,10 @@ class Evaluation:
     leaks : list of (int, int)
         Query and gallery rows that are near-duplicates; they are not compared.
     failed : list of ImageFailure
+    skipped : list of SkippedModel
+        Models that could not be compared.
+    learned_classes : LearnedClasses or None
+        None where no model is known to have learned any of the classes.
     """
 
     models: list[ModelResult]
@@ -112,6 +148,8 @@ class Evaluation:
     advised_dim: int = 0
     leaks: list[tuple[int, int]] = field(default_factory=list)
     failed: list[ImageFailure] = field(default_factory=list)
+    skipped: list[SkippedModel] = field(default_factory=list)
+    learned_classes: LearnedClasses | None = None
 
     @property
     def recommended(self) -> ModelResult:
@@ -128,6 +166,31 @@ class Evaluation:
     def detectable(self) -> float | None:
         """The smallest true difference that these queries show, for any pair; None for one model."""
         return max((c.difference.detectable for c in self.comparisons), default=None)
+
+    @property
+    def tied_sets(self) -> list[list[str]]:
+        """Sets of models of which the data tell no two apart: all that cannot be extended.
+
+        *Method*: maximal cliques (Bron and Kerbosch 1973) of the graph that joins models with a tie, as a
+        critical-difference diagram joins them (Demšar 2006); models without a tie are left out.
+        """
+        names = [model.model for model in self.models]
+        tied: dict[str, set[str]] = {name: set() for name in names}
+        for comparison in self.comparisons:
+            if comparison.verdict == "tie":
+                tied[comparison.first].add(comparison.second)
+                tied[comparison.second].add(comparison.first)
+        sets: list[list[str]] = []
+
+        def extend(members: list[str], candidates: list[str], excluded: set[str]) -> None:
+            if not candidates and not excluded and len(members) > 1:
+                sets.append(sorted(members, key=names.index))
+            for at, name in enumerate(candidates):
+                rest = [other for other in candidates[at + 1 :] if other in tied[name]]
+                extend([*members, name], rest, (excluded | set(candidates[:at])) & tied[name])
+
+        extend([], names, set())
+        return sets
 
     @property
     def verdict(self) -> str:
@@ -173,6 +236,23 @@ def metric_title(metric: str) -> str:
         "defect_auroc": "AUROC of defects",
     }
     return titles.get(metric, metric)
+
+
+def learned_sentence(evaluation: Evaluation) -> str:
+    """Return what is known of classes that trained models did not learn; empty for nothing."""
+    part = evaluation.learned_classes
+    if part is None:
+        return ""
+    first = part.models[0]
+    if not part.others:
+        return f"{first} learned all of these classes, so its figures say nothing about other classes."
+    by_change: dict[str, list[str]] = {}
+    for model, gap in part.differences.items():
+        if model not in part.models:
+            change = "worse than" if gap.high < 0 else "better than" if gap.low > 0 else "not to be told from"
+            by_change.setdefault(change, []).append(model)
+    found = "; ".join(f"{change} {', '.join(models)}" for change, models in sorted(by_change.items()))
+    return f"For classes that it did not learn, {first} is {found or 'compared with no other model'}."
 
 
 def class_means(evaluation: Evaluation, models: Sequence[ModelResult]) -> dict[str, list[float]]:

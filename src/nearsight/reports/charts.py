@@ -1,8 +1,9 @@
 """Charts as SVG in the colors of the reports."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, log10
+from typing import Any
 
 from markupsafe import Markup
 
@@ -11,6 +12,8 @@ from nearsight.reports.html import render
 _WIDTH, _HEIGHT = 640, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 16, 44
 _N_TICKS = 5
+# A line of text, and a letter, in the largest font that page.css has for charts.
+_LINE, _LETTER = 20, 10
 # For files; in a report, page.css sets the colors.
 _STYLE = (
     "<style>.grid-line{stroke:#ccc}.tick{fill:#666}.name{fill:#222}.interval{stroke:#222}"
@@ -66,8 +69,8 @@ def chart(
         Whether a line joins the points.
     """
     xs = [log10(point.x) if log_x else point.x for point in points]
-    x_low, x_high = _range(xs)
-    y_low, y_high = _range([value for point in points for value in (point.low, point.high)])
+    x_low, x_high = with_margin(xs)
+    y_low, y_high = with_margin([value for point in points for value in (point.low, point.high)])
     width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
     def left(x: float) -> float:
@@ -89,10 +92,11 @@ def chart(
         }
         for x, p in zip(xs, points, strict=True)
     ]
+    _separate_labels(shown)
     # Every point of a line has a tick of its own; a scatter has round numbers.
-    x_values = xs if is_line else _ticks(x_low, x_high)
-    x_ticks = [(left(x), _short(10**x if log_x else x)) for x in x_values]
-    y_ticks = [(top(y), _short(y)) for y in _ticks(y_low, y_high)]
+    x_values = xs if is_line else round_ticks(x_low, x_high)
+    x_ticks = [(left(x), short_number(10**x if log_x else x)) for x in x_values]
+    y_ticks = [(top(y), short_number(y)) for y in round_ticks(y_low, y_high)]
     html = render(
         "chart.svg",
         title=title,
@@ -116,16 +120,39 @@ def standalone(svg: Markup) -> str:
     return str(svg).replace('<svg class="chart"', f"{head}", 1).replace("<title>", f"{_STYLE}<title>", 1)
 
 
-def _range(values: Sequence[float]) -> tuple[float, float]:
+def _separate_labels(points: Sequence[dict[str, Any]]) -> None:
+    """Place labels, the upper one first, so that none lies on another."""
+    placed: list[dict[str, Any]] = []
+    for point in sorted(points, key=lambda point: point["y"]):
+        point["label_y"] = point["y"] - 8
+        if not point["label"]:
+            continue
+        near = [other for other in placed if _meet(point, other)]
+        point["label_y"] = max([point["label_y"], *(other["label_y"] + _LINE for other in near)])
+        placed.append(point)
+
+
+def _meet(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two labels overlap from left to right."""
+    (left, right), (other_left, other_right) = (
+        (p["x"] - n, p["x"]) if p["anchor"] == "end" else (p["x"], p["x"] + n)
+        for p in (first, second)
+        for n in [len(p["label"]) * _LETTER]
+    )
+    return bool(left < other_right and other_left < right)
+
+
+def with_margin(values: Sequence[float]) -> tuple[float, float]:
+    """Return the range of some values, a little wider."""
     low, high = min(values), max(values)
     margin = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
     return low - margin, high + margin
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def round_ticks(low: float, high: float) -> list[float]:
     """Return round numbers within a range.
 
-    >>> _ticks(0.0, 1.0)
+    >>> round_ticks(0.0, 1.0)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     """
     rough = (high - low) / _N_TICKS
@@ -136,5 +163,6 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round((first + at) * step, 10) for at in range(n)]
 
 
-def _short(value: float) -> str:
+def short_number(value: float) -> str:
+    """Return a number as an axis writes it."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

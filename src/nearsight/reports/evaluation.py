@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nearsight.evaluation import Evaluation, ModelResult, class_means, metric_title
+from nearsight.evaluation import Evaluation, ModelResult, class_means, learned_sentence, metric_title
 from nearsight.reports.charts import Point, chart
 from nearsight.reports.gallery import Card, Row, Section, write_gallery
+from nearsight.reports.row_charts import bars, critical_differences
 from nearsight.text_format import count, shortened
 
 _N_QUERIES = 12
@@ -40,12 +41,15 @@ def write_evaluation(
     """
     sections = [
         _figures(evaluation),
+        _critical_differences(evaluation),
         _comparisons(evaluation),
+        _learned(evaluation),
         _cost(evaluation),
         _dimensions(evaluation),
         *_queries(evaluation, thumbnails),
         _classes(evaluation),
         _leaks(evaluation, thumbnails),
+        _skipped(evaluation),
     ]
     how = "a test split, searched among the others" if evaluation.is_split else "each image, among all others"
     facts = {
@@ -79,6 +83,59 @@ def _figures(evaluation: Evaluation) -> Section:
         cost = [f"{model.images_per_second:,.0f}", f"{model.bytes_per_vector:,}", model.license]
         table.append([model.model, *values, f"{model.nmi:.3f}", f"{model.ari:.3f}", *cost])
     return Section("Figures", f"The best {metric_title(evaluation.metric)} first.", table=table)
+
+
+def _critical_differences(evaluation: Evaluation) -> Section:
+    if not evaluation.comparisons:
+        return Section()
+    title = metric_title(evaluation.metric)
+    estimates = {model.model: model.metrics[evaluation.metric] for model in evaluation.models}
+    drawn = critical_differences(
+        estimates, evaluation.tied_sets, title=f"Critical differences in {title}", x_title=title
+    )
+    lead = (
+        "Thick lines on the right join models of which the queries tell no two apart. Thin lines are 95 %"
+        " intervals of each model alone; differences are paired, so intervals may overlap and still differ."
+    )
+    if not evaluation.tied_sets:
+        lead = "Each model differs from each other one. Thin lines are 95 % intervals of each model alone."
+    return Section("Critical differences", lead, chart=drawn)
+
+
+def _learned(evaluation: Evaluation) -> Section:
+    part = evaluation.learned_classes
+    if part is None:
+        return Section()
+    lead = learned_sentence(evaluation)
+    if not part.others or not part.learned:
+        return Section("Learned classes and others", lead)
+    title = metric_title(evaluation.metric)
+    n_learned, n_others = (next(iter(e.values())).n for e in (part.learned, part.others))
+    drawn = bars(
+        {model.model: [part.learned[model.model], part.others[model.model]] for model in evaluation.models},
+        (f"learned classes ({n_learned:,})", f"other classes ({n_others:,})"),
+        title=f"{title} of learned classes and of others",
+        x_title=title,
+    )
+    more = (
+        f"Learned: {shortened(part.classes, 12)}. Every query is searched among all classes. If the model saw"
+        " these very images, its figure of learned classes is too high."
+    )
+    table = [
+        ["other classes", f"{part.models[0]} minus it", "95 % interval"],
+        *(
+            [model, f"{d.value:+.3f}", f"{d.low:+.3f} to {d.high:+.3f}"]
+            for model, d in part.differences.items()
+        ),
+    ]
+    return Section("Learned classes and others", f"{lead} {more}", chart=drawn, table=table)
+
+
+def _skipped(evaluation: Evaluation) -> Section:
+    if not evaluation.skipped:
+        return Section()
+    table = [["model", "reason"], *([one.model, one.reason] for one in evaluation.skipped)]
+    return Section("Not compared", "Models that nearsight knows and that could not be used.", table=table)
 
 
 def _comparisons(evaluation: Evaluation) -> Section:

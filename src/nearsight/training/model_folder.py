@@ -70,6 +70,27 @@ def write_model(training: Training, directory: Path, extra: Mapping[str, str] | 
         ) from error
 
 
+def learned_classes(directory: Path) -> frozenset[str]:
+    """Return the classes that a trained model learned, by name.
+
+    Parameters
+    ----------
+    directory : Path
+
+    Returns
+    -------
+    frozenset of str
+        Empty where the folder does not say: it holds no trained model, one of pairs, or one that an earlier
+        version of nearsight wrote.
+    """
+    try:
+        record = json.loads((directory / RECORD).read_bytes())
+    except (OSError, ValueError):
+        return frozenset()
+    classes = record.get("classes") if isinstance(record, dict) else None
+    return frozenset(map(str, classes)) if isinstance(classes, list) else frozenset()
+
+
 def require_free(directory: Path) -> None:
     """Raise if a folder holds anything but a trained model.
 

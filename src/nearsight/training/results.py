@@ -82,6 +82,8 @@ class Training:
         Plain data about the training of layers; None if it was not tried.
     holds_pairs : bool
         Whether the classes are few images of one thing each, and whole things were held out.
+    classes : sequence of str
+        The learned classes by name; empty for pairs, which have no names.
     """
 
     base: ModelSpec
@@ -103,6 +105,7 @@ class Training:
     failed: list[ImageFailure] = field(default_factory=list)
     layers: dict[str, Any] | None = None
     holds_pairs: bool = False
+    classes: Sequence[str] = ()
 
     @property
     def depth(self) -> str:
@@ -203,6 +206,7 @@ class Training:
             "augmentation": self.augmentation,
             "views": self.n_views,
             "images": {"fitted": self.n_fitted, "test": self.n_test, "classes": self.n_classes},
+            "classes": list(self.classes),
             "test_split": self.test_split,
             "data_sha256": self.data_sha256,
             "seconds": round(self.seconds, 1),

@@ -136,7 +136,7 @@ def train(
         views, kept, failed = _embedded(network, folder.paths, augment, n_map_views, cache_dir, progress)
         usable = set(kept.tolist())
         folder = folder.without({path for row, path in enumerate(folder.paths) if row not in usable})
-        y = np.unique(folder.labels, return_inverse=True)[1]
+        names, y = np.unique(folder.labels, return_inverse=True)
         data = TrainingData(views, network.base.dim, y, np.asarray(groups)[kept])
         is_test = rows_of_test(
             data.y,
@@ -216,6 +216,7 @@ def train(
         seconds=time.perf_counter() - started,
         failed=[*folder.failed, *failed],
         layers=None if layers is None else layers.record,
+        classes=[] if folder.holds_pairs else names[np.unique(saved.y)].tolist(),
     )
 
 

@@ -30,6 +30,8 @@ def test_models_are_compared_on_a_folder_of_classes(nearsight, kinds, tmp_path):
     html = page.read_text()
     for text in ("Figures", "Quality and speed", model, document["verdict"]):
         assert text in html
+    assert document["skipped"] == []
+    assert document["learned_classes"] is None
     text = nearsight("eval", tmp_path / "set", "--model", model, "--metric", "recall@1")
     assert "Name a second model to compare" in text.stdout
 

@@ -1,5 +1,6 @@
 """`eval`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,13 @@ from nearsight.cli import options
 from nearsight.cli.framework import Command, Run
 
 if TYPE_CHECKING:
-    from nearsight.evaluation import Evaluation, ModelResult
+    from nearsight.evaluation import (
+        Estimate,
+        Evaluation,
+        LearnedClasses,
+        ModelResult,
+        PairedDifference,
+    )
     from nearsight.images import Exclusions
 
 # evaluation.METRICS; importing it would make --help slow.
@@ -26,6 +33,10 @@ _METRICS = ["recall@1", "recall@5", "recall@10", "map@10", "r_precision", "knn_a
  "comparisons": [{"first", "second", "difference": float, "low": float, "high": float, "p": float,
    "verdict": "better", "worse" or "tie", "detectable": float, "queries_needed": int or null}],
  "metric", "recommended", "verdict", "queries": int, "gallery": int, "leaks": [[path, path]],
+ "detectable": float or null, "skipped": [{"model", "reason"}],
+ "learned_classes": {"models": [model], "classes": [label], "learned": {model: {"value", "low", "high"}},
+   "others": {model: {"value", "low", "high"}},
+   "differences": {model: {"value", "low", "high", "p"}}} or null,
  "dimensions": [{"dim": int, "value": float, "low": float, "high": float}], "advised_dim": int,
  "failed": [{"path", "reason"}]}""",
     examples=(
@@ -69,13 +80,16 @@ def evaluate(
     DIR holds one folder of images a class. With folders train and test, the images of test are searched
     among the others; else each image is searched among all others. Near-duplicates are never compared.
 
-    Each metric has a 95 % interval. Two models that the images cannot tell apart are a tie, and the faster
-    one is recommended. The vectors shortened by PCA show how many numbers are enough.
+    The smallest difference that so many images can show comes first. Each metric has a 95 % interval. Two
+    models that the images cannot tell apart are a tie, and the faster one is recommended. Classes that a
+    trained model did not learn are judged apart. The vectors shortened by PCA show how many numbers are
+    enough.
     """
     from nearsight import evaluation
     from nearsight.services.collections import temporary_collection
+    from nearsight.services.evaluation import installed_models, learned_by
 
-    names = models or _installed()
+    names, skipped = (list(models), []) if models else installed_models()
     labeled = evaluation.read_labeled_folder(folder, exclusions)
     with temporary_collection(
         [str(folder)],
@@ -90,10 +104,13 @@ def evaluate(
             names,
             evaluation.duplicate_groups(collection, labeled.paths),
             metric=metric,
+            learned=learned_by(names),
+            skip_failing=not models,
             device=run.device,
             cache_dir=run.settings.cache_dir,
             progress=run.console.progress,
         )
+        result = replace(result, skipped=[*result.skipped, *skipped])
         run.console.document(_document(result))
         _say(run, result)
         if report is not None:
@@ -105,12 +122,6 @@ def evaluate(
             write_evaluation(report, result, by_path, str(folder))
             run.present_report(report)
         return run.report_failures(result.failed, n_images=len(result.paths))
-
-
-def _installed() -> tuple[str, ...]:
-    from nearsight import list_models
-
-    return tuple(entry.spec.id for entry in list_models() if entry.available())
 
 
 def _document(result: "Evaluation") -> dict[str, Any]:
@@ -135,14 +146,32 @@ def _document(result: "Evaluation") -> dict[str, Any]:
         "verdict": result.verdict,
         "queries": len(result.queries),
         "gallery": result.n_gallery,
+        "detectable": None if result.detectable is None else round(result.detectable, 5),
+        "skipped": [{"model": one.model, "reason": one.reason} for one in result.skipped],
+        "learned_classes": _learned(result.learned_classes),
         "leaks": [[result.paths[query], result.paths[row]] for query, row in result.leaks],
-        "dimensions": [
-            {"dim": dim, "value": round(e.value, 5), "low": round(e.low, 5), "high": round(e.high, 5)}
-            for dim, e in result.dimensions
-        ],
+        "dimensions": [{"dim": dim, **_interval(e)} for dim, e in result.dimensions],
         "advised_dim": result.advised_dim,
         "failed": [{"path": failure.path, "reason": failure.reason} for failure in result.failed],
     }
+
+
+def _learned(classes: "LearnedClasses | None") -> dict[str, Any] | None:
+    if classes is None:
+        return None
+    return {
+        "models": classes.models,
+        "classes": classes.classes,
+        "learned": {model: _interval(e) for model, e in classes.learned.items()},
+        "others": {model: _interval(e) for model, e in classes.others.items()},
+        "differences": {
+            model: {**_interval(d), "p": round(d.p, 5)} for model, d in classes.differences.items()
+        },
+    }
+
+
+def _interval(estimate: "Estimate | PairedDifference") -> dict[str, float]:
+    return {name: round(getattr(estimate, name), 5) for name in ("value", "low", "high")}
 
 
 def _model(model: "ModelResult") -> dict[str, Any]:
@@ -161,8 +190,15 @@ def _model(model: "ModelResult") -> dict[str, Any]:
 
 
 def _say(run: Run, result: "Evaluation") -> None:
-    from nearsight.evaluation import metric_title
+    from nearsight.evaluation import learned_sentence, metric_title
 
+    if result.detectable is not None:
+        run.console.say(
+            f"{text_format.count(len(result.queries), 'query', 'queries')} show a difference of"
+            f" {result.detectable:.3f} in {metric_title(result.metric)} in 4 of 5 cases; smaller ones are"
+            " mostly ties."
+        )
+        run.console.say()
     shown = dict.fromkeys(["recall@1", result.metric, "knn_accuracy", "probe_accuracy"])
     header = ["model", *map(metric_title, shown), "images/s", "numbers"]
     rows = [
@@ -183,6 +219,10 @@ def _say(run: Run, result: "Evaluation") -> None:
     run.console.say(result.verdict, bold=True)
     if result.advised_dim < result.recommended.dim:
         run.console.say(f"{result.advised_dim:,} numbers by PCA are as good (--dim {result.advised_dim}).")
+    if sentence := learned_sentence(result):
+        run.console.say(sentence)
+    for model in result.skipped:
+        run.console.note(f"Not compared: {model.model}, {model.reason}")
     if result.leaks:
         run.console.note(
             f"Note: {len(result.leaks):,} pairs of near-duplicates lie on both sides of the split; they were"
