@@ -44,8 +44,9 @@ def critical_differences(
     rows, middles, top = [], {}, float(_TOP)
     for name, e in estimates.items():
         middles[name] = top + _NAME + _MARK / 2
-        mark = {"kind": "point", "x": x_of(e.value), "low": x_of(e.low), "high": x_of(e.high)}
-        rows.append(_Row(name, top, [{**mark, "y": middles[name]}]))
+        mark: dict[str, float | str] = {"kind": "point", "y": middles[name]}
+        mark |= {"x": x_of(e.value), "low": x_of(e.low), "high": x_of(e.high)}
+        rows.append(_Row(name, top, [mark]))
         top += _NAME + _MARK + _GAP
     joins = [
         {"x": right + _JOIN * (number + 0.5), "dots": [middles[name] for name in members]}
