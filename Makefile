@@ -2,7 +2,7 @@
 # make test   the tests, without the slow ones      make fuzz     property tests on new examples
 # make bench  measure, and write docs/figures.md    make parity   models against torch and transformers
 # make docs   the site, in site/                    make coverage which lines the tests run
-# make clients the service with clients of others
+# make clients the service with clients of others  make ray      jobs on a cluster of three nodes
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -22,7 +22,10 @@ PARITY := .venv-parity
 # The clients of other services live here: some bring a hundred packages.
 CLIENTS := .venv-clients
 
-.PHONY: demo test slow pretend coverage fuzz check lint types imports docs bench parity clients clean
+# Ray brings 240 MB.
+RAY := .venv-ray
+
+.PHONY: demo test slow pretend coverage fuzz check lint types imports docs bench parity clients ray clean
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -103,5 +106,19 @@ $(CLIENTS)/.ready: pyproject.toml
 clients: $(CLIENTS)/.ready
 	$(CLIENTS)/bin/python -m pytest tests/server/test_clients.py tests/server/test_schema.py
 
+$(RAY)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(RAY)/bin/python -m pip install --quiet --editable '.[ray]' --group dev
+	@touch $@
+
+# In a network of their own where the system allows it; else on loopback, with a token.
+ray: $(RAY)/.ready
+	@if unshare --map-root-user --net ip link set lo up 2>/dev/null; then \
+	  unshare --map-root-user --net sh -c 'ip link set lo up && exec $(RAY)/bin/python -m pytest tests/distributed'; \
+	else \
+	  $(RAY)/bin/python -m pytest tests/distributed; \
+	fi
+
 clean:
-	rm -rf $(VENV) .coverage site $(PARITY) $(CLIENTS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .coverage site $(PARITY) $(CLIENTS) $(RAY) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

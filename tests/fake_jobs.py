@@ -1,16 +1,21 @@
-"""The processes of a job in tests: a worker, and a committer that is killed at a chosen step.
+"""The processes of a job in tests: workers, committers that are killed at a chosen step, drivers of Ray.
 
-They import this module and call `main` with ``work DIR SHARE/N LOG [SECONDS]`` or ``commit DIR [STEP]``.
+They import this module and call `main` with ``work DIR SHARE/N LOG [SECONDS]``, ``commit DIR [STEP]`` or
+``ray DIR ADDRESS MAX_ACTORS [STEP]``.
 """
 
+import json
 import os
 import signal
 import sys
+import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from nearsight.collection import Collection
-from nearsight.distributed import Committer, JobFolder, Worker, committer, worker
+from nearsight.distributed import Committer, JobFolder, Worker, committer, job_folder, worker
+from nearsight.models.base import ModelEntry
 
 from fake import FakeBackend
 
@@ -33,6 +38,45 @@ class LoggedBackend(FakeBackend):
                 file.write(f"{os.getpid()}\n")
         time.sleep(self.seconds)
         return super().prepare(image)
+
+
+class ActorBackend(FakeBackend):
+    """The same in an actor: how slow it is, and whether actors see each other, a file says at any time.
+
+    Its folder is in ``FAKE_JOBS``, which the processes of a cluster inherit: the log, whose lines are a
+    process and a thread, and ``facts.json``.
+    """
+
+    def prepare(self, image):
+        if image.size == (DEADLY_SIDE_PX, DEADLY_SIDE_PX):
+            os.kill(os.getpid(), signal.SIGKILL)
+        folder = Path(os.environ["FAKE_JOBS"])
+        with open(folder / "log", "a") as file:
+            file.write(f"{os.getpid()} {threading.get_ident()}\n")
+        facts = json.loads((folder / "facts.json").read_text())
+        time.sleep(facts["seconds"])
+        return super().prepare(image)
+
+
+def entry() -> ModelEntry:
+    """Register the model ``fake``, which `install_fake_model` makes a plugin."""
+    facts = Path(os.environ["FAKE_JOBS"]) / "facts.json"
+    if facts.exists() and json.loads(facts.read_text()).get("is_blind"):
+        job_folder.Claim.is_alive = lambda self: False
+    return ModelEntry(
+        FakeBackend().spec,
+        load=lambda cache: ActorBackend(),
+        available=lambda: True,
+        load_on_device=lambda cache, device: ActorBackend(),
+    )
+
+
+def install_fake_model(folder: Path) -> None:
+    """Install the plugin into a folder of the import path."""
+    facts = folder / "fake_model-1.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-model\nVersion: 1\n")
+    (facts / "entry_points.txt").write_text("[nearsight.models]\nfake = fake_jobs:entry\n")
 
 
 class Steps:
@@ -70,10 +114,26 @@ def main() -> None:
         share, n_shares = map(int, rest[0].split("/"))
         use_fake_model(rest[1], float(rest[2]) if len(rest) > 2 else 0.0)
         Worker(folder, share=share, n_shares=n_shares, n_threads=1, progress=False).run()
-    else:
-        committer._UNITS_PER_RECORD = 2
-        steps = Steps(int(rest[0]) if rest else -1)
-        steps.around(Collection, "restore_rows")
-        steps.around(JobFolder, "put_committed")
+        return
+    committer._UNITS_PER_RECORD = 2
+    steps = Steps(int(rest[-1]) if len(rest) in (1, 3) else -1)
+    steps.around(Collection, "restore_rows")
+    steps.around(JobFolder, "put_committed")
+    writer = Committer(folder, Collection.open(folder.job.collection, in_memory=False))
+    if action == "commit":
         steps.around(Path, "unlink")
-        Committer(folder, Collection.open(folder.job.collection, in_memory=False)).commit()
+        writer.commit()
+        return
+    from nearsight.distributed import ray
+
+    if len(rest) == 3:
+        ray._SECONDS_BETWEEN_COMMITS = 0.5
+    ray._SECONDS_PER_LOOK = 0.5
+    told: list[tuple[int, int]] = []
+
+    def tell(n_images: int, n_failed: int = 0) -> None:
+        told.append((n_images, n_failed))
+
+    report = ray.run(folder, writer, rest[0], cpus=1.0, max_actors=int(rest[1]), told=tell)
+    sums = {"n_told": len(told), "told": [sum(numbers) for numbers in zip(*told, strict=True)]}
+    print(json.dumps({**asdict(report), **sums}))

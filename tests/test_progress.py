@@ -39,6 +39,19 @@ def test_without_a_total_no_time_left_is_claimed(clock, capsys):
     assert capsys.readouterr().err == "walking: 5 files, 0.5/s\n"
 
 
+def test_failures_are_counted_where_all_is_shown(clock, capsys):
+    with progress.bar("embedding", 100) as bar:
+        clock[0] += 10
+        bar.update(50, 2)
+    assert capsys.readouterr().err == "embedding: 50 of 100 images, 5.0/s, 00:10 left, 2 failed\n"
+    with progress.bar("embedding", 100, progress=True) as bar:
+        bar.update(50, 1)
+        # What a process that died had done is taken back.
+        bar.update(-50, -1)
+        bar.update(100, 3)
+    assert "3 failed" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("wanted", "is_terminal", "shown"), [(True, False, True), (None, True, True), (False, True, False)]
 )

@@ -19,8 +19,8 @@ _LINE_INTERVAL_S = 10.0
 class Bar(Protocol):
     """What `bar` returns; a context manager."""
 
-    def update(self, n: float | None = 1) -> object:
-        """Count `n` more units as done."""
+    def update(self, n: float | None = 1, n_failed: int = 0, /) -> object:
+        """Count `n` more units as done, and of those some as failed."""
         ...
 
     def __enter__(self) -> "Bar": ...
@@ -142,6 +142,7 @@ class _Step:
     def __init__(self, description: str, total: int | None, unit: str, progress: bool | None) -> None:
         self._facts = description, total, unit
         self._progress = progress
+        self._n_failed = 0
         self._job = _steps.get()
         self._listener = _listener.get()
 
@@ -164,9 +165,13 @@ class _Step:
             self._display = _Lines(description, total, unit)
         return self
 
-    def update(self, n: float | None = 1) -> None:
-        if self._display is not None:
-            self._display.update(n or 0)
+    def update(self, n: float | None = 1, n_failed: int = 0, /) -> None:
+        if self._display is None:
+            return
+        self._n_failed += n_failed
+        if n_failed and not isinstance(self._display, _Told):
+            self._display.set_postfix_str(f"{self._n_failed:,} failed" if self._n_failed else "", False)
+        self._display.update(n or 0)
 
     def __exit__(self, *error: object) -> None:
         if self._job is not None:
@@ -196,8 +201,12 @@ class _Lines:
 
     def __init__(self, description: str, total: int | None, unit: str) -> None:
         self._description, self._total, self._unit = description, total, unit
-        self._n = 0.0
+        self._n, self._postfix = 0.0, ""
         self._begun = self._told = time.monotonic()
+
+    def set_postfix_str(self, text: str, refresh: bool = False) -> None:
+        """Say something at the end of each line, as tqdm does."""
+        self._postfix = f", {text}" if text else ""
 
     def update(self, n: float) -> None:
         self._n += n
@@ -217,7 +226,7 @@ class _Lines:
         text += f" {self._unit}, {rate:,.1f}/s"
         if self._total is not None and rate > 0:
             text += f", {tqdm.format_interval(max(0.0, self._total - self._n) / rate)} left"
-        return text
+        return text + self._postfix
 
 
 def _is_terminal() -> bool:

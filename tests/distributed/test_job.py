@@ -1,61 +1,24 @@
 """A job of units: each image once, whatever happens to its processes."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fake_jobs import DEADLY_SIDE_PX
-from PIL import Image
+from unit_job_checks import N_COPIES, N_IMAGES, UNIT, planned, require_each_once, save, wait_for
 
 import nearsight.distributed.worker as worker_module
 from nearsight import Collection
-from nearsight.distributed import Committer, JobFolder, Worker, failures, plan, plan_again, status
+from nearsight.distributed import Committer, JobFolder, Worker, failures, plan_again, status
 from nearsight.errors import InvalidParameterError, StorageError
-from nearsight.images import find
 
 from fake import FakeBackend
-
-UNIT = 10
-N_IMAGES, N_BROKEN, N_COPIES = 60, 3, 5
-
-
-def save(path: Path, seed: int, side: int = 24) -> None:
-    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """60 images in 7 units: of these 3 are broken, and 5 have the content of one in another unit."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for seed in range(N_IMAGES):
-        save(folder / f"{seed:03}.png", seed)
-    for number in range(N_BROKEN):
-        (folder / f"{number * 20:03}-broken.png").write_bytes(b"no image")
-    for number in range(N_COPIES):
-        shutil.copy(folder / f"{number:03}.png", folder / f"{50 + number:03}.png")
-    return folder
-
-
-@pytest.fixture
-def job(tmp_path: Path, photos: Path) -> JobFolder:
-    return planned(tmp_path, [str(photos)])
-
-
-def planned(tmp_path: Path, inputs: list[str], unit_images: int = UNIT) -> JobFolder:
-    folder, uri = JobFolder(tmp_path / "job"), str(tmp_path / "collection")
-    plan(folder, inputs, uri, lambda: Collection.create(uri, model=FakeBackend()), unit_images=unit_images)
-    return folder
 
 
 @pytest.fixture
@@ -73,28 +36,6 @@ def start(*args: object) -> subprocess.Popen[bytes]:
 
 def commit(job: JobFolder):
     return Committer(job, Collection.open(job.job.collection)).commit()
-
-
-def require_each_once(job: JobFolder, photos: Path) -> None:
-    """Every image has one row that names all of its files, except those that cannot be read."""
-    collection = Collection.open(job.job.collection)
-    items = list(collection.items())
-    sources = {source.path for source in find(str(photos))}
-    failed = {failure.path for failure in failures(job)}
-    paths = [path for item in items for path in item.paths]
-    assert len({item.id for item in items}) == len(items) == len(collection)
-    assert sorted(paths) == sorted(sources - failed)
-    vectors = collection.vectors([item.id for item in items])
-    expected = FakeBackend()
-    for item, vector in zip(items, vectors, strict=True):
-        image = Image.open(item.path).convert("RGB")
-        assert np.allclose(vector, expected.embed([expected.prepare(image)])[0], atol=1e-5)
-
-
-def wait_for(condition, process: subprocess.Popen[bytes]) -> None:
-    while not condition():
-        assert process.poll() is None, "it ended before that"
-        time.sleep(0.02)
 
 
 def test_every_image_is_embedded_once(job: JobFolder, photos: Path, embed) -> None:

@@ -7,17 +7,20 @@ is for processes of any other origin: so actors, nodes and the driver may die, a
 import logging
 import os
 import secrets
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from nearsight.distributed.committer import CommitReport, Committer
 from nearsight.distributed.job_folder import JobFolder
 from nearsight.distributed.units import Unit
-from nearsight.distributed.worker import Worker
+from nearsight.distributed.worker import Told, Worker
 from nearsight.errors import DeviceError, InvalidParameterError, MissingExtraError, StorageError
 
 _log = logging.getLogger(__name__)
@@ -27,6 +30,8 @@ _SECONDS_BETWEEN_COMMITS = 30.0
 _SECONDS_PER_LOOK = 2.0
 # A unit whose actor has died so often is left: the worker itself gives up before that.
 _MAX_ERRORS = 8
+# Rows go into files of the job, and not through Ray's memory; without a limit it takes 30 % of the machine's.
+_OBJECT_STORE_BYTES = 80 * 2**20
 
 
 @dataclass(slots=True)
@@ -58,6 +63,9 @@ class RayReport:
 class _Actor:
     handle: Any
     unit: Unit | None = None
+    # How far it is with the unit, and the answer to come.
+    shown: tuple[int, int] = (0, 0)
+    asked: Any = None
 
 
 class _UnitActor:
@@ -66,6 +74,15 @@ class _UnitActor:
     def __init__(self, directory: str, options: Mapping[str, Any]) -> None:
         self._folder = JobFolder(directory)
         self._worker = Worker(self._folder, progress=False, **options)
+        self._unit, self._n_images, self._n_failed = -1, 0, 0
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return the number of the unit that it works on, and images and failures so far; from a thread."""
+        return self._unit, self._n_images, self._n_failed
+
+    def _count(self, n_images: int, n_failed: int = 0) -> None:
+        self._n_images += n_images
+        self._n_failed += n_failed
 
     def embed(self, unit: Unit) -> tuple[int, int, int] | None:
         """Embed a unit; return its images, rows and failures, or None if another process has it."""
@@ -75,7 +92,8 @@ class _UnitActor:
             time.sleep(_SECONDS_PER_LOOK)
             return None
         claim = self._folder.claim(unit.number, last)
-        record = self._worker.embed(unit, claim) if claim is not None else None
+        self._unit, self._n_images, self._n_failed = unit.number, 0, 0
+        record = self._worker.embed(unit, claim, told=self._count) if claim is not None else None
         return None if record is None else (record.n_images, record.n_rows, len(record.failed))
 
 
@@ -87,7 +105,7 @@ def run(
     cpus: float = 2.0,
     gpus: float = 0.0,
     max_actors: int | None = None,
-    told: Callable[[int], object] | None = None,
+    told: Told | None = None,
     **options: Any,
 ) -> RayReport:
     """Embed all units of a job on a Ray cluster, and add them to the collection.
@@ -104,9 +122,10 @@ def run(
     max_actors : int, optional
         By default as many as there is room for; new nodes get actors when they join.
     told : callable, optional
-        Given the number of images whenever some are done.
+        Given the numbers of images that are done since, and of those that have failed; both fall when an
+        actor dies, whose unit begins anew.
     **options
-        See `Worker`.
+        See `Worker`; an actor runs as many threads as it takes cores.
 
     Raises
     ------
@@ -123,12 +142,11 @@ def run(
     ray = _import_ray()
     if cpus <= 0 and gpus <= 0:
         raise InvalidParameterError("an actor takes neither processors nor GPUs; give it some of one")
+    if cpus and options.get("n_threads") is None:
+        options["n_threads"] = max(1, int(cpus))
     started = time.monotonic()
-    _connect(ray, address)
-    try:
+    with _connected(ray, address):
         report = _Driver(ray, folder, committer, (cpus, gpus), max_actors, told, options).run()
-    finally:
-        ray.shutdown()
     report.seconds = round(time.monotonic() - started, 3)
     return report
 
@@ -143,14 +161,16 @@ class _Driver:
         committer: Committer,
         room: tuple[float, float],
         max_actors: int | None,
-        told: Callable[[int], object] | None,
+        told: Told | None,
         options: Mapping[str, Any],
     ) -> None:
         self._ray, self._folder, self._committer = ray, folder, committer
         self._room, self._max_actors = room, max_actors
-        self._told = told or (lambda n: None)
+        self._told: Told = told or (lambda n_images, n_failed=0: None)
         self._arguments = (str(folder.path.absolute()), dict(options))
-        self._actor_class = ray.remote(_UnitActor).options(num_cpus=room[0], num_gpus=room[1])
+        # Two threads: one embeds, the other tells how far it is.
+        facts = {"num_cpus": room[0], "num_gpus": room[1], "max_concurrency": 2}
+        self._actor_class = ray.remote(_UnitActor).options(**facts)
         done = folder.records()
         self._waiting = deque(unit for unit in folder.units() if unit.number not in done)
         self._errors: dict[int, int] = {}
@@ -169,6 +189,7 @@ class _Driver:
                 if now - looked >= _SECONDS_PER_LOOK:
                     looked = now
                     self._fill()
+                    self._show()
                 if committing is not None and committing.done():
                     self._report.rows_added += committing.result().rows
                     committing, last = None, now
@@ -210,6 +231,25 @@ class _Driver:
         actor.unit = self._waiting.popleft()
         self._busy[actor.handle.embed.remote(actor.unit)] = actor
 
+    def _show(self) -> None:
+        """Tell how far the actors are, those that have answered since the last time."""
+        for actor in self._busy.values():
+            actor.asked = actor.asked or actor.handle.counts.remote()
+        asked = {actor.asked: actor for actor in self._busy.values()}
+        ready, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=0) if asked else ([], [])
+        for answer in ready:
+            actor, asked[answer].asked = asked[answer], None
+            try:
+                number, n_images, n_failed = self._ray.get(answer)
+            except self._ray.exceptions.RayError:
+                continue  # it has died, and so says its unit
+            if actor.unit is not None and actor.unit.number == number:
+                self._show_one(actor, n_images, n_failed)
+
+    def _show_one(self, actor: _Actor, n_images: int, n_failed: int) -> None:
+        self._told(n_images - actor.shown[0], n_failed - actor.shown[1])
+        actor.shown = (n_images, n_failed)
+
     def _take_finished(self) -> None:
         if not self._busy:
             time.sleep(_SECONDS_PER_LOOK)
@@ -217,26 +257,31 @@ class _Driver:
         done, _ = self._ray.wait(list(self._busy), timeout=_SECONDS_PER_LOOK)
         for answer in done:
             actor = self._busy.pop(answer)
-            unit, actor.unit = actor.unit, None
+            unit = actor.unit
             try:
-                self._count(unit, self._ray.get(answer))
+                result = self._ray.get(answer)
             except self._ray.exceptions.RayTaskError as error:
                 # Its own error, such as a disk that is not mounted on that node: another may do better.
+                self._show_one(actor, 0, 0)
                 self._again(unit, error.cause if isinstance(error.cause, Exception) else error)
                 self._ray.kill(actor.handle)
                 continue
             except self._ray.exceptions.RayError as error:
                 _log.warning("an actor has died with unit %s: %s", unit and unit.number, error)
                 self._report.lost_actors += 1
+                self._show_one(actor, 0, 0)
                 self._again(unit, error)
                 continue
+            self._count(actor, result)
             if self._waiting:
                 self._give(actor)
             else:
                 self._ray.kill(actor.handle)
 
-    def _count(self, unit: Unit | None, result: tuple[int, int, int] | None) -> None:
+    def _count(self, actor: _Actor, result: tuple[int, int, int] | None) -> None:
+        unit, actor.unit = actor.unit, None
         if result is None:
+            self._show_one(actor, 0, 0)
             if unit is not None and self._folder.record(unit.number) is None:
                 self._waiting.append(unit)
         else:
@@ -245,7 +290,8 @@ class _Driver:
             self._report.images += n_images
             self._report.rows += n_rows
             self._report.failed += n_failed
-            self._told(n_images)
+            self._show_one(actor, n_images, n_failed)
+        actor.shown = (0, 0)
 
     def _again(self, unit: Unit | None, error: Exception) -> None:
         """Put a unit back at the end of the queue, unless it is done or has cost too many actors."""
@@ -260,18 +306,29 @@ class _Driver:
         self._waiting.append(unit)
 
 
-def _connect(ray: Any, address: str) -> None:
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address != "local":
+@contextmanager
+def _connected(ray: Any, address: str) -> Iterator[None]:
+    """Connect to a cluster, or start one that ends with the block, with its files."""
+    facts: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
+    with (
+        TemporaryDirectory(prefix="nearsight-ray-", ignore_cleanup_errors=True) as directory,
+        # Ray prints there that a node has died, where `--json` prints its document.
+        redirect_stdout(sys.stderr),
+    ):
+        if address == "local":
+            facts |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+            facts["_temp_dir"] = directory
         try:
-            ray.init(address=address, **quiet)
+            ray.init(**facts)
         except (ConnectionError, ValueError) as error:
             raise InvalidParameterError(
                 f"no Ray cluster answers at {address!r} ({error}); start one with ray start --head, or use"
                 " --ray local"
             ) from error
-        return
-    ray.init(address="local", include_dashboard=False, **quiet)
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _import_ray() -> Any:

@@ -4,12 +4,12 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -31,6 +31,14 @@ _ROWS_PER_BATCH = 4096
 _MAX_ATTEMPTS = 5
 # A unit of so many images or more of which none can be read is tried again: the disk may be missing here.
 _MIN_SUSPICIOUS = 16
+
+
+class Told(Protocol):
+    """What is told of progress: images that are done since, and of those the ones that have failed."""
+
+    def __call__(self, n_images: int, n_failed: int = 0, /) -> object:
+        """Count them."""
+        ...
 
 
 @dataclass(slots=True)
@@ -111,7 +119,9 @@ class Worker:
         """Embed units until none is left that nobody works on."""
         report, started = WorkReport(), time.monotonic()
         units = self._ordered(self._folder.units())
-        own = [unit.n_images for unit in units if unit.number % self._n_shares == self._share]
+        done = self._folder.records()
+        left = [unit for unit in units if unit.number not in done]
+        own = [unit.n_images for unit in left if unit.number % self._n_shares == self._share]
         total = None if None in own else sum(n or 0 for n in own)
         with bar("embedding images", total, progress=self._progress) as shown:
             while (task := self._next(units)) is not None:
@@ -140,9 +150,7 @@ class Worker:
                 return unit, claim
         return None
 
-    def embed(
-        self, unit: Unit, claim: Claim, *, told: Callable[[int], object] | None = None
-    ) -> Record | None:
+    def embed(self, unit: Unit, claim: Claim, *, told: Told | None = None) -> Record | None:
         """Embed one unit that was claimed; return its record, or None if another process was first.
 
         Raises
@@ -155,7 +163,7 @@ class Worker:
             return None
         try:
             with _beating(claim):
-                record = self._embed(unit, claim.attempt, told or (lambda n: None))
+                record = self._embed(unit, claim.attempt, told or (lambda n_images, n_failed=0: None))
         except BaseException as error:
             claim.withdraw()
             # Another process was first, and what this one wrote was removed.
@@ -178,7 +186,7 @@ class Worker:
         self._folder.release(record.unit)
         return is_first
 
-    def _embed(self, unit: Unit, attempt: int, told: Callable[[int], object]) -> Record:
+    def _embed(self, unit: Unit, attempt: int, told: Told) -> Record:
         started = time.monotonic()
         counts = _Counts()
         path = self._folder.rows_path(unit.number)
@@ -210,7 +218,7 @@ class Worker:
         path: Path,
         results: Iterable[Embedded | ImageFailure],
         counts: "_Counts",
-        told: Callable[[int], object],
+        told: Told,
     ) -> None:
         """Write the rows of a unit as one file, which appears whole; no file where there is no row."""
         results = iter(results)
@@ -234,17 +242,17 @@ class _Counts:
         self.failed: list[ImageFailure] = []
         self.notes: Counter[str] = Counter()
 
-    def takes_failure(self, result: Embedded | ImageFailure, told: Callable[[int], object]) -> bool:
+    def takes_failure(self, result: Embedded | ImageFailure, told: Told) -> bool:
         """Count a failure; return whether it is one."""
         if not isinstance(result, ImageFailure):
             return False
         self.failed.append(result)
-        told(1)
+        told(1, 1)
         return True
 
 
 def _batches(
-    results: Iterator[Embedded | ImageFailure], counts: _Counts, told: Callable[[int], object]
+    results: Iterator[Embedded | ImageFailure], counts: _Counts, told: Told
 ) -> Iterator[dict[str, dict[str, Any]]]:
     """Yield rows by id, some thousand at a time, and count the rest."""
     batch = WriteBatch()

@@ -1,0 +1,258 @@
+"""Jobs on a Ray cluster of three nodes: each image once, whoever dies. `make ray` runs them."""
+
+import importlib.util
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from fake_jobs import DEADLY_SIDE_PX, install_fake_model
+from unit_job_checks import N_COPIES, N_IMAGES, UNIT, require_each_once, save, wait_for
+
+from nearsight.distributed import JobFolder, failures, status
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.cluster,
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: make ray"),
+]
+
+N_NODES = 3
+_NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+
+
+class Scene:
+    """What the fake model of all actors reads and writes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew."""
+        (self.folder / "log").write_text("")
+        self.put()
+
+    def put(self, *, seconds: float = 0.0, is_blind: bool = False) -> None:
+        """Say what an image takes, and whether actors see the claims of others."""
+        temporary = self.folder / "facts.new"
+        temporary.write_text(json.dumps({"seconds": seconds, "is_blind": is_blind}))
+        temporary.replace(self.folder / "facts.json")
+
+    @property
+    def log(self) -> list[tuple[int, int]]:
+        """Process and thread of each image that was embedded."""
+        lines = (self.folder / "log").read_text().splitlines()
+        return [(int(process), int(thread)) for process, thread in map(str.split, lines)]
+
+    def pids(self) -> set[int]:
+        """Return the processes that have embedded."""
+        return {pid for pid, _ in self.log}
+
+
+class Nodes:
+    """Three raylets on loopback, each a node with one core."""
+
+    def __init__(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from ray.cluster_utils import Cluster
+
+            self._cluster = Cluster(
+                initialize_head=True, head_node_args={"include_dashboard": False, "num_cpus": 0}
+            )
+            self._nodes = []
+        self.address = self._cluster.address
+        self.fill()
+
+    def fill(self) -> None:
+        """Start the nodes that are missing."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            while len(self._nodes) < N_NODES:
+                self._nodes.append(self._cluster.add_node(wait=False, **_NODE))
+            self._cluster.wait_for_nodes(120)
+
+    def kill_one_of(self, pids: set[int]) -> int:
+        """Kill the raylet of one of some processes; return the process."""
+        for node in self._nodes:
+            [raylet] = [info.process for info in node.all_processes["raylet"]]
+            children = {process.pid for process in psutil.Process(raylet.pid).children(recursive=True)}
+            if found := children & pids:
+                os.kill(raylet.pid, signal.SIGKILL)
+                self._nodes.remove(node)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    self._cluster.remove_node(node, allow_graceful=False)
+                return found.pop()
+        raise AssertionError(f"no node has one of the processes {pids}")
+
+    def stop(self) -> None:
+        """End all of it."""
+        self._cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """The fake model as a plugin of all processes, and a token without which nobody uses the cluster."""
+    folder = tmp_path_factory.mktemp("scene")
+    install_fake_model(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAKE_JOBS", str(folder))
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, sys.path)]))
+        yield Scene(folder)
+
+
+@pytest.fixture(scope="module")
+def nodes(scene: Scene) -> Iterator[Nodes]:
+    nodes = Nodes()
+    yield nodes
+    nodes.stop()
+
+
+@pytest.fixture(autouse=True)
+def _anew(scene: Scene) -> None:
+    scene.reset()
+
+
+def drive(job: JobFolder, nodes: Nodes, n_actors: int = N_NODES, *step: int) -> subprocess.Popen[bytes]:
+    """Start a driver."""
+    arguments = ["ray", job.path, nodes.address, n_actors, *step]
+    command = [sys.executable, "-c", "from fake_jobs import main; main()", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE)
+
+
+def report_of(driver: subprocess.Popen[bytes]) -> dict[str, float]:
+    output, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0
+    return json.loads(output)
+
+
+def test_a_node_is_killed_and_another_joins(job: JobFolder, photos: Path, nodes: Nodes, scene: Scene) -> None:
+    scene.put(seconds=0.5)
+    driver = drive(job, nodes, 9)
+    wait_for(lambda: len(scene.pids()) == N_NODES, driver)
+    killed = nodes.kill_one_of(before := scene.pids())
+    nodes.fill()
+    # Its place is taken by an actor on the node that has joined, in the same run.
+    wait_for(lambda: len(scene.pids()) > N_NODES, driver)
+    scene.put()
+    report = report_of(driver)
+    assert report["lost_actors"] == 1
+    assert report["actors"] in (N_NODES, N_NODES + 1)  # for a moment, also the dead one
+    assert killed in before
+    # It has told within units how far it is, and has taken back what the killed actor had done.
+    assert report["n_told"] > 2 * 7
+    assert report["told"] == [report["images"], report["failed"]] == [63, 3]
+    require_each_once(job, photos)
+    assert status(job).is_complete
+    assert len(failures(job)) == 3
+    assert len(scene.log) - N_IMAGES <= UNIT
+    # An actor of one core runs one thread, whatever the machine has.
+    assert len(set(scene.log)) == len(scene.pids())
+
+
+def test_a_driver_is_killed_and_started_again(
+    job: JobFolder, photos: Path, nodes: Nodes, scene: Scene
+) -> None:
+    scene.put(seconds=0.2)
+    first = drive(job, nodes)
+    wait_for(lambda: len(scene.pids()) == N_NODES and job.records(), first)
+    second = drive(job, nodes)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    scene.put()
+    done = report_of(second)
+    require_each_once(job, photos)
+    assert status(job).is_complete
+    assert done["units"] < 7
+    assert len(scene.log) - N_IMAGES <= N_NODES * UNIT
+
+
+def test_an_image_that_kills_its_actor_fails_alone(
+    job: JobFolder, photos: Path, nodes: Nodes, scene: Scene
+) -> None:
+    save(photos / "033.png", 1000, DEADLY_SIDE_PX)
+    assert report_of(drive(job, nodes))["lost_actors"] == 1
+    assert [Path(one.path).name for one in failures(job) if "process" in one.reason] == ["033.png"]
+    require_each_once(job, photos)
+
+
+def test_units_that_two_drivers_embed_and_an_answer_that_is_lost(
+    job: JobFolder, photos: Path, nodes: Nodes, scene: Scene
+) -> None:
+    # This one dies of its first commit, when the store has answered, and before it has noted that.
+    scene.put(seconds=0.05)
+    first = drive(job, nodes, 1, 1)
+    first.communicate(timeout=120)
+    assert first.returncode == -signal.SIGKILL
+    # No actor sees what the others work on, as where a file system is slow to show new files.
+    scene.reset()
+    scene.put(seconds=3, is_blind=True)
+    n_done = len(job.records())
+    both = [drive(job, nodes, 1) for _ in range(2)]
+    wait_for(lambda: len(scene.pids()) == 2, both[0])
+    scene.put(seconds=0.05, is_blind=True)
+    for driver in both:
+        report_of(driver)
+    assert len(scene.log) > (7 - n_done) * UNIT
+    require_each_once(job, photos)
+    assert status(job).is_complete
+    assert not list(job.work.glob("*.arrow"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nobody_outlives_a_cluster_of_ones_own(
+    number: signal.Signals, job: JobFolder, photos: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_JOBS_RUN", mark := secrets.token_hex(8))
+    command = [
+        sys.executable,
+        "-m",
+        "nearsight",
+        "index",
+        photos,
+        "--job",
+        job.path,
+        "-c",
+        job.job.collection,
+    ]
+    command += ["--ray", "local", "--actor-cpus", "1", "--json"]
+    scene.put(seconds=0.3)
+    run = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for(lambda: scene.log, run)
+    assert len(marked(mark)) > 3
+    run.send_signal(number)
+    run.communicate(timeout=120)
+    psutil.wait_procs(marked(mark), timeout=120)
+    assert not marked(mark)
+    if number == signal.SIGINT:
+        scene.put()
+        again = subprocess.run(list(map(str, command)), capture_output=True, check=True, timeout=300)
+        facts = json.loads(again.stdout)
+        assert (facts["status"]["embedded"], facts["failed"]) == (N_IMAGES, 3)
+        assert facts["rows_added"] <= N_IMAGES - N_COPIES
+        require_each_once(job, photos)
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Return the processes that have inherited a mark."""
+    return [process for process in psutil.process_iter() if _has(process, mark)]
+
+
+def _has(process: psutil.Process, mark: str) -> bool:
+    try:
+        is_alive = process.status() != psutil.STATUS_ZOMBIE
+        return is_alive and process.environ().get("FAKE_JOBS_RUN") == mark
+    except psutil.Error:
+        return False
