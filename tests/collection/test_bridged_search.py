@@ -136,6 +136,23 @@ def test_what_is_written_while_the_upgrade_ends_is_lost_without_harm(collection,
     assert not (collection.directory / bridge.FILENAME).exists()
 
 
+def test_a_bridge_that_is_learned_while_the_upgrade_ends_serves_and_is_not_kept(
+    collection, folder, monkeypatch
+):
+    Upgrade(collection, NEW).sample(60, progress=False)
+    (collection.directory / bridge.FILENAME).unlink()
+    fit = bridge.fit_bridge
+
+    def ended_meanwhile(*args):
+        found = fit(*args)
+        abandon(collection.directory)
+        return found
+
+    monkeypatch.setattr(bridge, "fit_bridge", ended_meanwhile)
+    assert BridgedSearch(collection, NEW)
+    assert not (collection.directory / bridge.FILENAME).exists()
+
+
 def test_no_upgrade_and_too_small_a_sample_are_refused(collection, folder):
     with pytest.raises(FingerprintMismatchError, match="nearsight upgrade --to fake --dry-run begins one"):
         BridgedSearch(collection, NEW)
@@ -274,15 +291,15 @@ def test_kill_9_at_every_write_loses_nothing(collection, whole, folder):
     new = Collection.open(collection.directory, model=NEW)
     assert {item.id for item in new.items()} == ids
     assert [m.id for m in new.search(query)] == [m.id for m in whole.search(query)]
-    for step, model, expected in (
-        ("rollback", OLD, old_answer),
-        ("commit", NEW, [m.id for m in whole.search(query)]),
+    for step, model, expected, deaths in (
+        ("rollback", OLD, old_answer, (0, 1, 2, 0)),
+        ("commit", NEW, [m.id for m in whole.search(query)], (0,)),
     ):
         if step == "commit":
             Upgrade(Collection.open(collection.directory, model=OLD), NEW).switch()
-        # Dies before its first write, and then not at all.
-        for n_writes in (0, 9):
-            killed(collection.directory, step, n_writes, query)
+        # Dies before each of its writes, one after the other, and then not at all.
+        for n_writes in (*deaths, 9):
+            assert killed(collection.directory, step, n_writes, query) == (n_writes == 9)
             now = Collection.open(collection.directory)
             assert {item.id for item in now.items()} == ids
         now = Collection.open(collection.directory, model=model)

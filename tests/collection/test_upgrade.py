@@ -79,6 +79,7 @@ def test_rows_of_the_new_model_replace_the_old_ones_and_come_back(collection, fo
     assert rollback(tmp_path / "c") == 1
     check(Collection.open(tmp_path / "c", model=OLD), folder, OLD)
     assert UpgradeState.read(tmp_path / "c").phase == "ready"
+    assert rollback(tmp_path / "c") == 1
     again = Upgrade(Collection.open(tmp_path / "c", model=OLD), NEW).switch()
     check(again, folder, NEW)
     commit(tmp_path / "c")

@@ -106,7 +106,10 @@ def test_fitted_files_are_refitted_where_they_keep_their_inputs_else_listed(coll
     assert [sorted(c.ids) for c in again.clusters] == [sorted(c.ids) for c in clusters.clusters]
     assert new.load_recommender(directory / "baskets" / "shop.npz").n_baskets == 40
     # An interrupted upgrade leaves old files; --commit and rollback refit them.
-    back, _, report = roll_back(directory)
+    done = roll_back(directory)
+    back, report = done.collection, done.report
+    assert not done.was_done
+    assert roll_back(directory).was_done
     assert {path.name for path in report.refitted} == {
         "classifier.npz",
         "clusters.npz",

@@ -1,6 +1,7 @@
 """The bridge of an upgrade: estimates of the new model's vectors, for images that have only old ones."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,8 @@ from numpy.typing import NDArray
 
 from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection.arrays import batch_vectors
-from nearsight.collection.shadow_rows import ids_of, vectors_of
-from nearsight.errors import StorageError
+from nearsight.collection.shadow_rows import ShadowRows, ids_of, vectors_of
+from nearsight.errors import FingerprintMismatchError, StorageError
 from nearsight.estimators.linear_map import MIN_PAIRS, LinearMap, cross_estimates, fit_linear_map
 from nearsight.estimators.neighbors import highest, unit_length
 from nearsight.store import VectorStore
@@ -165,9 +166,21 @@ def fit_bridge(old: VectorStore, new: VectorStore, *, random_state: int = 0) -> 
 
 
 def current_bridge(
-    directory: Path, old: VectorStore, new: VectorStore, fingerprints: tuple[str, str]
+    directory: Path, rows: ShadowRows, fingerprints: tuple[str, str], *, has_lock: bool = False
 ) -> Bridge:
     """Return the bridge in a collection's directory, learned anew where there are twice as many pairs now.
+
+    It is kept under the lock of writers, and only while the upgrade goes on: a bridge that comes late would
+    stay behind for good. Where it cannot be kept, it serves all the same.
+
+    Parameters
+    ----------
+    directory : Path
+    rows : ShadowRows
+    fingerprints : (str, str)
+        Digests of the old and the new model.
+    has_lock : bool
+        Whether the caller holds the lock.
 
     Raises
     ------
@@ -175,10 +188,11 @@ def current_bridge(
         See `fit_bridge`.
     """
     bridge = Bridge.read(directory, fingerprints)
-    n = min(new.count(), _MAX_PAIRS)
+    n = min(rows.new.count(), _MAX_PAIRS)
     if bridge is None or n >= 2 * bridge.n_pairs or (n == _MAX_PAIRS > bridge.n_pairs * 1.25):
-        bridge = fit_bridge(old, new)
-        bridge.write(directory, fingerprints)
+        bridge = fit_bridge(rows.old, rows.new)
+        with suppress(StorageError, FingerprintMismatchError), nullcontext() if has_lock else rows.locked():
+            bridge.write(directory, fingerprints)
     return bridge
 
 

@@ -82,7 +82,7 @@ class BridgedSearch:
         self._collection, self._backend = collection, backend
         self._rows = ShadowRows(directory, facts, state.store, backend, collection.cache_dir)
         fingerprints = (facts.fingerprint.digest, digest)
-        self._bridge = bridge.current_bridge(directory, self._rows.old, self._rows.new, fingerprints)
+        self._bridge = bridge.current_bridge(directory, self._rows, fingerprints)
 
     def search(
         self,

@@ -1,6 +1,7 @@
 """The rows of a new model, written beside those that a collection answers from."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -85,11 +86,23 @@ class ShadowRows:
         StorageError
             The upgrade was ended or finished meanwhile, or the disk refuses.
         """
+        with self.locked():
+            return append_new(self.new, rows, vectors, estimated=estimated)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock of writers while the upgrade goes on.
+
+        Raises
+        ------
+        StorageError
+            The upgrade was ended or finished meanwhile.
+        """
         with WriteLock(self._directory, self._facts):
             state = UpgradeState.read(self._directory)
             if state is None or state.store != self._folder:
                 raise StorageError(f"the upgrade of {self._directory} was ended meanwhile")
-            return append_new(self.new, rows, vectors, estimated=estimated)
+            yield
 
     def _embedded(self, rows: pa.RecordBatch) -> dict[str, NDArray[np.float32]]:
         """Return the vectors of rows by id, of those whose file still has that content."""

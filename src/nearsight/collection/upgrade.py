@@ -149,7 +149,7 @@ class Upgrade:
         n_embedded, _ = self._embed(rows, set(ids) - ids_of(rows.new), progress)
         seconds = (time.perf_counter() - started) / n_embedded if n_embedded else self.state.image_seconds
         if bridge.has_pairs(rows.new):
-            bridge.current_bridge(self._directory, rows.old, rows.new, self._fingerprints)
+            bridge.current_bridge(self._directory, rows, self._fingerprints)
         phase: Phase = "shadow" if self.state.phase == "sampling" else self.state.phase
         self._step(replace(self.state, phase=phase, image_seconds=seconds))
         return n_embedded
@@ -200,7 +200,7 @@ class Upgrade:
         """Write marked rows with estimated vectors; return how many."""
         if not ids:
             return 0
-        found = bridge.current_bridge(self._directory, rows.old, rows.new, self._fingerprints)
+        found = bridge.current_bridge(self._directory, rows, self._fingerprints, has_lock=has_lock)
         n = 0
         for batch in chunks(rows.old, ids):
             estimates = found.map.transform(batch_vectors(batch))
@@ -278,7 +278,7 @@ class Upgrade:
         with WriteLock(self._directory, self._facts):
             rows = self._rows()
             self._carry_over(rows)
-            self.state = replace(self.state, phase="switched")
+            self.state = replace(self.state, phase="switched", rolled_back=False)
             self.state.write(self._directory)
             facts = manifest.CollectionManifest.of(self._backend.spec, self._facts.storage)
             replace(facts, created=self._facts.created, store=self.state.store).write(self._directory)
@@ -326,6 +326,8 @@ class Upgrade:
 def rollback(directory: Path) -> int:
     """Change a collection back to the rows of the model it was upgraded from.
 
+    Called again, as after a crash, it finishes what is left, and changes nothing else.
+
     Parameters
     ----------
     directory : Path
@@ -340,13 +342,19 @@ def rollback(directory: Path) -> int:
     InvalidParameterError
         The collection was not upgraded, or the old rows were deleted.
     """
-    state = _switched(directory)
     with FileLock(directory / manifest.LOCK):
+        state = UpgradeState.read(directory)
+        if state is None or not state.was_rolled_back:
+            state = _switched(directory)
         old = open_store(directory / state.previous_store)
         n_lacking = len(ids_of(open_store(directory / state.store)) - ids_of(old))
-        with replacing(directory / manifest.FILENAME) as file:
-            file.write(json.dumps(dict(state.previous), indent=2).encode() + b"\n")
-        replace(state, phase="ready").write(directory)
+        if state.phase == "switched":
+            # The mark comes first: after a crash it tells an upgrade that was undone from one not yet done.
+            state = replace(state, rolled_back=True)
+            state.write(directory)
+            with replacing(directory / manifest.FILENAME) as file:
+                file.write(json.dumps(dict(state.previous), indent=2).encode() + b"\n")
+            replace(state, phase="ready").write(directory)
         shutil.rmtree(directory / manifest.CACHE, ignore_errors=True)
     return n_lacking
 

@@ -35,6 +35,8 @@ class UpgradeState:
         Images whose files are gone and that were left out, and those whose vectors are estimates.
     image_seconds : float
         Time for one image, measured on the sample; 0 if it is not known.
+    rolled_back : bool
+        Whether the old model was brought back, or is about to be.
     """
 
     phase: Phase
@@ -46,6 +48,12 @@ class UpgradeState:
     dropped: int = 0
     estimated: int = 0
     image_seconds: float = 0.0
+    rolled_back: bool = False
+
+    @property
+    def was_rolled_back(self) -> bool:
+        """Whether the collection holds the old model because it was brought back."""
+        return self.rolled_back and self.phase != "switched"
 
     def write(self, directory: Path) -> None:
         """Write it atomically."""

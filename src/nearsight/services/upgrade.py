@@ -182,15 +182,29 @@ def n_sampled(n_images: int) -> int:
     return min(_MAX_SAMPLED, max(_MIN_SAMPLED, round(_SAMPLED_SHARE * n_images)))
 
 
-def roll_back(directory: Path, *, cache_dir: Path | None = None) -> tuple[Collection, int, RefitReport]:
-    """Bring back the model before the latest upgrade, and refit what had been fitted on the new vectors.
+@dataclass(frozen=True)
+class Rollback:
+    """What a rollback did.
 
-    Returns
-    -------
-    Collection
-    int
+    Attributes
+    ----------
+    collection : Collection
+        As it is now.
+    n_lacking : int
         Images that came after the upgrade and lack a vector now.
-    RefitReport
+    report : RefitReport
+    was_done : bool
+        Whether the collection had been rolled back already.
+    """
+
+    collection: Collection
+    n_lacking: int
+    report: RefitReport
+    was_done: bool
+
+
+def roll_back(directory: Path, *, cache_dir: Path | None = None) -> Rollback:
+    """Bring back the model before the latest upgrade, and refit what had been fitted on the new vectors.
 
     Raises
     ------
@@ -201,7 +215,7 @@ def roll_back(directory: Path, *, cache_dir: Path | None = None) -> tuple[Collec
     n_lacking = rollback(directory)
     collection = Collection.open(directory, cache_dir=cache_dir)
     report = refit(collection, state.fingerprint) if state else RefitReport([], [])
-    return collection, n_lacking, report
+    return Rollback(collection, n_lacking, report, state is not None and state.was_rolled_back)
 
 
 def commit_upgrade(collection: Collection) -> RefitReport:

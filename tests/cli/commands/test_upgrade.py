@@ -19,6 +19,7 @@ def test_a_collection_moves_to_another_model_and_back(nearsight, kinds):
     assert nearsight("search", next(iter(sorted(kinds.iterdir()))), "--json").stdout != before
     assert json.loads(nearsight("rollback", "--json").stdout)["model"] == "efficientnet-lite0"
     assert nearsight("search", next(iter(sorted(kinds.iterdir()))), "--json").stdout == before
+    assert "already rolled back" in nearsight("rollback").stdout
     assert "The upgrade is ended" in nearsight("upgrade", "--abandon").stdout
     assert "was not upgraded" in nearsight("rollback", code=2).stderr
 

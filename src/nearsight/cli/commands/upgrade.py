@@ -111,7 +111,7 @@ def upgrade(
 
 @click.command(
     cls=Command,
-    json_shape='{"model", "lacking": int, "stale": [path]}',
+    json_shape='{"model", "already_rolled_back": bool, "lacking": int, "stale": [path]}',
     examples=("nearsight rollback",),
 )
 @click.pass_obj
@@ -123,15 +123,22 @@ def rollback(run: Run, /) -> None:
     """
     from nearsight.services.upgrade import roll_back
 
-    collection, n_lacking, report = roll_back(
-        run.open_collection().directory, cache_dir=run.settings.cache_dir
-    )
-    model = collection.spec.id
+    done = roll_back(run.open_collection().directory, cache_dir=run.settings.cache_dir)
+    model, n_lacking = done.collection.spec.id, done.n_lacking
     run.console.document(
-        {"model": model, "lacking": n_lacking, "stale": [str(file.path) for file in report.stale]}
+        {
+            "model": model,
+            "already_rolled_back": done.was_done,
+            "lacking": n_lacking,
+            "stale": [str(file.path) for file in done.report.stale],
+        }
     )
-    run.console.say(f"The collection holds vectors of {model} again.")
-    for file in report.stale:
+    run.console.say(
+        f"The collection was already rolled back; it holds vectors of {model}."
+        if done.was_done
+        else f"The collection holds vectors of {model} again."
+    )
+    for file in done.report.stale:
         run.console.note(
             f"Note: {printable(str(file.path))} is of the newer model; fit it again: {file.command}"
         )
