@@ -223,11 +223,15 @@ def write_manifest(path: Path, version: int, facts: Mapping[str, Any]) -> None:
     facts : mapping
         Plain data. "nearsight" is this version unless it is given.
     """
-    text = json.dumps({"format": version, "nearsight": __version__, **facts}, indent=2)
     with replacing(path) as file:
-        file.write(text.encode() + b"\n")
+        file.write(manifest_bytes(version, facts))
         file.flush()
         os.fsync(file.fileno())
+
+
+def manifest_bytes(version: int, facts: Mapping[str, Any]) -> bytes:
+    """Return the contents of a manifest; see `write_manifest`."""
+    return json.dumps({"format": version, "nearsight": __version__, **facts}, indent=2).encode() + b"\n"
 
 
 @contextmanager
@@ -243,8 +247,16 @@ def read_manifest(path: Path, version: int) -> Iterator[dict[str, Any]]:
     NewerFormatError
         A newer nearsight wrote it.
     """
+    with manifest_facts(path.read_bytes(), str(path.parent), path.name, version) as facts:
+        yield facts
+
+
+@contextmanager
+def manifest_facts(content: bytes, place: str, name: str, version: int) -> Iterator[dict[str, Any]]:
+    """Give the facts of a manifest that was read to the block; see `read_manifest`."""
+    path = os.path.join(place, name) if "://" not in place else f"{name} of {place}"  # noqa: PTH118
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(content.decode())
     except ValueError as error:
         raise _damaged_manifest(path, str(error)) from error
     if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
@@ -253,7 +265,7 @@ def read_manifest(path: Path, version: int) -> Iterator[dict[str, Any]]:
         )
     if facts["format"] > version:
         raise NewerFormatError(
-            f"{path.parent} has format {facts['format']}, written by nearsight {facts.get('nearsight', '?')};"
+            f"{place} has format {facts['format']}, written by nearsight {facts.get('nearsight', '?')};"
             f" this is nearsight {__version__}, which reads up to format {version}:"
             " pip install --upgrade nearsight"
         )
@@ -313,7 +325,7 @@ def is_temporary(path: Path, name: str) -> bool:
     return prefix == f".{name[:40]}" and len(token) == 8 and set(token) <= set("0123456789abcdef")
 
 
-def _damaged_manifest(path: Path, reason: str) -> NotACollectionError:
+def _damaged_manifest(path: str, reason: str) -> NotACollectionError:
     return NotACollectionError(
         f"{path} is damaged ({reason}); restore that file from a backup, or use another directory"
     )

@@ -23,6 +23,7 @@ from nearsight.errors import (
     UnsupportedMachineError,
 )
 from nearsight.settings import Settings
+from nearsight.store import shown_uri
 from nearsight.text_format import count, size
 
 # Below this, a new collection or cache file may already fill the disk.
@@ -332,9 +333,9 @@ def check_collection(uri: str, cache_dir: Path) -> Check:
     try:
         collection = nearsight.Collection.open(uri, cache_dir=cache_dir)
     except CollectionNotFoundError:
-        return Check("collection", "ok", f"none at {uri} yet; nearsight index PATH creates one")
+        return Check("collection", "ok", f"none at {shown_uri(uri)} yet; nearsight index PATH creates one")
     directory = collection.directory
-    detail = f"{directory}: {count(len(collection), 'image')} embedded by {collection.spec.id}"
+    detail = f"{collection.uri}: {count(len(collection), 'image')} embedded by {collection.spec.id}"
     if not os.access(directory, os.W_OK):
         fix = f"to index, get write permission for {directory}"
         return Check("collection", "warn", f"{detail}, read-only", fix)

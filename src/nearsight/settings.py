@@ -83,6 +83,17 @@ def environment() -> Mapping[str, str]:
     return os.environ
 
 
+def files_directory() -> Path:
+    """Return the directory for files of collections that are not in a directory themselves.
+
+    ``NEARSIGHT_FILES``, or the system's directory for data of ``nearsight``.
+    """
+    from platformdirs import user_data_path
+
+    named = os.environ.get("NEARSIGHT_FILES")
+    return Path(named).expanduser() if named else user_data_path("nearsight", appauthor=False) / "collections"
+
+
 def _expand_home(uri: str) -> str:
     # A variable from a file or a service unit still has its `~`: no shell has expanded it.
     return str(Path(uri).expanduser()) if uri.startswith("~") else uri

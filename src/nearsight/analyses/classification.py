@@ -19,6 +19,7 @@ from nearsight.errors import ImageFailure, InvalidParameterError
 from nearsight.estimators.classification import FewShotClassifier, suggest
 from nearsight.images import Limits, decode_path
 from nearsight.models import Fingerprint
+from nearsight.store import locate
 
 #: File of the collection's own classifier, in its directory.
 FILENAME = "classifier.npz"
@@ -137,7 +138,7 @@ class FittedClassifier:
 
     def model_name(self, directory: Path) -> str:
         """Return the name that loads the embedding model of a collection's classifier."""
-        return model_name(directory, self.model)
+        return model_name(locate(directory), self.model)
 
     def predict(self, X: NDArray[np.float32], ids: Sequence[str], paths: Sequence[str]) -> list[Prediction]:
         """Label images by their (n, dim) vectors, which must have this classifier's fingerprint."""

@@ -431,7 +431,7 @@ def predict_clusters(
     -----
     Memory: the vectors of a few thousand images at a time. For the time see `ClusterAssigner.assign`.
     """
-    remedy = f"Find the clusters of {collection.directory} with nearsight cluster"
+    remedy = f"Find the clusters of {collection.uri} with nearsight cluster"
     clustering.fingerprint.require_same(collection.fingerprint, "the clustering", remedy)
     ids_by_cluster: list[list[str]] = [[] for _ in clustering.clusters]
     noise: list[str] = []

@@ -273,7 +273,7 @@ def assign_customers(
     InvalidParameterError
         No image is known, or a weight is not above 0.
     """
-    remedy = f"Find those of {collection.directory} with nearsight segment-customers CSV --to FILE.npz"
+    remedy = f"Find those of {collection.uri} with nearsight segment-customers CSV --to FILE.npz"
     segmentation.fingerprint.require_same(collection.fingerprint, "the segmentation", remedy)
     lines = _read_lines(collection, images)
     X = collection.vectors(lines.ids)

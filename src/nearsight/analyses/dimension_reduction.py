@@ -15,6 +15,7 @@ from nearsight.errors import FingerprintMismatchError, InvalidParameterError
 from nearsight.models import DEFAULT_MODEL, Backend, find_model
 from nearsight.models.model_name import CENTERED, ModelVariant
 from nearsight.models.pca import Projection, fit_center, fit_projection
+from nearsight.store import local_directory
 
 _Report = TypeVar("_Report")
 
@@ -59,7 +60,7 @@ def reduce_dim(
     NotACollectionError
         The directory holds something.
     """
-    return _copied(collection, Path(directory), storage, random_state, dim)
+    return _copied(collection, local_directory(directory), storage, random_state, dim)
 
 
 def center(
@@ -84,7 +85,7 @@ def center(
     NotACollectionError
         The directory holds something.
     """
-    return _copied(collection, Path(directory), storage, random_state, None)
+    return _copied(collection, local_directory(directory), storage, random_state, None)
 
 
 def _copied(
@@ -161,7 +162,7 @@ def fill_reduced(
     ...     report.added, Collection.open(folder).spec.dim
     (5, 3)
     """
-    directory = Path(directory)
+    directory = local_directory(directory)
     name = model or DEFAULT_MODEL
     if manifest.state_of(directory) is not DirectoryState.COMPLETE:
         if dim is not None and find_model(name).spec.matryoshka_dims:

@@ -105,7 +105,7 @@ class FittedRecommender:
             X, is_present, n_new = _vectors_in_order(collection, ids)
             if not is_present.any():
                 raise InvalidParameterError(
-                    f"none of the {len(ids)} images of {file} is in {collection.directory}; {_REMEDY}"
+                    f"none of the {len(ids)} images of {file} is in {collection.uri}; {_REMEDY}"
                 )
             recommender = Recommender.from_state(about["recommender"], {**arrays, "X": X})
             fitted = cls(collection, ids, recommender, about["unknown"])

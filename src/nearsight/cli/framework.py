@@ -72,6 +72,20 @@ class Run:
         """The library's `on_error` argument: whether an unreadable image is listed or raises."""
         return "raise" if self.fail_fast else "record"
 
+    @property
+    def shown_collection(self) -> str:
+        """The collection's URI without its password."""
+        from nearsight.store import shown_uri
+
+        return shown_uri(self.collection)
+
+    @property
+    def collection_files(self) -> Path:
+        """The directory of the collection's files on this machine; the collection need not exist."""
+        from nearsight.store import locate
+
+        return locate(self.collection).files
+
     def open_collection(self) -> "nearsight.Collection":
         """Open the collection."""
         # A command searches a few times: to load the rows into memory would take longer.

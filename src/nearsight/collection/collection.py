@@ -1,4 +1,4 @@
-"""A collection: images with their vectors of one model, in a directory."""
+"""A collection: images with their vectors of one model."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
@@ -31,14 +31,14 @@ from nearsight.models import (
     load_model,
     load_text_encoder,
 )
-from nearsight.store import Filter, MemoryStore, VectorStore, local_directory, open_store
+from nearsight.store import Filter, Location, MemoryStore, VectorStore, is_directory, locate
 
 if TYPE_CHECKING:
     from nearsight.models.pca import Projection
 
 
 class Collection(AnalysisMethods, CollectionReader):
-    """Images with their vectors of one model, in a directory. Use `create` or `open`.
+    """Images with their vectors of one model, in a directory or a database. Use `create` or `open`.
 
     Several processes may read and write one collection at once. When a method that writes returns, its result
     is on disk: a killed process loses none of it.
@@ -60,14 +60,14 @@ class Collection(AnalysisMethods, CollectionReader):
 
     def __init__(
         self,
-        directory: Path,
+        location: Location,
         facts: manifest.CollectionManifest,
         store: VectorStore,
         *,
         device: str = "auto",
         cache_dir: Path | None = None,
     ) -> None:
-        super().__init__(directory, facts, store)
+        super().__init__(location, facts, store)
         self._device = device
         self.cache_dir = cache_dir
 
@@ -77,7 +77,7 @@ class Collection(AnalysisMethods, CollectionReader):
         directory: str | Path,
         *,
         model: str | Backend = DEFAULT_MODEL,
-        storage: str = "float32",
+        storage: str | None = None,
         device: str = "auto",
         exist_ok: bool = True,
         cache_dir: Path | None = None,
@@ -86,13 +86,14 @@ class Collection(AnalysisMethods, CollectionReader):
 
         Parameters
         ----------
-        directory : path
-            It is made if it is missing. It must be empty, or a collection of the same model.
+        directory : path or URI
+            A directory is made if it is missing. It must be empty, or a collection of the same model. A URI
+            is ``postgres://user@host/database?collection=NAME``, or what a plugin adds.
         model : str or Backend
             The model whose vectors it holds.
-        storage : {"float32", "float16"}
+        storage : {"float32", "float16"}, optional
             The type of a stored number; float16 takes half the space. Vectors are always read as float32. An
-            existing collection keeps its own type.
+            existing collection keeps its own type. By default float32 in a directory, float16 in Postgres.
         device : str, default "auto"
             Where a model given by name runs; see `load_model`.
         exist_ok : bool, default True
@@ -107,36 +108,38 @@ class Collection(AnalysisMethods, CollectionReader):
         FingerprintMismatchError
             It is a collection of another model.
         """
-        directory = local_directory(directory)
+        location = locate(directory)
         model = load_if_needed(model, device, cache_dir)
-        create_collection(directory, spec_of(model), storage=storage, exist_ok=exist_ok)
-        return cls.open(directory, model=model, device=device, cache_dir=cache_dir)
+        storage = storage or location.default_storage
+        create_collection(location, spec_of(model), storage=storage, exist_ok=exist_ok)
+        return cls.open(location, model=model, device=device, cache_dir=cache_dir)
 
     @classmethod
     def open(
         cls,
-        directory: str | Path,
+        directory: str | Path | Location,
         *,
         model: str | Backend | None = None,
         device: str = "auto",
         cache_dir: Path | None = None,
-        in_memory: bool = True,
+        in_memory: bool | None = None,
     ) -> "Collection":
         """Open a collection that exists.
 
         Parameters
         ----------
-        directory : path or URL
-            ``http://HOST:PORT/NAME`` is a collection of a service; see `nearsight.client.RemoteCollection`,
-            which is returned for it, for the methods that it has.
+        directory : path, URI or URL
+            Of the collection; see `create`. ``http://HOST:PORT/NAME`` is a collection of a service; see
+            `nearsight.client.RemoteCollection`, which is returned for it, for the methods that it has.
         model : str or Backend, optional
             The model it must be of; by default the one it was created with, loaded when needed.
         device : str, default "auto"
             Where the model runs; see `load_model`.
         cache_dir : Path, optional
             For converted models.
-        in_memory : bool, default True
-            Whether the second search starts to load the rows into memory; see `load_into_memory`.
+        in_memory : bool, optional
+            Whether the second search starts to load the rows into memory; see `load_into_memory`. By default
+            in a directory only: a database answers searches itself.
 
         Raises
         ------
@@ -149,11 +152,13 @@ class Collection(AnalysisMethods, CollectionReader):
             # The client stands above the collection, so it is named here, not imported.
             remote: Collection = import_module("nearsight.client").open_collection(str(directory))
             return remote
-        directory = local_directory(directory)
-        facts = manifest.CollectionManifest.read(directory)
+        location = locate(directory)
+        facts = manifest.CollectionManifest.read(location)
+        in_memory = is_directory(location) if in_memory is None else in_memory
         options: dict[str, Any] = {"columns": schema.columns_in_memory, "enabled": in_memory}
-        store = MemoryStore(open_store(directory / facts.store), directory / manifest.CACHE, **options)
-        collection = cls(directory, facts, store, device=device, cache_dir=cache_dir)
+        rows = location.open_store(facts.store)
+        store = MemoryStore(rows, location.files / manifest.CACHE, **options)
+        collection = cls(location, facts, store, device=device, cache_dir=cache_dir)
         if model is not None:
             model = load_if_needed(model, device, cache_dir)
             collection._require(spec_of(model).fingerprint)
@@ -489,7 +494,7 @@ class Collection(AnalysisMethods, CollectionReader):
 
     @property
     def _lock(self) -> WriteLock:
-        return WriteLock(self.directory, self._manifest)
+        return WriteLock(self.location, self._manifest)
 
     def _writer(self) -> Writer:
         return Writer(self._store, self._lock)

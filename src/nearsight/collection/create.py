@@ -1,4 +1,4 @@
-"""Creates the directory of a collection."""
+"""Creates collections."""
 
 import shutil
 from pathlib import Path
@@ -6,13 +6,12 @@ from pathlib import Path
 import pyarrow as pa
 from filelock import FileLock
 
-from nearsight.artifacts import DirectoryState
 from nearsight.collection import manifest
 from nearsight.collection import schema as row_schema
-from nearsight.errors import NotACollectionError
+from nearsight.errors import InvalidParameterError, NotACollectionError
 from nearsight.models import Backend, ModelSpec, find_model, load_model
 from nearsight.models.pca import Projection
-from nearsight.store import VectorStore, create_store
+from nearsight.store import Location, VectorStore, create_store, is_directory, locate
 
 _ROWS_PER_APPEND = 1024
 
@@ -32,7 +31,7 @@ def spec_of(model: str | Backend) -> ModelSpec:
 
 
 def create_collection(
-    directory: Path, spec: ModelSpec, *, storage: str = "float32", exist_ok: bool = True
+    place: Path | Location, spec: ModelSpec, *, storage: str = "float32", exist_ok: bool = True
 ) -> None:
     """Create an empty collection, unless there is one already.
 
@@ -43,23 +42,26 @@ def create_collection(
     NotACollectionError
         The directory holds something else, or a collection although `exist_ok` is false.
     """
-    if manifest.state_of(directory) is DirectoryState.COMPLETE:
+    location = locate(place)
+    if location.read_document(manifest.FILENAME) is not None:
         if not exist_ok:
             raise NotACollectionError(
-                f"{directory} is a collection already; open it, or choose another directory"
+                f"{location.uri} is a collection already; open it, or choose another place"
             )
         return
     schema = row_schema.schema(spec.dim, storage)
-    manifest.require_free(directory)
-    if (directory / manifest.FULL).is_dir():
-        raise manifest.interrupted(directory)
-    make_free_directory(directory)
-    with FileLock(directory / manifest.LOCK):
+    if is_directory(location):
+        directory = location.files
+        manifest.require_free(directory)
+        if (directory / manifest.FULL).is_dir():
+            raise manifest.interrupted(directory)
+        make_free_directory(directory)
+    with location.lock():
         # Another process may have been first; without a manifest, a store is what a crash left.
-        if not (directory / manifest.FILENAME).exists():
-            shutil.rmtree(directory / manifest.STORE, ignore_errors=True)
-            create_store(directory / manifest.STORE, schema)
-            manifest.CollectionManifest.of(spec, storage).write(directory)
+        if location.read_document(manifest.FILENAME) is None:
+            location.delete_store(manifest.STORE)
+            location.create_store(manifest.STORE, schema)
+            manifest.CollectionManifest.of(spec, storage).write(location)
 
 
 def create_projected(directory: Path, source: VectorStore, projection: Projection, storage: str) -> None:
@@ -72,6 +74,11 @@ def create_projected(directory: Path, source: VectorStore, projection: Projectio
     NotACollectionError
         The directory holds something.
     """
+    if not is_directory(directory):
+        raise InvalidParameterError(
+            f"shorter vectors cannot be made at {locate(directory).uri}: make them in a directory, and copy"
+            " that one there with nearsight copy DIR URI"
+        )
     spec = projection.spec(manifest.OWN_PROJECTION)
     vector_field = row_schema.schema(spec.dim, storage).field("vector")
     schema = source.schema.set(source.schema.get_field_index("vector"), vector_field)

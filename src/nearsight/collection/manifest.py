@@ -1,14 +1,22 @@
 """The file that makes a directory a collection, and says whose vectors it holds."""
 
+import shlex
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from nearsight._version import __version__
-from nearsight.artifacts import DirectoryState, directory_state, is_temporary, read_manifest, write_manifest
+from nearsight.artifacts import (
+    DirectoryState,
+    directory_state,
+    exported,
+    is_temporary,
+    manifest_bytes,
+    manifest_facts,
+)
 from nearsight.errors import CollectionNotFoundError, FingerprintMismatchError, NotACollectionError
 from nearsight.models import Fingerprint, ModelSpec
-from nearsight.store import is_store, is_unfinished_store
+from nearsight.store import Location, is_directory, is_store, is_unfinished_store, locate
 
 # Format 2 names the store of its rows; only collections that were upgraded to another model need it.
 FORMAT = 2
@@ -46,7 +54,7 @@ class CollectionManifest:
         The type of a stored number. It is not part of the fingerprint: a vector in float16 has a cosine of
         0.9999999 to the same in float32.
     store : str
-        Name of the folder with the rows. An upgrade writes another one beside it.
+        Name of the store of the rows. An upgrade writes another one beside it.
     """
 
     spec: ModelSpec
@@ -61,8 +69,12 @@ class CollectionManifest:
         """Return the manifest of a new collection."""
         return cls(spec, spec.fingerprint, datetime.now(timezone.utc), __version__, storage)
 
-    def write(self, directory: Path) -> None:
+    def write(self, place: Path | Location) -> None:
         """Write it atomically."""
+        locate(place).write_document(FILENAME, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """Return the contents of the file."""
         facts = {
             "nearsight": self.written_by,
             "created": self.created.isoformat(),
@@ -71,36 +83,36 @@ class CollectionManifest:
             "fingerprint": self.fingerprint.to_dict(),
         }
         if self.store == STORE:
-            write_manifest(directory / FILENAME, FORMAT - 1, facts)
-        else:
-            write_manifest(directory / FILENAME, FORMAT, {**facts, "store": self.store})
+            return manifest_bytes(FORMAT - 1, facts)
+        return manifest_bytes(FORMAT, {**facts, "store": self.store})
 
     @classmethod
-    def read(cls, directory: Path) -> "CollectionManifest":
+    def read(cls, place: Path | Location) -> "CollectionManifest":
         """Read the manifest of a collection.
 
         Raises
         ------
         CollectionNotFoundError
-            There is nothing at `directory`.
+            There is nothing at `place`.
         NotACollectionError
             There is something else, or the manifest is damaged.
         NewerFormatError
             A newer nearsight wrote it.
         """
-        try:
-            with read_manifest(directory / FILENAME, FORMAT) as facts:
-                return cls(
-                    ModelSpec.from_dict(facts["model"]),
-                    Fingerprint.from_dict(facts["fingerprint"]),
-                    datetime.fromisoformat(facts["created"]),
-                    facts["nearsight"],
-                    # Older collections have no such key; their vectors are in float32.
-                    facts.get("storage", "float32"),
-                    facts.get("store", STORE),
-                )
-        except (FileNotFoundError, NotADirectoryError):
-            raise _not_found(directory) from None
+        location = locate(place)
+        content = location.read_document(FILENAME)
+        if content is None:
+            raise _not_found(location)
+        with manifest_facts(content, location.uri, FILENAME, FORMAT) as facts:
+            return cls(
+                ModelSpec.from_dict(facts["model"]),
+                Fingerprint.from_dict(facts["fingerprint"]),
+                datetime.fromisoformat(facts["created"]),
+                facts["nearsight"],
+                # Older collections have no such key; their vectors are in float32.
+                facts.get("storage", "float32"),
+                facts.get("store", STORE),
+            )
 
 
 def state_of(directory: Path) -> DirectoryState:
@@ -147,7 +159,13 @@ def interrupted(directory: Path) -> NotACollectionError:
     )
 
 
-def _not_found(directory: Path) -> CollectionNotFoundError | NotACollectionError:
+def _not_found(location: Location) -> CollectionNotFoundError | NotACollectionError:
+    directory = location.files
+    if not is_directory(location):
+        return CollectionNotFoundError(
+            f"there is no collection at {location.uri}; make one with: nearsight index PATH -c"
+            f" {shlex.quote(location.uri)}"
+        )
     if state_of(directory) is DirectoryState.FOREIGN:
         return _foreign(directory)
     if (directory / FULL).is_dir():
@@ -173,7 +191,7 @@ def _foreign(directory: Path) -> NotACollectionError:
     )
 
 
-def model_name(directory: Path, id: str) -> str:
+def model_name(location: Location, id: str) -> str:
     """Return the name that loads a collection's model: the id, or the place of the collection's projection.
 
     Raises
@@ -183,10 +201,16 @@ def model_name(directory: Path, id: str) -> str:
     """
     if id != OWN_PROJECTION:
         return id
-    path = directory / PROJECTION
+    path = location.files / PROJECTION
     if not path.is_file():
+        # Of a collection elsewhere, this is a copy of its own.
+        content = location.read_document(PROJECTION)
+        if content is not None:
+            with exported(path) as file:
+                file.write(content)
+            return f"pca:{path}"
         raise FingerprintMismatchError(
-            f"{path} is gone, without which no image can be compared with those of {directory}; restore it"
+            f"{path} is gone, without which no image can be compared with those of {location.uri}; restore it"
             " from a backup, or make the collection again with nearsight reduce-dim"
         )
     return f"pca:{path}"

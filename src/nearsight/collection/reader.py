@@ -16,7 +16,7 @@ from nearsight.collection.results import Item, Match, Metadata
 from nearsight.collection.search import search_vectors
 from nearsight.errors import FilterError, FingerprintMismatchError, UnknownIdError
 from nearsight.models import Fingerprint, ModelSpec
-from nearsight.store import NUMBER_TYPES, Filter, MemoryStore, Snapshot, VectorStore
+from nearsight.store import NUMBER_TYPES, Filter, Location, MemoryStore, Snapshot, VectorStore
 from nearsight.store.filters.unicode_forms import in_both_forms
 
 # The shortest start of an id that stands for the whole.
@@ -30,19 +30,32 @@ class CollectionReader:
 
     Parameters
     ----------
-    directory : Path
+    location : Location
         Of the collection.
     facts : CollectionManifest
     store : VectorStore
         The rows.
     """
 
-    def __init__(self, directory: Path, facts: manifest.CollectionManifest, store: VectorStore) -> None:
-        self.directory = directory
+    def __init__(self, location: Location, facts: manifest.CollectionManifest, store: VectorStore) -> None:
+        self.location = location
         self._manifest = facts
         self._store = store
         # By text: the columns it was read with, and what it means.
         self._filters: dict[str, tuple[pa.Schema, Filter]] = {}
+
+    @property
+    def uri(self) -> str:
+        """Where the collection is, as people are shown it: without a password."""
+        return self.location.uri
+
+    @property
+    def directory(self) -> Path:
+        """The directory of the collection; of one elsewhere, the directory on this machine for its files.
+
+        Caches, and what analyses save (a map, clusters, classifiers, labels), are there.
+        """
+        return self.location.files
 
     @property
     def spec(self) -> ModelSpec:
@@ -78,7 +91,7 @@ class CollectionReader:
         return self._store.count()
 
     def __repr__(self) -> str:
-        return f"Collection({str(self.directory)!r}, model={self.spec.id!r}, {len(self)} images)"
+        return f"Collection({self.uri!r}, model={self.spec.id!r}, {len(self)} images)"
 
     @property
     def model_name(self) -> str:
@@ -89,7 +102,7 @@ class CollectionReader:
         FingerprintMismatchError
             The model is the collection's own projection, and its file is gone.
         """
-        return manifest.model_name(self.directory, self.spec.id)
+        return manifest.model_name(self.location, self.spec.id)
 
     def items(self, where: str | None = None, *, ids: Sequence[str] | None = None) -> Iterator[Item]:
         """Stream the images, or those that match, in the order they came in; or those of whole ids.
@@ -220,9 +233,9 @@ class CollectionReader:
             (thumbnails, index and old versions included) divided by the number of images.
         """
         n = self.count()
-        size_bytes = sum(file.stat().st_size for file in self.directory.rglob("*") if file.is_file())
+        size_bytes = self.location.size_bytes()
         return {
-            "directory": str(self.directory),
+            "directory": self.uri,
             "images": n,
             "model": self.spec.id,
             "dim": self.spec.dim,
@@ -305,7 +318,7 @@ class CollectionReader:
             only_decode = len(differences) == 1 and _decode(fingerprint) != self.decode
             remedy = f"Decode as it does (--decode {self.decode}), or index" if only_decode else "Index"
             raise FingerprintMismatchError(
-                f"{self.directory} holds vectors of {self.spec.id} (fingerprint {self.fingerprint.digest});"
+                f"{self.uri} holds vectors of {self.spec.id} (fingerprint {self.fingerprint.digest});"
                 f" these are of {fingerprint.model} ({fingerprint.digest}). They differ in:"
                 f" {'; '.join(differences)}. {remedy} the images into another collection with -c DIR"
             )

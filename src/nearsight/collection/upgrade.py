@@ -39,7 +39,7 @@ from nearsight.collection.write_lock import WriteLock
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, StorageError
 from nearsight.models import Backend
 from nearsight.progress import bar
-from nearsight.store import VectorStore, open_store
+from nearsight.store import VectorStore, is_directory, open_store
 
 __all__ = [
     "STATE",
@@ -106,6 +106,11 @@ class Upgrade:
     ) -> None:
         if missing not in get_args(Missing):
             raise InvalidParameterError(f"missing is {missing!r}; it must be {', '.join(get_args(Missing))}")
+        if not is_directory(collection.location):
+            raise InvalidParameterError(
+                f"{collection.uri} cannot be upgraded where it is: copy it to a directory with nearsight"
+                " copy, upgrade that one, and copy it back under another name"
+            )
         self._collection = collection
         self._directory = collection.directory
         self._backend = backend

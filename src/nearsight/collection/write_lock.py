@@ -3,10 +3,9 @@
 from pathlib import Path
 from types import TracebackType
 
-from filelock import FileLock
-
 from nearsight.collection import manifest
 from nearsight.errors import FingerprintMismatchError
+from nearsight.store import Location, locate
 
 
 class WriteLock:
@@ -14,30 +13,31 @@ class WriteLock:
 
     Parameters
     ----------
-    directory : Path
+    place : Path or Location
+        Of the collection.
     facts : CollectionManifest
         As the collection was opened with.
     """
 
-    def __init__(self, directory: Path, facts: manifest.CollectionManifest) -> None:
-        self._directory = directory
+    def __init__(self, place: Path | Location, facts: manifest.CollectionManifest) -> None:
+        self._location = locate(place)
         self._facts = facts
-        self._lock = FileLock(directory / manifest.LOCK)
+        self._lock = self._location.lock()
 
     def __enter__(self) -> "WriteLock":
-        self._lock.acquire()
+        self._lock.__enter__()
         try:
-            now = manifest.CollectionManifest.read(self._directory)
+            now = manifest.CollectionManifest.read(self._location)
             if (now.store, now.fingerprint) != (self._facts.store, self._facts.fingerprint):
                 raise FingerprintMismatchError(
-                    f"{self._directory} was upgraded to {now.spec.id} since it was opened; open it again"
+                    f"{self._location.uri} was upgraded to {now.spec.id} since it was opened; open it again"
                 )
         except BaseException:
-            self._lock.release()
+            self._lock.__exit__(None, None, None)
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.release()
+        self._lock.__exit__(kind, error, trace)

@@ -45,7 +45,7 @@ class DemoResult:
     @property
     def commands(self) -> list[str]:
         """Commands to try next."""
-        uri = shlex.quote(printable(str(self.collection.directory)))
+        uri = shlex.quote(printable(self.collection.uri))
         id = self.queries[0].item.id[:SHORT_ID_DIGITS] if self.queries else "ID"
         commands = [
             f"nearsight search IMAGE -c {uri} --open",
@@ -76,7 +76,7 @@ class DemoResult:
         added = self.added.to_dict()
         return {
             "report": str(self.report),
-            "collection": str(self.collection.directory),
+            "collection": self.collection.uri,
             "images": len(self.collection),
             **{key: added[key] for key in ("embedded", "seconds", "images_per_second")},
             "edits": [

@@ -91,7 +91,7 @@ def write_suggestions(file: Path, collection: Collection, suggestions: Sequence[
         )
         for p in suggestions
     ]
-    facts = {"Collection": str(collection.directory), "Model": collection.spec.id}
+    facts = {"Collection": collection.uri, "Model": collection.spec.id}
     title = f"{count(len(cards), 'image')} to label next"
     lead = "In this order: labels of the first images teach a classifier most."
     sections = [Section(grid=cards)] if cards else []

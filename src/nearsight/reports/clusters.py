@@ -59,7 +59,7 @@ def write_clusters(file: Path, collection: Collection, clustering: Clustering) -
         "Noise": f"{len(noise) / max(n_images, 1):.0%}",
         "Algorithm": _algorithm(clustering),
         "Model": collection.spec.id,
-        "Collection": str(collection.directory),
+        "Collection": collection.uri,
     }
     title = count(len(clusters), "cluster") if clusters else "No clusters"
     lead = "" if len(clusters) <= MAX_CLUSTERS else f"The {MAX_CLUSTERS} largest of {len(clusters):,}."

@@ -46,7 +46,7 @@ def write_segments(file: Path, collection: Collection, segmentation: Segmentatio
     facts = {
         "Customers": f"{len(customers):,}",
         "Segments": f"{len(segments):,}",
-        "Collection": str(collection.directory),
+        "Collection": collection.uri,
     }
     if np.isfinite(segmentation.silhouette):
         facts["Silhouette"] = f"{segmentation.silhouette:.2f}"

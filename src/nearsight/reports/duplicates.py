@@ -49,7 +49,7 @@ def write_duplicates(file: Path, collection: Collection, duplicates: Duplicates)
         "Redundant size": text_format.size(sum(group.redundant_bytes for group in duplicates.groups)),
         "Files to review": f"{sum(len(group.review) for group in duplicates.groups):,}",
         "Match threshold": f"{duplicates.threshold:.2f}",
-        "Collection": str(collection.directory),
+        "Collection": collection.uri,
     }
     if duplicates.expected_rate is not None:
         share = max(0.001, duplicates.expected_rate)

@@ -53,7 +53,7 @@ def write_label_check(file: Path, collection: Collection, check: LabelCheck) -> 
         "Classes": f"{len(check.classes):,}",
         "Cross-validated accuracy": f"{check.accuracy:.1%}",
         "Wrong labels, by estimate": f"{check.n_expected:,}",
-        "Collection": str(collection.directory),
+        "Collection": collection.uri,
     }
     is_part = len(shown) < len(check.suspects)
     lead = f"The {len(shown):,} most suspect of {len(check.suspects):,}." if is_part else ""

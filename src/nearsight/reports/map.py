@@ -78,7 +78,7 @@ def write_map(
         "Trustworthiness": "–" if image_map.trustworthiness is None else f"{image_map.trustworthiness:.3f}",
         **({"Added later": f"{int(image_map.is_added.sum()):,}"} if image_map.is_added.any() else {}),
         "Model": collection.spec.id,
-        "Collection": str(collection.directory),
+        "Collection": collection.uri,
     }
     footer = [
         "Images that lie close together look alike. Large distances and the axes have no meaning."

@@ -47,7 +47,7 @@ def write_recommendations(
     else:
         row = Row(Card("", None, words=name, linked=False), cards, label)
         sections = [Section("The customer's history", sheet=query_cards), Section(rows=[row])]
-    facts = {"Collection": str(collection.directory), "Images": f"{len(collection):,}"}
+    facts = {"Collection": collection.uri, "Images": f"{len(collection):,}"}
     if recommendations.n_baskets:
         facts["Baskets"] = f"{recommendations.n_baskets:,}"
         facts["Weights"] = (

@@ -58,7 +58,7 @@ def write_search(
     facts = {
         "Searched": count(len(collection), "image"),
         "Model": collection.spec.id,
-        "Collection": str(collection.directory),
+        "Collection": collection.uri,
     }
     row = Row(cards[0], match_cards(collection, matches), more_queries=cards[1:])
     is_cosine = len(cards) == 1 or not (text or not_texts)

@@ -55,7 +55,7 @@ def open_or_create(
     model : str, optional
         The model that it must have. A new collection gets the default model.
     storage : {"float32", "float16"}, optional
-        The number type that it must have. A new collection gets float32.
+        The number type that it must have. A new collection gets float32 in a directory, float16 in Postgres.
     device : str, default "auto"
         Where the model runs; see `load_model`.
     decode : {"auto", "draft", "full"}, optional
@@ -75,9 +75,7 @@ def open_or_create(
     except CollectionNotFoundError:
         # Loaded first: a model that fails to load must not leave an empty collection behind.
         backend = load_model(model or DEFAULT_MODEL, device=device, cache_dir=cache_dir)
-        return Collection.create(
-            uri, model=backend, storage=storage or "float32", device=device, cache_dir=cache_dir
-        )
+        return Collection.create(uri, model=backend, storage=storage, device=device, cache_dir=cache_dir)
     require_storage(collection, storage)
     return collection
 
@@ -201,8 +199,8 @@ def _model_to_use(uri: str, model: str | None, decode: str | None, device: str) 
         return named_with_decode(model or DEFAULT_MODEL, decode or "auto", device=device)
     if decode not in (None, "auto", collection.decode):
         raise FingerprintMismatchError(
-            f"{uri} was made with --decode {collection.decode}, and its vectors cannot be compared with those"
-            f" of --decode {decode}. Omit --decode, or index into another collection with -c DIR"
+            f"{collection.uri} was made with --decode {collection.decode}, and its vectors cannot be compared"
+            f" with those of --decode {decode}. Omit --decode, or index into another collection with -c DIR"
         )
     if model is None or collection.decode == "draft" or find_model(model).variants is None:
         return model

@@ -7,12 +7,16 @@ from nearsight.store.base import NUMBER_TYPES, Hit, VectorStore
 from nearsight.store.factory import (
     check_machine,
     create_store,
+    is_directory,
     is_store,
     is_unfinished_store,
     local_directory,
+    locate,
     open_store,
+    shown_uri,
 )
 from nearsight.store.filters.ast import Field, Filter
+from nearsight.store.location import Location
 from nearsight.store.memory.store import MemoryStore, Snapshot
 
 if TYPE_CHECKING:
@@ -23,17 +27,21 @@ __all__ = [
     "Field",
     "Filter",
     "Hit",
+    "Location",
     "MemoryStore",
     "Snapshot",
     "VectorError",
     "VectorStore",
     "check_machine",
     "create_store",
+    "is_directory",
     "is_store",
     "is_unfinished_store",
     "local_directory",
+    "locate",
     "open_store",
     "parse",
+    "shown_uri",
 ]
 
 

@@ -1,17 +1,55 @@
-"""Opens and creates stores by their URI: the only module outside `store.lance` that names an engine."""
+"""Opens and creates stores by their URI: the only module outside the engines' packages that names one."""
 
 import re
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from nearsight.errors import InvalidParameterError
 from nearsight.store.base import VectorStore
 from nearsight.store.lance import platform_checks
+from nearsight.store.lance.location import DirectoryLocation
 from nearsight.store.lance.store import LanceStore
+from nearsight.store.location import Location
 
 # One slash, because a URI that was held in a Path has lost the other.
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(/?)")
+_PASSWORD = re.compile(r"(?<=://)([^/?#@:]*):.*@|([?&](?:ssl)?password=)[^&#]*", re.IGNORECASE)
+# What ships with nearsight, as module:function of the URI; each is imported when it is needed.
+_LOCATIONS = {
+    "postgres": "nearsight.store.postgres.location:open_location",
+    "postgresql": "nearsight.store.postgres.location:open_location",
+}
+#: Packages that bring another scheme name a function from URI to `Location` under this group.
+ENTRY_POINTS = "nearsight.stores"
+#: The store of a collection that was never upgraded.
+STORE = "store"
+
+
+def shown_uri(uri: str | Path) -> str:
+    """Return a URI without its password.
+
+    Examples
+    --------
+    >>> shown_uri("postgres://ann:secret@host/shop?collection=photos&sslmode=require")
+    'postgres://ann@host/shop?collection=photos&sslmode=require'
+    """
+    return _PASSWORD.sub(lambda match: f"{match[1]}@" if match[1] is not None else f"{match[2]}***", str(uri))
+
+
+def is_directory(uri: str | Path | Location) -> bool:
+    """Whether a URI names a local directory.
+
+    Examples
+    --------
+    >>> is_directory("photos/.nearsight"), is_directory("postgres://host/shop?collection=photos")
+    (True, False)
+    """
+    return isinstance(uri, DirectoryLocation) or (isinstance(uri, str | Path) and not _SCHEME.match(str(uri)))
 
 
 def local_directory(uri: str | Path) -> Path:
@@ -27,13 +65,51 @@ def local_directory(uri: str | Path) -> Path:
     >>> local_directory("photos/.nearsight").parts
     ('photos', '.nearsight')
     """
-    scheme = _SCHEME.match(str(uri))
-    if scheme:
+    if not is_directory(uri):
         raise InvalidParameterError(
-            f"{uri} cannot be opened: this version keeps its data in local directories only, not at"
-            f" {scheme[1]}://; give a directory, such as ./photos.nearsight"
+            f"{shown_uri(uri)} is not a directory; give a directory here, such as ./photos.nearsight"
         )
     return Path(uri)
+
+
+def locate(uri: str | Path | Location) -> Location:
+    """Return the place that a URI names; nothing is created there.
+
+    Parameters
+    ----------
+    uri : str or Path
+        A directory, ``postgres://user@host/database?collection=NAME``, or the URI of a plugin.
+
+    Raises
+    ------
+    InvalidParameterError
+        No engine is known for this kind of URI, or it is incomplete.
+    MissingExtraError
+        The engine's package is not installed.
+    """
+    if isinstance(uri, Location):
+        return uri
+    scheme = _SCHEME.match(str(uri))
+    if not scheme:
+        return DirectoryLocation(Path(uri))
+    location: Location = _opener(scheme[1], uri)(str(uri) if scheme[2] else str(uri).replace(":/", "://", 1))
+    return location
+
+
+def _opener(scheme: str, uri: str | Path) -> Callable[[str], Any]:
+    if scheme in _LOCATIONS:
+        module, _, function = _LOCATIONS[scheme].partition(":")
+        opener: Callable[[str], Any] = getattr(import_module(module), function)
+        return opener
+    plugins = {plugin.name: plugin for plugin in entry_points(group=ENTRY_POINTS)}
+    if scheme in plugins:
+        loaded: Callable[[str], Any] = plugins[scheme].load()
+        return loaded
+    known = ", ".join(f"{name}://" for name in sorted({*_LOCATIONS, *plugins}))
+    raise InvalidParameterError(
+        f"{shown_uri(uri)} cannot be opened: there is no store for {scheme}://; give a directory, such as"
+        f" ./photos.nearsight, or one of {known}"
+    )
 
 
 def open_store(uri: str | Path) -> VectorStore:
@@ -48,7 +124,7 @@ def open_store(uri: str | Path) -> VectorStore:
     StorageError, UnsupportedMachineError
         The store cannot be read, or the processor cannot run the engine.
     """
-    return LanceStore.open(local_directory(uri))
+    return LanceStore.open(Path(uri)) if is_directory(uri) else locate(uri).open_store(STORE)
 
 
 def create_store(uri: str | Path, schema: pa.Schema) -> VectorStore:
@@ -57,7 +133,7 @@ def create_store(uri: str | Path, schema: pa.Schema) -> VectorStore:
     Parameters
     ----------
     uri : str or Path
-        A directory; it is made if it does not exist.
+        See `locate`; a directory is made if it does not exist.
     schema : pa.Schema
         With ``id`` (string) and ``vector`` (fixed-size list of float32 or float16) at least.
 
@@ -66,27 +142,28 @@ def create_store(uri: str | Path, schema: pa.Schema) -> VectorStore:
     InvalidParameterError
         No engine is known for this kind of URI.
     StorageError, UnsupportedMachineError
-        The disk refuses, or the processor cannot run the engine.
+        The storage refuses, or the processor cannot run the engine.
     """
-    return LanceStore.create(local_directory(uri), schema)
+    if is_directory(uri):
+        return LanceStore.create(Path(uri), schema)
+    return locate(uri).create_store(STORE, schema)
 
 
-def is_store(uri: str | Path) -> bool:
+def is_store(directory: Path) -> bool:
     """Whether there is a store in a directory, finished or not."""
-    return LanceStore.is_at(local_directory(uri))
+    return LanceStore.is_at(directory)
 
 
-def is_unfinished_store(uri: str | Path, *, with_rows: bool = False) -> bool:
+def is_unfinished_store(directory: Path, *, with_rows: bool = False) -> bool:
     """Whether a directory holds at most what an interrupted `create_store` leaves.
 
     Parameters
     ----------
-    uri : str or Path
-        A directory.
+    directory : Path
     with_rows : bool, default False
         Whether the store may hold rows.
     """
-    return LanceStore.is_unfinished_at(local_directory(uri), with_rows=with_rows)
+    return LanceStore.is_unfinished_at(directory, with_rows=with_rows)
 
 
 def check_machine() -> None:

@@ -129,7 +129,7 @@ def audit(
         if report is not None:
             from nearsight.reports.audit import write_audit
 
-            write_audit(report, collection, result, ", ".join(paths) or str(collection.directory))
+            write_audit(report, collection, result, ", ".join(paths) or collection.uri)
             run.present_report(report)
         return run.report_failures(added.failed if added else [], n_images=result.n_images)
 

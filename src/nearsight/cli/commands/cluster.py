@@ -149,7 +149,7 @@ def cluster(
         is_own = is_saved and to_file is None
         if not is_saved and where is None:
             run.console.note(
-                f"{printable(str(collection.directory))} is read-only, so the clusters are not saved for"
+                f"{printable(collection.uri)} is read-only, so the clusters are not saved for"
                 " --assign; save them elsewhere with --to FILE.npz."
             )
     if save_as is not None:

@@ -58,7 +58,7 @@ def dimension(run: Run, /, *, labels: str | None, keep: float, report: Path | No
     if report is not None:
         from nearsight.reports.dimension import write_dimension
 
-        write_dimension(report, advice, str(collection.directory))
+        write_dimension(report, advice, collection.uri)
         run.present_report(report)
 
 

@@ -195,7 +195,7 @@ def index(
         run.console.warn(line)
     code = run.report_failures(report.failed, n_images=report.added + report.updated + report.unchanged)
     if report.failed and not has_collection(run.collection):
-        run.console.warn(f"No image could be read, so no collection was created at {run.collection}.")
+        run.console.warn(f"No image could be read, so no collection was created at {run.shown_collection}.")
         return code or BAD_INPUT
     return code
 

@@ -29,7 +29,7 @@ def rm(run: Run, /, *, ids: tuple[str, ...], where: str | None, yes: bool) -> in
         n_matches = count(collection.count(where), "image")
         if not options.is_interactive():
             raise BadInputError(f"{n_matches} would be removed; add --yes to confirm")
-        if not click.confirm(f"Remove {n_matches} from {run.collection}?", err=True):
+        if not click.confirm(f"Remove {n_matches} from {run.shown_collection}?", err=True):
             run.console.note("Nothing was removed.")
             run.console.document({"removed": 0})
             return FAILURE

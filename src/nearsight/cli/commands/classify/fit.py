@@ -81,7 +81,7 @@ def fit(
         collection = run.open_collection()
     if collection is None and to_file is None:
         raise BadInputError(
-            f"there is no collection at {run.collection} to save the classifier in; name a file:"
+            f"there is no collection at {run.shown_collection} to save the classifier in; name a file:"
             " --to FILE.npz"
         )
     if collection is not None and model is not None:

@@ -83,7 +83,7 @@ def predict(
     if names is not None:
         labeler = labels.zero_shot_labeler(names, model=model, cache_dir=run.settings.cache_dir)
     else:
-        labeler = labels.fitted_labeler(Path(run.collection), file=from_file, model=model)
+        labeler = labels.fitted_labeler(run.collection_files, file=from_file, model=model)
         if labeler.why_no_unknown:
             run.console.note(f"No image is called unknown: {labeler.why_no_unknown}", fg="yellow")
     embedder = nearsight.Embedder(

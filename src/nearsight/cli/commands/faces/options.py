@@ -73,7 +73,7 @@ def bank_directory(run: Run, bank: Path | None) -> Path:
     """Return the directory of the face bank."""
     from nearsight.services.faces import bank_directory as directory_in
 
-    return bank or directory_in(Path(run.collection))
+    return bank or directory_in(run.collection_files)
 
 
 def open_bank(run: Run, bank: Path | None, **reader_options: Any) -> "FaceBank":

@@ -1,0 +1,72 @@
+"""A collection in a local directory."""
+
+import os
+import shutil
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from filelock import FileLock
+
+from nearsight.artifacts import replacing
+from nearsight.store.lance.store import LanceStore
+
+_LOCK = "write.lock"
+
+
+class DirectoryLocation:
+    """A `Location` in a directory, with LanceDB tables.
+
+    Parameters
+    ----------
+    directory : Path
+    """
+
+    default_storage = "float32"
+
+    def __init__(self, directory: Path) -> None:
+        self.files = directory
+
+    @property
+    def uri(self) -> str:
+        """The directory."""
+        return str(self.files)
+
+    def read_document(self, name: str) -> bytes | None:
+        """Return a file; see Location."""
+        try:
+            return (self.files / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def write_document(self, name: str, content: bytes) -> None:
+        """Write a file; see Location."""
+        with replacing(self.files / name) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def delete_document(self, name: str) -> None:
+        """Delete a file; see Location."""
+        (self.files / name).unlink(missing_ok=True)
+
+    def lock(self) -> AbstractContextManager[Any]:
+        """Return the lock of whoever writes; see Location."""
+        return FileLock(self.files / _LOCK)
+
+    def open_store(self, name: str) -> LanceStore:
+        """Open a store; see Location."""
+        return LanceStore.open(self.files / name)
+
+    def create_store(self, name: str, schema: pa.Schema) -> LanceStore:
+        """Create a store; see Location."""
+        return LanceStore.create(self.files / name, schema)
+
+    def delete_store(self, name: str) -> None:
+        """Delete a store; see Location."""
+        shutil.rmtree(self.files / name, ignore_errors=True)
+
+    def size_bytes(self) -> int:
+        """Return the bytes of all files; see Location."""
+        return sum(file.stat().st_size for file in self.files.rglob("*") if file.is_file())

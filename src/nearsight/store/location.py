@@ -1,0 +1,74 @@
+"""The protocol of a location: the place of one collection, whatever the engine."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from nearsight.store.base import VectorStore
+
+
+@runtime_checkable
+class Location(Protocol):
+    """The place of one collection: its documents, its lock, and its stores.
+
+    Documents are small files, such as the manifest. A collection has one store of rows, and a second one
+    while it is upgraded to another model. Every method raises StorageError if the storage refuses or is away.
+    """
+
+    @property
+    def uri(self) -> str:
+        """What people are shown; it holds no password."""
+        ...
+
+    @property
+    def files(self) -> Path:
+        """A directory on this machine for caches, and for what analyses save; it may not be writable."""
+        ...
+
+    @property
+    def default_storage(self) -> str:
+        """The number type of a new collection: "float32" or "float16"."""
+        ...
+
+    def read_document(self, name: str) -> bytes | None:
+        """Return a document, or None if there is none."""
+        ...
+
+    def write_document(self, name: str, content: bytes) -> None:
+        """Write a document, whole or not at all; it is durable when the call returns."""
+        ...
+
+    def delete_document(self, name: str) -> None:
+        """Delete a document, if there is one."""
+        ...
+
+    def lock(self) -> AbstractContextManager[Any]:
+        """Return the lock of whoever writes to the collection: at most one process and thread holds it.
+
+        The same object may be entered again by the thread that holds it.
+        """
+        ...
+
+    def open_store(self, name: str) -> VectorStore:
+        """Open a store.
+
+        Raises
+        ------
+        CollectionNotFoundError
+            There is none of that name.
+        """
+        ...
+
+    def create_store(self, name: str, schema: pa.Schema) -> VectorStore:
+        """Create an empty store; if there is one with the same columns, open that."""
+        ...
+
+    def delete_store(self, name: str) -> None:
+        """Delete a store with its rows, if there is one."""
+        ...
+
+    def size_bytes(self) -> int:
+        """Return the bytes that the collection takes, with its index and whatever waits to be cleaned up."""
+        ...

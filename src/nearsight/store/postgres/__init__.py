@@ -1,0 +1,1 @@
+"""PostgreSQL with pgvector: rows, vectors and binary columns of a collection in tables of their own."""

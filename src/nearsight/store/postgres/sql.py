@@ -1,0 +1,96 @@
+"""Filters, names and values in the SQL of PostgreSQL."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from nearsight.errors import InvalidParameterError
+from nearsight.store.filters.ast import Filter, Like, Value
+from nearsight.store.filters.sql import SqlDialect
+
+# Compares texts as Python and the other engines do: by code points.
+TEXT = 'text COLLATE "C"'
+_TYPES = {
+    pa.string(): TEXT,
+    pa.large_string(): TEXT,
+    pa.bool_(): "boolean",
+    pa.int16(): "smallint",
+    pa.int32(): "integer",
+    pa.int64(): "bigint",
+    pa.float32(): "real",
+    pa.float64(): "double precision",
+    pa.binary(): "bytea",
+    pa.timestamp("us"): "timestamp",
+    pa.timestamp("us", tz="UTC"): "timestamptz",
+    pa.list_(pa.string()): 'text[] COLLATE "C"',
+    pa.list_(pa.int64()): "bigint[]",
+    pa.list_(pa.float64()): "double precision[]",
+}
+
+
+class _Postgres(SqlDialect):
+    def __init__(self, case_collation: str) -> None:
+        self._case_collation = case_collation
+
+    def like(self, operand: str, leaf: Like) -> str:
+        if leaf.ignore_case:
+            operand = f"{operand} COLLATE {self.name(self._case_collation)}"
+        return super().like(operand, leaf)
+
+    def list_equals(self, column: str, values: Sequence[Value]) -> str:
+        return f"({column} && ARRAY[{self.literals(values)}]::text[])"
+
+    def list_like(self, leaf: Like, column: str) -> str:
+        return f"EXISTS (SELECT 1 FROM unnest({column}) AS element WHERE {self.like('element', leaf)})"
+
+
+def filter_sql(where: Filter, case_collation: str = "C") -> str:
+    r"""Return a condition that is true of the rows that match, and false of all others.
+
+    Parameters
+    ----------
+    where : Filter
+    case_collation : str
+        The collation that ILIKE compares by.
+
+    Examples
+    --------
+    >>> from nearsight.store import parse
+    >>> filter_sql(parse("width >= 640 AND name LIKE 'a%'", {"width": pa.int32(), "name": pa.string()}))
+    '(("width" IS NOT NULL AND ("width" >= 640)) AND ("name" IS NOT NULL AND ("name" LIKE \'a%\')))'
+    """
+    return _Postgres(case_collation).filter(where)
+
+
+def name_sql(name: str) -> str:
+    """Return a name as an identifier."""
+    return _Postgres("C").name(name)
+
+
+def in_query(sql: str) -> str:
+    """Return SQL for a query with parameters, where the driver takes a percent sign for one."""
+    return sql.replace("%", "%%")
+
+
+def type_sql(field: pa.Field) -> str:
+    """Return the type of a column.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is none for its Arrow type.
+    """
+    if pa.types.is_fixed_size_list(field.type):
+        kind = "halfvec" if field.type.value_type == pa.float16() else "vector"
+        return f"{kind}({field.type.list_size})"
+    if field.type not in _TYPES:
+        raise InvalidParameterError(
+            f"column {field.name!r} holds {field.type}, which has no type in PostgreSQL here; use text, a"
+            " number, a date, true or false, or bytes"
+        )
+    return _TYPES[field.type]
+
+
+def copied_type(field: pa.Field) -> str:
+    """Return the name of the type in which values are sent."""
+    return type_sql(field).partition(" COLLATE")[0]
