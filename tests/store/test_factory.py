@@ -14,7 +14,7 @@ from fake import FakeBackend
 SCHEMA = pa.schema(
     [pa.field("id", pa.string(), nullable=False), pa.field("vector", pa.list_(pa.float32(), 4))]
 )
-REMOTE = ["mongo://host/db", "ann:pw@x.y://nobody", "couch://host:1953/name", Path("mongo://host/db")]
+REMOTE = ["mongo://host/db", "couch://host:1953/name", Path("mongo://host/db")]
 
 
 def test_a_store_is_created_opened_and_created_again(tmp_path):

@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from nearsight.errors import MissingExtraError, NearsightError, StorageError, VectorError
+from nearsight.errors import (
+    InvalidParameterError,
+    MissingExtraError,
+    NearsightError,
+    StorageError,
+    VectorError,
+)
 from nearsight.store.postgres.address import Address
 
 try:
@@ -68,7 +74,7 @@ class Held(threading.local):
     renew: Callable[[uuid.UUID | None], None] | None = None
 
 
-class Database:
+class ConnectionPool:
     """One database for the threads of one process.
 
     Parameters
@@ -117,7 +123,14 @@ class Database:
         raise AssertionError
 
     def _connect(self) -> Any:
-        options: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(self.address.dsn)
+        try:
+            options: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(self.address.dsn)
+        except psycopg.ProgrammingError:
+            # Not chained, and not told: the driver's message holds the URI with its password.
+            raise InvalidParameterError(
+                f"{self.address.shown}: the driver cannot read this URI. Write what is no letter or digit in"
+                " a user or password as %20, %2F, %40, and check the names of the options after the ?"
+            ) from None
         options.setdefault("connect_timeout", _CONNECT_TIMEOUT_S)
         options.setdefault("application_name", "nearsight")
         # Without prepared statements: a pooler may give each transaction to another server process.

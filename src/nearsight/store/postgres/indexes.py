@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from nearsight.errors import StorageError
-from nearsight.store.postgres.connection import Database
+from nearsight.store.postgres.connection import ConnectionPool
 from nearsight.store.postgres.sql import TEXT, name_sql, type_sql
 from nearsight.store.postgres.tables import Tables, row_fields
 
@@ -26,7 +26,7 @@ _LISTED_ROWS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class VectorIndex:
     """An index of vectors.
 
     Attributes
@@ -65,7 +65,7 @@ class Method:
         )
 
 
-def vector_method(connection: Any, tables: Tables) -> Method | None:
+def vector_method(connection: Any, tables: Tables) -> VectorIndex | None:
     """Return the index of vectors that is there and valid."""
     row = connection.execute(
         "SELECT a.amname, pg_get_indexdef(i.indexrelid), i.indexrelid::regclass::text, t.reltuples,"
@@ -80,7 +80,7 @@ def vector_method(connection: Any, tables: Tables) -> Method | None:
         return None
     n_lists = round(4 * math.sqrt(row[3])) if row[3] >= _LISTED_ROWS else 0
     probes = str(max(10, n_lists // 10)) if row[0] == "vchordrq" and n_lists else ""
-    return Method(row[0], int(row[4]), "::halfvec" in row[1], probes)
+    return VectorIndex(row[0], int(row[4]), "::halfvec" in row[1], probes)
 
 
 class Indexes:
@@ -88,11 +88,11 @@ class Indexes:
 
     Parameters
     ----------
-    database : Database
+    database : ConnectionPool
     tables : Tables
     """
 
-    def __init__(self, database: Database, tables: Tables) -> None:
+    def __init__(self, database: ConnectionPool, tables: Tables) -> None:
         self._database = database
         self._tables = tables
 
@@ -168,7 +168,7 @@ class Indexes:
         vector = schema.field("vector").type
         name = f"{self._tables.names[1]}.knn"
         if name not in present and vector.list_size <= _MAX_DIM:
-            method = Method(
+            method = VectorIndex(
                 "vchordrq" if has_vchord else "hnsw", vector.list_size, vector.value_type != pa.float16()
             )
 

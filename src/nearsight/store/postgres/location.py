@@ -11,7 +11,7 @@ import pyarrow as pa
 from nearsight.errors import CollectionNotFoundError, StorageError, VectorError
 from nearsight.settings import files_directory
 from nearsight.store.postgres.address import Address, parse_address
-from nearsight.store.postgres.connection import Database, LostConnectionError
+from nearsight.store.postgres.connection import ConnectionPool, LostConnectionError
 from nearsight.store.postgres.sql import name_sql
 from nearsight.store.postgres.store import PostgresStore
 from nearsight.store.postgres.tables import Tables
@@ -39,7 +39,7 @@ class PostgresLocation:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._database = Database(address)
+        self._database = ConnectionPool(address)
         self._lock = CollectionLock(self._database)
         self._documents = f"{name_sql(address.schema)}._documents"
         self._stores = f"{name_sql(address.schema)}._stores"
@@ -232,10 +232,10 @@ class CollectionLock:
 
     Parameters
     ----------
-    database : Database
+    database : ConnectionPool
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: ConnectionPool) -> None:
         self._database = database
         self._key = _key(database.address)
         self._stores = f"{name_sql(database.address.schema)}._stores"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nearsight.store.base import Hit
 from nearsight.store.postgres import vectors
-from nearsight.store.postgres.indexes import Method, vector_method
+from nearsight.store.postgres.indexes import VectorIndex, vector_method
 from nearsight.store.postgres.sql import in_query, name_sql
 from nearsight.store.postgres.tables import ROW, Tables, array_of
 
@@ -49,7 +49,7 @@ class Search:
         self._case_collation = ""
         # By version and condition: the number of rows that match, up to one more than are compared.
         self._counts: OrderedDict[tuple[int, str | None], int] = OrderedDict()
-        self._method: tuple[int, Method | None] = (-1, None)
+        self._method: tuple[int, VectorIndex | None] = (-1, None)
 
     def case_collation(self, connection: Any) -> str:
         """Return the collation by which case is ignored."""
@@ -121,7 +121,7 @@ class Search:
                 self._counts.popitem(last=False)
         return self._counts[key]
 
-    def _index(self, connection: Any, version: int) -> Method | None:
+    def _index(self, connection: Any, version: int) -> VectorIndex | None:
         known, method = self._method
         if known != version or method is None:
             method = vector_method(connection, self._tables)
@@ -136,7 +136,7 @@ class Search:
         type_: pa.DataType,
         condition: str | None,
         columns: Sequence[pa.Field],
-        method: Method | None,
+        method: VectorIndex | None,
     ) -> list[tuple[Any, ...]]:
         sql, values = self.query(query, k, type_, condition, columns, method)
         settings = {} if method is None else {**_WALK, **search_settings(method, k)}
@@ -156,7 +156,7 @@ class Search:
         type_: pa.DataType,
         condition: str | None,
         columns: Sequence[pa.Field],
-        method: Method | None,
+        method: VectorIndex | None,
     ) -> tuple[str, dict[str, Any]]:
         """Return the query for the k nearest rows, and its values: by an index, or by comparing all."""
         kind = f"halfvec({type_.list_size})"
@@ -178,7 +178,7 @@ class Search:
         ), {"vector": vectors.text(query), "k": k}
 
 
-def search_settings(method: Method, k: int) -> Mapping[str, str]:
+def search_settings(method: VectorIndex, k: int) -> Mapping[str, str]:
     """Return the settings of the extension for a walk of an index."""
     if method.name == "vchordrq":
         return {"vchordrq.probes": method.probes, "vchordrq.prefilter": "on"}

@@ -14,7 +14,7 @@ from nearsight.store.base import Hit, check_queries, check_rows
 from nearsight.store.filters.ast import Filter
 from nearsight.store.postgres import connection as connections
 from nearsight.store.postgres import vectors
-from nearsight.store.postgres.connection import Database, LostConnectionError
+from nearsight.store.postgres.connection import ConnectionPool, LostConnectionError
 from nearsight.store.postgres.indexes import Indexes
 from nearsight.store.postgres.search import Search
 from nearsight.store.postgres.sql import filter_sql, in_query, name_sql, type_sql
@@ -38,7 +38,7 @@ class PostgresStore:
 
     Parameters
     ----------
-    database : Database
+    database : ConnectionPool
     lock : CollectionLock
         Of the collection.
     tables : Tables
@@ -49,7 +49,7 @@ class PostgresStore:
     """
 
     def __init__(
-        self, database: Database, lock: "CollectionLock", tables: Tables, stores: str, id: int
+        self, database: ConnectionPool, lock: "CollectionLock", tables: Tables, stores: str, id: int
     ) -> None:
         self._database = database
         self._lock = lock

@@ -1,0 +1,191 @@
+"""A collection in PostgreSQL through the command line, and what is the engine's own duty."""
+
+import json
+import threading
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+
+from nearsight import Collection
+from nearsight.cli.main import cli
+from nearsight.errors import StorageError
+from nearsight.store import Field, create_store, open_store, parse
+from nearsight.store.postgres import connection as connections
+from nearsight.store.postgres import indexes, search
+from nearsight.testing.stores import fetch, ids_of, rows, vectors_of
+
+from fake import FakeBackend
+
+DIM = 32
+COLUMNS = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("meta_part", pa.int64()),
+        pa.field("thumbnail", pa.binary()),
+        pa.field("vector", pa.list_(pa.float16(), DIM)),
+    ]
+)
+FIELDS = {"part": Field("meta_part", pa.int64())}
+
+
+def table(X, first=0):
+    numbers = range(first, first + len(X))
+    return pa.table(
+        {
+            "id": [f"{number:06}" for number in numbers],
+            "meta_part": pa.array([number % 1000 for number in numbers], pa.int64()),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(X.ravel()), DIM),
+        }
+    )
+
+
+@pytest.mark.slow
+def test_a_collection_by_the_command_line(uri, photos, cache, server, tmp_path):
+    secret = uri.replace("postgres@", f"postgres:{quote(server.password, safe='')}@")
+    env = {"NEARSIGHT_COLLECTION": secret, "NEARSIGHT_CACHE": str(cache), "NO_COLOR": None}
+
+    def run(*words, code=0):
+        result = CliRunner(env=env).invoke(cli, [str(word) for word in words])
+        assert result.exit_code == code, (words, result.stdout, result.stderr, result.exception)
+        for written in (result.stdout, result.stderr):
+            assert "secret" not in written
+        return json.loads(result.stdout) if "--json" in words and not code else result
+
+    assert "no collection" in run("info", code=2).stderr
+    assert run("index", photos, "--json")["added"] == 6
+    assert run("index", photos, "--json")["unchanged"] == 6
+    info = run("info", "--json")
+    assert (info["directory"], info["images"], info["storage"]) == (uri, 6, "float16")
+    assert info["size_bytes"] > 0
+    hits = run("search", photos / "3.png", "-k", 2, "--json")["hits"]
+    assert hits[0]["path"].endswith("3.png")
+    assert hits[0]["similarity"] > 0.99
+    run("tag", "shelf=top", hits[0]["id"])
+    [item] = run("ls", "--where", "shelf = 'top'", "--json")["items"]
+    assert item["id"] == hits[0]["id"]
+    run("duplicates", "--json")
+    run("cluster", "--k", 2, "--json")
+    run("compact")
+    run("export", tmp_path / "rows.parquet")
+    assert "6 images" in run("doctor").stdout
+    run("rm", "--yes", hits[0]["id"])
+    assert run("info", "--json")["images"] == 5
+    env["NEARSIGHT_COLLECTION"] = uri.replace("postgres@", "postgres:wrong-secret@")
+    assert "refuses the connection" in run("info", code=1).stderr
+    env["NEARSIGHT_COLLECTION"] = uri.replace("postgres@", "postgres:two secret words@")
+    assert "cannot read this URI" in run("info", code=2).stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("analyzed", [True, False])
+def test_filtered_searches_find_everything_whatever_the_planner_thinks(uri, analyzed, monkeypatch):
+    monkeypatch.setattr(search, "MAX_COMPARED", 2000)
+    monkeypatch.setattr(indexes, "MIN_INDEXED_ROWS", 2000)
+    rng = np.random.default_rng(0)
+    n = 5000
+    X = rng.standard_normal((n, DIM)).astype(np.float32)
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    store = create_store(uri, COLUMNS)
+    for start in range(0, n, 8000):
+        store.append(table(X[start : start + 8000], start))
+    store.maintain()
+    with store._database.connection() as connection:
+        if analyzed:
+            for name in (store._tables.rows, store._tables.vectors):
+                connection.execute(f"ANALYZE {name}")
+        method = store._search._index(connection, store.version)
+        assert method is not None
+        assert method.name == "hnsw"
+    stored = X.astype(np.float16).astype(np.float32)
+    queries = rng.standard_normal((20, DIM)).astype(np.float32)
+    filters = {None: 1000, "part < 990": 990, "part < 100": 100, "part < 10": 10, "part = 7": None}
+    for text, part in filters.items():
+        where = parse(text, FIELDS) if text else None
+        parts = np.arange(n) % 1000
+        matching = np.flatnonzero(parts == 7 if part is None else parts < part)
+        found = store.search(queries, 10, where=where)
+        recall = []
+        for query, hits in zip(queries, found, strict=True):
+            nearest = np.argsort(-(stored[matching] @ query))[:10]
+            expected = {f"{matching[row]:06}" for row in nearest}
+            assert len(hits) == len(expected)
+            recall.append(len(expected & {hit.id for hit in hits}) / len(expected))
+        assert np.mean(recall) >= (0.99 if len(matching) <= 2000 else 0.9), text
+        plan = explained(store, queries[0], text, len(matching) > 2000 and method)
+        assert ("knn" in plan) == (len(matching) > 2000), plan
+        assert ("Sort" in plan) == (len(matching) <= 2000), plan
+
+
+def explained(store, query, text, method):
+    with store._database.connection() as connection:
+        condition = store._condition(connection, parse(text, FIELDS) if text else None)
+        sql, values = store._search.query(
+            query, 10, store.stored_schema.field("vector").type, condition, [], method or None
+        )
+        settings = {**search._WALK, **search.search_settings(method, 10)} if method else {}
+        with connection.transaction():
+            for name, value in settings.items():
+                connection.execute("SELECT set_config(%s, %s, true)", (name, value))
+            return "\n".join(line for (line,) in connection.execute(f"EXPLAIN {sql}", values).fetchall())
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_when_the_server_is_killed(uri, server, monkeypatch):
+    from nearsight.testing.stores import SCHEMA
+
+    store, other = create_store(uri, SCHEMA), None
+    store.append(rows(["a", "b"], thumbnail=[b"1", b"2"]))
+    work = store._begin
+
+    def killing(*args):
+        # Once, in the middle of a write.
+        monkeypatch.setattr(store, "_begin", work)
+        begun = work(*args)
+        server.kill()
+        server.start()
+        return begun
+
+    monkeypatch.setattr(store, "_begin", killing)
+    with store._lock:
+        store.append(rows(["c", "d"], vectors_of(5, 6)))
+    other = open_store(uri)
+    assert ids_of(other) == ids_of(store) == ["a", "b", "c", "d"]
+    assert fetch(other, ["thumbnail"], ids=["b"]) == [{"id": "b", "thumbnail": b"2"}]
+    with store._lock:
+        # Another writer gets in while the lock is lost: what was read under the lock is old.
+        server.kill()
+        server.start()
+        open_store(uri).append(rows(["e"], vectors_of(9)))
+        with pytest.raises(StorageError, match="another process has written"):
+            store.delete(["a"])
+    assert ids_of(store) == ["a", "b", "c", "d", "e"]
+    monkeypatch.setattr(connections, "PAUSES_S", (0.01,))
+    server.kill()
+    with pytest.raises(StorageError, match="the server is away.*run the same command again"):
+        store.count()
+    server.start()
+    assert store.count() == 5
+
+
+@pytest.mark.slow
+def test_one_writer_at_a_time(uri):
+    Collection.create(uri, model=FakeBackend())
+    numbers = []
+
+    def write(name):
+        collection = Collection.open(uri)
+        for _ in range(10):
+            with collection._lock:
+                numbers.append(name)
+                numbers.append(name)
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(numbers) == 60
+    assert numbers[::2] == numbers[1::2]
