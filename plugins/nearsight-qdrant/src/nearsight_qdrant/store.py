@@ -13,17 +13,19 @@ from qdrant_client import models
 from nearsight.errors import CollectionNotFoundError, FilterError, MetadataError, VectorError
 from nearsight.store.base import Hit, check_queries, check_rows
 from nearsight.store.filters.arrow import matching_rows
-from nearsight.store.filters.ast import Field, Filter
-from nearsight_qdrant.conditions import condition_of
-from nearsight_qdrant.points import (
+from nearsight.store.filters.ast import Filter
+from nearsight.store.filters.conditions import columns_of
+from nearsight.store.json_columns import (
     LENGTH,
-    column_of,
+    arrow_column,
     directions,
-    key_of,
-    payload_key,
-    payloads_of,
+    json_key,
+    json_rows,
     vector_column,
+    vector_matrix,
 )
+from nearsight_qdrant.conditions import QdrantConditions
+from nearsight_qdrant.points import key_of
 from nearsight_qdrant.server import Address, client_of, thread_lock, translated
 
 if TYPE_CHECKING:
@@ -104,11 +106,11 @@ class QdrantStore:
 
     def count(self, where: Filter | None = None) -> int:
         """Return the number of rows."""
-        condition, is_exact = condition_of(where) if where else (None, True)
+        condition, is_exact = QdrantConditions().write(where) if where else (None, True)
         if not is_exact:
             return sum(len(batch) for batch in self.scan(["id"], where))
         with translated(self._address):
-            return int(self._client.count(self._table, count_filter=condition, exact=True).count)
+            return int(self._client.count(self._table, count_filter=_filter(condition), exact=True).count)
 
     def scan(
         self, columns: Sequence[str], where: Filter | None = None, *, ids: Sequence[str] | None = None
@@ -116,10 +118,10 @@ class QdrantStore:
         """Stream `columns`; see VectorStore."""
         schema = self.schema
         fields = [schema.field(name) for name in columns]
-        condition, is_exact = condition_of(where) if where else (None, True)
+        condition, is_exact = QdrantConditions().write(where) if where else (None, True)
         # Rows that are looked up by their ids are compared here.
         checked = where if ids is not None or not is_exact else None
-        needed = {payload_key(name) for name in {*columns, *(_columns_of(checked) if checked else ())}}
+        needed = {json_key(name) for name in {*columns, *(columns_of(checked) if checked else ())}}
         needed |= {LENGTH} if "vector" in columns else set()
         how = {"with_payload": sorted(needed - {"vector"}) or False, "with_vectors": "vector" in columns}
         for points in self._scroll(condition, how) if ids is None else self._retrieve(ids, how):
@@ -127,7 +129,7 @@ class QdrantStore:
             arrays = [
                 vector_column([point.vector for point in points], payloads, field.type.list_size)
                 if field.name == "vector"
-                else column_of(payloads, field)
+                else arrow_column(payloads, field)
                 for field in fields
             ]
             batch = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
@@ -148,7 +150,7 @@ class QdrantStore:
         while True:
             with translated(self._address):
                 points, offset = self._client.scroll(
-                    self._table, condition, limit=_BATCH, offset=offset, **how
+                    self._table, _filter(condition), limit=_BATCH, offset=offset, **how
                 )
             if points:
                 yield points
@@ -167,18 +169,20 @@ class QdrantStore:
         """Return the k nearest rows of each vector; see VectorStore."""
         schema = self.schema
         queries, _ = directions(check_queries(vectors, k, schema.field("vector").type.list_size))
-        condition, is_exact = condition_of(where) if where else (None, True)
+        condition, is_exact = QdrantConditions().write(where) if where else (None, True)
         if not is_exact:
             ids = [id for batch in self.scan(["id"], where) for id in batch.column(0).to_pylist()]
             condition = models.Filter(must=[models.HasIdCondition(has_id=[key_of(id) for id in ids])])
         wanted = list(dict.fromkeys(["id", *columns]))
-        payload = [payload_key(name) for name in wanted if name != "vector"]
+        payload = [json_key(name) for name in wanted if name != "vector"]
         payload += [LENGTH] if "vector" in wanted else []
         found = self._nearest(queries, k, condition, payload, "vector" in wanted, exact=exact)
         if not exact and any(len(points) < k for points in found):
             # The graph may miss rows of a narrow filter.
             with translated(self._address):
-                n_matching = self._client.count(self._table, count_filter=condition, exact=True).count
+                n_matching = self._client.count(
+                    self._table, count_filter=_filter(condition), exact=True
+                ).count
             if any(len(points) < min(k, n_matching) for points in found):
                 found = self._nearest(queries, k, condition, payload, "vector" in wanted, exact=True)
         return [_hits(points, [schema.field(name) for name in wanted]) for points in found]
@@ -192,7 +196,7 @@ class QdrantStore:
             params = models.SearchParams(exact=exact, hnsw_ef=max(4 * k, _LEAST_EF))
         requests = [
             models.QueryRequest(
-                query=query.tolist(), limit=k, filter=condition, params=params,
+                query=query.tolist(), limit=k, filter=_filter(condition), params=params,
                 with_payload=payload, with_vector=with_vectors,
             )
             for query in queries
@@ -223,10 +227,10 @@ class QdrantStore:
         rows = check_rows(rows, self.schema)
         if "vector" not in rows.column_names:
             raise VectorError("the rows have no column 'vector'.")
-        X = _matrix(rows["vector"], stored.field("vector").type.list_size)
+        X = vector_matrix(rows["vector"], stored.field("vector").type.list_size)
         units, lengths = directions(X)
         keys = [key_of(id) for id in rows["id"].to_pylist()]
-        payloads = payloads_of(rows, with_nulls=False)
+        payloads = json_rows(rows)
 
         def add() -> None:
             for start in range(0, len(keys), _BATCH):
@@ -250,10 +254,10 @@ class QdrantStore:
             return
         X = units = lengths = None
         if "vector" in rows.column_names:
-            X = _matrix(rows["vector"], rows.schema.field("vector").type.list_size)
+            X = vector_matrix(rows["vector"], rows.schema.field("vector").type.list_size)
             units, lengths = directions(X)
         ids = rows["id"].to_pylist()
-        payloads = payloads_of(rows, with_nulls=True)
+        payloads = json_rows(rows, with_nulls=True)
 
         def change() -> None:
             known = {id for batch in self.scan(["id"], ids=ids) for id in batch.column(0).to_pylist()}
@@ -304,6 +308,15 @@ class QdrantStore:
         """Do nothing: a server indexes and compacts by itself."""
 
 
+def _filter(condition: Any) -> models.Filter | None:
+    """Return a condition as what Qdrant's calls take."""
+    return (
+        condition
+        if condition is None or isinstance(condition, models.Filter)
+        else models.Filter(must=[condition])
+    )
+
+
 def _changes(key: str, payload: dict[str, Any], vector: Any) -> list[Any]:
     payload = {name: value for name, value in payload.items() if name != "id"}
     changes: list[Any] = []
@@ -323,7 +336,7 @@ def _hits(points: list[Any], fields: list[pa.Field]) -> list[Hit]:
         field.name: (
             vector_column([point.vector for point in points], payloads, field.type.list_size)
             if field.name == "vector"
-            else column_of(payloads, field)
+            else arrow_column(payloads, field)
         ).to_pylist()
         for field in fields
     }
@@ -337,30 +350,11 @@ def _hits(points: list[Any], fields: list[pa.Field]) -> list[Hit]:
     ]
 
 
-def _matrix(column: pa.ChunkedArray, dim: int) -> NDArray[np.float32]:
-    values = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    matrix: NDArray[np.float32] = np.asarray(values, np.float32).reshape(-1, dim)
-    return matrix
-
-
-def _columns_of(where: Filter) -> set[str]:
-    """Return the columns that a filter names."""
-    found: set[str] = set()
-    nodes: list[Any] = [where.node]
-    while nodes:
-        node = nodes.pop()
-        if hasattr(node, "field"):
-            other = getattr(node, "value", None)
-            fields = [node.field, other] if isinstance(other, Field) else [node.field]
-            found |= {name for field in fields for name in (field.column, field.list_column) if name}
-        else:
-            nodes += [getattr(node, name) for name in ("node", "left", "right") if hasattr(node, name)]
-    return found
-
-
 def _matching(where: Filter, payloads: list[dict[str, Any]], schema: pa.Schema) -> NDArray[np.bool_]:
-    fields = [schema.field(name) for name in sorted(_columns_of(where))]
-    table = pa.Table.from_arrays([column_of(payloads, field) for field in fields], schema=pa.schema(fields))
+    fields = [schema.field(name) for name in columns_of(where)]
+    table = pa.Table.from_arrays(
+        [arrow_column(payloads, field) for field in fields], schema=pa.schema(fields)
+    )
     mask = matching_rows(where, table)
     if mask is None:
         raise FilterError("this filter compares columns of types that the store in Qdrant cannot compare.")
