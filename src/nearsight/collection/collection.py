@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -110,8 +110,9 @@ class Collection(AnalysisMethods, CollectionReader):
         """
         location = locate(directory)
         model = load_if_needed(model, device, cache_dir)
-        storage = storage or location.default_storage
-        create_collection(location, spec_of(model), storage=storage, exist_ok=exist_ok)
+        create_collection(
+            location, spec_of(model), storage=storage or location.default_storage, exist_ok=exist_ok
+        )
         return cls.open(location, model=model, device=device, cache_dir=cache_dir)
 
     @classmethod
@@ -138,8 +139,7 @@ class Collection(AnalysisMethods, CollectionReader):
         cache_dir : Path, optional
             For converted models.
         in_memory : bool, optional
-            Whether the second search starts to load the rows into memory; see `load_into_memory`. By default
-            in a directory only: a database answers searches itself.
+            Whether the second search loads the rows, see `load_into_memory`; by default of a directory.
 
         Raises
         ------
@@ -150,14 +150,12 @@ class Collection(AnalysisMethods, CollectionReader):
         """
         if str(directory).startswith(("http://", "https://")):
             # The client stands above the collection, so it is named here, not imported.
-            remote: Collection = import_module("nearsight.client").open_collection(str(directory))
-            return remote
+            return cast("Collection", import_module("nearsight.client").open_collection(str(directory)))
         location = locate(directory)
         facts = manifest.CollectionManifest.read(location)
         in_memory = is_directory(location) if in_memory is None else in_memory
-        options: dict[str, Any] = {"columns": schema.columns_in_memory, "enabled": in_memory}
-        rows = location.open_store(facts.store)
-        store = MemoryStore(rows, location.files / manifest.CACHE, **options)
+        rows, cache = location.open_store(facts.store), location.files / manifest.CACHE
+        store = MemoryStore(rows, cache, columns=schema.columns_in_memory, enabled=in_memory)
         collection = cls(location, facts, store, device=device, cache_dir=cache_dir)
         if model is not None:
             model = load_if_needed(model, device, cache_dir)

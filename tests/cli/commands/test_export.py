@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,13 +14,15 @@ def test_export(indexed, photos, tmp_path, strange):
         assert saved["paths"].tolist() == [str(photos / strange)]
 
 
-def test_paths_and_metadata_as_csv_can_be_read_back(indexed, nearsight, photos, tmp_path, strange):
+def test_paths_and_metadata_as_csv_can_be_read_back(nearsight, photos, tmp_path, strange):
     # What a spreadsheet would take for a formula is marked as text; numbers stay numbers.
-    indexed("tag", "note==1+1", "minus=-3", "--where", "width > 0")
-    assert indexed.json("export", tmp_path / "all.csv")["exported"] == 6
+    nearsight.with_images(photos, "--meta", "year=2024")
+    nearsight("tag", "note==1+1", "minus=-3", "--where", "width > 0")
+    assert nearsight.json("export", tmp_path / "all.csv")["exported"] == 6
     lines = (tmp_path / "all.csv").read_bytes().splitlines()
     assert lines[0] == b"path,year,note,minus"
     assert os.fsencode(photos / "3.png") + b",2024,'=1+1,-3" in lines
+    shutil.rmtree(nearsight.collection)
     nearsight("index", photos, "--metadata", tmp_path / "all.csv")
     assert {item["path"]: item["metadata"] for item in nearsight.json("ls")["items"]} == {
         str(path): {"year": 2024, "minus": -3, "note": "=1+1"} for path in photos.iterdir()
