@@ -45,8 +45,7 @@ class Collection(AnalysisMethods, CollectionReader):
 
     Examples
     --------
-    >>> import tempfile
-    >>> from PIL import Image
+    >>> import tempfile; from PIL import Image
     >>> from nearsight import Collection
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for color in ("red", "green", "navy"):
@@ -110,9 +109,8 @@ class Collection(AnalysisMethods, CollectionReader):
         """
         location = locate(directory)
         model = load_if_needed(model, device, cache_dir)
-        create_collection(
-            location, spec_of(model), storage=storage or location.default_storage, exist_ok=exist_ok
-        )
+        storage = storage or location.default_storage
+        create_collection(location, spec_of(model), storage=storage, exist_ok=exist_ok)
         return cls.open(location, model=model, device=device, cache_dir=cache_dir)
 
     @classmethod
@@ -130,8 +128,8 @@ class Collection(AnalysisMethods, CollectionReader):
         Parameters
         ----------
         directory : path, URI or URL
-            Of the collection; see `create`. ``http://HOST:PORT/NAME`` is a collection of a service; see
-            `nearsight.client.RemoteCollection`, which is returned for it, for the methods that it has.
+            Of the collection; see `create`. ``http://HOST:PORT/NAME`` is one of a service, and gives a
+            `nearsight.client.RemoteCollection`.
         model : str or Backend, optional
             The model it must be of; by default the one it was created with, loaded when needed.
         device : str, default "auto"
