@@ -57,7 +57,16 @@ def measure(rows: int, dim: int) -> dict[str, Any]:
 
 def sizes(document: dict[str, Any]) -> dict[str, Any]:
     """Return what opening and holding a collection took."""
-    names = ("rows", "load_s", "open_s", "load_again_s", "process_mb", "memory_mb", "at_once_per_s")
+    names = (
+        "rows",
+        "load_s",
+        "open_s",
+        "load_again_s",
+        "process_mb",
+        "memory_mb",
+        "graph_recall",
+        "at_once_per_s",
+    )
     return {name: document.get(name) for name in names}
 
 
