@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -229,13 +230,18 @@ def test_nobody_outlives_a_cluster_of_ones_own(
     ]
     command += ["--ray", "local", "--actor-cpus", "1", "--json"]
     scene.put(seconds=0.3)
-    run = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    before = set(Path("/tmp").glob("nearsight-ray-*"))
+    run = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE)
     wait_for(lambda: scene.log, run)
     assert len(marked(mark)) > 3
     run.send_signal(number)
     run.communicate(timeout=120)
     psutil.wait_procs(marked(mark), timeout=120)
     assert not marked(mark)
+    left = set(Path("/tmp").glob("nearsight-ray-*")) - before
+    for directory in left:
+        shutil.rmtree(directory)
+    assert bool(left) is (number == signal.SIGKILL)
     if number == signal.SIGINT:
         scene.put()
         again = subprocess.run(list(map(str, command)), capture_output=True, check=True, timeout=300)

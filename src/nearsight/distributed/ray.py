@@ -7,14 +7,15 @@ is for processes of any other origin: so actors, nodes and the driver may die, a
 import logging
 import os
 import secrets
+import shutil
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from nearsight.distributed.committer import CommitReport, Committer
@@ -32,6 +33,8 @@ _SECONDS_PER_LOOK = 2.0
 _MAX_ERRORS = 8
 # Rows go into files of the job, and not through Ray's memory; without a limit it takes 30 % of the machine's.
 _OBJECT_STORE_BYTES = 80 * 2**20
+_MAX_STARTS = 3
+_SHORT_TMP, _MAX_REMOVALS = "/tmp", 20
 
 
 @dataclass(slots=True)
@@ -307,24 +310,50 @@ class _Driver:
 
 
 @contextmanager
+def _files_of_ray() -> Iterator[str]:
+    # The paths of its sockets may have 107 characters, and $TMPDIR has often half of them.
+    parent = _SHORT_TMP if os.access(_SHORT_TMP, os.W_OK) else None
+    directory = tempfile.mkdtemp(prefix="nearsight-ray-", dir=parent)
+    try:
+        yield directory
+    finally:
+        # Processes that are ending write a last line.
+        for _ in range(_MAX_REMOVALS):
+            shutil.rmtree(directory, ignore_errors=True)
+            if not os.path.lexists(directory):
+                break
+            time.sleep(0.5)
+
+
+@contextmanager
 def _connected(ray: Any, address: str) -> Iterator[None]:
     """Connect to a cluster, or start one that ends with the block, with its files."""
     facts: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
     with (
-        TemporaryDirectory(prefix="nearsight-ray-", ignore_cleanup_errors=True) as directory,
+        _files_of_ray() as directory,
         # Ray prints there that a node has died, where `--json` prints its document.
         redirect_stdout(sys.stderr),
     ):
         if address == "local":
             facts |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
             facts["_temp_dir"] = directory
-        try:
-            ray.init(**facts)
-        except (ConnectionError, ValueError) as error:
-            raise InvalidParameterError(
-                f"no Ray cluster answers at {address!r} ({error}); start one with ray start --head, or use"
-                " --ray local"
-            ) from error
+        for attempt in range(1, _MAX_STARTS + 1):
+            try:
+                ray.init(**facts)
+                break
+            # Ray raises just that where one of its processes takes more than half a minute to start.
+            except Exception as error:
+                ray.shutdown()
+                if address != "local":
+                    raise InvalidParameterError(
+                        f"no Ray cluster answers at {address!r} ({error}); start one with ray start --head, or"
+                        " use --ray local"
+                    ) from error
+                if attempt == _MAX_STARTS:
+                    raise DeviceError(
+                        f"Ray did not start on this machine ({error}); try again when the machine is less"
+                        " busy, or leave --ray out"
+                    ) from error
         try:
             yield
         finally:
