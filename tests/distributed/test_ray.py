@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import warnings
@@ -18,6 +19,7 @@ from fake_jobs import DEADLY_SIDE_PX, install_fake_model
 from unit_job_checks import N_COPIES, N_IMAGES, UNIT, require_each_once, save, wait_for
 
 from nearsight.distributed import JobFolder, failures, status
+from nearsight.errors import InvalidParameterError
 
 pytestmark = [
     pytest.mark.slow,
@@ -249,6 +251,15 @@ def test_nobody_outlives_a_cluster_of_ones_own(
         assert (facts["status"]["embedded"], facts["failed"]) == (N_IMAGES, 3)
         assert facts["rows_added"] <= N_IMAGES - N_COPIES
         require_each_once(job, photos)
+
+
+def test_an_address_without_a_cluster_is_refused(job: JobFolder) -> None:
+    from nearsight.distributed import ray
+
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(InvalidParameterError, match="no Ray cluster answers at '127"):
+            ray.run(job, None, f"127.0.0.1:{unused.getsockname()[1]}")
 
 
 def marked(mark: str) -> list[psutil.Process]:

@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -309,6 +310,24 @@ class _Driver:
         self._waiting.append(unit)
 
 
+def _require_answer(address: str) -> None:
+    """Refuse an address where nobody listens, which Ray tries for two minutes."""
+    host, _, port = address.rpartition(":")
+    if "://" in host or not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> InvalidParameterError:
+    return InvalidParameterError(
+        f"no Ray cluster answers at {address!r} ({error}); start one with ray start --head, or use"
+        " --ray local"
+    )
+
+
 @contextmanager
 def _files_of_ray() -> Iterator[str]:
     # The paths of its sockets may have 107 characters, and $TMPDIR has often half of them.
@@ -329,6 +348,7 @@ def _files_of_ray() -> Iterator[str]:
 def _connected(ray: Any, address: str) -> Iterator[None]:
     """Connect to a cluster, or start one that ends with the block, with its files."""
     facts: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
+    _require_answer(address)
     with (
         _files_of_ray() as directory,
         # Ray prints there that a node has died, where `--json` prints its document.
@@ -345,10 +365,7 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
             except Exception as error:
                 ray.shutdown()
                 if address != "local":
-                    raise InvalidParameterError(
-                        f"no Ray cluster answers at {address!r} ({error}); start one with ray start --head, or"
-                        " use --ray local"
-                    ) from error
+                    raise _no_cluster(address, error) from error
                 if attempt == _MAX_STARTS:
                     raise DeviceError(
                         f"Ray did not start on this machine ({error}); try again when the machine is less"
