@@ -42,6 +42,11 @@ def test_labels_are_given_learned_and_checked(service, serve_on_loopback, monkey
         local = Collection.open(service.catalog.directory("shelf"), model=FakeBackend())
         queue = remote.next_images(n=6)
         assert [image.prediction.label for image in queue] == [""] * 6
+        ann, bob = (
+            {image.prediction.id for image in remote.next_images(n=6, labeler=name)}
+            for name in ("ann", "bob")
+        )
+        assert (len(ann), len(bob), len(ann & bob)) == (6, 6, 0)
         truth = {item.id: "light" if n % 2 else "dark" for n, item in enumerate(local.items())}
         some = dict(list(truth.items())[:24])
         assert remote.set_labels(some) == [1, 2]

@@ -77,12 +77,28 @@ def undo_labels(
 
 
 def next_images(
-    collection: Named, key: str = _KEY, n: int = 12, *, skipped: Sequence[str] = ()
+    collection: Named,
+    key: str = _KEY,
+    n: int = 12,
+    *,
+    skipped: Sequence[str] = (),
+    labeler: str | None = None,
+    lease_s: float = 600.0,
+    held: Sequence[str] = (),
 ) -> "Operation[list[QueuedImage]]":
-    """Return the images to label next; see `nearsight.analyses.label_queue.next_images`."""
+    """Return the images to label next; see `nearsight.analyses.label_queue.next_images`.
+
+    Parameters
+    ----------
+    labeler : str, optional
+        Who labels them: others do not get them within `lease_s` seconds. What this labeler had before is free
+        again, but for what is in `held`.
+    """
     from nearsight.analyses.label_queue import QueuedImage
 
-    body = {"key": key, "n": n, "skipped": list(skipped)}
+    body: dict[str, Any] = {"key": key, "n": n, "skipped": list(skipped)}
+    if labeler is not None:
+        body |= {"labeler": labeler, "lease_s": lease_s, "held": list(held)}
     answer = yield Request("POST", collection_path(collection, "labels", "queue"), json=body)
     return [QueuedImage(_prediction(each), bool(each["check"])) for each in answer.json()["images"]]
 

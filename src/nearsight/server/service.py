@@ -116,6 +116,7 @@ class Service:
         self.stopping = asyncio.Event()
         self._threads = ThreadPoolExecutor(_N_THREADS, thread_name_prefix="nearsight-request")
         self._tasks: list[asyncio.Task[None]] = []
+        self._in_background: dict[str, asyncio.Task[None]] = {}
         self._why_not_ready = "the model is being loaded"
         self._since = time.time()
 
@@ -123,6 +124,20 @@ class Service:
         """Run something that blocks, outside of the event loop."""
         call = partial(function, *args, **options)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def in_background(self, name: str, function: Callable[[], object]) -> None:
+        """Run something that blocks and that nobody waits for; not while the same is running."""
+
+        async def run() -> None:
+            try:
+                await self.in_thread(function)
+            except Exception as error:  # the next request asks for it again
+                _log.warning("%s failed", name, exc_info=error)
+            finally:
+                self._in_background.pop(name, None)
+
+        if name not in self._in_background and not self.stopping.is_set():
+            self._in_background[name] = asyncio.ensure_future(run())
 
     def start(self) -> None:
         """Begin to load the default model, and what runs in the background. Needs a running loop."""
@@ -139,9 +154,10 @@ class Service:
         """Finish what was accepted, within the time of grace."""
         self.begin_stop()
         await self.jobs.stop()
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._in_background.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.dispatcher.close(self.settings.grace_s)
         self.models.close()
         self._threads.shutdown(wait=False, cancel_futures=True)

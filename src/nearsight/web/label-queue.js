@@ -148,7 +148,10 @@ export class LabelQueue extends EventTarget {
   async refill() {
     this.given = 0;
     if ([...this.counts.values()].filter((n) => n > 0).length > 1) await ended(await this.post("classifiers", { doubtful: "keep" }));
-    const { images } = await this.post("labels/queue", { n: LENGTH, skipped: [...this.skipped] });
+    // Others get other images, also in another window; but these are not asked for twice.
+    const labeler = (sessionStorage.labeler ??= Math.random().toString(36).slice(2));
+    const held = this.images.slice(0, 2 * FIXED).map(({ id }) => id);
+    const { images } = await this.post("labels/queue", { n: LENGTH, skipped: [...this.skipped], labeler, held });
     const fixed = this.images.slice(0, FIXED);
     this.images = [...fixed, ...images.filter(({ id }) => !this.done.has(id) && !fixed.some((image) => image.id === id))];
     this.tell();

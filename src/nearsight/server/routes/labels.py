@@ -17,6 +17,7 @@ from nearsight.server.routes.items import page_of_items
 from nearsight.server.routes.jobs import IdempotencyKey, accepted, analysis_args
 from nearsight.server.service import Service
 from nearsight.services import classifiers
+from nearsight.services.label_queues import LEASE_S, MAX_LEASE_S, LabelQueue
 from nearsight.services.label_sets import (
     DEFAULT_KEY,
     MAX_CLASSES,
@@ -71,11 +72,14 @@ class Confirmation(BaseModel):
 
 
 class QueueRequest(BaseModel):
-    """How many images to label next, and which not."""
+    """How many images to label next, and which not; with a labeler, others do not get them meanwhile."""
 
     key: Key = DEFAULT_KEY
     n: int = Field(12, ge=1, le=200)
     skipped: Ids = []
+    labeler: str | None = Field(None, min_length=1, max_length=100)
+    lease_s: float = Field(LEASE_S, gt=0, le=MAX_LEASE_S)
+    held: Ids = Field([], description="Images that this labeler still has; the lease goes on.")
 
 
 class CheckRequest(BaseModel):
@@ -186,17 +190,26 @@ async def export(request: Request, name: str, key: QueryKey = DEFAULT_KEY) -> St
 async def get_queue(request: Request, name: str, body: QueueRequest) -> dict[str, Any]:
     """Return the images to label next, with what the collection's own classifier makes of them.
 
-    About a quarter are check images, drawn at random.
+    About a quarter are check images, drawn at random. Images that others have are left out; `leased` says how
+    many these are. To lease images needs the scope write.
     """
     service: Service = request.app.state.service
+    if body.labeler is not None:
+        service.gate.admit(request, "write")
 
-    def read() -> list[dict[str, Any]]:
-        collection = service.catalog.open(name)
-        LabelSet(collection, body.key)
-        queue = label_queue.next_images(collection, body.key, body.n, skipped=set(body.skipped))
-        return [{**shown_prediction(service, each.prediction), "check": each.is_check} for each in queue]
+    def read() -> tuple[dict[str, Any], bool]:
+        turn = LabelQueue(service.catalog.open(name), body.key).next(
+            body.n, labeler=body.labeler, lease_s=body.lease_s, skipped=set(body.skipped), held=body.held
+        )
+        shown = [{**shown_prediction(service, i.prediction), "check": i.is_check} for i in turn.images]
+        return {"images": shown, "leased": turn.n_leased}, turn.is_stale
 
-    return {"images": await service.in_thread(read)}
+    document, is_stale = await service.in_thread(read)
+    if is_stale:
+        service.in_background(
+            f"label queue {name} {body.key}", lambda: LabelQueue(service.catalog.open(name), body.key).plan()
+        )
+    return document
 
 
 @router.get("/labels/accuracy", dependencies=[requires("read")])
