@@ -49,6 +49,8 @@ def create_collection(
                 f"{location.uri} is a collection already; open it, or choose another place"
             )
         return
+    if location.read_document(manifest.COPY) is not None:
+        raise manifest.unfinished_copy(location)
     schema = row_schema.schema(spec.dim, storage)
     if is_directory(location):
         directory = location.files

@@ -33,6 +33,8 @@ FACES = "faces"
 # While a collection of projected vectors is built: one of whole vectors, and the lock of whoever builds.
 FULL = "full"
 BUILD_LOCK = "build.lock"
+# While a collection is copied here: of what it is a copy.
+COPY = "copy.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,17 @@ def interrupted(directory: Path) -> NotACollectionError:
     )
 
 
+def unfinished_copy(location: Location) -> NotACollectionError:
+    """Return the error for a copy of a collection that was interrupted."""
+    return NotACollectionError(
+        f"{location.uri} is an unfinished copy of a collection; the same nearsight copy SRC DST as before"
+        " goes on, or delete it"
+    )
+
+
 def _not_found(location: Location) -> CollectionNotFoundError | NotACollectionError:
+    if location.read_document(COPY) is not None:
+        return unfinished_copy(location)
     directory = location.files
     if not is_directory(location):
         return CollectionNotFoundError(

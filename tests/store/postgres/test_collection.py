@@ -1,6 +1,8 @@
 """A collection in PostgreSQL through the command line, and what is the engine's own duty."""
 
 import json
+import subprocess
+import sys
 import threading
 from urllib.parse import quote
 
@@ -11,7 +13,8 @@ from click.testing import CliRunner
 
 from nearsight import Collection
 from nearsight.cli.main import cli
-from nearsight.errors import StorageError
+from nearsight.collection import copy_collection
+from nearsight.errors import NotACollectionError, StorageError
 from nearsight.store import Field, create_store, open_store, parse
 from nearsight.store.postgres import connection as connections
 from nearsight.store.postgres import indexes, search
@@ -189,3 +192,26 @@ def test_one_writer_at_a_time(uri):
         thread.join()
     assert len(numbers) == 60
     assert numbers[::2] == numbers[1::2]
+
+
+@pytest.mark.slow
+def test_a_copy_there_and_back_goes_on_after_a_kill(uri, photos, tmp_path):
+    source = Collection.create(tmp_path / "source", model=FakeBackend())
+    source.add(photos, metadata={"shelf": "top", "price": 9.5})
+    code = (
+        "import sys, os; from nearsight.collection import collection_copy as c; c._ROWS_PER_WRITE = 1;"
+        "writes = c._missing, c._writes; n = iter(range(99));"
+        "c._writes = lambda rows, schema: (t.slice(i, 1) for t in writes[1](rows, schema)"
+        " for i in range(len(t)) if next(n) < 4 or os.kill(os.getpid(), 9));"
+        "c.copy_collection(sys.argv[1], sys.argv[2])"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "source"), uri])
+    assert killed.returncode == -9
+    with pytest.raises(NotACollectionError, match="unfinished copy"):
+        Collection.open(uri)
+    report = copy_collection(tmp_path / "source", uri, verify=True)
+    assert (report.n_images, report.n_copied) == (6, 2)
+    assert copy_collection(uri, tmp_path / "back", storage="float32", verify=True).n_copied == 6
+    one, two = (list(Collection.open(place).items()) for place in (tmp_path / "source", tmp_path / "back"))
+    by_id = {item.id: item for item in two}
+    assert [by_id[item.id] for item in one] == one

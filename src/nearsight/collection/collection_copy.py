@@ -1,0 +1,255 @@
+"""Copies a collection from one place to another, whatever keeps the two."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nearsight import progress as progress_bars
+from nearsight.artifacts import exported
+from nearsight.collection import manifest, upgrade_state
+from nearsight.collection import schema as row_schema
+from nearsight.errors import NotACollectionError, StorageError
+from nearsight.store import Location, VectorStore, is_directory, is_store, locate
+
+# The rows of one write to the new place: enough that a write costs little each, and 64 MB with thumbnails.
+_ROWS_PER_WRITE, _MAX_BYTES = 4096, 64 << 20
+# float16 keeps eleven significant bits of a number.
+_HALF_TOLERANCE = 2.0**-11
+# What is not copied from a directory: it is made anew, or belongs to whoever works there.
+_OWN = {
+    manifest.FILENAME, manifest.LOCK, manifest.BUILD_LOCK, manifest.CACHE, manifest.FULL, manifest.COPY,
+    manifest.PROJECTION, upgrade_state.STATE,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class CopyReport:
+    """What `copy_collection` did.
+
+    Attributes
+    ----------
+    n_images : int
+        Of the copy.
+    n_copied : int
+        By this call; the others were there from an earlier one.
+    n_files : int
+        Files of analyses: a map, clusters, classifiers, labels, the bank of faces.
+    is_verified : bool
+        Whether every row of the copy was compared with the original.
+    """
+
+    n_images: int
+    n_copied: int
+    n_files: int
+    is_verified: bool
+
+
+def copy_collection(
+    source: str | Path,
+    target: str | Path,
+    *,
+    storage: str | None = None,
+    verify: bool = False,
+    progress: bool | None = None,
+) -> CopyReport:
+    """Copy a collection to another place: its rows, thumbnails, metadata, and what analyses saved.
+
+    The copy is no collection until it is whole. After an interruption, the same call goes on: rows that are
+    there are not written again.
+
+    Parameters
+    ----------
+    source, target : path or URI
+        See `Collection.create`; nothing may be at `target` but an unfinished copy of the same collection.
+    storage : {"float32", "float16"}, optional
+        The type of a stored number; by default as in the original, and in a database what it prefers.
+    verify : bool, default False
+        Whether to read both afterwards, and compare every row. It also verifies a copy that is there already.
+    progress : bool, optional
+        Whether to draw a bar; by default where stderr is a terminal.
+
+    Returns
+    -------
+    CopyReport
+
+    Raises
+    ------
+    CollectionNotFoundError
+        There is no collection at `source`.
+    NotACollectionError
+        There is something else at `target`.
+    StorageError
+        A storage refuses; the original was changed meanwhile; or the copy differs from it.
+    """
+    old, new = locate(source), locate(target)
+    facts = manifest.CollectionManifest.read(old)
+    rows = old.open_store(facts.store)
+    with progress_bars.steps(1 + verify):
+        if new.read_document(manifest.FILENAME) is not None and new.read_document(manifest.COPY) is None:
+            if not verify:
+                raise NotACollectionError(
+                    f"{new.uri} is a collection already: choose another place, or compare the two with"
+                    " --verify"
+                )
+            n_copied, n_files = 0, 0
+        else:
+            n_copied = _copy(rows, facts, old, new, storage, progress)
+            n_files = _copy_files(old, new)
+        copied = new.open_store(manifest.CollectionManifest.read(new).store)
+        if verify:
+            _verify(rows, copied, old, new, progress)
+    return CopyReport(copied.count(), n_copied, n_files, verify)
+
+
+def _copy(
+    rows: VectorStore,
+    facts: manifest.CollectionManifest,
+    old: Location,
+    new: Location,
+    storage: str | None,
+    shown: bool | None,
+) -> int:
+    storage = storage or (facts.storage if is_directory(new) else new.default_storage)
+    schema = _schema(rows, facts, storage)
+    _prepare(new)
+    with new.lock():
+        revision = rows.revision
+        begun = {"source": _name(old), "revision": revision, "storage": storage}
+        if _begun(new) != begun:
+            # Of another collection, or of an older state of this one.
+            new.delete_store(manifest.STORE)
+            new.write_document(manifest.COPY, json.dumps(begun).encode())
+        if (projection := old.read_document(manifest.PROJECTION)) is not None:
+            new.write_document(manifest.PROJECTION, projection)
+        copy = new.create_store(manifest.STORE, schema)
+        n_there, n_copied = copy.count(), 0
+        with progress_bars.bar("copying", rows.count(), progress=shown) as bar:
+            bar.update(n_there)
+            for table in _writes(rows, schema):
+                missing = _missing(copy, table) if n_there else table
+                if missing.num_rows:
+                    copy.append(missing)
+                n_copied += missing.num_rows
+                bar.update(missing.num_rows)
+        if rows.revision != revision or copy.count() != rows.count():
+            raise StorageError(
+                f"{old.uri} was changed while it was copied; stop what writes to it, and run the same command"
+                " again"
+            )
+        manifest.CollectionManifest(
+            facts.spec, facts.fingerprint, facts.created, facts.written_by, storage
+        ).write(new)
+        new.delete_document(manifest.COPY)
+    copy.maintain()
+    return n_copied
+
+
+def _name(place: Location) -> str:
+    return str(place.files.resolve()) if is_directory(place) else place.uri
+
+
+def _begun(place: Location) -> object:
+    content = place.read_document(manifest.COPY)
+    return None if content is None else json.loads(content)
+
+
+def _prepare(new: Location) -> None:
+    """Make the directory of the copy; refuse one that holds anything else."""
+    if is_directory(new) and new.read_document(manifest.COPY) is None:
+        manifest.require_free(new.files)
+        if (new.files / manifest.FULL).is_dir():
+            raise manifest.interrupted(new.files)
+        new.files.mkdir(parents=True, exist_ok=True)
+
+
+def _schema(rows: VectorStore, facts: manifest.CollectionManifest, storage: str) -> pa.Schema:
+    """Return the columns of the original, with numbers of the copy's type."""
+    vector = row_schema.schema(facts.spec.dim, storage).field("vector")
+    return rows.schema.set(rows.schema.get_field_index("vector"), vector)
+
+
+def _writes(rows: VectorStore, schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield all rows, in parts of a size to write at once."""
+    batches: list[pa.RecordBatch] = []
+    for batch in rows.scan(schema.names):
+        batches.append(batch)
+        is_full = sum(map(len, batches)) >= _ROWS_PER_WRITE
+        if is_full or sum(own.nbytes for own in batches) >= _MAX_BYTES:
+            yield pa.Table.from_batches(batches)
+            batches = []
+    if batches:
+        yield pa.Table.from_batches(batches)
+
+
+def _missing(copy: VectorStore, table: pa.Table) -> pa.Table:
+    """Return the rows that an earlier call has not copied."""
+    ids = table["id"].to_pylist()
+    there = {id for batch in copy.scan(["id"], ids=ids) for id in batch.column(0).to_pylist()}
+    return table.filter(pa.array([id not in there for id in ids], pa.bool_()))
+
+
+def _copy_files(old: Location, new: Location) -> int:
+    """Copy what analyses saved; return how many files."""
+    if not old.files.is_dir():
+        return 0
+    n_files = 0
+    for entry in sorted(old.files.iterdir()):
+        if entry.name in _OWN or entry.name.startswith(".") or is_store(entry):
+            continue
+        files = [entry] if entry.is_file() else [file for file in entry.rglob("*") if file.is_file()]
+        for file in files:
+            place = new.files / file.relative_to(old.files)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with open(file, "rb") as content, exported(place) as copy:
+                shutil.copyfileobj(content, copy)
+        n_files += len(files)
+    return n_files
+
+
+def _verify(rows: VectorStore, copied: VectorStore, old: Location, new: Location, shown: bool | None) -> None:
+    """Compare every row; vectors may differ by the rounding of float16."""
+    if copied.count() != rows.count():
+        raise StorageError(
+            f"{new.uri} has {copied.count():,} images, and {old.uri} {rows.count():,}: they are not the same."
+            " Delete the copy, and copy again"
+        )
+    names = rows.schema.names
+    with progress_bars.bar("verifying", rows.count(), progress=shown) as bar:
+        for table in _writes(rows, rows.schema):
+            others = copied.scan(names, ids=table["id"].to_pylist())
+            differing = _differing(table, pa.Table.from_batches(others, rows.schema))
+            if differing is not None:
+                raise StorageError(
+                    f"{differing} in {new.uri} is not as in {old.uri}. Delete the copy, and copy again;"
+                    " if something writes to the original, stop that first"
+                )
+            bar.update(table.num_rows)
+
+
+def _differing(table: pa.Table, other: pa.Table) -> str | None:
+    """Return what differs, if anything does: a row or a value of one."""
+    other = other.take(pc.index_in(table["id"], other["id"]))
+    ids = table["id"].to_pylist()
+    for name in table.column_names:
+        if name == "vector":
+            wrong = _differing_vectors(table["vector"], other["vector"])
+        else:
+            pairs = zip(table[name].to_pylist(), other[name].to_pylist(), strict=True)
+            wrong = [a != b and not (a != a and b != b) for a, b in pairs]
+        if any(wrong):
+            return f"{name!r} of image {ids[wrong.index(True)]}"
+    return None
+
+
+def _differing_vectors(column: pa.ChunkedArray, other: pa.ChunkedArray) -> list[bool]:
+    pair = [np.asarray(one.combine_chunks().flatten(), np.float64) for one in (column, other)]
+    X, copied = (flat.reshape(len(column), -1) for flat in pair)
+    scale = np.abs(X).max(axis=1, keepdims=True)
+    differs: list[bool] = (np.abs(X - copied) > _HALF_TOLERANCE * scale).any(axis=1).tolist()
+    return differs
