@@ -20,7 +20,8 @@ reported are foreign.
 
 *labels*: 5 % of all labels are changed, to any class or to one of the three nearest, in ten draws. Told are
 the area under the ROC curve of the margin, precision among the first 5 %, precision and recall of the images
-that `classify check` calls likely, and the same of cleanlab on the same probabilities where it is installed.
+that `classify check` calls likely and of its three cuts, with what it expects of each, and the same of
+cleanlab on the same probabilities where it is installed; and of labels that nobody changed, the cuts.
 Labels that were wrong before count as false alarms, so that precision is a lower bound.
 
 *few*: 10 labels a class, of the folder and of scikit-learn's digits: how many are called likely.
@@ -40,7 +41,7 @@ from sklearn.datasets import load_digits
 from nearsight import Embedder, images
 from nearsight.analyses.image_quality import QualityLimits
 from nearsight.estimators.anomaly import knn_distances
-from nearsight.estimators.classification import find_label_errors
+from nearsight.estimators.classification import LabelCut, find_label_errors
 from nearsight.estimators.conformal import tail_alarms
 from nearsight.images.statistics import ImageStatistics, statistics
 from nearsight.parallel import ordered_map
@@ -225,7 +226,9 @@ def labels(X: np.ndarray, y: np.ndarray, n_draws: int) -> dict[str, object]:
     means = np.array([X[y == c].mean(axis=0) for c in range(y.max() + 1)])
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     nearest = np.argsort(-(means @ means.T), axis=1)[:, 1:4]
-    result = {}
+    result: dict[str, object] = {
+        "as they are": [expected(cut) for cut in find_label_errors(X, y).cuts],
+    }
     for name, candidates in (("any class", None), ("one of the three nearest", nearest)):
         figures: dict[str, list[float]] = {}
         for seed in range(n_draws):
@@ -238,6 +241,10 @@ def labels(X: np.ndarray, y: np.ndarray, n_draws: int) -> dict[str, object]:
             for key, v in figures.items()
         }
     return result
+
+
+def expected(cut: LabelCut) -> dict[str, object]:
+    return {"cut": cut.name, "images": cut.n, "expected precision": cut.precision}
 
 
 def few_labels(X: np.ndarray, y: np.ndarray, n_each: int = 10, n_draws: int = 6) -> dict[str, object]:
@@ -277,6 +284,15 @@ def judged(X: np.ndarray, y: np.ndarray, rows: np.ndarray) -> dict[str, float]:
         "precision of the likely": float(is_wrong[likely].mean()) if len(likely) else 0.0,
         "recall of the likely": float(is_wrong[likely].sum() / len(rows)),
     }
+    for cut in errors.cuts:
+        first = errors.ranked[: cut.n]
+        figures |= {
+            f"{cut.name}: images": float(cut.n),
+            f"{cut.name}: precision": float(is_wrong[first].mean()) if cut.n else 0.0,
+            f"{cut.name}: expected precision": cut.precision or 0.0,
+            f"{cut.name}: recall": float(is_wrong[first].sum() / len(rows)),
+            f"{cut.name}: expected recall": cut.recall,
+        }
     try:
         from cleanlab.filter import find_label_issues
     except ImportError:

@@ -16,14 +16,15 @@ from nearsight.collection import Collection, Item
 from nearsight.collection.arrays import VectorTable, read_vectors
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.anomaly import knn_distances
-from nearsight.estimators.classification.label_errors import MIN_ROWS
+from nearsight.estimators.classification.label_errors import MIN_ROWS, LabelCut
 from nearsight.estimators.conformal import tail_alarms, tail_p_values
 from nearsight.images.path_encoding import absolute
 from nearsight.progress import steps
 
 #: Every kind of issue, in the order of reports.
 ISSUE_KINDS = (
-    "unreadable", *KINDS, "outlier", "duplicate", "leak", "label_conflict", "wrong_label", "rare_class",
+    "unreadable", *KINDS, "outlier", "duplicate", "leak", "label_conflict", "wrong_label", "doubtful_label",
+    "rare_class",
 )  # fmt: skip
 #: What folders of a split are called, and what is meant.
 SPLIT_FOLDERS = {
@@ -74,6 +75,8 @@ class Audit:
         Images of each class; empty without labels.
     notes : list of str
         What was not checked, and what is common to the whole set.
+    label_cuts : list of LabelCut
+        What to expect of the labels that look wrong; empty where they were not checked.
     """
 
     issues: list[Issue]
@@ -81,6 +84,7 @@ class Audit:
     limits: QualityLimits
     class_counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    label_cuts: list[LabelCut] = field(default_factory=list)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -106,7 +110,7 @@ def audit(
     stated rate (`image_quality`). Outliers are far from their 5 nearest neighbors, by an extrapolated tail
     (`conformal.tail_alarms`). Duplicates are those of
     `find_duplicates`; one across two splits is a leak, one with two labels a conflict. Wrong labels are those
-    of `check_labels`, as many as it estimates.
+    of `check_labels`, as many as it estimates; the others that look like another class are doubtful.
 
     Parameters
     ----------
@@ -151,18 +155,20 @@ def audit(
     label_sets = _label_sets(items, labels or {})
     issues += _duplicate_issues(duplicates.groups, splits, label_sets)
     counts: dict[str, int] = {}
+    cuts: list[LabelCut] = []
     if labels is None:
         notes.append("labels were not given, so that classes were not checked")
     else:
         label_by_id = {id: next(iter(names)) for id, names in label_sets.items() if len(names) == 1}
         counts = dict(Counter(label_by_id.values()))
-        issues += _label_issues(table, items, label_by_id, notes)
+        found, cuts = _label_issues(table, items, label_by_id, notes)
+        issues += found
         issues += list(_rare_classes(counts, label_by_id, items))
     if not splits:
         notes.append("there are no splits, so that leaks were not looked for")
     order = {kind: i for i, kind in enumerate(ISSUE_KINDS)}
     issues.sort(key=lambda issue: (order[issue.kind], -issue.severity))
-    return Audit(issues, len(items), limits, counts, notes)
+    return Audit(issues, len(items), limits, counts, notes, cuts)
 
 
 def _issue(kind: str, items: Iterable[Item], severity: float, detail: str) -> Issue:
@@ -271,7 +277,7 @@ def _folders(path: str) -> list[str]:
 
 def _label_issues(
     table: VectorTable, items: Mapping[str, Item], labels: Mapping[str, str], notes: list[str]
-) -> list[Issue]:
+) -> tuple[list[Issue], list[LabelCut]]:
     rows = [row for row, id in enumerate(table.ids) if id in labels]
     ids = [table.ids[row] for row in rows]
     y = np.array([labels[id] for id in ids], dtype=str)
@@ -280,18 +286,18 @@ def _label_issues(
         check = check_labeled_images(LabeledImages(ids, paths, table.X[rows], y))
     except InvalidParameterError as error:
         notes.append(f"labels were not checked: {error}")
-        return []
-    return [
+        return [], []
+    issues = [
         Issue(
-            "wrong_label",
+            "wrong_label" if suspect.likely else "doubtful_label",
             [suspect.id],
             [suspect.path],
             round(-suspect.margin, 4),
-            f"labeled {suspect.label!r}, and looks like {suspect.suggested!r}",
+            f"labeled {suspect.label!r}, and looks like {suspect.suggested!r} ({suspect.cut})",
         )
         for suspect in check.suspects
-        if suspect.likely
     ]
+    return issues, check.cuts
 
 
 def _rare_classes(

@@ -1,14 +1,15 @@
 """Which labels are probably wrong, and which classes are confused."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from nearsight.analyses.labeled_images import Contradictions, LabeledImages, read_labeled
 from nearsight.collection import Collection
 from nearsight.errors import ImageFailure
-from nearsight.estimators.classification import find_label_errors
+from nearsight.estimators.classification import LabelCut, find_label_errors
+from nearsight.text_format import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Suspect:
         In -1..0: probability of the label minus that of the suggested class.
     likely : bool
         Whether it is among the first so many as there are wrong labels by estimate.
+    cut : str
+        The first cut that holds it; see `LabelCheck.cuts`.
     """
 
     id: str
@@ -35,6 +38,7 @@ class Suspect:
     probability: float
     margin: float
     likely: bool
+    cut: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class LabelCheck:
         Path, or id where there is none, and label of every other image.
     failed : list of ImageFailure
         Labeled images that could not be used.
+    cuts : list of LabelCut
+        The suspects in three cuts, with the share of wrong labels to be expected of each.
     """
 
     n_images: int
@@ -77,6 +83,7 @@ class LabelCheck:
     suspects: list[Suspect]
     others: list[tuple[str, str]]
     failed: list[ImageFailure]
+    cuts: list[LabelCut] = field(default_factory=list)
 
 
 def check_labels(
@@ -125,6 +132,7 @@ def check_labeled_images(images: LabeledImages) -> LabelCheck:
         ClassFacts(str(label), int(n), float(confusion[i, i] / n_judged[i]) if n_judged[i] else None)
         for i, (label, n) in enumerate(zip(errors.classes, counts, strict=True))
     ]
+    cuts = errors.cuts
     suspects = [
         Suspect(
             images.ids[row],
@@ -134,6 +142,7 @@ def check_labeled_images(images: LabeledImages) -> LabelCheck:
             round(float(errors.probabilities[row, predicted[row]]), 4),
             round(float(margins[row]), 4),
             rank < errors.n_expected,
+            next(cut.name for cut in cuts if rank < cut.n),
         )
         for rank, row in enumerate(ranked)
     ]
@@ -153,4 +162,21 @@ def check_labeled_images(images: LabeledImages) -> LabelCheck:
         suspects=suspects,
         others=others,
         failed=images.failed,
+        cuts=cuts,
     )
+
+
+def cut_sentence(cut: LabelCut) -> str:
+    """Return what to expect of the images of a cut, those of the cuts before included.
+
+    Examples
+    --------
+    >>> cut_sentence(LabelCut("likely", 20, 0.75, 0.7))
+    'likely: 20 images, of which about 75 % are wrong; 70 % of all wrong labels are among them'
+    """
+    if cut.precision is None:
+        return f"{cut.name}: none"
+    n = count(cut.n, "image")
+    share = f"{100 * cut.precision:.0f} % {'is' if cut.n == 1 else 'are'} wrong"
+    found = f"{100 * cut.recall:.0f} % of all wrong labels are among them"
+    return f"{cut.name}: {n}, of which about {share}; {found}"

@@ -123,6 +123,7 @@ def check_labels(collection: Named, key: str = _KEY, *, doubtful: str = "refuse"
     Labels that a person has confirmed are left out, and `others` is empty.
     """
     from nearsight.analyses.label_check import ClassFacts, LabelCheck, Suspect
+    from nearsight.estimators.classification import LabelCut
 
     body = {"key": key, "doubtful": doubtful}
     facts = (yield Request("POST", collection_path(collection, "labels", "check"), json=body)).json()
@@ -139,6 +140,10 @@ def check_labels(collection: Named, key: str = _KEY, *, doubtful: str = "refuse"
         suspects=[Suspect(**each) for each in facts["suspects"]],
         others=[],
         failed=[ImageFailure(**each) for each in facts["failed"]],
+        cuts=[
+            LabelCut(each["cut"], each["images"], each["precision"], each["recall"])
+            for each in facts.get("cuts", ())
+        ],
     )
 
 

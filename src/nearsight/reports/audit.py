@@ -28,6 +28,7 @@ _LEADS = {
     "leak": "The same image in two splits: a test on it measures memory.",
     "label_conflict": "The same image with different labels.",
     "wrong_label": "Images that look like another class; the command classify check shows more.",
+    "doubtful_label": "Images that look a little more like another class. Few of these labels are wrong.",
     "rare_class": "Classes with few images.",
 }
 _FOOTER = (
@@ -57,6 +58,8 @@ def write_audit(file: Path, collection: Collection, audit: Audit, place: str) ->
         ordered = sorted(audit.class_counts.items(), key=lambda pair: (-pair[1], pair[0]))
         table = [["class", "images"], *([label, f"{n:,}"] for label, n in ordered)]
         sections.append(Section("Classes", "Images of each class.", table=table))
+    if any(cut.n for cut in audit.label_cuts):
+        sections.append(_cuts(audit))
     facts = {
         "Images": f"{audit.n_images:,}",
         "Issues": f"{len(audit.issues):,}",
@@ -68,6 +71,21 @@ def write_audit(file: Path, collection: Collection, audit: Audit, place: str) ->
     title = f"{count(len(audit.issues), 'issue')} in {count(audit.n_images, 'image')}"
     footer = (*_FOOTER, f"Limits: {audit.limits.source}.")
     write_gallery(file, title, sections, lead=lead, facts=facts, footer=footer)
+
+
+def _cuts(audit: Audit) -> Section:
+    table = [
+        ["from the most suspect label on", "images", "of these wrong, expected", "of the wrong ones, found"]
+    ]
+    for cut in audit.label_cuts:
+        share = "–" if cut.precision is None else f"{cut.precision:.0%}"
+        table.append([cut.name, f"{cut.n:,}", share, f"{cut.recall:.0%}"])
+    lead = (
+        "Each image was classified by the others, with its own label and with every other one: so it is known"
+        " where wrong labels rank. The figures hold for labels that are wrong at random; of labels that"
+        " confuse two similar classes, fewer are found."
+    )
+    return Section("Labels: how far to look", lead, table=table)
 
 
 def _section(collection: Collection, kind: str, issues: Sequence[Issue], n: int) -> Section:

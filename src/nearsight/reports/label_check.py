@@ -55,6 +55,9 @@ def write_label_check(file: Path, collection: Collection, check: LabelCheck) -> 
         "Wrong labels, by estimate": f"{check.n_expected:,}",
         "Collection": collection.uri,
     }
+    for cut in check.cuts:
+        if cut.precision is not None:
+            facts[cut.name.capitalize()] = f"{cut.n:,}, {cut.precision:.0%} of them wrong by estimate"
     is_part = len(shown) < len(check.suspects)
     lead = f"The {len(shown):,} most suspect of {len(check.suspects):,}." if is_part else ""
     title = f"{count(len(likely), 'label')} probably wrong" if likely else "No label is probably wrong"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from nearsight.analyses.duplicate_groups import DuplicateGroup, Duplicates, Leak
     from nearsight.analyses.label_check import LabelCheck
     from nearsight.analyses.recommendations import Recommendations
+    from nearsight.estimators.classification import LabelCut
 
 
 def duplicates_document(result: "Duplicates") -> dict[str, Any]:
@@ -68,7 +69,13 @@ def audit_document(result: "Audit") -> dict[str, Any]:
         "limits": result.limits.limits,
         "false_alarm_rate": result.limits.false_alarm_rate,
         "notes": result.notes,
+        "label_cuts": [_rounded_cut(cut) for cut in result.label_cuts],
     }
+
+
+def _rounded_cut(cut: "LabelCut") -> dict[str, Any]:
+    precision = None if cut.precision is None else round(cut.precision, 4)
+    return {"cut": cut.name, "images": cut.n, "precision": precision, "recall": round(cut.recall, 4)}
 
 
 def classifier_document(classifier: "FittedClassifier") -> dict[str, Any]:
@@ -97,6 +104,7 @@ def label_check_document(result: "LabelCheck") -> dict[str, Any]:
         "classes": [asdict(facts) for facts in result.classes],
         "confusion": result.confusion,
         "suspects": [asdict(suspect) for suspect in result.suspects],
+        "cuts": [_rounded_cut(cut) for cut in result.cuts],
         "failed": [asdict(failure) for failure in result.failed],
     }
 

@@ -186,6 +186,7 @@ def test_wrong_labels_are_ranked_and_written(nearsight, classes, tmp_path):
     result = nearsight.json("classify", "check", "--labels", table, "--out", review, "--html", page)
     assert set(result) == {
         "images", "accuracy", "expected_errors", "classes", "confusion", "suspects", "failed",
+        "cuts",
     }  # fmt: skip
     first = result["suspects"][0]
     assert (first["path"], first["label"], first["suggested"]) == (str(wrong), "stripes", "blobs")

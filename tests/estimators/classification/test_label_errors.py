@@ -104,3 +104,48 @@ def test_what_cannot_be_checked_is_refused():
     X[0, 0] = np.nan
     with pytest.raises(InvalidParameterError, match="finite"):
         find_label_errors(X, y)
+
+
+def overlapping(seed, n_each=100, n_classes=6):
+    """Return classes that no classifier can tell apart wholly, with right labels."""
+    rng = np.random.default_rng(seed)
+    y = np.repeat(np.arange(n_classes), n_each)
+    return np.eye(n_classes, 12)[y] + 0.42 * rng.normal(size=(len(y), 12)), y
+
+
+def test_what_a_cut_expects_is_what_it_holds():
+    """Of classes that overlap, with labels that are wrong at random: by naive counts over many sets."""
+    expected, held, n_errors, n_joint = [], [], [], []
+    for seed in range(12):
+        X, y = overlapping(seed)
+        wrong, rows = flipped(y, 0.08, seed)
+        errors = find_label_errors(X, wrong)
+        names = [cut.name for cut in errors.cuts]
+        assert names == ["very likely", "likely", "worth a look"]
+        numbers = [cut.n for cut in errors.cuts]
+        assert numbers == sorted(numbers)
+        assert numbers[-1] == len(errors.ranked)
+        expected.append([(cut.precision, cut.recall) for cut in errors.cuts])
+        first = [errors.ranked[:n] for n in numbers]
+        held.append([(np.isin(f, rows).mean(), np.isin(rows, f).mean()) for f in first])
+        n_errors.append(errors.n_expected)
+        n_joint.append(_expected_errors(errors.probabilities, errors.y))
+    np.testing.assert_allclose(np.mean(expected, axis=0), np.mean(held, axis=0), atol=0.12)
+    assert np.mean(n_errors) == pytest.approx(len(rows), rel=0.25)
+    # The confident joint alone counts what overlaps as wrong.
+    assert np.mean(n_joint) > 1.5 * len(rows)
+
+
+def test_right_labels_of_classes_that_overlap_are_not_called_wrong():
+    errors = [find_label_errors(*overlapping(seed)) for seed in range(6)]
+    assert np.mean([len(e.ranked) for e in errors]) > 40
+    joint = [_expected_errors(e.probabilities, e.y) for e in errors]
+    assert np.mean([e.n_expected for e in errors]) < np.mean(joint) / 3
+
+
+def test_a_flipped_label_has_the_margin_that_is_foretold():
+    X, y = groups()
+    errors = find_label_errors(X, y)
+    p = errors.probabilities
+    naive = [p[i, c] - np.delete(p[i], c).max() for i in range(len(y)) for c in range(5) if c != errors.y[i]]
+    np.testing.assert_allclose(errors.flipped, np.sort(naive))

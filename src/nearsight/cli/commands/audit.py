@@ -26,7 +26,8 @@ _N_SHOWN = 5
     cls=Command,
     json_shape="""{"issues": [{"kind", "ids", "paths", "severity": float, "detail"}], "counts": {kind: int},
  "images": int, "classes": {label: int}, "limits": {kind: float}, "false_alarm_rate": float,
- "notes": [str]} or with --apply: {"removed": [path], "trash_entry": str or null, "labeled": int,
+ "notes": [str], "label_cuts": [{"cut", "images": int, "precision": float or null, "recall": float}]}
+ or with --apply: {"removed": [path], "trash_entry": str or null, "labeled": int,
  "refused": [{"path", "reason"}], "unknown": [path]}""",
     examples=(
         "nearsight audit photos/ --open",
@@ -101,8 +102,9 @@ def audit(
     Faults of single images: blurred, dark, bright, low contrast (by limits that a stated share of good images
     exceeds), near constant (hardly any range), tiny (a side of less than 64 pixels), odd aspect (a longer
     side of more than 3 times the shorter) and unreadable. Then outliers, duplicates, and leaks between
-    splits. With --labels also one image with two labels, labels that are probably wrong, and rare classes;
-    labels are merged as by `classify fit --doubtful-labels merge`, with a note. Nothing is changed.
+    splits. With --labels also one image with two labels, labels that are probably wrong or doubtful, with the
+    share of wrong ones to be expected in each of three cuts, and rare classes; labels are merged as by
+    `classify fit --doubtful-labels merge`, with a note. Nothing is changed.
 
     --csv writes what was found as a table. Fill in its column `decision`, and --apply carries that out: files
     go into the collection's trash, from which `trash --restore` brings them back, and labels into metadata.
@@ -248,5 +250,12 @@ def _say(run: Run, result: "Audit") -> None:
             run.console.say(f"  {line}")
         if n > _N_SHOWN:
             run.console.say(f"  and {n - _N_SHOWN:,} more; --json and --html list all")
+    if any(cut.n for cut in result.label_cuts):
+        from nearsight.analyses.label_check import cut_sentence
+
+        run.console.say()
+        run.console.say("Labels, from the most suspect on:", bold=True)
+        for cut in result.label_cuts:
+            run.console.say(f"  {cut_sentence(cut)}")
     for note in result.notes:
         run.console.note(f"Note: {note}.")

@@ -2,7 +2,15 @@
 
 from nearsight.estimators.classification.few_shot import FewShotClassifier
 from nearsight.estimators.classification.held_out import HeldOut, judge_held_out
-from nearsight.estimators.classification.label_errors import LabelErrors, find_label_errors
+from nearsight.estimators.classification.label_errors import LabelCut, LabelErrors, find_label_errors
 from nearsight.estimators.classification.label_suggestions import suggest
 
-__all__ = ["FewShotClassifier", "HeldOut", "LabelErrors", "find_label_errors", "judge_held_out", "suggest"]
+__all__ = [
+    "FewShotClassifier",
+    "HeldOut",
+    "LabelCut",
+    "LabelErrors",
+    "find_label_errors",
+    "judge_held_out",
+    "suggest",
+]

@@ -18,6 +18,31 @@ _N_NEIGHBORS = 10
 # With fewer rows a class, on average, a classifier errs more often than a person who labels.
 _ENOUGH_TO_COUNT = 50
 _CERTAIN_MARGIN = -0.5
+# Wrong labels are counted where at least so many are expected, and by at most so many margins.
+_ENOUGH_ERRORS, _MAX_FLIPS = 10, 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCut:
+    """The first so many of the ranked rows, and what to expect of them.
+
+    Attributes
+    ----------
+    name : {"very likely", "likely", "worth a look"}
+        The first half of the expected number of wrong labels; as many as expected; all whose label is not the
+        likeliest.
+    n : int
+        Rows, those of the cuts before included.
+    precision : float or None
+        Expected share of wrong labels among them, 0..1; None for no rows.
+    recall : float
+        Expected share of the wrong labels that are among them, 0..1.
+    """
+
+    name: str
+    n: int
+    precision: float | None
+    recall: float
 
 
 @dataclass(frozen=True)
@@ -36,6 +61,8 @@ class LabelErrors:
         False for rows of classes with fewer than `MIN_ROWS` rows.
     n_expected : int
         Estimated number of wrong labels among the judged rows.
+    flipped : ndarray of shape (m,)
+        Sorted: the margins that judged rows would have if their labels were wrong; see `find_label_errors`.
     """
 
     classes: NDArray[Any]
@@ -43,6 +70,23 @@ class LabelErrors:
     probabilities: Floats
     judged: NDArray[np.bool_]
     n_expected: int
+    flipped: Floats
+
+    @property
+    def cuts(self) -> list[LabelCut]:
+        """The ranked rows in three cuts, each holding those before it."""
+        ranked, margins = self.ranked, self.margins
+        numbers = {
+            "very likely": (self.n_expected + 1) // 2,
+            "likely": self.n_expected,
+            "worth a look": len(ranked),
+        }
+        cuts = []
+        for name, n in numbers.items():
+            n = min(n, len(ranked))
+            recall = _share_below(self.flipped, margins[ranked[n - 1]]) if n else 0.0
+            cuts.append(LabelCut(name, n, min(1.0, self.n_expected * recall / n) if n else None, recall))
+        return cuts
 
     @property
     def predicted(self) -> Ints:
@@ -81,12 +125,18 @@ def find_label_errors(X: ArrayLike, y: ArrayLike) -> LabelErrors:
 
     *Method*: the mean of two classifiers' probabilities, a linear probe and the vote of 10 neighbors, each
     row left out of its own (exact, without a second fit; see `heads`). Rows are ranked by the margin between
-    their label and the likeliest other class. The number of wrong labels is that off the diagonal of the
-    confident joint (Northcutt, Jiang and Chuang 2021, arXiv 1911.00068, section 3.1). With fewer than 50 rows
-    a class, on average, it is at most the number of rows that both classifiers give to the same other class,
-    with a margin of -0.5 or less: the joint would count what the classifiers cannot know yet. A row that has
-    an exact
-    duplicate with the same wrong label is supported by it: look for duplicates, too.
+    their label and the likeliest other class.
+
+    Out-of-sample evidence says how many labels are wrong. The probabilities of a row do not depend on its own
+    label, so they tell, exactly, the margin that it would have under any other label. Of such flipped labels,
+    a share r has margins of at most t; if E labels are wrong, and are so at random, at least E r rows have
+    them. So E is at most the number of such rows divided by r, for each t (as Storey 2002 bounds the share of
+    true nulls); the least of these over the deciles of the flipped margins is taken, and no more than is off
+    the diagonal of the confident joint (Northcutt, Jiang and Chuang 2021, arXiv 1911.00068, section 3.1).
+    With fewer than 50 rows a class, on average, it is also at most the number of rows that both classifiers
+    give to the same other class, with a margin of -0.5 or less: the joint would count what the classifiers
+    cannot know yet. A row that has an exact duplicate with the same wrong label is supported by it: look for
+    duplicates, too.
 
     Parameters
     ----------
@@ -131,12 +181,44 @@ def find_label_errors(X: ArrayLike, y: ArrayLike) -> LabelErrors:
     linear, near = _left_out_parts(points, numbers, len(classes))
     probabilities = (linear + near) / 2
     judged = (counts >= MIN_ROWS)[numbers]
-    n_expected = _expected_errors(probabilities[judged], numbers[judged])
-    errors = LabelErrors(classes, numbers, probabilities, judged, n_expected)
+    flipped = _flipped_margins(probabilities[judged], numbers[judged])
+    n_joint = _expected_errors(probabilities[judged], numbers[judged])
+    errors = LabelErrors(classes, numbers, probabilities, judged, n_joint, flipped)
+    errors = replace(
+        errors, n_expected=min(n_joint, _bounded_errors(errors.margins[judged], flipped, n_joint))
+    )
     if judged.sum() >= _ENOUGH_TO_COUNT * (counts >= MIN_ROWS).sum():
         return errors
     agreed = (linear.argmax(axis=1) == near.argmax(axis=1)) & (errors.margins <= _CERTAIN_MARGIN) & judged
-    return replace(errors, n_expected=min(n_expected, int(agreed.sum())))
+    return replace(errors, n_expected=min(errors.n_expected, int(agreed.sum())))
+
+
+def _flipped_margins(probabilities: Floats, y: Ints) -> Floats:
+    """Return the margin of each row under each label but its own, sorted; of a sample of rows if many."""
+    n_classes = probabilities.shape[1]
+    step = max(1, len(y) * n_classes // _MAX_FLIPS)
+    p, y = probabilities[::step], y[::step]
+    rows = np.arange(len(y))
+    two = np.sort(p, axis=1)[:, -2:]
+    margins = p - two[:, 1:]
+    margins[rows, p.argmax(axis=1)] = two[:, 1] - two[:, 0]
+    is_other = np.ones(p.shape, bool)
+    is_other[rows, y] = False
+    flipped: Floats = np.sort(margins[is_other])
+    return flipped
+
+
+def _share_below(flipped: Floats, margin: float) -> float:
+    return float(np.searchsorted(flipped, margin, side="right") / len(flipped))
+
+
+def _bounded_errors(margins: Floats, flipped: Floats, n_joint: int) -> int:
+    """Return the least upper bound of the number of wrong labels."""
+    # Few errors may have no margin as low as that of one flipped label in ten.
+    shares = [share for share in np.arange(1, 10) / 10 if share * n_joint >= _ENOUGH_ERRORS]
+    limits = [t for t in np.quantile(flipped, shares) if t < 0] + [-np.finfo(float).tiny]
+    found = [(margins <= t).sum() / max(_share_below(flipped, t), 1e-9) for t in limits]
+    return round(float(min(found)))
 
 
 def _left_out_probabilities(points: Floats, y: Ints, n_classes: int) -> Floats:

@@ -25,7 +25,8 @@ _MAX_CLASSES_SHOWN = 15
     json_shape="""{"images": int, "accuracy": float, "expected_errors": int,
  "classes": [{"label", "images": int, "accuracy": float or null}], "confusion": [[int]],
  "suspects": [{"id", "path", "label", "suggested", "probability": float, "margin": float,
-   "likely": bool}], "failed": [{"path", "reason"}]}""",
+   "likely": bool, "cut"}], "cuts": [{"cut", "images": int, "precision": float or null, "recall": float}],
+ "failed": [{"path", "reason"}]}""",
     examples=(
         "nearsight classify check --labels folder --open",
         "nearsight classify check --labels labels.csv --out review.csv",
@@ -60,8 +61,9 @@ def check(
 
     Each image is classified by the others, never by itself (leave-one-out cross-validation). Suspects are
     images that look more like another class, the most probable errors first. `likely` marks as many as there
-    are wrong labels by estimate. Look before you correct: some are merely unusual. Classes with fewer than 5
-    images are not judged. The rows of the confusion matrix are labels, its columns predictions.
+    are wrong labels by estimate, and three cuts say which share of the first so many is wrong. Look before
+    you correct: some are merely unusual. Classes with fewer than 5 images are not judged. The rows of the
+    confusion matrix are labels, its columns predictions.
     """
     from nearsight.analyses.label_check import check_labels
     from nearsight.services.documents import label_check_document
@@ -112,5 +114,11 @@ def _say(run: Run, result: "LabelCheck") -> None:
     header = ("label", "suggested", "probability", "path") if rows else ()
     for line in text_format.table(rows, header=header, right=(2,)):
         run.console.say(line)
+    if result.suspects:
+        from nearsight.analyses.label_check import cut_sentence
+
+        run.console.say()
+        for cut in result.cuts:
+            run.console.say(cut_sentence(cut))
     if (n_more := len(result.suspects) - n_likely) > 0:
         run.console.note(f"{n_more:,} more images look more like another class; --json and --html list them.")
