@@ -57,7 +57,7 @@ class Mixture:
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def make(directory: Path, rows: int, dim: int) -> None:
+def make(directory: Path, rows: int, dim: int, *, thumbnail_bytes: int = 0) -> None:
     """Write a collection's store."""
     source, rng = Mixture(dim), np.random.default_rng(1)
     store = create_store(directory / STORE, schema.schema(dim))
@@ -80,6 +80,8 @@ def make(directory: Path, rows: int, dim: int) -> None:
             "meta_label": rng.integers(0, _N_LABELS, n).astype(float),
             "meta_place": [f"place {number % 13}" for number in numbers],
         }
+        if thumbnail_bytes:
+            columns["thumbnail"] = [rng.bytes(thumbnail_bytes) for _ in range(n)]
         table = {name: pa.array(values, store.schema.field(name).type) for name, values in columns.items()}
         vectors = pa.array(source.draw(n).ravel())
         store.append(pa.table({**table, "vector": pa.FixedSizeListArray.from_arrays(vectors, dim)}))

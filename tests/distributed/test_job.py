@@ -15,7 +15,7 @@ from unit_job_checks import N_COPIES, N_IMAGES, UNIT, planned, require_each_once
 
 import nearsight.distributed.worker as worker_module
 from nearsight import Collection
-from nearsight.distributed import Committer, JobFolder, Worker, failures, plan_again, status
+from nearsight.distributed import Committer, JobFolder, Worker, failures, plan, plan_again, status
 from nearsight.errors import InvalidParameterError, StorageError
 
 from fake import FakeBackend
@@ -186,6 +186,30 @@ def test_a_job_is_planned_once(job: JobFolder, tmp_path: Path, photos: Path) -> 
         planned(tmp_path, [str(tmp_path)])
     with pytest.raises(InvalidParameterError, match="holds no job"):
         JobFolder(tmp_path).job  # noqa: B018 - the access is the test
+
+
+def test_images_that_the_collection_has_are_in_no_unit(tmp_path: Path, photos: Path, embed) -> None:
+    uri = str(tmp_path / "collection")
+    collection = Collection.create(uri, model=FakeBackend())
+    collection.add(photos, progress=False)
+    save(photos / "020.png", 1000)
+    save(photos / "new.png", 1001)
+    job = JobFolder(tmp_path / "job")
+    plan(job, [str(photos)], uri, lambda: collection)
+    # Those two, and the three that are broken.
+    assert (job.job.unchanged, [unit.n_images for unit in job.units()]) == (N_IMAGES - 1, [5])
+    assert embed(job).rows == 2
+    commit(job)
+    names = [Path(path).name for item in Collection.open(uri).items() for path in item.paths]
+    assert {"020.png", "new.png", "021.png"} <= set(names)
+    # Nothing is new but what failed: a job of nothing else is done at once.
+    for broken in photos.glob("*-broken.png"):
+        broken.unlink()
+    job = JobFolder(tmp_path / "another")
+    plan(job, [str(photos)], uri, lambda: Collection.open(uri))
+    assert job.units() == []
+    assert embed(job).units == commit(job).units == 0
+    assert status(job).is_complete
 
 
 def test_a_machine_without_the_disk_ends_before_it_fails_all(tmp_path: Path, photos: Path, embed) -> None:

@@ -1,11 +1,14 @@
 """An index of the files of a collection, in about 100 bytes an image whatever the length of its path."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from nearsight.collection.collection import Collection
 
 # New values are merged into the sorted array once there are this many, or an eighth of the array: a set takes
 # four times the memory, and each merge reads everything.
@@ -72,6 +75,22 @@ class FileIndex:
         self._ids = _CompactSet(np.concatenate(ids))
         self._outdated = _CompactSet(np.concatenate(outdated))
         self._new_keys = _CompactSet(np.empty(0, np.int64))
+
+    @classmethod
+    def of(cls, collection: "Collection") -> "FileIndex":
+        """Return the index of a collection's files as they are now."""
+        return cls(collection._store.scan(list(cls.COLUMNS)))
+
+    def __len__(self) -> int:
+        """Return how many files there are."""
+        return len(self._entries)
+
+    def has_unchanged(self, key: str, size_bytes: int, stamp: int) -> bool:
+        """Return whether a row of this version has this file, with this size and time stamp."""
+        for entry in self._find(key):
+            if (entry["size"], entry["stamp"]) == (size_bytes, stamp):
+                return entry["id"] not in self._outdated
+        return False
 
     def visit(self, key: str) -> list[FileEntry] | None:
         """Mark a file as visited; return its entries, none if it is new, or None if it was visited before.

@@ -8,7 +8,7 @@ import os
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from glob import has_magic
 from itertools import islice
 from pathlib import Path
@@ -18,11 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nearsight.collection import Collection
+from nearsight.collection.file_index import FileIndex
 from nearsight.distributed.job_folder import JobFolder
 from nearsight.distributed.status import failures
 from nearsight.distributed.units import JobFacts, Unit, name_column, open_source, write_units
-from nearsight.errors import ImageFailure, InvalidParameterError
-from nearsight.images import Exclusions, Limits, encode_path, find
+from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
+from nearsight.images import Exclusions, ImageSource, Limits, encode_path, find
 from nearsight.images.glob_patterns import expand
 from nearsight.images.limits import stamp_of
 from nearsight.images.path_encoding import is_shard_name, is_url
@@ -48,8 +49,9 @@ def plan(
     """Divide inputs into units, unless that was done before; return the facts of the job.
 
     A tar shard is a unit, and so are 4,096 rows of a Parquet file of paths and URLs, and 4,096 images of
-    folders in the order of their paths. The plan is one file, which appears whole or not at all: of several
-    processes that plan at the same time, one is heard, and all go on with its plan.
+    folders in the order of their paths, without those that the collection has unchanged. The plan is one
+    file, which appears whole or not at all: of several processes that plan at the same time, one is heard,
+    and all go on with its plan.
 
     Parameters
     ----------
@@ -88,7 +90,8 @@ def plan(
             if not folder.is_planned():
                 collection = open_collection()
                 job = replace(job, model=collection.model_name, fingerprint=collection.fingerprint.to_dict())
-                _write(folder, job, exclusions, skipped, unit_images)
+                planner = _Planner(folder, job, exclusions, skipped, unit_images, FileIndex.of(collection))
+                _write(planner)
     _require_same(folder, job)
     return folder.job
 
@@ -106,12 +109,13 @@ def plan_again(folder: JobFolder) -> int:
     return len(names)
 
 
-def _write(folder: JobFolder, job: JobFacts, exclusions: Exclusions, skipped: Counter[str], n: int) -> None:
-    planner = _Planner(folder, job, exclusions, skipped, n, _Listing(folder, n))
+def _write(planner: "_Planner") -> None:
+    folder, job = planner.folder, planner.job
     units = [replace(unit, number=number) for number, unit in enumerate(planner.units())]
-    if not units:
+    if not units and not planner.n_unchanged:
         raise InvalidParameterError(f"there is no image in {', '.join(job.inputs[:5]) or 'nothing'}")
-    job = replace(job, skipped=dict(skipped.most_common()))
+    skipped = dict(planner.skipped.most_common())
+    job = replace(job, skipped=skipped, unchanged=planner.n_unchanged)
     if not folder.put_plan(lambda file: write_units(file, units, job)):
         planner.listing.remove()
 
@@ -131,14 +135,19 @@ def _shown(value: Any) -> str:
     return ", ".join(map(str, value[:3])) if isinstance(value, tuple) else str(value)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Planner:
     folder: JobFolder
     job: JobFacts
     exclusions: Exclusions
     skipped: Counter[str]
     unit_images: int
-    listing: "_Listing"
+    known: FileIndex
+    n_unchanged: int = 0
+    listing: "_Listing" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.listing = _Listing(self.folder, self.unit_images)
 
     def units(self) -> Iterator[Unit]:
         """Yield the units, without numbers: first those of files that are units by themselves."""
@@ -156,8 +165,20 @@ class _Planner:
     def _found(self, places: Sequence[str]) -> Iterator[str]:
         options: dict[str, Any] = {"allow_remote": self.job.allow_remote, "exclusions": self.exclusions}
         for source in find(list(places), **options, skipped=self.skipped):
+            if not isinstance(source, ImageFailure) and self._is_unchanged(source):
+                self.n_unchanged += 1
+                continue
             # A failure is found again, and recorded, by whoever works on the unit.
             yield encode_path(source.path if isinstance(source, ImageFailure) else source.key)
+
+    def _is_unchanged(self, source: ImageSource) -> bool:
+        if not len(self.known) or not source.key:
+            return False
+        try:
+            stat = source.stat()
+        except ImageError:
+            return False  # as above
+        return self.known.has_unchanged(encode_path(source.key), stat.size_bytes, stat.stamp)
 
     def _expanded(self, path: str) -> Iterator[str]:
         """Yield what a path stands for; a glob is expanded where that may give shards or tables."""

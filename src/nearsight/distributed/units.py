@@ -75,6 +75,8 @@ class JobFacts:
         See `images.Limits`.
     skipped : dict of str to int
         What was passed over, by kind.
+    unchanged : int
+        Images of folders that the collection had, and which are in no unit.
     """
 
     collection: str
@@ -86,6 +88,7 @@ class JobFacts:
     allow_remote: bool = False
     limits: dict[str, Any] | None = None
     skipped: dict[str, int] | None = None
+    unchanged: int = 0
 
     @property
     def exclusions(self) -> Exclusions:
@@ -134,7 +137,8 @@ def read_job(path: Path) -> JobFacts:
             f"{path} is of format {facts['format']}, and this version reads {FORMAT}:"
             " pip install --upgrade nearsight"
         )
-    known = {field.name: facts[field.name] for field in fields(JobFacts)}
+    # Earlier versions did not write all of them.
+    known = {field.name: facts[field.name] for field in fields(JobFacts) if field.name in facts}
     return JobFacts(**{**known, "inputs": tuple(known["inputs"]), "exclude": tuple(known["exclude"])})
 
 

@@ -217,6 +217,12 @@ def _search(needs: Needs) -> list[Line]:
             "Postgres, table and index", n * (4 * d + 150 + 21 * _GRAPH_LINKS), "n x (4 d + 150 + 336)"
         )
     )
+    on_disk, held = _SEARCH_S_ON_DISK, _SEARCH_S_IN_MEMORY
+    lines.append(_line("search on disk", 1000 * on_disk, "ms of a core", "scaled", "that of 100,000 x 512"))
+    if in_memory:
+        lines.append(
+            _line("search in memory", 1000 * held, "ms of a core", "scaled", "that of 100,000 x 512")
+        )
     if needs.queries_per_second:
         seconds = _SEARCH_S_IN_MEMORY if in_memory else _SEARCH_S_ON_DISK
         replicas = math.ceil(needs.queries_per_second * seconds / (needs.cores * _USED_SHARE)) + 1

@@ -123,8 +123,9 @@ def index(
     a file .nomedia. What was passed over is counted. Images of the collection that lie below PATH and are
     excluded now are removed from it; elsewhere they stay until their folder is indexed again.
 
-    With --job, PATH may also be a Parquet file with a column of paths or URLs, and every image is embedded.
-    A process that is killed loses the unit that it works on, and the same command continues.
+    With --job, PATH may also be a Parquet file with a column of paths or URLs. Images of shards and of such
+    files are embedded even if the collection has them. A process that is killed loses the unit that it works
+    on, and the same command continues.
     """
     if job is None and (units is not None or ray is not None):
         raise click.UsageError("--units and --ray need --job DIR, a folder that all processes see")
