@@ -12,6 +12,7 @@ from nearsight.client import (
     label_operations,
     operations,
     recommendation_operations,
+    upgrade_operations,
 )
 from nearsight.client.requests import Operation
 
@@ -149,6 +150,13 @@ class CollectionCalls:
     recommendation_table = Call(recommendation_operations.recommendation_table)
     recommendation_rules = Call(recommendation_operations.recommendation_rules)
     save_recommendation_rules = Call(recommendation_operations.save_recommendation_rules)
+    upgrade = Call(upgrade_operations.upgrade)
+    upgrade_state = Call(upgrade_operations.upgrade_state)
+    commit_upgrade = Call(upgrade_operations.commit_upgrade)
+    abandon_upgrade = Call(upgrade_operations.abandon_upgrade)
+    roll_back_upgrade = Call(upgrade_operations.roll_back_upgrade)
+    search_by_model = Call(upgrade_operations.search_by_model)
+
     baskets = Call(recommendation_operations.baskets)
     fit_baskets = Call(recommendation_operations.fit_baskets)
     delete_baskets = Call(recommendation_operations.delete_baskets)

@@ -90,7 +90,7 @@ class BridgedSearch:
         *,
         id: str | Sequence[str] | None = None,
         k: int = 10,
-        where: str | None = None,
+        where: str | Filter | None = None,
         exact: bool = False,
         allow_remote: bool = False,
     ) -> BridgedResult:

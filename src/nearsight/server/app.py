@@ -32,6 +32,7 @@ from nearsight.server.routes import (
     search,
     session,
     trash,
+    upgrade,
 )
 from nearsight.server.service import Service
 from nearsight.server.tracing import Tracing
@@ -55,6 +56,7 @@ _ROUTES = (
     classify,
     recommendations,
     faces,
+    upgrade,
     page,
 )
 _DIALECTS: tuple[Any, ...] = (cohere, voyage, weaviate, tei)

@@ -71,7 +71,7 @@ class CollectionCatalog:
         self.roots = {name: Path(place).resolve() for name, place in settings.pairs("root").items()}
         self._models = models
         self._device, self._cache_dir = device, cache_dir
-        self._open: dict[str, Collection] = {}
+        self._open: dict[str, tuple[int, Collection]] = {}
         self._orders: OrderedDict[tuple[str, str | None], _Order] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -108,8 +108,10 @@ class CollectionCatalog:
         """
         directory = self.directory(name)
         with self._lock:
-            collection = self._open.get(name)
-            if collection is not None and (directory / "collection.json").exists():
+            changed = _changed(directory / "collection.json")
+            since, collection = self._open.get(name, (0, None))
+            # An upgrade replaces the file: the collection has another model then.
+            if collection is not None and changed == since:
                 return collection
             self._open.pop(name, None)
             try:
@@ -117,7 +119,7 @@ class CollectionCatalog:
             except CollectionNotFoundError:
                 raise Problem(404, f"there is no collection {name!r}", code="collection_not_found") from None
             self.trash(name, collection).recover()
-            self._open[name] = collection
+            self._open[name] = (changed, collection)
             return collection
 
     def trash(self, name: str, collection: Collection) -> Trash:
@@ -307,6 +309,14 @@ class CollectionCatalog:
         if not place.is_relative_to(root):
             raise Problem(403, f"the {param} is not below its root", param=param)
         return place
+
+
+def _changed(file: Path) -> int:
+    """Return when a file changed; 0 if there is none."""
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _ordered_ids(collection: Collection, where: str | None) -> NDArray[Any]:

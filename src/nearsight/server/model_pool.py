@@ -206,6 +206,10 @@ class ModelPool:
                 model.n_users -= 1
                 model.used = time.monotonic()
 
+    def alias_of(self, fingerprint: str) -> str | None:
+        """Return the alias of the model whose fingerprint has this digest; None if none is registered."""
+        return next((a for a, s in self.sources.items() if s.spec().fingerprint.digest == fingerprint), None)
+
     def unload_idle(self) -> list[str]:
         """Unload models that were not used for longer than allowed; return their aliases."""
         if not self._ttl_s:

@@ -181,7 +181,12 @@ _QUERY = {
     "offset": {"type": "integer", "minimum": 0, "maximum": 10_000, "default": 0},
     "exact": {"type": "boolean", "default": False},
     "verify": {"type": "boolean", "default": False, "description": "Images of the very same object first."},
+    "model": {"type": "string", "description": "The alias of the model that an upgrade moves to."},
 }
+
+
+#: What a search may name.
+SEARCH_KEYS = {"image", "not_image", "vector", "not_vector", *_QUERY}
 
 
 def _some_of(schema: dict[str, Any]) -> dict[str, Any]:

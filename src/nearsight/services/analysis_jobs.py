@@ -169,6 +169,34 @@ def faces(args: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def upgrade(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Move the collection to another model; the result names models by alias, and files without folders."""
+    from nearsight.analyses.labeled_images import labels_by_folder, labels_by_key
+    from nearsight.services.upgrade import upgrade as move
+    from nearsight.services.upgrade import upgrade_document
+
+    collection, key = _collection(args), args.get("labels")
+    # A key of that name is a key, whatever folders this process stands beside.
+    labels = labels_by_folder(collection) if key == "folder" else key and labels_by_key(collection, key)
+    report = move(
+        collection,
+        args["model_name"],
+        labels=labels or None,
+        missing=args["missing"],
+        only_sample=args["dry_run"],
+        allow_worse=args["force"],
+        device=args.get("device", "auto"),
+        cache_dir=collection.cache_dir,
+    )
+    document = {**upgrade_document(report), **args["aliases"]}
+    document["refitted"] = [path.name for path in report.refitted]
+    document["stale"] = [
+        {"path": file.path.name, "kind": file.kind, "reason": file.reason} for file in report.stale
+    ]
+    _write(args, document)
+    return document
+
+
 def _collection(args: Mapping[str, Any]) -> Collection:
     cache_dir = args.get("cache_dir")
     return Collection.open(

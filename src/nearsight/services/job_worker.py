@@ -58,7 +58,7 @@ _ANALYSES = (
     *("duplicates", "clusters", "cluster_split", "map", "audit"),
     *("classifier", "label_check", "predictions"),
     *("baskets", "recommendations"),
-    "faces",
+    *("faces", "upgrade"),
 )
 
 

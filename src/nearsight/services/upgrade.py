@@ -1,7 +1,7 @@
 """Moves a collection to another model after a comparison of both, and names what no longer fits."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from nearsight.errors import ParityError
 from nearsight.estimators.neighbors import highest, unit_length
 from nearsight.evaluation import Estimate, PairedDifference, estimate, paired_difference
 from nearsight.evaluation.metrics import Task, retrieval
-from nearsight.models import Fingerprint, load_model
+from nearsight.models import Backend, Fingerprint, load_model
 from nearsight.services.refit import RefitReport, StaleFile, refit, stale_files
+from nearsight.store import Filter
 
 # Images that are embedded first, to learn the bridge and to foretell time: a tenth, within bounds.
 _MIN_SAMPLED, _MAX_SAMPLED, _SAMPLED_SHARE = 500, 2000, 0.1
@@ -171,6 +172,42 @@ def upgrade(
     )
 
 
+def upgrade_document(report: CollectionUpgrade) -> dict[str, Any]:
+    """Return an upgrade as a JSON document."""
+    comparison = report.comparison
+    recall = comparison.recall
+    has_overlap = comparison.overlap.n > 0
+    return {
+        "old_model": report.old_model,
+        "new_model": report.new_model,
+        "images": report.n_images,
+        "embedded": report.n_embedded,
+        "expected_seconds": round(report.expected_seconds, 1),
+        "new_bytes": report.new_bytes,
+        "overlap": round(comparison.overlap.value, 5) if has_overlap else None,
+        "overlap_interval": [round(comparison.overlap.low, 5), round(comparison.overlap.high, 5)]
+        if has_overlap
+        else None,
+        "compared": comparison.n_images,
+        "recall@1": None
+        if recall is None
+        else {
+            "old": comparison.old_recall,
+            "new": comparison.new_recall,
+            **{key: value for key, value in asdict(recall).items() if key in ("low", "high", "p")},
+            "difference": recall.value,
+        },
+        "switched": report.switched,
+        "bridge_recall": None
+        if report.bridge_recall is None
+        else dict(zip(("value", "low", "high"), (round(x, 5) for x in report.bridge_recall), strict=True)),
+        "dropped": report.n_dropped,
+        "estimated": report.n_estimated,
+        "refitted": [str(path) for path in report.refitted],
+        "stale": [{**asdict(file), "path": str(file.path)} for file in report.stale],
+    }
+
+
 def n_sampled(n_images: int) -> int:
     """Return how many of a collection's images are embedded first.
 
@@ -237,12 +274,12 @@ def commit_upgrade(collection: Collection) -> RefitReport:
 
 def search_by_model(
     collection: Collection,
-    model: str,
+    model: str | Backend,
     query: Any = None,
     *,
     ids: Sequence[str] = (),
     k: int = 10,
-    where: str | None = None,
+    where: str | Filter | None = None,
     exact: bool = False,
     allow_remote: bool = False,
     device: str = "auto",
@@ -253,8 +290,8 @@ def search_by_model(
     Parameters
     ----------
     collection : Collection
-    model : str
-        Name of the model.
+    model : str or Backend
+        The model, or its name.
     query, k, where, exact, allow_remote
         See `Collection.search`.
     ids : sequence of str
@@ -267,12 +304,18 @@ def search_by_model(
     FingerprintMismatchError
         The collection has another model, and no upgrade to this one is under way.
     """
-    backend = load_model(model, device=device, cache_dir=cache_dir)
+    backend = load_model(model, device=device, cache_dir=cache_dir) if isinstance(model, str) else model
     options: dict[str, Any] = {"k": k, "where": where, "exact": exact, "allow_remote": allow_remote}
     if backend.spec.fingerprint == collection.fingerprint:
         matches = collection.search(query, id=ids, **options)
         return BridgedResult(matches, [], 0, 1.0, 1.0, 1.0, 1.0)
     return BridgedSearch(collection, backend).search(query, id=ids, **options)
+
+
+def bridge_document(result: BridgedResult) -> dict[str, Any]:
+    """Return what a search by the bridge says of itself, as a JSON document."""
+    figures = {name: round(getattr(result, name), 5) for name in ("recall", "low", "high", "share")}
+    return {**figures, "embedded": result.n_embedded}
 
 
 def compare_models(run: Upgrade, labels: Mapping[str, str] | None = None) -> ModelComparison:

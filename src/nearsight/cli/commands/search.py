@@ -175,9 +175,11 @@ def search(
         raise ImageError("standard input", error.reason) from error
     document: dict[str, Any] = {"hits": [_hit(match) for match in matches]}
     if bridged is not None:
+        from nearsight.services.upgrade import bridge_document
+
         for hit in document["hits"]:
             hit["by"] = "bridge" if hit["id"] in bridged.estimated else "model"
-        document["bridge"] = _bridge(model, bridged)
+        document["bridge"] = {"model": model, **bridge_document(bridged)}
     run.console.document(document)
     if bridged is not None:
         _note_bridge(run, bridged)
@@ -204,11 +206,6 @@ def search(
 
 def _hit(match: "Match") -> dict[str, Any]:
     return {"id": match.id, "path": match.path, "similarity": match.similarity, "metadata": match.metadata}
-
-
-def _bridge(model: str | None, result: "BridgedResult") -> dict[str, Any]:
-    figures = {name: round(getattr(result, name), 5) for name in ("recall", "low", "high", "share")}
-    return {"model": model, **figures, "embedded": result.n_embedded}
 
 
 def _note_bridge(run: Run, result: "BridgedResult") -> None:

@@ -1,7 +1,6 @@
 """`upgrade` and `rollback`."""
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -93,6 +92,7 @@ def upgrade(
         return
     from nearsight.services.labels import labels_of
     from nearsight.services.upgrade import upgrade as move
+    from nearsight.services.upgrade import upgrade_document
 
     report = move(
         collection,
@@ -105,7 +105,7 @@ def upgrade(
         cache_dir=run.settings.cache_dir,
         progress=run.console.progress,
     )
-    run.console.document(_document(report))
+    run.console.document(upgrade_document(report))
     _say(run, report)
 
 
@@ -146,41 +146,6 @@ def rollback(run: Run, /) -> None:
         run.console.note(
             f"Note: {count(n_lacking, 'image')} came after the upgrade; index their folders again."
         )
-
-
-def _document(report: "CollectionUpgrade") -> dict[str, Any]:
-    comparison = report.comparison
-    recall = comparison.recall
-    has_overlap = comparison.overlap.n > 0
-    return {
-        "old_model": report.old_model,
-        "new_model": report.new_model,
-        "images": report.n_images,
-        "embedded": report.n_embedded,
-        "expected_seconds": round(report.expected_seconds, 1),
-        "new_bytes": report.new_bytes,
-        "overlap": round(comparison.overlap.value, 5) if has_overlap else None,
-        "overlap_interval": [round(comparison.overlap.low, 5), round(comparison.overlap.high, 5)]
-        if has_overlap
-        else None,
-        "compared": comparison.n_images,
-        "recall@1": None
-        if recall is None
-        else {
-            "old": comparison.old_recall,
-            "new": comparison.new_recall,
-            **{key: value for key, value in asdict(recall).items() if key in ("low", "high", "p")},
-            "difference": recall.value,
-        },
-        "switched": report.switched,
-        "bridge_recall": None
-        if report.bridge_recall is None
-        else dict(zip(("value", "low", "high"), (round(x, 5) for x in report.bridge_recall), strict=True)),
-        "dropped": report.n_dropped,
-        "estimated": report.n_estimated,
-        "refitted": [str(path) for path in report.refitted],
-        "stale": [{**asdict(file), "path": str(file.path)} for file in report.stale],
-    }
 
 
 def _say(run: Run, report: "CollectionUpgrade") -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from starlette.responses import Response
 
 from nearsight.collection import Match
+from nearsight.collection.bridged_search import BridgedResult
 from nearsight.server.auth import requires
 from nearsight.server.dispatcher import Timing
 from nearsight.server.errors import Problem
@@ -22,11 +23,12 @@ from nearsight.server.inputs import (
     read_form,
     read_json,
 )
-from nearsight.server.schemas import SEARCH
+from nearsight.server.schemas import SEARCH, SEARCH_KEYS
 from nearsight.server.service import Service
 from nearsight.server.vectors import embed_inputs, while_connected
 from nearsight.services.cluster_edits import cluster_condition
 from nearsight.services.collections import search_verified
+from nearsight.services.upgrade import bridge_document, search_by_model
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["search"], dependencies=[requires("read")])
 
@@ -40,8 +42,9 @@ async def search(request: Request, name: str) -> Response:
 
     Several images, ids and vectors stand for their mean; `not_image`, `not_id`, `not_vector` and `not_text`
     say what is not wanted. `cluster` is the name or number of one of the latest clusters, or several of
-    them. `verify` puts images of the very same object first; then one image or id is searched for. `offset`
-    skips the first matches; `next` is the offset of the page after this one.
+    them. `verify` puts images of the very same object first; then one image or id is searched for. `model` is
+    the one that an upgrade under way moves the collection to. `offset` skips the first matches; `next` is the
+    offset of the page after this one.
     """
     service: Service = request.app.state.service
     body, images, unwanted = await _read(request, service.settings.max_images)
@@ -49,6 +52,10 @@ async def search(request: Request, name: str) -> Response:
     text, where = _text(body, "text"), _text(body, "where")
     ids, not_ids, not_texts = (_texts(body, field) for field in ("id", "not_id", "not_text"))
     clusters = _clusters(body)
+    if (alias := _text(body, "model")) is not None:
+        return await _by_model(
+            request, name, alias, body | ({"not_image": 0} if unwanted else {}), images, ids, k
+        )
     embedded, timing = await _embedded(request, service, name, images + unwanted)
     vectors, not_vectors = embedded[: len(images)], embedded[len(images) :]
     verified = _to_verify(body, images, ids) if _flag(body, "verify") else None
@@ -77,15 +84,7 @@ async def search(request: Request, name: str) -> Response:
 
     matches = await while_connected(request, service.in_thread(run))
     document = {
-        "hits": [
-            {
-                "id": match.id,
-                "path": service.catalog.shown_path(match.path),
-                "similarity": match.similarity,
-                "metadata": match.metadata,
-            }
-            for match in matches[offset:]
-        ],
+        "hits": [_hit(service, match) for match in matches[offset:]],
         "next": offset + k if len(matches) == offset + k and offset + k <= _MAX_OFFSET else None,
     }
     return Response(
@@ -93,6 +92,46 @@ async def search(request: Request, name: str) -> Response:
         media_type="application/json",
         headers={"Server-Timing": timing.header()},
     )
+
+
+async def _by_model(
+    request: Request, name: str, alias: str, body: dict[str, Any], images: list[Input], ids: list[str], k: int
+) -> Response:
+    """Search by the model that the collection has, or that an upgrade under way moves it to."""
+    service: Service = request.app.state.service
+    known = {"model", "image", "id", "k", "where", "cluster", "exact"}
+    sent = [image.data for image in images if isinstance(image, ImageInput)]
+    if unknown := sorted(SEARCH_KEYS & body.keys() - known):
+        raise Problem(400, f"a search by a model compares images; leave out {unknown[0]}", param=unknown[0])
+    if len(sent) < len(images):
+        raise Problem(400, "a search by a model needs images themselves; no addresses", param="image")
+    model = await service.models.get(alias)
+
+    def run() -> BridgedResult:
+        collection = service.catalog.open(name)
+        condition = cluster_condition(collection, _clusters(body), _text(body, "where"))
+        with service.models.using(model):
+            exact = _flag(body, "exact")
+            return search_by_model(
+                collection, model.backend, sent, ids=ids, k=k, where=condition, exact=exact
+            )
+
+    result = await while_connected(request, service.in_thread(run))
+    hits = [
+        {**_hit(service, match), "by": "bridge" if match.id in result.estimated else "model"}
+        for match in result.matches
+    ]
+    document = {"hits": hits, "next": None, "bridge": {"model": alias, **bridge_document(result)}}
+    return Response(orjson.dumps(document), media_type="application/json")
+
+
+def _hit(service: Service, match: Match) -> dict[str, Any]:
+    return {
+        "id": match.id,
+        "path": service.catalog.shown_path(match.path),
+        "similarity": match.similarity,
+        "metadata": match.metadata,
+    }
 
 
 async def _read(request: Request, max_images: int) -> tuple[dict[str, Any], list[Input], list[Input]]:
