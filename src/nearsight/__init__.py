@@ -25,6 +25,7 @@ _HOMES = {
     "Match": "collection",
     "ModelSpec": "models",
     "NearsightError": "errors",
+    "copy_collection": "collection",
     "list_models": "models",
     "load_model": "models",
     "load_text_encoder": "models",
@@ -49,6 +50,7 @@ __all__ = [
     "Match",
     "ModelSpec",
     "NearsightError",
+    "copy_collection",
     "list_models",
     "load_model",
     "load_text_encoder",
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
     from nearsight.analyses.duplicate_groups import Duplicates
     from nearsight.anomaly import AnomalyDetector, AnomalyResult
     from nearsight.client import AsyncClient, Client
-    from nearsight.collection import AddReport, Collection, Match
+    from nearsight.collection import AddReport, Collection, Match, copy_collection
     from nearsight.embedder import Embedder
     from nearsight.errors import ImageFailure, NearsightError
     from nearsight.estimators.classification import FewShotClassifier

@@ -14,6 +14,7 @@ from nearsight import Collection
 from nearsight.collection import collection_copy, copy_collection
 from nearsight.errors import CollectionNotFoundError, NotACollectionError, StorageError
 from nearsight.store import open_store
+from nearsight.store.lance.location import DirectoryLocation
 from nearsight.store.lance.store import LanceStore
 
 from fake import FakeBackend
@@ -108,6 +109,29 @@ def test_an_interrupted_copy_goes_on(original, tmp_path, monkeypatch):
             call(tmp_path / "copy")
     assert copy_collection(original, tmp_path / "copy", verify=True).n_copied == 2
     assert rows_of(tmp_path / "copy") == rows_of(original)
+
+
+def test_a_whole_copy_is_not_begun_anew(original, tmp_path, monkeypatch, photos):
+    delete = DirectoryLocation.delete_document
+
+    def killed(place, name):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        # After the manifest was written, and before the mark of an unfinished copy is gone.
+        patched.setattr(DirectoryLocation, "delete_document", killed)
+        with pytest.raises(KeyboardInterrupt):
+            copy_collection(original, tmp_path / "copy")
+    assert delete is DirectoryLocation.delete_document
+    used = Collection.open(tmp_path / "copy", model=FakeBackend())
+    used.add(np.full((20, 30, 3), 7, np.uint8))
+    used.remove([next(iter(rows_of(original)))])
+    before = rows_of(tmp_path / "copy")
+    assert copy_collection(original, tmp_path / "copy").n_copied == 0
+    assert rows_of(tmp_path / "copy") == before
+    assert (tmp_path / "copy/map.npz").read_bytes() == b"a map"
+    with pytest.raises(NotACollectionError, match="is a collection already"):
+        copy_collection(original, tmp_path / "copy")
 
 
 def test_a_copy_of_something_else_begins_anew(original, tmp_path, monkeypatch, photos):

