@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 import numpy as np
 
+from nearsight.analyses.coverage import Coverage, coverage
 from nearsight.analyses.duplicate_groups import DuplicateGroup
 from nearsight.analyses.duplicates import find_duplicates
 from nearsight.analyses.image_quality import COMMON_SHARE, KINDS, QualityLimits, measure_thumbnails
@@ -23,8 +24,8 @@ from nearsight.progress import steps
 
 #: Every kind of issue, in the order of reports.
 ISSUE_KINDS = (
-    "unreadable", *KINDS, "outlier", "duplicate", "leak", "label_conflict", "wrong_label", "doubtful_label",
-    "rare_class",
+    "unreadable", *KINDS, "outlier", "uncovered", "duplicate", "leak", "label_conflict", "wrong_label",
+    "doubtful_label", "rare_class",
 )  # fmt: skip
 #: What folders of a split are called, and what is meant.
 SPLIT_FOLDERS = {
@@ -77,6 +78,8 @@ class Audit:
         What was not checked, and what is common to the whole set.
     label_cuts : list of LabelCut
         What to expect of the labels that look wrong; empty where they were not checked.
+    coverage : list of Coverage
+        How much of each other split lies near images of ``train``; empty without such splits.
     """
 
     issues: list[Issue]
@@ -85,6 +88,7 @@ class Audit:
     class_counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     label_cuts: list[LabelCut] = field(default_factory=list)
+    coverage: list[Coverage] = field(default_factory=list)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -110,7 +114,8 @@ def audit(
     stated rate (`image_quality`). Outliers are far from their 5 nearest neighbors, by an extrapolated tail
     (`conformal.tail_alarms`). Duplicates are those of
     `find_duplicates`; one across two splits is a leak, one with two labels a conflict. Wrong labels are those
-    of `check_labels`, as many as it estimates; the others that look like another class are doubtful.
+    of `check_labels`, as many as it estimates; the others that look like another class are doubtful. Images
+    of other splits that ``train`` has nothing like are uncovered (`coverage`).
 
     Parameters
     ----------
@@ -154,6 +159,8 @@ def audit(
         duplicates = find_duplicates(collection, where=where, n_threads=n_threads, progress=progress)
     label_sets = _label_sets(items, labels or {})
     issues += _duplicate_issues(duplicates.groups, splits, label_sets)
+    covered = _coverage(table, splits, duplicates.groups, label_sets)
+    issues += _uncovered_issues(covered, items)
     counts: dict[str, int] = {}
     cuts: list[LabelCut] = []
     if labels is None:
@@ -168,7 +175,7 @@ def audit(
         notes.append("there are no splits, so that leaks were not looked for")
     order = {kind: i for i, kind in enumerate(ISSUE_KINDS)}
     issues.sort(key=lambda issue: (order[issue.kind], -issue.severity))
-    return Audit(issues, len(items), limits, counts, notes, cuts)
+    return Audit(issues, len(items), limits, counts, notes, cuts, covered)
 
 
 def _issue(kind: str, items: Iterable[Item], severity: float, detail: str) -> Issue:
@@ -240,6 +247,29 @@ def _duplicate_issues(
         if len(found_labels) > 1:
             detail = f"the same image is labeled {' and '.join(map(repr, found_labels))}"
             yield _issue("label_conflict", group.items, group.agreement, detail)
+
+
+def _coverage(
+    table: VectorTable,
+    splits: Mapping[str, set[str]],
+    groups: Sequence[DuplicateGroup],
+    label_sets: Mapping[str, set[str]],
+) -> list[Coverage]:
+    names = {item.id: group.keep.id for group in groups for item in group.items}
+    labels = {id: next(iter(found)) for id, found in label_sets.items() if len(found) == 1}
+    return coverage(table.ids, table.X, splits, names, labels) if splits else []
+
+
+def _uncovered_issues(found: Sequence[Coverage], items: Mapping[str, Item]) -> Iterator[Issue]:
+    for part in found:
+        for id, distance in part.uncovered:
+            detail = (
+                f"of {part.split}, and at a distance of {distance:.2f} from the nearest image of train, where"
+                f" {part.radius:.2f} is the most that is usual"
+            )
+            yield _issue(
+                "uncovered", [items[id]], (distance - part.radius) / (1 - part.radius + 1e-6), detail
+            )
 
 
 def _label_sets(items: Mapping[str, Item], labels: Mapping[str, str]) -> dict[str, set[str]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nearsight.analyses.audit import Audit, Issue
+from nearsight.analyses.coverage import Coverage
 from nearsight.collection import Collection
 from nearsight.collection.arrays import items_by_id
 from nearsight.reports.gallery import Card, Row, Section, write_gallery
@@ -24,6 +25,7 @@ _LEADS = {
     "tiny": "Too few pixels to show details.",
     "odd_aspect": "A strip: the longer side is more than three times the shorter.",
     "outlier": "Unlike all other images.",
+    "uncovered": "Images of another split that train has nothing like: more such images are missing there.",
     "duplicate": "Images that show the same; the command duplicates says which to keep.",
     "leak": "The same image in two splits: a test on it measures memory.",
     "label_conflict": "The same image with different labels.",
@@ -58,6 +60,7 @@ def write_audit(file: Path, collection: Collection, audit: Audit, place: str) ->
         ordered = sorted(audit.class_counts.items(), key=lambda pair: (-pair[1], pair[0]))
         table = [["class", "images"], *([label, f"{n:,}"] for label, n in ordered)]
         sections.append(Section("Classes", "Images of each class.", table=table))
+    sections += [_coverage(part) for part in audit.coverage]
     if any(cut.n for cut in audit.label_cuts):
         sections.append(_cuts(audit))
     facts = {
@@ -71,6 +74,18 @@ def write_audit(file: Path, collection: Collection, audit: Audit, place: str) ->
     title = f"{count(len(audit.issues), 'issue')} in {count(audit.n_images, 'image')}"
     footer = (*_FOOTER, f"Limits: {audit.limits.source}.")
     write_gallery(file, title, sections, lead=lead, facts=facts, footer=footer)
+
+
+def _coverage(part: Coverage) -> Section:
+    lead = (
+        f"{part.share:.0%} of {count(part.n, 'image')} of {part.split} lie within a distance of"
+        f" {part.radius:.2f} of an image of train; 95 % would, if both were drawn alike. So near is the"
+        " nearest other image to 95 % of train itself, near-duplicates left out."
+    )
+    by_share = sorted(part.by_class.items(), key=lambda item: item[1][1] / item[1][0])
+    rows = [[label, f"{n:,}", f"{covered / n:.0%}"] for label, (n, covered) in by_share]
+    table = [["class", "images", "covered"], *rows] if rows else []
+    return Section(f"Coverage of {part.split}", lead, table=table, is_folded=len(rows) > 30)
 
 
 def _cuts(audit: Audit) -> Section:

@@ -70,6 +70,19 @@ def audit_document(result: "Audit") -> dict[str, Any]:
         "false_alarm_rate": result.limits.false_alarm_rate,
         "notes": result.notes,
         "label_cuts": [_rounded_cut(cut) for cut in result.label_cuts],
+        "coverage": [
+            {
+                "split": part.split,
+                "images": part.n,
+                "covered": round(part.share, 4),
+                "radius": round(part.radius, 4),
+                "classes": {
+                    label: {"images": n, "covered": n_covered}
+                    for label, (n, n_covered) in part.by_class.items()
+                },
+            }
+            for part in result.coverage
+        ],
     }
 
 

@@ -26,7 +26,9 @@ _N_SHOWN = 5
     cls=Command,
     json_shape="""{"issues": [{"kind", "ids", "paths", "severity": float, "detail"}], "counts": {kind: int},
  "images": int, "classes": {label: int}, "limits": {kind: float}, "false_alarm_rate": float,
- "notes": [str], "label_cuts": [{"cut", "images": int, "precision": float or null, "recall": float}]}
+ "notes": [str], "label_cuts": [{"cut", "images": int, "precision": float or null, "recall": float}],
+ "coverage": [{"split", "images": int, "covered": float, "radius": float,
+   "classes": {label: {"images": int, "covered": int}}}]}
  or with --apply: {"removed": [path], "trash_entry": str or null, "labeled": int,
  "refused": [{"path", "reason"}], "unknown": [path]}""",
     examples=(
@@ -101,10 +103,11 @@ def audit(
 
     Faults of single images: blurred, dark, bright, low contrast (by limits that a stated share of good images
     exceeds), near constant (hardly any range), tiny (a side of less than 64 pixels), odd aspect (a longer
-    side of more than 3 times the shorter) and unreadable. Then outliers, duplicates, and leaks between
-    splits. With --labels also one image with two labels, labels that are probably wrong or doubtful, with the
-    share of wrong ones to be expected in each of three cuts, and rare classes; labels are merged as by
-    `classify fit --doubtful-labels merge`, with a note. Nothing is changed.
+    side of more than 3 times the shorter) and unreadable. Then outliers, duplicates, leaks between splits,
+    and images of test or validation that train has nothing like. With --labels also one image with two
+    labels, labels that are probably wrong or doubtful, with the share of wrong ones to be expected in each of
+    three cuts, and rare classes; labels are merged as by `classify fit --doubtful-labels merge`, with a note.
+    Nothing is changed.
 
     --csv writes what was found as a table. Fill in its column `decision`, and --apply carries that out: files
     go into the collection's trash, from which `trash --restore` brings them back, and labels into metadata.
@@ -250,6 +253,11 @@ def _say(run: Run, result: "Audit") -> None:
             run.console.say(f"  {line}")
         if n > _N_SHOWN:
             run.console.say(f"  and {n - _N_SHOWN:,} more; --json and --html list all")
+    for part in result.coverage:
+        run.console.say()
+        run.console.say(
+            f"Of {part.split}, {part.share:.0%} lies as near to an image of train as 95 % of train does."
+        )
     if any(cut.n for cut in result.label_cuts):
         from nearsight.analyses.label_check import cut_sentence
 
