@@ -36,7 +36,6 @@ on the disk and 10 GB of memory. TMPDIR names the folder of the rows and of temp
 import argparse
 import io
 import json
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -50,6 +49,7 @@ from joblib import cpu_count
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import neighbors
+from benchmarks.process_cost import ProcessCost
 from nearsight import Collection
 from nearsight.analyses.duplicate_groups import DuplicateGroup, Duplicates
 from nearsight.collection.arrays import read_vectors
@@ -296,10 +296,8 @@ def scale(options: argparse.Namespace) -> dict[str, object]:
         started = time.perf_counter()
         wanted = fill(collection, options.rows - len(collection), rng, options.side)
         fill_seconds = time.perf_counter() - started
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        started, busy = time.perf_counter(), time.process_time()
-        found = collection.find_duplicates(n_threads=options.threads, min_similarity=options.least)
-        seconds, busy = time.perf_counter() - started, time.process_time() - busy
+        with ProcessCost() as cost:
+            found = collection.find_duplicates(n_threads=options.threads, min_similarity=options.least)
         group_of = {item.id: at for at, group in enumerate(found.groups) for item in group.items}
         together = [group_of.get(one, -1) == group_of.get(other, -2) for one, other in wanted]
         return {
@@ -308,13 +306,10 @@ def scale(options: argparse.Namespace) -> dict[str, object]:
             "threads": options.threads,
             "min_similarity": options.least,
             "fill_seconds": fill_seconds,
-            "seconds": seconds,
-            "processor_seconds": busy,
             "groups": len(found.groups),
             "copies": len(wanted),
             "copies_found": float(np.mean(together)),
-            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
-            "peak_before_mb": before / 1e3,
+            **cost.figures,
         }
 
 
