@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import fields
 from fnmatch import fnmatch
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import pytest
@@ -24,7 +25,7 @@ FILES = sorted(path.name for path in DEPLOY.iterdir())
 @pytest.mark.parametrize("name", FILES)
 def test_every_variable_is_a_setting(name):
     known = {f"NEARSIGHT_{field.name.upper()}" for field in fields(ServerSettings)}
-    known |= {f"{variable}_FILE" for variable in known} | {"NEARSIGHT_CACHE"}
+    known |= {f"{variable}_FILE" for variable in known} | {"NEARSIGHT_CACHE", "NEARSIGHT_FILES"}
     used = set(re.findall(r"NEARSIGHT_[A-Z_]+", (DEPLOY / name).read_text()))
     assert used <= known
     assert used or name == "README.md"
@@ -51,6 +52,15 @@ def test_compose_and_kubernetes_are_yaml_that_says_as_much():
     assert service["read_only"]
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
     resolve({}, service["environment"])
+    services = yaml.safe_load((DEPLOY / "compose-postgres.yaml").read_text())["services"]
+    environment = services["nearsight"]["environment"]
+    [(_, place)] = resolve({}, environment).pairs("mount").items()
+    address = urlsplit(place)
+    database = services["postgres"]["environment"]
+    assert (address.username, address.path) == (database["POSTGRES_USER"], f"/{database['POSTGRES_DB']}")
+    assert address.hostname in services
+    assert address.password is None
+    assert "ports" not in services["postgres"]
     workload, _ = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
     pod = workload["spec"]["template"]["spec"]
     [container] = pod["containers"]

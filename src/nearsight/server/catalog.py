@@ -26,6 +26,7 @@ from nearsight.server.uploads import remove_unlisted
 from nearsight.services.server_settings import ServerSettings
 from nearsight.services.shown_path import shown_path
 from nearsight.services.trash import Trash
+from nearsight.store import is_directory, locate
 from nearsight.text_format import plain
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -67,7 +68,7 @@ class CollectionCatalog:
         self._uploads = Path(settings.data) / "uploads"
         self._results = Path(settings.data) / "results"
         self._detectors = Path(settings.data) / "detectors"
-        self._mounts = {name: Path(place) for name, place in settings.pairs("mount").items()}
+        self._mounts = settings.pairs("mount")
         self.roots = {name: Path(place).resolve() for name, place in settings.pairs("root").items()}
         self._models = models
         self._device, self._cache_dir = device, cache_dir
@@ -81,7 +82,7 @@ class CollectionCatalog:
         return sorted({*self._mounts, *(name for name in own if _NAME.fullmatch(name))})
 
     def directory(self, name: str) -> Path:
-        """Return where a collection of this name lies, or would lie.
+        """Return where the files of a collection of this name lie, or would lie; also of one in a database.
 
         Raises
         ------
@@ -89,7 +90,7 @@ class CollectionCatalog:
             400: it is not a name.
         """
         if name in self._mounts:
-            return self._mounts[name]
+            return locate(self._mounts[name]).files
         if not _NAME.fullmatch(name):
             raise Problem(
                 400,
@@ -97,6 +98,11 @@ class CollectionCatalog:
                 param="name",
             )
         return self._own / name
+
+    def place(self, name: str) -> str:
+        """Return the absolute directory of a collection, or its URI; not for clients."""
+        mount = self._mounts.get(name)
+        return mount if mount and not is_directory(mount) else str(self.directory(name).absolute())
 
     def open(self, name: str) -> Collection:
         """Return a collection, to read and to search by vectors.
@@ -106,16 +112,16 @@ class CollectionCatalog:
         Problem
             404: there is none of that name.
         """
-        directory = self.directory(name)
+        place = self.place(name)
         with self._lock:
-            changed = _changed(directory / "collection.json")
+            changed = _changed(place)
             since, collection = self._open.get(name, (0, None))
             # An upgrade replaces the file: the collection has another model then.
-            if collection is not None and changed == since:
+            if collection is not None and changed == since and (changed or not is_directory(place)):
                 return collection
             self._open.pop(name, None)
             try:
-                collection = Collection.open(directory, device=self._device, cache_dir=self._cache_dir)
+                collection = Collection.open(place, device=self._device, cache_dir=self._cache_dir)
             except CollectionNotFoundError:
                 raise Problem(404, f"there is no collection {name!r}", code="collection_not_found") from None
             self.trash(name, collection).recover()
@@ -129,9 +135,7 @@ class CollectionCatalog:
     def open_with(self, name: str, backend: Backend) -> Collection:
         """Return a collection that embeds with a loaded model."""
         self.open(name)
-        return Collection.open(
-            self.directory(name), model=backend, cache_dir=self._cache_dir, in_memory=False
-        )
+        return Collection.open(self.place(name), model=backend, cache_dir=self._cache_dir, in_memory=False)
 
     def create(self, name: str, backend: Backend, *, storage: str) -> None:
         """Create a collection.
@@ -311,10 +315,12 @@ class CollectionCatalog:
         return place
 
 
-def _changed(file: Path) -> int:
-    """Return when a file changed; 0 if there is none."""
+def _changed(place: str) -> int:
+    """Return when the manifest of a collection changed; 0 if there is none, or if it is in a database."""
+    if not is_directory(place):
+        return 0
     try:
-        return file.stat().st_mtime_ns
+        return (Path(place) / "collection.json").stat().st_mtime_ns
     except OSError:
         return 0
 

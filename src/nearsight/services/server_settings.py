@@ -37,7 +37,7 @@ class ServerSettings:
     model: tuple[str, ...] = _setting(
         (), "A model that clients may name; the first is the default one.", metavar="ALIAS=NAME"
     )
-    mount: tuple[str, ...] = _setting((), "A collection that clients may name.", metavar="ALIAS=DIR")
+    mount: tuple[str, ...] = _setting((), "A collection that clients may name.", metavar="ALIAS=DIR|URI")
     root: tuple[str, ...] = _setting(
         (), "A folder of this machine that clients may index, by its alias.", metavar="ALIAS=DIR"
     )

@@ -120,7 +120,7 @@ async def find_faces(
         **shown,
         "shown": shown,
         "collection": name,
-        "directory": str(service.catalog.directory(name).absolute()),
+        "directory": service.catalog.place(name),
         **service.worker_args,
     }
     return await accepted(request, response, "faces", args, idempotency_key)
