@@ -3,6 +3,7 @@
 # make bench  measure, and write docs/figures.md    make parity   models against torch and transformers
 # make docs   the site, in site/                    make coverage which lines the tests run
 # make clients the service with clients of others  make ray      jobs on a cluster of three nodes
+# make milvus  the store in Milvus, on a real server
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -25,7 +26,10 @@ CLIENTS := .venv-clients
 # Ray brings 240 MB.
 RAY := .venv-ray
 
-.PHONY: demo test slow pretend coverage fuzz check lint types imports docs bench parity clients ray clean
+# A Milvus server and its client.
+MILVUS := .venv-milvus
+
+.PHONY: demo test slow pretend coverage fuzz check lint types imports docs bench parity clients ray milvus clean
 
 $(READY): pyproject.toml plugins/nearsight-qdrant/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -120,5 +124,19 @@ ray: $(RAY)/.ready
 	  $(RAY)/bin/python -m pytest tests/distributed; \
 	fi
 
+$(MILVUS)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(MILVUS)
+	$(MILVUS)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(MILVUS)/bin/python -m pip install --quiet --editable . --group milvus
+	@touch $@
+
+# The server listens on all interfaces: in a network of its own, where the system allows it.
+milvus: $(MILVUS)/.ready
+	@if unshare --map-root-user --net ip link set lo up 2>/dev/null; then \
+	  unshare --map-root-user --net sh -c 'ip link set lo up && exec $(MILVUS)/bin/python -m pytest tests/store/milvus'; \
+	else \
+	  $(MILVUS)/bin/python -m pytest tests/store/milvus; \
+	fi
+
 clean:
-	rm -rf $(VENV) .coverage site $(PARITY) $(CLIENTS) $(RAY) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .coverage site $(PARITY) $(CLIENTS) $(RAY) $(MILVUS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

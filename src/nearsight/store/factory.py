@@ -21,6 +21,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(/?)")
 _PASSWORD = re.compile(r"(?<=://)([^/?#@:]*):.*@|([?&](?:ssl)?password=)[^&#]*", re.IGNORECASE)
 # What ships with nearsight, as module:function of the URI; each is imported when it is needed.
 _LOCATIONS = {
+    "milvus": "nearsight.store.milvus.location:open_location",
     "postgres": "nearsight.store.postgres.location:open_location",
     "postgresql": "nearsight.store.postgres.location:open_location",
 }

@@ -1,0 +1,26 @@
+"""One Milvus server for all tests of a process."""
+
+from itertools import count
+
+import pytest
+
+from milvus_server import MilvusServer, is_installed
+
+_NUMBERS = count()
+
+
+@pytest.fixture(scope="session")
+def server():
+    if not is_installed():
+        pytest.skip("the package milvus is not installed; make engines has it")
+    pytest.importorskip("pymilvus")
+    server = MilvusServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def uri(server, monkeypatch, tmp_path):
+    """The URI of a collection that is not there yet."""
+    monkeypatch.setenv("NEARSIGHT_FILES", str(tmp_path / "files"))
+    return f"{server.uri}?collection=c{next(_NUMBERS)}"
