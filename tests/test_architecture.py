@@ -60,6 +60,7 @@ BREAKS = [
     ("faces/storage.py", "import nearsight.store.lance.store", "Engines stay behind the store factory"),
     ("distributed/worker.py", "import ray", "Ray stays in distributed.ray"),
     ("store/postgres/store.py", "import psycopg", "psycopg stays in store.postgres.connection"),
+    ("store/milvus/store.py", "import pymilvus", "pymilvus stays in store.milvus.server"),
     ("collection/schema.py", "import nearsight.store.postgres.sql", "Engines stay behind the store factory"),
     ("store/memory/rows.py", "import usearch", "usearch and numkong stay in store.memory.accelerators"),
     ("store/lance/store.py", "import numkong", "usearch and numkong stay in store.memory.accelerators"),

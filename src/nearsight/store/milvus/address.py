@@ -16,7 +16,7 @@ _OPTIONS = {"collection", "database", "index", "replicas", "shards", "tls", "tok
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class MilvusAddress:
     """A collection in Milvus.
 
     Attributes
@@ -56,7 +56,7 @@ class Address:
         return f"nearsight_{self.collection}__{name}"
 
 
-def parse_address(uri: str) -> Address:
+def parse_address(uri: str) -> MilvusAddress:
     """Return the address that a URI names.
 
     Raises
@@ -98,7 +98,7 @@ def parse_address(uri: str) -> Address:
         token = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     replicas, shards = (_count(options.get(name, "1"), name, shown) for name in ("replicas", "shards"))
     url, database = f"{scheme}://{host}:{port}", options.get("database", "")
-    return Address(collection, url, database, shown, index, replicas, shards, token)
+    return MilvusAddress(collection, url, database, shown, index, replicas, shards, token)
 
 
 def _count(text: str, name: str, shown: str) -> int:

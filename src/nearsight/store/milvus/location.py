@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from nearsight.errors import CollectionNotFoundError, StorageError
 from nearsight.settings import files_directory
-from nearsight.store.milvus.address import Address, parse_address
+from nearsight.store.milvus.address import MilvusAddress, parse_address
 from nearsight.store.milvus.expressions import COLUMNS, among
 from nearsight.store.milvus.server import Server
 from nearsight.store.milvus.store import MilvusStore, binary_table, entry_of
@@ -38,13 +38,13 @@ class MilvusLocation:
 
     Parameters
     ----------
-    address : Address
+    address : MilvusAddress
     """
 
     # Milvus 2.3 has no float16.
     default_storage = "float32"
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: MilvusAddress) -> None:
         self._address = address
         self._server = Server(address)
         self._documents = "nearsight_documents"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from nearsight.errors import MissingExtraError, NearsightError, StorageError, VectorError
-from nearsight.store.milvus.address import Address
+from nearsight.store.milvus.address import MilvusAddress
 
 try:
     from pymilvus import DataType, MilvusClient
@@ -45,10 +45,10 @@ class Server:
 
     Parameters
     ----------
-    address : Address
+    address : MilvusAddress
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: MilvusAddress) -> None:
         self.address = address
 
     @property

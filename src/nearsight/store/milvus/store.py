@@ -24,7 +24,7 @@ from nearsight.store.json_columns import (
     vector_column,
     vector_matrix,
 )
-from nearsight.store.milvus.address import INDEXES, Address
+from nearsight.store.milvus.address import INDEXES, MilvusAddress
 from nearsight.store.milvus.expressions import COLUMNS, MilvusExpressions, among
 from nearsight.store.milvus.server import BATCH, MAX_HITS, Server
 
@@ -61,11 +61,11 @@ class MilvusStore:
     ----------
     location : MilvusLocation
     server : Server
-    address : Address
+    address : MilvusAddress
     name : str
     """
 
-    def __init__(self, location: "MilvusLocation", server: Server, address: Address, name: str) -> None:
+    def __init__(self, location: "MilvusLocation", server: Server, address: MilvusAddress, name: str) -> None:
         self._location = location
         self._server = server
         self._address = address
