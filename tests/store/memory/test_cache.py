@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nearsight.store.lance.store import LanceStore
-from nearsight.store.memory import accelerators, build, cache, plan
+from nearsight.store.memory import accelerators, build, cache, partitions, plan
 from nearsight.store.memory import rows as memory_rows
 from nearsight.store.memory.cache import MemoryCache
 from nearsight.store.memory.store import MemoryStore
@@ -27,6 +27,7 @@ QUERIES = vectors_of(*range(1000, 1010))
 @pytest.fixture(autouse=True)
 def _small_graphs(monkeypatch):
     monkeypatch.setattr(build, "MIN_GRAPH_NUMBERS", 1)
+    monkeypatch.setattr(build, "measured", lambda *args: None)
     monkeypatch.setattr(memory_rows, "LEAST_RECALL", 0.0)
     monkeypatch.setattr(build, "_EXPANSIONS", (500,))
     monkeypatch.setattr(plan, "MAX_EXACT_NUMBERS", 0)
@@ -77,7 +78,7 @@ def test_the_next_process_opens_what_was_saved(lance, directory, saved, monkeypa
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
-        *[(name, "bit") for name in (*cache._names(), cache._MANIFEST)],
+        *[(name, "bit") for name in (*cache._ARRAYS, cache._GRAPH, cache._MANIFEST)],
         *[
             (name, how)
             for name in (cache._GRAPH, cache._MANIFEST)
@@ -104,6 +105,27 @@ def test_a_damaged_file_is_thrown_away(lance, directory, saved, name, damage):
         return
     assert MemoryCache(directory).open() is None
     assert not saved.exists() or (name, damage) == (cache._MANIFEST, "gone")
+    check_again(lance, directory)
+
+
+def test_partitions_are_saved_checked_and_thrown_away(lance, directory, monkeypatch):
+    monkeypatch.setattr(build, "measured", partitions.measured)
+    # As if the rows were too many to hold: they are put in order on the disk.
+    for module in (build, cache):
+        monkeypatch.setattr(module, "MAX_HELD_NUMBERS", 10)
+    check_again(lance, directory)
+    [folder] = directory.glob("memory-*")
+    assert {path.name for path in folder.iterdir()} == {*cache._ARRAYS, cache._PARTITIONS, cache._MANIFEST}
+    before = MemoryCache(directory).open()[0].graph
+    assert isinstance(before, partitions.Partitions)
+    with monkeypatch.context() as patch:
+        patch.setattr(build.Loader, "_load_anew", None)
+        check_again(lance, directory)
+    damaged = bytearray((folder / cache._PARTITIONS).read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (folder / cache._PARTITIONS).write_bytes(damaged)
+    assert MemoryCache(directory).open() is None
+    assert not folder.exists()
     check_again(lance, directory)
 
 

@@ -48,8 +48,14 @@ class TestMemory(StoreTests):
 
 
 @pytest.fixture
-def _small_graphs(monkeypatch):
+def _small_graphs(_small_partitions, monkeypatch):
     """Everything but an empty store has a graph, and every search uses it."""
+    monkeypatch.setattr(build, "measured", lambda *args: None)
+
+
+@pytest.fixture
+def _small_partitions(monkeypatch):
+    """Everything but an empty store has partitions, and every search uses them."""
     monkeypatch.setattr(build, "MIN_GRAPH_NUMBERS", 1)
     monkeypatch.setattr(memory_rows, "LEAST_RECALL", 0.0)
     monkeypatch.setattr(build, "_EXPANSIONS", (500,))
@@ -59,6 +65,12 @@ def _small_graphs(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.usefixtures("_small_graphs")
 class TestGraphs(TestMemory):
+    pass
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_small_partitions")
+class TestPartitions(TestMemory):
     pass
 
 
@@ -203,15 +215,15 @@ def test_own_writes_while_a_graph_is_built(store, lance, monkeypatch):
     monkeypatch.setattr(build, "MIN_GRAPH_NUMBERS", 1)
     monkeypatch.setattr(memory_rows, "LEAST_RECALL", 0.0)
     monkeypatch.setattr(build, "_EXPANSIONS", (500,))
-    make = build.Loader._graph
+    make = build.Loader._searchable
 
-    def write_first(loader, part):
+    def write_first(loader, part, directory):
         store.append(rows(["new"], vectors_of(99)))
         assert best(store, 99).id == "new"
         store.delete(["05"])
-        return make(loader, part)
+        return make(loader, part, directory)
 
-    monkeypatch.setattr(build.Loader, "_graph", write_first)
+    monkeypatch.setattr(build.Loader, "_searchable", write_first)
     assert store.load()
     assert store._rows().graph is not None
     assert best(store, 99).id == "new"

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from nearsight.errors import NearsightError
 from nearsight.store.base import VectorStore
 from nearsight.store.memory.accelerators import Graph, has_byte_products, has_graphs
-from nearsight.store.memory.cache import ArrayFiles, MemoryCache, save, write_arrays
+from nearsight.store.memory.cache import ArrayFiles, MemoryCache, ordered, save, write_arrays
 from nearsight.store.memory.codes import Codes, encode, inverse_norms, rounded
+from nearsight.store.memory.partitions import Partitions, grouped, measured
 from nearsight.store.memory.plan import MAX_HELD_NUMBERS, MIN_GRAPH_NUMBERS
 from nearsight.store.memory.rows import LEAST_RECALL, Part, Rows
 from nearsight.store.memory.vectors import HeldVectors
@@ -221,7 +222,7 @@ class Loader:
                     part = self._on_disk(table, directory)
                 else:
                     return not self._cache.is_writable
-                graph = self._graph(part)
+                part, graph = self._searchable(part, None if n_numbers <= MAX_HELD_NUMBERS else directory)
                 if graph is None:
                     return True
                 rows = Rows.of(part, graph)
@@ -249,7 +250,7 @@ class Loader:
             return None
 
     @staticmethod
-    def _is_saved(part: Part, graph: Graph, directory: Path, revision: str) -> bool:
+    def _is_saved(part: Part, graph: Graph | Partitions, directory: Path, revision: str) -> bool:
         try:
             if math.prod(part.vectors.shape) <= MAX_HELD_NUMBERS:
                 write_arrays(directory, part)
@@ -283,6 +284,22 @@ class Loader:
             raise NearsightError(f"{directory} cannot be written: {error}") from error
         finally:
             files.close()
+
+    def _searchable(self, part: Part, directory: Path | None) -> tuple[Part, Graph | Partitions | None]:
+        """Return the rows, maybe in another order, with partitions if those are fast enough, or a graph.
+
+        With a directory, the rows are in files there.
+        """
+        if part.codes is None:
+            return part, None
+        centers, numbers = grouped(part, self._check_stop)
+        order = np.argsort(numbers, kind="stable")
+        try:
+            part = part.ordered(order) if directory is None else ordered(directory, part, order)
+        except OSError as error:
+            raise NearsightError(f"{directory} cannot be written: {error}") from error
+        partitions = measured(part, centers, numbers[order], self._check_stop)
+        return part, partitions or self._graph(part)
 
     def _graph(self, part: Part) -> Graph | None:
         """Return the graph of all rows; None without codes."""

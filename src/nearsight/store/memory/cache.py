@@ -12,7 +12,7 @@ import shutil
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,18 @@ from nearsight.artifacts import read_manifest, write_manifest
 from nearsight.errors import NearsightError
 from nearsight.store.memory.accelerators import Graph
 from nearsight.store.memory.codes import Codes
+from nearsight.store.memory.partitions import Partitions
 from nearsight.store.memory.plan import MAX_HELD_NUMBERS
 from nearsight.store.memory.rows import Part, Rows
 from nearsight.store.memory.vectors import in_file
 
 _LOG = logging.getLogger(__name__)
-_FORMAT = 1
+# In the first, all had a graph, which can still be read.
+_FORMAT = 2
 _PREFIX, _MANIFEST, _LOCK = "memory-", "memory.json", "memory.lock"
 _TABLE, _VECTORS, _NORMS = "rows.arrow", "vectors.f32", "norms.f32"
 _CODES, _SCALES, _GRAPH = "codes.i8", "scales.f32", "graph.usearch"
+_PARTITIONS, _UNORDERED = "partitions.npz", "unordered-"
 _CHUNK_BYTES = 16 * 2**20
 
 
@@ -135,10 +138,10 @@ class ArrayFiles:
     dim : int
     """
 
-    def __init__(self, directory: Path, dim: int) -> None:
-        self._directory, self._dim = directory, dim
+    def __init__(self, directory: Path, dim: int, prefix: str = _UNORDERED) -> None:
+        self._directory, self._dim, self._prefix = directory, dim, prefix
         names = (_VECTORS, _NORMS, _CODES, _SCALES)
-        self._files = {name: (directory / name).open("wb") for name in names}
+        self._files = {name: (directory / f"{prefix}{name}").open("wb") for name in names}
         self._n_rows, self._error = 0, 0.0
 
     def append(self, vectors: NDArray[np.float32], norms: NDArray[np.float32], codes: Codes) -> None:
@@ -157,10 +160,36 @@ class ArrayFiles:
     def part(self, table: pa.Table) -> Part:
         """Return the rows that were written, mapped into memory."""
         self.close()
-        return _mapped(self._directory, table, self._n_rows, self._dim, self._error)
+        return _mapped(self._directory, table, self._n_rows, self._dim, self._error, self._prefix)
 
 
-def save(directory: Path, part: Part, graph: Graph, revision: str) -> None:
+def ordered(directory: Path, part: Part, order: NDArray[np.int64]) -> Part:
+    """Return the rows of unordered files in another order, in files for good.
+
+    Raises
+    ------
+    OSError
+        The disk refuses.
+    """
+    codes = part.codes
+    if codes is None:
+        raise ValueError("the rows have no codes")
+    files = ArrayFiles(directory, part.vectors.shape[1], prefix="")
+    try:
+        for start in range(0, len(order), 4096):
+            own = order[start : start + 4096]
+            values = Codes(codes.values[own], codes.scales[own], codes.error)
+            files.append(part.vectors.take(own), part.inverse_norms[own], values)
+        part = files.part(part.table.take(pa.array(order)).combine_chunks())
+    finally:
+        files.close()
+    for name in (_VECTORS, _NORMS, _CODES, _SCALES):
+        with suppress(OSError):  # where mapped files cannot be deleted, they go with the directory
+            (directory / f"{_UNORDERED}{name}").unlink()
+    return part
+
+
+def save(directory: Path, part: Part, graph: Graph | Partitions, revision: str) -> None:
     """Write the rest of the files into a directory that has the arrays, and its manifest last.
 
     Raises
@@ -171,15 +200,26 @@ def save(directory: Path, part: Part, graph: Graph, revision: str) -> None:
     table = part.table
     with pa.OSFile(str(directory / _TABLE), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    graph.save(directory / _GRAPH)
+    if isinstance(graph, Graph):
+        graph.save(directory / _GRAPH)
+        own: dict[str, Any] = {"expansion": graph.expansion}
+    else:
+        np.savez(
+            directory / _PARTITIONS,
+            centers=graph.centers.values,
+            scales=graph.centers.scales,
+            ends=graph.ends,
+        )
+        own = {"reach": graph.reach, "centers_error": graph.centers.error}
+    names = (*_ARRAYS, _GRAPH if isinstance(graph, Graph) else _PARTITIONS)
     facts: dict[str, Any] = {
         "revision": revision,
         "rows": len(part),
         "dim": part.vectors.shape[1],
         "error": part.codes.error if part.codes else 0.0,
-        "expansion": graph.expansion,
         "recall": graph.recall,
-        "files": {name: _checked(directory / name) for name in _names()},
+        **own,
+        "files": {name: _checked(directory / name) for name in names},
     }
     for name in facts["files"]:
         with open(directory / name, "rb") as file:
@@ -190,33 +230,45 @@ def save(directory: Path, part: Part, graph: Graph, revision: str) -> None:
 def _read(directory: Path) -> tuple[Rows, str]:
     with read_manifest(directory / _MANIFEST, _FORMAT) as facts:
         files = facts["files"]
+        names = (*_ARRAYS, _PARTITIONS if _PARTITIONS in files else _GRAPH)
         with ThreadPoolExecutor(max_workers=4) as pool:
-            checks = dict(
-                zip(_names(), pool.map(lambda name: _checked(directory / name), _names()), strict=True)
-            )
+            checks = dict(zip(names, pool.map(lambda name: _checked(directory / name), names), strict=True))
         wrong = [name for name in checks if list(checks[name]) != list(files[name])]
         if wrong:
             raise NearsightError(f"{wrong[0]} is not as it was written")
         with pa.memory_map(str(directory / _TABLE)) as source:
             table = pa.ipc.open_file(source).read_all()
         part = _mapped(directory, table, facts["rows"], facts["dim"], facts["error"])
-        graph = Graph.open(directory / _GRAPH, facts["expansion"], facts["recall"])
+        graph = _partitions(directory, part, facts) if _PARTITIONS in files else _graph(directory, facts)
         # Some rows may be in the graph twice.
         if not len(table) == len(part) <= len(graph):
             raise NearsightError("the files do not have the same rows")
         return Rows.of(part, graph), facts["revision"]
 
 
-def _names() -> tuple[str, ...]:
-    return _TABLE, _VECTORS, _NORMS, _CODES, _SCALES, _GRAPH
+_ARRAYS = (_TABLE, _VECTORS, _NORMS, _CODES, _SCALES)
 
 
-def _mapped(directory: Path, table: pa.Table, n: int, dim: int, error: float) -> Part:
+def _graph(directory: Path, facts: dict[str, Any]) -> Graph:
+    return Graph.open(directory / _GRAPH, facts["expansion"], facts["recall"])
+
+
+def _partitions(directory: Path, part: Part, facts: dict[str, Any]) -> Partitions:
+    with np.load(directory / _PARTITIONS, allow_pickle=False) as arrays:
+        centers = Codes(arrays["centers"], arrays["scales"], facts["centers_error"])
+        ends = arrays["ends"]
+    if part.codes is None or ends[-1] != len(part):
+        raise NearsightError("the partitions are not those of the rows")
+    reach = [(int(count), int(n_probes)) for count, n_probes in facts["reach"]]
+    return Partitions(centers, ends, part.codes, reach, facts["recall"])
+
+
+def _mapped(directory: Path, table: pa.Table, n: int, dim: int, error: float, prefix: str = "") -> Part:
     def array(name: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
-        return np.memmap(directory / name, dtype, "r", shape=shape).view(np.ndarray)
+        return np.memmap(directory / f"{prefix}{name}", dtype, "r", shape=shape).view(np.ndarray)
 
     codes = Codes(array(_CODES, np.int8, (n, dim)), array(_SCALES, np.float32, (n,)), error)
-    vectors = in_file(directory / _VECTORS, n, dim, is_large=n * dim > MAX_HELD_NUMBERS)
+    vectors = in_file(directory / f"{prefix}{_VECTORS}", n, dim, is_large=n * dim > MAX_HELD_NUMBERS)
     return Part(table, vectors, array(_NORMS, np.float32, (n,)), codes)
 
 

@@ -6,7 +6,7 @@ Objects are never changed: a change makes a new one, so that a search in another
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, repeat
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nearsight.store.base import Hit
 from nearsight.store.filters.arrow import matching_rows
 from nearsight.store.filters.ast import Filter
-from nearsight.store.memory.accelerators import Graph, byte_products, has_byte_products
+from nearsight.store.memory.accelerators import byte_products, has_byte_products
 from nearsight.store.memory.codes import Codes, encode, inverse_norms, rounded, score_error
 from nearsight.store.memory.plan import choose, n_candidates
 from nearsight.store.memory.vectors import HeldVectors, Vectors
@@ -37,6 +37,24 @@ MAX_RECENT_NUMBERS = 4_000_000
 _MAX_DEAD_SHARE, _MIN_DEAD = 0.2, 1000
 #: The share of the nearest that a graph must find to be used.
 LEAST_RECALL = 0.99
+
+
+class NearRows(Protocol):
+    """A graph, or partitions; a key is the position of a row.
+
+    Attributes
+    ----------
+    recall : float
+        The share of the nearest that searches were seen to find.
+    """
+
+    recall: float
+
+    def __len__(self) -> int: ...
+
+    def search(self, queries: NDArray[np.int8], count: int, n_threads: int | None = None) -> list[_Positions]:
+        """Return the keys of at most `count` near rows for each of the (b, d) queries."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +87,14 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.inverse_norms)
+
+    def ordered(self, order: _Positions) -> "Part":
+        """Return the rows in another order, in memory."""
+        codes = self.codes and Codes(self.codes.values[order], self.codes.scales[order], self.codes.error)
+        vectors = HeldVectors(self.vectors.take(order))
+        return Part(
+            self.table.take(pa.array(order)).combine_chunks(), vectors, self.inverse_norms[order], codes
+        )
 
     def empty(self) -> "Part":
         """Return no rows, with the same columns."""
@@ -135,24 +161,24 @@ class Rows:
         The position of a recent row is counted on from the base.
     alive : ndarray of bool, shape (n,)
         False for rows that were removed, or replaced by a recent one.
-    graph : Graph or None
-        Of the base.
+    graph : NearRows or None
+        What finds near rows of the base without comparing all.
     """
 
     base: Part
     recent: Part
     alive: Mask
     n_alive: int
-    graph: Graph | None
+    graph: NearRows | None
     _masks: "dict[Filter, Mask | None]"
 
     @classmethod
-    def of(cls, base: Part, graph: Graph | None = None, alive: Mask | None = None) -> "Rows":
+    def of(cls, base: Part, graph: NearRows | None = None, alive: Mask | None = None) -> "Rows":
         """Return rows without recent ones; by default all are alive."""
         return cls._made(base, base.empty(), np.ones(len(base), bool) if alive is None else alive, graph)
 
     @classmethod
-    def _made(cls, base: Part, recent: Part, alive: Mask, graph: Graph | None) -> "Rows":
+    def _made(cls, base: Part, recent: Part, alive: Mask, graph: NearRows | None) -> "Rows":
         return cls(base, recent, alive, int(alive.sum()), graph, {})
 
     @property
@@ -171,7 +197,7 @@ class Rows:
         return {*columns} <= {*self.columns, "vector"}
 
     @property
-    def reliable_graph(self) -> Graph | None:
+    def reliable_graph(self) -> NearRows | None:
         """The graph, if walks find enough."""
         return self.graph if self.graph is not None and self.graph.recall >= LEAST_RECALL else None
 
@@ -335,7 +361,7 @@ class Rows:
         return [self._scored(query, np.concatenate(own)) for query, own in zip(queries, best, strict=True)]
 
     def _walk(
-        self, graph: Graph, queries: NDArray[np.float32], k: int, mask: Mask, n_matching: int
+        self, graph: NearRows, queries: NDArray[np.float32], k: int, mask: Mask, n_matching: int
     ) -> "list[tuple[_Positions, NDArray[np.float32]]] | None":
         """Return what the graph finds and the recent rows add; None if some query must go to the store."""
         n_base = len(self.base)
