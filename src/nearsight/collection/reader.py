@@ -201,9 +201,9 @@ class CollectionReader:
     def load_into_memory(self) -> bool:
         """Load what searches need into memory now, and return whether it is there.
 
-        The second search starts this in the background. From 10 million numbers on (20,000 vectors of 512), a
-        graph is built if ``nearsight[fast]`` is installed, here with all cores, and saved in ``DIR/cache``.
-        Beyond 64 million numbers, searches stay with the store unless there is such a graph.
+        The second search starts this in the background. From 10 million numbers on (20,000 vectors of 512),
+        rows are grouped if ``nearsight[fast]`` is installed, or a graph is built, and saved in ``DIR/cache``.
+        Beyond 64 million numbers, searches stay with the store without these.
         """
         return isinstance(self._store, MemoryStore) and self._store.load()
 

@@ -1,4 +1,4 @@
-"""Reads the rows of a store into memory, and builds the graph over them."""
+"""Reads the rows of a store into memory, and builds partitions of them, or a graph."""
 
 import logging
 import math

@@ -31,7 +31,7 @@ from nearsight.store.memory.rows import Part, Rows
 from nearsight.store.memory.vectors import in_file
 
 _LOG = logging.getLogger(__name__)
-# In the first, all had a graph, which can still be read.
+# Graphs of the first were measured on too few rows.
 _FORMAT = 2
 _PREFIX, _MANIFEST, _LOCK = "memory-", "memory.json", "memory.lock"
 _TABLE, _VECTORS, _NORMS = "rows.arrow", "vectors.f32", "norms.f32"
@@ -229,6 +229,8 @@ def save(directory: Path, part: Part, graph: Graph | Partitions, revision: str) 
 
 def _read(directory: Path) -> tuple[Rows, str]:
     with read_manifest(directory / _MANIFEST, _FORMAT) as facts:
+        if facts["format"] < _FORMAT:
+            raise NearsightError("it is of an earlier version")
         files = facts["files"]
         names = (*_ARRAYS, _PARTITIONS if _PARTITIONS in files else _GRAPH)
         with ThreadPoolExecutor(max_workers=4) as pool:

@@ -12,7 +12,7 @@ MAX_EXACT_NUMBERS = 6_000_000
 # Many queries at once share no work in the exact path that a matrix product would not do at once.
 _MAX_EXACT_NUMBERS_IN_A_BATCH = 2_000_000
 _LARGE_BATCH = 16
-#: Numbers of vectors from which on a graph is built.
+#: Numbers of vectors from which on partitions, or a graph, are built.
 MIN_GRAPH_NUMBERS = 10_000_000
 #: Numbers of float32 that are held without being asked: 256 MB.
 MAX_HELD_NUMBERS = 64_000_000
@@ -24,7 +24,7 @@ _MIN_CANDIDATES = 30
 
 
 def choose(n: int, m: int, d: int, k: int, batch: int = 1, *, has_graph: bool = True) -> Path:
-    """Return how to answer a search: compare all rows, walk the graph, or leave it to the store.
+    """Return how to answer a search: compare all rows, partitions or a graph, or the store.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def choose(n: int, m: int, d: int, k: int, batch: int = 1, *, has_graph: bool = 
     batch : int, default 1
         Queries at once.
     has_graph : bool, default True
-        Whether there is a graph.
+        Whether there are partitions or a graph.
 
     Examples
     --------
