@@ -14,6 +14,7 @@ that have no label, of all times that it tells one.
 import argparse
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,10 +75,9 @@ def labels_needed(runs: list[list[float]], goal: float) -> int | None:
 
 def coverage(told: list[dict]) -> dict[str, object]:
     stated = [each for each in told if each["held_out"].interval is not None]
-    held = [
-        each["held_out"].interval[0] <= each["accuracy"] <= each["held_out"].interval[1] for each in stated
-    ]
-    errors = [each["held_out"].accuracy - each["accuracy"] for each in stated]
+    held, errors = _held(stated)
+    plain = [{**each, "held_out": replace(each["held_out"], selection=None)} for each in stated]
+    plain_held, plain_errors = _held(plain)
     judged = [each for each in stated if each["held_out"].calibration != "too_few"]
     verdicts: dict[str, int] = {}
     for each in judged:
@@ -86,6 +86,10 @@ def coverage(told: list[dict]) -> dict[str, object]:
         "times": len(stated),
         "interval holds the accuracy": round(float(np.mean(held)), 3),
         "mean error": round(float(np.mean(errors)), 3),
+        "not corrected for chosen images": {
+            "interval holds the accuracy": round(float(np.mean(plain_held)), 3),
+            "mean error": round(float(np.mean(plain_errors)), 3),
+        },
         "verdicts": verdicts,
         "true mean probability minus accuracy": round(
             float(np.mean([each["sure"] - each["accuracy"] for each in judged])), 3
@@ -93,6 +97,13 @@ def coverage(told: list[dict]) -> dict[str, object]:
         if judged
         else None,
     }
+
+
+def _held(stated: list[dict]) -> tuple[list[bool], list[float]]:
+    held = [
+        each["held_out"].interval[0] <= each["accuracy"] <= each["held_out"].interval[1] for each in stated
+    ]
+    return held, [each["held_out"].accuracy - each["accuracy"] for each in stated]
 
 
 def main() -> None:

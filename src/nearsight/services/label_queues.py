@@ -22,8 +22,8 @@ from nearsight.services.label_sets import DEFAULT_KEY, DIRECTORY, LabelSet
 #: How long an image is one person's, in seconds, if nothing else is said.
 LEASE_S = 600.0
 MAX_LEASE_S = 86_400.0
-# Images of a plan: enough for four people who load 24 ahead.
-_N_PLANNED = 96
+# Images of a plan: enough for five people who load 24 ahead.
+_N_PLANNED = 144
 # Up to this many images, it takes a moment to choose anew each time.
 _MAX_CHOSEN_ANEW = 2000
 

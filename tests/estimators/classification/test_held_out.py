@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.classification import FewShotClassifier, HeldOut, judge_held_out
+from nearsight.estimators.classification import FewShotClassifier, HeldOut, Selection, judge_held_out
 
 
 def clouds(n, noise, seed=0):
@@ -48,6 +48,33 @@ def test_few_rows_say_nothing():
     assert judge_held_out(X[:1], y[:1], [0]).right.tolist() == [False]
     with pytest.raises(InvalidParameterError, match="n_folds is 1"):
         judge_held_out(X, y, [0], n_folds=1)
+
+
+def test_the_interval_holds_the_accuracy_of_what_has_no_label():
+    """A quarter of the labels are drawn at random; the others are of difficult rows, right in half."""
+    rng = np.random.default_rng(0)
+    held = {"corrected": [], "of random rows": []}
+    for _ in range(300):
+        n_chosen = int(rng.integers(30, 150))
+        n_judged = n_chosen // 3
+        difficulty = rng.beta(4, 1.5, 600)
+        is_right = rng.random(600) < difficulty
+        # The chosen ones are difficult, but not the most difficult of all.
+        drawn = rng.permutation(600)[:n_judged]
+        others = np.setdiff1d(np.arange(600), drawn)
+        chosen = others[np.argsort(difficulty[others] + 0.1 * rng.normal(size=len(others)))[:n_chosen]]
+        rest = np.setdiff1d(others, chosen)
+        plain = HeldOut(is_right[drawn], np.full(n_judged, 0.7))
+        selection = Selection(600, n_judged + n_chosen, is_right[chosen])
+        corrected = HeldOut(plain.right, plain.probabilities, selection)
+        for name, each in (("corrected", corrected), ("of random rows", plain)):
+            low, high = each.interval
+            assert low <= each.accuracy <= high
+            held[name].append(low <= is_right[rest].mean() <= high)
+    assert np.mean(held["corrected"]) >= 0.95
+    assert np.mean(held["of random rows"]) < 0.92
+    everything = Selection(20, 20, np.ones(10, bool))
+    assert HeldOut(np.ones(10, bool), np.ones(10), everything).accuracy == 1
 
 
 @pytest.mark.parametrize(("sure", "expected"), [(0.99, "too_sure"), (0.75, "fits"), (0.4, "too_cautious")])

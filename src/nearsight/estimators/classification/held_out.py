@@ -19,6 +19,43 @@ Calibration = Literal["too_few", "fits", "too_sure", "too_cautious"]
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """Rows that were labeled because they are difficult, and so are missing among those without a label.
+
+    Attributes
+    ----------
+    n_total : int
+        Rows in all, labeled or not.
+    n_labeled : int
+        Rows with a label, the judged ones among them.
+    right : ndarray of shape (n,), bool
+        Whether the rows that were not drawn at random are right, by classifiers that were not fitted on them.
+    """
+
+    n_total: int
+    n_labeled: int
+    right: NDArray[np.bool_]
+
+    def of_unlabeled(self, share: float) -> float:
+        """Return the share of right rows without a label where that of rows drawn at random is `share`.
+
+        *Method*: all rows that were not drawn at random are right in `share`; those of them that have a label
+        are known, and the rest is what has none.
+
+        Examples
+        --------
+        >>> Selection(100, 20, np.array([True, False] * 5)).of_unlabeled(0.8)
+        0.8375
+        """
+        n_rest = self.n_total - self.n_labeled
+        if n_rest < 1:
+            return share
+        n_drawn = self.n_labeled - len(self.right)
+        rest = (self.n_total - n_drawn) * share - int(self.right.sum())
+        return float(min(1.0, max(0.0, rest / n_rest)))
+
+
+@dataclass(frozen=True, slots=True)
 class HeldOut:
     """What classifiers made of rows that they were not fitted on.
 
@@ -28,20 +65,30 @@ class HeldOut:
         Whether the predicted class was the row's own.
     probabilities : ndarray of shape (n,), float
         Of the predicted class, in 0..1.
+    selection : Selection, optional
+        The rows that were labeled because they are difficult. Then the accuracy is that of rows without a
+        label, which are easier than rows drawn at random.
     """
 
     right: NDArray[np.bool_]
     probabilities: NDArray[np.float64]
+    selection: Selection | None = None
 
     @property
     def accuracy(self) -> float | None:
-        """The share of rows that were right; None with fewer than `MIN_JUDGED`."""
-        return float(self.right.mean()) if len(self.right) >= MIN_JUDGED else None
+        """The share of rows without a label that should be right; None with fewer than `MIN_JUDGED`."""
+        return self._corrected(float(self.right.mean())) if len(self.right) >= MIN_JUDGED else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """The 95 % interval of the accuracy (Clopper and Pearson 1934, exact); None where there is none."""
-        return share_interval(int(self.right.sum()), len(self.right)) if self.accuracy is not None else None
+        if len(self.right) < MIN_JUDGED:
+            return None
+        low, high = share_interval(int(self.right.sum()), len(self.right))
+        return self._corrected(low), self._corrected(high)
+
+    def _corrected(self, share: float) -> float:
+        return share if self.selection is None else self.selection.of_unlabeled(share)
 
     @property
     def mean_probability(self) -> float | None:
@@ -51,9 +98,10 @@ class HeldOut:
     @property
     def calibration(self) -> Calibration:
         """Whether the mean probability lies in the interval of the accuracy, above or below it."""
-        if self.mean_probability is None or self.interval is None:
+        if self.mean_probability is None:
             return "too_few"
-        low, high = self.interval
+        # Both of the judged rows, which are not those without a label.
+        low, high = share_interval(int(self.right.sum()), len(self.right))
         if self.mean_probability > high:
             return "too_sure"
         return "too_cautious" if self.mean_probability < low else "fits"
