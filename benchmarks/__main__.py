@@ -24,6 +24,7 @@ ALONE = [
     "walk",
     "decoding",
     "search",
+    "stores",
     "upkeep",
     "baseline",
     "runtimes",

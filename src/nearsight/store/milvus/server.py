@@ -27,7 +27,7 @@ _MAX_BYTES = 65_535  # of a text or a JSON value
 _TIMEOUT_S = 60.0
 _HNSW = {"M": 16, "efConstruction": 200}
 _IVF = {"nlist": 1024}
-_LEAST_EF, _N_PROBES = 200, 64
+_LEAST_EF, _MAX_EF, _N_PROBES = 200, 32_768, 64
 # Seconds to wait before each further try.
 _PAUSES_S = (0.1, 0.5, 1.0, 2.0, 4.0)
 
@@ -191,16 +191,26 @@ class Server:
         return int(row["count(*)"])
 
     def search(
-        self, table: str, queries: Any, k: int, expression: str, index: str, fields: Sequence[str]
+        self,
+        table: str,
+        queries: Any,
+        k: int,
+        expression: str,
+        index: str,
+        fields: Sequence[str],
+        width: float = 1.0,
     ) -> list[list[dict[str, Any]]]:
-        """Return for each query the rows with the greatest products; each has ``score`` and the fields."""
+        """Return for each query the rows with the greatest products; each has ``score`` and the fields.
+
+        `width` is how many times more widely than usual the index is searched.
+        """
         parameters: dict[str, Any] = {}
         if index == "HNSW":
-            parameters = {"ef": min(max(_LEAST_EF, 4 * k), 32_768)}
+            parameters = {"ef": min(max(_LEAST_EF, 4 * k, round(4 * k * width)), _MAX_EF)}
         elif index.startswith("IVF"):
-            parameters = {"nprobe": _N_PROBES}
+            parameters = {"nprobe": min(round(_N_PROBES * width), _IVF["nlist"])}
         elif index == "DISKANN":
-            parameters = {"search_list": max(_LEAST_EF, 2 * k)}
+            parameters = {"search_list": min(max(_LEAST_EF, 2 * k, round(2 * k * width)), _MAX_EF)}
         found = self._loaded(
             table,
             lambda client: client.search(

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from nearsight.store.milvus.location import MilvusLocation
 
 _NO_VECTOR = [1.0, 0.0]
+# Up to this many matching rows are compared one by one: Milvus's index loses some of so few.
+_MAX_COMPARED = 2000
 
 
 def entry_of(name: str) -> str:
@@ -190,10 +192,14 @@ class MilvusStore:
         queries, _ = directions(check_queries(vectors, k, schema.field("vector").type.list_size))
         expression, is_exact = MilvusExpressions().write(where) if where else ("", True)
         n_fetched = k * INDEXES[index]
-        if exact or not is_exact or n_fetched > MAX_HITS:
+        n_matching = self._server.count(self._table, expression) if where and is_exact else None
+        is_narrow = n_matching is not None and n_matching <= _MAX_COMPARED
+        if exact or not is_exact or is_narrow or n_fetched > MAX_HITS:
             found = self._compared(queries, k, where)
         else:
-            found = self._indexed(queries, k, expression, index)
+            # The graph of a filter is as if thinned out: it is searched as much more widely.
+            width = 1.0 if n_matching is None else self._server.count(self._table, "") / n_matching
+            found = self._indexed(queries, k, expression, index, width)
             if any(len(hits) < k for hits in found):
                 n_matching = self._server.count(self._table, expression)
                 if any(len(hits) < min(k, n_matching) for hits in found):
@@ -201,12 +207,13 @@ class MilvusStore:
         return self._hits(found, [schema.field(name) for name in dict.fromkeys(columns) if name != "id"])
 
     def _indexed(
-        self, queries: NDArray[np.float32], k: int, expression: str, index: str
+        self, queries: NDArray[np.float32], k: int, expression: str, index: str, width: float
     ) -> list[list[tuple[float, str]]]:
         """Return (similarity, id) by the index; where it rounds vectors, more are fetched and compared."""
         is_rounded = INDEXES[index] > 1
         fields = [COLUMNS, "vector"] if is_rounded else [COLUMNS]
-        found = self._server.search(self._table, queries, k * INDEXES[index], expression, index, fields)
+        n_fetched = k * INDEXES[index]
+        found = self._server.search(self._table, queries, n_fetched, expression, index, fields, width)
         results = []
         for query, hits in zip(queries, found, strict=True):
             if is_rounded and hits:
