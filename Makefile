@@ -99,7 +99,7 @@ $(PARITY)/.ready: pyproject.toml
 
 parity: $(PARITY)/.ready
 	$(PARITY)/bin/python -m pytest -m parity tests/models/parity
-	$(PARITY)/bin/python -m pytest tests/models/runtimes/test_torch.py tests/training docs/how-to/add-a-model.md
+	$(PARITY)/bin/python -m pytest tests/models/runtimes/test_torch.py tests/training tests/estimators/neighbors docs/how-to/add-a-model.md
 
 $(CLIENTS)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(CLIENTS)

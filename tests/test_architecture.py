@@ -86,12 +86,12 @@ BREAKS = [
     (
         "models/runtimes/placement.py",
         "import torch",
-        "PyTorch stays in models.runtimes.torch, training.backbone and training.losses",
+        "PyTorch stays in the runtime, the training of backbones, and the products of neighbors",
     ),
     (
         "training/train.py",
         "import torch",
-        "PyTorch stays in models.runtimes.torch, training.backbone and training.losses",
+        "PyTorch stays in the runtime, the training of backbones, and the products of neighbors",
     ),
     ("models/text/clip.py", "import tokenizers", "tokenizers stays in models.text.tokenizer"),
     ("models/text/clip.py", "import safetensors", "safetensors stays in models.text.minilm"),

@@ -1,4 +1,4 @@
-"""The nearest neighbors of many rows: exact for few, by parts for many, with measured recall."""
+"""The nearest neighbors of many rows: exact for few or on a GPU, else by parts, with measured recall."""
 
 import math
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from nearsight.estimators.neighbors.best_rows import BestRows
 from nearsight.estimators.neighbors.partition import leave_out_own, search_by_parts
 from nearsight.estimators.neighbors.similarities import ProgressCallback
+from nearsight.estimators.neighbors.torch_products import accelerator, search_with_torch
 from nearsight.parallel import ordered_map
 
 #: Up to so many rows, all are compared with all, in seconds.
@@ -63,7 +64,8 @@ def nearest_neighbors(
 ) -> tuple[Ints, Floats]:
     """Return the `k` most similar references of each query, the most similar first.
 
-    *Method*: up to `exact_rows`² products, all of them, block by block. Beyond, references are put into
+    *Method*: up to `exact_rows`² products, all of them, block by block. Beyond, with PyTorch and an NVIDIA
+    GPU, all of them there; of equally similar references any may be returned. Else references are put into
     2 √m parts by k-means, and each query is compared with the parts around it, one more at a time, until of
     the neighbors of 500 random queries at least 0.99 are found, less two standard errors; if need be, with
     all parts, which is exact.
@@ -187,6 +189,12 @@ def _search(
         return best
     if choose_search(len(queries), len(references), exact_rows=exact_rows) == "exact":
         _compare_all(queries, references, best, own, offsets, n_threads, progress)
+        return best
+    if (device := accelerator()) is not None:
+        search_with_torch(
+            queries, references, best,
+            own=own, offsets=offsets, min_similarity=min_similarity, device=device, progress=progress,
+        )  # fmt: skip
         return best
     rng = np.random.default_rng(random_state)
     measured = np.sort(rng.choice(len(queries), min(_N_MEASURED, len(queries)), replace=False))
