@@ -127,9 +127,9 @@ def run(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     result["load_s"], result["load_cpu_s"] = time.perf_counter() - started, time.process_time() - cpu
     measure("nearsight, in memory", lambda q: ids(collection.search(vector=q, k=k)))
     measure("nearsight, in memory, exact", lambda q: ids(collection.search(vector=q, k=k, exact=True)))
-    if graph := store._rows().graph:
-        # Of rows that were left out when the graph was built; with less than 0.99 it is not used.
-        result["graph_expansion"], result["graph_recall"] = graph.expansion, graph.recall
+    if index := store._rows().graph:
+        # Of rows that were looked for when it was built; with less than 0.99 it is not used.
+        result["index_in_memory"], result["index_recall"] = type(index).__name__.lower(), index.recall
     result["at_once_per_s"] = rate(lambda many: collection.search_vectors(many, k=k), options.dim)
     for share in options.filter:
         where, mask = f"label < {round(share * _N_LABELS)}", labels < round(share * _N_LABELS)

@@ -64,7 +64,7 @@ def sizes(document: dict[str, Any]) -> dict[str, Any]:
         "load_again_s",
         "process_mb",
         "memory_mb",
-        "graph_recall",
+        "index_recall",
         "at_once_per_s",
     )
     return {name: document.get(name) for name in names}
