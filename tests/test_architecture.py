@@ -86,12 +86,12 @@ BREAKS = [
     (
         "models/runtimes/placement.py",
         "import torch",
-        "PyTorch stays in the runtime, the training of backbones, and the products of neighbors",
+        "PyTorch stays in runtimes.torch, training and torch_products",
     ),
     (
         "training/train.py",
         "import torch",
-        "PyTorch stays in the runtime, the training of backbones, and the products of neighbors",
+        "PyTorch stays in runtimes.torch, training and torch_products",
     ),
     ("models/text/clip.py", "import tokenizers", "tokenizers stays in models.text.tokenizer"),
     ("models/text/clip.py", "import safetensors", "safetensors stays in models.text.minilm"),
