@@ -226,7 +226,7 @@ KILLED = """
     for owner, name in (
         (upgrade, "replacing"), (upgrade_state, "replacing"), (bridge, "write_artifact"),
         (shadow_rows, "create_store"), (LanceStore, "append"), (upgrade.shutil, "rmtree"),
-        (upgrade.manifest, "write_manifest"),
+        (upgrade.manifest.CollectionManifest, "write"),
     ):
         setattr(owner, name, dying(getattr(owner, name)))
     shadow_rows._ROWS_AT_ONCE = 100
