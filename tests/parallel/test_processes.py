@@ -159,7 +159,10 @@ def test_workers_take_no_more_cores_than_they_have_threads(monkeypatch):
 
 
 PARENT = """
+import signal
 import sys
+# Where the tests run in the background, SIGINT is ignored unless somebody asks for it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path[:0] = {path!r}
 import fake_workers as functions
 from nearsight.parallel import WorkerProcesses
