@@ -7,10 +7,11 @@ others are the collection, and the images of `test` are searched for. A random s
 vectors of both models, and so has each query; nothing is kept between queries. In both directions:
 
 *agreement*: the share of the new model's ten nearest images that the old model has among its ten. A map that
-reproduced the old answers perfectly would stop there. *bridge*: the same share for the ten that the bridge
-alone puts first. *re-ranked*: for the ten that `search --model NEW` answers, where the bridge proposes 100
-and the new model orders them and the sample. *expected*: what the bridge says of itself. *label R@1*: the
-share of queries whose first match has their label, divided by that share after a full upgrade.
+reproduced the old answers perfectly would stop there. *bridge*: the same share for the ten that the
+estimated vectors alone put first. *re-ranked*: for the ten that `search --model NEW` answers, where the
+bridge proposes 100 and the new model orders them and the sample. *expected*: what the bridge says of itself.
+*label R@1*: the share of queries whose first match has their label, divided by that share after a full
+upgrade.
 
 Intervals are bootstrapped over queries, each query's mean over the draws of the sample. ± is the standard
 deviation over the draws.
@@ -91,7 +92,7 @@ def measure(
             bridge = fit_bridge(whole, sample)
             expected.append((n_sample + (len(gallery) - n_sample) * bridge.recall) / len(gallery))
             alone = nearest(new[queries], bridge.map.transform(X[gallery]))
-            ranked = reranked(bridge, whole, new[queries], new[gallery], rows)
+            ranked = reranked(bridge, whole, new[queries], X[queries], new[gallery], rows)
             for name, found in (("bridge", alone), ("re-ranked", ranked)):
                 shares[name].append(shared(found, full))
                 right[name].append(labels[gallery[found[:, 0]]] == labels[queries])
@@ -119,12 +120,17 @@ def nearest(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 
 
 def reranked(
-    bridge: Bridge, old: VectorStore, queries: np.ndarray, gallery: np.ndarray, sample: np.ndarray
+    bridge: Bridge,
+    old: VectorStore,
+    queries: np.ndarray,
+    old_queries: np.ndarray,
+    gallery: np.ndarray,
+    sample: np.ndarray,
 ) -> np.ndarray:
     """Return what the new model puts first of the proposals and the sample, as `BridgedSearch` does."""
     found = []
-    for query in queries:
-        proposed = [int(id, 16) for id in bridge.propose(old, query)]
+    for query, old_query in zip(queries, old_queries, strict=True):
+        proposed = [int(id, 16) for id in bridge.propose(old, query, old_query)]
         rows = np.union1d(proposed, sample)
         found.append(rows[highest(query[None] @ gallery[rows].T, N_NEIGHBORS)[0][0]])
     return np.stack(found)

@@ -21,12 +21,16 @@ FILENAME = "bridge.npz"
 N_PROPOSED = 100
 # The store compares without the estimates' lengths; so many are compared with them.
 _N_CANDIDATES = 1000
-_KIND, _FORMAT = "upgrade bridge", 1
+_KIND, _FORMAT = "upgrade bridge", 2
+# How much the old model's own similarity counts beside the estimated one, each in its standard deviations.
+_OLD_SHARE = 0.25
 _MAX_PAIRS = 5000
 _N_QUERIES = 500
 _MAX_OTHERS = 20_000
 _N_NEIGHBORS = 10
 _N_DRAWS = 1000
+
+_FACTS = ("n_pairs", "recall", "low", "high", "slope", "intercept", "old_weight")
 
 Floats = NDArray[np.float32]
 
@@ -45,6 +49,8 @@ class Bridge:
         proposals, for images that have no new vector yet.
     slope, intercept : float
         Of the new model's similarity by the estimated one, among near images.
+    old_weight : float
+        Weight of the old model's own similarity beside the estimated one.
     """
 
     map: LinearMap
@@ -54,11 +60,13 @@ class Bridge:
     high: float
     slope: float
     intercept: float
+    old_weight: float
 
     def propose(
         self,
         old: VectorStore,
         query: Floats,
+        old_query: Floats | None = None,
         *,
         n: int = N_PROPOSED,
         where: object = None,
@@ -72,18 +80,27 @@ class Bridge:
             Rows with old vectors.
         query : ndarray of shape (d_to,)
             By the new model.
+        old_query : ndarray of shape (d,), optional
+            The same image by the old model. What both models think is near is proposed first.
         n : int
         where, exact
             See `VectorStore.search`.
         """
         query = unit_length(query[None])
         n_candidates = max(_N_CANDIDATES, 2 * n)
-        [hits] = old.search(self.map.transpose(query), n_candidates, where=where, exact=exact)  # type: ignore[arg-type]
-        ids = [hit.id for hit in hits]
+        directions = self.map.transpose(query)
+        if old_query is not None:
+            directions = np.concatenate([directions, unit_length(old_query[None])])
+        found = old.search(directions, n_candidates, where=where, exact=exact)  # type: ignore[arg-type]
+        ids = list(dict.fromkeys(hit.id for hits in found for hit in hits))
         if not ids:
             return {}
-        similarities = self.map.transform(vectors_of(old, ids)) @ query[0]
-        order = np.argsort(-similarities, kind="stable")[:n]
+        vectors = vectors_of(old, ids)
+        similarities = self.map.transform(vectors) @ query[0]
+        scores = similarities
+        if old_query is not None:
+            scores = similarities + self.old_weight * (unit_length(vectors) @ directions[1])
+        order = np.argsort(-scores, kind="stable")[:n]
         return {ids[row]: float(self.intercept + self.slope * similarities[row]) for row in order}
 
     def write(self, directory: Path, fingerprints: tuple[str, str]) -> None:
@@ -91,10 +108,7 @@ class Bridge:
         facts = {
             "models": list(fingerprints),
             "penalty": self.map.penalty,
-            **{
-                name: getattr(self, name)
-                for name in ("n_pairs", "recall", "low", "high", "slope", "intercept")
-            },
+            **{name: getattr(self, name) for name in _FACTS},
         }
         arrays = {"matrix": self.map.matrix, "mean": self.map.mean, "mean_to": self.map.mean_to}
         write_artifact(directory / FILENAME, _KIND, _FORMAT, facts, arrays)
@@ -109,8 +123,7 @@ class Bridge:
                 if tuple(facts["models"]) != fingerprints:
                     return None
                 found = LinearMap(arrays["matrix"], arrays["mean"], arrays["mean_to"], facts["penalty"])
-                names = ("n_pairs", "recall", "low", "high", "slope", "intercept")
-                return cls(found, *(facts[name] for name in names))
+                return cls(found, *(facts[name] for name in _FACTS))
         except StorageError:
             # It is learned in seconds from what the stores hold.
             return None
@@ -119,9 +132,10 @@ class Bridge:
 def fit_bridge(old: VectorStore, new: VectorStore, *, random_state: int = 0) -> Bridge:
     """Learn a bridge from the images that have rows in both stores, at most 5,000.
 
-    *Method*: `estimators.linear_map.fit_linear_map`. The expected recall is that of estimates by maps that
-    have not seen the image (five folds): of the images nearest to each of 500 queries, the share whose
-    estimate ranks among the first 100 of the whole collection. As many nearest images are taken as the
+    *Method*: `estimators.linear_map.fit_linear_map`, and a quarter of the old model's own similarity beside
+    the estimated one, both scaled by their standard deviation. The expected recall is that of estimates by
+    maps that have not seen the image (five folds): of the images nearest to each of 500 queries, the share
+    whose estimate ranks among the first 100 of the whole collection. As many nearest images are taken as the
     sample is expected to hold of the ten nearest, at least one; so the estimate is low for small samples.
 
     Parameters
@@ -147,22 +161,30 @@ def fit_bridge(old: VectorStore, new: VectorStore, *, random_state: int = 0) -> 
     estimates = cross_estimates(X, target, found.penalty, random_state=random_state)
     queries = np.sort(rng.permutation(len(ids))[:_N_QUERIES])
     true, estimated = target[queries] @ target.T, target[queries] @ estimates.T
+    own = X[queries] @ X.T
+    old_weight = _OLD_SHARE * float(estimated.std() / max(own.std(), 1e-12))
+    scores = estimated + old_weight * own
     rows = np.arange(len(queries))
-    true[rows, queries] = estimated[rows, queries] = -np.inf
+    true[rows, queries] = scores[rows, queries] = -np.inf
     n_near = max(1, round(_N_NEIGHBORS * len(ids) / len(all_ids)))
     near = highest(true, n_near)[0]
-    limits = np.take_along_axis(estimated, near, axis=1)
-    ranks = 1.0 + (estimated[:, None, :] > limits[:, :, None]).sum(axis=2)
+    limits = np.take_along_axis(scores, near, axis=1)
+    ranks = 1.0 + (scores[:, None, :] > limits[:, :, None]).sum(axis=2)
     others = sorted(set(all_ids) - set(ids))
     drawn = sorted(rng.permutation(others)[:_MAX_OTHERS].tolist())
     for vectors in _vector_batches(old, drawn):
-        above = (target[queries] @ found.transform(vectors).T)[:, None, :] > limits[:, :, None]
+        others_scores = target[queries] @ found.transform(vectors).T
+        others_scores += old_weight * (X[queries] @ unit_length(vectors).T)
+        above = others_scores[:, None, :] > limits[:, :, None]
         ranks += above.sum(axis=2) * (len(others) / len(drawn))
     shares = (ranks <= N_PROPOSED).mean(axis=1)
     means = shares[rng.integers(0, len(shares), (_N_DRAWS, len(shares)))].mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
-    slope, intercept = _line(limits.ravel(), np.take_along_axis(true, near, axis=1).ravel())
-    return Bridge(found, len(ids), float(shares.mean()), float(low), float(high), slope, intercept)
+    near_estimates = np.take_along_axis(estimated, near, axis=1)
+    slope, intercept = _line(near_estimates.ravel(), np.take_along_axis(true, near, axis=1).ravel())
+    return Bridge(
+        found, len(ids), float(shares.mean()), float(low), float(high), slope, intercept, old_weight
+    )
 
 
 def current_bridge(

@@ -15,7 +15,7 @@ from nearsight.collection.search import embed_with
 from nearsight.collection.shadow_rows import ESTIMATED_KEY, ShadowRows, vectors_by_id
 from nearsight.collection.upgrade_state import UpgradeState
 from nearsight.embedder import Embedder
-from nearsight.errors import FingerprintMismatchError, InvalidParameterError, StorageError
+from nearsight.errors import FingerprintMismatchError, InvalidParameterError, NearsightError, StorageError
 from nearsight.models import Backend
 from nearsight.store import Filter
 
@@ -50,9 +50,10 @@ class BridgedResult:
 class BridgedSearch:
     """Searches a collection by the model that an upgrade moves it to, before all images have its vectors.
 
-    *Method*: a ridge regression from old to new vectors proposes 100 images (`Bridge`). Those among them
-    without a vector of the new model are embedded now, and all that have one are compared. The new vectors
-    stay, so the collection moves where it is used first. Searches by the old model go on as before.
+    *Method*: a ridge regression from old to new vectors, and to a lesser part the old model itself, propose
+    100 images (`Bridge`). Those among them without a vector of the new model are embedded now, and all that
+    have one are compared. The new vectors stay, so the collection moves where it is used first. Searches by
+    the old model go on as before.
 
     Parameters
     ----------
@@ -106,14 +107,21 @@ class BridgedSearch:
         vectors = [embed_with(embedder, image, allow_remote=allow_remote) for image in queries]
         vectors += self._stored(ids)
         vector = np.mean([v / np.linalg.norm(v) for v in vectors], axis=0).astype(np.float32)
-        return self._nearest(vector, ids, k, condition, exact)
+        old = self._old_vector(queries, ids, allow_remote)
+        return self._nearest(vector, old, ids, k, condition, exact)
 
     def _nearest(
-        self, vector: NDArray[np.float32], left_out: list[str], k: int, condition: Filter | None, exact: bool
+        self,
+        vector: NDArray[np.float32],
+        old_vector: NDArray[np.float32] | None,
+        left_out: list[str],
+        k: int,
+        condition: Filter | None,
+        exact: bool,
     ) -> BridgedResult:
         rows, n_wanted = self._rows, k + len(left_out)
         proposed = self._bridge.propose(
-            rows.old, vector, n=max(bridge.N_PROPOSED, 2 * k), where=condition, exact=exact
+            rows.old, vector, old_vector, n=max(bridge.N_PROPOSED, 2 * k), where=condition, exact=exact
         )
         there = vectors_by_id(rows.new, list(proposed))
         embedded = self._embed([id for id in proposed if id not in there])
@@ -135,6 +143,19 @@ class BridgedSearch:
             low,
             high,
         )
+
+    def _old_vector(
+        self, queries: Sequence[Any], ids: Sequence[str], allow_remote: bool
+    ) -> NDArray[np.float32] | None:
+        """Return the old model's vector of the query; None where that model is no longer there."""
+        vectors = list(self._collection.vectors(ids)) if ids else []
+        try:
+            embedder = self._collection.embedder(progress=False) if queries else None
+        except NearsightError:
+            return None
+        if embedder is not None:
+            vectors += [embed_with(embedder, image, allow_remote=allow_remote) for image in queries]
+        return np.asarray(np.mean([v / np.linalg.norm(v) for v in vectors], axis=0), np.float32)
 
     def _embed(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Return new vectors of images, and keep them where that is possible."""
