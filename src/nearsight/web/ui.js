@@ -49,10 +49,13 @@ export function useOrder() {
   };
 }
 
+/** The properties of an input into which a person writes a value. */
+export const written = (value, set) => ({ value, onInput: (event) => set(event.target.value) });
+
 /** What a person writes into a field: its value, `set`, and the properties of the input. */
 export function useField(first) {
   const [value, set] = useState(first);
-  return { value, set, props: { value, onInput: (event) => set(event.target.value) } };
+  return { value, set, props: written(value, set) };
 }
 
 /** A form that sends itself by a function; what goes wrong is said below its fields. */

@@ -5,7 +5,7 @@ import { Viewer } from "../components/viewer.js";
 import { MapView } from "./map-view.js";
 import { categoryColor, css, NOISE, valueColor } from "./palette.js";
 import { go } from "../route.js";
-import { announce, count, Failure, html, useAnswer, useEffect, useMemo, useRef, useState } from "../ui.js";
+import { announce, count, Failure, html, useAnswer, useEffect, useMemo, useRef, useState, written } from "../ui.js";
 
 const MAX_HIGHLIGHTS = 200;
 const OTHER = 10;
@@ -69,7 +69,7 @@ function Board({ collection, selection, result, start }) {
   });
   return html`
     <form class="search-line" onSubmit=${search}>
-      <input data-search type="search" aria-label="Highlight by words" placeholder="Highlight by words" value=${words} onInput=${(event) => setWords(event.target.value)} />
+      <input data-search type="search" aria-label="Highlight by words" placeholder="Highlight by words" ...${written(words, setWords)} />
       <button>Highlight</button>
       <select aria-label="Color by" value=${field} onChange=${(event) => { setHidden(new Set()); setField(event.target.value); }}>
         <option value="">Color by cluster</option>

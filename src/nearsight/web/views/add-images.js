@@ -1,7 +1,7 @@
 // Add a folder of the server, or files of this machine; follow the jobs that run, and see what failed.
 
 import { followJob, service } from "../api.js";
-import { count, Empty, Failure, fileName, html, useAnswer, useEffect, useState } from "../ui.js";
+import { count, Failure, fileName, html, useAnswer, useEffect, useState, Wait, written } from "../ui.js";
 
 const UPLOAD_BATCH = 8;
 
@@ -12,8 +12,7 @@ export function AddImages({ collection, reload }) {
     [collection.name],
   );
   const error = factsError ?? jobsError;
-  if (error) return html`<${Failure} error=${error} />`;
-  if (!facts || !jobs) return html`<p class="wait">Loading…</p>`;
+  if (error || !facts || !jobs) return html`<${Wait} error=${error} />`;
   return html`
     <h1>Add images</h1>
     <div class="columns">
@@ -36,7 +35,7 @@ function FolderForm({ collection, roots, started }) {
     <p>No folder is open to this page. Start the service with <code>nearsight serve --root photos=/path/to/photos</code>.</p></div>`;
   return html`<form class="card" onSubmit=${begin}><h2>A folder of the server</h2>
     <p>Unchanged images are passed over, so that a second run takes a moment.</p>
-    <label>Folder <input list="roots" required value=${folder} onInput=${(event) => setFolder(event.target.value)} /></label>
+    <label>Folder <input list="roots" required ...${written(folder, setFolder)} /></label>
     <datalist id="roots">${roots.map((root) => html`<option value=${root} />`)}</datalist>
     ${error && html`<${Failure} error=${error} />`}
     <button class="main">Add the folder</button></form>`;

@@ -4,7 +4,7 @@ import { Analysis, useAnalysis } from "../components/analysis.js";
 import { GridView } from "../components/grid-view.js";
 import { Viewer } from "../components/viewer.js";
 import { go } from "../route.js";
-import { announce, count, Dialog, Failure, html, useEffect, useKeys, useMemo, useOrder, useRef, useState } from "../ui.js";
+import { announce, count, Dialog, Failure, html, useKeys, useMemo, useOrder, useRef, useState, written } from "../ui.js";
 
 const NONE = -1;
 const titleOf = (cluster) => cluster.name || `Cluster ${cluster.id}`;
@@ -54,7 +54,7 @@ function Stacks({ collection, result, edit, selection, start }) {
   });
   const again = (event) => { event.preventDefault(); start(k ? { k: Number(k) } : {}); };
   return html`<div class="line wrap"><h1>${count(result.clusters.length, "cluster")}</h1><span class="space"></span>
-      <form class="search-line one" onSubmit=${again}><label class="soft" for="k">Number</label><input id="k" type="number" min="1" max="1000" value=${k} placeholder="as found" onInput=${(event) => setK(event.target.value)} />
+      <form class="search-line one" onSubmit=${again}><label class="soft" for="k">Number</label><input id="k" type="number" min="1" max="1000" ...${written(k, setK)} placeholder="as found" />
       <button>Cluster again</button></form></div>
     <p class="soft">Drag one stack onto another to merge them, or pick several.</p>
     ${picked.length > 0 && html`<div class="line picked"><strong>${count(picked.length, "stack")} picked</strong>
@@ -107,7 +107,7 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
   const others = result.clusters.filter(({ id }) => id !== cluster.id);
   return html`<h1 class="hidden-text">${titleOf(cluster)}</h1><form class="search-line" onSubmit=${rename}>
       <button type="button" onClick=${() => go(collection, "clusters")}>← All clusters</button>
-      <input aria-label="Name of the cluster" required maxlength="100" value=${name} onInput=${(event) => setName(event.target.value)} />
+      <input aria-label="Name of the cluster" required maxlength="100" ...${written(name, setName)} />
       <button class="main" disabled=${!name.trim() || name.trim() === (cluster.name ?? "")}>Rename</button>
       <button type="button" onClick=${() => selection.change(cluster.ids)}>Select all ${cluster.size.toLocaleString("en")}</button>
       <button type="button" onClick=${() => setAsks("move")}>Move to…</button>
@@ -142,7 +142,7 @@ function MoveDialog({ ids, others, move, close }) {
   const send = (event) => { event.preventDefault(); if (found.length) move(ids, found[0].id); };
   return html`<${Dialog} title=${`Move ${count(ids.length, "image")}`} close=${close}>
     ${ids.length === 0 ? html`<p>Select images of this cluster first: with a click, with Space, or with “Select all”.</p>` : html`
-    <form onSubmit=${send}><label>To <input autofocus value=${words} onInput=${(event) => setWords(event.target.value)} placeholder="Beginning of a name; Enter takes the first" /></label></form>
+    <form onSubmit=${send}><label>To <input autofocus ...${written(words, setWords)} placeholder="Beginning of a name; Enter takes the first" /></label></form>
     <ul class="choices">${found.slice(0, 60).map((each) => html`<li><button onClick=${() => move(ids, each.id)}>${titleOf(each)}${each.size ? html` <span class="soft">${each.size.toLocaleString("en")}</span>` : ""}</button></li>`)}</ul>`}
   </${Dialog}>`;
 }
@@ -157,7 +157,7 @@ function SplitDialog({ cluster, edit, follow, close, done }) {
   };
   return html`<${Dialog} title=${`Split ${titleOf(cluster)}`} close=${close}><form onSubmit=${send}>
     <p>Its ${count(cluster.size, "image")} are clustered by themselves. Every image stays in one of the parts.</p>
-    <label>Parts <input type="number" min="2" max=${Math.max(2, Math.min(1000, cluster.size))} autofocus value=${k} placeholder="as found" onInput=${(event) => setK(event.target.value)} /></label>
+    <label>Parts <input type="number" min="2" max=${Math.max(2, Math.min(1000, cluster.size))} autofocus ...${written(k, setK)} placeholder="as found" /></label>
     <p class="soft">Leave it empty to find the number of parts, too.</p>
     <button class="main" disabled=${isRunning}>Split</button></form></${Dialog}>`;
 }

@@ -2,7 +2,7 @@
 
 import { service } from "../api.js";
 import { address, go } from "../route.js";
-import { count, Empty, Failure, html, useState } from "../ui.js";
+import { count, Empty, Failure, html, useState, written } from "../ui.js";
 
 export function Collections({ collections, reload, missing }) {
   const [name, setName] = useState("");
@@ -20,7 +20,7 @@ export function Collections({ collections, reload, missing }) {
       <span class="soft">${one.model.split(":").at(-1).slice(0, 40)} · ${one.dim.toLocaleString("en")} numbers an image</span></a></li>`)}</ul>
     <form class="card narrow" onSubmit=${create}>
       <h2>New collection</h2>
-      <label>Name <input required maxlength="64" value=${name} onInput=${(event) => setName(event.target.value)} placeholder="holidays" /></label>
+      <label>Name <input required maxlength="64" ...${written(name, setName)} placeholder="holidays" /></label>
       ${error && html`<${Failure} error=${error} />`}
       <button class="main">Create</button>
     </form>`;

@@ -5,7 +5,7 @@ import { GridView } from "../components/grid-view.js";
 import { Viewer } from "../components/viewer.js";
 import { address, stay } from "../route.js";
 import { Listing, Matches } from "../sources.js";
-import { announce, count, Empty, Failure, html, useAnswer, useEffect, useRef, useState } from "../ui.js";
+import { announce, count, Empty, Failure, html, useAnswer, useEffect, useRef, useState, written } from "../ui.js";
 
 const NOTHING = { text: "", parts: [], notText: [], where: "" };
 // What every image has, or may have, besides its metadata.
@@ -110,15 +110,15 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
   const isEmpty = !query.text && !query.parts.length && !query.notText.length && !query.where;
   return html`<div class="search"><form class="search" role="search" onSubmit=${send}>
     <div class="search-line">
-      <input data-search type="search" aria-label="Search by words" placeholder="Search by words, or drop an image" value=${text} onInput=${(event) => setText(event.target.value)} />
-      <input class="not" type="search" aria-label="But not" placeholder="but not …" value=${not} onInput=${(event) => setNot(event.target.value)} />
+      <input data-search type="search" aria-label="Search by words" placeholder="Search by words, or drop an image" ...${written(text, setText)} />
+      <input class="not" type="search" aria-label="But not" placeholder="but not …" ...${written(not, setNot)} />
       <button class="main">Search</button>
       <button type="button" onClick=${() => file.current.click()}>Image…</button>
       <input ref=${file} class="hidden-text" tabindex="-1" type="file" accept="image/*" multiple aria-label="Search by an image" onChange=${(event) => addFiles(event.target.files)} />
       <button type="button" disabled=${!selected} onClick=${() => change({ parts: [...query.parts, ...[...selection.ids].slice(0, 20).map((id) => ({ id }))] })}>Like the selected</button>
       <button type="button" aria-expanded=${showsFilter} onClick=${() => setShowsFilter(!showsFilter)}>Filter</button>
     </div>
-    ${showsFilter && html`<label class="filter">Only images with <input value=${where} onInput=${(event) => setWhere(event.target.value)} spellcheck="false"
+    ${showsFilter && html`<label class="filter">Only images with <input ...${written(where, setWhere)} spellcheck="false"
       placeholder="width >= 640 AND taken >= '2024-01-01'" aria-describedby="filter-help" /></label>
       <p id="filter-help" class="soft">Fields: ${Object.keys(fields).join(", ")}. Enter applies.</p>`}
     </form>${showsFilter && html`<${ConditionForm} fields=${fields} button="Add to the filter" add=${addCondition} />`}

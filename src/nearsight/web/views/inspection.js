@@ -4,7 +4,7 @@ import { followJob, form, service } from "../api.js";
 import { Heat } from "../components/heat.js";
 import { JobProgress, OPEN } from "../components/job.js";
 import { ThresholdControl } from "../components/threshold.js";
-import { announce, count, Empty, Failure, fileName, html, useEffect, useAnswer, useKeys, useOrder, useRef, useState } from "../ui.js";
+import { announce, count, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useOrder, useRef, useState, written } from "../ui.js";
 
 const PAGE = 200;
 const KINDS = { anomaly_fit: "Fit", anomaly_score: "Score a folder", anomaly_watch: "Watch a folder" };
@@ -167,7 +167,7 @@ function Source({ collection, detector, roots, start, load, setError, watched })
     }
   };
   return html`<form class="line wrap source" onSubmit=${(event) => { event.preventDefault(); inspect(true); }}>
-    <input aria-label="Folder to inspect" list="inspected" required placeholder=${`${roots[0] ?? "line"}/today`} value=${folder} onInput=${(event) => setFolder(event.target.value)} />
+    <input aria-label="Folder to inspect" list="inspected" required placeholder=${`${roots[0] ?? "line"}/today`} ...${written(folder, setFolder)} />
     <datalist id="inspected">${roots.map((root) => html`<option value=${root} />`)}</datalist>
     <button class="main" disabled=${watched.includes(folder)}>Watch the folder</button>
     <button type="button" disabled=${!folder} onClick=${() => inspect(false)}>Score it once</button>

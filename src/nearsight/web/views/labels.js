@@ -3,7 +3,7 @@
 import { quoted } from "../components/conditions.js";
 import { LabelQueue, MistakeQueue } from "../label-queue.js";
 import { address, go } from "../route.js";
-import { announce, count, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useMemo, useState } from "../ui.js";
+import { announce, count, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useMemo, useState, written } from "../ui.js";
 
 // A key for each of the first classes; the others are clicked.
 const KEYS = [..."123456789qweruiop"];
@@ -46,8 +46,8 @@ function Classes({ collection, facts, done }) {
   return html`<form class="card narrow" onSubmit=${save}>
     <p>You label a few images, and a classifier learns from them. It chooses the images that teach it the most, and says how good it is.</p>
     <label for="classes">Classes, in the order of their keys</label>
-    <textarea id="classes" rows="8" required value=${text} onInput=${(event) => setText(event.target.value)} placeholder=${"dress\nhat\nshoes"}></textarea>
-    <label>Saved in the metadata as <input required list="label-keys" pattern="[A-Za-z_][A-Za-z0-9_]*" value=${key} onInput=${(event) => setKey(event.target.value)} /></label>
+    <textarea id="classes" rows="8" required ...${written(text, setText)} placeholder=${"dress\nhat\nshoes"}></textarea>
+    <label>Saved in the metadata as <input required list="label-keys" pattern="[A-Za-z_][A-Za-z0-9_]*" ...${written(key, setKey)} /></label>
     <datalist id="label-keys">${facts.keys.map((name) => html`<option value=${name} />`)}</datalist>
     ${facts.keys.length > 0 && html`<p class="soft">Labels that are there: ${facts.keys.map((name) => html`<a href=${address(collection, "labels", { key: name })}>${name}</a> `)}</p>`}
     ${error && html`<${Failure} error=${error} />`}

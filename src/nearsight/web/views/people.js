@@ -4,7 +4,7 @@ import { Analysis, useAnalysis } from "../components/analysis.js";
 import { GridView } from "../components/grid-view.js";
 import { Viewer } from "../components/viewer.js";
 import { address, go } from "../route.js";
-import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useMemo, useOrder, useRef, useState } from "../ui.js";
+import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useMemo, useOrder, useRef, useState, written } from "../ui.js";
 import { IdSource } from "./clusters.js";
 
 const PAGE = 500;
@@ -114,7 +114,7 @@ function NameForm({ name = "", save, button }) {
   const [text, setText] = useState(name);
   const send = (event) => { event.preventDefault(); save(text.trim()); };
   return html`<form onSubmit=${send}><input class="name" aria-label="Name" list="names" required=${!button?.startsWith("Split")} pattern=".*\\S.*" maxlength="200" autocomplete="off"
-    placeholder="Who is this?" value=${text} onInput=${(event) => setText(event.target.value)} />
+    placeholder="Who is this?" ...${written(text, setText)} />
     ${button && html`<button class="main" disabled=${name && text.trim() === name}>${button}</button>`}</form>`;
 }
 

@@ -5,7 +5,7 @@ import { quoted } from "../components/conditions.js";
 import { JobProgress, useJob } from "../components/job.js";
 import { address, go } from "../route.js";
 import { titleOf } from "../sources.js";
-import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useState } from "../ui.js";
+import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useState, Wait, written } from "../ui.js";
 import { fieldsOf, RuleEditor } from "./shop-rules.js";
 
 const MAX_TILES = 60;
@@ -27,8 +27,8 @@ export function Shop({ collection, query, selection }) {
     o: ["orders", () => setDialog("orders")],
     e: ["table for every item", () => setDialog("export")],
   });
-  if (infoError ?? savedError) return html`<${Failure} error=${infoError ?? savedError} />`;
-  if (!info || !saved) return html`<p class="wait">Loading…</p>`;
+  const failure = infoError ?? savedError;
+  if (failure || !info || !saved) return html`<${Wait} error=${failure} />`;
   const fields = fieldsOf(info.metadata);
   const rules = changed ?? saved.rules;
   return html`<div class="shop">
@@ -49,7 +49,7 @@ function SearchBox({ collection, text = "" }) {
   useEffect(() => setWords(text), [text]);
   const send = (event) => { event.preventDefault(); go(collection, "shop", { text: words.trim() }); };
   return html`<form role="search" class="search-line one" onSubmit=${send}>
-    <input data-search type="search" aria-label="Search the shop" placeholder="Name, article number or words" value=${words} onInput=${(event) => setWords(event.target.value)} />
+    <input data-search type="search" aria-label="Search the shop" placeholder="Name, article number or words" ...${written(words, setWords)} />
     <button class="main">Search</button></form>`;
 }
 
@@ -64,8 +64,7 @@ function Tiles({ collection, text, info }) {
     // Not every model compares words with images.
     return items.length ? items : collection.search({ text }, { k: MAX_TILES, offset: 0 }).then(({ hits }) => hits, () => []);
   }, [collection, text]);
-  if (error) return html`<${Failure} error=${error} />`;
-  if (!found) return html`<p class="wait">Loading…</p>`;
+  if (error || !found) return html`<${Wait} error=${error} />`;
   if (!found.length) return html`<${Empty} title=${text ? "No item matches" : "No item yet"}><p>${text
     ? "Try a part of the name." : html`<a href=${address(collection, "add")}>Add images</a> to begin.`}</p></${Empty}>`;
   return html`<h1>${text ? `Found for “${text}”` : "Choose an item"}</h1>
@@ -80,8 +79,7 @@ function Product({ collection, id, rules, fields, change, unsaved, baskets, orde
   const [bought, boughtError] = useAnswer(
     () => (orders ? collection.get(`items/${id}/recommendations`, { ...asked, baskets: orders }) : Promise.resolve()), [id, rules.join("\n"), orders, baskets]);
   useEffect(() => { if (alike) announce(`${count(alike.allowed, "image")} may be recommended`); }, [alike?.allowed]);
-  if (error) return html`<${Failure} error=${error} />`;
-  if (!item) return html`<p class="wait">Loading…</p>`;
+  if (error || !item) return html`<${Wait} error=${error} />`;
   const together = bought?.items.filter(boughtWith);
   return html`<article class="product">
       <figure><img src=${isBroken ? collection.thumbnail(id) : collection.original(id)} alt=${titleOf(item)} onError=${() => setIsBroken(true)} /></figure>
@@ -152,9 +150,9 @@ function OrdersDialog({ collection, baskets, reload, close }) {
       ${each.n_unknown > 0 && html`<span class="soft">${count(each.n_unknown, "name")} without an image: ${Object.keys(each.unknown).slice(0, 5).join(", ")}</span>`}</div>`)}
     <form class="card" onSubmit=${send}>
       <p class="soft">A CSV table with the columns <code>basket</code> and <code>item</code>. An item is a file name, with or without its ending.</p>
-      <label>Name <input required pattern="[A-Za-z0-9][A-Za-z0-9_\\-]*" maxlength="64" value=${name} onInput=${(event) => setName(event.target.value)} /></label>
+      <label>Name <input required pattern="[A-Za-z0-9][A-Za-z0-9_\\-]*" maxlength="64" ...${written(name, setName)} /></label>
       <label>Table <input name="file" type="file" accept=".csv,text/csv" required=${!server} /></label>
-      <label>or a file of the server <input value=${server} placeholder="ROOT/orders.csv" onInput=${(event) => setServer(event.target.value)} /></label>
+      <label>or a file of the server <input ...${written(server, setServer)} placeholder="ROOT/orders.csv" /></label>
       <button class="main" disabled=${job.isRunning}>${baskets.some((each) => each.name === name) ? "Replace" : "Learn"}</button></form>
     <${JobProgress} job=${job} title="Learning from orders" />
   </${Dialog}>`;
@@ -171,7 +169,7 @@ function ExportDialog({ collection, baskets, orders, rules, close }) {
   return html`<${Dialog} title="A table for every item" close=${close}><form onSubmit=${send}>
       <label>Recommend <select value=${by} onChange=${(event) => setBy(event.target.value)}>
         <option value="">what looks alike</option>${baskets.map((each) => html`<option value=${each.name}>what is bought together: ${each.name}</option>`)}</select></label>
-      <label>Items each <input type="number" min="1" max="1000" required value=${k} onInput=${(event) => setK(event.target.value)} /></label>
+      <label>Items each <input type="number" min="1" max="1000" required ...${written(k, setK)} /></label>
       <p class="soft">${rules.length ? `${count(rules.length, "rule")} hold: ${rules.join("; ")}` : "No rule holds."}</p>
       <button class="main" disabled=${job.isRunning}>Make the table</button></form>
     <${JobProgress} job=${job} title="Recommending for every item" />
