@@ -50,6 +50,9 @@ def test_images_are_browsed_opened_and_more_like_one_are_found(page, colors):
 
 
 def test_a_chosen_file_searches_and_a_filter_narrows(page, colors):
+    # All images are listed late: after the search that follows.
+    late = []
+    page.route("**/items?*", lambda route: late.append(route), times=1)
     page.goto(f"#/{colors}/images")
     page.get_by_label("Search by an image").set_input_files(
         {"name": "query.png", "mimeType": "image/png", "buffer": png((5, 5, 240))}
@@ -58,6 +61,11 @@ def test_a_chosen_file_searches_and_a_filter_narrows(page, colors):
         cells.sort((a, b) => a.dataset.index - b.dataset.index);
         return cells.length > 9 && cells.slice(0, 10).every((cell) => cell.textContent.includes('blue')); }"""
     page.wait_for_function(first_ten)
+    with page.expect_response("**/items?*") as listed:
+        late[0].continue_()
+    listed.value.finished()
+    page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+    assert page.evaluate(first_ten)
     page.get_by_role("button", name="Filter").click()
     page.get_by_label("Only images with").fill("path LIKE '%red%'")
     page.keyboard.press("Enter")

@@ -4,7 +4,7 @@ import { Collection, service } from "./api.js";
 import { keyList } from "./keys.js";
 import { address, current, go } from "./route.js";
 import { Selection } from "./selection.js";
-import { announce, count, Dialog, Failure, html, render, useEffect, useKeys, useState, written } from "./ui.js";
+import { announce, count, Dialog, Failure, html, render, useEffect, useKeys, useState, Wait, written } from "./ui.js";
 import { AddImages } from "./views/add-images.js";
 import { Audit } from "./views/audit.js";
 import { Clusters } from "./views/clusters.js";
@@ -63,9 +63,8 @@ function App() {
   // What is selected belongs to one collection.
   useEffect(() => selection.clear(), [route.collection]);
 
-  if (error) return html`<${Failure} error=${error} />`;
   if (session?.is_out) return html`<${SignIn} done=${() => { setSession({ needs_key: true }); load(); }} />`;
-  if (!collections) return html`<p class="wait">Loading…</p>`;
+  if (error || !collections) return html`<${Wait} error=${error} />`;
   const collection = collections.find(({ name }) => name === route.collection);
   const View = VIEWS.find(([view]) => view === route.view)?.[3] ?? Images;
   return html`

@@ -2,7 +2,7 @@
 
 import { followJob, service } from "../api.js";
 import { JobProgress, OPEN } from "./job.js";
-import { Empty, Failure, html, useEffect, useRef, useState } from "../ui.js";
+import { Empty, Failure, html, useEffect, useRef, useState, Wait } from "../ui.js";
 
 /** Returns {result, error, job, start, reload, follow}. `read` answers the latest result. */
 export function useAnalysis(collection, kind, read) {
@@ -46,5 +46,5 @@ export function Analysis({ analysis, title, button, explanation, children }) {
     ${job && html`<${JobProgress} job=${{ ...job, isRunning }} title=${button} />`}
     ${isMissing && !isRunning && html`<${Empty} title=${title} isPage><p>${explanation}</p><button class="main" onClick=${() => start()}>${button}</button></${Empty}>`}
     ${result && children}
-    ${!result && !isMissing && !error && html`<p class="wait">Loading…</p>`}`;
+    ${!result && !isMissing && !error && html`<${Wait} />`}`;
 }

@@ -1,6 +1,6 @@
 // The threshold: how often it alarms falsely, and which images would change sides.
 
-import { count, fileName, html, useAnswer, useEffect, useState } from "../ui.js";
+import { count, fileName, html, useAnswer, useEffect, useState, Wait } from "../ui.js";
 
 const percent = (rate) => `${(100 * rate).toFixed(rate < 0.0995 ? 1 : 0)} %`;
 // Good images score about 0, defects up to thousands: near 0 the axis is even, far out it counts digits.
@@ -35,7 +35,7 @@ export function ThresholdControl({ collection, detector, trial, setTrial, change
     const timer = setTimeout(() => collection.get(`${place}/threshold/effect`, { at: trial }).then((told) => isCurrent && setEffect(told), setError), 60);
     return () => { isCurrent = false; clearTimeout(timer); };
   }, [trial, ...asked]);
-  if (!document || !effect) return html`<p class="wait">Loading…</p>`;
+  if (!document || !effect) return html`<${Wait} />`;
   const set = (threshold) => collection.put(`${place}/threshold`, { threshold }).then(changed, setError);
   const [low, high] = effect.rate_interval;
   const moved = Math.abs(trial - inUse) > 1e-9;

@@ -47,8 +47,9 @@ export function Images({ collection, query: inAddress, selection }) {
     };
     const next = isSearch ? new Matches(collection, asked, stop.signal) : new Listing(collection, query.where);
     next.open().then(
-      () => { setSource(next); setError(undefined); announce(isSearch ? `${count(next.count, "match", "matches")}` : count(next.count, "image")); },
-      (failure) => failure.name !== "AbortError" && setError(failure),
+      // An answer that comes after the next question is old: a listing, too, which nothing stops.
+      () => { if (stop.signal.aborted) return; setSource(next); setError(undefined); announce(isSearch ? `${count(next.count, "match", "matches")}` : count(next.count, "image")); },
+      (failure) => stop.signal.aborted || setError(failure),
     );
     stay(collection, "images", toAddress(query));
     return () => stop.abort();

@@ -4,22 +4,21 @@ import { followJob, form, service } from "../api.js";
 import { Heat } from "../components/heat.js";
 import { JobProgress, OPEN } from "../components/job.js";
 import { ThresholdControl } from "../components/threshold.js";
-import { announce, count, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useOrder, useRef, useState, written } from "../ui.js";
+import { announce, count, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
 
 const PAGE = 200;
 const KINDS = { anomaly_fit: "Fit", anomaly_score: "Score a folder", anomaly_watch: "Watch a folder" };
 
 export function Inspection({ collection }) {
   const name = collection.name;
-  const [detectors, setDetectors] = useState();
   const [chosen, setChosen] = useState();
   const [jobs, setJobs] = useState([]);
   const [roots, setRoots] = useState([]);
   const [error, setError] = useState();
   const [makesNew, setMakesNew] = useState(false);
-  const load = () => collection.get("detectors").then(({ detectors }) => setDetectors(detectors), setError);
+  // What is told twice at once is read twice: the later answer counts.
+  const [answer, unread, load] = useAnswer(() => collection.get("detectors"), [name]);
   useEffect(() => {
-    load();
     service.get("jobs").then(({ jobs }) => setJobs(jobs.filter((job) => job.collection === name && KINDS[job.kind])), setError);
     collection.facts().then(({ roots }) => setRoots(roots), setError);
   }, [name]);
@@ -29,12 +28,16 @@ export function Inspection({ collection }) {
     if (job.kind === "anomaly_fit" && job.state === "done") { setMakesNew(false); setChosen(job.args.detector); }
     load();
   };
-  if (!detectors) return error ? html`<${Failure} error=${error} />` : html`<p class="wait">Loading…</p>`;
+  // The service may be away for a moment: what was read stays.
+  const kept = useRef();
+  kept.current = answer ?? kept.current;
+  if (!kept.current) return html`<${Wait} error=${unread ?? error} />`;
+  const { detectors } = kept.current;
   const detector = detectors.find((each) => each.name === chosen) ?? detectors[0];
   const shown = jobs.filter((job) => (job.kind === "anomaly_fit" || job.args.detector === detector?.name) && (OPEN.includes(job.state) || job === jobs[0]));
   const running = shown.some((job) => job.kind === "anomaly_fit" && OPEN.includes(job.state));
   return html`
-    ${error && html`<${Failure} error=${error} />`}
+    ${(error ?? unread) && html`<${Failure} error=${error ?? unread} />`}
     ${!detector && html`<h1>Inspection</h1>`}
     ${detector && html`<div class="line wrap"><h1>Inspection</h1>
       <label><span class="hidden-text">Detector</span><select value=${detector.name} onChange=${(event) => setChosen(event.target.value)}>
@@ -113,7 +116,7 @@ function Board({ collection, detector, roots, start, changed, setError, done, is
     u: ["take the last decision back", takeBack],
     h: ["heat on or off", () => setOpacity((now) => (now ? 0 : 70))],
   });
-  if (!lists) return html`<p class="wait">Loading…</p>`;
+  if (!lists) return html`<${Wait} />`;
   const { counts, failed } = defects;
   const shared = { collection, detector, setError, open, image, trial };
   return html`<${Source} ...${shared} roots=${roots} start=${start} load=${load} watched=${watched} />

@@ -3,7 +3,7 @@
 import { quoted } from "../components/conditions.js";
 import { LabelQueue, MistakeQueue } from "../label-queue.js";
 import { address, go } from "../route.js";
-import { announce, count, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useMemo, useState, written } from "../ui.js";
+import { announce, count, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useMemo, useState, Wait, written } from "../ui.js";
 
 // A key for each of the first classes; the others are clicked.
 const KEYS = [..."123456789qweruiop"];
@@ -13,10 +13,9 @@ const percent = (share) => `${Math.round(100 * share)} %`;
 export function Labels({ collection, query, reload }) {
   const key = query.key ?? "label";
   const [answer, error, again] = useAnswer(() => collection.get("labels", { key }).then((facts) => [facts, query.tab]), [collection.name, key, query.tab]);
-  if (error) return html`<${Failure} error=${error} />`;
   const [facts, when] = answer ?? [];
   // What was true before the other tab was open is old.
-  if (!facts || when !== query.tab) return html`<p class="wait">Loading…</p>`;
+  if (error || !facts || when !== query.tab) return html`<${Wait} error=${error} />`;
   const tab = facts.classes.length ? query.tab ?? "next" : "classes";
   const field = `metadata.${key}`;
   const show = (where) => where && go(collection, "images", { where });

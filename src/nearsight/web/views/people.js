@@ -4,7 +4,7 @@ import { Analysis, useAnalysis } from "../components/analysis.js";
 import { GridView } from "../components/grid-view.js";
 import { Viewer } from "../components/viewer.js";
 import { address, go } from "../route.js";
-import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useMemo, useOrder, useRef, useState, written } from "../ui.js";
+import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useMemo, useOrder, useRef, useState, Wait, written } from "../ui.js";
 import { IdSource } from "./clusters.js";
 
 const PAGE = 500;
@@ -154,7 +154,7 @@ function Person({ collection, id, tab, act, forget, selection, version }) {
     s: ["split the chosen off", () => setSplits(chosen.length > 0)],
   });
   if (error) return html`<${Empty} title="This person is not here any more"><button class="main" onClick=${back}>All people</button></${Empty}>`;
-  if (!person) return html`<p class="wait">Loading…</p>`;
+  if (!person) return html`<${Wait} />`;
   const rename = async (name) => {
     const renamed = await act("name", { id, name }, `Named ${name}`);
     if (renamed) go(collection, "people", { person: renamed.id, tab });
