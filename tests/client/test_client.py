@@ -256,6 +256,9 @@ def test_the_asynchronous_client_does_the_same(address, remote, local, photos):
             ids = {item.id async for item in collection.items()}
             made = await client.create_collection("async")
             report = await made.add([image])
+            twin = await client.create_collection("twin", like="photos")
+            assert await twin.copy_from("photos", list(ids)) == len(ids)
+            await client.delete_collection("twin")
             await client.delete_collection("async")
             with pytest.raises(UnknownIdError):
                 await collection.get("0000")

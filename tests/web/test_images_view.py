@@ -8,6 +8,12 @@ from PIL import Image
 pytestmark = pytest.mark.slow
 
 
+FIRST_TEN_ARE_BLUE = """() => {
+    const cells = [...document.querySelectorAll('.cell[data-id]')].sort((a, b) => a.dataset.index - b.dataset.index);
+    return cells.length > 9 && cells.slice(0, 10).every((cell) => cell.textContent.includes('blue'));
+}"""
+
+
 def add(service, name, images, **metadata):
     files = [("image", (path, data, "image/png")) for path, data in images.items()]
     service.post(f"/v1/collections/{name}/items", files=files).raise_for_status()
@@ -47,6 +53,14 @@ def test_images_are_browsed_opened_and_more_like_one_are_found(page, colors):
     page.reload()
     page.locator(".cell[data-id]").first.wait_for()
     assert all("red" in title for title in titles(page)[:10])
+    # It becomes a minus beside another one, and stays it.
+    page.locator(".cell", has_text="blue05.png").click()
+    page.get_by_role("button", name="Like the selected").click()
+    page.get_by_role("button", name="like this", exact=True).first.click()
+    page.wait_for_function(FIRST_TEN_ARE_BLUE)
+    page.reload()
+    page.wait_for_function(FIRST_TEN_ARE_BLUE)
+    assert page.locator(".chip.minus").count() == 1
 
 
 def test_a_chosen_file_searches_and_a_filter_narrows(page, colors):
@@ -57,15 +71,12 @@ def test_a_chosen_file_searches_and_a_filter_narrows(page, colors):
     page.get_by_label("Search by an image").set_input_files(
         {"name": "query.png", "mimeType": "image/png", "buffer": png((5, 5, 240))}
     )
-    first_ten = """() => { const cells = [...document.querySelectorAll('.cell[data-id]')];
-        cells.sort((a, b) => a.dataset.index - b.dataset.index);
-        return cells.length > 9 && cells.slice(0, 10).every((cell) => cell.textContent.includes('blue')); }"""
-    page.wait_for_function(first_ten)
+    page.wait_for_function(FIRST_TEN_ARE_BLUE)
     with page.expect_response("**/items?*") as listed:
         late[0].continue_()
     listed.value.finished()
     page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
-    assert page.evaluate(first_ten)
+    assert page.evaluate(FIRST_TEN_ARE_BLUE)
     page.get_by_role("button", name="Filter").click()
     page.get_by_label("Only images with").fill("path LIKE '%red%'")
     page.keyboard.press("Enter")
@@ -106,6 +117,13 @@ def test_selected_images_are_tagged_and_taken_out(page, page_service, colors):
     page.keyboard.press("Control+z")
     page.get_by_text("2 tags taken back").wait_for()
     assert n_winter() == 0
+    # They make a collection of their own.
+    page.keyboard.press("c")
+    page.get_by_label("Name").fill("two-blues")
+    page.get_by_role("button", name="Create").click()
+    page.wait_for_url("**/#/two-blues/images")
+    page.get_by_label("blue01.png", exact=True).wait_for()
+    assert sorted(titles(page)) == ["blue00.png", "blue01.png"]
 
 
 def test_dropped_files_are_uploaded_and_what_failed_is_told(page, page_service):

@@ -109,6 +109,7 @@ class CollectionCalls:
     change_metadata = Call(operations.change_metadata)
     undo_metadata = Call(operations.undo_metadata)
     remove = Call(operations.remove)
+    copy_from = Call(operations.copy_from)
     vectors = Call(operations.vectors)
     thumbnails = Call(operations.thumbnails)
     original = Call(operations.original)

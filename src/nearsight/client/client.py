@@ -49,10 +49,10 @@ class Client(ClientCalls, Blocking):
         return RemoteCollection(self, name)
 
     def create_collection(
-        self, name: str, *, model: str | None = None, storage: str = "float32"
+        self, name: str, *, model: str | None = None, storage: str = "float32", like: str | None = None
     ) -> "RemoteCollection":
-        """Create a collection with the vectors of a model of the service."""
-        self._create(name, model=model, storage=storage)
+        """Create a collection with a model of the service, or `like` one of its collections."""
+        self._create(name, model=model, storage=storage, like=like)
         return RemoteCollection(self, name)
 
     def run(self, operation: Operation[T]) -> T:
@@ -105,10 +105,10 @@ class AsyncClient(ClientCalls, Awaiting):
         return AsyncRemoteCollection(self, name)
 
     async def create_collection(
-        self, name: str, *, model: str | None = None, storage: str = "float32"
+        self, name: str, *, model: str | None = None, storage: str = "float32", like: str | None = None
     ) -> "AsyncRemoteCollection":
-        """Create a collection with the vectors of a model of the service."""
-        await self._create(name, model=model, storage=storage)
+        """Create a collection with a model of the service, or `like` one of its collections."""
+        await self._create(name, model=model, storage=storage, like=like)
         return AsyncRemoteCollection(self, name)
 
     async def run(self, operation: Operation[T]) -> T:

@@ -25,6 +25,7 @@ from nearsight.text_format import printable
 # What goes into one request at most; services accept 32 images and 64 MB unless they are told otherwise.
 _MAX_IMAGES, _MAX_BYTES = 32, 48 * 2**20
 _MAX_TEXTS = 1024
+_MAX_COPIED = 1000
 _PAGE = 1000
 #: How often a job is looked at.
 POLL_S = 0.5
@@ -86,10 +87,16 @@ def collections(client: object) -> Operation[list[dict[str, Any]]]:
 
 
 def create(
-    client: object, name: str, *, model: str | None = None, storage: str = "float32"
+    client: object,
+    name: str,
+    *,
+    model: str | None = None,
+    storage: str = "float32",
+    like: str | None = None,
 ) -> Operation[dict[str, Any]]:
     """Create a collection, and return what it is."""
-    answer = yield Request("POST", "/v1/collections", json={"name": name, "model": model, "storage": storage})
+    body = {"name": name, "model": model, "storage": storage, "like": like}
+    answer = yield Request("POST", "/v1/collections", json=body)
     facts: dict[str, Any] = answer.json()
     return facts
 
@@ -357,6 +364,19 @@ def remove(
     return int(
         (yield Request("POST", collection_path(collection, "items", "delete"), json=body)).json()["removed"]
     )
+
+
+def copy_from(collection: Named, source: str, ids: Iterable[str]) -> Operation[int]:
+    """Add images of another collection of the same model, by their ids; return how many are new.
+
+    Vectors, thumbnails and metadata come with them; uploaded files are copied, files in folders are not.
+    """
+    named, n_added = list(ids), 0
+    for start in range(0, len(named), _MAX_COPIED):
+        body = {"source": source, "ids": named[start : start + _MAX_COPIED]}
+        answer = yield Request("POST", collection_path(collection, "items", "copy"), json=body)
+        n_added += answer.json()["added"]
+    return n_added
 
 
 def vectors(collection: Named, ids: Sequence[str]) -> Operation[NDArray[np.float32]]:

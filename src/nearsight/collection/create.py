@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from filelock import FileLock
@@ -12,6 +13,9 @@ from nearsight.errors import InvalidParameterError, NotACollectionError
 from nearsight.models import Backend, ModelSpec, find_model, load_model
 from nearsight.models.pca import Projection
 from nearsight.store import Location, VectorStore, create_store, is_directory, locate
+
+if TYPE_CHECKING:
+    from nearsight.collection.reader import CollectionReader
 
 _ROWS_PER_APPEND = 1024
 
@@ -64,6 +68,21 @@ def create_collection(
             location.delete_store(manifest.STORE)
             location.create_store(manifest.STORE, schema)
             manifest.CollectionManifest.of(spec, storage).write(location)
+
+
+def create_like(directory: Path, source: "CollectionReader") -> None:
+    """Create an empty collection of the same model and storage as another one.
+
+    Raises
+    ------
+    NotACollectionError
+        The directory holds something.
+    """
+    make_free_directory(directory)
+    projection = source.directory / manifest.PROJECTION
+    if projection.exists():
+        shutil.copy2(projection, directory / manifest.PROJECTION)
+    create_collection(directory, source.spec, storage=source.storage, exist_ok=False)
 
 
 def create_projected(directory: Path, source: VectorStore, projection: Projection, storage: str) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from nearsight.artifacts import exported
 from nearsight.collection import Collection, Item
+from nearsight.collection.create import create_like
 from nearsight.errors import CollectionNotFoundError
 from nearsight.models import Backend, load_model, load_text_encoder
 from nearsight.server.errors import Problem
@@ -145,10 +146,23 @@ class CollectionCatalog:
         Problem
             409: there is one of that name.
         """
+        Collection.create(self._free(name), model=backend, storage=storage, exist_ok=False)
+
+    def create_like(self, name: str, other: str) -> None:
+        """Create a collection of the same model and storage as another one.
+
+        Raises
+        ------
+        Problem
+            409: there is one of that name. 404: there is no other one.
+        """
+        create_like(self._free(name), self.open(other))
+
+    def _free(self, name: str) -> Path:
         directory = self.directory(name)
         if name in self.names():
             raise Problem(409, f"there is a collection {name!r} already", code="exists", param="name")
-        Collection.create(directory, model=backend, storage=storage, exist_ok=False)
+        return directory
 
     def delete(self, name: str) -> None:
         """Delete a collection that the service created, with its uploads.

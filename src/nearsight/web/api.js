@@ -1,6 +1,6 @@
 // The service: its routes are resources, most of them below a collection.
 
-export class ApiError extends Error {
+class ApiError extends Error {
   constructor(status, problem) {
     super(problem.detail ?? problem.error?.message ?? `the service answered ${status}`);
     this.status = status;
@@ -64,10 +64,12 @@ export class Collection extends Resource {
   original = (id) => this.url(`items/${id}/original`);
   upload = (files) => this.post("items", form({ image: files }));
 
-  /** @param {{images?: File[], ids?: string[], text?: string, notText?: string[], where?: string}} query */
-  search({ images = [], ids = [], text, notText = [], where }, { k, offset, signal } = {}) {
-    const query = { id: ids, text: text || null, not_text: notText, where: where || null, k, offset };
-    return this.post("search", images.length ? form({ image: images, ...query }) : query, { signal });
+  /** @param {{parts?: {file?: File, id?: string, isNot?: boolean}[], text?: string, notText?: string[], where?: string}} query */
+  search({ parts = [], text, notText = [], where }, { k, offset, signal } = {}) {
+    const of = (key, isNot) => parts.filter((part) => part[key] && Boolean(part.isNot) === isNot).map((part) => part[key]);
+    const query = { id: of("id", false), not_id: of("id", true), text: text || null, not_text: notText, where: where || null, k, offset };
+    const files = { image: of("file", false), not_image: of("file", true) };
+    return this.post("search", parts.some(({ file }) => file) ? form({ ...files, ...query }) : query, { signal });
   }
 
   /** The map: x and y (Float32Array), category (Uint16Array; 65,535 for none), and ids. */

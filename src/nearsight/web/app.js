@@ -4,7 +4,7 @@ import { Collection, service } from "./api.js";
 import { keyList } from "./keys.js";
 import { address, current, go } from "./route.js";
 import { Selection } from "./selection.js";
-import { announce, count, Dialog, Failure, html, render, useEffect, useKeys, useState, Wait, written } from "./ui.js";
+import { announce, count, Dialog, Form, html, render, useEffect, useKeys, useState, Wait, written } from "./ui.js";
 import { AddImages } from "./views/add-images.js";
 import { Audit } from "./views/audit.js";
 import { Clusters } from "./views/clusters.js";
@@ -112,18 +112,12 @@ function ThemeButton() {
 
 function SignIn({ done }) {
   const [key, setKey] = useState("");
-  const [error, setError] = useState();
-  const send = (event) => {
-    event.preventDefault();
-    service.post("session", { key: key.trim() }).then(done, setError);
-  };
-  return html`<main class="alone"><form class="card narrow" onSubmit=${send}>
+  const send = () => service.post("session", { key: key.trim() }).then(done);
+  return html`<main class="alone"><${Form} class="card narrow" send=${send}>
     <h1>nearsight</h1>
     <p>This service needs a key. <code>nearsight keys add NAME</code> makes one, on the machine that it runs on.</p>
     <label>Key <input type="password" autocomplete="current-password" required ...${written(key, setKey)} /></label>
-    ${error && html`<${Failure} error=${error} />`}
-    <button class="main">Sign in</button>
-  </form></main>`;
+    <button class="main">Sign in</button></${Form}></main>`;
 }
 
 function KeyList({ close }) {

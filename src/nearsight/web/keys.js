@@ -27,7 +27,7 @@ export function keyList() {
 }
 
 /** The name of a pressed key, as `addKeys` takes it. */
-export function keyName(event) {
+function keyName(event) {
   const key = event.key === " " ? "Space" : event.key;
   // Shift is part of a letter or a sign already: "?" and "A".
   const shift = event.shiftKey && key.length > 1 ? "Shift+" : "";

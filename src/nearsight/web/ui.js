@@ -1,6 +1,6 @@
 // What every view needs of preact, and small pieces of the page.
 
-export { html, render, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/htm-preact-3.1.1.module.js";
+export { html, render, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact-3.1.1.module.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.module.js";
 
 import { addKeys, silenceKeys } from "./keys.js";

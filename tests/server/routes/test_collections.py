@@ -191,6 +191,34 @@ def test_metadata_is_changed_and_images_removed(client, empty, jpeg):
     assert [path for path in uploads.rglob("*") if path.is_file()] == []
 
 
+def test_images_are_copied_to_a_collection_of_the_same_model(client, photos, empty, jpeg):
+    id = upload(client, jpeg(31), name=empty, season="winter")["items"][0]["id"]
+    other = f"{ROUTE}/winter"
+    try:
+        assert client.post(ROUTE, json={"name": "winter", "like": empty}).status_code == 201
+        for n_new in (1, 0):
+            answer = client.post(f"{other}/items/copy", json={"source": empty, "ids": [id]})
+            assert answer.json() == {"added": n_new}
+        assert client.post(f"{other}/items/copy", json={"source": "photos", "ids": photos[:2]}).json() == {
+            "added": 2
+        }
+        paths = ("", "/thumbnail", "/original", "/vector")
+        before = [client.get(f"{ROUTE}/{empty}/items/{id}{path}").content for path in paths[1:]]
+        # What happens to the one collection does not happen to the other.
+        assert client.delete(f"{ROUTE}/{empty}/items/{id}").json() == {"removed": 1}
+        facts, *after = [client.get(f"{other}/items/{id}{path}") for path in paths]
+        assert [each.content for each in after] == before
+        assert facts.json()["metadata"] == {"season": "winter"}
+        hits = client.post(f"{other}/search", json={"id": id, "k": 9}).json()["hits"]
+        assert {hit["id"] for hit in hits} <= {id, *photos[:2]}
+        assert client.post(ROUTE, json={"name": "more", "like": "nothing"}).status_code == 404
+        assert client.post(ROUTE, json={"name": "winter", "like": "photos"}).status_code == 409
+    finally:
+        assert client.delete(other).status_code == 204
+    # The other collection keeps its files when this one goes.
+    assert client.get(f"{ROUTE}/photos/items/{photos[0]}/original").status_code == 200
+
+
 def test_thumbnails_are_cached_for_ever(client, photos):
     answer = client.get(f"{ROUTE}/photos/items/{photos[0]}/thumbnail")
     assert answer.headers["content-type"] == "image/jpeg"

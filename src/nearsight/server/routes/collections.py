@@ -19,6 +19,9 @@ class NewCollection(BaseModel):
     name: str
     model: str | None = Field(None, description="An alias; by default the default model.")
     storage: Literal["float32", "float16"] = "float32"
+    like: str | None = Field(
+        None, description="A collection whose model and storage the new one gets, instead of these."
+    )
 
 
 @router.get("", dependencies=[requires("read")])
@@ -36,8 +39,11 @@ async def list_collections(request: Request) -> dict[str, Any]:
 async def create_collection(request: Request, body: NewCollection, response: Response) -> dict[str, Any]:
     """Create a collection."""
     service: Service = request.app.state.service
-    model = await service.models.get(body.model)
-    await service.in_thread(service.catalog.create, body.name, model.backend, storage=body.storage)
+    if body.like is None:
+        model = await service.models.get(body.model)
+        await service.in_thread(service.catalog.create, body.name, model.backend, storage=body.storage)
+    else:
+        await service.in_thread(service.catalog.create_like, body.name, body.like)
     response.headers["Location"] = f"/v1/collections/{body.name}"
     return _summary(body.name, await service.in_thread(service.catalog.open, body.name))
 

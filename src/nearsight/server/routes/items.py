@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
@@ -17,6 +17,7 @@ from nearsight.collection import Collection, Item
 from nearsight.images import content_id
 from nearsight.images.privacy import without_metadata
 from nearsight.server.auth import requires
+from nearsight.server.copied_images import copy_images
 from nearsight.server.errors import Problem
 from nearsight.server.inputs import (
     ImageInput,
@@ -55,6 +56,13 @@ class MetadataUndo(BaseModel):
     """The change of metadata to take back; without a number, the last one."""
 
     change: int | None = None
+
+
+class CopiedImages(BaseModel):
+    """Images of another collection, by their ids."""
+
+    source: str
+    ids: list[str] = Field(max_length=MAX_PAGE)
 
 
 class Removal(BaseModel):
@@ -188,6 +196,26 @@ async def undo_metadata(request: Request, name: str, body: MetadataUndo) -> dict
         return {"change": undone.number, "changed": undone.n_changed, "kept": undone.n_kept}
 
     return await service.in_thread(take_back)
+
+
+@router.post("/items/copy", dependencies=[requires("write")])
+async def copy_items(request: Request, name: str, body: CopiedImages) -> dict[str, int]:
+    """Add images of another collection of the same model, with all that is known of them.
+
+    The answer ``{"added": 3}`` counts those that were not there. A request may be repeated.
+    """
+    service: Service = request.app.state.service
+    catalog = service.catalog
+
+    def copy() -> dict[str, int]:
+        source, target = catalog.open(body.source), catalog.open(name)
+        uploads, new_uploads = (catalog.uploads(each).absolute() for each in (body.source, name))
+        ids = whole_ids(source, body.ids)
+        added = copy_images(source, target, ids, uploads=uploads, new_uploads=new_uploads)
+        catalog.forget_order(name)
+        return {"added": added}
+
+    return await service.in_thread(copy)
 
 
 @router.post("/items/delete", dependencies=[requires("write")])

@@ -1,17 +1,18 @@
-// The grid as a component.
+// The grid as a component; an image that is opened is shown large.
 
-import { html, useEffect, useRef } from "../ui.js";
+import { html, useEffect, useRef, useState } from "../ui.js";
 import { Grid } from "./grid.js";
+import { Viewer } from "./viewer.js";
 
-export function GridView({ source, selection, open, size }) {
+export function GridView({ source, selection, size = 168, more }) {
   const element = useRef();
   const grid = useRef();
-  const opens = useRef(open);
-  opens.current = open;
+  const [opened, open] = useState();
   useEffect(() => {
-    grid.current = new Grid(element.current, { selection, open: (index) => opens.current(index), size });
+    grid.current = new Grid(element.current, { selection, open, size });
     return () => grid.current.destroy();
   }, [size]);
   useEffect(() => { if (source) grid.current.setSource(source); }, [source, size]);
-  return html`<div ref=${element} class="grid-view" aria-label="Images"></div>`;
+  return html`<div ref=${element} class="grid-view" aria-label="Images"></div>
+    ${opened != null && source && html`<${Viewer} source=${source} index=${opened} selection=${selection} more=${more} close=${() => open()} />`}`;
 }

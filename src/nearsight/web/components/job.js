@@ -1,7 +1,7 @@
 // A job that a dialog started: how far it is, or why it failed.
 
 import { followJob, service } from "../api.js";
-import { Failure, html, useEffect, useRef, useState } from "../ui.js";
+import { Failure, html, number, useEffect, useRef, useState } from "../ui.js";
 
 /** The states of a job that has not ended. */
 export const OPEN = ["queued", "running", "cancelling"];
@@ -25,12 +25,17 @@ export function useJob(done) {
   return { ...state, run, isRunning: OPEN.includes(state.state) };
 }
 
+/** How far a job is. */
+export function JobBar({ job }) {
+  return html`<progress max=${job.total || 1} value=${job.total ? job.done : null} aria-label="Progress"></progress>
+    <span class="soft">${job.message || "waiting"}${job.total ? `: ${number(job.done)} of ${number(job.total)}` : ""}</span>`;
+}
+
 export function JobProgress({ job, title, stop = "Cancel" }) {
   if (job.failure) return html`<${Failure} error=${job.failure} />`;
   if (job.state === "failed") return html`<${Failure} error=${{ title: "It failed.", message: job.error }} />`;
   if (!job.isRunning) return null;
   return html`<div class="card job" role="status"><strong>${title}</strong>
-    <progress max=${job.total || 1} value=${job.total ? job.done : null} aria-label="Progress"></progress>
-    <span class="soft">${job.message || "waiting"}${job.total ? `: ${job.done.toLocaleString("en")} of ${job.total.toLocaleString("en")}` : ""}</span>
+    <${JobBar} job=${job} />
     ${job.id && html`<button onClick=${() => service.delete(`jobs/${job.id}`)}>${stop}</button>`}</div>`;
 }

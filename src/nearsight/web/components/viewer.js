@@ -1,8 +1,10 @@
 // One image, large, with what is known of it. The arrow keys go through the grid that it was opened from.
 
-import { Dialog, fileName, html, useAnswer, useEffect, useKeys, useState } from "../ui.js";
+import { go } from "../route.js";
+import { Dialog, fileName, html, number, useAnswer, useEffect, useKeys, useState } from "../ui.js";
 
-export function Viewer({ collection, source, index: first, close, selection, actions = [] }) {
+export function Viewer({ source, index: first, close, selection, more = ({ id }) => go(source.collection, "images", { like: id }) }) {
+  const { collection } = source;
   const [index, setIndex] = useState(first);
   const [cell, setCell] = useState(source.get(first));
   const [isBroken, setIsBroken] = useState(false);
@@ -24,8 +26,8 @@ export function Viewer({ collection, source, index: first, close, selection, act
       <figure><img src=${isBroken ? cell.thumbnail : collection.original(cell.id)} alt=${cell.title} onError=${() => setIsBroken(true)} />
         ${isBroken && html`<figcaption class="soft">The file cannot be shown; this is the thumbnail.</figcaption>`}</figure>
       <aside>
-        <p class="soft">${(index + 1).toLocaleString("en")} of ${source.count.toLocaleString("en")}${cell.note ? ` · similarity ${cell.note}` : ""}</p>
-        <div class="buttons">${actions.map(([title, act]) => html`<button onClick=${() => { close(); act(cell); }}>${title}</button>`)}
+        <p class="soft">${number(index + 1)} of ${number(source.count)}${cell.note ? ` · similarity ${cell.note}` : ""}</p>
+        <div class="buttons"><button onClick=${() => { close(); more(cell); }}>More like this</button>
           <button onClick=${() => selection.toggle(cell.id)}>Select</button></div>
         ${facts && html`<${Facts} facts=${facts} />`}
       </aside>

@@ -4,8 +4,7 @@ import { Analysis, useAnalysis } from "../components/analysis.js";
 import { Viewer } from "../components/viewer.js";
 import { MapView } from "./map-view.js";
 import { categoryColor, css, NOISE, valueColor } from "./palette.js";
-import { go } from "../route.js";
-import { announce, count, Failure, html, useAnswer, useEffect, useMemo, useRef, useState, written } from "../ui.js";
+import { announce, count, Failure, html, number, useAnswer, useEffect, useMemo, useRef, useState, written } from "../ui.js";
 
 const MAX_HIGHLIGHTS = 200;
 const OTHER = 10;
@@ -87,9 +86,8 @@ function Board({ collection, selection, result, start }) {
       <${Legend} coloring=${coloring} hidden=${hidden} toggle=${toggle} />
     </div>
     <p class="soft map-help">Draw with the left button to select; Shift adds, Alt takes away. The wheel zooms, the right button moves.</p>
-    ${opened != null && html`<${Viewer} collection=${collection} selection=${selection} index=${opened} close=${() => setOpened(undefined)}
-      source=${{ count: points.ids.length, get: (at) => ({ id: points.ids[at], title: names.get(codes[at]) ?? "Image", thumbnail: collection.thumbnail(points.ids[at]) }), need: async () => {} }}
-      actions=${[["More like this", (cell) => go(collection, "images", { like: cell.id })]]} />`}`;
+    ${opened != null && html`<${Viewer} selection=${selection} index=${opened} close=${() => setOpened(undefined)}
+      source=${{ collection, count: points.ids.length, get: (at) => ({ id: points.ids[at], title: names.get(codes[at]) ?? "Image", thumbnail: collection.thumbnail(points.ids[at]) }), need: async () => {} }} />`}`;
 }
 
 function Legend({ coloring, hidden, toggle }) {
@@ -107,7 +105,7 @@ function Legend({ coloring, hidden, toggle }) {
     <input type="checkbox" checked=${!hidden.has(code)} onChange=${() => toggle(code)} />
     <span class="dot" ref=${(dot) => dot && (dot.style.background = css(colorOf(code)))}></span>
     <span title=${names.get(code)}>${names.get(code) ?? `Cluster ${code}`}</span>
-    <span class="soft">${size.toLocaleString("en")}</span></label></li>`)}</ul></div>`;
+    <span class="soft">${number(size)}</span></label></li>`)}</ul></div>`;
 }
 
 /** A scale of numbers or dates, from its lower to its upper end. */

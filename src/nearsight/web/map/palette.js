@@ -27,7 +27,7 @@ export function categoryColor(category) {
 }
 
 /** The color of a number between 0 and 1: from violet over green to yellow, brighter step by step. */
-export function sequentialColor(share) {
+function sequentialColor(share) {
   const stops = [[101, 72, 168], [56, 118, 180], [33, 150, 145], [94, 201, 98], [253, 231, 37]];
   const at = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
   const stop = Math.min(Math.floor(at), stops.length - 2);

@@ -1,7 +1,8 @@
 // Add a folder of the server, or files of this machine; follow the jobs that run, and see what failed.
 
 import { followJob, service } from "../api.js";
-import { count, Failure, fileName, html, useAnswer, useEffect, useState, Wait, written } from "../ui.js";
+import { JobBar, OPEN } from "../components/job.js";
+import { count, Failure, fileName, Form, html, number, useAnswer, useEffect, useState, Wait, written } from "../ui.js";
 
 const UPLOAD_BATCH = 8;
 
@@ -26,19 +27,14 @@ export function AddImages({ collection, reload }) {
 
 function FolderForm({ collection, roots, started }) {
   const [folder, setFolder] = useState(roots[0] ? `${roots[0]}` : "");
-  const [error, setError] = useState();
-  const begin = (event) => {
-    event.preventDefault();
-    collection.post("index", { folder }).then(() => { setError(undefined); started(); }, setError);
-  };
+  const begin = () => collection.post("index", { folder }).then(started);
   if (!roots.length) return html`<div class="card"><h2>A folder of the server</h2>
     <p>No folder is open to this page. Start the service with <code>nearsight serve --root photos=/path/to/photos</code>.</p></div>`;
-  return html`<form class="card" onSubmit=${begin}><h2>A folder of the server</h2>
+  return html`<${Form} class="card" send=${begin}><h2>A folder of the server</h2>
     <p>Unchanged images are passed over, so that a second run takes a moment.</p>
     <label>Folder <input list="roots" required ...${written(folder, setFolder)} /></label>
     <datalist id="roots">${roots.map((root) => html`<option value=${root} />`)}</datalist>
-    ${error && html`<${Failure} error=${error} />`}
-    <button class="main">Add the folder</button></form>`;
+    <button class="main">Add the folder</button></${Form}>`;
 }
 
 function UploadForm({ collection, reload }) {
@@ -75,7 +71,7 @@ function UploadForm({ collection, reload }) {
     <p>Drop images here, or choose them. They are copied to the server.</p>
     <label class="button main">Choose images<input class="hidden-text" type="file" multiple accept="image/*" onChange=${(event) => send(event.target.files)} /></label>
     ${state.total > 0 && html`<progress max=${state.total} value=${state.done} aria-label="Upload"></progress>
-      <p role="status">${count(state.added, "image")} added, ${state.exists.toLocaleString("en")} there already${state.failed.length ? `, ${state.failed.length} failed` : ""}.</p>`}
+      <p role="status">${count(state.added, "image")} added, ${number(state.exists)} there already${state.failed.length ? `, ${state.failed.length} failed` : ""}.</p>`}
     <${FailureList} failed=${state.failed} retry=${() => send(state.failed.map(({ file }) => file))} />
   </div>`;
 }
@@ -83,20 +79,19 @@ function UploadForm({ collection, reload }) {
 function JobCard({ job: first, collection, changed }) {
   const [job, setJob] = useState(first);
   const [error, setError] = useState();
-  const isOpen = ["queued", "running", "cancelling"].includes(job.state);
+  const isOpen = OPEN.includes(job.state);
   useEffect(() => {
     if (!isOpen) return undefined;
     return followJob(job.id, (told) => {
       setJob(told);
-      if (!["queued", "running", "cancelling"].includes(told.state)) changed();
+      if (!OPEN.includes(told.state)) changed();
     });
   }, [job.id, isOpen]);
   const again = () => service.post(`jobs/${job.id}/resume`).then(setJob, setError);
   const result = job.result ?? {};
   return html`<article class="card job" aria-label=${`Job ${job.kind}`}>
     <header><strong>${job.args?.folder ?? job.kind}</strong><span class=${`state ${job.state}`}>${job.state}</span></header>
-    ${isOpen && html`<progress max=${job.total || 1} value=${job.total ? job.done : null} aria-label="Progress"></progress>
-      <p class="soft" role="status">${job.message || "waiting"}${job.total ? `: ${job.done.toLocaleString("en")} of ${job.total.toLocaleString("en")}` : ""}</p>`}
+    ${isOpen && html`<div role="status"><${JobBar} job=${job} /></div>`}
     ${job.state === "done" && job.kind === "index" && html`<p>${resultText(result)}</p>`}
     ${job.error && html`<${Failure} error=${{ title: "It failed.", message: job.error }} />`}
     ${error && html`<${Failure} error=${error} />`}
@@ -119,6 +114,6 @@ function FailureList({ failed, retry }) {
   if (!failed.length) return null;
   return html`<details class="failures" open=${failed.length <= 5}><summary>${count(failed.length, "image")} could not be read</summary>
     <ul>${failed.slice(0, 500).map(({ path, reason }) => html`<li><span title=${path}>${fileName(path)}</span> <span class="soft">${reason}</span></li>`)}</ul>
-    ${failed.length > 500 && html`<p class="soft">and ${(failed.length - 500).toLocaleString("en")} more</p>`}
+    ${failed.length > 500 && html`<p class="soft">and ${number(failed.length - 500)} more</p>`}
     ${retry && html`<button onClick=${retry}>Try these again</button>`}</details>`;
 }

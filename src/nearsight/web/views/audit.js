@@ -1,7 +1,7 @@
 // What is wrong with the images, by kind, the most severe first.
 
 import { Analysis, useAnalysis } from "../components/analysis.js";
-import { count, Empty, fileName, html } from "../ui.js";
+import { count, Empty, fileName, html, number } from "../ui.js";
 
 const MAX_SHOWN = 60;
 
@@ -21,10 +21,10 @@ export function Audit({ collection, selection }) {
 
 function Kind({ collection, kind, n, issues, selection }) {
   const ids = [...new Set(issues.flatMap((issue) => issue.ids))];
-  return html`<section class="kind"><div class="line"><h2>${kind.replaceAll("_", " ")} (${n.toLocaleString("en")})</h2>
+  return html`<section class="kind"><div class="line"><h2>${kind.replaceAll("_", " ")} (${number(n)})</h2>
       ${ids.length > 0 && html`<button onClick=${() => selection.change(ids)}>Select these</button>`}</div>
     <ul class="issues">${issues.slice(0, MAX_SHOWN).map((issue) => html`<li>
       <span class="pile">${issue.ids.slice(0, 3).map((id) => html`<img src=${collection.thumbnail(id)} alt="" loading="lazy" />`)}</span>
       <span title=${issue.paths[0]}>${fileName(issue.paths[0] ?? "")}</span><span class="soft">${issue.detail}</span></li>`)}</ul>
-    ${issues.length > MAX_SHOWN && html`<p class="soft">and ${(issues.length - MAX_SHOWN).toLocaleString("en")} more</p>`}</section>`;
+    ${issues.length > MAX_SHOWN && html`<p class="soft">and ${number(issues.length - MAX_SHOWN)} more</p>`}</section>`;
 }

@@ -2,9 +2,8 @@
 
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { GridView } from "../components/grid-view.js";
-import { Viewer } from "../components/viewer.js";
 import { go } from "../route.js";
-import { announce, count, Dialog, Failure, html, useKeys, useMemo, useOrder, useRef, useState, written } from "../ui.js";
+import { announce, count, Dialog, Failure, Form, html, number, useKeys, useMemo, useOrder, useRef, useState, written } from "../ui.js";
 
 const NONE = -1;
 const titleOf = (cluster) => cluster.name || `Cluster ${cluster.id}`;
@@ -52,10 +51,9 @@ function Stacks({ collection, result, edit, selection, start }) {
     m: ["merge the picked stacks", () => latest.current()],
     Escape: ["pick none", () => setPicked([])],
   });
-  const again = (event) => { event.preventDefault(); start(k ? { k: Number(k) } : {}); };
   return html`<div class="line wrap"><h1>${count(result.clusters.length, "cluster")}</h1><span class="space"></span>
-      <form class="search-line one" onSubmit=${again}><label class="soft" for="k">Number</label><input id="k" type="number" min="1" max="1000" ...${written(k, setK)} placeholder="as found" />
-      <button>Cluster again</button></form></div>
+      <${Form} class="search-line one" send=${() => start(k ? { k: Number(k) } : {})}><label class="soft" for="k">Number</label><input id="k" type="number" min="1" max="1000" ...${written(k, setK)} placeholder="as found" />
+      <button>Cluster again</button></${Form}></div>
     <p class="soft">Drag one stack onto another to merge them, or pick several.</p>
     ${picked.length > 0 && html`<div class="line picked"><strong>${count(picked.length, "stack")} picked</strong>
       <button class="main" disabled=${picked.length < 2} onClick=${mergePicked}>Merge into ${titleOf(result.clusters[picked[0]])}</button>
@@ -78,11 +76,10 @@ function Stack({ collection, cluster, isPicked, pick, merge }) {
 /** One stack: its images, which are dragged onto the stacks beside them, or moved by the menu. */
 function Cluster({ collection, result, cluster, edit, selection, follow }) {
   const [name, setName] = useState(cluster.name ?? "");
-  const [opened, setOpened] = useState();
   const [asks, setAsks] = useState();
   const place = useRef();
   const source = useMemo(() => new IdSource(collection, cluster.ids), [cluster]);
-  const rename = (event) => { event.preventDefault(); edit(`${cluster.id}`, { name: name.trim() }, "renamed").catch(() => {}); };
+  const rename = () => edit(`${cluster.id}`, { name: name.trim() }, "renamed").catch(() => {});
   const members = new Set(cluster.ids);
   const chosen = () => [...selection.ids].filter((id) => members.has(id));
   const move = (ids, to) => edit("move", { ids, to }).then((answer) => {
@@ -105,24 +102,21 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
     carry(event, "images", ids.join());
   };
   const others = result.clusters.filter(({ id }) => id !== cluster.id);
-  return html`<h1 class="hidden-text">${titleOf(cluster)}</h1><form class="search-line" onSubmit=${rename}>
+  return html`<h1 class="hidden-text">${titleOf(cluster)}</h1><${Form} class="search-line" send=${rename}>
       <button type="button" onClick=${() => go(collection, "clusters")}>← All clusters</button>
       <input aria-label="Name of the cluster" required maxlength="100" ...${written(name, setName)} />
       <button class="main" disabled=${!name.trim() || name.trim() === (cluster.name ?? "")}>Rename</button>
-      <button type="button" onClick=${() => selection.change(cluster.ids)}>Select all ${cluster.size.toLocaleString("en")}</button>
+      <button type="button" onClick=${() => selection.change(cluster.ids)}>Select all ${number(cluster.size)}</button>
       <button type="button" onClick=${() => setAsks("move")}>Move to…</button>
-      <button type="button" onClick=${() => setAsks("split")}>Split…</button>
-    </form>
+      <button type="button" onClick=${() => setAsks("split")}>Split…</button></${Form}>
     <div class="stack-board">
       <div class="fill" ref=${place} onPointerDown=${(event) => { const cell = event.target.closest(".cell[data-id]"); if (cell) cell.draggable = true; }} onDragStart=${drag}>
-        <${GridView} source=${source} selection=${selection} open=${setOpened} size=${168} /></div>
+        <${GridView} source=${source} selection=${selection} /></div>
       <ul class="targets" aria-label="Other clusters">${others.map((other) => html`<${Target} key=${other.id} collection=${collection} cluster=${other} move=${move} chosen=${chosen} />`)}
         <${Target} cluster=${{ id: null, name: "New cluster" }} move=${move} chosen=${chosen} /><${Target} cluster=${{ id: NONE, name: "No cluster" }} move=${move} chosen=${chosen} /></ul>
     </div>
     ${asks === "move" && html`<${MoveDialog} ids=${chosen()} others=${others} move=${move} close=${() => setAsks(undefined)} />`}
-    ${asks === "split" && html`<${SplitDialog} cluster=${cluster} edit=${edit} follow=${follow} close=${() => setAsks(undefined)} done=${() => { setAsks(undefined); go(collection, "clusters"); }} />`}
-    ${opened != null && html`<${Viewer} collection=${collection} source=${source} index=${opened} selection=${selection} close=${() => setOpened(undefined)}
-      actions=${[["More like this", (cell) => go(collection, "images", { like: cell.id })]]} />`}`;
+    ${asks === "split" && html`<${SplitDialog} cluster=${cluster} edit=${edit} follow=${follow} close=${() => setAsks(undefined)} done=${() => { setAsks(undefined); go(collection, "clusters"); }} />`}`;
 }
 
 /** A stack beside the open one, onto which images are dragged; a click moves the selected ones. */
@@ -139,27 +133,25 @@ function MoveDialog({ ids, others, move, close }) {
   const [words, setWords] = useState("");
   const found = [...others, { id: null, name: "A new cluster" }, { id: NONE, name: "No cluster" }]
     .filter((each) => titleOf(each).toLowerCase().includes(words.toLowerCase()));
-  const send = (event) => { event.preventDefault(); if (found.length) move(ids, found[0].id); };
   return html`<${Dialog} title=${`Move ${count(ids.length, "image")}`} close=${close}>
     ${ids.length === 0 ? html`<p>Select images of this cluster first: with a click, with Space, or with “Select all”.</p>` : html`
-    <form onSubmit=${send}><label>To <input autofocus ...${written(words, setWords)} placeholder="Beginning of a name; Enter takes the first" /></label></form>
-    <ul class="choices">${found.slice(0, 60).map((each) => html`<li><button onClick=${() => move(ids, each.id)}>${titleOf(each)}${each.size ? html` <span class="soft">${each.size.toLocaleString("en")}</span>` : ""}</button></li>`)}</ul>`}
+    <${Form} send=${() => found.length && move(ids, found[0].id)}><label>To <input autofocus ...${written(words, setWords)} placeholder="Beginning of a name; Enter takes the first" /></label></${Form}>
+    <ul class="choices">${found.slice(0, 60).map((each) => html`<li><button onClick=${() => move(ids, each.id)}>${titleOf(each)}${each.size ? html` <span class="soft">${number(each.size)}</span>` : ""}</button></li>`)}</ul>`}
   </${Dialog}>`;
 }
 
 function SplitDialog({ cluster, edit, follow, close, done }) {
   const [k, setK] = useState("2");
   const [isRunning, setIsRunning] = useState(false);
-  const send = (event) => {
-    event.preventDefault();
+  const send = () => {
     setIsRunning(true);
     edit(`${cluster.id}/split`, k ? { k: Number(k) } : {}, "splitting").then((job) => { follow(job); done(); }, close);
   };
-  return html`<${Dialog} title=${`Split ${titleOf(cluster)}`} close=${close}><form onSubmit=${send}>
+  return html`<${Dialog} title=${`Split ${titleOf(cluster)}`} close=${close}><${Form} send=${send}>
     <p>Its ${count(cluster.size, "image")} are clustered by themselves. Every image stays in one of the parts.</p>
     <label>Parts <input type="number" min="2" max=${Math.max(2, Math.min(1000, cluster.size))} autofocus ...${written(k, setK)} placeholder="as found" /></label>
     <p class="soft">Leave it empty to find the number of parts, too.</p>
-    <button class="main" disabled=${isRunning}>Split</button></form></${Dialog}>`;
+    <button class="main" disabled=${isRunning}>Split</button></${Form}></${Dialog}>`;
 }
 
 const typeOf = (kind) => `application/x-nearsight-${kind}`;

@@ -2,14 +2,14 @@
 
 import { service } from "../api.js";
 import { address, go } from "../route.js";
-import { count, Empty, Failure, html, useState, written } from "../ui.js";
+import { count, Empty, Failure, Form, html, number, useState, written } from "../ui.js";
 
 export function Collections({ collections, reload, missing }) {
   const [name, setName] = useState("");
-  const [error, setError] = useState();
-  const create = (event) => {
-    event.preventDefault();
-    service.post("collections", { name: name.trim() }).then(async () => { await reload(); go({ name: name.trim() }, "add"); }, setError);
+  const create = async () => {
+    await service.post("collections", { name: name.trim() });
+    await reload();
+    go({ name: name.trim() }, "add");
   };
   return html`
     <h1>Collections</h1>
@@ -17,11 +17,9 @@ export function Collections({ collections, reload, missing }) {
     ${collections.length === 0 && html`<${Empty} title="No collection yet"><p>A collection holds your images with their vectors. Name one to begin.</p></${Empty}>`}
     <ul class="tiles">${collections.map((one) => html`<li><a class="card" href=${address(one, one.images ? "images" : "add")}>
       <strong>${one.name}</strong><span>${count(one.images, "image")}</span>
-      <span class="soft">${one.model.split(":").at(-1).slice(0, 40)} · ${one.dim.toLocaleString("en")} numbers an image</span></a></li>`)}</ul>
-    <form class="card narrow" onSubmit=${create}>
+      <span class="soft">${one.model.split(":").at(-1).slice(0, 40)} · ${number(one.dim)} numbers an image</span></a></li>`)}</ul>
+    <${Form} class="card narrow" send=${create}>
       <h2>New collection</h2>
       <label>Name <input required maxlength="64" ...${written(name, setName)} placeholder="holidays" /></label>
-      ${error && html`<${Failure} error=${error} />`}
-      <button class="main">Create</button>
-    </form>`;
+      <button class="main">Create</button></${Form}>`;
 }

@@ -1,7 +1,7 @@
 // Near-duplicates: side by side, by a slider or by swapping; what was decided holds for all later searches.
 
 import { Analysis, useAnalysis } from "../components/analysis.js";
-import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useOrder, useRef, useState } from "../ui.js";
+import { announce, count, Dialog, Empty, Failure, fileName, html, number, useAnswer, useEffect, useKeys, useOrder, useRef, useState } from "../ui.js";
 
 const PAGE = 100;
 
@@ -61,7 +61,7 @@ export function Duplicates({ collection, reload }) {
   </${Analysis}>`;
 }
 
-const names = (paths) => `${paths.slice(0, 3).map(fileName).join(", ")}${paths.length > 3 ? ` and ${(paths.length - 3).toLocaleString("en")} more` : ""}`;
+const names = (paths) => `${paths.slice(0, 3).map(fileName).join(", ")}${paths.length > 3 ? ` and ${number(paths.length - 3)} more` : ""}`;
 
 function Group({ collection, group, number, total, step, decide, discard, keepSuggested }) {
   const [other, setOther] = useState(group.ids.find((id) => id !== group.keep));
@@ -76,7 +76,7 @@ function Group({ collection, group, number, total, step, decide, discard, keepSu
     w: ["swap the two images", () => setIsSwapped((now) => !now)],
   });
   return html`<section class="group" aria-label=${`Group ${number} of ${total}`}>
-    <div class="line wrap"><strong>Group ${number.toLocaleString("en")} of ${total.toLocaleString("en")}</strong>
+    <div class="line wrap"><strong>Group ${number(number)} of ${number(total)}</strong>
       <span class=${`state ${group.certain ? "done" : ""}`}>${group.certain ? "certain" : "to review"}</span>
       <span class="soft">${isOneImage ? "identical files" : `similarity ${group.similarity.toFixed(3)}`} · ${group.why}</span></div>
     <div class="buttons">

@@ -2,7 +2,6 @@
 
 import { ConditionForm, conditionText } from "../components/conditions.js";
 import { GridView } from "../components/grid-view.js";
-import { Viewer } from "../components/viewer.js";
 import { address, stay } from "../route.js";
 import { Listing, Matches } from "../sources.js";
 import { announce, count, Empty, Failure, html, useAnswer, useEffect, useRef, useState, written } from "../ui.js";
@@ -18,34 +17,30 @@ const fromAddress = (query) => ({
   text: query.text ?? "",
   where: query.where ?? "",
   notText: query.not ? query.not.split("|") : [],
-  parts: query.like ? query.like.split(",").map((id) => ({ id })) : [],
+  parts: [["like", false], ["unlike", true]].flatMap(([key, isNot]) => (query[key]?.split(",") ?? []).map((id) => ({ id, isNot }))),
 });
+const idsOf = (parts) => parts.map(({ id }) => id).filter(Boolean).join(",");
 const toAddress = (query) => ({
   text: query.text,
   where: query.where,
   not: query.notText.join("|"),
-  like: query.parts.filter((part) => part.id).map((part) => part.id).join(","),
+  like: idsOf(query.parts.filter(({ isNot }) => !isNot)),
+  unlike: idsOf(query.parts.filter(({ isNot }) => isNot)),
 });
 
 export function Images({ collection, query: inAddress, selection }) {
   const [query, setQuery] = useState(fromAddress(inAddress));
   const [source, setSource] = useState();
   const [error, setError] = useState();
-  const [opened, setOpened] = useState();
   const [size, setSize] = useState(localStorage.getItem("size") ?? "medium");
   const isSearch = Boolean(query.text || query.parts.length || query.notText.length);
 
   // "More like this" of other views arrives as an address.
   useEffect(() => setQuery((now) => ({ ...fromAddress(inAddress), parts: [...fromAddress(inAddress).parts, ...now.parts.filter((part) => part.file)] })),
-    [inAddress.text, inAddress.where, inAddress.not, inAddress.like]);
+    [inAddress.text, inAddress.where, inAddress.not, inAddress.like, inAddress.unlike]);
   useEffect(() => {
     const stop = new AbortController();
-    const asked = {
-      images: query.parts.filter((part) => part.file).map((part) => part.file),
-      ids: query.parts.filter((part) => part.id).map((part) => part.id),
-      text: query.text, notText: query.notText, where: query.where,
-    };
-    const next = isSearch ? new Matches(collection, asked, stop.signal) : new Listing(collection, query.where);
+    const next = isSearch ? new Matches(collection, query, stop.signal) : new Listing(collection, query.where);
     next.open().then(
       // An answer that comes after the next question is old: a listing, too, which nothing stops.
       () => { if (stop.signal.aborted) return; setSource(next); setError(undefined); announce(isSearch ? `${count(next.count, "match", "matches")}` : count(next.count, "image")); },
@@ -76,9 +71,7 @@ export function Images({ collection, query: inAddress, selection }) {
         ${Object.keys(SIZES).map((name) => html`<option value=${name}>${name}</option>`)}</select></label></div>
     ${source?.count === 0 && html`<${Empty} title=${query.where || isSearch ? "No image matches" : "No image yet"}>
       ${query.where || isSearch ? html`<p>Take a part of the query away.</p>` : html`<p><a href=${address(collection, "add")}>Add images</a> to begin.</p>`}</${Empty}>`}
-    <${GridView} source=${source} selection=${selection} open=${setOpened} size=${SIZES[size] ?? SIZES.medium} />
-    ${opened != null && source && html`<${Viewer} collection=${collection} source=${source} index=${opened} selection=${selection}
-      close=${() => setOpened(undefined)} actions=${[["More like this", moreLike]]} />`}
+    <${GridView} source=${source} selection=${selection} more=${moreLike} size=${SIZES[size] ?? SIZES.medium} />
   </div>`;
 }
 
@@ -108,6 +101,7 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
     change({ where: query.where ? `(${query.where}) AND ${text}` : text });
   };
   const drop = (at) => change({ parts: query.parts.filter((_, other) => other !== at) });
+  const turn = (part) => change({ parts: query.parts.map((each) => (each === part ? { ...part, isNot: !part.isNot } : each)) });
   const isEmpty = !query.text && !query.parts.length && !query.notText.length && !query.where;
   return html`<div class="search"><form class="search" role="search" onSubmit=${send}>
     <div class="search-line">
@@ -125,7 +119,8 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
     </form>${showsFilter && html`<${ConditionForm} fields=${fields} button="Add to the filter" add=${addCondition} />`}
     ${!isEmpty && html`<ul class="chips" aria-label="The query">
       ${query.text && html`<${Chip} take=${() => change({ text: "" })}>${query.text}</${Chip}>`}
-      ${query.parts.map((part, at) => html`<${Chip} take=${() => drop(at)}><${PartImage} collection=${collection} part=${part} /></${Chip}>`)}
+      ${query.parts.map((part, at) => html`<${Chip} kind=${part.isNot ? "minus" : ""} take=${() => drop(at)}><${PartImage} collection=${collection} part=${part} />
+        <button type="button" title="like this, or not like this" onClick=${() => turn(part)}>${part.isNot ? "not like this" : "like this"}</button></${Chip}>`)}
       ${query.notText.map((word, at) => html`<${Chip} kind="minus" take=${() => change({ notText: query.notText.filter((_, other) => other !== at) })}>not ${word}</${Chip}>`)}
       ${query.where && html`<${Chip} take=${() => change({ where: "" })}>${query.where}</${Chip}>`}
       <li><button type="button" onClick=${() => change(NOTHING)}>Clear</button></li></ul>`}

@@ -4,7 +4,7 @@ import { followJob, form, service } from "../api.js";
 import { Heat } from "../components/heat.js";
 import { JobProgress, OPEN } from "../components/job.js";
 import { ThresholdControl } from "../components/threshold.js";
-import { announce, count, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
+import { announce, count, Empty, Failure, fileName, Form, html, number, useAnswer, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
 
 const PAGE = 200;
 const KINDS = { anomaly_fit: "Fit", anomaly_score: "Score a folder", anomaly_watch: "Watch a folder" };
@@ -64,11 +64,8 @@ function FitForm({ roots, taken, fit }) {
   const [fields, setFields] = useState({ name: taken.length ? "" : "parts", folder: roots[0] ?? "", where: "", rate: "5" });
   const field = (name) => ({ value: fields[name], onInput: (event) => setFields({ ...fields, [name]: event.target.value }) });
   const { name, folder, where, rate } = fields;
-  const send = (event) => {
-    event.preventDefault();
-    fit({ name, false_alarm_rate: rate / 100, ...(where ? { where } : { folder }) });
-  };
-  return html`<form class="card narrow" onSubmit=${send}><h2>Fit a detector on good images</h2>
+  const send = () => fit({ name, false_alarm_rate: rate / 100, ...(where ? { where } : { folder }) });
+  return html`<${Form} class="card narrow" send=${send}><h2>Fit a detector on good images</h2>
     <p>No defective image is needed. Some of the good images are held out: they say where the threshold lies.</p>
     <label>Name <input required pattern="[A-Za-z0-9][A-Za-z0-9_\\-]*" maxlength="64" title="letters, digits, - and _" ...${field("name")} /></label>
     <label>Folder of good images <input list="good-roots" placeholder="line/good" required=${!where} disabled=${!!where} ...${field("folder")} /></label>
@@ -76,7 +73,7 @@ function FitForm({ roots, taken, fit }) {
     <label>or a filter on this collection <input placeholder="label = 'good'" ...${field("where")} /></label>
     <label>False alarms that you accept, in % of good images <input type="number" min="0.1" max="50" step="0.1" required ...${field("rate")} /></label>
     ${rate > 0 && html`<p class="soft">This rate needs at least ${count(Math.ceil(100 / rate - 1 - 1e-9) + 10, "good image")}; several hundred make it sure.</p>`}
-    <button class="main">Fit</button></form>`;
+    <button class="main">Fit</button></${Form}>`;
 }
 
 /** What a detector scored: defects first, one image large. */
@@ -136,7 +133,7 @@ function Board({ collection, detector, roots, start, changed, setError, done, is
             onClick=${() => decide(verdict)}>${verdict === "good" ? "Good" : "Defect"} <kbd>${verdict[0]}</kbd></button>`)}
           <button disabled=${!undo.current.length} onClick=${takeBack}>Undo <kbd>u</kbd></button></div></section>
       <aside><${ThresholdControl} ...${shared} setTrial=${setTrial} changed=${changed} version=${done + JSON.stringify(counts)} />
-        <h2>Defects: ${defects.total.toLocaleString("en")}</h2><${Cards} ...${shared} list=${defects} />
+        <h2>Defects: ${number(defects.total)}</h2><${Cards} ...${shared} list=${defects} />
         <details class="folded"><summary>Good: ${count(good.total, "image")}</summary><${Cards} ...${shared} list=${good} /></details>
         ${counts.undecided < counts.images && html`<div class="card"><p>${counts.confirmed_good} confirmed good, ${counts.confirmed_defects} confirmed as defects:
           ${count(counts.false_alarms, "false alarm")}, ${counts.missed} missed.</p>
@@ -156,7 +153,7 @@ function Cards({ list, collection, detector, image: chosen, open }) {
       <button aria-current=${image.id === chosen.id} onClick=${() => open(image.id)}>
         <img src=${collection.url(`detectors/${detector.name}/images/${image.id}/preview`)} alt="" loading="lazy" />
         <span>${fileName(image.path)}</span><span class="soft">${image.score.toFixed(2)}${note(image)}</span></button></li>`)}</ul>
-    ${list.next && html`<p class="soft">and ${(list.total - PAGE).toLocaleString("en")} more</p>`}`;
+    ${list.next && html`<p class="soft">and ${number(list.total - PAGE)} more</p>`}`;
 }
 
 /** Where images come from: a folder, once or for good, or files of this machine. */
@@ -169,10 +166,10 @@ function Source({ collection, detector, roots, start, load, setError, watched })
       load();
     }
   };
-  return html`<form class="line wrap source" onSubmit=${(event) => { event.preventDefault(); inspect(true); }}>
+  return html`<${Form} class="line wrap source" send=${() => inspect(true)}>
     <input aria-label="Folder to inspect" list="inspected" required placeholder=${`${roots[0] ?? "line"}/today`} ...${written(folder, setFolder)} />
     <datalist id="inspected">${roots.map((root) => html`<option value=${root} />`)}</datalist>
     <button class="main" disabled=${watched.includes(folder)}>Watch the folder</button>
     <button type="button" disabled=${!folder} onClick=${() => inspect(false)}>Score it once</button>
-    <label class="button">Score files…<input class="hidden-text" type="file" multiple accept="image/*" onChange=${send} /></label></form>`;
+    <label class="button">Score files…<input class="hidden-text" type="file" multiple accept="image/*" onChange=${send} /></label></${Form}>`;
 }

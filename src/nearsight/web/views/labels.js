@@ -3,7 +3,7 @@
 import { quoted } from "../components/conditions.js";
 import { LabelQueue, MistakeQueue } from "../label-queue.js";
 import { address, go } from "../route.js";
-import { announce, count, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useMemo, useState, Wait, written } from "../ui.js";
+import { announce, count, Empty, Failure, fileName, Form, html, number, useAnswer, useEffect, useKeys, useMemo, useState, Wait, written } from "../ui.js";
 
 // A key for each of the first classes; the others are clicked.
 const KEYS = [..."123456789qweruiop"];
@@ -36,21 +36,20 @@ export function Labels({ collection, query, reload }) {
 function Classes({ collection, facts, done }) {
   const [key, setKey] = useState(facts.key);
   const [text, setText] = useState(facts.classes.map(({ label }) => label).join("\n"));
-  const [error, setError] = useState();
   const classes = text.split(/[,\n]/).map((name) => name.trim()).filter(Boolean);
-  const save = (event) => {
-    event.preventDefault();
-    collection.put("labels/classes", { key: key.trim(), classes }).then(() => { go(collection, "labels", { key: key.trim() }); done(); }, setError);
+  const save = async () => {
+    await collection.put("labels/classes", { key: key.trim(), classes });
+    go(collection, "labels", { key: key.trim() });
+    done();
   };
-  return html`<form class="card narrow" onSubmit=${save}>
+  return html`<${Form} class="card narrow" send=${save}>
     <p>You label a few images, and a classifier learns from them. It chooses the images that teach it the most, and says how good it is.</p>
     <label for="classes">Classes, in the order of their keys</label>
     <textarea id="classes" rows="8" required ...${written(text, setText)} placeholder=${"dress\nhat\nshoes"}></textarea>
     <label>Saved in the metadata as <input required list="label-keys" pattern="[A-Za-z_][A-Za-z0-9_]*" ...${written(key, setKey)} /></label>
     <datalist id="label-keys">${facts.keys.map((name) => html`<option value=${name} />`)}</datalist>
     ${facts.keys.length > 0 && html`<p class="soft">Labels that are there: ${facts.keys.map((name) => html`<a href=${address(collection, "labels", { key: name })}>${name}</a> `)}</p>`}
-    ${error && html`<${Failure} error=${error} />`}
-    <button class="main" disabled=${!classes.length}>Label with ${count(classes.length, "class", "classes")}</button></form>`;
+    <button class="main" disabled=${!classes.length}>Label with ${count(classes.length, "class", "classes")}</button></${Form}>`;
 }
 
 function Labeler({ collection, facts, Queue }) {
@@ -98,7 +97,7 @@ function Labeler({ collection, facts, Queue }) {
       <div class="buttons">${image?.own && html`<button onClick=${() => give(image.own)}><kbd>k</kbd> Keep</button>`}
         <button onClick=${skip}><kbd>s</kbd> Skip</button>
         <button disabled=${!queue.history.length} onClick=${undo}><kbd>z</kbd> Undo</button></div>
-      <div class="card" role="status"><strong>${labeled.toLocaleString("en")} of ${count(facts.images, "image")} labeled</strong>
+      <div class="card" role="status"><strong>${number(labeled)} of ${count(facts.images, "image")} labeled</strong>
         <span class="soft">${queue.waiting.length ? `saving ${queue.waiting.length}…` : "all saved"}${queue.isLearning ? " · learning…" : ""}</span>
         ${queue.accuracy && html`<${Accuracy} facts=${queue.accuracy} />`}
         ${check && html`<p>${count(queue.images.length, "image looks", "images look")} more like another class. The first ones are the most doubtful; images that were chosen because they are difficult are often labeled right.</p>`}</div>

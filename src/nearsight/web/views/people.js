@@ -2,9 +2,8 @@
 
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { GridView } from "../components/grid-view.js";
-import { Viewer } from "../components/viewer.js";
 import { address, go } from "../route.js";
-import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useMemo, useOrder, useRef, useState, Wait, written } from "../ui.js";
+import { announce, count, Dialog, Empty, Failure, fileName, Form, html, useAnswer, useEffect, useKeys, useMemo, useOrder, useRef, useState, Wait, written } from "../ui.js";
 import { IdSource } from "./clusters.js";
 
 const PAGE = 500;
@@ -112,10 +111,9 @@ function Crop({ collection, id, side = "160" }) {
 
 function NameForm({ name = "", save, button }) {
   const [text, setText] = useState(name);
-  const send = (event) => { event.preventDefault(); save(text.trim()); };
-  return html`<form onSubmit=${send}><input class="name" aria-label="Name" list="names" required=${!button?.startsWith("Split")} pattern=".*\\S.*" maxlength="200" autocomplete="off"
+  return html`<${Form} send=${() => save(text.trim())}><input class="name" aria-label="Name" list="names" required=${!button?.startsWith("Split")} pattern=".*\\S.*" maxlength="200" autocomplete="off"
     placeholder="Who is this?" ...${written(text, setText)} />
-    ${button && html`<button class="main" disabled=${name && text.trim() === name}>${button}</button>`}</form>`;
+    ${button && html`<button class="main" disabled=${name && text.trim() === name}>${button}</button>`}</${Form}>`;
 }
 
 function Person({ collection, id, tab, act, forget, selection, version }) {
@@ -185,11 +183,9 @@ function Person({ collection, id, tab, act, forget, selection, version }) {
 
 function PersonImages({ collection, id, version, selection }) {
   const [answer, error] = useAnswer(() => collection.get(`faces/people/${id}/images`), [id, version]);
-  const [opened, setOpened] = useState();
   const source = useMemo(() => answer && new IdSource(collection, answer.ids, (at) => fileName(answer.paths[at])), [answer]);
   return html`${error && html`<${Failure} error=${error} />`}${source?.count === 0 && html`<${Empty} title="The collection has none of these images" />`}
-    <${GridView} source=${source} selection=${selection} open=${setOpened} size=${168} />
-    ${opened != null && html`<${Viewer} collection=${collection} source=${source} index=${opened} selection=${selection} close=${() => setOpened()} />`}`;
+    <${GridView} source=${source} selection=${selection} />`;
 }
 
 function ForgetDialog({ people, faces, then, close, act }) {

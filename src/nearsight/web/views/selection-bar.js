@@ -1,8 +1,11 @@
 // What can be done with the selected images, in every view.
 
-import { announce, count, Dialog, Form, html, UndoBar, useEffect, useField, useKeys, useState } from "../ui.js";
+import { service } from "../api.js";
+import { go } from "../route.js";
+import { announce, count, Dialog, Form, html, UndoBar, useEffect, useField, useKeys, useRef, useState } from "../ui.js";
 
 const ITEMS_AT_ONCE = 16;
+const COPIED_AT_ONCE = 500;
 
 export function SelectionBar({ collection, selection, reload }) {
   const [size, setSize] = useState(selection.size);
@@ -16,6 +19,7 @@ export function SelectionBar({ collection, selection, reload }) {
   useEffect(() => setTagged(undefined), [collection.name]);
   const ask = (name) => selection.size && setDialog(name);
   useKeys("Selection", {
+    c: ["a new collection of the selected images", () => ask("copy")],
     t: ["tag the selected images", () => ask("tag")],
     Delete: ["take the selected images out of the collection", () => ask("remove")],
   });
@@ -30,9 +34,11 @@ export function SelectionBar({ collection, selection, reload }) {
       <strong>${count(size, "image")} selected</strong>
       <button onClick=${() => ask("tag")}>Tag…</button>
       <button onClick=${() => save(collection, [...selection.ids])}>Export CSV</button>
+      <button onClick=${() => ask("copy")}>New collection…</button>
       <button onClick=${() => ask("remove")}>Take out…</button>
       <button onClick=${() => selection.clear()}>Clear</button></section>`}
     ${dialog === "tag" && html`<${TagDialog} ...${shared} done=${(done) => { setTagged(done); reload(); }} />`}
+    ${dialog === "copy" && html`<${CopyDialog} ...${shared} reload=${reload} />`}
     ${dialog === "remove" && html`<${RemoveDialog} ...${shared} done=${reload} />`}`;
 }
 
@@ -48,6 +54,33 @@ function TagDialog({ collection, selection, close, done }) {
     <label>Name <input required pattern="[A-Za-z_][A-Za-z0-9_]*" ...${key.props} /></label>
     <label>Value <input placeholder="empty takes the tag away" ...${value.props} /></label>
     <button class="main">Tag</button></${Form}></${Dialog}>`;
+}
+
+/** A new collection of the selected images. */
+function CopyDialog({ collection, selection, close, reload }) {
+  const name = useField("");
+  const [done, setDone] = useState();
+  const made = useRef();
+  const send = async () => {
+    const to = { name: name.value.trim() }, ids = [...selection.ids];
+    // After a failure, it goes on where it was.
+    if (made.current !== to.name) await service.post("collections", { ...to, like: collection.name });
+    made.current = to.name;
+    try {
+      for (let start = 0; start < ids.length; start += COPIED_AT_ONCE) {
+        setDone(start);
+        await service.post(`collections/${to.name}/items/copy`, { source: collection.name, ids: ids.slice(start, start + COPIED_AT_ONCE) });
+      }
+    } finally { setDone(); }
+    close();
+    await reload();
+    go(to, "images");
+  };
+  return html`<${Dialog} title=${`A new collection of ${count(selection.size, "image")}`} close=${close}><${Form} send=${send}>
+    <p>They stay in this collection, too. Tags come with them; what is changed later in one collection is not changed in the other.</p>
+    <label>Name <input required pattern="[A-Za-z0-9][A-Za-z0-9_\\-]*" maxlength="64" title="letters, digits, - and _" ...${name.props} /></label>
+    ${done != null && html`<progress max=${selection.size} value=${done} aria-label="Progress"></progress>`}
+    <button class="main" disabled=${done != null}>Create</button></${Form}></${Dialog}>`;
 }
 
 function RemoveDialog({ collection, selection, close, done }) {

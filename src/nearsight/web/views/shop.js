@@ -5,7 +5,7 @@ import { quoted } from "../components/conditions.js";
 import { JobProgress, useJob } from "../components/job.js";
 import { address, go } from "../route.js";
 import { titleOf } from "../sources.js";
-import { announce, count, Dialog, Empty, Failure, fileName, html, useAnswer, useEffect, useKeys, useState, Wait, written } from "../ui.js";
+import { announce, count, Dialog, Empty, Failure, fileName, Form, html, number, useAnswer, useEffect, useKeys, useState, Wait, written } from "../ui.js";
 import { fieldsOf, RuleEditor } from "./shop-rules.js";
 
 const MAX_TILES = 60;
@@ -47,10 +47,9 @@ export function Shop({ collection, query, selection }) {
 function SearchBox({ collection, text = "" }) {
   const [words, setWords] = useState(text);
   useEffect(() => setWords(text), [text]);
-  const send = (event) => { event.preventDefault(); go(collection, "shop", { text: words.trim() }); };
-  return html`<form role="search" class="search-line one" onSubmit=${send}>
+  return html`<${Form} role="search" class="search-line one" send=${() => go(collection, "shop", { text: words.trim() })}>
     <input data-search type="search" aria-label="Search the shop" placeholder="Name, article number or words" ...${written(words, setWords)} />
-    <button class="main">Search</button></form>`;
+    <button class="main">Search</button></${Form}>`;
 }
 
 /** The first items of the shop, or those of a search: by names first, else by words. */
@@ -129,7 +128,7 @@ const boughtWith = ({ evidence }) => evidence.find(({ kind }) => kind === "toget
 function whyBought(item) {
   const { kind, text, times, of, lift } = boughtWith(item);
   const chance = lift == null ? null : `${lift.toFixed(1)} × as often as by chance`;
-  return [kind === "together" ? `in ${times.toLocaleString("en")} of its ${count(of, "order")}` : text, chance].filter(Boolean);
+  return [kind === "together" ? `in ${number(times)} of its ${count(of, "order")}` : text, chance].filter(Boolean);
 }
 
 function OrdersDialog({ collection, baskets, reload, close }) {
@@ -137,10 +136,8 @@ function OrdersDialog({ collection, baskets, reload, close }) {
   const [server, setServer] = useState("");
   const [leaving, setLeaving] = useState();
   const job = useJob(reload);
-  const send = (event) => {
-    event.preventDefault();
-    job.run(collection.put(`baskets/${name}`, server.trim() ? { file: server.trim() } : form({ file: event.target.elements.file.files[0] })));
-  };
+  const send = ({ target }) =>
+    job.run(collection.put(`baskets/${name}`, server.trim() ? { file: server.trim() } : form({ file: target.elements.file.files[0] })));
   const drop = (each) => (leaving === each ? job.run(collection.delete(`baskets/${each}`).then(reload)) : setLeaving(each));
   return html`<${Dialog} title="Orders" close=${close}>
     ${baskets.map((each) => html`<div class="card"><div class="line"><strong>${each.name}</strong><span class="space"></span>
@@ -148,12 +145,12 @@ function OrdersDialog({ collection, baskets, reload, close }) {
       <span>${count(each.baskets, "order")} of ${count(each.images, "item")}${each.learned ? "" : "; too few to learn weights from"}</span>
       ${each.similar_lift != null && html`<span class="soft">Items that look alike are bought together ${each.similar_lift.toFixed(1)} × as often as others.</span>`}
       ${each.n_unknown > 0 && html`<span class="soft">${count(each.n_unknown, "name")} without an image: ${Object.keys(each.unknown).slice(0, 5).join(", ")}</span>`}</div>`)}
-    <form class="card" onSubmit=${send}>
+    <${Form} class="card" send=${send}>
       <p class="soft">A CSV table with the columns <code>basket</code> and <code>item</code>. An item is a file name, with or without its ending.</p>
       <label>Name <input required pattern="[A-Za-z0-9][A-Za-z0-9_\\-]*" maxlength="64" ...${written(name, setName)} /></label>
       <label>Table <input name="file" type="file" accept=".csv,text/csv" required=${!server} /></label>
       <label>or a file of the server <input ...${written(server, setServer)} placeholder="ROOT/orders.csv" /></label>
-      <button class="main" disabled=${job.isRunning}>${baskets.some((each) => each.name === name) ? "Replace" : "Learn"}</button></form>
+      <button class="main" disabled=${job.isRunning}>${baskets.some((each) => each.name === name) ? "Replace" : "Learn"}</button></${Form}>
     <${JobProgress} job=${job} title="Learning from orders" />
   </${Dialog}>`;
 }
@@ -162,16 +159,13 @@ function ExportDialog({ collection, baskets, orders, rules, close }) {
   const [by, setBy] = useState(orders ?? "");
   const [k, setK] = useState(10);
   const job = useJob(() => announce("The table is ready"));
-  const send = (event) => {
-    event.preventDefault();
-    job.run(collection.post("recommendations", { k: Number(k), rule: rules, baskets: by || null }));
-  };
-  return html`<${Dialog} title="A table for every item" close=${close}><form onSubmit=${send}>
+  const send = () => job.run(collection.post("recommendations", { k: Number(k), rule: rules, baskets: by || null }));
+  return html`<${Dialog} title="A table for every item" close=${close}><${Form} send=${send}>
       <label>Recommend <select value=${by} onChange=${(event) => setBy(event.target.value)}>
         <option value="">what looks alike</option>${baskets.map((each) => html`<option value=${each.name}>what is bought together: ${each.name}</option>`)}</select></label>
       <label>Items each <input type="number" min="1" max="1000" required ...${written(k, setK)} /></label>
       <p class="soft">${rules.length ? `${count(rules.length, "rule")} hold: ${rules.join("; ")}` : "No rule holds."}</p>
-      <button class="main" disabled=${job.isRunning}>Make the table</button></form>
+      <button class="main" disabled=${job.isRunning}>Make the table</button></${Form}>
     <${JobProgress} job=${job} title="Recommending for every item" />
     ${job.state === "done" && html`<p class="line table"><a class="button main" href=${collection.url("recommendations")} download>Download CSV</a> ${count(job.result.rows, "row")}</p>`}
   </${Dialog}>`;
