@@ -52,7 +52,7 @@ export function Duplicates({ collection, reload }) {
       ${last && html`<p class="line edited"><span class="soft">Last in the trash: ${last.paths.length ? names(last.paths) : count(last.ids.length, "image")}.</span><button onClick=${() => restore(last.id)}>Undo</button></p>`}
       ${!group && decided.length > 0 && html`<p class="wait">Saving…</p>`}
       ${!group && !decided.length && html`<${Empty} title="Nothing left to decide"><p>What you decided is remembered.</p></${Empty}>`}
-      ${group && html`<${Group} key=${group.keep + group.ids.join()} collection=${collection} group=${group} number=${Math.min(at, groups.length - 1) + 1} total=${result.total}
+      ${group && html`<${Group} key=${group.keep + group.ids.join()} collection=${collection} group=${group} position=${Math.min(at, groups.length - 1) + 1} total=${result.total}
         step=${(by) => setAt((now) => Math.min(Math.max(now + by, 0), groups.length - 1))} decide=${decide} discard=${discard} keepSuggested=${() => keepSuggested(group)} />`}
       ${dialog === "certain" && html`<${CertainDialog} collection=${collection} close=${() => setDialog()} discard=${discard} />`}
       ${dialog === "trash" && html`<${TrashDialog} entries=${trash.entries} close=${() => setDialog()} restore=${restore} />`}
@@ -63,7 +63,7 @@ export function Duplicates({ collection, reload }) {
 
 const names = (paths) => `${paths.slice(0, 3).map(fileName).join(", ")}${paths.length > 3 ? ` and ${number(paths.length - 3)} more` : ""}`;
 
-function Group({ collection, group, number, total, step, decide, discard, keepSuggested }) {
+function Group({ collection, group, position, total, step, decide, discard, keepSuggested }) {
   const [other, setOther] = useState(group.ids.find((id) => id !== group.keep));
   const [way, setWay] = useState("side");
   const [isSwapped, setIsSwapped] = useState(false);
@@ -75,8 +75,8 @@ function Group({ collection, group, number, total, step, decide, discard, keepSu
     s: ["slider or side by side", () => setWay((now) => (now === "side" ? "slider" : "side"))],
     w: ["swap the two images", () => setIsSwapped((now) => !now)],
   });
-  return html`<section class="group" aria-label=${`Group ${number} of ${total}`}>
-    <div class="line wrap"><strong>Group ${number(number)} of ${number(total)}</strong>
+  return html`<section class="group" aria-label=${`Group ${position} of ${total}`}>
+    <div class="line wrap"><strong>Group ${number(position)} of ${number(total)}</strong>
       <span class=${`state ${group.certain ? "done" : ""}`}>${group.certain ? "certain" : "to review"}</span>
       <span class="soft">${isOneImage ? "identical files" : `similarity ${group.similarity.toFixed(3)}`} · ${group.why}</span></div>
     <div class="buttons">
