@@ -1,11 +1,10 @@
-// Images to label. Nobody waits: labels are sent while the next image is shown, images are loaded ahead, and a
-// classifier is fitted in the background after every few labels.
+// Images to label. Labels are sent, images loaded and a classifier fitted while a person looks.
 
 import { followJob } from "./api.js";
 
 const LABELS_PER_FIT = 5;
 const LENGTH = 24;
-// What is on the screen or about to be stays when better images are known.
+// So many stay, whatever images are better.
 const FIXED = 2;
 const LOADED_AHEAD = 5;
 const RETRY_MS = 3000;
