@@ -30,6 +30,8 @@ from nearsight.server.service import Service
 from nearsight.services.keys import KeyStore
 from nearsight.services.server_settings import ServerSettings
 
+from coroutines import run_coroutine
+
 pytestmark = pytest.mark.cluster
 
 
@@ -264,7 +266,7 @@ def test_the_asynchronous_client_does_the_same(address, remote, local, photos):
                 await collection.get("0000")
             return matches, vectors, n, ids, report
 
-    matches, vectors, n, ids, report = asyncio.run(main())
+    matches, vectors, n, ids, report = run_coroutine(main())
     assert facts(matches) == facts(local.search(str(photos / "3.png")))
     np.testing.assert_allclose(vectors[0], local.embed_query(str(photos / "3.png")), atol=1e-6)
     assert (n, len(ids), report.added) == (6, 6, 1)

@@ -1,6 +1,5 @@
 """A detector of a service scores as the same detector does here."""
 
-import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from nearsight.server.service import Service
 from nearsight.services.inspections import Inspection
 from nearsight.services.server_settings import ServerSettings
 
+from coroutines import run_coroutine
 from sample_images import fabric, torn
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -85,4 +85,4 @@ def test_scores_heatmaps_and_verdicts_are_those_of_the_library(address, fitted, 
         async with AsyncClient(address) as client:
             return await client.collection("line").detector("fabric").score(torn(100), keep=False)
 
-    assert [result.score for result in asyncio.run(scores())] == [own[0].score]
+    assert [result.score for result in run_coroutine(scores())] == [own[0].score]

@@ -1,7 +1,5 @@
 """Labels and classifiers of a service, with the results of the library."""
 
-import asyncio
-
 import numpy as np
 import pytest
 
@@ -17,6 +15,8 @@ from nearsight.server.routes import classify
 from nearsight.server.routes import labels as label_routes
 from nearsight.server.service import Service
 from nearsight.services.server_settings import ServerSettings
+
+from coroutines import run_coroutine
 
 pytestmark = pytest.mark.cluster
 
@@ -86,5 +86,5 @@ def test_labels_are_given_learned_and_checked(service, serve_on_loopback, monkey
             async with AsyncClient(url) as other:
                 return await other.collection("shelf").check_labels()
 
-        assert wrong not in {suspect.id for suspect in asyncio.run(check_again()).suspects}
+        assert wrong not in {suspect.id for suspect in run_coroutine(check_again()).suspects}
         assert remote.fit_classifier(name="second").counts == {"dark": 11, "light": 13}

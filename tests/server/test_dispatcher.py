@@ -8,6 +8,8 @@ from nearsight.server.dispatcher import BatchResult, Dispatcher, Lane
 from nearsight.server.errors import Problem
 from nearsight.server.metrics import Metrics
 
+from coroutines import run_coroutine
+
 
 class Work:
     """A lane whose batches wait until they are let go."""
@@ -42,7 +44,7 @@ async def settled():
 
 
 def run(coroutine):
-    return asyncio.run(asyncio.wait_for(coroutine, 20))
+    return run_coroutine(asyncio.wait_for(coroutine, 20))
 
 
 async def blocked(dispatcher, work):

@@ -1,12 +1,12 @@
 """URLs: nothing that only this machine can reach is reached for a client."""
 
-import asyncio
-
 import pytest
 
 from nearsight.server.errors import Problem
 from nearsight.server.fetch import UrlFetcher, is_public
 from nearsight.server.metrics import Metrics
+
+from coroutines import run_coroutine
 
 pytestmark = pytest.mark.cluster
 
@@ -90,7 +90,7 @@ def fetch(url, *, names=None, allowed=True, allows=("127.0.0.1",), ports=(80, 44
         ports=ports,
         **options,
     )
-    return asyncio.run(fetcher.fetch_all([url] if isinstance(url, str) else url))
+    return run_coroutine(fetcher.fetch_all([url] if isinstance(url, str) else url))
 
 
 def test_urls_are_off_by_default():
@@ -160,4 +160,4 @@ def test_a_real_resolver_reads_numbers_as_addresses():
     fetcher = UrlFetcher(allowed=True, max_bytes=1, metrics=Metrics())
     for url in ("http://127.0.0.1/", "http://2130706433/", "http://localhost/", "http://[::1]/", "http://0/"):
         with pytest.raises(Problem, match="public address"):
-            asyncio.run(fetcher.fetch_all([url]))
+            run_coroutine(fetcher.fetch_all([url]))

@@ -1,4 +1,3 @@
-import asyncio
 import time
 
 import pytest
@@ -10,6 +9,7 @@ from nearsight.server.errors import Problem
 from nearsight.server.metrics import Metrics
 from nearsight.server.model_pool import ModelPool
 
+from coroutines import run_coroutine
 from fake import FakeBackend
 
 
@@ -28,7 +28,7 @@ def pool(tmp_path, source, monkeypatch):
 
 
 def get(pool, alias):
-    return asyncio.run(pool.get(alias))
+    return run_coroutine(pool.get(alias))
 
 
 def loaded(pool):
