@@ -8,7 +8,7 @@ const LENGTH = 24;
 const FIXED = 2;
 const LOADED_AHEAD = 5;
 const RETRY_MS = 3000;
-// After the last label, too, something is learned.
+// After the last label, too.
 const IDLE_MS = 2000;
 
 const ended = async (answer) => {

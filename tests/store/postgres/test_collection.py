@@ -116,7 +116,7 @@ def test_filtered_searches_find_everything_whatever_the_planner_thinks(uri, anal
             expected = {f"{matching[row]:06}" for row in nearest}
             assert len(hits) == len(expected)
             recall.append(len(expected & {hit.id for hit in hits}) / len(expected))
-        assert np.mean(recall) >= (0.99 if len(matching) <= 2000 else 0.9), text
+        assert np.mean(recall) >= 0.99, text
         plan = explained(store, queries[0], text, len(matching) > 2000 and method)
         assert ("knn" in plan) == (len(matching) > 2000), plan
         assert ("Sort" in plan) == (len(matching) <= 2000), plan

@@ -20,7 +20,7 @@ from nearsight.store.postgres.tables import ROW, Tables, array_of
 
 #: Up to this many matching rows are compared one by one.
 MAX_COMPARED = 20_000
-_LEAST_EF, _MAX_EF = 200, 1000
+_LEAST_EF, _MAX_EF = 400, 1000
 _N_COUNTS = 64
 # Collations that know the cases of all letters, the best first; C knows those of ASCII.
 _CASE_COLLATIONS = ("pg_unicode_fast", "pg_c_utf8", "und-x-icu", "C.utf8", "C.UTF-8", "C")
@@ -184,7 +184,7 @@ def search_settings(method: VectorIndex, k: int) -> Mapping[str, str]:
         return {"vchordrq.probes": method.probes, "vchordrq.prefilter": "on"}
     return {
         "hnsw.iterative_scan": "strict_order",
-        "hnsw.ef_search": str(min(_MAX_EF, max(_LEAST_EF, 2 * k))),
+        "hnsw.ef_search": str(min(_MAX_EF, max(_LEAST_EF, 8 * k))),
         "hnsw.max_scan_tuples": str(max(100_000, 4 * k)),
         "hnsw.scan_mem_multiplier": "4",
     }
