@@ -1,5 +1,7 @@
 """Copies among rows: the conformance suite, exact search as the oracle, groups that are stars."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.duplicates import NearDuplicates
 from nearsight.estimators.duplicates.candidate_pairs import candidate_pairs
 from nearsight.estimators.duplicates.hash_pairs import _bit_counts, hash_pairs
-from nearsight.estimators.duplicates.proposals import propose
+from nearsight.estimators.duplicates.proposals import pair_cosines, propose
 from nearsight.estimators.duplicates.star_clusters import star_groups
 from nearsight.testing import EstimatorTests
 
@@ -446,3 +448,20 @@ def test_candidates_and_pairs_to_calibrate_on_are_verified_together():
         len(propose(unit(rows), n_neighbors=3, min_similarity=-1)[0]) for rows in (X, X[distinct])
     )
     assert calls[0] == n_proposed + n_own
+
+
+def test_blocks_of_pairs_take_bounded_memory():
+    rng = np.random.default_rng(0)
+    hashes, variants = rng.choice([-1.0, 1.0], (2000, 63)), rng.choice([-1.0, 1.0], (36, 2000, 63))
+    vectors = rng.standard_normal((500, 1280)).astype(np.float32)
+    pairs = rng.integers(0, 500, (60_000, 2))
+    for compute in (
+        lambda: hash_pairs(hashes, variants, n_neighbors=3, min_similarity=0.6),
+        lambda: pair_cosines(vectors, pairs),
+    ):
+        tracemalloc.start()
+        compute()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        # All variants of a block at once took 300 MB in each thread, and all pairs 600 MB.
+        assert peak < 250e6

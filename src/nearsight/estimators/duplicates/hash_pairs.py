@@ -144,7 +144,10 @@ class _Search:
     def compare_all(self, block: Ints) -> tuple[Ints, Ints, Floats]:
         references = _unit(self.hashes[self.references])
         queries = _unit(self._queries(block))
-        products = np.max([variant @ references.T for variant in queries], axis=0)
+        # One product at a time: all variants of a block would take gigabytes.
+        products = queries[0] @ references.T
+        for variant in queries[1:]:
+            np.maximum(products, variant @ references.T, out=products)
         at, columns = np.nonzero(products >= self.min_similarity)
         return self._best(block, at, columns, products[at, columns])
 

@@ -19,8 +19,8 @@ _HASH_NEIGHBORS, _MIN_HASH_SIMILARITY = 10, 0.6
 # From this cosine on, the hash of an edit alone is enough: 55 of 63 signs agree.
 _STRONG_HASH_SIMILARITY = 0.74
 
-# Pairs whose cosines are computed together.
-_BLOCK_PAIRS = 65_536
+# Numbers of the vectors of pairs whose cosines are computed together: 16 MB each side.
+_BLOCK_NUMBERS = 4_000_000
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -86,8 +86,9 @@ def propose(
 def pair_cosines(vectors: Floats, pairs: Ints) -> Floats:
     """Return the (m,) cosines of pairs of rows of unit length, in bounded memory."""
     cosines = np.empty(len(pairs), np.float32)
-    for start in range(0, len(pairs), _BLOCK_PAIRS):
-        block = slice(start, start + _BLOCK_PAIRS)
+    n_pairs = max(1, _BLOCK_NUMBERS // vectors.shape[1])
+    for start in range(0, len(pairs), n_pairs):
+        block = slice(start, start + n_pairs)
         left, right = pairs[block].T
         np.einsum("nd,nd->n", vectors[left], vectors[right], out=cosines[block])
     return cosines
