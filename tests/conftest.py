@@ -42,6 +42,14 @@ def _save_image(path: Path, seed: int, size=(160, 120)) -> Path:
 
 
 @pytest.fixture(scope="session")
+def playwright():
+    """Playwright, which a process can start once only."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def cache(tmp_path_factory):
     """The cache of all processes that run tests, so that each packaged model is converted once."""
     base = tmp_path_factory.getbasetemp()

@@ -54,16 +54,14 @@ def parts_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api")
+def browser(playwright: Any) -> Iterator[Any]:
     chromium = Path("/usr/bin/chromium")
     if not chromium.exists():
         pytest.skip("the page is tested in Debian's chromium, which is not here")
-    with sync_api.sync_playwright() as playwright:
-        # Without a graphics card, the processor draws WebGL.
-        arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        with playwright.chromium.launch(executable_path=chromium, args=arguments) as browser:
-            yield browser
+    # Without a graphics card, the processor draws WebGL.
+    arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    with playwright.chromium.launch(executable_path=chromium, args=arguments) as browser:
+        yield browser
 
 
 @pytest.fixture

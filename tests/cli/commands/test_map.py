@@ -105,9 +105,8 @@ def test_a_page_holds_all_it_needs_and_no_markup_of_others(imaged, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_the_page_in_a_browser(imaged, tmp_path):
+def test_the_page_in_a_browser(imaged, tmp_path, playwright):
     pytest.importorskip("plotly")
-    from playwright.sync_api import sync_playwright
 
     collection = Collection.open(imaged.collection)
     for number, item in enumerate(list(collection.items())):
@@ -116,8 +115,7 @@ def test_the_page_in_a_browser(imaged, tmp_path):
             item.id, {"kind": number % 3 if number % 3 < 2 else -1, "kind_label": label}
         )
     imaged("map", "--html", tmp_path / "map.html")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as browser:
         page = browser.new_page(viewport={"width": 1300, "height": 1500})
         faults, requests = [], []
         page.on("pageerror", lambda error: faults.append(str(error)))
@@ -144,7 +142,6 @@ def test_the_page_in_a_browser(imaged, tmp_path):
         page.wait_for_function("document.getElementById('count').textContent === 'Nothing selected'")
         page.set_viewport_size({"width": 390, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        browser.close()
     assert faults == []
     assert all(url.startswith(("file:", "data:", "blob:")) for url in requests)
 
