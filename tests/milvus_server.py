@@ -1,4 +1,4 @@
-"""A Milvus server, from the package milvus, which `make engines` has. It listens on all interfaces."""
+"""A Milvus server, from the package milvus, which `make milvus` has. It listens on all interfaces."""
 
 import os
 import shutil

@@ -12,7 +12,7 @@ _NUMBERS = count()
 @pytest.fixture(scope="session")
 def server():
     if not is_installed():
-        pytest.skip("the package milvus is not installed; make engines has it")
+        pytest.skip("the package milvus is not installed; make milvus has it")
     pytest.importorskip("pymilvus")
     server = MilvusServer()
     yield server
