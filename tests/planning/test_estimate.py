@@ -28,7 +28,8 @@ MEASURED = {
 
 
 @pytest.mark.parametrize("n_images", sorted(MEASURED))
-def test_a_plan_is_within_30_percent_of_what_was_measured(n_images: int) -> None:
+def test_a_plan_keeps_to_the_runs_that_its_constants_came_from(n_images: int) -> None:
+    """This guards the constants; whether they hold elsewhere is for `benchmarks.plan --check`."""
     plan = values(Needs(n_images, 512), Sample(network_per_core=100.0, thumbnail_bytes=3000))
     plan["vectors and rows"] = float(plan["vectors"]) + float(plan["paths, sizes, dates"])
     measured = MEASURED[n_images]
