@@ -40,9 +40,15 @@ def test_a_line_is_inspected(page, page_service, press_at_once, tmp_path):
     (root / "today").mkdir()
     client.post("/v1/collections", json={"name": "line"}).raise_for_status()
 
-    # Fit on the good folder, with progress.
+    # Fit on the good folder, with progress; the facts of the collection come after the first words.
+    late = []
+    page.route("**/v1/collections/line", lambda route: late.append(route), times=1)
     page.goto("#/line/inspection")
     page.get_by_label("Name").fill("fabric")
+    wait_for(lambda: late or page.wait_for_timeout(50))
+    late[0].continue_()
+    page.locator("#good-roots option").first.wait_for(state="attached")
+    assert page.get_by_label("Name").input_value() == "fabric"
     page.get_by_label("Folder of good images").fill("files/line/good")
     page.get_by_label("False alarms that you accept").fill("20")
     page.get_by_text("at least 14 good images").wait_for()

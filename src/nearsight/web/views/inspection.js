@@ -45,7 +45,7 @@ export function Inspection({ collection }) {
       <span class="soft">fitted on ${count(detector.fit.images, "good image")}, ${detector.fit.held_out} of them held out</span><span class="space"></span>
       <button onClick=${() => setMakesNew(!makesNew)}>New detector…</button></div>`}
     ${shown.map((job) => html`<${Progress} key=${job.id} job=${job} told=${told}/>`)}
-    ${(makesNew || !detector) && !running && html`<${FitForm} key=${roots[0]} roots=${roots} taken=${detectors}
+    ${(makesNew || !detector) && !running && html`<${FitForm} roots=${roots} taken=${detectors}
         fit=${(options) => start(collection.post("detectors", options))} />`}
     ${detector && html`<${Board} key=${detector.name} collection=${collection} detector=${detector} roots=${roots} start=${start} changed=${load} setError=${setError}
       done=${jobs.map((job) => job.id + job.state + job.done).join()} isFitting=${running}
@@ -61,9 +61,11 @@ function Progress({ job, told }) {
 }
 
 function FitForm({ roots, taken, fit }) {
-  const [fields, setFields] = useState({ name: taken.length ? "" : "parts", folder: roots[0] ?? "", where: "", rate: "5" });
-  const field = (name) => ({ value: fields[name], onInput: (event) => setFields({ ...fields, [name]: event.target.value }) });
-  const { name, folder, where, rate } = fields;
+  const [fields, setFields] = useState({ name: taken.length ? "" : "parts", where: "", rate: "5" });
+  // The folders may come after somebody began to write: what was written stays.
+  const shown = { folder: roots[0] ?? "", ...fields };
+  const field = (name) => ({ value: shown[name], onInput: (event) => setFields((now) => ({ ...now, [name]: event.target.value })) });
+  const { name, folder, where, rate } = shown;
   const send = () => fit({ name, false_alarm_rate: rate / 100, ...(where ? { where } : { folder }) });
   return html`<${Form} class="card narrow" send=${send}><h2>Fit a detector on good images</h2>
     <p>No defective image is needed. Some of the good images are held out: they say where the threshold lies.</p>
