@@ -13,12 +13,9 @@ from nearsight import Collection, Embedder
 from nearsight.errors import InvalidParameterError, NearsightError
 from nearsight.evaluation import (
     Comparison,
-    Estimate,
     Evaluation,
     ModelResult,
     PairedDifference,
-    advised_dim,
-    dimension_curve,
     duplicate_groups,
     evaluate,
     learned_sentence,
@@ -155,29 +152,6 @@ def test_defects_are_judged_where_a_class_holds_good_images(shapes, tmp_path):
     assert result.models[0].metrics["defect_auroc"].value > 0.9
     plain = evaluate(read_labeled_folder(shapes), [model("one")], np.arange(36))
     assert "defect_auroc" not in plain.models[0].metrics
-
-
-def test_the_advised_dimension_is_the_shortest_within_one_standard_error():
-    curve = [
-        (16, Estimate(0.70, 0.68, 0.72, 9)),
-        (64, Estimate(0.795, 0.77, 0.81, 9)),
-        (512, Estimate(0.80, 0.78, 0.82, 9)),
-    ]
-    assert advised_dim(curve) == 64
-    assert advised_dim(curve[:1]) == 16
-
-
-def test_vectors_that_live_in_few_dimensions_need_no_more():
-    rng = np.random.default_rng(0)
-    y = np.arange(90) % 9
-    X = np.zeros((90, 40), np.float32)
-    X[:, :8] = rng.standard_normal((9, 8))[y] + 0.1 * rng.standard_normal((90, 8))
-    curve = dimension_curve(X, Task.left_out(y, np.arange(90)), "map@10")
-    assert [dim for dim, _ in curve] == [16, 32, 40]
-    assert advised_dim(curve) == 16
-    assert curve[-1][1].value == pytest.approx(
-        retrieval(X, Task.left_out(y, np.arange(90))).values["map@10"].mean()
-    )
 
 
 @pytest.mark.parametrize(

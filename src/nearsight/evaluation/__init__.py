@@ -1,11 +1,10 @@
 """Models judged on one's own labeled images: metrics, intervals, and "tie" as an answer."""
 
 from nearsight.evaluation.dimension import DimensionAdvice, DimensionRow, advise_dimension
+from nearsight.evaluation.dimension_curve import DIMENSIONS, advised_dim, curve_dimensions, pca_curve
 from nearsight.evaluation.evaluate import (
     DEFAULT_METRIC,
     METRICS,
-    advised_dim,
-    dimension_curve,
     duplicate_groups,
     evaluate,
     task_of,
@@ -25,6 +24,7 @@ from nearsight.evaluation.significance import Estimate, PairedDifference, estima
 
 __all__ = [
     "DEFAULT_METRIC",
+    "DIMENSIONS",
     "METRICS",
     "Comparison",
     "DimensionAdvice",
@@ -39,7 +39,7 @@ __all__ = [
     "advise_dimension",
     "advised_dim",
     "class_means",
-    "dimension_curve",
+    "curve_dimensions",
     "duplicate_groups",
     "estimate",
     "evaluate",
@@ -47,6 +47,7 @@ __all__ = [
     "learned_sentence",
     "metric_title",
     "paired_difference",
+    "pca_curve",
     "read_labeled_folder",
     "split_and_names",
     "task_of",

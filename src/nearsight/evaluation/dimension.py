@@ -11,13 +11,12 @@ from nearsight.collection import Collection
 from nearsight.collection.arrays import sample_vectors
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.neighbors import highest, unit_length
-from nearsight.evaluation.evaluate import advised_dim
+from nearsight.evaluation.dimension_curve import advised_dim, curve_dimensions
 from nearsight.evaluation.metrics import Task, retrieval
 from nearsight.evaluation.significance import Estimate, estimate
 
 Floats = NDArray[np.floating]
 
-DIMENSIONS = (16, 32, 64, 128, 256, 512, 1024)
 #: Share of the ten nearest neighbors that shorter vectors should keep, where there are no labels.
 DEFAULT_KEEP = 0.9
 _N_NEIGHBORS = 10
@@ -117,7 +116,7 @@ def advise_dimension(
     full = _nearest(X[judged])
     bytes_per_number = 2 if collection.storage == "float16" else 4
     rows = []
-    for dim in [dim for dim in DIMENSIONS if dim < shortened.shape[1]] + [X.shape[1]]:
+    for dim in curve_dimensions(X.shape[1], below=shortened.shape[1]):
         vectors = X[judged] if dim == X.shape[1] else unit_length(shortened[:, :dim])
         kept = _share_kept(full, _nearest(vectors))
         recall = None

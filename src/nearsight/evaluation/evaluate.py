@@ -16,6 +16,7 @@ from nearsight.embedder import Embedder
 from nearsight.errors import ImageFailure, InvalidParameterError, NearsightError
 from nearsight.estimators.neighbors import unit_length
 from nearsight.evaluation import metrics
+from nearsight.evaluation.dimension_curve import advised_dim, pca_curve
 from nearsight.evaluation.labeled_folder import LabeledFolder
 from nearsight.evaluation.metrics import Task
 from nearsight.evaluation.results import (
@@ -33,7 +34,6 @@ from nearsight.models.model_name import without_centering
 METRICS = ("recall@1", "recall@5", "recall@10", "map@10", "r_precision", "knn_accuracy")
 DEFAULT_METRIC = "map@10"
 _SIGNIFICANT = 0.05
-_DIMENSIONS = (16, 32, 64, 128, 256, 512, 1024)
 
 
 def duplicate_groups(collection: Collection, paths: Sequence[str]) -> NDArray[np.intp]:
@@ -125,7 +125,7 @@ def evaluate(
         skipped=skipped,
         learned_classes=_by_learned(results, metric, task, folder.labels, learned or {}),
     )
-    curve = dimension_curve(vectors[evaluation.recommended.model], task, metric)
+    curve = pca_curve(vectors[evaluation.recommended.model], task, metric)
     return replace(evaluation, dimensions=curve, advised_dim=advised_dim(curve))
 
 
@@ -135,36 +135,6 @@ def task_of(folder: LabeledFolder, groups: NDArray[np.integer]) -> Task:
     if folder.has_split:
         return Task.split(y, groups, [split == "test" for split in folder.splits])
     return Task.left_out(y, groups)
-
-
-def dimension_curve(X: NDArray[np.floating], task: Task, metric: str) -> list[tuple[int, Estimate]]:
-    """Return the metric of vectors shortened by PCA, by dimension; the full length last.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-    task : Task
-        The components are learned from its gallery.
-    metric : str
-        One of `METRICS`.
-    """
-    X = unit_length(np.asarray(X, np.float32))
-    mean = X[task.gallery].mean(axis=0)
-    components = np.linalg.svd(X[task.gallery] - mean, full_matrices=False)[2]
-    groups = task.groups[task.queries]
-    curve = []
-    for dim in (dim for dim in _DIMENSIONS if dim < min(len(components), X.shape[1])):
-        values = metrics.retrieval((X - mean) @ components[:dim].T, task).values[metric]
-        curve.append((dim, estimate(values, groups)))
-    return [*curve, (X.shape[1], estimate(metrics.retrieval(X, task).values[metric], groups))]
-
-
-def advised_dim(curve: Sequence[tuple[int, Estimate]]) -> int:
-    """Return the shortest dimension within one standard error of the best (Breiman et al. 1984, 3.4.3)."""
-    best = max((value for _, value in curve), key=lambda value: value.value)
-    # A 95 % interval is about four standard errors wide.
-    limit = best.value - (best.high - best.low) / 3.92
-    return min(dim for dim, value in curve if value.value >= limit)
 
 
 @dataclass(frozen=True)
