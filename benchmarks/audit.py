@@ -24,6 +24,12 @@ that `classify check` calls likely and of its three cuts, with what it expects o
 cleanlab on the same probabilities where it is installed; and of labels that nobody changed, the cuts.
 Labels that were wrong before count as false alarms, so that precision is a lower bound.
 
+*coverage*: holes in `train`, told by what `audit` calls uncovered in the other splits: all images of one
+class are taken away; all but three of them; or all of one of ten clusters of one class. *found* is the share
+of the images of the hole (of a cluster: those nearer to its mean than to that of the other nine) that are
+uncovered, *false alarms* the share of all others; 5 % are stated. *lift* is *found* minus that share of the
+same images without the hole. Intervals: over the holes (Student's t).
+
 *few*: 10 labels a class, of the folder and of scikit-learn's digits: how many are called likely.
 """
 
@@ -36,9 +42,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 from scipy import stats
+from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
 from nearsight import Embedder, images
+from nearsight.analyses.coverage import coverage
 from nearsight.analyses.image_quality import QualityLimits
 from nearsight.estimators.anomaly import knn_distances
 from nearsight.estimators.classification import LabelCut, find_label_errors
@@ -210,6 +218,59 @@ def outliers(X: np.ndarray, foreign: np.ndarray) -> dict[str, object]:
     }
 
 
+def uncovered(X: np.ndarray, is_train: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Return which images beside `train` are uncovered by the images of it that are kept."""
+    rows = np.flatnonzero(~is_train | kept)
+    splits = {str(row): {"train" if is_train[row] else "test"} for row in rows}
+    (told,) = coverage(list(splits), X[rows], splits, {})
+    alarms = np.zeros(len(X), bool)
+    alarms[[int(id) for id, _ in told.uncovered]] = True
+    return alarms
+
+
+def holes(X: np.ndarray, y: np.ndarray, is_train: np.ndarray) -> dict[str, object]:
+    """Return the share of the images of planted holes that are uncovered, and of the others."""
+    rng, everything = np.random.default_rng(0), is_train.copy()
+    before = uncovered(X, is_train, everything)
+    planted: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {
+        "a class is missing": [],
+        "three images of a class are left": [],
+        "a tenth of a class is missing": [],
+    }
+    for c in np.unique(y):
+        of_class = np.flatnonzero(is_train & (y == c))
+        planted["a class is missing"].append((of_class, ~is_train & (y == c)))
+        few = rng.permutation(of_class)[3:]
+        planted["three images of a class are left"].append((few, ~is_train & (y == c)))
+        clusters = KMeans(10, n_init=3, random_state=0).fit(X[of_class])
+        number = int(np.argsort(np.bincount(clusters.labels_))[5])
+        is_there = np.zeros(len(X), bool)
+        others = np.flatnonzero(~is_train & (y == c))
+        is_there[others] = clusters.predict(X[others]) == number
+        planted["a tenth of a class is missing"].append((of_class[clusters.labels_ == number], is_there))
+    result: dict[str, object] = {"without a hole": share(before[~is_train].tolist())}
+    for name, ways in planted.items():
+        figures: dict[str, list[float]] = {"found": [], "lift": [], "false alarms": []}
+        for taken, is_there in ways:
+            if not is_there.any():
+                continue
+            kept = everything.copy()
+            kept[taken] = False
+            alarms = uncovered(X, is_train, kept)
+            figures["found"].append(float(alarms[is_there].mean()))
+            figures["lift"].append(float(alarms[is_there].mean() - before[is_there].mean()))
+            figures["false alarms"].append(float(alarms[~is_train & ~is_there].mean()))
+        half = stats.t.ppf(0.975, len(figures["found"]) - 1) / np.sqrt(len(figures["found"]))
+        result[name] = {
+            "holes": len(figures["found"]),
+            **{
+                key: {"mean": round(float(np.mean(v)), 3), "+-": round(float(half * np.std(v, ddof=1)), 3)}
+                for key, v in figures.items()
+            },
+        }
+    return result
+
+
 def changed(
     y: np.ndarray, nearest: np.ndarray | None, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -317,11 +378,11 @@ if __name__ == "__main__":
     parser.add_argument("--vectors", type=Path, help="of FOLDER, from `nearsight embed FOLDER --out`")
     parser.add_argument("--tested", type=int, default=400, help="images that are spoiled")
     parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--part", choices=["faults", "labels", "few", "others"])
+    parser.add_argument("--part", choices=["faults", "labels", "coverage", "few", "others"])
     parser.add_argument("--others", type=Path, nargs="*", default=[], help="folders of good images")
     given = parser.parse_args()
     document: dict[str, object] = {}
-    parts = [given.part] if given.part else ["faults", "others", "labels", "few"]
+    parts = [given.part] if given.part else ["faults", "others", "labels", "coverage", "few"]
     if "faults" in parts:
         document["faults"] = faults(given.folder, given.tested)
     if "others" in parts:
@@ -333,6 +394,11 @@ if __name__ == "__main__":
         if given.foreign:
             is_train = np.array(["/train/" in path for path in paths])
             document["outliers"] = outliers(X[is_train], Embedder().embed(given.foreign).vectors)
+    if "coverage" in parts:
+        X, paths = vectors(given.folder, given.vectors)
+        names = np.array([Path(path).parent.name for path in paths])
+        is_train = np.array(["train" in Path(path).parts for path in paths])
+        document["coverage"] = holes(X, np.unique(names, return_inverse=True)[1], is_train)
     if "few" in parts:
         X, paths = vectors(given.folder, given.vectors)
         names = np.array([Path(path).parent.name for path in paths])

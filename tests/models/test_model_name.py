@@ -14,6 +14,8 @@ FORMS = st.builds(
     pooling=st.sampled_from(["", "mean", "cls", "patches"]),
     precision=st.sampled_from(["", *PRECISIONS, "int8=0123abcd"]),
     device=st.sampled_from(["", "cpu", "cuda"]),
+    layers=st.booleans(),
+    centered=st.booleans(),
 )
 BASES = st.sampled_from(
     ["efficientnet-lite0", "dir:/a b/#1", "hub:org/repo@main#quantized", "onnx:/x,y.onnx"]
@@ -55,6 +57,7 @@ def test_any_text_is_a_name(text):
         ("a#bf16,bf16", "precision twice"),
         ("a#layer=b,layer=c", "layer twice"),
         ("a#cuda,coreml", "device twice"),
+        ("a#layers,layers", "layers twice"),
         ("a#pooling=max", "mean or cls or"),
     ],
 )

@@ -7,7 +7,7 @@ from PIL import Image
 from nearsight import Collection
 from nearsight.analyses.clusters import Clustering
 from nearsight.artifacts import write_artifact
-from nearsight.errors import ParityError
+from nearsight.errors import InvalidParameterError, ParityError
 from nearsight.services import upgrade as service
 from nearsight.services.upgrade import roll_back, upgrade
 
@@ -62,6 +62,13 @@ def test_a_sample_foretells_and_changes_nothing(collection, monkeypatch):
     whole = upgrade(collection, "other", labels=labels(collection), progress=False)
     assert (whole.n_embedded, whole.switched) == (30, True)
     assert whole.comparison.recall is not None
+
+
+def test_an_upgrade_names_the_way_to_centered_vectors(collection):
+    remedy = "upgrade --to other, and then nearsight reduce-dim --center --out DIR"
+    with pytest.raises(InvalidParameterError, match=remedy):
+        upgrade(collection, "other#centered", progress=False)
+    assert not (collection.directory / "upgrade.json").exists()
 
 
 def test_a_model_that_is_worse_by_labels_is_refused(collection, models):

@@ -14,6 +14,8 @@ PRECISIONS = ("bf16", "int8", "fp16")
 BUILTIN = "builtin"
 #: Marks vectors from which the mean of the collection's images is subtracted.
 CENTERED = "centered"
+#: Marks vectors with the mean and spread of inner layers beside the model's own.
+LAYERS = "layers"
 
 _KEYS = ("layer", "pooling", "dim", "decode")
 _CALIBRATION = re.compile(r"[0-9a-f]{8}")
@@ -43,6 +45,8 @@ class ModelVariant:
     decode : {"", "full"}
         ``full``: JPEGs are decoded at full size, although the model's rule allows a reduced size; empty for
         the model's own rule.
+    layers : bool
+        Whether the mean and spread of inner layers stand beside the model's vector.
     centered : bool
         Whether the mean of the collection's images is subtracted. Such a name loads no model, since the mean
         belongs to a collection.
@@ -54,6 +58,7 @@ class ModelVariant:
     device: str = ""
     dim: int = 0
     decode: Literal["", "full"] = ""
+    layers: bool = False
     centered: bool = False
 
     def __bool__(self) -> bool:
@@ -61,7 +66,8 @@ class ModelVariant:
 
     def __str__(self) -> str:
         named = [f"{key}={value}" for key in _KEYS if (value := getattr(self, key))]
-        return ",".join([*named, *filter(None, [self.precision, self.device, CENTERED * self.centered])])
+        flags = [self.precision, self.device, LAYERS * self.layers, CENTERED * self.centered]
+        return ",".join([*named, *filter(None, flags)])
 
     def applied_to(self, name: str) -> str:
         """Return the name of a model in this variant; each variant has exactly one name.
@@ -102,8 +108,8 @@ def split_model_name(name: str) -> tuple[str, ModelVariant]:
             key, value = "precision", part
         elif not equals and part in ("cpu", *ACCELERATORS):
             key, value = "device", part
-        elif part == CENTERED:
-            key, value = CENTERED, "yes"
+        elif part in (CENTERED, LAYERS):
+            key, value = part, "yes"
         elif key in _FILE_PRECISIONS and value == BUILTIN:
             key, value = "precision", key
         elif key == "int8" and value:
@@ -112,7 +118,9 @@ def split_model_name(name: str) -> tuple[str, ModelVariant]:
             return name, ModelVariant()
         if key in parts:
             raise UnknownModelError(f"{name!r} gives {key} twice; give it once")
-        parts[key] = _dim(name, value) if key == "dim" else value == "yes" if key == CENTERED else value
+        parts[key] = (
+            _dim(name, value) if key == "dim" else value == "yes" if key in (CENTERED, LAYERS) else value
+        )
     if parts.get("pooling", "mean") not in get_args(Pooling):
         raise UnknownModelError(f"{name!r}: pooling must be {' or '.join(get_args(Pooling))}")
     if parts.get("decode", "full") != "full":

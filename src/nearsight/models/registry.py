@@ -60,7 +60,8 @@ def find_model(name: str) -> ModelEntry:
         A model's id, a short name of `KNOWN_MODELS` on a hub, or ``SCHEME:REST`` of a registered scheme.
         ``#`` and parts separated by commas name a variant: ``layer=VALUE``, ``pooling=mean|cls|patches``,
         ``bf16``, ``fp16``, ``int8``, ``int8=DIGITS`` of a calibration, ``dim=D`` for a model trained for
-        truncation, and ``decode=full`` for JPEGs that are decoded at full size. In a folder or on a hub,
+        truncation, ``layers`` for the mean and spread of inner layers beside the vector, and ``decode=full``
+        for JPEGs that are decoded at full size. In a folder or on a hub,
         ``fp16`` and ``int8`` name files; nearsight computes ``fp16=builtin`` and ``int8=builtin``.
         ``centered`` is refused: it is a form of a collection.
 
@@ -89,7 +90,7 @@ def find_model(name: str) -> ModelEntry:
         if entry.variants is None:
             raise UnknownModelError(f"{name} has no variants; remove #{variant}")
         # Texts can be compared only with the output that the model was trained for.
-        is_default_output = not (variant.layer or variant.pooling)
+        is_default_output = not (variant.layer or variant.pooling or variant.layers)
         found = entry.variants.variant_entry(variant)
         if variant.decode and found.spec.draft:
             raise UnknownModelError(f"{name} decodes JPEGs at reduced size only; remove decode=full")

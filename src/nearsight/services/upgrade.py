@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from nearsight.collection import Collection
 from nearsight.collection.bridged_search import BridgedResult, BridgedSearch
 from nearsight.collection.upgrade import Missing, Upgrade, UpgradeState, commit, rollback
-from nearsight.errors import ParityError
+from nearsight.errors import InvalidParameterError, ParityError
 from nearsight.estimators.neighbors import highest, unit_length
 from nearsight.evaluation import Estimate, PairedDifference, estimate, paired_difference
 from nearsight.evaluation.metrics import Task, retrieval
 from nearsight.models import Backend, Fingerprint, load_model
+from nearsight.models.model_name import without_centering
 from nearsight.services.refit import RefitReport, StaleFile, refit, stale_files
 from nearsight.store import Filter
 
@@ -132,7 +133,17 @@ def upgrade(
         See `collection.upgrade.Upgrade`.
     ParityError
         The new model is significantly worse; the collection stays as it is.
+    InvalidParameterError
+        The name ends in ``#centered``.
     """
+    plain, is_centered = without_centering(model)
+    if is_centered:
+        # The mean is that of all new vectors, and those are complete only at the end of an upgrade.
+        raise InvalidParameterError(
+            f"an upgrade cannot center: {model} needs the mean of all new vectors. Upgrade first, then copy"
+            f" the collection: nearsight upgrade --to {plain}, and then nearsight reduce-dim --center --out"
+            " DIR"
+        )
     backend = load_model(model, device=device, cache_dir=cache_dir)
     run = Upgrade(collection, backend, model=model, missing=missing)
     n_images = len(collection)

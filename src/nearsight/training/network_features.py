@@ -13,7 +13,7 @@ import numpy as np
 from nearsight.errors import InvalidParameterError
 from nearsight.models import Backend
 from nearsight.models.dense_features import find_network
-from nearsight.models.graph_structure import linear_outputs
+from nearsight.models.layer_statistics import N_LAYERS, last_layers, statistic_nodes
 from nearsight.models.onnx_graph import layer_shapes, make_node, with_nodes
 from nearsight.models.runtimes.onnx import OnnxBackend
 from nearsight.models.spec import ModelSpec
@@ -21,9 +21,6 @@ from nearsight.training.closed_form import AffineMap
 
 #: Output of the graph with features, and of a trained model.
 FEATURES, TRAINED = "features", "trained"
-
-# Inner layers whose mean and spread are used: the last of each width, from the end.
-_N_LAYERS = 3
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ def _reload(network: FeatureNetwork) -> Backend:
     return network.backend()
 
 
-def feature_network(name: str, cache_dir: Path, *, n_layers: int = _N_LAYERS) -> FeatureNetwork:
+def feature_network(name: str, cache_dir: Path, *, n_layers: int = N_LAYERS) -> FeatureNetwork:
     """Return the network of a model with its features as output.
 
     Parameters
@@ -96,7 +93,7 @@ def feature_network(name: str, cache_dir: Path, *, n_layers: int = _N_LAYERS) ->
     return features_of(entry.spec, variants.graph(cache_dir), n_layers=n_layers)
 
 
-def features_of(spec: ModelSpec, graph: Path | bytes, *, n_layers: int = _N_LAYERS) -> FeatureNetwork:
+def features_of(spec: ModelSpec, graph: Path | bytes, *, n_layers: int = N_LAYERS) -> FeatureNetwork:
     """Return a network with its features as output.
 
     Parameters
@@ -113,28 +110,12 @@ def features_of(spec: ModelSpec, graph: Path | bytes, *, n_layers: int = _N_LAYE
         The model's output is not one vector an image.
     """
     shapes = layer_shapes(graph, spec.input_px)
-    layers, widths = _last_of_each_width(graph, shapes, spec.layer, n_layers)
+    widths = last_layers(graph, shapes, spec.layer, n_layers)
     nodes = [*_vector_nodes(spec, len(shapes.get(spec.layer, ())))]
-    for layer in layers:
-        nodes += _statistic_nodes(layer)
-    parts = ["vector", *(f"{layer}.{part}" for layer in layers for part in ("mean", "spread"))]
-    nodes.append(make_node("Concat", [f"{FEATURES}.{part}" for part in parts], FEATURES, axis=1))
-    dim = spec.dim + 2 * sum(widths)
-    return FeatureNetwork(spec, with_nodes(graph, nodes, {}, {FEATURES: dim}), dim, layers)
-
-
-def _last_of_each_width(
-    graph: Path | bytes, shapes: dict[str, tuple[int | None, ...]], end: str, n_layers: int
-) -> tuple[tuple[str, ...], list[int]]:
-    """Return the last linear feature map of each number of channels, the deepest last, and their widths."""
-    last: dict[int, str] = {}
-    for layer in linear_outputs(graph):
-        shape = shapes.get(layer, ())
-        if layer != end and len(shape) == 4 and min(n or 0 for n in shape[1:]) > 1:
-            last.pop(int(shape[1] or 0), None)
-            last[int(shape[1] or 0)] = layer
-    chosen = list(last.items())[-n_layers:] if n_layers else []
-    return tuple(layer for _, layer in chosen), [width for width, _ in chosen]
+    statistics, names = statistic_nodes(widths, FEATURES)
+    nodes += [*statistics, make_node("Concat", [f"{FEATURES}.vector", *names], FEATURES, axis=1)]
+    dim = spec.dim + 2 * sum(widths.values())
+    return FeatureNetwork(spec, with_nodes(graph, nodes, {}, {FEATURES: dim}), dim, tuple(widths))
 
 
 def _vector_nodes(spec: ModelSpec, n_axes: int) -> Sequence[object]:
@@ -153,17 +134,3 @@ def _vector_nodes(spec: ModelSpec, n_axes: int) -> Sequence[object]:
         )
     last = make_node("LpNormalization", [pooled], name, axis=1, p=2) if spec.normalize else None
     return [*steps, last or make_node("Identity", [pooled], name)]
-
-
-def _statistic_nodes(layer: str) -> list[object]:
-    """Compute mean and standard deviation of a feature map over its positions."""
-    name = f"{FEATURES}.{layer}"
-    return [
-        make_node("GlobalAveragePool", [layer], f"{name}.average"),
-        make_node("Flatten", [f"{name}.average"], f"{name}.mean", axis=1),
-        make_node("Sub", [layer, f"{name}.average"], f"{name}.deviation"),
-        make_node("Mul", [f"{name}.deviation", f"{name}.deviation"], f"{name}.square"),
-        make_node("GlobalAveragePool", [f"{name}.square"], f"{name}.variance"),
-        make_node("Sqrt", [f"{name}.variance"], f"{name}.deviation.root"),
-        make_node("Flatten", [f"{name}.deviation.root"], f"{name}.spread", axis=1),
-    ]

@@ -193,7 +193,7 @@ class TorchVariants:
         UnknownModelError
             Layer and precision are set by the factory, not by the name.
         """
-        if variant.layer or variant.precision or variant.device == "cpu":
+        if variant.layer or variant.layers or variant.precision or variant.device == "cpu":
             raise UnknownModelError(
                 f"{self.spec.id} has no variant {variant}; its factory sets layer and precision as facts"
             )

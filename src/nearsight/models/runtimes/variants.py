@@ -10,6 +10,7 @@ from pathlib import Path
 from nearsight.errors import UnknownModelError, WeightsError
 from nearsight.models.base import Backend, ModelEntry
 from nearsight.models.cache import cached_bytes
+from nearsight.models.layer_statistics import OUTPUT, layer_statistics_spec, with_layer_statistics
 from nearsight.models.model_name import ModelVariant, split_model_name
 from nearsight.models.onnx_graph import Shape, extract_layer, layer_shapes, read_graph_facts
 from nearsight.models.precision import float16, int8
@@ -71,6 +72,13 @@ class OnnxVariants:
         """
         name = variant.applied_to(self.spec.id)
         spec = replace(self.spec, id=name, identity=self.spec.identity or self.spec.id)
+        if variant.layers:
+            if variant.layer or variant.pooling or variant.precision:
+                raise UnknownModelError(
+                    f"{name}: #layers has a layer, a pooling and full precision of its own; give it without"
+                    " layer=, pooling= and a precision"
+                )
+            spec = layer_statistics_spec(spec, self.graph(None))
         if variant.layer and variant.layer != spec.layer:
             spec = replace(spec, layer=variant.layer, dim=self._dim(variant.layer), pooling="mean")
         if variant.pooling:
@@ -213,8 +221,12 @@ class OnnxVariants:
         }[name]
         return f"{name}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:8]}"
 
-    def _graph_to_layer(self, spec: ModelSpec, cache_dir: Path | None) -> Path | bytes:
+    def _graph_to_layer(self, spec: ModelSpec, cache_dir: Path) -> Path | bytes:
         graph = self.graph(cache_dir)
+        if split_model_name(spec.id)[1].layers:
+            stem = f"layers-{self.spec.fingerprint.digest}-{OUTPUT}"
+            build = partial(with_layer_statistics, self.spec, graph)
+            return cached_bytes(cache_dir / "models", stem, ".onnx", build)
         facts = read_graph_facts(graph)
         has_one_output = list(facts.outputs) == [spec.layer] and len(facts.inputs) == 1
         return graph if has_one_output else extract_layer(graph, spec.layer)
