@@ -1,5 +1,6 @@
 """Random filters, each as text and as a function of a row, and random rows for them."""
 
+import math
 import operator
 import re
 from datetime import datetime, timedelta, timezone
@@ -221,3 +222,46 @@ def joined(conditions):
 
 
 EXPRESSIONS = st.recursive(comparisons() | likes() | of_paths() | OTHERS, joined, max_leaves=5)
+
+# What Python, the engine and Arrow might each compare in their own way.
+_ODD_SCORES = st.sampled_from([0.0, -0.0, math.nan, math.inf, -math.inf, 0.5, 2.0**53, 1e-320])
+_ODD_TEXT = st.text(st.sampled_from("kKſsSßİiı\u0301é\n\r\\%_"), max_size=3)
+ODD_ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "name": st.none() | _ODD_TEXT,
+            "path": st.none() | _ODD_TEXT,
+            "other_paths": st.none() | st.lists(_ODD_TEXT, max_size=3),
+            "width": st.none() | st.sampled_from([0, -1, 2**31 - 1, -(2**31)]),
+            "size_bytes": st.none() | st.sampled_from([0, 2**53, 2**53 + 1, 2**63 - 1, -(2**63)]),
+            "meta_score": st.none() | _ODD_SCORES,
+        }
+    ),
+    min_size=8,
+    max_size=8,
+)
+_NUMBERS = st.sampled_from(
+    ["0", "-0.0", "0.0", "0.5", "1", "9007199254740993", "9007199254740992.0", "1e308"]
+)
+_COMPARED = st.sampled_from(["width", "size_bytes", "score"])
+_COLUMNS = st.sampled_from(
+    ["score < width", "score = size_bytes", "size_bytes >= score", "width != size_bytes"]
+)
+
+
+@st.composite
+def odd_expressions(draw):
+    kind = draw(st.sampled_from(["number", "in", "like", "text", "columns"]))
+    no, field = draw(st.sampled_from(["", "NOT "])), draw(_COMPARED)
+    text = draw(st.sampled_from(["name", "path"]))
+    if kind == "number":
+        op = draw(st.sampled_from(["=", "!=", "<", "<=", ">", ">="]))
+        return f"{no}{field} {op} {draw(_NUMBERS)}"
+    if kind == "in":
+        return f"{field} {no}IN ({', '.join(draw(st.lists(_NUMBERS, min_size=1, max_size=5)))})"
+    if kind == "like":
+        like = draw(st.sampled_from(["LIKE", "ILIKE"]))
+        return f"{text} {no}{like} {quoted(draw(_ODD_TEXT))}"
+    if kind == "text":
+        return f"{text} {no}IN ({quoted(draw(_ODD_TEXT))}, {quoted(draw(_ODD_TEXT))})"
+    return f"{no}{draw(_COLUMNS)}"

@@ -1,12 +1,13 @@
 """Filters, names and values in the SQL of PostgreSQL."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 
 import pyarrow as pa
 
 from nearsight.errors import InvalidParameterError
 from nearsight.store.filters.ast import Filter, Like, Value
-from nearsight.store.filters.sql import SqlDialect
+from nearsight.store.filters.sql import SqlDialect, pattern
 
 # Compares texts as Python and the other engines do: by code points.
 TEXT = 'text COLLATE "C"'
@@ -33,15 +34,43 @@ class _Postgres(SqlDialect):
         self._case_collation = case_collation
 
     def like(self, operand: str, leaf: Like) -> str:
-        if leaf.ignore_case:
-            operand = f"{operand} COLLATE {self.name(self._case_collation)}"
-        return super().like(operand, leaf)
+        if not leaf.ignore_case:
+            return super().like(operand, leaf)
+        text = pattern(leaf)
+        if self._case_collation != "C" and (folded := _folded_letters(text)):
+            letters, others = "".join(folded), "".join(folded.values())
+            operand = f"translate({operand}, {self.text(letters)}, {self.text(others)})"
+            text = text.translate(str.maketrans(folded))
+        return f"({operand} COLLATE {self.name(self._case_collation)} ILIKE {self.text(text)})"
 
     def list_equals(self, column: str, values: Sequence[Value]) -> str:
         return f"({column} && ARRAY[{self.literals(values)}]::text[])"
 
     def list_like(self, leaf: Like, column: str) -> str:
         return f"EXISTS (SELECT 1 FROM unnest({column}) AS element WHERE {self.like('element', leaf)})"
+
+
+@cache
+def _all_folded() -> Mapping[str, str]:
+    """Return the letters that have no case of their own here, or another one, and what stands for them."""
+    letters = map(chr, range(0x80, 0x1F000))
+    folded = {letter: letter.casefold() for letter in letters if len(letter.casefold()) == 1}
+    return {
+        # To some servers its lower case is an i; everywhere else the Turkish dotted I is its own letter.
+        "\u0130": "\ue000",
+        **{letter: other for letter, other in folded.items() if letter.lower() != other.lower()},
+    }
+
+
+def _folded_letters(text: str) -> Mapping[str, str]:
+    """Return the letters that other engines fold beyond lower case, of those that a pattern could meet.
+
+    The server compares lower case, where a final sigma is none, and a long s no s.
+    """
+    folded = _all_folded()
+    met = {folded.get(letter, letter).lower() for letter in text} | set(text)
+    met |= {"\ue000"} if "i" in met else set()
+    return {letter: other for letter, other in folded.items() if other in met}
 
 
 def filter_sql(where: Filter, case_collation: str = "C") -> str:
