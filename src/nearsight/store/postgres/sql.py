@@ -62,7 +62,7 @@ def _all_folded() -> Mapping[str, str]:
     }
 
 
-def _folded_letters(text: str) -> Mapping[str, str]:
+def _folded_letters(text: str) -> dict[str, str]:
     """Return the letters that other engines fold beyond lower case, of those that a pattern could meet.
 
     The server compares lower case, where a final sigma is none, and a long s no s.
