@@ -40,7 +40,7 @@ class _Postgres(SqlDialect):
         if self._case_collation != "C" and (folded := _folded_letters(text)):
             letters, others = "".join(folded), "".join(folded.values())
             operand = f"translate({operand}, {self.text(letters)}, {self.text(others)})"
-            text = text.translate(str.maketrans(folded))
+            text = text.translate(str.maketrans({ord(letter): other for letter, other in folded.items()}))
         return f"({operand} COLLATE {self.name(self._case_collation)} ILIKE {self.text(text)})"
 
     def list_equals(self, column: str, values: Sequence[Value]) -> str:
@@ -62,7 +62,7 @@ def _all_folded() -> Mapping[str, str]:
     }
 
 
-def _folded_letters(text: str) -> dict[str, str]:
+def _folded_letters(text: str) -> Mapping[str, str]:
     """Return the letters that other engines fold beyond lower case, of those that a pattern could meet.
 
     The server compares lower case, where a final sigma is none, and a long s no s.
