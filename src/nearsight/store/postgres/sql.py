@@ -40,7 +40,7 @@ class _Postgres(SqlDialect):
         if self._case_collation != "C" and (folded := _folded_letters(text)):
             letters, others = "".join(folded), "".join(folded.values())
             operand = f"translate({operand}, {self.text(letters)}, {self.text(others)})"
-            text = text.translate(str.maketrans({ord(letter): other for letter, other in folded.items()}))
+            text = "".join(folded.get(letter, letter) for letter in text)
         return f"({operand} COLLATE {self.name(self._case_collation)} ILIKE {self.text(text)})"
 
     def list_equals(self, column: str, values: Sequence[Value]) -> str:
