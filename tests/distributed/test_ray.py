@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -151,7 +152,8 @@ def test_a_node_is_killed_and_another_joins(job: JobFolder, photos: Path, nodes:
     wait_for(lambda: len(scene.pids()) > N_NODES, driver)
     scene.put()
     report = report_of(driver)
-    assert report["lost_actors"] == 1
+    # Until the cluster knows that the node is dead, it may give it another actor, which never runs.
+    assert report["lost_actors"] in (1, 2)
     assert report["actors"] in (N_NODES, N_NODES + 1)  # for a moment, also the dead one
     assert killed in before
     # It has told within units how far it is, and has taken back what the killed actor had done.
@@ -214,43 +216,87 @@ def test_units_that_two_drivers_embed_and_an_answer_that_is_lost(
     assert not list(job.work.glob("*.arrow"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def is_starting(mark: str, job: JobFolder, scene: Scene) -> bool:
+    """The first process of Ray runs, and others do not."""
+    return any("gcs_server" in process.name() for process in marked(mark))
+
+
+def is_embedding(mark: str, job: JobFolder, scene: Scene) -> bool:
+    """Some images are embedded."""
+    return bool(scene.log)
+
+
+def is_ending(mark: str, job: JobFolder, scene: Scene) -> bool:
+    """All units are embedded, and the cluster is stopped."""
+    scene.put()
+    return len(job.committed().units) == len(job.units())
+
+
+@pytest.mark.parametrize(
+    ("number", "stage"),
+    [
+        (signal.SIGINT, is_starting),
+        (signal.SIGINT, is_embedding),
+        (signal.SIGTERM, is_embedding),
+        (signal.SIGTERM, is_ending),
+        (signal.SIGKILL, is_embedding),
+    ],
+)
 def test_nobody_outlives_a_cluster_of_ones_own(
-    number: signal.Signals, job: JobFolder, photos: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals,
+    stage: Callable[[str, JobFolder, Scene], bool],
+    job: JobFolder,
+    photos: Path,
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FAKE_JOBS_RUN", mark := secrets.token_hex(8))
-    command = [
-        sys.executable,
-        "-m",
-        "nearsight",
-        "index",
-        photos,
-        "--job",
-        job.path,
-        "-c",
-        job.job.collection,
-    ]
-    command += ["--ray", "local", "--actor-cpus", "1", "--json"]
+    command = [sys.executable, "-m", "nearsight", "index", photos, "--job", job.path]
+    command += ["-c", job.job.collection, "--ray", "local", "--actor-cpus", "1", "--json"]
     scene.put(seconds=0.3)
     before = set(Path("/tmp").glob("nearsight-ray-*"))
-    run = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE)
-    wait_for(lambda: scene.log, run)
-    assert len(marked(mark)) > 3
+    with listening_to(signal.SIGINT):
+        run = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE)
+    wait_for(lambda: stage(mark, job, scene), run)
     run.send_signal(number)
-    run.communicate(timeout=120)
-    psutil.wait_procs(marked(mark), timeout=120)
+    run.communicate(timeout=300)
+    assert (
+        run.returncode
+        in {
+            signal.SIGINT: (130,),
+            # When all is done, the command may end before it hears of it.
+            signal.SIGTERM: (143, 0) if stage is is_ending else (143,),
+            signal.SIGKILL: (-signal.SIGKILL,),
+        }[number]
+    )
+    if number == signal.SIGKILL:
+        psutil.wait_procs(marked(mark), timeout=300)
     assert not marked(mark)
     left = set(Path("/tmp").glob("nearsight-ray-*")) - before
     for directory in left:
         shutil.rmtree(directory)
     assert bool(left) is (number == signal.SIGKILL)
-    if number == signal.SIGINT:
+    if number != signal.SIGKILL:
+        # An attempt that was ended in order does not count.
+        assert not job.claims()
+    if number == signal.SIGINT and stage is is_embedding:
         scene.put()
         again = subprocess.run(list(map(str, command)), capture_output=True, check=True, timeout=300)
         facts = json.loads(again.stdout)
         assert (facts["status"]["embedded"], facts["failed"]) == (N_IMAGES, 3)
         assert facts["rows_added"] <= N_IMAGES - N_COPIES
         require_each_once(job, photos)
+        assert b"fork" not in again.stderr
+
+
+@contextmanager
+def listening_to(number: signal.Signals) -> Iterator[None]:
+    """Let processes hear a signal that this one ignores where the tests run in the background."""
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def test_an_address_without_a_cluster_is_refused(job: JobFolder) -> None:

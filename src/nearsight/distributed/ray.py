@@ -5,22 +5,17 @@ is for processes of any other origin: so actors, nodes and the driver may die, a
 """
 
 import logging
-import os
-import secrets
-import shutil
-import socket
-import sys
-import tempfile
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
 from nearsight.distributed.committer import CommitReport, Committer
-from nearsight.distributed.job_folder import JobFolder
+from nearsight.distributed.job_folder import Claim, JobFolder
+from nearsight.distributed.ray_cluster import connected, in_a_thread, set_token
 from nearsight.distributed.units import Unit
 from nearsight.distributed.worker import Told, Worker
 from nearsight.errors import DeviceError, InvalidParameterError, MissingExtraError, StorageError
@@ -30,12 +25,10 @@ _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_COMMITS = 30.0
 # How often the driver looks at the cluster for actors that are gone and for room that is new.
 _SECONDS_PER_LOOK = 2.0
+# How long actors may take to withdraw their claims when the driver ends.
+_SECONDS_TO_WITHDRAW = 5.0
 # A unit whose actor has died so often is left: the worker itself gives up before that.
 _MAX_ERRORS = 8
-# Rows go into files of the job, and not through Ray's memory; without a limit it takes 30 % of the machine's.
-_OBJECT_STORE_BYTES = 80 * 2**20
-_MAX_STARTS = 3
-_SHORT_TMP, _MAX_REMOVALS = "/tmp", 20
 
 
 @dataclass(slots=True)
@@ -79,6 +72,14 @@ class _UnitActor:
         self._folder = JobFolder(directory)
         self._worker = Worker(self._folder, progress=False, **options)
         self._unit, self._n_images, self._n_failed = -1, 0, 0
+        self._claim: Claim | None = None
+        self._is_ending = False
+
+    def withdraw(self) -> None:
+        """Undo the claim of the unit in work, since the driver ends; from a thread."""
+        self._is_ending = True
+        if self._claim is not None:
+            self._claim.withdraw()
 
     def counts(self) -> tuple[int, int, int]:
         """Return the number of the unit that it works on, and images and failures so far; from a thread."""
@@ -95,8 +96,11 @@ class _UnitActor:
             # Of another driver, or of one that died a moment ago on another machine.
             time.sleep(_SECONDS_PER_LOOK)
             return None
-        claim = self._folder.claim(unit.number, last)
+        claim = self._claim = self._folder.claim(unit.number, last)
         self._unit, self._n_images, self._n_failed = unit.number, 0, 0
+        if claim is not None and self._is_ending:
+            claim.withdraw()
+            return None
         record = self._worker.embed(unit, claim, told=self._count) if claim is not None else None
         return None if record is None else (record.n_images, record.n_rows, len(record.failed))
 
@@ -139,20 +143,25 @@ def run(
         No node has room for an actor.
     """
     if address == "local":
-        # A cluster of one's own listens on all addresses of the machine, and nobody else shall use it. Ray
-        # reads this when it is imported.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        set_token()
     ray = _import_ray()
     if cpus <= 0 and gpus <= 0:
         raise InvalidParameterError("an actor takes neither processors nor GPUs; give it some of one")
     if cpus and options.get("n_threads") is None:
         options["n_threads"] = max(1, int(cpus))
     started = time.monotonic()
-    with _connected(ray, address):
-        report = _Driver(ray, folder, committer, (cpus, gpus), max_actors, told, options).run()
+
+    def drive(stop: threading.Event) -> RayReport:
+        with connected(ray, address):
+            return _Driver(ray, folder, committer, (cpus, gpus), max_actors, told, options, stop).run()
+
+    report = in_a_thread(drive)
     report.seconds = round(time.monotonic() - started, 3)
     return report
+
+
+class _StoppedError(Exception):
+    """The thread that waits was interrupted."""
 
 
 class _Driver:
@@ -167,8 +176,10 @@ class _Driver:
         max_actors: int | None,
         told: Told | None,
         options: Mapping[str, Any],
+        stop: threading.Event,
     ) -> None:
         self._ray, self._folder, self._committer = ray, folder, committer
+        self._stop = stop
         self._room, self._max_actors = room, max_actors
         self._told: Told = told or (lambda n_images, n_failed=0: None)
         self._arguments = (str(folder.path.absolute()), dict(options))
@@ -183,11 +194,28 @@ class _Driver:
 
     def run(self) -> RayReport:
         """Work until every unit has a record and is in the collection."""
+        try:
+            self._embed_all()
+        except BaseException:
+            self._withdraw()
+            raise
+        self._report.rows_added += self._commit().rows
+        return self._report
+
+    def _commit(self) -> CommitReport:
+        return self._committer.commit(told=lambda n_images: self._require_go())
+
+    def _require_go(self) -> None:
+        if self._stop.is_set():
+            raise _StoppedError
+
+    def _embed_all(self) -> None:
         with ThreadPoolExecutor(1, thread_name_prefix="nearsight-commit") as pool:
             committing: Future[CommitReport] | None = None
             last = looked = time.monotonic()
             self._fill()
             while self._busy or self._waiting:
+                self._require_go()
                 self._take_finished()
                 now = time.monotonic()
                 if now - looked >= _SECONDS_PER_LOOK:
@@ -198,11 +226,15 @@ class _Driver:
                     self._report.rows_added += committing.result().rows
                     committing, last = None, now
                 if committing is None and now - last >= _SECONDS_BETWEEN_COMMITS:
-                    committing = pool.submit(self._committer.commit)
+                    committing = pool.submit(self._commit)
             if committing is not None:
                 self._report.rows_added += committing.result().rows
-        self._report.rows_added += self._committer.commit().rows
-        return self._report
+
+    def _withdraw(self) -> None:
+        """Let the attempts at units in work not count."""
+        answers = [actor.handle.withdraw.remote() for actor in self._busy.values()]
+        if answers:
+            self._ray.wait(answers, num_returns=len(answers), timeout=_SECONDS_TO_WITHDRAW)
 
     def _fill(self) -> None:
         """Start as many actors as there is room for and work."""
@@ -308,73 +340,6 @@ class _Driver:
                 " saved; the same command goes on"
             ) from error
         self._waiting.append(unit)
-
-
-def _require_answer(address: str) -> None:
-    """Refuse an address where nobody listens, which Ray tries for two minutes."""
-    host, _, port = address.rpartition(":")
-    if "://" in host or not (host and port.isdigit()):
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except OSError as error:
-        raise _no_cluster(address, error) from error
-
-
-def _no_cluster(address: str, error: Exception) -> InvalidParameterError:
-    return InvalidParameterError(
-        f"no Ray cluster answers at {address!r} ({error}); start one with ray start --head, or use"
-        " --ray local"
-    )
-
-
-@contextmanager
-def _files_of_ray() -> Iterator[str]:
-    # The paths of its sockets may have 107 characters, and $TMPDIR has often half of them.
-    parent = _SHORT_TMP if os.access(_SHORT_TMP, os.W_OK) else None
-    directory = tempfile.mkdtemp(prefix="nearsight-ray-", dir=parent)
-    try:
-        yield directory
-    finally:
-        # Processes that are ending write a last line.
-        for _ in range(_MAX_REMOVALS):
-            shutil.rmtree(directory, ignore_errors=True)
-            if not os.path.lexists(directory):
-                break
-            time.sleep(0.5)
-
-
-@contextmanager
-def _connected(ray: Any, address: str) -> Iterator[None]:
-    """Connect to a cluster, or start one that ends with the block, with its files."""
-    facts: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
-    _require_answer(address)
-    with (
-        _files_of_ray() as directory,
-        # Ray prints there that a node has died, where `--json` prints its document.
-        redirect_stdout(sys.stderr),
-    ):
-        if address == "local":
-            facts |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-            facts["_temp_dir"] = directory
-        for attempt in range(1, _MAX_STARTS + 1):
-            try:
-                ray.init(**facts)
-                break
-            # Ray raises just that where one of its processes takes more than half a minute to start.
-            except Exception as error:
-                ray.shutdown()
-                if address != "local":
-                    raise _no_cluster(address, error) from error
-                if attempt == _MAX_STARTS:
-                    raise DeviceError(
-                        f"Ray did not start on this machine ({error}); try again when the machine is less"
-                        " busy, or leave --ray out"
-                    ) from error
-        try:
-            yield
-        finally:
-            ray.shutdown()
 
 
 def _import_ray() -> Any:
