@@ -173,8 +173,8 @@ def test_only_settings_reads_the_environment() -> None:
         for node in ast.walk(tree(path))
         if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
     }
-    # The log levels of LanceDB and nvImageCodec, and Ray's token and directory, can be set in no other way; that is a
-    # write. Workers inherit the environment.
+    # The log levels of LanceDB and nvImageCodec, Ray's token and its directory can be set in no other way;
+    # that is a write. Workers inherit the environment.
     writers = {"store/lance/engine.py", "distributed/ray_cluster.py", "models/runtimes/jpeg_decoders.py"}
     assert readers <= {"settings.py", "processor.py", "parallel/processes.py", *writers}
 

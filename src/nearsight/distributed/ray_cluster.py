@@ -34,8 +34,8 @@ _Result = TypeVar("_Result")
 def set_token() -> None:
     """Give processes that Ray will start a token, unless they have one.
 
-    A cluster of one's own listens on all addresses of the machine, and nobody else shall use it. Ray reads this
-    when it is imported.
+    A cluster of one's own listens on all addresses of the machine, and nobody else shall use it. Ray reads
+    this when it is imported.
     """
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
