@@ -97,6 +97,27 @@ def test_sorted_hashes_find_what_comparing_all_with_all_finds(share_equal):
     assert not {pair for pair in both if 5 in pair}
 
 
+@pytest.mark.parametrize("share_zero", [0.0, 0.05])
+def test_sorted_hashes_compare_signs_by_their_bits_alone(share_zero, monkeypatch):
+    rng = np.random.default_rng(0)
+    hashes = rng.choice([-1, 1], (3000, 63)).astype(np.int8)
+    hashes[1500:] = np.where(rng.random((1500, 63)) < 0.1, -hashes[:1500], hashes[:1500])
+    hashes[rng.random(hashes.shape) < share_zero] = 0
+    n_products = []
+    einsum = np.einsum
+    monkeypatch.setattr(np, "einsum", lambda rule, a, b: n_products.append(len(a)) or einsum(rule, a, b))
+    pairs, similarities = hash_pairs(
+        hashes, hashes[None, :, ::-1], n_neighbors=3, min_similarity=0.6, exact_rows=1000
+    )
+    exact, _ = hash_pairs(hashes, hashes[None, :, ::-1], n_neighbors=3, min_similarity=0.6)
+    assert len(np.setdiff1d(pairs @ [3000, 1], exact @ [3000, 1])) == 0
+    assert len(pairs) > 0.98 * len(exact)
+    assert (similarities >= 0.6).all()
+    if not share_zero:
+        # Each pair is seen from both sides, and each row meets itself; nothing else is multiplied.
+        assert sum(n_products) <= 2 * len(pairs) + 3000 + 30
+
+
 def test_sorted_hashes_without_bit_counts_of_numpy(monkeypatch):
     plain = np.random.default_rng(0).choice([-1, 1], (300, 63)).astype(np.int8)
     plain[200:] = plain[:100]

@@ -26,8 +26,8 @@ _BLOCK_ROWS = 1024
 _N_ORDERS, _WINDOW = 16, 8
 # A number has so many bits.
 _MOST_BITS = 64
-# More bits may differ by so many where some are neither 1 nor -1: their similarity is computed anew.
-_SLACK_BITS = 6
+# More bits may differ by at most so many where some are neither 1 nor -1: their similarity is computed anew.
+_MOST_SLACK_BITS = 6
 
 
 def hash_pairs(
@@ -39,6 +39,7 @@ def hash_pairs(
     splits: Ints | None = None,
     exact_rows: int = EXACT_ROWS,
     random_state: int | None = 0,
+    n_threads: int | None = None,
 ) -> tuple[Ints, Floats]:
     """Return the pairs of which one row's hash is among the nearest to any variant of the other's.
 
@@ -64,6 +65,8 @@ def hash_pairs(
     exact_rows : int, default 5000
     random_state : int or None, default 0
         Draws the orders.
+    n_threads : int, optional
+        By default all cores. The result does not depend on it.
 
     Returns
     -------
@@ -73,8 +76,8 @@ def hash_pairs(
 
     Notes
     -----
-    Costs (1 + n_variants) n² e operations up to `exact_rows` rows, then about 3 microseconds for each of
-    the (1 + n_variants) n hashes. Memory: 256 bytes a row, and a block for each thread.
+    Costs (1 + n_variants) n² e operations up to `exact_rows` rows, then some microseconds for each of the
+    (1 + n_variants) n hashes. Memory: 256 bytes a row, and a block for each thread.
     """
     found = []
     for rows, references, own in compared_rows(splits, len(hashes)):
@@ -87,7 +90,7 @@ def hash_pairs(
             return search.compare_all(block) if orders is None else search.compare(block, orders)
 
         with threadpool_limits(1, "blas"):
-            found += list(ordered_map(compare, blocks, n_threads=cpu_count()))
+            found += list(ordered_map(compare, blocks, n_threads=n_threads or cpu_count()))
     if not found:
         return np.empty((0, 2), np.int64), np.empty(0, np.float32)
     left, right, similarities = (np.concatenate(part) for part in zip(*found, strict=True))
@@ -106,12 +109,15 @@ class _Orders:
         The bits of each byte, in each order.
     sorted_bits : list of (n,) uint64
     rows : list of (n,) int64
+    slack : ndarray of shape (n,), uint8
+        Bits by which each hash may differ more, see `_slack_bits`.
     """
 
     means: Floats
     tables: list[Bits]
     sorted_bits: list[Bits]
     rows: list[Ints]
+    slack: NDArray[np.uint8]
 
     @classmethod
     def of(cls, hashes: Numbers, random_state: int | None) -> "_Orders":
@@ -121,7 +127,8 @@ class _Orders:
         packed = _packed(hashes, means)
         keys = [_reordered(packed, table) for table in tables]
         rows = [np.argsort(key, kind="stable") for key in keys]
-        return cls(means, tables, [key[order] for key, order in zip(keys, rows, strict=True)], rows)
+        sorted_bits = [key[order] for key, order in zip(keys, rows, strict=True)]
+        return cls(means, tables, sorted_bits, rows, _slack_bits(hashes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +162,8 @@ class _Search:
         queries = self._queries(block)
         e = queries.shape[2]
         packed = _packed(queries.reshape(-1, e), orders.means)
-        n_bits = min(e, _MOST_BITS)
-        most_bits = int(n_bits * (1 - self.min_similarity) / 2) + _SLACK_BITS
+        most_bits = np.uint8(min(e, _MOST_BITS) * (1 - self.min_similarity) / 2)
+        slack = _slack_bits(queries.reshape(-1, e))[:, None]
         n, width = len(self.references), min(2 * _WINDOW, len(self.references))
         candidates = []
         for table, ordered, rows in zip(orders.tables, orders.sorted_bits, orders.rows, strict=True):
@@ -164,7 +171,10 @@ class _Search:
             starts = np.clip(np.searchsorted(ordered, bits) - _WINDOW, 0, n - width)
             windows = sliding_window_view(ordered, width)[starts]
             windows ^= bits[:, None]
-            at, place = np.nonzero(_bit_counts(windows) <= most_bits)
+            limits = slack + sliding_window_view(orders.slack[rows], width)[starts]
+            np.minimum(limits, _MOST_SLACK_BITS, out=limits)
+            limits += most_bits
+            at, place = np.nonzero(_bit_counts(windows) <= limits)
             candidates.append(at * n + rows[starts[at] + place])
         at, columns = np.divmod(np.unique(np.concatenate(candidates)), n)
         variant, place = np.divmod(at, len(block))
@@ -195,6 +205,19 @@ class _Search:
 def _unit(hashes: Numbers) -> Floats:
     shape = hashes.shape
     return unit_length(hashes.reshape(-1, shape[-1]).astype(np.float32)).reshape(shape)
+
+
+def _slack_bits(hashes: Numbers) -> NDArray[np.uint8]:
+    """Return by how many bits each hash may differ more than its signs do: none where all are 1 or -1.
+
+    A 0 agrees with neither sign, but has a bit; other numbers weigh more or less than a bit.
+    """
+    n_zeros = hashes.shape[1] - np.count_nonzero(hashes, axis=1)
+    are_signs = ((hashes >= -1) & (hashes <= 1)).all(axis=1)
+    if hashes.dtype.kind == "f":
+        are_signs &= (np.rint(hashes) == hashes).all(axis=1)
+    slack = np.where(are_signs, np.minimum(n_zeros, _MOST_SLACK_BITS), _MOST_SLACK_BITS)
+    return slack.astype(np.uint8)
 
 
 def _packed(hashes: Numbers, means: Floats) -> NDArray[np.uint8]:
