@@ -1,6 +1,7 @@
 """Copies among rows: the conformance suite, exact search as the oracle, groups that are stars."""
 
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -335,6 +336,7 @@ def test_every_member_is_the_same_as_the_kept_one_or_as_most_of_its_best_copies(
     [
         ({"n_neighbors": 0}, {}, "n_neighbors is 0"),
         ({"min_similarity": 2}, {}, "min_similarity is 2"),
+        ({"min_hash_similarity": -2}, {}, "min_hash_similarity is -2"),
         ({}, {"quality": [1.0]}, r"quality has shape \(1,\)"),
         ({}, {"quality": [np.nan] * 12}, "quality holds NaN"),
         ({}, {"splits": [0, 1]}, r"splits has shape \(2,\)"),
@@ -419,6 +421,28 @@ def test_edited_hashes_find_what_neither_vectors_nor_hashes_do():
     assert (0, 100) not in asked
     model.fit(X, hashes=[plain], edited_hashes=[edited])
     assert (0, 100) in asked
+
+
+def test_what_one_description_proposes_the_other_may_rule_out():
+    rng = np.random.default_rng(0)
+    X, plain, edited = rng.normal(size=(200, 32)), signs(200), np.stack([signs(200, 1), signs(200, 2)])
+    # Vectors propose all of 0 to 2 with 100 to 102: unlike hashes; equal edits of both; no hash.
+    X[100:103] = X[:3] + 0.01
+    edited[0, 1] = edited[1, 101]
+    plain[102], edited[:, 102] = 0, 0
+    model = NearDuplicates(verify=lambda here, there: np.ones(len(here)), min_similarity=0.9)
+    find = partial(model.fit, X, hashes=[plain], edited_hashes=edited)
+    assert find().pairs_.tolist() == [[0, 100], [1, 101], [2, 102]]
+    model.min_hash_similarity = 0.55
+    assert find().pairs_.tolist() == [[1, 101], [2, 102]]
+    # Hashes propose 3 and 4 with 103 and 104; only the vectors of 4 and 104 are at all alike.
+    plain[103:105] = plain[3:5]
+    plain[103:105, :10] *= -1
+    X[104] = X[4] + 0.8
+    assert find().pairs_.tolist() == [[1, 101], [2, 102], [4, 104]]
+    for n_threads in (1, 3):
+        model.n_threads = n_threads
+        assert find().pairs_.tolist() == [[1, 101], [2, 102], [4, 104]]
 
 
 def test_rows_without_a_hash_have_none_in_common():

@@ -24,6 +24,9 @@ from nearsight.verification import dense
 # The doubt about every pair of a doubtful run; see `Duplicates.is_doubtful`.
 _DOUBTFUL_RUN = "many images of this collection agree almost as well as duplicates do"
 
+# A candidate by vectors needs hashes, of any two edits of the images, in which 49 of 63 signs agree.
+_MIN_HASH_SIMILARITY = 0.55
+
 # Split of an image: in the first set, in the second, or with files in both.
 _FIRST, _SECOND, _BOTH = 0, 1, 2
 
@@ -45,10 +48,11 @@ def find_duplicates(
     """Find images that were re-encoded, resized, cropped, rotated, mirrored or marked, and which to keep.
 
     *Method*: candidate pairs are each image's nearest neighbors by vector, and by perceptual hashes of the
-    image and of edits of it. A pair is verified by its pixels alone: the thumbnails are aligned, and their
-    details must agree (`verification.dense.register`; no file is opened). So images that are merely similar
-    are not duplicates. On a plain ground, where outlines and lines of text agree by themselves, the part that
-    agrees least decides (`verification.dense.plain_ground_agreement`). Verified pairs are grouped around the
+    image and of edits of it; a pair that one of the two proposes is dropped where the other finds it unlike.
+    A pair is verified by its pixels alone: the thumbnails are aligned, and their details must agree
+    (`verification.dense.register`; no file is opened). So images that are merely similar are not duplicates.
+    On a plain ground, where outlines and lines of text agree by themselves, the part that agrees least
+    decides (`verification.dense.plain_ground_agreement`). Verified pairs are grouped around the
     image to keep (`estimators.duplicates.NearDuplicates`), the one that lost least: the files of a pair are
     decoded, and compared by color, detail, compression, metadata and bytes (`analyses.image_comparison`). A
     file is redundant for certain if nothing speaks for it; otherwise somebody should look at it first.
@@ -89,8 +93,8 @@ def find_duplicates(
     Notes
     -----
     Memory: 4 bytes for each number of a vector, and 300 bytes an image; 12 kB an image more lie in temporary
-    files that are mapped into memory. 100,000 vectors of 1,280 numbers took 6.4
-    minutes on two cores (`benchmarks/duplicates.py`), without files; those of duplicates are decoded in full.
+    files that are mapped into memory. docs/figures.md tells what 100,000 vectors take, without files
+    (`benchmarks/duplicates.py`); those of duplicates are decoded in full.
     An image without any detail, such as a plain color, is never verified. Two shots of a burst may agree as
     well as duplicates do: see `distinct_where` and `Duplicates.expected_rate`.
     """
@@ -181,12 +185,16 @@ def _find(
     **parameters: Any,
 ) -> tuple[Duplicates, NearDuplicates]:
     """Propose, verify and group; `identical` are the items that lie in several files."""
+    n_threads = n_threads or cpu_count()
     estimator = NearDuplicates(
-        threshold=dense.MATCH_AGREEMENT, certain_score=dense.CERTAIN_AGREEMENT, **parameters
+        threshold=dense.MATCH_AGREEMENT,
+        certain_score=dense.CERTAIN_AGREEMENT,
+        min_hash_similarity=_MIN_HASH_SIMILARITY,
+        n_threads=n_threads,
+        **parameters,
     )
     if not len(table):
         return Duplicates([]), estimator
-    n_threads = n_threads or cpu_count()
     with steps(4), WorkerPool(n_threads) as workers:
         thumbnails = read_gray_thumbnails(collection, table, workers=workers, show_progress=progress)
         agreements = PairVerification(thumbnails, workers=workers, show_progress=progress)

@@ -19,6 +19,7 @@ def candidate_pairs(
     splits: Ints | None = None,
     exact_rows: int = EXACT_ROWS,
     random_state: int | None = 0,
+    n_threads: int | None = None,
 ) -> tuple[Ints, Floats]:
     """Return the pairs of which one row is among the nearest neighbors of the other.
 
@@ -33,7 +34,7 @@ def candidate_pairs(
         In -1..1: the lowest cosine of a pair.
     splits : ndarray of shape (n,), int64, optional
         Only rows of different splits are paired; rows of split -1 are left out.
-    exact_rows, random_state
+    exact_rows, random_state, n_threads
         See `neighbors.nearest_neighbors`.
 
     Returns
@@ -52,6 +53,7 @@ def candidate_pairs(
             min_similarity=min_similarity,
             exact_rows=exact_rows,
             random_state=random_state,
+            n_threads=n_threads,
         )
         at, rank = np.nonzero(found >= 0)
         left.append(rows[at])

@@ -33,7 +33,8 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
     """Find rows that are near-duplicates of each other, by similarity and a second, independent score.
 
     *Method*: the nearest neighbors of each row by cosine are candidates (`candidate_pairs`). So are its
-    nearest neighbors by `hashes`, which find duplicates where all vectors are alike. `verify` scores the
+    nearest neighbors by `hashes`, which find duplicates where all vectors are alike. A candidate by one of
+    the two must not be too unlike by the other. `verify` scores the
     candidates by data that is independent of the vectors; pairs above the threshold are duplicates. A group
     forms around its row of the highest quality; every other row is a duplicate of that row, or of most of the
     rows that are (`star_groups`).
@@ -60,6 +61,9 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
         and without a rate `expected_rate_` is unknown.
     min_similarity : float, default 0.5
         In -1..1: the lowest cosine of a candidate by vectors.
+    min_hash_similarity : float, default -1
+        In -1..1: the lowest cosine of hashes, of any variants, of a candidate by vectors. A row without a
+        hash is like all others.
     n_neighbors : int, default 10
         Candidates of each row, at least 1.
     verify : callable, optional
@@ -68,6 +72,8 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
         Beyond so many rows, neighbors are searched by parts; see `neighbors.nearest_neighbors`.
     random_state : int, optional
         Draws the sample that parts are fitted on. With the default, 0, results are reproducible.
+    n_threads : int, optional
+        Of the searches for candidates; by default all cores. The result does not depend on it.
 
     Attributes
     ----------
@@ -119,19 +125,23 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
         false_alarm_rate: float | None = None,
         certain_score: float | None = None,
         min_similarity: float = 0.5,
+        min_hash_similarity: float = -1.0,
         n_neighbors: int = 10,
         verify: PairVerifier | None = None,
         exact_rows: int = EXACT_ROWS,
         random_state: int | None = 0,
+        n_threads: int | None = None,
     ) -> None:
         self.threshold = threshold
         self.false_alarm_rate = false_alarm_rate
         self.certain_score = certain_score
         self.min_similarity = min_similarity
+        self.min_hash_similarity = min_hash_similarity
         self.n_neighbors = n_neighbors
         self.verify = verify
         self.exact_rows = exact_rows
         self.random_state = random_state
+        self.n_threads = n_threads
 
     def fit(
         self,
@@ -160,7 +170,8 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
         hashes : array of shape (n_variants, n, e), float or int, optional
             Another description of each row, such as a perceptual hash in signs (-1 and 1), in one or more
             variants (such as that of the mirror image). The 10 rows whose first variant is nearest to any
-            variant of a row are candidates if their cosine is at least 0.6. A row of zeros has no hash.
+            variant of a row are candidates if their cosine is at least 0.6; below 0.74, that of their vectors
+            must be at least 0.5. A row of zeros has no hash.
         edited_hashes : array of shape (n_edits, n, e), float or int, optional
             The hashes of edits of each row that barely change its vector, such as crops. As `hashes`, but
             candidates by these alone also need `min_similarity`, or hashes with a cosine of 0.74.
@@ -185,8 +196,10 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
             propose,
             n_neighbors=self.n_neighbors,
             min_similarity=self.min_similarity,
+            min_hash_similarity=self.min_hash_similarity,
             exact_rows=self.exact_rows,
             random_state=self.random_state,
+            n_threads=self.n_threads,
         )
         pairs, similarities = search(vectors, splits=row_splits, hashes=row_hashes)
         own_pairs = search(vectors[distinct], hashes=_hashes_of(row_hashes, distinct))[0]
@@ -265,6 +278,10 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
         if not -1 <= self.min_similarity <= 1:
             raise InvalidParameterError(
                 f"min_similarity is {self.min_similarity}; a cosine lies between -1 and 1"
+            )
+        if not -1 <= self.min_hash_similarity <= 1:
+            raise InvalidParameterError(
+                f"min_hash_similarity is {self.min_hash_similarity}; a cosine lies between -1 and 1"
             )
 
 

@@ -22,6 +22,8 @@ Numbers = NDArray[Any]
 EXACT_ROWS = 5_000
 # Rows whose variants are compared together.
 _BLOCK_ROWS = 1024
+# Pairs whose variants are all compared with all: 15 MB.
+_BLOCK_PAIRS = 512
 # Orders of the bits, and hashes on either side of a place in each order that are compared.
 _N_ORDERS, _WINDOW = 16, 8
 # A number has so many bits.
@@ -95,6 +97,44 @@ def hash_pairs(
         return np.empty((0, 2), np.int64), np.empty(0, np.float32)
     left, right, similarities = (np.concatenate(part) for part in zip(*found, strict=True))
     return best_pairs(left, right, similarities)
+
+
+def most_similar_variants(
+    plain: Numbers, edited: Numbers, pairs: Ints, *, n_threads: int | None = None
+) -> Floats:
+    """Return how alike the most similar hashes of the two rows of each pair are, of any variants.
+
+    So an image that is both mirrored and cropped is recognized by the mirrored hash of the one and the
+    cropped hash of the other.
+
+    Parameters
+    ----------
+    plain : ndarray of shape (n_variants, n, e)
+    edited : ndarray of shape (n_edits, n, e)
+    pairs : ndarray of shape (m, 2), int64
+    n_threads : int, optional
+        By default all cores.
+
+    Returns
+    -------
+    ndarray of shape (m,), float32
+        Cosines; 1 where a row has no hash, so that nothing speaks against the pair.
+    """
+    similarities = np.ones(len(pairs), np.float32)
+
+    def compare(block: Ints) -> Floats:
+        here, there = (_unit(np.concatenate([plain[:, rows], edited[:, rows]])) for rows in block.T)
+        products = np.matmul(here.swapaxes(0, 1), there.transpose(1, 2, 0))
+        best: Floats = products.max(axis=(1, 2))
+        best[~(here.any(axis=(0, 2)) & there.any(axis=(0, 2)))] = 1
+        return best
+
+    blocks = [pairs[at : at + _BLOCK_PAIRS] for at in range(0, len(pairs), _BLOCK_PAIRS)]
+    with threadpool_limits(1, "blas"):
+        results = ordered_map(compare, blocks, n_threads=n_threads or cpu_count())
+        for at, own in zip(range(0, len(pairs), _BLOCK_PAIRS), results, strict=True):
+            similarities[at : at + len(own)] = own
+    return similarities
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from nearsight.estimators.duplicates.candidate_pairs import candidate_pairs
 from nearsight.estimators.duplicates.hash_pairs import EXACT_ROWS as EXACT_HASH_ROWS
-from nearsight.estimators.duplicates.hash_pairs import hash_pairs
+from nearsight.estimators.duplicates.hash_pairs import hash_pairs, most_similar_variants
 from nearsight.estimators.neighbors import EXACT_ROWS
 
 #: The hashes of rows, (n_variants, n, e), and the hashes of their edits, (n_edits, n, e).
@@ -16,8 +16,8 @@ Hashes = tuple[NDArray[Any], NDArray[Any]]
 
 # Candidates of each row by hash, and the lowest cosine of their hashes: 50 of 63 signs agree.
 _HASH_NEIGHBORS, _MIN_HASH_SIMILARITY = 10, 0.6
-# From this cosine on, the hash of an edit alone is enough: 55 of 63 signs agree.
-_STRONG_HASH_SIMILARITY = 0.74
+# From this cosine on, a hash alone is enough: 55 of 63 signs agree. Below, the vectors must be alike, too.
+_STRONG_HASH_SIMILARITY, _MIN_COSINE_OF_WEAK_HASH = 0.74, 0.5
 
 # Numbers of the vectors of pairs whose cosines are computed together: 16 MB each side.
 _BLOCK_NUMBERS = 4_000_000
@@ -33,18 +33,23 @@ def propose(
     min_similarity: float,
     splits: Ints | None = None,
     hashes: Hashes | None = None,
+    min_hash_similarity: float = -1.0,
     exact_rows: int = EXACT_ROWS,
     random_state: int | None = 0,
+    n_threads: int | None = None,
 ) -> tuple[Ints, Floats]:
     """Return the pairs that may be duplicates, and their cosines.
 
     Parameters
     ----------
     vectors : ndarray of shape (n, d), float32, unit length
-    n_neighbors, min_similarity, splits, exact_rows, random_state
+    n_neighbors, min_similarity, splits, exact_rows, random_state, n_threads
         See `candidate_pairs`.
     hashes : pair of ndarrays, optional
-        A pair by the hash of an edit also needs `min_similarity`, unless the hashes are nearly equal.
+        Unless the hashes are nearly equal, a pair by hash also needs a cosine of 0.5, and one by the hash of
+        an edit `min_similarity`.
+    min_hash_similarity : float
+        A pair by vectors also needs hashes, of any variants, that are so similar.
 
     Returns
     -------
@@ -59,10 +64,14 @@ def propose(
         splits=splits,
         exact_rows=exact_rows,
         random_state=random_state,
+        n_threads=n_threads,
     )
     if hashes is None:
         return pairs, similarities
     plain, edited = hashes
+    if min_hash_similarity > -1:
+        alike = most_similar_variants(plain, edited, pairs, n_threads=n_threads)
+        pairs = pairs[alike >= min_hash_similarity]
     search_hashes = partial(
         hash_pairs,
         plain[0],
@@ -71,14 +80,19 @@ def propose(
         splits=splits,
         exact_rows=min(exact_rows, EXACT_HASH_ROWS),
         random_state=random_state,
+        n_threads=n_threads,
     )
-    proposals = [pairs, search_hashes(plain[1:])[0]]
+    proposals = [pairs]
+    searches = [(plain[1:], _MIN_COSINE_OF_WEAK_HASH)]
     if len(edited):
         # Among so many edits, many hashes are alike by chance, but none nearly equal.
-        edited_pairs, hash_similarities = search_hashes(edited)
+        searches.append((edited, min_similarity))
+    for variants, min_cosine in searches:
+        hashed_pairs, hash_similarities = search_hashes(variants)
         is_likely = hash_similarities >= _STRONG_HASH_SIMILARITY
-        is_likely |= pair_cosines(vectors, edited_pairs) >= min_similarity
-        proposals.append(edited_pairs[is_likely])
+        [weak] = np.nonzero(~is_likely)
+        is_likely[weak] = pair_cosines(vectors, hashed_pairs[weak]) >= min_cosine
+        proposals.append(hashed_pairs[is_likely])
     pairs = np.unique(np.concatenate(proposals), axis=0)
     return pairs, pair_cosines(vectors, pairs)
 
