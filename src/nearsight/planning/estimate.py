@@ -26,13 +26,18 @@ _THUMBNAIL_BYTES = 10_000
 _INDEX_SECONDS, _INDEX_ROWS, _INDEX_EXPONENT, _INDEX_DIM = 181.0, 1e6, 1.11, 512
 # Cores of a server that searches take at most.
 _USED_SHARE = 0.6
-_GRAPH_LINKS, _GRAPH_SLACK = 16, 1.2
+_GRAPH_LINKS = 16
 _MIN_INDEXED_ROWS, _MAX_GRAPH_ROWS, _MAX_ROWS_OF_A_SERVER = 50_000, 20_000_000, 100_000_000
 _SEARCH_S_IN_MEMORY, _SEARCH_S_ON_DISK = 0.0012, 0.0078
-# Vectors of so many numbers in all are held as they are, and walked through by a graph; of more, a quarter of
-# their bytes is, and the index on disk is used (see `store.memory.plan`).
+# Vectors of so many numbers in all are held as they are; of more, only their codes are, of a byte a
+# number, and vectors are read from the disk (see `store.memory.plan`).
 _MAX_HELD_NUMBERS = 64_000_000
 _PROCESS_BYTES = 0.16e9
+# What is held of a row besides: the scale of its code and the reciprocal of its length; id, times, sizes, and
+# a path of 40 bytes, twice.
+_CODE_BYTES, _HELD_ROW_BYTES = 8, 160
+# Partitions: centers for each root of the rows, and what is held of one besides its code.
+_CENTERS_PER_ROOT, _CENTER_BYTES = 2, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,13 +237,24 @@ def _search(needs: Needs) -> list[Line]:
 
 
 def _memory(n: int, d: int) -> Line:
-    if n * d <= _MAX_HELD_NUMBERS:
-        row_bytes = 5 * d + _GRAPH_SLACK * (d + 9 * _GRAPH_LINKS) + _ROW_BYTES
-        rule = "0.16 GB + n x (5 d + 1.2 x (d + 144) + 300 bytes): vectors, bytes of them, graph, rows"
-    else:
-        row_bytes = 1.1 * (d + _ROW_BYTES)
-        rule = "0.16 GB + n x 1.1 x (d + 300 bytes): bytes of the vectors, rows; a graph takes as much again"
-    return _gigabytes("memory, search in memory", _PROCESS_BYTES + n * row_bytes, rule)
+    numbers, held = ("5 d", "vectors, bytes of them") if n * d <= _MAX_HELD_NUMBERS else ("d", "their bytes")
+    rule = (
+        f"0.16 GB + n x ({numbers} + 168 bytes) + 2 x root of n x (d + 12): {held}, rows, partitions; where"
+        " vectors do not lie in clusters, a graph takes n x 1.2 x (d + 144) more"
+    )
+    return _gigabytes("memory, search in memory", _PROCESS_BYTES + held_bytes(n, d), rule)
+
+
+def held_bytes(n: int, d: int) -> float:
+    """Return the bytes of n rows with vectors of d numbers that searches in memory hold, in partitions.
+
+    Examples
+    --------
+    >>> round(held_bytes(1_000_000, 512) / 1e9, 3)
+    0.681
+    """
+    row_bytes = d + _CODE_BYTES + _HELD_ROW_BYTES + (4 * d if n * d <= _MAX_HELD_NUMBERS else 0)
+    return n * row_bytes + _CENTERS_PER_ROOT * math.sqrt(n) * (d + _CENTER_BYTES)
 
 
 def _gigabytes(name: str, n_bytes: float, rule: str) -> Line:
