@@ -16,10 +16,12 @@ import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
 from benchmarks.fewshot import Images, mean
+from benchmarks.labeled_vectors import fashion_vectors
 from nearsight import Collection, load_model
 from nearsight.analyses.label_queue import held_out_accuracy, next_images
 from nearsight.estimators.classification import FewShotClassifier
@@ -73,6 +75,15 @@ def labels_needed(runs: list[list[float]], goal: float) -> int | None:
     return int(median) if np.isfinite(median) else None
 
 
+def fashion(folder: Path, model: str) -> tuple[SimpleNamespace, SimpleNamespace]:
+    """Return 560 images of Fashion-MNIST to label, and 240 others to judge by."""
+    X, y = fashion_vectors(folder, model, per_class=80)
+    rows = np.random.default_rng(0).permutation(len(y))
+    parts = (rows[:560], rows[560:])
+    train, test = (SimpleNamespace(X=X[part], y=y[part].astype(str)) for part in parts)
+    return train, test
+
+
 def coverage(told: list[dict]) -> dict[str, object]:
     stated = [each for each in told if each["held_out"].interval is not None]
     held, errors = _held(stated)
@@ -110,14 +121,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="with train/ and test/")
+    parser.add_argument("folder", nargs="?", type=Path, help="with train/ and test/")
+    parser.add_argument(
+        "--fashion", type=Path, help="instead, Fashion-MNIST: the folder with t10k-images-idx3-ubyte.gz"
+    )
     parser.add_argument("--model", default="efficientnet-lite0")
     parser.add_argument("--labels", type=int, default=200)
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--goals", type=float, nargs="+", default=[0.6, 0.7, 0.75, 0.8])
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    train, test = (Images(options.folder / part, options.model) for part in ("train", "test"))
+    if options.fashion:
+        train, test = fashion(options.fashion, options.model)
+    elif options.folder:
+        train, test = (Images(options.folder / part, options.model) for part in ("train", "test"))
+    else:
+        parser.error("give FOLDER or --fashion FOLDER")
     suggested, random, told = [], [], []
     for seed in range(options.runs):
         accuracies, statements = loop(train, test, options.labels, seed, options.model)

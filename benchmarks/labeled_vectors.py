@@ -40,21 +40,34 @@ def load(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
         X, y = load_digits(return_X_y=True)
         X = X - X.mean(0)
     elif options.fashion:
-        X, y = _fashion(options)
+        X, y = fashion_vectors(options.fashion, options.model)
     else:
         found = Embedder(options.model).embed(options.folder)
         X, y = found.vectors, [Path(path).parent.name for path in found.paths]
     return unit_length(np.asarray(X, np.float32)), np.unique(y, return_inverse=True)[1]
 
 
-def _fashion(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+def fashion_vectors(
+    folder: Path, model: str, *, per_class: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return vectors and classes of Fashion-MNIST's test part: the first 6,000, or so many of each class."""
+    pixels, y = fashion_images(folder)
+    rows = np.arange(N_IMAGES)
+    if per_class is not None:
+        rows = np.concatenate([np.flatnonzero(y == c)[:per_class] for c in np.unique(y)])
+    found = Embedder(model).embed([Image.fromarray(pixels[row]).convert("RGB") for row in rows])
+    return found.vectors, y[rows]
+
+
+def fashion_images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the (10000, 28, 28) images of Fashion-MNIST's test part, and their classes."""
+
     def read(name: str, offset: int) -> np.ndarray:
-        with gzip.open(options.fashion / name) as file:
+        with gzip.open(folder / name) as file:
             return np.frombuffer(file.read(), np.uint8, offset=offset)
 
-    pixels = read("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)[:N_IMAGES]
-    found = Embedder(options.model).embed([Image.fromarray(p).convert("RGB") for p in pixels])
-    return found.vectors, read("t10k-labels-idx1-ubyte.gz", 8)[:N_IMAGES].astype(int)
+    pixels = read("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
+    return pixels, read("t10k-labels-idx1-ubyte.gz", 8).astype(int)
 
 
 def half_interval(values: np.ndarray) -> float:

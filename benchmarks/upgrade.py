@@ -44,15 +44,24 @@ def main() -> None:
     parser.add_argument(
         "--sample", type=int, help="images with vectors of both; by default as `upgrade` does"
     )
+    parser.add_argument(
+        "--vectors", nargs=2, type=Path, help="of both models, from `nearsight embed FOLDER --out`"
+    )
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="print one JSON document only")
     options = parser.parse_args()
-    vectors = [Embedder(model, progress=False).embed(options.folder) for model in options.models]
-    if vectors[0].paths != vectors[1].paths:
+    vectors, paths = zip(
+        *(
+            embedded(options.folder, model, file)
+            for model, file in zip(options.models, options.vectors or (None, None), strict=True)
+        ),
+        strict=True,
+    )
+    if paths[0] != paths[1]:
         raise SystemExit("one of the models could not use some of the images")
-    is_query = np.array(["test" in Path(path).parts for path in vectors[0].paths])
-    labels = np.array([Path(path).parent.name for path in vectors[0].paths])
-    X = [unit_length(found.vectors) for found in vectors]
+    is_query = np.array(["test" in Path(path).parts for path in paths[0]])
+    labels = np.array([Path(path).parent.name for path in paths[0]])
+    X = [unit_length(of_model) for of_model in vectors]
     n = options.sample or n_sampled(int((~is_query).sum()))
     results = {}
     for old, new in ((0, 1), (1, 0)):
@@ -64,6 +73,14 @@ def main() -> None:
             indent=2,
         )
     )
+
+
+def embedded(folder: Path, model: str, file: Path | None) -> tuple[np.ndarray, list[str]]:
+    if file is None:
+        found = Embedder(model, progress=False).embed(folder)
+        return found.vectors, found.paths
+    with np.load(file) as arrays:
+        return arrays["vectors"], arrays["paths"].tolist()
 
 
 def measure(

@@ -37,6 +37,13 @@ def test_one_point_alone_is_drawn(value):
     assert "nan" not in chart([Point(5, value, value, value)], title="t", x_title="x", y_title="y")
 
 
+def test_a_logarithmic_scale_has_round_numbers():
+    points = [Point(x, 0.5, 0.4, 0.6, "m") for x in (6.2, 26, 44)]
+    root = ElementTree.fromstring(str(chart(points, title="t", x_title="x", y_title="y", log_x=True)))
+    ticks = [text.text for text in root.findall("text") if text.get("class") == "tick"]
+    assert [text for text in ticks if text not in "xy" and not text.startswith("0.")] == ["10", "20", "50"]
+
+
 def test_no_label_lies_on_another():
     points = [Point(10 + n / 100, 0.5 + n / 1000, 0.4, 0.9, f"model {n}") for n in range(4)]
     points.append(Point(1000, 0.5, 0.4, 0.9, "far away"))

@@ -94,7 +94,7 @@ def chart(
     ]
     _separate_labels(shown)
     # Every point of a line has a tick of its own; a scatter has round numbers.
-    x_values = xs if is_line else round_ticks(x_low, x_high)
+    x_values = xs if is_line else (log_ticks if log_x else round_ticks)(x_low, x_high)
     x_ticks = [(left(x), short_number(10**x if log_x else x)) for x in x_values]
     y_ticks = [(top(y), short_number(y)) for y in round_ticks(y_low, y_high)]
     html = render(
@@ -161,6 +161,24 @@ def round_ticks(low: float, high: float) -> list[float]:
     first = -int(-low // step) if low % step == 0 else floor(low / step) + 1
     n = floor((high + step * 1e-9) / step) - first + 1
     return [round((first + at) * step, 10) for at in range(n)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return the logarithms of round numbers within a range of logarithms.
+
+    These are 1, 2 and 5 times powers of ten, or the powers alone where that is too many.
+
+    >>> [round(10**tick) for tick in log_ticks(log10(4), log10(70))]
+    [5, 10, 20, 50]
+    >>> [round(10**tick) for tick in log_ticks(log10(22), log10(41))]
+    [25, 30, 35, 40]
+    """
+    powers = range(floor(low), floor(high) + 1)
+    ticks = [log10(factor) + power for power in powers for factor in (1, 2, 5)]
+    within = [tick for tick in ticks if low <= tick <= high]
+    if len(within) > _N_TICKS + 2:
+        return [tick for tick in within if tick == int(tick)]
+    return within if len(within) > 1 else [log10(value) for value in round_ticks(10**low, 10**high)]
 
 
 def short_number(value: float) -> str:
