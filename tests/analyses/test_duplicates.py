@@ -269,3 +269,19 @@ def test_a_mark_does_not_pass_for_crispness_or_bytes(tmp_path, n_copies):
     assert len(group.items) == n_copies + 1
     assert names(group.keep.paths)[0] == f"plain{n_copies - 1}.jpg"
     assert n_copies > 1 or group.why == "no overlay"
+
+
+def test_what_grows_by_kilobytes_an_image_is_where_large_arrays_go(collection, monkeypatch):
+    shapes = []
+
+    def recorded(shape, dtype):
+        shapes.append(shape)
+        return np.zeros(shape, dtype)
+
+    for module in ("duplicates", "gray_thumbnails", "kept_image"):
+        monkeypatch.setattr(f"nearsight.analyses.{module}.scratch_array", recorded)
+    groups = collection.find_duplicates().groups
+    n, n_grouped = len(collection), sum(len(group.items) for group in groups if len(group.items) > 1)
+    # Vectors, thumbnails, hashes; edges and colors of images with a duplicate.
+    assert shapes[:3] == [(n, 64), (n, 96, 96), (38, n, 63)]
+    assert shapes[3:] == [(n_grouped, 16, 16), (n_grouped, 64, 64, 3)]

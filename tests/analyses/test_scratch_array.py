@@ -32,3 +32,9 @@ def test_without_room_on_the_disk_the_array_is_in_memory(monkeypatch):
 def test_without_a_temporary_folder_the_array_is_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     assert scratch_array((4,), np.uint8, least_bytes=1).tolist() == [0, 0, 0, 0]
+
+
+def test_what_grows_with_a_collection_is_in_a_file_from_a_few_thousand_images_on():
+    # Gray thumbnails of 2,000 images, and vectors of 5,000.
+    for shape, dtype in (((2000, 96, 96), np.uint8), ((5000, 1280), np.float32)):
+        assert isinstance(scratch_array(shape, dtype), np.memmap)

@@ -13,10 +13,11 @@ from nearsight.analyses.gray_thumbnails import read_edit_hashes, read_gray_thumb
 from nearsight.analyses.kept_file import kept_file
 from nearsight.analyses.kept_image import FILE_COLUMNS, KeptImageChoice
 from nearsight.analyses.pair_verification import PairVerification
+from nearsight.analyses.scratch_array import scratch_array
 from nearsight.collection import Collection, Item
 from nearsight.collection.arrays import VectorTable, items_by_id, read_vectors
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.duplicates import NearDuplicates, PairVerifier
+from nearsight.estimators.duplicates import NearDuplicates, PairVerifier, pair_cosines
 from nearsight.parallel import WorkerPool
 from nearsight.progress import steps
 from nearsight.verification import dense
@@ -92,13 +93,13 @@ def find_duplicates(
 
     Notes
     -----
-    Memory: 4 bytes for each number of a vector, and 300 bytes an image; 12 kB an image more lie in temporary
-    files that are mapped into memory. docs/figures.md tells what 100,000 vectors take, without files
+    Memory: about 1 kB an image. Vectors, and 12 kB an image more, lie in temporary files that are mapped into
+    memory. docs/figures.md tells what 100,000 vectors take, without files
     (`benchmarks/duplicates.py`); those of duplicates are decoded in full.
     An image without any detail, such as a plain color, is never verified. Two shots of a burst may agree as
     well as duplicates do: see `distinct_where` and `Duplicates.expected_rate`.
     """
-    table = read_vectors(collection, where, FILE_COLUMNS)
+    table = read_vectors(collection, where, FILE_COLUMNS, empty_array=scratch_array)
     distinct = None if distinct_where is None else _distinct(collection, table, where, distinct_where)
     duplicates, _ = _find(
         collection,
@@ -150,7 +151,8 @@ def find_leaks(
     InvalidParameterError, FilterError
         The two sets share a file, or one is empty; see also `find_duplicates`.
     """
-    table = read_vectors(collection, _both(f"({first_where}) OR ({second_where})", where), FILE_COLUMNS)
+    either = _both(f"({first_where}) OR ({second_where})", where)
+    table = read_vectors(collection, either, FILE_COLUMNS, empty_array=scratch_array)
     if not len(table):
         return Duplicates([])
     splits = _splits(collection, table, where, first_where, second_where)
@@ -277,7 +279,7 @@ def _verified_groups(
     rows = rows[np.argsort(labels[rows], kind="stable")]
     rows = rows[rows != kept[labels[rows]]]
     partners, scores = _verified_against(estimator, agreements, rows)
-    cosines = np.einsum("nd,nd->n", table.X[kept[labels[rows]]], table.X[rows])
+    cosines = pair_cosines(table.X, np.stack([kept[labels[rows]], rows], axis=1))
     items = items_by_id(collection, [table.ids[row] for row in (*kept, *rows)])
     all_doubtful = _DOUBTFUL_RUN if is_doubtful(estimator.expected_rate_, estimator.calibration_) else ""
     groups = []

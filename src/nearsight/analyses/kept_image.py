@@ -18,6 +18,7 @@ from nearsight.analyses.image_comparison import differences
 from nearsight.analyses.image_difference import Candidate, Framing, ImageDifference
 from nearsight.analyses.kept_file import passing_folder
 from nearsight.analyses.pair_verification import PairVerification
+from nearsight.analyses.scratch_array import scratch_array
 from nearsight.collection import Collection, Item
 from nearsight.collection.arrays import VectorTable, items_by_id
 from nearsight.errors import ImageError
@@ -120,15 +121,18 @@ class KeptImageChoice:
         `pairs` of shape (m, 2) are duplicates; only they are compared with each other.
         """
         ids = [self._table.ids[row] for row in rows]
-        small = {
-            int(rows[at]): thumbnail
-            for at, thumbnail in map_thumbnails(self._collection, ids, _thumbnail, workers=self._workers)
-        }
-        with_overlay = _rows_with_overlay(rows, pairs, {row: one.edges for row, one in small.items()})
+        # 13 kB an image, of all images with a duplicate.
+        all_edges = np.asarray(scratch_array((len(rows), dense.EDGE_CELLS, dense.EDGE_CELLS), np.float32))
+        all_looks = np.asarray(scratch_array((len(rows), _LOOK_PX, _LOOK_PX, 3), np.uint8))
+        edges, looks = {}, {}
+        for place, small in map_thumbnails(self._collection, ids, _thumbnail, workers=self._workers):
+            all_edges[place], all_looks[place] = small.edges, small.look
+            edges[int(rows[place])], looks[int(rows[place])] = all_edges[place], all_looks[place]
+        with_overlay = _rows_with_overlay(rows, pairs, edges)
         self._candidates = dict(self._measured(rows, items_by_id(self._collection, ids), with_overlay))
         found_differences = self._workers.map(
             _Comparison.differences,
-            self._comparisons(pairs, {row: one.look for row, one in small.items()}),
+            self._comparisons(pairs, looks),
             in_processes=len(pairs) >= _MIN_PAIRS_FOR_PROCESSES,
             batch_size=_PAIRS_PER_BATCH,
             lost=_not_compared,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-# Smaller arrays stay in memory.
-_LEAST_BYTES = 256_000_000
+# Smaller arrays stay in memory, so that small collections need no file.
+_LEAST_BYTES = 16_000_000
 
 
 def scratch_array(

@@ -1,6 +1,6 @@
 """Rows of a collection as arrays, for the analyses."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,11 @@ class VectorTable:
 
 
 def read_vectors(
-    collection: "Collection", where: str | None = None, columns: Sequence[str] = ()
+    collection: "Collection",
+    where: str | None = None,
+    columns: Sequence[str] = (),
+    *,
+    empty_array: Callable[[tuple[int, int], Any], NDArray[Any]] = np.empty,
 ) -> VectorTable:
     """Read the vectors of all images, or of those that match, into one array.
 
@@ -54,6 +58,8 @@ def read_vectors(
         Only the images that match.
     columns : sequence of str
         Further columns to read, such as ``("path", "label")``.
+    empty_array : callable
+        Given a shape and a dtype, returns the array that vectors are read into, such as one in a file.
 
     Raises
     ------
@@ -67,7 +73,7 @@ def read_vectors(
     Memory: 4 bytes a number; no vector is held twice.
     """
     n = collection.count(where)
-    X = np.empty((n, collection.spec.dim), np.float32)
+    X = np.asarray(empty_array((n, collection.spec.dim), np.float32))
     ids: list[str] = []
     lists: dict[str, list[Any]] = {name: [] for name in columns}
     for batch in collection.iter_batches(["id", "vector", *lists], where):

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -288,3 +290,14 @@ def test_of_equal_numbers_at_the_end_the_lowest_columns_are_returned():
     columns, values = highest(np.array([[0.0, 1, 0, 2, 0, 0], [5, 5, 5, 5, 5, 5], [1, 2, 3, 4, 5, 6.0]]), 4)
     assert columns.tolist() == [[3, 1, 0, 2], [0, 1, 2, 3], [5, 4, 3, 2]]
     assert values.tolist() == [[2, 1, 0, 0], [5, 5, 5, 5], [6, 5, 4, 3]]
+
+
+def test_lengths_are_measured_without_squares_of_all_numbers():
+    X = unit_length(np.random.default_rng(0).standard_normal((30_000, 512), np.float32))
+    tracemalloc.start()
+    try:
+        assert unit_length(X, copy=False) is X
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < X.nbytes / 2

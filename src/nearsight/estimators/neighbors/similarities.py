@@ -37,10 +37,20 @@ def unit_length(X: FloatArray, *, copy: bool = True) -> FloatArray:
     [[0.6, 0.8], [0.0, 0.0]]
     """
     vectors: Any = X if X.dtype in (np.float32, np.float64) else X.astype(np.float32)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths = _lengths(vectors)
     if not copy and vectors is X and np.all(np.abs(lengths - 1) < _UNIT_TOLERANCE):
         return X
     return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)  # type: ignore[no-any-return] # NumPy's stubs
+
+
+def _lengths(vectors: NDArray[Any]) -> NDArray[Any]:
+    """Return the (n, 1) lengths; NumPy would square all numbers before it adds any."""
+    n, d = vectors.shape
+    lengths = np.empty((n, 1), vectors.dtype)
+    step = max(1, _MOST_BLOCK_NUMBERS // 4 // max(d, 1))
+    for start in range(0, n, step):
+        lengths[start : start + step, 0] = np.linalg.norm(vectors[start : start + step], axis=1)
+    return lengths
 
 
 def similarity_blocks(

@@ -23,6 +23,7 @@ from nearsight.verification.dense.registration import (
     register_part,
 )
 from nearsight.verification.dense.thumbnails import (
+    EDGE_CELLS,
     SIDE_PX,
     black_corner_share,
     edge_strengths,
@@ -31,6 +32,7 @@ from nearsight.verification.dense.thumbnails import (
 
 __all__ = [
     "CERTAIN_AGREEMENT",
+    "EDGE_CELLS",
     "FINE_SIDE_PX",
     "HASH_SIGNS",
     "MATCH_AGREEMENT",

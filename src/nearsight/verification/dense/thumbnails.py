@@ -15,8 +15,8 @@ SIDE_PX = 96
 # Gray levels that count as black after JPEG, and the least share of black corners that is reported.
 _BLACK, _LEAST_BLACK_SHARE = 8, 0.02
 
-# Cells along each side in which edges are measured.
-_EDGE_CELLS = 16
+#: Cells along each side in which edges are measured.
+EDGE_CELLS = 16
 
 Pixels = NDArray[np.uint8]
 
@@ -43,7 +43,7 @@ def edge_strengths(thumbnail: bytes) -> Floats:
     """Return the mean strength of a thumbnail's edges, in gray levels, in each of 16 × 16 cells."""
     gray = np.asarray(Image.open(io.BytesIO(thumbnail)).convert("L"), np.float32)
     strength = Image.fromarray(np.abs(ndimage.laplace(gray, mode="nearest")))
-    return np.asarray(strength.resize((_EDGE_CELLS, _EDGE_CELLS), Image.Resampling.BOX))
+    return np.asarray(strength.resize((EDGE_CELLS, EDGE_CELLS), Image.Resampling.BOX))
 
 
 def black_corner_share(pixels: Pixels) -> float:
