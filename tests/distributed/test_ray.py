@@ -254,10 +254,11 @@ def test_nobody_outlives_a_cluster_of_ones_own(
     command = [sys.executable, "-m", "nearsight", "index", photos, "--job", job.path]
     command += ["-c", job.job.collection, "--ray", "local", "--actor-cpus", "1", "--json"]
     scene.put(seconds=0.3)
-    before = set(Path("/tmp").glob("nearsight-ray-*"))
     with listening_to(signal.SIGINT):
         run = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE)
     wait_for(lambda: stage(mark, job, scene), run)
+    [files] = {Path(name) for process in marked(mark) if (name := process.environ().get("RAY_TMPDIR"))}
+    assert files.is_dir()
     run.send_signal(number)
     run.communicate(timeout=300)
     assert (
@@ -272,10 +273,8 @@ def test_nobody_outlives_a_cluster_of_ones_own(
     if number == signal.SIGKILL:
         psutil.wait_procs(marked(mark), timeout=300)
     assert not marked(mark)
-    left = set(Path("/tmp").glob("nearsight-ray-*")) - before
-    for directory in left:
-        shutil.rmtree(directory)
-    assert bool(left) is (number == signal.SIGKILL)
+    assert files.exists() is (number == signal.SIGKILL)
+    shutil.rmtree(files, ignore_errors=True)
     if number != signal.SIGKILL:
         # An attempt that was ended in order does not count.
         assert not job.claims()

@@ -38,15 +38,17 @@ def test_a_process_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) 
 
 
 INTERRUPTED = """
-import os, signal
+import os, signal, sys, time
 from nearsight.distributed import ray_cluster
 
 # Where the tests run in the background, SIGINT is ignored unless somebody asks for it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def work(stop):
+    time.sleep(float(sys.argv[1]))
     os.kill(os.getpid(), signal.SIGINT)
     assert stop.wait(60)
+    time.sleep(0.5)
     print("ended")
 
 try:
@@ -56,6 +58,8 @@ except KeyboardInterrupt:
 """
 
 
-def test_the_thread_that_works_is_told_of_an_interruption_and_ends_in_order() -> None:
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED], check=True, stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("seconds", ["0", "0.5"])
+def test_the_thread_that_works_is_told_of_an_interruption_and_ends_in_order(seconds: str) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, seconds]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     assert done.stdout.split() == ["ended", "interrupted"]

@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,18 +56,29 @@ def in_a_thread(work: Callable[[threading.Event], _Result]) -> _Result:
         except BaseException as error:
             result.set_exception(error)
 
-    thread = threading.Thread(target=call, name="nearsight-ray")
     try:
-        thread.start()
-        # Without a limit, Ctrl-C would not be heard on Windows.
-        while thread.is_alive():
-            thread.join(0.5)
+        threading.Thread(target=call, name="nearsight-ray").start()
+        # An interrupted `Thread.join` takes a thread that runs for one that has ended.
+        while not result.done():
+            # Without a limit, Ctrl-C would not be heard on Windows.
+            wait([result], timeout=0.2)
+            _hear_signals()
     except BaseException:
+        if hasattr(signal, "alarm"):
+            signal.alarm(0)
         _log.warning("ending; what Ray is about to start or stop takes some seconds")
         stop.set()
-        thread.join()
+        wait([result])
         raise
     return result.result()
+
+
+def _hear_signals() -> None:
+    """Set the handlers of this process again: Ray sets one for SIGTERM that aborts three seconds later."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if (handler := signal.getsignal(number)) is not None:
+                signal.signal(number, handler)
 
 
 def _require_answer(address: str) -> None:
