@@ -9,12 +9,13 @@ form draws documents that ``python -m benchmarks.search --engine memory --json``
 
 import argparse
 import json
-import math
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.cost_plot import Line, drawing
 
 # What is drawn: the engine as the benchmark names it, a color that light and dark pages can show, and dashes.
 _LINES = {
@@ -25,7 +26,6 @@ _LINES = {
     "faiss HNSW, float32, only keys": ("#2f9e44", ""),
     "LanceDB, the same table and index": ("#1971c2", "6 4"),
 }
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 400, 60, 260, 20, 45
 
 
 def main() -> None:
@@ -93,54 +93,16 @@ def plot(documents: Sequence[dict[str, Any]]) -> str:
         for engine in _LINES
     }
     points = {engine: own for engine, own in points.items() if own}
-    sizes = [document["rows"] for document in documents]
-    costs = [cost for own in points.values() for _, cost, _ in own]
-    low, high = 10 ** math.floor(math.log10(min(costs))), 10 ** math.ceil(math.log10(max(costs)))
-
-    def x(rows: float) -> float:
-        span = math.log10(max(sizes) / min(sizes)) or 1
-        return _LEFT + 15 + (_WIDTH - _LEFT - _RIGHT - 30) * math.log10(rows / min(sizes)) / span
-
-    def y(cost: float) -> float:
-        return (
-            _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * math.log10(cost / low) / math.log10(high / low)
+    lines = [
+        Line(
+            engine,
+            *_LINES[engine],
+            [(rows, cost, f"{cost:.2f} ms, recall {recall:.3f}") for rows, cost, recall in own],
         )
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif"'
-        ' font-size="13" role="img">',
-        f"<title>Milliseconds of a search by the number of rows of {documents[0]['dim']} numbers</title>",
-        "<style>text{fill:#495057}line{stroke:#adb5bd;stroke-width:.5}"
-        "@media(prefers-color-scheme:dark){text{fill:#ced4da}line{stroke:#495057}}</style>",
+        for engine, own in points.items()
     ]
-    cost = float(low)
-    while cost <= high * 1.001:
-        parts += [
-            f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(cost):.1f}" y2="{y(cost):.1f}"/>',
-            f'<text x="{_LEFT - 8}" y="{y(cost) + 4:.1f}" text-anchor="end">{cost:g} ms</text>',
-        ]
-        cost *= 10
-    parts += [
-        f'<text x="{x(rows):.1f}" y="{_HEIGHT - _BOTTOM + 20}" text-anchor="middle">{rows:,}</text>'
-        for rows in sizes
-    ]
-    middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    parts.append(f'<text x="{middle:.0f}" y="{_HEIGHT - 6}" text-anchor="middle">rows</text>')
-    for engine, own in points.items():
-        color, dashes = _LINES[engine]
-        path = " ".join(f"{x(rows):.1f},{y(cost):.1f}" for rows, cost, _ in own)
-        stroke = f'stroke="{color}" stroke-width="2" stroke-dasharray="{dashes}"'
-        parts.append(f'<polyline points="{path}" fill="none" {stroke}/>')
-        for rows, cost, recall in own:
-            title = f"{engine}, {rows:,} rows: {cost:.2f} ms, recall {recall:.3f}"
-            place = f'cx="{x(rows):.1f}" cy="{y(cost):.1f}"'
-            parts.append(f'<circle {place} r="3.5" fill="{color}"><title>{title}</title></circle>')
-    labels = sorted(points, key=lambda engine: y(points[engine][-1][1]))
-    height = -math.inf
-    for engine in labels:
-        height = max(y(points[engine][-1][1]) + 4, height + 16)
-        parts.append(f'<text x="{_WIDTH - _RIGHT + 8}" y="{height:.1f}">{engine}</text>')
-    return "\n".join([*parts, "</svg>\n"])
+    title = f"Milliseconds of a search by the number of rows of {documents[0]['dim']} numbers"
+    return drawing(title, "ms", lines)
 
 
 if __name__ == "__main__":

@@ -32,19 +32,23 @@ class _Stage(NamedTuple):
     """A stage of the alignment. Pairs that agree less than `min_agreement` before it are given up."""
 
     min_agreement: float
+    n_steps: int
+    n_poses: int = 1
+
+
+class _Level(NamedTuple):
+    """Stages that compare the same details."""
+
     detail_px: float  # width of a detail, in pixels of the thumbnail
     downscaling: int
-    n_steps: int
+    stages: tuple[_Stage, ...]
 
 
-# Coarse stages find the alignment; fine ones tell the same image from a similar one.
-_STAGES = (
-    _Stage(0.3, 6.0, 4, 6),
-    _Stage(0.3, 6.0, 4, 6),
-    _Stage(0.32, 4.0, 2, 2),
-    _Stage(0.35, 4.0, 2, 4),
-    _Stage(0.45, 1.5, 1, 1),
-    _Stage(0.3, 1.5, 1, 4),
+# Coarse levels find the alignment; fine ones tell the same image from a similar one.
+_LEVELS = (
+    _Level(6.0, 4, (_Stage(0.3, 6, _N_POSES), _Stage(0.3, 6))),
+    _Level(4.0, 2, (_Stage(0.32, 2), _Stage(0.35, 4))),
+    _Level(1.5, 1, (_Stage(0.45, 1), _Stage(0.3, 4))),
 )
 
 
@@ -140,25 +144,35 @@ def register_part(part: tuple[Pixels, Ints, Floats]) -> Registration:
 
 def _register_batch(thumbnails: Pixels, aspects: Floats, pairs: Ints) -> tuple[Floats, Floats]:
     starts, score = best_poses(thumbnails, aspects, pairs, _N_POSES)
-    remaining = np.arange(len(pairs))
-    for stage in _STAGES:
-        # A pair given up early must not keep an agreement that a later stage would not confirm.
-        dropped = remaining[score[remaining] < stage.min_agreement]
-        score[dropped] = np.minimum(score[dropped], 0)
-        remaining = remaining[score[remaining] >= stage.min_agreement]
-        n_pairs = max(1, _BATCH_PIXELS * stage.downscaling**2 // SIDE_PX**2)
+    for level in _LEVELS:
+        remaining = _promising(score, np.arange(len(pairs)), level.stages[0])
+        n_pairs = max(1, _BATCH_PIXELS * level.downscaling**2 // SIDE_PX**2)
         for first in range(0, len(remaining), n_pairs):
             batch = remaining[first : first + n_pairs]
             rows, places = np.unique(pairs[batch], return_inverse=True)
-            here, there = details(thumbnails[rows], stage.detail_px, stage.downscaling)[
+            here, there = details(thumbnails[rows], level.detail_px, level.downscaling)[
                 places.reshape(-1, 2).T
             ]
             gradients = gradients_of(here)
-            aligned = [
-                align(here, there, start, stage.n_steps, gradients) for start in starts[batch].swapaxes(0, 1)
-            ]
-            scores, transforms = (np.stack(part) for part in zip(*aligned, strict=True))
-            best = scores.argmax(axis=0), np.arange(len(batch))
-            score[batch], starts[batch, 0] = scores[best], transforms[best]
-        starts = starts[:, :1]
+            for stage in level.stages:
+                left = _promising(score, batch, stage)
+                if not len(left):
+                    break
+                if len(left) < len(batch):
+                    is_left = np.isin(batch, left)
+                    batch, here, there, gradients = left, here[is_left], there[is_left], gradients[is_left]
+                poses = starts[batch, : stage.n_poses].swapaxes(0, 1)
+                aligned = [align(here, there, pose, stage.n_steps, gradients) for pose in poses]
+                scores, transforms = (np.stack(part) for part in zip(*aligned, strict=True))
+                best = scores.argmax(axis=0), np.arange(len(batch))
+                score[batch], starts[batch, 0] = scores[best], transforms[best]
     return score, starts[:, 0]
+
+
+def _promising(score: Floats, pairs: Ints, stage: _Stage) -> Ints:
+    """Return the pairs that agree enough for a stage; those given up keep no agreement above 0."""
+    is_promising = score[pairs] >= stage.min_agreement
+    given_up = pairs[~is_promising]
+    score[given_up] = np.minimum(score[given_up], 0)
+    promising: Ints = pairs[is_promising]
+    return promising
