@@ -19,6 +19,9 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
 _MARKED = re.compile(r"'+[=+\-@\t\r\n]")
 
+# The password of a URI in a text, up to the next space or quotation mark.
+_PASSWORD = re.compile(r"""(://[^\s/?#@:"']*):[^\s"']*@|([?&](?:ssl)?password=)[^&#\s"']*""", re.IGNORECASE)
+
 # The surrogates by which Python represents bytes of a name that are not UTF-8.
 _SURROGATE_BYTE = range(0xDC80, 0xDD00)
 
@@ -41,6 +44,19 @@ def printable(text: str, *, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else _escape(c) for c in text)
+
+
+def without_passwords(text: str) -> str:
+    """Return a text in which no URI holds a password.
+
+    Examples
+    --------
+    >>> without_passwords("postgres://ann:secret@host/shop cannot be reached")
+    'postgres://ann@host/shop cannot be reached'
+    """
+    if "://" not in text:
+        return text
+    return _PASSWORD.sub(lambda match: f"{match[1]}@" if match[1] is not None else f"{match[2]}***", text)
 
 
 def _escape(char: str) -> str:

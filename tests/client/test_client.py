@@ -226,7 +226,10 @@ def test_the_shop(remote, local, tmp_path):
     assert remote.recommendation_table(k=1).count(b"looks like") == 6
     remote.save_recommendation_rules(["width <= 2 * item.width"])
     assert remote.recommendation_rules() == ["width <= 2 * item.width"]
-    remote.save_recommendation_rules([])
+    with pytest.raises(InvalidParameterError, match="meanwhile"):
+        remote.save_recommendation_rules(["width > 1"], before=[])
+    remote.save_recommendation_rules([], before=["width <= 2 * item.width"])
+    assert remote.recommendation_rules() == []
     remote.delete_baskets("orders")
     assert remote.baskets() == []
 

@@ -5,7 +5,9 @@ import logging
 import time
 
 import pytest
+from fastapi import FastAPI
 from prometheus_client import parser
+from starlette.testclient import TestClient
 
 from nearsight.errors import InvalidParameterError
 from nearsight.server.errors import public_message
@@ -125,6 +127,56 @@ def test_keys_and_scopes(serve, tmp_path):
     assert client.get("/metrics", headers={"authorization": f"Bearer {admin}"}).status_code == 200
     keys.revoke("embed")
     assert client.get("/v1/models", headers={"x-api-key": embed}).status_code == 401
+
+
+def test_routes_that_are_asked_most_need_the_same_keys_and_tell_the_same_errors(serve, tmp_path, jpeg):
+    """They go a shorter way than the others, and the framework, which describes them, would say the same."""
+    keys = KeyStore(tmp_path / "data")
+    secrets = {scope: keys.add(scope, [scope])[1] for scope in ("embed", "read", "write", "admin")}
+    client = serve()
+    headers = {scope: {"x-api-key": secret} for scope, secret in secrets.items()}
+    for name in ("c", "d"):
+        client.post("/v1/collections", json={"name": name}, headers=headers["admin"])
+    client.post("/v1/collections/c/items", files=[("image", ("a.jpg", jpeg()))], headers=headers["admin"])
+    search, embed = "/v1/collections/c/search", "/v1/embeddings"
+    for path, needed in ((search, "read"), (embed, "embed")):
+        assert client.post(path, json={}).status_code == 401
+        for scope, header in headers.items():
+            answer = client.post(path, content=jpeg(), headers={**header, "content-type": "image/jpeg"})
+            assert answer.status_code == (200 if scope in (needed, "admin") else 403), (path, scope)
+    requests = [
+        (search, {"id": "0000"}, 404),
+        (search, {"k": 0, "vector": [1]}, 400),
+        (search, {"where": "nope = 1", "vector": [1.0] * 64}, 400),
+        ("/v1/collections/none/search", {"vector": [1.0] * 64}, 404),
+        ("/v1/collections/a%2Fb/search", {"vector": [1.0] * 64}, 404),
+        (embed, {"input": []}, 400),
+        (embed, {"input": ["data:image/png;base64,AAAA"]}, 400),
+        (embed, [], 400),
+    ]
+    inner = client.app
+    while not isinstance(inner, FastAPI):
+        inner = inner.app
+    framework = TestClient(inner, base_url="http://127.0.0.1:8000")
+    for path, body, status in requests:
+        direct, through = (
+            each.post(path, json=body, headers=headers["admin"]) for each in (client, framework)
+        )
+        assert direct.status_code == status, direct.text
+        assert {**direct.json(), "request_id": ""} == through.json()
+    assert client.get(search, headers=headers["admin"]).status_code == 405
+    text = client.get("/metrics", headers=headers["admin"]).text
+    assert 'code="400",method="POST",route="/v1/collections/{name}/search"' in text
+    # Who leases images to label keeps them from others.
+    queue = "/v1/collections/c/labels/queue"
+    for scope, body, status in (
+        ("read", {}, 200),
+        ("read", {"labeler": "ann"}, 403),
+        ("write", {"labeler": "ann"}, 403),
+    ):
+        assert client.post(queue, json=body, headers=headers[scope]).status_code == status, (scope, body)
+    _, both = keys.add("both", ["read", "write"])
+    assert client.post(queue, json={"labeler": "ann"}, headers={"x-api-key": both}).status_code == 200
 
 
 def test_the_session_of_the_page(serve, tmp_path):

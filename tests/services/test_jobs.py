@@ -2,6 +2,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -104,6 +105,40 @@ def test_a_worker_that_outlived_the_service_is_ended(table):
         table.recover()
         assert worker.wait(20) != 0
     assert not is_worker(worker.pid)
+
+
+def aged(table):
+    """Let the files of a table look as if nobody had written for a minute."""
+    for file in table.path.parent.iterdir():
+        os.utime(file, (time.time() - 60,) * 2)
+
+
+def test_a_table_that_did_not_change_need_not_be_read(table):
+    table.add("cluster", {})
+    changes = table.changes()
+    # What was just written may be written once more at the same time of its clock.
+    assert [changes.may_differ() for _ in range(3)] == [True] * 3
+    aged(table)
+    assert [changes.may_differ() for _ in range(3)] == [True, False, False]
+    assert JobTable(table.path.parent).claim() is not None
+    assert changes.may_differ()
+    aged(table)
+    assert [changes.may_differ(), changes.may_differ()] == [True, False]
+    assert table.claim() is None
+    assert not changes.may_differ()
+
+
+def test_passwords_that_an_earlier_version_wrote_down_are_removed(table):
+    place = "postgres://ann:{}@host/shop?collection=photos&sslpassword={}"
+    job, _ = table.add("index", {"directory": place.format("old-secret", "other-secret"), "folder": "/a"})
+    table.add("cluster", {"directory": "/srv/photos"})
+    table.recover()
+    shown = "postgres://ann@host/shop?collection=photos&sslpassword=***"
+    assert table.get(job.id).args == {"directory": shown, "folder": "/a"}
+    for file in table.path.parent.iterdir():
+        assert b"-secret" not in file.read_bytes()
+    table.finish(job.id, "failed", error=f"{place.format('x-secret', 'y-secret')} is away")
+    assert table.get(job.id).error == f"{shown} is away"
 
 
 def test_a_table_that_is_no_table(table):

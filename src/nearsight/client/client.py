@@ -319,6 +319,7 @@ def _arguments(request: Request) -> dict[str, Any]:
         "files": request.files,
         "data": request.data,
         "params": request.params,
+        "headers": request.headers,
     }
 
 

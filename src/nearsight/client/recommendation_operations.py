@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nearsight.client.operations import collection_path, finished
 from nearsight.client.requests import Named, Operation, Request
+from nearsight.errors import InvalidParameterError
 
 if TYPE_CHECKING:
     from nearsight.analyses.recommendations import Recommendations
@@ -94,10 +95,31 @@ def recommendation_rules(collection: Named) -> Operation[list[str]]:
     return rules
 
 
-def save_recommendation_rules(collection: Named, rules: Sequence[str]) -> Operation[None]:
-    """Save rules with the collection, in place of those before."""
-    body = {"rules": list(rules)}
-    yield Request("PUT", collection_path(collection, "recommendations", "rules"), json=body)
+def save_recommendation_rules(
+    collection: Named, rules: Sequence[str], *, before: Sequence[str] | None = None
+) -> Operation[None]:
+    """Save rules with the collection, in place of those before.
+
+    Parameters
+    ----------
+    rules : sequence of str
+    before : sequence of str, optional
+        The rules that these replace: then they replace no others that somebody has saved meanwhile. Without
+        it, the rules that are saved last hold.
+
+    Raises
+    ------
+    InvalidParameterError
+        Others are saved.
+    """
+    place = collection_path(collection, "recommendations", "rules")
+    headers = {}
+    if before is not None:
+        saved = yield Request("GET", place)
+        if saved.json()["rules"] != list(before):
+            raise InvalidParameterError("somebody has saved other rules meanwhile; read them, and save again")
+        headers["If-Match"] = saved.headers["etag"]
+    yield Request("PUT", place, json={"rules": list(rules)}, headers=headers)
 
 
 def baskets(collection: Named) -> Operation[list[dict[str, Any]]]:

@@ -34,6 +34,8 @@ class Request:
         Fields of a form.
     params : mapping, optional
         Of the query.
+    headers : mapping, optional
+        Beside the key.
     delay_s : float
         How long to wait before asking.
     """
@@ -44,6 +46,7 @@ class Request:
     files: list[tuple[str, tuple[str, bytes]]] | None = None
     data: Mapping[str, Any] | None = None
     params: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] | None = None
     delay_s: float = 0.0
 
 

@@ -11,6 +11,7 @@ from nearsight import __version__
 from nearsight.server import errors, schemas
 from nearsight.server.access_log import AccessLog
 from nearsight.server.dialects import cohere, immich, tei, voyage, weaviate
+from nearsight.server.direct import DirectRoutes
 from nearsight.server.errors import Renderers
 from nearsight.server.limits import BodyLimit
 from nearsight.server.origin import OriginCheck
@@ -91,7 +92,7 @@ def create_app(service: Service) -> ASGIApp:
         app.include_router(module.router)
     describe = app.openapi
     app.openapi = lambda: schemas.describe_names(describe())  # type: ignore[method-assign]  # FastAPI's way
-    return layered(app, service, renderers)
+    return layered(DirectRoutes(app, (embeddings.router, search.router), renderers), service, renderers)
 
 
 def create_immich_app(service: Service) -> ASGIApp:

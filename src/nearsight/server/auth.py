@@ -100,22 +100,23 @@ class Gate:
         return None
 
 
-class _Admission(HTTPBearer):
+class Admission(HTTPBearer):
     """Admits a request with a scope; documented as a bearer token, though other headers will do."""
 
     def __init__(self, scope: str) -> None:
         description = "A key from `nearsight keys add`."
         super().__init__(scheme_name="HTTPBearer", description=description, auto_error=False)
-        self._scope = scope
+        self.scope = scope
 
     async def __call__(self, request: HTTPConnection) -> Any:
+        """Return the key of a request; see `Gate.admit`."""
         gate: Gate = request.app.state.service.gate
-        return gate.admit(request, self._scope)
+        return gate.admit(request, self.scope)
 
 
 def requires(scope: str) -> Any:
     """Return the dependency of routes that need a scope."""
-    return Depends(_Admission(scope))
+    return Depends(Admission(scope))
 
 
 def secret_of(request: HTTPConnection) -> str:

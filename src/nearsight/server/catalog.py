@@ -27,7 +27,7 @@ from nearsight.server.uploads import remove_unlisted
 from nearsight.services.server_settings import ServerSettings
 from nearsight.services.shown_path import shown_path
 from nearsight.services.trash import Trash
-from nearsight.store import is_directory, locate
+from nearsight.store import is_directory, locate, shown_uri
 from nearsight.text_format import plain
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -104,6 +104,14 @@ class CollectionCatalog:
         """Return the absolute directory of a collection, or its URI; not for clients."""
         mount = self._mounts.get(name)
         return mount if mount and not is_directory(mount) else str(self.directory(name).absolute())
+
+    def shown_place(self, name: str) -> str:
+        """Return the place of a collection as it may be written down: without the password of a URI."""
+        return shown_uri(self.place(name))
+
+    def real_place(self, shown: str) -> str:
+        """Return the place that was written down by `shown_place`, with its password."""
+        return next((place for place in self._mounts.values() if shown_uri(place) == shown), shown)
 
     def open(self, name: str) -> Collection:
         """Return a collection, to read and to search by vectors.

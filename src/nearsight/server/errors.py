@@ -13,11 +13,12 @@ import orjson
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from nearsight import errors
 from nearsight.server.log import request_id
+from nearsight.text_format import without_passwords
 
 _log = logging.getLogger("nearsight.server")
 
@@ -29,6 +30,7 @@ TITLES = {
     405: "Method not allowed",
     408: "The request came too slowly",
     409: "Conflict",
+    412: "Changed meanwhile",
     413: "Too large",
     415: "Unsupported media type",
     421: "Unknown host",
@@ -139,9 +141,15 @@ class Renderers:
         renderer = self._by_path.get(path)
         body = problem.document(path) if renderer is None else renderer(problem)
         media = "application/problem+json" if renderer is None else "application/json"
-        return Response(
-            orjson.dumps(body), status_code=problem.status, media_type=media, headers=problem.headers
-        )
+        content = without_passwords(orjson.dumps(body).decode())
+        return Response(content, status_code=problem.status, media_type=media, headers=problem.headers)
+
+    def answer(self, error: Exception, path: str) -> Response:
+        """Return the answer to a request at a path that an exception ended."""
+        problem = problem_of(error)
+        if problem.status == 204:  # not a problem: there is nothing to tell any more
+            return Response(status_code=204)
+        return self.response(problem, path)
 
 
 def problem_of(error: Exception) -> Problem:
@@ -150,6 +158,8 @@ def problem_of(error: Exception) -> Problem:
         return error
     if isinstance(error, RequestValidationError):
         return _of_validation(error)
+    if isinstance(error, ClientDisconnect):
+        return Problem(499, "the client has left")
     if isinstance(error, HTTPException):
         return Problem(error.status_code, str(error.detail), headers=error.headers)
     for kind, status, detail in _STATUSES:
@@ -183,10 +193,7 @@ def install(app: FastAPI, renderers: Renderers) -> None:
     """Let the app answer every exception as a problem."""
 
     async def answer(request: Request, error: Exception) -> Response:
-        problem = problem_of(error)
-        if problem.status == 204:  # not a problem: there is nothing to tell any more
-            return Response(status_code=204)
-        return renderers.response(problem, request.url.path)
+        return renderers.answer(error, request.url.path)
 
     for kind in (Problem, RequestValidationError, HTTPException, errors.NearsightError, Exception):
         app.add_exception_handler(kind, answer)

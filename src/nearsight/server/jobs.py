@@ -36,15 +36,24 @@ class JobRunner:
     metrics : Metrics
     memory_mb : int
         Address space of a job; 0 for no limit.
+    place : callable
+        From what the table says to where a collection lies: it holds no password of a database.
     """
 
     def __init__(
-        self, table: JobTable, in_thread: Callable[..., Any], metrics: Metrics, *, memory_mb: int = 0
+        self,
+        table: JobTable,
+        in_thread: Callable[..., Any],
+        metrics: Metrics,
+        *,
+        memory_mb: int = 0,
+        place: Callable[[str], str] = str,
     ) -> None:
         self.table = table
         self._in_thread = in_thread
         self._metrics = metrics
         self._memory_bytes = memory_mb * 2**20
+        self._place = place
         self._wake = asyncio.Event()
         self._changed = asyncio.Condition()
         self._processes: set[asyncio.subprocess.Process] = set()
@@ -90,12 +99,15 @@ class JobRunner:
         """Run queued jobs until cancelled."""
         await self._in_thread(self.table.recover)
         standing = asyncio.ensure_future(self._run_standing())
+        seen = self.table.changes()
         try:
             while not self._is_stopping:
                 self._n_claimed += 1
                 try:
-                    job: Job | None = await self._in_thread(self.table.claim)
-                    await self._count()
+                    job: Job | None = None
+                    if seen.may_differ():
+                        job = await self._in_thread(self.table.claim)
+                        await self._count()
                     if job is not None:
                         await self._run_one(job)
                         continue
@@ -110,12 +122,13 @@ class JobRunner:
 
     async def _run_standing(self) -> None:
         tasks: set[asyncio.Task[None]] = set()
+        seen = self.table.changes()
         try:
             while not self._is_stopping:
                 job: Job | None = None
                 self._n_claimed += 1
                 try:
-                    if len(tasks) < _MAX_STANDING:
+                    if len(tasks) < _MAX_STANDING and seen.may_differ():
                         job = await self._in_thread(self.table.claim_standing)
                     if job is not None:
                         task = asyncio.ensure_future(self._run_standing_one(job))
@@ -164,7 +177,10 @@ class JobRunner:
             await _end(process)
         watch = asyncio.ensure_future(self._end_if_cancelled(job.id, process))
         try:
-            document = {"kind": job.kind, "args": job.args, "memory_bytes": self._memory_bytes}
+            args = dict(job.args)
+            if "directory" in args:
+                args["directory"] = self._place(args["directory"])
+            document = {"kind": job.kind, "args": args, "memory_bytes": self._memory_bytes}
             last = await self._talk(job.id, process, document)
             await process.wait()
             await self._finish(job.id, process, last)

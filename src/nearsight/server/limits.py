@@ -1,9 +1,9 @@
 """How large, how slow and how frequent requests may be."""
 
+import asyncio
 import time
 from collections.abc import Callable
 
-import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nearsight.server.errors import Problem, Renderers
@@ -50,9 +50,7 @@ class BodyLimit:
                 return await receive()
             deadline = deadline or time.monotonic() + self._timeout_s
             try:
-                # Not asyncio's wait_for, which starts a task for each part of a body.
-                with anyio.fail_after(max(0.0, deadline - time.monotonic())):
-                    message = await receive()
+                message = await _received(receive, deadline - time.monotonic())
             except TimeoutError:
                 refusal = self._too_slow()
                 raise refusal from None
@@ -96,6 +94,32 @@ class BodyLimit:
 
     async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
         await self._renderers.response(problem, scope["path"])(scope, receive, send)
+
+
+async def _received(receive: Receive, timeout_s: float) -> Message:
+    """Return the next part of a request, or raise TimeoutError.
+
+    `asyncio.wait_for` would start a task for each part, and the scopes of anyio take ten times as long.
+    """
+    task, is_late = asyncio.current_task(), False
+
+    def end() -> None:
+        nonlocal is_late
+        is_late = True
+        if task is not None:
+            task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(max(0.0, timeout_s), end)
+    try:
+        return await receive()
+    except asyncio.CancelledError:
+        if not is_late:
+            raise
+        if task is not None and hasattr(task, "uncancel"):  # from Python 3.11 on, cancellations are counted
+            task.uncancel()
+        raise TimeoutError from None
+    finally:
+        timer.cancel()
 
 
 class RateLimit:

@@ -6,20 +6,37 @@ import time
 from contextvars import ContextVar
 from typing import Any
 
+import orjson
+
+from nearsight.text_format import without_passwords
+
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 # What a record has anyway; the rest was passed as `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
 
-class JsonFormatter(logging.Formatter):
-    """Writes a record as one line of JSON."""
+class TextFormatter(logging.Formatter):
+    """Writes a record as one line of text."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        return without_passwords(super().format(record))
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes a record as one line of JSON."""
+
+    _second, _moment = 0, ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        second = int(record.created)
+        if second != self._second:
+            self._moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = second
         facts: dict[str, Any] = {
-            "time": f"{moment}.{int(record.msecs):03d}Z",
+            "time": f"{self._moment}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -29,13 +46,17 @@ class JsonFormatter(logging.Formatter):
         facts.update({name: value for name, value in vars(record).items() if name not in _STANDARD})
         if record.exc_info:
             facts["exception"] = self.formatException(record.exc_info)
-        return json.dumps(facts, default=str)
+        try:
+            line = orjson.dumps(facts, default=str).decode()
+        except TypeError:  # a path that is not valid UTF-8
+            line = json.dumps(facts, default=str)
+        return without_passwords(line)
 
 
 def configure(style: str) -> None:
     """Send the logs of the service and of its HTTP server to stderr."""
     handler = logging.StreamHandler()
-    text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    text = TextFormatter("%(asctime)s %(levelname)s %(message)s")
     handler.setFormatter(JsonFormatter() if style == "json" else text)
     for name, level in (("nearsight", logging.INFO), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)

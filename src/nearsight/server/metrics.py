@@ -32,11 +32,17 @@ class Metrics:
         self.model_loads = self._counter("model_loads", "Models loaded.", "model")
         self.fetches = self._counter("fetches", "Images fetched by URL.", "outcome")
         self.jobs = self._gauge("jobs", "Jobs.", "kind", "state")
+        # Looking a counter up by its labels takes longer than counting.
+        self._requests: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a request."""
-        self.requests.labels(route, method, status).inc()
-        self.request_seconds.labels(route).observe(seconds)
+        key = (route, method, status)
+        if key not in self._requests:
+            self._requests[key] = self.requests.labels(*key), self.request_seconds.labels(route)
+        count, histogram = self._requests[key]
+        count.inc()
+        histogram.observe(seconds)
 
     def text(self) -> bytes:
         """Return the page that Prometheus reads."""

@@ -8,6 +8,7 @@ the host is fine: only names can be made to resolve to something else.
 import ipaddress
 import socket
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -35,6 +36,8 @@ class OriginCheck:
         self._renderers = renderers
         self._allows_all = names is None
         self._names = {"localhost", socket.gethostname().lower(), *(name.lower() for name in names or ())}
+        # Most requests come with one of a few names.
+        self._knows = lru_cache(maxsize=64)(self._is_known)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -47,7 +50,7 @@ class OriginCheck:
     def _problem(self, scope: Scope) -> Problem | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not self._allows_all and not self._is_known(host):
+        if not self._allows_all and not self._knows(host):
             return Problem(421, "this host name is not known; start the service with --allowed-host NAME")
         if scope["method"] in _SAFE_METHODS:
             return None

@@ -109,7 +109,11 @@ class Service:
         )
         self.recommenders = RecommenderCache()
         self.jobs = JobRunner(
-            JobTable(self.data), self.in_thread, self.metrics, memory_mb=settings.job_memory_mb
+            JobTable(self.data),
+            self.in_thread,
+            self.metrics,
+            memory_mb=settings.job_memory_mb,
+            place=self.catalog.real_place,
         )
         #: What every job is told of this machine.
         self.worker_args = {"device": device, "cache_dir": None if cache_dir is None else str(cache_dir)}

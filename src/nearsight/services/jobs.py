@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from nearsight.errors import InvalidParameterError, StorageError
-from nearsight.services.database import Database
+from nearsight.services.database import Database, FileChanges
+from nearsight.text_format import without_passwords
 
 FILENAME = "jobs.sqlite"
 STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted")
@@ -211,6 +212,7 @@ class JobTable:
     ) -> None:
         """Note how a job ended."""
         text = None if result is None else json.dumps(result)
+        error = None if error is None else without_passwords(error)
         self._set(id, state=state, result=text, error=error, ended=time.time(), pid=None)
 
     def cancel(self, id: str) -> Job:
@@ -263,6 +265,7 @@ class JobTable:
 
     def recover(self) -> None:
         """After a crash of the service: end what still runs, and queue again what may simply go on."""
+        self._forget_passwords()
         running = self.list(state="running", limit=10_000)
         for job in running:
             if job.pid is not None and is_worker(job.pid):
@@ -271,6 +274,20 @@ class JobTable:
         for job in self.list(state="interrupted", limit=10_000):
             if job.kind in RESUMED:
                 self.resume(job.id)
+
+    def changes(self) -> FileChanges:
+        """Return what tells whether any process may have written to the table since."""
+        return self._database.changes()
+
+    def _forget_passwords(self) -> None:
+        """Remove the passwords of databases that earlier versions wrote down."""
+        with self._transaction() as database:
+            rows = database.execute("SELECT id, args FROM jobs WHERE args LIKE '%://%'").fetchall()
+            told = [(without_passwords(row["args"]), row["id"]) for row in rows]
+            changed = [pair for pair, row in zip(told, rows, strict=True) if pair[0] != row["args"]]
+            database.executemany("UPDATE jobs SET args = ? WHERE id = ?", changed)
+        if changed:
+            self._database.vacuum()
 
     def _set(self, id: str, **values: Any) -> None:
         columns = ", ".join(f"{name} = :{name}" for name in values)

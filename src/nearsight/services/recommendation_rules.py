@@ -1,13 +1,16 @@
 """Rules of recommendations: filters that may refer to the image that is recommended for."""
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from filelock import FileLock
+
 from nearsight.collection import Collection, Item
-from nearsight.errors import FilterError, StorageError
+from nearsight.errors import FilterError, InvalidParameterError, StorageError
 from nearsight.services.change_files import write_durably
 
 FILENAME = "recommendation_rules.json"
@@ -19,6 +22,10 @@ _QUOTED_OR_REFERENCE = re.compile(
 )
 _FIELDS = ("width", "height", "size_bytes", "modified", "added", "taken", "camera", "lens", "lat", "lon")
 MAX_RULES = 20
+
+
+class RulesChangedError(InvalidParameterError):
+    """The saved rules are not those that were to be replaced."""
 
 
 def condition(
@@ -97,16 +104,33 @@ class StoredRules:
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise StorageError(f"{self._file} is damaged; save the rules again, or delete it") from error
 
-    def write(self, rules: Sequence[str]) -> None:
-        """Replace the rules; they are on disk when this returns.
+    def write(self, rules: Sequence[str], *, before: str | None = None) -> None:
+        """Replace the rules; they are on disk when this returns. Of several writers, the last one holds.
+
+        Parameters
+        ----------
+        rules : sequence of str
+        before : str, optional
+            The `revision` of the rules that these replace: then they replace no others.
 
         Raises
         ------
         FilterError
             See `condition`.
+        RulesChangedError
+            Somebody else has saved rules since.
         """
         check_rules(self._collection, rules)
-        write_durably(self._file, {"format": 1, "rules": list(rules)})
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._file.with_suffix(".lock")):
+            if before is not None and before != revision(self.read()):
+                raise RulesChangedError("somebody has saved other rules meanwhile; read them, and save again")
+            write_durably(self._file, {"format": 1, "rules": list(rules)})
+
+
+def revision(rules: Sequence[str]) -> str:
+    """Return a short text that only these rules have."""
+    return hashlib.sha256(json.dumps(list(rules)).encode()).hexdigest()[:16]
 
 
 class _Values:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from nearsight.errors import InvalidParameterError
+from nearsight.text_format import without_passwords
 
 ENVIRONMENT_PREFIX = "NEARSIGHT_"
 # Read from a file whose name is in the variable with this ending, as container secrets are.
@@ -127,8 +128,9 @@ class ServerSettings:
         for value in getattr(self, name):
             alias, sign, rest = value.partition("=")
             if not (sign and alias and rest) or "/" in alias or alias.startswith("."):
+                shown = without_passwords(repr(value))
                 raise InvalidParameterError(
-                    f"{name} is {value!r}; it must be ALIAS=VALUE, and the alias may hold no slash"
+                    f"{name} is {shown}; it must be ALIAS=VALUE, and the alias may hold no slash"
                 )
             if alias in pairs:
                 raise InvalidParameterError(f"{name} names {alias!r} twice; give each alias one value")
@@ -219,7 +221,8 @@ def _converted(name: str, kind: Any, value: Any) -> Any:
         expected = {bool: "true or false", int: "a whole number", float: "a number"}.get(
             kind, "a list of texts"
         )
-        raise InvalidParameterError(f"{name} is {value!r}; it must be {expected}") from None
+        shown = without_passwords(repr(value))
+        raise InvalidParameterError(f"{name} is {shown}; it must be {expected}") from None
 
 
 _BOOLEANS = {

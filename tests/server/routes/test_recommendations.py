@@ -2,6 +2,7 @@
 
 import csv
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from nearsight import Collection
 from nearsight.errors import StorageError
 from nearsight.services import job_worker
-from nearsight.services.recommendation_rules import FILENAME, StoredRules
+from nearsight.services.recommendation_rules import FILENAME, RulesChangedError, StoredRules, revision
 
 from fake import FakeBackend
 
@@ -81,6 +82,37 @@ def test_rules_are_saved_with_the_collection(client, products):
         stored.read()
     stored.write([])
     assert client.get(place).json() == {"rules": []}
+
+
+def test_of_two_who_save_rules_the_second_overwrites_only_what_it_has_read(client, products):
+    place = f"{ROUTE}/recommendations/rules"
+    read = client.get(place).headers["etag"]
+    first = client.put(place, json={"rules": ["price < 9"]}, headers={"if-match": read})
+    late = client.put(place, json={"rules": ["price < 5"]}, headers={"if-match": read})
+    assert (first.status_code, late.status_code, late.json()["error"]["code"]) == (200, 412, "rules_changed")
+    assert client.get(place).json() == {"rules": ["price < 9"]}
+    assert client.get(place).headers["etag"] == first.headers["etag"] != read
+    # Who does not say what is replaced writes last.
+    for header in ({}, {"if-match": "*"}, {"if-match": first.headers["etag"]}):
+        client.put(place, json={"rules": ["price < 9"]})
+        assert client.put(place, json={"rules": []}, headers=header).status_code == 200
+        assert client.get(place).json() == {"rules": []}
+    stored = StoredRules(library(client))
+    wanted = [[f"price < {n}"] for n in range(8)]
+    results = []
+
+    def save(rules):
+        try:
+            stored.write(rules, before=revision([]))
+            results.append(rules)
+        except RulesChangedError:
+            pass
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(save, wanted))
+    # One of eight at once, and it is what is saved.
+    assert [stored.read()] == results
+    stored.write([])
 
 
 def test_images_that_look_alike_under_rules(client, products):

@@ -127,7 +127,7 @@ async def fit_detector(
             source = {
                 "where": body.where,
                 "ids": ids,
-                "directory": service.catalog.place(name),
+                "directory": service.catalog.shown_place(name),
             }
         source["shown"] = {key: shown[key] for key in source_names}
         return {"inspection": str(inspection.directory), "source": source}

@@ -120,7 +120,7 @@ async def find_faces(
         **shown,
         "shown": shown,
         "collection": name,
-        "directory": service.catalog.place(name),
+        "directory": service.catalog.shown_place(name),
         **service.worker_args,
     }
     return await accepted(request, response, "faces", args, idempotency_key)

@@ -77,7 +77,7 @@ def analysis_args(service: Service, name: str, kind: str, body: BaseModel | None
         **shown,
         "shown": shown,
         "collection": name,
-        "directory": service.catalog.place(name),
+        "directory": service.catalog.shown_place(name),
         "result_file": str(service.catalog.result_file(name, kind).absolute()),
         **service.worker_args,
     }
@@ -124,7 +124,7 @@ async def index_folder(
         "collection": name,
         "shown": body.model_dump(exclude_none=True),
         "folder": str(folder),
-        "directory": service.catalog.place(name),
+        "directory": service.catalog.shown_place(name),
         **service.worker_args,
     }
     return await accepted(request, response, "index", args, idempotency_key)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 from starlette.responses import FileResponse, Response
@@ -18,7 +18,13 @@ from nearsight.server.service import Service
 from nearsight.server.uploads import write_file
 from nearsight.services.csv_tables import read_baskets
 from nearsight.services.documents import recommendations_document
-from nearsight.services.recommendation_rules import MAX_RULES, StoredRules, check_rules
+from nearsight.services.recommendation_rules import (
+    MAX_RULES,
+    RulesChangedError,
+    StoredRules,
+    check_rules,
+    revision,
+)
 from nearsight.services.recommendations import RecommendationOptions, count_allowed, recommend_images
 from nearsight.services.recommenders import StoredRecommenders
 from nearsight.text_format import printable
@@ -120,17 +126,39 @@ async def get_recommendations(request: Request, name: str) -> FileResponse:
 
 
 @router.get("/recommendations/rules", dependencies=[requires("read")])
-async def get_rules(request: Request, name: str) -> SavedRules:
-    """Return the rules that are saved with the collection, for everybody who recommends from it."""
+async def get_rules(request: Request, response: Response, name: str) -> SavedRules:
+    """Return the rules that are saved with the collection, for everybody who recommends from it.
+
+    Their `ETag` is what `If-Match` takes when they are replaced.
+    """
     service: Service = request.app.state.service
-    return SavedRules(rules=await service.in_thread(lambda: StoredRules(service.catalog.open(name)).read()))
+    rules = await service.in_thread(lambda: StoredRules(service.catalog.open(name)).read())
+    response.headers["ETag"] = f'"{revision(rules)}"'
+    return SavedRules(rules=rules)
 
 
 @router.put("/recommendations/rules", dependencies=[requires("write")])
-async def put_rules(request: Request, name: str, body: SavedRules) -> SavedRules:
-    """Save rules with the collection, in place of those before; a request still names those it follows."""
+async def put_rules(
+    request: Request,
+    response: Response,
+    name: str,
+    body: SavedRules,
+    if_match: Annotated[str | None, Header(max_length=100)] = None,
+) -> SavedRules:
+    """Save rules with the collection, in place of those before; a request still names those it follows.
+
+    Of two requests at once, the one that ends last holds. With the `ETag` of the rules that are replaced as
+    `If-Match`, the second is refused instead (412).
+    """
     service: Service = request.app.state.service
-    await service.in_thread(lambda: StoredRules(service.catalog.open(name)).write(body.rules))
+    before = None if if_match in (None, "*") else if_match.removeprefix("W/").strip('"')
+    try:
+        await service.in_thread(
+            lambda: StoredRules(service.catalog.open(name)).write(body.rules, before=before)
+        )
+    except RulesChangedError as error:
+        raise Problem(412, str(error), code="rules_changed") from None
+    response.headers["ETag"] = f'"{revision(body.rules)}"'
     return body
 
 
