@@ -32,7 +32,7 @@ class DirectRoutes:
         self.app = app
         self._renderers = renderers
         found = [each for router in routers for each in router.routes]
-        routes = [each for each in found if isinstance(each, APIRoute) and "POST" in each.methods]
+        routes = [each for each in found if isinstance(each, APIRoute) and "POST" in (each.methods or ())]
         self._routes = [(route, _scope_of(route)) for route in routes]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
