@@ -23,7 +23,7 @@ def test_without_the_rest_it_is_linear_discriminant_analysis():
     # scikit-learn shrinks the covariance between classes, too, so it is compared without shrinkage.
     reference = LinearDiscriminantAnalysis(solver="eigen").fit(X, y).transform(X)
     expected = pdist(reference) * np.sqrt((len(X) - 4) / len(X))
-    mapped = scatter.mapped(scatter.coordinates(X), shrinkage=shrinkage, stretch=ONLY_BETWEEN)
+    mapped = scatter.whitened(scatter.coordinates(X), shrinkage).stretched(ONLY_BETWEEN)
     assert mapped.shape == (len(X), 3)
     np.testing.assert_allclose(pdist(mapped), expected, rtol=1e-2)
     np.testing.assert_allclose(
@@ -44,12 +44,36 @@ def test_it_whitens_within_classes_and_stretches_between_them(n_per_class, stret
     between = np.linalg.svd((means - X.mean(axis=0)) @ whitening, full_matrices=False)[2][:3]
     expected = pdist((X - X.mean(axis=0)) @ whitening @ (np.eye(12) + stretch * between.T @ between))
     scatter = ClassScatter(X, y)
-    mapped = scatter.mapped(scatter.coordinates(X), shrinkage=0.3, stretch=stretch)
+    mapped = scatter.whitened(scatter.coordinates(X), 0.3).stretched(stretch)
     np.testing.assert_allclose(pdist(mapped), expected, rtol=1e-3)
     full = scatter.map(shrinkage=0.3, stretch=stretch, dim=min(12, len(X) - 1))
     np.testing.assert_allclose(pdist(full.apply(X)), expected, rtol=1e-3)
     spread = full.apply(X).var(axis=0)
     assert (np.diff(spread) <= 1e-4 * spread[0]).all()
+
+
+@pytest.mark.parametrize("n_per_class", [40, 8])
+@pytest.mark.parametrize("stretch", [0.0, 3.0, ONLY_BETWEEN])
+def test_the_shortened_map_is_that_of_all_axes(n_per_class, stretch):
+    # Written out with symmetric roots, every eigenvector and float64: more vectors than numbers, and fewer.
+    X, y = clouds(n_per_class, 60, n_classes=6)
+    means = np.stack([X[y == k].mean(axis=0) for k in range(6)])
+    residuals = X - means[y]
+    within = residuals.T @ residuals / (len(X) - 6)
+    values, vectors = np.linalg.eigh(0.7 * within + 0.3 * np.trace(within) / 60 * np.eye(60))
+    whitening = vectors / np.sqrt(values) @ vectors.T
+    between = np.linalg.svd((means - X.mean(axis=0)) @ whitening, full_matrices=False)[2][:5]
+    factor = np.eye(60) + stretch * between.T @ between if np.isfinite(stretch) else between.T
+    mapped = (X - X.mean(axis=0)) @ whitening @ factor
+    axes = np.linalg.eigh(mapped.T @ mapped)[1].T[::-1]
+    dim = 4 if np.isinf(stretch) else 20
+    expected = mapped @ axes[:dim].T
+    found = ClassScatter(X, y).map(shrinkage=0.3, stretch=stretch, dim=dim).apply(X)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    found = found / np.linalg.norm(found, axis=1, keepdims=True)
+    # An axis may point to either side.
+    signs = np.sign((expected * found).sum(axis=0))
+    np.testing.assert_allclose(found * signs, expected, atol=3e-6)
 
 
 def test_what_cannot_be_learned_from_is_refused():

@@ -4,10 +4,11 @@ Estimates the map from class means and from the scatter within classes; no gradi
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import linalg
 
 from nearsight.errors import InvalidParameterError
 
@@ -61,7 +62,8 @@ class ClassScatter:
 
     Notes
     -----
-    Costs min(n, d)² × max(n, d) operations once.
+    Costs n × d² operations once, and min(n, d)³ for each shrinkage. With fewer vectors than numbers, all is
+    computed in the space that they span.
 
     Examples
     --------
@@ -83,59 +85,67 @@ class ClassScatter:
                 "training needs at least two classes, and one with two images"
             )
         self.mean = X.mean(axis=0)
-        self._centered = X - self.mean
-        sums = np.zeros((len(classes), X.shape[1]))
-        np.add.at(sums, number, self._centered)
-        self._class_means, self._weights = sums / counts[:, None], np.sqrt(counts / len(X))
-        residuals = self._centered - self._class_means[number]
-        self._variances, self._axes = _principal_axes(residuals / np.sqrt(len(X) - len(classes)))
-        self._mean_variance = float(self._variances.sum() / X.shape[1])
+        self._n_classes, self._d = len(classes), int(X.shape[1])
+        centered = X - self.mean
+        # Beyond the vectors that it is estimated from, the covariance is the identity's share alone.
+        self._turn = None
+        if len(X) < self._d:
+            self._turn = Turn.onto(centered)
+            centered = self._turn.apply(centered)[:, : len(X)]
+        sums = np.zeros((len(classes), centered.shape[1]))
+        np.add.at(sums, number, centered)
+        means = sums / counts[:, None]
+        self._weighted_means = means * np.sqrt(counts / len(X))[:, None]
+        residuals = centered - means[number]
+        self._within = residuals.T @ residuals / (len(X) - len(classes))
+        # Of all vectors: the scatter within classes and that of the means.
+        self._total = (
+            self._within * (1 - len(classes) / len(X)) + self._weighted_means.T @ self._weighted_means
+        )
+        self._mean_variance = float(self._within.trace() / self._d)
 
     @property
     def n_between(self) -> int:
         """Number of directions in which class means differ."""
-        return min(len(self._class_means) - 1, int(self._centered.shape[1]))
+        return min(self._n_classes - 1, self._d)
 
-    def coordinates(self, X: Floats) -> "Coordinates":
-        """Return vectors in the coordinates in which every map is a scaling.
+    def coordinates(self, X: Floats) -> NDArray[np.float32]:
+        """Return vectors as `whitened` takes them: centered, and perhaps turned.
 
         Parameters
         ----------
         X : ndarray of shape (n, d)
         """
         centered = np.asarray(X, np.float64) - self.mean
-        inside = centered @ self._axes.T
-        return Coordinates(inside.astype(np.float32), (centered - inside @ self._axes).astype(np.float32))
+        return (centered if self._turn is None else self._turn.apply(centered)).astype(np.float32)
 
-    def mapped(self, points: "Coordinates", *, shrinkage: float, stretch: float) -> NDArray[np.float32]:
-        """Map vectors without shortening them; equal to `map` up to a rotation.
+    def whitened(self, points: NDArray[np.float32], shrinkage: float) -> "WhitenedPoints":
+        """Whiten vectors; with a stretch, they are equal to those of `map` up to a rotation.
 
         Parameters
         ----------
-        points : Coordinates
+        points : ndarray of shape (n, d), float32
+            From `coordinates`.
         shrinkage : float
             Share of the identity in the covariance within classes, above 0 and at most 1.
-        stretch : float
-            The directions between classes become 1 + `stretch` times as long; `ONLY_BETWEEN` drops the rest.
-
-        Returns
-        -------
-        ndarray of shape (n, k), or (n, n_between) with `ONLY_BETWEEN`, float32
         """
-        factors, outside = self._factors(shrinkage)
-        whitened = points.scaled(factors, outside)
-        means = self._mean_coordinates.scaled(factors, outside) * self._weights[:, None]
-        between = np.linalg.svd(means, full_matrices=False)[2][: self.n_between].astype(np.float32)
-        along = whitened @ between.T
-        return np.asarray(along if np.isinf(stretch) else whitened + stretch * along @ between, np.float32)
+        n_inside = len(self._within)
+        factor = self._factor(shrinkage)
+        inside = _solved(factor.astype(np.float32), points[:, :n_inside].T).T
+        outside = points[:, n_inside:] / np.float32(np.sqrt(shrinkage * self._mean_variance))
+        between = np.zeros((self.n_between, self._d), np.float32)
+        between[:, :n_inside] = self._between(factor)
+        return WhitenedPoints(np.hstack([inside, outside]), between)
 
     def map(self, *, shrinkage: float, stretch: float, dim: int) -> AffineMap:
         """Return the map to the `dim` directions in which the mapped vectors vary most.
 
         Parameters
         ----------
-        shrinkage, stretch
-            See `mapped`.
+        shrinkage : float
+            See `whitened`.
+        stretch : float
+            See `WhitenedPoints.stretched`.
         dim : int
             At most d, and at most `n_between` with `ONLY_BETWEEN`.
 
@@ -144,66 +154,122 @@ class ClassScatter:
         InvalidParameterError
             `dim` is too large.
         """
-        between = self._between(shrinkage)
-        whitened = self._whitened(self._centered, shrinkage)
-        along = whitened @ between.T
-        _, axes = _principal_axes(along if np.isinf(stretch) else whitened + stretch * along @ between)
-        if not 1 <= dim <= len(axes):
+        factor = self._factor(shrinkage)
+        between = self._between(factor)
+        if np.isinf(stretch):
+            rows = _solved(factor, between.T, transposed=True).T
+            axes = _largest_axes(rows @ self._total @ rows.T, dim) @ rows
+        else:
+            # To stretch directions is to shorten the covariance along them.
+            directions = factor @ between.T
+            shorter = factor @ factor.T - (1 - (1 + stretch) ** -2) * directions @ directions.T
+            factor = linalg.cholesky(shorter, lower=True, check_finite=False)
+            whitened = _solved(factor, _solved(factor, self._total).T)
+            axes = _solved(factor, _largest_axes(whitened, dim).T, transposed=True).T
+        if len(axes) < dim or dim < 1:
             raise InvalidParameterError(f"dim is {dim}; it must be between 1 and {len(axes)}")
-        axes = axes[:dim]
-        # Whitening and stretch are symmetric, so the map's rows are the images of the axes.
-        rows = axes @ between if np.isinf(stretch) else axes + stretch * (axes @ between.T) @ between
-        return AffineMap(self.mean.astype(np.float32), self._whitened(rows, shrinkage).astype(np.float32))
+        if self._turn is not None:
+            axes = self._turn.undo(axes)
+        return AffineMap(self.mean.astype(np.float32), axes.astype(np.float32))
 
-    @cached_property
-    def _mean_coordinates(self) -> "Coordinates":
-        return self.coordinates(self._class_means + self.mean)
+    def _factor(self, shrinkage: float) -> NDArray[np.float64]:
+        """Return the Cholesky factor of the shrunken covariance within classes."""
+        covariance = (1 - shrinkage) * self._within
+        covariance.flat[:: len(covariance) + 1] += shrinkage * self._mean_variance
+        factor: NDArray[np.float64] = linalg.cholesky(covariance, lower=True, check_finite=False)
+        return factor
 
-    def _factors(self, shrinkage: float) -> tuple[NDArray[np.float64], float]:
-        """Return the inverse square roots of the shrunken covariance: along its axes, and outside of them."""
-        floor = shrinkage * self._mean_variance
-        return 1 / np.sqrt((1 - shrinkage) * self._variances + floor), float(1 / np.sqrt(floor))
-
-    def _whitened(self, X: Floats, shrinkage: float) -> NDArray[np.float64]:
-        """Multiply rows by the inverse square root of the shrunken covariance."""
-        factors, outside = self._factors(shrinkage)
-        whitened: NDArray[np.float64] = outside * X + ((X @ self._axes.T) * (factors - outside)) @ self._axes
-        return whitened
-
-    def _between(self, shrinkage: float) -> NDArray[np.float64]:
+    def _between(self, factor: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return orthonormal directions that the whitened class means span."""
-        means = self._whitened(self._class_means, shrinkage) * self._weights[:, None]
+        means = _solved(factor, self._weighted_means.T).T
         directions: NDArray[np.float64] = np.linalg.svd(means, full_matrices=False)[2][: self.n_between]
         return directions
 
 
 @dataclass(frozen=True)
-class Coordinates:
-    """Vectors by their parts along and outside of the axes of the scatter within classes.
+class WhitenedPoints:
+    """Vectors that are whitened within classes.
 
     Attributes
     ----------
-    inside : ndarray of shape (n, n_axes), float32
-    outside : ndarray of shape (n, d), float32
+    X : ndarray of shape (n, d), float32
+    between : ndarray of shape (n_between, d), float32
+        Orthonormal directions in which class means differ.
     """
 
-    inside: NDArray[np.float32]
-    outside: NDArray[np.float32]
+    X: NDArray[np.float32]
+    between: NDArray[np.float32]
 
-    def scaled(self, factors: NDArray[np.float64], outside: float) -> NDArray[np.float32]:
-        """Return (n, n_axes + d) coordinates of scaled vectors; distances are those of the vectors."""
-        return np.hstack([self.inside * factors.astype(np.float32), self.outside * np.float32(outside)])
+    def stretched(self, stretch: float) -> NDArray[np.float32]:
+        """Stretch the directions between classes.
+
+        Parameters
+        ----------
+        stretch : float
+            They become 1 + `stretch` times as long; `ONLY_BETWEEN` drops the rest.
+
+        Returns
+        -------
+        ndarray of shape (n, d), or (n, n_between) with `ONLY_BETWEEN`, float32
+        """
+        if stretch == 0:
+            return self.X
+        stretched: NDArray[np.float32] = self.X @ self.between.T
+        if np.isfinite(stretch):
+            stretched = self.X + np.float32(stretch) * stretched @ self.between
+        return stretched
 
 
-def _principal_axes(X: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the sums of squares along the principal axes of the rows, and the axes, the largest first."""
-    n, d = X.shape
-    # The smaller of the two products; a product in float32 is twice as fast, and no axis is needed exactly.
-    values, vectors = np.linalg.eigh((X.T @ X if d <= n else X @ X.T).astype(np.float64))
-    order = np.argsort(values)[::-1]
-    values = values[order]
-    is_there = values > max(values[0], 1e-300) * 1e-7
-    values, vectors = values[is_there], vectors[:, order[is_there]]
-    if d <= n:
-        return values, vectors.T
-    return values, (vectors.T @ X) / np.sqrt(values)[:, None]
+@dataclass(frozen=True)
+class Turn:
+    """An orthogonal turn of d numbers, as Householder reflections; see `onto`.
+
+    Attributes
+    ----------
+    reflections : ndarray of shape (d, n), float64
+    factors : ndarray of shape (n,), float64
+    """
+
+    reflections: NDArray[np.float64]
+    factors: NDArray[np.float64]
+
+    @classmethod
+    def onto(cls, X: NDArray[np.float64]) -> "Turn":
+        """Return the turn after which n < d vectors lie in the first n numbers."""
+        (reflections, factors), _ = linalg.qr(X.T, mode="raw", check_finite=False)
+        return cls(reflections, factors)
+
+    def apply(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turn vectors of d numbers."""
+        return self._multiplied(X, "T")
+
+    def undo(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turn vectors back, whose numbers that are not given are zero."""
+        padded = np.zeros((len(X), len(self.reflections)))
+        padded[:, : X.shape[1]] = X
+        return self._multiplied(padded, "N")
+
+    def _multiplied(self, X: NDArray[np.float64], direction: str) -> NDArray[np.float64]:
+        columns = np.array(X.T, order="F")
+        arguments = ("L", direction, self.reflections, self.factors, columns)
+        size = int(linalg.lapack.dormqr(*arguments, lwork=-1)[1][0])
+        turned: NDArray[np.float64] = linalg.lapack.dormqr(*arguments, lwork=size, overwrite_c=True)[0].T
+        return turned
+
+
+def _solved(factor: Floats, right: Floats, *, transposed: bool = False) -> NDArray[Any]:
+    """Multiply by the inverse of a lower triangular matrix."""
+    solved: NDArray[Any] = linalg.solve_triangular(
+        factor, right, lower=True, trans=int(transposed), check_finite=False
+    )
+    return solved
+
+
+def _largest_axes(scatter: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """Return up to n principal axes of a scatter matrix, the largest first, without those of no length."""
+    d = len(scatter)
+    n = min(max(n, 1), d)
+    values, vectors = linalg.eigh(scatter, subset_by_index=(d - n, d - 1), check_finite=False)
+    is_there = values > max(values[-1], 1e-300) * 1e-7
+    axes: NDArray[np.float64] = vectors.T[is_there][::-1]
+    return axes

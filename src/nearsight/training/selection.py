@@ -1,18 +1,16 @@
 """Chooses the settings of a linear map on images that it was not fitted on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.neighbors import unit_length
 from nearsight.evaluation import Estimate, PairedDifference, advised_dim, estimate, paired_difference
 from nearsight.evaluation.metrics import Task, retrieval
 from nearsight.progress import bar
-from nearsight.training.closed_form import ONLY_BETWEEN, AffineMap, ClassScatter, Coordinates
+from nearsight.training.closed_form import ONLY_BETWEEN, AffineMap, ClassScatter, WhitenedPoints
 from nearsight.training.split import Draw
 
 Floats = NDArray[np.floating]
@@ -157,13 +155,13 @@ class ScaledFit:
         """Number of directions between classes."""
         return self._scatter.n_between
 
-    def coordinates(self, features: Floats) -> Coordinates:
-        """Return features in the coordinates that `mapped` takes."""
+    def coordinates(self, features: Floats) -> NDArray[np.float32]:
+        """Return features in the coordinates that `whitened` takes."""
         return self._scatter.coordinates(features[:, : len(self.scale)] * self.scale)
 
-    def mapped(self, points: Coordinates, setting: Setting) -> NDArray[np.float32]:
-        """Map features without shortening them."""
-        return self._scatter.mapped(points, shrinkage=setting.shrinkage, stretch=setting.stretch)
+    def whitened(self, points: NDArray[np.float32], shrinkage: float) -> WhitenedPoints:
+        """Whiten features; see `ClassScatter.whitened`."""
+        return self._scatter.whitened(points, shrinkage)
 
     def map(self, setting: Setting, dim: int, n_features: int) -> AffineMap:
         """Return the map of all features, unscaled."""
@@ -294,11 +292,14 @@ def compare_settings(
         for uses_layers in layers:
             of_divisions = all_fits.of(uses_layers)
             points = [fit.coordinates(data.views[0]) for fit in of_divisions]
-            for setting in _settings(uses_layers):
-                mapped = [fit.mapped(p, setting) for fit, p in zip(of_divisions, points, strict=True)]
-                seen = float(np.nanmean(judged.seen(mapped)))
-                results.append(SettingResult(setting, seen, judged.unseen(mapped)))
-                shown.update()
+            for shrinkage in SHRINKAGES:
+                whitened = [fit.whitened(p, shrinkage) for fit, p in zip(of_divisions, points, strict=True)]
+                for stretch in STRETCHES:
+                    mapped = [of_draw.stretched(stretch) for of_draw in whitened]
+                    seen = float(np.nanmean(judged.seen(mapped)))
+                    setting = Setting(stretch, uses_layers, shrinkage)
+                    results.append(SettingResult(setting, seen, judged.unseen(mapped)))
+                    shown.update()
     return results
 
 
@@ -373,8 +374,8 @@ class Judged:
     """
 
     def __init__(self, y: Ints, groups: Ints, frozen: Floats, divisions: Sequence[Draw]) -> None:
-        self._seen = [Task(draw.validation, draw.gallery, y, groups) for draw in divisions]
-        self._unseen = [Task(draw.unseen, draw.unseen, y, groups) for draw in divisions if len(draw.unseen)]
+        self._seen = [_task(draw.validation, draw.gallery, y, groups) for draw in divisions]
+        self._unseen = [_task(draw.unseen, draw.unseen, y, groups) for draw in divisions if len(draw.unseen)]
         self._frozen = self._recalls(self._unseen, [frozen] * len(self._unseen))
 
     def seen(self, vectors: Sequence[Floats], metric: str = METRIC) -> NDArray[np.float64]:
@@ -399,22 +400,23 @@ class Judged:
 
     @staticmethod
     def _recalls(
-        tasks: Sequence[Task], vectors: Sequence[Floats], metric: str = METRIC
+        tasks: Sequence[tuple[Ints, Task]], vectors: Sequence[Floats], metric: str = METRIC
     ) -> NDArray[np.float64]:
         pairs = zip(tasks, vectors, strict=True)
-        recalls = [retrieval(unit_length(X), task).values[metric] for task, X in pairs]
+        recalls = [retrieval(X[rows], task).values[metric] for (rows, task), X in pairs]
         return np.concatenate(recalls) if recalls else np.empty(0)
 
     @staticmethod
-    def _groups(tasks: Sequence[Task]) -> Ints:
-        return np.concatenate([task.groups[task.queries] for task in tasks])
+    def _groups(tasks: Sequence[tuple[Ints, Task]]) -> Ints:
+        return np.concatenate([task.groups[task.queries] for _, task in tasks])
+
+
+def _task(queries: Ints, gallery: Ints, y: Ints, groups: Ints) -> tuple[Ints, Task]:
+    """Return the rows of a task, and the task with positions among them."""
+    rows = np.unique(np.concatenate([queries, gallery]))
+    return rows, Task(np.searchsorted(rows, queries), np.searchsorted(rows, gallery), y[rows], groups[rows])
 
 
 def _longest(fit: ScaledFit, setting: Setting, n: int) -> int:
     most = fit.n_between if setting.stretch == ONLY_BETWEEN else min(n - 1, len(fit.scale))
     return min(most, DIMENSIONS[-1])
-
-
-def _settings(uses_layers: bool) -> Iterator[Setting]:
-    for stretch, shrinkage in product(STRETCHES, SHRINKAGES):
-        yield Setting(stretch, uses_layers, shrinkage)
