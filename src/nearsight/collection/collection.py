@@ -176,6 +176,7 @@ class Collection(AnalysisMethods, CollectionReader):
         n_threads: int | None = None,
         n_processes: int | None = None,
         progress: bool | None = None,
+        embedder: Embedder | None = None,
     ) -> AddReport:
         """Add new and changed images.
 
@@ -204,6 +205,8 @@ class Collection(AnalysisMethods, CollectionReader):
             Whether an image that cannot be used is listed in the report or raises `ImageError`.
         limits, n_threads, n_processes, progress
             See `Embedder`.
+        embedder : Embedder, optional
+            Embeds by the collection's model, for somebody who needs the vectors too. Its own options count.
 
         Returns
         -------
@@ -218,19 +221,23 @@ class Collection(AnalysisMethods, CollectionReader):
             `metadata` has an invalid key or value. If it is callable, the image is reported as failed.
         InvalidParameterError
             A pattern of `exclude` is not valid.
+        FingerprintMismatchError
+            `embedder` has another model than the collection.
         """
+        if embedder is not None:
+            self._require(embedder.spec.fingerprint)
         if metadata is None or not callable(metadata):
             fixed = dict(metadata or {})
             self.check_metadata(fixed)
             metadata = partial(_same_for_all, fixed)
-        embedder = self.embedder(
+        chosen = embedder or self.embedder(
             limits=limits, n_threads=n_threads, n_processes=n_processes, progress=progress
         )
-        job = Ingest(self._store, self._lock, lambda: embedder, metadata)
+        job = Ingest(self._store, self._lock, lambda: chosen, metadata)
         exclusions = images.Exclusions(tuple(exclude), include_hidden=include_hidden)
         options: dict[str, Any] = {"allow_remote": allow_remote, "exclusions": exclusions}
-        total = images.count(inputs, **options) if embedder.can_count(inputs) else None
-        with embedder.bar(total) as bar:
+        total = images.count(inputs, **options) if chosen.can_count(inputs) else None
+        with chosen.bar(total) as bar:
             report = job.run(inputs, prune=prune, **options, on_error=on_error, bar=bar)
         self._store.maintain()
         return report

@@ -21,7 +21,7 @@ from nearsight.embedder.rates import Rates
 from nearsight.embedder.results import Embedded, Embeddings, ImageRow, OnError
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.images import Exclusions, ImageSource, Limits, count, find
-from nearsight.models import DEFAULT_MODEL, Backend, decode_mode, load_model, named_with_decode
+from nearsight.models import DEFAULT_MODEL, Backend, ModelSpec, decode_mode, load_model, named_with_decode
 from nearsight.models.cache import user_cache_dir
 from nearsight.models.runtimes.gpu_decode import GpuDecoder, decoder_for
 from nearsight.models.runtimes.placement import on_processor
@@ -230,6 +230,11 @@ class Embedder:
                     if on_error == "raise" and isinstance(result, ImageFailure):
                         raise ImageError(result.path, result.reason)
                     yield result
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The facts of the model."""
+        return self.backend.spec
 
     def bar(self, total: int | None) -> progress_display.Bar:
         """Return the progress bar of a job with `total` images; see `nearsight.progress.bar`."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from nearsight.images.path_encoding import absolute, decode_path
 from nearsight.services.collections import temporary_collection
 from nearsight.services.csv_tables import read_image_pairs, read_labels
 from nearsight.services.labels import resolve_labels
-from nearsight.training import AUGMENTATIONS, contact_sheet
+from nearsight.training import AUGMENTATIONS, FeatureEmbedder, contact_sheet
 
 
 def labeled_images(
@@ -27,6 +28,7 @@ def labeled_images(
     exclusions: images.Exclusions,
     *,
     pairs: Path | None = None,
+    embedder: FeatureEmbedder | None = None,
     cache_dir: Path | None = None,
     progress: bool | None = None,
 ) -> tuple[LabeledFolder, NDArray[np.intp]]:
@@ -40,6 +42,8 @@ def labeled_images(
     pairs : Path, optional
         A table with the columns first and second, two images of the same thing in each row, in place of
         labels. Images that pairs connect, and their near-duplicates, get one label.
+    embedder : FeatureEmbedder, optional
+        Embeds the images, by whose vectors near-duplicates are proposed, and keeps their features.
     exclusions, cache_dir, progress
         See `Collection.add`.
 
@@ -57,11 +61,31 @@ def labeled_images(
         labeled = _from_table(folder, labels)
     else:
         labeled = evaluation.read_labeled_folder(folder, exclusions)
-    with temporary_collection(labeled.paths, cache_dir=cache_dir, progress=progress) as (collection, _):
-        groups = evaluation.duplicate_groups(collection, labeled.paths)
+    groups = _groups(labeled, embedder, cache_dir, progress)
     if pairs:
         labeled = replace(labeled, labels=[str(number) for number in things(edges, groups)])
     return labeled, groups
+
+
+def _groups(
+    labeled: LabeledFolder,
+    embedder: FeatureEmbedder | None,
+    cache_dir: Path | None,
+    progress: bool | None,
+) -> NDArray[np.intp]:
+    """Return a number for each image that near-duplicates share."""
+    options: dict[str, Any] = {"cache_dir": cache_dir, "progress": progress}
+    if embedder is None:
+        with temporary_collection(labeled.paths, **options) as (collection, _):
+            return evaluation.duplicate_groups(collection, labeled.paths)
+    judges = [path for path, split in zip(labeled.paths, labeled.splits, strict=True) if split == "test"]
+    others = [path for path, split in zip(labeled.paths, labeled.splits, strict=True) if split != "test"]
+    # The collection's own model is not used; with a GPU, it would decode otherwise.
+    options |= {"model": embedder.network.base.id, "device": "cpu", "embedder": embedder.vector_embedder()}
+    with temporary_collection(others, **options) as (collection, _):
+        if judges:
+            collection.add(judges, embedder=embedder.vector_embedder(n_views=1))
+        return evaluation.duplicate_groups(collection, labeled.paths)
 
 
 def things(edges: NDArray[np.integer], groups: NDArray[np.integer]) -> NDArray[np.intp]:

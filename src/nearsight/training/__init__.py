@@ -1,17 +1,20 @@
 """Models of one's own: trained on labeled images, judged on others, written as a folder."""
 
 from nearsight.training.augmentation import AUGMENTATIONS, contact_sheet
+from nearsight.training.feature_embedder import FeatureEmbedder
 from nearsight.training.model_folder import learned_classes, require_free, write_model
 from nearsight.training.results import Figure, Training
-from nearsight.training.train import DEFAULT_VIEWS, DEPTHS, train
+from nearsight.training.train import DEFAULT_VIEWS, DEPTHS, feature_embedder, train
 
 __all__ = [
     "AUGMENTATIONS",
     "DEFAULT_VIEWS",
     "DEPTHS",
+    "FeatureEmbedder",
     "Figure",
     "Training",
     "contact_sheet",
+    "feature_embedder",
     "learned_classes",
     "require_free",
     "train",

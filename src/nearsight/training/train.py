@@ -7,13 +7,12 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.embedder import Embedder
-from nearsight.errors import ImageFailure, InvalidParameterError, MissingExtraError
+from nearsight.errors import InvalidParameterError, MissingExtraError
 from nearsight.evaluation import LabeledFolder, estimate, paired_difference
 from nearsight.evaluation.metrics import Task, probe_accuracy, retrieval
 from nearsight.images.path_encoding import decode_path
@@ -22,7 +21,8 @@ from nearsight.models.base import ModelEntry
 from nearsight.models.cache import user_cache_dir
 from nearsight.models.registry import find_model
 from nearsight.progress import steps
-from nearsight.training.augmentation import ViewsBackend, augmentation
+from nearsight.training.augmentation import augmentation
+from nearsight.training.feature_embedder import FeatureEmbedder
 from nearsight.training.losses import loss_facts
 from nearsight.training.network_features import FeatureNetwork, feature_network
 from nearsight.training.results import Figure, Training
@@ -39,6 +39,8 @@ DEFAULT_LOSS, DEFAULT_LOSS_OF_PAIRS = "softmax", "supcon"
 DEFAULT_VIEWS, DEFAULT_VIEWS_LAST = 2, 4
 # Fewer labeled images than in so many classes of so many images teach a map, and no layers.
 _MIN_CLASSES, _MIN_IMAGES = 10, 5
+# Bars while layers are trained: the map's settings, maps or images, two trainings, two networks' vectors.
+_N_STEPS = 6
 # Fewer things than this teach nothing.
 _MIN_THINGS = 10
 _METRICS = ("recall@1", "recall@5", "map@10", "knn_accuracy", "probe_accuracy")
@@ -57,6 +59,7 @@ def train(
     augment: str = "photos",
     n_views: int | None = None,
     dim: int | None = None,
+    embedder: FeatureEmbedder | None = None,
     state_folder: Path | None = None,
     cache_dir: Path | None = None,
     progress: bool | None = None,
@@ -97,6 +100,9 @@ def train(
         map learns from 2, and the last block from 4.
     dim : int, optional
         Length of the vectors; by default it is chosen.
+    embedder : FeatureEmbedder, optional
+        From `feature_embedder` with the same model, augmentation and views; what it has embedded is not
+        embedded again.
     state_folder : Path, optional
         Where the state after each epoch is kept, so that the same call goes on after a crash. It can be
         deleted afterwards.
@@ -126,39 +132,42 @@ def train(
     entry = find_model(model)
     _require_depth(depth, entry)
     started = time.perf_counter()
-    network = feature_network(model, cache_dir or user_cache_dir())
     n_map_views = n_views or DEFAULT_VIEWS
+    options: dict[str, Any] = {"cache_dir": cache_dir, "progress": progress}
+    embedder = embedder or feature_embedder(model, augment, n_map_views, **options)
+    network = embedder.network
+    # What a folder named test holds is never learned from, so that one view of it is enough.
+    is_judge = [folder.has_split and split == "test" for split in folder.splits]
+    views, kept, failed = embedder.views(folder.paths, is_judge)
+    groups = np.asarray(groups)[kept]
+    folder = folder.without({failure.path for failure in failed})
+    is_judge = [is_judge[position] for position in kept]
 
     def embedded(network: FeatureNetwork) -> Sequence[NDArray[np.float32]]:
-        return _embedded(network, folder.paths, augment, n_map_views, cache_dir, progress)[0]
+        again = FeatureEmbedder(network, augment, n_map_views, **options)
+        return again.views(folder.paths, is_judge)[0]
 
-    with steps(2 if depth == "head" else 8):
-        views, kept, failed = _embedded(network, folder.paths, augment, n_map_views, cache_dir, progress)
-        usable = set(kept.tolist())
-        folder = folder.without({path for row, path in enumerate(folder.paths) if row not in usable})
-        names, y = np.unique(folder.labels, return_inverse=True)
-        data = TrainingData(views, network.base.dim, y, np.asarray(groups)[kept])
-        is_test = rows_of_test(
-            data.y,
-            data.groups,
-            folder.splits,
+    names, y = np.unique(folder.labels, return_inverse=True)
+    data = TrainingData(views, network.base.dim, y, groups)
+    is_test = rows_of_test(
+        data.y, data.groups, folder.splits, whole_classes=folder.holds_pairs, random_state=random_state
+    )
+    fitted = np.flatnonzero(~is_test)
+    of_fitted = data.rows(fitted)
+    _require_enough(of_fitted, is_test, folder.holds_pairs)
+    divisions = list(
+        draws(
+            of_fitted.y,
+            of_fitted.groups,
             whole_classes=folder.holds_pairs,
             random_state=random_state,
         )
-        fitted = np.flatnonzero(~is_test)
-        of_fitted = data.rows(fitted)
-        _require_enough(of_fitted, is_test, folder.holds_pairs)
-        divisions = list(
-            draws(
-                of_fitted.y,
-                of_fitted.groups,
-                whole_classes=folder.holds_pairs,
-                random_state=random_state,
-            )
-        )
+    )
+    depth = _resolved(depth, entry, of_fitted.y, folder.holds_pairs)
+    layers: TrainedLayers | None = None
+    with steps(_N_STEPS if depth != "head" else 1):
         fit = choose_map(of_fitted, divisions, dim, progress=progress)
-        layers: TrainedLayers | None = None
-        if (depth := _resolved(depth, entry, of_fitted.y, folder.holds_pairs)) != "head":
+        if depth != "head":
             from nearsight.training.backbone.depth import Options, train_layers
 
             with nullcontext(state_folder) if state_folder else tempfile.TemporaryDirectory() as kept_in:
@@ -220,6 +229,31 @@ def train(
     )
 
 
+def feature_embedder(
+    model: str = DEFAULT_MODEL,
+    augment: str = "photos",
+    n_views: int | None = None,
+    *,
+    cache_dir: Path | None = None,
+    progress: bool | None = None,
+) -> FeatureEmbedder:
+    """Return what embeds images for `train`, and may embed them before, see there.
+
+    Parameters
+    ----------
+    model, augment, n_views, cache_dir, progress
+        See `train`.
+
+    Raises
+    ------
+    UnknownModelError, InvalidParameterError
+        See `train`.
+    """
+    network = feature_network(model, cache_dir or user_cache_dir())
+    augmentation(augment)
+    return FeatureEmbedder(network, augment, n_views or DEFAULT_VIEWS, cache_dir=cache_dir, progress=progress)
+
+
 def _require_depth(depth: str, entry: ModelEntry) -> None:
     if depth not in DEPTHS:
         raise InvalidParameterError(f"depth is {depth!r}; it must be one of {', '.join(DEPTHS)}")
@@ -251,21 +285,6 @@ def _resolved(depth: str, entry: ModelEntry, y: NDArray[np.integer], holds_pairs
     from nearsight.training.backbone.depth import device
 
     return "all" if device() == "cuda" else "last"
-
-
-def _embedded(
-    network: FeatureNetwork,
-    paths: Sequence[str],
-    augment: str,
-    n_views: int,
-    cache_dir: Path | None,
-    progress: bool | None,
-) -> tuple[list[NDArray[np.float32]], NDArray[np.integer], list[ImageFailure]]:
-    """Return the features of each view, of the images that could be used, and their positions."""
-    backend = ViewsBackend(network.backend(), augmentation(augment), n_views)
-    result = Embedder(backend, cache_dir=cache_dir, progress=progress).embed(list(paths))
-    views = [result.vectors[:, number * network.dim :][:, : network.dim] for number in range(n_views)]
-    return views, result.positions, result.failed
 
 
 def _require_enough(fitted: TrainingData, is_test: NDArray[np.bool_], holds_pairs: bool) -> None:

@@ -36,8 +36,8 @@ _N_SHEET_IMAGES, _N_SHEET_VIEWS = 8, 8
    "epoch": int or null, "share_of_trained_weights": float or null, "schedule": {}, "losses": [float],
    "epochs": [{"epoch": int, "share": float, "seen": float, "error": float, "unseen": float or null,
      "is_allowed": bool}]} or null,
- "augmentation", "views": int, "images": {"fitted": int, "test": int, "classes": int}, "test_split",
- "data_sha256", "seconds": float, "failed": [{"path", "reason"}]}""",
+ "augmentation", "views": int, "images": {"fitted": int, "test": int, "classes": int},
+ "classes": [str], "test_split", "data_sha256", "seconds": float, "failed": [{"path", "reason"}]}""",
     examples=(
         "nearsight train products/ --to my-model && nearsight index shelf/ --model dir:my-model",
         "nearsight train scans/ --to my-model --augment documents --contact-sheet views.jpg",
@@ -147,13 +147,11 @@ def train(
     from nearsight.services import training as service
 
     training.require_free(to_folder)
+    shared = {"cache_dir": run.settings.cache_dir, "progress": run.console.progress}
+    of_model = options.without_none(model=model, n_views=views)
+    embedder = training.feature_embedder(**of_model, augment=augment, **shared)
     labeled, groups = service.labeled_images(
-        folder,
-        labels,
-        exclusions,
-        pairs=pairs,
-        cache_dir=run.settings.cache_dir,
-        progress=run.console.progress,
+        folder, labels, exclusions, pairs=pairs, embedder=embedder, **shared
     )
     if contact_sheet is not None:
         service.write_contact_sheet(
@@ -163,12 +161,13 @@ def train(
     result = training.train(
         labeled,
         groups,
-        **options.without_none(model=model, dim=dim, loss=loss, epochs=epochs, n_views=views),
+        **of_model,
+        **options.without_none(dim=dim, loss=loss, epochs=epochs),
         depth=depth,
         augment=augment,
+        embedder=embedder,
         state_folder=state,
-        cache_dir=run.settings.cache_dir,
-        progress=run.console.progress,
+        **shared,
     )
     training.write_model(result, to_folder, training_charts(result))
     shutil.rmtree(state, ignore_errors=True)
