@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -147,7 +147,7 @@ def train(
     from nearsight.services import training as service
 
     training.require_free(to_folder)
-    shared = {"cache_dir": run.settings.cache_dir, "progress": run.console.progress}
+    shared: dict[str, Any] = {"cache_dir": run.settings.cache_dir, "progress": run.console.progress}
     of_model = options.without_none(model=model, n_views=views)
     embedder = training.feature_embedder(**of_model, augment=augment, **shared)
     labeled, groups = service.labeled_images(
