@@ -31,7 +31,7 @@ from nearsight.models import (
     load_model,
     load_text_encoder,
 )
-from nearsight.store import Filter, Location, MemoryStore, VectorStore, is_directory, locate
+from nearsight.store import Filter, Location, MemoryStore, VectorStore, locate
 
 if TYPE_CHECKING:
     from nearsight.models.pca import Projection
@@ -137,7 +137,8 @@ class Collection(AnalysisMethods, CollectionReader):
         cache_dir : Path, optional
             For converted models.
         in_memory : bool, optional
-            Whether the second search loads the rows, see `load_into_memory`; by default of a directory.
+            Whether the second search loads the rows, see `load_into_memory`; by default of a directory or a
+            bucket.
 
         Raises
         ------
@@ -151,7 +152,7 @@ class Collection(AnalysisMethods, CollectionReader):
             return cast("Collection", import_module("nearsight.client").open_collection(str(directory)))
         location = locate(directory)
         facts = manifest.CollectionManifest.read(location)
-        in_memory = is_directory(location) if in_memory is None else in_memory
+        in_memory = location.is_searched_in_memory if in_memory is None else in_memory
         rows, cache = location.open_store(facts.store), location.files / manifest.CACHE
         store = MemoryStore(rows, cache, columns=schema.columns_in_memory, enabled=in_memory)
         collection = cls(location, facts, store, device=device, cache_dir=cache_dir)

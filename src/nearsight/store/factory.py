@@ -21,9 +21,11 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(/?)")
 _PASSWORD = re.compile(r"(?<=://)([^/?#@:]*):.*@|([?&](?:ssl)?password=)[^&#]*", re.IGNORECASE)
 # What ships with nearsight, as module:function of the URI; each is imported when it is needed.
 _LOCATIONS = {
+    "gs": "nearsight.store.lance.object_storage.location:open_location",
     "milvus": "nearsight.store.milvus.location:open_location",
     "postgres": "nearsight.store.postgres.location:open_location",
     "postgresql": "nearsight.store.postgres.location:open_location",
+    "s3": "nearsight.store.lance.object_storage.location:open_location",
 }
 #: Packages that bring another scheme name a function from URI to `Location` under this group.
 ENTRY_POINTS = "nearsight.stores"
@@ -79,7 +81,8 @@ def locate(uri: str | Path | Location) -> Location:
     Parameters
     ----------
     uri : str or Path
-        A directory, ``postgres://user@host/database?collection=NAME``, or the URI of a plugin.
+        A directory, ``postgres://user@host/database?collection=NAME``, ``milvus://host?collection=NAME``,
+        ``s3://BUCKET/FOLDER``, ``gs://BUCKET/FOLDER``, or the URI of a plugin.
 
     Raises
     ------

@@ -32,6 +32,11 @@ class Location(Protocol):
         """The number type of a new collection: "float32" or "float16"."""
         ...
 
+    @property
+    def is_searched_in_memory(self) -> bool:
+        """Whether rows are loaded into memory at the second search; not where a server searches."""
+        ...
+
     def read_document(self, name: str) -> bytes | None:
         """Return a document, or None if there is none."""
         ...

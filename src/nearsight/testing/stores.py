@@ -75,6 +75,8 @@ class StoreTests:
         How far a stored number may be from the one written, and a similarity from the exact cosine.
     largest : float
         A number that a stored vector can hold.
+    n_examples : int
+        Sequences of random calls that are compared with a dict; fewer where a call is slow.
 
     Examples
     --------
@@ -93,6 +95,7 @@ class StoreTests:
 
     atol = 1e-5
     largest = 1e30
+    n_examples = 15
 
     def make(self, directory: Path) -> VectorStore:
         """Return a new, empty store of SCHEMA."""
@@ -375,7 +378,7 @@ class StoreTests:
         run_state_machine_as_test(
             Machine,
             settings=settings(
-                max_examples=15,
+                max_examples=self.n_examples,
                 stateful_step_count=20,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),

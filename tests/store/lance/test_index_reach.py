@@ -89,7 +89,7 @@ def reaches(store, monkeypatch, *args, **options):
 
 
 def measured(store):
-    return json.loads((store._directory / index_reach.FILE).read_text())
+    return json.loads((store._rows.root.parent / index_reach.FILE).read_text())
 
 
 def recall(store, k):
@@ -116,10 +116,10 @@ def test_what_was_measured_is_used_and_finds_as_much(store, monkeypatch):
 
 
 def test_another_index_is_not_searched_by_what_was_measured(store, monkeypatch):
-    path = store._directory / index_reach.FILE
+    path = store._rows.root.parent / index_reach.FILE
     before = path.read_text()
     path.write_text(before.replace(measured(store)["index"], "another"))
-    again = LanceStore.open(store._directory)
+    again = LanceStore.open(store._rows.root.parent)
     assert reaches(again, monkeypatch, draw(1, 3), 10)[0] == [FARTHEST]
     path.write_text("{")
     assert reaches(again, monkeypatch, draw(1, 3), 10)[0] == [FARTHEST]
@@ -135,7 +135,7 @@ def test_where_the_nearest_partitions_are_emptied_no_match_is_lost(store, monkey
     store.delete([hit.id for hit in nearest])
     with monkeypatch.context() as patch:
         patch.setattr(index_reach, "read", lambda *args: Reach(1, 2))
-        seen, [hits] = reaches(LanceStore.open(store._directory), patch, query[None], 20)
+        seen, [hits] = reaches(LanceStore.open(store._rows.root.parent), patch, query[None], 20)
     assert len(hits) == 20
     assert seen == [Reach(1, 2), FARTHEST]
     # When a fifth of the rows are gone, what was measured does not count.

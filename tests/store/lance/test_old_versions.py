@@ -14,7 +14,7 @@ from nearsight.store.lance.engine import import_lancedb
 from nearsight.store.lance.manifest_file import UnknownLayoutError, read_manifest_file
 from nearsight.store.lance.old_versions import delete_old_versions, newest_version
 from nearsight.store.lance.readers_lock import ReadersLock
-from nearsight.store.lance.table import SharedTable
+from nearsight.store.lance.table import Tables
 
 SCHEMA = pa.schema([pa.field("id", pa.string()), pa.field("number", pa.int64())])
 
@@ -26,8 +26,7 @@ def table(tmp_path):
 
 def made(directory):
     connection = import_lancedb().connect(directory, read_consistency_interval=None)
-    table = SharedTable.make(connection, "rows", SCHEMA)
-    return SharedTable(directory, table, ReadersLock(directory / ".lock"))
+    return Tables(directory, connection, ReadersLock(directory / ".lock")).make("rows", SCHEMA)
 
 
 def add(table, start, n):

@@ -35,6 +35,7 @@ class QdrantLocation:
     """
 
     default_storage = "float32"
+    is_searched_in_memory = False
 
     def __init__(self, address: Address) -> None:
         self._address = address

@@ -7,16 +7,12 @@ other columns are, and the rows stay small.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nearsight.store.lance.errors import translated
-from nearsight.store.lance.readers_lock import ReadersLock
-from nearsight.store.lance.table import Addresses, SharedTable, in_chunks
+from nearsight.store.lance.table import Addresses, SharedTable, Tables, in_chunks
 
 TABLE = "thumbnails"
 # Rows whose values are in memory at a time.
@@ -44,30 +40,19 @@ class BinaryColumns:
 
     Parameters
     ----------
-    directory : Path
-        Of the store.
-    connection : lancedb.DBConnection
-    readers_lock : ReadersLock
+    tables : Tables
         Of the store.
     """
 
-    def __init__(self, directory: Path, connection: Any, readers_lock: ReadersLock) -> None:
-        self._directory = directory
-        self._connection = connection
-        self._readers_lock = readers_lock
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
         self._table: SharedTable | None = None
-        self._versions = directory / f"{TABLE}.lance" / "_versions"
 
     @property
     def table(self) -> SharedTable | None:
         """The table, or None before the first value."""
-        if self._table is None and self._versions.is_dir():
-            with translated(self._directory, "opening the thumbnails"):
-                try:
-                    table = self._connection.open_table(TABLE)
-                except ValueError:  # another process has not finished creating it
-                    return None
-            self._table = SharedTable(self._directory, table, self._readers_lock)
+        if self._table is None:
+            self._table = self._tables.open(TABLE)
         return self._table
 
     @property
@@ -217,11 +202,9 @@ class BinaryColumns:
     def _made(self, schema: pa.Schema) -> SharedTable:
         table = self.table
         if table is None:
-            with translated(self._directory, "saving thumbnails"):
-                others = [schema.field(name) for name in schema.names if name != "id"]
-                fields = [pa.field("id", pa.string(), nullable=False), *others]
-                made = SharedTable.make(self._connection, TABLE, pa.schema(fields))
-            table = self._table = SharedTable(self._directory, made, self._readers_lock)
+            others = [schema.field(name) for name in schema.names if name != "id"]
+            fields = [pa.field("id", pa.string(), nullable=False), *others]
+            table = self._table = self._tables.make(TABLE, pa.schema(fields))
         return table
 
 

@@ -5,7 +5,6 @@ whole table where rows are wide (https://github.com/lancedb/lancedb/issues/2325)
 """
 
 import logging
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,14 +14,12 @@ import numpy as np
 from nearsight.errors import StorageError
 from nearsight.store.lance import maintenance
 from nearsight.store.lance.manifest_file import UnknownLayoutError
-from nearsight.store.lance.old_versions import newest_version
-from nearsight.store.lance.table import Addresses, SharedTable, TableState
+from nearsight.store.lance.table import Addresses, SharedTable, TableState, megabytes
 
 _LOG = logging.getLogger(__name__)
 _BATCH_ROWS = 256
 # Bytes in memory for each byte of a fragment that is merged, and for one that is copied in batches.
 _MERGE_MEMORY, _COPY_MEMORY_BYTES = 5, 256 * 2**20
-_DISK_MARGIN = 1.1
 
 Writing = Callable[[], AbstractContextManager[None]]
 Move = Callable[[SharedTable, Addresses], None]
@@ -137,7 +134,7 @@ class Compaction:
     def _sparse_rows(self) -> list[Addresses]:
         """Return the rows of fragments of which much is deleted."""
         try:
-            facts = newest_version(self.table.root)
+            facts = self.table.newest_version()
         except UnknownLayoutError as error:
             _LOG.warning("deleted rows stay on disk: %s", error)
             return []
@@ -148,7 +145,7 @@ class Compaction:
 
     def _check_room(self, rows: Addresses) -> None:
         n_bytes = self.table.row_bytes() * len(rows)
-        check_room(self.table.root, n_bytes)
+        self.table.check_room(n_bytes)
         n_memory = _MERGE_MEMORY * n_bytes if self._move is merge_rows else _COPY_MEMORY_BYTES
         available = available_memory_bytes()
         if available is not None and n_memory > available:
@@ -159,17 +156,6 @@ class Compaction:
             )
 
 
-def check_room(root: Path, n_bytes: float) -> None:
-    """Raise `StorageError` if the disk of a table has no room for so many bytes."""
-    free, needed = shutil.disk_usage(root).free, _DISK_MARGIN * n_bytes
-    if needed > free:
-        raise StorageError(
-            f"{root}: compacting needs {megabytes(needed)} on the disk, and {megabytes(free)} are free. Free"
-            " some space, and run the same command again; rows already saved are intact, and what was"
-            " compacted stays so."
-        )
-
-
 def available_memory_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
     """Return how much memory programs can still get, or None if the system does not say."""
     try:
@@ -177,14 +163,3 @@ def available_memory_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
         return 1024 * int(lines["MemAvailable"].split()[0])
     except (OSError, ValueError, KeyError, IndexError):
         return None
-
-
-def megabytes(n_bytes: float) -> str:
-    """Return a size as text.
-
-    Examples
-    --------
-    >>> megabytes(1_234_567), megabytes(9_876_543_210)
-    ('1.2 MB', '9,876.5 MB')
-    """
-    return f"{n_bytes / 1e6:,.1f} MB"

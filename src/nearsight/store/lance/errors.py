@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
 
 import filelock
@@ -25,7 +24,7 @@ _REASONS = {
 }
 
 
-def _storage_error(error: BaseException, directory: Path, doing: str) -> StorageError:
+def _storage_error(error: BaseException, place: object, doing: str) -> StorageError:
     text = str(error)
     match = re.search(r"os error (\d+)", text)
     code = int(match[1]) if match else getattr(error, "errno", None)
@@ -36,7 +35,7 @@ def _storage_error(error: BaseException, directory: Path, doing: str) -> Storage
         reason = (
             f"a file is gone ({detail}). If another process removed or compacted the collection, try again"
         )
-    wrapped = StorageError(f"{directory}: {doing} failed: {reason}.")
+    wrapped = StorageError(f"{place}: {doing} failed: {reason}.")
     wrapped.errno = code
     return wrapped
 
@@ -46,17 +45,17 @@ def _is_conflict(error: StorageError) -> bool:
 
 
 @contextmanager
-def translated(directory: Path, doing: str) -> Iterator[None]:
-    """Raise the engine's errors as StorageError, with a remedy."""
+def translated(place: object, doing: str) -> Iterator[None]:
+    """Raise the engine's errors as StorageError, with the place and a remedy."""
     try:
         yield
     except (StorageError, CollectionNotFoundError, filelock.Timeout):
         raise
     except (RuntimeError, OSError) as error:
-        raise _storage_error(error, directory, doing) from error
+        raise _storage_error(error, place, doing) from error
     except BaseException as error:
         if type(error).__name__ == "PanicException":  # how a bug or a full disk in Rust code arrives
-            raise _storage_error(error, directory, doing) from error
+            raise _storage_error(error, place, doing) from error
         raise
 
 

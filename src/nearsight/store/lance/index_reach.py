@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nearsight.artifacts import read_manifest, write_manifest
+from nearsight.artifacts import manifest_bytes, manifest_facts, replacing
 from nearsight.errors import NearsightError
 from nearsight.store.base import Hit
 from nearsight.store.lance.arrow import hits_by_query
@@ -39,6 +39,39 @@ _REFINE_FACTOR_OF_TRUTH = 10
 _ROWS_PER_PARTITION = 4096
 # With fewer rows left than this share, the nearest partitions may hold too few.
 _LEAST_ROWS_LEFT = 0.8
+
+
+class ReachFile(Protocol):
+    """Where the measured reach is kept; both methods may raise OSError and StorageError."""
+
+    def read(self) -> bytes | None:
+        """Return what was written last, or None."""
+        ...
+
+    def write(self, content: bytes) -> None:
+        """Write in the place of what was there, whole or not at all."""
+        ...
+
+
+class LocalReachFile:
+    """A `ReachFile` beside the tables.
+
+    Parameters
+    ----------
+    directory : Path
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / FILE
+
+    def read(self) -> bytes | None:
+        """Return what was written last."""
+        return self._path.read_bytes()
+
+    def write(self, content: bytes) -> None:
+        """Write in the place of what was there."""
+        with replacing(self._path) as file:
+            file.write(content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +143,7 @@ def chosen(recall: Callable[[Reach], float], n_rows: int) -> Reach:
     return Reach(0, refine_factor)
 
 
-def measure(rows: SharedTable, directory: Path) -> None:
+def measure(rows: SharedTable, file: ReachFile) -> None:
     """Choose the reach for the present index on some stored rows, and save it.
 
     Without it, searches go as far as they can, so a failure is no error.
@@ -119,25 +152,28 @@ def measure(rows: SharedTable, directory: Path) -> None:
         with rows.use("measuring the index") as table:
             index = vector_index(table)
             n_rows = int(table.count_rows())
-            if index is None or n_rows <= MAX_K or read(directory, index, n_rows):
+            if index is None or n_rows <= MAX_K or read(file, index, n_rows):
                 return
             recall = _recall(table, n_rows)
             reach = chosen(recall, n_rows)
             facts = {"index": str(index.index_uuid), "rows": n_rows, "recall": recall(reach)}
         facts |= {"probes": reach.n_probes, "refine_factor": reach.refine_factor}
-        write_manifest(directory / FILE, _FORMAT, facts)
+        file.write(manifest_bytes(_FORMAT, facts))
     except (OSError, NearsightError) as error:
-        _LOG.info("%s: the index was not measured: %s", directory, error)
+        _LOG.info("the index was not measured: %s", error)
 
 
-def read(directory: Path, index: Any, n_rows: int) -> Reach | None:
+def read(file: ReachFile, index: Any, n_rows: int) -> Reach | None:
     """Return the reach that was measured for an index, or None if it was another, or had many more rows."""
     try:
-        with read_manifest(directory / FILE, _FORMAT) as facts:
+        content = file.read()
+        if content is None:
+            return None
+        with manifest_facts(content, "the store", FILE, _FORMAT) as facts:
             if facts["index"] == str(index.index_uuid) and n_rows >= _LEAST_ROWS_LEFT * facts["rows"]:
                 return Reach(int(facts["probes"]), int(facts["refine_factor"]))
     except (OSError, NearsightError) as error:
-        _LOG.debug("%s: no measured index: %s", directory, error)
+        _LOG.debug("no measured index: %s", error)
     return None
 
 

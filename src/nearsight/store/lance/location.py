@@ -24,6 +24,7 @@ class DirectoryLocation:
     """
 
     default_storage = "float32"
+    is_searched_in_memory = True
 
     def __init__(self, directory: Path) -> None:
         self.files = directory

@@ -84,7 +84,11 @@ def read_manifest_file(path: Path) -> VersionFacts:
     UnknownLayoutError
         It is damaged, or of a layout that is not known for certain.
     """
-    data = path.read_bytes()
+    return read_manifest(path.read_bytes(), str(path))
+
+
+def read_manifest(data: bytes, name: str) -> VersionFacts:
+    """Read the contents of a file of ``_versions``; see `read_manifest_file`."""
     try:
         position, magic = _FOOTER.unpack(data[-_FOOTER.size :])
         if magic != _MAGIC:
@@ -93,7 +97,7 @@ def read_manifest_file(path: Path) -> VersionFacts:
         if index_position is not None:
             _read_indices(_section(data, index_position), facts)
     except (ValueError, IndexError, TypeError, struct.error) as error:
-        raise UnknownLayoutError(f"{path}: the layout of this version is not known: {error}") from error
+        raise UnknownLayoutError(f"{name}: the layout of this version is not known: {error}") from error
     return facts
 
 

@@ -91,14 +91,29 @@ def _versions(root: Path) -> list[_Version]:
     """Return the versions, the newest first."""
     versions = []
     for path in (root / "_versions").glob("*.manifest"):
-        if not path.stem.isdecimal():
-            raise UnknownLayoutError(f"{path}: a version has a name that is not a number")
-        number = int(path.stem)
-        number = _LARGEST - number if len(path.stem) == _NAMED_BY_REST else number
+        number = version_number(path.stem, str(path))
         versions.append(_Version(number, path, path.stat().st_mtime))
     if not versions:
         raise UnknownLayoutError(f"{root}: there is no version")
     return sorted(versions, key=lambda version: -version.number)
+
+
+def version_number(stem: str, path: str) -> int:
+    """Return the number of a version by the name of its manifest, without its ending.
+
+    Raises
+    ------
+    UnknownLayoutError
+        It is no number.
+
+    Examples
+    --------
+    >>> version_number("18446744073709551612", ""), version_number("3", "")
+    (3, 3)
+    """
+    if not stem.isdecimal():
+        raise UnknownLayoutError(f"{path}: a version has a name that is not a number")
+    return _LARGEST - int(stem) if len(stem) == _NAMED_BY_REST else int(stem)
 
 
 def _read(version: _Version) -> VersionFacts:

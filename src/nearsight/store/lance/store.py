@@ -1,4 +1,4 @@
-"""The embedded engine: LanceDB tables in a directory, safe to share between processes.
+"""The embedded engine: LanceDB tables, safe to share between processes.
 
 One table holds the rows, another their binary columns (see `binary_columns`).
 """
@@ -21,16 +21,18 @@ from nearsight.store.filters.ast import Filter
 from nearsight.store.lance import binary_columns, index_reach, maintenance
 from nearsight.store.lance.arrow import hits_by_query, is_storable, public_batch, public_schema, stored_rows
 from nearsight.store.lance.binary_columns import BinaryColumns, binary_names
+from nearsight.store.lance.compaction import Writing
 from nearsight.store.lance.engine import import_lancedb
 from nearsight.store.lance.errors import retried, translated
-from nearsight.store.lance.index_reach import Reach, nearest, vector_index
+from nearsight.store.lance.index_reach import LocalReachFile, Reach, ReachFile, nearest, vector_index
 from nearsight.store.lance.readers_lock import ReadersLock
 from nearsight.store.lance.sql import filter_sql, ids_sql
-from nearsight.store.lance.table import IDS_PER_LOOKUP, SharedTable
-from nearsight.store.lance.upkeep import UPKEEP_LOCK, Upkeep
+from nearsight.store.lance.table import IDS_PER_LOOKUP, SharedTable, Tables
+from nearsight.store.lance.upkeep import Upkeep
 
-_TABLE = "pictures"
-_IN_USE_LOCK, _WRITE_LOCK = ".in-use.lock", ".write.lock"
+#: Of the rows.
+TABLE = "pictures"
+_IN_USE_LOCK, _WRITE_LOCK, _UPKEEP_LOCK = ".in-use.lock", ".write.lock", ".upkeep.lock"
 # Rows of a batch, without and with vectors: several batches are in flight at once. With thumbnails it is one,
 # and looking up many at once is faster.
 _NARROW_BATCH_ROWS, _WIDE_BATCH_ROWS, _BINARY_BATCH_ROWS = 4096, 256, 1024
@@ -38,19 +40,22 @@ _QUERIES_PER_CALL = 64
 
 
 class LanceStore:
-    """A VectorStore in a local directory.
+    """A VectorStore of two LanceDB tables.
 
     Use `create` or `open`. Threads may share an object, any number of processes may open a directory;
     forked children may not use it.
     """
 
-    def __init__(self, directory: Path, connection: Any, table: Any) -> None:
-        self._directory = directory
-        self._vector_type: pa.DataType = table.schema.field("vector").type
-        readers_lock = ReadersLock(directory / _IN_USE_LOCK)
-        self._rows = SharedTable(directory, table, readers_lock)
-        self._binary = BinaryColumns(directory, connection, readers_lock)
-        self._upkeep = Upkeep(directory, self._rows, self._binary, readers_lock, self._writing)
+    def __init__(
+        self, rows: SharedTable, binary: BinaryColumns, upkeep: Upkeep, writing: Writing, reach: ReachFile
+    ) -> None:
+        self._vector_type: pa.DataType = rows.schema.field("vector").type
+        self._rows = rows
+        self._binary = binary
+        self._upkeep = upkeep
+        # The write lock: what is written in several steps is seen by other writers as one.
+        self._writing = writing
+        self._reach = reach
         # Version, rows, index of the vectors, and how far to go with it, once that is known.
         self._counts: tuple[int, int, Any, Reach | None] = (-1, 0, None, None)
 
@@ -76,14 +81,10 @@ class LanceStore:
             raise VectorError(
                 f"a table needs columns 'id' (string) and 'vector' (float32[d] or float16[d]), not {schema}."
             )
-        lancedb = import_lancedb()
-        with translated(directory, "making the collection"):
-            connection = lancedb.connect(directory, read_consistency_interval=None)
-            table = SharedTable.make(connection, _TABLE, schema)
-        types = {field.name: field.type for field in table.schema}
-        if any(types.get(field.name) != field.type for field in schema):
-            raise StorageError(f"{directory}: there is a table with other columns. Choose another directory.")
-        return cls(directory, connection, table)
+        tables = _tables(directory, import_lancedb(), "making the collection")
+        rows = tables.make(TABLE, schema)
+        check_columns(rows, schema, "directory")
+        return cls._of(directory, tables, rows)
 
     @classmethod
     def open(cls, directory: Path) -> "LanceStore":
@@ -100,37 +101,46 @@ class LanceStore:
             raise CollectionNotFoundError(
                 f"{directory}: there is no collection. Check the path, or create one."
             )
-        lancedb = import_lancedb()
-        with translated(directory, "opening the collection"):
-            connection = lancedb.connect(directory, read_consistency_interval=None)
-            try:
-                return cls(directory, connection, connection.open_table(_TABLE))
-            except ValueError as error:  # what LanceDB raises for a table without a single version
-                raise CollectionNotFoundError(
-                    f"{directory}: the collection was never finished. {error}"
-                ) from error
+        tables = _tables(directory, import_lancedb(), "opening the collection")
+        rows = tables.open(TABLE)
+        if rows is None:
+            raise CollectionNotFoundError(
+                f"{directory}: the collection was never finished; delete {directory}, and create it again."
+            )
+        return cls._of(directory, tables, rows)
+
+    @classmethod
+    def _of(cls, directory: Path, tables: Tables, rows: SharedTable) -> "LanceStore":
+        @contextmanager
+        def writing() -> Iterator[None]:
+            lock = filelock.FileLock(directory / _WRITE_LOCK, thread_local=False)
+            with translated(directory, "waiting for other writers"), lock:
+                yield
+
+        @contextmanager
+        def maintaining(blocking: bool) -> Iterator[None]:
+            lock = filelock.FileLock(directory / _UPKEEP_LOCK, blocking=blocking, thread_local=False)
+            with translated(directory, "maintenance"), lock:
+                yield
+
+        binary, reach = BinaryColumns(tables), LocalReachFile(directory)
+        upkeep = Upkeep(tables, rows, binary, writing, maintaining, reach)
+        return cls(rows, binary, upkeep, writing, reach)
 
     @staticmethod
     def is_at(directory: Path) -> bool:
         """Whether a directory holds the table, finished or not."""
-        return (directory / f"{_TABLE}.lance").is_dir()
+        return (directory / f"{TABLE}.lance").is_dir()
 
     @staticmethod
     def is_unfinished_at(directory: Path, *, with_rows: bool) -> bool:
         """Whether a directory holds nothing but files of a table; without `with_rows`, one without rows."""
-        tables = [f"{_TABLE}.lance", f"{binary_columns.TABLE}.lance"]
-        known = {*tables, _IN_USE_LOCK, _WRITE_LOCK, UPKEEP_LOCK, index_reach.FILE}
+        tables = [f"{TABLE}.lance", f"{binary_columns.TABLE}.lance"]
+        known = {*tables, _IN_USE_LOCK, _WRITE_LOCK, _UPKEEP_LOCK, index_reach.FILE}
         if not directory.is_dir() or any(entry.name not in known for entry in directory.iterdir()):
             return False
         data = [directory / table / "data" for table in tables]
         return with_rows or not any(any(folder.iterdir()) for folder in data if folder.is_dir())
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Hold the write lock: what is written in several steps is seen by other writers as one."""
-        lock = filelock.FileLock(self._directory / _WRITE_LOCK, thread_local=False)
-        with translated(self._directory, "waiting for other writers"), lock:
-            yield
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -231,7 +241,7 @@ class LanceStore:
         _, n_rows, index, reach = self._counts
         if index is not None and reach is None:
             # Measured after the index was built, maybe by another process just now.
-            reach = index_reach.read(self._directory, index, n_rows)
+            reach = index_reach.read(self._reach, index, n_rows)
             self._counts = (version, n_rows, index, reach)
             reach = reach or index_reach.FARTHEST
         return n_rows, reach
@@ -355,3 +365,16 @@ class LanceStore:
     def optimize(self) -> None:
         """Compact, rebuild the indexes and delete old versions now, after other processes that do so."""
         self._upkeep.optimize()
+
+
+def check_columns(rows: SharedTable, schema: pa.Schema, what: str) -> None:
+    """Raise `StorageError` if a table lacks columns, or has them with other types."""
+    types = {field.name: field.type for field in rows.schema}
+    if any(types.get(field.name) != field.type for field in schema):
+        raise StorageError(f"{rows.place}: there is a table with other columns. Choose another {what}.")
+
+
+def _tables(directory: Path, lancedb: Any, doing: str) -> Tables:
+    with translated(directory, doing):
+        connection = lancedb.connect(directory, read_consistency_interval=None)
+    return Tables(directory, connection, ReadersLock(directory / _IN_USE_LOCK))

@@ -1,6 +1,8 @@
 """One LanceDB table of a store, at its newest version whoever wrote it."""
 
 import hashlib
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +17,8 @@ from numpy.typing import NDArray
 from nearsight.errors import StorageError
 from nearsight.store.lance import maintenance
 from nearsight.store.lance.errors import retried, translated
-from nearsight.store.lance.old_versions import delete_old_versions
+from nearsight.store.lance.manifest_file import VersionFacts
+from nearsight.store.lance.old_versions import delete_old_versions, newest_version
 from nearsight.store.lance.platform_checks import check_process
 from nearsight.store.lance.readers_lock import ReadersLock
 from nearsight.store.lance.sql import ids_sql
@@ -24,9 +27,10 @@ from nearsight.store.lance.sql import ids_sql
 IDS_PER_LOOKUP = 1000
 # Files of Lance 2.0 are scanned up to three times faster than those of 2.1 and 2.2, and compacted in half the
 # memory: the later formats compress, and vectors and JPEGs hardly get smaller.
-_FILE_FORMAT = {"new_table_data_storage_version": "2.0"}
+FILE_FORMAT = {"new_table_data_storage_version": "2.0"}
 # No file system keeps time stamps in larger steps.
 _SETTLED_NS = 3 * 10**9
+_DISK_MARGIN = 1.1
 
 Addresses = NDArray[np.uint64]
 
@@ -47,23 +51,16 @@ class SharedTable:
         self.root = directory / f"{table.name}.lance"
         self._versions = self.root / "_versions"
         self._last_version = (0, 0)
-        self._directory = directory
+        #: What errors name.
+        self.place: object = directory
         self._table = table
         self._readers_lock = readers_lock
-
-    @staticmethod
-    def make(connection: Any, name: str, schema: pa.Schema) -> Any:
-        """Create a table, or open the one that another process has created just now."""
-        try:
-            return connection.create_table(name, schema=schema, storage_options=_FILE_FORMAT)
-        except ValueError:
-            return connection.open_table(name)
 
     @contextmanager
     def use(self, doing: str) -> Iterator[Any]:
         """Yield LanceDB's table at its newest version; while the block runs, no file of it is deleted."""
         check_process()
-        with translated(self._directory, doing), self._readers_lock.shared():
+        with translated(self.place, doing), self._readers_lock.shared():
             # Once per call, because each look for a newer version lists a directory.
             self._table.checkout_latest()
             yield self._table
@@ -224,6 +221,35 @@ class SharedTable:
         with self.use("removing rows") as table:
             table.delete(" OR ".join(runs))
 
+    def newest_version(self) -> VersionFacts:
+        """Return what the newest version consists of.
+
+        Raises
+        ------
+        UnknownLayoutError
+            The manifest is not of a layout that is known for certain.
+        """
+        return newest_version(self.root)
+
+    def kept(self) -> "KeptVersions":
+        """Return the versions that were not deleted yet."""
+        written_s = [entry.stat().st_mtime for entry in os.scandir(self._versions)]
+        return KeptVersions(len(written_s), min(written_s, default=time.time()))
+
+    def size_bytes(self) -> int:
+        """Return the bytes of all files, those of old versions included."""
+        return sum(file.stat().st_size for file in self.root.rglob("*") if file.is_file())
+
+    def check_room(self, n_bytes: float) -> None:
+        """Raise `StorageError` if the disk has no room for so many bytes."""
+        free, needed = shutil.disk_usage(self.root).free, _DISK_MARGIN * n_bytes
+        if needed > free:
+            raise StorageError(
+                f"{self.root}: compacting needs {megabytes(needed)} on the disk, and {megabytes(free)} are"
+                " free. Free some space, and run the same command again; rows already saved are intact, and"
+                " what was compacted stays so."
+            )
+
     def delete_old_versions(self, keep_s: float) -> None:
         """Delete the files of old versions: all if nobody else reads, else those older than `keep_s`.
 
@@ -233,7 +259,7 @@ class SharedTable:
             The files are not known for certain; then none is deleted.
         """
         with (
-            translated(self._directory, "deleting old versions"),
+            translated(self.place, "deleting old versions"),
             self._readers_lock.exclusive() as is_alone,
         ):
             if is_alone:
@@ -288,6 +314,72 @@ class TableState:
     n_unindexed: dict[str, int]
     n_fragments: int
     live_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptVersions:
+    """The versions of a table that were not deleted yet.
+
+    Attributes
+    ----------
+    n : int
+    oldest_s : float
+        When the oldest was written, in seconds since 1970.
+    """
+
+    n: int
+    oldest_s: float
+
+
+class Tables:
+    """The tables of a store in a directory.
+
+    Parameters
+    ----------
+    directory : Path
+    connection : lancedb.DBConnection
+    readers_lock : ReadersLock
+    """
+
+    def __init__(self, directory: Path, connection: Any, readers_lock: ReadersLock) -> None:
+        self.place: object = directory
+        self._directory = directory
+        self._connection = connection
+        self.readers_lock = readers_lock
+
+    def open(self, name: str) -> SharedTable | None:
+        """Open a table; return None if there is none, or it is not finished."""
+        if not (self._directory / f"{name}.lance" / "_versions").is_dir():
+            return None
+        with translated(self.place, "opening the collection"):
+            try:
+                table = self._connection.open_table(name)
+            except ValueError:  # without a single version
+                return None
+        return self._shared(table)
+
+    def make(self, name: str, schema: pa.Schema) -> SharedTable:
+        """Create a table, or open the one that another process has created just now."""
+        with translated(self.place, "making the collection"):
+            try:
+                table = self._connection.create_table(name, schema=schema, storage_options=FILE_FORMAT)
+            except ValueError:
+                table = self._connection.open_table(name)
+        return self._shared(table)
+
+    def _shared(self, table: Any) -> SharedTable:
+        return SharedTable(self._directory, table, self.readers_lock)
+
+
+def megabytes(n_bytes: float) -> str:
+    """Return a size as text.
+
+    Examples
+    --------
+    >>> megabytes(1_234_567), megabytes(9_876_543_210)
+    ('1.2 MB', '9,876.5 MB')
+    """
+    return f"{n_bytes / 1e6:,.1f} MB"
 
 
 def _n_unindexed(n_rows: int, indices: Iterable[Any]) -> dict[str, int]:

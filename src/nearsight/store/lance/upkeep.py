@@ -4,26 +4,22 @@ LanceDB does none of it by itself. The rules are in `maintenance`.
 """
 
 import logging
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
-from pathlib import Path
 
 import filelock
 
 from nearsight.errors import StorageError
 from nearsight.store.lance import index_reach, maintenance
 from nearsight.store.lance.binary_columns import BinaryColumns
-from nearsight.store.lance.compaction import Compaction, Writing, check_room, copy_rows, merge_rows
-from nearsight.store.lance.errors import translated
+from nearsight.store.lance.compaction import Compaction, Writing, copy_rows, merge_rows
+from nearsight.store.lance.index_reach import ReachFile
 from nearsight.store.lance.manifest_file import UnknownLayoutError
-from nearsight.store.lance.readers_lock import ReadersLock
-from nearsight.store.lance.table import Addresses, SharedTable, TableState
+from nearsight.store.lance.table import Addresses, SharedTable, Tables, TableState
 
 _LOG = logging.getLogger(__name__)
-UPKEEP_LOCK = ".upkeep.lock"
 # Versions that other processes may still be reading, where the lock cannot rule that out.
 _RETENTION = timedelta(hours=1)
 # Four bits a dimension and exact distances for a few times k candidates: recall@10 of 0.999 and more
@@ -40,28 +36,33 @@ class Upkeep:
 
     Parameters
     ----------
-    directory : Path
+    tables : Tables
         Of the store.
     rows : SharedTable
     binary : BinaryColumns
-    readers_lock : ReadersLock
     writing : callable
         The store's write lock.
+    lock : callable
+        The lock of whoever does maintenance; called with False, it raises `filelock.Timeout` if it is taken.
+    reach : ReachFile
     """
 
     def __init__(
         self,
-        directory: Path,
+        tables: Tables,
         rows: SharedTable,
         binary: BinaryColumns,
-        readers_lock: ReadersLock,
         writing: Writing,
+        lock: Callable[[bool], AbstractContextManager[None]],
+        reach: ReachFile,
     ) -> None:
-        self._directory = directory
+        self._place = tables.place
+        self._readers_lock = tables.readers_lock
         self._rows = rows
         self._binary = binary
-        self._readers_lock = readers_lock
         self._writing = writing
+        self._lock = lock
+        self._reach = reach
         vector = rows.schema.field("vector").type
         row_bytes = vector.list_size * vector.value_type.bit_width // 8 + _OTHER_ROW_BYTES
         self._compaction = Compaction(
@@ -108,7 +109,7 @@ class Upkeep:
 
     def optimize(self) -> None:
         """Do all maintenance now, after other processes that do so."""
-        with self._lock(blocking=True):
+        with self._lock(True):
             # First, since a full disk may have room afterwards.
             self._delete_old_versions()
             self._move_binary_columns()
@@ -141,16 +142,16 @@ class Upkeep:
         if not is_due:
             return
         try:
-            with self._lock(blocking=False):
+            with self._lock(False):
                 # Another process may have done it meanwhile.
                 if may_rewrite and self._is_compaction_due(self._states()):
-                    _LOG.info("%s: compacting", self._directory)
+                    _LOG.info("%s: compacting", self._place)
                     self._compact()
                 self._build_indexes(growth)
                 if may_rewrite and self._is_cleanup_due(self._states()):
                     self._delete_old_versions()
         except filelock.Timeout:
-            _LOG.debug("%s: another process does the maintenance", self._directory)
+            _LOG.debug("%s: another process does the maintenance", self._place)
 
     def _states(self) -> list[TableState]:
         return [table.state() for table in self._tables()]
@@ -171,10 +172,10 @@ class Upkeep:
         state = self._rows.state()
         is_due = _is_vector_index_due(state, growth)
         if is_due:
-            _LOG.info("%s: building the search index of %d rows", self._directory, state.n_rows)
+            _LOG.info("%s: building the search index of %d rows", self._place, state.n_rows)
             self._rows.build_index("vector", IvfRq(distance_type="cosine", num_bits=_INDEX_BITS))
         if is_due or not growth:
-            index_reach.measure(self._rows, self._directory)
+            index_reach.measure(self._rows, self._reach)
 
     # --- compaction ---------------------------------------------------------------------------
 
@@ -197,7 +198,7 @@ class Upkeep:
 
     def _check_room(self, n_rows: int) -> None:
         # Those of the old fragments stay until all their rows have moved.
-        check_room(self._rows.root, n_rows * self._rows.row_bytes())
+        self._rows.check_room(n_rows * self._rows.row_bytes())
 
     # --- old versions -------------------------------------------------------------------------
 
@@ -208,10 +209,10 @@ class Upkeep:
             return False
         try:
             for table in self._tables():
-                written_s = [entry.stat().st_mtime for entry in os.scandir(table.root / "_versions")]
-                oldest_s, n_versions = min([oldest_s, *written_s]), n_versions + len(written_s)
+                kept = table.kept()
+                oldest_s, n_versions = min(oldest_s, kept.oldest_s), n_versions + kept.n
                 if n_versions >= maintenance.MIN_VERSIONS:
-                    disk_bytes += sum(f.stat().st_size for f in table.root.rglob("*") if f.is_file())
+                    disk_bytes += table.size_bytes()
         except OSError:  # another process deletes files meanwhile; the next call tries again
             return False
         if not maintenance.is_cleanup_due(
@@ -229,12 +230,6 @@ class Upkeep:
                 table.delete_old_versions(_RETENTION.total_seconds())
         except UnknownLayoutError as error:
             _LOG.warning("old versions stay on disk: %s", error)
-
-    @contextmanager
-    def _lock(self, *, blocking: bool) -> Iterator[None]:
-        lock = filelock.FileLock(self._directory / UPKEEP_LOCK, blocking=blocking, thread_local=False)
-        with translated(self._directory, "maintenance"), lock:
-            yield
 
 
 def _is_key_index_due(state: TableState, growth: float) -> bool:

@@ -43,6 +43,7 @@ class MilvusLocation:
 
     # Milvus 2.3 has no float16.
     default_storage = "float32"
+    is_searched_in_memory = False
 
     def __init__(self, address: MilvusAddress) -> None:
         self._address = address

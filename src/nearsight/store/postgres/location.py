@@ -36,6 +36,7 @@ class PostgresLocation:
 
     # The index compares float16 whatever is stored, and half the room keeps more of it in memory.
     default_storage = "float16"
+    is_searched_in_memory = False
 
     def __init__(self, address: Address) -> None:
         self._address = address
