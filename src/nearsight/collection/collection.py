@@ -137,8 +137,7 @@ class Collection(AnalysisMethods, CollectionReader):
         cache_dir : Path, optional
             For converted models.
         in_memory : bool, optional
-            Whether the second search loads the rows, see `load_into_memory`; by default of a directory or a
-            bucket.
+            Whether the second search loads the rows, see `load_into_memory`; by default not on a server.
 
         Raises
         ------

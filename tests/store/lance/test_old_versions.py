@@ -14,7 +14,7 @@ from nearsight.store.lance.engine import import_lancedb
 from nearsight.store.lance.manifest_file import UnknownLayoutError, read_manifest_file
 from nearsight.store.lance.old_versions import delete_old_versions, newest_version
 from nearsight.store.lance.readers_lock import ReadersLock
-from nearsight.store.lance.table import Tables
+from nearsight.store.lance.table import LanceTables
 
 SCHEMA = pa.schema([pa.field("id", pa.string()), pa.field("number", pa.int64())])
 
@@ -26,7 +26,7 @@ def table(tmp_path):
 
 def made(directory):
     connection = import_lancedb().connect(directory, read_consistency_interval=None)
-    return Tables(directory, connection, ReadersLock(directory / ".lock")).make("rows", SCHEMA)
+    return LanceTables(directory, connection, ReadersLock(directory / ".lock")).make("rows", SCHEMA)
 
 
 def add(table, start, n):

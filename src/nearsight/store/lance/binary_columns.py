@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nearsight.store.lance.table import Addresses, SharedTable, Tables, in_chunks
+from nearsight.store.lance.table import Addresses, LanceTables, SharedTable, in_chunks
 
 TABLE = "thumbnails"
 # Rows whose values are in memory at a time.
@@ -40,11 +40,11 @@ class BinaryColumns:
 
     Parameters
     ----------
-    tables : Tables
+    tables : LanceTables
         Of the store.
     """
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: LanceTables) -> None:
         self._tables = tables
         self._table: SharedTable | None = None
 

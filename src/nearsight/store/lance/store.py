@@ -27,7 +27,7 @@ from nearsight.store.lance.errors import retried, translated
 from nearsight.store.lance.index_reach import LocalReachFile, Reach, ReachFile, nearest, vector_index
 from nearsight.store.lance.readers_lock import ReadersLock
 from nearsight.store.lance.sql import filter_sql, ids_sql
-from nearsight.store.lance.table import IDS_PER_LOOKUP, SharedTable, Tables
+from nearsight.store.lance.table import IDS_PER_LOOKUP, LanceTables, SharedTable
 from nearsight.store.lance.upkeep import Upkeep
 
 #: Of the rows.
@@ -110,7 +110,7 @@ class LanceStore:
         return cls._of(directory, tables, rows)
 
     @classmethod
-    def _of(cls, directory: Path, tables: Tables, rows: SharedTable) -> "LanceStore":
+    def _of(cls, directory: Path, tables: LanceTables, rows: SharedTable) -> "LanceStore":
         @contextmanager
         def writing() -> Iterator[None]:
             lock = filelock.FileLock(directory / _WRITE_LOCK, thread_local=False)
@@ -374,7 +374,7 @@ def check_columns(rows: SharedTable, schema: pa.Schema, what: str) -> None:
         raise StorageError(f"{rows.place}: there is a table with other columns. Choose another {what}.")
 
 
-def _tables(directory: Path, lancedb: Any, doing: str) -> Tables:
+def _tables(directory: Path, lancedb: Any, doing: str) -> LanceTables:
     with translated(directory, doing):
         connection = lancedb.connect(directory, read_consistency_interval=None)
-    return Tables(directory, connection, ReadersLock(directory / _IN_USE_LOCK))
+    return LanceTables(directory, connection, ReadersLock(directory / _IN_USE_LOCK))

@@ -331,7 +331,7 @@ class KeptVersions:
     oldest_s: float
 
 
-class Tables:
+class LanceTables:
     """The tables of a store in a directory.
 
     Parameters

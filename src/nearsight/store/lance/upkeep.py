@@ -17,7 +17,7 @@ from nearsight.store.lance.binary_columns import BinaryColumns
 from nearsight.store.lance.compaction import Compaction, Writing, copy_rows, merge_rows
 from nearsight.store.lance.index_reach import ReachFile
 from nearsight.store.lance.manifest_file import UnknownLayoutError
-from nearsight.store.lance.table import Addresses, SharedTable, Tables, TableState
+from nearsight.store.lance.table import Addresses, LanceTables, SharedTable, TableState
 
 _LOG = logging.getLogger(__name__)
 # Versions that other processes may still be reading, where the lock cannot rule that out.
@@ -36,7 +36,7 @@ class Upkeep:
 
     Parameters
     ----------
-    tables : Tables
+    tables : LanceTables
         Of the store.
     rows : SharedTable
     binary : BinaryColumns
@@ -49,7 +49,7 @@ class Upkeep:
 
     def __init__(
         self,
-        tables: Tables,
+        tables: LanceTables,
         rows: SharedTable,
         binary: BinaryColumns,
         writing: Writing,

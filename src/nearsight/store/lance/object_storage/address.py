@@ -1,12 +1,12 @@
 """The URI of a collection in a bucket."""
 
 import hashlib
-import os
 import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from nearsight.errors import InvalidParameterError
+from nearsight.settings import environment
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 _OPTIONS = {"s3": {"endpoint", "region"}, "gs": set[str]()}
@@ -106,4 +106,4 @@ def parse_address(uri: str) -> ObjectAddress:
 
 
 def _variable(*names: str) -> str:
-    return next((value for value in map(os.environ.get, names) if value), "")
+    return next((value for value in map(environment().get, names) if value), "")

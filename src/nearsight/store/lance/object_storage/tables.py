@@ -15,7 +15,7 @@ from nearsight.store.lance.object_storage.bucket import Bucket
 from nearsight.store.lance.old_versions import version_number
 from nearsight.store.lance.platform_checks import check_process
 from nearsight.store.lance.readers_lock import ReadersLock
-from nearsight.store.lance.table import FILE_FORMAT, KeptVersions, SharedTable, Tables
+from nearsight.store.lance.table import FILE_FORMAT, KeptVersions, LanceTables, SharedTable
 
 _ENDING = ".manifest"
 
@@ -136,7 +136,7 @@ class ObjectTable(SharedTable):
         return content
 
 
-class ObjectTables(Tables):
+class ObjectTables(LanceTables):
     """The tables of a store below a folder of a bucket.
 
     Parameters
