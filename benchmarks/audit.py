@@ -62,6 +62,8 @@ from nearsight.processor import n_cores
 
 RATE = 0.01
 PREVALENCE = 0.05
+# Logarithm of an edge width below all that occur.
+SHARPEST = -10.0
 Measured = tuple[ImageStatistics, float, int, int]
 
 
@@ -189,9 +191,9 @@ def relative_blur(folder: Path, n_tested: int) -> dict[str, object]:
         list(ordered_map(lambda f: widths(f, ["unspoiled"]), train, n_threads=n_cores())), float
     )[:, 0]
     rows = np.array(list(ordered_map(lambda f: widths(f, list(ways)), tested, n_threads=n_cores())), float)
-    usual = medians(np.log(learned), [file.parent.name for file in train])
+    usual = medians(np.log(positive(learned)), [file.parent.name for file in train])
     of_class = np.array([usual.get(file.parent.name, usual[""]) for file in train])
-    by_size = medians(np.log(learned) - of_class, sizes(train))
+    by_size = medians(np.log(positive(learned)) - of_class, sizes(train))
     by_size[""] = 0.0
 
     def scores(values: np.ndarray, paths: list[Path]) -> np.ndarray:
@@ -199,15 +201,15 @@ def relative_blur(folder: Path, n_tested: int) -> dict[str, object]:
             usual.get(file.parent.name, usual[""]) + by_size.get(size, 0.0)
             for file, size in zip(paths, sizes(paths), strict=True)
         ]
-        return np.log(values) - np.array(shifts)
+        return np.log(positive(values)) - np.array(shifts)
 
     def limit(values: np.ndarray) -> float:
-        return from_good(values[np.isfinite(values)], false_alarm_rate=RATE / 4).value
+        return from_good(np.nan_to_num(values, nan=SHARPEST), false_alarm_rate=RATE / 4).value
 
-    absolute, relative = limit(np.log(learned)), limit(scores(learned, train))
+    absolute, relative = limit(np.log(positive(learned))), limit(scores(learned, train))
     result: dict[str, object] = {}
     for at, name in enumerate(ways):
-        by_width = np.log(rows[:, at]) > absolute
+        by_width = np.log(positive(rows[:, at])) > absolute
         by_ratio = scores(rows[:, at], tested) > relative
         difference = by_ratio.astype(float) - by_width
         means = difference[rng.integers(0, len(tested), (2000, len(tested)))].mean(axis=1)
@@ -218,6 +220,11 @@ def relative_blur(folder: Path, n_tested: int) -> dict[str, object]:
             "difference": [round(float(value), 3) for value in (difference.mean(), low, high)],
         }
     return result
+
+
+def positive(widths: np.ndarray) -> np.ndarray:
+    """Return edge widths; NaN where nothing is blurred at all, or there is no edge."""
+    return np.where(widths > 0, widths, np.nan)
 
 
 def medians(values: np.ndarray, groups: list) -> dict:

@@ -44,6 +44,17 @@ def test_a_logarithmic_scale_has_round_numbers():
     assert [text for text in ticks if text not in "xy" and not text.startswith("0.")] == ["10", "20", "50"]
 
 
+def test_a_long_label_does_not_leave_the_chart():
+    points = [
+        Point(1, 0.5, 0.4, 0.6, "m"),
+        Point(8, 0.6, 0.5, 0.7, "efficientnet-lite0+lite2"),
+        Point(16, 0.5, 0.4, 0.6, "m"),
+    ]
+    root = ElementTree.fromstring(str(chart(points, title="t", x_title="x", y_title="y", log_x=True)))
+    [long] = [text for text in root.findall("text") if text.text.startswith("efficientnet")]
+    assert long.get("text-anchor") == "end"
+
+
 def test_no_label_lies_on_another():
     points = [Point(10 + n / 100, 0.5 + n / 1000, 0.4, 0.9, f"model {n}") for n in range(4)]
     points.append(Point(1000, 0.5, 0.4, 0.9, "far away"))

@@ -222,4 +222,4 @@ def test_a_folded_section_and_a_table():
     reader = Reader(html)
     assert reader.open == []
     assert len(reader.all("details")) == 1
-    assert '<th scope="row">b&lt;</th><td>3</td>' in html
+    assert '<th scope="row">b&lt;</th><td class="figure">3</td>' in html

@@ -87,8 +87,7 @@ def chart(
             "high": top(p.high),
             "label": p.label,
             "is_marked": p.is_marked,
-            # A label near the right edge stands before its point.
-            "anchor": "end" if left(x) > _WIDTH - 170 else "start",
+            "anchor": _anchor(left(x), p.label),
         }
         for x, p in zip(xs, points, strict=True)
     ]
@@ -118,6 +117,12 @@ def standalone(svg: Markup) -> str:
     """Return a chart as the content of a file of its own."""
     head = '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="12" class="chart"'
     return str(svg).replace('<svg class="chart"', f"{head}", 1).replace("<title>", f"{_STYLE}<title>", 1)
+
+
+def _anchor(x: float, label: str) -> str:
+    """Return on which side of its point a label has room; the roomier side if on neither."""
+    is_late = x + len(label) * _LETTER > _WIDTH
+    return "end" if is_late and x > _WIDTH / 2 else "start"
 
 
 def _separate_labels(points: Sequence[dict[str, Any]]) -> None:

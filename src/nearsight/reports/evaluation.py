@@ -73,15 +73,20 @@ def write_evaluation(
 
 
 def _figures(evaluation: Evaluation) -> Section:
-    metrics = list(evaluation.models[0].metrics)
-    table = [["model", *map(metric_title, metrics), "NMI", "ARI", "images/s", "bytes", "license"]]
-    for model in evaluation.models:
-        values = [
-            f"{e.value:.3f} ({e.low:.3f} to {e.high:.3f})" if e.n else "–"
-            for e in (model.metrics[metric] for metric in metrics)
-        ]
-        cost = [f"{model.images_per_second:,.0f}", f"{model.bytes_per_vector:,}", model.license]
-        table.append([model.model, *values, f"{model.nmi:.3f}", f"{model.ari:.3f}", *cost])
+    """Return a table with a column for each model, since intervals are wide and models few."""
+    models = evaluation.models
+    table = [["", *(model.model for model in models)]]
+    for metric in models[0].metrics:
+        estimates = [model.metrics[metric] for model in models]
+        values = [f"{e.value:.3f} ({e.low:.3f} to {e.high:.3f})" if e.n else "–" for e in estimates]
+        table.append([metric_title(metric), *values])
+    table += [
+        ["NMI", *(f"{model.nmi:.3f}" for model in models)],
+        ["ARI", *(f"{model.ari:.3f}" for model in models)],
+        ["images/s", *(f"{model.images_per_second:,.0f}" for model in models)],
+        ["bytes a vector", *(f"{model.bytes_per_vector:,}" for model in models)],
+        ["license", *(model.license for model in models)],
+    ]
     return Section("Figures", f"The best {metric_title(evaluation.metric)} first.", table=table)
 
 
@@ -240,12 +245,15 @@ def _query_section(
     for position in positions:
         query = int(evaluation.queries[position])
         label = evaluation.labels[query]
+        answers = {}
         for model in models:
             value = model.values[evaluation.metric][position]
             hits = [int(row) for row in model.matches[position, :_N_HITS] if row >= 0]
-            cards = [_card(evaluation, row, thumbnails, right=label) for row in hits]
             heading = f"{model.model}: {metric_title(evaluation.metric)} {value:.2f}"
-            rows.append(Row(_card(evaluation, query, thumbnails), cards, label, heading=heading))
+            answers[heading] = [_card(evaluation, row, thumbnails, right=label) for row in hits]
+        (heading, cards), *more = answers.items()
+        query_card = Card(evaluation.paths[query], thumbnails.get(evaluation.paths[query]))
+        rows.append(Row(query_card, cards, label, heading=heading, more_hits=dict(more)))
     n = count(len(positions), "query", "queries")
     lead = f"{n}, the largest differences first. Right matches are framed."
     return Section(title, lead, rows=rows)
@@ -254,7 +262,7 @@ def _query_section(
 def _card(evaluation: Evaluation, row: int, thumbnails: Mapping[str, bytes], right: str = "") -> Card:
     path, label = evaluation.paths[row], evaluation.labels[row]
     badge = "right" if right and label == right else ""
-    return Card(path, thumbnails.get(path), metadata={"class": label}, badge=badge)
+    return Card(path, thumbnails.get(path), name=label, badge=badge)
 
 
 def _classes(evaluation: Evaluation) -> Section:
@@ -275,9 +283,10 @@ def _leaks(evaluation: Evaluation, thumbnails: Mapping[str, bytes]) -> Section:
         return Section()
     rows = [
         Row(
-            _card(evaluation, query, thumbnails),
-            [_card(evaluation, row, thumbnails, right=evaluation.labels[query])],
-            "test",
+            Card(evaluation.paths[query], thumbnails.get(evaluation.paths[query])),
+            [Card(evaluation.paths[row], thumbnails.get(evaluation.paths[row]))],
+            f"test: {evaluation.labels[query]}",
+            heading=f"train: {evaluation.labels[row]}",
         )
         for query, row in evaluation.leaks[:_N_LEAKS]
     ]

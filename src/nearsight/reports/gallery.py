@@ -97,7 +97,7 @@ class Card:
 class Row:
     """A query, its further parts if it has several, and its hits, the most similar first.
 
-    `heading` names the measure of their bars.
+    `heading` names the measure of their bars. `more_hits` are other answers to the same query, by heading.
     """
 
     query: Card
@@ -105,6 +105,12 @@ class Row:
     label: str = "Query"
     more_queries: Sequence[Card] = ()
     heading: str = ""
+    more_hits: Mapping[str, Sequence[Card]] = field(default_factory=dict)
+
+    @property
+    def answers(self) -> list[tuple[str, Sequence[Card]]]:
+        """All lists of hits, with their headings."""
+        return [(self.heading, self.hits), *self.more_hits.items()]
 
 
 @dataclass(frozen=True, slots=True)
