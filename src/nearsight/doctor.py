@@ -23,7 +23,7 @@ from nearsight.errors import (
     UnsupportedMachineError,
 )
 from nearsight.settings import Settings
-from nearsight.store import shown_uri
+from nearsight.store import CheckedLocation, is_directory, locate, shown_uri
 from nearsight.text_format import count, size
 
 # Below this, a new collection or cache file may already fill the disk.
@@ -89,7 +89,13 @@ def run_checks(settings: Settings, collection: str) -> Iterator[Check]:
     yield check_cache(settings.cache_dir)
     yield _no_exception("model", lambda: check_model(settings.cache_dir))
     yield _no_exception("workers", lambda: check_workers(settings))
-    if processor_check.status == "fail":
+    store_checks = []
+    for check in check_store(collection):
+        store_checks.append(check)
+        yield check
+    if any(check.status == "fail" for check in store_checks):
+        yield Check("collection", "fail", "not opened: a check of its storage failed", "see the checks above")
+    elif processor_check.status == "fail":
         # Importing LanceDB would end the process with an illegal instruction.
         yield Check("collection", "fail", "not opened: the processor cannot run LanceDB")
     else:
@@ -326,6 +332,18 @@ def check_workers(settings: Settings) -> Check:
 
 def _fastest_first(plans: dict[str, float]) -> list[tuple[str, float]]:
     return sorted(plans.items(), key=lambda plan: -plan[1])
+
+
+def check_store(uri: str) -> Iterator[Check]:
+    """Check the server that keeps the collection, and the tables there, where the engine can."""
+    if is_directory(uri):
+        return
+    try:
+        place = locate(uri)
+        for check in place.checks() if isinstance(place, CheckedLocation) else ():
+            yield Check(check.name, check.status, check.detail, check.fix)
+    except NearsightError as error:
+        yield Check("server", "fail", str(error), "check the URI, and what the message says")
 
 
 def check_collection(uri: str, cache_dir: Path) -> Check:

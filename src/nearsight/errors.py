@@ -14,6 +14,7 @@
     ├── FingerprintMismatchError (ValueError)   vectors of another model or preprocessing
     ├── CollectionNotFoundError (FileNotFoundError)
     ├── NotACollectionError (ValueError)        the directory is not a collection
+    ├── CopyDifferenceError (ValueError)        a copy of a collection is not as the original
     ├── DetectorFileError (ValueError)          a detector's file is missing, damaged or different
     ├── NewerFormatError (RuntimeError)         written by a newer nearsight
     ├── UnknownIdError (KeyError)               no image has that id
@@ -28,6 +29,7 @@ Each message names the value, the rule that it breaks, and the remedy.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 
 class NearsightError(Exception):
@@ -146,6 +148,24 @@ class ServiceError(NearsightError, RuntimeError):
 
 class StorageError(NearsightError, OSError):
     """The storage cannot be written or read: it is full, read-only or gone."""
+
+
+class CopyDifferenceError(NearsightError, ValueError):
+    """A copy of a collection is not as the original.
+
+    Attributes
+    ----------
+    differences : dict
+        ``missing``, ``different`` and ``surplus``: numbers of images; ``first``: what is the matter with the
+        first of them.
+    """
+
+    def __init__(self, message: str, differences: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.differences = differences or {}
+
+    def __reduce__(self) -> tuple[type["CopyDifferenceError"], tuple[str, dict[str, Any]]]:
+        return type(self), (self.args[0], self.differences)
 
 
 @dataclass(frozen=True, slots=True)

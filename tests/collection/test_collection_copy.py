@@ -1,6 +1,7 @@
 """A collection is copied whole, or is no collection yet."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -11,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from nearsight import Collection
-from nearsight.collection import collection_copy, copy_collection
-from nearsight.errors import CollectionNotFoundError, NotACollectionError, StorageError
+from nearsight.collection import collection_copy, copy_collection, copy_comparison
+from nearsight.errors import CollectionNotFoundError, CopyDifferenceError, NotACollectionError, StorageError
 from nearsight.store import open_store
 from nearsight.store.lance.location import DirectoryLocation
 from nearsight.store.lance.store import LanceStore
@@ -134,15 +135,40 @@ def test_a_whole_copy_is_not_begun_anew(original, tmp_path, monkeypatch, photos)
         copy_collection(original, tmp_path / "copy")
 
 
-def test_a_copy_of_something_else_begins_anew(original, tmp_path, monkeypatch, photos):
+def test_an_unfinished_copy_of_something_else_is_kept_until_asked(original, tmp_path, monkeypatch, photos):
     other = Collection.create(tmp_path / "other", model=FakeBackend())
     other.add(photos / "1.png")
     with monkeypatch.context() as patched:
         interrupt(patched, 4)
         with pytest.raises(KeyboardInterrupt):
             copy_collection(original, tmp_path / "copy")
-    assert copy_collection(other.directory, tmp_path / "copy", verify=True).n_copied == 1
+    before = rows_of(tmp_path / "copy")
+    with pytest.raises(NotACollectionError, match=f"unfinished copy of {original}: .*--start-over"):
+        copy_collection(other.directory, tmp_path / "copy")
+    assert rows_of(tmp_path / "copy") == before
+    assert copy_collection(other.directory, tmp_path / "copy", start_over=True, verify=True).n_copied == 1
     assert rows_of(tmp_path / "copy") == rows_of(other.directory)
+
+
+def test_a_copy_goes_on_after_the_original_was_changed(original, tmp_path, monkeypatch):
+    copy_collection(original, tmp_path / "source")
+    source = Collection.open(tmp_path / "source", model=FakeBackend())
+    with monkeypatch.context() as patched:
+        interrupt(patched, 4)
+        with pytest.raises(KeyboardInterrupt):
+            copy_collection(source.directory, tmp_path / "copy")
+    copied = list(rows_of(tmp_path / "copy"))
+    source.remove([copied[0]])
+    source.update_metadata([copied[1]], {"shelf": "low", "new": 1})
+    source.add(np.full((20, 30, 3), 7, np.uint8))
+    with monkeypatch.context() as patched:
+        # Interrupted once more before all rows were compared.
+        interrupt(patched, 1)
+        with pytest.raises(KeyboardInterrupt):
+            copy_collection(source.directory, tmp_path / "copy")
+    # At most the one that changed, the two that were never copied, and the new one.
+    assert 3 <= copy_collection(source.directory, tmp_path / "copy", verify=True).n_copied <= 4
+    assert rows_of(tmp_path / "copy") == rows_of(source.directory)
 
 
 def test_a_collection_that_changes_meanwhile_is_not_called_copied(original, tmp_path, monkeypatch):
@@ -174,11 +200,34 @@ def test_verify_names_what_differs(original, tmp_path, column, value):
     if column == "vector":
         value = np.roll(row["vector"], 1).tolist()
     store.update(pa.table({"id": [row["id"]], column: pa.array([value], field.type)}))
-    with pytest.raises(StorageError, match=f"'{column}' of image {row['id']} in .* is not as in"):
+    with pytest.raises(CopyDifferenceError, match="1 image different"):
         copy_collection(original, tmp_path / "copy", verify=True)
     store.delete([row["id"]])
-    with pytest.raises(StorageError, match="has 5 images, and .* 6"):
+    Collection.open(tmp_path / "copy", model=FakeBackend()).add(np.full((20, 30, 3), 7, np.uint8))
+    [added] = rows_of(tmp_path / "copy").keys() - rows_of(original).keys()
+    with pytest.raises(CopyDifferenceError, match="1 image missing, 1 image not in the original") as error:
         copy_collection(original, tmp_path / "copy", verify=True)
+    assert pickle.loads(pickle.dumps(error.value)).differences == {
+        "missing": 1, "different": 0, "surplus": 1,
+        "first": [f"{row['id']} is missing", f"{added} is not in the original"],
+    }  # fmt: skip
+
+
+def test_verify_counts_all_differences_and_names_twenty(tmp_path):
+    schema = pa.schema([("id", pa.string()), ("vector", pa.list_(pa.float32(), 2))])
+    stores = [LanceStore.create(tmp_path / name, schema) for name in "ab"]
+    rows = pa.table({"id": [f"{i:02}" for i in range(50)], "vector": [[1.0, i] for i in range(50)]}, schema)
+    stores[0].append(rows)
+    changed = [[1.0, i if i < 20 else i * (1 + 2.0**-10)] for i in range(50)]
+    stores[1].append(rows.set_column(1, "vector", pa.array(changed, schema.field(1).type)).slice(5))
+    found = copy_comparison.differences([rows.slice(0, 30), rows.slice(30)], *stores, "float16")
+    assert (found.n_missing, found.n_different, found.n_surplus, len(found.named)) == (5, 30, 0, 20)
+    assert found.named[4:6] == ["04 is missing", "20 differs in vector"]
+    changed = [[1.0, i * (1 + 2.0**-12)] for i in range(50)]
+    stores[1].update(rows.set_column(1, "vector", pa.array(changed, schema.field(1).type)))
+    found = copy_comparison.differences([rows], *stores, "float16")
+    assert (found.n_missing, found.n_different) == (5, 0)
+    assert copy_comparison.differences([rows], *stores, "float32").n_different == 45
 
 
 def test_the_projection_of_a_collection_goes_with_it(indexed, tmp_path, photos, cache):

@@ -7,22 +7,19 @@ from dataclasses import dataclass
 from itertools import repeat, takewhile
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from nearsight import progress as progress_bars
 from nearsight.artifacts import exported
 from nearsight.collection import manifest, upgrade_state
 from nearsight.collection import schema as row_schema
-from nearsight.errors import NotACollectionError, StorageError
+from nearsight.collection.copy_comparison import compare, differences, surplus
+from nearsight.errors import CollectionNotFoundError, CopyDifferenceError, NotACollectionError, StorageError
 from nearsight.parallel import ordered_map
 from nearsight.store import Location, VectorStore, is_directory, is_store, locate
 
 # The rows of one write to the new place: enough that a write costs little each, and 64 MB with thumbnails.
 _ROWS_PER_WRITE, _MAX_BYTES = 4096, 64 << 20
-# float16 keeps eleven significant bits of a number.
-_HALF_TOLERANCE = 2.0**-11
 # What is not copied from a directory: it is made anew, or belongs to whoever works there.
 _OWN = {
     manifest.FILENAME, manifest.LOCK, manifest.BUILD_LOCK, manifest.CACHE, manifest.FULL, manifest.COPY,
@@ -58,12 +55,14 @@ def copy_collection(
     *,
     storage: str | None = None,
     verify: bool = False,
+    start_over: bool = False,
     progress: bool | None = None,
 ) -> CopyReport:
     """Copy a collection to another place: its rows, thumbnails, metadata, and what analyses saved.
 
     The copy is no collection until it is whole. After an interruption, the same call goes on: rows that are
-    there are not written again.
+    there are not written again. If the original was changed meanwhile, they are compared, and those that
+    differ are written again.
 
     Parameters
     ----------
@@ -73,6 +72,8 @@ def copy_collection(
         The type of a stored number; by default as in the original, and in a database what it prefers.
     verify : bool, default False
         Whether to read both afterwards, and compare every row. It also verifies a copy that is there already.
+    start_over : bool, default False
+        Whether to delete an unfinished copy at `target` first, whatever it is a copy of.
     progress : bool, optional
         Whether to draw a bar; by default where stderr is a terminal.
 
@@ -85,9 +86,11 @@ def copy_collection(
     CollectionNotFoundError
         There is no collection at `source`.
     NotACollectionError
-        There is something else at `target`.
+        There is something else at `target`, or an unfinished copy of another collection.
+    CopyDifferenceError
+        The copy differs from the original; the error has the numbers, and names the first images.
     StorageError
-        A storage refuses; the original was changed meanwhile; or the copy differs from it.
+        A storage refuses, or the original was changed meanwhile.
     """
     old, new = locate(source), locate(target)
     facts = manifest.CollectionManifest.read(old)
@@ -106,7 +109,7 @@ def copy_collection(
                 )
             n_copied, n_files = 0, 0
         else:
-            n_copied, n_files = _copy(rows, facts, old, new, storage, progress)
+            n_copied, n_files = _copy(rows, facts, old, new, storage, progress, start_over=start_over)
         copied = new.open_store(manifest.CollectionManifest.read(new).store)
         if verify:
             _verify(rows, copied, old, new, progress)
@@ -120,29 +123,30 @@ def _copy(
     new: Location,
     storage: str | None,
     shown: bool | None,
+    *,
+    start_over: bool,
 ) -> tuple[int, int]:
     storage = storage or (facts.storage if is_directory(new) else new.default_storage)
     schema = _schema(rows, facts, storage)
     _prepare(new)
     with new.lock():
         revision = rows.revision
-        begun = {"source": _name(old), "revision": revision, "storage": storage}
-        if _begun(new) != begun:
-            # Of another collection, or of an older state of this one.
-            new.delete_store(manifest.STORE)
-            new.write_document(manifest.COPY, json.dumps(begun).encode())
+        is_current = _begin(new, old, revision, storage, start_over=start_over)
         if (projection := old.read_document(manifest.PROJECTION)) is not None:
             new.write_document(manifest.PROJECTION, projection)
-        copy = new.create_store(manifest.STORE, schema)
+        copy = _store(new, schema)
         n_there, n_copied = copy.count(), 0
         with progress_bars.bar("copying", rows.count(), progress=shown) as bar:
-            bar.update(n_there)
+            bar.update(n_there if is_current else 0)
             for table in _read_ahead(_writes(rows, schema)):
-                missing = _missing(copy, table) if n_there else table
-                if missing.num_rows:
-                    copy.append(missing)
-                n_copied += missing.num_rows
-                bar.update(missing.num_rows)
+                lost = _missing(copy, table, storage, is_current=is_current) if n_there else table
+                if lost.num_rows:
+                    copy.append(lost)
+                n_copied += lost.num_rows
+                bar.update(lost.num_rows if is_current else table.num_rows)
+        if not is_current:
+            for ids in list(surplus(copy, rows)):
+                copy.delete(ids)
         if rows.revision != revision or copy.count() != rows.count():
             raise StorageError(
                 f"{old.uri} was changed while it was copied; stop what writes to it, and run the same command"
@@ -162,9 +166,43 @@ def _name(place: Location) -> str:
     return str(place.files.resolve()) if is_directory(place) else place.uri
 
 
-def _begun(place: Location) -> object:
-    content = place.read_document(manifest.COPY)
-    return None if content is None else json.loads(content)
+def _begin(new: Location, old: Location, revision: str, storage: str, *, start_over: bool) -> bool:
+    """Say in a document what the copy is a copy of; return whether the rows that are there are current.
+
+    They may not be if the original was changed since they were copied.
+    """
+    begun = {"source": _name(old), "revision": revision, "storage": storage}
+    content = new.read_document(manifest.COPY)
+    before = {} if content is None else json.loads(content)
+    if before.get("source", begun["source"]) != begun["source"] and not start_over:
+        raise NotACollectionError(
+            f"{new.uri} holds an unfinished copy of {before['source']}: finish that by the command that began"
+            " it, choose another place, or delete it and copy here by --start-over"
+        )
+    if start_over or before.get("storage") != storage:
+        new.delete_store(manifest.STORE)
+    elif before["revision"] == revision:
+        return True
+    else:
+        # Known of no revision, until it is whole: this call may be interrupted, too.
+        begun["revision"] = ""
+    new.write_document(manifest.COPY, json.dumps(begun).encode())
+    return bool(begun["revision"])
+
+
+def _store(new: Location, schema: pa.Schema) -> VectorStore:
+    """Return the store of the copy, with the columns of the original."""
+    try:
+        copy = new.open_store(manifest.STORE)
+    except CollectionNotFoundError:
+        return new.create_store(manifest.STORE, schema)
+    copy.add_columns([field for field in schema if field.name not in copy.schema.names])
+    try:
+        return new.create_store(manifest.STORE, schema)
+    except StorageError:
+        # Of another length or type than the original has now.
+        new.delete_store(manifest.STORE)
+        return new.create_store(manifest.STORE, schema)
 
 
 def _prepare(new: Location) -> None:
@@ -203,11 +241,15 @@ def _read_ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     return takewhile(lambda table: table is not None, read)
 
 
-def _missing(copy: VectorStore, table: pa.Table) -> pa.Table:
-    """Return the rows that an earlier call has not copied."""
-    ids = table["id"].to_pylist()
-    there = {id for batch in copy.scan(["id"], ids=ids) for id in batch.column(0).to_pylist()}
-    return table.filter(pa.array([id not in there for id in ids], pa.bool_()))
+def _missing(copy: VectorStore, table: pa.Table, storage: str, *, is_current: bool) -> pa.Table:
+    """Return the rows that an earlier call has not copied; those that have changed since are deleted."""
+    if is_current:
+        ids = table["id"].to_pylist()
+        there = {id for batch in copy.scan(["id"], ids=ids) for id in batch.column(0).to_pylist()}
+        return table.filter(pa.array([id not in there for id in ids], pa.bool_()))
+    absent, different = compare(table, copy, storage)
+    copy.delete([table["id"][row].as_py() for row in different])
+    return table.take(pa.array([*absent, *different], pa.int64()))
 
 
 def _copy_files(old: Location, new: Location) -> int:
@@ -229,43 +271,19 @@ def _copy_files(old: Location, new: Location) -> int:
 
 
 def _verify(rows: VectorStore, copied: VectorStore, old: Location, new: Location, shown: bool | None) -> None:
-    """Compare every row; vectors may differ by the rounding of float16."""
-    if copied.count() != rows.count():
-        raise StorageError(
-            f"{new.uri} has {copied.count():,} images, and {old.uri} {rows.count():,}: they are not the same."
-            " Delete the copy, and copy again"
-        )
-    names = rows.schema.names
+    """Compare every row; vectors may differ by the rounding of what the copy stores."""
+    storage = manifest.CollectionManifest.read(new).storage
     with progress_bars.bar("verifying", rows.count(), progress=shown) as bar:
-        for table in _read_ahead(_writes(rows, rows.schema)):
-            others = copied.scan(names, ids=table["id"].to_pylist())
-            differing = _differing(table, pa.Table.from_batches(others, rows.schema))
-            if differing is not None:
-                raise StorageError(
-                    f"{differing} in {new.uri} is not as in {old.uri}. Delete the copy, and copy again;"
-                    " if something writes to the original, stop that first"
-                )
-            bar.update(table.num_rows)
 
+        def tables() -> Iterator[pa.Table]:
+            for table in _read_ahead(_writes(rows, rows.schema)):
+                yield table
+                bar.update(table.num_rows)
 
-def _differing(table: pa.Table, other: pa.Table) -> str | None:
-    """Return what differs, if anything does: a row or a value of one."""
-    other = other.take(pc.index_in(table["id"], other["id"]))
-    ids = table["id"].to_pylist()
-    for name in table.column_names:
-        if name == "vector":
-            wrong = _differing_vectors(table["vector"], other["vector"])
-        else:
-            pairs = zip(table[name].to_pylist(), other[name].to_pylist(), strict=True)
-            wrong = [a != b and not (a != a and b != b) for a, b in pairs]
-        if any(wrong):
-            return f"{name!r} of image {ids[wrong.index(True)]}"
-    return None
-
-
-def _differing_vectors(column: pa.ChunkedArray, other: pa.ChunkedArray) -> list[bool]:
-    pair = [np.asarray(one.combine_chunks().flatten(), np.float64) for one in (column, other)]
-    X, copied = (flat.reshape(len(column), -1) for flat in pair)
-    scale = np.abs(X).max(axis=1, keepdims=True)
-    differs: list[bool] = (np.abs(X - copied) > _HALF_TOLERANCE * scale).any(axis=1).tolist()
-    return differs
+        found = differences(tables(), rows, copied, storage)
+    if found:
+        raise CopyDifferenceError(
+            f"{new.uri} is not as {old.uri}: {found}. Delete the copy, and copy again; if something writes to"
+            " the original, stop that first",
+            found.to_dict(),
+        )

@@ -16,7 +16,7 @@ from nearsight.store.factory import (
     shown_uri,
 )
 from nearsight.store.filters.ast import Field, Filter
-from nearsight.store.location import Location
+from nearsight.store.location import CheckedLocation, Location, StoreCheck
 from nearsight.store.memory.store import MemoryStore, Snapshot
 
 if TYPE_CHECKING:
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NUMBER_TYPES",
+    "CheckedLocation",
     "Field",
     "Filter",
     "Hit",
     "Location",
     "MemoryStore",
     "Snapshot",
+    "StoreCheck",
     "VectorError",
     "VectorStore",
     "check_machine",

@@ -1,8 +1,10 @@
 """The protocol of a location: the place of one collection, whatever the engine."""
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -76,4 +78,35 @@ class Location(Protocol):
 
     def size_bytes(self) -> int:
         """Return the bytes that the collection takes, with its index and whatever waits to be cleaned up."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCheck:
+    """The result of one check of a storage.
+
+    Attributes
+    ----------
+    name : str
+        What was checked.
+    status : {"ok", "warn", "fail"}
+        ``fail``: indexing or searching will not work.
+    detail : str
+        The finding; it holds no password.
+    fix : str
+        What to do; empty if there is nothing to do.
+    """
+
+    name: str
+    status: Literal["ok", "warn", "fail"]
+    detail: str
+    fix: str = ""
+
+
+@runtime_checkable
+class CheckedLocation(Protocol):
+    """A location that can be checked; an engine need not offer it."""
+
+    def checks(self) -> Iterator[StoreCheck]:
+        """Check the storage and the collection; after a check that fails, others may be left out."""
         ...

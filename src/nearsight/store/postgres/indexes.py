@@ -15,8 +15,8 @@ from nearsight.store.postgres.tables import Tables, row_fields
 
 #: Fewer rows are compared one by one, so that an index would not be used.
 MIN_INDEXED_ROWS = 20_000
-# What pgvector can index; beyond, searches compare all.
-_MAX_DIM = 4000
+#: What pgvector can index; beyond, searches compare all.
+MAX_DIM = 4000
 _M, _EF_CONSTRUCTION = 16, 64
 _MAX_BUILD_MEMORY_MB = 2048
 # Metadata, and what filters compare most; anything else is found by reading the narrow rows.
@@ -112,7 +112,7 @@ class Indexes:
         self._database.retried(clean)
 
     def _make(self, connection: Any, schema: pa.Schema) -> None:
-        missing = self._missing(connection, schema)
+        missing = self.missing(connection, schema)
         if not missing:
             return
         # One process makes them; the others go on without.
@@ -122,7 +122,7 @@ class Indexes:
         ]:
             return
         try:
-            for name, statement in self._missing(connection, schema).items():
+            for name, statement in self.missing(connection, schema).items():
                 # What an interrupted call has left is not valid.
                 connection.execute(f"DROP INDEX IF EXISTS {name_sql(self._tables.schema)}.{name_sql(name)}")
                 self._build(connection, statement())
@@ -147,7 +147,7 @@ class Indexes:
             if not connection.closed:
                 connection.execute("RESET maintenance_work_mem")
 
-    def _missing(self, connection: Any, schema: pa.Schema) -> dict[str, Callable[[], str]]:
+    def missing(self, connection: Any, schema: pa.Schema) -> dict[str, Callable[[], str]]:
         """Return the indexes that are missing, and how to make the statement of each."""
         row = connection.execute(
             "SELECT array(SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
@@ -167,7 +167,7 @@ class Indexes:
                     missing[name] = _filter_index(name, self._tables, field)
         vector = schema.field("vector").type
         name = f"{self._tables.names[1]}.knn"
-        if name not in present and vector.list_size <= _MAX_DIM:
+        if name not in present and vector.list_size <= MAX_DIM:
             method = VectorIndex(
                 "vchordrq" if has_vchord else "hnsw", vector.list_size, vector.value_type != pa.float16()
             )

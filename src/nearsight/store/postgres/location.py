@@ -2,19 +2,22 @@
 
 import hashlib
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from nearsight.errors import CollectionNotFoundError, StorageError, VectorError
+from nearsight.errors import CollectionNotFoundError, InvalidParameterError, StorageError, VectorError
 from nearsight.settings import files_directory
+from nearsight.store.location import StoreCheck
 from nearsight.store.postgres.address import Address, parse_address
+from nearsight.store.postgres.checks import check_server
 from nearsight.store.postgres.connection import ConnectionPool, LostConnectionError
 from nearsight.store.postgres.sql import name_sql
 from nearsight.store.postgres.store import PostgresStore
-from nearsight.store.postgres.tables import Tables
+from nearsight.store.postgres.tables import FIRST, Tables
 
 _SETUP_LOCK = 0x6E656172  # of whoever makes the schema, whatever the collection
 
@@ -173,6 +176,18 @@ class PostgresLocation:
             ).fetchone()
         )
         return int(row[0])
+
+    def checks(self) -> Iterator[StoreCheck]:
+        """Check the server and the collection; see CheckedLocation."""
+        try:
+            with self._database.connection() as connection:
+                yield from check_server(connection, self._address)
+        except (StorageError, InvalidParameterError) as error:
+            fix = "start the server; check host, port, database, user and sslmode of the URI, and PGPASSWORD"
+            yield StoreCheck("server", "fail", str(error), fix)
+            return
+        if self._has_tables() and (store := self._find(FIRST)) is not None:
+            yield from store.checks()
 
     def _has_tables(self) -> bool:
         if not self._is_set_up:

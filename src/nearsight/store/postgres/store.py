@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from nearsight.errors import CollectionNotFoundError, MetadataError, VectorError
 from nearsight.store.base import Hit, check_queries, check_rows
 from nearsight.store.filters.ast import Filter
+from nearsight.store.location import StoreCheck
 from nearsight.store.postgres import connection as connections
 from nearsight.store.postgres import vectors
+from nearsight.store.postgres.checks import check_collection
 from nearsight.store.postgres.connection import ConnectionPool, LostConnectionError
 from nearsight.store.postgres.indexes import Indexes
 from nearsight.store.postgres.search import Search
@@ -276,8 +278,7 @@ class PostgresStore:
         if not rows.num_rows:
             return
         stored = self._schemas[1].field("vector").type
-        X = vectors.matrix(rows["vector"], stored.list_size)
-        vectors.stored(X, stored)
+        X = vectors.stored(vectors.matrix(rows["vector"], stored.list_size), stored)
         ids = rows["id"].to_pylist()
         given = [field for field in row_fields(schema) if field.name in rows.column_names]
         binary = [field for field in binary_fields(schema) if field.name in rows.column_names]
@@ -344,7 +345,7 @@ class PostgresStore:
         numbers = pa.array(range(len(rows)), pa.int64())
         copy_in(connection, "changes", [number, id_field, *given], None, rows.append_column(number, numbers))
         if "vector" in rows.column_names:
-            X = vectors.matrix(rows["vector"], stored.type.list_size)
+            X = vectors.stored(vectors.matrix(rows["vector"], stored.type.list_size), stored.type)
             connection.execute(
                 "CREATE TEMPORARY TABLE changed_vectors (number bigint,"
                 f' "vector" {type_sql(stored)}) ON COMMIT DROP'
@@ -380,6 +381,12 @@ class PostgresStore:
 
         if _missing(columns, self.stored_schema):
             self._write(add)
+
+    def checks(self) -> Iterator[StoreCheck]:
+        """Check rows, indexes and statistics; see CheckedLocation."""
+        schema = self.stored_schema
+        with self._database.connection() as connection:
+            yield from check_collection(connection, self._tables, self._indexes, schema)
 
     # --- maintenance --------------------------------------------------------------------------
 

@@ -15,7 +15,10 @@ from nearsight.store.postgres.sql import copied_type, name_sql, type_sql
 
 #: The key of a row in all three tables; it grows in the order that rows came in.
 ROW = '"_row"'
-_BASE = "store"
+#: The store whose tables have the name of the collection.
+FIRST = "store"
+# The largest row that is kept in one piece.
+_PAGE_BYTES = 8160
 
 
 class Tables:
@@ -32,7 +35,7 @@ class Tables:
     """
 
     def __init__(self, schema: str, collection: str, name: str) -> None:
-        base = collection if name == _BASE else f"{collection}.{name}"
+        base = collection if name == FIRST else f"{collection}.{name}"
         self.schema = schema
         self.names = (base, f"{base}.vectors", f"{base}.binary")
         self.rows, self.vectors, self.binary = (
@@ -64,9 +67,11 @@ class Tables:
             f"CREATE TABLE {self.rows} ({ROW} bigint PRIMARY KEY,"
             f' "id" {type_sql(schema.field("id"))} NOT NULL'
             f" UNIQUE{', ' if columns else ''}{columns})",
-            # Inline, however long: a search reads every one of them.
-            f'CREATE TABLE {self.vectors} ({key}, "vector" {vector} NOT NULL)',
+            # Beside their keys up to the length of a page, because a search reads every one of them.
+            f'CREATE TABLE {self.vectors} ({key}, "vector" {vector} NOT NULL)'
+            f" WITH (toast_tuple_target = {_PAGE_BYTES})",
             f"CREATE TABLE {self.binary} ({key}{binary})",
+            *(f"ALTER TABLE {self.binary} {_uncompressed(field)}" for field in binary_fields(schema)),
         ]
 
     def drop(self) -> str:
@@ -75,8 +80,19 @@ class Tables:
 
     def add_column(self, field: pa.Field) -> str:
         """Return the statement that adds a column."""
-        table = self.binary if pa.types.is_binary(field.type) else self.rows
-        return f"ALTER TABLE {table} ADD COLUMN {name_sql(field.name)} {type_sql(field)}"
+        is_binary = pa.types.is_binary(field.type)
+        added = f"ADD COLUMN {name_sql(field.name)} {type_sql(field)}"
+        if is_binary:
+            return f"ALTER TABLE {self.binary} {added}, {_uncompressed(field)}"
+        return f"ALTER TABLE {self.rows} {added}"
+
+
+def _uncompressed(field: pa.Field) -> str:
+    """Return the change of a binary column that makes the server store values as they come.
+
+    Thumbnails are compressed already.
+    """
+    return f"ALTER COLUMN {name_sql(field.name)} SET STORAGE EXTERNAL"
 
 
 def row_fields(schema: pa.Schema) -> list[pa.Field]:
