@@ -224,6 +224,10 @@ def test_the_shop(remote, local, tmp_path):
     found = remote.recommend(ids["0"], baskets="orders", k=1, rules=["width <= 2 * item.width"])
     assert (found.items[0].id, found.n_baskets) == (ids["3"], 9)
     assert remote.recommendation_table(k=1).count(b"looks like") == 6
+    assert remote.recommendation_table([ids["0"], ids["2"]], k=1).count(b"looks like") == 2
+    each = remote.recommend_each([ids["2"], ids["0"]], k=3)
+    assert list(each) == [ids["2"], ids["0"]]
+    assert each[ids["0"]] == remote.recommend(ids["0"], k=3)
     remote.save_recommendation_rules(["width <= 2 * item.width"])
     assert remote.recommendation_rules() == ["width <= 2 * item.width"]
     with pytest.raises(InvalidParameterError, match="meanwhile"):

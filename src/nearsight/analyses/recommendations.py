@@ -14,6 +14,7 @@ from nearsight.analyses.recommended_images import (
     Recommendations,
     RecommendedImage,
     recommended_images,
+    recommended_lists,
 )
 from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection import Collection
@@ -38,6 +39,7 @@ __all__ = [
     "fit_recommender",
     "load_recommender",
     "recommend",
+    "recommend_similar",
 ]
 
 
@@ -383,6 +385,60 @@ def recommend(
         similarity, number = best[id]
         explained.append((id, similarity, (Reason("similarity", item=number, similarity=similarity),)))
     return Recommendations(recommended_images(collection, explained, history))
+
+
+def recommend_similar(
+    collection: Collection,
+    ids: Sequence[str],
+    *,
+    k: int = 10,
+    where: str | None = None,
+    diversity: float = 0.0,
+) -> list[Recommendations]:
+    """Recommend similar images for each of several images, as `recommend` does for one after another.
+
+    All are searched for together, and the rows of all recommendations are read at once.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        Whole ids.
+    k, where, diversity
+        See `recommend`.
+
+    Raises
+    ------
+    UnknownIdError, FilterError, InvalidParameterError
+        See `recommend`.
+    """
+    if k < 1:
+        raise InvalidParameterError(f"k is {k}; it must be at least 1")
+    if not ids:
+        return []
+    n_candidates = k * _CANDIDATES_PER_ITEM
+    lists = []
+    found = collection.search_vectors(collection.vectors(ids), k=n_candidates + 1, where=where)
+    for number, (id, matches) in enumerate(zip(ids, found, strict=True)):
+        candidates = [match for match in matches if match.id != id][:n_candidates]
+        # Without diversity, vectors make no difference.
+        X = (
+            collection.vectors([match.id for match in candidates])
+            if diversity
+            else np.zeros((len(candidates), 1))
+        )
+        order = diversify([match.similarity for match in candidates], X, k, diversity=diversity)
+        chosen = [candidates[i] for i in order]
+        lists.append(
+            [
+                (
+                    match.id,
+                    match.similarity,
+                    (Reason("similarity", item=number, similarity=match.similarity),),
+                )
+                for match in chosen
+            ]
+        )
+    return [Recommendations(images) for images in recommended_lists(collection, lists, ids)]
 
 
 def _vectors_in_order(

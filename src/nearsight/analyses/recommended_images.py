@@ -107,14 +107,24 @@ def recommended_images(
     collection: Collection, explained: Sequence[tuple[str, float, Sequence[Reason]]], ids: Sequence[str]
 ) -> list[RecommendedImage]:
     """Put reasons into words; their rows are rows of `ids`."""
+    [recommended] = recommended_lists(collection, [explained], ids)
+    return recommended
+
+
+def recommended_lists(
+    collection: Collection, lists: Sequence[Sequence[tuple[str, float, Sequence[Reason]]]], ids: Sequence[str]
+) -> list[list[RecommendedImage]]:
+    """Put the reasons of several lists into words; their rows are rows of `ids`. Rows are read once."""
     named_rows = {
         row
+        for explained in lists
         for _, _, reasons in explained
         for reason in reasons
         for row in (reason.item, reason.stand_in, reason.lookalike)
         if row is not None
     }
-    items = items_by_id(collection, sorted({ids[row] for row in named_rows} | {id for id, _, _ in explained}))
+    named = {id for explained in lists for id, _, _ in explained}
+    items = items_by_id(collection, sorted({ids[row] for row in named_rows} | named))
 
     def name(row: int) -> str:
         item = items.get(ids[row])
@@ -136,13 +146,12 @@ def recommended_images(
             reason.lift,
         )
 
-    recommended = []
-    for id, score, reasons in explained:
-        if id in items:
-            listed = [evidence(reason) for reason in reasons]
-            why = "; ".join(each.text for each in listed)
-            recommended.append(RecommendedImage(id, items[id].path, score, why, items[id].metadata, listed))
-    return recommended
+    def image(id: str, score: float, reasons: Sequence[Reason]) -> RecommendedImage:
+        listed = [evidence(reason) for reason in reasons]
+        why = "; ".join(each.text for each in listed)
+        return RecommendedImage(id, items[id].path, score, why, items[id].metadata, listed)
+
+    return [[image(*each) for each in explained if each[0] in items] for explained in lists]
 
 
 def _shortened(name: str) -> str:

@@ -148,6 +148,7 @@ class CollectionCalls:
     classify = Call(label_operations.classify)
 
     recommend = Call(recommendation_operations.recommend)
+    recommend_each = Call(recommendation_operations.recommend_each)
     recommendation_table = Call(recommendation_operations.recommendation_table)
     recommendation_rules = Call(recommendation_operations.recommendation_rules)
     save_recommendation_rules = Call(recommendation_operations.save_recommendation_rules)

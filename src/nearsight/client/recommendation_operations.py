@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from nearsight.analyses.recommendations import Recommendations
 
 
+# The service answers so many in one request.
+_EACH = 200
+
+
 def recommend(
     collection: Named,
     ids: str | Sequence[str],
@@ -36,8 +40,6 @@ def recommend(
     k, where, diversity, include_new_items
         See `Collection.recommend`.
     """
-    from nearsight.analyses.recommendations import Evidence, Recommendations, RecommendedImage
-
     first, *also = [ids] if isinstance(ids, str) else ids
     params = {
         "k": k,
@@ -50,7 +52,55 @@ def recommend(
     }
     sent = {name: value for name, value in params.items() if value is not None}
     answer = yield Request("GET", collection_path(collection, "items", first, "recommendations"), params=sent)
-    document = answer.json()
+    return _recommendations(answer.json())
+
+
+def recommend_each(
+    collection: Named,
+    ids: Sequence[str],
+    *,
+    baskets: str | None = None,
+    k: int = 10,
+    where: str | None = None,
+    rules: Sequence[str] = (),
+    diversity: float = 0.0,
+    include_new_items: bool = False,
+) -> Operation["dict[str, Recommendations]"]:
+    """Recommend images for each of several images; return them by id, in order. See `recommend`.
+
+    An image that was added after the baskets were learned from is left out.
+    """
+    body = _body(baskets, k, where, rules, diversity, include_new_items)
+    place, found = collection_path(collection, "recommendations", "each"), {}
+    for start in range(0, len(ids), _EACH):
+        answer = yield Request("POST", place, json={**body, "ids": list(ids[start : start + _EACH])})
+        for document in answer.json()["results"]:
+            [id] = document["for"]
+            found[id] = _recommendations(document)
+    return found
+
+
+def _body(
+    baskets: str | None,
+    k: int,
+    where: str | None,
+    rules: Sequence[str],
+    diversity: float,
+    include_new_items: bool,
+) -> dict[str, Any]:
+    return {
+        "k": k,
+        "where": where,
+        "rule": list(rules),
+        "diversity": diversity,
+        "include_new_items": include_new_items,
+        "baskets": baskets,
+    }
+
+
+def _recommendations(document: dict[str, Any]) -> "Recommendations":
+    from nearsight.analyses.recommendations import Evidence, Recommendations, RecommendedImage
+
     images = [
         RecommendedImage(**{**each, "evidence": [Evidence(**reason) for reason in each["evidence"]]})
         for each in document["items"]
@@ -66,6 +116,7 @@ def recommend(
 
 def recommendation_table(
     collection: Named,
+    ids: Sequence[str] | None = None,
     *,
     baskets: str | None = None,
     k: int = 10,
@@ -74,15 +125,11 @@ def recommendation_table(
     diversity: float = 0.0,
     include_new_items: bool = False,
 ) -> Operation[bytes]:
-    """Recommend images for every image, and return the table, a CSV file; see `recommend`."""
-    body = {
-        "k": k,
-        "where": where,
-        "rule": list(rules),
-        "diversity": diversity,
-        "include_new_items": include_new_items,
-        "baskets": baskets,
-    }
+    """Recommend images for each of `ids`, or for every image; return the table, a CSV file.
+
+    See `recommend`.
+    """
+    body = {**_body(baskets, k, where, rules, diversity, include_new_items), "ids": ids and list(ids)}
     place = collection_path(collection, "recommendations")
     yield from finished((yield Request("POST", place, json=body)).json())
     return (yield Request("GET", place)).content

@@ -126,7 +126,7 @@ def baskets(args: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recommendations(args: Mapping[str, Any]) -> dict[str, int]:
-    """Write a table of the recommendations for every image."""
+    """Write a table of the recommendations for every image, or for some."""
     from nearsight.services.recommendations import RecommendationOptions, write_recommendation_table
     from nearsight.services.recommenders import RecommenderCache
     from nearsight.services.shown_path import shown_path
@@ -141,6 +141,7 @@ def recommendations(args: Mapping[str, Any]) -> dict[str, int]:
         collection,
         options,
         recommender,
+        ids=args.get("ids"),
         shown_path=lambda path: shown_path(path, roots),
     )
 

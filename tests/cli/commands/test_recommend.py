@@ -103,6 +103,12 @@ def test_rules_and_a_table_of_all(indexed, orders, tmp_path):
     first = [row for row in rows if row["id"] == free["for"][0]]
     assert [row["recommended_id"] for row in first] == [item["id"] for item in free["items"][:2]]
     assert [row["why"] for row in first] == [item["why"] for item in free["items"][:2]]
+    some = tmp_path / "some.csv"
+    assert "for 2 images are" in indexed("recommend", "3.png", "0", "--out", some, "-k", 2).stderr
+    with some.open(newline="", errors="surrogateescape") as file:
+        listed = [row["id"] for row in csv.DictReader(file)]
+    ids = [indexed.json("recommend", name)["for"][0] for name in ("3.png", "0.png")]
+    assert listed == [ids[0]] * 2 + [ids[1]] * 2
 
 
 def test_the_page(indexed, orders, tmp_path):
@@ -126,7 +132,7 @@ def test_the_page(indexed, orders, tmp_path):
         (("0.png", "--diversity", "2"), "UsageError", "diversity"),
         (("0.png", "--baskets", "/nowhere.csv"), "UsageError", "does not exist"),
         (("0.png", "--html", "page.txt"), "UsageError", ".html"),
-        (("0.png", "--out", "x.csv"), "UsageError", "leave out ID"),
+        (("--history", "0.png", "--out", "x.csv"), "UsageError", "leave out --history"),
         (("0.png", "--rule", "year < item.month"), "FilterError", "item.month"),
         (("0.png", "--rule", "width > item.path"), "FilterError", "item.path"),
         (("0.png", "--to", "x.npz"), "UsageError", "add --baskets CSV"),
@@ -136,6 +142,7 @@ def test_the_page(indexed, orders, tmp_path):
             "has learned from baskets already",
         ),
         (("--baskets", "{orders}", "--to", "x.npz", "--open"), "UsageError", "ID or --history"),
+        (("0.png", "1.png"), "UsageError", "--out FILE.csv"),
         (("0.png", "--from", "nowhere.npz"), "InvalidParameterError", "at nowhere.npz"),
     ],
 )

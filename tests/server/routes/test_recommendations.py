@@ -203,6 +203,18 @@ def test_bad_tables_start_no_job(client, products, options, status):
 def test_a_table_for_every_image(client, products, finish):
     assert client.get(f"{ROUTE}/recommendations").json()["error"]["code"] == "no_result"
     body = {"k": 2, "rule": ["category != item.category"]}
+    some = {**body, "ids": [products[4], products[1]]}
+    assert finish(client.post(f"{ROUTE}/recommendations", json=some)) == {"images": 2, "rows": 4}
+    listed = list(csv.DictReader(io.StringIO(client.get(f"{ROUTE}/recommendations").text)))
+    assert [row["id"] for row in listed] == [products[4]] * 2 + [products[1]] * 2
+    each = client.post(f"{ROUTE}/recommendations/each", json=some).json()["results"]
+    assert [result["for"] for result in each] == [[id] for id in some["ids"]]
+    found = [image["id"] for result in each for image in result["items"]]
+    assert found == [row["recommended_id"] for row in listed]
+    for ids, status in (([], 422), (["0000"], 404), ([products[0]] * 201, 422)):
+        asked = client.post(f"{ROUTE}/recommendations/each", json={"ids": ids})
+        assert asked.status_code == status
+    assert client.post(f"{ROUTE}/recommendations", json={"ids": ["0000"]}).status_code == 404
     assert finish(client.post(f"{ROUTE}/recommendations", json=body)) == {"images": 6, "rows": 12}
     answer = client.get(f"{ROUTE}/recommendations")
     assert answer.headers["content-type"].startswith("text/csv")

@@ -33,9 +33,10 @@ if TYPE_CHECKING:
         'nearsight recommend --rule "kind != item.kind" --save-rules',
         "nearsight recommend 3fa9c1 --saved-rules",
         "nearsight recommend --from recommender.npz --out recommendations.csv",
+        "nearsight recommend 3fa9c1 4711 --out two.csv",
     ),
 )
-@click.argument("id", required=False, metavar="[ID]")
+@click.argument("named", nargs=-1, metavar="[ID]...")
 @click.option(
     "--history",
     metavar="ID,ID...",
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     callback=out_file(".csv"),
     metavar="FILE.csv",
-    help="Write a table of the recommendations for every image; without ID.",
+    help="Write a table of the recommendations for each ID, or without ID for every image.",
 )
 @click.option(
     "--diversity",
@@ -91,7 +92,7 @@ def recommend(
     run: Run,
     /,
     *,
-    id: str | None,
+    named: tuple[str, ...],
     history: str | None,
     baskets: Path | None,
     to_file: Path | None,
@@ -125,9 +126,14 @@ def recommend(
         write_recommendation_table,
     )
 
+    if len(named) > 1 and out is None:
+        raise click.UsageError(
+            "several IDs are for a table: add --out FILE.csv; --history ID,ID... recommends for all together"
+        )
+    id = named[0] if named and out is None else None
     has_query = id is not None or history is not None
     if (
-        (id is not None and history is not None)
+        (named and history is not None)
         or not (has_query or to_file or out or save_rules)
         or (report and not has_query)
     ):
@@ -137,8 +143,9 @@ def recommend(
     if to_file is not None and baskets is None:
         raise click.UsageError("--to saves what is learned from baskets; add --baskets CSV")
     if out is not None and has_query:
-        raise click.UsageError("--out recommends for every image; leave out ID and --history")
+        raise click.UsageError("--out recommends for each image by itself; leave out --history")
     collection = run.open_collection()
+    tabled = image_ids(collection, list(named)) if named and out else None
     names = [id] if id is not None else [name.strip() for name in (history or "").split(",") if name.strip()]
     ids = image_ids(collection, names)
     recommender, resolution = _recommender(run, collection, baskets, from_file)
@@ -155,7 +162,9 @@ def recommend(
     else:
         recommendations = recommender.summary() if recommender is not None else Recommendations([])
     if out is not None:
-        write_recommendation_table(out, collection, query, recommender, progress=run.console.progress)
+        write_recommendation_table(
+            out, collection, query, recommender, ids=tabled, progress=run.console.progress
+        )
     run.console.document(
         {
             **recommendations_document(recommendations, ids),
@@ -167,7 +176,8 @@ def recommend(
     for line in resolution.report(str(baskets)) if resolution else ():
         run.console.warn(line)
     if out is not None:
-        run.console.note(f"The recommendations for all images are in {printable(str(out))}.")
+        whom = "all images" if tabled is None else count(len(tabled), "image")
+        run.console.note(f"The recommendations for {whom} are in {printable(str(out))}.")
     if to_file is not None:
         run.console.note(f"Saved to {printable(str(to_file))}; --from recommends with it.")
     if report:

@@ -25,13 +25,21 @@ from nearsight.services.recommendation_rules import (
     check_rules,
     revision,
 )
-from nearsight.services.recommendations import RecommendationOptions, count_allowed, recommend_images
+from nearsight.services.recommendations import (
+    RecommendationOptions,
+    count_allowed,
+    items_of,
+    recommend_each,
+    recommend_images,
+)
 from nearsight.services.recommenders import StoredRecommenders
 from nearsight.text_format import printable
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["recommendations"])
 
 _MAX_HISTORY = 100
+# Images that are recommended for in one request; more are a job.
+_MAX_EACH = 200
 
 
 class Rules(BaseModel):
@@ -70,6 +78,18 @@ class ItemRules(Rules):
     )
 
 
+class TableRules(Rules):
+    """How images are recommended, and for which: by default for every image."""
+
+    ids: list[str] | None = Field(None, min_length=1, max_length=10_000)
+
+
+class EachRules(Rules):
+    """How images are recommended for each of several images."""
+
+    ids: list[str] = Field(min_length=1, max_length=_MAX_EACH)
+
+
 @router.get("/items/{id}/recommendations", dependencies=[requires("read")])
 async def recommend(
     request: Request, name: str, id: str, query: Annotated[ItemRules, Query()]
@@ -96,9 +116,9 @@ async def recommend(
 
 @router.post("/recommendations", status_code=202, dependencies=[requires("write")])
 async def export_recommendations(
-    request: Request, start: StartAnalysis, name: str, body: Rules
+    request: Request, start: StartAnalysis, name: str, body: TableRules
 ) -> dict[str, Any]:
-    """Write a table of the recommendations for every image, as a job."""
+    """Write a table of the recommendations for every image, or for those named by `ids`, as a job."""
     service: Service = request.app.state.service
 
     def check() -> None:
@@ -106,10 +126,34 @@ async def export_recommendations(
         if body.baskets is not None:
             _require(collection, body.baskets)
         check_rules(collection, body.rule)
+        items_of(collection, body.ids or ())
 
     await service.in_thread(check)
     roots = {alias: str(place) for alias, place in service.catalog.roots.items()}
     return await start("recommendations", body, rules=body.rule, roots=roots)
+
+
+@router.post("/recommendations/each", dependencies=[requires("read")])
+async def recommend_for_each(request: Request, name: str, body: EachRules) -> dict[str, Any]:
+    """Recommend images for each of up to 200 images, in the order of `ids`; for more, there is the table.
+
+    An image that was added after the baskets were learned from has none.
+    """
+    service: Service = request.app.state.service
+
+    def run() -> list[dict[str, Any]]:
+        collection = service.catalog.open(name)
+        recommender = None
+        if body.baskets is not None:
+            _require(collection, body.baskets)
+            recommender = service.recommenders.get(collection, body.baskets)
+        items = items_of(collection, body.ids)
+        known = [item for item in items if recommender is None or item.id in recommender]
+        found = recommend_each(collection, known, body.options(), recommender)
+        shown = service.catalog.shown_path
+        return [recommendations_document(each, [item.id], shown) for item, each in found]
+
+    return {"results": await service.in_thread(run)}
 
 
 @router.get("/recommendations", dependencies=[requires("read")], response_class=FileResponse)
