@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -189,3 +190,94 @@ def page(browser: Any, page_service: PageService) -> Iterator[Any]:
     context.close()
     assert errors == []
     assert elsewhere == []
+
+
+class LateAnswers:
+    """The answers to what the page reads. While they are held back, they come when a test lets them."""
+
+    # Images and streams of events are shown whenever they come.
+    _PATH = re.compile(r"/v1/(?!.*(thumbnail|original|preview|crop|events)\b)")
+    # What a person can write and choose in a view, each by what it is called: its value.
+    _FIELDS = """(those) => Object.fromEntries([...document.querySelectorAll("main :is(input, textarea, select):enabled")]
+        .filter((field) => field.matches(those) && !field.matches("[type=file], .legend *"))
+        // What leads elsewhere is no field; the legend of the map is another one with each coloring.
+        .filter((field) => !field.options?.[0]?.text.endsWith("…"))
+        .map((field) => [field.getAttribute("aria-label") ?? field.labels[0].firstChild.textContent.trim(), field]))"""
+    _WRITE = f"""(those) => Object.values(({_FIELDS})(those)).forEach((field, at) => {{
+        if (field.dataset.written) return;
+        field.dataset.written = "yes";
+        if (field.matches("[type=checkbox]")) return field.click();
+        field.value = field.matches("select") ? field.options[Math.min(1, field.options.length - 1)].value
+            : {{ number: 7, range: 30, date: "2024-05-06" }}[field.type] ?? `written ${{at}}`;
+        field.dispatchEvent(new Event(field.matches("select") ? "change" : "input", {{ bubbles: true }}));
+    }})"""
+    _READ = f"""() => Object.fromEntries(Object.entries(({_FIELDS})("*"))
+        .map(([name, field]) => [name, field.matches("[type=checkbox]") ? field.checked : field.value]))"""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.held: list[tuple[Any, Any]] = []
+        page.add_init_script(
+            """window.asked = 0; const ask = fetch;
+            window.fetch = (...a) => { asked++; return ask(...a).finally(() => asked--); };"""
+        )
+
+    def hold_back(self) -> None:
+        self.page.route(self._PATH, self._take)
+
+    def _take(self, route: Any) -> None:
+        if route.request.method != "GET":
+            route.continue_()
+            return
+        # What the service says now, whatever it says when the page reads it.
+        self.held.append((route, route.fetch()))
+
+    def wait(self) -> None:
+        """Wait until the page has drawn, and waits for nothing but what is held back."""
+        frame = "() => new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(window.asked), 20)))"
+        deadline, still = time.monotonic() + 120, 0
+        # An answer is read and drawn before the next question: that takes frames.
+        while still < 4:
+            n = self.page.evaluate(frame)
+            still = still + 1 if n == len(self.held) else 0
+            assert time.monotonic() < deadline, f"{n} answers are waited for, not {self.held}"
+
+    def let_go(self, at: int = 0) -> str:
+        route, response = self.held.pop(at)
+        route.fulfill(response=response)
+        self.wait()
+        return str(route.request.url)
+
+    def let_all_go(self) -> None:
+        while self.held:
+            self.let_go()
+        self.page.unroute(self._PATH)
+
+    def write(self) -> dict[str, Any]:
+        """Write into what is there, and return all that is written; a choice may change what can be written."""
+        for those in ("select", ":not(select)"):
+            self.page.evaluate(self._WRITE, those)
+            self.wait()
+        return dict(self.page.evaluate(self._READ))
+
+    def write_while_they_come(self, at: int) -> list[str]:
+        """Let one answer after another come, and write meanwhile: say what has not stayed."""
+        lost = []
+        self.wait()
+        while self.held:
+            written = self.write()
+            url = self.let_go(at)
+            now = self.page.evaluate(self._READ)
+            lost += [
+                f"{name}: {value!r} became {now.get(name)!r} by {url}"
+                for name, value in written.items()
+                if now.get(name) != value
+            ]
+        return lost
+
+
+@pytest.fixture
+def late_answers(page: Any) -> Iterator[LateAnswers]:
+    answers = LateAnswers(page)
+    yield answers
+    answers.let_all_go()

@@ -179,3 +179,25 @@ def test_the_audit_names_issues_by_kind(page, page_service, album):
     page.get_by_text("issue").first.wait_for()
     for kind, n in expected.items():
         page.get_by_role("heading", name=f"{kind.replace('_', ' ')} ({n})").wait_for()
+
+
+@pytest.mark.parametrize("at", [0, -1], ids=["in order", "the latest first"])
+def test_what_is_written_stays_whatever_comes_late(page, page_service, late_answers, album, at):
+    [first] = page_service.client.get(f"/v1/collections/{album}/items", params={"limit": 1}).json()["items"]
+    views = [
+        "images",
+        f"images?where=width+%3E+1&like={first['id']}",
+        "map",
+        "clusters",
+        "clusters?cluster=0",
+        "duplicates",
+    ]
+    views += ["shop", f"shop?item={first['id']}", "labels", "inspection", "audit", "people", "add"]
+    lost = []
+    late_answers.hold_back()
+    for view in views:
+        page.goto("about:blank")
+        page.goto(f"#/{album}/{view}")
+        lost += [f"{view}: {each}" for each in late_answers.write_while_they_come(at)]
+    page.errors[:] = [each for each in page.errors if "404 (Not Found)" not in each]
+    assert lost == []

@@ -4,7 +4,7 @@ import { Collection, service } from "./api.js";
 import { keyList } from "./keys.js";
 import { address, current, go } from "./route.js";
 import { Selection } from "./selection.js";
-import { announce, count, Dialog, Form, html, render, useEffect, useKeys, useState, Wait, written } from "./ui.js";
+import { announce, count, Dialog, Failure, Form, html, render, useAnswer, useEffect, useKeys, useState, Wait, written } from "./ui.js";
 import { AddImages } from "./views/add-images.js";
 import { Audit } from "./views/audit.js";
 import { Clusters } from "./views/clusters.js";
@@ -36,18 +36,10 @@ const selection = new Selection();
 
 function App() {
   const [route, setRoute] = useState(current());
-  const [session, setSession] = useState();
-  const [error, setError] = useState();
-  const [collections, setCollections] = useState();
   const [showsKeys, setShowsKeys] = useState(false);
-
-  const load = () => service.get("collections").then(
-    ({ collections }) => { setCollections(collections.map((facts) => new Collection(facts))); setError(undefined); },
-    (failure) => (failure.status === 401 ? setSession({ needs_key: true, is_out: true }) : setError(failure)),
-  );
+  const [session] = useAnswer(() => service.get("session"), []);
+  const [collections, error, load] = useAnswer(() => service.get("collections").then(({ collections }) => collections.map((facts) => new Collection(facts))), []);
   useEffect(() => {
-    service.get("session").then(setSession, setError);
-    load();
     const changed = () => setRoute(current());
     addEventListener("hashchange", changed);
     return () => removeEventListener("hashchange", changed);
@@ -63,8 +55,8 @@ function App() {
   // What is selected belongs to one collection.
   useEffect(() => selection.clear(), [route.collection]);
 
-  if (session?.is_out) return html`<${SignIn} done=${() => { setSession({ needs_key: true }); load(); }} />`;
-  if (error || !collections) return html`<${Wait} error=${error} />`;
+  if (error?.status === 401) return html`<${SignIn} done=${load} />`;
+  if (!collections) return html`<${Wait} error=${error} />`;
   const collection = collections.find(({ name }) => name === route.collection);
   const View = VIEWS.find(([view]) => view === route.view)?.[3] ?? Images;
   return html`
@@ -80,7 +72,7 @@ function App() {
     ${collection && html`<nav class="views" aria-label="Views">${VIEWS.map(([view, title, sign]) => html`
       <a href=${address(collection, view)} aria-current=${view === route.view ? "page" : null}>
         <span aria-hidden="true">${sign}</span>${title}</a>`)}</nav>`}
-    <main id="main" tabindex="-1" class=${collection ? "" : "alone"}>
+    <main id="main" tabindex="-1" class=${collection ? "" : "alone"}><${Failure} error=${error} />
       ${collection
         ? html`<${View} key=${collection.name + route.view} collection=${collection} query=${route.query} selection=${selection} reload=${load} />`
         : html`<${Collections} collections=${collections} reload=${load} missing=${route.collection} />`}

@@ -16,9 +16,9 @@ export function addKeys(title, keys) {
   return () => layers.splice(layers.indexOf(layer), 1);
 }
 
-/** Keep all keys so far silent, while a dialog is open, until the returned function is called. */
-export function silenceKeys() {
-  return addKeys("", () => ({}));
+/** Keep all keys so far silent while `isSilent`, until the returned function is called. */
+export function silenceKeys(isSilent) {
+  return addKeys("", () => (isSilent() ? { silent: [] } : {}));
 }
 
 /** All keys that answer now: [[title, [[names, what it does], ...]], ...] */
@@ -52,12 +52,13 @@ document.addEventListener("keydown", (event) => {
   if ((name === "Enter" || name === "Space") && event.target instanceof HTMLElement
     && event.target.matches("button, a[href], summary, input")) return;
   for (let at = layers.length - 1; at >= 0; at--) {
-    const found = Object.entries(layers[at].keys()).find(([names]) => names.split(" ").includes(name));
+    const keys = layers[at].keys();
+    const found = Object.entries(keys).find(([names]) => names.split(" ").includes(name));
     if (found) {
       event.preventDefault();
       found[1][1](event);
       return;
     }
-    if (!layers[at].title) return;
+    if (keys.silent) return;
   }
 });

@@ -17,6 +17,8 @@ class PagedSource {
     this.waiting = new Map();
   }
 
+  open = () => this.load(0);
+
   get(index) {
     return this.pages.get(Math.floor(index / PAGE))?.[index % PAGE];
   }
@@ -47,11 +49,6 @@ export class Listing extends PagedSource {
     this.where = where;
   }
 
-  async open() {
-    await this.load(0);
-    return this;
-  }
-
   async read(page) {
     const { items, total } = await this.collection.get("items", { where: this.where, offset: page * PAGE, limit: PAGE });
     this.count = total;
@@ -65,11 +62,6 @@ export class Matches extends PagedSource {
     super(collection);
     this.query = query;
     this.signal = signal;
-  }
-
-  async open() {
-    await this.load(0);
-    return this;
   }
 
   async read(page) {

@@ -17,19 +17,40 @@ export const count = (n, noun, plural = `${noun}s`) => `${number(n)} ${n === 1 ?
 /** The name of a file without its folders. */
 export const fileName = (path) => path.split("/").at(-1) || path;
 
-/** Run a function of the server, and keep what it answers, or its error: [value, error, again]. */
+/**
+ * Run a function of the server, and keep what it answers, or its error: [value, error, again]. The answer to what was
+ * asked last counts, whenever it comes; what was read stays when it cannot be read again.
+ */
 export function useAnswer(ask, dependencies) {
   const [state, setState] = useState({});
-  const round = useRef(0);
+  const latest = useRef();
   const again = () => {
-    const mine = ++round.current;
-    ask().then(
-      (value) => mine === round.current && setState({ value }),
-      (error) => mine === round.current && setState({ error }),
-    );
+    const told = (part) => { if (mine === latest.current) setState((now) => ({ ...now, error: undefined, ...part })); };
+    // Who waits for an answer that counts no more waits for the one that does.
+    const mine = ask().then((value) => told({ value }), (error) => told({ error })).then(() => mine === latest.current || latest.current);
+    return (latest.current = mine);
   };
-  useEffect(again, dependencies);
+  useEffect(() => { again(); }, dependencies);
   return [state.value, state.error, again];
+}
+
+/** Draw a component anew when its target says that it has changed. */
+export function useChanges(target) {
+  const [, draw] = useState(0);
+  useEffect(() => {
+    const changed = () => draw((n) => n + 1);
+    target.addEventListener("change", changed);
+    return () => target.removeEventListener("change", changed);
+  }, []);
+}
+
+/** Run an effect when something changes, but not at first: what is written at once stays. */
+export function useChange(effect, dependencies) {
+  const isLater = useRef(false);
+  useEffect(() => {
+    if (isLater.current) effect();
+    isLater.current = true;
+  }, dependencies);
 }
 
 /** The keys of a component, as long as it is there. They are always those of the latest render; none are `undefined`. */
@@ -37,6 +58,13 @@ export function useKeys(title, keys) {
   const latest = useRef();
   latest.current = keys;
   useLayoutEffect(() => addKeys(title, () => latest.current || {}), []);
+}
+
+/** What is chosen of a list: [ids, toggle, leave]. `leave` takes those away that were dealt with: others may be chosen meanwhile. */
+export function useChoice() {
+  const [chosen, setChosen] = useState([]);
+  const leave = (ids) => setChosen((now) => now.filter((id) => !ids.includes(id)));
+  return [chosen, (id) => setChosen((now) => (now.includes(id) ? now.filter((other) => other !== id) : [...now, id])), leave];
 }
 
 /** Run tasks one after another: each begins when those before it have ended, whatever came of them. */
@@ -58,23 +86,31 @@ export function useField(first) {
   return { value, set, props: written(value, set) };
 }
 
+/** The properties of a field for the name of something that the service keeps. */
+export const NAMING = { required: true, pattern: "[A-Za-z0-9][A-Za-z0-9_\\-]*", maxlength: 64, title: "letters, digits, - and _" };
+
+/** What a field with a list offers. */
+export function Options({ id, values }) {
+  return html`<datalist id=${id}>${values.map((value) => html`<option value=${value} />`)}</datalist>`;
+}
+
 /** A form that sends itself by a function; what goes wrong is said below its fields. */
 export function Form({ send, children, ...props }) {
   const [error, setError] = useState();
   const submit = async (event) => {
     event.preventDefault();
-    setError(undefined);
+    setError();
     try {
       await send(event);
     } catch (failure) { setError(failure); }
   };
-  return html`<form ...${props} onSubmit=${submit}>${children}${error && html`<${Failure} error=${error} />`}</form>`;
+  return html`<form ...${props} onSubmit=${submit}>${children}<${Failure} error=${error} /></form>`;
 }
 
 /** What has been done, and how to undo it. The one that came last answers the key. */
 export function UndoBar({ text, undo, label = "Undo", close }) {
   useKeys("Undo", undo && { "Ctrl+z": ["undo the latest change", undo] });
-  return html`<p class="done" role="status"><span>${text}</span>${undo && html`<button onClick=${undo}>${label}</button>`}
+  return html`<p class="undo-bar" role="status"><span>${text}</span>${undo && html`<button onClick=${undo}>${label}</button>`}
     ${close && html`<button aria-label="Close" onClick=${close}>✕</button>`}</p>`;
 }
 
@@ -82,8 +118,9 @@ export function Wait({ error, children = "Loading…" }) {
   return error ? html`<${Failure} error=${error} />` : html`<p class="wait">${children}</p>`;
 }
 
+/** What went wrong, if anything did. */
 export function Failure({ error }) {
-  return html`<div class="failure" role="alert"><strong>${error.title ?? "That did not work."}</strong> ${error.message}</div>`;
+  return error && html`<div class="failure" role="alert"><strong>${error.title ?? "That did not work."}</strong> ${error.message}</div>`;
 }
 
 export function Empty({ title, children, isPage }) {
@@ -98,7 +135,7 @@ export function Dialog({ title, close, children, wide }) {
     const { current: dialog } = element;
     dialog.showModal();
     (dialog.querySelector(".dialog-body :is(input, textarea, select)") ?? dialog).focus();
-    return silenceKeys();
+    return silenceKeys(() => dialog.open);
   }, []);
   return html`<dialog ref=${element} tabindex="-1" class=${wide ? "wide" : ""} onClose=${close}
     onClick=${(event) => event.target === element.current && close()}>

@@ -158,7 +158,7 @@ export class Grid {
 
   clicked(event) {
     const cell = event.target.closest("[data-index]");
-    if (!cell) return;
+    if (!cell?.dataset.id) return;
     const index = Number(cell.dataset.index);
     if (event.shiftKey) this.selectRange(this.focused, index);
     else if (event.ctrlKey || event.metaKey) this.toggle(index);
@@ -173,9 +173,9 @@ export class Grid {
 
   async selectRange(from, to) {
     const [first, last] = [Math.min(from, to), Math.max(from, to)];
-    await this.source.need(first, last);
-    const ids = [];
-    for (let index = first; index <= last; index++) ids.push(this.source.get(index)?.id);
+    const { source } = this, ids = [];
+    await source.need(first, last);
+    for (let index = first; index <= last; index++) ids.push(source.get(index)?.id);
     this.selection.change(ids.filter(Boolean), "add");
   }
 

@@ -1,7 +1,7 @@
 // A job that a dialog started: how far it is, or why it failed.
 
 import { followJob, service } from "../api.js";
-import { Failure, html, number, useEffect, useRef, useState } from "../ui.js";
+import { count, Failure, fileName, html, number, useEffect, useRef, useState } from "../ui.js";
 
 /** The states of a job that has not ended. */
 export const OPEN = ["queued", "running", "cancelling"];
@@ -38,4 +38,13 @@ export function JobProgress({ job, title, stop = "Cancel" }) {
   return html`<div class="card job" role="status"><strong>${title}</strong>
     <${JobBar} job=${job} />
     ${job.id && html`<button onClick=${() => service.delete(`jobs/${job.id}`)}>${stop}</button>`}</div>`;
+}
+
+/** Files that could not be read, and why. */
+export function FailureList({ failed, retry }) {
+  if (!failed.length) return null;
+  return html`<details class="failures" open=${failed.length <= 5}><summary>${count(failed.length, "image")} could not be read</summary>
+    <ul>${failed.slice(0, 500).map(({ path, reason }) => html`<li><span title=${path}>${fileName(path)}</span> <span class="soft">${reason}</span></li>`)}</ul>
+    ${failed.length > 500 && html`<p class="soft">and ${number(failed.length - 500)} more</p>`}
+    ${retry && html`<button onClick=${retry}>Try these again</button>`}</details>`;
 }

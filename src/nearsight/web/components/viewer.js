@@ -1,5 +1,6 @@
 // One image, large, with what is known of it. The arrow keys go through the grid that it was opened from.
 
+import { Photograph } from "./photograph.js";
 import { go } from "../route.js";
 import { Dialog, fileName, html, number, useAnswer, useEffect, useKeys, useState } from "../ui.js";
 
@@ -7,10 +8,8 @@ export function Viewer({ source, index: first, close, selection, more = ({ id })
   const { collection } = source;
   const [index, setIndex] = useState(first);
   const [cell, setCell] = useState(source.get(first));
-  const [isBroken, setIsBroken] = useState(false);
   useEffect(() => {
     let isCurrent = true;
-    setIsBroken(false);
     source.need(index, index).then(() => isCurrent && setCell(source.get(index)));
     return () => { isCurrent = false; };
   }, [index]);
@@ -23,15 +22,20 @@ export function Viewer({ source, index: first, close, selection, more = ({ id })
   if (!cell) return null;
   return html`<${Dialog} title=${cell.title} close=${close} wide>
     <div class="viewer">
-      <figure><img src=${isBroken ? cell.thumbnail : collection.original(cell.id)} alt=${cell.title} onError=${() => setIsBroken(true)} />
-        ${isBroken && html`<figcaption class="soft">The file cannot be shown; this is the thumbnail.</figcaption>`}</figure>
+      <figure><${Photograph} key=${cell.id} collection=${collection} id=${cell.id} alt=${cell.title}
+        broken=${html`<figcaption class="soft">The file cannot be shown; this is the thumbnail.</figcaption>`} /></figure>
       <aside>
         <p class="soft">${number(index + 1)} of ${number(source.count)}${cell.note ? ` · similarity ${cell.note}` : ""}</p>
         <div class="buttons"><button onClick=${() => { close(); more(cell); }}>More like this</button>
           <button onClick=${() => selection.toggle(cell.id)}>Select</button></div>
-        ${facts && html`<${Facts} facts=${facts} />`}
+        ${facts?.id === cell.id && html`<${Facts} facts=${facts} />`}
       </aside>
     </div></${Dialog}>`;
+}
+
+/** Names and values, one below another. */
+export function FactList({ rows }) {
+  return html`<dl class="facts">${rows.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 }
 
 function Facts({ facts }) {
@@ -42,5 +46,5 @@ function Facts({ facts }) {
     ["Place", facts.lat == null ? null : `${facts.lat.toFixed(4)}, ${facts.lon.toFixed(4)}`],
     ...Object.entries(facts.metadata ?? {}).map(([key, value]) => [key, String(value)]),
   ].filter(([, value]) => value != null && value !== "");
-  return html`<dl class="facts">${rows.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+  return html`<${FactList} rows=${rows} />`;
 }

@@ -4,7 +4,7 @@ import { Analysis, useAnalysis } from "../components/analysis.js";
 import { Viewer } from "../components/viewer.js";
 import { MapView } from "./map-view.js";
 import { categoryColor, css, NOISE, valueColor } from "./palette.js";
-import { announce, count, Failure, html, number, useAnswer, useEffect, useMemo, useRef, useState, written } from "../ui.js";
+import { announce, count, Failure, html, number, useAnswer, useChange, useChoice, useEffect, useMemo, useOrder, useRef, useState, written } from "../ui.js";
 
 const MAX_HIGHLIGHTS = 200;
 const OTHER = 10;
@@ -28,14 +28,16 @@ function Board({ collection, selection, result, start }) {
   const [hover, setHover] = useState();
   const [opened, setOpened] = useState();
   const [words, setWords] = useState("");
-  const [hidden, setHidden] = useState(new Set());
+  const [hidden, toggle, leave] = useChoice();
   const [field, setField] = useState("");
   const [facts] = useAnswer(() => collection.facts(), [collection.name]);
-  const [values, failure] = useAnswer(() => (field ? collection.get("map/values", { field }) : Promise.resolve()), [field, result]);
+  const [values, failure] = useAnswer(() => (field ? collection.get("map/values", { field }).then((its) => ({ ...its, field })) : Promise.resolve()), [field, result]);
   const { points, clusters } = result;
   const byCluster = useMemo(() => clusterColoring(points, clusters), [result]);
   const byValue = useMemo(() => values && valueColoring(values), [values]);
-  const coloring = (field && byValue) || byCluster;
+  // Of the field that is chosen: the values of another may come late.
+  const isByValue = field && values?.field === field;
+  const coloring = isByValue ? byValue : byCluster;
   const { codes, names } = coloring;
 
   useEffect(() => {
@@ -52,32 +54,32 @@ function Board({ collection, selection, result, start }) {
     map.current.setLabels(labelsOf(points, byCluster));
   }, [result]);
   useEffect(() => map.current.setCategories(codes, coloring.colorOf), [codes]);
-  useEffect(() => map.current.hide((point) => hidden.has(codes[point])), [hidden, codes]);
+  useChange(() => leave(hidden), [isByValue && field]);
+  useEffect(() => {
+    const those = new Set(hidden);
+    map.current.hide((point) => those.has(codes[point]));
+  }, [hidden, codes]);
 
+  const inOrder = useOrder();
   const search = async (event) => {
     event.preventDefault();
-    if (!words.trim()) return map.current.highlight(undefined);
-    const { hits } = await collection.search({ text: words.trim() }, { k: MAX_HIGHLIGHTS }).catch((error) => { announce(error.message); return { hits: [] }; });
+    const text = words.trim();
+    const { hits } = await inOrder(() => (text ? collection.search({ text }, { k: MAX_HIGHLIGHTS }) : { hits: [] })).catch((error) => { announce(error.message); return { hits: [] }; });
     map.current.highlight(hits.length ? hits.map((hit) => hit.id) : undefined);
     announce(`${count(hits.length, "image")} highlighted`);
   };
-  const toggle = (category) => setHidden((now) => {
-    const next = new Set(now);
-    next.has(category) ? next.delete(category) : next.add(category);
-    return next;
-  });
   return html`
     <form class="search-line" onSubmit=${search}>
       <input data-search type="search" aria-label="Highlight by words" placeholder="Highlight by words" ...${written(words, setWords)} />
       <button>Highlight</button>
-      <select aria-label="Color by" value=${field} onChange=${(event) => { setHidden(new Set()); setField(event.target.value); }}>
+      <select aria-label="Color by" value=${field} onChange=${(event) => setField(event.target.value)}>
         <option value="">Color by cluster</option>
         ${Object.keys(facts?.metadata ?? {}).map((key) => html`<option value=${key}>Color by ${key}</option>`)}
         ${FACTS.map(([key, title]) => html`<option value=${key}>${title}</option>`)}</select>
       <button type="button" onClick=${() => map.current.fit()}>Show all</button>
       <button type="button" onClick=${() => start({ refit: true })}>Make anew</button>
     </form>
-    ${failure && html`<${Failure} error=${failure} />`}
+    <${Failure} error=${failure} />
     <div class="map-board">
       <div ref=${element} class="map-place"></div>
       ${hover && html`<div class="map-hover" ref=${(tip) => tip && place(tip, hover)}>
@@ -86,7 +88,7 @@ function Board({ collection, selection, result, start }) {
       <${Legend} coloring=${coloring} hidden=${hidden} toggle=${toggle} />
     </div>
     <p class="soft map-help">Draw with the left button to select; Shift adds, Alt takes away. The wheel zooms, the right button moves.</p>
-    ${opened != null && html`<${Viewer} selection=${selection} index=${opened} close=${() => setOpened(undefined)}
+    ${opened != null && html`<${Viewer} selection=${selection} index=${opened} close=${() => setOpened()}
       source=${{ collection, count: points.ids.length, get: (at) => ({ id: points.ids[at], title: names.get(codes[at]) ?? "Image", thumbnail: collection.thumbnail(points.ids[at]) }), need: async () => {} }} />`}`;
 }
 
@@ -102,7 +104,7 @@ function Legend({ coloring, hidden, toggle }) {
   const rows = [...sizes].filter(([code]) => !scale || code === NOISE).sort((a, b) => isLast(a[0]) - isLast(b[0]) || b[1] - a[1]);
   return html`<div class="legend">${scale && html`<${Scale} ends=${scale} colorOf=${colorOf} />`}
     <ul aria-label="Colors">${rows.map(([code, size]) => html`<li><label>
-    <input type="checkbox" checked=${!hidden.has(code)} onChange=${() => toggle(code)} />
+    <input type="checkbox" checked=${!hidden.includes(code)} onChange=${() => toggle(code)} />
     <span class="dot" ref=${(dot) => dot && (dot.style.background = css(colorOf(code)))}></span>
     <span title=${names.get(code)}>${names.get(code) ?? `Cluster ${code}`}</span>
     <span class="soft">${number(size)}</span></label></li>`)}</ul></div>`;

@@ -1,8 +1,8 @@
 // Add a folder of the server, or files of this machine; follow the jobs that run, and see what failed.
 
 import { followJob, service } from "../api.js";
-import { JobBar, OPEN } from "../components/job.js";
-import { count, Failure, fileName, Form, html, number, useAnswer, useEffect, useState, Wait, written } from "../ui.js";
+import { FailureList, JobBar, OPEN } from "../components/job.js";
+import { count, Failure, Form, html, number, Options, useAnswer, useEffect, useState, Wait, written } from "../ui.js";
 
 const UPLOAD_BATCH = 8;
 
@@ -13,9 +13,10 @@ export function AddImages({ collection, reload }) {
     [collection.name],
   );
   const error = factsError ?? jobsError;
-  if (error || !facts || !jobs) return html`<${Wait} error=${error} />`;
+  if (!facts || !jobs) return html`<${Wait} error=${error} />`;
   return html`
     <h1>Add images</h1>
+    <${Failure} error=${error} />
     <div class="columns">
       <${FolderForm} collection=${collection} roots=${facts.roots} started=${reloadJobs} />
       <${UploadForm} collection=${collection} reload=${reload} />
@@ -26,40 +27,40 @@ export function AddImages({ collection, reload }) {
 }
 
 function FolderForm({ collection, roots, started }) {
-  const [folder, setFolder] = useState(roots[0] ? `${roots[0]}` : "");
+  const [folder, setFolder] = useState(roots[0] ?? "");
   const begin = () => collection.post("index", { folder }).then(started);
   if (!roots.length) return html`<div class="card"><h2>A folder of the server</h2>
     <p>No folder is open to this page. Start the service with <code>nearsight serve --root photos=/path/to/photos</code>.</p></div>`;
   return html`<${Form} class="card" send=${begin}><h2>A folder of the server</h2>
     <p>Unchanged images are passed over, so that a second run takes a moment.</p>
     <label>Folder <input list="roots" required ...${written(folder, setFolder)} /></label>
-    <datalist id="roots">${roots.map((root) => html`<option value=${root} />`)}</datalist>
+    <${Options} id="roots" values=${roots} />
     <button class="main">Add the folder</button></${Form}>`;
 }
 
 function UploadForm({ collection, reload }) {
+  // Of all files since the view was opened: others may be dropped while some are sent.
   const [state, setState] = useState({ done: 0, total: 0, added: 0, exists: 0, failed: [] });
   const [isOver, setIsOver] = useState(false);
   const send = async (files) => {
     const images = [...files];
-    let now = { done: 0, total: images.length, added: 0, exists: 0, failed: [] };
-    setState(now);
+    setState((now) => ({ ...now, total: now.total + images.length }));
     for (let start = 0; start < images.length; start += UPLOAD_BATCH) {
       const batch = images.slice(start, start + UPLOAD_BATCH);
       const failed = (reason) => batch.map((file) => ({ path: file.name, reason, file }));
       const answer = await collection.upload(batch).catch((error) => ({ added: 0, exists: 0, items: [], refused: failed(error.message) }));
       const items = answer.items.map((item, at) => ({ ...item, path: item.path ?? batch[at]?.name, file: batch[at] }));
-      now = {
+      setState((now) => ({
         ...now,
-        done: start + batch.length,
+        done: now.done + batch.length,
         added: now.added + answer.added,
         exists: now.exists + answer.exists,
         failed: [...now.failed, ...(answer.refused ?? items.filter((item) => item.status === "failed"))],
-      };
-      setState(now);
+      }));
     }
     reload();
   };
+  const again = () => { setState((now) => ({ ...now, failed: [] })); send(state.failed.map(({ file }) => file)); };
   const drop = (event) => {
     event.preventDefault();
     setIsOver(false);
@@ -72,7 +73,7 @@ function UploadForm({ collection, reload }) {
     <label class="button main">Choose images<input class="hidden-text" type="file" multiple accept="image/*" onChange=${(event) => send(event.target.files)} /></label>
     ${state.total > 0 && html`<progress max=${state.total} value=${state.done} aria-label="Upload"></progress>
       <p role="status">${count(state.added, "image")} added, ${number(state.exists)} there already${state.failed.length ? `, ${state.failed.length} failed` : ""}.</p>`}
-    <${FailureList} failed=${state.failed} retry=${() => send(state.failed.map(({ file }) => file))} />
+    <${FailureList} failed=${state.failed} retry=${again} />
   </div>`;
 }
 
@@ -94,7 +95,7 @@ function JobCard({ job: first, collection, changed }) {
     ${isOpen && html`<div role="status"><${JobBar} job=${job} /></div>`}
     ${job.state === "done" && job.kind === "index" && html`<p>${resultText(result)}</p>`}
     ${job.error && html`<${Failure} error=${{ title: "It failed.", message: job.error }} />`}
-    ${error && html`<${Failure} error=${error} />`}
+    <${Failure} error=${error} />
     <${FailureList} failed=${result.failed ?? []} retry=${again} />
     <footer>
       ${isOpen && html`<button onClick=${() => service.delete(`jobs/${job.id}`).then(setJob, setError)}>Cancel</button>`}
@@ -104,16 +105,7 @@ function JobCard({ job: first, collection, changed }) {
 }
 
 function resultText(result) {
-  const parts = [["added", "added"], ["updated", "updated"], ["unchanged", "unchanged"], ["removed", "removed"]]
-    .filter(([key]) => result[key]).map(([key, word]) => `${result[key].toLocaleString("en")} ${word}`);
+  const parts = ["added", "updated", "unchanged", "removed"].filter((key) => result[key]).map((key) => `${number(result[key])} ${key}`);
   const skipped = Object.entries(result.skipped ?? {}).map(([kind, n]) => `${n} ${kind}`);
   return `${parts.join(", ") || "nothing new"}${skipped.length ? `; passed over: ${skipped.join(", ")}` : ""}.`;
-}
-
-function FailureList({ failed, retry }) {
-  if (!failed.length) return null;
-  return html`<details class="failures" open=${failed.length <= 5}><summary>${count(failed.length, "image")} could not be read</summary>
-    <ul>${failed.slice(0, 500).map(({ path, reason }) => html`<li><span title=${path}>${fileName(path)}</span> <span class="soft">${reason}</span></li>`)}</ul>
-    ${failed.length > 500 && html`<p class="soft">and ${number(failed.length - 500)} more</p>`}
-    ${retry && html`<button onClick=${retry}>Try these again</button>`}</details>`;
 }

@@ -2,8 +2,8 @@
 
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { GridView } from "../components/grid-view.js";
-import { go } from "../route.js";
-import { announce, count, Dialog, Failure, Form, html, number, useKeys, useMemo, useOrder, useRef, useState, written } from "../ui.js";
+import { current, go } from "../route.js";
+import { announce, count, Dialog, Failure, Form, html, number, useChoice, useKeys, useMemo, useOrder, useRef, useState, written } from "../ui.js";
 
 const NONE = -1;
 const titleOf = (cluster) => cluster.name || `Cluster ${cluster.id}`;
@@ -17,20 +17,23 @@ export function Clusters({ collection, query, selection }) {
   const inOrder = useOrder();
   state.current = result;
   /** Send an edit of the clusters that are seen; they are read again whatever comes of it. */
-  const edit = (path, body, said) => {
-    setError(undefined);
-    // One after another: each names the revision that the one before has made.
-    return inOrder(() => collection["name" in body ? "patch" : "post"](`clusters/${path}`, { ...body, revision: state.current.revision })
-      .then((answer) => { announce(said ?? answer.edits?.at(-1) ?? "done"); return answer; }, (failure) => { setError(failure); throw failure; })
-      .finally(analysis.reload));
+  const edit = (made, said) => {
+    setError();
+    // One after another: each names the revision that the one before has made, and the numbers that clusters have by then.
+    return inOrder(() => {
+      const [path, body] = made((cluster) => (cluster.ids ? state.current.clusters.find(({ ids }) => ids.includes(cluster.ids[0])) ?? cluster : cluster).id);
+      return collection["name" in body ? "patch" : "post"](`clusters/${path}`, { ...body, revision: state.current.revision })
+        .then((answer) => { announce(said ?? answer.edits?.at(-1) ?? "done"); return answer; }, (failure) => { setError(failure); throw failure; })
+        .finally(analysis.reload);
+    });
   };
-  const undo = () => state.current?.edits.length && edit("undo", {}, "undone").catch(() => {});
+  const undo = () => state.current?.edits.length && edit(() => ["undo", {}], "undone").catch(() => {});
   useKeys("Clusters", { "Ctrl+z": ["undo the latest edit", undo] });
   const shared = { collection, result, edit, selection };
   return html`<${Analysis} analysis=${analysis} title="No clusters yet" button="Find clusters"
       explanation="Clusters gather images that show the same kind of thing. Images that belong to none stay apart.">
     ${result && html`<div class="fill">
-      ${error && html`<${Failure} error=${error} />`}
+      <${Failure} error=${error} />
       ${result.edits.length > 0 && html`<p class="line edited"><span class="soft">Last: ${result.edits.at(-1)}.</span><button onClick=${undo}>Undo</button></p>`}
       ${chosen ? html`<${Cluster} key=${chosen.id} ...${shared} cluster=${chosen} follow=${analysis.follow} />`
         : html`<${Stacks} ...${shared} start=${analysis.start} />`}</div>`}
@@ -40,34 +43,36 @@ export function Clusters({ collection, query, selection }) {
 /** All stacks. Some can be picked and merged; one can be dragged onto another. */
 function Stacks({ collection, result, edit, selection, start }) {
   const [k, setK] = useState("");
-  const [picked, setPicked] = useState([]);
-  const pick = (id) => setPicked((now) => (now.includes(id) ? now.filter((other) => other !== id) : [...now, id]));
-  const merge = (ids) => edit("merge", { ids }).then(() => setPicked([]), () => {});
+  // Clusters get other numbers: one is known by its first image.
+  const [firsts, pick, leave] = useChoice();
+  const stackOf = (id) => result.clusters.find(({ ids }) => ids[0] === id);
+  const picked = firsts.map(stackOf).filter(Boolean);
+  const merge = (some) => some.every(Boolean) && edit((numberOf) => ["merge", { ids: some.map(numberOf) }]).then(() => leave(some.map(({ ids }) => ids[0])), () => {});
   const mergePicked = () => picked.length > 1 && merge(picked);
   const latest = useRef();
   latest.current = mergePicked;
   useKeys("Stacks", {
     p: ["pick the stack that has the focus", () => document.activeElement?.closest(".stack-cell")?.querySelector("input")?.click()],
     m: ["merge the picked stacks", () => latest.current()],
-    Escape: ["pick none", () => setPicked([])],
+    Escape: ["pick none", () => leave(firsts)],
   });
   return html`<div class="line wrap"><h1>${count(result.clusters.length, "cluster")}</h1><span class="space"></span>
       <${Form} class="search-line one" send=${() => start(k ? { k: Number(k) } : {})}><label class="soft" for="k">Number</label><input id="k" type="number" min="1" max="1000" ...${written(k, setK)} placeholder="as found" />
       <button>Cluster again</button></${Form}></div>
     <p class="soft">Drag one stack onto another to merge them, or pick several.</p>
     ${picked.length > 0 && html`<div class="line picked"><strong>${count(picked.length, "stack")} picked</strong>
-      <button class="main" disabled=${picked.length < 2} onClick=${mergePicked}>Merge into ${titleOf(result.clusters[picked[0]])}</button>
-      <button onClick=${() => setPicked([])}>Pick none</button></div>`}
-    <ul class="stacks">${result.clusters.map((cluster) => html`<${Stack} key=${cluster.id} collection=${collection} cluster=${cluster} isPicked=${picked.includes(cluster.id)} pick=${() => pick(cluster.id)} merge=${(other) => merge([cluster.id, other])} />`)}
-      ${result.noise.length > 0 && html`<li class="stack-cell"><button class="stack" onClick=${() => selection.change(result.noise)}>
+      <button class="main" disabled=${picked.length < 2} onClick=${mergePicked}>Merge into ${titleOf(picked[0])}</button>
+      <button onClick=${() => leave(firsts)}>Pick none</button></div>`}
+    <ul class="stacks">${result.clusters.map((cluster) => html`<${Stack} key=${cluster.id} collection=${collection} cluster=${cluster} isPicked=${picked.includes(cluster)} pick=${() => pick(cluster.ids[0])} merge=${(first) => merge([cluster, stackOf(first)])} />`)}
+      ${result.noise.length > 0 && html`<li class="stack-cell"><button class="card stack" onClick=${() => selection.change(result.noise)}>
         <span class="fan none"></span><strong>In no cluster</strong><span class="soft">${count(result.noise.length, "image")}: select them</span></button></li>`}</ul>`;
 }
 
 function Stack({ collection, cluster, isPicked, pick, merge }) {
-  const drop = useDrop("cluster", (id) => Number(id) !== cluster.id && merge(Number(id)));
+  const drop = useDrop("cluster", (first) => first !== cluster.ids[0] && merge(first));
   const shown = (cluster.representatives?.length ? cluster.representatives : cluster.ids).slice(0, 4);
-  return html`<li class="stack-cell" ...${drop} draggable="true" onDragStart=${(event) => carry(event, "cluster", String(cluster.id))}>
-    <button class="stack" onClick=${() => go(collection, "clusters", { cluster: cluster.id })}>
+  return html`<li class="stack-cell" ...${drop} draggable="true" onDragStart=${(event) => carry(event, "cluster", cluster.ids[0])}>
+    <button class="card stack" onClick=${() => go(collection, "clusters", { cluster: cluster.id })}>
       <span class="fan">${shown.reverse().map((id) => html`<img src=${collection.thumbnail(id)} alt="" loading="lazy" draggable="false" />`)}</span>
       <strong>${titleOf(cluster)}</strong><span class="soft">${count(cluster.size, "image")}</span></button>
     <label class="pick" title="Pick for merging"><input type="checkbox" checked=${isPicked} onChange=${pick} aria-label=${`Pick ${titleOf(cluster)}`} /></label></li>`;
@@ -79,16 +84,19 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
   const [asks, setAsks] = useState();
   const place = useRef();
   const source = useMemo(() => new IdSource(collection, cluster.ids), [cluster]);
-  const rename = () => edit(`${cluster.id}`, { name: name.trim() }, "renamed").catch(() => {});
+  const rename = () => edit((numberOf) => [numberOf(cluster), { name: name.trim() }], "renamed").catch(() => {});
   const members = new Set(cluster.ids);
   const chosen = () => [...selection.ids].filter((id) => members.has(id));
-  const move = (ids, to) => edit("move", { ids, to }).then((answer) => {
-    selection.clear();
-    setAsks(undefined);
+  const move = (ids, to) => {
+    setAsks();
+    edit((numberOf) => ["move", { ids, to: numberOf(to) }]).then((answer) => moved(answer, ids), () => {});
+  };
+  const moved = (answer, ids) => {
+    selection.change(ids, "subtract");
     // Clusters behind one that is empty now have other numbers.
     const here = answer.clusters.find((each) => each.ids.some((id) => members.has(id) && !ids.includes(id)));
-    if (here?.id !== cluster.id) go(collection, "clusters", here && { cluster: here.id });
-  }, () => setAsks(undefined));
+    if (current().query.cluster === String(cluster.id) && here?.id !== cluster.id) go(collection, "clusters", here && { cluster: here.id });
+  };
   useKeys("Stack", {
     v: ["move the selected images to another cluster", () => setAsks("move")],
     s: ["split this cluster", () => setAsks("split")],
@@ -115,15 +123,15 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
       <ul class="targets" aria-label="Other clusters">${others.map((other) => html`<${Target} key=${other.id} collection=${collection} cluster=${other} move=${move} chosen=${chosen} />`)}
         <${Target} cluster=${{ id: null, name: "New cluster" }} move=${move} chosen=${chosen} /><${Target} cluster=${{ id: NONE, name: "No cluster" }} move=${move} chosen=${chosen} /></ul>
     </div>
-    ${asks === "move" && html`<${MoveDialog} ids=${chosen()} others=${others} move=${move} close=${() => setAsks(undefined)} />`}
-    ${asks === "split" && html`<${SplitDialog} cluster=${cluster} edit=${edit} follow=${follow} close=${() => setAsks(undefined)} done=${() => { setAsks(undefined); go(collection, "clusters"); }} />`}`;
+    ${asks === "move" && html`<${MoveDialog} ids=${chosen()} others=${others} move=${move} close=${() => setAsks()} />`}
+    ${asks === "split" && html`<${SplitDialog} cluster=${cluster} edit=${edit} follow=${follow} close=${() => setAsks()} done=${() => { setAsks(); go(collection, "clusters"); }} />`}`;
 }
 
 /** A stack beside the open one, onto which images are dragged; a click moves the selected ones. */
 function Target({ collection, cluster, move, chosen }) {
-  const drop = useDrop("images", (ids) => move(ids.split(","), cluster.id));
+  const drop = useDrop("images", (ids) => move(ids.split(","), cluster));
   const image = cluster.representatives?.[0] ?? cluster.ids?.[0];
-  const take = () => { const ids = chosen(); ids.length ? move(ids, cluster.id) : announce("select images first"); };
+  const take = () => { const ids = chosen(); ids.length ? move(ids, cluster) : announce("select images first"); };
   return html`<li><button type="button" class="target" title="Move the selected images here" onClick=${take} ...${drop}>
     ${image ? html`<img src=${collection.thumbnail(image)} alt="" draggable="false" />` : html`<span class="sign" aria-hidden="true">${cluster.id === null ? "+" : "∅"}</span>`}
     <span>${titleOf(cluster)}</span></button></li>`;
@@ -135,8 +143,8 @@ function MoveDialog({ ids, others, move, close }) {
     .filter((each) => titleOf(each).toLowerCase().includes(words.toLowerCase()));
   return html`<${Dialog} title=${`Move ${count(ids.length, "image")}`} close=${close}>
     ${ids.length === 0 ? html`<p>Select images of this cluster first: with a click, with Space, or with “Select all”.</p>` : html`
-    <${Form} send=${() => found.length && move(ids, found[0].id)}><label>To <input autofocus ...${written(words, setWords)} placeholder="Beginning of a name; Enter takes the first" /></label></${Form}>
-    <ul class="choices">${found.slice(0, 60).map((each) => html`<li><button onClick=${() => move(ids, each.id)}>${titleOf(each)}${each.size ? html` <span class="soft">${number(each.size)}</span>` : ""}</button></li>`)}</ul>`}
+    <${Form} send=${() => found.length && move(ids, found[0])}><label>To <input autofocus ...${written(words, setWords)} placeholder="Beginning of a name; Enter takes the first" /></label></${Form}>
+    <ul class="choices">${found.slice(0, 60).map((each) => html`<li><button onClick=${() => move(ids, each)}>${titleOf(each)}${each.size ? html` <span class="soft">${number(each.size)}</span>` : ""}</button></li>`)}</ul>`}
   </${Dialog}>`;
 }
 
@@ -145,7 +153,7 @@ function SplitDialog({ cluster, edit, follow, close, done }) {
   const [isRunning, setIsRunning] = useState(false);
   const send = () => {
     setIsRunning(true);
-    edit(`${cluster.id}/split`, k ? { k: Number(k) } : {}, "splitting").then((job) => { follow(job); done(); }, close);
+    edit((numberOf) => [`${numberOf(cluster)}/split`, k ? { k: Number(k) } : {}], "splitting").then((job) => { follow(job); done(); }, close);
   };
   return html`<${Dialog} title=${`Split ${titleOf(cluster)}`} close=${close}><${Form} send=${send}>
     <p>Its ${count(cluster.size, "image")} are clustered by themselves. Every image stays in one of the parts.</p>

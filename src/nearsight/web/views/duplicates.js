@@ -1,34 +1,37 @@
 // Near-duplicates: side by side, by a slider or by swapping; what was decided holds for all later searches.
 
 import { Analysis, useAnalysis } from "../components/analysis.js";
-import { announce, count, Dialog, Empty, Failure, fileName, html, number, useAnswer, useEffect, useKeys, useOrder, useRef, useState } from "../ui.js";
+import { Photograph } from "../components/photograph.js";
+import { announce, count, Dialog, Empty, Failure, fileName, html, number, useAnswer, useChoice, useEffect, useKeys, useOrder, useRef, useState } from "../ui.js";
 
 const PAGE = 100;
 
 export function Duplicates({ collection, reload }) {
-  const analysis = useAnalysis(collection, "duplicates", () => collection.get("duplicates", { limit: PAGE }));
-  const [trash, , readTrash] = useAnswer(() => collection.get("trash"), [collection.name]);
+  // At once: what is left and what is in the trash belong together.
+  const analysis = useAnalysis(collection, "duplicates", () => Promise.all([collection.get("duplicates", { limit: PAGE }), collection.get("trash").catch(() => ({ entries: [] }))])
+    .then(([groups, { entries }]) => ({ ...groups, entries })));
   const { result } = analysis;
   const [at, setAt] = useState(0);
   const [dialog, setDialog] = useState();
   const [error, setError] = useState();
   const [refused, setRefused] = useState([]);
-  // A group that was decided is not shown while that is sent: the next key belongs to the next group.
+  // A group that was decided, and what was put back, is not shown while that is sent: the next key belongs to the next one.
   const [decided, setDecided] = useState([]);
   const inOrder = useOrder();
   const groups = (result?.groups ?? []).filter(({ keep }) => !decided.includes(keep));
   const group = groups[Math.min(at, groups.length - 1)];
-  const last = trash?.entries[0];
-  const changed = () => { readTrash(); reload(); return analysis.reload(); };
+  const entries = (result?.entries ?? []).filter(({ id }) => !decided.includes(id));
+  const [last] = entries;
+  const changed = () => { reload(); return analysis.reload(); };
   /** Ask the service for a change; what follows is seen whatever comes of it. */
   const change = (ask, said, keep) => {
-    setError(undefined);
+    setError();
     setDecided((now) => [...now, keep]);
     return inOrder(() => ask().then((value) => announce(said(value)), setError).finally(changed)).finally(() => setDecided((now) => now.filter((each) => each !== keep)));
   };
   const decide = (ids, decision) => change(() => collection.post("duplicates/decisions", { ids, decision }), () => "remembered", group?.keep);
   const discard = (what) => change(() => collection.post("trash", what), ({ entry, refused }) => { setRefused(refused); return `${count(entry?.paths.length ?? 0, "file")} in the trash`; }, what.ids ? group?.keep : what.redundant_of[0]);
-  const restore = (id) => change(() => collection.post(`trash/${id}/restore`), ({ paths }) => `${count(paths.length, "file")} put back`);
+  const restore = (id) => change(() => collection.post(`trash/${id}/restore`), ({ paths }) => `${count(paths.length, "file")} put back`, id);
   /** All but the suggested image: of a certain group the service checks once more what may go. */
   const keepSuggested = (each) => discard(each.certain ? { redundant_of: [each.keep] } : { ids: each.ids.filter((id) => id !== each.keep) });
 
@@ -48,14 +51,14 @@ export function Duplicates({ collection, reload }) {
         ${nCertain > 0 && html`<button class="main" onClick=${() => setDialog("certain")}>Clear up all certain…</button>`}
         ${last && html`<button onClick=${() => setDialog("trash")}>Trash…</button>`}
         <button onClick=${() => analysis.start()}>Search again</button></div>
-      ${error && html`<${Failure} error=${error} />`}
+      <${Failure} error=${error} />
       ${last && html`<p class="line edited"><span class="soft">Last in the trash: ${last.paths.length ? names(last.paths) : count(last.ids.length, "image")}.</span><button onClick=${() => restore(last.id)}>Undo</button></p>`}
       ${!group && decided.length > 0 && html`<p class="wait">Saving…</p>`}
       ${!group && !decided.length && html`<${Empty} title="Nothing left to decide"><p>What you decided is remembered.</p></${Empty}>`}
       ${group && html`<${Group} key=${group.keep + group.ids.join()} collection=${collection} group=${group} position=${Math.min(at, groups.length - 1) + 1} total=${result.total}
         step=${(by) => setAt((now) => Math.min(Math.max(now + by, 0), groups.length - 1))} decide=${decide} discard=${discard} keepSuggested=${() => keepSuggested(group)} />`}
       ${dialog === "certain" && html`<${CertainDialog} collection=${collection} close=${() => setDialog()} discard=${discard} />`}
-      ${dialog === "trash" && html`<${TrashDialog} entries=${trash.entries} close=${() => setDialog()} restore=${restore} />`}
+      ${dialog === "trash" && html`<${TrashDialog} entries=${entries} close=${() => setDialog()} restore=${restore} />`}
       ${refused.length > 0 && html`<${RefusedDialog} refused=${refused} close=${() => setRefused([])}
         takeOut=${() => { const ids = [...new Set(refused.map(({ id }) => id))]; setRefused([]); change(() => collection.post("items/delete", { ids }), ({ removed }) => `${count(removed, "image")} taken out`); }} />`}`}
   </${Analysis}>`;
@@ -107,7 +110,7 @@ function SideBySide({ collection, pair, keep }) {
     const box = event.currentTarget.getBoundingClientRect();
     setZoom({ ...zoom, x: ((event.clientX - box.left) / box.width) * 100, y: ((event.clientY - box.top) / box.height) * 100 });
   };
-  return html`<div class="pair">${pair.map((id) => html`<figure>
+  return html`<div class="pair">${pair.map((id) => html`<figure key=${id}>
     <div class="pane" onMouseMove=${move} onClick=${toggle}>
       <${Photograph} collection=${collection} id=${id} style=${{ transform: `scale(${zoom.scale})`, transformOrigin: `${zoom.x}% ${zoom.y}%` }} /></div>
     <figcaption><${Facts} collection=${collection} id=${id} title=${id === keep ? "Suggested to keep" : "The other"} /></figcaption></figure>`)}</div>`;
@@ -118,14 +121,9 @@ function Slider({ collection, pair, keep }) {
   const [share, setShare] = useState(50);
   const top = useRef();
   useEffect(() => { top.current.style.clipPath = `inset(0 0 0 ${share}%)`; }, [share]);
-  return html`<div class="over"><div class="pane"><${Photograph} collection=${collection} id=${pair[0]} />
-    <div class="pane above" ref=${top}><${Photograph} collection=${collection} id=${pair[1]} /></div></div>
+  return html`<div class="over"><div class="pane"><${Photograph} key=${pair[0]} collection=${collection} id=${pair[0]} />
+    <div class="pane above" ref=${top}><${Photograph} key=${pair[1]} collection=${collection} id=${pair[1]} /></div></div>
     <input type="range" min="0" max="100" value=${share} aria-label=${`Share of the ${pair[0] === keep ? "suggested" : "other"} image`} onInput=${(event) => setShare(event.target.value)} /></div>`;
-}
-
-function Photograph({ collection, id, style }) {
-  const [isBroken, setIsBroken] = useState(false);
-  return html`<img src=${isBroken ? collection.thumbnail(id) : collection.original(id)} alt="" onError=${() => setIsBroken(true)} style=${style} />`;
 }
 
 function Facts({ collection, id, title }) {
@@ -149,16 +147,15 @@ async function certainGroups(collection) {
 
 function CertainDialog({ collection, close, discard }) {
   const [groups, error] = useAnswer(() => certainGroups(collection), []);
-  const [left, setLeft] = useState(new Set());
-  const chosen = groups?.filter(({ keep }) => !left.has(keep)) ?? [];
+  const [left, toggle] = useChoice();
+  const chosen = groups?.filter(({ keep }) => !left.includes(keep)) ?? [];
   const nFiles = chosen.reduce((sum, group) => sum + group.redundant.length, 0);
-  const toggle = (keep) => setLeft((now) => { const next = new Set(now); next.delete(keep) || next.add(keep); return next; });
   return html`<${Dialog} title="Clear up all certain" close=${close} wide>
     <p>Of each group the suggested image stays. Only groups that are certain are listed: the others lost something, and have nothing that the kept image lacks.</p>
     <div class="buttons"><button class="danger" disabled=${!nFiles} onClick=${() => { close(); discard({ redundant_of: chosen.map(({ keep }) => keep) }); }}>Put ${count(nFiles, "file")} into the trash</button>
       <button onClick=${close}>Cancel</button></div>
-    ${error && html`<${Failure} error=${error} />`}
-    <ul class="certain">${groups?.map((group) => html`<li><input type="checkbox" checked=${!left.has(group.keep)} onChange=${() => toggle(group.keep)} aria-label=${`Clear up the group of ${names(group.redundant)}`} />
+    <${Failure} error=${error} />
+    <ul class="certain">${groups?.map((group) => html`<li><input type="checkbox" checked=${!left.includes(group.keep)} onChange=${() => toggle(group.keep)} aria-label=${`Clear up the group of ${names(group.redundant)}`} />
       <img src=${collection.thumbnail(group.keep)} alt="" height="64" loading="lazy" /><span class="soft">stays: ${group.why}</span>
       ${group.ids.filter((id) => id !== group.keep).map((id) => html`<img class="leaving" src=${collection.thumbnail(id)} alt="" height="64" loading="lazy" />`)}
       <span>goes: ${names(group.redundant)}</span></li>`)}</ul>

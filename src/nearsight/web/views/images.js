@@ -4,7 +4,7 @@ import { ConditionForm, conditionText } from "../components/conditions.js";
 import { GridView } from "../components/grid-view.js";
 import { address, stay } from "../route.js";
 import { Listing, Matches } from "../sources.js";
-import { announce, count, Empty, Failure, html, useAnswer, useEffect, useRef, useState, written } from "../ui.js";
+import { announce, count, Empty, Failure, html, useAnswer, useChange, useChanges, useEffect, useRef, useState, written } from "../ui.js";
 
 const NOTHING = { text: "", parts: [], notText: [], where: "" };
 // What every image has, or may have, besides its metadata.
@@ -36,14 +36,14 @@ export function Images({ collection, query: inAddress, selection }) {
   const isSearch = Boolean(query.text || query.parts.length || query.notText.length);
 
   // "More like this" of other views arrives as an address.
-  useEffect(() => setQuery((now) => ({ ...fromAddress(inAddress), parts: [...fromAddress(inAddress).parts, ...now.parts.filter((part) => part.file)] })),
+  useChange(() => setQuery((now) => ({ ...fromAddress(inAddress), parts: [...fromAddress(inAddress).parts, ...now.parts.filter((part) => part.file)] })),
     [inAddress.text, inAddress.where, inAddress.not, inAddress.like, inAddress.unlike]);
   useEffect(() => {
     const stop = new AbortController();
     const next = isSearch ? new Matches(collection, query, stop.signal) : new Listing(collection, query.where);
     next.open().then(
       // An answer that comes after the next question is old: a listing, too, which nothing stops.
-      () => { if (stop.signal.aborted) return; setSource(next); setError(undefined); announce(isSearch ? `${count(next.count, "match", "matches")}` : count(next.count, "image")); },
+      () => { if (stop.signal.aborted) return; setSource(next); setError(); announce(isSearch ? `${count(next.count, "match", "matches")}` : count(next.count, "image")); },
       (failure) => stop.signal.aborted || setError(failure),
     );
     stay(collection, "images", toAddress(query));
@@ -65,7 +65,7 @@ export function Images({ collection, query: inAddress, selection }) {
   const moreLike = (cell) => change({ ...NOTHING, where: query.where, parts: [{ id: cell.id }] });
   return html`<div class="fill"><h1 class="hidden-text">Images of ${collection.name}</h1>
     <${SearchBar} collection=${collection} query=${query} change=${change} addFiles=${addFiles} selection=${selection} />
-    ${error && html`<${Failure} error=${error} />`}
+    <${Failure} error=${error} />
     <div class="line"><span class="soft">${source && (isSearch ? "Most similar first" : count(source.count, "image"))}</span><span class="space"></span>
       <label class="soft">Size <select value=${size} onChange=${(event) => { setSize(event.target.value); localStorage.setItem("size", event.target.value); }}>
         ${Object.keys(SIZES).map((name) => html`<option value=${name}>${name}</option>`)}</select></label></div>
@@ -80,14 +80,9 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
   const [not, setNot] = useState("");
   const [where, setWhere] = useState(query.where);
   const [showsFilter, setShowsFilter] = useState(Boolean(query.where));
-  const [selected, setSelected] = useState(selection.size);
-  useEffect(() => setText(query.text), [query.text]);
-  useEffect(() => setWhere(query.where), [query.where]);
-  useEffect(() => {
-    const changed = () => setSelected(selection.size);
-    selection.addEventListener("change", changed);
-    return () => selection.removeEventListener("change", changed);
-  }, []);
+  useChanges(selection);
+  useChange(() => setText(query.text), [query.text]);
+  useChange(() => setWhere(query.where), [query.where]);
   const send = (event) => {
     event.preventDefault();
     change({ text: text.trim(), where: where.trim(), notText: not.trim() ? [...query.notText, not.trim()] : query.notText });
@@ -97,8 +92,9 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
   const [facts] = useAnswer(() => (showsFilter ? collection.facts() : Promise.resolve()), [showsFilter, collection.name]);
   const fields = { ...FACTS, ...facts?.metadata };
   const addCondition = (condition) => {
-    const text = conditionText(condition, fields[condition.field]);
-    change({ where: query.where ? `(${query.where}) AND ${text}` : text });
+    // What was written and not sent yet holds, too.
+    const text = conditionText(condition, fields[condition.field]), before = where.trim();
+    change({ where: before ? `(${before}) AND ${text}` : text });
   };
   const drop = (at) => change({ parts: query.parts.filter((_, other) => other !== at) });
   const turn = (part) => change({ parts: query.parts.map((each) => (each === part ? { ...part, isNot: !part.isNot } : each)) });
@@ -110,7 +106,7 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
       <button class="main">Search</button>
       <button type="button" onClick=${() => file.current.click()}>Image…</button>
       <input ref=${file} class="hidden-text" tabindex="-1" type="file" accept="image/*" multiple aria-label="Search by an image" onChange=${(event) => addFiles(event.target.files)} />
-      <button type="button" disabled=${!selected} onClick=${() => change({ parts: [...query.parts, ...[...selection.ids].slice(0, 20).map((id) => ({ id }))] })}>Like the selected</button>
+      <button type="button" disabled=${!selection.size} onClick=${() => change({ parts: [...query.parts, ...[...selection.ids].slice(0, 20).map((id) => ({ id }))] })}>Like the selected</button>
       <button type="button" aria-expanded=${showsFilter} onClick=${() => setShowsFilter(!showsFilter)}>Filter</button>
     </div>
     ${showsFilter && html`<label class="filter">Only images with <input ...${written(where, setWhere)} spellcheck="false"

@@ -2,9 +2,9 @@
 
 import { followJob, form, service } from "../api.js";
 import { Heat } from "../components/heat.js";
-import { JobProgress, OPEN } from "../components/job.js";
+import { FailureList, JobProgress, OPEN } from "../components/job.js";
 import { ThresholdControl } from "../components/threshold.js";
-import { announce, count, Empty, Failure, fileName, Form, html, number, useAnswer, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
+import { announce, count, Empty, Failure, fileName, Form, html, NAMING, number, Options, useAnswer, useChange, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
 
 const PAGE = 200;
 const KINDS = { anomaly_fit: "Fit", anomaly_score: "Score a folder", anomaly_watch: "Watch a folder" };
@@ -16,28 +16,32 @@ export function Inspection({ collection }) {
   const [roots, setRoots] = useState([]);
   const [error, setError] = useState();
   const [makesNew, setMakesNew] = useState(false);
+  const [made, setMade] = useState();
   // What is told twice at once is read twice: the later answer counts.
   const [answer, unread, load] = useAnswer(() => collection.get("detectors"), [name]);
   useEffect(() => {
-    service.get("jobs").then(({ jobs }) => setJobs(jobs.filter((job) => job.collection === name && KINDS[job.kind])), setError);
+    // Beside those that were started meanwhile.
+    service.get("jobs").then(({ jobs }) => setJobs((now) => [...now, ...jobs.filter((job) => job.collection === name && KINDS[job.kind] && !now.some(({ id }) => id === job.id))]), setError);
     collection.facts().then(({ roots }) => setRoots(roots), setError);
   }, [name]);
-  const start = (asked) => asked.then((job) => { setError(undefined); setJobs((now) => [job, ...now]); return job; }, setError);
+  const start = (asked) => asked.then((job) => { setError(); setJobs((now) => [job, ...now]); return job; }, setError);
   const told = (job) => {
     setJobs((now) => now.map((each) => (each.id === job.id ? job : each)));
-    if (job.kind === "anomaly_fit" && job.state === "done") { setMakesNew(false); setChosen(job.args.detector); }
+    if (job.kind === "anomaly_fit" && job.state === "done") {
+      // Who looks at another detector goes on looking at it, unless this one was made to be looked at.
+      setChosen((now) => (job.args.detector === made ? made : now ?? job.args.detector));
+      if (job.args.detector === made) setMakesNew(false);
+      setMade();
+    }
     load();
   };
-  // The service may be away for a moment: what was read stays.
-  const kept = useRef();
-  kept.current = answer ?? kept.current;
-  if (!kept.current) return html`<${Wait} error=${unread ?? error} />`;
-  const { detectors } = kept.current;
+  if (!answer) return html`<${Wait} error=${unread ?? error} />`;
+  const { detectors } = answer;
   const detector = detectors.find((each) => each.name === chosen) ?? detectors[0];
   const shown = jobs.filter((job) => (job.kind === "anomaly_fit" || job.args.detector === detector?.name) && (OPEN.includes(job.state) || job === jobs[0]));
   const running = shown.some((job) => job.kind === "anomaly_fit" && OPEN.includes(job.state));
   return html`
-    ${(error ?? unread) && html`<${Failure} error=${error ?? unread} />`}
+    <${Failure} error=${error ?? unread} />
     ${!detector && html`<h1>Inspection</h1>`}
     ${detector && html`<div class="line wrap"><h1>Inspection</h1>
       <label><span class="hidden-text">Detector</span><select value=${detector.name} onChange=${(event) => setChosen(event.target.value)}>
@@ -45,8 +49,8 @@ export function Inspection({ collection }) {
       <span class="soft">fitted on ${count(detector.fit.images, "good image")}, ${detector.fit.held_out} of them held out</span><span class="space"></span>
       <button onClick=${() => setMakesNew(!makesNew)}>New detector…</button></div>`}
     ${shown.map((job) => html`<${Progress} key=${job.id} job=${job} told=${told}/>`)}
-    ${(makesNew || !detector) && !running && html`<${FitForm} roots=${roots} taken=${detectors}
-        fit=${(options) => start(collection.post("detectors", options))} />`}
+    ${(makesNew || !detector) && html`<${FitForm} roots=${roots} taken=${detectors} hidden=${running}
+        fit=${(options) => { setMade(options.name); return start(collection.post("detectors", options)); }} />`}
     ${detector && html`<${Board} key=${detector.name} collection=${collection} detector=${detector} roots=${roots} start=${start} changed=${load} setError=${setError}
       done=${jobs.map((job) => job.id + job.state + job.done).join()} isFitting=${running}
       watched=${shown.filter((job) => job.kind === "anomaly_watch" && OPEN.includes(job.state)).map((job) => job.args.folder)} />`}`;
@@ -60,18 +64,18 @@ function Progress({ job, told }) {
   return html`<${JobProgress} job=${{ ...job, isRunning }} stop=${isWatch ? "Stop watching" : "Cancel"} title=${`${KINDS[job.kind]}: ${job.args.folder ?? job.args.where ?? ""}${done}`} />`;
 }
 
-function FitForm({ roots, taken, fit }) {
+function FitForm({ roots, taken, fit, hidden }) {
   const [fields, setFields] = useState({ name: taken.length ? "" : "parts", where: "", rate: "5" });
   // The folders may come after somebody began to write: what was written stays.
   const shown = { folder: roots[0] ?? "", ...fields };
   const field = (name) => ({ value: shown[name], onInput: (event) => setFields((now) => ({ ...now, [name]: event.target.value })) });
   const { name, folder, where, rate } = shown;
   const send = () => fit({ name, false_alarm_rate: rate / 100, ...(where ? { where } : { folder }) });
-  return html`<${Form} class="card narrow" send=${send}><h2>Fit a detector on good images</h2>
+  return html`<${Form} class="card narrow" hidden=${hidden} send=${send}><h2>Fit a detector on good images</h2>
     <p>No defective image is needed. Some of the good images are held out: they say where the threshold lies.</p>
-    <label>Name <input required pattern="[A-Za-z0-9][A-Za-z0-9_\\-]*" maxlength="64" title="letters, digits, - and _" ...${field("name")} /></label>
+    <label>Name <input ...${NAMING} ...${field("name")} /></label>
     <label>Folder of good images <input list="good-roots" placeholder="line/good" required=${!where} disabled=${!!where} ...${field("folder")} /></label>
-    <datalist id="good-roots">${roots.map((root) => html`<option value=${root} />`)}</datalist>
+    <${Options} id="good-roots" values=${roots} />
     <label>or a filter on this collection <input placeholder="label = 'good'" ...${field("where")} /></label>
     <label>False alarms that you accept, in % of good images <input type="number" min="0.1" max="50" step="0.1" required ...${field("rate")} /></label>
     ${rate > 0 && html`<p class="soft">This rate needs at least ${count(Math.ceil(100 / rate - 1 - 1e-9) + 10, "good image")}; several hundred make it sure.</p>`}
@@ -88,12 +92,15 @@ function Board({ collection, detector, roots, start, changed, setError, done, is
   const inOrder = useOrder();
   const [lists, failure, load] = useAnswer(() => Promise.all(["defect", "good"].map((side) => collection.get(`${place}/images`, { side, limit: PAGE }))),
     [done, detector.threshold, detector.revision]);
-  useEffect(() => setTrial(detector.threshold), [done, detector.threshold, detector.revision]);
+  // A threshold that is tried stays while images arrive.
+  useChange(() => setTrial(detector.threshold), [detector.threshold, detector.revision]);
   useEffect(() => failure && setError(failure), [failure]);
   const [defects, good] = lists ?? [];
   const all = lists ? [...defects.images, ...good.images] : [];
   const index = Math.max(all.findIndex(({ id }) => id === at), 0);
   const image = all[index];
+  // What is looked at stays, whatever arrives above it.
+  useEffect(() => { if (image && !at) open(image.id); }, [image?.id, at]);
   const step = (by) => open(all[index + by]?.id ?? image?.id);
   const decide = async (verdict, id = image?.id, isUndo = false) => {
     if (!id) return;
@@ -119,8 +126,7 @@ function Board({ collection, detector, roots, start, changed, setError, done, is
   const { counts, failed } = defects;
   const shared = { collection, detector, setError, open, image, trial };
   return html`<${Source} ...${shared} roots=${roots} start=${start} load=${load} watched=${watched} />
-    ${failed.length > 0 && html`<details class="failures"><summary>${count(failed.length, "file")} could not be read</summary>
-      <ul>${failed.map(({ path, reason }) => html`<li>${fileName(path)} <span class="soft">${reason}</span></li>`)}</ul></details>`}
+    <${FailureList} failed=${failed} />
     ${!image && html`<${Empty} title="Nothing scored yet"><p>Watch the folder in which images arrive, or score files.</p></${Empty}>`}
     ${image && html`<div class="inspection"><section aria-label="Image">
         <div class="line wrap"><h2 title=${image.path}>${fileName(image.path)}</h2><${Side} ...${shared} />
@@ -170,7 +176,7 @@ function Source({ collection, detector, roots, start, load, setError, watched })
   };
   return html`<${Form} class="line wrap source" send=${() => inspect(true)}>
     <input aria-label="Folder to inspect" list="inspected" required placeholder=${`${roots[0] ?? "line"}/today`} ...${written(folder, setFolder)} />
-    <datalist id="inspected">${roots.map((root) => html`<option value=${root} />`)}</datalist>
+    <${Options} id="inspected" values=${roots} />
     <button class="main" disabled=${watched.includes(folder)}>Watch the folder</button>
     <button type="button" disabled=${!folder} onClick=${() => inspect(false)}>Score it once</button>
     <label class="button">Score files…<input class="hidden-text" type="file" multiple accept="image/*" onChange=${send} /></label></${Form}>`;

@@ -1,9 +1,10 @@
 // Labels: the next best image and a key for each class; likely mistakes; how good the classifier is meanwhile.
 
 import { quoted } from "../components/conditions.js";
+import { Photograph } from "../components/photograph.js";
 import { LabelQueue, MistakeQueue } from "../label-queue.js";
 import { address, go } from "../route.js";
-import { announce, count, Empty, Failure, fileName, Form, html, number, useAnswer, useEffect, useKeys, useMemo, useState, Wait, written } from "../ui.js";
+import { announce, count, Empty, Failure, fileName, Form, html, number, Options, useAnswer, useChanges, useEffect, useKeys, useMemo, useState, Wait, written } from "../ui.js";
 
 // A key for each of the first classes; the others are clicked.
 const KEYS = [..."123456789qweruiop"];
@@ -14,8 +15,8 @@ export function Labels({ collection, query, reload }) {
   const key = query.key ?? "label";
   const [answer, error, again] = useAnswer(() => collection.get("labels", { key }).then((facts) => [facts, query.tab]), [collection.name, key, query.tab]);
   const [facts, when] = answer ?? [];
-  // What was true before the other tab was open is old.
-  if (error || !facts || when !== query.tab) return html`<${Wait} error=${error} />`;
+  // What was true before the other tab was open is old; what is of other labels belongs to them.
+  if (facts?.key !== key || when !== query.tab) return html`<${Wait} error=${error} />`;
   const tab = facts.classes.length ? query.tab ?? "next" : "classes";
   const field = `metadata.${key}`;
   const show = (where) => where && go(collection, "images", { where });
@@ -47,21 +48,19 @@ function Classes({ collection, facts, done }) {
     <label for="classes">Classes, in the order of their keys</label>
     <textarea id="classes" rows="8" required ...${written(text, setText)} placeholder=${"dress\nhat\nshoes"}></textarea>
     <label>Saved in the metadata as <input required list="label-keys" pattern="[A-Za-z_][A-Za-z0-9_]*" ...${written(key, setKey)} /></label>
-    <datalist id="label-keys">${facts.keys.map((name) => html`<option value=${name} />`)}</datalist>
+    <${Options} id="label-keys" values=${facts.keys} />
     ${facts.keys.length > 0 && html`<p class="soft">Labels that are there: ${facts.keys.map((name) => html`<a href=${address(collection, "labels", { key: name })}>${name}</a> `)}</p>`}
     <button class="main" disabled=${!classes.length}>Label with ${count(classes.length, "class", "classes")}</button></${Form}>`;
 }
 
 function Labeler({ collection, facts, Queue }) {
   const queue = useMemo(() => new Queue(collection, facts), []);
-  const [, draw] = useState(0);
+  useChanges(queue);
   useEffect(() => {
-    const changed = () => draw((n) => n + 1);
     const leaving = (event) => queue.waiting.length && event.preventDefault();
-    queue.addEventListener("change", changed);
     addEventListener("beforeunload", leaving);
     queue.learn();
-    return () => { queue.removeEventListener("change", changed); removeEventListener("beforeunload", leaving); };
+    return () => removeEventListener("beforeunload", leaving);
   }, []);
   const { images: [image], check } = queue;
   // A hint would change what a person sees in an image that measures the classifier.
@@ -82,15 +81,15 @@ function Labeler({ collection, facts, Queue }) {
     ...(check && { k: ["keep the label: it is right", () => give(image?.own)] }),
   });
   const side = (label) => (label === hint ? html`<span class="wide">${check ? "looks like this" : "perhaps"}, </span>${percent(image.probability)}`
-    : label === image?.own ? "the label" : (queue.counts.get(label) ?? 0).toLocaleString("en"));
+    : label === image?.own ? "the label" : number(queue.counts.get(label) ?? 0));
   const labeled = [...queue.counts.values()].reduce((sum, n) => sum + n, 0);
   return html`<div class="labeler">
-    <figure class="stage">${image ? html`<${Large} key=${image.id} collection=${collection} id=${image.id} />
+    <figure class="stage">${image ? html`<${Photograph} key=${image.id} collection=${collection} id=${image.id} alt="The image to label" />
       <figcaption class="soft">${fileName(image.path)}${image.check ? " · drawn at random, to measure accuracy" : ""}${image.likely ? " · among the most doubtful" : ""}${image.unknown && image.label && !image.check ? " · looks like none of the classes" : ""}</figcaption>`
       : queue.isLearning ? html`<p class="wait">${Queue === LabelQueue ? "Choosing images…" : "Each label is judged by the others…"}</p>`
       : html`<${Empty} title="Nothing is left"><p>${queue.skipped.size ? `You skipped ${count(queue.skipped.size, "image")}.` : check ? "No other label is doubted." : "Every image has a label."}</p></${Empty}>`}</figure>
     <aside>
-      ${queue.error && html`<${Failure} error=${queue.error} />`}
+      <${Failure} error=${queue.error} />
       ${image?.own && html`<p>Labeled <strong>${image.own}</strong>, looks like <strong>${image.label}</strong>.</p>`}
       <ul class="classes" aria-label="Classes">${names.map((label, at) => html`<li><button aria-current=${label === hint || null} onClick=${() => give(label)}>
         <kbd>${KEYS[at] ?? "·"}</kbd><span>${label}</span><span class="soft">${side(label)}</span></button></li>`)}</ul>
@@ -103,18 +102,6 @@ function Labeler({ collection, facts, Queue }) {
         ${check && html`<p>${count(queue.images.length, "image looks", "images look")} more like another class. The first ones are the most doubtful; images that were chosen because they are difficult are often labeled right.</p>`}</div>
       ${check && html`<${Confusion} check=${check} />`}
     </aside></div>`;
-}
-
-/** The thumbnail until the original is there. */
-function Large({ collection, id }) {
-  const [source, setSource] = useState(collection.thumbnail(id));
-  useEffect(() => {
-    const original = new Image();
-    original.onload = () => setSource(original.src);
-    original.src = collection.original(id);
-    return () => { original.onload = null; };
-  }, []);
-  return html`<img src=${source} alt="The image to label" />`;
 }
 
 function Accuracy({ facts }) {

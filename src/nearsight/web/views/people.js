@@ -2,8 +2,8 @@
 
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { GridView } from "../components/grid-view.js";
-import { address, go } from "../route.js";
-import { announce, count, Dialog, Empty, Failure, fileName, Form, html, useAnswer, useEffect, useKeys, useMemo, useOrder, useRef, useState, Wait, written } from "../ui.js";
+import { address, current, go } from "../route.js";
+import { announce, count, Dialog, Empty, Failure, fileName, Form, html, Options, UndoBar, useAnswer, useChange, useChoice, useEffect, useKeys, useMemo, useOrder, useRef, useState, Wait, written } from "../ui.js";
 import { IdSource } from "./clusters.js";
 
 const PAGE = 500;
@@ -23,7 +23,7 @@ export function People({ collection, query, selection }) {
   const [forgets, setForgets] = useState();
   const analysis = useAnalysis(collection, "faces", () => collection.get("faces", shows));
   const { result } = analysis;
-  useEffect(() => { if (result) analysis.reload(); }, [shows]);
+  useChange(() => { analysis.reload(); }, [shows]);
   const latest = useRef();
   latest.current = result;
   const inOrder = useOrder();
@@ -40,33 +40,29 @@ export function People({ collection, query, selection }) {
   };
   const change = result?.change;
   const undo = () => act("undo", ({ change }) => ({ change: change?.id }), "Undone");
-  useKeys("People", { "u Ctrl+z": ["undo the latest change", undo] });
+  useKeys("People", { u: ["undo the latest change", undo] });
   const shared = { collection, act, forget: setForgets, version: state.version };
   return html`<${Analysis} analysis=${analysis} title="Nobody has looked for faces yet" button="Find faces"
       explanation="Faces are found and grouped by person, on this machine. They are personal data: look for them only in images where you may.">
-    ${result && html`<datalist id="names">${result.names.map((each) => html`<option value=${each} />`)}</datalist>
-      ${state.error && html`<${Failure} error=${state.error} />`}
+    ${result && html`<${Options} id="names" values=${result.names} />
+      <${Failure} error=${state.error} />
       ${query.person ? html`<${Person} key=${query.person} ...${shared} id=${query.person} tab=${query.tab ?? "images"} selection=${selection} />`
         : html`<${Everybody} ...${shared} result=${result} shows=${shows} show=${(part) => setShows({ ...shows, ...part })} again=${analysis.start} />`}
-      ${(state.done || change) && html`<p class="done">${state.done && html`<span>${state.done}</span>`}
-        ${change && html`<button onClick=${undo}>Undo ${change.action}</button>`}</p>`}
+      ${(state.done || change) && html`<${UndoBar} text=${state.done} undo=${change && undo} label=${`Undo ${change?.action}`} />`}
       ${forgets && html`<${ForgetDialog} ...${forgets} close=${() => setForgets()} act=${act} />`}`}
   </${Analysis}>`;
 }
 
-function useChoice() {
-  const [chosen, setChosen] = useState([]);
-  return [chosen, (id) => setChosen((now) => (now.includes(id) ? now.filter((other) => other !== id) : [...now, id])), () => setChosen([])];
-}
 
 function Everybody({ collection, act, forget, result, shows, show, again }) {
   const { people } = result;
-  const [chosen, toggle, clear] = useChoice();
+  const [chosen, toggle, leave] = useChoice();
   const list = useRef();
   const those = () => people.filter(({ id }) => (chosen.length ? chosen.includes(id) : id === focused()));
+  const actOnThose = (what, done, more) => { const ids = idsOf(those()); return act(what, { ids, ...more }, done).then(() => leave(ids)); };
   // In the order of the list: the name of the largest wins.
-  const merge = () => chosen.length > 1 && act("merge", { ids: idsOf(those()) }, "Merged").then(clear);
-  const hide = () => those()[0] && act("hide", { ids: idsOf(those()), hidden: !shows.hidden }, shows.hidden ? "Shown" : "Hidden").then(clear);
+  const merge = () => chosen.length > 1 && actOnThose("merge", "Merged");
+  const hide = () => those()[0] && actOnThose("hide", shows.hidden ? "Shown" : "Hidden", { hidden: !shows.hidden });
   const forgetThose = () => those()[0] && forget({ people: those() });
   const name = async ({ id }, text) => {
     const fields = [...list.current.querySelectorAll("input.name")];
@@ -118,7 +114,7 @@ function NameForm({ name = "", save, button }) {
 
 function Person({ collection, id, tab, act, forget, selection, version }) {
   const [answer, error] = useAnswer(() => collection.get(`faces/people/${id}`, { limit: 10_000 }).then((value) => ({ ...value, version })), [id, version]);
-  const [chosen, toggle, clear] = useChoice();
+  const [chosen, toggle, leave] = useChoice();
   const [splits, setSplits] = useState(false);
   // What has been decided is not shown while it is sent, so that the next key belongs to the next face.
   const [decided, setDecided] = useState([]);
@@ -134,7 +130,7 @@ function Person({ collection, id, tab, act, forget, selection, version }) {
     const next = tiles.slice(tiles.findIndex(({ dataset }) => ids.includes(dataset.id))).find(({ dataset }) => !ids.includes(dataset.id));
     next?.querySelector("button").focus();
     setDecided((now) => [...now, ...ids]);
-    clear();
+    leave(ids);
     waiting.current++;
     await act(what, { faces: ids, ...more }, `${count(ids.length, "face")} ${done}`);
     waiting.current--;
@@ -142,20 +138,20 @@ function Person({ collection, id, tab, act, forget, selection, version }) {
   const confirm = (ids) => change("confirm", ids, "confirmed");
   const reject = (ids) => change("reject", ids, "rejected");
   useEffect(() => { if (answer?.version === version && !waiting.current) setDecided([]); }, [answer]);
-  const current = () => focused() ?? matches[0]?.id;
+  const faceAtHand = () => focused() ?? matches[0]?.id;
   const isMatch = (face) => matches.some((match) => match.id === face);
   useKeys("Faces", tab === "faces" && {
     ...arrows(board),
-    y: ["yes, this is the person", () => isMatch(current()) && confirm([current()])],
-    n: ["no, this is somebody else", () => current() && reject([current()])],
+    y: ["yes, this is the person", () => isMatch(faceAtHand()) && confirm([faceAtHand()])],
+    n: ["no, this is somebody else", () => faceAtHand() && reject([faceAtHand()])],
     x: ["choose", () => focused() && !isMatch(focused()) && toggle(focused())],
     s: ["split the chosen off", () => setSplits(chosen.length > 0)],
   });
-  if (error) return html`<${Empty} title="This person is not here any more"><button class="main" onClick=${back}>All people</button></${Empty}>`;
-  if (!person) return html`<${Wait} />`;
+  if (error?.status === 404) return html`<${Empty} title="This person is not here any more"><button class="main" onClick=${back}>All people</button></${Empty}>`;
+  if (!person) return html`<${Wait} error=${error} />`;
   const rename = async (name) => {
     const renamed = await act("name", { id, name }, `Named ${name}`);
-    if (renamed) go(collection, "people", { person: renamed.id, tab });
+    if (renamed && current().query.person === id) go(collection, "people", { person: renamed.id, tab });
   };
   const tile = (face) => html`<button class="face" aria-pressed=${chosen.includes(face.id)} onClick=${() => isMatch(face.id) || toggle(face.id)} title=${face.problems}
     aria-label=${`Face in ${fileName(face.path)}`}><${Crop} collection=${collection} id=${face.id} /></button>`;
@@ -184,7 +180,7 @@ function Person({ collection, id, tab, act, forget, selection, version }) {
 function PersonImages({ collection, id, version, selection }) {
   const [answer, error] = useAnswer(() => collection.get(`faces/people/${id}/images`), [id, version]);
   const source = useMemo(() => answer && new IdSource(collection, answer.ids, (at) => fileName(answer.paths[at])), [answer]);
-  return html`${error && html`<${Failure} error=${error} />`}${source?.count === 0 && html`<${Empty} title="The collection has none of these images" />`}
+  return html`<${Failure} error=${error} />${source?.count === 0 && html`<${Empty} title="The collection has none of these images" />`}
     <${GridView} source=${source} selection=${selection} />`;
 }
 

@@ -2,21 +2,17 @@
 
 import { service } from "../api.js";
 import { go } from "../route.js";
-import { announce, count, Dialog, Form, html, UndoBar, useEffect, useField, useKeys, useRef, useState } from "../ui.js";
+import { announce, count, Dialog, Form, html, NAMING, UndoBar, useChanges, useEffect, useField, useKeys, useRef, useState } from "../ui.js";
 
 const ITEMS_AT_ONCE = 16;
 const COPIED_AT_ONCE = 500;
 
 export function SelectionBar({ collection, selection, reload }) {
-  const [size, setSize] = useState(selection.size);
+  const { size } = selection;
   const [dialog, setDialog] = useState();
   const [tagged, setTagged] = useState();
-  useEffect(() => {
-    const changed = () => setSize(selection.size);
-    selection.addEventListener("change", changed);
-    return () => selection.removeEventListener("change", changed);
-  }, []);
-  useEffect(() => setTagged(undefined), [collection.name]);
+  useChanges(selection);
+  useEffect(() => setTagged(), [collection.name]);
   const ask = (name) => selection.size && setDialog(name);
   useKeys("Selection", {
     c: ["a new collection of the selected images", () => ask("copy")],
@@ -27,9 +23,9 @@ export function SelectionBar({ collection, selection, reload }) {
     setTagged({ text: `${count(changed, "tag")} taken back${kept ? `; ${count(kept, "image")} changed since` : ""}` });
     reload();
   }, ({ message }) => setTagged({ ...tagged, text: message }));
-  const shared = { collection, selection, close: () => setDialog(undefined) };
+  const shared = { collection, selection, close: () => setDialog() };
   return html`
-    ${tagged && html`<${UndoBar} key=${tagged.change} text=${tagged.text} undo=${tagged.change && undo} close=${() => setTagged(undefined)} />`}
+    ${tagged && html`<${UndoBar} key=${tagged.change} text=${tagged.text} undo=${tagged.change && undo} close=${() => setTagged()} />`}
     ${size > 0 && html`<section class="selection" aria-label="Selection">
       <strong>${count(size, "image")} selected</strong>
       <button onClick=${() => ask("tag")}>Tag…</button>
@@ -78,7 +74,7 @@ function CopyDialog({ collection, selection, close, reload }) {
   };
   return html`<${Dialog} title=${`A new collection of ${count(selection.size, "image")}`} close=${close}><${Form} send=${send}>
     <p>They stay in this collection, too. Tags come with them; what is changed later in one collection is not changed in the other.</p>
-    <label>Name <input required pattern="[A-Za-z0-9][A-Za-z0-9_\\-]*" maxlength="64" title="letters, digits, - and _" ...${name.props} /></label>
+    <label>Name <input ...${NAMING} ...${name.props} /></label>
     ${done != null && html`<progress max=${selection.size} value=${done} aria-label="Progress"></progress>`}
     <button class="main" disabled=${done != null}>Create</button></${Form}></${Dialog}>`;
 }

@@ -40,7 +40,7 @@ const inWords = (text) => WORDS.reduce((said, [pattern, words]) => said.replace(
 /** @param {{rules: string[]}} properties  the texts of the rules */
 export function RuleEditor({ rules, fields, item, change, allowed, error }) {
   const isLacking = (text) => [...text.matchAll(/item\.(\w+)/g)].some(([, field]) => (item.metadata[field] ?? item[field]) == null);
-  return html`<section class="rules" aria-label="Rules">
+  return html`<section class="card rules" aria-label="Rules">
     <ul class="chips"><li><strong>Recommend only if</strong></li>
       ${!rules.length && html`<li class="soft">anything goes</li>`}
       ${rules.map((text, at) => html`<li class="chip"><span title=${text}>${inWords(text)}</span>
@@ -48,6 +48,6 @@ export function RuleEditor({ rules, fields, item, change, allowed, error }) {
         <button aria-label=${`Remove the rule ${inWords(text)}`} onClick=${() => change(rules.filter((_, other) => other !== at))}>✕</button></li>`)}
       <li class="space"></li>${allowed != null && html`<li class="soft">${number(allowed)} ${allowed === 1 ? "image" : "images"} allowed</li>`}</ul>
     <${ConditionForm} fields=${fields} kinds=${RULES} button="Add rule" add=${(rule) => change([...rules, textOf(rule, fields[rule.field])])} />
-    ${error && html`<${Failure} error=${error} />`}
+    <${Failure} error=${error} />
   </section>`;
 }

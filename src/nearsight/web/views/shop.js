@@ -3,9 +3,11 @@
 import { form } from "../api.js";
 import { quoted } from "../components/conditions.js";
 import { JobProgress, useJob } from "../components/job.js";
+import { Photograph } from "../components/photograph.js";
+import { FactList } from "../components/viewer.js";
 import { address, go } from "../route.js";
 import { titleOf } from "../sources.js";
-import { announce, count, Dialog, Empty, Failure, fileName, Form, html, number, useAnswer, useEffect, useKeys, useState, Wait, written } from "../ui.js";
+import { announce, count, Dialog, Empty, Failure, fileName, Form, html, NAMING, number, useAnswer, useChange, useEffect, useKeys, useOrder, useState, Wait, written } from "../ui.js";
 import { fieldsOf, RuleEditor } from "./shop-rules.js";
 
 const MAX_TILES = 60;
@@ -21,7 +23,8 @@ export function Shop({ collection, query, selection }) {
   const [chosen, setChosen] = useState();
   const baskets = stored?.baskets ?? [];
   const orders = baskets.find((each) => each.name === chosen)?.name ?? baskets[0]?.name;
-  const change = (next) => { setRules(next); collection.put("recommendations/rules", { rules: next }).then(() => setUnsaved(), setUnsaved); };
+  const inOrder = useOrder();
+  const change = (next) => { setRules(next); inOrder(() => collection.put("recommendations/rules", { rules: next })).then(() => setUnsaved(), setUnsaved); };
   useKeys("Shop", {
     "Backspace b": ["back to the item before", () => history.back()],
     o: ["orders", () => setDialog("orders")],
@@ -46,7 +49,7 @@ export function Shop({ collection, query, selection }) {
 
 function SearchBox({ collection, text = "" }) {
   const [words, setWords] = useState(text);
-  useEffect(() => setWords(text), [text]);
+  useChange(() => setWords(text), [text]);
   return html`<${Form} role="search" class="search-line one" send=${() => go(collection, "shop", { text: words.trim() })}>
     <input data-search type="search" aria-label="Search the shop" placeholder="Name, article number or words" ...${written(words, setWords)} />
     <button class="main">Search</button></${Form}>`;
@@ -72,7 +75,6 @@ function Tiles({ collection, text, info }) {
 
 function Product({ collection, id, rules, fields, change, unsaved, baskets, orders, choose, showOrders, selection }) {
   const [item, error] = useAnswer(() => collection.item(id), [id]);
-  const [isBroken, setIsBroken] = useState(false);
   const asked = { rule: rules, k: MAX_ROW };
   const [alike, alikeError] = useAnswer(() => collection.get(`items/${id}/recommendations`, asked), [id, rules.join("\n")]);
   const [bought, boughtError] = useAnswer(
@@ -81,9 +83,9 @@ function Product({ collection, id, rules, fields, change, unsaved, baskets, orde
   if (error || !item) return html`<${Wait} error=${error} />`;
   const together = bought?.items.filter(boughtWith);
   return html`<article class="product">
-      <figure><img src=${isBroken ? collection.thumbnail(id) : collection.original(id)} alt=${titleOf(item)} onError=${() => setIsBroken(true)} /></figure>
+      <figure><${Photograph} collection=${collection} id=${id} alt=${titleOf(item)} /></figure>
       <div><h1>${titleOf(item)}</h1>
-        <dl class="facts">${factsOf(item).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
+        <${FactList} rows=${factsOf(item)} />
         <div class="buttons"><button onClick=${() => history.back()}>← Back</button>
           <button onClick=${() => go(collection, "images", { like: id })}>More like this</button>
           <button onClick=${() => selection.toggle(id)}>Select</button></div></div>
@@ -93,7 +95,7 @@ function Product({ collection, id, rules, fields, change, unsaved, baskets, orde
       <${Shelf} collection=${collection} found=${alike?.items} reason=${(each) => whyAlike(each, item)} none="No other item passes the rules." /></section>
     <section aria-labelledby="bought"><div class="line"><h2 id="bought">Bought together</h2>
         ${baskets.length > 1 && html`<label class="soft">by <select value=${orders} onChange=${(event) => choose(event.target.value)}>${baskets.map((each) => html`<option>${each.name}</option>`)}</select></label>`}</div>
-      ${boughtError && html`<${Failure} error=${boughtError} />`}
+      <${Failure} error=${boughtError} />
       ${orders
         ? !boughtError && html`<${Shelf} collection=${collection} found=${together} reason=${whyBought} none="Nothing that passes the rules was bought with it." />`
         : html`<p class="soft">Orders say what is bought together. <button onClick=${showOrders}>Add orders…</button></p>`}</section>`;
@@ -147,7 +149,7 @@ function OrdersDialog({ collection, baskets, reload, close }) {
       ${each.n_unknown > 0 && html`<span class="soft">${count(each.n_unknown, "name")} without an image: ${Object.keys(each.unknown).slice(0, 5).join(", ")}</span>`}</div>`)}
     <${Form} class="card" send=${send}>
       <p class="soft">A CSV table with the columns <code>basket</code> and <code>item</code>. An item is a file name, with or without its ending.</p>
-      <label>Name <input required pattern="[A-Za-z0-9][A-Za-z0-9_\\-]*" maxlength="64" ...${written(name, setName)} /></label>
+      <label>Name <input ...${NAMING} ...${written(name, setName)} /></label>
       <label>Table <input name="file" type="file" accept=".csv,text/csv" required=${!server} /></label>
       <label>or a file of the server <input ...${written(server, setServer)} placeholder="ROOT/orders.csv" /></label>
       <button class="main" disabled=${job.isRunning}>${baskets.some((each) => each.name === name) ? "Replace" : "Learn"}</button></${Form}>
