@@ -209,7 +209,7 @@ class LateAnswers:
         if (field.matches("[type=checkbox]")) return field.click();
         field.value = field.matches("select") ? field.options[Math.min(1, field.options.length - 1)].value
             : {{ number: 7, range: 30, date: "2024-05-06" }}[field.type] ?? `written ${{at}}`;
-        field.dispatchEvent(new Event(field.matches("select") ? "change" : "input", {{ bubbles: true }}));
+        for (const kind of ["input", "change"]) field.dispatchEvent(new Event(kind, {{ bubbles: true }}));
     }})"""
     _READ = f"""() => Object.fromEntries(Object.entries(({_FIELDS})("*"))
         .map(([name, field]) => [name, field.matches("[type=checkbox]") ? field.checked : field.value]))"""

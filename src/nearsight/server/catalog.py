@@ -27,7 +27,7 @@ from nearsight.server.uploads import remove_unlisted
 from nearsight.services.server_settings import ServerSettings
 from nearsight.services.shown_path import shown_path
 from nearsight.services.trash import Trash
-from nearsight.store import is_directory, locate, shown_uri
+from nearsight.store import Filter, is_directory, locate, shown_uri
 from nearsight.text_format import plain
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -74,7 +74,7 @@ class CollectionCatalog:
         self._models = models
         self._device, self._cache_dir = device, cache_dir
         self._open: dict[str, tuple[int, Collection]] = {}
-        self._orders: OrderedDict[tuple[str, str | None], _Order] = OrderedDict()
+        self._orders: OrderedDict[tuple[str, str | Filter | None], _Order] = OrderedDict()
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
@@ -266,7 +266,7 @@ class CollectionCatalog:
         )
         return alias
 
-    def page(self, name: str, where: str | None, offset: int, limit: int) -> tuple[list[Item], int]:
+    def page(self, name: str, where: str | Filter | None, offset: int, limit: int) -> tuple[list[Item], int]:
         """Return a page of images in the order they came in, and how many there are in all.
 
         The order is remembered for a while, so that a page costs the same wherever it is. A write through
@@ -347,7 +347,7 @@ def _changed(place: str) -> int:
         return 0
 
 
-def _ordered_ids(collection: Collection, where: str | None) -> NDArray[Any]:
+def _ordered_ids(collection: Collection, where: str | Filter | None) -> NDArray[Any]:
     ids, added = [], []
     for batch in collection.iter_batches(["id", "added"], where):
         ids.append(np.array(batch.column("id").to_pylist(), "S32"))

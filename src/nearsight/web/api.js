@@ -64,10 +64,10 @@ export class Collection extends Resource {
   original = (id) => this.url(`items/${id}/original`);
   upload = (files) => this.post("items", form({ image: files }));
 
-  /** @param {{parts?: {file?: File, id?: string, isNot?: boolean}[], text?: string, notText?: string[], where?: string}} query */
-  search({ parts = [], text, notText = [], where }, { k, offset, signal } = {}) {
+  /** @param {{parts?: {file?: File, id?: string, isNot?: boolean}[], text?: string, notText?: string[], where?: string, cluster?: string}} query */
+  search({ parts = [], text, notText = [], where, cluster }, { k, offset, signal } = {}) {
     const of = (key, isNot) => parts.filter((part) => part[key] && Boolean(part.isNot) === isNot).map((part) => part[key]);
-    const query = { id: of("id", false), not_id: of("id", true), text: text || null, not_text: notText, where: where || null, k, offset };
+    const query = { id: of("id", false), not_id: of("id", true), text: text || null, not_text: notText, where: where || null, cluster: cluster || null, k, offset };
     const files = { image: of("file", false), not_image: of("file", true) };
     return this.post("search", parts.some(({ file }) => file) ? form({ ...files, ...query }) : query, { signal });
   }

@@ -91,11 +91,7 @@ function CollectionChoice({ collections, current: chosen, view }) {
 
 function ThemeButton() {
   const [theme, setTheme] = useState(localStorage.getItem("theme") ?? "");
-  useEffect(() => {
-    if (theme) document.documentElement.dataset.theme = theme;
-    else delete document.documentElement.dataset.theme;
-    theme ? localStorage.setItem("theme", theme) : localStorage.removeItem("theme");
-  }, [theme]);
+  useEffect(() => { document.documentElement.dataset.theme = localStorage.theme = theme; }, [theme]);
   const next = { "": "dark", dark: "light", light: "" }[theme];
   const title = { "": "as the system", dark: "dark", light: "light" }[theme];
   return html`<button onClick=${() => { setTheme(next); announce(`Colors: ${next || "as the system"}`); }}

@@ -16,9 +16,9 @@ export function addKeys(title, keys) {
   return () => layers.splice(layers.indexOf(layer), 1);
 }
 
-/** Keep all keys so far silent while `isSilent`, until the returned function is called. */
-export function silenceKeys(isSilent) {
-  return addKeys("", () => (isSilent() ? { silent: [] } : {}));
+/** Keep all keys so far silent while a dialog is open, until the returned function is called; Escape closes it. */
+export function silenceKeys(dialog, close) {
+  return addKeys("", () => (dialog.open ? { silent: [], Escape: ["close", close] } : {}));
 }
 
 /** All keys that answer now: [[title, [[names, what it does], ...]], ...] */

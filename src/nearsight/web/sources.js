@@ -44,13 +44,13 @@ class PagedSource {
 
 /** All images, or those that a filter lets through, in the order they came in. */
 export class Listing extends PagedSource {
-  constructor(collection, where) {
+  constructor(collection, { where, cluster }) {
     super(collection);
-    this.where = where;
+    this.query = { where, cluster };
   }
 
   async read(page) {
-    const { items, total } = await this.collection.get("items", { where: this.where, offset: page * PAGE, limit: PAGE });
+    const { items, total } = await this.collection.get("items", { ...this.query, offset: page * PAGE, limit: PAGE });
     this.count = total;
     return items.map((item) => this.cell(item));
   }

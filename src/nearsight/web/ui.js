@@ -135,7 +135,8 @@ export function Dialog({ title, close, children, wide }) {
     const { current: dialog } = element;
     dialog.showModal();
     (dialog.querySelector(".dialog-body :is(input, textarea, select)") ?? dialog).focus();
-    return silenceKeys(() => dialog.open);
+    // The browser closes none when what had the focus is gone.
+    return silenceKeys(dialog, close);
   }, []);
   return html`<dialog ref=${element} tabindex="-1" class=${wide ? "wide" : ""} onClose=${close}
     onClick=${(event) => event.target === element.current && close()}>

@@ -300,6 +300,14 @@ def test_search_gives_what_the_library_gives(client, photos, jpeg):
     even = client.post(route, json={"vector": vector.tolist(), "cluster": 0, "where": "even = true"})
     assert {id for id, _ in hits(even)} < set(members)
     assert client.post(route, json={"id": photos[0], "cluster": "none"}).status_code == 400
+    listed = f"{ROUTE}/photos/items"
+    for asked in ({"cluster": "first"}, {"cluster": 0}, {"cluster": ["first", "0"], "where": "even = true"}):
+        answer = client.get(listed, params={**asked, "limit": 1000}).json()
+        assert {item["id"] for item in answer["items"]} == (
+            {id for id, _ in hits(even)} if "where" in asked else set(members)
+        )
+        assert answer["total"] == len(answer["items"])
+    assert client.get(listed, params={"cluster": "none"}).status_code == 400
     two = collection.vectors(photos[3:5])
     assert hits(client.post(route, json={"vector": two.tolist(), "k": 4})) == expected(vector=two)
 

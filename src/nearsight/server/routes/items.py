@@ -5,7 +5,7 @@ import binascii
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request
@@ -31,6 +31,7 @@ from nearsight.server.inputs import (
 from nearsight.server.schemas import ITEMS
 from nearsight.server.service import Service
 from nearsight.server.uploads import UploadedImage, add_uploads
+from nearsight.services.cluster_edits import cluster_condition
 from nearsight.services.label_sets import matching_ids, whole_ids
 from nearsight.services.metadata_changes import MetadataChanges
 from nearsight.text_format import plain
@@ -136,25 +137,37 @@ async def list_items(
     request: Request,
     name: str,
     where: str | None = None,
+    cluster: Annotated[list[str], Query(max_length=100)] = [],  # noqa: B006
     cursor: str | None = None,
     offset: int = Query(0, ge=0, le=10**9),
     limit: int = Query(100, ge=1, le=MAX_PAGE),
 ) -> Response:
-    """Return a page of images in the order they came in. `next` is the cursor of the page after it."""
+    """Return a page of images in the order they came in. `next` is the cursor of the page after it.
+
+    `cluster` is the name or number of one of the latest clusters; several are given several times.
+    """
     service: Service = request.app.state.service
     items, total, after = await service.in_thread(
-        page_of_items, service, name, where, cursor, limit, offset=offset
+        page_of_items, service, name, where, cursor, limit, offset=offset, clusters=cluster
     )
     document = {"items": [item_facts(service, item) for item in items], "total": total, "next": after}
     return Response(orjson.dumps(document), media_type="application/json")
 
 
 def page_of_items(
-    service: Service, name: str, where: str | None, cursor: str | None, limit: int, *, offset: int = 0
+    service: Service,
+    name: str,
+    where: str | None,
+    cursor: str | None,
+    limit: int,
+    *,
+    offset: int = 0,
+    clusters: Sequence[str] = (),
 ) -> tuple[list[Item], int, str | None]:
     """Return a page of images, how many there are in all, and the cursor of the page after it."""
     start = _read_cursor(cursor) if cursor else offset
-    items, total = service.catalog.page(name, where, start, limit)
+    condition = cluster_condition(service.catalog.open(name), clusters, where)
+    items, total = service.catalog.page(name, condition, start, limit)
     end = start + limit
     return items, total, _write_cursor(end) if end < total else None
 

@@ -19,13 +19,10 @@ export function useAnalysis(collection, kind, read) {
       follow((now) => now ?? running);
     }, setFailure);
   }, [collection.name]);
-  useEffect(() => {
-    if (!job || !OPEN.includes(job.state)) return undefined;
-    return followJob(job.id, (told) => {
-      follow(told);
-      if (told.state === "done") reload();
-    });
-  }, [job?.id]);
+  useEffect(() => OPEN.includes(job?.state) && followJob(job.id, (told) => {
+    follow(told);
+    if (told.state === "done") reload();
+  }), [job?.id]);
   const start = (options) => collection.post(kind, options).then((job) => { setFailure(); follow(job); }, setFailure);
   const isMissing = unread?.status === 404;
   return { result, job, isMissing, error: failure ?? (isMissing ? undefined : unread), start, reload, follow };

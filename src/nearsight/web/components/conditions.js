@@ -1,6 +1,6 @@
 // Conditions on the fields of images, chosen instead of written.
 
-import { Form, html, useField, useState } from "../ui.js";
+import { Form, html, useField, useState, written } from "../ui.js";
 
 const IS = [["is", "is", true], ["not", "is not", true]];
 const BOUNDS = [["most", "at most", true], ["least", "at least", true]];
@@ -39,8 +39,8 @@ export function ConditionForm({ fields, kinds = KINDS, button, add }) {
     value.set("");
   };
   return html`<${Form} class="search-line" send=${send}>
-    <select aria-label="Field" value=${field} onChange=${(event) => { setField(event.target.value); setChosen(); }}>${names.map((name) => html`<option value=${name}>${name.replaceAll("_", " ")}</option>`)}</select>
-    <select aria-label="Condition" value=${kind[0]} onChange=${(event) => setChosen(event.target.value)}>${these.map(([is, words]) => html`<option value=${is}>${words}</option>`)}</select>
+    <select aria-label="Field" ...${written(field, (name) => { setField(name); setChosen(); })}>${names.map((name) => html`<option value=${name}>${name.replaceAll("_", " ")}</option>`)}</select>
+    <select aria-label="Condition" ...${written(kind[0], setChosen)}>${these.map(([is, words]) => html`<option value=${is}>${words}</option>`)}</select>
     ${kind[2] && html`<input aria-label="Value" required type=${{ double: "number", date: "date" }[type] ?? "text"} step="any" ...${value.props} />`}
     <button>${button}</button></${Form}>`;
 }

@@ -9,7 +9,7 @@ export function Photograph({ collection, id, broken, ...props }) {
     original.onload = () => setState("whole");
     original.onerror = () => setState("broken");
     original.src = collection.original(id);
-    return () => { original.onload = original.onerror = null; };
+    return () => { original.onload = original.onerror = null; original.src = ""; };
   }, []);
   return html`<img alt="" ...${props} src=${state === "whole" ? collection.original(id) : collection.thumbnail(id)} />
     ${state === "broken" && broken}`;

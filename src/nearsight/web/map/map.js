@@ -72,7 +72,7 @@ function Board({ collection, selection, result, start }) {
     <form class="search-line" onSubmit=${search}>
       <input data-search type="search" aria-label="Highlight by words" placeholder="Highlight by words" ...${written(words, setWords)} />
       <button>Highlight</button>
-      <select aria-label="Color by" value=${field} onChange=${(event) => setField(event.target.value)}>
+      <select aria-label="Color by" ...${written(field, setField)}>
         <option value="">Color by cluster</option>
         ${Object.keys(facts?.metadata ?? {}).map((key) => html`<option value=${key}>Color by ${key}</option>`)}
         ${FACTS.map(([key, title]) => html`<option value=${key}>${title}</option>`)}</select>

@@ -81,23 +81,20 @@ function JobCard({ job: first, collection, changed }) {
   const [job, setJob] = useState(first);
   const [error, setError] = useState();
   const isOpen = OPEN.includes(job.state);
-  useEffect(() => {
-    if (!isOpen) return undefined;
-    return followJob(job.id, (told) => {
-      setJob(told);
-      if (!OPEN.includes(told.state)) changed();
-    });
-  }, [job.id, isOpen]);
+  useEffect(() => isOpen && followJob(job.id, (told) => {
+    setJob(told);
+    if (!OPEN.includes(told.state)) changed();
+  }), [job.id, isOpen]);
   const again = () => service.post(`jobs/${job.id}/resume`).then(setJob, setError);
   const result = job.result ?? {};
   return html`<article class="card job" aria-label=${`Job ${job.kind}`}>
-    <header><strong>${job.args?.folder ?? job.kind}</strong><span class=${`state ${job.state}`}>${job.state}</span></header>
+    <header class="line"><strong>${job.args?.folder ?? job.kind}</strong><span class=${`state ${job.state}`}>${job.state}</span></header>
     ${isOpen && html`<div role="status"><${JobBar} job=${job} /></div>`}
     ${job.state === "done" && job.kind === "index" && html`<p>${resultText(result)}</p>`}
     ${job.error && html`<${Failure} error=${{ title: "It failed.", message: job.error }} />`}
     <${Failure} error=${error} />
     <${FailureList} failed=${result.failed ?? []} retry=${again} />
-    <footer>
+    <footer class="line">
       ${isOpen && html`<button onClick=${() => service.delete(`jobs/${job.id}`).then(setJob, setError)}>Cancel</button>`}
       ${["interrupted", "failed", "cancelled"].includes(job.state) && html`<button class="main" onClick=${again}>Go on</button>`}
     </footer>

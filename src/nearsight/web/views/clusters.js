@@ -60,7 +60,7 @@ function Stacks({ collection, result, edit, selection, start }) {
       <${Form} class="search-line one" send=${() => start(k ? { k: Number(k) } : {})}><label class="soft" for="k">Number</label><input id="k" type="number" min="1" max="1000" ...${written(k, setK)} placeholder="as found" />
       <button>Cluster again</button></${Form}></div>
     <p class="soft">Drag one stack onto another to merge them, or pick several.</p>
-    ${picked.length > 0 && html`<div class="line picked"><strong>${count(picked.length, "stack")} picked</strong>
+    ${picked.length > 0 && html`<div class="line wrap"><strong>${count(picked.length, "stack")} picked</strong>
       <button class="main" disabled=${picked.length < 2} onClick=${mergePicked}>Merge into ${titleOf(picked[0])}</button>
       <button onClick=${() => leave(firsts)}>Pick none</button></div>`}
     <ul class="stacks">${result.clusters.map((cluster) => html`<${Stack} key=${cluster.id} collection=${collection} cluster=${cluster} isPicked=${picked.includes(cluster)} pick=${() => pick(cluster.ids[0])} merge=${(first) => merge([cluster, stackOf(first)])} />`)}
@@ -115,6 +115,7 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
       <input aria-label="Name of the cluster" required maxlength="100" ...${written(name, setName)} />
       <button class="main" disabled=${!name.trim() || name.trim() === (cluster.name ?? "")}>Rename</button>
       <button type="button" onClick=${() => selection.change(cluster.ids)}>Select all ${number(cluster.size)}</button>
+      <button type="button" onClick=${() => go(collection, "images", { cluster: cluster.name || cluster.id })}>Search in it</button>
       <button type="button" onClick=${() => setAsks("move")}>Move to…</button>
       <button type="button" onClick=${() => setAsks("split")}>Split…</button></${Form}>
     <div class="stack-board">

@@ -6,7 +6,7 @@ import { address, stay } from "../route.js";
 import { Listing, Matches } from "../sources.js";
 import { announce, count, Empty, Failure, html, useAnswer, useChange, useChanges, useEffect, useRef, useState, written } from "../ui.js";
 
-const NOTHING = { text: "", parts: [], notText: [], where: "" };
+const NOTHING = { text: "", parts: [], notText: [], where: "", cluster: "" };
 // What every image has, or may have, besides its metadata.
 const FACTS = { taken: "date", camera: "string", lens: "string", width: "double", height: "double", path: "string", added: "date" };
 const SIZES = { small: 116, medium: 168, large: 256 };
@@ -16,6 +16,7 @@ const fromAddress = (query) => ({
   ...NOTHING,
   text: query.text ?? "",
   where: query.where ?? "",
+  cluster: query.cluster ?? "",
   notText: query.not ? query.not.split("|") : [],
   parts: [["like", false], ["unlike", true]].flatMap(([key, isNot]) => (query[key]?.split(",") ?? []).map((id) => ({ id, isNot }))),
 });
@@ -23,6 +24,7 @@ const idsOf = (parts) => parts.map(({ id }) => id).filter(Boolean).join(",");
 const toAddress = (query) => ({
   text: query.text,
   where: query.where,
+  cluster: query.cluster,
   not: query.notText.join("|"),
   like: idsOf(query.parts.filter(({ isNot }) => !isNot)),
   unlike: idsOf(query.parts.filter(({ isNot }) => isNot)),
@@ -32,15 +34,16 @@ export function Images({ collection, query: inAddress, selection }) {
   const [query, setQuery] = useState(fromAddress(inAddress));
   const [source, setSource] = useState();
   const [error, setError] = useState();
-  const [size, setSize] = useState(localStorage.getItem("size") ?? "medium");
+  const [size, setSize] = useState(localStorage.size ?? "medium");
   const isSearch = Boolean(query.text || query.parts.length || query.notText.length);
+  const isPart = query.where || query.cluster || isSearch;
 
   // "More like this" of other views arrives as an address.
   useChange(() => setQuery((now) => ({ ...fromAddress(inAddress), parts: [...fromAddress(inAddress).parts, ...now.parts.filter((part) => part.file)] })),
-    [inAddress.text, inAddress.where, inAddress.not, inAddress.like, inAddress.unlike]);
+    [inAddress.text, inAddress.where, inAddress.cluster, inAddress.not, inAddress.like, inAddress.unlike]);
   useEffect(() => {
     const stop = new AbortController();
-    const next = isSearch ? new Matches(collection, query, stop.signal) : new Listing(collection, query.where);
+    const next = isSearch ? new Matches(collection, query, stop.signal) : new Listing(collection, query);
     next.open().then(
       // An answer that comes after the next question is old: a listing, too, which nothing stops.
       () => { if (stop.signal.aborted) return; setSource(next); setError(); announce(isSearch ? `${count(next.count, "match", "matches")}` : count(next.count, "image")); },
@@ -62,15 +65,15 @@ export function Images({ collection, query: inAddress, selection }) {
     return () => { removeEventListener("paste", paste); removeEventListener("dragover", over); removeEventListener("drop", drop); };
   }, [query]);
 
-  const moreLike = (cell) => change({ ...NOTHING, where: query.where, parts: [{ id: cell.id }] });
+  const moreLike = (cell) => change({ ...NOTHING, where: query.where, cluster: query.cluster, parts: [{ id: cell.id }] });
   return html`<div class="fill"><h1 class="hidden-text">Images of ${collection.name}</h1>
     <${SearchBar} collection=${collection} query=${query} change=${change} addFiles=${addFiles} selection=${selection} />
     <${Failure} error=${error} />
     <div class="line"><span class="soft">${source && (isSearch ? "Most similar first" : count(source.count, "image"))}</span><span class="space"></span>
-      <label class="soft">Size <select value=${size} onChange=${(event) => { setSize(event.target.value); localStorage.setItem("size", event.target.value); }}>
+      <label class="soft">Size <select ...${written(size, (chosen) => setSize((localStorage.size = chosen)))}>
         ${Object.keys(SIZES).map((name) => html`<option value=${name}>${name}</option>`)}</select></label></div>
-    ${source?.count === 0 && html`<${Empty} title=${query.where || isSearch ? "No image matches" : "No image yet"}>
-      ${query.where || isSearch ? html`<p>Take a part of the query away.</p>` : html`<p><a href=${address(collection, "add")}>Add images</a> to begin.</p>`}</${Empty}>`}
+    ${source?.count === 0 && html`<${Empty} title=${isPart ? "No image matches" : "No image yet"}>
+      ${isPart ? html`<p>Take a part of the query away.</p>` : html`<p><a href=${address(collection, "add")}>Add images</a> to begin.</p>`}</${Empty}>`}
     <${GridView} source=${source} selection=${selection} more=${moreLike} size=${SIZES[size] ?? SIZES.medium} />
   </div>`;
 }
@@ -98,7 +101,7 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
   };
   const drop = (at) => change({ parts: query.parts.filter((_, other) => other !== at) });
   const turn = (part) => change({ parts: query.parts.map((each) => (each === part ? { ...part, isNot: !part.isNot } : each)) });
-  const isEmpty = !query.text && !query.parts.length && !query.notText.length && !query.where;
+  const isEmpty = !query.text && !query.parts.length && !query.notText.length && !query.where && !query.cluster;
   return html`<div class="search"><form class="search" role="search" onSubmit=${send}>
     <div class="search-line">
       <input data-search type="search" aria-label="Search by words" placeholder="Search by words, or drop an image" ...${written(text, setText)} />
@@ -119,6 +122,7 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
         <button type="button" title="like this, or not like this" onClick=${() => turn(part)}>${part.isNot ? "not like this" : "like this"}</button></${Chip}>`)}
       ${query.notText.map((word, at) => html`<${Chip} kind="minus" take=${() => change({ notText: query.notText.filter((_, other) => other !== at) })}>not ${word}</${Chip}>`)}
       ${query.where && html`<${Chip} take=${() => change({ where: "" })}>${query.where}</${Chip}>`}
+      ${query.cluster && html`<${Chip} take=${() => change({ cluster: "" })}>in ${isNaN(query.cluster) ? query.cluster : `cluster ${query.cluster}`}</${Chip}>`}
       <li><button type="button" onClick=${() => change(NOTHING)}>Clear</button></li></ul>`}
   </div>`;
 }

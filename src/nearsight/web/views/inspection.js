@@ -44,7 +44,7 @@ export function Inspection({ collection }) {
     <${Failure} error=${error ?? unread} />
     ${!detector && html`<h1>Inspection</h1>`}
     ${detector && html`<div class="line wrap"><h1>Inspection</h1>
-      <label><span class="hidden-text">Detector</span><select value=${detector.name} onChange=${(event) => setChosen(event.target.value)}>
+      <label><span class="hidden-text">Detector</span><select ...${written(detector.name, setChosen)}>
         ${detectors.map((each) => html`<option value=${each.name}>${each.name}</option>`)}</select></label>
       <span class="soft">fitted on ${count(detector.fit.images, "good image")}, ${detector.fit.held_out} of them held out</span><span class="space"></span>
       <button onClick=${() => setMakesNew(!makesNew)}>New detector…</button></div>`}
@@ -58,7 +58,7 @@ export function Inspection({ collection }) {
 
 function Progress({ job, told }) {
   const isRunning = OPEN.includes(job.state);
-  useEffect(() => (isRunning ? followJob(job.id, told) : undefined), [job.id, isRunning]);
+  useEffect(() => isRunning && followJob(job.id, told), [job.id, isRunning]);
   const isWatch = job.kind === "anomaly_watch";
   const done = isWatch ? `, ${count(job.done, "image")} so far` : "";
   return html`<${JobProgress} job=${{ ...job, isRunning }} stop=${isWatch ? "Stop watching" : "Cancel"} title=${`${KINDS[job.kind]}: ${job.args.folder ?? job.args.where ?? ""}${done}`} />`;

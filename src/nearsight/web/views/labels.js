@@ -107,9 +107,10 @@ function Labeler({ collection, facts, Queue }) {
 function Accuracy({ facts }) {
   const { judged, right, accuracy, interval, mean_probability: sure, calibration } = facts;
   if (accuracy == null) return html`<p>Too few labels to say how good the classifier is: ${judged} of the 8 random images that it takes.</p>`;
-  const mean = sure != null && percent(sure);
+  const mean = sure != null && percent(sure), share = right / judged;
   return html`<p><strong class="figure">${percent(accuracy)}</strong> of the images that nobody has labeled should get the right label (between ${percent(interval[0])} and ${percent(interval[1])}).</p>
-    <p class="soft">Measured on ${judged} images drawn at random, ${right} of them right, each by a classifier that had not seen it.</p>
+    <p class="soft">Measured on ${judged} images drawn at random, ${right} of them right (${percent(share)}), each by a classifier that had not seen it.
+      ${percent(share) !== percent(accuracy) && ` The figure above leaves out images that are labeled already: they are ${accuracy > share ? "more" : "less"} difficult than the others.`}</p>
     <p>${{
       too_few: "Too few random images to say whether its probabilities can be believed.",
       fits: `Its probabilities can be believed: it is ${mean} sure on average.`,

@@ -156,7 +156,7 @@ function Person({ collection, id, tab, act, forget, selection, version }) {
   const tile = (face) => html`<button class="face" aria-pressed=${chosen.includes(face.id)} onClick=${() => isMatch(face.id) || toggle(face.id)} title=${face.problems}
     aria-label=${`Face in ${fileName(face.path)}`}><${Crop} collection=${collection} id=${face.id} /></button>`;
   return html`<div class="fill"><h1 class="hidden-text">${titleOf(person)}</h1>
-    <div class="line person-head"><button onClick=${back}>← All people</button><${Crop} collection=${collection} id=${person.shown[0]} />
+    <div class="line wrap person-head"><button onClick=${back}>← All people</button><${Crop} collection=${collection} id=${person.shown[0]} />
       <${NameForm} name=${person.name ?? ""} save=${rename} button=${person.name ? "Rename" : "Name"} />
       <button onClick=${() => act("hide", { ids: [id], hidden: !person.hidden }, person.hidden ? "Shown" : "Hidden")}>${person.hidden ? "Show again" : "Hide"}</button>
       <button disabled=${answer.version !== version} onClick=${() => forget({ people: [person], then: back })}>Forget…</button></div>

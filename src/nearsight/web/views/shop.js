@@ -35,7 +35,7 @@ export function Shop({ collection, query, selection }) {
   const fields = fieldsOf(info.metadata);
   const rules = changed ?? saved.rules;
   return html`<div class="shop">
-    <div class="line top"><${SearchBox} collection=${collection} text=${query.text} /><span class="space"></span>
+    <div class="line wrap"><${SearchBox} collection=${collection} text=${query.text} /><span class="space"></span>
       <button onClick=${() => setDialog("orders")}>Orders…</button>
       <button onClick=${() => setDialog("export")}>Export CSV…</button></div>
     ${query.item
@@ -94,7 +94,7 @@ function Product({ collection, id, rules, fields, change, unsaved, baskets, orde
     <section aria-labelledby="alike"><h2 id="alike">Looks alike</h2>
       <${Shelf} collection=${collection} found=${alike?.items} reason=${(each) => whyAlike(each, item)} none="No other item passes the rules." /></section>
     <section aria-labelledby="bought"><div class="line"><h2 id="bought">Bought together</h2>
-        ${baskets.length > 1 && html`<label class="soft">by <select value=${orders} onChange=${(event) => choose(event.target.value)}>${baskets.map((each) => html`<option>${each.name}</option>`)}</select></label>`}</div>
+        ${baskets.length > 1 && html`<label class="soft">by <select ...${written(orders, choose)}>${baskets.map((each) => html`<option>${each.name}</option>`)}</select></label>`}</div>
       <${Failure} error=${boughtError} />
       ${orders
         ? !boughtError && html`<${Shelf} collection=${collection} found=${together} reason=${whyBought} none="Nothing that passes the rules was bought with it." />`
@@ -163,7 +163,7 @@ function ExportDialog({ collection, baskets, orders, rules, close }) {
   const job = useJob(() => announce("The table is ready"));
   const send = () => job.run(collection.post("recommendations", { k: Number(k), rule: rules, baskets: by || null }));
   return html`<${Dialog} title="A table for every item" close=${close}><${Form} send=${send}>
-      <label>Recommend <select value=${by} onChange=${(event) => setBy(event.target.value)}>
+      <label>Recommend <select ...${written(by, setBy)}>
         <option value="">what looks alike</option>${baskets.map((each) => html`<option value=${each.name}>what is bought together: ${each.name}</option>`)}</select></label>
       <label>Items each <input type="number" min="1" max="1000" required ...${written(k, setK)} /></label>
       <p class="soft">${rules.length ? `${count(rules.length, "rule")} hold: ${rules.join("; ")}` : "No rule holds."}</p>
