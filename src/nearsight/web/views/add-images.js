@@ -39,7 +39,7 @@ function FolderForm({ collection, roots, started }) {
 }
 
 function UploadForm({ collection, reload }) {
-  // Of all files since the view was opened: others may be dropped while some are sent.
+  // Of all files since the view was opened.
   const [state, setState] = useState({ done: 0, total: 0, added: 0, exists: 0, failed: [] });
   const [isOver, setIsOver] = useState(false);
   const send = async (files) => {
