@@ -21,7 +21,7 @@ export function Audit({ collection, selection }) {
 
 function Kind({ collection, kind, n, issues, selection }) {
   const ids = [...new Set(issues.flatMap((issue) => issue.ids))];
-  return html`<section class="kind"><div class="line"><h2>${kind.replaceAll("_", " ")} (${number(n)})</h2>
+  return html`<section><div class="line"><h2>${kind.replaceAll("_", " ")} (${number(n)})</h2>
       ${ids.length > 0 && html`<button onClick=${() => selection.change(ids)}>Select these</button>`}</div>
     <ul class="issues">${issues.slice(0, MAX_SHOWN).map((issue) => html`<li>
       <span class="pile">${issue.ids.slice(0, 3).map((id) => html`<img src=${collection.thumbnail(id)} alt="" loading="lazy" />`)}</span>
