@@ -11,7 +11,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -256,20 +256,15 @@ def test_nobody_outlives_a_cluster_of_ones_own(
     scene.put(seconds=0.3)
     with listening_to(signal.SIGINT):
         run = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE)
+    found: list[Path] = []
+    wait_for(lambda: found or found.extend(folders_of(mark)), run)
     wait_for(lambda: stage(mark, job, scene), run)
-    [files] = {Path(name) for process in marked(mark) if (name := process.environ().get("RAY_TMPDIR"))}
-    assert files.is_dir()
+    files = found[0]
     run.send_signal(number)
     run.communicate(timeout=300)
-    assert (
-        run.returncode
-        in {
-            signal.SIGINT: (130,),
-            # When all is done, the command may end before it hears of it.
-            signal.SIGTERM: (143, 0) if stage is is_ending else (143,),
-            signal.SIGKILL: (-signal.SIGKILL,),
-        }[number]
-    )
+    expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
+    # When all is done, the command may end before it hears of it.
+    assert run.returncode in (expected[number], 0 if stage is is_ending else expected[number])
     if number == signal.SIGKILL:
         psutil.wait_procs(marked(mark), timeout=300)
     assert not marked(mark)
@@ -310,6 +305,15 @@ def test_an_address_without_a_cluster_is_refused(job: JobFolder) -> None:
 def marked(mark: str) -> list[psutil.Process]:
     """Return the processes that have inherited a mark."""
     return [process for process in psutil.process_iter() if _has(process, mark)]
+
+
+def folders_of(mark: str) -> set[Path]:
+    """Return the folder of Ray's files, from processes that have inherited a mark."""
+    names = set()
+    for process in marked(mark):
+        with suppress(psutil.Error):
+            names.add(process.environ().get("RAY_TMPDIR"))
+    return {Path(name) for name in names if name}
 
 
 def _has(process: psutil.Process, mark: str) -> bool:
