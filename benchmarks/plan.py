@@ -1,11 +1,13 @@
 """What `nearsight plan` says, beside what was measured here: disk, memory, index, searches, embedding.
 
-    python -m benchmarks.plan --rows 100000 --dim 512 [--images FOLDER] [--postgres URI] [--check]
+    python -m benchmarks.plan --rows 60000 --dim 768 [--images FOLDER] [--postgres [URI]] [--check]
+    python -m benchmarks.plan --costs
 
 A collection is made as `benchmarks.search --engine memory` makes it, with thumbnails of random bytes. Each
 line of the plan that can be measured is measured: bytes of the files, resident memory of a process that has
 searched 500 times, processor time of the index and of searches. With --images, the images in FOLDER are
-sampled as `nearsight plan FOLDER` does, and then indexed. With --postgres, the rows go to a server, too.
+sampled as `nearsight plan FOLDER` does, and then indexed. With --postgres, the rows go to a server, too: by
+default to that of the tests. With --costs, only the table of docs/how-to/index-on-many-machines.md is printed.
 Processor time counts, so that other work on the machine does little. With --check, the exit code is 1 where a
 line is off by more than 30 %.
 
@@ -14,12 +16,14 @@ line is off by more than 30 %.
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,8 @@ from nearsight.store import create_store, open_store
 
 _TOLERANCE = 0.3
 _N_QUERIES = 500
+# Of EfficientNet-Lite0's vectors.
+_COSTS_DIM = 1280
 
 
 def main() -> None:
@@ -41,7 +47,10 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--thumbnail-bytes", type=int, default=3000)
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="embed these")
-    parser.add_argument("--postgres", metavar="URI", help="put the rows into this database, too")
+    parser.add_argument(
+        "--postgres", nargs="?", const="own", metavar="URI", help="put the rows into this database, too"
+    )
+    parser.add_argument("--costs", action="store_true", help="print the table of costs only")
     parser.add_argument("--dir", type=Path, help="where to put the collection (default: temporary)")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a line is off by over 30 %%")
     parser.add_argument("--json", action="store_true", help="print one JSON document only")
@@ -50,7 +59,13 @@ def main() -> None:
     if options.step:
         print(json.dumps(STEPS[options.step[0]](Path(options.step[1]), options)))
         return
-    with tempfile.TemporaryDirectory(dir=options.dir) as directory:
+    if options.costs:
+        print(costs())
+        return
+    with (
+        tempfile.TemporaryDirectory(dir=options.dir) as directory,
+        own_server(options) if options.postgres == "own" else nullcontext(),
+    ):
         measured = measure_all(options, Path(directory))
     sample = measured.pop("sample")
     plan = planned(options, sample)
@@ -75,6 +90,49 @@ def main() -> None:
         print("off by over 30 %:", ", ".join(off) or "none")
     if options.check and off:
         raise SystemExit(1)
+
+
+def costs() -> str:
+    """Return what some collections take, as a table in Markdown."""
+    lines = [
+        "| images | megapixels | machine hours | vectors, rows, index | thumbnails | memory of a server |",
+        "|---|---|---|---|---|---|",
+    ]
+    for n_images, name in ((1_000_000, "1 million"), (200_000_000, "200 million")):
+        for megapixels in (0.3, 2, 12):
+            needs = Needs(n_images, _COSTS_DIM, megapixels=megapixels, cores=16, gpus=1)
+            plan = {line.name: line.value for line in estimate(needs, Sample())}
+            disk = sum(float(plan[part]) for part in ("vectors", "paths, sizes, dates", "index"))
+            memory = float(plan.get("memory, search in memory", plan["memory, search on disk"]))
+            sizes = (f"{_rounded(gigabytes)} GB" for gigabytes in (disk, plan["thumbnails"], memory))
+            hours = _rounded(plan["machine hours"])
+            lines.append(f"| {name} | {megapixels:g} | {hours} | {' | '.join(sizes)} |")
+    return "\n".join(lines)
+
+
+def _rounded(value: float | str) -> str:
+    """Return two digits.
+
+    >>> [_rounded(value) for value in (0.1134, 1.36, 45.4, 1219.2)]
+    ['0.11', '1.4', '45', '1,200']
+    """
+    return f"{float(f'{float(value):.2g}'):,g}"
+
+
+@contextmanager
+def own_server(options: argparse.Namespace) -> Iterator[None]:
+    """Start the server of the tests, and stop it."""
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    from postgres_server import PostgresServer
+
+    server = PostgresServer()
+    # Steps are processes, which inherit it.
+    os.environ["PGPASSWORD"] = server.password
+    options.postgres = server.uri
+    try:
+        yield
+    finally:
+        server.stop()
 
 
 def planned(options: argparse.Namespace, sample: Sample) -> dict[str, tuple[float, str]]:
