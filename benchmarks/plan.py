@@ -7,7 +7,7 @@ A collection is made as `benchmarks.search --engine memory` makes it, with thumb
 line of the plan that can be measured is measured: bytes of the files, resident memory of a process that has
 searched 500 times, processor time of the index and of searches. With --images, the images in FOLDER are
 sampled as `nearsight plan FOLDER` does, and then indexed. With --postgres, the rows go to a server, too: by
-default to that of the tests. With --costs, only the table of docs/how-to/index-on-many-machines.md is printed.
+default to that of the tests. With --costs, only the table of costs of the documentation is printed.
 Processor time counts, so that other work on the machine does little. With --check, the exit code is 1 where a
 line is off by more than 30 %.
 
