@@ -4,9 +4,12 @@ import json
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import numpy as np
+import psycopg
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
@@ -16,8 +19,10 @@ from nearsight.cli.main import cli
 from nearsight.collection import copy_collection
 from nearsight.errors import NotACollectionError, StorageError
 from nearsight.store import Field, create_store, open_store, parse
+from nearsight.store.lance.store import LanceStore
 from nearsight.store.postgres import connection as connections
 from nearsight.store.postgres import indexes, search
+from nearsight.store.postgres.store import PostgresStore
 from nearsight.testing.stores import fetch, ids_of, rows, vectors_of
 
 from fake import FakeBackend
@@ -122,6 +127,53 @@ def test_filtered_searches_find_everything_whatever_the_planner_thinks(uri, anal
         assert ("Sort" in plan) == (len(matching) <= 2000), plan
 
 
+@pytest.mark.slow
+def test_the_index_of_vectorchord_is_made_and_walked_where_the_extension_is(uri, server, monkeypatch):
+    # A stand-in, since no registry has VectorChord: its name, before the graph of pgvector.
+    place = uri.replace("/postgres?", "/chord?")
+    with psycopg.connect(server.uri, password=server.password, autocommit=True) as admin:
+        admin.execute("CREATE DATABASE chord TEMPLATE template0")
+    store = create_store(place, COLUMNS)
+    with store._database.connection() as admin:
+        for statement in (
+            "CREATE ACCESS METHOD vchordrq TYPE INDEX HANDLER hnswhandler",
+            "CREATE OPERATOR CLASS halfvec_cosine_ops FOR TYPE halfvec USING vchordrq AS"
+            " OPERATOR 1 <=> (halfvec, halfvec) FOR ORDER BY float_ops,"
+            " FUNCTION 1 halfvec_negative_inner_product(halfvec, halfvec), FUNCTION 2 l2_norm(halfvec),"
+            " FUNCTION 3 hnsw_halfvec_support(internal)",
+            "INSERT INTO pg_extension SELECT 99999, 'vchord', extowner, extnamespace, false, '1.0'"
+            " FROM pg_extension WHERE extname = 'vector'",
+        ):
+            admin.execute(statement)
+    made, create = [], indexes.VectorIndex.create
+
+    def without_options(self, *arguments):
+        made.append(create(self, *arguments))
+        return made[-1].partition(" WITH (")[0]
+
+    monkeypatch.setattr(indexes.VectorIndex, "create", without_options)
+    monkeypatch.setattr(indexes, "MIN_INDEXED_ROWS", 500)
+    monkeypatch.setattr(indexes, "_LISTED_ROWS", 500)
+    monkeypatch.setattr(search, "MAX_COMPARED", 100)
+    X = np.random.default_rng(0).standard_normal((1000, DIM)).astype(np.float32)
+    store.append(table(X))
+    store.maintain()
+    [statement] = made
+    assert 'USING vchordrq ("vector" halfvec_cosine_ops) WITH (options = $$residual_quant' in statement
+    assert "lists = [126]" in statement
+    with store._database.connection() as connection:
+        method = store._search._index(connection, store.version)
+    assert (method.name, method.probes) == ("vchordrq", "12")
+    assert search.search_settings(method, 10)["vchordrq.prefilter"] == "on"
+    assert "knn" in explained(store, X[0], None, method)
+    cosines = (X @ X[7]) / np.linalg.norm(X, axis=1)
+    for text, n in ((None, 1000), ("part < 500", 500), ("part < 120", 120)):
+        [hits] = store.search(X[7:8], 10, where=parse(text, FIELDS) if text else None)
+        nearest = {f"{row:06}" for row in np.argsort(-cosines[:n])[:10]}
+        assert len(hits) == 10
+        assert len({hit.id for hit in hits} & nearest) >= 9
+
+
 def explained(store, query, text, method):
     with store._database.connection() as connection:
         condition = store._condition(connection, parse(text, FIELDS) if text else None)
@@ -171,6 +223,63 @@ def test_nothing_is_lost_when_the_server_is_killed(uri, server, monkeypatch):
         store.count()
     server.start()
     assert store.count() == 5
+
+
+@pytest.mark.slow
+def test_adding_searching_and_copying_go_on_when_the_server_is_killed(
+    uri, server, photos, tmp_path, monkeypatch
+):
+    from nearsight.testing.stores import SCHEMA
+
+    kills = []
+
+    def kill_once(owner, name):
+        """Kill the server in the middle of the next call."""
+        work = getattr(owner, name)
+
+        def killing(*arguments, **options):
+            monkeypatch.setattr(owner, name, work)
+            server.kill()
+            server.start()
+            kills.append(name)
+            return work(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, killing)
+
+    collection = Collection.create(uri, model=FakeBackend())
+    kill_once(PostgresStore, "_begin")
+    assert collection.add(photos).added == 6
+    expected = collection.search(photos / "3.png")
+    kill_once(search.Search, "nearest")
+    assert collection.search(photos / "3.png") == expected
+    kill_once(PostgresStore, "_batch_query")
+    kill_once(LanceStore, "append")
+    assert copy_collection(uri, tmp_path / "copy", verify=True).n_copied == 6
+    kill_once(PostgresStore, "_begin")
+    assert copy_collection(tmp_path / "copy", f"{uri}-2", verify=True).n_copied == 6
+    assert kills == ["_begin", "nearest", "_batch_query", "append", "_begin"]
+
+    # At any moment of a writer that knows nothing of it.
+    store, acknowledged, is_over = create_store(f"{uri}-3", SCHEMA), [], threading.Event()
+
+    def write():
+        while not is_over.is_set():
+            id = f"{len(acknowledged):05}"
+            with store._lock:
+                store.append(rows([id], vectors_of(len(acknowledged))))
+            acknowledged.append(id)
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(write)
+        for _ in range(3):
+            target = len(acknowledged) + 4
+            while len(acknowledged) < target and not writer.done():
+                time.sleep(0.005)
+            server.kill()
+            server.start()
+        is_over.set()
+        writer.result()
+    assert ids_of(open_store(f"{uri}-3")) == acknowledged
 
 
 @pytest.mark.slow
