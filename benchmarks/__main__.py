@@ -38,6 +38,7 @@ ON_A_FOLDER = [
     "neighbors",
     "cluster",
     "fewshot",
+    "fewshot_gains",
     "label_loop",
     "audit",
     "map",

@@ -223,3 +223,10 @@ def test_calibration_error_is_that_of_a_plain_loop():
 def test_bad_questions_about_calibration(p, right, bins):
     with pytest.raises(InvalidParameterError, match="must be of one length"):
         calibration_error(p, right, n_bins=bins)
+
+
+def test_many_classes_of_one_example_each_are_no_regression():
+    X = np.eye(30)
+    # A warning would be an error here.
+    classifier = FewShotClassifier().fit(X, [f"person {n}" for n in range(30)])
+    assert classifier.predict(X[:2]).tolist() == ["person 0", "person 1"]

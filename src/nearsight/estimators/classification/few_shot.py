@@ -148,8 +148,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if self.method not in METHODS:
             raise InvalidParameterError(f"method is {self.method!r}; choose one of {', '.join(METHODS)}")
         rows, labels = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(labels)
         self.classes_, numbers = np.unique(labels, return_inverse=True)
+        # Twice, because scikit-learn takes classes of one example each for a regression, and warns.
+        check_classification_targets(np.repeat(self.classes_, 2))
         m = len(self.classes_)
         raw = unit_length(rows)
         means, alike = heads.fit_prototypes(raw, numbers, m)
