@@ -401,7 +401,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document only")
     options = parser.parse_args()
     if options.rows and options.stage == "neighbors":
-        options.dim, options.k, options.exact, options.peers = 512, 10, False, False
+        options.dim, options.k, options.noise = 512, 10, neighbors.NOISE
+        options.exact = options.peers = options.graph = False
         result = neighbors.run(options)
         if not options.json:
             neighbors.show(result)

@@ -11,6 +11,11 @@ similar rows are equally right.
 Peers, with as many threads: faiss-cpu (all with all; and 8 and 32 of 2 sqrt(n) lists), usearch (int8, the
 best 4 k compared again), pynndescent (without its first run, which compiles); and imagededup's way for
 hashes, which is to compare 64 bits of all with all (only its time counts: the bits are signs of the vectors).
+
+    python -m benchmarks.neighbors FOLDER --rows 50000 --dim 128 --noise 1.5 --graph
+
+With more noise, rows crowd less, and the search must look into more of its parts. With --graph, usearch is
+measured with the least expansion of 64, 128, ... that finds as much, 0.99: would a graph be quicker there?
 """
 
 import argparse
@@ -21,6 +26,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -30,13 +36,14 @@ from nearsight import Embedder
 from nearsight.estimators.neighbors import nearest_neighbors, unit_length
 
 N_MEASURED = 500
+ENOUGH_RECALL = 0.99
 DIRECTIONS, SPREAD, NOISE = 15, 0.7, 0.1
 
 Found = tuple[np.ndarray, np.ndarray]
 
 
-def grown(X: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Return n unit rows around those of X."""
+def grown(X: np.ndarray, n: int, seed: int, noise_length: float = NOISE) -> np.ndarray:
+    """Return n unit rows around those of X, with noise of a length relative to theirs."""
     near = nearest_neighbors(X, X, DIRECTIONS, own=np.arange(len(X)))[0]
     rng = np.random.default_rng(seed)
     rows = np.empty((n, X.shape[1]), np.float32)
@@ -48,7 +55,7 @@ def grown(X: np.ndarray, n: int, seed: int) -> np.ndarray:
         columns = np.concatenate([of[:, None], near[of]], axis=1)
         bounds = np.arange(0, weights.size + 1, weights.shape[1])
         moved = csr_array((weights.ravel(), columns.ravel(), bounds), shape=(m, len(X))) @ X
-        noise = rng.standard_normal(moved.shape, np.float32) * np.float32(NOISE / X.shape[1] ** 0.5)
+        noise = rng.standard_normal(moved.shape, np.float32) * np.float32(noise_length / X.shape[1] ** 0.5)
         rows[start : start + m] = unit_length(moved + noise)
     return rows
 
@@ -131,11 +138,40 @@ def faiss_neighbors(X: np.ndarray, k: int, n_threads: int, probes: int | None) -
 
 
 def usearch_neighbors(X: np.ndarray, k: int, n_threads: int) -> Found:
+    return walked(usearch_graph(X, n_threads), X, k, n_threads, 64)
+
+
+def usearch_graph(X: np.ndarray, n_threads: int) -> Any:
     from usearch.index import Index
 
     index = Index(ndim=X.shape[1], metric="cos", dtype="i8", connectivity=16, expansion_add=128)
-    index.expansion_search = 64
     index.add(np.arange(len(X)), X, threads=n_threads)
+    return index
+
+
+def graph_of_enough_recall(
+    X: np.ndarray, k: int, n_threads: int, truth: tuple[np.ndarray, np.ndarray]
+) -> list[dict[str, object]]:
+    """Return what a graph, and walks through it of more and more steps, cost and find."""
+    index, searches = None, []
+
+    def build() -> Found:
+        nonlocal index
+        index = usearch_graph(X, n_threads)
+        return np.zeros((len(X), k), np.int64), X
+
+    built = measured(build, X, truth)
+    searches.append({"search": "usearch, graph", "processor_seconds": built["processor_seconds"]})
+    for expansion in (64, 128, 256, 512, 1024):
+        walk = measured(lambda at=expansion: walked(index, X, k, n_threads, at), X, truth)  # type: ignore[misc]  # a default holds it
+        searches.append({"search": f"usearch, walks with an expansion of {expansion}", **walk})
+        if walk["recall"] >= ENOUGH_RECALL:
+            break
+    return searches
+
+
+def walked(index: Any, X: np.ndarray, k: int, n_threads: int, expansion: int) -> Found:
+    index.expansion_search = expansion
     rows = np.empty((len(X), k + 1), np.int64)
     for start in range(0, len(X), 4096):
         near = index.search(X[start : start + 4096], 4 * k, threads=n_threads).keys.astype(np.int64)
@@ -154,7 +190,7 @@ def descended(X: np.ndarray, k: int, n_threads: int) -> Found:
 
 def run(options: argparse.Namespace) -> dict[str, object]:
     X = Embedder(n_threads=options.threads).embed(sorted(options.folder.rglob("*.jpg"))).vectors
-    X = grown(shortened(unit_length(X), options.dim), options.rows, options.seed)
+    X = grown(shortened(unit_length(X), options.dim), options.rows, options.seed, options.noise)
     own = np.arange(len(X))
     asked = np.sort(np.random.default_rng(options.seed + 1).choice(len(X), N_MEASURED, replace=False))
     truth = asked, nearest_neighbors(X[asked], X, options.k, own=asked)[1]
@@ -182,6 +218,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         for name, search in peers(X, options.k, options.threads).items():
             with threadpool_limits(options.threads):
                 searches.append({"search": name, **measured(search, X, truth)})
+    if options.graph:
+        searches += graph_of_enough_recall(X, options.k, options.threads, truth)
     return {**result, "searches": searches}
 
 
@@ -207,6 +245,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--exact", action="store_true", help="also compare all with all")
     parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--noise", type=float, default=NOISE, help="length of what rows are moved at random")
+    parser.add_argument("--graph", action="store_true", help="usearch's graph at a recall of 0.99")
     parser.add_argument("--json", action="store_true", help="print one JSON document only")
     options = parser.parse_args()
     result = run(options)

@@ -81,7 +81,7 @@ def plot(costs: Sequence[dict[str, Any]]) -> str:
             )
             for one in own
         ]
-        lines.append(Line(f"{name}, {own[0]['dim']} numbers", color, "", points))
+        lines.append(Line(f"{name}, {own[0]['dim']:,} numbers", color, "", points))
     return drawing("Seconds of processor time by the number of rows", "s", lines)
 
 

@@ -362,11 +362,11 @@ def signs(n, seed=0):
 
 @pytest.mark.parametrize("exact_rows", [20_000, 50])
 def test_a_hash_finds_what_vectors_miss(exact_rows):
-    # Vectors that say nothing; 0 looks like 100 but for six signs, 1 like the mirror image of 101.
+    # Vectors that say nothing; 0 looks like 100 but for five signs, 1 like the mirror image of 101.
     X, plain, mirrored = np.random.default_rng(0).normal(size=(200, 32)), signs(200), signs(200, 1)
     plain[100], plain[1] = plain[0], mirrored[101]
     mirrored[1] = plain[101]
-    plain[100, :6] *= -1
+    plain[100, :5] *= -1
     asked = []
 
     def confirm(here, there):
@@ -393,9 +393,9 @@ def test_a_hash_of_an_edit_needs_a_similar_vector_unless_it_is_nearly_equal():
     X, plain = np.random.default_rng(0).normal(size=(200, 32)), signs(200)
     edited = signs(200, 1)
     edited[0], edited[1], edited[2] = plain[100], plain[101], plain[102]
-    # Of 63 signs, 53 and 57 agree.
+    # Of 63 signs, 53 and 58 agree.
     edited[1, :10] *= -1
-    edited[2, :6] *= -1
+    edited[2, :5] *= -1
     X[100] = X[0] + 0.5
     model = NearDuplicates(verify=lambda here, there: np.ones(len(here)), min_similarity=0.75, n_neighbors=1)
     assert model.fit(X, hashes=[plain]).pairs_.tolist() == [[0, 100]]
@@ -435,10 +435,11 @@ def test_what_one_description_proposes_the_other_may_rule_out():
     assert find().pairs_.tolist() == [[0, 100], [1, 101], [2, 102]]
     model.min_hash_similarity = 0.55
     assert find().pairs_.tolist() == [[1, 101], [2, 102]]
-    # Hashes propose 3 and 4 with 103 and 104; only the vectors of 4 and 104 are at all alike.
-    plain[103:105] = plain[3:5]
+    # Hashes propose 3, 4 and 5 with 103, 104 and 105, by 53, 53 and 55 signs; vectors say otherwise of two.
+    plain[103:106] = plain[3:6]
     plain[103:105, :10] *= -1
-    X[104] = X[4] + 0.8
+    plain[105, :8] *= -1
+    X[104], X[105] = X[4] + 0.8, -X[5]
     assert find().pairs_.tolist() == [[1, 101], [2, 102], [4, 104]]
     for n_threads in (1, 3):
         model.n_threads = n_threads

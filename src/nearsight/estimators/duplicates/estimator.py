@@ -170,11 +170,11 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
         hashes : array of shape (n_variants, n, e), float or int, optional
             Another description of each row, such as a perceptual hash in signs (-1 and 1), in one or more
             variants (such as that of the mirror image). The 10 rows whose first variant is nearest to any
-            variant of a row are candidates if their cosine is at least 0.6; below 0.74, that of their vectors
-            must be at least 0.5. A row of zeros has no hash.
+            variant of a row are candidates if their cosine is at least 0.6; below 0.82, that of their vectors
+            must be at least 0.4, and below 0.74, 0.5. A row of zeros has no hash.
         edited_hashes : array of shape (n_edits, n, e), float or int, optional
             The hashes of edits of each row that barely change its vector, such as crops. As `hashes`, but
-            candidates by these alone also need `min_similarity`, or hashes with a cosine of 0.74.
+            candidates by these alone need `min_similarity` where the cosine of their hashes is below 0.74.
         distinct_where : array of shape (n,), bool, optional
             Rows that have no duplicate among each other; the threshold is calibrated on them.
 

@@ -16,8 +16,10 @@ Hashes = tuple[NDArray[Any], NDArray[Any]]
 
 # Candidates of each row by hash, and the lowest cosine of their hashes: 50 of 63 signs agree.
 _HASH_NEIGHBORS, _MIN_HASH_SIMILARITY = 10, 0.6
-# From this cosine on, a hash alone is enough: 55 of 63 signs agree. Below, the vectors must be alike, too.
-_STRONG_HASH_SIMILARITY, _MIN_COSINE_OF_WEAK_HASH = 0.74, 0.5
+# From this cosine on, a hash alone is enough: 58 of 63 signs agree. Below, vectors must be somewhat alike,
+# and more so where fewer than 55 agree.
+_SURE_HASH_SIMILARITY, _STRONG_HASH_SIMILARITY = 0.82, 0.74
+_MIN_COSINE_OF_STRONG_HASH, _MIN_COSINE_OF_WEAK_HASH = 0.4, 0.5
 
 # Numbers of the vectors of pairs whose cosines are computed together: 16 MB each side.
 _BLOCK_NUMBERS = 4_000_000
@@ -46,8 +48,8 @@ def propose(
     n_neighbors, min_similarity, splits, exact_rows, random_state, n_threads
         See `candidate_pairs`.
     hashes : pair of ndarrays, optional
-        Unless the hashes are nearly equal, a pair by hash also needs a cosine of 0.5, and one by the hash of
-        an edit `min_similarity`.
+        Unless the hashes are nearly equal, a pair by hash also needs a cosine of 0.4 or 0.5, and one by the
+        hash of an edit 0.4 or `min_similarity`.
     min_hash_similarity : float
         A pair by vectors also needs hashes, of any variants, that are so similar.
 
@@ -89,9 +91,11 @@ def propose(
         searches.append((edited, min_similarity))
     for variants, min_cosine in searches:
         hashed_pairs, hash_similarities = search_hashes(variants)
-        is_likely = hash_similarities >= _STRONG_HASH_SIMILARITY
-        [weak] = np.nonzero(~is_likely)
-        is_likely[weak] = pair_cosines(vectors, hashed_pairs[weak]) >= min_cosine
+        is_likely = hash_similarities >= _SURE_HASH_SIMILARITY
+        [unsure] = np.nonzero(~is_likely)
+        is_strong = hash_similarities[unsure] >= _STRONG_HASH_SIMILARITY
+        min_cosines = np.where(is_strong, min(min_cosine, _MIN_COSINE_OF_STRONG_HASH), min_cosine)
+        is_likely[unsure] = pair_cosines(vectors, hashed_pairs[unsure]) >= min_cosines
         proposals.append(hashed_pairs[is_likely])
     pairs = np.unique(np.concatenate(proposals), axis=0)
     return pairs, pair_cosines(vectors, pairs)
