@@ -22,9 +22,11 @@ def test_processes_find_the_duplicates_that_threads_find(tmp_path, monkeypatch):
     assert len(expected.groups) >= 3
     for module, name in (
         (gray_thumbnails, "_MIN_IMAGES_FOR_PROCESSES"),
+        (gray_thumbnails, "_MIN_IMAGES_FOR_STARTED"),
         (kept_image, "_MIN_IMAGES_FOR_PROCESSES"),
         (kept_image, "_MIN_PAIRS_FOR_PROCESSES"),
         (pair_verification, "_MIN_PAIRS_FOR_PROCESSES"),
+        (pair_verification, "_MIN_PAIRS_FOR_STARTED"),
     ):
         monkeypatch.setattr(module, name, 1)
     mapped, original = [], WorkerPool.map

@@ -96,6 +96,7 @@ def test_processes_find_what_threads_find(monkeypatch, can_start):
     pairs = np.stack([left, right], axis=1)
     expected_agreements, expected_transforms = expected(left, right), expected.transforms(pairs)
     monkeypatch.setattr(pair_verification, "_MIN_PAIRS_FOR_PROCESSES", 1)
+    monkeypatch.setattr(pair_verification, "_MIN_PAIRS_FOR_STARTED", 1)
     pools = []
 
     class Pool(worker_pool.WorkerProcesses):

@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 # Images that a thread hashes in one call.
 _IMAGES_PER_HASHING = 1024
-# Images from which on processes pay: they start in a second.
-_MIN_IMAGES_FOR_PROCESSES = 5_000
+# Images from which on processes pay: they start in a second; and where they have started.
+_MIN_IMAGES_FOR_PROCESSES, _MIN_IMAGES_FOR_STARTED = 5_000, 256
 # Thumbnails that a process is sent at a time.
 _IMAGES_PER_BATCH = 64
 # Shorter steps show no progress bar: it would only flicker.
@@ -116,7 +116,7 @@ def map_thumbnails(
     results = workers.map(
         function,
         (jpeg for _, jpeg in for_bytes),
-        in_processes=len(ids) >= _MIN_IMAGES_FOR_PROCESSES,
+        in_processes=len(ids) >= (_MIN_IMAGES_FOR_STARTED if workers.pids else _MIN_IMAGES_FOR_PROCESSES),
         batch_size=_IMAGES_PER_BATCH,
         lost=_none,
     )

@@ -14,8 +14,9 @@ from nearsight.verification import dense
 
 # Pairs that a thread or a worker process compares in one call.
 _PAIRS_PER_CALL = 512
-# Pairs from which on processes pay: they start in a second, and threads wait for each other's Python code.
-_MIN_PAIRS_FOR_PROCESSES = 20_000
+# Pairs from which on processes pay: they start in a second, and threads wait for each other's Python code;
+# and where they have started.
+_MIN_PAIRS_FOR_PROCESSES, _MIN_PAIRS_FOR_STARTED = 5_000, 1_024
 # Pairs on a plain ground whose fine thumbnails, of 110 kB each, are in memory at a time.
 _FINE_PAIRS_PER_READ = 512
 # Agreement at low resolution from which on pairs on a plain ground are compared at a higher one: words are
@@ -137,7 +138,7 @@ def _registrations(
     thumbnails: GrayThumbnails, parts: Sequence[Ints], workers: WorkerPool
 ) -> Generator[dense.Registration, None, None]:
     """Yield the registration of each part of the pairs, computed in processes if there are many pairs."""
-    if sum(map(len, parts)) < _MIN_PAIRS_FOR_PROCESSES:
+    if sum(map(len, parts)) < (_MIN_PAIRS_FOR_STARTED if workers.pids else _MIN_PAIRS_FOR_PROCESSES):
 
         def compare(part: Ints) -> dense.Registration:
             return dense.register(thumbnails.pixels, part, thumbnails.aspects)
