@@ -190,9 +190,8 @@ def test_what_is_written_stays_whatever_comes_late(page, page_service, late_answ
         "map",
         "clusters",
         "clusters?cluster=0",
-        "duplicates",
     ]
-    views += ["shop", f"shop?item={first['id']}", "labels", "inspection", "audit", "people", "add"]
+    views += ["shop", f"shop?item={first['id']}", "labels", "inspection", "add"]
     lost = []
     late_answers.hold_back()
     for view in views:
