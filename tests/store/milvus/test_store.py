@@ -7,6 +7,7 @@ from hypothesis import given, settings
 
 from nearsight import Collection
 from nearsight.collection import copy_collection
+from nearsight.doctor import check_store
 from nearsight.errors import InvalidParameterError, StorageError
 from nearsight.store import create_store, open_store, parse
 from nearsight.store.filters.arrow import matching_rows
@@ -99,6 +100,21 @@ def test_fewer_than_match_are_never_called_all(uri, monkeypatch):
     hits = store.search(vectors_of(3), 10, where=parse("width < 20", FILTER_FIELDS))[0]
     expected = np.argsort(-(vectors_of(*range(20)) @ vectors_of(3)[0]))[:10]
     assert [hit.id for hit in hits] == [f"{i:02}" for i in expected]
+
+
+@pytest.mark.slow
+def test_doctor_checks_the_server_and_the_index(uri):
+    assert [(check.name, check.status) for check in check_store(uri)] == [
+        ("server", "ok"), ("encryption", "ok"),
+    ]  # fmt: skip
+    store = create_store(f"{uri}&index=HNSW", SCHEMA)
+    store.append(rows(["a", "b"]))
+    found = {check.name: check for check in check_store(uri)}
+    assert found["server"].detail.startswith("Milvus 2.")
+    assert found["index"].detail.startswith("HNSW")
+    # Port 1 answers nobody; the name of the machine is not asked for.
+    [away] = check_store("milvus://ann:secret@127.0.0.1:1?collection=a")
+    assert (away.status, bool(away.fix), "secret" in away.detail) == ("fail", True, False)
 
 
 @pytest.mark.slow

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from filelock import FileLock
 
 from nearsight.errors import CollectionNotFoundError, StorageError
 from nearsight.settings import files_directory
+from nearsight.store.location import StoreCheck
 from nearsight.store.milvus.address import MilvusAddress, parse_address
 from nearsight.store.milvus.expressions import COLUMNS, among
 from nearsight.store.milvus.server import Server
@@ -21,6 +23,7 @@ from nearsight.store.milvus.store import MilvusStore, binary_table, entry_of
 
 # Milvus wants a vector in every table.
 _NO_VECTOR = [1.0, 0.0]
+_FIRST = "store"
 _THREAD_LOCKS: dict[str, Any] = {}
 _MUTEX = threading.Lock()
 
@@ -126,6 +129,36 @@ class MilvusLocation:
         self._server.create(table, {COLUMNS: "json"}, dim, self._address.index)
         entry = MilvusStore.entry(schema, 0, str(uuid.uuid4()), self._address.index)
         self.write_document(entry_of(name), entry)
+
+    def checks(self) -> Iterator[StoreCheck]:
+        """Check the server and the collection; see CheckedLocation."""
+        try:
+            version = self._server.version()
+        except StorageError as error:
+            yield StoreCheck("server", "fail", str(error), "start it; check host, port, user and password")
+            return
+        yield StoreCheck("server", "ok", f"Milvus {version.removeprefix('v')}")
+        host = urlsplit(self._address.url)
+        if host.scheme == "https":
+            yield StoreCheck("encryption", "ok", "TLS")
+        elif host.hostname in ("localhost", "127.0.0.1", "::1"):
+            yield StoreCheck("encryption", "ok", "none; the server is on this machine")
+        else:
+            fix = "turn on TLS at the server, and write tls=1 into the URI"
+            yield StoreCheck(
+                "encryption", "warn", "none: images and password cross the network in the open", fix
+            )
+        if self.read_document(entry_of(_FIRST)) is not None:
+            yield self._index_check(self._address.table(_FIRST))
+
+    def _index_check(self, table: str) -> StoreCheck:
+        kind, n_waiting = self._server.index_state(table)
+        if not kind:
+            return StoreCheck("index", "fail", "none", "copy the collection to a new one with nearsight copy")
+        if n_waiting:
+            detail = f"{kind}; {n_waiting:,} rows are not in it yet, and are compared one by one"
+            return StoreCheck("index", "warn", detail, "wait, or run: nearsight compact -c URI")
+        return StoreCheck("index", "ok", kind)
 
     def delete_store(self, name: str) -> None:
         """Delete a store; see Location."""

@@ -226,6 +226,17 @@ class Server:
         )
         return [[{**hit["entity"], "score": hit["distance"]} for hit in hits] for hits in found]
 
+    def version(self) -> str:
+        """Return the version of the server."""
+        with self._translated() as client:
+            return str(client.get_server_version())
+
+    def index_state(self, table: str) -> tuple[str, int]:
+        """Return the type of a table's index, and how many rows still wait for it."""
+        with self._translated() as client:
+            facts = client.describe_index(table, "vector") or {}
+            return str(facts.get("index_type", "")), int(facts.get("pending_index_rows", 0))
+
     def flush(self, table: str) -> None:
         """Seal what was written, so that it is indexed; a server refuses to do so often."""
         with self._translated() as client:

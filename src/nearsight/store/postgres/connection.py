@@ -232,4 +232,4 @@ def _close_all(connections: list[Any]) -> None:
 
 def _text(error: "psycopg.Error") -> str:
     """Return what the server says, in one line; libpq puts no password into it."""
-    return " ".join(str(error).split()).rstrip(".")
+    return " ".join(str(error).split()).rstrip(".?")
