@@ -186,7 +186,7 @@ def follow(run: Timeline, nodes: Nodes, photos: Path, uri: str) -> None:
     n_images = sum(unit.n_images or 0 for unit in run.job.units())
 
     def start() -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "nearsight", "index", str(photos), "--job", str(run.job.path)]
+        command = [sys.executable, "-m", "nearsight", "index", str(photos), "--job", str(run.job.uri)]
         command += ["-c", uri, "--ray", nodes.address, "--actor-cpus", "1"]
         return subprocess.Popen(command, stdout=sys.stderr)
 

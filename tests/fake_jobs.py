@@ -7,6 +7,7 @@ They import this module and call `main` with ``work DIR SHARE/N LOG [SECONDS]``,
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nearsight.collection import Collection
-from nearsight.distributed import Committer, JobFolder, Worker, committer, job_folder, worker
+from nearsight.distributed import Committer, JobFolder, Worker, claims, committer, worker
 from nearsight.models.base import ModelEntry
 
 from fake import FakeBackend
@@ -62,7 +63,7 @@ def entry() -> ModelEntry:
     """Register the model ``fake``, which `install_fake_model` makes a plugin."""
     facts = Path(os.environ["FAKE_JOBS"]) / "facts.json"
     if facts.exists() and json.loads(facts.read_text()).get("is_blind"):
-        job_folder.Claim.is_alive = lambda self: False
+        claims.Claim.is_alive = lambda self: False
     return ModelEntry(
         FakeBackend().spec,
         load=lambda cache: ActorBackend(),
@@ -105,6 +106,13 @@ class Steps:
 
 def use_fake_model(log: str = "", seconds: float = 0.0) -> None:
     worker.load_model = lambda *args, **kwargs: LoggedBackend(log, seconds)
+
+
+def start(*args: object) -> subprocess.Popen[bytes]:
+    """Start such a process."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", "from fake_jobs import main; main()", *map(str, args)]
+    return subprocess.Popen(command, env=environment)
 
 
 def main() -> None:

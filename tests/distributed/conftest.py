@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 from unit_job_checks import N_BROKEN, N_COPIES, N_IMAGES, planned, save
 
-from nearsight.distributed import JobFolder
+import nearsight.distributed.worker as worker_module
+from nearsight.distributed import JobFolder, Worker
+
+from fake import FakeBackend
+from s3_server import VARIABLES, S3Server, is_installed
 
 
 @pytest.fixture
@@ -26,3 +30,23 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def job(tmp_path: Path, photos: Path) -> JobFolder:
     return planned(tmp_path, [str(photos)])
+
+
+@pytest.fixture
+def fake_worker(monkeypatch: pytest.MonkeyPatch):
+    """Work on a job in this process."""
+    monkeypatch.setattr(worker_module, "load_model", lambda *args, **kwargs: FakeBackend())
+    return lambda job, **options: Worker(job, n_threads=1, progress=False, **options).run()
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch):
+    """A server that speaks S3, with the bucket ``photos``."""
+    if not is_installed():
+        pytest.skip("the packages moto and s3fs are not installed")
+    server = S3Server()
+    server.make_bucket("photos")
+    for name, value in {**VARIABLES, "AWS_ENDPOINT_URL": server.url}.items():
+        monkeypatch.setenv(name, value)
+    yield server
+    server.stop()

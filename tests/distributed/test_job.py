@@ -2,18 +2,15 @@
 
 import os
 import signal
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fake_jobs import DEADLY_SIDE_PX
+from fake_jobs import DEADLY_SIDE_PX, start
 from unit_job_checks import N_COPIES, N_IMAGES, UNIT, planned, require_each_once, save, wait_for
 
-import nearsight.distributed.worker as worker_module
 from nearsight import Collection
 from nearsight.distributed import Committer, JobFolder, Worker, failures, plan, plan_again, status
 from nearsight.errors import InvalidParameterError, StorageError
@@ -21,25 +18,12 @@ from nearsight.errors import InvalidParameterError, StorageError
 from fake import FakeBackend
 
 
-@pytest.fixture
-def embed(monkeypatch: pytest.MonkeyPatch):
-    """Work on a job in this process."""
-    monkeypatch.setattr(worker_module, "load_model", lambda *args, **kwargs: FakeBackend())
-    return lambda job, **options: Worker(job, n_threads=1, progress=False, **options).run()
-
-
-def start(*args: object) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", "from fake_jobs import main; main()", *map(str, args)]
-    return subprocess.Popen(command, env=environment)
-
-
 def commit(job: JobFolder):
     return Committer(job, Collection.open(job.job.collection)).commit()
 
 
-def test_every_image_is_embedded_once(job: JobFolder, photos: Path, embed) -> None:
-    report = embed(job)
+def test_every_image_is_embedded_once(job: JobFolder, photos: Path, fake_worker) -> None:
+    report = fake_worker(job)
     assert (report.units, report.images, report.failed) == (7, 63, 3)
     assert commit(job).rows == N_IMAGES - N_COPIES
     assert commit(job).units == 0
@@ -53,8 +37,8 @@ def test_every_image_is_embedded_once(job: JobFolder, photos: Path, embed) -> No
     assert now.is_complete
     assert (now.images, now.embedded, now.failed) == (63, 60, 3)
     # Nothing but the plan, the paths and the records stays.
-    assert not list(job.work.glob("*.arrow"))
-    assert not list(job.work.glob("*.claim*"))
+    assert not list(Path(job.uri, "units").glob("*.arrow"))
+    assert not list(Path(job.uri, "units").glob("*.claim*"))
 
 
 @pytest.mark.slow
@@ -63,12 +47,12 @@ def test_killed_workers_cost_no_more_than_their_units(job: JobFolder, photos: Pa
     log.touch()
     for n_killed in range(2):
         # Killed in the middle of a unit: images of it are embedded, and the unit is not.
-        worker = start("work", job.path, f"{n_killed}/2", log, 0.2)
+        worker = start("work", job.uri, f"{n_killed}/2", log, 0.2)
         wait_for(lambda pid=worker.pid: log.read_text().count(f"{pid}\n") >= UNIT // 2, worker)
         os.kill(worker.pid, signal.SIGKILL)
         worker.wait()
     assert status(job).interrupted >= 1
-    both = [start("work", job.path, f"{share}/2", log) for share in range(2)]
+    both = [start("work", job.uri, f"{share}/2", log) for share in range(2)]
     assert [process.wait(120) for process in both] == [0, 0]
     assert len(log.read_text().split()) - N_IMAGES <= 2 * UNIT
     assert commit(job).rows == N_IMAGES - N_COPIES
@@ -77,31 +61,31 @@ def test_killed_workers_cost_no_more_than_their_units(job: JobFolder, photos: Pa
 
 
 @pytest.mark.slow
-def test_a_commit_is_killed_at_every_step(job: JobFolder, photos: Path, embed) -> None:
-    embed(job)
+def test_a_commit_is_killed_at_every_step(job: JobFolder, photos: Path, fake_worker) -> None:
+    fake_worker(job)
     # Two units are added and recorded, and their rows removed. Killed before the store has answered, after
     # its first and second answer, before and after the record, and with a file of rows left.
     for step in (0, 1, 3, 4, 5, 7):
-        assert start("commit", job.path, step).wait(120) == -signal.SIGKILL
+        assert start("commit", job.uri, step).wait(120) == -signal.SIGKILL
         collection = Collection.open(job.job.collection)
         assert len(collection) == len({item.id for item in collection.items()})
-    assert start("commit", job.path).wait(120) == 0
+    assert start("commit", job.uri).wait(120) == 0
     require_each_once(job, photos)
     assert status(job).is_complete
-    assert not list(job.work.glob("*.arrow"))
+    assert not list(Path(job.uri, "units").glob("*.arrow"))
 
 
 @pytest.mark.slow
 def test_two_commit_while_one_works(job: JobFolder, photos: Path, tmp_path: Path) -> None:
-    worker = start("work", job.path, "0/1", tmp_path / "log", 0.05)
+    worker = start("work", job.uri, "0/1", tmp_path / "log", 0.05)
     wait_for(lambda: job.records(), worker)
-    both = [start("commit", job.path) for _ in range(2)]
+    both = [start("commit", job.uri) for _ in range(2)]
     assert [process.wait(120) for process in [*both, worker]] == [0, 0, 0]
     commit(job)
     require_each_once(job, photos)
 
 
-def test_a_unit_that_two_embed_counts_once(job: JobFolder, photos: Path, embed, monkeypatch) -> None:
+def test_a_unit_that_two_embed_counts_once(job: JobFolder, photos: Path, fake_worker, monkeypatch) -> None:
     worker = Worker(job, n_threads=1, progress=False)
     [unit, *_] = job.units()
     first = job.claim(unit.number, None)
@@ -115,8 +99,8 @@ def test_a_unit_that_two_embed_counts_once(job: JobFolder, photos: Path, embed, 
 
     monkeypatch.setattr(JobFolder, "put_record", put_after_the_other)
     assert worker.embed(unit, first) is None
-    assert len(list(job.work.glob("*.arrow"))) == 1
-    embed(job)
+    assert len(list(Path(job.uri, "units").glob("*.arrow"))) == 1
+    fake_worker(job)
     assert commit(job).rows == N_IMAGES - N_COPIES
     require_each_once(job, photos)
 
@@ -125,22 +109,22 @@ def test_a_unit_that_two_embed_counts_once(job: JobFolder, photos: Path, embed, 
 def test_an_image_that_kills_its_process_fails_alone(tmp_path: Path, photos: Path) -> None:
     save(photos / "033-deadly.png", 1000, DEADLY_SIDE_PX)
     job, log = planned(tmp_path, [str(photos)]), tmp_path / "log"
-    first = start("work", job.path, "0/1", log)
+    first = start("work", job.uri, "0/1", log)
     assert first.wait(120) == -signal.SIGKILL
-    assert start("work", job.path, "0/1", log).wait(120) == 0
+    assert start("work", job.uri, "0/1", log).wait(120) == 0
     commit(job)
     [deadly] = [failure for failure in failures(job) if "deadly" in failure.path]
     assert "process" in deadly.reason
     require_each_once(job, photos)
 
 
-def test_failed_images_are_tried_again(job: JobFolder, photos: Path, embed) -> None:
-    embed(job)
+def test_failed_images_are_tried_again(job: JobFolder, photos: Path, fake_worker) -> None:
+    fake_worker(job)
     save(photos / "020-broken.png", 500)
     assert plan_again(job) == 3
     assert plan_again(job) == 0, "they wait already"
     assert len(failures(job)) == 3
-    assert embed(job).units == 1
+    assert fake_worker(job).units == 1
     commit(job)
     now = status(job)
     assert now.is_complete
@@ -148,7 +132,7 @@ def test_failed_images_are_tried_again(job: JobFolder, photos: Path, embed) -> N
     require_each_once(job, photos)
 
 
-def test_units_of_shards_tables_and_globs(tmp_path: Path, photos: Path, embed) -> None:
+def test_units_of_shards_tables_and_globs(tmp_path: Path, photos: Path, fake_worker) -> None:
     for name in ("a", "b"):
         with tarfile.open(tmp_path / f"{name}.tar", "w") as tar:
             for seed in range(4):
@@ -168,7 +152,7 @@ def test_units_of_shards_tables_and_globs(tmp_path: Path, photos: Path, embed) -
         ("rows", 3),
         ("rows", 10),
     ]
-    assert embed(job).images == 4 + 4 + 26 + 10
+    assert fake_worker(job).images == 4 + 4 + 26 + 10
     commit(job)
     paths = {path for item in Collection.open(job.job.collection).items() for path in item.paths}
     assert len(paths) == 4 + 4 + 25 + 10
@@ -188,7 +172,7 @@ def test_a_job_is_planned_once(job: JobFolder, tmp_path: Path, photos: Path) -> 
         JobFolder(tmp_path).job  # noqa: B018 - the access is the test
 
 
-def test_images_that_the_collection_has_are_in_no_unit(tmp_path: Path, photos: Path, embed) -> None:
+def test_images_that_the_collection_has_are_in_no_unit(tmp_path: Path, photos: Path, fake_worker) -> None:
     uri = str(tmp_path / "collection")
     collection = Collection.create(uri, model=FakeBackend())
     collection.add(photos, progress=False)
@@ -198,7 +182,7 @@ def test_images_that_the_collection_has_are_in_no_unit(tmp_path: Path, photos: P
     plan(job, [str(photos)], uri, lambda: collection)
     # Those two, and the three that are broken.
     assert (job.job.unchanged, [unit.n_images for unit in job.units()]) == (N_IMAGES - 1, [5])
-    assert embed(job).rows == 2
+    assert fake_worker(job).rows == 2
     commit(job)
     names = [Path(path).name for item in Collection.open(uri).items() for path in item.paths]
     assert {"020.png", "new.png", "021.png"} <= set(names)
@@ -208,26 +192,28 @@ def test_images_that_the_collection_has_are_in_no_unit(tmp_path: Path, photos: P
     job = JobFolder(tmp_path / "another")
     plan(job, [str(photos)], uri, lambda: Collection.open(uri))
     assert job.units() == []
-    assert embed(job).units == commit(job).units == 0
+    assert fake_worker(job).units == commit(job).units == 0
     assert status(job).is_complete
 
 
-def test_a_machine_without_the_disk_ends_before_it_fails_all(tmp_path: Path, photos: Path, embed) -> None:
+def test_a_machine_without_the_disk_ends_before_it_fails_all(
+    tmp_path: Path, photos: Path, fake_worker
+) -> None:
     job = planned(tmp_path, [str(photos)], unit_images=100)
     photos.rename(tmp_path / "unmounted")
     with pytest.raises(StorageError, match="not one of 63 images of unit 0 can be read"):
-        embed(job)
+        fake_worker(job)
     (tmp_path / "unmounted").rename(photos)
-    assert embed(job).rows == N_IMAGES - N_COPIES
+    assert fake_worker(job).rows == N_IMAGES - N_COPIES
     commit(job)
     require_each_once(job, photos)
 
 
-def test_lost_rows_are_embedded_again(job: JobFolder, photos: Path, embed) -> None:
-    embed(job)
-    next(job.work.glob("*.arrow")).unlink()
+def test_lost_rows_are_embedded_again(job: JobFolder, photos: Path, fake_worker) -> None:
+    fake_worker(job)
+    next(Path(job.uri, "units").glob("*.arrow")).unlink()
     assert len(commit(job).again) == 1
     assert not status(job).is_complete
-    assert embed(job).units == 1
+    assert fake_worker(job).units == 1
     commit(job)
     require_each_once(job, photos)

@@ -131,7 +131,7 @@ def _anew(scene: Scene) -> None:
 
 def drive(job: JobFolder, nodes: Nodes, n_actors: int = N_NODES, *step: int) -> subprocess.Popen[bytes]:
     """Start a driver."""
-    arguments = ["ray", job.path, nodes.address, n_actors, *step]
+    arguments = ["ray", job.uri, nodes.address, n_actors, *step]
     command = [sys.executable, "-c", "from fake_jobs import main; main()", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE)
 
@@ -213,7 +213,7 @@ def test_units_that_two_drivers_embed_and_an_answer_that_is_lost(
     assert len(scene.log) > (7 - n_done) * UNIT
     require_each_once(job, photos)
     assert status(job).is_complete
-    assert not list(job.work.glob("*.arrow"))
+    assert not list(Path(job.uri, "units").glob("*.arrow"))
 
 
 def is_starting(mark: str, job: JobFolder, scene: Scene) -> bool:
@@ -251,7 +251,7 @@ def test_nobody_outlives_a_cluster_of_ones_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FAKE_JOBS_RUN", mark := secrets.token_hex(8))
-    command = [sys.executable, "-m", "nearsight", "index", photos, "--job", job.path]
+    command = [sys.executable, "-m", "nearsight", "index", photos, "--job", job.uri]
     command += ["-c", job.job.collection, "--ray", "local", "--actor-cpus", "1", "--json"]
     scene.put(seconds=0.3)
     with listening_to(signal.SIGINT):

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nearsight.cli.framework import FAILURE, Run
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 def index_units(
     run: Run,
-    directory: Path,
+    directory: str,
     units: str | None,
     paths: Sequence[str],
     new: Mapping[str, Any],
@@ -60,7 +59,7 @@ def index_units(
     else:
         facts = unit_jobs.job_facts(folder)
     rate = round(report["images"] / report["seconds"], 1) if report["seconds"] else 0.0
-    run.console.document({"job": str(folder.path), **report, "images_per_second": rate, "status": facts})
+    run.console.document({"job": folder.uri, **report, "images_per_second": rate, "status": facts})
     run.console.say(
         f"{count(report['units'], 'unit')} with {count(report['images'], 'image')}"
         f" in {report['seconds']:.1f} s ({rate:,.0f} per second), {report['failed']:,} failed"
@@ -94,7 +93,7 @@ def say_failed(run: Run, folder: "JobFolder") -> None:
     from nearsight.distributed import failures
 
     failed = failures(folder)
-    run.console.document({"job": str(folder.path), "failed": [asdict(failure) for failure in failed]})
+    run.console.document({"job": folder.uri, "failed": [asdict(failure) for failure in failed]})
     for failure in failed:
         run.console.say(f"{printable(failure.path)}: {printable(failure.reason)}")
     if not failed:

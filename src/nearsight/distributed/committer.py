@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from nearsight.collection import Collection
-from nearsight.distributed.job_folder import Committed, JobFolder, Record
+from nearsight.distributed.job_folder import JobFolder, Record
 from nearsight.errors import FingerprintMismatchError, StorageError
 from nearsight.models import Fingerprint
 
@@ -57,7 +57,7 @@ class Committer:
         expected = Fingerprint.from_dict(folder.job.fingerprint)
         if expected != collection.fingerprint:
             raise FingerprintMismatchError(
-                f"{folder.path} holds vectors of {expected.model}, and the collection is of"
+                f"{folder.uri} holds vectors of {expected.model}, and the collection is of"
                 f" {collection.spec.id} now; index the images again with another --job"
             )
         self._folder = folder
@@ -78,7 +78,7 @@ class Committer:
                     self._folder.sweep(committed)
                     return report
                 added = [record for record in records if self._add(record, report)]
-                self._record(committed, added)
+                self._record(added)
             for record in added:
                 report.units += 1
                 if told is not None:
@@ -91,6 +91,9 @@ class Committer:
             for batch in _batches(self._folder, record):
                 report.rows += self._collection.restore_rows(batch)
         except (FileNotFoundError, pa.ArrowInvalid):
+            if record.unit in self._folder.committed().units:
+                # Another process has added it, which nothing kept from that.
+                return False
             # Without the rows the unit is not done, whatever its record says.
             self._folder.forget(record)
             report.again.append(record.unit)
@@ -98,20 +101,27 @@ class Committer:
         except OSError as error:
             if isinstance(error, StorageError):
                 raise
-            raise StorageError(f"{self._folder.path}: the rows of unit {record.unit}: {error}") from error
+            raise StorageError(f"{self._folder.uri}: the rows of unit {record.unit}: {error}") from error
         return True
 
-    def _record(self, committed: Committed, records: list[Record]) -> None:
-        for record in records:
+    def _record(self, records: list[Record]) -> None:
+        # Read again: where nothing kept others from it, they have added units meanwhile.
+        committed = self._folder.committed()
+        new = [record for record in records if record.unit not in committed.units]
+        for record in new:
             committed.add(record)
-        self._folder.put_committed(committed)
+        if new:
+            self._folder.put_committed(committed)
         # Last: until it is recorded, whoever comes after a crash needs the rows.
         for record in records:
-            if record.rows is not None:
-                (self._folder.work / record.rows).unlink(missing_ok=True)
+            self._folder.delete_rows(record)
 
 
 def _batches(folder: JobFolder, record: Record) -> Iterator[pa.Table]:
-    with pa.memory_map(str(folder.work / (record.rows or "")), "r") as file, pa.ipc.open_file(file) as reader:
+    with (
+        folder.rows_read(record.rows or "") as path,
+        pa.memory_map(str(path), "r") as file,
+        pa.ipc.open_file(file) as reader,
+    ):
         for index in range(reader.num_record_batches):
             yield pa.Table.from_batches([reader.get_batch(index)])

@@ -4,30 +4,27 @@ Files appear whole, and the first of a name stays: ``plan.parquet``; for each un
 until they are in the collection, its rows; for each attempt at a unit a claim.
 """
 
+import io
 import json
-import os
 import re
 import secrets
-import socket
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from filelock import FileLock
-
-from nearsight.artifacts import remedy, replacing
+from nearsight.distributed.claims import Claim, last_claims, lease, put_claim
+from nearsight.distributed.job_files import JobFiles, open_files
 from nearsight.distributed.units import JobFacts, Unit, read_job, read_units
-from nearsight.errors import ImageFailure, InvalidParameterError, StorageError
+from nearsight.errors import ImageFailure, InvalidParameterError
 
 PLAN, AGAIN = "plan.parquet", "again-{:03d}.parquet"
 COMMITTED = "committed.json"
-# A process that lives marks its claim at this interval, and one that does not for so long is dead.
-HEARTBEAT_S, STALE_S = 10.0, 120.0
+UNITS = "units/"
 
+_AGAIN = re.compile(r"again-\d+\.parquet\Z")
 _CLAIM = re.compile(r"(\d+)\.claim(\d+)\Z")
 _RECORD = re.compile(r"(\d+)\.json\Z")
 # Rows, claims, and files that were not finished; everything but the record.
@@ -74,66 +71,34 @@ class Record:
     notes: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """An attempt at a unit.
-
-    Attributes
-    ----------
-    unit, attempt : int
-    path : Path
-    """
-
-    unit: int
-    attempt: int
-    path: Path
-
-    def is_alive(self) -> bool:
-        """Whether the process that made it still works on the unit, as far as one can tell."""
-        try:
-            age_s = time.time() - self.path.stat().st_mtime
-            facts = json.loads(self.path.read_bytes())
-        except (OSError, ValueError):
-            return False
-        if facts.get("host") == socket.gethostname():
-            started = _started(facts["pid"])
-            return started is not None and bool(started == facts["started"])
-        return age_s < STALE_S
-
-    def beat(self) -> None:
-        """Show that the process lives."""
-        with suppress(OSError):
-            os.utime(self.path)
-
-    def withdraw(self) -> None:
-        """Undo the claim: the attempt does not count."""
-        self.path.unlink(missing_ok=True)
-
-    def end(self) -> None:
-        """End the attempt without a record, although the process lives."""
-        with suppress(OSError):
-            self.path.write_bytes(b"{}")
-            os.utime(self.path, (0, 0))
-
-
 class JobFolder:
     """The folder of a job.
 
     Parameters
     ----------
-    path : path
-        All processes of the job see it: a local disk for one machine, a shared file system for several.
+    place : path or URL
+        All processes of the job see it: a local disk for one machine, a shared file system for several, or
+        ``s3://bucket/jobs/1`` or ``gs://bucket/jobs/1`` for any number.
+
+    Raises
+    ------
+    MissingExtraError
+        The driver of such URLs is not installed.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.work = self.path / "units"
+    def __init__(self, place: str | Path | JobFiles) -> None:
+        self.files = open_files(place)
+
+    @property
+    def uri(self) -> str:
+        """The directory, absolute, or the URL."""
+        return self.files.uri
 
     # --- the plan -----------------------------------------------------------------------------
 
     def is_planned(self) -> bool:
         """Whether the units are known."""
-        return (self.path / PLAN).exists()
+        return self.files.exists(PLAN)
 
     @cached_property
     def job(self) -> JobFacts:
@@ -146,48 +111,42 @@ class JobFolder:
         """
         if not self.is_planned():
             raise InvalidParameterError(
-                f"{self.path} holds no job; make one with nearsight index PATH --units 0/1 --job {self.path}"
+                f"{self.uri} holds no job; make one with nearsight index PATH --units 0/1 --job {self.uri}"
             )
-        return read_job(self.path / PLAN)
+        return read_job(self._opened(PLAN), self.uri)
 
     def units(self) -> list[Unit]:
         """Return all units, in the order of their numbers."""
-        units = read_units(self.path / PLAN)
-        for path in self._again():
-            units += read_units(path, is_again=True)
+        units = read_units(self._opened(PLAN))
+        for number in range(self.n_again()):
+            units += read_units(self._opened(AGAIN.format(number + 1)), is_again=True)
         return units
 
-    def _again(self) -> list[Path]:
-        return sorted(self.path.glob("again-*.parquet"))
+    def n_again(self) -> int:
+        """Return how often units of failed images were added."""
+        return sum(_AGAIN.match(name) is not None for name, _ in self.files.names())
+
+    def _opened(self, name: str) -> IO[bytes]:
+        return io.BytesIO(self.files.read(name))
 
     @contextmanager
     def planning(self) -> Iterator[None]:
-        """Keep others from planning, where the file system has locks."""
-        with self.writing():
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / "plan.lock")
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
-
-    @contextmanager
-    def committing(self) -> Iterator[None]:
-        """Keep others from committing, where the file system has locks."""
-        with FileLock(self.path / "commit.lock"):
+        """Keep others from planning, where there are locks."""
+        self.files.prepare()
+        with self.files.lock("plan.lock") or nullcontext():
             yield
 
-    def put_plan(self, write: Callable[[IO[bytes]], None]) -> bool:
+    def committing(self) -> AbstractContextManager[Any]:
+        """Keep others from committing."""
+        return self.files.lock("commit.lock") or lease(self.files, "commit")
+
+    def put_plan(self, content: bytes) -> bool:
         """Write the plan, unless there is one; return whether it was written."""
-        with self.writing():
-            self.work.mkdir(parents=True, exist_ok=True)
-            return put_if_absent(self.path / PLAN, write)
+        return self.files.put_if_absent(PLAN, content)
 
-    def put_again(self, write: Callable[[IO[bytes]], None]) -> bool:
-        """Write further units."""
-        with self.writing():
-            return put_if_absent(self.path / AGAIN.format(len(self._again()) + 1), write)
+    def put_again(self, number: int, content: bytes) -> bool:
+        """Write further units, from number 1 on, unless others have; return whether they were written."""
+        return self.files.put_if_absent(AGAIN.format(number), content)
 
     # --- the work -----------------------------------------------------------------------------
 
@@ -198,58 +157,56 @@ class JobFolder:
     def record(self, unit: int) -> Record | None:
         """Return what became of a unit; None while it is not done."""
         try:
-            facts = json.loads((self.work / f"{unit:06d}.json").read_bytes())
+            facts = json.loads(self.files.read(_record_name(unit)))
         except FileNotFoundError:
             return None
         return Record(**{**facts, "failed": [ImageFailure(**failure) for failure in facts["failed"]]})
 
     def put_record(self, record: Record) -> bool:
         """Record what became of a unit, unless that is recorded; return whether this record counts."""
-        text = json.dumps(asdict(record))
-        with self.writing():
-            return put_if_absent(
-                self.work / f"{record.unit:06d}.json", lambda file: _write_durably(file, text.encode())
-            )
+        return self.files.put_if_absent(_record_name(record.unit), json.dumps(asdict(record)).encode())
 
     def forget(self, record: Record) -> None:
         """Forget what became of a unit, so that it is embedded again."""
-        (self.work / f"{record.unit:06d}.json").unlink(missing_ok=True)
+        self.files.delete(_record_name(record.unit))
 
-    def rows_path(self, unit: int) -> Path:
+    def rows_name(self, unit: int) -> str:
         """Return a new name for the rows of a unit."""
-        return self.work / f"{unit:06d}.{secrets.token_hex(4)}.arrow"
+        return f"{unit:06d}.{secrets.token_hex(4)}.arrow"
+
+    def rows_written(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """Open the file of the rows of a unit, which appears at the end, whole."""
+        return self.files.created(UNITS + name)
+
+    def rows_read(self, name: str) -> AbstractContextManager[Path]:
+        """Give the file of the rows of a unit as one on this machine."""
+        return self.files.local(UNITS + name)
+
+    def delete_rows(self, record: Record) -> None:
+        """Delete the rows of a unit, if it has any."""
+        if record.rows is not None:
+            self.files.delete(UNITS + record.rows)
 
     def claims(self) -> dict[int, Claim]:
         """Return the last claim of each unit that has one."""
-        last: dict[int, Claim] = {}
-        for match in self._names(_CLAIM):
-            unit, attempt = int(match[1]), int(match[2])
-            if unit not in last or last[unit].attempt < attempt:
-                last[unit] = Claim(unit, attempt, self.work / match[0])
-        return last
+        return {int(subject): claim for subject, claim in last_claims(self.files, UNITS).items()}
 
     def claim(self, unit: int, last: Claim | None) -> Claim | None:
         """Claim a unit after its last claim; None if another process was first."""
-        attempt = last.attempt + 1 if last else 1
-        path = self.work / f"{unit:06d}.claim{attempt}"
-        facts = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
-        text = json.dumps(facts).encode()
-        with self.writing():
-            is_mine = put_if_absent(path, lambda file: _write_durably(file, text))
-        return Claim(unit, attempt, path) if is_mine else None
+        return put_claim(self.files, UNITS, f"{unit:06d}", last)
 
     def release(self, unit: int) -> None:
         """Remove the claims of a unit that is done."""
         for match in list(self._names(_CLAIM)):
             if int(match[1]) == unit:
-                (self.work / match[0]).unlink(missing_ok=True)
+                self.files.delete(UNITS + match[0])
 
     # --- what is in the collection ------------------------------------------------------------
 
     def committed(self) -> "Committed":
         """Return which units are in the collection."""
         try:
-            facts = json.loads((self.path / COMMITTED).read_bytes())
+            facts = json.loads(self.files.read(COMMITTED))
         except FileNotFoundError:
             return Committed()
         units = {number for first, last in facts.pop("units") for number in range(first, last + 1)}
@@ -258,37 +215,25 @@ class JobFolder:
     def put_committed(self, committed: "Committed") -> None:
         """Record which units are in the collection."""
         facts = {**asdict(committed), "units": _ranges(committed.units)}
-        with self.writing(), replacing(self.path / COMMITTED) as file:
-            _write_durably(file, json.dumps(facts).encode())
+        self.files.replace(COMMITTED, json.dumps(facts).encode())
 
     def sweep(self, committed: "Committed") -> None:
         """Remove what processes that were killed have left of units that are in the collection."""
         for match in list(self._names(_LEFTOVER)):
             if int(match[1]) in committed.units:
-                (self.work / match.string).unlink(missing_ok=True)
+                self.files.delete(UNITS + match.string)
 
     # --- files --------------------------------------------------------------------------------
 
     def _names(self, pattern: re.Pattern[str], newer_than: float = 0.0) -> Iterator[re.Match[str]]:
-        if not self.work.is_dir():
-            return
-        with os.scandir(self.work) as entries:
-            for entry in entries:
-                match = pattern.match(entry.name)
-                if match and (not newer_than or entry.stat().st_mtime > newer_than):
-                    yield match
+        for name, modified_s in self.files.names(UNITS):
+            match = pattern.match(name)
+            if match and (not newer_than or modified_s() > newer_than):
+                yield match
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Turn errors of the disk into `StorageError` with a remedy."""
-        try:
-            yield
-        except StorageError:
-            raise
-        except OSError as error:
-            raise StorageError(
-                f"{self.path} cannot be written to: {error.strerror or error}; {remedy(error)}"
-            ) from error
+
+def _record_name(unit: int) -> str:
+    return f"{UNITS}{unit:06d}.json"
 
 
 @dataclass(slots=True)
@@ -319,34 +264,6 @@ class Committed:
         self.seconds += record.seconds
 
 
-def put_if_absent(path: Path, write: Callable[[IO[bytes]], None]) -> bool:
-    """Write a file, whole, unless there is one of that name; return whether it was written."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with open(temporary, "xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        except OSError:
-            # A file system without hard links: two processes within a moment may both be heard.
-            if path.exists():
-                return False
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return True
-
-
-def _write_durably(file: IO[bytes], data: bytes) -> None:
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
-
-
 def _ranges(numbers: set[int]) -> list[tuple[int, int]]:
     """Return numbers as first and last of each run.
 
@@ -362,20 +279,3 @@ def _ranges(numbers: set[int]) -> list[tuple[int, int]]:
         else:
             ranges.append((number, number))
     return ranges
-
-
-def _started(pid: int) -> str | None:
-    """Return when a process of this machine started; None if there is none."""
-    try:
-        # The name, in parentheses, may hold spaces.
-        facts = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        return None if facts[0] in "ZX" else facts[19]
-    except (OSError, IndexError):
-        pass
-    if Path("/proc/self").exists():
-        return None
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return None
-    return "unknown"

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from glob import has_magic
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +20,7 @@ from nearsight.collection import Collection
 from nearsight.collection.file_index import FileIndex
 from nearsight.distributed.job_folder import JobFolder
 from nearsight.distributed.status import failures
-from nearsight.distributed.units import JobFacts, Unit, name_column, open_source, write_units
+from nearsight.distributed.units import JobFacts, Unit, name_column, open_source, units_bytes
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.images import Exclusions, ImageSource, Limits, encode_path, find
 from nearsight.images.glob_patterns import expand
@@ -99,13 +98,16 @@ def plan(
 def plan_again(folder: JobFolder) -> int:
     """Add units of the images that have failed, unless they wait already; return how many images."""
     with folder.planning():
-        number = len(folder.units())
+        number, n_before = len(folder.units()), folder.n_again()
         names = [encode_path(failure.path) for failure in failures(folder, waiting=False)]
         if not names:
             return 0
         writer = _Listing(folder, UNIT_IMAGES)
         units = [replace(unit, number=number + unit.number) for unit in writer.units(iter(names))]
-        folder.put_again(lambda file: write_units(file, units, folder.job))
+        if not folder.put_again(n_before + 1, units_bytes(units, folder.job)):
+            # Another process has done so meanwhile.
+            writer.remove()
+            return 0
     return len(names)
 
 
@@ -116,7 +118,7 @@ def _write(planner: "_Planner") -> None:
         raise InvalidParameterError(f"there is no image in {', '.join(job.inputs[:5]) or 'nothing'}")
     skipped = dict(planner.skipped.most_common())
     job = replace(job, skipped=skipped, unchanged=planner.n_unchanged)
-    if not folder.put_plan(lambda file: write_units(file, units, job)):
+    if not folder.put_plan(units_bytes(units, job)):
         planner.listing.remove()
 
 
@@ -125,7 +127,7 @@ def _require_same(folder: JobFolder, job: JobFacts) -> None:
     for name in ("inputs", "collection", "exclude", "include_hidden", "allow_remote", "limits"):
         if getattr(theirs, name) != getattr(job, name):
             raise InvalidParameterError(
-                f"{folder.path} is a job with {name.replace('_', ' ')} {_shown(getattr(theirs, name))}, not"
+                f"{folder.uri} is a job with {name.replace('_', ' ')} {_shown(getattr(theirs, name))}, not"
                 f" {_shown(getattr(job, name))}; repeat the command it was made with, or name another folder"
                 " with --job"
             )
@@ -197,7 +199,7 @@ class _Planner:
     def _units_of_table(self, place: str) -> Iterator[Unit]:
         source = encode_path(place)
         try:
-            file = pq.ParquetFile(open_source(source, self.folder.path))
+            file = pq.ParquetFile(open_source(source, self.folder.files))
         except (OSError, pa.ArrowException) as error:
             raise InvalidParameterError(
                 f"{place} cannot be read as a Parquet file of paths: {error}"
@@ -220,26 +222,27 @@ class _Listing:
         self._unit_images = unit_images
         # Of two processes that plan at once, each writes files of its own.
         self._token = secrets.token_hex(4)
-        self._files: list[Path] = []
+        self._names: list[str] = []
 
     def units(self, names: Iterator[str]) -> Iterator[Unit]:
         """Yield a unit for each part of the names."""
         parts = iter(lambda: list(islice(names, self._unit_images)), [])
         number = 0
         while group := list(islice(parts, 1)):
-            path = self._folder.path / f"paths-{self._token}-{len(self._files):05d}.parquet"
-            self._files.append(path)
+            name = f"paths-{self._token}-{len(self._names):05d}.parquet"
+            self._names.append(name)
+            files = self._folder.files
             schema = pa.schema([pa.field("path", pa.string(), nullable=False)])
-            with self._folder.writing(), pq.ParquetWriter(path, schema) as writer:
+            with files.created(name) as file, pq.ParquetWriter(file, schema) as writer:
                 for index, part in enumerate(_chain(group, islice(parts, _UNITS_PER_FILE - 1))):
                     writer.write_table(pa.table([part], schema=schema), row_group_size=self._unit_images)
-                    yield Unit(number, "rows", path.name, index, 0, len(part), _digest(part))
+                    yield Unit(number, "rows", name, index, 0, len(part), _digest(part))
                     number += 1
 
     def remove(self) -> None:
         """Remove the files: another process has planned."""
-        for path in self._files:
-            path.unlink(missing_ok=True)
+        for name in self._names:
+            self._folder.files.delete(name)
 
 
 def _chain(first: list[list[str]], rest: Iterable[list[str]]) -> Iterator[list[str]]:

@@ -182,7 +182,7 @@ class _Driver:
         self._stop = stop
         self._room, self._max_actors = room, max_actors
         self._told: Told = told or (lambda n_images, n_failed=0: None)
-        self._arguments = (str(folder.path.absolute()), dict(options))
+        self._arguments = (folder.uri, dict(options))
         # Two threads: one embeds, the other tells how far it is.
         facts = {"num_cpus": room[0], "num_gpus": room[1], "max_concurrency": 2}
         self._actor_class = ray.remote(_UnitActor).options(**facts)

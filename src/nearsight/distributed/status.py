@@ -3,7 +3,8 @@
 import time
 from dataclasses import dataclass
 
-from nearsight.distributed.job_folder import Claim, JobFolder
+from nearsight.distributed.claims import Claim
+from nearsight.distributed.job_folder import JobFolder
 from nearsight.distributed.units import names_of
 from nearsight.errors import ImageFailure
 
@@ -87,7 +88,7 @@ def failures(folder: JobFolder, *, waiting: bool = True) -> list[ImageFailure]:
     for unit in folder.units():
         record = folder.record(unit.number)
         if unit.is_again and (record is not None or not waiting):
-            for name in names_of(unit, folder.path):
+            for name in names_of(unit, folder.files):
                 reasons.pop(name, None)
         if record is not None:
             reasons.update((failure.path, failure.reason) for failure in record.failed)

@@ -1,14 +1,16 @@
 """The units of a job: what one process embeds at a time, and what is known of the job as a whole."""
 
+import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nearsight.distributed.job_files import JobFiles
 from nearsight.errors import ImageFailure, InvalidParameterError, NewerFormatError, StorageError
 from nearsight.images import Exclusions, FileSource, ImageSource, decode_path, find
 from nearsight.images.path_encoding import absolute, is_shard_name, is_url
@@ -109,15 +111,23 @@ _SCHEMA = pa.schema(
 )
 
 
-def write_units(file: Any, units: Iterable[Unit], job: JobFacts) -> None:
-    """Write the units and the facts of a job as a Parquet file."""
+def units_bytes(units: Iterable[Unit], job: JobFacts) -> bytes:
+    """Return the units and the facts of a job as a Parquet file."""
     text = json.dumps({"format": FORMAT, **asdict(job)})
     table = pa.Table.from_pylist([asdict(unit) for unit in units], _SCHEMA)
+    file = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({_FACTS: text.encode()}), file)
+    return file.getvalue()
 
 
-def read_job(path: Path) -> JobFacts:
-    """Read the facts of a job.
+def read_job(file: IO[bytes], place: str) -> JobFacts:
+    """Read the facts of a job from the file of its plan.
+
+    Parameters
+    ----------
+    file : binary file
+    place : str
+        For messages.
 
     Raises
     ------
@@ -127,14 +137,14 @@ def read_job(path: Path) -> JobFacts:
         A newer nearsight wrote it.
     """
     try:
-        facts = json.loads((pq.read_schema(path).metadata or {})[_FACTS])
+        facts = json.loads((pq.read_schema(file).metadata or {})[_FACTS])
     except (pa.ArrowInvalid, KeyError, ValueError) as error:
         raise InvalidParameterError(
-            f"{path} is not the plan of a job ({error}); name another folder with --job"
+            f"{place} holds no plan of a job ({error}); name another folder with --job"
         ) from error
     if facts["format"] > FORMAT:
         raise NewerFormatError(
-            f"{path} is of format {facts['format']}, and this version reads {FORMAT}:"
+            f"{place} is of format {facts['format']}, and this version reads {FORMAT}:"
             " pip install --upgrade nearsight"
         )
     # Earlier versions did not write all of them.
@@ -142,21 +152,21 @@ def read_job(path: Path) -> JobFacts:
     return JobFacts(**{**known, "inputs": tuple(known["inputs"]), "exclude": tuple(known["exclude"])})
 
 
-def read_units(path: Path, *, is_again: bool = False) -> list[Unit]:
-    """Read the units of a file that `write_units` wrote."""
-    rows = pq.read_table(path, columns=_SCHEMA.names).to_pylist()
+def read_units(file: IO[bytes], *, is_again: bool = False) -> list[Unit]:
+    """Read the units of a file that `units_bytes` made."""
+    rows = pq.read_table(file, columns=_SCHEMA.names).to_pylist()
     return [Unit(**row, is_again=is_again) for row in rows]
 
 
-def open_source(source: str, folder: Path) -> Any:
+def open_source(source: str, files: JobFiles) -> Any:
     """Return a local path, or an open remote file, for pyarrow."""
     if is_url(source):
         fs, place = url_to_fs(source)
         return fs.open(place, "rb")
-    return str(folder / decode_path(source))
+    return decode_path(source) if _is_users(source) else files.opened(source)
 
 
-def names_of(unit: Unit, folder: Path) -> list[str]:
+def names_of(unit: Unit, files: JobFiles) -> list[str]:
     """Return what a unit names: a shard, or the images of its rows.
 
     Raises
@@ -166,7 +176,7 @@ def names_of(unit: Unit, folder: Path) -> list[str]:
     """
     if unit.kind == "tar":
         return [decode_path(unit.source)]
-    place = open_source(unit.source, folder)
+    place = open_source(unit.source, files)
     try:
         file = pq.ParquetFile(place)
         column = name_column(file.schema_arrow, unit.source)
@@ -176,15 +186,19 @@ def names_of(unit: Unit, folder: Path) -> list[str]:
             f"{unit.source}: the images of unit {unit.number} cannot be listed: {error}"
         ) from error
     texts = names.slice(unit.start, unit.n_images).to_pylist()
-    base = str(Path(decode_path(unit.source)).parent) if _is_users(unit) else ""
+    base = (
+        str(Path(decode_path(unit.source)).parent)
+        if _is_users(unit.source) and not is_url(unit.source)
+        else ""
+    )
     return [absolute(decode_path(text or ""), base) for text in texts]
 
 
-def sources_of(unit: Unit, job: JobFacts, folder: Path) -> Iterator[ImageSource | ImageFailure]:
+def sources_of(unit: Unit, job: JobFacts, files: JobFiles) -> Iterator[ImageSource | ImageFailure]:
     """Find the images of a unit, in their order."""
     # What a listing names was chosen when it was made; in a shard, the choice is still open.
     exclusions = job.exclusions if unit.kind == "tar" else Exclusions(include_hidden=True)
-    for name in names_of(unit, folder):
+    for name in names_of(unit, files):
         if Path(name).is_file() and not is_shard_name(name):
             yield FileSource(name, name)
         else:
@@ -212,5 +226,6 @@ def name_column(schema: pa.Schema, source: str) -> str:
     return column
 
 
-def _is_users(unit: Unit) -> bool:
-    return not is_url(unit.source) and "/" in unit.source.replace("\\", "/")
+def _is_users(source: str) -> bool:
+    """Whether a Parquet file is not one of the job, whose names are without a folder."""
+    return "/" in source.replace("\\", "/")

@@ -1,11 +1,10 @@
 """Embeds the units of a job."""
 
 import socket
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from nearsight.artifacts import replacing
 from nearsight.collection import schema as row_schema
 from nearsight.collection.removal import marked_rows
 from nearsight.collection.writer import IndexedFile, WriteBatch
-from nearsight.distributed.job_folder import HEARTBEAT_S, Claim, JobFolder, Record
+from nearsight.distributed.claims import Claim, beating
+from nearsight.distributed.job_folder import JobFolder, Record
 from nearsight.distributed.units import Unit, names_of, sources_of
 from nearsight.embedder import Embedded, Embedder
 from nearsight.errors import ImageFailure, StorageError
@@ -162,7 +161,7 @@ class Worker:
             claim.withdraw()
             return None
         try:
-            with _beating(claim):
+            with beating(claim):
                 record = self._embed(unit, claim.attempt, told or (lambda n_images, n_failed=0: None))
         except BaseException as error:
             claim.withdraw()
@@ -181,27 +180,27 @@ class Worker:
 
     def _put(self, record: Record) -> bool:
         is_first = self._folder.put_record(record)
-        if not is_first and record.rows is not None:
-            (self._folder.work / record.rows).unlink(missing_ok=True)
+        if not is_first:
+            self._folder.delete_rows(record)
         self._folder.release(record.unit)
         return is_first
 
     def _embed(self, unit: Unit, attempt: int, told: Told) -> Record:
         started = time.monotonic()
         counts = _Counts()
-        path = self._folder.rows_path(unit.number)
+        name = self._folder.rows_name(unit.number)
         if attempt > _MAX_ATTEMPTS:
             reason = f"{attempt - 1} processes have ended while they embedded unit {unit.number}"
-            counts.failed = [ImageFailure(name, reason) for name in names_of(unit, self._folder.path)]
+            counts.failed = [ImageFailure(name, reason) for name in names_of(unit, self._folder.files)]
         else:
             embedder = self._embedder if attempt == 1 else self._isolated
-            sources = sources_of(unit, self._job, self._folder.path)
+            sources = sources_of(unit, self._job, self._folder.files)
             with closing(embedder.stream(sources, thumbnails=True)) as results:
-                self._write(path, results, counts, told)
+                self._write(name, results, counts, told)
         return Record(
             unit=unit.number,
             digest=unit.digest,
-            rows=path.name if counts.n_rows else None,
+            rows=name if counts.n_rows else None,
             n_images=counts.n_rows + counts.n_again + len(counts.failed),
             n_rows=counts.n_rows,
             is_again=unit.is_again,
@@ -215,7 +214,7 @@ class Worker:
 
     def _write(
         self,
-        path: Path,
+        name: str,
         results: Iterable[Embedded | ImageFailure],
         counts: "_Counts",
         told: Told,
@@ -227,7 +226,7 @@ class Worker:
             return
         digest = Fingerprint.from_dict(self._job.fingerprint).digest
         schema = marked_rows(self._schema.empty_table(), digest).schema
-        with self._folder.writing(), replacing(path) as file, pa.ipc.new_file(file, schema) as writer:
+        with self._folder.rows_written(name) as file, pa.ipc.new_file(file, schema) as writer:
             for rows in _batches(chain([first], results), counts, told):
                 table = row_schema.table(rows.values(), self._schema)
                 counts.n_rows += table.num_rows
@@ -277,21 +276,3 @@ def _is_suspicious(record: Record) -> bool:
     """Whether not one of many images could be read, for the first time."""
     n_failed = len(record.failed)
     return record.attempt == 1 and n_failed == record.n_images and n_failed >= _MIN_SUSPICIOUS
-
-
-@contextmanager
-def _beating(claim: Claim) -> Iterator[None]:
-    """Show from a thread that the process lives."""
-    is_over = threading.Event()
-
-    def beat() -> None:
-        while not is_over.wait(HEARTBEAT_S):
-            claim.beat()
-
-    thread = threading.Thread(target=beat, name="nearsight-heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()

@@ -88,8 +88,14 @@ def refusal_reason(url: str, *, allow_remote: bool) -> str | None:
     )
 
 
-def url_to_fs(url: str) -> tuple[Any, str]:
+def url_to_fs(url: str, **options: Any) -> tuple[Any, str]:
     """Return the file system and the path in it that a URL names.
+
+    Parameters
+    ----------
+    url : str
+    **options
+        Of the driver, such as ``use_listings_cache=False``.
 
     Raises
     ------
@@ -100,7 +106,7 @@ def url_to_fs(url: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs as open_url
 
     try:
-        fs, path = open_url(url)
+        fs, path = open_url(url, **options)
     except ImportError as error:
         extra = next((_EXTRAS[p] for p in protocols(url) if p in _EXTRAS), None)
         remedy = f"pip install 'nearsight[{extra}]'" if extra else str(error)

@@ -100,7 +100,7 @@ def planned_job(
     )
     if model is not None and model != job.model and not job.model.startswith(f"{model}#"):
         raise FingerprintMismatchError(
-            f"{folder.path} is a job with the model {job.model}, not {model}; leave --model out, or name"
+            f"{folder.uri} is a job with the model {job.model}, not {model}; leave --model out, or name"
             " another folder with --job"
         )
     return folder
@@ -194,14 +194,14 @@ def open_target(folder: JobFolder, cache_dir: Path | None = None) -> Collection:
         return Collection.open(folder.job.collection, cache_dir=cache_dir, in_memory=False)
     except CollectionNotFoundError as error:
         raise CollectionNotFoundError(
-            f"{error} The job {folder.path} is for that collection: restore it, or index with another --job"
+            f"{error} The job {folder.uri} is for that collection: restore it, or index with another --job"
         ) from error
 
 
 def job_facts(folder: JobFolder) -> dict[str, Any]:
     """Return how far a job is, as plain data."""
     return {
-        "job": str(folder.path),
+        "job": folder.uri,
         "collection": folder.job.collection,
         "model": folder.job.model,
         **asdict(status(folder)),

@@ -34,7 +34,7 @@ With --job:
         "nearsight index ~/photos --prune",
         "nearsight index ~/photos --exclude private/ --exclude '*_small.jpg'",
         "nearsight index ~/photos --dim 256 --storage float16",
-        "nearsight index s3://bucket/photos --job jobs/1 --units 0/64",
+        "nearsight index s3://bucket/photos --job s3://bucket/jobs/1 --units 0/64",
         "nearsight index s3://bucket/photos --job jobs/1 --ray auto --actor-gpus 0.25",
     ),
 )
@@ -58,10 +58,9 @@ With --job:
 )
 @click.option(
     "--job",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
+    metavar="DIR|URL",
     help="Index by units of some thousand images, which any number of processes share; DIR, which they all"
-    " see, holds the plan and what is done. See `nearsight job`.",
+    " see, or s3://bucket/path or gs://, holds the plan and what is done. See `nearsight job`.",
 )
 @click.option(
     "--units",
@@ -100,7 +99,7 @@ def index(
     prune: bool,
     meta: tuple[str, ...],
     metadata: Path | None,
-    job: Path | None,
+    job: str | None,
     units: str | None,
     ray: str | None,
     actor_cpus: float | None,

@@ -3,7 +3,6 @@
 import time
 from dataclasses import asdict
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import click
@@ -131,11 +130,11 @@ which is STATUS; --commit: STATUS with "units_added" and "rows_added"; --retry-f
     examples=(
         "nearsight job jobs/1",
         "nearsight job jobs/1 --commit",
-        "nearsight job jobs/1 --failed",
+        "nearsight job s3://bucket/jobs/1 --failed",
         "nearsight job list",
     ),
 )
-@click.argument("directory", metavar="DIR", required=False, type=click.Path(file_okay=False, path_type=Path))
+@click.argument("directory", metavar="DIR|URL", required=False)
 @click.option("--commit", is_flag=True, help="Add the units that are done to the collection.")
 @click.option("--wait", is_flag=True, help="With --commit: go on until all units are in the collection.")
 @click.option("--failed", is_flag=True, help="List the images that have failed.")
@@ -146,7 +145,7 @@ which is STATUS; --commit: STATUS with "units_added" and "rows_added"; --retry-f
 )
 @click.pass_obj
 def own(
-    run: Run, /, *, directory: Path | None, commit: bool, wait: bool, failed: bool, retry_failed: bool
+    run: Run, /, *, directory: str | None, commit: bool, wait: bool, failed: bool, retry_failed: bool
 ) -> None:
     """Show or commit a job of units; list the service's jobs.
 
@@ -187,9 +186,9 @@ def own(
     say_status(run, facts)
 
 
-def _require_job(is_planned: bool, directory: Path) -> None:
+def _require_job(is_planned: bool, directory: str) -> None:
     if not is_planned:
-        name = printable(str(directory))
+        name = printable(directory)
         raise click.UsageError(
             f"there is no job at {name}: it is no folder of nearsight index --job, and none of the commands"
             " list, show, follow, cancel, resume; a job of the service is shown by nearsight job show ID"

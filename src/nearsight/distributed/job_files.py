@@ -1,0 +1,383 @@
+"""The files of a job, in a directory or in a bucket: each appears whole, and the first of a name can stay."""
+
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from filelock import FileLock
+
+from nearsight.artifacts import remedy, replacing
+from nearsight.errors import InvalidParameterError, MissingExtraError, NearsightError, StorageError
+from nearsight.images.path_encoding import is_url
+from nearsight.images.remote import remote_stat, url_to_fs
+
+# What the drivers' errors are called where the network, and not the storage, is the reason.
+_UNREACHABLE = ("ClientConnector", "ConnectTimeout", "ConnectionRefused", "EndpointConnection", "ReadTimeout")
+
+
+class JobFiles(Protocol):
+    """The files of a job. Names are relative, with slashes.
+
+    What reads raises FileNotFoundError where there is no such file; all raise StorageError if the storage
+    refuses or is away.
+    """
+
+    @property
+    def uri(self) -> str:
+        """The directory, absolute, or the URL."""
+        ...
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return a small file."""
+        ...
+
+    def modified_s(self, name: str) -> float:
+        """Return when a file was written, in seconds since 1970."""
+        ...
+
+    def names(self, folder: str = "") -> Iterator[tuple[str, Callable[[], float]]]:
+        """Yield the names of the files in a folder, without it, and what returns when each was written."""
+        ...
+
+    def put_if_absent(self, name: str, content: bytes) -> bool:
+        """Write a file, whole, unless there is one of that name; return whether it was written."""
+        ...
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Write a file, whole, in the place of what was there."""
+        ...
+
+    def touch(self, name: str) -> None:
+        """Set the time of a file to now."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Delete a file, if it is there."""
+        ...
+
+    def created(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """Open a large file that appears at the end of the block, whole, or never."""
+        ...
+
+    def local(self, name: str) -> AbstractContextManager[Path]:
+        """Give a large file as one on this machine, for the time of the block."""
+        ...
+
+    def opened(self, name: str) -> Any:
+        """Return a file for pyarrow, which reads parts of it."""
+        ...
+
+    def lock(self, name: str) -> AbstractContextManager[Any] | None:
+        """Return a lock that ends with the process that holds it; None if there is no such thing."""
+        ...
+
+    def prepare(self) -> None:
+        """Make the directory; or find out whether a bucket keeps the first file of a name."""
+        ...
+
+
+def open_files(place: str | Path | JobFiles) -> JobFiles:
+    """Return the files in a directory or below a URL.
+
+    Raises
+    ------
+    InvalidParameterError, MissingExtraError
+        See `BucketFiles`.
+    """
+    if isinstance(place, str | Path):
+        return BucketFiles(str(place)) if is_url(str(place)) else DirectoryFiles(Path(place))
+    return place
+
+
+class DirectoryFiles:
+    """`JobFiles` in a directory: a local disk for one machine, a shared file system for several.
+
+    Parameters
+    ----------
+    directory : Path
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory.absolute()
+
+    @property
+    def uri(self) -> str:
+        """The directory."""
+        return str(self._directory)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file."""
+        return (self._directory / name).exists()
+
+    def read(self, name: str) -> bytes:
+        """Return a small file."""
+        return (self._directory / name).read_bytes()
+
+    def modified_s(self, name: str) -> float:
+        """Return when a file was written."""
+        return (self._directory / name).stat().st_mtime
+
+    def names(self, folder: str = "") -> Iterator[tuple[str, Callable[[], float]]]:
+        """Yield the names of the files in a folder."""
+        directory = self._directory / folder
+        if not directory.is_dir():
+            return
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                yield entry.name, lambda entry=entry: entry.stat().st_mtime  # type: ignore[misc] # a default binds it
+
+    def put_if_absent(self, name: str, content: bytes) -> bool:
+        """Write a file unless there is one."""
+        path = self._directory / name
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        with self._translated():
+            try:
+                with open(temporary, "xb") as file:
+                    _write_durably(file, content)
+                try:
+                    os.link(temporary, path)
+                except FileExistsError:
+                    return False
+                except OSError:
+                    # A file system without hard links: two processes within a moment may both be heard.
+                    if path.exists():
+                        return False
+                    temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        return True
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Write a file in the place of what was there."""
+        with self._translated(), replacing(self._directory / name) as file:
+            _write_durably(file, content)
+
+    def touch(self, name: str) -> None:
+        """Set the time of a file to now."""
+        os.utime(self._directory / name)
+
+    def delete(self, name: str) -> None:
+        """Delete a file."""
+        (self._directory / name).unlink(missing_ok=True)
+
+    @contextmanager
+    def created(self, name: str) -> Iterator[IO[bytes]]:
+        """Open a large file that appears at the end."""
+        with self._translated(), replacing(self._directory / name) as file:
+            yield file
+
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        """Give the file itself."""
+        yield self._directory / name
+
+    def opened(self, name: str) -> str:
+        """Return the path."""
+        return str(self._directory / name)
+
+    def lock(self, name: str) -> FileLock:
+        """Return a lock, where the file system has any."""
+        return FileLock(self._directory / name)
+
+    def prepare(self) -> None:
+        """Make the directory."""
+        with self._translated():
+            (self._directory / "units").mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn errors of the disk into `StorageError`."""
+        try:
+            yield
+        except NearsightError:
+            raise
+        except OSError as error:
+            raise StorageError(
+                f"{self.uri} cannot be written to: {error.strerror or error}; {remedy(error)}"
+            ) from error
+
+
+class BucketFiles:
+    """`JobFiles` below a URL such as ``s3://bucket/jobs/1`` or ``gs://bucket/jobs/1``.
+
+    Credentials, region and endpoint are those of the driver: the standard variables and files.
+
+    Parameters
+    ----------
+    url : str
+
+    Raises
+    ------
+    InvalidParameterError
+        The URL has options.
+    MissingExtraError
+        The driver is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        if "?" in url:
+            raise InvalidParameterError(
+                f"{url} has options after ?, and the URL of a job has none; set AWS_ENDPOINT_URL and"
+                " AWS_REGION for a server or a region of your own"
+            )
+        # What another process has written is seen at once.
+        self._fs, self._root = url_to_fs(self._url, use_listings_cache=False)
+
+    @property
+    def uri(self) -> str:
+        """The URL."""
+        return self._url
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file."""
+        try:
+            self._info(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def read(self, name: str) -> bytes:
+        """Return a small file."""
+        with self._translated():
+            return bytes(self._fs.cat_file(self._path(name)))
+
+    def modified_s(self, name: str) -> float:
+        """Return when a file was written, by the server's clock."""
+        return remote_stat(self._info(name)).modified_s
+
+    def names(self, folder: str = "") -> Iterator[tuple[str, Callable[[], float]]]:
+        """Yield the names of the files in a folder."""
+        place = self._path(folder)
+        try:
+            with self._translated():
+                entries = self._fs.ls(place, detail=True)
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            if entry["type"] == "file":
+                name = str(entry["name"]).rpartition("/")[2]
+                yield name, lambda entry=entry: remote_stat(entry).modified_s  # type: ignore[misc] # as above
+
+    def put_if_absent(self, name: str, content: bytes) -> bool:
+        """Write a file unless there is one."""
+        try:
+            with self._translated():
+                self._fs.pipe_file(self._path(name), content, mode="create")
+        except FileExistsError:
+            # Perhaps it is our own: the answer was lost, and the driver has asked again.
+            return self.read(name) == content
+        return True
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Write a file in the place of what was there."""
+        with self._translated():
+            self._fs.pipe_file(self._path(name), content)
+
+    def touch(self, name: str) -> None:
+        """Write a small file again."""
+        self.replace(name, self.read(name))
+
+    def delete(self, name: str) -> None:
+        """Delete a file."""
+        try:
+            with self._translated():
+                self._fs.rm_file(self._path(name))
+        except FileNotFoundError:
+            pass
+
+    @contextmanager
+    def created(self, name: str) -> Iterator[IO[bytes]]:
+        """Open a file of this machine that is sent at the end."""
+        with tempfile.TemporaryDirectory(prefix="nearsight-") as folder:
+            path = Path(folder, "file")
+            with open(path, "xb") as file:
+                yield file
+            with self._translated():
+                self._fs.put_file(str(path), self._path(name))
+
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        """Fetch a file."""
+        with tempfile.TemporaryDirectory(prefix="nearsight-") as folder:
+            path = Path(folder, "file")
+            with self._translated():
+                self._fs.get_file(self._path(name), str(path))
+            yield path
+
+    def opened(self, name: str) -> Any:
+        """Return an open file."""
+        with self._translated():
+            return self._fs.open(self._path(name), "rb")
+
+    def lock(self, name: str) -> None:
+        """Return None."""
+        return
+
+    def prepare(self) -> None:
+        """Find out whether the bucket keeps the first file of a name."""
+        name = f"first-{secrets.token_hex(4)}"
+        is_kept = self.put_if_absent(name, b"1") and not self.put_if_absent(name, b"2")
+        self.delete(name)
+        if not is_kept:
+            raise StorageError(
+                f"{self._url}: the storage replaces a file although the condition of the request forbids it"
+                " (If-None-Match), so two processes could not tell who was first; name a folder of a shared"
+                " file system, or storage that has conditional writes"
+            )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn errors of the driver into `StorageError`, except that a file is there, or is not."""
+        try:
+            yield
+        except (NearsightError, FileExistsError):
+            raise
+        except Exception as error:  # each driver raises exceptions of its own
+            if isinstance(error, FileNotFoundError) and "bucket does not exist" not in str(error):
+                raise
+            raise StorageError(f"{self._url} cannot be used{self._endpoint()}: {_reason(error)}") from error
+
+    def _endpoint(self) -> str:
+        """Return the address of the server, once s3fs has found it."""
+        client = getattr(self._fs, "_s3", None)
+        return f" at {client.meta.endpoint_url}" if client is not None else ""
+
+    def _info(self, name: str) -> Any:
+        with self._translated():
+            return self._fs.info(self._path(name))
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}".rstrip("/")
+
+
+def _reason(error: Exception) -> str:
+    kind, text = type(error).__name__, str(error) or type(error).__name__
+    if isinstance(error, MissingExtraError):
+        return text
+    if "Credential" in kind or "Unable to locate credentials" in text:
+        return (
+            f"there are no credentials ({text}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
+            " AWS_PROFILE, or give the machine a role; for gs://, GOOGLE_APPLICATION_CREDENTIALS"
+        )
+    if isinstance(error, PermissionError):
+        return f"access is denied ({text}); check the credentials, and what they may read and write there"
+    if isinstance(error, FileNotFoundError):
+        return f"{text}; create it, or check its name and the region"
+    if any(part in kind for part in _UNREACHABLE) or isinstance(error, TimeoutError | ConnectionError):
+        return f"the server is away ({text}); run the same command again when it is back"
+    return f"{text}; what was saved is intact, and the same command goes on from there"
+
+
+def _write_durably(file: IO[bytes], data: bytes) -> None:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())

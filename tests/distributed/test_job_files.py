@@ -1,0 +1,185 @@
+"""Jobs in buckets: the same promises as in a directory, by files that nobody replaces."""
+
+import os
+import signal
+import threading
+from itertools import count
+from pathlib import Path
+
+import pytest
+from fake_jobs import start
+from unit_job_checks import N_COPIES, N_IMAGES, UNIT, planned, require_each_once, save, wait_for
+
+from nearsight.collection import Collection
+from nearsight.distributed import Committer, JobFolder, claims, failures, plan_again, status
+from nearsight.distributed.claims import Claim, last_claims, lease, put_claim
+from nearsight.distributed.job_files import BucketFiles, open_files
+from nearsight.errors import InvalidParameterError, StorageError
+
+_NUMBERS = count()
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def files(request, tmp_path):
+    files = open_files(tmp_path / "job" if request.param == "directory" else f"memory://job{next(_NUMBERS)}")
+    files.prepare()
+    return files
+
+
+def test_the_first_file_of_a_name_stays(files) -> None:
+    assert list(files.names()) == [] or [name for name, _ in files.names()] == ["units"]
+    assert files.put_if_absent("units/a", b"1")
+    assert not files.put_if_absent("units/a", b"2")
+    assert (files.read("units/a"), files.exists("units/a"), files.exists("units/b")) == (b"1", True, False)
+    [(name, modified_s)] = files.names("units/")
+    assert (name, modified_s()) == ("a", files.modified_s("units/a"))
+    files.replace("units/a", b"3")
+    assert files.read("units/a") == b"3"
+    for _ in range(2):
+        files.delete("units/a")
+    assert list(files.names("units/")) == []
+    with pytest.raises(FileNotFoundError):
+        files.read("units/a")
+
+
+def test_a_large_file_appears_at_the_end_or_never(files) -> None:
+    with pytest.raises(ZeroDivisionError), files.created("units/rows") as file:
+        file.write(b"half" * (1 // 0))
+    assert list(files.names("units/")) == []
+    with files.created("units/rows") as file:
+        file.write(b"whole")
+        assert not files.exists("units/rows")
+    with files.local("units/rows") as path:
+        assert path.read_bytes() == b"whole"
+    with pytest.raises(FileNotFoundError), files.local("units/none") as path:
+        path.read_bytes()
+
+
+def test_an_answer_that_was_lost_is_not_taken_for_another_process() -> None:
+    files = BucketFiles(f"memory://job{next(_NUMBERS)}")
+    assert files.put_if_absent("record", b"by this process")
+    # What the driver does when no answer has come.
+    assert files.put_if_absent("record", b"by this process")
+    assert not files.put_if_absent("record", b"by another")
+
+
+def test_one_holds_a_lease_at_a_time(files, monkeypatch) -> None:
+    monkeypatch.setattr(claims, "_SECONDS_PER_LOOK", 0.01)
+    inside, most, turns = [0], [0], 5
+
+    def work() -> None:
+        for _ in range(turns):
+            with lease(files, "commit"):
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                threading.Event().wait(0.002)
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # Those who took a turn have all had it, one after another.
+    assert (most[0], last_claims(files, "")["commit"].attempt) == (1, 3 * turns)
+
+
+def test_a_late_taker_does_not_get_a_number_that_was_used(files, monkeypatch) -> None:
+    for _ in range(3):
+        with lease(files, "commit"):
+            pass
+    # It looked before the first turn, and went on only now.
+    answers = iter([{}])
+    monkeypatch.setattr(claims, "last_claims", lambda *args: next(answers, last_claims(*args)))
+    assert claims._held(files, "commit") is None
+    assert [name for name, _ in files.names() if "claim1" in name] == []
+
+
+def test_a_claim_of_another_machine_dies_when_it_gives_no_sign(files, monkeypatch) -> None:
+    claim = put_claim(files, "units/", "000001", None)
+    assert isinstance(claim, Claim)
+    assert claim.is_alive()
+    assert put_claim(files, "units/", "000001", None) is None
+    monkeypatch.setattr(claims.socket, "gethostname", lambda: "another")
+    assert claim.is_alive()
+    monkeypatch.setattr(claims, "STALE_S", -60.0)
+    assert not claim.is_alive()
+    monkeypatch.setattr(claims, "STALE_S", 60.0)
+    claim.end()
+    assert not claim.is_alive()
+
+
+def test_a_job_in_a_bucket_from_plan_to_retry(tmp_path: Path, photos: Path, fake_worker) -> None:
+    job = planned(tmp_path, [str(photos)], place=f"memory://job{next(_NUMBERS)}")
+    assert planned(tmp_path, [str(photos)], place=job.uri).units() == job.units()
+    report = fake_worker(job)
+    assert (report.units, report.images, report.failed) == (7, 63, 3)
+    committer = Committer(job, Collection.open(job.job.collection))
+    assert committer.commit().rows == N_IMAGES - N_COPIES
+    save(photos / "020-broken.png", 500)
+    assert (plan_again(job), plan_again(job), len(failures(job))) == (3, 0, 3)
+    assert fake_worker(job).units == 1
+    assert committer.commit().units == 1
+    require_each_once(job, photos)
+    now = status(job)
+    assert now.is_complete
+    assert (now.images, now.embedded, now.failed) == (63, 61, 2)
+    assert {name.rpartition(".")[2] for name, _ in job.files.names("units/")} == {"json"}
+
+
+def test_two_that_commit_without_a_lock_lose_no_unit(
+    tmp_path: Path, photos: Path, fake_worker, monkeypatch
+) -> None:
+    job = planned(tmp_path, [str(photos)], place=f"memory://job{next(_NUMBERS)}")
+    fake_worker(job)
+    committer = Committer(job, Collection.open(job.job.collection))
+    other = Committer(JobFolder(job.uri), Collection.open(job.job.collection))
+    answers = iter([job.committed()])
+    monkeypatch.setattr(job, "committed", lambda: next(answers, None) or other._folder.committed())
+    other.commit()
+    assert committer.commit().again == []
+    require_each_once(job, photos)
+
+
+def test_urls_with_options_are_refused() -> None:
+    with pytest.raises(InvalidParameterError, match="AWS_ENDPOINT_URL"):
+        open_files("s3://bucket/jobs/1?endpoint=http://127.0.0.1:9000")
+
+
+def test_storage_that_replaces_files_is_refused(monkeypatch) -> None:
+    files = BucketFiles(f"memory://job{next(_NUMBERS)}")
+    pipe = files._fs.pipe_file
+    monkeypatch.setattr(files._fs, "pipe_file", lambda path, content, mode="": pipe(path, content))
+    with pytest.raises(StorageError, match="If-None-Match"):
+        files.prepare()
+
+
+@pytest.mark.slow
+def test_workers_and_committers_of_a_job_on_s3_are_killed(
+    s3, tmp_path: Path, photos: Path, monkeypatch
+) -> None:
+    log = tmp_path / "log"
+    log.touch()
+    job = planned(tmp_path, [str(photos)], place="s3://photos/jobs/1")
+    worker = start("work", job.uri, "0/2", log, 0.2)
+    wait_for(lambda: log.read_text().count(f"{worker.pid}\n") >= UNIT // 2, worker)
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait()
+    assert status(job).interrupted >= 1
+    both = [start("work", job.uri, f"{share}/2", log) for share in range(2)]
+    assert [process.wait(240) for process in both] == [0, 0]
+    assert len(log.read_text().split()) - N_IMAGES <= UNIT
+    # Two units are in the collection, and one of them is recorded nowhere.
+    assert start("commit", job.uri, 4).wait(240) == -signal.SIGKILL
+    both = [start("commit", job.uri) for _ in range(2)]
+    assert [process.wait(240) for process in both] == [0, 0]
+    require_each_once(job, photos)
+    assert status(job).is_complete
+    assert {name.rpartition(".")[2] for name, _ in job.files.names("units/")} == {"json"}
+    # What people are told where something is wrong.
+    with pytest.raises(StorageError, match=r"s3://none/1 .* at http://127.*bucket does not exist.*create it"):
+        planned(tmp_path, [str(photos)], place="s3://none/1")
+    s3.stop()
+    with pytest.raises(StorageError, match="the server is away") as error:
+        status(job)
+    assert "test-secret" not in str(error.value)
