@@ -6,6 +6,7 @@ import threading
 from itertools import count
 from pathlib import Path
 
+import fsspec
 import pytest
 from fake_jobs import start
 from unit_job_checks import N_COPIES, N_IMAGES, UNIT, planned, require_each_once, save, wait_for
@@ -176,6 +177,10 @@ def test_workers_and_committers_of_a_job_on_s3_are_killed(
     require_each_once(job, photos)
     assert status(job).is_complete
     assert {name.rpartition(".")[2] for name, _ in job.files.names("units/")} == {"json"}
+    # What another process writes after a look is seen at once, though drivers keep listings.
+    assert not job.files.exists("units/new")
+    fsspec.filesystem("s3").pipe_file("photos/jobs/1/units/new", b"1")
+    assert job.files.read("units/new") == b"1"
     # What people are told where something is wrong.
     with pytest.raises(StorageError, match=r"s3://none/1 .* at http://127.*bucket does not exist.*create it"):
         planned(tmp_path, [str(photos)], place="s3://none/1")
