@@ -64,10 +64,10 @@ class Places:
             "s3://bucket/photos": table,
             "/data/photos": table,
             "photos/ ": f"{table} ",
-            "/data/jobs/1": str(self.job.path),
-            "/jobs/1": str(self.job.path),
-            "--job jobs/1": f"--job {self.job.path}",
-            "job jobs/1": f"job {self.job.path}",
+            "/data/jobs/1": self.job.uri,
+            "/jobs/1": self.job.uri,
+            "--job jobs/1": f"--job {self.job.uri}",
+            "job jobs/1": f"job {self.job.uri}",
             "/data/shop": self._uri,
             "/jobs/shop": self._uri,
             "-c shop": f"-c {self._uri}",
@@ -124,5 +124,5 @@ def test_an_indexed_job_of_kubernetes(places: Places) -> None:
     for index in range(N_SHARES):
         environment = {**os.environ, "JOB_COMPLETION_INDEX": str(index)}
         subprocess.run([*shell, script], env=environment, check=True, timeout=300)
-    run(f"nearsight job {places.job.path} --commit")
+    run(f"nearsight job {places.job.uri} --commit")
     places.require_done()
