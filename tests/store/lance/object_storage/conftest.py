@@ -3,6 +3,7 @@
 from itertools import count
 
 import pytest
+
 from s3_server import VARIABLES, S3Server, is_installed
 
 _NUMBERS = count()

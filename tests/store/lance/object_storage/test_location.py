@@ -12,7 +12,6 @@ import filelock
 import numpy as np
 import pytest
 from PIL import Image
-from s3_server import VARIABLES, S3Server
 
 from nearsight import Collection
 from nearsight.collection import copy_collection
@@ -24,6 +23,7 @@ from nearsight.store.lance.object_storage.lease import Lease
 from nearsight.testing.stores import SCHEMA, fetch, ids_of, rows, vectors_of
 
 from fake import FakeBackend
+from s3_server import VARIABLES, S3Server
 
 WRITER = Path(__file__).with_name("adding_writer.py")
 
