@@ -13,8 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from nearsight.distributed.claims import Claim
 from nearsight.distributed.committer import CommitReport, Committer
-from nearsight.distributed.job_folder import Claim, JobFolder
+from nearsight.distributed.job_folder import JobFolder
 from nearsight.distributed.ray_cluster import connected, in_a_thread, set_token
 from nearsight.distributed.units import Unit
 from nearsight.distributed.worker import Told, Worker
