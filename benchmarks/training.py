@@ -1,7 +1,7 @@
 """A model trained on labeled images beside the pretrained one, on images and classes that it never saw.
 
     python -m benchmarks.training FOLDER [--depth head|last|all] [--augment products] [--views N] [--json]
-    python -m benchmarks.training FOLDER --unseen 10
+    python -m benchmarks.training FOLDER --unseen 10 [--depth last]
     python -m benchmarks.training --fashion /usr/share/datasets/fashion-mnist --unseen 10
 
 FOLDER has one folder of images a class, with folders train and test above or below. The figures are those of
@@ -26,15 +26,16 @@ from PIL import Image
 
 from nearsight import Embedder, evaluation
 from nearsight.estimators.neighbors import unit_length
+from nearsight.evaluation import LabeledFolder
 from nearsight.evaluation.metrics import Task, retrieval
 from nearsight.images import Exclusions
 from nearsight.models import DEFAULT_MODEL
 from nearsight.models.cache import user_cache_dir
 from nearsight.services.training import labeled_images
-from nearsight.training import feature_embedder, train
+from nearsight.training import FeatureEmbedder, feature_embedder, train
 from nearsight.training.augmentation import ViewsBackend, augmentation
 from nearsight.training.network_features import feature_network
-from nearsight.training.selection import TrainingData, choose_map
+from nearsight.training.selection import Setting, TrainingData, choose_map
 from nearsight.training.split import draws
 
 # Images of Fashion-MNIST: there are ten classes of as many.
@@ -65,19 +66,39 @@ def trained(options: argparse.Namespace) -> dict[str, Any]:
     return {**result.to_dict(), **{name: round(value, 1) for name, value in seconds.items()}}
 
 
-def features(options: argparse.Namespace) -> tuple[TrainingData, list[str]]:
+def by_depth(
+    options: argparse.Namespace, labeled: LabeledFolder, data: TrainingData, is_learned: np.ndarray, seed: int
+) -> tuple[np.ndarray, tuple[Setting, int]]:
+    """Train layers on the learned classes alone, and return the vectors of all images."""
+    others = {path for path, learned in zip(labeled.paths, is_learned, strict=True) if not learned}
+    result = train(
+        labeled.without(others),
+        data.groups[is_learned],
+        model=options.model,
+        depth=options.depth,
+        augment=options.augment,
+        random_state=seed,
+    )
+    embedder = FeatureEmbedder(result.network, options.augment, 1)
+    views, _, _ = embedder.views(labeled.paths, [True] * len(labeled.paths))
+    return result.map.apply(views[0]), (result.setting.setting, result.dim)
+
+
+def features(options: argparse.Namespace) -> tuple[TrainingData, list[str], LabeledFolder]:
     network = feature_network(options.model, user_cache_dir())
     backend = ViewsBackend(network.backend(), augmentation(options.augment), options.views)
     if options.fashion:
         images, names = fashion(options.fashion)
         found, groups = Embedder(backend).embed(images), np.arange(len(images))
+        labeled = LabeledFolder([""] * len(images), names, [""] * len(images))
     else:
         labeled, groups = labeled_images(options.folder, None, Exclusions())
         found, names = Embedder(backend).embed(labeled.paths), labeled.labels
     kept = found.positions
     views = [found.vectors[:, n * network.dim :][:, : network.dim] for n in range(options.views)]
     classes, y = np.unique([names[row] for row in kept], return_inverse=True)
-    return TrainingData(views, network.base.dim, y, groups[kept]), classes.tolist()
+    labeled = labeled.without({failure.path for failure in found.failed})
+    return TrainingData(views, network.base.dim, y, groups[kept]), classes.tolist(), labeled
 
 
 def fashion(folder: Path) -> tuple[list[Image.Image], list[str]]:
@@ -91,22 +112,26 @@ def fashion(folder: Path) -> tuple[list[Image.Image], list[str]]:
 
 
 def unseen(options: argparse.Namespace) -> dict[str, Any]:
-    data, classes = features(options)
+    data, classes, labeled = features(options)
     sums, times = np.zeros((2, len(data.y))), np.zeros(len(data.y))
     wins, settings = 0, []
     for seed in range(options.unseen):
         learned = np.random.default_rng(seed).permutation(len(classes))[: len(classes) // 2]
         is_learned = np.isin(data.y, learned)
         part = data.rows(np.flatnonzero(is_learned))
-        fit = choose_map(part, list(draws(part.y, part.groups, random_state=seed)), progress=False)
-        mapped = fit.map(part).apply(data.views[0])
+        if options.depth == "head":
+            fit = choose_map(part, list(draws(part.y, part.groups, random_state=seed)), progress=False)
+            mapped = fit.map(part).apply(data.views[0])
+            chosen = (fit.setting.setting, fit.dim)
+        else:
+            mapped, chosen = by_depth(options, labeled, data, is_learned, seed)
         rows = np.flatnonzero(~is_learned)
         task = Task(rows, rows, data.y, data.groups)
         recalls = [retrieval(unit_length(X), task).values["recall@1"] for X in (data.frozen, mapped)]
         wins += int(np.nanmean(recalls[1]) >= np.nanmean(recalls[0]))
         sums[:, rows] += np.nan_to_num(recalls)
         times[rows] += 1
-        settings.append(f"{fit.setting.setting.stretch:g}, {fit.setting.setting.shrinkage:g}, {fit.dim}")
+        settings.append(f"{chosen[0].stretch:g}, {chosen[0].shrinkage:g}, {chosen[1]}")
     judged = times > 0
     pretrained, trained = sums[:, judged] / times[judged]
     gap = evaluation.paired_difference(trained, pretrained, data.groups[judged])
@@ -139,6 +164,8 @@ def main() -> None:
     options = parser.parse_args()
     if not (options.folder or (options.fashion and options.unseen)):
         parser.error("name a folder of labeled images, or --fashion with --unseen")
+    if options.fashion and options.depth != "head":
+        parser.error("--depth last and all read files; name a folder instead of --fashion")
     result = unseen(options) if options.unseen else trained(options)
     print(json.dumps(result, indent=2))
 

@@ -63,6 +63,19 @@ def test_a_trained_model_beats_the_pretrained_one_on_images_it_never_saw(trained
     assert "Classes that were held out: recall@1" in trained.unseen_sentence
 
 
+def test_with_few_classes_it_says_that_others_were_not_tested(small_network, stripes, tmp_path):
+    folder = read_labeled_folder(stripes)
+    few = folder.without({p for p, name in zip(folder.paths, folder.labels, strict=True) if name > "class 4"})
+    result = train(few, groups_of(few), model=small_network, n_views=1, progress=False)
+    assert result.n_classes == 5
+    assert result.unseen is None
+    assert result.setting.setting.stretch == 0
+    write_model(result, tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "what the model does to other classes is not known" in card
+    assert json.loads((tmp_path / "model" / "training.json").read_text())["unseen_classes"] is None
+
+
 def test_labels_that_mean_nothing_give_nothing_better(small_network, stripes):
     folder = read_labeled_folder(stripes)
     rng = np.random.default_rng(0)
@@ -155,8 +168,9 @@ def test_a_setting_that_costs_unseen_classes_is_not_chosen():
     equal = SettingResult(Setting(3.0, True, 0.3), 0.9, difference(0.0))
     assert chosen([greedy, equal, careful]) is careful
     assert chosen([greedy]) is greedy
-    untested = [replace(result, unseen=None) for result in (greedy, careful)]
-    assert chosen(untested) is untested[1]
+    # What nobody has tested on other classes is held back, however good it is for those that were learned.
+    least = SettingResult(Setting(0.0, False, 0.6), 0.7, None)
+    assert chosen([*(replace(result, unseen=None) for result in (greedy, careful)), least]) is least
 
 
 def test_a_dimension_that_costs_unseen_classes_is_not_chosen():
@@ -208,6 +222,10 @@ def test_layers_that_cannot_be_trained_are_refused_at_once(small_network, monkey
         train(None, None, depth="deep")
     with pytest.raises(InvalidParameterError, match="the loss is 'triplet'"):
         train(None, None, loss="triplet")
+    with pytest.raises(
+        InvalidParameterError, match=r"is several networks.* Train on one of them, such as eff"
+    ):
+        train(None, None, model="efficientnet-lite0+lite2")
     monkeypatch.setattr(sys.modules["nearsight.training.train"], "_has_torch", lambda: False)
     with pytest.raises(MissingExtraError, match=r"pip install 'nearsight\[train\]'"):
         train(None, None, depth="all")

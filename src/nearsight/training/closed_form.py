@@ -266,10 +266,9 @@ def _solved(factor: Floats, right: Floats, *, transposed: bool = False) -> NDArr
 
 
 def _largest_axes(scatter: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Return up to n principal axes of a scatter matrix, the largest first, without those of no length."""
+    """Return up to n principal axes of a scatter matrix, the largest first."""
     d = len(scatter)
     n = min(max(n, 1), d)
-    values, vectors = linalg.eigh(scatter, subset_by_index=(d - n, d - 1), check_finite=False)
-    is_there = values > max(values[-1], 1e-300) * 1e-7
-    axes: NDArray[np.float64] = vectors.T[is_there][::-1]
+    vectors = linalg.eigh(scatter, subset_by_index=(d - n, d - 1), check_finite=False)[1]
+    axes: NDArray[np.float64] = vectors.T[::-1]
     return axes

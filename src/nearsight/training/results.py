@@ -10,6 +10,7 @@ from nearsight.models.spec import ModelSpec
 from nearsight.training.closed_form import AffineMap
 from nearsight.training.network_features import FeatureNetwork
 from nearsight.training.selection import METRIC, DimensionResult, SettingResult
+from nearsight.training.split import MIN_CLASSES_FOR_UNSEEN
 
 _SIGNIFICANT = 0.05
 
@@ -162,7 +163,12 @@ class Training:
     def unseen_sentence(self) -> str:
         """What happens to classes that were not learned, in one sentence."""
         if self.unseen is None:
-            return "There are too few classes to hold some out, so the map is a cautious one."
+            return (
+                f"With fewer than {MIN_CLASSES_FOR_UNSEEN} classes, none could be held out: what the model "
+                "does to other classes is not known. "
+                f"It may be worse for them than {self.base.id}, so directions between the learned classes "
+                f"were not stretched. Use it for these {self.n_classes} classes, or give more."
+            )
         unseen = self.unseen
         kind = "Things" if self.holds_pairs else "Classes"
         return (

@@ -20,8 +20,8 @@ METRIC = "recall@1"
 SHRINKAGES = (0.1, 0.3, 0.6)
 STRETCHES = (0.0, 1.0, 3.0, ONLY_BETWEEN)
 DIMENSIONS = (16, 32, 64, 128, 256, 512)
-# The stretch that few classes may have, because none can be held out to see what it costs.
-_MAX_STRETCH_UNTESTED = 1.0
+# What few classes may have, because none can be held out to see what more would cost the others.
+_STRETCH_UNTESTED, _SHRINKAGE_UNTESTED = 0.0, max(SHRINKAGES)
 #: Classes that were not learned may get worse by as much at the lower end of the interval.
 MAX_LOSS = 0.01
 # Length of the inner layers' features beside the model's vector of length 1.
@@ -102,10 +102,10 @@ class SettingResult:
 
     @property
     def is_allowed(self) -> bool:
-        """Whether classes that were not learned keep their quality."""
-        return allows(self.unseen) and (
-            self.unseen is not None or self.setting.stretch <= _MAX_STRETCH_UNTESTED
-        )
+        """Whether classes that were not learned keep their quality; untested, only the least is allowed."""
+        if self.unseen is None:
+            return self.setting.stretch <= _STRETCH_UNTESTED and self.setting.shrinkage >= _SHRINKAGE_UNTESTED
+        return allows(self.unseen)
 
 
 def allows(unseen: PairedDifference | None) -> bool:

@@ -249,8 +249,13 @@ def feature_embedder(
     UnknownModelError, InvalidParameterError
         See `train`.
     """
-    network = feature_network(model, cache_dir or user_cache_dir())
     augmentation(augment)
+    if "+" in model and find_model(model).variants is None:
+        raise InvalidParameterError(
+            f"{model} is several networks, and training learns a map behind one. Train on one of them, such "
+            f"as {model.split('+')[0]}, and compare the result with {model} by nearsight eval"
+        )
+    network = feature_network(model, cache_dir or user_cache_dir())
     return FeatureEmbedder(network, augment, n_views or DEFAULT_VIEWS, cache_dir=cache_dir, progress=progress)
 
 

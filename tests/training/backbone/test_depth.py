@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from nearsight import Embedder  # noqa: E402
 from nearsight.evaluation import Estimate, read_labeled_folder  # noqa: E402
 from nearsight.models import load_model  # noqa: E402
+from nearsight.reports.training import training_charts  # noqa: E402
 from nearsight.training import train, write_model  # noqa: E402
 from nearsight.training.backbone import depth  # noqa: E402
 
@@ -58,7 +59,9 @@ def test_layers_are_trained_written_and_used(few_stripes, tmp_path, monkeypatch,
     # What was learned from is what is saved: no image judges layers that have seen it.
     assert result.n_fitted == 40
     assert result.n_test == 8
-    write_model(result, tmp_path / "model")
+    charts = training_charts(result)
+    assert charts["epochs.svg"].count("<circle") == len(result.layers["epochs"]) / 2
+    write_model(result, tmp_path / "model", charts)
     model = f"dir:{tmp_path / 'model'}"
     features = Embedder(result.network.backend(), progress=False).embed(few_stripes.paths).vectors
     expected = result.map.apply(features)
