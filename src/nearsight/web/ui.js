@@ -27,7 +27,7 @@ export function useAnswer(ask, dependencies) {
   const again = () => {
     const told = (part) => { if (mine === latest.current) setState((now) => ({ ...now, error: undefined, ...part })); };
     // Who waits for an answer that counts no more waits for the one that does.
-    const mine = ask().then((value) => told({ value }), (error) => told({ error })).then(() => mine === latest.current || latest.current);
+    const mine = ask().then((value) => told({ value }), (error) => told({ error })).then(() => (mine === latest.current ? undefined : latest.current));
     return (latest.current = mine);
   };
   useEffect(() => { again(); }, dependencies);
