@@ -246,22 +246,26 @@ def _search(directory: Path, options: argparse.Namespace, *, in_memory: bool) ->
 
 
 def _postgres(directory: Path, options: argparse.Namespace) -> dict[str, float]:
-    """Copy the rows to a server; return the gigabytes of their table and its indexes."""
+    """Copy the rows to a server; return by how many gigabytes its tables and indexes have grown."""
     import psycopg
 
-    source = open_store(directory / STORE)
-    target = create_store(options.postgres, source.schema)
+    def size() -> float:
+        query = (
+            "SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_class WHERE relkind = 'r'"
+            " AND relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)"
+        )
+        with psycopg.connect(options.postgres) as connection:
+            [[n_bytes]] = connection.execute(query).fetchall()
+        return float(n_bytes) / 1e9
+
+    before, source = size(), open_store(directory / STORE)
+    separator = "&" if "?" in options.postgres else "?"
+    target = create_store(f"{options.postgres}{separator}collection=plan", source.schema)
     names = [name for name in source.schema.names if name != "thumbnail"]
     for batch in source.scan(names):
         target.append(_table(batch))
     target.maintain()
-    query = (
-        "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r'"
-        " AND relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)"
-    )
-    with psycopg.connect(options.postgres) as connection:
-        [size] = connection.execute(query).fetchone()
-    return {"gb": float(size) / 1e9}
+    return {"gb": size() - before}
 
 
 def _table(batch: Any) -> Any:
