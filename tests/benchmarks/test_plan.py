@@ -16,6 +16,7 @@ def test_the_plan_says_what_a_collection_takes_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(maintenance, "MIN_INDEXED_ROWS", 1000)
+    monkeypatch.setattr(maintenance, "MIN_KEYED_ROWS", 1000)
     options = argparse.Namespace(rows=7000, dim=192, thumbnail_bytes=2000, images=None, postgres=None)
     plan.STEPS["make"](tmp_path, options)
     plan.STEPS["optimize"](tmp_path, options)

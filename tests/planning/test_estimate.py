@@ -58,7 +58,7 @@ def test_the_formulas_give_what_one_computes_by_hand() -> None:
     needs = Needs(200_000_000, 512, megapixels=0.3, storage="float16", machines=8, gpus=1, price=2.0)
     plan = values(needs, Sample())
     assert plan["vectors"] == pytest.approx(205, rel=0.01)
-    assert plan["index"] == pytest.approx(54, rel=0.02)
+    assert plan["index"] == pytest.approx(200e6 * (256 + 77) / 1e9, rel=0.02)
     assert plan["GPUs"] == 8
     assert plan["cost"] == pytest.approx(2 * float(plan["machine hours"]), rel=0.001)
     # A core decodes 178 in a second, so 16 cores and not the GPU are the bound.
@@ -66,6 +66,25 @@ def test_the_formulas_give_what_one_computes_by_hand() -> None:
     # Without a GPU: 16 cores with 90 images/s of decoding and 100 of the network, of which 15 % are lost.
     alone = values(Needs(1_000_000, 512))
     assert alone["embedding rate"] == pytest.approx(0.85 * 16 / (1 / 90 + 1 / 100), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("n_images", "dim", "measured"),
+    # By `python -m benchmarks.plan` on sizes that no constant of the time of searches came from.
+    [
+        (
+            60_000,
+            768,
+            {"index": 0.0277, "memory, search on disk": 0.257, "search on disk": 6.91, "index build": 0.165},
+        ),
+        (400_000, 128, {"index": 0.0561, "memory, search on disk": 0.264, "search in memory": 0.44}),
+        (25_000, 256, {"Postgres, table and index": 0.0642}),
+        (25_000, 768, {"Postgres, table and index": 0.168}),
+    ],
+)
+def test_a_plan_keeps_to_runs_of_other_sizes(n_images, dim, measured) -> None:
+    plan = values(Needs(n_images, dim))
+    assert {name: plan[name] for name in measured} == pytest.approx(measured, rel=0.3)
 
 
 @pytest.mark.parametrize("max_held", [10**9, 1000])

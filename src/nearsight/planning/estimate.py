@@ -18,8 +18,8 @@ _EMBEDDED = {"efficientnet-lite0": 21_500.0, "clip-vit-b32": 33_000.0}
 _EMBEDDED_BY_LARGE_NETWORK = 2_500.0
 # Of a run: the slowest process, the last units, the start.
 _EFFICIENCY = 0.85
-# Four bits of each number, and what a row needs besides.
-_INDEX_BITS, _INDEX_ROW_BYTES = 4, 16
+# Four bits of each number, and what a row needs besides, that of the ids in order among it.
+_INDEX_BITS, _INDEX_ROW_BYTES = 4, 77
 _ROW_BYTES = 300
 _THUMBNAIL_BYTES = 10_000
 # The index of 1,000,000 x 512 took 181 s, and that of 100,000 x 512 took 14 s: n ** 1.11.
@@ -36,6 +36,10 @@ _SEARCH_S_IN_MEMORY, _SEARCH_S_PER_NUMBER, _MAX_COMPARING_S = 0.00043, 1.37e-12,
 # number, and vectors are read from the disk (see `store.memory.plan`).
 _MAX_HELD_NUMBERS = 64_000_000
 _PROCESS_BYTES = 0.16e9
+# Of a process that searches on the disk, besides the index, which it holds in the end.
+_DISK_PROCESS_BYTES = 0.22e9
+# In PostgreSQL: a row with its path, twice, and its indexes; what a vector takes besides, and a link.
+_PG_PAGE_BYTES, _PG_ROW_BYTES, _PG_VECTOR_BYTES, _PG_LINK_BYTES = 8192, 570, 52, 21
 # What is held of a row besides: the scale of its code and the reciprocal of its length; id, times, sizes, and
 # a path of 40 bytes, twice.
 _CODE_BYTES, _HELD_ROW_BYTES = 8, 160
@@ -114,7 +118,7 @@ def estimate(needs: Needs, sample: Sample) -> list[Line]:
     >>> needs = Needs(images=1_000_000, dim=512, gpus=1)
     >>> [line] = [line for line in estimate(needs, Sample()) if line.name == "index"]
     >>> line.value, line.unit, line.basis
-    (0.272, 'GB', 'scaled')
+    (0.333, 'GB', 'scaled')
     """
     for name in ("images", "dim", "megapixels", "machines", "cores"):
         if getattr(needs, name) <= 0:
@@ -189,9 +193,7 @@ def _disk(needs: Needs, sample: Sample) -> list[Line]:
         _gigabytes("vectors", n * needs.dim * n_bytes, f"n x d x {n_bytes} bytes"),
         _gigabytes("thumbnails", n * thumbnail, f"n x {thumbnail / 1000:.1f} kB, the mean {measured}"),
         _gigabytes("paths, sizes, dates", n * _ROW_BYTES, f"n x {_ROW_BYTES} bytes"),
-        _gigabytes(
-            "index", n * (needs.dim * _INDEX_BITS / 8 + _INDEX_ROW_BYTES), "n x (d x 4 bits + 16 bytes)"
-        ),
+        _gigabytes("index", _index_bytes(n, needs.dim), f"n x (d x 4 bits + {_INDEX_ROW_BYTES} bytes)"),
         _line(
             "index build",
             _INDEX_SECONDS * (n / _INDEX_ROWS) ** _INDEX_EXPONENT * (needs.dim / _INDEX_DIM) / 60,
@@ -215,15 +217,11 @@ def _search(needs: Needs) -> list[Line]:
         choice = "beyond what one machine builds: a vector database in several parts"
     lines = [
         _line("index type", choice, "", "scaled", "exact below 50,000 images; in memory up to 20 million"),
-        _gigabytes("memory, search on disk", 0.3e9 + 350 * n, "0.3 GB + 350 bytes x n, at 0.1 to 10 million"),
+        _gigabytes("memory, search on disk", _DISK_PROCESS_BYTES + _index_bytes(n, d), "0.22 GB + the index"),
     ]
     if in_memory:
         lines.append(_memory(n, d))
-    lines.append(
-        _gigabytes(
-            "Postgres, table and index", n * (4 * d + 150 + 21 * _GRAPH_LINKS), "n x (4 d + 150 + 336)"
-        )
-    )
+    lines.append(_postgres(n, d, 2 if needs.storage == "float16" else 4))
     on_disk = _SEARCH_S_ON_DISK
     held = _SEARCH_S_IN_MEMORY + min(_MAX_COMPARING_S, n * d * _SEARCH_S_PER_NUMBER)
     rule = "that of 100,000 x 512; of more, a smaller share is searched"
@@ -237,6 +235,30 @@ def _search(needs: Needs) -> list[Line]:
         rule = f"queries/s x {seconds * 1000:g} ms / ({needs.cores} cores x {_USED_SHARE}), + 1 to spare"
         lines.append(_line("search servers", replicas, "", "scaled", rule))
     return lines
+
+
+def _index_bytes(n: int, d: int) -> float:
+    return n * (d * _INDEX_BITS / 8 + _INDEX_ROW_BYTES)
+
+
+def _postgres(n: int, d: int, number_bytes: int) -> Line:
+    vector = _paged(number_bytes * d + _PG_VECTOR_BYTES)
+    node = _paged(2 * d + _PG_LINK_BYTES * _GRAPH_LINKS)
+    rule = (
+        f"n x ({_PG_ROW_BYTES} bytes + vector, node of the graph), of {number_bytes} d + {_PG_VECTOR_BYTES}"
+        f" and 2 d + {_PG_LINK_BYTES * _GRAPH_LINKS} bytes, as many as a page of 8 kB holds whole"
+    )
+    return _gigabytes("Postgres, table and index", n * (_PG_ROW_BYTES + vector + node), rule)
+
+
+def _paged(n_bytes: int) -> float:
+    """Return what something takes of pages that hold it whole, or that it alone takes.
+
+    >>> [round(_paged(n_bytes)) for n_bytes in (1000, 3124, 5000, 9000)]
+    [1024, 4096, 8192, 16384]
+    """
+    n_of_a_page = _PG_PAGE_BYTES // n_bytes
+    return _PG_PAGE_BYTES / n_of_a_page if n_of_a_page else _PG_PAGE_BYTES * -(-n_bytes // _PG_PAGE_BYTES)
 
 
 def _memory(n: int, d: int) -> Line:
