@@ -36,7 +36,7 @@ class _Stage(NamedTuple):
     n_poses: int = 1
 
 
-class _Level(NamedTuple):
+class _Resolution(NamedTuple):
     """Stages that compare the same details."""
 
     detail_px: float  # width of a detail, in pixels of the thumbnail
@@ -45,10 +45,10 @@ class _Level(NamedTuple):
 
 
 # Coarse levels find the alignment; fine ones tell the same image from a similar one.
-_LEVELS = (
-    _Level(6.0, 4, (_Stage(0.3, 6, _N_POSES), _Stage(0.3, 6))),
-    _Level(4.0, 2, (_Stage(0.32, 2), _Stage(0.35, 4))),
-    _Level(1.5, 1, (_Stage(0.45, 1), _Stage(0.3, 4))),
+_RESOLUTIONS = (
+    _Resolution(6.0, 4, (_Stage(0.3, 6, _N_POSES), _Stage(0.3, 6))),
+    _Resolution(4.0, 2, (_Stage(0.32, 2), _Stage(0.35, 4))),
+    _Resolution(1.5, 1, (_Stage(0.45, 1), _Stage(0.3, 4))),
 )
 
 
@@ -144,17 +144,17 @@ def register_part(part: tuple[Pixels, Ints, Floats]) -> Registration:
 
 def _register_batch(thumbnails: Pixels, aspects: Floats, pairs: Ints) -> tuple[Floats, Floats]:
     starts, score = best_poses(thumbnails, aspects, pairs, _N_POSES)
-    for level in _LEVELS:
-        remaining = _promising(score, np.arange(len(pairs)), level.stages[0])
-        n_pairs = max(1, _BATCH_PIXELS * level.downscaling**2 // SIDE_PX**2)
+    for resolution in _RESOLUTIONS:
+        remaining = _promising(score, np.arange(len(pairs)), resolution.stages[0])
+        n_pairs = max(1, _BATCH_PIXELS * resolution.downscaling**2 // SIDE_PX**2)
         for first in range(0, len(remaining), n_pairs):
             batch = remaining[first : first + n_pairs]
             rows, places = np.unique(pairs[batch], return_inverse=True)
-            here, there = details(thumbnails[rows], level.detail_px, level.downscaling)[
+            here, there = details(thumbnails[rows], resolution.detail_px, resolution.downscaling)[
                 places.reshape(-1, 2).T
             ]
             gradients = gradients_of(here)
-            for stage in level.stages:
+            for stage in resolution.stages:
                 left = _promising(score, batch, stage)
                 if not len(left):
                     break
