@@ -2,14 +2,17 @@
 
 import json
 import logging
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi import FastAPI
 from prometheus_client import parser
 from starlette.testclient import TestClient
 
-from nearsight.errors import InvalidParameterError
+from nearsight.errors import InvalidParameterError, StorageError
+from nearsight.server import catalog
 from nearsight.server.errors import public_message
 from nearsight.server.log import JsonFormatter
 from nearsight.server.service import Service
@@ -215,6 +218,37 @@ def test_bodies_are_limited_with_and_without_a_length(serve):
     assert answer.status_code == 413
     assert answer.headers["content-type"] == "application/problem+json"
     assert "--max-request-mb" in answer.json()["detail"]
+
+
+def test_a_database_that_is_away_keeps_nobody_else_waiting(serve, monkeypatch):
+    is_asked, may_answer = threading.Event(), threading.Event()
+    opened = catalog.Collection.open
+
+    def open_slowly(place, **options):
+        if "://" not in str(place):
+            return opened(place, **options)
+        is_asked.set()
+        may_answer.wait()
+        raise StorageError(f"{place} is away")
+
+    monkeypatch.setattr(catalog.Collection, "open", open_slowly)
+    monkeypatch.setattr(catalog, "_OPENING_S", 0.05)
+    client = serve(mount=("shop=postgres://ann:secret@db/x?collection=y",))
+    client.post("/v1/collections", json={"name": "photos"})
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.get, "/v1/collections/shop/items")
+        is_asked.wait()
+        assert client.get("/v1/collections/photos/items").status_code == 200
+        second = client.get("/v1/collections/shop/items")
+        assert (second.status_code, int(second.headers["retry-after"]) >= 1) == (503, True)
+        may_answer.set()
+        assert first.result().status_code == 507
+    # Who comes later asks anew.
+    assert client.get("/v1/collections/shop/items").status_code == 507
+    assert not client.service.catalog._opening["shop"].locked()
+    for n in range(20):
+        assert client.get(f"/v1/collections/none-{n}/items").status_code == 404
+    assert set(client.service.catalog._opening) == {"shop", "photos"}
 
 
 def test_the_rate_of_a_key_is_limited(serve):

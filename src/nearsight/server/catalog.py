@@ -34,6 +34,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # Orders of ids that are remembered; of a million images each takes 32 MB.
 _MOST_ORDERS = 8
 _ORDER_S = 60.0
+# How long a request waits for another one that opens its collection.
+_OPENING_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class CollectionCatalog:
         self._device, self._cache_dir = device, cache_dir
         self._open: dict[str, tuple[int, Collection]] = {}
         self._orders: OrderedDict[tuple[str, str | Filter | None], _Order] = OrderedDict()
+        self._opening: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
@@ -119,9 +122,37 @@ class CollectionCatalog:
         Raises
         ------
         Problem
-            404: there is none of that name.
+            404: there is none of that name. 503: it takes long to open, such as a database that is away.
         """
         place = self.place(name)
+        if (opened := self._opened(name, place)) is not None:
+            return opened
+        with self._lock:
+            opening = self._opening.setdefault(name, threading.Lock())
+        # A database that is away keeps those waiting who want it, for a while, and nobody else.
+        if not opening.acquire(timeout=-1 if is_directory(place) else _OPENING_S):
+            raise Problem(
+                503, f"the collection {name!r} is being opened; try again", retry_after_s=_OPENING_S
+            )
+        try:
+            if (opened := self._opened(name, place)) is not None:
+                return opened
+            changed = _changed(place)
+            try:
+                collection = Collection.open(place, device=self._device, cache_dir=self._cache_dir)
+            except CollectionNotFoundError:
+                with self._lock:  # names that mean nothing are without number
+                    self._opening.pop(name, None)
+                raise Problem(404, f"there is no collection {name!r}", code="collection_not_found") from None
+            self.trash(name, collection).recover()
+            with self._lock:
+                self._open[name] = (changed, collection)
+            return collection
+        finally:
+            opening.release()
+
+    def _opened(self, name: str, place: str) -> Collection | None:
+        """Return a collection that is open, and the same as when it was opened."""
         with self._lock:
             changed = _changed(place)
             since, collection = self._open.get(name, (0, None))
@@ -129,13 +160,7 @@ class CollectionCatalog:
             if collection is not None and changed == since and (changed or not is_directory(place)):
                 return collection
             self._open.pop(name, None)
-            try:
-                collection = Collection.open(place, device=self._device, cache_dir=self._cache_dir)
-            except CollectionNotFoundError:
-                raise Problem(404, f"there is no collection {name!r}", code="collection_not_found") from None
-            self.trash(name, collection).recover()
-            self._open[name] = (changed, collection)
-            return collection
+            return None
 
     def trash(self, name: str, collection: Collection) -> Trash:
         """Return the trash of a collection: files below a root, and uploads, may go there."""
