@@ -7,8 +7,13 @@ from nearsight import Collection
 
 from fake import FakeBackend
 
-uri, folder = sys.argv[1:]
-collection = Collection.create(uri, model=FakeBackend())
-for path in sorted(Path(folder).iterdir()):
-    collection.add(path)
-    print(path.name, flush=True)
+
+def main(uri, folder):
+    collection = Collection.create(uri, model=FakeBackend())
+    for path in sorted(Path(folder).iterdir()):
+        collection.add(path)
+        print(path.name, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
