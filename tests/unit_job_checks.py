@@ -22,8 +22,10 @@ def save(path: Path, seed: int, side: int = 24) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def planned(tmp_path: Path, inputs: list[str], unit_images: int = UNIT, place: str = "") -> JobFolder:
-    folder, uri = JobFolder(place or tmp_path / "job"), str(tmp_path / "collection")
+def planned(
+    tmp_path: Path, inputs: list[str], unit_images: int = UNIT, *, place: str = "", uri: str = ""
+) -> JobFolder:
+    folder, uri = JobFolder(place or tmp_path / "job"), uri or str(tmp_path / "collection")
     plan(folder, inputs, uri, lambda: Collection.create(uri, model=FakeBackend()), unit_images=unit_images)
     return folder
 

@@ -161,7 +161,8 @@ def test_workers_and_committers_of_a_job_on_s3_are_killed(
 ) -> None:
     log = tmp_path / "log"
     log.touch()
-    job = planned(tmp_path, [str(photos)], place="s3://photos/jobs/1")
+    monkeypatch.setenv("NEARSIGHT_FILES", str(tmp_path / "files"))
+    job = planned(tmp_path, [str(photos)], place="s3://photos/jobs/1", uri="s3://photos/shop")
     worker = start("work", job.uri, "0/2", log, 0.2)
     wait_for(lambda: log.read_text().count(f"{worker.pid}\n") >= UNIT // 2, worker)
     os.kill(worker.pid, signal.SIGKILL)
